@@ -1,0 +1,1 @@
+"""A shelf: every other file here is one of the checks."""

@@ -1,0 +1,1 @@
+"""Reading Git objects without trusting the repository."""

@@ -1,0 +1,1 @@
+"""Training and using a model: the only place that needs torch and transformers."""

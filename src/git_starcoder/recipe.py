@@ -1,0 +1,309 @@
+"""A recipe says what a dataset is: one section per step, and nothing that does not change its bytes.
+
+A recipe is YAML. Everything left out has the default written here; `extends: NAME` starts from another recipe of the
+shelf or from a file beside this one. Unknown keys are errors with a suggestion.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+
+import yaml
+
+from git_starcoder import shelf
+from git_starcoder.errors import RecipeError
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Which files are read."""
+
+    max_bytes: int = 1_048_576
+    """A larger file is skipped."""
+    max_line: int = 65_536
+    """A file with a longer line, in bytes, is skipped."""
+    mean_line: int = 500
+    """A file whose lines are longer on average, in bytes, is skipped as minified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Analyse:
+    """Which files are used, once they are understood."""
+
+    skip: tuple[Literal["generated", "vendored"], ...] = ("generated", "vendored")
+    """Roles that are dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How groups of files are parted."""
+
+    train: float = 0.85
+    val: float = 0.10
+    test: float = 0.05
+    near: float = 0.5
+    """Jaccard similarity of token shingles from which two files belong to one group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How texts become rows of tokens."""
+
+    size: int | Literal["auto"] = "auto"
+    """Tokens per row; `auto` follows the memory of the detected device."""
+    overlap: float = 0.75
+    """Share of a window that the next one repeats; the stride is the rest."""
+    tokenizer: str = "learn"
+    """`learn`: a byte-level BPE from the training split; else a folder or a Hugging Face id."""
+    vocab_size: int = 8192
+    """Entries of a learned tokenizer, special tokens included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dedup:
+    """Which rows count as the same."""
+
+    exact: bool = True
+    near: float | None = None
+    """Jaccard similarity of 5-token shingles from which the later row is dropped; null: off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weigh:
+    """How often a trainer draws a row, by the role of its file."""
+
+    core: float = 1.0
+    utility: float = 1.0
+    test: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of the rows in a file."""
+
+    by: Literal["curriculum", "random"] = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What the folder looks like."""
+
+    format: Literal["jsonl"] = "jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a dataset is. Two equal recipes on the same commit give the same bytes."""
+
+    name: str = "recipe"
+    about: str = ""
+    seed: int = 0
+    read: Read = field(default_factory=Read)
+    analyse: Analyse = field(default_factory=Analyse)
+    split: Split = field(default_factory=Split)
+    augment: Mapping[str, float] = field(default_factory=dict[str, float])
+    """For each augmentation of the shelf, its share of the files."""
+    window: Window = field(default_factory=Window)
+    dedup: Dedup = field(default_factory=Dedup)
+    weigh: Weigh = field(default_factory=Weigh)
+    order: Order = field(default_factory=Order)
+    write: Write = field(default_factory=Write)
+
+    @classmethod
+    def load(cls, name: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+        """Read a recipe of the shelf or of a file, with `section.key=value` overrides on top.
+
+        Raises:
+            RecipeError: no such recipe, not YAML, an unknown key, or a value that cannot be.
+        """
+        values = _resolve(str(name), ())
+        for override in overrides:
+            _override(values, override)
+        return _build(cls, values, f"recipe {name}")
+
+    def to_yaml(self) -> str:
+        """The recipe in full, every default written out."""
+        return yaml.safe_dump(_plain(self), sort_keys=False, allow_unicode=True)
+
+    def fingerprint(self) -> str:
+        """A hash of everything in the recipe but its name and description."""
+        values = _plain(self)
+        del values["name"], values["about"]
+        return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _plain(recipe: Any) -> Any:
+    if dataclasses.is_dataclass(recipe):
+        return {f.name: _plain(getattr(recipe, f.name)) for f in dataclasses.fields(recipe)}
+    if isinstance(recipe, Mapping):
+        return dict(cast("Mapping[str, Any]", recipe))
+    return list(cast("tuple[Any, ...]", recipe)) if isinstance(recipe, tuple) else recipe
+
+
+def _resolve(name: str, seen: tuple[str, ...], beside: Path | None = None) -> dict[str, Any]:
+    """The values of a recipe with all that it extends merged in."""
+    if name in seen:
+        raise RecipeError(f"recipe '{name}' extends itself", where=" → ".join((*seen, name)))
+    known = shelf.names("recipes")
+    path: Path | None = None
+    if name in known:
+        text = shelf.read("recipes", name)
+    else:
+        path = (beside or Path()) / name
+        if path.suffix not in {".yaml", ".yml"} or not path.is_file():
+            hint = f"{shelf.nearest(name, known)} `git starcoder recipe list` shows all"
+            raise RecipeError(f"recipe '{name}' is not known", where="--recipe", hint=hint)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"recipe '{name}' cannot be read: {error}", where=str(path)) from error
+    try:
+        loaded: Any = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe '{name}' is not YAML: {_one_line(error)}", where=name) from error
+    if not isinstance(loaded, dict):
+        raise RecipeError(f"recipe '{name}' is not a mapping", where=name)
+    own = cast("dict[str, Any]", loaded)
+    own.setdefault("name", Path(name).stem)
+    parent = own.pop("extends", None)
+    if parent is None:
+        return own
+    base = _resolve(str(parent), (*seen, name), path.parent if path else None)
+    return _merge(base, own)
+
+
+def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        below = merged.get(key)
+        if isinstance(value, dict) and isinstance(below, dict):
+            merged[key] = {**cast("dict[str, Any]", below), **cast("dict[str, Any]", value)}
+        else:
+            merged[key] = value
+    return merged
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) > 2 or not all(keys):
+        raise RecipeError(f"'{override}' is not section.key=value", where="--set", hint="for example --set window.size=2048")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"'{text}' is not a YAML value: {_one_line(error)}", where=f"--set {path}") from error
+    target = values
+    for key in keys[:-1]:
+        below = target.get(key)
+        target[key] = dict(cast("dict[str, Any]", below)) if isinstance(below, dict) else {}
+        target = target[key]
+    target[keys[-1]] = value
+
+
+def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
+    """A frozen dataclass from plain values, each checked against its annotation."""
+    hints = get_type_hints(kind)
+    unknown = [key for key in values if key not in hints]
+    if unknown:
+        raise RecipeError(f"unknown key '{unknown[0]}'", where=where, hint=shelf.nearest(str(unknown[0]), list(hints)))
+    made: dict[str, Any] = {}
+    for key, value in values.items():
+        hint = hints[key]
+        inside = f"{where}, {key}"
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise RecipeError(f"'{key}' is a section, not {value!r}", where=where)
+            made[key] = _build(cast("type[Any]", hint), cast("dict[str, Any]", value), inside)
+        else:
+            made[key] = _value(value, hint, inside)
+    built = kind(**made)
+    _lint(built, where)
+    return built
+
+
+def _value(value: Any, hint: Any, where: str) -> Any:
+    """The value as its annotation wants it, or an error that says what it wants."""
+    origin = get_origin(hint)
+    if origin is Mapping:
+        return _shares(value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise RecipeError(f"{value!r} is not a list", where=where)
+        return tuple(_value(item, get_args(hint)[0], where) for item in cast("list[Any]", value))
+    options = get_args(hint) if origin not in {None, Literal} else (hint,)
+    for option in options:
+        if get_origin(option) is Literal and value in get_args(option):
+            return value
+        if option is type(None) and value is None:
+            return None
+        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if option in {int, str, bool} and type(value) is option:
+            return value
+    raise RecipeError(f"{value!r} is not {_want(options)}", where=where)
+
+
+def _shares(value: Any, where: str) -> Mapping[str, float]:
+    """The share of the files for each augmentation, in the order of the shelf."""
+    if not isinstance(value, dict):
+        raise RecipeError(f"{value!r} is not a mapping", where=where)
+    values = cast("dict[str, Any]", value)
+    known = shelf.names("augmentations")
+    for key in values:
+        if key not in known:
+            raise RecipeError(f"unknown augmentation '{key}'", where=where, hint=shelf.nearest(str(key), known))
+    shares = {key: _value(values[key], float, f"{where}, {key}") for key in known if key in values}
+    for key, share in shares.items():
+        _share(share, key, where)
+    return shares
+
+
+def _want(options: tuple[Any, ...]) -> str:
+    words: list[str] = []
+    for option in options:
+        if get_origin(option) is Literal:
+            words.extend(repr(choice) for choice in get_args(option))
+        else:
+            words.append({int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(option, "null"))
+    return " or ".join(words)
+
+
+def _lint(section: Any, where: str) -> None:
+    """Values that have the right type and cannot be."""
+    match section:
+        case Split(train=train, val=val, test=test, near=near):
+            if min(train, val, test) <= 0 or abs(train + val + test - 1) > 1e-9:
+                raise RecipeError("train, val and test must be above 0 and add up to 1", where=where)
+            _share(near, "near", where)
+        case Window(size=size, overlap=overlap, vocab_size=vocab_size):
+            if size != "auto" and not 16 <= size <= 1_048_576:
+                raise RecipeError(f"a window of {size} tokens is out of range", where=where, hint="16 to 1048576")
+            if not 0 <= overlap < 1:
+                raise RecipeError(f"an overlap of {overlap} is out of range", where=where, hint="0 to below 1")
+            if not 512 <= vocab_size <= 1_000_000:
+                raise RecipeError(f"a vocabulary of {vocab_size} is out of range", where=where, hint="512 to 1000000")
+        case Dedup(near=near) if near is not None:
+            _share(near, "near", where)
+        case Weigh(core=core, utility=utility, test=test):
+            if min(core, utility, test) <= 0:
+                raise RecipeError("a weight must be above 0", where=where)
+        case Read(max_bytes=max_bytes, max_line=max_line, mean_line=mean_line):
+            if min(max_bytes, max_line, mean_line) <= 0:
+                raise RecipeError("a limit must be above 0", where=where)
+        case _:
+            pass
+
+
+def _share(value: float, key: str, where: str) -> None:
+    if not 0 <= value <= 1:
+        raise RecipeError(f"{key} is {value}, not from 0 to 1", where=where)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,178 @@
+"""What flows: Source → Unit → Sample → Windows, and the Drop that says what did not.
+
+Paths are `str` decoded with `surrogateescape`, so that any bytes are a path. Texts do not travel in rows: a `Span`
+says where a text lies in the run's text store (`Run.texts`), so memory grows with the index and not with the text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Role = Literal["core", "utility", "test", "docs", "configuration", "generated", "vendored"]
+Tree = Literal["clean", "errors", "none"]
+
+
+def identity(*parts: str | bytes | int) -> str:
+    """The id of a row: a 128-bit hash of content, as 32 hexadecimal digits. Same input, same id, on any machine."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+class Span(NamedTuple):
+    """Bytes `start` to `stop` of a text store or of a text."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file at the commit that is read, as text."""
+
+    id: str
+    """Hash of blob and path."""
+    path: str
+    blob: str
+    commit: str
+    """The commit that last changed it; empty where a shallow history does not say."""
+    changed_at: int
+    """Committer time of that commit, seconds since 1970."""
+    former: tuple[str, ...]
+    """Paths that this file had before, newest first: its rename lineage."""
+    language: str
+    """A key of the languages shelf, or `text`."""
+    text: Span
+    """UTF-8 with LF line ends and no byte order mark."""
+    changed: tuple[str, ...] = ()
+    """What decoding altered: any of `bom`, `crlf`, `utf-16`, `cookie`."""
+
+
+class Symbol(NamedTuple):
+    """A function as its file declares it."""
+
+    name: str
+    signature: str
+    """Generics, parameters, return type and visibility, on one line, without the body."""
+    visibility: Literal["public", "private"]
+    line: int
+    """Counted from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A source, understood."""
+
+    source: Source
+    tree: Tree
+    """`clean`: parsed without errors; `errors`: parsed with some; `none`: plain text."""
+    role: Role
+    difficulty: float
+    """0 (trivial) to 1, from branching, nesting and size."""
+    symbols: tuple[Symbol, ...] = ()
+    imports: tuple[str, ...] = ()
+    """Paths of files of this repository that it imports, sorted."""
+    type_density: float = 0.0
+    """Type annotations per line of code."""
+    error_patterns: int = 0
+    """Places where errors are handled (`?`, `unwrap`, `except`, `catch`, `if err != nil`, …)."""
+    group: str = ""
+    """The leak unit: rename lineage and near-duplicates, together."""
+    split: Split = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A text that a model will see: a unit as it is (`base`), or a verified variation of it."""
+
+    id: str
+    unit: Unit
+    made_by: str
+    """`base`, or the key of the augmentation."""
+    text: Span
+    holes: tuple[Span, ...] = ()
+    """Byte spans of the text to be masked and given back at the end, in order, disjoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows as columns: row i of every array is one window. All arrays have shape (windows,)."""
+
+    samples: Sequence[Sample]
+    tokens: NDArray[Any]
+    """Tokens of all samples behind one another, shape (tokens,); usually a memory map."""
+    sample: NDArray[np.int32]
+    """Index into `samples`."""
+    first: NDArray[np.int64]
+    """Where the window begins in `tokens`."""
+    start: NDArray[np.int32]
+    """Where the window begins in its sample, in tokens."""
+    length: NDArray[np.int32]
+    """Tokens of text in the window, before sentinels and padding."""
+    size: NDArray[np.int32]
+    """Tokens of the row once written."""
+    hole_start: NDArray[np.int32]
+    """Masked tokens, counted from the window's start; -1 where nothing is masked."""
+    hole_stop: NDArray[np.int32]
+    index: NDArray[np.int32]
+    """Which window of its sample this is, from 0."""
+    total: NDArray[np.int32]
+    """How many windows its sample has."""
+    key: NDArray[np.uint64]
+    """Hash of the row's content: equal rows have equal keys."""
+    difficulty: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    rank: NDArray[np.int64]
+    """Place in the curriculum, from 0; meaningful after `order`."""
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def take(self, rows: NDArray[Any]) -> Windows:
+        """The windows that a mask or an index array names, in that order."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
+
+    def with_columns(self, **columns: NDArray[Any]) -> Windows:
+        """The same windows with some columns replaced."""
+        return replace(self, **columns)
+
+
+COLUMNS = (
+    "sample", "first", "start", "length", "size", "hole_start", "hole_stop", "index", "total", "key", "difficulty",
+    "weight", "rank",
+)  # fmt: skip
+
+
+class Drop(NamedTuple):
+    """Something seen that is not in the dataset, and why."""
+
+    step: str
+    id: str
+    """A path, or the id of a row with its path."""
+    reason: str
+    """One of few words, counted in the manifest."""
+    because: str = ""
+    """Detail for a person: the keeper of a duplicate, the size, the message."""
+
+
+class Finding(NamedTuple):
+    """Something that a check found."""
+
+    check: str
+    where: str
+    """File, and line where there is one."""
+    what: str

@@ -1,0 +1,118 @@
+"""One build in progress: its texts on disk, its counts, its drops, its randomness."""
+
+from __future__ import annotations
+
+import mmap
+import random
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, BinaryIO
+
+from git_starcoder.rows import Drop, Span
+from git_starcoder.seams import SILENT, Engine, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class TextStore:
+    """Texts behind one another in a file without a name: written once, read by span, never held in memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = 0
+        self._map: mmap.mmap | None = None
+
+    def put(self, data: bytes) -> Span:
+        """Keep a text; the span gives it back."""
+        self._file.write(data)
+        start, self._size = self._size, self._size + len(data)
+        return Span(start, self._size)
+
+    def get(self, span: Span) -> bytes:
+        """The text at a span."""
+        if span.start == span.stop:
+            return b""
+        if self._map is None or len(self._map) < span.stop:
+            self._file.flush()
+            if self._map is not None:
+                self._map.close()
+            self._map = mmap.mmap(self._file.fileno(), self._size, access=mmap.ACCESS_READ)
+        return self._map[span.start : span.stop]
+
+    def close(self) -> None:
+        """Forget all texts."""
+        if self._map is not None:
+            self._map.close()
+        self._file.close()
+
+
+@dataclass(slots=True)
+class Step:
+    """The counts of one step. `seen = kept + the sum of dropped`, or the step has a bug."""
+
+    name: str
+    watch: Watch
+    drops: list[Drop]
+    seen: int = 0
+    kept: int = 0
+    seconds: float = 0.0
+    dropped: Counter[str] = field(default_factory=Counter[str])
+    figures: dict[str, int | float | str] = field(default_factory=dict[str, int | float | str])
+    """Anything else worth telling, for the manifest. No times: they would change the bytes."""
+
+    def keep(self, count: int = 1) -> None:
+        """So many things more were seen and go on."""
+        self.seen += count
+        self.kept += count
+        self.watch.advance(count)
+
+    def drop(self, id: str, reason: str, because: str = "") -> None:  # noqa: A002 - the column's name
+        """One thing more was seen and goes no further."""
+        self.seen += 1
+        self.dropped[reason] += 1
+        self.drops.append(Drop(self.name, id, reason, because))
+        self.watch.advance(1)
+
+
+class Run:
+    """One build in progress. Stages take it first and nothing else reaches outside."""
+
+    def __init__(self, folder: Path, seed: int, engine: Engine, watch: Watch = SILENT) -> None:
+        self.folder = folder
+        """Where files of this build are made; it becomes the dataset."""
+        self.scratch = folder / ".scratch"
+        """Where files are made that do not stay."""
+        self.seed = seed
+        self.engine = engine
+        self.watch = watch
+        self.steps: list[Step] = []
+        self.drops: list[Drop] = []
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.texts = TextStore((self.scratch / "texts").open("w+b"))
+
+    def random(self, *key: str) -> random.Random:
+        """Randomness that depends on the recipe's seed and on a key made of content, and on nothing else."""
+        data = "\0".join((str(self.seed), *key)).encode("utf-8", "surrogateescape")
+        return random.Random(int.from_bytes(blake2b(data, digest_size=16).digest()))  # noqa: S311 - not for secrets
+
+    @contextmanager
+    def step(self, name: str, total: int | None = None) -> Iterator[Step]:
+        """Count, time and report one step; its counts must add up."""
+        step = Step(name, self.watch, self.drops)
+        self.watch.begin(name, total)
+        begun = time.perf_counter()
+        yield step
+        step.seconds = time.perf_counter() - begun
+        if step.seen != step.kept + step.dropped.total():
+            raise AssertionError(f"{name}: seen {step.seen} != kept {step.kept} + dropped {dict(step.dropped)}")
+        self.steps.append(step)
+        self.watch.end(name, step.seconds, step.seen, step.kept, dict(sorted(step.dropped.items())))
+
+    def close(self) -> None:
+        """Forget the texts."""
+        self.texts.close()

@@ -1,0 +1,74 @@
+"""The protocols where the outside plugs in: Engine (where work runs) and Watch (who is told)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A task that gave no result."""
+
+    kind: str
+    """`crash` (the worker died), `timeout`, or `error` (the function raised)."""
+    because: str = ""
+
+
+class Engine(Protocol):
+    """Where the work runs. Stages say what; an engine says where."""
+
+    jobs: int
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T], *, limit: float) -> Iterator[R | Failure]:
+        """Apply an importable function to each task, results in the order of the tasks.
+
+        `limit` is the seconds one task may take. A task that crashes its worker, hangs or raises gives a `Failure`
+        and costs no other task. Tasks are drawn lazily, so a generator may read as results are consumed.
+        """
+        ...
+
+
+class Watch(Protocol):
+    """Who is told how a run goes. Calls come from one thread."""
+
+    def begin(self, step: str, total: int | None) -> None:
+        """A step begins; `total` is how many things it will see, where that is known."""
+        ...
+
+    def advance(self, count: int) -> None:
+        """So many more things of the step are done."""
+        ...
+
+    def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
+        """The step is done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """A line for the user."""
+        ...
+
+
+class Silent:
+    """A watch that says nothing."""
+
+    def begin(self, step: str, total: int | None) -> None:
+        """Say nothing."""
+
+    def advance(self, count: int) -> None:
+        """Say nothing."""
+
+    def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+
+SILENT = Silent()
