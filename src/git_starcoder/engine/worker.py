@@ -1,0 +1,46 @@
+"""The other end of a worker process: take a task, answer, until the pipe closes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from multiprocessing.connection import Connection
+
+from git_starcoder.seams import Failure
+
+MEMORY = 4 << 30
+"""Bytes of address space a worker may take: a runaway parse ends in a counted failure, not in a swapping machine."""
+
+
+def serve(read: int, write: int) -> None:
+    """Answer tasks from one pipe on the other until the first is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it kills us
+    _die_with_parent()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    tasks, answers = Connection(read, writable=False), Connection(write, readable=False)
+    while True:
+        try:
+            function, task = tasks.recv()
+        except EOFError:
+            return
+        try:
+            answer = function(task)
+        except Exception as error:  # noqa: BLE001 - whatever the task raises is the answer; the parent counts it
+            answer = Failure("error", f"{type(error).__name__}: {error}")
+        try:
+            answers.send(answer)
+        except BrokenPipeError:
+            return
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the parent is killed, even inside a grammar that hangs."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() == 1:
+            os._exit(1)

@@ -1,0 +1,115 @@
+"""The engine: order, crashes, hangs, errors, lazy tasks, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from git_starcoder.engine.local import LocalEngine
+from git_starcoder.seams import Failure
+
+HERE = os.path.dirname(__file__)
+
+
+@pytest.fixture(autouse=True)
+def _importable_here(monkeypatch):
+    monkeypatch.setattr(sys, "path", [HERE, *sys.path])
+
+
+def work(task):
+    match task:
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "hang":
+            time.sleep(1000)
+        case "raise":
+            raise ValueError("no")
+        case "memory":
+            bytearray(5 << 30)
+        case ("big", size):
+            return b"x" * size
+        case ("slow", seconds):
+            time.sleep(seconds)
+    return task
+
+
+def pid(_task):
+    return os.getpid()
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_results_come_in_the_order_of_the_tasks(jobs):
+    tasks = [("slow", 0.02 if n % 3 == 0 else 0.0) for n in range(20)]
+    with LocalEngine(jobs) as engine:
+        assert list(engine.map(work, [*tasks, *range(300)], limit=20)) == [*tasks, *range(300)]
+
+
+def test_a_crash_costs_only_its_own_task():
+    with LocalEngine(2) as engine:
+        results = list(engine.map(work, [1, "crash", 2, "crash", 3, 4, 5], limit=20))
+    assert [r.kind if isinstance(r, Failure) else r for r in results] == [1, "crash", 2, "crash", 3, 4, 5]
+
+
+def test_a_hang_is_ended_and_counted():
+    with LocalEngine(2) as engine:
+        results = list(engine.map(work, [1, "hang", 2], limit=0.5))
+    assert [r.kind if isinstance(r, Failure) else r for r in results] == [1, "timeout", 2]
+
+
+def test_an_exception_is_an_answer():
+    with LocalEngine(1) as engine:
+        failure, after = engine.map(work, ["raise", 7], limit=20)
+    assert failure == Failure("error", "ValueError: no")
+    assert after == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
+def test_memory_is_limited():
+    with LocalEngine(1) as engine:
+        (failure,) = engine.map(work, ["memory"], limit=20)
+    assert isinstance(failure, Failure)
+    assert "MemoryError" in failure.because
+
+
+def test_tasks_and_answers_larger_than_a_pipe_do_not_block():
+    tasks = [("big", 3_000_000)] * 4 + [b"y" * 3_000_000] * 4
+    with LocalEngine(2) as engine:
+        sizes = [len(result) for result in engine.map(work, tasks, limit=20)]
+    assert sizes == [3_000_000] * 8
+
+
+def test_tasks_are_drawn_as_results_are_taken():
+    drawn = []
+
+    def tasks():
+        for number in range(10_000):
+            drawn.append(number)
+            yield number
+
+    with LocalEngine(1) as engine:
+        results = engine.map(work, tasks(), limit=20)
+        next(results)
+        assert len(drawn) < 200
+        results.close()
+        # What was in flight then must not answer now.
+        assert list(engine.map(work, ["a", "b"], limit=20)) == ["a", "b"]
+
+
+def test_workers_end_with_the_engine():
+    with LocalEngine(2) as engine:
+        pids = set(engine.map(pid, range(20), limit=20))
+    for number in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
+
+
+def test_a_module_in_the_current_folder_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "selectors.py").write_text("raise SystemExit('imported from the repository')")
+    (tmp_path / "pickle.py").write_text("raise SystemExit('imported from the repository')")
+    monkeypatch.chdir(tmp_path)
+    with LocalEngine(1) as engine:
+        assert list(engine.map(work, [1], limit=20)) == [1]
