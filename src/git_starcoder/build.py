@@ -6,9 +6,10 @@ says in its docstring which rows come in and which go out.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from git_starcoder.dataset import Dataset, publish
+from git_starcoder.dataset import Dataset, fingerprint, publish
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.run import Run
@@ -40,19 +41,21 @@ def build(
     """
     repo = repo if isinstance(repo, Repo) else Repo.open(repo)
     recipe = window.resolve(recipe)  # `auto` becomes a number, so the fingerprint says what was built
-    with publish(out, recipe, repo.commit, force=force) as target:
+    with publish(out, fingerprint(recipe, repo.commit, *window.inputs(recipe)), force=force) as target:
         if target.finished is not None:
             watch.note(f"{out} is up to date")
             return target.finished
-        run = Run(target.folder, recipe.seed, engine or LocalEngine(), watch)
-        sources = read.run(run, recipe.read, repo)  # Git objects → Source
-        units = analyse.run(run, recipe.analyse, sources)  # syntax trees → Unit
-        units = split.run(run, recipe.split, units)  # decided once, before anything multiplies
-        samples = augment.run(run, recipe.augment, units)  # each text and its verified variations → Sample
-        windows = window.run(run, recipe.window, samples)  # tokens → Windows
-        windows = dedup.run(run, recipe.dedup, windows)  # each drop names its keeper
-        windows = weigh.run(run, recipe.weigh, windows)  # a column; rows are never copied
-        windows = order.run(run, recipe.order, windows)  # the last word on order
-        write.run(run, recipe, repo, windows)  # JSONL, metadata, manifest
-        run.close()
+        with (
+            nullcontext(engine) if engine else LocalEngine() as workers,
+            Run(target.folder, recipe.seed, workers, watch) as run,
+        ):
+            sources = read.run(run, recipe.read, repo)  # Git objects → Source
+            units = analyse.run(run, recipe.analyse, sources)  # syntax trees → Unit
+            units = split.run(run, recipe.split, units)  # decided once, before anything multiplies
+            samples = augment.run(run, recipe.augment, units)  # each text and its verified variations → Sample
+            windows = window.run(run, recipe.window, samples)  # tokens → Windows
+            windows = dedup.run(run, recipe.dedup, windows)  # each drop names its keeper
+            windows = weigh.run(run, recipe.weigh, windows)  # a column; rows are never copied
+            windows = order.run(run, recipe.order, windows)  # the last word on order
+            write.run(run, recipe, repo, windows, target.fingerprint)  # JSONL, metadata, manifest
     return Dataset.open(out)

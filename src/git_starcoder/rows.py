@@ -33,6 +33,11 @@ def identity(*parts: str | bytes | int) -> str:
     return digest.hexdigest()
 
 
+def printable(text: str) -> str:
+    r"""A path or message as text that any encoder takes: bytes that are not UTF-8 become `\xNN`."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 class Span(NamedTuple):
     """Bytes `start` to `stop` of a text store or of a text."""
 

@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from git_starcoder.rows import Drop, Span
 from git_starcoder.seams import SILENT, Engine, Watch
@@ -113,6 +113,8 @@ class Run:
         self.steps.append(step)
         self.watch.end(name, step.seconds, step.seen, step.kept, dict(sorted(step.dropped.items())))
 
-    def close(self) -> None:
-        """Forget the texts."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.texts.close()
