@@ -38,6 +38,7 @@ def build(
     Raises:
         RepositoryError: the repository cannot be read, or nothing in it can be used.
         OutputError: the folder cannot be written, is locked by another build, or holds something else.
+
     """
     repo = repo if isinstance(repo, Repo) else Repo.open(repo)
     recipe = window.resolve(recipe)  # `auto` becomes a number, so the fingerprint says what was built

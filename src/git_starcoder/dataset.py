@@ -10,14 +10,14 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
 from git_starcoder.errors import DatasetError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from git_starcoder.recipe import Recipe
     from git_starcoder.rows import Split
@@ -52,6 +52,7 @@ class Dataset:
 
         Raises:
             DatasetError: it is not one.
+
         """
         folder = Path(folder)
         manifest = _object(folder / MANIFEST, folder)
@@ -78,6 +79,7 @@ class Dataset:
 
         Raises:
             DatasetError: a line is not a row.
+
         """
         path = self.path(split)
         try:
@@ -102,7 +104,7 @@ def _object(path: Path, folder: Path) -> dict[str, Any]:
         raise DatasetError(f"'{folder}' is damaged", where=f"{path.name}: {error}") from error
     if not isinstance(loaded, dict):
         raise DatasetError(f"'{folder}' is damaged", where=f"{path.name} is not an object")
-    return loaded
+    return cast("dict[str, Any]", loaded)
 
 
 def fingerprint(recipe: Recipe, commit: str, *inputs: str) -> str:
@@ -123,7 +125,7 @@ class Target:
 
 
 @contextmanager
-def publish(out: Path, fingerprint: str, *, force: bool = False) -> Iterator[Target]:
+def publish(out: Path, fingerprint: str, *, force: bool = False) -> Generator[Target]:
     """Make a folder whole or not at all: built hidden beside `out`, made durable, renamed once.
 
     A lock (`flock`, freed by the kernel when its holder dies) keeps two builds of one folder apart; what a killed
@@ -131,6 +133,7 @@ def publish(out: Path, fingerprint: str, *, force: bool = False) -> Iterator[Tar
 
     Raises:
         OutputError: locked, not writable, out of space, or something else is in the way.
+
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link that the user put there on purpose
     partial, aside, lock = (out.parent / f".{out.name}.{end}" for end in ("partial", "old", "lock"))
@@ -175,7 +178,7 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def _reported(out: Path) -> Iterator[None]:
+def _reported(out: Path) -> Generator[None]:
     """An operating system's error about our own files, as one clear line."""
     try:
         yield
@@ -185,20 +188,24 @@ def _reported(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(out: Path, lock: Path) -> Iterator[None]:
+def _locked(out: Path, lock: Path) -> Generator[None]:
     out.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last holder may have removed the name between our open and our lock.
-            if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(held.fileno())):
-                raise BlockingIOError
-        except BlockingIOError as error:
-            raise OutputError(f"another build is writing '{out}'", where=str(lock), hint="wait for it to end") from error
+        if not _hold(held.fileno(), lock):
+            raise OutputError(f"another build is writing '{out}'", where=str(lock), hint="wait for it to end")
         try:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def _hold(handle: int, lock: Path) -> bool:
+    """Take the lock without waiting, if it still has its name: its last holder may just have removed that."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(lock.stat(), os.fstat(handle))
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def _finished(out: Path) -> Dataset | None:

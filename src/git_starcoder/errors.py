@@ -1,12 +1,12 @@
 """Every error a user can cause, each with a place and a hint, and the exit codes.
 
-    StarcoderError            one clear line, exit 2
-    ├── UsageError            a flag or argument that cannot be
-    ├── RecipeError           a recipe that is not one
-    ├── RepositoryError       not a repository, no such revision, nothing to read
-    ├── DatasetError          a folder that is not a finished dataset
-    ├── OutputError           the output folder cannot be written, or holds something that is not ours
-    └── MissingExtraError     a heavy library that is not installed
+StarcoderError            one clear line, exit 2
+├── UsageError            a flag or argument that cannot be
+├── RecipeError           a recipe that is not one
+├── RepositoryError       not a repository, no such revision, nothing to read
+├── DatasetError          a folder that is not a finished dataset
+├── OutputError           the output folder cannot be written, or holds something that is not ours
+└── MissingExtraError     a heavy library that is not installed
 """
 
 from __future__ import annotations

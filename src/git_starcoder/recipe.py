@@ -121,6 +121,7 @@ class Recipe:
 
         Raises:
             RecipeError: no such recipe, not YAML, an unknown key, or a value that cannot be.
+
         """
         values = _resolve(str(name), ())
         for override in overrides:
@@ -193,7 +194,9 @@ def _override(values: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or len(keys) > 2 or not all(keys):
-        raise RecipeError(f"'{override}' is not section.key=value", where="--set", hint="for example --set window.size=2048")
+        raise RecipeError(
+            f"'{override}' is not section.key=value", where="--set", hint="for example --set window.size=2048"
+        )
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -270,7 +273,9 @@ def _want(options: tuple[Any, ...]) -> str:
         if get_origin(option) is Literal:
             words.extend(repr(choice) for choice in get_args(option))
         else:
-            words.append({int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(option, "null"))
+            words.append(
+                {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(option, "null")
+            )
     return " or ".join(words)
 
 

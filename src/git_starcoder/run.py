@@ -15,7 +15,7 @@ from git_starcoder.rows import Drop, Span
 from git_starcoder.seams import SILENT, Engine, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 
@@ -101,7 +101,7 @@ class Run:
         return random.Random(int.from_bytes(blake2b(data, digest_size=16).digest()))  # noqa: S311 - not for secrets
 
     @contextmanager
-    def step(self, name: str, total: int | None = None) -> Iterator[Step]:
+    def step(self, name: str, total: int | None = None) -> Generator[Step]:
         """Count, time and report one step; its counts must add up."""
         step = Step(name, self.watch, self.drops)
         self.watch.begin(name, total)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_starcoder.git.objects import Repo
-    from git_starcoder.recipe import Recipe, Weigh
+    from git_starcoder.recipe import Recipe
     from git_starcoder.rows import Sample, Unit, Windows
     from git_starcoder.run import Run, Step
 
@@ -40,7 +40,7 @@ def run(run: Run, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str
     with run.step("write", len(windows)) as step:
         layout = Layout(windows, tokenizers.load(run.folder / "tokenizer"))
         splits = np.array([sample.unit.split for sample in windows.samples])[windows.sample]
-        heads = [_head(sample, repo.committed_at, recipe.weigh) for sample in windows.samples]
+        heads = [_head(sample, repo.committed_at) for sample in windows.samples]
         sizes: dict[str, int] = {}
         for split in SPLITS:
             rows = np.flatnonzero(splits == split)
@@ -106,7 +106,7 @@ def _write_all(handle: int, data: bytes) -> int:
     return len(data)
 
 
-def _head(sample: Sample, newest: int, weigh: Weigh) -> bytes:
+def _head(sample: Sample, newest: int) -> bytes:
     """What the metadata of every row of a sample shares: members of a JSON object with its closing brace."""
     unit, source = sample.unit, sample.unit.source
     path = PurePosixPath(printable(source.path))

@@ -1,0 +1,90 @@
+"""Order and weigh: a total order by content, thirds by difficulty, weights by role."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from git_starcoder.recipe import Order, Weigh
+from git_starcoder.rows import Sample, Source, Span, Unit, Windows
+from git_starcoder.run import Run
+from git_starcoder.stages import order, weigh
+
+
+class NoEngine:
+    jobs = 1
+
+
+def windows_of(rows):
+    """Windows from (split, role, difficulty) triples, one sample each."""
+    samples = []
+    for number, (split, role, difficulty) in enumerate(rows):
+        source = Source(f"{number}", f"f{number}", "b", "c", 0, (), "text", Span(0, 0))
+        unit = Unit(source, "none", role, difficulty, group=f"{number}", split=split)
+        samples.append(Sample(f"s{number}", unit, "base", Span(0, 0)))
+    count = len(rows)
+    zeros = np.zeros(count, dtype=np.int32)
+    return Windows(
+        samples, np.zeros(1, dtype=np.uint16), np.arange(count, dtype=np.int32), zeros.astype(np.int64), zeros, zeros + 1,
+        zeros + 8, zeros - 1, zeros - 1, zeros, zeros + 1, np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15),
+        np.array([row[2] for row in rows], dtype=np.float64), zeros + 1.0, zeros.astype(np.int64),
+    )  # fmt: skip
+
+
+def run_in(tmp_path, seed=0):
+    return Run(tmp_path, seed, NoEngine())
+
+
+ROWS = [(split, "core", d / 100) for split, n in (("train", 90), ("val", 12), ("test", 6)) for d in range(n)]
+
+
+def test_splits_lie_behind_one_another_and_ranks_count_from_zero(tmp_path):
+    with run_in(tmp_path) as run:
+        ordered = order.run(run, Order("random"), windows_of(ROWS[::-1]))
+    splits = [ordered.samples[s].unit.split for s in ordered.sample]
+    assert splits == ["train"] * 90 + ["val"] * 12 + ["test"] * 6
+    assert ordered.rank.tolist() == [*range(90), *range(12), *range(6)]
+
+
+def test_curriculum_rises_in_thirds_and_is_shuffled_inside(tmp_path):
+    with run_in(tmp_path) as run:
+        ordered = order.run(run, Order("curriculum"), windows_of(ROWS))
+    train = ordered.difficulty[:90]
+    thirds = train[:30], train[30:60], train[60:]
+    assert max(thirds[0]) < min(thirds[1]) <= max(thirds[1]) < min(thirds[2])
+    assert list(thirds[0]) != sorted(thirds[0])
+    assert max(ordered.difficulty[90:94]) < min(ordered.difficulty[94:98])
+
+
+def test_the_seed_changes_the_order_and_nothing_else_does(tmp_path):
+    keys = {}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        with run_in(tmp_path / name, seed) as run:
+            keys[name] = order.run(run, Order("random"), windows_of(ROWS)).key.tolist()
+    assert keys["a"] == keys["b"] != keys["c"]
+
+
+@given(permutation=st.permutations(range(len(ROWS))))
+def test_the_order_does_not_depend_on_the_order_of_arrival(tmp_path_factory, permutation):
+    windows = windows_of(ROWS)
+    with run_in(tmp_path_factory.mktemp("a")) as run:
+        straight = order.run(run, Order("curriculum"), windows)
+        shuffled = order.run(run, Order("curriculum"), windows.take(np.array(permutation)))
+    assert straight.key.tolist() == shuffled.key.tolist()
+
+
+def test_no_rows_is_an_order_too(tmp_path):
+    with run_in(tmp_path) as run:
+        assert len(order.run(run, Order("curriculum"), windows_of([]))) == 0
+
+
+@pytest.mark.parametrize(
+    ("role", "weight"),
+    [("core", 3.0), ("utility", 1.0), ("docs", 1.0), ("configuration", 1.0), ("test", 0.3)],
+)
+def test_weights_follow_the_role_exactly(tmp_path, role, weight):
+    with run_in(tmp_path) as run:
+        weighed = weigh.run(run, Weigh(core=3.0, utility=1.0, test=0.3), windows_of([("train", role, 0.5)]))
+    assert weighed.weight.tolist() == [weight]
