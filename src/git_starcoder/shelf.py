@@ -39,4 +39,4 @@ def describe(shelf: str, key: str) -> str:
 def nearest(word: str, words: list[str]) -> str:
     """A hint that names the closest known word, or all of them."""
     close = get_close_matches(word, words, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(words)}"
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(words)}."

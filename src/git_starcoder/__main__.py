@@ -1,0 +1,8 @@
+"""`python -m git_starcoder` is `git starcoder`."""
+
+import sys
+
+from git_starcoder.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

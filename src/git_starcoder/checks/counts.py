@@ -1,0 +1,79 @@
+"""The counts add up: seen = kept + dropped at every step, and the files hold as many rows as they say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import orjson
+
+from git_starcoder.rows import SPLITS, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from git_starcoder.dataset import Dataset
+
+STEPS = ("read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write")
+SAME = {("read", "analyse"), ("analyse", "split"), *pairwise(STEPS[4:])}
+"""Steps that hand on the very things that they keep."""
+
+
+def check(dataset: Dataset) -> Generator[Finding, None, str]:
+    """A finding for each count that is not another; the figure is what was seen, kept and dropped."""
+    steps = {step["step"]: step for step in dataset.manifest["steps"]}
+    if tuple(steps) != STEPS:
+        yield Finding("counts", "manifest.json", f"the steps are {', '.join(steps)}")
+        return "the steps are not the nine"
+    for name, step in steps.items():
+        dropped = sum(step["dropped"].values())
+        if step["seen"] != step["kept"] + dropped:
+            what = f"{step['seen']} seen, but {step['kept']} kept and {dropped} dropped"
+            yield Finding("counts", f"manifest.json, {name}", what)
+    for before, after in SAME:
+        if steps[before]["kept"] != steps[after]["seen"]:
+            what = f"{before} kept {steps[before]['kept']}, but {after} saw {steps[after]['seen']}"
+            yield Finding("counts", "manifest.json", what)
+    yield from _drops(dataset)
+    rows = {split: _lines(dataset, split) for split in SPLITS}
+    for split, number in rows.items():
+        for said, where in (
+            (dataset.manifest["files"][f"training_data_{split}.jsonl"]["rows"], "manifest.json"),
+            (dataset.metadata[f"{split}_sequences"], "dataset_metadata.json"),
+        ):
+            if number != said:
+                yield Finding("counts", f"training_data_{split}.jsonl", f"{number} rows, but {said} in {where}")
+    total = sum(rows.values())
+    for said, where in (
+        (steps["write"]["kept"], "manifest.json"),
+        (dataset.metadata["total_sequences"], "dataset_metadata.json"),
+    ):
+        if total != said:
+            yield Finding("counts", where, f"{said} rows in all, but the files hold {total}")
+    drops = sum(sum(step["dropped"].values()) for step in steps.values())
+    return f"{steps['read']['seen']:,} files seen, {total:,} rows written, {drops:,} drops with a reason"
+
+
+def _lines(dataset: Dataset, split: str) -> int:
+    with (dataset.folder / f"training_data_{split}.jsonl").open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def _drops(dataset: Dataset) -> Iterator[Finding]:
+    """Every drop that a step counts has its line, and the other way round."""
+    told: Counter[tuple[str, str]] = Counter()
+    with (dataset.folder / "drops.jsonl").open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                drop = orjson.loads(line)
+                told[drop["step"], drop["reason"]] += 1
+            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+                yield Finding("counts", f"drops.jsonl:{number}", f"not a drop: {error}")
+    said = Counter({
+        (step["step"], reason): count for step in dataset.manifest["steps"] for reason, count in step["dropped"].items()
+    })  # fmt: skip
+    for step, reason in sorted(told.keys() | said.keys()):
+        if told[step, reason] != said[step, reason]:
+            what = f"{said[step, reason]} dropped as '{reason}', but drops.jsonl has {told[step, reason]}"
+            yield Finding("counts", f"manifest.json, {step}", what)

@@ -1,0 +1,39 @@
+"""Rows go from simple to complex in three stages of equal size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_starcoder.checks import Skip, place
+from git_starcoder.recipe import Recipe
+from git_starcoder.rows import SPLITS, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from git_starcoder.dataset import Dataset
+
+STAGES = 3
+
+
+def check(dataset: Dataset) -> Generator[Finding, None, str | Skip]:
+    """A finding for each row that is simpler than a row of an earlier stage; the figure is the stages of training."""
+    if Recipe.load(dataset.folder / "recipe.yaml").order.by != "curriculum":
+        return Skip("the recipe wants a random order")
+    ranges: list[str] = []
+    for split in SPLITS:
+        total = dataset.metadata[f"{split}_sequences"]
+        before, highest, stage, lowest = 0.0, 0.0, 0, 1.0
+        for number, row in enumerate(dataset.rows(split)):
+            if number * STAGES // total != stage:
+                if split == "train":
+                    ranges.append(f"{lowest:.2f}-{highest:.2f}")
+                before, stage, lowest = highest, number * STAGES // total, 1.0
+            complexity = row.metadata["complexity"]
+            highest, lowest = max(highest, complexity), min(lowest, complexity)
+            if complexity < before:
+                what = f"complexity {complexity} in stage {stage + 1}, after {before} in an earlier one"
+                yield Finding("curriculum", place(split, row), what)
+        if split == "train":
+            ranges.append(f"{lowest:.2f}-{highest:.2f}")
+    return f"complexity of training {', '.join(ranges)}"

@@ -1,0 +1,36 @@
+"""Every row weighs what the recipe says for the role of its file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_starcoder.checks import place
+from git_starcoder.recipe import Recipe
+from git_starcoder.rows import SPLITS, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from git_starcoder.dataset import Dataset
+
+PRIORITY = {"core": "high", "test": "low"}
+
+
+def check(dataset: Dataset) -> Generator[Finding, None, str]:
+    """A finding for each row whose weight, priority or flags do not follow from its role; the figure is the weights."""
+    weigh = Recipe.load(dataset.folder / "recipe.yaml").weigh
+    by_role = {"core": weigh.core, "test": weigh.test}
+    met: set[float] = set()
+    for split in SPLITS:
+        for row in dataset.rows(split):
+            said = row.metadata
+            role = said["role"]
+            weight = by_role.get(role, weigh.utility)
+            met.add(said["weight"])
+            if abs(said["weight"] - weight) > 5e-5:  # four decimals are written
+                yield Finding("weights", place(split, row), f"weight {said['weight']} for {role}, not {weight}")
+            if said["priority"] != PRIORITY.get(role, "medium"):
+                yield Finding("weights", place(split, row), f"priority {said['priority']} for {role}")
+            if (said["is_core"], said["is_test"]) != (role == "core", role == "test"):
+                yield Finding("weights", place(split, row), f"is_core or is_test does not say {role}")
+    return f"weights {', '.join(f'{weight:g}' for weight in sorted(met))}"

@@ -1,0 +1,91 @@
+"""`git starcoder build`: a repository in, a dataset out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from git_starcoder import settings
+from git_starcoder.cli.options import PATH, of_build, with_seed
+from git_starcoder.cli.progress import reasons
+from git_starcoder.cli.talk import common, one_line
+
+if TYPE_CHECKING:
+    from git_starcoder.cli.talk import Talk
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.errors import ExitCode
+    from git_starcoder.recipe import Recipe
+
+
+@click.command("build")
+@of_build
+@click.option("-o", "--out", type=PATH, help="Folder to make (default: training_data_<recipe>).")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be built; write nothing.")
+@click.option("--force", is_flag=True, help="Build again, also where the dataset is up to date.")
+@common
+def command(
+    talk: Talk,
+    repo: Path,
+    rev: str,
+    name: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    jobs: int | None,
+    out: Path | None,
+    dry_run: bool,
+    force: bool,
+) -> ExitCode:
+    """Build a training dataset from the Git repository REPO (default: the current folder)."""
+    from git_starcoder.build import build
+    from git_starcoder.engine.local import LocalEngine
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.recipe import Recipe
+
+    recipe = Recipe.load(name, with_seed(overrides, seed))
+    out = out or Path(f"training_data_{file_name(recipe)}")
+    opened = Repo.open(repo, rev)
+    with talk.watch() as watch, LocalEngine(settings.jobs(jobs)) as engine:
+        if dry_run:
+            from git_starcoder.cli.plan import plan
+
+            planned = plan(opened, recipe, engine, watch)
+            return talk.answer({"plan": planned.values(), "out": str(out)}, planned.text(out))
+        dataset = build(opened, recipe, out, engine=engine, watch=watch, force=force)
+    return talk.answer({"out": str(out), **as_values(dataset)}, text(dataset, out))
+
+
+def file_name(recipe: Recipe) -> str:
+    """The recipe's name as part of a folder's name."""
+    return re.sub(r"[^\w.-]+", "_", recipe.name)
+
+
+def as_values(dataset: Dataset) -> dict[str, Any]:
+    """The dataset for `--json`."""
+    return {"digest": dataset.digest, "metadata": dataset.metadata, "steps": dataset.manifest["steps"]}
+
+
+def text(dataset: Dataset, out: Path) -> str:
+    """The folder, its rows by split, its size, and what was dropped."""
+    from git_starcoder.rows import SPLITS
+
+    said = dataset.metadata
+    size = sum(file["bytes"] for file in dataset.manifest["files"].values())
+    rows = ", ".join(f"{split} {said[f'{split}_sequences']:,}" for split in SPLITS)
+    lines = [
+        one_line(str(out)),
+        f"  rows    {said['total_sequences']:,}: {rows}",
+        f"  tokens  {said['total_tokens']:,} in windows of {said['primary_window']:,}",
+        f"  bytes   {size:,}",
+    ]
+    for step in dataset.manifest["steps"]:
+        if step["dropped"]:
+            lines.append(
+                f"  {step['step']:8}kept {step['kept']:,} of {step['seen']:,}; "
+                f"dropped {reasons(step['dropped'], verbose=True)}"
+            )
+        if step["figures"].get("fallback"):
+            lines.append(f"  {step['step']:8}{step['figures']['fallback']}")
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""`git starcoder doctor`: what this machine offers, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from git_starcoder.cli.talk import common
+from git_starcoder.errors import ExitCode
+
+if TYPE_CHECKING:
+    from git_starcoder.cli.talk import Talk
+
+GIT_WANTED = (2, 39, 4)
+"""Older versions have known holes when a hostile repository is read (CVE-2024-32002 and its neighbours)."""
+GIB = 1 << 30
+
+
+@click.command("doctor")
+@common
+def command(talk: Talk) -> ExitCode:
+    """Show versions, devices, memory and disk, and what is missing; exit 1 if building cannot work."""
+    libraries, extras = _libraries()
+    git, git_fine = _git()
+    missing = [name for name, version in libraries.items() if not version]
+    values: dict[str, Any] = {
+        "version": metadata.version("git-starcoder"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git": git,
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
+        "disk_free_gib": round(shutil.disk_usage(Path.cwd()).free / GIB, 1),
+        "device": _device() if extras["train"] else "not known without the extra 'train'",
+        "hub": "offline" if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"} else "online",
+        "extras": {
+            name: "installed" if there else f"pip install 'git-starcoder[{name}]'" for name, there in extras.items()
+        },
+        "libraries": libraries,
+    }
+    problems = [] if git_fine else [f"git {'.'.join(map(str, GIT_WANTED))} or newer is wanted, this is '{git}'"]
+    problems += [f"{name} is not installed" for name in missing]
+    values["problems"] = problems
+    code = ExitCode.FOUND if problems else ExitCode.FINE
+    return talk.answer(values, "\n".join(_lines(values)), code)
+
+
+def _lines(values: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            several = cast("dict[str, str]", value)
+            value = ", ".join(f"{name} {text or 'missing'}" for name, text in several.items())
+        elif isinstance(value, list):
+            value = "; ".join(cast("list[str]", value)) or "none"
+        lines.append(f"{key.replace('_', ' '):16}  {value}")
+    return lines
+
+
+def _libraries() -> tuple[dict[str, str], dict[str, bool]]:
+    """The version of each library of the core, "" where it is missing; and which extras are complete."""
+    core: dict[str, str] = {}
+    extras: dict[str, bool] = {"train": True}
+    for wanted in metadata.requires("git-starcoder") or []:
+        name = re.split(r"[^\w.-]", wanted, maxsplit=1)[0]
+        extra = re.search(r"extra == ['\"](\w+)['\"]", wanted)
+        if extra is None:
+            core[name] = _version(name)
+        elif extra[1] in extras:
+            extras[extra[1]] = extras[extra[1]] and bool(_version(name))
+    return core, extras
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _git() -> tuple[str, bool]:
+    """What git says it is, and whether that is new enough."""
+    try:
+        said = subprocess.run(["git", "version"], cwd="/", capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "not found", False
+    numbers = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
+    return said.removeprefix("git version "), numbers is not None and tuple(map(int, numbers.groups())) >= GIT_WANTED
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        cards = range(torch.cuda.device_count())
+        named = [(torch.cuda.get_device_name(card), torch.cuda.mem_get_info(card)[1] / GIB) for card in cards]
+        return "; ".join(f"cuda {name} {memory:.0f} GiB" for name, memory in named)
+    return "mps" if torch.backends.mps.is_available() else "cpu"

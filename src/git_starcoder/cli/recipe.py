@@ -1,0 +1,67 @@
+"""`git starcoder recipe`: look at recipes and check one's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from git_starcoder.cli.options import of_recipe, with_seed
+from git_starcoder.cli.talk import common
+from git_starcoder.errors import ExitCode, RecipeError
+
+if TYPE_CHECKING:
+    from git_starcoder.cli.talk import Talk
+
+
+@click.group("recipe")
+def command() -> None:
+    """Look at recipes and check one's own."""
+
+
+@command.command("list")
+@common
+def every(talk: Talk) -> ExitCode:
+    """List the recipes that come with git-starcoder."""
+    from git_starcoder import shelf
+    from git_starcoder.recipe import Recipe
+
+    about = {name: Recipe.load(name).about for name in shelf.names("recipes")}
+    width = max(map(len, about))
+    return talk.answer({"recipes": about}, "\n".join(f"{name:{width}}  {text}" for name, text in about.items()))
+
+
+@command.command()
+@click.argument("recipe", metavar="RECIPE", required=False)
+@of_recipe
+@common
+def show(talk: Talk, recipe: str | None, name: str, overrides: tuple[str, ...], seed: int | None) -> ExitCode:
+    """Show a recipe in full, every default written out: a file to start one's own from."""
+    import yaml
+
+    from git_starcoder.recipe import Recipe
+
+    loaded = Recipe.load(recipe or name, with_seed(overrides, seed))
+    text = loaded.to_yaml()
+    return talk.answer({"recipe": yaml.safe_load(text), "fingerprint": loaded.fingerprint()}, text.rstrip())
+
+
+@command.command()
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True)
+@common
+def lint(talk: Talk, recipes: tuple[str, ...]) -> ExitCode:
+    """Check recipes for unknown keys and values that cannot be; exit 1 if there are any."""
+    from git_starcoder.recipe import Recipe
+
+    found: list[dict[str, str]] = []
+    lines: list[str] = []
+    for name in recipes:
+        try:
+            Recipe.load(name)
+        except RecipeError as error:
+            found.append({"recipe": name, "what": error.what, "where": error.where, "hint": error.hint})
+            lines.append(f"{name}: {error.what} (in {error.where})" + (f"; {error.hint}" if error.hint else ""))
+        else:
+            lines.append(f"{name}: fine")
+    code = ExitCode.FOUND if found else ExitCode.FINE
+    return talk.answer({"findings": found}, "\n".join(lines), code)

@@ -1,0 +1,134 @@
+"""How a command speaks: stdout is the answer, stderr is the talk, and nothing reaches a terminal unsanitised."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from git_starcoder import settings
+from git_starcoder.errors import ExitCode
+from git_starcoder.seams import SILENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from git_starcoder.errors import StarcoderError
+    from git_starcoder.seams import Watch
+
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 and C1 controls but tab and newline
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # bidirectional overrides, line separators (CVE-2021-42574)
+    "\ud800-\udfff\U000e0000-\U000e007f]"  # bytes that are not UTF-8, tag characters
+)
+
+
+def clean(text: str) -> str:
+    r"""The text with every character that could command or deceive a terminal written out, `\x1b` for ESC."""
+    return UNSAFE.sub(lambda found: _written(ord(found[0])), text)
+
+
+def one_line(text: str) -> str:
+    """A name for a line of its own: as `clean`, and newlines and tabs are written out too."""
+    return clean(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _written(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: a byte
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def schema(verb: str) -> str:
+    """The name of what `--json` prints; the number grows when the meaning of a key changes."""
+    return f"git-starcoder/{verb}/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """One command speaking."""
+
+    verb: str
+    quiet: bool = False
+    verbose: bool = False
+    as_json: bool = False
+    color: settings.Color = "auto"
+
+    def answer(self, values: Mapping[str, Any], text: str, code: ExitCode = ExitCode.FINE) -> ExitCode:
+        """Print the answer, for a program or for a person; gives back `code`, to return from the command."""
+        if self.as_json:
+            text = json.dumps({"schema": schema(self.verb), "exit": int(code), **values}, default=str)
+        click.echo(clean(text))
+        return code
+
+    def tell(self, text: str) -> None:
+        """A line for the person at the terminal."""
+        if not self.quiet:
+            click.echo(clean(text), err=True)
+
+    @contextmanager
+    def watch(self) -> Generator[Watch]:
+        """Who is told how the work goes: bars on a terminal, else a plain line for each step, else nobody."""
+        from git_starcoder.cli.progress import Live, Plain
+
+        if self.quiet:
+            yield SILENT
+        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            with Live(self) as live:
+                yield live
+        else:
+            yield Plain(self)
+
+
+def coloured(choice: settings.Color, stream: TextIO) -> bool:
+    """Whether to write colours to a stream; `NO_COLOR`, `FORCE_COLOR` and `TERM=dumb` are heard under `auto`."""
+    if choice != "auto" or os.environ.get("NO_COLOR"):
+        return choice == "always"
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def complain(error: StarcoderError, verb: str, *, as_json: bool, code: ExitCode) -> None:
+    """Tell what went wrong, in git's way; with `--json` also as the one object on stdout."""
+    if as_json:
+        what = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
+        click.echo(json.dumps({"schema": schema(verb), "exit": int(code), "error": what}))
+    colour = coloured("auto", sys.stderr)
+    lines = [(click.style("error:", fg="red", bold=True), one_line(error.what))]
+    if error.where:
+        lines.append(("  in", one_line(error.where)))
+    if error.hint:
+        lines.append((click.style("hint:", fg="yellow"), one_line(error.hint)))
+    for word, line in lines:
+        click.echo(f"{word} {line}", err=True, color=colour)
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command -q, -v, --json and --color, and hand it a `Talk` first."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but the answer.")
+    @click.option("-v", "--verbose", is_flag=True, help="Say more: every reason for a drop.")
+    @click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object.")
+    @click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Colour (default: auto).")
+    @click.pass_context
+    @functools.wraps(function)
+    def wrapped(
+        context: click.Context,
+        *arguments: Any,
+        quiet: bool,
+        verbose: bool,
+        as_json: bool,
+        color: settings.Color | None,
+        **options: Any,
+    ) -> Any:
+        verb = context.command_path.removeprefix("git starcoder ").partition(" ")[0]
+        talk = Talk(verb, quiet, verbose, as_json, settings.color(color))
+        return function(talk, *arguments, **options)
+
+    return wrapped
