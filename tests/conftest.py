@@ -64,9 +64,7 @@ def run_git(
 ) -> bytes:
     """Run git in `repo` with fixed names and dates, and no configuration but the repository's own."""
     command = ["git", "-C", str(repo), *arguments]
-    done = subprocess.run(
-        command, input=stdin, capture_output=True, env={**ENVIRONMENT, **(env or {})}, check=False
-    )
+    done = subprocess.run(command, input=stdin, capture_output=True, env={**ENVIRONMENT, **(env or {})}, check=False)
     if check and done.returncode:
         raise AssertionError(f"{command} ended with {done.returncode}: {done.stderr!r}")
     return done.stdout
@@ -74,10 +72,7 @@ def run_git(
 
 def _quote(path: str | bytes) -> bytes:
     raw = path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
-    plain = (
-        chr(byte) if (chr(byte).isalnum() and byte < 128) or byte in b"._-/" else f"\\{byte:03o}"
-        for byte in raw
-    )
+    plain = (chr(byte) if (chr(byte).isalnum() and byte < 128) or byte in b"._-/" else f"\\{byte:03o}" for byte in raw)
     return b'"' + "".join(plain).encode() + b'"'
 
 

@@ -1,0 +1,108 @@
+"""read: entries of the commit's tree → Source.
+
+Links, submodules, pointers, binary, huge and undecodable files go no further; each is counted with its reason. Sizes
+are asked before contents, so a huge file is never read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from git_starcoder.errors import RepositoryError
+from git_starcoder.git.history import LastChange
+from git_starcoder.git.objects import FILE, KIND, SUBMODULE, SYMLINK, Fault
+from git_starcoder.parse.language import language_of
+from git_starcoder.rows import Source, Span, identity
+from git_starcoder.text.encoding import Refusal, decode
+
+if TYPE_CHECKING:
+    from git_starcoder.git.objects import Entry, Repo
+    from git_starcoder.recipe import Read
+    from git_starcoder.run import Run
+
+
+def run(run: Run, options: Read, repo: Repo) -> list[Source]:
+    """Every file at the commit that is text, sorted by the bytes of its path.
+
+    Raises:
+        RepositoryError: no file can be used.
+    """
+    entries = repo.entries()
+    with run.step("read", len(entries)) as step:
+        changes = repo.last_changes()
+        unknown = LastChange("", repo.committed_at)
+        refused = _refused(entries, options, repo)
+        wanted = dict.fromkeys(entry.blob for entry, refusal in zip(entries, refused, strict=True) if refusal is None)
+        # Equal files share one text: a million names for one file fill no disk.
+        texts = {blob: _keep(run, options, data) for blob, data in repo.read(wanted)}
+        sources: list[Source] = []
+        for entry, refusal in zip(entries, refused, strict=True):
+            text = refusal or texts[entry.blob]
+            if not isinstance(text, Kept):
+                step.drop(entry.path, text.reason, text.because)
+                continue
+            last = changes.get(entry.path, unknown)
+            sources.append(
+                Source(
+                    id=identity(entry.blob, entry.path),
+                    path=entry.path,
+                    blob=entry.blob,
+                    commit=last.commit,
+                    changed_at=last.at,
+                    former=last.former,
+                    language=language_of(entry.path, run.texts.get(text.span)),
+                    text=text.span,
+                    changed=text.changed,
+                )
+            )
+            step.keep()
+        step.figures["bytes"] = sum(source.text.stop - source.text.start for source in sources)
+        step.figures["renamed"] = sum(bool(source.former) for source in sources)
+    for note in repo.notes:
+        run.watch.note(note)
+    if not sources:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(step.dropped.items()))
+        hint = f"of {len(entries)} files: {reasons}" if entries else "the commit has no files"
+        raise RepositoryError(f"nothing in '{repo.path}' can be used", where=f"commit {repo.commit}", hint=hint)
+    return sources
+
+
+class Kept(NamedTuple):
+    """A text in the run's store, and what decoding altered."""
+
+    span: Span
+    changed: tuple[str, ...]
+
+
+def _keep(run: Run, options: Read, data: bytes | Fault) -> Kept | Fault | Refusal:
+    if isinstance(data, Fault):
+        return data
+    text = decode(data, max_line=options.max_line, mean_line=options.mean_line)
+    return text if isinstance(text, Refusal) else Kept(run.texts.put(text.utf8), text.changed)
+
+
+def _refused(entries: list[Entry], options: Read, repo: Repo) -> list[Fault | None]:
+    """For each entry why it is not even read, or None."""
+    refused = [_refusal(entry, options, repo) for entry in entries]
+    for at in range(1, len(entries)):
+        if entries[at].path == entries[at - 1].path:
+            refused[at] = Fault("repeated", "the same path is listed twice")
+    return refused
+
+
+def _refusal(entry: Entry, options: Read, repo: Repo) -> Fault | None:
+    """Why an entry is not even read."""
+    kind = entry.mode & KIND
+    if entry.fault is not None:
+        return entry.fault
+    if kind == SYMLINK:
+        return Fault("symlink")
+    if kind == SUBMODULE:
+        return Fault("submodule", f"commit {entry.blob} of another repository")
+    if kind != FILE:
+        return Fault("odd_mode", f"{entry.mode:o}")
+    if entry.size is None:
+        return repo.why_unread(entry.blob)
+    if entry.size > options.max_bytes:
+        return Fault("too_large", f"{entry.size} bytes")
+    return None
