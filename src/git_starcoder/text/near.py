@@ -1,0 +1,277 @@
+"""Near-duplicates: documents whose sets of shingles reach a Jaccard similarity.
+
+MinHash signatures (Broder, 1997) in bands propose pairs, the signatures' own estimate discards the hopeless ones, and
+each pair that is left is compared exactly, so a threshold means what it says. Only the proposing is probabilistic:
+a pair exactly at the threshold is proposed with a probability of 0.99 at least, a more similar one more surely.
+
+Two questions are answered: `links` connects all that is alike (which files belong together), `keepers` finds for each
+document an earlier one that stays in its place (which rows repeat another).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from git_starcoder.text.shingles import offsets_of, positions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from git_starcoder.text.shingles import Shingles
+
+    Array = NDArray[np.int64]
+    Spared = Callable[[Array, Array], NDArray[np.bool_]]
+
+PERMUTATIONS = 128
+"""Numbers per signature. The standard error of their estimate is at most 0.044."""
+RECALL = 0.99
+"""How surely a pair at the threshold is proposed."""
+CELLS = 1 << 20
+"""Shingles compared or hashed at a time: 8 MiB."""
+COMPARISONS = 32
+"""Exact comparisons of one document in `keepers`; one that is still unlike all of them is kept."""
+ROUNDS = 256
+"""Rounds of `keepers`; what is undecided then is kept."""
+PROPOSALS = 50_000_000
+"""Pairs that `links` looks at (some seconds); past them a document is compared with the first of its bucket alone."""
+
+_NOTHING = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+class Links(NamedTuple):
+    """Pairs that `links` found, sorted, left < right. All arrays have shape (pairs,)."""
+
+    left: Array
+    right: Array
+    similarity: NDArray[np.float64]
+    complete: bool
+    """Whether all proposed pairs were looked at (see `PROPOSALS`)."""
+
+
+class Keepers(NamedTuple):
+    """What `keepers` found. Arrays have shape (documents,)."""
+
+    keeper: Array
+    """The kept document that stands for this one, or -1 where it is kept itself."""
+    similarity: NDArray[np.float64]
+    """To the keeper; 0 where there is none."""
+    compared: int
+    """Exact comparisons made."""
+    limited: int
+    """Documents kept because a limit was reached (see `COMPARISONS`, `ROUNDS`)."""
+
+
+def links(shingles: Shingles, threshold: float) -> Links:
+    """Pairs of similar documents, enough of them to connect all documents that similar pairs connect.
+
+    A pair that others already connect is not compared: a thousand near-copies cost a thousand comparisons, not half a
+    million.
+    """
+    index = _Index(shingles, threshold)
+    component = np.arange(len(index.documents))
+    unlike = np.empty(0, dtype=np.int64)  # pairs that were compared in vain, as one number each
+    found = [(index.documents[:0], index.documents[:0], np.empty(0))]
+
+    def connect(left: Array, right: Array) -> None:
+        nonlocal component, unlike
+        open_ = component[left] != component[right]
+        left, right = index.promising(left[open_], right[open_])
+        code = np.setdiff1d(np.minimum(left, right) * len(component) + np.maximum(left, right), unlike)
+        left, right = code // len(component), code % len(component)
+        similarity = index.similarity(left, right)
+        same = similarity >= threshold
+        unlike = np.concatenate((unlike, code[~same]))
+        component = _join(component, left[same], right[same])
+        found.append((index.documents[left[same]], index.documents[right[same]], similarity[same]))
+
+    budget = PROPOSALS
+    for bucket in index.buckets:
+        connect(*_with_first(bucket))
+        order, begin, before = _unconnected(bucket, component)
+        budget -= int(before.sum())
+        if budget < 0:
+            continue
+        for chunk in _chunks(before):
+            left = positions(begin[chunk], offsets_of(before[chunk]))
+            connect(order[left], np.repeat(order[chunk], before[chunk]))
+    left, right, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((right, left))
+    return Links(left[order], right[order], similarity[order], budget >= 0)
+
+
+def keepers(shingles: Shingles, threshold: float, spared: Spared) -> Keepers:
+    """Walk documents in their order; drop each that is similar to one kept before it.
+
+    `spared(earlier, later)` says which pairs are not to be compared. The walk is done in rounds: a document that is
+    the first undecided one of all its buckets has nothing before it to be compared with, so it is kept, and compared
+    with everything in them. A thousand copies of one document cost a thousand comparisons.
+    """
+    index = _Index(shingles, threshold)
+    documents = index.documents
+    keeper = np.full(len(shingles.sizes()), -1, dtype=np.int64)
+    similarity = np.zeros(len(keeper))
+    compared = np.zeros(len(documents), dtype=np.int64)
+    undecided = np.arange(len(documents))
+    for _ in range(ROUNDS):
+        if not len(undecided):
+            break
+        roots, left, right = _roots(index.buckets[:, undecided])
+        roots, left, right = undecided[roots], undecided[left], undecided[right]
+        wanted = (compared[right] < COMPARISONS) & ~spared(documents[left], documents[right])
+        left, right = index.promising(left[wanted], right[wanted])
+        np.add.at(compared, right, 1)
+        values = index.similarity(left, right)
+        best = np.flatnonzero(values >= threshold)[::-1]  # the earliest keeper is written last, and stays
+        keeper[documents[right[best]]] = documents[left[best]]
+        similarity[documents[right[best]]] = values[best]
+        undecided = np.setdiff1d(undecided, np.concatenate((roots, right[best])))
+    limited = (compared >= COMPARISONS) & (keeper[documents] < 0)
+    limited[undecided] = True
+    return Keepers(keeper, similarity, int(compared.sum()), int(limited.sum()))
+
+
+def bands(threshold: float) -> tuple[int, int]:
+    """How many bands of how many rows: the longest rows that give the recall wanted at the threshold.
+
+    Below a threshold of 0.04 no bands do, and the recall at the threshold is lower.
+    """
+    for rows in range(PERMUTATIONS, 1, -1):
+        count = PERMUTATIONS // rows
+        if 1 - (1 - threshold**rows) ** count >= RECALL:
+            return count, rows
+    return PERMUTATIONS, 1
+
+
+class _Index:
+    """The documents that have shingles, numbered from 0, with their signatures and buckets."""
+
+    def __init__(self, shingles: Shingles, threshold: float) -> None:
+        self.shingles = shingles
+        self.threshold = threshold
+        self.sizes = shingles.sizes()
+        self.documents = np.flatnonzero(self.sizes > 0)
+        self.signatures = self._sign()
+        self.buckets = self._fill()
+
+    def _sign(self) -> NDArray[np.uint32]:
+        """MinHash signatures, shape (documents, PERMUTATIONS)."""
+        sketch: Any = import_module("rensa").RMinHash
+        rows = [np.empty((0, PERMUTATIONS), dtype=np.uint32)]
+        for chunk in _chunks(self.sizes[self.documents]):
+            flat, offsets = self.shingles.take(self.documents[chunk])
+            matrix = sketch.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 0)
+            rows.append(np.array(matrix.to_rows(), dtype=np.uint32))
+        return np.concatenate(rows)
+
+    def _fill(self) -> Array:
+        """For each band the number of each document's bucket, shape (bands, documents)."""
+        count, rows = bands(self.threshold)
+        buckets = np.empty((count, len(self.documents)), dtype=np.int64)
+        for band in range(count):
+            key = np.zeros(len(self.documents), dtype=np.uint64)
+            for column in range(band * rows, (band + 1) * rows):
+                key = (key ^ (key >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15) + self.signatures[:, column]
+            buckets[band] = np.unique(key, return_inverse=True)[1]
+        return buckets
+
+    def promising(self, left: Array, right: Array) -> tuple[Array, Array]:
+        """The pairs whose estimate is not four standard errors below the threshold."""
+        mean = PERMUTATIONS * self.threshold
+        least = mean - 4 * (mean * (1 - self.threshold)) ** 0.5
+        keep = np.empty(len(left), dtype=np.bool_)
+        step = CELLS // PERMUTATIONS
+        for start in range(0, len(left), step):
+            chunk = slice(start, start + step)
+            keep[chunk] = (self.signatures[left[chunk]] == self.signatures[right[chunk]]).sum(axis=1) >= least
+        return left[keep], right[keep]
+
+    def similarity(self, left: Array, right: Array) -> NDArray[np.float64]:
+        """The exact Jaccard similarity of each pair: |A ∩ B| = |A| + |B| - |A ∪ B|."""
+        left, right = self.documents[left], self.documents[right]
+        sizes = self.sizes[left] + self.sizes[right]
+        order = np.argsort(sizes, kind="stable")  # so that the rows of a matrix are of like length
+        result = np.empty(len(left))
+        for chunk in _chunks(sizes[order]):
+            pairs = order[chunk]
+            a, b = self._matrix(left[pairs]), self._matrix(right[pairs])
+            union = _distinct(np.concatenate((a, b), axis=1))
+            result[pairs] = (_distinct(a) + _distinct(b) - union) / union
+        return result
+
+    def _matrix(self, documents: Array) -> NDArray[np.uint64]:
+        """Shingles, one document per row, padded at the end with at least one number that stands for none."""
+        flat, offsets = self.shingles.take(documents)
+        sizes = np.diff(offsets)
+        matrix = np.full((len(documents), int(sizes.max(initial=0)) + 1), _NOTHING)
+        matrix[np.arange(matrix.shape[1]) < sizes[:, None]] = flat
+        return matrix
+
+
+def _distinct(matrix: NDArray[np.uint64]) -> Array:
+    """How many different shingles each row has."""
+    ordered = np.sort(matrix, axis=1)
+    return (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
+
+
+def _chunks(sizes: Array) -> Iterator[slice]:
+    """Slices of at least one element, with sizes that together stay within CELLS where they can."""
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + CELLS, side="right")))
+        yield slice(start, stop)
+        start = stop
+
+
+def _roots(buckets: Array) -> tuple[Array, Array, Array]:
+    """The documents that are first in all their buckets, and their pairs with what else is in these: left, right."""
+    count = buckets.shape[1]
+    place: Array = np.arange(count, dtype=np.int64)
+    heads = np.empty_like(buckets)
+    for band, bucket in enumerate(buckets):
+        head = np.empty(bucket.max() + 1, dtype=np.int64)
+        head[bucket[::-1]] = place[::-1]  # the last to be written stays: the earliest document
+        heads[band] = head[bucket]
+    is_root: NDArray[np.bool_] = np.all(heads == place, axis=0)
+    band, member = np.nonzero(is_root[heads] & (heads != place))
+    code = np.unique(heads[band, member] * count + member)
+    return np.flatnonzero(is_root), code // count, code % count
+
+
+def _with_first(bucket: Array) -> tuple[Array, Array]:
+    """Each document with the first of its bucket."""
+    order = np.argsort(bucket, kind="stable")
+    first = order[np.searchsorted(bucket[order], bucket)]
+    other = np.flatnonzero(first != np.arange(len(bucket)))
+    return first[other], other
+
+
+def _unconnected(bucket: Array, component: Array) -> tuple[Array, Array, Array]:
+    """Documents in an order where those of its bucket that each is not connected with lie in one run before it.
+
+    Returns the order, and for each place in it where that run begins and how long it is.
+    """
+    order = np.lexsort((component, bucket))
+    ordered = bucket[order]
+    begin = np.searchsorted(ordered, ordered)
+    alike = ordered * len(bucket) + component[order]
+    return order, begin, np.searchsorted(alike, alike) - begin
+
+
+def _join(component: Array, left: Array, right: Array) -> Array:
+    """Components once more pairs are connected. A component is named by its smallest document."""
+    while True:
+        low = np.minimum(component[left], component[right])
+        joined = component.copy()
+        np.minimum.at(joined, component[left], low)
+        np.minimum.at(joined, component[right], low)
+        joined = joined[joined[component]]
+        if np.array_equal(joined, component):
+            return component
+        component = joined

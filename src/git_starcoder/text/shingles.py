@@ -1,0 +1,167 @@
+"""Shingles: documents as hashes of each five tokens that follow one another.
+
+Two kinds of documents: texts before there is a tokenizer, and windows of an array of token ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+SHINGLE = 5
+"""Tokens per shingle."""
+BATCH = 1 << 20
+"""Bytes of text hashed at a time."""
+
+_BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
+_FACTOR = np.uint64(0xD1342543DE82EF95)
+_SPACE, _WORD, _SIGN = 0, 1, 2
+
+
+def _kind(byte: int) -> int:
+    if byte <= 0x20:
+        return _SPACE
+    return _WORD if byte >= 0x80 or chr(byte).isalnum() or byte == 0x5F else _SIGN
+
+
+_KINDS = np.array([_kind(byte) for byte in range(256)], dtype=np.uint8)
+
+
+class Shingles(Protocol):
+    """Documents as shingle hashes."""
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Shingles of each document, repetitions counted, shape (documents,)."""
+        ...
+
+    def take(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Hashes of some documents behind one another, and where each begins, shape (documents + 1,)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextShingles:
+    """Shingles of texts. A token is a run of letters, digits, `_` and non-ASCII bytes, or a run of other signs.
+
+    White space parts tokens and is nothing else. A text of fewer than five tokens has no shingle.
+    """
+
+    flat: NDArray[np.uint64]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Iterable[bytes]) -> TextShingles:
+        """Hash the shingles of each text."""
+        flats = [np.empty(0, dtype=np.uint64)]
+        counts = [np.empty(0, dtype=np.int64)]
+        batch: list[bytes] = []
+        size = 0
+
+        def hash_batch() -> None:
+            flat, count = _hash_texts(batch)
+            flats.append(flat)
+            counts.append(count)
+
+        for text in texts:
+            batch.append(text)
+            size += len(text)
+            if size >= BATCH:
+                hash_batch()
+                batch, size = [], 0
+        hash_batch()
+        return cls(np.concatenate(flats), offsets_of(np.concatenate(counts)))
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Shingles of each text."""
+        return np.diff(self.offsets)
+
+    def take(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Hashes of some texts."""
+        offsets = offsets_of(self.sizes()[documents])
+        return self.flat[positions(self.offsets[:-1][documents], offsets)], offsets
+
+
+@dataclass(frozen=True, slots=True)
+class WindowShingles:
+    """Shingles of windows of one array of token ids, hashed when asked for: windows overlap and texts are long."""
+
+    tokens: NDArray[Any]
+    first: NDArray[np.int64]
+    """Where each window begins in `tokens`."""
+    length: NDArray[np.int64]
+    """Its tokens."""
+    salt: NDArray[np.uint64]
+    """Windows of different salt have no shingle in common."""
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Shingles of each window."""
+        return np.maximum(self.length - (SHINGLE - 1), 0)
+
+    def take(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Hashes of some windows."""
+        sizes = self.sizes()[documents]
+        offsets = offsets_of(sizes)
+        at = positions(self.first[documents], offsets)
+        if not len(at):
+            return np.empty(0, dtype=np.uint64), offsets
+        low, high = int(at.min()), int(at.max())
+        if high - low < len(at):  # neighbours: a shingle that several share is hashed once
+            run = np.asarray(self.tokens[low : high + SHINGLE]).astype(np.uint64)
+            flat = _shingles([run[i : len(run) - SHINGLE + 1 + i] for i in range(SHINGLE)])[at - low]
+        else:
+            flat = _shingles([self.tokens[at + i].astype(np.uint64) for i in range(SHINGLE)])
+        return flat ^ np.repeat(self.salt[documents], sizes), offsets
+
+
+def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of some runs begins when they lie behind one another, and where the last ends."""
+    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)))
+
+
+def positions(first: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The index of each element of runs that begin at `first`, with lengths as in `offsets`."""
+    return np.repeat(first - offsets[:-1], np.diff(offsets)) + np.arange(int(offsets[-1]))
+
+
+def _hash_texts(texts: list[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The shingles of some texts, and how many each has.
+
+    The hash of a token is a polynomial of its bytes modulo 2^64, found by prefix sums.
+    """
+    data = np.frombuffer(b"\n".join((*texts, b"\n")), dtype=np.uint8)
+    kinds = _KINDS[data]
+    edges = np.concatenate(([0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, [len(data)]))
+    solid = kinds[edges[:-1]] != _SPACE
+    start, stop = edges[:-1][solid], edges[1:][solid]
+    prefix = np.zeros(len(data) + 1, dtype=np.uint64)
+    np.cumsum((data.astype(np.uint64) + np.uint64(1)) * _powers(_BASE, len(data)), out=prefix[1:])
+    token = (prefix[stop] - prefix[start]) * _powers(pow(_BASE, -1, 1 << 64), len(data))[start]
+    ends = np.cumsum([len(text) + 1 for text in texts], dtype=np.int64)
+    text = np.searchsorted(ends, start, side="right")
+    count = max(0, len(token) - SHINGLE + 1)
+    inside = text[:count] == text[SHINGLE - 1 :][:count]
+    flat = _shingles([token[i : count + i] for i in range(SHINGLE)])[inside]
+    return flat, np.bincount(text[:count][inside], minlength=len(texts)).astype(np.int64)
+
+
+def _powers(base: int, count: int) -> NDArray[np.uint64]:
+    powers = np.full(count, base, dtype=np.uint64)
+    powers[:1] = 1
+    return np.multiply.accumulate(powers)
+
+
+def _shingles(tokens: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """One hash from the five tokens of each shingle, in their order."""
+    mixed = np.zeros_like(tokens[0])
+    for token in tokens:
+        mixed ^= mixed >> np.uint64(32)
+        mixed += token + np.uint64(1)
+        mixed *= _FACTOR
+    return mixed ^ (mixed >> np.uint64(32))
