@@ -1,7 +1,7 @@
 """Run git so that nothing a repository says can run, and read what it answers.
 
 The environment is built from nothing, so no variable of the caller and no configuration of user or system reaches git,
-and no object is ever fetched. A git that says nothing for `STALL` seconds is killed.
+and no object is ever fetched. A git that hangs is killed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from git_starcoder.errors import RepositoryError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-STALL = 60.0
+PATIENCE = 60.0
+"""Seconds that a git command with a small answer may take."""
+STALL = 300.0
 """Seconds without a byte after which git counts as hung: a named pipe in the place of an object, for example."""
 CHUNK = 1 << 18
 SAFE = {
@@ -46,10 +48,10 @@ def ask(*arguments: str, env: dict[str, str]) -> tuple[int, str, str]:
     """Exit code, standard output and the first line of the complaint of a git command with a small answer."""
     try:
         done = subprocess.run(
-            ["git", *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=STALL, check=False
+            ["git", *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise stalled(arguments) from error
+        raise stalled(arguments, PATIENCE) from error
     except FileNotFoundError as error:
         raise missing() from error
     complaint = one_line(done.stderr)
@@ -72,7 +74,7 @@ class Answer:
         if self._ended:
             return False
         if not select.select([self._output], [], [], STALL)[0]:
-            raise stalled(self._arguments)
+            raise stalled(self._arguments, STALL)
         data = os.read(self._output.fileno(), CHUNK)
         self._buffer += data
         self._ended = not data
@@ -141,11 +143,11 @@ def missing() -> RepositoryError:
     return RepositoryError("git is not installed", where="PATH", hint="install git 2.39 or newer")
 
 
-def stalled(arguments: tuple[str, ...]) -> RepositoryError:
+def stalled(arguments: tuple[str, ...], seconds: float) -> RepositoryError:
     """A git command said nothing for too long."""
     return RepositoryError(
-        f"git gave no answer for {STALL:g} seconds",
-        where=f"git {next(word for word in arguments if not word.startswith('-'))}",
+        f"git gave no answer for {seconds:g} seconds",
+        where="git " + " ".join(arguments[-2:]),
         hint="is everything in the repository's .git an ordinary file on a disk that answers?",
     )
 

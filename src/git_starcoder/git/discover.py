@@ -37,8 +37,11 @@ def discover(path: Path, revision: str) -> Found:
     Raises:
         RepositoryError: no such folder, no repository there, one that git cannot read, no commits, no such revision.
     """
-    if not path.is_dir():
-        what = "is not a folder" if path.exists() else "does not exist"
+    try:
+        what = "" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
+    except OSError as error:
+        what = f"cannot be opened: {error.strerror}"
+    if what:
         raise RepositoryError(f"'{path}' {what}", hint="give the path of a Git repository")
     if revision.startswith("-") or "\0" in revision or not revision:
         raise RepositoryError(f"{revision!r} is not a revision", where="--rev", hint="give a branch, tag or commit")

@@ -23,8 +23,12 @@ LATEST = 253_402_300_799
 """The last second of the year 9999; later times are not times."""
 LARGEST_COMPARED = 1 << 22
 """Bytes of the largest file that is compared with others to find what it was renamed from."""
-MOST_PAIRS = 10_000_000
-"""Pairs of files compared over the whole history, newest commits first."""
+MOST_COMPARED = 50_000_000_000
+"""Bytes compared to find renames over the whole history, newest commits first; some seconds of work."""
+MOST_TOUCHES = 10_000_000
+"""Paths that the commits of a history touch, all together. A dozen objects can spell out ten billion."""
+MOST_OF_ONE = 1_000_000
+"""Paths that one commit touches."""
 LOG = ("log", "--topo-order", "--no-renames", "--raw", "--no-abbrev", "-z", "--format=%H %ct")
 RENAMES = ("diff-tree", "--stdin", "-r", "--raw", "--no-abbrev", "-z", "--diff-filter=R")
 
@@ -79,10 +83,15 @@ def last_changes(repo: Repo) -> dict[str, LastChange]:
 
 
 def _log(repo: Repo, *which: str) -> Iterator[tuple[str, int, list[Touch]]]:
+    seen = 0
     with repo.git(*LOG, *which, repo.commit) as answer:
         for header, touches in _differences(answer.fields()):
+            seen += len(touches)
+            if seen > MOST_TOUCHES or len(touches) > MOST_OF_ONE:
+                repo.notes.append(f"the history is too large and is read down to commit {header.split()[0]} only")
+                return
             commit, _, at = header.partition(" ")
-            yield commit, min(int(at), LATEST), touches
+            yield commit, min(int(at), LATEST) if at.isdecimal() else 0, touches
         if why := answer.failure():
             repo.notes.append(f"the history cannot be read to its end: {why}")
 
@@ -101,13 +110,14 @@ def _renames(repo: Repo, moves: list[Moves]) -> dict[str, dict[bytes, bytes]]:
     sizes = repo.sizes(blob for move in moves for blob in (*move.added.values(), *move.deleted.values()))
     similar: list[str] = []
     same: list[str] = []
-    pairs = 0
+    compared = 0
     for move in moves:
         added, deleted = set(move.added.values()), set(move.deleted.values())
-        cost = len(added - deleted) * len(deleted - added)
         small = all(sizes.get(blob, LARGEST_COMPARED) < LARGEST_COMPARED for blob in added | deleted)
-        if small and pairs + cost <= MOST_PAIRS:
-            pairs += cost
+        new, gone = added - deleted, deleted - added  # what moved unchanged is found without comparing
+        cost = sum(len(gone) * sizes.get(blob, 0) for blob in new) + sum(len(new) * sizes.get(blob, 0) for blob in gone)
+        if small and compared + cost <= MOST_COMPARED:
+            compared += cost
             similar.append(move.commit)
         else:
             same.append(move.commit)
@@ -163,6 +173,8 @@ def _differences(fields: Iterator[bytes]) -> Iterator[tuple[str, list[Touch]]]:
         if status[0] == "R":
             path = next(fields)
         touches.append(Touch(status[0], before, after, path, old))
+        if len(touches) > MOST_OF_ONE:
+            break
     if header:
         yield header, touches
 
