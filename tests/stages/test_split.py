@@ -1,0 +1,236 @@
+"""Split: what is alike stays together, shares are met by rows, and nothing depends on the order of the files."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from git_starcoder import recipe
+from git_starcoder.rows import Source, Unit, identity
+from git_starcoder.run import Run
+from git_starcoder.stages import split
+
+WINDOW = recipe.Window(size=64)
+
+
+class NoEngine:
+    jobs = 1
+
+
+class Notes:
+    """A watch that remembers what the user was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def note(self, text):
+        self.told.append(text)
+
+    def begin(self, *_): ...
+
+    def advance(self, *_): ...
+
+    def end(self, *_): ...
+
+
+def words(seed, count=60):
+    """Text like no other."""
+    chance = random.Random(seed)
+    return " ".join(f"w{chance.randrange(10**9)}" for _ in range(count)).encode()
+
+
+def parted(folder, files, options=None, seed=0, watch=None):
+    """The units of some files (path → text, or (text, former paths)) after the split, by path, and the step."""
+    with Run(folder, seed, NoEngine(), watch or Notes()) as run:
+        units = []
+        for path, content in files.items():
+            text, former = content if isinstance(content, tuple) else (content, ())
+            span = run.texts.put(text)
+            source = Source(identity(path, text), path, identity(text), "c", 0, tuple(former), "text", span)
+            units.append(Unit(source, "none", "core", 0.0))
+        done = split.run(run, options or recipe.Split(), units, WINDOW, {})
+        assert [unit.source for unit in done] == [unit.source for unit in units]
+        return {unit.source.path: unit for unit in done}, run.steps[0]
+
+
+def shares(units):
+    """Rows per split as shares, each row counted."""
+    rows = dict.fromkeys(("train", "val", "test"), 0.0)
+    for unit in units.values():
+        rows[unit.split] += split.expected_rows(unit, WINDOW, {})
+    return {name: value / sum(rows.values()) for name, value in rows.items()}
+
+
+def skewed(count, seed=0):
+    """Files of very different sizes: a few are a hundred times the median."""
+    chance = random.Random(seed)
+    return {f"f{n}": words((seed, n).__repr__(), int(chance.paretovariate(1.1) * 20)) for n in range(count)}
+
+
+def changed(text, words_):
+    """The text with some words replaced at its end."""
+    return b" ".join((*text.split()[:-words_], *(b"new%d" % n for n in range(words_))))
+
+
+def test_equal_texts_near_duplicates_and_renames_stay_together(tmp_path):
+    files = {f"f{n}": words(n) for n in range(40)}
+    for n in range(20):
+        files[f"copy{n}"] = files[f"f{n}"]
+        files[f"near{n}"] = changed(files[f"f{n}"], 10)
+        files[f"moved{n}"] = (words(1000 + n), [f"f{n}"])
+        files[f"again{n}"] = (words(2000 + n), ["elsewhere", f"moved{n}"] if n == 3 else [f"moved{n}"])
+    units, step = parted(tmp_path, files)
+    for n in range(20):
+        family = {units[f"{kind}{n}"].group for kind in ("f", "copy", "near", "moved", "again")}
+        assert len(family) == 1
+    assert len({unit.group for unit in units.values()}) == 40 == step.figures["groups"]
+    assert step.figures["largest_group"] == 5
+    assert step.figures["equal_texts"] == 20
+    assert step.figures["near_duplicate_links"] == 20
+    assert step.figures["lineage_links"] == 40
+    splits = {}
+    for unit in units.values():
+        assert splits.setdefault(unit.group, unit.split) == unit.split
+
+
+def test_a_former_path_that_two_files_share_joins_them(tmp_path):
+    files = {"a": (words(1), ["lib"]), "b": (words(2), ["lib"]), "c": words(3)}
+    units, _ = parted(tmp_path, files)
+    assert units["a"].group == units["b"].group != units["c"].group
+
+
+def test_the_threshold_is_a_jaccard_similarity(tmp_path):
+    a, b = words(1, 104), changed(words(1, 104), 30)  # 100 shingles each, 70 shared: 70 / 130 = 0.538
+    files = {"a": a, "b": b}
+    together, _ = parted(tmp_path / "1", files, recipe.Split(near=0.53))
+    apart, _ = parted(tmp_path / "2", files, recipe.Split(near=0.55))
+    assert together["a"].group == together["b"].group
+    assert apart["a"].group != apart["b"].group
+
+
+def test_blank_files_connect_nothing(tmp_path):
+    files = {"a": (b"\n", ["x"]), "b": (b"\n", ["y"]), "x": words(1), "y": words(2)}
+    units, _ = parted(tmp_path, files)
+    assert units["x"].group != units["y"].group
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("count", [150, 600])
+def test_shares_are_met_by_rows_within_a_point(tmp_path, count, seed):
+    units, step = parted(tmp_path, skewed(count, seed), seed=seed)
+    found = shares(units)
+    assert found == pytest.approx({"train": 0.85, "val": 0.10, "test": 0.05}, abs=0.01)
+    assert step.figures["fallback"] == "none"
+    assert step.figures["expected_rows_val"] == pytest.approx(found["val"] * sum(
+        split.expected_rows(unit, WINDOW, {}) for unit in units.values()), abs=1)  # fmt: skip
+
+
+def test_a_file_that_dwarfs_the_rest_goes_to_train_and_the_user_is_told(tmp_path):
+    notes = Notes()
+    files = {**{f"f{n}": words(n, 30) for n in range(30)}, "huge": words("huge", 60_000)}
+    units, step = parted(tmp_path, files, watch=notes)
+    assert units["huge"].split == "train"
+    assert {unit.split for unit in units.values()} == {"train", "val", "test"}
+    assert step.figures["fallback"] == "uneven"
+    assert "cannot be parted as asked" in notes.told[0]
+
+
+FILES = {**skewed(30), "copy": skewed(30)["f3"], "moved": (words("m"), ["f4", "f5"])}
+
+
+@given(order=st.permutations(sorted(FILES)))
+def test_the_order_of_the_files_does_not_matter(tmp_path_factory, order):
+    straight, _ = parted(tmp_path_factory.mktemp("a"), FILES)
+    shuffled, _ = parted(tmp_path_factory.mktemp("b"), {path: FILES[path] for path in order})
+    assert {path: (unit.group, unit.split) for path, unit in straight.items()} == {
+        path: (unit.group, unit.split) for path, unit in shuffled.items()
+    }
+
+
+GROUPS = st.lists(st.tuples(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1)), max_size=60)
+
+
+@given(rows=GROUPS, order=st.randoms(use_true_random=False))
+def test_assignment_is_a_function_of_the_groups(rows, order):
+    groups = [split.Group(f"{n:03}", *row) for n, row in enumerate(rows)]
+    splits = split.assign(groups, recipe.Split())
+    order.shuffle(groups)
+    assert split.assign(groups, recipe.Split()) == splits
+    assert set(splits) == {group.id for group in groups}
+    held = set(splits.values())
+    assert len(held) == min(len(groups), 3)
+    assert "train" in held or not groups
+
+
+@given(
+    rows=GROUPS.filter(lambda rows: len(rows) > 2), new=st.tuples(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1))
+)
+def test_held_out_never_takes_more_than_its_share_unless_it_would_be_empty(rows, new):
+    groups = [split.Group(f"{n:03}", *row) for n, row in enumerate([*rows, new])]
+    splits = split.assign(groups, recipe.Split())
+    total = sum(group.rows for group in groups)
+    for name, share in (("val", 0.10), ("test", 0.05)):
+        members = [group.rows for group in groups if splits[group.id] == name]
+        assert len(members) == 1 or sum(members) <= (share + split.SLACK) * total + 1e-6
+
+
+def test_a_small_commit_moves_few_files(tmp_path):
+    files = skewed(400, seed=7)
+    before, _ = parted(tmp_path / "0", files)
+    after, _ = parted(tmp_path / "1", {
+        **{path: text for path, text in files.items() if path != "f17"},
+        "f3": changed(files["f3"], 3), "renamed": (files["f8"], ["f8"]), "new1": words("n1", 40), "new2": words("n2", 90),
+    })  # fmt: skip
+    moved = [path for path in before if path in after and before[path].split != after[path].split]
+    assert len(moved) <= 8
+    assert before["f3"].group == after["f3"].group
+    assert before["f8"].group == after["renamed"].group
+
+
+def test_the_seed_changes_the_split(tmp_path):
+    files = skewed(100)
+    one, _ = parted(tmp_path / "1", files, seed=1)
+    two, _ = parted(tmp_path / "2", files, seed=2)
+    assert [unit.split for unit in one.values()] != [unit.split for unit in two.values()]
+    assert [unit.group for unit in one.values()] == [unit.group for unit in two.values()]
+
+
+@pytest.mark.parametrize(
+    ("files", "splits", "fallback", "told"),
+    [
+        ({}, set(), "all train", "nothing can be held out"),
+        ({"only": words(1)}, {"train"}, "all train", "nothing can be held out"),
+        ({"a": words(1), "b": words(1), "c": changed(words(1), 2)}, {"train"}, "all train", "nothing can be held out"),
+        ({"a": words(1), "b": words(2)}, {"train", "val"}, "no test", "test is empty"),
+        (
+            {"a": words(1), "b": words(2), "c": words(3)},
+            {"train", "val", "test"},
+            "uneven",
+            "cannot be parted as asked",
+        ),
+    ],
+)
+def test_a_tiny_repository_says_what_it_cannot_hold_out(tmp_path, files, splits, fallback, told):
+    notes = Notes()
+    units, step = parted(tmp_path, files, watch=notes)
+    assert {unit.split for unit in units.values()} == splits
+    assert step.figures["fallback"] == fallback
+    assert told in " ".join(notes.told)
+
+
+def test_of_two_groups_the_larger_is_learned_from(tmp_path):
+    units, _ = parted(tmp_path, {"small": words(1), "large": words(2, 900)})
+    assert (units["small"].split, units["large"].split) == ("val", "train")
+
+
+def test_expected_rows_count_windows_and_variations(tmp_path):
+    units, _ = parted(tmp_path, {"a": b"x" * 3300, "b": b"x" * 10})
+    window = recipe.Window(size=100, overlap=0.75)
+    assert split.expected_rows(units["a"], window, {"k": 0.5}) == 1 + 36
+    assert split.expected_rows(units["b"], window, {}) == 1
+    parsed = replace(units["a"], tree="clean")
+    assert split.expected_rows(parsed, window, {"k": 0.5, "l": 0.25}) == 37 * 1.75
