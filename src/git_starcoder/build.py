@@ -52,7 +52,7 @@ def build(
         ):
             sources = read.run(run, recipe.read, repo)  # Git objects → Source
             units = analyse.run(run, recipe.analyse, sources)  # syntax trees → Unit
-            units = split.run(run, recipe.split, units, recipe.window, recipe.augment)  # decided once, before rows multiply
+            units = split.run(run, recipe.split, units, recipe.window, recipe.augment)  # decided once, before all else
             samples = augment.run(run, recipe.augment, units)  # each text and its verified variations → Sample
             windows = window.run(run, recipe.window, samples)  # tokens → Windows
             windows = dedup.run(run, recipe.dedup, windows)  # each drop names its keeper
