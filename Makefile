@@ -1,0 +1,27 @@
+# Needs python3 (3.11 or newer, with venv) and git; everything else is installed into .venv with pinned versions.
+SHELL := bash
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+MINUTES ?= 8
+
+.PHONY: run test lint
+
+# The main job on this repository itself: a dataset, a small model, its scores beside the references, a completion.
+run: .venv/ready
+	PATH="$(BIN):$$PATH" git starcoder run . --minutes $(MINUTES)
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

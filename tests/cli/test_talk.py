@@ -1,0 +1,100 @@
+"""What reaches a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from git_starcoder.cli.progress import Plain, line
+from git_starcoder.cli.talk import Talk, clean, coloured, one_line
+from git_starcoder.errors import ExitCode
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("plain text\n\tü 漢 🙂", "plain text\n\tü 漢 🙂"),
+        ("\x1b[31m\x9b\x07\r", "\\x1b[31m\\x9b\\x07\\x0d"),
+        ("a\u202eb\u2066\u061c\u200f", "a\\u202eb\\u2066\\u061c\\u200f"),
+        ("tag\U000e0041", "tag\\U000e0041"),
+        (b"\xff\xfe.py".decode("utf-8", "surrogateescape"), "\\xff\\xfe.py"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_clean_writes_out_what_could_deceive(raw, shown):
+    assert clean(raw) == shown
+
+
+@given(st.text(st.characters()))
+def test_clean_text_is_printable_and_encodable(raw):
+    text = clean(raw)
+    text.encode("utf-8")
+    assert all(character in "\n\t" or ord(character) >= 0x20 for character in text)
+    assert clean(text) == text
+    assert not set(one_line(raw)) & set("\n\t\r")
+
+
+def test_answer_is_text_or_one_json_object(capsys):
+    assert Talk("check").answer({"a": 1}, "words", ExitCode.FOUND) == 1
+    assert capsys.readouterr().out == "words\n"
+    Talk("check", as_json=True).answer({"path": "\udcff\x1b"}, "words", ExitCode.FOUND)
+    raw = capsys.readouterr().out
+    assert raw.isascii()
+    assert json.loads(raw) == {"schema": "git-starcoder/check/1", "exit": 1, "path": "\udcff\x1b"}
+
+
+def test_a_step_is_one_plain_line(capsys):
+    watch = Plain(Talk("build"))
+    watch.begin("read", 5)
+    watch.advance(5)
+    watch.end("read", 0.44, 2643, 2401, {"binary": 120, "giant": 2, "minified": 20, "symlink": 100})
+    watch.end("order", 0.1, 900, 900, {})
+    assert capsys.readouterr().err.splitlines() == [
+        "read      2,643 seen  2,401 kept  242 dropped (binary 120, symlink 100, minified 20, …)  0.4 s",
+        "order     900  0.1 s",
+    ]
+
+
+def test_verbose_names_every_reason():
+    told = line("read", 1.0, 9, 5, {"d": 1, "c": 1, "b": 1, "a": 1}, verbose=True)
+    assert told == "read      9 seen  5 kept  4 dropped (a 1, b 1, c 1, d 1)  1.0 s"
+
+
+def test_quiet_talk_says_nothing(capsys):
+    talk = Talk("build", quiet=True)
+    talk.tell("words")
+    with talk.watch() as watch:
+        watch.end("read", 1.0, 1, 1, {})
+        watch.note("words")
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("choice", "variables", "stream", "wanted"),
+    [
+        ("auto", {}, Terminal(), True),
+        ("auto", {}, io.StringIO(), False),
+        ("auto", {"NO_COLOR": "1"}, Terminal(), False),
+        ("auto", {"TERM": "dumb"}, Terminal(), False),
+        ("auto", {"FORCE_COLOR": "1"}, io.StringIO(), True),
+        ("always", {"NO_COLOR": "1"}, io.StringIO(), True),
+        ("never", {"FORCE_COLOR": "1"}, Terminal(), False),
+    ],
+)
+def test_colour_follows_flag_environment_terminal(choice, variables, stream, wanted, monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert coloured(choice, stream) is wanted

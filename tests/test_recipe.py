@@ -1,0 +1,185 @@
+"""Recipes: defaults, extends, overrides, and errors that name the key and the nearest known one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from git_starcoder import shelf
+from git_starcoder.errors import RecipeError
+from git_starcoder.recipe import Dedup, Recipe, Split
+
+
+def write(folder, text, name="own.yaml"):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def refused(path, *overrides):
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(path, overrides)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", shelf.names("recipes"))
+def test_every_recipe_of_the_shelf_loads_and_says_what_it_is(name):
+    recipe = Recipe.load(name)
+    assert recipe.name == name
+    assert recipe.about
+
+
+def test_the_effectiveness_recipe_is_what_the_seeds_say():
+    recipe = Recipe.load("effectiveness")
+    shares = {"comment_toggle": 0.7, "format_variation": 0.6, "token_masking": 0.5, "variable_renaming": 0.8}
+    assert recipe.augment == shares
+    assert (recipe.window.size, recipe.window.overlap) == ("auto", 0.75)
+    assert (recipe.weigh.core, recipe.weigh.utility, recipe.weigh.test) == (3.0, 1.0, 0.3)
+    assert (recipe.split.train, recipe.split.val, recipe.split.test) == (0.85, 0.10, 0.05)
+    assert recipe.order.by == "curriculum"
+    assert recipe.dedup.exact
+    assert recipe.dedup.near
+
+
+def test_the_baseline_recipe_is_what_the_seeds_say():
+    recipe = Recipe.load("baseline")
+    assert (recipe.window.size, recipe.window.overlap) == (512, 0.25)
+    assert (recipe.augment, recipe.order.by, recipe.dedup) == ({}, "random", Dedup(exact=True, near=None))
+    assert recipe.weigh.core == recipe.weigh.utility == recipe.weigh.test == 1.0
+
+
+def test_an_empty_file_is_the_defaults(tmp_path):
+    assert Recipe.load(write(tmp_path, "")) == Recipe(name="own")
+
+
+def test_a_recipe_in_full_reads_back_as_itself(tmp_path):
+    for name in shelf.names("recipes"):
+        recipe = Recipe.load(name)
+        assert Recipe.load(write(tmp_path, recipe.to_yaml())) == recipe
+
+
+def test_extends_keeps_what_is_not_said_again(tmp_path):
+    recipe = Recipe.load(
+        write(tmp_path, "extends: effectiveness\nwindow: {size: 256}\naugment: {token_masking: 0.1}\n")
+    )
+    base = Recipe.load("effectiveness")
+    assert recipe.window == replace(base.window, size=256)
+    assert recipe.augment == {**base.augment, "token_masking": 0.1}
+    assert recipe.weigh == base.weigh
+    assert recipe.name == "own"
+
+
+def test_extends_a_file_beside_it(tmp_path, monkeypatch):
+    write(tmp_path, "extends: baseline\nseed: 7\n", "first.yaml")
+    path = write(tmp_path, "extends: first.yaml\nwindow: {overlap: 0.5}\n", "second.yaml")
+    monkeypatch.chdir("/")
+    recipe = Recipe.load(path)
+    assert (recipe.seed, recipe.window.size, recipe.window.overlap) == (7, 512, 0.5)
+
+
+def test_a_circle_is_an_error_with_its_way(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "extends: b.yaml\n", "a.yaml")
+    write(tmp_path, "extends: a.yaml\n", "b.yaml")
+    error = refused("a.yaml")
+    assert error.what == "recipe 'a.yaml' extends itself"
+    assert error.where == "a.yaml → b.yaml → a.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "hint"),
+    [
+        ("windwo: {size: 512}", "unknown key 'windwo'", "did you mean 'window'?"),
+        ("window: {sise: 512}", "unknown key 'sise'", "did you mean 'size'?"),
+        ("augment: {token_maskin: 1}", "unknown augmentation 'token_maskin'", "did you mean 'token_masking'?"),
+        ("extends: effectivenes", "recipe 'effectivenes' is not known", "did you mean 'effectiveness'?"),
+    ],
+)
+def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path, text, what, hint):
+    error = refused(write(tmp_path, text))
+    assert error.what == what
+    assert error.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("- a\n- list\n", "recipe"),
+        ("a: [", "is not YAML"),
+        ("!!python/object/apply:os.system ['true']", "is not YAML"),
+        ("window: 5", "'window' is a section"),
+        ("window: {size: big}", "'big' is not a whole number or 'auto'"),
+        ("window: {size: 8}", "a window of 8 tokens is out of range"),
+        ("window: {size: true}", "True is not a whole number or 'auto'"),
+        ("window: {overlap: 1}", "an overlap of 1.0 is out of range"),
+        ("window: {vocab_size: 100}", "a vocabulary of 100 is out of range"),
+        ("split: {train: 0.9}", "must be above 0 and add up to 1"),
+        ("split: {near: 1.5}", "near is 1.5, not from 0 to 1"),
+        ("dedup: {near: -1}", "near is -1.0, not from 0 to 1"),
+        ("dedup: {exact: 1}", "1 is not true or false"),
+        ("weigh: {core: 0}", "a weight must be above 0"),
+        ("read: {max_bytes: 0}", "a limit must be above 0"),
+        ("augment: {token_masking: 2}", "token_masking is 2.0, not from 0 to 1"),
+        ("augment: [token_masking]", "is not a mapping"),
+        ("analyse: {skip: tests}", "'tests' is not a list"),
+        ("analyse: {skip: [tests]}", "'tests' is not 'generated' or 'vendored'"),
+        ("order: {by: size}", "'size' is not 'curriculum' or 'random'"),
+        ("weigh: {core: .nan}", "nan is not a number"),
+        ("weigh: {core: .inf}", "inf is not a number"),
+        ("split: {train: .nan}", "nan is not a number"),
+        ("seed: 1.5", "1.5 is not a whole number"),
+    ],
+)
+def test_a_value_that_cannot_be_is_an_error(tmp_path, text, what):
+    assert what in refused(write(tmp_path, text)).what
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path):
+    assert "is not known" in refused(tmp_path / "none.yaml").what
+    path = tmp_path / "bytes.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read" in refused(path).what
+
+
+def test_overrides_are_on_top():
+    recipe = Recipe.load("effectiveness", ("window.size=64", "seed=3", "augment.token_masking=0", "dedup.near=null"))
+    assert (recipe.window.size, recipe.seed, recipe.augment["token_masking"], recipe.dedup.near) == (64, 3, 0.0, None)
+    assert Recipe.load("effectiveness").window.size == "auto"
+
+
+@pytest.mark.parametrize(
+    "override", ["window.size", "=3", "a.b.c=1", "window..size=3", "window.size=[", "window.sice=3"]
+)
+def test_an_override_that_is_not_one(override):
+    assert refused("baseline", override).hint or refused("baseline", override).where
+
+
+def test_the_fingerprint_is_of_what_changes_the_bytes():
+    recipe = Recipe.load("effectiveness")
+    assert replace(recipe, name="other", about="words").fingerprint() == recipe.fingerprint()
+    changed = [
+        replace(recipe, seed=1),
+        replace(recipe, dedup=Dedup(near=None)),
+        replace(recipe, augment={}),
+        replace(recipe, split=Split(near=0.4)),
+    ]
+    assert len({recipe.fingerprint(), *(each.fingerprint() for each in changed)}) == 5
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_recipe_or_a_recipe_error(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        Recipe.load(path)
+    except RecipeError as error:
+        assert error.what
+
+
+def test_a_recipe_of_the_shelf_is_plain_yaml():
+    for name in shelf.names("recipes"):
+        assert isinstance(yaml.safe_load(shelf.read("recipes", name)), dict)
