@@ -28,12 +28,15 @@ MAX_OPEN = 10_000
 """Brackets open at once, before parsing: parsers overflow their stack at some 500,000."""
 MAX_DEPTH = 1_000
 """Levels of a tree: `str(node)` overflows its stack at some 100,000."""
-STEPS = 2_000
+STEPS = 1_000
 """Progress callbacks that any text may take, …"""
 STEPS_PER_BYTE = 0.1
-"""… and so many more per byte. Ordinary source takes 0.007 per byte, 100,000 nested parentheses 0.06."""
-CHUNK = 1 << 16
+"""… and so many more per byte. Ordinary source takes 0.007, tiny statements on lines of their own 0.08."""
+CHUNK = 1 << 12
 """Bytes handed to the parser at a time: it obeys its progress callback only when it asks for its text."""
+READINGS = 64
+"""How often a text may be read over. Ordinary source is read at most twice; a scanner that runs to the end of the
+file again and again (unclosed `r#"` in Rust) asks for no progress in between, so only this count stops it."""
 
 _OPENS = np.zeros(256, np.int8)
 _OPENS[list(b"([{")] = 1
@@ -100,20 +103,25 @@ def _most_open(data: bytes) -> int:
 
 
 def _parse(data: bytes, language: Language) -> Node | None:
-    left = STEPS + int(len(data) * STEPS_PER_BYTE)
+    steps = STEPS + int(len(data) * STEPS_PER_BYTE)
+    readable = (len(data) + CHUNK) * READINGS
 
     def read(offset: int, _point: Point | tuple[int, int]) -> bytes:
-        return data[offset : offset + CHUNK]
+        nonlocal readable
+        chunk = data[offset : offset + CHUNK]
+        readable -= len(chunk)
+        return chunk if readable >= 0 else b""  # the parser takes it for the end of the text, and ends
 
     def spent(_offset: int, _error: bool) -> bool:
-        nonlocal left
-        left -= 1
-        return left < 0
+        nonlocal steps
+        steps -= 1
+        return steps < 0
 
     try:
-        return language.parser.parse(read, progress_callback=spent).root_node
+        root = language.parser.parse(read, progress_callback=spent).root_node
     except ValueError:  # the binding's word for a parse that its callback cancelled
-        if left >= 0:
+        if steps >= 0:
             raise
         language.parser.reset()  # or the next text would be taken for the rest of this one
         return None
+    return root if readable >= 0 else None
