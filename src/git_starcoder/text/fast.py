@@ -1,4 +1,4 @@
-"""gigatoken, many times faster than `tokenizers`: young and talkative, so kept quiet here and checked by its callers."""
+"""gigatoken, many times faster than `tokenizers`: young and talkative, so kept quiet here, checked by its callers."""
 
 from __future__ import annotations
 

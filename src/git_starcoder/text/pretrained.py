@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from git_starcoder.errors import UsageError
 from git_starcoder.text import bpe
@@ -70,7 +70,7 @@ def _from_hub(name: str) -> Path:
     logging.set_verbosity_error()  # its retries are not the user's concern; the outcome is
 
     def snapshot(*, offline: bool) -> Path:
-        download: Callable[..., str] = huggingface_hub.snapshot_download  # pyright: ignore[reportUnknownMemberType]
+        download = cast("Callable[..., str]", huggingface_hub.snapshot_download)  # pyright: ignore[reportUnknownMemberType]
         return Path(download(name, allow_patterns=list(FILES), local_files_only=offline))
 
     try:
