@@ -1,0 +1,153 @@
+"""Dedup: no row is another's copy, and no held-out row is a near-copy of one that is learned from.
+
+Rows are walked from the best to the least: train before val before test, a text as it is before its variations, core
+before other roles, newer before older, then by path. A row that repeats one kept before it is dropped and names its
+keeper: as `exact` or `near` within a split, as `leak` across two.
+
+Near-copies are sought among rows of one task: plain rows among plain rows, masked rows among masked rows that hide the
+same tokens. Windows of one text that overlap are alike because the recipe wants it, and are not compared.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+
+from git_starcoder.rows import SPLITS, Role
+from git_starcoder.text.near import keepers
+from git_starcoder.text.shingles import WindowShingles, offsets_of, positions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from git_starcoder.recipe import Dedup
+    from git_starcoder.rows import Sample, Windows
+    from git_starcoder.run import Run, Step
+
+    Rows = NDArray[np.int64]
+
+CELLS = 1 << 20
+"""Tokens compared at a time."""
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+def run(run: Run, options: Dedup, windows: Windows) -> Windows:
+    """Windows in, those that repeat no other out, in the same order.
+
+    A copy of a row of another split is a leak and goes even where the recipe keeps exact copies.
+    """
+    with run.step("dedup", len(windows)) as step:
+        order = preference(windows)
+        split = np.array([SPLITS.index(sample.unit.split) for sample in windows.samples], dtype=np.int8)[windows.sample]
+        keeper = exact(windows, order)
+        if not options.exact:
+            keeper[split[keeper] == split] = -1
+        similarity = np.where(keeper < 0, 0.0, 1.0)
+        is_near = np.zeros(len(windows), dtype=np.bool_)
+        if options.near is not None:
+            near, values = _near(windows, order[keeper[order] < 0], options.near, step)
+            # Copies of a row that goes itself are near-copies of the row that stays.
+            of = np.where(keeper < 0, np.arange(len(windows)), keeper)
+            is_near = near[of] >= 0
+            keeper, similarity = np.where(is_near, near[of], keeper), np.where(is_near, values[of], similarity)
+        dropped: list[int] = np.flatnonzero(keeper >= 0).tolist()
+        for row in dropped:
+            kept = int(keeper[row])
+            reason = "leak" if split[row] != split[kept] else "near" if is_near[row] else "exact"
+            made_by = _sample(windows, kept).made_by
+            because = f"{_name(windows, kept)} ({made_by}), similarity {similarity[row]:.3f}"
+            step.drop(_name(windows, row), reason, because)
+        step.keep(len(windows) - len(dropped))
+        return windows.take(keeper < 0)
+
+
+def preference(windows: Windows) -> Rows:
+    """All rows, the one to be kept before the one to be dropped. A total order that does not depend on theirs."""
+
+    def worth(at: int) -> tuple[int, bool, int, int, str, str, str]:
+        sample: Sample = windows.samples[at]
+        unit, source = sample.unit, sample.unit.source
+        split, role = SPLITS.index(unit.split), ROLES.index(unit.role)
+        return split, sample.made_by != "base", role, -source.changed_at, source.path, sample.made_by, sample.id
+
+    rank = np.empty(len(windows.samples), dtype=np.int64)
+    rank[sorted(range(len(rank)), key=worth)] = np.arange(len(rank))
+    return np.lexsort((windows.hole_stop, windows.hole_start, windows.start, rank[windows.sample]))
+
+
+def exact(windows: Windows, order: Rows) -> Rows:
+    """For each row the first row with the same content, or -1 where it is the first itself.
+
+    Rows of equal key are compared token by token: a key may lie.
+    """
+    keeper = np.full(len(windows), -1, dtype=np.int64)
+    pending = order[np.argsort(windows.key[order], kind="stable")]
+    while len(pending):
+        keys = windows.key[pending]
+        first = pending[np.searchsorted(keys, keys)]
+        others = first != pending
+        pending, first = pending[others], first[others]
+        same = equal(windows, first, pending)
+        keeper[pending[same]] = first[same]
+        pending = pending[~same]
+    return keeper
+
+
+def equal(windows: Windows, left: Rows, right: Rows) -> NDArray[np.bool_]:
+    """Whether the rows of each pair would be written with the same tokens."""
+    same = np.ones(len(left), dtype=np.bool_)
+    for column in (windows.length, windows.size, windows.hole_start, windows.hole_stop):
+        same &= column[left] == column[right]
+    pairs = np.flatnonzero(same)
+    step = max(1, CELLS // int(windows.length.max(initial=1)))
+    for start in range(0, len(pairs), step):
+        chunk = pairs[start : start + step]
+        offsets = offsets_of(windows.length[left[chunk]].astype(np.int64))
+        a = windows.tokens[positions(windows.first[left[chunk]], offsets)]
+        b = windows.tokens[positions(windows.first[right[chunk]], offsets)]
+        unlike = offsets_of((a != b).astype(np.int64))
+        same[chunk] = unlike[offsets[1:]] == unlike[offsets[:-1]]
+    return same
+
+
+def _near(windows: Windows, rows: Rows, threshold: float, step: Step) -> tuple[Rows, NDArray[np.float64]]:
+    """For each of all rows its keeper and their similarity, or -1 and 0; `rows` are those to look at, best first."""
+    shingles = WindowShingles(
+        windows.tokens,
+        windows.first[rows],
+        windows.length[rows].astype(np.int64),
+        np.array([_task(windows, row) for row in rows.tolist()], dtype=np.uint64),
+    )
+
+    def overlap(left: Rows, right: Rows) -> NDArray[np.bool_]:
+        a, b = rows[left], rows[right]
+        begin = np.maximum(windows.first[a], windows.first[b])
+        end = np.minimum(windows.first[a] + windows.length[a], windows.first[b] + windows.length[b])
+        return (windows.sample[a] == windows.sample[b]) & (begin < end)
+
+    found = keepers(shingles, threshold, overlap)
+    step.figures["near_compared"] = found.compared
+    step.figures["near_limited"] = found.limited
+    keeper, similarity = np.full(len(windows), -1, dtype=np.int64), np.zeros(len(windows))
+    keeper[rows] = np.where(found.keeper < 0, -1, rows[found.keeper])
+    similarity[rows] = found.similarity
+    return keeper, similarity
+
+
+def _task(windows: Windows, row: int) -> int:
+    """0 for a plain row, else a hash of the tokens that it hides."""
+    if windows.hole_start[row] < 0:
+        return 0
+    first = windows.first[row]
+    hidden = windows.tokens[first + windows.hole_start[row] : first + windows.hole_stop[row]]
+    return int.from_bytes(blake2b(np.asarray(hidden, dtype="<u4").tobytes(), digest_size=8).digest())
+
+
+def _name(windows: Windows, row: int) -> str:
+    return f"{_sample(windows, row).unit.source.path}#{windows.key[row]:016x}"
+
+
+def _sample(windows: Windows, row: int) -> Sample:
+    return windows.samples[int(windows.sample[row])]
