@@ -105,12 +105,15 @@ def _most_open(data: bytes) -> int:
 def _parse(data: bytes, language: Language) -> Node | None:
     steps = STEPS + int(len(data) * STEPS_PER_BYTE)
     readable = (len(data) + CHUNK) * READINGS
+    parsing = True
 
     def read(offset: int, _point: Point | tuple[int, int]) -> bytes:
         nonlocal readable
         chunk = data[offset : offset + CHUNK]
-        readable -= len(chunk)
-        return chunk if readable >= 0 else b""  # the parser takes it for the end of the text, and ends
+        if parsing:  # later on, it is the tree that reads: for `node.text`, for the predicates of a query
+            readable -= len(chunk)
+            return chunk if readable >= 0 else b""  # the parser takes it for the end of the text, and ends
+        return chunk
 
     def spent(_offset: int, _error: bool) -> bool:
         nonlocal steps
@@ -124,4 +127,5 @@ def _parse(data: bytes, language: Language) -> Node | None:
             raise
         language.parser.reset()  # or the next text would be taken for the rest of this one
         return None
+    parsing = False
     return root if readable >= 0 else None
