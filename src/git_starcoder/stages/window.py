@@ -65,6 +65,12 @@ def resolve(recipe: recipes.Recipe) -> recipes.Recipe:
     return replace(recipe, window=replace(recipe.window, size=device.window(device.detect())))
 
 
+def inputs(recipe: recipes.Recipe) -> tuple[str, ...]:
+    """Digests of what a build takes from outside the repository and the recipe: a tokenizer that is not learned."""
+    name = recipe.window.tokenizer
+    return () if name == "learn" else (tokenizers.load(name).digest,)
+
+
 def run(run: Run, options: recipes.Window, samples: Sequence[Sample]) -> Windows:
     """Samples in, windows over their tokens out; the tokenizer is saved beside."""
     if options.size == "auto":
