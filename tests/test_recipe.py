@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -174,10 +175,8 @@ def test_the_fingerprint_is_of_what_changes_the_bytes():
 def test_any_text_is_a_recipe_or_a_recipe_error(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    try:
-        Recipe.load(path)
-    except RecipeError as error:
-        assert error.what
+    with contextlib.suppress(RecipeError):
+        assert isinstance(Recipe.load(path), Recipe)
 
 
 def test_a_recipe_of_the_shelf_is_plain_yaml():

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from toy import code_base
 
 SMALL = ("--set", "window.size=64", "--set", "window.vocab_size=600")

@@ -20,12 +20,12 @@ def check(dataset: Dataset) -> Generator[Finding, None, str | Skip]:
     """A finding for each split that is off; a stated fallback is accepted; the figure is the shares."""
     wanted = Recipe.load(dataset.folder / "recipe.yaml").split
     said = next((step["figures"] for step in dataset.manifest["steps"] if step["step"] == "split"), None)
-    fallback = said and said.get("fallback")
+    fallback = said.get("fallback", "none") if said else "none"
     total = max(1, dataset.metadata["total_sequences"])
     shares = {split: dataset.metadata[f"{split}_sequences"] / total for split in SPLITS}
     figure = " / ".join(f"{share:.1%}" for share in shares.values())
-    if fallback:
-        return Skip(f"{figure}: {fallback}")
+    if fallback != "none":
+        return Skip(f"{figure}; the build said: {fallback}")
     for split, share in shares.items():
         if abs(share - getattr(wanted, split)) > WITHIN:
             what = f"{share:.1%} of the rows, not {getattr(wanted, split):.0%}"

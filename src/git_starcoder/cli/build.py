@@ -86,6 +86,6 @@ def text(dataset: Dataset, out: Path) -> str:
                 f"  {step['step']:8}kept {step['kept']:,} of {step['seen']:,}; "
                 f"dropped {reasons(step['dropped'], verbose=True)}"
             )
-        if step["figures"].get("fallback"):
-            lines.append(f"  {step['step']:8}{step['figures']['fallback']}")
+        if step["figures"].get("fallback", "none") != "none":
+            lines.append(f"  {step['step']:8}the files cannot be parted as asked: {step['figures']['fallback']}")
     return "\n".join(lines)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from git_starcoder.recipe import Recipe
     from git_starcoder.seams import Engine, Watch
 
-BYTES_PER_TOKEN = 3.6
-"""Of source code under a byte-level BPE of 8,192 entries; measured on five repositories, 3.2 to 4.0."""
 BYTES_PER_WRITTEN = 5.0
 """Bytes of JSON for each token of a row, padding included."""
 
@@ -30,7 +28,6 @@ class Plan:
     text_bytes: int
     window: int
     rows: int
-    tokens: int
     bytes: int
 
     def values(self) -> dict[str, Any]:
@@ -44,29 +41,23 @@ class Plan:
             f"  files   {self.files:,} of {self.files_seen:,}, {self.text_bytes:,} bytes of text",
             f"  window  {self.window:,} tokens",
             f"  rows    about {self.rows:,}",
-            f"  tokens  about {self.tokens:,}",
+            f"  tokens  at most {self.rows * self.window:,}",
             f"  bytes   about {self.bytes:,}",
         ))  # fmt: skip
 
 
 def plan(repo: Repo, recipe: Recipe, engine: Engine, watch: Watch) -> Plan:
     """Read, analyse and split, and estimate what the steps after them would make."""
+    from git_starcoder.rows import SPLITS
     from git_starcoder.run import Run
     from git_starcoder.stages import analyse, read, split, window
 
     recipe = window.resolve(recipe)
     size = int(recipe.window.size)
-    stride = max(1, size - round(size * recipe.window.overlap))
     with tempfile.TemporaryDirectory() as folder, Run(Path(folder), recipe.seed, engine, watch) as run:
         units = analyse.run(run, recipe.analyse, read.run(run, recipe.read, repo))
-        units = split.run(run, recipe.split, units)
-        lengths = [unit.source.text.stop - unit.source.text.start for unit in units]
-        seen = run.steps[0].seen
-    tokens = [length / BYTES_PER_TOKEN for length in lengths]
-    windows = sum(1 + max(0, -int(-(count - size) // stride)) for count in tokens)
-    copies = 1 + sum(recipe.augment.values())
-    rows = round(windows * copies)
-    shown = sum(count * min(size / stride, 1 + max(0.0, count - size) / stride) for count in tokens) * copies
-    return Plan(
-        repo.commit, len(units), seen, sum(lengths), size, rows, round(shown), round(rows * size * BYTES_PER_WRITTEN)
-    )
+        split.run(run, recipe.split, units, recipe.window, recipe.augment)
+    figures = run.steps[-1].figures
+    rows = sum(int(figures[f"expected_rows_{each}"]) for each in SPLITS)
+    text = sum(unit.source.text.stop - unit.source.text.start for unit in units)
+    return Plan(repo.commit, len(units), run.steps[0].seen, text, size, rows, round(rows * size * BYTES_PER_WRITTEN))

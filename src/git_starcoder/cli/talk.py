@@ -61,12 +61,25 @@ class Talk:
     as_json: bool = False
     color: settings.Color = "auto"
 
-    def answer(self, values: Mapping[str, Any], text: str, code: ExitCode = ExitCode.FINE) -> ExitCode:
-        """Print the answer, for a program or for a person; gives back `code`, to return from the command."""
+    def answer(
+        self, values: Mapping[str, Any], text: str, code: ExitCode = ExitCode.FINE, *, exact: bool = False
+    ) -> ExitCode:
+        """Print the answer, for a program or for a person; gives back `code`, to return from the command.
+
+        An `exact` text goes into a pipe or a file as it is, without a newline of ours.
+        """
         if self.as_json:
-            text = json.dumps({"schema": schema(self.verb), "exit": int(code), **values}, default=str)
-        click.echo(clean(text))
+            click.echo(json.dumps({"schema": schema(self.verb), "exit": int(code), **values}, default=str))
+        elif exact and not sys.stdout.isatty():
+            click.echo(text, nl=False)
+        else:
+            click.echo(clean(text))
         return code
+
+    def part(self, text: str) -> None:
+        """A part of a long answer, told when it is known and followed by an empty line; `--json` waits for all."""
+        if not self.as_json:
+            click.echo(clean(text) + "\n")
 
     def tell(self, text: str) -> None:
         """A line for the person at the terminal."""

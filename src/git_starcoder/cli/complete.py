@@ -1,0 +1,49 @@
+"""`git starcoder complete`: a model goes on where a text ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from git_starcoder.cli.options import PATH
+from git_starcoder.cli.talk import common
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from git_starcoder.cli.talk import Talk
+    from git_starcoder.errors import ExitCode
+
+
+@click.command("complete")
+@click.argument("model", type=PATH)
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--suffix", type=click.File("rb"), help="File with what comes after the gap to fill.")
+@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="How far to go on.")
+@click.option(
+    "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: the likeliest tokens."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn, at a temperature above 0.")
+@common
+def command(
+    talk: Talk,
+    model: Path,
+    file: BinaryIO,
+    suffix: BinaryIO | None,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+) -> ExitCode:
+    """Let the model in the folder MODEL go on after the text of FILE (default: standard input)."""
+    from git_starcoder.model.complete import complete
+
+    written = complete(
+        model,
+        file.read().decode("utf-8", "replace"),
+        max_tokens=max_tokens,
+        suffix=suffix.read().decode("utf-8", "replace") if suffix else None,
+        temperature=temperature,
+        seed=seed,
+    )
+    return talk.answer({"completion": written}, written, exact=True)

@@ -1,0 +1,32 @@
+"""`git starcoder eval`: a model beside the references that a sceptic asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from git_starcoder.cli.options import PATH
+from git_starcoder.cli.talk import common
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from git_starcoder.cli.talk import Talk
+    from git_starcoder.errors import ExitCode
+
+
+@click.command("eval")
+@click.argument("model", type=PATH)
+@click.argument("dataset", type=PATH)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn from the held-out text.")
+@common
+def command(talk: Talk, model: Path, dataset: Path, seed: int) -> ExitCode:
+    """Score the model in the folder MODEL on the held-out text of DATASET, beside the references."""
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.model.evaluate import evaluate, table
+
+    opened = Dataset.open(dataset)
+    with talk.watch() as watch:
+        scores = evaluate(model, opened, seed=seed, watch=watch)
+    return talk.answer(scores.as_values(), table(scores))

@@ -1,0 +1,105 @@
+"""`git starcoder run`: build, check, train, eval and complete, in one go and within a budget of time."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from git_starcoder import settings
+from git_starcoder.cli import build as building
+from git_starcoder.cli import check as checking
+from git_starcoder.cli import train as training
+from git_starcoder.cli.options import PATH, of_build, with_seed
+from git_starcoder.cli.talk import common, one_line
+from git_starcoder.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from git_starcoder.cli.talk import Talk
+    from git_starcoder.dataset import Dataset
+
+SHARE = 0.75
+"""Of the budget, what build, check and training may use together; evaluation has the rest."""
+LEAST = 0.2
+"""Of the budget, what training always gets, should the build have been slow."""
+
+
+@click.command("run")
+@of_build
+@click.option("-o", "--out", type=PATH, default=Path("starcoder_run"), show_default=True, help="Folder to make.")
+@click.option("--minutes", type=float, default=10.0, show_default=True, help="How long all of it may take.")
+@click.option("--size", default="tiny", show_default=True, help="Of the model: tiny, or small for a GPU.")
+@common
+def command(
+    talk: Talk,
+    repo: Path,
+    rev: str,
+    name: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    jobs: int | None,
+    out: Path,
+    minutes: float,
+    size: str,
+) -> ExitCode:
+    """Build a dataset from REPO, check it, train a small model on it, score it, and complete a piece of code."""
+    from git_starcoder.build import build
+    from git_starcoder.checks import check
+    from git_starcoder.engine.local import LocalEngine
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.recipe import Recipe
+
+    if not minutes > 0:
+        raise UsageError("a budget must be above 0", where="--minutes")
+    begun = time.monotonic()
+    recipe = Recipe.load(name, with_seed(overrides, seed))
+    opened = Repo.open(repo, rev)
+    with talk.watch() as watch, LocalEngine(settings.jobs(jobs)) as engine:
+        dataset = build(opened, recipe, out / "dataset", engine=engine, watch=watch)
+    talk.part(building.text(dataset, dataset.folder))
+    outcomes = list(check(dataset))
+    talk.part(checking.table(outcomes))
+    values = {"dataset": building.as_values(dataset), **checking.as_values(outcomes)}
+    if any(outcome.found for outcome in outcomes):
+        return _end(talk, out, values, ExitCode.FOUND)
+    spent = (time.monotonic() - begun) / 60
+    values |= _model(talk, dataset, out, max(minutes * LEAST, minutes * SHARE - spent), size, recipe.seed)
+    return _end(talk, out, values, ExitCode.FINE)
+
+
+def _model(talk: Talk, dataset: Dataset, out: Path, minutes: float, size: str, seed: int) -> dict[str, Any]:
+    """Train, score and complete; gives the values of the parts."""
+    from git_starcoder.model.complete import complete, example
+    from git_starcoder.model.evaluate import evaluate, table
+    from git_starcoder.model.train import train
+
+    model = out / "model"
+    with talk.watch() as watch:
+        result = train(dataset, model, minutes=minutes, size=size, seed=seed, watch=watch, force=True)
+    talk.part(training.text(result))
+    values: dict[str, Any] = {"training": training.as_values(result)}
+    if not (dataset.metadata["test_sequences"] or dataset.metadata["val_sequences"]):
+        talk.part("nothing is held out, so there is nothing to score the model on")
+        return values
+    with talk.watch() as watch:
+        scores = evaluate(model, dataset, seed=seed, watch=watch)
+    talk.part(table(scores))
+    values |= scores.as_values()
+    place = example(dataset, seed)
+    if place is None:
+        talk.part("no held-out file is long enough to show a completion")
+        return values
+    written = complete(model, place.prompt, max_tokens=64)
+    lines = [f"{one_line(place.path)}, which the model has not seen:"]
+    for title, text in (("given", place.prompt), ("the model goes on", written), ("the author went on", place.author)):
+        lines += [f"--- {title}", text.rstrip("\n")]
+    talk.part("\n".join(lines))
+    return {**values, "completion": {**place._asdict(), "model": written}}
+
+
+def _end(talk: Talk, out: Path, values: dict[str, Any], code: ExitCode) -> ExitCode:
+    (out / "run.json").write_text(json.dumps(values, indent=1, default=str) + "\n", encoding="utf-8")
+    return talk.answer(values, f"all of it is in {one_line(str(out))}", code)

@@ -1,0 +1,312 @@
+"""Every check passes on a good dataset and is shown to fail on a spoiled one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from git_starcoder import shelf
+from git_starcoder.build import build
+from git_starcoder.checks import SHOWN, check, names
+from git_starcoder.dataset import Dataset
+from git_starcoder.engine.local import LocalEngine
+from git_starcoder.errors import DatasetError
+from git_starcoder.recipe import Recipe
+from toy import code_base
+
+SMALL = ("window.size=64", "window.vocab_size=600")
+
+
+@pytest.fixture(scope="module")
+def good(repo_maker, tmp_path_factory):
+    repo = repo_maker({**code_base(80), "data.bin": b"\0\1\2"})
+    with LocalEngine(1) as engine:
+        return build(repo, Recipe.load("effectiveness", SMALL), tmp_path_factory.mktemp("good") / "out", engine=engine)
+
+
+@pytest.fixture
+def folder(good, tmp_path):
+    """A copy to spoil."""
+    return shutil.copytree(good.folder, tmp_path / "spoiled")
+
+
+def rows(folder, split):
+    return [json.loads(line) for line in (folder / f"training_data_{split}.jsonl").read_text().splitlines()]
+
+
+def write(folder, split, changed):
+    text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in changed)
+    (folder / f"training_data_{split}.jsonl").write_text(text)
+
+
+def edit(folder, name, change):
+    """Change a JSON file by a function."""
+    values = json.loads((folder / name).read_text())
+    change(values)
+    (folder / name).write_text(json.dumps(values))
+
+
+def findings(folder, key):
+    """What one check finds, and its figure."""
+    running = shelf.load("checks", key).check(Dataset.open(folder))
+    found = []
+    while True:
+        try:
+            found.append(next(running))
+        except StopIteration as end:
+            return [f"{finding.where}: {finding.what}" for finding in found], end.value
+
+
+def outcome(folder, key):
+    return next(each for each in check(Dataset.open(folder)) if each.check == key)
+
+
+@pytest.mark.parametrize("key", shelf.names("checks"))
+def test_contract_of_the_shelf(key, good):
+    module = shelf.load("checks", key)
+    assert shelf.describe("checks", key).endswith(".")
+    assert module.check.__doc__
+    assert findings(good.folder, key)[0] == []
+
+
+def test_a_good_dataset_keeps_every_promise(good):
+    outcomes = list(check(good))
+    assert [each.check for each in outcomes] == names()
+    assert sorted(names()) == shelf.names("checks")
+    assert not any(each.found or each.findings for each in outcomes)
+    assert all(each.figure and each.promise for each in outcomes)
+    assert [each.check for each in outcomes if each.skipped] == []
+
+
+def test_a_row_in_two_splits_is_a_leak(folder):
+    test, train = rows(folder, "test"), rows(folder, "train")
+    train[3]["tokens"] = test[0]["tokens"]
+    write(folder, "train", train)
+    assert findings(folder, "leak")[0] == ["training_data_train.jsonl:4: row is in test too"]
+
+
+@pytest.mark.parametrize(("key", "word"), [("source_file", "file"), ("group", "group")])
+def test_a_file_or_group_in_two_splits_is_a_leak(folder, key, word):
+    val, train = rows(folder, "val"), rows(folder, "train")
+    name = val[0]["metadata"][key]
+    train[0]["metadata"][key] = train[5]["metadata"][key] = name
+    write(folder, "train", train)
+    assert findings(folder, "leak")[0] == [f"training_data_train.jsonl:1: {word} {name} is in val too"]
+
+
+def test_a_leak_between_val_and_test_is_found(folder):
+    val, test = rows(folder, "val"), rows(folder, "test")
+    test[0]["tokens"] = val[0]["tokens"]
+    write(folder, "test", test)
+    assert findings(folder, "leak")[0] == ["training_data_test.jsonl:1: row is in val too"]
+
+
+def test_the_figure_counts_runs_of_tokens(folder):
+    before = float(findings(folder, "leak")[1].partition("%")[0])
+    train = rows(folder, "train")
+    text = next(row for row in rows(folder, "test") if row["metadata"]["length"] == 64)
+    text["tokens"] = [*text["tokens"][1:], text["tokens"][0]]  # not the same row, but all of its runs but one
+    train[0] = {**train[0], "tokens": text["tokens"]}
+    train[0]["metadata"]["length"] = 64
+    write(folder, "train", train)
+    found, figure = findings(folder, "leak")
+    assert found == []
+    assert float(figure.partition("%")[0]) > before
+
+
+def test_a_duplicate_names_the_row_before_it(folder):
+    train = rows(folder, "train")
+    train[7]["tokens"] = train[2]["tokens"]
+    write(folder, "train", train)
+    found, figure = findings(folder, "duplicates")
+    assert found == ["training_data_train.jsonl:8: the same tokens as training_data_train.jsonl:3"]
+    assert not figure.startswith("100")
+
+
+def test_shares_that_are_off_are_found(folder):
+    def change(metadata):
+        metadata["test_sequences"] *= 2
+
+    edit(folder, "dataset_metadata.json", change)
+    found, _ = findings(folder, "split_ratio")
+    assert len(found) == 1
+    assert found[0].startswith("training_data_test.jsonl: ")
+
+
+def test_a_stated_fallback_is_skipped_with_its_reason(folder):
+    edit(folder, "manifest.json", lambda manifest: manifest["steps"][2]["figures"].update(fallback="uneven"))
+    told = outcome(folder, "split_ratio")
+    assert (told.skipped, told.found) == (True, 0)
+    assert "uneven" in told.figure
+
+
+SPOILED = [
+    (lambda row: row["tokens"].append(5), "65 tokens in a window of 64"),
+    (lambda row: row["tokens"].__setitem__(0, 10**6), "token 1000000 of a vocabulary of"),
+    (lambda row: row["tokens"].__setitem__(0, -1), "tokens are not a list of token ids"),
+    (lambda row: row["tokens"].__setitem__(0, 1.5), "tokens are not a list of token ids"),
+    (lambda row: row.update(tokens="abc"), "tokens are not a list of token ids"),
+    (lambda row: row.update(metadata=[1]), "metadata is not an object"),
+    (lambda row: row["metadata"].pop("weight"), "no weight"),
+    (lambda row: row["metadata"].update(weight="3"), "weight is '3'"),
+    (lambda row: row["metadata"].update(is_core=1), "is_core is 1"),
+    (lambda row: row["metadata"].update(length=True), "length is True"),
+    (lambda row: row["metadata"].update(length=0), "length 0 in a window of 64"),
+    (lambda row: row["metadata"].update(length=65), "length 65 in a window of 64"),
+    (lambda row: row["metadata"].update(length=1), "something else than padding after token 1"),
+    (lambda row: row["metadata"].update(seq_id=99), "seq_id is 99, not 4"),
+    (lambda row: row["metadata"].update(split="test"), "split is 'test'"),
+    (lambda row: row["metadata"].update(window_size=63), "window_size 63 is not one of [64]"),
+    (lambda row: row["metadata"].update(chunk_index=9, total_chunks=9), "chunk 9 of 9"),
+    (lambda row: row["metadata"].update(augmentation_type="magic"), "augmentation_type 'magic' is not one"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "what"), SPOILED, ids=[what for _, what in SPOILED])
+def test_a_malformed_row_is_found(folder, spoil, what):
+    train = rows(folder, "train")
+    spoil(train[4])
+    write(folder, "train", train)
+    found, _ = findings(folder, "rows")
+    assert any(line.startswith(f"training_data_train.jsonl:5: {what}") for line in found), found
+
+
+@pytest.mark.parametrize("line", [b"not json\n", b"[1]\n", b'{"tokens":[1]}\n', b"\xff\n", b"\n"])
+def test_a_line_that_is_no_row_is_found_and_the_others_are_skipped(folder, line):
+    path = folder / "training_data_val.jsonl"
+    path.write_bytes(line + path.read_bytes())
+    outcomes = list(check(Dataset.open(folder)))
+    assert outcomes[0].check == "rows"
+    assert outcomes[0].found == 1
+    assert all(each.skipped for each in outcomes[1:])
+
+
+def test_a_missing_file_is_found(folder):
+    (folder / "training_data_test.jsonl").unlink()
+    assert outcome(folder, "rows").found == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda manifest: manifest["steps"][0].update(seen=7), "manifest.json, read: 7 seen, but"),
+        (lambda manifest: manifest["steps"][1].update(seen=7, kept=7, dropped={}), "manifest.json: read kept"),
+        (lambda manifest: manifest["steps"].pop(), "manifest.json: the steps are read, analyse"),
+        (lambda manifest: manifest["files"]["training_data_val.jsonl"].update(rows=1), "training_data_val.jsonl: "),
+    ],
+)
+def test_counts_that_do_not_add_up_are_found(folder, change, what):
+    edit(folder, "manifest.json", change)
+    found, _ = findings(folder, "counts")
+    assert any(line.startswith(what) for line in found), found
+
+
+def test_a_drop_without_its_line_is_found(folder):
+    lines = (folder / "drops.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "drops.jsonl").write_bytes(b"".join(lines[1:]))
+    drop = json.loads(lines[0])
+    (found,) = findings(folder, "counts")[0]
+    assert found.startswith(f"manifest.json, {drop['step']}: ")
+    (folder / "drops.jsonl").write_bytes(b"{}\n")
+    assert findings(folder, "counts")[0][0] == "drops.jsonl:1: not a drop: 'step'"
+
+
+def test_a_row_too_few_is_found(folder):
+    write(folder, "test", rows(folder, "test")[:-1])
+    found, _ = findings(folder, "counts")
+    assert sum("rows, but" in line for line in found) == 2
+    assert sum("rows in all, but the files hold" in line for line in found) == 2
+
+
+def test_another_byte_is_found(folder):
+    path = folder / "training_data_train.jsonl"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"1", b"2", 1))
+    (found,) = findings(folder, "digests")[0]
+    assert found.startswith("training_data_train.jsonl: has other bytes")
+
+
+def test_a_missing_or_added_file_is_found(folder):
+    (folder / "drops.jsonl").unlink()
+    (folder / "tokenizer" / "extra.py").write_text("")
+    found, _ = findings(folder, "digests")
+    assert found == ["tokenizer/extra.py: is not in the manifest", "drops.jsonl: is missing"]
+
+
+def test_a_manifest_that_was_edited_is_found(folder):
+    def change(manifest):
+        data = (folder / "drops.jsonl").read_bytes() + b"{}\n"
+        (folder / "drops.jsonl").write_bytes(data)
+        import hashlib
+
+        manifest["files"]["drops.jsonl"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    edit(folder, "manifest.json", change)
+    assert findings(folder, "digests")[0] == ["manifest.json: its digest is not that of its files"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [("weight", 1.25, "weight 1.25 for"), ("priority", "none", "priority none for"), ("role", "nobody", "")],
+)
+def test_a_wrong_weight_is_found(folder, key, value, what):
+    train = rows(folder, "train")
+    at = next(at for at, row in enumerate(train) if row["metadata"]["role"] in {"core", "test"})
+    train[at]["metadata"][key] = value
+    write(folder, "train", train)
+    found, _ = findings(folder, "weights")
+    assert found
+    assert all(line.startswith(f"training_data_train.jsonl:{at + 1}: {what}") for line in found)
+
+
+def test_flags_that_do_not_say_the_role_are_found(folder):
+    train = rows(folder, "train")
+    train[0]["metadata"]["is_test"] = not train[0]["metadata"]["is_test"]
+    write(folder, "train", train)
+    (found,) = findings(folder, "weights")[0]
+    assert found.startswith("training_data_train.jsonl:1: is_core or is_test does not say")
+
+
+def test_shuffled_rows_are_no_curriculum(folder):
+    train = rows(folder, "train")
+    train[0], train[-1] = train[-1], train[0]
+    for number, row in enumerate(train):
+        row["metadata"]["seq_id"] = number
+    write(folder, "train", train)
+    found, _ = findings(folder, "curriculum")
+    assert found
+    assert found[-1].startswith(f"training_data_train.jsonl:{len(train)}: complexity ")
+
+
+def test_a_random_order_has_no_curriculum(folder):
+    path = folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("by: curriculum", "by: random"))
+    told = outcome(folder, "curriculum")
+    assert (told.skipped, told.figure) == (True, "the recipe wants a random order")
+
+
+def test_many_findings_are_counted_and_few_are_kept(folder):
+    train = rows(folder, "train")
+    for row in train:
+        row["metadata"]["priority"] = "none"
+    write(folder, "train", train)
+    told = outcome(folder, "weights")
+    assert (told.found, len(told.findings)) == (len(train), SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("manifest.json", lambda values: values.pop("steps")),
+        ("manifest.json", lambda values: values.update(files=[])),
+        ("manifest.json", lambda values: values["steps"][0].update(dropped=None)),
+        ("dataset_metadata.json", lambda values: values.update(context_windows=None)),
+        ("dataset_metadata.json", lambda values: values.update(total_sequences="many")),
+    ],
+)
+def test_a_damaged_manifest_is_an_error(folder, name, change):
+    edit(folder, name, change)
+    with pytest.raises(DatasetError, match="is damaged"):
+        list(check(Dataset.open(folder)))
