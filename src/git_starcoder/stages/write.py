@@ -7,23 +7,24 @@ without becoming Python objects. A second thread hashes and writes while the fir
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import orjson
 
 from git_starcoder.dataset import MANIFEST, METADATA, SCHEMA
-from git_starcoder.rows import SPLITS, Split, printable
+from git_starcoder.rows import SPLITS, printable
 from git_starcoder.stages.window import Layout
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
@@ -41,69 +42,87 @@ def run(run: Run, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str
         layout = Layout(windows, tokenizers.load(run.folder / "tokenizer"))
         splits = np.array([sample.unit.split for sample in windows.samples])[windows.sample]
         heads = [_head(sample, repo.committed_at) for sample in windows.samples]
-        sizes: dict[str, int] = {}
+        files: dict[str, dict[str, int | str]] = {}
         for split in SPLITS:
+            name = f"training_data_{split}.jsonl"
             rows = np.flatnonzero(splits == split)
-            sizes[split] = len(rows)
-            _write_split(run.folder / f"training_data_{split}.jsonl", split, rows, windows, layout, heads, step)
+            files[name] = _write_split(run.folder / name, rows, windows, layout, heads, step)
         (run.folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         with (run.folder / "drops.jsonl").open("wb") as file:
             for drop in run.drops:
                 values = {key: printable(value) for key, value in drop._asdict().items()}
                 file.write(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
+        sizes = {split: int(np.count_nonzero(splits == split)) for split in SPLITS}
         metadata = _metadata(recipe, repo, windows, sizes, run, layout)
         (run.folder / METADATA).write_bytes(_pretty(metadata))
-    _write_manifest(run, repo, fingerprint, sizes)
+    _write_manifest(run, repo, fingerprint, files)
+
+
+class _Sink:
+    """A file that another thread hashes and writes, while the caller makes the next lines."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: Future[None] | None = None
+        self._sha256 = hashlib.sha256()
+        self._parts: list[bytes] = []
+        self._pending = 0
+        self.bytes = 0
+
+    def put(self, line: bytes) -> None:
+        """Take a line, and write what has come together once it is a chunk."""
+        self._parts.append(line)
+        self._pending += len(line)
+        if self._pending >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting is not None:
+            self._waiting.result()  # a full disk shows here
+        self._waiting = self._thread.submit(self._write, b"".join(self._parts))
+        self.bytes += self._pending
+        self._parts.clear()
+        self._pending = 0
+
+    def _write(self, data: bytes) -> None:
+        self._sha256.update(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def close(self) -> dict[str, int | str]:
+        """Write the rest; size and digest of the file."""
+        self._flush()
+        self._thread.shutdown()
+        if self._waiting is not None:
+            self._waiting.result()
+        self._file.close()
+        return {"bytes": self.bytes, "sha256": self._sha256.hexdigest()}
 
 
 def _write_split(
-    path: Path, split: Split, rows: Any, windows: Windows, layout: Layout, heads: list[bytes], step: Step
-) -> None:
-    """One split file. `rows` are indices into `windows`, shape (rows of the split,)."""
-    sample, weight = windows.sample, windows.weight
-    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as writer:
-        parts: list[bytes] = []
-        size = 0
-        waiting: Future[int] | None = None
-
-        def flush() -> None:
-            nonlocal waiting, size
-            if waiting is not None:
-                waiting.result()  # a full disk shows here
-            waiting = writer.submit(_write_all, file.fileno(), b"".join(parts))
-            parts.clear()
-            size = 0
-
-        for number, row in enumerate(rows.tolist()):
-            tokens, length, hole = layout.row(row)
-            tail = (
-                f'"seq_id":{number},"row_id":"{windows.key[row]:016x}","window_size":{windows.size[row]},'
-                f'"length":{length},"token_start":{windows.start[row]},"chunk_index":{windows.index[row]},'
-                f'"total_chunks":{windows.total[row]},"complexity":{windows.difficulty[row]:.4f},'
-                f'"weight":{weight[row]:.4f},"split":"{split}"'
-            )
-            if hole is not None:
-                tail += f',"hole":[{hole[0]},{hole[1]}]'
-            line = b"".join((
-                b'{"tokens":', orjson.dumps(tokens, option=orjson.OPT_SERIALIZE_NUMPY),
-                b',"metadata":{', tail.encode(), b",", heads[sample[row]], b"}\n",
-            ))  # fmt: skip
-            parts.append(line)
-            size += len(line)
-            if size >= CHUNK:
-                step.keep(len(parts))
-                flush()
-        step.keep(len(parts))
-        flush()
-        if waiting is not None:
-            waiting.result()
-
-
-def _write_all(handle: int, data: bytes) -> int:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
-    return len(data)
+    path: Path, rows: NDArray[np.int64], windows: Windows, layout: Layout, heads: list[bytes], step: Step
+) -> dict[str, int | str]:
+    """One split file; its entry in the manifest. `rows` are indices into `windows`, shape (rows of the split,)."""
+    sink = _Sink(path)
+    places = cast("list[int]", windows.sample[rows].tolist())
+    for number, (row, sample) in enumerate(zip(cast("list[int]", rows.tolist()), places, strict=True)):
+        tokens, length, hole = layout.row(row)
+        own = (
+            f'"seq_id":{number},"row_id":"{windows.key[row]:016x}","window_size":{windows.size[row]},'
+            f'"length":{length},"token_start":{windows.start[row]},"chunk_index":{windows.index[row]},'
+            f'"total_chunks":{windows.total[row]},"complexity":{windows.difficulty[row]:.4f},'
+            f'"weight":{windows.weight[row]:.4f},'
+        )
+        if hole is not None:
+            own += f'"hole":[{hole[0]},{hole[1]}],'
+        dumped = orjson.dumps(tokens, option=orjson.OPT_SERIALIZE_NUMPY)
+        sink.put(b"".join((b'{"tokens":', dumped, b',"metadata":{', own.encode(), heads[sample], b"}\n")))
+        if number % 1000 == 999:
+            step.keep(1000)
+    step.keep(len(rows) % 1000)
+    return {**sink.close(), "rows": len(rows)}
 
 
 def _head(sample: Sample, newest: int) -> bytes:
@@ -128,6 +147,7 @@ def _head(sample: Sample, newest: int) -> bytes:
         "blob": source.blob,
         "sample": sample.id,
         "group": unit.group,
+        "split": unit.split,
     }
     return orjson.dumps(values)[1:]
 
@@ -142,7 +162,7 @@ def _metadata(
 ) -> dict[str, Any]:
     """`dataset_metadata.json`, with the keys that the seeds name."""
     made_by = [sample.made_by for sample in windows.samples]
-    counts = Counter(made_by[index] for index in windows.sample.tolist())
+    counts = Counter(made_by[index] for index in cast("list[int]", windows.sample.tolist()))
     units = {sample.unit.source.id: sample.unit for sample in windows.samples}.values()
     read = next(step for step in run.steps if step.name == "read")
     total = len(windows)
@@ -186,18 +206,14 @@ def _metadata(
     }
 
 
-def _write_manifest(run: Run, repo: Repo, fingerprint: str, sizes: dict[str, int]) -> None:
+def _write_manifest(run: Run, repo: Repo, fingerprint: str, files: dict[str, dict[str, int | str]]) -> None:
     """`manifest.json`: what the dataset was made of, the counts of every step, the digest of every file."""
-    files: dict[str, dict[str, int | str]] = {}
-    names = sorted(path.relative_to(run.folder) for path in run.folder.rglob("*") if path.is_file())
-    for name in names:
-        if name.parts[0] == ".scratch":
-            continue
-        with (run.folder / name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            files[str(name)] = {"bytes": file.tell(), "sha256": digest}
-    for split, rows in sizes.items():
-        files[f"training_data_{split}.jsonl"]["rows"] = rows
+    for path in run.folder.rglob("*"):
+        name = path.relative_to(run.folder)
+        if path.is_file() and name.parts[0] != ".scratch" and str(name) not in files:
+            data = path.read_bytes()
+            files[str(name)] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    files = dict(sorted(files.items()))
     manifest = {
         "schema": SCHEMA,
         "fingerprint": fingerprint,
