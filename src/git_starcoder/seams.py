@@ -1,12 +1,15 @@
-"""The protocols where the outside plugs in: Engine (where work runs) and Watch (who is told)."""
+"""The protocols where the outside plugs in: Engine (where work runs), Watch (who is told) and Model (who predicts)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,6 +34,26 @@ class Engine(Protocol):
 
         `limit` is the seconds one task may take. A task that crashes its worker, hangs or raises gives a `Failure`
         and costs no other task. Tasks are drawn lazily, so a generator may read as results are consumed.
+        """
+        ...
+
+
+class Model(Protocol):
+    """What predicts tokens. Evals ask it; only `model/` knows what is behind it."""
+
+    context: int
+    """Tokens that it can see at once."""
+
+    def bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+        """For each window, the bits of every token but the first, given all before it: shape (tokens - 1,)."""
+        ...
+
+    def write(
+        self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_]
+    ) -> list[NDArray[np.int32]]:
+        """For each prompt, the likeliest next tokens one by one: at most `limit`, up to and with the first stop.
+
+        `stop` says of every token whether it is one, shape (vocabulary,).
         """
         ...
 

@@ -1,1 +1,1 @@
-"""Training and using a model: the only place that needs torch and transformers."""
+"""Training and using a model. Only here are torch and transformers imported, and only when they are needed."""

@@ -1,0 +1,46 @@
+"""Bits per byte of PPMd given the training text: a strong compressor that only counts, and learns nothing else.
+
+It may go on learning from one held-out file to the next, which the model may not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from git_starcoder.errors import MissingExtraError
+from git_starcoder.evals import Score, ratio
+
+if TYPE_CHECKING:
+    from git_starcoder.evals import Exam
+
+ORDER = 24
+"""Bytes of context; more did not help on five repositories."""
+MEMORY = 1 << 30
+"""Bytes for the statistics."""
+LIMIT = 32 << 20
+"""Bytes of training text that fit in them."""
+
+
+def evaluate(exam: Exam) -> Score:
+    """Compress the held-out files after the training text, and count what each adds."""
+    try:
+        pyppmd: Any = import_module("pyppmd")
+    except ImportError as error:
+        raise MissingExtraError("pyppmd", "train") from error
+    encoder: Any = pyppmd.Ppmd7Encoder(ORDER, MEMORY)
+    given = 0
+    for document in exam.training:
+        text = exam.text(document.tokens)
+        if given + len(text) > LIMIT:
+            break
+        encoder.encode(text + b"\0")
+        given += len(text)
+    texts = [exam.text(document.tokens) for document in exam.heldout]
+    added = [len(encoder.encode(text + b"\0")) for text in texts]
+    added[-1] += len(encoder.flush())
+    sizes = np.array([len(text) for text in texts])
+    found = ratio(np.array(added) * 8.0, sizes, exam.seed)
+    return Score("ppm", "bits per byte", f"PPMd-{ORDER} given the training text", *found, int(sizes.sum()))

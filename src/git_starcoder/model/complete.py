@@ -1,0 +1,91 @@
+"""Complete code with a trained model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from git_starcoder.errors import UsageError
+from git_starcoder.evals import documents
+from git_starcoder.model.load import load
+from git_starcoder.rows import identity
+from git_starcoder.text import tokenizer as tokenizers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from git_starcoder.dataset import Dataset
+
+SHOWN = 12
+"""Lines of a prompt."""
+HIDDEN = 6
+"""Lines that the author went on with."""
+
+
+class Example(NamedTuple):
+    """A place in a held-out file."""
+
+    path: str
+    prompt: str
+    """The lines before it."""
+    author: str
+    """The lines after it."""
+
+
+def complete(
+    model: str | Path,
+    prompt: str,
+    *,
+    max_tokens: int = 128,
+    suffix: str | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> str:
+    """What the model writes after `prompt`, or between it and `suffix`.
+
+    The likeliest token is taken every time, or one is drawn where `temperature` is above 0. A prompt that is too long
+    loses its beginning, a suffix its end.
+
+    Raises:
+        UsageError: a number that cannot be, or a suffix for a tokenizer without fill-in-the-middle tokens.
+        DatasetError: not a model folder.
+
+    """
+    if max_tokens < 1 or temperature < 0:
+        raise UsageError("max_tokens must be above 0 and temperature not below", where="complete")
+    network, tokenizer = load(model)
+    limit = min(max_tokens, network.context // 2)
+    room = network.context - limit - 4
+    before = tokenizer.encode([prompt.encode("utf-8", "replace")])[0].astype(np.int64)
+    if suffix is None:
+        tokens = np.concatenate(([network.end], before))[-room:]
+    else:
+        if tokenizer.fim is None:
+            raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="--suffix")
+        first, middle, last = tokenizer.fim
+        after = tokenizer.encode([suffix.encode("utf-8", "replace")])[0].astype(np.int64)[: room // 2]
+        tokens = np.concatenate(([first], before[-(room - len(after)) :], [last], after, [middle]))
+    stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
+    stop[network.end] = True
+    options: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {}
+    network.torch.manual_seed(seed)
+    written = network.write([tokens], limit, stop=stop, **options)[0]
+    return tokenizer.decode(written[written != network.end]).decode("utf-8", "replace")
+
+
+def example(dataset: Dataset, seed: int = 0) -> Example | None:
+    """A place in a held-out file where a block of code begins; None if no file is long enough."""
+    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    for split in ("test", "val"):
+        found = [each for each in documents(dataset, split) if each.start == 0]
+        found.sort(key=lambda each: (each.language == "text", identity(seed, each.path)))
+        for document in found:
+            text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end]).decode("utf-8", "replace")
+            lines = text.splitlines(keepends=True)
+            begins = range(SHOWN, len(lines) - HIDDEN)
+            places = [at for at in begins if lines[at - 1].rstrip().endswith(("{", ":")) and lines[at].strip()]
+            if places:
+                at = places[len(places) // 2]
+                return Example(document.path, "".join(lines[at - SHOWN : at]), "".join(lines[at : at + HIDDEN]))
+    return None
