@@ -38,7 +38,7 @@ def read(name: str | Path) -> Pretrained:
         UsageError: there is none, it cannot be had offline, or its files are not what they should be.
     """
     folder = Path(name)
-    if not folder.is_dir():
+    if not str(name) or not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", str(name)):
             raise UsageError(f"no tokenizer folder '{name}'", where="tokenizer", hint=HINT)
         folder = _from_hub(str(name))
