@@ -106,6 +106,7 @@ def repo_maker(tmp_path_factory: pytest.TempPathFactory) -> RepoMaker:
     """`repo_maker({"a.py": "x = 1\\n"})`: a repository on branch main, checked out.
 
     A list makes one commit per mapping, a day apart, each changing what the one before left; None removes a file.
+    No mapping makes no commit.
     Words after the files go to `git init`, such as "--bare" or "--object-format=sha256".
     """
 

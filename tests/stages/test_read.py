@@ -1,0 +1,216 @@
+import codecs
+import hashlib
+import tracemalloc
+import zlib
+
+import pytest
+
+from git_starcoder.engine.local import LocalEngine
+from git_starcoder.errors import RepositoryError
+from git_starcoder.git.objects import Repo
+from git_starcoder.recipe import Read
+from git_starcoder.rows import Source, identity
+from git_starcoder.run import Run
+from git_starcoder.stages import read
+
+
+class Notes:
+    """A watch that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def begin(self, step, total): ...
+    def advance(self, count): ...
+    def end(self, step, seconds, seen, kept, dropped): ...
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+class Result:
+    """What the step made of a repository."""
+
+    def __init__(self, repository, folder, **options) -> None:
+        watch = Notes()
+        with LocalEngine(jobs=1) as engine, Run(folder, 0, engine, watch) as run:
+            self.sources: list[Source] = read.run(run, Read(**options), Repo.open(repository))
+            self.texts = {source.path: run.texts.get(source.text) for source in self.sources}
+            self.dropped = {drop.id: drop.reason for drop in run.drops}
+            [self.step] = run.steps
+        self.notes = watch.notes
+        assert self.step.seen == len(self.sources) + len(run.drops) == self.step.kept + self.step.dropped.total()
+
+
+def test_a_source_says_where_it_is_from(repo_maker, tmp_path):
+    text = "line\n" * 30
+    path = repo_maker([{"old.py": text}, {"old.py": None, "new.py": text + "more\r\n"}])
+    [source] = Result(path, tmp_path).sources
+    assert source.path == "new.py"
+    assert source.id == identity(source.blob, "new.py")
+    assert (source.commit, source.changed_at) == (Repo.open(path).commit, 1_700_086_400)
+    assert source.former == ("old.py",)
+    assert source.language == "python"
+    assert source.changed == ("crlf",)
+
+
+def test_sources_are_sorted_by_the_bytes_of_their_paths(repo_maker, tmp_path):
+    names = ["b", "a/b", "a.b", "a", "Z", "é", "\udcff", "a0"]
+    result = Result(repo_maker({name: "x\n" for name in names if name != "a"}), tmp_path)
+    assert [source.path for source in result.sources] == ["Z", "a.b", "a/b", "a0", "b", "é", "\udcff"]
+
+
+def test_every_kind_of_file_has_its_reason(repo_maker, tmp_path):
+    result = Result(
+        repo_maker(
+            {
+                "kept.rs": "fn main() {}\n",
+                "bom.py": codecs.BOM_UTF8 + b"x = 1\n",
+                "wide.txt": codecs.BOM_UTF16_LE + "wide\n".encode("utf-16-le"),
+                "latin.py": b"# coding: latin-1\nx = '\xe9'\n",
+                "link": ("120000", "/etc/passwd"),
+                "module": ("160000", "1" * 40),
+                "empty": "",
+                "blank": "\n\n",
+                "image.png": b"\x89PNG\0\0",
+                "latin.txt": b"caf\xe9\n",
+                "big.txt": "x\n" * 600,
+                "line.txt": "y" * 300 + "\n" + "x\n" * 300,
+                "app.min.js": "z" * 60 + "\n",
+                "model.bin": "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            }
+        ),
+        tmp_path,
+        max_bytes=1000,
+        max_line=200,
+        mean_line=50,
+    )
+    assert result.texts == {
+        "bom.py": b"x = 1\n",
+        "kept.rs": b"fn main() {}\n",
+        "latin.py": "# coding: latin-1\nx = 'é'\n".encode(),
+        "wide.txt": b"wide\n",
+    }
+    assert [source.changed for source in result.sources] == [("bom",), (), ("cookie",), ("utf-16",)]
+    assert result.dropped == {
+        "link": "symlink",
+        "module": "submodule",
+        "empty": "empty",
+        "blank": "empty",
+        "image.png": "binary",
+        "latin.txt": "undecodable",
+        "big.txt": "too_large",
+        "line.txt": "long_line",
+        "app.min.js": "minified",
+        "model.bin": "lfs_pointer",
+    }
+    assert (result.step.seen, result.step.kept) == (14, 4)
+    assert result.step.figures == {"bytes": 51, "renamed": 0}
+
+
+def test_equal_files_share_a_text(repo_maker, tmp_path):
+    a, b = Result(repo_maker({"a.py": "x = 1\n", "b.py": "x = 1\n"}), tmp_path).sources
+    assert a.text == b.text
+    assert a.id != b.id
+
+
+def test_special_tokens_are_text(repo_maker, tmp_path):
+    text = b"<fim_prefix><|endoftext|>\n"
+    assert Result(repo_maker({"a.txt": text}), tmp_path).texts == {"a.txt": text}
+
+
+def test_two_reads_give_the_same(repo_maker, tmp_path):
+    path = repo_maker([{f"{number}.py": f"x = {number}\n" for number in range(30)}, {"3.py": None, "4.py": "y\n"}])
+    assert Result(path, tmp_path / "one").sources == Result(path, tmp_path / "two").sources
+
+
+def put_loose(repo, size: int, fill: bytes) -> str:
+    """A loose blob of any size, made without holding it."""
+    header = b"blob %d\0" % size
+    digest, packer = hashlib.sha1(header), zlib.compressobj(1)
+    packed = [packer.compress(header)]
+    for begin in range(0, size, 1 << 20):
+        part = fill * (min(1 << 20, size - begin) // len(fill))
+        digest.update(part)
+        packed.append(packer.compress(part))
+    name = digest.hexdigest()
+    place = repo / ".git/objects" / name[:2] / name[2:]
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(b"".join(packed) + packer.flush())
+    return name
+
+
+def commit_blob(git, repo, path: str, name: str) -> None:
+    git(repo, "update-index", "--add", "--cacheinfo", f"100644,{name},{path}")
+    git(repo, "commit", "--quiet", "-m", "more")
+
+
+def test_a_file_of_200_megabytes_is_never_in_memory(repo_maker, git, tmp_path):
+    path = repo_maker({"a.py": "x = 1\n"})
+    commit_blob(git, path, "huge.csv", put_loose(path, 200 << 20, b"1,2,3,4\n"))
+    tracemalloc.start()
+    result = Result(path, tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert result.dropped == {"huge.csv": "too_large"}
+    assert list(result.texts) == ["a.py"]
+    assert peak < 20 << 20
+
+
+def test_a_line_of_5_megabytes(repo_maker, git, tmp_path):
+    path = repo_maker({"a.py": "x = 1\n"})
+    commit_blob(git, path, "line.js", put_loose(path, 5 << 20, b"x"))
+    assert Result(path, tmp_path).dropped == {"line.js": "too_large"}
+    assert Result(path, tmp_path, max_bytes=10 << 20).dropped == {"line.js": "long_line"}
+
+
+def test_the_same_path_twice_is_one_file(repo_maker, git, tmp_path):
+    path = repo_maker({"a": "x\n"})
+    entry = b"100644 a\0" + bytes.fromhex(git(path, "rev-parse", "HEAD:a").decode().strip())
+    command = ("hash-object", "-w", "-t", "tree", "--stdin", "--literally")
+    tree = git(path, *command, stdin=entry * 2).decode().strip()
+    commit = git(path, "commit-tree", tree, "-m", "twice").decode().strip()
+    git(path, "update-ref", "HEAD", commit)
+    result = Result(path, tmp_path)
+    assert len(result.sources) == 1
+    assert list(result.step.dropped.items()) == [("repeated", 1)]
+
+
+def test_modes_that_are_no_file(repo_maker, git, tmp_path):
+    path = repo_maker({"a": "x\n"})
+    blob = bytes.fromhex(git(path, "rev-parse", "HEAD:a").decode().strip())
+    raw = b"100644 a\0" + blob + b"777777 b\0" + blob
+    tree = git(path, "hash-object", "-w", "-t", "tree", "--stdin", "--literally", stdin=raw).decode().strip()
+    git(path, "update-ref", "HEAD", git(path, "commit-tree", tree, "-m", "odd").decode().strip())
+    assert Result(path, tmp_path).dropped == {"b": "odd_mode"}
+
+
+def test_damage_is_counted(repo_maker, git, tmp_path):
+    path = repo_maker({"a": "first\n", "b": "second\n", "c/d": "third\n", "e": "fourth\n"})
+    for name, raw in [("b", zlib.compress(b"blob 7\0forged\n")), ("c", None), ("e", None)]:
+        oid = git(path, "rev-parse", f"HEAD:{name}").decode().strip()
+        place = path / ".git/objects" / oid[:2] / oid[2:]
+        place.unlink()
+        if raw is not None:
+            place.write_bytes(raw)
+    result = Result(path, tmp_path)
+    assert list(result.texts) == ["a"]
+    assert result.dropped == {"b": "corrupt", "c/": "missing", "e": "missing"}
+
+
+def test_a_shallow_clone_is_told(repo_maker, git, tmp_path):
+    path = repo_maker([{"a": "1\n", "b": "1\n"}, {"b": "2\n"}])
+    git(path.parent, "clone", "--quiet", "--depth=1", path.as_uri(), "shallow")
+    result = Result(path.parent / "shallow", tmp_path)
+    assert [(source.commit, source.changed_at) for source in result.sources] == [("", 1_700_086_400)] * 2
+    assert "shallow" in result.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [({}, "the commit has no files"), ({"a": "", "b": "", "c": b"\0"}, "of 3 files: 1 binary, 2 empty")],
+)
+def test_nothing_that_can_be_used(repo_maker, tmp_path, files, hint):
+    with pytest.raises(RepositoryError, match="can be used") as caught:
+        Result(repo_maker(files), tmp_path)
+    assert caught.value.hint == hint
