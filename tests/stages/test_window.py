@@ -1,0 +1,291 @@
+"""Windows: they rejoin to the text, overlap exactly, are padded, and masked rows give everything back."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import math
+import random
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from git_starcoder.device import Device
+from git_starcoder.recipe import Recipe, Window
+from git_starcoder.rows import Sample, Source, Span, Unit, identity
+from git_starcoder.run import Run
+from git_starcoder.stages import window
+from git_starcoder.text import tokenizer as tokenizers
+
+CODE = [Path(module.__file__).read_bytes() for module in (argparse, ast)]
+
+
+class NoEngine:
+    jobs = 1
+
+    def map(self, function, tasks, *, limit):
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return tokenizers.learn(CODE, 600)
+
+
+@pytest.fixture(scope="module")
+def folder(learned, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    learned.save(folder)
+    return folder
+
+
+def sample_of(run, data, holes=(), split="train", made_by=None, difficulty=0.5):
+    span = run.texts.put(data)
+    source = Source(identity(data), f"{identity(data)[:6]}.py", "b", "c", 0, (), "python", span)
+    unit = Unit(source, "none", "core", difficulty, split=split)
+    made_by = made_by or ("token_masking" if holes else "base")
+    return Sample(identity(made_by, data), unit, made_by, span, tuple(Span(*hole) for hole in holes))
+
+
+def rows_of(windows, some):
+    layout = window.Layout(windows, some)
+    return [layout.row(row) for row in range(len(windows))]
+
+
+def built(folder, texts, **options):
+    """Windows over texts, given as data or as (data, holes), in a run of their own."""
+    with tempfile.TemporaryDirectory() as scratch, Run(Path(scratch), 0, NoEngine()) as run:
+        samples = [sample_of(run, *(text if isinstance(text, tuple) else (text,))) for text in texts]
+        windows = window.run(run, Window(tokenizer=str(folder), **options), samples)
+        return replace(windows, tokens=windows.tokens.copy()), run.steps[0], run.drops
+
+
+# A text of printable lines, and holes at any of its characters
+texts = st.text(st.sampled_from("ab_=(é日 \n"), min_size=0, max_size=300).map(str.encode)
+sizes = st.integers(16, 80)
+overlaps = st.sampled_from([0.0, 0.25, 0.5, 0.75, 0.9, 1 / 3])
+
+
+@st.composite
+def masked_texts(draw):
+    text = draw(st.text(st.sampled_from("ab_=(é日 \n"), min_size=1, max_size=300))
+    edges = sorted(draw(st.sets(st.integers(0, len(text)), min_size=2, max_size=20)))
+    bytes_at = [len(text[:edge].encode()) for edge in edges]
+    return text.encode(), tuple(zip(bytes_at[::2], bytes_at[1::2], strict=False))
+
+
+@given(st.lists(texts, min_size=1, max_size=4), sizes, overlaps)
+@settings(max_examples=150)
+def test_windows_overlap_exactly_and_rejoin_to_the_text(folder, learned, data, size, overlap):
+    windows, step, _ = built(folder, data, size=size, overlap=overlap)
+    stride = max(1, round(size * (1 - overlap)))
+    rows = rows_of(windows, learned)
+    planned = 0
+    for number, text in enumerate(data):
+        expected = [*learned.encode([text])[0].tolist(), learned.end]
+        mine = np.flatnonzero(windows.sample == number)
+        total = 1 if len(expected) <= size else math.ceil((len(expected) - size) / stride) + 1
+        planned += total
+        covered = {}
+        for row in mine.tolist():
+            tokens, length, hole = rows[row]
+            start = int(windows.start[row])
+            assert hole is None
+            assert start == stride * windows.index[row]
+            assert windows.total[row] == total
+            assert len(tokens) == windows.size[row] == size
+            assert length == windows.length[row] == min(size, len(expected) - start)
+            assert tokens[:length].tolist() == expected[start : start + length]
+            assert (tokens[length:] == learned.pad).all()
+            covered |= dict(enumerate(expected[start : start + length], start))
+        if len(mine) == total:  # nothing was too short
+            assert [covered[place] for place in range(len(expected))] == expected
+            assert learned.decode(list(covered.values())[:-1]) == text
+    assert step.seen == planned
+    assert step.kept == len(windows)
+    assert step.dropped.total() == planned - len(windows) == step.dropped["too_short"]
+
+
+@given(st.lists(masked_texts(), min_size=1, max_size=4), sizes, overlaps)
+@settings(max_examples=200)
+def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, size, overlap):
+    windows, step, drops = built(folder, data, size=size, overlap=overlap)
+    prefix, middle, suffix = learned.fim
+    rows = rows_of(windows, learned)
+    for row, (tokens, length, hole) in enumerate(rows):
+        text, holes = data[windows.sample[row]]
+        assert len(tokens) == size
+        assert (tokens[length:] == learned.pad).all()
+        tokens = tokens[:length].tolist()
+        assert tokens[0] == prefix
+        assert tokens[-1] == learned.end
+        at_suffix, at_middle = tokens.index(suffix), tokens.index(middle)
+        head, tail, asked = tokens[1:at_suffix], tokens[at_suffix + 1 : at_middle], tokens[at_middle + 1 : -1]
+        assert min(head + asked + tail) >= 10
+        first = windows.first[row]
+        assert head + asked + tail == windows.tokens[first : first + length - 4].tolist()
+        assert (hole.start, hole.stop) == (len(head), len(head) + len(asked))
+        # What is asked for is a hole of the text, at its place in the text.
+        begin = int(first - windows.start[row])
+        before = learned.decode(windows.tokens[begin : first + hole.start])
+        assert (len(before), len(before) + len(learned.decode(asked))) in holes
+        assert text.startswith(before + learned.decode(asked))
+    assert windows.length.max(initial=0) <= size - 4
+    assert window.Layout(windows, learned).total_tokens() == sum(length for _, length, _ in rows)
+    assert step.seen == step.kept + step.dropped["no_hole"] + step.dropped["too_short"]
+    assert len(drops) == step.dropped.total()
+
+
+@given(masked_texts(), sizes, overlaps)
+def test_masked_windows_cover_the_text_and_mask_the_hole_nearest_the_middle(learned, data, size, overlap):
+    with tempfile.TemporaryDirectory() as scratch, Run(Path(scratch), 0, NoEngine()) as run:
+        samples = [sample_of(run, b"before " * 20), sample_of(run, *data), sample_of(run, b"after " * 20)]
+        encoded = window.encode(run.texts, samples, [False] * 3, learned, Path(scratch) / "tokens")
+        windows = window.plan(samples, encoded, size, overlap)
+    mine = np.flatnonzero(windows.sample == 1).tolist()
+    begin, end = encoded.bounds[1:3]
+    assert learned.decode(encoded.tokens[begin:end]) == data[0]  # without the end-of-text token
+    covered = {place for row in mine for place in range(windows.first[row], windows.first[row] + windows.length[row])}
+    assert covered == set(range(begin, end))
+    for row in mine:
+        first, stop = int(windows.first[row]), int(windows.first[row] + windows.length[row])
+        inside = [(int(a), int(b)) for a, b in encoded.holes if first <= a and b <= stop]
+        away = [abs(a + b - first - stop) for a, b in inside]
+        if not inside:
+            assert windows.hole_start[row] == windows.hole_stop[row] == -1
+        else:
+            found = (int(windows.hole_start[row]) + first, int(windows.hole_stop[row]) + first)
+            assert found in inside
+            assert away[inside.index(found)] == min(away)
+    assert (windows.hole_start[windows.sample != 1] == -1).all()
+
+
+def test_nothing_depends_on_the_size_of_a_batch(folder, monkeypatch):
+    data = [
+        *CODE,
+        b"",
+        (CODE[0][:2000], ((10, 30), (200, 260), (900, 990))),
+        b"x = 1\n",
+        b"",
+        b"long enough to be one row",
+    ]
+    expected, step, _ = built(folder, data, size=64)
+    for batch in (1, 30_000, 100_000):
+        monkeypatch.setattr(window, "BATCH", batch)
+        windows, again, _ = built(folder, data, size=64)
+        assert again.figures == step.figures
+        for name in ("tokens", "first", "length", "hole_start", "hole_stop", "key", "sample", "total"):
+            assert np.array_equal(getattr(windows, name), getattr(expected, name)), name
+
+
+def test_equal_rows_have_equal_keys_and_others_do_not(folder, learned):
+    text = b"def f(x):\n    return x + 1\n" * 4
+    other = text.replace(b"1", b"2")
+    holes = (text, ((4, 5),)), (text, ((30, 34),)), (text, ((4, 5), (30, 34)))
+    windows, _, _ = built(folder, [text, other, text, *holes], size=512)
+    keys = windows.key.tolist()
+    assert keys[0] == keys[2]
+    rows = [tokens.tobytes() for tokens, _, _ in rows_of(windows, learned)]
+    assert len(set(keys)) == len(set(rows))
+    assert all((keys[a] == keys[b]) == (rows[a] == rows[b]) for a in range(6) for b in range(6))
+
+
+def test_too_short_for_a_row(folder):
+    windows, step, drops = built(folder, [b"a", b"", b"a b c d e f g h i j k"], size=64)
+    assert len(windows) == 1
+    assert step.dropped == {"too_short": 2}
+    assert {drop.reason for drop in drops} == {"too_short"}
+    assert all(drop.id.partition("#")[0].endswith(".py") for drop in drops)
+
+
+def test_eight_tokens_of_text_are_a_row(folder, learned):
+    text = learned.decode([10 + 200] * window.SHORTEST)
+    assert len(built(folder, [b"\n\t" * 4, text.decode("latin-1").encode()], size=64)[0]) == 2
+    assert len(built(folder, [b"\n\t\n\t\n\t\n"], size=64)[0]) == 0
+
+
+def test_masked_text_without_a_usable_hole_is_dropped(folder):
+    text = b"abc def ghi jkl mno pqr stu vwx yz\n" * 30
+    windows, step, _ = built(folder, [(text, ((0, len(text)),)), (text, ((5, 5),)), (text, ((0, 3),))], size=64)
+    assert step.dropped["no_hole"] > 0
+    assert windows.sample.tolist() == [2]  # only its first window has the hole
+
+
+def test_a_tokenizer_without_masking_tokens(learned, tmp_path):
+    from tokenizers import Tokenizer
+
+    learned.save(tmp_path / "plain")
+    path = tmp_path / "plain" / "tokenizer.json"
+    path.write_text(path.read_text("utf-8").replace("<fim_", "<was_"), "utf-8")
+    assert Tokenizer.from_file(str(path)).token_to_id("<fim_prefix>") is None
+    text = b"a long enough line of text\n" * 9
+    windows, step, _ = built(tmp_path / "plain", [text, (text, ((0, 5),)), text], size=64, overlap=0.0)
+    assert step.dropped == {"no_fim_tokens": 1}
+    assert set(windows.sample.tolist()) == {0, 2}
+
+
+def test_the_tokenizer_is_learned_from_base_texts_of_the_training_split_alone(tmp_path):
+    train = CODE[0]
+    with Run(tmp_path, 0, NoEngine()) as run:
+        samples = [
+            sample_of(run, train),
+            sample_of(run, b"zqzq " * 4000, split="val"),
+            sample_of(run, b"xqxq " * 4000, split="test"),
+            sample_of(run, b"wqwq " * 4000, made_by="variable_renaming"),
+        ]
+        window.run(run, Window(size=64, vocab_size=600), samples)
+        figures = run.steps[0].figures
+    assert figures["tokenizer"] == tokenizers.learn([train], 600).digest
+    assert figures["vocab_size"] == 600
+    assert (figures["encoder"], figures["lossless"]) == ("gigatoken", "yes")
+    assert tokenizers.load(tmp_path / "tokenizer").digest == figures["tokenizer"]
+
+
+def test_large_vocabularies_take_wider_numbers(tmp_path, learned):
+    import json
+
+    learned.save(tmp_path)
+    definition = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    definition["model"]["vocab"] |= {f"unused {number}": number for number in range(600, 70_000)}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(definition), "utf-8")
+    wide, _, _ = built(tmp_path, [CODE[0][:500]], size=64)
+    assert wide.tokens.dtype == np.uint32
+    assert wide.tokens.tolist() == [*learned.encode([CODE[0][:500]])[0].tolist(), learned.end]
+
+
+def test_nothing_in_nothing_out(folder):
+    windows, step, _ = built(folder, [], size=64)
+    assert (len(windows), step.seen) == (0, 0)
+
+
+def test_columns_start_neutral(folder):
+    windows, _, _ = built(folder, [CODE[0][:5000]], size=64)
+    assert set(windows.weight) == {1.0}
+    assert set(windows.rank) == {0}
+    assert set(windows.difficulty) == {0.5}
+    assert windows.index.tolist() == list(range(windows.total[0]))
+
+
+def test_auto_follows_the_device(monkeypatch):
+    monkeypatch.setattr(window.device, "detect", lambda: Device("cuda", 24 << 30))
+    resolved = window.resolve(Recipe(seed=7))
+    assert (resolved.window.size, resolved.seed) == (4096, 7)
+    assert window.resolve(Recipe(window=Window(size=300))).window.size == 300
+
+
+def test_an_unresolved_recipe_is_a_bug(tmp_path):
+    with Run(tmp_path, 0, NoEngine()) as run, pytest.raises(ValueError, match="resolve"):
+        window.run(run, Window(), [])
+
+
+def test_texts_are_encoded_whatever_they_spell(folder, learned):
+    text = ("".join(tokenizers.SPECIAL) + "\0\r\n\ufeff" + "".join(random.Random(0).choices("<|>_fim", k=200))).encode()
+    windows, _, _ = built(folder, [text], size=512)
+    tokens, length, _ = window.Layout(windows, learned).row(0)
+    assert tokens[: length - 1].min() >= 10
+    assert learned.decode(tokens[: length - 1]) == text
