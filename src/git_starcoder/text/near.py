@@ -31,8 +31,8 @@ PERMUTATIONS = 128
 """Numbers per signature. The standard error of their estimate is at most 0.044."""
 RECALL = 0.99
 """How surely a pair at the threshold is proposed."""
-CELLS = 1 << 20
-"""Shingles compared or hashed at a time: 8 MiB."""
+CELLS = 1 << 18
+"""Shingles compared or hashed at a time: 2 MiB, which a cache holds."""
 COMPARISONS = 32
 """Exact comparisons of one document in `keepers`; one that is still unlike all of them is kept."""
 ROUNDS = 256
@@ -161,12 +161,13 @@ class _Index:
     def _sign(self) -> NDArray[np.uint32]:
         """MinHash signatures, shape (documents, PERMUTATIONS)."""
         sketch: Any = import_module("rensa").RMinHash
-        rows = [np.empty((0, PERMUTATIONS), dtype=np.uint32)]
-        for chunk in _chunks(self.sizes[self.documents]):
-            flat, offsets = self.shingles.take(self.documents[chunk])
+        signatures = np.empty((len(self.documents), PERMUTATIONS), dtype=np.uint32)
+        order = np.argsort(self.shingles.places()[self.documents], kind="stable")
+        for chunk in _chunks(self.sizes[self.documents[order]]):
+            flat, offsets = self.shingles.take(self.documents[order[chunk]])
             matrix = sketch.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 0)
-            rows.append(np.array(matrix.to_rows(), dtype=np.uint32))
-        return np.concatenate(rows)
+            signatures[order[chunk]] = matrix.to_rows()
+        return signatures
 
     def _fill(self) -> Array:
         """For each band the number of each document's bucket, shape (bands, documents)."""

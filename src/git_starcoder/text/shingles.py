@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
 SHINGLE = 5
 """Tokens per shingle."""
-BATCH = 1 << 20
+BATCH = 1 << 18
 """Bytes of text hashed at a time."""
 
 _BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
@@ -41,6 +41,10 @@ class Shingles(Protocol):
         """Shingles of each document, repetitions counted, shape (documents,)."""
         ...
 
+    def places(self) -> NDArray[np.int64]:
+        """Where each document lies: those of like place are cheaply taken together, shape (documents,)."""
+        ...
+
     def take(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Hashes of some documents behind one another, and where each begins, shape (documents + 1,)."""
         ...
@@ -61,26 +65,20 @@ class TextShingles:
         """Hash the shingles of each text."""
         flats = [np.empty(0, dtype=np.uint64)]
         counts = [np.empty(0, dtype=np.int64)]
-        batch: list[bytes] = []
-        size = 0
-
-        def hash_batch() -> None:
-            flat, count = _hash_texts(batch)
+        powers = _Powers()
+        for batch in _batches(texts):
+            flat, count = _hash_texts(batch, powers)
             flats.append(flat)
             counts.append(count)
-
-        for text in texts:
-            batch.append(text)
-            size += len(text)
-            if size >= BATCH:
-                hash_batch()
-                batch, size = [], 0
-        hash_batch()
         return cls(np.concatenate(flats), offsets_of(np.concatenate(counts)))
 
     def sizes(self) -> NDArray[np.int64]:
         """Shingles of each text."""
         return np.diff(self.offsets)
+
+    def places(self) -> NDArray[np.int64]:
+        """Where the shingles of each text begin."""
+        return self.offsets[:-1]
 
     def take(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Hashes of some texts."""
@@ -104,19 +102,24 @@ class WindowShingles:
         """Shingles of each window."""
         return np.maximum(self.length - (SHINGLE - 1), 0)
 
+    def places(self) -> NDArray[np.int64]:
+        """Where each window begins."""
+        return self.first
+
     def take(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Hashes of some windows."""
         sizes = self.sizes()[documents]
         offsets = offsets_of(sizes)
-        at = positions(self.first[documents], offsets)
-        if not len(at):
-            return np.empty(0, dtype=np.uint64), offsets
-        low, high = int(at.min()), int(at.max())
-        if high - low < len(at):  # neighbours: a shingle that several share is hashed once
-            run = np.asarray(self.tokens[low : high + SHINGLE]).astype(np.uint64)
-            flat = _shingles([run[i : len(run) - SHINGLE + 1 + i] for i in range(SHINGLE)])[at - low]
+        first, length = self.first[documents], self.length[documents]
+        low, high = int(first.min(initial=len(self.tokens))), int((first + length).max(initial=0))
+        if high - low < length.sum():  # neighbours: a shingle that several share is hashed once
+            run = self.tokens[low:high]
+            first = first - low
         else:
-            flat = _shingles([self.tokens[at + i].astype(np.uint64) for i in range(SHINGLE)])
+            bounds = offsets_of(length)
+            run = self.tokens[positions(first, bounds)]
+            first = bounds[:-1]
+        flat = _shingles(np.asarray(run).astype(np.uint64))[positions(first, offsets)]
         return flat ^ np.repeat(self.salt[documents], sizes), offsets
 
 
@@ -130,38 +133,65 @@ def positions(first: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[n
     return np.repeat(first - offsets[:-1], np.diff(offsets)) + np.arange(int(offsets[-1]))
 
 
-def _hash_texts(texts: list[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    yield batch
+
+
+class _Powers:
+    """Powers of the base of the polynomial and of its inverse, modulo 2^64, as many as were needed so far."""
+
+    def __init__(self) -> None:
+        self.up = self.down = np.empty(0, dtype=np.uint64)
+
+    def reach(self, count: int) -> None:
+        if count > len(self.up):
+            self.up, self.down = (_powers(base, count) for base in (_BASE, pow(_BASE, -1, 1 << 64)))
+
+
+def _powers(base: int, count: int) -> NDArray[np.uint64]:
+    powers = np.full(count, base, dtype=np.uint64)
+    powers[0] = 1
+    return np.multiply.accumulate(powers)
+
+
+def _hash_texts(texts: list[bytes], powers: _Powers) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """The shingles of some texts, and how many each has.
 
     The hash of a token is a polynomial of its bytes modulo 2^64, found by prefix sums.
     """
     data = np.frombuffer(b"\n".join((*texts, b"\n")), dtype=np.uint8)
+    powers.reach(len(data))
     kinds = _KINDS[data]
     edges = np.concatenate(([0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, [len(data)]))
     solid = kinds[edges[:-1]] != _SPACE
     start, stop = edges[:-1][solid], edges[1:][solid]
     prefix = np.zeros(len(data) + 1, dtype=np.uint64)
-    np.cumsum((data.astype(np.uint64) + np.uint64(1)) * _powers(_BASE, len(data)), out=prefix[1:])
-    token = (prefix[stop] - prefix[start]) * _powers(pow(_BASE, -1, 1 << 64), len(data))[start]
+    np.cumsum((data.astype(np.uint64) + np.uint64(1)) * powers.up[: len(data)], out=prefix[1:])
+    token = (prefix[stop] - prefix[start]) * powers.down[start]
     ends = np.cumsum([len(text) + 1 for text in texts], dtype=np.int64)
     text = np.searchsorted(ends, start, side="right")
-    count = max(0, len(token) - SHINGLE + 1)
-    inside = text[:count] == text[SHINGLE - 1 :][:count]
-    flat = _shingles([token[i : count + i] for i in range(SHINGLE)])[inside]
-    return flat, np.bincount(text[:count][inside], minlength=len(texts)).astype(np.int64)
+    last = len(token) - SHINGLE + 1
+    inside = text[: max(0, last)] == text[SHINGLE - 1 :]
+    flat = _shingles(token)[inside]
+    return flat, np.bincount(text[: max(0, last)][inside], minlength=len(texts)).astype(np.int64)
 
 
-def _powers(base: int, count: int) -> NDArray[np.uint64]:
-    powers = np.full(count, base, dtype=np.uint64)
-    powers[:1] = 1
-    return np.multiply.accumulate(powers)
-
-
-def _shingles(tokens: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """One hash from the five tokens of each shingle, in their order."""
-    mixed = np.zeros_like(tokens[0])
-    for token in tokens:
-        mixed ^= mixed >> np.uint64(32)
-        mixed += token + np.uint64(1)
-        mixed *= _FACTOR
-    return mixed ^ (mixed >> np.uint64(32))
+def _shingles(tokens: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """One hash for each five tokens that follow one another, in their order; fewer tokens have none."""
+    mixed = (tokens + np.uint64(1)) * _FACTOR  # small numbers become large ones, so that sums say which they are
+    mixed ^= mixed >> np.uint64(32)
+    last = max(0, len(mixed) - SHINGLE + 1)
+    result = mixed[:last] * _FACTOR
+    for after in range(1, SHINGLE):
+        result += mixed[after : last + after]
+        result *= _FACTOR
+    result ^= result >> np.uint64(32)
+    return result
