@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
+from shell import environment
 from toy import code_base
-
-SMALL = ("--set", "window.size=64", "--set", "window.vocab_size=600")
-"""A recipe that builds in a second."""
-
-
-def environment(**changes: str) -> dict[str, str]:
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    return {**os.environ, "PATH": path, **changes}
 
 
 @pytest.fixture

@@ -67,12 +67,20 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets escapes, not a traceback
             stream.reconfigure(errors="backslashreplace")
     try:
+        return _ended(arguments)
+    except BrokenPipeError:
+        # Nobody reads any more; the interpreter must not fail when it flushes once again at its end.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return ExitCode.BROKEN_PIPE
+
+
+def _ended(arguments: list[str]) -> int:
+    try:
         code = _invoke(list(arguments))
         sys.stdout.flush()
     except BrokenPipeError:
-        # Nobody reads any more; the interpreter must not try to flush once again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.BROKEN_PIPE
+        raise
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
@@ -82,7 +90,6 @@ def main(arguments: list[str] | None = None) -> int:
         told, code = _told(error)
         verb = next((word for word in arguments if word in COMMANDS), "starcoder")
         complain(told, verb, as_json="--json" in arguments, code=code)
-        return code
     return code
 
 

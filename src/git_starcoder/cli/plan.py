@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BYTES_PER_WRITTEN = 5.0
 """Bytes of JSON for each token of a row, padding included."""
+BYTES_PER_ROW = 700
+"""Bytes of JSON for the metadata of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +62,5 @@ def plan(repo: Repo, recipe: Recipe, engine: Engine, watch: Watch) -> Plan:
     figures = run.steps[-1].figures
     rows = sum(int(figures[f"expected_rows_{each}"]) for each in SPLITS)
     text = sum(unit.source.text.stop - unit.source.text.start for unit in units)
-    return Plan(repo.commit, len(units), run.steps[0].seen, text, size, rows, round(rows * size * BYTES_PER_WRITTEN))
+    written = round(rows * (size * BYTES_PER_WRITTEN + BYTES_PER_ROW))
+    return Plan(repo.commit, len(units), run.steps[0].seen, text, size, rows, written)

@@ -50,6 +50,7 @@ class _Worker:
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-c", BOOT.format(path=path, read=task_out, write=answer_in)],
+            process_group=0,  # Ctrl-C in a terminal is for us; a worker that is still starting would die loudly of it
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(task_out, answer_in),

@@ -1,0 +1,323 @@
+"""`git starcoder build` and `check`: the output folder in every state that one can find it in."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from shell import SMALL, environment
+from git_starcoder.cli import main
+from git_starcoder.dataset import Dataset
+from git_starcoder.rows import SPLITS
+
+STEPS = ["read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write"]
+
+
+@pytest.fixture(scope="module")
+def built(repo, tmp_path_factory):
+    out = tmp_path_factory.mktemp("built") / "out"
+    assert main(["build", str(repo), "-o", str(out), "-j", "1", "-q", *SMALL]) == 0
+    return out
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_build_answers_on_stdout_and_talks_on_stderr(starcoder, repo):
+    done = starcoder("build", repo, "-j", "1", *SMALL)
+    assert done.returncode == 0, done.stderr
+    said = Dataset.open(starcoder.place / "training_data_effectiveness").metadata
+    lines = done.stdout.splitlines()
+    assert lines[0] == "training_data_effectiveness"
+    rows = ", ".join(f"{split} {said[f'{split}_sequences']:,}" for split in SPLITS)
+    assert lines[1] == f"  rows    {said['total_sequences']:,}: {rows}"
+    told = [line.split()[0] for line in done.stderr.splitlines() if line.endswith(" s")]
+    assert told == STEPS
+    assert "\x1b" not in done.stderr
+    assert left(starcoder.place) == ["training_data_effectiveness"]
+
+
+def test_the_current_folder_is_the_default(starcoder, repo):
+    done = starcoder("build", "-j", "1", "-q", "-o", starcoder.place / "out", *SMALL, cwd=repo)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Dataset.open(starcoder.place / "out").metadata["total_sequences"] > 0
+
+
+def test_json_is_one_object(starcoder, repo, built):
+    done = starcoder("build", repo, "-o", built, "--json", "-q", *SMALL)
+    answer = json.loads(done.stdout)
+    assert (answer["schema"], answer["exit"], answer["out"]) == ("git-starcoder/build/1", 0, str(built))
+    assert answer["metadata"] == Dataset.open(built).metadata
+    assert [step["step"] for step in answer["steps"]] == STEPS
+    assert done.stderr == ""
+
+
+def test_a_second_build_is_up_to_date_and_force_is_not(starcoder, repo, built):
+    before = (built / "manifest.json").stat().st_mtime_ns
+    done = starcoder("build", repo, "-o", built, *SMALL)
+    assert (done.returncode, done.stderr) == (0, f"{built} is up to date\n")
+    assert (built / "manifest.json").stat().st_mtime_ns == before
+    digest = Dataset.open(built).digest
+    assert starcoder("build", repo, "-o", built, "-q", "--force", *SMALL).returncode == 0
+    assert (built / "manifest.json").stat().st_mtime_ns != before
+    assert Dataset.open(built).digest == digest
+
+
+def test_another_recipe_replaces_a_dataset_of_ours(starcoder, repo, built):
+    out = shutil.copytree(built, starcoder.place / "out")
+    assert starcoder("build", repo, "-o", out, "-q", "-r", "baseline", *SMALL).returncode == 0
+    assert Dataset.open(out).metadata["augmentation_techniques"].keys() == {"base"}
+    assert left(starcoder.place) == ["out"]
+
+
+def test_a_dry_run_writes_nothing(starcoder, repo):
+    done = starcoder("build", repo, "-n", "--json", "-q", *SMALL)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["plan"]["files"], answer["plan"]["window"]) == (0, 60, 64)
+    assert left(starcoder.place) == []
+
+
+def test_a_dry_run_is_near_the_build(starcoder, repo, built):
+    planned = json.loads(starcoder("build", repo, "-n", "--json", "-q", *SMALL).stdout)["plan"]
+    said = Dataset.open(built).metadata
+    assert 0.5 < planned["rows"] / said["total_sequences"] < 2
+    size = sum((built / f"training_data_{split}.jsonl").stat().st_size for split in SPLITS)
+    assert 0.3 < planned["bytes"] / size < 3
+
+
+def foreign_folder(place):
+    (place / "out").mkdir()
+    (place / "out" / "thesis.txt").write_text("mine")
+
+
+def file_in_the_way(place):
+    (place / "out").write_text("mine")
+
+
+def dangling_link(place):
+    (place / "out").symlink_to(place / "nowhere")
+
+
+@pytest.mark.parametrize("way", [foreign_folder, file_in_the_way, dangling_link])
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_what_is_not_ours_is_never_touched(starcoder, repo, way, force):
+    way(starcoder.place)
+    before = [(path, path.lstat().st_mtime_ns) for path in sorted(starcoder.place.rglob("*"))]
+    done = starcoder("build", repo, "-o", "out", "-q", *force, *SMALL)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "exists and is not a dataset of ours" in done.stderr
+    assert [(path, path.lstat().st_mtime_ns) for path in sorted(starcoder.place.rglob("*"))] == before
+
+
+def test_an_empty_folder_is_filled(starcoder, repo):
+    (starcoder.place / "out").mkdir()
+    assert starcoder("build", repo, "-o", "out", "-q", *SMALL).returncode == 0
+
+
+def test_a_damaged_dataset_of_ours_is_built_again(starcoder, repo, built):
+    out = shutil.copytree(built, starcoder.place / "out")
+    (out / "training_data_val.jsonl").write_text("")
+    assert starcoder("build", repo, "-o", out, "-q", *SMALL).returncode == 0
+    assert Dataset.open(out).digest == Dataset.open(built).digest
+    assert (out / "training_data_val.jsonl").read_bytes() == (built / "training_data_val.jsonl").read_bytes()
+
+
+def test_a_folder_below_a_file_cannot_be_made(starcoder, repo):
+    (starcoder.place / "file").write_text("mine")
+    done = starcoder("build", repo, "-o", "file/out", "-q", *SMALL)
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr
+    assert left(starcoder.place) == ["file"]
+
+
+def mounted(place, options):
+    """Whether this process may mount a small file system in a namespace of its own."""
+    probe = subprocess.run(
+        ["unshare", "-Urm", "mount", "-t", "tmpfs", "-o", options, "none", str(place)], capture_output=True, check=False
+    )
+    return probe.returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare")
+@pytest.mark.parametrize(
+    ("options", "word"), [("size=64k", "No space left on device"), ("ro", "Read-only file system")]
+)
+def test_a_full_or_read_only_disk_is_one_clear_line(repo, tmp_path, options, word):
+    if not mounted(tmp_path, options):
+        pytest.skip("no user namespaces here")
+    script = f'mount -t tmpfs -o {options} none "$1" && shift && exec git starcoder build "$@"; echo mount >&2'
+    arguments = [str(tmp_path), str(repo), "-o", str(tmp_path / "out"), "-q", *SMALL]
+    command = ["unshare", "-Urm", "bash", "-c", script + '; ls -A "$0"', str(tmp_path), *arguments]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert word in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+
+
+def test_a_file_that_may_not_grow_leaves_nothing(starcoder, repo):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = starcoder("build", repo, "-q", *SMALL, preexec_fn=limit)
+    assert done.returncode == 2
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert left(starcoder.place) == []
+
+
+def test_two_builds_of_one_folder_do_not_meet(starcoder, repo):
+    with (starcoder.place / ".out.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = starcoder("build", repo, "-o", "out", "-q", *SMALL)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: another build is writing ")
+
+
+INTERRUPTED = """
+import sys, time
+from git_starcoder.stages import {step}
+from git_starcoder.cli import main
+def wait(*_):
+    print("here", flush=True)
+    time.sleep(60)
+{step}.run = wait
+sys.exit(main({arguments!r}))
+"""
+
+
+@pytest.mark.parametrize("step", ["read", "dedup", "write"])
+def test_ctrl_c_leaves_nothing(starcoder, repo, step):
+    arguments = ["build", str(repo), "-j", "2", *SMALL]
+    code = INTERRUPTED.format(step=step, arguments=arguments)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=starcoder.place, env=environment(), text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == "here\n"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers too
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert told.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in told
+    assert left(starcoder.place) == []
+
+
+def test_quiet_says_nothing(starcoder, repo):
+    done = starcoder("build", repo, "-q", *SMALL)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_terminal_gets_bars_and_the_same_lines(starcoder, repo):
+    master, slave = pty.openpty()
+    shown = bytearray()
+
+    def read():
+        while True:
+            try:
+                data = os.read(master, 1 << 16)
+            except OSError:
+                return
+            if not data:
+                return
+            shown.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    done = starcoder("build", repo, *SMALL, stderr=slave, env={"TERM": "xterm", "COLUMNS": "160"})
+    os.close(slave)
+    reader.join(10)
+    os.close(master)
+    assert done.returncode == 0
+    assert b"\x1b[" in shown
+    for step in STEPS:
+        assert step.encode() in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["/dev/null"], "error: "),
+        (["--rev", "no-such"], "error: "),
+        (["--set", "window.size=1"], "error: a window of 1 tokens is out of range"),
+        (["--set", "windwo.size=64"], "error: unknown key 'windwo'"),
+    ],
+)
+def test_input_that_cannot_be_is_exit_2(starcoder, repo, arguments, what):
+    place = [] if arguments[0] == "/dev/null" else [repo]
+    done = starcoder("build", *place, "-q", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(what)
+    assert "Traceback" not in done.stderr
+    assert left(starcoder.place) == []
+
+
+def test_jobs_from_the_environment_must_be_a_number(starcoder, repo):
+    done = starcoder("build", repo, "-q", env={"STARCODER_JOBS": "many"})
+    assert (done.returncode, done.stderr.splitlines()[:2]) == (
+        2,
+        ["error: 'many' is not a number of jobs", "  in STARCODER_JOBS"],
+    )
+
+
+def test_seed_is_in_the_recipe(starcoder, repo):
+    assert starcoder("build", repo, "-q", "--seed", "5", "-o", "out", *SMALL).returncode == 0
+    assert "seed: 5\n" in (starcoder.place / "out" / "recipe.yaml").read_text()
+
+
+def test_check_keeps_quiet_promises(starcoder, built):
+    done = starcoder("check", built)
+    assert done.returncode == 0, done.stdout
+    assert done.stderr == ""
+    header, *lines = done.stdout.splitlines()
+    assert header.split() == ["check", "promise", "result", "figure"]
+    assert len(lines) == 8
+    assert all(" kept " in line or " skipped " in line for line in lines)
+
+
+def test_check_finds_and_exits_with_1(starcoder, built):
+    out = shutil.copytree(built, starcoder.place / "out")
+    lines = (out / "training_data_train.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "training_data_train.jsonl").write_bytes(b"".join((lines[1], *lines[1:])))
+    done = starcoder("check", out)
+    assert done.returncode == 1
+    assert "rows: training_data_train.jsonl:1: seq_id is 1, not 0" in done.stdout
+    answer = json.loads(starcoder("check", out, "--json").stdout)
+    assert (answer["schema"], answer["exit"]) == ("git-starcoder/check/1", 1)
+    results = {check["check"]: check["result"] for check in answer["checks"]}
+    assert results["rows"] == "broken"
+    assert results["digests"] == "skipped"
+
+
+def test_check_of_another_folder_is_exit_2(starcoder):
+    done = starcoder("check", ".")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: '.' is not a finished dataset")
+
+
+def test_a_name_in_a_finding_cannot_command_the_terminal(starcoder, built):
+    out = shutil.copytree(built, starcoder.place / "out")
+    (out / "evil\x1b]0;x\x07\nname").write_text("")
+    done = starcoder("check", out)
+    assert done.returncode == 1
+    assert "digests: evil\\x1b]0;x\\x07\\nname: is not in the manifest" in done.stdout
+
+
+def test_it_ends_when_its_reader_went_away(starcoder, repo):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = starcoder("build", repo, "-o", "out", *SMALL, stderr=writing)
+    os.close(writing)
+    assert done.returncode == 141
+    assert left(starcoder.place) == []
