@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 from shell import environment
+
 from toy import code_base
 
 
