@@ -63,7 +63,7 @@ class Source:
     text: Span
     """UTF-8 with LF line ends and no byte order mark."""
     changed: tuple[str, ...] = ()
-    """What decoding altered: any of `bom`, `crlf`, `utf-16`, `cookie`."""
+    """What decoding altered: any of `bom`, `crlf`, `utf-16`, `utf-32`, `cookie`."""
 
 
 class Symbol(NamedTuple):

@@ -195,3 +195,31 @@ def test_a_history_that_stops_answering(repo_maker, git, monkeypatch):
     monkeypatch.setattr(command, "STALL", 0.2)
     with pytest.raises(RepositoryError, match="no answer"):
         repo.last_changes()
+
+
+def test_a_damaged_blob_leaves_renames_without_changes(repo_maker, git):
+    path = repo_maker(
+        [
+            {"one": TEXT, "old": TEXT * 2},
+            {"one": None, "two": TEXT + "more\n"},
+            {"two": None, "three": TEXT + "more\n", "old": None, "new": TEXT * 2},
+        ]
+    )
+    name = git(path, "rev-parse", "HEAD:three").decode().strip()
+    place = path / ".git/objects" / name[:2] / name[2:]
+    raw = place.read_bytes()
+    place.unlink()
+    place.write_bytes(raw[:-8])
+    repo = Repo.open(path)
+    assert repo.last_changes()["new"].former == ("old",)
+    assert repo.last_changes()["three"].former == ("two",)
+    assert "not every rename can be followed" in repo.notes[0]
+
+
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_an_answer_may_end_anywhere(cut):
+    raw = b":100644 100644 " + b"1" * 40 + b" " + b"2" * 40
+    fields = [b"f" * 40 + b" 1", raw + b" M", b"path", raw + b" R090", b"old", b"new"]
+    [(header, touches)] = history._differences(iter(fields[:cut]))
+    assert header == "f" * 40 + " 1"
+    assert len(touches) == cut // 2

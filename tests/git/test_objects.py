@@ -417,3 +417,22 @@ def any_bytes_repository(repo_maker, made: list[Path] = []) -> Path:  # noqa: B0
     if not made:
         made.append(repo_maker(FILES))
     return made[0]
+
+
+def test_a_chain_of_tags_is_followed_and_has_an_end(repo_maker, git):
+    path = repo_maker(FILES)
+    target, kind = Repo.open(path).commit, "commit"
+    for number in range(12):
+        raw = f"object {target}\ntype {kind}\ntag t{number}\ntagger Ada <a@b> 0 +0000\n\n".encode()
+        target, kind = store(git, path, raw, "tag"), "tag"
+        if number == 5:
+            assert contents(Repo.open(path, target))["a.py"] == b"x = 1\n"
+    with pytest.raises(RepositoryError, match="cannot be read"):
+        Repo.open(path, target)
+
+
+def test_a_file_of_git_that_cannot_be_read(repo_maker):
+    path = repo_maker(FILES)
+    (path / ".git/shallow").symlink_to("/proc/self/mem")
+    with pytest.raises(RepositoryError, match=r"a file cannot be read|git cannot read"):
+        Repo.open(path)

@@ -67,18 +67,14 @@ class Answer:
         self._output = cast("BinaryIO", process.stdout)
         self._complaints = complaints
         self._buffer = bytearray()
-        self._ended = False
 
     def _fill(self) -> bool:
         """Read some more; false at the end."""
-        if self._ended:
-            return False
         if not select.select([self._output], [], [], STALL)[0]:
             raise stalled(self._arguments, STALL)
         data = os.read(self._output.fileno(), CHUNK)
         self._buffer += data
-        self._ended = not data
-        return not self._ended
+        return bool(data)
 
     def line(self, longest: int = 4096) -> bytes | None:
         """The next line without its end, or None where the answer ends or a line is longer than any that git prints."""
@@ -103,8 +99,6 @@ class Answer:
             *whole, rest = self._buffer.split(b"\0")
             self._buffer = rest
             yield from map(bytes, whole)
-        if self._buffer:
-            yield bytes(self._buffer)
 
     def failure(self) -> str:
         """Why git ended badly, or "" where it ended well. Only after everything was read."""

@@ -54,8 +54,6 @@ def discover(path: Path, revision: str) -> Found:
             raise RepositoryError(f"'{path}' is not a Git repository", hint=hint)
         raise RepositoryError(f"git cannot read '{path}': {complaint}", hint="`git status` there says more")
     kind, _, folder = answer.removesuffix("\n").partition("\n")
-    if kind not in {"sha1", "sha256"}:
-        raise RepositoryError(f"'{path}' names its objects by {kind[:20]!r}, which is not supported")
     code, answer, complaint = ask(
         *git, "rev-parse", "--verify", "--quiet", "--end-of-options", revision, env=environment()
     )

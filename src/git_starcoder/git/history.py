@@ -121,12 +121,19 @@ def _renames(repo: Repo, moves: list[Moves]) -> dict[str, dict[bytes, bytes]]:
             similar.append(move.commit)
         else:
             same.append(move.commit)
-    return {**_diff_trees(repo, similar, "-M", "-l1000"), **_diff_trees(repo, same, "-M100%")}
+    found, why = _diff_trees(repo, similar, "-M", "-l1000")
+    if why:  # some blob is damaged: without comparing, none is read
+        same = [move.commit for move in moves]
+    unchanged, why_not = _diff_trees(repo, same, "-M100%")
+    if why or why_not:
+        repo.notes.append(f"not every rename can be followed: {why or why_not}")
+    return {**found, **unchanged}
 
 
-def _diff_trees(repo: Repo, commits: Sequence[str], *how: str) -> dict[str, dict[bytes, bytes]]:
+def _diff_trees(repo: Repo, commits: Sequence[str], *how: str) -> tuple[dict[str, dict[bytes, bytes]], str]:
+    """What each commit renamed, new path → old path; and why git did not come to the end, if so."""
     if not commits:
-        return {}
+        return {}, ""
     with TemporaryFile() as questions:
         questions.writelines(f"{commit}\n".encode() for commit in commits)
         questions.seek(0)
@@ -135,9 +142,7 @@ def _diff_trees(repo: Repo, commits: Sequence[str], *how: str) -> dict[str, dict
                 header: {touch.path: touch.old for touch in touches}
                 for header, touches in _differences(answer.fields())
             }
-            if why := answer.failure():
-                repo.notes.append(f"not all renames can be found: {why}")
-    return found
+            return found, answer.failure()
 
 
 def _former(
@@ -169,9 +174,9 @@ def _differences(fields: Iterator[bytes]) -> Iterator[tuple[str, list[Touch]]]:
             header, touches = field.decode("ascii"), []
             continue
         _, _, before, after, status = field.decode("ascii").split(" ")
-        path = old = next(fields)
+        path = old = next(fields, b"")  # where git died, its answer may end anywhere
         if status[0] == "R":
-            path = next(fields)
+            path = next(fields, b"")
         touches.append(Touch(status[0], before, after, path, old))
         if len(touches) > MOST_OF_ONE:
             break

@@ -84,7 +84,7 @@ def _utf8(data: bytes) -> Text | Refusal:
         if data.startswith(mark):
             try:
                 return Text(data[len(mark) :].decode(encoding).encode(), (name,))
-            except UnicodeError as error:
+            except UnicodeDecodeError as error:
                 return Refusal("undecodable", _why(error))
     if b"\0" in data:
         return Refusal("binary", "has a NUL")
@@ -99,11 +99,9 @@ def _utf8(data: bytes) -> Text | Refusal:
         return Text(data, ())
     try:
         return Text(data.decode(encoding).encode(), ("cookie",))
-    except UnicodeError as error:
+    except UnicodeDecodeError as error:
         return Refusal("undecodable", _why(error))
 
 
-def _why(error: UnicodeError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"not {error.encoding} at byte {error.start}"
-    return str(error)
+def _why(error: UnicodeDecodeError) -> str:
+    return f"not {error.encoding} at byte {error.start}"
