@@ -1,0 +1,135 @@
+"""Does the near-duplicate search find what comparing all pairs finds, and what does it cost?
+
+    python benchmarks/near.py DATASET [--documents 8000] [--copies 0.2]
+
+Documents are plain training rows of a dataset, and changed copies of some: up to half of a copy's tokens are replaced,
+singly or in one run. The truth is the exact Jaccard similarity of all pairs, by counting shared shingles. One JSON line
+per threshold:
+
+- `recall`: share of the similar pairs that `links` connects, directly or by way of others;
+- `precision`: share of the pairs it gives that are similar;
+- `extra`, `missed`: documents that `keepers` drops or keeps and a plain walk over all pairs does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from git_starcoder.dataset import Dataset
+from git_starcoder.text.near import bands, keepers, links
+from git_starcoder.text.shingles import WindowShingles
+
+
+def documents_of(folder: Path, count: int, copies: float, seed: int) -> WindowShingles:
+    """Rows of a dataset and changed copies of them, shuffled."""
+    chance = random.Random(seed)
+    rows = [
+        np.array(row.tokens[: row.metadata["length"]], dtype=np.uint32)
+        for row in Dataset.open(folder).rows("train")
+        if "hole" not in row.metadata
+    ]
+    rows = chance.sample(rows, min(len(rows), round(count * (1 - copies))))
+    for original in chance.sample(rows, min(len(rows), count - len(rows))):
+        copy = original.copy()
+        changed = int(len(copy) * chance.random() ** 2 / 2)
+        at = chance.sample(range(len(copy)), changed)
+        if chance.random() < 0.5:
+            at = np.arange(changed) + chance.randrange(len(copy) - changed + 1)
+        copy[at] = [chance.randrange(8192) for _ in range(changed)]
+        rows.append(copy)
+    chance.shuffle(rows)
+    length = np.array([len(row) for row in rows], dtype=np.int64)
+    first = np.cumsum(length) - length
+    return WindowShingles(np.concatenate(rows), first, length, np.zeros(len(rows), dtype=np.uint64))
+
+
+def all_pairs(documents: WindowShingles, least: float) -> list[tuple[int, int, float]]:
+    """Every pair (later, earlier, similarity) of documents that are at least so similar."""
+    flat, offsets = documents.take(np.arange(len(documents.first)))
+    sets = [np.unique(flat[start:stop]) for start, stop in pairwise(offsets)]
+    sizes = np.array([len(one) for one in sets])
+    owner = np.repeat(np.arange(len(sets)), sizes)
+    number = np.unique(np.concatenate(sets), return_inverse=True)[1]
+    order = np.argsort(number, kind="stable")
+    owner_of, begin = owner[order], np.searchsorted(number[order], np.arange(int(number.max()) + 2))
+    bounds = np.concatenate(([0], np.cumsum(sizes)))
+    pairs = []
+    for later in range(len(sets)):
+        own = number[bounds[later] : bounds[later + 1]]
+        counts = begin[own + 1] - begin[own]
+        at = np.repeat(begin[own] - np.cumsum(counts) + counts, counts) + np.arange(int(counts.sum()))
+        shared = np.bincount(owner_of[at], minlength=later)[:later]
+        similarity = shared / (sizes[:later] + sizes[later] - shared)
+        pairs += [(later, earlier, similarity[earlier]) for earlier in np.flatnonzero(similarity >= least).tolist()]
+    return pairs
+
+
+def components(count: int, pairs: list[tuple[int, int]]) -> list[int]:
+    """For each document the name of the component that pairs put it in."""
+    parent = list(range(count))
+
+    def root(at: int) -> int:
+        while parent[at] != at:
+            parent[at] = parent[parent[at]]
+            at = parent[at]
+        return at
+
+    for left, right in pairs:
+        parent[root(left)] = root(right)
+    return [root(at) for at in range(count)]
+
+
+def walk(count: int, pairs: list[tuple[int, int]]) -> set[int]:
+    """The documents that a plain walk drops: those similar to one kept before them."""
+    before: dict[int, list[int]] = {}
+    for later, earlier in pairs:
+        before.setdefault(later, []).append(earlier)
+    dropped: set[int] = set()
+    for document in range(count):
+        if any(earlier not in dropped for earlier in before.get(document, ())):
+            dropped.add(document)
+    return dropped
+
+
+def main() -> None:
+    """Compare the search with the truth at several thresholds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--documents", type=int, default=8000)
+    parser.add_argument("--copies", type=float, default=0.2, help="share of the documents that are changed copies")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    documents = documents_of(arguments.dataset, arguments.documents, arguments.copies, arguments.seed)
+    count = len(documents.first)
+    thresholds = (0.5, 0.7, 0.85, 0.95)
+    truth = all_pairs(documents, min(thresholds))
+    for threshold in thresholds:
+        similar = [(later, earlier) for later, earlier, similarity in truth if similarity >= threshold]
+        begun = time.perf_counter()
+        found = links(documents, threshold)
+        linked = time.perf_counter()
+        kept = keepers(documents, threshold, lambda left, _: np.zeros(len(left), dtype=bool))
+        walked = time.perf_counter()
+        pairs = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
+        name = components(count, pairs)
+        known = {(earlier, later) for later, earlier in similar}
+        expected, dropped = walk(count, similar), set(np.flatnonzero(kept.keeper >= 0).tolist())
+        print(orjson.dumps({
+            "threshold": threshold, "bands": bands(threshold)[0], "rows": bands(threshold)[1], "documents": count,
+            "similar": len(similar), "recall": sum(name[a] == name[b] for a, b in similar) / max(1, len(similar)),
+            "precision": sum(pair in known for pair in pairs) / max(1, len(pairs)),
+            "dropped": len(dropped), "extra": len(dropped - expected), "missed": len(expected - dropped),
+            "compared": kept.compared, "limited": kept.limited,
+            "links_s": round(linked - begun, 2), "keepers_s": round(walked - linked, 2),
+        }).decode(), flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
