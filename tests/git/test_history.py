@@ -137,6 +137,21 @@ def test_an_endless_history_is_cut_and_told(repo_maker, monkeypatch, limit):
     assert "too large" in repo.notes[0]
 
 
+def test_a_bomb_in_the_history_meets_a_limit_of_memory(repo_maker, git, monkeypatch):
+    path = repo_maker({"a": "1\n"})
+    name, mode = git(path, "rev-parse", "HEAD:a").decode().strip(), b"100644"
+    for _ in range(8):
+        raw = b"".join(mode + b" %d\0" % number + bytes.fromhex(name) for number in range(10))
+        name, mode = git(path, "hash-object", "-wttree", "--stdin", stdin=raw).decode().strip(), b"40000"
+    tree = git(path, "rev-parse", "HEAD^{tree}").decode().strip()
+    merge(git, path, name, "HEAD")
+    merge(git, path, tree, "HEAD")
+    monkeypatch.setattr(command, "MEMORY", 64 << 20)
+    repo = Repo.open(path)
+    repo.last_changes()
+    assert "history cannot be read to its end" in repo.notes[0]
+
+
 def test_a_shallow_history_says_only_what_it_knows(repo_maker, git):
     path = repo_maker([{"a": "1\n", "b": "1\n"}, {"b": "2\n"}, {"a": "2\n"}])
     git(path.parent, "clone", "--quiet", "--depth=2", path.as_uri(), "shallow")

@@ -7,9 +7,11 @@ and no object is ever fetched. A git that hangs is killed.
 from __future__ import annotations
 
 import os
+import resource
 import select
 import subprocess
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -22,6 +24,8 @@ PATIENCE = 60.0
 """Seconds that a git command with a small answer may take."""
 STALL = 300.0
 """Seconds without a byte after which git counts as hung: a named pipe in the place of an object, for example."""
+MEMORY = 2 << 30
+"""Bytes that a git with a long answer may hold: before it speaks of a commit it holds every path that changed there."""
 CHUNK = 1 << 18
 SAFE = {
     "HOME": "/nonexistent",
@@ -30,7 +34,6 @@ SAFE = {
     "GIT_CONFIG_SYSTEM": os.devnull,
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_GRAFT_FILE": os.devnull,
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_NO_LAZY_FETCH": "1",  # since git 2.39.4; the empty list of protocols holds for older ones
     "GIT_ALLOW_PROTOCOL": "",
@@ -126,6 +129,9 @@ def start(*arguments: str, env: dict[str, str], stdin: BinaryIO | None = None) -
         except FileNotFoundError as error:
             raise missing() from error
         with process:
+            if sys.platform == "linux":
+                with suppress(ProcessLookupError):
+                    resource.prlimit(process.pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
             try:
                 yield Answer(arguments, process, complaints)
             finally:

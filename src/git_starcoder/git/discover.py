@@ -6,6 +6,7 @@ were measured to run nothing whatever the configuration says; see `SWITCHES` for
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from git_starcoder.git.command import ask, environment
 SWITCHES = (
     *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.commitGraph=false"),
     *("-c", "safe.directory=*", "-c", "safe.bareRepository=all"),  # reading what another user owns runs nothing
+    *("-c", "advice.graftFileDeprecated=false"),
 )
 OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -47,7 +49,7 @@ def discover(path: Path, revision: str) -> Found:
         raise RepositoryError(f"{revision!r} is not a revision", where="--rev", hint="give a branch, tag or commit")
     git = ("-C", str(path.absolute()), *SWITCHES)
     places = ("rev-parse", "--show-object-format", "--path-format=absolute", "--git-common-dir")
-    code, answer, complaint = ask(*git, *places, env=environment())
+    code, answer, complaint = ask(*git, *places, env=_environment())
     if code:
         if "not a git repository" in complaint:
             hint = "give the path of one, or make one with `git init`"
@@ -55,20 +57,24 @@ def discover(path: Path, revision: str) -> Found:
         raise RepositoryError(f"git cannot read '{path}': {complaint}", hint="`git status` there says more")
     kind, _, folder = answer.removesuffix("\n").partition("\n")
     code, answer, complaint = ask(
-        *git, "rev-parse", "--verify", "--quiet", "--end-of-options", revision, env=environment()
+        *git, "rev-parse", "--verify", "--quiet", "--end-of-options", revision, env=_environment()
     )
     if code or not OBJECT.fullmatch(answer.strip()):
         raise _no_such(revision, path, git)
     return Found(Path(folder), kind, answer.strip())
 
 
+def _environment() -> dict[str, str]:
+    return environment(GIT_GRAFT_FILE=os.devnull)
+
+
 def _no_such(revision: str, path: Path, git: tuple[str, ...]) -> RepositoryError:
-    _, branches, _ = ask(*git, "for-each-ref", "--format=%(refname:short)", "--count=5", env=environment())
+    _, branches, _ = ask(*git, "for-each-ref", "--format=%(refname:short)", "--count=5", env=_environment())
     if not branches and revision == "HEAD":
         return RepositoryError(f"'{path}' has no commits yet", hint="commit something first")
     hint = f"there is {', '.join(branches.split())}" if branches else "the repository has no commits yet"
     if revision == "HEAD":
-        _, head, _ = ask(*git, "symbolic-ref", "--quiet", "--short", "HEAD", env=environment())
+        _, head, _ = ask(*git, "symbolic-ref", "--quiet", "--short", "HEAD", env=_environment())
         return RepositoryError(
             f"HEAD of '{path}' points to {head.strip()!r}, which has no commits", hint=f"choose with --rev: {hint}"
         )

@@ -69,13 +69,14 @@ def last_changes(repo: Repo) -> dict[str, LastChange]:
     heads = {entry.path.encode("utf-8", "surrogateescape") for entry in repo.entries()}
     changed: dict[bytes, tuple[str, int]] = {}
     moves: list[Moves] = []
+    told = len(repo.notes)
     for commit, at, touches in _log(repo, "--no-merges"):
         _note_changes(changed, heads, "" if commit in repo.boundary else commit, at, touches)
         added = {touch.path: touch.after for touch in touches if touch.status == "A"}
         deleted = {touch.path: touch.before for touch in touches if touch.status == "D"}
         if added:
             moves.append(Moves(commit, added, deleted))
-    if heads - changed.keys():
+    if heads - changed.keys() and len(repo.notes) == told:
         for commit, at, touches in _log(repo, "--merges", "--diff-merges=first-parent"):
             _note_changes(changed, heads, commit, at, touches)
     former = _former(heads, moves, _renames(repo, moves))
