@@ -239,9 +239,21 @@ def test_a_normalizer_is_noted_as_loss(variant):
     assert some.decode(ids_of(some, "ABC")) == b"abc"
 
 
-def test_no_padding_token_means_the_end_pads(variant):
+def test_no_padding_token_means_the_end_pads(variant, tmp_path):
     some = tokenizer.load(variant(lambda definition: None))  # noqa: ARG005
     assert (some.end, some.pad) == (0, 0)
+    some.save(tmp_path / "saved")
+    assert tokenizer.load(tmp_path / "saved").digest == some.digest
+
+
+def test_the_digest_knows_the_roles_of_tokens(folder, learned, tmp_path):
+    shutil.copytree(folder, tmp_path / "other")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = tmp_path / "other" / name
+        path.write_text(path.read_text("utf-8").replace('"<|endoftext|>"', '"<file_sep>"'), "utf-8")
+    other = tokenizer.load(tmp_path / "other")
+    assert (other.end, learned.end) == (6, 0)
+    assert other.digest != learned.digest
 
 
 def test_roberta_files_without_tokenizer_json(folder, tmp_path):

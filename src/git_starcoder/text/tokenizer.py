@@ -67,7 +67,6 @@ class Tokenizer:
             raise _unusable(f"it does not load ({pretrained.one_line(error)})") from error
         self._exact.encode_special_tokens = True  # is not saved with it, so to be set after every load
         self._controls = {token["id"]: cast("str", token["content"]) for token in self._added() if token["special"]}
-        self._roles = dict(roles)
         self._limit = limit
         self.vocab_size = 1 + max(self._exact.get_vocab().values(), default=-1)
         """One more than the largest id."""
@@ -79,10 +78,13 @@ class Tokenizer:
         pad = self._id(roles.get("pad_token", ""))
         self.end = end
         self.pad = end if pad is None else pad
+        named = {**roles, "eos_token": self._spelling(self.end), "pad_token": self._spelling(self.pad)}
+        self._roles = {role: named[role] for role in pretrained.ROLES if role in named}
         self.fim = self._find_fim()
         """Ids of the prefix, middle and suffix tokens, or None."""
-        self.digest = blake2b(self._json.encode(), digest_size=16).hexdigest()
-        """Hash of the definition, 32 hexadecimal digits."""
+        said = json.dumps([self._json, self._roles, limit])
+        self.digest = blake2b(said.encode(), digest_size=16).hexdigest()
+        """Hash of all that is saved, 32 hexadecimal digits."""
         self.lossless = True
         """Whether every text verified so far decodes to itself."""
         self._fast = fast.encoder(definition)
@@ -133,11 +135,8 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write it as a Hugging Face tokenizer: `AutoTokenizer.from_pretrained(folder)` loads it."""
-        names = self._roles | {"eos_token": self._spelling(self.end), "pad_token": self._spelling(self.pad)}
-        roles: dict[str, Any] = {role: names[role] for role in pretrained.ROLES if role in names}
-        roles["additional_special_tokens"] = [
-            token for _, token in sorted(self._controls.items()) if token not in names.values()
-        ]
+        others = [token for _, token in sorted(self._controls.items()) if token not in self._roles.values()]
+        roles = {**self._roles, "additional_special_tokens": others}
         config = {
             # Not the class that transformers 5 would write: its version 4 and other readers do not know that one.
             "tokenizer_class": "PreTrainedTokenizerFast",
