@@ -423,6 +423,14 @@ def test_fresh_processes_learn_the_same_bytes_and_say_nothing(tmp_path):
     assert len(found.pop()) == 65  # one digest and a line end: gigatoken's own talk is not there
 
 
+def test_learning_without_standard_streams(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(bpe.__file__).parents[2])}
+    command = [sys.executable, "-c", LEARN.replace("print", "len"), str(tmp_path / "made"), ast.__file__]
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command], env=environment, check=False)
+    assert done.returncode == 0
+    assert tokenizer.load(tmp_path / "made").vocab_size == 900
+
+
 # Bad folders and ids
 
 

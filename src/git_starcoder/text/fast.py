@@ -42,8 +42,9 @@ def is_failure(error: BaseException) -> bool:
 @contextmanager
 def quiet() -> Generator[None]:
     """Nothing reaches the terminal: gigatoken prints to file descriptors 1 and 2, past Python."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for file in (sys.stdout, sys.stderr):
+        if file is not None:  # pyright: ignore[reportUnnecessaryComparison] - is so where it was closed before the start
+            file.flush()
     saved: list[tuple[int, int]] = []
     with Path(os.devnull).open("wb") as nowhere:
         for stream in (1, 2):
