@@ -26,7 +26,7 @@ DRAWS = 2000
 """Bootstrap draws behind an interval."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Document:
     """A run of tokens of one file as its author wrote it; a whole file unless rows of it were dropped."""
 

@@ -41,7 +41,7 @@ def evaluate(exam: Exam) -> Score:
     """Let the model write each line greedily and compare, without the blanks at both ends."""
     asked = questions(exam)
     newline = newlines(exam)
-    room = exam.model.context - LENGTH
+    room = max(exam.model.context - LENGTH, exam.model.context // 2)
     written = exam.model.write([question.before[-room:] for question in asked], LENGTH, stop=newline)
     answers = [exam.text(tokens).partition(b"\n")[0].strip() for tokens in written]
     return score(exam, asked, answers, "next_line", "trained model")

@@ -55,10 +55,13 @@ class Plan:
 
     def rows(self, stage: int) -> NDArray[np.int64]:
         """The rows of a stage. Stages carry equal weight in tokens, so equal times keep the shares of all rows."""
-        mass = np.cumsum(self.weights * self.lengths)
-        place = np.minimum((mass - mass[0]) * self.stages // mass[-1], self.stages - 1)
-        found = np.flatnonzero(place == stage)
-        return found if len(found) else np.searchsorted(mass, mass[-1:] * stage / self.stages)
+        mass = self.weights * self.lengths
+        begins = np.cumsum(mass) - mass
+        found = np.flatnonzero(begins * self.stages // mass.sum() == stage)
+        if len(found):
+            return found
+        # One row spans the whole stage.
+        return np.flatnonzero(begins <= mass.sum() * stage / self.stages)[-1:]
 
     def order(self, stage: int, number: int) -> NDArray[np.int64]:
         """The rows of one pass (from 0) over a stage, each as often as this pass draws it, shuffled."""

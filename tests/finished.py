@@ -1,0 +1,76 @@
+"""A finished dataset written by hand, so that training and evals are tested without the pipeline."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from random import Random
+from typing import TYPE_CHECKING
+
+from git_starcoder.dataset import Dataset
+from git_starcoder.text import tokenizer as tokenizers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+WORDS = ["account", "order", "ledger", "ticket", "parcel", "sensor", "signal", "packet", "folder", "member", "invoice"]
+
+
+def source(seed: int, functions: int = 12) -> bytes:
+    """A file of functions that are all alike: easy to learn, and new in its names."""
+    random = Random(seed)
+    parts = ['"""Generated."""\n\nfrom __future__ import annotations\n\n']
+    for _ in range(functions):
+        name, other = random.sample(WORDS, 2)
+        parts.append(
+            f"def find_{name}(items: list[int], limit: int) -> int:\n    total = {random.randrange(9)}\n"
+            f"    for {other} in items:\n        if {other} > limit:\n            total += {other}\n    return total\n\n"
+        )
+    return "".join(parts).encode()
+
+
+def write(
+    folder: Path,
+    texts: Mapping[str, Mapping[str, bytes]],
+    *,
+    size: int = 128,
+    stride: int = 32,
+    vocab_size: int = 512,
+    strategy: str = "random",
+    weights: Mapping[str, float] | None = None,
+) -> Dataset:
+    """A dataset of `base` rows: texts by split and path, with the tokenizer learned from the training texts."""
+    tokenizer = tokenizers.learn(list(texts["train"].values()) or [b"nothing"], vocab_size)
+    (folder / "tokenizer").mkdir(parents=True)
+    tokenizer.save(folder / "tokenizer")
+    for split in ("train", "val", "test"):
+        with (folder / f"training_data_{split}.jsonl").open("w", encoding="utf-8") as lines:
+            for path, text in texts.get(split, {}).items():
+                tokens = [*tokenizer.encode([text])[0].tolist(), tokenizer.end]
+                for start in range(0, max(1, len(tokens) - size + stride), stride):
+                    row = tokens[start : start + size]
+                    metadata = {
+                        "row_id": sha256(f"{path} {start}".encode()).hexdigest()[:16],
+                        "source_file": path,
+                        "sample": sha256(path.encode()).hexdigest()[:32],
+                        "token_start": start,
+                        "length": len(row),
+                        "augmentation_type": "base",
+                        "language": "python",
+                        "weight": (weights or {}).get(path, 1.0),
+                    }
+                    row += [tokenizer.pad] * (size - len(row))
+                    lines.write(json.dumps({"tokens": row, "metadata": metadata}) + "\n")
+    metadata = {"learning_strategy": strategy, "max_tokens_per_sequence": size, "vocab_size": tokenizer.vocab_size}
+    (folder / "dataset_metadata.json").write_text(json.dumps(metadata))
+    digest = sha256((folder / "training_data_train.jsonl").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps({"schema": "git-starcoder/dataset/1", "digest": digest}))
+    return Dataset.open(folder)
+
+
+def toy(folder: Path, **options: object) -> Dataset:
+    """Twenty files to learn from, three to choose weights by, two to ask about."""
+    splits = {"train": range(20), "val": range(20, 23), "test": range(23, 25)}
+    texts = {split: {f"src/file_{seed}.py": source(seed) for seed in seeds} for split, seeds in splits.items()}
+    return write(folder, texts, **options)

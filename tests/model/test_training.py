@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import json
+import sys
+from math import log2
+
+import numpy as np
+import pytest
+
+import finished
+from git_starcoder.dataset import Dataset
+from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, StarcoderError, UsageError
+from git_starcoder.model import load
+from git_starcoder.model.complete import complete, example
+from git_starcoder.model.evaluate import evaluate, table
+from git_starcoder.model.network import pieces
+from git_starcoder.model.optimise import Settings
+from git_starcoder.model.train import train
+
+TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+SETTINGS = Settings(batch=1024, learning_rate=1e-2)
+
+
+class Notes:
+    def __init__(self):
+        self.lines = []
+        self.done = self.total = 0
+
+    def begin(self, step, total):  # noqa: ARG002
+        self.total = total
+
+    def advance(self, count):
+        self.done += count
+
+    def end(self, step, seconds, seen, kept, dropped):  # noqa: ARG002
+        self.ended = (step, seen, kept, dict(dropped))
+
+    def note(self, text):
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy_size():
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # matrices this small only lose by sharing
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(load.SIZES, "toy", TOY)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return finished.toy(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    watch = Notes()
+    result = train(dataset, folder, steps=48, size="toy", settings=SETTINGS, watch=watch)
+    return folder, result, watch
+
+
+def test_a_trained_model_beats_the_untrained_one_and_tells_how_it_went(dataset, trained):
+    folder, result, watch = trained
+    scores = {score.eval: score for score in evaluate(folder, dataset).scores}
+    assert scores["bits_per_byte"].value < 0.5 * scores["untrained"].value
+    assert scores["bits_per_byte"].over == scores["ppm"].over == scores["xz"].over
+    assert scores["next_line"].over == scores["frequent_line"].over > 20
+    assert scores["next_line"].value > 0.2
+    assert result.steps == 48
+    assert result.stopped == "budget"
+    assert (watch.done, watch.total) == (48, 48)
+    assert watch.ended == ("train", result.rows, result.rows, {})
+    assert "held-out" in watch.lines[-1]
+    assert "tokens/s" in watch.lines[-1]
+
+
+def test_the_folder_is_one_that_transformers_reads(trained):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, _, _ = trained
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    prompt = "def find_order(items: list[int], limit: int) ->"
+    tokens = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+    written = tokenizer.decode(model.generate(**tokens, max_new_tokens=4, do_sample=False)[0])
+    assert written.startswith(prompt + " int:")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["vocab_size"] % 64 == 0
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
+    assert json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert not [file for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pkl"}]
+
+
+def test_the_folder_says_what_was_done(dataset, trained):
+    folder, result, _ = trained
+    record = json.loads((folder / "training.json").read_text())
+    assert record["dataset"] == dataset.digest
+    assert record["budget"] == {"steps": 48}
+    assert record["result"]["held_out"] == result.held_out
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    looks = [line["held_out"] for line in lines if "held_out" in line]
+    assert [line["step"] for line in steps] == list(range(1, 49))
+    assert steps[-1]["tokens"] == result.tokens
+    assert result.held_out == min(looks)
+    rates = [line["learning_rate"] for line in steps]
+    assert rates.index(max(rates)) < 10
+    assert 0 < rates[-1] < 0.1 * max(rates)
+    assert (folder / "loss_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_steps_are_reproducible_to_the_bit_and_a_seed_matters(dataset, tmp_path):
+    folders = [tmp_path / name for name in ("one", "again", "other")]
+    for folder, seed in zip(folders, (1, 1, 2), strict=True):
+        train(dataset, folder, steps=3, size="toy", seed=seed, settings=SETTINGS)
+    one, again, other = ((folder / "model.safetensors").read_bytes() for folder in folders)
+    assert one == again != other
+
+
+def test_a_budget_of_time_ends(dataset, tmp_path):
+    watch = Notes()
+    result = train(dataset, tmp_path / "model", minutes=0.02, size="toy", settings=SETTINGS, watch=watch)
+    assert result.steps >= 1
+    assert watch.done == watch.total == 1
+
+
+def test_without_held_out_text_it_trains_and_says_so(tmp_path):
+    dataset = finished.write(tmp_path / "dataset", {"train": {"a.py": finished.source(1)}})
+    watch = Notes()
+    result = train(dataset, tmp_path / "model", steps=2, size="toy", settings=SETTINGS, watch=watch)
+    assert result.held_out is None
+    assert any("no held-out text" in line for line in watch.lines)
+    with pytest.raises(DatasetError, match="nothing is held out"):
+        evaluate(tmp_path / "model", dataset)
+    assert example(dataset) is None
+
+
+def test_training_ends_when_the_held_out_loss_turns(tmp_path):
+    texts = {"train": {"a.py": finished.source(1, 2)}, "val": {"b.py": b"totally = 'different'\n" * 30}}
+    dataset = finished.write(tmp_path / "dataset", texts)
+    settings = Settings(batch=256, learning_rate=2e-2)
+    result = train(dataset, tmp_path / "model", steps=320, size="toy", settings=settings)
+    assert result.stopped == "held-out loss turned"
+    lines = [json.loads(line) for line in (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()]
+    looks = [line["held_out"] for line in lines if "held_out" in line]
+    assert min(looks) == result.held_out < min(looks[-4:])
+    network, tokenizer = load.load(tmp_path / "model")
+    kept = sum(bits.sum() for bits in network.bits([tokenizer.encode([texts["val"]["b.py"]])[0]]))
+    assert kept < 660 * max(looks)
+
+
+def test_a_curriculum_is_followed(tmp_path):
+    texts = {"train": {f"{number}.py": finished.source(number, 1) for number in range(30)}}
+    plain, thirds = (
+        finished.write(tmp_path / strategy, texts, size=64, stride=64, strategy=strategy)
+        for strategy in ("random", "curriculum")
+    )
+    shas = []
+    for dataset in (plain, thirds):
+        train(dataset, dataset.folder / "model", steps=1, size="toy", settings=SETTINGS)
+        shas.append(json.loads((dataset.folder / "model" / "training.json").read_text())["plan"])
+    assert shas[0] != shas[1]
+
+
+def test_what_a_model_needs_in_bits_is_what_transformers_says(dataset, trained):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder, _, _ = trained
+    network, _ = load.load(folder)
+    network.precision = "float32"
+    windows = [np.array(row.tokens[: row.metadata["length"]]) for row in dataset.rows("test")]
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for window, bits in zip(windows, network.bits(windows), strict=True):
+        tokens = torch.from_numpy(window)[None]
+        loss = model(tokens, labels=tokens).loss.item()
+        assert bits.mean() == pytest.approx(loss / np.log(2), rel=1e-4)
+        assert bits.shape == (len(window) - 1,)
+
+
+def test_writing_in_a_batch_is_writing_alone(dataset, trained):
+    folder, _, _ = trained
+    network, tokenizer = load.load(folder)
+    network.precision = "float32"
+    rows = [
+        np.array(row.tokens[: row.metadata["length"]])[:cut]
+        for row, cut in zip(dataset.rows("test"), (90, 40, 70), strict=False)
+    ]
+    stop = np.zeros(tokenizer.vocab_size, dtype=bool)
+    stop[[number for number in range(tokenizer.vocab_size) if b"\n" in tokenizer.decode([number])]] = True
+    together = network.write(rows, 24, stop=stop)
+    for row, tokens in zip(rows, together, strict=True):
+        assert np.array_equal(network.write([row], 24, stop=stop)[0], tokens)
+        assert stop[tokens[-1]] or len(tokens) == 24
+        assert not stop[tokens[:-1]].any()
+
+
+def test_completion(dataset, trained):
+    folder, _, _ = trained
+    place = example(dataset)
+    assert place.path.startswith("src/file_2")
+    assert place.prompt.rstrip().endswith(":")
+    written = complete(folder, place.prompt, max_tokens=20)
+    assert written == complete(folder, place.prompt, max_tokens=20)
+    assert complete(folder, "def find_order(items: list[int], limit: int) ->", max_tokens=4).startswith(" int:")
+    assert "<fim" not in complete(folder, "def f(", suffix="    return total\n", max_tokens=20)
+    drawn = {complete(folder, "def find_", temperature=2.0, seed=seed, max_tokens=8) for seed in range(3)}
+    assert len(drawn) > 1
+    assert complete(folder, "x = 1\n" * 1000, max_tokens=5)
+    assert isinstance(complete(folder, "", max_tokens=5), str)
+    with pytest.raises(UsageError):
+        complete(folder, "x", max_tokens=0)
+
+
+def test_the_table_names_every_subject(dataset, trained):
+    folder, _, _ = trained
+    scores = evaluate(folder, dataset)
+    text = table(scores)
+    for subject in ("trained model", "untrained model", "xz", "PPMd", "most frequent next line", "2 test files"):
+        assert subject in text
+    assert "another dataset" not in text
+    json.dumps(scores.as_values())
+
+
+def test_another_dataset_is_said_or_refused(trained, tmp_path):
+    folder, _, _ = trained
+    other = finished.toy(tmp_path / "other", weights={"src/file_3.py": 2.0})
+    assert "another dataset" in table(evaluate(folder, other))
+    third = finished.toy(tmp_path / "third", vocab_size=300)
+    with pytest.raises(DatasetError, match="different tokenizers"):
+        evaluate(folder, third)
+
+
+def test_no_training_rows(tmp_path):
+    dataset = finished.write(tmp_path / "dataset", {"train": {}, "val": {"a.py": b"x = 1\n"}})
+    with pytest.raises(DatasetError, match="no rows to train on"):
+        train(dataset, tmp_path / "model", steps=1, size="toy")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "where"), [({"minutes": 0}, "--minutes"), ({"steps": 0}, "--steps"), ({"size": "tinny"}, "--size")]
+)
+def test_usage(dataset, tmp_path, options, where):
+    with pytest.raises(UsageError) as caught:
+        train(dataset, tmp_path / "model", **options)
+    assert caught.value.where == where
+
+
+def test_a_loss_that_is_no_number_is_an_error_and_leaves_nothing(dataset, tmp_path):
+    settings = Settings(batch=256, learning_rate=1e30, warmup=0.0)
+    with pytest.raises(StarcoderError, match="the loss is"):
+        train(dataset, tmp_path / "model", steps=20, size="toy", settings=settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_stands_in_the_way_is_not_touched(dataset, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for force in (False, True):
+        with pytest.raises(OutputError, match="not a model of ours"):
+            train(dataset, tmp_path / "mine", steps=1, size="toy", force=force)
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    train(dataset, tmp_path / "model", steps=1, size="toy", settings=SETTINGS)
+    with pytest.raises(OutputError, match="holds a model"):
+        train(dataset, tmp_path / "model", steps=2, size="toy", settings=SETTINGS)
+    train(dataset, tmp_path / "model", steps=2, size="toy", settings=SETTINGS, force=True)
+    assert json.loads((tmp_path / "model" / "training.json").read_text())["budget"] == {"steps": 2}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine", "model"]
+
+
+def test_folders_that_are_no_models(trained, tmp_path):
+    with pytest.raises(DatasetError, match="is not a model"):
+        load.load(tmp_path)
+    folder, _, _ = trained
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DatasetError, match="is damaged"):
+        load.load(tmp_path)
+    weights.unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(DatasetError, match="is damaged"):
+        load.load(tmp_path)
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers"])
+def test_a_missing_extra_is_one_line(dataset, tmp_path, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError, match=library) as caught:
+        train(dataset, tmp_path / "model", steps=1)
+    assert caught.value.hint == "pip install 'git-starcoder[train]'"
+
+
+def test_pieces_hold_every_row_once_with_little_padding():
+    lengths = np.random.default_rng(0).integers(1, 1025, 500)
+    found = list(pieces(lengths, 8192))
+    assert sorted(index for piece in found for index in piece) == list(range(500))
+    padded = sum(lengths[piece].max() * len(piece) for piece in found)
+    assert padded < 1.2 * lengths.sum()
+    assert all(lengths[piece].max() * len(piece) <= 8192 for piece in found)
+    assert list(pieces(np.array([9000]), 8192)) == [[0]]
+    assert list(pieces(np.zeros(0, dtype=np.int64), 8192)) == []
+
+
+def test_an_untrained_model_knows_nothing(dataset, trained):
+    folder, _, _ = trained
+    scores = {score.eval: score for score in evaluate(folder, Dataset.open(dataset.folder)).scores}
+    tokens = sum(row.metadata["length"] for row in dataset.rows("test") if row.metadata["token_start"] % 128 == 0)
+    even = log2(512) * tokens / scores["untrained"].over
+    assert scores["untrained"].value == pytest.approx(even, rel=0.15)
