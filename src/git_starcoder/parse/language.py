@@ -35,19 +35,24 @@ class Language:
     parser: Parser
     comments: frozenset[str]
     """Node kinds that are comments."""
-    _queries: dict[str, Query] = field(default_factory=dict[str, Query])
+    _queries: dict[tuple[str, ...], Query] = field(default_factory=dict[tuple[str, ...], Query])
 
-    def query(self, name: str) -> Query:
-        """The query at `table.key` of the TOML file, or at `table.query` when only a table is named; compiled once.
+    def query(self, *names: str) -> Query:
+        """The queries of these names as one query (one walk over the tree costs less than two); compiled once.
+
+        A name is `table.key` of the TOML file, or a table, whose key is `query`.
 
         Raises:
             KeyError: the file has no such query.
             tree_sitter.QueryError: the query does not fit the grammar.
         """
-        if name not in self._queries:
-            table, _, key = name.partition(".")
-            self._queries[name] = Query(self.grammar, self.table[table][key or "query"])
-        return self._queries[name]
+        if names not in self._queries:
+            texts: list[str] = []
+            for name in names:
+                table, _, key = name.partition(".")
+                texts.append(self.table[table][key or "query"])
+            self._queries[names] = Query(self.grammar, "\n".join(texts))
+        return self._queries[names]
 
 
 def language_of(path: str, text: bytes = b"") -> str:

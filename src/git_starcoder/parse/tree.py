@@ -11,19 +11,25 @@ Nothing may recurse over a tree: depth is bounded, but Python's stack is smaller
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
+from tree_sitter import QueryCursor
 
 from git_starcoder.parse.language import TEXT, Language, load
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from tree_sitter import Node, Point
+
+Captures: TypeAlias = "Mapping[str, Sequence[Node]]"
+"""For each capture of a query, the nodes it caught, in no order that may be relied on."""
 
 Refusal = Literal["", "size", "depth", "steps"]
 
-MAX_BYTES = 1 << 20
-"""Larger texts are not parsed."""
+MAX_BYTES = 1 << 19
+"""Larger texts are not parsed: from some 800,000 bytes on, nested errors overflow a parser's stack."""
 MAX_OPEN = 10_000
 """Brackets open at once, before parsing: parsers overflow their stack at some 500,000."""
 MAX_DEPTH = 1_000
@@ -78,6 +84,13 @@ def parse(data: bytes, key: str) -> Code:
     if deeper(root, MAX_DEPTH):
         return Code(data, language, None, clean=False, refused="depth")
     return Code(data, language, root, clean=not root.has_error)
+
+
+def captures(code: Code, *queries: str) -> Captures:
+    """What the queries of these names catch in a tree; nothing where there is none."""
+    if code.language is None or code.root is None:
+        return {}
+    return QueryCursor(code.language.query(*queries)).captures(code.root)
 
 
 def deeper(root: Node, limit: int) -> bool:

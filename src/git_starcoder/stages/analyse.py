@@ -1,0 +1,168 @@
+"""analyse: Source → Unit, with functions, imports, role and difficulty.
+
+Parsing happens in supervised workers, some 200 KB to a message. When one fails, its files are tried again one by one,
+so that only the file at fault is used as plain text. Imports are resolved here, when all are known.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from git_starcoder.parse import difficulty
+from git_starcoder.parse.imports import Resolved, imports_of, resolve
+from git_starcoder.parse.language import TEXT, load
+from git_starcoder.parse.role import HEAD, role_of
+from git_starcoder.parse.symbols import functions
+from git_starcoder.parse.tree import captures, parse
+from git_starcoder.rows import Role, Source, Span, Symbol, Tree, Unit
+from git_starcoder.seams import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from git_starcoder.parse.resolve import Import
+    from git_starcoder.recipe import Analyse
+    from git_starcoder.run import Run, Step
+
+BATCH = 200_000
+"""Bytes of text in a message to a worker, about."""
+SECONDS = 30.0
+"""For a message, or for a file alone. A parse is bounded by counts; this is for what the counts do not see."""
+TABLES = ("symbols", "imports", "difficulty", "types", "errors")
+"""Tables of a language whose queries are run, in one walk over the tree."""
+
+Task = tuple[str, bytes]
+"""A language and a text."""
+
+
+class Facts(NamedTuple):
+    """What a worker finds in one text."""
+
+    tree: Tree
+    difficulty: float
+    symbols: tuple[Symbol, ...] = ()
+    imports: tuple[Import, ...] = ()
+    type_density: float = 0.0
+    error_patterns: int = 0
+    refused: str = ""
+    """The limit that the text met, if it has no tree for that."""
+
+
+def run(run: Run, options: Analyse, sources: list[Source]) -> list[Unit]:
+    """Each source, understood, in the same order; less those whose role is to be skipped."""
+    with run.step("analyse", len(sources)) as step:
+        kept: list[tuple[Source, Role]] = []
+        for source in sources:
+            head = run.texts.get(Span(source.text.start, min(source.text.stop, source.text.start + HEAD)))
+            role = role_of(source.path, source.language, head)
+            if role in options.skip:
+                step.drop(source.path, role)
+            else:
+                kept.append((source, role))
+        facts = _all_facts(run, step, [source for source, _ in kept])
+        known = {source.path: source.text for source in sources}
+        imports = {source.path: (source.language, fact.imports) for (source, _), fact in zip(kept, facts, strict=True)}
+        resolved = resolve(imports, frozenset(known), lambda path: run.texts.get(known[path]))
+        units = [
+            Unit(
+                source=source,
+                tree=fact.tree,
+                role=role,
+                difficulty=fact.difficulty,
+                symbols=fact.symbols,
+                imports=resolved[source.path].targets if source.path in resolved else (),
+                type_density=fact.type_density,
+                error_patterns=fact.error_patterns,
+            )
+            for (source, role), fact in zip(kept, facts, strict=True)
+        ]
+        step.keep(len(units))
+        _tell(step, units, resolved)
+    return units
+
+
+def _all_facts(run: Run, step: Step, sources: Sequence[Source]) -> list[Facts]:
+    """The facts of each source. Equal texts of one language are looked at once."""
+    texts = dict.fromkeys((source.language, source.text) for source in sources)
+    found: dict[tuple[str, Span], Facts] = {
+        (language, span): _plain(run.texts.get(span)) for language, span in texts if language == TEXT
+    }
+    batches = list(_batches([key for key in texts if key not in found]))
+    again: list[tuple[str, Span]] = []
+    tasks = ([(language, run.texts.get(span)) for language, span in batch] for batch in batches)
+    for batch, answers in zip(batches, run.engine.map(facts_of, tasks, limit=SECONDS), strict=True):
+        if isinstance(answers, Failure):
+            again += batch
+        else:
+            found.update(zip(batch, answers, strict=True))
+    failed: dict[tuple[str, Span], Failure] = {}
+    alone = ([(language, run.texts.get(span))] for language, span in again)
+    for key, answers in zip(again, run.engine.map(facts_of, alone, limit=SECONDS), strict=True):
+        if isinstance(answers, Failure):
+            failed[key] = answers
+            found[key] = _plain(run.texts.get(key[1]))
+        else:
+            found[key] = answers[0]
+    for source in sources:
+        if failure := failed.get((source.language, source.text)):
+            run.watch.note(f"{source.path!a} is used as plain text: its parser ended with {failure.kind}")
+    for kind, count in sorted(Counter(failure.kind for failure in failed.values()).items()):
+        step.figures[f"parser_{kind}"] = count
+    for refused, count in sorted(Counter(fact.refused for fact in found.values() if fact.refused).items()):
+        step.figures[f"not_parsed_{refused}"] = count
+    return [found[source.language, source.text] for source in sources]
+
+
+def _batches(keys: Sequence[tuple[str, Span]]) -> Iterator[list[tuple[str, Span]]]:
+    batch: list[tuple[str, Span]] = []
+    size = 0
+    for key in keys:
+        batch.append(key)
+        size += key[1].stop - key[1].start
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def facts_of(tasks: list[Task]) -> list[Facts]:
+    """What there is to know about each text, from its tree. Runs in a worker."""
+    return [_facts(language, data) for language, data in tasks]
+
+
+def _facts(key: str, data: bytes) -> Facts:
+    code = parse(data, key)
+    if code.root is None:
+        return _plain(data)._replace(refused=code.refused)
+    found = captures(code, *(table for table in TABLES if table in load(key).table))
+    lines = difficulty.lines_of(data)
+    return Facts(
+        tree="clean" if code.clean else "errors",
+        difficulty=difficulty.of_code(found, lines),
+        symbols=functions(code, found),
+        imports=imports_of(code, found),
+        type_density=round(len(found.get("type", ())) / max(1, lines), 6),
+        error_patterns=len(found.get("error", ())),
+    )
+
+
+def _plain(data: bytes) -> Facts:
+    return Facts("none", difficulty.of_text(data))
+
+
+def _tell(step: Step, units: Sequence[Unit], resolved: dict[str, Resolved]) -> None:
+    """Figures for the manifest."""
+    graph = {path for unit in units for path in (unit.source.path, *unit.imports) if unit.imports}
+    step.figures["functions"] = sum(len(unit.symbols) for unit in units)
+    step.figures["imports_resolved"] = sum(one.resolved for one in resolved.values())
+    step.figures["imports_unresolved"] = sum(one.unresolved for one in resolved.values())
+    step.figures["graph_edges"] = sum(len(unit.imports) for unit in units)
+    step.figures["graph_nodes"] = len(graph)
+    for tree, count in sorted(Counter(unit.tree for unit in units).items()):
+        step.figures[f"trees_{tree}"] = count
+    for language, count in sorted(Counter(unit.source.language for unit in units).items()):
+        step.figures[f"files_{language}"] = count
+    for role, count in sorted(Counter(unit.role for unit in units).items()):
+        step.figures[f"role_{role}"] = count
