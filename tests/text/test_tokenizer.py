@@ -357,6 +357,15 @@ def test_an_interrupt_is_not_taken_for_a_failure(monkeypatch, folder):
         tokenizer.load(folder)
 
 
+def test_an_interrupt_while_loading_is_not_taken_for_a_failure(monkeypatch, folder):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gigatoken.Tokenizer.from_json", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer.load(folder)
+
+
 # Learning
 
 words = st.text(st.sampled_from("ab \n'sé日\u3000=1"), max_size=40)
@@ -471,6 +480,20 @@ def test_an_id_that_cannot_be_had_offline(offline):
         tokenizer.load("someone/something")
     assert "learn" in caught.value.hint
     assert not list(offline.glob("**/tokenizer.json"))
+
+
+def test_a_name_that_cannot_be_an_id(offline):  # noqa: ARG001
+    with pytest.raises(UsageError, match="no Hugging Face id"):
+        tokenizer.load("some--one/thing")
+
+
+def test_an_id_of_which_the_cache_has_other_files_only(offline):
+    repository = offline / "models--someone--something"
+    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    with pytest.raises(UsageError):
+        tokenizer.load("someone/something")
 
 
 def test_an_id_in_the_cache_needs_no_network(offline, folder, learned):
