@@ -26,8 +26,10 @@ from git_starcoder.parse.language import TEXT
 if TYPE_CHECKING:
     from git_starcoder.rows import Role
 
-HEAD = 4_096
+HEAD = 2_048
 """Bytes of a text that are looked at."""
+LONGEST = 255
+"""Characters of a name that are looked at; a repository may hold longer ones, a file system may not."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -41,16 +43,16 @@ _VENDORED = _words(
 _VENDORED_NAME = re.compile(
     r"gradlew(\.bat)?|mvnw(\.cmd)?|jquery[-.\d]*(\.slim)?\.js|bootstrap[-.\d]*\.(js|css)|d3(\.v\d+)?\.js"
 )
-_GENERATED = _words("target dist __pycache__ .next .nuxt .gradle .tox .fingerprint coverage htmlcov")
+_GENERATED = _words("target dist __pycache__ .next .nuxt .gradle .tox .fingerprint htmlcov")
 _GENERATED_NAME = re.compile(
     r".*\.min\.(js|css|mjs)|.*\.(js|css)\.map|.*\.pb\.(go|cc|h)|.*_pb2(_grpc)?\.pyi?|.*_pb\.(js|d\.ts)|.*\.g\.dart"
     r"|.*[._]generated\.\w+|zz_generated.*|.*\.designer\.cs|.*\.lock|package-lock\.json|npm-shrinkwrap\.json"
-    r"|pnpm-lock\.yaml|go\.sum|gopkg\.lock|.*\.d|.*\.snap"
+    r"|pnpm-lock\.yaml|go\.sum|gopkg\.lock|.*\.snap"
 )
 _GENERATED_HEAD = re.compile(
     rb"^[ \t]*(?://|#|/?\*|--|;|%|<!--|\"\"\").{0,200}?"
-    rb"(?:code generated\b.*\bdo not edit|@generated\b|\b(?:auto-?generated|automatically generated|generated) "
-    rb"(?:by|from|file|code|with)\b.*|\bdo not edit\b.*\bgenerated\b|\bgenerated\b.*\bdo not (?:edit|modify)\b)",
+    rb"(?:@generated\b|\bgenerated\b.*\bdo not (?:edit|modify)\b|\bdo not (?:edit|modify)\b.*\bgenerated\b"
+    rb"|\bthis (?:file|code) (?:is|was|has been) (?:auto-?|automatically )?generated\b)",
     re.IGNORECASE | re.MULTILINE,
 )
 _TEST = _words("test tests testing testdata test-data test_data __tests__ __mocks__ spec specs fixtures e2e")
@@ -61,12 +63,12 @@ _TEST_NAME = re.compile(
 _TEST_CLASS = re.compile(r"(?:.*[a-z0-9])?(?:Test|Tests|TestCase|IT)\.(?:java|kt|scala|cs)|Test[A-Z]\w*\.(?:java|kt)")
 _DOCS = _words("doc docs documentation man")
 _DOCS_NAME = re.compile(
-    r".*\.(md|mdx|markdown|rst|adoc|asciidoc|txt|tex|org|pod|[1-9]|html?)|(readme|license|licence|copying|notice|authors|"
-    r"contributors|changelog|changes|history|news|todo|install|codeowners|maintainers|unlicense)([-._].*)?"
+    r".*\.(md|mdx|markdown|rst|adoc|asciidoc|tex|org|pod|[1-9]|html?)|(readme|license|licence|copying|notice|authors|"
+    r"contributors|changelog|changes|history|news|todo|install|codeowners|maintainers|unlicense)([-._].*)?|(?!cmakelists|requirements|constraints).*\.txt"
 )
 _CONFIGURATION_NAME = re.compile(
     r".*\.(toml|ya?ml|json5?|jsonc|jsonl|ini|cfg|conf|config|properties|xml|env|editorconfig|plist|csv|tsv|mod|work|gradle|"
-    r"kts|cmake|nix|bazel|bzl|tf|tfvars|hcl|service)|\..*|.*\.config\.[cm]?[jt]s|(gnu)?makefile|cmakelists\.txt|dockerfile.*|"
+    r"kts|cmake|nix|bazel|bzl|tf|tfvars|hcl|service)|\..*|.*\.config\.[cm]?[jt]s|(gnu)?makefile|(cmakelists|requirements.*|constraints.*)\.txt|dockerfile.*|"
     r"jenkinsfile|vagrantfile|procfile|justfile|gemfile|rakefile|build|workspace|pipfile"
 )
 _UTILITY = _words(
@@ -87,6 +89,7 @@ _CODE = _words(
 def role_of(path: str, language: str, head: bytes) -> Role:
     """The role of a file; `head` is the beginning of its text."""
     *names, file = path.split("/")
+    file = file[-LONGEST:]
     lower, small = [name.lower() for name in names], file.lower()
     if not _VENDORED.isdisjoint(lower) or _VENDORED_NAME.fullmatch(small):
         return "vendored"

@@ -27,13 +27,18 @@ if TYPE_CHECKING:
 
 BATCH = 200_000
 """Bytes of text in a message to a worker, about."""
-SECONDS = 30.0
+GROUP = 16
+"""Messages that go out together, and failures after which no more do."""
+SECONDS = 20.0
 """For a message, or for a file alone. A parse is bounded by counts; this is for what the counts do not see."""
 TABLES = ("symbols", "imports", "difficulty", "types", "errors")
 """Tables of a language whose queries are run, in one walk over the tree."""
 
-Task = tuple[str, bytes]
-"""A language and a text."""
+NOTES = 5
+"""Failures that are told one by one."""
+
+Key = tuple[str, Span]
+"""A language and where a text is."""
 
 
 class Facts(NamedTuple):
@@ -77,45 +82,63 @@ def run(run: Run, options: Analyse, sources: list[Source]) -> list[Unit]:
             )
             for (source, role), fact in zip(kept, facts, strict=True)
         ]
-        step.keep(len(units))
         _tell(step, units, resolved)
     return units
 
 
 def _all_facts(run: Run, step: Step, sources: Sequence[Source]) -> list[Facts]:
     """The facts of each source. Equal texts of one language are looked at once."""
-    texts = dict.fromkeys((source.language, source.text) for source in sources)
-    found: dict[tuple[str, Span], Facts] = {
-        (language, span): _plain(run.texts.get(span)) for language, span in texts if language == TEXT
-    }
-    batches = list(_batches([key for key in texts if key not in found]))
-    again: list[tuple[str, Span]] = []
-    tasks = ([(language, run.texts.get(span)) for language, span in batch] for batch in batches)
-    for batch, answers in zip(batches, run.engine.map(facts_of, tasks, limit=SECONDS), strict=True):
+    copies = Counter((source.language, source.text) for source in sources)
+    found: dict[Key, Facts] = {}
+    failed: dict[Key, Failure] = {}
+
+    def learn(key: Key, facts: Facts) -> None:
+        found[key] = facts
+        step.keep(copies[key])
+
+    for key in copies:
+        if key[0] == TEXT:
+            learn(key, _plain(run.texts.get(key[1])))
+    again: list[list[Key]] = []
+    for batch, answers in _ask(run, list(_batches([key for key in copies if key[0] != TEXT]))):
         if isinstance(answers, Failure):
-            again += batch
+            again += [[key] for key in batch]
         else:
-            found.update(zip(batch, answers, strict=True))
-    failed: dict[tuple[str, Span], Failure] = {}
-    alone = ([(language, run.texts.get(span))] for language, span in again)
-    for key, answers in zip(again, run.engine.map(facts_of, alone, limit=SECONDS), strict=True):
+            for key, facts in zip(batch, answers, strict=True):
+                learn(key, facts)
+    for (key,), answers in _ask(run, again):
         if isinstance(answers, Failure):
             failed[key] = answers
-            found[key] = _plain(run.texts.get(key[1]))
+            learn(key, _plain(run.texts.get(key[1])))
         else:
-            found[key] = answers[0]
-    for source in sources:
-        if failure := failed.get((source.language, source.text)):
-            run.watch.note(f"{source.path!a} is used as plain text: its parser ended with {failure.kind}")
-    for kind, count in sorted(Counter(failure.kind for failure in failed.values()).items()):
-        step.figures[f"parser_{kind}"] = count
-    for refused, count in sorted(Counter(fact.refused for fact in found.values() if fact.refused).items()):
+            learn(key, answers[0])
+    _tell_failed(run, step, sources, failed)
+    for refused, count in sorted(Counter(facts.refused for facts in found.values() if facts.refused).items()):
         step.figures[f"not_parsed_{refused}"] = count
     return [found[source.language, source.text] for source in sources]
 
 
-def _batches(keys: Sequence[tuple[str, Span]]) -> Iterator[list[tuple[str, Span]]]:
-    batch: list[tuple[str, Span]] = []
+def _ask(run: Run, batches: Sequence[list[Key]]) -> Iterator[tuple[list[Key], list[Facts] | Failure]]:
+    """The answer of a worker to each batch.
+
+    A hostile repository may have any number of files over which workers die, and each may take all its seconds. So
+    batches go out in groups, and after a group's worth of failures nobody asks any more: in groups, so that who is
+    still asked does not depend on the number of workers.
+    """
+    failures = 0
+    for first in range(0, len(batches), GROUP):
+        group = batches[first : first + GROUP]
+        if failures >= GROUP:
+            yield from ((batch, Failure("given_up")) for batch in group)
+            continue
+        tasks = ([(language, run.texts.get(span)) for language, span in batch] for batch in group)
+        for batch, answer in zip(group, run.engine.map(facts_of, tasks, limit=SECONDS), strict=True):
+            failures += isinstance(answer, Failure)
+            yield batch, answer
+
+
+def _batches(keys: Sequence[Key]) -> Iterator[list[Key]]:
+    batch: list[Key] = []
     size = 0
     for key in keys:
         batch.append(key)
@@ -127,9 +150,9 @@ def _batches(keys: Sequence[tuple[str, Span]]) -> Iterator[list[tuple[str, Span]
         yield batch
 
 
-def facts_of(tasks: list[Task]) -> list[Facts]:
-    """What there is to know about each text, from its tree. Runs in a worker."""
-    return [_facts(language, data) for language, data in tasks]
+def facts_of(texts: list[tuple[str, bytes]]) -> list[Facts]:
+    """What there is to know about each text of a language, from its tree. Runs in a worker."""
+    return [_facts(language, data) for language, data in texts]
 
 
 def _facts(key: str, data: bytes) -> Facts:
@@ -150,6 +173,17 @@ def _facts(key: str, data: bytes) -> Facts:
 
 def _plain(data: bytes) -> Facts:
     return Facts("none", difficulty.of_text(data))
+
+
+def _tell_failed(run: Run, step: Step, sources: Sequence[Source], failed: dict[Key, Failure]) -> None:
+    """A line for the user about each file whose parser failed, as long as they are few."""
+    lost = [(source.path, failed[key]) for source in sources if (key := (source.language, source.text)) in failed]
+    for path, failure in lost[:NOTES]:
+        run.watch.note(f"{path!a} is used as plain text: parser {failure.kind} {failure.because}".rstrip())
+    if len(lost) > NOTES:
+        run.watch.note(f"so are {len(lost) - NOTES} more files")
+    for kind, count in sorted(Counter(failure.kind for _, failure in lost).items()):
+        step.figures[f"parser_{kind}"] = count
 
 
 def _tell(step: Step, units: Sequence[Unit], resolved: dict[str, Resolved]) -> None:

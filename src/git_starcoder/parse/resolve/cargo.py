@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from git_starcoder.parse.resolve import Repository
 
+LARGEST = 1 << 16
+"""Bytes of a manifest that is read: the parser's time may grow with the square of a hostile one."""
+LONGEST_LINE = 4_096
 TARGETS = {"bin": "src/bin", "example": "examples", "test": "tests", "bench": "benches"}
 """Where Cargo looks for targets that a manifest does not list."""
 
@@ -46,17 +49,17 @@ class Crates:
             workspace = next(((place, manifests[place]) for place in found), None)
             package.takes = dict(_taken(folder, manifests[folder], workspace))
         self._folder: dict[str, str | None] = {}
-        roots = [package.library for package in self._packages.values()]
-        for folder in self._packages:
-            roots += _targets(folder, manifests[folder])
-        listed = dict.fromkeys(root for root in roots if root in repository.paths)
+        self._listed = {target: folder for folder in self._packages for target in _targets(folder, manifests[folder])}
+        libraries = [package.library for package in self._packages.values()]
+        listed = dict.fromkeys(root for root in (*libraries, *self._listed) if root in repository.paths)
         found = (path for path in sorted(repository.paths) if path.endswith(".rs") and self._is_target(path))
         self.roots: dict[str, None] = listed | dict.fromkeys(found)
         """Root files of crates: libraries first, in the order that decides whose a shared module is."""
 
     def named(self, path: str, name: str) -> str | None:
         """The root of the library that a file means by a crate name, if this repository has it."""
-        package = self._packages.get(self._home(path) or "")
+        home = self._listed.get(path) or self._home(path)
+        package = None if home is None else self._packages[home]
         if package is None:
             return None
         if name == package.crate:
@@ -92,10 +95,12 @@ def _up(folder: str) -> list[str]:
 
 
 def _manifest(text: bytes) -> dict[str, Any]:
-    """A manifest, empty where it is not TOML."""
+    """A manifest; empty where it is not TOML, or is not like one that a person writes."""
+    if len(text) > LARGEST or any(len(line) > LONGEST_LINE for line in text.splitlines()):
+        return {}
     try:
         return tomllib.loads(text.decode("utf-8", "replace"))
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError also for a number with more digits than Python converts
         return {}
 
 
