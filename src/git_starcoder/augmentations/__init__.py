@@ -1,4 +1,4 @@
-"""A shelf: every other file here is one of the augmentations. Each has
+"""A shelf: every other file here is one of the augmentations.
 
 - `NEEDS_TREE`: whether it works on code that parses, or on any text;
 - `vary(code, random) -> Variant | str`: a variation of the whole file, or the reason why there is none;

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING, Variant
-from git_starcoder.parse.scope import WORD, reserved, scopes
+from git_starcoder.parse.scope import NAME, WORD, reserved, scopes
 from git_starcoder.parse.shape import shape
 
 if TYPE_CHECKING:
@@ -93,20 +93,26 @@ class _Names:
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
-    """Alpha-equivalence: the new text is the old one with one new word for every place of some safe names, and each of
-    these words is new to the file and stands for one name of its function."""
+    """Alpha-equivalence: nothing but safe names differs, and each has one new name, its own, everywhere.
+
+    The old text is made again from what the new one has at the places of safe names, so any other change shows.
+    """
     if variant.text != after.data:
         return "another text was parsed"
     if shape(before) != shape(after):
         return "the tree differs"
     known = scopes(before)
-    places = [(at, old, index) for index, one in enumerate(known.functions) for old, all_ in one.safe.items() for at in all_]
+    places = [
+        (at, old, index) for index, one in enumerate(known.functions) for old, all_ in one.safe.items() for at in all_
+    ]
     became: list[dict[bytes, bytes]] = [{} for _ in known.functions]
     pieces: list[bytes] = []
     edge = shift = 0
     for at, old, index in sorted(places):
         word = WORD.match(after.data, at + shift)
         new = word[0] if word else b""
+        if not NAME.fullmatch(new):
+            return f"'{_text(new)}' is no name"
         if became[index].setdefault(old, new) != new:
             return f"'{_text(old)}' became '{_text(new)}' in one place only"
         pieces += (before.data[edge:at], new)

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 WORD = re.compile(rb"[\w$\x80-\xff]+")
 """Anything that could be an identifier of any language, or contain one."""
-_NAME = re.compile(rb"[a-z][A-Za-z0-9_]*")
+NAME = re.compile(rb"[a-z][A-Za-z0-9_]*")
+"""The names that are looked at: neither constants nor types, and nothing that hides behind `_` or `$`."""
 
 Reach = list[Span]
 """Where a name is visible."""
@@ -155,7 +156,7 @@ def _candidates(
         pattern = _holder(pattern_starts, patterns, place)
         function = _holder(function_starts, functions, place)
         word = WORD.match(bare, place)
-        if pattern < 0 or function < 0 or word is None or not _NAME.fullmatch(word[0]):
+        if pattern < 0 or function < 0 or word is None or not NAME.fullmatch(word[0]):
             continue
         reach = reaches[patterns[pattern]]
         candidates.setdefault(function, {}).setdefault(word[0], {})[place] = reach
@@ -230,8 +231,10 @@ def _safe(
 
 
 def _explained(places: list[int], bound: dict[int, Reach], uses: set[int]) -> bool:
-    """Whether every place is a binding or a use in reach of one, and every binding is used: a name in a pattern that
-    nobody uses may be a constant of another module."""
+    """Whether every place is a binding or a use in reach of one, and every binding is used.
+
+    A name in a pattern that nobody uses may be a constant of another module.
+    """
     used = [place for place in places if place not in bound]
     if not uses.issuperset(used):
         return False

@@ -24,7 +24,7 @@ def shape(code: Code) -> str:
 
 @lru_cache(maxsize=2)
 def marks(code: Code) -> dict[str, list[Span]]:
-    """Where comments, strings and the like are, in order, by the captures of the queries of `[comments]`, `[layout]`."""
+    """Where comments, strings and the like are, in order, by the captures of `[comments]` and `[layout]`."""
     if code.language is None or code.root is None:
         return {}
     found = QueryCursor(_query(code.language.key)).captures(code.root)

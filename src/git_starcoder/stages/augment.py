@@ -10,7 +10,6 @@ import random
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder import augmentations
-from git_starcoder.augmentations import Variant
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.rows import Sample, identity
 from git_starcoder.seams import Failure
@@ -18,6 +17,7 @@ from git_starcoder.seams import Failure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from git_starcoder.augmentations import Variant
     from git_starcoder.rows import Unit
     from git_starcoder.run import Run, Step
 
@@ -49,7 +49,7 @@ def run(run: Run, shares: Mapping[str, float], units: list[Unit]) -> list[Sample
     """
     samples: list[Sample] = []
     with run.step("augment", len(units) * (1 + len(shares))) as step:
-        planned = [_draw(run, shares, unit) for unit in units]
+        planned = [draw(run, shares, unit) for unit in units]
         made = run.engine.map(vary, _tasks(run, units, planned), limit=LIMIT)
         for unit, seeds in zip(units, planned, strict=True):
             samples.append(Sample(identity(unit.source.id, BASE), unit, BASE, unit.source.text))
@@ -92,7 +92,7 @@ def _vary(before: Code, key: str, seed: int) -> Variant | Rejected:
     return Rejected("unverified", wrong) if wrong else variant
 
 
-def _draw(run: Run, shares: Mapping[str, float], unit: Unit) -> dict[str, int]:
+def draw(run: Run, shares: Mapping[str, float], unit: Unit) -> dict[str, int]:
     """The augmentations that this unit gets, each with its seed."""
     seeds: dict[str, int] = {}
     for key, share in shares.items():
