@@ -63,8 +63,9 @@ _TEST_NAME = re.compile(
 _TEST_CLASS = re.compile(r"(?:.*[a-z0-9])?(?:Test|Tests|TestCase|IT)\.(?:java|kt|scala|cs)|Test[A-Z]\w*\.(?:java|kt)")
 _DOCS = _words("doc docs documentation man")
 _DOCS_NAME = re.compile(
-    r".*\.(md|mdx|markdown|rst|adoc|asciidoc|tex|org|pod|[1-9]|html?)|(readme|license|licence|copying|notice|authors|"
-    r"contributors|changelog|changes|history|news|todo|install|codeowners|maintainers|unlicense)([-._].*)?|(?!cmakelists|requirements|constraints).*\.txt"
+    r".*\.(md|mdx|markdown|rst|adoc|asciidoc|tex|org|pod|[1-9]|html?)|(?!cmakelists|requirements|constraints).*\.txt"
+    r"|(readme|(un)?licen[sc]e|copying|notice)([-._].*)?|authors|contributors|changelog|changes|history|news|todo|install"
+    r"|codeowners|maintainers"
 )
 _CONFIGURATION_NAME = re.compile(
     r".*\.(toml|ya?ml|json5?|jsonc|jsonl|ini|cfg|conf|config|properties|xml|env|editorconfig|plist|csv|tsv|mod|work|gradle|"

@@ -1,0 +1,105 @@
+"""Every language on the shelf keeps the contract: its queries compile and its rules can be used."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from importlib import import_module
+
+import pytest
+
+from git_starcoder import shelf
+from git_starcoder.parse import language
+from git_starcoder.parse.language import language_of, load, table
+from git_starcoder.stages.analyse import TABLES
+
+KEYS = shelf.names("languages")
+
+
+def test_the_shelf_has_the_languages_promised():
+    assert KEYS == ["c", "cpp", "go", "java", "javascript", "python", "rust", "tsx", "typescript"]
+
+
+def test_no_extension_has_two_owners():
+    owners = Counter(extension for key in KEYS for extension in table(key)["file"]["extensions"])
+    assert max(owners.values()) == 1
+    for extension in owners:
+        assert extension.startswith(".")
+        assert extension == extension.lower()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_comment_kinds_are_in_the_grammar(key):
+    loaded = load(key)
+    assert loaded.comments
+    for kind in loaded.comments:
+        assert loaded.grammar.id_for_node_kind(kind, True) is not None
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_query_compiles_alone_and_together(key):
+    loaded = load(key)
+    present = [name for name in TABLES if name in loaded.table]
+    assert {"symbols", "imports", "difficulty", "errors"} <= set(present)
+    for name in present:
+        assert loaded.query(name).pattern_count > 0
+    assert loaded.query(*present) is loaded.query(*present)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_captures_are_the_ones_the_code_reads(key):
+    loaded = load(key)
+    names = {name: _captures(loaded.query(name)) for name in TABLES if name in loaded.table}
+    groups = set(loaded.table["symbols"]["public"])
+    assert groups <= names["symbols"] <= groups | {"section", "section.private", "section.public"}
+    assert {name for name in names["imports"] if not name.startswith("_")} <= {
+        name for name in names["imports"] if name == "inside" or name.startswith("import.")
+    }
+    assert {"branch"} <= names["difficulty"] <= {"branch", "case", "chain"}
+    assert names["errors"] == {"error"}
+    assert names.get("types", {"type"}) == {"type"}
+
+
+def _captures(query):
+    return {query.capture_name(index) for index in range(query.capture_count)}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_patterns_compile_and_resolvers_exist(key):
+    rules = table(key)
+    for pattern in rules["symbols"]["public"].values():
+        re.compile(pattern)
+    resolver = import_module(f"git_starcoder.parse.resolve.{rules['imports']['resolver']}")
+    assert callable(resolver.read)
+    assert callable(resolver.resolver)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("a/b.rs", "rust"), ("A.PY", "python"), ("x.tsx", "tsx"), ("x.d.ts", "typescript"), ("x.mjs", "javascript"),
+     ("x.go", "go"), ("X.java", "java"), ("x.c", "c"), ("x.h", "c"), ("x.hpp", "cpp"), ("x.md", "text"),
+     ("Makefile", "text"), (".rs", "text"), ("dir.rs/file", "text"), ("", "text"), ("x.\udcff", "text")],
+)  # fmt: skip
+def test_a_path_says_its_language(path, expected):
+    assert language_of(path) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"class Shape;", b"  public:\n", b"namespace a {", b"template <class T>", b"#include <vector>", b"std::string s;"],
+)
+def test_a_header_with_a_line_of_cpp_is_cpp(text):
+    assert language_of("shape.h", b"// head\n" + text) == "cpp"
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"struct s { int class_of; };", b"#include <stdint.h>\n/* a class of its own */", b"int public_key;"]
+)
+def test_other_headers_are_c(text):
+    assert language_of("shape.h", text) == "c"
+
+
+def test_a_language_without_a_query_says_so():
+    with pytest.raises(KeyError):
+        load("javascript").query("types")
+    assert language.TEXT not in KEYS
