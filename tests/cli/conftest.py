@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from shell import environment
 
+from shell import environment
 from toy import code_base
 
 

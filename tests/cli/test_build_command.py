@@ -14,11 +14,11 @@ import sys
 import threading
 
 import pytest
-from shell import SMALL, environment
 
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.rows import SPLITS
+from shell import SMALL, environment
 
 STEPS = ["read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write"]
 

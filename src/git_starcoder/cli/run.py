@@ -18,13 +18,19 @@ from git_starcoder.cli.talk import common, one_line
 from git_starcoder.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from git_starcoder.cli.talk import Talk
     from git_starcoder.dataset import Dataset
 
-SHARE = 0.75
-"""Of the budget, what build, check and training may use together; evaluation has the rest."""
+REST = 0.25
+"""Of the budget, what training leaves to evaluation."""
 LEAST = 0.2
 """Of the budget, what training always gets, should the build have been slow."""
+SCORING = 0.5
+"""Of the time that is then left, what the bits per byte of the model may use."""
+FEWEST = 8192
+"""Tokens that are scored in any case."""
 
 
 @click.command("run")
@@ -65,15 +71,20 @@ def command(
     values = {"dataset": building.as_values(dataset), **checking.as_values(outcomes)}
     if any(outcome.found for outcome in outcomes):
         return _end(talk, out, values, ExitCode.FOUND)
-    spent = (time.monotonic() - begun) / 60
-    values |= _model(talk, dataset, out, max(minutes * LEAST, minutes * SHARE - spent), size, recipe.seed)
+
+    def left() -> float:
+        return minutes - (time.monotonic() - begun) / 60
+
+    values |= _model(talk, dataset, out, left, max(minutes * LEAST, left() - minutes * REST), size, recipe.seed)
     return _end(talk, out, values, ExitCode.FINE)
 
 
-def _model(talk: Talk, dataset: Dataset, out: Path, minutes: float, size: str, seed: int) -> dict[str, Any]:
+def _model(
+    talk: Talk, dataset: Dataset, out: Path, left: Callable[[], float], minutes: float, size: str, seed: int
+) -> dict[str, Any]:
     """Train, score and complete; gives the values of the parts."""
     from git_starcoder.model.complete import complete, example
-    from git_starcoder.model.evaluate import evaluate, table
+    from git_starcoder.model.evaluate import LIMIT, evaluate, table
     from git_starcoder.model.train import train
 
     model = out / "model"
@@ -84,8 +95,10 @@ def _model(talk: Talk, dataset: Dataset, out: Path, minutes: float, size: str, s
     if not (dataset.metadata["test_sequences"] or dataset.metadata["val_sequences"]):
         talk.part("nothing is held out, so there is nothing to score the model on")
         return values
+    # A token of a step costs three passes through the model, one that is scored costs four of each of two models.
+    affordable = int(left() * 60 * SCORING * result.tokens / result.seconds * 3 / 8)
     with talk.watch() as watch:
-        scores = evaluate(model, dataset, seed=seed, watch=watch)
+        scores = evaluate(model, dataset, limit=max(FEWEST, min(LIMIT, affordable)), seed=seed, watch=watch)
     talk.part(table(scores))
     values |= scores.as_values()
     place = example(dataset, seed)

@@ -134,7 +134,8 @@ class LocalEngine:
                     return
         finally:
             # The consumer stopped early or an error passed through: what is in flight must not answer a later map.
-            for place in busy:
+            # After an error the engine may have been closed by now, and has no workers.
+            for place in busy if self._workers else ():
                 self._replace(place)
 
     def _give(self, place: int, number: int, function: Callable[[Any], Any], task: Any, limit: float) -> _Worker:

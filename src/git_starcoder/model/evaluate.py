@@ -44,8 +44,10 @@ class Scores:
         return {**values, "scores": [score._asdict() for score in self.scores]}
 
 
-def evaluate(model: str | Path, dataset: Dataset, *, seed: int = 0, watch: Watch = SILENT) -> Scores:
-    """Run every eval of the shelf on the `base` text of the test split.
+def evaluate(
+    model: str | Path, dataset: Dataset, *, limit: int = LIMIT, seed: int = 0, watch: Watch = SILENT
+) -> Scores:
+    """Run every eval of the shelf on the `base` text of the test split, at most `limit` tokens of it.
 
     Raises:
         DatasetError: `model` is no model folder, a tokenizer that is not the dataset's, or nothing is held out.
@@ -63,7 +65,7 @@ def evaluate(model: str | Path, dataset: Dataset, *, seed: int = 0, watch: Watch
     if not found:
         hint = "the repository is too small to hold files out"
         raise DatasetError("nothing is held out", where=str(dataset.folder), hint=hint)
-    heldout = sample(found, LIMIT, seed)
+    heldout = sample(found, limit, seed)
     untrained = again(folder, tokenizer, seed)
     exam = Exam(network, untrained, tokenizer, documents(dataset, "train"), heldout, seed)
     names = sorted(shelf.names("evals"), key=lambda key: (ORDER.index(key) if key in ORDER else len(ORDER), key))

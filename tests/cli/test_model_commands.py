@@ -1,0 +1,178 @@
+"""`train`, `eval`, `complete` and `run` on a tiny dataset, and what they say without torch."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from git_starcoder.cli import main
+from git_starcoder.dataset import Dataset
+from shell import SMALL
+
+
+@pytest.fixture(scope="module")
+def dataset(repo, tmp_path_factory):
+    out = tmp_path_factory.mktemp("built") / "dataset"
+    assert main(["build", str(repo), "-o", str(out), "-j", "1", "-q", *SMALL]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(dataset):
+    out = dataset.parent / "model"
+    assert main(["train", str(dataset), "-o", str(out), "--steps", "2", "-q"]) == 0
+    return out
+
+
+@pytest.fixture
+def without_torch(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"torch", "transformers"}]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
+def test_train_says_what_it_came_to(dataset, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(dataset), "--steps", "1", "--json"]) == 0
+    told = capsys.readouterr()
+    answer = json.loads(told.out)
+    assert (answer["schema"], answer["steps"], answer["folder"]) == ("git-starcoder/train/1", 1, "model_effectiveness")
+    assert answer["held_out"] > 0
+    assert [line.split()[0] for line in told.err.splitlines()][-1] == "train"
+    assert (tmp_path / "model_effectiveness" / "model.safetensors").is_file()
+
+
+def test_train_replaces_a_model_only_with_force(dataset, model, capsys):
+    assert main(["train", str(dataset), "-o", str(model), "--steps", "1", "-q"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "hint: --force replaces it"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--minutes", "0"], "error: a budget must be above 0"),
+        (["--steps", "-1"], "error: a budget must be above 0"),
+        (["--size", "tini"], "error: size 'tini' is not known"),
+    ],
+)
+def test_train_refuses_what_cannot_be(dataset, tmp_path, arguments, what, capsys):
+    assert main(["train", str(dataset), "-o", str(tmp_path / "model"), "-q", *arguments]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == what
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_eval_puts_the_references_beside_the_model(model, dataset, capsys):
+    assert main(["eval", str(model), str(dataset), "--json"]) == 0
+    told = capsys.readouterr()
+    answer = json.loads(told.out)
+    assert answer["schema"] == "git-starcoder/eval/1"
+    assert [score["eval"] for score in answer["scores"]] == [
+        "bits_per_byte", "untrained", "xz", "ppm", "next_line", "frequent_line",
+    ]  # fmt: skip
+    assert told.err.startswith("eval ")
+
+
+def test_eval_of_no_model_is_exit_2(dataset, tmp_path, capsys):
+    assert main(["eval", str(tmp_path), str(dataset)]) == 2
+    assert "is not a model" in capsys.readouterr().err
+
+
+def test_complete_reads_a_file_or_the_input(model, tmp_path, capsys, monkeypatch):
+    prompt = tmp_path / "prompt.py"
+    prompt.write_bytes(b"def load_order(items):\xff\n")
+    assert main(["complete", str(model), str(prompt), "--max-tokens", "5", "-q"]) == 0
+    first = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(prompt.read_bytes())))
+    assert main(["complete", str(model), "--max-tokens", "5", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["schema"], answer["completion"]) == ("git-starcoder/complete/1", first)
+
+
+def test_complete_fills_a_gap(model, tmp_path, capsys):
+    (tmp_path / "before").write_text("def load(items):\n")
+    (tmp_path / "after").write_text("    return total\n")
+    arguments = [
+        "complete",
+        str(model),
+        str(tmp_path / "before"),
+        "--suffix",
+        str(tmp_path / "after"),
+        "--max-tokens",
+        "4",
+    ]
+    assert main(arguments) == 0
+    assert main([*arguments[:2], str(tmp_path / "none")]) == 2
+    assert "no such file" in capsys.readouterr().err.lower()
+
+
+def test_run_does_everything(starcoder, repo):
+    done = starcoder("run", repo, "-j", "1", "--minutes", "0.1", *SMALL)
+    assert done.returncode == 0, done.stderr
+    parts = done.stdout.split("\n\n")
+    assert parts[0].startswith("starcoder_run/dataset\n")
+    assert parts[1].startswith("check ")
+    assert parts[2].startswith("starcoder_run/model\n")
+    assert parts[3].startswith("bits per byte")
+    for subject in ("trained model", "untrained model", "xz", "PPM", "most frequent next line"):
+        assert subject in parts[3]
+    assert "--- the model goes on" in done.stdout
+    assert done.stdout.endswith("all of it is in starcoder_run\n")
+    assert {"read", "write", "train", "eval"} <= {line.split()[0] for line in done.stderr.splitlines()}
+    out = starcoder.place / "starcoder_run"
+    values = json.loads((out / "run.json").read_text())
+    assert values["dataset"]["digest"] == Dataset.open(out / "dataset").digest
+    assert {"checks", "training", "scores", "completion"} <= values.keys()
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_run_without_torch_builds_and_names_the_extra(repo, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["run", str(repo), "-o", str(out), "-j", "1", *SMALL]) == 2
+    told = capsys.readouterr()
+    assert told.out.startswith(f"{out}/dataset\n")
+    assert "\ncheck " in told.out
+    assert told.err.splitlines()[-3:] == [
+        "error: torch is not installed",
+        "  in it belongs to the extra 'train'",
+        "hint: pip install 'git-starcoder[train]'",
+    ]
+    assert Dataset.open(out / "dataset").metadata["total_sequences"] > 0
+
+
+def test_run_of_one_file_says_that_nothing_is_held_out(repo_maker, tmp_path, capsys):
+    repo = repo_maker({"src/a.py": "def f(x):\n    return x + 1\n" * 30})
+    assert main(["run", str(repo), "-o", str(tmp_path / "out"), "-j", "1", "--minutes", "0.05", "-q", *SMALL]) == 0
+    assert "nothing is held out" in capsys.readouterr().out
+
+
+def test_run_needs_a_budget(repo, capsys):
+    assert main(["run", str(repo), "--minutes", "0"]) == 2
+    assert capsys.readouterr().err.startswith("error: a budget must be above 0\n")
+
+
+def test_doctor_says_what_is_there(capsys):
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "git-starcoder[train]" not in said
+    assert main(["doctor", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["schema"] == "git-starcoder/doctor/1"
+    assert answer["extras"] == {"train": "installed"}
+    assert answer["problems"] == []
+    assert all(answer["libraries"].values())
+    assert {"version", "python", "git", "processors", "memory_gib", "disk_free_gib", "device", "hub"} <= answer.keys()
+
+
+def test_doctor_finds_an_old_git(capsys, tmp_path, monkeypatch):
+    git = tmp_path / "git"
+    git.write_text('#!/bin/sh\n[ "$1" = config ] || echo git version 2.20.1\n')
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["doctor"]) == 1
+    assert "git 2.39.4 or newer is wanted, this is '2.20.1'" in capsys.readouterr().out
+    git.unlink()
+    assert main(["doctor"]) == 1
+    assert "this is 'not found'" in capsys.readouterr().out
