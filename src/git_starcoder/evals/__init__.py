@@ -116,16 +116,17 @@ def sample(found: Sequence[Document], limit: int, seed: int) -> list[Document]:
     return sorted(drawn, key=lambda each: (each.path, each.start))
 
 
-def surprise(model: Model, found: Sequence[Document], end: int) -> NDArray[np.float64]:
+def surprise(model: Model, found: Sequence[Document], end: int, *, parts: int = 4) -> NDArray[np.float64]:
     """The bits that a model needs for each document, shape (documents,).
 
-    Every token is scored once, with at least three quarters of the model's context to its left, or all there is; the
-    first one follows the end-of-text token, as in training.
+    Every token is scored once; the first one follows the end-of-text token, as in training. Of the `parts` of the
+    model's context, all but one stand to the left of a token at least, or all there is: four cost four times as much as
+    one, and come close to what a full context for every token would give.
     """
     windows: list[NDArray[np.int64]] = []
     owner: list[int] = []
     fresh: list[int] = []
-    stride = max(1, model.context // 4)
+    stride = max(1, model.context // parts)
     for number, document in enumerate(found):
         tokens = np.concatenate(([end], document.tokens)).astype(np.int64)
         done = 1

@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from git_starcoder.model.network import Network
 
 METRICS = "metrics.jsonl"
-HELD_OUT = 16_384
+HELD_OUT = 12_288
 """Tokens of the validation split that are asked about while training."""
-LOOKS = 16
+LOOKS = 12
 """How often they are, in a whole budget."""
-PATIENCE = 4
-"""Looks without a better one after which training ends."""
+PATIENCE = 3
+"""Looks without a better one after which training ends,"""
+TURNED = 1.02
+"""if the last is worse than the best by this factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ class _Run:
                 value = self.look(used)
                 if value is not None:
                     metrics.append({"step": self.step, "seconds": round(self.seconds, 3), "held_out": value})
-                if self.worse >= PATIENCE:
+                if self.worse >= PATIENCE and value is not None and value > TURNED * (self.best or value):
                     self.stopped = "held-out loss turned"
                     break
         if self.best_weights:
@@ -216,7 +218,7 @@ class _Run:
         """Ask about the held-out sample, keep the best weights, and tell."""
         value = None
         if self.held_out_bytes:
-            bits = surprise(self.network, self.held_out, self.network.end).sum()
+            bits = surprise(self.network, self.held_out, self.network.end, parts=2).sum()
             value = float(bits) / self.held_out_bytes
             self.worse += 1
             if self.best is None or value < self.best:
