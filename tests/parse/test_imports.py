@@ -69,8 +69,10 @@ mod tests { use super::*; use super::super::Socket; use crate::inline::deep::D; 
     "b/src/w.rs": "",
     "c/Cargo.toml": '[package]\nname = "c"\n[lib]\npath = "root.rs"\n',
     "c/root.rs": "",
-    "tester/Cargo.toml": '[package]\nname = "tester"\n',
-    "tester/src/lib.rs": "mod twice;\n",
+    "tester/Cargo.toml": '[package]\nname = "tester"\nbuild = "gen/make.rs"\n[[test]]\nname = "t"\n',
+    "tester/src/lib.rs": '#[cfg_attr(unix, path = "u.rs")]\nmod condition;\nmod twice;\nuse super::super::x;\n',
+    "tester/gen/make.rs": "#[path = \"../build.rs\"]\nmod build;\nuse tester::run;\nuse build::x;\n",
+    "tester/build.rs": "",
     "tester/src/twice.rs": "",
     "tester/src/twice/mod.rs": "",
     "rand/Cargo.toml": '[package]\nname = "rand"\n',
@@ -97,6 +99,7 @@ def test_rust():
         "a/src/inline/deep.rs": ("a/src/net/mod.rs",),
         "a/odd/start.rs": ("a/odd/part.rs",),
         "a/tests/api.rs": ("a/src/net/mod.rs", "a/tests/common/mod.rs", "b/src/lib.rs", "tester/src/lib.rs"),
+        "tester/gen/make.rs": ("tester/build.rs", "tester/src/lib.rs"),
         "b/src/lib.rs": ("b/src/codec.rs", "b/src/u.rs", "b/src/w.rs"),
         "b/src/u.rs": ("b/src/codec.rs",),
     }
@@ -104,7 +107,7 @@ def test_rust():
 
 def test_rust_counts_what_is_not_sure_as_unresolved():
     found = resolved(RUST)
-    assert found["tester/src/lib.rs"] == ((), 0, 1)  # two files for one module
+    assert found["tester/src/lib.rs"] == ((), 0, 2)  # two files for one module; above the root
     assert found["b/src/codec.rs"] == ((), 0, 2)  # one module of two files; a crate that is not taken
     assert found["a/src/lib.rs"].unresolved == 1  # no such file
     assert found["loose.rs"] == ((), 0, 3)  # in no package
