@@ -52,7 +52,8 @@ _GENERATED_NAME = re.compile(
 _GENERATED_HEAD = re.compile(
     rb"^[ \t]*(?://|#|/?\*|--|;|%|<!--|\"\"\").{0,200}?"
     rb"(?:@generated\b|\bgenerated\b.*\bdo not (?:edit|modify)\b|\bdo not (?:edit|modify)\b.*\bgenerated\b"
-    rb"|\bthis (?:file|code) (?:is|was|has been) (?:auto-?|automatically )?generated\b)",
+    rb"|\bthis (?:file|code) (?:is|was|has been) (?:auto-?|automatically )?generated\b)"
+    rb"|<!--[^>]{0,80}\bgenerated (?:by|using|with)\b|<meta name=\"generator\"",
     re.IGNORECASE | re.MULTILINE,
 )
 _TEST = _words("test tests testing testdata test-data test_data __tests__ __mocks__ spec specs fixtures e2e")
