@@ -49,7 +49,8 @@ class Split:
     val: float = 0.10
     test: float = 0.05
     near: float = 0.5
-    """Jaccard similarity of token shingles from which two files belong to one group."""
+    """Jaccard similarity of token shingles, or share of one file's shingles that stand in the other, from which two
+    files belong to one group."""
 
 
 @dataclass(frozen=True, slots=True)

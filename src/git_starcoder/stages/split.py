@@ -1,7 +1,7 @@
 """Split: which files are learned from and which are held out, decided once, before anything multiplies.
 
-Files that share text belong together: a group is a connected component of equal texts, near-duplicates and rename
-lineage. All that is ever made of a file inherits the split of its group.
+Files that share text belong together: a group is a connected component of equal texts, near-duplicates, files that
+stand in others for the most part, and rename lineage. All that is ever made of a file inherits the split of its group.
 
 Groups are taken in an order hashed from the seed and the group's oldest path, and fill test and val up to their shares
 of the rows; the rest is train. So a file stays where it is when it is edited or renamed, and a small commit moves few
@@ -19,9 +19,14 @@ from dataclasses import replace
 from math import ceil, fsum
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from git_starcoder import augmentations
 from git_starcoder.rows import SPLITS, Split, identity
+from git_starcoder.stages import augment
+from git_starcoder.text.contained import contained
 from git_starcoder.text.near import links
-from git_starcoder.text.shingles import TextShingles
+from git_starcoder.text.shingles import SHINGLE, TextShingles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,8 +35,8 @@ if TYPE_CHECKING:
     from git_starcoder.rows import Unit
     from git_starcoder.run import Run, Step
 
-BYTES_PER_TOKEN = 3.3
-"""What a learned tokenizer gives on source code; there is no tokenizer yet."""
+TOKENS_PER_WORD = 1.33
+"""Tokens that a learned tokenizer needs for a word or a run of signs (1.2 to 1.5 by repository): there is none yet."""
 SLACK = 0.001
 """Share of the rows by which val and test may miss their shares before more is tried."""
 POINT = 0.01
@@ -51,22 +56,25 @@ class Group(NamedTuple):
 
 
 def run(
-    run: Run, options: recipe.Split, units: Sequence[Unit], window: recipe.Window, augment: Mapping[str, float]
+    run: Run, options: recipe.Split, units: Sequence[Unit], window: recipe.Window, shares: Mapping[str, float]
 ) -> list[Unit]:
     """Units in, the same units with their `group` and `split` out.
 
-    `window` and `augment` tell how many rows a file will give: shares are shares of rows, not of files.
+    `window` and the `shares` of the augmentations tell how many rows a file will give: splits have shares of the rows,
+    not of the files.
     """
     with run.step("split", len(units)) as step:
-        texts = [_digest(run, unit) for unit in units]
-        names = _names(run, options, units, texts, step)
-        rows: dict[str, dict[str, float]] = defaultdict(dict)
-        for unit, text, name in zip(units, texts, names, strict=True):
-            rows[name][text] = expected_rows(unit, window, augment)  # of equal texts one will stay
-        groups: list[Group] = []
-        for name, parts in rows.items():
-            random = run.random("split", name)
-            groups.append(Group(name, fsum(parts.values()), random.random(), random.random()))
+        digests = [_digest(run, unit) for unit in units]
+        distinct: dict[str, int] = {}
+        for at in sorted(range(len(units)), key=lambda at: units[at].source.path):
+            distinct.setdefault(digests[at], at)
+        shingles = TextShingles.of(run.texts.get(units[at].source.text) for at in distinct.values())
+        tokens = dict(zip(distinct, ((shingles.sizes() + SHINGLE - 1) * TOKENS_PER_WORD).tolist(), strict=True))
+        names = _names(run, step, units, digests, list(distinct.values()), shingles, options.near)
+        rows: dict[str, list[float]] = defaultdict(list)
+        for digest, at in distinct.items():  # of equal texts one will stay
+            rows[names[at]].append(expected_rows(tokens[digest], window, _variations(run, units[at], shares)))
+        groups = [Group(name, fsum(sorted(parts)), *_chances(run, name)) for name, parts in rows.items()]
         splits = assign(groups, options)
         step.figures["groups"] = len(groups)
         step.figures["largest_group"] = max(Counter(names).values(), default=0)
@@ -75,13 +83,11 @@ def run(
         return [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, names, strict=True)]
 
 
-def expected_rows(unit: Unit, window: recipe.Window, augment: Mapping[str, float]) -> float:
-    """How many rows a file will give, about."""
+def expected_rows(tokens: float, window: recipe.Window, variations: int) -> int:
+    """How many rows a text of so many tokens and its variations will give, about."""
     size = window.size if window.size != "auto" else 1024
-    stride = size - round(size * window.overlap)
-    tokens = (unit.source.text.stop - unit.source.text.start) / BYTES_PER_TOKEN
-    windows = 1 + max(0, ceil((tokens - size) / max(1, stride)))
-    return windows * (1 + (sum(augment.values()) if unit.tree != "none" else 0))
+    stride = max(1, round(size * (1 - window.overlap)))
+    return (1 + max(0, ceil((tokens - size) / stride))) * (1 + variations)
 
 
 def assign(groups: Sequence[Group], options: recipe.Split) -> dict[str, Split]:
@@ -120,9 +126,27 @@ def _digest(run: Run, unit: Unit) -> str:
     return identity(text) if text.strip() else identity("blank", unit.source.path)
 
 
-def _names(run: Run, options: recipe.Split, units: Sequence[Unit], texts: list[str], step: Step) -> list[str]:
-    """The group of each unit, named by the oldest path of its files."""
-    order = sorted(range(len(units)), key=lambda at: units[at].source.path)
+def _variations(run: Run, unit: Unit, shares: Mapping[str, float]) -> int:
+    """How many of its augmentations can be made of a unit."""
+    drawn = augment.draw(run, shares, unit)
+    return sum(unit.tree == "clean" or not augmentations.load(key).NEEDS_TREE for key in drawn)
+
+
+def _chances(run: Run, name: str) -> tuple[float, float]:
+    random = run.random("split", name)
+    return random.random(), random.random()
+
+
+def _names(
+    run: Run,
+    step: Step,
+    units: Sequence[Unit],
+    digests: list[str],
+    distinct: list[int],
+    shingles: TextShingles,
+    threshold: float,
+) -> list[str]:
+    """The group of each unit, named by the oldest path of its files. `shingles` are those of the `distinct` ones."""
     parent = list(range(len(units)))
 
     def root(at: int) -> int:
@@ -134,14 +158,14 @@ def _names(run: Run, options: recipe.Split, units: Sequence[Unit], texts: list[s
     of_text: dict[str, int] = {}
     of_path: dict[str, int] = {}
     lineage = 0
-    for at in order:
-        parent[root(at)] = root(of_text.setdefault(texts[at], at))
-        for path in (units[at].source.path, *units[at].source.former):
+    for at, unit in enumerate(units):
+        parent[root(at)] = root(of_text.setdefault(digests[at], at))
+        for path in (unit.source.path, *unit.source.former):
             lineage += of_path.setdefault(path, at) != at
             parent[root(at)] = root(of_path[path])
-    distinct = list(of_text.values())
-    near = links(TextShingles.of(run.texts.get(units[at].source.text) for at in distinct), options.near)
-    pairs: list[tuple[int, int]] = list(zip(near.left.tolist(), near.right.tolist(), strict=True))
+    near, inside = links(shingles, threshold), contained(shingles, threshold)
+    lefts, rights = np.concatenate((near.left, inside.part)), np.concatenate((near.right, inside.whole))
+    pairs: list[tuple[int, int]] = list(zip(lefts.tolist(), rights.tolist(), strict=True))
     for left, right in pairs:
         parent[root(distinct[left])] = root(distinct[right])
     oldest: dict[int, str] = {}
@@ -151,9 +175,10 @@ def _names(run: Run, options: recipe.Split, units: Sequence[Unit], texts: list[s
     step.figures["equal_texts"] = len(units) - len(distinct)
     step.figures["lineage_links"] = lineage
     step.figures["near_duplicate_links"] = len(near.left)
-    if not near.complete:
-        step.figures["near_duplicate_search"] = "cut short"
-        run.watch.note("split: too many similar files to compare all of them")
+    step.figures["contained_links"] = len(inside.part)
+    if not near.exact:
+        step.figures["near_duplicate_search"] = "partly estimated"
+        run.watch.note("split: too many files are half alike to compare them all; some were put together by estimate")
     return [identity(oldest[root(at)]) for at in range(len(units))]
 
 
