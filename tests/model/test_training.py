@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from math import log2
 
@@ -315,3 +316,22 @@ def test_an_untrained_model_knows_nothing(dataset, trained):
     tokens = sum(row.metadata["length"] for row in dataset.rows("test") if row.metadata["token_start"] % 128 == 0)
     even = log2(512) * tokens / scores["untrained"].over
     assert scores["untrained"].value == pytest.approx(even, rel=0.15)
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(dataset, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OutputError, match="cannot write"):
+            train(dataset, tmp_path / "model", steps=1, size="toy", settings=SETTINGS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tokens_that_the_tokenizer_does_not_have(tmp_path):
+    dataset = finished.write(tmp_path / "dataset", {"train": {"a.py": finished.source(1)}})
+    path = dataset.path("train")
+    path.write_text(path.read_text().replace('{"tokens": [', '{"tokens": [99999, ', 1))
+    with pytest.raises(DatasetError, match="does not have"):
+        train(dataset, tmp_path / "model", steps=1, size="toy")

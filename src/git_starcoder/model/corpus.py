@@ -30,11 +30,11 @@ class Corpus:
     """Hash of the row's content."""
 
     @classmethod
-    def read(cls, dataset: Dataset) -> Corpus:
-        """The training split of a dataset.
+    def read(cls, dataset: Dataset, vocab_size: int) -> Corpus:
+        """The training split of a dataset whose tokens are below `vocab_size`.
 
         Raises:
-            DatasetError: it has no rows, or a row is not one.
+            DatasetError: it has no rows, or a row that its tokenizer did not make.
 
         """
         tokens: list[NDArray[np.int32]] = []
@@ -49,9 +49,12 @@ class Corpus:
         if not tokens:
             hint = "the repository is too small for this recipe"
             raise DatasetError("there are no rows to train on", where=str(dataset.path("train")), hint=hint)
+        flat = np.concatenate(tokens)
+        if not (flat.size and 0 <= flat.min() <= flat.max() < vocab_size):
+            raise DatasetError("there are tokens that its tokenizer does not have", where=str(dataset.path("train")))
         offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
         return cls(
-            np.concatenate(tokens),
+            flat,
             offsets,
             np.array(opens),
             np.array(weights, dtype=np.float64),

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from git_starcoder.errors import DatasetError, UsageError
+from git_starcoder.errors import DatasetError, OutputError, UsageError
 from git_starcoder.model.network import Network, libraries
 from git_starcoder.shelf import nearest
 from git_starcoder.text import tokenizer as tokenizers
@@ -91,8 +91,17 @@ def save(network: Network, tokenizer_folder: Path, folder: Path) -> None:
     """Write weights, configuration and tokenizer into `folder`.
 
     Transformers before version 5 reads the old names of two values, so they stand beside the new ones.
+
+    Raises:
+        OutputError: no space, or another reason why the weights cannot be written.
+
     """
-    network.model.save_pretrained(folder)
+    from safetensors import SafetensorError
+
+    try:
+        network.model.save_pretrained(folder)
+    except SafetensorError as error:  # is not an OSError, even where the disk is full
+        raise OutputError(f"cannot write the weights: {error}", where=str(folder)) from error
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
     config["rope_theta"] = config["rope_parameters"]["rope_theta"]

@@ -96,7 +96,7 @@ def train(
     settings = settings or Settings()
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
     with _publish(Path(out), force=force) as folder:
-        corpus = Corpus.read(dataset)
+        corpus = Corpus.read(dataset, tokenizer.vocab_size)
         plan = Plan(
             corpus.keys,
             corpus.lengths,
