@@ -1,0 +1,71 @@
+"""Is a dataset ever visible half-written? Builds are killed at random moments, then one is left to end.
+
+    python benchmarks/kill.py REPO [--kills 20] [--recipe effectiveness]
+
+After each `kill -9` the output is either absent or whole, with the bytes of an undisturbed build; so is the last one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import measure
+
+
+def digest(folder: Path) -> str:
+    """One hash of all files of a folder and their names."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            total.update(f"{path.relative_to(folder)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repo", type=Path)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--recipe", default="effectiveness")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="starcoder-kill-") as name:
+        out = Path(name) / "dataset"
+        command = [sys.executable, "-m", "git_starcoder", "build", str(arguments.repo), "-r", arguments.recipe]
+        command += ["-o", str(out), "-q", "--set", "window.size=1024"]
+        begun = time.monotonic()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        whole = time.monotonic() - begun
+        expected = digest(out)
+        seen: Counter[str] = Counter()
+        moments = random.Random(0)
+        for _ in range(arguments.kills):
+            process = subprocess.Popen([*command, "--force"], stdout=subprocess.DEVNULL, start_new_session=True)
+            time.sleep(moments.uniform(0.02, 1.02) * whole)
+            ended = process.poll() is not None
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            state = "absent" if not out.exists() else "whole" if digest(out) == expected else "WRONG"
+            seen[f"{'ended' if ended else 'killed'}, {state}"] += 1
+        subprocess.run([*command, "--force"], check=True, stdout=subprocess.DEVNULL)
+        last = digest(out) == expected
+        left = sorted(os.listdir(name))
+    print(json.dumps({
+        "question": "kill", "repo": arguments.repo.resolve().parent.name, "machine": measure.machine(),
+        "seconds_of_a_build": round(whole, 2), "outcomes": dict(seen), "last_equals_the_first": last, "left": left,
+    }))  # fmt: skip
+    if not last or any("WRONG" in state for state in seen) or left != ["dataset"]:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
