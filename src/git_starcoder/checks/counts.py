@@ -1,4 +1,4 @@
-"""The counts add up: seen = kept + dropped at every step, and the files hold as many rows as they say."""
+"""Counts add up at every step and in every file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows go from simple to complex in three stages of equal size."""
+"""Rows go from simple to complex in three stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every file is the one that the build wrote, to the byte."""
+"""Every file is as the build wrote it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing of one split is in another: no file, no group of related files, no row."""
+"""No file, group of files or row is in two splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every row has its keys, is as long as its window, and is padded after its length."""
+"""Every row has its keys and is as long as its window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train, val and test have the recipe's shares of the rows, within one point, or more where there are few files."""
+"""The splits have their shares of the rows."""
 
 from __future__ import annotations
 

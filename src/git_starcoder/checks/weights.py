@@ -1,4 +1,4 @@
-"""Every row weighs what the recipe says for the role of its file."""
+"""Every row weighs what the role of its file says."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from git_starcoder.recipe import Recipe
     from git_starcoder.seams import Engine, Watch
 
-BYTES_PER_WRITTEN = 5.0
+BYTES_PER_WRITTEN = 4.0
 """Bytes of JSON for each token of a row, padding included."""
 BYTES_PER_ROW = 700
 """Bytes of JSON for the metadata of a row."""
