@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -57,11 +56,17 @@ def parted(folder, files, options=None, seed=0, watch=None):
         return {unit.source.path: unit for unit in done}, run.steps[0]
 
 
-def shares(units):
-    """Rows per split as shares, each row counted."""
-    rows = dict.fromkeys(("train", "val", "test"), 0.0)
-    for unit in units.values():
-        rows[unit.split] += split.expected_rows(unit, WINDOW, {})
+def rows_of(files):
+    """The rows that each file of words will give: one, and one for each stride beyond the first window."""
+    tokens = {path: len(text.split()) * split.TOKENS_PER_WORD for path, text in files.items()}
+    return {path: 1 + max(0, -int(-(count - 64) // 16)) for path, count in tokens.items()}
+
+
+def shares(units, files):
+    """Rows per split as shares."""
+    rows = dict.fromkeys(("train", "val", "test"), 0)
+    for path, count in rows_of(files).items():
+        rows[units[path].split] += count
     return {name: value / sum(rows.values()) for name, value in rows.items()}
 
 
@@ -121,12 +126,12 @@ def test_blank_files_connect_nothing(tmp_path):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("count", [150, 600])
 def test_shares_are_met_by_rows_within_a_point(tmp_path, count, seed):
-    units, step = parted(tmp_path, skewed(count, seed), seed=seed)
-    found = shares(units)
-    assert found == pytest.approx({"train": 0.85, "val": 0.10, "test": 0.05}, abs=0.01)
+    files = skewed(count, seed)
+    units, step = parted(tmp_path, files, seed=seed)
+    assert shares(units, files) == pytest.approx({"train": 0.85, "val": 0.10, "test": 0.05}, abs=0.01)
     assert step.figures["fallback"] == "none"
-    assert step.figures["expected_rows_val"] == pytest.approx(found["val"] * sum(
-        split.expected_rows(unit, WINDOW, {}) for unit in units.values()), abs=1)  # fmt: skip
+    expected = {name: step.figures[f"expected_rows_{name}"] for name in ("train", "val", "test")}
+    assert sum(expected.values()) == sum(rows_of(files).values())
 
 
 def test_a_file_that_dwarfs_the_rest_goes_to_train_and_the_user_is_told(tmp_path):
@@ -227,10 +232,25 @@ def test_of_two_groups_the_larger_is_learned_from(tmp_path):
     assert (units["small"].split, units["large"].split) == ("val", "train")
 
 
-def test_expected_rows_count_windows_and_variations(tmp_path):
-    units, _ = parted(tmp_path, {"a": b"x" * 3300, "b": b"x" * 10})
+def test_expected_rows_count_windows_and_variations():
     window = recipe.Window(size=100, overlap=0.75)
-    assert split.expected_rows(units["a"], window, {"k": 0.5}) == 1 + 36
-    assert split.expected_rows(units["b"], window, {}) == 1
-    parsed = replace(units["a"], tree="clean")
-    assert split.expected_rows(parsed, window, {"k": 0.5, "l": 0.25}) == 37 * 1.75
+    assert [split.expected_rows(tokens, window, 0) for tokens in (0, 7, 100, 101, 125, 126, 1000)] == [
+        1,
+        1,
+        1,
+        2,
+        2,
+        3,
+        37,
+    ]
+    assert split.expected_rows(1000, window, 3) == 4 * 37
+
+
+def test_variations_that_are_drawn_and_can_be_made_are_counted(tmp_path):
+    options = recipe.Recipe.load("effectiveness")
+    with Run(tmp_path, 0, NoEngine()) as run:
+        source = Source("id", "a.py", "b", "c", 0, (), "python", run.texts.put(words(1)))
+        for tree, keys in (("clean", 4), ("errors", 1), ("none", 1)):  # masking needs no tree
+            unit = Unit(source, tree, "core", 0.0)
+            assert split._variations(run, unit, dict.fromkeys(options.augment, 1.0)) == keys
+            assert split._variations(run, unit, dict.fromkeys(options.augment, 0.0)) == 0

@@ -45,6 +45,17 @@ def family(chance, count, size=120, most=0.6):
     return documents
 
 
+def chain(chance, count, size=120):
+    """Documents that each differ from the one before in a few tokens."""
+    document = [chance.randrange(3000) for _ in range(size)]
+    documents = []
+    for _ in range(count):
+        document = list(document)
+        document[chance.randrange(size)] = chance.randrange(3000)
+        documents.append(document)
+    return documents
+
+
 def components(count, pairs):
     name = list(range(count))
     for left, right in pairs:
@@ -63,7 +74,7 @@ def test_links_connect_what_all_pairs_connect(threshold):
     alike = [(i, j) for i, j in itertools.combinations(range(300), 2) if jaccard(content[i], content[j]) >= threshold]
     found = links(documents, threshold)
     pairs = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
-    assert found.complete
+    assert found.exact
     assert pairs == sorted(set(pairs))
     assert all(left < right for left, right in pairs)
     for (left, right), similarity in zip(pairs, found.similarity, strict=True):
@@ -74,8 +85,10 @@ def test_links_connect_what_all_pairs_connect(threshold):
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.85, 1.0])
-def test_keepers_are_what_a_plain_walk_keeps(threshold):
-    documents = windows(family(random.Random(4), 300))
+@pytest.mark.parametrize("rounds", [0, 1, 32])
+def test_keepers_are_what_a_plain_walk_keeps(threshold, rounds, monkeypatch):
+    monkeypatch.setattr(near, "ROUNDS", rounds)
+    documents = windows(family(random.Random(4), 200) + chain(random.Random(5), 100))
     content = sets(documents)
     kept, expected = [], []
     for number, own in enumerate(content):
@@ -133,15 +146,23 @@ def test_thousands_of_copies_cost_as_many_comparisons(monkeypatch):
     assert keepers(copies, 0.85, nothing_spared).compared == 2999
 
 
-def test_a_crowd_of_half_alike_documents_is_cut_short_and_says_so(monkeypatch):
+def test_a_crowd_of_half_alike_documents_costs_little_and_says_so(monkeypatch):
     crowd = windows([[*range(60), *range(1000 + n * 20, 1020 + n * 20)] for n in range(200)])  # 56 of 96: 0.58
+    assert links(crowd, 0.6).exact
     monkeypatch.setattr(near, "PROPOSALS", 1000)
-    assert not links(crowd, 0.6).complete
+    assert not links(crowd, 0.6).exact
+    monkeypatch.undo()
+    monkeypatch.setattr(near, "WORK", 1000)
+    estimated = links(crowd, 0.6)
+    assert not estimated.exact
+    assert len(estimated.left) > 0
     monkeypatch.setattr(near, "COMPARISONS", 3)
     found = keepers(crowd, 0.6, nothing_spared)
     assert found.limited > 0
     assert found.keeper.tolist() == [-1] * 200
     assert found.compared <= 200 * (3 + bands(0.6)[0])
+    monkeypatch.undo()
+    monkeypatch.setattr(near, "NEIGHBOURS", 2)
     monkeypatch.setattr(near, "ROUNDS", 1)
     assert keepers(crowd, 0.6, nothing_spared).limited > 0
 

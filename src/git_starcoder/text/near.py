@@ -35,10 +35,14 @@ CELLS = 1 << 18
 """Shingles compared or hashed at a time: 2 MiB, which a cache holds."""
 COMPARISONS = 32
 """Exact comparisons of one document in `keepers`; one that is still unlike all of them is kept."""
-ROUNDS = 256
-"""Rounds of `keepers`; what is undecided then is kept."""
-PROPOSALS = 50_000_000
+ROUNDS = 32
+"""Rounds of `keepers`; what they leave undecided is walked."""
+NEIGHBOURS = 64
+"""Documents of each bucket, the last before it, that such a document is compared with."""
+PROPOSALS = 10_000_000
 """Pairs that `links` looks at (some seconds); past them a document is compared with the first of its bucket alone."""
+WORK = 1 << 29
+"""Shingles that `links` compares exactly (some seconds); past them the estimate decides."""
 
 _NOTHING = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -49,8 +53,8 @@ class Links(NamedTuple):
     left: Array
     right: Array
     similarity: NDArray[np.float64]
-    complete: bool
-    """Whether all proposed pairs were looked at (see `PROPOSALS`)."""
+    exact: bool
+    """Whether all proposed pairs were looked at and compared exactly (see `PROPOSALS`, `WORK`)."""
 
 
 class Keepers(NamedTuple):
@@ -63,7 +67,7 @@ class Keepers(NamedTuple):
     compared: int
     """Exact comparisons made."""
     limited: int
-    """Documents kept because a limit was reached (see `COMPARISONS`, `ROUNDS`)."""
+    """Documents kept although not compared with all that was proposed (see `COMPARISONS`, `NEIGHBOURS`)."""
 
 
 def links(shingles: Shingles, threshold: float) -> Links:
@@ -73,66 +77,92 @@ def links(shingles: Shingles, threshold: float) -> Links:
     million.
     """
     index = _Index(shingles, threshold)
-    component = np.arange(len(index.documents))
-    unlike = np.empty(0, dtype=np.int64)  # pairs that were compared in vain, as one number each
+    count = len(index.documents)
+    component = np.arange(count)
+    unlike = np.empty(0, dtype=np.int64)  # pairs that were compared in vain, as one number each, sorted
     found = [(index.documents[:0], index.documents[:0], np.empty(0))]
+    proposals, work = PROPOSALS, WORK
 
     def connect(left: Array, right: Array) -> None:
-        nonlocal component, unlike
+        nonlocal component, unlike, work
         open_ = component[left] != component[right]
         left, right = index.promising(left[open_], right[open_])
-        code = np.setdiff1d(np.minimum(left, right) * len(component) + np.maximum(left, right), unlike)
-        left, right = code // len(component), code % len(component)
-        similarity = index.similarity(left, right)
+        code = np.sort(np.minimum(left, right) * count + np.maximum(left, right))
+        code = code[np.searchsorted(unlike, code, side="left") == np.searchsorted(unlike, code, side="right")]
+        left, right = code // count, code % count
+        costs = np.cumsum(index.sizes[index.documents[left]] + index.sizes[index.documents[right]])
+        some = int(np.searchsorted(costs, work, side="right"))
+        work -= int(costs[-1]) if len(costs) else 0
+        similarity = np.concatenate((
+            index.similarity(left[:some], right[:some]),
+            index.estimate(left[some:], right[some:]),
+        ))  # fmt: skip
         same = similarity >= threshold
-        unlike = np.concatenate((unlike, code[~same]))
+        unlike = np.sort(np.concatenate((unlike, code[~same])))
         component = _join(component, left[same], right[same])
         found.append((index.documents[left[same]], index.documents[right[same]], similarity[same]))
 
-    budget = PROPOSALS
     for bucket in index.buckets:
         connect(*_with_first(bucket))
         order, begin, before = _unconnected(bucket, component)
-        budget -= int(before.sum())
-        if budget < 0:
+        proposals -= int(before.sum())
+        if proposals < 0:
             continue
         for chunk in _chunks(before):
             left = positions(begin[chunk], offsets_of(before[chunk]))
             connect(order[left], np.repeat(order[chunk], before[chunk]))
     left, right, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.lexsort((right, left))
-    return Links(left[order], right[order], similarity[order], budget >= 0)
+    return Links(left[order], right[order], similarity[order], min(proposals, work) >= 0)
 
 
 def keepers(shingles: Shingles, threshold: float, spared: Spared) -> Keepers:
     """Walk documents in their order; drop each that is similar to one kept before it.
 
-    `spared(earlier, later)` says which pairs are not to be compared. The walk is done in rounds: a document that is
-    the first undecided one of all its buckets has nothing before it to be compared with, so it is kept, and compared
-    with everything in them. A thousand copies of one document cost a thousand comparisons.
+    `spared(earlier, later)` says which pairs are not to be compared. Most is decided in rounds: a document that is the
+    first undecided one of all its buckets has nothing before it to be compared with, so it is kept, and compared with
+    everything in them. A thousand copies of one document cost a thousand comparisons. What the rounds leave are long
+    chains, each document in a bucket with the next: for these all pairs are compared, and then walked.
     """
     index = _Index(shingles, threshold)
-    documents = index.documents
-    keeper = np.full(len(shingles.sizes()), -1, dtype=np.int64)
-    similarity = np.zeros(len(keeper))
-    compared = np.zeros(len(documents), dtype=np.int64)
-    undecided = np.arange(len(documents))
+    count = len(index.documents)
+    keeper, likeness = np.full(count, -1, dtype=np.int64), np.zeros(count)
+    compared, limited = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_)
+
+    def similar(left: Array, right: Array) -> tuple[Array, Array, NDArray[np.float64]]:
+        """The similar ones of some pairs, sorted by the right document and then by the left."""
+        wanted = ~spared(index.documents[left], index.documents[right])
+        left, right = index.promising(left[wanted], right[wanted])
+        order = np.lexsort((left, right))
+        left, right = left[order], right[order]
+        turn = compared[right] + np.arange(len(right)) - np.searchsorted(right, right)
+        allowed = turn < COMPARISONS
+        limited[right[~allowed]] = True
+        left, right = left[allowed], right[allowed]
+        np.add.at(compared, right, 1)
+        values = index.similarity(left, right)
+        same = values >= threshold
+        return left[same], right[same], values[same]
+
+    undecided = np.arange(count)
     for _ in range(ROUNDS):
         if not len(undecided):
             break
         roots, left, right = _roots(index.buckets[:, undecided])
-        roots, left, right = undecided[roots], undecided[left], undecided[right]
-        wanted = (compared[right] < COMPARISONS) & ~spared(documents[left], documents[right])
-        left, right = index.promising(left[wanted], right[wanted])
-        np.add.at(compared, right, 1)
-        values = index.similarity(left, right)
-        best = np.flatnonzero(values >= threshold)[::-1]  # the earliest keeper is written last, and stays
-        keeper[documents[right[best]]] = documents[left[best]]
-        similarity[documents[right[best]]] = values[best]
-        undecided = np.setdiff1d(undecided, np.concatenate((roots, right[best])))
-    limited = (compared >= COMPARISONS) & (keeper[documents] < 0)
-    limited[undecided] = True
-    return Keepers(keeper, similarity, int(compared.sum()), int(limited.sum()))
+        left, right, values = similar(undecided[left], undecided[right])
+        keeper[right[::-1]] = left[::-1]  # the earliest of several is written last, and stays
+        likeness[right[::-1]] = values[::-1]
+        undecided = np.setdiff1d(undecided, np.concatenate((undecided[roots], right)))
+    left, right, crowded = _neighbours(index.buckets[:, undecided])
+    limited[undecided[crowded]] = True
+    for earlier, later, value in zip(*similar(undecided[left], undecided[right]), strict=True):
+        if keeper[earlier] < 0 and keeper[later] < 0:
+            keeper[later], likeness[later] = earlier, value
+    limited &= keeper < 0
+    result = Keepers(np.full(len(index.sizes), -1), np.zeros(len(index.sizes)), int(compared.sum()), int(limited.sum()))
+    result.keeper[index.documents] = np.where(keeper < 0, -1, index.documents[keeper])
+    result.similarity[index.documents] = likeness
+    return result
 
 
 def bands(threshold: float) -> tuple[int, int]:
@@ -180,15 +210,19 @@ class _Index:
             buckets[band] = np.unique(key, return_inverse=True)[1]
         return buckets
 
-    def promising(self, left: Array, right: Array) -> tuple[Array, Array]:
-        """The pairs whose estimate is not four standard errors below the threshold."""
-        mean = PERMUTATIONS * self.threshold
-        least = mean - 4 * (mean * (1 - self.threshold)) ** 0.5
-        keep = np.empty(len(left), dtype=np.bool_)
+    def estimate(self, left: Array, right: Array) -> NDArray[np.float64]:
+        """The similarity of each pair as its signatures say."""
+        result = np.empty(len(left))
         step = CELLS // PERMUTATIONS
         for start in range(0, len(left), step):
             chunk = slice(start, start + step)
-            keep[chunk] = (self.signatures[left[chunk]] == self.signatures[right[chunk]]).sum(axis=1) >= least
+            result[chunk] = (self.signatures[left[chunk]] == self.signatures[right[chunk]]).mean(axis=1)
+        return result
+
+    def promising(self, left: Array, right: Array) -> tuple[Array, Array]:
+        """The pairs whose estimate is not four standard errors below the threshold."""
+        error = (self.threshold * (1 - self.threshold) / PERMUTATIONS) ** 0.5
+        keep = self.estimate(left, right) >= self.threshold - 4 * error
         return left[keep], right[keep]
 
     def similarity(self, left: Array, right: Array) -> NDArray[np.float64]:
@@ -243,6 +277,23 @@ def _roots(buckets: Array) -> tuple[Array, Array, Array]:
     band, member = np.nonzero(is_root[heads] & (heads != place))
     code = np.unique(heads[band, member] * count + member)
     return np.flatnonzero(is_root), code // count, code % count
+
+
+def _neighbours(buckets: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """All pairs of documents in one bucket, left before right, and which documents have too many before them."""
+    count = buckets.shape[1]
+    crowded = np.zeros(count, dtype=np.bool_)
+    codes = [np.empty(0, dtype=np.int64)]
+    for bucket in buckets:
+        order = np.argsort(bucket, kind="stable")
+        place: Array = np.arange(count, dtype=np.int64)
+        before: Array = place - np.searchsorted(bucket[order], bucket[order])
+        crowded[order[before > NEIGHBOURS]] = True
+        before = np.clip(before, 0, NEIGHBOURS)
+        left = order[positions(place - before, offsets_of(before))]
+        codes.append(left * count + np.repeat(order, before))
+    code = np.unique(np.concatenate(codes))
+    return code // max(1, count), code % max(1, count), crowded
 
 
 def _with_first(bucket: Array) -> tuple[Array, Array]:
