@@ -128,7 +128,7 @@ def main() -> int:
     edge = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     options, command = parser.parse_args(sys.argv[1:edge]), sys.argv[edge + 1 :]
     if options.mode == "parse":
-        return 0 if all([parse_all(repository) for repository in options.repositories]) else 1
+        return 0 if min(map(parse_all, options.repositories)) else 1
     return 0 if run_all(options.repository, options.under, options.only, command) else 1
 
 

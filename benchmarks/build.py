@@ -19,12 +19,12 @@ import time
 from pathlib import Path
 
 import measure
-from git_starcoder.git.objects import Fault, Repo
-from git_starcoder.parse.language import language_of
-from git_starcoder.parse.tree import parse
 
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
+from git_starcoder.git.objects import Fault, Repo
+from git_starcoder.parse.language import language_of
+from git_starcoder.parse.tree import parse
 from git_starcoder.text import tokenizer as tokenizers
 
 

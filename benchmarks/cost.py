@@ -19,9 +19,9 @@ import tempfile
 from pathlib import Path
 
 import measure
-from git_starcoder.git.objects import Fault, Repo
 
 from git_starcoder.dataset import Dataset
+from git_starcoder.git.objects import Fault, Repo
 
 WORD = re.compile(rb"\b[a-z][a-z0-9_]{5,}\b")
 KEYWORDS = frozenset(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -58,7 +57,7 @@ def main() -> None:
             seen[f"{'ended' if ended else 'killed'}, {state}"] += 1
         subprocess.run([*command, "--force"], check=True, stdout=subprocess.DEVNULL)
         last = digest(out) == expected
-        left = sorted(os.listdir(name))
+        left = sorted(entry.name for entry in Path(name).iterdir())
     print(json.dumps({
         "question": "kill", "repo": arguments.repo.resolve().parent.name, "machine": measure.machine(),
         "seconds_of_a_build": round(whole, 2), "outcomes": dict(seen), "last_equals_the_first": last, "left": left,
