@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RUN = 32
 """Tokens of the runs that the figure counts."""
+BITS = 24
+"""Leading bits of a hash, in a table of 16 MB."""
 
 
 def check(dataset: Dataset) -> Generator[Finding, None, str]:
@@ -36,10 +38,13 @@ def check(dataset: Dataset) -> Generator[Finding, None, str]:
                 held.append(np.unique(runs(row)))
     wanted = np.unique(np.concatenate(held)) if held else np.empty(0, np.uint64)
     met = np.zeros(len(wanted), dtype=bool)
+    likely = np.zeros(1 << BITS, dtype=bool)  # most runs of training are not, and need no search
+    likely[wanted >> np.uint64(64 - BITS)] = True
     for row in dataset.rows("train"):
         yield from _crossing("train", row, owners, told)
-        if len(wanted):
-            found = np.sort(runs(row))  # sorted, so that neighbours fall into the same part of `wanted`: 3 times faster
+        found = runs(row)
+        found = found[likely[found >> np.uint64(64 - BITS)]]
+        if len(found):
             at = np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)
             met[at[wanted[at] == found]] = True
     share = float(met.mean()) if len(met) else 0.0
