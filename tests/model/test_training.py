@@ -155,17 +155,20 @@ def test_training_ends_when_the_held_out_loss_turns(tmp_path):
     assert kept < 660 * max(looks)
 
 
-def test_a_curriculum_is_followed(tmp_path):
+def test_a_curriculum_is_followed_unless_shuffled(tmp_path):
     texts = {"train": {f"{number}.py": finished.source(number, 1) for number in range(30)}}
     plain, thirds = (
         finished.write(tmp_path / strategy, texts, size=64, stride=64, strategy=strategy)
         for strategy in ("random", "curriculum")
     )
     shas = []
-    for dataset in (plain, thirds):
-        train(dataset, dataset.folder / "model", steps=1, size="toy", settings=SETTINGS)
-        shas.append(json.loads((dataset.folder / "model" / "training.json").read_text())["plan"])
-    assert shas[0] != shas[1]
+    for dataset, shuffled in ((plain, False), (thirds, False), (thirds, True)):
+        folder = dataset.folder / f"model_{shuffled}"
+        train(dataset, folder, steps=1, size="toy", settings=SETTINGS, shuffled=shuffled)
+        record = json.loads((folder / "training.json").read_text())
+        assert record["curriculum"] is (dataset is thirds and not shuffled)
+        shas.append(record["plan"])
+    assert shas[0] == shas[2] != shas[1]
 
 
 def test_what_a_model_needs_in_bits_is_what_transformers_says(dataset, trained):

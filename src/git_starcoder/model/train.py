@@ -75,13 +75,15 @@ def train(
     size: str = "tiny",
     seed: int = 0,
     settings: Settings | None = None,
+    shuffled: bool = False,
     watch: Watch = SILENT,
     force: bool = False,
 ) -> TrainResult:
     """Train a model of a size on the training split and write its folder, which appears whole or not at all.
 
     `minutes` is the budget, unless `steps` is given. The weights that are kept are those that did best on a fixed
-    sample of the `base` text of the validation split, which decides nothing else.
+    sample of the `base` text of the validation split, which decides nothing else. `shuffled` draws from all rows all
+    the time, where the dataset has a curriculum: the control for it.
 
     Raises:
         UsageError: a budget or a size that cannot be.
@@ -103,7 +105,7 @@ def train(
             corpus.weights,
             seed,
             settings.batch,
-            curriculum=dataset.metadata.get("learning_strategy") == "curriculum",
+            curriculum=dataset.metadata.get("learning_strategy") == "curriculum" and not shuffled,
         )
         network = fresh(size, tokenizer, int(dataset.metadata["max_tokens_per_sequence"]), seed)
         held_out = sample(documents(dataset, "val"), HELD_OUT, seed)
@@ -120,6 +122,7 @@ def train(
             "schema": SCHEMA,
             "dataset": dataset.digest,
             "plan": plan.sha,
+            "curriculum": plan.curriculum,
             "size": size,
             "seed": seed,
             "budget": {"steps": steps} if steps is not None else {"minutes": minutes},
