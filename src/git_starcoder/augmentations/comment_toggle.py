@@ -6,12 +6,13 @@ A comment alone on its lines goes with the lines, one behind code with the space
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from functools import cache
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING, Variant
 from git_starcoder.parse.language import load
-from git_starcoder.parse.shape import fixed, marks, shape
+from git_starcoder.parse.shape import fixed, marks, outermost, shape
 from git_starcoder.rows import Span
 
 if TYPE_CHECKING:
@@ -39,15 +40,18 @@ def vary(code: Code, random: Random) -> Variant | str:  # noqa: ARG001 - all com
 
 
 def _comments(code: Code) -> tuple[list[Span], list[bytes]]:
-    """Where the comments are that may go, and the text of those that stay."""
+    """Where the comments are that may go, and the text of those that stay: directives, and what a `#define` holds."""
     if code.language is None:
         raise ValueError("comments need a tree")
     keep, skip = _rules(code.language.key)
     spans: list[Span] = []
     kept: list[bytes] = []
+    rigid = outermost(marks(code).get("fixed", ()))
+    rigid_starts = [span.start for span in rigid]
     for start, stop in _all(code):
         text = code.data[start:stop].rstrip(b"\n")
-        if keep.search(text):
+        around = bisect_right(rigid_starts, start) - 1
+        if keep.search(text) or (around >= 0 and start < rigid[around].stop):
             kept.append(text)
         else:
             spans.append(Span(start, start + len(text)))

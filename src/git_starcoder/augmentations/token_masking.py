@@ -19,7 +19,10 @@ STRIDE = 900
 """Bytes of text per hole: some 256 tokens, so that every window of 1,024 tokens has one near its middle."""
 SHARE = 0.1
 """How much of the text is masked, about."""
-_SHAPES = ("lines", "line", "rest")
+SMALLEST = 8
+"""Bytes of the smallest hole that is aimed at; what is left of a line may be less."""
+_SHAPES = ("lines", "lines", "line", "rest")
+_INK = re.compile(rb"\S")
 _WORD = re.compile(rb"[\w\x80-\xff]+")
 
 
@@ -27,32 +30,28 @@ def vary(code: Code, random: Random) -> Variant | str:
     """The text as it is, with holes."""
     data = code.data
     holes: list[Span] = []
-    edge = 0
     for begin in range(0, len(data), STRIDE):
-        end = min(begin + STRIDE, len(data))
-        place = begin + int((end - begin) * random.uniform(0.3, 0.7))
-        hole = _hole(data, place, max(edge, begin), end, random)
+        hole = _hole(data, Span(begin, min(begin + STRIDE, len(data))), random)
         if hole is not None:
             holes.append(hole)
-            edge = hole.stop
     return Variant(data, tuple(holes)) if holes else NOTHING
 
 
-def _hole(data: bytes, place: int, begin: int, end: int, random: Random) -> Span | None:
-    """A hole near a place, within limits; None where there is nothing but whitespace."""
-    size = random.uniform(0.5, 1.5) * SHARE * STRIDE
-    first = data.rfind(b"\n", begin, place) + 1 or begin
-    last = _line_end(data, place, end)
-    match random.choice(_SHAPES):
-        case "lines":
-            start, stop = first, _line_end(data, min(max(first + int(1.5 * size), last), end), end)
-        case "line":
-            start, stop = first, last
-        case _:
-            words = [word.start() for word in _WORD.finditer(data, first, last)]
-            start, stop = random.choice(words or [first]), last
-    stop = min(stop, start + int(2 * size))
-    start, stop = _on_characters(data, start, begin, stop), _on_characters(data, stop, begin, stop)
+def _hole(data: bytes, part: Span, random: Random) -> Span | None:
+    """A hole near the middle of a part of the text; None where it is blank there."""
+    begin, end = part
+    middle = begin + int((end - begin) * random.uniform(0.3, 0.7))
+    size = max(int(random.uniform(0.7, 2.3) * SHARE * (end - begin)), SMALLEST)
+    shape = random.choice(_SHAPES)
+    ink = _INK.search(data, middle, end)
+    if ink is None:
+        return None
+    start = max(data.rfind(b"\n", begin, ink.start()) + 1, begin)
+    stop = _line_end(data, start + size if shape == "lines" else ink.start(), end)
+    if shape == "rest":
+        start = random.choice([word.start() for word in _WORD.finditer(data, start, stop)] or [start])
+    stop = min(stop, start + 2 * size)
+    start, stop = _character(data, start), _character(data, stop)
     text = data[start:stop]
     start += len(text) - len(text.lstrip())
     stop = start + len(text.strip())
@@ -64,15 +63,11 @@ def _line_end(data: bytes, place: int, end: int) -> int:
     return end if found < 0 else found
 
 
-def _on_characters(data: bytes, place: int, begin: int, end: int) -> int:
-    """The place, or the next one that does not cut a UTF-8 character; the one before where that is past the end."""
-    forward = place
-    while forward < min(end, len(data)) and data[forward] & 0xC0 == 0x80:
-        forward += 1
-    if forward < len(data) and data[forward] & 0xC0 == 0x80:
-        while forward > begin and data[forward] & 0xC0 == 0x80:
-            forward -= 1
-    return forward
+def _character(data: bytes, place: int) -> int:
+    """The place, or the one before it where a UTF-8 character begins."""
+    while 0 < place < len(data) and data[place] & 0xC0 == 0x80:
+        place -= 1
+    return place
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:  # noqa: ARG001 - no tree is needed

@@ -1,0 +1,97 @@
+"""What holds for every augmentation of the shelf."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from git_starcoder import augmentations, shelf
+from git_starcoder.augmentations import Variant
+from git_starcoder.parse.tree import Code, parse
+from git_starcoder.rows import Span
+
+KEYS = shelf.names("augmentations")
+SOURCES = {
+    "rust": '// one\nfn f(a: u8, b: u8) -> u8 {\n    let c = g(a, b); // two\n\n    h(c, "u, v")\n}\n',
+    "python": '# one\ndef f(a, b):\n    c = g(a, b)  # two\n\n    return h(c, "u, v")\n',
+    "typescript": "// one\nfunction f(a: T, b: T): T {\n    const c = g(a, b); // two\n\n    return h(c, `u, v`);\n}\n",
+    "tsx": "// one\nfunction f(a: T, b: T): T {\n    const c = g(a, b); // two\n\n    return <i x={c}>u, v</i>;\n}\n",
+    "javascript": "// one\nfunction f(a, b) {\n    const c = g(a, b); // two\n\n    return h(c, `u, v`);\n}\n",
+    "go": "package p\n\n// one\nfunc f(a, b int) int {\n\tc := g(a, b) // two\n\n\treturn h(c, `u, v`)\n}\n",
+    "java": '// one\nclass C {\n    int f(int a, int b) {\n        int c = g(a, b); // two\n\n        return h(c, "u, v");\n    }\n}\n',
+    "c": '// one\nint f(int a, int b) {\n    int c = g(a, b); // two\n\n    return h(c, "u, v");\n}\n',
+    "cpp": '// one\nint f(int a, int b) {\n    auto c = g(a, b); // two\n\n    return h(c, R"(u, v)");\n}\n',
+}
+ALL = [(key, language) for key in KEYS for language in SOURCES]
+
+
+def make(key: str, language: str, seed: int = 0) -> tuple[Code, Variant, Code]:
+    before = parse(SOURCES[language].encode(), language)
+    variant = augmentations.load(key).vary(before, random.Random(seed))
+    assert isinstance(variant, Variant), variant
+    return before, variant, parse(variant.text, language)
+
+
+def test_every_language_is_tried() -> None:
+    assert sorted(SOURCES) == shelf.names("languages")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_says_what_it_does(key: str) -> None:
+    help_line = shelf.describe("augmentations", key)
+    assert help_line.endswith(".")
+    assert len(help_line) < 100
+
+
+@pytest.mark.parametrize(("key", "language"), ALL)
+def test_a_variation_is_verified_and_new(key: str, language: str) -> None:
+    before, variant, after = make(key, language)
+    assert after.clean
+    assert augmentations.load(key).verify(before, variant, after) == ""
+    assert variant.text != before.data or variant.holes
+
+
+@pytest.mark.parametrize(("key", "language"), ALL)
+def test_the_same_seed_gives_the_same(key: str, language: str) -> None:
+    assert make(key, language, 7)[1] == make(key, language, 7)[1]
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if augmentations.load(key).NEEDS_TREE])
+@pytest.mark.parametrize("language", SOURCES)
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(b"g", b"gg", id="another word"),
+        pytest.param(b"u, v", b"u, w", id="another string"),
+        pytest.param(b"u, v", b"u,  v", id="another space in a string"),
+        pytest.param(b"f(", b"f( /* three */ ", id="another comment"),
+        pytest.param(b";", b"", id="a token less"),
+        pytest.param(b"return", b"return  -", id="a token more"),
+    ],
+)
+def test_what_spoils_a_variation_is_found(key: str, language: str, old: bytes, new: bytes) -> None:
+    before, variant, _ = make(key, language)
+    if old not in variant.text or (key == "comment_toggle" and new.startswith(b"f( /*")):
+        pytest.skip("there is nothing to spoil like this")  # a comment more is no harm to who takes comments away
+    spoiled = Variant(variant.text.replace(old, new, 1))
+    assert augmentations.load(key).verify(before, spoiled, parse(spoiled.text, language)) != ""
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_another_text_than_the_one_parsed_is_found(key: str) -> None:
+    before, variant, after = make(key, "rust")
+    assert augmentations.load(key).verify(before, Variant(variant.text + b" ", variant.holes), after) != ""
+
+
+@pytest.mark.parametrize("holes", [(), ((0, 0),), ((0, 2), (1, 3)), ((2, 4), (0, 1)), ((0, 10**6),), ((0, 1),)])
+def test_bad_holes_are_found(holes: tuple[tuple[int, int], ...]) -> None:
+    before = parse(' fn f() { "é" }'.encode(), "rust")
+    variant = Variant(before.data, tuple(Span(*hole) for hole in holes))
+    assert augmentations.load("token_masking").verify(before, variant, before) != ""
+
+
+def test_a_hole_may_not_cut_a_character() -> None:
+    before = Code("aé".encode(), None, None, clean=False)
+    variant = Variant(before.data, (Span(0, 2),))
+    assert augmentations.load("token_masking").verify(before, variant, before) == "a hole cuts a character"
