@@ -135,7 +135,7 @@ def keepers(shingles: Shingles, threshold: float, spared: Spared) -> Keepers:
         left, right = index.promising(left[wanted], right[wanted])
         order = np.lexsort((left, right))
         left, right = left[order], right[order]
-        turn = compared[right] + np.arange(len(right)) - np.searchsorted(right, right)
+        turn = compared[right] + np.arange(len(right)) - _begins(right)
         allowed = turn < COMPARISONS
         limited[right[~allowed]] = True
         left, right = left[allowed], right[allowed]
@@ -284,16 +284,22 @@ def _neighbours(buckets: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     count = buckets.shape[1]
     crowded = np.zeros(count, dtype=np.bool_)
     codes = [np.empty(0, dtype=np.int64)]
+    place: Array = np.arange(count, dtype=np.int64)
     for bucket in buckets:
         order = np.argsort(bucket, kind="stable")
-        place: Array = np.arange(count, dtype=np.int64)
-        before: Array = place - np.searchsorted(bucket[order], bucket[order])
-        crowded[order[before > NEIGHBOURS]] = True
-        before = np.clip(before, 0, NEIGHBOURS)
-        left = order[positions(place - before, offsets_of(before))]
+        begin = _begins(bucket[order])
+        crowded[order[place - begin > NEIGHBOURS]] = True
+        begin = np.maximum(begin, place - NEIGHBOURS)
+        before: Array = place - begin
+        left = order[positions(begin, offsets_of(before))]
         codes.append(left * count + np.repeat(order, before))
     code = np.unique(np.concatenate(codes))
     return code // max(1, count), code % max(1, count), crowded
+
+
+def _begins(ordered: Array) -> Array:
+    """For each of some sorted numbers the place of the first that is equal."""
+    return np.searchsorted(ordered, ordered)
 
 
 def _with_first(bucket: Array) -> tuple[Array, Array]:
@@ -311,9 +317,9 @@ def _unconnected(bucket: Array, component: Array) -> tuple[Array, Array, Array]:
     """
     order = np.lexsort((component, bucket))
     ordered = bucket[order]
-    begin = np.searchsorted(ordered, ordered)
+    begin = _begins(ordered)
     alike = ordered * len(bucket) + component[order]
-    return order, begin, np.searchsorted(alike, alike) - begin
+    return order, begin, _begins(alike) - begin
 
 
 def _join(component: Array, left: Array, right: Array) -> Array:
