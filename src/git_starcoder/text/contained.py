@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from git_starcoder.text.shingles import Shingles
+    from git_starcoder.text.shingles import TextShingles
 
 RATE = 8
 """One shingle in so many is looked at, chosen by its hash: the same ones in every document."""
@@ -33,7 +33,7 @@ class Contained(NamedTuple):
     share: NDArray[np.float64]
 
 
-def contained(shingles: Shingles, threshold: float) -> Contained:
+def contained(shingles: TextShingles, threshold: float) -> Contained:
     """Pairs of documents where at least `threshold` of the one's sampled shingles stand in the other."""
     hashes, document = _sample(shingles)
     order = np.lexsort((document, hashes))
@@ -59,13 +59,11 @@ def contained(shingles: Shingles, threshold: float) -> Contained:
     return Contained(part[found], whole[found], share[found])
 
 
-def _sample(shingles: Shingles) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _sample(shingles: TextShingles) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """The sampled shingles of all documents, each once per document, and whose each is."""
-    count = len(shingles.sizes())
-    flat, offsets = shingles.take(np.arange(count))
-    chosen = np.flatnonzero(flat % np.uint64(RATE) == 0)
-    hashes = flat[chosen]
-    document = np.searchsorted(offsets, chosen, side="right") - 1
+    chosen = np.flatnonzero(shingles.flat % np.uint64(RATE) == 0)
+    hashes = shingles.flat[chosen]
+    document = np.searchsorted(shingles.offsets, chosen, side="right") - 1
     order = np.lexsort((hashes, document))
     hashes, document = hashes[order], document[order]
     again = (hashes[1:] == hashes[:-1]) & (document[1:] == document[:-1])
