@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import git_starcoder
+from git_starcoder.cli import COMMANDS
+from toy import code_base
 
 
 def test_every_public_name_is_there_and_sorted():
@@ -40,3 +44,18 @@ def test_it_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "git_starcoder", "bild"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: 'bild' is not a command")
+
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_example_of_the_readme_runs(repo_maker, monkeypatch):
+    repo = repo_maker(code_base(12))
+    monkeypatch.chdir(repo)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(code, {})
+    assert (repo / "dataset" / "manifest.json").is_file()
+
+
+def test_the_readme_names_every_command():
+    assert [name for name in COMMANDS if f"git starcoder {name}" not in README] == []
