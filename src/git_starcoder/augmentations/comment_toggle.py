@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING, Variant
@@ -58,23 +58,24 @@ def _comments(code: Code) -> tuple[list[Span], list[bytes]]:
     return ([] if skip.search(code.data) else spans), kept
 
 
-def _all(code: Code) -> list[Span]:
+@lru_cache(maxsize=2)
+def _all(code: Code) -> list[tuple[int, int]]:
     """All comments but for documentation that something may read: `@attached` and not followed by `@bare`."""
     found = marks(code)
     attached = found.get("attached", [])
     spans = found.get("comment", [])
     if not attached:
         return spans
-    bare = {span.start for span in found.get("bare", ())}
-    result: list[Span] = []
+    bare = {start for start, _ in found.get("bare", ())}
+    result: list[tuple[int, int]] = []
     follower, bound = len(code.data), True
     for span, loose in sorted([*((span, True) for span in spans), *((span, False) for span in attached)], reverse=True):
-        between = code.data[span.stop : follower]
+        between = code.data[span[1] : follower]
         if code_between := between.lstrip():
             bound = follower - len(code_between) not in bare
         if loose or not bound:
             result.append(span)
-        follower = span.start
+        follower = span[0]
     return result[::-1]
 
 

@@ -36,8 +36,9 @@ def vary(code: Code, random: Random) -> Variant | str:
     pieces: list[bytes] = []
     edge = 0
     for start, stop in [*_untouched(code), (len(code.data), len(code.data))]:
-        piece = _INDENT.sub(indents.replace, code.data[edge:start])
-        piece = _BLANK.sub(blank, piece)
+        piece = code.data[edge:start]
+        if b"\n" in piece:
+            piece = _BLANK.sub(blank, _INDENT.sub(indents.replace, piece))
         pieces += (_COMMA.sub(b",", piece) if tight else piece, code.data[start:stop])
         edge = stop
     text = b"".join(pieces)
@@ -53,8 +54,9 @@ def _untouched(code: Code) -> list[Span]:
 
 def _unit(data: bytes) -> int:
     """Spaces per level: 2, 4 or 8; 0 for tabs."""
-    widths = [len(line) for line in _INDENT.findall(data) if b"\t" not in line]
-    if 2 * len(widths) < len(_INDENT.findall(data)):
+    lines = _INDENT.findall(data)
+    widths = [len(line) for line in lines if b"\t" not in line]
+    if 2 * len(widths) < len(lines):
         return 0
     for unit in (8, 4):
         if sum(width % unit > 0 for width in widths) * 10 <= len(widths):

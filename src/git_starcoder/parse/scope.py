@@ -128,7 +128,7 @@ def scopes(code: Code) -> Scopes:
             continue
         names = {
             name: places for name, places in candidates[index].items()
-            if name not in kept and name not in opaque[index]
+            if name not in kept and name not in opaque.get(index, ())
         }  # fmt: skip
         safe = _safe(bare, Span(start, stop), names, uses)
         if safe:
@@ -210,13 +210,14 @@ def _kept(code: Code, found: dict[str, list[Node]], functions: list[Span], bare:
 def _opaque(code: Code, nodes: Iterable[Node], functions: list[Span]) -> dict[int, set[bytes]]:
     """For each function by its index, the words in its opaque parts."""
     starts = [function.start for function in functions]
-    words: dict[int, set[bytes]] = defaultdict(set)
-    for node in nodes:
-        start = node.start_byte
+    texts: dict[int, list[bytes]] = defaultdict(list)
+    edge = 0
+    for start, stop in sorted([(node.start_byte, node.end_byte) for node in nodes]):
         function = _holder(starts, functions, start)
-        if function >= 0 and start > starts[function]:
-            words[function].update(WORD.findall(code.data, start, node.end_byte))
-    return words
+        if function >= 0 and start > starts[function] and stop > edge:
+            texts[function].append(code.data[start:stop])
+            edge = stop
+    return {function: set(WORD.findall(b"\n".join(parts))) for function, parts in texts.items()}
 
 
 def _safe(

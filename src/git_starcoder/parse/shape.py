@@ -23,12 +23,12 @@ def shape(code: Code) -> str:
 
 
 @lru_cache(maxsize=2)
-def marks(code: Code) -> dict[str, list[Span]]:
+def marks(code: Code) -> dict[str, list[tuple[int, int]]]:
     """Where comments, strings and the like are, in order, by the captures of `[comments]` and `[layout]`."""
     if code.language is None or code.root is None:
         return {}
     found = QueryCursor(_query(code.language.key)).captures(code.root)
-    return {kind: sorted([Span(node.start_byte, node.end_byte) for node in nodes]) for kind, nodes in found.items()}
+    return {kind: sorted([(node.start_byte, node.end_byte) for node in nodes]) for kind, nodes in found.items()}
 
 
 @cache
@@ -37,6 +37,7 @@ def _query(key: str) -> Query:
     return Query(language.grammar, language.table["comments"]["query"] + "\n" + language.table["layout"]["fixed"])
 
 
+@lru_cache(maxsize=2)
 def fixed(code: Code) -> list[bytes]:
     """The texts whose layout means something."""
     return [code.data[start:stop] for start, stop in outermost(marks(code).get("fixed", ()))]
@@ -45,7 +46,9 @@ def fixed(code: Code) -> list[bytes]:
 def outermost(spans: Iterable[tuple[int, int]]) -> list[Span]:
     """The spans that lie in no other, in order. Of any two spans, one contains the other or they are disjoint."""
     result: list[Span] = []
-    for start, negative in sorted((start, -stop) for start, stop in spans):
-        if not result or start >= result[-1].stop:
-            result.append(Span(start, -negative))
+    edge = 0
+    for start, negative in sorted([(start, -stop) for start, stop in spans]):
+        if start >= edge:
+            edge = -negative
+            result.append(Span(start, edge))
     return result
