@@ -25,7 +25,7 @@ from git_starcoder.git.objects import Repo
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.scope import scopes
 from git_starcoder.parse.tree import Code, parse
-from git_starcoder.stages.augment import Task, vary
+from git_starcoder.stages.augment import Drawn, Task, vary
 
 KEYS = [key for key in shelf.names("augmentations") if augmentations.load(key).NEEDS_TREE]
 LARGEST = 1 << 20
@@ -39,6 +39,11 @@ def files(repository: str) -> list[tuple[str, bytes]]:
     return [(entry.path, text) for entry in entries if isinstance(text := texts[entry.blob], bytes)]
 
 
+def made(text: bytes, language: str, keys: list[str]) -> dict[str, Variant | Rejected]:
+    """One variation of a text for each key."""
+    return dict(zip(keys, vary(Task(text, language, [Drawn(key, len(text)) for key in keys])), strict=True))
+
+
 def parse_all(repository: str) -> bool:
     """Every variation of every file, once."""
     counts: dict[str, Counter[str]] = {key: Counter() for key in shelf.names("augmentations")}
@@ -47,7 +52,8 @@ def parse_all(repository: str) -> bool:
         language = language_of(path, text)
         before = parse(text, language)
         needed = KEYS if before.clean else []
-        for key, result in vary(Task(text, language, dict.fromkeys([*needed, "token_masking"], len(text)))).items():
+        drawn = [Drawn(key, len(text)) for key in [*needed, "token_masking"]]
+        for (key, _), result in zip(drawn, vary(Task(text, language, drawn)), strict=True):
             if not isinstance(result, Variant):
                 counts[key][result.reason] += 1
                 continue
@@ -106,7 +112,7 @@ def _vary(path: str, text: bytes, key: str, under: list[str], count: Counter[str
     if key == "base" or language == "text" or not (not under or path.startswith(tuple(under))):
         return text
     before = parse(text, language)
-    result = vary(Task(text, language, {key: len(text)}))[key]
+    (result,) = vary(Task(text, language, [Drawn(key, len(text))]))
     if not isinstance(result, Variant):
         count[result.reason] += 1
         return text

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from git_starcoder import shelf
 from git_starcoder.errors import RecipeError
-from git_starcoder.recipe import Dedup, Recipe, Split
+from git_starcoder.recipe import Augmentation, Dedup, Recipe, Split
 
 
 def write(folder, text, name="own.yaml"):
@@ -36,8 +36,12 @@ def test_every_recipe_of_the_shelf_loads_and_says_what_it_is(name):
 
 def test_the_effectiveness_recipe_is_what_the_seeds_say():
     recipe = Recipe.load("effectiveness")
-    shares = {"comment_toggle": 0.7, "format_variation": 0.6, "token_masking": 0.5, "variable_renaming": 0.8}
-    assert recipe.augment == shares
+    assert recipe.augment == {
+        "comment_toggle": Augmentation(0.7),
+        "format_variation": Augmentation(0.6, copies=2),
+        "token_masking": Augmentation(0.5),
+        "variable_renaming": Augmentation(0.8),
+    }
     assert (recipe.window.size, recipe.window.overlap) == ("auto", 0.75)
     assert (recipe.weigh.core, recipe.weigh.utility, recipe.weigh.test) == (3.0, 1.0, 0.3)
     assert (recipe.split.train, recipe.split.val, recipe.split.test) == (0.85, 0.10, 0.05)
@@ -69,7 +73,7 @@ def test_extends_keeps_what_is_not_said_again(tmp_path):
     )
     base = Recipe.load("effectiveness")
     assert recipe.window == replace(base.window, size=256)
-    assert recipe.augment == {**base.augment, "token_masking": 0.1}
+    assert recipe.augment == {**base.augment, "token_masking": Augmentation(0.1)}
     assert recipe.weigh == base.weigh
     assert recipe.name == "own"
 
@@ -124,7 +128,10 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path, text, what, hint
         ("dedup: {exact: 1}", "1 is not true or false"),
         ("weigh: {core: 0}", "a weight must be above 0"),
         ("read: {max_bytes: 0}", "a limit must be above 0"),
-        ("augment: {token_masking: 2}", "token_masking is 2.0, not from 0 to 1"),
+        ("augment: {token_masking: 2}", "share is 2.0, not from 0 to 1"),
+        ("augment: {token_masking: {share: 1, copies: 0}}", "0 copies are out of range"),
+        ("augment: {token_masking: {sahre: 1}}", "unknown key 'sahre'"),
+        ("augment: {token_masking: often}", "'often' is not a number"),
         ("augment: [token_masking]", "is not a mapping"),
         ("analyse: {skip: tests}", "'tests' is not a list"),
         ("analyse: {skip: [tests]}", "'tests' is not 'generated' or 'vendored'"),
@@ -148,7 +155,12 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path):
 
 def test_overrides_are_on_top():
     recipe = Recipe.load("effectiveness", ("window.size=64", "seed=3", "augment.token_masking=0", "dedup.near=null"))
-    assert (recipe.window.size, recipe.seed, recipe.augment["token_masking"], recipe.dedup.near) == (64, 3, 0.0, None)
+    assert (recipe.window.size, recipe.seed, recipe.augment["token_masking"].share, recipe.dedup.near) == (
+        64,
+        3,
+        0.0,
+        None,
+    )
     assert Recipe.load("effectiveness").window.size == "auto"
 
 

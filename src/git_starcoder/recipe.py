@@ -20,6 +20,8 @@ import yaml
 from git_starcoder import shelf
 from git_starcoder.errors import RecipeError
 
+MOST_COPIES = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -51,6 +53,16 @@ class Split:
     near: float = 0.5
     """Jaccard similarity of token shingles, or share of one file's shingles that stand in the other, from which two
     files belong to one group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How often an augmentation is applied. A plain number is the share, with one copy."""
+
+    share: float = 0.0
+    """Share of the files."""
+    copies: int = 1
+    """Different variations of each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +121,8 @@ class Recipe:
     read: Read = field(default_factory=Read)
     analyse: Analyse = field(default_factory=Analyse)
     split: Split = field(default_factory=Split)
-    augment: Mapping[str, float] = field(default_factory=dict[str, float])
-    """For each augmentation of the shelf, its share of the files."""
+    augment: Mapping[str, Augmentation] = field(default_factory=dict[str, Augmentation])
+    """By the keys of the augmentations shelf."""
     window: Window = field(default_factory=Window)
     dedup: Dedup = field(default_factory=Dedup)
     weigh: Weigh = field(default_factory=Weigh)
@@ -145,7 +157,7 @@ def _plain(recipe: Any) -> Any:
     if dataclasses.is_dataclass(recipe):
         return {f.name: _plain(getattr(recipe, f.name)) for f in dataclasses.fields(recipe)}
     if isinstance(recipe, Mapping):
-        return dict(cast("Mapping[str, Any]", recipe))
+        return {key: _plain(value) for key, value in cast("Mapping[str, Any]", recipe).items()}
     return list(cast("tuple[Any, ...]", recipe)) if isinstance(recipe, tuple) else recipe
 
 
@@ -236,7 +248,7 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     """The value as its annotation wants it, or an error that says what it wants."""
     origin = get_origin(hint)
     if origin is Mapping:
-        return _shares(value, where)
+        return _augmentations(value, where)
     if origin is tuple:
         if not isinstance(value, list):
             raise RecipeError(f"{value!r} is not a list", where=where)
@@ -254,8 +266,8 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     raise RecipeError(f"{value!r} is not {_want(options)}", where=where)
 
 
-def _shares(value: Any, where: str) -> Mapping[str, float]:
-    """The share of the files for each augmentation, in the order of the shelf."""
+def _augmentations(value: Any, where: str) -> Mapping[str, Augmentation]:
+    """The augmentations of a recipe, in the order of the shelf."""
     if not isinstance(value, dict):
         raise RecipeError(f"{value!r} is not a mapping", where=where)
     values = cast("dict[str, Any]", value)
@@ -263,10 +275,12 @@ def _shares(value: Any, where: str) -> Mapping[str, float]:
     for key in values:
         if key not in known:
             raise RecipeError(f"unknown augmentation '{key}'", where=where, hint=shelf.nearest(str(key), known))
-    shares = {key: _value(values[key], float, f"{where}, {key}") for key in known if key in values}
-    for key, share in shares.items():
-        _share(share, key, where)
-    return shares
+    made: dict[str, Augmentation] = {}
+    for key in known:
+        if key in values:
+            inner = values[key] if isinstance(values[key], dict) else {"share": values[key]}
+            made[key] = _build(Augmentation, cast("dict[str, Any]", inner), f"{where}, {key}")
+    return made
 
 
 def _want(options: tuple[Any, ...]) -> str:
@@ -281,13 +295,17 @@ def _want(options: tuple[Any, ...]) -> str:
     return " or ".join(words)
 
 
-def _lint(section: Any, where: str) -> None:
+def _lint(section: Any, where: str) -> None:  # noqa: C901 - one arm per section
     """Values that have the right type and cannot be."""
     match section:
         case Split(train=train, val=val, test=test, near=near):
             if min(train, val, test) <= 0 or abs(train + val + test - 1) > 1e-9:
                 raise RecipeError("train, val and test must be above 0 and add up to 1", where=where)
             _share(near, "near", where)
+        case Augmentation(share=share, copies=copies):
+            _share(share, "share", where)
+            if not 1 <= copies <= MOST_COPIES:
+                raise RecipeError(f"{copies} copies are out of range", where=where, hint=f"1 to {MOST_COPIES}")
         case Window(size=size, overlap=overlap, vocab_size=vocab_size):
             if size != "auto" and not 16 <= size <= 1_048_576:
                 raise RecipeError(f"a window of {size} tokens is out of range", where=where, hint="16 to 1048576")

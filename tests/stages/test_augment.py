@@ -10,6 +10,7 @@ from git_starcoder import augmentations
 from git_starcoder.augmentations import Variant
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.parse.tree import parse
+from git_starcoder.recipe import Augmentation
 from git_starcoder.rows import Source, Unit, identity
 from git_starcoder.run import Run
 from git_starcoder.seams import Failure
@@ -54,7 +55,10 @@ def run_on(folder, files=FILES, shares=ALL, engine=None, seed=0):
         for path, (language, text, tree) in files.items():
             source = Source(identity(path, text), path, identity(text), "c", 0, (), language, run.texts.put(text))
             units.append(Unit(source, tree, "core", 0.0))
-        samples = augment.run(run, shares, units)
+        options = {
+            key: share if isinstance(share, Augmentation) else Augmentation(share) for key, share in shares.items()
+        }
+        samples = augment.run(run, options, units)
         texts = [run.texts.get(sample.text) for sample in samples]
         return samples, texts, run.steps[0], run.drops
 
@@ -75,6 +79,17 @@ def test_base_first_then_the_variations_in_the_order_of_the_recipe(tmp_path):
         ("c.rs", key) for key in ALL if key != "token_masking"
     }
     assert step.figures == {"comment_toggle": 1, "format_variation": 1, "token_masking": 4, "variable_renaming": 1}
+
+
+def test_copies_differ_or_are_dropped(tmp_path):
+    samples, texts, step, drops = run_on(tmp_path, {"a.rs": FILES["a.rs"]}, {"format_variation": Augmentation(1.0, 16)})
+    assert len(set(texts)) == len(samples) == step.kept > 8
+    assert step.seen == 17
+    assert {drop.because for drop in drops if drop.reason == "same_text"} == {
+        "format_variation: another copy came out the same"
+    }
+    samples, _, step, _ = run_on(tmp_path / "b", {"b.rs": FILES["b.rs"]}, {"comment_toggle": Augmentation(0.0, 3)})
+    assert (step.seen, step.dropped) == (4, {"not_drawn": 3})
 
 
 def test_variations_are_verified_ones(tmp_path):

@@ -252,5 +252,5 @@ def test_variations_that_are_drawn_and_can_be_made_are_counted(tmp_path):
         source = Source("id", "a.py", "b", "c", 0, (), "python", run.texts.put(words(1)))
         for tree, keys in (("clean", 4), ("errors", 1), ("none", 1)):  # masking needs no tree
             unit = Unit(source, tree, "core", 0.0)
-            assert split._variations(run, unit, dict.fromkeys(options.augment, 1.0)) == keys
-            assert split._variations(run, unit, dict.fromkeys(options.augment, 0.0)) == 0
+            assert split._variations(run, unit, dict.fromkeys(options.augment, recipe.Augmentation(1.0))) == keys
+            assert split._variations(run, unit, dict.fromkeys(options.augment, recipe.Augmentation(0.0))) == 0

@@ -56,11 +56,15 @@ class Group(NamedTuple):
 
 
 def run(
-    run: Run, options: recipe.Split, units: Sequence[Unit], window: recipe.Window, shares: Mapping[str, float]
+    run: Run,
+    options: recipe.Split,
+    units: Sequence[Unit],
+    window: recipe.Window,
+    variations: Mapping[str, recipe.Augmentation],
 ) -> list[Unit]:
     """Units in, the same units with their `group` and `split` out.
 
-    `window` and the `shares` of the augmentations tell how many rows a file will give: splits have shares of the rows,
+    `window` and the `variations` that are made tell how many rows a file will give: splits have shares of the rows,
     not of the files.
     """
     with run.step("split", len(units)) as step:
@@ -73,7 +77,7 @@ def run(
         names = _names(run, step, units, digests, list(distinct.values()), shingles, options.near)
         rows: dict[str, list[float]] = defaultdict(list)
         for digest, at in distinct.items():  # of equal texts one will stay
-            rows[names[at]].append(expected_rows(tokens[digest], window, _variations(run, units[at], shares)))
+            rows[names[at]].append(expected_rows(tokens[digest], window, _variations(run, units[at], variations)))
         groups = [Group(name, fsum(sorted(parts)), *_chances(run, name)) for name, parts in rows.items()]
         splits = assign(groups, options)
         step.figures["groups"] = len(groups)
@@ -126,10 +130,10 @@ def _digest(run: Run, unit: Unit) -> str:
     return identity(text) if text.strip() else identity("blank", unit.source.path)
 
 
-def _variations(run: Run, unit: Unit, shares: Mapping[str, float]) -> int:
+def _variations(run: Run, unit: Unit, variations: Mapping[str, recipe.Augmentation]) -> int:
     """How many of its augmentations can be made of a unit."""
-    drawn = augment.draw(run, shares, unit)
-    return sum(unit.tree == "clean" or not augmentations.load(key).NEEDS_TREE for key in drawn)
+    drawn = augment.draw(run, variations, unit)
+    return sum(unit.tree == "clean" or not augmentations.load(one.key).NEEDS_TREE for one in drawn)
 
 
 def _chances(run: Run, name: str) -> tuple[float, float]:
