@@ -25,7 +25,7 @@ from git_starcoder.git.objects import Repo
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.scope import scopes
 from git_starcoder.parse.tree import Code, parse
-from git_starcoder.stages.augment import Drawn, Task, vary
+from git_starcoder.stages.augment import Drawn, Rejected, Task, vary
 
 KEYS = [key for key in shelf.names("augmentations") if augmentations.load(key).NEEDS_TREE]
 LARGEST = 1 << 20
@@ -36,12 +36,24 @@ def files(repository: str) -> list[tuple[str, bytes]]:
     repo = Repo.open(repository)
     entries = [entry for entry in repo.entries() if entry.mode & 0o170000 == 0o100000 and (entry.size or 0) <= LARGEST]
     texts = dict(repo.read(sorted({entry.blob for entry in entries})))
-    return [(entry.path, text) for entry in entries if isinstance(text := texts[entry.blob], bytes)]
+    return [(entry.path, text) for entry in entries if isinstance(text := texts[entry.blob], bytes) and _utf8(text)]
+
+
+def _utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def made(text: bytes, language: str, keys: list[str]) -> dict[str, Variant | Rejected]:
     """One variation of a text for each key."""
     return dict(zip(keys, vary(Task(text, language, [Drawn(key, len(text)) for key in keys])), strict=True))
+
+
+def _name(repository: str) -> str:
+    return Repo.open(repository).name
 
 
 def parse_all(repository: str) -> bool:
@@ -63,8 +75,8 @@ def parse_all(repository: str) -> bool:
             if key == "variable_renaming":
                 counts[key].update(_renamed(before, after))
     for key, count in counts.items():
-        print(json.dumps({"repository": Path(repository).name, "augmentation": key, **count}))
-    print(json.dumps({"repository": Path(repository).name, "worse": worse}))
+        print(json.dumps({"repository": _name(repository), "augmentation": key, **count}))
+    print(json.dumps({"repository": _name(repository), "worse": worse}))
     return worse == 0
 
 
@@ -99,7 +111,7 @@ def run_all(repository: str, under: list[str], only: list[str], command: list[st
             begun = time.perf_counter()
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
             last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-            line = {"repository": Path(repository).name, "augmentation": key, **count, "exit": done.returncode}
+            line = {"repository": _name(repository), "augmentation": key, **count, "exit": done.returncode}
             print(json.dumps({**line, "seconds": round(time.perf_counter() - begun, 1), "last": last}), flush=True)
             if done.returncode:
                 fine = False
