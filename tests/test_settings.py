@@ -20,7 +20,8 @@ def config(monkeypatch, tmp_path):
     return tmp_path / ".gitconfig"
 
 
-def test_nothing_said_leaves_the_default(config):
+@pytest.mark.usefixtures("config")
+def test_nothing_said_leaves_the_default():
     assert settings.jobs() is None
     assert settings.color() == "auto"
 
@@ -34,8 +35,9 @@ def test_each_goes_before_the_next(config, monkeypatch):
     assert (settings.jobs(7), settings.color("auto")) == (7, "auto")
 
 
+@pytest.mark.usefixtures("config")
 @pytest.mark.parametrize("word", ["0", "-1", "two", "1.5", "²"])
-def test_a_number_of_jobs_must_be_one(config, monkeypatch, word):
+def test_a_number_of_jobs_must_be_one(monkeypatch, word):
     monkeypatch.setenv("STARCODER_JOBS", word)
     with pytest.raises(UsageError) as caught:
         settings.jobs()
@@ -49,7 +51,8 @@ def test_an_unknown_colour_names_its_place(config):
     assert caught.value.where == "git config --global starcoder.color"
 
 
-def test_the_repository_one_stands_in_is_not_asked(config, repo_maker, git, monkeypatch):
+@pytest.mark.usefixtures("config")
+def test_the_repository_one_stands_in_is_not_asked(repo_maker, git, monkeypatch):
     repo = repo_maker({"a.py": "x = 1\n"})
     git(repo, "config", "starcoder.jobs", "9")
     monkeypatch.chdir(repo)
@@ -58,7 +61,8 @@ def test_the_repository_one_stands_in_is_not_asked(config, repo_maker, git, monk
     assert settings.jobs() is None
 
 
-def test_no_git_is_no_setting(config, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("config")
+def test_no_git_is_no_setting(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert settings.jobs() is None
     assert Path(os.environ["PATH"]).is_dir()
