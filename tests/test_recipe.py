@@ -38,8 +38,8 @@ def test_the_effectiveness_recipe_is_what_the_seeds_say():
     recipe = Recipe.load("effectiveness")
     assert recipe.augment == {
         "comment_toggle": Augmentation(0.7),
-        "format_variation": Augmentation(0.6, copies=2),
-        "token_masking": Augmentation(0.5),
+        "format_variation": Augmentation(0.6),
+        "token_masking": Augmentation(0.5, copies=2),
         "variable_renaming": Augmentation(0.8),
     }
     assert (recipe.window.size, recipe.window.overlap) == ("auto", 0.75)

@@ -75,7 +75,7 @@ class Window:
     """Share of a window that the next one repeats; the stride is the rest."""
     tokenizer: str = "learn"
     """`learn`: a byte-level BPE from the training split; else a folder or a Hugging Face id."""
-    vocab_size: int = 8192
+    vocab_size: int = 4096
     """Entries of a learned tokenizer, special tokens included."""
 
 
