@@ -122,6 +122,16 @@ def test_compressors_gain_from_the_training_text(exam, name):
     assert shelf.load("evals", name).evaluate(known).value < 0.2
 
 
+@pytest.mark.parametrize("name", ["xz", "ppm"])
+def test_a_training_text_that_is_too_long_is_cut_and_that_is_said(exam, name, monkeypatch):
+    module = shelf.load("evals", name)
+    whole = module.evaluate(exam)
+    monkeypatch.setattr(module, "LIMIT", 2000)
+    cut = module.evaluate(exam)
+    assert (whole.note, cut.note) == ("", "given the first 0 MiB of it")
+    assert cut.value > whole.value
+
+
 def test_ppm_measures_what_a_separate_compression_does(exam):
     import pyppmd
 

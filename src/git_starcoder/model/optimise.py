@@ -17,7 +17,7 @@ class Settings:
     """Tokens of a step, at least."""
     learning_rate: float = 1e-2
     """At its highest."""
-    weight_decay: float = 0.1
+    weight_decay: float = 1.0
     """Of matrices, per unit of learning rate."""
     warmup: float = 0.03
     """Share of the budget in which the learning rate rises; in the rest it falls to zero in a straight line."""
