@@ -48,9 +48,7 @@ class Model(Protocol):
         """For each window, the bits of every token but the first, given all before it: shape (tokens - 1,)."""
         ...
 
-    def write(
-        self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_]
-    ) -> list[NDArray[np.int32]]:
+    def write(self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
         """For each prompt, the likeliest next tokens one by one: at most `limit`, up to and with the first stop.
 
         `stop` says of every token whether it is one, shape (vocabulary,).
