@@ -24,20 +24,14 @@ from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Fault, Repo
 from git_starcoder.parse.language import language_of
-from git_starcoder.parse.tree import parse
 from git_starcoder.text import tokenizer as tokenizers
-
-
-def parsed(task: tuple[bytes, str]) -> bool:
-    """Parse one text in a worker."""
-    return parse(*task).clean
 
 
 def floor(repo: Path, dataset: Dataset, folder: Path) -> dict[str, float]:
     """Seconds of each part that no build can do without."""
     seconds: dict[str, float] = {}
     with LocalEngine() as engine:
-        list(engine.map(parsed, [(b"", "text")] * engine.jobs, limit=60))  # started and imported
+        list(engine.map(measure.parsed, [(b"", "text")] * engine.jobs, limit=60))  # started and imported
         clock = time.perf_counter()
         opened = Repo.open(repo)
         entries = {entry.blob: entry for entry in opened.entries() if (entry.size or 2**40) < 2**20}
@@ -45,7 +39,9 @@ def floor(repo: Path, dataset: Dataset, folder: Path) -> dict[str, float]:
         seconds["read"] = time.perf_counter() - clock
         tasks = [(data, language_of(entries[oid].path)) for oid, data in blobs.items()]
         clock = time.perf_counter()
-        list(engine.map(parsed, [task for task in tasks if task[1] != "text"], limit=60))
+        code = [task for task in tasks if task[1] != "text"]
+        if not all(answer in (True, False) for answer in engine.map(measure.parsed, code, limit=60)):
+            raise RuntimeError("a parse failed")
         seconds["parse"] = time.perf_counter() - clock
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
     texts = [data for data in blobs.values() if b"\0" not in data[:8000]]
@@ -89,7 +85,7 @@ def main() -> None:
     try:
         for _ in range(arguments.runs):
             shutil.rmtree(out, ignore_errors=True)
-            builds.append(measure.run(command))
+            builds.append(measure.run(command, sample=0.2))
             floors.append(floor(arguments.repo, Dataset.open(out), folder))
         metadata = Dataset.open(out).metadata
         total = sum(file["bytes"] for file in Dataset.open(out).manifest["files"].values())

@@ -21,6 +21,13 @@ def machine() -> str:
     return f"{len(os.sched_getaffinity(0))} × {names[0] if names else platform.machine()}, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
+def parsed(task: tuple[bytes, str]) -> bool:
+    """Parse one text; for workers, which cannot import what a script defines."""
+    from git_starcoder.parse.tree import parse
+
+    return parse(*task).clean
+
+
 def tree_memory(root: int) -> tuple[int, int]:
     """Bytes of a process and all below it: resident (shared pages counted for each) and proportional."""
     parents: dict[int, list[int]] = {}

@@ -113,3 +113,12 @@ def test_a_module_in_the_current_folder_is_not_imported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with LocalEngine(1) as engine:
         assert list(engine.map(work, [1], limit=20)) == [1]
+
+
+def test_a_function_that_a_worker_cannot_import_is_an_error(monkeypatch):
+    monkeypatch.setattr(pid, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "pid", pid, raising=False)
+    with LocalEngine(1) as engine:
+        (failure,) = engine.map(pid, [1], limit=20)
+    assert isinstance(failure, Failure)
+    assert failure.kind == "error"
