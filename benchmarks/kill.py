@@ -2,7 +2,7 @@
 
     python benchmarks/kill.py REPO [--kills 20] [--recipe effectiveness]
 
-After each `kill -9` the output is either absent or whole, with the bytes of an undisturbed build; so is the last one.
+Every second kill finds nothing built yet, the others a dataset that is being replaced. After each `kill -9` the output is either absent or whole, with the bytes of an undisturbed build; so is the last one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def main() -> None:
         expected = digest(out)
         seen: Counter[str] = Counter()
         moments = random.Random(0)
-        for _ in range(arguments.kills):
+        for number in range(arguments.kills):
+            if number % 2:  # half of the time there is nothing yet, half of the time something to be replaced
+                shutil.rmtree(out, ignore_errors=True)
             process = subprocess.Popen([*command, "--force"], stdout=subprocess.DEVNULL, start_new_session=True)
             time.sleep(moments.uniform(0.02, 1.02) * whole)
             ended = process.poll() is not None
