@@ -139,6 +139,15 @@ def test_killed_between_the_renames_the_old_dataset_comes_back(tmp_path):
     assert (out / "data").read_text() == "row"
 
 
+def test_a_hidden_folder_of_the_users_is_not_taken_for_an_old_dataset(tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / ".out.old").mkdir()
+    (tmp_path / ".out.old" / "thesis.tex").write_text("mine")
+    with pytest.raises(OutputError, match="not a dataset of ours"), publish(out, "f1"):
+        raise AssertionError("the build began")
+    assert leftovers(out) == [".out.old"]
+
+
 def test_a_full_disk_is_one_clear_line(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(OutputError, match="No space left on device"), publish(out, "f1"):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
-from git_starcoder.errors import DatasetError, OutputError
+from git_starcoder.errors import DatasetError
+from git_starcoder.publish import Kind, whole
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -26,6 +25,7 @@ SCHEMA = "git-starcoder/dataset/1"
 """Of `manifest.json`. The number grows when the bytes of a dataset change for the same commit and recipe."""
 MANIFEST = "manifest.json"
 METADATA = "dataset_metadata.json"
+KIND = Kind("dataset", "build", MANIFEST)
 
 
 class Row(NamedTuple):
@@ -99,7 +99,8 @@ def _object(path: Path, folder: Path) -> dict[str, Any]:
         loaded = orjson.loads(path.read_bytes())
     except OSError as error:
         hint = "`git starcoder build` makes one"
-        raise DatasetError(f"'{folder}' is not a finished dataset", where=f"no {path.name}", hint=hint) from error
+        what = f"'{folder}' is not a finished dataset"
+        raise DatasetError(f"{what}: {error.strerror}", where=path.name, hint=hint) from error
     except orjson.JSONDecodeError as error:
         raise DatasetError(f"'{folder}' is damaged", where=f"{path.name}: {error}") from error
     if not isinstance(loaded, dict):
@@ -126,100 +127,30 @@ class Target:
 
 @contextmanager
 def publish(out: Path, fingerprint: str, *, force: bool = False) -> Generator[Target]:
-    """Make a folder whole or not at all: built hidden beside `out`, made durable, renamed once.
-
-    A lock (`flock`, freed by the kernel when its holder dies) keeps two builds of one folder apart; what a killed
-    build left is cleared by the next. A folder that is not a dataset of ours is never touched.
+    """Make a dataset's folder whole or not at all: see `publish.whole`. One with the same fingerprint is kept.
 
     Raises:
         OutputError: locked, not writable, out of space, or something else is in the way.
 
     """
-    out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link that the user put there on purpose
-    partial, aside, lock = (out.parent / f".{out.name}.{end}" for end in ("partial", "old", "lock"))
-    with _reported(out), _locked(out, lock):
-        if aside.exists():  # killed between the two renames below
-            shutil.rmtree(aside) if out.exists() else aside.rename(out)
-        if partial.exists():
-            shutil.rmtree(partial)
-        finished = _finished(out)
-        if finished is not None and finished.manifest.get("fingerprint") == fingerprint and not force:
-            yield Target(partial, fingerprint, finished)
-            return
-        partial.mkdir()
-        try:
-            yield Target(partial, fingerprint, None)
+
+    def finished(folder: Path) -> Dataset | None:
+        dataset = _undamaged(folder)
+        same = dataset is not None and dataset.manifest.get("fingerprint") == fingerprint
+        return dataset if same and not force else None
+
+    with whole(out, KIND, finished) as (partial, found):
+        yield Target(partial, fingerprint, found)
+        if found is None:
             shutil.rmtree(partial / ".scratch", ignore_errors=True)
-            make_durable(partial)
-            if out.exists():
-                out.rename(aside)
-            partial.rename(out)
-            sync(out.parent)
-            shutil.rmtree(aside, ignore_errors=True)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
-def make_durable(folder: Path) -> None:
-    """Flush every file and folder below `folder` to the disk."""
-    for base, _, names in os.walk(folder):
-        for name in names:
-            sync(Path(base) / name)
-        sync(Path(base))
-
-
-def sync(path: Path) -> None:
-    """Flush one file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _reported(out: Path) -> Generator[None]:
-    """An operating system's error about our own files, as one clear line."""
-    try:
-        yield
-    except OSError as error:
-        name = error.filename if isinstance(error.filename, str) else str(out)
-        raise OutputError(f"cannot write '{out}': {error.strerror}", where=name) from error
-
-
-@contextmanager
-def _locked(out: Path, lock: Path) -> Generator[None]:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+") as held:
-        if not _hold(held.fileno(), lock):
-            raise OutputError(f"another build is writing '{out}'", where=str(lock), hint="wait for it to end")
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def _hold(handle: int, lock: Path) -> bool:
-    """Take the lock without waiting, if it still has its name: its last holder may just have removed that."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(lock.stat(), os.fstat(handle))
-    except (BlockingIOError, FileNotFoundError):
-        return False
-
-
-def _finished(out: Path) -> Dataset | None:
-    """The dataset at `out`, None if there is nothing yet or a damaged one of ours."""
-    if not os.path.lexists(out):
-        return None
-    if out.is_dir() and not any(out.iterdir()):
-        return None
-    hint = "choose another folder with --out, or remove it yourself"
-    if not out.is_dir() or not (out / MANIFEST).is_file():
-        raise OutputError(f"'{out}' exists and is not a dataset of ours", where="--out", hint=hint)
+def _undamaged(folder: Path) -> Dataset | None:
+    """The dataset in a folder of ours, None if it cannot be opened or a file has another size."""
     with contextlib.suppress(DatasetError):
-        dataset = Dataset.open(out)
+        dataset = Dataset.open(folder)
         files: dict[str, Any] = dataset.manifest["files"]
-        if all((out / name).is_file() and (out / name).stat().st_size == file["bytes"] for name, file in files.items()):
+        sizes = {folder / name: file["bytes"] for name, file in files.items()}
+        if all(path.is_file() and path.stat().st_size == size for path, size in sizes.items()):
             return dataset
     return None

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
+import subprocess
 import sys
 from math import log2
 
@@ -276,6 +279,38 @@ def test_what_stands_in_the_way_is_not_touched(dataset, tmp_path):
     train(dataset, tmp_path / "model", steps=2, size="toy", settings=SETTINGS, force=True)
     assert json.loads((tmp_path / "model" / "training.json").read_text())["budget"] == {"steps": 2}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["mine", "model"]
+
+
+def test_what_a_killed_training_left_is_cleared(dataset, tmp_path):
+    code = f"""
+import os, signal
+from git_starcoder.dataset import Dataset
+from git_starcoder.model import load, train
+load.SIZES["toy"] = {TOY!r}
+class Watch:
+    def begin(self, step, total): os.kill(os.getpid(), signal.SIGKILL)
+train.train(Dataset.open({str(dataset.folder)!r}), {str(tmp_path / "model")!r}, steps=1, size="toy", watch=Watch())
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".model.lock", ".model.partial"]
+    train(dataset, tmp_path / "model", steps=1, size="toy", settings=SETTINGS)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_two_trainings_of_one_folder_are_kept_apart(dataset, tmp_path):
+    class Second(Notes):
+        def begin(self, step, total):
+            super().begin(step, total)
+            with pytest.raises(OutputError, match="another training is writing"):
+                train(dataset, tmp_path / "model", steps=1, size="toy", force=True)
+            self.refused = True
+
+    watch = Second()
+    train(dataset, tmp_path / "model", steps=1, size="toy", settings=SETTINGS, watch=watch)
+    assert watch.refused
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
 def test_folders_that_are_no_models(trained, tmp_path):

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-import tempfile
 import time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import isfinite, log
 from pathlib import Path
@@ -18,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder.dataset import make_durable, sync
 from git_starcoder.errors import OutputError, StarcoderError, UsageError
 from git_starcoder.evals import documents, sample, surprise
 from git_starcoder.model import curve
@@ -27,12 +24,11 @@ from git_starcoder.model.load import SCHEMA, TRAINING, fresh, save
 from git_starcoder.model.network import pieces
 from git_starcoder.model.optimise import Optimiser, Settings
 from git_starcoder.model.plan import Plan
+from git_starcoder.publish import Kind, whole
 from git_starcoder.seams import SILENT, Watch
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from git_starcoder.dataset import Dataset
     from git_starcoder.evals import Document
     from git_starcoder.model.network import Network
@@ -97,7 +93,12 @@ def train(
         raise UsageError("a budget must be above 0", where="--minutes" if steps is None else "--steps")
     settings = settings or Settings()
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
-    with _publish(Path(out), force=force) as folder:
+
+    def finished(model: Path) -> None:
+        if not force:
+            raise OutputError(f"'{model}' holds a model", where="--out", hint="--force replaces it")
+
+    with whole(Path(out), Kind("model", "training", TRAINING), finished) as (folder, _):
         corpus = Corpus.read(dataset, tokenizer.vocab_size)
         plan = Plan(
             corpus.keys,
@@ -240,30 +241,6 @@ class _Run:
         """What came of it."""
         loss = float(np.mean(self.recent))
         return TrainResult(folder, self.step, self.rows, self.tokens, self.seconds, loss, self.best, self.stopped)
-
-
-@contextmanager
-def _publish(out: Path, *, force: bool) -> Generator[Path]:
-    """A hidden folder beside `out` that takes its place in the end."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not (out / TRAINING).is_file():
-            hint = "choose another folder with --out, or remove it yourself"
-            raise OutputError(f"'{out}' exists and is not a model of ours", where="--out", hint=hint)
-        if not force:
-            raise OutputError(f"'{out}' holds a model", where="--out", hint="--force replaces it")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as hidden:
-            folder = Path(hidden) / "new"
-            folder.mkdir()
-            yield folder
-            make_durable(folder)
-            if out.exists():
-                out.rename(Path(hidden) / "old")
-            folder.rename(out)
-            sync(out.parent)
-    except OSError as error:
-        raise OutputError(f"cannot write '{out}': {error.strerror}", where=str(error.filename or out)) from error
 
 
 def _versions() -> dict[str, str]:
