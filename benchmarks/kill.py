@@ -2,7 +2,8 @@
 
     python benchmarks/kill.py REPO [--kills 20] [--recipe effectiveness]
 
-Every second kill finds nothing built yet, the others a dataset that is being replaced. After each `kill -9` the output is either absent or whole, with the bytes of an undisturbed build; so is the last one.
+Every second kill finds nothing built yet, the others a dataset that is being replaced. After each `kill -9` the output
+is either absent or whole, with the bytes of an undisturbed build; so is the last one.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def main() -> None:
         for number in range(arguments.kills):
             if number % 2:  # half of the time there is nothing yet, half of the time something to be replaced
                 shutil.rmtree(out, ignore_errors=True)
+            elif not out.exists():
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             process = subprocess.Popen([*command, "--force"], stdout=subprocess.DEVNULL, start_new_session=True)
             time.sleep(moments.uniform(0.02, 1.02) * whole)
             ended = process.poll() is not None
