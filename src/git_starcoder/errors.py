@@ -60,7 +60,6 @@ class MissingExtraError(StarcoderError):
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(
-            f"{library} is not installed",
-            where=f"it belongs to the extra '{extra}'",
+            f"{library} is not installed; it belongs to the extra '{extra}'",
             hint=f"pip install 'git-starcoder[{extra}]'",
         )

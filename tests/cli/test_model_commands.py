@@ -41,6 +41,7 @@ def test_train_says_what_it_came_to(dataset, tmp_path, capsys, monkeypatch):
     answer = json.loads(told.out)
     assert (answer["schema"], answer["steps"], answer["folder"]) == ("git-starcoder/train/1", 1, "model_effectiveness")
     assert answer["held_out"] > 0
+    assert json.loads((tmp_path / "model_effectiveness" / "training.json").read_text())["order"] == "curriculum"
     assert [line.split()[0] for line in told.err.splitlines()][-1] == "train"
     assert (tmp_path / "model_effectiveness" / "model.safetensors").is_file()
 
@@ -124,6 +125,7 @@ def test_run_does_everything(starcoder, repo):
     out = starcoder.place / "starcoder_run"
     values = json.loads((out / "run.json").read_text())
     assert values["dataset"]["digest"] == Dataset.open(out / "dataset").digest
+    assert json.loads((out / "model" / "training.json").read_text())["order"] == "shuffled"
     assert {"checks", "training", "scores", "completion"} <= values.keys()
 
 
@@ -134,9 +136,8 @@ def test_run_without_torch_builds_and_names_the_extra(repo, tmp_path, capsys):
     told = capsys.readouterr()
     assert told.out.startswith(f"{out}/dataset\n")
     assert "\ncheck " in told.out
-    assert told.err.splitlines()[-3:] == [
-        "error: torch is not installed",
-        "  in it belongs to the extra 'train'",
+    assert told.err.splitlines()[-2:] == [
+        "error: torch is not installed; it belongs to the extra 'train'",
         "hint: pip install 'git-starcoder[train]'",
     ]
     assert Dataset.open(out / "dataset").metadata["total_sequences"] > 0

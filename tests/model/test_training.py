@@ -14,7 +14,7 @@ import pytest
 import finished
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, StarcoderError, UsageError
-from git_starcoder.model import load
+from git_starcoder.model import load, network
 from git_starcoder.model.complete import complete, example
 from git_starcoder.model.evaluate import evaluate, table
 from git_starcoder.model.network import pieces
@@ -45,14 +45,10 @@ class Notes:
 
 @pytest.fixture(scope="module", autouse=True)
 def toy_size():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # matrices this small only lose by sharing
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "cores", lambda: 1)  # matrices this small only lose by sharing
         patch.setitem(load.SIZES, "toy", TOY)
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -165,13 +161,15 @@ def test_a_curriculum_is_followed_unless_shuffled(tmp_path):
         for strategy in ("random", "curriculum")
     )
     shas = []
-    for dataset, shuffled in ((plain, False), (thirds, False), (thirds, True)):
-        folder = dataset.folder / f"model_{shuffled}"
-        train(dataset, folder, steps=1, size="toy", settings=SETTINGS, shuffled=shuffled)
+    for dataset, order in ((plain, None), (thirds, None), (thirds, "shuffled"), (thirds, "curriculum")):
+        folder = dataset.folder / f"model_{order}"
+        train(dataset, folder, steps=1, size="toy", settings=SETTINGS, order=order)
         record = json.loads((folder / "training.json").read_text())
-        assert record["curriculum"] is (dataset is thirds and not shuffled)
+        assert record["order"] == ("curriculum" if dataset is thirds and order != "shuffled" else "shuffled")
         shas.append(record["plan"])
-    assert shas[0] == shas[2] != shas[1]
+    assert shas[0] == shas[2] != shas[1] == shas[3]
+    with pytest.raises(UsageError, match="has no curriculum"):
+        train(plain, tmp_path / "none", steps=1, size="toy", order="curriculum")
 
 
 def test_what_a_model_needs_in_bits_is_what_transformers_says(dataset, trained):
@@ -311,6 +309,14 @@ def test_two_trainings_of_one_folder_are_kept_apart(dataset, tmp_path):
     train(dataset, tmp_path / "model", steps=1, size="toy", settings=SETTINGS, watch=watch)
     assert watch.refused
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_all_processors_that_may_be_used_are_used(trained, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(network, "cores", lambda: 3)
+    load.load(trained[0])
+    assert torch.get_num_threads() == 3
 
 
 def test_folders_that_are_no_models(trained, tmp_path):

@@ -51,7 +51,11 @@ def command(
     minutes: float,
     size: str,
 ) -> ExitCode:
-    """Build a dataset from REPO, check it, train a small model on it, score it, and complete a piece of code."""
+    """Build a dataset from REPO, check it, train a small model on it, score it, and complete a piece of code.
+
+    The training is shuffled, also where the recipe has a curriculum: in minutes, strict stages cost more than they
+    gain. `git starcoder train` follows the curriculum.
+    """
     from git_starcoder.build import build
     from git_starcoder.checks import check
     from git_starcoder.engine.local import LocalEngine
@@ -89,7 +93,8 @@ def _model(
 
     model = out / "model"
     with talk.watch() as watch:
-        result = train(dataset, model, minutes=minutes, size=size, seed=seed, watch=watch, force=True)
+        # Measured on click with one seed: in a short training, strict thirds cost 6.5 % of the held-out bits per byte.
+        result = train(dataset, model, minutes=minutes, size=size, order="shuffled", seed=seed, watch=watch, force=True)
     talk.part(training.text(result))
     values: dict[str, Any] = {"training": training.as_values(result)}
     if not (dataset.metadata["test_sequences"] or dataset.metadata["val_sequences"]):

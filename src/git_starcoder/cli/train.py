@@ -14,7 +14,7 @@ from git_starcoder.cli.talk import common, one_line
 if TYPE_CHECKING:
     from git_starcoder.cli.talk import Talk
     from git_starcoder.errors import ExitCode
-    from git_starcoder.model.train import TrainResult
+    from git_starcoder.model.train import Order, TrainResult
 
 
 @click.command("train")
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 @click.option("--minutes", type=float, default=8.0, show_default=True, help="How long to train.")
 @click.option("--steps", type=int, help="How many steps to train, instead of --minutes.")
 @click.option("--size", default="tiny", show_default=True, help="tiny, or small for a GPU.")
+@click.option(
+    "--order",
+    type=click.Choice(["curriculum", "shuffled"]),
+    help="Of the rows: as the dataset says (default), or shuffled, the control for a curriculum.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first weights and of the order of rows.")
 @click.option("--force", is_flag=True, help="Replace a model that is there.")
 @common
@@ -33,6 +38,7 @@ def command(
     minutes: float,
     steps: int | None,
     size: str,
+    order: Order | None,
     seed: int,
     force: bool,
 ) -> ExitCode:
@@ -45,7 +51,9 @@ def command(
     opened = Dataset.open(dataset)
     out = out or Path(f"model_{file_name(Recipe.load(dataset / 'recipe.yaml'))}")
     with talk.watch() as watch:
-        result = train(opened, out, minutes=minutes, steps=steps, size=size, seed=seed, watch=watch, force=force)
+        result = train(
+            opened, out, minutes=minutes, steps=steps, size=size, order=order, seed=seed, watch=watch, force=force
+        )
     return talk.answer(as_values(result), text(result))
 
 

@@ -71,7 +71,8 @@ def load(folder: str | Path) -> tuple[Network, Tokenizer]:
     """
     folder = Path(folder)
     if not (folder / TRAINING).is_file():
-        raise DatasetError(f"'{folder}' is not a model", where=f"no {TRAINING}", hint="`git starcoder train` makes one")
+        what = f"'{folder}' is not a model: it has no {TRAINING}"
+        raise DatasetError(what, where=str(folder), hint="`git starcoder train` makes one")
     torch, transformers = libraries()
     try:
         tokenizer = tokenizers.load(folder)

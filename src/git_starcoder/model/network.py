@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from git_starcoder.engine.local import cores
 from git_starcoder.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class Network:
 
     def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
         self.torch, _ = libraries()
+        # Else torch follows OMP_NUM_THREADS, which many environments set for the sake of other programs.
+        self.torch.set_num_threads(cores())
         self.device = device()
         self.precision = precision(self.device)
         self.model = model.to(self.device)

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from math import isfinite, log
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from git_starcoder.evals import Document
     from git_starcoder.model.network import Network
 
+Order = Literal["curriculum", "shuffled"]
 METRICS = "metrics.jsonl"
 HELD_OUT = 12_288
 """Tokens of the validation split that are asked about while training."""
@@ -71,18 +72,18 @@ def train(
     size: str = "tiny",
     seed: int = 0,
     settings: Settings | None = None,
-    shuffled: bool = False,
+    order: Order | None = None,
     watch: Watch = SILENT,
     force: bool = False,
 ) -> TrainResult:
     """Train a model of a size on the training split and write its folder, which appears whole or not at all.
 
     `minutes` is the budget, unless `steps` is given. The weights that are kept are those that did best on a fixed
-    sample of the `base` text of the validation split, which decides nothing else. `shuffled` draws from all rows all
-    the time, where the dataset has a curriculum: the control for it.
+    sample of the `base` text of the validation split, which decides nothing else. `order` is what the dataset says, or
+    `shuffled`: all rows are drawn from all the time, also where there is a curriculum. That is the control for it.
 
     Raises:
-        UsageError: a budget or a size that cannot be.
+        UsageError: a budget or a size that cannot be, or a curriculum that the dataset does not have.
         DatasetError: no training rows, or a damaged dataset.
         OutputError: the folder cannot be written, or exists (unless it is a model and `force` is given).
         MissingExtraError: torch, transformers or matplotlib is not installed.
@@ -91,6 +92,10 @@ def train(
     """
     if (minutes if steps is None else steps) <= 0:
         raise UsageError("a budget must be above 0", where="--minutes" if steps is None else "--steps")
+    ordered = dataset.metadata.get("learning_strategy") == "curriculum"
+    if order == "curriculum" and not ordered:
+        hint = "build it with --set order.by=curriculum"
+        raise UsageError("the dataset has no curriculum", where="--order", hint=hint)
     settings = settings or Settings()
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
 
@@ -106,7 +111,7 @@ def train(
             corpus.weights,
             seed,
             settings.batch,
-            curriculum=dataset.metadata.get("learning_strategy") == "curriculum" and not shuffled,
+            curriculum=ordered and order != "shuffled",
         )
         network = fresh(size, tokenizer, int(dataset.metadata["max_tokens_per_sequence"]), seed)
         held_out = sample(documents(dataset, "val"), HELD_OUT, seed)
@@ -123,7 +128,7 @@ def train(
             "schema": SCHEMA,
             "dataset": dataset.digest,
             "plan": plan.sha,
-            "curriculum": plan.curriculum,
+            "order": "curriculum" if plan.curriculum else "shuffled",
             "size": size,
             "seed": seed,
             "budget": {"steps": steps} if steps is not None else {"minutes": minutes},
