@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -123,12 +125,11 @@ def test_compressors_gain_from_the_training_text(exam, name):
 
 
 @pytest.mark.parametrize("name", ["xz", "ppm"])
-def test_a_training_text_that_is_too_long_is_cut_and_that_is_said(exam, name, monkeypatch):
+def test_a_training_text_that_is_too_long_is_cut_and_that_is_said(exam, name):
     module = shelf.load("evals", name)
     whole = module.evaluate(exam)
-    monkeypatch.setattr(module, "LIMIT", 2000)
-    cut = module.evaluate(exam)
-    assert (whole.note, cut.note) == ("", "given the first 0 MiB of it")
+    cut = module.evaluate(replace(exam, given=2000))
+    assert (whole.note, cut.note) == ("", "given the first 0.0 MiB of it")
     assert cut.value > whole.value
 
 
@@ -158,6 +159,13 @@ def test_questions_are_lines_with_what_stands_before(exam):
         answer = text[len(before) :].lstrip(b" ").partition(b"\n")[0]
         assert question.answer == answer != b""
     assert asked[0].answer == next_line.questions(exam)[0].answer
+
+
+def test_fewer_questions_are_some_of_the_same(exam):
+    every, few = (
+        [len(question.before) for question in next_line.questions(each)] for each in (exam, replace(exam, lines=7))
+    )
+    assert every[:7] == few
 
 
 def test_next_line_counts_exact_answers_only(exam):

@@ -14,6 +14,7 @@ import pytest
 import finished
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, StarcoderError, UsageError
+from git_starcoder.model import evaluate as evaluation
 from git_starcoder.model import load, network
 from git_starcoder.model.complete import complete, example
 from git_starcoder.model.evaluate import evaluate, table
@@ -210,6 +211,9 @@ def test_completion(dataset, trained):
     place = example(dataset)
     assert place.path.startswith("src/file_2")
     assert place.prompt.rstrip().endswith(":")
+    whole = finished.source(int(place.path[9:-3])).decode()
+    assert whole.startswith(place.prompt + place.author)
+    assert place.author.splitlines()[0].strip()
     written = complete(folder, place.prompt, max_tokens=20)
     assert written == complete(folder, place.prompt, max_tokens=20)
     assert complete(folder, "def find_order(items: list[int], limit: int) ->", max_tokens=4).startswith(" int:")
@@ -230,6 +234,25 @@ def test_the_table_names_every_subject(dataset, trained):
         assert subject in text
     assert "another dataset" not in text
     json.dumps(scores.as_values())
+
+
+def test_less_is_asked_where_time_is_short(dataset, trained, monkeypatch):
+    monkeypatch.setattr(evaluation, "FEWEST", 300)
+    monkeypatch.setattr(evaluation, "LEAST_GIVEN", 2000)
+    whole, ample, short = (evaluate(trained[0], dataset, seconds=seconds).scores for seconds in (None, 1e6, 0.0))
+    assert [score.over for score in ample] == [score.over for score in whole]
+    for much, little in zip(whole, short, strict=True):
+        assert 0 < little.over < much.over
+    assert {score.eval: score.over for score in short}["next_line"] == evaluation.FEWEST_LINES
+    assert {score.eval: bool(score.note) for score in short if score.eval in {"xz", "ppm"}} == {"xz": True, "ppm": True}
+
+
+def test_a_completion_need_not_go_round_in_circles(trained):
+    prompt = "def find_order(items: list[int], limit: int) -> int:\n"
+    written = complete(trained[0], prompt, max_tokens=100, unrepeated=6)
+    tokens = load.load(trained[0])[1].encode([written.encode()])[0].tolist()
+    runs = [tuple(tokens[at : at + 12]) for at in range(len(tokens) - 11)]
+    assert len(runs) == len(set(runs)) > 10
 
 
 def test_another_dataset_is_said_or_refused(trained, tmp_path):

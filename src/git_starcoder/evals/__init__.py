@@ -51,10 +51,26 @@ class Exam:
     heldout: Sequence[Document]
     """The `base` text that is asked about."""
     seed: int = 0
+    lines: int = 200
+    """How many next lines are asked for."""
+    given: int = 32 << 20
+    """Bytes of training text that a compressor is given. 13 MB are known to fit in the statistics of PPMd; the
+    dictionary of xz holds all of it, and takes eleven times as much memory."""
 
     def text(self, tokens: NDArray[Any]) -> bytes:
         """The UTF-8 bytes of tokens, without the end-of-text token."""
         return self.tokenizer.decode(tokens[tokens != self.tokenizer.end])
+
+    def priming(self) -> tuple[bytes, str]:
+        """The training text for a compressor, each document ended by a zero byte, and a note if not all of it is."""
+        parts: list[bytes] = []
+        size = 0
+        for document in self.training:
+            parts.append(self.text(document.tokens) + b"\0")
+            size += len(parts[-1])
+            if size > self.given:
+                return b"".join(parts)[: self.given], f"given the first {self.given / (1 << 20):.1f} MiB of it"
+        return b"".join(parts), ""
 
 
 class Score(NamedTuple):

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from git_starcoder.evals import Exam
 
 MEASURE = "next line"
-LINES = 200
-"""How many are asked for."""
 CONTEXT = 64
 """Tokens that must stand before the line in its file."""
 LENGTH = 48
@@ -78,7 +76,7 @@ def questions(exam: Exam) -> list[Question]:
         answer = exam.text(tokens[start:stop]).partition(b"\n")[0].strip()
         if answer and not begun.strip():
             asked.append(Question(number, tokens[:start], above.rpartition(b"\n")[2].strip(), answer))
-        if len(asked) == LINES:
+        if len(asked) == exam.lines:
             break
     return asked
 

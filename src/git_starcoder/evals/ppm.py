@@ -20,8 +20,6 @@ ORDER = 24
 """Bytes of context; 32 gain less than a thousandth of a bit."""
 MEMORY = 1 << 30
 """Bytes for the statistics."""
-LIMIT = 32 << 20
-"""Bytes of training text; 13 MB are known to fit in the statistics."""
 
 
 def evaluate(exam: Exam) -> Score:
@@ -31,14 +29,8 @@ def evaluate(exam: Exam) -> Score:
     except ImportError as error:
         raise MissingExtraError("pyppmd", "train") from error
     encoder: Any = pyppmd.Ppmd7Encoder(ORDER, MEMORY)
-    given, note = 0, ""
-    for document in exam.training:
-        text = exam.text(document.tokens)
-        if given + len(text) > LIMIT:
-            note = f"given the first {given >> 20} MiB of it"
-            break
-        encoder.encode(text + b"\0")
-        given += len(text)
+    training, note = exam.priming()
+    encoder.encode(training)
     texts = [exam.text(document.tokens) for document in exam.heldout]
     added = [len(encoder.encode(text + b"\0")) for text in texts]
     added[-1] += len(encoder.flush())

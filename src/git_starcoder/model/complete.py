@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
     from git_starcoder.dataset import Dataset
 
-SHOWN = 12
-"""Lines of a prompt."""
+BEFORE = 12
+"""Lines that stand before at least."""
 HIDDEN = 6
 """Lines that the author went on with."""
+COMMENTS = "#/*-;\"'`<"
+"""How lines of comment and documentation begin."""
 
 
 class Example(NamedTuple):
@@ -28,7 +30,7 @@ class Example(NamedTuple):
 
     path: str
     prompt: str
-    """The lines before it."""
+    """All lines before it."""
     author: str
     """The lines after it."""
 
@@ -40,11 +42,13 @@ def complete(
     max_tokens: int = 128,
     suffix: str | None = None,
     temperature: float = 0.0,
+    unrepeated: int = 0,
     seed: int = 0,
 ) -> str:
     """What the model writes after `prompt`, or between it and `suffix`.
 
-    The likeliest token is taken every time, or one is drawn where `temperature` is above 0. A prompt that is too long
+    The likeliest token is taken every time, or one is drawn where `temperature` is above 0. With `unrepeated`, no so
+    many tokens in a row are written that stood there before. A prompt that is too long
     loses its beginning, a suffix its end.
 
     Raises:
@@ -69,13 +73,15 @@ def complete(
     stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
     stop[network.end] = True
     options: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {}
+    if unrepeated:
+        options["no_repeat_ngram_size"] = unrepeated
     network.torch.manual_seed(seed)
     written = network.write([tokens], limit, stop=stop, **options)[0]
     return tokenizer.decode(written[written != network.end]).decode("utf-8", "replace")
 
 
 def example(dataset: Dataset, seed: int = 0) -> Example | None:
-    """A place in a held-out file where a block of code begins; None if no file is long enough."""
+    """A place in a held-out file where a block begins and code goes on; None if there is none."""
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
     for split in ("test", "val"):
         found = [each for each in documents(dataset, split) if each.start == 0]
@@ -83,9 +89,17 @@ def example(dataset: Dataset, seed: int = 0) -> Example | None:
         for document in found:
             text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end]).decode("utf-8", "replace")
             lines = text.splitlines(keepends=True)
-            begins = range(SHOWN, len(lines) - HIDDEN)
-            places = [at for at in begins if lines[at - 1].rstrip().endswith(("{", ":")) and lines[at].strip()]
+            places = [at for at in range(BEFORE, len(lines) - HIDDEN + 1) if _shows(lines, at)]
             if places:
                 at = places[len(places) // 2]
-                return Example(document.path, "".join(lines[at - SHOWN : at]), "".join(lines[at : at + HIDDEN]))
+                return Example(document.path, "".join(lines[:at]), "".join(lines[at : at + HIDDEN]))
     return None
+
+
+def _shows(lines: list[str], at: int) -> bool:
+    """Whether a block of code begins after a line: it opens one, and what follows is hardly blank and no comment."""
+    written = [line.strip() for line in lines[at : at + HIDDEN] if line.strip()]
+    code = all(line[0] not in COMMENTS for line in written[:2])
+    return (
+        lines[at - 1].rstrip().endswith(("{", ":")) and bool(lines[at].strip()) and code and len(written) >= HIDDEN - 1
+    )

@@ -78,9 +78,10 @@ def train(
 ) -> TrainResult:
     """Train a model of a size on the training split and write its folder, which appears whole or not at all.
 
-    `minutes` is the budget, unless `steps` is given. The weights that are kept are those that did best on a fixed
-    sample of the `base` text of the validation split, which decides nothing else. `order` is what the dataset says, or
-    `shuffled`: all rows are drawn from all the time, also where there is a curriculum. That is the control for it.
+    `minutes` is the budget, reading the rows included, unless `steps` is given. One step is made in any case. The
+    weights that are kept are those that did best on a fixed sample of the `base` text of the validation split, which
+    decides nothing else. `order` is what the dataset says, or `shuffled`: all rows are drawn from all the time, also
+    where there is a curriculum. That is the control for it.
 
     Raises:
         UsageError: a budget or a size that cannot be, or a curriculum that the dataset does not have.
@@ -96,6 +97,7 @@ def train(
     if order == "curriculum" and not ordered:
         hint = "build it with --set order.by=curriculum"
         raise UsageError("the dataset has no curriculum", where="--order", hint=hint)
+    entered = time.perf_counter()
     settings = settings or Settings()
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
 
@@ -119,7 +121,7 @@ def train(
             watch.note("no held-out text: the last weights are kept, whatever they are worth")
         sizes = [len(tokenizer.decode(each.tokens[each.tokens != tokenizer.end])) for each in held_out]
         run = _Run(network, plan, corpus, settings, held_out, sum(sizes), watch)
-        metrics = run.go(minutes * 60, steps)
+        metrics = run.go(max(1e-6, minutes * 60 - (time.perf_counter() - entered)), steps)
         result = run.result(Path(out))
         save(network, dataset.tokenizer_folder, folder)
         (folder / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
