@@ -56,9 +56,56 @@ def test_the_folder_has_the_files_of_the_seeds_and_their_keys(dataset):
         "training_data_train.jsonl", "training_data_val.jsonl", "training_data_test.jsonl", "dataset_metadata.json",
         "manifest.json", "recipe.yaml", "drops.jsonl", "tokenizer",
     }  # fmt: skip
-    keys = ["creation_date", "effectiveness_version", "total_sequences", "train_sequences", "val_sequences", "test_sequences", "source_files", "source_files_scanned", "base_sequences", "augmented_sequences", "git_diffs", "git_commits_analyzed", "function_signatures", "dependency_graph_nodes", "tokenizer", "vocab_size", "max_tokens_per_sequence", "overlap_tokens", "context_windows", "primary_window", "total_tokens", "avg_tokens_per_sequence", "augmentation_techniques", "weighting_strategy", "learning_strategy", "deduplication", "source_repo"]
+    keys = [
+        "creation_date",
+        "effectiveness_version",
+        "total_sequences",
+        "train_sequences",
+        "val_sequences",
+        "test_sequences",
+        "source_files",
+        "source_files_scanned",
+        "base_sequences",
+        "augmented_sequences",
+        "git_diffs",
+        "git_commits_analyzed",
+        "function_signatures",
+        "dependency_graph_nodes",
+        "tokenizer",
+        "vocab_size",
+        "max_tokens_per_sequence",
+        "overlap_tokens",
+        "context_windows",
+        "primary_window",
+        "total_tokens",
+        "avg_tokens_per_sequence",
+        "augmentation_techniques",
+        "weighting_strategy",
+        "learning_strategy",
+        "deduplication",
+        "source_repo",
+    ]
     assert set(keys) <= dataset.metadata.keys()
-    row_keys = ["seq_id", "source_file", "directory", "file_extension", "window_size", "length", "chunk_index", "total_chunks", "complexity", "priority", "is_core", "is_test", "augmentation_type", "weight", "age_days", "has_dependencies", "type_density", "error_patterns"]
+    row_keys = [
+        "seq_id",
+        "source_file",
+        "directory",
+        "file_extension",
+        "window_size",
+        "length",
+        "chunk_index",
+        "total_chunks",
+        "complexity",
+        "priority",
+        "is_core",
+        "is_test",
+        "augmentation_type",
+        "weight",
+        "age_days",
+        "has_dependencies",
+        "type_density",
+        "error_patterns",
+    ]
     for split, row in all_rows(dataset):
         assert set(row_keys) <= row.metadata.keys()
         assert len(row.tokens) == row.metadata["window_size"] == 128
@@ -82,7 +129,17 @@ def test_metadata_agrees_with_the_rows(dataset):
 
 def test_counts_add_up_at_every_step(dataset):
     steps = dataset.manifest["steps"]
-    assert [step["step"] for step in steps] == ["read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write"]
+    assert [step["step"] for step in steps] == [
+        "read",
+        "analyse",
+        "split",
+        "augment",
+        "window",
+        "dedup",
+        "weigh",
+        "order",
+        "write",
+    ]
     for step in steps:
         assert step["seen"] == step["kept"] + sum(step["dropped"].values())
     drops = [json.loads(line) for line in (dataset.folder / "drops.jsonl").read_text().splitlines()]

@@ -4,12 +4,43 @@ from __future__ import annotations
 
 from random import Random
 
-NOUNS = (
-    ["account", "order", "ledger", "ticket", "parcel", "sensor", "signal", "packet", "folder", "member", "invoice", "journal", "vector", "matrix", "cursor"]
-)
-VERBS = (
-    ["load", "store", "merge", "split", "check", "count", "trace", "parse", "apply", "build", "clean", "fetch", "group", "index", "limit", "match", "order", "price"]
-)
+NOUNS = [
+    "account",
+    "order",
+    "ledger",
+    "ticket",
+    "parcel",
+    "sensor",
+    "signal",
+    "packet",
+    "folder",
+    "member",
+    "invoice",
+    "journal",
+    "vector",
+    "matrix",
+    "cursor",
+]
+VERBS = [
+    "load",
+    "store",
+    "merge",
+    "split",
+    "check",
+    "count",
+    "trace",
+    "parse",
+    "apply",
+    "build",
+    "clean",
+    "fetch",
+    "group",
+    "index",
+    "limit",
+    "match",
+    "order",
+    "price",
+]
 
 PYTHON = '''\
 """{title}."""
