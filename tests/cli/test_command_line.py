@@ -125,7 +125,7 @@ def test_a_broken_pipe_ends_quietly(starcoder):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_an_answer_that_does_not_fit_is_one_line(starcoder):
     with open("/dev/full", "w") as full:
-        done = starcoder("recipe", "list", stdout=full)
+        done = starcoder("recipe", "list", stdout=full, env={"PYTHONUNBUFFERED": ""})  # so that an answer waits
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "error: no space left on device"
     assert "Traceback" not in done.stderr

@@ -69,10 +69,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _ended(arguments)
     except BrokenPipeError:
-        # Nobody reads any more; the interpreter must not fail when it flushes once again at its end.
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return ExitCode.BROKEN_PIPE
+    finally:
+        _let_go()
+
+
+def _let_go() -> None:
+    """Give up what nobody can read any more: the interpreter must not fail when it flushes once again at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _ended(arguments: list[str]) -> int:
