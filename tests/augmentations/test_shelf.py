@@ -7,7 +7,8 @@ import random
 import pytest
 
 from git_starcoder import augmentations, shelf
-from git_starcoder.augmentations import Variant
+from git_starcoder.augmentations import NOTHING, Variant
+from git_starcoder.parse.language import table
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.rows import Span
 
@@ -23,7 +24,10 @@ SOURCES = {
     "c": '// one\nint f(int a, int b) {\n    int c = g(a, b); // two\n\n    return h(c, "u, v");\n}\n',
     "cpp": '// one\nint f(int a, int b) {\n    auto c = g(a, b); // two\n\n    return h(c, R"(u, v)");\n}\n',
 }
-ALL = [(key, language) for key in KEYS for language in SOURCES]
+OWN = {key for key in KEYS for language in SOURCES if key in table(language)}
+"""Augmentations with a table of their own name in a language file: they do nothing to a language without one."""
+ALL = [(key, language) for key in KEYS for language in SOURCES if key not in OWN or key in table(language)]
+NONE = [(key, language) for key in KEYS for language in SOURCES if (key, language) not in ALL]
 
 
 def make(key: str, language: str, seed: int = 0) -> tuple[Code, Variant, Code]:
@@ -52,13 +56,18 @@ def test_a_variation_is_verified_and_new(key: str, language: str) -> None:
     assert variant.text != before.data or variant.holes
 
 
+@pytest.mark.parametrize(("key", "language"), NONE)
+def test_there_is_nothing_in_a_language_without_a_table(key: str, language: str) -> None:
+    code = parse(SOURCES[language].encode(), language)
+    assert augmentations.load(key).vary(code, random.Random(0)) == NOTHING
+
+
 @pytest.mark.parametrize(("key", "language"), ALL)
 def test_the_same_seed_gives_the_same(key: str, language: str) -> None:
     assert make(key, language, 7)[1] == make(key, language, 7)[1]
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if augmentations.load(key).NEEDS_TREE])
-@pytest.mark.parametrize("language", SOURCES)
+@pytest.mark.parametrize(("key", "language"), [one for one in ALL if augmentations.load(one[0]).NEEDS_TREE])
 @pytest.mark.parametrize(
     ("old", "new"),
     [
