@@ -1,8 +1,11 @@
-"""The commit that last changed each file, and the paths it had before.
+"""One walk over the history: what every commit did, which one last changed each file, and the paths it had before.
 
-**Last change**: the newest commit, in topological order, whose difference from its first parent touches the path. A
-merge counts only where no other commit does. Commits at the edge of a shallow history seem to add every file; they are
-never taken for a last change.
+**What a commit did**: its difference from its parent; a first commit adds everything. A merge did only what none of
+its parents has, as after a conflict (`git log --diff-merges=combined`): the rest was done by the commits that it
+brings together, and would count twice. What a merge did to a file is told against the first parent that has it.
+Commits at the edge of a shallow history seem to add every file; nobody knows what they did.
+
+**Last change**: the newest commit, in topological order, that did something to the path.
 
 **Former paths**: going from the newest commit to the oldest, a file that a commit adds while it deletes a similar one
 continues under that one's path. Similar is what git says with `-M`: half of the content. Where a blob of such a commit
@@ -15,7 +18,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from git_starcoder.git.objects import Repo
 
@@ -29,7 +32,10 @@ MOST_TOUCHES = 10_000_000
 """Paths that the commits of a history touch, all together. A dozen objects can spell out ten billion."""
 MOST_OF_ONE = 1_000_000
 """Paths that one commit touches."""
-LOG = ("log", "--topo-order", "--no-renames", "--raw", "--no-abbrev", "-z", "--format=%H %ct")
+LOG = (
+    *("log", "--topo-order", "--no-renames", "--raw", "--no-abbrev", "-z", "--diff-merges=combined"),
+    "--format=%H %ct %at",
+)
 RENAMES = ("diff-tree", "--stdin", "-r", "--raw", "--no-abbrev", "-z", "--diff-filter=R")
 
 
@@ -45,7 +51,7 @@ class LastChange(NamedTuple):
 
 
 class Touch(NamedTuple):
-    """One path in the difference of a commit from its first parent."""
+    """What a commit did to one path."""
 
     status: str
     """`A`, `D`, `M`, `R`, `T`."""
@@ -54,55 +60,122 @@ class Touch(NamedTuple):
     path: bytes
     old: bytes
     """The path before a rename."""
+    modes: tuple[str, str]
+    """Octal digits, before and after."""
+
+
+class Commit(NamedTuple):
+    """One commit of the walk. Renames are not known yet: one path goes, another comes."""
+
+    id: str
+    number: int
+    """Its place in the walk, from 0; the newest comes first."""
+    at: int
+    """Committer time, seconds since 1970."""
+    authored_at: int
+    touches: list[Touch]
+    edge: bool
+    """At the edge of a shallow history."""
 
 
 class Moves(NamedTuple):
     """What a commit adds and deletes: path → blob."""
 
     commit: str
+    number: int
     added: dict[bytes, str]
     deleted: dict[bytes, str]
 
 
+class History(NamedTuple):
+    """What the walk has found."""
+
+    last: dict[str, LastChange]
+    """For each path at the commit the last commit that changed it; paths that no commit explains are left out."""
+    moves: list[Moves]
+    """Of each commit that adds something, in the order of the walk."""
+    renames: dict[str, dict[bytes, bytes]]
+    """Commit → path after a rename → path before."""
+
+
 def last_changes(repo: Repo) -> dict[str, LastChange]:
     """For each path at the commit the last commit that changed it. Paths that no commit explains are left out."""
-    heads = {entry.path.encode("utf-8", "surrogateescape") for entry in repo.entries()}
+    return walk(repo).last
+
+
+def walk(repo: Repo, look: Callable[[Commit], None] | None = None) -> History:
+    """Go over every commit once, from the newest to the oldest that can be read; `look` sees each."""
+    heads = {_bytes(entry.path) for entry in repo.entries()}
     changed: dict[bytes, tuple[str, int]] = {}
     moves: list[Moves] = []
-    told = len(repo.notes)
-    for commit, at, touches in _log(repo, "--no-merges"):
-        _note_changes(changed, heads, "" if commit in repo.boundary else commit, at, touches)
-        added = {touch.path: touch.after for touch in touches if touch.status == "A"}
-        deleted = {touch.path: touch.before for touch in touches if touch.status == "D"}
+    for commit in _commits(repo):
+        if look is not None:
+            look(commit)
+        _note_changes(changed, heads, commit)
+        added = {touch.path: touch.after for touch in commit.touches if touch.status == "A"}
         if added:
-            moves.append(Moves(commit, added, deleted))
-    if heads - changed.keys() and len(repo.notes) == told:
-        for commit, at, touches in _log(repo, "--merges", "--diff-merges=first-parent"):
-            _note_changes(changed, heads, commit, at, touches)
-    former = _former(heads, moves, _renames(repo, moves))
-    return {_text(path): LastChange(*changed[path], tuple(map(_text, former[path]))) for path in sorted(changed)}
+            deleted = {touch.path: touch.before for touch in commit.touches if touch.status == "D"}
+            moves.append(Moves(commit.id, commit.number, added, deleted))
+    renames = _renames(repo, moves)
+    descent = Descent(heads)
+    for move in moves:
+        descent.back(move, renames)
+    last = {text_of(path): LastChange(*changed[path], descent.former(path)) for path in sorted(changed)}
+    return History(last, moves, renames)
 
 
-def _log(repo: Repo, *which: str) -> Iterator[tuple[str, int, list[Touch]]]:
+class Descent:
+    """Which files at the commit descend from a path, while one goes back from commit to commit."""
+
+    def __init__(self, heads: Iterable[bytes]) -> None:
+        self._former: dict[bytes, dict[bytes, None]] = {head: {} for head in heads}
+        self._following = {head: [head] for head in self._former}
+
+    def back(self, move: Moves, renames: dict[str, dict[bytes, bytes]]) -> None:
+        """Go to before a commit that adds something."""
+        renamed = renames.get(move.commit, {})
+        for path in move.added:
+            followers = self._following.pop(path, [])
+            if old := renamed.get(path):
+                for head in followers:
+                    if old != head:
+                        self._former[head][old] = None
+                self._following.setdefault(old, []).extend(followers)
+
+    def former(self, head: bytes) -> tuple[str, ...]:
+        """The paths that a file had before, as far as one has gone back; newest first."""
+        return tuple(map(text_of, self._former[head]))
+
+    def of(self, path: bytes) -> str:
+        """The file at the commit that descends from a path where one is now, or "".
+
+        The first where there are several. A path that the commit has and that was left and taken again is itself: in
+        histories that run side by side the two are often the same file.
+        """
+        followers = self._following.get(path) or ([path] if path in self._former else [b""])
+        return text_of(followers[0])
+
+
+def _commits(repo: Repo) -> Iterator[Commit]:
     seen = 0
-    with repo.git(*LOG, *which, repo.commit) as answer:
-        for header, touches in _differences(answer.fields()):
+    with repo.git(*LOG, repo.commit) as answer:
+        for number, (header, touches) in enumerate(_differences(answer.fields())):
             seen += len(touches)
+            name, *times = header.split(" ")
             if seen > MOST_TOUCHES or len(touches) > MOST_OF_ONE:
-                repo.notes.append(f"the history is too large and is read down to commit {header.split()[0]} only")
+                repo.notes.append(f"the history is too large and is read down to commit {name} only")
                 return
-            commit, _, at = header.partition(" ")
-            yield commit, min(int(at), LATEST) if at.isdecimal() else 0, touches
+            at, authored_at = (min(int(time), LATEST) if time.isdecimal() else 0 for time in times)
+            yield Commit(name, number, at, authored_at, touches, name in repo.boundary)
         if why := answer.failure():
             repo.notes.append(f"the history cannot be read to its end: {why}")
 
 
-def _note_changes(
-    changed: dict[bytes, tuple[str, int]], heads: set[bytes], commit: str, at: int, touches: list[Touch]
-) -> None:
-    for touch in touches:
+def _note_changes(changed: dict[bytes, tuple[str, int]], heads: set[bytes], commit: Commit) -> None:
+    name = "" if commit.edge else commit.id
+    for touch in commit.touches:
         if touch.path in heads and touch.status != "D":
-            changed.setdefault(touch.path, (commit, at))
+            changed.setdefault(touch.path, (name, commit.at))
 
 
 def _renames(repo: Repo, moves: list[Moves]) -> dict[str, dict[bytes, bytes]]:
@@ -146,44 +219,42 @@ def _diff_trees(repo: Repo, commits: Sequence[str], *how: str) -> tuple[dict[str
             return found, answer.failure()
 
 
-def _former(
-    heads: Iterable[bytes], moves: list[Moves], renames: dict[str, dict[bytes, bytes]]
-) -> dict[bytes, dict[bytes, None]]:
-    """The former paths of each head, in the order in which going back meets them."""
-    former: dict[bytes, dict[bytes, None]] = {head: {} for head in heads}
-    following = {head: [head] for head in former}
-    for move in moves:
-        renamed = renames.get(move.commit, {})
-        for path in move.added:
-            followers = following.pop(path, [])
-            if old := renamed.get(path):
-                for head in followers:
-                    if old != head:
-                        former[head][old] = None
-                following.setdefault(old, []).extend(followers)
-    return former
-
-
 def _differences(fields: Iterator[bytes]) -> Iterator[tuple[str, list[Touch]]]:
     """Header and touched paths of each commit in the `--raw -z` output of git."""
     header = ""
     touches: list[Touch] = []
     for field in fields:
-        if not field.lstrip(b"\n").startswith(b":"):
-            if header:
-                yield header, touches
-            header, touches = field.decode("ascii"), []
+        raw = field.lstrip(b"\n")
+        if not raw.startswith(b":"):
+            if raw:
+                if header:
+                    yield header, touches
+                header, touches = raw.decode("ascii"), []
             continue
-        _, _, before, after, status = field.decode("ascii").split(" ")
         path = old = next(fields, b"")  # where git died, its answer may end anywhere
-        if status[0] == "R":
+        words = raw.decode("ascii").split(" ")
+        if words[-1][0] == "R":
             path = next(fields, b"")
-        touches.append(Touch(status[0], before, after, path, old))
+        touches.append(_touch(words, path, old))
         if len(touches) > MOST_OF_ONE:
             break
     if header:
         yield header, touches
 
 
-def _text(path: bytes) -> str:
+def _touch(words: list[str], path: bytes, old: bytes) -> Touch:
+    """`:modes… blobs… statuses`, with as many colons and statuses as there are parents."""
+    parents = len(words) // 2 - 1
+    statuses = words[-1] if parents > 1 else words[-1][0]
+    parent = next((at for at, status in enumerate(statuses) if status != "A"), 0)
+    modes = words[parent].lstrip(":"), words[parents]
+    return Touch(statuses[parent], words[parents + 1 + parent], words[-2], path, old, modes)
+
+
+def _bytes(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
+
+
+def text_of(path: bytes) -> str:
+    """A path as text, whatever its bytes."""
     return path.decode("utf-8", "surrogateescape")
