@@ -56,7 +56,7 @@ def build(
             samples = augment.run(run, recipe.augment, units)  # each text and its verified variations → Sample
             windows = window.run(run, recipe.window, samples)  # tokens → Windows
             windows = dedup.run(run, recipe.dedup, windows)  # each drop names its keeper
-            windows = weigh.run(run, recipe.weigh, windows)  # a column; rows are never copied
+            windows = weigh.run(run, recipe.weigh, repo, windows)  # a column; rows are never copied
             windows = order.run(run, recipe.order, windows)  # the last word on order
             write.run(run, recipe, repo, windows, target.fingerprint)  # JSONL, metadata, manifest
     return Dataset.open(out)

@@ -17,6 +17,7 @@ GIB = 1 << 30
 WINDOWS = ((24, 4096), (16, 2048), (12, 1536), (8, 1024))
 """Memory in GiB from which a window, in tokens, is used."""
 SMALLEST = 512
+SCALES = (256, 512, 1024, 2048, 4096)
 WITHOUT_GPU = 1024
 TOLERANCE = 0.92
 """Share of its nominal memory from which a card counts as that large. Cards report less than is printed on them: error
@@ -55,6 +56,12 @@ def window(device: Device) -> int:
     if device.kind == "none":
         return WITHOUT_GPU
     return next((tokens for size, tokens in WINDOWS if device.memory >= size * GIB * TOLERANCE), SMALLEST)
+
+
+def scales(device: Device) -> tuple[int, ...]:
+    """The windows of several scales that fit a device, in tokens; all of them where there is none to fit."""
+    largest = max(SCALES) if device.kind == "none" else window(device)
+    return tuple(tokens for tokens in SCALES if tokens <= largest)
 
 
 def cuda_memories() -> list[int]:

@@ -33,6 +33,8 @@ class Read:
     """A file with a longer line, in bytes, is skipped."""
     mean_line: int = 500
     """A file whose lines are longer on average, in bytes, is skipped as minified."""
+    secrets: Literal["redact", "drop", "off"] = "redact"
+    """`redact`: put `REDACTED_<KIND>_<hash>` in their place; `drop`: skip a file that has one; `off`: leave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,31 @@ class Augmentation:
 class Window:
     """How texts become rows of tokens."""
 
-    size: int | Literal["auto"] = "auto"
-    """Tokens per row; `auto` follows the memory of the detected device."""
+    size: int | tuple[int, ...] | Literal["auto", "scales"] = "auto"
+    """Tokens per row, or several such sizes; `auto` and `scales` follow the memory of the detected device."""
     overlap: float = 0.75
     """Share of a window that the next one repeats; the stride is the rest."""
     tokenizer: str = "learn"
     """`learn`: a byte-level BPE from the training split; else a folder or a Hugging Face id."""
     vocab_size: int = 4096
     """Entries of a learned tokenizer, special tokens included."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes in rising order, once `stages.window.resolve` has made them numbers.
+
+        Raises:
+            ValueError: it has not.
+        """
+        if isinstance(self.size, str):
+            what = f"resolve the recipe first: a window of {self.size!r} has no size"
+            raise ValueError(what)  # noqa: TRY004 - a bug of ours
+        return (self.size,) if isinstance(self.size, int) else tuple(sorted(self.size))
+
+    @property
+    def primary(self) -> int:
+        """The middle one of the sizes."""
+        return self.sizes[len(self.sizes) // 2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +109,20 @@ class Dedup:
 
 @dataclass(frozen=True, slots=True)
 class Weigh:
-    """How often a trainer draws a row, by the role of its file."""
+    """How often a trainer draws a row: the product of a factor for the role of its file, for its age, and for changes.
+
+    Ages are days from the last change to the newest commit.
+    """
 
     core: float = 1.0
     utility: float = 1.0
     test: float = 1.0
+    recent: float = 1.0
+    """Younger than 60 days."""
+    old: float = 1.0
+    """90 days and older; between the two the factor is 1."""
+    evolution: float = 1.0
+    """Rows that a change made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +285,8 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     for option in options:
         if get_origin(option) is Literal and value in get_args(option):
             return value
+        if get_origin(option) is tuple and isinstance(value, list):
+            return tuple(_value(item, get_args(option)[0], where) for item in cast("list[Any]", value))
         if option is type(None) and value is None:
             return None
         if option is float and isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value):
@@ -288,6 +318,8 @@ def _want(options: tuple[Any, ...]) -> str:
     for option in options:
         if get_origin(option) is Literal:
             words.extend(repr(choice) for choice in get_args(option))
+        elif get_origin(option) is tuple:
+            words.append("a list")
         else:
             words.append(
                 {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(option, "null")
@@ -307,16 +339,20 @@ def _lint(section: Any, where: str) -> None:  # noqa: C901 - one arm per section
             if not 1 <= copies <= MOST_COPIES:
                 raise RecipeError(f"{copies} copies are out of range", where=where, hint=f"1 to {MOST_COPIES}")
         case Window(size=size, overlap=overlap, vocab_size=vocab_size):
-            if size != "auto" and not 16 <= size <= 1_048_576:
-                raise RecipeError(f"a window of {size} tokens is out of range", where=where, hint="16 to 1048576")
+            sizes = () if isinstance(size, str) else (size,) if isinstance(size, int) else size
+            if not isinstance(size, str) and (not sizes or len(set(sizes)) < len(sizes)):
+                raise RecipeError("window sizes must be at least one, and each another", where=where)
+            for tokens in sizes:
+                if not 16 <= tokens <= 1_048_576:
+                    raise RecipeError(f"a window of {tokens} tokens is out of range", where=where, hint="16 to 1048576")
             if not 0 <= overlap < 1:
                 raise RecipeError(f"an overlap of {overlap} is out of range", where=where, hint="0 to below 1")
             if not 512 <= vocab_size <= 1_000_000:
                 raise RecipeError(f"a vocabulary of {vocab_size} is out of range", where=where, hint="512 to 1000000")
         case Dedup(near=near) if near is not None:
             _share(near, "near", where)
-        case Weigh(core=core, utility=utility, test=test):
-            if min(core, utility, test) <= 0:
+        case Weigh():
+            if min(dataclasses.astuple(section)) <= 0:
                 raise RecipeError("a weight must be above 0", where=where)
         case Read(max_bytes=max_bytes, max_line=max_line, mean_line=mean_line):
             if min(max_bytes, max_line, mean_line) <= 0:

@@ -1,4 +1,4 @@
-"""What flows: Source → Unit → Sample → Windows, and the Drop that says what did not.
+"""What flows: Source → Unit → Sample → Windows, Change → Sample, and the Drop that says what did not.
 
 Paths are `str` decoded with `surrogateescape`, so that any bytes are a path. Texts do not travel in rows: a `Span`
 says where a text lies in the run's text store (`Run.texts`), so memory grows with the index and not with the text.
@@ -42,6 +42,9 @@ class Span(NamedTuple):
 
     start: int
     stop: int
+
+
+NOWHERE = Span(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +100,102 @@ class Unit:
     group: str = ""
     """The leak unit: rename lineage and near-duplicates, together."""
     split: Split = "train"
+    starts: Span = NOWHERE
+    """Where its top-level items and functions begin: see `Sample.starts`."""
+
+    @property
+    def id(self) -> str:
+        """Of the source."""
+        return self.source.id
+
+    @property
+    def path(self) -> str:
+        """Of the source."""
+        return self.source.path
+
+    @property
+    def commit(self) -> str:
+        """The commit that last changed it."""
+        return self.source.commit
+
+    @property
+    def changed_at(self) -> int:
+        """Committer time of that commit."""
+        return self.source.changed_at
+
+    @property
+    def language(self) -> str:
+        """Of the source."""
+        return self.source.language
+
+
+class Edit(NamedTuple):
+    """A hunk of a change: consecutive lines that a commit made others, with the lines around them."""
+
+    before: Span
+    after: Span
+    line: int
+    """The first line of `after` in its file, counted from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit did to one file, as text."""
+
+    id: str
+    """Hash of commit and path."""
+    path: str
+    """After the commit."""
+    former: str
+    """Before the commit where it renamed the file, else empty."""
+    lineage: str
+    """The file at the commit that is read that descends from it; empty where none does."""
+    commit: str
+    changed_at: int
+    """Committer time, seconds since 1970."""
+    authored_at: int
+    message: Span
+    """UTF-8, without trailers; may be empty."""
+    before: str
+    """A blob; empty where the commit adds the file."""
+    after: str
+    language: str
+    role: Role
+    difficulty: float
+    edits: tuple[Edit, ...]
+    """In the order of the file."""
+    whole: bool
+    """Whether the one edit is the whole file."""
+    group: str = ""
+    split: Split = "train"
+
+
+class Piece(NamedTuple):
+    """A control token, and text behind it."""
+
+    mark: str
+    """In StarCoder's spelling, one of `tokenizer.SPECIAL`; empty for none."""
+    text: Span
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A text that a model will see: a unit as it is (`base`), or a verified variation of it."""
+    """A text that a model will see: a unit as it is (`base`), a verified variation of it, or what a change made."""
 
     id: str
-    unit: Unit
+    origin: Unit | Change
     made_by: str
     """`base`, or the key of the augmentation."""
     text: Span
+    """What the model is to learn."""
     holes: tuple[Span, ...] = ()
     """Byte spans of the text to be masked and given back at the end, in order, disjoint."""
+    head: tuple[Piece, ...] = ()
+    """What stands before the text in every row and does not count for the loss. The text must follow."""
+    kind: str = ""
+    """What the augmentation calls it, where it makes several kinds."""
+    starts: Span = NOWHERE
+    """Where windows like to begin: ascending byte offsets in the text, as little-endian uint32 in the text store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +204,9 @@ class Windows:
 
     samples: Sequence[Sample]
     tokens: NDArray[Any]
-    """Tokens of all samples behind one another, shape (tokens,); usually a memory map."""
+    """Tokens of all samples behind one another, each behind its head, shape (tokens,); usually a memory map."""
+    heads: NDArray[np.int64]
+    """Where the head of each sample begins in `tokens`, shape (samples,)."""
     sample: NDArray[np.int32]
     """Index into `samples`."""
     first: NDArray[np.int64]
@@ -129,6 +217,8 @@ class Windows:
     """Tokens of text in the window, before sentinels and padding."""
     size: NDArray[np.int32]
     """Tokens of the row once written."""
+    head: NDArray[np.int32]
+    """Tokens of the head, which stand before those of the text in the row."""
     hole_start: NDArray[np.int32]
     """Masked tokens, counted from the window's start; -1 where nothing is masked."""
     hole_stop: NDArray[np.int32]
@@ -156,8 +246,8 @@ class Windows:
 
 
 COLUMNS = (
-    "sample", "first", "start", "length", "size", "hole_start", "hole_stop", "index", "total", "key", "difficulty",
-    "weight", "rank",
+    "sample", "first", "start", "length", "size", "head", "hole_start", "hole_stop", "index", "total", "key",
+    "difficulty", "weight", "rank",
 )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ NONE = [(key, language) for key in KEYS for language in SOURCES if (key, languag
 
 def make(key: str, language: str, seed: int = 0) -> tuple[Code, Variant, Code]:
     before = parse(SOURCES[language].encode(), language)
-    variant = augmentations.load(key).vary(before, random.Random(seed))
+    variant = augmentations.variation(key).vary(before, random.Random(seed))
     assert isinstance(variant, Variant), variant
     return before, variant, parse(variant.text, language)
 
@@ -52,14 +52,14 @@ def test_says_what_it_does(key: str) -> None:
 def test_a_variation_is_verified_and_new(key: str, language: str) -> None:
     before, variant, after = make(key, language)
     assert after.clean
-    assert augmentations.load(key).verify(before, variant, after) == ""
+    assert augmentations.variation(key).verify(before, variant, after) == ""
     assert variant.text != before.data or variant.holes
 
 
 @pytest.mark.parametrize(("key", "language"), NONE)
 def test_there_is_nothing_in_a_language_without_a_table(key: str, language: str) -> None:
     code = parse(SOURCES[language].encode(), language)
-    assert augmentations.load(key).vary(code, random.Random(0)) == NOTHING
+    assert augmentations.variation(key).vary(code, random.Random(0)) == NOTHING
 
 
 @pytest.mark.parametrize(("key", "language"), ALL)
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same(key: str, language: str) -> None:
     assert make(key, language, 7)[1] == make(key, language, 7)[1]
 
 
-@pytest.mark.parametrize(("key", "language"), [one for one in ALL if augmentations.load(one[0]).NEEDS_TREE])
+@pytest.mark.parametrize(("key", "language"), [one for one in ALL if augmentations.needs(one[0]) == "tree"])
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -84,23 +84,23 @@ def test_what_spoils_a_variation_is_found(key: str, language: str, old: bytes, n
     if old not in variant.text or (key == "comment_toggle" and new.startswith(b"f( /*")):
         pytest.skip("there is nothing to spoil like this")  # a comment more is no harm to who takes comments away
     spoiled = Variant(variant.text.replace(old, new, 1))
-    assert augmentations.load(key).verify(before, spoiled, parse(spoiled.text, language)) != ""
+    assert augmentations.variation(key).verify(before, spoiled, parse(spoiled.text, language)) != ""
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_another_text_than_the_one_parsed_is_found(key: str) -> None:
     before, variant, after = make(key, "rust")
-    assert augmentations.load(key).verify(before, Variant(variant.text + b" ", variant.holes), after) != ""
+    assert augmentations.variation(key).verify(before, Variant(variant.text + b" ", variant.holes), after) != ""
 
 
 @pytest.mark.parametrize("holes", [(), ((0, 0),), ((0, 2), (1, 3)), ((2, 4), (0, 1)), ((0, 10**6),), ((0, 1),)])
 def test_bad_holes_are_found(holes: tuple[tuple[int, int], ...]) -> None:
     before = parse(' fn f() { "é" }'.encode(), "rust")
     variant = Variant(before.data, tuple(Span(*hole) for hole in holes))
-    assert augmentations.load("token_masking").verify(before, variant, before) != ""
+    assert augmentations.variation("token_masking").verify(before, variant, before) != ""
 
 
 def test_a_hole_may_not_cut_a_character() -> None:
     before = Code("aé".encode(), None, None, clean=False)
     variant = Variant(before.data, (Span(0, 2),))
-    assert augmentations.load("token_masking").verify(before, variant, before) == "a hole cuts a character"
+    assert augmentations.variation("token_masking").verify(before, variant, before) == "a hole cuts a character"

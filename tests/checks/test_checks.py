@@ -263,7 +263,7 @@ def test_a_manifest_that_was_edited_is_found(folder):
 
 @pytest.mark.parametrize(
     ("key", "value", "what"),
-    [("weight", 1.25, "weight 1.25 for"), ("priority", "none", "priority none for"), ("role", "nobody", "")],
+    [("weight", 1.25, "weight 1.25, not"), ("priority", "none", "priority none for"), ("role", "nobody", "")],
 )
 def test_a_wrong_weight_is_found(folder, key, value, what):
     train = rows(folder, "train")

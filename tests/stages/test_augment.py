@@ -65,7 +65,7 @@ def run_on(folder, files=FILES, shares=ALL, engine=None, seed=0):
 
 def test_base_first_then_the_variations_in_the_order_of_the_recipe(tmp_path):
     samples, texts, step, drops = run_on(tmp_path)
-    made = [(sample.unit.source.path, sample.made_by) for sample in samples]
+    made = [(sample.origin.path, sample.made_by) for sample in samples]
     assert made == [
         ("a.rs", "base"), ("a.rs", "comment_toggle"), ("a.rs", "format_variation"), ("a.rs", "token_masking"),
         ("a.rs", "variable_renaming"), ("b.rs", "base"), ("b.rs", "token_masking"), ("c.rs", "base"),
@@ -96,8 +96,8 @@ def test_variations_are_verified_ones(tmp_path):
     samples, texts, *_ = run_on(tmp_path)
     before = parse(RUST, "rust")
     for sample, text in zip(samples, texts, strict=True):
-        if sample.unit.source.path == "a.rs" and sample.made_by != "base":
-            module = augmentations.load(sample.made_by)
+        if sample.origin.path == "a.rs" and sample.made_by != "base":
+            module = augmentations.variation(sample.made_by)
             assert module.verify(before, Variant(text, sample.holes), parse(text, "rust")) == ""
             assert (text != RUST) == (sample.made_by != "token_masking")
 
@@ -105,7 +105,7 @@ def test_variations_are_verified_ones(tmp_path):
 def test_masked_samples_share_their_text(tmp_path):
     samples, *_ = run_on(tmp_path)
     masked = [sample for sample in samples if sample.made_by == "token_masking"]
-    assert all(sample.holes and sample.text == sample.unit.source.text for sample in masked)
+    assert all(sample.holes and sample.text == sample.origin.source.text for sample in masked)
     assert not any(sample.holes for sample in samples if sample.made_by != "token_masking")
 
 

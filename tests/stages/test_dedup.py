@@ -72,8 +72,9 @@ def windows_of(texts, key=None):
 
     zeros = np.zeros(len(rows))
     return Windows(
-        samples, column(flat, np.uint16), column(sample), column(first, np.int64), column(start), column(length),
-        column([SIZE] * len(rows)), column(hole_start), column(hole_stop), column(index), column(total),
+        samples, column(flat, np.uint16), zeros.astype(np.int64), column(sample), column(first, np.int64), column(start),
+        column(length), column([SIZE] * len(rows)), zeros.astype(np.int32), column(hole_start),
+        column(hole_stop), column(index), column(total),
         column(keys, np.uint64), zeros, zeros + 1, zeros.astype(np.int64),
     )  # fmt: skip
 
@@ -93,7 +94,7 @@ def contents(windows):
 
 
 def paths(windows):
-    return [windows.samples[sample].unit.source.path for sample in windows.sample]
+    return [windows.samples[sample].origin.path for sample in windows.sample]
 
 
 EXACT, NEAR = Dedup(), Dedup(near=0.85)
@@ -237,7 +238,7 @@ def test_what_stays_is_unique_and_every_drop_repeats_its_keeper(tmp_path_factory
     assert len(set(contents(kept))) == len(kept)
     splits = {}
     for content, sample in zip(contents(kept), kept.sample, strict=True):
-        splits.setdefault(content, set()).add(kept.samples[sample].unit.split)
+        splits.setdefault(content, set()).add(kept.samples[sample].origin.split)
     assert all(len(found) == 1 for found in splits.values())
     names = {f"{path}#{key:016x}" for path, key in zip(paths(kept), kept.key, strict=True)}
     for drop in drops:

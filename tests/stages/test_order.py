@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder.recipe import Order, Weigh
-from git_starcoder.rows import Sample, Source, Span, Unit, Windows
+from git_starcoder.rows import Change, Sample, Source, Span, Unit, Windows
 from git_starcoder.run import Run
 from git_starcoder.stages import order, weigh
 
@@ -27,8 +29,8 @@ def windows_of(rows):
     count = len(rows)
     zeros = np.zeros(count, dtype=np.int32)
     return Windows(
-        samples, np.zeros(1, dtype=np.uint16), np.arange(count, dtype=np.int32), zeros.astype(np.int64), zeros, zeros + 1,
-        zeros + 8, zeros - 1, zeros - 1, zeros, zeros + 1, np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15),
+        samples, np.zeros(1, dtype=np.uint16), zeros.astype(np.int64), np.arange(count, dtype=np.int32),
+        zeros.astype(np.int64), zeros, zeros + 1, zeros + 8, zeros, zeros - 1, zeros - 1, zeros, zeros + 1, np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15),
         np.array([row[2] for row in rows], dtype=np.float64), zeros + 1.0, zeros.astype(np.int64),
     )  # fmt: skip
 
@@ -43,7 +45,7 @@ ROWS = [(split, "core", d / 100) for split, n in (("train", 90), ("val", 12), ("
 def test_splits_lie_behind_one_another_and_ranks_count_from_zero(tmp_path):
     with run_in(tmp_path) as run:
         ordered = order.run(run, Order("random"), windows_of(ROWS[::-1]))
-    splits = [ordered.samples[s].unit.split for s in ordered.sample]
+    splits = [ordered.samples[s].origin.split for s in ordered.sample]
     assert splits == ["train"] * 90 + ["val"] * 12 + ["test"] * 6
     assert ordered.rank.tolist() == [*range(90), *range(12), *range(6)]
 
@@ -80,11 +82,53 @@ def test_no_rows_is_an_order_too(tmp_path):
         assert len(order.run(run, Order("curriculum"), windows_of([]))) == 0
 
 
+class At:
+    """A repository whose newest commit is of the day 1,000."""
+
+    committed_at = 1000 * 86_400
+
+
 @pytest.mark.parametrize(
     ("role", "weight"),
     [("core", 3.0), ("utility", 1.0), ("docs", 1.0), ("configuration", 1.0), ("test", 0.3)],
 )
 def test_weights_follow_the_role_exactly(tmp_path, role, weight):
     with run_in(tmp_path) as run:
-        weighed = weigh.run(run, Weigh(core=3.0, utility=1.0, test=0.3), windows_of([("train", role, 0.5)]))
+        weighed = weigh.run(run, Weigh(core=3.0, utility=1.0, test=0.3), At(), windows_of([("train", role, 0.5)]))
     assert weighed.weight.tolist() == [weight]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "of_file", "of_change"),
+    [
+        (0, 1.5, 1.95),
+        (60 * 86_400 - 1, 1.5, 1.95),
+        (60 * 86_400, 1.0, 1.3),
+        (90 * 86_400 - 1, 1.0, 1.3),
+        (90 * 86_400, 0.7, 0.91),
+        (900 * 86_400, 0.7, 0.91),
+        (-5, 1.5, 1.95),  # a clock that was wrong: not older than the newest commit
+    ],
+)
+def test_weights_follow_age_and_kind(tmp_path, seconds, of_file, of_change):
+    windows = windows_of([("train", "docs", 0.5), ("train", "docs", 0.5)])
+    at = At.committed_at - seconds
+    file = windows.samples[0].origin
+    change = Change("i", "f", "", "f", "c", at, 0, Span(0, 0), "", "b", "text", "docs", 0.5, (), False)
+    windows.samples[0] = replace(windows.samples[0], origin=replace(file, source=replace(file.source, changed_at=at)))
+    windows.samples[1] = replace(windows.samples[1], origin=change)
+    with run_in(tmp_path) as run:
+        weighed = weigh.run(run, Weigh(recent=1.5, old=0.7, evolution=1.3), At(), windows)
+    assert weighed.weight.tolist() == pytest.approx([of_file, of_change], abs=1e-12)
+
+
+def test_a_curriculum_goes_from_small_windows_to_large_ones(tmp_path):
+    windows = windows_of([("train", "core", d / 300) for d in range(300)])
+    windows = windows.with_columns(size=np.tile([8, 16, 32], 100).astype(np.int32))
+    with run_in(tmp_path) as run:
+        ordered = order.run(run, Order("curriculum"), windows)
+    stages = [ordered.size[first : first + 100].tolist() for first in (0, 100, 200)]
+    assert [sum(stage) for stage in stages] == sorted(sum(stage) for stage in stages)
+    score = ordered.difficulty + 0.25 * np.searchsorted([8, 16, 32], ordered.size)
+    assert score[:100].max() <= score[100:200].min()
+    assert len(set(stages[0][:20])) > 1

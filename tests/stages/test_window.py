@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from git_starcoder.device import Device
 from git_starcoder.recipe import Recipe, Window
-from git_starcoder.rows import Sample, Source, Span, Unit, identity
+from git_starcoder.rows import Change, Piece, Sample, Source, Span, Unit, identity
 from git_starcoder.run import Run
 from git_starcoder.stages import window
+from git_starcoder.text import encode
 from git_starcoder.text import tokenizer as tokenizers
 
 CODE = [Path(module.__file__).read_bytes() for module in (argparse, ast)]
@@ -154,10 +155,11 @@ def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, siz
 def test_masked_windows_cover_the_text_and_mask_the_hole_nearest_the_middle(learned, data, size, overlap):
     with tempfile.TemporaryDirectory() as scratch, Run(Path(scratch), 0, NoEngine()) as run:
         samples = [sample_of(run, b"before " * 20), sample_of(run, *data), sample_of(run, b"after " * 20)]
-        encoded = window.encode(run.texts, samples, [False] * 3, learned, Path(scratch) / "tokens")
-        windows = window.plan(samples, encoded, size, overlap)
+        encoded = encode.encode(run.texts, samples, [False] * 3, learned, Path(scratch) / "tokens")
+        windows, unplanned = window.plan(samples, encoded, [size], overlap)
+    assert not unplanned
     mine = np.flatnonzero(windows.sample == 1).tolist()
-    begin, end = encoded.bounds[1:3]
+    begin, end = encoded.bounds[1]
     assert learned.decode(encoded.tokens[begin:end]) == data[0]  # without the end-of-text token
     covered = {place for row in mine for place in range(windows.first[row], windows.first[row] + windows.length[row])}
     assert covered == set(range(begin, end))
@@ -185,11 +187,114 @@ def test_nothing_depends_on_the_size_of_a_batch(folder, monkeypatch):
     ]
     expected, step, _ = built(folder, data, size=64)
     for batch in (1, 30_000, 100_000):
-        monkeypatch.setattr(window, "BATCH", batch)
+        monkeypatch.setattr(encode, "BATCH", batch)
         windows, again, _ = built(folder, data, size=64)
         assert again.figures == step.figures
         for name in ("tokens", "first", "length", "hole_start", "hole_stop", "key", "sample", "total"):
             assert np.array_equal(getattr(windows, name), getattr(expected, name)), name
+
+
+def framed(run, text, head, starts=(), kind="head"):
+    """A sample with a head; of a change, if its kind says so."""
+    span = run.texts.put(text)
+    pieces = tuple(Piece(mark, run.texts.put(shown)) for mark, shown in head)
+    offered = run.texts.put(np.array(starts, dtype="<u4").tobytes())
+    source = Source(identity(text), "a.py", "b", "c", 0, (), "python", span)
+    origin = Unit(source, "none", "core", 0.5)
+    if kind == "change":
+        origin = Change("i", "a.py", "", "a.py", "c", 0, 0, Span(0, 0), "", "b", "python", "core", 0.5, (), False)
+    return Sample(identity(text, kind), origin, "base", span, head=pieces, starts=offered)
+
+
+LINES = b"".join(b"item%d = value%d\n" % (number, number) for number in range(300))
+
+
+def laid(folder, made, learned, **options):
+    """The rows of samples that `made` makes in a run: windows, step, rows."""
+    with tempfile.TemporaryDirectory() as scratch, Run(Path(scratch), 0, NoEngine()) as run:
+        windows = window.run(run, Window(tokenizer=str(folder), **options), made(run))
+        windows = replace(windows, tokens=windows.tokens.copy())
+        return windows, run.steps[0], rows_of(windows, learned)
+
+
+def test_a_text_is_laid_out_at_every_size_up_to_the_one_that_holds_it(folder, learned):
+    whole = len(learned.encode([LINES])[0]) + 1
+    windows, _, rows = laid(folder, lambda run: [sample_of(run, LINES), sample_of(run, LINES[:90])], learned,
+                            size=(64, 128, 4096, 8192))  # fmt: skip
+    assert 128 < whole <= 4096
+    of_first = windows.size[windows.sample == 0].tolist()
+    assert sorted(set(of_first)) == [64, 128, 4096]
+    assert of_first.count(4096) == 1
+    assert set(windows.size[windows.sample == 1].tolist()) == {64}
+    for size in (64, 128, 4096):
+        mine = (windows.sample == 0) & (windows.size == size)
+        assert windows.total[mine].tolist() == [mine.sum()] * mine.sum()
+        covered = {place for row in np.flatnonzero(mine)
+                   for place in range(windows.start[row], windows.start[row] + windows.length[row])}  # fmt: skip
+        assert covered == set(range(whole))
+    assert all(len(tokens) == size for (tokens, _, _), size in zip(rows, windows.size.tolist(), strict=True))
+
+
+@given(st.sets(st.integers(0, len(LINES) - 1), max_size=200), sizes, overlaps)
+@settings(max_examples=60)
+def test_windows_begin_where_items_do_and_cover_every_token(folder, learned, starts, size, overlap):
+    windows, _, _ = laid(folder, lambda run: [framed(run, LINES, (), sorted(starts))], learned,
+                         size=size, overlap=overlap)  # fmt: skip
+    plain, _, _ = laid(folder, lambda run: [framed(run, LINES, ())], learned, size=size, overlap=overlap)
+    stride = max(1, round(size * (1 - overlap)))
+    covered = set()
+    begins = np.concatenate(([0], np.cumsum(learned.widths[plain.tokens[:-1]])))
+    at = {int(np.searchsorted(begins, start)) for start in starts}
+    for start, length, nominal in zip(windows.start, windows.length, plain.start, strict=True):
+        assert nominal - min(stride // 2, size - stride) <= start <= nominal
+        assert start == nominal or int(start) in at
+        covered |= set(range(start, start + length))
+    assert covered >= set(range(len(windows.tokens) - window.SHORTEST))  # a last window may be too short
+
+
+def test_a_window_begins_at_the_item_before_it(folder, learned):
+    windows, _, _ = laid(folder, lambda run: [framed(run, LINES, (), range(0, len(LINES), 17))], learned, size=64)
+    plain, _, _ = laid(folder, lambda run: [framed(run, LINES, ())], learned, size=64)
+    assert (windows.start < plain.start).mean() > 0.5
+
+
+def test_a_head_stands_in_every_row_and_its_marks_are_control_tokens(folder, learned):
+    head = (("<file_sep>", b"a.py\n"), ("", b"before "), ("<commit_msg>", b""))
+    windows, _, rows = laid(folder, lambda run: [framed(run, LINES, head)], learned, size=(16, 64))
+    marks = [learned.mark("<file_sep>"), learned.encode([b"a.py\n"])[0].tolist(), learned.encode([b"before "])[0].tolist(),
+             learned.mark("<commit_msg>")]  # fmt: skip
+    expected = [token for mark in marks for token in mark]
+    assert len(learned.mark("<file_sep>")) == 1
+    assert set(windows.size.tolist()) == {64}  # the head would be more than half of 16
+    text = [*learned.encode([LINES])[0].tolist(), learned.end]
+    for row, (tokens, length, _) in enumerate(rows):
+        assert windows.head[row] == len(expected)
+        assert tokens[: len(expected)].tolist() == expected
+        start = windows.start[row]
+        body = text[start : start + windows.length[row]]
+        assert tokens[len(expected) : length].tolist() == body
+        assert (tokens[length:] == learned.pad).all()
+
+
+def test_a_head_that_fits_no_window_is_counted(folder, learned):
+    windows, step, _ = laid(folder, lambda run: [framed(run, LINES, (("", LINES),))], learned, size=(16, 64))
+    assert len(windows) == 0
+    assert step.dropped == {"head_too_long": 1}
+
+
+def test_a_change_is_one_row_at_the_smallest_size_that_holds_it(folder, learned):
+    head = (("<commit_before>", LINES[:200]), ("<commit_after>", b""))
+    made = [(LINES[:100], 256), (LINES[:1000], 1024)]
+    windows, step, _ = laid(
+        folder, lambda run: [framed(run, text, head, kind="change") for text, _ in [*made, (LINES, 0)]], learned,
+        size=(64, 256, 1024),
+    )  # fmt: skip
+    assert windows.size.tolist() == [size for _, size in made]
+    assert step.dropped == {"too_long": 1}
+
+
+def test_a_tokenizer_without_a_mark_spells_it(learned):
+    assert learned.mark("<no_such_mark>") == learned.encode([b"<no_such_mark>"])[0].tolist()
 
 
 def test_equal_rows_have_equal_keys_and_others_do_not(folder, learned):

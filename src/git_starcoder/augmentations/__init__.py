@@ -1,14 +1,21 @@
-"""A shelf: every other file here is one of the augmentations.
+"""A shelf: every other file here is one of the augmentations. `NEEDS` says what it works on.
 
-- `NEEDS_TREE`: whether it works on code that parses, or on any text;
+`text` or `tree`: variations of a file, of any text or of code that parses.
+
 - `vary(code, random) -> Variant | str`: a variation of the whole file, or the reason why there is none;
 - `verify(before, variant, after) -> str`: what is wrong with the variation, or "" for nothing.
+
+`imports`, `history` or `change`: frames, texts behind a head of context that does not count for the loss.
+
+- `frame(around) -> list[Frame] | str`: frames of a file with what it imports (`imports`) or with its latest changes
+  (`history`), or frames of one change (`change`); or the reason why there is none;
+- `verify(around, frame) -> str`: what is wrong with the frame, or "" for nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
 from git_starcoder import shelf
 
@@ -16,10 +23,11 @@ if TYPE_CHECKING:
     from random import Random
 
     from git_starcoder.parse.tree import Code
-    from git_starcoder.rows import Span
+    from git_starcoder.rows import Span, Symbol
 
 NOTHING = "nothing_to_change"
 """Why there is no variation: the file has nothing that this augmentation may touch."""
+Needs = Literal["text", "tree", "imports", "history", "change"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +39,50 @@ class Variant:
     """Byte spans of the text to be masked, in order, disjoint."""
 
 
-class Augmentation(Protocol):
-    """What a module of this shelf offers."""
+class Part(NamedTuple):
+    """A control token, and text behind it."""
 
-    NEEDS_TREE: bool
+    mark: str
+    """In StarCoder's spelling, one of `tokenizer.SPECIAL`; empty for none."""
+    text: bytes
+
+
+class Frame(NamedTuple):
+    """A text behind a head of context."""
+
+    head: tuple[Part, ...]
+    text: bytes
+    kind: str = ""
+    """What the augmentation calls it, where it makes several kinds."""
+
+
+class Shown(NamedTuple):
+    """What a commit did to a file."""
+
+    path: str
+    message: bytes
+    edits: tuple[tuple[bytes, bytes], ...]
+    """Before and after of each hunk, in the order of the file."""
+    whole: bool
+    """Whether the one edit is the whole file."""
+
+
+class Around(NamedTuple):
+    """What a frame is made from."""
+
+    path: str
+    text: bytes
+    """Of the file as it is; empty for `change`."""
+    neighbours: tuple[tuple[str, tuple[Symbol, ...]], ...] = ()
+    """Files that it imports and may be shown, with what they declare."""
+    changes: tuple[Shown, ...] = ()
+    """For `history` the latest changes of the file, newest first; for `change` the one."""
+
+
+class Variation(Protocol):
+    """What a module offers that needs `text` or `tree`."""
+
+    NEEDS: Needs
 
     def vary(self, code: Code, random: Random) -> Variant | str:
         """A variation, or the reason why there is none."""
@@ -45,6 +93,30 @@ class Augmentation(Protocol):
         ...
 
 
-def load(key: str) -> Augmentation:
-    """The augmentation with this key."""
-    return cast("Augmentation", shelf.load("augmentations", key))
+class Framing(Protocol):
+    """What a module offers that needs `imports`, `history` or `change`."""
+
+    NEEDS: Needs
+
+    def frame(self, around: Around) -> list[Frame] | str:
+        """Frames, or the reason why there is none."""
+        ...
+
+    def verify(self, around: Around, frame: Frame) -> str:
+        """What is wrong with a frame, or nothing."""
+        ...
+
+
+def needs(key: str) -> Needs:
+    """What the augmentation with this key works on."""
+    return shelf.load("augmentations", key).NEEDS
+
+
+def variation(key: str) -> Variation:
+    """The augmentation with this key, which needs `text` or `tree`."""
+    return cast("Variation", shelf.load("augmentations", key))
+
+
+def framing(key: str) -> Framing:
+    """The augmentation with this key, which needs `imports`, `history` or `change`."""
+    return cast("Framing", shelf.load("augmentations", key))

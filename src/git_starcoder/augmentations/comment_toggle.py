@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.parse.tree import Code
 
-NEEDS_TREE = True
+NEEDS = "tree"
 
 
 def vary(code: Code, random: Random) -> Variant | str:  # noqa: ARG001 - all comments go; there is nothing to choose

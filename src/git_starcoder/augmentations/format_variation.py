@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from git_starcoder.parse.tree import Code
     from git_starcoder.rows import Span
 
-NEEDS_TREE = True
+NEEDS = "tree"
 
 _INDENT = re.compile(rb"(?<=\n)[ \t]+(?=\S|\Z)")
 _BLANK = re.compile(rb"\n(?:[ \t]*\n)+")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.parse.tree import Code
 
-NEEDS_TREE = False
+NEEDS = "text"
 
 STRIDE = 900
 """Bytes of text per hole: some 256 tokens, so that every window of 1,024 tokens has one near its middle."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING, Variant
-from git_starcoder.parse.scope import NAME, WORD, reserved, scopes
-from git_starcoder.parse.shape import shape
+from git_starcoder.parse.rewrite import renamed, renamed_wrongly
+from git_starcoder.parse.scope import reserved, scopes
 
 if TYPE_CHECKING:
     from random import Random
 
     from git_starcoder.parse.tree import Code
 
-NEEDS_TREE = True
+NEEDS = "tree"
 
 NOUNS = b"""
     account action address amount anchor answer area argument array aspect attribute axis backup balance band base
@@ -55,17 +55,8 @@ def vary(code: Code, random: Random) -> Variant | str:
     if not functions:
         return NOTHING
     fresh = _Names(code, random)
-    edits: list[tuple[int, int, bytes]] = []
-    for function in functions:
-        for (old, places), new in zip(function.safe.items(), fresh.take(len(function.safe)), strict=False):
-            edits.extend((place, place + len(old), new) for place in places)
-    pieces: list[bytes] = []
-    edge = 0
-    for start, stop, new in sorted(edits):
-        pieces += (code.data[edge:start], new)
-        edge = stop
-    pieces.append(code.data[edge:])
-    return Variant(b"".join(pieces))
+    names = [dict(zip(one.safe, fresh.take(len(one.safe)), strict=False)) for one in functions]
+    return Variant(renamed(code, names))
 
 
 class _Names:
@@ -93,42 +84,5 @@ class _Names:
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
-    """Alpha-equivalence: nothing but safe names differs, and each has one new name, its own, everywhere.
-
-    The old text is made again from what the new one has at the places of safe names, so any other change shows.
-    """
-    if variant.text != after.data:
-        return "another text was parsed"
-    if shape(before) != shape(after):
-        return "the tree differs"
-    known = scopes(before)
-    places = [
-        (at, old, index) for index, one in enumerate(known.functions) for old, all_ in one.safe.items() for at in all_
-    ]
-    became: list[dict[bytes, bytes]] = [{} for _ in known.functions]
-    pieces: list[bytes] = []
-    edge = shift = 0
-    for at, old, index in sorted(places):
-        word = WORD.match(after.data, at + shift)
-        new = word[0] if word else b""
-        if not NAME.fullmatch(new):
-            return f"'{_text(new)}' is no name"
-        if became[index].setdefault(old, new) != new:
-            return f"'{_text(old)}' became '{_text(new)}' in one place only"
-        pieces += (before.data[edge:at], new)
-        edge = at + len(old)
-        shift += len(new) - len(old)
-    pieces.append(before.data[edge:])
-    if b"".join(pieces) != after.data:
-        return "something else than safe names differs"
-    for names in became:
-        new = [word for old, word in names.items() if word != old]
-        if len(set(new)) < len(new):
-            return "two names became one"
-        if not known.words.isdisjoint(new):
-            return "a new name was there before"
-    return ""
-
-
-def _text(word: bytes) -> str:
-    return word.decode("utf-8", "replace")
+    """Alpha-equivalence: nothing but safe names differs, and each has one new name, its own, everywhere."""
+    return "another text was parsed" if variant.text != after.data else renamed_wrongly(before, after)

@@ -1,4 +1,4 @@
-"""Rows go from simple to complex in three stages."""
+"""Rows go from simple to complex, and from small to large windows, in three stages."""
 
 from __future__ import annotations
 
@@ -14,25 +14,31 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
 
 STAGES = 3
+SIZE = 0.5
+"""What the largest window adds to the complexity."""
+ROUNDED = 1e-4
+"""Complexities are written with four decimals."""
 
 
 def check(dataset: Dataset) -> Generator[Finding, None, str | Skip]:
     """A finding for each row that is simpler than a row of an earlier stage; the figure is the stages of training."""
     if Recipe.load(dataset.folder / "recipe.yaml").order.by != "curriculum":
         return Skip("the recipe wants a random order")
+    sizes = sorted(dataset.metadata["context_windows"])
+    larger = {size: SIZE * number / max(1, len(sizes) - 1) for number, size in enumerate(sizes)}
     ranges: list[str] = []
     for split in SPLITS:
         total = dataset.metadata[f"{split}_sequences"]
-        before, highest, stage, lowest = 0.0, 0.0, 0, 1.0
+        before, highest, stage, lowest = 0.0, 0.0, 0, 2.0
         for number, row in enumerate(dataset.rows(split)):
             if number * STAGES // total != stage:
                 if split == "train":
                     ranges.append(f"{lowest:.2f}-{highest:.2f}")
-                before, stage, lowest = highest, number * STAGES // total, 1.0
-            complexity = row.metadata["complexity"]
-            highest, lowest = max(highest, complexity), min(lowest, complexity)
-            if complexity < before:
-                what = f"complexity {complexity} in stage {stage + 1}, after {before} in an earlier one"
+                before, stage, lowest = highest, number * STAGES // total, 2.0
+            score = row.metadata["complexity"] + larger[row.metadata["window_size"]]
+            highest, lowest = max(highest, score), min(lowest, score)
+            if score < before - ROUNDED:
+                what = f"complexity {score:.4f} in stage {stage + 1}, after {before:.4f} in an earlier one"
                 yield Finding("curriculum", place(split, row), what)
         if split == "train":
             ranges.append(f"{lowest:.2f}-{highest:.2f}")

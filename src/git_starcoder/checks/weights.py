@@ -1,4 +1,4 @@
-"""Every row weighs what the role of its file says."""
+"""Every row weighs what its role, its age and its kind say."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
 
 PRIORITY = {"core": "high", "test": "low"}
+RECENT, OLD = 60, 90
+"""Days from the last change to the newest commit."""
 
 
 def check(dataset: Dataset) -> Generator[Finding, None, str]:
-    """A finding for each row whose weight, priority or flags do not follow from its role; the figure is the weights."""
+    """A finding for each row whose weight, priority or flags do not follow; the figure is the weights."""
     weigh = Recipe.load(dataset.folder / "recipe.yaml").weigh
     by_role = {"core": weigh.core, "test": weigh.test}
     met: set[float] = set()
@@ -25,10 +27,13 @@ def check(dataset: Dataset) -> Generator[Finding, None, str]:
         for row in dataset.rows(split):
             said = row.metadata
             role = said["role"]
+            days = said["age_days"]
             weight = by_role.get(role, weigh.utility)
+            weight *= weigh.recent if days < RECENT else 1.0 if days < OLD else weigh.old
+            weight *= weigh.evolution if said.get("is_evolution") else 1.0
             met.add(said["weight"])
             if abs(said["weight"] - weight) > 5e-5:  # four decimals are written
-                yield Finding("weights", place(split, row), f"weight {said['weight']} for {role}, not {weight}")
+                yield Finding("weights", place(split, row), f"weight {said['weight']}, not {weight:g}")
             if said["priority"] != PRIORITY.get(role, "medium"):
                 yield Finding("weights", place(split, row), f"priority {said['priority']} for {role}")
             if (said["is_core"], said["is_test"]) != (role == "core", role == "test"):

@@ -86,8 +86,8 @@ def vary(task: Task) -> list[Variant | Rejected]:
 
 
 def _vary(before: Code, drawn: Drawn) -> Variant | Rejected:
-    augmentation = augmentations.load(drawn.key)
-    if augmentation.NEEDS_TREE and not before.clean:
+    augmentation = augmentations.variation(drawn.key)
+    if augmentation.NEEDS == "tree" and not before.clean:
         return Rejected("not_clean")
     variant = augmentation.vary(before, random.Random(drawn.seed))  # noqa: S311 - not for secrets
     if isinstance(variant, str):
@@ -95,7 +95,7 @@ def _vary(before: Code, drawn: Drawn) -> Variant | Rejected:
     if variant.text == before.data and not variant.holes:
         return Rejected("same_text")
     after = before
-    if augmentation.NEEDS_TREE and before.language is not None:
+    if augmentation.NEEDS == "tree" and before.language is not None:
         after = parse(variant.text, before.language.key)
         if not after.clean:
             return Rejected("unverified", "it does not parse")
@@ -117,7 +117,7 @@ def _far(unit: Unit, drawn: list[Drawn]) -> list[Drawn]:
     """What is made in a worker: whatever needs a tree, where there is one without errors."""
     if unit.tree != "clean":
         return []
-    return [one for one in drawn if augmentations.load(one.key).NEEDS_TREE]
+    return [one for one in drawn if augmentations.needs(one.key) == "tree"]
 
 
 def _tasks(run: Run, units: list[Unit], planned: list[list[Drawn]]) -> Iterator[Task]:
@@ -131,7 +131,7 @@ def _near(run: Run, unit: Unit, drawn: list[Drawn]) -> dict[Drawn, Variant | Rej
     reason = Rejected("no_tree" if unit.tree == "none" else "not_clean")
     results: dict[Drawn, Variant | Rejected] = {}
     for one in drawn:
-        if not augmentations.load(one.key).NEEDS_TREE:
+        if augmentations.needs(one.key) == "text":
             text = Code(run.texts.get(unit.source.text), None, None, clean=False)
             results[one] = _vary(text, one)
         elif unit.tree != "clean":

@@ -4,18 +4,19 @@ Rows are walked from the best to the least: train before val before test, a text
 before other roles, newer before older, then by path. A row that repeats one kept before it is dropped and names its
 keeper: as `exact` or `near` within a split, as `leak` across two.
 
-Near-copies are sought among rows of one task: plain rows among plain rows, masked rows among masked rows that hide the
-same tokens. Windows of one text that overlap are alike because the recipe wants it, and are not compared.
+Near-copies are sought among rows of one size and one task: plain rows among plain rows, masked rows among masked rows
+that hide the same tokens, changes among changes, rows with a head among those with the same head. Windows of one text
+that overlap are alike because the recipe wants it, and are not compared.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from git_starcoder.rows import SPLITS, Role
+from git_starcoder.rows import SPLITS, Change, Role
 from git_starcoder.text.near import keepers
 from git_starcoder.text.shingles import WindowShingles, offsets_of, positions
 
@@ -40,7 +41,8 @@ def run(run: Run, options: Dedup, windows: Windows) -> Windows:
     """
     with run.step("dedup", len(windows)) as step:
         order = preference(windows)
-        split = np.array([SPLITS.index(sample.unit.split) for sample in windows.samples], dtype=np.int8)[windows.sample]
+        of_sample = np.array([SPLITS.index(sample.origin.split) for sample in windows.samples], dtype=np.int8)
+        split = of_sample[windows.sample]
         keeper = exact(windows, order)
         if not options.exact:
             keeper[split[keeper] == split] = -1
@@ -68,13 +70,13 @@ def preference(windows: Windows) -> Rows:
 
     def worth(at: int) -> tuple[int, bool, int, int, str, str, str]:
         sample: Sample = windows.samples[at]
-        unit, source = sample.unit, sample.unit.source
-        split, role = SPLITS.index(unit.split), ROLES.index(unit.role)
-        return split, sample.made_by != "base", role, -source.changed_at, source.path, sample.made_by, sample.id
+        origin = sample.origin
+        split, role = SPLITS.index(origin.split), ROLES.index(origin.role)
+        return split, sample.made_by != "base", role, -origin.changed_at, origin.path, sample.made_by, sample.id
 
     rank = np.empty(len(windows.samples), dtype=np.int64)
     rank[sorted(range(len(rank)), key=worth)] = np.arange(len(rank))
-    return np.lexsort((windows.hole_stop, windows.hole_start, windows.start, rank[windows.sample]))
+    return np.lexsort((windows.hole_stop, windows.hole_start, windows.start, windows.size, rank[windows.sample]))
 
 
 def exact(windows: Windows, order: Rows) -> Rows:
@@ -98,28 +100,35 @@ def exact(windows: Windows, order: Rows) -> Rows:
 def equal(windows: Windows, left: Rows, right: Rows) -> NDArray[np.bool_]:
     """Whether the rows of each pair would be written with the same tokens."""
     same = np.ones(len(left), dtype=np.bool_)
-    for column in (windows.length, windows.size, windows.hole_start, windows.hole_stop):
+    for column in (windows.length, windows.size, windows.head, windows.hole_start, windows.hole_stop):
         same &= column[left] == column[right]
-    pairs = np.flatnonzero(same)
-    step = max(1, CELLS // int(windows.length.max(initial=1)))
-    for start in range(0, len(pairs), step):
-        chunk = pairs[start : start + step]
-        offsets = offsets_of(windows.length[left[chunk]].astype(np.int64))
-        a = windows.tokens[positions(windows.first[left[chunk]], offsets)]
-        b = windows.tokens[positions(windows.first[right[chunk]], offsets)]
-        unlike = offsets_of((a != b).astype(np.int64))
-        same[chunk] = unlike[offsets[1:]] == unlike[offsets[:-1]]
+    heads = windows.heads[windows.sample]
+    for first, length in ((heads, windows.head), (windows.first, windows.length)):
+        pairs = np.flatnonzero(same)
+        same[pairs] = _alike(windows.tokens, first[left[pairs]], first[right[pairs]], length[left[pairs]])
+    return same
+
+
+def _alike(tokens: NDArray[Any], left: Rows, right: Rows, length: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether the runs of tokens of each pair, which are equally long, are the same."""
+    same = np.ones(len(left), dtype=np.bool_)
+    step = max(1, CELLS // max(1, int(length.max(initial=0))))
+    for start in range(0, len(left), step):
+        chunk = slice(start, start + step)
+        offsets = offsets_of(length[chunk].astype(np.int64))
+        unlike = tokens[positions(left[chunk], offsets)] != tokens[positions(right[chunk], offsets)]
+        counts = offsets_of(unlike.astype(np.int64))
+        same[chunk] = counts[offsets[1:]] == counts[offsets[:-1]]
     return same
 
 
 def _near(windows: Windows, rows: Rows, threshold: float, step: Step) -> tuple[Rows, NDArray[np.float64]]:
     """For each of all rows its keeper and their similarity, or -1 and 0; `rows` are those to look at, best first."""
-    shingles = WindowShingles(
-        windows.tokens,
-        windows.first[rows],
-        windows.length[rows].astype(np.int64),
-        np.array([_task(windows, row) for row in rows.tolist()], dtype=np.uint64),
-    )
+    # What a change made is compared with its head, which lies before it.
+    changes = np.array([isinstance(sample.origin, Change) for sample in windows.samples], dtype=bool)[windows.sample]
+    first = np.where(changes, windows.heads[windows.sample], windows.first)
+    length = windows.length.astype(np.int64) + np.where(changes, windows.head, 0)
+    shingles = WindowShingles(windows.tokens, first[rows], length[rows], _tasks(windows, changes)[rows])
 
     def overlap(left: Rows, right: Rows) -> NDArray[np.bool_]:
         a, b = rows[left], rows[right]
@@ -136,17 +145,27 @@ def _near(windows: Windows, rows: Rows, threshold: float, step: Step) -> tuple[R
     return keeper, similarity
 
 
-def _task(windows: Windows, row: int) -> int:
-    """0 for a plain row, else a hash of the tokens that it hides."""
-    if windows.hole_start[row] < 0:
-        return 0
-    first = windows.first[row]
-    hidden = windows.tokens[first + windows.hole_start[row] : first + windows.hole_stop[row]]
-    return int.from_bytes(blake2b(np.asarray(hidden, dtype="<u4").tobytes(), digest_size=8).digest())
+def _tasks(windows: Windows, changes: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """A number for what each row asks of a model: only rows of one task and one size are compared.
+
+    All plain rows have one task, and all changes; a masked row has that of the tokens it hides, and a row with a head
+    that of its head.
+    """
+    tasks = windows.size.astype(np.uint64)
+    tasks[changes] += np.uint64(1 << 32)
+    heads = windows.heads[windows.sample]
+    for row in np.flatnonzero((windows.hole_start >= 0) | (windows.head > 0) & ~changes).tolist():
+        if windows.head[row]:
+            first, stop = heads[row], heads[row] + windows.head[row]
+        else:
+            first, stop = windows.first[row] + windows.hole_start[row], windows.first[row] + windows.hole_stop[row]
+        told = np.asarray(windows.tokens[first:stop], dtype="<u4").tobytes() + tasks[row].tobytes()
+        tasks[row] = int.from_bytes(blake2b(told, digest_size=8).digest())
+    return tasks
 
 
 def _name(windows: Windows, row: int) -> str:
-    return f"{_sample(windows, row).unit.source.path}#{windows.key[row]:016x}"
+    return f"{_sample(windows, row).origin.path}#{windows.key[row]:016x}"
 
 
 def _sample(windows: Windows, row: int) -> Sample:

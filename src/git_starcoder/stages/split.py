@@ -89,9 +89,13 @@ def run(
 
 def expected_rows(tokens: float, window: recipe.Window, variations: int) -> int:
     """How many rows a text of so many tokens and its variations will give, about."""
-    size = window.size if window.size != "auto" else 1024
-    stride = max(1, round(size * (1 - window.overlap)))
-    return (1 + max(0, ceil((tokens - size) / stride))) * (1 + variations)
+    rows = 0
+    for size in window.sizes:
+        stride = max(1, round(size * (1 - window.overlap)))
+        rows += 1 + max(0, ceil((tokens - size) / stride))
+        if tokens <= size:
+            break
+    return rows * (1 + variations)
 
 
 def assign(groups: Sequence[Group], options: recipe.Split) -> dict[str, Split]:
@@ -133,7 +137,7 @@ def _digest(run: Run, unit: Unit) -> str:
 def _variations(run: Run, unit: Unit, variations: Mapping[str, recipe.Augmentation]) -> int:
     """How many of its augmentations can be made of a unit."""
     drawn = augment.draw(run, variations, unit)
-    return sum(unit.tree == "clean" or not augmentations.load(one.key).NEEDS_TREE for one in drawn)
+    return sum(unit.tree == "clean" or augmentations.needs(one.key) != "tree" for one in drawn)
 
 
 def _chances(run: Run, name: str) -> tuple[float, float]:

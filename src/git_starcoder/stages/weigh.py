@@ -1,4 +1,7 @@
-"""Weigh: how often a trainer draws a row, by the role of its file. A column; rows are never copied."""
+"""Weigh: how often a trainer draws a row: by the role of its file, its age, and whether a change made it.
+
+The product of the three, as a column; rows are never copied. Ages are counted from the newest commit, not the clock.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,42 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from git_starcoder.rows import Change
+
 if TYPE_CHECKING:
+    from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Weigh
-    from git_starcoder.rows import Role, Windows
+    from git_starcoder.rows import Role, Unit, Windows
     from git_starcoder.run import Run
 
+DAY = 86_400
+RECENT, OLD = 60, 90
+"""Days: what is younger than the first is recent, what is not younger than the second is old."""
 
-def run(run: Run, options: Weigh, windows: Windows) -> Windows:
+
+def run(run: Run, options: Weigh, repo: Repo, windows: Windows) -> Windows:
     """Windows in, the same windows with their `weight` out."""
     with run.step("weigh", len(windows)) as step:
-        by_sample = np.array([of_role(options, sample.unit.role) for sample in windows.samples], dtype=np.float64)
+        weights = [
+            of_role(options, origin.role)
+            * of_age(options, age(origin, repo.committed_at))
+            * (options.evolution if isinstance(origin, Change) else 1.0)
+            for origin in (sample.origin for sample in windows.samples)
+        ]
         step.keep(len(windows))
-        return windows.with_columns(weight=by_sample[windows.sample])
+        return windows.with_columns(weight=np.array(weights, dtype=np.float64)[windows.sample])
 
 
 def of_role(options: Weigh, role: Role) -> float:
-    """The weight of a role: `core` and `test` have their own, all others count as utilities."""
+    """The factor of a role: `core` and `test` have their own, all others count as utilities."""
     return {"core": options.core, "test": options.test}.get(role, options.utility)
+
+
+def of_age(options: Weigh, days: int) -> float:
+    """The factor of an age in days."""
+    return options.recent if days < RECENT else 1.0 if days < OLD else options.old
+
+
+def age(origin: Unit | Change, newest: int) -> int:
+    """Whole days from the last change of a file, or from a change, to the newest commit's committer time."""
+    return max(0, newest - origin.changed_at) // DAY

@@ -2,36 +2,39 @@
 
 Every text is encoded once, into one array on disk; a window is a place in it. The plan for a text of n tokens, windows
 of W and an overlap o: they begin at 0, S, 2S, … with S = W·(1 - o), and end with the first that reaches the text's end.
-A masked text needs four places of each window for control tokens; of its holes that lie wholly in a window, the one
-nearest to the middle is masked there.
+A window begins earlier than that, by half a stride at most, where an item of the syntax tree begins there, and never so
+early that a token would be in no window.
+
+With several sizes each text is laid out at each, but for the sizes above the one that holds it whole. A text with a
+head has it in every window, at the sizes of which it is no more than half; what a change made is one row, at the
+smallest size that holds it. A masked text needs four places of each window for control tokens; of its holes that lie
+wholly in a window, the one nearest to the middle is masked there.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import blake2b
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from git_starcoder import device
-from git_starcoder.rows import Span, Windows
+from git_starcoder.rows import COLUMNS, Change, Windows
 from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.text.encode import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from git_starcoder import recipe as recipes
     from git_starcoder.rows import Sample
-    from git_starcoder.run import Run, Step, TextStore
+    from git_starcoder.run import Run, Step
+    from git_starcoder.text.encode import Encoded
     from git_starcoder.text.tokenizer import Tokenizer
 
-BATCH = 4 << 20
-"""Bytes of text encoded at a time."""
 SENTINELS = 4
 """Control tokens of a masked row: prefix, suffix, middle, end."""
 SHORTEST = 8
@@ -47,22 +50,14 @@ class Hole(NamedTuple):
     stop: int
 
 
-class Encoded(NamedTuple):
-    """Tokens of samples behind one another."""
-
-    tokens: NDArray[Any]
-    """Shape (tokens,)."""
-    bounds: NDArray[np.int64]
-    """Where each sample begins, and the end of the last, shape (samples + 1,)."""
-    holes: NDArray[np.int64]
-    """Where each hole begins and ends in `tokens`, in order, shape (holes, 2)."""
-
-
 def resolve(recipe: recipes.Recipe) -> recipes.Recipe:
-    """The recipe with a number for an `auto` window: the one that fits this machine's device."""
-    if recipe.window.size != "auto":
-        return recipe
-    return replace(recipe, window=replace(recipe.window, size=device.window(device.detect())))
+    """The recipe with numbers for its windows: those that fit this machine's device."""
+    size = recipe.window.size
+    if size == "auto":
+        size = device.window(device.detect())
+    elif size == "scales":
+        size = device.scales(device.detect())
+    return replace(recipe, window=replace(recipe.window, size=size))
 
 
 def inputs(recipe: recipes.Recipe) -> tuple[str, ...]:
@@ -73,8 +68,6 @@ def inputs(recipe: recipes.Recipe) -> tuple[str, ...]:
 
 def run(run: Run, options: recipes.Window, samples: Sequence[Sample]) -> Windows:
     """Samples in, windows over their tokens out; the tokenizer is saved beside."""
-    if options.size == "auto":
-        raise ValueError("the window has no size: resolve the recipe first")
     with run.step("window") as step:
         tokenizer = _tokenizer(run, options, samples)
         tokenizer.save(run.folder / "tokenizer")
@@ -87,83 +80,85 @@ def run(run: Run, options: recipes.Window, samples: Sequence[Sample]) -> Windows
             "lossless": "yes" if tokenizer.lossless else "no",
             "tokens": len(encoded.tokens),
         }
-        planned = plan(samples, encoded, options.size, options.overlap)
+        planned, unplanned = plan(samples, encoded, options.sizes, options.overlap)
+        for index in unplanned:
+            reason = "too_long" if isinstance(samples[index].origin, Change) else "head_too_long"
+            step.drop(f"{samples[index].origin.path}#{samples[index].id}", reason)
         return _keep(planned, np.array(skipped, dtype=bool), step)
 
 
-def encode(
-    texts: TextStore, samples: Sequence[Sample], skipped: Sequence[bool], tokenizer: Tokenizer, path: Path
-) -> Encoded:
-    """Encode samples into a file, and end each with the end-of-text token unless it is masked (its rows get their own).
-
-    The text of a masked sample is encoded in pieces between the edges of its holes, so that a hole is whole tokens.
-    A skipped sample has no tokens.
-    """
-    bounds = np.zeros(len(samples) + 1, dtype=np.int64)
-    holes: list[NDArray[np.int64]] = [np.empty((0, 2), dtype=np.int64)]
-    end = np.array([tokenizer.end], dtype=tokenizer.dtype)
-    done = 0
-    with path.open("wb") as file:
-        for batch in _batches(samples):
-            parts = [[] if skipped[index] else pieces(samples[index]) for index in batch]
-            data = [texts.get(span) for spans in parts for span in spans]
-            flat, offsets = tokenizer.encode(data)
-            first = 0
-            for index, spans in zip(batch, parts, strict=True):
-                edges = offsets[first : first + len(spans) + 1] - offsets[first]
-                first += len(spans)
-                begin, stop = offsets[first - len(spans)], offsets[first]
-                file.write(flat[begin:stop].tobytes())
-                if samples[index].holes:
-                    holes.append(done + np.stack([edges[1:-1:2], edges[2::2]], axis=1) if spans else holes[0])
-                else:
-                    file.write(end.tobytes())
-                    stop += 1
-                done += int(stop - begin)
-                bounds[index + 1] = done
-    tokens = np.asarray(np.memmap(path, dtype=tokenizer.dtype, mode="r")) if done else np.empty(0, tokenizer.dtype)
-    found = np.concatenate(holes)
-    return Encoded(tokens, bounds, found[found[:, 0] < found[:, 1]])
-
-
-def pieces(sample: Sample) -> list[Span]:
-    """The spans of a text between the edges of its holes: every second one is a hole."""
-    edges = [0, *(edge for hole in sample.holes for edge in hole), sample.text.stop - sample.text.start]
-    start = sample.text.start
-    return [Span(start + left, start + right) for left, right in pairwise(edges)]
-
-
-def plan(samples: Sequence[Sample], encoded: Encoded, size: int, overlap: float) -> Windows:
-    """Windows over the tokens of each sample, at least one each, every token in at least one."""
+def plan(
+    samples: Sequence[Sample], encoded: Encoded, sizes: Sequence[int], overlap: float
+) -> tuple[Windows, list[int]]:
+    """Windows over the tokens of each sample, every token in at least one; and the samples that no size can hold."""
     masked = np.array([bool(sample.holes) for sample in samples], dtype=bool)
-    tokens = np.diff(encoded.bounds)
-    room = np.where(masked, size - SENTINELS, size)
-    stride = np.minimum(max(1, round(size * (1 - overlap))), room)  # without overlap, masked windows would leave gaps
-    total = 1 + np.maximum(0, -((room - tokens) // stride))
-    sample = np.repeat(np.arange(len(samples), dtype=np.int32), total)
-    index = np.arange(len(sample)) - np.repeat(np.cumsum(total) - total, total)
-    start = index * stride[sample]
-    first = encoded.bounds[:-1][sample] + start
-    length = np.minimum(room[sample], tokens[sample] - start)
+    entire = np.array([isinstance(sample.origin, Change) for sample in samples], dtype=bool)
+    head = encoded.bounds[:, 0] - encoded.heads
+    extra = head + SENTINELS * masked
+    whole = extra + encoded.bounds[:, 1] - encoded.bounds[:, 0]
+    placed = np.zeros(len(samples), dtype=bool)
+    done = placed.copy()
+    parts: list[Windows] = []
+    for size in sorted(sizes):
+        chosen = ~done & np.where(entire, whole <= size, extra <= size // 2)
+        placed |= chosen
+        done |= chosen & (whole <= size)
+        parts.append(_lay(samples, encoded, np.flatnonzero(chosen), size, overlap, size - extra, head))
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    return replace(parts[0], **columns), np.flatnonzero(~placed).tolist()
+
+
+def _lay(
+    samples: Sequence[Sample],
+    encoded: Encoded,
+    chosen: NDArray[np.int64],
+    size: int,
+    overlap: float,
+    room: NDArray[np.int64],
+    head: NDArray[np.int64],
+) -> Windows:
+    """The windows of one size over some samples. `room` and `head` are tokens of every sample."""
+    begin, end = encoded.bounds[chosen, 0], encoded.bounds[chosen, 1]
+    # Without overlap, windows with something besides the text would leave gaps.
+    stride = np.minimum(max(1, round(size * (1 - overlap))), room[chosen])
+    total = 1 + np.maximum(0, -((room[chosen] - (end - begin)) // stride))
+    which = np.repeat(np.arange(len(chosen)), total)
+    index = np.arange(len(which)) - np.repeat(np.cumsum(total) - total, total)
+    begin, end, stride, total, sample = begin[which], end[which], stride[which], total[which], chosen[which]
+    first = begin + index * stride
+    latest = np.where(index + 1 == total, end - room[sample], 0)  # the last window must reach the end
+    earliest = np.maximum(first - np.minimum(stride // 2, room[sample] - stride), latest)
+    first = np.where(index > 0, _snapped(first, earliest, encoded.starts), first)
+    length = np.minimum(room[sample], end - first)
     hole = _middle_holes(encoded.holes, first, first + length)
-    difficulty = np.array([sample.unit.difficulty for sample in samples], dtype=np.float64)
+    difficulty = np.array([sample.origin.difficulty for sample in samples], dtype=np.float64)
     return Windows(
         samples=samples,
         tokens=encoded.tokens,
-        sample=sample,
+        heads=encoded.heads,
+        sample=sample.astype(np.int32),
         first=first,
-        start=start.astype(np.int32),
+        start=(first - begin).astype(np.int32),
         length=length.astype(np.int32),
         size=np.full(len(sample), size, dtype=np.int32),
+        head=head[sample].astype(np.int32),
         hole_start=hole[0],
         hole_stop=hole[1],
         index=index.astype(np.int32),
-        total=total[sample].astype(np.int32),
+        total=total.astype(np.int32),
         key=np.zeros(len(sample), dtype=np.uint64),
         difficulty=difficulty[sample],
         weight=np.ones(len(sample), dtype=np.float64),
         rank=np.zeros(len(sample), dtype=np.int64),
     )
+
+
+def _snapped(first: NDArray[np.int64], earliest: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The last of the `starts` from `earliest` to `first`, or `first` where there is none."""
+    if not len(starts):
+        return first
+    found = starts[np.maximum(0, np.searchsorted(starts, first, side="right") - 1)]
+    return np.where((found >= earliest) & (found <= first), found, first)
 
 
 class Layout:
@@ -176,16 +171,18 @@ class Layout:
     def row(self, row: int) -> tuple[NDArray[Any], int, Hole | None]:
         """Tokens of a row, shape (size,), how many they are before padding, and what is masked.
 
-        A plain row is its tokens. A masked one is in the order prefix, suffix, middle (Bavarian et al., 2022):
-        `<fim_prefix> P <fim_suffix> S <fim_middle> M <|endoftext|>`.
+        A plain row is its tokens, behind those of its head. A masked one is in the order prefix, suffix, middle
+        (Bavarian et al., 2022): `<fim_prefix> P <fim_suffix> S <fim_middle> M <|endoftext|>`.
         """
         windows, tokenizer = self.windows, self.tokenizer
         first, length, begin = int(windows.first[row]), int(windows.length[row]), int(windows.hole_start[row])
         text = windows.tokens[first : first + length]
         tokens = np.full(int(windows.size[row]), tokenizer.pad, dtype=tokenizer.dtype)
         if begin < 0 or tokenizer.fim is None:
-            tokens[:length] = text
-            return tokens, length, None
+            head, at = int(windows.head[row]), int(windows.heads[windows.sample[row]])
+            tokens[:head] = windows.tokens[at : at + head]
+            tokens[head : head + length] = text
+            return tokens, head + length, None
         hole = Hole(begin, int(windows.hole_stop[row]))
         prefix, middle, suffix = tokenizer.fim
         asked = hole.stop - hole.start
@@ -200,7 +197,11 @@ class Layout:
 
     def total_tokens(self) -> int:
         """Tokens of all rows before padding."""
-        return int(self.windows.length.sum() + SENTINELS * np.count_nonzero(self.windows.hole_start >= 0))
+        return int(
+            self.windows.length.sum()
+            + self.windows.head.sum()
+            + SENTINELS * np.count_nonzero(self.windows.hole_start >= 0)
+        )
 
 
 def keys(windows: Windows) -> NDArray[np.uint64]:
@@ -208,11 +209,15 @@ def keys(windows: Windows) -> NDArray[np.uint64]:
     data = windows.tokens.view(np.uint8).data
     width = windows.tokens.itemsize
     begins, ends = (windows.first * width).tolist(), ((windows.first + windows.length) * width).tolist()
+    heads = windows.heads[windows.sample] * width
+    shown = list(zip(heads.tolist(), (heads + windows.head * width).tolist(), strict=True))
     holes = np.stack([windows.hole_start, windows.hole_stop], axis=1).tobytes()
     found = bytearray()
     for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         digest = blake2b(data[begin:end], digest_size=8)
         digest.update(holes[8 * row : 8 * row + 8])
+        if windows.head[row]:
+            digest.update(data[slice(*shown[row])])
         found += digest.digest()
     return np.frombuffer(found, dtype="<u8").astype(np.uint64)
 
@@ -221,7 +226,7 @@ def _tokenizer(run: Run, options: recipes.Window, samples: Sequence[Sample]) -> 
     """The tokenizer of the recipe, its encoder compared with what is saved on texts of this run."""
     base = [sample for sample in samples if sample.made_by == "base"]
     if options.tokenizer == "learn":
-        train = [run.texts.get(sample.text) for sample in base if sample.unit.split == "train"]
+        train = [run.texts.get(sample.text) for sample in base if sample.origin.split == "train"]
         tokenizer = tokenizers.learn(train, options.vocab_size)
     else:
         tokenizer = tokenizers.load(options.tokenizer)
@@ -229,17 +234,6 @@ def _tokenizer(run: Run, options: recipes.Window, samples: Sequence[Sample]) -> 
     some = base[:: max(1, len(base) // texts)][:texts]
     tokenizer.verify([run.texts.get(sample.text).decode()[:characters].encode() for sample in some])
     return tokenizer
-
-
-def _batches(samples: Sequence[Sample]) -> Iterator[range]:
-    """Ranges of samples with about `BATCH` bytes of text each."""
-    begin = size = 0
-    for index, sample in enumerate(samples):
-        size += sample.text.stop - sample.text.start
-        if size >= BATCH:
-            yield range(begin, index + 1)
-            begin, size = index + 1, 0
-    yield range(begin, len(samples))
 
 
 def _middle_holes(
@@ -276,7 +270,7 @@ def _keep(planned: Windows, skipped: NDArray[np.bool_], step: Step) -> Windows:
     for row in np.flatnonzero(reasons != "").tolist():
         sample = planned.samples[int(planned.sample[row])]
         because = f"window {planned.index[row] + 1} of {planned.total[row]}, {planned.length[row]} tokens"
-        step.drop(f"{sample.unit.source.path}#{sample.id}", str(reasons[row]), because)
+        step.drop(f"{sample.origin.path}#{sample.id}", str(reasons[row]), because)
     kept = planned.take(reasons == "")
     step.keep(len(kept))
     return kept.with_columns(key=keys(kept))

@@ -17,7 +17,8 @@ import numpy as np
 import orjson
 
 from git_starcoder.dataset import MANIFEST, METADATA, SCHEMA
-from git_starcoder.rows import SPLITS, printable
+from git_starcoder.rows import SPLITS, Change, Unit, printable
+from git_starcoder.stages.weigh import age
 from git_starcoder.stages.window import Layout
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -28,20 +29,19 @@ if TYPE_CHECKING:
 
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
-    from git_starcoder.rows import Sample, Unit, Windows
-    from git_starcoder.run import Run, Step
+    from git_starcoder.rows import Role, Sample, Windows
+    from git_starcoder.run import Run, Step, TextStore
 
 CHUNK = 4 << 20
 """Bytes of lines handed to the writing thread at a time."""
-DAY = 86_400
 
 
 def run(run: Run, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str) -> None:
     """Windows in their final order in, the files of the dataset out."""
     with run.step("write", len(windows)) as step:
         layout = Layout(windows, tokenizers.load(run.folder / "tokenizer"))
-        splits = np.array([sample.unit.split for sample in windows.samples])[windows.sample]
-        heads = [_head(sample, repo.committed_at) for sample in windows.samples]
+        splits = np.array([sample.origin.split for sample in windows.samples])[windows.sample]
+        heads = [_head(sample, repo.committed_at, run.texts) for sample in windows.samples]
         files: dict[str, dict[str, int | str]] = {}
         for split in SPLITS:
             name = f"training_data_{split}.jsonl"
@@ -115,6 +115,8 @@ def _write_split(
             f'"total_chunks":{windows.total[row]},"complexity":{windows.difficulty[row]:.4f},'
             f'"weight":{windows.weight[row]:.4f},'
         )
+        if windows.head[row]:
+            own += f'"context":{windows.head[row]},'
         if hole is not None:
             own += f'"hole":[{hole[0]},{hole[1]}],'
         dumped = orjson.dumps(tokens, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -125,36 +127,55 @@ def _write_split(
     return {**sink.close(), "rows": len(rows)}
 
 
-def _head(sample: Sample, newest: int) -> bytes:
+def _head(sample: Sample, newest: int, texts: TextStore) -> bytes:
     """What the metadata of every row of a sample shares: members of a JSON object with its closing brace."""
-    unit, source = sample.unit, sample.unit.source
-    path = PurePosixPath(printable(source.path))
-    values = {
+    origin = sample.origin
+    path = PurePosixPath(printable(origin.path))
+    values: dict[str, str | int | float | bool] = {
         "source_file": str(path),
         "directory": str(path.parent),
         "file_extension": path.suffix,
-        "language": source.language,
-        "role": unit.role,
-        "priority": priority(unit),
-        "is_core": unit.role == "core",
-        "is_test": unit.role == "test",
+        "language": origin.language,
+        "role": origin.role,
+        "priority": priority(origin.role),
+        "is_core": origin.role == "core",
+        "is_test": origin.role == "test",
         "augmentation_type": sample.made_by,
-        "age_days": max(0, newest - source.changed_at) // DAY,
-        "has_dependencies": bool(unit.imports),
-        "type_density": round(unit.type_density, 4),
-        "error_patterns": unit.error_patterns,
-        "commit": source.commit,
-        "blob": source.blob,
+        "age_days": age(origin, newest),
+        "commit": origin.commit,
         "sample": sample.id,
-        "group": unit.group,
-        "split": unit.split,
+        "group": origin.group,
+        "split": origin.split,
+        **(_of_change(origin, texts) if isinstance(origin, Change) else _of_unit(origin)),
     }
+    if sample.kind:
+        values["kind"] = sample.kind
     return orjson.dumps(values)[1:]
 
 
-def priority(unit: Unit) -> str:
+def _of_unit(unit: Unit) -> dict[str, str | int | float | bool]:
+    return {
+        "has_dependencies": bool(unit.imports),
+        "type_density": round(unit.type_density, 4),
+        "error_patterns": unit.error_patterns,
+        "blob": unit.source.blob,
+    }
+
+
+def _of_change(change: Change, texts: TextStore) -> dict[str, str | int | float | bool]:
+    return {
+        "has_dependencies": False,
+        "type_density": 0.0,
+        "error_patterns": 0,
+        "blob": change.after,
+        "is_evolution": True,
+        "commit_message": texts.get(change.message).decode("utf-8", "replace"),
+    }
+
+
+def priority(role: Role) -> str:
     """The seeds' word for a role: core is `high`, tests are `low`, all others `medium`."""
-    return {"core": "high", "test": "low"}.get(unit.role, "medium")
+    return {"core": "high", "test": "low"}.get(role, "medium")
 
 
 def _metadata(
@@ -163,12 +184,12 @@ def _metadata(
     """`dataset_metadata.json`, with the keys that the seeds name."""
     made_by = [sample.made_by for sample in windows.samples]
     counts = Counter(made_by[index] for index in cast("list[int]", windows.sample.tolist()))
-    units = {sample.unit.source.id: sample.unit for sample in windows.samples}.values()
+    units = {sample.origin.id: sample.origin for sample in windows.samples if isinstance(sample.origin, Unit)}.values()
     read = next(step for step in run.steps if step.name == "read")
     total = len(windows)
     tokens = layout.total_tokens()
     nodes = {unit.source.path for unit in units if unit.imports} | {path for unit in units for path in unit.imports}
-    stride = recipe.window.size - round(recipe.window.size * recipe.window.overlap)  # type: ignore[operator]
+    primary = recipe.window.primary
     return {
         # The commit's date, not the clock's: two builds of one commit have the same bytes.
         "creation_date": datetime.fromtimestamp(repo.committed_at, UTC).isoformat(),
@@ -182,17 +203,17 @@ def _metadata(
         "source_files_scanned": read.seen,
         "base_sequences": counts["base"],
         "augmented_sequences": total - counts["base"],
-        "git_diffs": 0,
-        "git_commits_analyzed": len({unit.source.commit for unit in units}),
+        "git_diffs": counts["git_diff"],
+        "git_commits_analyzed": read.figures.get("commits", len({unit.commit for unit in units})),
         "function_signatures": sum(len(unit.symbols) for unit in units),
         "dependency_graph_nodes": len(nodes),
         "dependency_graph_edges": sum(len(unit.imports) for unit in units),
         "tokenizer": "tokenizer/" if recipe.window.tokenizer == "learn" else recipe.window.tokenizer,
         "vocab_size": layout.tokenizer.vocab_size,
-        "max_tokens_per_sequence": recipe.window.size,
-        "overlap_tokens": recipe.window.size - stride,  # type: ignore[operator]
-        "context_windows": [recipe.window.size],
-        "primary_window": recipe.window.size,
+        "max_tokens_per_sequence": max(recipe.window.sizes),
+        "overlap_tokens": round(primary * recipe.window.overlap),
+        "context_windows": list(recipe.window.sizes),
+        "primary_window": primary,
         "total_tokens": tokens,
         "avg_tokens_per_sequence": round(tokens / max(1, total), 1),
         "augmentation_techniques": {key: counts[key] for key in ("base", *recipe.augment)},
@@ -200,6 +221,12 @@ def _metadata(
             "high_priority": recipe.weigh.core,
             "medium_priority": recipe.weigh.utility,
             "low_priority": recipe.weigh.test,
+            "core": recipe.weigh.core,
+            "medium": recipe.weigh.utility,
+            "test": recipe.weigh.test,
+            "recent_boost": recipe.weigh.recent,
+            "old_boost": recipe.weigh.old,
+            "evolution_boost": recipe.weigh.evolution,
         },
         "learning_strategy": recipe.order.by,
         "deduplication": {"exact": recipe.dedup.exact, "near": recipe.dedup.near},

@@ -35,6 +35,8 @@ FIM = (
     ("<fim-prefix>", "<fim-middle>", "<fim-suffix>"),  # SantaCoder
 )
 """Spellings of the fill-in-the-middle tokens: prefix, middle, suffix."""
+OTHERS = {"<file_sep>": "<|file_sep|>", "<repo_name>": "<|repo_name|>"}
+"""How Qwen spells what StarCoder has, too."""
 PROBE = "".join((
     *SPECIAL, *(spelling for spellings in FIM for spelling in spellings), "</s><s><unk><pad><mask>[CLS][SEP]",
     "don't we'LL they've I'm 's 'S\u017f ''d", "1234567890 12 3 " * 20, "²³½Ⅷ\u0663",
@@ -67,6 +69,7 @@ class Tokenizer:
             raise _unusable(f"it does not load ({pretrained.one_line(error)})") from error
         self._exact.encode_special_tokens = True  # is not saved with it, so to be set after every load
         self._controls = {token["id"]: cast("str", token["content"]) for token in self._added() if token["special"]}
+        self._marks: dict[str, list[int]] = {"": []}
         self._limit = limit
         self.vocab_size = 1 + max(self._exact.get_vocab().values(), default=-1)
         """One more than the largest id."""
@@ -105,6 +108,21 @@ class Tokenizer:
         np.cumsum([len(array) for array in arrays], out=offsets[1:])
         flat = np.concatenate(arrays, dtype=self.dtype, casting="unsafe") if arrays else np.empty(0, self.dtype)
         return flat, offsets
+
+    def mark(self, name: str) -> list[int]:
+        """The ids of a control token: one, or those of its spelling as text where this tokenizer has no such token."""
+        if name not in self._marks:
+            ids = (number for name in (name, OTHERS.get(name, "")) for number in self._controls_named(name))
+            self._marks[name] = [*ids][:1] or self._encode_exactly([name.encode()])[0].tolist()
+        return self._marks[name]
+
+    def _controls_named(self, name: str) -> list[int]:
+        return [number for number, token in self._controls.items() if token == name]
+
+    @cached_property
+    def widths(self) -> NDArray[np.int64] | None:
+        """Bytes of text that each id stands for, shape (vocab_size,), if the tokenizer is byte-level."""
+        return None if self._bytes is None else np.array([len(token) for token in self._bytes], dtype=np.int64)
 
     def decode(self, ids: Iterable[int] | NDArray[Any]) -> bytes:
         """The bytes that tokens stand for; control tokens as they are spelled.
