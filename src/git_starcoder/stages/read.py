@@ -1,11 +1,12 @@
 """read: entries of the commit's tree → Source.
 
 Links, submodules, pointers, binary, huge and undecodable files go no further; each is counted with its reason. Sizes
-are asked before contents, so a huge file is never read.
+are asked before contents, so a huge file is never read. Secrets are taken out before a text is kept anywhere.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.errors import RepositoryError
@@ -14,6 +15,7 @@ from git_starcoder.git.objects import FILE, KIND, SUBMODULE, SYMLINK, Fault
 from git_starcoder.parse.language import language_of
 from git_starcoder.rows import Source, Span, identity
 from git_starcoder.text.encoding import Refusal, decode
+from git_starcoder.text.secrets import Redacted, only_secrets, redact
 
 if TYPE_CHECKING:
     from git_starcoder.git.objects import Entry, Repo
@@ -36,10 +38,15 @@ def run(run: Run, options: Read, repo: Repo) -> list[Source]:
         # Equal files share one text: a million names for one file fill no disk.
         texts = {blob: _keep(run, options, data) for blob, data in repo.read(wanted)}
         sources: list[Source] = []
+        secrets: Counter[str] = Counter()
         for entry, refusal in zip(entries, refused, strict=True):
             text = refusal or texts[entry.blob]
             if not isinstance(text, Kept):
                 step.drop(entry.path, text.reason, text.because)
+                continue
+            clean = Redacted(run.texts.get(text.span), text.secrets, text.share)
+            if refusal := too_secret(entry.path, clean, options):
+                step.drop(entry.path, refusal.reason, refusal.because)
                 continue
             last = changes.get(entry.path, unknown)
             sources.append(
@@ -50,14 +57,16 @@ def run(run: Run, options: Read, repo: Repo) -> list[Source]:
                     commit=last.commit,
                     changed_at=last.at,
                     former=last.former,
-                    language=language_of(entry.path, run.texts.get(text.span)),
+                    language=language_of(entry.path, clean.text),
                     text=text.span,
                     changed=text.changed,
                 )
             )
+            secrets.update(text.secrets)
             step.keep()
         step.figures["bytes"] = sum(source.text.stop - source.text.start for source in sources)
         step.figures["renamed"] = sum(bool(source.former) for source in sources)
+        step.figures.update({f"secrets_{kind.lower()}": count for kind, count in sorted(secrets.items())})
     for note in repo.notes:
         run.watch.note(note)
     if not sources:
@@ -68,17 +77,40 @@ def run(run: Run, options: Read, repo: Repo) -> list[Source]:
 
 
 class Kept(NamedTuple):
-    """A text in the run's store, and what decoding altered."""
+    """A text in the run's store, what decoding altered, and what redacting took out."""
 
     span: Span
     changed: tuple[str, ...]
+    secrets: Counter[str]
+    share: float
 
 
 def _keep(run: Run, options: Read, data: bytes | Fault) -> Kept | Fault | Refusal:
     if isinstance(data, Fault):
         return data
     text = decode(data, max_line=options.max_line, mean_line=options.mean_line)
-    return text if isinstance(text, Refusal) else Kept(run.texts.put(text.utf8), text.changed)
+    if isinstance(text, Refusal):
+        return text
+    clean = without_secrets(text.utf8, options)
+    return Kept(run.texts.put(clean.text), text.changed, clean.found, clean.share)
+
+
+def without_secrets(text: bytes, options: Read) -> Redacted:
+    """A text as it may be kept; what was found in it says `too_secret` whether its file may."""
+    return Redacted(text, Counter()) if options.secrets == "off" else redact(text)
+
+
+def too_secret(path: str, clean: Redacted, options: Read) -> Refusal | None:
+    """Why a file is not used for its secrets, or None. No value is ever told, only kinds and counts."""
+    if options.secrets == "off":
+        return None
+    if what := only_secrets(path, clean.text):
+        return Refusal("secret_file", what)
+    if clean.mostly_secrets:
+        return Refusal("mostly_secrets", f"{clean.found.total()} secrets, {clean.share:.0%} of its bytes")
+    if clean.found and options.secrets == "drop":
+        return Refusal("secret", ", ".join(f"{count} {kind}" for kind, count in sorted(clean.found.items())))
+    return None
 
 
 def _refused(entries: list[Entry], options: Read, repo: Repo) -> list[Fault | None]:
@@ -101,6 +133,8 @@ def _refusal(entry: Entry, options: Read, repo: Repo) -> Fault | None:
         return Fault("submodule", f"commit {entry.blob} of another repository")
     if kind != FILE:
         return Fault("odd_mode", f"{entry.mode:o}")
+    if options.secrets != "off" and (what := only_secrets(entry.path)):
+        return Fault("secret_file", what)
     if entry.size is None:
         return repo.why_unread(entry.blob)
     if entry.size > options.max_bytes:
