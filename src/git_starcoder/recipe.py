@@ -33,6 +33,10 @@ class Read:
     """A file with a longer line, in bytes, is skipped."""
     mean_line: int = 500
     """A file whose lines are longer on average, in bytes, is skipped as minified."""
+    changes: int = 0
+    """How many changes of files are read from the history, the newest first."""
+    commit_files: int = 100
+    """A commit that touches more files is not read: a formatter over the whole tree, an import of other code."""
     secrets: Literal["redact", "drop", "off"] = "redact"
     """`redact`: put `REDACTED_<KIND>_<hash>` in their place; `drop`: skip a file that has one; `off`: leave them."""
 
@@ -354,9 +358,11 @@ def _lint(section: Any, where: str) -> None:  # noqa: C901 - one arm per section
         case Weigh():
             if min(dataclasses.astuple(section)) <= 0:
                 raise RecipeError("a weight must be above 0", where=where)
-        case Read(max_bytes=max_bytes, max_line=max_line, mean_line=mean_line):
-            if min(max_bytes, max_line, mean_line) <= 0:
+        case Read(max_bytes=max_bytes, max_line=max_line, mean_line=mean_line, commit_files=files, changes=changes):
+            if min(max_bytes, max_line, mean_line, files) <= 0:
                 raise RecipeError("a limit must be above 0", where=where)
+            if not 0 <= changes <= 1_000_000:
+                raise RecipeError(f"{changes} changes are out of range", where=where, hint="0 to 1000000; 0 is none")
         case _:
             pass
 

@@ -261,6 +261,8 @@ class Drop(NamedTuple):
     """One of few words, counted in the manifest."""
     because: str = ""
     """Detail for a person: the keeper of a duplicate, the size, the message."""
+    things: int = 1
+    """More than one where many go together, as all files of a giant commit do."""
 
 
 class Finding(NamedTuple):

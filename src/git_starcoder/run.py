@@ -71,12 +71,12 @@ class Step:
         self.kept += count
         self.watch.advance(count)
 
-    def drop(self, id: str, reason: str, because: str = "") -> None:  # noqa: A002 - the column's name
-        """One thing more was seen and goes no further."""
-        self.seen += 1
-        self.dropped[reason] += 1
-        self.drops.append(Drop(self.name, id, reason, because))
-        self.watch.advance(1)
+    def drop(self, id: str, reason: str, because: str = "", things: int = 1) -> None:  # noqa: A002 - the column's name
+        """One thing more was seen and goes no further, or several that go together."""
+        self.seen += things
+        self.dropped[reason] += things
+        self.drops.append(Drop(self.name, id, reason, because, things))
+        self.watch.advance(things)
 
 
 class Run:

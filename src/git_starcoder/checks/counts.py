@@ -67,7 +67,7 @@ def _drops(dataset: Dataset) -> Iterator[Finding]:
         for number, line in enumerate(lines, 1):
             try:
                 drop = orjson.loads(line)
-                told[drop["step"], drop["reason"]] += 1
+                told[drop["step"], drop["reason"]] += drop.get("things", 1)
             except (orjson.JSONDecodeError, KeyError, TypeError) as error:
                 yield Finding("counts", f"drops.jsonl:{number}", f"not a drop: {error}")
     said = Counter({

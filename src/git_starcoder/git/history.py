@@ -105,7 +105,7 @@ def last_changes(repo: Repo) -> dict[str, LastChange]:
 
 def walk(repo: Repo, look: Callable[[Commit], None] | None = None) -> History:
     """Go over every commit once, from the newest to the oldest that can be read; `look` sees each."""
-    heads = {_bytes(entry.path) for entry in repo.entries()}
+    heads = {bytes_of(entry.path) for entry in repo.entries()}
     changed: dict[bytes, tuple[str, int]] = {}
     moves: list[Moves] = []
     for commit in _commits(repo):
@@ -251,7 +251,8 @@ def _touch(words: list[str], path: bytes, old: bytes) -> Touch:
     return Touch(statuses[parent], words[parents + 1 + parent], words[-2], path, old, modes)
 
 
-def _bytes(path: str) -> bytes:
+def bytes_of(path: str) -> bytes:
+    """The bytes of a path that is text."""
     return path.encode("utf-8", "surrogateescape")
 
 

@@ -50,8 +50,9 @@ def run(run: Run, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str
         (run.folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         with (run.folder / "drops.jsonl").open("wb") as file:
             for drop in run.drops:
-                values = {key: printable(value) for key, value in drop._asdict().items()}
-                file.write(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
+                values = {key: printable(value) for key, value in drop._asdict().items() if key != "things"}
+                things = {"things": drop.things} if drop.things > 1 else {}
+                file.write(orjson.dumps(values | things, option=orjson.OPT_APPEND_NEWLINE))
         sizes = {split: int(np.count_nonzero(splits == split)) for split in SPLITS}
         metadata = _metadata(recipe, repo, windows, sizes, run, layout)
         (run.folder / METADATA).write_bytes(_pretty(metadata))

@@ -1,0 +1,104 @@
+"""Two texts → the places where they differ, each with the lines around it.
+
+Lines that stay are a longest common subsequence (Myers, 1986, and everyone's `diff --minimal`), found with the
+bit-parallel algorithm of Hyyrö (2004) of rapidfuzz, once the common head and tail are cut off. Changes with few lines
+between them are one hunk. Hunks never overlap: neighbours share the lines between them out. So with the hunks' `before`
+replaced by their `after`, the one text becomes the other.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+CONTEXT = 10
+"""Lines around a hunk, at most, on each side."""
+BETWEEN = 6
+"""Changes with fewer lines between them are one hunk."""
+SMALL_LINES = 60
+SMALL_BYTES = 2048
+"""A text that has at most so many lines and bytes, before and after, is one hunk whatever changes in it."""
+LARGEST_PRODUCT = 100_000_000
+"""Lines that differ, before × after. Half a second and 13 MB at the most."""
+
+
+class Hunk(NamedTuple):
+    """Lines that became others, with those around them."""
+
+    before: bytes
+    after: bytes
+    line: int
+    """The first line of `after`, counted from 1."""
+
+
+class Range(NamedTuple):
+    """Lines `start` to `stop` of one text that are lines `to_start` to `to_stop` of the other, counted from 0."""
+
+    start: int
+    stop: int
+    to_start: int
+    to_stop: int
+
+
+def hunks(before: bytes, after: bytes) -> list[Hunk] | None:
+    """Where two texts differ, in order; None where there is too much to compare."""
+    if before == after:
+        return []
+    if is_small(before) and is_small(after):
+        return [Hunk(before, after, 1)]
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    ranges = differences(old, new)
+    if ranges is None:
+        return None
+    return [
+        Hunk(b"".join(old[start:stop]), b"".join(new[to_start:to_stop]), to_start + 1)
+        for start, stop, to_start, to_stop in _with_context(_joined(ranges), len(old))
+    ]
+
+
+def is_small(text: bytes) -> bool:
+    """Whether a text is shown whole."""
+    return len(text) <= SMALL_BYTES and text.count(b"\n") + (not text.endswith(b"\n")) <= SMALL_LINES
+
+
+def differences(old: list[bytes], new: list[bytes]) -> list[Range] | None:
+    """The least lines that must go and come, in order; None where there is too much to compare."""
+    from rapidfuzz.distance import LCSseq
+
+    shorter = min(len(old), len(new))
+    head = next((at for at in range(shorter) if old[at] != new[at]), shorter)
+    tail = next((at for at in range(shorter - head) if old[-1 - at] != new[-1 - at]), shorter - head)
+    left, right = old[head : len(old) - tail], new[head : len(new) - tail]
+    if not left or not right:
+        return [Range(head, head + len(left), head, head + len(right))] if left or right else []
+    if len(left) * len(right) > LARGEST_PRODUCT:
+        return None
+    numbers: dict[bytes, int] = {}
+    first, second = ([numbers.setdefault(line, len(numbers)) for line in lines] for lines in (left, right))
+    return [
+        Range(head + code.src_start, head + code.src_end, head + code.dest_start, head + code.dest_end)
+        for code in LCSseq.opcodes(first, second)
+        if code.tag != "equal"
+    ]
+
+
+def _joined(ranges: list[Range]) -> list[Range]:
+    """One range where there are few lines between two."""
+    joined: list[Range] = []
+    for one in ranges:
+        if joined and one.start - joined[-1].stop < BETWEEN:
+            last = joined.pop()
+            one = Range(last.start, one.stop, last.to_start, one.to_stop)
+        joined.append(one)
+    return joined
+
+
+def _with_context(ranges: list[Range], lines: int) -> list[Range]:
+    """The ranges with the lines around them; what stands between two is shared out."""
+    gaps = [ranges[0].start, *(later.start - one.stop for one, later in pairwise(ranges)), lines - ranges[-1].stop]
+    wide: list[Range] = []
+    for at, one in enumerate(ranges):
+        above = min(CONTEXT, gaps[at] if at == 0 else gaps[at] - gaps[at] // 2)
+        below = min(CONTEXT, gaps[at + 1] if at + 1 == len(ranges) else gaps[at + 1] // 2)
+        wide.append(Range(one.start - above, one.stop + below, one.to_start - above, one.to_stop + below))
+    return wide
