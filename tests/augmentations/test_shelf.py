@@ -14,15 +14,15 @@ from git_starcoder.rows import Span
 
 KEYS = shelf.names("augmentations")
 SOURCES = {
-    "rust": '// one\nfn f(a: u8, b: u8) -> u8 {\n    let c = g(a, b); // two\n\n    h(c, "u, v")\n}\n',
-    "python": '# one\ndef f(a, b):\n    c = g(a, b)  # two\n\n    return h(c, "u, v")\n',
-    "typescript": "// one\nfunction f(a: T, b: T): T {\n    const c = g(a, b); // two\n\n    return h(c, `u, v`);\n}\n",
-    "tsx": "// one\nfunction f(a: T, b: T): T {\n    const c = g(a, b); // two\n\n    return <i x={c}>u, v</i>;\n}\n",
-    "javascript": "// one\nfunction f(a, b) {\n    const c = g(a, b); // two\n\n    return h(c, `u, v`);\n}\n",
-    "go": "package p\n\n// one\nfunc f(a, b int) int {\n\tc := g(a, b) // two\n\n\treturn h(c, `u, v`)\n}\n",
-    "java": '// one\nclass C {\n    int f(int a, int b) {\n        int c = g(a, b); // two\n\n        return h(c, "u, v");\n    }\n}\n',
-    "c": '// one\nint f(int a, int b) {\n    int c = g(a, b); // two\n\n    return h(c, "u, v");\n}\n',
-    "cpp": '// one\nint f(int a, int b) {\n    auto c = g(a, b); // two\n\n    return h(c, R"(u, v)");\n}\n',
+    "rust": '// one\nfn f(a: u8, b: u8) -> u8 {\n    let c = g(a, b); // two\n    let d = a == b;\n\n    h(c, d, "u, v")\n}\n',
+    "python": '# one\ndef f(a, b) -> T:\n    c = g(a, b)  # two\n    d = a is b\n\n    return h(c, d, "u, v")\n',
+    "typescript": "// one\nfunction f(a: T, b: T): T {\n    const c = g(a, b); // two\n    let d = a === b;\n\n    return h(c, d, `u, v`);\n}\n",
+    "tsx": "// one\nfunction f(a: T, b: T): T {\n    const c = g(a, b); // two\n    let d = a === b;\n\n    return <i x={c} y={d}>u, v</i>;\n}\n",
+    "javascript": "// one\nfunction f(a, b) {\n    const c = g(a, b); // two\n    let d = a === b;\n\n    return h(c, d, `u, v`);\n}\n",
+    "go": "package p\n\n// one\nfunc f(a, b int) int {\n\tc := g(a, b) // two\n\td := a == b\n\n\treturn h(c, d, `u, v`)\n}\n",
+    "java": '// one\nclass C {\n    int f(int a, int b) {\n        int c = g(a, b); // two\n        var d = a == b;\n\n        return h(c, d, "u, v");\n    }\n}\n',
+    "c": '// one\nint f(int a, int b) {\n    int c = g(a, b); // two\n    int d = a == b;\n\n    return h(c, d, "u, v");\n}\n',
+    "cpp": '// one\nint f(int a, int b) {\n    auto c = g(a, b); // two\n    auto d = true;\n\n    return h(c, d, R"(u, v)");\n}\n',
 }
 OWN = {key for key in KEYS for language in SOURCES if key in table(language)}
 """Augmentations with a table of their own name in a language file: they do nothing to a language without one."""

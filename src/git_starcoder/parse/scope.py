@@ -136,7 +136,7 @@ def scopes(code: Code) -> Scopes:
     return Scopes(result, frozenset(WORD.findall(code.data)))
 
 
-def _holder(starts: list[int], spans: list[Span], place: int) -> int:
+def holder(starts: list[int], spans: list[Span], place: int) -> int:
     """Which of some disjoint spans in order has a place, or -1."""
     index = bisect_right(starts, place) - 1
     return index if index >= 0 and place < spans[index].stop else -1
@@ -153,8 +153,8 @@ def _candidates(
     function_starts = [function.start for function in functions]
     candidates: dict[int, dict[bytes, dict[int, Reach]]] = {}
     for place in sorted({node.start_byte for node in found.get("binding", ())} | whole):
-        pattern = _holder(pattern_starts, patterns, place)
-        function = _holder(function_starts, functions, place)
+        pattern = holder(pattern_starts, patterns, place)
+        function = holder(function_starts, functions, place)
         word = WORD.match(bare, place)
         if pattern < 0 or function < 0 or word is None or not NAME.fullmatch(word[0]):
             continue
@@ -213,7 +213,7 @@ def _opaque(code: Code, nodes: Iterable[Node], functions: list[Span]) -> dict[in
     texts: dict[int, list[bytes]] = defaultdict(list)
     edge = 0
     for start, stop in sorted([(node.start_byte, node.end_byte) for node in nodes]):
-        function = _holder(starts, functions, start)
+        function = holder(starts, functions, start)
         if function >= 0 and start > starts[function] and stop > edge:
             texts[function].append(code.data[start:stop])
             edge = stop
