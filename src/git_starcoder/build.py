@@ -50,7 +50,7 @@ def build(
             nullcontext(engine) if engine else LocalEngine() as workers,
             Run(target.folder, recipe.seed, workers, watch) as run,
         ):
-            sources = read.run(run, recipe.read, repo)  # Git objects → Source
+            sources, _ = read.run(run, recipe.read, repo)  # Git objects → Source, Change
             units = analyse.run(run, recipe.analyse, sources)  # syntax trees → Unit
             units = split.run(run, recipe.split, units, recipe.window, recipe.augment)  # decided once, before all else
             samples = augment.run(run, recipe.augment, units)  # each text and its verified variations → Sample

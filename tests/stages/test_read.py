@@ -9,7 +9,7 @@ from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Read
-from git_starcoder.rows import Source, identity
+from git_starcoder.rows import identity
 from git_starcoder.run import Run
 from git_starcoder.stages import read
 
@@ -34,7 +34,7 @@ class Result:
     def __init__(self, repository, folder, **options) -> None:
         watch = Notes()
         with LocalEngine(jobs=1) as engine, Run(folder, 0, engine, watch) as run:
-            self.sources: list[Source] = read.run(run, Read(**options), Repo.open(repository))
+            self.sources, self.changes = read.run(run, Read(**options), Repo.open(repository))
             self.texts = {source.path: run.texts.get(source.text) for source in self.sources}
             self.dropped = {drop.id: drop.reason for drop in run.drops}
             [self.step] = run.steps

@@ -57,7 +57,8 @@ def plan(repo: Repo, recipe: Recipe, engine: Engine, watch: Watch) -> Plan:
     recipe = window.resolve(recipe)
     size = int(recipe.window.size)
     with tempfile.TemporaryDirectory() as folder, Run(Path(folder), recipe.seed, engine, watch) as run:
-        units = analyse.run(run, recipe.analyse, read.run(run, recipe.read, repo))
+        sources, _ = read.run(run, recipe.read, repo)
+        units = analyse.run(run, recipe.analyse, sources)
         split.run(run, recipe.split, units, recipe.window, recipe.augment)
     figures = run.steps[-1].figures
     rows = sum(int(figures[f"expected_rows_{each}"]) for each in SPLITS)

@@ -171,6 +171,14 @@ class Repo:
             else:
                 yield name, Fault("corrupt", f"is a {kind}")
 
+    def commits(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | Fault]]:
+        """Each commit object in the order given, as it is stored."""
+        for name, kind, data in self._objects(list(names)):
+            if kind == "commit" or isinstance(data, Fault):
+                yield name, data
+            else:
+                yield name, Fault("corrupt", f"is a {kind}")
+
     def last_changes(self) -> dict[str, LastChange]:
         """For each path at the commit the last commit that changed it; see `git_starcoder.git.history`."""
         return last_changes(self)

@@ -1,7 +1,8 @@
-"""read: entries of the commit's tree → Source.
+"""read: entries of the commit's tree → Source, and changes of its history → Change.
 
 Links, submodules, pointers, binary, huge and undecodable files go no further; each is counted with its reason. Sizes
-are asked before contents, so a huge file is never read. Secrets are taken out before a text is kept anywhere.
+are asked before contents, so a huge file is never read. Secrets are taken out before a text is kept anywhere. How
+changes are read: `read_changes`.
 """
 
 from __future__ import annotations
@@ -14,24 +15,30 @@ from git_starcoder.git.history import LastChange
 from git_starcoder.git.objects import FILE, KIND, SUBMODULE, SYMLINK, Fault
 from git_starcoder.parse.language import language_of
 from git_starcoder.rows import Source, Span, identity
-from git_starcoder.text.encoding import Refusal, decode
-from git_starcoder.text.secrets import Redacted, only_secrets, redact
+from git_starcoder.stages.read_changes import read_changes
+from git_starcoder.text.clean import Clean, clean, too_secret
+from git_starcoder.text.secrets import only_secrets
 
 if TYPE_CHECKING:
     from git_starcoder.git.objects import Entry, Repo
     from git_starcoder.recipe import Read
+    from git_starcoder.rows import Change
     from git_starcoder.run import Run
+    from git_starcoder.text.encoding import Refusal
 
 
-def run(run: Run, options: Read, repo: Repo) -> list[Source]:
-    """Every file at the commit that is text, sorted by the bytes of its path.
+def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]]:
+    """Every file at the commit that is text, sorted by the bytes of its path, and what commits did, newest first.
 
     Raises:
         RepositoryError: no file can be used.
     """
     entries = repo.entries()
-    with run.step("read", len(entries)) as step:
-        changes = repo.last_changes()
+    with run.step("read", None if options.changes else len(entries)) as step:
+        if options.changes:
+            lasts, changes = read_changes(run, step, options, repo)
+        else:
+            lasts, changes = repo.last_changes(), []
         unknown = LastChange("", repo.committed_at)
         refused = _refused(entries, options, repo)
         wanted = dict.fromkeys(entry.blob for entry, refusal in zip(entries, refused, strict=True) if refusal is None)
@@ -44,11 +51,11 @@ def run(run: Run, options: Read, repo: Repo) -> list[Source]:
             if not isinstance(text, Kept):
                 step.drop(entry.path, text.reason, text.because)
                 continue
-            clean = Redacted(run.texts.get(text.span), text.secrets, text.share)
-            if refusal := too_secret(entry.path, clean, options):
+            whole = Clean(run.texts.get(text.span), *text[1:])
+            if refusal := too_secret(entry.path, whole, options):
                 step.drop(entry.path, refusal.reason, refusal.because)
                 continue
-            last = changes.get(entry.path, unknown)
+            last = lasts.get(entry.path, unknown)
             sources.append(
                 Source(
                     id=identity(entry.blob, entry.path),
@@ -57,7 +64,7 @@ def run(run: Run, options: Read, repo: Repo) -> list[Source]:
                     commit=last.commit,
                     changed_at=last.at,
                     former=last.former,
-                    language=language_of(entry.path, clean.text),
+                    language=language_of(entry.path, whole.text),
                     text=text.span,
                     changed=text.changed,
                 )
@@ -73,7 +80,7 @@ def run(run: Run, options: Read, repo: Repo) -> list[Source]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(step.dropped.items()))
         hint = f"of {len(entries)} files: {reasons}" if entries else "the commit has no files"
         raise RepositoryError(f"nothing in '{repo.path}' can be used", where=f"commit {repo.commit}", hint=hint)
-    return sources
+    return sources, changes
 
 
 class Kept(NamedTuple):
@@ -86,31 +93,8 @@ class Kept(NamedTuple):
 
 
 def _keep(run: Run, options: Read, data: bytes | Fault) -> Kept | Fault | Refusal:
-    if isinstance(data, Fault):
-        return data
-    text = decode(data, max_line=options.max_line, mean_line=options.mean_line)
-    if isinstance(text, Refusal):
-        return text
-    clean = without_secrets(text.utf8, options)
-    return Kept(run.texts.put(clean.text), text.changed, clean.found, clean.share)
-
-
-def without_secrets(text: bytes, options: Read) -> Redacted:
-    """A text as it may be kept; what was found in it says `too_secret` whether its file may."""
-    return Redacted(text, Counter()) if options.secrets == "off" else redact(text)
-
-
-def too_secret(path: str, clean: Redacted, options: Read) -> Refusal | None:
-    """Why a file is not used for its secrets, or None. No value is ever told, only kinds and counts."""
-    if options.secrets == "off":
-        return None
-    if what := only_secrets(path, clean.text):
-        return Refusal("secret_file", what)
-    if clean.mostly_secrets:
-        return Refusal("mostly_secrets", f"{clean.found.total()} secrets, {clean.share:.0%} of its bytes")
-    if clean.found and options.secrets == "drop":
-        return Refusal("secret", ", ".join(f"{count} {kind}" for kind, count in sorted(clean.found.items())))
-    return None
+    text = data if isinstance(data, Fault) else clean(data, options)
+    return Kept(run.texts.put(text.text), *text[1:]) if isinstance(text, Clean) else text
 
 
 def _refused(entries: list[Entry], options: Read, repo: Repo) -> list[Fault | None]:

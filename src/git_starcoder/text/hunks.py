@@ -19,7 +19,7 @@ SMALL_LINES = 60
 SMALL_BYTES = 2048
 """A text that has at most so many lines and bytes, before and after, is one hunk whatever changes in it."""
 LARGEST_PRODUCT = 100_000_000
-"""Lines that differ, before × after. Half a second and 13 MB at the most."""
+"""Lines that differ, before × after. Some 10 ms and 13 MB at the most."""
 
 
 class Hunk(NamedTuple):

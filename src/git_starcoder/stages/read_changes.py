@@ -1,0 +1,261 @@
+"""The second half of the read step: what commits did to files → Change.
+
+What a change is and which are looked at: `git_starcoder.git.changes`. Here the texts before and after are read,
+decoded and redacted as those of files are, and compared in worker processes. A change goes no further where one of its
+sides is no such text (the reasons of files, with `binary_change` for `binary`), and for:
+
+- `same_text`: only line ends, encoding or byte order mark are another
+- `generated`, `vendored`: the role of the file, by its path and by the head of its text
+- `too_many_hunks`: the change is all over the file, as one that a tool makes
+- `large_edit`: none of its hunks is small enough for a row
+- `not_compared`: there are too many lines that differ
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+from git_starcoder.git.changes import changes_of
+from git_starcoder.git.objects import Fault
+from git_starcoder.parse.difficulty import of_text
+from git_starcoder.parse.language import language_of
+from git_starcoder.parse.role import HEAD, role_of
+from git_starcoder.rows import Change, Edit, identity
+from git_starcoder.seams import Failure
+from git_starcoder.text.clean import Clean, clean, too_secret
+from git_starcoder.text.encoding import Refusal
+from git_starcoder.text.hunks import Hunk, hunks
+from git_starcoder.text.message import message_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from git_starcoder.git.changes import FileChange
+    from git_starcoder.git.history import LastChange
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.recipe import Read
+    from git_starcoder.rows import Role, Span
+    from git_starcoder.run import Run, Step
+
+BATCH = 1 << 20
+"""Bytes of texts in a message to a worker, about."""
+SECONDS = 60.0
+"""For a message. Everything is bounded by counts; this is for what the counts do not see."""
+LARGEST_EDIT = 16_384
+"""Bytes of a hunk, before or after, that a row can hold: about 4096 tokens."""
+MOST_HUNKS = 64
+"""In one file."""
+UNREAD = ("generated", "vendored")
+NOTHING = Clean(b"", (), Counter(), 0.0)
+
+
+class Pair(NamedTuple):
+    """The texts before and after of one change, as places in those of the task; -1 for none."""
+
+    path: str
+    before: int
+    after: int
+
+
+class Task(NamedTuple):
+    """Texts, each once, and what to compare."""
+
+    blobs: list[bytes | Fault]
+    pairs: list[Pair]
+    options: Read
+
+
+class Compared(NamedTuple):
+    """What a change does to a text."""
+
+    hunks: list[Hunk]
+    left_out: int
+    """Hunks that are too large."""
+    whole: bool
+    language: str
+    role: Role
+    difficulty: float
+    secrets: Counter[str]
+
+
+def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[str, LastChange], list[Change]]:
+    """The last change of each file at the commit, and the changes of the history, newest first."""
+    found = changes_of(repo, options.changes, options.commit_files, _skip)
+    for one in found.refused:
+        many = f"{one.changes} files of " if one.changes > 1 else ""
+        older = " and older ones" if one.reason == "over_budget" and not one.path else ""
+        step.drop(one.path or one.commit, one.reason, f"{many}commit {one.commit}{older}", one.changes)
+    messages = _messages(run, options, repo, found.kept)
+    readable = _readable(step, options, repo, found.kept, messages)
+    batches = list(_batches(readable))
+    made: list[tuple[FileChange, Change]] = []
+    secrets: Counter[str] = Counter()
+    left_out = 0
+    answers = run.engine.map(compare, _tasks(repo, options, batches), limit=SECONDS)
+    for batch, answer in zip(batches, answers, strict=True):
+        results = (
+            [Refusal(f"worker_{answer.kind}", answer.because)] * len(batch) if isinstance(answer, Failure) else answer
+        )
+        for change, result in zip(batch, results, strict=True):
+            if isinstance(result, Refusal):
+                step.drop(change.path, result.reason, f"commit {change.commit} {result.because}".rstrip())
+                continue
+            made.append((change, _kept(run, change, result, messages[change.commit])))
+            secrets.update(set(result.secrets))
+            left_out += result.left_out
+            step.keep()
+    made.sort(key=lambda pair: (pair[0].number, pair[0].path.encode("utf-8", "surrogateescape")))
+    changes = [change for _, change in made]
+    _tell(step, found.commits, changes, left_out, secrets)
+    return found.last, changes
+
+
+def _skip(path: str) -> str:
+    role = role_of(path, language_of(path), b"")
+    return role if role in UNREAD else ""
+
+
+def _messages(run: Run, options: Read, repo: Repo, changes: Sequence[FileChange]) -> dict[str, Span]:
+    """The message of each commit that can be read, in the text store."""
+    names = dict.fromkeys(change.commit for change in changes)
+    return {
+        name: run.texts.put(message_of(data, redacted=options.secrets != "off"))
+        for name, data in repo.commits(names)
+        if not isinstance(data, Fault)
+    }
+
+
+def _readable(
+    step: Step, options: Read, repo: Repo, changes: Sequence[FileChange], messages: dict[str, Span]
+) -> list[tuple[FileChange, int]]:
+    """The changes that can be read, with the bytes of their texts, so that what one makes the next one finds."""
+    sizes = repo.sizes(blob for change in changes for blob in (change.before, change.after) if blob)
+    readable: list[tuple[FileChange, int]] = []
+    for change in changes:
+        blobs = [blob for blob in (change.before, change.after) if blob]
+        lost = next((blob for blob in blobs if blob not in sizes), "")
+        size = max(sizes.get(blob, 0) for blob in blobs)
+        if change.commit not in messages:
+            step.drop(change.path, "corrupt", f"commit {change.commit} cannot be read")
+        elif lost:
+            fault = repo.why_unread(lost)
+            step.drop(change.path, fault.reason, f"commit {change.commit}: {fault.because}")
+        elif size > options.max_bytes:
+            step.drop(change.path, "too_large", f"commit {change.commit}: {size} bytes")
+        else:
+            readable.append((change, sum(sizes[blob] for blob in blobs)))
+    return sorted(readable, key=lambda pair: (pair[0].lineage or pair[0].path, pair[0].number))
+
+
+def _batches(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[FileChange]]:
+    batch: list[FileChange] = []
+    size = 0
+    for change, both in changes:
+        batch.append(change)
+        size += both // 2  # the other half is a side of a neighbour
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _tasks(repo: Repo, options: Read, batches: Sequence[list[FileChange]]) -> Iterator[Task]:
+    """What the workers are to compare. No more than two batches are held; what both need is read once."""
+    names = [
+        dict.fromkeys(blob for change in batch for blob in (change.before, change.after) if blob) for batch in batches
+    ]
+    unread = [[blob for blob in here if at == 0 or blob not in names[at - 1]] for at, here in enumerate(names)]
+    contents = repo.read(chain.from_iterable(unread))
+    held: dict[str, bytes | Fault] = {}
+    for batch, here, fresh in zip(batches, names, unread, strict=True):
+        for blob in fresh:
+            held[blob] = next(contents)[1]
+        held = {blob: held[blob] for blob in here}
+        places = {blob: at for at, blob in enumerate(held)}
+        pairs = [Pair(change.path, places.get(change.before, -1), places[change.after]) for change in batch]
+        yield Task(list(held.values()), pairs, options)
+
+
+def compare(task: Task) -> list[Compared | Refusal]:
+    """What each change does. For worker processes."""
+    texts = [_side(data, task.options) for data in task.blobs]
+    return [
+        _compare(pair.path, NOTHING if pair.before < 0 else texts[pair.before], texts[pair.after], task.options)
+        for pair in task.pairs
+    ]
+
+
+def _side(data: bytes | Fault, options: Read) -> Clean | Refusal:
+    if isinstance(data, Fault):
+        return Refusal(data.reason, data.because)
+    text = clean(data, options)
+    return text._replace(reason="binary_change") if isinstance(text, Refusal) and text.reason == "binary" else text
+
+
+def _compare(path: str, before: Clean | Refusal, after: Clean | Refusal, options: Read) -> Compared | Refusal:
+    if isinstance(before, Refusal):
+        if before.reason != "empty":
+            return before
+        before = NOTHING
+    if isinstance(after, Refusal):
+        return after
+    if refusal := too_secret(path, before, options) or too_secret(path, after, options):
+        return refusal
+    if before.text == after.text:
+        return Refusal("same_text")
+    language = language_of(path, after.text)
+    role = role_of(path, language, after.text[:HEAD])
+    if role in UNREAD:
+        return Refusal(role)
+    found = hunks(before.text, after.text)
+    if found is None:
+        return Refusal("not_compared")
+    if len(found) > MOST_HUNKS:
+        return Refusal("too_many_hunks", f"{len(found)} hunks")
+    kept = [hunk for hunk in found if max(len(hunk.before), len(hunk.after)) <= LARGEST_EDIT]
+    if not kept:
+        return Refusal("large_edit", f"{max(len(found[0].before), len(found[0].after))} bytes")
+    return Compared(
+        hunks=kept,
+        left_out=len(found) - len(kept),
+        whole=kept == [Hunk(before.text, after.text, 1)],
+        language=language,
+        role=role,
+        difficulty=of_text(b"".join(hunk.after for hunk in kept)),
+        secrets=after.secrets,
+    )
+
+
+def _kept(run: Run, change: FileChange, result: Compared, message: Span) -> Change:
+    return Change(
+        id=identity(change.commit, change.path),
+        path=change.path,
+        former=change.former,
+        lineage=change.lineage,
+        commit=change.commit,
+        changed_at=change.at,
+        authored_at=change.authored_at,
+        message=message,
+        before=change.before,
+        after=change.after,
+        language=result.language,
+        role=result.role,
+        difficulty=result.difficulty,
+        edits=tuple(Edit(run.texts.put(hunk.before), run.texts.put(hunk.after), hunk.line) for hunk in result.hunks),
+        whole=result.whole,
+    )
+
+
+def _tell(step: Step, commits: int, changes: Sequence[Change], left_out: int, secrets: Counter[str]) -> None:
+    """Figures for the manifest."""
+    step.figures["commits"] = commits
+    step.figures["changes"] = len(changes)
+    step.figures["changes_added"] = sum(not change.before for change in changes)
+    step.figures["changes_renamed"] = sum(bool(change.former) for change in changes)
+    step.figures["changes_whole"] = sum(change.whole for change in changes)
+    step.figures["edits"] = sum(len(change.edits) for change in changes)
+    step.figures["edits_too_large"] = left_out
+    step.figures.update({f"changes_with_{kind.lower()}": count for kind, count in sorted(secrets.items())})
