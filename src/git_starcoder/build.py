@@ -50,10 +50,10 @@ def build(
             nullcontext(engine) if engine else LocalEngine() as workers,
             Run(target.folder, recipe.seed, workers, watch) as run,
         ):
-            sources, _ = read.run(run, recipe.read, repo)  # Git objects → Source, Change
+            sources, changes = read.run(run, recipe.read, repo)  # Git objects → Source, Change
             units = analyse.run(run, recipe.analyse, sources)  # syntax trees → Unit
-            units = split.run(run, recipe.split, units, recipe.window, recipe.augment)  # decided once, before all else
-            samples = augment.run(run, recipe.augment, units)  # each text and its verified variations → Sample
+            units, changes = split.run(run, recipe, units, changes)  # decided once, before anything multiplies
+            samples = augment.run(run, recipe.augment, units, changes)  # texts, variations, frames → Sample
             windows = window.run(run, recipe.window, samples)  # tokens → Windows
             windows = dedup.run(run, recipe.dedup, windows)  # each drop names its keeper
             windows = weigh.run(run, recipe.weigh, repo, windows)  # a column; rows are never copied

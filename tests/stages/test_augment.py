@@ -58,7 +58,7 @@ def run_on(folder, files=FILES, shares=ALL, engine=None, seed=0):
         options = {
             key: share if isinstance(share, Augmentation) else Augmentation(share) for key, share in shares.items()
         }
-        samples = augment.run(run, options, units)
+        samples = augment.run(run, options, units, [])
         texts = [run.texts.get(sample.text) for sample in samples]
         return samples, texts, run.steps[0], run.drops
 

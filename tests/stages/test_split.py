@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder import recipe
-from git_starcoder.rows import Source, Unit, identity
+from git_starcoder.rows import Change, Drop, Edit, Source, Unit, identity
 from git_starcoder.run import Run
 from git_starcoder.stages import split
 
@@ -51,7 +51,8 @@ def parted(folder, files, options=None, seed=0, watch=None):
             span = run.texts.put(text)
             source = Source(identity(path, text), path, identity(text), "c", 0, tuple(former), "text", span)
             units.append(Unit(source, "none", "core", 0.0))
-        done = split.run(run, options or recipe.Split(), units, WINDOW, {})
+        whole = recipe.Recipe(split=options or recipe.Split(), window=WINDOW)
+        done, _ = split.run(run, whole, units, [])
         assert [unit.source for unit in done] == [unit.source for unit in units]
         return {unit.source.path: unit for unit in done}, run.steps[0]
 
@@ -254,3 +255,98 @@ def test_variations_that_are_drawn_and_can_be_made_are_counted(tmp_path):
             unit = Unit(source, tree, "core", 0.0)
             assert split._variations(run, unit, dict.fromkeys(options.augment, recipe.Augmentation(1.0))) == keys
             assert split._variations(run, unit, dict.fromkeys(options.augment, recipe.Augmentation(0.0))) == 0
+
+
+OPEN = b"let answer = compute_the_answer(of, everything);"
+SECRET = b"let forbidden = only_the_held_out_file_has_this();"
+SHORT = b"return None;"
+
+
+def gated(folder, files, changes, seed=0, dedup=None):
+    """Units and changes after the split. Files: path → text; changes: (lineage, message, [(before, after), …])."""
+    with Run(folder, seed, NoEngine(), Notes()) as run:
+        units = []
+        for number, (path, text) in enumerate(files.items()):
+            source = Source(identity(path, text), path, identity(text), "c", number, (), "text", run.texts.put(text))
+            units.append(Unit(source, "none", "vendored" if path.startswith("vendor/") else "core", 0.0))
+        made = []
+        for number, (lineage, message, pairs) in enumerate(changes):
+            edits = tuple(Edit(run.texts.put(before), run.texts.put(after), 1) for before, after in pairs)
+            made.append(Change(f"i{number}", lineage or "gone.rs", "", lineage, f"c{number}", 0, 0, run.texts.put(message),
+                               "a", "b", "rust", "core", 0.5, edits, False))  # fmt: skip
+        whole = recipe.Recipe(window=WINDOW, dedup=dedup or recipe.Dedup())
+        done, kept = split.run(run, whole, units, made)
+        texts = {change.id: run.texts.get(change.message) for change in kept}
+        return {unit.path: unit for unit in done}, {change.id: change for change in kept}, texts, run
+
+
+@pytest.fixture
+def sides(tmp_path):
+    """A hundred files, one that is held out and one that is learned from."""
+    files = {f"f{number}.rs": words(number) for number in range(100)}
+    units, *_ = gated(tmp_path / "first", files, [])
+    held = next(path for path, unit in units.items() if unit.split == "val")
+    learned = next(path for path, unit in units.items() if unit.split == "train")
+    return files, held, learned
+
+
+def test_a_change_has_the_group_and_split_of_the_file_that_descends_from_it(tmp_path, sides):
+    files, held, learned = sides
+    edits = [(b"before this", b"after this")]
+    units, kept, _, run = gated(tmp_path / "run", files, [(held, b"", edits), (learned, b"", edits), ("", b"", edits)])
+    assert (kept["i0"].group, kept["i0"].split) == (units[held].group, units[held].split)
+    assert (kept["i1"].group, kept["i1"].split) == (units[learned].group, "train")
+    assert kept["i2"].split == "train"
+    assert (run.steps[0].seen, run.steps[0].kept) == (103, 103)
+
+
+def test_no_edit_to_learn_from_has_a_line_that_only_held_out_code_has(tmp_path, sides):
+    files, held, learned = sides
+    files = {**files, held: files[held] + b"\n" + SECRET + b"\n" + OPEN, learned: files[learned] + b"\n" + OPEN + b"\n"}
+    changes = [
+        (learned, b"moved", [(b"x", b"\t" + SECRET + b"  \n"), (b"kept", b"as it is")]),
+        ("", b"moved away", [(b"a\n" + SECRET + b"\nb", b"nothing")]),
+        (learned, b"said elsewhere, too", [(OPEN, OPEN + b"\n" + SHORT)]),
+        (held, b"its own", [(SECRET, SECRET + b"!")]),
+        (learned, b"as in:\n\n    " + SECRET, [(b"q", b"r")]),
+        (learned, b"see `" + SECRET + b"`", [(b"s", b"t")]),
+        (learned, b"fine `" + OPEN + b"`", [(b"u", b"v")]),
+    ]
+    units, kept, messages, run = gated(tmp_path / "run", files, changes)
+    assert (units[held].split, units[learned].split) == ("val", "train")
+    assert sorted(kept) == ["i0", "i2", "i3", "i4", "i5", "i6"]
+    assert len(kept["i0"].edits) == 1
+    assert messages["i4"] == messages["i5"] == b""
+    assert messages["i6"] == changes[6][1]
+    assert run.drops == [
+        Drop("split", "gone.rs@c1", "held_out_code", "every edit has a line that only held-out code has")
+    ]
+    assert run.steps[0].figures["edits_held_back"] == 2
+    assert run.steps[0].figures["messages_held_back"] == 2
+
+
+def test_held_out_history_is_behind_the_gate_too(tmp_path, sides):
+    files, held, learned = sides
+    changes = [
+        (held, b"", [(SECRET, b"now gone from the file")]),
+        ("", b"", [(b"", SECRET)]),
+        (learned, b"", [(b"x", b"y")]),
+    ]
+    _, kept, _, _ = gated(tmp_path / "run", files, changes)
+    assert sorted(kept) == ["i0", "i2"]
+
+
+def test_near_copies_of_files_go_and_name_the_better_one(tmp_path):
+    text = words(0, 400)
+    files = {
+        "vendor/a.rs": text + b" one",
+        "old.rs": text + b" two",
+        "new.rs": text + b" three",
+        "other.rs": words(1, 400),
+    }
+    units, _, _, run = gated(tmp_path / "run", files, [], dedup=recipe.Dedup(files=0.9))
+    assert sorted(units) == ["new.rs", "other.rs"]
+    assert [(drop.id, drop.reason, drop.because[:6]) for drop in run.drops] == [
+        ("old.rs", "near_copy", "new.rs"),
+        ("vendor/a.rs", "near_copy", "new.rs"),
+    ]

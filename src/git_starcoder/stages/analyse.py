@@ -13,6 +13,7 @@ from git_starcoder.parse import difficulty
 from git_starcoder.parse.imports import Resolved, imports_of, resolve
 from git_starcoder.parse.language import TEXT, load
 from git_starcoder.parse.role import HEAD, role_of
+from git_starcoder.parse.starts import starts
 from git_starcoder.parse.symbols import functions
 from git_starcoder.parse.tree import captures, parse
 from git_starcoder.rows import Role, Source, Span, Symbol, Tree, Unit
@@ -50,6 +51,8 @@ class Facts(NamedTuple):
     imports: tuple[Import, ...] = ()
     type_density: float = 0.0
     error_patterns: int = 0
+    starts: bytes = b""
+    """See `Sample.starts`."""
     refused: str = ""
     """The limit that the text met, if it has no tree for that."""
 
@@ -79,6 +82,7 @@ def run(run: Run, options: Analyse, sources: list[Source]) -> list[Unit]:
                 imports=resolved[source.path].targets if source.path in resolved else (),
                 type_density=fact.type_density,
                 error_patterns=fact.error_patterns,
+                starts=run.texts.put(fact.starts),
             )
             for (source, role), fact in zip(kept, facts, strict=True)
         ]
@@ -168,6 +172,7 @@ def _facts(key: str, data: bytes) -> Facts:
         imports=imports_of(code, found),
         type_density=round(len(found.get("type", ())) / max(1, lines), 6),
         error_patterns=len(found.get("error", ())),
+        starts=starts(code),
     )
 
 

@@ -1,30 +1,34 @@
-"""Unit → Sample: each text as it is, and its variations. No variation is kept that its own `verify` does not pass.
+"""Unit, Change → Sample: each text as it is, its variations, and texts behind heads of context.
 
-Which files an augmentation is applied to is drawn from their content, so a file has the same variations whatever else
-is in the repository, and whatever order files come in.
+Nothing is kept that its own `verify` does not pass. What an augmentation is applied to is drawn from content, so a file
+has the same variations whatever else is in the repository, and whatever order files come in. A file to learn from is
+shown only other files to learn from; a held-out one is shown those of its own split, too.
 """
 
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder import augmentations
-from git_starcoder.augmentations import Variant
+from git_starcoder.augmentations import Around, Frame, Shown, Variant
+from git_starcoder.parse.starts import starts
 from git_starcoder.parse.tree import Code, parse
-from git_starcoder.rows import Sample, identity
+from git_starcoder.rows import Change, Piece, Sample, Unit, identity
 from git_starcoder.seams import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from git_starcoder.recipe import Augmentation
-    from git_starcoder.rows import Unit
     from git_starcoder.run import Run, Step
 
 BASE = "base"
 LIMIT = 60.0
 """Seconds that all variations of one file may take."""
+LATEST = 8
+"""Changes of a file that are offered as its history, the newest first."""
 
 
 class Rejected(NamedTuple):
@@ -32,6 +36,14 @@ class Rejected(NamedTuple):
 
     reason: str
     because: str = ""
+
+
+class Made(NamedTuple):
+    """A verified variation."""
+
+    variant: Variant
+    starts: bytes
+    """See `Sample.starts`."""
 
 
 class Drawn(NamedTuple):
@@ -51,18 +63,25 @@ class Task(NamedTuple):
     drawn: list[Drawn]
 
 
-def run(run: Run, options: Mapping[str, Augmentation], units: list[Unit]) -> list[Sample]:
-    """Every unit as it is, and every variation that was drawn, could be made and was verified.
+def run(
+    run: Run, options: Mapping[str, Augmentation], units: Sequence[Unit], changes: Sequence[Change]
+) -> list[Sample]:
+    """Every unit as it is, and every variation and frame that was drawn, could be made and was verified.
 
-    Samples come in the order of the units, `base` first and the others in the order of `options`. A thing seen is a
-    unit with `base` or with a copy of one of `options`.
+    Samples come in the order of the units, `base` first and the others in the order of `options`, and then those of the
+    changes. A thing seen is a unit with `base` or with a copy of one of the `options` for files, or a change with one
+    of those for changes.
     """
+    for_files = {key: option for key, option in options.items() if augmentations.needs(key) != "change"}
+    for_changes = {key: option for key, option in options.items() if augmentations.needs(key) == "change"}
+    total = len(units) * (1 + sum(option.copies for option in for_files.values())) + len(changes) * len(for_changes)
     samples: list[Sample] = []
-    with run.step("augment", len(units) * (1 + sum(option.copies for option in options.values()))) as step:
-        planned = [draw(run, options, unit) for unit in units]
+    with run.step("augment", total) as step:
+        surroundings = _Surroundings(run, units, changes)
+        planned = [draw(run, for_files, unit) for unit in units]
         made = run.engine.map(vary, _tasks(run, units, planned), limit=LIMIT)
         for unit, drawn in zip(units, planned, strict=True):
-            samples.append(Sample(identity(unit.source.id, BASE), unit, BASE, unit.source.text))
+            samples.append(Sample(identity(unit.id, BASE), unit, BASE, unit.source.text, starts=unit.starts))
             step.keep()
             results = _near(run, unit, drawn)
             if far := _far(unit, drawn):
@@ -70,22 +89,32 @@ def run(run: Run, options: Mapping[str, Augmentation], units: list[Unit]) -> lis
                 if isinstance(answer, Failure):
                     answer = [Rejected(f"parser_{answer.kind}", answer.because)] * len(far)
                 results |= dict(zip(far, answer, strict=True))
-            for key, option in options.items():
-                here = [results[one] for one in drawn if one.key == key]
-                missing = [Rejected("not_drawn")] * (option.copies - len(here))
-                _take(run, step, samples, unit, key, here + missing)
+            for key, option in for_files.items():
+                here = [one for one in drawn if one.key == key]
+                if augmentations.needs(key) in {"text", "tree"}:
+                    missing = [Rejected("not_drawn")] * (option.copies - len(here))
+                    _take(run, step, samples, unit, key, [results[one] for one in here] + missing)
+                else:
+                    frames = _frames(key, surroundings.of(unit, key)) if here else Rejected("not_drawn")
+                    _take_frames(run, step, samples, unit, key, frames)
+        for key, option in for_changes.items():
+            for change in changes:
+                is_drawn = run.random("augment", key, change.id).random() < option.share
+                around = Around(change.path, b"", (), (_shown(run, change),))
+                frames = _frames(key, around) if is_drawn else Rejected("not_drawn")
+                _take_frames(run, step, samples, change, key, frames)
         for key in options:
             step.figures[key] = sum(sample.made_by == key for sample in samples)
     return samples
 
 
-def vary(task: Task) -> list[Variant | Rejected]:
+def vary(task: Task) -> list[Made | Rejected]:
     """Make and verify the variations of one file. For worker processes."""
     before = parse(task.text, task.language)
     return [_vary(before, drawn) for drawn in task.drawn]
 
 
-def _vary(before: Code, drawn: Drawn) -> Variant | Rejected:
+def _vary(before: Code, drawn: Drawn) -> Made | Rejected:
     augmentation = augmentations.variation(drawn.key)
     if augmentation.NEEDS == "tree" and not before.clean:
         return Rejected("not_clean")
@@ -100,14 +129,16 @@ def _vary(before: Code, drawn: Drawn) -> Variant | Rejected:
         if not after.clean:
             return Rejected("unverified", "it does not parse")
     wrong = augmentation.verify(before, variant, after)
-    return Rejected("unverified", wrong) if wrong else variant
+    return Rejected("unverified", wrong) if wrong else Made(variant, starts(after))
 
 
 def draw(run: Run, options: Mapping[str, Augmentation], unit: Unit) -> list[Drawn]:
-    """The variations that this unit gets, in the order of `options`."""
+    """The variations that this unit gets, in the order of `options`; none of those for changes."""
     drawn: list[Drawn] = []
     for key, option in options.items():
-        randomness = run.random("augment", key, unit.source.id)
+        if augmentations.needs(key) == "change":
+            continue
+        randomness = run.random("augment", key, unit.id)
         if randomness.random() < option.share:
             drawn += [Drawn(key, randomness.getrandbits(64)) for _ in range(option.copies)]
     return drawn
@@ -120,35 +151,91 @@ def _far(unit: Unit, drawn: list[Drawn]) -> list[Drawn]:
     return [one for one in drawn if augmentations.needs(one.key) == "tree"]
 
 
-def _tasks(run: Run, units: list[Unit], planned: list[list[Drawn]]) -> Iterator[Task]:
+def _tasks(run: Run, units: Sequence[Unit], planned: list[list[Drawn]]) -> Iterator[Task]:
     for unit, drawn in zip(units, planned, strict=True):
         if far := _far(unit, drawn):
             yield Task(run.texts.get(unit.source.text), unit.source.language, far)
 
 
-def _near(run: Run, unit: Unit, drawn: list[Drawn]) -> dict[Drawn, Variant | Rejected]:
+def _near(run: Run, unit: Unit, drawn: list[Drawn]) -> dict[Drawn, Made | Rejected]:
     """What is made here: variations of plain text, and the reasons why there is no tree."""
     reason = Rejected("no_tree" if unit.tree == "none" else "not_clean")
-    results: dict[Drawn, Variant | Rejected] = {}
+    results: dict[Drawn, Made | Rejected] = {}
     for one in drawn:
         if augmentations.needs(one.key) == "text":
             text = Code(run.texts.get(unit.source.text), None, None, clean=False)
             results[one] = _vary(text, one)
-        elif unit.tree != "clean":
+        elif augmentations.needs(one.key) == "tree" and unit.tree != "clean":
             results[one] = reason
     return results
 
 
-def _take(run: Run, step: Step, samples: list[Sample], unit: Unit, key: str, results: list[Variant | Rejected]) -> None:
+def _take(run: Run, step: Step, samples: list[Sample], unit: Unit, key: str, results: list[Made | Rejected]) -> None:
     taken: set[Variant] = set()
     for result in results:
-        if isinstance(result, Variant) and result in taken:
-            step.drop(unit.source.path, "same_text", f"{key}: another copy came out the same")
-        elif isinstance(result, Variant):
-            taken.add(result)
-            span = unit.source.text if result.holes else run.texts.put(result.text)
-            holes = (place for hole in result.holes for place in hole)
-            samples.append(Sample(identity(unit.source.id, key, result.text, *holes), unit, key, span, result.holes))
-            step.keep()
+        if isinstance(result, Rejected):
+            step.drop(unit.path, result.reason, f"{key}: {result.because}" if result.because else key)
+        elif result.variant in taken:
+            step.drop(unit.path, "same_text", f"{key}: another copy came out the same")
         else:
-            step.drop(unit.source.path, result.reason, f"{key}: {result.because}" if result.because else key)
+            variant = result.variant
+            taken.add(variant)
+            span = unit.source.text if variant.holes else run.texts.put(variant.text)
+            holes = (place for hole in variant.holes for place in hole)
+            name = identity(unit.id, key, variant.text, *holes)
+            samples.append(Sample(name, unit, key, span, variant.holes, starts=run.texts.put(result.starts)))
+            step.keep()
+
+
+class _Surroundings:
+    """What stands around files: what they import, and what changed in them."""
+
+    def __init__(self, run: Run, units: Sequence[Unit], changes: Sequence[Change]) -> None:
+        self._run = run
+        self._units = {unit.path: unit for unit in units}
+        self._changes: dict[str, list[Change]] = defaultdict(list)
+        for change in changes:
+            if len(self._changes[change.lineage]) < LATEST:
+                self._changes[change.lineage].append(change)
+
+    def of(self, unit: Unit, key: str) -> Around:
+        """What an augmentation for files with their surroundings needs of a file."""
+        text = self._run.texts.get(unit.source.text)
+        if augmentations.needs(key) == "history":
+            return Around(unit.path, text, (), tuple(_shown(self._run, one) for one in self._changes[unit.path]))
+        others = (self._units.get(path) for path in unit.imports)
+        shown = [other for other in others if other is not None and other.split in {"train", unit.split}]
+        return Around(unit.path, text, tuple((other.path, other.symbols) for other in shown))
+
+
+def _shown(run: Run, change: Change) -> Shown:
+    edits = tuple((run.texts.get(edit.before), run.texts.get(edit.after)) for edit in change.edits)
+    return Shown(change.path, run.texts.get(change.message), edits, change.whole)
+
+
+def _frames(key: str, around: Around) -> list[Frame] | Rejected:
+    """The frames of one file or change, or why one of them or all cannot be."""
+    framing = augmentations.framing(key)
+    frames = framing.frame(around)
+    if isinstance(frames, str):
+        return Rejected(frames)
+    wrong = next(filter(None, (framing.verify(around, frame) for frame in frames)), "")
+    return Rejected("unverified", wrong) if wrong else frames
+
+
+def _take_frames(
+    run: Run, step: Step, samples: list[Sample], origin: Unit | Change, key: str, frames: list[Frame] | Rejected
+) -> None:
+    """Samples of all frames of one thing."""
+    if isinstance(frames, Rejected):
+        name = origin.path if isinstance(origin, Unit) else f"{origin.path}@{origin.commit}"
+        step.drop(name, frames.reason, f"{key}: {frames.because}" if frames.because else key)
+        return
+    step.keep()
+    for frame in frames:
+        head = tuple(Piece(mark, run.texts.put(text)) for mark, text in frame.head)
+        name = identity(origin.id, key, frame.kind, frame.text, *(part for piece in frame.head for part in piece))
+        if isinstance(origin, Unit):
+            samples.append(Sample(name, origin, key, origin.source.text, (), head, frame.kind, origin.starts))
+        else:
+            samples.append(Sample(name, origin, key, run.texts.put(frame.text), (), head, frame.kind))

@@ -3,6 +3,10 @@
 Files that share text belong together: a group is a connected component of equal texts, near-duplicates, files that
 stand in others for the most part, and rename lineage. All that is ever made of a file inherits the split of its group.
 
+A change belongs to the group of the file that descends from it. What became of no file that is read is learned from; so
+its texts, like all history that is learned from, pass a gate: an edit with a line of held-out code goes no further,
+because code moves between files without a trace. Lines that files of the training split have too are no secret.
+
 Groups are taken in an order hashed from the seed and the group's oldest path, and fill test and val up to their shares
 of the rows; the rest is train. So a file stays where it is when it is edited or renamed, and a small commit moves few
 groups: those at the edge of a share. A group too large for the room that is left goes to train.
@@ -16,23 +20,25 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import chain
 from math import ceil, fsum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 
 from git_starcoder import augmentations
-from git_starcoder.rows import SPLITS, Split, identity
+from git_starcoder.rows import NOWHERE, SPLITS, Role, Split, identity, printable
 from git_starcoder.stages import augment
 from git_starcoder.text.contained import contained
-from git_starcoder.text.near import links
+from git_starcoder.text.lines import Lines, only_in
+from git_starcoder.text.near import keepers, links
 from git_starcoder.text.shingles import SHINGLE, TextShingles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from git_starcoder import recipe
-    from git_starcoder.rows import Unit
+    from git_starcoder import recipe as recipes
+    from git_starcoder.rows import Change, Unit
     from git_starcoder.run import Run, Step
 
 TOKENS_PER_WORD = 1.33
@@ -41,6 +47,11 @@ SLACK = 0.001
 """Share of the rows by which val and test may miss their shares before more is tried."""
 POINT = 0.01
 """A split whose share is further off than this is worth a note."""
+
+
+ROLES: tuple[Role, ...] = get_args(Role)
+GONE = "gone"
+"""The group of changes to files that are no more."""
 
 
 class Group(NamedTuple):
@@ -56,38 +67,44 @@ class Group(NamedTuple):
 
 
 def run(
-    run: Run,
-    options: recipe.Split,
-    units: Sequence[Unit],
-    window: recipe.Window,
-    variations: Mapping[str, recipe.Augmentation],
-) -> list[Unit]:
-    """Units in, the same units with their `group` and `split` out.
+    run: Run, recipe: recipes.Recipe, units: Sequence[Unit], changes: Sequence[Change]
+) -> tuple[list[Unit], list[Change]]:
+    """Units and changes in, the same with their `group` and `split` out, less near-copies and what is behind the gate.
 
-    `window` and the `variations` that are made tell how many rows a file will give: splits have shares of the rows,
+    The windows of the recipe and its augmentations tell how many rows a file will give: splits have shares of the rows,
     not of the files.
     """
-    with run.step("split", len(units)) as step:
+    with run.step("split", len(units) + len(changes)) as step:
         digests = [_digest(run, unit) for unit in units]
         distinct: dict[str, int] = {}
-        for at in sorted(range(len(units)), key=lambda at: units[at].source.path):
+        for at in sorted(range(len(units)), key=lambda at: units[at].path):
             distinct.setdefault(digests[at], at)
         shingles = TextShingles.of(run.texts.get(units[at].source.text) for at in distinct.values())
+        names = _names(run, step, units, digests, list(distinct.values()), shingles, recipe.split.near)
+        of_path = {unit.path: name for unit, name in zip(units, names, strict=True)}
+        of_change = [of_path.get(change.lineage, GONE) for change in changes]
         tokens = dict(zip(distinct, ((shingles.sizes() + SHINGLE - 1) * TOKENS_PER_WORD).tolist(), strict=True))
-        names = _names(run, step, units, digests, list(distinct.values()), shingles, options.near)
         rows: dict[str, list[float]] = defaultdict(list)
         for digest, at in distinct.items():  # of equal texts one will stay
-            rows[names[at]].append(expected_rows(tokens[digest], window, _variations(run, units[at], variations)))
+            rows[names[at]].append(
+                expected_rows(tokens[digest], recipe.window, _variations(run, units[at], recipe.augment))
+            )
+        for change, name in zip(changes, of_change, strict=True):
+            rows[name].append(_frames(change, recipe.augment))
+        gone = fsum(rows.pop(GONE, ()))
         groups = [Group(name, fsum(sorted(parts)), *_chances(run, name)) for name, parts in rows.items()]
-        splits = assign(groups, options)
+        splits = assign(groups, recipe.split, gone)
+        splits[GONE] = "train"
         step.figures["groups"] = len(groups)
         step.figures["largest_group"] = max(Counter(names).values(), default=0)
-        _tell(run, step, options, groups, splits)
-        step.keep(len(units))
-        return [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, names, strict=True)]
+        _tell(run, step, recipe.split, groups, splits, gone)
+        kept = [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, names, strict=True)]
+        grouped = [replace(change, group=name, split=splits[name])
+                   for change, name in zip(changes, of_change, strict=True)]  # fmt: skip
+        return _unlike(run, step, kept, recipe.dedup.files), _behind_gate(run, step, kept, grouped)
 
 
-def expected_rows(tokens: float, window: recipe.Window, variations: int) -> int:
+def expected_rows(tokens: float, window: recipes.Window, variations: int) -> int:
     """How many rows a text of so many tokens and its variations will give, about."""
     rows = 0
     for size in window.sizes:
@@ -98,15 +115,15 @@ def expected_rows(tokens: float, window: recipe.Window, variations: int) -> int:
     return rows * (1 + variations)
 
 
-def assign(groups: Sequence[Group], options: recipe.Split) -> dict[str, Split]:
-    """The split of each group, whatever order they come in."""
+def assign(groups: Sequence[Group], options: recipes.Split, more: float = 0.0) -> dict[str, Split]:
+    """The split of each group, whatever order they come in. `more` rows are learned from besides."""
     order = sorted(groups, key=lambda group: (group.place, group.id))
     splits: dict[str, Split] = {group.id: "train" for group in order}
     if len(order) < len(SPLITS):
         for group in sorted(order, key=lambda group: group.rows)[: len(order) - 1]:
             splits[group.id] = "val"
         return splits
-    total = fsum(sorted(group.rows for group in order))
+    total = fsum(sorted(group.rows for group in order)) + more
     room: dict[Split, float] = {"test": options.test * total, "val": options.val * total}
     prefers_test = options.test / (options.test + options.val)
 
@@ -134,10 +151,85 @@ def _digest(run: Run, unit: Unit) -> str:
     return identity(text) if text.strip() else identity("blank", unit.source.path)
 
 
-def _variations(run: Run, unit: Unit, variations: Mapping[str, recipe.Augmentation]) -> int:
-    """How many of its augmentations can be made of a unit."""
-    drawn = augment.draw(run, variations, unit)
-    return sum(unit.tree == "clean" or augmentations.needs(one.key) != "tree" for one in drawn)
+def _variations(run: Run, unit: Unit, variations: Mapping[str, recipes.Augmentation]) -> int:
+    """How many of its augmentations can be made of a unit, about."""
+    can = {"text": True, "tree": unit.tree == "clean", "imports": bool(unit.imports), "history": False, "change": False}
+    return sum(can[augmentations.needs(one.key)] for one in augment.draw(run, variations, unit))
+
+
+def _frames(change: Change, variations: Mapping[str, recipes.Augmentation]) -> float:
+    """How many rows a change will give, on average: one for each edit, and one for each that follows another."""
+    shares = fsum(option.share for key, option in variations.items() if augmentations.needs(key) == "change")
+    return shares * (2 * len(change.edits) - 1)
+
+
+def _unlike(run: Run, step: Step, units: list[Unit], threshold: float | None) -> list[Unit]:
+    """The units less those that nearly repeat a better one of their group: of a worse role, older, by path."""
+    if threshold is None:
+        step.keep(len(units))
+        return units
+    order = sorted(
+        range(len(units)), key=lambda at: (ROLES.index(units[at].role), -units[at].changed_at, units[at].path)
+    )
+    ordered = [units[at] for at in order]
+    groups = np.array([int(unit.group[:8], 16) for unit in ordered], dtype=np.int64)
+    shingles = TextShingles.of(run.texts.get(unit.source.text) for unit in ordered)
+    found = keepers(shingles, threshold, lambda left, right: groups[left] != groups[right])
+    keeper: list[int] = found.keeper.tolist()
+    similarity: list[float] = found.similarity.tolist()
+    kept: dict[str, Unit] = {}
+    for unit, at, alike in zip(ordered, keeper, similarity, strict=True):
+        if at < 0:
+            kept[unit.path] = unit
+        else:
+            step.drop(unit.path, "near_copy", f"{printable(ordered[at].path)}, similarity {alike:.3f}")
+    step.keep(len(kept))
+    return [unit for unit in units if unit.path in kept]
+
+
+def _behind_gate(run: Run, step: Step, units: Sequence[Unit], changes: Sequence[Change]) -> list[Change]:
+    """The changes, less the edits to learn from that have a line which only held-out code has."""
+    if not changes:
+        return []
+    held = Lines.of(chain(
+        (run.texts.get(unit.source.text) for unit in units if unit.split != "train"),
+        (text for change in changes if change.split != "train" for text in _texts(run, change)),
+    ))  # fmt: skip
+    known = Lines.of(run.texts.get(unit.source.text) for unit in units if unit.split == "train")
+    secret = only_in(held, known)
+    learned = [change for change in changes if change.split == "train"]
+    hit = Lines.of(text for change in learned for text in _texts(run, change)).stand_in(secret)
+    # What a message quotes stands in lines or between backticks.
+    messages = {change.message: run.texts.get(change.message).replace(b"`", b"\n") for change in learned}
+    quoting = dict(zip(messages, Lines.of(messages.values()).stand_in(secret).tolist(), strict=True))
+    kept: list[Change] = []
+    at = gated = withheld = 0
+    for change in changes:
+        edits, message = change.edits, change.message
+        if change.split == "train":
+            edits = tuple(
+                edit for edit, behind in zip(edits, hit[at : at + len(edits)].tolist(), strict=True) if not behind
+            )
+            at += len(change.edits)
+            gated += len(change.edits) - len(edits)
+            if quoting[message]:
+                message = NOWHERE
+                withheld += 1
+        if edits:
+            kept.append(replace(change, edits=edits, message=message))
+            step.keep()
+        else:
+            step.drop(
+                f"{change.path}@{change.commit}", "held_out_code", "every edit has a line that only held-out code has"
+            )
+    step.figures["edits_held_back"] = gated
+    step.figures["messages_held_back"] = withheld
+    return kept
+
+
+def _texts(run: Run, change: Change) -> list[bytes]:
+    """Each edit of a change, both sides."""
+    return [run.texts.get(edit.before) + b"\n" + run.texts.get(edit.after) for edit in change.edits]
 
 
 def _chances(run: Run, name: str) -> tuple[float, float]:
@@ -190,9 +282,12 @@ def _names(
     return [identity(oldest[root(at)]) for at in range(len(units))]
 
 
-def _tell(run: Run, step: Step, options: recipe.Split, groups: list[Group], splits: dict[str, Split]) -> None:
+def _tell(
+    run: Run, step: Step, options: recipes.Split, groups: list[Group], splits: dict[str, Split], gone: float
+) -> None:
     """Figures, and a note where the split is not what the recipe asks for."""
     rows = {split: fsum(group.rows for group in groups if splits[group.id] == split) for split in SPLITS}
+    rows["train"] += gone
     total = fsum(rows.values()) or 1.0
     for split in SPLITS:
         step.figures[f"expected_rows_{split}"] = round(rows[split])

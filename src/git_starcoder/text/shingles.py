@@ -65,8 +65,8 @@ class TextShingles:
         """Hash the shingles of each text."""
         flats = [np.empty(0, dtype=np.uint64)]
         counts = [np.empty(0, dtype=np.int64)]
-        powers = _Powers()
-        for batch in _batches(texts):
+        powers = Powers()
+        for batch in batches(texts):
             flat, count = _hash_texts(batch, powers)
             flats.append(flat)
             counts.append(count)
@@ -133,7 +133,8 @@ def positions(first: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[n
     return np.repeat(first - offsets[:-1], np.diff(offsets)) + np.arange(int(offsets[-1]))
 
 
-def _batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
+def batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Texts in lists of about `BATCH` bytes; the last list may be empty."""
     batch: list[bytes] = []
     size = 0
     for text in texts:
@@ -145,13 +146,14 @@ def _batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
     yield batch
 
 
-class _Powers:
+class Powers:
     """Powers of the base of the polynomial and of its inverse, modulo 2^64, as many as were needed so far."""
 
     def __init__(self) -> None:
         self.up = self.down = np.empty(0, dtype=np.uint64)
 
     def reach(self, count: int) -> None:
+        """Have at least so many."""
         if count > len(self.up):
             self.up, self.down = (_powers(base, count) for base in (_BASE, pow(_BASE, -1, 1 << 64)))
 
@@ -162,7 +164,7 @@ def _powers(base: int, count: int) -> NDArray[np.uint64]:
     return np.multiply.accumulate(powers)
 
 
-def _hash_texts(texts: list[bytes], powers: _Powers) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _hash_texts(texts: list[bytes], powers: Powers) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """The shingles of some texts, and how many each has.
 
     The hash of a token is a polynomial of its bytes modulo 2^64, found by prefix sums.
