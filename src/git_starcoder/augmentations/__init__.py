@@ -77,6 +77,8 @@ class Around(NamedTuple):
     """Files that it imports and may be shown, with what they declare."""
     changes: tuple[Shown, ...] = ()
     """For `history` the latest changes of the file, newest first; for `change` the one."""
+    symbols: tuple[Symbol, ...] = ()
+    """What the file itself declares; for `imports`."""
 
 
 class Variation(Protocol):
