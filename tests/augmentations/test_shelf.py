@@ -1,4 +1,4 @@
-"""What holds for every augmentation of the shelf."""
+"""What holds for every augmentation of the shelf that varies files; of the others, `test_frames` tells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from git_starcoder.parse.language import table
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.rows import Span
 
-KEYS = shelf.names("augmentations")
+KEYS = [key for key in shelf.names("augmentations") if augmentations.needs(key) in {"text", "tree"}]
 SOURCES = {
     "rust": '// one\nfn f(a: u8, b: u8) -> u8 {\n    let c = g(a, b); // two\n    let d = a == b;\n\n    h(c, d, "u, v")\n}\n',
     "python": '# one\ndef f(a, b) -> T:\n    c = g(a, b)  # two\n    d = a is b\n\n    return h(c, d, "u, v")\n',
