@@ -168,32 +168,47 @@ class Layout:
         self.windows = windows
         self.tokenizer = tokenizer
 
-    def row(self, row: int) -> tuple[NDArray[Any], int, Hole | None]:
-        """Tokens of a row, shape (size,), how many they are before padding, and what is masked.
+    def spans(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where what rows show lies in `windows.tokens`: three spans of each, in its order, shape (rows, 3, 2).
 
-        A plain row is its tokens, behind those of its head. A masked one is in the order prefix, suffix, middle
-        (Bavarian et al., 2022): `<fim_prefix> P <fim_suffix> S <fim_middle> M <|endoftext|>`.
+        A plain row is its head, its text, and an empty span. A masked one is in the order prefix, suffix, middle
+        (Bavarian et al., 2022), each behind its control token: `<fim_prefix> P <fim_suffix> S <fim_middle> M
+        <|endoftext|>`; those are `marks`.
         """
-        windows, tokenizer = self.windows, self.tokenizer
-        first, length, begin = int(windows.first[row]), int(windows.length[row]), int(windows.hole_start[row])
-        text = windows.tokens[first : first + length]
-        tokens = np.full(int(windows.size[row]), tokenizer.pad, dtype=tokenizer.dtype)
-        if begin < 0 or tokenizer.fim is None:
-            head, at = int(windows.head[row]), int(windows.heads[windows.sample[row]])
-            tokens[:head] = windows.tokens[at : at + head]
-            tokens[head : head + length] = text
-            return tokens, head + length, None
-        hole = Hole(begin, int(windows.hole_stop[row]))
-        prefix, middle, suffix = tokenizer.fim
-        asked = hole.stop - hole.start
-        tokens[0] = prefix
-        tokens[1 : begin + 1] = text[:begin]
-        tokens[begin + 1] = suffix
-        tokens[begin + 2 : length - asked + 2] = text[hole.stop :]
-        tokens[length - asked + 2] = middle
-        tokens[length - asked + 3 : length + 3] = text[begin : hole.stop]
-        tokens[length + 3] = tokenizer.end
-        return tokens, length + SENTINELS, hole
+        windows = self.windows
+        first, length = windows.first[rows], windows.length[rows].astype(np.int64)
+        head, stop = windows.heads[windows.sample[rows]], first + length
+        begin, end = first + windows.hole_start[rows], first + windows.hole_stop[rows]
+        plain = [head, head + windows.head[rows], first, stop, stop, stop]
+        masked = np.where(self.masked(rows), [first, begin, end, stop, begin, end], plain)
+        return np.ascontiguousarray(masked.T).reshape(-1, 3, 2)
+
+    def masked(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which rows ask for what is masked in them, shape (rows,)."""
+        return (self.windows.hole_start[rows] >= 0) & (self.tokenizer.fim is not None)
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """The control tokens of a masked row: one before each of its spans, and the last."""
+        if self.tokenizer.fim is None:
+            return ()
+        prefix, middle, suffix = self.tokenizer.fim
+        return prefix, suffix, middle, self.tokenizer.end
+
+    def row(self, row: int) -> tuple[NDArray[Any], int, Hole | None]:
+        """Tokens of a row, shape (size,), how many they are before padding, and what is masked."""
+        rows = np.array([row])
+        spans: list[list[int]] = self.spans(rows)[0].tolist()
+        parts = [self.windows.tokens[begin:stop] for begin, stop in spans]
+        hole: Hole | None = None
+        if self.masked(rows)[0]:
+            hole = Hole(int(self.windows.hole_start[row]), int(self.windows.hole_stop[row]))
+            marks = [np.array([mark], dtype=self.tokenizer.dtype) for mark in self.marks]
+            parts = [marks[0], parts[0], marks[1], parts[1], marks[2], parts[2], marks[3]]
+        shown = np.concatenate(parts)
+        tokens = np.full(int(self.windows.size[row]), self.tokenizer.pad, dtype=self.tokenizer.dtype)
+        tokens[: len(shown)] = shown
+        return tokens, len(shown), hole
 
     def total_tokens(self) -> int:
         """Tokens of all rows before padding."""
