@@ -14,13 +14,13 @@ from git_starcoder.rows import Span
 
 KEYS = [key for key in shelf.names("augmentations") if augmentations.needs(key) in {"text", "tree"}]
 SOURCES = {
-    "rust": '// one\nfn f(a: u8, b: u8) -> u8 {\n    let c = g(a, b); // two\n    let d = a == b;\n\n    h(c, d, "u, v")\n}\n',
-    "python": '# one\ndef f(a, b) -> T:\n    c = g(a, b)  # two\n    d = a is b\n\n    return h(c, d, "u, v")\n',
-    "typescript": "// one\nfunction f(a: T, b: T): T {\n    const c = g(a, b); // two\n    let d = a === b;\n\n    return h(c, d, `u, v`);\n}\n",
-    "tsx": "// one\nfunction f(a: T, b: T): T {\n    const c = g(a, b); // two\n    let d = a === b;\n\n    return <i x={c} y={d}>u, v</i>;\n}\n",
-    "javascript": "// one\nfunction f(a, b) {\n    const c = g(a, b); // two\n    let d = a === b;\n\n    return h(c, d, `u, v`);\n}\n",
-    "go": "package p\n\n// one\nfunc f(a, b int) int {\n\tc := g(a, b) // two\n\td := a == b\n\n\treturn h(c, d, `u, v`)\n}\n",
-    "java": '// one\nclass C {\n    int f(int a, int b) {\n        int c = g(a, b); // two\n        var d = a == b;\n\n        return h(c, d, "u, v");\n    }\n}\n',
+    "rust": '// one\nfn f(a: u8, b: u8) -> u8 {\n    let c = g(a, b); // two\n    let d = a == b;\n    if let Some(e) = i() {}\n\n    h(c, d, "u, v")\n}\n',
+    "python": '# one\ndef f(a, b) -> T:\n    c = g(a, b)  # two\n    d = a is b\n    e = i if d is None else j\n\n    return h(c, d, "u, v")\n',
+    "typescript": "// one\nfunction f(a: T, b: T): T {\n    const c = g(a, b); // two\n    let d = a === b;\n    if (d) throw Error();\n\n    return h(c, d, `u, v`);\n}\n",
+    "tsx": "// one\nfunction f(a: T, b: T): T {\n    const c = g(a, b); // two\n    let d = a === b;\n    if (d) throw Error();\n\n    return <i x={c} y={d}>u, v</i>;\n}\n",
+    "javascript": "// one\nfunction f(a, b) {\n    const c = g(a, b); // two\n    let d = a === b;\n    if (d) throw Error();\n\n    return h(c, d, `u, v`);\n}\n",
+    "go": "package p\n\n// one\nfunc f(a, b int) int {\n\tc := g(a, b) // two\n\td := a == b\n\tif err := i(); err != nil {\n\t\tj()\n\t}\n\n\treturn h(c, d, `u, v`)\n}\n",
+    "java": '// one\nclass C {\n    int f(int a, int b) {\n        int c = g(a, b); // two\n        var d = a == b;\n        if (d) throw i();\n\n        return h(c, d, "u, v");\n    }\n}\n',
     "c": '// one\nint f(int a, int b) {\n    int c = g(a, b); // two\n    int d = a == b;\n\n    return h(c, d, "u, v");\n}\n',
     "cpp": '// one\nint f(int a, int b) {\n    auto c = g(a, b); // two\n    auto d = true;\n\n    return h(c, d, R"(u, v)");\n}\n',
 }

@@ -1,0 +1,285 @@
+"""Forms of code that mean the same: where a text has one of them, and how it is written as another.
+
+A table of forms (`[error_patterns]` of a language file) has:
+
+- `forms.NAME.query`: finds the form. `@site` is what it spans (one node, or several that stand side by side), every
+  other capture without a leading `_` is a part of it.
+- `forms.NAME.text`: how it is written. `$part` is a part, a tab one more level of indentation. What the query finds is
+  a site only if it is this text, filled with the parts, but for whitespace and trailing commas: so whatever no part has
+  (a comment, an attribute, a type) makes it none, and nothing is lost when it is written in another form.
+- `forms.NAME.becomes`: the forms with the same meaning that it may be written as.
+- `forms.NAME.names`: parts that other forms do without: names that it binds, and the words to choose from where it is
+  written and needs some. What is chosen stands in no part.
+- `forms.NAME.absent`: names whose words may stand in no other part (the name of an error that nobody reads).
+- `forms.NAME.alone`: parts whose words stand nowhere else in the frame (a name that changes its scope).
+- `forms.NAME.where`: a pattern that the file must have.
+- `forms.NAME.within`: kinds of frames, of which the innermost one around the site must have one.
+- `frames`: a query for these frames; the name of a capture is the kind.
+- `unless`: a pattern; a file that has it has no sites.
+- `macros`: words of the queries and what they stand for.
+- `like`: a language that has the table instead.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from tree_sitter import Query, QueryCursor
+
+from git_starcoder.parse.language import load
+from git_starcoder.parse.scope import WORD
+from git_starcoder.parse.shape import marks, outermost
+from git_starcoder.rows import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from random import Random
+
+    from tree_sitter import Node
+
+    from git_starcoder.parse.tree import Code
+
+_PART = re.compile(rb"\$(\w+)")
+_TRAILING = re.compile(rb",(?=[})\]])")
+_BLANK = re.compile(rb"[ \t]*")
+_STEP = re.compile(rb"^([ \t]*)\S.*\n\1([ \t]+)\S", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to write something."""
+
+    name: str
+    text: bytes
+    becomes: tuple[str, ...]
+    names: dict[str, list[bytes]]
+    absent: tuple[str, ...]
+    alone: tuple[str, ...]
+    where: re.Pattern[bytes]
+    within: frozenset[str]
+
+
+class Part(NamedTuple):
+    """A part of a site."""
+
+    nodes: list[Node]
+    """Side by side, in order."""
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place that has a form."""
+
+    form: Form
+    span: Span
+    parts: dict[str, Part]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    forms: dict[str, Form]
+    query: Query
+    by_pattern: list[Form]
+    frames: Query | None
+    unless: re.Pattern[bytes]
+
+
+@cache
+def _rules(key: str, table: str) -> _Rules | None:
+    language = load(key)
+    if table not in language.table:
+        return None
+    rules = language.table[table]
+    rules = load(rules["like"]).table[table] if "like" in rules else rules
+    macros = re.compile(rf"\b(?:{'|'.join(rules.get('macros', ['(?!)']))})\b")
+    queries: list[str] = []
+    forms: dict[str, Form] = {}
+    by_pattern: list[Form] = []
+    for name, form in rules["forms"].items():
+        forms[name] = Form(
+            name,
+            form["text"].encode(),
+            tuple(form["becomes"]),
+            {part: words.encode().split() for part, words in form.get("names", {}).items()},
+            tuple(form.get("absent", ())),
+            tuple(form.get("alone", ())),
+            re.compile(form.get("where", "").encode()),
+            frozenset(form.get("within", ())),
+        )
+        queries.append(macros.sub(lambda match: rules["macros"][match[0]], form["query"]))
+        by_pattern += [forms[name]] * Query(language.grammar, queries[-1]).pattern_count
+    query = Query(language.grammar, "\n".join(queries))
+    frames = Query(language.grammar, rules["frames"]) if "frames" in rules else None
+    return _Rules(forms, query, by_pattern, frames, re.compile(rules.get("unless", r"(?!)").encode(), re.MULTILINE))
+
+
+@lru_cache(maxsize=2)  # a text and its variation
+def sites(code: Code, table: str) -> list[Site]:
+    """The sites of all forms of a table, in order, outer ones first; none without the table. The text needs a tree."""
+    if code.language is None or code.root is None:
+        raise ValueError("sites need a tree")
+    rules = _rules(code.language.key, table)
+    if rules is None or rules.unless.search(code.data):
+        return []
+    found: list[Site] = []
+    for pattern, captures in QueryCursor(rules.query).matches(code.root):
+        parts = {name: _part(nodes) for name, nodes in captures.items() if name != "site" and name[0] != "_"}
+        site = Site(rules.by_pattern[pattern], _part(captures["site"]).span, parts)
+        if _as_written(code, site) and _hidden(code, site) and site.form.where.search(code.data):
+            found.append(site)
+    found.sort(key=lambda site: (site.span.start, -site.span.stop, site.form.name))
+    if rules.frames is None or not found:
+        return found
+    frames = QueryCursor(rules.frames).captures(code.root)
+    return list(_framed(code, found, [(_part([node]).span, kind) for kind, nodes in frames.items() for node in nodes]))
+
+
+def _part(nodes: list[Node]) -> Part:
+    return Part(nodes, Span(min(node.start_byte for node in nodes), max(node.end_byte for node in nodes)))
+
+
+def _as_written(code: Code, site: Site) -> bool:
+    texts = {name: code.data[slice(*part.span)] for name, part in site.parts.items()}
+    return _bare(_filled(site.form.text, texts)) == _bare(code.data[slice(*site.span)])
+
+
+def _bare(text: bytes) -> bytes:
+    return _TRAILING.sub(b"", b"".join(text.split()))
+
+
+def _filled(text: bytes, parts: Mapping[str, bytes]) -> bytes:
+    return _PART.sub(lambda match: parts[match[1].decode()], text)
+
+
+def _words(code: Code, span: Span) -> list[bytes]:
+    return WORD.findall(code.data, *span)
+
+
+def _hidden(code: Code, site: Site) -> bool:
+    """Whether the names that may stand in no other part do not."""
+    if not site.form.absent:
+        return True
+    names = site.form.names
+    others = {word for name, part in site.parts.items() if name not in names for word in _words(code, part.span)}
+    return all(others.isdisjoint(_words(code, site.parts[name].span)) for name in site.form.absent)
+
+
+def _framed(code: Code, found: list[Site], frames: list[tuple[Span, str]]) -> Iterator[Site]:
+    """The sites, in order, whose innermost frame lets them be one."""
+    ordered = sorted((span.start, -span.stop, kind) for span, kind in frames)
+    around: list[tuple[Span, str]] = []
+    index = 0
+    for site in found:
+        while index < len(ordered) and ordered[index][0] <= site.span.start:
+            start, negative, kind = ordered[index]
+            while around and around[-1][0].stop <= start:
+                around.pop()
+            around.append((Span(start, -negative), kind))
+            index += 1
+        while around and around[-1][0].stop <= site.span.start:
+            around.pop()
+        frame, kind = around[-1] if around else (None, "")
+        if site.form.within and kind not in site.form.within:
+            continue
+        if not site.form.alone or (frame and _alone(code, site, frame)):
+            yield site
+
+
+def _alone(code: Code, site: Site, frame: Span) -> bool:
+    """Whether the names that may stand nowhere else in the frame do not."""
+    names = {word for name in site.form.alone for word in _words(code, site.parts[name].span)}
+    around = [*_words(code, Span(frame.start, site.span.start)), *_words(code, Span(site.span.stop, frame.stop))]
+    return names.isdisjoint(around)
+
+
+def counterparts(code: Code, site: Site, table: str) -> list[Form]:
+    """The forms that a site may be written as."""
+    rules = _rules(code.language.key, table) if code.language else None
+    return [rules.forms[name] for name in site.form.becomes] if rules else []
+
+
+def written(code: Code, site: Site, form: Form, random: Random) -> bytes | None:
+    """The site in another form; None where no name is left to choose, or a line is indented less than its head."""
+    texts = {name: code.data[slice(*part.span)] for name, part in site.parts.items()}
+    taken = {word for part in site.parts.values() for word in _words(code, part.span)}
+    for name, words in form.names.items():
+        if name not in texts:
+            free = [word for word in words if word not in taken]
+            if not free:
+                return None
+            texts[name] = random.choice(free)
+            taken.add(texts[name])
+    base = _indent(code, site.span.start)
+    lines: list[bytes] = []
+    for line in form.text.split(b"\n"):
+        bare = line.lstrip(b"\t")
+        indent = base + _unit(code) * (len(line) - len(bare)) if len(bare) < len(line) else base
+        for name in _PART.findall(bare):
+            if (part := site.parts.get(name.decode())) is not None:
+                moved = _moved(code, part.span, indent)
+                if moved is None:
+                    return None
+                texts[name.decode()] = moved
+        lines.append(indent + _filled(bare, texts))
+    return b"\n".join(lines)[len(base) :]
+
+
+def _indent(code: Code, place: int) -> bytes:
+    """The whitespace that the line of a place begins with."""
+    match = _BLANK.match(code.data, code.data.rfind(b"\n", 0, place) + 1)
+    return match[0] if match else b""
+
+
+@lru_cache(maxsize=1)
+def _unit(code: Code) -> bytes:
+    """What one more level of indentation adds, most often in this text."""
+    steps = Counter(match[2] for match in _STEP.finditer(code.data))
+    return max(steps, key=lambda step: (steps[step], step), default=b"    ")
+
+
+def _moved(code: Code, span: Span, indent: bytes) -> bytes | None:
+    """A part with another indentation, but for lines that begin in a string; None if one has less than the first."""
+    old = _indent(code, span.start)
+    text = code.data[slice(*span)]
+    if old == indent or b"\n" not in text:
+        return text
+    strings = _strings(code, span)
+    lines: list[bytes] = []
+    place = span.start
+    for line in text.split(b"\n"):
+        if place == span.start or not line.strip() or any(one.start < place < one.stop for one in strings):
+            lines.append(line)
+        elif line.startswith(old):
+            lines.append(indent + line[len(old) :])
+        else:
+            return None
+        place += len(line) + 1
+    return b"\n".join(lines)
+
+
+@lru_cache(maxsize=2)  # a text and its variation
+def _fixed(code: Code) -> list[Span]:
+    return outermost(marks(code).get("fixed", ()))
+
+
+def _strings(code: Code, span: Span) -> list[Span]:
+    """The texts with a fixed layout that begin in a span."""
+    fixed = _fixed(code)
+    return fixed[bisect_left(fixed, (span.start, 0)) : bisect_left(fixed, (span.stop, 0))]
+
+
+def same(before: Code, old: Part, after: Code, new: Part) -> bool:
+    """Whether two parts are the same but for the indentation of their lines."""
+    one, two = before.data[slice(*old.span)], after.data[slice(*new.span)]
+    return one == two or (
+        [line.lstrip() for line in one.split(b"\n")] == [line.lstrip() for line in two.split(b"\n")]
+        and [str(node) for node in old.nodes] == [str(node) for node in new.nodes]
+        and [before.data[slice(*span)] for span in _strings(before, old.span)]
+        == [after.data[slice(*span)] for span in _strings(after, new.span)]
+    )
