@@ -8,6 +8,7 @@ replaced by their `after`, the one text becomes the other.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class Hunk(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Lines `start` to `stop` of one text that are lines `to_start` to `to_stop` of the other, counted from 0."""
+    """Lines `start` to `stop` of one text that became lines `to_start` to `to_stop` of the other, counted from 0."""
 
     start: int
     stop: int
@@ -41,17 +42,21 @@ class Range(NamedTuple):
 
 
 def hunks(before: bytes, after: bytes) -> list[Hunk] | None:
-    """Where two texts differ, in order; None where there is too much to compare."""
+    """Where two texts with LF line ends differ, in order; None where there is too much to compare."""
     if before == after:
         return []
-    if is_small(before) and is_small(after):
+    if not before or not after or (is_small(before) and is_small(after)):
         return [Hunk(before, after, 1)]
-    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    head, tail = _common(before, after)
+    start, stop = _up(before, head), _down(before, len(before) - tail)
+    above = before.count(b"\n", 0, start)
+    old = before[start:stop].splitlines(keepends=True)
+    new = after[start : len(after) - len(before) + stop].splitlines(keepends=True)
     ranges = differences(old, new)
     if ranges is None:
         return None
     return [
-        Hunk(b"".join(old[start:stop]), b"".join(new[to_start:to_stop]), to_start + 1)
+        Hunk(b"".join(old[start:stop]), b"".join(new[to_start:to_stop]), above + to_start + 1)
         for start, stop, to_start, to_stop in _with_context(_joined(ranges), len(old))
     ]
 
@@ -65,21 +70,41 @@ def differences(old: list[bytes], new: list[bytes]) -> list[Range] | None:
     """The least lines that must go and come, in order; None where there is too much to compare."""
     from rapidfuzz.distance import LCSseq
 
-    shorter = min(len(old), len(new))
-    head = next((at for at in range(shorter) if old[at] != new[at]), shorter)
-    tail = next((at for at in range(shorter - head) if old[-1 - at] != new[-1 - at]), shorter - head)
-    left, right = old[head : len(old) - tail], new[head : len(new) - tail]
-    if not left or not right:
-        return [Range(head, head + len(left), head, head + len(right))] if left or right else []
-    if len(left) * len(right) > LARGEST_PRODUCT:
+    if len(old) * len(new) > LARGEST_PRODUCT:
         return None
-    numbers: dict[bytes, int] = {}
-    first, second = ([numbers.setdefault(line, len(numbers)) for line in lines] for lines in (left, right))
+    numbers = {line: number for number, line in enumerate({**dict.fromkeys(old), **dict.fromkeys(new)})}
+    codes = LCSseq.opcodes([*map(numbers.__getitem__, old)], [*map(numbers.__getitem__, new)])
     return [
-        Range(head + code.src_start, head + code.src_end, head + code.dest_start, head + code.dest_end)
-        for code in LCSseq.opcodes(first, second)
-        if code.tag != "equal"
+        Range(code.src_start, code.src_end, code.dest_start, code.dest_end) for code in codes if code.tag != "equal"
     ]
+
+
+def _common(one: bytes, other: bytes) -> tuple[int, int]:
+    """The bytes of whole lines that two texts have in common at the head, and behind that at the tail."""
+    most = min(len(one), len(other))
+    same = bisect_left(range(1, most + 1), 1, key=lambda size: not other.startswith(one[:size]))
+    head = one.rfind(b"\n", 0, same) + 1
+    same = bisect_left(range(1, most - head + 1), 1, key=lambda size: not other.endswith(one[-size:]))
+    line = one.find(b"\n", len(one) - same) if same else -1
+    return head, len(one) - line - 1 if line >= 0 else 0
+
+
+def _up(text: bytes, at: int) -> int:
+    """Where the line begins that is `CONTEXT` lines above the one that begins at `at`, or the text."""
+    for _ in range(CONTEXT):
+        if not at:
+            break
+        at = text.rfind(b"\n", 0, at - 1) + 1
+    return at
+
+
+def _down(text: bytes, at: int) -> int:
+    """Where the line begins that is `CONTEXT` lines below the one that begins at `at`, or where the text ends."""
+    for _ in range(CONTEXT):
+        if (end := text.find(b"\n", at)) < 0:
+            return len(text)
+        at = end + 1
+    return at
 
 
 def _joined(ranges: list[Range]) -> list[Range]:
