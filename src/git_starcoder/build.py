@@ -13,7 +13,7 @@ from git_starcoder.dataset import Dataset, fingerprint, publish
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.run import Run
-from git_starcoder.seams import SILENT, Engine, Watch
+from git_starcoder.seams import NO_CACHE, SILENT, Cache, Engine, Watch
 from git_starcoder.stages import analyse, augment, dedup, order, read, split, weigh, window, write
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def build(
     *,
     engine: Engine | None = None,
     watch: Watch = SILENT,
+    cache: Cache = NO_CACHE,
     force: bool = False,
 ) -> Dataset:
     """Build the dataset that `recipe` describes from `repo` into the folder `out`.
@@ -48,7 +49,7 @@ def build(
             return target.finished
         with (
             nullcontext(engine) if engine else LocalEngine() as workers,
-            Run(target.folder, recipe.seed, workers, watch) as run,
+            Run(target.folder, recipe.seed, workers, watch, cache) as run,
         ):
             sources, changes = read.run(run, recipe.read, repo)  # Git objects → Source, Change
             units = analyse.run(run, recipe.analyse, sources)  # syntax trees → Unit

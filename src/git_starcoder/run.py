@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from git_starcoder.rows import Drop, Span
-from git_starcoder.seams import SILENT, Engine, Watch
+from git_starcoder.seams import NO_CACHE, SILENT, Cache, Engine, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -82,13 +82,14 @@ class Step:
 class Run:
     """One build in progress. Stages take it first and nothing else reaches outside."""
 
-    def __init__(self, folder: Path, seed: int, engine: Engine, watch: Watch = SILENT) -> None:
+    def __init__(self, folder: Path, seed: int, engine: Engine, watch: Watch = SILENT, cache: Cache = NO_CACHE) -> None:
         self.folder = folder
         """Where files of this build are made; it becomes the dataset."""
         self.scratch = folder / ".scratch"
         """Where files are made that do not stay."""
         self.seed = seed
         self.engine = engine
+        self.cache = cache
         self.watch = watch
         self.steps: list[Step] = []
         self.drops: list[Drop] = []

@@ -1,4 +1,4 @@
-"""The protocols where the outside plugs in: Engine (where work runs), Watch (who is told) and Model (who predicts)."""
+"""The protocols where the outside plugs in: Engine (where work runs), Cache, Watch (who is told), Model."""
 
 from __future__ import annotations
 
@@ -36,6 +36,40 @@ class Engine(Protocol):
         and costs no other task. Tasks are drawn lazily, so a generator may read as results are consumed.
         """
         ...
+
+
+class Cache(Protocol):
+    """Answers of pure functions, kept between builds. What it holds never changes what a build gives."""
+
+    def key(self, *parts: str | bytes) -> bytes:
+        """The key of the answer that a function, named by the first part, gives for inputs, which the others name."""
+        ...
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The value of each key, None where there is none."""
+        ...
+
+    def put(self, entries: list[tuple[bytes, bytes]]) -> None:
+        """Keep values by their keys."""
+        ...
+
+
+class NoCache:
+    """A cache that keeps nothing."""
+
+    def key(self, *parts: str | bytes) -> bytes:  # noqa: ARG002
+        """Nothing."""
+        return b""
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Nothing."""
+        return [None] * len(keys)
+
+    def put(self, entries: list[tuple[bytes, bytes]]) -> None:
+        """Nothing."""
+
+
+NO_CACHE = NoCache()
 
 
 class Model(Protocol):

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import Literal, cast
 
 from git_starcoder.errors import UsageError
 
+CACHE_SIZE = 2048
+"""Megabytes that the cache keeps unless told otherwise."""
 Color = Literal["auto", "always", "never"]
 
 
@@ -42,6 +45,26 @@ def color(flag: Color | None = None) -> Color:
     if text and text not in {"auto", "always", "never"}:
         raise UsageError(f"'{text}' is not a choice of colour", where=where, hint="auto, always or never")
     return cast("Color", text or "auto")
+
+
+def cache(*, wanted: bool = True) -> Path | None:
+    """The folder of the cache; None for no cache. `off` in the environment or the git config means none, too."""
+    text, _ = _said("cache") if wanted else ("off", "")
+    if text == "off":
+        return None
+    return Path(text) if text else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "git-starcoder"
+
+
+def cache_limit() -> int:
+    """Bytes that the cache may keep.
+
+    Raises:
+        UsageError: the environment or the git config holds something else than a whole number of megabytes.
+    """
+    text, where = _said("cachesize")
+    if text and not (text.isascii() and text.isdecimal()):
+        raise UsageError(f"'{text}' is not a size in megabytes", where=where, hint="a whole number from 0")
+    return int(text or CACHE_SIZE) << 20
 
 
 def _said(name: str) -> tuple[str, str]:

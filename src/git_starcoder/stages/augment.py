@@ -100,7 +100,7 @@ def run(
         for key, option in for_changes.items():
             for change in changes:
                 is_drawn = run.random("augment", key, change.id).random() < option.share
-                around = Around(change.path, b"", (), (_shown(run, change),))
+                around = Around(change.path, b"", changes=(_shown(run, change),))
                 frames = _frames(key, around) if is_drawn else Rejected("not_drawn")
                 _take_frames(run, step, samples, change, key, frames)
         for key in options:
@@ -202,10 +202,10 @@ class _Surroundings:
         """What an augmentation for files with their surroundings needs of a file."""
         text = self._run.texts.get(unit.source.text)
         if augmentations.needs(key) == "history":
-            return Around(unit.path, text, (), tuple(_shown(self._run, one) for one in self._changes[unit.path]))
+            return Around(unit.path, text, changes=tuple(_shown(self._run, one) for one in self._changes[unit.path]))
         others = (self._units.get(path) for path in unit.imports)
         shown = [other for other in others if other is not None and other.split in {"train", unit.split}]
-        return Around(unit.path, text, tuple((other.path, other.symbols) for other in shown))
+        return Around(unit.path, text, unit.symbols, tuple((other.path, other.symbols) for other in shown))
 
 
 def _shown(run: Run, change: Change) -> Shown:

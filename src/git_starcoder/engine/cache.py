@@ -1,0 +1,206 @@
+"""What was worked out before, by a hash of all that it came from: a file that may be deleted at any time.
+
+One SQLite database in the user's cache folder, shared by all repositories and by builds that run at once. An entry is
+the answer of a pure function; its key hashes the function's name, its inputs, and the code of this package and of the
+libraries that matter, so no entry is ever out of date. An entry whose checksum is wrong counts as missing, a database
+that is damaged is made anew, and one that cannot be written is not written: a build never fails for its cache.
+
+Texts get here after secrets were taken out of them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import suppress
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from importlib.resources.abc import Traversable
+    from pathlib import Path
+
+FILE = "cache-1.sqlite"
+"""The number grows when the table changes."""
+TABLE = "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL)"
+CHECK = 8
+"""Bytes of checksum in front of each value."""
+AT_ONCE = 500
+"""Keys asked for in one question."""
+DAY = 86_400
+PATIENCE = 30.0
+"""Seconds to wait for another build that writes."""
+LIBRARIES = (
+    "gigatoken", "numpy", "rapidfuzz", "rensa", "tokenizers", "tree-sitter", "tree-sitter-c", "tree-sitter-cpp",
+    "tree-sitter-go", "tree-sitter-java", "tree-sitter-javascript", "tree-sitter-python", "tree-sitter-rust",
+    "tree-sitter-typescript",
+)  # fmt: skip
+"""Whose answers are kept."""
+
+Entry = tuple[bytes, bytes]
+"""Key and value."""
+
+
+@cache
+def code() -> bytes:
+    """A hash of the code that makes the answers: that of this package, and the versions of `LIBRARIES`."""
+    digest = blake2b(digest_size=16)
+    for path, data in sorted(_sources(files("git_starcoder"), "")):
+        digest.update(f"{path}\0{len(data)}\0".encode() + data)
+    for library in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            digest.update(f"{library} {version(library)}\0".encode())
+    return digest.digest()
+
+
+def _sources(folder: Traversable, prefix: str) -> Iterable[tuple[str, bytes]]:
+    for entry in folder.iterdir():
+        name = f"{prefix}/{entry.name}"
+        if entry.is_dir():
+            yield from _sources(entry, name)
+        elif entry.name.endswith((".py", ".toml")):
+            yield name, entry.read_bytes()
+
+
+class Cache:
+    """Entries by key. Calls come from one thread; entries are written by another."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        """Open or make the cache in `folder`; beyond `limit` bytes, what was not used for longest goes at the end."""
+        self.path = folder / FILE
+        self.limit = limit
+        self.hits = self.misses = 0
+        self._today = int(time.time()) // DAY
+        self._old: list[bytes] = []
+        self._damaged = False
+        self._waiting: SimpleQueue[list[Entry] | None] = SimpleQueue()
+        self._reading = self._opened()
+        self._thread = Thread(target=self._write, daemon=True)
+        self._thread.start()
+
+    def key(self, *parts: str | bytes) -> bytes:
+        """The key of the answer that a function, named by the first part, gives for inputs, which the others name."""
+        digest = blake2b(code(), digest_size=16)
+        for part in parts:
+            data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
+            digest.update(len(data).to_bytes(8, "little") + data)
+        return digest.digest()
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The value of each key, None where there is none."""
+        found: dict[bytes, bytes] = {}
+        for first in range(0, len(keys), AT_ONCE):
+            if self._reading is None:
+                break
+            some = list(keys[first : first + AT_ONCE])
+            question = f"SELECT key, value, used FROM entries WHERE key IN ({','.join('?' * len(some))})"  # noqa: S608
+            try:
+                answers: list[tuple[bytes, bytes, int]] = self._reading.execute(question, some).fetchall()
+            except sqlite3.DatabaseError as error:
+                self._damaged = not isinstance(error, sqlite3.OperationalError)
+                break
+            for key, value, used in answers:
+                if value[:CHECK] == _checksum(key, value[CHECK:]):
+                    found[key] = value[CHECK:]
+                    if used != self._today:
+                        self._old.append(key)
+        values = [found.get(key) for key in keys]
+        missing = values.count(None)
+        self.misses += missing
+        self.hits += len(values) - missing
+        return values
+
+    def put(self, entries: list[Entry]) -> None:
+        """Keep entries. They are on their way when this returns."""
+        if entries:
+            self._waiting.put(entries)
+
+    def close(self) -> None:
+        """Write what is on its way."""
+        self._waiting.put(None)
+        self._thread.join()
+        if self._reading is not None:
+            self._reading.close()
+        if self._damaged:
+            _remove(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _opened(self) -> sqlite3.Connection | None:
+        """A connection to the database; a damaged one is thrown away first. None where there can be none."""
+        for _ in range(2):
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute(TABLE)
+            except (sqlite3.OperationalError, OSError):  # locked, read-only, full
+                return None
+            except sqlite3.DatabaseError:
+                _remove(self.path)
+            else:
+                return connection
+        return None
+
+    def _write(self) -> None:
+        """Write entries in one transaction per message, until None comes; then forget what is too much."""
+        connection = self._opened()
+        while (entries := self._waiting.get()) is not None:
+            if connection is None:
+                continue
+            rows = [(key, _checksum(key, value) + value, self._today) for key, value in entries]
+            with suppress(sqlite3.Error):
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
+                    connection.execute("COMMIT")
+                except sqlite3.Error:  # full: go on without
+                    connection.execute("ROLLBACK")
+                    connection = None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                self._forget(connection)
+            connection.close()
+
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        """Note what was used today; delete what was not used for longest until the rest is within the limit."""
+        connection.executemany("UPDATE entries SET used = ? WHERE key = ?", [(self._today, key) for key in self._old])
+        size = _bytes_of(connection)
+        if size <= self.limit:
+            return
+        spare = size - self.limit
+        doomed: list[tuple[bytes]] = []
+        for key, width in connection.execute("SELECT key, length(value) FROM entries ORDER BY used, key"):
+            doomed.append((key,))
+            spare -= width
+            if spare <= 0:
+                break
+        connection.executemany("DELETE FROM entries WHERE key = ?", doomed)
+        connection.execute("PRAGMA incremental_vacuum").fetchall()
+
+
+def _remove(path: Path) -> None:
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        (path.parent / name).unlink(missing_ok=True)
+
+
+def _bytes_of(connection: sqlite3.Connection) -> int:
+    count, size, free = (connection.execute(f"PRAGMA {what}").fetchone()[0]
+                         for what in ("page_count", "page_size", "freelist_count"))  # fmt: skip
+    return (count - free) * size
+
+
+def _checksum(key: bytes, value: bytes) -> bytes:
+    return blake2b(value, digest_size=CHECK, key=key).digest()
