@@ -27,7 +27,7 @@ from git_starcoder.parse.scope import scopes
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.stages.augment import Drawn, Rejected, Task, vary
 
-KEYS = [key for key in shelf.names("augmentations") if augmentations.load(key).NEEDS_TREE]
+KEYS = [key for key in shelf.names("augmentations") if augmentations.needs(key) == "tree"]
 LARGEST = 1 << 20
 
 

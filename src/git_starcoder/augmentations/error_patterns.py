@@ -1,4 +1,4 @@
-"""Writes the handling of errors in another form with the same meaning (`?` as a `match`; whole files).
+"""Writes the handling of errors in another form that means the same (`?` as a `match`).
 
 The forms are in the `[error_patterns]` table of a language (`parse.forms`), each with the conditions under which it
 means what the others mean.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING, Variant
-from git_starcoder.parse.forms import counterparts, same, sites, written
+from git_starcoder.parse.forms import counterparts, same, sites, sites_from, written
 
 if TYPE_CHECKING:
     from random import Random
@@ -48,9 +48,8 @@ def vary(code: Code, random: Random) -> Variant | str:
 class _Row:
     """A walk over the children of a node."""
 
-    def __init__(self, code: Code, node: Node, sites: dict[int, list[Site]]) -> None:
+    def __init__(self, code: Code, node: Node) -> None:
         self._data = code.data
-        self._sites = sites
         self._nodes = node.children
         self._index = 0
         self._stops = {child.end_byte for child in self._nodes}
@@ -69,9 +68,9 @@ class _Row:
         """What is between the edge and a node."""
         return self._data[self.edge : node.start_byte]
 
-    def sites(self, node: Node) -> list[Site]:
-        """The sites that begin with a node and end with it or one after it."""
-        return [site for site in self._sites.get(node.start_byte, ()) if site.span.stop in self._stops]
+    def whole(self, site: Site) -> bool:
+        """Whether a site that begins with the next child ends with it or one after it."""
+        return site.span.stop in self._stops
 
     def skip(self, stop: int) -> None:
         """Go on behind the next child, and all others before a place."""
@@ -97,10 +96,10 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
     ):
         return "more than error handling differs, outside of the code"
     stack = [(before.root, after.root)]
-    olds, news = _by_start(before), _by_start(after)
+    olds = _by_start(before)
     while stack:
         one, two = stack.pop()
-        left, right = _Row(before, one, olds), _Row(after, two, news)
+        left, right = _Row(before, one), _Row(after, two)
         while (old := left.node()) and (new := right.node()):
             if left.gap(old) != right.gap(new):
                 return _differs(old)
@@ -108,7 +107,9 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
                 left.skip(old.end_byte)
                 right.skip(new.end_byte)
                 continue
-            pairs = ((a, b) for a in left.sites(old) for b in right.sites(new) if _one_meaning(before, a, after, b))
+            known = [site for site in olds.get(old.start_byte, ()) if left.whole(site)]
+            there = [site for site in sites_from(after, TABLE, new.start_byte) if right.whole(site)] if known else []
+            pairs = ((a, b) for a in known for b in there if _one_meaning(before, a, after, b))
             if pair := next(pairs, None):
                 left.skip(pair[0].span.stop)
                 right.skip(pair[1].span.stop)

@@ -12,6 +12,7 @@ A table of forms (`[error_patterns]` of a language file) has:
   written and needs some. What is chosen stands in no part.
 - `forms.NAME.absent`: names whose words may stand in no other part (the name of an error that nobody reads).
 - `forms.NAME.alone`: parts whose words stand nowhere else in the frame (a name that changes its scope).
+- `forms.NAME.outside`: kinds of nodes that the site does not stand in, one level up.
 - `forms.NAME.where`: a pattern that the file must have.
 - `forms.NAME.within`: kinds of frames, of which the innermost one around the site must have one.
 - `frames`: a query for these frames; the name of a capture is the kind.
@@ -27,6 +28,7 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from tree_sitter import Query, QueryCursor
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 _PART = re.compile(rb"\$(\w+)")
 _TRAILING = re.compile(rb",(?=[})\]])")
 _BLANK = re.compile(rb"[ \t]*")
+STEPS = 100
+"""Places where a text is indented by one more level that tell how much that is."""
 _STEP = re.compile(rb"^([ \t]*)\S.*\n\1([ \t]+)\S", re.MULTILINE)
 
 
@@ -60,6 +64,7 @@ class Form:
     names: dict[str, list[bytes]]
     absent: tuple[str, ...]
     alone: tuple[str, ...]
+    outside: frozenset[str]
     where: re.Pattern[bytes]
     within: frozenset[str]
 
@@ -81,7 +86,7 @@ class Site:
     parts: dict[str, Part]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Rules:
     forms: dict[str, Form]
     query: Query
@@ -109,6 +114,7 @@ def _rules(key: str, table: str) -> _Rules | None:
             {part: words.encode().split() for part, words in form.get("names", {}).items()},
             tuple(form.get("absent", ())),
             tuple(form.get("alone", ())),
+            frozenset(form.get("outside", ())),
             re.compile(form.get("where", "").encode()),
             frozenset(form.get("within", ())),
         )
@@ -119,25 +125,48 @@ def _rules(key: str, table: str) -> _Rules | None:
     return _Rules(forms, query, by_pattern, frames, re.compile(rules.get("unless", r"(?!)").encode(), re.MULTILINE))
 
 
-@lru_cache(maxsize=2)  # a text and its variation
+@lru_cache(maxsize=1)  # a variation is made and verified from the same
 def sites(code: Code, table: str) -> list[Site]:
     """The sites of all forms of a table, in order, outer ones first; none without the table. The text needs a tree."""
+    return _sites(code, table, None)
+
+
+def sites_from(code: Code, table: str, place: int) -> list[Site]:
+    """The sites that begin at a place, as `sites` has them."""
+    return [site for site in _sites(code, table, place) if site.span.start == place]
+
+
+def _sites(code: Code, table: str, place: int | None) -> list[Site]:
     if code.language is None or code.root is None:
         raise ValueError("sites need a tree")
     rules = _rules(code.language.key, table)
-    if rules is None or rules.unless.search(code.data):
+    if rules is None or _barred(code, rules):
         return []
     found: list[Site] = []
-    for pattern, captures in QueryCursor(rules.query).matches(code.root):
+    for pattern, captures in _cursor(rules.query, place).matches(code.root):
+        form, (first, *_) = rules.by_pattern[pattern], captures["site"]
+        if form.outside and first.parent is not None and first.parent.type in form.outside:
+            continue
         parts = {name: _part(nodes) for name, nodes in captures.items() if name != "site" and name[0] != "_"}
-        site = Site(rules.by_pattern[pattern], _part(captures["site"]).span, parts)
-        if _as_written(code, site) and _hidden(code, site) and site.form.where.search(code.data):
+        site = Site(form, _part(captures["site"]).span, parts)
+        if _as_written(code, site) and _hidden(code, site) and form.where.search(code.data):
             found.append(site)
     found.sort(key=lambda site: (site.span.start, -site.span.stop, site.form.name))
     if rules.frames is None or not found:
         return found
-    frames = QueryCursor(rules.frames).captures(code.root)
+    frames = _cursor(rules.frames, place).captures(code.root)
     return list(_framed(code, found, [(_part([node]).span, kind) for kind, nodes in frames.items() for node in nodes]))
+
+
+@lru_cache(maxsize=2)  # a text and its variation
+def _barred(code: Code, rules: _Rules) -> bool:
+    return rules.unless.search(code.data) is not None
+
+
+def _cursor(query: Query, place: int | None) -> QueryCursor:
+    """For the whole text, or for what has a place in it."""
+    cursor = QueryCursor(query)
+    return cursor if place is None else cursor.set_byte_range(place, place + 1)
 
 
 def _part(nodes: list[Node]) -> Part:
@@ -239,7 +268,7 @@ def _indent(code: Code, place: int) -> bytes:
 @lru_cache(maxsize=1)
 def _unit(code: Code) -> bytes:
     """What one more level of indentation adds, most often in this text."""
-    steps = Counter(match[2] for match in _STEP.finditer(code.data))
+    steps = Counter(match[2] for match in islice(_STEP.finditer(code.data), STEPS))
     return max(steps, key=lambda step: (steps[step], step), default=b"    ")
 
 
