@@ -39,6 +39,7 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
             lasts, changes = read_changes(run, step, options, repo)
         else:
             lasts, changes = repo.last_changes(), []
+        history = step.dropped.copy()
         unknown = LastChange("", repo.committed_at)
         refused = _refused(entries, options, repo)
         wanted = dict.fromkeys(entry.blob for entry, refusal in zip(entries, refused, strict=True) if refusal is None)
@@ -77,7 +78,7 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
     for note in repo.notes:
         run.watch.note(note)
     if not sources:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(step.dropped.items()))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted((step.dropped - history).items()))
         hint = f"of {len(entries)} files: {reasons}" if entries else "the commit has no files"
         raise RepositoryError(f"nothing in '{repo.path}' can be used", where=f"commit {repo.commit}", hint=hint)
     return sources, changes

@@ -77,7 +77,8 @@ class Compared(NamedTuple):
     language: str
     role: Role
     difficulty: float
-    secrets: Counter[str]
+    secrets: frozenset[str]
+    """Kinds of secrets that were taken out of either side."""
 
 
 def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[str, LastChange], list[Change]]:
@@ -103,7 +104,7 @@ def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[
                 step.drop(change.path, result.reason, f"commit {change.commit} {result.because}".rstrip())
                 continue
             made.append((change, _kept(run, change, result, messages[change.commit])))
-            secrets.update(set(result.secrets))
+            secrets.update(result.secrets)
             left_out += result.left_out
             step.keep()
     made.sort(key=lambda pair: (pair[0].number, pair[0].path.encode("utf-8", "surrogateescape")))
@@ -225,7 +226,7 @@ def _compare(path: str, before: Clean | Refusal, after: Clean | Refusal, options
         language=language,
         role=role,
         difficulty=of_text(b"".join(hunk.after for hunk in kept)),
-        secrets=after.secrets,
+        secrets=frozenset(before.secrets) | frozenset(after.secrets),
     )
 
 
