@@ -16,7 +16,7 @@ A table of forms (`[error_patterns]` of a language file) has:
 - `forms.NAME.where`: a pattern that the file must have.
 - `forms.NAME.within`: kinds of frames, of which the innermost one around the site must have one.
 - `frames`: a query for these frames; the name of a capture is the kind.
-- `unless`: a pattern; a file that has it has no sites.
+- `unless`: a query; a file in which it finds an `@unless` has no sites.
 - `macros`: words of the queries and what they stand for.
 - `like`: a language that has the table instead.
 """
@@ -24,8 +24,7 @@ A table of forms (`[error_patterns]` of a language file) has:
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import islice
@@ -35,11 +34,11 @@ from tree_sitter import Query, QueryCursor
 
 from git_starcoder.parse.language import load
 from git_starcoder.parse.scope import WORD
-from git_starcoder.parse.shape import marks, outermost
+from git_starcoder.parse.shape import outermost
 from git_starcoder.rows import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from random import Random
 
     from tree_sitter import Node
@@ -65,7 +64,7 @@ class Form:
     absent: tuple[str, ...]
     alone: tuple[str, ...]
     outside: frozenset[str]
-    where: re.Pattern[bytes]
+    where: re.Pattern[bytes] | None
     within: frozenset[str]
 
 
@@ -90,9 +89,8 @@ class Site:
 class _Rules:
     forms: dict[str, Form]
     query: Query
-    by_pattern: list[Form]
-    frames: Query | None
-    unless: re.Pattern[bytes]
+    by_pattern: list[tuple[Form, ...]]
+    """The forms of the first patterns of the query; the others are for frames and `unless`."""
 
 
 @cache
@@ -103,9 +101,8 @@ def _rules(key: str, table: str) -> _Rules | None:
     rules = language.table[table]
     rules = load(rules["like"]).table[table] if "like" in rules else rules
     macros = re.compile(rf"\b(?:{'|'.join(rules.get('macros', ['(?!)']))})\b")
-    queries: list[str] = []
+    by_query: dict[str, list[Form]] = defaultdict(list)
     forms: dict[str, Form] = {}
-    by_pattern: list[Form] = []
     for name, form in rules["forms"].items():
         forms[name] = Form(
             name,
@@ -115,14 +112,15 @@ def _rules(key: str, table: str) -> _Rules | None:
             tuple(form.get("absent", ())),
             tuple(form.get("alone", ())),
             frozenset(form.get("outside", ())),
-            re.compile(form.get("where", "").encode()),
+            re.compile(form["where"].encode()) if "where" in form else None,
             frozenset(form.get("within", ())),
         )
-        queries.append(macros.sub(lambda match: rules["macros"][match[0]], form["query"]))
-        by_pattern += [forms[name]] * Query(language.grammar, queries[-1]).pattern_count
-    query = Query(language.grammar, "\n".join(queries))
-    frames = Query(language.grammar, rules["frames"]) if "frames" in rules else None
-    return _Rules(forms, query, by_pattern, frames, re.compile(rules.get("unless", r"(?!)").encode(), re.MULTILINE))
+        by_query[macros.sub(lambda match: rules["macros"][match[0]], form["query"])].append(forms[name])
+    by_pattern: list[tuple[Form, ...]] = []
+    for query, which in by_query.items():
+        by_pattern += [tuple(which)] * Query(language.grammar, query).pattern_count
+    query = "\n".join([*by_query, rules.get("frames", ""), rules.get("unless", "")])
+    return _Rules(forms, Query(language.grammar, query), by_pattern)
 
 
 @lru_cache(maxsize=1)  # a variation is made and verified from the same
@@ -140,42 +138,47 @@ def _sites(code: Code, table: str, place: int | None) -> list[Site]:
     if code.language is None or code.root is None:
         raise ValueError("sites need a tree")
     rules = _rules(code.language.key, table)
-    if rules is None or _barred(code, rules):
+    if rules is None:
         return []
+    cursor = QueryCursor(rules.query)
+    if place is not None:
+        cursor.set_byte_range(place, place + 1)
     found: list[Site] = []
-    for pattern, captures in _cursor(rules.query, place).matches(code.root):
-        form, (first, *_) = rules.by_pattern[pattern], captures["site"]
-        if form.outside and first.parent is not None and first.parent.type in form.outside:
-            continue
-        parts = {name: _part(nodes) for name, nodes in captures.items() if name != "site" and name[0] != "_"}
-        site = Site(form, _part(captures["site"]).span, parts)
-        if _as_written(code, site) and _hidden(code, site) and form.where.search(code.data):
-            found.append(site)
+    frames: list[tuple[int, int, str]] = []
+    for pattern, captures in cursor.matches(code.root):
+        if pattern >= len(rules.by_pattern):
+            if "unless" in captures:
+                return []
+            kinds = ((kind, nodes) for kind, nodes in captures.items() if kind[0] != "_")
+            frames += [(node.start_byte, -node.end_byte, kind) for kind, nodes in kinds for node in nodes]
+        else:
+            found += _caught(code, rules.by_pattern[pattern], captures)
     found.sort(key=lambda site: (site.span.start, -site.span.stop, site.form.name))
-    if rules.frames is None or not found:
-        return found
-    frames = _cursor(rules.frames, place).captures(code.root)
-    return list(_framed(code, found, [(_part([node]).span, kind) for kind, nodes in frames.items() for node in nodes]))
+    return list(_framed(code, found, sorted(frames)))
 
 
-@lru_cache(maxsize=2)  # a text and its variation
-def _barred(code: Code, rules: _Rules) -> bool:
-    return rules.unless.search(code.data) is not None
-
-
-def _cursor(query: Query, place: int | None) -> QueryCursor:
-    """For the whole text, or for what has a place in it."""
-    cursor = QueryCursor(query)
-    return cursor if place is None else cursor.set_byte_range(place, place + 1)
+def _caught(code: Code, forms: Iterable[Form], captures: dict[str, list[Node]]) -> Iterator[Site]:
+    """What a query caught, as sites of the forms that it is."""
+    span = _part(captures["site"]).span
+    parts = {name: _part(nodes) for name, nodes in captures.items() if name != "site" and name[0] != "_"}
+    texts = {name: code.data[slice(*part.span)] for name, part in parts.items()}
+    bare = _bare(code.data[slice(*span)])
+    for form in forms:
+        if _bare(_filled(form.text, texts)) == bare:
+            site = Site(form, span, parts)
+            around = captures["site"][0].parent if form.outside else None
+            if (
+                (around is None or around.type not in form.outside)
+                and (form.where is None or form.where.search(code.data))
+                and _hidden(code, site)
+            ):
+                yield site
 
 
 def _part(nodes: list[Node]) -> Part:
+    if len(nodes) == 1:
+        return Part(nodes, Span(*nodes[0].byte_range))
     return Part(nodes, Span(min(node.start_byte for node in nodes), max(node.end_byte for node in nodes)))
-
-
-def _as_written(code: Code, site: Site) -> bool:
-    texts = {name: code.data[slice(*part.span)] for name, part in site.parts.items()}
-    return _bare(_filled(site.form.text, texts)) == _bare(code.data[slice(*site.span)])
 
 
 def _bare(text: bytes) -> bytes:
@@ -199,14 +202,13 @@ def _hidden(code: Code, site: Site) -> bool:
     return all(others.isdisjoint(_words(code, site.parts[name].span)) for name in site.form.absent)
 
 
-def _framed(code: Code, found: list[Site], frames: list[tuple[Span, str]]) -> Iterator[Site]:
-    """The sites, in order, whose innermost frame lets them be one."""
-    ordered = sorted((span.start, -span.stop, kind) for span, kind in frames)
+def _framed(code: Code, found: list[Site], frames: list[tuple[int, int, str]]) -> Iterator[Site]:
+    """The sites, in order, whose innermost frame (start, negative stop, kind; in order) lets them be one."""
     around: list[tuple[Span, str]] = []
     index = 0
     for site in found:
-        while index < len(ordered) and ordered[index][0] <= site.span.start:
-            start, negative, kind = ordered[index]
+        while index < len(frames) and frames[index][0] <= site.span.start:
+            start, negative, kind = frames[index]
             while around and around[-1][0].stop <= start:
                 around.pop()
             around.append((Span(start, -negative), kind))
@@ -292,15 +294,14 @@ def _moved(code: Code, span: Span, indent: bytes) -> bytes | None:
     return b"\n".join(lines)
 
 
-@lru_cache(maxsize=2)  # a text and its variation
-def _fixed(code: Code) -> list[Span]:
-    return outermost(marks(code).get("fixed", ()))
-
-
 def _strings(code: Code, span: Span) -> list[Span]:
     """The texts with a fixed layout that begin in a span."""
-    fixed = _fixed(code)
-    return fixed[bisect_left(fixed, (span.start, 0)) : bisect_left(fixed, (span.stop, 0))]
+    if code.language is None or code.root is None:
+        return []
+    cursor = QueryCursor(code.language.query("layout.fixed"))
+    cursor.set_byte_range(*span)
+    spans = outermost(node.byte_range for node in cursor.captures(code.root).get("fixed", ()))
+    return [one for one in spans if span.start <= one.start < span.stop]
 
 
 def same(before: Code, old: Part, after: Code, new: Part) -> bool:
