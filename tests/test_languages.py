@@ -51,7 +51,9 @@ def test_captures_are_the_ones_the_code_reads(key):
     loaded = load(key)
     names = {name: _captures(loaded.query(name)) for name in TABLES if name in loaded.table}
     groups = set(loaded.table["symbols"]["public"])
-    assert groups <= names["symbols"] <= groups | {"section", "section.private", "section.public"}
+    others = {"owner", "field", "section", "section.private", "section.public"}
+    assert groups <= {name for name in names["symbols"] if not name.startswith("_")} <= groups | others
+    assert not set.intersection(*names.values())
     assert {name for name in names["imports"] if not name.startswith("_")} <= {
         name for name in names["imports"] if name == "inside" or name.startswith("import.")
     }

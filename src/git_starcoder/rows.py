@@ -70,14 +70,17 @@ class Source:
 
 
 class Symbol(NamedTuple):
-    """A function as its file declares it."""
+    """A function, type or constant as its file declares it."""
 
     name: str
     signature: str
-    """Generics, parameters, return type and visibility, on one line, without the body."""
+    """On one line. Of a function all but its body and attributes; a type or constant in full where it is short."""
     visibility: Literal["public", "private"]
     line: int
     """Counted from 1."""
+    kind: Literal["function", "type", "constant"] = "function"
+    owner: str = ""
+    """The type or function that it is declared in or for; empty at the top level."""
 
 
 @dataclass(frozen=True, slots=True)

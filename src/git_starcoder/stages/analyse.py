@@ -1,4 +1,4 @@
-"""analyse: Source → Unit, with functions, imports, role and difficulty.
+"""analyse: Source → Unit, with symbols, imports, role and difficulty.
 
 Parsing happens in supervised workers, some 200 KB to a message. When one fails, its files are tried again one by one,
 so that only the file at fault is used as plain text. Imports are resolved here, when all are known.
@@ -14,7 +14,7 @@ from git_starcoder.parse.imports import Resolved, imports_of, resolve
 from git_starcoder.parse.language import TEXT, load
 from git_starcoder.parse.role import HEAD, role_of
 from git_starcoder.parse.starts import starts
-from git_starcoder.parse.symbols import functions
+from git_starcoder.parse.symbols import symbols_of
 from git_starcoder.parse.tree import captures, parse
 from git_starcoder.rows import Role, Source, Span, Symbol, Tree, Unit
 from git_starcoder.seams import Failure
@@ -168,7 +168,7 @@ def _facts(key: str, data: bytes) -> Facts:
     return Facts(
         tree="clean" if code.clean else "errors",
         difficulty=difficulty.of_code(found, lines),
-        symbols=functions(code, found),
+        symbols=symbols_of(code, found),
         imports=imports_of(code, found),
         type_density=round(len(found.get("type", ())) / max(1, lines), 6),
         error_patterns=len(found.get("error", ())),
@@ -194,7 +194,7 @@ def _tell_failed(run: Run, step: Step, sources: Sequence[Source], failed: dict[K
 def _tell(step: Step, units: Sequence[Unit], resolved: dict[str, Resolved]) -> None:
     """Figures for the manifest."""
     graph = {path for unit in units for path in (unit.source.path, *unit.imports) if unit.imports}
-    step.figures["functions"] = sum(len(unit.symbols) for unit in units)
+    step.figures["functions"] = sum(symbol.kind == "function" for unit in units for symbol in unit.symbols)
     step.figures["imports_resolved"] = sum(one.resolved for one in resolved.values())
     step.figures["imports_unresolved"] = sum(one.unresolved for one in resolved.values())
     step.figures["graph_edges"] = sum(len(unit.imports) for unit in units)

@@ -206,7 +206,7 @@ def _metadata(
         "augmented_sequences": total - counts["base"],
         "git_diffs": counts["git_diff"],
         "git_commits_analyzed": read.figures.get("commits", len({unit.commit for unit in units})),
-        "function_signatures": sum(len(unit.symbols) for unit in units),
+        "function_signatures": sum(symbol.kind == "function" for unit in units for symbol in unit.symbols),
         "dependency_graph_nodes": len(nodes),
         "dependency_graph_edges": sum(len(unit.imports) for unit in units),
         "tokenizer": "tokenizer/" if recipe.window.tokenizer == "learn" else recipe.window.tokenizer,
