@@ -15,7 +15,7 @@ a declaration, with VALUE where its value stands.
 - `given`: what the file must have for this form to be used, `unless`: what it must not have.
 
 With the query `scopes`, a declaration is only looked at in a `@scope`, not in a `@no` within it, and only where the
-outermost `@scope` has no other `@bound` of the same name.
+outermost `@scope` has no other `@bound` of the same name. Nor may the file bind the type's name or a `@builtin`'s.
 """
 
 from __future__ import annotations
@@ -137,8 +137,9 @@ def _sites(code: Code, original: bytes) -> list[_Site]:
     for index, match in QueryCursor(rules.query).matches(code.root):
         settings = rules.query.pattern_settings(index)
         form = int(settings["form"] or 0)
-        if used[form] and (once is None or once.has(match["name"][0].start_byte, match["name"][0].end_byte)):
-            site = _site(code.data, rules, rules.forms[form], (settings["type"] or "").encode(), match)
+        kind = (settings["type"] or "").encode()
+        if used[form] and (once is None or once.has(match, kind)):
+            site = _site(code.data, rules, rules.forms[form], kind, match)
             if site is not None:
                 found.setdefault(site.start, site)
     return [found[start] for start in sorted(found)]
@@ -187,17 +188,22 @@ class _Once:
         self._starts = [span.start for span in self._outer]
         self._no = outermost(span for span in _spans(found, "no") if self._function(span[0]) >= 0)
         self._no_starts = [span.start for span in self._no]
-        self._bound = Counter((self._function(start), code.data[start:stop]) for start, stop in _spans(found, "bound"))
+        bound = _spans(found, "bound")
+        self._bound = Counter((self._function(start), code.data[start:stop]) for start, stop in bound)
+        self._words = {code.data[start:stop] for start, stop in bound}
 
     def _function(self, place: int) -> int:
         return holder(self._starts, self._outer, place)
 
-    def has(self, start: int, stop: int) -> bool:
-        """Whether the name at a place is bound there and nowhere else in its function."""
+    def has(self, match: dict[str, list[Node]], kind: bytes) -> bool:
+        """Whether a name is bound here and nowhere else in its function, and what its type is told from means that."""
+        start, name = match["name"][0].start_byte, _text(self._data, match["name"])
         function = self._function(start)
         if function < 0 or holder(self._no_starts, self._no, start) >= 0:
             return False
-        return self._bound[function, self._data[start:stop]] == 1
+        if not self._words.isdisjoint((kind, _text(self._data, match.get("builtin", [])))):
+            return False
+        return self._bound[function, name] == 1
 
 
 def _spans(found: Captures, kind: str) -> list[tuple[int, int]]:
