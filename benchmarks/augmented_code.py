@@ -20,12 +20,11 @@ from collections import Counter
 from pathlib import Path
 
 from git_starcoder import augmentations, shelf
-from git_starcoder.augmentations import Variant
 from git_starcoder.git.objects import Repo
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.scope import scopes
 from git_starcoder.parse.tree import Code, parse
-from git_starcoder.stages.augment import Drawn, Rejected, Task, vary
+from git_starcoder.stages.augment import Answer, Drawn, Task, vary
 
 KEYS = [key for key in shelf.names("augmentations") if augmentations.needs(key) == "tree"]
 LARGEST = 1 << 20
@@ -47,7 +46,7 @@ def _utf8(text: bytes) -> bool:
     return True
 
 
-def made(text: bytes, language: str, keys: list[str]) -> dict[str, Variant | Rejected]:
+def made(text: bytes, language: str, keys: list[str]) -> dict[str, Answer]:
     """One variation of a text for each key."""
     return dict(zip(keys, vary(Task(text, language, [Drawn(key, len(text)) for key in keys])), strict=True))
 
@@ -66,7 +65,7 @@ def parse_all(repository: str) -> bool:
         needed = KEYS if before.clean else []
         drawn = [Drawn(key, len(text)) for key in [*needed, "token_masking"]]
         for (key, _), result in zip(drawn, vary(Task(text, language, drawn)), strict=True):
-            if not isinstance(result, Variant):
+            if result.text is None:
                 counts[key][result.reason] += 1
                 continue
             counts[key]["varied"] += 1
@@ -125,7 +124,7 @@ def _vary(path: str, text: bytes, key: str, under: list[str], count: Counter[str
         return text
     before = parse(text, language)
     (result,) = vary(Task(text, language, [Drawn(key, len(text))]))
-    if not isinstance(result, Variant):
+    if result.text is None:
         count[result.reason] += 1
         return text
     count["varied"] += 1
