@@ -55,7 +55,7 @@ def build(
             units = analyse.run(run, recipe.analyse, sources)  # syntax trees → Unit
             units, changes = split.run(run, recipe, units, changes)  # decided once, before anything multiplies
             samples = augment.run(run, recipe.augment, units, changes)  # texts, variations, frames → Sample
-            windows = window.run(run, recipe.window, samples)  # tokens → Windows
+            windows = window.run(run, recipe, repo, samples)  # tokens → Windows
             windows = dedup.run(run, recipe.dedup, windows)  # each drop names its keeper
             windows = weigh.run(run, recipe.weigh, repo, windows)  # a column; rows are never copied
             windows = order.run(run, recipe.order, windows)  # the last word on order

@@ -84,7 +84,7 @@ def test_another_recipe_replaces_a_dataset_of_ours(starcoder, repo, built):
 def test_a_dry_run_writes_nothing(starcoder, repo):
     done = starcoder("build", repo, "-n", "--json", "-q", *SMALL)
     answer = json.loads(done.stdout)
-    assert (done.returncode, answer["plan"]["files"], answer["plan"]["window"]) == (0, 60, 64)
+    assert (done.returncode, answer["plan"]["files"], answer["plan"]["windows"]) == (0, 60, [64])
     assert left(starcoder.place) == []
 
 

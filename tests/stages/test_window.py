@@ -27,6 +27,14 @@ from git_starcoder.text import tokenizer as tokenizers
 CODE = [Path(module.__file__).read_bytes() for module in (argparse, ast)]
 
 
+class Nowhere:
+    """A repository without an anchor: a tokenizer is learned from the units."""
+
+    path = Path("/nowhere")
+    commit = "c"
+    shallow = True
+
+
 class NoEngine:
     jobs = 1
 
@@ -71,7 +79,7 @@ def built(folder, texts, **options):
     """Windows over texts, given as data or as (data, holes), in a run of their own."""
     with tempfile.TemporaryDirectory() as scratch, Run(Path(scratch), 0, NoEngine()) as run:
         samples = [sample_of(run, *(text if isinstance(text, tuple) else (text,))) for text in texts]
-        windows = window.run(run, Window(tokenizer=str(folder), **options), samples)
+        windows = window.run(run, Recipe(window=Window(tokenizer=str(folder), **options)), Nowhere(), samples)
         return replace(windows, tokens=windows.tokens.copy()), run.steps[0], run.drops
 
 
@@ -155,7 +163,7 @@ def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, siz
 def test_masked_windows_cover_the_text_and_mask_the_hole_nearest_the_middle(learned, data, size, overlap):
     with tempfile.TemporaryDirectory() as scratch, Run(Path(scratch), 0, NoEngine()) as run:
         samples = [sample_of(run, b"before " * 20), sample_of(run, *data), sample_of(run, b"after " * 20)]
-        encoded = encode.encode(run.texts, samples, [False] * 3, learned, Path(scratch) / "tokens")
+        encoded = encode.encode(run, samples, [False] * 3, learned)
         windows, unplanned = window.plan(samples, encoded, [size], overlap)
     assert not unplanned
     mine = np.flatnonzero(windows.sample == 1).tolist()
@@ -212,7 +220,7 @@ LINES = b"".join(b"item%d = value%d\n" % (number, number) for number in range(30
 def laid(folder, made, learned, **options):
     """The rows of samples that `made` makes in a run: windows, step, rows."""
     with tempfile.TemporaryDirectory() as scratch, Run(Path(scratch), 0, NoEngine()) as run:
-        windows = window.run(run, Window(tokenizer=str(folder), **options), made(run))
+        windows = window.run(run, Recipe(window=Window(tokenizer=str(folder), **options)), Nowhere(), made(run))
         windows = replace(windows, tokens=windows.tokens.copy())
         return windows, run.steps[0], rows_of(windows, learned)
 
@@ -355,7 +363,7 @@ def test_the_tokenizer_is_learned_from_base_texts_of_the_training_split_alone(tm
             sample_of(run, b"xqxq " * 4000, split="test"),
             sample_of(run, b"wqwq " * 4000, made_by="variable_renaming"),
         ]
-        window.run(run, Window(size=64, vocab_size=600), samples)
+        window.run(run, Recipe(window=Window(size=64, vocab_size=600)), Nowhere(), samples)
         figures = run.steps[0].figures
     assert figures["tokenizer"] == tokenizers.learn([train], 600).digest
     assert figures["vocab_size"] == 600
@@ -402,7 +410,7 @@ def test_a_tokenizer_from_outside_is_an_input(folder, learned):
 
 def test_an_unresolved_recipe_is_a_bug(tmp_path):
     with Run(tmp_path, 0, NoEngine()) as run, pytest.raises(ValueError, match="resolve"):
-        window.run(run, Window(), [])
+        window.run(run, Recipe(), Nowhere(), [])
 
 
 def test_texts_are_encoded_whatever_they_spell(folder, learned):

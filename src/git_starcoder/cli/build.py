@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder import settings
-from git_starcoder.cli.options import PATH, of_build, with_seed
+from git_starcoder.cli.options import PATH, of_build, opened_cache, with_seed
 from git_starcoder.cli.progress import reasons
 from git_starcoder.cli.talk import common, one_line
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 @click.command("build")
 @of_build
+@click.option("--format", "form", type=click.Choice(["jsonl", "parquet"]), help="Shorthand for --set write.format=F.")
+@click.option("--copies", is_flag=True, help="Write training rows as often as they weigh.")
+@click.option("--labels", is_flag=True, help="Write input_ids, attention_mask and labels, too.")
 @click.option("-o", "--out", type=PATH, help="Folder to make (default: training_data_<recipe>).")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be built; write nothing.")
 @click.option("--force", is_flag=True, help="Build again, also where the dataset is up to date.")
@@ -34,6 +37,10 @@ def command(
     overrides: tuple[str, ...],
     seed: int | None,
     jobs: int | None,
+    cached: bool,
+    form: str | None,
+    copies: bool,
+    labels: bool,
     out: Path | None,
     dry_run: bool,
     force: bool,
@@ -44,16 +51,18 @@ def command(
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
 
+    short = (form and f"write.format={form}", copies and "write.copies=true", labels and "write.labels=true")
+    overrides = (*overrides, *filter(None, short))
     recipe = Recipe.load(name, with_seed(overrides, seed))
     out = out or Path(f"training_data_{file_name(recipe)}")
     opened = Repo.open(repo, rev)
-    with talk.watch() as watch, LocalEngine(settings.jobs(jobs)) as engine:
+    with talk.watch() as watch, LocalEngine(settings.jobs(jobs)) as engine, opened_cache(wanted=cached) as cache:
         if dry_run:
             from git_starcoder.cli.plan import plan
 
             planned = plan(opened, recipe, engine, watch)
             return talk.answer({"plan": planned.values(), "out": str(out)}, planned.text(out))
-        dataset = build(opened, recipe, out, engine=engine, watch=watch, force=force)
+        dataset = build(opened, recipe, out, engine=engine, watch=watch, cache=cache, force=force)
     return talk.answer({"out": str(out), **as_values(dataset)}, text(dataset, out))
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from git_starcoder import settings
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from git_starcoder.seams import Cache
 
 PATH = click.Path(path_type=Path)
 
@@ -29,15 +35,25 @@ def of_recipe(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def of_build(function: Callable[..., Any]) -> Callable[..., Any]:
-    """REPO, --rev, -j and the recipe: what to read and how."""
+    """REPO, --rev, -j, --no-cache and the recipe: what to read and how."""
     for option in (
         click.option("-j", "--jobs", type=click.IntRange(1), help="Worker processes (default: one per processor)."),
+        click.option("--cache/--no-cache", "cached", default=True, help="Use what earlier builds worked out."),
         of_recipe,
         click.option("--rev", default="HEAD", show_default=True, help="Commit to read."),
         click.argument("repo", default=".", type=PATH),
     ):
         function = option(function)
     return function
+
+
+def opened_cache(*, wanted: bool) -> AbstractContextManager[Cache]:
+    """The cache that the user's settings name, or one that keeps nothing."""
+    from git_starcoder.engine import cache
+    from git_starcoder.seams import NO_CACHE
+
+    folder = settings.cache(wanted=wanted)
+    return nullcontext(NO_CACHE) if folder is None else cache.Cache(folder, settings.cache_limit())
 
 
 def with_seed(overrides: tuple[str, ...], seed: int | None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, dataclass
+from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,9 @@ class Plan:
     files: int
     files_seen: int
     text_bytes: int
-    window: int
+    windows: tuple[int, ...]
     rows: int
+    tokens: int
     bytes: int
 
     def values(self) -> dict[str, Any]:
@@ -41,9 +43,9 @@ class Plan:
         return "\n".join((
             f"would make {one_line(str(out))} from commit {self.commit[:12]}",
             f"  files   {self.files:,} of {self.files_seen:,}, {self.text_bytes:,} bytes of text",
-            f"  window  {self.window:,} tokens",
+            f"  windows {', '.join(f'{size:,}' for size in self.windows)} tokens",
             f"  rows    about {self.rows:,}",
-            f"  tokens  at most {self.rows * self.window:,}",
+            f"  tokens  about {self.tokens:,}",
             f"  bytes   about {self.bytes:,}",
         ))  # fmt: skip
 
@@ -55,13 +57,14 @@ def plan(repo: Repo, recipe: Recipe, engine: Engine, watch: Watch) -> Plan:
     from git_starcoder.stages import analyse, read, split, window
 
     recipe = window.resolve(recipe)
-    size = int(recipe.window.size)
+    sizes = recipe.window.sizes
     with tempfile.TemporaryDirectory() as folder, Run(Path(folder), recipe.seed, engine, watch) as run:
-        sources, _ = read.run(run, recipe.read, repo)
+        sources, changes = read.run(run, recipe.read, repo)
         units = analyse.run(run, recipe.analyse, sources)
-        split.run(run, recipe.split, units, recipe.window, recipe.augment)
+        split.run(run, recipe, units, changes)
     figures = run.steps[-1].figures
     rows = sum(int(figures[f"expected_rows_{each}"]) for each in SPLITS)
     text = sum(unit.source.text.stop - unit.source.text.start for unit in units)
-    written = round(rows * (size * BYTES_PER_WRITTEN + BYTES_PER_ROW))
-    return Plan(repo.commit, len(units), run.steps[0].seen, text, size, rows, written)
+    tokens = round(len(sizes) * rows / fsum(1 / size for size in sizes))  # every size has about as many
+    written = round(tokens * BYTES_PER_WRITTEN + rows * BYTES_PER_ROW)
+    return Plan(repo.commit, len(units), run.steps[0].seen, text, sizes, rows, tokens, written)

@@ -13,7 +13,7 @@ from git_starcoder import settings
 from git_starcoder.cli import build as building
 from git_starcoder.cli import check as checking
 from git_starcoder.cli import train as training
-from git_starcoder.cli.options import PATH, of_build, with_seed
+from git_starcoder.cli.options import PATH, of_build, opened_cache, with_seed
 from git_starcoder.cli.talk import common, one_line
 from git_starcoder.errors import ExitCode, UsageError
 
@@ -50,6 +50,7 @@ def command(
     overrides: tuple[str, ...],
     seed: int | None,
     jobs: int | None,
+    cached: bool,
     out: Path,
     minutes: float,
     size: str,
@@ -74,8 +75,8 @@ def command(
     begun = time.monotonic()
     recipe = Recipe.load(name, with_seed(overrides, seed))
     opened = Repo.open(repo, rev)
-    with talk.watch() as watch, LocalEngine(settings.jobs(jobs)) as engine:
-        dataset = build(opened, recipe, out / "dataset", engine=engine, watch=watch)
+    with talk.watch() as watch, LocalEngine(settings.jobs(jobs)) as engine, opened_cache(wanted=cached) as cache:
+        dataset = build(opened, recipe, out / "dataset", engine=engine, watch=watch, cache=cache)
     talk.part(building.text(dataset, dataset.folder))
     outcomes = list(check(dataset))
     talk.part(checking.table(outcomes))

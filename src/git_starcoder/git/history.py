@@ -124,6 +124,12 @@ def walk(repo: Repo, look: Callable[[Commit], None] | None = None) -> History:
     return History(last, moves, renames)
 
 
+def first_parents(repo: Repo) -> list[str]:
+    """The commit and its first ancestors, the newest first, as far as they can be read."""
+    with repo.git("rev-list", "--first-parent", repo.commit) as answer:
+        return [line.decode("ascii") for line in iter(answer.line, None)]
+
+
 class Descent:
     """Which files at the commit descend from a path, while one goes back from commit to commit."""
 

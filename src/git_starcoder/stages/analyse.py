@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from git_starcoder.memo import Memo
 from git_starcoder.parse import difficulty
 from git_starcoder.parse.imports import Resolved, imports_of, resolve
 from git_starcoder.parse.language import TEXT, load
+from git_starcoder.parse.resolve import Import  # noqa: TC001 - the memo of facts looks at their types
 from git_starcoder.parse.role import HEAD, role_of
 from git_starcoder.parse.starts import starts
 from git_starcoder.parse.symbols import symbols_of
 from git_starcoder.parse.tree import captures, parse
-from git_starcoder.rows import Role, Source, Span, Symbol, Tree, Unit
+from git_starcoder.rows import Role, Source, Span, Symbol, Tree, Unit, identity
 from git_starcoder.seams import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from git_starcoder.parse.resolve import Import
     from git_starcoder.recipe import Analyse
     from git_starcoder.run import Run, Step
 
@@ -103,11 +104,17 @@ def _all_facts(run: Run, step: Step, sources: Sequence[Source]) -> list[Facts]:
     for key in copies:
         if key[0] == TEXT:
             learn(key, _plain(run.texts.get(key[1])))
+    memo: Memo[Facts] = Memo(run.cache, "facts", Facts)
+    inputs = {key: (key[0], identity(run.texts.get(key[1]))) for key in copies if key[0] != TEXT}
+    for key, facts in zip(inputs, memo.get(list(inputs.values())), strict=True):
+        if facts is not None:
+            learn(key, facts)
     again: list[list[Key]] = []
-    for batch, answers in _ask(run, list(_batches([key for key in copies if key[0] != TEXT]))):
+    for batch, answers in _ask(run, list(_batches([key for key in inputs if key not in found]))):
         if isinstance(answers, Failure):
             again += [[key] for key in batch]
         else:
+            memo.put([(inputs[key], facts) for key, facts in zip(batch, answers, strict=True)])
             for key, facts in zip(batch, answers, strict=True):
                 learn(key, facts)
     for (key,), answers in _ask(run, again):

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder import augmentations
 from git_starcoder.augmentations import Around, Frame, Shown, Variant
+from git_starcoder.memo import Memo
 from git_starcoder.parse.starts import starts
 from git_starcoder.parse.tree import Code, parse
-from git_starcoder.rows import Change, Piece, Sample, Unit, identity
+from git_starcoder.rows import Change, Piece, Sample, Span, Unit, identity
 from git_starcoder.seams import Failure
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 BASE = "base"
 LIMIT = 60.0
 """Seconds that all variations of one file may take."""
+AT_ONCE = 128
+"""Files whose variations the cache is asked for together."""
 LATEST = 8
 """Changes of a file that are offered as its history, the newest first."""
 
@@ -44,6 +47,22 @@ class Made(NamedTuple):
     variant: Variant
     starts: bytes
     """See `Sample.starts`."""
+
+
+class Answer(NamedTuple):
+    """Either of the two, as it travels between processes and is kept between builds."""
+
+    text: bytes | None
+    holes: tuple[Span, ...]
+    starts: bytes
+    reason: str
+    because: str
+
+    def made(self) -> Made | Rejected:
+        """Which of the two it is."""
+        if self.text is None:
+            return Rejected(self.reason, self.because)
+        return Made(Variant(self.text, self.holes), self.starts)
 
 
 class Drawn(NamedTuple):
@@ -78,17 +97,9 @@ def run(
     samples: list[Sample] = []
     with run.step("augment", total) as step:
         surroundings = _Surroundings(run, units, changes)
-        planned = [draw(run, for_files, unit) for unit in units]
-        made = run.engine.map(vary, _tasks(run, units, planned), limit=LIMIT)
-        for unit, drawn in zip(units, planned, strict=True):
+        for unit, drawn, results in _varied(run, units, for_files):
             samples.append(Sample(identity(unit.id, BASE), unit, BASE, unit.source.text, starts=unit.starts))
             step.keep()
-            results = _near(run, unit, drawn)
-            if far := _far(unit, drawn):
-                answer = next(made)
-                if isinstance(answer, Failure):
-                    answer = [Rejected(f"parser_{answer.kind}", answer.because)] * len(far)
-                results |= dict(zip(far, answer, strict=True))
             for key, option in for_files.items():
                 here = [one for one in drawn if one.key == key]
                 if augmentations.needs(key) in {"text", "tree"}:
@@ -108,10 +119,16 @@ def run(
     return samples
 
 
-def vary(task: Task) -> list[Made | Rejected]:
+def vary(task: Task) -> list[Answer]:
     """Make and verify the variations of one file. For worker processes."""
     before = parse(task.text, task.language)
-    return [_vary(before, drawn) for drawn in task.drawn]
+    return [_answer(_vary(before, drawn)) for drawn in task.drawn]
+
+
+def _answer(made: Made | Rejected) -> Answer:
+    if isinstance(made, Rejected):
+        return Answer(None, (), b"", *made)
+    return Answer(made.variant.text, made.variant.holes, made.starts, "", "")
 
 
 def _vary(before: Code, drawn: Drawn) -> Made | Rejected:
@@ -151,10 +168,30 @@ def _far(unit: Unit, drawn: list[Drawn]) -> list[Drawn]:
     return [one for one in drawn if augmentations.needs(one.key) == "tree"]
 
 
-def _tasks(run: Run, units: Sequence[Unit], planned: list[list[Drawn]]) -> Iterator[Task]:
-    for unit, drawn in zip(units, planned, strict=True):
-        if far := _far(unit, drawn):
-            yield Task(run.texts.get(unit.source.text), unit.source.language, far)
+def _varied(
+    run: Run, units: Sequence[Unit], options: Mapping[str, Augmentation]
+) -> Iterator[tuple[Unit, list[Drawn], dict[Drawn, Made | Rejected]]]:
+    """For each unit what was drawn, and what came of its variations."""
+    memo: Memo[list[Answer]] = Memo(run.cache, "variations", list[Answer])
+    for first in range(0, len(units), AT_ONCE):
+        some = units[first : first + AT_ONCE]
+        planned = [draw(run, options, unit) for unit in some]
+        tasks = {at: Task(run.texts.get(unit.source.text), unit.language, far)
+                 for at, (unit, drawn) in enumerate(zip(some, planned, strict=True))
+                 if (far := _far(unit, drawn))}  # fmt: skip
+        inputs = {at: (task.language, task.text, repr(task.drawn)) for at, task in tasks.items()}
+        known = dict(zip(inputs, memo.get(list(inputs.values())), strict=True))
+        made = run.engine.map(vary, (tasks[at] for at, answers in known.items() if answers is None), limit=LIMIT)
+        for at, (unit, drawn) in enumerate(zip(some, planned, strict=True)):
+            results = _near(run, unit, drawn)
+            if at in tasks:
+                answers = known[at] or next(made)
+                if isinstance(answers, Failure):
+                    answers = [Answer(None, (), b"", f"parser_{answers.kind}", answers.because)] * len(tasks[at].drawn)
+                elif known[at] is None:
+                    memo.put([(inputs[at], answers)])
+                results |= {one: answer.made() for one, answer in zip(tasks[at].drawn, answers, strict=True)}
+            yield unit, drawn, results
 
 
 def _near(run: Run, unit: Unit, drawn: list[Drawn]) -> dict[Drawn, Made | Rejected]:
@@ -205,7 +242,7 @@ class _Surroundings:
             return Around(unit.path, text, changes=tuple(_shown(self._run, one) for one in self._changes[unit.path]))
         others = (self._units.get(path) for path in unit.imports)
         shown = [other for other in others if other is not None and other.split in {"train", unit.split}]
-        return Around(unit.path, text, unit.symbols, tuple((other.path, other.symbols) for other in shown))
+        return Around(unit.path, text, tuple((other.path, other.symbols) for other in shown), symbols=unit.symbols)
 
 
 def _shown(run: Run, change: Change) -> Shown:

@@ -232,6 +232,11 @@ def _texts(run: Run, change: Change) -> list[bytes]:
     return [run.texts.get(edit.before) + b"\n" + run.texts.get(edit.after) for edit in change.edits]
 
 
+def place_of(run: Run, group: str) -> float:
+    """Where a group comes in the order in which groups are held out, 0 (first) to 1."""
+    return _chances(run, group)[0]
+
+
 def _chances(run: Run, name: str) -> tuple[float, float]:
     random = run.random("split", name)
     return random.random(), random.random()

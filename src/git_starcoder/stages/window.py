@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder import device
-from git_starcoder.rows import COLUMNS, Change, Windows
+from git_starcoder.rows import COLUMNS, Change, Unit, Windows
+from git_starcoder.stages import anchor
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.encode import encode
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder import recipe as recipes
+    from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Sample
     from git_starcoder.run import Run, Step
     from git_starcoder.text.encode import Encoded
@@ -66,13 +68,14 @@ def inputs(recipe: recipes.Recipe) -> tuple[str, ...]:
     return () if name == "learn" else (tokenizers.load(name).digest,)
 
 
-def run(run: Run, options: recipes.Window, samples: Sequence[Sample]) -> Windows:
+def run(run: Run, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample]) -> Windows:
     """Samples in, windows over their tokens out; the tokenizer is saved beside."""
+    options = recipe.window
     with run.step("window") as step:
-        tokenizer = _tokenizer(run, options, samples)
+        tokenizer = _tokenizer(run, recipe, repo, samples)
         tokenizer.save(run.folder / "tokenizer")
         skipped = [tokenizer.fim is None and bool(sample.holes) for sample in samples]
-        encoded = encode(run.texts, samples, skipped, tokenizer, run.scratch / "tokens")
+        encoded = encode(run, samples, skipped, tokenizer)
         step.figures |= {
             "tokenizer": tokenizer.digest,
             "vocab_size": tokenizer.vocab_size,
@@ -237,17 +240,14 @@ def keys(windows: Windows) -> NDArray[np.uint64]:
     return np.frombuffer(found, dtype="<u8").astype(np.uint64)
 
 
-def _tokenizer(run: Run, options: recipes.Window, samples: Sequence[Sample]) -> Tokenizer:
+def _tokenizer(run: Run, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample]) -> Tokenizer:
     """The tokenizer of the recipe, its encoder compared with what is saved on texts of this run."""
-    base = [sample for sample in samples if sample.made_by == "base"]
-    if options.tokenizer == "learn":
-        train = [run.texts.get(sample.text) for sample in base if sample.origin.split == "train"]
-        tokenizer = tokenizers.learn(train, options.vocab_size)
-    else:
-        tokenizer = tokenizers.load(options.tokenizer)
+    units = [sample.origin for sample in samples if sample.made_by == "base" and isinstance(sample.origin, Unit)]
+    learned = recipe.window.tokenizer == "learn"
+    tokenizer = anchor.learn(run, recipe, repo, units) if learned else tokenizers.load(recipe.window.tokenizer)
     texts, characters = PROVED
-    some = base[:: max(1, len(base) // texts)][:texts]
-    tokenizer.verify([run.texts.get(sample.text).decode()[:characters].encode() for sample in some])
+    some = units[:: max(1, len(units) // texts)][:texts]
+    tokenizer.verify([run.texts.get(unit.source.text).decode()[:characters].encode() for unit in some])
     return tokenizer
 
 

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from git_starcoder.memo import Memo
 from git_starcoder.rows import Span
 from git_starcoder.text.shingles import offsets_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from git_starcoder.memo import Inputs
     from git_starcoder.rows import Sample
-    from git_starcoder.run import TextStore
+    from git_starcoder.run import Run
     from git_starcoder.text.tokenizer import Tokenizer
 
 BATCH = 4 << 20
@@ -39,56 +40,51 @@ class Encoded(NamedTuple):
     """Where windows like to begin, in order."""
 
 
-def encode(
-    texts: TextStore, samples: Sequence[Sample], skipped: Sequence[bool], tokenizer: Tokenizer, path: Path
-) -> Encoded:
-    """Encode samples into a file, and end each with the end-of-text token unless it is masked (its rows get their own).
+class Text(NamedTuple):
+    """The tokens of one sample, as bytes: tokens in the type of the tokenizer, places as little-endian int64."""
 
-    The text of a masked sample is encoded in pieces between the edges of its holes, so that a hole is whole tokens. A
-    skipped sample has no tokens. Places where windows like to begin are known for tokenizers whose tokens are bytes.
+    head: bytes
+    tokens: bytes
+    """Of the text, with the end-of-text token unless it is masked: masked rows get their own."""
+    holes: bytes
+    """Where each hole begins and ends."""
+    starts: bytes
+    """Where windows like to begin."""
+
+
+def encode(run: Run, samples: Sequence[Sample], skipped: Sequence[bool], tokenizer: Tokenizer) -> Encoded:
+    """Encode samples into a file. A skipped one has no tokens.
+
+    The text of a masked sample is encoded in pieces between the edges of its holes, so that a hole is whole tokens.
+    Places where windows like to begin are known for tokenizers whose tokens are bytes.
     """
     heads = np.zeros(len(samples), dtype=np.int64)
     bounds = np.zeros((len(samples), 2), dtype=np.int64)
-    none = np.empty((0, 2), dtype=np.int64)
-    holes: list[NDArray[np.int64]] = [none]
-    starts: list[NDArray[np.int64]] = [none[:, 0]]
-    end = np.array([tokenizer.end], dtype=tokenizer.dtype)
-    widths = tokenizer.widths
+    holes = [np.empty(0, dtype=np.int64)]
+    starts = [np.empty(0, dtype=np.int64)]
+    path = run.scratch / "tokens"
+    memo: Memo[Text] = Memo(run.cache, "tokens", Text)
     done = 0
     with path.open("wb") as file:
         for batch in _batches(samples):
-            parts = [[] if skipped[index] else pieces(samples[index]) for index in batch]
-            shown = [() if skipped[index] else samples[index].head for index in batch]
-            data = [texts.get(piece.text) for head in shown for piece in head]
-            flat_heads, head_offsets = tokenizer.encode(data)
-            flat, offsets = tokenizer.encode([texts.get(span) for spans in parts for span in spans])
-            before = None if widths is None else offsets_of(widths[flat])
-            first = first_head = 0
-            for index, spans, head in zip(batch, parts, shown, strict=True):
-                heads[index] = done
-                for piece in head:
-                    mark = np.array(tokenizer.mark(piece.mark), dtype=tokenizer.dtype)
-                    text = flat_heads[head_offsets[first_head] : head_offsets[first_head + 1]]
-                    file.write(mark.tobytes() + text.tobytes())
-                    first_head += 1
-                    done += len(mark) + len(text)
-                edges = offsets[first : first + len(spans) + 1] - offsets[first]
-                begin, stop = int(offsets[first]), int(offsets[first + len(spans)])
-                first += len(spans)
-                file.write(flat[begin:stop].tobytes())
-                sample = samples[index]
-                if sample.holes:
-                    holes.append(done + np.stack([edges[1:-1:2], edges[2::2]], axis=1) if spans else none)
-                elif spans:
-                    if before is not None and sample.starts.stop > sample.starts.start:
-                        offered = np.frombuffer(texts.get(sample.starts), dtype="<u4").astype(np.int64) + before[begin]
-                        starts.append(np.asarray(np.searchsorted(before, offered), dtype=np.int64) + (done - begin))
-                    file.write(end.tobytes())
-                    stop += 1
-                bounds[index] = done, done + stop - begin
-                done += stop - begin
+            asked = [index for index in batch if not skipped[index]]
+            inputs = [_inputs(run, samples[index], tokenizer) for index in asked]
+            known = memo.get(inputs)
+            new = [index for index, text in zip(asked, known, strict=True) if text is None]
+            made = dict(zip(new, _encode(run, [samples[index] for index in new], tokenizer), strict=True))
+            memo.put([(one, made[index]) for index, one in zip(asked, inputs, strict=True) if index in made])
+            found = {index: made.get(index) or text for index, text in zip(asked, known, strict=True)}
+            for index in batch:
+                heads[index] = bounds[index] = done
+                if text := found.get(index):
+                    file.write(text.head + text.tokens)
+                    begin = done + len(text.head) // tokenizer.dtype.itemsize
+                    done = begin + len(text.tokens) // tokenizer.dtype.itemsize
+                    bounds[index] = begin, done
+                    holes.append(np.frombuffer(text.holes, dtype="<i8") + begin)
+                    starts.append(np.frombuffer(text.starts, dtype="<i8") + begin)
     tokens = np.asarray(np.memmap(path, dtype=tokenizer.dtype, mode="r")) if done else np.empty(0, tokenizer.dtype)
-    masked = np.concatenate(holes)
+    masked = np.concatenate(holes).reshape(-1, 2)
     return Encoded(tokens, heads, bounds, masked[masked[:, 0] < masked[:, 1]], np.concatenate(starts))
 
 
@@ -97,6 +93,40 @@ def pieces(sample: Sample) -> list[Span]:
     edges = [0, *(edge for hole in sample.holes for edge in hole), sample.text.stop - sample.text.start]
     start = sample.text.start
     return [Span(start + left, start + right) for left, right in pairwise(edges)]
+
+
+def _inputs(run: Run, sample: Sample, tokenizer: Tokenizer) -> Inputs:
+    """All that the tokens of a sample depend on."""
+    head = (part for piece in sample.head for part in (piece.mark, run.texts.get(piece.text)))
+    return tokenizer.digest, run.texts.get(sample.text), run.texts.get(sample.starts), repr(sample.holes), *head
+
+
+def _encode(run: Run, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[Text]:
+    """The tokens of some samples."""
+    parts = [pieces(sample) for sample in samples]
+    flat_heads, head_offsets = tokenizer.encode([run.texts.get(one.text) for sample in samples for one in sample.head])
+    flat, offsets = tokenizer.encode([run.texts.get(span) for spans in parts for span in spans])
+    before = None if tokenizer.widths is None else offsets_of(tokenizer.widths[flat])
+    first = first_head = 0
+    for sample, spans in zip(samples, parts, strict=True):
+        head: list[int] = []
+        for piece in sample.head:
+            head += tokenizer.mark(piece.mark)
+            head += flat_heads[head_offsets[first_head] : head_offsets[first_head + 1]].tolist()
+            first_head += 1
+        edges = offsets[first : first + len(spans) + 1]
+        first += len(spans)
+        tokens = flat[edges[0] : edges[-1]].tobytes()
+        starts = holes = np.empty(0, dtype=np.int64)
+        if sample.holes:
+            holes = edges[1:-1] - edges[0]
+        else:
+            tokens += np.array([tokenizer.end], dtype=tokenizer.dtype).tobytes()
+            if before is not None:
+                offered = np.frombuffer(run.texts.get(sample.starts), dtype="<u4").astype(np.int64)
+                starts = np.searchsorted(before, offered + before[edges[0]]) - edges[0]
+        places = (np.asarray(one, dtype="<i8").tobytes() for one in (holes, starts))
+        yield Text(np.array(head, dtype=tokenizer.dtype).tobytes(), tokens, *places)
 
 
 def _batches(samples: Sequence[Sample]) -> Iterator[range]:

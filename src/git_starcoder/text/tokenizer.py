@@ -220,7 +220,12 @@ def learn(texts: Sequence[bytes], vocab_size: int) -> Tokenizer:
 
     Ids: the special tokens, the 256 bytes, the merges in the order learned. The same texts give the same bytes.
     """
-    return Tokenizer(bpe.learn(texts, SPECIAL, vocab_size), {"eos_token": "<|endoftext|>", "pad_token": "<fim_pad>"})
+    return of_merges(bpe.learn(texts, SPECIAL, vocab_size))
+
+
+def of_merges(definition: dict[str, Any]) -> Tokenizer:
+    """The tokenizer with the `tokenizer.json` that `bpe.learn` gave for `SPECIAL`."""
+    return Tokenizer(definition, {"eos_token": "<|endoftext|>", "pad_token": "<fim_pad>"})
 
 
 def load(name: str | Path) -> Tokenizer:

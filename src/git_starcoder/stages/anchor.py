@@ -1,0 +1,96 @@
+"""What a tokenizer is learned from: files of an anchor commit, so that it holds still while the repository moves.
+
+The anchor is a commit on the line of first parents, chosen by its place alone: every 64th of some 600, every 128th of
+some 1,200. Between two anchors a tokenizer stays the same, and with it every token that was encoded before.
+
+Only files to learn from are read, and of those only files of groups far from the edge between the splits: a commit
+that moves that edge a little leaves them all where they are.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from git_starcoder.errors import RepositoryError
+from git_starcoder.git.history import first_parents
+from git_starcoder.git.objects import FILE, KIND, Fault, Repo
+from git_starcoder.memo import Memo
+from git_starcoder.rows import identity
+from git_starcoder.stages.split import place_of
+from git_starcoder.text import bpe
+from git_starcoder.text.clean import Clean, clean, too_secret
+from git_starcoder.text.tokenizer import SPECIAL, Tokenizer, of_merges
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_starcoder.git.objects import Entry
+    from git_starcoder.recipe import Recipe
+    from git_starcoder.rows import Unit
+    from git_starcoder.run import Run
+
+STEPS = 8
+"""Anchors on a line of first parents that has as many commits as a power of two; up to twice as many on others."""
+FAR = 0.5
+"""Places of groups from which on they are far from the edge: held-out groups have the lowest places."""
+MOST = 32 << 20
+"""Bytes of text that are learned from, in an order hashed from their paths."""
+
+
+def anchor(repo: Repo) -> str:
+    """The anchor of the commit that is read; itself where the history is short or shallow."""
+    line = [] if repo.shallow else first_parents(repo)
+    if not line:
+        return repo.commit
+    step = max(1, (1 << (len(line).bit_length() - 1)) // STEPS)
+    return line[(len(line) - 1) % step]
+
+
+def learn(run: Run, recipe: Recipe, repo: Repo, units: Sequence[Unit]) -> Tokenizer:
+    """A tokenizer learned from the files of the anchor that became `units` to learn from.
+
+    Where there are none (a small or shallow repository, a damaged anchor), it is learned from the units themselves.
+    """
+    chosen = _chosen(run, repo, units)
+    memo: Memo[str] = Memo(run.cache, "tokenizer", str)
+    inputs = (repr(recipe.read), str(recipe.window.vocab_size), identity(*(blob for _, blob in chosen)))
+    [definition] = memo.get([inputs]) if chosen else [None]
+    if definition is None:
+        texts = _texts(repo, recipe, chosen) if chosen else []
+        known = bool(texts)
+        texts = texts or [run.texts.get(unit.source.text) for unit in units if unit.split == "train"]
+        definition = json.dumps(bpe.learn(texts, SPECIAL, recipe.window.vocab_size))
+        if known:
+            memo.put([(inputs, definition)])
+    return of_merges(json.loads(definition))
+
+
+def _chosen(run: Run, repo: Repo, units: Sequence[Unit]) -> list[tuple[str, str]]:
+    """Path and blob of each file of the anchor that is learned from."""
+    became = {path: unit for unit in units for path in (*unit.source.former, unit.path)}
+    try:
+        entries = Repo.open(repo.path, anchor(repo)).entries()
+    except RepositoryError:
+        return []
+    order: list[tuple[str, Entry]] = []
+    for entry in entries:
+        unit = became.get(entry.path)
+        if unit and unit.split == "train" and entry.mode & KIND == FILE and place_of(run, unit.group) >= FAR:
+            order.append((identity(entry.path), entry))
+    chosen: list[tuple[str, str]] = []
+    room = MOST
+    for _, entry in sorted(order, key=lambda pair: pair[0]):
+        room -= entry.size or 0
+        if room >= 0 and entry.size:
+            chosen.append((entry.path, entry.blob))
+    return chosen
+
+
+def _texts(repo: Repo, recipe: Recipe, chosen: Sequence[tuple[str, str]]) -> list[bytes]:
+    texts: list[bytes] = []
+    for (path, _), (_, data) in zip(chosen, repo.read(blob for _, blob in chosen), strict=True):
+        text = data if isinstance(data, Fault) else clean(data, recipe.read)
+        if isinstance(text, Clean) and not too_secret(path, text, recipe.read):
+            texts.append(text.text)
+    return texts
