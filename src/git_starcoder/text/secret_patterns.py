@@ -50,7 +50,7 @@ OTHER = re.compile(
 """What is no secret, whatever its name."""
 HASHED = re.compile(rb"(?i)hash|digest|checksum|sha\d|md5|fingerprint|regex|pattern|ur[il]|path|file|endpoint")
 """In a name: the value says something about the secret and is not it."""
-WORDS = re.compile(rb"[-_./:~@]{0,3}[A-Za-z]+(?:[-_./:@]{1,2}[A-Za-z]+)*+[-_./:@]{0,2}")
+WORDS = re.compile(rb"[-_./:~@]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@]{1,2}[A-Za-z\x80-\xff]+)*+[-_./:@]{0,2}")
 """An identifier, a path, a phrase."""
 NUMBERED_WORDS = re.compile(rb"[-_./:~@]{0,3}[A-Za-z]+\d{0,4}(?:[-_./:@]{1,2}(?:[A-Za-z]+\d{0,4}|\d{1,4}))*+")
 """The same with small numbers: `user1`, `v2/tokens`, `Summer2024`."""
@@ -98,7 +98,12 @@ def _assigned(match: re.Match[bytes], secret: bytes) -> bool:
         return len(DIGIT.findall(secret)) > 1 and not secret.startswith(b"0x") and not NUMBERED_WORDS.fullmatch(secret)
     if NUMBERED_WORDS.fullmatch(secret):  # Summer2024 and correct-horse-battery-staple are passwords and no tokens
         long_enough = len(secret) >= (20 if WORDS.fullmatch(secret) else 8)
-        return bool(PASSWORD.fullmatch(name)) and long_enough and not EASY.search(secret) and b"/" not in secret
+        return (
+            bool(PASSWORD.fullmatch(name))
+            and long_enough
+            and not re.search(rb"[/:]", secret)
+            and not EASY.search(secret)
+        )
     return not WORDS.fullmatch(secret)
 
 
@@ -131,9 +136,9 @@ _ASSIGNED = re.compile(
 _KEY_BLOCK = (
     # A header, perhaps some fields, and base64 at once: the constant in the source of a parser is no key.
     rb"-----BEGIN[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-    rb"(?:" + _BETWEEN + rb"{0,64}[A-Z][A-Za-z-]{2,20}: [^\n\\\"]{0,100}){0,6}" + _BETWEEN + rb"{0,64}"
+    rb"(?:" + _BETWEEN + rb"{0,64}+[A-Z][A-Za-z-]{2,20}+: [^\n\\\"]{0,100}+){0,6}+" + _BETWEEN + rb"{0,64}+"
     rb"[A-Za-z0-9/+=]{32,}+(?:[^-]*+(?:-(?!----)[^-]*+)*+-----END[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-    rb"|(?:" + _BETWEEN + rb"{1,64}[A-Za-z0-9/+=]{16,}+)*+)"  # one that breaks off
+    rb"|(?:" + _BETWEEN + rb"{1,64}+[A-Za-z0-9/+=]{16,}+)*+)"  # one that breaks off
 )
 _PASSWORDS = _spelled("passw", "pass_wd", "passphrase", "pass_phrase", "pwd")
 _SECRETS = _spelled("secret", "token", "api_key", "access_key", "private_key", "auth_key", "encryption_key")
