@@ -54,7 +54,7 @@ def test_the_folder_has_the_files_of_the_seeds_and_their_keys(dataset):
     names = {path.name for path in dataset.folder.iterdir()}
     assert names == {
         "training_data_train.jsonl", "training_data_val.jsonl", "training_data_test.jsonl", "dataset_metadata.json",
-        "manifest.json", "recipe.yaml", "drops.jsonl", "tokenizer",
+        "manifest.json", "recipe.yaml", "drops.jsonl", "imports.jsonl", "signatures.jsonl", "tokenizer",
     }  # fmt: skip
     keys = [
         "creation_date",

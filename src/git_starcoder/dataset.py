@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
+from git_starcoder import parquet
 from git_starcoder.errors import DatasetError
 from git_starcoder.publish import Kind, whole
 
@@ -34,6 +35,17 @@ class Row(NamedTuple):
     tokens: list[int]
     """Token ids, as many as the window, padded at the end."""
     metadata: dict[str, Any]
+
+    @property
+    def uncounted(self) -> int:
+        """How many tokens at the beginning do not count for the loss.
+
+        A head of context does not. Of a masked row only what was masked counts, and the token that ends it.
+        """
+        if "hole" in self.metadata:
+            start, stop = self.metadata["hole"]
+            return self.metadata["length"] - (stop - start) - 1
+        return self.metadata.get("context", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +82,71 @@ class Dataset:
         """A Hugging Face tokenizer."""
         return self.folder / "tokenizer"
 
-    def path(self, split: Split) -> Path:
-        """The file of a split."""
-        return self.folder / f"training_data_{split}.jsonl"
+    def files(self, split: Split) -> list[Path]:
+        """The files of a split, in the order of their rows."""
+        if self.metadata.get("format", "jsonl") == "jsonl":
+            return [self.folder / f"training_data_{split}.jsonl"]
+        begin = f"data/{parquet.NAMES[split]}-"
+        return [self.folder / name for name in sorted(self.manifest["files"]) if name.startswith(begin)]
 
     def rows(self, split: Split) -> Iterator[Row]:
-        """The rows of a split in file order, one in memory at a time.
+        """The rows of a split in file order, few of them in memory at a time.
 
         Raises:
             DatasetError: a line is not a row.
+            MissingExtraError: the rows are in Parquet, and pyarrow is not installed.
 
         """
-        path = self.path(split)
-        try:
-            with path.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
-                    try:
-                        row = orjson.loads(line)
-                        yield Row(row["tokens"], row["metadata"])
-                    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-                        raise DatasetError(f"line {number} is not a row: {error}", where=path.name) from error
-        except OSError as error:
-            raise DatasetError(f"'{path}' cannot be read: {error.strerror}", where=str(self.folder)) from error
+        for row, _ in self.labelled(split):
+            yield row
+
+    def labelled(self, split: Split) -> Iterator[tuple[Row, dict[str, Any]]]:
+        """The rows of a split as `rows`, each with its `input_ids`, `attention_mask` and `labels` if it has them."""
+        for path in self.files(split):
+            yield from (_of_parquet(path) if path.suffix == ".parquet" else _of_jsonl(path))
+
+    def count(self, split: Split) -> int:
+        """How many rows the files of a split have."""
+        return sum(map(_rows_of, self.files(split)))
+
+    def place(self, split: Split, number: int) -> str:
+        """Where row `number` of a split, from 0, lies: file and line, or file and row."""
+        files = self.files(split)
+        for path in files[:-1]:
+            rows = int(self.manifest["files"][path.relative_to(self.folder).as_posix()]["rows"])
+            if number < rows:
+                return f"{path.relative_to(self.folder)}:{number + 1}"
+            number -= rows
+        return f"{files[-1].relative_to(self.folder)}:{number + 1}"
+
+
+def _of_jsonl(path: Path) -> Iterator[tuple[Row, dict[str, Any]]]:
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    values = orjson.loads(line)
+                    row = Row(values.pop("tokens"), values.pop("metadata"))
+                except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+                    raise DatasetError(f"line {number} is not a row: {error}", where=path.name) from error
+                yield row, values
+    except OSError as error:
+        raise DatasetError(f"'{path}' cannot be read: {error.strerror}", where=str(path.parent)) from error
+
+
+def _of_parquet(path: Path) -> Iterator[tuple[Row, dict[str, Any]]]:
+    for number, values in enumerate(parquet.records(path), 1):
+        labels = {name: values.pop(name) for name in parquet.LABELS if name in values}
+        if not isinstance(values.get("tokens"), list):
+            raise DatasetError(f"row {number} has no tokens", where=path.name)
+        yield Row(values.pop("tokens"), values), labels
+
+
+def _rows_of(path: Path) -> int:
+    if path.suffix == ".parquet":
+        return parquet.count(path)
+    with path.open("rb") as lines:
+        return sum(1 for _ in lines)
 
 
 def _object(path: Path, folder: Path) -> dict[str, Any]:

@@ -142,7 +142,11 @@ class Order:
 class Write:
     """What the folder looks like."""
 
-    format: Literal["jsonl"] = "jsonl"
+    format: Literal["jsonl", "parquet"] = "jsonl"
+    copies: bool = False
+    """Write a training row as often as its weight says, for trainers that cannot weigh."""
+    labels: bool = False
+    """Give rows `input_ids`, `attention_mask` and `labels`, too, as most trainers take them."""
 
 
 @dataclass(frozen=True, slots=True)

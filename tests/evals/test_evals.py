@@ -78,10 +78,10 @@ def test_documents_break_where_rows_are_missing_and_know_no_variations(tmp_path)
         tmp_path / "d", {"train": {"a.py": finished.source(1)}, "test": {"b.py": finished.source(2)}}
     )
     whole = documents(dataset, "test")[0].tokens
-    lines = dataset.path("test").read_text().splitlines()
+    lines = dataset.files("test")[0].read_text().splitlines()
     assert len(lines) > 12
     renamed = lines[0].replace('"base"', '"variable_renaming"')
-    dataset.path("test").write_text("\n".join([*reversed(lines[:3]), *lines[9:], renamed]) + "\n")
+    dataset.files("test")[0].write_text("\n".join([*reversed(lines[:3]), *lines[9:], renamed]) + "\n")
     first, second = documents(dataset, "test")
     assert (first.start, second.start) == (0, 9 * 32)
     assert np.array_equal(first.tokens, whole[: 2 * 32 + 128])

@@ -398,7 +398,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(dataset, tmp_path):
 
 def test_tokens_that_the_tokenizer_does_not_have(tmp_path):
     dataset = finished.write(tmp_path / "dataset", {"train": {"a.py": finished.source(1)}})
-    path = dataset.path("train")
+    path = dataset.files("train")[0]
     path.write_text(path.read_text().replace('{"tokens": [', '{"tokens": [99999, ', 1))
     with pytest.raises(DatasetError, match="does not have"):
         train(dataset, tmp_path / "model", steps=1, size="toy")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from git_starcoder.dataset import Dataset, Row
+    from git_starcoder.rows import Split
 
 SHOWN = 20
 """Findings of one check that are kept; all are counted."""
@@ -78,9 +79,15 @@ def content(row: Row) -> bytes:
     return blake2b(array("I", row.tokens), digest_size=16).digest()
 
 
-def place(split: str, row: Row) -> str:
+def place(dataset: Dataset, split: Split, row: Row) -> str:
     """Where a row lies, for a finding."""
-    return f"training_data_{split}.jsonl:{row.metadata['seq_id'] + 1}"
+    return dataset.place(split, row.metadata["seq_id"])
+
+
+def written(dataset: Dataset, split: Split) -> int:
+    """How many rows of a split the manifest says that the build wrote."""
+    names = [path.relative_to(dataset.folder).as_posix() for path in dataset.files(split)]
+    return sum(dataset.manifest["files"][name]["rows"] for name in names)
 
 
 def _collect(findings: Generator[Finding, None, str | Skip], outcome: Outcome) -> None:
@@ -104,7 +111,7 @@ def _require(dataset: Dataset) -> None:
         for file in dataset.manifest["files"].values():
             _ = file["bytes"] + 0, file["sha256"] + ""
         for split in SPLITS:
-            _ = dataset.manifest["files"][f"training_data_{split}.jsonl"]["rows"] + 0
+            _ = written(dataset, split) + 0
             _ = dataset.metadata[f"{split}_sequences"] + 0
         _ = dataset.metadata["total_sequences"] + dataset.metadata["vocab_size"]
         _ = [*dataset.metadata["context_windows"], *dataset.metadata["augmentation_techniques"]]

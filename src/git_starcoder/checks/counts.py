@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from git_starcoder.checks import written
 from git_starcoder.rows import SPLITS, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from git_starcoder.dataset import Dataset
+    from git_starcoder.rows import Split
 
 STEPS = ("read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write")
 SAME = {("read", "analyse"), ("analyse", "split"), *pairwise(STEPS[4:])}
@@ -36,28 +38,23 @@ def check(dataset: Dataset) -> Generator[Finding, None, str]:
             what = f"{before} kept {steps[before]['kept']}, but {after} saw {steps[after]['seen']}"
             yield Finding("counts", "manifest.json", what)
     yield from _drops(dataset)
-    rows = {split: _lines(dataset, split) for split in SPLITS}
+    rows: dict[Split, int] = {split: dataset.count(split) for split in SPLITS}
     for split, number in rows.items():
         for said, where in (
-            (dataset.manifest["files"][f"training_data_{split}.jsonl"]["rows"], "manifest.json"),
+            (written(dataset, split), "manifest.json"),
             (dataset.metadata[f"{split}_sequences"], "dataset_metadata.json"),
         ):
             if number != said:
-                yield Finding("counts", f"training_data_{split}.jsonl", f"{number} rows, but {said} in {where}")
+                yield Finding("counts", dataset.files(split)[0].name, f"{number} rows, but {said} in {where}")
     total = sum(rows.values())
     for said, where in (
-        (steps["write"]["kept"], "manifest.json"),
+        (steps["write"]["kept"] + steps["write"]["figures"].get("copies", 0), "manifest.json"),
         (dataset.metadata["total_sequences"], "dataset_metadata.json"),
     ):
         if total != said:
             yield Finding("counts", where, f"{said} rows in all, but the files hold {total}")
     drops = sum(sum(step["dropped"].values()) for step in steps.values())
     return f"{steps['read']['seen']:,} files seen, {total:,} rows written, {drops:,} drops with a reason"
-
-
-def _lines(dataset: Dataset, split: str) -> int:
-    with (dataset.folder / f"training_data_{split}.jsonl").open("rb") as lines:
-        return sum(1 for _ in lines)
 
 
 def _drops(dataset: Dataset) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.checks import content, place
-from git_starcoder.rows import SPLITS, Finding
+from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset, Row
+    from git_starcoder.rows import Split
 
 RUN = 32
 """Tokens of the runs that the figure counts."""
@@ -31,9 +32,10 @@ def check(dataset: Dataset) -> Generator[Finding, None, str]:
     owners: dict[tuple[str, str | bytes], str] = {}
     told: set[tuple[str, str | bytes]] = set()
     held: list[NDArray[np.uint64]] = []
-    for split in ("val", "test"):
+    held_out: tuple[Split, ...] = ("val", "test")
+    for split in held_out:
         for row in dataset.rows(split):
-            yield from _crossing(split, row, owners, told)
+            yield from _crossing(dataset, split, row, owners, told)
             if row.metadata["augmentation_type"] == "base":
                 held.append(np.unique(runs(row)))
     wanted = np.unique(np.concatenate(held)) if held else np.empty(0, np.uint64)
@@ -41,7 +43,7 @@ def check(dataset: Dataset) -> Generator[Finding, None, str]:
     likely = np.zeros(1 << BITS, dtype=bool)  # most runs of training are not, and need no search
     likely[wanted >> np.uint64(64 - BITS)] = True
     for row in dataset.rows("train"):
-        yield from _crossing("train", row, owners, told)
+        yield from _crossing(dataset, "train", row, owners, told)
         found = runs(row)
         found = found[likely[found >> np.uint64(64 - BITS)]]
         if len(found):
@@ -52,9 +54,12 @@ def check(dataset: Dataset) -> Generator[Finding, None, str]:
 
 
 def _crossing(
-    split: str, row: Row, owners: dict[tuple[str, str | bytes], str], told: set[tuple[str, str | bytes]]
+    dataset: Dataset,
+    split: Split,
+    row: Row,
+    owners: dict[tuple[str, str | bytes], str],
+    told: set[tuple[str, str | bytes]],
 ) -> Generator[Finding]:
-    assert split in SPLITS  # noqa: S101 - owners are compared by name
     for key in (
         ("file", row.metadata["source_file"]),
         ("group", row.metadata["group"]),
@@ -64,7 +69,7 @@ def _crossing(
         if owner != split and key not in told:
             told.add(key)
             name = f" {key[1]}" if isinstance(key[1], str) else ""
-            yield Finding("leak", place(split, row), f"{key[0]}{name} is in {owner} too")
+            yield Finding("leak", place(dataset, split, row), f"{key[0]}{name} is in {owner} too")
 
 
 def runs(row: Row) -> NDArray[Any]:

@@ -6,6 +6,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, cast
 
 from git_starcoder.errors import DatasetError
+from git_starcoder.recipe import Recipe
 from git_starcoder.rows import SPLITS, Finding
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from git_starcoder.dataset import Dataset, Row
 
+IGNORED = -100
+"""The label of a token that does not count for the loss."""
 NUMBER = (int, float)
 KEYS: dict[str, type | tuple[type, ...]] = {
     "seq_id": int, "source_file": str, "directory": str, "file_extension": str, "window_size": int, "length": int,
@@ -29,13 +32,15 @@ def check(dataset: Dataset) -> Generator[Finding, None, str]:
     from git_starcoder.text import tokenizer
 
     pad = tokenizer.load(dataset.tokenizer_folder).pad
+    labelled = Recipe.load(dataset.folder / "recipe.yaml").write.labels
     rows = 0
     for split in SPLITS:
         number = 0
         try:
-            for number, row in enumerate(dataset.rows(split), 1):
-                for what in _wrong(row, number - 1, split, dataset.metadata, pad):
-                    yield Finding("rows", f"training_data_{split}.jsonl:{number}", what)
+            for number, (row, labels) in enumerate(dataset.labelled(split), 1):
+                wrong = list(_wrong(row, number - 1, split, dataset.metadata, pad))
+                for what in wrong or (_wrong_labels(row, labels) if labelled else []):
+                    yield Finding("rows", dataset.place(split, number - 1), what)
         except DatasetError as error:
             yield Finding("rows", error.where, error.what)
         rows += number
@@ -80,6 +85,20 @@ def _wrong_tokens(tokens: array[int], length: int, size: int, vocabulary: int, p
         yield f"something else than padding after token {length}"
     if tokens and max(tokens) >= vocabulary:
         yield f"token {max(tokens)} of a vocabulary of {vocabulary}"
+
+
+def _wrong_labels(row: Row, labels: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with what trainers are to learn from the row."""
+    tokens, length, uncounted = row.tokens, row.metadata["length"], row.uncounted
+    padding = len(tokens) - length
+    expected = {
+        "input_ids": tokens,
+        "attention_mask": [1] * length + [0] * padding,
+        "labels": [IGNORED] * uncounted + tokens[uncounted:length] + [IGNORED] * padding,
+    }
+    for name, values in expected.items():
+        if labels.get(name) != values:
+            yield f"{name} are not those of the tokens"
 
 
 def _is(value: Any, kind: type | tuple[type, ...]) -> bool:

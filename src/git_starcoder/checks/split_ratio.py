@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from git_starcoder.dataset import Dataset
+    from git_starcoder.rows import Split
 
 POINT = 0.01
 CHANCE = 0.4
@@ -30,8 +31,14 @@ def check(dataset: Dataset) -> Generator[Finding, None, str | Skip]:
     figures: list[dict[str, Any]] = [step["figures"] for step in dataset.manifest["steps"] if step["step"] == "split"]
     if not figures:
         return Skip("the manifest has no step 'split'")  # which `counts` finds
-    total = max(1, dataset.metadata["total_sequences"])
-    shares = {split: dataset.metadata[f"{split}_sequences"] / total for split in SPLITS}
+    total = dataset.metadata["total_sequences"]
+    rows: dict[Split, int] = {split: dataset.metadata[f"{split}_sequences"] for split in SPLITS}
+    for step in dataset.manifest["steps"]:
+        if step["step"] == "write":  # training rows that are copied, or left out, by their weight count once
+            more = step["figures"].get("copies", 0) - step["dropped"].get("weight", 0)
+            rows["train"] -= more
+            total -= more
+    shares: dict[Split, float] = {split: count / max(1, total) for split, count in rows.items()}
     figure = " / ".join(f"{share:.1%}" for share in shares.values())
     fallback = figures[0].get("fallback", "none")
     if fallback != "none":
@@ -40,5 +47,5 @@ def check(dataset: Dataset) -> Generator[Finding, None, str | Skip]:
     for split, share in shares.items():
         if abs(share - getattr(wanted, split)) > within:
             what = f"{share:.1%} of the rows, not {getattr(wanted, split):.0%}"
-            yield Finding("split_ratio", f"training_data_{split}.jsonl", what)
+            yield Finding("split_ratio", dataset.files(split)[0].name, what)
     return figure

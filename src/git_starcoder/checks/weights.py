@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import place
@@ -19,8 +20,12 @@ RECENT, OLD = 60, 90
 
 
 def check(dataset: Dataset) -> Generator[Finding, None, str]:
-    """A finding for each row whose weight, priority or flags do not follow; the figure is the weights."""
-    weigh = Recipe.load(dataset.folder / "recipe.yaml").weigh
+    """A finding for each row whose weight, priority or flags do not follow; the figure is the weights.
+
+    Where training rows are copied by their weight, each copy weighs 1.
+    """
+    recipe = Recipe.load(dataset.folder / "recipe.yaml")
+    weigh = recipe.weigh
     by_role = {"core": weigh.core, "test": weigh.test}
     met: set[float] = set()
     for split in SPLITS:
@@ -31,11 +36,18 @@ def check(dataset: Dataset) -> Generator[Finding, None, str]:
             weight = by_role.get(role, weigh.utility)
             weight *= weigh.recent if days < RECENT else 1.0 if days < OLD else weigh.old
             weight *= weigh.evolution if said.get("is_evolution") else 1.0
-            met.add(said["weight"])
-            if abs(said["weight"] - weight) > 5e-5:  # four decimals are written
-                yield Finding("weights", place(split, row), f"weight {said['weight']}, not {weight:g}")
+            found = said["weight"]
+            if split == "train" and recipe.write.copies:
+                if found != 1:
+                    yield Finding("weights", place(dataset, split, row), f"a copy of weight {found}")
+                found = said.get("weight_of_row", 0)
+                if said.get("copies", 0) not in {floor(found), ceil(found)}:
+                    yield Finding("weights", place(dataset, split, row), f"{said.get('copies')} copies for {weight:g}")
+            met.add(found)
+            if abs(found - weight) > 5e-5:  # four decimals are written
+                yield Finding("weights", place(dataset, split, row), f"weight {found}, not {weight:g}")
             if said["priority"] != PRIORITY.get(role, "medium"):
-                yield Finding("weights", place(split, row), f"priority {said['priority']} for {role}")
+                yield Finding("weights", place(dataset, split, row), f"priority {said['priority']} for {role}")
             if (said["is_core"], said["is_test"]) != (role == "core", role == "test"):
-                yield Finding("weights", place(split, row), f"is_core or is_test does not say {role}")
+                yield Finding("weights", place(dataset, split, row), f"is_core or is_test does not say {role}")
     return f"weights {', '.join(f'{weight:g}' for weight in sorted(met))}"

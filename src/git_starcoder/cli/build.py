@@ -51,8 +51,8 @@ def command(
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
 
-    short = (form and f"write.format={form}", copies and "write.copies=true", labels and "write.labels=true")
-    overrides = (*overrides, *filter(None, short))
+    short = {"write.format": form, "write.copies": copies and "true", "write.labels": labels and "true"}
+    overrides = (*overrides, *(f"{key}={value}" for key, value in short.items() if value))
     recipe = Recipe.load(name, with_seed(overrides, seed))
     out = out or Path(f"training_data_{file_name(recipe)}")
     opened = Repo.open(repo, rev)

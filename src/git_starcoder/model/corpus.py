@@ -48,10 +48,10 @@ class Corpus:
             keys.append(int(row.metadata["row_id"][:16], 16))
         if not tokens:
             hint = "the repository is too small for this recipe"
-            raise DatasetError("there are no rows to train on", where=str(dataset.path("train")), hint=hint)
+            raise DatasetError("there are no rows to train on", where=str(dataset.files("train")[0]), hint=hint)
         flat = np.concatenate(tokens)
         if not (flat.size and 0 <= flat.min() <= flat.max() < vocab_size):
-            raise DatasetError("there are tokens that its tokenizer does not have", where=str(dataset.path("train")))
+            raise DatasetError("there are tokens that its tokenizer does not have", where=str(dataset.files("train")[0]))
         offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
         return cls(
             flat,

@@ -1,0 +1,127 @@
+"""JSON lines: `{"tokens": [...], "metadata": {...}}`, as readers written against the seeds expect them.
+
+A line is put together from slices of text that is made once for all lines, and a second thread hashes and writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from git_starcoder.folder.lines import Lines
+    from git_starcoder.folder.spelled import Spelled
+
+CHUNK = 4 << 20
+"""Bytes of lines handed to the writing thread at a time."""
+BATCH = 4096
+"""Lines whose metadata is made at a time."""
+
+
+def write(
+    path: Path,
+    lines: Lines,
+    spelled: Spelled,
+    offsets: NDArray[np.int64],
+    pad: int,
+    shared: Sequence[bytes],
+    done: Callable[[Lines], None],
+    *,
+    labels: bool = False,
+) -> dict[str, int | str]:
+    """Write the file of a split; give its entry in the manifest. `done` hears of lines that were written.
+
+    `spelled` has the tokens of all windows as JSON, and `offsets`, shape (lines, 3, 2), says where in it the parts of
+    each line lie. `shared` is what the rows of each sample share, as members of a JSON object with its closing brace.
+    """
+    sink = Sink(path)
+    cell = b"%d," % pad
+    padding = cell * int(lines.windows.size.max(initial=0))
+    marks = [b"%d," % mark for mark in lines.marks]
+    for begin in range(0, len(lines), BATCH):
+        part = lines.part(begin, begin + BATCH)
+        columns = part.columns()
+        rows = zip(
+            offsets[begin : begin + BATCH].reshape(-1, 6).tolist(), part.masked.tolist(), columns["length"],
+            columns["window_size"], part.uncounted.tolist(), _members(columns),
+            lines.windows.sample[part.row].tolist(), strict=True,
+        )  # fmt: skip
+        for places, masked, length, size, uncounted, own, sample in rows:
+            texts = [spelled.read(first, stop) for first, stop in zip(places[::2], places[1::2], strict=True)]
+            if masked:
+                *context, learned = [text for both in zip(marks, texts, strict=False) for text in both]
+                learned += marks[-1]
+            else:
+                context, learned = texts[:1], texts[1]
+            blank = padding[: len(cell) * (size - length)]
+            tokens = b"".join((*context, learned, blank))[:-1]
+            made = [b'{"tokens":[', tokens]
+            if labels:
+                shown = (b"1," * length + b"0," * (size - length))[:-1]
+                asked = b"".join((b"-100," * uncounted, learned, b"-100," * (size - length)))[:-1]
+                made += [b'],"input_ids":[', tokens, b'],"attention_mask":[', shown, b'],"labels":[', asked]
+            made += [b'],"metadata":{', own, b",", shared[sample], b"}\n"]
+            sink.put(b"".join(made))
+        done(part)
+    return {**sink.close(), "rows": len(lines)}
+
+
+def _members(columns: dict[str, list[Any]]) -> list[bytes]:
+    """What each row has of its own, as members of a JSON object."""
+    keys = list(columns)
+    return [
+        orjson.dumps({key: value for key, value in zip(keys, values, strict=True) if value is not None})[1:-1]
+        for values in zip(*columns.values(), strict=True)
+    ]
+
+
+class Sink:
+    """A file that another thread hashes and writes, while the caller makes the next lines."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: Future[None] | None = None
+        self._sha256 = hashlib.sha256()
+        self._parts: list[bytes] = []
+        self._pending = 0
+        self.bytes = 0
+
+    def put(self, line: bytes) -> None:
+        """Take a line, and write what has come together once it is a chunk."""
+        self._parts.append(line)
+        self._pending += len(line)
+        if self._pending >= CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting is not None:
+            self._waiting.result()  # a full disk shows here
+        self._waiting = self._thread.submit(self._write, b"".join(self._parts))
+        self.bytes += self._pending
+        self._parts.clear()
+        self._pending = 0
+
+    def _write(self, data: bytes) -> None:
+        self._sha256.update(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def close(self) -> dict[str, int | str]:
+        """Write the rest; size and digest of the file."""
+        self._flush()
+        self._thread.shutdown()
+        if self._waiting is not None:
+            self._waiting.result()
+        self._file.close()
+        return {"bytes": self.bytes, "sha256": self._sha256.hexdigest()}

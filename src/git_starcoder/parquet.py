@@ -1,0 +1,76 @@
+"""Parquet files of a dataset, read row by row. pyarrow is an extra, and imported where it is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from git_starcoder.errors import DatasetError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ROWS = 64
+"""Rows that are Python objects at a time."""
+NAMES = {"train": "train", "val": "validation", "test": "test"}
+"""What a split is called in the names of files, by convention of the `datasets` library."""
+LABELS = ("input_ids", "attention_mask", "labels")
+SHOWN = (
+    "text", "path", "blob_id", "repo_name", "revision_id", "is_generated", "is_vendor", "old_file", "old_contents",
+    "new_contents", "subject", "message",
+)  # fmt: skip
+"""Columns with the names of The Stack and CommitPack, for programs written for those: all that is in them is also
+elsewhere, and no metadata of a row has their names."""
+
+
+def library() -> Any:
+    """The module `pyarrow`, with `pyarrow.parquet`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import pyarrow as pa
+
+        import_module("pyarrow.parquet")  # and it is an attribute of the other
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", "parquet") from error
+    return pa
+
+
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file in order, as columns that are not null.
+
+    Raises:
+        DatasetError: it cannot be read.
+        MissingExtraError: pyarrow is not installed.
+    """
+    pa = library()
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            columns = [name for name in file.schema_arrow.names if name not in SHOWN]
+            for batch in file.iter_batches(ROWS, columns=columns, use_threads=False):
+                for values in batch.to_pylist():
+                    yield {name: value for name, value in values.items() if value is not None}
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
+def count(path: Path) -> int:
+    """The rows of a file.
+
+    Raises:
+        DatasetError: it cannot be read.
+        MissingExtraError: pyarrow is not installed.
+    """
+    pa = library()
+    try:
+        return pa.parquet.read_metadata(path).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DatasetError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+    return DatasetError(f"'{path.name}' cannot be read: {reason}", where=str(path.parent))
