@@ -50,6 +50,8 @@ OTHER = re.compile(
 """What is no secret, whatever its name."""
 HASHED = re.compile(rb"(?i)hash|digest|checksum|sha\d|md5|fingerprint|regex|pattern|ur[il]|path|file|endpoint")
 """In a name: the value says something about the secret and is not it."""
+LOOKUP = re.compile(rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash")
+"""In the name of a function: what it is given is not the secret."""
 WORDS = re.compile(rb"[-_./:~@]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@]{1,2}[A-Za-z\x80-\xff]+)*+[-_./:@]{0,2}")
 """An identifier, a path, a phrase."""
 NUMBERED_WORDS = re.compile(rb"[-_./:~@]{0,3}[A-Za-z]+\d{0,4}(?:[-_./:@]{1,2}(?:[A-Za-z]+\d{0,4}|\d{1,4}))*+")
@@ -58,6 +60,10 @@ PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase)|pwd")
 """A name of what people think up themselves."""
 DIGIT = re.compile(rb"\d")
 CAPITAL = re.compile(rb"[A-Z]")
+
+
+def _group(match: re.Match[bytes], name: str) -> bytes:
+    return (match[name] or b"") if name in match.re.groupindex else b""
 
 
 def _random(_: re.Match[bytes], secret: bytes) -> bool:
@@ -90,11 +96,16 @@ def _django(_: re.Match[bytes], secret: bytes) -> bool:
 def _assigned(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is a secret that a name like `password` is given: no template, hash, path or identifier."""
     name = match["name"]
-    if HASHED.search(name) or TEMPLATE.search(secret) or PLACEHOLDER.search(secret):
+    if (
+        HASHED.search(name)
+        or LOOKUP.search(_group(match, "call"))
+        or TEMPLATE.search(secret)
+        or PLACEHOLDER.search(secret)
+    ):
         return False
     if OTHER.fullmatch(secret) or len(set(secret)) < 5:
         return False
-    if "bare" in match.re.groupindex and match["bare"]:  # without quotes code looks alike, but for several digits
+    if _group(match, "bare"):  # without quotes code looks alike, but for several digits
         return len(DIGIT.findall(secret)) > 1 and not secret.startswith(b"0x") and not NUMBERED_WORDS.fullmatch(secret)
     if NUMBERED_WORDS.fullmatch(secret):  # Summer2024 and correct-horse-battery-staple are passwords and no tokens
         long_enough = len(secret) >= (20 if WORDS.fullmatch(secret) else 8)
@@ -129,8 +140,8 @@ _BETWEEN = rb"[\s\"'`+\\,;#*|>nr]"  # lines of a key: line ends, also escaped on
 _ASSIGNED = re.compile(
     rb"(?P<name>[A-Za-z0-9_-]{3,40}+)[\"'`]?\]?[ \t]{0,8}"
     rb"(?::[ \t]?[&*\w<>.'\[\]?]{1,24}(?: \w{1,16})?[ \t]{0,2}(?==))?"  # a type
-    rb"(?:(?:[!=]?={1,3}>?|:=?|=>)\s{0,8}(?:[rbfuL@$]|String::from\(|new )?"
-    rb"(?P<quote>[\"'`])(?P<quoted>(?:(?!(?P=quote))[^\s\\]|\\\S){8,256}+)(?P=quote)"
+    rb"(?:(?:[!=]?={1,3}>?|:=?|=>)\s{0,8}(?:new )?(?P<call>[A-Za-z_][\w:.]{0,40}+\()?[rbfuL@$]{0,2}+#{0,3}+"
+    rb"(?P<quote>\"{3}|'{3}|[\"'`])(?P<quoted>(?:(?!(?P=quote))[^\s\\]|\\\S){8,256}+)(?P=quote)"
     rb"|[=:][ \t]{0,8}(?P<bare>[A-Za-z0-9+/=_.~@#!%^&*-]{8,256}+)(?=[ \t]*+(?:#|\n|\Z)))"
 )
 _KEY_BLOCK = (

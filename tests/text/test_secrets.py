@@ -1,0 +1,253 @@
+import hmac
+import re
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import planted
+from git_starcoder.parse.tree import parse
+from git_starcoder.text.secret_patterns import PATTERNS
+from git_starcoder.text.secrets import MARK, MOST, only_secrets, redact, redact_message
+
+TOKEN = planted.TOKENS["GITHUB_TOKEN"](Random(1))
+
+
+def made(kind: str, number: int) -> planted.Planted:
+    return planted.KINDS[kind](Random(f"{kind}{number}"))
+
+
+@pytest.mark.parametrize("kind", planted.KINDS)
+def test_each_kind_is_found_and_named(kind):
+    for number in range(8):
+        text, secret = made(kind, number)
+        clean = redact(text.encode())
+        assert secret not in clean.text.decode(), text
+        assert clean.found[kind.split()[0]] >= 1, (text, clean)
+        start, stop = text.split(secret)
+        assert clean.text.startswith(start.encode()[:4])
+        assert clean.text.endswith(stop.encode()[-4:])
+        assert 0 < clean.share <= 1
+
+
+@pytest.mark.parametrize("kind", planted.LOOKALIKES)
+def test_what_only_looks_like_one_is_left_alone(kind):
+    for number in range(30):
+        text = planted.LOOKALIKES[kind](Random(f"{kind}{number}")).encode()
+        assert redact(text) == (text, Counter(), 0.0)
+
+
+def test_only_the_secret_goes():
+    clean = redact(f'token = "{TOKEN}"  # mine\n'.encode())
+    assert re.fullmatch(rb'token = "REDACTED_GITHUB_TOKEN_[0-9a-f]{4}"  # mine\n', clean.text)
+    assert clean.found == {"GITHUB_TOKEN": 1}
+    assert clean.share == pytest.approx(40 / 59)
+
+
+def test_a_secret_has_one_name_wherever_it_stands():
+    before = f'fn a() {{}}\nlet key = "{TOKEN}";\n'.encode()
+    after = f'fn b() {{}}\n\nlet renamed = "{TOKEN}";\nfn c() {{}}\n'.encode()
+    message = f"Stop using {TOKEN}\n".encode()
+    names = {MARK.search(clean)[0] for clean in (redact(before).text, redact(after).text, redact_message(message).text)}
+    assert len(names) == 1
+
+
+def test_other_secrets_have_other_names():
+    names = {redact(planted.TOKENS["GITHUB_TOKEN"](Random(number)).encode()).text for number in range(50)}
+    assert len(names) > 45  # 2 bytes: a few of many thousands would be equal
+
+
+def test_the_name_is_the_same_in_every_build():
+    digits = hmac.new(b"git-starcoder secrets", TOKEN.encode(), "sha256").hexdigest()[:4]
+    assert redact(TOKEN.encode()).text == f"REDACTED_GITHUB_TOKEN_{digits}".encode()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_order_of_secrets_does_not_matter(seed):
+    chance = Random(seed)
+    lines = [made(kind, 0).text + "\n" for kind in planted.KINDS]
+    alone = {line: redact(line.encode()).text for line in lines}
+    chance.shuffle(lines)
+    assert redact("\n\n".join(lines).encode()).text == b"\n\n".join(alone[line] for line in lines)
+
+
+def test_a_key_that_breaks_off_goes_as_far_as_it_does():
+    key = made("PRIVATE_KEY of PKCS", 0).secret.partition("\n-----END")[0]
+    clean = redact(f'x = """{key}"""\nprint(x)\n'.encode())
+    assert re.fullmatch(rb'x = """REDACTED_PRIVATE_KEY_[0-9a-f]{4}"""\nprint\(x\)\n', clean.text)
+    first, second = (made("PRIVATE_KEY of PKCS", number).secret for number in (1, 2))
+    clean = redact(f"{first.partition('-----END')[0]}\ncode()\n{second}\n".encode())
+    assert re.fullmatch(rb"REDACTED_PRIVATE_KEY_\w{4}\n+code\(\)\nREDACTED_PRIVATE_KEY_\w{4}\n", clean.text)
+
+
+def test_a_secret_in_a_secret_is_one():
+    clean = redact(f'password = "{TOKEN}!{TOKEN}"'.encode())
+    assert clean.found.total() == 1
+    assert clean.text.count(b"REDACTED") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('password = "correct-horse-battery-staple"', 1),
+        ('password = "hunter2hunter2"', 1),
+        ('password = "Summer2024"', 1),
+        ('token = "Summer2024"', 0),
+        ('password_label = "correct-horse-battery-staple"', 0),
+        ('password = "short1!"', 0),
+        ('password = f"{user}-1!x9"', 0),
+        ('password = "it\\"s-4-secret!"', 1),
+        ("password = 'contains\"quote9'", 1),
+        ('password = "näive-Pässwörd9!"', 1),
+        ("password: hunter2hunter2x9\n", 1),
+        ("password = hunter2hunter2x9;\n", 0),
+        ("api_token=0x1234567890abcdef\n", 0),
+        ('private_key: "0x' + "1a" * 32 + '"', 0),
+        ('private_key: "0x' + "1a2b3c4d" * 8 + '"', 1),
+        ('let token = SecretString::new("a8f5f167f44f4964e6c998dee827110c");', 1),
+        ('password = os.environ.get("PROD1_PASSWORD2x")', 0),
+        ('"Authorization: basic dXNlcjpodW50ZXIy"', 1),
+    ],
+)
+def test_what_a_name_like_password_is_given(text, found):
+    assert redact(text.encode()).found.total() == found
+
+
+SYNTAX = {
+    "c": 'const char *secret = "§";\nint f(void) { return 1; }\n',
+    "cpp": 'auto secret = std::string("§");\nauto secret2 = R"(x)";\n',
+    "go": 'package a\n\nvar secret = "§"\nvar secret2 = `§`\n',
+    "java": 'class A { String secret = "§"; }\n',
+    "javascript": "const secret = '§'\nconst secret2 = `§`\n",
+    "python": 'secret = \'§\'\nsecret2 = r"""§"""\nsecret3 = b\'§\'\n',
+    "rust": 'const SECRET: &str = "§";\nconst SECRET2: &str = r#"§"#;\n',
+    "tsx": "const secret: string = '§'\nconst a = <p secret='§'>x</p>\n",
+    "typescript": "const secret: string = '§'\n",
+}
+
+
+@pytest.mark.parametrize("language", SYNTAX)
+def test_code_still_parses(language):
+    for kind in planted.KINDS:
+        secret = made(kind, 3).secret
+        if set(secret) & set("\n\\%&"):  # cannot stand in every literal
+            continue
+        code = SYNTAX[language].replace("§", secret)
+        assert parse(code.encode(), language).clean
+        clean = redact(code.encode()).text
+        assert len(MARK.findall(clean)) == code.count(secret), (kind, code)
+        assert parse(clean, language).clean, clean
+
+
+def test_trailers_lose_their_addresses():
+    message = (
+        "Mail ada@example.com about it\n\nSigned-off-by: Ada Lovelace <ada@example.com>\n"
+        "Co-authored-by: bob@example.com\ncc: <x@y.z>, w@v.u\nReviewed-By: nobody\n"
+    )
+    clean = redact_message(message.encode())
+    assert clean.text.decode() == (
+        "Mail ada@example.com about it\n\nSigned-off-by: Ada Lovelace <EMAIL>\n"
+        "Co-authored-by: <EMAIL>\ncc: <EMAIL>, <EMAIL>\nReviewed-By: nobody\n"
+    )
+    assert clean.found == {"EMAIL": 4}
+    assert redact_message(clean.text).text == clean.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "id_rsa", "home/.ssh/id_ed25519", "a/store.p12", "a/B.JKS", ".env", "app/.env.production", "credentials.json",
+        ".git-credentials", ".netrc", "infra/main.tfstate", "key.ppk",
+    ],
+)  # fmt: skip
+def test_files_that_are_only_secrets_by_their_name(path):
+    assert only_secrets(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["id_rsa.pub", ".env.example", ".env.sample", "src/env.rs", "credentials.py", "rsa.py"]
+)
+def test_files_that_are_not(path):
+    assert not only_secrets(path, f'token = "{TOKEN}"'.encode())
+
+
+@pytest.mark.parametrize("path", ["tls/server.pem", "a.key", ".npmrc", "service-account-1.json"])
+def test_files_that_are_only_secrets_if_there_is_one_in_them(path):
+    text = f"//registry.npmjs.org/:_authToken={TOKEN}\n".encode()
+    assert only_secrets(path, text)
+    assert only_secrets(path, redact(text).text) == only_secrets(path, text)
+    assert not only_secrets(path, b"save-exact=true\n" + planted.LOOKALIKES["public"](Random(0)).encode())
+
+
+def test_a_text_may_be_mostly_secrets():
+    code = b"def f(x):\n    return x + 1\n" * 400
+    tokens = [planted.TOKENS["GITHUB_TOKEN"](Random(number)).encode() for number in range(MOST + 1)]
+    assert not redact(code + b"\n".join(tokens[:MOST])).mostly_secrets
+    assert redact(code + b"\n".join(tokens)).mostly_secrets
+    assert redact(b"x = 1\n" + tokens[0]).mostly_secrets
+
+
+def test_a_run_without_a_limit_is_possessive():
+    from re import _constants, _parser  # the tree of an expression: no text can make one slow that has no such run
+
+    def walk(tree, inside=1):
+        for operator, argument in tree:
+            if operator in {_constants.MAX_REPEAT, _constants.MIN_REPEAT}:
+                low, high, body = argument
+                assert high != _constants.MAXREPEAT, pattern.regex.pattern
+                width = 1 + high - low
+                assert inside * width < 5000, pattern.regex.pattern
+                walk(body, inside * width)
+            elif isinstance(argument, (tuple, list)):
+                for part in argument if isinstance(argument, tuple) else [argument]:
+                    for tree_ in part if isinstance(part, list) else [part]:
+                        if isinstance(tree_, _parser.SubPattern):
+                            walk(tree_, inside)
+
+    for pattern in PATTERNS:
+        walk(_parser.parse(pattern.regex.pattern))
+
+
+@pytest.mark.parametrize("kind", sorted({pattern.kind for pattern in PATTERNS}))
+def test_a_hostile_text_ends(kind):
+    """A quadratic expression would take minutes here."""
+    for pattern in PATTERNS:
+        if pattern.kind != kind:
+            continue
+        literal = pattern.literals[0]
+        for piece in (literal, literal + b"a", literal + b'="a', literal + b"-" * 9, literal + b"A1" * 20 + b"\n"):
+            redact((piece * (1 << 18))[: 1 << 16])
+        for run in (b"A", b"-", b" ", b":", b"\\n", b"nAbcd: ", b"\n"):
+            redact(literal + (run * (1 << 20))[: 1 << 19])
+
+
+def test_a_hostile_key_block_ends():
+    header = b"-----BEGIN PRIVATE KEY-----"
+    for piece in (
+        header + b"A" * 32,
+        header + b"nnAbcd: " * 6,
+        header + b"n" * 64 + b"Abc: ",
+        header + b"A" * 32 + b"-",
+    ):
+        redact(piece * 2000)
+
+
+PIECES = [kind.literals[0] for kind in PATTERNS] + [
+    made(kind, 1).text[:-1].encode() for kind in planted.KINDS
+] + [b'="', b'"', b": ", b"REDACTED_SECRET_1a2b", b"-----END PRIVATE KEY-----", b"A1b2C3d4" * 5, "é".encode(), b"\n", b"@h"]  # fmt: skip
+TEXTS = st.lists(st.sampled_from(PIECES) | st.binary(max_size=6), max_size=12).map(b"".join)
+
+
+@given(TEXTS | st.binary(max_size=300))
+def test_redacting_again_changes_nothing(text):
+    clean = redact(text)
+    assert redact(clean.text) == (clean.text, Counter(), 0.0)
+    assert redact_message(clean.text).text == redact_message(redact_message(text).text).text
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=6).map(str.encode), max_size=12).map(b"".join))
+def test_utf8_stays_utf8(text):
+    redact(text).text.decode()
+    redact_message(text).text.decode()
