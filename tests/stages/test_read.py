@@ -1,10 +1,13 @@
 import codecs
 import hashlib
+import re
 import tracemalloc
 import zlib
+from random import Random
 
 import pytest
 
+import planted
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.objects import Repo
@@ -37,6 +40,7 @@ class Result:
             self.sources, self.changes = read.run(run, Read(**options), Repo.open(repository))
             self.texts = {source.path: run.texts.get(source.text) for source in self.sources}
             self.dropped = {drop.id: drop.reason for drop in run.drops}
+            self.because = {drop.id: drop.because for drop in run.drops}
             [self.step] = run.steps
         self.notes = watch.notes
         assert self.step.seen == len(self.sources) + len(run.drops) == self.step.kept + self.step.dropped.total()
@@ -214,3 +218,59 @@ def test_nothing_that_can_be_used(repo_maker, tmp_path, files, hint):
     with pytest.raises(RepositoryError, match="can be used") as caught:
         Result(repo_maker(files), tmp_path)
     assert caught.value.hint == hint
+
+
+def secret(kind, number=0):
+    return planted.TOKENS[kind](Random(f"{kind}{number}"))
+
+
+SECRET_FILES = {
+    "a.py": f"client('{secret('GITHUB_TOKEN')}', '{secret('GITHUB_TOKEN', 1)}')\n" + "x = 1\n" * 80,
+    "b.py": f"client('{secret('GITHUB_TOKEN')}')\n" + "y = 2\n" * 80,
+    "clean.py": "x = 1\n",
+    "list.txt": "".join(secret("NPM_TOKEN", number) + "\n" for number in range(30)) + "z\n" * 20_000,
+    "one.txt": f"{secret('GOOGLE_KEY')}\n",
+    ".env": "PORT=3000\n",
+    "tls/server.pem": planted.KINDS["PRIVATE_KEY of PKCS"](Random(0)).text + "\n",
+    "tls/public.pem": planted.LOOKALIKES["public"](Random(0)) + "\n",
+    "store.p12": b"\0\1",
+}
+"""Paths and texts with secrets."""
+
+
+def test_secrets_are_redacted_and_counted(repo_maker, tmp_path):
+    result = Result(repo_maker(SECRET_FILES), tmp_path)
+    assert list(result.texts) == ["a.py", "b.py", "clean.py", "tls/public.pem"]
+    first, second = (text.split(b"'")[1] for text in (result.texts["a.py"], result.texts["b.py"]))
+    assert first == second
+    assert re.fullmatch(rb"REDACTED_GITHUB_TOKEN_[0-9a-f]{4}", first)
+    assert result.dropped == {
+        ".env": "secret_file",
+        "list.txt": "mostly_secrets",
+        "one.txt": "mostly_secrets",
+        "store.p12": "secret_file",
+        "tls/server.pem": "secret_file",
+    }
+    assert result.step.figures["secrets_github_token"] == 3
+    assert [name for name in result.step.figures if name.startswith("secrets_")] == ["secrets_github_token"]
+
+
+def test_files_with_secrets_may_be_dropped(repo_maker, tmp_path):
+    result = Result(repo_maker(SECRET_FILES), tmp_path, secrets="drop")
+    assert list(result.texts) == ["clean.py", "tls/public.pem"]
+    assert result.dropped["a.py"] == result.dropped["b.py"] == "secret"
+    assert result.because["a.py"] == "2 GITHUB_TOKEN"
+
+
+def test_secrets_may_be_left(repo_maker, tmp_path):
+    result = Result(repo_maker(SECRET_FILES), tmp_path, secrets="off")
+    assert result.dropped == {"store.p12": "binary"}
+    assert result.texts["a.py"].decode() == SECRET_FILES["a.py"]
+    assert not [name for name in result.step.figures if name.startswith("secrets_")]
+
+
+def test_no_drop_tells_a_value(repo_maker, tmp_path):
+    for number, option in enumerate(("redact", "drop")):
+        result = Result(repo_maker(SECRET_FILES), tmp_path / str(number), secrets=option)
+        told = " ".join(result.because.values())
+        assert not any(secret(kind, number) in told for kind in ("GITHUB_TOKEN", "NPM_TOKEN") for number in range(30))
