@@ -2,12 +2,13 @@
 
 import pytest
 
+from git_starcoder.engine.cache import Cache
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Read
 from git_starcoder.rows import identity
 from git_starcoder.run import Run
-from git_starcoder.seams import Failure
+from git_starcoder.seams import NO_CACHE, Failure
 from git_starcoder.stages import read, read_changes
 
 DAY = 86_400
@@ -25,9 +26,9 @@ def engine():
 class Result:
     """What the step made of a history."""
 
-    def __init__(self, repository, folder, engine, **options) -> None:
+    def __init__(self, repository, folder, engine, cache=NO_CACHE, **options) -> None:
         self.repo = Repo.open(repository)
-        with Run(folder, 0, engine) as run:
+        with Run(folder, 0, engine, cache=cache) as run:
             self.sources, self.changes = read.run(run, Read(**{"changes": 1000, **options}), self.repo)
             self.edits = [
                 (
@@ -268,6 +269,42 @@ def test_the_same_whatever_jobs_and_batches(repo_maker, tmp_path, engine, monkey
     assert whole.edits == parts.edits
     assert whole.changes == parts.changes
     assert whole.step.figures == parts.step.figures
+
+
+def test_what_an_earlier_build_found_is_not_read_again(repo_maker, tmp_path, engine, monkeypatch):
+    history = [{"a.py": f"{number}\n" + TEXT, "b": b"\0%d" % number} for number in range(6)]
+    path = repo_maker([*history, {"a.py": TEXT, "c.py": "c\n"}])
+    fresh = Result(path, tmp_path / "fresh", engine)
+    with Cache(tmp_path / "cache", 1 << 30) as cache:
+        older = Result(repo_maker(history), tmp_path / "older", engine, cache)
+    assert len(older.changes) == 6
+    tasks = []
+    real = engine.map
+    monkeypatch.setattr(
+        engine,
+        "map",
+        lambda function, some, *, limit: real(function, (tasks.append(t) or t for t in some), limit=limit),
+    )
+    with Cache(tmp_path / "cache", 1 << 30) as cache:
+        again = Result(path, tmp_path / "again", engine, cache)
+        assert sum(len(task.pairs) for task in tasks) == 2
+        assert (again.edits, again.changes, again.drops) == (fresh.edits, fresh.changes, fresh.drops)
+        other = Result(path, tmp_path / "other", engine, cache, max_line=50_000)
+        assert sum(len(task.pairs) for task in tasks) == 2 + 14
+        assert other.edits == fresh.edits
+
+
+def test_damage_is_not_remembered(repo_maker, git, tmp_path, engine):
+    path = repo_maker([{"a": "1\n"}, {"a": "2\n"}])
+    oid = git(path, "rev-parse", "HEAD~1:a").decode().strip()
+    place = path / ".git/objects" / oid[:2] / oid[2:]
+    raw = place.read_bytes()
+    place.unlink()
+    place.write_bytes(raw[:-4])
+    with Cache(tmp_path / "cache", 1 << 30) as cache:
+        assert Result(path, tmp_path / "one", engine, cache).step.dropped == {"corrupt": 2}
+        place.write_bytes(raw)
+        assert len(Result(path, tmp_path / "two", engine, cache).changes) == 2
 
 
 class Broken:

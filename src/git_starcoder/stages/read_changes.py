@@ -15,14 +15,15 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from git_starcoder.git.changes import changes_of
 from git_starcoder.git.objects import Fault
+from git_starcoder.memo import Memo
 from git_starcoder.parse.difficulty import of_text
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.role import HEAD, role_of
-from git_starcoder.rows import Change, Edit, identity
+from git_starcoder.rows import Change, Edit, Role, identity
 from git_starcoder.seams import Failure
 from git_starcoder.text.clean import Clean, clean, too_secret
 from git_starcoder.text.encoding import Refusal
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from git_starcoder.git.changes import FileChange
     from git_starcoder.git.history import LastChange
     from git_starcoder.git.objects import Repo
+    from git_starcoder.memo import Inputs
     from git_starcoder.recipe import Read
-    from git_starcoder.rows import Role, Span
+    from git_starcoder.rows import Span
     from git_starcoder.run import Run, Step
 
 BATCH = 1 << 20
@@ -47,6 +49,10 @@ LARGEST_EDIT = 16_384
 """Bytes of a hunk, before or after, that a row can hold: about 4096 tokens."""
 MOST_HUNKS = 64
 """In one file."""
+AT_ONCE = 4096
+"""Changes whose answers the cache is asked for together."""
+PASSING = {"missing", "corrupt", "worker_crash", "worker_timeout", "worker_error"}
+"""Reasons that lie in this copy of the repository or in this run, and not in the change: they are not remembered."""
 UNREAD = ("generated", "vendored")
 NOTHING = Clean(b"", (), Counter(), 0.0)
 
@@ -90,23 +96,17 @@ def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[
         step.drop(one.path or one.commit, one.reason, f"{many}commit {one.commit}{older}", one.changes)
     messages = _messages(run, options, repo, found.kept)
     readable = _readable(step, options, repo, found.kept, messages)
-    batches = list(_batches(readable))
     made: list[tuple[FileChange, Change]] = []
     secrets: Counter[str] = Counter()
     left_out = 0
-    answers = run.engine.map(compare, _tasks(repo, options, batches), limit=SECONDS)
-    for batch, answer in zip(batches, answers, strict=True):
-        results = (
-            [Refusal(f"worker_{answer.kind}", answer.because)] * len(batch) if isinstance(answer, Failure) else answer
-        )
-        for change, result in zip(batch, results, strict=True):
-            if isinstance(result, Refusal):
-                step.drop(change.path, result.reason, f"commit {change.commit} {result.because}".rstrip())
-                continue
-            made.append((change, _kept(run, change, result, messages[change.commit])))
-            secrets.update(result.secrets)
-            left_out += result.left_out
-            step.keep()
+    for change, result in _compared(run, options, repo, readable):
+        if isinstance(result, Refusal):
+            step.drop(change.path, result.reason, f"commit {change.commit} {result.because}".rstrip())
+            continue
+        made.append((change, _kept(run, change, result, messages[change.commit])))
+        secrets.update(result.secrets)
+        left_out += result.left_out
+        step.keep()
     made.sort(key=lambda pair: (pair[0].number, pair[0].path.encode("utf-8", "surrogateescape")))
     changes = [change for _, change in made]
     _tell(step, found.commits, changes, left_out, secrets)
@@ -148,6 +148,40 @@ def _readable(
         else:
             readable.append((change, sum(sizes[blob] for blob in blobs)))
     return sorted(readable, key=lambda pair: (pair[0].lineage or pair[0].path, pair[0].number))
+
+
+def _compared(
+    run: Run, options: Read, repo: Repo, changes: Sequence[tuple[FileChange, int]]
+) -> Iterator[tuple[FileChange, Compared | Refusal]]:
+    """What each change does, in the same order: as an earlier build found it, or as a worker does."""
+    memo: Memo[tuple[Compared | None, Refusal | None]] = Memo(
+        run.cache, "changes", tuple[Compared | None, Refusal | None]
+    )
+    settings = repr((options.max_line, options.mean_line, options.secrets))
+    for first in range(0, len(changes), AT_ONCE):
+        some = changes[first : first + AT_ONCE]
+        inputs = [(change.path, change.before, change.after, settings) for change, _ in some]
+        known = memo.get(inputs)
+        batches = list(_batches([some[at] for at, answer in enumerate(known) if answer is None]))
+        answers = run.engine.map(compare, _tasks(repo, options, batches), limit=SECONDS)
+        fresh = chain.from_iterable(map(_answers, batches, answers))
+        made: list[tuple[Inputs, tuple[Compared | None, Refusal | None]]] = []
+        for (change, _), key, answer in zip(some, inputs, known, strict=True):
+            if answer is not None:
+                yield change, cast("Compared | Refusal", answer[0] or answer[1])
+                continue
+            result = next(fresh)
+            yield change, result
+            if isinstance(result, Compared):
+                made.append((key, (result, None)))
+            elif result.reason not in PASSING:
+                made.append((key, (None, result)))
+        memo.put(made)
+
+
+def _answers(batch: Sequence[FileChange], answer: list[Compared | Refusal] | Failure) -> list[Compared | Refusal]:
+    """The answer of a worker, or why it gave none."""
+    return [Refusal(f"worker_{answer.kind}", answer.because)] * len(batch) if isinstance(answer, Failure) else answer
 
 
 def _batches(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[FileChange]]:
