@@ -90,6 +90,8 @@ AROUND: dict[str, Callable[[Random], Planted]] = {
     "PRIVATE_KEY of PKCS": lambda c: _in("§", block(c, c.choice(["RSA PRIVATE KEY", "PRIVATE KEY", "EC PRIVATE KEY"]))),
     "PRIVATE_KEY of OpenSSH": lambda c: _in("key = '''§'''", block(c, "OPENSSH PRIVATE KEY")),
     "PRIVATE_KEY of PGP": lambda c: _in("§", block(c, "PGP PRIVATE KEY BLOCK", "Version: GnuPG v2\n\n")),
+    "PRIVATE_KEY in a comment": lambda c: _in("# §", block(c, "PRIVATE KEY").replace("\n", c.choice(["\n# ", "\n// ", "\n-- ", "\n * "]))),
+    "PRIVATE_KEY in pieces": lambda c: _in('["§"]', block(c, "PRIVATE KEY").replace("\n", c.choice(['\\n" +\n  "', '", "', '\\n"\n    b"']))),
     "PRIVATE_KEY escaped": lambda c: _in('"key": "§\\n",', block(c, "PRIVATE KEY").replace("\n", "\\n")),
     "URL_PASSWORD": lambda c: _in(f"{c.choice(['postgres', 'https', 'amqp'])}://svc:§@db.internal/x", run(c, WORD, 14)),
     "SLACK_TOKEN of a hook": lambda c: _in(

@@ -136,7 +136,7 @@ def _pattern(kind: str, literals: str, regex: bytes, accepts: Accepts = _random)
 
 _B = rb"(?<![A-Za-z0-9_-])"  # not within a longer run, which would be matched again from each of its characters
 _E = rb"(?![A-Za-z0-9_-])"
-_BETWEEN = rb"[\s\"'`+\\,;#*|>nr]"  # lines of a key: line ends, also escaped ones, quotes, comment marks
+_BETWEEN = rb"[\s\"'`+\\,;#*|>bnr/%!.()\[\]-]"  # lines of a key: line ends, also escaped ones, quotes, comment marks
 _ASSIGNED = re.compile(
     rb"(?P<name>[A-Za-z0-9_-]{3,40}+)[\"'`]?\]?[ \t]{0,8}"
     rb"(?::[ \t]?[&*\w<>.'\[\]?]{1,24}(?: \w{1,16})?[ \t]{0,2}(?==))?"  # a type
