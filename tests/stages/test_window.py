@@ -163,7 +163,7 @@ def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, siz
 def test_masked_windows_cover_the_text_and_mask_the_hole_nearest_the_middle(learned, data, size, overlap):
     with tempfile.TemporaryDirectory() as scratch, Run(Path(scratch), 0, NoEngine()) as run:
         samples = [sample_of(run, b"before " * 20), sample_of(run, *data), sample_of(run, b"after " * 20)]
-        encoded = encode.encode(run, samples, [False] * 3, learned)
+        encoded = encode.encode(run, samples, [False] * 3, learned, "")
         windows, unplanned = window.plan(samples, encoded, [size], overlap)
     assert not unplanned
     mine = np.flatnonzero(windows.sample == 1).tolist()

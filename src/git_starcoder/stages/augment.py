@@ -269,10 +269,18 @@ def _take_frames(
         step.drop(name, frames.reason, f"{key}: {frames.because}" if frames.because else key)
         return
     step.keep()
+    kept: dict[bytes, Span] = {}  # frames of one thing show the same texts again and again
+
+    def put(text: bytes) -> Span:
+        if text not in kept:
+            kept[text] = run.texts.put(text)
+        return kept[text]
+
     for frame in frames:
-        head = tuple(Piece(mark, run.texts.put(text)) for mark, text in frame.head)
-        name = identity(origin.id, key, frame.kind, frame.text, *(part for piece in frame.head for part in piece))
+        head = tuple(Piece(mark, put(text)) for mark, text in frame.head)
+        shown = b"\0".join((frame.text, *(part.text for part in frame.head)))
+        name = identity(origin.id, key, frame.kind, shown, *(part.mark for part in frame.head))
         if isinstance(origin, Unit):
             samples.append(Sample(name, origin, key, origin.source.text, (), head, frame.kind, origin.starts))
         else:
-            samples.append(Sample(name, origin, key, run.texts.put(frame.text), (), head, frame.kind))
+            samples.append(Sample(name, origin, key, put(frame.text), (), head, frame.kind))

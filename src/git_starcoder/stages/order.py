@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder.rows import SPLITS
+from git_starcoder.text.hashes import mixed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,9 +54,6 @@ def stages(score: NDArray[np.float64], key: NDArray[np.uint64]) -> NDArray[np.in
 
 
 def mix(key: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """Keys scrambled by the seed (the finaliser of SplitMix64, Steele et al., 2014)."""
+    """Keys scrambled by the seed."""
     salt = np.uint64(int.from_bytes(blake2b(f"order\0{seed}".encode(), digest_size=8).digest()))
-    mixed = key ^ salt
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    return mixed(key ^ salt)

@@ -14,7 +14,6 @@ wholly in a window, the one nearest to the middle is masked there.
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from git_starcoder.rows import COLUMNS, Change, Unit, Windows
 from git_starcoder.stages import anchor
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.encode import encode
+from git_starcoder.text.hashes import hashes, mixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ def run(run: Run, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample])
         tokenizer = _tokenizer(run, recipe, repo, samples)
         tokenizer.save(run.folder / "tokenizer")
         skipped = [tokenizer.fim is None and bool(sample.holes) for sample in samples]
-        encoded = encode(run, samples, skipped, tokenizer)
+        encoded = encode(run, samples, skipped, tokenizer, repr(recipe.read))
         step.figures |= {
             "tokenizer": tokenizer.digest,
             "vocab_size": tokenizer.vocab_size,
@@ -224,20 +224,13 @@ class Layout:
 
 def keys(windows: Windows) -> NDArray[np.uint64]:
     """A hash of the content of each row, shape (windows,): equal rows have equal keys."""
-    data = windows.tokens.view(np.uint8).data
-    width = windows.tokens.itemsize
-    begins, ends = (windows.first * width).tolist(), ((windows.first + windows.length) * width).tolist()
-    heads = windows.heads[windows.sample] * width
-    shown = list(zip(heads.tolist(), (heads + windows.head * width).tolist(), strict=True))
-    holes = np.stack([windows.hole_start, windows.hole_stop], axis=1).tobytes()
-    found = bytearray()
-    for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-        digest = blake2b(data[begin:end], digest_size=8)
-        digest.update(holes[8 * row : 8 * row + 8])
-        if windows.head[row]:
-            digest.update(data[slice(*shown[row])])
-        found += digest.digest()
-    return np.frombuffer(found, dtype="<u8").astype(np.uint64)
+    heads = windows.heads[windows.sample]
+    key = hashes(windows.tokens, windows.first, windows.length)
+    shown = np.flatnonzero(windows.head)
+    key[shown] += mixed(hashes(windows.tokens, heads[shown], windows.head[shown]))
+    for column in (windows.length, windows.hole_start, windows.hole_stop):
+        key = mixed(key + column.astype(np.uint64))
+    return key
 
 
 def _tokenizer(run: Run, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample]) -> Tokenizer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.memo import Inputs
     from git_starcoder.rows import Sample
     from git_starcoder.run import Run
     from git_starcoder.text.tokenizer import Tokenizer
@@ -52,8 +51,8 @@ class Text(NamedTuple):
     """Where windows like to begin."""
 
 
-def encode(run: Run, samples: Sequence[Sample], skipped: Sequence[bool], tokenizer: Tokenizer) -> Encoded:
-    """Encode samples into a file. A skipped one has no tokens.
+def encode(run: Run, samples: Sequence[Sample], skipped: Sequence[bool], tokenizer: Tokenizer, how: str) -> Encoded:
+    """Encode samples into a file. A skipped one has no tokens. `how` says how texts were read, for the cache.
 
     The text of a masked sample is encoded in pieces between the edges of its holes, so that a hole is whole tokens.
     Places where windows like to begin are known for tokenizers whose tokens are bytes.
@@ -63,23 +62,26 @@ def encode(run: Run, samples: Sequence[Sample], skipped: Sequence[bool], tokeniz
     holes = [np.empty(0, dtype=np.int64)]
     starts = [np.empty(0, dtype=np.int64)]
     path = run.scratch / "tokens"
-    memo: Memo[Text] = Memo(run.cache, "tokens", Text)
+    memo: Memo[list[Text]] = Memo(run.cache, "tokens", list[Text])
+    width = tokenizer.dtype.itemsize
     done = 0
     with path.open("wb") as file:
         for batch in _batches(samples):
-            asked = [index for index in batch if not skipped[index]]
-            inputs = [_inputs(run, samples[index], tokenizer) for index in asked]
+            asked = [[index for index in group if not skipped[index]] for group in batch]
+            inputs = [(tokenizer.digest, how, *(samples[index].id for index in group)) for group in asked]
             known = memo.get(inputs)
-            new = [index for index, text in zip(asked, known, strict=True) if text is None]
-            made = dict(zip(new, _encode(run, [samples[index] for index in new], tokenizer), strict=True))
-            memo.put([(one, made[index]) for index, one in zip(asked, inputs, strict=True) if index in made])
-            found = {index: made.get(index) or text for index, text in zip(asked, known, strict=True)}
-            for index in batch:
+            new = [index for group, texts in zip(asked, known, strict=True) if texts is None for index in group]
+            made = _encode(run, [samples[index] for index in new], tokenizer)
+            found = [[next(made) for _ in group] if texts is None else texts
+                     for group, texts in zip(asked, known, strict=True)]  # fmt: skip
+            memo.put([(one, texts) for one, texts, old in zip(inputs, found, known, strict=True) if old is None])
+            of_sample = dict(zip(chain(*asked), chain(*found), strict=True))
+            for index in chain(*batch):
                 heads[index] = bounds[index] = done
-                if text := found.get(index):
+                if text := of_sample.get(index):
                     file.write(text.head + text.tokens)
-                    begin = done + len(text.head) // tokenizer.dtype.itemsize
-                    done = begin + len(text.tokens) // tokenizer.dtype.itemsize
+                    begin = done + len(text.head) // width
+                    done = begin + len(text.tokens) // width
                     bounds[index] = begin, done
                     holes.append(np.frombuffer(text.holes, dtype="<i8") + begin)
                     starts.append(np.frombuffer(text.starts, dtype="<i8") + begin)
@@ -93,12 +95,6 @@ def pieces(sample: Sample) -> list[Span]:
     edges = [0, *(edge for hole in sample.holes for edge in hole), sample.text.stop - sample.text.start]
     start = sample.text.start
     return [Span(start + left, start + right) for left, right in pairwise(edges)]
-
-
-def _inputs(run: Run, sample: Sample, tokenizer: Tokenizer) -> Inputs:
-    """All that the tokens of a sample depend on."""
-    head = (part for piece in sample.head for part in (piece.mark, run.texts.get(piece.text)))
-    return tokenizer.digest, run.texts.get(sample.text), run.texts.get(sample.starts), repr(sample.holes), *head
 
 
 def _encode(run: Run, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[Text]:
@@ -129,12 +125,15 @@ def _encode(run: Run, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterat
         yield Text(np.array(head, dtype=tokenizer.dtype).tobytes(), tokens, *places)
 
 
-def _batches(samples: Sequence[Sample]) -> Iterator[range]:
-    """Ranges of samples with about `BATCH` bytes of text each."""
-    begin = size = 0
-    for index, sample in enumerate(samples):
-        size += sample.text.stop - sample.text.start + sum(stop - start for _, (start, stop) in sample.head)
+def _batches(samples: Sequence[Sample]) -> Iterator[list[list[int]]]:
+    """The places of samples by their origin, which are neighbours, in lists with about `BATCH` bytes of text each."""
+    batch: list[list[int]] = []
+    size = 0
+    for _, group in groupby(range(len(samples)), key=lambda index: samples[index].origin.id):
+        batch.append(list(group))
+        for sample in (samples[index] for index in batch[-1]):
+            size += sample.text.stop - sample.text.start + sum(stop - start for _, (start, stop) in sample.head)
         if size >= BATCH:
-            yield range(begin, index + 1)
-            begin, size = index + 1, 0
-    yield range(begin, len(samples))
+            yield batch
+            batch, size = [], 0
+    yield batch
