@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from git_starcoder.errors import DatasetError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 ROWS = 64
@@ -39,8 +39,8 @@ def library() -> Any:
     return pa
 
 
-def records(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file in order, as columns that are not null.
+def records(path: Path, first: int = 0, *, without: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+    """The rows of a file from one on, in order, as columns that are not null; some columns are not read.
 
     Raises:
         DatasetError: it cannot be read.
@@ -49,10 +49,16 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
     pa = library()
     try:
         with pa.parquet.ParquetFile(path) as file:
-            columns = [name for name in file.schema_arrow.names if name not in SHOWN]
-            for batch in file.iter_batches(ROWS, columns=columns, use_threads=False):
-                for values in batch.to_pylist():
-                    yield {name: value for name, value in values.items() if value is not None}
+            columns = [name for name in file.schema_arrow.names if name not in {*SHOWN, *without}]
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if first >= rows:
+                    first -= rows
+                    continue
+                for batch in file.iter_batches(ROWS, row_groups=[group], columns=columns, use_threads=False):
+                    for values in batch.slice(first).to_pylist():
+                        yield {name: value for name, value in values.items() if value is not None}
+                    first = max(0, first - len(batch))
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 

@@ -62,19 +62,32 @@ class Talk:
     color: settings.Color = "auto"
 
     def answer(
-        self, values: Mapping[str, Any], text: str, code: ExitCode = ExitCode.FINE, *, exact: bool = False
+        self,
+        values: Mapping[str, Any],
+        text: str,
+        code: ExitCode = ExitCode.FINE,
+        *,
+        exact: bool = False,
+        styled: bool = False,
     ) -> ExitCode:
         """Print the answer, for a program or for a person; gives back `code`, to return from the command.
 
-        An `exact` text goes into a pipe or a file as it is, without a newline of ours.
+        An `exact` text goes into a pipe or a file as it is, without a newline of ours. All of a `styled` text went
+        through `style`.
         """
         if self.as_json:
             click.echo(json.dumps({"schema": schema(self.verb), "exit": int(code), **values}, default=str))
         elif exact and not sys.stdout.isatty():
             click.echo(text, nl=False)
+        elif styled:
+            click.echo(text, color=coloured(self.color, sys.stdout))
         else:
             click.echo(clean(text))
         return code
+
+    def style(self, text: str, **style: Any) -> str:
+        """The text made safe for a terminal, in the style of `click.style` if there is colour."""
+        return click.style(clean(text), **style) if coloured(self.color, sys.stdout) else clean(text)
 
     def part(self, text: str) -> None:
         """A part of a long answer, told when it is known and followed by an empty line; `--json` waits for all."""

@@ -99,6 +99,11 @@ class Tokenizer:
         """The library that encodes: `gigatoken`, or `tokenizers` where that differs or cannot load the definition."""
         return "gigatoken" if self._fast else "tokenizers"
 
+    @property
+    def controls(self) -> Mapping[int, str]:
+        """Control tokens by their ids."""
+        return self._controls
+
     def encode(self, texts: Sequence[bytes]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Tokens of UTF-8 texts behind one another, shape (tokens,), and where each begins, shape (texts + 1,)."""
         arrays = self._encode_fast(texts)

@@ -1,0 +1,180 @@
+"""`git starcoder show`: what is in a dataset, what a row says and where it comes from, and why a file is not there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from git_starcoder.cli.options import PATH
+from git_starcoder.cli.talk import common, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from git_starcoder.cli.lookup import Found, Gone, Place
+    from git_starcoder.cli.talk import Talk
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.errors import ExitCode
+
+SHOWN = 40
+"""Drops that are told one by one; -v tells all."""
+
+
+@click.command("show")
+@click.argument("dataset", type=PATH)
+@click.argument("what", metavar="[ROW|PATH|COMMIT]", required=False)
+@common
+def command(talk: Talk, dataset: Path, what: str | None) -> ExitCode:
+    """Show what is in the dataset in the folder DATASET.
+
+    Without more: its rows by what made them, and what was dropped. ROW is train:17 (seq_id 17 of a split) or the
+    beginning of a row_id: its text, what of it counts for the loss, and where it comes from. PATH or COMMIT: what is
+    there of it, and why the rest is not.
+    """
+    from git_starcoder.cli import lookup
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.rows import printable
+
+    opened = Dataset.open(dataset)
+    if what is None:
+        return _overview(talk, opened)
+    found = lookup.find(opened, printable(what))
+    if isinstance(found, lookup.Found):
+        return _file_or_commit(talk, printable(what), found)
+    return _row(talk, opened, found)
+
+
+def _overview(talk: Talk, dataset: Dataset) -> ExitCode:
+    from git_starcoder.cli.lookup import drops, table
+    from git_starcoder.rows import SPLITS
+
+    counts = table(dataset)
+    sizes = sorted({size for _, _, size in counts})
+    makers = list(dict.fromkeys(made_by for _, made_by, _ in sorted(counts, key=lambda key: (key[1] != "base", key))))
+    dropped = Counter[tuple[str, str]]()
+    for gone in drops(dataset):
+        dropped[gone.step, gone.reason] += gone.things
+    splits = {split: sum(count for key, count in counts.items() if key[0] == split) for split in SPLITS}
+    rows = [["made by", *map(str, sizes), "rows", *SPLITS]]
+    for made_by in makers:
+        mine = {key: count for key, count in counts.items() if key[1] == made_by}
+        by_size = [sum(count for key, count in mine.items() if key[2] == size) for size in sizes]
+        by_split = [sum(count for key, count in mine.items() if key[0] == split) for split in SPLITS]
+        rows.append([made_by, *(f"{count:,}" for count in (*by_size, sum(by_size), *by_split))])
+    every = [sum(count for key, count in counts.items() if key[2] == size) for size in sizes]
+    rows.append(["all", *(f"{count:,}" for count in (*every, sum(every), *splits.values()))])
+    lines = _aligned(rows)
+    if dropped:
+        lines += ["", *_aligned([["dropped by", "reason", "things"], *_told(dropped)], left=2)]
+    values = {
+        "splits": splits,
+        "rows": [
+            {"split": split, "made_by": made_by, "window_size": size, "rows": count}
+            for (split, made_by, size), count in sorted(counts.items())
+        ],
+        "drops": [{"step": step, "reason": why, "things": count} for (step, why), count in sorted(dropped.items())],
+    }
+    return talk.answer(values, "\n".join(lines))
+
+
+def _told(dropped: Counter[tuple[str, str]]) -> list[list[str]]:
+    """Reasons in the order of the steps, the most frequent first."""
+    steps = list(dict.fromkeys(step for step, _ in dropped))
+    ordered = sorted(dropped.items(), key=lambda item: (steps.index(item[0][0]), -item[1], item[0]))
+    return [[step, reason, f"{count:,}"] for (step, reason), count in ordered]
+
+
+def _file_or_commit(talk: Talk, word: str, found: Found) -> ExitCode:
+    path = found.of_path.count or any(gone.path == word for gone in found.drops)
+    rows = found.of_path if path else found.of_commit
+    name = word if path else min(found.commits)
+    lines = [f"{one_line(name)}: {rows.count:,} rows"]
+    if rows.count:
+        header = [[*([] if path else ["path"]), "split", "made by", "window", "rows"]]
+        body = [
+            [*([] if path else [one_line(key[0])]), *map(str, key[1:]), f"{count:,}"]
+            for key, count in sorted(rows.by.items())
+        ]
+        lines += ["", *_aligned(header + body, left=2 if path else 3)]
+    if found.drops:
+        lines += ["", *_dropped(found.drops, with_path=not path, most=len(found.drops) if talk.verbose else SHOWN)]
+    values = {
+        "path" if path else "commit": name,
+        "rows": [
+            {"path": key[0], "split": key[1], "made_by": key[2], "window_size": key[3], "rows": count}
+            for key, count in sorted(rows.by.items())
+        ],
+        "drops": [gone._asdict() for gone in found.drops],
+    }
+    return talk.answer(values, "\n".join(lines))
+
+
+def _dropped(drops: Sequence[Gone], *, with_path: bool, most: int) -> list[str]:
+    lines = [f"dropped: {sum(gone.things for gone in drops):,}"]
+    for gone in drops[:most]:
+        place = f"{one_line(gone.path)}: " if with_path and gone.path else ""
+        because = f" ({one_line(gone.because)})" if gone.because else ""
+        lines.append(f"  {place}{gone.step}: {gone.reason}{because}")
+    return [*lines, *([f"  and {len(drops) - most:,} more; -v shows all"] if len(drops) > most else [])]
+
+
+def _row(talk: Talk, dataset: Dataset, place: Place) -> ExitCode:
+    from git_starcoder.cli.row import describe
+
+    shown = describe(dataset, place)
+    width = max(map(len, shown.facts))
+    lines = [talk.style(f"{one_line(shown.where)}  {one_line(shown.id)}", bold=True)]
+    lines += [talk.style(f"  {name:{width}}  {one_line(value)}") for name, value in shown.facts.items()]
+    lines += ["", *_text(talk, shown.pieces)]
+    values = {
+        "row": shown.row.metadata,
+        "place": {"split": place.split, "number": place.number, "file": shown.where},
+        "facts": shown.facts,
+        "weight_factors": shown.factors,
+        "extent": shown.extent._asdict() if shown.extent else None,
+        "pieces": [piece._asdict() for piece in shown.pieces],
+    }
+    return talk.answer(values, "\n".join(lines), styled=True)
+
+
+def _text(talk: Talk, pieces: Iterable[Any]) -> list[str]:
+    """The text, a bar before what counts for the loss; a new line wherever that changes."""
+    lines: list[str] = []
+    line: list[str] = []
+    bar = False
+
+    def end() -> None:
+        lines.append((talk.style("│ ", fg="green") if bar else talk.style("  ")) + "".join(line))
+        line.clear()
+
+    for piece in pieces:
+        if piece.counts != bar and line:
+            end()
+        bar = piece.counts
+        if piece.control:
+            line.append(talk.style(f"⟦{piece.text}⟧", fg="magenta"))
+            continue
+        first, *others = piece.text.split("\n")
+        for number, text in enumerate((first, *others)):
+            if number:
+                end()
+            if text:
+                line.append(talk.style(text, dim=not piece.counts))
+    if line:
+        end()
+    return lines
+
+
+def _aligned(rows: list[list[str]], *, left: int = 1) -> list[str]:
+    """Rows of cells as lines; the first `left` columns to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:{width}}" if at < left else f"{cell:>{width}}"
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
