@@ -29,9 +29,10 @@ class Pattern(NamedTuple):
 
 
 TEMPLATE = re.compile(
-    rb"[$#]\{|\$\(|\{\{|\{[\w.:!]{0,40}\}|%[sdv@]|%\(|\A<.*>\Z|\A\$[\w.-]+\$?\Z|\A%\w+%\Z|\A\[.*\]\Z|(?i:environ|getenv|\benv\.)"
+    rb"[$#]\{|\$\(|\{\{|\{[\w.:!]{0,40}\}|%[sdv@]|%\(|\A<.*>\Z|\A\$[\w.-]+\$?\Z|\A%\w+%\Z|\A\[.*\]\Z"
+    rb"|(?i:environ|getenv|\benv\.)|\(\)|\);|\(\?|\\[swdbSWD]|\][*+?{]"
 )
-"""A value that is put in later, or looked up."""
+"""A value that is put in later or looked up, a piece of code, a regular expression."""
 PLACEHOLDER = re.compile(
     rb"(?i)xxxx|\*{3}|\.{3}|change[-_]?(?:me|this|it)|example|placeholder|dummy|fake|redacted|replace|insert|your[-_]"
     rb"|my[-_](?:secret|token|api|key|pass)|foo[-_]?bar|lorem"
@@ -50,11 +51,11 @@ OTHER = re.compile(
 """What is no secret, whatever its name."""
 HASHED = re.compile(rb"(?i)hash|digest|checksum|sha\d|md5|fingerprint|regex|pattern|ur[il]|path|file|endpoint")
 """In a name: the value says something about the secret and is not it."""
-LOOKUP = re.compile(rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash")
+LOOKUP = re.compile(rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex")
 """In the name of a function: what it is given is not the secret."""
-WORDS = re.compile(rb"[-_./:~@]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@]{1,2}[A-Za-z\x80-\xff]+)*+[-_./:@]{0,2}")
+WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@]{1,2}[A-Za-z\x80-\xff]+)*+[-_./:@]{0,2}")
 """An identifier, a path, a phrase."""
-NUMBERED_WORDS = re.compile(rb"[-_./:~@]{0,3}[A-Za-z]+\d{0,4}(?:[-_./:@]{1,2}(?:[A-Za-z]+\d{0,4}|\d{1,4}))*+")
+NUMBERED_WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z]+\d{0,4}(?:[-_./:@]{1,2}(?:[A-Za-z]+\d{0,4}|\d{1,4}))*+")
 """The same with small numbers: `user1`, `v2/tokens`, `Summer2024`."""
 PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase)|pwd")
 """A name of what people think up themselves."""
