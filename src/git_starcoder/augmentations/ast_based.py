@@ -203,7 +203,7 @@ class _Value:
         if "type" in match:
             kind, words = "type", _of_type(self._text(match["type"][0]))
         elif "over" in match:
-            kind, words = "over", self._called(match["over"][0], 0)
+            kind, words = "over", self._called(match["over"][0], 1)
             words = words if words == ["index"] else _one(words)
         else:
             kind, words = "value", self._called(match["value"][0], 0)
@@ -213,10 +213,12 @@ class _Value:
         return self.data[node.start_byte : min(node.end_byte, node.start_byte + LONG)].decode("utf-8", "replace")
 
     def _called(self, node: Node, depth: int) -> list[str]:
-        """What a value is called."""
+        """What a value is called; nothing where it is only another name, unless something is done with that."""
         kind, rules = node.type, self.rules
         if depth == DEEPEST:
             return []
+        if kind == "identifier":
+            return _split(self._text(node)) if depth else []
         if kind in rules.through:
             inner = _inner(node)
             return self._called(inner, depth + 1) if inner else []
