@@ -293,3 +293,17 @@ def test_a_merge_of_very_many(repo_maker, git):
     result = Result(path, most=1000)
     assert [change.commit for change in result.all.kept].count(merge) == 1
     assert len(result.kept) == arms + 2
+
+
+def test_trees_and_times_that_no_git_would_make(repo_maker, git):
+    path = repo_maker([{"a": "1\n"}])
+    [base] = commits(git, path)
+    blobs = [git(path, "hash-object", "-w", "--stdin", stdin=b"%d\n" % number).strip() for number in (2, 3)]
+    twice = b"".join(b"100644 a\0" + bytes.fromhex(blob.decode()) for blob in blobs)
+    tree = git(path, "hash-object", "-wttree", "--stdin", "--literally", stdin=twice).decode().strip()
+    raw = f"tree {tree}\nparent {base}\nauthor A <a@b> -5 +0000\ncommitter A <a@b> {'9' * 30} +9999\n\nx\0y"
+    name = git(path, "hash-object", "-wtcommit", "--stdin", "--literally", stdin=raw.encode()).decode().strip()
+    git(path, "update-ref", "refs/heads/main", name)
+    result = Result(path)
+    assert {change.path for change in result.all.kept} == {"a"}
+    assert all(0 <= time < 1 << 38 for change in result.all.kept for time in (change.at, change.authored_at))

@@ -49,7 +49,7 @@ LARGEST_EDIT = 16_384
 """Bytes of a hunk, before or after, that a row can hold: about 4096 tokens."""
 MOST_HUNKS = 64
 """In one file."""
-AT_ONCE = 4096
+AT_ONCE = 2048
 """Changes whose answers the cache is asked for together."""
 PASSING = {"missing", "corrupt", "worker_crash", "worker_timeout", "worker_error"}
 """Reasons that lie in this copy of the repository or in this run, and not in the change: they are not remembered."""
