@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
 
 COMMENTS = {"py": "# ", "rs": "// ", "go": "// ", "ts": "// ", "c": "// ", "h": "// ", "md": ""}
-RECIPE = ("window.size=256", "window.vocab_size=800")
+ADDRESS = "grace@navy.mil"
+IN_MESSAGE = ("GITHUB_TOKEN", "JWT", "PASSWORD")
+RECIPE = ("window.size=512", "window.vocab_size=800")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +31,12 @@ def canaries():
 
 
 @pytest.fixture(scope="module")
-def repo(repo_maker, canaries):
+def repo(repo_maker, git, canaries):
     """Each canary is in the newest commit in one file, and in another one that the newest commit took it from."""
     files = code_base(len(canaries) * 3)
+    for seed in range(1, 4):  # longer, or a key would be most of its file; of one place, one language
+        for path, more in zip(files, code_base(len(files), seed).values(), strict=True):
+            files[path] += more
     paths = [path for path in files if path.rpartition(".")[2] in COMMENTS]
     first = dict(files)
     for planting, now, once in zip(canaries.values(), paths[::2], paths[1::2], strict=False):
@@ -40,12 +45,16 @@ def repo(repo_maker, canaries):
             text = "".join(f"{mark}{line}\n" for line in planting.text.splitlines())
             for place in places:
                 place[path] += text
-    return repo_maker([first, files])
+    repo = repo_maker([first, files])
+    secrets = "\n".join(canaries[kind].text for kind in IN_MESSAGE)
+    message = f"Forget all of these\n\n{secrets}\n\nSigned-off-by: Grace <{ADDRESS}>"
+    git(repo, "commit", "--quiet", "--amend", "--cleanup=verbatim", "-m", message)
+    return repo
 
 
-@pytest.fixture(scope="module")
-def dataset(repo, tmp_path_factory):
-    recipe = Recipe.load("effectiveness", RECIPE)
+@pytest.fixture(scope="module", params=["effectiveness", "elite"])
+def dataset(request, repo, tmp_path_factory):
+    recipe = Recipe.load(request.param, RECIPE)
     with LocalEngine(2) as engine:
         return build(repo, recipe, tmp_path_factory.mktemp("canaries") / "out", engine=engine)
 
@@ -57,6 +66,7 @@ def traces(secret: str) -> list[bytes]:
 
 
 def leaks(text: bytes, canaries) -> list[str]:
+    """Kinds of the canaries that a text gives away."""
     return [kind for kind, planting in canaries.items() if any(trace in text for trace in traces(planting.secret))]
 
 
@@ -68,20 +78,28 @@ def test_the_search_finds_what_is_there(canaries):
 def test_the_repository_has_them(repo, git, canaries):
     assert leaks(git(repo, "grep", "-h", "", "HEAD"), canaries) == list(canaries)
     assert leaks(git(repo, "log", "--patch", "--format=", "-1"), canaries) == list(canaries)
+    assert tuple(leaks(git(repo, "log", "--format=%B", "-1"), canaries)) == IN_MESSAGE
 
 
 def test_no_file_has_one(dataset, canaries):
     for path in dataset.folder.rglob("*"):
         if path.is_file():
-            assert leaks(path.read_bytes(), canaries) == [], path.name
+            data = path.read_bytes()
+            assert leaks(data, canaries) == [], path.name
+            assert ADDRESS.encode() not in data, path.name
 
 
 def test_no_row_has_one(dataset: Dataset, canaries):
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
-    marks = 0
+    marks, messages = 0, set()
     for split in SPLITS:
         for row in dataset.rows(split):
             text = tokenizer.decode(row.tokens)
             assert leaks(text, canaries) == []
             marks += text.count(b"REDACTED_")
+            messages.add(row.metadata.get("commit_message", ""))
     assert marks > len(canaries)
+    told = [text for text in messages if "Forget all of these" in text]
+    assert [text.count("REDACTED_") for text in told] == (
+        [len(IN_MESSAGE)] if "elite_version" in dataset.metadata else []
+    )
