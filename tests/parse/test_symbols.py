@@ -183,7 +183,8 @@ struct s { int a; };
 struct s *make(struct s *from);
 #define MAX 10
 #define GUARD_H
-#define SQ(x) ((x)*(x))
+#define SQ(x) \\
+  ((x)*(x))
 """,
     "cpp": """\
 template <class T> class K { public: int a; void m(); };

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.augmentations import Frame, Part
@@ -38,16 +37,19 @@ BUDGET = 2_400
 INDENT = b"    "
 """Before a member."""
 
-_C = r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*[\s\S]*?\*/'
-_CHARACTER = r"|'(?:\\.|[^'\\\n])*'"
-_PYTHON = r'"""[\s\S]*?"""|' + r"'''[\s\S]*?'''|" + r'"(?:\\.|[^"\\\n])*"|#[^\n]*' + _CHARACTER
+_C = r'"(?:\\.|[^"\\\n])*"?|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)'
+_CHARACTER = r"|'(?:\\.|[^'\\\n])*'?"
+_PYTHON = r'"""[\s\S]*?(?:"""|\Z)|' + r"'''[\s\S]*?(?:'''|\Z)|" + r'"(?:\\.|[^"\\\n])*"?|#[^\n]*' + _CHARACTER
 _QUIET = {"python": re.compile(_PYTHON.encode()), "rust": re.compile(_C.encode())}
 _OTHERWISE = re.compile((_C + _CHARACTER).encode())
-"""Comments and strings, about. In Rust a single quote begins a lifetime more often than a character."""
+"""Comments and strings, about; what nothing closes goes on to the end, or looking for it would take quadratic time. In
+Rust a single quote begins a lifetime more often than a character."""
 _NAME = re.compile(rb"[A-Za-z_\x80-\xff][\w\x80-\xff]*")
-_WORD = re.compile(rb"(::|\.|->)?\s*([A-Za-z_\x80-\xff][\w\x80-\xff]*)(\s*\(|::<|<)?")
+_WORD = re.compile(rb"(?:(::|\.|->)\s{0,80})?([A-Za-z_\x80-\xff][\w\x80-\xff]*)(\s{0,80}\(|::<|<)?")
 _WORDS = re.compile(r"[^_]_[^_]|[a-z][A-Z]")
 """A name of several words."""
+_CLOSED = {"go", "typescript", "tsx"}
+"""Languages in which no other file can use what is private. In others a module below may, or one of the package."""
 _ROOTS = (b"crate::", b"self::", b"super::")
 
 
@@ -76,21 +78,18 @@ def frame(around: Around) -> list[Frame] | str:
     """
     if not around.neighbours:
         return "no_imports"
-    chosen: dict[_Entry, None] = {}
+    chosen: set[_Entry] = set()
+    shown: dict[str, list[_Entry]] = {}
     room = BUDGET
     for entry in sorted(_used(around), key=lambda one: (-one.uses, one.path, one.symbol)):
         more = [one for one in (entry.type, entry) if one is not None and one not in chosen]
-        size = sum(len(_line(one)) for one in more)
-        if all(one.path != entry.path for one in chosen):
-            size += len(_path(entry.path))
+        size = sum(len(_line(one)) for one in more) + (len(_path(entry.path)) if entry.path not in shown else 0)
         if size <= room:
             room -= size
-            chosen.update(dict.fromkeys(more))
-    if not chosen:
+            chosen.update(more)
+            shown.setdefault(entry.path, []).extend(more)
+    if not shown:
         return "nothing_used"
-    shown: dict[str, list[_Entry]] = defaultdict(list)
-    for entry in chosen:
-        shown[entry.path].append(entry)
     head = [
         Part("<file_sep>", _path(path) + b"".join(_line(one) for one in sorted(entries, key=_place)))
         for path, entries in sorted(shown.items(), key=lambda item: (sum(one.uses for one in item[1]), item[0]))
@@ -113,16 +112,17 @@ def _place(entry: _Entry) -> tuple[int, str, bool, int, Symbol]:
 
 
 def _used(around: Around) -> list[_Entry]:
-    """What the text uses of other files, types first, each in the order of the files."""
+    """What the text uses of other files, members last; what a file declares twice, once."""
     words = set(_NAME.findall(around.text))
     named = [
         (path, symbol)
         for path, symbols in around.neighbours
-        for symbol in dict.fromkeys(symbols)
-        if _word(symbol) in words
+        for symbol in {(one.owner, one.signature): one for one in reversed(symbols)}.values()
+        if _word(symbol) in words and (symbol.visibility == "public" or language_of(path) not in _CLOSED)
     ]
     uses = _uses(around, {_word(symbol) for _, symbol in named})
     own = {symbol.name for symbol in around.symbols}
+    modules = {path: _modules(path) for path, _ in around.neighbours}
     homes: dict[tuple[str, bool], set[str]] = defaultdict(set)
     for path, symbol in named:
         homes[symbol.name, bool(symbol.owner)].add(symbol.owner or path)
@@ -131,11 +131,10 @@ def _used(around: Around) -> list[_Entry]:
     for path, symbol in named:
         if symbol.owner or symbol.name in own or len(homes[symbol.name, False]) > 1:
             continue
-        modules = {part.encode() for part in PurePosixPath(printable(path)).with_suffix("").parts}
         count = sum(
             times
             for use, times in uses[_word(symbol)].items()
-            if (use.called or symbol.kind != "function") and _leads_to(use.behind, modules)
+            if (use.called or symbol.kind != "function") and _leads_to(use.behind, modules[path])
         )
         if count:
             found.append(_Entry(count, path, symbol, None))
@@ -170,6 +169,12 @@ def _may_be(behind: bytes, symbol: Symbol) -> bool:
 def _word(symbol: Symbol) -> bytes:
     """The name as another file writes it: C++ may declare `Type::name`."""
     return symbol.name.rpartition("::")[2].encode()
+
+
+def _modules(path: str) -> set[bytes]:
+    """What a file's module may be called: by its folders, and by its own name."""
+    *folders, name = printable(path).encode().split(b"/")
+    return {*folders, name.partition(b".")[0]}
 
 
 def _leads_to(behind: bytes, modules: set[bytes]) -> bool:

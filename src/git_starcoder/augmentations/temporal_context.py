@@ -46,8 +46,8 @@ class _Entry(NamedTuple):
 def frame(around: Around) -> list[Frame] | str:
     """The file behind its latest changes: those of the newest commits that the budget has room for.
 
-    What a commit took away is shown a run of lines at a time, whole or not at all. Reasons: `no_history`, `only_new`
-    (no commit took away a line that is gone now).
+    What a commit took away is shown a run of lines at a time, whole or not at all, and once. Reasons: `no_history`,
+    `only_new` (no commit took away a line that is gone now).
     """
     if not around.changes:
         return "no_history"
@@ -61,7 +61,7 @@ def frame(around: Around) -> list[Frame] | str:
         room -= len(subject)
         gone: list[bytes] = []
         for run in _gone(change, standing):
-            if len(run) <= room:
+            if len(run) <= room and run not in gone:
                 gone.append(run)
                 room -= len(run)
         entries.append(_Entry(b"".join(gone), subject))

@@ -185,7 +185,7 @@ def _text(code: Code, node: Node, stop: int, rules: Mapping[str, Any]) -> str:
     text = code.data[start:stop]
     if _ASIDE.search(text):
         text = b" ".join(_without_asides(code, node, start, stop, rules))
-    line = _line(text.decode("utf-8", "replace"))[:LONGEST]
+    line = _line(text.replace(b"\\\n", b"\n").decode("utf-8", "replace"))[:LONGEST]
     while line.endswith(_TAIL):
         line = line[: -2 if line.endswith("=>") else -1].rstrip()
     return line
