@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COMMENTS = {"py": "# ", "rs": "// ", "go": "// ", "ts": "// ", "c": "// ", "h": "// ", "md": ""}
 ADDRESS = "grace@navy.mil"
-IN_MESSAGE = ("GITHUB_TOKEN", "JWT", "PASSWORD")
+IN_MESSAGE = ("JWT", "GITHUB_TOKEN", "PASSWORD")
 RECIPE = ("window.size=512", "window.vocab_size=800")
 
 
