@@ -152,7 +152,7 @@ _KEY_BLOCK = (
     rb"[A-Za-z0-9/+=]{32,}+(?:[^-]*+(?:-(?!----)[^-]*+)*+-----END[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     rb"|(?:" + _BETWEEN + rb"{1,64}+[A-Za-z0-9/+=]{16,}+)*+)"  # one that breaks off
 )
-_PASSWORDS = _spelled("passw", "pass_wd", "passphrase", "pass_phrase", "pwd")
+_PASSWORDS = _spelled("passw", "pass_word", "passphrase", "pass_phrase", "pwd")
 _SECRETS = _spelled("secret", "token", "api_key", "access_key", "private_key", "auth_key", "encryption_key")
 
 PATTERNS = (
