@@ -126,6 +126,8 @@ def _one(found: Found, word: str, paths: set[str]) -> Place | Found:
 def _abouts(dataset: Dataset) -> Iterator[tuple[Split, int, dict[str, Any]]]:
     for split in SPLITS:
         for number, about in enumerate(dataset.about(split)):
+            if not isinstance(cast("Any", about), dict):
+                raise DatasetError("a row whose metadata is not an object", where=dataset.place(split, number))
             missing = [key for key, kind in NEEDED.items() if not isinstance(about.get(key), kind)]
             if missing:
                 raise DatasetError(f"a row without {missing[0]}", where=dataset.place(split, number))

@@ -36,12 +36,13 @@ def spread(times: NDArray[np.int64], stage: NDArray[np.int8]) -> tuple[NDArray[n
     """The row of each line and which of its copies it is, from 0; both of shape (lines,).
 
     `stage` of each row rises. The first copy keeps the row's place among those of its stage, and the others lie behind
-    it at equal distances; what passes the end of the stage goes on at its beginning.
+    it at equal distances; what passes the end of the stage goes on at its beginning. Where a stage has more rows than
+    any of them has copies, no two copies are neighbours.
     """
     row = np.repeat(np.arange(len(times)), times)
     copy = np.arange(len(row)) - np.repeat(np.cumsum(times) - times, times)
     first = np.searchsorted(stage, stage)
     size = np.searchsorted(stage, stage, side="right") - first
     place = ((np.arange(len(times)) - first) / size)[row] + copy / times[row]
-    order = np.lexsort((row, place % 1.0, stage[row]))
+    order = np.lexsort((row, copy, place % 1.0, stage[row]))
     return row[order], copy[order]

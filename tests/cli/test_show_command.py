@@ -1,0 +1,186 @@
+"""`git starcoder show`: the dataset, a row, a path, a commit, and what it says where there is nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from git_starcoder.cli import main
+from git_starcoder.dataset import Dataset
+from git_starcoder.rows import SPLITS
+from toy import code_base
+
+ASKED = (
+    "--set", "window.size=[96,512]", "--set", "window.overlap=0.5", "--set", "window.vocab_size=600", "--set", "read.changes=100",
+    "--set", "augment.git_diff=1.0", "--set", "weigh.evolution=1.3", "--set", "weigh.recent=1.5",
+)  # fmt: skip
+EVIL = "evil\x1b]0;owned\x07.py"
+
+
+@pytest.fixture(scope="module")
+def history(repo_maker):
+    first = code_base(24)
+    paths = sorted(path for path in first if path.endswith(".py"))
+    second = {path: first[path].replace("limit", "bound") for path in paths[:3]}
+    return repo_maker([{**first, EVIL: "text = '\x1b[31mred\x1b[0m'  # <|endoftext|>\n" * 30, "empty.py": ""}, second])
+
+
+@pytest.fixture(scope="module", params=["jsonl", "parquet"])
+def built(request, history, tmp_path_factory):
+    out = tmp_path_factory.mktemp("shown") / "out"
+    assert main(["build", str(history), "-o", str(out), "-j", "1", "-q", "--format", request.param, *ASKED]) == 0
+    return out
+
+
+@pytest.fixture
+def show(built, capsys):
+    def run(*words, folder=built, code=0):
+        assert main(["show", str(folder), *map(str, words)]) == code
+        said = capsys.readouterr()
+        return said.out if code == 0 else said.err
+
+    return run
+
+
+def rows(built):
+    return [(split, at, row) for split in SPLITS for at, row in enumerate(Dataset.open(built).rows(split))]
+
+
+def test_the_table_counts_every_row_and_drop(built, show):
+    dataset = Dataset.open(built)
+    said = json.loads(show("--json"))
+    assert said["splits"] == {split: dataset.metadata[f"{split}_sequences"] for split in SPLITS}
+    assert sum(one["rows"] for one in said["rows"]) == dataset.metadata["total_sequences"]
+    made_by = {key for key, count in dataset.metadata["augmentation_techniques"].items() if count}
+    assert {one["made_by"] for one in said["rows"]} == made_by
+    counted = {(step["step"], reason): n for step in dataset.manifest["steps"] for reason, n in step["dropped"].items()}
+    assert {(one["step"], one["reason"]): one["things"] for one in said["drops"]} == counted
+    lines = show().splitlines()
+    assert lines[0].split() == ["made", "by", "96", "512", "rows", "train", "val", "test"]
+    assert any(line.split()[:2] == ["read", "empty"] for line in lines)
+
+
+def test_a_row_of_a_file_says_where_it_stands(built, show, history):
+    checked = 0
+    for split, at, row in rows(built):
+        about = row.metadata
+        if about["augmentation_type"] != "base" or about["source_file"] == EVIL or at % 5:
+            continue
+        said = json.loads(show(f"{split}:{at}", "--json"))
+        assert said["row"] == about
+        text = subprocess.run(
+            ["git", "-C", history, "show", f"HEAD:{about['source_file']}"], capture_output=True, check=True
+        ).stdout
+        extent = said["extent"]
+        own = text[extent["first_byte"] : extent["last_byte"]]
+        assert "".join(piece["text"] for piece in said["pieces"] if not piece["control"]).encode() == own
+        assert extent["first_line"] == text[: extent["first_byte"]].count(b"\n") + 1
+        assert text[: extent["last_byte"]].rstrip(b"\n").count(b"\n") + 1 == extent["last_line"]
+        assert all(piece["counts"] for piece in said["pieces"])
+        checked += 1
+    assert checked > 5
+
+
+def test_a_change_shows_what_counts_and_what_its_weight_is_made_of(built, show):
+    split, at, row = next(one for one in rows(built) if one[2].metadata["augmentation_type"] == "git_diff")
+    said = json.loads(show(f"{split}:{at}", "--json"))
+    assert said["weight_factors"]["evolution"] == 1.3
+    product = 1.0
+    for factor in said["weight_factors"].values():
+        product *= factor
+    assert product == pytest.approx(row.metadata["weight"])
+    assert [piece["counts"] for piece in said["pieces"]] == sorted(piece["counts"] for piece in said["pieces"])
+    assert "⟦" not in "".join(piece["text"] for piece in said["pieces"])
+    plain = show(f"{split}:{at}")
+    assert "⟦<commit_before>⟧" in plain
+    assert "\x1b" not in plain
+    assert f" × evolution {1.3}" in plain
+    barred = [line for line in plain.splitlines() if line.startswith("│ ")]
+    assert barred
+    assert barred[-1].endswith("⟦<|endoftext|>⟧")
+    coloured = show(f"{split}:{at}", "--color", "always")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+    assert coloured != plain
+
+
+def test_of_a_masked_row_only_the_middle_counts(built, show):
+    split, at, _ = next(one for one in rows(built) if "hole" in one[2].metadata)
+    text = show(f"{split}:{at}")
+    shown = text[text.index("\n\n") :]
+    before, mark, after = shown.partition("⟦<fim_middle>⟧")
+    assert mark
+    assert "│" not in before
+    assert all(line.startswith("│ ") for line in after.strip("\n").split("\n"))
+
+
+def test_the_beginning_of_an_id_is_enough_and_a_copy_of_the_text_is_not_run(built, show):
+    for split, at, row in (
+        rows(built)[:1] + [one for one in rows(built) if EVIL[:4] in one[2].metadata["source_file"]][:1]
+    ):
+        text = show(row.metadata["row_id"][:12])
+        assert text.startswith(Dataset.open(built).place(split, at))
+        assert row.metadata["row_id"] in text.splitlines()[0]
+        assert "\x1b" not in text
+        assert "\x07" not in text
+    assert "\\x1b[31mred" in text
+    assert "# <|endoftext|>" in text
+
+
+def test_a_path_shows_its_rows_and_drops(built, show):
+    path = rows(built)[0][2].metadata["source_file"]
+    said = json.loads(show(path, "--json"))
+    assert said["path"] == path
+    assert sum(one["rows"] for one in said["rows"]) == sum(
+        row.metadata["source_file"] == path for *_, row in rows(built)
+    )
+    gone = json.loads(show("empty.py", "--json"))
+    assert gone["rows"] == []
+    assert ("read", "empty") in [(one["step"], one["reason"]) for one in gone["drops"]]
+    assert "  read: empty" in show("empty.py")
+
+
+def test_a_commit_shows_its_changes(built, show):
+    commit = next(row.metadata["commit"] for *_, row in rows(built) if row.metadata["augmentation_type"] == "git_diff")
+    said = json.loads(show(commit[:10], "--json"))
+    assert said["commit"] == commit
+    assert sum(one["rows"] for one in said["rows"]) == sum(row.metadata["commit"] == commit for *_, row in rows(built))
+    assert show(commit[:10]).startswith(f"{commit}: ")
+
+
+def test_what_is_not_there_is_one_clear_line(built, show):
+    path = rows(built)[0][2].metadata["source_file"]
+    name = path.rpartition("/")[2]
+    assert show(f"nowhere/{name}", code=2).splitlines() == [
+        f"error: 'nowhere/{name}' is no row, path or commit of this dataset", "  in show", f"hint: did you mean '{path}'?"
+    ]  # fmt: skip
+    last = Dataset.open(built).count("train") - 1
+    assert show("train:999999", code=2).splitlines()[2] == f"hint: the last one is train:{last}; they count from 0"
+    assert "is no row, path or commit" in show("ffffffffffffffff", code=2)
+    assert "without an argument" in show("\udcff\x1b", code=2)
+    assert "\x1b" not in show("\udcff\x1b", code=2)
+
+
+def test_a_beginning_of_several_rows_asks_for_more(built, show, monkeypatch):
+    ids = [row.metadata["row_id"] for *_, row in rows(built)]
+    monkeypatch.setattr("git_starcoder.cli.lookup.DIGITS", re.compile(r"[0-9a-f]{1,64}"))
+    digit = next(digit for digit in "0123456789abcdef" if sum(one.startswith(digit) for one in ids) > 1)
+    assert "give more digits" in show(digit, code=2)
+
+
+@pytest.mark.parametrize("spoil", [b"not json\n", b'{"tokens":[],"metadata":[]}\n', b'{"tokens":[],"metadata":{}}\n'])
+@pytest.mark.parametrize("words", [(), ("train:0",), ("some/path",)])
+def test_a_damaged_dataset_is_one_clear_line(built, show, tmp_path, spoil, words):
+    if Dataset.open(built).metadata["format"] != "jsonl":
+        pytest.skip("a damaged Parquet file is seen by its reader")
+    folder = shutil.copytree(built, tmp_path / "damaged")
+    path = folder / "training_data_train.jsonl"
+    path.write_bytes(spoil + path.read_bytes())
+    assert show(*words, folder=folder, code=2).startswith("error: ")
+    shutil.copy(built / path.name, path)
+    (folder / "drops.jsonl").write_bytes(spoil)
+    if words != ("train:0",):
+        assert show(*words, folder=folder, code=2).startswith("error: line 1 is not a drop")
