@@ -234,7 +234,9 @@ class Windows:
     difficulty: NDArray[np.float64]
     weight: NDArray[np.float64]
     rank: NDArray[np.int64]
-    """Place in the curriculum, from 0; meaningful after `order`."""
+    """Place in the file, from 0; meaningful after `order`."""
+    stage: NDArray[np.int8]
+    """Of the curriculum, from 0; meaningful after `order`."""
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -250,7 +252,7 @@ class Windows:
 
 COLUMNS = (
     "sample", "first", "start", "length", "size", "head", "hole_start", "hole_stop", "index", "total", "key",
-    "difficulty", "weight", "rank",
+    "difficulty", "weight", "rank", "stage",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a file uses of the files that it imports, before the file: signatures and short definitions, by path.
+"""What a file uses of others, before the file: signatures and short definitions, by path.
 
 A row reads `<file_sep>PATH⏎SIGNATURES … <file_sep>PATH⏎TEXT`: of each imported file of which the text uses something
 what an editor would show, a line each, members indented under their type; then the file itself. The most used file

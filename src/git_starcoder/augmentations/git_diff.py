@@ -1,4 +1,4 @@
-"""What a commit did to a file: path, what was there, why, and what came instead (hunks, small files, next edits).
+"""What a commit did to a file: what was there, why, and what came instead (hunks and small files).
 
 A row reads `<file_sep>PATH⏎<commit_before>BEFORE<commit_msg>MESSAGE<commit_after>AFTER<|endoftext|>`, and only AFTER
 and the end count for the loss. So a model is prompted with everything up to `<commit_after>` and answers with what

@@ -1,4 +1,4 @@
-"""What changed in a file of late, before what it is now: lines that are gone, with the subjects of their commits.
+"""What changed in a file of late, before what it is now: lines that are gone, and why.
 
 A row reads `<commit_before>GONE<commit_msg>SUBJECT … <commit_after><file_sep>PATH⏎TEXT`: the latest commits of the
 file, the newest last, so that it stands nearest to the text, which is what came after all of them. Only TEXT counts
