@@ -156,7 +156,7 @@ BRACES = {
 }
 SCRIPT = {
     "throw new": ("throw new TypeError(a, b);", "throw TypeError(a, b);"),
-    "catch": ("const a = 1;\ntry { b(); } catch (error) { c(); }", "const a = 1;\ntry { b(); } catch { c(); }"),
+    "catch": ("a?.b;\ntry { b(); } catch (error) { c(); }", "a?.b;\ntry { b(); } catch { c(); }"),
     "if undefined": (
         "if (a === undefined) {\n    b();\n} else {\n    c();\n}",
         "if (a !== undefined) {\n    c();\n} else {\n    b();\n}",
@@ -302,8 +302,8 @@ TRAPS = {
     "an else for somebody else": ("java", "class A { void f() { if (a) throw b; else c(); } }"),
     "a choice that needs brackets": ("java", "class A { void f() { a = b == null ? (c = d) : e; } }"),
     "an Error of ours": ("typescript", "import { Error } from './a';\nthrow new Error(b);\n"),
-    "a caught error that is read": ("typescript", "const a = 1;\ntry { b(); } catch (e) { c(e); }\n"),
-    "old code": ("javascript", "var a = 1;\ntry { b(); } catch (e) { c(); }\n"),
+    "a caught error that is read": ("typescript", "a?.b;\ntry { b(); } catch (e) { c(e); }\n"),
+    "old code": ("javascript", "const a = 1 ? .2 : 3;\ntry { b(); } catch (e) { c(); }\n"),
     "a declaration in else": ("javascript", "function f() { if (a) { throw b; } else { const c = d; } }"),
 }
 
