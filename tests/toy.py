@@ -183,3 +183,35 @@ def code_base(count: int, seed: int = 0) -> dict[str, str]:
                   for extra in range(random.randrange(1, 5))]  # fmt: skip
         files[path.format(noun=noun, verb=f"{verb}{number}")] = "\n".join(pieces)
     return files
+
+
+def evolving(files: int, commits: int) -> list[dict[str, str | None]]:
+    """The same code base, and commits that go on with it: edits in several places, renames, moved code, deletions."""
+    random = Random(files)
+    now: dict[str, str] = dict(code_base(files))
+    for number in range(12):
+        name, size = f"make_{random.choice(NOUNS)}_{number}", random.randrange(10**6)
+        now[f"kit/part_{number}.py"] = f"def {name}(size: int = {size}) -> int:\n    return size * {size + 1}\n"
+        now[f"kit/uses_{number}.py"] = (
+            f"from kit.part_{number} import {name}\n\n\ndef run_{size}(depth):\n    return [{name}(step + {size}) for step in range(depth)]\n"
+        )
+    history: list[dict[str, str | None]] = [dict(now)]
+    for number in range(commits):
+        changed: dict[str, str | None] = {}
+        for path in random.sample(sorted(now), 3):
+            lines = now[path].split("\n")
+            for place in sorted(random.sample(range(len(lines)), min(2, len(lines))), reverse=True):
+                if any(sign.isdigit() for sign in lines[place]):
+                    lines[place] = "".join(
+                        str(random.randrange(1, 9)) if sign.isdigit() else sign for sign in lines[place]
+                    )
+            lines.append(f"{'#' if path.endswith('.py') else '//'} commit {number} saw this file {random.random()}")
+            changed[path] = now[path] = "\n".join(lines)
+        if number % 4 == 1:
+            path = random.choice(sorted(now))
+            folder, _, name = path.rpartition("/")
+            moved = f"{folder}/moved_{number}_{name}" if folder else f"moved_{number}_{name}"
+            now[moved] = changed[moved] = now.pop(path)
+            changed[path] = None
+        history.append(changed)
+    return history

@@ -31,7 +31,7 @@ def windows_of(rows):
     return Windows(
         samples, np.zeros(1, dtype=np.uint16), zeros.astype(np.int64), np.arange(count, dtype=np.int32),
         zeros.astype(np.int64), zeros, zeros + 1, zeros + 8, zeros, zeros - 1, zeros - 1, zeros, zeros + 1, np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15),
-        np.array([row[2] for row in rows], dtype=np.float64), zeros + 1.0, zeros.astype(np.int64),
+        np.array([row[2] for row in rows], dtype=np.float64), zeros + 1.0, zeros.astype(np.int64), zeros.astype(np.int8),
     )  # fmt: skip
 
 
@@ -122,13 +122,18 @@ def test_weights_follow_age_and_kind(tmp_path, seconds, of_file, of_change):
     assert weighed.weight.tolist() == pytest.approx([of_file, of_change], abs=1e-12)
 
 
-def test_a_curriculum_goes_from_small_windows_to_large_ones(tmp_path):
-    windows = windows_of([("train", "core", d / 300) for d in range(300)])
-    windows = windows.with_columns(size=np.tile([8, 16, 32], 100).astype(np.int32))
+def test_a_curriculum_goes_from_small_windows_to_large_ones_and_shows_all_at_once(tmp_path):
+    windows = windows_of([("train", "core", d / 360) for d in range(360)])
+    windows = windows.with_columns(size=np.tile([8, 16, 32], 120).astype(np.int32))
     with run_in(tmp_path) as run:
         ordered = order.run(run, Order("curriculum"), windows)
-    stages = [ordered.size[first : first + 100].tolist() for first in (0, 100, 200)]
-    assert [sum(stage) for stage in stages] == sorted(sum(stage) for stage in stages)
-    score = ordered.difficulty + 0.25 * np.searchsorted([8, 16, 32], ordered.size)
-    assert score[:100].max() <= score[100:200].min()
-    assert len(set(stages[0][:20])) > 1
+    counts = [
+        [int(((ordered.size == size) & (ordered.stage == stage)).sum()) for stage in range(3)] for size in (8, 16, 32)
+    ]
+    assert counts == [[60, 40, 20], [40, 40, 40], [20, 40, 60]]
+    assert ordered.stage.tolist() == sorted(ordered.stage.tolist())
+    for size in (8, 16, 32):
+        mine = [ordered.difficulty[(ordered.size == size) & (ordered.stage == stage)] for stage in range(3)]
+        assert mine[0].max() <= mine[1].min()
+        assert mine[1].max() <= mine[2].min()
+    assert set(ordered.size[:30].tolist()) == {8, 16, 32}

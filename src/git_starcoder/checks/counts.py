@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -12,13 +12,13 @@ from git_starcoder.checks import written
 from git_starcoder.rows import SPLITS, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.rows import Split
 
 STEPS = ("read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write")
-SAME = {("read", "analyse"), ("analyse", "split"), *pairwise(STEPS[4:])}
+SAME = tuple(pairwise(STEPS[4:]))
 """Steps that hand on the very things that they keep."""
 
 
@@ -33,10 +33,7 @@ def check(dataset: Dataset) -> Generator[Finding, None, str]:
         if step["seen"] != step["kept"] + dropped:
             what = f"{step['seen']} seen, but {step['kept']} kept and {dropped} dropped"
             yield Finding("counts", f"manifest.json, {name}", what)
-    for before, after in SAME:
-        if steps[before]["kept"] != steps[after]["seen"]:
-            what = f"{before} kept {steps[before]['kept']}, but {after} saw {steps[after]['seen']}"
-            yield Finding("counts", "manifest.json", what)
+    yield from _handed_on(steps)
     yield from _drops(dataset)
     rows: dict[Split, int] = {split: dataset.count(split) for split in SPLITS}
     for split, number in rows.items():
@@ -55,6 +52,18 @@ def check(dataset: Dataset) -> Generator[Finding, None, str]:
             yield Finding("counts", where, f"{said} rows in all, but the files hold {total}")
     drops = sum(sum(step["dropped"].values()) for step in steps.values())
     return f"{steps['read']['seen']:,} files seen, {total:,} rows written, {drops:,} drops with a reason"
+
+
+def _handed_on(steps: Mapping[str, dict[str, Any]]) -> Iterator[Finding]:
+    """What a step keeps is what the next one sees."""
+    changes = steps["read"]["figures"].get("changes", 0)  # they pass by analyse
+    for name, handed in (("analyse", steps["read"]["kept"] - changes), ("split", steps["analyse"]["kept"] + changes)):
+        if steps[name]["seen"] != handed:
+            yield Finding("counts", "manifest.json", f"{name} saw {steps[name]['seen']}, but was handed {handed}")
+    for before, after in SAME:
+        if steps[before]["kept"] != steps[after]["seen"]:
+            what = f"{before} kept {steps[before]['kept']}, but {after} saw {steps[after]['seen']}"
+            yield Finding("counts", "manifest.json", what)
 
 
 def _drops(dataset: Dataset) -> Iterator[Finding]:

@@ -14,38 +14,41 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
 
 STAGES = 3
-SIZE = 0.5
-"""What the largest window adds to the complexity."""
 ROUNDED = 1e-4
 """Complexities are written with four decimals."""
 
 
 def check(dataset: Dataset) -> Generator[Finding, None, str | Skip]:
-    """A finding for each row that is simpler than a row of an earlier stage; the figure is the stages of training."""
-    recipe = Recipe.load(dataset.folder / "recipe.yaml")
-    if recipe.order.by != "curriculum":
+    """A finding for each row that is simpler than one of its size in an earlier stage, or behind rows of a later stage.
+
+    The figure is the complexity of the stages of training.
+    """
+    if Recipe.load(dataset.folder / "recipe.yaml").order.by != "curriculum":
         return Skip("the recipe wants a random order")
-    sizes = sorted(dataset.metadata["context_windows"])
-    larger = {size: SIZE * number / max(1, len(sizes) - 1) for number, size in enumerate(sizes)}
-    ranges: list[str] = []
+    sizes: list[int] = dataset.metadata["context_windows"]
+    lowest, highest = [1.0] * STAGES, [0.0] * STAGES
     for split in SPLITS:
-        total = dataset.metadata[f"{split}_sequences"]
-        before, highest, stage, lowest = 0.0, 0.0, 0, 2.0
-        for number, row in enumerate(dataset.rows(split)):
-            copied = split == "train" and recipe.write.copies  # stages have as many rows each before that
-            said = row.metadata.get("stage", 0) - 1
-            here = max(stage, said) if copied else number * STAGES // total
-            if said != here:
-                yield Finding("curriculum", place(dataset, split, row), f"stage {said + 1} among rows of {here + 1}")
-            if here != stage:
-                if split == "train":
-                    ranges.append(f"{lowest:.2f}-{highest:.2f}")
-                before, stage, lowest = highest, here, 2.0
-            score = row.metadata["complexity"] + larger[row.metadata["window_size"]]
-            highest, lowest = max(highest, score), min(lowest, score)
-            if score < before - ROUNDED:
-                what = f"complexity {score:.4f} in stage {stage + 1}, after {before:.4f} in an earlier one"
+        most: dict[int, list[float]] = {size: [0.0] * STAGES for size in sizes}  # of the rows so far, by stage
+        latest = 1
+        for row in dataset.rows(split):
+            stage, complexity, size = (
+                row.metadata.get("stage", 0),
+                row.metadata["complexity"],
+                row.metadata["window_size"],
+            )
+            if stage not in range(1, STAGES + 1) or size not in most:
+                yield Finding("curriculum", place(dataset, split, row), f"stage {stage} of windows of {size}")
+                continue
+            if stage < latest:
+                yield Finding("curriculum", place(dataset, split, row), f"stage {stage} behind rows of stage {latest}")
+            before = max(most[size][: stage - 1], default=0.0)
+            if complexity < before - ROUNDED:
+                what = f"complexity {complexity} in stage {stage}, after {before} in an earlier one"
                 yield Finding("curriculum", place(dataset, split, row), what)
-        if split == "train":
-            ranges.append(f"{lowest:.2f}-{highest:.2f}")
+            latest = max(latest, stage)
+            most[size][stage - 1] = max(most[size][stage - 1], complexity)
+            if split == "train":
+                lowest[stage - 1] = min(lowest[stage - 1], complexity)
+                highest[stage - 1] = max(highest[stage - 1], complexity)
+    ranges = (f"{low:.2f}-{high:.2f}" for low, high in zip(lowest, highest, strict=True))
     return f"complexity of training {', '.join(ranges)}"

@@ -3,8 +3,8 @@
 The anchor is a commit on the line of first parents, chosen by its place alone: every 64th of some 600, every 128th of
 some 1,200. Between two anchors a tokenizer stays the same, and with it every token that was encoded before.
 
-Only files to learn from are read, and of those only files of groups far from the edge between the splits: a commit
-that moves that edge a little leaves them all where they are.
+Only files to learn from are read, and of those only files that, alone, would be far from the edge between the splits:
+a commit that moves that edge a little leaves them all where they are.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 STEPS = 8
 """Anchors on a line of first parents that has as many commits as a power of two; up to twice as many on others."""
 FAR = 0.5
-"""Places of groups from which on they are far from the edge: held-out groups have the lowest places."""
+"""Places from which on a file is far from the edge: held-out groups have the lowest places."""
 MOST = 32 << 20
 """Bytes of text that are learned from, in an order hashed from their paths."""
 
@@ -76,7 +76,7 @@ def _chosen(run: Run, repo: Repo, units: Sequence[Unit]) -> list[tuple[str, str]
     order: list[tuple[str, Entry]] = []
     for entry in entries:
         unit = became.get(entry.path)
-        if unit and unit.split == "train" and entry.mode & KIND == FILE and place_of(run, unit.group) >= FAR:
+        if unit and unit.split == "train" and entry.mode & KIND == FILE and place_of(run, _oldest(unit)) >= FAR:
             order.append((identity(entry.path), entry))
     chosen: list[tuple[str, str]] = []
     room = MOST
@@ -85,6 +85,11 @@ def _chosen(run: Run, repo: Repo, units: Sequence[Unit]) -> list[tuple[str, str]
         if room >= 0 and entry.size:
             chosen.append((entry.path, entry.blob))
     return chosen
+
+
+def _oldest(unit: Unit) -> str:
+    """The name of the group that it would be alone: its groups may change with every file that is like it."""
+    return identity((unit.path, *unit.source.former)[-1])
 
 
 def _texts(repo: Repo, recipe: Recipe, chosen: Sequence[tuple[str, str]]) -> list[bytes]:

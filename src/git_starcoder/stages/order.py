@@ -1,8 +1,9 @@
 """Order: the place of each row in its file. The order is total, so bytes do not depend on how they were made.
 
-The curriculum (Bengio et al., 2009) has three stages with as many rows each: simple, complex, whole systems, by the
-difficulty of the file and the size of the window. Inside a stage rows are shuffled, because neighbours of one file in
-one batch teach little; so every stage has windows of several sizes.
+The curriculum (Bengio et al., 2009) has three stages: simple, complex, whole systems, by the difficulty of the file. Of
+windows of one size each stage has a third; of several sizes the first stage has half of the smallest and a sixth of the
+largest, and the last the other way round. Inside a stage rows are shuffled, because neighbours of one file in one batch
+teach little; so every stage shows all sizes from its first lines on.
 """
 
 from __future__ import annotations
@@ -23,34 +24,40 @@ if TYPE_CHECKING:
     from git_starcoder.run import Run
 
 STAGES = 3
-SIZE = 0.5
-"""What the largest window adds to the difficulty, which is 0 to 1."""
+MIDDLE = 1 / 3
+"""Share of the rows of any size that are in the middle stage."""
+FIRST = 1 / 2, 1 / 6
+"""Share of those in the first stage, of the smallest size and of the largest; of the only size it is a third."""
 
 
 def run(run: Run, options: Order, windows: Windows) -> Windows:
-    """Windows in, the same windows in the order of the files (train, val, test) with their `rank` out."""
+    """Windows in, the same windows in the order of the files (train, val, test) with their `stage` and `rank` out."""
     with run.step("order", len(windows)) as step:
         of_sample = np.array([SPLITS.index(sample.origin.split) for sample in windows.samples], dtype=np.int8)
         split = of_sample[windows.sample]
         stage = np.zeros(len(windows), dtype=np.int8)
         if options.by == "curriculum":
-            place = np.searchsorted(np.unique(windows.size), windows.size) / max(1, len(np.unique(windows.size)) - 1)
-            score = windows.difficulty + SIZE * place
-            for number in range(len(SPLITS)):
-                stage[split == number] = stages(score[split == number], windows.key[split == number])
+            sizes = sorted(set(windows.size.tolist()))
+            for number, size in enumerate(sizes):
+                share = np.interp(number / (len(sizes) - 1) if len(sizes) > 1 else 0.5, (0, 1), FIRST)
+                for part in range(len(SPLITS)):
+                    rows = np.flatnonzero((split == part) & (windows.size == size))
+                    stage[rows] = stages(windows.difficulty[rows], windows.key[rows], float(share))
         shuffled = mix(windows.key, run.seed)
         order = np.lexsort((windows.start, windows.size, windows.sample, shuffled, stage, split))
         windows = windows.take(order)
-        sizes = np.bincount(split, minlength=len(SPLITS))
+        counts = np.bincount(split, minlength=len(SPLITS))
         step.keep(len(windows))
-        return windows.with_columns(rank=np.concatenate([np.arange(size, dtype=np.int64) for size in sizes]))
+        rank = np.concatenate([np.arange(count, dtype=np.int64) for count in counts])
+        return windows.with_columns(rank=rank, stage=stage[order])
 
 
-def stages(score: NDArray[np.float64], key: NDArray[np.uint64]) -> NDArray[np.int8]:
-    """The curriculum stage of each row, 0 to 2: equal thirds by score, ties by content."""
-    place = np.empty(len(score), dtype=np.int64)
-    place[np.lexsort((key, score))] = np.arange(len(score))
-    return (place * STAGES // max(1, len(score))).astype(np.int8)
+def stages(difficulty: NDArray[np.float64], key: NDArray[np.uint64], first: float = MIDDLE) -> NDArray[np.int8]:
+    """The curriculum stage of each row, 0 to 2, by difficulty and then content; `first` of them, a share, are in 0."""
+    place = np.empty(len(difficulty), dtype=np.int64)
+    place[np.lexsort((key, difficulty))] = np.arange(len(difficulty))
+    edges = np.round(np.array([first, first + MIDDLE]) * len(difficulty))
+    return np.searchsorted(edges, place, side="right").astype(np.int8)
 
 
 def mix(key: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:

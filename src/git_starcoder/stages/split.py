@@ -92,12 +92,13 @@ def run(
         for change, name in zip(changes, of_change, strict=True):
             rows[name].append(_frames(change, recipe.augment))
         gone = fsum(rows.pop(GONE, ()))
-        groups = [Group(name, fsum(sorted(parts)), *_chances(run, name)) for name, parts in rows.items()]
-        splits = assign(groups, recipe.split, gone)
+        expected = {name: fsum(sorted(parts)) for name, parts in rows.items()}
+        groups = [Group(name, steady(count), *_chances(run, name)) for name, count in expected.items()]
+        splits = assign(groups, recipe.split, steady(gone))
         splits[GONE] = "train"
         step.figures["groups"] = len(groups)
         step.figures["largest_group"] = max(Counter(names).values(), default=0)
-        _tell(run, step, recipe.split, groups, splits, gone)
+        _tell(run, step, recipe.split, expected, splits, gone)
         kept = [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, names, strict=True)]
         grouped = [replace(change, group=name, split=splits[name])
                    for change, name in zip(changes, of_change, strict=True)]  # fmt: skip
@@ -113,6 +114,13 @@ def expected_rows(tokens: float, window: recipes.Window, variations: int) -> int
         if tokens <= size:
             break
     return rows * (1 + variations)
+
+
+def steady(rows: float) -> int:
+    """A number of rows to three binary digits, so that a small commit moves no file to another split by its size."""
+    whole = round(rows)
+    spare = max(0, whole.bit_length() - 3)
+    return (whole + (1 << spare >> 1)) >> spare << spare
 
 
 def assign(groups: Sequence[Group], options: recipes.Split, more: float = 0.0) -> dict[str, Split]:
@@ -288,10 +296,10 @@ def _names(
 
 
 def _tell(
-    run: Run, step: Step, options: recipes.Split, groups: list[Group], splits: dict[str, Split], gone: float
+    run: Run, step: Step, options: recipes.Split, groups: Mapping[str, float], splits: dict[str, Split], gone: float
 ) -> None:
     """Figures, and a note where the split is not what the recipe asks for."""
-    rows = {split: fsum(group.rows for group in groups if splits[group.id] == split) for split in SPLITS}
+    rows = {split: fsum(sorted(rows for name, rows in groups.items() if splits[name] == split)) for split in SPLITS}
     rows["train"] += gone
     total = fsum(rows.values()) or 1.0
     for split in SPLITS:

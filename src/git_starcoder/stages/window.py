@@ -153,6 +153,7 @@ def _lay(
         difficulty=difficulty[sample],
         weight=np.ones(len(sample), dtype=np.float64),
         rank=np.zeros(len(sample), dtype=np.int64),
+        stage=np.zeros(len(sample), dtype=np.int8),
     )
 
 

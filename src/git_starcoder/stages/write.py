@@ -16,7 +16,6 @@ from git_starcoder.folder.metadata import Written, metadata
 from git_starcoder.folder.spelled import numbers
 from git_starcoder.rows import SPLITS, Unit, printable
 from git_starcoder.stages import copies
-from git_starcoder.stages.order import STAGES
 from git_starcoder.stages.window import Layout
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -68,7 +67,7 @@ def run(run: Run, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str
 def _lines(layout: Layout, rows: Rows, recipe: Recipe, step: Step, *, copied: bool) -> Lines:
     """The lines of a split, of which `rows` are those of the windows; with copies where the recipe wants them."""
     windows = layout.windows
-    stage = (windows.rank[rows] * STAGES // max(1, len(rows))).astype(np.int8)
+    stage = windows.stage[rows]
     columns: dict[str, Any] = {}
     if copied and recipe.write.copies:
         times = copies.times(windows.weight[rows], windows.key[rows], recipe.seed)

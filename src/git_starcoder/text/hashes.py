@@ -16,7 +16,7 @@ CHUNK = 1 << 20
 
 
 def hashes(tokens: NDArray[Any], first: NDArray[Any], length: NDArray[Any]) -> NDArray[np.uint64]:
-    """A hash of each run `tokens[first : first + length]`. Equal runs have equal hashes; who must know compares the runs.
+    """A hash of each run `tokens[first : first + length]`. Equal runs have equal hashes; who must know compares them.
 
     It is a polynomial of the tokens modulo 2^64 (Karp and Rabin, 1987), found by prefix sums.
     """
