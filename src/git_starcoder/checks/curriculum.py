@@ -26,16 +26,15 @@ def check(dataset: Dataset) -> Generator[Finding, None, str | Skip]:
     if Recipe.load(dataset.folder / "recipe.yaml").order.by != "curriculum":
         return Skip("the recipe wants a random order")
     sizes: list[int] = dataset.metadata["context_windows"]
-    lowest, highest = [1.0] * STAGES, [0.0] * STAGES
+    lowest: list[float] = [1.0] * STAGES
+    highest: list[float] = [0.0] * STAGES
     for split in SPLITS:
         most: dict[int, list[float]] = {size: [0.0] * STAGES for size in sizes}  # of the rows so far, by stage
         latest = 1
         for row in dataset.rows(split):
-            stage, complexity, size = (
-                row.metadata.get("stage", 0),
-                row.metadata["complexity"],
-                row.metadata["window_size"],
-            )
+            said = row.metadata
+            stage, size = int(said.get("stage", 0)), int(said["window_size"])
+            complexity = float(said["complexity"])
             if stage not in range(1, STAGES + 1) or size not in most:
                 yield Finding("curriculum", place(dataset, split, row), f"stage {stage} of windows of {size}")
                 continue
