@@ -3,8 +3,8 @@
 A row reads `<file_sep>PATH⏎SIGNATURES … <file_sep>PATH⏎TEXT`: of each imported file of which the text uses something
 what an editor would show, a line each, members indented under their type; then the file itself. The most used file
 stands last, nearest to the text. Only TEXT counts for the loss. Files behind `<file_sep>` and a path are StarCoder2's
-repository context (Lozhkov et al., 2024); to show what the imports of a file resolve to, as declarations and not as whole
-files, is from CoCoMIC (Ding et al., 2022, arXiv 2212.10007).
+repository context (Lozhkov et al., 2024); to show what the imports of a file resolve to, as declarations and not as
+whole files, is from CoCoMIC (Ding et al., 2022, arXiv 2212.10007).
 
 What is used is told from words outside of comments and strings, and in doubt nothing is shown:
 
