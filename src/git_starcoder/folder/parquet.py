@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.folder.lines import Lines
+    from git_starcoder.folder.spelled import Spelled
     from git_starcoder.rows import Sample, Split
     from git_starcoder.run import TextStore
+    from git_starcoder.text.tokenizer import Tokenizer
 
 GROUP = 1 << 22
 """Tokens of a row group, which is in memory at a time."""
@@ -45,99 +47,117 @@ class Writer:
     def __init__(
         self,
         folder: Path,
+        tokenizer: Tokenizer,
+        spelled: Spelled | None,
         samples: Sequence[Sample],
         shared: Sequence[Mapping[str, Any]],
         texts: TextStore,
         commit: str,
-        dtype: np.dtype[Any],
-        decode: Callable[[NDArray[Any]], bytes],
         *,
         labels: bool = False,
     ) -> None:
-        """`shared` is what the rows of each sample have in common, `commit` the one that is read, `dtype` of tokens.
+        """For the rows of samples.
+
+        `spelled` is the text of all tokens, where each of them is whole bytes; `shared` is what the rows of each sample
+        have in common, and `commit` the one that is read.
 
         Raises:
             MissingExtraError: pyarrow is not installed.
         """
         self._arrow = library()
-        self._folder, self._decode, self._labels = folder, decode, labels
-        self._dtype = dtype if dtype.itemsize == 2 else np.dtype(np.int32)  # which every reader knows
+        self._folder, self._tokenizer, self._spelled, self._labels = folder, tokenizer, spelled, labels
+        self._dtype = tokenizer.dtype if tokenizer.dtype.itemsize == 2 else np.dtype(np.int32)  # every reader knows it
         self._shared = self._table(samples, shared, texts, commit)
 
-    def write(
-        self, split: Split, lines: Lines, tokens: Callable[[int], NDArray[Any]], done: Callable[[Lines], None]
-    ) -> dict[str, dict[str, int | str]]:
-        """Write the files of a split; give their entries in the manifest.
-
-        `tokens` gives those of a row of the windows, padded. `done` hears of lines that were written.
-        """
+    def write(self, split: Split, lines: Lines, done: Callable[[Lines], None]) -> dict[str, dict[str, int | str]]:
+        """Write the files of a split; give their entries in the manifest. `done` hears of lines that were written."""
         files: dict[str, dict[str, int | str]] = {}
         sizes = lines.windows.size[lines.row].astype(np.int64)
+        offsets = None if self._spelled is None else self._spelled.offsets(lines.spans)
+        schema = self._columns(lines.part(0, 0), None).schema
         shards = list(pairwise(_cuts(sizes, FILE)))
         for number, (begin, stop) in enumerate(shards):
             name = f"data/{NAMES[split]}-{number:05}-of-{len(shards):05}.parquet"
             path = self._folder / name
             path.parent.mkdir(exist_ok=True)
-            part = lines.part(begin, stop)
-            self._write(path, part, sizes[begin:stop], tokens, done)
+            with self._open(path, schema) as writer:
+                for first, last in pairwise(begin + cut for cut in _cuts(sizes[begin:stop], GROUP)):
+                    part = lines.part(first, last)
+                    table = self._columns(part, None if offsets is None else offsets[first:last])
+                    writer.write_table(table, row_group_size=max(1, len(part)))
+                    done(part)
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            files[name] = {"bytes": path.stat().st_size, "sha256": digest, "rows": len(part)}
+            files[name] = {"bytes": path.stat().st_size, "sha256": digest, "rows": stop - begin}
         return files
 
-    def _write(
-        self,
-        path: Path,
-        lines: Lines,
-        sizes: NDArray[np.int64],
-        tokens: Callable[[int], NDArray[Any]],
-        done: Callable[[Lines], None],
-    ) -> None:
-        schema = self._columns(lines.part(0, 0), tokens).schema
+    def _open(self, path: Path, schema: Any) -> Any:
         strings = [name for name in schema.names if str(schema.field(name).type) == "string" and name not in CONTENTS]
         lists = [f"{name}.list.element" for name in ("tokens", *LABELS)]
-        with self._arrow.parquet.ParquetWriter(
+        return self._arrow.parquet.ParquetWriter(
             path, schema, compression="zstd", compression_level=LEVEL, use_dictionary=[*strings, *lists]
-        ) as writer:
-            for begin, stop in pairwise(_cuts(sizes, GROUP)):
-                part = lines.part(begin, stop)
-                writer.write_table(self._columns(part, tokens), row_group_size=max(1, len(part)))
-                done(part)
+        )
 
-    def _columns(self, lines: Lines, tokens: Callable[[int], NDArray[Any]]) -> Any:
-        """Lines as a table."""
+    def _columns(self, lines: Lines, offsets: NDArray[np.int64] | None) -> Any:
+        """Lines as a table. `offsets`, shape (lines, 3, 2), is where in the text of all tokens their parts lie."""
         arrow = self._arrow
-        found = [tokens(row) for row in lines.row.tolist()]
-        columns: dict[str, Any] = {"tokens": self._lists(found)}
+        bounds = np.concatenate(([0], np.cumsum(lines.windows.size[lines.row], dtype=np.int64)))
+        tokens = self._tokens(lines, bounds)
+        columns: dict[str, Any] = {"tokens": self._lists(bounds, tokens)}
         if self._labels:
-            columns |= self._labelled(lines, found)
-        texts = [
-            self._decode(row[:length]).decode("utf-8", "replace")
-            for row, length in zip(found, lines.length.tolist(), strict=True)
-        ]
-        columns["text"] = arrow.array(texts, arrow.string())
+            columns |= self._labelled(lines, bounds, tokens)
+        columns["text"] = arrow.array(self._texts(lines, bounds, tokens, offsets), arrow.string())
         own = lines.columns()
         columns |= {name: arrow.array(own[name], _type(arrow, kind)) for name, kind in OWN.items() if name in own}
         shared = self._shared.take(arrow.array(lines.windows.sample[lines.row]))
         return arrow.table({**columns, **dict(zip(shared.column_names, shared.columns, strict=True))})
 
-    def _lists(self, rows: list[NDArray[Any]], kind: str = "") -> Any:
-        """Rows of numbers as one column, in their own type or another."""
-        arrow = self._arrow
-        offsets = np.zeros(len(rows) + 1, dtype=np.int32)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
-        flat = np.concatenate(rows) if rows else np.empty(0, self._dtype)
-        return arrow.ListArray.from_arrays(arrow.array(offsets), arrow.array(flat.astype(kind or self._dtype)))
+    def _tokens(self, lines: Lines, bounds: NDArray[np.int64]) -> NDArray[Any]:
+        """Tokens of lines behind one another, each padded; `bounds` is where each begins, shape (lines + 1,)."""
+        every = lines.windows.tokens
+        tokens = np.full(int(bounds[-1]), self._tokenizer.pad, dtype=self._dtype)
+        rows = zip(bounds[:-1].tolist(), lines.spans.tolist(), lines.masked.tolist(), strict=True)
+        for at, spans, masked in rows:
+            for number, (first, stop) in enumerate(spans):
+                if masked:
+                    tokens[at] = lines.marks[number]
+                    at += 1
+                tokens[at : at + stop - first] = every[first:stop]
+                at += stop - first
+            if masked:
+                tokens[at] = lines.marks[-1]
+        return tokens
 
-    def _labelled(self, lines: Lines, rows: list[NDArray[Any]]) -> dict[str, Any]:
-        shown: list[NDArray[Any]] = []
-        asked: list[NDArray[Any]] = []
-        for row, length, uncounted in zip(rows, lines.length.tolist(), lines.uncounted.tolist(), strict=True):
-            at = np.arange(len(row))
-            shown.append(at < length)
-            asked.append(np.where((at >= uncounted) & (at < length), row.astype(np.int32), IGNORED))
-        columns = (self._lists(rows, "int32"), self._lists(shown, "int8"), self._lists(asked, "int32"))
-        return dict(zip(LABELS, columns, strict=True))
+    def _lists(self, bounds: NDArray[np.int64], values: NDArray[Any]) -> Any:
+        arrow = self._arrow
+        return arrow.ListArray.from_arrays(arrow.array(bounds.astype(np.int32)), arrow.array(values))
+
+    def _labelled(self, lines: Lines, bounds: NDArray[np.int64], tokens: NDArray[Any]) -> dict[str, Any]:
+        sizes = np.diff(bounds)
+        at = np.arange(len(tokens)) - np.repeat(bounds[:-1], sizes)
+        shown = at < np.repeat(lines.length, sizes)
+        ids = tokens.astype(np.int32)
+        asked = np.where(shown & (at >= np.repeat(lines.uncounted, sizes)), ids, np.int32(IGNORED))
+        columns = (ids, shown.astype(np.int8), asked)
+        return {name: self._lists(bounds, values) for name, values in zip(LABELS, columns, strict=True)}
+
+    def _texts(
+        self, lines: Lines, bounds: NDArray[np.int64], tokens: NDArray[Any], offsets: NDArray[np.int64] | None
+    ) -> list[str]:
+        """What the tokens of each line say, without padding; a character that a line cuts becomes U+FFFD."""
+        decode, spelled = self._tokenizer.decode, self._spelled
+        if spelled is None or offsets is None:
+            ends = (bounds[:-1] + lines.length).tolist()
+            found = [decode(tokens[begin:end]) for begin, end in zip(bounds[:-1].tolist(), ends, strict=True)]
+        else:
+            marks = [decode([mark]) for mark in lines.marks]
+            found: list[bytes] = []
+            for places, masked in zip(offsets.tolist(), lines.masked.tolist(), strict=True):
+                parts = [spelled.read(*place) for place in places]
+                if masked:
+                    parts = [marks[0], parts[0], marks[1], parts[1], marks[2], parts[2], marks[3]]
+                found.append(b"".join(parts))
+        return [text.decode("utf-8", "replace") for text in found]
 
     def _table(
         self, samples: Sequence[Sample], shared: Sequence[Mapping[str, Any]], texts: TextStore, commit: str

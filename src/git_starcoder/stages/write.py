@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from git_starcoder.dataset import MANIFEST, METADATA, SCHEMA
 from git_starcoder.folder import card, facts, jsonl, parquet
 from git_starcoder.folder.lines import Lines, shared
 from git_starcoder.folder.metadata import Written, metadata
-from git_starcoder.folder.spelled import numbers
+from git_starcoder.folder.spelled import Spelled, numbers
 from git_starcoder.rows import SPLITS, Unit, printable
 from git_starcoder.stages import copies
 from git_starcoder.stages.window import Layout
@@ -108,13 +109,15 @@ def _write_parquet(
 ) -> Files:
     tokenizer, samples = layout.tokenizer, layout.windows.samples
     values = [shared(sample, repo.committed_at, run.texts) for sample in samples]
-    writer = parquet.Writer(
-        run.folder, samples, values, run.texts, repo.commit, tokenizer.dtype, tokenizer.decode,
-        labels=recipe.write.labels,
-    )  # fmt: skip
     files: Files = {}
-    for split, part in lines.items():
-        files |= writer.write(split, part, lambda row: layout.row(row)[0], done)
+    widths, tokens = tokenizer.widths, layout.windows.tokens
+    text = nullcontext() if widths is None else Spelled(tokens, widths, tokenizer.decode, run.scratch / "spelled")
+    with text as spelled:
+        writer = parquet.Writer(
+            run.folder, tokenizer, spelled, samples, values, run.texts, repo.commit, labels=recipe.write.labels
+        )
+        for split, part in lines.items():
+            files |= writer.write(split, part, done)
     return files
 
 
