@@ -28,7 +28,7 @@ SHARE = 0.5
 
 def vary(code: Code, random: Random) -> Variant | str:
     """The file with some of its error handling in other forms: at least one place, where there is any."""
-    found = sites(code, TABLE)
+    found = [site for site in sites(code, TABLE) if counterparts(code, site, TABLE)]
     some = [site for site in found if random.random() < SHARE]
     for chosen in (some, found):
         pieces: list[bytes] = []
@@ -137,7 +137,7 @@ def _by_start(code: Code) -> dict[int, list[Site]]:
 
 def _one_meaning(before: Code, old: Site, after: Code, new: Site) -> bool:
     """Whether a site may have become another one: only names that a form gives itself are in one and not the other."""
-    if new.form.name not in old.form.becomes:
+    if new.form not in counterparts(before, old, TABLE):
         return False
     for name in old.parts.keys() | new.parts.keys():
         if name in old.parts and name in new.parts:

@@ -13,7 +13,7 @@ A table of forms (`[error_patterns]` of a language file) has:
 - `forms.NAME.absent`: names whose words may stand in no other part (the name of an error that nobody reads).
 - `forms.NAME.alone`: parts whose words stand nowhere else in the frame (a name that changes its scope).
 - `forms.NAME.outside`: kinds of nodes that the site does not stand in, one level up.
-- `forms.NAME.where`: a pattern that the file must have.
+- `forms.NAME.where`: a pattern that a file must have for anything in it to be written so.
 - `forms.NAME.within`: kinds of frames, of which the innermost one around the site must have one.
 - `frames`: a query for these frames; the name of a capture is the kind.
 - `unless`: a query; a file in which it finds an `@unless` has no sites.
@@ -167,11 +167,7 @@ def _caught(code: Code, forms: Iterable[Form], captures: dict[str, list[Node]]) 
         if _bare(_filled(form.text, texts)) == bare:
             site = Site(form, span, parts)
             around = captures["site"][0].parent if form.outside else None
-            if (
-                (around is None or around.type not in form.outside)
-                and (form.where is None or form.where.search(code.data))
-                and _hidden(code, site)
-            ):
+            if (around is None or around.type not in form.outside) and _hidden(code, site):
                 yield site
 
 
@@ -232,7 +228,8 @@ def _alone(code: Code, site: Site, frame: Span) -> bool:
 def counterparts(code: Code, site: Site, table: str) -> list[Form]:
     """The forms that a site may be written as."""
     rules = _rules(code.language.key, table) if code.language else None
-    return [rules.forms[name] for name in site.form.becomes] if rules else []
+    forms = [rules.forms[name] for name in site.form.becomes] if rules else []
+    return [form for form in forms if form.where is None or form.where.search(code.data)]
 
 
 def written(code: Code, site: Site, form: Form, random: Random) -> bytes | None:
