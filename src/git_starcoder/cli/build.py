@@ -46,6 +46,7 @@ def command(
     force: bool,
 ) -> ExitCode:
     """Build a training dataset from the Git repository REPO (default: the current folder)."""
+    from git_starcoder import parquet
     from git_starcoder.build import build
     from git_starcoder.engine.local import LocalEngine
     from git_starcoder.git.objects import Repo
@@ -54,6 +55,8 @@ def command(
     short = {"write.format": form, "write.copies": copies and "true", "write.labels": labels and "true"}
     overrides = (*overrides, *(f"{key}={value}" for key, value in short.items() if value))
     recipe = Recipe.load(name, with_seed(overrides, seed))
+    if recipe.write.format == "parquet":
+        parquet.library()  # missing, it should be missed now and not after all the work
     out = out or Path(f"training_data_{file_name(recipe)}")
     opened = Repo.open(repo, rev)
     with talk.watch() as watch, LocalEngine(settings.jobs(jobs)) as engine, opened_cache(wanted=cached) as cache:

@@ -102,6 +102,7 @@ def find(dataset: Dataset, word: str) -> Place | Found:
         if gone.path == word or (digits and gone.commit.startswith(word)):
             found.drops.append(gone)
             found.commits |= {gone.commit} if gone.path != word else set()
+    found.drops.sort(key=lambda gone: gone.path == word and bool(gone.commit))  # the file before what changed it
     return _one(found, word, paths)
 
 
