@@ -206,7 +206,10 @@ def test_a_missing_file_is_found(folder):
     ("change", "what"),
     [
         (lambda manifest: manifest["steps"][0].update(seen=7), "manifest.json, read: 7 seen, but"),
-        (lambda manifest: manifest["steps"][1].update(seen=7, kept=7, dropped={}), "manifest.json: analyse saw 7, but was handed "),
+        (
+            lambda manifest: manifest["steps"][1].update(seen=7, kept=7, dropped={}),
+            "manifest.json: analyse saw 7, but was handed ",
+        ),
         (lambda manifest: manifest["steps"].pop(), "manifest.json: the steps are read, analyse"),
         (lambda manifest: manifest["files"]["training_data_val.jsonl"].update(rows=1), "training_data_val.jsonl: "),
     ],

@@ -243,3 +243,16 @@ def test_results_do_not_depend_on_the_size_of_chunks(monkeypatch):
         100, zip(parts[0].left, parts[0].right, strict=True)
     )
     assert whole[1].keeper.tolist() == parts[1].keeper.tolist()
+
+
+@pytest.mark.parametrize("cells", [200, 1 << 18])
+def test_nothing_is_lost_where_only_what_shares_a_bucket_is_looked_at(monkeypatch, cells):
+    """At 0.95 the bands take up whole signatures, and rensa's index says who shares a bucket."""
+    count, rows = near.bands(0.95)
+    assert count * rows == near.PERMUTATIONS
+    chance = random.Random(7)
+    texts = [[chance.randrange(60000) for _ in range(150)] for _ in range(60)]
+    copies = [[*text[:149], 7] for text in texts]  # 1 of 146 shingles is another: similarity 0.986
+    monkeypatch.setattr(near, "CELLS", cells)
+    found = keepers(windows([*texts, *copies]), 0.95, nothing_spared).keeper.tolist()
+    assert found == [-1] * 60 + list(range(60))

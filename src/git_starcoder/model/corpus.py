@@ -51,7 +51,9 @@ class Corpus:
             raise DatasetError("there are no rows to train on", where=str(dataset.files("train")[0]), hint=hint)
         flat = np.concatenate(tokens)
         if not (flat.size and 0 <= flat.min() <= flat.max() < vocab_size):
-            raise DatasetError("there are tokens that its tokenizer does not have", where=str(dataset.files("train")[0]))
+            raise DatasetError(
+                "there are tokens that its tokenizer does not have", where=str(dataset.files("train")[0])
+            )
         offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
         return cls(
             flat,

@@ -220,9 +220,15 @@ def _framed(code: Code, found: list[Site], frames: list[tuple[int, int, str]]) -
 
 def _alone(code: Code, site: Site, frame: Span) -> bool:
     """Whether the names that may stand nowhere else in the frame do not."""
+    everywhere, here = _tally(code, frame), Counter(_words(code, site.span))
     names = {word for name in site.form.alone for word in _words(code, site.parts[name].span)}
-    around = [*_words(code, Span(frame.start, site.span.start)), *_words(code, Span(site.span.stop, frame.stop))]
-    return names.isdisjoint(around)
+    return all(everywhere[word] == here[word] for word in names)
+
+
+@lru_cache(maxsize=16)  # a frame has many sites
+def _tally(code: Code, frame: Span) -> Counter[bytes]:
+    """How often each word stands in a frame."""
+    return Counter(_words(code, frame))
 
 
 def counterparts(code: Code, site: Site, table: str) -> list[Form]:

@@ -21,6 +21,8 @@ from git_starcoder.text.near import keepers
 from git_starcoder.text.shingles import WindowShingles, offsets_of, positions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from git_starcoder.recipe import Dedup
@@ -54,13 +56,12 @@ def run(run: Run, options: Dedup, windows: Windows) -> Windows:
             of = np.where(keeper < 0, np.arange(len(windows)), keeper)
             is_near = near[of] >= 0
             keeper, similarity = np.where(is_near, near[of], keeper), np.where(is_near, values[of], similarity)
-        dropped: list[int] = np.flatnonzero(keeper >= 0).tolist()
-        for row in dropped:
-            kept = int(keeper[row])
-            reason = "leak" if split[row] != split[kept] else "near" if is_near[row] else "exact"
-            made_by = _sample(windows, kept).made_by
-            because = f"{_name(windows, kept)} ({made_by}), similarity {similarity[row]:.3f}"
-            step.drop(_name(windows, row), reason, because)
+        dropped = np.flatnonzero(keeper >= 0)
+        kept = keeper[dropped]
+        reasons = np.select([split[dropped] != split[kept], is_near[dropped]], ["leak", "near"], "exact").tolist()
+        told = zip(_names(windows, dropped), _names(windows, kept), reasons, similarity[dropped].tolist(), strict=True)
+        for (name, _), (stays, sample), reason, value in told:
+            step.drop(name, reason, f"{stays} ({sample.made_by}), similarity {value:.3f}")
         step.keep(len(windows) - len(dropped))
         return windows.take(keeper < 0)
 
@@ -164,9 +165,10 @@ def _tasks(windows: Windows, changes: NDArray[np.bool_]) -> NDArray[np.uint64]:
     return tasks
 
 
-def _name(windows: Windows, row: int) -> str:
-    return f"{_sample(windows, row).origin.path}#{windows.key[row]:016x}"
-
-
-def _sample(windows: Windows, row: int) -> Sample:
-    return windows.samples[int(windows.sample[row])]
+def _names(windows: Windows, rows: Rows) -> Iterator[tuple[str, Sample]]:
+    """What rows are called in a drop, and their samples."""
+    keys: list[int] = windows.key[rows].tolist()
+    places: list[int] = windows.sample[rows].tolist()
+    for key, place in zip(keys, places, strict=True):
+        sample = windows.samples[place]
+        yield f"{sample.origin.path}#{key:016x}", sample

@@ -178,26 +178,39 @@ def bands(threshold: float) -> tuple[int, int]:
 
 
 class _Index:
-    """The documents that have shingles, numbered from 0, with their signatures and buckets."""
+    """The documents that share a bucket with another, numbered from 0, with their signatures and buckets."""
 
     def __init__(self, shingles: Shingles, threshold: float) -> None:
         self.shingles = shingles
         self.threshold = threshold
         self.sizes = shingles.sizes()
-        self.documents = np.flatnonzero(self.sizes > 0)
-        self.signatures = self._sign()
+        self.documents = self._sharing(np.flatnonzero(self.sizes > 0))
+        self.signatures = np.empty((len(self.documents), PERMUTATIONS), dtype=np.uint32)
+        for chunk, matrix in self._sketches(self.documents):
+            self.signatures[chunk] = matrix.to_rows()
         self.buckets = self._fill()
 
-    def _sign(self) -> NDArray[np.uint32]:
-        """MinHash signatures, shape (documents, PERMUTATIONS)."""
+    def _sharing(self, documents: Array) -> Array:
+        """The documents that share a bucket. Most do not, and their signatures need not become numbers of Python."""
+        count, rows = bands(self.threshold)
+        if count * rows < PERMUTATIONS:  # rensa parts signatures in its own way then
+            return documents
+        lsh: Any = import_module("rensa").RMinHashLSH(self.threshold, PERMUTATIONS, count)
+        sketches = list(self._sketches(documents))
+        known = 0
+        for chunk, matrix in sketches:
+            lsh.insert_matrix(matrix, known)
+            known += len(chunk)
+        sharing = [chunk[np.array(lsh.query_duplicate_flags_matrix(matrix), dtype=bool)] for chunk, matrix in sketches]
+        return documents[np.sort(np.concatenate([*sharing, np.empty(0, dtype=np.int64)]))]
+
+    def _sketches(self, documents: Array) -> Iterator[tuple[Array, Any]]:
+        """MinHash signatures (rensa's) of some documents, and which of them these are."""
         sketch: Any = import_module("rensa").RMinHash
-        signatures = np.empty((len(self.documents), PERMUTATIONS), dtype=np.uint32)
-        order = np.argsort(self.shingles.places()[self.documents], kind="stable")
-        for chunk in _chunks(self.sizes[self.documents[order]]):
-            flat, offsets = self.shingles.take(self.documents[order[chunk]])
-            matrix = sketch.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 0)
-            signatures[order[chunk]] = matrix.to_rows()
-        return signatures
+        order = np.argsort(self.shingles.places()[documents], kind="stable")
+        for chunk in _chunks(self.sizes[documents[order]]):
+            flat, offsets = self.shingles.take(documents[order[chunk]])
+            yield order[chunk], sketch.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 0)
 
     def _fill(self) -> Array:
         """For each band the number of each document's bucket, shape (bands, documents)."""

@@ -108,7 +108,7 @@ class WindowShingles:
 
     def take(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Hashes of some windows."""
-        sizes = self.sizes()[documents]
+        sizes = np.maximum(self.length[documents] - (SHINGLE - 1), 0)
         offsets = offsets_of(sizes)
         first, length = self.first[documents], self.length[documents]
         low, high = int(first.min(initial=len(self.tokens))), int((first + length).max(initial=0))
