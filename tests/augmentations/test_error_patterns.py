@@ -368,5 +368,16 @@ def test_without_a_tree_nothing_is_verified() -> None:
     assert error_patterns.verify(code, Variant(code.data), code) != ""
 
 
+def test_many_places_of_one_block_are_verified_like_few() -> None:
+    sites = "".join(f"\tif e{place} := g(); e{place} != nil {{\n\t}}\n" for place in range(2 * error_patterns.FEW))
+    before = parse(f"package p\n\nfunc f() {{\n{sites}}}\n".encode(), "go")
+    variant = error_patterns.vary(before, random.Random(0))
+    assert isinstance(variant, Variant)
+    after = parse(variant.text, "go")
+    assert error_patterns.verify(before, variant, after) == ""
+    spoiled = parse(variant.text.replace(b"e1 != nil", b"e2 != nil"), "go")
+    assert error_patterns.verify(before, Variant(spoiled.data), spoiled) != ""
+
+
 def test_nothing_to_change() -> None:
     assert error_patterns.vary(parse(b"struct S;", "rust"), random.Random(0)) == NOTHING

@@ -24,6 +24,9 @@ NEEDS = "tree"
 TABLE = "error_patterns"
 SHARE = 0.5
 """How many of the places are written in another form, about."""
+FEW = 50
+"""Sites of a file that are looked up one by one in its variation: that costs less than to look at all of it, once, and
+for n sites of one block it costs n² where it looks at all of them each time."""
 
 
 def vary(code: Code, random: Random) -> Variant | str:
@@ -97,6 +100,7 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
         return "more than error handling differs, outside of the code"
     stack = [(before.root, after.root)]
     olds = _by_start(before)
+    news = _by_start(after) if len(olds) > FEW else None
     while stack:
         one, two = stack.pop()
         left, right = _Row(before, one), _Row(after, two)
@@ -108,7 +112,10 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
                 right.skip(new.end_byte)
                 continue
             known = [site for site in olds.get(old.start_byte, ()) if left.whole(site)]
-            there = [site for site in sites_from(after, TABLE, new.start_byte) if right.whole(site)] if known else []
+            there: list[Site] = []
+            if known:
+                begun = sites_from(after, TABLE, new.start_byte) if news is None else news.get(new.start_byte, ())
+                there = [site for site in begun if right.whole(site)]
             pairs = ((a, b) for a in known for b in there if _one_meaning(before, a, after, b))
             if pair := next(pairs, None):
                 left.skip(pair[0].span.stop)

@@ -123,7 +123,7 @@ def _rules(key: str, table: str) -> _Rules | None:
     return _Rules(forms, Query(language.grammar, query), by_pattern)
 
 
-@lru_cache(maxsize=1)  # a variation is made and verified from the same
+@lru_cache(maxsize=2)  # a text and its variation
 def sites(code: Code, table: str) -> list[Site]:
     """The sites of all forms of a table, in order, outer ones first; none without the table. The text needs a tree."""
     return _sites(code, table, None)
