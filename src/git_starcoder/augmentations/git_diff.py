@@ -34,7 +34,7 @@ LONGEST = 24_000
 """Bytes of a row. Those with more than 4,096 tokens fit no window, which says so: this only spares it the giants."""
 EARLIER = 3
 """Hunks before the next edit, at most, …"""
-EARLIER_BYTES = 4_800
+EARLIER_BYTES = 2_400
 """… and their bytes."""
 
 

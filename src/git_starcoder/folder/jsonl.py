@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CHUNK = 4 << 20
 """Bytes of lines handed to the writing thread at a time."""
+OPEN, OWN, SHARED, CLOSE = b'{"tokens":[', b'],"metadata":{', b",", b"}\n"
+NONE = memoryview(b"")
 BATCH = 4096
 """Lines whose metadata is made at a time."""
 
@@ -45,7 +47,7 @@ def write(
     """
     sink = Sink(path)
     cell = b"%d," % pad
-    padding = cell * int(lines.windows.size.max(initial=0))
+    padding = memoryview(cell * int(lines.windows.size.max(initial=0)))
     marks = [b"%d," % mark for mark in lines.marks]
     for begin in range(0, len(lines), BATCH):
         part = lines.part(begin, begin + BATCH)
@@ -56,32 +58,39 @@ def write(
             lines.windows.sample[part.row].tolist(), strict=True,
         )  # fmt: skip
         for places, masked, length, size, uncounted, own, sample in rows:
-            texts = [spelled.read(first, stop) for first, stop in zip(places[::2], places[1::2], strict=True)]
+            first, stop, second, end, third, last = places
+            made = [spelled.read(first, stop), spelled.read(second, end)]
             if masked:
-                *context, learned = [text for both in zip(marks, texts, strict=False) for text in both]
-                learned += marks[-1]
-            else:
-                context, learned = texts[:1], texts[1]
-            blank = padding[: len(cell) * (size - length)]
-            tokens = b"".join((*context, learned, blank))[:-1]
-            made = [b'{"tokens":[', tokens]
+                made = [marks[0], made[0], marks[1], made[1], marks[2], spelled.read(third, last), marks[3]]
+            blank = padding[: len(cell) * (size - length) - 1] if size > length else NONE
+            if size == length:
+                made[-1] = made[-1][:-1]  # the last number has no comma behind it
+            line: list[bytes | memoryview] = [OPEN, *made, blank]
             if labels:
-                shown = (b"1," * length + b"0," * (size - length))[:-1]
-                asked = b"".join((b"-100," * uncounted, learned, b"-100," * (size - length)))[:-1]
-                made += [b'],"input_ids":[', tokens, b'],"attention_mask":[', shown, b'],"labels":[', asked]
-            made += [b'],"metadata":{', own, b",", shared[sample], b"}\n"]
-            sink.put(b"".join(made))
+                line += _labels(made, blank, length, size, uncounted)
+            line += (OWN, own, SHARED, shared[sample], CLOSE)
+            sink.put(line)
         done(part)
     return {**sink.close(), "rows": len(lines)}
 
 
+def _labels(tokens: Sequence[bytes], blank: memoryview, length: int, size: int, uncounted: int) -> list[bytes]:
+    """The row once more as trainers want it: -100 is what does not count."""
+    text = b"".join((*tokens, blank))
+    learned = b"".join(tokens).removesuffix(b",").split(b",")[uncounted:]
+    shown = (b"1," * length + b"0," * (size - length))[:-1]
+    asked = b",".join([b"-100"] * uncounted + learned + [b"-100"] * (size - length))
+    return [b'],"input_ids":[', text, b'],"attention_mask":[', shown, b'],"labels":[', asked]
+
+
 def _members(columns: dict[str, list[Any]]) -> list[bytes]:
-    """What each row has of its own, as members of a JSON object."""
+    """What each row has of its own, as members of a JSON object: numbers, short words and lists of numbers."""
     keys = list(columns)
-    return [
-        orjson.dumps({key: value for key, value in zip(keys, values, strict=True) if value is not None})[1:-1]
+    rows = [
+        {key: value for key, value in zip(keys, values, strict=True) if value is not None}
         for values in zip(*columns.values(), strict=True)
     ]
+    return orjson.dumps(rows)[2:-2].split(b"},{")
 
 
 class Sink:
@@ -92,14 +101,14 @@ class Sink:
         self._thread = ThreadPoolExecutor(1)
         self._waiting: Future[None] | None = None
         self._sha256 = hashlib.sha256()
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._pending = 0
         self.bytes = 0
 
-    def put(self, line: bytes) -> None:
-        """Take a line, and write what has come together once it is a chunk."""
-        self._parts.append(line)
-        self._pending += len(line)
+    def put(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Take a line in parts, and write what has come together once it is a chunk."""
+        self._parts += parts
+        self._pending += sum(map(len, parts))
         if self._pending >= CHUNK:
             self._flush()
 

@@ -102,7 +102,9 @@ def run(
         kept = [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, names, strict=True)]
         grouped = [replace(change, group=name, split=splits[name])
                    for change, name in zip(changes, of_change, strict=True)]  # fmt: skip
-        return _unlike(run, step, kept, recipe.dedup.files), _behind_gate(run, step, kept, grouped)
+        place = {digest: number for number, digest in enumerate(distinct)}
+        of_unit = shingles.some([place[digest] for digest in digests])
+        return _unlike(step, kept, of_unit, recipe.dedup.files), _behind_gate(run, step, kept, grouped)
 
 
 def expected_rows(tokens: float, window: recipes.Window, variations: int) -> int:
@@ -171,7 +173,7 @@ def _frames(change: Change, variations: Mapping[str, recipes.Augmentation]) -> f
     return shares * (2 * len(change.edits) - 1)
 
 
-def _unlike(run: Run, step: Step, units: list[Unit], threshold: float | None) -> list[Unit]:
+def _unlike(step: Step, units: list[Unit], shingles: TextShingles, threshold: float | None) -> list[Unit]:
     """The units less those that nearly repeat a better one of their group: of a worse role, older, by path."""
     if threshold is None:
         step.keep(len(units))
@@ -181,8 +183,7 @@ def _unlike(run: Run, step: Step, units: list[Unit], threshold: float | None) ->
     )
     ordered = [units[at] for at in order]
     groups = np.array([int(unit.group[:8], 16) for unit in ordered], dtype=np.int64)
-    shingles = TextShingles.of(run.texts.get(unit.source.text) for unit in ordered)
-    found = keepers(shingles, threshold, lambda left, right: groups[left] != groups[right])
+    found = keepers(shingles.some(order), threshold, lambda left, right: groups[left] != groups[right])
     keeper: list[int] = found.keeper.tolist()
     similarity: list[float] = found.similarity.tolist()
     kept: dict[str, Unit] = {}

@@ -10,6 +10,7 @@ document an earlier one that stays in its place (which rows repeat another).
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,6 +44,8 @@ PROPOSALS = 10_000_000
 """Pairs that `links` looks at (some seconds); past them a document is compared with the first of its bucket alone."""
 WORK = 1 << 29
 """Shingles that `links` compares exactly (some seconds); past them the estimate decides."""
+
+THREADS = 2
 
 _NOTHING = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -208,9 +211,14 @@ class _Index:
         """MinHash signatures (rensa's) of some documents, and which of them these are."""
         sketch: Any = import_module("rensa").RMinHash
         order = np.argsort(self.shingles.places()[documents], kind="stable")
-        for chunk in _chunks(self.sizes[documents[order]]):
-            flat, offsets = self.shingles.take(documents[order[chunk]])
-            yield order[chunk], sketch.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 0)
+        chunks = [order[chunk] for chunk in _chunks(self.sizes[documents[order]])]
+
+        def made(chunk: Array) -> Any:
+            flat, offsets = self.shingles.take(documents[chunk])
+            return sketch.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 0)
+
+        with ThreadPoolExecutor(THREADS) as threads:  # numpy and rensa let each other work
+            yield from zip(chunks, threads.map(made, chunks), strict=True)
 
     def _fill(self) -> Array:
         """For each band the number of each document's bucket, shape (bands, documents)."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -84,6 +84,10 @@ class TextShingles:
         """Hashes of some texts."""
         offsets = offsets_of(self.sizes()[documents])
         return self.flat[positions(self.offsets[:-1][documents], offsets)], offsets
+
+    def some(self, documents: Sequence[int]) -> TextShingles:
+        """Those of some texts, in that order."""
+        return TextShingles(*self.take(np.array(documents, dtype=np.int64)))
 
 
 @dataclass(frozen=True, slots=True)
