@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import random
 import time
@@ -115,7 +116,12 @@ class Run:
         self.watch.end(name, step.seconds, step.seen, step.kept, dict(sorted(step.dropped.items())))
 
     def __enter__(self) -> Self:
+        # Rows are many and make no cycles: looking for some again and again would cost a tenth of a build.
+        self._collecting = gc.isenabled()
+        gc.disable()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.texts.close()
+        if self._collecting:
+            gc.enable()

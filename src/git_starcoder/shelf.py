@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ def names(shelf: str) -> list[str]:
     return sorted(name.removesuffix(suffix) for name in found if name.endswith(suffix) and name != "__init__.py")
 
 
+@cache
 def load(shelf: str, key: str) -> ModuleType:
     """The module of a key on a shelf of Python files."""
     return import_module(f"git_starcoder.{shelf}.{key}")

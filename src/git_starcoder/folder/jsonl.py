@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CHUNK = 4 << 20
 """Bytes of lines handed to the writing thread at a time."""
 OPEN, OWN, SHARED, CLOSE = b'{"tokens":[', b'],"metadata":{', b",", b"}\n"
+FORMATS = {"int": "%d", "float": "%r", "str": '"%s"'}
+"""Of values that JSON spells as Python does."""
 NONE = memoryview(b"")
 BATCH = 4096
 """Lines whose metadata is made at a time."""
@@ -84,13 +86,16 @@ def _labels(tokens: Sequence[bytes], blank: memoryview, length: int, size: int, 
 
 
 def _members(columns: dict[str, list[Any]]) -> list[bytes]:
-    """What each row has of its own, as members of a JSON object: numbers, short words and lists of numbers."""
-    keys = list(columns)
-    rows = [
-        {key: value for key, value in zip(keys, values, strict=True) if value is not None}
-        for values in zip(*columns.values(), strict=True)
-    ]
-    return orjson.dumps(rows)[2:-2].split(b"},{")
+    """What each row has of its own, as members of a JSON object: numbers, plain words, and whatever some rows lack."""
+    cells: list[str] = []
+    values: list[list[Any]] = []
+    for key, column in columns.items():
+        kind = "" if None in column else FORMATS.get(type(column[0]).__name__, "")
+        cells.append(f'"{key}":{kind},' if kind else "%s")
+        dumped = ("" if value is None else f'"{key}":{orjson.dumps(value).decode()},' for value in column)
+        values.append(column if kind else list(dumped))
+    template = "".join(cells)
+    return [(template % row)[:-1].encode() for row in zip(*values, strict=True)]
 
 
 class Sink:
