@@ -40,11 +40,8 @@ class Row(NamedTuple):
     def uncounted(self) -> int:
         """How many tokens at the beginning do not count for the loss.
 
-        A head of context does not. Of a masked row only what was masked counts, and the token that ends it.
+        A head of context does not. Of a masked row all do, prefix and suffix, too (Bavarian et al., 2022, section 3).
         """
-        if "hole" in self.metadata:
-            start, stop = self.metadata["hole"]
-            return self.metadata["length"] - (stop - start) - 1
         return self.metadata.get("context", 0)
 
 

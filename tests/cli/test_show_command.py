@@ -107,14 +107,12 @@ def test_a_change_shows_what_counts_and_what_its_weight_is_made_of(built, show):
     assert coloured != plain
 
 
-def test_of_a_masked_row_only_the_middle_counts(built, show):
+def test_of_a_masked_row_everything_counts(built, show):
     split, at, _ = next(one for one in rows(built) if "hole" in one[2].metadata)
     text = show(f"{split}:{at}")
     shown = text[text.index("\n\n") :]
-    before, mark, after = shown.partition("⟦<fim_middle>⟧")
-    assert mark
-    assert "│" not in before
-    assert all(line.startswith("│ ") for line in after.strip("\n").split("\n"))
+    assert "⟦<fim_middle>⟧" in shown
+    assert all(line.startswith("│ ") for line in shown.strip("\n").split("\n"))
 
 
 def test_the_beginning_of_an_id_is_enough_and_a_copy_of_the_text_is_not_run(built, show):

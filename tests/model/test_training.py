@@ -189,6 +189,22 @@ def test_what_a_model_needs_in_bits_is_what_transformers_says(dataset, trained):
         assert bits.shape == (len(window) - 1,)
 
 
+def test_what_is_only_shown_costs_nothing_and_moves_no_weight(dataset, trained):
+    network, _ = load.load(trained[0])
+    network.precision = "float32"
+    rows = [np.array(row.tokens[: row.metadata["length"]]) for row in list(dataset.rows("test"))[:3]]
+    given = np.array([1, 40, len(rows[2]) - 1])
+    every = network.loss(rows).split([len(row) - 1 for row in rows])
+    asked = network.loss(rows, given).split((np.array([len(row) for row in rows]) - given).tolist())
+    for all_of_it, part, first in zip(every, asked, given.tolist(), strict=True):
+        assert part.tolist() == pytest.approx(all_of_it[first - 1 :].tolist(), rel=1e-4)
+    sum(part.sum() for part in asked).backward()
+    gradient = network.model.lm_head.weight.grad.clone()
+    network.model.zero_grad()
+    sum(part[first - 1 :].sum() for part, first in zip(every, given.tolist(), strict=True)).backward()
+    assert network.torch.allclose(network.model.lm_head.weight.grad, gradient, atol=1e-4)
+
+
 def test_writing_in_a_batch_is_writing_alone(dataset, trained):
     folder, _, _ = trained
     network, tokenizer = load.load(folder)
@@ -373,6 +389,9 @@ def test_pieces_hold_every_row_once_with_little_padding():
     padded = sum(lengths[piece].max() * len(piece) for piece in found)
     assert padded < 1.2 * lengths.sum()
     assert all(lengths[piece].max() * len(piece) <= 8192 for piece in found)
+    assert all(lengths[piece].max() * len(piece) - lengths[piece].sum() <= 128 for piece in found)
+    assert len(list(pieces(lengths, 8192, 2048))) <= 36 < len(found)
+    assert list(pieces(np.array([256, 4096, 250, 1024, 256]), 8192)) == [[1], [3], [0, 4, 2]]
     assert list(pieces(np.array([9000]), 8192)) == [[0]]
     assert list(pieces(np.zeros(0, dtype=np.int64), 8192)) == []
 

@@ -66,11 +66,9 @@ class Lines:
     def uncounted(self) -> NDArray[np.int64]:
         """How many tokens at the beginning of each row do not count for the loss.
 
-        A head does not, and of a masked row only the middle counts, and the token that ends it.
+        A head does not. Of a masked row all do, prefix and suffix, too (Bavarian et al., 2022, section 3).
         """
-        learned = np.where(self.masked, 2, 1)
-        spans = self.spans[np.arange(len(self)), learned]
-        return self.length - (spans[:, 1] - spans[:, 0]) - self.masked
+        return np.where(self.masked, 0, self.spans[:, 0, 1] - self.spans[:, 0, 0])
 
     def part(self, begin: int, stop: int) -> Lines:
         """Some of the lines."""

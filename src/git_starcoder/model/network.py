@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 PIECE = 8192
 """Padded tokens that go through the network at once."""
+PADDING = 128
+"""Tokens of padding for which rows are put into two pieces instead of one: about what a piece more costs on a CPU."""
+ANSWERS = 2048
+"""The same where a piece is written, token by token."""
 SLICE = 512
 """Tokens whose logits are made at once."""
 
@@ -72,16 +76,20 @@ def precision(where: str) -> str:
     return "bfloat16" if seconds["bfloat16"] * 1.5 < seconds["float32"] else "float32"
 
 
-def pieces(lengths: NDArray[np.int64], limit: int = PIECE) -> Iterator[list[int]]:
-    """Rows grouped by length so that little is padded: indices for at most `limit` padded tokens, longest first."""
+def pieces(lengths: NDArray[np.int64], limit: int = PIECE, padding: int = PADDING) -> Iterator[list[int]]:
+    """Rows grouped by length, longest first: indices for at most `limit` tokens with and `padding` tokens of padding.
+
+    A row that is longer than `limit` is a piece of its own.
+    """
     order = np.argsort(-lengths, kind="stable")
-    begin = 0
+    begin = padded = 0
     for here in range(1, len(order) + 1):
-        longest, count = lengths[order[begin]], here - begin
-        full = here == len(order) or longest * (count + 1) > limit
-        if full or (lengths[order[here]] * 4 < longest * 3 and longest * count * 4 >= limit):
+        longest = lengths[order[begin]]
+        if here < len(order):
+            padded += int(longest - lengths[order[here]])
+        if here == len(order) or longest * (here - begin + 1) > limit or padded > padding:
             yield order[begin:here].tolist()
-            begin = here
+            begin, padded = here, 0
 
 
 class Network:
@@ -106,19 +114,24 @@ class Network:
             return contextlib.nullcontext()
         return self.torch.autocast(self.device, getattr(self.torch, self.precision))
 
-    def loss(self, rows: Sequence[NDArray[Any]]) -> Any:
-        """Negative log-likelihood in nats of each token but the first of each row, shape (tokens - rows,)."""
+    def loss(self, rows: Sequence[NDArray[Any]], given: NDArray[np.int64] | None = None) -> Any:
+        """Negative log-likelihood in nats of each token that is asked for, row by row, shape (asked,).
+
+        Of each row the first tokens are only shown: as many as `given` says, shape (rows,), or one.
+        """
         torch = self.torch
         padded = np.full((len(rows), max(map(len, rows))), -1, dtype=np.int64)
         for number, row in enumerate(rows):
             padded[number, : len(row)] = row
+        first = np.ones(len(rows), dtype=np.int64) if given is None else given
         tokens = torch.from_numpy(padded).to(self.device)
-        real = tokens[:, 1:] >= 0
+        # Of what is not asked for no logits are made: the same as a weight of 0, and cheaper.
+        asked = torch.from_numpy((padded >= 0) & (np.arange(padded.shape[1]) >= first[:, None]))[:, 1:].to(self.device)
         with self.cast():
             # Padding stands to the right, where causal attention does not look: no mask is needed.
-            hidden = self.model.model(tokens[:, :-1].clamp(min=0), use_cache=False).last_hidden_state[real]
+            hidden = self.model.model(tokens[:, :-1].clamp(min=0), use_cache=False).last_hidden_state[asked]
             # In slices that fit a cache: twice as fast on a CPU as all logits at once, and a fraction of the memory.
-            parts = zip(hidden.split(SLICE), tokens[:, 1:][real].split(SLICE), strict=True)
+            parts = zip(hidden.split(SLICE), tokens[:, 1:][asked].split(SLICE), strict=True)
             return torch.cat([self._nats(part, targets) for part, targets in parts])
 
     def _nats(self, hidden: Any, targets: Any) -> Any:
@@ -149,7 +162,7 @@ class Network:
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
         self.model.eval()
         with torch.inference_mode():
-            for piece in pieces(lengths):
+            for piece in pieces(lengths, padding=ANSWERS):
                 longest = int(lengths[piece].max())
                 tokens = torch.full((len(piece), longest), self.pad)
                 mask = torch.zeros_like(tokens)

@@ -161,6 +161,7 @@ class _Run:
         self.network = network
         self.plan = plan
         self.corpus = corpus
+        self.given = corpus.given
         self.held_out = held_out
         self.held_out_bytes = held_out_bytes
         self.watch = watch
@@ -208,11 +209,12 @@ class _Run:
         """One step; gives its loss in bits per token and its learning rate."""
         rows = [self.corpus.row(index, self.network.end) for index in batch.tolist()]
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        targets = int((lengths - 1).sum())
+        given = self.given[batch]
+        targets = int((lengths - given).sum())
         self.network.model.train()
         nats = 0.0
         for piece in pieces(lengths):
-            loss = self.network.loss([rows[index] for index in piece]).sum() / max(1, targets)
+            loss = self.network.loss([rows[index] for index in piece], given[piece]).sum() / max(1, targets)
             loss.backward()
             nats += float(loss.detach())
         self.step += 1

@@ -1,0 +1,131 @@
+"""Training and asking on a dataset of the elite recipe: several sizes, heads of context, masked rows."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+
+from git_starcoder.build import build
+from git_starcoder.evals import documents
+from git_starcoder.model import load, network
+from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.evaluate import evaluate
+from git_starcoder.model.network import pieces
+from git_starcoder.model.optimise import Settings
+from git_starcoder.model.train import train
+from git_starcoder.recipe import Recipe
+from git_starcoder.text import tokenizer as tokenizers
+from toy import evolving
+
+SIZES = (64, 128, 256)
+RECIPE = Recipe.load(
+    "elite",
+    ("window.vocab_size=600", f"window.size={list(SIZES)}", "augment.token_masking=0.5", "write.labels=true"),
+)
+TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+SETTINGS = Settings(batch=2048)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy_size():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "cores", lambda: 1)
+        patch.setitem(load.SIZES, "toy", TOY)
+        yield
+
+
+@pytest.fixture(scope="module")
+def repo(repo_maker):
+    return repo_maker(evolving(60, 8))
+
+
+@pytest.fixture(scope="module")
+def dataset(repo, tmp_path_factory):
+    return build(repo, RECIPE, tmp_path_factory.mktemp("dataset") / "out")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(dataset):
+    return tokenizers.load(dataset.tokenizer_folder)
+
+
+def kind(about):
+    return next((name for name in ("hole", "context") if name in about), "plain")
+
+
+@pytest.fixture(scope="module")
+def shown(dataset, tokenizer):
+    """The rows of the training split as a model reads them, with their labels."""
+    found = {}
+    for row, labels in dataset.labelled("train"):
+        length = row.metadata["length"]
+        opens = row.metadata["token_start"] == 0 and kind(row.metadata) == "plain"
+        tokens, asked = row.tokens[:length], labels["labels"][:length]
+        found[(*([tokenizer.end] if opens else []), *tokens)] = [*([-100] if opens else []), *asked], row.metadata
+    return found
+
+
+def test_what_does_not_count_is_shown_and_not_learned(dataset, shown, tmp_path, monkeypatch):
+    seen, asked = Counter(), 0
+    loss = network.Network.loss
+
+    def watched(self, rows, given=None):
+        nonlocal asked
+        nats = loss(self, rows, given)
+        if given is not None:  # held-out text is asked about in full
+            expected = 0
+            for row, first in zip(rows, given.tolist(), strict=True):
+                labels, about = shown[tuple(row.tolist())]
+                assert labels[first:] == row.tolist()[first:]
+                assert set(labels[1:first]) <= {-100}
+                expected += len(row) - first
+                seen[kind(about), about["window_size"]] += 1
+            assert len(nats) == expected
+            asked += expected
+        return nats
+
+    monkeypatch.setattr(network.Network, "loss", watched)
+    result = train(dataset, tmp_path / "model", steps=20, size="toy", settings=SETTINGS)
+    assert result.tokens == asked
+    assert {name for name, _ in seen} == {"plain", "context", "hole"}
+    assert {size for _, size in seen} == set(SIZES)
+
+
+def test_no_token_of_any_size_is_lost_and_little_is_padded(dataset, shown, tokenizer):
+    corpus = Corpus.read(dataset, tokenizer.vocab_size)
+    rows = [corpus.row(index, tokenizer.end) for index in range(len(corpus.lengths))]
+    assert [tuple(row.tolist()) for row in rows] == list(shown)
+    lengths = np.array([len(row) for row in rows])
+    chance = np.random.default_rng(0)
+    read = padded = 0
+    for _ in range(50):
+        some = chance.choice(lengths, 20)
+        read += some.sum()
+        padded += sum(some[piece].max() * len(piece) for piece in pieces(some))
+    assert padded < 1.1 * read
+
+
+def test_a_model_is_asked_for_each_byte_that_is_held_out_once(dataset, tokenizer, repo, git):
+    sizes, chunks = set(), 0
+    for split in ("val", "test"):
+        texts = defaultdict(bytes)
+        for document in documents(dataset, split):
+            texts[document.path] += tokenizer.decode(document.tokens[document.tokens != tokenizer.end])
+        assert len(texts) > 1
+        for path, text in texts.items():
+            assert text == git(repo, "show", f"HEAD:{path}")
+        base = [about for about in dataset.about(split) if about["augmentation_type"] == "base"]
+        sizes |= {about["window_size"] for about in base}
+        chunks += len(base) - len(texts)
+    assert sizes == set(SIZES)
+    assert chunks > 20  # far more rows than files: they overlap, within a size and between sizes
+
+
+def test_a_model_of_several_sizes_is_asked_in_full(dataset, tokenizer, tmp_path):
+    train(dataset, tmp_path / "model", steps=2, size="toy", settings=SETTINGS)
+    scores = {score.eval: score for score in evaluate(tmp_path / "model", dataset).scores}
+    size = sum(len(tokenizer.decode(each.tokens[each.tokens != tokenizer.end])) for each in documents(dataset, "test"))
+    assert scores["bits_per_byte"].over == scores["xz"].over == size
+    assert load.load(tmp_path / "model")[0].context == max(SIZES)
