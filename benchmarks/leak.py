@@ -7,11 +7,16 @@ Reads `training_data_{train,val,test}.jsonl` and knows nothing of how they were 
 - `copies`: held-out rows whose tokens are those of a training row;
 - `unique`: share of all rows that are unlike every other;
 - `files`, `groups`: source files and leak groups that have rows in more than one split;
-- `runs`: share of the runs of 32 tokens in held-out `base` rows that occur in a training row as well.
+- `runs`: share of the runs of 32 tokens in what held-out rows ask for that occur anywhere in a training row, too. What
+  a row asks for is what counts for its loss: of a diff what came after, of a file behind a head the file.
 
-Some runs occur twice in any code base, and that is no leak. Two more figures say how many to expect, both from the same
-rows: `floor` gives whole files to the splits at random, with the same shares of rows (mean and standard deviation over
-several seeds); `by_row` gives single rows to the splits at random, as is often done.
+`runs` and all below are by the kind of the held-out row: `base`, `git_diff`, `techniques` for all others. Some runs
+occur twice in any code base, and that is no leak. Three more figures say how many to expect, from the same rows:
+
+- `without_changes`: the same split, where no row that shows a change is learned from. What is above it, history adds.
+- `floor`: no such row is learned from, and whole files are given to the splits at random, with the same shares of rows
+  (mean and standard deviation over several seeds). A diff goes with its file; one of a path that is no more is left out.
+- `by_row`: single rows are given to the splits at random, as is often done.
 """
 
 from __future__ import annotations
@@ -31,6 +36,8 @@ import numpy as np
 
 SPLITS = ("train", "val", "test")
 HELD = ("val", "test")
+KINDS = ("base", "techniques", "git_diff")
+CHANGES = ("git_diff", "temporal_context")
 RUN = 32
 BASE = 0x9E3779B97F4A7C15
 CHUNK = 1 << 21
@@ -42,10 +49,13 @@ class Rows:
 
     tokens: array = field(default_factory=lambda: array("I"))
     length: list[int] = field(default_factory=list)
+    head: list[int] = field(default_factory=list)
+    """Tokens at the beginning that do not count for the loss."""
     split: list[str] = field(default_factory=list)
     file: list[str] = field(default_factory=list)
     group: list[str] = field(default_factory=list)
-    is_base: list[bool] = field(default_factory=list)
+    kind: list[str] = field(default_factory=list)
+    shows_change: list[bool] = field(default_factory=list)
     digest: list[bytes] = field(default_factory=list)
 
 
@@ -63,7 +73,11 @@ def read(folder: Path) -> Rows:
                 rows.split.append(split)
                 rows.file.append(metadata["source_file"])
                 rows.group.append(metadata.get("group", metadata["source_file"]))
-                rows.is_base.append(metadata["augmentation_type"] == "base")
+                made_by = metadata["augmentation_type"]
+                rows.kind.append(made_by if made_by in KINDS else "techniques")
+                rows.shows_change.append(made_by in CHANGES)
+                hole = metadata.get("hole")
+                rows.head.append(len(tokens) - (hole[1] - hole[0]) - 1 if hole else metadata.get("context", 0))
                 rows.digest.append(blake2b(tokens.tobytes(), digest_size=16).digest())
     return rows
 
@@ -75,17 +89,18 @@ class Runs:
         self.tokens = np.frombuffer(rows.tokens, dtype=np.uint32)
         self.length = np.array(rows.length, dtype=np.int64)
         self.first = np.concatenate(([0], np.cumsum(self.length)))[:-1]
+        self.head = np.array(rows.head, dtype=np.int64)
         most = max(CHUNK, int(self.length.max(initial=0)))
         self.powers = powers(BASE, most)
         self.inverse = powers(pow(BASE, -1, 1 << 64), most)
 
-    def of(self, rows: np.ndarray) -> np.ndarray:
-        """Hashes of all runs of some rows, repetitions and all, from a polynomial of their tokens modulo 2^64."""
-        return np.concatenate([np.empty(0, np.uint64), *map(self._of_chunk, self._chunks(rows))])
+    def asked(self, rows: np.ndarray) -> np.ndarray:
+        """Hashes of all runs of what some rows ask for, repetitions and all."""
+        return np.concatenate([np.empty(0, np.uint64), *(self._of(one, self.head[one]) for one in self._chunks(rows))])
 
     def distinct(self, rows: np.ndarray) -> np.ndarray:
-        """The different hashes of the runs of some rows, sorted."""
-        parts = [unique(self._of_chunk(chunk)) for chunk in self._chunks(rows)]
+        """The different hashes of the runs of some rows, what they do not ask for included, sorted."""
+        parts = [unique(self._of(chunk, np.zeros(len(chunk), np.int64))) for chunk in self._chunks(rows)]
         return unique(np.concatenate([np.empty(0, np.uint64), *parts]))
 
     def _chunks(self, rows: np.ndarray):
@@ -96,10 +111,11 @@ class Runs:
             yield rows[start : max(stop, start + 1)]
             start = max(stop, start + 1)
 
-    def _of_chunk(self, rows: np.ndarray) -> np.ndarray:
-        length = self.length[rows]
+    def _of(self, rows: np.ndarray, skipped: np.ndarray) -> np.ndarray:
+        """A polynomial of the tokens of each run modulo 2^64, where some are skipped at the beginning of each row."""
+        length = self.length[rows] - skipped
         begin = np.concatenate(([0], np.cumsum(length)))
-        at = np.repeat(self.first[rows] - begin[:-1], length) + np.arange(begin[-1])
+        at = np.repeat(self.first[rows] + skipped - begin[:-1], length) + np.arange(begin[-1])
         mixed = (self.tokens[at].astype(np.uint64) + np.uint64(1)) * np.uint64(0xD1342543DE82EF95)
         mixed ^= mixed >> np.uint64(32)
         prefix = np.zeros(len(at) + 1, dtype=np.uint64)
@@ -125,34 +141,31 @@ def powers(base: int, count: int) -> np.ndarray:
 
 @dataclass
 class Piece:
-    """What one file has in one split."""
+    """What one file has of one kind in one split."""
 
     file: str
     split: str
-    rows: int
-    base_runs: int
+    kind: str
+    shows_change: bool
+    asked_runs: int
     shared: np.ndarray
     """Numbers of those of its runs that another piece has as well."""
-    base_shared: np.ndarray
-    """The same for its base rows …"""
-    base_counts: np.ndarray
+    asked_shared: np.ndarray
+    """The same for what its rows ask for …"""
+    asked_counts: np.ndarray
     """… and how often they hold each."""
 
 
 def pieces(rows: Rows, runs: Runs) -> list[Piece]:
-    """The dataset by file and split, with the runs that occur in more than one piece."""
-    members: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for number, key in enumerate(zip(rows.file, rows.split, strict=True)):
+    """The dataset by file, split and kind, with the runs that occur in more than one piece."""
+    members: dict[tuple[str, str, str, bool], list[int]] = defaultdict(list)
+    for number, key in enumerate(zip(rows.file, rows.split, rows.kind, rows.shows_change, strict=True)):
         members[key].append(number)
-    is_base = np.array(rows.is_base, dtype=bool)
     found = []
-    for (file, split), numbers in members.items():
+    for key, numbers in members.items():
         own = np.array(numbers)
-        base, counts = np.unique(runs.of(own[is_base[own]]), return_counts=True)
-        found.append(
-            (file, split, own, unique(np.concatenate((base, runs.distinct(own[~is_base[own]])))), base, counts)
-        )
-    every = np.sort(np.concatenate([np.empty(0, np.uint64), *(entry[3] for entry in found)]))
+        found.append((key, runs.distinct(own), *np.unique(runs.asked(own), return_counts=True)))
+    every = np.sort(np.concatenate([np.empty(0, np.uint64), *(entry[1] for entry in found)]))
     shared = unique(every[1:][every[1:] == every[:-1]])
 
     def numbers_of(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -161,28 +174,37 @@ def pieces(rows: Rows, runs: Runs) -> list[Piece]:
         return at[known], known
 
     result = []
-    for file, split, own, distinct, base, counts in found:
-        base_shared, known = numbers_of(base)
-        result.append(
-            Piece(file, split, len(own), int(counts.sum()), numbers_of(distinct)[0], base_shared, counts[known])
-        )
+    for key, distinct, asked, counts in found:
+        asked_shared, known = numbers_of(asked)
+        result.append(Piece(*key, int(counts.sum()), numbers_of(distinct)[0], asked_shared, counts[known]))
     return result
 
 
-def overlap(parts: list[Piece], split_of) -> dict[str, float]:
-    """For val and test, the share of the runs of base rows that occur in training. `split_of(piece)` is its split."""
+def overlap(parts: list[Piece], split_of, *, changes: bool) -> dict[str, dict[str, float]]:
+    """By kind, for val and test, the share of the runs that rows ask for that occur in training.
+
+    `split_of(piece)` is its split, or none. Rows that show a change are learned from where `changes` are.
+    """
     size = max((int(part.shared.max(initial=-1)) for part in parts), default=-1) + 1
     learned = np.zeros(size, dtype=bool)
     for part in parts:
-        if split_of(part) == "train":
+        if split_of(part) == "train" and (changes or not part.shows_change):
             learned[part.shared] = True
-    hits, runs = dict.fromkeys(HELD, 0), dict.fromkeys(HELD, 0)
+    hits = {kind: dict.fromkeys(HELD, 0) for kind in kinds(parts)}
+    runs = {kind: dict.fromkeys(HELD, 0) for kind in hits}
     for part in parts:
-        split = split_of(part)
-        if split != "train":
-            hits[split] += int(part.base_counts[learned[part.base_shared]].sum())
-            runs[split] += part.base_runs
-    return {split: hits[split] / runs[split] if runs[split] else 0.0 for split in HELD}
+        if (split := split_of(part)) in HELD:
+            hits[part.kind][split] += int(part.asked_counts[learned[part.asked_shared]].sum())
+            runs[part.kind][split] += part.asked_runs
+    return {
+        kind: {split: hits[kind][split] / runs[kind][split] if runs[kind][split] else 0.0 for split in HELD}
+        for kind in hits
+    }
+
+
+def kinds(parts: list[Piece]) -> list[str]:
+    """The kinds that there are."""
+    return [kind for kind in KINDS if any(part.kind == kind for part in parts)]
 
 
 def deal(sizes: dict[str, int], wanted: dict[str, int], seed: int) -> dict[str, str]:
@@ -198,18 +220,19 @@ def deal(sizes: dict[str, int], wanted: dict[str, int], seed: int) -> dict[str, 
     return dealt
 
 
-def by_row(rows: Rows, runs: Runs, wanted: dict[str, int], seed: int) -> dict[str, float]:
-    """The same figure for the same rows, dealt to the splits one by one."""
+def by_row(rows: Rows, runs: Runs, wanted: dict[str, int], seed: int) -> dict[str, dict[str, float]]:
+    """The same figures for the same rows, dealt to the splits one by one."""
     dealt = deal(dict.fromkeys(range(len(rows.split)), 1), wanted, seed)
     split = np.array([dealt[number] for number in range(len(dealt))])
+    kind = np.array(rows.kind)
     learned = runs.distinct(np.flatnonzero(split == "train"))
-    is_base = np.array(rows.is_base, dtype=bool)
-    shares = {}
-    for name in HELD:
-        hashes, counts = np.unique(runs.of(np.flatnonzero(is_base & (split == name))), return_counts=True)
-        at = np.minimum(np.searchsorted(learned, hashes), max(0, len(learned) - 1))
-        hits = counts[learned[at] == hashes].sum() if len(learned) else 0
-        shares[name] = float(hits / counts.sum()) if len(counts) else 0.0
+    shares: dict[str, dict[str, float]] = {one: {} for one in KINDS if one in rows.kind}
+    for one, of_kind in shares.items():
+        for name in HELD:
+            hashes, counts = np.unique(runs.asked(np.flatnonzero((kind == one) & (split == name))), return_counts=True)
+            at = np.minimum(np.searchsorted(learned, hashes), max(0, len(learned) - 1))
+            hits = counts[learned[at] == hashes].sum() if len(learned) else 0
+            of_kind[name] = float(hits / counts.sum()) if len(counts) else 0.0
     return shares
 
 
@@ -224,14 +247,17 @@ def judge(folder: Path, seeds: int) -> dict:
     held = [digest for digest, split in zip(rows.digest, rows.split, strict=True) if split != "train"]
     splits_of = {"files": defaultdict(set), "groups": defaultdict(set)}
     sizes: dict[str, int] = defaultdict(int)
-    for file, group, split in zip(rows.file, rows.group, rows.split, strict=True):
+    plain = dict.fromkeys(SPLITS, 0)
+    for file, group, split, kind in zip(rows.file, rows.group, rows.split, rows.kind, strict=True):
         splits_of["files"][file].add(split)
         splits_of["groups"][group].add(split)
-        sizes[file] += 1
+        if kind != "git_diff":
+            sizes[file] += 1
+            plain[split] += 1
     floors = []
     for seed in range(seeds):
-        dealt = deal(sizes, wanted, seed)
-        floors.append(overlap(parts, lambda part, dealt=dealt: dealt[part.file]))
+        dealt = deal(sizes, plain, seed)
+        floors.append(overlap(parts, lambda part, dealt=dealt: dealt.get(part.file), changes=False))
     return {
         "dataset": folder.resolve().name,
         "rows": wanted,
@@ -241,18 +267,24 @@ def judge(folder: Path, seeds: int) -> dict:
         "files": sum(len(splits) > 1 for splits in splits_of["files"].values()),
         "groups": sum(len(splits) > 1 for splits in splits_of["groups"].values()),
         "run_tokens": RUN,
-        "runs": rounded(overlap(parts, lambda part: part.split)),
-        "floor": rounded({split: statistics.fmean(floor[split] for floor in floors) for split in HELD}),
-        "floor_deviation": rounded({split: statistics.pstdev(floor[split] for floor in floors) for split in HELD}),
+        "runs": rounded(overlap(parts, lambda part: part.split, changes=True)),
+        "without_changes": rounded(overlap(parts, lambda part: part.split, changes=False)),
+        "floor": rounded(over(floors, statistics.fmean)),
+        "floor_deviation": rounded(over(floors, statistics.pstdev)),
         "seeds": seeds,
         "by_row": rounded(by_row(rows, runs, wanted, 0)),
         "seconds": round(time.perf_counter() - begun, 1),
     }
 
 
-def rounded(shares: dict[str, float]) -> dict[str, float]:
+def over(draws: list[dict[str, dict[str, float]]], summary) -> dict[str, dict[str, float]]:
+    """One figure for each share that several draws have."""
+    return {kind: {split: summary(draw[kind][split] for draw in draws) for split in HELD} for kind in draws[0]}
+
+
+def rounded(shares: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """Shares with as many digits as mean something."""
-    return {name: round(value, 4) for name, value in shares.items()}
+    return {kind: {split: round(value, 4) for split, value in of_kind.items()} for kind, of_kind in shares.items()}
 
 
 def table(figures: dict) -> str:
@@ -265,12 +297,19 @@ def table(figures: dict) -> str:
         f"  groups in more than one split                   {figures['groups']}",
         f"  runs of {figures['run_tokens']} tokens that occur in training       {'val':>14} {'test':>14}",
     ]
-    for name, key in (("this split", "runs"), ("files at random (floor)", "floor"), ("rows at random", "by_row")):
-        cells = []
-        for split in HELD:
-            deviation = f" ± {figures['floor_deviation'][split]:.1%}" if key == "floor" else ""
-            cells.append(f"{figures[key][split]:.1%}{deviation}".rjust(14))
-        lines.append(f"    {name:<44}  {' '.join(cells)}")
+    names = {
+        "runs": "this split",
+        "without_changes": "and no change learned from",
+        "floor": "and files at random (floor)",
+        "by_row": "rows at random",
+    }
+    for kind in figures["runs"]:
+        for key, name in names.items():
+            cells = []
+            for split in HELD:
+                deviation = f" ± {figures['floor_deviation'][kind][split]:.1%}" if key == "floor" else ""
+                cells.append(f"{figures[key][kind][split]:.1%}{deviation}".rjust(14))
+            lines.append(f"    {kind + ', ' + name:<44}  {' '.join(cells)}")
     return "\n".join(lines)
 
 
