@@ -11,6 +11,7 @@ that overlap are alike because the recipe wants it, and are not compared.
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -129,38 +130,42 @@ def _near(windows: Windows, rows: Rows, threshold: float, step: Step) -> tuple[R
     changes = np.array([isinstance(sample.origin, Change) for sample in windows.samples], dtype=bool)[windows.sample]
     first = np.where(changes, windows.heads[windows.sample], windows.first)
     length = windows.length.astype(np.int64) + np.where(changes, windows.head, 0)
-    shingles = WindowShingles(windows.tokens, first[rows], length[rows], _tasks(windows, changes)[rows])
-
-    def overlap(left: Rows, right: Rows) -> NDArray[np.bool_]:
-        a, b = rows[left], rows[right]
-        begin = np.maximum(windows.first[a], windows.first[b])
-        end = np.minimum(windows.first[a] + windows.length[a], windows.first[b] + windows.length[b])
-        return (windows.sample[a] == windows.sample[b]) & (begin < end)
-
-    found = keepers(shingles, threshold, overlap)
-    step.figures["near_compared"] = found.compared
-    step.figures["near_limited"] = found.limited
+    tasks = _tasks(windows, changes)
     keeper, similarity = np.full(len(windows), -1, dtype=np.int64), np.zeros(len(windows))
-    keeper[rows] = np.where(found.keeper < 0, -1, rows[found.keeper])
-    similarity[rows] = found.similarity
+    step.figures["near_compared"] = step.figures["near_limited"] = 0
+    for size in sorted(set(windows.size.tolist())):
+        some = rows[windows.size[rows] == size]
+        shingles = WindowShingles(windows.tokens, first[some], length[some], tasks[some])
+        found = keepers(shingles, threshold, partial(_overlap, windows, some))
+        step.figures["near_compared"] += found.compared
+        step.figures["near_limited"] += found.limited
+        keeper[some] = np.where(found.keeper < 0, -1, some[found.keeper])
+        similarity[some] = found.similarity
     return keeper, similarity
 
 
-def _tasks(windows: Windows, changes: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """A number for what each row asks of a model: only rows of one task and one size are compared.
+def _overlap(windows: Windows, rows: Rows, left: Rows, right: Rows) -> NDArray[np.bool_]:
+    """Whether the rows of each pair, told by their places in `rows`, are windows of one text that overlap."""
+    a, b = rows[left], rows[right]
+    begin = np.maximum(windows.first[a], windows.first[b])
+    end = np.minimum(windows.first[a] + windows.length[a], windows.first[b] + windows.length[b])
+    return (windows.sample[a] == windows.sample[b]) & (begin < end)
 
-    All plain rows have one task, and all changes; a masked row has that of the tokens it hides, and a row with a head
-    that of its head.
+
+def _tasks(windows: Windows, changes: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """A number for what each row asks of a model: only rows of one task are compared.
+
+    0 for a plain row, and for a change, which is compared with its head. A masked row has that of the tokens it hides,
+    and a row with a head that of its head.
     """
-    tasks = windows.size.astype(np.uint64)
-    tasks[changes] += np.uint64(1 << 32)
+    tasks = np.zeros(len(windows), dtype=np.uint64)
     heads = windows.heads[windows.sample]
     for row in np.flatnonzero((windows.hole_start >= 0) | (windows.head > 0) & ~changes).tolist():
         if windows.head[row]:
             first, stop = heads[row], heads[row] + windows.head[row]
         else:
             first, stop = windows.first[row] + windows.hole_start[row], windows.first[row] + windows.hole_stop[row]
-        told = np.asarray(windows.tokens[first:stop], dtype="<u4").tobytes() + tasks[row].tobytes()
+        told = np.asarray(windows.tokens[first:stop], dtype="<u4").tobytes()
         tasks[row] = int.from_bytes(blake2b(told, digest_size=8).digest())
     return tasks
 

@@ -123,8 +123,13 @@ class WindowShingles:
             bounds = offsets_of(length)
             run = self.tokens[positions(first, bounds)]
             first = bounds[:-1]
-        flat = _shingles(np.asarray(run).astype(np.uint64))[positions(first, offsets)]
-        return flat ^ np.repeat(self.salt[documents], sizes), offsets
+        hashed = _shingles(np.asarray(run).astype(np.uint64))
+        begins: list[int] = first.tolist()
+        ends: list[int] = (first + sizes).tolist()
+        flat = np.concatenate([*(hashed[begin:end] for begin, end in zip(begins, ends, strict=True)), hashed[:0]])
+        for place in np.flatnonzero(self.salt[documents]).tolist():
+            flat[offsets[place] : offsets[place + 1]] ^= self.salt[documents[place]]
+        return flat, offsets
 
 
 def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
