@@ -256,3 +256,23 @@ def test_nothing_is_lost_where_only_what_shares_a_bucket_is_looked_at(monkeypatc
     monkeypatch.setattr(near, "CELLS", cells)
     found = keepers(windows([*texts, *copies]), 0.95, nothing_spared).keeper.tolist()
     assert found == [-1] * 60 + list(range(60))
+
+
+@pytest.mark.parametrize("part", [1, 1 << 16])
+def test_nothing_is_lost_where_kinds_are_looked_at_apart(part, monkeypatch):
+    chance = random.Random(8)
+    texts = [[chance.randrange(60000) for _ in range(150)] for _ in range(60)]
+    documents = windows(texts * 3, salt=[1 + at % 3 for at in range(60)] * 2 + [10 + at for at in range(60)])
+    monkeypatch.setattr(near, "PART", part)
+    held: list[int] = []
+    parts = near._of_like_kind
+
+    def counted(*of):
+        for some in parts(*of):
+            held.append(len(some))
+            yield some
+
+    monkeypatch.setattr(near, "_of_like_kind", counted)
+    found = keepers(documents, 0.95, nothing_spared).keeper.tolist()
+    assert found == [-1] * 60 + list(range(60)) + [-1] * 60
+    assert held == ([40] * 3 if part == 1 else [120]), "what is alone of its kind is not looked at"

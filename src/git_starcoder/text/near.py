@@ -10,6 +10,7 @@ document an earlier one that stays in its place (which rows repeat another).
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +35,8 @@ RECALL = 0.99
 """How surely a pair at the threshold is proposed."""
 CELLS = 1 << 18
 """Shingles compared or hashed at a time: 2 MiB, which a cache holds."""
+PART = 1 << 16
+"""Documents whose buckets are looked for together, or as many more as are of one kind; each takes 1.2 KB for that."""
 COMPARISONS = 32
 """Exact comparisons of one document in `keepers`; one that is still unlike all of them is kept."""
 ROUNDS = 32
@@ -198,18 +201,22 @@ class _Index:
         count, rows = bands(self.threshold)
         if count * rows < PERMUTATIONS:  # rensa parts signatures in its own way then
             return documents
-        lsh: Any = import_module("rensa").RMinHashLSH(self.threshold, PERMUTATIONS, count)
-        sketches = list(self._sketches(documents))
-        known = 0
-        for chunk, matrix in sketches:
-            lsh.insert_matrix(matrix, known)
-            known += len(chunk)
-        sharing = [chunk[np.array(lsh.query_duplicate_flags_matrix(matrix), dtype=bool)] for chunk, matrix in sketches]
-        return documents[np.sort(np.concatenate([*sharing, np.empty(0, dtype=np.int64)]))]
+        sharing = [np.empty(0, dtype=np.int64)]
+        for part in _of_like_kind(documents, self.shingles.kinds()[documents]):
+            lsh: Any = _rensa().RMinHashLSH(self.threshold, PERMUTATIONS, count)
+            sketches = [(part[chunk], matrix) for chunk, matrix in self._sketches(part)]
+            known = 0
+            for chunk, matrix in sketches:
+                lsh.insert_matrix(matrix, known)
+                known += len(chunk)
+            sharing += [
+                chunk[np.array(lsh.query_duplicate_flags_matrix(matrix), dtype=bool)] for chunk, matrix in sketches
+            ]
+        return np.sort(np.concatenate(sharing))
 
     def _sketches(self, documents: Array) -> Iterator[tuple[Array, Any]]:
         """MinHash signatures (rensa's) of some documents, and which of them these are."""
-        sketch: Any = import_module("rensa").RMinHash
+        sketch: Any = _rensa().RMinHash
         order = np.argsort(self.shingles.places()[documents], kind="stable")
         chunks = [order[chunk] for chunk in _chunks(self.sizes[documents[order]])]
 
@@ -266,6 +273,26 @@ class _Index:
         matrix = np.full((len(documents), int(sizes.max(initial=0)) + 1), _NOTHING)
         matrix[np.arange(matrix.shape[1]) < sizes[:, None]] = flat
         return matrix
+
+
+def _rensa() -> Any:
+    # Its allocator would hold on to hundreds of megabytes until the end; the library asks for this when it is loaded.
+    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
+    return import_module("rensa")
+
+
+def _of_like_kind(documents: Array, kinds: NDArray[np.uint64]) -> Iterator[Array]:
+    """The documents in parts, each kind whole, so that no more are held at a time; none that is alone of its kind."""
+    order = np.argsort(kinds, kind="stable")
+    begins = np.flatnonzero(np.diff(kinds[order], prepend=~kinds[order[:1]]))
+    counts = np.diff(begins, append=len(order))
+    ends = np.cumsum(counts[counts > 1])
+    several = documents[order[np.repeat(counts > 1, counts)]]
+    start = 0
+    while start < len(several):
+        stop = int(ends[min(np.searchsorted(ends, start + PART), len(ends) - 1)])
+        yield several[start:stop]
+        start = stop
 
 
 def _distinct(matrix: NDArray[np.uint64]) -> Array:
