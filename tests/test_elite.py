@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Recipe
 from git_starcoder.rows import SPLITS
-from toy import evolving
+from toy import embedding_model, evolving
 
 LIMIT = 1 << 30
 CHANGES = ("window.vocab_size=800", "window.size=[64, 128, 256]")
@@ -238,3 +239,20 @@ def test_a_missing_blob_of_the_history_costs_its_changes_and_nothing_else(repo_m
     read = dataset.manifest["steps"][0]
     assert read["dropped"]["missing"] in {1, 2}
     assert Counter(row["augmentation_type"] for row in rows(dataset))["git_diff"] > 0
+
+
+def test_an_embedding_model_drops_files_and_is_in_the_fingerprint(repo, engine, fresh, tmp_path):
+    def built(vectors):
+        model = embedding_model(tmp_path / "model", vectors)
+        options = (*CHANGES, f"dedup.embedding={model}", "dedup.embedded=0.999", "split.near=0.2")
+        return build(repo, Recipe.load("elite", options), tmp_path / "out", engine=engine)
+
+    dataset = built({"return": (1.0, 0.0), "total": (0.0, 1.0)})
+    dropped = dataset.manifest["steps"][2]["dropped"]
+    assert dropped["near_meaning"] > 0
+    drops = [json.loads(line) for line in (dataset.folder / "drops.jsonl").read_text().splitlines()]
+    assert sum(drop["reason"] == "near_meaning" for drop in drops) == dropped["near_meaning"]
+    assert dataset.manifest["fingerprint"] != fresh.manifest["fingerprint"]
+    assert built({"return": (1.0, 0.0), "total": (0.0, 1.0)}).manifest == dataset.manifest
+    other = built({"return": (1.0, 0.0), "total": (0.0, 0.9)})
+    assert other.manifest["fingerprint"] != dataset.manifest["fingerprint"]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from random import Random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOUNS = [
     "account",
@@ -215,3 +219,20 @@ def evolving(files: int, commits: int) -> list[dict[str, str | None]]:
             changed[path] = None
         history.append(changed)
     return history
+
+
+def embedding_model(folder: Path, vectors: dict[str, tuple[float, ...]]) -> Path:
+    """A static embedding model that knows some words."""
+    import numpy as np
+    from model2vec import StaticModel
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    words = {word: number for number, word in enumerate(("[UNK]", *vectors))}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    size = len(next(iter(vectors.values())))
+    table = np.array([(0.0,) * size, *vectors.values()], dtype=np.float32)
+    StaticModel(table, tokenizer).save_pretrained(folder)
+    return folder

@@ -111,6 +111,10 @@ class Dedup:
     """Jaccard similarity of 5-token shingles from which the later row is dropped; null: off."""
     files: float | None = None
     """The same of whole files, from which the lesser one is dropped with all that would be made of it; null: off."""
+    embedding: str | None = None
+    """A static embedding model that says what files are about: a folder or a Hugging Face id; null: off."""
+    embedded: float = 0.95
+    """Cosine similarity of two files of a group by that model from which the lesser one is dropped as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,9 +363,10 @@ def _lint(section: Any, where: str) -> None:  # noqa: C901 - one arm per section
                 raise RecipeError(f"an overlap of {overlap} is out of range", where=where, hint="0 to below 1")
             if not 512 <= vocab_size <= 1_000_000:
                 raise RecipeError(f"a vocabulary of {vocab_size} is out of range", where=where, hint="512 to 1000000")
-        case Dedup(near=near, files=files):
+        case Dedup(near=near, files=files, embedded=embedded):
             _share(near or 0.0, "near", where)
             _share(files or 0.0, "files", where)
+            _share(embedded, "embedded", where)
         case Weigh():
             if min(dataclasses.astuple(section)) <= 0:
                 raise RecipeError("a weight must be above 0", where=where)

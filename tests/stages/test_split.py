@@ -12,6 +12,7 @@ from git_starcoder import recipe
 from git_starcoder.rows import Change, Drop, Edit, Source, Unit, identity
 from git_starcoder.run import Run
 from git_starcoder.stages import split
+from toy import embedding_model
 
 WINDOW = recipe.Window(size=64)
 
@@ -349,4 +350,23 @@ def test_near_copies_of_files_go_and_name_the_better_one(tmp_path):
     assert [(drop.id, drop.reason, drop.because[:6]) for drop in run.drops] == [
         ("old.rs", "near_copy", "new.rs"),
         ("vendor/a.rs", "near_copy", "new.rs"),
+    ]
+
+
+def test_files_that_say_the_same_go_if_a_model_says_so_and_only_within_their_group(tmp_path):
+    model = embedding_model(tmp_path / "model", {"file": (1.0, 0.0), "folder": (0.99, 0.1), "price": (0.0, 1.0)})
+    text = words(0, 400)
+    files = {
+        "vendor/a.rs": text + b" file" * 30 + words(1, 40),
+        "old.rs": text + b" price" * 30 + words(2, 40),
+        "new.rs": text + b" folder" * 30 + words(3, 40),
+        "other.rs": words(4, 400) + b" file" * 30,
+        "alone.rs": words(5, 400),
+    }
+    options = recipe.Dedup(files=0.9, embedding=str(model), embedded=0.98)
+    units, _, _, run = gated(tmp_path / "run", files, [], dedup=options)
+    assert len({unit.group for unit in units.values()}) == 3
+    assert sorted(units) == ["alone.rs", "new.rs", "old.rs", "other.rs"]
+    assert [(drop.id, drop.reason, drop.because) for drop in run.drops] == [
+        ("vendor/a.rs", "near_meaning", "new.rs, similarity 0.995"),
     ]

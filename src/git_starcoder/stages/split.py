@@ -29,6 +29,7 @@ import numpy as np
 from git_starcoder import augmentations
 from git_starcoder.rows import NOWHERE, SPLITS, Role, Split, identity, printable
 from git_starcoder.stages import augment
+from git_starcoder.text import embed
 from git_starcoder.text.contained import contained
 from git_starcoder.text.lines import Lines, only_in
 from git_starcoder.text.near import keepers, links
@@ -104,7 +105,10 @@ def run(
                    for change, name in zip(changes, of_change, strict=True)]  # fmt: skip
         place = {digest: number for number, digest in enumerate(distinct)}
         of_unit = shingles.some([place[digest] for digest in digests])
-        return _unlike(step, kept, of_unit, recipe.dedup.files), _behind_gate(run, step, kept, grouped)
+        unlike = _unlike(step, kept, of_unit, recipe.dedup.files)
+        unlike = _about_something_else(run, step, unlike, recipe.dedup)
+        step.keep(len(unlike))
+        return unlike, _behind_gate(run, step, kept, grouped)
 
 
 def expected_rows(tokens: float, window: recipes.Window, variations: int) -> int:
@@ -176,11 +180,8 @@ def _frames(change: Change, variations: Mapping[str, recipes.Augmentation]) -> f
 def _unlike(step: Step, units: list[Unit], shingles: TextShingles, threshold: float | None) -> list[Unit]:
     """The units less those that nearly repeat a better one of their group: of a worse role, older, by path."""
     if threshold is None:
-        step.keep(len(units))
         return units
-    order = sorted(
-        range(len(units)), key=lambda at: (ROLES.index(units[at].role), -units[at].changed_at, units[at].path)
-    )
+    order = _best_first(units)
     ordered = [units[at] for at in order]
     groups = np.array([int(unit.group[:8], 16) for unit in ordered], dtype=np.int64)
     found = keepers(shingles.some(order), threshold, lambda left, right: groups[left] != groups[right])
@@ -192,8 +193,34 @@ def _unlike(step: Step, units: list[Unit], shingles: TextShingles, threshold: fl
             kept[unit.path] = unit
         else:
             step.drop(unit.path, "near_copy", f"{printable(ordered[at].path)}, similarity {alike:.3f}")
-    step.keep(len(kept))
     return [unit for unit in units if unit.path in kept]
+
+
+def _about_something_else(run: Run, step: Step, units: list[Unit], options: recipes.Dedup) -> list[Unit]:
+    """The units less those that say nearly what a better one of their group says, by an embedding model."""
+    if options.embedding is None:
+        return units
+    model = embed.load(options.embedding)
+    sizes = Counter(unit.group for unit in units)
+    ordered = [units[at] for at in _best_first(units) if sizes[units[at].group] > 1]
+    groups = np.unique([unit.group for unit in ordered], return_inverse=True)[1]
+    vectors = model.vectors(run.texts.get(unit.source.text) for unit in ordered)
+    found = embed.alike(vectors, groups, options.embedded)
+    keeper: list[int] = found.keeper.tolist()
+    similarity: list[float] = found.similarity.tolist()
+    dropped: set[str] = set()
+    for unit, at, alike in zip(ordered, keeper, similarity, strict=True):
+        if at >= 0:
+            dropped.add(unit.path)
+            step.drop(unit.path, "near_meaning", f"{printable(ordered[at].path)}, similarity {alike:.3f}")
+    return [unit for unit in units if unit.path not in dropped]
+
+
+def _best_first(units: Sequence[Unit]) -> list[int]:
+    """The order in which units are kept rather than their likes: by role, the newest first, by path."""
+    return sorted(
+        range(len(units)), key=lambda at: (ROLES.index(units[at].role), -units[at].changed_at, units[at].path)
+    )
 
 
 def _behind_gate(run: Run, step: Step, units: Sequence[Unit], changes: Sequence[Change]) -> list[Change]:

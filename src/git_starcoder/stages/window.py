@@ -21,6 +21,7 @@ import numpy as np
 from git_starcoder import device
 from git_starcoder.rows import COLUMNS, Change, Unit, Windows
 from git_starcoder.stages import anchor
+from git_starcoder.text import embed
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.encode import encode
 from git_starcoder.text.hashes import hashes, mixed
@@ -63,9 +64,10 @@ def resolve(recipe: recipes.Recipe) -> recipes.Recipe:
 
 
 def inputs(recipe: recipes.Recipe) -> tuple[str, ...]:
-    """Digests of what a build takes from outside the repository and the recipe: a tokenizer that is not learned."""
-    name = recipe.window.tokenizer
-    return () if name == "learn" else (tokenizers.load(name).digest,)
+    """Digests of what a build takes from outside the repository and the recipe: a tokenizer, an embedding model."""
+    name, model = recipe.window.tokenizer, recipe.dedup.embedding
+    learned = () if name == "learn" else (tokenizers.load(name).digest,)
+    return learned if model is None else (*learned, embed.load(model).digest)
 
 
 def run(run: Run, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample]) -> Windows:
