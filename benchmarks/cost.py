@@ -1,9 +1,12 @@
 """Does a build cost in proportion to the repository? Repositories 1, 4 and 16 times the size of a given one.
 
-    python benchmarks/cost.py REPO [--plot docs/cost.svg]
+    python benchmarks/cost.py REPO [--recipe effectiveness] [--plot docs/cost.svg]
+    python benchmarks/cost.py REPO --recipe elite --history [--plot docs/cost-elite.svg]
 
 A copy has every longer word changed in its own way, so its files are new blobs that still parse and are no near-
-duplicates of the others.
+duplicates of the others. With `--history` every commit is copied as well: so many histories side by side, each below a
+folder of its own, and a last commit that merges them. Then REPO must have all its blobs, and the recipe reads every
+change, so that its budget does not hide what history costs.
 """
 
 from __future__ import annotations
@@ -17,12 +20,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 import measure
 
 from git_starcoder.dataset import Dataset
 from git_starcoder.git.objects import Fault, Repo
 
+MOST_CHANGES = 1_000_000
 WORD = re.compile(rb"\b[a-z][a-z0-9_]{5,}\b")
 KEYWORDS = frozenset(
     b"abstract assert boolean break catch const continue crate default double dynamic elseif export extends extern finally"
@@ -66,9 +71,62 @@ def multiply(repo: Path, times: int, out: Path) -> int:
     return total
 
 
+def multiply_history(repo: Path, times: int, out: Path) -> int:
+    """A bare repository with so many changed copies of the whole history; the bytes of their distinct blobs."""
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(out)], check=True)
+    total = 0
+    for copy in range(times):
+        export = subprocess.Popen(
+            ["git", "--git-dir", str(repo), "fast-export", "--signed-tags=strip", "HEAD"], stdout=subprocess.PIPE
+        )
+        stream = subprocess.Popen(["git", "--git-dir", str(out), "fast-import", "--quiet"], stdin=subprocess.PIPE)
+        assert export.stdout is not None
+        assert stream.stdin is not None
+        total += _exported(export.stdout, stream.stdin, copy)
+        stream.stdin.close()
+        if export.wait() or stream.wait():
+            raise RuntimeError("git fast-export or fast-import failed")
+    git = ["git", "--git-dir", str(out)]
+    merge = b"commit refs/heads/main\ncommitter a <a@example.org> 1700000000 +0000\ndata 5\nmerge"
+    trees = []
+    for copy in range(times):
+        merge += b"\n%s refs/heads/copy%d^0" % (b"merge" if copy else b"from", copy)
+        tree = subprocess.run([*git, "rev-parse", f"copy{copy}:copy{copy}"], check=True, capture_output=True).stdout
+        trees.append(b"M 040000 %s copy%d\n" % (tree.strip(), copy))
+    subprocess.run([*git, "fast-import", "--quiet"], input=merge + b"\n" + b"".join(trees), check=True)
+    return total
+
+
+def _exported(source: BinaryIO, sink: BinaryIO, copy: int) -> int:
+    """Pass an export on, on a branch and below a folder of the copy's name; the bytes of its blobs."""
+    total = 0
+    blob = False
+    for line in source:
+        word, _, rest = line.partition(b" ")
+        if word == b"data":
+            data = source.read(int(rest))
+            if blob:
+                data = changed(data, copy)
+                total += len(data)
+            sink.write(b"data %d\n%s" % (len(data), data))
+            continue
+        blob = line == b"blob\n" or (blob and word == b"mark")
+        if word in {b"commit", b"reset"}:
+            line = b"%s refs/heads/copy%d\n" % (word, copy)
+        elif word in {b"M", b"D"}:
+            *fields, path = line.split(b" ", 1 if word == b"D" else 3)
+            folder = b"copy%d/" % copy
+            path = b'"' + folder + path[1:] if path.startswith(b'"') else folder + path
+            line = b" ".join((*fields, path))
+        sink.write(line)
+    return total
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repo", type=Path)
+    parser.add_argument("--recipe", default="effectiveness")
+    parser.add_argument("--history", action="store_true")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--times", type=int, nargs="*", default=[1, 4, 16])
     parser.add_argument("--plot", type=Path)
@@ -77,26 +135,24 @@ def main() -> None:
     points = []
     try:
         for times in arguments.times:
-            size = multiply(arguments.repo, times, folder / f"{times}.git")
-            points.append({"question": "cost", "times": times, "megabytes": size / 1e6, "runs": []})
+            make = multiply_history if arguments.history else multiply
+            size = make(arguments.repo, times, folder / f"{times}.git")
+            points.append({"question": "cost", "recipe": arguments.recipe, "history": arguments.history})
+            points[-1] |= {"times": times, "megabytes": size / 1e6, "runs": []}
         for _ in range(arguments.runs):  # interleaved, because the machine's speed drifts
             for point in points:
                 out = folder / "dataset"
                 shutil.rmtree(out, ignore_errors=True)
                 source = folder / f"{point['times']}.git"
-                command = [
-                    sys.executable,
-                    "-m",
-                    "git_starcoder",
-                    "build",
-                    str(source),
-                    "-r",
-                    "effectiveness",
-                    "-o",
-                    str(out),
-                ]
-                point["runs"].append(measure.run([*command, "-q", "--set", "window.size=1024"], sample=0.2))
+                command = [sys.executable, "-m", "git_starcoder", "build", str(source), "-r", arguments.recipe]
+                command += ["-o", str(out), "-q", "--no-cache"]
+                if arguments.recipe == "effectiveness":
+                    command += ["--set", "window.size=1024"]
+                if arguments.history:
+                    command += ["--set", f"read.changes={MOST_CHANGES}"]
+                point["runs"].append(measure.run(command, sample=0.2))
                 point["sequences"] = Dataset.open(out).metadata["total_sequences"]
+                point["changes"] = Dataset.open(out).metadata["git_diffs"]
     finally:
         shutil.rmtree(folder)
     for point in points:
