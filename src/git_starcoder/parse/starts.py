@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WRAPPED = ("definition", "declaration")
 """Fields that hold the item itself: Python's decorated definitions, JavaScript's exports."""
+LIST = "statement_list"
+"""What Go puts between a body and its statements."""
 ABOVE = ("comment", "attribute_item", "decorator", "annotation")
 """How the types of nodes end that belong to the item below them."""
 
@@ -34,6 +36,8 @@ def starts(code: Code) -> bytes:
         for field in WRAPPED:
             node = node.child_by_field_name(field) or node
         body = node.child_by_field_name("body")
+        if body is not None and body.named_child_count == 1 and body.named_children[0].type == LIST:
+            body = body.named_children[0]
         if body is not None:
             found.update(start for start, member in _with_above(body) if _lines(member) > 1)
     return np.array(sorted(found), dtype="<u4").tobytes()

@@ -1,0 +1,71 @@
+"""The tokenizer is learned from an anchor commit and from files to learn from alone, and holds still between anchors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from git_starcoder.git.objects import Repo
+from git_starcoder.recipe import Recipe
+from git_starcoder.rows import Source, Unit, identity
+from git_starcoder.run import Run
+from git_starcoder.stages import anchor
+from git_starcoder.stages.split import place_of
+
+RECIPE = Recipe.load("effectiveness", ("window.size=64", "window.vocab_size=600"))
+
+
+class NoEngine:
+    jobs = 1
+
+
+def files(number):
+    return {f"f{at}.py": f"def only_in_{at}(value):\n    return value * {at + 1}\n" * 8 for at in range(number)}
+
+
+@pytest.mark.parametrize(("commits", "back"), [(1, 0), (7, 0), (16, 1), (17, 0), (18, 1), (40, 3), (41, 0), (44, 3)])
+def test_it_is_the_last_of_every_so_many_commits(repo_maker, git, commits, back):
+    repo = repo_maker([{"a.py": f"x = {number}\n"} for number in range(commits)])
+    line = git(repo, "rev-list", "HEAD").decode().split()
+    assert anchor.anchor(Repo.open(repo)) == line[back]
+
+
+def learned(repo, folder, splits):
+    """The digest of the tokenizer, and the texts that it was learned from."""
+    opened = Repo.open(repo)
+    with Run(folder, 0, NoEngine()) as run:
+        units = []
+        for entry, (_, data) in zip(
+            opened.entries(), opened.read(entry.blob for entry in opened.entries()), strict=True
+        ):
+            source = Source(identity(entry.path), entry.path, entry.blob, "", 0, (), "python", run.texts.put(data))
+            units.append(Unit(source, "clean", "core", 0.5, group=identity(entry.path), split=splits(entry.path)))
+        chosen = anchor._chosen(run, opened, units)
+        return anchor.learn(run, RECIPE, opened, units).digest, dict(chosen), run, units
+
+
+def test_a_small_commit_changes_no_token(repo_maker, tmp_path):
+    history = [files(40), *({f"f{number}.py": f"changed = {number}\n" * 9} for number in range(17))]  # 18: back by one
+    before = repo_maker(history)
+    after = repo_maker([*history[:-1], {"f39.py": "quite = another\n" * 90}])
+    assert learned(before, tmp_path / "a", lambda _: "train")[0] == learned(after, tmp_path / "b", lambda _: "train")[0]
+
+
+def test_only_files_to_learn_from_that_are_far_from_the_edge_are_read(repo_maker, tmp_path):
+    repo = repo_maker(files(40))
+    held = {"f3.py", "f7.py", "f11.py", "f12.py"}
+    _, chosen, run, units = learned(repo, tmp_path / "a", lambda path: "val" if path in held else "train")
+    far = {unit.path for unit in units if place_of(run, identity(unit.path)) >= anchor.FAR}
+    assert far & held
+    assert chosen.keys() == far - held
+
+
+def test_where_there_is_no_anchor_the_units_are_learned_from(repo_maker, tmp_path):
+    repo = Repo.open(repo_maker(files(12)))
+    with Run(tmp_path / "a", 0, NoEngine()) as run:
+        span = run.texts.put(b"hello = hello + hello\n" * 50)
+        unit = Unit(Source("i", "elsewhere.py", "b", "", 0, (), "python", span), "clean", "core", 0.5)
+        with_it = anchor.learn(run, RECIPE, repo, [unit])
+        held_out = anchor.learn(run, RECIPE, repo, [replace(unit, split="test")])
+    assert len(with_it.encode([b"hello"])[0]) < len(held_out.encode([b"hello"])[0])
