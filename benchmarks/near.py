@@ -2,9 +2,9 @@
 
     python benchmarks/near.py DATASET [--documents 8000] [--copies 0.2]
 
-Documents are plain training rows of a dataset, and changed copies of some: up to half of a copy's tokens are replaced,
-singly or in one run. The truth is the exact Jaccard similarity of all pairs, by counting shared shingles. One JSON line
-per threshold:
+Documents are plain training rows of a dataset, and whole files of it, each with changed copies of some: up to half of a
+copy's tokens or words are replaced, singly or in one run. The truth is the exact Jaccard similarity of all pairs, by
+counting shared shingles. One JSON line for both kinds and each threshold:
 
 - `recall`: share of the similar pairs that `links` connects, directly or by way of others;
 - `precision`: share of the pairs it gives that are similar;
@@ -18,41 +18,65 @@ import random
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
 from git_starcoder.dataset import Dataset
+from git_starcoder.evals import documents as texts_of
+from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.near import bands, keepers, links
-from git_starcoder.text.shingles import WindowShingles
+from git_starcoder.text.shingles import Shingles, TextShingles, WindowShingles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+THRESHOLDS = {"rows": (0.5, 0.7, 0.85, 0.95), "files": (0.5, 0.9)}
 
 
-def documents_of(folder: Path, count: int, copies: float, seed: int) -> WindowShingles:
+def rows_of(dataset: Dataset, count: int, copies: float, chance: random.Random) -> WindowShingles:
     """Rows of a dataset and changed copies of them, shuffled."""
-    chance = random.Random(seed)
     rows = [
         np.array(row.tokens[: row.metadata["length"]], dtype=np.uint32)
-        for row in Dataset.open(folder).rows("train")
+        for row in dataset.rows("train")
         if "hole" not in row.metadata
     ]
-    rows = chance.sample(rows, min(len(rows), round(count * (1 - copies))))
-    for original in chance.sample(rows, min(len(rows), count - len(rows))):
-        copy = original.copy()
-        changed = int(len(copy) * chance.random() ** 2 / 2)
-        at = chance.sample(range(len(copy)), changed)
-        if chance.random() < 0.5:
-            at = np.arange(changed) + chance.randrange(len(copy) - changed + 1)
-        copy[at] = [chance.randrange(8192) for _ in range(changed)]
-        rows.append(copy)
-    chance.shuffle(rows)
+    rows = with_copies(rows, count, copies, chance, lambda: chance.randrange(8192))
     length = np.array([len(row) for row in rows], dtype=np.int64)
     first = np.cumsum(length) - length
     return WindowShingles(np.concatenate(rows), first, length, np.zeros(len(rows), dtype=np.uint64))
 
 
-def all_pairs(documents: WindowShingles, least: float) -> list[tuple[int, int, float]]:
+def files_of(dataset: Dataset, count: int, copies: float, chance: random.Random) -> TextShingles:
+    """Files of a dataset and changed copies of them, shuffled."""
+    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    texts = [tokenizer.decode(each.tokens) for each in texts_of(dataset, "train")]
+    words = [np.array(text.split() or [b""], dtype=object) for text in texts]
+    files = with_copies(words, count, copies, chance, lambda: b"w%d" % chance.randrange(8192))
+    return TextShingles.of(b" ".join(file) for file in files)
+
+
+def with_copies(
+    originals: list[np.ndarray], count: int, copies: float, chance: random.Random, new: Callable[[], Any]
+) -> list[np.ndarray]:
+    """Some of the originals and changed copies of some of those, shuffled."""
+    some = chance.sample(originals, min(len(originals), round(count * (1 - copies))))
+    for original in chance.sample(some, min(len(some), count - len(some))):
+        copy = original.copy()
+        changed = int(len(copy) * chance.random() ** 2 / 2)
+        at = chance.sample(range(len(copy)), changed)
+        if chance.random() < 0.5:
+            at = np.arange(changed) + chance.randrange(len(copy) - changed + 1)
+        copy[at] = [new() for _ in range(changed)]
+        some.append(copy)
+    chance.shuffle(some)
+    return some
+
+
+def all_pairs(documents: Shingles, least: float) -> list[tuple[int, int, float]]:
     """Every pair (later, earlier, similarity) of documents that are at least so similar."""
-    flat, offsets = documents.take(np.arange(len(documents.first)))
+    flat, offsets = documents.take(np.arange(len(documents.sizes())))
     sets = [np.unique(flat[start:stop]) for start, stop in pairwise(offsets)]
     sizes = np.array([len(one) for one in sets])
     owner = np.repeat(np.arange(len(sets)), sizes)
@@ -98,19 +122,11 @@ def walk(count: int, pairs: list[tuple[int, int]]) -> set[int]:
     return dropped
 
 
-def main() -> None:
-    """Compare the search with the truth at several thresholds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("--documents", type=int, default=8000)
-    parser.add_argument("--copies", type=float, default=0.2, help="share of the documents that are changed copies")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    documents = documents_of(arguments.dataset, arguments.documents, arguments.copies, arguments.seed)
-    count = len(documents.first)
-    thresholds = (0.5, 0.7, 0.85, 0.95)
-    truth = all_pairs(documents, min(thresholds))
-    for threshold in thresholds:
+def compare(kind: str, documents: Shingles) -> None:
+    """Print what the search finds at each threshold, and what there is."""
+    count = len(documents.sizes())
+    truth = all_pairs(documents, min(THRESHOLDS[kind]))
+    for threshold in THRESHOLDS[kind]:
         similar = [(later, earlier) for later, earlier, similarity in truth if similarity >= threshold]
         begun = time.perf_counter()
         found = links(documents, threshold)
@@ -122,13 +138,27 @@ def main() -> None:
         known = {(earlier, later) for later, earlier in similar}
         expected, dropped = walk(count, similar), set(np.flatnonzero(kept.keeper >= 0).tolist())
         print(orjson.dumps({
-            "threshold": threshold, "bands": bands(threshold)[0], "rows": bands(threshold)[1], "documents": count,
+            "of": kind, "threshold": threshold, "bands": bands(threshold)[0], "rows": bands(threshold)[1], "documents": count,
             "similar": len(similar), "recall": sum(name[a] == name[b] for a, b in similar) / max(1, len(similar)),
             "precision": sum(pair in known for pair in pairs) / max(1, len(pairs)),
             "dropped": len(dropped), "extra": len(dropped - expected), "missed": len(expected - dropped),
             "compared": kept.compared, "limited": kept.limited,
             "links_s": round(linked - begun, 2), "keepers_s": round(walked - linked, 2),
         }).decode(), flush=True)  # fmt: skip
+
+
+def main() -> None:
+    """Compare the search with the truth at several thresholds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--documents", type=int, default=8000)
+    parser.add_argument("--copies", type=float, default=0.2, help="share of the documents that are changed copies")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    dataset = Dataset.open(arguments.dataset)
+    for kind, make in (("rows", rows_of), ("files", files_of)):
+        chance = random.Random(arguments.seed)
+        compare(kind, make(dataset, arguments.documents, arguments.copies, chance))
 
 
 if __name__ == "__main__":

@@ -140,6 +140,9 @@ PYTHON = {
     "main.py": "import only\nimport twice\n",
     "x/twice/__init__.py": "",
     "y/twice/__init__.py": "",
+    "demo/app/app/cli.py": "",
+    "demo/app/app/parts/one.py": "from app.cli import run\nimport app.parts.two\nimport cli\n",
+    "demo/app/app/parts/two.py": "import demo.app.app.cli\n",
 }
 
 
@@ -153,6 +156,8 @@ def test_python():
         "tests/test_core.py": ("src/pkg/core.py", "src/pkg/tools.py", "tests/helper.py"),
         "examples/deep/only/__init__.py": ("examples/deep/only/part.py",),
         "main.py": ("examples/deep/only/__init__.py",),
+        "demo/app/app/parts/one.py": ("demo/app/app/cli.py", "demo/app/app/parts/two.py"),
+        "demo/app/app/parts/two.py": ("demo/app/app/cli.py",),
     }
 
 
@@ -176,6 +181,49 @@ def test_javascript_and_typescript():
         ),
         "src/lib/index.ts": ("src/a.tsx",),
     }  # fmt: skip
+
+
+PACKAGES = {
+    "package.json": '{"name": "root", "devDependencies": {"@us/core": "workspace:^", "both": "*"}}',
+    "core/package.json": '{"name": "@us/core", "main": "./lib/index.js"}',
+    "core/src/index.ts": "import { kit } from 'kit';\n",
+    "core/src/deep/part.ts": "",
+    "core/test/all.js": "import { a } from '../lib/deep/part.js'; import lost from '../dist/none.js';\n",
+    "kit/package.json": '{"name": "kit", "source": "start.mjs", "dependencies": {"@us/plain": "1"}}',
+    "kit/start.mjs": "import core, { b } from '@us/core'; import x from '@us/core/lib/deep/part'; import y from 'both';\n",
+    "kit/lib/built.js": "",
+    "kit/src/built.js": "import plain from '@us/plain'; import self from 'kit'; import none from '@us/plain/none';\n",
+    "kit/own.js": "import './lib/built.js'; import fs from 'fs'; import scope from '@us';\n",
+    "plain/package.json": '{"name": "@us/plain", "main": 7}',
+    "plain/index.js": "",
+    "one/package.json": '{"name": "both"}',
+    "one/index.js": "",
+    "two/package.json": '{"name": "both"}',
+    "two/index.js": "",
+}
+
+
+def test_javascript_packages_of_the_repository():
+    assert edges(PACKAGES) == {
+        "core/test/all.js": ("core/src/deep/part.ts",),
+        "kit/start.mjs": ("core/src/deep/part.ts", "core/src/index.ts"),
+        "kit/src/built.js": ("kit/start.mjs", "plain/index.js"),
+        "kit/own.js": ("kit/lib/built.js",),
+    }  # `kit` is none of core's, and nobody can know which `both` is meant
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    ["not {", "[]", "[" * 5_000, '{"name": 3, "dependencies": []}', '{"name": "x", "main": "../../up", "dependencies": {"x": {}}}',
+     '{"name": "x", "main": "' + "lib/" * 10_000 + '"}', '{"name": "x"}' + " " * 100_000],
+)  # fmt: skip
+def test_javascript_survives_any_manifest(manifest):
+    files = {
+        "package.json": manifest,
+        "a.js": "import 'x'; import './b'; import '" + "lib/" * 10_000 + "';\n",
+        "b.js": "",
+    }
+    assert edges(files) == {"a.js": ("b.js",)}
 
 
 GO = {

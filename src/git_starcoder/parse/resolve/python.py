@@ -1,8 +1,9 @@
 """Python: packages and modules found from the folders that would be on the path.
 
 A top-level name is looked for where a script finds its siblings, then in the folder above the file's own package,
-then in `src`, `lib` and the repository itself, and last wherever the repository has the only package of that name. A
-name of the standard library is looked for in the first two places only.
+then above each folder of that name that the file is in, then in `src`, `lib` and the repository itself, and last
+wherever the repository has the only package of that name. A name of the standard library is looked for in the first two
+places only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from git_starcoder.parse.language import table
-from git_starcoder.parse.resolve import Import, Repository, Resolver, beside
+from git_starcoder.parse.resolve import Import, Repository, Resolver, beside, folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +74,8 @@ class Modules:
             own = posixpath.dirname(own)
         yield own
         if top not in self._standard:
+            # Packages need no `__init__.py`, and an empty one is not read.
+            yield from (posixpath.dirname(folder) for folder in folders(path) if posixpath.basename(folder) == top)
             yield from ROOTS
             if len(self._homes.get(top, ())) == 1:
                 yield self._homes[top][0]
