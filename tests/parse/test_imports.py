@@ -193,7 +193,7 @@ PACKAGES = {
     "kit/start.mjs": "import core, { b } from '@us/core'; import x from '@us/core/lib/deep/part'; import y from 'both';\n",
     "kit/lib/built.js": "",
     "kit/src/built.js": "import plain from '@us/plain'; import self from 'kit'; import none from '@us/plain/none';\n",
-    "kit/own.js": "import './lib/built.js'; import fs from 'fs'; import scope from '@us';\n",
+    "kit/own.js": "import './lib/built.js'; import './dist/built.esm.js'; import fs from 'fs'; import scope from '@us';\n",
     "plain/package.json": '{"name": "@us/plain", "main": 7}',
     "plain/index.js": "",
     "one/package.json": '{"name": "both"}',
@@ -208,7 +208,7 @@ def test_javascript_packages_of_the_repository():
         "core/test/all.js": ("core/src/deep/part.ts",),
         "kit/start.mjs": ("core/src/deep/part.ts", "core/src/index.ts"),
         "kit/src/built.js": ("kit/start.mjs", "plain/index.js"),
-        "kit/own.js": ("kit/lib/built.js",),
+        "kit/own.js": ("kit/lib/built.js", "kit/src/built.js"),
     }  # `kit` is none of core's, and nobody can know which `both` is meant
 
 

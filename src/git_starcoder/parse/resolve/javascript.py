@@ -1,12 +1,13 @@
 """JavaScript and TypeScript: relative modules, with the extensions and index files that bundlers and Node try.
 
 A bare name is a package of this repository only where the manifest of a folder above the file is that package's or
-depends on it. What a build will make is taken for what it is made from: `lib/x.js` where there is only `src/x.ts`.
+depends on it. What a build will make is taken for what it is made from: `lib/x.esm.js` where there is only `src/x.ts`.
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -23,6 +24,8 @@ BUILT = frozenset({"lib", "dist", "build", "out"})
 """Folders that builds write to,"""
 SOURCE = ("src", "source")
 """and those that they read from."""
+FORMAT = re.compile(r"\.(?:esm|umd|cjs|min)(?=\.\w+$)")
+"""What builds put into the name of a file."""
 LARGEST = 1 << 16
 """Bytes of a manifest that is read."""
 ENTRIES = ("source", "module", "main")
@@ -124,7 +127,7 @@ def resolver(repository: Repository) -> Resolver:
 
 def _sources(base: str) -> Iterator[str]:
     """What a path in a folder of built files may be made from."""
-    parts = base.split("/")
+    parts = FORMAT.sub("", base).split("/")
     if len(parts) > DEEPEST:
         return
     for at in range(len(parts) - 2, -1, -1):
