@@ -110,8 +110,9 @@ def test_weights_and_shared_vectors_of_a_model_count(tmp_path):
     assert model.digest != embed.load(str(made)).digest
 
 
-def test_the_digest_is_of_what_decides(folder, model, tmp_path):
+def test_the_digest_is_of_what_decides(folder, model, tmp_path, caplog):
     assert embed.load(str(folder)).digest == model.digest
+    assert not caplog.records
     other = embedding_model(tmp_path, {"file": (1.0, 0.0, 0.5)})
     assert embed.load(str(other)).digest != model.digest
 

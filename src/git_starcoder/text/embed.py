@@ -7,6 +7,7 @@ it is compared, so that a similarity is the same to the bit wherever it is compu
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from importlib import import_module
@@ -79,6 +80,7 @@ def load(name: str) -> Embedding:
         static: Any = import_module("model2vec").StaticModel
     except ImportError as error:
         raise MissingExtraError("model2vec", "embed") from error
+    logging.getLogger("model2vec").setLevel(logging.ERROR)  # that nothing is cut is meant, and no concern of the user
     if not name or (not Path(name).is_dir() and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)):
         raise UsageError(f"no embedding model '{name}'", where="dedup.embedding", hint=HINT)
     try:
