@@ -264,16 +264,20 @@ SHORT = b"return None;"
 
 
 def gated(folder, files, changes, seed=0, dedup=None):
-    """Units and changes after the split. Files: path → text; changes: (lineage, message, [(before, after), …])."""
+    """Units and changes after the split. Files: path → text, or (text, former paths); changes: (lineage, or (lineage,
+    path), message, [(before, after), …])."""
     with Run(folder, seed, NoEngine(), Notes()) as run:
         units = []
-        for number, (path, text) in enumerate(files.items()):
-            source = Source(identity(path, text), path, identity(text), "c", number, (), "text", run.texts.put(text))
+        for number, (path, content) in enumerate(files.items()):
+            text, former = content if isinstance(content, tuple) else (content, ())
+            span = run.texts.put(text)
+            source = Source(identity(path, text), path, identity(text), "c", number, tuple(former), "text", span)
             units.append(Unit(source, "none", "vendored" if path.startswith("vendor/") else "core", 0.0))
         made = []
         for number, (lineage, message, pairs) in enumerate(changes):
             edits = tuple(Edit(run.texts.put(before), run.texts.put(after), 1) for before, after in pairs)
-            made.append(Change(f"i{number}", lineage or "gone.rs", "", lineage, f"c{number}", 0, 0, run.texts.put(message),
+            lineage, path = lineage if isinstance(lineage, tuple) else (lineage, lineage or "gone.rs")
+            made.append(Change(f"i{number}", path, "", lineage, f"c{number}", 0, 0, run.texts.put(message),
                                "a", "b", "rust", "core", 0.5, edits, False))  # fmt: skip
         whole = recipe.Recipe(window=WINDOW, dedup=dedup or recipe.Dedup())
         done, kept = split.run(run, whole, units, made)
@@ -299,6 +303,20 @@ def test_a_change_has_the_group_and_split_of_the_file_that_descends_from_it(tmp_
     assert (kept["i1"].group, kept["i1"].split) == (units[learned].group, "train")
     assert kept["i2"].split == "train"
     assert (run.steps[0].seen, run.steps[0].kept) == (103, 103)
+
+
+def test_a_path_that_a_held_out_file_had_and_that_was_taken_again_is_held_out(tmp_path):
+    files = {f"f{number}.rs": (words(number), [f"was{number}.rs", f"first{number}.rs"]) for number in range(20)}
+    pairs = [(b"x", b"y")]
+    changes = [(place, b"", pairs) for number in range(20)
+               for place in (f"f{number}.rs", ("", f"was{number}.rs"), ("skipped.rs", f"first{number}.rs"))]  # fmt: skip
+    units, kept, *_ = gated(tmp_path, files, [*changes, ("", b"", pairs)])
+    assert {unit.split for unit in units.values()} == {"train", "val", "test"}
+    for number in range(20):
+        unit = units[f"f{number}.rs"]
+        of_path = [kept[f"i{3 * number + at}"] for at in range(3)]
+        assert {(change.split, change.group) for change in of_path} == {(unit.split, unit.group)}
+    assert (kept["i60"].split, kept["i60"].group) == ("train", "gone")
 
 
 def test_no_edit_to_learn_from_has_a_line_that_only_held_out_code_has(tmp_path, sides):

@@ -3,9 +3,10 @@
 Files that share text belong together: a group is a connected component of equal texts, near-duplicates, files that
 stand in others for the most part, and rename lineage. All that is ever made of a file inherits the split of its group.
 
-A change belongs to the group of the file that descends from it. What became of no file that is read is learned from; so
-its texts, like all history that is learned from, pass a gate: an edit with a line of held-out code goes no further,
-because code moves between files without a trace. Lines that files of the training split have too are no secret.
+A change belongs to the group of the file that descends from it, or else of the one that had its path before, so that no
+path is in two splits. What became of no file that is read is learned from; so its texts, like all history that is
+learned from, pass a gate: an edit with a line of held-out code goes no further, because code moves between files
+without a trace. Lines that files of the training split have too are no secret.
 
 Groups are taken in an order hashed from the seed and the group's oldest path, and fill test and val up to their shares
 of the rows; the rest is train. So a file stays where it is when it is edited or renamed, and a small commit moves few
@@ -52,7 +53,7 @@ POINT = 0.01
 
 ROLES: tuple[Role, ...] = get_args(Role)
 GONE = "gone"
-"""The group of changes to files that are no more."""
+"""The group of changes to files that are no more, where no file that is read had their path."""
 
 
 class Group(NamedTuple):
@@ -82,8 +83,9 @@ def run(
             distinct.setdefault(digests[at], at)
         shingles = TextShingles.of(run.texts.get(units[at].source.text) for at in distinct.values())
         names = _names(run, step, units, digests, list(distinct.values()), shingles, recipe.split.near)
-        of_path = {unit.path: name for unit, name in zip(units, names, strict=True)}
-        of_change = [of_path.get(change.lineage, GONE) for change in changes]
+        of_path = {path: name for unit, name in zip(units, names, strict=True)
+                   for path in (unit.path, *unit.source.former)}  # fmt: skip
+        of_change = [of_path.get(change.lineage) or of_path.get(change.path, GONE) for change in changes]
         tokens = dict(zip(distinct, ((shingles.sizes() + SHINGLE - 1) * TOKENS_PER_WORD).tolist(), strict=True))
         rows: dict[str, list[float]] = defaultdict(list)
         for digest, at in distinct.items():  # of equal texts one will stay
