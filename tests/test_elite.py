@@ -22,7 +22,7 @@ from git_starcoder.rows import SPLITS
 from toy import embedding_model, evolving
 
 LIMIT = 1 << 30
-CHANGES = ("window.vocab_size=800", "window.size=[64, 128, 256]")
+CHANGES = ("window.vocab_size=800", "window.size=[64, 128, 256]", "augment.ast_based=0.4")
 RECIPE = Recipe.load("elite", CHANGES)
 TECHNIQUES = {
     "base", "ast_based", "error_patterns", "type_annotations", "cross_file_context", "temporal_context", "git_diff",
