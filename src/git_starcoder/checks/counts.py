@@ -6,52 +6,66 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from git_starcoder.checks import written
+from git_starcoder.checks import objects, written
 from git_starcoder.rows import SPLITS, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
+    from git_starcoder.checks import Checked
     from git_starcoder.dataset import Dataset
+    from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Split
 
+SEEDS: tuple[str, ...] = ()
 STEPS = ("read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write")
 SAME = tuple(pairwise(STEPS[4:]))
 """Steps that hand on the very things that they keep."""
 
 
-def check(dataset: Dataset) -> Generator[Finding, None, str]:
+class Check:
     """A finding for each count that is not another; the figure is what was seen, kept and dropped."""
-    steps = {step["step"]: step for step in dataset.manifest["steps"]}
-    if tuple(steps) != STEPS:
-        yield Finding("counts", "manifest.json", f"the steps are {', '.join(steps)}")
-        return "the steps are not the nine"
-    for name, step in steps.items():
-        dropped = sum(step["dropped"].values())
-        if step["seen"] != step["kept"] + dropped:
-            what = f"{step['seen']} seen, but {step['kept']} kept and {dropped} dropped"
-            yield Finding("counts", f"manifest.json, {name}", what)
-    yield from _handed_on(steps)
-    yield from _drops(dataset)
-    rows: dict[Split, int] = {split: dataset.count(split) for split in SPLITS}
-    for split, number in rows.items():
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
+        self._dataset = dataset
+        self._rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+        self.figure = "the steps are not the nine"
+
+    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+        """Count it."""
+        self._rows[split] += 1
+        yield from ()
+
+    def end(self) -> Iterator[Finding]:
+        """Compare all counts."""
+        dataset = self._dataset
+        steps = {step["step"]: step for step in dataset.manifest["steps"]}
+        if tuple(steps) != STEPS:
+            yield Finding("counts", "manifest.json", f"the steps are {', '.join(steps)}")
+            return
+        for name, step in steps.items():
+            dropped = sum(step["dropped"].values())
+            if step["seen"] != step["kept"] + dropped:
+                what = f"{step['seen']} seen, but {step['kept']} kept and {dropped} dropped"
+                yield Finding("counts", f"manifest.json, {name}", what)
+        yield from _handed_on(steps)
+        yield from _drops(dataset)
+        for split, number in self._rows.items():
+            for said, where in (
+                (written(dataset, split), "manifest.json"),
+                (dataset.metadata[f"{split}_sequences"], "dataset_metadata.json"),
+            ):
+                if number != said:
+                    yield Finding("counts", dataset.files(split)[0].name, f"{number} rows, but {said} in {where}")
+        total = sum(self._rows.values())
         for said, where in (
-            (written(dataset, split), "manifest.json"),
-            (dataset.metadata[f"{split}_sequences"], "dataset_metadata.json"),
+            (steps["write"]["kept"] + steps["write"]["figures"].get("copies", 0), "manifest.json"),
+            (dataset.metadata["total_sequences"], "dataset_metadata.json"),
         ):
-            if number != said:
-                yield Finding("counts", dataset.files(split)[0].name, f"{number} rows, but {said} in {where}")
-    total = sum(rows.values())
-    for said, where in (
-        (steps["write"]["kept"] + steps["write"]["figures"].get("copies", 0), "manifest.json"),
-        (dataset.metadata["total_sequences"], "dataset_metadata.json"),
-    ):
-        if total != said:
-            yield Finding("counts", where, f"{said} rows in all, but the files hold {total}")
-    drops = sum(sum(step["dropped"].values()) for step in steps.values())
-    return f"{steps['read']['seen']:,} files seen, {total:,} rows written, {drops:,} drops with a reason"
+            if total != said:
+                yield Finding("counts", where, f"{said} rows in all, but the files hold {total}")
+        drops = sum(sum(step["dropped"].values()) for step in steps.values())
+        self.figure = f"{steps['read']['seen']:,} files seen, {total:,} rows written, {drops:,} drops with a reason"
 
 
 def _handed_on(steps: Mapping[str, dict[str, Any]]) -> Iterator[Finding]:
@@ -69,13 +83,11 @@ def _handed_on(steps: Mapping[str, dict[str, Any]]) -> Iterator[Finding]:
 def _drops(dataset: Dataset) -> Iterator[Finding]:
     """Every drop that a step counts has its line, and the other way round."""
     told: Counter[tuple[str, str]] = Counter()
-    with (dataset.folder / "drops.jsonl").open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                drop = orjson.loads(line)
-                told[drop["step"], drop["reason"]] += drop.get("things", 1)
-            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-                yield Finding("counts", f"drops.jsonl:{number}", f"not a drop: {error}")
+    for number, drop in objects(dataset, "drops.jsonl", ("step", "reason")):
+        if isinstance(drop, str):
+            yield Finding("counts", f"drops.jsonl:{number}", f"not a drop: {drop}")
+        else:
+            told[str(drop["step"]), str(drop["reason"])] += int(drop.get("things", 1))
     said = Counter({
         (step["step"], reason): count for step in dataset.manifest["steps"] for reason, count in step["dropped"].items()
     })  # fmt: skip

@@ -10,27 +10,39 @@ import orjson
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Iterator
 
     from git_starcoder.dataset import Dataset
+    from git_starcoder.git.objects import Repo
+
+SEEDS: tuple[str, ...] = ()
 
 
-def check(dataset: Dataset) -> Generator[Finding, None, str]:
+class Check:
     """A finding for each file that is missing, altered or not in the manifest; the figure is the digest of all."""
-    files = dataset.manifest["files"]
-    there = {path.relative_to(dataset.folder).as_posix() for path in dataset.folder.rglob("*") if path.is_file()}
-    for name in sorted(there - files.keys() - {"manifest.json"}):
-        yield Finding("digests", name, "is not in the manifest")
-    for name, said in sorted(files.items()):
-        if name not in there:
-            yield Finding("digests", name, "is missing")
-            continue
-        with (dataset.folder / name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if (file.tell(), digest) != (said["bytes"], said["sha256"]):
-                yield Finding(
-                    "digests", name, f"has other bytes than the manifest says ({file.tell():,}, {digest[:12]})"
-                )
-    if hashlib.sha256(orjson.dumps(files, option=orjson.OPT_SORT_KEYS)).hexdigest() != dataset.manifest.get("digest"):
-        yield Finding("digests", "manifest.json", "its digest is not that of its files")
-    return str(dataset.manifest.get("digest"))[:12]
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
+        self._dataset = dataset
+        self.figure = str(dataset.manifest.get("digest"))[:12]
+
+    def end(self) -> Iterator[Finding]:
+        """Every byte of the folder."""
+        dataset = self._dataset
+        files = dataset.manifest["files"]
+        there = {path.relative_to(dataset.folder).as_posix() for path in dataset.folder.rglob("*") if path.is_file()}
+        for name in sorted(there - files.keys() - {"manifest.json"}):
+            yield Finding("digests", name, "is not in the manifest")
+        for name, said in sorted(files.items()):
+            if name not in there:
+                yield Finding("digests", name, "is missing")
+                continue
+            with (dataset.folder / name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                if (file.tell(), digest) != (said["bytes"], said["sha256"]):
+                    yield Finding(
+                        "digests", name, f"has other bytes than the manifest says ({file.tell():,}, {digest[:12]})"
+                    )
+        if hashlib.sha256(orjson.dumps(files, option=orjson.OPT_SORT_KEYS)).hexdigest() != dataset.manifest.get(
+            "digest"
+        ):
+            yield Finding("digests", "manifest.json", "its digest is not that of its files")

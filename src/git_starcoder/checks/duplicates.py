@@ -4,36 +4,54 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_starcoder.checks import content, place
-from git_starcoder.rows import SPLITS, Finding
+from git_starcoder.checks import ORDER, place
+from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Iterator
 
+    from git_starcoder.checks import Checked
     from git_starcoder.dataset import Dataset
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.rows import Split
+
+SEEDS = ("test_no_duplicate_sequences",)
 
 
-def check(dataset: Dataset) -> Generator[Finding, None, str]:
+class Check:
     """A finding for each row whose tokens an earlier row has; the figure is how many are unique.
 
     Where the recipe copies training rows by their weight, each must be there as often as it says.
     """
-    first: dict[bytes, str] = {}
-    missing: dict[bytes, set[int]] = {}
-    rows = 0
-    for split in SPLITS:
-        for row in dataset.rows(split):
-            rows += 1
-            here, tokens = place(dataset, split, row), content(row)
-            keeper = first.setdefault(tokens, here)
-            copies, copy = row.metadata.get("copies", 1), row.metadata.get("copy", 0)
-            if keeper == here and copies > 1:
-                missing[tokens] = set(range(copies))
-            if copy in missing.get(tokens, ()):
-                missing[tokens].remove(copy)
-            elif keeper != here:
-                yield Finding("duplicates", here, f"the same tokens as {keeper}")
-    for tokens, copies in missing.items():
-        if copies:
-            yield Finding("duplicates", first[tokens], f"{len(copies)} of its copies are not there")
-    return f"{len(first):,} of {rows:,} rows are unique"
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
+        self._dataset = dataset
+        self._first: dict[bytes, int] = {}  # 4 × its number, and its split
+        self._missing: dict[bytes, set[int]] = {}
+        self._rows = 0
+        self.figure = ""
+
+    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
+        """Whether it was there before."""
+        self._rows += 1
+        here = 4 * number + ORDER.index(split)
+        keeper = self._first.setdefault(row.content, here)
+        copies, copy = row.metadata.get("copies", 1), row.metadata.get("copy", 0)
+        if keeper == here and copies > 1:
+            self._missing[row.content] = set(range(copies))
+        if copy in self._missing.get(row.content, ()):
+            self._missing[row.content].remove(copy)
+        elif keeper != here:
+            yield Finding("duplicates", place(self._dataset, split, row), f"the same tokens as {self._place(keeper)}")
+
+    def end(self) -> Iterator[Finding]:
+        """Copies that were promised and did not come."""
+        for content, copies in self._missing.items():
+            if copies:
+                yield Finding(
+                    "duplicates", self._place(self._first[content]), f"{len(copies)} of its copies are not there"
+                )
+        self.figure = f"{len(self._first):,} of {self._rows:,} rows are unique"
+
+    def _place(self, here: int) -> str:
+        return self._dataset.place(ORDER[here % 4], here // 4)

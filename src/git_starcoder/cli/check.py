@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @click.command("check")
 @click.argument("dataset", type=PATH)
+@click.option("--repo", type=PATH, help="The repository it was built from, to go back to the source.")
+@click.option("--seeds", is_flag=True, help="Name the tests of the seed documents that each check answers for.")
 @common
-def command(talk: Talk, dataset: Path) -> ExitCode:
+def command(talk: Talk, dataset: Path, repo: Path | None, seeds: bool) -> ExitCode:
     """Check whether the dataset in the folder DATASET keeps its promises; exit 1 if it does not."""
-    from git_starcoder.checks import check, names
+    from git_starcoder.checks import check
     from git_starcoder.dataset import Dataset
+    from git_starcoder.git.objects import Repo
 
+    opened = Dataset.open(dataset)
+    source = Repo.open(repo, str(opened.manifest.get("commit"))) if repo else None
     with talk.watch() as watch:
-        opened = Dataset.open(dataset)
-        watch.begin("check", len(names()))
-        outcomes: list[Outcome] = []
-        for outcome in check(opened):
-            outcomes.append(outcome)
-            watch.advance(1)
+        outcomes = list(check(opened, source, watch))
     code = ExitCode.FOUND if any(outcome.found for outcome in outcomes) else ExitCode.FINE
-    return talk.answer(as_values(outcomes), table(outcomes), code)
+    return talk.answer(as_values(outcomes), table(outcomes, seeds=seeds), code)
 
 
 def as_values(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -44,6 +44,7 @@ def as_values(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             {
                 "check": outcome.check,
                 "promise": outcome.promise,
+                "seeds": list(outcome.seeds),
                 "result": result(outcome),
                 "figure": outcome.figure,
                 "found": outcome.found,
@@ -59,10 +60,12 @@ def result(outcome: Outcome) -> str:
     return "skipped" if outcome.skipped else "broken" if outcome.found else "kept"
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """Check · promise · result · figure, and the findings below."""
-    rows = [("check", "promise", "result", "figure")]
-    rows += [(outcome.check, outcome.promise, result(outcome), outcome.figure) for outcome in outcomes]
+def table(outcomes: Sequence[Outcome], *, seeds: bool = False) -> str:
+    """Check · promise (or the seeds' names) · result · figure, and the findings below."""
+    rows = [("check", "seeds" if seeds else "promise", "result", "figure")]
+    for outcome in outcomes:
+        says = " ".join(outcome.seeds) or "-" if seeds else outcome.promise
+        rows.append((outcome.check, says, result(outcome), one_line(outcome.figure)))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
         "  ".join([*(f"{cell:{width}}" for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip()

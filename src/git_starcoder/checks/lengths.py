@@ -1,0 +1,84 @@
+"""Every row is as long as its window: text, then padding, and tokens of the vocabulary only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from git_starcoder.checks import place
+from git_starcoder.recipe import Recipe
+from git_starcoder.rows import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from git_starcoder.checks import Checked
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.rows import Split
+
+SEEDS = ("test_sequence_token_count",)
+IGNORED = -100
+"""The label of a token that does not count for the loss."""
+
+
+class Check:
+    """A finding for each row that is too long, badly padded or labelled; the figure is the tokens, counted."""
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
+        from git_starcoder.text import tokenizer
+
+        loaded = tokenizer.load(dataset.tokenizer_folder)
+        self._dataset = dataset
+        self._pad, self._vocabulary = loaded.pad, loaded.vocab_size
+        self._labelled = Recipe.load(dataset.folder / "recipe.yaml").write.labels
+        self._tokens = self._rows = 0
+        self.figure = ""
+
+    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+        """Its tokens, and what trainers are to learn from them."""
+        self._rows += 1
+        self._tokens += row.metadata["length"]
+        wrong = list(self._wrong(row))
+        for what in wrong or (_wrong_labels(row) if self._labelled else []):
+            yield Finding("lengths", place(self._dataset, split, row), what)
+
+    def end(self) -> Iterator[Finding]:
+        """What the metadata say of all tokens."""
+        for key, counted in (
+            ("total_tokens", self._tokens),
+            ("avg_tokens_per_sequence", round(self._tokens / max(1, self._rows), 1)),
+            ("vocab_size", self._vocabulary),
+        ):
+            said = self._dataset.metadata.get(key)
+            if said != counted:
+                yield Finding("lengths", "dataset_metadata.json", f"{key} is {said}, but {counted} were counted")
+        self.figure = f"{self._tokens:,} tokens of a vocabulary of {self._vocabulary:,}"
+
+    def _wrong(self, row: Checked) -> Iterator[str]:
+        ids, length, size = row.ids, row.metadata["length"], row.metadata["window_size"]
+        if len(ids) != size:
+            yield f"{len(ids)} tokens in a window of {size}"
+        if not 0 < length <= size:
+            yield f"length {length} in a window of {size}"
+        elif np.any(ids[length:] != self._pad):
+            yield f"something else than padding after token {length}"
+        if len(ids) and ids.max() >= self._vocabulary:
+            yield f"token {ids.max()} of a vocabulary of {self._vocabulary}"
+        if not 0 <= row.uncounted < max(1, length):
+            yield f"a context of {row.uncounted} tokens in a row of {length}"
+
+
+def _wrong_labels(row: Checked) -> Iterator[str]:
+    """What is wrong with what trainers are to learn from the row."""
+    tokens, length, uncounted = row.tokens, row.metadata["length"], row.uncounted
+    padding = len(tokens) - length
+    expected: dict[str, Any] = {
+        "input_ids": tokens,
+        "attention_mask": [1] * length + [0] * padding,
+        "labels": [IGNORED] * uncounted + tokens[uncounted:length] + [IGNORED] * padding,
+    }
+    for name, values in expected.items():
+        if row.labels.get(name) != values:
+            yield f"{name} are not those of the tokens"
