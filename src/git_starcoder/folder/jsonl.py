@@ -1,34 +1,90 @@
 """JSON lines: `{"tokens": [...], "metadata": {...}}`, as readers written against the seeds expect them.
 
-A line is put together from slices of text that is made once for all lines, and a second thread hashes and writes.
+How long a line will be is known before it is made. So workers put lines together, from slices of text that is made once
+for all of them, and write each where it belongs, while a thread hashes what is there.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import orjson
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+from git_starcoder.seams import Failure
+from git_starcoder.text.shingles import offsets_of
 
-    import numpy as np
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from git_starcoder.folder.lines import Lines
     from git_starcoder.folder.spelled import Spelled
+    from git_starcoder.seams import Engine
 
+BATCH = 2048
+"""Lines that a worker makes at a time."""
+SECONDS = 300.0
+"""For a batch. It is bounded by its bytes; this is for a disk that hangs."""
 CHUNK = 4 << 20
-"""Bytes of lines handed to the writing thread at a time."""
+"""Bytes hashed at a time."""
 OPEN, OWN, SHARED, CLOSE = b'{"tokens":[', b'],"metadata":{', b",", b"}\n"
+INPUTS, MASK, LABELS = b'],"input_ids":[', b'],"attention_mask":[', b'],"labels":['
 FORMATS = {"int": "%d", "float": "%r", "str": '"%s"'}
 """Of values that JSON spells as Python does."""
-NONE = memoryview(b"")
-BATCH = 4096
-"""Lines whose metadata is made at a time."""
+
+
+class Shared(NamedTuple):
+    """What the rows of each sample share, behind one another in a file: members of an object with its closing brace."""
+
+    path: str
+    offsets: NDArray[np.int64]
+    """Where that of each sample begins, shape (samples + 1,)."""
+
+
+class Batch(NamedTuple):
+    """Lines that follow one another. Arrays have shape (lines,) unless told otherwise."""
+
+    path: str
+    at: int
+    """Where in the file they begin."""
+    size: int
+    """Their bytes."""
+    spelled: str
+    """The file with the tokens of all windows as JSON numbers."""
+    places: NDArray[np.int64]
+    """Where in it the three parts of each line begin and end, shape (lines, 6)."""
+    masked: NDArray[np.bool_]
+    marks: list[bytes]
+    """The control tokens of masked lines: one before each part, and the last."""
+    cell: bytes
+    """The padding token."""
+    pads: NDArray[np.int64]
+    """How many of them each line has."""
+    own: list[bytes]
+    """What each row has of its own, as members of a JSON object."""
+    shared: str
+    """The file of what rows share."""
+    spans: NDArray[np.int64]
+    """Where in it each line's part begins and ends, shape (lines, 2)."""
+    uncounted: NDArray[np.int64]
+    labels: bool
+
+
+def share(path: Path, members: Iterator[bytes]) -> Shared:
+    """Write what rows share."""
+    sizes: list[int] = []
+    with path.open("wb") as file:
+        for text in members:
+            file.write(text)
+            sizes.append(len(text))
+    return Shared(str(path), offsets_of(np.array(sizes, dtype=np.int64)))
 
 
 def write(
@@ -37,52 +93,132 @@ def write(
     spelled: Spelled,
     offsets: NDArray[np.int64],
     pad: int,
-    shared: Sequence[bytes],
+    shared: Shared,
+    engine: Engine,
     done: Callable[[Lines], None],
     *,
     labels: bool = False,
 ) -> dict[str, int | str]:
     """Write the file of a split; give its entry in the manifest. `done` hears of lines that were written.
 
-    `spelled` has the tokens of all windows as JSON, and `offsets`, shape (lines, 3, 2), says where in it the parts of
-    each line lie. `shared` is what the rows of each sample share, as members of a JSON object with its closing brace.
+    `offsets`, shape (lines, 3, 2), says where in `spelled` the parts of each line lie.
+
+    Raises:
+        OSError: a worker cannot write.
+        RuntimeError: a worker failed otherwise.
     """
-    sink = Sink(path)
-    cell = b"%d," % pad
-    padding = memoryview(cell * int(lines.windows.size.max(initial=0)))
-    marks = [b"%d," % mark for mark in lines.marks]
-    for begin in range(0, len(lines), BATCH):
-        part = lines.part(begin, begin + BATCH)
-        columns = part.columns()
-        rows = zip(
-            offsets[begin : begin + BATCH].reshape(-1, 6).tolist(), part.masked.tolist(), columns["length"],
-            columns["window_size"], part.uncounted.tolist(), _members(columns),
-            lines.windows.sample[part.row].tolist(), strict=True,
-        )  # fmt: skip
-        for places, masked, length, size, uncounted, own, sample in rows:
-            first, stop, second, end, third, last = places
-            made = [spelled.read(first, stop), spelled.read(second, end)]
-            if masked:
-                made = [marks[0], made[0], marks[1], made[1], marks[2], spelled.read(third, last), marks[3]]
-            blank = padding[: len(cell) * (size - length) - 1] if size > length else NONE
-            if size == length:
-                made[-1] = made[-1][:-1]  # the last number has no comma behind it
-            line: list[bytes | memoryview] = [OPEN, *made, blank]
-            if labels:
-                line += _labels(made, blank, length, size, uncounted)
-            line += (OWN, own, SHARED, shared[sample], CLOSE)
-            sink.put(line)
-        done(part)
-    return {**sink.close(), "rows": len(lines)}
+    parts = [lines.part(begin, begin + BATCH) for begin in range(0, len(lines), BATCH)]
+    batches = _batches(path, parts, spelled, offsets, pad, shared, labels=labels)
+    path.touch()
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1) as thread:
+        for part, answer in zip(parts, engine.map(put, batches, limit=SECONDS), strict=True):
+            if isinstance(answer, Failure):
+                what = f"'{path.name}' cannot be written: {answer.kind} {answer.because}"
+                raise RuntimeError(what)  # noqa: TRY004 - of a worker, not of an argument
+            written, fault = answer
+            if fault:
+                raise OSError(fault, os.strerror(fault), str(path))
+            size += written
+            thread.submit(_hash, digest, file.fileno(), size - written, size)
+            done(part)
+    return {"bytes": size, "sha256": digest.hexdigest(), "rows": len(lines)}
 
 
-def _labels(tokens: Sequence[bytes], blank: memoryview, length: int, size: int, uncounted: int) -> list[bytes]:
+def _hash(digest: Any, file: int, begin: int, end: int) -> None:
+    while begin < end:
+        data = os.pread(file, min(CHUNK, end - begin), begin)
+        digest.update(data)
+        begin += len(data)
+
+
+def _batches(
+    path: Path,
+    parts: Sequence[Lines],
+    spelled: Spelled,
+    offsets: NDArray[np.int64],
+    pad: int,
+    shared: Shared,
+    *,
+    labels: bool,
+) -> Iterator[Batch]:
+    at = first = 0
+    for part in parts:
+        places = offsets[first : first + len(part)].reshape(-1, 6)
+        first += len(part)
+        sample = part.windows.sample[part.row]
+        marks = [b"%d," % mark for mark in part.marks]
+        pads = part.windows.size[part.row].astype(np.int64) - part.length
+        cell = b"%d," % pad
+        own = _members(part.columns())
+        spans = np.stack([shared.offsets[sample], shared.offsets[sample + 1]], axis=1)
+        widths = places[:, 1::2] - places[:, ::2]
+        text = widths.sum(axis=1) + part.masked * sum(map(len, marks))
+        tokens = text + pads * len(cell) - 1  # the last number has no comma behind it
+        sizes = tokens + [len(text) for text in own] + spans[:, 1] - spans[:, 0]
+        sizes += len(OPEN) + len(OWN) + len(SHARED) + len(CLOSE)
+        if labels:
+            learned = np.where(part.uncounted > 0, widths[:, 1], text)
+            sizes += tokens + learned + 5 * (part.uncounted + pads) - 1 + 2 * (part.length + pads) - 1
+            sizes += len(INPUTS) + len(MASK) + len(LABELS)
+        size = int(sizes.sum())
+        yield Batch(str(path), at, size, spelled.path, places, part.masked, marks, cell, pads, own, shared.path, spans,
+                    part.uncounted, labels)  # fmt: skip
+        at += size
+
+
+def put(batch: Batch) -> tuple[int, int]:
+    """Make lines and write them: their bytes, and the error number where they cannot be written. For workers."""
+    with Path(batch.spelled).open("rb", buffering=0) as numbers, Path(batch.shared).open("rb", buffering=0) as heads:
+        data = b"".join(_lines(batch, numbers.fileno(), heads.fileno()))
+    if len(data) != batch.size:
+        raise ValueError(f"{len(data)} bytes where {batch.size} were expected")
+    try:
+        with Path(batch.path).open("r+b", buffering=0) as file:
+            view, at = memoryview(data), batch.at
+            while view:
+                wrote = os.pwrite(file.fileno(), view, at)
+                view, at = view[wrote:], at + wrote
+    except OSError as error:
+        return 0, error.errno or errno.EIO
+    return len(data), 0
+
+
+def _lines(batch: Batch, numbers: int, heads: int) -> list[bytes | memoryview]:
+    """The pieces of the lines, from the files that have them."""
+    padding = memoryview(batch.cell * int(batch.pads.max(initial=0)))
+    pieces: list[bytes | memoryview] = []
+    rows = zip(
+        batch.places.tolist(), batch.masked.tolist(), batch.pads.tolist(), batch.own, batch.spans.tolist(),
+        batch.uncounted.tolist(), strict=True,
+    )  # fmt: skip
+    for (first, stop, second, end, third, last), masked, pads, own, (begin, close), uncounted in rows:
+        made = [_slice(numbers, first, stop), _slice(numbers, second, end)]
+        if masked:
+            marks = batch.marks
+            made = [marks[0], made[0], marks[1], made[1], marks[2], _slice(numbers, third, last), marks[3]]
+        if not pads:
+            made[-1] = made[-1][:-1]
+        blank = padding[: max(0, len(batch.cell) * pads - 1)]
+        pieces += (OPEN, *made, blank)
+        if batch.labels:
+            pieces += _labels(made, blank, pads, uncounted)
+        pieces += (OWN, own, SHARED, _slice(heads, begin, close), CLOSE)
+    return pieces
+
+
+def _slice(file: int, begin: int, stop: int) -> bytes:
+    return os.pread(file, stop - begin, begin) if begin < stop else b""
+
+
+def _labels(tokens: Sequence[bytes], blank: memoryview, pads: int, uncounted: int) -> list[bytes]:
     """The row once more as trainers want it: -100 is what does not count."""
     text = b"".join((*tokens, blank))
-    learned = b"".join(tokens).removesuffix(b",").split(b",")[uncounted:]
-    shown = (b"1," * length + b"0," * (size - length))[:-1]
-    asked = b",".join([b"-100"] * uncounted + learned + [b"-100"] * (size - length))
-    return [b'],"input_ids":[', text, b'],"attention_mask":[', shown, b'],"labels":[', asked]
+    numbers = b"".join(tokens).removesuffix(b",").split(b",")
+    shown = (b"1," * len(numbers) + b"0," * pads)[:-1]
+    asked = b",".join([b"-100"] * uncounted + numbers[uncounted:] + [b"-100"] * pads)
+    return [INPUTS, text, MASK, shown, LABELS, asked]
 
 
 def _members(columns: dict[str, list[Any]]) -> list[bytes]:
@@ -96,46 +232,3 @@ def _members(columns: dict[str, list[Any]]) -> list[bytes]:
         values.append(column if kind else list(dumped))
     template = "".join(cells)
     return [(template % row)[:-1].encode() for row in zip(*values, strict=True)]
-
-
-class Sink:
-    """A file that another thread hashes and writes, while the caller makes the next lines."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb", buffering=0)
-        self._thread = ThreadPoolExecutor(1)
-        self._waiting: Future[None] | None = None
-        self._sha256 = hashlib.sha256()
-        self._parts: list[bytes | memoryview] = []
-        self._pending = 0
-        self.bytes = 0
-
-    def put(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Take a line in parts, and write what has come together once it is a chunk."""
-        self._parts += parts
-        self._pending += sum(map(len, parts))
-        if self._pending >= CHUNK:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._waiting is not None:
-            self._waiting.result()  # a full disk shows here
-        self._waiting = self._thread.submit(self._write, b"".join(self._parts))
-        self.bytes += self._pending
-        self._parts.clear()
-        self._pending = 0
-
-    def _write(self, data: bytes) -> None:
-        self._sha256.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-
-    def close(self) -> dict[str, int | str]:
-        """Write the rest; size and digest of the file."""
-        self._flush()
-        self._thread.shutdown()
-        if self._waiting is not None:
-            self._waiting.result()
-        self._file.close()
-        return {"bytes": self.bytes, "sha256": self._sha256.hexdigest()}

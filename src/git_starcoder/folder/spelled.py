@@ -30,6 +30,7 @@ class Spelled:
     ) -> None:
         """Spell `tokens`, shape (tokens,), into a new file. `widths` are the bytes of each id, shape (vocab_size,)."""
         self._tokens, self._widths = tokens, widths
+        self.path = str(path)
         self._file: BinaryIO = path.open("w+b", buffering=0)
         for begin in range(0, len(tokens), CHUNK):
             view = memoryview(spell(tokens[begin : begin + CHUNK]))

@@ -89,7 +89,8 @@ def _write_jsonl(
     run: Run, recipe: Recipe, repo: Repo, layout: Layout, lines: Mapping[Split, Lines], done: Callable[[Lines], None]
 ) -> Files:
     tokenizer, samples = layout.tokenizer, layout.windows.samples
-    heads = [orjson.dumps(shared(sample, repo.committed_at, run.texts))[1:] for sample in samples]
+    members = (orjson.dumps(shared(sample, repo.committed_at, run.texts))[1:] for sample in samples)
+    heads = jsonl.share(run.scratch / "heads", members)
     every = np.concatenate([part.spans for part in lines.values()])
     files: Files = {}
     with numbers(layout.windows.tokens, tokenizer.vocab_size, run.scratch / "numbers") as spelled:
@@ -98,7 +99,15 @@ def _write_jsonl(
             name = f"training_data_{split}.jsonl"
             own = offsets[before : before + len(part)]
             files[name] = jsonl.write(
-                run.folder / name, part, spelled, own, tokenizer.pad, heads, done, labels=recipe.write.labels
+                run.folder / name,
+                part,
+                spelled,
+                own,
+                tokenizer.pad,
+                heads,
+                run.engine,
+                done,
+                labels=recipe.write.labels,
             )
             before += len(part)
     return files
