@@ -4,6 +4,7 @@ from collections import Counter
 
 from git_starcoder.git import changes as module
 from git_starcoder.git.changes import changes_of
+from git_starcoder.git.history import LONGEST_PATH
 from git_starcoder.git.objects import Repo
 
 DAY = 86_400
@@ -271,6 +272,15 @@ def test_a_history_with_a_hole_says_nothing(repo_maker, git):
 def test_paths_are_bytes(repo_maker):
     path = repo_maker([{b"caf\xe9": "1\n", b"new\nline": "1\n"}, {b"caf\xe9": "2\n"}])
     assert [name for name, _, _ in Result(path).kept] == ["caf\udce9", "caf\udce9", "new\nline"]
+
+
+def test_a_path_that_is_too_long(repo_maker):
+    long = f"{'d' * 200}/" * 20 + "e" * 100
+    path = repo_maker([{"a": "1\n", long: "1\n"}, {long: "2\n"}, {long: None}], "--bare")
+    result = Result(path)
+    assert result.texts() == [("a", "", "1\n")]
+    assert [one.reason for one in result.all.refused] == ["deletion", "long_path", "long_path"]
+    assert {len(one.path) for one in result.all.refused[1:]} == {LONGEST_PATH}
 
 
 def test_a_long_object_format(repo_maker):

@@ -128,13 +128,34 @@ def test_comparing_stops_at_its_budget(repo_maker, monkeypatch):
     assert Repo.open(path).last_changes()["three"].former == ("two",)
 
 
-@pytest.mark.parametrize("limit", ["MOST_TOUCHES", "MOST_OF_ONE"])
+@pytest.mark.parametrize("limit", ["MOST_TOUCHES", "MOST_OF_ONE", "MOST_BYTES"])
 def test_an_endless_history_is_cut_and_told(repo_maker, monkeypatch, limit):
     path = repo_maker([{f"{number}": "1\n" for number in range(5)}, {"0": "2\n"}])
     monkeypatch.setattr(history, limit, 3)
     repo = Repo.open(path)
     assert repo.last_changes() == {"0": LastChange(repo.commit, FIRST + DAY)}
     assert "too large" in repo.notes[0]
+
+
+def test_a_path_of_megabytes_ends_the_history(repo_maker, git, monkeypatch):
+    path = repo_maker({"a": "1\n"})
+    blob, tree = git(path, "rev-parse", "HEAD:a", "HEAD^{tree}").decode().split()
+    raw = b"100644 " + b"b" * 300_000 + b"\0" + bytes.fromhex(blob)
+    merge(git, path, git(path, "hash-object", "-wttree", "--stdin", stdin=raw).decode().strip(), "HEAD")
+    merge(git, path, tree, "HEAD")
+    whole = Repo.open(path).last_changes()
+    assert whole["a"].commit
+    monkeypatch.setattr(command, "LONGEST_FIELD", 1000)
+    repo = Repo.open(path)
+    repo.last_changes()
+    assert "longer than 1000 bytes" in repo.notes[0]
+
+
+def test_a_former_path_that_is_too_long_is_not_followed(repo_maker, monkeypatch):
+    path = repo_maker([{"a" * 30: TEXT}, {"a" * 30: None, "b" * 31: TEXT}, {"b" * 31: None, "c": TEXT}])
+    assert Repo.open(path).last_changes()["c"].former == ("b" * 31, "a" * 30)
+    monkeypatch.setattr(history, "LONGEST_PATH", 30)
+    assert Repo.open(path).last_changes()["c"].former == ()
 
 
 def test_a_bomb_in_the_history_meets_a_limit_of_memory(repo_maker, git, monkeypatch):

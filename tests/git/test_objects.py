@@ -389,6 +389,19 @@ def test_a_deep_tree_is_cut(repo_maker, monkeypatch):
     ]
 
 
+def test_a_path_that_is_too_long_costs_only_itself(repo_maker):
+    long = "d" * 200 + "/" + "e" * 200
+    repo = Repo.open(repo_maker({"a": "1\n", f"{long}{'f' * 4000}": "2\n", long: "3\n"}, "--bare"))
+    entries = {entry.path: entry.fault for entry in repo.entries()}
+    assert entries == {"a": None, long: None, f"{long}{'f' * 4000}"[:4096]: Fault("long_path", "4401 bytes")}
+
+
+def test_a_commit_with_too_much_in_its_paths_is_refused(repo_maker, monkeypatch):
+    monkeypatch.setattr("git_starcoder.git.objects.MOST_SPELLED", 40)
+    with pytest.raises(RepositoryError, match="more than 40 bytes"):
+        Repo.open(repo_maker({"a" * 21: "1\n", "b" * 20: "2\n"})).entries()
+
+
 def test_a_tree_bomb_is_refused(repo_maker, git):
     path = repo_maker(FILES)
     name = store(git, path, b"boom\n")

@@ -8,6 +8,7 @@ path, mode, blob ids and the size of its commit alone. The reasons, in the order
 - `shallow`: the commit is at the edge of a shallow history, so nobody knows what it did
 - `giant_commit`: it touches too many files, as a formatter or an import of other people's code does
 - `deletion`: the file is gone, which teaches nothing
+- `long_path`: the path is longer than any that is read
 - `submodule`, `symlink`: the path is none of a file, before or after
 - `moved`, `mode_only`: the content is the same
 - what `skip` says of the path
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.git.history import Descent, bytes_of, text_of, walk
+from git_starcoder.git.history import LONGEST_PATH, Descent, bytes_of, text_of, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ def changes_of(repo: Repo, most: int, commit_files: int, skip: Callable[[str], s
             does = change.path, change.before, change.after
             if reason or does in done or len(kept) == most:
                 reason = reason or ("repeated" if does in done else "over_budget")
-                refused.append(Refused(reason, commit.id, change.path))
+                refused.append(Refused(reason, commit.id, change.path[:LONGEST_PATH]))
             else:
                 done.add(does)
                 kept.append(change)
@@ -129,6 +130,8 @@ def _changes(
 def _refusal(touch: Touch, change: FileChange) -> str:
     if touch.status == "D":
         return "deletion"
+    if any(len(bytes_of(path)) > LONGEST_PATH for path in (change.path, change.former)):
+        return "long_path"
     for mode in touch.modes:
         if mode[:3] in KINDS:
             return KINDS[mode[:3]]

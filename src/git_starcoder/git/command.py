@@ -27,6 +27,8 @@ STALL = 300.0
 MEMORY = 2 << 30
 """Bytes that a git with a long answer may hold: before it speaks of a commit it holds every path that changed there."""
 CHUNK = 1 << 18
+LONGEST_FIELD = 1 << 22
+"""Bytes of a path, say, after which an answer is read no further."""
 SAFE = {
     "HOME": "/nonexistent",
     "LC_ALL": "C",
@@ -70,6 +72,7 @@ class Answer:
         self._output = cast("BinaryIO", process.stdout)
         self._complaints = complaints
         self._buffer = bytearray()
+        self._why = ""
 
     def _fill(self) -> bool:
         """Read some more; false at the end."""
@@ -97,17 +100,21 @@ class Answer:
         return data
 
     def fields(self) -> Iterator[bytes]:
-        """Everything, parted at NUL."""
+        """Everything, parted at NUL, or as much as comes before a part that is longer than `LONGEST_FIELD`."""
         while self._fill():
             *whole, rest = self._buffer.split(b"\0")
             self._buffer = rest
             yield from map(bytes, whole)
+            if len(rest) > LONGEST_FIELD:
+                self._why = f"something in it is longer than {LONGEST_FIELD} bytes"
+                self._process.kill()
+                return
 
     def failure(self) -> str:
         """Why git ended badly, or "" where it ended well. Only after everything was read."""
         code = self._process.wait(STALL)
         self._complaints.seek(0)
-        return one_line(self._complaints.read(CHUNK)) or f"git ended with {code}" if code else ""
+        return self._why or one_line(self._complaints.read(CHUNK)) or f"git ended with {code}" if code else ""
 
 
 @contextmanager

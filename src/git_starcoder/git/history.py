@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LATEST = 253_402_300_799
 """The last second of the year 9999; later times are not times."""
+LONGEST_PATH = 4096
+"""Bytes of the longest path that is read or followed: every row of a file says it."""
 LARGEST_COMPARED = 1 << 22
 """Bytes of the largest file that is compared with others to find what it was renamed from."""
 MOST_COMPARED = 50_000_000_000
@@ -32,6 +34,10 @@ MOST_TOUCHES = 10_000_000
 """Paths that the commits of a history touch, all together. A dozen objects can spell out ten billion."""
 MOST_OF_ONE = 1_000_000
 """Paths that one commit touches."""
+MOST_BYTES = 1 << 29
+"""Bytes of the paths that the commits touch, all together, with `MOVED` more for each that comes or goes."""
+MOVED = 256
+"""Bytes, about, that it takes to remember such a path until renames are known."""
 LOG = (
     *("log", "--topo-order", "--no-renames", "--raw", "--no-abbrev", "-z", "--diff-merges=combined"),
     "--format=%H %ct %at",
@@ -142,7 +148,8 @@ class Descent:
         renamed = renames.get(move.commit, {})
         for path in move.added:
             followers = self._following.pop(path, [])
-            if old := renamed.get(path):
+            old = renamed.get(path, b"")
+            if 0 < len(old) <= LONGEST_PATH:
                 for head in followers:
                     if old != head:
                         self._former[head][old] = None
@@ -163,12 +170,13 @@ class Descent:
 
 
 def _commits(repo: Repo) -> Iterator[Commit]:
-    seen = 0
+    seen = size = 0
     with repo.git(*LOG, repo.commit) as answer:
         for number, (header, touches) in enumerate(_differences(answer.fields())):
             seen += len(touches)
+            size += sum(len(touch.path) + MOVED * (touch.status in {"A", "D"}) for touch in touches)
             name, *times = header.split(" ")
-            if seen > MOST_TOUCHES or len(touches) > MOST_OF_ONE:
+            if seen > MOST_TOUCHES or len(touches) > MOST_OF_ONE or size > MOST_BYTES:
                 repo.notes.append(f"the history is too large and is read down to commit {name} only")
                 return
             at, authored_at = (min(int(time), LATEST) if time.isdecimal() else 0 for time in times)
@@ -229,20 +237,22 @@ def _differences(fields: Iterator[bytes]) -> Iterator[tuple[str, list[Touch]]]:
     """Header and touched paths of each commit in the `--raw -z` output of git."""
     header = ""
     touches: list[Touch] = []
+    size = 0
     for field in fields:
         raw = field.lstrip(b"\n")
         if not raw.startswith(b":"):
             if raw:
                 if header:
                     yield header, touches
-                header, touches = raw.decode("ascii"), []
+                header, touches, size = raw.decode("ascii"), [], 0
             continue
         path = old = next(fields, b"")  # where git died, its answer may end anywhere
         words = raw.decode("ascii").split(" ")
         if words[-1][0] == "R":
             path = next(fields, b"")
         touches.append(_touch(words, path, old))
-        if len(touches) > MOST_OF_ONE:
+        size += len(path)
+        if len(touches) > MOST_OF_ONE or size > MOST_BYTES:
             break
     if header:
         yield header, touches

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.command import Answer, environment, start
 from git_starcoder.git.discover import Found, discover
-from git_starcoder.git.history import LATEST, LastChange, last_changes
+from git_starcoder.git.history import LATEST, LONGEST_PATH, LastChange, last_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MOST_ENTRIES = 1_000_000
 """A commit with more files and folders is refused: a dozen objects can spell out ten billion paths."""
+MOST_SPELLED = 1 << 28
+"""Bytes of all paths of a commit, likewise."""
 DEEPEST = 256
-LONGEST_PATH = 4096
 LARGEST = 1 << 26
 """Bytes of the largest object that is ever held in memory."""
 TREE_ENTRY = re.compile(rb"([0-7]{1,7}) ([^\0]*)\0")
@@ -45,12 +46,12 @@ class Fault(NamedTuple):
     """Why an object cannot be had."""
 
     reason: str
-    """`missing`, `corrupt`, `too_large`; for folders also `too_deep`."""
+    """`missing`, `corrupt`, `too_large`; of a commit also `too_deep` for a folder and `long_path` for a file."""
     because: str = ""
 
 
 class Entry(NamedTuple):
-    """One file of a commit, or a folder that could not be opened."""
+    """One file of a commit, or a folder that could not be opened. Where the path is too long, its beginning."""
 
     path: str
     mode: int
@@ -119,7 +120,7 @@ class Repo:
         """Every file of the commit, sorted by the bytes of its path, and every folder that could not be opened.
 
         Raises:
-            RepositoryError: there are more than `MOST_ENTRIES`.
+            RepositoryError: there are more than `MOST_ENTRIES`, or their paths are longer than `MOST_SPELLED`.
         """
         if not self._entries:
             self._entries = self._walk()
@@ -129,7 +130,7 @@ class Repo:
         files: list[tuple[bytes, int, str]] = []
         unopened: list[Entry] = []
         level = [(b"", self._tree)]
-        seen = depth = 0
+        seen = depth = spelled = 0
         while level:
             trees = self._trees({tree for _, tree in level})
             below: list[tuple[bytes, str]] = []
@@ -140,15 +141,21 @@ class Repo:
                 if isinstance(children, Fault):
                     if not prefix:
                         raise RepositoryError(f"the folder of commit {self.commit} is {children.reason}")
-                    unopened.append(Entry(_text(prefix), FOLDER, tree, None, children))
+                    unopened.append(Entry(_text(prefix[:LONGEST_PATH]), FOLDER, tree, None, children))
                     continue
                 seen += len(children)
-                if seen > MOST_ENTRIES:
+                spelled += sum(len(prefix) + len(name) for name, _, _ in children)
+                if seen > MOST_ENTRIES or spelled > MOST_SPELLED:
                     what = f"the commit has more than {MOST_ENTRIES:,} files and folders"
+                    if seen <= MOST_ENTRIES:
+                        what = f"the paths of the commit have more than {MOST_SPELLED:,} bytes"
                     raise RepositoryError(what, where=str(self.path))
                 for name, mode, oid in children:
                     if mode & KIND == FOLDER:
                         below.append((prefix + name + b"/", oid))
+                    elif len(prefix) + len(name) > LONGEST_PATH:
+                        fault = Fault("long_path", f"{len(prefix) + len(name)} bytes")
+                        unopened.append(Entry(_text((prefix + name)[:LONGEST_PATH]), mode, oid, None, fault))
                     else:
                         files.append((prefix + name, mode, oid))
             level = below
