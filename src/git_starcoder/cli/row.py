@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,21 +11,12 @@ from git_starcoder.recipe import Recipe
 from git_starcoder.stages import weigh
 from git_starcoder.stages.order import STAGES
 from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.text.pieces import Piece, pieces
 
 if TYPE_CHECKING:
     from git_starcoder.cli.lookup import Place
     from git_starcoder.dataset import Dataset, Row
     from git_starcoder.text.tokenizer import Tokenizer
-
-
-class Piece(NamedTuple):
-    """A part of a row's text."""
-
-    text: str
-    counts: bool
-    """Whether it counts for the loss."""
-    control: bool = False
-    """Whether it is a control token, as it is spelled."""
 
 
 class Extent(NamedTuple):
@@ -84,18 +74,6 @@ def factors_of(recipe: Recipe, about: dict[str, Any]) -> dict[str, float]:
         "age": weigh.of_age(recipe.weigh, about["age_days"]),
         "evolution": recipe.weigh.evolution if about.get("is_evolution") else 1.0,
     }
-
-
-def pieces(row: Row, tokenizer: Tokenizer) -> list[Piece]:
-    """The text of a row without its padding, cut where it begins to count and at control tokens."""
-    tokens = np.array(row.tokens[: row.metadata["length"]], dtype=np.int64)
-    marks = [at for at, token in enumerate(tokens.tolist()) if token in tokenizer.controls]
-    cuts = sorted({0, len(tokens), min(row.uncounted, len(tokens)), *marks, *(at + 1 for at in marks)})
-    found: list[Piece] = []
-    for begin, stop in pairwise(cuts):
-        text = tokenizer.decode(tokens[begin:stop]).decode("utf-8", "replace")
-        found.append(Piece(text, begin >= row.uncounted, begin in marks))
-    return found
 
 
 def _facts(
