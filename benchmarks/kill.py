@@ -2,8 +2,10 @@
 
     python benchmarks/kill.py REPO [--kills 20] [--recipe effectiveness]
 
-Every second kill finds nothing built yet, the others a dataset that is being replaced. After each `kill -9` the output
-is either absent or whole, with the bytes of an undisturbed build; so is the last one.
+Every second kill finds nothing built yet, the others a dataset that is being replaced. The cache, which all builds
+share, is thrown away before every third kill, so that builds die while they fill it and while they use it. After each
+`kill -9` the output is either absent or whole, with the bytes of an undisturbed build without a cache; so is the last
+one, which finds what the killed ones left in the cache.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -42,9 +45,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="starcoder-kill-") as name:
         out = Path(name) / "dataset"
         command = [sys.executable, "-m", "git_starcoder", "build", str(arguments.repo), "-r", arguments.recipe]
-        command += ["-o", str(out), "-q", "--set", "window.size=1024"]
+        command += ["-o", str(out), "-q"]
+        if arguments.recipe == "effectiveness":
+            command += ["--set", "window.size=1024"]
+        cache = Path(name) / "cache"
+        os.environ["STARCODER_CACHE"] = str(cache)
         begun = time.monotonic()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, "--no-cache"], check=True, stdout=subprocess.DEVNULL)
         whole = time.monotonic() - begun
         expected = digest(out)
         seen: Counter[str] = Counter()
@@ -54,6 +61,8 @@ def main() -> None:
                 shutil.rmtree(out, ignore_errors=True)
             elif not out.exists():
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            if number % 3 == 0:
+                shutil.rmtree(cache, ignore_errors=True)
             process = subprocess.Popen([*command, "--force"], stdout=subprocess.DEVNULL, start_new_session=True)
             time.sleep(moments.uniform(0.02, 1.02) * whole)
             ended = process.poll() is not None
@@ -68,7 +77,7 @@ def main() -> None:
         "question": "kill", "repo": arguments.repo.resolve().parent.name, "machine": measure.machine(),
         "seconds_of_a_build": round(whole, 2), "outcomes": dict(seen), "last_equals_the_first": last, "left": left,
     }))  # fmt: skip
-    if not last or any("WRONG" in state for state in seen) or left != ["dataset"]:
+    if not last or any("WRONG" in state for state in seen) or left != ["cache", "dataset"]:
         raise SystemExit(1)
 
 
