@@ -14,13 +14,27 @@ from hypothesis import strategies as st
 from git_starcoder.recipe import Dedup
 from git_starcoder.rows import Sample, Source, Span, Unit, Windows, identity
 from git_starcoder.run import Run
+from git_starcoder.seams import Failure
 from git_starcoder.stages import dedup
 
 SIZE, STRIDE = 64, 16
 
 
-class NoEngine:
+class Here:
+    """An engine without workers."""
+
     jobs = 1
+
+    def map(self, function, tasks, *, limit):
+        assert limit > 0
+        return map(function, tasks)
+
+
+class Broken(Here):
+    """An engine whose workers die."""
+
+    def map(self, function, tasks, *, limit):
+        return (Failure("crash") for _ in tasks)
 
 
 class Text(NamedTuple):
@@ -79,8 +93,8 @@ def windows_of(texts, key=None):
     )  # fmt: skip
 
 
-def deduplicated(folder, windows, options):
-    with Run(folder, 0, NoEngine()) as run:
+def deduplicated(folder, windows, options, engine=None):
+    with Run(folder, 0, engine or Here()) as run:
         done = dedup.run(run, options, windows)
     return done, run.steps[0], run.drops
 
@@ -249,3 +263,10 @@ def test_what_stays_is_unique_and_every_drop_repeats_its_keeper(tmp_path_factory
         order.shuffle(texts)
         again, _, _ = deduplicated(tmp_path_factory.mktemp("d"), windows_of(texts), NEAR)
         assert sorted(zip(paths(kept), kept.key, strict=True)) == sorted(zip(paths(again), again.key, strict=True))
+
+
+def test_workers_that_die_change_nothing(tmp_path):
+    texts = [Text(tokens(3), "a"), Text(changed(tokens(3), 0), "b"), Text(tokens(4), "c")]
+    expected = deduplicated(tmp_path / "here", windows_of(texts), NEAR)
+    found = deduplicated(tmp_path / "broken", windows_of(texts), NEAR, Broken())
+    assert found[2] == expected[2] != []

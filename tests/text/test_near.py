@@ -258,21 +258,20 @@ def test_nothing_is_lost_where_only_what_shares_a_bucket_is_looked_at(monkeypatc
     assert found == [-1] * 60 + list(range(60))
 
 
-@pytest.mark.parametrize("part", [1, 1 << 16])
-def test_nothing_is_lost_where_kinds_are_looked_at_apart(part, monkeypatch):
+def test_windows_of_another_salt_are_never_alike():
     chance = random.Random(8)
     texts = [[chance.randrange(60000) for _ in range(150)] for _ in range(60)]
     documents = windows(texts * 3, salt=[1 + at % 3 for at in range(60)] * 2 + [10 + at for at in range(60)])
-    monkeypatch.setattr(near, "PART", part)
-    held: list[int] = []
-    parts = near._of_like_kind
-
-    def counted(*of):
-        for some in parts(*of):
-            held.append(len(some))
-            yield some
-
-    monkeypatch.setattr(near, "_of_like_kind", counted)
     found = keepers(documents, 0.95, nothing_spared).keeper.tolist()
     assert found == [-1] * 60 + list(range(60)) + [-1] * 60
-    assert held == ([40] * 3 if part == 1 else [120]), "what is alone of its kind is not looked at"
+
+
+def test_keys_of_a_part_are_those_of_the_whole():
+    documents = windows(family(random.Random(9), 40))
+    whole = near.keys_of(documents, 0.9)
+    some = WindowShingles(documents.tokens, documents.first[7:19], documents.length[7:19], documents.salt[7:19])
+    assert np.array_equal(near.keys_of(some, 0.9), whole[7:19])
+    assert (
+        keepers(documents, 0.9, nothing_spared, whole).keeper.tolist()
+        == keepers(documents, 0.9, nothing_spared).keeper.tolist()
+    )

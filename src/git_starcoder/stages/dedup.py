@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
+from git_starcoder.memo import Memo
 from git_starcoder.rows import SPLITS, Change, Role
-from git_starcoder.text.near import keepers
+from git_starcoder.seams import Failure
+from git_starcoder.text.near import bands, keepers, keys_of
 from git_starcoder.text.shingles import WindowShingles, offsets_of, positions
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.int64]
 
+AT_ONCE = 32
+"""Files or changes whose windows a worker looks at together."""
+SECONDS = 120.0
+"""For those. They are bounded by their bytes; this is for a machine that stands still."""
 CELLS = 1 << 20
 """Tokens compared at a time."""
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -52,7 +58,7 @@ def run(run: Run, options: Dedup, windows: Windows) -> Windows:
         similarity = np.where(keeper < 0, 0.0, 1.0)
         is_near = np.zeros(len(windows), dtype=np.bool_)
         if options.near is not None:
-            near, values = _near(windows, order[keeper[order] < 0], options.near, step)
+            near, values = _near(run, windows, order[keeper[order] < 0], options.near, step)
             # Copies of a row that goes itself are near-copies of the row that stays.
             of = np.where(keeper < 0, np.arange(len(windows)), keeper)
             is_near = near[of] >= 0
@@ -124,7 +130,7 @@ def _alike(tokens: NDArray[Any], left: Rows, right: Rows, length: NDArray[Any]) 
     return same
 
 
-def _near(windows: Windows, rows: Rows, threshold: float, step: Step) -> tuple[Rows, NDArray[np.float64]]:
+def _near(run: Run, windows: Windows, rows: Rows, threshold: float, step: Step) -> tuple[Rows, NDArray[np.float64]]:
     """For each of all rows its keeper and their similarity, or -1 and 0; `rows` are those to look at, best first."""
     # What a change made is compared with its head, which lies before it.
     changes = np.array([isinstance(sample.origin, Change) for sample in windows.samples], dtype=bool)[windows.sample]
@@ -136,12 +142,66 @@ def _near(windows: Windows, rows: Rows, threshold: float, step: Step) -> tuple[R
     for size in sorted(set(windows.size.tolist())):
         some = rows[windows.size[rows] == size]
         shingles = WindowShingles(windows.tokens, first[some], length[some], tasks[some])
-        found = keepers(shingles, threshold, partial(_overlap, windows, some))
+        keys = _keys(run, windows, some, shingles, threshold)
+        found = keepers(shingles, threshold, partial(_overlap, windows, some), keys)
         step.figures["near_compared"] += found.compared
         step.figures["near_limited"] += found.limited
         keeper[some] = np.where(found.keeper < 0, -1, some[found.keeper])
         similarity[some] = found.similarity
     return keeper, similarity
+
+
+def _keys(run: Run, windows: Windows, rows: Rows, shingles: WindowShingles, threshold: float) -> NDArray[np.uint64]:
+    """The keys of the buckets of some rows, shape (rows, bands): as an earlier build found them, or as workers do.
+
+    Rows of one file or change, which lie beside one another, are asked for together.
+    """
+    memo: Memo[bytes] = Memo(run.cache, "buckets", bytes)
+    origins = {origin: number for number, origin in enumerate(dict.fromkeys(one.origin.id for one in windows.samples))}
+    of_sample = np.array([origins[sample.origin.id] for sample in windows.samples], dtype=np.int64)
+    order = np.argsort(of_sample[windows.sample[rows]], kind="stable")
+    edges = np.flatnonzero(np.diff(of_sample[windows.sample[rows[order]]])) + 1
+    groups = np.split(order, edges) if len(rows) else []
+    inputs = [(f"{threshold}", windows.key[rows[group]].tobytes(), shingles.salt[group].tobytes()) for group in groups]
+    known = memo.get(inputs)
+    unknown = [at for at, keys in enumerate(known) if keys is None]
+    parts = [unknown[first : first + AT_ONCE] for first in range(0, len(unknown), AT_ONCE)]
+    sketched = ([_sketch(shingles, groups[at], threshold) for at in part] for part in parts)
+    for part, answer in zip(parts, run.engine.map(sketch, sketched, limit=SECONDS), strict=True):
+        if isinstance(answer, Failure):
+            answer = sketch([_sketch(shingles, groups[at], threshold) for at in part])
+        memo.put([(inputs[at], keys) for at, keys in zip(part, answer, strict=True)])
+        for at, keys in zip(part, answer, strict=True):
+            known[at] = keys
+    found = np.zeros((len(rows), bands(threshold)[0]), dtype=np.uint64)
+    if groups:
+        found[order] = np.frombuffer(b"".join(keys for keys in known if keys), dtype="<u8").reshape(len(rows), -1)
+    return found
+
+
+class Sketch(NamedTuple):
+    """Windows whose buckets are asked for, and the tokens that they are made of."""
+
+    tokens: NDArray[Any]
+    first: NDArray[np.int64]
+    length: NDArray[np.int64]
+    salt: NDArray[np.uint64]
+    threshold: float
+
+
+def _sketch(shingles: WindowShingles, rows: Rows, threshold: float) -> Sketch:
+    first, length = shingles.first[rows], shingles.length[rows]
+    low = int(first.min())
+    tokens = np.asarray(shingles.tokens[low : int((first + length).max())])
+    return Sketch(tokens, first - low, length, shingles.salt[rows], threshold)
+
+
+def sketch(sketches: list[Sketch]) -> list[bytes]:
+    """The keys of the buckets of windows, as little-endian uint64, each window's behind one another. For workers."""
+    return [
+        keys_of(WindowShingles(one.tokens, one.first, one.length, one.salt), one.threshold).astype("<u8").tobytes()
+        for one in sketches
+    ]
 
 
 def _overlap(windows: Windows, rows: Rows, left: Rows, right: Rows) -> NDArray[np.bool_]:

@@ -11,7 +11,6 @@ document an earlier one that stays in its place (which rows repeat another).
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,8 +34,6 @@ RECALL = 0.99
 """How surely a pair at the threshold is proposed."""
 CELLS = 1 << 18
 """Shingles compared or hashed at a time: 2 MiB, which a cache holds."""
-PART = 1 << 16
-"""Documents whose buckets are looked for together, or as many more as are of one kind; each takes 1.2 KB for that."""
 COMPARISONS = 32
 """Exact comparisons of one document in `keepers`; one that is still unlike all of them is kept."""
 ROUNDS = 32
@@ -47,8 +44,6 @@ PROPOSALS = 10_000_000
 """Pairs that `links` looks at (some seconds); past them a document is compared with the first of its bucket alone."""
 WORK = 1 << 29
 """Shingles that `links` compares exactly (some seconds); past them the estimate decides."""
-
-THREADS = 2
 
 _NOTHING = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -122,15 +117,15 @@ def links(shingles: Shingles, threshold: float) -> Links:
     return Links(left[order], right[order], similarity[order], min(proposals, work) >= 0)
 
 
-def keepers(shingles: Shingles, threshold: float, spared: Spared) -> Keepers:
-    """Walk documents in their order; drop each that is similar to one kept before it.
+def keepers(shingles: Shingles, threshold: float, spared: Spared, keys: NDArray[np.uint64] | None = None) -> Keepers:
+    """Walk documents in their order; drop each that is similar to one kept before it. `keys` are those of `keys_of`.
 
     `spared(earlier, later)` says which pairs are not to be compared. Most is decided in rounds: a document that is the
     first undecided one of all its buckets has nothing before it to be compared with, so it is kept, and compared with
     everything in them. A thousand copies of one document cost a thousand comparisons. What the rounds leave are long
     chains, each document in a bucket with the next: for these all pairs are compared, and then walked.
     """
-    index = _Index(shingles, threshold)
+    index = _Index(shingles, threshold, keys)
     count = len(index.documents)
     keeper, likeness = np.full(count, -1, dtype=np.int64), np.zeros(count)
     compared, limited = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_)
@@ -183,60 +178,50 @@ def bands(threshold: float) -> tuple[int, int]:
     return PERMUTATIONS, 1
 
 
+def keys_of(shingles: Shingles, threshold: float) -> NDArray[np.uint64]:
+    """For each document the keys of its buckets, shape (documents, bands); zeros where it has no shingle."""
+    count, rows = bands(threshold)
+    documents = np.flatnonzero(shingles.sizes() > 0)
+    keys = np.zeros((len(shingles.sizes()), count), dtype=np.uint64)
+    for chunk, signatures in _signatures(shingles, documents):
+        for band in range(count):
+            key = np.zeros(len(chunk), dtype=np.uint64)
+            for column in range(band * rows, (band + 1) * rows):
+                key = (key ^ (key >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15) + signatures[:, column]
+            keys[documents[chunk], band] = key
+    return keys
+
+
+def _signatures(shingles: Shingles, documents: Array) -> Iterator[tuple[Array, NDArray[np.uint32]]]:
+    """MinHash signatures of some documents, shape (some, PERMUTATIONS), and which of them these are."""
+    sketch: Any = _rensa().RMinHash
+    order = np.argsort(shingles.places()[documents], kind="stable")
+    for chunk in _chunks(shingles.sizes()[documents[order]]):
+        flat, offsets = shingles.take(documents[order[chunk]])
+        matrix = sketch.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 0)
+        yield order[chunk], np.array(matrix.to_rows(), dtype=np.uint32)
+
+
 class _Index:
     """The documents that share a bucket with another, numbered from 0, with their signatures and buckets."""
 
-    def __init__(self, shingles: Shingles, threshold: float) -> None:
+    def __init__(self, shingles: Shingles, threshold: float, keys: NDArray[np.uint64] | None = None) -> None:
         self.shingles = shingles
         self.threshold = threshold
         self.sizes = shingles.sizes()
-        self.documents = self._sharing(np.flatnonzero(self.sizes > 0))
-        self.signatures = np.empty((len(self.documents), PERMUTATIONS), dtype=np.uint32)
-        for chunk, matrix in self._sketches(self.documents):
-            self.signatures[chunk] = matrix.to_rows()
-        self.buckets = self._fill()
-
-    def _sharing(self, documents: Array) -> Array:
-        """The documents that share a bucket. Most do not, and their signatures need not become numbers of Python."""
-        count, rows = bands(self.threshold)
-        if count * rows < PERMUTATIONS:  # rensa parts signatures in its own way then
-            return documents
-        sharing = [np.empty(0, dtype=np.int64)]
-        for part in _of_like_kind(documents, self.shingles.kinds()[documents]):
-            lsh: Any = _rensa().RMinHashLSH(self.threshold, PERMUTATIONS, count)
-            sketches = [(part[chunk], matrix) for chunk, matrix in self._sketches(part)]
-            known = 0
-            for chunk, matrix in sketches:
-                lsh.insert_matrix(matrix, known)
-                known += len(chunk)
-            sharing += [
-                chunk[np.array(lsh.query_duplicate_flags_matrix(matrix), dtype=bool)] for chunk, matrix in sketches
-            ]
-        return np.sort(np.concatenate(sharing))
-
-    def _sketches(self, documents: Array) -> Iterator[tuple[Array, Any]]:
-        """MinHash signatures (rensa's) of some documents, and which of them these are."""
-        sketch: Any = _rensa().RMinHash
-        order = np.argsort(self.shingles.places()[documents], kind="stable")
-        chunks = [order[chunk] for chunk in _chunks(self.sizes[documents[order]])]
-
-        def made(chunk: Array) -> Any:
-            flat, offsets = self.shingles.take(documents[chunk])
-            return sketch.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 0)
-
-        with ThreadPoolExecutor(THREADS) as threads:  # numpy and rensa let each other work
-            yield from zip(chunks, threads.map(made, chunks), strict=True)
-
-    def _fill(self) -> Array:
+        keys = keys_of(shingles, threshold) if keys is None else keys
+        documents = np.flatnonzero(self.sizes > 0)
+        buckets = np.empty((keys.shape[1], len(documents)), dtype=np.int64)
+        shared = np.zeros(len(documents), dtype=np.bool_)
+        for band in range(len(buckets)):
+            _, buckets[band], sizes = np.unique(keys[documents, band], return_inverse=True, return_counts=True)
+            shared |= sizes[buckets[band]] > 1
+        self.documents = documents[shared]
+        self.buckets = buckets[:, shared]
         """For each band the number of each document's bucket, shape (bands, documents)."""
-        count, rows = bands(self.threshold)
-        buckets = np.empty((count, len(self.documents)), dtype=np.int64)
-        for band in range(count):
-            key = np.zeros(len(self.documents), dtype=np.uint64)
-            for column in range(band * rows, (band + 1) * rows):
-                key = (key ^ (key >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15) + self.signatures[:, column]
-            buckets[band] = np.unique(key, return_inverse=True)[1]
-        return buckets
+        self.signatures = np.empty((len(self.documents), PERMUTATIONS), dtype=np.uint32)
+        for chunk, signatures in _signatures(shingles, self.documents):
+            self.signatures[chunk] = signatures
 
     def estimate(self, left: Array, right: Array) -> NDArray[np.float64]:
         """The similarity of each pair as its signatures say."""
@@ -279,20 +264,6 @@ def _rensa() -> Any:
     # Its allocator would hold on to hundreds of megabytes until the end; the library asks for this when it is loaded.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
     return import_module("rensa")
-
-
-def _of_like_kind(documents: Array, kinds: NDArray[np.uint64]) -> Iterator[Array]:
-    """The documents in parts, each kind whole, so that no more are held at a time; none that is alone of its kind."""
-    order = np.argsort(kinds, kind="stable")
-    begins = np.flatnonzero(np.diff(kinds[order], prepend=~kinds[order[:1]]))
-    counts = np.diff(begins, append=len(order))
-    ends = np.cumsum(counts[counts > 1])
-    several = documents[order[np.repeat(counts > 1, counts)]]
-    start = 0
-    while start < len(several):
-        stop = int(ends[min(np.searchsorted(ends, start + PART), len(ends) - 1)])
-        yield several[start:stop]
-        start = stop
 
 
 def _distinct(matrix: NDArray[np.uint64]) -> Array:

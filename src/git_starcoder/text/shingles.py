@@ -45,10 +45,6 @@ class Shingles(Protocol):
         """Where each document lies: those of like place are cheaply taken together, shape (documents,)."""
         ...
 
-    def kinds(self) -> NDArray[np.uint64]:
-        """Documents of different kinds have no shingle in common, shape (documents,)."""
-        ...
-
     def take(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Hashes of some documents behind one another, and where each begins, shape (documents + 1,)."""
         ...
@@ -84,10 +80,6 @@ class TextShingles:
         """Where the shingles of each text begin."""
         return self.offsets[:-1]
 
-    def kinds(self) -> NDArray[np.uint64]:
-        """Any two texts may be alike."""
-        return np.zeros(len(self.offsets) - 1, dtype=np.uint64)
-
     def take(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Hashes of some texts."""
         offsets = offsets_of(self.sizes()[documents])
@@ -117,10 +109,6 @@ class WindowShingles:
     def places(self) -> NDArray[np.int64]:
         """Where each window begins."""
         return self.first
-
-    def kinds(self) -> NDArray[np.uint64]:
-        """The salt of each window."""
-        return self.salt
 
     def take(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Hashes of some windows."""
