@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+collect_ignore = ["test_dataset_effectiveness.py", "test_dataset_ELITE.py"]
+"""The seeds' commands of these names are run on a dataset; they are no tests of ours."""
+
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 

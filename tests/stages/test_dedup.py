@@ -33,7 +33,7 @@ class Here:
 class Broken(Here):
     """An engine whose workers die."""
 
-    def map(self, function, tasks, *, limit):
+    def map(self, function, tasks, *, limit):  # noqa: ARG002
         return (Failure("crash") for _ in tasks)
 
 

@@ -87,17 +87,15 @@ class Check:
 
 def _words(value: Any) -> Iterator[str]:
     """All texts in a JSON value."""
-    open_ = [value]
-    while open_:
-        match open_.pop():
-            case str(word):
-                yield word
-            case list() as items:
-                open_ += cast("list[Any]", items)
-            case dict() as items:
-                open_ += cast("dict[str, Any]", items).values()
-            case _:
-                pass
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, list):
+            waiting += cast("list[Any]", one)
+        elif isinstance(one, dict):
+            waiting += cast("dict[str, Any]", one).values()
 
 
 def _told(kinds: Counter[str]) -> str:

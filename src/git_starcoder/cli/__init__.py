@@ -60,14 +60,14 @@ def group() -> None:
     """Turn a Git repository into a leak-free training dataset and a small code model that knows it."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run a command and give its exit code; never raises an `Exception`."""
+def main(arguments: list[str] | None = None, command: click.Command = group) -> int:
+    """Run a command, by default of all verbs, and give its exit code; never raises an `Exception`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets escapes, not a traceback
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _ended(arguments)
+        return _ended(arguments, command)
     except BrokenPipeError:
         return ExitCode.BROKEN_PIPE
     finally:
@@ -83,9 +83,9 @@ def _let_go() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _ended(arguments: list[str]) -> int:
+def _ended(arguments: list[str], command: click.Command) -> int:
     try:
-        code = _invoke(list(arguments))
+        code = _invoke(list(arguments), command)
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -101,11 +101,11 @@ def _ended(arguments: list[str]) -> int:
     return code
 
 
-def _invoke(arguments: list[str]) -> int:
-    # Not group.main(): it swallows interrupts and broken pipes in its own way.
+def _invoke(arguments: list[str], command: click.Command) -> int:
+    # Not command.main(): it swallows interrupts and broken pipes in its own way.
     try:
-        with group.make_context(NAME, arguments) as context:
-            code: Any = group.invoke(context)
+        with command.make_context(command.name, arguments) as context:
+            code: Any = command.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.exceptions.NoArgsIsHelpError as alone:

@@ -8,6 +8,7 @@ way.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -113,6 +114,22 @@ class Samples:
         if len(tokens) and tokens[-1] == self.tokenizer.end:
             tokens = tokens[:-1]
         return self.tokenizer.decode(tokens)
+
+    def complete(self, sample: Sample) -> bytes | None:
+        """The whole text of a sample, or None if rows do not show all of it."""
+        tokens = sample.tokens[: sample.stop]
+        if sample.masked or not len(tokens) or tokens[-1] != self.tokenizer.end or UNKNOWN in tokens:
+            return None
+        return self.text(tokens)
+
+    def parts(self, sample: Sample) -> list[tuple[str, bytes]]:
+        """The head of a sample: each of its control tokens, as it is spelled, and the text behind it."""
+        controls = self.tokenizer.controls
+        places = [at for at, token in enumerate(sample.head.tolist()) if token in controls]
+        edges = pairwise([*places, len(sample.head)])
+        return [
+            (controls[int(sample.head[at])], self.tokenizer.decode(sample.head[at + 1 : stop])) for at, stop in edges
+        ]
 
     def texts(self, sample: Sample) -> list[bytes]:
         """The texts of its runs."""

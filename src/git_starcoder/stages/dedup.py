@@ -24,7 +24,7 @@ from git_starcoder.text.near import bands, keepers, keys_of
 from git_starcoder.text.shingles import WindowShingles, offsets_of, positions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -139,11 +139,12 @@ def _near(run: Run, windows: Windows, rows: Rows, threshold: float, step: Step) 
     tasks = _tasks(windows, changes)
     keeper, similarity = np.full(len(windows), -1, dtype=np.int64), np.zeros(len(windows))
     step.figures["near_compared"] = step.figures["near_limited"] = 0
+    keys = _keys(run, windows, rows, WindowShingles(windows.tokens, first[rows], length[rows], tasks[rows]), threshold)
     for size in sorted(set(windows.size.tolist())):
-        some = rows[windows.size[rows] == size]
+        mine = windows.size[rows] == size
+        some = rows[mine]
         shingles = WindowShingles(windows.tokens, first[some], length[some], tasks[some])
-        keys = _keys(run, windows, some, shingles, threshold)
-        found = keepers(shingles, threshold, partial(_overlap, windows, some), keys)
+        found = keepers(shingles, threshold, partial(_overlap, windows, some), keys[mine])
         step.figures["near_compared"] += found.compared
         step.figures["near_limited"] += found.limited
         keeper[some] = np.where(found.keeper < 0, -1, some[found.keeper])
@@ -166,14 +167,17 @@ def _keys(run: Run, windows: Windows, rows: Rows, shingles: WindowShingles, thre
     known = memo.get(inputs)
     unknown = [at for at, keys in enumerate(known) if keys is None]
     parts = [unknown[first : first + AT_ONCE] for first in range(0, len(unknown), AT_ONCE)]
-    sketched = ([_sketch(shingles, groups[at], threshold) for at in part] for part in parts)
-    for part, answer in zip(parts, run.engine.map(sketch, sketched, limit=SECONDS), strict=True):
-        if isinstance(answer, Failure):
-            answer = sketch([_sketch(shingles, groups[at], threshold) for at in part])
-        memo.put([(inputs[at], keys) for at, keys in zip(part, answer, strict=True)])
-        for at, keys in zip(part, answer, strict=True):
-            known[at] = keys
-    found = np.zeros((len(rows), bands(threshold)[0]), dtype=np.uint64)
+    tasks = (_sketch(shingles, [groups[at] for at in part], threshold) for part in parts)
+    width = bands(threshold)[0]
+    for part, answer in zip(parts, run.engine.map(sketch, tasks, limit=SECONDS), strict=True):
+        keys = (
+            sketch(_sketch(shingles, [groups[at] for at in part], threshold)) if isinstance(answer, Failure) else answer
+        )
+        ends = np.cumsum([8 * width * len(groups[at]) for at in part]).tolist()
+        for at, begin, end in zip(part, [0, *ends], ends, strict=False):
+            known[at] = keys[begin:end]
+        memo.put([(inputs[at], known[at] or b"") for at in part])
+    found = np.zeros((len(rows), width), dtype=np.uint64)
     if groups:
         found[order] = np.frombuffer(b"".join(keys for keys in known if keys), dtype="<u8").reshape(len(rows), -1)
     return found
@@ -189,19 +193,27 @@ class Sketch(NamedTuple):
     threshold: float
 
 
-def _sketch(shingles: WindowShingles, rows: Rows, threshold: float) -> Sketch:
-    first, length = shingles.first[rows], shingles.length[rows]
-    low = int(first.min())
-    tokens = np.asarray(shingles.tokens[low : int((first + length).max())])
-    return Sketch(tokens, first - low, length, shingles.salt[rows], threshold)
+def _sketch(shingles: WindowShingles, groups: Sequence[Rows], threshold: float) -> Sketch:
+    """The windows of some groups, one behind another."""
+    tokens: list[NDArray[Any]] = []
+    moved: list[Rows] = []
+    done = 0
+    for rows in groups:
+        first, stop = shingles.first[rows], shingles.first[rows] + shingles.length[rows]
+        low = int(first.min())
+        tokens.append(np.asarray(shingles.tokens[low : int(stop.max())]))
+        moved.append(first - low + done)
+        done += len(tokens[-1])
+    every = np.concatenate(groups)
+    return Sketch(
+        np.concatenate(tokens), np.concatenate(moved), shingles.length[every], shingles.salt[every], threshold
+    )
 
 
-def sketch(sketches: list[Sketch]) -> list[bytes]:
+def sketch(one: Sketch) -> bytes:
     """The keys of the buckets of windows, as little-endian uint64, each window's behind one another. For workers."""
-    return [
-        keys_of(WindowShingles(one.tokens, one.first, one.length, one.salt), one.threshold).astype("<u8").tobytes()
-        for one in sketches
-    ]
+    shingles = WindowShingles(one.tokens, one.first, one.length, one.salt)
+    return keys_of(shingles, one.threshold).astype("<u8").tobytes()
 
 
 def _overlap(windows: Windows, rows: Rows, left: Rows, right: Rows) -> NDArray[np.bool_]:
