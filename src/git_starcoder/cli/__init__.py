@@ -21,7 +21,7 @@ from git_starcoder import shelf
 from git_starcoder.cli.talk import complain
 from git_starcoder.errors import ExitCode, OutputError, StarcoderError, UsageError
 
-COMMANDS = ("run", "build", "check", "show", "train", "eval", "complete", "recipe", "doctor")
+COMMANDS = ("run", "build", "check", "show", "report", "train", "eval", "complete", "recipe", "doctor")
 NAME = "git starcoder"
 HEARD = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 """What the operating system refuses for reasons that are the user's to mend."""

@@ -1,0 +1,11 @@
+"""The elite dataset of a Git repository, in training_data_ELITE/."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
+
+from git_starcoder.classic import start
+
+if __name__ == "__main__":
+    sys.exit(start("create_training_dataset_ELITE"))
