@@ -21,14 +21,14 @@ def lines_of(text):
 def test_a_text_stands_in_others_where_a_long_line_of_it_does(these, others):
     known = {line for other in others for line in lines_of(other)}
     expected = [bool(known & set(lines_of(one))) for one in these]
-    assert Lines.of(these).stand_in(only_in(Lines.of(others), Lines.of([]))).tolist() == expected
+    assert Lines.of(these).stand_in(only_in(Lines.of(others).flat, Lines.of([]).flat)).tolist() == expected
 
 
 @given(st.lists(text, max_size=5), st.lists(text, max_size=5))
 def test_only_in_is_a_difference_of_sets(these, others):
     mine = {line for one in these for line in lines_of(one)}
     known = {line for other in others for line in lines_of(other)}
-    assert len(only_in(Lines.of(these), Lines.of(others))) == len(mine - known)
+    assert len(only_in(Lines.of(these).flat, Lines.of(others).flat)) == len(mine - known)
 
 
 def test_batches_do_not_matter(monkeypatch):

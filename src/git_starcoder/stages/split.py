@@ -21,26 +21,26 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import replace
-from itertools import chain
 from math import ceil, fsum
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 
 from git_starcoder import augmentations
-from git_starcoder.rows import NOWHERE, SPLITS, Role, Split, identity, printable
+from git_starcoder.memo import Memo
+from git_starcoder.rows import SPLITS, Role, Split, identity, printable
 from git_starcoder.stages import augment
+from git_starcoder.stages.gate import behind_gate
 from git_starcoder.text import embed
 from git_starcoder.text.contained import contained
-from git_starcoder.text.lines import Lines, only_in
 from git_starcoder.text.near import keepers, links
-from git_starcoder.text.shingles import SHINGLE, TextShingles
+from git_starcoder.text.shingles import SHINGLE, TextShingles, offsets_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from git_starcoder import recipe as recipes
-    from git_starcoder.rows import Change, Unit
+    from git_starcoder.rows import Change, Span, Unit
     from git_starcoder.run import Run, Step
 
 TOKENS_PER_WORD = 1.33
@@ -81,7 +81,7 @@ def run(
         distinct: dict[str, int] = {}
         for at in sorted(range(len(units)), key=lambda at: units[at].path):
             distinct.setdefault(digests[at], at)
-        shingles = TextShingles.of(run.texts.get(units[at].source.text) for at in distinct.values())
+        shingles = _shingles(run, {digest: units[at].source.text for digest, at in distinct.items()})
         names = _names(run, step, units, digests, list(distinct.values()), shingles, recipe.split.near)
         of_path = {path: name for unit, name in zip(units, names, strict=True)
                    for path in (unit.path, *unit.source.former)}  # fmt: skip
@@ -110,7 +110,7 @@ def run(
         unlike = _unlike(step, kept, of_unit, recipe.dedup.files)
         unlike = _about_something_else(run, step, unlike, recipe.dedup)
         step.keep(len(unlike))
-        return unlike, _behind_gate(run, step, kept, grouped)
+        return unlike, behind_gate(run, step, kept, grouped, repr(recipe.read))
 
 
 def expected_rows(tokens: float, window: recipes.Window, variations: int) -> int:
@@ -225,49 +225,19 @@ def _best_first(units: Sequence[Unit]) -> list[int]:
     )
 
 
-def _behind_gate(run: Run, step: Step, units: Sequence[Unit], changes: Sequence[Change]) -> list[Change]:
-    """The changes, less the edits to learn from that have a line which only held-out code has."""
-    if not changes:
-        return []
-    held = Lines.of(chain(
-        (run.texts.get(unit.source.text) for unit in units if unit.split != "train"),
-        (text for change in changes if change.split != "train" for text in _texts(run, change)),
-    ))  # fmt: skip
-    known = Lines.of(run.texts.get(unit.source.text) for unit in units if unit.split == "train")
-    secret = only_in(held, known)
-    learned = [change for change in changes if change.split == "train"]
-    hit = Lines.of(text for change in learned for text in _texts(run, change)).stand_in(secret)
-    # What a message quotes stands in lines or between backticks.
-    messages = {change.message: run.texts.get(change.message).replace(b"`", b"\n") for change in learned}
-    quoting = dict(zip(messages, Lines.of(messages.values()).stand_in(secret).tolist(), strict=True))
-    kept: list[Change] = []
-    at = gated = withheld = 0
-    for change in changes:
-        edits, message = change.edits, change.message
-        if change.split == "train":
-            edits = tuple(
-                edit for edit, behind in zip(edits, hit[at : at + len(edits)].tolist(), strict=True) if not behind
-            )
-            at += len(change.edits)
-            gated += len(change.edits) - len(edits)
-            if quoting[message]:
-                message = NOWHERE
-                withheld += 1
-        if edits:
-            kept.append(replace(change, edits=edits, message=message))
-            step.keep()
-        else:
-            step.drop(
-                f"{change.path}@{change.commit}", "held_out_code", "every edit has a line that only held-out code has"
-            )
-    step.figures["edits_held_back"] = gated
-    step.figures["messages_held_back"] = withheld
-    return kept
-
-
-def _texts(run: Run, change: Change) -> list[bytes]:
-    """Each edit of a change, both sides."""
-    return [run.texts.get(edit.before) + b"\n" + run.texts.get(edit.after) for edit in change.edits]
+def _shingles(run: Run, texts: Mapping[str, Span]) -> TextShingles:
+    """The shingles of texts by their digests, as an earlier build hashed them or as they are hashed now."""
+    memo: Memo[bytes] = Memo(run.cache, "shingles", bytes)
+    inputs = [(digest,) for digest in texts]
+    known = memo.get(inputs)
+    unknown = [at for at, answer in enumerate(known) if answer is None]
+    spans = list(texts.values())
+    made = TextShingles.of(run.texts.get(spans[at]) for at in unknown)
+    for at, begin, end in zip(unknown, made.offsets[:-1].tolist(), made.offsets[1:].tolist(), strict=True):
+        known[at] = made.flat[begin:end].tobytes()
+    memo.put([(inputs[at], answer) for at in unknown if (answer := known[at]) is not None])
+    flat = np.frombuffer(b"".join(answer for answer in known if answer), dtype=np.uint64)
+    return TextShingles(flat, offsets_of(np.array([len(answer or b"") // 8 for answer in known], dtype=np.int64)))
 
 
 def place_of(run: Run, group: str) -> float:

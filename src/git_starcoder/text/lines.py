@@ -53,9 +53,9 @@ class Lines:
         return found[1:] > found[:-1]
 
 
-def only_in(these: Lines, others: Lines) -> NDArray[np.uint64]:
-    """The lines of `these` that `others` do not have, sorted, each once."""
-    mine, known = np.sort(these.flat), np.sort(others.flat)
+def only_in(these: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The lines among `these` that are not among `others`, sorted, each once."""
+    mine, known = np.sort(these), np.sort(others)
     mine = mine[np.concatenate(([True], mine[1:] != mine[:-1]))[: len(mine)]]
     return mine[np.searchsorted(known, mine, side="left") == np.searchsorted(known, mine, side="right")]
 
