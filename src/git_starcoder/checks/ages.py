@@ -1,0 +1,71 @@
+"""Every row is as old as the commit that changed it, counted from the newest commit."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from git_starcoder.checks import place
+from git_starcoder.git.objects import LATEST
+from git_starcoder.rows import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from git_starcoder.checks import Checked
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.rows import Split
+
+SEEDS = ("test_temporal_weighting",)
+DAY = 86_400
+RECENT, OLD = 60, 90
+"""Days at which the weight changes."""
+COMMITTED = re.compile(rb"^committer [^\n]*> (\d{1,20})(?: |$)", re.MULTILINE)
+
+
+class Check:
+    """A finding for each row of another age than its commit; the figure is how many rows are recent, and how many old.
+
+    Without the repository, rows of one commit must be of one age; with it, of the commit's.
+    """
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
+        self._dataset, self._source = dataset, source
+        self._days: dict[str, tuple[int, str]] = {}
+        self._recent = self._old = self._rows = 0
+        self.figure = ""
+
+    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+        """Its age, against that of other rows of its commit."""
+        days, commit = row.metadata["age_days"], row.metadata.get("commit", "")
+        self._rows += 1
+        self._recent += days < RECENT
+        self._old += days >= OLD
+        if days < 0:
+            yield Finding("ages", place(self._dataset, split, row), f"{days} days old")
+        if not commit:
+            return
+        if commit not in self._days:
+            self._days[commit] = days, place(self._dataset, split, row)
+        elif self._days[commit][0] != days:
+            what = f"{days} days old, but {self._days[commit][1]}, of the same commit, {self._days[commit][0]}"
+            yield Finding("ages", place(self._dataset, split, row), what)
+
+    def end(self) -> Iterator[Finding]:
+        """The commits themselves."""
+        if self._source:
+            yield from self._of_commits(self._source)
+        old, recent = self._old / max(1, self._rows), self._recent / max(1, self._rows)
+        self.figure = f"{recent:.0%} of the rows are younger than {RECENT} days, {old:.0%} are {OLD} or older"
+
+    def _of_commits(self, source: Repo) -> Iterator[Finding]:
+        found = dict(source.commits(sorted(self._days)))
+        for commit, (days, where) in sorted(self._days.items()):
+            data = found.get(commit)
+            if not isinstance(data, bytes):
+                yield Finding("ages", where, f"commit {commit} is not in the repository")
+                continue
+            at = COMMITTED.search(data.partition(b"\n\n")[0])
+            if at and (age := max(0, source.committed_at - min(int(at[1]), LATEST)) // DAY) != days:
+                yield Finding("ages", where, f"{days} days old, but commit {commit[:12]} is {age}")

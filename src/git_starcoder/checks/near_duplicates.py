@@ -1,0 +1,158 @@
+"""No row is nearly another."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from git_starcoder.checks import ORDER, Skip
+from git_starcoder.folder.samples import Samples
+from git_starcoder.recipe import Recipe
+from git_starcoder.rows import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from git_starcoder.checks import Checked
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.rows import Split
+
+SEEDS = ("test_semantic_deduplication",)
+SHINGLE = 5
+SALTS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93)
+"""Of four permutations; rows that are the same under two of them are compared."""
+NEIGHBOURS = 8
+"""Rows of equal hashes that each is compared with."""
+
+
+class Seen(NamedTuple):
+    """A row, as one number each."""
+
+    place: int
+    """4 × its number, and its split."""
+    start: int
+    """In its sample, tokens."""
+    length: int
+    """Tokens of text."""
+    kind: int
+    """A hash of its size and task: only rows of one kind are compared."""
+
+
+class Check:
+    """A finding for each row that is nearly a row of another text; the figure is how many are and may be.
+
+    Similarity is Jaccard's, of sets of five tokens that follow one another. The build's search finds a pair exactly at
+    the recipe's threshold in 99 of 100 cases, so what lies between the threshold and half the way from there to 1 is
+    counted and what lies above is found. MinHash (Broder, 1997) proposes the pairs, and each is compared exactly.
+    """
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
+        self._dataset = dataset
+        self._threshold = Recipe.load(dataset.folder / "recipe.yaml").dedup.near
+        off = "the recipe keeps near-duplicates: it drops equal rows only"
+        self.figure: str | Skip = Skip(off) if self._threshold is None else ""
+        self._samples = Samples.shared(dataset)
+        self._rows: dict[str, list[Seen]] = {}
+
+    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
+        """Remember where its text lies."""
+        said = row.metadata
+        self._samples.add(split, number, said, row.ids)
+        hole, context = said.get("hole"), row.uncounted
+        if hole:
+            task = row.ids[said["length"] - 1 - (hole[1] - hole[0]) : said["length"] - 1].tobytes()
+        else:
+            task = row.ids[:context].tobytes() if said["augmentation_type"] != "git_diff" else b"change"
+        digest = blake2b(b"%d " % said["window_size"] + task, digest_size=8).digest()
+        text = said["length"] - context - (4 if hole else 0)
+        seen = Seen(4 * number + ORDER.index(split), said["token_start"], text, int.from_bytes(digest, "little"))
+        self._rows.setdefault(said["sample"], []).append(seen)
+        yield from ()
+
+    def end(self) -> Iterator[Finding]:
+        """Propose pairs, and compare them."""
+        places, samples, minima = self._minima()
+        alike = certain = 0
+        limit = self._threshold or 1.0
+        for left, right in _proposed(minima, samples):
+            similarity = self._similarity(places[left], places[right])
+            alike += similarity >= limit
+            if similarity >= (1 + limit) / 2:
+                certain += 1
+                keeper, row = sorted((places[left][1].place, places[right][1].place), key=lambda at: (at % 4, at))
+                yield Finding("near_duplicates", self._place(row), f"{similarity:.3f} like {self._place(keeper)}")
+        self.figure = f"{alike} of {len(places):,} rows are {limit:g} like another, {certain} are {(1 + limit) / 2:g}"
+
+    def _minima(self) -> tuple[list[tuple[str, Seen]], NDArray[np.int64], NDArray[np.uint64]]:
+        """All rows, the number of the sample of each, and its least hash under each permutation."""
+        places: list[tuple[str, Seen]] = []
+        samples: list[int] = []
+        minima: list[NDArray[np.uint64]] = []
+        for number, (name, rows) in enumerate(self._rows.items()):
+            tokens = self._text(name)
+            hashes = _shingles(tokens)
+            spans = np.array([(seen.start, seen.start + seen.length - SHINGLE + 1) for seen in rows], dtype=np.int64)
+            spans = np.clip(spans, 0, len(hashes))
+            fit = spans[:, 0] < spans[:, 1]
+            rows = [seen for seen, fits in zip(rows, fit.tolist(), strict=True) if fits]
+            if not rows:
+                continue
+            kinds = np.array([seen.kind for seen in rows], dtype=np.uint64)
+            flat = spans[fit].ravel()
+            least = np.empty((len(rows), len(SALTS)), dtype=np.uint64)
+            for column, salt in enumerate(SALTS):
+                mixed = np.append((hashes ^ (hashes >> np.uint64(31))) * np.uint64(salt), np.uint64(0))
+                least[:, column] = np.minimum.reduceat(mixed, flat)[::2] ^ kinds
+            places += [(name, seen) for seen in rows]
+            samples += [number] * len(rows)
+            minima.append(least)
+        every = np.concatenate(minima) if minima else np.empty((0, len(SALTS)), dtype=np.uint64)
+        return places, np.array(samples, dtype=np.int64), every
+
+    def _text(self, name: str) -> NDArray[Any]:
+        """The tokens of a sample; of a change with its head, which it is compared with."""
+        sample = self._samples.of.get(name)
+        return np.empty(0, np.int32) if sample is None else sample.tokens[: sample.stop]
+
+    def _similarity(self, left: tuple[str, Seen], right: tuple[str, Seen]) -> float:
+        a, b = (np.unique(_shingles(self._of_row(*one))) for one in (left, right))
+        both = len(np.intersect1d(a, b, assume_unique=True))
+        return both / max(1, len(a) + len(b) - both)
+
+    def _of_row(self, name: str, seen: Seen) -> NDArray[Any]:
+        sample = self._samples.of[name]
+        text = sample.tokens[seen.start : seen.start + seen.length]
+        return np.concatenate((sample.head, text)) if sample.about.get("is_evolution") else text
+
+    def _place(self, here: int) -> str:
+        return self._dataset.place(ORDER[here % 4], here // 4)
+
+
+def _proposed(minima: NDArray[np.uint64], samples: NDArray[np.int64]) -> set[tuple[int, int]]:
+    """Pairs of rows of different samples that are the same under the first two permutations, or the other two."""
+    pairs: set[tuple[int, int]] = set()
+    for columns in (minima[:, :2], minima[:, 2:]):
+        order = np.lexsort((columns[:, 1], columns[:, 0]))
+        ordered = columns[order]
+        for distance in range(1, NEIGHBOURS + 1):
+            same = (ordered[distance:] == ordered[:-distance]).all(axis=1)
+            left, right = order[:-distance][same], order[distance:][same]
+            apart = samples[left] != samples[right]
+            pairs.update(zip(left[apart].tolist(), right[apart].tolist(), strict=True))
+    return {(min(pair), max(pair)) for pair in pairs}
+
+
+def _shingles(tokens: NDArray[Any]) -> NDArray[np.uint64]:
+    """A hash of each five tokens that follow one another, shape (max(0, tokens - 4),)."""
+    spread = (tokens.astype(np.int64).astype(np.uint64) + np.uint64(1)) * np.uint64(SALTS[0])
+    count = max(0, len(tokens) - SHINGLE + 1)
+    hashes = np.zeros(count, dtype=np.uint64)
+    for place in range(SHINGLE):
+        hashes = hashes * np.uint64(SALTS[1]) + spread[place : place + count]
+        hashes ^= hashes >> np.uint64(29)
+    return hashes

@@ -1,0 +1,63 @@
+"""Every window size has rows where texts are long enough, and the first rows of training show several."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from git_starcoder.checks import Skip, place
+from git_starcoder.recipe import Recipe
+from git_starcoder.rows import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from git_starcoder.checks import Checked
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.rows import Split
+
+SEEDS = ("test_multi_scale_contexts",)
+TOP = 100
+"""Rows that a person sees who opens the file."""
+COMMON = 0.1
+"""Share of the rows of the first stage from which a size must be among those: 100 rows miss it once in 40,000."""
+
+
+class Check:
+    """A finding for each size that is missing although texts are longer; the figure is the rows of each size."""
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
+        self._dataset = dataset
+        self._sizes = Recipe.load(dataset.folder / "recipe.yaml").window.sizes
+        self.figure: str | Skip = Skip("the recipe has one window size") if len(self._sizes) == 1 else ""
+        self._rows: Counter[int] = Counter()
+        self._top: set[int] = set()
+        self._first_stage: Counter[int] = Counter()
+        self._continued: dict[int, str] = {}  # a row of each size whose text needs several of them
+
+    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
+        """Count it by its size."""
+        said = row.metadata
+        size: int = said["window_size"]
+        self._rows[size] += 1
+        if said["total_chunks"] > 1 and size not in self._continued:
+            self._continued[size] = place(self._dataset, split, row)
+        if split == "train":
+            if number < TOP:
+                self._top.add(size)
+            self._first_stage[size] += said.get("stage", 1) == 1
+        yield from ()
+
+    def end(self) -> Iterator[Finding]:
+        """Sizes that are not there."""
+        for smaller, size in zip(self._sizes, self._sizes[1:], strict=False):
+            if smaller in self._continued and not self._rows[size]:
+                what = f"a text of more than {smaller} tokens, but no row of {size} is anywhere"
+                yield Finding("scales", self._continued[smaller], what)
+        total = self._first_stage.total()
+        common = [size for size, count in self._first_stage.items() if count >= COMMON * total]
+        if total >= 2 * TOP and len(self._top) == 1 and len(common) > 1:
+            where = self._dataset.files("train")[0].name
+            yield Finding("scales", where, f"the first {TOP} rows are all of {min(self._top)} tokens")
+        self.figure = ", ".join(f"{size}: {self._rows[size]:,}" for size in self._sizes)

@@ -1,0 +1,55 @@
+"""Rows are made by the recipe's techniques and by no others, as many by each as the metadata say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from git_starcoder.checks import Skip, place
+from git_starcoder.recipe import Recipe
+from git_starcoder.rows import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from git_starcoder.checks import Checked
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.rows import Split
+
+SEEDS = ("test_augmentation_types_present", "test_elite_augmentation_types")
+
+
+class Check:
+    """A finding for each technique that is unknown, miscounted or lost; the figure is the rows of each."""
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
+        self._dataset = dataset
+        wanted = Recipe.load(dataset.folder / "recipe.yaml").augment
+        self._known = ("base", *wanted)
+        self._wanted = [key for key, options in wanted.items() if options.share > 0]
+        self._rows: Counter[str] = Counter()
+        self.figure: str | Skip = ""
+
+    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+        """Count it by what made it."""
+        made_by = row.metadata["augmentation_type"]
+        self._rows[made_by] += 1
+        if made_by not in self._known:
+            what = f"augmentation_type '{made_by}' is not in the recipe"
+            yield Finding("techniques", place(self._dataset, split, row), what)
+
+    def end(self) -> Iterator[Finding]:
+        """Compare with the metadata, and with what the augment step kept."""
+        said = self._dataset.metadata["augmentation_techniques"]
+        for key in sorted({*self._known, *said}):
+            if said.get(key) != self._rows[key]:
+                what = f"augmentation_techniques: {key} is {said.get(key)}, but it made {self._rows[key]} rows"
+                yield Finding("techniques", "dataset_metadata.json", what)
+        missing = [key for key in self._wanted if not self._rows[key]]
+        self.figure = ", ".join(f"{key} {self._rows[key]:,}" for key in self._known if self._rows[key])
+        if missing:
+            self.figure += f"; nothing to do for {', '.join(missing)}"
+        if missing == self._wanted:
+            why = "found nothing to work on" if self._wanted else "are not in the recipe"
+            self.figure = Skip(f"techniques {why}: {self.figure}")
