@@ -1,0 +1,146 @@
+"""Rows as a trainer sees them, each variation beside the row that it varies."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+from git_starcoder.errors import DatasetError
+from git_starcoder.report.parts import Mark, Sample, Section, Subject, Text
+from git_starcoder.shelf import describe, names
+from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.text.pieces import pieces
+
+if TYPE_CHECKING:
+    from git_starcoder.dataset import Row
+    from git_starcoder.report.tally import Candidate
+    from git_starcoder.text.tokenizer import Tokenizer
+
+WORD = re.compile(r"\w+|\s+|[^\w\s]")
+LONGEST = 8_000
+"""Characters of a text that are shown."""
+COMPARED = 64
+"""Windows of a file, at most, among which the one that a row varies is looked for."""
+LIKE = 0.4
+"""Share of equal words from which on two rows show the same place."""
+CLEAR = 0.9
+"""Share at which what differs is best seen."""
+
+
+def section(subject: Subject) -> Section | None:
+    """For each technique a row drawn by its hash, whatever it shows."""
+    dataset, candidates = subject.dataset, subject.tally.candidates
+    drawn = {one.number: one for best in candidates.values() for one in best}
+    varied = {(one.path, one.size) for made_by, best in candidates.items() if made_by != "base" for one in best}
+    rows: dict[int, Row] = {}
+    originals: dict[tuple[str, int], list[tuple[int, Row]]] = {}
+
+    def wanted(number: int, about: dict[str, Any]) -> bool:
+        place = about["source_file"], about["window_size"]
+        return number in drawn or (about["augmentation_type"] == "base" and place in varied)
+
+    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    for row in dataset.select("train", wanted):
+        number = row.metadata["seq_id"]
+        if number in drawn:
+            rows[number] = row
+        if row.metadata["augmentation_type"] == "base":
+            originals.setdefault((row.metadata["source_file"], row.metadata["window_size"]), []).append((number, row))
+    samples: list[Sample] = []
+    for made_by in sorted(candidates, key=lambda made_by: (made_by != "base", made_by)):
+        try:
+            samples.append(_sample(subject, made_by, candidates[made_by], rows, originals, tokenizer))
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            raise DatasetError(f"a row of {made_by} is damaged: {error}", where=str(dataset.folder)) from error
+    if not samples:
+        return None
+    lead = (
+        "One training row of each technique, drawn by its hash from the smallest windows. Underlined is what differs "
+        "from the original; what stands in grey is context that does not count for the loss; control tokens are framed."
+    )
+    return Section("Sample rows", [lead], samples=samples)
+
+
+def _sample(
+    subject: Subject,
+    made_by: str,
+    best: list[Candidate],
+    rows: dict[int, Row],
+    originals: dict[tuple[str, int], list[tuple[int, Row]]],
+    tokenizer: Tokenizer,
+) -> Sample:
+    """A candidate beside the row of its file as it is that shows the same place; or the first candidate alone."""
+    about = describe("augmentations", made_by) if made_by in names("augmentations") else ""
+    closest: tuple[float, Candidate, tuple[int, Row]] | None = None
+    if made_by not in {"base", "git_diff"}:
+        for one in best:
+            for other in sorted(originals.get((one.path, one.size), []), key=lambda other: other[0])[:COMPARED]:
+                like = _likeness(_marks(rows[one.number], tokenizer), _marks(other[1], tokenizer))
+                if LIKE <= like < 1 and (closest is None or abs(like - CLEAR) < abs(closest[0] - CLEAR)):
+                    closest = like, one, other
+    if closest is None:
+        one = best[0]
+        return Sample(
+            made_by, about, [_text(subject, "", one.number, rows[one.number], _marks(rows[one.number], tokenizer))]
+        )
+    _, one, (number, original) = closest
+    before, after = _compared(_marks(original, tokenizer), _marks(rows[one.number], tokenizer))
+    return Sample(made_by, about, [
+        _text(subject, "original", number, original, before),
+        _text(subject, made_by, one.number, rows[one.number], after),
+    ])  # fmt: skip
+
+
+def _text(subject: Subject, title: str, number: int, row: Row, marks: list[Mark]) -> Text:
+    about = row.metadata
+    kind = f", {about['kind']}" if about.get("kind") else ""
+    where = (
+        f"{about['source_file']}, {subject.dataset.place('train', number)}, "
+        f"{about['length']} of {about['window_size']} tokens, weight {about['weight']:g}{kind}"
+    )
+    return Text(title, where, _joined(marks))
+
+
+def _marks(row: Row, tokenizer: Tokenizer) -> list[Mark]:
+    """The row's text, word by word."""
+    found: list[Mark] = []
+    for piece in pieces(row, tokenizer):
+        if piece.control:
+            found.append(Mark(piece.text, "control"))
+        else:
+            found += [Mark(word, "" if piece.counts else "head") for word in WORD.findall(piece.text[:LONGEST])]
+    return found
+
+
+def _likeness(one: list[Mark], other: list[Mark]) -> float:
+    """The share of words that are equal, of what counts."""
+    from rapidfuzz.distance import Indel
+
+    left, right = ([mark.text for mark in marks if mark.kind == ""] for marks in (one, other))
+    return Indel.normalized_similarity(left, right)
+
+
+def _compared(one: list[Mark], other: list[Mark]) -> tuple[list[Mark], list[Mark]]:
+    """Both texts with the words marked that only one of them has."""
+    from rapidfuzz.distance import Indel
+
+    before, after = list(one), list(other)
+    codes = Indel.opcodes([mark.text for mark in one], [mark.text for mark in other])
+    for tag, begin, end, start, stop in cast("list[tuple[str, int, int, int, int]]", list(codes)):
+        if tag != "equal":
+            for marks, first, last in ((before, begin, end), (after, start, stop)):
+                for at in range(first, last):
+                    if marks[at].kind == "":
+                        marks[at] = Mark(marks[at].text, "changed")
+    return before, after
+
+
+def _joined(marks: list[Mark]) -> list[Mark]:
+    """Neighbours of one kind as one."""
+    found: list[Mark] = []
+    for mark in marks:
+        if found and found[-1].kind == mark.kind and mark.kind != "control":
+            found[-1] = Mark(found[-1].text + mark.text, mark.kind)
+        else:
+            found.append(mark)
+    return found
