@@ -86,10 +86,11 @@ def text(dataset: Dataset, out: Path) -> str:
     said = dataset.metadata
     size = sum(file["bytes"] for file in dataset.manifest["files"].values())
     rows = ", ".join(f"{split} {said[f'{split}_sequences']:,}" for split in SPLITS)
+    windows = ", ".join(f"{size:,}" for size in said["context_windows"])
     lines = [
         one_line(str(out)),
         f"  rows    {said['total_sequences']:,}: {rows}",
-        f"  tokens  {said['total_tokens']:,} in windows of {said['primary_window']:,}",
+        f"  tokens  {said['total_tokens']:,} in windows of {windows}",
         f"  bytes   {size:,}",
     ]
     for step in dataset.manifest["steps"]:
