@@ -13,6 +13,7 @@ import pytest
 import planted
 from git_starcoder.build import build
 from git_starcoder.checks import check
+from git_starcoder.checks.leak import certificate
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
@@ -21,10 +22,11 @@ from git_starcoder.text import tokenizer as tokenizers
 from toy import evolving
 
 OPTIONS = (
-    "window.vocab_size=800", "window.size=[64, 512]", "augment.token_masking=0.3", "augment.temporal_context=0.9",
+    "window.vocab_size=800", "window.size=512", "augment.token_masking=0.3", "augment.temporal_context=0.9",
     "augment.cross_file_context=0.9",
 )  # fmt: skip
 SPLITS = ("train", "val", "test")
+ONE_SIZE = {"scales"}
 WITHOUT_SOURCE: set[str] = set()
 
 
@@ -58,6 +60,11 @@ def write(folder, changed, split="train"):
     """Rows in the place of those that were there, and a manifest that says so."""
     lines = (json.dumps(row, separators=(",", ":")) + "\n" for row in changed)
     (folder / f"training_data_{split}.jsonl").write_text("".join(lines))
+    path = folder / "dataset_metadata.json"
+    said = json.loads(path.read_text())
+    every = [row["metadata"]["length"] for one in SPLITS for row in rows(folder, one)]
+    said.update(total_tokens=sum(every), avg_tokens_per_sequence=round(sum(every) / len(every), 1))
+    path.write_text(json.dumps(said))
     sign(folder)
 
 
@@ -92,11 +99,12 @@ def first(changed, wanted):
 
 def test_a_good_dataset_keeps_every_promise_with_its_repository(good, repo):
     outcomes = list(check(good, Repo.open(repo)))
-    assert [(each.check, each.findings) for each in outcomes if each.found or each.skipped] == []
+    assert [(each.check, each.findings) for each in outcomes if each.found] == []
+    assert {each.check for each in outcomes if each.skipped} == ONE_SIZE
 
 
 def test_without_the_repository_what_needs_it_is_skipped(good):
-    assert {each.check for each in check(good) if each.skipped} == WITHOUT_SOURCE
+    assert {each.check for each in check(good) if each.skipped} == ONE_SIZE | WITHOUT_SOURCE
     assert not any(each.found for each in check(good))
 
 
@@ -181,9 +189,111 @@ def test_a_secret_beside_the_rows_is_found_by_its_line(folder):
 
 def test_a_secret_in_a_message_is_found(folder):
     secret = planted.KINDS["GITHUB_TOKEN"](Random("message")).text
+    commit = next(row["metadata"]["commit"] for row in rows(folder) if "commit_message" in row["metadata"])
+    for split in SPLITS:
+        changed = rows(folder, split)
+        for row in changed:
+            if row["metadata"]["commit"] == commit and "commit_message" in row["metadata"]:
+                row["metadata"]["commit_message"] += secret
+        write(folder, changed, split)
+    found = broken(folder)
+    assert found.keys() == {"secrets"}
+    assert {line.partition(": ")[2] for line in found["secrets"]} == {"1 × GITHUB_TOKEN"}
+
+
+def swap(row, text, tokenizer):
+    """Other text in the place of a row's own, which ends in it."""
+    about = row["metadata"]
+    tokens = [*row["tokens"][: about.get("context", 0)], *text, tokenizer.end]
+    about["length"] = len(tokens)
+    row["tokens"] = [*tokens, *[tokenizer.pad] * (about["window_size"] - len(tokens))]
+
+
+def base_of(folder, split, size=512):
+    """Numbers and texts of the longest files that stand in one row."""
+    every = rows(folder, split)
+    there = [(at, row["tokens"][: row["metadata"]["length"] - 1]) for at, row in enumerate(every)
+             if alone(row) and row["metadata"]["augmentation_type"] == "base" and row["metadata"]["window_size"] == size]  # fmt: skip
+    return sorted(there, key=lambda one: -len(one[1]))
+
+
+def test_a_canary_in_two_splits_is_found(folder, tokenizer):
+    canary = encoded(tokenizer, "\n# canary GUID 26b5c67b-86a1-4b4d-9d2f-a9c1\n")
+    for split in ("val", "train"):
+        changed = rows(folder, split)
+        at, text = base_of(folder, split)[-1]
+        swap(changed[at], [*text, *canary][-400:], tokenizer)
+        write(folder, changed, split)
+    what = "canary 26b5c67b86a14b4d9d2fa9c1 is in val too"
+    assert broken(folder) == {"leak": [f"training_data_train.jsonl:{at + 1}: {what}"]}
+
+
+def test_a_held_out_file_that_was_copied_and_edited_is_found(folder, tokenizer):
+    held, text = base_of(folder, "val")[0]
     changed = rows(folder)
-    at = first(changed, lambda row: "commit_message" in row["metadata"])
-    changed[at]["metadata"]["commit_message"] += secret
+    at, own = base_of(folder, "train")[0]
+    swap(changed[at], [*text[: len(text) * 8 // 10], *own][:500], tokenizer)
     write(folder, changed)
     found = broken(folder)
-    assert found == {"secrets": [f"training_data_train.jsonl:{at + 1}: 1 × GITHUB_TOKEN"]}
+    assert found.keys() == {"near_files"}
+    assert found["near_files"][0].startswith(f"training_data_val.jsonl:{held + 1}: ")
+    assert found["near_files"][0].endswith(f" in train (training_data_train.jsonl:{at + 1})")
+
+
+def test_windows_of_held_out_code_among_variations_are_found(folder, tokenizer):
+    taken = [text for split in ("val", "test") for _, text in base_of(folder, split)]
+    changed = rows(folder)
+    kinds = {"ast_based", "error_patterns", "type_annotations", "cross_file_context"}
+    places = [at for at, row in enumerate(changed) if alone(row) and row["metadata"]["augmentation_type"] in kinds]
+    for at, text in zip(places, taken, strict=False):
+        room = changed[at]["metadata"]["window_size"] - changed[at]["metadata"].get("context", 0) - 1
+        swap(changed[at], text[len(text) // 8 :][:room], tokenizer)
+    write(folder, changed)
+    found = broken(folder)
+    assert found.keys() == {"overlap"}
+    assert "of held-out 32-token runs are in training; of files held out at random" in found["overlap"][0]
+
+
+@pytest.mark.parametrize("with_repository", [False, True])
+def test_an_edit_that_shows_held_out_lines_is_found(folder, tokenizer, repo, with_repository):
+    (_, text), *_ = base_of(folder, "val")
+    changed = rows(folder)
+    at = first(changed, lambda row: alone(row) and row["metadata"]["augmentation_type"] == "git_diff"
+               and row["metadata"]["window_size"] == 512)  # fmt: skip
+    swap(changed[at], text[: 500 - changed[at]["metadata"]["context"]], tokenizer)
+    write(folder, changed)
+    found = broken(folder, Repo.open(repo) if with_repository else None)
+    assert found.keys() - {"overlap"} == {"held_out_lines"} | (WITHOUT_SOURCE if with_repository else set())
+    assert found["held_out_lines"][0].startswith(f"training_data_train.jsonl:{at + 1}: ")
+    assert "lines that only held-out code has" in found["held_out_lines"][0]
+
+
+def test_a_context_that_shows_a_held_out_file_is_found(folder, tokenizer):
+    held = rows(folder, "val")[0]["metadata"]["source_file"]
+    changed = rows(folder)
+    at = first(changed, lambda row: alone(row) and row["metadata"]["augmentation_type"] == "cross_file_context")
+    row = changed[at]
+    stop = row["tokens"].index(tokenizer.mark("<file_sep>")[0], 1)
+    newline = encoded(tokenizer, "\n")[0]
+    cut = row["tokens"].index(newline, 1, stop) if newline in row["tokens"][1:stop] else stop
+    head = [row["tokens"][0], *encoded(tokenizer, f"{held}\n"), *row["tokens"][cut + 1 : row["metadata"]["context"]]]
+    text = row["tokens"][row["metadata"]["context"] : row["metadata"]["length"] - 1]
+    row["metadata"]["context"] = len(head)
+    row["tokens"] = [*head, *row["tokens"]]
+    swap(row, text, tokenizer)
+    write(folder, changed)
+    assert broken(folder)["held_out_lines"] == [
+        f"training_data_train.jsonl:{at + 1}: its context shows {held}, which is in val"
+    ]
+
+
+def test_the_certificate_is_data(good, repo):
+    told = certificate(good, Repo.open(repo))
+    assert told.keys() == {"leak", "near_files", "overlap", "held_out_lines"}
+    assert told["leak"]["files"]["held_out"] > 0 == told["leak"]["files"]["crossing"]
+    assert 0 < told["near_files"]["compared"] <= told["near_files"]["files"]
+    assert len(told["overlap"]["draws"]) == 20
+    assert 0 <= told["overlap"]["without_changes"] <= told["overlap"]["overlap"] <= 1
+    assert told["held_out_lines"]["changes"] > told["held_out_lines"]["changes_with_a_line"] == 0
+    assert json.loads(json.dumps(told)) == told
+    assert certificate(good, Repo.open(repo)) == told

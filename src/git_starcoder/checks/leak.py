@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from git_starcoder.rows import Split
 
 SEEDS: tuple[str, ...] = ()
-CERTIFICATE = ("leak", "near", "overlap", "history")
+CERTIFICATE = ("leak", "near_files", "overlap", "held_out_lines")
 """The checks whose figures are the leak certificate."""
 CANARY = re.compile(rb"(?i)canary\W{0,3}(?:guid)?\W{0,3}([0-9a-f](?:-?[0-9a-f]){15,63})")
 """`canary` and 16 hexadecimal digits or more, as in `canary GUID 26b5c67b-86a1-…` (BIG-bench, Srivastava et al., 2022,
@@ -85,10 +85,10 @@ def certificate(dataset: Dataset, source: Repo | None = None) -> dict[str, dict[
     """The figures of the leak certificate, by check; of one that has nothing to look for there are none.
 
     - `leak`: for `files`, `groups`, `rows` and `canaries` how many are `held_out`, and `crossing` into another split.
-    - `near`: `files`; those that could be `compared`; the `threshold` from which two are alike; such pairs `crossing`.
+    - `near_files`: `files`; those that could be `compared`; the `threshold` from which two are alike; pairs `crossing`.
     - `overlap`: `runs` (one `one_in` of the different held-out runs of `run` tokens), the share of them in training
       (`overlap`; `without_changes`), its mean where files are held out at random (`floor`, `deviation`, `draws`).
-    - `history`: `lines` that only held-out code has; `changes` learned from, and `changes_with_a_line` of these;
+    - `held_out_lines`: `lines` that only held-out code has; `changes` learned from, and `changes_with_a_line` of these;
       `contexts` that show other files.
 
     Raises:

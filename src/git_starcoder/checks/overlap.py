@@ -1,0 +1,108 @@
+"""Held-out code repeats what is learned from no more than files do that are held out at random."""
+
+from __future__ import annotations
+
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from git_starcoder.checks import Skip
+from git_starcoder.folder.samples import Samples
+from git_starcoder.rows import Finding
+from git_starcoder.text.overlap import RUN, Piece, Runs, runs, sampled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from git_starcoder.checks import Checked
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.folder.samples import Sample
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.rows import Split
+
+SEEDS: tuple[str, ...] = ()
+DRAWS = 20
+"""Times that files are held out at random."""
+MOST = 1 << 21
+"""Runs that are looked at, about: of a larger dataset one in 2, 4, 8, …, chosen by its hash."""
+FAR = 4
+"""Standard deviations above the floor that are no accident, …"""
+POINTS = 0.05
+"""… if they are this much, too."""
+CHANGES = ("git_diff", "temporal_context")
+"""What shows history."""
+
+
+class Check:
+    """A finding if more is known than by chance; the figure is the share of held-out 32-token runs met in training.
+
+    The runs are those of held-out texts as they are (`base`), each different run counted once, and in training those of
+    all rows with their context. The floor is what files give that are held out at random, as many and without history.
+    """
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
+        self.figure: str | Skip = ""
+        self.certificate: dict[str, Any] = {}
+        self._dataset = dataset
+        self._samples = Samples.shared(dataset)
+
+    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
+        """Take the row to its sample."""
+        self._samples.add(split, number, row.metadata, row.ids)
+        yield from ()
+
+    def end(self) -> Iterator[Finding]:
+        """Compare the runs."""
+        samples = self._samples.of.values()
+        total, rate = sum(sample.stop for sample in samples), 1
+        while total > rate * MOST:
+            rate *= 2
+        numbers: dict[str, int] = {}
+        held: dict[int, bool] = {}
+        pieces: list[Piece] = []
+        history = [np.empty(0, dtype=np.uint64)]
+        for sample in samples:
+            found, kind = _runs(sample, rate), sample.about["augmentation_type"]
+            if kind in CHANGES:
+                if sample.split == "train":
+                    history.append(found)
+                continue
+            number = numbers.setdefault(sample.about["source_file"], len(numbers))
+            held[number] = held.get(number, False) or sample.split != "train"
+            pieces.append(Piece(number, found, kind == "base"))
+        every = Runs.of(pieces)
+        out = np.array([held[number] for number in range(len(numbers))], dtype=bool)
+        if not out.any() or out.all():
+            self.figure = Skip("nothing is held out" if not out.any() else "nothing is learned from")
+            return
+        # A file that is in two splits shows its runs to itself, so what is learned from is told by samples, too.
+        own = (piece.hashes for piece, sample in zip(pieces, _plain(samples), strict=True) if sample.split == "train")
+        learned = np.concatenate([np.empty(0, dtype=np.uint64), *own])
+        plain, overlap = every.overlap(out, learned), every.overlap(out, np.concatenate([learned, *history]))
+        floor = every.floor(out, DRAWS) or [1.0]
+        mean, deviation = fmean(floor), pstdev(floor)
+        counted = int(np.count_nonzero(np.bincount(every.asked[0][out[every.asked[1]]])))
+        self.certificate = {
+            "run": RUN, "one_in": rate, "runs": counted, "overlap": overlap, "without_changes": plain, "floor": mean,
+            "deviation": deviation, "draws": floor,
+        }  # fmt: skip
+        said = f"{overlap:.1%} of held-out {RUN}-token runs are in training; of files held out at random {mean:.1%}"
+        self.figure = f"{said} ± {deviation:.1%} ({counted:,} runs, one in {rate})"
+        if overlap > mean + max(FAR * deviation, POINTS):
+            first = next(sample for sample in samples if sample.split != "train")
+            yield Finding("overlap", self._dataset.files(first.split)[0].name, said)
+
+
+def _plain(samples: Any) -> Iterator[Sample]:
+    return (sample for sample in samples if sample.about["augmentation_type"] not in CHANGES)
+
+
+def _runs(sample: Sample, rate: int) -> NDArray[np.uint64]:
+    """Some of the runs of a sample, each once; those that begin in its head with them."""
+    parts = [np.concatenate((sample.head, run)) if start == 0 else run for start, run in sample.runs()]
+    if len(parts) == 1:
+        return sampled(runs(parts[0]), rate)
+    return sampled(np.concatenate([np.empty(0, dtype=np.uint64), *map(runs, parts)]), rate)
