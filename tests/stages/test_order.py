@@ -137,3 +137,18 @@ def test_a_curriculum_goes_from_small_windows_to_large_ones_and_shows_all_at_onc
         assert mine[0].max() <= mine[1].min()
         assert mine[1].max() <= mine[2].min()
     assert set(ordered.size[:30].tolist()) == {8, 16, 32}
+
+
+@pytest.mark.parametrize("by", ["curriculum", "random"])
+def test_every_technique_shows_early(tmp_path, by):
+    windows = windows_of([("train", "core", (d * 7 % 1000) / 1000) for d in range(3000)])
+    for number in range(0, 3000, 100):
+        windows.samples[number] = replace(windows.samples[number], made_by="rare")
+    with run_in(tmp_path) as run:
+        ordered = order.run(run, Order(by), windows)
+    rare = np.array([ordered.samples[sample].made_by == "rare" for sample in ordered.sample])
+    assert rare[:300].any()
+    stage = 1000 if by == "curriculum" else 3000
+    share = rare[:stage].sum()
+    assert 2 <= share
+    assert abs(int(rare[: stage // 2].sum()) - share / 2) <= 1

@@ -44,12 +44,31 @@ def run(run: Run, options: Order, windows: Windows) -> Windows:
                     rows = np.flatnonzero((split == part) & (windows.size == size))
                     stage[rows] = stages(windows.difficulty[rows], windows.key[rows], float(share))
         shuffled = mix(windows.key, run.seed)
-        order = np.lexsort((windows.start, windows.size, windows.sample, shuffled, stage, split))
+        ties = windows.start, windows.size, windows.sample, shuffled
+        order = np.lexsort((*ties, _spread(windows, shuffled, stage, split), stage, split))
         windows = windows.take(order)
         counts = np.bincount(split, minlength=len(SPLITS))
         step.keep(len(windows))
         rank = np.concatenate([np.arange(count, dtype=np.int64) for count in counts])
         return windows.with_columns(rank=rank, stage=stage[order])
+
+
+def _spread(
+    windows: Windows, shuffled: NDArray[np.uint64], stage: NDArray[np.int8], split: NDArray[np.int8]
+) -> NDArray[np.float64]:
+    """Where each row comes in its stage, 0 to 1: shuffled, but the rows of each technique at equal distances.
+
+    So whoever looks at the first rows of a file sees every technique, also a rare one.
+    """
+    names = {name: number for number, name in enumerate(sorted({sample.made_by for sample in windows.samples}))}
+    technique = np.array([names[sample.made_by] for sample in windows.samples], dtype=np.int64)[windows.sample]
+    strata = (split.astype(np.int64) * STAGES + stage) * len(names) + technique
+    order = np.lexsort((shuffled, strata))
+    begin = np.searchsorted(strata[order], strata[order])
+    count = np.bincount(strata, minlength=1)[strata[order]]
+    place = np.empty(len(windows), dtype=np.float64)
+    place[order] = (np.arange(len(windows)) - begin + shuffled[order] / 2.0**64) / count
+    return place
 
 
 def stages(difficulty: NDArray[np.float64], key: NDArray[np.uint64], first: float = MIDDLE) -> NDArray[np.int8]:
