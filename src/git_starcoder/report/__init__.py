@@ -20,7 +20,7 @@ from git_starcoder.report import (
     tree,
 )
 from git_starcoder.report.parts import Subject
-from git_starcoder.report.tally import tally
+from git_starcoder.report.tally import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def report(
     page.require()
     recipe = Recipe.load(dataset.folder / "recipe.yaml")
     opened = model.Model.open(trained) if trained else None
-    subject = Subject(dataset, recipe, tally(dataset), outcomes, opened, scores or {})
+    subject = Subject(dataset, recipe, counted(dataset), outcomes, opened, scores or {})
     try:
         sections = [section for module in SECTIONS if (section := module.section(subject)) is not None]
         return page.page(subject, sections)

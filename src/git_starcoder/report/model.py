@@ -10,7 +10,7 @@ import numpy as np
 
 from git_starcoder.errors import DatasetError
 from git_starcoder.report.parts import Figure, Section, Subject, Table
-from git_starcoder.report.plot import COLOURS, SERIES, WIDTH, short, svg
+from git_starcoder.report.plot import COLOURS, SERIES, WIDTH, label, short, svg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,10 +128,10 @@ def _scores(subject: Subject) -> list[Figure]:
             errors = [[score["value"] - score["low"] for score in of], [score["high"] - score["value"] for score in of]]
             axes.barh(range(len(of)), [score["value"] for score in of], color=SERIES[0], height=0.6)
             axes.errorbar([score["value"] for score in of], range(len(of)), xerr=np.maximum(errors, 0), fmt="none",
-                          ecolor=COLOURS["ink"], capsize=3)  # fmt: skip
-            axes.set_yticks(range(len(of)), [score["subject"] for score in of])
+                          color=COLOURS["ink"], capsize=3)  # fmt: skip
+            axes.set_yticks(range(len(of)), [label(score["subject"], 30) for score in of])
             axes.invert_yaxis()
-            axes.set_xlabel(measure)
+            axes.set_xlabel(label(measure))
 
         rows = [
             (score["subject"], f"{score['value']:.3f}", f"{score['low']:.3f}", f"{score['high']:.3f}", score["note"])

@@ -12,7 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.errors import MissingExtraError
-from git_starcoder.text.visible import one_line
+from git_starcoder.text.visible import clean, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ def svg(
         f'<title id="{key}-title">{escape(one_line(title))}</title>'
         f'<desc id="{key}-about">{escape(one_line(about))}</desc>'
     )
-    return Markup(begin + inside)  # noqa: S704 - matplotlib escapes text, the rest is ours
+    return Markup(clean(begin + inside))  # noqa: S704 - matplotlib escapes text, the rest is ours
 
 
 def _tag(tag: str, key: str) -> str:

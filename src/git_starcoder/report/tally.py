@@ -125,7 +125,7 @@ class Tally:
         return sorted(found) if name == "size" else sorted(found, key=lambda value: (-found[value], value))
 
 
-def tally(dataset: Dataset) -> Tally:
+def counted(dataset: Dataset) -> Tally:
     """Read the metadata of every row, once.
 
     Raises:
@@ -147,8 +147,8 @@ def _add(result: Tally, split: Split, number: int, about: dict[str, Any]) -> Non
     weight = float(about["weight"])
     if not (isfinite(weight) and weight >= 0 and 0 <= length <= size):
         raise ValueError(f"weight {weight}, length {length} of {size}")
-    counted = length - about.get("context", 0)
-    amount = 1, counted, weight * counted
+    learned = length - about.get("context", 0)
+    amount = 1, learned, weight * learned
     result.by.setdefault(Key(split, made_by, size, language, role), Amount()).add(*amount)
     age = min(max(0, int(about["age_days"])), OLDEST)
     result.days.setdefault(Day(age, split, bool(about.get("is_evolution"))), Amount()).add(*amount)

@@ -29,7 +29,7 @@ def _lengths(subject: Subject) -> Figure:
         axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 % of the window"])
         axes.set_ylabel("rows")
         axes.yaxis.set_major_formatter(short)
-        figure.legend(loc="outside upper right", ncols=len(sizes))
+        figure.legend(loc="outside upper right", ncols=5)
 
     rows: list[tuple[str, ...]] = []
     for size in sizes:

@@ -158,5 +158,5 @@ def _paint(figure: Any, boxes: list[Box], colours: dict[str, str]) -> None:
             axes.text(
                 box.x + 3, box.y + 2, label(name, letters), color=INK if box.heading else PAPER, fontsize=11, va="top"
             )
-    handles = [Patch(facecolor=colour, label=role) for role, colour in colours.items()]
-    figure.legend(handles=handles, loc="upper left", ncols=len(handles))
+    handles = [Patch(facecolor=colour, label=label(role, 20)) for role, colour in colours.items()]
+    figure.legend(handles=handles, loc="upper left", ncols=6)

@@ -1,0 +1,104 @@
+"""The page in Chromium, where one is installed: at the width of a phone and of a desk, in light and dark, by keyboard."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from git_starcoder.cli import main
+from toy import code_base
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+SIZES = {"phone": (390, 844), "desk": (1280, 900)}
+
+
+@pytest.fixture(scope="module")
+def file(repo_maker, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("seen")
+    asked = ("-r", "elite", "--set", "window.size=[96,256]", "--set", "window.vocab_size=600")
+    long = {f"a/{'very_long_name_' * 12}.py": code_base(1).popitem()[1]}
+    repo = repo_maker({**code_base(24), **long})
+    assert main(["build", str(repo), "-o", str(folder / "out"), "-j", "1", "-q", *asked]) == 0
+    assert main(["report", str(folder / "out"), "-o", str(folder / "page.html"), "--no-check", "-q"]) == 0
+    return folder / "page.html"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api")
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)}")
+    with api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
+def seen(request, browser, file):
+    """The page, open, and all that the browser asked for or complained of."""
+    size, scheme = request.param
+    width, height = SIZES[size]
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    heard = []
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda asked: heard.append(asked.url) if asked.url != file.as_uri() else None)
+    page.goto(file.as_uri())
+    yield page, scheme, heard
+    page.close()
+
+
+def test_nothing_is_asked_for_or_complained_of(seen):
+    page, _, heard = seen
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.mouse.wheel(0, 100_000)
+    assert heard == []
+
+
+def test_the_page_fits_its_width_also_with_all_tables_open(seen):
+    page, _, _ = seen
+    fits = "document.documentElement.scrollWidth <= window.innerWidth"
+    assert page.evaluate(fits)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate(fits)
+
+
+def test_pictures_are_drawn_in_the_colours_of_the_theme(seen):
+    page, scheme, _ = seen
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    letters = page.evaluate("[...document.querySelectorAll('svg text')].map(one => getComputedStyle(one).fill)")
+    assert ink in letters
+    assert set(letters) <= {ink, ground}
+    assert page.evaluate("[...document.querySelectorAll('svg')].every(one => one.getBoundingClientRect().height > 60)")
+
+
+def test_the_keyboard_reaches_everything(seen):
+    page, _, _ = seen
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#section-1"
+    summary = page.locator("summary").first
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.querySelector('details').open")
+    assert page.evaluate(
+        "[...document.querySelectorAll('.scroll, pre')].filter(one => one.scrollWidth > one.clientWidth + 1)"
+        ".every(one => one.tabIndex === 0 && one.getAttribute('aria-label'))"
+    )
+
+
+def test_a_screen_reader_hears_pictures_and_headings(seen):
+    page, _, _ = seen
+    tree = page.locator("main").aria_snapshot()
+    assert 'img "What each step kept' in tree
+    assert 'heading "Map of the repository" [level=2]' in tree

@@ -1,0 +1,428 @@
+"""The page: complete, true to the dataset, safe whatever a repository says, and readable by everyone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from git_starcoder.cli import main
+from git_starcoder.dataset import Dataset
+from git_starcoder.report import report, tree
+from git_starcoder.report.tally import OLDEST, counted
+from git_starcoder.rows import SPLITS
+from toy import code_base
+
+ASKED = ("-r", "elite", "--set", "window.size=[96,256]", "--set", "window.vocab_size=600", "--set", "augment.git_diff=1.0",
+         "--set", "augment.ast_based=1.0", "--set", "augment.cross_file_context=1.0")  # fmt: skip
+EVIL = "<script>alert(1)</script>]]>-->\"'&amp;<img src=x onerror=alert(2)>\x1b[31m\u202egpj$x_{2}$http://evil.example/\ud800"
+"""What an attacker would call a file; as it comes out of JSON, so without what JSON cannot hold."""
+SAFE = EVIL.replace("\ud800", "")
+VOID = {"meta", "link", "img", "br", "hr", "input", "path", "use"}
+
+
+class Page(HTMLParser):
+    """A page's tags with their attributes, its text by tag, and whether tags are closed in order."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.open, self.text, self.crossed = [], [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes), tuple(self.open)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes), tuple(self.open)))
+
+    def handle_endtag(self, tag):
+        if tag in VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.crossed.append((tag, self.getpos()))
+
+    def handle_data(self, data):
+        self.text.append((self.open[-1] if self.open else "", data))
+
+    def all(self, *names):
+        return [attributes for tag, attributes, _ in self.tags if tag in names]
+
+    def said(self, tag):
+        return [data for inside, data in self.text if inside == tag]
+
+
+@pytest.fixture(scope="module")
+def built(repo_maker, tmp_path_factory):
+    first = (
+        code_base(24)
+        | {
+            f"shop/part{n}.py": f'"""Part."""\n\nfrom shop.part{n % 3} import total{n % 3}\n\n\n'
+            + "".join(
+                f"def total{n if not k else f'{n}_{k}'}(items: list[int]) -> int:\n    result{k} = {n}\n    for item in items:\n"
+                f"        result{k} += item * {k * n + 1}\n    return result{k}\n\n\n"
+                for k in range(6)
+            )
+            for n in range(12)
+        }
+        | {"shop/__init__.py": ""}
+    )
+    paths = sorted(path for path in first if path.endswith(".py"))
+    second = {path: first[path].replace("limit", "bound") for path in paths[:3]}
+    repo = repo_maker([first, second, {paths[-1]: first[paths[-1]] + "\n\nEXTRA = 1\n"}])
+    out = tmp_path_factory.mktemp("reported") / "out"
+    assert main(["build", str(repo), "-o", str(out), "-j", "1", "-q", *ASKED]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def evil(built, tmp_path_factory):
+    """The same dataset with all that a repository or its author says replaced."""
+    folder = tmp_path_factory.mktemp("evil") / "out"
+    shutil.copytree(built, folder)
+    for split in SPLITS:
+        path = folder / f"training_data_{split}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            about = row["metadata"]
+            about["source_file"] = f"{SAFE}/{about['source_file']}"
+            about["language"] = SAFE
+            about["role"] = f"{about['role']}{SAFE}"
+            about["kind"] = SAFE
+            about["augmentation_type"] = {"ast_based": SAFE}.get(about["augmentation_type"], about["augmentation_type"])
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, keys in (("imports.jsonl", ("from", "to", "from_split")), ("drops.jsonl", ("id", "because"))):
+        path = folder / name
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text(
+            "".join(json.dumps({**line, **{key: SAFE + str(line.get(key)) for key in keys}}) + "\n" for line in lines)
+        )
+    for name in ("manifest.json", "dataset_metadata.json"):
+        path = folder / name
+        path.write_text(
+            path.read_text()
+            .replace('"git:', json.dumps(SAFE)[:-1] + "git:")
+            .replace("not_drawn", json.dumps(SAFE)[1:-1])
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(built, tmp_path_factory):
+    """What `train` and `eval --json` leave."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    folder.mkdir()
+    record = {"schema": "git-starcoder/model/1", "dataset": Dataset.open(built).digest, "size": "tiny", "parameters": 5,
+              "result": {"steps": 3, "loss": 3.0, "stopped": "budget"}}  # fmt: skip
+    (folder / "training.json").write_text(json.dumps(record))
+    steps = [
+        {"step": step, "seconds": 1.0, "tokens": 100 * step, "loss": 9.0 / step, "learning_rate": 0.1}
+        for step in (1, 2, 3)
+    ]
+    looks = [{"step": step, "seconds": 1.0, "held_out": 4.0 / step} for step in (1, 3)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in steps + looks))
+    score = {"measure": "bits per byte", "value": 1.25, "low": 1.0, "high": 1.5, "over": 10, "note": ""}
+    scores = {"split": "test", "files": 2, "of": 3, "own": True,
+              "scores": [{**score, "subject": "the model"}, {**score, "subject": SAFE, "value": 2.5, "low": 2.5, "high": 2.5}]}  # fmt: skip
+    (folder.parent / "run.json").write_text(json.dumps(scores))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(built, trained):
+    scores = json.loads((trained.parent / "run.json").read_text())
+    return report(Dataset.open(built), trained=trained, scores=scores)
+
+
+@pytest.fixture(scope="module", params=["honest", "evil"])
+def page(request, html, evil):
+    return Page(html if request.param == "honest" else report(Dataset.open(evil)))
+
+
+def test_tags_close_in_order(page):
+    assert page.crossed == []
+    assert page.open == []
+
+
+def test_nothing_comes_from_outside_and_nothing_runs(page):
+    for tag, attributes, _ in page.tags:
+        assert tag not in {"script", "img", "iframe", "object", "embed", "base", "form"}
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in {"href", "src", "srcset", "action", "xlink:href"}:
+                assert value.startswith("#") or value == "data:,"
+            if name in {"style", "fill", "clip-path"}:
+                assert all(found.startswith("#") for found in re.findall(r"url\(\"?([^)\"]*)", value or ""))
+    policy = next(one["content"] for one in page.all("meta") if one.get("http-equiv"))
+    assert policy.startswith("default-src 'none'")
+    assert not re.search(r"@import|url\(", "".join(page.said("style")))
+
+
+def test_what_deceives_is_written_out(evil):
+    html = report(Dataset.open(evil))
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", html)
+    text = "".join(data for _, data in Page(html).text)
+    assert "<script>alert(1)</script>]]>-->\"'&amp;<img src=x onerror=alert(2)>\\x1b[31m\\u202egpj$x_{2}$" in text
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(page):
+    ids = Counter(attributes["id"] for _, attributes, _ in page.tags if attributes.get("id"))
+    assert [name for name, count in ids.items() if count > 1] == []
+    for _, attributes, _ in page.tags:
+        wanted = [*(attributes.get("aria-labelledby") or "").split()]
+        wanted += [attributes["href"][1:]] if (attributes.get("href") or "").startswith("#") else []
+        wanted += re.findall(r"url\(#([^)]*)\)", " ".join(value or "" for value in attributes.values()))
+        assert [name for name in wanted if name not in ids] == []
+
+
+def test_landmarks_and_headings_are_in_order(page):
+    names = [tag for tag, _, _ in page.tags]
+    assert [names.count(tag) for tag in ("header", "nav", "main", "footer", "h1")] == [1] * 5
+    assert page.all("html")[0]["lang"] == "en"
+    levels = [int(name[1]) for name in names if re.fullmatch(r"h[1-6]", name)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert len(page.all("section")) == names.count("h2") >= 9
+
+
+def test_pictures_have_a_title_a_description_and_a_table(page):
+    pictures = page.all("svg")
+    assert len(pictures) >= 12
+    assert all(one["role"] == "img" and one["aria-labelledby"] and one["viewbox"] for one in pictures)
+    assert all(data.strip() for data in page.said("desc"))
+    assert len(page.said("desc")) == len(pictures)
+    assert len(page.all("caption")) == len(page.all("table")) > len(pictures)
+    assert all(one["scope"] in {"col", "row"} for one in page.all("th"))
+    assert page.said("text")  # text stays text
+
+
+def test_the_page_is_small_and_the_same_again(built, trained, html):
+    assert len(html.encode()) <= 3_000_000
+    scores = json.loads((trained.parent / "run.json").read_text())
+    assert report(Dataset.open(built), trained=trained, scores=scores) == html
+
+
+def cells(html):
+    """The rows of each table, by its caption."""
+    found = {}
+    for table in re.findall(r"<table>.*?</table>", html, re.DOTALL):
+        caption = re.search(r"<caption>(.*?)</caption>", table)[1]
+        found[caption] = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)]
+    return found
+
+
+def test_the_steps_are_those_of_the_manifest(built, html):
+    tables = cells(html)
+    steps = Dataset.open(built).manifest["steps"]
+    assert [[row[0], *row[1:4]] for row in tables["What each step kept"][1:]] == [
+        [step["step"], f"{step['seen']:,}", f"{step['kept']:,}", f"{sum(step['dropped'].values()):,}"] for step in steps
+    ]
+    told = {(row[0], row[1]): row[3] for row in tables["Why things were dropped"][1:]}
+    assert told == {
+        (step["step"], reason.replace("_", " ")): f"{count:,}"
+        for step in steps
+        for reason, count in step["dropped"].items()
+    }
+
+
+def test_sizes_are_those_of_the_rows(built, html):
+    dataset = Dataset.open(built)
+    counts = {
+        "split": Counter(),
+        "window_size": Counter(),
+        "augmentation_type": Counter(),
+        "language": Counter(),
+        "role": Counter(),
+    }
+    tokens, weight = Counter(), Counter()
+    for split in SPLITS:
+        for row in dataset.rows(split):
+            for key, count in counts.items():
+                count[str(row.metadata[key])] += 1
+            tokens[split] += row.metadata["length"] - row.uncounted
+            weight[row.metadata["source_file"]] += (
+                row.metadata["weight"] * (row.metadata["length"] - row.uncounted) * (split == "train")
+            )
+    tables = cells(html)
+    for key, caption in zip(
+        counts, ("By split", "By window size", "By technique", "By language", "By role"), strict=True
+    ):
+        assert {row[0]: int(row[1].replace(",", "")) for row in tables[caption][1:]} == dict(counts[key])
+    assert {row[0]: int(row[2].replace(",", "")) for row in tables["By split"][1:]} == dict(tokens)
+    heaviest = next(table for caption, table in tables.items() if caption.startswith("The ") and "heaviest" in caption)
+    assert heaviest[1][0] == min(weight, key=lambda path: (-weight[path], path))
+    assert heaviest[1][-1] == f"{weight[heaviest[1][0]] / sum(weight.values()):.1%}"
+
+
+def test_samples_stand_beside_their_original(html):
+    samples = html[html.index(">Sample rows<") :]
+    article = samples[samples.index("<h3>ast_based</h3>") :].split("</article>")[0]
+    texts = re.findall(r"<code>(.*?)</code>", article, re.DOTALL)
+    assert len(texts) == 2
+    assert all("<mark>" in text for text in texts)
+    before, after = (re.sub(r"<mark>.*?</mark>", "", text, flags=re.DOTALL) for text in texts)
+    assert before == after
+    framed = samples[samples.index("<h3>git_diff</h3>") :].split("</article>")[0]
+    assert '<span class="control">&lt;commit_msg&gt;</span>' in framed
+    assert '<span class="head">' in framed
+
+
+def test_a_leak_is_seen(built, tmp_path):
+    shutil.copytree(built, tmp_path / "out")
+    train, val = (tmp_path / "out" / f"training_data_{split}.jsonl" for split in ("train", "val"))
+    train.write_bytes(train.read_bytes() + val.read_bytes().splitlines(keepends=True)[0])
+    table = cells(report(Dataset.open(tmp_path / "out")))["What is held out and stands in training, too"]
+    assert [row[:2] for row in table[1:]] == [["files", "1"], ["groups of files", "1"], ["rows", "1"]]
+    honest = cells(report(Dataset.open(built)))["What is held out and stands in training, too"]
+    assert [row[1] for row in honest[1:]] == ["0", "0", "0"]
+
+
+def test_the_map_is_filled_by_weight():
+    root = tree.grown(
+        {"a/b.py": (50.0, "core"), "a/c/d.py": (25.0, "test"), "e.py": (25.0, "docs"), "none.py": (0.0, "docs")}
+    )
+    boxes = [box for box in tree.laid(root) if not box.heading]
+    areas = {box.node.path: box.dx * box.dy for box in boxes}
+    assert set(areas) == {"a/b.py", "a/c/d.py", "e.py"}
+    assert areas["e.py"] == pytest.approx(tree.WIDE * tree.HIGH / 4)
+    for one in boxes:
+        assert -1e-6 <= one.x <= one.x + one.dx <= tree.WIDE + 1e-6
+        for other in boxes:
+            apart = min(one.x + one.dx, other.x + other.dx) - max(one.x, other.x)
+            below = min(one.y + one.dy, other.y + other.dy) - max(one.y, other.y)
+            assert one is other or apart < 1e-6 or below < 1e-6
+
+
+def test_small_files_are_drawn_as_one():
+    root = tree.grown({"large.py": (1e6, "core"), **{f"small{n}.py": (1.0, "test") for n in range(9)}})
+    assert [box.node.path for box in tree.laid(root)] == ["9 more", "large.py"]
+    assert next(tree.laid(root)).node.files == 9
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("weight", -1),
+        ("weight", None),
+        ("length", 10**6),
+        ("window_size", 0),
+        ("age_days", "x"),
+        ("language", None),
+        ("role", 3),
+    ],
+)
+def test_a_damaged_row_is_named(built, tmp_path, capsys, key, value):
+    shutil.copytree(built, tmp_path / "out")
+    train = tmp_path / "out" / "training_data_train.jsonl"
+    rows = [json.loads(line) for line in train.read_text().splitlines()]
+    if value is None:
+        del rows[2]["metadata"][key]
+    else:
+        rows[2]["metadata"][key] = value
+    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code = main(["report", str(tmp_path / "out"), "-o", str(tmp_path / "page.html"), "--no-check", "-q"])
+    if key == "role" and value == 3:  # a word like another
+        assert code == 0
+    else:
+        assert code == 2
+        assert "training_data_train.jsonl:3" in capsys.readouterr().err
+        assert not (tmp_path / "page.html").exists()
+
+
+def test_ages_of_any_time_are_drawn(built, tmp_path):
+    shutil.copytree(built, tmp_path / "out")
+    train = tmp_path / "out" / "training_data_train.jsonl"
+    train.write_text(re.sub(r'"age_days":\d+', f'"age_days":{10**12}', train.read_text(), count=1))
+    assert OLDEST in {day.age for day in counted(Dataset.open(tmp_path / "out")).days}
+    assert "Activity over time" in report(Dataset.open(tmp_path / "out"))
+
+
+def test_one_row_is_enough(built, tmp_path):
+    shutil.copytree(built, tmp_path / "out")
+    for split in SPLITS:
+        path = tmp_path / "out" / f"training_data_{split}.jsonl"
+        path.write_bytes(path.read_bytes().splitlines(keepends=True)[0] if split == "train" else b"")
+    (tmp_path / "out" / "imports.jsonl").write_bytes(b"")
+    assert Page(report(Dataset.open(tmp_path / "out"))).crossed == []
+
+
+def test_the_command_writes_a_page_and_only_over_its_own(built, trained, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    asked = ["report", str(built), str(trained), "-o", str(out), "--no-check", "--json", "-q"]
+    assert main(asked) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["bytes"] == out.stat().st_size
+    assert "Bits per byte on 2 of 3 test files" in out.read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert main(asked) == 0
+    out.write_text("mine")
+    assert main(asked) == 2
+    assert out.read_text() == "mine"
+    assert main([*asked[:-4], str(tmp_path / "no" / "page.html"), "--no-check"]) == 2
+
+
+def test_results_of_the_checks_are_on_the_page(built):
+    from git_starcoder.checks import Outcome
+
+    outcomes = [
+        Outcome("weights", f"Every {SAFE}.", figure="1, 2"),
+        Outcome("near", "No.", figure="small", skipped=True),
+        Outcome("rows", "All.", found=3),
+    ]
+    table = cells(report(Dataset.open(built), outcomes))["Checks"]
+    assert [row[:2] for row in table[1:]] == [["weights", "kept"], ["near", "skipped"], ["rows", "broken"]]
+
+
+def test_a_missing_library_is_named_before_the_work(built, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "squarify", None)
+    assert main(["report", str(built), "-o", str(tmp_path / "page.html")]) == 2
+    assert "squarify" in (said := capsys.readouterr().err)
+    assert "git-starcoder[report]" in said
+
+
+def luminance(colour):
+    """Relative luminance (WCAG 2.2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_is_enough_in_light_and_dark(html):
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)[1]
+    themes = [
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+        for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    assert len(themes) == 2
+    for theme in themes:
+        for text, ground in (("ink", "paper"), ("faint", "paper"), ("ink", "panel"), ("faint", "panel"), ("link", "paper"),
+                             ("ink", "mark"), ("four", "panel")):  # fmt: skip
+            assert contrast(theme[text], theme[ground]) >= 4.5, (text, ground)
+        for name in (
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+        ):  # they have labels of the colour of the page on them
+            assert contrast(theme[name], theme["paper"]) >= 4.5, name
+
+
+def test_no_colour_is_left_that_does_not_follow_the_theme(html):
+    pictures = "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
+    tags = "".join(re.findall(r"<[^<>]*>", pictures))
+    assert "var(--ink)" in tags
+    assert re.findall(r"#[0-9a-f]{6}(?![0-9a-z-])", tags) == []
