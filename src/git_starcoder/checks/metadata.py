@@ -70,7 +70,7 @@ def _expected(recipe: Recipe, manifest: dict[str, Any]) -> dict[str, Any]:
     weigh = recipe.weigh
     return {
         "source_repo": f"git:{manifest.get('commit')}",
-        "source_files_scanned": steps.get("read", {}).get("seen"),
+        "source_files_scanned": steps.get("read", {}).get("figures", {}).get("entries"),
         "tokenizer": "tokenizer/" if recipe.window.tokenizer == "learn" else recipe.window.tokenizer,
         "weighting_strategy": {
             "high_priority": weigh.core, "medium_priority": weigh.utility, "low_priority": weigh.test,

@@ -46,7 +46,7 @@ def metadata(run: Run, recipe: Recipe, repo: Repo, units: Collection[Unit], writ
         "val_sequences": rows["val"],
         "test_sequences": rows["test"],
         "source_files": len(units),
-        "source_files_scanned": steps["read"].seen,
+        "source_files_scanned": steps["read"].figures["entries"],
         "base_sequences": made_by["base"],
         "augmented_sequences": total - made_by["base"],
         "git_diffs": made_by["git_diff"],

@@ -72,6 +72,7 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
             )
             secrets.update(text.secrets)
             step.keep()
+        step.figures["entries"] = len(entries)
         step.figures["bytes"] = sum(source.text.stop - source.text.start for source in sources)
         step.figures["renamed"] = sum(bool(source.former) for source in sources)
         step.figures.update({f"secrets_{kind.lower()}": count for kind, count in sorted(secrets.items())})
