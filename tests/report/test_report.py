@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import pytest
 
+from git_starcoder.checks import Outcome, check
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.report import report, tree
@@ -278,9 +279,13 @@ def test_a_leak_is_seen(built, tmp_path):
     shutil.copytree(built, tmp_path / "out")
     train, val = (tmp_path / "out" / f"training_data_{split}.jsonl" for split in ("train", "val"))
     train.write_bytes(train.read_bytes() + val.read_bytes().splitlines(keepends=True)[0])
-    table = cells(report(Dataset.open(tmp_path / "out")))["What is held out and stands in training, too"]
-    assert [row[:2] for row in table[1:]] == [["files", "1"], ["groups of files", "1"], ["rows", "1"]]
-    honest = cells(report(Dataset.open(built)))["What is held out and stands in training, too"]
+    table = cells(report(Dataset.open(tmp_path / "out")))["What must not be in training"]
+    assert [row[:2] for row in table[1:]] == [
+        ["held-out files", "1"],
+        ["held-out groups of files", "1"],
+        ["held-out rows", "1"],
+    ]
+    honest = cells(report(Dataset.open(built)))["What must not be in training"]
     assert [row[1] for row in honest[1:]] == ["0", "0", "0"]
 
 
@@ -368,9 +373,21 @@ def test_the_command_writes_a_page_and_only_over_its_own(built, trained, tmp_pat
     assert main([*asked[:-4], str(tmp_path / "no" / "page.html"), "--no-check"]) == 2
 
 
-def test_results_of_the_checks_are_on_the_page(built):
-    from git_starcoder.checks import Outcome
+def test_the_certificate_is_what_the_checks_measured(built):
+    outcomes = list(check(Dataset.open(built)))
+    known = {outcome.check: outcome.certificate for outcome in outcomes if outcome.certificate}
+    tables = cells(report(Dataset.open(built), outcomes))
+    told = dict(tables["Held-out runs of 32 tokens that are in training"][1:])
+    assert told["this dataset"] == f"{known['overlap']['overlap']:.2%}"
+    assert told["files held out at random, mean"] == f"{known['overlap']['floor']:.2%}"
+    assert len(told) == 4 + len(known["overlap"]["draws"])
+    crossing = {row[0]: row[1:3] for row in tables["What must not be in training"][1:]}
+    assert crossing["held-out files"] == ["0", f"{known['leak']['files']['held_out']:,}"]
+    assert crossing["files nearly the same"] == ["0", f"{known['near_files']['compared']:,}"]
+    assert [row[0] for row in tables["Checks"][1:]] == [outcome.check for outcome in outcomes]
 
+
+def test_results_of_the_checks_are_on_the_page(built):
     outcomes = [
         Outcome("weights", f"Every {SAFE}.", figure="1, 2"),
         Outcome("near", "No.", figure="small", skipped=True),

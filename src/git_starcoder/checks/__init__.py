@@ -23,7 +23,7 @@ from git_starcoder.rows import Finding
 from git_starcoder.seams import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -121,6 +121,8 @@ class Outcome:
     figure: str = ""
     skipped: bool = False
     """The figure is then the reason."""
+    certificate: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the check has for the leak certificate: see `leak.certificate`."""
 
     def collect(self, findings: Iterator[Finding]) -> None:
         """Count findings, keep the first."""
@@ -164,6 +166,7 @@ def check(dataset: Dataset, source: Repo | None = None, watch: Watch = SILENT) -
             outcome.skip(figure.reason)
         else:
             outcome.collect(each.end())
+            outcome.certificate = getattr(each, "certificate", {})
             if isinstance(each.figure, Skip) and not outcome.found:
                 outcome.skip(each.figure.reason)
             else:
