@@ -1,0 +1,74 @@
+"""What rows say of their file follows from it: language and role, and with the repository blob and last commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from git_starcoder.folder.samples import Samples
+from git_starcoder.parse.language import language_of
+from git_starcoder.parse.role import role_of
+from git_starcoder.rows import Finding, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from git_starcoder.checks import Checked, Skip
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.folder.samples import Sample
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.rows import Split
+
+SEEDS = ("test_smart_weighting",)
+UNSEEN = ("generated", "vendored")
+"""Roles that the head of a file may say, and not its path alone."""
+
+
+class Check:
+    """A finding for each text that says otherwise; the figure is how many were looked at, and against what.
+
+    The weight of a row follows from its role, which follows from its path and language; so with `weights` and `ages` it
+    is worked out from the repository up.
+    """
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
+        self.figure: str | Skip = ""
+        self._dataset = dataset
+        self._source = source if source and source.commit == dataset.manifest.get("commit") else None
+        self._samples = Samples.shared(dataset)
+
+    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
+        """Take the row to its sample."""
+        self._samples.add(split, number, row.metadata, row.ids)
+        yield from ()
+
+    def end(self) -> Iterator[Finding]:
+        """Work it out again."""
+        samples = self._samples.of.values()
+        blobs: dict[str, str] = {}
+        commits: dict[str, str] = {}
+        if self._source:
+            blobs = {printable(entry.path): entry.blob for entry in self._source.entries()}
+            commits = {printable(path): last.commit for path, last in self._source.last_changes().items()}
+        for sample in samples:
+            wrong = self._wrong(sample)
+            if self._source and not wrong and not sample.about.get("is_evolution"):
+                path = str(sample.about["source_file"])
+                wrong = _not("blob", sample, blobs.get(path, "none")) or _not("commit", sample, commits.get(path, ""))
+            if wrong:
+                yield Finding("origins", self._dataset.place(sample.split, sample.number), wrong)
+        against = "their files and the history" if self._source else "their paths"
+        self.figure = f"{len(samples):,} texts against {against}"
+
+    def _wrong(self, sample: Sample) -> str:
+        about = sample.about
+        path, language = str(about["source_file"]), str(about["language"])
+        if about["augmentation_type"] == "base" and (text := self._samples.complete(sample)) is not None:
+            language = language_of(path, text)
+        said = about["role"]
+        role = said if said in UNSEEN else role_of(path, language, b"")
+        return _not("language", sample, language) or _not("role", sample, role)
+
+
+def _not(key: str, sample: Sample, value: str) -> str:
+    said = sample.about.get(key)
+    return "" if said == value else f"{key} {said!r}, not {value!r}"

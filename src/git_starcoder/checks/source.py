@@ -1,0 +1,178 @@
+"""Every text is in the repository: files token by token, changes hunk by hunk."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from git_starcoder.checks import Skip
+from git_starcoder.folder.samples import UNKNOWN, Samples
+from git_starcoder.git.changes import changes_of
+from git_starcoder.parse.language import language_of
+from git_starcoder.parse.role import role_of
+from git_starcoder.recipe import Recipe
+from git_starcoder.rows import Finding, printable
+from git_starcoder.text.clean import Clean, clean
+from git_starcoder.text.hunks import hunks
+from git_starcoder.text.message import message_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from git_starcoder.checks import Checked
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.folder.samples import Sample
+    from git_starcoder.git.changes import FileChange
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.rows import Split
+
+SEEDS: tuple[str, ...] = ()
+AS_IT_IS = ("base", "temporal_context", "cross_file_context")
+"""Whose text is the file."""
+DIFF = "git_diff"
+DRAWN = 512
+"""Changes that are compared, those of the least sample ids, which are hashes of content."""
+AT_ONCE = 32
+"""Changes whose texts are held in memory together."""
+MARKS = ("<commit_before>", "<commit_msg>", "<commit_after>")
+UNREAD = ("generated", "vendored")
+
+
+class Check:
+    """A finding for each text that is not in the repository; the figure is how many were compared with what is there.
+
+    A file that is shown as it is, also behind a context, must be the tokens of its blob, each at its place. A masked
+    text must stand in its blob. Of a change, each BEFORE and AFTER must be a hunk of what its commit did to the file,
+    in order, and the message the commit's, or none. Variations of a file by another technique are not compared.
+    """
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
+        self.figure: str | Skip = ""
+        self._dataset = dataset
+        self._source = source
+        if source is None:
+            self.figure = Skip("needs the repository (--repo)")
+        elif source.commit != dataset.manifest.get("commit"):
+            self.figure = Skip(f"the repository is read at {source.commit[:12]}, not where the dataset was made")
+        self._samples = Samples.shared(dataset)
+        self._options = Recipe.load(dataset.folder / "recipe.yaml").read
+        self._compared: Counter[str] = Counter()
+        self._unread: set[str] = set()
+
+    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
+        """Take the row to its sample."""
+        self._samples.add(split, number, row.metadata, row.ids)
+        yield from ()
+
+    def end(self) -> Iterator[Finding]:
+        """Read the repository."""
+        if self._source is None:
+            return
+        samples = self._samples.of.values()
+        by_blob: dict[str, list[Sample]] = defaultdict(list)
+        for one in samples:
+            if one.about["augmentation_type"] in AS_IT_IS or one.masked:
+                by_blob[str(one.about.get("blob", ""))].append(one)
+        yield from self._files(self._source, by_blob)
+        every = sorted((one for one in samples if one.about["augmentation_type"] == DIFF), key=lambda one: one.id)
+        drawn = every[:DRAWN]
+        yield from self._changes(self._source, drawn)
+        other = len(samples) - len(every) - sum(map(len, by_blob.values()))
+        told = [f"{self._compared['file']:,} files and {self._compared['change']:,} of {len(every):,} changes compared"]
+        told += [f"{len(self._unread):,} blobs are not in this copy"] if self._unread else []
+        told += [f"{other:,} variations not"] if other else []
+        self.figure = ", ".join(told)
+
+    def _found(self, sample: Sample, what: str) -> Finding:
+        return Finding("source", self._dataset.place(sample.split, sample.number), what)
+
+    def _texts(self, source: Repo, blobs: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """The text of each blob as a build keeps it; None where it is none, or cannot be had."""
+        wanted = list(dict.fromkeys(blobs))
+        sizes = source.sizes(wanted)
+        small = [blob for blob in wanted if sizes.get(blob, self._options.max_bytes + 1) <= self._options.max_bytes]
+        self._unread |= {blob for blob in wanted if blob not in sizes}
+        for blob, data in source.read(small):
+            text = clean(data, self._options) if isinstance(data, bytes) else None
+            yield blob, text.text if isinstance(text, Clean) else None
+
+    def _files(self, source: Repo, by_blob: dict[str, list[Sample]]) -> Iterator[Finding]:
+        seen: set[str] = set()
+        for blob, text in self._texts(source, sorted(by_blob)):
+            seen.add(blob)
+            tokens = None if text is None else self._samples.tokenizer.encode([text])[0].astype(np.int32)
+            for sample in by_blob[blob]:
+                if text is None or tokens is None:
+                    yield self._found(sample, f"blob {blob[:12]} is no text")
+                    continue
+                self._compared["file"] += 1
+                if sample.masked:
+                    if not all(part in text for part in self._samples.texts(sample)):
+                        yield self._found(sample, f"its text does not stand in blob {blob[:12]}")
+                elif wrong := _differs(sample.tokens[: sample.stop], np.append(tokens, self._samples.tokenizer.end)):
+                    yield self._found(sample, f"{wrong} blob {blob[:12]}")
+        for blob in sorted(by_blob.keys() - seen - self._unread):
+            yield self._found(by_blob[blob][0], f"blob {blob[:12] or 'unnamed'} is too large, or none")
+
+    def _changes(self, source: Repo, samples: list[Sample]) -> Iterator[Finding]:
+        if not samples:
+            return
+        options = self._options
+        found = changes_of(source, options.changes, options.commit_files, _skip).kept
+        known = {(one.commit, printable(one.path)): one for one in found}
+        wanted = [(one, known.get((str(one.about["commit"]), str(one.about["source_file"])))) for one in samples]
+        names = sorted({change.commit for _, change in wanted if change})
+        messages = {
+            name: message_of(data, redacted=options.secrets != "off")
+            for name, data in source.commits(names)
+            if isinstance(data, bytes)
+        }
+        for first in range(0, len(wanted), AT_ONCE):
+            some = wanted[first : first + AT_ONCE]
+            blobs = {blob for _, change in some if change for blob in (change.before, change.after) if blob}
+            texts = dict(self._texts(source, sorted(blobs)))
+            for sample, change in some:
+                if change is None:
+                    what = f"no commit {str(sample.about['commit'])[:12]} did this to {sample.about['source_file']}"
+                    yield self._found(sample, what)
+                elif change.after in self._unread or change.before in self._unread:
+                    continue
+                else:
+                    self._compared["change"] += 1
+                    if wrong := self._wrong(sample, change, texts, messages.get(change.commit, b"")):
+                        yield self._found(sample, wrong)
+
+    def _wrong(self, sample: Sample, change: FileChange, texts: dict[str, Any], message: bytes) -> str:
+        """What is wrong with a row of a change, whose head is a path and then before, message and after again."""
+        parts = self._samples.parts(sample)
+        befores, said, afters = ([text for mark, text in parts if mark == wanted] for wanted in MARKS)
+        shown = sample.tokens[: sample.stop]
+        if not len(befores) == len(said) == len(afters) > 0 or UNKNOWN in shown:
+            return "" if not parts else "its head is not whole"  # without such control tokens nothing can be told
+        if parts[0][1] != f"{printable(change.path)}\n".encode():
+            return "it shows another path"
+        if said[0] not in {message, b""} or any(said[1:]):
+            return f"the message is not that of commit {change.commit[:12]}"
+        before = texts.get(change.before) or b""
+        made = hunks(before, texts.get(change.after) or b"") or []
+        pairs = [*zip(befores, [*afters[:-1], self._samples.text(shown)], strict=True)]
+        at = [(hunk.before, hunk.after) for hunk in made]
+        places = [at.index(pair) if pair in at else -1 for pair in pairs]
+        if -1 in places or places != sorted(places):
+            return f"commit {change.commit[:12]} did something else"
+        return ""
+
+
+def _skip(path: str) -> str:
+    role = role_of(path, language_of(path), b"")
+    return role if role in UNREAD else ""
+
+
+def _differs(shown: Any, tokens: Any) -> str:
+    """Where tokens, some of them unknown, are not those of a file."""
+    if len(shown) > len(tokens):
+        return f"it goes on behind the {len(tokens):,} tokens of"
+    wrong = np.flatnonzero((shown != tokens[: len(shown)]) & (shown != UNKNOWN))
+    return f"token {int(wrong[0]):,} is not that of" if len(wrong) else ""

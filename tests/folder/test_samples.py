@@ -1,0 +1,86 @@
+"""Rows put together again are the tokens that they were cut from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import finished
+from git_starcoder.folder.samples import UNKNOWN, Samples, unmasked
+from git_starcoder.recipe import Recipe
+from git_starcoder.rows import SPLITS
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    made = finished.toy(tmp_path / "out", size=64, stride=16)
+    (made.folder / "recipe.yaml").write_text(Recipe().to_yaml())
+    return made
+
+
+def put(dataset, wanted=lambda number: True):  # noqa: ARG005
+    samples = Samples(dataset)
+    for split in SPLITS:
+        for number, row in enumerate(dataset.rows(split)):
+            if wanted(number):
+                assert samples.add(split, number, row.metadata, np.array(row.tokens, np.uint32)).wrong == ""
+    return samples
+
+
+def test_every_text_comes_back(dataset):
+    samples = put(dataset)
+    texts = {sample.about["source_file"]: samples.complete(sample) for sample in samples.of.values()}
+    assert texts == {f"src/file_{seed}.py": finished.source(seed) for seed in range(25)}
+
+
+def test_what_no_row_shows_is_unknown(dataset):
+    samples = put(dataset, lambda number: number % 9 == 0)
+    sample = next(one for one in samples.of.values() if len(list(one.runs())) > 1)
+    text = finished.source(int(sample.about["source_file"].partition("_")[2].removesuffix(".py")))
+    assert samples.complete(sample) is None
+    assert UNKNOWN in sample.tokens[: sample.stop]
+    assert all(part in text for part in samples.texts(sample))
+
+
+def test_all_begins_anew_with_the_second_reading(dataset):
+    samples = put(dataset)
+    before = len(samples.of)
+    row = next(dataset.rows("train"))
+    samples.add("train", 0, row.metadata, np.array(row.tokens, np.uint32))
+    assert (before, len(samples.of)) == (25, 1)
+
+
+def test_a_row_is_looked_at_once_and_what_it_says_is_shared(dataset):
+    mine = Samples.shared(dataset)
+    assert Samples.shared(dataset) is mine
+
+
+def spoiled(dataset, **changed):
+    row = next(dataset.rows("train"))
+    samples = put(dataset)
+    return samples.add("val", 10**6, row.metadata | changed, np.array(row.tokens, np.uint32)).wrong
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"length": 65}, "not of the vocabulary, or too few"),
+        ({"hole": [3, 3]}, "has the hole [3, 3]"),
+        ({"hole": [3, 63]}, "has the hole [3, 63]"),
+        ({"hole": "x"}, "has the hole x"),
+        ({"context": 65}, "behind a head of 65"),
+        ({"token_start": -1}, "begins at token -1"),
+        ({"token_start": 10**15}, "begins at token 1000000000000000"),
+        ({"split": "val"}, "made otherwise than training_data_train.jsonl:"),
+    ],
+)
+def test_a_row_that_cannot_be_is_told_and_left(dataset, changed, what):
+    assert what in spoiled(dataset, **changed)
+
+
+@pytest.mark.parametrize("hole", [(0, 2), (2, 5), (5, 9), (0, 9)])
+def test_a_masked_row_gives_its_text(hole):
+    text = np.arange(100, 109, dtype=np.int32)
+    start, stop = hole
+    row = np.concatenate(([1], text[:start], [2], text[stop:], [3], text[start:stop], [0]))
+    assert unmasked(row, start, stop).tolist() == text.tolist()

@@ -1,0 +1,68 @@
+"""Runs that files have in common, counted by hand and by the module."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from git_starcoder.text.overlap import RUN, Piece, Runs, runs, sampled
+
+
+def tokens(seed, count):
+    return np.random.default_rng(seed).integers(0, 4096, count)
+
+
+def windows(values):
+    return [tuple(values[at : at + RUN].tolist()) for at in range(len(values) - RUN + 1)]
+
+
+def test_equal_runs_and_no_others_have_equal_hashes():
+    values = np.concatenate((tokens(1, 100), tokens(2, 50), tokens(1, 100)))
+    number = {}
+    expected = [number.setdefault(window, len(number)) for window in windows(values)]
+    found = {}
+    assert [found.setdefault(value, len(found)) for value in runs(values).tolist()] == expected
+    assert len(number) < len(expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, RUN - 1, RUN])
+def test_short_texts_have_few_runs(count):
+    assert len(runs(tokens(3, count))) == max(0, count - RUN + 1)
+
+
+def test_a_sample_takes_the_same_runs_of_every_text():
+    some = tokens(4, 5000)
+    whole = sampled(runs(np.concatenate((tokens(5, 3000), some))), 8)
+    part = sampled(runs(some), 8)
+    assert len(part) == pytest.approx(5000 / 8, rel=0.2)
+    assert set(part.tolist()) < set(whole.tolist())
+    assert np.array_equal(sampled(runs(some), 1), np.unique(runs(some)))
+
+
+def test_the_overlap_is_the_share_of_different_runs():
+    shared, own = tokens(6, 200), tokens(7, 300)
+    held = np.concatenate((shared, own))
+    learned = np.concatenate((tokens(8, 100), shared))
+    pieces = [Piece(0, sampled(runs(held), 1), True), Piece(1, sampled(runs(learned), 1), False)]
+    expected = len(set(windows(held)) & set(windows(learned))) / len(set(windows(held)))
+    every = Runs.of(pieces)
+    out = np.array([True, False])
+    assert every.overlap(out) == pytest.approx(expected)
+    assert every.overlap(out, runs(own)) == pytest.approx(expected + len(windows(own)) / len(set(windows(held))))
+    assert every.overlap(np.array([False, False])) == 0.0
+
+
+def test_the_floor_is_of_files_at_random():
+    common = tokens(9, 100)
+    pieces = [Piece(at, sampled(runs(np.concatenate((tokens(10 + at, 300), common))), 1), True) for at in range(40)]
+    out = np.arange(40) < 6
+    floor = Runs.of(pieces).floor(out, 5)
+    assert len(floor) == 5
+    expected = (100 - RUN + 1) / (6 * (300) + 100 - RUN + 1)  # the common part once, and of each file its own
+    assert all(share == pytest.approx(expected, rel=0.05) for share in floor)
+    assert floor == Runs.of(pieces).floor(out, 5)
+
+
+def test_one_file_has_no_floor():
+    assert Runs.of([]).overlap(np.empty(0, bool)) == 0.0
+    assert Runs.of([]).floor(np.empty(0, bool), 3) == []
