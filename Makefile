@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 MINUTES ?= 8
 
-.PHONY: run test lint
+.PHONY: run test lint docs
 
 # The main job on this repository itself: a dataset, a small model, its scores beside the references, a completion.
 run: .venv/ready
@@ -12,6 +12,10 @@ run: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+# The site, into build/site; warnings are errors.
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

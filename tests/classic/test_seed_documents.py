@@ -14,18 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from checkout import CONFIG, ROOT, SCRIPTS, furnish
 from conftest import ENVIRONMENT
 from git_starcoder.classic.config import Config
 from git_starcoder.errors import UsageError
 from shell import environment
 from toy import evolving
 
-ROOT = Path(__file__).parents[2]
 BLOCKS = ROOT / "tests/data/seed_documents.md"
-SCRIPTS = (
-    "create_training_dataset_effectiveness.py", "create_training_dataset_ELITE.py", "tests/test_dataset_effectiveness.py",
-    "tests/test_dataset_ELITE.py", "training/model_trainer_unified.py", "training_config_metal_cuda_universal.yaml",
-)  # fmt: skip
 NOT_RUN = {"pip install": "asks the network", "watch nvidia-smi": "never ends, and wants an accelerator"}
 REFUSED = {"--checkpoint": "the trainer cannot continue from a model yet"}
 RUN_AS = ((r"--device cuda", "--device cpu"), (r"--epochs \d+", "--epochs 1"), (r"tail -f", "tail -n 1"))
@@ -48,19 +44,16 @@ def lines(text):
 def checkout(repo_maker, tmp_path_factory):
     """A home with `git-starcoder`, a checkout, and `the-block`, a repository with a history."""
     home = tmp_path_factory.mktemp("home")
-    (home / "git-starcoder").symlink_to(repo_maker(evolving(12, 8)))
+    (home / "git-starcoder").symlink_to(repo_maker(evolving(4, 6)))
     (home / "the-block").symlink_to(home / "git-starcoder")
     here = home / "git-starcoder"
-    (here / "src/git_starcoder").symlink_to(ROOT / "src/git_starcoder")
-    for script in SCRIPTS:
-        (here / script).parent.mkdir(exist_ok=True)
-        (here / script).write_bytes((ROOT / script).read_bytes())
+    furnish(here)
     return here
 
 
 def edited(checkout, folder):
     """What `vim` is opened for: the paths of a dataset; and a step that holds the whole of this small one."""
-    config = checkout / SCRIPTS[-1]
+    config = checkout / CONFIG
     text = re.sub(r"training_data_(effectiveness|ELITE)/", f"{folder}/", config.read_text(encoding="utf-8"))
     config.write_text(re.sub(r"batch_size: \d+", "batch_size: 100", text), encoding="utf-8")
 
@@ -169,7 +162,7 @@ def test_settings_of_the_documents_are_read(tmp_path):
             file.write_text(text, encoding="utf-8")
             config = Config.load(file)
     assert (config.batch_size, config.learning_rate, config.warmup_steps, config.max_epochs) == (12, 1e-5, 1000, 500)
-    assert Config.load(ROOT / SCRIPTS[-1]).learning_rate == 0.01
+    assert Config.load(ROOT / CONFIG).learning_rate == 0.01
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -209,7 +202,7 @@ def test_a_spoiled_dataset_fails_by_the_seeds_name(checkout):
 
 @pytest.mark.usefixtures("elite")
 def test_held_out_rows_of_another_dataset_are_refused(checkout):
-    command = [sys.executable, SCRIPTS[4], "--config", SCRIPTS[5], "--output", "models/other", "--sequences"]
+    command = [sys.executable, SCRIPTS[4], "--config", CONFIG, "--output", "models/other", "--sequences"]
     command.append("training_data_effectiveness/training_data_train.jsonl")
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     assert done.returncode == 2

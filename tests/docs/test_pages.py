@@ -1,0 +1,121 @@
+"""Every command and Python block of the pages, in the order of the page, in a small repository; and the site itself.
+
+Above a block in the source may stand `<!-- not run: why -->`, or `<!-- long: why -->`: two steps are then made in the place of
+the minutes. A block with a title is a file of that name.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
+
+from checkout import ROOT, furnish
+from shell import environment
+from toy import evolving
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+BLOCK = re.compile(
+    r'(?:^<!-- (long|not run): ([^\n]+) -->\n)?^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE
+)
+RUN = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-W", "error::SyntaxWarning", "-c"]}
+
+
+class Block(NamedTuple):
+    mark: str
+    why: str
+    language: str
+    title: str
+    text: str
+
+
+def blocks(page):
+    return [Block(*found) for found in BLOCK.findall(page.read_text(encoding="utf-8"))]
+
+
+def with_blocks():
+    return [page for page in PAGES if any(block.language in RUN for block in blocks(page))]
+
+
+@pytest.fixture(scope="module")
+def repository(repo_maker):
+    """A repository with a history, and the seeds' commands in it."""
+    made = repo_maker(evolving(14, 8))
+    furnish(made)
+    return made
+
+
+@pytest.mark.parametrize("page", with_blocks(), ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_blocks_of_a_page_run(page, repository, tmp_path):
+    here = tmp_path / "project"
+    shutil.copytree(repository, here, symlinks=True)
+    variables = environment(STARCODER_CACHE=str(tmp_path / "cache"), OMP_NUM_THREADS="1", PYTHONPATH=str(here))
+    for block in blocks(page):
+        if block.title:
+            (here / block.title).write_text(block.text, encoding="utf-8")
+        elif block.language in RUN and block.mark != "not run":
+            text = re.sub(r"--minutes [\d.]+", "--steps 2", block.text) if block.mark == "long" else block.text
+            done = subprocess.run(
+                [*RUN[block.language], text], cwd=here, env=variables, text=True, check=False, timeout=600,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{text}\n{done.stdout}"
+            assert "Traceback" not in done.stdout, done.stdout
+
+
+def test_a_block_that_is_not_run_says_why():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert text.count("<!-- long:") + text.count("<!-- not run:") == sum(
+            bool(block.mark) for block in blocks(page)
+        ), page
+        assert all("--minutes" in block.text for block in blocks(page) if block.mark == "long"), page
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built as `make docs` does."""
+    pytest.importorskip("mkdocs", reason="the extra 'docs' is not installed")
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(NO_MKDOCS_2_WARNING="1"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return out
+
+
+def test_the_site_loads_nothing_from_elsewhere(site):
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > len(PAGES)
+    loaded = re.compile(
+        r'<(?:script|img|iframe|source)[^>]*\ssrc="?((?:https?:)?//[^">\s]+)|<link[^>]*\shref="?((?:https?:)?//[^">\s]+)'
+    )
+    for page in pages:
+        outside = [first or second for first, second in loaded.findall(page.read_text(encoding="utf-8"))]
+        assert not outside, f"{page.name}: {outside}"
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?(?:https?:)?//", style.read_text(encoding="utf-8")), style
+
+
+def test_the_reference_has_everything_that_the_code_has(site):
+    from git_starcoder import checks, cli, recipe
+
+    said = {page.stem: page.read_text(encoding="utf-8") for page in (site / "reference").glob("*.html")}
+    assert [name for name in cli.COMMANDS if f"git starcoder {name}" not in said["commands"]] == []
+    assert "--dry-run" in said["commands"]
+    assert [name for name in checks.names() if f"<code>{name}</code>" not in said["checks"]] == []
+    assert [key for key in recipe.Window.__dataclass_fields__ if f"<code>{key}</code>" not in said["recipe"]] == []
+    assert "Jaccard similarity of token shingles" in said["recipe"]
+    assert "<code>weight</code>" in said["rows"]
+    assert all(f"<td>{code}</td>" in said["exit-codes"] for code in (0, 1, 2, 70, 130, 141))
+
+
+def test_every_page_is_in_the_menu():
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [page for page in PAGES if page.relative_to(DOCS).as_posix() not in menu] == []
