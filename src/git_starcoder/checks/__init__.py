@@ -131,6 +131,13 @@ class Outcome:
             if len(self.findings) < SHOWN:
                 self.findings.append(finding)
 
+    def end(self, check: Check) -> None:
+        """The last findings; a file of the folder that cannot be read is one."""
+        try:
+            self.collect(check.end())
+        except DatasetError as error:
+            self.collect(iter([Finding(self.check, error.where, error.what)]))
+
     def skip(self, reason: str) -> None:
         """Say why there is neither a pass nor a finding."""
         self.figure, self.skipped, self.found, self.findings = reason, True, 0, []
@@ -165,7 +172,7 @@ def check(dataset: Dataset, source: Repo | None = None, watch: Watch = SILENT) -
         elif isinstance(figure := getattr(each, "figure", None), Skip):
             outcome.skip(figure.reason)
         else:
-            outcome.collect(each.end())
+            outcome.end(each)
             outcome.certificate = getattr(each, "certificate", {})
             if isinstance(each.figure, Skip) and not outcome.found:
                 outcome.skip(each.figure.reason)

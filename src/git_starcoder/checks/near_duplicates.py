@@ -120,7 +120,10 @@ class Check:
         return np.empty(0, np.int32) if sample is None else sample.tokens[: sample.stop]
 
     def _similarity(self, left: tuple[str, Seen], right: tuple[str, Seen]) -> float:
-        a, b = (np.unique(_shingles(self._of_row(*one))) for one in (left, right))
+        rows = self._of_row(*left), self._of_row(*right)
+        if np.array_equal(*rows):
+            return 0.0  # which `duplicates` finds
+        a, b = (np.unique(_shingles(row)) for row in rows)
         both = len(np.intersect1d(a, b, assume_unique=True))
         return both / max(1, len(a) + len(b) - both)
 

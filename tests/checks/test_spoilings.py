@@ -1,0 +1,102 @@
+"""Every check is shown to fail, on a dataset that was spoiled for it; and one made the seeds' way is refused."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from git_starcoder import shelf
+from git_starcoder.build import build
+from git_starcoder.checks import SEEDED, check
+from git_starcoder.dataset import Dataset
+from git_starcoder.engine.local import LocalEngine
+from git_starcoder.git.objects import Repo
+from git_starcoder.recipe import Recipe
+from spoilings import ELITE, SPLITS, SPOILINGS, Folder
+from toy import evolving
+
+
+@pytest.fixture(scope="module")
+def repo(repo_maker):
+    return Repo.open(repo_maker(evolving(40, 12)))
+
+
+@pytest.fixture(scope="module")
+def good(repo, tmp_path_factory):
+    with LocalEngine(2) as engine:
+        return build(repo, Recipe.load("elite", ELITE), tmp_path_factory.mktemp("good") / "out", engine=engine).folder
+
+
+@pytest.fixture
+def folder(good, tmp_path):
+    """A copy to spoil."""
+    return Folder(shutil.copytree(good, tmp_path / "spoiled"))
+
+
+def found(folder, source=None):
+    return {each.check: each.findings for each in check(Dataset.open(folder.path), source) if each.found}
+
+
+def test_the_good_dataset_is_good_and_an_unspoiled_rewriting_of_it_too(folder, repo):
+    outcomes = list(check(Dataset.open(folder.path), repo))
+    assert [(each.check, each.findings or each.figure) for each in outcomes if each.found or each.skipped] == []
+    for split in SPLITS:
+        folder.write(folder.rows(split), split)
+    folder.sign()
+    assert found(folder) == {}
+
+
+def test_every_check_has_a_spoiling():
+    assert {each.check for each in SPOILINGS} == set(shelf.names("checks"))
+
+
+@pytest.mark.parametrize("spoiling", SPOILINGS, ids=[f"{each.check}: {each.what}" for each in SPOILINGS])
+def test_this_check_finds_it_and_no_unrelated_one(folder, repo, spoiling):
+    spoiling.spoil(folder)
+    if spoiling.signed:
+        folder.sign()
+    told = found(folder, repo if spoiling.source else None)
+    assert told.keys() == {spoiling.check, *spoiling.also}, told
+    assert all(finding.where and finding.what for findings in told.values() for finding in findings)
+
+
+def test_the_documentation_has_the_table():
+    """`python benchmarks/checks.py > docs/checks.md` brings it up to date."""
+    script = Path(__file__).parents[2] / "benchmarks" / "checks.py"
+    told = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    assert (script.parents[1] / "docs" / "checks.md").read_text() == told
+
+
+@pytest.mark.parametrize("recipe", SEEDED)
+def test_the_tests_of_the_seeds_are_answered_for(recipe):
+    names = SEEDED[recipe]
+    assert len(set(names)) == len(names) == {"effectiveness": 17, "elite": 24}[recipe]
+    answered = {name for key in shelf.names("checks") for name in shelf.load("checks", key).SEEDS}
+    assert set(names) <= answered
+    assert answered <= {name for names in SEEDED.values() for name in names}
+
+
+def test_a_dataset_made_the_seeds_way_is_refused(folder):
+    """Windows first, copies for weight (0.3 rounded up to 1), then shuffled and parted at random."""
+    random = Random(0)
+    rows = [row for split in SPLITS for row in folder.rows(split)]
+    for row in rows:
+        row["metadata"]["weight"] = max(1, round(row["metadata"]["weight"]))
+    rows = [row | {"metadata": dict(row["metadata"])} for row in rows for _ in range(row["metadata"]["weight"])]
+    random.shuffle(rows)
+    edges = [0, int(0.85 * len(rows)), int(0.95 * len(rows)), len(rows)]
+    for split, start, stop in zip(SPLITS, edges, edges[1:], strict=False):
+        folder.write(rows[start:stop], split)
+    folder.recount()
+    folder.sign()
+    told = found(folder)
+    assert {"duplicates", "leak", "overlap", "weights", "curriculum"} <= told.keys()
+    assert {"rows", "digests", "counts", "lengths", "split_ratio"}.isdisjoint(told)  # which the seeds got right
+    reasons = Counter(finding.what.split()[0] for finding in told["leak"])
+    assert reasons.keys() >= {"file", "row"}
