@@ -213,7 +213,7 @@ def test_the_page_is_small_and_the_same_again(built, trained, html):
 def cells(html):
     """The rows of each table, by its caption."""
     found = {}
-    for table in re.findall(r"<table>.*?</table>", html, re.DOTALL):
+    for table in re.findall(r"<table[^>]*>.*?</table>", html, re.DOTALL):
         caption = re.search(r"<caption>(.*?)</caption>", table)[1]
         found[caption] = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)]
     return found

@@ -114,8 +114,8 @@ def _overlap(said: Mapping[str, Any]) -> Figure:
     about = f"{said['overlap']:.1%} here; {said['floor']:.1%} ± {said['deviation']:.1%} for files held out at random."
     sampled = f", one in {said['one_in']}" if said["one_in"] > 1 else ""
     caption = (
-        f"{said['runs']:,} different runs{sampled}. Code repeats itself, so some stand in training in any honest split; "
-        "how many, files say that are held out at random."
+        f"{said['runs']:,} different runs{sampled}. Code repeats itself, so some stand in training in any honest "
+        "split; how many, files say that are held out at random."
     )
     return Figure(
         svg("overlap", title, about, paint, height=250), title, caption, Table(title, ("what", "share"), rows)

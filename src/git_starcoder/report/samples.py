@@ -21,10 +21,10 @@ LONGEST = 8_000
 """Characters of a text that are shown."""
 COMPARED = 64
 """Windows of a file, at most, among which the one that a row varies is looked for."""
-LIKE = 0.4
+LIKE = 0.7
 """Share of equal words from which on two rows show the same place."""
-CLEAR = 0.9
-"""Share at which what differs is best seen."""
+ENOUGH = 4
+"""Differences, of which more show nothing more."""
 
 
 def section(subject: Subject) -> Section | None:
@@ -69,26 +69,35 @@ def _sample(
     originals: dict[tuple[str, int], list[tuple[int, Row]]],
     tokenizer: Tokenizer,
 ) -> Sample:
-    """A candidate beside the row of its file as it is that shows the same place; or the first candidate alone."""
+    """The candidate with the most differences inside beside the row most like it of its file as it is; or one alone."""
     about = describe("augmentations", made_by) if made_by in names("augmentations") else ""
-    closest: tuple[float, Candidate, tuple[int, Row]] | None = None
-    if made_by not in {"base", "git_diff"}:
-        for one in best:
-            for other in sorted(originals.get((one.path, one.size), []), key=lambda other: other[0])[:COMPARED]:
-                like = _likeness(_marks(rows[one.number], tokenizer), _marks(other[1], tokenizer))
-                if LIKE <= like < 1 and (closest is None or abs(like - CLEAR) < abs(closest[0] - CLEAR)):
-                    closest = like, one, other
-    if closest is None:
-        one = best[0]
-        return Sample(
-            made_by, about, [_text(subject, "", one.number, rows[one.number], _marks(rows[one.number], tokenizer))]
-        )
-    _, one, (number, original) = closest
+    clearest: tuple[int, float, Candidate, int, Row] | None = None
+    for one in best if made_by not in {"base", "git_diff"} else []:
+        words = _marks(rows[one.number], tokenizer)
+        found: tuple[float, int, Row] | None = None
+        for number, other in _near(rows[one.number], originals.get((one.path, one.size), [])):
+            like = _likeness(words, _marks(other, tokenizer))
+            if like >= LIKE and (found is None or like > found[0]):
+                found = like, number, other
+        if found and found[0] < 1:
+            inside = min(ENOUGH, _inside(_marks(found[2], tokenizer), words))
+            if clearest is None or (inside, found[0]) > clearest[:2]:
+                clearest = inside, found[0], one, found[1], found[2]
+    if clearest is None:
+        marks = _marks(rows[best[0].number], tokenizer)
+        return Sample(made_by, about, [_text(subject, "", best[0].number, rows[best[0].number], marks)])
+    _, _, one, number, original = clearest
     before, after = _compared(_marks(original, tokenizer), _marks(rows[one.number], tokenizer))
     return Sample(made_by, about, [
         _text(subject, "original", number, original, before),
         _text(subject, made_by, one.number, rows[one.number], after),
     ])  # fmt: skip
+
+
+def _near(row: Row, originals: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
+    """Those that begin nearest to where the row begins."""
+    start = row.metadata["token_start"]
+    return sorted(originals, key=lambda other: (abs(other[1].metadata["token_start"] - start), other[0]))[:COMPARED]
 
 
 def _text(subject: Subject, title: str, number: int, row: Row, marks: list[Mark]) -> Text:
@@ -120,13 +129,25 @@ def _likeness(one: list[Mark], other: list[Mark]) -> float:
     return Indel.normalized_similarity(left, right)
 
 
-def _compared(one: list[Mark], other: list[Mark]) -> tuple[list[Mark], list[Mark]]:
-    """Both texts with the words marked that only one of them has."""
+def _codes(one: list[Mark], other: list[Mark]) -> list[tuple[str, int, int, int, int]]:
+    """What makes the words of one text those of the other: in the order of `difflib`'s opcodes."""
     from rapidfuzz.distance import Indel
 
-    before, after = list(one), list(other)
     codes = Indel.opcodes([mark.text for mark in one], [mark.text for mark in other])
-    for tag, begin, end, start, stop in cast("list[tuple[str, int, int, int, int]]", list(codes)):
+    return cast("list[tuple[str, int, int, int, int]]", list(codes))
+
+
+def _inside(one: list[Mark], other: list[Mark]) -> int:
+    """How many differences are neither at the beginning nor at the end: there one window just reaches further."""
+    codes = _codes(*([mark for mark in marks if mark.kind == ""] for marks in (one, other)))
+    equal = [at for at, code in enumerate(codes) if code[0] == "equal"]
+    return sum(code[0] == "insert" for code in codes[equal[0] : equal[-1]]) if equal else 0
+
+
+def _compared(one: list[Mark], other: list[Mark]) -> tuple[list[Mark], list[Mark]]:
+    """Both texts with the words marked that only one of them has."""
+    before, after = list(one), list(other)
+    for tag, begin, end, start, stop in _codes(one, other):
         if tag != "equal":
             for marks, first, last in ((before, begin, end), (after, start, stop)):
                 for at in range(first, last):
