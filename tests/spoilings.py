@@ -490,3 +490,20 @@ def _(folder: Folder) -> None:
     about = first(rows, lambda about: diff(about) and about["priority"] == "medium")["metadata"]
     about["role"] = "utility" if about["role"] == "docs" else "docs"
     folder.write(rows)
+
+
+@spoils("contexts", "a context shows what its file does not declare")
+def _(folder: Folder) -> None:
+    tokenizer = tokenizers.load(folder.path / "tokenizer")
+    newline, letter = (tokenizer.encode([text])[0].tolist()[0] for text in (b"\n", b"q"))
+    kind = "cross_file_context"
+    split = next(
+        split for split in SPLITS if any(row["metadata"]["augmentation_type"] == kind for row in folder.rows(split))
+    )
+    rows = folder.rows(split)
+    shown = first(rows, lambda about: about["augmentation_type"] == kind)
+    place = shown["tokens"].index(newline, shown["tokens"].index(newline) + 1) - 1  # behind the path: the first line
+    for row in rows:
+        if row["metadata"]["sample"] == shown["metadata"]["sample"]:
+            row["tokens"][place] = letter
+    folder.write(rows, split)

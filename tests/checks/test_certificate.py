@@ -427,3 +427,43 @@ def test_a_lie_about_a_file_is_found(folder, repo, key, value):
     assert "origins" in found
     assert found.keys() <= {"origins", "source", "commits", "ages", "signatures", "dependency_graph", "metadata"}
     assert f"{key} {value!r}, not " in found["origins"][0]
+
+
+def context(folder, tokenizer):
+    """The rows, the number of one with a context of other files, and the places where their paths and lines end."""
+    changed = rows(folder)
+    newline = encoded(tokenizer, "\n")[0]
+    for at, row in enumerate(changed):
+        head = row["tokens"][: row["metadata"].get("context", 0)]
+        ends = [place for place, token in enumerate(head) if token == newline]
+        if alone(row) and row["metadata"]["augmentation_type"] == "cross_file_context" and len(ends) > 2:
+            return changed, at, ends
+    raise AssertionError
+
+
+def test_a_context_that_shows_what_no_file_declares_is_found(folder, tokenizer, repo):
+    changed, at, ends = context(folder, tokenizer)
+    other(changed[at], ends[1] - 1, tokenizer)
+    write(folder, changed)
+    found = broken(folder, Repo.open(repo))
+    assert found.keys() == {"contexts"}
+    assert found["contexts"][0].startswith(f"training_data_train.jsonl:{at + 1}: ")
+    assert found["contexts"][0].endswith(" does not declare all that is shown of it")
+
+
+def test_a_context_of_a_file_that_is_not_imported_is_found(folder, tokenizer, repo):
+    changed, at, ends = context(folder, tokenizer)
+    other(changed[at], ends[0] - 1, tokenizer)
+    write(folder, changed)
+    found = broken(folder, Repo.open(repo))
+    assert found.keys() == {"contexts"}
+    assert f"{changed[at]['metadata']['source_file']} does not import " in found["contexts"][0]
+
+
+def test_a_context_whose_file_is_another_is_found(folder, tokenizer, repo):
+    changed, at, ends = context(folder, tokenizer)
+    other(changed[at], ends[-1] - 1, tokenizer)
+    write(folder, changed)
+    assert broken(folder, Repo.open(repo)) == {
+        "contexts": [f"training_data_train.jsonl:{at + 1}: its file does not stand last"]
+    }

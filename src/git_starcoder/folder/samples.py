@@ -31,7 +31,7 @@ UNKNOWN = -1
 """Where no row shows the token."""
 KEPT = ("source_file", "augmentation_type", "commit", "blob", "language", "role", "group", "age_days", "is_evolution",
         "commit_message", "kind", "has_dependencies")  # fmt: skip
-"""Metadata that all rows of a sample share and that somebody asks for."""
+"""Metadata that all rows of a sample share and that some check asks for."""
 GROWTH = 4
 """Tokens of a variation for each byte of the largest file, at most: a row that says more is not believed."""
 SENTINELS = 4
@@ -152,12 +152,17 @@ class Samples:
             kept = {key: about[key] for key in KEPT if key in about}
             sample = Sample(about["sample"], split, number, kept, head.copy(), hole is not None)
             self.of[sample.id] = sample
-        first = self._dataset.place(sample.split, sample.number)
         if (split, hole is not None) != (sample.split, sample.masked) or not np.array_equal(head, sample.head):
-            return Taken(tokens, f"it is made otherwise than {first}, which is of the same sample")
+            return Taken(tokens, f"it is made otherwise than {self._first(sample)}, which is of the same sample")
         if any(about.get(key) != value for key, value in sample.about.items()):
-            return Taken(tokens, f"it says other things of its sample than {first}")
-        return Taken(tokens, "" if _put(sample, start, text) else f"other rows of its sample, as {first}, disagree")
+            return Taken(tokens, f"it says other things of its sample than {self._first(sample)}")
+        if not _put(sample, start, text):
+            return Taken(tokens, f"other rows of its sample, as {self._first(sample)}, disagree")
+        return Taken(tokens, "")
+
+    def _first(self, sample: Sample) -> str:
+        """Where the first row of a sample lies."""
+        return self._dataset.place(sample.split, sample.number)
 
 
 _SHARED: WeakValueDictionary[int, Samples] = WeakValueDictionary()

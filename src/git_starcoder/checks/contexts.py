@@ -1,0 +1,75 @@
+"""A context of other files shows what they declare, of files that are imported and of no others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from git_starcoder.checks import Skip, objects
+from git_starcoder.folder.samples import Samples
+from git_starcoder.rows import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from git_starcoder.checks import Checked
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.folder.samples import Sample
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.rows import Split
+
+SEEDS: tuple[str, ...] = ()
+MADE_BY = "cross_file_context"
+MARK = "<file_sep>"
+
+
+class Check:
+    """A finding for each context with a line that `signatures.jsonl` does not have of the file that it is shown under.
+
+    Files are those of `imports.jsonl`; the last path is the row's own file. The figure is how many lines were looked
+    at. Without such a control token in the tokenizer nothing can be told.
+    """
+
+    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
+        self.figure: str | Skip = ""
+        self._dataset = dataset
+        self._samples = Samples.shared(dataset)
+        self._lines = 0
+
+    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
+        """Take the row to its sample."""
+        self._samples.add(split, number, row.metadata, row.ids)
+        yield from ()
+
+    def end(self) -> Iterator[Finding]:
+        """Look at all contexts."""
+        shown = [one for one in self._samples.of.values() if one.about["augmentation_type"] == MADE_BY]
+        if not shown or MARK not in self._samples.tokenizer.controls.values():
+            self.figure = Skip("no row has such a context" if not shown else f"the tokenizer has no {MARK}")
+            return
+        declared: dict[str, set[str]] = defaultdict(set)
+        imported: dict[str, set[str]] = defaultdict(set)
+        for name, key, value, kept in (
+            ("signatures.jsonl", "path", "signature", declared),
+            ("imports.jsonl", "from", "to", imported),
+        ):
+            for _, one in objects(self._dataset, name, (key, value)):
+                if isinstance(one, dict):  # what is no object, other checks find
+                    kept[str(one[key])].add(str(one[value]))
+        for sample in shown:
+            for wrong in self._wrong(sample, declared, imported):
+                yield Finding("contexts", self._dataset.place(sample.split, sample.number), wrong)
+        self.figure = f"{self._lines:,} lines of {len(shown):,} contexts"
+
+    def _wrong(self, sample: Sample, declared: dict[str, set[str]], imported: dict[str, set[str]]) -> Iterator[str]:
+        own = str(sample.about["source_file"])
+        *others, (_, last) = self._samples.parts(sample) or [("", b"")]
+        if last.decode("utf-8", "replace") != f"{own}\n":
+            yield "its file does not stand last"
+        for _, text in others:
+            path, *lines = text.decode("utf-8", "replace").split("\n")
+            self._lines += len(lines)
+            if path not in imported[own]:
+                yield f"{own} does not import {path}"
+            elif any(line and line.strip() not in declared[path] for line in lines):
+                yield f"{path} does not declare all that is shown of it"
