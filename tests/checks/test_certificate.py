@@ -12,7 +12,7 @@ import pytest
 
 import planted
 from git_starcoder.build import build
-from git_starcoder.checks import check
+from git_starcoder.checks import check, controls
 from git_starcoder.checks.leak import certificate
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
@@ -467,3 +467,12 @@ def test_a_context_whose_file_is_another_is_found(folder, tokenizer, repo):
     assert broken(folder, Repo.open(repo)) == {
         "contexts": [f"training_data_train.jsonl:{at + 1}: its file does not stand last"]
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing", "pattern"),
+    [("git_diff", "", "f(bma)+"), ("git_diff", "bma", "f"), ("git_diff", "fa", "(bm)+"), ("temporal_context", "bma", "f"),
+     ("temporal_context", "f", "(bm)+a"), ("cross_file_context", "f", ""), ("cross_file_context", "bma", "ff+")],
+)  # fmt: skip
+def test_a_tokenizer_may_lack_marks(kind, missing, pattern):
+    assert controls._without(controls.HEADS[kind], missing) == pattern

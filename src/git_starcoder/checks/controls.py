@@ -92,7 +92,7 @@ class Check:
 
     def end(self) -> Iterator[Finding]:
         """The figure."""
-        self.figure = f"{self._marked:,} of {self._rows:,} rows have some, each in its place"
+        self.figure = f"{self._marked:,} of {self._rows:,} rows have control tokens"
         yield from ()
 
 
