@@ -349,7 +349,7 @@ def _(folder: Folder) -> None:
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
 
 
-@spoils("dependency_graph", "the import graph is not there", "files", "secrets", signed=False)
+@spoils("dependency_graph", "the import graph is not there", "contexts", "files", "secrets", signed=False)
 def _(folder: Folder) -> None:
     folder.edit("manifest.json", lambda said: said["files"].pop("imports.jsonl"))
     (folder.path / "imports.jsonl").unlink()
@@ -507,3 +507,9 @@ def _(folder: Folder) -> None:
         if row["metadata"]["sample"] == shown["metadata"]["sample"]:
             row["tokens"][place] = letter
     folder.write(rows, split)
+
+
+@spoils("contexts", "signatures are other ones than those that contexts show")
+def _(folder: Folder) -> None:
+    path = folder.path / "signatures.jsonl"
+    path.write_text(path.read_text().replace('"signature":"def make_', '"signature":"async def make_'))
