@@ -44,7 +44,7 @@ def lines(text):
 def checkout(repo_maker, tmp_path_factory):
     """A home with `git-starcoder`, a checkout, and `the-block`, a repository with a history."""
     home = tmp_path_factory.mktemp("home")
-    (home / "git-starcoder").symlink_to(repo_maker(evolving(4, 6)))
+    (home / "git-starcoder").symlink_to(repo_maker(evolving(1, 6)))
     (home / "the-block").symlink_to(home / "git-starcoder")
     here = home / "git-starcoder"
     furnish(here)
