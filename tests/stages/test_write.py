@@ -209,7 +209,7 @@ def test_a_copy_that_weighs_is_found(made, tmp_path):
 @pytest.mark.parametrize("name", ["input_ids", "attention_mask", "labels"])
 def test_labels_that_are_not_those_of_the_tokens_are_found(made, tmp_path, name):
     told = spoil(made(labels="true"), tmp_path / "spoiled", lambda rows: rows[2][name].__setitem__(0, 77))
-    assert told["rows"] == [f"training_data_train.jsonl:3: {name} are not those of the tokens"]
+    assert told["lengths"] == [f"training_data_train.jsonl:3: {name} are not those of the tokens"]
 
 
 def test_a_wrong_stage_is_found(made, tmp_path):
