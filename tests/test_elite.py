@@ -106,8 +106,8 @@ def test_the_top_of_the_file_is_mixed(fresh):
     assert len({row["augmentation_type"] for row in rows(fresh)[:1000]}) >= 6
 
 
-def test_every_check_passes(fresh):
-    outcomes = list(check(fresh))
+def test_every_check_passes(repo, fresh):
+    outcomes = list(check(fresh, Repo.open(repo)))
     assert not [(outcome.check, outcome.findings) for outcome in outcomes if outcome.found]
     assert not [outcome.check for outcome in outcomes if outcome.skipped]
 
