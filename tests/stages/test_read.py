@@ -109,7 +109,7 @@ def test_every_kind_of_file_has_its_reason(repo_maker, tmp_path):
         "model.bin": "lfs_pointer",
     }
     assert (result.step.seen, result.step.kept) == (14, 4)
-    assert result.step.figures == {"bytes": 51, "renamed": 0}
+    assert result.step.figures == {"entries": 14, "bytes": 51, "renamed": 0}
 
 
 def test_equal_files_share_a_text(repo_maker, tmp_path):

@@ -53,9 +53,9 @@ HASHED = re.compile(rb"(?i)hash|digest|checksum|sha\d|md5|fingerprint|regex|patt
 """In a name: the value says something about the secret and is not it."""
 LOOKUP = re.compile(rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex")
 """In the name of a function: what it is given is not the secret."""
-WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@]{1,2}[A-Za-z\x80-\xff]+)*+[-_./:@]{0,2}")
+WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@]{1,2}[A-Za-z\x80-\xff]+)*[-_./:@]{0,2}")
 """An identifier, a path, a phrase."""
-NUMBERED_WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z]+\d{0,4}(?:[-_./:@]{1,2}(?:[A-Za-z]+\d{0,4}|\d{1,4}))*+")
+NUMBERED_WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z]+\d{0,4}(?:[-_./:@]{1,2}(?:[A-Za-z]+\d{0,4}|\d{1,4}))*")
 """The same with small numbers: `user1`, `v2/tokens`, `Summer2024`."""
 PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase)|pwd")
 """A name of what people think up themselves."""
@@ -135,6 +135,7 @@ def _pattern(kind: str, literals: str, regex: bytes, accepts: Accepts = _random)
     return Pattern(kind, tuple(literals.encode().split()), re.compile(regex), accepts)
 
 
+# A group is never possessive: before 3.11.5 Python loses matches of those.
 _B = rb"(?<![A-Za-z0-9_-])"  # not within a longer run, which would be matched again from each of its characters
 _E = rb"(?![A-Za-z0-9_-])"
 _BETWEEN = rb"[\s\"'`+\\,;#*|>bnr/%!.()\[\]-]"  # lines of a key: line ends, also escaped ones, quotes, comment marks
@@ -142,15 +143,15 @@ _ASSIGNED = re.compile(
     rb"(?P<name>[A-Za-z0-9_-]{3,40}+)[\"'`]?\]?[ \t]{0,8}"
     rb"(?::[ \t]?[&*\w<>.'\[\]?]{1,24}(?: \w{1,16})?[ \t]{0,2}(?==))?"  # a type
     rb"(?:(?:[!=]?={1,3}>?|:=?|=>)\s{0,8}(?:new )?(?P<call>[A-Za-z_][\w:.]{0,40}+\()?[rbfuL@$]{0,2}+#{0,3}+"
-    rb"(?P<quote>\"{3}|'{3}|[\"'`])(?P<quoted>(?:(?!(?P=quote))[^\s\\]|\\\S){8,256}+)(?P=quote)"
+    rb"(?P<quote>\"{3}|'{3}|[\"'`])(?P<quoted>(?:(?!(?P=quote))[^\s\\]|\\\S){8,256})(?P=quote)"
     rb"|[=:][ \t]{0,8}(?P<bare>[A-Za-z0-9+/=_.~@#!%^&*-]{8,256}+)(?=[ \t]*+(?:#|\n|\Z)))"
 )
 _KEY_BLOCK = (
     # A header, perhaps some fields, and base64 at once: the constant in the source of a parser is no key.
     rb"-----BEGIN[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-    rb"(?:" + _BETWEEN + rb"{0,64}+[A-Z][A-Za-z-]{2,20}+: [^\n\\\"]{0,100}+){0,6}+" + _BETWEEN + rb"{0,64}+"
-    rb"[A-Za-z0-9/+=]{32,}+(?:[^-]*+(?:-(?!----)[^-]*+)*+-----END[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-    rb"|(?:" + _BETWEEN + rb"{1,64}+[A-Za-z0-9/+=]{16,}+)*+)"  # one that breaks off
+    rb"(?:" + _BETWEEN + rb"{0,64}+[A-Z][A-Za-z-]{2,20}+: [^\n\\\"]{0,100}+){0,6}" + _BETWEEN + rb"{0,64}+"
+    rb"[A-Za-z0-9/+=]{32,}+(?:[^-]*+(?:-(?!----)[^-]*+){0,4000}-----END[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    rb"|(?:" + _BETWEEN + rb"{1,64}+[A-Za-z0-9/+=]{16,}+){0,4000})"  # one that breaks off
 )
 _PASSWORDS = _spelled("passw", "pass_word", "passphrase", "pass_phrase", "pwd")
 _SECRETS = _spelled("secret", "token", "api_key", "access_key", "private_key", "auth_key", "encryption_key")
