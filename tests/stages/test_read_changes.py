@@ -82,7 +82,7 @@ def test_what_a_change_is(repo_maker, git, tmp_path, engine):
 def test_no_history(repo_maker, tmp_path, engine):
     result = Result(repo_maker([{"a": "1\n"}, {"a": "2\n"}]), tmp_path, engine, changes=0)
     assert result.changes == []
-    assert result.step.figures == {"bytes": 2, "renamed": 0}
+    assert result.step.figures == {"entries": 1, "bytes": 2, "renamed": 0}
     assert result.step.seen == 1
 
 
