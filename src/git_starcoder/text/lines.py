@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.text.shingles import Powers, batches, offsets_of
+from git_starcoder.text.shingles import hashed, offsets_of, polynomials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
+
+    from git_starcoder.text.shingles import Powers
 
 LEAST = 20
 """Bytes of the shortest line that counts."""
@@ -34,14 +36,7 @@ class Lines:
     @classmethod
     def of(cls, texts: Iterable[bytes]) -> Lines:
         """Hash the lines of each text."""
-        flats = [np.empty(0, dtype=np.uint64)]
-        counts = [np.empty(0, dtype=np.int64)]
-        powers = Powers()
-        for batch in batches(texts):
-            flat, count = _hash(batch, powers)
-            flats.append(flat)
-            counts.append(count)
-        return cls(np.concatenate(flats), offsets_of(np.concatenate(counts)))
+        return cls(*hashed(texts, _hash))
 
     def stand_in(self, others: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Whether any line of each text is one of `others`, which are sorted; shape (texts,)."""
@@ -74,9 +69,7 @@ def _hash(texts: list[bytes], powers: Powers) -> tuple[NDArray[np.uint64], NDArr
     solid = np.flatnonzero(first < last)
     start, stop = ink[first[solid]], ink[last[solid] - 1] + 1
     start, stop = start[stop - start >= LEAST], stop[stop - start >= LEAST]
-    prefix = np.zeros(len(data) + 1, dtype=np.uint64)
-    np.cumsum((data.astype(np.uint64) + np.uint64(1)) * powers.up[: len(data)], out=prefix[1:])
-    line = (prefix[stop] - prefix[start]) * powers.down[start]
+    line = polynomials(data, start, stop, powers)
     line ^= line >> np.uint64(32)
     text = np.searchsorted(np.cumsum([len(text) + 1 for text in texts], dtype=np.int64), start, side="right")
     return line, np.bincount(text, minlength=len(texts)).astype(np.int64)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -63,14 +63,7 @@ class TextShingles:
     @classmethod
     def of(cls, texts: Iterable[bytes]) -> TextShingles:
         """Hash the shingles of each text."""
-        flats = [np.empty(0, dtype=np.uint64)]
-        counts = [np.empty(0, dtype=np.int64)]
-        powers = Powers()
-        for batch in batches(texts):
-            flat, count = _hash_texts(batch, powers)
-            flats.append(flat)
-            counts.append(count)
-        return cls(np.concatenate(flats), offsets_of(np.concatenate(counts)))
+        return cls(*hashed(texts, _hash_texts))
 
     def sizes(self) -> NDArray[np.int64]:
         """Shingles of each text."""
@@ -142,6 +135,32 @@ def positions(first: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[n
     return np.repeat(first - offsets[:-1], np.diff(offsets)) + np.arange(int(offsets[-1]))
 
 
+def hashed(
+    texts: Iterable[bytes], hashes: Callable[[list[bytes], Powers], tuple[NDArray[np.uint64], NDArray[np.int64]]]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """What `hashes` gives for each text behind one another, and where that of each begins, shape (texts + 1,).
+
+    It is given some texts at a time, and answers with their hashes and with how many each has.
+    """
+    flats = [np.empty(0, dtype=np.uint64)]
+    counts = [np.empty(0, dtype=np.int64)]
+    powers = Powers()
+    for batch in batches(texts):
+        flat, count = hashes(batch, powers)
+        flats.append(flat)
+        counts.append(count)
+    return np.concatenate(flats), offsets_of(np.concatenate(counts))
+
+
+def polynomials(
+    data: NDArray[np.uint8], start: NDArray[np.int64], stop: NDArray[np.int64], powers: Powers
+) -> NDArray[np.uint64]:
+    """For each run of bytes a polynomial of them modulo 2^64, found by prefix sums. `powers` reach all of `data`."""
+    prefix = np.zeros(len(data) + 1, dtype=np.uint64)
+    np.cumsum((data.astype(np.uint64) + np.uint64(1)) * powers.up[: len(data)], out=prefix[1:])
+    return (prefix[stop] - prefix[start]) * powers.down[start]
+
+
 def batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
     """Texts in lists of about `BATCH` bytes; the last list may be empty."""
     batch: list[bytes] = []
@@ -184,9 +203,7 @@ def _hash_texts(texts: list[bytes], powers: Powers) -> tuple[NDArray[np.uint64],
     edges = np.concatenate(([0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, [len(data)]))
     solid = kinds[edges[:-1]] != _SPACE
     start, stop = edges[:-1][solid], edges[1:][solid]
-    prefix = np.zeros(len(data) + 1, dtype=np.uint64)
-    np.cumsum((data.astype(np.uint64) + np.uint64(1)) * powers.up[: len(data)], out=prefix[1:])
-    token = (prefix[stop] - prefix[start]) * powers.down[start]
+    token = polynomials(data, start, stop, powers)
     ends = np.cumsum([len(text) + 1 for text in texts], dtype=np.int64)
     text = np.searchsorted(ends, start, side="right")
     last = len(token) - SHINGLE + 1
