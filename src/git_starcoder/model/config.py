@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from hashlib import blake2b
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from yaml.nodes import ScalarNode
+
+from git_starcoder.errors import UsageError
+from git_starcoder.shelf import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+    from yaml.nodes import MappingNode
+
+
+def _whole(value: Any) -> Any:
+    """A number without a fraction as a whole one: `1e9` is a number of tokens."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _name(value: Any) -> Any:
+    """`size: 124000000` is a size, too."""
+    return str(_whole(value)) if type(value) in {int, float} else value
+
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**15)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+BUDGETS = ("minutes", "steps", "epochs", "tokens")
+"""Keys of which one may be given."""
+LONGEST = 200
+"""Characters of a value or of a reason that an error shows."""
 
 
 class Config(BaseModel):
     """A training. Unknown keys are refused; what it comes to is saved with the model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     base: str | None = None
     """Folder or Hugging Face id of a causal language model to go on from; without one, training starts from scratch."""
-    size: str = "tiny"
+    size: Annotated[str, BeforeValidator(_name)] = "tiny"
     """Of a model from scratch: `tiny`, `small`, …, or a number of parameters such as `124M`."""
     tune: Literal["full", "lora", "qlora"] = "full"
     """What of the base is trained: all weights, adapters of low rank, or those over weights in 4 bits (CUDA only)."""
@@ -71,7 +100,7 @@ class Config(BaseModel):
     patience: Count = 3
     """Looks at held-out text without a better one after which training ends early, if the last is clearly worse."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=1 << 63)] = 0
     """Of the first weights and of the order of rows."""
     device: Literal["cuda", "mps", "cpu"] | None = None
     """The best there is, unless given."""
@@ -86,7 +115,7 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        given = [key for key in ("minutes", "steps", "epochs", "tokens") if getattr(self, key) is not None]
+        given = [key for key in BUDGETS if getattr(self, key) is not None]
         if len(given) > 1:
             what = f"one budget may be given, not {' and '.join(given)}"
             raise ValueError(what)
@@ -95,6 +124,46 @@ class Config(BaseModel):
             raise ValueError(what)
         return self
 
+    @classmethod
+    def load(cls, path: Path | None = None, overrides: Sequence[str] = (), **flags: Any) -> Self:
+        """The config of a YAML file, changed by `key=value` overrides and then by flags; a flag of None says nothing.
+
+        A budget takes the place of the budget of what it overrides.
+
+        Raises:
+            UsageError: no such file, not YAML, an unknown key, or a value that cannot be.
+
+        """
+        given = read(path) if path else {}
+        places = dict.fromkeys(given, str(path))
+        asked = dict(map(_override, overrides))
+        for values, place in (
+            (asked, "--set {}"),
+            ({key: value for key, value in flags.items() if value is not None}, "--{}"),
+        ):
+            if any(values.get(key) is not None for key in BUDGETS):
+                given = {key: value for key, value in given.items() if key not in BUDGETS}
+            given |= values
+            places |= {key: place.format(key) for key in values}
+        return cls.of(given, places)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], places: Mapping[str, str]) -> Self:
+        """The config of some values, each of which was said at a place.
+
+        Raises:
+            UsageError: an unknown key, or a value that cannot be.
+
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise _told(error.errors(include_url=False)[0], list(cls.model_fields), places) from error
+
+    def yaml(self) -> str:
+        """All keys as a YAML file that `load` reads."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
     def sha(self) -> str:
         """Hash of everything that decides what is learned: a checkpoint of another training is not gone on with.
 
@@ -102,3 +171,83 @@ class Config(BaseModel):
         """
         values: dict[str, Any] = self.model_dump(exclude={"tensorboard", "checkpoint_minutes"})
         return blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML in which `1e-5` is a number, as since version 1.2, and no key stands twice."""
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [str(key.value) for key, _ in node.value if isinstance(key, ScalarNode)]
+        for name, times in Counter(names).items():
+            if times > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{name}' stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Strict.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$", re.ASCII), list("-+.0123456789")
+)
+
+
+def parsed(text: str, where: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        UsageError: not YAML.
+
+    """
+    try:
+        return yaml.load(text, _Strict)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"not YAML: {' '.join(str(error).split())[:LONGEST]}", where=where) from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        UsageError: no such file, or something else in it.
+
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be read: {error.strerror}", where="--config") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"'{path}' is not text: {error}", where="--config") from error
+    values = parsed(text, str(path))
+    if not isinstance(values, dict | None):
+        raise UsageError(f"'{path}' is not a mapping of keys to values", where="--config")
+    return {str(key): value for key, value in cast("dict[Any, Any]", values or {}).items()}
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not (equals and key):
+        raise UsageError(f"'{text}' is not key=value", where="--set", hint="for example --set weight_decay=0.5")
+    return key, parsed(value, f"--set {key}")
+
+
+def _told(error: ErrorDetails, known: list[str], places: Mapping[str, str]) -> UsageError:
+    """What pydantic found wrong, as one clear line."""
+    if not error["loc"]:  # found by a validator of the whole, which names the keys
+        what = error["msg"].removeprefix("Value error, ")
+        named = [place for key, place in places.items() if re.search(rf"\b{re.escape(key)}\b", what)]
+        return UsageError(what, where=", ".join(dict.fromkeys(named)))
+    key = str(error["loc"][0])
+    place = places.get(key, "")
+    if error["type"] == "extra_forbidden":
+        return UsageError(f"unknown key '{key}'", where=place, hint=nearest(key, known))
+    wanted = error["msg"].removeprefix("Input should be ")
+    value = error["input"]
+    choices = re.findall(r"'([^']*)'", wanted)
+    hint = nearest(value, choices) if choices and isinstance(value, str) else ""
+    where = place if place.startswith("--") else f"{place}, {key}"
+    return UsageError(f"'{key}' is {_shown(value)} and should be {wanted}", where=where, hint=hint)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str | float | None) or (isinstance(value, int) and value.bit_length() < 64):
+        return repr(value)[:LONGEST]
+    return f"a {type(value).__name__}"
