@@ -161,10 +161,24 @@ def test_doctor_says_what_is_there(capsys):
     assert main(["doctor", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == "git-starcoder/doctor/1"
-    assert answer["extras"] == {"train": "installed"}
+    assert answer["extras"]["train"] == "installed"
+    assert answer["extras"].keys() == {"train", "lora", "tensorboard"}
+    assert answer["device"].startswith(("cpu", "cuda", "mps"))
+    assert answer["precision"].startswith(("float32", "bfloat16"))
+    assert answer["threads"] >= 1
+    assert all(answer["training"][name] for name in ("torch", "transformers", "safetensors", "pydantic"))
     assert answer["problems"] == []
     assert all(answer["libraries"].values())
     assert {"version", "python", "git", "processors", "memory_gib", "disk_free_gib", "device", "hub"} <= answer.keys()
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_doctor_without_torch_says_so_and_is_fine(capsys):
+    assert main(["doctor"]) == 0
+    assert (
+        "device            not known: torch is not installed; it belongs to the extra 'train'"
+        in capsys.readouterr().out
+    )
 
 
 def test_doctor_finds_an_old_git(capsys, tmp_path, monkeypatch):

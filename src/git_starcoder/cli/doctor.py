@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from git_starcoder.cli.talk import common
-from git_starcoder.errors import ExitCode
+from git_starcoder.errors import ExitCode, MissingExtraError
 
 if TYPE_CHECKING:
     from git_starcoder.cli.talk import Talk
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 GIT_WANTED = (2, 39, 4)
 """Older versions have known holes when a hostile repository is read (CVE-2024-32002 and its neighbours)."""
 GIB = 1 << 30
+EXTRAS: tuple[str, ...] = ("train", "lora", "tensorboard")
+"""Of which one is told whether they are there."""
+TRAINING = ("torch", "transformers", "safetensors", "pydantic", "peft", "tensorboard")
+"""Libraries of which a training's results and abilities depend on the version."""
 
 
 @click.command("doctor")
@@ -39,7 +43,7 @@ def command(talk: Talk) -> ExitCode:
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
         "disk_free_gib": round(shutil.disk_usage(Path.cwd()).free / GIB, 1),
-        "device": _device() if extras["train"] else "not known without the extra 'train'",
+        **_training(),
         "hub": "offline" if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"} else "online",
         "extras": {
             name: "installed" if there else f"pip install 'git-starcoder[{name}]'" for name, there in extras.items()
@@ -68,7 +72,7 @@ def _lines(values: dict[str, Any]) -> list[str]:
 def _libraries() -> tuple[dict[str, str], dict[str, bool]]:
     """The version of each library of the core, "" where it is missing; and which extras are complete."""
     core: dict[str, str] = {}
-    extras: dict[str, bool] = {"train": True}
+    extras = dict.fromkeys(EXTRAS, True)
     for wanted in metadata.requires("git-starcoder") or []:
         name = re.split(r"[^\w.-]", wanted, maxsplit=1)[0]
         extra = re.search(r"extra == ['\"](\w+)['\"]", wanted)
@@ -96,11 +100,27 @@ def _git() -> tuple[str, bool]:
     return said.removeprefix("git version "), numbers is not None and tuple(map(int, numbers.groups())) >= GIT_WANTED
 
 
-def _device() -> str:
-    import torch
+def _training() -> dict[str, Any]:
+    """What a model would be trained with: devices, precision of matrix products, threads, versions."""
+    from git_starcoder.model import network
 
-    if torch.cuda.is_available():
-        cards = range(torch.cuda.device_count())
-        named = [(torch.cuda.get_device_name(card), torch.cuda.mem_get_info(card)[1] / GIB) for card in cards]
-        return "; ".join(f"cuda {name} {memory:.0f} GiB" for name, memory in named)
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    found: dict[str, Any] = {"training": {name: _version(name) for name in TRAINING}}
+    try:
+        torch, _ = network.libraries()
+    except MissingExtraError as error:
+        return {"device": f"not known: {error.what}", "precision": "not known", "threads": "not known", **found}
+    device = network.device()
+    return {
+        "device": _described(torch, device),
+        "precision": f"{network.precision(device)}{' (measured)' if device == 'cpu' else ''}",
+        "threads": network.cores(),
+        **found,
+    }
+
+
+def _described(torch: Any, device: str) -> str:
+    if device != "cuda":
+        return device
+    cards = range(torch.cuda.device_count())
+    said = [(torch.cuda.get_device_name(card), *torch.cuda.mem_get_info(card)) for card in cards]
+    return "; ".join(f"cuda {name} {free / GIB:.0f} of {memory / GIB:.0f} GiB free" for name, free, memory in said)
