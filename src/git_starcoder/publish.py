@@ -45,7 +45,7 @@ def whole(out: Path, kind: Kind, finished: Callable[[Path], T | None]) -> Genera
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link that the user put there on purpose
     partial, aside, lock = (out.parent / f".{out.name}.{end}" for end in ("partial", "old", "lock"))
-    with _reported(out), _locked(out, kind, lock):
+    with reported(out), locked(out, kind, lock):
         if os.path.lexists(aside):  # killed between the renames below
             _ours(aside, kind)
             _clear(partial)
@@ -58,11 +58,11 @@ def whole(out: Path, kind: Kind, finished: Callable[[Path], T | None]) -> Genera
         partial.mkdir()
         try:
             yield partial, None
-            _make_durable(partial)
+            make_durable(partial)
             if out.exists():
                 out.rename(aside)
             partial.rename(out)
-            _sync(out.parent)
+            sync(out.parent)
             if os.path.lexists(aside):
                 aside.rename(partial)  # so that what is aside is always whole
         finally:
@@ -86,15 +86,15 @@ def _clear(place: Path) -> None:
         shutil.rmtree(place)
 
 
-def _make_durable(folder: Path) -> None:
+def make_durable(folder: Path) -> None:
     """Flush every file and folder below `folder` to the disk."""
     for base, _, names in os.walk(folder):
         for name in names:
-            _sync(Path(base) / name)
-        _sync(Path(base))
+            sync(Path(base) / name)
+        sync(Path(base))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flush one file or folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -104,7 +104,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _reported(out: Path) -> Generator[None]:
+def reported(out: Path) -> Generator[None]:
     """An operating system's error about our own files, as one clear line."""
     try:
         yield
@@ -114,7 +114,13 @@ def _reported(out: Path) -> Generator[None]:
 
 
 @contextmanager
-def _locked(out: Path, kind: Kind, lock: Path) -> Generator[None]:
+def locked(out: Path, kind: Kind, lock: Path) -> Generator[None]:
+    """Keep other writers of `out` away by the file `lock`, whose folder is there; the kernel frees it at death.
+
+    Raises:
+        OutputError: another process has it.
+
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+") as held:
         if not _hold(held.fileno(), lock):
