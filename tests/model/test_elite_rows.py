@@ -94,8 +94,8 @@ def test_what_does_not_count_is_shown_and_not_learned(dataset, shown, tmp_path, 
 
 
 def test_no_token_of_any_size_is_lost_and_little_is_padded(dataset, shown, tokenizer):
-    corpus = Corpus.read(dataset, tokenizer.vocab_size)
-    rows = [corpus.row(index, tokenizer.end) for index in range(len(corpus.lengths))]
+    corpus = Corpus.read(dataset, tokenizer)
+    rows = [corpus.row(index) for index in range(len(corpus.lengths))]
     assert [tuple(row.tolist()) for row in rows] == list(shown)
     lengths = np.array([len(row) for row in rows])
     chance = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from itertools import islice, pairwise
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,87 +10,163 @@ from hypothesis import strategies as st
 
 from git_starcoder.model.plan import Plan
 
+WEIGHTS = [0.3, 0.7, 1.0, 1.95, 3.0]
+
 
 @st.composite
-def plans(draw, curriculum=None):
+def plans(draw, curriculum=None, copies=False):
     count = draw(st.integers(1, 60))
-    rows = st.lists(st.integers(1, 40), min_size=count, max_size=count)
-    weights = st.lists(st.sampled_from([0.3, 0.7, 1.0, 1.95, 3.0]), min_size=count, max_size=count)
+    keys = np.random.default_rng(draw(st.integers(0, 99))).permutation(count).astype(np.uint64)
     return Plan(
-        np.random.default_rng(draw(st.integers(0, 99))).permutation(count).astype(np.uint64),
-        np.array(draw(rows)),
-        np.array(draw(weights)),
+        keys // np.uint64(2) if copies and draw(st.booleans()) else keys,
+        np.array(draw(st.lists(st.integers(1, 40), min_size=count, max_size=count))),
+        np.array(draw(st.lists(st.sampled_from(WEIGHTS), min_size=count, max_size=count))),
         seed=draw(st.integers(0, 5)),
         batch=draw(st.integers(1, 100)),
+        steps=draw(st.integers(1, 40)),
         curriculum=draw(st.booleans()) if curriculum is None else curriculum,
     )
 
 
-@given(plans(), st.integers(1, 12))
+def as_lists(step):
+    return step.number, step.stage, step.rows.tolist(), step.draws.tolist()
+
+
+@given(plans(copies=True), st.integers(1, 12))
 def test_after_any_number_of_passes_a_row_was_drawn_as_often_as_its_weight_says(plan, passes):
-    for stage in range(plan.stages):
-        rows = plan.rows(stage)
-        drawn = np.concatenate([plan.order(stage, number) for number in range(passes)])
+    for stage in plan.stages:
+        drawn = np.concatenate([stage.order(number)[0] for number in range(passes)])
         times = np.bincount(drawn, minlength=len(plan.keys))
-        due = passes * plan.weights[rows] / plan.weights[rows].mean()
-        assert np.all(np.abs(times[rows] - due) < 1 + 1e-6)
-        assert times.sum() == times[rows].sum()
+        due = passes * plan.weights[stage.rows]
+        assert np.all(np.abs(times[stage.rows] - due) < 1 + 1e-6)
+        assert times.sum() == times[stage.rows].sum()
+        assert times[stage.rows].tolist() == stage.times(passes).tolist()
+        assert plan.lengths[drawn].sum() == stage.tokens(passes)
+
+
+@given(plans(copies=True))
+def test_no_row_is_lost_or_repeated_beyond_its_share(plan):
+    steps = list(plan.begin())
+    rows = np.concatenate([step.rows for step in steps])
+    assert np.bincount(rows, minlength=len(plan.keys)).tolist() == plan.drawn.tolist()
+    for stage in plan.stages:
+        taken = [step.rows for step in steps if step.stage == stage.number]
+        times = np.bincount(np.concatenate([*taken, rows[:0]]), minlength=len(plan.keys))
+        last = stage.pass_of((stage.stop - stage.begin) * plan.size)
+        due = plan.weights[stage.rows]
+        assert np.all(times[stage.rows] > last * due - 1 - 1e-6)
+        assert np.all(times[stage.rows] < (last + 1) * due + 1 + 1e-6)
+
+
+@given(plans(copies=True))
+def test_the_draws_of_a_row_are_counted_through_the_run(plan):
+    steps = list(plan.begin())
+    rows, draws = (np.concatenate([getattr(step, name) for step in steps]) for name in ("rows", "draws"))
+    for row in range(len(plan.keys)):
+        assert sorted(draws[rows == row].tolist()) == list(range(plan.drawn[row]))
+
+
+@given(plans(copies=True))
+def test_steps_are_consecutive_slices_of_the_passes_and_equally_long_but_for_a_row(plan):
+    steps = list(plan.begin())
+    assert [step.number for step in steps] == list(range(plan.steps))
+    for stage in plan.stages:
+        taken = [step.rows for step in steps if step.stage == stage.number]
+        assert len(taken) == stage.stop - stage.begin
+        if not taken:
+            continue
+        rows = np.concatenate(taken)
+        passes = [stage.order(number)[0] for number in range(stage.pass_of(len(taken) * plan.size) + 1)]
+        assert rows.tolist() == np.concatenate(passes)[: len(rows)].tolist()
+        ends = np.cumsum([plan.lengths[each].sum() for each in taken])
+        over = ends - plan.size * np.arange(1, len(taken) + 1)
+        assert 0 <= over.min() <= over.max() < plan.lengths.max()
+        assert min(map(len, taken)) > 0
+
+
+@given(plans(copies=True), st.data())
+def test_going_on_is_what_would_have_come(plan, data):
+    steps = list(plan.begin())
+    number = data.draw(st.integers(0, plan.steps - 1))
+    again = replace(plan)
+    assert list(map(as_lists, again.begin(number))) == list(map(as_lists, steps[number:]))
+    assert as_lists(again.step(number)) == as_lists(steps[number])
+    assert list(plan.begin(plan.steps)) == []
 
 
 @given(plans(curriculum=True))
-def test_stages_follow_the_file_and_leave_no_row_out(plan):
-    stages = [plan.rows(stage) for stage in range(plan.stages)]
-    assert set(np.concatenate(stages).tolist()) == set(range(len(plan.keys)))
-    for before, after in pairwise(stages):
-        assert before.max() <= after.min()
-
-
-@given(plans())
-def test_steps_are_consecutive_slices_of_the_passes(plan):
-    for stage in range(plan.stages):
-        steps = list(islice(plan.steps(stage), 10))
-        taken = np.concatenate(steps)
-        passes = [plan.order(stage, number) for number in range(len(taken) + 1)]
-        assert np.array_equal(taken, np.concatenate(passes)[: len(taken)])
-        for step in steps:
-            lengths = plan.lengths[step]
-            assert lengths.sum() >= plan.batch > lengths[:-1].sum()
+def test_stages_are_thirds_of_the_steps_that_follow_the_file_and_leave_no_row_out(plan):
+    assert [plan.stages[0].begin, plan.stages[-1].stop] == [0, plan.steps]
+    assert set(np.concatenate([stage.rows for stage in plan.stages]).tolist()) == set(range(len(plan.keys)))
+    for before, after in pairwise(plan.stages):
+        assert before.rows.max() <= after.rows.min()
+        assert before.stop == after.begin
+    sizes = [stage.stop - stage.begin for stage in plan.stages]
+    assert max(sizes) - min(sizes) <= 1
 
 
 @given(plans(), plans())
 def test_the_hash_of_a_plan_decides_its_steps(one, other):
-    def beginning(plan):
-        return [step.tolist() for stage in range(plan.stages) for step in islice(plan.steps(stage), 5)]
+    def steps(plan):
+        return list(map(as_lists, plan.begin()))
 
-    again = Plan(one.keys, one.lengths, one.weights, one.seed, one.batch, one.curriculum)
+    again = replace(one)
     assert again.sha == one.sha
-    assert beginning(again) == beginning(one)
-    if beginning(one) != beginning(other):
+    assert steps(again) == steps(one)
+    if steps(one) != steps(other):
         assert one.sha != other.sha
 
 
-def many(**options):
-    count = 3000
+def many(count=3000, **options):
     lengths = np.random.default_rng(0).integers(10, 100, count)
-    return Plan(np.arange(count, dtype=np.uint64) * 7919, lengths, np.ones(count), seed=0, batch=1000, **options)
+    defaults = {"weights": np.ones(count), "seed": 0, "batch": 1000, "steps": 200}
+    return Plan(np.arange(count, dtype=np.uint64) * 7919, lengths, **defaults | options)
+
+
+def test_the_mean_over_seeds_is_the_weight():
+    weights = np.resize(WEIGHTS, 300)
+    plans = [many(300, weights=weights, seed=seed) for seed in range(400)]
+    mean = np.mean([plan.stages[0].times(1)[np.argsort(plan.by_content)] for plan in plans], axis=0)
+    assert np.abs(mean - weights).max() < 0.1
+    assert mean.sum() == pytest.approx(weights.sum(), rel=1e-3)
 
 
 def test_stages_of_a_curriculum_carry_equal_weight():
-    weights = np.where(np.arange(3000) < 1500, 3.0, 0.3)
-    plan = Plan(np.arange(3000, dtype=np.uint64), many().lengths, weights, 0, 1000, curriculum=True)
-    mass = [(plan.weights * plan.lengths)[plan.rows(stage)].sum() for stage in range(3)]
+    plan = many(weights=np.where(np.arange(3000) < 1500, 3.0, 0.3), curriculum=True)
+    mass = [(plan.weights * plan.lengths)[stage.rows].sum() for stage in plan.stages]
     assert mass == pytest.approx([sum(mass) / 3] * 3, rel=0.01)
 
 
 def test_passes_and_seeds_shuffle_differently():
-    plan = many()
-    assert not np.array_equal(plan.order(0, 0), plan.order(0, 1))
-    assert not np.array_equal(plan.order(0, 0), Plan(plan.keys, plan.lengths, plan.weights, 1, 1000).order(0, 0))
-    assert np.array_equal(np.sort(plan.order(0, 0)), np.arange(3000))
-    assert abs(np.corrcoef(plan.order(0, 0), np.arange(3000))[0, 1]) < 0.1
+    first, second = (many().stages[0].order(number)[0] for number in range(2))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, many(seed=1).stages[0].order(0)[0])
+    assert np.array_equal(np.sort(first), np.arange(3000))
+    assert np.array_equal(np.sort(second), np.arange(3000))
+    for one, other in ((first, np.arange(3000)), (np.argsort(first), np.argsort(second))):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
 
 
-def test_order_depends_on_content_and_not_on_the_place_in_the_file():
+@given(plans(curriculum=False, copies=True))
+def test_order_depends_on_content_and_not_on_the_place_in_the_file(plan):
+    # Rows with one key are copies: the same row, so of one length and weight.
+    columns = {name: getattr(plan, name)[plan.keys.astype(int) % len(plan.keys)] for name in ("lengths", "weights")}
+    plan = replace(plan, **columns)
+    turned = replace(plan, keys=plan.keys[::-1], **{name: column[::-1] for name, column in columns.items()})
+    for step, other in zip(plan.begin(), turned.begin(), strict=True):
+        assert plan.keys[step.rows].tolist() == turned.keys[other.rows].tolist()
+        assert step.draws.tolist() == other.draws.tolist()
+
+
+def test_copies_of_a_row_do_not_stand_together():
+    plan = replace(many(), keys=np.arange(3000, dtype=np.uint64) // np.uint64(3))
+    rows, _ = plan.stages[0].order(0)
+    assert np.count_nonzero(plan.keys[rows[1:]] == plan.keys[rows[:-1]]) < 10
+
+
+def test_no_step_is_beyond_the_last():
     plan = many()
-    turned = Plan(plan.keys[::-1], plan.lengths[::-1], plan.weights, 0, 1000)
-    assert np.array_equal(plan.keys[plan.order(0, 0)], turned.keys[turned.order(0, 0)])
+    with pytest.raises(IndexError):
+        plan.step(plan.steps)
+    with pytest.raises(IndexError):
+        plan.step(-1)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset
+    from git_starcoder.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,50 +24,64 @@ class Corpus:
     """Tokens of all rows without padding, in the smallest type that holds them, shape (tokens,)."""
     offsets: NDArray[np.int64]
     """Row i is `tokens[offsets[i]:offsets[i + 1]]`, shape (rows + 1,)."""
+    whole: NDArray[np.bool_]
+    """Whether the row is text alone: no context before it, nothing masked in it."""
     opens: NDArray[np.bool_]
     """Whether the row is the beginning of a text, so that the end-of-text token stands before it. One that begins with
     a control token of its own needs none."""
     uncounted: NDArray[np.int32]
     """Tokens at the beginning of the row that are shown and not learned."""
     weights: NDArray[np.float64]
+    """How often the row is to be drawn, compared with the others; above 0."""
     keys: NDArray[np.uint64]
     """Hash of the row's content."""
+    end: int
+    """The end-of-text token."""
+    fim: tuple[int, int, int] | None
+    """The prefix, middle and suffix tokens, where the tokenizer has them."""
 
     @classmethod
-    def read(cls, dataset: Dataset, vocab_size: int) -> Corpus:
-        """The training split of a dataset whose tokens are below `vocab_size`.
+    def read(cls, dataset: Dataset, tokenizer: Tokenizer) -> Corpus:
+        """The training split of a dataset with this tokenizer.
 
         Raises:
-            DatasetError: it has no rows, or a row that its tokenizer did not make.
+            DatasetError: it has no rows, one that its tokenizer did not make, or one with a weight that cannot be.
 
         """
-        dtype = np.min_scalar_type(vocab_size - 1)
+        dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
         tokens: list[NDArray[Any]] = []
+        whole: list[bool] = []
         opens: list[bool] = []
         uncounted: list[int] = []
         weights: list[float] = []
         keys: list[int] = []
         for row in dataset.rows("train"):
             found = np.array(row.tokens[: row.metadata["length"]], dtype=np.int64)
-            if not (found.size and 0 <= found.min() <= found.max() < vocab_size):
+            if not (found.size and 0 <= found.min() <= found.max() < tokenizer.vocab_size):
                 what = f"row {len(tokens) + 1} has tokens that its tokenizer does not have, or none"
                 raise DatasetError(what, where=dataset.place("train", len(tokens)))
+            weight = float(row.metadata["weight"])
+            if not 0 < weight < float("inf"):
+                raise DatasetError(f"the weight {weight} cannot be", where=dataset.place("train", len(tokens)))
             tokens.append(found.astype(dtype))
-            opens.append(row.metadata["token_start"] == 0 and not row.metadata.keys() & {"hole", "context"})
+            whole.append(not row.metadata.keys() & {"hole", "context"})
+            opens.append(whole[-1] and row.metadata["token_start"] == 0)
             uncounted.append(row.uncounted)
-            weights.append(row.metadata["weight"])
+            weights.append(weight)
             keys.append(int(row.metadata["row_id"][:16], 16))
         if not tokens:
             hint = "the repository is too small for this recipe"
             raise DatasetError("there are no rows to train on", where=str(dataset.files("train")[0]), hint=hint)
-        offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
         return cls(
             np.concatenate(tokens),
-            offsets,
+            np.cumsum([0, *map(len, tokens)], dtype=np.int64),
+            np.array(whole),
             np.array(opens),
             np.array(uncounted, dtype=np.int32),
             np.array(weights, dtype=np.float64),
             np.array(keys, dtype=np.uint64),
+            tokenizer.end,
+            tokenizer.fim,
         )
 
     @property
@@ -74,10 +89,19 @@ class Corpus:
         """Tokens of each row, shape (rows,)."""
         return np.diff(self.offsets)
 
-    def row(self, index: int, end: int) -> NDArray[Any]:
+    @property
+    def ends(self) -> NDArray[np.bool_]:
+        """Whether the row ends with the end-of-text token, shape (rows,)."""
+        return self.tokens[self.offsets[1:] - 1] == self.end
+
+    def text(self, index: int) -> NDArray[Any]:
+        """The tokens of a row as the dataset has them, shape (length,)."""
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    def row(self, index: int) -> NDArray[Any]:
         """The tokens of a row that a model reads: all behind the first `given` are predicted."""
-        tokens = self.tokens[self.offsets[index] : self.offsets[index + 1]]
-        return np.concatenate((np.array([end], dtype=tokens.dtype), tokens)) if self.opens[index] else tokens
+        text = self.text(index)
+        return np.concatenate((np.array([self.end], dtype=text.dtype), text)) if self.opens[index] else text
 
     @property
     def given(self) -> NDArray[np.int64]:

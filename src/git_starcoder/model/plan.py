@@ -1,30 +1,54 @@
-"""The plan: which rows every step trains on, decided before the first step by the rows' contents and a seed alone.
+"""The plan: which rows every step of a run trains on. A function of the rows' contents, a seed and the number of steps.
 
-A stage is a share of the training: one, or the three of a curriculum, which follow the order of the file and are
-equally long. Within a stage, rows are drawn pass after pass without end, because a budget of time does not say how
-many steps there will be. A row of weight `w` is drawn `w` times per pass by systematic resampling (Kitagawa, 1996), and
-its remainder is carried on to the next pass: after any number of passes a row was drawn as often as its weight says,
-rounded down or up, so none is starved and none is repeated beyond its share.
+A stage is a share of the steps: one, or the three of a curriculum, which follow the order of the file and are equally
+long. Within a stage, rows are drawn pass after pass. A row of weight `w` is drawn `w` times per pass by systematic
+resampling (Kitagawa, 1996), and its remainder is carried on to the next pass: after any number of passes it was drawn
+as often as its weight says, rounded down or up, so none is starved and none is repeated beyond its share.
+
+The draws of a stage lie behind one another on a line of tokens, and a step takes those that begin on its stretch of
+it. So steps are equally long but for a row at either edge, and since the tokens of the first passes are a sum over the
+rows, any step is found without walking through those before it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from git_starcoder.text.hashes import mixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
+    from git_starcoder.model.config import Config
+    from git_starcoder.model.corpus import Corpus
+
 STAGES = 3
 """Of a curriculum."""
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 over the golden ratio: its multiples are far apart."""
 
 
-@dataclass(frozen=True, slots=True)
+class Step(NamedTuple):
+    """What one step of the optimiser trains on. Arrays have shape (rows of the step,)."""
+
+    number: int
+    """Counted from 0."""
+    stage: int
+    rows: NDArray[np.int64]
+    """Indices in the order of the file."""
+    draws: NDArray[np.int64]
+    """Which draw of its row this is in the whole run, from 0."""
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """The order of the rows of a run. Arrays have shape (rows,), in the order of the file."""
 
@@ -33,11 +57,21 @@ class Plan:
     lengths: NDArray[np.int64]
     """Tokens of the row."""
     weights: NDArray[np.float64]
-    """How often the row is drawn, compared with the others."""
+    """How often the row is drawn per pass; above 0."""
     seed: int
     batch: int
-    """Tokens of a step, at least, where rows end."""
+    """Tokens of a step, or of the longest row where those are more, so that no step is empty."""
+    steps: int
+    """Of the whole run."""
     curriculum: bool = False
+    fim: float = 0.0
+    """Share of the draws of whole text that are learned as prefix, suffix, middle."""
+
+    @classmethod
+    def of(cls, corpus: Corpus, config: Config, steps: int, *, curriculum: bool) -> Plan:
+        """The plan of a config for the rows of a corpus."""
+        columns = corpus.keys, corpus.lengths, corpus.weights
+        return cls(*columns, config.seed, config.batch, steps, curriculum, config.fim)
 
     @property
     def sha(self) -> str:
@@ -45,47 +79,176 @@ class Plan:
         digest = blake2b(digest_size=16)
         for column in (self.keys, self.lengths, self.weights):
             digest.update(np.ascontiguousarray(column).tobytes())
-        digest.update(f"{self.seed} {self.batch} {self.curriculum}".encode())
+        digest.update(repr((self.seed, self.batch, self.steps, self.curriculum, self.fim)).encode())
         return digest.hexdigest()
 
     @property
-    def stages(self) -> int:
-        """How many stages the training has."""
-        return STAGES if self.curriculum else 1
+    def size(self) -> int:
+        """Tokens of a step, on average."""
+        return max(self.batch, int(self.lengths.max()))
 
-    def rows(self, stage: int) -> NDArray[np.int64]:
-        """The rows of a stage. Stages carry equal weight in tokens, so equal times keep the shares of all rows."""
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the run. They carry equal weight in tokens, so equal times keep the shares of all rows."""
+        count = STAGES if self.curriculum else 1
         mass = self.weights * self.lengths
         begins = np.cumsum(mass) - mass
-        found = np.flatnonzero(begins * self.stages // mass.sum() == stage)
-        if len(found):
-            return found
-        # One row spans the whole stage.
-        return np.flatnonzero(begins <= mass.sum() * stage / self.stages)[-1:]
+        found: list[Stage] = []
+        drawn = np.zeros(len(self.keys), dtype=np.int64)
+        for number in range(count):
+            rows = np.flatnonzero(begins * count // mass.sum() == number)
+            if not len(rows):  # one row spans the whole stage
+                rows = np.flatnonzero(begins <= mass.sum() * number / count)[-1:]
+            begin, stop = (-(-edge * self.steps // count) for edge in (number, number + 1))
+            stage = Stage(self, number, begin, stop, rows, drawn)
+            drawn = drawn.copy()
+            drawn[stage.rows] += stage.drawn_before(stage.stop)
+            found.append(stage)
+        return tuple(found)
 
-    def order(self, stage: int, number: int) -> NDArray[np.int64]:
-        """The rows of one pass (from 0) over a stage, each as often as this pass draws it, shuffled."""
-        rows = self.rows(stage)
-        share = self.weights[rows] / self.weights[rows].mean()
-        start = np.random.default_rng((self.seed, stage)).random()
-        phase = (np.cumsum(share) - share + start) % 1.0
-        times = np.floor(phase + share * (number + 1)) - np.floor(phase + share * number)
-        drawn = np.repeat(rows, times.astype(np.int64))
-        random = np.random.default_rng((self.seed, stage, number))
-        by_content = np.argsort(self.keys[drawn], kind="stable")
-        return drawn[by_content][random.permutation(len(drawn))]
+    @cached_property
+    def drawn(self) -> NDArray[np.int64]:
+        """How often each row is drawn in the whole run, shape (rows,)."""
+        drawn = np.zeros(len(self.keys), dtype=np.int64)
+        for stage in self.stages:
+            drawn[stage.rows] += stage.drawn_before(stage.stop)
+        return drawn
 
-    def steps(self, stage: int) -> Iterator[NDArray[np.int64]]:
-        """The rows of every step of a stage, without end: consecutive slices of its passes."""
-        number = 0
-        waiting = np.zeros(0, dtype=np.int64)
-        while True:
-            waiting = np.concatenate((waiting, self.order(stage, number)))
-            number += 1
-            ends = np.cumsum(self.lengths[waiting])
-            begin = done = 0
-            while ends[-1] - done >= self.batch:
-                stop = int(np.searchsorted(ends, done + self.batch)) + 1
-                yield waiting[begin:stop]
-                begin, done = stop, int(ends[stop - 1])
-            waiting = waiting[begin:]
+    @cached_property
+    def by_content(self) -> NDArray[np.int64]:
+        """All rows, ordered by their keys; the copies of one in the order of the file. Shape (rows,)."""
+        return np.argsort(self.keys, kind="stable")
+
+    @cached_property
+    def ids(self) -> NDArray[np.uint64]:
+        """A number of each row, from its key and from which of the rows with this key it is. Shape (rows,)."""
+        keys = self.keys[self.by_content]
+        copy = np.arange(len(keys), dtype=np.uint64) - np.searchsorted(keys, keys).astype(np.uint64)
+        ids = np.empty(len(keys), dtype=np.uint64)
+        ids[self.by_content] = mixed(keys + copy * GOLDEN)
+        return ids
+
+    def chance(self, rows: NDArray[np.int64], draws: NDArray[np.int64], what: str) -> NDArray[np.uint64]:
+        """A random number for draws of rows: a hash of seed, content, draw, and what is decided by it."""
+        return mixed(mixed(self.ids[rows] ^ _salt(self.seed, what)) + draws.astype(np.uint64) * GOLDEN)
+
+    def share(self, rows: NDArray[np.int64], draws: NDArray[np.int64], what: str) -> NDArray[np.float64]:
+        """The same as a number from 0 to below 1."""
+        return (self.chance(rows, draws, what) >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+    def step(self, number: int) -> Step:
+        """A step, from 0.
+
+        Raises:
+            IndexError: the run has no such step.
+
+        """
+        if not 0 <= number < self.steps:
+            raise IndexError(number)
+        return next(self.begin(number))
+
+    def begin(self, number: int = 0) -> Iterator[Step]:
+        """The steps from this one on. None before it is made, and a pass or two are in memory."""
+        for stage in self.stages:
+            if number < stage.stop:
+                yield from stage.walk(max(number, stage.begin))
+
+
+class Stage:
+    """A stage of a run. Arrays have shape (rows of the stage,), in the order of the rows' contents."""
+
+    def __init__(
+        self, plan: Plan, number: int, begin: int, stop: int, rows: NDArray[np.int64], drawn: NDArray[np.int64]
+    ) -> None:
+        """Of these rows of the plan. `drawn` says how often stages before drew each row of the plan."""
+        among = np.zeros(len(plan.keys), dtype=np.bool_)
+        among[rows] = True
+        self.plan = plan
+        self.number = number
+        self.begin = begin
+        self.stop = stop
+        """The steps of this stage are `begin` to `stop`."""
+        self.rows = plan.by_content[among[plan.by_content]]
+        self.former = drawn[self.rows]
+        """How often earlier stages drew them: not at all, except a row that spans a whole stage."""
+        self.weights = plan.weights[self.rows]
+        self.lengths = plan.lengths[self.rows]
+        start = float(_salt(plan.seed, f"phase {number}")) / 2.0**64
+        self.phase = (np.cumsum(self.weights) - self.weights + start) % 1.0
+
+    def times(self, passes: int) -> NDArray[np.int64]:
+        """How often so many passes draw each row."""
+        return np.floor(self.phase + self.weights * passes).astype(np.int64)
+
+    def tokens(self, passes: int) -> int:
+        """Of so many passes."""
+        return int(self.times(passes) @ self.lengths)
+
+    def order(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The draws of one pass, from 0, shuffled: which row of the plan, and which of its draws it is."""
+        before = self.times(number)
+        times = self.times(number + 1) - before
+        first = before + self.former - np.cumsum(times) + times
+        draws = np.repeat(first, times) + np.arange(int(times.sum()), dtype=np.int64)
+        rows = np.repeat(self.rows, times)
+        chance = self.plan.chance(rows, draws, "order")
+        if times.max() > 1:  # the draws of a row come in their order
+            chance = chance[np.lexsort((chance, np.repeat(np.arange(len(times)), times)))]
+        order = np.argsort(chance, kind="stable")
+        return rows[order], draws[order]
+
+    def pass_of(self, place: int) -> int:
+        """The pass on whose stretch of the line of tokens a place lies."""
+        mass, slack = float(self.weights @ self.lengths), int(self.lengths.sum())
+        low, high = max(0, int((place - slack) / mass) - 1), int((place + slack) / mass) + 2
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.tokens(middle) <= place else (low, middle)
+        return low
+
+    def drawn_before(self, step: int) -> NDArray[np.int64]:
+        """How often this stage draws each row before a step."""
+        place = (step - self.begin) * self.plan.size
+        number = self.pass_of(place)
+        rows, _ = self.order(number)
+        ends = self.tokens(number) + np.cumsum(self.plan.lengths[rows])
+        begun = rows[ends - self.plan.lengths[rows] < place]
+        return self.times(number) + np.bincount(begun, minlength=len(self.plan.keys))[self.rows]
+
+    def walk(self, step: int) -> Iterator[Step]:
+        """The steps of this stage from one on."""
+        size, lengths = self.plan.size, self.plan.lengths
+        number = self.pass_of((step - self.begin) * size)
+        reached = self.tokens(number)
+        rows = draws = places = np.zeros(0, dtype=np.int64)
+        for at in range(step, self.stop):
+            first, last = (at - self.begin) * size, (at - self.begin + 1) * size
+            parts = [(rows, draws, places)]
+            while reached < last:
+                rows, draws = self.order(number)
+                ends = reached + np.cumsum(lengths[rows])
+                parts.append((rows, draws, ends - lengths[rows]))
+                reached = int(ends[-1]) if len(ends) else reached
+                number += 1
+            if len(parts) > 1:
+                rows, draws, places = (np.concatenate(part) for part in zip(*parts, strict=True))
+            begin, stop = np.searchsorted(places, (first, last))
+            yield Step(at, self.number, rows[begin:stop], draws[begin:stop])
+            rows, draws, places = rows[stop:], draws[stop:], places[stop:]
+
+
+def steps_of(config: Config, corpus: Corpus) -> int | None:
+    """The budget of a config in steps: whole ones that hold it. None for a budget of time.
+
+    An epoch is a pass over the rows, each as often as its weight says.
+    """
+    if config.steps is not None:
+        return config.steps
+    tokens: float | None = config.tokens
+    if config.epochs is not None:
+        tokens = config.epochs * float(corpus.weights @ corpus.lengths)
+    return None if tokens is None else ceil(tokens / max(config.batch, int(corpus.lengths.max())))
+
+
+def _salt(seed: int, what: str) -> np.uint64:
+    return np.uint64(int.from_bytes(blake2b(f"{seed} {what}".encode(), digest_size=8).digest(), "little"))

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 Order = Literal["curriculum", "shuffled"]
 METRICS = "metrics.jsonl"
+ENDLESS = 1 << 30
+"""Steps of the plan where the budget is time: more than there will be."""
 HELD_OUT = 12_288
 """Tokens of the validation split that are asked about while training."""
 LOOKS = 12
@@ -106,13 +108,14 @@ def train(
             raise OutputError(f"'{model}' holds a model", where="--out", hint="--force replaces it")
 
     with whole(Path(out), Kind("model", "training", TRAINING), finished) as (folder, _):
-        corpus = Corpus.read(dataset, tokenizer.vocab_size)
+        corpus = Corpus.read(dataset, tokenizer)
         plan = Plan(
             corpus.keys,
             corpus.lengths,
             corpus.weights,
             seed,
             settings.batch,
+            ENDLESS if steps is None else steps,
             curriculum=ordered and order != "shuffled",
         )
         network = fresh(size, tokenizer, int(dataset.metadata["max_tokens_per_sequence"]), seed)
@@ -176,7 +179,7 @@ class _Run:
 
     def go(self, seconds: float, steps: int | None) -> list[dict[str, float]]:
         """Step until the budget is used up; returns the metrics, one line per step and per look."""
-        stages = [self.plan.steps(stage) for stage in range(self.plan.stages)]
+        stages = [self.plan.begin(stage.begin) for stage in self.plan.stages]
         metrics: list[dict[str, float]] = []
         looks = 0
         total = steps if steps is not None else max(1, round(seconds))
@@ -184,7 +187,7 @@ class _Run:
         begun = time.perf_counter()
         used = told = 0.0
         while used < 1.0:
-            loss, rate = self.learn(next(stages[int(used * len(stages))]), used)
+            loss, rate = self.learn(next(stages[int(used * len(stages))]).rows, used)
             self.seconds = time.perf_counter() - begun
             used = self.step / steps if steps is not None else self.seconds / seconds
             metrics.append({"step": self.step, "seconds": round(self.seconds, 3), "tokens": self.tokens,
@@ -207,7 +210,7 @@ class _Run:
 
     def learn(self, batch: np.ndarray[Any, Any], used: float) -> tuple[float, float]:
         """One step; gives its loss in bits per token and its learning rate."""
-        rows = [self.corpus.row(index, self.network.end) for index in batch.tolist()]
+        rows = [self.corpus.row(index) for index in batch.tolist()]
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         given = self.given[batch]
         targets = int((lengths - given).sum())
