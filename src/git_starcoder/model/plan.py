@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from git_starcoder.errors import UsageError
 from git_starcoder.text.hashes import mixed
 
 if TYPE_CHECKING:
@@ -48,6 +49,17 @@ class Step(NamedTuple):
     """Which draw of its row this is in the whole run, from 0."""
 
 
+class Until(NamedTuple):
+    """What the first steps of a stage come to. Arrays have shape (rows of the stage,)."""
+
+    passes: int
+    """With the one that the steps end in."""
+    drawn: NDArray[np.int64]
+    """How often each row was drawn."""
+    left: NDArray[np.int64]
+    """How often the passes would still draw it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """The order of the rows of a run. Arrays have shape (rows,), in the order of the file."""
@@ -69,7 +81,14 @@ class Plan:
 
     @classmethod
     def of(cls, corpus: Corpus, config: Config, steps: int, *, curriculum: bool) -> Plan:
-        """The plan of a config for the rows of a corpus."""
+        """The plan of a config for the rows of a corpus.
+
+        Raises:
+            UsageError: middles are to be filled, and the tokenizer has no tokens for that.
+
+        """
+        if config.fim and corpus.fim is None:
+            raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="fim", hint="fim: 0")
         columns = corpus.keys, corpus.lengths, corpus.weights
         return cls(*columns, config.seed, config.batch, steps, curriculum, config.fim)
 
@@ -102,7 +121,7 @@ class Plan:
             begin, stop = (-(-edge * self.steps // count) for edge in (number, number + 1))
             stage = Stage(self, number, begin, stop, rows, drawn)
             drawn = drawn.copy()
-            drawn[stage.rows] += stage.drawn_before(stage.stop)
+            drawn[stage.rows] += stage.until(stage.stop).drawn
             found.append(stage)
         return tuple(found)
 
@@ -111,7 +130,7 @@ class Plan:
         """How often each row is drawn in the whole run, shape (rows,)."""
         drawn = np.zeros(len(self.keys), dtype=np.int64)
         for stage in self.stages:
-            drawn[stage.rows] += stage.drawn_before(stage.stop)
+            drawn[stage.rows] += stage.until(stage.stop).drawn
         return drawn
 
     @cached_property
@@ -206,14 +225,15 @@ class Stage:
             low, high = (middle, high) if self.tokens(middle) <= place else (low, middle)
         return low
 
-    def drawn_before(self, step: int) -> NDArray[np.int64]:
-        """How often this stage draws each row before a step."""
+    def until(self, step: int) -> Until:
+        """What the steps of this stage before one come to."""
         place = (step - self.begin) * self.plan.size
         number = self.pass_of(place)
         rows, _ = self.order(number)
-        ends = self.tokens(number) + np.cumsum(self.plan.lengths[rows])
-        begun = rows[ends - self.plan.lengths[rows] < place]
-        return self.times(number) + np.bincount(begun, minlength=len(self.plan.keys))[self.rows]
+        lengths, count = self.plan.lengths[rows], len(self.plan.keys)
+        begun = self.tokens(number) + np.cumsum(lengths) - lengths < place
+        within, left = (np.bincount(rows[part], minlength=count)[self.rows] for part in (begun, ~begun))
+        return Until(number + 1, self.times(number) + within, left)
 
     def walk(self, step: int) -> Iterator[Step]:
         """The steps of this stage from one on."""
