@@ -42,10 +42,27 @@ LONGEST = 200
 """Characters of a value or of a reason that an error shows."""
 
 
-class Config(BaseModel):
-    """A training. Unknown keys are refused; what it comes to is saved with the model."""
+class Strict(BaseModel):
+    """Keys and values, of which none is unknown and none of another kind."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], places: Mapping[str, str]) -> Self:
+        """What values make, each of which was said at a place.
+
+        Raises:
+            UsageError: an unknown key, or a value that cannot be.
+
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise _told(error.errors(include_url=False)[0], list(cls.model_fields), places) from error
+
+
+class Config(Strict):
+    """A training. Unknown keys are refused; what it comes to is saved with the model."""
 
     base: str | None = None
     """Folder or Hugging Face id of a causal language model to go on from; without one, training starts from scratch."""
@@ -54,9 +71,11 @@ class Config(BaseModel):
     tune: Literal["full", "lora", "qlora"] = "full"
     """What of the base is trained: all weights, adapters of low rank, or those over weights in 4 bits (CUDA only)."""
     lora_rank: Count = 16
+    """Of the adapters."""
     lora_alpha: Positive = 32.0
     """The adapters' output is scaled by alpha / rank."""
     lora_dropout: Share = 0.0
+    """Of what goes into the adapters."""
 
     minutes: Positive | None = None
     """Budget of time: how many steps fit in is measured once, before the first. One budget may be given; without any
@@ -69,7 +88,7 @@ class Config(BaseModel):
     """Budget of tokens."""
 
     batch: Count = 2048
-    """Tokens of a step, at least: it ends where a row ends."""
+    """Tokens of a step, on average, or of the longest row where those are more: no row is cut."""
     piece: Count | None = None
     """Tokens that go through the network at once, at most; a step adds up the gradients of its pieces. Without a
     number, as many as a trial finds room for."""
@@ -146,19 +165,6 @@ class Config(BaseModel):
             given |= values
             places |= {key: place.format(key) for key in values}
         return cls.of(given, places)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any], places: Mapping[str, str]) -> Self:
-        """The config of some values, each of which was said at a place.
-
-        Raises:
-            UsageError: an unknown key, or a value that cannot be.
-
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise _told(error.errors(include_url=False)[0], list(cls.model_fields), places) from error
 
     def yaml(self) -> str:
         """All keys as a YAML file that `load` reads."""

@@ -1,0 +1,162 @@
+"""What is looked at before a training, and each thing that would make it pointless."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import finished
+from git_starcoder.errors import StarcoderError
+from git_starcoder.model import load, network, preflight
+from git_starcoder.model.config import Config
+from git_starcoder.model.corpus import Corpus
+from git_starcoder.text import tokenizer as tokenizers
+
+LOOKED_AT = (
+    "device", "memory", "longest row", "tokenizer", "end of text", "control tokens", "packed rows", "splits", "disk",
+)  # fmt: skip
+TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy_size():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "cores", lambda: 1)
+        patch.setitem(load.SIZES, "toy", TOY)
+        yield
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return finished.toy(tmp_path_factory.mktemp("dataset") / "toy")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(dataset):
+    return tokenizers.load(dataset.tokenizer_folder)
+
+
+@pytest.fixture(scope="module")
+def corpus(dataset, tokenizer):
+    return Corpus.read(dataset, tokenizer)
+
+
+@pytest.fixture
+def fresh(tokenizer):
+    return load.fresh("toy", tokenizer, 128, 0)
+
+
+@pytest.fixture
+def looked(dataset, corpus, fresh, tokenizer, tmp_path):
+    """The lines by what they look at, with some of what is looked at replaced."""
+
+    def look(config=None, **other):
+        given = {"dataset": dataset, "corpus": corpus, "network": fresh, "tokenizer": tokenizer, **other}
+        lines = list(preflight.examine(**given, config=config or Config(), out=tmp_path / "below" / "model"))
+        return {line.what: line for line in lines}
+
+    return look
+
+
+def wrong(line, *words):
+    assert line.result == "wrong"
+    assert all(word in line.figure for word in words), line
+    assert line.hint
+    with pytest.raises(StarcoderError) as error:
+        preflight.require(line)
+    assert (error.value.what, error.value.hint) == (line.figure, line.hint)
+    assert error.value.where == f"before training: {line.what}"
+
+
+def test_nothing_is_wrong_with_a_sound_training(looked, fresh, tmp_path):
+    before = [weight.detach().clone() for weight in fresh.model.parameters()]
+    lines = looked()
+    assert tuple(lines) == LOOKED_AT
+    assert {line.result for line in lines.values()} == {"ok"}
+    assert all(preflight.require(line) is line for line in lines.values())
+    assert all(weight.grad is None for weight in fresh.model.parameters())
+    assert all(weight.equal(other) for weight, other in zip(fresh.model.parameters(), before, strict=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_that_is_longer_than_the_context(looked, tokenizer):
+    wrong(looked(network=load.fresh("toy", tokenizer, 64, 0))["longest row"], "takes 128 tokens", "sees 64")
+
+
+def test_a_row_of_the_whole_window_that_opens_a_text_fits(looked, corpus):
+    assert (corpus.lengths + corpus.opens).max() == 129
+    assert looked()["longest row"].figure.startswith("128 tokens")
+
+
+def test_weights_that_are_not_numbers(looked, fresh):
+    fresh.model.get_input_embeddings().weight.data.fill_(float("nan"))
+    wrong(looked()["longest row"], "nan bits")
+
+
+def test_a_device_that_is_too_small(looked, monkeypatch):
+    monkeypatch.setattr(preflight, "_room", lambda _: 10_000)
+    lines = looked()
+    wrong(lines["memory"], "parameters", "of 0.0 GiB")
+    assert "longest row" not in lines
+    monkeypatch.setattr(preflight, "_room", lambda _: 500_000)
+    assert looked()["memory"].result == "note"
+
+
+def test_a_vocabulary_that_the_model_lacks(corpus, fresh):
+    size = fresh.model.config.vocab_size
+    line = preflight._matches(corpus, fresh, SimpleNamespace(vocab_size=700, end=0, pad=size))
+    wrong(line, f"700 tokens in a vocabulary of {size}", "lacks entries")
+    more = dataclasses.replace(corpus, tokens=np.array([size]))
+    assert preflight._matches(more, fresh, SimpleNamespace(vocab_size=size, end=0, pad=0)).result == "wrong"
+
+
+def test_rows_that_never_end(looked, corpus):
+    wrong(looked(corpus=dataclasses.replace(corpus, end=corpus.end + 4))["end of text"], "no row learns")
+    only_shown = dataclasses.replace(corpus, uncounted=corpus.lengths.astype(np.int32))
+    wrong(preflight._ends(only_shown), "no row learns")
+
+
+def test_text_that_becomes_a_control_token(looked, tokenizer):
+    class Naive:
+        """Encodes as a plain call of most tokenizers does."""
+
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
+
+        def encode(self, texts):
+            ids = {text.encode(): number for number, text in tokenizer.controls.items()}
+            return np.array([ids[text] for text in texts]), None
+
+    wrong(looked(tokenizer=Naive())["control tokens"], "is made of ordinary text")
+    assert "none made of text; with fill" in looked()["control tokens"].figure
+
+
+def test_rows_that_see_their_neighbours(looked, fresh, monkeypatch):
+    honest = fresh.loss
+
+    def leaking(rows, given=None):
+        return honest(rows, given) + 0.2 * (len(rows) - 1)
+
+    monkeypatch.setattr(fresh, "loss", leaking)
+    wrong(looked()["packed rows"], "rows see the rows packed before them")
+
+
+def test_a_file_in_two_splits(looked, tmp_path):
+    same = {"a.py": finished.source(1)}
+    dataset = finished.write(tmp_path / "leaking", {"train": same, "val": same})
+    wrong(looked(dataset=dataset)["splits"], "1 files and groups are in two splits, such as file a.py")
+
+
+def test_a_full_disk(looked, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    wrong(looked()["disk"], "0.0 GiB free")
+
+
+def test_a_certificate_that_cannot_be_worked_out_is_a_note(dataset):
+    line = preflight.certified(dataset)
+    assert line.result == "note"
+    assert "cannot be worked out: RecipeError" in line.figure
