@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from git_starcoder.engine.local import cores
-from git_starcoder.errors import MissingExtraError
+from git_starcoder.errors import MissingExtraError, UsageError
+from git_starcoder.model import attention
+from git_starcoder.model.pack import UNASKED, flat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from git_starcoder.model.pack import Packed
     from git_starcoder.text.tokenizer import Tokenizer
 
 PIECE = 8192
@@ -28,6 +31,24 @@ ANSWERS = 2048
 """The same where a piece is written, token by token."""
 SLICE = 512
 """Tokens whose logits are made at once."""
+LOGITS = 1 << 28
+"""Logits above which those of a piece are not kept for the gradient but made again: a GiB of them."""
+UNLIMITED = 1 << 20
+"""Context of a model whose positions have no end."""
+
+
+class Way(NamedTuple):
+    """How a piece goes through an architecture."""
+
+    body: Any
+    """Gives what `head` makes logits of."""
+    head: Any
+    flat: bool = False
+    """Whether rows may lie behind one another; else they are padded to one length."""
+
+
+def _same(states: Any) -> Any:
+    return states
 
 
 def libraries() -> tuple[Any, Any]:
@@ -93,20 +114,45 @@ def pieces(lengths: NDArray[np.int64], limit: int = PIECE, padding: int = PADDIN
 
 
 class Network:
-    """A model on a device. `model` is the transformers model, its weights in float32."""
+    """A causal language model on a device. `model` is the transformers model, its weights in float32."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        *,
+        where: str | None = None,
+        precise: str | None = None,
+        compiled: bool = False,
+    ) -> None:
+        """`where` and `precise`: device and precision, the best there are unless given. `compiled`: on CUDA only."""
         self.torch, _ = libraries()
         # Else torch follows OMP_NUM_THREADS, which many environments set for the sake of other programs.
         self.torch.set_num_threads(cores())
-        self.device = device()
-        self.precision = precision(self.device)
-        self.model = model.to(self.device)
-        self.context: int = model.config.max_position_embeddings
+        self.device = where or device()
+        self.precision = precise or precision(self.device)
+        if self.device == "cuda":
+            self.torch.set_float32_matmul_precision("high")
+        self.model = model if getattr(model, "is_quantized", False) else model.to(self.device)
+        self.context: int = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
         self.pad = tokenizer.pad
         self.end = tokenizer.end
         self.unwritten = [self.pad, *(tokenizer.fim or ()), *range(tokenizer.vocab_size, model.config.vocab_size)]
         """Tokens that are never written: control tokens, and those that only fill the last tile."""
+        self.fixed = compiled or self.device == "mps"
+        """Whether all pieces should have one length: else the graph is compiled, or buffers are kept, for each."""
+        self.notes: list[str] = []
+        """What the user should know of how this model is used."""
+        attention.register()
+        self._own = attention.used(model)
+        self._way = self._ask()
+        self._body: Any = self._way.body
+        if compiled:
+            self._body = self.torch.compile(self._body, dynamic=False)
+
+    def trained(self) -> dict[str, Any]:
+        """The weights that are trained, by name: all of them, or those of the adapters. Tied ones come once."""
+        return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
 
     def cast(self) -> AbstractContextManager[Any]:
         """Within it, matrices are multiplied in the device's precision."""
@@ -115,42 +161,118 @@ class Network:
         return self.torch.autocast(self.device, getattr(self.torch, self.precision))
 
     def loss(self, rows: Sequence[NDArray[Any]], given: NDArray[np.int64] | None = None) -> Any:
-        """Negative log-likelihood in nats of each token that is asked for, row by row, shape (asked,).
+        """`nats` of rows, of each of which the first tokens are only shown: as many as `given` says, or one."""
+        return self.nats(flat(rows, given))
 
-        Of each row the first tokens are only shown: as many as `given` says, shape (rows,), or one.
-        """
+    def nats(self, piece: Packed) -> Any:
+        """Negative log-likelihood in nats of each token that is asked for, in the piece's order, shape (asked,)."""
         torch = self.torch
-        padded = np.full((len(rows), max(map(len, rows))), -1, dtype=np.int64)
-        for number, row in enumerate(rows):
-            padded[number, : len(row)] = row
-        first = np.ones(len(rows), dtype=np.int64) if given is None else given
-        tokens = torch.from_numpy(padded).to(self.device)
-        # Of what is not asked for no logits are made: the same as a weight of 0, and cheaper.
-        asked = torch.from_numpy((padded >= 0) & (np.arange(padded.shape[1]) >= first[:, None]))[:, 1:].to(self.device)
+        asked = np.flatnonzero(piece.targets != UNASKED)
+        targets = self._put(piece.targets[asked])
         with self.cast():
-            # Padding stands to the right, where causal attention does not look: no mask is needed.
-            hidden = self.model.model(tokens[:, :-1].clamp(min=0), use_cache=False).last_hidden_state[asked]
+            # Of what is not asked for no logits are made: the same as a weight of 0, and cheaper.
+            states = self._states(self._way, self._body, piece, asked)
             # In slices that fit a cache: twice as fast on a CPU as all logits at once, and a fraction of the memory.
-            parts = zip(hidden.split(SLICE), tokens[:, 1:][asked].split(SLICE), strict=True)
-            return torch.cat([self._nats(part, targets) for part, targets in parts])
+            # (torch's linear_cross_entropy was 2 to 4 times as slow there.)
+            parts = zip(states.split(SLICE), targets.split(SLICE), strict=True)
+            if len(asked) * self.model.config.vocab_size <= LOGITS or not torch.is_grad_enabled():
+                return torch.cat([self._nats(*part) for part in parts])
+            again = torch.utils.checkpoint.checkpoint
+            return torch.cat([again(self._nats, *part, use_reentrant=False) for part in parts])
 
-    def _nats(self, hidden: Any, targets: Any) -> Any:
-        functional = self.torch.nn.functional
-        logits = functional.linear(hidden, self.model.lm_head.weight)
-        return functional.cross_entropy(logits.float(), targets, reduction="none")
+    def _nats(self, states: Any, targets: Any) -> Any:
+        logits = self._way.head(states).float()
+        return self.torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+
+    def _states(self, way: Way, body: Any, piece: Packed, asked: NDArray[np.int64]) -> Any:
+        """What the head makes logits of, for the places that are asked about, shape (asked, width)."""
+        if way.flat:
+            attention.use(self.model, attention.NAME)
+            rows = attention.rows_of(self.torch, piece.bounds, self.device, len(piece.tokens) if self.fixed else 0)
+            tokens, positions = self._put(piece.tokens)[None], self._put(piece.positions)[None]
+            found = body(input_ids=tokens, position_ids=positions, use_cache=False, rows=rows)
+            return found[0][0][self._put(asked)]
+        attention.use(self.model, self._own)
+        lengths = np.diff(piece.bounds).astype(np.int64)
+        row = np.searchsorted(piece.bounds, asked, side="right") - 1
+        parts: list[Any] = []
+        order: list[NDArray[np.int64]] = []
+        for group in pieces(lengths):
+            # Padding stands to the right, where causal attention does not look: no mask is needed.
+            padded = np.zeros((len(group), int(lengths[group].max())), dtype=np.int64)
+            for line, number in enumerate(group):
+                padded[line, : lengths[number]] = piece.tokens[piece.bounds[number] : piece.bounds[number + 1]]
+            found = body(input_ids=self._put(padded), use_cache=False)[0]
+            line_of = np.full(len(lengths), -1)
+            line_of[group] = np.arange(len(group))
+            here = np.flatnonzero(line_of[row] >= 0)
+            order.append(here)
+            columns = asked[here] - piece.bounds[row[here]]
+            parts.append(found[self._put(line_of[row[here]]), self._put(columns)])
+        return self.torch.cat(parts)[self._put(np.argsort(np.concatenate(order)))]
+
+    def _ask(self) -> Way:
+        """How pieces go through this architecture: tried on two short rows, which the model also reads alone.
+
+        Raises:
+            UsageError: what a token is followed by depends on what follows it.
+
+        """
+        core = self.model
+        kind = core.config.model_type
+        rows = [np.arange(count) * 7 % core.config.vocab_size for count in (10, 6)]
+        rows.append(rows[0][:4])
+        piece = flat(rows)
+        training = core.training
+        core.eval()
+        with self.torch.inference_mode(), self.cast():
+            attention.use(core, self._own)
+            alone = self.torch.cat([core(input_ids=self._put(row[None, :-1]), use_cache=False)[0][0] for row in rows])
+            near = float(alone.float().std()) * (1e-3 if self.precision == "float32" else 0.1)
+            if (alone[:3] - alone[-3:]).abs().max() > near:
+                raise UsageError(f"{kind} is not a causal model: it looks at what follows", where="base")
+            parts, whole = Way(core.get_decoder(), core.get_output_embeddings()), Way(core, _same)
+            ways = [parts._replace(flat=True), whole._replace(flat=True), parts, whole]
+            way = next((way for way in ways if self._near(way, piece, alone, near)), None)
+        core.train(training)
+        if way is None:
+            raise UsageError(f"{kind} does not read rows side by side as it reads them alone", where="base")
+        if not way.flat:
+            self.notes.append(f"{kind} cannot attend within rows of a flat piece: rows are padded, which is slower")
+        return way
+
+    def _near(self, way: Way, piece: Packed, alone: Any, near: float) -> bool:
+        """Whether a piece's logits are those of its rows alone."""
+        try:
+            logits = way.head(self._states(way, way.body, piece, np.arange(len(piece.tokens))))
+        except Exception:  # noqa: BLE001, whatever an architecture makes of arguments that it does not know
+            return False
+        return logits.shape == alone.shape and bool((logits - alone).abs().max() <= near)
+
+    def _put(self, array: NDArray[Any]) -> Any:
+        """An array on the device."""
+        tensor = self.torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+        return (
+            tensor.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else tensor.to(self.device)
+        )
 
     def bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
         """See `seams.Model`."""
         found: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(windows)
-        lengths = np.array([len(window) for window in windows], dtype=np.int64)
+        asked = [index for index, window in enumerate(windows) if len(window) > 1]
+        lengths = np.array([len(windows[index]) - 1 for index in asked], dtype=np.int64)
         self.model.eval()
         with self.torch.inference_mode():
-            for piece in pieces(lengths):
-                rows = [windows[index] for index in piece]
-                nats = self.loss(rows).float().cpu().numpy()
-                ends = np.cumsum(lengths[piece] - 1)[:-1]
-                for index, line in zip(piece, np.split(nats, ends), strict=True):
+            begin = 0
+            while begin < len(asked):
+                end = begin + max(1, int(np.searchsorted(np.cumsum(lengths[begin:]), PIECE, side="right")))
+                rows = [windows[index] for index in asked[begin:end]]
+                nats = self.nats(flat(rows, size=PIECE if self.fixed else None)).float().cpu().numpy()
+                for index, line in zip(
+                    asked[begin:end], np.split(nats, np.cumsum(lengths[begin:end])[:-1]), strict=True
+                ):
                     found[index] = (line / np.log(2)).astype(np.float32)
+                begin = end
         return iter(found)
 
     def write(
@@ -161,6 +283,7 @@ class Network:
         found: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * len(prompts)
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
         self.model.eval()
+        attention.use(self.model, self._own)
         with torch.inference_mode():
             for piece in pieces(lengths, padding=ANSWERS):
                 longest = int(lengths[piece].max())

@@ -63,7 +63,7 @@ def packed(
     for chosen in bins(lengths[asked] - 1, limit):
         places = asked[chosen]
         some: list[NDArray[Any]] = [rows[place] for place in places.tolist()]
-        pieces.append(_piece(some, given[places], places, size, attend))
+        pieces.append(flat(some, given[places], size, attend)._replace(places=places))
     return pieces
 
 
@@ -126,13 +126,14 @@ def laid(corpus: Corpus, plan: Plan, step: Step) -> list[NDArray[Any]]:
     return found
 
 
-def _piece(
+def flat(
     rows: Sequence[NDArray[Any]],
-    given: NDArray[np.int64],
-    places: NDArray[np.int64],
-    size: int | None,
-    attend: Literal["row", "piece"],
+    given: NDArray[np.int64] | None = None,
+    size: int | None = None,
+    attend: Literal["row", "piece"] = "row",
 ) -> Packed:
+    """Rows of at least two tokens as one piece; the first tokens of a row are only shown, as `given` says, or one."""
+    given = np.ones(len(rows), dtype=np.int64) if given is None else given
     lengths = np.array([len(row) - 1 for row in rows], dtype=np.int64)
     ends = np.cumsum(lengths)
     filled = int(ends[-1])
@@ -145,4 +146,5 @@ def _piece(
     asked = positions[:filled] + 1 >= np.repeat(given, lengths)
     targets[:filled][asked] = np.concatenate([row[1:] for row in rows])[asked]
     bounds = [0, *(ends.tolist() if attend == "row" else [filled]), *([filled + padded] if padded else [])]
+    places = np.arange(len(rows), dtype=np.int64)
     return Packed(tokens, positions, np.array(bounds, dtype=np.int32), targets, places, padded)

@@ -1,0 +1,125 @@
+"""Attention within the rows of a flat piece: rows lie behind one another, and none sees another or costs for it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NAME = "git_starcoder_rows"
+"""By which transformers knows it."""
+
+
+class Rows(NamedTuple):
+    """Where the rows of a piece lie."""
+
+    bounds: Any
+    """On the device: row i is `bounds[i]:bounds[i + 1]`, int32, shape (rows + 1,)."""
+    lengths: tuple[int, ...] | None
+    """Tokens of each row; None where only the device is to know, so that one compiled graph serves every piece."""
+    longest: int
+    """No row has more tokens."""
+
+
+def rows_of(torch: Any, bounds: NDArray[Any], device: str, fixed: int = 0) -> Rows:
+    """`fixed`, if any: the most tokens that a row can have, where nothing may depend on which rows these are."""
+    lengths = np.diff(bounds)
+    if not fixed:
+        return Rows(torch.from_numpy(bounds).to(device), tuple(lengths.tolist()), int(lengths.max(initial=0)))
+    # Empty rows up to a power of two, so that there are few shapes.
+    count = 1 << max(6, (len(bounds) - 1).bit_length())
+    filled = np.full(count + 1, bounds[-1], dtype=np.int32)
+    filled[: len(bounds)] = bounds
+    return Rows(torch.from_numpy(filled).to(device, non_blocking=True), None, fixed)
+
+
+def register() -> None:
+    """Make the function known to transformers. There is no mask function of this name, so that no mask is made."""
+    interface: Any = import_module("transformers").AttentionInterface
+    interface.register(NAME, attend)
+
+
+def used(model: Any) -> str:
+    """How a model of transformers attends."""
+    return model.config._attn_implementation  # noqa: SLF001
+
+
+def use(model: Any, name: str) -> None:
+    """Let a model attend in another way.
+
+    Raises:
+        NotImplementedError: its architecture has only one.
+
+    """
+    if used(model) != name:
+        model.set_attn_implementation(name)
+        if used(model) != name:
+            raise NotImplementedError(name)
+
+
+def attend(
+    module: Any,  # noqa: ARG001
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    *,
+    rows: Rows,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Any, None]:
+    """Causal attention within rows: query (1, heads, tokens, width) gives (1, tokens, heads, width).
+
+    Raises:
+        NotImplementedError: the architecture wants something else than plain causal attention.
+
+    """
+    torch: Any = import_module("torch")
+    if mask is not None or softcap is not None:
+        raise NotImplementedError("a mask or a soft cap of attention")
+    grouped = query.shape[1] != key.shape[1]
+    window = sliding_window if sliding_window and sliding_window < rows.longest else None
+    if query.device.type == "cuda" and value.dtype != torch.float32 and not dropout:
+        varlen: Any = import_module("torch.nn.attention.varlen")
+
+        # Rotary positions make float32 of queries and keys under autocast, values stay what the kernel takes.
+        parts = (part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value))
+        left = -1 if window is None else window - 1
+        found: Any = varlen.varlen_attn(
+            *parts,
+            rows.bounds,
+            rows.bounds,
+            rows.longest,
+            rows.longest,
+            scale=scaling,
+            window_size=(left, 0),
+            enable_gqa=grouped,
+        )
+        return found[None], None
+    lengths = list(rows.lengths or np.diff(rows.bounds.cpu().numpy()).tolist())
+    # Split, not sliced: the gradient of a slice is as long as the piece, once per row. A loop, because on a CPU rows of
+    # one length in a batch are no faster from 128 tokens on, and padding them to one length is slower.
+    attended: list[Any] = []
+    for parts in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
+        size = parts[0].shape[2]
+        near = None
+        if window is not None and size > window:
+            near = torch.ones(size, size, dtype=torch.bool, device=query.device).tril().triu(1 - window)
+        attended.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                *parts,
+                attn_mask=near,
+                dropout_p=dropout,
+                is_causal=near is None,
+                scale=scaling,
+                enable_gqa=grouped,
+            ).transpose(1, 2)
+        )
+    return torch.cat(attended, 1), None
