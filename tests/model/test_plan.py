@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.model.plan import Plan
+from git_starcoder.model.plan import DEAL, Plan
 
 WEIGHTS = [0.3, 0.7, 1.0, 1.95, 3.0]
 
@@ -67,7 +67,7 @@ def test_the_draws_of_a_row_are_counted_through_the_run(plan):
 
 
 @given(plans(copies=True))
-def test_steps_are_consecutive_slices_of_the_passes_and_equally_long_but_for_a_row(plan):
+def test_steps_deal_consecutive_slices_of_the_passes_and_are_equally_long_but_for_a_row(plan):
     steps = list(plan.begin())
     assert [step.number for step in steps] == list(range(plan.steps))
     for stage in plan.stages:
@@ -75,12 +75,15 @@ def test_steps_are_consecutive_slices_of_the_passes_and_equally_long_but_for_a_r
         assert len(taken) == stage.stop - stage.begin
         if not taken:
             continue
-        rows = np.concatenate(taken)
         passes = [stage.order(number)[0] for number in range(stage.pass_of(len(taken) * plan.size) + 1)]
-        assert rows.tolist() == np.concatenate(passes)[: len(rows)].tolist()
-        ends = np.cumsum([plan.lengths[each].sum() for each in taken])
-        over = ends - plan.size * np.arange(1, len(taken) + 1)
-        assert 0 <= over.min() <= over.max() < plan.lengths.max()
+        line = np.concatenate(passes)
+        for begin in range(0, len(taken), DEAL):
+            dealt = np.concatenate(taken[begin : begin + DEAL])
+            assert sorted(dealt.tolist()) == sorted(line[: len(dealt)].tolist())
+            line = line[len(dealt) :]
+        sizes = np.array([plan.lengths[each].sum() for each in taken])
+        assert np.abs(sizes - plan.size).max() < plan.lengths.max()
+        assert 0 <= sizes.sum() - plan.size * len(taken) < plan.lengths.max()
         assert min(map(len, taken)) > 0
 
 

@@ -5,9 +5,9 @@ long. Within a stage, rows are drawn pass after pass. A row of weight `w` is dra
 resampling (Kitagawa, 1996), and its remainder is carried on to the next pass: after any number of passes it was drawn
 as often as its weight says, rounded down or up, so none is starved and none is repeated beyond its share.
 
-The draws of a stage lie behind one another on a line of tokens, and a step takes those that begin on its stretch of
-it. So steps are equally long but for a row at either edge, and since the tokens of the first passes are a sum over the
-rows, any step is found without walking through those before it.
+The draws of a stage lie behind one another on a line of tokens, and a deal of some steps takes those that begin on its
+stretch of it. They are dealt to its steps so that these are equally long, nearly. Since the tokens of the first passes
+are a sum over the rows, any step is found without walking through those before it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from heapq import heapreplace
+from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 STAGES = 3
 """Of a curriculum."""
+DEAL = 16
+"""Steps among which rows are dealt to make them equally long."""
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio: its multiples are far apart."""
 
@@ -53,11 +57,9 @@ class Until(NamedTuple):
     """What the first steps of a stage come to. Arrays have shape (rows of the stage,)."""
 
     passes: int
-    """With the one that the steps end in."""
+    """That ended."""
     drawn: NDArray[np.int64]
     """How often each row was drawn."""
-    left: NDArray[np.int64]
-    """How often the passes would still draw it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,34 +229,63 @@ class Stage:
 
     def until(self, step: int) -> Until:
         """What the steps of this stage before one come to."""
-        place = (step - self.begin) * self.plan.size
+        dealt = (step - self.begin) % DEAL if step < self.stop else 0
+        place = (step - dealt - self.begin) * self.plan.size
         number = self.pass_of(place)
         rows, _ = self.order(number)
-        lengths, count = self.plan.lengths[rows], len(self.plan.keys)
-        begun = self.tokens(number) + np.cumsum(lengths) - lengths < place
-        within, left = (np.bincount(rows[part], minlength=count)[self.rows] for part in (begun, ~begun))
-        return Until(number + 1, self.times(number) + within, left)
+        lengths = self.plan.lengths[rows]
+        begun = rows[self.tokens(number) + np.cumsum(lengths) - lengths < place]
+        last = [taken.rows for taken in islice(self.walk(step - dealt), dealt)]
+        drawn = (
+            self.times(number) + np.bincount(np.concatenate((begun, *last)), minlength=len(self.plan.keys))[self.rows]
+        )
+        return Until(number, drawn)
 
     def walk(self, step: int) -> Iterator[Step]:
         """The steps of this stage from one on."""
         size, lengths = self.plan.size, self.plan.lengths
-        number = self.pass_of((step - self.begin) * size)
+        begin = step - (step - self.begin) % DEAL
+        place = (begin - self.begin) * size
+        number = self.pass_of(place)
         reached = self.tokens(number)
         rows = draws = places = np.zeros(0, dtype=np.int64)
-        for at in range(step, self.stop):
-            first, last = (at - self.begin) * size, (at - self.begin + 1) * size
+        while begin < self.stop:
+            count = min(DEAL, self.stop - begin)
             parts = [(rows, draws, places)]
-            while reached < last:
+            while reached < place + count * size:
                 rows, draws = self.order(number)
                 ends = reached + np.cumsum(lengths[rows])
                 parts.append((rows, draws, ends - lengths[rows]))
                 reached = int(ends[-1]) if len(ends) else reached
                 number += 1
-            if len(parts) > 1:
-                rows, draws, places = (np.concatenate(part) for part in zip(*parts, strict=True))
-            begin, stop = np.searchsorted(places, (first, last))
-            yield Step(at, self.number, rows[begin:stop], draws[begin:stop])
+            rows, draws, places = (np.concatenate(part) for part in zip(*parts, strict=True))
+            first, stop = np.searchsorted(places, (place, place + count * size))
+            dealt = deal(lengths[rows[first:stop]], count)
+            order = first + np.concatenate(dealt)
+            some = np.empty_like(order)
+            # The draws of a row stay in their order, to whatever steps they are dealt.
+            some[np.argsort(rows[order], kind="stable")] = draws[first + np.argsort(rows[first:stop], kind="stable")]
+            edges = np.cumsum([0, *map(len, dealt)])
+            for at in range(max(0, step - begin), count):
+                part = slice(edges[at], edges[at + 1])
+                yield Step(begin + at, self.number, rows[order[part]], some[part])
             rows, draws, places = rows[stop:], draws[stop:], places[stop:]
+            begin, place = begin + count, place + count * size
+
+
+def deal(lengths: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
+    """Indices of lengths in so many groups of nearly one length, each in order.
+
+    The longest goes first, each where least is yet (Graham, 1969), so groups differ by less than one of them.
+    """
+    groups: list[list[int]] = [[] for _ in range(count)]
+    loads = [(0, group) for group in range(count)]
+    order = np.argsort(-lengths, kind="stable")
+    for index, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
+        load, group = loads[0]
+        heapreplace(loads, (load + length, group))
+        groups[group].append(index)
+    return [np.sort(np.array(group, dtype=np.int64)) for group in groups]
 
 
 def steps_of(config: Config, corpus: Corpus) -> int | None:
