@@ -58,6 +58,7 @@ def write(
                         "length": len(row),
                         "augmentation_type": "base",
                         "language": "python",
+                        "role": "core",
                         "weight": (weights or {}).get(path, 1.0),
                     }
                     row += [tokenizer.pad] * (size - len(row))

@@ -70,9 +70,13 @@ def test_eval_puts_the_references_beside_the_model(model, dataset, capsys):
     told = capsys.readouterr()
     answer = json.loads(told.out)
     assert answer["schema"] == "git-starcoder/eval/1"
-    assert [score["eval"] for score in answer["scores"]] == [
-        "bits_per_byte", "untrained", "xz", "ppm", "next_line", "frequent_line",
+    assert list(dict.fromkeys(score["eval"] for score in answer["scores"])) == [
+        "bits_per_byte", "untrained", "xz", "ppm", "next_line", "frequent_line", "fill_in_the_middle", "lines_above", "kinds",
     ]  # fmt: skip
+    assert answer["kept"] == str(model / "scores.json")
+    kept = json.loads((model / "scores.json").read_text())
+    assert kept == {"schema": "git-starcoder/scores/1", **{key: answer[key] for key in kept if key != "schema"}}
+    assert kept["dataset"] == Dataset.open(dataset).digest
     assert told.err.startswith("eval ")
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from itertools import pairwise
+from math import log2
 
 import numpy as np
 import pytest
@@ -9,12 +12,31 @@ from hypothesis import strategies as st
 
 import finished
 from git_starcoder import shelf
-from git_starcoder.evals import Document, Exam, Score, documents, frequent_line, next_line, ratio, sample, surprise
+from git_starcoder.evals import (
+    UNITS,
+    Document,
+    Exam,
+    Question,
+    Score,
+    documents,
+    examples,
+    fewer,
+    fill_in_the_middle,
+    frequent_line,
+    graded,
+    kinds,
+    lines_above,
+    mean,
+    next_line,
+    ratio,
+    sample,
+    surprise,
+)
 from git_starcoder.text import tokenizer as tokenizers
 
 
 class Fixed:
-    """A model that needs as many bits for a token as the table says, and writes what it is told to."""
+    """A model that needs as many bits for every token, and writes what it is told to."""
 
     def __init__(self, bits=1.0, answers=(), context=16):
         self.needs = bits
@@ -28,7 +50,42 @@ class Fixed:
 
     def write(self, prompts, limit, *, stop):  # noqa: ARG002
         self.prompts = prompts
-        return [np.array(answer, dtype=np.int32) for answer in self.answers]
+        return [np.array(answer, dtype=np.int32) for answer in self.answers or [[]] * len(prompts)]
+
+
+class Knowing(Fixed):
+    """A model that knows the files by heart, and needs the fewer bits for a token the larger its number."""
+
+    def __init__(self, texts, tokenizer, context=8192):
+        super().__init__(context=context)
+        self.texts = [tokens.tolist() for tokens in texts]
+        self.tokenizer = tokenizer
+
+    def bits(self, windows):
+        return iter([(1 / (1 + window[1:])).astype(np.float32) for window in windows])
+
+    def write(self, prompts, limit, *, stop):
+        return [np.array(self.stopped(self.after(prompt.tolist()), limit, stop), dtype=np.int32) for prompt in prompts]
+
+    def after(self, prompt):
+        prefix, middle, suffix = self.tokenizer.fim
+        hole = prompt[0] == prefix
+        before, behind = prompt, []
+        if hole:
+            assert prompt[-1] == middle
+            before, behind = prompt[1 : prompt.index(suffix)], prompt[prompt.index(suffix) + 1 : -1]
+        for text in self.texts:
+            for at in range(len(before), len(text) + 1):
+                if text[at - len(before) : at] == before:
+                    ends = [end for end in range(at, len(text)) if text[end : end + len(behind)] == behind]
+                    if ends:
+                        return [*text[at : ends[0]], self.tokenizer.end] if hole else text[at:]
+        raise AssertionError
+
+    @staticmethod
+    def stopped(tokens, limit, stop):
+        ends = [at + 1 for at, token in enumerate(tokens) if stop[token]]
+        return tokens[: min([limit, *ends])]
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +101,37 @@ def tokenizer(dataset):
 @pytest.fixture
 def exam(dataset, tokenizer):
     held_out = documents(dataset, "test")
-    return Exam(Fixed(1.0), Fixed(2.0), tokenizer, documents(dataset, "train"), held_out, seed=0)
+    rows = examples(dataset, "test", 4096, tokenizer.end, 0)
+    return Exam(Fixed(1.0), Fixed(2.0), tokenizer, documents(dataset, "train"), held_out, rows, seed=0)
+
+
+@pytest.fixture
+def knowing(exam):
+    model = Knowing([document.tokens for document in exam.heldout], exam.tokenizer)
+    return replace(exam, model=model, lines=40, holes=40)
 
 
 def spoiled(path, tokens):
-    return Document(path, "python", 0, np.array(tokens, dtype=np.int32))
+    return Document(path, "python", "core", 0, np.array(tokens, dtype=np.int32))
+
+
+def by_measure(scores):
+    return {score.measure: score for score in scores if not score.by}
 
 
 @pytest.mark.parametrize("name", shelf.names("evals"))
 def test_every_eval_keeps_the_contract_of_the_shelf(exam, name):
-    if name == "next_line":
-        exam.model.answers = [[] for _ in next_line.questions(exam)]
-    score = shelf.load("evals", name).evaluate(exam)
-    assert isinstance(score, Score)
-    assert score.eval == name
-    assert score.measure in {"bits per byte", "next line"}
-    assert score.low <= score.value <= score.high
-    assert score.over > 0
+    scores = shelf.load("evals", name).evaluate(exam)
+    assert len(scores) > 0
+    for score in scores:
+        assert isinstance(score, Score)
+        assert score.eval == name
+        assert score.measure in UNITS
+        assert score.low is None or score.low <= score.value <= score.high
+        assert score.over > 0
+        assert score.files == 2
+        assert (score.by, score.group) == ("", "") or score.by in {"kind", "language", "role"}
+        json.dumps(score._asdict())
     assert len(shelf.describe("evals", name)) > 20
 
 
@@ -107,28 +178,30 @@ def test_later_tokens_see_three_quarters_of_the_context():
 
 
 def test_bits_are_over_the_bytes_of_the_text(exam):
-    score = shelf.load("evals", "bits_per_byte").evaluate(exam)
+    score = by_measure(shelf.load("evals", "bits_per_byte").evaluate(exam))["bits per byte"]
     tokens = sum(len(document.tokens) for document in exam.heldout)
     size = sum(len(finished.source(number)) for number in (23, 24))
     assert score.over == size
     assert score.value == pytest.approx(tokens / size)
-    assert shelf.load("evals", "untrained").evaluate(exam).value == pytest.approx(2 * tokens / size)
+    assert by_measure(shelf.load("evals", "untrained").evaluate(exam))["bits per byte"].value == pytest.approx(
+        2 * tokens / size
+    )
 
 
 @pytest.mark.parametrize("name", ["xz", "ppm"])
 def test_compressors_gain_from_the_training_text(exam, name):
-    given_all = shelf.load("evals", name).evaluate(exam)
+    (given_all,) = shelf.load("evals", name).evaluate(exam)
     alone = Exam(exam.model, exam.untrained, exam.tokenizer, [], exam.heldout)
-    assert given_all.value < 0.7 * shelf.load("evals", name).evaluate(alone).value
+    assert given_all.value < 0.7 * shelf.load("evals", name).evaluate(alone)[0].value
     known = Exam(exam.model, exam.untrained, exam.tokenizer, exam.heldout, exam.heldout)
-    assert shelf.load("evals", name).evaluate(known).value < 0.2
+    assert shelf.load("evals", name).evaluate(known)[0].value < 0.2
 
 
 @pytest.mark.parametrize("name", ["xz", "ppm"])
 def test_a_training_text_that_is_too_long_is_cut_and_that_is_said(exam, name):
     module = shelf.load("evals", name)
-    whole = module.evaluate(exam)
-    cut = module.evaluate(replace(exam, given=2000))
+    (whole,) = module.evaluate(exam)
+    (cut,) = module.evaluate(replace(exam, given=2000))
     assert (whole.note, cut.note) == ("", "given the first 0.0 MiB of it")
     assert cut.value > whole.value
 
@@ -141,17 +214,23 @@ def test_ppm_measures_what_a_separate_compression_does(exam):
         return len(b"".join(encoder.encode(exam.text(each.tokens) + b"\0") for each in found) + encoder.flush())
 
     added = size([*exam.training, *exam.heldout]) - size(exam.training)
-    score = shelf.load("evals", "ppm").evaluate(exam)
+    (score,) = shelf.load("evals", "ppm").evaluate(exam)
     assert score.value * score.over / 8 == pytest.approx(added, abs=8)
+
+
+def at(exam, question):
+    """The text of the file of a question, and what stands before it."""
+    text = finished.source(int(question.path[9:-3]))
+    before = exam.text(question.before)
+    assert text.startswith(before)
+    return text, before
 
 
 def test_questions_are_lines_with_what_stands_before(exam):
     asked = next_line.questions(exam)
-    assert len(asked) == len({(question.document, len(question.before)) for question in asked}) > 50
+    assert len(asked) == len({(question.path, len(question.before)) for question in asked}) > 50
     for question in asked:
-        text = finished.source(int(exam.heldout[question.document].path[9:-3]))
-        before = exam.text(question.before)
-        assert text.startswith(before)
+        text, before = at(exam, question)
         assert len(question.before) >= next_line.CONTEXT
         assert not before.rpartition(b"\n")[2].strip()
         above = before.rpartition(b"\n")[0].rpartition(b"\n")[2].strip()
@@ -161,41 +240,221 @@ def test_questions_are_lines_with_what_stands_before(exam):
     assert asked[0].answer == next_line.questions(exam)[0].answer
 
 
-def test_fewer_questions_are_some_of_the_same(exam):
+def test_holes_are_lines_with_what_stands_around(exam):
+    asked = fill_in_the_middle.questions(exam)
+    assert len(asked) == len({(question.path, len(question.before)) for question in asked}) == 100
+    assert {question.answer.count(b"\n") for question in asked} == {0, 1, 2, 3}
+    assert 30 < sum(b"\n" not in question.answer for question in asked) < 70
+    for question in asked:
+        text, before = at(exam, question)
+        after = exam.text(question.after)
+        assert text.endswith(after)
+        assert after.startswith(b"\n")
+        assert not before.rpartition(b"\n")[2].strip()
+        assert text[len(before) : len(text) - len(after)].strip() == question.answer != b""
+        assert before.rstrip().endswith(question.above.rpartition(b"\n")[2])
+        assert question.above.count(b"\n") <= question.answer.count(b"\n")
+
+
+@pytest.mark.parametrize(("module", "key"), [(next_line, "lines"), (fill_in_the_middle, "holes")])
+def test_fewer_questions_are_some_of_the_same(exam, module, key):
     every, few = (
-        [len(question.before) for question in next_line.questions(each)] for each in (exam, replace(exam, lines=7))
+        [len(question.before) for question in module.questions(each)] for each in (exam, replace(exam, **{key: 7}))
     )
     assert every[:7] == few
+    assert every != [len(question.before) for question in module.questions(replace(exam, seed=1))]
+
+
+def test_a_model_that_knows_the_files_is_right_everywhere(knowing):
+    for module, task in ((next_line, "next line"), (fill_in_the_middle, "fill in the middle")):
+        found = by_measure(module.evaluate(knowing))
+        assert set(found) == {f"{task}, exact match", f"{task}, edit similarity"}
+        for score in found.values():
+            assert (score.value, score.low, score.high, score.over, score.files) == (1.0, 1.0, 1.0, 40, 2)
+
+
+def test_a_prompt_is_in_the_format_of_training_and_fits(exam):
+    prefix, middle, suffix = exam.tokenizer.fim
+    question = fill_in_the_middle.questions(exam)[0]
+    room = 100
+    for before, after in ((5, 7), (500, 7), (5, 500), (500, 500)):
+        asked = question._replace(before=np.arange(1000, 1000 + before), after=np.arange(2000, 2000 + after))
+        tokens = fill_in_the_middle.prompt(asked, exam.tokenizer.fim, room + fill_in_the_middle.LENGTH).tolist()
+        assert len(tokens) == min(room, before + min(after, (room - 3) // 2) + 3)
+        assert (tokens[0], tokens[-1]) == (prefix, middle)
+        split = tokens.index(suffix)
+        assert tokens[1:split] == list(range(1000, 1000 + before))[-(split - 1) :]
+        assert tokens[split + 1 : -1] == list(range(2000, 2000 + after))[: len(tokens) - split - 2]
+
+
+def test_what_is_written_behind_the_missing_lines_does_not_count():
+    assert fill_in_the_middle.first(b"\n  a = 1\n  b = 2\nc", 2) == b"a = 1\n  b = 2"
+    assert fill_in_the_middle.first(b"a", 3) == b"a"
+    assert fill_in_the_middle.first(b"", 1) == b""
+
+
+def test_a_model_that_cannot_fill_in_is_not_asked(exam, tokenizer):
+    untaught = replace(exam, untaught="not trained to")
+    without = replace(exam, tokenizer=Blind(tokenizer))
+    assert fill_in_the_middle.evaluate(untaught) == "not trained to"
+    assert "no fill-in-the-middle tokens" in fill_in_the_middle.evaluate(without)
+    for each in (untaught, without):
+        assert {score.measure for score in lines_above.evaluate(each)} == {
+            "next line, exact match", "next line, edit similarity",
+        }  # fmt: skip
+
+
+class Blind:
+    """A tokenizer without fill-in-the-middle tokens."""
+
+    fim = None
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
 
 
 def test_next_line_counts_exact_answers_only(exam):
     asked = next_line.questions(exam)
     right = [exam.tokenizer.encode([b"  " + question.answer + b"\nmore"])[0] for question in asked]
     exam.model.answers = right
-    assert next_line.evaluate(exam).value == 1.0
+    assert next_line.evaluate(exam)[0].value == 1.0
     wrong = [exam.tokenizer.encode([question.answer + b"x\n"])[0] for question in asked]
     exam.model.answers = [*wrong[: len(wrong) // 2], *right[len(wrong) // 2 :]]
-    assert next_line.evaluate(exam).value == pytest.approx(0.5, abs=0.01)
+    exact, similar = next_line.evaluate(exam)
+    assert exact.value == pytest.approx(0.5, abs=0.01)
+    lengths = [len(question.answer) for question in asked[: len(asked) // 2]]
+    assert similar.value == pytest.approx(1 - sum(1 / (length + 1) for length in lengths) / len(asked))
     assert max(map(len, exam.model.prompts)) <= exam.model.context
     exam.model.answers = [np.concatenate((tokens, [exam.tokenizer.end])) for tokens in right]
-    assert next_line.evaluate(exam).value == 1.0
+    assert next_line.evaluate(exam)[0].value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted", "similarity"),
+    [
+        ("return x", "return x", 1.0), ("", "return x", 0.0), ("kitten", "sitting", 1 - 3 / 7), ("abc", "xyz", 0.0),
+        ("größe", "grösse", 1 - 2 / 6), ("return x", "return y", 7 / 8),
+    ],
+)  # fmt: skip
+def test_edit_similarity_is_that_of_levenshtein_in_characters(answer, wanted, similarity):
+    question = Question("a", np.zeros(0), np.zeros(0), b"", wanted.encode())
+    exact, similar = graded("key", "next line", "who", [question], [answer.encode()], 0)
+    assert exact.value == float(answer == wanted)
+    assert similar.value == pytest.approx(similarity)
+    assert (similar.low, similar.high, similar.files) == (None, None, 1)
 
 
 def test_the_most_frequent_next_line_is_counted(exam):
-    score = frequent_line.evaluate(exam)
+    exact, similar = frequent_line.evaluate(exam)
     asked = next_line.questions(exam)
     sure = np.mean([question.answer == b"return total" for question in asked])
-    assert score.value >= sure > 0
+    assert similar.value > exact.value >= sure > 0
     empty = Exam(exam.model, exam.untrained, exam.tokenizer, [], exam.heldout)
-    assert frequent_line.evaluate(empty).value == 0.0
+    assert [score.value for score in frequent_line.evaluate(empty)] == [0.0, 0.0]
 
 
 def test_no_line_to_ask_for_is_said(tokenizer):
     document = spoiled("a", tokenizer.encode([b"x\ny\n"])[0])
     exam = Exam(Fixed(), Fixed(), tokenizer, [], [document])
-    score = next_line.evaluate(exam)
-    assert (score.over, score.value) == (0, 0.0)
-    assert "long enough" in score.note
+    for module in (next_line, frequent_line, fill_in_the_middle, lines_above):
+        assert "long enough" in module.evaluate(exam)
+
+
+def test_an_even_model_needs_the_logarithm_of_the_vocabulary(exam):
+    size = exam.tokenizer.vocab_size
+    found = by_measure(shelf.load("evals", "bits_per_byte").evaluate(replace(exam, model=Fixed(log2(size)))))
+    tokens = sum(len(document.tokens) for document in exam.heldout)
+    perplexity, per_byte = found["perplexity"], found["bits per byte"]
+    assert perplexity.over == tokens
+    assert [perplexity.value, perplexity.low, perplexity.high] == pytest.approx([size] * 3, rel=1e-4)
+    assert per_byte.value * per_byte.over == pytest.approx(log2(size) * tokens)
+
+
+def test_groups_add_up_to_all_of_it(knowing):
+    different = [("rust", "core"), ("python", "test")]
+    held_out = [
+        replace(each, language=language, role=role)
+        for each, (language, role) in zip(knowing.heldout, different, strict=True)
+    ]
+    scores = shelf.load("evals", "bits_per_byte").evaluate(replace(knowing, heldout=held_out))
+    total = by_measure(scores)["bits per byte"]
+    for by, names in (("language", {"rust", "python"}), ("role", {"core", "test"})):
+        of = [score for score in scores if score.by == by]
+        assert {score.group for score in of} == names
+        assert sum(score.over for score in of) == total.over
+        assert sum(score.files for score in of) == total.files
+        assert sum(score.value * score.over for score in of) == pytest.approx(total.value * total.over)
+        assert len({score.value for score in of}) == 2
+        assert all(score.low is score.high is None for score in of)
+
+
+def row(number, kind, tokens, **about):
+    values = {"augmentation_type": kind, "length": len(tokens), "token_start": 0, "row_id": f"{number:016x}"}
+    values |= {"source_file": f"{number % 4}.py", "language": "python", "role": "core", **about}
+    return json.dumps({"tokens": [*tokens, 0, 0], "metadata": values}) + "\n"
+
+
+@pytest.fixture
+def kinds_of_rows(tmp_path, tokenizer):
+    dataset = finished.write(tmp_path / "d", {"train": {"a.py": finished.source(1)}})
+    text = tokenizer.encode([b"def find_order(items):\n"])[0].tolist()
+    prefix, middle, suffix = tokenizer.fim
+    hole = [prefix, *text[:2], suffix, *text[4:], middle, *text[2:4], tokenizer.end]
+    lines = [row(number, "base", text) for number in range(12)]
+    lines += [row(20 + number, "git_diff", [*range(300, 310), *text], context=10) for number in range(3)]
+    lines += [row(30, "token_masking", hole, hole=[2, 4]), row(40, "comment_toggle", text, token_start=5)]
+    lines += [row(50, "base", text, copy=1), row(60, "type_annotations", text[:1], token_start=9)]
+    dataset.files("test")[0].write_text("".join(lines))
+    return dataset, text
+
+
+def test_rows_are_shown_as_in_training(kinds_of_rows, tokenizer):
+    dataset, text = kinds_of_rows
+    found = {example.kind: example for example in examples(dataset, "test", 10_000, tokenizer.end, 0)}
+    assert list(found) == ["base", "comment_toggle", "git_diff", "token_masking"]
+    shown = {kind: (example.tokens.tolist(), example.given, example.among) for kind, example in found.items()}
+    assert shown["base"] == ([tokenizer.end, *text], 1, 12)
+    assert shown["comment_toggle"] == (text, 1, 1)
+    assert shown["git_diff"] == ([*range(300, 310), *text], 10, 3)
+    assert shown["token_masking"][1:] == (1, 1)
+
+
+def test_a_head_costs_nothing_and_each_kind_has_its_figure(exam, kinds_of_rows, tokenizer):
+    dataset, text = kinds_of_rows
+    rows = examples(dataset, "test", 10_000, tokenizer.end, 0)
+    model = Fixed(1.0, context=64)
+    scores = {score.group: score for score in kinds.evaluate(replace(exam, model=model, rows=rows))}
+    size = len(b"def find_order(items):\n")
+    asked = {"base": len(text), "git_diff": len(text), "token_masking": len(text) + 3, "comment_toggle": len(text) - 1}
+    rest = size - len(tokenizer.decode(text[:1]))
+    for kind, tokens in asked.items():
+        each = rest if kind == "comment_toggle" else size
+        assert scores[kind].value == pytest.approx(tokens / each)
+        assert scores[kind].over % each == 0
+    assert {kind: (score.files, score.note) for kind, score in scores.items()} == {
+        "base": (4, "12 of 12 rows"), "git_diff": (3, "3 of 3 rows"), "token_masking": (1, "1 of 1 rows"),
+        "comment_toggle": (1, "1 of 1 rows"),
+    }  # fmt: skip
+    short = kinds.evaluate(replace(exam, model=Fixed(1.0, context=4), rows=rows))
+    assert {score.group: score.over for score in short}["git_diff"] == 3 * len(tokenizer.decode(text[-4:]))
+
+
+def test_rows_are_drawn_from_all_files_first_and_fewer_are_some_of_them(kinds_of_rows, tokenizer):
+    dataset, text = kinds_of_rows
+    every = examples(dataset, "test", 10_000, tokenizer.end, 0)
+    some = examples(dataset, "test", 6 * len(text), tokenizer.end, 0)
+    base = [example for example in some if example.kind == "base"]
+    assert len(base) == 6
+    assert {example.path for example in base[:4]} == {"0.py", "1.py", "2.py", "3.py"}
+    assert [key(example) for example in some] == [key(example) for example in fewer(every, 6 * len(text))]
+    assert {example.kind for example in fewer(every, 1)} == {example.kind for example in every}
+
+
+def key(example):
+    return example.kind, example.path, example.tokens.tolist()
 
 
 def test_a_sample_is_whole_files_and_one_cut(exam):
@@ -210,10 +469,40 @@ def test_a_sample_is_whole_files_and_one_cut(exam):
     assert [document.path for document in drawn] != [document.path for document in sample(found, total // 2 + 5, 1)]
 
 
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), min_size=1, max_size=20))
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), min_size=2, max_size=20))
 def test_an_interval_holds_its_value_and_no_more_than_the_extremes(pairs):
     above, below = np.array(pairs, dtype=np.float64).T
     value, low, high = ratio(above, below, 0)
     each = above / below
-    assert each.min() - 1e-9 <= low <= high <= each.max() + 1e-9
+    assert each.min() - 1e-9 <= low <= value + 1e-9
+    assert value - 1e-9 <= high <= each.max() + 1e-9
     assert value == pytest.approx(above.sum() / below.sum())
+
+
+def test_intervals_shrink_with_files_and_are_the_extremes_of_two():
+    chance = np.random.default_rng(3)
+    widths = []
+    for files in (2, 8, 32, 128, 512):
+        above = chance.normal(2.0, 0.5, files)
+        _, low, high = ratio(above, np.ones(files), 0)
+        widths.append(high - low)
+        if files == 2:
+            assert (low, high) == pytest.approx((above.min(), above.max()))
+    assert all(much > 1.5 * little for much, little in pairwise(widths[1:]))
+    assert widths[-1] == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(512), rel=0.15)
+
+
+@pytest.mark.parametrize("files", [3, 6, 20])
+def test_intervals_hold_what_is_true_as_often_as_they_say(files):
+    chance = np.random.default_rng(4)
+    draws = chance.normal(1.0, 0.3, (200, files))
+    hits = [low <= 1.0 <= high for _, low, high in (ratio(draw, np.ones(files), 0) for draw in draws)]
+    assert np.mean(hits) > (0.7 if files == 3 else 0.9)
+
+
+def test_a_figure_is_over_files_not_over_their_parts():
+    whole = mean(["a", "b", "c"], [3.0, 5.0, 1.0], [3, 4, 5], 0)
+    parts = mean(["a", "b", "a", "c"], [1.0, 5.0, 2.0, 1.0], [1, 4, 2, 5], 0)
+    assert parts == whole
+    assert whole.files == 3
+    assert mean(["a", "a"], [1.0, 3.0], [2, 2], 0) == (1.0, None, None, 1)

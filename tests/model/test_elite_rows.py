@@ -125,7 +125,7 @@ def test_a_model_is_asked_for_each_byte_that_is_held_out_once(dataset, tokenizer
 
 def test_a_model_of_several_sizes_is_asked_in_full(dataset, tokenizer, tmp_path):
     train(dataset, tmp_path / "model", steps=2, size="toy", settings=SETTINGS)
-    scores = {score.eval: score for score in evaluate(tmp_path / "model", dataset).scores}
+    scores = {score.eval: score for score in reversed(evaluate(tmp_path / "model", dataset).scores)}
     size = sum(len(tokenizer.decode(each.tokens[each.tokens != tokenizer.end])) for each in documents(dataset, "test"))
     assert scores["bits_per_byte"].over == scores["xz"].over == size
     assert load.load(tmp_path / "model")[0].context == max(SIZES)

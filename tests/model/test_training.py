@@ -67,7 +67,7 @@ def trained(dataset, tmp_path_factory):
 
 def test_a_trained_model_beats_the_untrained_one_and_tells_how_it_went(dataset, trained):
     folder, result, watch = trained
-    scores = {score.eval: score for score in evaluate(folder, dataset).scores}
+    scores = {score.eval: score for score in reversed(evaluate(folder, dataset).scores)}
     assert scores["bits_per_byte"].value < 0.5 * scores["untrained"].value
     assert scores["bits_per_byte"].over == scores["ppm"].over == scores["xz"].over
     assert scores["next_line"].over == scores["frequent_line"].over > 20
@@ -398,7 +398,7 @@ def test_pieces_hold_every_row_once_with_little_padding():
 
 def test_an_untrained_model_knows_nothing(dataset, trained):
     folder, _, _ = trained
-    scores = {score.eval: score for score in evaluate(folder, Dataset.open(dataset.folder)).scores}
+    scores = {score.eval: score for score in reversed(evaluate(folder, Dataset.open(dataset.folder)).scores)}
     tokens = sum(row.metadata["length"] for row in dataset.rows("test") if row.metadata["token_start"] % 128 == 0)
     even = log2(512) * tokens / scores["untrained"].over
     assert scores["untrained"].value == pytest.approx(even, rel=0.15)

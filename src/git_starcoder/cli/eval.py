@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common
+from git_starcoder.cli.talk import common, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn from the held-out text.")
 @common
 def command(talk: Talk, model: Path, dataset: Path, seed: int) -> ExitCode:
-    """Score the model in the folder MODEL on the held-out text of DATASET, beside the references."""
+    """Score the model in the folder MODEL on the held-out text of DATASET, beside the references.
+
+    The scores are also written to MODEL/scores.json, where `git starcoder report` finds them.
+    """
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.evaluate import evaluate, table
+    from git_starcoder.model.evaluate import SCORES, evaluate, keep, table
 
     opened = Dataset.open(dataset)
     with talk.watch() as watch:
         scores = evaluate(model, opened, seed=seed, watch=watch)
-    return talk.answer(scores.as_values(), table(scores))
+    kept = keep(scores, model)
+    if not kept:
+        talk.tell(f"the scores could not be written to {one_line(str(model / SCORES))}")
+    return talk.answer({**scores.as_values(), "kept": str(model / SCORES) if kept else None}, table(scores))

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from git_starcoder.evals import next_line
+from git_starcoder.evals import LINE, graded, next_line
 
 if TYPE_CHECKING:
     from git_starcoder.evals import Exam, Score
 
 
-def evaluate(exam: Exam) -> Score:
+def evaluate(exam: Exam) -> list[Score] | str:
     """Answer the same questions as the model does."""
+    asked = next_line.questions(exam)
+    if not asked:
+        return next_line.NONE
     every: Counter[bytes] = Counter()
     after: defaultdict[bytes, Counter[bytes]] = defaultdict(Counter)
     for document in exam.training:
@@ -22,11 +25,11 @@ def evaluate(exam: Exam) -> Score:
                 every[line] += 1
                 after[above][line] += 1
             above = line
-    asked = next_line.questions(exam)
     best = _most(every)
     answers = [_most(after[question.above]) if question.above in after else best for question in asked]
-    return next_line.score(exam, asked, answers, "frequent_line", "most frequent next line")
+    return graded("frequent_line", LINE, "most frequent next line", asked, answers, exam.seed)
 
 
 def _most(counts: Counter[bytes]) -> bytes:
+    """The most frequent line, of equally frequent ones the first in order; empty if there is none."""
     return min(counts, key=lambda line: (-counts[line], line), default=b"")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.errors import MissingExtraError
-from git_starcoder.evals import Score, ratio
+from git_starcoder.evals import BITS, Score, mean
 
 if TYPE_CHECKING:
     from git_starcoder.evals import Exam
@@ -22,7 +22,7 @@ MEMORY = 1 << 30
 """Bytes for the statistics."""
 
 
-def evaluate(exam: Exam) -> Score:
+def evaluate(exam: Exam) -> list[Score]:
     """Compress the held-out files after the training text, and count what each adds."""
     try:
         pyppmd: Any = import_module("pyppmd")
@@ -34,6 +34,6 @@ def evaluate(exam: Exam) -> Score:
     texts = [exam.text(document.tokens) for document in exam.heldout]
     added = [len(encoder.encode(text + b"\0")) for text in texts]
     added[-1] += len(encoder.flush())
-    sizes = np.array([len(text) for text in texts])
-    found = ratio(np.array(added) * 8.0, sizes, exam.seed)
-    return Score("ppm", "bits per byte", f"PPMd-{ORDER} given the training text", *found, int(sizes.sum()), note)
+    sizes = exam.sizes()
+    found = mean([document.path for document in exam.heldout], np.array(added) * 8.0, sizes, exam.seed)
+    return [Score("ppm", BITS, f"PPMd-{ORDER} given the training text", *found, int(sizes.sum()), note)]

@@ -1,4 +1,4 @@
-"""Bits per byte of the same model with fresh weights: what training added is the difference."""
+"""Bits per byte and perplexity of the same model with fresh weights: what training added is the difference."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ if TYPE_CHECKING:
     from git_starcoder.evals import Exam, Score
 
 
-def evaluate(exam: Exam) -> Score:
+def evaluate(exam: Exam) -> list[Score]:
     """Ask the untrained model."""
-    return bits_per_byte.score(exam, exam.untrained, "untrained", "untrained model")
+    return bits_per_byte.score(exam, exam.untrained, "untrained", "untrained model")[1]

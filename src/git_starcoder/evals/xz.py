@@ -5,19 +5,20 @@ from __future__ import annotations
 import lzma
 from typing import TYPE_CHECKING
 
-from git_starcoder.evals import Score
+from git_starcoder.evals import BITS, Score
 
 if TYPE_CHECKING:
     from git_starcoder.evals import Exam
 
 
-def evaluate(exam: Exam) -> Score:
+def evaluate(exam: Exam) -> list[Score]:
     """The compressed size of training and held-out text, less that of the training text."""
     training, note = exam.priming()
     heldout = b"".join(exam.text(document.tokens) + b"\0" for document in exam.heldout)
-    size = sum(len(exam.text(document.tokens)) for document in exam.heldout)
+    size = int(exam.sizes().sum())
     value = 8.0 * (compressed(training + heldout) - compressed(training)) / size
-    return Score("xz", "bits per byte", "xz given the training text", value, value, value, size, note)
+    files = len({document.path for document in exam.heldout})
+    return [Score("xz", BITS, "xz given the training text", value, None, None, files, size, note)]
 
 
 def compressed(text: bytes) -> int:

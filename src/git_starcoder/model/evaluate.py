@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder import shelf
 from git_starcoder.errors import DatasetError
-from git_starcoder.evals import Exam, bits_per_byte, documents, next_line, sample, xz
-from git_starcoder.model.load import again, load, record
+from git_starcoder.evals import (
+    LOWER,
+    UNITS,
+    Exam,
+    bits_per_byte,
+    documents,
+    examples,
+    fewer,
+    fill_in_the_middle,
+    kinds,
+    next_line,
+    sample,
+    xz,
+)
+from git_starcoder.model.load import TRAINING, again, load, record
 from git_starcoder.seams import SILENT, Watch
 
 if TYPE_CHECKING:
@@ -19,19 +36,32 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
     from git_starcoder.evals import Score
     from git_starcoder.rows import Split
+    from git_starcoder.text.tokenizer import Tokenizer
 
+SCORES = "scores.json"
+"""In a model's folder: what was found when it was asked last."""
+SCHEMA = "git-starcoder/scores/1"
 LIMIT = 65_536
 """Held-out tokens that are asked about; of more, whole files are drawn."""
+LIMIT_OF_KIND = 16_384
+"""Tokens of each kind of row."""
 FEWEST = 2048
-"""Of them, within whatever time."""
+"""Held-out tokens, within whatever time."""
+FEWEST_OF_KIND = 256
+"""Tokens of each kind of row, within whatever time."""
 FEWEST_LINES = 10
-"""That are asked for, within whatever time."""
+"""Lines that are asked for, and holes, within whatever time."""
 LEAST_GIVEN = 1 << 20
 """Bytes of training text for the compressors, within whatever time."""
-SHARES = {"compressing": 0.3, "scoring": 0.35, "writing": 0.25}
+SHARES = {"compressing": 0.3, "scoring": 0.25, "kinds": 0.1, "lines": 0.1, "holes": 0.1}
 """Of the time, what each may use at most; the rest is for what was not foreseen."""
-ORDER = ("bits_per_byte", "untrained", "xz", "ppm", "next_line", "frequent_line")
+ORDER = (
+    "bits_per_byte", "untrained", "xz", "ppm", "next_line", "frequent_line", "fill_in_the_middle", "lines_above",
+    "kinds",
+)  # fmt: skip
 """How a table begins; other evals follow."""
+FEW_FILES = 5
+"""With fewer, a line says so: its interval is wide, or there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +76,39 @@ class Scores:
     """Files that the split has."""
     own: bool
     """Whether the model was trained on this very dataset; if not, it may have seen what is held out here."""
+    dataset: str
+    """Digest of the dataset."""
+    tokenizer: dict[str, Any]
+    """Whose tokens perplexity counts: its `entries`, its `digest`, and the `bytes_per_token` of the held-out text."""
     scores: tuple[Score, ...]
+    skipped: dict[str, str]
+    """Evals that could not be made, and why."""
 
     def as_values(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        values: dict[str, Any] = {"split": self.split, "files": self.files, "of": self.of, "own": self.own}
-        return {**values, "scores": [score._asdict() for score in self.scores]}
+        return {
+            "split": self.split,
+            "files": self.files,
+            "of": self.of,
+            "own": self.own,
+            "dataset": self.dataset,
+            "tokenizer": self.tokenizer,
+            "skipped": self.skipped,
+            "scores": [score._asdict() for score in self.scores],
+        }
 
 
 def evaluate(
     model: str | Path, dataset: Dataset, *, seconds: float | None = None, seed: int = 0, watch: Watch = SILENT
 ) -> Scores:
-    """Run every eval of the shelf on the `base` text of the test split, at most `LIMIT` tokens of it.
+    """Run every eval of the shelf on the test split: at most `LIMIT` tokens of its text, and rows of each kind.
 
-    With `seconds`, as much less is asked as this machine needs to be done by then: fewer tokens and lines, and less
-    training text for the compressors, but never less than the smallest numbers above.
+    With `seconds`, as much less is asked as this machine needs to be done by then: fewer tokens, rows, lines and holes,
+    and less training text for the compressors, but never less than the smallest numbers above.
 
     Raises:
-        DatasetError: `model` is no model folder, a tokenizer that is not the dataset's, or nothing is held out.
+        DatasetError: `model` is no model folder, a tokenizer that is not the dataset's, nothing is held out, or the
+            model's predictions are not numbers.
         MissingExtraError: torch, transformers or pyppmd is not installed.
 
     """
@@ -79,21 +124,82 @@ def evaluate(
     if not found:
         hint = "the repository is too small to hold files out"
         raise DatasetError("nothing is held out", where=str(dataset.folder), hint=hint)
-    untrained = again(folder, tokenizer, seed)
-    exam = Exam(network, untrained, tokenizer, documents(dataset, "train"), sample(found, LIMIT, seed), seed)
+    training = record(folder)
+    own = training["dataset"] == dataset.digest
+    exam = Exam(
+        network,
+        again(folder, tokenizer, seed),
+        tokenizer,
+        documents(dataset, "train"),
+        sample(found, LIMIT, seed),
+        examples(dataset, split, LIMIT_OF_KIND, tokenizer.end, seed),
+        seed,
+        untaught=_untaught(tokenizer, training, dataset) if own else "",
+    )
     if seconds is not None:
         exam = _within(exam, lambda: seconds - (perf_counter() - entered))
+    scores, skipped = _all(exam, watch)
+    if not all(isfinite(edge) for score in scores for edge in score[3:6] if edge is not None):
+        what = "the model's predictions are not numbers, or as good as none"
+        raise DatasetError(what, where=str(folder), hint="train it again, with a smaller learning rate")
+    files, of = (len({document.path for document in each}) for each in (exam.heldout, found))
+    about = {
+        "entries": tokenizer.vocab_size,
+        "digest": tokenizer.digest,
+        "bytes_per_token": int(exam.sizes().sum()) / sum(len(document.tokens) for document in exam.heldout),
+    }
+    return Scores(split, files, of, own, dataset.digest, about, tuple(scores), skipped)
+
+
+def keep(scores: Scores, model: str | Path) -> bool:
+    """Write the scores beside the model, whole or not at all; gives whether that was possible."""
+    folder = Path(model)
+    if not (folder / TRAINING).is_file():
+        return False
+    text = json.dumps({"schema": SCHEMA, **scores.as_values()}, indent=1) + "\n"
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f".{SCORES}.", encoding="utf-8", delete=False) as file:
+            partial = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # of somebody else, or full: the scores are told all the same
+        return False
+    try:
+        partial.replace(folder / SCORES)
+    except OSError:
+        partial.unlink()
+        return False
+    return True
+
+
+def _all(exam: Exam, watch: Watch) -> tuple[list[Score], dict[str, str]]:
+    """Every eval of the shelf in order: what it found, and why it could not be made."""
     names = sorted(shelf.names("evals"), key=lambda key: (ORDER.index(key) if key in ORDER else len(ORDER), key))
     watch.begin("eval", len(names))
     begun = perf_counter()
     scores: list[Score] = []
+    skipped: dict[str, str] = {}
     for name in names:
-        scores.append(shelf.load("evals", name).evaluate(exam))
+        found: list[Score] | str = shelf.load("evals", name).evaluate(exam)
+        if isinstance(found, str):
+            skipped[name] = found
+        else:
+            scores += found
         watch.advance(1)
-    watch.end("eval", perf_counter() - begun, len(names), len(names), {})
-    files, of = (len({document.path for document in each}) for each in (exam.heldout, found))
-    own = record(folder)["dataset"] == dataset.digest
-    return Scores(split, files, of, own, tuple(scores))
+    dropped = {"skipped": len(skipped)} if skipped else {}
+    watch.end("eval", perf_counter() - begun, len(names), len(names) - len(skipped), dropped)
+    return scores, skipped
+
+
+def _untaught(tokenizer: Tokenizer, training: dict[str, Any], dataset: Dataset) -> str:
+    """Why a model of this dataset cannot fill in the middle; empty if it was shown how, or may have been."""
+    config: dict[str, Any] = training.get("config") or {}
+    if tokenizer.fim is None:
+        return fill_in_the_middle.UNTOLD
+    if config.get("fim") or config.get("base") or any("hole" in about for about in dataset.about("train")):
+        return ""
+    return "the model was not trained to: no row of the dataset is masked, and the training's `fim` is 0"
 
 
 def _within(exam: Exam, left: Callable[[], float]) -> Exam:
@@ -105,35 +211,71 @@ def _within(exam: Exam, left: Callable[[], float]) -> Exam:
         return perf_counter() - begun
 
     few = replace(
-        exam, heldout=sample(exam.heldout, FEWEST // 2, exam.seed), lines=FEWEST_LINES, given=LEAST_GIVEN // 4
-    )
+        exam, heldout=sample(exam.heldout, FEWEST // 2, exam.seed), rows=fewer(exam.rows, FEWEST_OF_KIND // 2),
+        given=LEAST_GIVEN // 4,
+    )  # fmt: skip
+    asking = replace(exam, lines=FEWEST_LINES, holes=FEWEST_LINES)
     training = few.priming()[0]
     per_byte = (
         3 * measured(lambda: xz.compressed(training)) / max(1, len(training))
     )  # twice xz, which gets slower, and PPMd
     per_token = 2 * measured(lambda: bits_per_byte.evaluate(few)) / (FEWEST // 2)  # two models
-    per_line = measured(lambda: next_line.evaluate(replace(few, heldout=exam.heldout))) / FEWEST_LINES
+    per_row = measured(lambda: kinds.evaluate(few)) / (FEWEST_OF_KIND // 2)  # a token of every kind
+    per_line = measured(lambda: next_line.evaluate(asking)) / FEWEST_LINES
+    per_hole = measured(lambda: fill_in_the_middle.evaluate(asking)) / FEWEST_LINES
     time = max(0.0, left())
+
+    def affordable(what: str, cost: float) -> int:
+        return int(time * SHARES[what] / cost)
+
     return replace(
         exam,
-        heldout=sample(exam.heldout, max(FEWEST, int(time * SHARES["scoring"] / per_token)), exam.seed),
-        lines=min(exam.lines, max(FEWEST_LINES, int(time * SHARES["writing"] / per_line))),
-        given=min(exam.given, max(LEAST_GIVEN, int(time * SHARES["compressing"] / per_byte))),
+        heldout=sample(exam.heldout, max(FEWEST, affordable("scoring", per_token)), exam.seed),
+        rows=fewer(exam.rows, max(FEWEST_OF_KIND, affordable("kinds", per_row))),
+        lines=min(exam.lines, max(FEWEST_LINES, affordable("lines", per_line))),
+        holes=min(exam.holes, max(FEWEST_LINES, affordable("holes", per_hole))),
+        given=min(exam.given, max(LEAST_GIVEN, affordable("compressing", per_byte))),
     )
 
 
 def table(scores: Scores) -> str:
-    """The scores as plain text: one line for each, with its interval and what it is over."""
+    """The scores as plain text: a part for each measure and each way to tell things apart, a line for each score."""
     lines: list[str] = []
-    for measure, unit, better in (("bits per byte", "bytes", "lower"), ("next line", "lines", "higher")):
-        of = [score for score in scores.scores if score.measure == measure]
+    for measure, unit in UNITS.items():
+        of = [score for score in scores.scores if score.measure == measure and not score.by]
         if of:
-            share = "share that is exactly right, " if measure == "next line" else ""
-            lines.append(f"{measure} ({share}{better} is better, {of[0].over:,} {unit} of {scores.files} "
-                         f"{scores.split} files)")  # fmt: skip
-        for score in of:
-            interval = f"{score.low:.3f} to {score.high:.3f}" if score.high > score.low else ""
-            lines.append(f"  {score.subject:32} {score.value:7.3f}  {interval}  {score.note}".rstrip())
+            better = "lower" if measure in LOWER else "higher"
+            counted = f"{of[0].over:,} {unit} of {of[0].files} {scores.split} files"
+            lines.append(f"{measure} ({better} is better; {counted}{_tokens(scores, measure)})")
+            lines += [_line(score, score.subject, score.note) for score in of]
+    for by in dict.fromkeys(score.by for score in scores.scores if score.by):
+        of = [score for score in scores.scores if score.by == by]
+        lines.append(f"{of[0].measure} by {'kind of row' if by == 'kind' else by} ({of[0].subject})")
+        lines += [_line(score, score.group, _counted(score)) for score in sorted(of, key=lambda each: -each.over)]
+    lines += [f"no {name.replace('_', ' ')}: {why}" for name, why in scores.skipped.items()]
     if not scores.own:
         lines.append("the model was trained on another dataset, so it may have seen these files")
     return "\n".join(lines)
+
+
+def _line(score: Score, name: str, note: str) -> str:
+    interval = "" if score.low is None else f"{score.low:.3f} to {score.high:.3f}"
+    return f"  {name:32} {score.value:9.3f}  {interval:18}  {note}".rstrip()
+
+
+def _counted(score: Score) -> str:
+    """What a line of a group is over."""
+    few = ", few" if score.files < FEW_FILES else ""
+    parts = [f"{score.over:,} {UNITS[score.measure]}", f"{score.files} file{'s' * (score.files != 1)}{few}", score.note]
+    return ", ".join(part for part in parts if part)
+
+
+def _tokens(scores: Scores, measure: str) -> str:
+    """Whose tokens perplexity counts."""
+    if UNITS[measure] != "tokens":
+        return ""
+    about = scores.tokenizer
+    return (
+        f"; per token of the tokenizer {about['digest'][:8]} with {about['entries']:,} entries, "
+        f"{about['bytes_per_token']:.2f} bytes each"
+    )
