@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from git_starcoder.build import build
 from git_starcoder.evals import documents
 from git_starcoder.model import load, network
+from git_starcoder.model.config import Config
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import evaluate
 from git_starcoder.model.network import pieces
-from git_starcoder.model.optimise import Settings
 from git_starcoder.model.train import train
 from git_starcoder.recipe import Recipe
 from git_starcoder.text import tokenizer as tokenizers
@@ -25,7 +26,6 @@ RECIPE = Recipe.load(
     ("window.vocab_size=600", f"window.size={list(SIZES)}", "augment.token_masking=0.5", "write.labels=true"),
 )
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-SETTINGS = Settings(batch=2048)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,25 +69,23 @@ def shown(dataset, tokenizer):
 
 def test_what_does_not_count_is_shown_and_not_learned(dataset, shown, tmp_path, monkeypatch):
     seen, asked = Counter(), 0
-    loss = network.Network.loss
+    nats = network.Network.nats
 
-    def watched(self, rows, given=None):
+    def watched(self, piece):
         nonlocal asked
-        nats = loss(self, rows, given)
-        if given is not None:  # held-out text is asked about in full
-            expected = 0
-            for row, first in zip(rows, given.tolist(), strict=True):
-                labels, about = shown[tuple(row.tolist())]
-                assert labels[first:] == row.tolist()[first:]
-                assert set(labels[1:first]) <= {-100}
-                expected += len(row) - first
+        if self.model.training:  # held-out text is asked about in full
+            for begin, end in pairwise(piece.bounds.tolist()):
+                row = [*piece.tokens[begin:end].tolist(), int(piece.targets[end - 1])]
+                labels, about = shown[tuple(row)]
+                # The first token is not predicted, and the dataset says what else is not.
+                assert piece.targets[begin:end].tolist() == labels[1:]
                 seen[kind(about), about["window_size"]] += 1
-            assert len(nats) == expected
-            asked += expected
-        return nats
+            asked += int((piece.targets >= 0).sum())
+        return nats(self, piece)
 
-    monkeypatch.setattr(network.Network, "loss", watched)
-    result = train(dataset, tmp_path / "model", steps=20, size="toy", settings=SETTINGS)
+    monkeypatch.setattr(network.Network, "nats", watched)
+    config = Config(size="toy", steps=20, batch=2048, device="cpu", precision="float32")
+    result = train(dataset, tmp_path / "model", config)
     assert result.tokens == asked
     assert {name for name, _ in seen} == {"plain", "context", "hole"}
     assert {size for _, size in seen} == set(SIZES)
@@ -124,7 +122,7 @@ def test_a_model_is_asked_for_each_byte_that_is_held_out_once(dataset, tokenizer
 
 
 def test_a_model_of_several_sizes_is_asked_in_full(dataset, tokenizer, tmp_path):
-    train(dataset, tmp_path / "model", steps=2, size="toy", settings=SETTINGS)
+    train(dataset, tmp_path / "model", Config(size="toy", steps=2, batch=2048))
     scores = {score.eval: score for score in reversed(evaluate(tmp_path / "model", dataset).scores)}
     size = sum(len(tokenizer.decode(each.tokens[each.tokens != tokenizer.end])) for each in documents(dataset, "test"))
     assert scores["bits_per_byte"].over == scores["xz"].over == size

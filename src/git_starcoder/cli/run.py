@@ -96,6 +96,7 @@ def _model(
 ) -> dict[str, Any]:
     """Train, score and complete; gives the values of the parts."""
     from git_starcoder.model.complete import complete, example
+    from git_starcoder.model.config import Config
     from git_starcoder.model.evaluate import evaluate, table
     from git_starcoder.model.network import libraries
     from git_starcoder.model.train import train
@@ -105,7 +106,8 @@ def _model(
     with talk.watch() as watch:
         # Measured on click with one seed: in a short training, strict thirds cost 6.5 % of the held-out bits per byte.
         share = max(minutes * LEAST, left() - minutes * REST)
-        result = train(dataset, model, minutes=share, size=size, order="shuffled", seed=seed, watch=watch, force=True)
+        config = Config(minutes=share, size=size, order="shuffled", seed=seed)
+        result = train(dataset, model, config, watch=watch, force=True, fresh=True)
     talk.part(training.text(result))
     values: dict[str, Any] = {"training": training.as_values(result)}
     if not (dataset.metadata["test_sequences"] or dataset.metadata["val_sequences"]):

@@ -1,50 +1,55 @@
-"""Train a small decoder from scratch on the rows of a dataset, within a budget of time or of steps.
+"""Train a model on the rows of a dataset, as a config says. The same command goes on where a killed one was.
 
-A budget of steps gives the same weights again on the same machine. A budget of time does not: how far it gets depends
-on the clock, and so do the learning rate and the stage of the curriculum, which follow the share of the budget used.
+A training with a budget of steps, epochs or tokens gives the same weights again on the same machine, killed or not. One
+with a budget of time does not: how many steps it plans, and whether the clock ends it before, depends on the machine.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import shutil
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from math import isfinite, log
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.errors import OutputError, StarcoderError, UsageError
+from git_starcoder.engine.local import cores
+from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.evals import documents, sample, surprise
-from git_starcoder.model import curve
+from git_starcoder.model import checkpoint, curve, load
+from git_starcoder.model.config import Config
 from git_starcoder.model.corpus import Corpus
-from git_starcoder.model.load import SCHEMA, TRAINING, fresh, save
-from git_starcoder.model.network import pieces
-from git_starcoder.model.optimise import Optimiser, Settings
-from git_starcoder.model.plan import Plan
+from git_starcoder.model.distributed import joined
+from git_starcoder.model.learner import Learner
+from git_starcoder.model.load import SCHEMA, TRAINING, save
+from git_starcoder.model.loop import LOOKS, Exam, Loop
+from git_starcoder.model.metrics import Metrics
+from git_starcoder.model.network import device as best_device
+from git_starcoder.model.network import libraries
+from git_starcoder.model.pack import MARKS
+from git_starcoder.model.plan import Plan, steps_of
+from git_starcoder.model.trial import trial
 from git_starcoder.publish import Kind, whole
 from git_starcoder.seams import SILENT, Watch
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.evals import Document
-    from git_starcoder.model.network import Network
+    from collections.abc import Generator
 
-Order = Literal["curriculum", "shuffled"]
-METRICS = "metrics.jsonl"
-ENDLESS = 1 << 30
-"""Steps of the plan where the budget is time: more than there will be."""
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.model.checkpoint import Checkpoint
+    from git_starcoder.model.distributed import Processes
+    from git_starcoder.model.network import Network
+    from git_starcoder.text.tokenizer import Tokenizer
+
+MINUTES = 8.0
+"""The budget where none is given."""
 HELD_OUT = 12_288
 """Tokens of the validation split that are asked about while training."""
-LOOKS = 12
-"""How often they are, in a whole budget."""
-PATIENCE = 3
-"""Looks without a better one after which training ends,"""
-TURNED = 1.02
-"""if the last is worse than the best by this factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,191 +73,235 @@ class TrainResult:
 def train(
     dataset: Dataset,
     out: str | Path,
+    config: Config | None = None,
     *,
-    minutes: float = 8.0,
-    steps: int | None = None,
-    size: str = "tiny",
-    seed: int = 0,
-    settings: Settings | None = None,
-    order: Order | None = None,
     watch: Watch = SILENT,
     force: bool = False,
+    fresh: bool = False,
 ) -> TrainResult:
-    """Train a model of a size on the training split and write its folder, which appears whole or not at all.
+    """Train on the training split as the config says and write the model's folder, which appears whole or not at all.
 
-    `minutes` is the budget, reading the rows included, unless `steps` is given. One step is made in any case. The
-    weights that are kept are those that did best on a fixed sample of the `base` text of the validation split, which
-    decides nothing else. `order` is what the dataset says, or `shuffled`: all rows are drawn from all the time, also
-    where there is a curriculum. That is the control for it.
+    Until then a hidden folder beside it holds checkpoints. If there is one of the same training, this goes on from it,
+    unless `fresh` is set. The weights that are kept are those that did best on a fixed sample of the `base` text of the
+    validation split, which decides nothing else. A budget of time includes reading the rows.
+
+    Under `torchrun`, each process calls this with the same arguments, and the first one alone writes.
 
     Raises:
-        UsageError: a budget or a size that cannot be, or a curriculum that the dataset does not have.
-        DatasetError: no training rows, or a damaged dataset.
-        OutputError: the folder cannot be written, or exists (unless it is a model and `force` is given).
-        MissingExtraError: torch, transformers or matplotlib is not installed.
-        StarcoderError: the loss is not a number any more.
+        UsageError: a config that cannot be, a curriculum that the dataset does not have, or checkpoints of another
+            training.
+        DatasetError: no training rows, or a damaged dataset or base.
+        OutputError: a folder cannot be written, or exists (unless it is a model and `force` is given).
+        MissingExtraError: torch, transformers, matplotlib or another library that the config needs is not installed.
+        StarcoderError: the loss is not a number any more, memory does not suffice, or another process has ended.
 
     """
-    if (minutes if steps is None else steps) <= 0:
-        raise UsageError("a budget must be above 0", where="--minutes" if steps is None else "--steps")
-    ordered = dataset.metadata.get("learning_strategy") == "curriculum"
-    if order == "curriculum" and not ordered:
-        hint = "build it with --set order.by=curriculum"
-        raise UsageError("the dataset has no curriculum", where="--order", hint=hint)
     entered = time.perf_counter()
-    settings = settings or Settings()
+    config = config or Config()
+    staged = curriculum(dataset, config)
+    out = Path(out)
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
 
     def finished(model: Path) -> None:
         if not force:
             raise OutputError(f"'{model}' holds a model", where="--out", hint="--force replaces it")
 
-    with whole(Path(out), Kind("model", "training", TRAINING), finished) as (folder, _):
-        corpus = Corpus.read(dataset, tokenizer)
-        plan = Plan(
-            corpus.keys,
-            corpus.lengths,
-            corpus.weights,
-            seed,
-            settings.batch,
-            ENDLESS if steps is None else steps,
-            curriculum=ordered and order != "shuffled",
-        )
-        network = fresh(size, tokenizer, int(dataset.metadata["max_tokens_per_sequence"]), seed)
-        held_out = sample(documents(dataset, "val"), HELD_OUT, seed)
-        if not held_out:
-            watch.note("no held-out text: the last weights are kept, whatever they are worth")
-        sizes = [len(tokenizer.decode(each.tokens[each.tokens != tokenizer.end])) for each in held_out]
-        run = _Run(network, plan, corpus, settings, held_out, sum(sizes), watch)
-        metrics = run.go(max(1e-6, minutes * 60 - (time.perf_counter() - entered)), steps)
-        result = run.result(Path(out))
-        save(network, dataset.tokenizer_folder, folder)
-        (folder / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics), encoding="utf-8")
-        curve.draw(metrics, folder / "loss_curve.png")
-        record = {
-            "schema": SCHEMA,
-            "dataset": dataset.digest,
-            "plan": plan.sha,
-            "order": "curriculum" if plan.curriculum else "shuffled",
-            "size": size,
-            "seed": seed,
-            "budget": {"steps": steps} if steps is not None else {"minutes": minutes},
-            "settings": asdict(settings),
-            "parameters": sum(weight.numel() for weight in network.model.parameters()),
-            "device": network.device,
-            "precision": network.precision,
-            "versions": _versions(),
-            "result": {key: value for key, value in asdict(result).items() if key != "folder"},
-        }
-        (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return result
+    with joined(config.device or best_device()) as processes, _exact(config), ExitStack() as held:
+        training = _Training(dataset, out, config, tokenizer, processes, watch, entered, staged=staged)
+        if not processes.first:
+            training.run()
+            return training.result()
+        folder = held.enter_context(checkpoint.kept(out, fresh=fresh))
+        with whole(out, Kind("model", "training", TRAINING), finished) as (model, _):
+            training.run()
+            training.publish(model)
+        shutil.rmtree(folder)
+    return training.result()
 
 
-class _Run:
-    """One training in progress."""
+def curriculum(dataset: Dataset, config: Config) -> bool:
+    """Whether a training follows a curriculum.
+
+    Raises:
+        UsageError: it is to, but the dataset has none.
+
+    """
+    ordered = dataset.metadata.get("learning_strategy") == "curriculum"
+    if config.order == "curriculum" and not ordered:
+        hint = "build it with --set order.by=curriculum"
+        raise UsageError("the dataset has no curriculum", where="--order", hint=hint)
+    return ordered and config.order != "shuffled"
+
+
+def made(dataset: Dataset, config: Config, tokenizer: Tokenizer) -> Network:
+    """The network that a config says, untrained or as its base is, for the rows of a dataset.
+
+    Raises:
+        UsageError, DatasetError, MissingExtraError: as `train`.
+
+    """
+    # A row whose middle is to be filled in has control tokens more.
+    context = int(dataset.metadata["max_tokens_per_sequence"]) + (MARKS if config.fim else 0)
+    return load.fresh(config.size, tokenizer, context, config.seed)
+
+
+class _Training:
+    """What a call of `train` puts together."""
 
     def __init__(
         self,
-        network: Network,
-        plan: Plan,
-        corpus: Corpus,
-        settings: Settings,
-        held_out: list[Document],
-        held_out_bytes: int,
+        dataset: Dataset,
+        out: Path,
+        config: Config,
+        tokenizer: Tokenizer,
+        processes: Processes,
         watch: Watch,
+        entered: float,
+        *,
+        staged: bool,
     ) -> None:
-        self.network = network
-        self.plan = plan
-        self.corpus = corpus
-        self.given = corpus.given
-        self.held_out = held_out
-        self.held_out_bytes = held_out_bytes
-        self.watch = watch
-        self.optimiser = Optimiser(network, settings)
-        self.step = self.rows = self.tokens = 0
-        self.seconds = 0.0
-        self.recent: list[float] = []
-        self.best: float | None = None
-        self.best_weights: dict[str, Any] = {}
-        self.worse = 0
-        self.stopped = "budget"
+        self.dataset = dataset
+        self.out = out
+        self.folder = checkpoint.place(out)
+        self.config = config
+        self.tokenizer = tokenizer
+        self.processes = processes
+        self.watch = watch if processes.first else SILENT
+        self.entered = entered
+        self.staged = staged
 
-    def go(self, seconds: float, steps: int | None) -> list[dict[str, float]]:
-        """Step until the budget is used up; returns the metrics, one line per step and per look."""
-        stages = [self.plan.begin(stage.begin) for stage in self.plan.stages]
-        metrics: list[dict[str, float]] = []
-        looks = 0
-        total = steps if steps is not None else max(1, round(seconds))
-        self.watch.begin("train", total)
-        begun = time.perf_counter()
-        used = told = 0.0
-        while used < 1.0:
-            loss, rate = self.learn(next(stages[int(used * len(stages))]).rows, used)
-            self.seconds = time.perf_counter() - begun
-            used = self.step / steps if steps is not None else self.seconds / seconds
-            metrics.append({"step": self.step, "seconds": round(self.seconds, 3), "tokens": self.tokens,
-                            "loss": loss, "learning_rate": rate})  # fmt: skip
-            now = min(total, int(used * total))
-            self.watch.advance(int(now - told))
-            told = now
-            if int(used * LOOKS) > looks or used >= 1.0:
-                looks = int(used * LOOKS)
-                value = self.look(used)
-                if value is not None:
-                    metrics.append({"step": self.step, "seconds": round(self.seconds, 3), "held_out": value})
-                if self.worse >= PATIENCE and value is not None and value > TURNED * (self.best or value):
-                    self.stopped = "held-out loss turned"
-                    break
-        if self.best_weights:
-            self.network.model.load_state_dict(self.best_weights)
-        self.watch.end("train", self.seconds, self.rows, self.rows, {})
-        return metrics
+    def run(self) -> None:
+        """Train, from the beginning or from the newest checkpoint."""
+        config, processes, watch = self.config, self.processes, self.watch
+        corpus = Corpus.read(self.dataset, self.tokenizer)
+        found = self.found()
+        if found:  # what was measured stays
+            config = config.model_copy(update={"precision": found.values["precision"]})
+        network = made(self.dataset, config, self.tokenizer)
+        if processes.beside > 1:
+            network.torch.set_num_threads(max(1, cores() // processes.beside))
+        held_out = sample(documents(self.dataset, "val"), HELD_OUT, config.seed)
+        if not held_out:
+            watch.note("no held-out text: the last weights are kept, whatever they are worth")
+        decoded = (self.tokenizer.decode(each.tokens[each.tokens != self.tokenizer.end]) for each in held_out)
+        exam = Exam(held_out, sum(map(len, decoded)))
+        for line in network.notes:
+            watch.note(line)
+        learner = Learner(network, corpus, config, processes)
+        if found:
+            steps, limit = found.values["steps"], found.values["limit"]
+            learner.piece = found.values["piece"]
+        else:
+            steps, limit = self.budget(learner, exam)
+        self.plan = Plan.of(corpus, config, steps, curriculum=self.staged)
+        if found and found.values["plan"] != self.plan.sha:
+            self.refuse("plan of the rows")
+        metrics = None
+        if processes.first:
+            size, step = (found.values["metrics"], found.step) if found else (0, 0)
+            metrics = Metrics(self.folder, size=size, step=step, tensorboard=config.tensorboard)
+        said = {
+            **self.identity(),
+            "plan": self.plan.sha,
+            "steps": steps,
+            "limit": limit,
+            "precision": network.precision,
+        }
+        self.loop = Loop(learner, self.plan, limit, exam, metrics, self.folder, said, watch)
+        if found:
+            self.loop.restore(found)
+            watch.note(f"going on after step {found.step:,} of {steps:,}; --fresh would begin anew")
+        self.loop.go()
 
-    def learn(self, batch: np.ndarray[Any, Any], used: float) -> tuple[float, float]:
-        """One step; gives its loss in bits per token and its learning rate."""
-        rows = [self.corpus.row(index) for index in batch.tolist()]
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        given = self.given[batch]
-        targets = int((lengths - given).sum())
-        self.network.model.train()
-        nats = 0.0
-        for piece in pieces(lengths):
-            loss = self.network.loss([rows[index] for index in piece], given[piece]).sum() / max(1, targets)
-            loss.backward()
-            nats += float(loss.detach())
-        self.step += 1
-        if not isfinite(nats):
-            hint = "a smaller learning rate may help; if not, this is our bug"
-            raise StarcoderError(f"the loss is {nats} at step {self.step}", where="train", hint=hint)
-        rate = self.optimiser.step(used)
-        self.rows += len(rows)
-        self.tokens += targets
-        self.recent = [*self.recent[-19:], nats / log(2)]
-        return nats / log(2), rate
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must have in common with this training."""
+        return {"dataset": self.dataset.digest, "config": self.config.sha()}
 
-    def look(self, used: float) -> float | None:
-        """Ask about the held-out sample, keep the best weights, and tell."""
-        value = None
-        if self.held_out_bytes:
-            bits = surprise(self.network, self.held_out, self.network.end, parts=2).sum()
-            value = float(bits) / self.held_out_bytes
-            self.worse += 1
-            if self.best is None or value < self.best:
-                self.best, self.worse = value, 0
-                weights = self.network.model.state_dict().items()
-                self.best_weights = {name: weight.detach().clone() for name, weight in weights}
-        held_out = f"held-out {value:.3f} bits/byte · " if value is not None else ""
-        left = self.seconds / used * max(0.0, 1.0 - used)
-        self.watch.note(
-            f"step {self.step} · {self.tokens / self.seconds:,.0f} tokens/s · "
-            f"loss {np.mean(self.recent):.2f} bits/token · {held_out}{int(left) // 60}:{int(left) % 60:02} left"
-        )
-        return value
+    def found(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole, which must be of this training."""
+        step = -1
+        found = None
+        if self.processes.first and (found := checkpoint.newest(self.folder, self.watch.note)):
+            step = found.step
+            for key, value in self.identity().items():
+                if found.values[key] != value:
+                    self.refuse(key)
+        (step,) = map(int, self.processes.told([step]))
+        if self.processes.first or step < 0:
+            return found
+        return checkpoint.at(self.folder, step)
 
-    def result(self, folder: Path) -> TrainResult:
+    def refuse(self, what: str) -> None:
+        """End because of a checkpoint."""
+        what = f"the checkpoints beside '{self.out}' are of another training: its {what} differs"
+        raise UsageError(what, where=str(self.folder), hint="--fresh begins anew and removes them")
+
+    def budget(self, learner: Learner, exam: Exam) -> tuple[int, float | None]:
+        """Steps, and seconds if they are limited: what is said, or what is found to fit."""
+        config = self.config
+        steps = steps_of(config, learner.corpus)
+        whole = None if steps else 60 * (config.minutes or MINUTES)
+
+        def left() -> float | None:
+            return None if whole is None else max(1e-3, whole - (time.perf_counter() - self.entered))
+
+        def look() -> None:
+            if self.processes.first:
+                surprise(learner.network, exam.documents, learner.network.end, parts=2)
+
+        fits = trial(learner, curriculum=self.staged, seconds=left(), look=look, looks=LOOKS)
+        return steps or fits or 1, left()
+
+    def result(self) -> TrainResult:
         """What came of it."""
-        loss = float(np.mean(self.recent))
-        return TrainResult(folder, self.step, self.rows, self.tokens, self.seconds, loss, self.best, self.stopped)
+        at = self.loop.at
+        loss = float(np.mean(at.recent))
+        return TrainResult(self.out, at.step, at.rows, at.tokens, at.seconds, loss, at.best, at.stopped)
+
+    def publish(self, folder: Path) -> None:
+        """Fill the folder of the model."""
+        loop, network, config = self.loop, self.loop.network, self.config
+        save(network, self.dataset.tokenizer_folder, folder)
+        if loop.metrics:
+            loop.metrics.publish(folder)
+            curve.draw(loop.metrics.lines, folder / "loss_curve.png")
+        values = config.model_dump()
+        budget = {key: values[key] for key in ("minutes", "steps", "epochs", "tokens") if values[key] is not None}
+        record = {
+            "schema": SCHEMA,
+            "dataset": self.dataset.digest,
+            "plan": self.plan.sha,
+            "order": "curriculum" if self.staged else "shuffled",
+            "size": config.size if config.base is None else config.base,
+            "seed": config.seed,
+            "budget": budget or {"minutes": MINUTES},
+            "config": {**values, "piece": loop.learner.piece},
+            "parameters": sum(weight.numel() for weight in network.model.parameters()),
+            "device": network.device,
+            "precision": network.precision,
+            "processes": self.processes.world,
+            "versions": _versions(),
+            "result": {key: value for key, value in asdict(self.result()).items() if key != "folder"},
+        }
+        (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _exact(config: Config) -> Generator[None]:
+    """Within it, torch computes the same again on a processor, where that costs nothing."""
+    torch, _ = libraries()
+    if (config.device or best_device()) != "cpu":
+        yield
+        return
+    memory = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False  # it costs, and we read nothing that was not written
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        memory.fill_uninitialized_memory = before[1]
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,100 @@
+"""A short trial before a training: how much goes through the network at once, and how many steps a time holds.
+
+The weights and every random generator are as before afterwards, to the bit.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from git_starcoder.model import checkpoint
+from git_starcoder.model.optimise import Optimiser, put
+from git_starcoder.model.plan import STAGES, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from git_starcoder.model.learner import Learner
+
+PIECE = 8192
+"""Tokens at once where there is no GPU whose units must be kept busy. More is not faster, and takes more memory."""
+LEAST = 2048
+"""Tokens at once that a GPU is tried with first."""
+FASTER = 0.97
+"""Of the time, what a piece of twice the size must not exceed to be worth its memory."""
+STEPS = 12
+"""That are timed at most,"""
+SHARE = 0.03
+"""and no more when this share of the budget is gone."""
+KEPT = 0.9
+"""Of the time that is left, what steps are planned for. The clock ends a training that got slower."""
+
+
+def trial(
+    learner: Learner, *, curriculum: bool, seconds: float | None, look: Callable[[], None], looks: int
+) -> int | None:
+    """Set the learner's `piece`; gives the steps that fit into `seconds` beside so many looks, None without them."""
+    weights = {name: weight.detach().to("cpu", copy=True) for name, weight in learner.weights.items()}
+    state = checkpoint.random_state(learner.torch)
+    plan = Plan.of(learner.corpus, learner.config, STEPS * STAGES, curriculum=curriculum)
+    steps = None
+    try:
+        learner.piece = _piece(learner, plan)
+        if seconds is not None:
+            begun = time.perf_counter()
+            look()
+            looking = time.perf_counter() - begun
+            per_step = _seconds(learner, plan, seconds * SHARE)
+            left = seconds - (time.perf_counter() - begun) - looks * looking
+            steps = max(1, int(KEPT * left / per_step))
+    finally:
+        put(learner.torch, learner.weights, weights)
+        learner.optimiser = Optimiser(learner.network, learner.config)
+        checkpoint.set_random_state(learner.torch, state)
+    piece, planned = learner.processes.told([learner.piece, steps or 0])
+    learner.piece = int(piece)
+    return int(planned) or None
+
+
+def _piece(learner: Learner, plan: Plan) -> int:
+    """Tokens at once: what the config says, or on a GPU the least that is as fast as twice as much."""
+    longest = int(learner.corpus.lengths.max()) + 1
+    # A process has its share of a step at once, unless that is too much for its memory.
+    most = max(longest, -(-(plan.size + longest) // learner.processes.world))
+    if learner.config.piece:
+        return min(most, max(longest, learner.config.piece))
+    if learner.network.device != "cuda":
+        return min(most, max(longest, PIECE))
+    learner.piece = min(most, max(longest, LEAST))
+    took = _timed(learner, plan, 0)
+    while (best := learner.piece) < most:
+        learner.piece = min(most, 2 * best)
+        took, before = _timed(learner, plan, 0), took
+        (fine,) = learner.processes.told([learner.piece > best and took <= FASTER * before])
+        if not fine:
+            return min(best, learner.piece)
+    return learner.piece
+
+
+def _seconds(learner: Learner, plan: Plan, most: float) -> float:
+    """What a step takes, over steps of all stages, after one that warms up."""
+    _timed(learner, plan, plan.steps // 2)
+    took: list[float] = []
+    for number in range(STEPS):
+        # From all stages in turn: their rows differ in length.
+        took.append(_timed(learner, plan, number % STAGES * STEPS + number // STAGES, warm=False))
+        (gone,) = learner.processes.told([sum(took)])
+        if gone > most:
+            break
+    return sum(took) / len(took)
+
+
+def _timed(learner: Learner, plan: Plan, number: int, *, warm: bool = True) -> float:
+    """Seconds of a step of the plan, made once before if it is to be `warm`."""
+    step = plan.step(number)
+    if warm:
+        float(learner.learn(plan, step, 0.5).nats)
+    begun = time.perf_counter()
+    float(learner.learn(plan, step, 0.5).nats)  # which waits for the device
+    return time.perf_counter() - begun
