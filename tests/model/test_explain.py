@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import finished
+from git_starcoder.model import complete
 from git_starcoder.model.config import Config
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.explain import explain
-from git_starcoder.model.pack import packed
+from git_starcoder.model.pack import fills, laid, packed, suffix_first
 from git_starcoder.model.plan import Plan
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -48,3 +51,35 @@ def test_every_row_of_a_step_is_named_with_its_place(dataset, corpus):
     assert np.mean([fills["PSM"] / fills.total(), fills["SPM"] / fills.total()]) == pytest.approx(0.25, abs=0.03)
     with pytest.raises(IndexError):
         explain(plan, corpus, dataset, 90)
+
+
+def test_a_middle_is_asked_for_in_training_as_in_use(dataset, corpus, tmp_path, monkeypatch):
+    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    asked = []
+
+    class Asked:
+        context = 4096
+        end = tokenizer.end
+        torch = SimpleNamespace(manual_seed=int)
+
+        def write(self, prompts, *_, **__):
+            asked.append(prompts[0].tolist())
+            return [np.zeros(0, dtype=np.int32)]
+
+    monkeypatch.setattr(complete, "load", lambda _: (Asked(), tokenizer))
+    plan = Plan.of(corpus, Config(batch=1500, fim=0.9), 3, curriculum=False)
+    found = 0
+    for step in plan.begin():
+        filled = fills(corpus, plan, step.rows, step.draws)
+        spm = suffix_first(plan, step.rows, step.draws)
+        for row, fill, suffix, read in zip(step.rows, filled, spm, laid(corpus, plan, step), strict=True):
+            text = tokenizer.decode(read)
+            if not fill or suffix:
+                continue
+            form = rb"<fim_prefix>(.*)<fim_suffix>(.*)<fim_middle>(.*)<\|endoftext\|>"
+            before, after, middle = re.fullmatch(form, text, re.DOTALL).groups()
+            assert tokenizer.decode(corpus.text(row)).removesuffix(b"<|endoftext|>") == before + middle + after
+            complete.complete(tmp_path, before.decode(), suffix=after.decode())
+            assert tokenizer.decode(asked[-1]) == text[: text.index(b"<fim_middle>") + len(b"<fim_middle>")]
+            found += 1
+    assert found > 5

@@ -172,13 +172,13 @@ def test_no_middle_is_filled_without_the_tokens_for_it():
         Plan.of(corpus, Config(fim=0.5), 10, curriculum=False)
 
 
-@given(runs(), st.integers(10, 80), st.sampled_from([None, 64]), st.data())
-def test_the_ledger_of_what_is_trained_on_is_that_of_the_lengths(run, limit, size, data):
+@given(runs(), st.integers(10, 80), st.sampled_from([None, 64]), st.sampled_from(["row", "piece"]), st.data())
+def test_the_ledger_of_what_is_trained_on_is_that_of_the_lengths(run, limit, size, attend, data):
     corpus, plan = run
     begin = data.draw(st.integers(0, plan.steps))
     tally = Tally(plan, corpus, begin)
     for step in plan.begin(begin):
-        tally.add(step, packed(corpus, plan, step, limit, size))
+        tally.add(step, packed(corpus, plan, step, limit, size, attend))
     found = tally.close()
     whole, before = of_lengths(plan, corpus), of_lengths(plan, corpus, begin)
     assert found.ledger == whole - before

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from git_starcoder.model.config import Config
     from git_starcoder.model.corpus import Corpus
 
+SCHEMA = "git-starcoder/plan/1"
+"""The number grows when the same rows give other steps."""
 STAGES = 3
 """Of a curriculum."""
 DEAL = 16
@@ -97,7 +99,7 @@ class Plan:
     @property
     def sha(self) -> str:
         """Hash of everything that decides the plan."""
-        digest = blake2b(digest_size=16)
+        digest = blake2b(SCHEMA.encode(), digest_size=16)
         for column in (self.keys, self.lengths, self.weights):
             digest.update(np.ascontiguousarray(column).tobytes())
         digest.update(repr((self.seed, self.batch, self.steps, self.curriculum, self.fim)).encode())
@@ -113,13 +115,14 @@ class Plan:
         """The stages of the run. They carry equal weight in tokens, so equal times keep the shares of all rows."""
         count = STAGES if self.curriculum else 1
         mass = self.weights * self.lengths
-        begins = np.cumsum(mass) - mass
+        ends = np.cumsum(mass)  # not a sum, whose last digits depend on the machine
+        begins, whole = ends - mass, ends[-1]
         found: list[Stage] = []
         drawn = np.zeros(len(self.keys), dtype=np.int64)
         for number in range(count):
-            rows = np.flatnonzero(begins * count // mass.sum() == number)
+            rows = np.flatnonzero(begins * count // whole == number)
             if not len(rows):  # one row spans the whole stage
-                rows = np.flatnonzero(begins <= mass.sum() * number / count)[-1:]
+                rows = np.flatnonzero(begins <= whole * number / count)[-1:]
             begin, stop = (-(-edge * self.steps // count) for edge in (number, number + 1))
             stage = Stage(self, number, begin, stop, rows, drawn)
             drawn = drawn.copy()
@@ -297,7 +300,7 @@ def steps_of(config: Config, corpus: Corpus) -> int | None:
         return config.steps
     tokens: float | None = config.tokens
     if config.epochs is not None:
-        tokens = config.epochs * float(corpus.weights @ corpus.lengths)
+        tokens = config.epochs * float(np.cumsum(corpus.weights * corpus.lengths)[-1])
     return None if tokens is None else ceil(tokens / max(config.batch, int(corpus.lengths.max())))
 
 
