@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from git_starcoder.errors import StarcoderError, UsageError
 from git_starcoder.model.config import Config
 from git_starcoder.model.corpus import Corpus
-from git_starcoder.model.ledger import Tally, of_lengths
+from git_starcoder.model.ledger import Counts, Tally, of_lengths
 from git_starcoder.model.pack import bins, fills, laid, packed, suffix_first
 from git_starcoder.model.plan import Plan, steps_of
 
@@ -176,8 +177,9 @@ def test_no_middle_is_filled_without_the_tokens_for_it():
 def test_the_ledger_of_what_is_trained_on_is_that_of_the_lengths(run, limit, size, attend, data):
     corpus, plan = run
     begin = data.draw(st.integers(0, plan.steps))
-    tally = Tally(plan, corpus, begin)
+    tally = Tally(plan, corpus, Counts(begin))
     for step in plan.begin(begin):
+        tally = Tally(plan, corpus, Counts(**json.loads(json.dumps(asdict(tally.counts)))))  # as a checkpoint does
         tally.add(step, packed(corpus, plan, step, limit, size, attend))
     found = tally.close()
     whole, before = of_lengths(plan, corpus), of_lengths(plan, corpus, begin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from git_starcoder.text.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """Training rows as columns, in the order of the file."""
 
@@ -84,12 +85,12 @@ class Corpus:
             tokenizer.fim,
         )
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row, shape (rows,)."""
         return np.diff(self.offsets)
 
-    @property
+    @cached_property
     def ends(self) -> NDArray[np.bool_]:
         """Whether the row ends with the end-of-text token, shape (rows,)."""
         return self.tokens[self.offsets[1:] - 1] == self.end
@@ -103,7 +104,7 @@ class Corpus:
         text = self.text(index)
         return np.concatenate((np.array([self.end], dtype=text.dtype), text)) if self.opens[index] else text
 
-    @property
+    @cached_property
     def given(self) -> NDArray[np.int64]:
         """Tokens at the beginning of what `row` gives that are not predicted, at least one, shape (rows,)."""
         return np.maximum(1, self.opens + self.uncounted.astype(np.int64))

@@ -6,7 +6,7 @@ is trained (it is a target) or only shown. All but the last of every row go thro
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,16 +122,34 @@ def _filled(plan: Plan, corpus: Corpus, times: NDArray[np.int64]) -> NDArray[np.
     return filled
 
 
+@dataclass(slots=True)
+class Counts:
+    """What a tally has counted: numbers that a checkpoint can hold. See `Ledger` and `Laid`."""
+
+    begin: int = 0
+    """The step from which on it counts."""
+    steps: int = 0
+    draws: int = 0
+    fills: int = 0
+    drawn: int = 0
+    control: int = 0
+    trained: int = 0
+    shown: int = 0
+    pieces: int = 0
+    laid: int = 0
+    padded: int = 0
+    last: int = 0
+    unasked: int = 0
+
+
 class Tally:
     """Counts the pieces that are trained on, token by token."""
 
-    def __init__(self, plan: Plan, corpus: Corpus, begin: int = 0) -> None:
-        """From a step on."""
+    def __init__(self, plan: Plan, corpus: Corpus, counts: Counts | None = None) -> None:
+        """Go on with counts, of the first step unless others are given."""
         self.plan = plan
         self.corpus = corpus
-        self.begin = self.number = begin
-        self.draws = self.fills = self.drawn = self.control = self.trained = self.shown = 0
-        self.pieces = self.laid = self.padded = self.last = self.unasked = 0
+        self.counts = counts or Counts()
 
     def add(self, step: Step, pieces: Sequence[Packed]) -> None:
         """Count the pieces of the next step: every row of it must be there once, as the dataset has it.
@@ -140,68 +158,71 @@ class Tally:
             StarcoderError: another step, or a token that is lost, added, moved, or learned where it must not be.
 
         """
-        if step.number != self.number:
-            raise _wrong(f"step {step.number} came instead of step {self.number}")
-        self.number += 1
+        corpus, counts = self.corpus, self.counts
+        if step.number != counts.begin + counts.steps:
+            raise _wrong(f"step {step.number} came instead of step {counts.begin + counts.steps}")
         seen = np.zeros(len(step.rows), dtype=np.int64)
         for piece in pieces:
             filled = len(piece.tokens) - piece.padded
             if np.any(piece.targets[filled:] != UNASKED):
                 raise _wrong(f"step {step.number} learns padding")
-            begins = np.flatnonzero(piece.positions[:filled] == 0)
+            begins = np.flatnonzero(piece.positions[:filled] == 0).tolist()
             for place, begin, end in zip(piece.places.tolist(), begins, [*begins[1:], filled], strict=True):
                 seen[place] += 1
                 self._count(int(step.rows[place]), piece.tokens[begin:end], piece.targets[begin:end])
-            self.pieces += 1
-            self.laid += len(piece.tokens)
-            self.padded += piece.padded
-        for place in np.flatnonzero(seen == 0).tolist():
-            row = int(step.rows[place])
-            if len(self.corpus.row(row)) > self.corpus.given[row]:
+            counts.pieces += 1
+            counts.laid += len(piece.tokens)
+            counts.padded += piece.padded
+        for row in step.rows[seen == 0].tolist():
+            read = len(corpus.row(row))
+            if read > corpus.given[row]:
                 raise _wrong(f"step {step.number} leaves out row {row + 1}")
-            self.drawn += len(self.corpus.text(row))
-            self.control += int(self.corpus.opens[row])
-            self.shown += len(self.corpus.row(row))
-            self.unasked += len(self.corpus.row(row))
+            counts.drawn += len(corpus.text(row))
+            counts.control += int(corpus.opens[row])
+            counts.shown += read
+            counts.unasked += read
         if seen.max(initial=0) > 1:
             raise _wrong(f"step {step.number} has a row twice")
-        self.draws += len(step.rows)
+        counts.draws += len(step.rows)
+        counts.steps += 1
 
     def _count(self, row: int, tokens: NDArray[np.int64], targets: NDArray[np.int64]) -> None:
         """Count a row as it was laid out."""
-        corpus = self.corpus
-        asked = targets != UNASKED
-        if not (asked[-1] and np.array_equal(targets[:-1][asked[:-1]], tokens[1:][asked[:-1]])):
-            raise _wrong(f"row {row + 1} has targets that are not its next tokens")
+        corpus, counts = self.corpus, self.counts
+        given = int(corpus.given[row])
+        control = 0
         read = np.append(tokens, targets[-1])
-        text, given = read, int(corpus.given[row])
+        text = read
         if corpus.whole[row] and corpus.fim is not None and read[0] == corpus.fim[0]:
-            text, given = self._unfilled(row, read, corpus.fim), 1
-            self.fills += 1
-            self.control += int(np.isin(read, corpus.fim).sum()) + int(not corpus.ends[row] and read[-1] == corpus.end)
-        elif corpus.opens[row]:
-            text = read[1:]
-            self.control += int(read[0] == corpus.end)
-        if (
-            not np.array_equal(text, corpus.text(row))
-            or np.count_nonzero(~asked) != given - 1
-            or asked[: given - 1].any()
+            text, control = self._unfilled(row, read, corpus.fim)
+            given = 1
+            counts.fills += 1
+        elif corpus.opens[row] and read[0] == corpus.end:
+            text, control = read[1:], 1
+        shown = given - 1
+        if not (
+            np.array_equal(text, corpus.text(row))
+            and np.array_equal(targets[shown:], read[given:])
+            and np.all(targets[:shown] == UNASKED)
         ):
             raise _wrong(f"row {row + 1} is not what the dataset has, or not learned from where it counts")
-        self.drawn += len(text)
-        self.last += 1
-        self.trained += int(np.count_nonzero(asked))
-        self.shown += 1 + int(np.count_nonzero(~asked))
+        counts.drawn += len(text)
+        counts.control += control
+        counts.trained += int(np.count_nonzero(targets != UNASKED))
+        counts.shown += int(np.count_nonzero(targets == UNASKED)) + 1
+        counts.last += 1
 
-    def _unfilled(self, row: int, read: NDArray[np.int64], fim: tuple[int, int, int]) -> NDArray[np.int64]:
-        """The text of a row that is learned as prefix, suffix, middle."""
-        if np.isin(read, fim).sum() != MARKS or read[-1] != self.corpus.end:
+    def _unfilled(self, row: int, read: NDArray[np.int64], fim: tuple[int, int, int]) -> tuple[NDArray[np.int64], int]:
+        """The text of a row that is learned as prefix, suffix, middle, and how many tokens were added to it."""
+        found = [np.flatnonzero(read == mark).tolist() for mark in fim]
+        if [len(places) for places in found] != [1] * MARKS or read[-1] != self.corpus.end:
             raise _wrong(f"row {row + 1} is no prefix, suffix and middle")
-        _, fill, last = (int(np.flatnonzero(read == mark)[0]) for mark in fim)
+        _, fill, last = (places[0] for places in found)
         before, after, rest = read[1:last], read[last + 1 : fill], read[fill + 1 :]
         # With the suffix first, `before` is empty, and the middle stands behind the prefix in the rest.
-        end = rest[-1:] if self.corpus.ends[row] else rest[:0]
-        return np.concatenate((before, rest[:-1], after, end))
+        if self.corpus.ends[row]:
+            return np.concatenate((before, rest[:-1], after, rest[-1:])), MARKS
+        return np.concatenate((before, rest[:-1], after)), MARKS + 1
 
     def close(self) -> Laid:
         """The ledger of the steps that were counted.
@@ -210,15 +231,16 @@ class Tally:
             StarcoderError: it is not the one that the lengths of the rows give.
 
         """
-        expected = of_lengths(self.plan, self.corpus, self.number) - of_lengths(self.plan, self.corpus, self.begin)
-        names = ("draws", "fills", "drawn", "control", "trained", "shown")
-        counted = replace(expected, **{name: getattr(self, name) for name in names})
-        if counted != expected:
-            raise _wrong(f"counted {counted.as_values()}, not {expected.as_values()}")
-        _balance(counted)
-        if self.drawn + self.control != self.laid - self.padded + self.last + self.unasked:
-            raise _wrong(f"pieces of {self.laid} tokens, {self.padded} of them padding, do not hold what is read")
-        return Laid(counted, self.pieces, self.laid, self.padded, self.last, self.unasked)
+        counts = self.counts
+        end = counts.begin + counts.steps
+        expected = of_lengths(self.plan, self.corpus, end) - of_lengths(self.plan, self.corpus, counts.begin)
+        ledger = Ledger(**{each.name: getattr(counts, each.name) for each in fields(Ledger)})
+        if ledger != expected:
+            raise _wrong(f"counted {ledger.as_values()}, not {expected.as_values()}")
+        _balance(ledger)
+        if ledger.drawn + ledger.control != counts.laid - counts.padded + counts.last + counts.unasked:
+            raise _wrong(f"pieces of {counts.laid} tokens, {counts.padded} of them padding, do not hold what is read")
+        return Laid(ledger, counts.pieces, counts.laid, counts.padded, counts.last, counts.unasked)
 
 
 def _balance(ledger: Ledger) -> None:
