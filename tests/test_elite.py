@@ -22,7 +22,9 @@ from git_starcoder.rows import SPLITS
 from toy import embedding_model, evolving
 
 LIMIT = 1 << 30
-CHANGES = ("window.vocab_size=800", "window.size=[64, 128, 256]", "augment.ast_based=0.4")
+CHANGES = (
+    "window.vocab_size=800", "window.size=[64, 128, 256]", "augment.ast_based=0.4", "augment.cross_file_context=1",
+)  # fmt: skip
 RECIPE = Recipe.load("elite", CHANGES)
 TECHNIQUES = {
     "base", "ast_based", "error_patterns", "type_annotations", "cross_file_context", "temporal_context", "git_diff",

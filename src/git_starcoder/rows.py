@@ -24,17 +24,16 @@ Tree = Literal["clean", "errors", "none"]
 
 def identity(*parts: str | bytes | int) -> str:
     """The id of a row: a 128-bit hash of content, as 32 hexadecimal digits. Same input, same id, on any machine."""
-    digest = blake2b(digest_size=16)
+    pieces: list[bytes] = []
     for part in parts:
         data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.hexdigest()
+        pieces += (len(data).to_bytes(8, "little"), data)
+    return blake2b(b"".join(pieces), digest_size=16).hexdigest()
 
 
 def printable(text: str) -> str:
     r"""A path or message as text that any encoder takes: bytes that are not UTF-8 become `\xNN`."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class Span(NamedTuple):

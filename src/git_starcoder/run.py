@@ -20,17 +20,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+AT_ONCE = 64
+"""Texts written at a time."""
+
+
 class TextStore:
     """Texts behind one another in a file without a name: written once, read by span, never held in memory."""
 
     def __init__(self, file: BinaryIO) -> None:
+        """`file` is empty and not buffered."""
         self._file = file
         self._size = 0
+        self._waiting: list[bytes] = []
         self._map: mmap.mmap | None = None
 
     def put(self, data: bytes) -> Span:
         """Keep a text; the span gives it back."""
-        self._file.write(data)
+        self._waiting.append(data)
+        if len(self._waiting) >= AT_ONCE:
+            self._write()
         start, self._size = self._size, self._size + len(data)
         return Span(start, self._size)
 
@@ -39,11 +47,17 @@ class TextStore:
         if span.start == span.stop:
             return b""
         if self._map is None or len(self._map) < span.stop:
-            self._file.flush()
+            self._write()
             if self._map is not None:
                 self._map.close()
             self._map = mmap.mmap(self._file.fileno(), self._size, access=mmap.ACCESS_READ)
         return self._map[span.start : span.stop]
+
+    def _write(self) -> None:
+        view = memoryview(b"".join(self._waiting))
+        self._waiting.clear()
+        while view:
+            view = view[self._file.write(view) :]
 
     def close(self) -> None:
         """Forget all texts."""
@@ -95,12 +109,19 @@ class Run:
         self.steps: list[Step] = []
         self.drops: list[Drop] = []
         self.scratch.mkdir(parents=True, exist_ok=True)
-        self.texts = TextStore((self.scratch / "texts").open("w+b"))
+        self.texts = TextStore((self.scratch / "texts").open("w+b", buffering=0))
 
     def random(self, *key: str) -> random.Random:
         """Randomness that depends on the recipe's seed and on a key made of content, and on nothing else."""
+        return random.Random(int.from_bytes(self._digest(*key)))  # noqa: S311 - not for secrets
+
+    def chance(self, *key: str) -> float:
+        """A number from 0 to below 1 that depends on the recipe's seed and on a key made of content: one draw."""
+        return int.from_bytes(self._digest("chance", *key)[:7]) / (1 << 56)
+
+    def _digest(self, *key: str) -> bytes:
         data = "\0".join((str(self.seed), *key)).encode("utf-8", "surrogateescape")
-        return random.Random(int.from_bytes(blake2b(data, digest_size=16).digest()))  # noqa: S311 - not for secrets
+        return blake2b(data, digest_size=16).digest()
 
     @contextmanager
     def step(self, name: str, total: int | None = None) -> Generator[Step]:

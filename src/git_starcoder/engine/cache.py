@@ -20,17 +20,21 @@ from importlib.resources import files
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Self
+from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
-FILE = "cache-1.sqlite"
+FILE = "cache-2.sqlite"
 """The number grows when the table changes."""
-TABLE = "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL)"
-CHECK = 8
-"""Bytes of checksum in front of each value."""
+TABLE = "CREATE TABLE IF NOT EXISTS entries (place INTEGER PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL)"
+"""An entry's place is 64 bits of its key; the checksum knows all of it."""
+CHECK = 4
+"""Bytes of checksum in front of each value, which covers the key, too."""
+PAGE = 16_384
+"""Bytes of a page of the database: most entries fit in one."""
 AT_ONCE = 500
 """Keys asked for in one question."""
 DAY = 86_400
@@ -77,7 +81,7 @@ class Cache:
         self.limit = limit
         self.hits = self.misses = 0
         self._today = int(time.time()) // DAY
-        self._old: list[bytes] = []
+        self._old: list[int] = []
         self._damaged = False
         self._waiting: SimpleQueue[list[Entry] | None] = SimpleQueue()
         self._reading = self._opened()
@@ -86,30 +90,33 @@ class Cache:
 
     def key(self, *parts: str | bytes) -> bytes:
         """The key of the answer that a function, named by the first part, gives for inputs, which the others name."""
-        digest = blake2b(code(), digest_size=16)
+        pieces = [code()]
         for part in parts:
             data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
-            digest.update(len(data).to_bytes(8, "little") + data)
-        return digest.digest()
+            pieces += (len(data).to_bytes(8, "little"), data)
+        return blake2b(b"".join(pieces), digest_size=16).digest()
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The value of each key, None where there is none."""
         found: dict[bytes, bytes] = {}
-        for first in range(0, len(keys), AT_ONCE):
+        asked = {_place(key): key for key in keys}
+        places = sorted(asked)  # as they lie in the file
+        for first in range(0, len(places), AT_ONCE):
             if self._reading is None:
                 break
-            some = list(keys[first : first + AT_ONCE])
-            question = f"SELECT key, value, used FROM entries WHERE key IN ({','.join('?' * len(some))})"  # noqa: S608
+            some = places[first : first + AT_ONCE]
+            question = f"SELECT place, value, used FROM entries WHERE place IN ({','.join('?' * len(some))})"  # noqa: S608
             try:
-                answers: list[tuple[bytes, bytes, int]] = self._reading.execute(question, some).fetchall()
+                answers: list[tuple[int, bytes, int]] = self._reading.execute(question, some).fetchall()
             except sqlite3.DatabaseError as error:
                 self._damaged = not isinstance(error, sqlite3.OperationalError)
                 break
-            for key, value, used in answers:
+            for place, value, used in answers:
+                key = asked[place]
                 if value[:CHECK] == _checksum(key, value[CHECK:]):
                     found[key] = value[CHECK:]
                     if used != self._today:
-                        self._old.append(key)
+                        self._old.append(place)
         values = [found.get(key) for key in keys]
         missing = values.count(None)
         self.misses += missing
@@ -142,6 +149,7 @@ class Cache:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+                connection.execute(f"PRAGMA page_size = {PAGE}")
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
@@ -160,7 +168,7 @@ class Cache:
         while (entries := self._waiting.get()) is not None:
             if connection is None:
                 continue
-            rows = [(key, _checksum(key, value) + value, self._today) for key, value in entries]
+            rows = [(_place(key), _checksum(key, value) + value, self._today) for key, value in entries]
             with suppress(sqlite3.Error):
                 connection.execute("BEGIN IMMEDIATE")
                 try:
@@ -176,18 +184,20 @@ class Cache:
 
     def _forget(self, connection: sqlite3.Connection) -> None:
         """Note what was used today; delete what was not used for longest until the rest is within the limit."""
-        connection.executemany("UPDATE entries SET used = ? WHERE key = ?", [(self._today, key) for key in self._old])
+        connection.executemany(
+            "UPDATE entries SET used = ? WHERE place = ?", [(self._today, place) for place in self._old]
+        )
         size = _bytes_of(connection)
         if size <= self.limit:
             return
         spare = size - self.limit
-        doomed: list[tuple[bytes]] = []
-        for key, width in connection.execute("SELECT key, length(value) FROM entries ORDER BY used, key"):
-            doomed.append((key,))
+        doomed: list[tuple[int]] = []
+        for place, width in connection.execute("SELECT place, length(value) FROM entries ORDER BY used, place"):
+            doomed.append((place,))
             spare -= width
             if spare <= 0:
                 break
-        connection.executemany("DELETE FROM entries WHERE key = ?", doomed)
+        connection.executemany("DELETE FROM entries WHERE place = ?", doomed)
         connection.executescript("PRAGMA incremental_vacuum")  # execute() would free one page
 
 
@@ -202,5 +212,9 @@ def _bytes_of(connection: sqlite3.Connection) -> int:
     return (count - free) * size
 
 
+def _place(key: bytes) -> int:
+    return int.from_bytes(key[:8], signed=True)
+
+
 def _checksum(key: bytes, value: bytes) -> bytes:
-    return blake2b(value, digest_size=CHECK, key=key).digest()
+    return crc32(value, crc32(key)).to_bytes(CHECK)

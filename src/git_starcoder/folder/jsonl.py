@@ -1,15 +1,17 @@
 """JSON lines: `{"tokens": [...], "metadata": {...}}`, as readers written against the seeds expect them.
 
 How long a line will be is known before it is made. So workers put lines together, from slices of text that is made once
-for all of them, and write each where it belongs, while a thread hashes what is there.
+for all of them, and write each where it belongs, while a thread hashes what is there and sees it to the disk.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +22,7 @@ from git_starcoder.seams import Failure
 from git_starcoder.text.shingles import offsets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,14 +36,16 @@ SECONDS = 300.0
 """For a batch. It is bounded by its bytes; this is for a disk that hangs."""
 CHUNK = 4 << 20
 """Bytes hashed at a time."""
-OPEN, OWN, SHARED, CLOSE = b'{"tokens":[', b'],"metadata":{', b",", b"}\n"
+FLUSH = 64 << 20
+"""Bytes after which they are flushed to the disk, so that it works while lines are made."""
+OPEN, OWN, CLOSE = b'{"tokens":[', b'],"metadata":{', b"}\n"
 INPUTS, MASK, LABELS = b'],"input_ids":[', b'],"attention_mask":[', b'],"labels":['
 FORMATS = {"int": "%d", "float": "%r", "str": '"%s"'}
 """Of values that JSON spells as Python does."""
 
 
 class Shared(NamedTuple):
-    """What the rows of each sample share, behind one another in a file: members of an object with its closing brace."""
+    """How the lines of each sample end, behind one another in a file: with the members that its rows share."""
 
     path: str
     offsets: NDArray[np.int64]
@@ -68,7 +72,7 @@ class Batch(NamedTuple):
     pads: NDArray[np.int64]
     """How many of them each line has."""
     own: list[bytes]
-    """What each row has of its own, as members of a JSON object."""
+    """Of each line what is between its tokens and what rows share: the members that the row has of its own."""
     shared: str
     """The file of what rows share."""
     spans: NDArray[np.int64]
@@ -78,12 +82,9 @@ class Batch(NamedTuple):
 
 
 def share(path: Path, members: Iterator[bytes]) -> Shared:
-    """Write what rows share."""
-    sizes: list[int] = []
+    """Write what rows share, given as members of an object with its closing brace."""
     with path.open("wb") as file:
-        for text in members:
-            file.write(text)
-            sizes.append(len(text))
+        sizes = [file.write(text + CLOSE) for text in members]
     return Shared(str(path), offsets_of(np.array(sizes, dtype=np.int64)))
 
 
@@ -122,6 +123,8 @@ def write(
                 raise OSError(fault, os.strerror(fault), str(path))
             size += written
             thread.submit(_hash, digest, file.fileno(), size - written, size)
+            if size // FLUSH > (size - written) // FLUSH:
+                thread.submit(os.fsync, file.fileno())
             done(part)
     return {"bytes": size, "sha256": digest.hexdigest(), "rows": len(lines)}
 
@@ -157,7 +160,7 @@ def _batches(
         text = widths.sum(axis=1) + part.masked * sum(map(len, marks))
         tokens = text + pads * len(cell) - 1  # the last number has no comma behind it
         sizes = tokens + [len(text) for text in own] + spans[:, 1] - spans[:, 0]
-        sizes += len(OPEN) + len(OWN) + len(SHARED) + len(CLOSE)
+        sizes += len(OPEN)
         if labels:
             learned = np.where(part.uncounted > 0, widths[:, 1], text)
             sizes += tokens + learned + 5 * (part.uncounted + pads) - 1 + 2 * (part.length + pads) - 1
@@ -170,8 +173,8 @@ def _batches(
 
 def put(batch: Batch) -> tuple[int, int]:
     """Make lines and write them: their bytes, and the error number where they cannot be written. For workers."""
-    with Path(batch.spelled).open("rb", buffering=0) as numbers, Path(batch.shared).open("rb", buffering=0) as heads:
-        data = b"".join(_lines(batch, numbers.fileno(), heads.fileno()))
+    with _mapped(batch.spelled) as numbers, _mapped(batch.shared) as heads:
+        data = b"".join(_lines(batch, numbers, heads))
     if len(data) != batch.size:
         raise ValueError(f"{len(data)} bytes where {batch.size} were expected")
     try:
@@ -185,7 +188,18 @@ def put(batch: Batch) -> tuple[int, int]:
     return len(data), 0
 
 
-def _lines(batch: Batch, numbers: int, heads: int) -> list[bytes | memoryview]:
+@contextmanager
+def _mapped(path: str) -> Generator[memoryview]:
+    """The bytes of a file. They are mapped for one batch only, so that what was read does not pile up as memory."""
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        view = memoryview(mapped)
+        try:
+            yield view
+        finally:
+            view.release()
+
+
+def _lines(batch: Batch, numbers: memoryview, heads: memoryview) -> list[bytes | memoryview]:
     """The pieces of the lines, from the files that have them."""
     padding = memoryview(batch.cell * int(batch.pads.max(initial=0)))
     pieces: list[bytes | memoryview] = []
@@ -194,25 +208,21 @@ def _lines(batch: Batch, numbers: int, heads: int) -> list[bytes | memoryview]:
         batch.uncounted.tolist(), strict=True,
     )  # fmt: skip
     for (first, stop, second, end, third, last), masked, pads, own, (begin, close), uncounted in rows:
-        made = [_slice(numbers, first, stop), _slice(numbers, second, end)]
+        made: list[bytes | memoryview] = [numbers[first:stop], numbers[second:end]]
         if masked:
             marks = batch.marks
-            made = [marks[0], made[0], marks[1], made[1], marks[2], _slice(numbers, third, last), marks[3]]
+            made = [marks[0], made[0], marks[1], made[1], marks[2], numbers[third:last], marks[3]]
         if not pads:
             made[-1] = made[-1][:-1]
         blank = padding[: max(0, len(batch.cell) * pads - 1)]
         pieces += (OPEN, *made, blank)
         if batch.labels:
             pieces += _labels(made, blank, pads, uncounted)
-        pieces += (OWN, own, SHARED, _slice(heads, begin, close), CLOSE)
+        pieces += (own, heads[begin:close])
     return pieces
 
 
-def _slice(file: int, begin: int, stop: int) -> bytes:
-    return os.pread(file, stop - begin, begin) if begin < stop else b""
-
-
-def _labels(tokens: Sequence[bytes], blank: memoryview, pads: int, uncounted: int) -> list[bytes]:
+def _labels(tokens: Sequence[bytes | memoryview], blank: memoryview, pads: int, uncounted: int) -> list[bytes]:
     """The row once more as trainers want it: -100 is what does not count."""
     text = b"".join((*tokens, blank))
     numbers = b"".join(tokens).removesuffix(b",").split(b",")
@@ -222,7 +232,7 @@ def _labels(tokens: Sequence[bytes], blank: memoryview, pads: int, uncounted: in
 
 
 def _members(columns: dict[str, list[Any]]) -> list[bytes]:
-    """What each row has of its own, as members of a JSON object: numbers, plain words, and whatever some rows lack."""
+    """What each row has of its own, as the text before what it shares: numbers, words, and whatever some rows lack."""
     cells: list[str] = []
     values: list[list[Any]] = []
     for key, column in columns.items():
@@ -230,5 +240,5 @@ def _members(columns: dict[str, list[Any]]) -> list[bytes]:
         cells.append(f'"{key}":{kind},' if kind else "%s")
         dumped = ("" if value is None else f'"{key}":{orjson.dumps(value).decode()},' for value in column)
         values.append(column if kind else list(dumped))
-    template = "".join(cells)
-    return [(template % row)[:-1].encode() for row in zip(*values, strict=True)]
+    template = OWN.decode() + "".join(cells)
+    return [(template % row).encode() for row in zip(*values, strict=True)]

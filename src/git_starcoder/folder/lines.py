@@ -6,6 +6,7 @@ What all rows of a sample share is made once, what each row has of its own comes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -116,11 +117,8 @@ def _decimals(values: NDArray[np.float64]) -> list[float]:
 def shared(sample: Sample, newest: int, texts: TextStore) -> dict[str, Any]:
     """Metadata that all rows of a sample share. `newest` is the time from which ages count, seconds since 1970."""
     origin = sample.origin
-    path = PurePosixPath(printable(origin.path))
     values: dict[str, Any] = {
-        "source_file": str(path),
-        "directory": str(path.parent),
-        "file_extension": path.suffix,
+        **_named(origin.path),
         "language": origin.language,
         "role": origin.role,
         "priority": priority(origin.role),
@@ -137,6 +135,12 @@ def shared(sample: Sample, newest: int, texts: TextStore) -> dict[str, Any]:
     if sample.kind:
         values["kind"] = sample.kind
     return values
+
+
+@lru_cache(1)  # the samples of a file lie beside one another
+def _named(path: str) -> dict[str, str]:
+    named = PurePosixPath(printable(path))
+    return {"source_file": str(named), "directory": str(named.parent), "file_extension": named.suffix}
 
 
 def _of_unit(unit: Unit) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def run(
                     _take_frames(run, step, samples, unit, key, frames)
         for key, option in for_changes.items():
             for change in changes:
-                is_drawn = run.random("augment", key, change.id).random() < option.share
+                is_drawn = run.chance("augment", key, change.id) < option.share
                 around = Around(change.path, b"", changes=(_shown(run, change),))
                 frames = _frames(key, around) if is_drawn else Rejected("not_drawn")
                 _take_frames(run, step, samples, change, key, frames)
@@ -155,8 +155,8 @@ def draw(run: Run, options: Mapping[str, Augmentation], unit: Unit) -> list[Draw
     for key, option in options.items():
         if augmentations.needs(key) == "change":
             continue
-        randomness = run.random("augment", key, unit.id)
-        if randomness.random() < option.share:
+        if run.chance("augment", key, unit.id) < option.share:
+            randomness = run.random("augment", key, unit.id)
             drawn += [Drawn(key, randomness.getrandbits(64)) for _ in range(option.copies)]
     return drawn
 

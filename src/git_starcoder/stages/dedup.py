@@ -11,6 +11,7 @@ that overlap are alike because the recipe wants it, and are not compared.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from git_starcoder.recipe import Dedup
     from git_starcoder.rows import Sample, Windows
     from git_starcoder.run import Run, Step
+    from git_starcoder.text.near import Keepers
 
     Rows = NDArray[np.int64]
 
@@ -140,15 +142,19 @@ def _near(run: Run, windows: Windows, rows: Rows, threshold: float, step: Step) 
     keeper, similarity = np.full(len(windows), -1, dtype=np.int64), np.zeros(len(windows))
     step.figures["near_compared"] = step.figures["near_limited"] = 0
     keys = _keys(run, windows, rows, WindowShingles(windows.tokens, first[rows], length[rows], tasks[rows]), threshold)
-    for size in sorted(set(windows.size.tolist())):
+
+    def of_size(size: int) -> tuple[Rows, Keepers]:
         mine = windows.size[rows] == size
         some = rows[mine]
         shingles = WindowShingles(windows.tokens, first[some], length[some], tasks[some])
-        found = keepers(shingles, threshold, partial(_overlap, windows, some), keys[mine])
-        step.figures["near_compared"] += found.compared
-        step.figures["near_limited"] += found.limited
-        keeper[some] = np.where(found.keeper < 0, -1, some[found.keeper])
-        similarity[some] = found.similarity
+        return some, keepers(shingles, threshold, partial(_overlap, windows, some), keys[mine])
+
+    with ThreadPoolExecutor(run.engine.jobs) as threads:  # numpy lets them run side by side
+        for some, found in threads.map(of_size, sorted(set(windows.size.tolist()))):
+            step.figures["near_compared"] += found.compared
+            step.figures["near_limited"] += found.limited
+            keeper[some] = np.where(found.keeper < 0, -1, some[found.keeper])
+            similarity[some] = found.similarity
     return keeper, similarity
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.history import LastChange
 from git_starcoder.git.objects import FILE, KIND, SUBMODULE, SYMLINK, Fault
+from git_starcoder.memo import Memo
 from git_starcoder.parse.language import language_of
 from git_starcoder.rows import Source, Span, identity
 from git_starcoder.stages.read_changes import read_changes
@@ -20,7 +21,10 @@ from git_starcoder.text.clean import Clean, clean, too_secret
 from git_starcoder.text.secrets import only_secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from git_starcoder.git.objects import Entry, Repo
+    from git_starcoder.memo import Inputs
     from git_starcoder.recipe import Read
     from git_starcoder.rows import Change
     from git_starcoder.run import Run
@@ -44,7 +48,7 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
         refused = _refused(entries, options, repo)
         wanted = dict.fromkeys(entry.blob for entry, refusal in zip(entries, refused, strict=True) if refusal is None)
         # Equal files share one text: a million names for one file fill no disk.
-        texts = {blob: _keep(run, options, data) for blob, data in repo.read(wanted)}
+        texts = _texts(run, options, repo, list(wanted))
         sources: list[Source] = []
         secrets: Counter[str] = Counter()
         for entry, refusal in zip(entries, refused, strict=True):
@@ -94,9 +98,25 @@ class Kept(NamedTuple):
     share: float
 
 
-def _keep(run: Run, options: Read, data: bytes | Fault) -> Kept | Fault | Refusal:
-    text = data if isinstance(data, Fault) else clean(data, options)
-    return Kept(run.texts.put(text.text), *text[1:]) if isinstance(text, Clean) else text
+def _texts(run: Run, options: Read, repo: Repo, blobs: Sequence[str]) -> dict[str, Kept | Fault | Refusal]:
+    """The text of each blob, or why there is none. What an earlier build found to be clean is not looked at again."""
+    memo: Memo[bool] = Memo(run.cache, "clean", bool)
+    settings = repr((options.max_line, options.mean_line, options.secrets))
+    known = memo.get([(blob, settings) for blob in blobs])
+    found: list[tuple[Inputs, bool]] = []
+    texts: dict[str, Kept | Fault | Refusal] = {}
+    for was_clean, (blob, data) in zip(known, repo.read(blobs), strict=True):
+        text: Clean | Fault | Refusal
+        if isinstance(data, Fault):
+            text = data
+        elif was_clean:
+            text = Clean(data, (), Counter(), 0.0)
+        else:
+            text = clean(data, options)
+            found.append(((blob, settings), isinstance(text, Clean) and text.text == data and not text.changed))
+        texts[blob] = Kept(run.texts.put(text.text), *text[1:]) if isinstance(text, Clean) else text
+    memo.put(found)
+    return texts
 
 
 def _refused(entries: list[Entry], options: Read, repo: Repo) -> list[Fault | None]:

@@ -20,6 +20,7 @@ groups or more always give all three, if need be beyond their shares.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import ceil, fsum
 from typing import TYPE_CHECKING, NamedTuple, get_args
@@ -278,7 +279,9 @@ def _names(
         for path in (unit.source.path, *unit.source.former):
             lineage += of_path.setdefault(path, at) != at
             parent[root(at)] = root(of_path[path])
-    near, inside = links(shingles, threshold), contained(shingles, threshold)
+    with ThreadPoolExecutor(run.engine.jobs) as threads:  # numpy lets them run side by side
+        asked = threads.submit(links, shingles, threshold), threads.submit(contained, shingles, threshold)
+        near, inside = asked[0].result(), asked[1].result()
     lefts, rights = np.concatenate((near.left, inside.part)), np.concatenate((near.right, inside.whole))
     pairs: list[tuple[int, int]] = list(zip(lefts.tolist(), rights.tolist(), strict=True))
     for left, right in pairs:

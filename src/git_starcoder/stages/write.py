@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +91,15 @@ def _write_jsonl(
 ) -> Files:
     tokenizer, samples = layout.tokenizer, layout.windows.samples
     members = (orjson.dumps(shared(sample, repo.committed_at, run.texts))[1:] for sample in samples)
-    heads = jsonl.share(run.scratch / "heads", members)
     every = np.concatenate([part.spans for part in lines.values()])
     files: Files = {}
-    with numbers(layout.windows.tokens, tokenizer.vocab_size, run.scratch / "numbers") as spelled:
-        offsets, before = spelled.offsets(every), 0
+    with (
+        numbers(layout.windows.tokens, tokenizer.vocab_size, run.scratch / "numbers") as spelled,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        found = thread.submit(spelled.offsets, every)  # in numpy, while Python makes the heads
+        heads = jsonl.share(run.scratch / "heads", members)
+        offsets, before = found.result(), 0
         for split, part in lines.items():
             name = f"training_data_{split}.jsonl"
             own = offsets[before : before + len(part)]

@@ -11,8 +11,8 @@ from git_starcoder.text.shingles import Powers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHUNK = 1 << 20
-"""Tokens looked at together, and the longest run."""
+CHUNK = 1 << 17
+"""Tokens where the runs begin that are looked at together: 1 MiB, which a cache holds."""
 
 
 def hashes(tokens: NDArray[Any], first: NDArray[Any], length: NDArray[Any]) -> NDArray[np.uint64]:

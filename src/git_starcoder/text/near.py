@@ -1,8 +1,9 @@
 """Near-duplicates: documents whose sets of shingles reach a Jaccard similarity.
 
-MinHash signatures (Broder, 1997) in bands propose pairs, the signatures' own estimate discards the hopeless ones, and
-each pair that is left is compared exactly, so a threshold means what it says. Only the proposing is probabilistic:
-a pair exactly at the threshold is proposed with a probability of 0.99 at least, a more similar one more surely.
+MinHash signatures (Broder, 1997) in bands propose pairs, the signatures' own estimate discards the hopeless ones where
+a low threshold gives many, and each pair that is left is compared exactly, so a threshold means what it says. Only the
+proposing is probabilistic: a pair exactly at the threshold is proposed with a probability of 0.99 at least, a more
+similar one more surely.
 
 Two questions are answered: `links` connects all that is alike (which files belong together), `keepers` finds for each
 document an earlier one that stays in its place (which rows repeat another).
@@ -11,6 +12,7 @@ document an earlier one that stays in its place (which rows repeat another).
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +36,8 @@ RECALL = 0.99
 """How surely a pair at the threshold is proposed."""
 CELLS = 1 << 18
 """Shingles compared or hashed at a time: 2 MiB, which a cache holds."""
+SURE = 0.9
+"""From this threshold on, a bucket in common says so much that signatures cost more than the comparisons they save."""
 COMPARISONS = 32
 """Exact comparisons of one document in `keepers`; one that is still unlike all of them is kept."""
 ROUNDS = 32
@@ -203,7 +207,7 @@ def _signatures(shingles: Shingles, documents: Array) -> Iterator[tuple[Array, N
 
 
 class _Index:
-    """The documents that share a bucket with another, numbered from 0, with their signatures and buckets."""
+    """The documents that share a bucket with another, numbered from 0, with their buckets."""
 
     def __init__(self, shingles: Shingles, threshold: float, keys: NDArray[np.uint64] | None = None) -> None:
         self.shingles = shingles
@@ -219,9 +223,14 @@ class _Index:
         self.documents = documents[shared]
         self.buckets = buckets[:, shared]
         """For each band the number of each document's bucket, shape (bands, documents)."""
-        self.signatures = np.empty((len(self.documents), PERMUTATIONS), dtype=np.uint32)
-        for chunk, signatures in _signatures(shingles, self.documents):
-            self.signatures[chunk] = signatures
+
+    @cached_property
+    def signatures(self) -> NDArray[np.uint32]:
+        """MinHash signatures of the documents, shape (documents, PERMUTATIONS)."""
+        found = np.empty((len(self.documents), PERMUTATIONS), dtype=np.uint32)
+        for chunk, signatures in _signatures(self.shingles, self.documents):
+            found[chunk] = signatures
+        return found
 
     def estimate(self, left: Array, right: Array) -> NDArray[np.float64]:
         """The similarity of each pair as its signatures say."""
@@ -233,7 +242,9 @@ class _Index:
         return result
 
     def promising(self, left: Array, right: Array) -> tuple[Array, Array]:
-        """The pairs whose estimate is not four standard errors below the threshold."""
+        """The pairs whose estimate is not four standard errors below the threshold; all of them where it is high."""
+        if self.threshold >= SURE:
+            return left, right
         error = (self.threshold * (1 - self.threshold) / PERMUTATIONS) ** 0.5
         keep = self.estimate(left, right) >= self.threshold - 4 * error
         return left[keep], right[keep]

@@ -6,6 +6,7 @@ Two kinds of documents: texts before there is a tokenizer, and windows of an arr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -183,9 +184,11 @@ class Powers:
     def reach(self, count: int) -> None:
         """Have at least so many."""
         if count > len(self.up):
-            self.up, self.down = (_powers(base, count) for base in (_BASE, pow(_BASE, -1, 1 << 64)))
+            least = 1 << (count - 1).bit_length()
+            self.up, self.down = (_powers(base, least) for base in (_BASE, pow(_BASE, -1, 1 << 64)))
 
 
+@lru_cache(2)
 def _powers(base: int, count: int) -> NDArray[np.uint64]:
     powers = np.full(count, base, dtype=np.uint64)
     powers[0] = 1
