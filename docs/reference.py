@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,8 @@ from mkdocs.structure.files import File
 
 from git_starcoder import checks, cli, errors, recipe, shelf
 from git_starcoder.checks import metadata, rows
+from git_starcoder.classic import config as classic
+from git_starcoder.model import config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +30,15 @@ EXIT_CODES = {
     errors.ExitCode.INTERRUPTED: "interrupted",
     errors.ExitCode.BROKEN_PIPE: "the reader of the output went away",
 }
+KINDS = {
+    "str": "text",
+    "bool": "true or false",
+    "int": "whole number from 0",
+    "float": "number from 0",
+    "Count": "whole number above 0",
+    "Positive": "number above 0",
+    "Share": "from 0 to below 1",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -41,6 +53,7 @@ def pages() -> dict[str, str]:
     made = {
         "commands": ("Commands", _commands()),
         "recipe": ("Recipe keys", _recipe()),
+        "config": ("Training keys", _config()),
         "shelves": ("Shelves", _shelves()),
         "rows": ("Row and metadata keys", _rows()),
         "checks": ("Checks", _checks()),
@@ -102,6 +115,44 @@ def _recipe() -> Iterator[str]:
             [(f"`{field.name}`", f"`{field.type}`", _default(field), about.get(field.name, ""))
              for field in dataclasses.fields(kind) if not (top and _section(field) not in {None, recipe.Augmentation})],
         )  # fmt: skip
+
+
+def _config() -> Iterator[str]:
+    yield "A training is said by YAML of these keys (`--config`), by `--set key=value`, and by flags of the same names,"
+    yield "later ones over earlier ones. `training.yaml` in a model's folder has all of them as they were.\n"
+    about, kinds = _documented(config.Config), _annotated(config.Config)
+    yield from _table(
+        "key|kind|default|meaning",
+        [(f"`{key}`", kinds[key], f"`{json.dumps(field.default)}`", about.get(key, ""))
+         for key, field in config.Config.model_fields.items()],
+    )  # fmt: skip
+    yield "## keys of the seeds' trainer\n"
+    yield "`training_config_metal_cuda_universal.yaml` has these, and those above but for "
+    yield ", ".join(f"`{key}` (`{theirs}`)" for key, theirs in classic.DECIDED.items()) + ". "
+    yield ", ".join(f"`{theirs}` is `{ours}`" for theirs, ours in classic.SAME.items()) + ".\n"
+    about, kinds = _documented(classic.Seeds), _annotated(classic.Seeds)
+    yield from _table(
+        "key|kind|default|meaning",
+        [(f"`{key}`", kinds[key], f"`{json.dumps(field.default)}`", about.get(key, ""))
+         for key, field in classic.Seeds.model_fields.items()],
+    )  # fmt: skip
+
+
+def _annotated(kind: type) -> dict[str, str]:
+    """What each key of a config may be, in words."""
+    body = ast.parse(inspect.getsource(kind)).body[0]
+    assert isinstance(body, ast.ClassDef)  # noqa: S101
+    found: dict[str, str] = {}
+    for field in body.body:
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            words: list[str] = []
+            for node in ast.walk(field.annotation):
+                if isinstance(node, ast.Name) and node.id in KINDS:
+                    words.append(KINDS[node.id])
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    words.append(f"`{node.value}`")
+            found[field.target.id] = ", ".join(dict.fromkeys(words))
+    return found
 
 
 def _section(field: dataclasses.Field[object]) -> type | None:

@@ -1,7 +1,7 @@
 """Every command block of the seed documents, in order, in a checkout in which they can be run as they stand.
 
-Lines are run as they are but for what `RUN_AS` says: no accelerator, one epoch, no editor. `NOT_RUN` and `REFUSED` are
-the lines that do not do what the documents say, with the reason; `docs/seeds.md` has the same table.
+Lines are run as they are but for what `RUN_AS` says: no accelerator, one epoch, no editor. `NOT_RUN` are the lines that
+do not do what the documents say, with the reason; `docs/seeds/index.md` has the same table.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ import yaml
 
 from checkout import CONFIG, ROOT, SCRIPTS, furnish
 from conftest import ENVIRONMENT
-from git_starcoder.classic.config import Config
-from git_starcoder.errors import UsageError
+from git_starcoder.classic.config import Loaded
 from shell import environment
 from toy import evolving
 
 BLOCKS = ROOT / "tests/data/seed_documents.md"
 NOT_RUN = {"pip install": "asks the network", "watch nvidia-smi": "never ends, and wants an accelerator"}
-REFUSED = {"--checkpoint": "the trainer cannot continue from a model yet"}
 RUN_AS = ((r"--device cuda", "--device cpu"), (r"--epochs \d+", "--epochs 1"), (r"tail -f", "tail -n 1"))
 
 
@@ -104,18 +102,16 @@ def of(came, begin):
 def test_every_line_does_what_the_text_says(document, request):
     came = request.getfixturevalue(document)
     assert len(came) > 6
-    wrong = [
-        f"{line}\n{output}"
-        for line, (code, output) in came.items()
-        if code != (2 if any(flag in line for flag in REFUSED) else 0)
-    ]
+    wrong = [f"{line}\n{output}" for line, (code, output) in came.items() if code]
     assert not wrong, "\n\n".join(wrong)
 
 
-def test_what_the_trainer_cannot_do_is_one_clear_line(effectiveness):
+def test_training_goes_on_from_a_model(effectiveness, checkout):
     ((code, output),) = [came for line, came in effectiveness.items() if "--checkpoint" in line]
-    assert code == 2
-    assert output.startswith("error: the trainer cannot continue from a model yet\n")
+    assert code == 0
+    assert re.search(r"Val Loss: \d+\.\d+ bits/byte", output)
+    record = yaml.safe_load((checkout / "models/the-block-effectiveness-v2/training.json").read_text())
+    assert record["config"]["base"] == "models/the-block-effectiveness"
 
 
 @pytest.mark.parametrize(("document", "script", "count", "end"), [
@@ -160,22 +156,9 @@ def test_settings_of_the_documents_are_read(tmp_path):
         if language == "yaml":
             file = tmp_path / "config.yaml"
             file.write_text(text, encoding="utf-8")
-            config = Config.load(file)
-    assert (config.batch_size, config.learning_rate, config.warmup_steps, config.max_epochs) == (12, 1e-5, 1000, 500)
-    assert Config.load(ROOT / CONFIG).learning_rate == 0.01
-
-
-@pytest.mark.parametrize(("text", "said"), [
-    ("batchsize: 3", "did you mean 'batch_size'?"), ("use_lora: true", "cannot do 'use_lora' yet"),
-    ("batch_size: 0", "not a whole number"), ("learning_rate: fast", "not a number above 0"), ("- 1", "not a mapping"),
-    ("a: [", "not YAML"), ("seed: true", "not a whole number"), ("train_path: 3", "not text"),
-])  # fmt: skip
-def test_a_config_that_cannot_be_is_refused(tmp_path, text, said):
-    file = tmp_path / "config.yaml"
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError) as error:
-        Config.load(file)
-    assert said in f"{error.value.what} {error.value.hint}"
+            seeds, config = Loaded.load(file)
+    assert (seeds.batch_size, config.learning_rate, seeds.warmup_steps, seeds.max_epochs) == (12, 1e-5, 1000, 500)
+    assert Loaded.load(ROOT / CONFIG).config.learning_rate == 0.01
 
 
 def test_a_folder_that_is_no_dataset_fails_the_first_test(tmp_path):

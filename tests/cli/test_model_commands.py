@@ -54,8 +54,14 @@ def test_train_replaces_a_model_only_with_force(dataset, model, capsys):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["--minutes", "0"], "error: a budget must be above 0"),
-        (["--steps", "-1"], "error: a budget must be above 0"),
+        (["--minutes", "0"], "error: 'minutes' is 0.0 and should be greater than 0"),
+        (["--steps", "-1"], "error: 'steps' is -1 and should be greater than or equal to 1"),
+        (["--steps", "1", "--tokens", "1e5"], "error: one budget may be given, not steps and tokens"),
+        (["--set", "learning_rat=1"], "error: unknown key 'learning_rat'"),
+        (["--tune", "lora"], "error: tune: lora needs a base model"),
+        (["--config", "none.yaml"], "error: 'none.yaml' cannot be read: No such file or directory"),
+        (["--explain-step", "3", "--steps", "2"], "error: the training has 2 steps, not 3"),
+        (["--explain-step", "1"], "error: how many steps a time holds is only known when it begins"),
         (["--size", "tini"], "error: size 'tini' is not known"),
     ],
 )

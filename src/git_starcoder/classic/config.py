@@ -1,37 +1,31 @@
-"""`training_config_metal_cuda_universal.yaml`: the keys of the seeds, as far as the trainer of today has them."""
+"""`training_config_metal_cuda_universal.yaml`: the keys of the seeds, and what other trainers call the same."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from math import isfinite
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
-import yaml
+import numpy as np
+from pydantic import Field
 
 from git_starcoder.errors import UsageError
+from git_starcoder.model.config import BUDGETS, Config, Count, Strict, read
 from git_starcoder.shelf import nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LATER = (
-    "lora",
-    "use_lora",
-    "base_model",
-    "gradient_",
-    "fp16",
-    "bf16",
-    "resume",
-    "optimizer",
-    "scheduler",
-    "num_workers",
-)
-"""How keys of other trainers begin that ours does not have."""
+    from numpy.typing import NDArray
+
+SAME = {"base_model": "base", "model_size": "size", "lora_r": "lora_rank", "max_grad_norm": "clip"}
+"""Keys of other trainers, and what they are called with us."""
+DECIDED = {"batch": "batch_size", "warmup": "warmup_steps", "tune": "use_lora", **dict.fromkeys(BUDGETS, "max_epochs")}
+"""Keys of ours that a key of this file decides."""
+LONGEST_WARMUP = 0.5
+"""Share of the steps: the seeds' 1,000 steps of warmup may be more than there are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What a training is, but for what the flags say."""
+class Seeds(Strict):
+    """The keys of the file that the rows are needed for, or that have no like in `model.config.Config`."""
 
     train_path: str = "training_data_effectiveness/training_data_train.jsonl"
     """Rows to learn from, unless `--sequences` names others. They lie in a dataset's folder."""
@@ -39,58 +33,61 @@ class Config:
     """Rows of the same dataset by which the kept weights are chosen."""
     test_path: str = ""
     """Rows of the same dataset on which `--eval_only` scores."""
-    batch_size: int = 2
-    """Rows of a step, on average."""
-    learning_rate: float = 0.01
-    """At its highest."""
-    warmup_steps: int = 20
-    """Steps in which the learning rate rises; after them it falls to zero in a straight line."""
-    max_epochs: int = 1
+    batch_size: Count = 2
+    """Rows that go through together, on average."""
+    gradient_accumulation_steps: Count = 1
+    """How often they do in a step."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    """Steps in which the learning rate rises."""
+    max_epochs: Count = 1
     """Passes over the rows, unless `--epochs` says."""
-    model_size: str = "tiny"
-    """`tiny`, or `small` for a GPU."""
-    seed: int = 0
-    """Of the first weights and of the order of rows."""
+    use_lora: bool = False
+    """Whether adapters of the base model are trained, not all of it."""
+
+
+class Loaded(NamedTuple):
+    """What a file says."""
+
+    seeds: Seeds
+    config: Config
+    """The rest of it, in our words."""
 
     @classmethod
-    def load(cls, path: Path) -> Config:
-        """Read a file.
+    def load(cls, path: Path, **flags: str | None) -> Self:
+        """Read a file, and let flags go over it; one of None says nothing.
 
         Raises:
             UsageError: no file, not YAML, an unknown key, or a value that cannot be.
 
         """
-        try:
-            values: Any = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except OSError as error:
-            raise UsageError(f"'{path}' cannot be read: {error.strerror}", where="--config") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"'{path}' is not YAML: {' '.join(str(error).split())}", where="--config") from error
-        if not isinstance(values, dict):
-            raise UsageError(f"'{path}' is not a mapping", where="--config")
-        kinds = {field.name: str(field.type) for field in fields(cls)}
-        made: dict[str, Any] = {}
-        for key, value in cast("dict[Any, Any]", values).items():
-            if str(key).startswith(LATER):
-                raise UsageError(f"the trainer cannot do '{key}' yet", where=str(path), hint="leave the key out")
-            if key not in kinds:
-                raise UsageError(f"unknown key '{key}'", where=str(path), hint=nearest(str(key), list(kinds)))
-            made[key] = _value(key, value, kinds[key], str(path))
-        return cls(**made)
+        values = read(path)
+        known = [*Seeds.model_fields, *SAME, *(key for key in Config.model_fields if key not in DECIDED)]
+        for key in values:
+            if key not in known:
+                hint = f"here it is '{DECIDED[key]}'" if key in DECIDED else nearest(key, known)
+                raise UsageError(f"unknown key '{key}'", where=str(path), hint=hint)
+        own = {key: value for key, value in values.items() if key in Seeds.model_fields}
+        ours = {SAME.get(key, key): value for key, value in values.items() if key not in own}
+        if len(ours) < len(values) - len(own):
+            twice = next(key for key in SAME if key in values and SAME[key] in values)
+            raise UsageError(f"'{twice}' and '{SAME[twice]}' are the same key", where=str(path))
+        seeds = Seeds.of(own, dict.fromkeys(own, str(path)))
+        if seeds.use_lora:
+            ours["tune"] = "lora"
+        places = dict.fromkeys(ours, str(path))
+        for key, value in flags.items():
+            if value is not None:
+                ours[key], places[key] = value, f"--{key}"
+        return cls(seeds, Config.of(ours, places))
 
+    def config_for(self, drawn: NDArray[np.float64], epochs: int) -> Config:
+        """The training that the file means for rows, of which `drawn` has tokens and weights, shape (rows, 2).
 
-def _value(key: str, value: Any, kind: str, where: str) -> Any:
-    """The value as its key wants it. YAML 1.1 reads `1e-5`, as the seeds write it, as text."""
-    if kind == "str" and isinstance(value, str):
-        return value
-    if kind == "int" and type(value) is int and value >= (0 if key in {"warmup_steps", "seed"} else 1):
-        return value
-    if kind == "float" and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except ValueError:
-            number = 0.0
-        if number > 0 and isfinite(number):
-            return number
-    wanted = {"str": "text", "int": "a whole number that can be", "float": "a number above 0"}[kind]
-    raise UsageError(f"'{key}' is {value!r}, not {wanted}", where=where)
+        A step gets so many tokens that it has `batch_size` rows on average, each met as often as its weight says.
+        """
+        tokens, weights = drawn.T if len(drawn) else np.ones((2, 1))  # without rows the training says what is wrong
+        rows = self.seeds.batch_size * self.seeds.gradient_accumulation_steps
+        batch = max(1, round(rows * float(np.average(tokens, weights=weights))))
+        steps = max(1.0, epochs * float(tokens @ weights) / max(batch, float(tokens.max())))
+        warmup = min(LONGEST_WARMUP, self.seeds.warmup_steps / steps)
+        return self.config.model_copy(update={"batch": batch, "warmup": warmup, "epochs": float(epochs)})

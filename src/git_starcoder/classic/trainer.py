@@ -1,4 +1,4 @@
-"""`training/model_trainer_unified.py`: train or evaluate with the seeds' flags, as far as the trainer of today can."""
+"""`training/model_trainer_unified.py`: train, go on with a training or a model, or evaluate, with the seeds' flags."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-import numpy as np
 
-from git_starcoder.classic.config import Config
 from git_starcoder.cli.options import PATH
 from git_starcoder.errors import UsageError
 from git_starcoder.text.visible import clean, one_line
@@ -18,8 +16,7 @@ from git_starcoder.text.visible import clean, one_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
+    from git_starcoder.classic.config import Loaded, Seeds
     from git_starcoder.dataset import Dataset
     from git_starcoder.rows import Split
 
@@ -56,7 +53,7 @@ class Told:
 @click.option("--output", type=PATH, help="Folder of the model to make.")
 @click.option("--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Where to compute (default: the best).")
 @click.option("--eval_only", is_flag=True, help="Train nothing; score a model on the test rows.")
-@click.option("--checkpoint", type=PATH, help="The model to score.")
+@click.option("--checkpoint", type=PATH, help="A model to go on from or to score, or the output of an unfinished one.")
 @click.option("--force", is_flag=True, help="Replace a model that is there.")
 def command(
     config: Path,
@@ -68,28 +65,37 @@ def command(
     checkpoint: Path | None,
     force: bool,
 ) -> None:
-    """Train a small model from scratch on the rows of a dataset, or score one."""
-    loaded = Config.load(config)
-    dataset, split = _rows(sequences or Path(loaded.test_path if eval_only else loaded.train_path), loaded)
+    """Train a model on the rows of a dataset, or score one."""
+    from git_starcoder.classic.config import Loaded
+
+    base = None
+    if checkpoint and not eval_only:
+        if _unfinished(checkpoint):
+            if output and output.resolve() != checkpoint.resolve():
+                what = f"the training of '{checkpoint}' is not finished, so there is nothing to go on from elsewhere"
+                raise UsageError(what, where="--output", hint=f"--output {checkpoint} goes on with it")
+            output = checkpoint
+        else:
+            base = str(checkpoint)
+    loaded = Loaded.load(config, base=base, device=device)
+    seeds = loaded.seeds
+    dataset, split = _rows(sequences or Path(seeds.test_path if eval_only else seeds.train_path), seeds)
     wanted = "test" if eval_only else "train"
     if split != wanted:
         what = f"the trainer {'scores test' if eval_only else 'learns from training'} rows only"
         raise UsageError(
             what, where=f"--sequences {sequences}", hint=f"training_data_{wanted}.jsonl of the same folder"
         )
-    if checkpoint and not eval_only:
-        what = "the trainer cannot continue from a model yet"
-        raise UsageError(what, where="--checkpoint", hint="without --checkpoint it trains from scratch")
     if not (eval_only or output):
         raise UsageError("a training needs a folder for its model", where="--output", hint="--output models/NAME")
     _settle(device)
     if eval_only:
         _score(dataset, checkpoint or output or _newest(dataset))
     else:
-        _train(dataset, loaded, epochs or loaded.max_epochs, output or Path(), force=force)
+        _train(dataset, loaded, epochs or seeds.max_epochs, output or Path(), force=force)
 
 
-def _rows(sequences: Path, config: Config) -> tuple[Dataset, Split]:
+def _rows(sequences: Path, config: Seeds) -> tuple[Dataset, Split]:
     """The dataset that a file of rows lies in, and its split; the config must not name rows of another one."""
     from git_starcoder.dataset import Dataset
 
@@ -106,7 +112,7 @@ def _rows(sequences: Path, config: Config) -> tuple[Dataset, Split]:
 
 
 def _settle(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
-    """Make sure that the trainer, which takes the best device that it sees, takes the one that is wanted."""
+    """Make sure that a model, which takes the best device that it sees, takes the one that is wanted."""
     from git_starcoder.model.network import device
 
     if wanted == "cpu":
@@ -117,38 +123,30 @@ def _settle(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
         raise UsageError(f"'{wanted}' cannot be used here", where="--device", hint=hint)
 
 
-def _train(dataset: Dataset, config: Config, epochs: int, output: Path, *, force: bool) -> None:
-    from git_starcoder.model.optimise import Settings
+def _unfinished(checkpoint: Path) -> bool:
+    """Whether a folder of a model is not there yet, but checkpoints of its training are: it is gone on with."""
+    from git_starcoder.model.checkpoint import place
+
+    return not checkpoint.exists() and place(checkpoint).is_dir()
+
+
+def _train(dataset: Dataset, loaded: Loaded, epochs: int, output: Path, *, force: bool) -> None:
+    import numpy as np
+
     from git_starcoder.model.train import train
 
     drawn = np.array([(about["length"], about["weight"]) for about in dataset.about("train")]).reshape(-1, 2)
-    rows = len(drawn)
-    steps = max(1, round(epochs * rows / config.batch_size))
-    settings = Settings(
-        batch=_tokens(drawn, config.batch_size), learning_rate=config.learning_rate, warmup=config.warmup_steps / steps
-    )
-    click.echo(f"[STEP 1/3] Reading {rows:,} rows of {one_line(str(dataset.folder))}...")
-    click.echo(f"[STEP 2/3] Training: {epochs:,} epochs, {steps:,} steps of about {settings.batch:,} tokens...")
-    size, seed = config.model_size, config.seed
-    result = train(dataset, output, steps=steps, size=size, seed=seed, settings=settings, watch=Told(), force=force)
+    config = loaded.config_for(drawn, epochs)
+    once = float(drawn[:, 1].sum()) or 1.0
+    click.echo(f"[STEP 1/3] Reading {len(drawn):,} rows of {one_line(str(dataset.folder))}...")
+    click.echo(f"[STEP 2/3] Training: {epochs:,} epochs of {once:,.0f} rows, about {config.batch:,} tokens a step...")
+    result = train(dataset, output, config, watch=Told(), force=force)
     click.echo(f"[STEP 3/3] Saved {one_line(str(output))}")
     held_out = "not known: nothing is held out" if result.held_out is None else f"{result.held_out:.3f} bits/byte"
-    click.echo(f"  Steps: {result.steps:,} over {result.rows:,} rows ({result.rows / max(1, rows):.1f} epochs)")
+    click.echo(f"  Steps: {result.steps:,} over {result.rows:,} rows ({result.rows / once:.1f} epochs)")
     click.echo(f"  Train Loss: {result.loss:.3f} bits/token\n  Val Loss: {held_out}\n  Ended by: {result.stopped}")
-
-
-def _tokens(drawn: NDArray[np.float64], rows: int) -> int:
-    """Tokens of a step, at least, that make it have so many rows on average.
-
-    `drawn` has shape (rows, 2): tokens of a row, and how often it is drawn. A step ends with a whole row, which goes
-    beyond its tokens by half a row as they are met there, where long ones are met more often.
-    """
-    if not len(drawn):
-        return 1  # the training says what is wrong
-    tokens, weights = drawn.T
-    mean = np.average(tokens, weights=weights)
-    beyond = np.average(tokens**2, weights=weights) / (2 * mean)
-    return max(1, round(rows * mean - beyond))
+    if result.stopped != "budget":
+        click.echo(f"  Note: the rest of the {epochs:,} epochs would have made it worse; the best weights are kept")
 
 
 def _newest(dataset: Dataset) -> Path:

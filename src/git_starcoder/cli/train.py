@@ -1,4 +1,4 @@
-"""`git starcoder train`: a dataset in, a small model out."""
+"""`git starcoder train`: a dataset in, a model out."""
 
 from __future__ import annotations
 
@@ -10,50 +10,80 @@ import click
 
 from git_starcoder.cli.options import PATH
 from git_starcoder.cli.talk import common, one_line
+from git_starcoder.errors import ExitCode
 
 if TYPE_CHECKING:
     from git_starcoder.cli.talk import Talk
-    from git_starcoder.errors import ExitCode
-    from git_starcoder.model.train import Order, TrainResult
+    from git_starcoder.model.explain import Explained
+    from git_starcoder.model.rehearse import Rehearsal
+    from git_starcoder.model.train import TrainResult
 
 
 @click.command("train")
 @click.argument("dataset", type=PATH)
 @click.option("-o", "--out", type=PATH, help="Folder to make (default: model_<recipe>).")
-@click.option("--minutes", type=float, default=8.0, show_default=True, help="How long to train.")
-@click.option("--steps", type=int, help="How many steps to train, instead of --minutes.")
-@click.option("--size", default="tiny", show_default=True, help="tiny, or small for a GPU.")
+@click.option("--config", type=PATH, help="YAML file with any of the keys; flags go over it.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key, such as dropout=0.1.")
+@click.option("--minutes", type=float, help="How long to train (default: 8, unless another budget is given).")
+@click.option("--steps", type=int, help="How many steps to train.")
+@click.option("--epochs", type=float, help="How many passes over the rows.")
+@click.option("--tokens", type=float, help="How many tokens to train on.")
+@click.option("--size", help="Of a model from scratch: tiny, small, … or parameters such as 124M (default: tiny).")
+@click.option("--base", help="A causal model to go on from: a folder, or a Hugging Face id.")
+@click.option(
+    "--tune", type=click.Choice(["full", "lora", "qlora"]), help="What of the base is trained (default: all)."
+)
 @click.option(
     "--order",
     type=click.Choice(["curriculum", "shuffled"]),
     help="Of the rows: as the dataset says (default), or shuffled, the control for a curriculum.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the first weights and of the order of rows.")
+@click.option("--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Where to compute (default: the best).")
+@click.option("--seed", type=int, help="Of the first weights and of the order of rows (default: 0).")
+@click.option("--fresh", is_flag=True, help="Begin at the beginning, also where an unfinished training could go on.")
 @click.option("--force", is_flag=True, help="Replace a model that is there.")
+@click.option("-n", "--dry-run", is_flag=True, help="Look whether it can work, and say what would be trained on.")
+@click.option("--explain-step", type=click.IntRange(1), metavar="N", help="Show what step N trains on; train nothing.")
 @common
 def command(
     talk: Talk,
     dataset: Path,
     out: Path | None,
-    minutes: float,
-    steps: int | None,
-    size: str,
-    order: Order | None,
-    seed: int,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    fresh: bool,
     force: bool,
+    dry_run: bool,
+    explain_step: int | None,
+    **flags: Any,
 ) -> ExitCode:
-    """Train a small model from scratch on the dataset in the folder DATASET."""
+    """Train a model on the dataset in the folder DATASET: from scratch, or going on from another.
+
+    A training that was interrupted goes on where it was, exactly, when the same command is given again.
+    """
     from git_starcoder.cli.build import file_name
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.train import train
+    from git_starcoder.model.config import Config
     from git_starcoder.recipe import Recipe
 
+    loaded = Config.load(config, overrides, **flags)
     opened = Dataset.open(dataset)
     out = out or Path(f"model_{file_name(Recipe.load(dataset / 'recipe.yaml'))}")
+    if explain_step is not None:
+        from git_starcoder.model.rehearse import explained
+
+        step = explained(opened, loaded, explain_step)
+        return talk.answer(step.as_values(), _rows(step))
+    if dry_run:
+        from git_starcoder.model.rehearse import rehearse
+
+        found = rehearse(opened, out, loaded)
+        values = {"out": str(out), "config": loaded.model_dump(), **found.as_values()}
+        return talk.answer(values, _planned(found), ExitCode.FINE if found.ledger else ExitCode.USAGE)
+    from git_starcoder.model.train import train
+
     with talk.watch() as watch:
-        result = train(
-            opened, out, minutes=minutes, steps=steps, size=size, order=order, seed=seed, watch=watch, force=force
-        )
+        result = train(opened, out, loaded, watch=watch, force=force, fresh=fresh)
     return talk.answer(as_values(result), text(result))
 
 
@@ -72,3 +102,38 @@ def text(result: TrainResult) -> str:
         f"  loss      {result.loss:.3f} bits per token",
         f"  held out  {held_out}",
     ))  # fmt: skip
+
+
+def _planned(found: Rehearsal) -> str:
+    """What was looked at, and where the tokens would go."""
+    lines: list[str] = []
+    for line in found.lines:
+        lines.append(f"{line.what:15} {line.result:6} {one_line(line.figure)}")
+        if line.hint:
+            lines.append(f"{'':22} {one_line(line.hint)}")
+    ledger = found.ledger
+    if ledger is None:
+        return "\n".join((*lines, "", "nothing can be trained"))
+    about = ", as measured now" if found.measured else ""
+    read = ledger.drawn + ledger.control
+    return "\n".join((
+        *lines,
+        "",
+        f"steps    {ledger.steps:,}{about}: {found.epochs:.2f} epochs",
+        f"rows     {ledger.draws:,} drawn, {ledger.fills:,} of them to fill in a middle",
+        f"tokens   {ledger.drawn:,} drawn and {ledger.control:,} of control added, read {read:,},",
+        f"         of which {ledger.trained:,} are trained on and {ledger.shown:,} only shown",
+    ))  # fmt: skip
+
+
+def _rows(step: Explained) -> str:
+    """A line for each row of a step."""
+    stage = f", stage {step.stage} of {step.stages}" if step.stages > 1 else ""
+    lines = [f"step {step.step:,} of {step.steps:,}{stage}: {len(step.rows):,} rows, {step.tokens:,} tokens"]
+    for row in step.rows:
+        shown = f", {row.given:,} of them only shown" if row.given > 1 else ""
+        lines.append(
+            f"  {row.place:34} {row.tokens:>6,} tokens{shown}, weight {row.weight:g}, draw {row.draw} of {row.draws}, "
+            f"{row.technique}{f' ({row.fill})' if row.fill else ''}, {one_line(row.source_file)}"
+        )
+    return "\n".join(lines)
