@@ -12,6 +12,7 @@ import mmap
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,8 +72,10 @@ class Batch(NamedTuple):
     """The padding token."""
     pads: NDArray[np.int64]
     """How many of them each line has."""
-    own: list[bytes]
-    """Of each line what is between its tokens and what rows share: the members that the row has of its own."""
+    own: bytes
+    """Behind one another what is between the tokens and what rows share: the members that each row has of its own."""
+    edges: NDArray[np.int64]
+    """Where in it each line's part begins, and where the last ends, shape (lines + 1,)."""
     shared: str
     """The file of what rows share."""
     spans: NDArray[np.int64]
@@ -154,20 +157,20 @@ def _batches(
         marks = [b"%d," % mark for mark in part.marks]
         pads = part.windows.size[part.row].astype(np.int64) - part.length
         cell = b"%d," % pad
-        own = _members(part.columns())
+        own, edges = _members(part.columns())
         spans = np.stack([shared.offsets[sample], shared.offsets[sample + 1]], axis=1)
         widths = places[:, 1::2] - places[:, ::2]
         text = widths.sum(axis=1) + part.masked * sum(map(len, marks))
         tokens = text + pads * len(cell) - 1  # the last number has no comma behind it
-        sizes = tokens + [len(text) for text in own] + spans[:, 1] - spans[:, 0]
+        sizes = tokens + np.diff(edges) + spans[:, 1] - spans[:, 0]
         sizes += len(OPEN)
         if labels:
             learned = np.where(part.uncounted > 0, widths[:, 1], text)
             sizes += tokens + learned + 5 * (part.uncounted + pads) - 1 + 2 * (part.length + pads) - 1
             sizes += len(INPUTS) + len(MASK) + len(LABELS)
         size = int(sizes.sum())
-        yield Batch(str(path), at, size, spelled.path, places, part.masked, marks, cell, pads, own, shared.path, spans,
-                    part.uncounted, labels)  # fmt: skip
+        yield Batch(str(path), at, size, spelled.path, places, part.masked, marks, cell, pads, own, edges, shared.path,
+                    spans, part.uncounted, labels)  # fmt: skip
         at += size
 
 
@@ -203,11 +206,12 @@ def _lines(batch: Batch, numbers: memoryview, heads: memoryview) -> list[bytes |
     """The pieces of the lines, from the files that have them."""
     padding = memoryview(batch.cell * int(batch.pads.max(initial=0)))
     pieces: list[bytes | memoryview] = []
+    members = memoryview(batch.own)
     rows = zip(
-        batch.places.tolist(), batch.masked.tolist(), batch.pads.tolist(), batch.own, batch.spans.tolist(),
-        batch.uncounted.tolist(), strict=True,
+        batch.places.tolist(), batch.masked.tolist(), batch.pads.tolist(), pairwise(batch.edges.tolist()),
+        batch.spans.tolist(), batch.uncounted.tolist(), strict=True,
     )  # fmt: skip
-    for (first, stop, second, end, third, last), masked, pads, own, (begin, close), uncounted in rows:
+    for (first, stop, second, end, third, last), masked, pads, (low, high), (begin, close), uncounted in rows:
         made: list[bytes | memoryview] = [numbers[first:stop], numbers[second:end]]
         if masked:
             marks = batch.marks
@@ -218,7 +222,7 @@ def _lines(batch: Batch, numbers: memoryview, heads: memoryview) -> list[bytes |
         pieces += (OPEN, *made, blank)
         if batch.labels:
             pieces += _labels(made, blank, pads, uncounted)
-        pieces += (own, heads[begin:close])
+        pieces += (members[low:high], heads[begin:close])
     return pieces
 
 
@@ -231,8 +235,8 @@ def _labels(tokens: Sequence[bytes | memoryview], blank: memoryview, pads: int, 
     return [INPUTS, text, MASK, shown, LABELS, asked]
 
 
-def _members(columns: dict[str, list[Any]]) -> list[bytes]:
-    """What each row has of its own, as the text before what it shares: numbers, words, and whatever some rows lack."""
+def _members(columns: dict[str, list[Any]]) -> tuple[bytes, NDArray[np.int64]]:
+    """What each row has of its own: numbers, words, and whatever some rows lack. And where that of each begins."""
     cells: list[str] = []
     values: list[list[Any]] = []
     for key, column in columns.items():
@@ -241,4 +245,5 @@ def _members(columns: dict[str, list[Any]]) -> list[bytes]:
         dumped = ("" if value is None else f'"{key}":{orjson.dumps(value).decode()},' for value in column)
         values.append(column if kind else list(dumped))
     template = OWN.decode() + "".join(cells)
-    return [(template % row).encode() for row in zip(*values, strict=True)]
+    texts = [template % row for row in zip(*values, strict=True)]
+    return "".join(texts).encode("ascii"), offsets_of(np.array([len(text) for text in texts], dtype=np.int64))
