@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import finished
+from git_starcoder.dataset import Row
 from git_starcoder.folder.samples import UNKNOWN, Samples, unmasked
 from git_starcoder.recipe import Recipe
 from git_starcoder.rows import SPLITS
@@ -18,12 +19,16 @@ def dataset(tmp_path):
     return made
 
 
+def add(samples, split, number, row):
+    return samples.add(split, number, row.metadata, np.array(row.tokens, np.uint32), max(row.tokens))
+
+
 def put(dataset, wanted=lambda number: True):  # noqa: ARG005
     samples = Samples(dataset)
     for split in SPLITS:
         for number, row in enumerate(dataset.rows(split)):
             if wanted(number):
-                assert samples.add(split, number, row.metadata, np.array(row.tokens, np.uint32)).wrong == ""
+                assert add(samples, split, number, row).wrong == ""
     return samples
 
 
@@ -42,23 +47,10 @@ def test_what_no_row_shows_is_unknown(dataset):
     assert all(part in text for part in samples.texts(sample))
 
 
-def test_all_begins_anew_with_the_second_reading(dataset):
-    samples = put(dataset)
-    before = len(samples.of)
-    row = next(dataset.rows("train"))
-    samples.add("train", 0, row.metadata, np.array(row.tokens, np.uint32))
-    assert (before, len(samples.of)) == (25, 1)
-
-
-def test_a_row_is_looked_at_once_and_what_it_says_is_shared(dataset):
-    mine = Samples.shared(dataset)
-    assert Samples.shared(dataset) is mine
-
-
 def spoiled(dataset, **changed):
     row = next(dataset.rows("train"))
     samples = put(dataset)
-    return samples.add("val", 10**6, row.metadata | changed, np.array(row.tokens, np.uint32)).wrong
+    return add(samples, "val", 10**6, Row(row.tokens, row.metadata | changed)).wrong
 
 
 @pytest.mark.parametrize(

@@ -7,27 +7,25 @@ their tokens.
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-import numpy as np
 import orjson
 
 from git_starcoder import shelf
-from git_starcoder.dataset import Row
 from git_starcoder.errors import DatasetError
+from git_starcoder.folder.blocks import Block, Checked, blocks
+from git_starcoder.folder.samples import Samples
+from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 from git_starcoder.seams import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from git_starcoder.dataset import Dataset
+    from git_starcoder.folder.samples import Sample
     from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Split
     from git_starcoder.seams import Watch
@@ -65,44 +63,60 @@ class Skip(NamedTuple):
     reason: str
 
 
-class Checked(Row):
-    """A row on its way past the checks, with what several of them ask of it worked out once."""
+@dataclass(frozen=True)
+class Given:
+    """What is checked, and what several checks ask of it."""
 
-    labels: dict[str, Any]
-    """Its `input_ids`, `attention_mask` and `labels`, if it has them."""
-
-    @cached_property
-    def ids(self) -> NDArray[np.uint32]:
-        """The tokens, padding included, shape (window_size,).
-
-        Raises:
-            TypeError, OverflowError: they are no token ids.
-        """
-        return np.frombuffer(array("I", self.tokens), dtype=np.uint32)
+    dataset: Dataset
+    source: Repo | None = None
+    """The repository that the dataset is said to be made from, if it is at hand."""
 
     @cached_property
-    def content(self) -> bytes:
-        """A hash of the tokens: equal rows have equal hashes."""
-        return blake2b(self.ids.data, digest_size=16).digest()
+    def recipe(self) -> Recipe:
+        """The recipe that it was made by."""
+        return Recipe.load(self.dataset.folder / "recipe.yaml")
+
+    @cached_property
+    def samples(self) -> Samples:
+        """What its rows were cut from: whole once all rows are read."""
+        return Samples(self.dataset)
 
 
 class Check(Protocol):
     """One check over one dataset: `row` for every row, then `end`.
 
-    `row(split, number, row) -> Iterator[Finding]` gets a `Checked` row and its number in its split, from 0; splits come
-    in `ORDER`, rows in the order of the file. A check that needs no rows does not have it.
+    `row(split, row) -> Iterable[Finding]` gets a `Checked` row; splits come in `ORDER`, rows in the order of the file.
+    In place of it a check may have `block(split, block)`, for what is faster asked of many rows at once, or be one of
+    samples (`OfSamples`), or need no rows.
     """
 
     figure: str | Skip
     """For the table; valid after `end`. A `Skip` that is there from the start ends the check before any row."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
-        """Begin. `source` is the repository that the dataset is said to be made from, if it is at hand."""
+    def __init__(self, given: Given) -> None:
+        """Begin."""
         ...
 
     def end(self) -> Iterator[Finding]:
         """What is wrong with all of it."""
         ...
+
+
+class OfSamples:
+    """A check of the samples that rows were cut from, which are whole when it ends."""
+
+    def __init__(self, given: Given) -> None:
+        self.figure: str | Skip = ""
+        self.certificate: dict[str, Any] = {}
+        self._dataset, self._recipe, self._samples = given.dataset, given.recipe, given.samples
+        self._source: Repo | None = given.source
+
+    def _found(self, sample: Sample, what: str) -> Finding:
+        """A finding at the first row of a sample."""
+        return Finding(type(self).__module__.rpartition(".")[2], self._place(sample), what)
+
+    def _place(self, sample: Sample) -> str:
+        return self._dataset.place(sample.split, sample.number)
 
 
 @dataclass(slots=True)
@@ -122,9 +136,17 @@ class Outcome:
     skipped: bool = False
     """The figure is then the reason."""
     certificate: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What the check has for the leak certificate: see `leak.certificate`."""
+    """What the check has for the leak certificate, empty if it has nothing to look for.
 
-    def collect(self, findings: Iterator[Finding]) -> None:
+    - `leak`: for `files`, `groups`, `rows` and `canaries` how many are `held_out`, and `crossing` into another split.
+    - `near_files`: `files`; those that could be `compared`; the `threshold` from which two are alike; pairs `crossing`.
+    - `overlap`: `runs` (one `one_in` of the different held-out runs of `run` tokens), the share of them in training
+      (`overlap`; `without_changes`), its mean where files are held out at random (`floor`, `deviation`, `draws`).
+    - `held_out_lines`: `lines` that only held-out code has; `changes` learned from, and `changes_with_a_line` of these;
+      `contexts` that show other files; whether `with_repository`.
+    """
+
+    def collect(self, findings: Iterable[Finding]) -> None:
         """Count findings, keep the first."""
         for finding in findings:
             self.found += 1
@@ -136,7 +158,7 @@ class Outcome:
         try:
             self.collect(check.end())
         except DatasetError as error:
-            self.collect(iter([Finding(self.check, error.where, error.what)]))
+            self.collect([Finding(self.check, error.where, error.what)])
 
     def skip(self, reason: str) -> None:
         """Say why there is neither a pass nor a finding."""
@@ -154,20 +176,13 @@ def check(dataset: Dataset, source: Repo | None = None, watch: Watch = SILENT) -
     """
     _require(dataset)
     watch.begin("check", sum(int(dataset.metadata[f"{split}_sequences"]) for split in ORDER))
-    outcomes: list[Outcome] = []
-    checks: list[Check] = []
-    for key in names():
-        outcomes.append(Outcome(key, shelf.describe("checks", key), shelf.load("checks", key).SEEDS))
-        checks.append(shelf.load("checks", key).Check(dataset, source))
-    readers = [
-        (outcome, cast("Any", each).row)
-        for outcome, each in zip(outcomes, checks, strict=True)
-        if hasattr(each, "row") and not isinstance(getattr(each, "figure", None), Skip)
-    ]
-    _read(dataset, readers, watch)
+    given = Given(dataset, source)
+    outcomes = [Outcome(key, shelf.describe("checks", key), shelf.load("checks", key).SEEDS) for key in names()]
+    checks: list[Check] = [shelf.load("checks", outcome.check).Check(given) for outcome in outcomes]
+    _read(given, list(zip(outcomes, checks, strict=True)), watch)
     first = outcomes[0]
     for outcome, each in zip(outcomes, checks, strict=True):
-        if first.found and outcome is not first and hasattr(each, "row"):
+        if first.found and outcome is not first and rests_on_rows(type(each)):
             outcome.skip(f"'{FIRST}' is broken")
         elif isinstance(figure := getattr(each, "figure", None), Skip):
             outcome.skip(figure.reason)
@@ -181,24 +196,37 @@ def check(dataset: Dataset, source: Repo | None = None, watch: Watch = SILENT) -
         yield outcome
 
 
-def _read(
-    dataset: Dataset, readers: list[tuple[Outcome, Callable[[Split, int, Checked], Iterator[Finding]]]], watch: Watch
-) -> None:
+def rests_on_rows(kind: type[Check]) -> bool:
+    """Whether a check can say nothing where rows are not formed as promised."""
+    return issubclass(kind, OfSamples) or hasattr(kind, "row") or hasattr(kind, "block")
+
+
+def _read(given: Given, checks: list[tuple[Outcome, Check]], watch: Watch) -> None:
     """Hand every row to all that want it; to the first alone once it has found something."""
-    first, first_row = readers[0]
-    others = readers[1:]
+    (first, look), *others = [(outcome, _looking(each)) for outcome, each in checks if rests_on_rows(type(each))]
     for split in ORDER:
         try:
-            for number, (plain, labels) in enumerate(dataset.labelled(split)):
-                row = Checked(*plain)
-                row.labels = labels
-                first.collect(first_row(split, number, row))
+            for block in blocks(given.dataset, split):
+                first.collect(look(split, block))
                 if not first.found:
-                    for outcome, function in others:
-                        outcome.collect(function(split, number, row))
-                watch.advance(1)
+                    for row in block.rows:
+                        row.taken = given.samples.add(split, row.number, row.metadata, row.ids, row.top)
+                    for outcome, look_too in others:
+                        outcome.collect(look_too(split, block))
+                watch.advance(len(block.rows))
         except DatasetError as error:
-            first.collect(iter([Finding(FIRST, error.where, error.what)]))
+            first.collect([Finding(FIRST, error.where, error.what)])
+
+
+def _looking(check: Any) -> Callable[[Split, Block], Iterable[Finding]]:
+    """How a check looks at the rows of a block."""
+    skipped = isinstance(getattr(check, "figure", None), Skip)
+    if hasattr(check, "block") and not skipped:
+        return check.block
+    if hasattr(check, "row") and not skipped:
+        row: Callable[[Split, Checked], Iterable[Finding]] = check.row
+        return lambda split, block: (found for each in block.rows for found in row(split, each))
+    return lambda split, block: ()  # noqa: ARG005
 
 
 def names() -> list[str]:
@@ -206,9 +234,9 @@ def names() -> list[str]:
     return sorted(shelf.names("checks"), key=lambda key: (key != FIRST, key))
 
 
-def place(dataset: Dataset, split: Split, row: Row) -> str:
+def place(dataset: Dataset, split: Split, row: Checked) -> str:
     """Where a row lies, for a finding."""
-    return dataset.place(split, row.metadata["seq_id"])
+    return dataset.place(split, row.number)
 
 
 def written(dataset: Dataset, split: Split) -> int:

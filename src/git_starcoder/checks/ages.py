@@ -12,8 +12,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Split
 
@@ -30,13 +29,13 @@ class Check:
     Without the repository, rows of one commit must be of one age; with it, of the commit's.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
-        self._dataset, self._source = dataset, source
+    def __init__(self, given: Given) -> None:
+        self._dataset, self._source = given.dataset, given.source
         self._days: dict[str, tuple[int, str]] = {}
         self._recent = self._old = self._rows = 0
         self.figure = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Its age, against that of other rows of its commit."""
         days, commit = row.metadata["age_days"], row.metadata.get("commit", "")
         self._rows += 1

@@ -11,8 +11,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Split
 
@@ -23,13 +22,13 @@ COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 class Check:
     """A finding for each commit that cannot be; the figure is how many were read, and how many of them rows show."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
-        self._dataset, self._source = dataset, source
+    def __init__(self, given: Given) -> None:
+        self._dataset, self._source = given.dataset, given.source
         self._commits: dict[str, str] = {}
         self._message: dict[str, str] = {}
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Its commit."""
         said = row.metadata
         commit = said.get("commit", "")

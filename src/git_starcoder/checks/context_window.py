@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import place
-from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_context_window_size",)
@@ -27,14 +24,14 @@ class Check:
     Window i begins at i strides, or up to half a stride earlier (at an item of the syntax tree, or at the text's end).
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
-        self._window = Recipe.load(dataset.folder / "recipe.yaml").window
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
+        self._window = given.recipe.window
         self._sizes = frozenset(self._window.sizes)
         self._strides = {size: max(1, round(size * (1 - self._window.overlap))) for size in self._sizes}
         self.figure = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Its size and where it begins."""
         said = row.metadata
         size, index, start = said["window_size"], said["chunk_index"], said["token_start"]

@@ -5,41 +5,30 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from git_starcoder.checks import Skip, objects
-from git_starcoder.folder.samples import Samples
-from git_starcoder.rows import Finding
+from git_starcoder.checks import OfSamples, Skip, objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
+    from git_starcoder.checks import Given
     from git_starcoder.folder.samples import Sample
-    from git_starcoder.git.objects import Repo
-    from git_starcoder.rows import Split
+    from git_starcoder.rows import Finding
 
 SEEDS: tuple[str, ...] = ()
 MADE_BY = "cross_file_context"
 MARK = "<file_sep>"
 
 
-class Check:
+class Check(OfSamples):
     """A finding for each context with a line that `signatures.jsonl` does not have of the file that it is shown under.
 
     Files are those of `imports.jsonl`; the last path is the row's own file. The figure is how many lines were looked
     at. Without such a control token in the tokenizer nothing can be told.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self.figure: str | Skip = ""
-        self._dataset = dataset
-        self._samples = Samples.shared(dataset)
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
         self._lines = 0
-
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
-        """Take the row to its sample."""
-        self._samples.add(split, number, row.metadata, row.ids)
-        yield from ()
 
     def end(self) -> Iterator[Finding]:
         """Look at all contexts."""
@@ -58,7 +47,7 @@ class Check:
                     kept[str(one[key])].add(str(one[value]))
         for sample in shown:
             for wrong in self._wrong(sample, declared, imported):
-                yield Finding("contexts", self._dataset.place(sample.split, sample.number), wrong)
+                yield self._found(sample, wrong)
         self.figure = f"{self._lines:,} lines of {len(shown):,} contexts"
 
     def _wrong(self, sample: Sample, declared: dict[str, set[str]], imported: dict[str, set[str]]) -> Iterator[str]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder.checks import place
-from git_starcoder.folder.samples import Samples
+from git_starcoder.checks import OfSamples, place
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Skip
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Block, Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS: tuple[str, ...] = ()
@@ -27,7 +25,7 @@ OTHER = "[fbma]*"
 """Of a head that we do not know."""
 
 
-class Check:
+class Check(OfSamples):
     """A finding for each row that has a control token elsewhere, or lacks one; the figure is how many rows have one.
 
     A row ends with the end-of-text token if its sample ends there and nowhere else; a masked row has the tokens of
@@ -35,10 +33,8 @@ class Check:
     these, a tokenizer without them has none.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - of the contract
-        self.figure: str | Skip = ""
-        self._dataset = dataset
-        self._samples = Samples.shared(dataset)
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
         tokenizer = self._tokenizer = self._samples.tokenizer
         self._letters = dict.fromkeys(tokenizer.controls, "?") if tokenizer.widths is not None else {}
         # A tokenizer that is not byte-level has a control token for what it does not know, and that may be anywhere.
@@ -47,23 +43,25 @@ class Check:
         self._letters |= {number: letter for letter, number in there.items()}
         self._letters |= dict(zip(tokenizer.fim or (), "PMS", strict=False))
         self._letters |= {tokenizer.pad: "_", tokenizer.end: "."}
-        self._is_control = np.zeros(tokenizer.vocab_size, dtype=bool)
+        self._is_control = np.zeros(tokenizer.vocab_size + 1, dtype=bool)  # the last is for what is no token
         self._is_control[list(self._letters)] = True
         missing = "".join(MARKS.keys() - there.keys())
         self._heads = {key: re.compile(_without(head, missing)) for key, head in HEADS.items()}
         self._rows = self._marked = 0
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
-        """Look at one row."""
-        self._rows += 1
-        tokens = self._samples.add(split, number, row.metadata, row.ids).tokens
-        places = np.flatnonzero(self._is_control[tokens]) if len(tokens) else np.empty(0, dtype=np.int64)
-        self._marked += bool(len(places))
-        if not len(tokens):
-            return
-        found = [(at, self._letters[token]) for at, token in zip(places.tolist(), tokens[places].tolist(), strict=True)]
-        if wrong := self._wrong(row, len(tokens), found):
-            yield Finding("controls", place(self._dataset, split, row), wrong)
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Look at all control tokens of some rows."""
+        places = np.flatnonzero(self._is_control[np.minimum(block.flat, self._tokenizer.vocab_size)])
+        edges: list[int] = np.searchsorted(places, block.bounds).tolist()
+        there = list(zip(places.tolist(), block.flat[places].tolist(), strict=True))
+        begins: list[int] = block.bounds.tolist()
+        for row, begin, (first, last) in zip(block.rows, begins, pairwise(edges), strict=False):
+            length = len(row.taken.tokens)
+            found = [(at - begin, self._letters[one]) for at, one in there[first:last] if at - begin < length]
+            self._rows += 1
+            self._marked += bool(found)
+            if length and (wrong := self._wrong(row, length, found)):
+                yield Finding("controls", place(self._dataset, split, row), wrong)
 
     def _wrong(self, row: Checked, length: int, found: list[tuple[int, str]]) -> str:
         about, context = row.metadata, row.uncounted

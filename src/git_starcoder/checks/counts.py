@@ -12,9 +12,8 @@ from git_starcoder.rows import SPLITS, Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from git_starcoder.checks import Checked
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Split
 
 SEEDS: tuple[str, ...] = ()
@@ -26,12 +25,12 @@ SAME = tuple(pairwise(STEPS[4:]))
 class Check:
     """A finding for each count that is not another; the figure is what was seen, kept and dropped."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
         self._rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
         self.figure = "the steps are not the nine"
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
         """Count it."""
         self._rows[split] += 1
         yield from ()

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import ORDER, Skip, place
-from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_curriculum_learning",)
@@ -28,17 +25,17 @@ class Check:
     The figure is the complexity of the stages of training.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
-        random = Recipe.load(dataset.folder / "recipe.yaml").order.by != "curriculum"
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
+        random = given.recipe.order.by != "curriculum"
         self.figure: str | Skip = Skip("the recipe wants a random order") if random else ""
-        sizes: list[int] = dataset.metadata["context_windows"]
+        sizes: list[int] = given.dataset.metadata["context_windows"]
         self._most = {split: {size: [0.0] * STAGES for size in sizes} for split in ORDER}  # complexity, by stage
         self._latest = dict.fromkeys(ORDER, 1)
         self._lowest: list[float] = [1.0] * STAGES
         self._highest: list[float] = [0.0] * STAGES
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Its stage and complexity, against those of the rows before it."""
         said, most = row.metadata, self._most[split]
         stage, size, complexity = int(said.get("stage", 0)), int(said["window_size"]), float(said["complexity"])

@@ -10,9 +10,7 @@ from git_starcoder.rows import Finding, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_dependency_graph_built",)
@@ -22,13 +20,13 @@ FILE = "imports.jsonl"
 class Check:
     """A finding for each edge or row that does not fit; the figure is nodes and edges, counted."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
-        self._dataset, self._source = dataset, source
+    def __init__(self, given: Given) -> None:
+        self._dataset, self._source = given.dataset, given.source
         self._split: dict[str, Split] = {}
         self._has: dict[str, tuple[bool, str]] = {}
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Remember the file's split, and whether it is said to import others."""
         said = row.metadata
         if said.get("is_evolution") or said["source_file"] in self._has:

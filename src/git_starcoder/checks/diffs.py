@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder.checks import Skip, place
-from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_git_diff_sequences", "test_evolution_weighting")
@@ -28,21 +25,18 @@ COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 class Check:
     """A finding for each row that is half a diff; the figure is how many there are, of how many commits."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        from git_starcoder.text import tokenizer
-
-        self._dataset = dataset
-        recipe = Recipe.load(dataset.folder / "recipe.yaml")
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
+        recipe = given.recipe
         wanted = recipe.read.changes and DIFF in recipe.augment and recipe.augment[DIFF].share
         self.figure: str | Skip = ""
         self._wanted = bool(wanted)
-        loaded = tokenizer.load(dataset.tokenizer_folder)
-        marks = [loaded.mark(mark) for mark in ("<commit_before>", "<commit_msg>", "<commit_after>")]
+        marks = [given.samples.tokenizer.mark(mark) for mark in ("<commit_before>", "<commit_msg>", "<commit_after>")]
         self._marks = [mark[0] for mark in marks if len(mark) == 1]
         self._rows = 0
         self._commits: set[str] = set()
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """What it says of itself, and the order of its parts."""
         said = row.metadata
         if said["augmentation_type"] == DIFF:

@@ -12,8 +12,8 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Given
+
 
 SEEDS: tuple[str, ...] = ()
 
@@ -21,9 +21,9 @@ SEEDS: tuple[str, ...] = ()
 class Check:
     """A finding for each file that is missing, altered or not in the manifest; the figure is the digest of all."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
-        self.figure = str(dataset.manifest.get("digest"))[:12]
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
+        self.figure = str(given.dataset.manifest.get("digest"))[:12]
 
     def end(self) -> Iterator[Finding]:
         """Every byte of the folder."""

@@ -7,15 +7,12 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import Skip, place
-from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_augmentation_diversity",)
@@ -29,15 +26,15 @@ class Check:
     Rows that a change made vary no file. A file as it is may be gone where all of its rows repeat others.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
-        self._wanted = Recipe.load(dataset.folder / "recipe.yaml").augment
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
+        self._wanted = given.recipe.augment
         self._files: dict[str, set[str]] = defaultdict(set)
         self._blob: dict[str, str] = {}
         self._base = self._varied = 0
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Count it; a file has one content, whatever is made of it."""
         said = row.metadata
         made_by = said["augmentation_type"]

@@ -10,9 +10,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_no_duplicate_sequences",)
@@ -24,17 +22,17 @@ class Check:
     Where the recipe copies training rows by their weight, each must be there as often as it says.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
         self._first: dict[bytes, int] = {}  # 4 × its number, and its split
         self._missing: dict[bytes, set[int]] = {}
         self._rows = 0
         self.figure = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Whether it was there before."""
         self._rows += 1
-        here = 4 * number + ORDER.index(split)
+        here = 4 * row.number + ORDER.index(split)
         keeper = self._first.setdefault(row.content, here)
         copies, copy = row.metadata.get("copies", 1), row.metadata.get("copy", 0)
         if keeper == here and copies > 1:

@@ -11,11 +11,9 @@ from git_starcoder.checks import Skip
 from git_starcoder.rows import SPLITS, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_file_sizes",)
@@ -25,19 +23,21 @@ FRAME = len('{"tokens":[],"metadata":}\n')
 class Check:
     """A finding for each file that is larger or smaller than its rows need; the figure is the bytes of each."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
-        jsonl = dataset.metadata.get("format", "jsonl") == "jsonl"
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
+        jsonl = given.dataset.metadata.get("format", "jsonl") == "jsonl"
         self.figure: str | Skip = "" if jsonl else Skip("Parquet is compressed: `digests` knows its bytes")
         self._needed: dict[Split, int] = dict.fromkeys(SPLITS, 0)
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
-        """The bytes of its line."""
-        needed = FRAME + len(orjson.dumps(row.metadata)) + _spelled(row.ids)
-        for name, values in row.labels.items():
-            needed += len(orjson.dumps({name: values})) - 1
+    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+        """The bytes of their lines."""
+        needed = _spelled(block.flat)
+        for row in block.rows:
+            needed += FRAME + max(0, len(row.ids) - 1) + len(orjson.dumps(row.metadata))
+            for name, values in row.labels.items():
+                needed += len(orjson.dumps({name: values})) - 1
         self._needed[split] += needed
-        yield from ()
+        return ()
 
     def end(self) -> Iterator[Finding]:
         """Compare with the files."""
@@ -52,8 +52,8 @@ class Check:
 
 
 def _spelled(ids: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> int:
-    """Characters of token ids in decimal, with commas between them."""
-    powers, count = 10, max(0, 2 * len(ids) - 1)
+    """Digits of token ids in decimal."""
+    powers, count = 10, len(ids)
     while len(ids) and (longer := int(np.count_nonzero(ids >= powers))):
         count += longer
         powers *= 10

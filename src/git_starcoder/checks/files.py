@@ -9,8 +9,8 @@ from git_starcoder.rows import SPLITS, Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Given
+
 
 SEEDS = (
     "test_dataset_directory_exists", "test_metadata_file_exists", "test_train_file_exists", "test_val_file_exists",
@@ -25,8 +25,8 @@ NAMES = (
 class Check:
     """A finding for each file that is missing or is a link to elsewhere; the figure is how many there are."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
         self.figure = ""
 
     def end(self) -> Iterator[Finding]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.checks import Skip
-from git_starcoder.folder.samples import Samples
-from git_starcoder.recipe import Recipe
+from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.rows import Finding, printable
 from git_starcoder.text.clean import Clean, clean
 from git_starcoder.text.lines import LEAST, Lines, only_in
@@ -17,11 +15,7 @@ from git_starcoder.text.lines import LEAST, Lines, only_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
     from git_starcoder.folder.samples import Sample
-    from git_starcoder.git.objects import Repo
-    from git_starcoder.rows import Split
 
 SEEDS: tuple[str, ...] = ()
 CHANGES = ("git_diff", "temporal_context")
@@ -30,25 +24,13 @@ MOST = 3
 """Such lines in a row that are a finding where only the dataset is at hand."""
 
 
-class Check:
+class Check(OfSamples):
     """A finding for each row that shows such a line, or a held-out file in its context; the figure is how many do.
 
     Lines of 20 bytes or more count. What training files have, too, is no secret; with the repository at hand those are
     all its files that are not held out. Without it the dataset lacks what was dropped as a copy, whose lines look as if
     only held-out code had them: then a row is found from three such lines on.
     """
-
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
-        self.figure: str | Skip = ""
-        self.certificate: dict[str, Any] = {}
-        self._dataset = dataset
-        self._source = source
-        self._samples = Samples.shared(dataset)
-
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
-        """Take the row to its sample."""
-        self._samples.add(split, number, row.metadata, row.ids)
-        yield from ()
 
     def end(self) -> Iterator[Finding]:
         """Look at the lines of all rows that show history, and at the paths of all contexts."""
@@ -69,13 +51,13 @@ class Check:
         for one, count in zip(changes, counts, strict=True):
             if count >= (1 if self._source else MOST):
                 what = "a line" if count == 1 else f"{count} lines"
-                yield Finding("held_out_lines", self._place(one), f"{what} that only held-out code has")
+                yield self._found(one, f"{what} that only held-out code has")
         contexts = [one for one in learned if _kind(one) == "cross_file_context"]
         paths = {str(one.about["source_file"]): one.split for one in held}
         for one in contexts:
             for path in paths.keys() & set(self._paths(one)):
                 what = f"its context shows {path}, which is in {paths[path]}"
-                yield Finding("held_out_lines", self._place(one), what)
+                yield self._found(one, what)
         some = sum(count > 0 for count in counts)
         self.certificate = {
             "lines": len(secret), "changes": len(changes), "changes_with_a_line": some, "contexts": len(contexts),
@@ -84,22 +66,22 @@ class Check:
         what = f"{some:,} of {len(changes):,} changes have one of {len(secret):,} such lines"
         self.figure = f"{what} (from {LEAST} bytes); {len(contexts):,} contexts"
 
-    def _place(self, sample: Sample) -> str:
-        return self._dataset.place(sample.split, sample.number)
-
     def _code(self, sample: Sample) -> list[bytes]:
         """What a sample shows of files."""
-        return [*self._in_head(sample, "<commit_before>", "<commit_after>"), *self._samples.texts(sample)]
+        return [
+            *_behind(self._samples.parts(sample), "<commit_before>", "<commit_after>"),
+            *self._samples.texts(sample),
+        ]
 
     def _learned(self, sample: Sample) -> bytes:
         """What a sample shows of changes. The text behind a temporal context is a file as it is."""
+        parts = self._samples.parts(sample)
         # What a message quotes stands in lines or between backticks.
-        said = [text.replace(b"`", b"\n") for text in self._in_head(sample, "<commit_msg>")]
-        whole = _kind(sample) == "git_diff"
-        return b"\n".join((*said, *(self._code(sample) if whole else self._in_head(sample, "<commit_before>"))))
-
-    def _in_head(self, sample: Sample, *marks: str) -> list[bytes]:
-        return [text for mark, text in self._samples.parts(sample) if mark in marks]
+        shown = [text.replace(b"`", b"\n") for text in _behind(parts, "<commit_msg>")]
+        shown += _behind(parts, "<commit_before>")
+        if _kind(sample) == "git_diff":
+            shown += [*_behind(parts, "<commit_after>"), *self._samples.texts(sample)]
+        return b"\n".join(shown)
 
     def _paths(self, sample: Sample) -> Iterator[str]:
         for _, text in self._samples.parts(sample):
@@ -109,7 +91,7 @@ class Check:
         """The files of the repository that are not held out."""
         if self._source is None:
             return
-        options = Recipe.load(self._dataset.folder / "recipe.yaml").read
+        options = self._recipe.read
         paths = {one.about["source_file"] for one in held}
         entries = (one for one in self._source.entries() if printable(one.path) not in paths)
         blobs = {one.blob for one in entries if one.size is not None and one.size <= options.max_bytes}
@@ -121,3 +103,7 @@ class Check:
 
 def _kind(sample: Sample) -> str:
     return sample.about["augmentation_type"]
+
+
+def _behind(parts: list[tuple[str, bytes]], *marks: str) -> list[bytes]:
+    return [text for mark, text in parts if mark in marks]

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.checks import place
-from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Block, Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_sequence_token_count",)
@@ -26,23 +23,24 @@ IGNORED = -100
 class Check:
     """A finding for each row that is too long, badly padded or labelled; the figure is the tokens, counted."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        from git_starcoder.text import tokenizer
-
-        loaded = tokenizer.load(dataset.tokenizer_folder)
-        self._dataset = dataset
-        self._pad, self._vocabulary = loaded.pad, loaded.vocab_size
-        self._labelled = Recipe.load(dataset.folder / "recipe.yaml").write.labels
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
+        self._pad, self._vocabulary = given.samples.tokenizer.pad, given.samples.tokenizer.vocab_size
+        self._labelled = given.recipe.write.labels
         self._tokens = self._rows = 0
         self.figure = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
-        """Its tokens, and what trainers are to learn from them."""
-        self._rows += 1
-        self._tokens += row.metadata["length"]
-        wrong = list(self._wrong(row))
-        for what in wrong or (_wrong_labels(row) if self._labelled else []):
-            yield Finding("lengths", place(self._dataset, split, row), what)
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """The tokens of some rows, and what trainers are to learn from them."""
+        text = np.flatnonzero(block.flat != self._pad)
+        before: list[int] = np.searchsorted(text, block.bounds[1:]).tolist()
+        ends: list[int] = (np.concatenate(([0], text + 1))[before] - block.bounds[:-1]).tolist()
+        for row, end in zip(block.rows, ends, strict=True):
+            self._rows += 1
+            self._tokens += row.metadata["length"]
+            wrong = list(self._wrong(row, end))
+            for what in wrong or (_wrong_labels(row) if self._labelled else []):
+                yield Finding("lengths", place(self._dataset, split, row), what)
 
     def end(self) -> Iterator[Finding]:
         """What the metadata say of all tokens."""
@@ -56,16 +54,17 @@ class Check:
                 yield Finding("lengths", "dataset_metadata.json", f"{key} is {said}, but {counted} were counted")
         self.figure = f"{self._tokens:,} tokens of a vocabulary of {self._vocabulary:,}"
 
-    def _wrong(self, row: Checked) -> Iterator[str]:
+    def _wrong(self, row: Checked, end: int) -> Iterator[str]:
+        """What is wrong with a row whose last token that is no padding ends at `end`."""
         ids, length, size = row.ids, row.metadata["length"], row.metadata["window_size"]
         if len(ids) != size:
             yield f"{len(ids)} tokens in a window of {size}"
         if not 0 < length <= size:
             yield f"length {length} in a window of {size}"
-        elif np.any(ids[length:] != self._pad):
+        elif length < end:
             yield f"something else than padding after token {length}"
-        if len(ids) and ids.max() >= self._vocabulary:
-            yield f"token {ids.max()} of a vocabulary of {self._vocabulary}"
+        if row.top >= self._vocabulary:
+            yield f"token {row.top} of a vocabulary of {self._vocabulary}"
         if not 0 <= row.uncounted < max(1, length):
             yield f"a context of {row.uncounted} tokens in a row of {length}"
 

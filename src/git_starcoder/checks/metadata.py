@@ -11,9 +11,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_metadata_content",)
@@ -29,12 +27,12 @@ COUNTS = (
 class Check:
     """A finding for each key that is missing or says something else; the figure is where the dataset comes from."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
-        self._dataset, self._source = dataset, source
+    def __init__(self, given: Given) -> None:
+        self._dataset, self._source = given.dataset, given.source
         self._files: set[str] = set()
         self.figure = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
         """Remember its file, if it stands at the commit."""
         if not row.metadata.get("is_evolution"):
             self._files.add(row.metadata["source_file"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.checks import ORDER, Skip
-from git_starcoder.folder.samples import Samples
-from git_starcoder.recipe import Recipe
+from git_starcoder.checks import ORDER, OfSamples, Skip
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_semantic_deduplication",)
@@ -31,6 +28,12 @@ SALTS = (
 """Of as many permutations."""
 AGREED = 7
 """Rows that are the same under so many are compared: of those 0.975 alike 98 in 100, of those half alike 4."""
+SHORT = 64
+"""Bytes of a task that many rows may have, as none."""
+BATCH = 1 << 17
+"""Tokens that are hashed together, about."""
+REMEMBERED = 512
+"""Rows whose shingles are kept at hand: pairs come sorted."""
 NEIGHBOURS = 8
 """Rows of equal hashes that each is compared with."""
 
@@ -48,7 +51,7 @@ class Seen(NamedTuple):
     """A hash of its size and task: only rows of one kind are compared."""
 
 
-class Check:
+class Check(OfSamples):
     """A finding for each row that is nearly a row of another text; the figure is how many are and may be.
 
     Similarity is Jaccard's, of sets of five tokens that follow one another. The build's search finds a pair exactly at
@@ -56,41 +59,57 @@ class Check:
     counted and what lies above is found. MinHash (Broder, 1997) proposes the pairs, and each is compared exactly.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
-        self._threshold = Recipe.load(dataset.folder / "recipe.yaml").dedup.near
-        off = "the recipe keeps near-duplicates: it drops equal rows only"
-        self.figure: str | Skip = Skip(off) if self._threshold is None else ""
-        self._samples = Samples.shared(dataset)
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self._threshold = given.recipe.dedup.near
+        if self._threshold is None:
+            self.figure = Skip("the recipe keeps near-duplicates: it drops equal rows only")
         self._rows: dict[str, list[Seen]] = {}
+        self._kinds: dict[tuple[int, bytes], int] = {}
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Remember where its text lies."""
         said = row.metadata
-        self._samples.add(split, number, said, row.ids)
         hole, context = said.get("hole"), row.uncounted
         if hole:
             task = row.ids[said["length"] - 1 - (hole[1] - hole[0]) : said["length"] - 1].tobytes()
         else:
             task = row.ids[:context].tobytes() if said["augmentation_type"] != "git_diff" else b"change"
-        digest = blake2b(b"%d " % said["window_size"] + task, digest_size=8).digest()
         text = said["length"] - context - (4 if hole else 0)
-        seen = Seen(4 * number + ORDER.index(split), said["token_start"], text, int.from_bytes(digest, "little"))
+        seen = Seen(
+            4 * row.number + ORDER.index(split), said["token_start"], text, self._kind(said["window_size"], task)
+        )
         self._rows.setdefault(said["sample"], []).append(seen)
         yield from ()
+
+    def _kind(self, size: int, task: bytes) -> int:
+        known = self._kinds.get((size, task))
+        if known is None:
+            digest = blake2b(b"%d " % size + task, digest_size=8).digest()
+            known = int.from_bytes(digest, "little")
+            if len(task) < SHORT:
+                self._kinds[size, task] = known
+        return known
 
     def end(self) -> Iterator[Finding]:
         """Propose pairs, and compare them."""
         places, samples, minima = self._minima()
         alike = certain = 0
         limit = self._threshold or 1.0
+
+        @lru_cache(REMEMBERED)
+        def shingles(row: int) -> NDArray[np.uint64]:
+            return _distinct(_shingles(self._of_row(*places[row])))
+
         for left, right in _proposed(minima, samples):
-            similarity = self._similarity(places[left], places[right])
+            similarity = _jaccard(shingles(left), shingles(right))
+            if similarity == 1 and np.array_equal(self._of_row(*places[left]), self._of_row(*places[right])):
+                continue  # which `duplicates` finds
             alike += similarity >= limit
             if similarity >= (1 + limit) / 2:
                 certain += 1
                 keeper, row = sorted((places[left][1].place, places[right][1].place), key=lambda at: (at % 4, at))
-                yield Finding("near_duplicates", self._place(row), f"{similarity:.3f} like {self._place(keeper)}")
+                yield Finding("near_duplicates", self._at(row), f"{similarity:.3f} like {self._at(keeper)}")
         self.figure = f"{alike} of {len(places):,} rows are {limit:g} like another, {certain} are {(1 + limit) / 2:g}"
 
     def _minima(self) -> tuple[list[tuple[str, Seen]], NDArray[np.int64], NDArray[np.uint64]]:
@@ -98,46 +117,54 @@ class Check:
         places: list[tuple[str, Seen]] = []
         samples: list[int] = []
         minima: list[NDArray[np.uint64]] = []
-        for number, (name, rows) in enumerate(self._rows.items()):
-            tokens = self._text(name)
+        for batch in self._batches():
+            tokens = np.concatenate([text for *_, text in batch])
             hashes = _shingles(tokens)
-            spans = np.array([(seen.start, seen.start + seen.length - SHINGLE + 1) for seen in rows], dtype=np.int64)
-            spans = np.clip(spans, 0, len(hashes))
-            fit = spans[:, 0] < spans[:, 1]
-            rows = [seen for seen, fits in zip(rows, fit.tolist(), strict=True) if fits]
+            hashes = np.append(hashes ^ (hashes >> np.uint64(31)), np.zeros(SHINGLE, np.uint64))
+            rows: list[tuple[str, Seen]] = []
+            spans: list[int] = []
+            begin = 0
+            for number, name, text in batch:
+                last = begin + max(0, len(text) - SHINGLE + 1)  # beyond it shingles are of two texts
+                for seen in self._rows[name]:
+                    start = begin + max(0, seen.start)
+                    stop = min(last, begin + seen.start + seen.length - SHINGLE + 1)
+                    if start < stop:
+                        rows.append((name, seen))
+                        spans += (start, stop)
+                        samples.append(number)
+                begin += len(text)
             if not rows:
                 continue
-            kinds = np.array([seen.kind for seen in rows], dtype=np.uint64)
-            flat = spans[fit].ravel()
+            kinds = np.array([seen.kind for _, seen in rows], dtype=np.uint64)
             least = np.empty((len(rows), len(SALTS)), dtype=np.uint64)
             for column, salt in enumerate(SALTS):
-                mixed = np.append((hashes ^ (hashes >> np.uint64(31))) * np.uint64(salt), np.uint64(0))
-                least[:, column] = np.minimum.reduceat(mixed, flat)[::2] ^ kinds
-            places += [(name, seen) for seen in rows]
-            samples += [number] * len(rows)
+                least[:, column] = np.minimum.reduceat(hashes * np.uint64(salt), spans)[::2] ^ kinds
+            places += rows
             minima.append(least)
         every = np.concatenate(minima) if minima else np.empty((0, len(SALTS)), dtype=np.uint64)
         return places, np.array(samples, dtype=np.int64), every
 
-    def _text(self, name: str) -> NDArray[Any]:
-        """The tokens of a sample; of a change with its head, which it is compared with."""
-        sample = self._samples.of.get(name)
-        return np.empty(0, np.int32) if sample is None else sample.tokens[: sample.stop]
-
-    def _similarity(self, left: tuple[str, Seen], right: tuple[str, Seen]) -> float:
-        rows = self._of_row(*left), self._of_row(*right)
-        if np.array_equal(*rows):
-            return 0.0  # which `duplicates` finds
-        a, b = (_distinct(_shingles(row)) for row in rows)
-        either = len(_distinct(np.concatenate((a, b))))
-        return (len(a) + len(b) - either) / max(1, either)
+    def _batches(self) -> Iterator[list[tuple[int, str, NDArray[np.int32]]]]:
+        """Samples that have rows, some at a time: number, id and text."""
+        batch: list[tuple[int, str, NDArray[np.int32]]] = []
+        size = 0
+        for number, name in enumerate(self._rows):
+            if sample := self._samples.of.get(name):
+                batch.append((number, name, sample.tokens[: sample.stop]))
+                size += sample.stop
+            if size >= BATCH:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
 
     def _of_row(self, name: str, seen: Seen) -> NDArray[Any]:
         sample = self._samples.of[name]
         text = sample.tokens[seen.start : seen.start + seen.length]
         return np.concatenate((sample.head, text)) if sample.about.get("is_evolution") else text
 
-    def _place(self, here: int) -> str:
+    def _at(self, here: int) -> str:
         return self._dataset.place(ORDER[here % 4], here // 4)
 
 
@@ -156,6 +183,12 @@ def _proposed(minima: NDArray[np.uint64], samples: NDArray[np.int64]) -> list[tu
             codes.append(np.minimum(left, right) * len(samples) + np.maximum(left, right))
     every = _distinct(np.concatenate(codes)) if codes else np.empty(0, np.int64)
     return [divmod(code, len(samples)) for code in every.tolist()]
+
+
+def _jaccard(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> float:
+    """Of two sets that are each sorted."""
+    either = len(_distinct(np.concatenate((left, right))))
+    return (len(left) + len(right) - either) / max(1, either)
 
 
 def _distinct(values: NDArray[Any]) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_starcoder.folder.samples import Samples
+from git_starcoder.checks import OfSamples
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.role import role_of
 from git_starcoder.rows import Finding, printable
@@ -12,34 +12,25 @@ from git_starcoder.rows import Finding, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Skip
-    from git_starcoder.dataset import Dataset
+    from git_starcoder.checks import Given
     from git_starcoder.folder.samples import Sample
-    from git_starcoder.git.objects import Repo
-    from git_starcoder.rows import Split
 
 SEEDS = ("test_smart_weighting",)
 UNSEEN = ("generated", "vendored")
 """Roles that the head of a file may say, and not its path alone."""
 
 
-class Check:
+class Check(OfSamples):
     """A finding for each text that says otherwise; the figure is how many were looked at, and against what.
 
     The weight of a row follows from its role, which follows from its path and language; so with `weights` and `ages` it
     is worked out from the repository up.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
-        self.figure: str | Skip = ""
-        self._dataset = dataset
-        self._source = source if source and source.commit == dataset.manifest.get("commit") else None
-        self._samples = Samples.shared(dataset)
-
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
-        """Take the row to its sample."""
-        self._samples.add(split, number, row.metadata, row.ids)
-        yield from ()
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        if self._source and self._source.commit != self._dataset.manifest.get("commit"):
+            self._source = None
 
     def end(self) -> Iterator[Finding]:
         """Work it out again."""
@@ -55,7 +46,7 @@ class Check:
                 path = str(sample.about["source_file"])
                 wrong = _not("blob", sample, blobs.get(path, "none")) or _not("commit", sample, commits.get(path, ""))
             if wrong:
-                yield Finding("origins", self._dataset.place(sample.split, sample.number), wrong)
+                yield self._found(sample, wrong)
         against = "their files and the history" if self._source else "their paths"
         self.figure = f"{len(samples):,} texts against {against}"
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder.checks import Skip
-from git_starcoder.folder.samples import Samples
+from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.rows import Finding
 from git_starcoder.text.overlap import RUN, Piece, Runs, runs, sampled
 
@@ -17,11 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
     from git_starcoder.folder.samples import Sample
-    from git_starcoder.git.objects import Repo
-    from git_starcoder.rows import Split
 
 SEEDS: tuple[str, ...] = ()
 DRAWS = 20
@@ -36,23 +31,12 @@ CHANGES = ("git_diff", "temporal_context")
 """What shows history."""
 
 
-class Check:
+class Check(OfSamples):
     """A finding if more is known than by chance; the figure is the share of held-out 32-token runs met in training.
 
     The runs are those of held-out texts as they are (`base`), each different run counted once, and in training those of
     all rows with their context. The floor is what files give that are held out at random, as many and without history.
     """
-
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self.figure: str | Skip = ""
-        self.certificate: dict[str, Any] = {}
-        self._dataset = dataset
-        self._samples = Samples.shared(dataset)
-
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
-        """Take the row to its sample."""
-        self._samples.add(split, number, row.metadata, row.ids)
-        yield from ()
 
     def end(self) -> Iterator[Finding]:
         """Compare the runs."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from git_starcoder.folder.blocks import NO_IDS
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_train_file_format", "test_val_file_format", "test_sequence_metadata")
@@ -29,49 +28,59 @@ OPTIONAL: dict[str, type | tuple[type, ...]] = {
     "copy": int, "copies": int, "weight_of_row": NUMBER, "hole": list,
 }  # fmt: skip
 """What some rows have, with its type."""
+FORMS = 1000
+"""Keys and types of rows that are remembered as seen: a few dozen where the dataset is ours."""
 
 
 class Check:
     """A finding for each row that is not formed as promised; the figure is the number of rows."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
         self._rows = 0
+        self._forms: set[tuple[str | type, ...]] = set()
         self.figure = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Keys, types, and what one can compare with the row's place."""
         self._rows += 1
-        for what in _wrong(row, number, split):
-            yield Finding("rows", self._dataset.place(split, number), what)
+        for what in self._wrong(row, split):
+            yield Finding("rows", self._dataset.place(split, row.number), what)
 
     def end(self) -> Iterator[Finding]:
         """Nothing more."""
         self.figure = f"{self._rows:,} rows"
         yield from ()
 
+    def _wrong(self, row: Checked, split: str) -> Iterator[str]:
+        """What is wrong with one row."""
+        said = row.metadata
+        if not isinstance(cast("Any", said), dict):
+            yield "metadata is not an object"
+            return
+        form = (*said, *map(type, said.values()))
+        if form not in self._forms:
+            mistyped = [key for key, kind in KEYS.items() if not _is(said.get(key), kind)]
+            mistyped += [key for key, kind in OPTIONAL.items() if key in said and not _is(said[key], kind)]
+            for key in mistyped:
+                yield f"{key} is {said[key]!r}" if key in said else f"no {key}"
+            if mistyped:
+                return
+            if len(self._forms) < FORMS:
+                self._forms.add(form)
+        yield from _misplaced(row, split)
 
-def _wrong(row: Checked, number: int, split: str) -> Iterator[str]:
-    """What is wrong with one row."""
+
+def _misplaced(row: Checked, split: str) -> Iterator[str]:
+    """What one can compare with the place of a row."""
     said = row.metadata
-    if not isinstance(cast("Any", said), dict):
-        yield "metadata is not an object"
-        return
-    mistyped = [key for key, kind in KEYS.items() if not _is(said.get(key), kind)]
-    mistyped += [key for key, kind in OPTIONAL.items() if key in said and not _is(said[key], kind)]
-    if mistyped:
-        for key in mistyped:
-            yield f"{key} is {said[key]!r}" if key in said else f"no {key}"
-        return
-    if said["seq_id"] != number:
-        yield f"seq_id is {said['seq_id']}, not {number}"
+    if said["seq_id"] != row.number:
+        yield f"seq_id is {said['seq_id']}, not {row.number}"
     if said["split"] != split:
         yield f"split is {said['split']!r}"
     if not 0 <= said["chunk_index"] < said["total_chunks"]:
         yield f"chunk {said['chunk_index']} of {said['total_chunks']}"
-    try:
-        _ = row.ids
-    except (TypeError, OverflowError):
+    if row.ids is NO_IDS:
         yield "tokens are not a list of token ids"
 
 

@@ -6,15 +6,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import Skip, place
-from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_multi_scale_contexts",)
@@ -27,16 +24,16 @@ COMMON = 0.1
 class Check:
     """A finding for each size that is missing although texts are longer; the figure is the rows of each size."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
-        self._sizes = Recipe.load(dataset.folder / "recipe.yaml").window.sizes
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
+        self._sizes = given.recipe.window.sizes
         self.figure: str | Skip = Skip("the recipe has one window size") if len(self._sizes) == 1 else ""
         self._rows: Counter[int] = Counter()
         self._top: set[int] = set()
         self._first_stage: Counter[int] = Counter()
         self._continued: dict[int, str] = {}  # a row of each size whose text needs several of them
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Count it by its size."""
         said = row.metadata
         size: int = said["window_size"]
@@ -44,7 +41,7 @@ class Check:
         if said["total_chunks"] > 1 and size not in self._continued:
             self._continued[size] = place(self._dataset, split, row)
         if split == "train":
-            if number < TOP:
+            if row.number < TOP:
                 self._top.add(size)
             self._first_stage[size] += said.get("stage", 1) == 1
         yield from ()

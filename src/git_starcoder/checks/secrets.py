@@ -7,60 +7,44 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from git_starcoder.checks import Skip
+from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.errors import DatasetError
-from git_starcoder.folder.samples import Samples
-from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 from git_starcoder.text.secrets import MARK, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
-    from git_starcoder.rows import Split
 
 SEEDS: tuple[str, ...] = ()
 FILES = ("drops.jsonl", "imports.jsonl", "signatures.jsonl", "dataset_metadata.json", "manifest.json")
 """All that holds words from the repository beside the rows."""
 
 
-class Check:
+class Check(OfSamples):
     """A finding for each text with a secret, by its first row or its line; the figure is how much was looked at.
 
     Rows overlap, so what is looked at is the samples that they were cut from, each token once: context, text, and the
     message in the metadata. No secret is ever told, only its kind.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - of the contract
-        self.figure: str | Skip = ""
-        self._dataset = dataset
-        self._samples = Samples.shared(dataset)
-
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
-        """Take a row to its sample."""
-        self._samples.add(split, number, row.metadata, row.ids)
-        yield from ()
-
     def end(self) -> Iterator[Finding]:
         """Look at all texts."""
-        mode = Recipe.load(self._dataset.folder / "recipe.yaml").read.secrets
+        mode = self._recipe.read.secrets
         if mode == "off":
             self.figure = Skip("the recipe leaves secrets (read.secrets: off)")
             return
         marks = size = 0
         for sample in self._samples.of.values():
             message = str(sample.about.get("commit_message", "")).encode()
-            texts = [self._samples.tokenizer.decode(sample.head), *self._samples.texts(sample), message]
+            texts = [self._samples.spelled(sample)[0], *self._samples.texts(sample), message]
             kinds: Counter[str] = Counter()
             for text in texts:
                 size += len(text)
                 kinds += redact(text).found
                 marks += len(MARK.findall(text))
             if kinds:
-                yield Finding("secrets", self._dataset.place(sample.split, sample.number), _told(kinds))
+                yield self._found(sample, _told(kinds))
         for name in FILES:
             for number, text in self._beside(name):
                 size += len(text)

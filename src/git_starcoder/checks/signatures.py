@@ -11,8 +11,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Split
 
@@ -28,13 +27,13 @@ class Check:
     With the repository, the name must stand in the file.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
-        self._dataset, self._source = dataset, source
+    def __init__(self, given: Given) -> None:
+        self._dataset, self._source = given.dataset, given.source
         self._about: dict[str, tuple[Split, str, str]] = {}
         self._blobs: dict[str, str] = {}
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Remember what is said of its file."""
         said = row.metadata
         if not said.get("is_evolution"):

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder.checks import Skip
-from git_starcoder.folder.samples import UNKNOWN, Samples
+from git_starcoder.checks import OfSamples, Skip
+from git_starcoder.folder.samples import UNKNOWN
 from git_starcoder.git.changes import changes_of
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.role import role_of
-from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding, printable
 from git_starcoder.text.clean import Clean, clean
 from git_starcoder.text.hunks import hunks
@@ -21,12 +20,10 @@ from git_starcoder.text.message import message_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
+    from git_starcoder.checks import Given
     from git_starcoder.folder.samples import Sample
     from git_starcoder.git.changes import FileChange
     from git_starcoder.git.objects import Repo
-    from git_starcoder.rows import Split
 
 SEEDS: tuple[str, ...] = ()
 AS_IT_IS = ("base", "temporal_context", "cross_file_context")
@@ -40,7 +37,7 @@ MARKS = ("<commit_before>", "<commit_msg>", "<commit_after>")
 UNREAD = ("generated", "vendored")
 
 
-class Check:
+class Check(OfSamples):
     """A finding for each text that is not in the repository; the figure is how many were compared with what is there.
 
     A file that is shown as it is, also behind a context, must be the tokens of its blob, each at its place. A masked
@@ -48,23 +45,15 @@ class Check:
     in order, and the message the commit's, or none. Variations of a file by another technique are not compared.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:
-        self.figure: str | Skip = ""
-        self._dataset = dataset
-        self._source = source
-        if source is None:
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        if given.source is None:
             self.figure = Skip("needs the repository (--repo)")
-        elif source.commit != dataset.manifest.get("commit"):
-            self.figure = Skip(f"the repository is read at {source.commit[:12]}, not where the dataset was made")
-        self._samples = Samples.shared(dataset)
-        self._options = Recipe.load(dataset.folder / "recipe.yaml").read
+        elif given.source.commit != given.dataset.manifest.get("commit"):
+            self.figure = Skip(f"the repository is read at {given.source.commit[:12]}, not where the dataset was made")
+        self._options = given.recipe.read
         self._compared: Counter[str] = Counter()
         self._unread: set[str] = set()
-
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:
-        """Take the row to its sample."""
-        self._samples.add(split, number, row.metadata, row.ids)
-        yield from ()
 
     def end(self) -> Iterator[Finding]:
         """Read the repository."""
@@ -84,9 +73,6 @@ class Check:
         told += [f"{len(self._unread):,} blobs are not in this copy"] if self._unread else []
         told += [f"{other:,} variations not"] if other else []
         self.figure = ", ".join(told)
-
-    def _found(self, sample: Sample, what: str) -> Finding:
-        return Finding("source", self._dataset.place(sample.split, sample.number), what)
 
     def _texts(self, source: Repo, blobs: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         """The text of each blob as a build keeps it; None where it is none, or cannot be had."""

@@ -6,15 +6,12 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import Skip
-from git_starcoder.recipe import Recipe
 from git_starcoder.rows import SPLITS, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_dataset_split_ratio",)
@@ -31,14 +28,14 @@ class Check:
     shares by more than many do. Rows that are copied by their weight count once.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
-        self._wanted = Recipe.load(dataset.folder / "recipe.yaml").split
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
+        self._wanted = given.recipe.split
         self._rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
         self._groups: set[str] = set()
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Count it, unless it is a copy."""
         self._rows[split] += row.metadata.get("copy", 0) == 0
         self._groups.add(row.metadata["group"])

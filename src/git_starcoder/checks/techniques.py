@@ -6,15 +6,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import Skip, place
-from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_augmentation_types_present", "test_elite_augmentation_types")
@@ -23,15 +20,15 @@ SEEDS = ("test_augmentation_types_present", "test_elite_augmentation_types")
 class Check:
     """A finding for each technique that is unknown, miscounted or lost; the figure is the rows of each."""
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        self._dataset = dataset
-        wanted = Recipe.load(dataset.folder / "recipe.yaml").augment
+    def __init__(self, given: Given) -> None:
+        self._dataset = given.dataset
+        wanted = given.recipe.augment
         self._known = ("base", *wanted)
         self._wanted = [key for key, options in wanted.items() if options.share > 0]
         self._rows: Counter[str] = Counter()
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Count it by what made it."""
         made_by = row.metadata["augmentation_type"]
         self._rows[made_by] += 1

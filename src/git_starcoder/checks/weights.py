@@ -6,15 +6,12 @@ from math import ceil, floor
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import place
-from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
-    from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.checks import Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = (
@@ -31,15 +28,15 @@ class Check:
     Where training rows are copied by their weight, each copy weighs 1.
     """
 
-    def __init__(self, dataset: Dataset, source: Repo | None) -> None:  # noqa: ARG002 - the shelf's signature
-        recipe = Recipe.load(dataset.folder / "recipe.yaml")
-        self._dataset = dataset
+    def __init__(self, given: Given) -> None:
+        recipe = given.recipe
+        self._dataset = given.dataset
         self._weigh, self._copies = recipe.weigh, recipe.write.copies
         self._by_role = {"core": recipe.weigh.core, "test": recipe.weigh.test}
         self._met: set[float] = set()
         self.figure = ""
 
-    def row(self, split: Split, number: int, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
+    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Its weight, from first principles."""
         for what in self._wrong(split, row):
             yield Finding("weights", place(self._dataset, split, row), what)

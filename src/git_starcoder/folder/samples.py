@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -48,6 +47,20 @@ class Taken(NamedTuple):
     """Why the row is not part of its sample, or ""."""
 
 
+NOT_TAKEN = Taken(NONE, "")
+
+
+class Run(NamedTuple):
+    """Known tokens that follow one another in a sample, as text."""
+
+    start: int
+    """Where they begin, in tokens."""
+    text: bytes
+    """Without an end-of-text token behind it."""
+    ends: bool
+    """Whether there was one."""
+
+
 @dataclass(slots=True)
 class Sample:
     """A text as far as rows show it."""
@@ -64,6 +77,8 @@ class Sample:
     tokens: Tokens = field(default_factory=lambda: NONE)
     """`UNKNOWN` in gaps, which are windows that were dropped; may be longer than `stop`."""
     stop: int = 0
+    spelled: tuple[bytes, list[Run]] | None = None
+    """Head and runs as text, once someone has asked for them."""
 
     def runs(self) -> Iterator[tuple[int, Tokens]]:
         """Where each run of known tokens begins in the sample, and the run."""
@@ -75,39 +90,51 @@ class Sample:
 
 
 class Samples:
-    """All samples of a dataset. Memory: four bytes for each token of its texts."""
+    """All samples of a dataset. Memory: four bytes for each token of its texts; the texts, once they are asked for."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self.tokenizer = tokenizers.load(dataset.tokenizer_folder)
         self._longest = GROWTH * Recipe.load(dataset.folder / "recipe.yaml").read.max_bytes
-        self._begun: set[Split] = set()
-        self._last: tuple[Split, int] | None = None
-        self._taken = Taken(NONE, "")
+        self._is_control = np.zeros(self.tokenizer.vocab_size, dtype=bool)
+        self._is_control[list(self.tokenizer.controls)] = True
         self.of: dict[str, Sample] = {}
         """By id, in the order of their first rows."""
 
-    @classmethod
-    def shared(cls, dataset: Dataset) -> Samples:
-        """The samples of a dataset that several checks put together: a row that they all add is looked at once."""
-        found = _SHARED.get(id(dataset.manifest))
-        if found is None or found._dataset is not dataset:  # noqa: SLF001 - of its own class
-            found = _SHARED[id(dataset.manifest)] = cls(dataset)
-        return found
+    def add(self, split: Split, number: int, about: Mapping[str, Any], ids: NDArray[np.uint32], top: int) -> Taken:
+        """Take a row, by its metadata, all its tokens and the largest of them, to its sample.
 
-    def add(self, split: Split, number: int, about: Mapping[str, Any], ids: NDArray[Any]) -> Taken:
-        """Take a row, by its metadata and all its tokens, to its sample.
-
-        Rows come in the order of their files. When a split begins for the second time, all begins anew.
+        Rows come in the order of their files.
         """
-        if (split, number) != self._last:
-            if number == 0 and split in self._begun:
-                self.of.clear()
-                self._begun.clear()
-            self._begun.add(split)
-            self._last = split, number
-            self._taken = self._take(split, number, about, ids)
-        return self._taken
+        length: int = about["length"]
+        tokens = ids[:length].view(np.int32)
+        vocabulary = self.tokenizer.vocab_size
+        if len(tokens) != length or (top >= vocabulary and ids[:length].max(initial=0) >= vocabulary):
+            return Taken(NONE, "it has tokens that are not of the vocabulary, or too few")
+        hole, context, start = about.get("hole"), about.get("context", 0), about["token_start"]
+        if not _is_hole(hole, length):
+            return Taken(tokens, f"no row of {length} tokens has the hole {hole}")
+        if not 0 <= context <= length or not 0 <= start <= self._longest:
+            return Taken(tokens, f"no row begins at token {start} behind a head of {context}")
+        text = tokens[context:] if hole is None else unmasked(tokens, *hole)
+        sample = self.of.get(about["sample"])
+        if sample is None:
+            kept = {key: about[key] for key in KEPT if key in about}
+            head = tokens[:context].copy() if context else NONE
+            sample = Sample(about["sample"], split, number, kept, head, hole is not None)
+            self.of[sample.id] = sample
+        elif (
+            split != sample.split
+            or (hole is not None) != sample.masked
+            or context != len(sample.head)
+            or (context and not np.array_equal(tokens[:context], sample.head))
+        ):
+            return Taken(tokens, f"it is made otherwise than {self._first(sample)}, which is of the same sample")
+        elif [*map(about.get, sample.about)] != [*sample.about.values()]:
+            return Taken(tokens, f"it says other things of its sample than {self._first(sample)}")
+        if not _put(sample, start, text):
+            return Taken(tokens, f"other rows of its sample, as {self._first(sample)}, disagree")
+        return Taken(tokens, "")
 
     def text(self, tokens: Tokens) -> bytes:
         """What tokens stand for, without an end-of-text token behind them."""
@@ -120,12 +147,20 @@ class Samples:
         tokens = sample.tokens[: sample.stop]
         if sample.masked or not len(tokens) or tokens[-1] != self.tokenizer.end or UNKNOWN in tokens:
             return None
-        return self.text(tokens)
+        return self.spelled(sample)[1][0].text
+
+    def spelled(self, sample: Sample) -> tuple[bytes, list[Run]]:
+        """The head and the runs of a sample as text."""
+        if sample.spelled is None:
+            end = self.tokenizer.end
+            runs = [Run(start, self.text(run), int(run[-1]) == end) for start, run in sample.runs()]
+            sample.spelled = self.tokenizer.decode(sample.head), runs
+        return sample.spelled
 
     def parts(self, sample: Sample) -> list[tuple[str, bytes]]:
         """The head of a sample: each of its control tokens, as it is spelled, and the text behind it."""
         controls = self.tokenizer.controls
-        places = [at for at, token in enumerate(sample.head.tolist()) if token in controls]
+        places: list[int] = np.flatnonzero(self._is_control[sample.head]).tolist()
         edges = pairwise([*places, len(sample.head)])
         return [
             (controls[int(sample.head[at])], self.tokenizer.decode(sample.head[at + 1 : stop])) for at, stop in edges
@@ -133,39 +168,11 @@ class Samples:
 
     def texts(self, sample: Sample) -> list[bytes]:
         """The texts of its runs."""
-        return [self.text(run) for _, run in sample.runs()]
-
-    def _take(self, split: Split, number: int, about: Mapping[str, Any], ids: NDArray[Any]) -> Taken:
-        length: int = about["length"]
-        tokens = ids[:length].astype(np.int32)
-        if len(tokens) != length or int(ids[:length].max(initial=0)) >= self.tokenizer.vocab_size:
-            return Taken(NONE, "it has tokens that are not of the vocabulary, or too few")
-        hole, context, start = about.get("hole"), about.get("context", 0), about["token_start"]
-        if not _is_hole(hole, len(tokens)):
-            return Taken(tokens, f"no row of {length} tokens has the hole {hole}")
-        if not 0 <= context <= length or not 0 <= start <= self._longest:
-            return Taken(tokens, f"no row begins at token {start} behind a head of {context}")
-        text = tokens[context:] if hole is None else unmasked(tokens, *hole)
-        head = tokens[:context]
-        sample = self.of.get(about["sample"])
-        if sample is None:
-            kept = {key: about[key] for key in KEPT if key in about}
-            sample = Sample(about["sample"], split, number, kept, head.copy(), hole is not None)
-            self.of[sample.id] = sample
-        if (split, hole is not None) != (sample.split, sample.masked) or not np.array_equal(head, sample.head):
-            return Taken(tokens, f"it is made otherwise than {self._first(sample)}, which is of the same sample")
-        if any(about.get(key) != value for key, value in sample.about.items()):
-            return Taken(tokens, f"it says other things of its sample than {self._first(sample)}")
-        if not _put(sample, start, text):
-            return Taken(tokens, f"other rows of its sample, as {self._first(sample)}, disagree")
-        return Taken(tokens, "")
+        return [run.text for run in self.spelled(sample)[1]]
 
     def _first(self, sample: Sample) -> str:
         """Where the first row of a sample lies."""
         return self._dataset.place(sample.split, sample.number)
-
-
-_SHARED: WeakValueDictionary[int, Samples] = WeakValueDictionary()
 
 
 def unmasked(tokens: Tokens, start: int, stop: int) -> Tokens:
@@ -192,8 +199,11 @@ def _put(sample: Sample, start: int, text: Tokens) -> bool:
         room = stop if not len(sample.tokens) else stop + stop // 4
         sample.tokens = np.concatenate((sample.tokens, np.full(room - len(sample.tokens), UNKNOWN, dtype=np.int32)))
     sample.stop = max(sample.stop, stop)
+    sample.spelled = None
     there = sample.tokens[start:stop]
-    if not np.all((there == text) | (there == UNKNOWN)):
-        return False
-    there[:] = text
+    same = there == text
+    if not same.all():
+        if not (same | (there == UNKNOWN)).all():
+            return False
+        there[:] = text
     return True
