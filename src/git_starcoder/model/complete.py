@@ -15,7 +15,11 @@ from git_starcoder.text import tokenizer as tokenizers
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from git_starcoder.dataset import Dataset
+    from git_starcoder.model.network import Network
+    from git_starcoder.text.tokenizer import Tokenizer
 
 BEFORE = 12
 """Lines that stand before at least."""
@@ -60,16 +64,7 @@ def complete(
         raise UsageError("max_tokens must be above 0 and temperature not below", where="complete")
     network, tokenizer = load(model)
     limit = min(max_tokens, network.context // 2)
-    room = network.context - limit - 4
-    before = tokenizer.encode([prompt.encode("utf-8", "replace")])[0].astype(np.int64)
-    if suffix is None:
-        tokens = np.concatenate(([network.end], before))[-room:]
-    else:
-        if tokenizer.fim is None:
-            raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="--suffix")
-        first, middle, last = tokenizer.fim
-        after = tokenizer.encode([suffix.encode("utf-8", "replace")])[0].astype(np.int64)[: room // 2]
-        tokens = np.concatenate(([first], before[-(room - len(after)) :], [last], after, [middle]))
+    tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit)
     stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
     stop[network.end] = True
     options: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {}
@@ -78,6 +73,26 @@ def complete(
     network.torch.manual_seed(seed)
     written = network.write([tokens], limit, stop=stop, **options)[0]
     return tokenizer.decode(written[written != network.end]).decode("utf-8", "replace")
+
+
+def prompt_tokens(
+    network: Network, tokenizer: Tokenizer, prompt: str, suffix: str | None, limit: int
+) -> NDArray[np.int64]:
+    """What the model goes on after, shape (tokens,): `<fim_prefix>…<fim_suffix>…<fim_middle>` where there is a suffix.
+
+    Raises:
+        UsageError: the tokenizer has no fill-in-the-middle tokens.
+
+    """
+    room = network.context - limit - 4
+    before = tokenizer.encode([prompt.encode("utf-8", "replace")])[0].astype(np.int64)
+    if suffix is None:
+        return np.concatenate(([network.end], before))[-room:]
+    if tokenizer.fim is None:
+        raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="--suffix")
+    first, middle, last = tokenizer.fim
+    after = tokenizer.encode([suffix.encode("utf-8", "replace")])[0].astype(np.int64)[: room // 2]
+    return np.concatenate(([first], before[-(room - len(after)) :], [last], after, [middle]))
 
 
 def example(dataset: Dataset, seed: int = 0) -> Example | None:

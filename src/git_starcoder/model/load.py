@@ -1,65 +1,169 @@
-"""A model's folder: safetensors, configuration and tokenizer, as transformers reads them; and fresh models by size."""
+"""A model's folder: safetensors, configuration and tokenizer, as transformers reads them; and models to train."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from math import log
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from git_starcoder.errors import DatasetError, OutputError, UsageError
-from git_starcoder.model.network import Network, libraries
+from git_starcoder.model import attention
+from git_starcoder.model.network import Network, device, libraries
 from git_starcoder.shelf import nearest
 from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.text.pretrained import one_line
 
 if TYPE_CHECKING:
+    from git_starcoder.model.config import Config
     from git_starcoder.text.tokenizer import Tokenizer
 
 SCHEMA = "git-starcoder/model/1"
 TRAINING = "training.json"
 """What the model was trained on and how; a folder without it is not a model of ours."""
+ADAPTER = "adapter"
+"""Folder of the adapters beside the weights that they are merged into."""
+LARGEST = 16_384
+"""Width of a model from scratch."""
+HEAD = 64
+"""Width of a head of attention."""
+TILE = 64
+"""Vocabulary and feed-forward are multiples of it: whole tiles for matrix units."""
+NUMBER = re.compile(r"(\d+(?:\.\d+)?)([KMB]?)", re.IGNORECASE)
+"""A number of parameters, such as 124M."""
+UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9}
+
+
+def shape(width: int, depth: int) -> dict[str, int]:
+    """The configuration of `depth` layers of a width: heads of 64, feed-forward of 11/4 widths in whole tiles."""
+    return {
+        "hidden_size": width,
+        "intermediate_size": -(-width * 11 // 4 // TILE) * TILE,
+        "num_hidden_layers": depth,
+        "num_attention_heads": width // HEAD,
+    }
+
+
 SIZES = {
-    "tiny": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4},
-    "small": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8},
+    "tiny": shape(256, 4),
+    "small": shape(512, 8),
+    "medium": shape(768, 12),
+    "large": shape(1152, 21),
+    "huge": shape(1664, 29),
 }
-"""`tiny` learns most in minutes on a CPU; `small` wants a GPU."""
+"""4M, 28M, 90M, 350M and 1B parameters with a vocabulary of 4,096. `tiny` learns most in minutes on a CPU; the others
+want a GPU."""
 
 
-def fresh(size: str, tokenizer: Tokenizer, context: int, seed: int) -> Network:
+def sized(size: str, vocabulary: int) -> dict[str, int]:
+    """The configuration of a size: one of `SIZES`, or the one that comes nearest to a number of parameters.
+
+    Of all widths in steps of 128, with the depth that then comes nearest, it is the one where width / depth is nearest
+    to 64. (Kaplan et al., 2020: over a wide range the loss depends on it only slightly.)
+
+    Raises:
+        UsageError: no such size, or the vocabulary alone has more parameters.
+
+    """
+    if size in SIZES:
+        return SIZES[size]
+    number = NUMBER.fullmatch(size)
+    if not number:
+        hint = nearest(size, list(SIZES)) or "a number of parameters such as 124M will do, too"
+        raise UsageError(f"size '{size}' is not known", where="--size", hint=hint)
+    wanted = float(number[1]) * UNITS[number[2].upper()]
+    found: list[tuple[float, int, int]] = []
+    for width in range(128, LARGEST + 1, 128):
+        layer = 4 * width**2 + 3 * width * shape(width, 1)["intermediate_size"] + 2 * width
+        depth = round((wanted - (vocabulary + 1) * width) / layer)
+        if depth >= 1:
+            found.append((abs(log(depth * HEAD / width)), width, depth))
+    if not found:
+        least = sum(shape(128, 1).values()) * 128 + vocabulary * 128
+        hint = f"words of {vocabulary:,} kinds and one layer need about {least / 1e6:.1f}M"
+        raise UsageError(f"there is no model of {size} parameters", where="--size", hint=hint)
+    _, width, depth = min(found)
+    return shape(width, depth)
+
+
+def network(config: Config, tokenizer: Tokenizer, context: int) -> Network:
+    """The model that a config says, for rows of at most `context` tokens: from scratch, or on a base.
+
+    Raises:
+        UsageError: a size, base, device or way of tuning that cannot be; or a base with another tokenizer.
+        MissingExtraError: torch, transformers, or a library that the way of tuning needs is not installed.
+
+    """
+    where = config.device or device()
+    if config.compile and where != "cuda":
+        raise UsageError(f"networks are compiled on CUDA only, and this is '{where}'", where="compile")
+    options = Options(where, config.precision, where == "cuda" and config.compile is not False)
+    if config.base is None:
+        return fresh(config.size, tokenizer, context, config.seed, config.dropout, options)
+    from git_starcoder.model import adapt, base
+
+    torch, _ = libraries()
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        found = base.read(config, tokenizer, context, where)
+        if config.tune == "full":
+            return _on(found.model, tokenizer, options)
+        adapter = adapt.adapted(found.model, config, found.fresh)
+    return _on(found.model, tokenizer, options, adapter)
+
+
+class Options(NamedTuple):
+    """Where and how a network computes; the best there is, unless given."""
+
+    where: str | None = None
+    precise: str | None = None
+    compiled: bool = False
+
+
+def fresh(
+    size: str, tokenizer: Tokenizer, context: int, seed: int, dropout: float = 0.0, options: Options | None = None
+) -> Network:
     """An untrained decoder of the Llama kind: rotary positions, SwiGLU, tied embeddings, no biases.
 
     Raises:
         UsageError: no such size.
 
     """
-    if size not in SIZES:
-        raise UsageError(f"size '{size}' is not known", where="--size", hint=nearest(size, list(SIZES)))
     _, transformers = libraries()
+    # The added entries are never a target and never written, so they only cost their share of memory.
+    vocabulary = -(-tokenizer.vocab_size // TILE) * TILE
     config = transformers.LlamaConfig(
-        **SIZES[size],
-        # Whole tiles for matrix units. The added entries are never a target, so they only cost their share of memory.
-        vocab_size=(tokenizer.vocab_size + 63) // 64 * 64,
+        **sized(size, vocabulary),
+        vocab_size=vocabulary,
         max_position_embeddings=context,
+        attention_dropout=dropout,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.end,
         eos_token_id=tokenizer.end,
         pad_token_id=tokenizer.pad,
     )
-    return _network(config, tokenizer, seed)
+    return _untrained(config, tokenizer, seed, options or Options())
 
 
 def again(folder: Path, tokenizer: Tokenizer, seed: int) -> Network:
     """An untrained model of the same architecture as the one in `folder`."""
     _, transformers = libraries()
-    return _network(transformers.AutoConfig.from_pretrained(folder, local_files_only=True), tokenizer, seed)
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    return _untrained(config, tokenizer, seed, Options())
 
 
-def _network(config: Any, tokenizer: Tokenizer, seed: int) -> Network:
+def _untrained(config: Any, tokenizer: Tokenizer, seed: int, options: Options) -> Network:
     torch, transformers = libraries()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return Network(model, tokenizer)
+    return _on(model, tokenizer, options)
+
+
+def _on(model: Any, tokenizer: Tokenizer, options: Options, adapter: Any = None) -> Network:
+    return Network(model, tokenizer, adapter, **options._asdict())
 
 
 def load(folder: str | Path) -> tuple[Network, Tokenizer]:
@@ -73,14 +177,32 @@ def load(folder: str | Path) -> tuple[Network, Tokenizer]:
     if not (folder / TRAINING).is_file():
         what = f"'{folder}' is not a model: it has no {TRAINING}"
         raise DatasetError(what, where=str(folder), hint="`git starcoder train` makes one")
-    torch, transformers = libraries()
     try:
         tokenizer = tokenizers.load(folder)
-        options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
+    except UsageError as error:
+        raise DatasetError(f"'{folder}' is damaged: {error.what}", where=str(folder)) from error
+    return Network(weights(folder), tokenizer), tokenizer
+
+
+def weights(folder: Path, **options: Any) -> Any:
+    """The transformers model in a folder, in float32. `options` go to `from_pretrained`.
+
+    Raises:
+        DatasetError: its files are damaged, or some are missing.
+
+    """
+    torch, transformers = libraries()
+    safe = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32}
+    try:
+        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, output_loading_info=True, **{**safe, **options}
+        )
     except Exception as error:  # whatever a damaged file makes the library raise
-        raise DatasetError(f"'{folder}' is damaged", where=" ".join(str(error).split())[:200]) from error
-    return Network(model, tokenizer), tokenizer
+        raise DatasetError(f"'{folder}' is damaged", where=one_line(error)) from error
+    if missing := sorted(found["missing_keys"]):
+        what = f"'{folder}' is damaged: {len(missing)} of its weights are missing, such as {missing[0]}"
+        raise DatasetError(what, where=str(folder))
+    return model
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -89,8 +211,9 @@ def record(folder: Path) -> dict[str, Any]:
 
 
 def save(network: Network, tokenizer_folder: Path, folder: Path) -> None:
-    """Write weights, configuration and tokenizer into `folder`.
+    """Write weights, configuration and tokenizer into `folder`, and adapters beside them into `adapter/`.
 
+    Adapters are merged into the weights for that, and the network has none any more: training is over.
     Transformers before version 5 reads the old names of two values, so they stand beside the new ones.
 
     Raises:
@@ -100,12 +223,19 @@ def save(network: Network, tokenizer_folder: Path, folder: Path) -> None:
     from safetensors import SafetensorError
 
     try:
+        if network.adapter is not None:
+            from git_starcoder.model import adapt
+
+            adapt.merge(network, folder / ADAPTER)
+        attention.use(network.model, network.own)
         network.model.save_pretrained(folder)
     except SafetensorError as error:  # is not an OSError, even where the disk is full
         raise OutputError(f"cannot write the weights: {error}", where=str(folder)) from error
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
-    config["rope_theta"] = config["rope_parameters"]["rope_theta"]
+    rotary: dict[str, Any] = config.get("rope_parameters") or {}
+    if "rope_theta" in rotary:
+        config["rope_theta"] = rotary["rope_theta"]
     config["torch_dtype"] = config["dtype"]
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for file in sorted(tokenizer_folder.iterdir()):

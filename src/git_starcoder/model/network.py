@@ -120,12 +120,16 @@ class Network:
         self,
         model: Any,
         tokenizer: Tokenizer,
+        adapter: Any = None,
         *,
         where: str | None = None,
         precise: str | None = None,
         compiled: bool = False,
     ) -> None:
-        """`where` and `precise`: device and precision, the best there are unless given. `compiled`: on CUDA only."""
+        """With peft's `adapter`, if it put adapters into the model.
+
+        `where` and `precise`: device and precision, the best there are unless given. `compiled`: on CUDA only.
+        """
         self.torch, _ = libraries()
         # Else torch follows OMP_NUM_THREADS, which many environments set for the sake of other programs.
         self.torch.set_num_threads(cores())
@@ -133,7 +137,8 @@ class Network:
         self.precision = precise or precision(self.device)
         if self.device == "cuda":
             self.torch.set_float32_matmul_precision("high")
-        self.model = model if getattr(model, "is_quantized", False) else model.to(self.device)
+        self.model = model if getattr(model, "hf_quantizer", None) else model.to(self.device)
+        self.adapter = adapter
         self.context: int = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
         self.pad = tokenizer.pad
         self.end = tokenizer.end
@@ -144,7 +149,8 @@ class Network:
         self.notes: list[str] = []
         """What the user should know of how this model is used."""
         attention.register()
-        self._own = attention.used(model)
+        self.own = attention.used(model)
+        """How transformers lets it attend."""
         self._way = self._ask()
         self._body: Any = self._way.body
         if compiled:
@@ -192,7 +198,7 @@ class Network:
             tokens, positions = self._put(piece.tokens)[None], self._put(piece.positions)[None]
             found = body(input_ids=tokens, position_ids=positions, use_cache=False, rows=rows)
             return found[0][0][self._put(asked)]
-        attention.use(self.model, self._own)
+        attention.use(self.model, self.own)
         lengths = np.diff(piece.bounds).astype(np.int64)
         row = np.searchsorted(piece.bounds, asked, side="right") - 1
         parts: list[Any] = []
@@ -226,7 +232,7 @@ class Network:
         training = core.training
         core.eval()
         with self.torch.inference_mode(), self.cast():
-            attention.use(core, self._own)
+            attention.use(core, self.own)
             alone = self.torch.cat([core(input_ids=self._put(row[None, :-1]), use_cache=False)[0][0] for row in rows])
             near = float(alone.float().std()) * (1e-3 if self.precision == "float32" else 0.1)
             if (alone[:3] - alone[-3:]).abs().max() > near:
@@ -283,7 +289,7 @@ class Network:
         found: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * len(prompts)
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
         self.model.eval()
-        attention.use(self.model, self._own)
+        attention.use(self.model, self.own)
         with torch.inference_mode():
             for piece in pieces(lengths, padding=ANSWERS):
                 longest = int(lengths[piece].max())

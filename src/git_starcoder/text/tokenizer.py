@@ -114,6 +114,29 @@ class Tokenizer:
         flat = np.concatenate(arrays, dtype=self.dtype, casting="unsafe") if arrays else np.empty(0, self.dtype)
         return flat, offsets
 
+    @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """Every token and its id."""
+        return self._exact.get_vocab()
+
+    def departs(self, other: Tokenizer) -> str:
+        """Where it reads text otherwise than another one, or gives a token of that one another id; "" where nowhere.
+
+        Further control tokens are no difference.
+        """
+        for token, number in other.vocabulary.items():
+            if self.vocabulary.get(token) != number:
+                mine = self.vocabulary.get(token, "none")
+                return f"its token {token!r} has the id {number} there and {mine} here"
+        departing = [part for part in self.parts if self.parts[part] != other.parts[part]]
+        return f"the {departing[0]} of its tokenizer is another one" if departing else ""
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """What decides how text becomes tokens and back, as JSON."""
+        names = ("normalizer", "pre_tokenizer", "model", "decoder")
+        return {name: json.dumps(self._definition.get(name), sort_keys=True) for name in names}
+
     def mark(self, name: str) -> list[int]:
         """The ids of a control token: one, or those of its spelling as text where this tokenizer has no such token."""
         if name not in self._marks:

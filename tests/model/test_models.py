@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import bases
+import finished
+from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
+from git_starcoder.model import base, load
+from git_starcoder.model import network as networks
+from git_starcoder.model.complete import complete, prompt_tokens
+from git_starcoder.model.config import Config
+from git_starcoder.model.pack import flat
+from git_starcoder.text import pretrained
+from git_starcoder.text import tokenizer as tokenizers
+
+ROWS = [np.arange(3, 40) * 7 % 280, np.arange(5, 22) * 11 % 280]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy_size():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "cores", lambda: 1)
+        patch.setitem(load.SIZES, "toy", load.shape(64, 2))
+        yield
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return finished.toy(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module")
+def saved(dataset, tmp_path_factory):
+    """A model from scratch that knows little, in a folder."""
+    folder = tmp_path_factory.mktemp("saved")
+    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    network = load.fresh("toy", tokenizer, 128, 0)
+    torch = network.torch
+    optimiser = torch.optim.AdamW(network.model.parameters(), lr=1e-2)
+    rows = [np.array(row.tokens[: row.metadata["length"]]) for row in list(dataset.rows("train"))[:64]]
+    for step in range(30):
+        network.nats(flat(rows[step % 8 :: 8])).mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    load.save(network, dataset.tokenizer_folder, folder)
+    (folder / load.TRAINING).write_text("{}")
+    return folder
+
+
+def config(folder, **values):
+    return Config(base=str(folder), device="cpu", precision="float32", **values)
+
+
+@pytest.mark.parametrize(
+    ("size", "millions"), [("tiny", 4.26), ("small", 27.8), ("medium", 89.9), ("large", 348), ("huge", 995), ("124M", 123),
+                           ("350m", 348), ("1B", 995), ("2500000", 2.5), ("0.9M", 0.95), ("7b", 6930)]
+)  # fmt: skip
+def test_sizes(size, millions):
+    found = load.sized(size, 4096)
+    width, depth = found["hidden_size"], found["num_hidden_layers"]
+    count = 4096 * width + depth * width * (4 * width + 3 * found["intermediate_size"] + 2) + width
+    assert count / 1e6 == pytest.approx(millions, rel=0.08)
+    assert width == 64 * found["num_attention_heads"]
+    assert width % 128 == found["intermediate_size"] % 64 == 0
+    assert 0.25 < depth * 64 / width <= 3.5
+
+
+def test_a_size_has_as_many_parameters_as_it_says():
+    tokenizer = bases.tokenizer()
+    network = load.fresh("1M", tokenizer, 64, 0, dropout=0.25)
+    assert sum(weight.numel() for weight in network.model.parameters()) == pytest.approx(1e6, rel=0.15)
+    assert network.model.config.vocab_size % 64 == 0
+    assert network.model.config.attention_dropout == 0.25
+    network.model.train()
+    losses = {float(network.nats(flat(ROWS)).detach().sum()) for _ in range(3)}
+    assert len(losses) == 3
+    network.model.eval()
+    assert len({float(network.nats(flat(ROWS)).detach().sum()) for _ in range(3)}) == 1
+
+
+@pytest.mark.parametrize("size", ["tinny", "many", "-5M", "10", "1e9", "", "0M"])
+def test_sizes_that_cannot_be(size):
+    with pytest.raises(UsageError) as caught:
+        load.sized(size, 4096)
+    assert caught.value.where == "--size"
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["Llama", "GPT2", "Qwen3", "GPTNeo"])
+def test_any_base_is_trained_saved_and_completes(tmp_path, kind):
+    own = bases.tokenizer()
+    values = {"head_dim": 8, "num_key_value_heads": 2} if kind == "Qwen3" else {}
+    if kind == "GPTNeo":
+        values = {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
+    folder = bases.write(tmp_path / "base", kind, own, **values)
+    own.save(tmp_path / "tokenizer")
+    network = load.network(config(folder), own, 128)
+    assert bool(network.notes) == (kind == "GPTNeo")
+    before = network.nats(flat(ROWS)).mean()
+    before.backward()
+    for name, weight in network.trained().items():
+        assert weight.grad is not None, name
+        weight.data -= 0.1 * weight.grad
+    network.model.eval()
+    after = network.nats(flat(ROWS)).mean()
+    assert after < before
+    load.save(network, tmp_path / "tokenizer", tmp_path / "model")
+    (tmp_path / "model" / load.TRAINING).write_text("{}")
+    again, _ = load.load(tmp_path / "model")
+    again.precision = "float32"
+    assert float(again.nats(flat(ROWS)).mean().detach()) == pytest.approx(float(after.detach()), rel=1e-5)
+    assert isinstance(complete(tmp_path / "model", "def find(", max_tokens=5), str)
+
+
+def test_a_base_that_is_ours_goes_on(saved, dataset):
+    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    network = load.network(config(saved), tokenizer, 128)
+    loaded, _ = load.load(saved)
+    loaded.precision = "float32"
+    rows = [np.arange(9), np.arange(30, 50)]
+    assert np.array_equal(network.nats(flat(rows)).detach(), loaded.nats(flat(rows)).detach())
+
+
+def test_bases_that_cannot_be(tmp_path, saved, monkeypatch):
+    own = bases.tokenizer()
+    folder = bases.write(tmp_path / "base", own=own)
+
+    def refused(name, what, kind=UsageError, context=128, tokenizer=own):
+        with pytest.raises(kind, match=what) as caught:
+            load.network(config(name), tokenizer, context)
+        assert "\n" not in caught.value.what + caught.value.where + caught.value.hint
+        assert caught.value.where
+
+    def copy(name, **changes):
+        made = tmp_path / name
+        made.mkdir()
+        for file in folder.iterdir():
+            if file.name not in changes.get("without", ()):
+                (made / file.name).write_bytes(file.read_bytes())
+        return made
+
+    refused(tmp_path / "nowhere" / "at" / "all", "there is no folder")
+    refused(saved.parent, "no config.json")
+    refused(folder, "reads 256 tokens, and the rows have up to 512", context=512)
+    refused(folder, "the dataset was not made for", tokenizer=bases.tokenizer(290))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    refused("nobody/nothing-of-this-name", "cannot be downloaded")
+
+    pickled = copy("pickled", without=["model.safetensors"])
+    (pickled / "pytorch_model.bin").write_bytes(b"pickle")
+    refused(pickled, "as pickles, which could run code")
+    refused(copy("empty", without=["model.safetensors"]), "has no weights")
+    short = copy("short")
+    (short / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1000])
+    refused(short, "is damaged", DatasetError)
+    nonsense = copy("nonsense")
+    (nonsense / "config.json").write_text("{")
+    refused(nonsense, "cannot be read")
+    for name, changes, what in (
+        ("encoder", {"model_type": "t5"}, "no causal language model"),
+        ("strange", {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "code.Model"}}, "code of its own"),
+        ("deeper", {"num_hidden_layers": 3}, "are missing"),
+        ("wider", {"hidden_size": 64}, "is damaged"),
+    ):
+        changed = copy(name)
+        values = json.loads((changed / "config.json").read_text())
+        (changed / "config.json").write_text(json.dumps({**values, **changes}))
+        refused(changed, what, DatasetError if name in {"deeper", "wider"} else UsageError)
+    bidirectional = bases.write(tmp_path / "bert", "Bert", own)
+    refused(bidirectional, "not a causal model")
+    refused(copy("wordless", without=pretrained.FILES), "neither tokenizer.json nor")
+
+
+def test_a_device_that_cannot_compile():
+    with pytest.raises(UsageError, match="on CUDA only"):
+        load.network(Config(size="toy", compile=True, device="cpu"), bases.tokenizer(), 64)
+
+
+def test_fill_in_the_middle_tokens_are_found_in_every_spelling(tmp_path):
+    own = bases.tokenizer()
+    own.save(tmp_path)
+    definition = (tmp_path / "tokenizer.json").read_text()
+    for prefix, middle, suffix in tokenizers.FIM:
+        text = definition
+        for old, new in (("<fim_prefix>", prefix), ("<fim_middle>", middle), ("<fim_suffix>", suffix)):
+            text = text.replace(f'"{old}"', json.dumps(new))
+        (tmp_path / "tokenizer.json").write_text(text)
+        (tmp_path / "special_tokens_map.json").unlink(missing_ok=True)
+        (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>", "pad_token": "<fim_pad>"}')
+        found = tokenizers.load(tmp_path)
+        assert found.fim == own.fim
+        assert [found.controls[number] for number in found.fim] == [prefix, middle, suffix]
+
+
+def test_plain_transformers_writes_what_complete_writes(saved):
+    from transformers import AutoTokenizer, pipeline
+
+    network, tokenizer = load.load(saved)
+    plain = AutoTokenizer.from_pretrained(saved)
+    before, after = "def find_order(items: list[int], limit: int) ->", "\n    return total\n"
+    text = f"<fim_prefix>{before}<fim_suffix>{after}<fim_middle>"
+    assert plain(text)["input_ids"] == prompt_tokens(network, tokenizer, before, after, 10).tolist()
+    assert plain(f"<|endoftext|>{before}")["input_ids"] == prompt_tokens(network, tokenizer, before, None, 10).tolist()
+    generate = pipeline("text-generation", model=str(saved), device="cpu")
+    for given, suffix in ((f"<|endoftext|>{before}", None), (text, after)):
+        written = generate(given, max_new_tokens=6, do_sample=False, return_full_text=False)[0]["generated_text"]
+        assert written == complete(saved, before, suffix=suffix, max_tokens=6)
+
+
+def test_a_suffix_needs_its_tokens(tmp_path):
+    own = bases.tokenizer()
+    folder = bases.write(tmp_path, own=own)
+    text = (folder / "tokenizer.json").read_text().replace('"<fim_middle>"', '"<other>"')
+    (folder / "tokenizer.json").write_text(text)
+    (folder / load.TRAINING).write_text("{}")
+    with pytest.raises(UsageError, match="no fill-in-the-middle tokens"):
+        complete(folder, "def", suffix="return")
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers"])
+def test_a_missing_extra_is_one_line(monkeypatch, library):
+    tokenizer = bases.tokenizer()
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError, match=library) as caught:
+        load.network(Config(), tokenizer, 64)
+    assert caught.value.hint == "pip install 'git-starcoder[train]'"
+
+
+def test_the_files_of_a_hub_id_are_looked_for_in_the_cache_first(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    folder = bases.write(tmp_path / "cached")
+    asked = []
+
+    def snapshot(name, allow_patterns, local_files_only=False):
+        asked.append((name, local_files_only))
+        assert not any(pattern.endswith((".bin", ".py", ".pt")) for pattern in allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert base.find("someone/model") == folder
+    assert asked == [("someone/model", True)]
+    (folder / "model.safetensors").rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="has no weights"):
+        base.find("someone/model")
+    assert asked[1:] == [("someone/model", True), ("someone/model", False)]
