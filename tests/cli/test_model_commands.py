@@ -7,6 +7,7 @@ import json
 import sys
 
 import pytest
+import yaml
 
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
@@ -69,6 +70,65 @@ def test_train_refuses_what_cannot_be(dataset, tmp_path, arguments, what, capsys
     assert main(["train", str(dataset), "-o", str(tmp_path / "model"), "-q", *arguments]) == 2
     assert capsys.readouterr().err.splitlines()[0] == what
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_looks_counts_and_writes_nothing(dataset, tmp_path, capsys):
+    arguments = ["train", str(dataset), "-o", str(tmp_path / "model"), "--epochs", "2", "-n"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out.splitlines()
+    looked_at, _, counted = (list(part) for part in (said[: said.index("")], [""], said[said.index("") + 1 :]))
+    assert {"memory", "longest row", "end of text", "packed rows", "certificate"} <= {
+        line[:15].rstrip() for line in looked_at
+    }
+    assert all(line[16:20].strip() == "ok" for line in looked_at)
+    assert counted[0].startswith("steps    ")
+    assert main([*arguments, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    ledger = answer["ledger"]
+    assert ledger["trained"] + ledger["shown"] == ledger["drawn"] + ledger["control"]
+    assert answer["epochs"] == pytest.approx(2, rel=0.2)
+    assert answer["config"]["epochs"] == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_what_cannot_work_is_exit_2(dataset, tmp_path, capsys, monkeypatch):
+    from git_starcoder.model import preflight
+
+    monkeypatch.setattr(preflight, "_room", lambda _: 1 << 20)
+    arguments = ["train", str(dataset), "-o", str(tmp_path / "model"), "--steps", "2"]
+    assert main([*arguments, "-n"]) == 2
+    assert "memory          wrong" in (said := capsys.readouterr().out)
+    assert said.endswith("nothing can be trained\n")
+    assert main(arguments) == 2
+    assert "\n  in before training: memory\nhint: a smaller --size" in capsys.readouterr().err
+    assert [path for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_a_step_is_explained(dataset, capsys):
+    assert main(["train", str(dataset), "--steps", "4", "--explain-step", "3"]) == 0
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert first.startswith("step 3 of 4, stage 3 of 3: ")
+    assert len(rows) == int(first.split(": ")[1].split()[0])
+    assert all(row.strip().startswith("training_data_train.jsonl:") for row in rows)
+    assert main(["train", str(dataset), "--steps", "4", "--explain-step", "3", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert sum(row["tokens"] for row in answer["rows"]) == answer["tokens"]
+
+
+def test_a_model_says_how_it_was_trained(dataset, tmp_path, capsys):
+    config = tmp_path / "own.yaml"
+    config.write_text("learning_rate: 3e-3\nsteps: 9\nseed: 4\n")
+    arguments = ["train", str(dataset), "-o", str(tmp_path / "model"), "-q"]
+    assert main([*arguments, "--config", str(config), "--set", "ema=0.5", "--steps", "1"]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/model\n")
+    said = yaml.safe_load((tmp_path / "model/training.yaml").read_text())
+    assert {key: said[key] for key in ("learning_rate", "steps", "seed", "ema")} == {
+        "learning_rate": 3e-3, "steps": 1, "seed": 4, "ema": 0.5,
+    }  # fmt: skip
+    again = tmp_path / "again"
+    assert main(["train", str(dataset), "-o", str(again), "-q", "--config", str(tmp_path / "model/training.yaml")]) == 0
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (tmp_path / "model", again)]
+    assert weights[0] == weights[1]
 
 
 def test_eval_puts_the_references_beside_the_model(model, dataset, capsys):

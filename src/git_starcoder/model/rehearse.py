@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_starcoder.errors import UsageError
-from git_starcoder.model import explain, ledger, load
+from git_starcoder.model import explain, ledger
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.distributed import joined
 from git_starcoder.model.learner import Learner
-from git_starcoder.model.pack import MARKS
 from git_starcoder.model.plan import Plan, steps_of
 from git_starcoder.model.preflight import Line, certified, examine
-from git_starcoder.model.train import LOOKS, MINUTES
+from git_starcoder.model.train import LOOKS, MINUTES, curriculum, made
 from git_starcoder.model.trial import trial
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -58,8 +57,7 @@ def rehearse(dataset: Dataset, out: Path, config: Config) -> Rehearsal:
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
     ordered = curriculum(dataset, config)
     corpus = Corpus.read(dataset, tokenizer)
-    context = int(dataset.metadata["max_tokens_per_sequence"]) + (MARKS if config.fim else 0)
-    network = load.fresh(config.size, tokenizer, context, config.seed)
+    network = made(dataset, config, tokenizer)
     lines = [*examine(dataset, corpus, network, tokenizer, config, out), certified(dataset)]
     if any(line.result == "wrong" for line in lines):
         return Rehearsal(lines, None, measured=False, epochs=0.0)
@@ -97,17 +95,3 @@ def _measured(network: Network, corpus: Corpus, config: Config, *, ordered: bool
         learner = Learner(network, corpus, config, processes)
         steps = trial(learner, curriculum=ordered, seconds=tried, look=lambda: None, looks=LOOKS)
     return max(1, round((steps or 1) * seconds / tried))
-
-
-def curriculum(dataset: Dataset, config: Config) -> bool:
-    """Whether a training follows the curriculum of the dataset.
-
-    Raises:
-        UsageError: it is to, and there is none.
-
-    """
-    there = dataset.metadata.get("learning_strategy") == "curriculum"
-    if config.order == "curriculum" and not there:
-        hint = "build it with --set order.by=curriculum"
-        raise UsageError("the dataset has no curriculum", where="--order", hint=hint)
-    return there and config.order != "shuffled"
