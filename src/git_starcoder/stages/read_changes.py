@@ -14,6 +14,7 @@ sides is no such text (the reasons of files, with `binary_change` for `binary`),
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -113,6 +114,7 @@ def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[
     return found.last, changes
 
 
+@lru_cache(1 << 14)  # a file changes many times
 def _skip(path: str) -> str:
     role = role_of(path, language_of(path), b"")
     return role if role in UNREAD else ""
