@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_starcoder.errors import StarcoderError
 from git_starcoder.model.optimise import Optimiser
-from git_starcoder.model.pack import packed
+from git_starcoder.model.pack import longest, packed
 from git_starcoder.rows import identity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from git_starcoder.model.config import Config
     from git_starcoder.model.corpus import Corpus
     from git_starcoder.model.distributed import Processes
     from git_starcoder.model.network import Network
+    from git_starcoder.model.pack import Packed
     from git_starcoder.model.plan import Plan, Step
 
 
@@ -28,6 +31,8 @@ class Learned(NamedTuple):
     rate: float
     targets: int
     """Tokens that were predicted."""
+    pieces: Sequence[Packed]
+    """In which it went through the network, in all processes."""
 
 
 class Learner:
@@ -57,7 +62,7 @@ class Learner:
         """
         while True:
             try:
-                nats, targets = self._gradient(plan, step)
+                nats, pieces = self._gradient(plan, step)
                 break
             except RuntimeError as error:
                 if not out_of_memory(error):
@@ -65,7 +70,8 @@ class Learner:
                 self.shrink(error)
         norm = self.optimiser.clip()
         rate = self.optimiser.step(used)
-        return Learned(step, nats, norm, rate, targets)
+        targets = sum(each.asked for each in pieces)
+        return Learned(step, nats, norm, rate, targets, pieces)
 
     def shrink(self, error: RuntimeError) -> None:
         """After the memory did not suffice: take smaller pieces from now on, if there are any.
@@ -77,19 +83,19 @@ class Learner:
         self.optimiser.clear()
         if self.network.device == "cuda":
             self.torch.cuda.empty_cache()
-        longest = int(self.corpus.lengths.max()) + 1
-        if self.piece <= longest or self.processes.world > 1:
+        least = longest(self.corpus, self.config.fim)
+        if self.piece <= least or self.processes.world > 1:
             what = f"the memory of '{self.network.device}' does not suffice for pieces of {self.piece:,} tokens"
             hint = "a smaller `piece`, a smaller model, or a dataset of smaller windows"
             raise StarcoderError(what, where="train", hint=hint) from error
-        self.piece = max(longest, self.piece // 2)
+        self.piece = max(least, self.piece // 2)
 
-    def _gradient(self, plan: Plan, step: Step) -> tuple[Any, int]:
-        """Add up the gradient of a step over all processes; gives its loss in nats per token, and its tokens."""
+    def _gradient(self, plan: Plan, step: Step) -> tuple[Any, Sequence[Packed]]:
+        """Add up the gradient of a step over all processes; gives its loss in nats per token, and its pieces."""
         torch = self.torch
         size = self.piece if self.network.fixed else None
         pieces = packed(self.corpus, plan, step, self.piece, size, self.config.attend)
-        targets = sum(int((piece.targets >= 0).sum()) for piece in pieces)
+        targets = sum(each.asked for each in pieces)
         self.network.model.train()
         nats = torch.zeros((), device=self.network.device)
         for number in range(self.processes.rank, len(pieces), self.processes.world):
@@ -102,7 +108,7 @@ class Learner:
                 if weight.grad is None:
                     weight.grad = torch.zeros_like(weight)
             self.processes.add([nats, *(weight.grad for weight in self.weights.values())])
-        return nats, targets
+        return nats, pieces
 
 
 def out_of_memory(error: RuntimeError) -> bool:

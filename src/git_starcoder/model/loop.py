@@ -18,6 +18,7 @@ from git_starcoder.errors import StarcoderError
 from git_starcoder.evals import surprise
 from git_starcoder.model import checkpoint
 from git_starcoder.model.checkpoint import Checkpoint
+from git_starcoder.model.ledger import Counts, Tally
 from git_starcoder.model.optimise import Average, put
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Loop:
         self.best: dict[str, Any] = {}
         """The weights that did best."""
         self.at = Standing()
+        self.tally = Tally(plan, learner.corpus)
         self.learned: list[Learned] = []
         """Steps whose figures were not fetched yet."""
         self.together = 1 if self.network.device == "cpu" else TOGETHER
@@ -153,9 +155,11 @@ class Loop:
         self.at.step += 1
         self.at.rows += len(step.rows)
         self.at.tokens += found.targets
+        if self.processes.first:
+            self.tally.add(step, found.pieces)
         if self.average:
             self.average.follow(self.at.step)
-        self.learned.append(found)
+        self.learned.append(found._replace(pieces=()))
         self.watch.advance(1)
 
     def fetch(self) -> None:
@@ -247,7 +251,8 @@ class Loop:
             **({"average": self.average.tensors} if self.average else {}),
             **({"best": self.best} if self.best else {}),
         }
-        values = {**self.said, "piece": self.learner.piece, "metrics": self.metrics.keep(), "at": asdict(self.at)}
+        values = {**self.said, "piece": self.learner.piece, "metrics": self.metrics.keep(), "at": asdict(self.at),
+                  "tally": asdict(self.tally.counts)}  # fmt: skip
         checkpoint.save(self.folder, Checkpoint(self.at.step, tensors, values))
 
     def restore(self, found: Checkpoint) -> None:
@@ -259,3 +264,4 @@ class Loop:
         self.best = dict(found.tensors.get("best", {}))
         checkpoint.set_random_state(self.torch, found.tensors["random"])
         self.at = Standing(**found.values["at"])
+        self.tally = Tally(self.plan, self.learner.corpus, Counts(**found.values["tally"]))

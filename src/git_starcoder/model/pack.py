@@ -41,6 +41,11 @@ class Packed(NamedTuple):
     padded: int = 0
     """Tokens of padding, behind all rows."""
 
+    @property
+    def asked(self) -> int:
+        """How many targets there are."""
+        return int(np.count_nonzero(self.targets != UNASKED))
+
 
 def packed(
     corpus: Corpus,
@@ -65,6 +70,11 @@ def packed(
         some: list[NDArray[Any]] = [rows[place] for place in places.tolist()]
         pieces.append(flat(some, given[places], size, attend)._replace(places=places))
     return pieces
+
+
+def longest(corpus: Corpus, fim: float) -> int:
+    """Tokens that no row exceeds in a piece, where this share is learned as prefix, suffix, middle."""
+    return int(corpus.lengths.max()) + (MARKS if fim else 0)
 
 
 def bins(lengths: NDArray[np.int64], limit: int) -> list[NDArray[np.int64]]:
