@@ -117,7 +117,7 @@ def evil(built, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(built, tmp_path_factory):
-    """What `train` and `eval --json` leave."""
+    """What `train` and `eval` leave."""
     folder = tmp_path_factory.mktemp("trained") / "model"
     folder.mkdir()
     record = {"schema": "git-starcoder/model/1", "dataset": Dataset.open(built).digest, "size": "tiny", "parameters": 5,
@@ -129,16 +129,29 @@ def trained(built, tmp_path_factory):
     ]
     looks = [{"step": step, "seconds": 1.0, "held_out": 4.0 / step} for step in (1, 3)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in steps + looks))
-    score = {"measure": "bits per byte", "value": 1.25, "low": 1.0, "high": 1.5, "over": 10, "note": ""}
-    scores = {"split": "test", "files": 2, "of": 3, "own": True,
-              "scores": [{**score, "subject": "the model"}, {**score, "subject": SAFE, "value": 2.5, "low": 2.5, "high": 2.5}]}  # fmt: skip
-    (folder.parent / "run.json").write_text(json.dumps(scores))
+    score = {"measure": "bits per byte", "subject": "the model", "value": 1.25, "low": 1.0, "high": 1.5, "over": 1000,
+             "files": 12, "note": "", "by": "", "group": ""}  # fmt: skip
+    alone = {"low": None, "high": None, "files": 1, "over": 10}
+    scores = [score, {**score, "subject": SAFE, "value": 2.5, **alone, "note": SAFE}]
+    scores += [
+        {**score, "measure": "perplexity", "value": 31.5},
+        {**score, "measure": "next line, exact match", "value": 0.5},
+    ]
+    for by in ("kind", "language", "role"):
+        scores += [
+            {**score, "by": by, "group": SAFE, **alone},
+            {**score, "by": by, "group": "most of it", "value": 1.125},
+        ]
+    values = {"split": "test", "files": 2, "of": 3, "own": True, "dataset": Dataset.open(built).digest, "scores": scores,
+              "tokenizer": {"entries": 600, "digest": "0123456789", "bytes_per_token": 2.5},
+              "skipped": {"fill_in_the_middle": f"{SAFE} is why"}}  # fmt: skip
+    (folder / "scores.json").write_text(json.dumps(values))
     return folder
 
 
 @pytest.fixture(scope="module")
 def html(built, trained):
-    scores = json.loads((trained.parent / "run.json").read_text())
+    scores = json.loads((trained / "scores.json").read_text())
     return report(Dataset.open(built), trained=trained, scores=scores)
 
 
@@ -206,7 +219,7 @@ def test_pictures_have_a_title_a_description_and_a_table(page):
 
 def test_the_page_is_small_and_the_same_again(built, trained, html):
     assert len(html.encode()) <= 3_000_000
-    scores = json.loads((trained.parent / "run.json").read_text())
+    scores = json.loads((trained / "scores.json").read_text())
     assert report(Dataset.open(built), trained=trained, scores=scores) == html
 
 
@@ -356,6 +369,43 @@ def test_one_row_is_enough(built, tmp_path):
         path.write_bytes(path.read_bytes().splitlines(keepends=True)[0] if split == "train" else b"")
     (tmp_path / "out" / "imports.jsonl").write_bytes(b"")
     assert Page(report(Dataset.open(tmp_path / "out"))).crossed == []
+
+
+def test_the_scores_are_drawn_and_every_figure_is_in_a_table(html):
+    tables = cells(html)
+    assert tables["Bits per byte on 2 of 3 test files"][1][2:] == ["1.250", "1.000", "1.500"]
+    assert tables["Bits per byte on 2 of 3 test files"][2][2:] == ["2.500", "", ""]
+    perplexity = "Perplexity per token of the tokenizer 01234567: 600 entries, 2.50 bytes each"
+    assert tables[perplexity][1] == ["the model", "31.500", "1.000", "1.500"]
+    for by in ("kind of row", "language", "role"):
+        table = tables[f"Bits per byte by {by}"]
+        assert table[1] == ["most of it", "", "1.125", "1.000", "1.500", "1,000", "12"]
+        assert table[2][2:] == ["1.250", "", "", "10", "1"]
+    text = "".join(data for _, data in Page(html).text)
+    assert text.count("Grey: fewer than 5 files") == 3
+    assert "most of it, 12 files" in text
+    assert "No fill in the middle: <script>" in text
+    assert "made on another dataset" not in text
+
+
+def test_scores_of_another_dataset_are_said_to_be(built, trained):
+    scores = json.loads((trained / "scores.json").read_text())
+    said = report(Dataset.open(built), trained=trained, scores={**scores, "dataset": "another"})
+    assert "These scores were made on another dataset." in said
+
+
+def test_a_model_without_scores_and_one_with_damaged_ones(built, trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "model")
+    asked = ["report", str(built), str(tmp_path / "model"), "-o", str(tmp_path / "page.html"), "--no-check", "-q"]
+    scores = (tmp_path / "model" / "scores.json").rename(tmp_path / "run.json")
+    assert main(asked) == 0
+    assert "Bits per byte on 2 of 3 test files" in (tmp_path / "page.html").read_text()
+    scores.unlink()
+    assert main(asked) == 0
+    assert "There are no scores yet" in (tmp_path / "page.html").read_text()
+    (tmp_path / "model" / "scores.json").write_text('{"scores": [{"measure": "bits per byte"}]}')
+    assert main(asked) == 2
+    assert "damaged" in capsys.readouterr().err
 
 
 def test_the_command_writes_a_page_and_only_over_its_own(built, trained, tmp_path, capsys):

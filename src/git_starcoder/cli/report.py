@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.argument("dataset", type=PATH)
 @click.argument("model", type=PATH, required=False)
 @click.option("-o", "--out", type=PATH, default="report.html", show_default=True, help="The page.")
-@click.option("--scores", type=PATH, help="What `eval --json` said (default: run.json beside MODEL, from `run`).")
+@click.option(
+    "--scores", type=PATH, help="What `eval --json` said (default: that of the last `eval` of MODEL, or of its `run`)."
+)
 @click.option("--check/--no-check", "checked", default=True, help="Run the checks and show what they find.")
 @common
 def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Path | None, checked: bool) -> ExitCode:
@@ -38,8 +40,9 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
     page.require()
     _free(out, page.GENERATOR)
     opened = Dataset.open(dataset)
-    if scores is None and model is not None and (model.parent / "run.json").is_file():
-        scores = model.parent / "run.json"
+    if scores is None and model is not None:
+        # What `eval` left in the model, or `run` beside it.
+        scores = next((path for path in (model / "scores.json", model.parent / "run.json") if path.is_file()), None)
     with talk.watch() as watch:
         outcomes = list(check(opened, watch=watch)) if checked else []
     said = report(opened, outcomes, trained=model, scores=read(scores) if scores else None)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 DRAWS = 2000
 """Bootstrap draws behind an interval."""
+FEW = 5
+"""Files under which a figure is marked: its interval is wide, or there is none."""
 BITS = "bits per byte"
 PERPLEXITY = "perplexity"
 LINE = "next line"

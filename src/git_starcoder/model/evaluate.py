@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from git_starcoder import shelf
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import (
+    FEW,
     LOWER,
     UNITS,
     Exam,
@@ -60,8 +61,6 @@ ORDER = (
     "kinds",
 )  # fmt: skip
 """How a table begins; other evals follow."""
-FEW_FILES = 5
-"""With fewer, a line says so: its interval is wide, or there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +264,7 @@ def _line(score: Score, name: str, note: str) -> str:
 
 def _counted(score: Score) -> str:
     """What a line of a group is over."""
-    few = ", few" if score.files < FEW_FILES else ""
+    few = ", few" if score.files < FEW else ""
     parts = [f"{score.over:,} {UNITS[score.measure]}", f"{score.files} file{'s' * (score.files != 1)}{few}", score.note]
     return ", ".join(part for part in parts if part)
 

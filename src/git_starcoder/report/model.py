@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from git_starcoder.errors import DatasetError
+from git_starcoder.evals import EXACT, FEW, PERPLEXITY, SIMILAR, UNITS
 from git_starcoder.report.parts import Figure, Section, Subject, Table
 from git_starcoder.report.plot import COLOURS, SERIES, WIDTH, label, short, svg
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -64,7 +65,8 @@ def section(subject: Subject) -> Section | None:
     try:
         return _section(subject, subject.model)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"the model's record is damaged: {error}", where="training.json, metrics.jsonl") from error
+        where = "training.json, metrics.jsonl, or the scores"
+        raise DatasetError(f"the model's record is damaged: {error}", where=where) from error
 
 
 def _section(subject: Subject, model: Model) -> Section:
@@ -72,15 +74,21 @@ def _section(subject: Subject, model: Model) -> Section:
     own = training["dataset"] == subject.dataset.digest
     lead = [] if own else ["This model was trained on another dataset, so it may have seen what is held out here."]
     figures = [_curve(model)]
-    if subject.scores.get("scores"):
-        figures += _scores(subject)
+    tables: list[Table] = []
+    scores = subject.scores
+    if scores.get("scores"):
+        if scores.get("dataset", subject.dataset.digest) != subject.dataset.digest:
+            lead.append("These scores were made on another dataset.")
+        lead += [f"No {name.replace('_', ' ')}: {why}." for name, why in scores.get("skipped", {}).items()]
+        figures += [*_measures(scores), *_groups(scores)]
+        tables += _perplexity(scores)
     else:
-        lead.append("There are no scores; git starcoder eval --json gives some, for --scores.")
+        lead.append("There are no scores yet; git starcoder eval makes them.")
     said = {**{key: value for key, value in training.items() if not isinstance(value, dict)}, **training["result"]}
     rows = [
         (key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)) for key, value in said.items()
     ]
-    return Section("Model", lead, figures, [Table("Training", ("what", "value"), rows, left=2)])
+    return Section("Model", lead, figures, [*tables, Table("Training", ("what", "value"), rows, left=2)])
 
 
 def _curve(model: Model) -> Figure:
@@ -117,30 +125,86 @@ def _curve(model: Model) -> Figure:
     return Figure(svg("loss", title, about, paint, width=2 * WIDTH, height=320), title, "", table, wide=True)
 
 
-def _scores(subject: Subject) -> list[Figure]:
-    scores = subject.scores
-    figures: list[Figure] = []
-    for number, measure in enumerate(dict.fromkeys(score["measure"] for score in scores["scores"])):
-        of: list[dict[str, Any]] = [score for score in scores["scores"] if score["measure"] == measure]
+def _measures(scores: Mapping[str, Any]) -> Iterator[Figure]:
+    """A figure for each measure: the model, and the references beside it."""
+    every = [score for score in scores["scores"] if not score.get("by")]
+    measures = dict.fromkeys(score["measure"] for score in every if score["measure"] != PERPLEXITY)
+    for number, measure in enumerate(measures):
+        of = [score for score in every if score["measure"] == measure]
+        title = f"{_capital(measure)} on {scores['files']:,} of {scores['of']:,} {scores['split']} files"
+        rows = [(score["subject"], score["note"], *_numbers(score)) for score in of]
+        table = Table(title, ("subject", "note", "value", "from", "to"), rows, left=2)
+        names = [label(score["subject"], 30) for score in of]
+        yield _bars(f"scores-{number}", title, "Lines are 95 % intervals.", of, names, table)
 
-        def paint(figure: Any, of: list[dict[str, Any]] = of, measure: str = measure) -> None:
-            axes = figure.subplots()
-            errors = [[score["value"] - score["low"] for score in of], [score["high"] - score["value"] for score in of]]
-            axes.barh(range(len(of)), [score["value"] for score in of], color=SERIES[0], height=0.6)
-            axes.errorbar([score["value"] for score in of], range(len(of)), xerr=np.maximum(errors, 0), fmt="none",
-                          color=COLOURS["ink"], capsize=3)  # fmt: skip
-            axes.set_yticks(range(len(of)), [label(score["subject"], 30) for score in of])
-            axes.invert_yaxis()
-            axes.set_xlabel(label(measure))
 
+def _groups(scores: Mapping[str, Any]) -> Iterator[Figure]:
+    """A figure for each way in which text is told apart."""
+    every = [score for score in scores["scores"] if score.get("by")]
+    for by in dict.fromkeys(score["by"] for score in every):
+        of = sorted((score for score in every if score["by"] == by), key=lambda score: -score["over"])
+        measure = of[0]["measure"]
+        title = f"{_capital(measure)} by {'kind of row' if by == 'kind' else by}"
+        names = [f"{label(score['group'], 22)}, {_files(score)}" for score in of]
+        few = f" Grey: fewer than {FEW} files, so the figure may be far off."
+        caption = "Lines are 95 % intervals; a single file has none."
         rows = [
-            (score["subject"], f"{score['value']:.3f}", f"{score['low']:.3f}", f"{score['high']:.3f}", score["note"])
+            (score["group"], score["note"], *_numbers(score), f"{score['over']:,}", f"{score['files']:,}")
             for score in of
         ]
-        rows = [(row[0], row[4], *row[1:4]) for row in rows]
-        title = f"{measure[:1].upper()}{measure[1:]} on {scores['files']:,} of {scores['of']:,} {scores['split']} files"
-        about = ", ".join(f"{row[0]} {row[2]}" for row in rows)
-        table = Table(title, ("subject", "note", "value", "from", "to"), rows, left=2)
-        picture = svg(f"scores-{number}", title, about, paint, height=90 + 30 * len(of))
-        figures.append(Figure(picture, title, "Lines are 95 % intervals.", table))
-    return figures
+        header = (by, "note", "value", "from", "to", UNITS.get(measure, "over"), "files")
+        caption += few * any(score["files"] < FEW for score in of)
+        yield _bars(f"scores-by-{by}", title, caption, of, names, Table(title, header, rows, left=2))
+
+
+def _perplexity(scores: Mapping[str, Any]) -> Iterator[Table]:
+    """A table: the bars of a trained and an untrained model would not fit one axis."""
+    of = [score for score in scores["scores"] if score["measure"] == PERPLEXITY]
+    if of:
+        tokenizer = scores["tokenizer"]
+        title = (
+            f"Perplexity per token of the tokenizer {tokenizer['digest'][:8]}: {tokenizer['entries']:,} entries, "
+            f"{tokenizer['bytes_per_token']:.2f} bytes each"
+        )
+        rows = [(score["subject"], *_numbers(score)) for score in of]
+        yield Table(title, ("subject", "value", "from", "to"), rows, folded=False)
+
+
+def _bars(
+    key: str, title: str, caption: str, of: Sequence[Mapping[str, Any]], names: Sequence[str], table: Table
+) -> Figure:
+    """Horizontal bars with their intervals, from the top."""
+    known = [index for index, score in enumerate(of) if score["low"] is not None]
+
+    def paint(figure: Any) -> None:
+        axes = figure.subplots()
+        colours = [COLOURS["six"] if score.get("files", FEW) < FEW else SERIES[0] for score in of]
+        axes.barh(range(len(of)), [score["value"] for score in of], color=colours, height=0.6)
+        errors = [
+            [of[index]["value"] - of[index]["low"] for index in known],
+            [of[index]["high"] - of[index]["value"] for index in known],
+        ]
+        axes.errorbar([of[index]["value"] for index in known], known, xerr=np.maximum(errors, 0), fmt="none",
+                      color=COLOURS["ink"], capsize=3)  # fmt: skip
+        axes.set_yticks(range(len(of)), names)
+        axes.set_ylim(len(of) - 0.5, -0.5)
+        axes.set_xlabel(label(of[0]["measure"]))
+        if EXACT in of[0]["measure"] or SIMILAR in of[0]["measure"]:
+            axes.set_xlim(0, 1)
+
+    about = ", ".join(f"{name} {score['value']:.3f}" for name, score in zip(names, of, strict=True))
+    return Figure(svg(key, title, about, paint, height=90 + 30 * len(of)), title, caption, table)
+
+
+def _numbers(score: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A value and its interval, as far as there is one."""
+    low, high = ("" if edge is None else f"{edge:.3f}" for edge in (score["low"], score["high"]))
+    return f"{score['value']:.3f}", low, high
+
+
+def _files(score: Mapping[str, Any]) -> str:
+    return f"{score['files']:,} file{'s' * (score['files'] != 1)}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
