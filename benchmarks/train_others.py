@@ -70,8 +70,8 @@ def arguments(out: Path, rows: int, bf16: bool, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def example(network: Any, rows: Dataset, out: Path, block_size: int, batch: int, bf16: bool) -> dict[str, float]:
-    """The essence of run_clm.py: blocks of `block_size`, `batch` blocks a step."""
+def grouped(rows: Dataset, block_size: int) -> Dataset:
+    """The blocks that the example makes of rows."""
 
     def group_texts(examples: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:
         concatenated = {key: list(chain(*examples[key])) for key in examples}
@@ -83,7 +83,12 @@ def example(network: Any, rows: Dataset, out: Path, block_size: int, batch: int,
         result["labels"] = result["input_ids"].copy()
         return result
 
-    blocks = rows.select_columns(["input_ids"]).map(group_texts, batched=True)
+    return rows.select_columns(["input_ids"]).map(group_texts, batched=True)
+
+
+def example(network: Any, rows: Dataset, out: Path, block_size: int, batch: int, bf16: bool) -> dict[str, float]:
+    """The essence of run_clm.py: blocks of `block_size`, `batch` blocks a step."""
+    blocks = grouped(rows, block_size)
     trainer = transformers.Trainer(
         model=network,
         args=transformers.TrainingArguments(**arguments(out, batch, bf16)),

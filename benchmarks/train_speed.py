@@ -2,7 +2,9 @@
 """How fast is training beside others, with the same model, rows and precision, in turns in one process?
 
     pip install trl==1.16.0  # not a library of this project; without it its sides are left out
-    python benchmarks/train_speed.py DATASET [--tokens 20000] [--rounds 3] [--precision float32] [--table] [--profile]
+    python benchmarks/train_speed.py DATASET [--tokens 20000] [--rounds 3] [--precision float32] [--table]
+    python benchmarks/train_speed.py DATASET --profile  # where the time of ours goes
+    python benchmarks/train_speed.py DATASET --count [--tokens 2000000]  # no training: what is padded, dropped, cropped
 
 Sides: `ours` (this project's step: pieces, gradient, optimiser) with AdamW as all others have it, and with Muon; `example`
 (what transformers' run_clm.py does, see train_others.py) and `SFT` of TRL, padded and packed; `ours in a Trainer`, the same
@@ -167,6 +169,36 @@ class Sides:
         return sides
 
 
+def counted(sides: Sides, batch: int) -> dict[str, dict[str, float]]:
+    """Of the rows of the steps: the share of computed tokens that is padding, and the share of tokens that is not learned
+    from, because it was dropped or cropped. Of TRL with its own `max_length` of 1,024, and with one that holds all rows."""
+    lengths = np.array([len(row) for row in sides.rows["input_ids"]])
+    tokens = int(lengths.sum())
+    found = {}
+    pieces = [piece for step in sides.steps for piece in packed(sides.corpus, sides.plan, step, PIECE)]
+    computed = sum(len(piece.tokens) + len(piece.places) for piece in pieces)
+    content = computed - sum(piece.padded for piece in pieces)
+    found["ours"] = {"padded": 1 - content / computed, "lost": 1 - content / tokens}
+    blocks = others.grouped(sides.rows, BLOCK)
+    found[f"run_clm, blocks of {BLOCK}"] = {"padded": 0.0, "lost": 1 - len(blocks) * BLOCK / tokens}
+    for limit in (BLOCK, sides.longest) if sides.longest > BLOCK else (BLOCK,):
+        kept = np.minimum(lengths, limit)
+        rows = max(2, round(batch / kept.mean()))
+        groups = np.split(kept, range(rows, len(kept), rows))
+        padded = sum(int(group.max()) * len(group) for group in groups)
+        found[f"TRL SFT, padded, {rows} rows, max_length {limit}"] = {
+            "padded": 1 - kept.sum() / padded,
+            "lost": 1 - kept.sum() / tokens,
+        }
+        if find_spec("trl") is not None:
+            from trl import pack_dataset
+
+            bins = pack_dataset(sides.rows.with_format(None), limit, "bfd")
+            got = sum(map(len, bins["input_ids"]))
+            found[f"TRL SFT, packed (bfd), max_length {limit}"] = {"padded": 0.0, "lost": 1 - got / tokens}
+    return found
+
+
 def flops(precision: str) -> float:
     """The fastest product of square matrices, in operations per second."""
     best = 0.0
@@ -188,6 +220,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--sides", nargs="*", help="only those whose names begin so")
     parser.add_argument("--table", action="store_true", help="a Markdown table at the end")
+    parser.add_argument("--count", action="store_true", help="what is padded and lost, and nothing else")
     parser.add_argument("--profile", action="store_true", help="where the time of ours goes, and nothing else")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -198,6 +231,11 @@ def main() -> None:
         sides = Sides(
             Dataset.open(arguments.dataset), arguments.tokens, arguments.precision, arguments.batch, Path(scratch)
         )
+        if arguments.count:
+            print(json.dumps({"command": " ".join(sys.argv), "rows": len(sides.rows), "longest": sides.longest}))
+            for name, found in counted(sides, arguments.batch).items():
+                print(json.dumps({"side": name, **{what: round(share, 4) for what, share in found.items()}}))
+            return
         if arguments.profile:
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
                 sides.ours("adamw")
