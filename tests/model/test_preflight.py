@@ -161,4 +161,4 @@ def test_a_full_disk(looked, monkeypatch):
 def test_a_certificate_that_cannot_be_worked_out_is_a_note(dataset):
     line = preflight.certified(dataset)
     assert line.result == "note"
-    assert "cannot be worked out: RecipeError" in line.figure
+    assert line.figure.startswith("cannot be worked out: ")

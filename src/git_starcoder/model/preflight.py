@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from git_starcoder.checks.leak import certificate
-from git_starcoder.errors import StarcoderError
+from git_starcoder.checks import check
+from git_starcoder.errors import DatasetError, StarcoderError
 from git_starcoder.rows import SPLITS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Line(NamedTuple):
 def examine(
     dataset: Dataset, corpus: Corpus, network: Network, tokenizer: Tokenizer, config: Config, out: Path
 ) -> Iterator[Line]:
-    """Look at what a training is about to use. Nothing is changed but the state of random generators.
+    """Look at what a training is about to use. Nothing is changed.
 
     The longest row goes through the network and back, so a device that is too small says so here.
     """
@@ -82,21 +82,24 @@ def require(line: Line) -> Line:
 
 
 def certified(dataset: Dataset) -> Line:
-    """The leak certificate, worked out from all rows: what `git starcoder check` says of leaks."""
+    """The leak certificate, worked out from all rows, and whether any other check finds something."""
+    hint = "`git starcoder check` says what and where"
     try:
-        said = certificate(dataset)
-    except (StarcoderError, KeyError, TypeError, ValueError) as error:  # rows that are not formed as promised
-        what = f"cannot be worked out: {type(error).__name__} {error}"
-        return Line("certificate", "note", what, "`git starcoder check` says what is wrong with the rows")
-    crossing = {kind: found["crossing"] for kind, found in said["leak"].items()}
-    crossing["files nearly the same"] = said["near_files"].get("crossing", 0)
-    found = ", ".join(f"{count:,} {kind}" for kind, count in crossing.items() if count)
-    known = said["overlap"]
-    runs = f"; {known['overlap']:.1%} of held-out runs are in training, {known['floor']:.1%} by chance" if known else ""
-    if found:
-        hint = "held-out figures would flatter the model; `git starcoder check` names them"
-        return Line("certificate", "note", f"in training and held out: {found}{runs}", hint)
-    return Line("certificate", "ok", f"no file, group, row or canary is in two splits{runs}")
+        outcomes = {outcome.check: outcome for outcome in check(dataset)}
+    except DatasetError as error:
+        return Line("certificate", "note", f"cannot be worked out: {error.what}", hint)
+    said = {key: outcome.certificate for key, outcome in outcomes.items() if outcome.certificate}
+    broken = [key for key, outcome in outcomes.items() if outcome.found]
+    overlap = said.get("overlap", {})
+    runs = (
+        f"; {overlap['overlap']:.1%} of held-out runs are in training, {overlap['floor']:.1%} by chance"
+        if overlap
+        else ""
+    )
+    if broken:
+        return Line("certificate", "note", f"broken: {', '.join(broken)}{runs}", hint)
+    held = ", ".join(f"{found['held_out']:,} {kind}" for kind, found in said.get("leak", {}).items())
+    return Line("certificate", "ok", f"all checks are kept; held out and not in training: {held}{runs}")
 
 
 def _device(network: Network) -> Line:
@@ -144,7 +147,7 @@ def _trial(corpus: Corpus, network: Network, longest: int) -> Line:
     if longest > network.context:
         what = f"a row takes {longest:,} tokens, and the model sees {network.context:,}"
         return Line("longest row", "wrong", what, "build with a smaller window.size")
-    network.model.train()
+    network.model.eval()  # no dropout: nothing is drawn
     begun = time.perf_counter()
     try:
         loss = network.loss([corpus.row(row)], corpus.given[[row]]).mean()
@@ -211,7 +214,7 @@ def _apart(corpus: Corpus, network: Network, config: Config) -> Line:
         alone, together = (
             network.loss(rows).float().cpu().numpy()[1 - len(second) :] for rows in ([second], [first, second])
         )
-    differs = float(np.sqrt(np.mean((alone - together) ** 2)))
+    differs = float(((alone - together) ** 2).mean()) ** 0.5
     said = f"a row's tokens differ by {differs:.1e} nats behind another row"
     if differs > NEAR[network.precision]:
         return Line("packed rows", "wrong", f"rows see the rows packed before them: {said}", "this is our bug")
