@@ -6,7 +6,6 @@ for all of them, and write each where it belongs, while a thread hashes what is 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import mmap
 import os
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import orjson
 
+from git_starcoder.folder.spelled import put_at
 from git_starcoder.seams import Failure
 from git_starcoder.text.shingles import offsets_of
 
@@ -180,15 +180,7 @@ def put(batch: Batch) -> tuple[int, int]:
         data = b"".join(_lines(batch, numbers, heads))
     if len(data) != batch.size:
         raise ValueError(f"{len(data)} bytes where {batch.size} were expected")
-    try:
-        with Path(batch.path).open("r+b", buffering=0) as file:
-            view, at = memoryview(data), batch.at
-            while view:
-                wrote = os.pwrite(file.fileno(), view, at)
-                view, at = view[wrote:], at + wrote
-    except OSError as error:
-        return 0, error.errno or errno.EIO
-    return len(data), 0
+    return len(data), put_at(batch.path, batch.at, data)
 
 
 @contextmanager

@@ -1,41 +1,51 @@
 """Tokens as text, spelled once: windows overlap, so that most rows are made of text that others have, too.
 
 The text of all tokens lies in a file behind one another, and a row is a few slices of it. The file is read by place and
-never mapped, so that it costs no memory of the process.
+not held in memory.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import orjson
 
+from git_starcoder.seams import Failure
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
+    from git_starcoder.seams import Engine
+
 CHUNK = 1 << 20
 """Tokens spelled at a time."""
+SECONDS = 300.0
+"""For those in a worker. They are bounded; this is for a disk that hangs."""
+
+
+class Chunk(NamedTuple):
+    """Tokens that a worker spells."""
+
+    path: str
+    at: int
+    """Where in the file their text belongs."""
+    tokens: NDArray[Any]
 
 
 class Spelled:
     """The text of an array of tokens, with the places in it that are asked for."""
 
-    def __init__(
-        self, tokens: NDArray[Any], widths: NDArray[Any], spell: Callable[[NDArray[Any]], bytes], path: Path
-    ) -> None:
-        """Spell `tokens`, shape (tokens,), into a new file. `widths` are the bytes of each id, shape (vocab_size,)."""
+    def __init__(self, tokens: NDArray[Any], widths: NDArray[Any], path: Path) -> None:
+        """An empty file for `tokens`, shape (tokens,). `widths` are the bytes of each id, shape (vocab_size,)."""
         self._tokens, self._widths = tokens, widths
         self.path = str(path)
         self._file: BinaryIO = path.open("w+b", buffering=0)
-        for begin in range(0, len(tokens), CHUNK):
-            view = memoryview(spell(tokens[begin : begin + CHUNK]))
-            while view:
-                view = view[self._file.write(view) :]
 
     def offsets(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where the texts of the tokens at `places` begin, in bytes; same shape. A place may be behind the last."""
@@ -61,14 +71,60 @@ class Spelled:
         self._file.close()
 
 
-def numbers(tokens: NDArray[Any], vocab_size: int, path: Path) -> Spelled:
-    """Tokens as JSON numbers, each with a comma behind it."""
+def texts(tokens: NDArray[Any], widths: NDArray[Any], decode: Callable[[NDArray[Any]], bytes], path: Path) -> Spelled:
+    """Tokens as what `decode` makes of them."""
+    spelled = Spelled(tokens, widths, path)
+    at = 0
+    for begin in range(0, len(tokens), CHUNK):
+        data = decode(tokens[begin : begin + CHUNK])
+        if fault := put_at(spelled.path, at, data):
+            raise OSError(fault, os.strerror(fault), spelled.path)
+        at += len(data)
+    return spelled
+
+
+def numbers(tokens: NDArray[Any], vocab_size: int, path: Path, engine: Engine) -> Spelled:
+    """Tokens as JSON numbers, each with a comma behind it. Workers spell them.
+
+    Raises:
+        OSError: a worker cannot write.
+        RuntimeError: a worker failed otherwise.
+    """
     ids = np.arange(vocab_size)
     widths = np.full(vocab_size, 2, dtype=np.uint8)
     for power in range(1, 10):
         widths += ids >= 10**power
 
-    def spell(chunk: NDArray[Any]) -> bytes:
-        return orjson.dumps(np.ascontiguousarray(chunk), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] + b","
+    def chunks() -> Iterator[Chunk]:
+        at = 0
+        for begin in range(0, len(tokens), CHUNK):
+            some = np.array(tokens[begin : begin + CHUNK])
+            yield Chunk(str(path), at, some)
+            at += int(widths[some].sum(dtype=np.int64))
 
-    return Spelled(tokens, widths, spell, path)
+    spelled = Spelled(tokens, widths, path)
+    for answer in engine.map(spell, chunks(), limit=SECONDS):
+        if isinstance(answer, Failure):
+            what = f"'{path.name}' cannot be written: {answer.kind} {answer.because}"
+            raise RuntimeError(what)  # noqa: TRY004 - of a worker, not of an argument
+        if answer:
+            raise OSError(answer, os.strerror(answer), str(path))
+    return spelled
+
+
+def spell(chunk: Chunk) -> int:
+    """Write tokens as numbers; the error number where they cannot be written, else 0. For workers."""
+    return put_at(chunk.path, chunk.at, orjson.dumps(chunk.tokens, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] + b",")
+
+
+def put_at(path: str, at: int, data: bytes) -> int:
+    """Write bytes at a place of a file that is there; the error number where that cannot be, else 0."""
+    try:
+        with Path(path).open("r+b", buffering=0) as file:
+            view = memoryview(data)
+            while view:
+                wrote = os.pwrite(file.fileno(), view, at)
+                view, at = view[wrote:], at + wrote
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0

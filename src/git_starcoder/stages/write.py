@@ -15,7 +15,7 @@ from git_starcoder.dataset import MANIFEST, METADATA, SCHEMA
 from git_starcoder.folder import card, facts, jsonl, parquet
 from git_starcoder.folder.lines import Lines, shared
 from git_starcoder.folder.metadata import Written, metadata
-from git_starcoder.folder.spelled import Spelled, numbers
+from git_starcoder.folder.spelled import numbers, texts
 from git_starcoder.rows import SPLITS, Unit, printable
 from git_starcoder.stages import copies
 from git_starcoder.stages.window import Layout
@@ -50,9 +50,11 @@ def run(run: Run, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str
         (run.folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         with (run.folder / "drops.jsonl").open("wb") as file:
             for drop in run.drops:
-                values = {key: printable(value) for key, value in drop._asdict().items() if key != "things"}
-                things = {"things": drop.things} if drop.things > 1 else {}
-                file.write(orjson.dumps({**values, **things}, option=orjson.OPT_APPEND_NEWLINE))
+                values: dict[str, Any] = {"step": drop.step, "id": printable(drop.id), "reason": drop.reason,
+                                          "because": printable(drop.because)}  # fmt: skip
+                if drop.things > 1:
+                    values["things"] = drop.things
+                file.write(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
         units = list(
             {sample.origin.id: sample.origin for sample in windows.samples if isinstance(sample.origin, Unit)}.values()
         )
@@ -93,13 +95,11 @@ def _write_jsonl(
     members = (orjson.dumps(shared(sample, repo.committed_at, run.texts))[1:] for sample in samples)
     every = np.concatenate([part.spans for part in lines.values()])
     files: Files = {}
-    with (
-        numbers(layout.windows.tokens, tokenizer.vocab_size, run.scratch / "numbers") as spelled,
-        ThreadPoolExecutor(1) as thread,
-    ):
-        found = thread.submit(spelled.offsets, every)  # in numpy, while Python makes the heads
-        heads = jsonl.share(run.scratch / "heads", members)
-        offsets, before = found.result(), 0
+    with ThreadPoolExecutor(1) as thread:
+        shares = thread.submit(jsonl.share, run.scratch / "heads", members)  # while workers spell
+        spelled = numbers(layout.windows.tokens, tokenizer.vocab_size, run.scratch / "numbers", run.engine)
+    with spelled:
+        offsets, before, heads = spelled.offsets(every), 0, shares.result()
         for split, part in lines.items():
             name = f"training_data_{split}.jsonl"
             own = offsets[before : before + len(part)]
@@ -125,7 +125,7 @@ def _write_parquet(
     values = [shared(sample, repo.committed_at, run.texts) for sample in samples]
     files: Files = {}
     widths, tokens = tokenizer.widths, layout.windows.tokens
-    text = nullcontext() if widths is None else Spelled(tokens, widths, tokenizer.decode, run.scratch / "spelled")
+    text = nullcontext() if widths is None else texts(tokens, widths, tokenizer.decode, run.scratch / "spelled")
     with text as spelled:
         writer = parquet.Writer(
             run.folder, tokenizer, spelled, samples, values, run.texts, repo.commit, labels=recipe.write.labels
