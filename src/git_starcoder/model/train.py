@@ -32,6 +32,7 @@ from git_starcoder.model.network import device as best_device
 from git_starcoder.model.network import libraries
 from git_starcoder.model.pack import MARKS
 from git_starcoder.model.plan import Plan, steps_of
+from git_starcoder.model.preflight import examine, require
 from git_starcoder.model.trial import trial
 from git_starcoder.publish import Kind, whole
 from git_starcoder.seams import SILENT, Watch
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 MINUTES = 8.0
 """The budget where none is given."""
+CONFIG = "training.yaml"
+"""The config of a model, which `--config` takes."""
 HELD_OUT = 12_288
 """Tokens of the validation split that are asked about while training."""
 
@@ -142,7 +145,7 @@ def made(dataset: Dataset, config: Config, tokenizer: Tokenizer) -> Network:
     """
     # A row whose middle is to be filled in has control tokens more.
     context = int(dataset.metadata["max_tokens_per_sequence"]) + (MARKS if config.fim else 0)
-    return load.fresh(config.size, tokenizer, context, config.seed)
+    return load.network(config, tokenizer, context)
 
 
 class _Training:
@@ -187,6 +190,10 @@ class _Training:
         exam = Exam(held_out, sum(map(len, decoded)))
         for line in network.notes:
             watch.note(line)
+        if processes.first and not found:
+            for line in examine(self.dataset, corpus, network, self.tokenizer, config, self.out):
+                if require(line).result == "note":
+                    watch.note(f"{line.what}: {line.figure}")
         learner = Learner(network, corpus, config, processes)
         if found:
             steps, limit = found.values["steps"], found.values["limit"]
@@ -271,6 +278,7 @@ class _Training:
             "schema": SCHEMA,
             "dataset": self.dataset.digest,
             "plan": self.plan.sha,
+            "steps": self.plan.steps,
             "order": "curriculum" if self.staged else "shuffled",
             "size": config.size if config.base is None else config.base,
             "seed": config.seed,
@@ -281,9 +289,11 @@ class _Training:
             "precision": network.precision,
             "processes": self.processes.world,
             "versions": _versions(),
+            "ledger": loop.tally.close().as_values(),
             "result": {key: value for key, value in asdict(self.result()).items() if key != "folder"},
         }
         (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (folder / CONFIG).write_text(config.yaml(), encoding="utf-8")
 
 
 @contextmanager
