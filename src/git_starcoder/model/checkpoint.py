@@ -142,7 +142,7 @@ def at(folder: Path, step: int) -> Checkpoint:
 
 
 def random_state(torch: Any) -> dict[str, Any]:
-    """The state of every random generator of this process as tensors: python, numpy, torch and each of its devices."""
+    """The state of every random generator of this process as tensors: python, numpy, torch and its GPU."""
     version, numbers, gauss = random.getstate()
     _, keys, position, has_gauss, cached = cast("tuple[Any, ...]", np.random.get_state())
     state = {
@@ -153,14 +153,14 @@ def random_state(torch: Any) -> dict[str, Any]:
         "torch.cpu": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
-        state |= {f"torch.cuda.{number}": each for number, each in enumerate(torch.cuda.get_rng_state_all())}
+        state["torch.cuda"] = torch.cuda.get_rng_state()  # of all GPUs would take memory of each
     if torch.backends.mps.is_available():
         state["torch.mps"] = torch.mps.get_rng_state()
     return state
 
 
 def set_random_state(torch: Any, state: Mapping[str, Any]) -> None:
-    """Put back what `random_state` gave. Devices that are not here any more are left out."""
+    """Put back what `random_state` gave, but for devices that are not here any more."""
     version, *numbers = state["python"].tolist()
     gauss = state["python.gauss"].item()
     random.setstate((version, tuple(numbers), None if np.isnan(gauss) else gauss))
@@ -168,10 +168,8 @@ def set_random_state(torch: Any, state: Mapping[str, Any]) -> None:
     cached = state["numpy.gauss"].item()
     np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch.cpu"])
-    if torch.cuda.is_available():
-        for number in range(torch.cuda.device_count()):
-            if f"torch.cuda.{number}" in state:
-                torch.cuda.set_rng_state(state[f"torch.cuda.{number}"], number)
+    if torch.cuda.is_available() and "torch.cuda" in state:
+        torch.cuda.set_rng_state(state["torch.cuda"])
     if torch.backends.mps.is_available() and "torch.mps" in state:
         torch.mps.set_rng_state(state["torch.mps"])
 

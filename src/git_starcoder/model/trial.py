@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from git_starcoder.model import checkpoint
 from git_starcoder.model.optimise import Optimiser, put
+from git_starcoder.model.pack import longest
 from git_starcoder.model.plan import STAGES, Plan
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def trial(
         put(learner.torch, learner.weights, weights)
         learner.optimiser = Optimiser(learner.network, learner.config)
         checkpoint.set_random_state(learner.torch, state)
+        if learner.network.device == "cuda":
+            learner.torch.cuda.empty_cache()
+            learner.torch.compiler.reset()  # the graphs of other sizes, of which there may only be a few
     piece, planned = learner.processes.told([learner.piece, steps or 0])
     learner.piece = int(piece)
     return int(planned) or None
@@ -59,14 +63,14 @@ def trial(
 
 def _piece(learner: Learner, plan: Plan) -> int:
     """Tokens at once: what the config says, or on a GPU the least that is as fast as twice as much."""
-    longest = int(learner.corpus.lengths.max()) + 1
+    row = longest(learner.corpus, learner.config.fim)
     # A process has its share of a step at once, unless that is too much for its memory.
-    most = max(longest, -(-(plan.size + longest) // learner.processes.world))
+    most = max(row, -(-(plan.size + row) // learner.processes.world))
     if learner.config.piece:
-        return min(most, max(longest, learner.config.piece))
+        return min(most, max(row, learner.config.piece))
     if learner.network.device != "cuda":
-        return min(most, max(longest, PIECE))
-    learner.piece = min(most, max(longest, LEAST))
+        return min(most, max(row, PIECE))
+    learner.piece = min(most, max(row, LEAST))
     took = _timed(learner, plan, 0)
     while (best := learner.piece) < most:
         learner.piece = min(most, 2 * best)
