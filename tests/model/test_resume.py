@@ -88,7 +88,9 @@ def figures(out):
 def same(one, other):
     assert figures(one) == figures(other)
     assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
-    results = [json.loads((out / "training.json").read_text())["result"] for out in (one, other)]
+    records = [json.loads((out / "training.json").read_text()) for out in (one, other)]
+    assert records[0]["ledger"] == records[1]["ledger"]
+    results = [record["result"] for record in records]
     assert [{**result, "seconds": 0} for result in results] == [{**results[0], "seconds": 0}] * 2
 
 

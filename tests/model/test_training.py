@@ -106,6 +106,9 @@ def test_the_folder_says_what_was_done(dataset, trained):
     assert record["dataset"] == dataset.digest
     assert record["budget"] == {"steps": 48}
     assert record["result"]["held_out"] == result.held_out
+    ledger = record["ledger"]
+    assert (ledger["steps"], ledger["draws"], ledger["trained"]) == (48, result.rows, result.tokens)
+    assert ledger["drawn"] + ledger["control"] == ledger["trained"] + ledger["shown"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     looks = [line["held_out"] for line in lines if "held_out" in line]
