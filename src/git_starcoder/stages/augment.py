@@ -110,9 +110,9 @@ def run(
                     _take_frames(run, step, samples, unit, key, frames)
         for key, option in for_changes.items():
             for change in changes:
-                is_drawn = run.chance("augment", key, change.id) < option.share
-                around = Around(change.path, b"", changes=(_shown(run, change),))
-                frames = _frames(key, around) if is_drawn else Rejected("not_drawn")
+                frames: list[Frame] | Rejected = Rejected("not_drawn")
+                if run.chance("augment", key, change.id) < option.share:
+                    frames = _frames(key, Around(change.path, b"", changes=(_shown(run, change),)))
                 _take_frames(run, step, samples, change, key, frames)
         for key in options:
             step.figures[key] = sum(sample.made_by == key for sample in samples)
