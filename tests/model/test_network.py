@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from git_starcoder.errors import UsageError
+from git_starcoder.model import attention
 from git_starcoder.model import network as networks
 from git_starcoder.model.network import Network
 from git_starcoder.model.pack import flat
@@ -85,10 +87,183 @@ FLAT = {name for name in KINDS if not name.startswith(("Gemma2", "GPTNeo, old", 
 @pytest.mark.parametrize("name", KINDS)
 def test_rows_in_a_piece_are_rows_alone(name, tokenizer):
     network = made(KINDS[name][0], tokenizer, **KINDS[name][1])
-    assert (network._way.flat, network.notes == []) == (name in FLAT, name in FLAT)
+    assert bool(network.notes) == (name not in FLAT)
     rows = rows_of(2, [9, 33, 2, 9, 17])
     network.model.eval()
     with network.torch.inference_mode():
         together = network.nats(flat(rows)).numpy()
         apart = np.concatenate([alone(network, row).numpy() for row in rows])
+        filled = network.nats(flat(rows, size=80)).numpy()
     assert np.abs(together - apart).max() <= 1e-5 * max(1.0, apart.max())
+    assert np.abs(together - filled).max() <= 1e-5 * max(1.0, apart.max())
+
+
+@pytest.mark.parametrize("name", ["Llama, untied", "Qwen3, grouped", "GPT2", "Mistral, sliding", "GPTNeo, old"])
+def test_gradients_are_those_of_rows_alone_and_only_of_what_is_asked(name, tokenizer, monkeypatch):
+    network = made(
+        KINDS[name][0], tokenizer, **{**KINDS[name][1], **({"attention_dropout": 0.0} if "Neo" in name else {})}
+    )
+    network.model.eval()
+    rows = rows_of(3, [9, 33, 17])
+    given = np.array([1, 20, 16])
+    gradients = []
+    for limit in (networks.LOGITS, 0):  # also with logits that are made again
+        monkeypatch.setattr(networks, "LOGITS", limit)
+        network.model.zero_grad()
+        network.nats(flat(rows, given)).sum().backward()
+        gradients.append({name: weight.grad.clone() for name, weight in network.trained().items()})
+    network.model.zero_grad()
+    sum(alone(network, row)[first - 1 :].sum() for row, first in zip(rows, given.tolist(), strict=True)).backward()
+    for name, weight in network.trained().items():
+        for found in gradients:
+            assert (found[name] - weight.grad).abs().max() <= 2e-5 * max(1.0, weight.grad.abs().max()), name
+
+
+def test_bits_are_nats_row_by_row_in_pieces_of_any_size(tokenizer, monkeypatch):
+    network = made("Llama", tokenizer)
+    rows = rows_of(4, [9, 1, 60, 33, 2, 17, 50])
+    whole = list(network.bits(rows))
+    monkeypatch.setattr(networks, "PIECE", 40)
+    for fixed in (False, True):
+        network.fixed = fixed
+        for row, bits, again in zip(rows, whole, network.bits(rows), strict=True):
+            assert bits.dtype == np.float32
+            assert bits.shape == (len(row) - 1,)
+            assert np.allclose(bits, again, atol=1e-5)
+            with network.torch.inference_mode():
+                assert len(row) == 1 or np.allclose(bits * np.log(2), alone(network, row).numpy(), atol=1e-5)
+    assert list(network.bits([])) == []
+
+
+def kernel(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
+    """What torch's varlen_attn says it does: (tokens, heads, width) of rows behind one another, causal, in a window."""
+    import torch
+
+    assert cu_seq_q is cu_seq_k
+    assert cu_seq_q.dtype == torch.int32
+    assert query.dtype == key.dtype == value.dtype == torch.bfloat16
+    assert enable_gqa == (query.shape[1] != key.shape[1])
+    found = torch.zeros_like(query)
+    for begin, end in zip(cu_seq_q[:-1].tolist(), cu_seq_q[1:].tolist(), strict=True):
+        assert end - begin <= max_q == max_k
+        count = query.shape[1] // key.shape[1]
+        q, k, v = (part[begin:end].float().transpose(0, 1) for part in (query, key, value))
+        scores = q @ k.repeat_interleave(count, 0).transpose(1, 2) * scale
+        near = torch.ones(end - begin, end - begin, dtype=torch.bool).tril()
+        if window_size[0] >= 0:
+            near = near.triu(-window_size[0])
+        assert window_size[1] == 0
+        weights = scores.masked_fill(~near, -torch.inf).softmax(-1)
+        found[begin:end] = (weights @ v.repeat_interleave(count, 0)).transpose(0, 1).to(query.dtype)
+    return found
+
+
+@pytest.mark.parametrize("fixed", [0, 64])
+@pytest.mark.parametrize("name", ["Llama", "Llama, grouped", "Mistral, sliding"])
+def test_what_a_cuda_kernel_is_asked_for_is_what_is_worked_out_on_a_cpu(name, fixed, tokenizer, monkeypatch):
+    import torch
+    from torch.nn.attention import varlen
+
+    network = made(KINDS[name][0], tokenizer, **KINDS[name][1])
+    monkeypatch.setattr(varlen, "varlen_attn", kernel)
+    seen = []
+
+    def both(module, query, key, value, mask, *, rows, dropout, scaling, sliding_window=None, **_):  # noqa: ARG001
+        window = sliding_window if sliding_window and sliding_window < rows.longest else None
+        found = attention._row_by_row(query, key, value, rows, scaling, window, dropout)
+        parts = (query, key, value.bfloat16())
+        shown = attention._on_cuda(*parts, attention.rows_of(torch, piece.bounds, "cpu", fixed), scaling, window)
+        seen.append(float((found - shown).abs().max() / found.abs().max()))
+        return found, None
+
+    piece = flat(rows_of(5, [9, 33, 17]))
+    transformers_knows(monkeypatch, both)
+    with torch.inference_mode():
+        network.nats(piece)
+    assert len(seen) == 2
+    assert max(seen) < 0.03
+
+
+def transformers_knows(monkeypatch, function):
+    """Let transformers know another function by our name, for a test."""
+    from transformers import AttentionInterface
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, attention.NAME, function)
+
+
+def test_fixed_shapes_do_not_depend_on_the_rows():
+    import torch
+
+    few, many = (
+        attention.rows_of(torch, flat(rows_of(1, lengths), size=128).bounds, "cpu", 128)
+        for lengths in ([5, 9], [3] * 30)
+    )
+    assert few.bounds.shape == many.bounds.shape == (65,)
+    assert few.lengths is many.lengths is None
+    assert few.longest == many.longest == 128
+    assert few.bounds[-1] == many.bounds[-1] == 128
+
+
+def test_a_compiled_network_is_the_same_and_is_compiled_once(tokenizer, monkeypatch):
+    import torch
+
+    def masked(query, key, value, rows, scaling, window, dropout):  # noqa: ARG001
+        """In the place of the kernel: one graph, whatever the rows."""
+        place = torch.arange(query.shape[2], dtype=torch.int32)
+        row = torch.searchsorted(rows.bounds, place, right=True)
+        near = (row[:, None] == row) & (place[:, None] >= place)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        return attend(query, key, value, attn_mask=near, scale=scaling).transpose(1, 2)
+
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compile_it = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_it(model, dynamic=dynamic, backend=backend))
+    monkeypatch.setattr(attention, "_row_by_row", masked)
+    network = Network(made("Llama", tokenizer).model, tokenizer, where="cpu", precise="float32", compiled=True)
+    assert network.fixed
+    network.model.eval()
+    for seed, lengths in ((6, [9, 33, 17]), (7, [20, 21]), (8, [5] * 9)):
+        rows = rows_of(seed, lengths)
+        with torch.no_grad():
+            found = network.nats(flat(rows, size=64))
+            expected = torch.cat([alone(network, row) for row in rows])
+        assert (found - expected).abs().max() < 1e-4
+        assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("name", ["Llama, grouped", "GPT2", "GPTNeo, old"])
+def test_writing_in_a_batch_is_writing_alone(name, tokenizer):
+    network = made(KINDS[name][0], tokenizer, **KINDS[name][1])
+    network.model.generation_config.repetition_penalty = 5.0
+    prompts = rows_of(9, [12, 5, 9])
+    list(network.bits(prompts))
+    stop = np.zeros(VOCABULARY, dtype=bool)
+    stop[:40] = True
+    together = network.write(prompts, 8, stop=stop)
+    for prompt, written in zip(prompts, together, strict=True):
+        assert np.array_equal(network.write([prompt], 8, stop=stop)[0], written)
+        tokens = [*prompt.tolist()]
+        for token in written.tolist():  # the likeliest each time, nothing else
+            with network.torch.inference_mode():
+                logits = network.model(network.torch.tensor([tokens]), use_cache=False).logits[0, -1].clone()
+                logits[network.unwritten] = -np.inf
+            assert token == int(logits.argmax())
+            tokens.append(token)
+
+
+def test_what_cannot_be_asked_is_one_line(tokenizer):
+    with pytest.raises(UsageError, match="cannot be run as configured"):
+        made("Qwen3", tokenizer, head_dim=16, num_key_value_heads=3)
+    with pytest.raises(UsageError, match="not a causal model"):
+        made("Bert", tokenizer)
+    import torch
+
+    network = made("Llama", tokenizer)
+    network.model.lm_head.weight.data[3, 3] = torch.nan
+    with pytest.raises(UsageError, match="are no numbers"):
+        Network(network.model, tokenizer, where="cpu", precise="float32")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from numpy.typing import NDArray
 
 NAME = "git_starcoder_rows"
@@ -43,22 +46,26 @@ def register() -> None:
     interface.register(NAME, attend)
 
 
-def used(model: Any) -> str:
-    """How a model of transformers attends."""
-    return model.config._attn_implementation  # noqa: SLF001
-
-
-def use(model: Any, name: str) -> None:
-    """Let a model attend in another way.
+@contextmanager
+def within_rows(model: Any) -> Generator[None]:
+    """Within it a model of transformers attends by `attend`, which wants `rows`; after it as before.
 
     Raises:
-        NotImplementedError: its architecture has only one.
+        NotImplementedError: its architecture attends in one way only.
 
     """
-    if used(model) != name:
-        model.set_attn_implementation(name)
-        if used(model) != name:
-            raise NotImplementedError(name)
+    before = _used(model)
+    model.set_attn_implementation(NAME)
+    try:
+        if _used(model) != NAME:
+            raise NotImplementedError(NAME)
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _used(model: Any) -> str:
+    return model.config._attn_implementation  # noqa: SLF001
 
 
 def attend(
@@ -81,28 +88,34 @@ def attend(
         NotImplementedError: the architecture wants something else than plain causal attention.
 
     """
-    torch: Any = import_module("torch")
+    import torch
+
     if mask is not None or softcap is not None:
         raise NotImplementedError("a mask or a soft cap of attention")
-    grouped = query.shape[1] != key.shape[1]
     window = sliding_window if sliding_window and sliding_window < rows.longest else None
+    # The kernel takes no float32, and has no dropout.
     if query.device.type == "cuda" and value.dtype != torch.float32 and not dropout:
-        varlen: Any = import_module("torch.nn.attention.varlen")
+        return _on_cuda(query, key, value, rows, scaling, window), None
+    return _row_by_row(query, key, value, rows, scaling, window, dropout), None
 
-        # Rotary positions make float32 of queries and keys under autocast, values stay what the kernel takes.
-        parts = (part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value))
-        left = -1 if window is None else window - 1
-        found: Any = varlen.varlen_attn(
-            *parts,
-            rows.bounds,
-            rows.bounds,
-            rows.longest,
-            rows.longest,
-            scale=scaling,
-            window_size=(left, 0),
-            enable_gqa=grouped,
-        )
-        return found[None], None
+
+def _on_cuda(query: Any, key: Any, value: Any, rows: Rows, scaling: float | None, window: int | None) -> Any:
+    from torch.nn.attention import varlen
+
+    # Rotary positions make float32 of queries and keys under autocast, values stay what the kernel takes.
+    parts = [part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value)]
+    ends = rows.bounds, rows.bounds, rows.longest, rows.longest
+    near = (-1 if window is None else window - 1, 0)
+    grouped = query.shape[1] != key.shape[1]
+    kernel: Any = varlen.varlen_attn
+    return kernel(*parts, *ends, scale=scaling, window_size=near, enable_gqa=grouped)[None]
+
+
+def _row_by_row(
+    query: Any, key: Any, value: Any, rows: Rows, scaling: float | None, window: int | None, dropout: float
+) -> Any:
+    import torch
+
     lengths = list(rows.lengths or np.diff(rows.bounds.cpu().numpy()).tolist())
     # Split, not sliced: the gradient of a slice is as long as the piece, once per row. A loop, because on a CPU rows of
     # one length in a batch are no faster from 128 tokens on, and padding them to one length is slower.
@@ -112,14 +125,13 @@ def attend(
         near = None
         if window is not None and size > window:
             near = torch.ones(size, size, dtype=torch.bool, device=query.device).tril().triu(1 - window)
-        attended.append(
-            torch.nn.functional.scaled_dot_product_attention(
-                *parts,
-                attn_mask=near,
-                dropout_p=dropout,
-                is_causal=near is None,
-                scale=scaling,
-                enable_gqa=grouped,
-            ).transpose(1, 2)
+        found = torch.nn.functional.scaled_dot_product_attention(
+            *parts,
+            attn_mask=near,
+            dropout_p=dropout,
+            is_causal=near is None,
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
         )
-    return torch.cat(attended, 1), None
+        attended.append(found.transpose(1, 2))
+    return torch.cat(attended, 1)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from git_starcoder.errors import DatasetError, OutputError, UsageError
-from git_starcoder.model import attention
 from git_starcoder.model.network import Network, device, libraries
 from git_starcoder.shelf import nearest
 from git_starcoder.text import tokenizer as tokenizers
@@ -227,7 +226,6 @@ def save(network: Network, tokenizer_folder: Path, folder: Path) -> None:
             from git_starcoder.model import adapt
 
             adapt.merge(network, folder / ADAPTER)
-        attention.use(network.model, network.own)
         network.model.save_pretrained(folder)
     except SafetensorError as error:  # is not an OSError, even where the disk is full
         raise OutputError(f"cannot write the weights: {error}", where=str(folder)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from importlib import import_module
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from git_starcoder.engine.local import cores
 from git_starcoder.errors import MissingExtraError, UsageError
 from git_starcoder.model import attention
 from git_starcoder.model.pack import UNASKED, flat
+from git_starcoder.text.pretrained import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -139,18 +141,19 @@ class Network:
             self.torch.set_float32_matmul_precision("high")
         self.model = model if getattr(model, "hf_quantizer", None) else model.to(self.device)
         self.adapter = adapter
-        self.context: int = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
+        said = model.config.get_text_config()
+        self.vocabulary: int = said.vocab_size
+        """Tokens that there are logits of."""
+        self.context: int = getattr(said, "max_position_embeddings", None) or UNLIMITED
         self.pad = tokenizer.pad
         self.end = tokenizer.end
-        self.unwritten = [self.pad, *(tokenizer.fim or ()), *range(tokenizer.vocab_size, model.config.vocab_size)]
+        self.unwritten = [self.pad, *(tokenizer.fim or ()), *range(tokenizer.vocab_size, self.vocabulary)]
         """Tokens that are never written: control tokens, and those that only fill the last tile."""
         self.fixed = compiled or self.device == "mps"
         """Whether all pieces should have one length: else the graph is compiled, or buffers are kept, for each."""
         self.notes: list[str] = []
         """What the user should know of how this model is used."""
         attention.register()
-        self.own = attention.used(model)
-        """How transformers lets it attend."""
         self._way = self._ask()
         self._body: Any = self._way.body
         if compiled:
@@ -181,7 +184,7 @@ class Network:
             # In slices that fit a cache: twice as fast on a CPU as all logits at once, and a fraction of the memory.
             # (torch's linear_cross_entropy was 2 to 4 times as slow there.)
             parts = zip(states.split(SLICE), targets.split(SLICE), strict=True)
-            if len(asked) * self.model.config.vocab_size <= LOGITS or not torch.is_grad_enabled():
+            if len(asked) * self.vocabulary <= LOGITS or not torch.is_grad_enabled():
                 return torch.cat([self._nats(*part) for part in parts])
             again = torch.utils.checkpoint.checkpoint
             return torch.cat([again(self._nats, *part, use_reentrant=False) for part in parts])
@@ -193,12 +196,11 @@ class Network:
     def _states(self, way: Way, body: Any, piece: Packed, asked: NDArray[np.int64]) -> Any:
         """What the head makes logits of, for the places that are asked about, shape (asked, width)."""
         if way.flat:
-            attention.use(self.model, attention.NAME)
             rows = attention.rows_of(self.torch, piece.bounds, self.device, len(piece.tokens) if self.fixed else 0)
             tokens, positions = self._put(piece.tokens)[None], self._put(piece.positions)[None]
-            found = body(input_ids=tokens, position_ids=positions, use_cache=False, rows=rows)
+            with attention.within_rows(self.model):
+                found = body(input_ids=tokens, position_ids=positions, use_cache=False, rows=rows)
             return found[0][0][self._put(asked)]
-        attention.use(self.model, self.own)
         lengths = np.diff(piece.bounds).astype(np.int64)
         row = np.searchsorted(piece.bounds, asked, side="right") - 1
         parts: list[Any] = []
@@ -218,28 +220,33 @@ class Network:
         return self.torch.cat(parts)[self._put(np.argsort(np.concatenate(order)))]
 
     def _ask(self) -> Way:
-        """How pieces go through this architecture: tried on two short rows, which the model also reads alone.
+        """How pieces go through this architecture: tried on short rows, which the model also reads alone.
 
         Raises:
-            UsageError: what a token is followed by depends on what follows it.
+            UsageError: it cannot be run, its weights are no numbers, or what follows a token changes what it says.
 
         """
-        core = self.model
-        kind = core.config.model_type
-        rows = [np.arange(count) * 7 % core.config.vocab_size for count in (10, 6)]
+        core, kind = self.model, self.model.config.model_type
+        rows = [np.arange(count) * 7 % self.vocabulary for count in (10, 6)]
         rows.append(rows[0][:4])
-        piece = flat(rows)
         training = core.training
         core.eval()
-        with self.torch.inference_mode(), self.cast():
-            attention.use(core, self.own)
-            alone = self.torch.cat([core(input_ids=self._put(row[None, :-1]), use_cache=False)[0][0] for row in rows])
-            near = float(alone.float().std()) * (1e-3 if self.precision == "float32" else 0.1)
-            if (alone[:3] - alone[-3:]).abs().max() > near:
+        # In float32 but for the kernel of CUDA, which has none.
+        exact = self.device != "cuda" or self.precision == "float32"
+        with self.torch.inference_mode(), contextlib.nullcontext() if exact else self.cast():
+            try:
+                found = [core(input_ids=self._put(row[None, :-1]), use_cache=False)[0][0] for row in rows]
+            except Exception as error:  # whatever an architecture makes of a configuration that it is not meant for
+                raise UsageError(f"{kind} cannot be run as configured", where=one_line(error)) from error
+            alone = self.torch.cat(found)
+            near = float(alone.float().std()) * (1e-3 if exact else 0.1)
+            if not isfinite(near):
+                raise UsageError(f"the weights of the {kind} are no numbers", where="base")
+            if (found[0][:3] - found[2]).abs().max() > near:
                 raise UsageError(f"{kind} is not a causal model: it looks at what follows", where="base")
             parts, whole = Way(core.get_decoder(), core.get_output_embeddings()), Way(core, _same)
             ways = [parts._replace(flat=True), whole._replace(flat=True), parts, whole]
-            way = next((way for way in ways if self._near(way, piece, alone, near)), None)
+            way = next((way for way in ways if self._near(way, flat(rows), alone, near)), None)
         core.train(training)
         if way is None:
             raise UsageError(f"{kind} does not read rows side by side as it reads them alone", where="base")
@@ -258,9 +265,9 @@ class Network:
     def _put(self, array: NDArray[Any]) -> Any:
         """An array on the device."""
         tensor = self.torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
-        return (
-            tensor.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else tensor.to(self.device)
-        )
+        if self.device == "cuda":  # without waiting for the device
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
     def bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
         """See `seams.Model`."""
@@ -289,7 +296,6 @@ class Network:
         found: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * len(prompts)
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
         self.model.eval()
-        attention.use(self.model, self.own)
         with torch.inference_mode():
             for piece in pieces(lengths, padding=ANSWERS):
                 longest = int(lengths[piece].max())
@@ -308,7 +314,8 @@ class Network:
                         eos_token_id=np.flatnonzero(stop).tolist(),
                         pad_token_id=self.pad,
                         suppress_tokens=self.unwritten,
-                        **{"do_sample": False, **options},
+                        # A base may say otherwise for chats.
+                        **{"do_sample": False, "repetition_penalty": 1.0, "num_beams": 1, **options},
                     )
                 for index, line in zip(piece, written[:, longest:].cpu().numpy(), strict=True):
                     ends = np.flatnonzero(stop[line])
