@@ -197,6 +197,7 @@ def test_run_does_everything(starcoder, repo):
     assert values["dataset"]["digest"] == Dataset.open(out / "dataset").digest
     assert json.loads((out / "model" / "training.json").read_text())["order"] == "shuffled"
     assert {"checks", "training", "scores", "completion"} <= values.keys()
+    assert json.loads((out / "model" / "scores.json").read_text())["scores"] == values["scores"]
 
 
 @pytest.mark.usefixtures("without_torch")

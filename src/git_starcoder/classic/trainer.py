@@ -168,10 +168,11 @@ def _dataset_of(training: Path) -> Any:
 
 
 def _score(dataset: Dataset, model: Path) -> None:
-    from git_starcoder.model.evaluate import evaluate, table
+    from git_starcoder.model.evaluate import evaluate, keep, table
 
     click.echo(f"[STEP 1/1] Scoring {one_line(str(model))} on the test rows...")
     scores = evaluate(model, dataset)
+    keep(scores, model)
     if scores.split == "test":
         own = next(score for score in scores.scores if score.measure == "bits per byte")
         click.echo(f"  Test Loss: {own.value:.3f} bits/byte")

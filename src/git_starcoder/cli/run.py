@@ -97,7 +97,7 @@ def _model(
     """Train, score and complete; gives the values of the parts."""
     from git_starcoder.model.complete import complete, example
     from git_starcoder.model.config import Config
-    from git_starcoder.model.evaluate import evaluate, table
+    from git_starcoder.model.evaluate import evaluate, keep, table
     from git_starcoder.model.network import libraries
     from git_starcoder.model.train import train
 
@@ -115,6 +115,7 @@ def _model(
         return values
     with talk.watch() as watch:
         scores = evaluate(model, dataset, seconds=left() * 60 * KEPT, seed=seed, watch=watch)
+    keep(scores, model)
     talk.part(table(scores))
     values |= scores.as_values()
     place = example(dataset, seed)

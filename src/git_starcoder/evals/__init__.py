@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from git_starcoder.errors import DatasetError
 from git_starcoder.rows import identity
 
 if TYPE_CHECKING:
@@ -318,7 +319,15 @@ def graded(
 
 
 def mean(paths: Sequence[str], above: Sequence[Any] | NDArray[Any], below: Any, seed: int) -> Estimate:
-    """Sum over sum, with its interval over files. `paths` says whose each number is; all of shape (things,)."""
+    """Sum over sum, with its interval over files. `paths` says whose each number is; all of shape (things,).
+
+    Raises:
+        DatasetError: what a model said is no number.
+
+    """
+    if not np.isfinite(above).all():
+        hint = "its training went wrong: train it again, with a smaller learning rate"
+        raise DatasetError("the model's predictions are not numbers", where="eval", hint=hint)
     files = {path: number for number, path in enumerate(dict.fromkeys(paths))}
     owner = np.array([files[path] for path in paths], dtype=np.int64)
     sums = [np.bincount(owner, np.asarray(part, dtype=np.float64), len(files)) for part in (above, below)]

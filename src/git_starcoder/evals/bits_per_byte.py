@@ -48,6 +48,5 @@ def score(exam: Exam, model: Model, key: str, subject: str) -> tuple[NDArray[np.
 
 
 def _power(bits: float) -> float:
-    """Two to the bits; infinite where that is too large."""
-    with np.errstate(over="ignore"):
-        return float(np.exp2(bits))
+    """Two to the bits, or the largest number there is."""
+    return float(np.exp2(min(bits, 1023.0)))

@@ -1,0 +1,148 @@
+"""A trained model, asked all there is to ask, and what is kept of its answers."""
+
+from __future__ import annotations
+
+import json
+from math import inf
+
+import numpy as np
+import pytest
+
+import finished
+from git_starcoder.errors import DatasetError
+from git_starcoder.evals import UNITS, Score
+from git_starcoder.model import evaluate as evaluation
+from git_starcoder.model import load, network
+from git_starcoder.model.config import Config
+from git_starcoder.model.evaluate import Scores, evaluate, keep, table
+from git_starcoder.model.train import train
+
+TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy_size():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "cores", lambda: 1)
+        patch.setitem(load.SIZES, "toy", TOY)
+        yield
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return finished.toy(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module", params=[0.0, 0.5], ids=["whole", "filling"])
+def trained(request, dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    values = {"size": "toy", "batch": 1024, "device": "cpu", "precision": "float32", "steps": 40}
+    train(dataset, folder, Config(**values, fim=request.param))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scores(dataset, trained):
+    return evaluate(trained, dataset)
+
+
+def filled(trained):
+    return bool(load.record(trained)["config"]["fim"])
+
+
+def test_every_measure_has_its_references_and_its_files(trained, scores):
+    wanted = dict.fromkeys(UNITS) if filled(trained) else [name for name in UNITS if "middle" not in name]
+    for measure in wanted:
+        of = [score for score in scores.scores if score.measure == measure and not score.by]
+        assert of[0].subject == "trained model"
+        assert len({score.over for score in of}) == 1
+        assert len(of) == {"bits per byte": 4, "perplexity": 2}.get(measure, 3 if "next" in measure else 2)
+        assert {score.files for score in of} == {2}
+    assert [measure for measure in UNITS if measure not in {score.measure for score in scores.scores}] == [
+        name for name in UNITS if name not in wanted
+    ]
+    assert {(score.by, score.group) for score in scores.scores} == {
+        ("", ""), ("kind", "base"), ("language", "python"), ("role", "core"),
+    }  # fmt: skip
+    value, group = (
+        next(score for score in scores.scores if score.measure == "bits per byte" and score.by == by)
+        for by in ("", "language")
+    )
+    assert (value.value, value.over) == (group.value, group.over)
+
+
+def test_a_model_that_was_not_shown_how_is_not_asked_to_fill_in(trained, scores):
+    assert list(scores.skipped) == ([] if filled(trained) else ["fill_in_the_middle"])
+    assert ("no fill in the middle: the model was not trained to" in table(scores)) != filled(trained)
+
+
+def test_a_model_that_was_shown_how_is_asked(trained, scores):
+    found = [score for score in scores.scores if score.eval == "fill_in_the_middle"]
+    assert [score.over for score in found] == ([100, 100] if filled(trained) else [])
+    if found:  # these few steps teach it the form and hardly more
+        exact, similar = found
+        assert exact.value <= similar.value
+        assert similar.value > 0.1
+
+
+def test_the_table_has_a_part_for_each_measure_and_group(scores):
+    text = table(scores)
+    heads = [line for line in text.splitlines() if not line.startswith("  ")]
+    assert heads[0].startswith("bits per byte (lower is better; ")
+    assert (
+        f"per token of the tokenizer {scores.tokenizer['digest'][:8]} with {scores.tokenizer['entries']} entries, "
+        in text
+    )
+    for by in ("kind of row", "language", "role"):
+        assert f"bits per byte by {by} (trained model)" in heads
+    assert "2 files, few" in text
+    assert max(map(len, text.splitlines())) < 150
+
+
+def test_scores_are_kept_beside_the_model_whole_or_not_at_all(dataset, scores, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    assert not keep(scores, folder)
+    assert list(folder.iterdir()) == []
+    (folder / "training.json").write_text("{}")
+    assert keep(scores, folder)
+    values = json.loads((folder / "scores.json").read_text())
+    assert values == json.loads(json.dumps({"schema": "git-starcoder/scores/1", **scores.as_values()}))
+    assert values["dataset"] == dataset.digest
+    assert keep(scores, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["scores.json", "training.json"]
+    (folder / "scores.json").unlink()
+    (folder / "scores.json").mkdir()
+    assert not keep(scores, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["scores.json", "training.json"]
+
+
+def test_less_of_everything_is_asked_where_time_is_short(dataset, trained, scores, monkeypatch):
+    monkeypatch.setattr(evaluation, "FEWEST", 300)
+    ample, short = (evaluate(trained, dataset, seconds=seconds).scores for seconds in (1e6, 0.0))
+    assert [score[1:] for score in ample if score.eval != "xz"] == [
+        score[1:] for score in scores.scores if score.eval != "xz"
+    ]
+    of = {(score.eval, score.by): score.over for score in short}
+    every = {(score.eval, score.by): score.over for score in scores.scores}
+    assert of["next_line", ""] == evaluation.FEWEST_LINES < every["next_line", ""]
+    assert of["kinds", "kind"] < every["kinds", "kind"]
+    if filled(trained):
+        assert of["fill_in_the_middle", ""] == evaluation.FEWEST_LINES < every["fill_in_the_middle", ""]
+
+
+def test_groups_with_few_files_are_shown_with_their_counts():
+    score = Score(
+        "kinds", "bits per byte", "trained model", 2.0, None, None, 1, 12_345, "1 of 9 rows", "kind", "git_diff"
+    )
+    some = score._replace(low=1.5, high=2.5, files=7, over=99_999, group="base")
+    about = {"digest": "0" * 32, "entries": 9, "bytes_per_token": 2.0}
+    lines = table(Scores("test", 8, 8, True, "digest", about, (score, some), {})).splitlines()
+    assert " ".join(lines[1].split()) == "base 2.000 1.500 to 2.500 99,999 bytes, 7 files, 1 of 9 rows"
+    assert " ".join(lines[2].split()) == "git_diff 2.000 12,345 bytes, 1 file, few, 1 of 9 rows"
+
+
+def test_predictions_that_are_not_numbers_are_one_line(dataset, trained, monkeypatch):
+    monkeypatch.setattr(evaluation.bits_per_byte, "surprise", lambda *_: np.array([inf, 1.0]))
+    with pytest.raises(DatasetError, match="not numbers"):
+        evaluate(trained, dataset)
