@@ -11,7 +11,7 @@ import finished
 from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
 from git_starcoder.model import base, load
 from git_starcoder.model import network as networks
-from git_starcoder.model.complete import complete, prompt_tokens
+from git_starcoder.model.complete import complete, example, prompt_tokens
 from git_starcoder.model.config import Config
 from git_starcoder.model.pack import flat
 from git_starcoder.text import pretrained
@@ -40,9 +40,9 @@ def saved(dataset, tmp_path_factory):
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
     network = load.fresh("toy", tokenizer, 128, 0)
     torch = network.torch
-    optimiser = torch.optim.AdamW(network.model.parameters(), lr=1e-2)
+    optimiser = torch.optim.AdamW(network.model.parameters(), lr=5e-3)
     rows = [np.array(row.tokens[: row.metadata["length"]]) for row in list(dataset.rows("train"))[:64]]
-    for step in range(30):
+    for step in range(150):
         network.nats(flat(rows[step % 8 :: 8])).mean().backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -248,3 +248,69 @@ def test_the_files_of_a_hub_id_are_looked_for_in_the_cache_first(tmp_path, monke
     with pytest.raises(UsageError, match="has no weights"):
         base.find("someone/model")
     assert asked[1:] == [("someone/model", True), ("someone/model", False)]
+
+
+def test_the_folder_is_one_that_transformers_reads(saved):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(saved)
+    model = AutoModelForCausalLM.from_pretrained(saved)
+    prompt = "def find_order(items: list[int], limit: int) ->"
+    tokens = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+    written = tokenizer.decode(model.generate(**tokens, max_new_tokens=4, do_sample=False)[0])
+    assert written.startswith(prompt + " int:")
+    config = json.loads((saved / "config.json").read_text())
+    assert config["vocab_size"] % 64 == 0
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
+    assert json.loads((saved / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert not [file for file in saved.iterdir() if file.suffix in {".bin", ".pt", ".pkl"}]
+
+
+def test_completion(dataset, saved):
+    place = example(dataset)
+    assert place.path.startswith("src/file_2")
+    assert place.prompt.rstrip().endswith(":")
+    whole = finished.source(int(place.path[9:-3])).decode()
+    assert whole.startswith(place.prompt + place.author)
+    assert place.author.splitlines()[0].strip()
+    written = complete(saved, place.prompt, max_tokens=20)
+    assert written == complete(saved, place.prompt, max_tokens=20)
+    assert complete(saved, "def find_order(items: list[int], limit: int) ->", max_tokens=4).startswith(" int:")
+    assert "<fim" not in complete(saved, "def f(", suffix="    return total\n", max_tokens=20)
+    drawn = {complete(saved, "def find_", temperature=2.0, seed=seed, max_tokens=8) for seed in range(3)}
+    assert len(drawn) > 1
+    assert complete(saved, "x = 1\n" * 1000, max_tokens=5)
+    assert isinstance(complete(saved, "", max_tokens=5), str)
+    with pytest.raises(UsageError):
+        complete(saved, "x", max_tokens=0)
+
+
+def test_a_completion_need_not_go_round_in_circles(saved):
+    prompt = "def find_order(items: list[int], limit: int) -> int:\n"
+    written = complete(saved, prompt, max_tokens=100, unrepeated=6)
+    tokens = load.load(saved)[1].encode([written.encode()])[0].tolist()
+    runs = [tuple(tokens[at : at + 12]) for at in range(len(tokens) - 11)]
+    assert len(runs) == len(set(runs)) > 10
+
+
+def test_all_processors_that_may_be_used_are_used(saved, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(networks, "cores", lambda: 3)
+    load.load(saved)
+    assert torch.get_num_threads() == 3
+
+
+def test_folders_that_are_no_models(saved, tmp_path):
+    with pytest.raises(DatasetError, match="is not a model"):
+        load.load(tmp_path)
+    for file in saved.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DatasetError, match="is damaged"):
+        load.load(tmp_path)
+    weights.unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(DatasetError, match="is damaged"):
+        load.load(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 from git_starcoder.errors import UsageError
 from git_starcoder.model import attention
 from git_starcoder.model import network as networks
-from git_starcoder.model.network import Network
+from git_starcoder.model.network import Network, pieces
 from git_starcoder.model.pack import flat
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -267,3 +267,17 @@ def test_what_cannot_be_asked_is_one_line(tokenizer):
     network.model.lm_head.weight.data[3, 3] = torch.nan
     with pytest.raises(UsageError, match="are no numbers"):
         Network(network.model, tokenizer, where="cpu", precise="float32")
+
+
+def test_pieces_hold_every_row_once_with_little_padding():
+    lengths = np.random.default_rng(0).integers(1, 1025, 500)
+    found = list(pieces(lengths, 8192))
+    assert sorted(index for piece in found for index in piece) == list(range(500))
+    padded = sum(lengths[piece].max() * len(piece) for piece in found)
+    assert padded < 1.2 * lengths.sum()
+    assert all(lengths[piece].max() * len(piece) <= 8192 for piece in found)
+    assert all(lengths[piece].max() * len(piece) - lengths[piece].sum() <= 128 for piece in found)
+    assert len(list(pieces(lengths, 8192, 2048))) <= 36 < len(found)
+    assert list(pieces(np.array([256, 4096, 250, 1024, 256]), 8192)) == [[1], [3], [0, 4, 2]]
+    assert list(pieces(np.array([9000]), 8192)) == [[0]]
+    assert list(pieces(np.zeros(0, dtype=np.int64), 8192)) == []

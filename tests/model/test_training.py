@@ -8,7 +8,6 @@ import subprocess
 import sys
 from math import log2
 
-import numpy as np
 import pytest
 
 import finished
@@ -16,10 +15,9 @@ from git_starcoder.dataset import Dataset
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, StarcoderError, UsageError
 from git_starcoder.model import evaluate as evaluation
 from git_starcoder.model import load, network
-from git_starcoder.model.complete import complete, example
+from git_starcoder.model.complete import example
 from git_starcoder.model.config import Config
 from git_starcoder.model.evaluate import evaluate, table
-from git_starcoder.model.network import pieces
 from git_starcoder.model.train import train
 
 TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -81,23 +79,6 @@ def test_a_trained_model_beats_the_untrained_one_and_tells_how_it_went(dataset, 
     assert watch.ended == ("train", result.rows, result.rows, {})
     assert "held-out" in watch.lines[-1]
     assert "tokens/s" in watch.lines[-1]
-
-
-def test_the_folder_is_one_that_transformers_reads(trained):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder, _, _ = trained
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    prompt = "def find_order(items: list[int], limit: int) ->"
-    tokens = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-    written = tokenizer.decode(model.generate(**tokens, max_new_tokens=4, do_sample=False)[0])
-    assert written.startswith(prompt + " int:")
-    config = json.loads((folder / "config.json").read_text())
-    assert config["vocab_size"] % 64 == 0
-    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
-    assert json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
-    assert not [file for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pkl"}]
 
 
 def test_the_folder_says_what_was_done(dataset, trained):
@@ -181,75 +162,6 @@ def test_a_curriculum_is_followed_unless_shuffled(tmp_path):
         train(plain, tmp_path / "none", toy(steps=1, order="curriculum"))
 
 
-def test_what_a_model_needs_in_bits_is_what_transformers_says(dataset, trained):
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    folder, _, _ = trained
-    network, _ = load.load(folder)
-    network.precision = "float32"
-    windows = [np.array(row.tokens[: row.metadata["length"]]) for row in dataset.rows("test")]
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    for window, bits in zip(windows, network.bits(windows), strict=True):
-        tokens = torch.from_numpy(window)[None]
-        loss = model(tokens, labels=tokens).loss.item()
-        assert bits.mean() == pytest.approx(loss / np.log(2), rel=1e-4)
-        assert bits.shape == (len(window) - 1,)
-
-
-def test_what_is_only_shown_costs_nothing_and_moves_no_weight(dataset, trained):
-    network, _ = load.load(trained[0])
-    network.precision = "float32"
-    rows = [np.array(row.tokens[: row.metadata["length"]]) for row in list(dataset.rows("test"))[:3]]
-    given = np.array([1, 40, len(rows[2]) - 1])
-    every = network.loss(rows).split([len(row) - 1 for row in rows])
-    asked = network.loss(rows, given).split((np.array([len(row) for row in rows]) - given).tolist())
-    for all_of_it, part, first in zip(every, asked, given.tolist(), strict=True):
-        assert part.tolist() == pytest.approx(all_of_it[first - 1 :].tolist(), rel=1e-4)
-    sum(part.sum() for part in asked).backward()
-    gradient = network.model.lm_head.weight.grad.clone()
-    network.model.zero_grad()
-    sum(part[first - 1 :].sum() for part, first in zip(every, given.tolist(), strict=True)).backward()
-    assert network.torch.allclose(network.model.lm_head.weight.grad, gradient, atol=1e-4)
-
-
-def test_writing_in_a_batch_is_writing_alone(dataset, trained):
-    folder, _, _ = trained
-    network, tokenizer = load.load(folder)
-    network.precision = "float32"
-    rows = [
-        np.array(row.tokens[: row.metadata["length"]])[:cut]
-        for row, cut in zip(dataset.rows("test"), (90, 40, 70), strict=False)
-    ]
-    stop = np.zeros(tokenizer.vocab_size, dtype=bool)
-    stop[[number for number in range(tokenizer.vocab_size) if b"\n" in tokenizer.decode([number])]] = True
-    together = network.write(rows, 24, stop=stop)
-    for row, tokens in zip(rows, together, strict=True):
-        assert np.array_equal(network.write([row], 24, stop=stop)[0], tokens)
-        assert stop[tokens[-1]] or len(tokens) == 24
-        assert not stop[tokens[:-1]].any()
-
-
-def test_completion(dataset, trained):
-    folder, _, _ = trained
-    place = example(dataset)
-    assert place.path.startswith("src/file_2")
-    assert place.prompt.rstrip().endswith(":")
-    whole = finished.source(int(place.path[9:-3])).decode()
-    assert whole.startswith(place.prompt + place.author)
-    assert place.author.splitlines()[0].strip()
-    written = complete(folder, place.prompt, max_tokens=20)
-    assert written == complete(folder, place.prompt, max_tokens=20)
-    assert complete(folder, "def find_order(items: list[int], limit: int) ->", max_tokens=4).startswith(" int:")
-    assert "<fim" not in complete(folder, "def f(", suffix="    return total\n", max_tokens=20)
-    drawn = {complete(folder, "def find_", temperature=2.0, seed=seed, max_tokens=8) for seed in range(3)}
-    assert len(drawn) > 1
-    assert complete(folder, "x = 1\n" * 1000, max_tokens=5)
-    assert isinstance(complete(folder, "", max_tokens=5), str)
-    with pytest.raises(UsageError):
-        complete(folder, "x", max_tokens=0)
-
-
 def test_the_table_names_every_subject(dataset, trained):
     folder, _, _ = trained
     scores = evaluate(folder, dataset)
@@ -269,14 +181,6 @@ def test_less_is_asked_where_time_is_short(dataset, trained, monkeypatch):
         assert 0 < little.over < much.over
     assert {score.eval: score.over for score in short}["next_line"] == evaluation.FEWEST_LINES
     assert {score.eval: bool(score.note) for score in short if score.eval in {"xz", "ppm"}} == {"xz": True, "ppm": True}
-
-
-def test_a_completion_need_not_go_round_in_circles(trained):
-    prompt = "def find_order(items: list[int], limit: int) -> int:\n"
-    written = complete(trained[0], prompt, max_tokens=100, unrepeated=6)
-    tokens = load.load(trained[0])[1].encode([written.encode()])[0].tolist()
-    runs = [tuple(tokens[at : at + 12]) for at in range(len(tokens) - 11)]
-    assert len(runs) == len(set(runs)) > 10
 
 
 def test_another_dataset_is_said_or_refused(trained, tmp_path):
@@ -357,50 +261,12 @@ def test_two_trainings_of_one_folder_are_kept_apart(dataset, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
-def test_all_processors_that_may_be_used_are_used(trained, monkeypatch):
-    import torch
-
-    monkeypatch.setattr(network, "cores", lambda: 3)
-    load.load(trained[0])
-    assert torch.get_num_threads() == 3
-
-
-def test_folders_that_are_no_models(trained, tmp_path):
-    with pytest.raises(DatasetError, match="is not a model"):
-        load.load(tmp_path)
-    folder, _, _ = trained
-    for file in folder.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(DatasetError, match="is damaged"):
-        load.load(tmp_path)
-    weights.unlink()
-    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(DatasetError, match="is damaged"):
-        load.load(tmp_path)
-
-
 @pytest.mark.parametrize("library", ["torch", "transformers"])
 def test_a_missing_extra_is_one_line(dataset, tmp_path, monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=library) as caught:
         train(dataset, tmp_path / "model", toy(steps=1))
     assert caught.value.hint == "pip install 'git-starcoder[train]'"
-
-
-def test_pieces_hold_every_row_once_with_little_padding():
-    lengths = np.random.default_rng(0).integers(1, 1025, 500)
-    found = list(pieces(lengths, 8192))
-    assert sorted(index for piece in found for index in piece) == list(range(500))
-    padded = sum(lengths[piece].max() * len(piece) for piece in found)
-    assert padded < 1.2 * lengths.sum()
-    assert all(lengths[piece].max() * len(piece) <= 8192 for piece in found)
-    assert all(lengths[piece].max() * len(piece) - lengths[piece].sum() <= 128 for piece in found)
-    assert len(list(pieces(lengths, 8192, 2048))) <= 36 < len(found)
-    assert list(pieces(np.array([256, 4096, 250, 1024, 256]), 8192)) == [[1], [3], [0, 4, 2]]
-    assert list(pieces(np.array([9000]), 8192)) == [[0]]
-    assert list(pieces(np.zeros(0, dtype=np.int64), 8192)) == []
 
 
 def test_an_untrained_model_knows_nothing(dataset, trained):
