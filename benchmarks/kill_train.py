@@ -1,6 +1,6 @@
 """Does a training that is killed end where it would have? It is killed at random moments, then left to end.
 
-    python benchmarks/kill_train.py DATASET [--kills 30] [--steps 240] [--size 0.5M]
+    python benchmarks/kill_train.py DATASET [--kills 30] [--steps 150] [--size 1M]
 
 Every second `kill -9` comes while a checkpoint is being written, as soon as a part of it is seen; the others come a
 random time after the first step. After every tenth the newest checkpoint is damaged, too. In the end the weights are
@@ -55,8 +55,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=240)
-    parser.add_argument("--size", default="0.5M")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--size", default="1M")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="starcoder-kill-train-") as name:
         out, whole = Path(name) / "model", Path(name) / "whole"

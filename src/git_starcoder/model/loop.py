@@ -179,7 +179,7 @@ class Loop:
                 kind = "loss" if not isfinite(nats) else "norm of the gradient"
                 rows = ", ".join(map(str, found.step.rows[:4].tolist())) + (", …" if len(found.step.rows) > 4 else "")
                 what = f"the {kind} is {nats if kind == 'loss' else norm} at step {found.step.number + 1}"
-                hint = "a smaller learning rate may help; if not, this is our bug"
+                hint = "a smaller learning rate may help; --explain-step shows the rows of a step"
                 raise StarcoderError(what, where=f"rows {rows} of the training split", hint=hint)
             tokens += found.targets
             at.recent = [*at.recent[1 - RECENT :], nats / log(2)]
