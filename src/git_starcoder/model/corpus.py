@@ -46,7 +46,7 @@ class Corpus:
         """The training split of a dataset with this tokenizer.
 
         Raises:
-            DatasetError: it has no rows, one that its tokenizer did not make, or one with a weight that cannot be.
+            DatasetError: it has no rows, one that is damaged, or one that its tokenizer did not make.
 
         """
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
@@ -56,20 +56,29 @@ class Corpus:
         uncounted: list[int] = []
         weights: list[float] = []
         keys: list[int] = []
-        for row in dataset.rows("train"):
-            found = np.array(row.tokens[: row.metadata["length"]], dtype=np.int64)
-            if not (found.size and 0 <= found.min() <= found.max() < tokenizer.vocab_size):
-                what = f"row {len(tokens) + 1} has tokens that its tokenizer does not have, or none"
-                raise DatasetError(what, where=dataset.place("train", len(tokens)))
-            weight = float(row.metadata["weight"])
-            if not 0 < weight < float("inf"):
-                raise DatasetError(f"the weight {weight} cannot be", where=dataset.place("train", len(tokens)))
+        for number, row in enumerate(dataset.rows("train")):
+            about = row.metadata
+            try:
+                found: NDArray[Any] = np.array(row.tokens[: about["length"]])
+                weight = float(about["weight"])
+                opens_text = about["token_start"] == 0
+                key, shown = int(about["row_id"][:16], 16), int(row.uncounted)
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                what = f"row {number + 1} is damaged: {type(error).__name__} {error}"
+                raise DatasetError(what, where=dataset.place("train", number)) from error
+            fine = found.ndim == 1 and found.dtype.kind == "i"  # of no tokens it is "f"
+            if not (fine and 0 <= found.min() <= found.max() < tokenizer.vocab_size):
+                what = f"row {number + 1} has tokens that its tokenizer does not have, or none"
+                raise DatasetError(what, where=dataset.place("train", number))
+            if not (0 < weight < float("inf") and shown >= 0):
+                what = f"row {number + 1} has a weight of {weight} and {shown} tokens of context"
+                raise DatasetError(what, where=dataset.place("train", number))
             tokens.append(found.astype(dtype))
-            whole.append(not row.metadata.keys() & {"hole", "context"})
-            opens.append(whole[-1] and row.metadata["token_start"] == 0)
-            uncounted.append(row.uncounted)
+            whole.append(not about.keys() & {"hole", "context"})
+            opens.append(whole[-1] and opens_text)
+            uncounted.append(shown)
             weights.append(weight)
-            keys.append(int(row.metadata["row_id"][:16], 16))
+            keys.append(key)
         if not tokens:
             hint = "the repository is too small for this recipe"
             raise DatasetError("there are no rows to train on", where=str(dataset.files("train")[0]), hint=hint)

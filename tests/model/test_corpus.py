@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import finished
+from git_starcoder.errors import DatasetError
+from git_starcoder.model.corpus import Corpus
+from git_starcoder.text import tokenizer as tokenizers
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return finished.write(tmp_path / "dataset", {"train": {"a.py": finished.source(1), "b.py": finished.source(2, 1)}})
+
+
+def read(dataset):
+    return Corpus.read(dataset, tokenizers.load(dataset.tokenizer_folder))
+
+
+def spoil(dataset, line, **values):
+    """Change a row, or its metadata; None takes a key away."""
+    path = dataset.files("train")[0]
+    lines = path.read_text().splitlines()
+    row = json.loads(lines[line])
+    for key, value in values.items():
+        within = row if key in row else row["metadata"]
+        within[key] = value
+        if value is None:
+            del within[key]
+    lines[line] = json.dumps(row)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_rows_are_what_the_file_has(dataset):
+    corpus = read(dataset)
+    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    rows = list(dataset.rows("train"))
+    assert len(corpus.keys) == len(rows) == len(set(corpus.keys.tolist()))
+    for index, row in enumerate(rows):
+        tokens = row.tokens[: row.metadata["length"]]
+        starts = row.metadata["token_start"] == 0
+        assert corpus.text(index).tolist() == tokens
+        assert corpus.row(index).tolist() == [tokenizer.end] * starts + tokens
+        assert corpus.ends[index] == (tokens[-1] == tokenizer.end)
+        assert corpus.lengths[index] == len(tokens)
+    assert corpus.opens.sum() == corpus.ends.sum() == 2
+    assert corpus.whole.all()
+    assert set(corpus.given.tolist()) == {1}
+
+
+def test_context_is_given_and_keeps_a_row_from_being_whole_or_opening(dataset):
+    spoil(dataset, 0, context=5)
+    spoil(dataset, 1, hole=[3, 6])
+    corpus = read(dataset)
+    assert corpus.whole.tolist()[:3] == [False, False, True]
+    assert not corpus.opens[0]
+    assert corpus.given.tolist()[:3] == [5, 1, 1]
+    assert np.array_equal(corpus.row(0), corpus.text(0))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"weight": 0},
+        {"weight": -1.0},
+        {"weight": None},
+        {"weight": "much"},
+        {"weight": float("inf")},
+        {"row_id": "no number"},
+        {"row_id": None},
+        {"length": None},
+        {"length": 0},
+        {"token_start": None},
+        {"context": -3},
+        {"context": "some"},
+        {"tokens": [1, "two", 3]},
+        {"tokens": [1, None, 3]},
+        {"tokens": [[1], [2]]},
+        {"tokens": [1, 10**30]},
+        {"tokens": [1, 512]},
+        {"tokens": [-1, 5]},
+        {"tokens": 7},
+        {"tokens": [1.5, 2.0]},
+        {"tokens": [True, False]},
+        {"tokens": []},
+    ],
+)
+def test_a_damaged_row_is_one_line_that_names_it(dataset, values):
+    spoil(dataset, 4, **values)
+    with pytest.raises(DatasetError) as caught:
+        read(dataset)
+    assert "\n" not in caught.value.what
+    assert "5" in f"{caught.value.what} {caught.value.where}"
