@@ -80,10 +80,13 @@ def command(
         found = rehearse(opened, out, loaded)
         values = {"out": str(out), "config": loaded.model_dump(), **found.as_values()}
         return talk.answer(values, _planned(found), ExitCode.FINE if found.ledger else ExitCode.USAGE)
+    from git_starcoder.model.distributed import processes
     from git_starcoder.model.train import train
 
     with talk.watch() as watch:
         result = train(opened, out, loaded, watch=watch, force=force, fresh=fresh)
+    if not processes().first:  # of those that torchrun started, one tells
+        return ExitCode.FINE
     return talk.answer(as_values(result), text(result))
 
 
