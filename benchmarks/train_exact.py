@@ -27,14 +27,10 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import measure
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 import torch
 import transformers
 from train_toy import (
@@ -114,17 +110,18 @@ def states(whole: dict[str, Any], out: Path) -> None:
     by_time = sorted(order, key=lambda name: (out / "checkpoint-12" / name).stat().st_mtime_ns)
     if by_time != order:
         raise RuntimeError(f"files are written in another order: {by_time}")
+    valid: list[bool] = []
     for at, name in enumerate(order):
         for cut in ("missing", "half"):
             run = keep(out, 12)
-            for folder in run.iterdir():
-                (folder / MANIFEST).unlink()
             newest = run / "checkpoint-12"
+            (newest / MANIFEST).unlink()
             for later in order[at + 1 :] if cut == "half" else order[at:]:
                 (newest / later).unlink()
             if cut == "half":
                 size = (newest / name).stat().st_size
                 os.truncate(newest / name, size // 2)
+            valid.append(newest_valid(run) == str(run / "checkpoint-8"))
             chosen = Path(get_last_checkpoint(str(run)) or "").name
             found = apart(lambda run=run: train(run, resume=True))
             tell(f"checkpoint state: {name} {cut}", "goes on from checkpoint-8, the newest whole one",
@@ -145,6 +142,7 @@ def states(whole: dict[str, Any], out: Path) -> None:
             data = bytearray(file.read_bytes())
             data[len(data) // 2] ^= 8
             file.write_bytes(data)
+        valid.append(newest_valid(run) == str(run / "checkpoint-8"))
         found = apart(lambda run=run: train(run, resume=True))
         tell(
             f"{name} {harm}, all else is there",
@@ -154,6 +152,12 @@ def states(whole: dict[str, Any], out: Path) -> None:
             "trainer.py:_load_optimizer_and_scheduler, _load_rng_state, _load_from_checkpoint",
             "public: the same manifest",
         )
+    run = keep(out, 12)
+    (run / "checkpoint-12" / "optimizer.pt").unlink()
+    found = apart(lambda: train(run, resume=newest_valid(run)))
+    tell("all of these, from the newest valid manifest", "goes on from checkpoint-8",
+         f"chooses checkpoint-8 in {sum(valid)} of {len(valid)}; {described(whole, found)}", all(valid) and same(whole, found),
+         "", "public: resume_from_checkpoint=PATH", True)  # fmt: skip
 
 
 def kills(scratch: Path, count: int) -> None:
@@ -162,10 +166,13 @@ def kills(scratch: Path, count: int) -> None:
     whole = apart(lambda: train(scratch / "big", **big))
     chance = random.Random(0)
     outcomes: dict[str, list[str]] = {"documented": [], "manifest": []}
+    errors: set[str] = set()
     inside = 0
     for number in range(count):
         run = scratch / f"kill-{number}"
-        process = FORK.Process(target=lambda run=run: _quiet(lambda: train(run, callbacks=(Manifest(),), **big)))
+        process = FORK.Process(
+            target=lambda run=run: (silence(), train(run, callbacks=(Manifest(),), **big), os._exit(0))
+        )
         begun = time.monotonic()
         process.start()
         moment = begun + chance.uniform(0.3, 2.0)
@@ -179,24 +186,18 @@ def kills(scratch: Path, count: int) -> None:
         if process.pid is not None and process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
         process.join()
-        folders = list(run.glob("checkpoint-*"))
-        inside += any(not (folder / "trainer_state.json").exists() for folder in folders)
+        inside += newest_valid(run) != get_last_checkpoint(str(run))
         copy = scratch / f"kill-{number}-copy"
         shutil.copytree(run, copy)
         for how, folder, resume in (("documented", run, True), ("manifest", copy, newest_valid(copy))):
             found = apart(lambda folder=folder, resume=resume: train(folder, resume=resume, **big))
+            errors |= {found["error"].partition(":")[0]} if "error" in found else set()
             outcomes[how].append("exact" if same(whole, found) else "error" if "error" in found else "wrong")
     for how, mended in (("documented", False), ("manifest", True)):
         counts = {name: outcomes[how].count(name) for name in ("exact", "error", "wrong")}
         tell(f"{count} real kill -9, {inside} inside a checkpoint write, resumed {'by resume_from_checkpoint=True' if not mended else 'from the newest valid manifest'}",
-             "all exact", ", ".join(f"{value} {name}" for name, value in counts.items()), counts["exact"] == count,
+             "all exact", ", ".join(f"{value} {name}" for name, value in counts.items()) + f" {' '.join(sorted(errors))}" * (not mended), counts["exact"] == count,
              "trainer.py:_save_checkpoint", "public: on_save callback and resume_from_checkpoint=PATH", mended)  # fmt: skip
-
-
-def _quiet(work: Callable[[], Any]) -> None:
-    silence()
-    work()
-    os._exit(0)
 
 
 def collators(scratch: Path) -> None:
