@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val", "test")
 ELITE = (
-    "window.vocab_size=800", "window.size=[64, 128, 256]", "augment.ast_based=0.3", "augment.token_masking=0.3",
+    "window.vocab_size=800", "window.size=[64, 128, 256]", "augment.ast_based=0.7", "augment.token_masking=0.3",
     "augment.temporal_context=0.9", "augment.cross_file_context=0.9",
 )  # fmt: skip
 """The good dataset: the elite recipe with these settings."""
@@ -318,7 +318,7 @@ def _(folder: Folder) -> None:
 
 @spoils("diversity", "more files are varied than the recipe draws")
 def _(folder: Folder) -> None:
-    folder.replace("recipe.yaml", "ast_based:\n    share: 0.3", "ast_based:\n    share: 0.001")
+    folder.replace("recipe.yaml", "token_masking:\n    share: 0.3", "token_masking:\n    share: 0.001")
 
 
 @spoils("diversity", "the metadata say that all rows are variations")

@@ -107,7 +107,7 @@ class Dataset:
     def labelled(self, split: Split) -> Iterator[tuple[Row, dict[str, Any]]]:
         """The rows of a split as `rows`, each with its `input_ids`, `attention_mask` and `labels` if it has them."""
         for path in self.files(split):
-            yield from _of_parquet(path) if path.suffix == ".parquet" else _of_jsonl(path)
+            yield from of_parquet(path) if path.suffix == ".parquet" else _of_jsonl(path)
 
     def about(self, split: Split) -> Iterator[dict[str, Any]]:
         """The metadata of the rows of a split in file order, as `rows`, but much faster: tokens are passed over."""
@@ -124,11 +124,11 @@ class Dataset:
             if path.suffix == ".parquet":
                 for number, about in enumerate(parquet.records(path, without=("tokens", *parquet.LABELS))):
                     if wanted(before + number, about):
-                        yield next(_of_parquet(path, number))[0]
+                        yield next(of_parquet(path, number))[0]
             else:
                 for number, line in _lines(path):
                     if wanted(before + number - 1, _about(path, number, line)):
-                        yield _row(path, number, line)[0]
+                        yield parse(path, number, line)[0]
             before += _rows_of(path)
 
     def count(self, split: Split) -> int:
@@ -147,10 +147,16 @@ class Dataset:
 
 
 def _of_jsonl(path: Path) -> Iterator[tuple[Row, dict[str, Any]]]:
-    return (_row(path, number, line) for number, line in _lines(path))
+    return (parse(path, number, line) for number, line in _lines(path))
 
 
-def _of_parquet(path: Path, first: int = 0) -> Iterator[tuple[Row, dict[str, Any]]]:
+def of_parquet(path: Path, first: int = 0) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """The rows of a Parquet file from one on, each with what else it has.
+
+    Raises:
+        DatasetError: it cannot be read, or a row has no tokens.
+        MissingExtraError: pyarrow is not installed.
+    """
     for number, values in enumerate(parquet.records(path, first), first + 1):
         labels = {name: values.pop(name) for name in parquet.LABELS if name in values}
         tokens: Any = values.pop("tokens", None)
@@ -167,8 +173,12 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise DatasetError(f"'{path}' cannot be read: {error.strerror}", where=str(path.parent)) from error
 
 
-def _row(path: Path, number: int, line: bytes) -> tuple[Row, dict[str, Any]]:
-    """The row on a line, and what else the line has."""
+def parse(path: Path, number: int, line: bytes) -> tuple[Row, dict[str, Any]]:
+    """The row on a line of a file, by its number from 1, and what else the line has.
+
+    Raises:
+        DatasetError: it is none.
+    """
     try:
         values = orjson.loads(line)
         return Row(values.pop("tokens"), values.pop("metadata")), values
@@ -181,8 +191,8 @@ def _about(path: Path, number: int, line: bytes) -> dict[str, Any]:
     # Before it there are only numbers, and inside a text a quote has a backslash.
     begin = line.find(b',"metadata":')
     if begin < 0:
-        return _row(path, number, line)[0].metadata
-    return _row(path, number, b'{"tokens":[]' + line[begin:])[0].metadata
+        return parse(path, number, line)[0].metadata
+    return parse(path, number, b'{"tokens":[]' + line[begin:])[0].metadata
 
 
 def _rows_of(path: Path) -> int:

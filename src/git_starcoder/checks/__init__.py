@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from git_starcoder.folder.samples import Sample
     from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Split
-    from git_starcoder.seams import Watch
+    from git_starcoder.seams import Engine, Watch
 
 SHOWN = 20
 """Findings of one check that are kept; all are counted."""
@@ -70,6 +70,8 @@ class Given:
     dataset: Dataset
     source: Repo | None = None
     """The repository that the dataset is said to be made from, if it is at hand."""
+    engine: Engine | None = None
+    """What reads ahead, if it is not this process alone."""
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -165,10 +167,13 @@ class Outcome:
         self.figure, self.skipped, self.found, self.findings = reason, True, 0, []
 
 
-def check(dataset: Dataset, source: Repo | None = None, watch: Watch = SILENT) -> Iterator[Outcome]:
+def check(
+    dataset: Dataset, source: Repo | None = None, watch: Watch = SILENT, engine: Engine | None = None
+) -> Iterator[Outcome]:
     """Run every check of the shelf over one reading of the rows.
 
-    If rows are not formed as promised, the checks that would read their keys are skipped.
+    With an engine of two workers or more, rows are read ahead. If rows are not formed as promised, the checks that
+    would read their keys are skipped.
 
     Raises:
         DatasetError: the manifest or the metadata does not say what it must.
@@ -176,7 +181,7 @@ def check(dataset: Dataset, source: Repo | None = None, watch: Watch = SILENT) -
     """
     _require(dataset)
     watch.begin("check", sum(int(dataset.metadata[f"{split}_sequences"]) for split in ORDER))
-    given = Given(dataset, source)
+    given = Given(dataset, source, engine)
     outcomes = [Outcome(key, shelf.describe("checks", key), shelf.load("checks", key).SEEDS) for key in names()]
     checks: list[Check] = [shelf.load("checks", outcome.check).Check(given) for outcome in outcomes]
     _read(given, list(zip(outcomes, checks, strict=True)), watch)
@@ -206,7 +211,7 @@ def _read(given: Given, checks: list[tuple[Outcome, Check]], watch: Watch) -> No
     (first, look), *others = [(outcome, _looking(each)) for outcome, each in checks if rests_on_rows(type(each))]
     for split in ORDER:
         try:
-            for block in blocks(given.dataset, split):
+            for block in blocks(given.dataset, split, given.engine):
                 first.collect(look(split, block))
                 if not first.found:
                     for row in block.rows:

@@ -31,9 +31,9 @@ class Check:
 
     def block(self, split: Split, block: Block) -> Iterable[Finding]:
         """The bytes of their lines."""
-        needed = _spelled(block.flat)
+        needed = _spelled(block.flat) + block.spelled
         for row in block.rows:
-            needed += FRAME + max(0, len(row.ids) - 1) + len(orjson.dumps(row.metadata))
+            needed += FRAME + max(0, len(row.ids) - 1)
             for name, values in row.labels.items():
                 needed += len(orjson.dumps({name: values})) - 1
         self._needed[split] += needed

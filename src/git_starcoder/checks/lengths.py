@@ -71,7 +71,8 @@ class Check:
 
 def _wrong_labels(row: Checked) -> Iterator[str]:
     """What is wrong with what trainers are to learn from the row."""
-    tokens, length, uncounted = row.tokens, row.metadata["length"], row.uncounted
+    tokens: list[int] = row.ids.tolist()
+    length, uncounted = row.metadata["length"], row.uncounted
     padding = len(tokens) - length
     expected: dict[str, Any] = {
         "input_ids": tokens,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from git_starcoder.checks import ORDER, OfSamples, Skip
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -28,6 +29,9 @@ SALTS = (
 """Of as many permutations."""
 AGREED = 7
 """Rows that are the same under so many are compared: of those 0.975 alike 98 in 100, of those half alike 4."""
+FIELDS = ("place", "start", "length", "kind")
+"""Of a row: 4 × its number, and its split; where it begins in its sample; tokens of text; a hash of its size and task,
+for only rows of one kind are compared."""
 SHORT = 64
 """Bytes of a task that many rows may have, as none."""
 BATCH = 1 << 17
@@ -36,19 +40,6 @@ REMEMBERED = 512
 """Rows whose shingles are kept at hand: pairs come sorted."""
 NEIGHBOURS = 8
 """Rows of equal hashes that each is compared with."""
-
-
-class Seen(NamedTuple):
-    """A row, as one number each."""
-
-    place: int
-    """4 × its number, and its split."""
-    start: int
-    """In its sample, tokens."""
-    length: int
-    """Tokens of text."""
-    kind: int
-    """A hash of its size and task: only rows of one kind are compared."""
 
 
 class Check(OfSamples):
@@ -64,23 +55,26 @@ class Check(OfSamples):
         self._threshold = given.recipe.dedup.near
         if self._threshold is None:
             self.figure = Skip("the recipe keeps near-duplicates: it drops equal rows only")
-        self._rows: dict[str, list[Seen]] = {}
+        self._rows: dict[str, array[int]] = {}
+        """Of each sample its rows, as `FIELDS` numbers each."""
         self._kinds: dict[tuple[int, bytes], int] = {}
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
+    def row(self, split: Split, row: Checked) -> Iterable[Finding]:
         """Remember where its text lies."""
-        said = row.metadata
-        hole, context = said.get("hole"), row.uncounted
+        if row.taken.wrong:
+            return ()
+        said, context = row.metadata, row.uncounted
+        length, hole = said["length"], said.get("hole")
         if hole:
-            task = row.ids[said["length"] - 1 - (hole[1] - hole[0]) : said["length"] - 1].tobytes()
+            task = row.ids[length - 1 - (hole[1] - hole[0]) : length - 1].tobytes()
         else:
             task = row.ids[:context].tobytes() if said["augmentation_type"] != "git_diff" else b"change"
-        text = said["length"] - context - (4 if hole else 0)
-        seen = Seen(
-            4 * row.number + ORDER.index(split), said["token_start"], text, self._kind(said["window_size"], task)
-        )
-        self._rows.setdefault(said["sample"], []).append(seen)
-        yield from ()
+        if (rows := self._rows.get(said["sample"])) is None:
+            rows = self._rows[said["sample"]] = array("Q")
+        text = length - context - (4 if hole else 0)
+        place = 4 * row.number + ORDER.index(split)
+        rows.extend((place, said["token_start"], text, self._kind(said["window_size"], task)))
+        return ()
 
     def _kind(self, size: int, task: bytes) -> int:
         known = self._kinds.get((size, task))
@@ -93,76 +87,71 @@ class Check(OfSamples):
 
     def end(self) -> Iterator[Finding]:
         """Propose pairs, and compare them."""
-        places, samples, minima = self._minima()
+        seen, samples, minima = self._minima()
+        names = list(self._rows)
         alike = certain = 0
         limit = self._threshold or 1.0
 
+        def tokens(row: int) -> NDArray[np.int32]:
+            sample = self._samples.of[names[samples[row]]]
+            _, start, length, _ = seen[row].tolist()
+            text = sample.tokens[start : start + length]
+            return np.concatenate((sample.head, text)) if sample.about.get("is_evolution") else text
+
         @lru_cache(REMEMBERED)
         def shingles(row: int) -> NDArray[np.uint64]:
-            return _distinct(_shingles(self._of_row(*places[row])))
+            return _distinct(_shingles(tokens(row)))
 
         for left, right in _proposed(minima, samples):
             similarity = _jaccard(shingles(left), shingles(right))
-            if similarity == 1 and np.array_equal(self._of_row(*places[left]), self._of_row(*places[right])):
+            if similarity == 1 and np.array_equal(tokens(left), tokens(right)):
                 continue  # which `duplicates` finds
             alike += similarity >= limit
             if similarity >= (1 + limit) / 2:
                 certain += 1
-                keeper, row = sorted((places[left][1].place, places[right][1].place), key=lambda at: (at % 4, at))
+                keeper, row = sorted((int(seen[left, 0]), int(seen[right, 0])), key=lambda at: (at % 4, at))
                 yield Finding("near_duplicates", self._at(row), f"{similarity:.3f} like {self._at(keeper)}")
-        self.figure = f"{alike} of {len(places):,} rows are {limit:g} like another, {certain} are {(1 + limit) / 2:g}"
+        self.figure = f"{alike} of {len(seen):,} rows are {limit:g} like another, {certain} are {(1 + limit) / 2:g}"
 
-    def _minima(self) -> tuple[list[tuple[str, Seen]], NDArray[np.int64], NDArray[np.uint64]]:
-        """All rows, the number of the sample of each, and its least hash under each permutation."""
-        places: list[tuple[str, Seen]] = []
-        samples: list[int] = []
-        minima: list[NDArray[np.uint64]] = []
+    def _minima(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+        """All rows with shingles as `FIELDS`, the number of the sample of each, and its least hash under each salt."""
+        seen = [np.empty((0, len(FIELDS)), dtype=np.int64)]
+        samples = [np.empty(0, dtype=np.int64)]
+        minima = [np.empty((0, len(SALTS)), dtype=np.uint64)]
         for batch in self._batches():
-            tokens = np.concatenate([text for *_, text in batch])
-            hashes = _shingles(tokens)
+            hashes = _shingles(np.concatenate([text for *_, text in batch]))
             hashes = np.append(hashes ^ (hashes >> np.uint64(31)), np.zeros(SHINGLE, np.uint64))
-            rows: list[tuple[str, Seen]] = []
-            spans: list[int] = []
-            begin = 0
-            for number, name, text in batch:
-                last = begin + max(0, len(text) - SHINGLE + 1)  # beyond it shingles are of two texts
-                for seen in self._rows[name]:
-                    start = begin + max(0, seen.start)
-                    stop = min(last, begin + seen.start + seen.length - SHINGLE + 1)
-                    if start < stop:
-                        rows.append((name, seen))
-                        spans += (start, stop)
-                        samples.append(number)
-                begin += len(text)
-            if not rows:
-                continue
-            kinds = np.array([seen.kind for _, seen in rows], dtype=np.uint64)
-            least = np.empty((len(rows), len(SALTS)), dtype=np.uint64)
-            for column, salt in enumerate(SALTS):
-                least[:, column] = np.minimum.reduceat(hashes * np.uint64(salt), spans)[::2] ^ kinds
-            places += rows
-            minima.append(least)
-        every = np.concatenate(minima) if minima else np.empty((0, len(SALTS)), dtype=np.uint64)
-        return places, np.array(samples, dtype=np.int64), every
+            rows = np.concatenate([np.frombuffer(self._rows[name], np.int64) for _, name, _ in batch])
+            rows = rows.reshape(-1, len(FIELDS))
+            counts = [len(self._rows[name]) // len(FIELDS) for _, name, _ in batch]
+            sizes = np.array([len(text) for *_, text in batch], dtype=np.int64)
+            begin = np.cumsum(sizes) - sizes
+            last = begin + np.maximum(0, sizes - SHINGLE + 1)  # beyond it shingles are of two texts
+            start = np.repeat(begin, counts) + rows[:, 1]
+            stop = np.minimum(np.repeat(last, counts), start + rows[:, 2] - SHINGLE + 1)
+            fit = start < stop
+            spans = np.column_stack((start[fit], stop[fit])).ravel()
+            seen.append(rows[fit])
+            samples.append(np.repeat([number for number, *_ in batch], counts)[fit])
+            least = np.empty((len(seen[-1]), len(SALTS)), dtype=np.uint64)
+            for column, salt in enumerate(SALTS if len(spans) else ()):
+                least[:, column] = np.minimum.reduceat(hashes * np.uint64(salt), spans)[::2]
+            minima.append(least ^ rows[fit, 3:].view(np.uint64))
+        return np.concatenate(seen), np.concatenate(samples), np.concatenate(minima)
 
     def _batches(self) -> Iterator[list[tuple[int, str, NDArray[np.int32]]]]:
-        """Samples that have rows, some at a time: number, id and text."""
+        """Samples, some at a time: number, id and text."""
         batch: list[tuple[int, str, NDArray[np.int32]]] = []
         size = 0
         for number, name in enumerate(self._rows):
-            if sample := self._samples.of.get(name):
-                batch.append((number, name, sample.tokens[: sample.stop]))
-                size += sample.stop
+            sample = self._samples.of[name]
+            batch.append((number, name, sample.tokens[: sample.stop]))
+            size += sample.stop
             if size >= BATCH:
                 yield batch
                 batch, size = [], 0
         if batch:
             yield batch
-
-    def _of_row(self, name: str, seen: Seen) -> NDArray[Any]:
-        sample = self._samples.of[name]
-        text = sample.tokens[seen.start : seen.start + seen.length]
-        return np.concatenate((sample.head, text)) if sample.about.get("is_evolution") else text
 
     def _at(self, here: int) -> str:
         return self._dataset.place(ORDER[here % 4], here // 4)

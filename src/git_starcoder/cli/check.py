@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
     from git_starcoder.checks import Outcome
     from git_starcoder.cli.talk import Talk
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.git.objects import Repo
+
+LARGE = 1 << 25
+"""Bytes from which it is worth while to start processes that read ahead."""
+READERS = 2
+"""Of them: while one is waited for, the other reads."""
 
 
 @click.command("check")
@@ -25,16 +33,24 @@ if TYPE_CHECKING:
 @common
 def command(talk: Talk, dataset: Path, repo: Path | None, seeds: bool) -> ExitCode:
     """Check whether the dataset in the folder DATASET keeps its promises; exit 1 if it does not."""
-    from git_starcoder.checks import check
     from git_starcoder.dataset import Dataset
     from git_starcoder.git.objects import Repo
 
     opened = Dataset.open(dataset)
     source = Repo.open(repo, str(opened.manifest.get("commit"))) if repo else None
-    with talk.watch() as watch:
-        outcomes = list(check(opened, source, watch))
+    outcomes = checked(talk, opened, source)
     code = ExitCode.FOUND if any(outcome.found for outcome in outcomes) else ExitCode.FINE
     return talk.answer(as_values(outcomes), table(outcomes, seeds=seeds), code)
+
+
+def checked(talk: Talk, dataset: Dataset, source: Repo | None = None) -> list[Outcome]:
+    """What the checks say of a dataset; the rows of a large one are read by processes beside this one."""
+    from git_starcoder.checks import check
+    from git_starcoder.engine.local import LocalEngine
+
+    large = sum(path.stat().st_size for path in dataset.folder.glob("*.jsonl")) >= LARGE
+    with talk.watch() as watch, LocalEngine(READERS) if large else nullcontext() as engine:
+        return list(check(dataset, source, watch, engine))
 
 
 def as_values(outcomes: Sequence[Outcome]) -> dict[str, Any]:

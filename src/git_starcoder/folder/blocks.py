@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import orjson
 
-from git_starcoder.errors import DatasetError
+from git_starcoder.folder.packed import CONTENT, packs
 from git_starcoder.folder.samples import NOT_TAKEN
 
 if TYPE_CHECKING:
@@ -16,31 +15,31 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.dataset import Dataset, Row
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.folder.packed import Packed
     from git_starcoder.rows import Split
+    from git_starcoder.seams import Engine
 
-TOKENS = 1 << 16
-"""Of a block, about."""
 NO_IDS = np.empty(0, dtype=np.uint32)
 
 
 class Checked:
     """A row on its way past the checks, with what several of them ask of it worked out once."""
 
-    __slots__ = ("content", "ids", "labels", "metadata", "number", "taken", "tokens", "top")
+    __slots__ = ("content", "ids", "labels", "metadata", "number", "taken", "top")
 
-    def __init__(self, number: int, row: Row, labels: dict[str, Any]) -> None:
+    def __init__(self, number: int, metadata: dict[str, Any], ids: NDArray[np.uint32], content: bytes) -> None:
         self.number = number
         """In its split, from 0."""
-        self.tokens, self.metadata = row
-        self.labels = labels
-        """Its `input_ids`, `attention_mask` and `labels`, if it has them."""
-        self.ids: NDArray[np.uint32] = NO_IDS
+        self.metadata = metadata
+        self.ids = ids
         """The tokens, padding included, shape (window_size,); `NO_IDS` itself if they are no token ids."""
+        self.content = content
+        """A hash of them: equal rows have equal hashes."""
         self.top = 0
         """The largest of them."""
-        self.content = b""
-        """A hash of them: equal rows have equal hashes."""
+        self.labels: dict[str, Any] = {}
+        """Its `input_ids`, `attention_mask` and `labels`, if it has them."""
         self.taken = NOT_TAKEN
         """What came of taking the row to its sample."""
 
@@ -58,51 +57,45 @@ class Block(NamedTuple):
     """The tokens of all, shape (tokens,): `ids` of each row are a part of it."""
     bounds: NDArray[np.int64]
     """Where those of each row begin, and where the last end, shape (rows + 1,)."""
+    spelled: int
+    """Bytes of their metadata as compact JSON."""
 
 
-def blocks(dataset: Dataset, split: Split) -> Iterator[Block]:
-    """The rows of a split in file order.
+def blocks(dataset: Dataset, split: Split, engine: Engine | None = None) -> Iterator[Block]:
+    """The rows of a split in file order; an engine reads ahead.
 
     Raises:
         DatasetError: something is not a row; what stands before it has come.
     """
-    rows: list[Checked] = []
-    size = 0
-    try:
-        for number, (row, labels) in enumerate(dataset.labelled(split)):
-            rows.append(Checked(number, row, labels))
-            size += len(row.tokens) if isinstance(cast("Any", row.tokens), list) else 0
-            if size >= TOKENS:
-                yield _block(rows)
-                rows, size = [], 0
-    except DatasetError:
-        if rows:
-            yield _block(rows)
-        raise
-    if rows:
-        yield _block(rows)
+    number = 0
+    for pack in packs(dataset, split, engine):
+        if pack.sizes:
+            yield _block(number, pack)
+            number += len(pack.sizes)
 
 
-def _block(rows: list[Checked]) -> Block:
-    arrays = [_ids(row.tokens) for row in rows]
-    data = memoryview(b"".join(array or b"" for array in arrays))
-    flat = np.frombuffer(data, dtype=np.uint32)
-    bounds = [0]
-    for row, ids in zip(rows, arrays, strict=True):
-        start, stop = bounds[-1], bounds[-1] + len(ids or ())
-        bounds.append(stop)
-        if ids is not None:
-            row.ids = flat[start:stop]
-            row.content = blake2b(data[4 * start : 4 * stop], digest_size=16).digest()
-    if some := [row for row in rows if len(row.ids)]:
-        begins = [start for start, row in zip(bounds, rows, strict=False) if len(row.ids)]
-        for row, top in zip(some, np.maximum.reduceat(flat, begins).tolist(), strict=True):
-            row.top = top
-    return Block(rows, flat, np.array(bounds, dtype=np.int64))
-
-
-def _ids(tokens: list[int]) -> array[int] | None:
-    try:
-        return array("I", tokens)
-    except (TypeError, OverflowError):
-        return None
+def _block(first: int, pack: Packed) -> Block:
+    flat = np.frombuffer(pack.tokens, dtype=np.uint32)
+    sizes = np.array(pack.sizes, dtype=np.int64)
+    bounds = np.concatenate(([0], np.cumsum(np.maximum(sizes, 0))))
+    tops = np.zeros(len(sizes), dtype=np.uint32)
+    some = np.flatnonzero(sizes > 0)
+    if len(some):
+        tops[some] = np.maximum.reduceat(flat, bounds[some])
+    said: list[Any] = orjson.loads(pack.metadata)
+    edges: list[int] = bounds.tolist()
+    rows = [
+        Checked(
+            first + at,
+            metadata,
+            NO_IDS if size < 0 else flat[edges[at] : edges[at + 1]],
+            pack.contents[CONTENT * at : CONTENT * (at + 1)],
+        )
+        for at, (metadata, size) in enumerate(zip(said, pack.sizes, strict=True))
+    ]
+    for row, top in zip(rows, tops.tolist(), strict=True):
+        row.top = top
+    for row, labels in zip(rows, pack.labels, strict=False):
+        row.labels = labels
+    # An array of them has a comma between each two, and brackets around.
+    return Block(rows, flat, bounds, len(pack.metadata) - len(rows) - 1)
