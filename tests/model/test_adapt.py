@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 import bases
+import finished
 from git_starcoder.errors import MissingExtraError, UsageError
 from git_starcoder.model import adapt, load
 from git_starcoder.model import network as networks
 from git_starcoder.model.config import Config
 from git_starcoder.model.pack import flat
+from git_starcoder.model.train import train
+from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.tokenizer import Tokenizer
 
 ROWS = [np.arange(3, 40) * 7 % 280, np.arange(5, 22) * 11 % 280]
@@ -48,6 +51,15 @@ def nats(network, rows=ROWS):
         return network.nats(flat(rows)).numpy()
 
 
+def by_peft(base, folder):
+    """A base with the adapters of a folder, as peft alone reads them."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    with adapt.quiet():
+        return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
+
+
 def extended(own, folder):
     """The tokenizer with a control token more."""
     own.save(folder)
@@ -59,9 +71,6 @@ def extended(own, folder):
 @pytest.mark.parametrize("kind", ["Llama", "GPT2"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_merged_model_is_the_model_with_its_adapters(tmp_path, kind, tied):
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
     own = bases.tokenizer()
     base = bases.write(tmp_path / "base", kind, own, tie_word_embeddings=tied)
     own.save(tmp_path / "tokenizer")
@@ -85,8 +94,7 @@ def test_the_merged_model_is_the_model_with_its_adapters(tmp_path, kind, tied):
     assert {file.name for file in (tmp_path / "model" / "adapter").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors",
     }  # fmt: skip
-    with adapt.quiet():
-        plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "model" / "adapter")
+    plain = by_peft(base, tmp_path / "model" / "adapter")
     with_adapter = networks.Network(plain.get_base_model(), own, where="cpu", precise="float32")
     assert np.abs(nats(with_adapter) - adapted).max() < 1e-5
     reread = networks.Network(
@@ -122,6 +130,24 @@ def test_tokens_that_the_base_does_not_know_are_learned(tmp_path, tied, tune):
     again.precision = "float32"
     assert tokenizer.vocabulary[NEW] == new
     assert np.abs(nats(again, rows) - after).max() < 1e-5
+
+
+def test_a_training_of_adapters_leaves_the_base_and_gives_both(tmp_path):
+    dataset = finished.toy(tmp_path / "dataset")
+    own = tokenizers.load(dataset.tokenizer_folder)
+    base = bases.write(tmp_path / "base", "GPT2", own)
+    before = {file.name: file.read_bytes() for file in base.iterdir()}
+    result = train(dataset, tmp_path / "model", config(base, steps=4, batch=256, learning_rate=5e-3))
+    assert result.steps == 4
+    assert {file.name: file.read_bytes() for file in base.iterdir()} == before
+    said = json.loads((tmp_path / "model" / "adapter" / "adapter_config.json").read_text())
+    assert said["base_model_name_or_path"] == str(base)
+    assert (said["r"], said["lora_alpha"]) == (4, 32.0)
+    plain = by_peft(base, tmp_path / "model" / "adapter")
+    adapted = nats(networks.Network(plain.get_base_model(), own, where="cpu", precise="float32"))
+    merged, _ = load.load(tmp_path / "model")
+    merged.precision = "float32"
+    assert np.abs(nats(merged) - adapted).max() < 1e-5
 
 
 def test_adapters_begin_by_the_seed(tmp_path):

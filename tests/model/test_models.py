@@ -98,7 +98,11 @@ def test_any_base_is_trained_saved_and_completes(tmp_path, kind):
         values = {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
     folder = bases.write(tmp_path / "base", kind, own, **values)
     own.save(tmp_path / "tokenizer")
+    for name in ("config.json", "generation_config.json"):  # as of a model that chats
+        values = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**values, "eos_token_id": [7, 8]}))
     network = load.network(config(folder), own, 128)
+    assert network.model.generation_config.eos_token_id == own.end
     assert bool(network.notes) == (kind == "GPTNeo")
     before = network.nats(flat(ROWS)).mean()
     before.backward()
@@ -194,6 +198,42 @@ def test_fill_in_the_middle_tokens_are_found_in_every_spelling(tmp_path):
         found = tokenizers.load(tmp_path)
         assert found.fim == own.fim
         assert [found.controls[number] for number in found.fim] == [prefix, middle, suffix]
+
+
+def test_a_token_that_text_can_come_to_is_none_to_fill_in_a_middle_by(tmp_path):
+    own = bases.tokenizer()
+    own.save(tmp_path)
+    definition = json.loads((tmp_path / "tokenizer.json").read_text())
+    controls = definition["added_tokens"]
+    definition["added_tokens"] = [token for token in controls if not token["content"].startswith("<fim_middle")]
+    assert "<fim_middle>" in definition["model"]["vocab"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
+    found = tokenizers.load(tmp_path)
+    assert found.vocabulary["<fim_middle>"] == own.fim[1]
+    assert found.fim is None
+
+
+def test_a_tokenizer_of_two_files_is_the_one_that_was_saved_of_it(tmp_path):
+    own = bases.tokenizer()
+    own.save(tmp_path)
+    definition = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "vocab.json").write_text(json.dumps(definition["vocab"]))
+    (base / "merges.txt").write_text("\n".join(" ".join(pair) for pair in definition["merges"]))
+    (base / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
+    read = tokenizers.load(base)
+    read.save(tmp_path / "saved")
+    assert tokenizers.load(tmp_path / "saved").departs(read) == read.departs(tokenizers.load(tmp_path / "saved")) == ""
+    assert "is another one" in read.departs(_with_another(read, tmp_path / "other"))
+
+
+def _with_another(tokenizer, folder):
+    tokenizer.save(folder)
+    definition = json.loads((folder / "tokenizer.json").read_text())
+    definition["model"]["merges"] = definition["model"]["merges"][:-1]
+    (folder / "tokenizer.json").write_text(json.dumps(definition))
+    return tokenizers.load(folder)
 
 
 def test_plain_transformers_writes_what_complete_writes(saved):

@@ -56,6 +56,8 @@ def read(config: Config, tokenizer: Tokenizer, context: int, where: str) -> Base
     fresh = strange(tokenizer, tokenizers.load(folder), name)
     model = load.weights(folder, **(quantised(where) if config.tune == "qlora" else {}))
     enlarge(model, tokenizer.vocab_size, fresh)
+    for said in (model.config, model.generation_config):  # a chat may end otherwise than a text of the dataset
+        said.eos_token_id, said.pad_token_id = tokenizer.end, tokenizer.pad
     return Base(model, fresh)
 
 

@@ -149,6 +149,7 @@ class Network:
         self.end = tokenizer.end
         self.unwritten = [self.pad, *(tokenizer.fim or ()), *range(tokenizer.vocab_size, self.vocabulary)]
         """Tokens that are never written: control tokens, and those that only fill the last tile."""
+        self.compiled = compiled
         self.fixed = compiled or self.device == "mps"
         """Whether all pieces should have one length: else the graph is compiled, or buffers are kept, for each."""
         self.notes: list[str] = []
@@ -196,7 +197,8 @@ class Network:
     def _states(self, way: Way, body: Any, piece: Packed, asked: NDArray[np.int64]) -> Any:
         """What the head makes logits of, for the places that are asked about, shape (asked, width)."""
         if way.flat:
-            rows = attention.rows_of(self.torch, piece.bounds, self.device, len(piece.tokens) if self.fixed else 0)
+            size = len(piece.tokens) if self.compiled else 0
+            rows = attention.rows_of(self.torch, piece.bounds, self.device, size)
             tokens, positions = self._put(piece.tokens)[None], self._put(piece.positions)[None]
             with attention.within_rows(self.model):
                 found = body(input_ids=tokens, position_ids=positions, use_cache=False, rows=rows)

@@ -214,10 +214,15 @@ class Tokenizer:
 
     def _find_fim(self) -> tuple[int, int, int] | None:
         for spellings in FIM:
-            prefix, middle, suffix = map(self._id, spellings)
+            prefix, middle, suffix = (self._control(token) for token in spellings)
             if prefix is not None and middle is not None and suffix is not None:
                 return prefix, middle, suffix
         return None
+
+    def _control(self, token: str) -> int | None:
+        """The id of a control token; of an entry that text can come to, none."""
+        number = self._id(token)
+        return number if number in self._controls else None
 
     def _id(self, token: str) -> int | None:
         return self._exact.token_to_id(token)
