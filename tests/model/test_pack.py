@@ -12,7 +12,7 @@ from git_starcoder.errors import StarcoderError, UsageError
 from git_starcoder.model.config import Config
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.ledger import Counts, Tally, of_lengths
-from git_starcoder.model.pack import bins, fills, laid, packed, suffix_first
+from git_starcoder.model.pack import bins, fills, laid, longest, packed, room, suffix_first
 from git_starcoder.model.plan import Plan, steps_of
 
 END, PREFIX, MIDDLE, SUFFIX = range(4)
@@ -229,3 +229,18 @@ def test_budgets_in_steps():
     assert steps_of(Config(minutes=1), corpus) is None
     plan = Plan.of(corpus, Config(epochs=3, batch=100), 300, curriculum=False)
     assert plan.drawn.tolist() == [6] * 100
+
+
+@pytest.mark.parametrize("fim", [0.0, 0.5])
+@pytest.mark.parametrize("count", [1, 4])
+def test_pieces_with_room_hold_nearly_every_step_with_little_padding(count, fim):
+    chance = np.random.default_rng(1)
+    corpus = made(np.minimum(1024, 32 + chance.exponential(200, 4000)).astype(int))
+    plan = planned(corpus, 60, batch=16_384, fim=fim)
+    size = room(corpus, plan, count)
+    assert size % 64 == 0
+    pieces = [packed(corpus, plan, step, size, size) for step in plan.begin()]
+    assert np.mean([len(each) > count for each in pieces]) < 0.05
+    padded = sum(piece.padded for each in pieces for piece in each)
+    assert padded < 0.04 * sum(len(piece.tokens) for each in pieces for piece in each)
+    assert room(corpus, plan, 1000) == longest(corpus, fim) == 1024 + (3 if fim else 0)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from git_starcoder.model.plan import DEAL
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 UNASKED = -100
 """The target where none is."""
+SLACK = 128
+"""A piece has room for one part in so many more than its share of a step, …"""
+TILE = 64
+"""… and for whole tiles of matrix units."""
 MARKS = 3
 """Control tokens of a row that is learned as prefix, suffix, middle; and the end-of-text token, where it had none."""
 
@@ -75,6 +81,16 @@ def packed(
 def longest(corpus: Corpus, fim: float) -> int:
     """Tokens that no row exceeds in a piece, where this share is learned as prefix, suffix, middle."""
     return int(corpus.lengths.max()) + (MARKS if fim else 0)
+
+
+def room(corpus: Corpus, plan: Plan, count: int) -> int:
+    """Tokens of a piece of which so many hold any step, but for rare ones; or one holds the longest row.
+
+    Steps are not quite equally long, and pieces not quite full. Pieces of the mean size would often be one more, which
+    is mostly padding where all have one size.
+    """
+    slack = int(plan.lengths.max()) // DEAL + plan.size // SLACK
+    return max(longest(corpus, plan.fim), -(-(plan.size + slack) // (count * TILE)) * TILE)
 
 
 def bins(lengths: NDArray[np.int64], limit: int) -> list[NDArray[np.int64]]:

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 
 from git_starcoder.model import checkpoint
 from git_starcoder.model.optimise import Optimiser, put
-from git_starcoder.model.pack import longest
+from git_starcoder.model.pack import longest, room
 from git_starcoder.model.plan import STAGES, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from git_starcoder.model.learner import Learner
 
 PIECE = 8192
@@ -32,22 +30,18 @@ KEPT = 0.9
 """Of the time that is left, what steps are planned for. The clock ends a training that got slower."""
 
 
-def trial(
-    learner: Learner, *, curriculum: bool, seconds: float | None, look: Callable[[], None], looks: int
-) -> int | None:
-    """Set the learner's `piece`; gives the steps that fit into `seconds` beside so many looks, None without them."""
+def trial(learner: Learner, *, curriculum: bool, seconds: float | None) -> int | None:
+    """Set the learner's `piece`; gives the steps that fit into `seconds`, the trial's own time included, if any."""
     weights = {name: weight.detach().to("cpu", copy=True) for name, weight in learner.weights.items()}
     state = checkpoint.random_state(learner.torch)
     plan = Plan.of(learner.corpus, learner.config, STEPS * STAGES, curriculum=curriculum)
     steps = None
+    begun = time.perf_counter()
     try:
         learner.piece = _piece(learner, plan)
         if seconds is not None:
-            begun = time.perf_counter()
-            look()
-            looking = time.perf_counter() - begun
             per_step = _seconds(learner, plan, seconds * SHARE)
-            left = seconds - (time.perf_counter() - begun) - looks * looking
+            left = seconds - (time.perf_counter() - begun)
             steps = max(1, int(KEPT * left / per_step))
     finally:
         put(learner.torch, learner.weights, weights)
@@ -62,18 +56,29 @@ def trial(
 
 
 def _piece(learner: Learner, plan: Plan) -> int:
-    """Tokens at once: what the config says, or on a GPU the least that is as fast as twice as much."""
+    """Tokens at once: what the config allows, or on a GPU the least that is as fast as twice as much.
+
+    As many pieces hold a step as there are processes, or a multiple of that, so that all have the same to do.
+    """
+    world = learner.processes.world
+
+    def of(count: int) -> int:
+        return room(learner.corpus, plan, count)
+
     row = longest(learner.corpus, learner.config.fim)
-    # A process has its share of a step at once, unless that is too much for its memory.
-    most = max(row, -(-(plan.size + row) // learner.processes.world))
-    if learner.config.piece:
-        return min(most, max(row, learner.config.piece))
-    if learner.network.device != "cuda":
-        return min(most, max(row, PIECE))
-    learner.piece = min(most, max(row, LEAST))
+    count = world
+    if learner.config.piece or learner.network.device != "cuda":
+        most = max(row, learner.config.piece or PIECE)
+        while of(count) > most:
+            count += world
+        return of(count)
+    while of(2 * count) > max(row, LEAST):
+        count *= 2
+    learner.piece = of(count)
     took = _timed(learner, plan, 0)
-    while (best := learner.piece) < most:
-        learner.piece = min(most, 2 * best)
+    while count > world:
+        best, count = learner.piece, count // 2
+        learner.piece = of(count)
         took, before = _timed(learner, plan, 0), took
         (fine,) = learner.processes.told([learner.piece > best and took <= FASTER * before])
         if not fine:
