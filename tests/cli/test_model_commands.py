@@ -105,12 +105,12 @@ def test_a_dry_run_of_what_cannot_work_is_exit_2(dataset, tmp_path, capsys, monk
 
 
 def test_a_step_is_explained(dataset, capsys):
-    assert main(["train", str(dataset), "--steps", "4", "--explain-step", "3"]) == 0
+    assert main(["train", str(dataset), "--steps", "3", "--explain-step", "3"]) == 0
     first, *rows = capsys.readouterr().out.splitlines()
-    assert first.startswith("step 3 of 4, stage 3 of 3: ")
+    assert first.startswith("step 3 of 3, stage 3 of 3: ")
     assert len(rows) == int(first.split(": ")[1].split()[0])
     assert all(row.strip().startswith("training_data_train.jsonl:") for row in rows)
-    assert main(["train", str(dataset), "--steps", "4", "--explain-step", "3", "--json"]) == 0
+    assert main(["train", str(dataset), "--steps", "3", "--explain-step", "3", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert sum(row["tokens"] for row in answer["rows"]) == answer["tokens"]
 
@@ -125,6 +125,8 @@ def test_a_model_says_how_it_was_trained(dataset, tmp_path, capsys):
     assert {key: said[key] for key in ("learning_rate", "steps", "seed", "ema")} == {
         "learning_rate": 3e-3, "steps": 1, "seed": 4, "ema": 0.5,
     }  # fmt: skip
+    assert said["precision"] in {"float32", "bfloat16"}
+    assert said["piece"] >= 64
     again = tmp_path / "again"
     assert main(["train", str(dataset), "-o", str(again), "-q", "--config", str(tmp_path / "model/training.yaml")]) == 0
     weights = [(folder / "model.safetensors").read_bytes() for folder in (tmp_path / "model", again)]

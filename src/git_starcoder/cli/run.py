@@ -106,7 +106,7 @@ def _model(
     with talk.watch() as watch:
         # Measured on click with one seed: in a short training, strict thirds cost 6.5 % of the held-out bits per byte.
         share = max(minutes * LEAST, left() - minutes * REST)
-        config = Config(minutes=share, size=size, order="shuffled", seed=seed)
+        config = Config.load(None, (), minutes=share, size=size, order="shuffled", seed=seed)
         result = train(dataset, model, config, watch=watch, force=True, fresh=True)
     talk.part(training.text(result))
     values: dict[str, Any] = {"training": training.as_values(result)}

@@ -50,7 +50,9 @@ if TYPE_CHECKING:
 MINUTES = 8.0
 """The budget where none is given."""
 CONFIG = "training.yaml"
-"""The config of a model, which `--config` takes."""
+"""The config of a model with what was measured: `--config` takes it, and gives the same weights on the same machine."""
+LOOKING = 0.15
+"""Of a budget of time, what looks at held-out text may take."""
 HELD_OUT = 12_288
 """Tokens of the validation split that are asked about while training."""
 
@@ -197,7 +199,7 @@ class _Training:
         learner = Learner(network, corpus, config, processes)
         if found:
             steps, limit = found.values["steps"], found.values["limit"]
-            learner.piece = found.values["piece"]
+            learner.piece, exam.looks = found.values["piece"], found.values["looks"]
         else:
             steps, limit = self.budget(learner, exam)
         self.plan = Plan.of(corpus, config, steps, curriculum=self.staged)
@@ -252,11 +254,15 @@ class _Training:
         def left() -> float | None:
             return None if whole is None else max(1e-3, whole - (time.perf_counter() - self.entered))
 
-        def look() -> None:
-            if self.processes.first:
+        seconds = left()
+        if seconds is not None:
+            begun = time.perf_counter()
+            if self.processes.first and exam.bytes:
                 surprise(learner.network, exam.documents, learner.network.end, parts=2)
-
-        fits = trial(learner, curriculum=self.staged, seconds=left(), look=look, looks=LOOKS)
+            (looking,) = self.processes.told([time.perf_counter() - begun])
+            exam.looks = max(1, min(LOOKS, int(LOOKING * seconds / looking)))
+            seconds = max(1e-3, (left() or 0.0) - exam.looks * looking)
+        fits = trial(learner, curriculum=self.staged, seconds=seconds)
         return steps or fits or 1, left()
 
     def result(self) -> TrainResult:
@@ -293,7 +299,8 @@ class _Training:
             "result": {key: value for key, value in asdict(self.result()).items() if key != "folder"},
         }
         (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        (folder / CONFIG).write_text(config.yaml(), encoding="utf-8")
+        measured = {"precision": network.precision, "piece": loop.learner.piece}
+        (folder / CONFIG).write_text(config.model_copy(update=measured).yaml(), encoding="utf-8")
 
 
 @contextmanager
