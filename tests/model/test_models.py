@@ -167,13 +167,16 @@ def test_bases_that_cannot_be(tmp_path, saved, monkeypatch):
     for name, changes, what in (
         ("encoder", {"model_type": "t5"}, "no causal language model"),
         ("strange", {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "code.Model"}}, "code of its own"),
+        ("quantised", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "are quantised"),
+        ("kernel", {"attn_implementation": "someone/kernel"}, "wants the code of someone/kernel"),
+        ("nested", {"text": {"_attn_implementation": {"": "a/b@main"}}}, "wants the code of"),
         ("deeper", {"num_hidden_layers": 3}, "are missing"),
         ("wider", {"hidden_size": 64}, "is damaged"),
     ):
         changed = copy(name)
         values = json.loads((changed / "config.json").read_text())
         (changed / "config.json").write_text(json.dumps({**values, **changes}))
-        refused(changed, what, DatasetError if name in {"deeper", "wider"} else UsageError)
+        refused(changed, what, DatasetError if name in {"deeper", "wider", "kernel", "nested"} else UsageError)
     bidirectional = bases.write(tmp_path / "bert", "Bert", own)
     refused(bidirectional, "not a causal model")
     refused(copy("wordless", without=pretrained.FILES), "neither tokenizer.json nor")

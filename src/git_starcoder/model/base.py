@@ -47,6 +47,9 @@ def read(config: Config, tokenizer: Tokenizer, context: int, where: str) -> Base
     name = str(config.base)
     folder = find(name)
     values = configuration(folder, name)
+    if "quantization_config" in values:
+        hint = "give the model that it was made of; tune: qlora quantises it"
+        raise UsageError(f"the weights of '{name}' are quantised", where="base", hint=hint)
     room = values.get("max_position_embeddings", values.get("n_positions"))
     if isinstance(room, int) and room < context:
         hint = f"build the dataset with --set window.size={room - room % 64}"

@@ -24,6 +24,8 @@ TRAINING = "training.json"
 """What the model was trained on and how; a folder without it is not a model of ours."""
 ADAPTER = "adapter"
 """Folder of the adapters beside the weights that they are merged into."""
+CHOICE = "_implementation"
+"""How keys of a configuration end that may name code."""
 LARGEST = 16_384
 """Width of a model from scratch."""
 HEAD = 64
@@ -187,11 +189,17 @@ def weights(folder: Path, **options: Any) -> Any:
     """The transformers model in a folder, in float32. `options` go to `from_pretrained`.
 
     Raises:
-        DatasetError: its files are damaged, or some are missing.
+        DatasetError: its files are damaged, some are missing, or it names code that it wants run.
 
     """
     torch, transformers = libraries()
     safe = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32}
+    try:
+        kernel = foreign(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"'{folder}' is damaged", where=one_line(error)) from error
+    if kernel:
+        raise DatasetError(f"'{folder}' wants the code of {kernel}, and none is run", where=str(folder))
     try:
         model, found = transformers.AutoModelForCausalLM.from_pretrained(
             folder, output_loading_info=True, **{**safe, **options}
@@ -202,6 +210,15 @@ def weights(folder: Path, **options: Any) -> Any:
         what = f"'{folder}' is damaged: {len(missing)} of its weights are missing, such as {missing[0]}"
         raise DatasetError(what, where=str(folder))
     return model
+
+
+def foreign(values: Any, name: str = "") -> str:
+    """What a configuration names as a kernel of the hub, which transformers may download and run; "" if nothing."""
+    if isinstance(values, dict):
+        within = name.endswith(CHOICE)
+        found = (foreign(each, name if within else key) for key, each in cast("dict[str, Any]", values).items())
+        return next(filter(None, found), "")
+    return values if isinstance(values, str) and name.endswith(CHOICE) and "/" in values else ""
 
 
 def record(folder: Path) -> dict[str, Any]:
