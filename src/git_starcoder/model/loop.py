@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from git_starcoder.seams import Watch
 
 LOOKS = 12
-"""How often held-out text is asked about, in a whole budget."""
+"""How often held-out text is asked about, in a whole budget; less often where that would take much of its time."""
 TURNED = 1.02
 """The held-out loss has turned where it is worse than the best by this factor."""
 TOGETHER = 16
@@ -70,6 +70,8 @@ class Exam:
 
     documents: Sequence[Document]
     bytes: int
+    looks: int = LOOKS
+    """How often, in a whole budget."""
 
 
 class Loop:
@@ -131,8 +133,8 @@ class Loop:
                 if at.step % self.together and at.step < self.plan.steps:
                     continue
                 self.fetch()
-                if int(self.used * LOOKS) > at.looks or self.used >= 1.0:
-                    at.looks = int(self.used * LOOKS)
+                if int(self.used * self.exam.looks) > at.looks or self.used >= 1.0:
+                    at.looks = int(self.used * self.exam.looks)
                     self.look()
                 if self.used >= 1.0 and not at.stopped:
                     at.stopped = "budget"

@@ -11,7 +11,7 @@ from git_starcoder.model.distributed import joined
 from git_starcoder.model.learner import Learner
 from git_starcoder.model.plan import Plan, steps_of
 from git_starcoder.model.preflight import Line, certified, examine
-from git_starcoder.model.train import LOOKS, MINUTES, curriculum, made
+from git_starcoder.model.train import LOOKING, MINUTES, curriculum, made
 from git_starcoder.model.trial import trial
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -93,5 +93,5 @@ def _measured(network: Network, corpus: Corpus, config: Config, *, ordered: bool
     tried = min(seconds, TRIED)
     with joined(network.device) as processes:
         learner = Learner(network, corpus, config, processes)
-        steps = trial(learner, curriculum=ordered, seconds=tried, look=lambda: None, looks=LOOKS)
+        steps = trial(learner, curriculum=ordered, seconds=tried * (1 - LOOKING))
     return max(1, round((steps or 1) * seconds / tried))

@@ -215,6 +215,7 @@ class _Training:
             "steps": steps,
             "limit": limit,
             "precision": network.precision,
+            "looks": exam.looks,
         }
         self.loop = Loop(learner, self.plan, limit, exam, metrics, self.folder, said, watch)
         if found:

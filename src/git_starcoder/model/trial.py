@@ -14,8 +14,6 @@ from git_starcoder.model.pack import longest, room
 from git_starcoder.model.plan import STAGES, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from git_starcoder.model.learner import Learner
 
 PIECE = 8192
@@ -32,22 +30,18 @@ KEPT = 0.9
 """Of the time that is left, what steps are planned for. The clock ends a training that got slower."""
 
 
-def trial(
-    learner: Learner, *, curriculum: bool, seconds: float | None, look: Callable[[], None], looks: int
-) -> int | None:
-    """Set the learner's `piece`; gives the steps that fit into `seconds` beside so many looks, None without them."""
+def trial(learner: Learner, *, curriculum: bool, seconds: float | None) -> int | None:
+    """Set the learner's `piece`; gives the steps that fit into `seconds`, the trial's own time included, if any."""
     weights = {name: weight.detach().to("cpu", copy=True) for name, weight in learner.weights.items()}
     state = checkpoint.random_state(learner.torch)
     plan = Plan.of(learner.corpus, learner.config, STEPS * STAGES, curriculum=curriculum)
     steps = None
+    begun = time.perf_counter()
     try:
         learner.piece = _piece(learner, plan)
         if seconds is not None:
-            begun = time.perf_counter()
-            look()
-            looking = time.perf_counter() - begun
             per_step = _seconds(learner, plan, seconds * SHARE)
-            left = seconds - (time.perf_counter() - begun) - looks * looking
+            left = seconds - (time.perf_counter() - begun)
             steps = max(1, int(KEPT * left / per_step))
     finally:
         put(learner.torch, learner.weights, weights)
