@@ -269,6 +269,14 @@ def test_what_cannot_be_asked_is_one_line(tokenizer):
         Network(network.model, tokenizer, where="cpu", precise="float32")
 
 
+def test_an_architecture_that_takes_no_flat_pieces_cannot_attend_across_rows(tokenizer):
+    network = made(KINDS["GPTNeo, old"][0], tokenizer, **KINDS["GPTNeo, old"][1])
+    rows = rows_of(1, [40, 40])
+    assert network.nats(flat(rows)).shape == (78,)
+    with pytest.raises(UsageError, match="reads 64 tokens at once, and not 78"):
+        network.nats(flat(rows, attend="piece"))
+
+
 def test_pieces_hold_every_row_once_with_little_padding():
     lengths = np.random.default_rng(0).integers(1, 1025, 500)
     found = list(pieces(lengths, 8192))

@@ -204,6 +204,9 @@ class Network:
                 found = body(input_ids=tokens, position_ids=positions, use_cache=False, rows=rows)
             return found[0][0][self._put(asked)]
         lengths = np.diff(piece.bounds).astype(np.int64)
+        if lengths.max(initial=0) > self.context:
+            what = f"{self.model.config.model_type} reads {self.context:,} tokens at once, and not {lengths.max():,}"
+            raise UsageError(what, where="attend", hint="attend: row; its attention cannot be kept within rows")
         row = np.searchsorted(piece.bounds, asked, side="right") - 1
         parts: list[Any] = []
         order: list[NDArray[np.int64]] = []
@@ -233,8 +236,8 @@ class Network:
         rows.append(rows[0][:4])
         training = core.training
         core.eval()
-        # In float32 but for the kernel of CUDA, which has none.
-        exact = self.device != "cuda" or self.precision == "float32"
+        # Only a CPU multiplies in whole float32, and CUDA's kernel does not take it at all.
+        exact = self.device == "cpu"
         with self.torch.inference_mode(), contextlib.nullcontext() if exact else self.cast():
             try:
                 found = [core(input_ids=self._put(row[None, :-1]), use_cache=False)[0][0] for row in rows]
