@@ -292,8 +292,11 @@ def test_from_one_process_to_two_and_back(dataset, whole, tmp_path):
     train(dataset, out, toy(), watch=watch)
     (line,) = (line for line in watch.lines if "going on" in line)
     assert int(line.split()[4]) >= 10
-    plans = [json.loads((folder / "training.json").read_text())["plan"] for folder in (out, whole)]
-    assert plans[0] == plans[1]
+    records = [json.loads((folder / "training.json").read_text()) for folder in (out, whole)]
+    assert records[0]["plan"] == records[1]["plan"]
+    pieces = [record["ledger"]["pieces"] for record in records]
+    assert pieces[1] + 4 <= pieces[0]  # two processes had two pieces of a step
+    assert [{**record["ledger"], "pieces": 0} for record in records] == [{**records[0]["ledger"], "pieces": 0}] * 2
     for one, other in zip(figures(out), figures(whole), strict=True):
         assert one == pytest.approx(other, rel=1e-3)
     from safetensors.numpy import load_file

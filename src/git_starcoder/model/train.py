@@ -193,13 +193,13 @@ class _Training:
         for line in network.notes:
             watch.note(line)
         if processes.first and not found:
-            for line in examine(self.dataset, corpus, network, self.tokenizer, config, self.out):
-                if require(line).result == "note":
-                    watch.note(f"{line.what}: {line.figure}")
+            self.examine(corpus, network)
         learner = Learner(network, corpus, config, processes)
         if found:
-            steps, limit = found.values["steps"], found.values["limit"]
-            learner.piece, exam.looks = found.values["piece"], found.values["looks"]
+            steps, limit, exam.looks = (found.values[key] for key in ("steps", "limit", "looks"))
+            learner.piece = found.values["piece"]
+            if found.values["processes"] != processes.world:  # they share a step in other pieces
+                trial(learner, curriculum=self.staged, seconds=None)
         else:
             steps, limit = self.budget(learner, exam)
         self.plan = Plan.of(corpus, config, steps, curriculum=self.staged)
@@ -216,12 +216,19 @@ class _Training:
             "limit": limit,
             "precision": network.precision,
             "looks": exam.looks,
+            "processes": processes.world,
         }
         self.loop = Loop(learner, self.plan, limit, exam, metrics, self.folder, said, watch)
         if found:
             self.loop.restore(found)
             watch.note(f"going on after step {found.step:,} of {steps:,}; --fresh would begin anew")
         self.loop.go()
+
+    def examine(self, corpus: Corpus, network: Network) -> None:
+        """End here if it cannot work."""
+        for line in examine(self.dataset, corpus, network, self.tokenizer, self.config, self.out):
+            if require(line).result == "note":
+                self.watch.note(f"{line.what}: {line.figure}")
 
     def identity(self) -> dict[str, str]:
         """What a checkpoint must have in common with this training."""
