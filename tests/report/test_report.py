@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -421,6 +423,30 @@ def test_the_command_writes_a_page_and_only_over_its_own(built, trained, tmp_pat
     assert main(asked) == 2
     assert out.read_text() == "mine"
     assert main([*asked[:-4], str(tmp_path / "no" / "page.html"), "--no-check"]) == 2
+
+
+def test_a_full_disk_leaves_the_page_that_was_there(built, tmp_path, capsys, monkeypatch):
+    page = tmp_path / "page.html"
+    asked = ["report", str(built), "--no-check", "-o", str(page)]
+    assert main(asked) == 0
+    before = page.read_bytes()
+
+    def full(path, data):
+        with path.open("wb") as file:
+            file.write(data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(asked) == 2
+    assert f"cannot write '{page}': No space left on device" in capsys.readouterr().err
+    assert page.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [page]
+
+
+def test_a_folder_that_is_no_model_is_named_before_the_checks(built, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("git_starcoder.checks.check", lambda *_, **__: pytest.fail("the checks were run"))
+    assert main(["report", str(built), str(tmp_path), "-o", str(tmp_path / "page.html")]) == 2
+    assert f"'{tmp_path}' is not a model: it has no training.json" in capsys.readouterr().err
 
 
 def test_the_certificate_is_what_the_checks_measured(built):

@@ -34,8 +34,9 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
     """
     from git_starcoder.checks import check
     from git_starcoder.dataset import Dataset
+    from git_starcoder.publish import reported
     from git_starcoder.report import page, report
-    from git_starcoder.report.model import read
+    from git_starcoder.report.model import Model, read
 
     page.require()
     _free(out, page.GENERATOR)
@@ -43,13 +44,20 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
     if scores is None and model is not None:
         # What `eval` left in the model, or `run` beside it.
         scores = next((path for path in (model / "scores.json", model.parent / "run.json") if path.is_file()), None)
+    if model is not None:
+        Model.open(model)  # missing, it should be missed now and not after the checks
+    found = read(scores) if scores else None
     with talk.watch() as watch:
         outcomes = list(check(opened, watch=watch)) if checked else []
-    said = report(opened, outcomes, trained=model, scores=read(scores) if scores else None)
+    said = report(opened, outcomes, trained=model, scores=found)
     data = said.encode("utf-8")
     partial = out.with_name(f".{out.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(out)
+    with reported(out):
+        try:
+            partial.write_bytes(data)
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
     values = {"out": str(out), "bytes": len(data), "broken": [one.check for one in outcomes if one.found]}
     return talk.answer(values, f"{one_line(str(out))}: {len(data):,} bytes")
 

@@ -34,6 +34,9 @@ class Model:
         Raises:
             DatasetError: it is no folder of a model of ours.
         """
+        if not (folder / "training.json").is_file():
+            hint = "`git starcoder train` makes one"
+            raise DatasetError(f"'{folder}' is not a model: it has no training.json", where=str(folder), hint=hint)
         training = read(folder / "training.json")
         try:
             lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -52,7 +55,8 @@ def read(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         hint = "`git starcoder train` makes a model, `git starcoder eval --json` its scores"
-        raise DatasetError(f"'{path}' cannot be read: {error}", where=str(path.parent), hint=hint) from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DatasetError(f"'{path}' cannot be read: {why}", where=str(path.parent), hint=hint) from error
     if not isinstance(found, dict):
         raise DatasetError(f"'{path}' is not an object", where=str(path.parent))
     return cast("dict[str, Any]", found)
