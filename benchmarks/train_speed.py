@@ -12,7 +12,8 @@ pieces in transformers' Trainer, which shows what its loop costs. Rows are those
 order; TRL's packing sorts them. Steps hold about as many tokens on all sides.
 
 A JSON line for each side: tokens of content (not of padding) per second over the steps after the first two (least,
-median, most of the rounds), the share of computed tokens that is padding, tokens of the rows that were dropped, and MFU:
+median, most of the rounds), the same per second of a processor (on a busy machine that is the figure to look at: run it
+on one processor, as `taskset -c 0 python …`, so that no thread waits for another), the share of computed tokens that is padding, tokens of the rows that were dropped, and MFU:
 6 floating point operations per token and parameter of a matrix, against the fastest product of matrices measured in the
 same run. Preparing the data is not in the time of any side; what ours does in place of it, packing, is.
 """
@@ -115,23 +116,20 @@ class Sides:
         fresh.load_state_dict(self.first.state_dict())
         return fresh
 
-    def ours(self, optimizer: str, profile: Any = None) -> dict[str, float]:
+    def ours(self, optimizer: str) -> dict[str, float]:
         network = Network(self.model(), self.tokenizer, precise=self.precision)
         learner = Learner(network, self.corpus, self.config.model_copy(update={"optimizer": optimizer}), Processes())
         learner.piece = PIECE
-        ends, content, padded = [], [], []
+        clock, content, padded = others.Clock(), [], []
         for step in self.steps:
             learned = learner.learn(self.plan, step, step.number / self.plan.steps)
             float(learned.nats)  # as the metrics of a training ask for it
-            ends.append(time.perf_counter())
-            if profile is not None and len(ends) > others.WARM:
-                profile.step()
+            clock.on_step_end()
         for step in self.steps[others.WARM :]:
             pieces = packed(self.corpus, self.plan, step, PIECE)
             padded.append(sum(piece.padded for piece in pieces))
             content.append(sum(len(piece.tokens) - piece.padded + len(piece.places) for piece in pieces))
-        seconds = ends[-1] - ends[others.WARM - 1]
-        return {"seconds": seconds, "steps": len(content), "content": sum(content),
+        return {**clock.taken(), "steps": len(content), "content": sum(content),
                 "computed": sum(content) + sum(padded), "dropped": 0}  # fmt: skip
 
     def fed(self) -> dict[str, float]:
@@ -146,7 +144,7 @@ class Sides:
         trainer.pop_callback(transformers.trainer_callback.PrinterCallback)
         trainer.train()
         content = sum(len(piece.tokens) + len(piece.places) for piece in pieces[others.WARM :])
-        return {"seconds": clock.ends[-1] - clock.ends[others.WARM - 1], "steps": len(pieces) - others.WARM,
+        return {**clock.taken(), "steps": len(pieces) - others.WARM,
                 "content": content, "computed": content, "dropped": 0}  # fmt: skip
 
     def all(self) -> dict[str, Any]:
@@ -260,23 +258,34 @@ def main() -> None:
     }))  # fmt: skip
     if arguments.table:
         table = [
-            "| side | tokens of content/s | tokens a step | padded | dropped | MFU |",
-            "| --- | --- | --- | --- | --- | --- |",
+            "| side | tokens of content/s | per processor second | tokens a step | padded | dropped | MFU |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
         ]
     for name, found in runs.items():
-        speeds = sorted(one["content"] / one["seconds"] for one in found)
+        speeds = [one["content"] / one["seconds"] for one in found]
+        per_processor = [one["content"] / one["processor_seconds"] for one in found]
         one = found[0]
         line = {
             "side": name,
             "tokens_per_second": [round(rank(speeds)) for rank in (min, statistics.median, max)],
+            "per_processor_second": [round(rank(per_processor)) for rank in (min, statistics.median, max)],
             "tokens_a_step": round(one["content"] / one["steps"]),
             "padded": round(1 - one["content"] / one["computed"], 4),
             "dropped": one["dropped"],
-            "mfu": round(statistics.median(speeds) * sides.per_token / fastest, 3),
+            "mfu": round(
+                statistics.median(per_processor if torch.get_num_threads() == 1 else speeds)
+                * sides.per_token
+                / fastest,
+                3,
+            ),
         }
         print(json.dumps(line))
         if arguments.table:
-            table.append(f"| {name} | {', '.join(f'{speed:,}' for speed in line['tokens_per_second'])} | {line['tokens_a_step']:,} | "
+            by_wall, by_processor = (
+                ", ".join(f"{speed:,}" for speed in line[what])
+                for what in ("tokens_per_second", "per_processor_second")
+            )
+            table.append(f"| {name} | {by_wall} | {by_processor} | {line['tokens_a_step']:,} | "
                          f"{line['padded']:.1%} | {line['dropped']:,} | {line['mfu']:.0%} |")  # fmt: skip
     if arguments.table:
         print("\n".join(table))
