@@ -117,6 +117,12 @@ class Dataset:
             else:
                 yield from (_about(path, number, line) for number, line in _lines(path))
 
+    def shown(self, split: Split) -> Iterator[dict[str, Any]]:
+        """What else the files of a split say of each row for programs of others: `parquet.SHOWN`, none in JSONL."""
+        for path in self.files(split):
+            if path.suffix == ".parquet":
+                yield from parquet.shown(path)
+
     def select(self, split: Split, wanted: Callable[[int, dict[str, Any]], bool]) -> Iterator[Row]:
         """The rows of a split that are wanted by their number, from 0, and metadata; of others no tokens are read."""
         before = 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from git_starcoder.errors import DatasetError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
 ROWS = 64
@@ -46,10 +46,19 @@ def records(path: Path, first: int = 0, *, without: Collection[str] = ()) -> Ite
         DatasetError: it cannot be read.
         MissingExtraError: pyarrow is not installed.
     """
+    return _read(path, first, lambda name: name not in SHOWN and name not in without)
+
+
+def shown(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file as `records`, but the columns of `SHOWN` and no others."""
+    return _read(path, 0, SHOWN.__contains__)
+
+
+def _read(path: Path, first: int, wanted: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
     pa = library()
     try:
         with pa.parquet.ParquetFile(path) as file:
-            columns = [name for name in file.schema_arrow.names if name not in {*SHOWN, *without}]
+            columns = [name for name in file.schema_arrow.names if wanted(name)]
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
                 if first >= rows:

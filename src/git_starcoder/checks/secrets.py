@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from git_starcoder.checks import OfSamples, Skip
+from git_starcoder.checks import ORDER, OfSamples, Skip
 from git_starcoder.errors import DatasetError
 from git_starcoder.rows import Finding
 from git_starcoder.text.secrets import MARK, redact
@@ -45,12 +46,27 @@ class Check(OfSamples):
                 marks += len(MARK.findall(text))
             if kinds:
                 yield self._found(sample, _told(kinds))
+        for where, text in self._columns():
+            size += len(text)
+            if kinds := redact(text).found:
+                yield Finding("secrets", where, _told(kinds))
         for name in FILES:
             for number, text in self._beside(name):
                 size += len(text)
                 if kinds := redact(text).found:
                     yield Finding("secrets", f"{name}:{number}", _told(kinds))
         self.figure = f"{size / 1e6:,.1f} MB of text, {marks:,} secrets redacted"
+
+    def _columns(self) -> Iterator[tuple[str, bytes]]:
+        """What Parquet files say for programs of others, by its first row: each text once."""
+        seen: set[bytes] = set()
+        for split in ORDER:
+            for number, values in enumerate(self._dataset.shown(split)):
+                for text in (str(value).encode() for value in values.values()):
+                    digest = blake2b(text, digest_size=16).digest()
+                    if digest not in seen:
+                        seen.add(digest)
+                        yield self._dataset.place(split, number), text
 
     def _beside(self, name: str) -> Iterator[tuple[int, bytes]]:
         """What a file says, by line: of JSON the values, for what stands around them is ours."""

@@ -65,7 +65,6 @@ def command(
     tokens and ten lines at least.
     """
     from git_starcoder.build import build
-    from git_starcoder.checks import check
     from git_starcoder.engine.local import LocalEngine
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
@@ -78,7 +77,7 @@ def command(
     with talk.watch() as watch, LocalEngine(settings.jobs(jobs)) as engine, opened_cache(wanted=cached) as cache:
         dataset = build(opened, recipe, out / "dataset", engine=engine, watch=watch, cache=cache)
     talk.part(building.text(dataset, dataset.folder))
-    outcomes = list(check(dataset))
+    outcomes = checking.checked(talk, dataset, opened)
     talk.part(checking.table(outcomes))
     values = {"dataset": building.as_values(dataset), **checking.as_values(outcomes)}
     if any(outcome.found for outcome in outcomes):
