@@ -123,6 +123,7 @@ def trained(built, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "model"
     folder.mkdir()
     record = {"schema": "git-starcoder/model/1", "dataset": Dataset.open(built).digest, "size": "tiny", "parameters": 5,
+              "config": {"batch": 2048, "compile": None, "tensorboard": True}, "ledger": {"trained": 1234567},
               "result": {"steps": 3, "loss": 3.0, "stopped": "budget"}}  # fmt: skip
     (folder / "training.json").write_text(json.dumps(record))
     steps = [
@@ -383,6 +384,8 @@ def test_the_scores_are_drawn_and_every_figure_is_in_a_table(html):
         table = tables[f"Bits per byte by {by}"]
         assert table[1] == ["most of it", "", "1.125", "1.000", "1.500", "1,000", "12"]
         assert table[2][2:] == ["1.250", "", "", "10", "1"]
+    assert tables["Config of the training"][1:] == [["batch", "2,048"], ["compile", "None"], ["tensorboard", "True"]]
+    assert tables["Tokens of the training"][1] == ["trained", "1,234,567"]
     text = "".join(data for _, data in Page(html).text)
     assert text.count("Grey: fewer than 5 files") == 3
     assert "most of it, 12 files" in text

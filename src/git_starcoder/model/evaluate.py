@@ -215,7 +215,10 @@ def _within(exam: Exam, left: Callable[[], float]) -> Exam:
         3 * measured(lambda: xz.compressed(training)) / max(1, len(training))
     )  # twice xz, which gets slower, and PPMd
     per_token = 2 * measured(lambda: bits_per_byte.evaluate(few)) / (FEWEST // 2)  # two models
-    per_row = measured(lambda: kinds.evaluate(few)) / (FEWEST_OF_KIND // 2)  # a token of every kind
+    asked = sum(len(row.tokens) - row.given for row in few.rows)  # more than the limit, as rows are whole
+    per_row = (
+        measured(lambda: kinds.evaluate(few)) / asked * len({row.kind for row in few.rows})
+    )  # a token of each kind
     per_line = measured(lambda: next_line.evaluate(asking)) / FEWEST_LINES
     per_hole = measured(lambda: fill_in_the_middle.evaluate(asking)) / FEWEST_LINES
     time = max(0.0, left())

@@ -89,10 +89,18 @@ def _section(subject: Subject, model: Model) -> Section:
     else:
         lead.append("There are no scores yet; git starcoder eval makes them.")
     said = {**{key: value for key, value in training.items() if not isinstance(value, dict)}, **training["result"]}
+    tables.append(_said("Training", said))
+    named = {"config": "Config of the training", "ledger": "Tokens of the training"}
+    tables += [_said(title, training[key]) for key, title in named.items() if training.get(key)]
+    return Section("Model", lead, figures, tables)
+
+
+def _said(title: str, values: Mapping[str, Any]) -> Table:
+    """A folded table of names and what they were."""
     rows = [
-        (key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)) for key, value in said.items()
+        (key.replace("_", " "), f"{value:,}" if type(value) is int else str(value)) for key, value in values.items()
     ]
-    return Section("Model", lead, figures, [*tables, Table("Training", ("what", "value"), rows, left=2)])
+    return Table(title, ("what", "value"), rows, left=2)
 
 
 def _curve(model: Model) -> Figure:
@@ -138,7 +146,7 @@ def _measures(scores: Mapping[str, Any]) -> Iterator[Figure]:
         title = f"{_capital(measure)} on {scores['files']:,} of {scores['of']:,} {scores['split']} files"
         rows = [(score["subject"], score["note"], *_numbers(score)) for score in of]
         table = Table(title, ("subject", "note", "value", "from", "to"), rows, left=2)
-        names = [label(score["subject"], 30) for score in of]
+        names = [label(score["subject"], 34) for score in of]
         yield _bars(f"scores-{number}", title, "Lines are 95 % intervals.", of, names, table)
 
 
@@ -183,7 +191,7 @@ def _bars(
     def paint(figure: Any) -> None:
         axes = figure.subplots()
         colours = [COLOURS["six"] if score.get("files", FEW) < FEW else SERIES[0] for score in of]
-        axes.barh(range(len(of)), [score["value"] for score in of], color=colours, height=0.6)
+        axes.barh(range(len(of)), [score["value"] for score in of], color=colours, height=0.6, alpha=0.55)
         errors = [
             [of[index]["value"] - of[index]["low"] for index in known],
             [of[index]["high"] - of[index]["value"] for index in known],
