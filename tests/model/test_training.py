@@ -133,7 +133,12 @@ def test_training_ends_when_the_held_out_loss_turns(tmp_path):
     texts = {"train": {"a.py": finished.source(1, 2)}, "val": {"b.py": b"totally = 'different'\n" * 30}}
     dataset = finished.write(tmp_path / "dataset", texts)
     watch = Notes()
-    result = train(dataset, tmp_path / "model", toy(steps=180, batch=256, learning_rate=2e-2), watch=watch)
+    result = train(
+        dataset,
+        tmp_path / "model",
+        toy(steps=96, batch=256, learning_rate=5e-3, weight_decay=0.0, schedule="wsd"),
+        watch=watch,
+    )
     assert result.stopped == "held-out loss turned"
     lines = [json.loads(line) for line in (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()]
     looks = [line["held_out"] for line in lines if "held_out" in line]
