@@ -1,9 +1,9 @@
 """Does a training that is killed end where it would have? It is killed at random moments, then left to end.
 
-    python benchmarks/kill_train.py DATASET [--kills 30] [--steps 150] [--size 1M]
+    python benchmarks/kill_train.py DATASET [--kills 30] [--steps 120] [--size 1M]
 
 Every second `kill -9` comes while a checkpoint is being written, as soon as a part of it is seen; the others come a
-random time after the first step. After every tenth the newest checkpoint is damaged, too. In the end the weights are
+random time after the first one. After every tenth the newest checkpoint is damaged, too. In the end the weights are
 compared with those of an undisturbed training, byte by byte, and the metrics line by line, but for the time. Prints a
 line of JSON for each kill, and one for all of it.
 """
@@ -23,8 +23,8 @@ from pathlib import Path
 
 import measure
 
-LONGEST = 1.0
-"""Seconds from the first step of a training to its kill, at most."""
+FURTHEST = 4
+"""Steps that a training makes before it is killed, about, at most."""
 
 
 def trained(folder: Path) -> tuple[bytes, list[dict[str, float]]]:
@@ -37,6 +37,11 @@ def trained(folder: Path) -> tuple[bytes, list[dict[str, float]]]:
 def steps(folder: Path, pattern: str) -> list[int]:
     """Of the checkpoints in the folder of a training, newest first."""
     return sorted((int(path.name.split("-")[1].split(".")[0]) for path in folder.glob(pattern)), reverse=True)
+
+
+def begun_writes(folder: Path) -> set[str]:
+    """Checkpoints that are half written."""
+    return {path.name for path in folder.glob(".step-*.partial") if ".old." not in path.name}
 
 
 def damage(folder: Path, chance: random.Random) -> str:
@@ -55,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--size", default="1M")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="starcoder-kill-train-") as name:
@@ -68,29 +73,28 @@ def main() -> None:
         begun = time.monotonic()
         subprocess.run([*command, "-o", str(whole)], check=True, stdout=subprocess.DEVNULL)
         seconds = time.monotonic() - begun
+        step = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])["seconds"] / arguments.steps
         chance = random.Random(0)
         outcomes: Counter[str] = Counter()
         damaged = 0
         for number in range(arguments.kills):
-            size = (folder / "metrics.jsonl").stat().st_size if folder.exists() else 0
             process = subprocess.Popen([*command, "-o", str(out)], stdout=subprocess.DEVNULL, start_new_session=True)
-            if number % 2:
-                while process.poll() is None and not any(folder.glob(".step-*.partial/*")):
-                    pass
-            else:
-                # On going on, the metrics are first cut back, then they grow: either is the sign that it runs.
-                while process.poll() is None and not (
-                    folder.exists() and (folder / "metrics.jsonl").exists()
-                    and (folder / "metrics.jsonl").stat().st_size not in {0, size}
-                ):  # fmt: skip
-                    time.sleep(0.001)
-                time.sleep(chance.uniform(0, LONGEST))
+            # What the one before left is cleared first.
+            while process.poll() is None and begun_writes(folder):
+                time.sleep(0.001)
+            seen: set[str] = set()
+            wanted = 1 if number % 2 == 0 else chance.randint(1, FURTHEST)
+            while process.poll() is None and len(seen) < wanted:
+                seen |= begun_writes(folder)
+                time.sleep(0.0002)
+            if number % 2 == 0:
+                time.sleep(chance.uniform(0, FURTHEST) * step)
             ended = process.poll() is not None
             process.send_signal(signal.SIGKILL)
             process.wait()
             if ended:
                 raise SystemExit(f"the training ended by itself ({process.returncode}); more --steps are needed")
-            within = bool(steps(folder, ".step-*.partial"))
+            within = bool(begun_writes(folder))
             outcomes["inside the write of a checkpoint" if within else "elsewhere"] += 1
             spoilt = damage(folder, chance) if number % 10 == 9 else ""
             damaged += bool(spoilt)
