@@ -402,10 +402,7 @@ def test_scores_of_another_dataset_are_said_to_be(built, trained):
 def test_a_model_without_scores_and_one_with_damaged_ones(built, trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "model")
     asked = ["report", str(built), str(tmp_path / "model"), "-o", str(tmp_path / "page.html"), "--no-check", "-q"]
-    scores = (tmp_path / "model" / "scores.json").rename(tmp_path / "run.json")
-    assert main(asked) == 0
-    assert "Bits per byte on 2 of 3 test files" in (tmp_path / "page.html").read_text()
-    scores.unlink()
+    (tmp_path / "model" / "scores.json").unlink()
     assert main(asked) == 0
     assert "There are no scores yet" in (tmp_path / "page.html").read_text()
     (tmp_path / "model" / "scores.json").write_text('{"scores": [{"measure": "bits per byte"}]}')

@@ -41,9 +41,8 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
     page.require()
     _free(out, page.GENERATOR)
     opened = Dataset.open(dataset)
-    if scores is None and model is not None:
-        # What `eval` left in the model, or `run` beside it.
-        scores = next((path for path in (model / "scores.json", model.parent / "run.json") if path.is_file()), None)
+    if scores is None and model is not None and (model / "scores.json").is_file():  # what `eval` left there
+        scores = model / "scores.json"
     if model is not None:
         Model.open(model)  # missing, it should be missed now and not after the checks
     found = read(scores) if scores else None

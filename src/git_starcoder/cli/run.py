@@ -116,7 +116,7 @@ def _model(
         scores = evaluate(model, dataset, seconds=left() * 60 * KEPT, seed=seed, watch=watch)
     keep(scores, model)
     talk.part(table(scores))
-    values |= scores.as_values()
+    values |= {key: value for key, value in scores.as_values().items() if key != "dataset"}  # which has its own part
     place = example(dataset, seed)
     if place is None:
         talk.part("no held-out file is long enough to show a completion")

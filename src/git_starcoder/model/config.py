@@ -38,6 +38,10 @@ Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**15)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 BUDGETS = ("minutes", "steps", "epochs", "tokens")
 """Keys of which one may be given."""
+ON_BASE = {"optimizer": "adamw", "learning_rate": 2e-5, "weight_decay": 0.1}
+"""Defaults where a whole base is trained: usual ones, measured on nothing of ours."""
+ON_ADAPTERS = {"optimizer": "adamw", "learning_rate": 2e-4, "weight_decay": 0.0}
+"""Defaults of adapters: those of the literature (Hu et al., 2021; Dettmers et al., 2023)."""
 LONGEST = 200
 """Characters of a value or of a reason that an error shows."""
 
@@ -100,11 +104,11 @@ class Config(Strict):
     """Whether a token attends to its own row only, or also to the rows packed before it."""
 
     optimizer: Literal["muon", "adamw"] = "muon"
-    """`muon` is Muon for the matrices between layers and AdamW for the rest."""
+    """`muon` is Muon for the matrices between layers and AdamW for the rest. On a base `adamw`, unless given."""
     learning_rate: Positive = 1e-2
-    """At its highest."""
+    """At its highest. On a base 2e-5 where all of it is trained and 2e-4 for adapters, unless given."""
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    """Of matrices, per unit of learning rate."""
+    """Of matrices, per unit of learning rate. On a base 0.1, for adapters 0, unless given."""
     dropout: Share = 0.0
     """Of the attention weights of a model from scratch."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"
@@ -131,6 +135,15 @@ class Config(Strict):
     """Time between two checkpoints. Two are kept."""
     tensorboard: bool = False
     """Write TensorBoard files beside the metrics, too."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gently(cls, values: Any) -> Any:
+        """What a base has learned would be lost at the rate from scratch."""
+        if not isinstance(values, dict) or cast("dict[str, Any]", values).get("base") is None:
+            return cast("Any", values)
+        given = cast("dict[str, Any]", values)
+        return {**(ON_BASE if given.get("tune", "full") == "full" else ON_ADAPTERS), **given}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
