@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import click
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
 @click.argument("model", type=PATH)
 @click.argument("dataset", type=PATH)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn from the held-out text.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=3.0,
+    show_default=True,
+    help="How long at most, about; in less time less is asked. `inf`: as long as it takes.",
+)
 @common
-def command(talk: Talk, model: Path, dataset: Path, seed: int) -> ExitCode:
+def command(talk: Talk, model: Path, dataset: Path, seed: int, minutes: float) -> ExitCode:
     """Score the model in the folder MODEL on the held-out text of DATASET, beside the references.
 
     The scores are also written to MODEL/scores.json, where `git starcoder report` finds them.
@@ -31,7 +39,7 @@ def command(talk: Talk, model: Path, dataset: Path, seed: int) -> ExitCode:
 
     opened = Dataset.open(dataset)
     with talk.watch() as watch:
-        scores = evaluate(model, opened, seed=seed, watch=watch)
+        scores = evaluate(model, opened, seconds=60 * minutes if isfinite(minutes) else None, seed=seed, watch=watch)
     kept = keep(scores, model)
     if not kept:
         talk.tell(f"the scores could not be written to {one_line(str(model / SCORES))}")

@@ -223,8 +223,8 @@ class Loop:
         if not at.turned:
             at.turned = True
             self.watch.note(
-                f"unseen text gets harder for it since step {at.best_step} ({value:.3f} bits/byte, then "
-                f"{at.best:.3f}): it learns its rows by heart; the weights of that step are kept"
+                f"unseen text gets harder for it since step {at.best_step} ({at.best:.3f} bits/byte then, "
+                f"{value:.3f} now): it learns its rows by heart; the weights of that step are kept"
             )
         if at.worse >= self.config.patience:
             at.stopped = "held-out loss turned"
