@@ -7,6 +7,9 @@ their tokens.
 
 from __future__ import annotations
 
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -22,7 +25,7 @@ from git_starcoder.rows import Finding
 from git_starcoder.seams import SILENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.folder.samples import Sample
@@ -89,7 +92,8 @@ class Check(Protocol):
 
     `row(split, row) -> Iterable[Finding]` gets a `Checked` row; splits come in `ORDER`, rows in the order of the file.
     In place of it a check may have `block(split, block)`, for what is faster asked of many rows at once, or be one of
-    samples (`OfSamples`), or need no rows.
+    samples (`OfSamples`), or need no rows. One with the attribute `beside` ends in a thread beside the others: it asks
+    for tokens or files, and neither for texts of samples nor for the repository.
     """
 
     figure: str | Skip
@@ -184,21 +188,48 @@ def check(
     given = Given(dataset, source, engine)
     outcomes = [Outcome(key, shelf.describe("checks", key), shelf.load("checks", key).SEEDS) for key in names()]
     checks: list[Check] = [shelf.load("checks", outcome.check).Check(given) for outcome in outcomes]
-    _read(given, list(zip(outcomes, checks, strict=True)), watch)
-    first = outcomes[0]
-    for outcome, each in zip(outcomes, checks, strict=True):
-        if first.found and outcome is not first and rests_on_rows(type(each)):
-            outcome.skip(f"'{FIRST}' is broken")
-        elif isinstance(figure := getattr(each, "figure", None), Skip):
-            outcome.skip(figure.reason)
+    every = list(zip(outcomes, checks, strict=True))
+    with _uncollected():
+        _read(given, every, watch)
+    broken = outcomes[0].found > 0
+    beside = ThreadPoolExecutor(1)
+    try:
+        ends = [beside.submit(_end, *one, broken=broken) for one in every if hasattr(one[1], "beside")]
+        for outcome, each in every:
+            if not hasattr(each, "beside"):
+                _end(outcome, each, broken=broken)
+        for end in ends:
+            end.result()
+    finally:
+        beside.shutdown(cancel_futures=True)
+    yield from outcomes
+
+
+def _end(outcome: Outcome, each: Check, *, broken: bool) -> None:
+    """What a check came to; if `FIRST` is broken, that it says nothing."""
+    if broken and outcome.check != FIRST and rests_on_rows(type(each)):
+        outcome.skip(f"'{FIRST}' is broken")
+    elif isinstance(figure := getattr(each, "figure", None), Skip):
+        outcome.skip(figure.reason)
+    else:
+        outcome.end(each)
+        outcome.certificate = getattr(each, "certificate", {})
+        if isinstance(each.figure, Skip) and not outcome.found:
+            outcome.skip(each.figure.reason)
         else:
-            outcome.end(each)
-            outcome.certificate = getattr(each, "certificate", {})
-            if isinstance(each.figure, Skip) and not outcome.found:
-                outcome.skip(each.figure.reason)
-            else:
-                outcome.figure = each.figure.reason if isinstance(each.figure, Skip) else each.figure
-        yield outcome
+            outcome.figure = each.figure.reason if isinstance(each.figure, Skip) else each.figure
+
+
+@contextmanager
+def _uncollected() -> Generator[None]:
+    """Rows are many and make no cycles: looking for some again and again would cost a tenth of reading them."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def rests_on_rows(kind: type[Check]) -> bool:

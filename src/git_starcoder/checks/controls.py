@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,14 +50,15 @@ class Check(OfSamples):
 
     def block(self, split: Split, block: Block) -> Iterator[Finding]:
         """Look at all control tokens of some rows."""
-        places = np.flatnonzero(self._is_control[np.minimum(block.flat, self._tokenizer.vocab_size)])
-        edges: list[int] = np.searchsorted(places, block.bounds).tolist()
-        there = list(zip(places.tolist(), block.flat[places].tolist(), strict=True))
-        begins: list[int] = block.bounds.tolist()
-        for row, begin, (first, last) in zip(block.rows, begins, pairwise(edges), strict=False):
-            length = len(row.taken.tokens)
-            found = [(at - begin, self._letters[one]) for at, one in there[first:last] if at - begin < length]
-            self._rows += 1
+        places = np.flatnonzero(self._is_control.take(block.flat, mode="clip"))
+        begins = block.bounds[:-1]
+        lengths = [len(row.taken.tokens) for row in block.rows]
+        # Padding is a control token, too, so only what stands before it is made into Python's numbers.
+        edges = np.searchsorted(places, np.column_stack((begins, begins + lengths)))
+        self._rows += len(lengths)
+        for row, length, begin, (first, last) in zip(block.rows, lengths, begins.tolist(), edges.tolist(), strict=True):
+            here: list[int] = places[first:last].tolist() if first < last else []
+            found = [(at - begin, self._letters[int(block.flat[at])]) for at in here]
             self._marked += bool(found)
             if length and (wrong := self._wrong(row, length, found)):
                 yield Finding("controls", place(self._dataset, split, row), wrong)

@@ -21,6 +21,8 @@ SEEDS: tuple[str, ...] = ()
 class Check:
     """A finding for each file that is missing, altered or not in the manifest; the figure is the digest of all."""
 
+    beside = True
+
     def __init__(self, given: Given) -> None:
         self._dataset = given.dataset
         self.figure = str(given.dataset.manifest.get("digest"))[:12]

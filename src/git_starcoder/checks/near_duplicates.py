@@ -50,6 +50,8 @@ class Check(OfSamples):
     counted and what lies above is found. MinHash (Broder, 1997) proposes the pairs, and each is compared exactly.
     """
 
+    beside = True
+
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         self._threshold = given.recipe.dedup.near

@@ -38,6 +38,8 @@ class Check(OfSamples):
     all rows with their context. The floor is what files give that are held out at random, as many and without history.
     """
 
+    beside = True
+
     def end(self) -> Iterator[Finding]:
         """Compare the runs."""
         samples = self._samples.of.values()
