@@ -66,6 +66,18 @@ def test_this_check_finds_it_and_no_unrelated_one(folder, repo, spoiling):
     assert all(finding.where and finding.what for findings in told.values() for finding in findings)
 
 
+def test_workers_verify_variations_as_this_process_does(folder, repo):
+    next(each for each in SPOILINGS if "word of a variation" in each.what).spoil(folder)
+    folder.sign()
+    dataset = Dataset.open(folder.path)
+    with LocalEngine(1) as engine:
+        told = {each.check: (each.figure, each.findings) for each in check(dataset, repo, engine=engine)}
+    assert told == {each.check: (each.figure, each.findings) for each in check(dataset, repo)}
+    figure, (finding,) = told["source"]
+    assert int(figure.rpartition(", ")[2].partition(" of ")[0]) > 5
+    assert "of its file: " in finding.what
+
+
 def test_the_documentation_has_the_table():
     """`python benchmarks/checks.py > docs/checks.md` brings it up to date."""
     script = Path(__file__).parents[2] / "benchmarks" / "checks.py"

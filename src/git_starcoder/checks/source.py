@@ -1,18 +1,23 @@
-"""Every text is in the repository: files token by token, changes hunk by hunk."""
+"""Every text is in the repository: files token by token, changes hunk by hunk, variations by what made them."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any
+from collections import Counter, defaultdict, deque
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from git_starcoder import augmentations, shelf
+from git_starcoder.augmentations import Variant
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.folder.samples import UNKNOWN
 from git_starcoder.git.changes import changes_of
-from git_starcoder.parse.language import language_of
+from git_starcoder.parse.language import TEXT, language_of
 from git_starcoder.parse.role import role_of
+from git_starcoder.parse.tree import Code, parse
 from git_starcoder.rows import Finding, printable
+from git_starcoder.seams import Failure
 from git_starcoder.text.clean import Clean, clean
 from git_starcoder.text.hunks import hunks
 from git_starcoder.text.message import message_of
@@ -30,11 +35,22 @@ AS_IT_IS = ("base", "temporal_context", "cross_file_context")
 """Whose text is the file."""
 DIFF = "git_diff"
 DRAWN = 512
-"""Changes that are compared, those of the least sample ids, which are hashes of content."""
+"""Changes, and variations, that are compared, those of the least sample ids, which are hashes of content."""
 AT_ONCE = 32
 """Changes whose texts are held in memory together."""
 MARKS = ("<commit_before>", "<commit_msg>", "<commit_after>")
 UNREAD = ("generated", "vendored")
+SECONDS = 60.0
+"""For all variations of one file: a worker that takes longer hangs, and they are not compared."""
+
+
+class Varied(NamedTuple):
+    """A file, and variations of it."""
+
+    before: bytes
+    language: str
+    made: list[tuple[str, bytes]]
+    """What made each, and its text."""
 
 
 class Check(OfSamples):
@@ -42,7 +58,8 @@ class Check(OfSamples):
 
     A file that is shown as it is, also behind a context, must be the tokens of its blob, each at its place. A masked
     text must stand in its blob. Of a change, each BEFORE and AFTER must be a hunk of what its commit did to the file,
-    in order, and the message the commit's, or none. Variations of a file by another technique are not compared.
+    in order, and the message the commit's, or none. A variation that rows show whole must be one by the rules of its
+    technique, as when it was made.
     """
 
     def __init__(self, given: Given) -> None:
@@ -51,6 +68,7 @@ class Check(OfSamples):
             self.figure = Skip("needs the repository (--repo)")
         elif given.source.commit != given.dataset.manifest.get("commit"):
             self.figure = Skip(f"the repository is read at {given.source.commit[:12]}, not where the dataset was made")
+        self._engine = given.engine
         self._options = given.recipe.read
         self._compared: Counter[str] = Counter()
         self._unread: set[str] = set()
@@ -68,10 +86,12 @@ class Check(OfSamples):
         every = sorted((one for one in samples if one.about["augmentation_type"] == DIFF), key=lambda one: one.id)
         drawn = every[:DRAWN]
         yield from self._changes(self._source, drawn)
-        other = len(samples) - len(every) - sum(map(len, by_blob.values()))
+        known = {key for key in shelf.names("augmentations") if augmentations.needs(key) in {"text", "tree"}}
+        other = [one for one in samples if one.about["augmentation_type"] in known and not one.masked]
+        yield from self._variations(self._source, other)
         told = [f"{self._compared['file']:,} files and {self._compared['change']:,} of {len(every):,} changes compared"]
         told += [f"{len(self._unread):,} blobs are not in this copy"] if self._unread else []
-        told += [f"{other:,} variations not"] if other else []
+        told += [f"{self._compared['variation']:,} of {len(other):,} variations verified"] if other else []
         self.figure = ", ".join(told)
 
     def _texts(self, source: Repo, blobs: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
@@ -130,6 +150,36 @@ class Check(OfSamples):
                     if wrong := self._wrong(sample, change, texts, messages.get(change.commit, b"")):
                         yield self._found(sample, wrong)
 
+    def _variations(self, source: Repo, samples: list[Sample]) -> Iterator[Finding]:
+        if self._samples.tokenizer.widths is None:
+            return  # another tokenizer need not give back the very text
+        whole = ((one, self._samples.complete(one)) for one in sorted(samples, key=lambda one: one.id))
+        made: dict[str, dict[str, list[tuple[Sample, bytes]]]] = defaultdict(lambda: defaultdict(list))
+        for one, text in islice(((one, text) for one, text in whole if text is not None), DRAWN):
+            made[str(one.about.get("blob", ""))][str(one.about["language"])].append((one, text))
+        asked: deque[list[Sample]] = deque()
+        seen: set[str] = set()
+
+        def tasks() -> Iterator[Varied]:
+            for blob, before in self._texts(source, sorted(made)):
+                if before is not None:
+                    seen.add(blob)
+                    for language, some in made[blob].items():
+                        asked.append([one for one, _ in some])
+                        yield Varied(before, language, [(one.about["augmentation_type"], text) for one, text in some])
+
+        for answer in self._engine.map(verify, tasks(), limit=SECONDS) if self._engine else map(verify, tasks()):
+            varied = asked.popleft()
+            if isinstance(answer, Failure):
+                continue
+            self._compared["variation"] += len(varied)
+            for sample, wrong in zip(varied, answer, strict=True):
+                if wrong:
+                    yield self._found(sample, f"no {sample.about['augmentation_type']} of its file: {wrong}")
+        for blob in sorted(made.keys() - seen - self._unread):
+            sample, _ = next(iter(made[blob].values()))[0]
+            yield self._found(sample, f"blob {blob[:12] or 'unnamed'} is no text, too large, or none")
+
     def _wrong(self, sample: Sample, change: FileChange, texts: dict[str, Any], message: bytes) -> str:
         """What is wrong with a row of a change, whose head is a path and then before, message and after again."""
         parts = self._samples.parts(sample)
@@ -162,3 +212,20 @@ def _differs(shown: Any, tokens: Any) -> str:
         return f"it goes on behind the {len(tokens):,} tokens of"
     wrong = np.flatnonzero((shown != tokens[: len(shown)]) & (shown != UNKNOWN))
     return f"token {int(wrong[0]):,} is not that of" if len(wrong) else ""
+
+
+def verify(varied: Varied) -> list[str]:
+    """What is wrong with each variation of a file, or "". For worker processes."""
+    before = parse(varied.before, varied.language if varied.language in shelf.names("languages") else TEXT)
+    return [_unverified(before, key, text) for key, text in varied.made]
+
+
+def _unverified(before: Code, key: str, text: bytes) -> str:
+    variation, after = augmentations.variation(key), before
+    if variation.NEEDS == "tree":
+        if before.language is None or not before.clean:
+            return "that does not parse"
+        after = parse(text, before.language.key)
+        if not after.clean:
+            return "it does not parse"
+    return variation.verify(before, Variant(text), after)
