@@ -32,7 +32,7 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
 
     The page has everything in it, asks for nothing from outside and runs no script.
     """
-    from git_starcoder.checks import check
+    from git_starcoder.cli import check as checking
     from git_starcoder.dataset import Dataset
     from git_starcoder.publish import reported
     from git_starcoder.report import page, report
@@ -46,8 +46,7 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
     if model is not None:
         Model.open(model)  # missing, it should be missed now and not after the checks
     found = read(scores) if scores else None
-    with talk.watch() as watch:
-        outcomes = list(check(opened, watch=watch)) if checked else []
+    outcomes = checking.checked(talk, opened) if checked else []
     said = report(opened, outcomes, trained=model, scores=found)
     data = said.encode("utf-8")
     partial = out.with_name(f".{out.name}.partial")
