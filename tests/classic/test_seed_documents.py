@@ -152,10 +152,11 @@ def test_a_log_has_the_lines_that_one_looks_for(effectiveness):
 
 
 def test_settings_of_the_documents_are_read(tmp_path):
-    for language, text in [*blocks("effectiveness"), *blocks("elite")]:
-        if language == "yaml":
+    texts = [text for language, text in [*blocks("effectiveness"), *blocks("elite")] if language == "yaml"]
+    for text in texts:
+        for part in re.split(r"^# (?:OLD|NEW):$", text, flags=re.MULTILINE):  # one block shows a file before and after
             file = tmp_path / "config.yaml"
-            file.write_text(text, encoding="utf-8")
+            file.write_text(part, encoding="utf-8")
             seeds, config = Loaded.load(file)
     assert (seeds.batch_size, config.learning_rate, seeds.warmup_steps, seeds.max_epochs) == (12, 1e-5, 1000, 500)
     assert Loaded.load(ROOT / CONFIG).config.learning_rate == 0.01

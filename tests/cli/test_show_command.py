@@ -79,7 +79,7 @@ def test_a_row_of_a_file_says_where_it_stands(built, show, history):
         own = text[extent["first_byte"] : extent["last_byte"]]
         assert "".join(piece["text"] for piece in said["pieces"] if not piece["control"]).encode() == own
         assert extent["first_line"] == text[: extent["first_byte"]].count(b"\n") + 1
-        assert text[: extent["last_byte"]].rstrip(b"\n").count(b"\n") + 1 == extent["last_line"]
+        assert text[: extent["last_byte"]].removesuffix(b"\n").count(b"\n") + 1 == extent["last_line"]
         assert all(piece["counts"] for piece in said["pieces"])
         checked += 1
     assert checked > 5
