@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ SEEDS = ("test_dataset_split_ratio",)
 POINT = 0.01
 CHANCE = 0.4
 """Over the root of the number of groups: three times the spread of a share when the rows of each group are known to
-within a third, as they are before texts are varied and compared. It is a point at 1,600 groups."""
+within a third, as they are before texts are varied and compared. It is a point at 1,600 groups. A few large groups
+among small ones count as few: the number is that of equal groups with as much spread (Kish, 1965)."""
 
 
 class Check:
@@ -32,13 +34,13 @@ class Check:
         self._dataset = given.dataset
         self._wanted = given.recipe.split
         self._rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
-        self._groups: set[str] = set()
+        self._groups: Counter[str] = Counter()
         self.figure: str | Skip = ""
 
     def row(self, split: Split, row: Checked) -> Iterator[Finding]:
         """Count it, unless it is a copy."""
         self._rows[split] += row.metadata.get("copy", 0) == 0
-        self._groups.add(row.metadata["group"])
+        self._groups[row.metadata["group"]] += 1
         yield from ()
 
     def end(self) -> Iterator[Finding]:
@@ -54,7 +56,8 @@ class Check:
         if fallback != "none":
             self.figure = Skip(f"{self.figure}; the build said: {fallback}")
             return
-        within = max(POINT, CHANCE / sqrt(max(1, len(self._groups))))
+        equal = self._groups.total() ** 2 / max(1, sum(rows**2 for rows in self._groups.values()))
+        within = max(POINT, CHANCE / sqrt(max(1.0, equal)))
         for split, share in shares.items():
             if abs(share - getattr(self._wanted, split)) > within:
                 what = f"{share:.1%} of the rows, not {getattr(self._wanted, split):.0%}"
