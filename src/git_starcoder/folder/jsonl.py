@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import orjson
 
-from git_starcoder.folder.spelled import put_at
+from git_starcoder.folder.spelled import put_at, succeeded
 from git_starcoder.seams import Failure
 from git_starcoder.text.shingles import offsets_of
 
@@ -118,12 +118,8 @@ def write(
     size = 0
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1) as thread:
         for part, answer in zip(parts, engine.map(put, batches, limit=SECONDS), strict=True):
-            if isinstance(answer, Failure):
-                what = f"'{path.name}' cannot be written: {answer.kind} {answer.because}"
-                raise RuntimeError(what)  # noqa: TRY004 - of a worker, not of an argument
-            written, fault = answer
-            if fault:
-                raise OSError(fault, os.strerror(fault), str(path))
+            written, fault = (0, answer) if isinstance(answer, Failure) else answer
+            succeeded(path, fault)
             size += written
             thread.submit(_hash, digest, file.fileno(), size - written, size)
             if size // FLUSH > (size - written) // FLUSH:

@@ -77,8 +77,7 @@ def texts(tokens: NDArray[Any], widths: NDArray[Any], decode: Callable[[NDArray[
     at = 0
     for begin in range(0, len(tokens), CHUNK):
         data = decode(tokens[begin : begin + CHUNK])
-        if fault := put_at(spelled.path, at, data):
-            raise OSError(fault, os.strerror(fault), spelled.path)
+        succeeded(path, put_at(spelled.path, at, data))
         at += len(data)
     return spelled
 
@@ -104,17 +103,27 @@ def numbers(tokens: NDArray[Any], vocab_size: int, path: Path, engine: Engine) -
 
     spelled = Spelled(tokens, widths, path)
     for answer in engine.map(spell, chunks(), limit=SECONDS):
-        if isinstance(answer, Failure):
-            what = f"'{path.name}' cannot be written: {answer.kind} {answer.because}"
-            raise RuntimeError(what)  # noqa: TRY004 - of a worker, not of an argument
-        if answer:
-            raise OSError(answer, os.strerror(answer), str(path))
+        succeeded(path, answer)
     return spelled
 
 
 def spell(chunk: Chunk) -> int:
     """Write tokens as numbers; the error number where they cannot be written, else 0. For workers."""
     return put_at(chunk.path, chunk.at, orjson.dumps(chunk.tokens, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] + b",")
+
+
+def succeeded(path: Path, answer: int | Failure) -> None:
+    """Nothing, if what writes a file answered 0.
+
+    Raises:
+        OSError: it answered with an error number.
+        RuntimeError: it is a worker that failed otherwise.
+    """
+    if isinstance(answer, Failure):
+        what = f"'{path.name}' cannot be written: {answer.kind} {answer.because}"
+        raise RuntimeError(what)  # noqa: TRY004 - of a worker, not of an argument
+    if answer:
+        raise OSError(answer, os.strerror(answer), str(path))
 
 
 def put_at(path: str, at: int, data: bytes) -> int:
