@@ -28,14 +28,6 @@ RECIPE = Recipe.load(
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def toy_size():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "cores", lambda: 1)
-        patch.setitem(load.SIZES, "toy", TOY)
-        yield
-
-
 @pytest.fixture(scope="module")
 def repo(repo_maker):
     return repo_maker(evolving(60, 8))

@@ -12,20 +12,12 @@ import finished
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import UNITS, Score
 from git_starcoder.model import evaluate as evaluation
-from git_starcoder.model import load, network
+from git_starcoder.model import load
 from git_starcoder.model.config import Config
 from git_starcoder.model.evaluate import Scores, evaluate, keep, table
 from git_starcoder.model.train import train
 
 TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def toy_size():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "cores", lambda: 1)
-        patch.setitem(load.SIZES, "toy", TOY)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -25,14 +25,6 @@ TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_
 TOLD = {"size": "toy", "batch": 512, "device": "cpu", "precision": "float32"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def toy_size():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "cores", lambda: 1)
-        patch.setitem(load.SIZES, "toy", TOY)
-        yield
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return finished.toy(tmp_path_factory.mktemp("dataset"))

@@ -11,7 +11,7 @@ import pytest
 
 import finished
 from git_starcoder.errors import StarcoderError
-from git_starcoder.model import attention, load, network, preflight
+from git_starcoder.model import attention, load, preflight
 from git_starcoder.model.config import Config
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.text import tokenizer as tokenizers
@@ -20,14 +20,6 @@ LOOKED_AT = (
     "device", "memory", "longest row", "tokenizer", "end of text", "control tokens", "packed rows", "splits", "disk",
 )  # fmt: skip
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def toy_size():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "cores", lambda: 1)
-        patch.setitem(load.SIZES, "toy", TOY)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import pytest
 
 import finished
 from git_starcoder.errors import OutputError, UsageError
-from git_starcoder.model import checkpoint, load, network
+from git_starcoder.model import checkpoint
 from git_starcoder.model.config import Config
 from git_starcoder.model.train import train
 
@@ -56,14 +56,6 @@ def interrupted(dataset, out, config, step):
     """Train until this many steps are done and written down."""
     with pytest.raises(KeyboardInterrupt):
         train(dataset, out, config, watch=Notes(step))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def toy_size():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "cores", lambda: 1)
-        patch.setitem(load.SIZES, "toy", TOY)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import finished
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, StarcoderError, UsageError
 from git_starcoder.model import evaluate as evaluation
-from git_starcoder.model import load, network
+from git_starcoder.model import load
 from git_starcoder.model.complete import example
 from git_starcoder.model.config import Config
 from git_starcoder.model.evaluate import evaluate, table
@@ -43,14 +43,6 @@ class Notes:
 
     def note(self, text):
         self.lines.append(text)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def toy_size():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "cores", lambda: 1)  # matrices this small only lose by sharing
-        patch.setitem(load.SIZES, "toy", TOY)
-        yield
 
 
 @pytest.fixture(scope="module")

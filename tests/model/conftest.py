@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import pytest
+
+from git_starcoder.model import load, network
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy_size(request):
+    """The size `toy` is what a module calls TOY, on one core: matrices this small only lose by sharing."""
+    with pytest.MonkeyPatch.context() as patch:
+        if toy := getattr(request.module, "TOY", None):
+            patch.setattr(network, "cores", lambda: 1)
+            patch.setitem(load.SIZES, "toy", toy)
+        yield
