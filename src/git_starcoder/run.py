@@ -145,4 +145,6 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self.texts.close()
         if self._collecting:
+            gc.freeze()  # together with the next line: what is there now is old, and is not looked at in a hurry
+            gc.unfreeze()
             gc.enable()

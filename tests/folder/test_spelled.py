@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+
 import numpy as np
 import orjson
 import pytest
@@ -34,3 +37,31 @@ def test_no_tokens(tmp_path, engine):
     with spelled.numbers(np.empty(0, np.uint16), 10, tmp_path / "numbers", engine) as text:
         assert text.offsets(np.zeros((0, 3, 2), dtype=np.int64)).shape == (0, 3, 2)
         assert text.offsets(np.zeros(1, dtype=np.int64)).tolist() == [0]
+
+
+@pytest.mark.parametrize("most", [1, 3, 1 << 20])
+def test_pieces_are_written_whole_also_where_the_system_takes_fewer_bytes(tmp_path, monkeypatch, most):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    pieces = [b"%d," % number * (number % 4) for number in range(2_500)]
+    pieces[7] = memoryview(pieces[7])
+    real = os.pwrite
+
+    def few(file, data, at):
+        return real(file, bytes(data)[:most], at)
+
+    monkeypatch.setattr(os, "pwrite", few)
+    monkeypatch.setattr(os, "pwritev", lambda file, data, at: few(file, b"".join(data), at))
+    assert spelled.put_at(str(path), 6, pieces) == 0
+    assert path.read_bytes() == b"before" + b"".join(pieces)
+
+
+def test_what_cannot_be_written_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.touch()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "pwritev", full)
+    assert spelled.put_at(str(path), 0, [b"text"]) == errno.ENOSPC

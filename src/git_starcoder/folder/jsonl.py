@@ -173,10 +173,13 @@ def _batches(
 def put(batch: Batch) -> tuple[int, int]:
     """Make lines and write them: their bytes, and the error number where they cannot be written. For workers."""
     with _mapped(batch.spelled) as numbers, _mapped(batch.shared) as heads:
-        data = b"".join(_lines(batch, numbers, heads))
-    if len(data) != batch.size:
-        raise ValueError(f"{len(data)} bytes where {batch.size} were expected")
-    return len(data), put_at(batch.path, batch.at, data)
+        pieces = _lines(batch, numbers, heads)
+        size = sum(map(len, pieces))
+        if size != batch.size:
+            raise ValueError(f"{size} bytes where {batch.size} were expected")
+        fault = put_at(batch.path, batch.at, pieces)
+        pieces.clear()  # or what is mapped cannot be let go
+        return size, fault
 
 
 @contextmanager

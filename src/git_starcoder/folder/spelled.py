@@ -17,7 +17,7 @@ import orjson
 from git_starcoder.seams import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 """Tokens spelled at a time."""
+AT_ONCE = min(1024, os.sysconf("SC_IOV_MAX"))
+"""Pieces written at a time."""
 SECONDS = 300.0
 """For those in a worker. They are bounded; this is for a disk that hangs."""
 
@@ -77,7 +79,7 @@ def texts(tokens: NDArray[Any], widths: NDArray[Any], decode: Callable[[NDArray[
     at = 0
     for begin in range(0, len(tokens), CHUNK):
         data = decode(tokens[begin : begin + CHUNK])
-        succeeded(path, put_at(spelled.path, at, data))
+        succeeded(path, put_at(spelled.path, at, [data]))
         at += len(data)
     return spelled
 
@@ -109,7 +111,8 @@ def numbers(tokens: NDArray[Any], vocab_size: int, path: Path, engine: Engine) -
 
 def spell(chunk: Chunk) -> int:
     """Write tokens as numbers; the error number where they cannot be written, else 0. For workers."""
-    return put_at(chunk.path, chunk.at, orjson.dumps(chunk.tokens, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] + b",")
+    data = orjson.dumps(chunk.tokens, option=orjson.OPT_SERIALIZE_NUMPY)
+    return put_at(chunk.path, chunk.at, [memoryview(data)[1:-1], b","])
 
 
 def succeeded(path: Path, answer: int | Failure) -> None:
@@ -126,14 +129,18 @@ def succeeded(path: Path, answer: int | Failure) -> None:
         raise OSError(answer, os.strerror(answer), str(path))
 
 
-def put_at(path: str, at: int, data: bytes) -> int:
-    """Write bytes at a place of a file that is there; the error number where that cannot be, else 0."""
+def put_at(path: str, at: int, pieces: Sequence[bytes | memoryview]) -> int:
+    """Write pieces at a place of a file that is there; the error number where that cannot be, else 0."""
     try:
         with Path(path).open("r+b", buffering=0) as file:
-            view = memoryview(data)
-            while view:
-                wrote = os.pwrite(file.fileno(), view, at)
-                view, at = view[wrote:], at + wrote
+            for first in range(0, len(pieces), AT_ONCE):
+                some = pieces[first : first + AT_ONCE]
+                wrote = os.pwritev(file.fileno(), some, at)
+                at += wrote
+                rest = memoryview(b"".join(some))[wrote:] if wrote < sum(map(len, some)) else b""
+                while rest:
+                    wrote = os.pwrite(file.fileno(), rest, at)
+                    rest, at = rest[wrote:], at + wrote
     except OSError as error:
         return error.errno or errno.EIO
     return 0
