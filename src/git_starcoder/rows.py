@@ -140,8 +140,7 @@ class Edit(NamedTuple):
     """The first line of `after` in its file, counted from 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What one commit did to one file, as text."""
 
     id: str
@@ -198,6 +197,11 @@ class Sample:
     """What the augmentation calls it, where it makes several kinds."""
     starts: Span = NOWHERE
     """Where windows like to begin: ascending byte offsets in the text, as little-endian uint32 in the text store."""
+
+    @property
+    def family(self) -> str:
+        """Samples of one file, and those of one commit: what is made of them is one entry of the cache."""
+        return self.origin.commit if isinstance(self.origin, Change) else self.origin.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,7 +271,9 @@ def test_the_same_whatever_jobs_and_batches(repo_maker, tmp_path, engine, monkey
     assert whole.step.figures == parts.step.figures
 
 
-def test_what_an_earlier_build_found_is_not_read_again(repo_maker, tmp_path, engine, monkeypatch):
+@pytest.mark.parametrize(("together", "anew"), [(1, 2), (3, 2), (4, 4), (8, 8)])
+def test_what_an_earlier_build_found_is_not_read_again(repo_maker, tmp_path, engine, monkeypatch, together, anew):
+    monkeypatch.setattr(read_changes, "TOGETHER", together)  # counted from the oldest of the seven changes of a.py
     history = [{"a.py": f"{number}\n" + TEXT, "b": b"\0%d" % number} for number in range(6)]
     path = repo_maker([*history, {"a.py": TEXT, "c.py": "c\n"}])
     fresh = Result(path, tmp_path / "fresh", engine)
@@ -287,10 +289,10 @@ def test_what_an_earlier_build_found_is_not_read_again(repo_maker, tmp_path, eng
     )
     with Cache(tmp_path / "cache", 1 << 30) as cache:
         again = Result(path, tmp_path / "again", engine, cache)
-        assert sum(len(task.pairs) for task in tasks) == 2
+        assert sum(len(task.pairs) for task in tasks) == anew
         assert (again.edits, again.changes, again.drops) == (fresh.edits, fresh.changes, fresh.drops)
         other = Result(path, tmp_path / "other", engine, cache, max_line=50_000)
-        assert sum(len(task.pairs) for task in tasks) == 2 + 14
+        assert sum(len(task.pairs) for task in tasks) == anew + 14
         assert other.edits == fresh.edits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import pickle
 import resource
@@ -14,6 +15,8 @@ from git_starcoder.seams import Failure
 
 MEMORY = 4 << 30
 """Bytes of address space a worker may take: a runaway parse ends in a counted failure, not in a swapping machine."""
+COLLECTED = 100_000
+"""Things made after which cycles are looked for."""
 
 
 def serve(read: int, write: int) -> None:
@@ -23,6 +26,8 @@ def serve(read: int, write: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    gc.freeze()
+    gc.set_threshold(COLLECTED)  # tasks make many things and hardly a cycle
     tasks, answers = Connection(read, writable=False), Connection(write, readable=False)
     while True:
         try:

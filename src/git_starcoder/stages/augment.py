@@ -11,6 +11,8 @@ import random
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from git_starcoder import augmentations
 from git_starcoder.augmentations import Around, Frame, Shown, Variant
 from git_starcoder.memo import Memo
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from git_starcoder.recipe import Augmentation
+    from git_starcoder.rows import Symbol
     from git_starcoder.run import Run, Step
 
 BASE = "base"
@@ -63,6 +66,13 @@ class Answer(NamedTuple):
         if self.text is None:
             return Rejected(self.reason, self.because)
         return Made(Variant(self.text, self.holes), self.starts)
+
+
+class Framed(NamedTuple):
+    """Either of the two, as it is kept between builds."""
+
+    frames: list[Frame] | None
+    rejected: Rejected | None
 
 
 class Drawn(NamedTuple):
@@ -106,7 +116,7 @@ def run(
                     missing = [Rejected("not_drawn")] * (option.copies - len(here))
                     _take(run, step, samples, unit, key, [results[one] for one in here] + missing)
                 else:
-                    frames = _frames(key, surroundings.of(unit, key)) if here else Rejected("not_drawn")
+                    frames = surroundings.frames(unit, key) if here else Rejected("not_drawn")
                     _take_frames(run, step, samples, unit, key, frames)
         for key, option in for_changes.items():
             for change in changes:
@@ -234,8 +244,31 @@ class _Surroundings:
         for change in changes:
             if len(self._changes[change.lineage]) < LATEST:
                 self._changes[change.lineage].append(change)
+        self._memo: Memo[Framed] = Memo(run.cache, "frames", Framed)
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._declared: dict[str, str] = {}
 
-    def of(self, unit: Unit, key: str) -> Around:
+    def frames(self, unit: Unit, key: str) -> list[Frame] | Rejected:
+        """The frames of a file. What it uses of many others is looked for once; its latest changes are few."""
+        around = self._of(unit, key)
+        if augmentations.needs(key) == "history":
+            return _frames(key, around)
+        declared = ((around.path, around.symbols), *around.neighbours)
+        inputs = (key, around.text, *(part for file in declared for part in (file[0], self._digest(*file))))
+        [known] = self._memo.get([inputs])
+        if known is None:
+            made = _frames(key, around)
+            known = Framed(None, made) if isinstance(made, Rejected) else Framed(made, None)
+            self._memo.put([(inputs, known)])
+        return known.rejected or known.frames or []
+
+    def _digest(self, path: str, symbols: tuple[Symbol, ...]) -> str:
+        """Of what a file declares."""
+        if path not in self._declared:
+            self._declared[path] = identity(self._encode(symbols))
+        return self._declared[path]
+
+    def _of(self, unit: Unit, key: str) -> Around:
         """What an augmentation for files with their surroundings needs of a file."""
         text = self._run.texts.get(unit.source.text)
         if augmentations.needs(key) == "history":

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Rows = NDArray[np.int64]
 
 AT_ONCE = 32
-"""Files or changes whose windows a worker looks at together."""
+"""Files or commits whose windows a worker looks at together."""
 SECONDS = 120.0
 """For those. They are bounded by their bytes; this is for a machine that stands still."""
 CELLS = 1 << 20
@@ -161,11 +161,12 @@ def _near(run: Run, windows: Windows, rows: Rows, threshold: float, step: Step) 
 def _keys(run: Run, windows: Windows, rows: Rows, shingles: WindowShingles, threshold: float) -> NDArray[np.uint64]:
     """The keys of the buckets of some rows, shape (rows, bands): as an earlier build found them, or as workers do.
 
-    Rows of one file or change, which lie beside one another, are asked for together.
+    Rows of one file or commit, which lie beside one another, are asked for together.
     """
     memo: Memo[bytes] = Memo(run.cache, "buckets", bytes)
-    origins = {origin: number for number, origin in enumerate(dict.fromkeys(one.origin.id for one in windows.samples))}
-    of_sample = np.array([origins[sample.origin.id] for sample in windows.samples], dtype=np.int64)
+    names = [sample.family for sample in windows.samples]
+    numbers = {family: number for number, family in enumerate(dict.fromkeys(names))}
+    of_sample = np.array([numbers[family] for family in names], dtype=np.int64)
     order = np.argsort(of_sample[windows.sample[rows]], kind="stable")
     edges = np.flatnonzero(np.diff(of_sample[windows.sample[rows[order]]])) + 1
     groups = np.split(order, edges) if len(rows) else []

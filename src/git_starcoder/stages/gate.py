@@ -6,7 +6,7 @@ Code moves between files without a trace, so the lineage of files is not enough.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +53,7 @@ def behind_gate(run: Run, step: Step, units: Sequence[Unit], changes: Sequence[C
                 withheld += 1
         if edits:
             same = len(edits) == len(change.edits) and message == change.message
-            kept.append(change if same else replace(change, edits=edits, message=message))
+            kept.append(change if same else change._replace(edits=edits, message=message))
             step.keep()
         else:
             because = "every edit has a line that only held-out code has"
@@ -70,9 +70,10 @@ def _of_units(run: Run, units: Sequence[Unit]) -> Lines:
 
 def _of_changes(run: Run, changes: Sequence[Change], how: str) -> Lines:
     """The lines of each edit, both sides."""
-    inputs = [(how, change.path, change.before, change.after) for change in changes]
+    commits = [list(group) for _, group in groupby(changes, key=lambda change: change.commit)]
+    inputs = [(how, *(part for one in group for part in (one.path, one.before, one.after))) for group in commits]
     return _lines(run, inputs, lambda at: [
-        run.texts.get(edit.before) + b"\n" + run.texts.get(edit.after) for edit in changes[at].edits
+        run.texts.get(edit.before) + b"\n" + run.texts.get(edit.after) for one in commits[at] for edit in one.edits
     ])  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from git_starcoder.git.changes import changes_of
@@ -50,8 +50,10 @@ LARGEST_EDIT = 16_384
 """Bytes of a hunk, before or after, that a row can hold: about 4096 tokens."""
 MOST_HUNKS = 64
 """In one file."""
-AT_ONCE = 2048
-"""Changes whose answers the cache is asked for together."""
+TOGETHER = 8
+"""Changes of one file whose answers are one entry of the cache."""
+AT_ONCE = 256
+"""Entries that it is asked for together."""
 PASSING = {"missing", "corrupt", "worker_crash", "worker_timeout", "worker_error"}
 """Reasons that lie in this copy of the repository or in this run, and not in the change: they are not remembered."""
 UNREAD = ("generated", "vendored")
@@ -86,6 +88,13 @@ class Compared(NamedTuple):
     difficulty: float
     secrets: frozenset[str]
     """Kinds of secrets that were taken out of either side."""
+
+
+class Result(NamedTuple):
+    """Either of the two, as it is kept between builds."""
+
+    compared: Compared | None
+    refusal: Refusal | None
 
 
 def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[str, LastChange], list[Change]]:
@@ -156,34 +165,44 @@ def _compared(
     run: Run, options: Read, repo: Repo, changes: Sequence[tuple[FileChange, int]]
 ) -> Iterator[tuple[FileChange, Compared | Refusal]]:
     """What each change does, in the same order: as an earlier build found it, or as a worker does."""
-    memo: Memo[tuple[Compared | None, Refusal | None]] = Memo(
-        run.cache, "changes", tuple[Compared | None, Refusal | None]
-    )
+    memo: Memo[list[Result]] = Memo(run.cache, "changes", list[Result])
     settings = repr((options.max_line, options.mean_line, options.secrets))
-    for first in range(0, len(changes), AT_ONCE):
-        some = changes[first : first + AT_ONCE]
-        inputs = [(change.path, change.before, change.after, settings) for change, _ in some]
+    groups = list(_together(changes))
+    for first in range(0, len(groups), AT_ONCE):
+        some = groups[first : first + AT_ONCE]
+        inputs = [
+            (settings, *(part for one, _ in group for part in (one.path, one.before, one.after))) for group in some
+        ]
         known = memo.get(inputs)
-        batches = list(_batches([some[at] for at, answer in enumerate(known) if answer is None]))
+        unknown = [pair for group, results in zip(some, known, strict=True) if results is None for pair in group]
+        batches = list(_batches(unknown))
         answers = run.engine.map(compare, _tasks(repo, options, batches), limit=SECONDS)
         fresh = chain.from_iterable(map(_answers, batches, answers))
-        made: list[tuple[Inputs, tuple[Compared | None, Refusal | None]]] = []
-        for (change, _), key, answer in zip(some, inputs, known, strict=True):
-            if answer is not None:
-                yield change, cast("Compared | Refusal", answer[0] or answer[1])
-                continue
-            result = next(fresh)
-            yield change, result
-            if isinstance(result, Compared):
-                made.append((key, (result, None)))
-            elif result.reason not in PASSING:
-                made.append((key, (None, result)))
+        made: list[tuple[Inputs, list[Result]]] = []
+        for group, key, old in zip(some, inputs, known, strict=True):
+            results = [_result(next(fresh)) for _ in group] if old is None else old
+            for (change, _), result in zip(group, results, strict=True):
+                yield change, cast("Compared | Refusal", result.compared or result.refusal)
+            if old is None and not any(one.refusal and one.refusal.reason in PASSING for one in results):
+                made.append((key, results))
         memo.put(made)
+
+
+def _together(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[tuple[FileChange, int]]]:
+    """Changes of one file whose answers are kept together, counted from the oldest: so a new one moves few."""
+    for _, group in groupby(changes, key=lambda pair: pair[0].lineage or pair[0].path):
+        mine = list(group)
+        for stop in range(len(mine) % TOGETHER or TOGETHER, len(mine) + 1, TOGETHER):
+            yield mine[max(0, stop - TOGETHER) : stop]
 
 
 def _answers(batch: Sequence[FileChange], answer: list[Compared | Refusal] | Failure) -> list[Compared | Refusal]:
     """The answer of a worker, or why it gave none."""
     return [Refusal(f"worker_{answer.kind}", answer.because)] * len(batch) if isinstance(answer, Failure) else answer
+
+
+def _result(answer: Compared | Refusal) -> Result:
+    return Result(None, answer) if isinstance(answer, Refusal) else Result(answer, None)
 
 
 def _batches(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[FileChange]]:

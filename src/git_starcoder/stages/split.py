@@ -106,7 +106,7 @@ def run(
         step.figures["largest_group"] = max(Counter(names).values(), default=0)
         _tell(run, step, recipe.split, expected, splits, gone)
         kept = [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, names, strict=True)]
-        grouped = [replace(change, group=name, split=splits[name])
+        grouped = [change._replace(group=name, split=splits[name])
                    for change, name in zip(changes, of_change, strict=True)]  # fmt: skip
         place = {digest: number for number, digest in enumerate(distinct)}
         of_unit = shingles.some([place[digest] for digest in digests])

@@ -126,10 +126,10 @@ def _encode(run: Run, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterat
 
 
 def _batches(samples: Sequence[Sample]) -> Iterator[list[list[int]]]:
-    """The places of samples by their origin, which are neighbours, in lists with about `BATCH` bytes of text each."""
+    """The places of samples by their family, which are neighbours, in lists with about `BATCH` bytes of text each."""
     batch: list[list[int]] = []
     size = 0
-    for _, group in groupby(range(len(samples)), key=lambda index: samples[index].origin.id):
+    for _, group in groupby(range(len(samples)), key=lambda index: samples[index].family):
         batch.append(list(group))
         for sample in (samples[index] for index in batch[-1]):
             size += sample.text.stop - sample.text.start + sum(stop - start for _, (start, stop) in sample.head)
