@@ -101,7 +101,6 @@ def main() -> None:
         "floor_parts": {key: round(statistics.median(parts[key] for parts in floors), 2) for key in floors[0]},
         "ratio": round(statistics.median(b["seconds"] / sum(f.values()) for b, f in zip(builds, floors, strict=True)), 2),
         "peak_rss_gb": round(max(build["rss_gb"] for build in builds), 2),
-        "peak_pss_gb": round(max(build["pss_gb"] for build in builds), 2),
     }))  # fmt: skip
 
 

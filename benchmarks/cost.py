@@ -160,7 +160,7 @@ def main() -> None:
         point["seconds"] = round(statistics.median(run["seconds"] for run in runs), 2)
         point["spread"] = [round(f(run["seconds"] for run in runs), 2) for f in (min, max)]
         point["seconds_per_megabyte"] = round(point["seconds"] / point["megabytes"], 3)
-        point["peak_pss_gb"] = round(max(run["pss_gb"] for run in runs), 2)
+        point["peak_rss_gb"] = round(max(run["rss_gb"] for run in runs), 2)
         point["megabytes"] = round(point["megabytes"], 1)
         print(json.dumps({**point, "machine": measure.machine()}))
     if arguments.plot:
@@ -179,7 +179,7 @@ def draw(points: list[dict], path: Path) -> None:
     sizes = [point["megabytes"] for point in points]
     for axis, key, label in (
         (axes[0], "seconds", "seconds"),
-        (axes[1], "peak_pss_gb", "peak memory of all processes, GB"),
+        (axes[1], "peak_rss_gb", "peak memory of all processes, GB"),
     ):
         values = [point[key] for point in points]
         axis.plot(sizes, values, "o-", label="measured")

@@ -28,31 +28,22 @@ def parsed(task: tuple[bytes, str]) -> bool:
     return parse(*task).clean
 
 
-def tree_memory(root: int) -> tuple[int, int]:
-    """Bytes of a process and all below it: resident (shared pages counted for each) and proportional."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError):
-                continue
-            parents.setdefault(parent, []).append(int(entry.name))
-    resident = proportional = 0
+def tree_memory(root: int) -> int:
+    """Resident bytes of a process and all below it; what they share counts for each.
+
+    Only counters of the kernel are read: to count what is shared once it would have to walk all pages, while they wait.
+    """
+    resident = 0
     waiting = [root]
     while waiting:
-        process = waiting.pop()
-        waiting.extend(parents.get(process, ()))
+        process = Path("/proc") / str(waiting.pop())
         try:
-            text = Path(f"/proc/{process}/smaps_rollup").read_text()
+            resident += int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            for thread in (process / "task").iterdir():
+                waiting += map(int, (thread / "children").read_text().split())
         except OSError:
             continue
-        for line in text.splitlines():
-            if line.startswith("Rss:"):
-                resident += int(line.split()[1]) * 1024
-            elif line.startswith("Pss:"):
-                proportional += int(line.split()[1]) * 1024
-    return resident, proportional
+    return resident
 
 
 def run(command: list[str], *, sample: float = 0.05) -> dict[str, float]:
@@ -63,12 +54,13 @@ def run(command: list[str], *, sample: float = 0.05) -> dict[str, float]:
     """
     begun = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    peak = [0, 0]
+    peak = 0
     done = threading.Event()
 
     def watch() -> None:
+        nonlocal peak
         while not done.wait(sample):
-            peak[:] = map(max, peak, tree_memory(process.pid))
+            peak = max(peak, tree_memory(process.pid))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -78,4 +70,4 @@ def run(command: list[str], *, sample: float = 0.05) -> dict[str, float]:
     watcher.join()
     if process.returncode:
         raise RuntimeError(f"{command} ended with {process.returncode}: {errors.decode()[-2000:]}")
-    return {"seconds": seconds, "rss_gb": peak[0] / 1e9, "pss_gb": peak[1] / 1e9}
+    return {"seconds": seconds, "rss_gb": peak / 1e9}
