@@ -80,7 +80,7 @@ def main() -> None:
         "-o",
         str(out),
     ]
-    command += ["-j", str(arguments.jobs), "-q", "--set", "window.size=1024"]
+    command += ["-j", str(arguments.jobs), "-q", "--no-cache", "--set", "window.size=1024"]
     builds, floors = [], []
     try:
         for _ in range(arguments.runs):
