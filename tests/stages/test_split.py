@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -263,7 +264,7 @@ SECRET = b"let forbidden = only_the_held_out_file_has_this();"
 SHORT = b"return None;"
 
 
-def gated(folder, files, changes, seed=0, dedup=None):
+def gated(folder, files, changes, seed=0, dedup=None, augment=None):
     """Units and changes after the split. Files: path → text, or (text, former paths); changes: (lineage, or (lineage,
     path), message, [(before, after), …])."""
     with Run(folder, seed, NoEngine(), Notes()) as run:
@@ -279,7 +280,7 @@ def gated(folder, files, changes, seed=0, dedup=None):
             lineage, path = lineage if isinstance(lineage, tuple) else (lineage, lineage or "gone.rs")
             made.append(Change(f"i{number}", path, "", lineage, f"c{number}", 0, 0, run.texts.put(message),
                                "a", "b", "rust", "core", 0.5, edits, False))  # fmt: skip
-        whole = recipe.Recipe(window=WINDOW, dedup=dedup or recipe.Dedup())
+        whole = recipe.Recipe(window=WINDOW, dedup=dedup or recipe.Dedup(), augment=augment or {})
         done, kept = split.run(run, whole, units, made)
         texts = {change.id: run.texts.get(change.message) for change in kept}
         return {unit.path: unit for unit in done}, {change.id: change for change in kept}, texts, run
@@ -303,6 +304,19 @@ def test_a_change_has_the_group_and_split_of_the_file_that_descends_from_it(tmp_
     assert (kept["i1"].group, kept["i1"].split) == (units[learned].group, "train")
     assert kept["i2"].split == "train"
     assert (run.steps[0].seen, run.steps[0].kept) == (103, 103)
+
+
+def test_shares_are_met_by_rows_of_changes_that_stay(tmp_path):
+    files = {f"f{number}": words(number, 30) for number in range(600)}
+    edits = [(b"a", b"b")] * 5  # one row for each, and one for each that follows another
+    augment = {"git_diff": recipe.Augmentation(1.0)}
+    units, _, _, run = gated(tmp_path, files, [(path, b"", edits) for path in files], augment=augment)
+    splits = Counter(unit.split for unit in units.values())
+    rows = {name: count * (1 + 9 * (split.STAYING if name == "train" else 1)) for name, count in splits.items()}
+    assert {name: count / sum(rows.values()) for name, count in rows.items()} == pytest.approx(
+        {"train": 0.85, "val": 0.10, "test": 0.05}, abs=0.01
+    )
+    assert {name: run.steps[0].figures[f"expected_rows_{name}"] for name in rows} == pytest.approx(rows, abs=1)
 
 
 def test_a_path_that_a_held_out_file_had_and_that_was_taken_again_is_held_out(tmp_path):
