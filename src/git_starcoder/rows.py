@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -198,10 +199,21 @@ class Sample:
     starts: Span = NOWHERE
     """Where windows like to begin: ascending byte offsets in the text, as little-endian uint32 in the text store."""
 
-    @property
-    def family(self) -> str:
-        """Samples of one file, and those of one commit: what is made of them is one entry of the cache."""
-        return self.origin.commit if isinstance(self.origin, Change) else self.origin.id
+
+TOGETHER = 64
+"""Samples whose answers are one entry of the cache, at most."""
+
+
+def families(samples: Sequence[Sample]) -> Iterator[list[int]]:
+    """The places of samples in runs of neighbours, of one file or of one commit, which the cache keeps together."""
+
+    def of(index: int) -> str:
+        origin = samples[index].origin
+        return origin.commit if isinstance(origin, Change) else origin.id
+
+    for _, run in groupby(range(len(samples)), key=of):
+        family = list(run)
+        yield from (family[first : first + TOGETHER] for first in range(0, len(family), TOGETHER))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 
 from git_starcoder.memo import Memo
-from git_starcoder.rows import SPLITS, Change, Role
+from git_starcoder.rows import SPLITS, Change, Role, families
 from git_starcoder.seams import Failure
 from git_starcoder.text.near import bands, keepers, keys_of
 from git_starcoder.text.shingles import WindowShingles, offsets_of, positions
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Rows = NDArray[np.int64]
 
 AT_ONCE = 32
-"""Files or commits whose windows a worker looks at together."""
+"""Families of samples whose windows a worker looks at together."""
 SECONDS = 120.0
 """For those. They are bounded by their bytes; this is for a machine that stands still."""
 CELLS = 1 << 20
@@ -161,12 +161,11 @@ def _near(run: Run, windows: Windows, rows: Rows, threshold: float, step: Step) 
 def _keys(run: Run, windows: Windows, rows: Rows, shingles: WindowShingles, threshold: float) -> NDArray[np.uint64]:
     """The keys of the buckets of some rows, shape (rows, bands): as an earlier build found them, or as workers do.
 
-    Rows of one file or commit, which lie beside one another, are asked for together.
+    Those of a family of samples are asked for together.
     """
     memo: Memo[bytes] = Memo(run.cache, "buckets", bytes)
-    names = [sample.family for sample in windows.samples]
-    numbers = {family: number for number, family in enumerate(dict.fromkeys(names))}
-    of_sample = np.array([numbers[family] for family in names], dtype=np.int64)
+    sizes = [len(family) for family in families(windows.samples)]
+    of_sample = np.repeat(np.arange(len(sizes)), sizes)
     order = np.argsort(of_sample[windows.sample[rows]], kind="stable")
     edges = np.flatnonzero(np.diff(of_sample[windows.sample[rows[order]]])) + 1
     groups = np.split(order, edges) if len(rows) else []

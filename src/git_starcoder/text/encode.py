@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import chain, groupby, pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from git_starcoder.memo import Memo
-from git_starcoder.rows import Span
+from git_starcoder.rows import Span, families
 from git_starcoder.text.shingles import offsets_of
 
 if TYPE_CHECKING:
@@ -126,12 +126,12 @@ def _encode(run: Run, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterat
 
 
 def _batches(samples: Sequence[Sample]) -> Iterator[list[list[int]]]:
-    """The places of samples by their family, which are neighbours, in lists with about `BATCH` bytes of text each."""
+    """Families of samples, in lists with about `BATCH` bytes of text each."""
     batch: list[list[int]] = []
     size = 0
-    for _, group in groupby(range(len(samples)), key=lambda index: samples[index].family):
-        batch.append(list(group))
-        for sample in (samples[index] for index in batch[-1]):
+    for family in families(samples):
+        batch.append(family)
+        for sample in (samples[index] for index in family):
             size += sample.text.stop - sample.text.start + sum(stop - start for _, (start, stop) in sample.head)
         if size >= BATCH:
             yield batch
