@@ -20,6 +20,7 @@ from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.rows import SPLITS
 from shell import SMALL, environment
+from toy import code_base
 
 STEPS = ["read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write"]
 
@@ -86,7 +87,19 @@ def test_a_dry_run_writes_nothing(starcoder, repo):
     done = starcoder("build", repo, "-n", "--json", "-q", *SMALL)
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["plan"]["files"], answer["plan"]["windows"]) == (0, 60, [64])
+    assert "changes" not in starcoder("build", repo, "-n", "-q", *SMALL).stdout
     assert left(starcoder.place) == []
+
+
+def test_a_dry_run_tells_files_from_changes(starcoder, repo_maker):
+    files = code_base(12)
+    paths = sorted(files)[:3]
+    repo = repo_maker([files, {path: files[path] + "\n# end\n" for path in paths}])
+    plan = json.loads(starcoder("build", repo, "-n", "--json", "-q", *SMALL, "--set", "read.changes=100").stdout)[
+        "plan"
+    ]
+    assert (plan["files_seen"], plan["changes_seen"]) == (len(files), len(files) + 3)
+    assert "that commits made to files" in starcoder("build", repo, "-n", *SMALL, "--set", "read.changes=100").stdout
 
 
 def test_a_dry_run_is_near_the_build(starcoder, repo, built):

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from git_starcoder.cli import main
+from git_starcoder.cli import lookup, main
 from git_starcoder.dataset import Dataset
 from git_starcoder.rows import SPLITS
 from toy import code_base
@@ -139,6 +139,15 @@ def test_a_path_shows_its_rows_and_drops(built, show):
     assert gone["rows"] == []
     assert ("read", "empty") in [(one["step"], one["reason"]) for one in gone["drops"]]
     assert "  read: empty" in show("empty.py")
+
+
+def test_drops_that_say_the_same_are_one_line(show, monkeypatch):
+    path = "many.py"
+    commits = [f"{number:040x}" for number in range(1, 4)]
+    drops = [lookup.Gone("augment", path, commit, "not_drawn", "git_diff", 1) for commit in commits]
+    monkeypatch.setattr(lookup, "drops", lambda _: iter(drops))
+    assert show(path).splitlines()[2:] == ["dropped: 3", "  augment: not_drawn (git_diff), 3 times"]
+    assert [line.rpartition(" ")[2] for line in show(path, "-v").splitlines()[3:]] == commits
 
 
 def test_a_commit_shows_its_changes(built, show):

@@ -55,7 +55,7 @@ def test_a_step_is_one_plain_line(capsys):
     watch.end("order", 0.1, 900, 900, {})
     assert capsys.readouterr().err.splitlines() == [
         "read      2,643 seen  2,401 kept  242 dropped (binary 120, symlink 100, minified 20, …)  0.4 s",
-        "order     900  0.1 s",
+        "order     900 seen  0.1 s",
     ]
 
 

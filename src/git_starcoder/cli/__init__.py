@@ -57,7 +57,10 @@ class Verbs(click.Group):
 )
 @click.version_option(package_name="git-starcoder", prog_name=NAME, message="%(prog)s %(version)s")
 def group() -> None:
-    """Turn a Git repository into a leak-free training dataset and a small code model that knows it."""
+    """Turn a Git repository into a leak-free training dataset and a small code model that knows it.
+
+    `git starcoder run` does all of it; `git starcoder COMMAND -h` explains a command.
+    """
 
 
 def main(arguments: list[str] | None = None, command: click.Command = group) -> int:

@@ -45,7 +45,10 @@ def command(
     dry_run: bool,
     force: bool,
 ) -> ExitCode:
-    """Build a training dataset from the Git repository REPO (default: the current folder)."""
+    """Build a training dataset from a Git repository.
+
+    REPO is its folder (default: the current one). Its code is only read, never run.
+    """
     from git_starcoder import parquet
     from git_starcoder.build import build
     from git_starcoder.engine.local import LocalEngine

@@ -32,7 +32,10 @@ READERS = 2
 @click.option("--seeds", is_flag=True, help="Name the tests of the seed documents that each check answers for.")
 @common
 def command(talk: Talk, dataset: Path, repo: Path | None, seeds: bool) -> ExitCode:
-    """Check whether the dataset in the folder DATASET keeps its promises; exit 1 if it does not."""
+    """Check whether a dataset keeps its promises; exit 1 if not.
+
+    DATASET is its folder.
+    """
     from git_starcoder.dataset import Dataset
     from git_starcoder.git.objects import Repo
 

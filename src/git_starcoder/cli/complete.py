@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 @click.argument("model", type=PATH)
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option("--suffix", type=click.File("rb"), help="File with what comes after the gap to fill.")
-@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="How far to go on.")
+@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Tokens to write at most.")
 @click.option(
-    "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: the likeliest tokens."
+    "--temperature",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="How much is left to chance; 0: the likeliest tokens.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn, at a temperature above 0.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of that chance.")
 @common
 def command(
     talk: Talk,
@@ -35,7 +39,10 @@ def command(
     temperature: float,
     seed: int,
 ) -> ExitCode:
-    """Let the model in the folder MODEL go on after the text of FILE (default: standard input)."""
+    """Let a model go on where a text ends.
+
+    MODEL is its folder, FILE has the text (default: standard input).
+    """
     from git_starcoder.model.complete import complete
 
     written = complete(

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 GIT_WANTED = (2, 39, 4)
 """Older versions have known holes when a hostile repository is read (CVE-2024-32002 and its neighbours)."""
 GIB = 1 << 30
-EXTRAS: tuple[str, ...] = ("train", "lora", "tensorboard")
-"""Of which one is told whether they are there."""
+EXTRAS: tuple[str, ...] = ("train", "report", "parquet", "lora", "tensorboard", "embed")
+"""Of which one is told whether they are there; the others are for working on git-starcoder itself."""
 TRAINING = ("torch", "transformers", "safetensors", "pydantic", "peft", "tensorboard")
 """Libraries of which a training's results and abilities depend on the version."""
 
@@ -31,7 +31,10 @@ TRAINING = ("torch", "transformers", "safetensors", "pydantic", "peft", "tensorb
 @click.command("doctor")
 @common
 def command(talk: Talk) -> ExitCode:
-    """Show versions, devices, memory and disk, and what is missing; exit 1 if building cannot work."""
+    """Show what this machine offers and what is missing.
+
+    Exit 1 if building cannot work.
+    """
     libraries, extras = _libraries()
     git, git_fine = _git()
     missing = [name for name, version in libraries.items() if not version]

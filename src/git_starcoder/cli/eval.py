@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("model", type=PATH)
 @click.argument("dataset", type=PATH)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn from the held-out text.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is drawn from the held-out text.")
 @click.option(
     "--minutes",
     type=click.FloatRange(0, min_open=True),
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 )
 @common
 def command(talk: Talk, model: Path, dataset: Path, seed: int, minutes: float) -> ExitCode:
-    """Score the model in the folder MODEL on the held-out text of DATASET, beside the references.
+    """Score a model on what was held out, beside xz, PPM and others.
 
-    The scores are also written to MODEL/scores.json, where `git starcoder report` finds them.
+    MODEL and DATASET are their folders. The scores are also written to MODEL/scores.json, where
+    `git starcoder report` finds them.
     """
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.evaluate import SCORES, evaluate, keep, table

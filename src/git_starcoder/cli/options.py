@@ -24,10 +24,19 @@ def of_recipe(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--seed", type=int, help="Shorthand for --set seed=N."),
         click.option(
-            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key, such as window.size=512."
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Change a key of the recipe, such as window.size=512.",
         ),
         click.option(
-            "-r", "--recipe", "name", default="effectiveness", show_default=True, help="A recipe, or a YAML file."
+            "-r",
+            "--recipe",
+            "name",
+            default="effectiveness",
+            show_default=True,
+            help="A recipe's name (`recipe list` shows all), or a YAML file.",
         ),
     ):
         function = option(function)
@@ -38,9 +47,11 @@ def of_build(function: Callable[..., Any]) -> Callable[..., Any]:
     """REPO, --rev, -j, --no-cache and the recipe: what to read and how."""
     for option in (
         click.option("-j", "--jobs", type=click.IntRange(1), help="Worker processes (default: one per processor)."),
-        click.option("--cache/--no-cache", "cached", default=True, help="Use what earlier builds worked out."),
+        click.option(
+            "--cache/--no-cache", "cached", default=True, help="Use and keep what builds work out (default: yes)."
+        ),
         of_recipe,
-        click.option("--rev", default="HEAD", show_default=True, help="Commit to read."),
+        click.option("--rev", default="HEAD", show_default=True, help="Commit, branch or tag to read."),
         click.argument("repo", default=".", type=PATH),
     ):
         function = option(function)

@@ -23,11 +23,14 @@ BYTES_PER_ROW = 700
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Files exactly, the rest about."""
+    """Files and changes exactly, the rest about."""
 
     commit: str
     files: int
     files_seen: int
+    changes: int
+    changes_seen: int
+    """Of single files in commits; 0 where the recipe reads no history."""
     text_bytes: int
     windows: tuple[int, ...]
     rows: int
@@ -40,9 +43,11 @@ class Plan:
 
     def text(self, out: Path) -> str:
         """For a person."""
+        history = f"  changes {self.changes:,} of {self.changes_seen:,} that commits made to files"
         return "\n".join((
             f"would make {one_line(str(out))} from commit {self.commit[:12]}",
             f"  files   {self.files:,} of {self.files_seen:,}, {self.text_bytes:,} bytes of text",
+            *([history] if self.changes_seen else []),
             f"  windows {', '.join(f'{size:,}' for size in self.windows)} tokens",
             f"  rows    about {self.rows:,}",
             f"  tokens  about {self.tokens:,}",
@@ -61,10 +66,22 @@ def plan(repo: Repo, recipe: Recipe, engine: Engine, watch: Watch) -> Plan:
     with tempfile.TemporaryDirectory() as folder, Run(Path(folder), recipe.seed, engine, watch) as run:
         sources, changes = read.run(run, recipe.read, repo)
         units = analyse.run(run, recipe.analyse, sources)
-        split.run(run, recipe, units, changes)
+        units, changes = split.run(run, recipe, units, changes)
+    entries = int(run.steps[0].figures["entries"])
     figures = run.steps[-1].figures
     rows = sum(int(figures[f"expected_rows_{each}"]) for each in SPLITS)
     text = sum(unit.source.text.stop - unit.source.text.start for unit in units)
     tokens = round(len(sizes) * rows / fsum(1 / size for size in sizes))  # every size has about as many
     written = round(tokens * BYTES_PER_WRITTEN + rows * BYTES_PER_ROW)
-    return Plan(repo.commit, len(units), run.steps[0].seen, text, sizes, rows, tokens, written)
+    return Plan(
+        commit=repo.commit,
+        files=len(units),
+        files_seen=entries,
+        changes=len(changes),
+        changes_seen=run.steps[0].seen - entries,
+        text_bytes=text,
+        windows=sizes,
+        rows=rows,
+        tokens=tokens,
+        bytes=written,
+    )

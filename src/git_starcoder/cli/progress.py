@@ -24,7 +24,7 @@ def line(step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, 
     if dropped:
         parts += [f"{seen:,} seen", f"{kept:,} kept", f"{seen - kept:,} dropped ({reasons(dropped, verbose=verbose)})"]
     else:
-        parts.append(f"{seen:,}")
+        parts.append(f"{seen:,} seen")
     return "  ".join((*parts, f"{seconds:.1f} s"))
 
 

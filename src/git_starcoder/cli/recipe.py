@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group("recipe")
 def command() -> None:
-    """Look at recipes and check one's own."""
+    """List recipes, show one, or check your own."""
 
 
 @command.command("list")
@@ -32,11 +32,14 @@ def every(talk: Talk) -> ExitCode:
 
 
 @command.command()
-@click.argument("recipe", metavar="RECIPE", required=False)
+@click.argument("recipe", metavar="[RECIPE]", required=False)
 @of_recipe
 @common
 def show(talk: Talk, recipe: str | None, name: str, overrides: tuple[str, ...], seed: int | None) -> ExitCode:
-    """Show a recipe in full, every default written out: a file to start one's own from."""
+    """Show a recipe in full: a file to start your own from.
+
+    Every default is written out. RECIPE is a name or a YAML file, as -r takes it.
+    """
     import yaml
 
     from git_starcoder.recipe import Recipe
@@ -50,7 +53,7 @@ def show(talk: Talk, recipe: str | None, name: str, overrides: tuple[str, ...], 
 @click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True)
 @common
 def lint(talk: Talk, recipes: tuple[str, ...]) -> ExitCode:
-    """Check recipes for unknown keys and values that cannot be; exit 1 if there are any."""
+    """Check recipes; exit 1 for unknown keys and values that cannot be."""
     from git_starcoder.recipe import Recipe
 
     found: list[dict[str, str]] = []

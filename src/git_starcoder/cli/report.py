@@ -21,16 +21,15 @@ if TYPE_CHECKING:
 @click.command("report")
 @click.argument("dataset", type=PATH)
 @click.argument("model", type=PATH, required=False)
-@click.option("-o", "--out", type=PATH, default="report.html", show_default=True, help="The page.")
-@click.option(
-    "--scores", type=PATH, help="What `eval --json` said (default: that of the last `eval` of MODEL, or of its `run`)."
-)
+@click.option("-o", "--out", type=PATH, default="report.html", show_default=True, help="File to write.")
+@click.option("--scores", type=PATH, help="Scores to show, as `eval --json` printed them (default: the last of MODEL).")
 @click.option("--check/--no-check", "checked", default=True, help="Run the checks and show what they find.")
 @common
 def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Path | None, checked: bool) -> ExitCode:
-    """Write one HTML page about the dataset in the folder DATASET, and about MODEL if there is one.
+    """Write one HTML page about a dataset, and about a model, too.
 
-    The page has everything in it, asks for nothing from outside and runs no script.
+    DATASET and MODEL are their folders. The page has everything in it, asks for nothing from outside and runs no
+    script.
     """
     from git_starcoder.cli import check as checking
     from git_starcoder.dataset import Dataset

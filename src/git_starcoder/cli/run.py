@@ -40,7 +40,12 @@ read better than drawing at a temperature of 0.4 or 0.6."""
 @of_build
 @click.option("-o", "--out", type=PATH, default=Path("starcoder_run"), show_default=True, help="Folder to make.")
 @click.option("--minutes", type=float, default=10.0, show_default=True, help="How long all of it may take.")
-@click.option("--size", default="tiny", show_default=True, help="Of the model: tiny, or small for a GPU.")
+@click.option(
+    "--size",
+    default="tiny",
+    show_default=True,
+    help="Size of the model: tiny (4M parameters), or small (28M) on a GPU.",
+)
 @common
 def command(
     talk: Talk,
@@ -55,12 +60,14 @@ def command(
     minutes: float,
     size: str,
 ) -> ExitCode:
-    """Build a dataset from REPO, check it, train a small model on it, score it, and complete a piece of code.
+    """Build, check, train, eval and complete, all in one go.
+
+    REPO is the folder of a Git repository (default: the current one). Its code is only read, never run.
 
     The training is shuffled, also where the recipe has a curriculum: in minutes, strict stages cost more than they
     gain. `git starcoder train` follows the curriculum.
 
-    Within --minutes, the build and the checks take what they take. Training gets the rest less a quarter of the
+    Within --minutes, the build and the checks take what they take. Training gets the rest less a fifth of the
     budget, but a fifth of it at least; what is scored is fitted to the time that is then left, but a few thousand
     tokens and ten lines at least.
     """
@@ -100,9 +107,10 @@ def _model(
     from git_starcoder.model.network import libraries
     from git_starcoder.model.train import train
 
-    libraries()  # which takes seconds
     model = out / "model"
     with talk.watch() as watch:
+        watch.begin("prepare", None)
+        libraries()  # which takes seconds
         # Measured on click with one seed: in a short training, strict thirds cost 6.5 % of the held-out bits per byte.
         share = max(minutes * LEAST, left() - minutes * REST)
         config = Config.load(None, (), minutes=share, size=size, order="shuffled", seed=seed)

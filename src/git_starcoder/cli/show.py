@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from git_starcoder.errors import ExitCode
 
 SHOWN = 40
-"""Drops that are told one by one; -v tells all."""
+"""Lines of drops, those that say the same in one; -v tells every drop with its commit."""
 
 
 @click.command("show")
@@ -28,11 +28,11 @@ SHOWN = 40
 @click.argument("what", metavar="[ROW|PATH|COMMIT]", required=False)
 @common
 def command(talk: Talk, dataset: Path, what: str | None) -> ExitCode:
-    """Show what is in the dataset in the folder DATASET.
+    """Show a dataset's contents, a row, or what became of a file.
 
-    Without more: its rows by what made them, and what was dropped. ROW is train:17 (seq_id 17 of a split) or the
-    beginning of a row_id: its text, what of it counts for the loss, and where it comes from. PATH or COMMIT: what is
-    there of it, and why the rest is not.
+    DATASET alone, the folder of one: its rows by what made them, and what was dropped. ROW is train:17 (seq_id 17 of a
+    split) or the beginning of a row_id: its text, what of it counts for the loss, and where it comes from. PATH or
+    COMMIT: what is there of it, and why the rest is not.
     """
     from git_starcoder.cli import lookup
     from git_starcoder.dataset import Dataset
@@ -100,7 +100,7 @@ def _file_or_commit(talk: Talk, word: str, found: Found) -> ExitCode:
         ]
         lines += ["", *_aligned(header + body, left=2 if path else 3)]
     if found.drops:
-        lines += ["", *_dropped(found.drops, with_path=not path, most=len(found.drops) if talk.verbose else SHOWN)]
+        lines += ["", *_dropped(found.drops, with_path=not path, every=talk.verbose)]
     values = {
         "path" if path else "commit": name,
         "rows": [
@@ -112,13 +112,17 @@ def _file_or_commit(talk: Talk, word: str, found: Found) -> ExitCode:
     return talk.answer(values, "\n".join(lines))
 
 
-def _dropped(drops: Sequence[Gone], *, with_path: bool, most: int) -> list[str]:
-    lines = [f"dropped: {sum(gone.things for gone in drops):,}"]
-    for gone in drops[:most]:
+def _dropped(drops: Sequence[Gone], *, with_path: bool, every: bool) -> list[str]:
+    told = Counter[str]()
+    for gone in drops:
         place = f"{one_line(gone.path)}: " if with_path and gone.path else ""
         because = f" ({one_line(gone.because)})" if gone.because else ""
-        lines.append(f"  {place}{gone.step}: {gone.reason}{because}")
-    return [*lines, *([f"  and {len(drops) - most:,} more; -v shows all"] if len(drops) > most else [])]
+        commit = f", commit {gone.commit}" if every and not with_path and gone.commit else ""
+        told[f"  {place}{gone.step}: {gone.reason}{because}{commit}"] += gone.things
+    most = len(told) if every else SHOWN
+    lines = [f"dropped: {told.total():,}"]
+    lines += [text if count == 1 else f"{text}, {count:,} times" for text, count in list(told.items())[:most]]
+    return [*lines, *([f"  and {len(told) - most:,} more; -v shows all"] if len(told) > most else [])]
 
 
 def _row(talk: Talk, dataset: Dataset, place: Place) -> ExitCode:

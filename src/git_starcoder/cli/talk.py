@@ -117,7 +117,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command -q, -v, --json and --color, and hand it a `Talk` first."""
 
     @click.option("-q", "--quiet", is_flag=True, help="Say nothing but the answer.")
-    @click.option("-v", "--verbose", is_flag=True, help="Say more: every reason for a drop.")
+    @click.option("-v", "--verbose", is_flag=True, help="Say more, such as every reason for a drop.")
     @click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object.")
     @click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Colour (default: auto).")
     @click.pass_context

@@ -22,24 +22,32 @@ if TYPE_CHECKING:
 @click.command("train")
 @click.argument("dataset", type=PATH)
 @click.option("-o", "--out", type=PATH, help="Folder to make (default: model_<recipe>).")
-@click.option("--config", type=PATH, help="YAML file with any of the keys; flags go over it.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key, such as dropout=0.1.")
+@click.option("--config", type=PATH, help="YAML file with training keys; flags go over it.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a training key, such as dropout=0.1."
+)
 @click.option("--minutes", type=float, help="How long to train (default: 8, unless another budget is given).")
 @click.option("--steps", type=int, help="How many steps to train.")
 @click.option("--epochs", type=float, help="How many passes over the rows.")
 @click.option("--tokens", type=float, help="How many tokens to train on.")
-@click.option("--size", help="Of a model from scratch: tiny, small, … or parameters such as 124M (default: tiny).")
+@click.option(
+    "--size",
+    help="Of a model from scratch: tiny, small, medium, large, huge (4M, 28M, 90M, 350M, 1B parameters), or a number "
+    "such as 124M (default: tiny).",
+)
 @click.option("--base", help="A causal model to go on from: a folder, or a Hugging Face id.")
 @click.option(
-    "--tune", type=click.Choice(["full", "lora", "qlora"]), help="What of the base is trained (default: all)."
+    "--tune",
+    type=click.Choice(["full", "lora", "qlora"]),
+    help="What of the base is trained: all, or adapters beside it; qlora keeps it in 4 bits (default: full).",
 )
 @click.option(
     "--order",
     type=click.Choice(["curriculum", "shuffled"]),
-    help="Of the rows: as the dataset says (default), or shuffled, the control for a curriculum.",
+    help="Order of the rows: from simple to complex as the dataset says (default), or shuffled.",
 )
 @click.option("--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Where to compute (default: the best).")
-@click.option("--seed", type=int, help="Of the first weights and of the order of rows (default: 0).")
+@click.option("--seed", type=int, help="Seed of the first weights and of the order of rows (default: 0).")
 @click.option("--fresh", is_flag=True, help="Begin at the beginning, also where an unfinished training could go on.")
 @click.option("--force", is_flag=True, help="Replace a model that is there.")
 @click.option("-n", "--dry-run", is_flag=True, help="Look whether it can work, and say what would be trained on.")
@@ -57,9 +65,10 @@ def command(
     explain_step: int | None,
     **flags: Any,
 ) -> ExitCode:
-    """Train a model on the dataset in the folder DATASET: from scratch, or going on from another.
+    """Train a model on a dataset: from scratch, or on from another.
 
-    A training that was interrupted goes on where it was, exactly, when the same command is given again.
+    DATASET is the folder that `build` made. A training that was interrupted goes on where it was, exactly, when
+    the same command is given again.
     """
     from git_starcoder.cli.build import file_name
     from git_starcoder.dataset import Dataset
@@ -84,6 +93,7 @@ def command(
     from git_starcoder.model.train import train
 
     with talk.watch() as watch:
+        watch.begin("prepare", None)  # reading, looking before it and trying steps take their time
         result = train(opened, out, loaded, watch=watch, force=force, fresh=fresh)
     if not processes().first:  # of those that torchrun started, one tells
         return ExitCode.FINE
