@@ -88,6 +88,7 @@ def test_the_table_has_a_part_for_each_measure_and_group(scores):
     for by in ("kind of row", "language", "role"):
         assert f"bits per byte by {by} (trained model)" in heads
     assert "2 files, few" in text
+    assert heads[-1].startswith("A to B: the 95 % interval over files; ")
     assert max(map(len, text.splitlines())) < 150
 
 

@@ -251,6 +251,8 @@ def table(scores: Scores) -> str:
         lines.append(f"{of[0].measure} by {'kind of row' if by == 'kind' else by} ({of[0].subject})")
         lines += [_line(score, score.group, _counted(score)) for score in sorted(of, key=lambda each: -each.over)]
     lines += [f"no {name.replace('_', ' ')}: {why}" for name, why in scores.skipped.items()]
+    if any(score.low is not None for score in scores.scores):
+        lines.append(f"A to B: the 95 % interval over files; few: under {FEW} files, the figure may be chance")
     if not scores.own:
         lines.append("the model was trained on another dataset, so it may have seen these files")
     return "\n".join(lines)
