@@ -36,6 +36,26 @@ def test_several_processes_read_the_same(dataset):
         assert read(dataset, engine) == read(dataset)
 
 
+@pytest.mark.parametrize(
+    "old, new", [(b",", b", "), (b'"metadata":{', b'"metadata":{"more":1e2,'), (b"}}", b'},"more":[]}')]
+)
+def test_rows_written_otherwise_are_the_same_rows(dataset, old, new):
+    path = dataset.folder / "training_data_train.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:40], lines[40].replace(old, new), *lines[41:]]))
+    found = read(dataset)
+    assert [row[:3] for row in found] == [
+        (number, row.metadata, row.tokens) for number, row in enumerate(dataset.rows("train"))
+    ]
+    assert found[40][5] == ({"more": []} if b'"more":[]' in new else {})
+
+
+LINES = [
+    b"\n", b"{}\n", b"[1]\n", b"\xff\n", b'{"tokens":[1]}', b'{"tokens":[01],"metadata":{}}\n',
+    b'{"tokens":[1],"metadata":{},{}}\n', b'{"tokens":[1,],"metadata":{}}\n', b'{"tokens":[1],"metadata":}\n',
+]  # fmt: skip
+
+
 class Broken:
     """An engine whose workers die."""
 
@@ -49,7 +69,7 @@ def test_what_a_process_could_not_read_is_read_here(dataset):
     assert read(dataset, Broken()) == read(dataset)
 
 
-@pytest.mark.parametrize("line", [b"\n", b"{}\n", b"[1]\n", b"\xff\n", b'{"tokens":[1]}'])
+@pytest.mark.parametrize("line", LINES)
 def test_a_line_that_is_no_row_is_told_by_its_number(dataset, line):
     path = dataset.folder / "training_data_train.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)

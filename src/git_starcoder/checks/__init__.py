@@ -8,11 +8,13 @@ their tokens.
 from __future__ import annotations
 
 import gc
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 import orjson
 
@@ -22,7 +24,7 @@ from git_starcoder.folder.blocks import Block, Checked, blocks
 from git_starcoder.folder.samples import Samples
 from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
-from git_starcoder.seams import SILENT
+from git_starcoder.seams import SILENT, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -33,8 +35,13 @@ if TYPE_CHECKING:
     from git_starcoder.rows import Split
     from git_starcoder.seams import Engine, Watch
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 SHOWN = 20
 """Findings of one check that are kept; all are counted."""
+SECONDS = 60.0
+"""For one question to a worker: one that takes longer hangs."""
 FIRST = "rows"
 """The check that sees each row first: the others rest upon the keys and types that it has seen."""
 ORDER: tuple[Split, ...] = ("val", "test", "train")
@@ -74,7 +81,26 @@ class Given:
     source: Repo | None = None
     """The repository that the dataset is said to be made from, if it is at hand."""
     engine: Engine | None = None
-    """What reads ahead, if it is not this process alone."""
+    """What reads ahead, and what checks may ask when all is read, if it is not this process alone."""
+    _turn: Lock = field(default_factory=Lock)
+
+    def ask(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R | Failure]:
+        """What a function gives for each task, in order. Workers, if there are any, answer one check at a time."""
+        with self._turn:
+            yield from self.engine.map(function, tasks, limit=SECONDS) if self.engine else map(function, tasks)
+
+    def answers(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """The same of a function that can neither crash nor hang: what a worker fails at is done here."""
+        asked: deque[T] = deque()
+
+        def noted() -> Iterator[T]:
+            for task in tasks:
+                asked.append(task)
+                yield task
+
+        for answer in self.ask(function, noted()):
+            task = asked.popleft()
+            yield function(task) if isinstance(answer, Failure) else answer
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -114,7 +140,7 @@ class OfSamples:
     def __init__(self, given: Given) -> None:
         self.figure: str | Skip = ""
         self.certificate: dict[str, Any] = {}
-        self._dataset, self._recipe, self._samples = given.dataset, given.recipe, given.samples
+        self._given, self._dataset, self._recipe, self._samples = given, given.dataset, given.recipe, given.samples
         self._source: Repo | None = given.source
 
     def _found(self, sample: Sample, what: str) -> Finding:
@@ -188,24 +214,28 @@ def check(
     given = Given(dataset, source, engine)
     outcomes = [Outcome(key, shelf.describe("checks", key), shelf.load("checks", key).SEEDS) for key in names()]
     checks: list[Check] = [shelf.load("checks", outcome.check).Check(given) for outcome in outcomes]
-    every = list(zip(outcomes, checks, strict=True))
-    with _uncollected():
-        _read(given, every, watch)
-    broken = outcomes[0].found > 0
+    every = deque(zip(outcomes, checks, strict=True))
+    del checks
     beside = ThreadPoolExecutor(1)
     try:
-        ends = [beside.submit(_end, *one, broken=broken) for one in every if hasattr(one[1], "beside")]
-        for outcome, each in every:
-            if not hasattr(each, "beside"):
-                _end(outcome, each, broken=broken)
-        for end in ends:
-            end.result()
+        with _uncollected():
+            apart = [one for one in every if hasattr(one[1], "beside")]
+            ends = [beside.submit(_end, *one) for one in apart if not rests_on_rows(type(one[1]))]
+            _read(given, every, watch)
+            broken = outcomes[0].found > 0
+            ends += [beside.submit(_end, *one, broken=broken) for one in apart if rests_on_rows(type(one[1]))]
+            while every:  # what a check remembers goes with it
+                outcome, each = every.popleft()
+                if not hasattr(each, "beside"):
+                    _end(outcome, each, broken=broken)
+            for end in ends:
+                end.result()
     finally:
         beside.shutdown(cancel_futures=True)
     yield from outcomes
 
 
-def _end(outcome: Outcome, each: Check, *, broken: bool) -> None:
+def _end(outcome: Outcome, each: Check, *, broken: bool = False) -> None:
     """What a check came to; if `FIRST` is broken, that it says nothing."""
     if broken and outcome.check != FIRST and rests_on_rows(type(each)):
         outcome.skip(f"'{FIRST}' is broken")
@@ -229,6 +259,8 @@ def _uncollected() -> Generator[None]:
         yield
     finally:
         if collecting:
+            gc.freeze()  # together with the next line: what is there now is old, and is not looked at in a hurry
+            gc.unfreeze()
             gc.enable()
 
 
@@ -237,7 +269,7 @@ def rests_on_rows(kind: type[Check]) -> bool:
     return issubclass(kind, OfSamples) or hasattr(kind, "row") or hasattr(kind, "block")
 
 
-def _read(given: Given, checks: list[tuple[Outcome, Check]], watch: Watch) -> None:
+def _read(given: Given, checks: Iterable[tuple[Outcome, Check]], watch: Watch) -> None:
     """Hand every row to all that want it; to the first alone once it has found something."""
     (first, look), *others = [(outcome, _looking(each)) for outcome, each in checks if rests_on_rows(type(each))]
     for split in ORDER:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,7 @@ SALTS = (
 """Of as many permutations."""
 AGREED = 7
 """Rows that are the same under so many are compared: of those 0.975 alike 98 in 100, of those half alike 4."""
+HALF = len(SALTS) // 2
 FIELDS = ("place", "start", "length", "kind")
 """Of a row: 4 × its number, and its split; where it begins in its sample; tokens of text; a hash of its size and task,
 for only rows of one kind are compared."""
@@ -36,10 +37,18 @@ SHORT = 64
 """Bytes of a task that many rows may have, as none."""
 BATCH = 1 << 17
 """Tokens that are hashed together, about."""
-REMEMBERED = 512
-"""Rows whose shingles are kept at hand: pairs come sorted."""
+PAIRS = 256
+"""That are compared at a time."""
 NEIGHBOURS = 8
 """Rows of equal hashes that each is compared with."""
+
+
+class Spans(NamedTuple):
+    """Rows as parts of texts: where the shingles of each begin and end, shape (rows,), in the tokens of all."""
+
+    tokens: NDArray[np.int32]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
 
 
 class Check(OfSamples):
@@ -100,12 +109,11 @@ class Check(OfSamples):
             text = sample.tokens[start : start + length]
             return np.concatenate((sample.head, text)) if sample.about.get("is_evolution") else text
 
-        @lru_cache(REMEMBERED)
-        def shingles(row: int) -> NDArray[np.uint64]:
-            return _distinct(_shingles(tokens(row)))
-
-        for left, right in _proposed(minima, samples):
-            similarity = _jaccard(shingles(left), shingles(right))
+        pairs = _proposed(minima, samples)
+        some = [pairs[begin : begin + PAIRS] for begin in range(0, len(pairs), PAIRS)]
+        texts = ([(tokens(left), tokens(right)) for left, right in each] for each in some)
+        similarities = chain.from_iterable(self._given.answers(jaccard, texts))
+        for (left, right), similarity in zip(pairs, similarities, strict=True):
             if similarity == 1 and np.array_equal(tokens(left), tokens(right)):
                 continue  # which `duplicates` finds
             alike += similarity >= limit
@@ -115,31 +123,29 @@ class Check(OfSamples):
                 yield Finding("near_duplicates", self._at(row), f"{similarity:.3f} like {self._at(keeper)}")
         self.figure = f"{alike} of {len(seen):,} rows are {limit:g} like another, {certain} are {(1 + limit) / 2:g}"
 
-    def _minima(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    def _minima(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
         """All rows with shingles as `FIELDS`, the number of the sample of each, and its least hash under each salt."""
         seen = [np.empty((0, len(FIELDS)), dtype=np.int64)]
         samples = [np.empty(0, dtype=np.int64)]
-        minima = [np.empty((0, len(SALTS)), dtype=np.uint64)]
-        for batch in self._batches():
-            hashes = _shingles(np.concatenate([text for *_, text in batch]))
-            hashes = np.append(hashes ^ (hashes >> np.uint64(31)), np.zeros(SHINGLE, np.uint64))
-            rows = np.concatenate([np.frombuffer(self._rows[name], np.int64) for _, name, _ in batch])
-            rows = rows.reshape(-1, len(FIELDS))
-            counts = [len(self._rows[name]) // len(FIELDS) for _, name, _ in batch]
-            sizes = np.array([len(text) for *_, text in batch], dtype=np.int64)
-            begin = np.cumsum(sizes) - sizes
-            last = begin + np.maximum(0, sizes - SHINGLE + 1)  # beyond it shingles are of two texts
-            start = np.repeat(begin, counts) + rows[:, 1]
-            stop = np.minimum(np.repeat(last, counts), start + rows[:, 2] - SHINGLE + 1)
-            fit = start < stop
-            spans = np.column_stack((start[fit], stop[fit])).ravel()
-            seen.append(rows[fit])
-            samples.append(np.repeat([number for number, *_ in batch], counts)[fit])
-            least = np.empty((len(seen[-1]), len(SALTS)), dtype=np.uint64)
-            for column, salt in enumerate(SALTS if len(spans) else ()):
-                least[:, column] = np.minimum.reduceat(hashes * np.uint64(salt), spans)[::2]
-            minima.append(least ^ rows[fit, 3:].view(np.uint64))
-        return np.concatenate(seen), np.concatenate(samples), np.concatenate(minima)
+
+        def spans() -> Iterator[Spans]:
+            for batch in self._batches():
+                rows = np.concatenate([np.frombuffer(self._rows[name], np.int64) for _, name, _ in batch])
+                rows = rows.reshape(-1, len(FIELDS))
+                counts = [len(self._rows[name]) // len(FIELDS) for _, name, _ in batch]
+                sizes = np.array([len(text) for *_, text in batch], dtype=np.int64)
+                begin = np.cumsum(sizes) - sizes
+                last = begin + np.maximum(0, sizes - SHINGLE + 1)  # beyond it shingles are of two texts
+                start = np.repeat(begin, counts) + rows[:, 1]
+                stop = np.minimum(np.repeat(last, counts), start + rows[:, 2] - SHINGLE + 1)
+                fit = start < stop
+                seen.append(rows[fit])
+                samples.append(np.repeat([number for number, *_ in batch], counts)[fit])
+                yield Spans(np.concatenate([text for *_, text in batch]), start[fit], stop[fit])
+
+        minima = [np.empty((0, len(SALTS)), dtype=np.uint32), *self._given.answers(least, spans())]
+        rows = np.concatenate(seen)
+        return rows, np.concatenate(samples), np.concatenate(minima) ^ rows[:, 3:].astype(np.uint32)
 
     def _batches(self) -> Iterator[list[tuple[int, str, NDArray[np.int32]]]]:
         """Samples, some at a time: number, id and text."""
@@ -159,27 +165,47 @@ class Check(OfSamples):
         return self._dataset.place(ORDER[here % 4], here // 4)
 
 
-def _proposed(minima: NDArray[np.uint64], samples: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Pairs of rows of different samples that are neighbours under some two permutations and the same under most."""
+def least(spans: Spans) -> NDArray[np.uint32]:
+    """The least hash of each span under each salt, shape (spans, salts). For worker processes, too."""
+    hashes = (_shingles(spans.tokens) >> np.uint64(32)).astype(np.uint32)
+    hashes = np.append(hashes, np.zeros(SHINGLE, np.uint32))
+    found = np.empty((len(spans.start), len(SALTS)), dtype=np.uint32)
+    edges = np.column_stack((spans.start, spans.stop)).ravel()
+    for column, salt in enumerate(SALTS if len(edges) else ()):
+        found[:, column] = np.minimum.reduceat(hashes * np.uint32(salt & 0xFFFFFFFF), edges)[::2]
+    return found
+
+
+def jaccard(pairs: list[tuple[NDArray[np.int32], NDArray[np.int32]]]) -> list[float]:
+    """How alike the shingles of some pairs of texts are, 0 to 1. For worker processes, too."""
+    found: list[float] = []
+    for texts in pairs:
+        left, right = (_distinct(_shingles(text)) for text in texts)
+        either = len(_distinct(np.concatenate((left, right))))
+        found.append((len(left) + len(right) - either) / max(1, either))
+    return found
+
+
+def _proposed(minima: NDArray[np.uint32], samples: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Pairs of rows of different samples that are the same under most permutations.
+
+    Where at most one of eight differs, the first four are the same or the last four are.
+    """
     codes: list[NDArray[np.int64]] = []
-    for column in range(0, len(SALTS), 2):
-        columns = minima[:, column : column + 2]
-        order = np.lexsort((columns[:, 1], columns[:, 0]))
+    for columns in (minima[:, :HALF], minima[:, HALF:]):
+        keys = np.zeros(len(columns), dtype=np.uint64)
+        for column in columns.T:
+            keys = (keys ^ (keys >> np.uint64(32))) * np.uint64(SALTS[0]) + column
+        order = np.argsort(keys, kind="stable")
+        ordered = keys[order]
         for distance in range(1, NEIGHBOURS + 1):
-            left, right = order[:-distance], order[distance:]
-            apart = (columns[left] == columns[right]).all(axis=1) & (samples[left] != samples[right])
+            same = np.flatnonzero(ordered[distance:] == ordered[:-distance])
+            left, right = order[same], order[same + distance]
+            apart = samples[left] != samples[right]
             left, right = left[apart], right[apart]
             alike = (minima[left] == minima[right]).sum(axis=1) >= AGREED
-            left, right = left[alike], right[alike]
-            codes.append(np.minimum(left, right) * len(samples) + np.maximum(left, right))
-    every = _distinct(np.concatenate(codes)) if codes else np.empty(0, np.int64)
-    return [divmod(code, len(samples)) for code in every.tolist()]
-
-
-def _jaccard(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> float:
-    """Of two sets that are each sorted."""
-    either = len(_distinct(np.concatenate((left, right))))
-    return (len(left) + len(right) - either) / max(1, either)
+            codes.append(np.minimum(left[alike], right[alike]) * len(samples) + np.maximum(left[alike], right[alike]))
+    return [divmod(code, len(samples)) for code in _distinct(np.concatenate(codes)).tolist()]
 
 
 def _distinct(values: NDArray[Any]) -> NDArray[Any]:

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from statistics import fmean, pstdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from git_starcoder.checks import OfSamples, Skip
+from git_starcoder.folder.samples import known
 from git_starcoder.rows import Finding
 from git_starcoder.text.overlap import RUN, Piece, Runs, runs, sampled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from git_starcoder.folder.samples import Sample
+    from git_starcoder.folder.samples import Sample, Tokens
 
 SEEDS: tuple[str, ...] = ()
 DRAWS = 20
 """Times that files are held out at random."""
 MOST = 1 << 21
 """Runs that are looked at, about: of a larger dataset one in 2, 4, 8, …, chosen by its hash."""
+BATCH = 1 << 17
+"""Tokens that are hashed by a worker at a time, about."""
 FAR = 4
 """Standard deviations above the floor that are no accident, …"""
 POINTS = 0.05
 """… if they are this much, too."""
 CHANGES = ("git_diff", "temporal_context")
 """What shows history."""
+
+
+class Texts(NamedTuple):
+    """Texts whose runs are asked for."""
+
+    parts: list[tuple[Tokens, Tokens]]
+    """Of each the head and the tokens, `UNKNOWN` in gaps."""
+    rate: int
+    """One run in so many is wanted."""
 
 
 class Check(OfSamples):
@@ -50,8 +63,9 @@ class Check(OfSamples):
         held: dict[int, bool] = {}
         pieces: list[Piece] = []
         history = [np.empty(0, dtype=np.uint64)]
-        for sample in samples:
-            found, kind = _runs(sample, rate), sample.about["augmentation_type"]
+        found_in = chain.from_iterable(self._given.answers(chosen, _texts(samples, rate)))
+        for sample, found in zip(samples, found_in, strict=True):
+            kind = sample.about["augmentation_type"]
             if kind in CHANGES:
                 if sample.split == "train":
                     history.append(found)
@@ -86,9 +100,24 @@ def _plain(samples: Any) -> Iterator[Sample]:
     return (sample for sample in samples if sample.about["augmentation_type"] not in CHANGES)
 
 
-def _runs(sample: Sample, rate: int) -> NDArray[np.uint64]:
-    """Some of the runs of a sample, each once; those that begin in its head with them."""
-    parts = [np.concatenate((sample.head, run)) if start == 0 else run for start, run in sample.runs()]
-    if len(parts) == 1:
-        return sampled(runs(parts[0]), rate)
-    return sampled(np.concatenate([np.empty(0, dtype=np.uint64), *map(runs, parts)]), rate)
+def _texts(samples: Iterable[Sample], rate: int) -> Iterator[Texts]:
+    """Samples, some at a time."""
+    some: list[tuple[Tokens, Tokens]] = []
+    size = 0
+    for sample in samples:
+        some.append((sample.head, sample.tokens[: sample.stop]))
+        size += len(sample.head) + sample.stop
+        if size >= BATCH:
+            yield Texts(some, rate)
+            some, size = [], 0
+    if some:
+        yield Texts(some, rate)
+
+
+def chosen(texts: Texts) -> list[NDArray[np.uint64]]:
+    """Some of the runs of each text, each once; those that begin in its head with them. For worker processes, too."""
+    found: list[NDArray[np.uint64]] = []
+    for head, tokens in texts.parts:
+        parts = [runs(np.concatenate((head, run)) if start == 0 else run) for start, run in known(tokens)]
+        found.append(sampled(np.concatenate((np.empty(0, dtype=np.uint64), *parts)), texts.rate))
+    return found

@@ -31,6 +31,9 @@ AHEAD = 64
 PIPE = 1 << 20
 """Bytes that a pipe to a worker holds: what Linux allows everybody."""
 
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
+"""Bytes that glibc keeps for a worker that frees them: arrays come and go, and new pages cost as much as the work."""
+
 BOOT = """\
 import sys
 sys.path[:] = {path!r}
@@ -52,7 +55,7 @@ class _Worker:
         answer_out, answer_in = os.pipe()
         # Not the current folder: it may be the repository, and a file in it named like a library must not be imported.
         path = [entry for entry in sys.path if entry]
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **MEMORY}
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-c", BOOT.format(path=path, read=task_out, write=answer_in)],
             process_group=0,  # Ctrl-C in a terminal is for us; a worker that is still starting would die loudly of it

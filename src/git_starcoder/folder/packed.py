@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from array import array
 from hashlib import blake2b
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import orjson
 
 from git_starcoder import parquet
 from git_starcoder.dataset import of_parquet, parse
 from git_starcoder.errors import DatasetError
+from git_starcoder.folder.numbers import numbers
 from git_starcoder.seams import Failure
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ SIZE = 1 << 19
 """Bytes of a part, about."""
 SECONDS = 60.0
 """For one part: a worker that takes longer hangs, and the part is read here."""
+OPEN, BETWEEN, CLOSE = b'{"tokens":[', b'],"metadata":', b"}\n"
 CONTENT = 16
 """Bytes of a hash of a row's tokens."""
 
@@ -85,10 +88,37 @@ def packed(part: Part) -> Packed:
         file.seek(part.start)
         lines = file.read(part.stop - part.start).split(b"\n")
     last = lines.pop()  # without a line break behind it
+    every = [*(line + b"\n" for line in lines), *([last] if last else ())]
+    return _as_written(every) or _parsed(part.path, every)
+
+
+def _as_written(lines: list[bytes]) -> Packed | None:
+    """The rows of lines that are as a build writes them; None if one is written otherwise, or is no row."""
+    edges = [line.find(b"]") for line in lines]
+    for line, edge in zip(lines, edges, strict=True):
+        if not (line.startswith(OPEN) and line.startswith(BETWEEN, edge) and line.endswith(CLOSE)):
+            return None
+    spelled = [line[len(OPEN) : edge] for line, edge in zip(lines, edges, strict=True)]
+    found = numbers(b",".join((*spelled, b"")))
+    if found is None:
+        return None
+    try:
+        said = [orjson.loads(line[edge + len(BETWEEN) : -len(CLOSE)]) for line, edge in zip(lines, edges, strict=True)]
+    except orjson.JSONDecodeError:
+        return None
+    flat, commas = found
+    last = np.cumsum([len(text) + 1 for text in spelled]) - 1
+    stops: list[int] = (np.searchsorted(commas, last) + 1).tolist()
+    arrays = [flat[start:stop] for start, stop in pairwise([0, *stops])]
+    return Packed(flat.tobytes(), list(map(len, arrays)), _contents(arrays), orjson.dumps(said), [])
+
+
+def _parsed(path: Path, lines: list[bytes]) -> Packed:
+    """The rows of any lines, up to one that is none."""
     rows: list[tuple[Row, dict[str, Any]]] = []
-    for line in (*(line + b"\n" for line in lines), *([last] if last else ())):
+    for line in lines:
         try:
-            rows.append(parse(part.path, 0, line))
+            rows.append(parse(path, 0, line))
         except DatasetError:
             return _packed(rows)._replace(wrong=line)
     return _packed(rows)
@@ -122,10 +152,14 @@ def _packed(rows: list[tuple[Row, dict[str, Any]]]) -> Packed:
     return Packed(
         b"".join(ids or b"" for ids in arrays),
         [-1 if ids is None else len(ids) for ids in arrays],
-        b"".join(blake2b(ids or b"", digest_size=CONTENT).digest() for ids in arrays),
+        _contents([ids or b"" for ids in arrays]),
         orjson.dumps([row.metadata for row, _ in rows]),
         [labels for _, labels in rows] if any(labels for _, labels in rows) else [],
     )
+
+
+def _contents(arrays: Iterable[Any]) -> bytes:
+    return b"".join(blake2b(ids, digest_size=CONTENT).digest() for ids in arrays)
 
 
 def _ids(tokens: Iterable[int]) -> array[int] | None:

@@ -77,16 +77,20 @@ class Sample:
     tokens: Tokens = field(default_factory=lambda: NONE)
     """`UNKNOWN` in gaps, which are windows that were dropped; may be longer than `stop`."""
     stop: int = 0
-    spelled: tuple[bytes, list[Run]] | None = None
-    """Head and runs as text, once someone has asked for them."""
+    spelled: tuple[list[tuple[str, bytes]], list[Run]] | None = None
+    """The parts of the head, and the runs as text, once someone has asked for them. The first part has no mark."""
 
     def runs(self) -> Iterator[tuple[int, Tokens]]:
         """Where each run of known tokens begins in the sample, and the run."""
-        tokens = self.tokens[: self.stop]
-        known = np.concatenate(([False], tokens != UNKNOWN, [False]))
-        edges: list[int] = np.flatnonzero(known[1:] != known[:-1]).tolist()
-        for start, stop in zip(edges[::2], edges[1::2], strict=True):
-            yield start, tokens[start:stop]
+        return known(self.tokens[: self.stop])
+
+
+def known(tokens: Tokens) -> Iterator[tuple[int, Tokens]]:
+    """Where each run of known tokens begins among some tokens, and the run."""
+    is_known = np.concatenate(([False], tokens != UNKNOWN, [False]))
+    edges: list[int] = np.flatnonzero(is_known[1:] != is_known[:-1]).tolist()
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        yield start, tokens[start:stop]
 
 
 class Samples:
@@ -147,28 +151,31 @@ class Samples:
         tokens = sample.tokens[: sample.stop]
         if sample.masked or not len(tokens) or tokens[-1] != self.tokenizer.end or UNKNOWN in tokens:
             return None
-        return self.spelled(sample)[1][0].text
+        return self._spelled(sample)[1][0].text
 
     def spelled(self, sample: Sample) -> tuple[bytes, list[Run]]:
         """The head and the runs of a sample as text."""
-        if sample.spelled is None:
-            end = self.tokenizer.end
-            runs = [Run(start, self.text(run), int(run[-1]) == end) for start, run in sample.runs()]
-            sample.spelled = self.tokenizer.decode(sample.head), runs
-        return sample.spelled
+        parts, runs = self._spelled(sample)
+        return b"".join(piece for mark, text in parts for piece in (mark.encode(), text)), runs
 
     def parts(self, sample: Sample) -> list[tuple[str, bytes]]:
         """The head of a sample: each of its control tokens, as it is spelled, and the text behind it."""
-        controls = self.tokenizer.controls
-        places: list[int] = np.flatnonzero(self._is_control[sample.head]).tolist()
-        edges = pairwise([*places, len(sample.head)])
-        return [
-            (controls[int(sample.head[at])], self.tokenizer.decode(sample.head[at + 1 : stop])) for at, stop in edges
-        ]
+        return self._spelled(sample)[0][1:]
 
     def texts(self, sample: Sample) -> list[bytes]:
         """The texts of its runs."""
-        return [run.text for run in self.spelled(sample)[1]]
+        return [run.text for run in self._spelled(sample)[1]]
+
+    def _spelled(self, sample: Sample) -> tuple[list[tuple[str, bytes]], list[Run]]:
+        if sample.spelled is None:
+            head, end, tokenizer = sample.head, self.tokenizer.end, self.tokenizer
+            controls: list[int] = np.flatnonzero(self._is_control[head]).tolist()
+            marks = ["", *(tokenizer.controls[number] for number in head[controls].tolist())]
+            edges = pairwise([-1, *controls, len(head)])
+            parts = [tokenizer.decode(head[before + 1 : stop]) for before, stop in edges]
+            runs = [Run(start, self.text(run), int(run[-1]) == end) for start, run in sample.runs()]
+            sample.spelled = list(zip(marks, parts, strict=True)), runs
+        return sample.spelled
 
     def _first(self, sample: Sample) -> str:
         """Where the first row of a sample lies."""

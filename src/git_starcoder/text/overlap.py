@@ -48,12 +48,8 @@ class Runs:
         shown, showing = _joined(pieces)
         hashes = np.sort(asked)
         hashes = hashes[np.diff(hashes, prepend=~hashes[:1]) != 0]
-        known = _in(shown, hashes)
-        return cls(
-            hashes,
-            (np.searchsorted(hashes, asked), asking),
-            (np.searchsorted(hashes, shown[known]), showing[known]),
-        )
+        place, known = _places(shown, hashes)
+        return cls(hashes, (np.searchsorted(hashes, asked), asking), (place[known], showing[known]))
 
     def overlap(self, held: NDArray[np.bool_], more: NDArray[np.uint64] | None = None) -> float:
         """The share of the runs of held-out files that others have, or `more`; `held` has shape (files,).
@@ -64,7 +60,8 @@ class Runs:
         wanted[self.asked[0][held[self.asked[1]]]] = True
         met[self.shown[0][~held[self.shown[1]]]] = True
         if more is not None:
-            met[np.searchsorted(self.hashes, more[_in(more, self.hashes)])] = True
+            place, known = _places(more, self.hashes)
+            met[place[known]] = True
         return float(np.count_nonzero(wanted & met) / max(1, np.count_nonzero(wanted)))
 
     def floor(self, held: NDArray[np.bool_], draws: int) -> list[float]:
@@ -110,8 +107,9 @@ def _joined(pieces: Sequence[Piece]) -> tuple[NDArray[np.uint64], NDArray[np.int
     return hashes, np.repeat(files, [len(piece.hashes) for piece in pieces])
 
 
-def _in(these: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which of these are among others, which are sorted."""
-    if not len(others):
-        return np.zeros(len(these), dtype=bool)
-    return others[np.minimum(np.searchsorted(others, these), len(others) - 1)] == these
+def _places(these: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each of these stands among others, which are sorted, and whether it does."""
+    place = np.searchsorted(others, these)
+    known = np.zeros(len(these), dtype=bool)
+    known[place < len(others)] = others[place[place < len(others)]] == these[place < len(others)]
+    return place, known

@@ -150,17 +150,18 @@ class Tokenizer:
     @cached_property
     def widths(self) -> NDArray[np.int64] | None:
         """Bytes of text that each id stands for, shape (vocab_size,), if the tokenizer is byte-level."""
-        return None if self._bytes is None else np.array([len(token) for token in self._bytes], dtype=np.int64)
+        return None if self._bytes is None else np.array(list(map(len, self._bytes)), dtype=np.int64)
 
     def decode(self, ids: Iterable[int] | NDArray[Any]) -> bytes:
         """The bytes that tokens stand for; control tokens as they are spelled.
 
         Exact to the byte for byte-level tokenizers; with others a character cut by a window's edge is lost.
         """
-        numbers: list[int] = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        numbers = np.array(ids if isinstance(ids, np.ndarray) else list(ids), dtype=np.int64)
         if self._bytes is None:
-            return self._exact.decode(numbers, skip_special_tokens=False).encode()
-        return b"".join(map(self._bytes.__getitem__, numbers))
+            return self._exact.decode(numbers.tolist(), skip_special_tokens=False).encode()
+        spelled: list[bytes] = self._bytes.take(numbers).tolist()
+        return b"".join(spelled)
 
     def verify(self, texts: Sequence[bytes]) -> None:
         """Compare the fast encoder with the saved tokenizer on texts, and give it up if they differ anywhere.
@@ -234,8 +235,8 @@ class Tokenizer:
         return self._definition.get("added_tokens") or []
 
     @cached_property
-    def _bytes(self) -> list[bytes] | None:
-        """What each id stands for, if the tokenizer is byte-level."""
+    def _bytes(self) -> NDArray[np.object_] | None:
+        """What each id stands for, shape (vocab_size,), if the tokenizer is byte-level."""
         decoder: dict[str, Any] = self._definition.get("decoder") or {}
         if decoder.get("type") != "ByteLevel":
             return None
@@ -245,7 +246,7 @@ class Tokenizer:
             table[number] = b"".join(byte_of.get(character) or character.encode() for character in token)
         for token in self._added():
             table[token["id"]] = token["content"].encode()
-        return table
+        return np.array(table, dtype=np.object_)
 
 
 def learn(texts: Sequence[bytes], vocab_size: int) -> Tokenizer:
