@@ -46,7 +46,7 @@ from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.distributed import Processes
 from git_starcoder.model.learner import Learner
 from git_starcoder.model.network import Network
-from git_starcoder.model.pack import Packed, packed
+from git_starcoder.model.pack import TILE, Packed, packed
 from git_starcoder.model.plan import Plan
 from git_starcoder.model.trial import PIECE
 from git_starcoder.text import tokenizer as tokenizers
@@ -126,7 +126,7 @@ class Sides:
             float(learned.nats)  # as the metrics of a training ask for it
             clock.on_step_end()
         for step in self.steps[others.WARM :]:
-            pieces = packed(self.corpus, self.plan, step, PIECE)
+            pieces = packed(self.corpus, self.plan, step, PIECE, TILE)
             padded.append(sum(piece.padded for piece in pieces))
             content.append(sum(len(piece.tokens) - piece.padded + len(piece.places) for piece in pieces))
         return {**clock.taken(), "steps": len(content), "content": sum(content),
@@ -173,7 +173,7 @@ def counted(sides: Sides, batch: int) -> dict[str, dict[str, float]]:
     lengths = np.array([len(row) for row in sides.rows["input_ids"]])
     tokens = int(lengths.sum())
     found = {}
-    pieces = [piece for step in sides.steps for piece in packed(sides.corpus, sides.plan, step, PIECE)]
+    pieces = [piece for step in sides.steps for piece in packed(sides.corpus, sides.plan, step, PIECE, TILE)]
     computed = sum(len(piece.tokens) + len(piece.places) for piece in pieces)
     content = computed - sum(piece.padded for piece in pieces)
     found["ours"] = {"padded": 1 - content / computed, "lost": 1 - content / tokens}

@@ -14,7 +14,9 @@ from git_starcoder.model.config import Config
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.distributed import Processes
 from git_starcoder.model.learner import Learner
+from git_starcoder.model.ledger import Tally
 from git_starcoder.model.optimise import Average, rate
+from git_starcoder.model.pack import TILE
 from git_starcoder.model.plan import Plan
 from git_starcoder.model.train import train
 from git_starcoder.model.trial import trial
@@ -96,6 +98,20 @@ def test_small_pieces_add_up_to_the_same_gradient(learner):
     assert len(found[0].pieces) == 1 < len(found[1].pieces)
     assert float(found[0].nats) == pytest.approx(float(found[1].nats), rel=1e-5)
     assert float(found[0].norm) == pytest.approx(float(found[1].norm), rel=1e-4)
+
+
+def test_pieces_have_whole_tiles_and_the_ledger_knows_their_padding(learner):
+    one = learner()
+    plan = plan_of(one)
+    tally = Tally(plan, one.corpus)
+    pieces = []
+    for step in plan.begin():
+        found = one.learn(plan, step, 0.1)
+        tally.add(step, found.pieces)
+        pieces += found.pieces
+    assert len({len(piece.tokens) - piece.padded for piece in pieces}) > 1
+    assert all(len(piece.tokens) % TILE == 0 and piece.padded < TILE for piece in pieces)
+    assert tally.close().padded == sum(piece.padded for piece in pieces) > 0
 
 
 def test_too_little_memory_ends_in_smaller_pieces_or_one_line(learner, monkeypatch):

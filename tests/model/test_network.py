@@ -7,7 +7,7 @@ from git_starcoder.errors import UsageError
 from git_starcoder.model import attention
 from git_starcoder.model import network as networks
 from git_starcoder.model.network import Network, pieces
-from git_starcoder.model.pack import flat
+from git_starcoder.model.pack import TILE, flat
 from git_starcoder.text import tokenizer as tokenizers
 
 VOCABULARY = 320
@@ -117,6 +117,32 @@ def test_gradients_are_those_of_rows_alone_and_only_of_what_is_asked(name, token
     for name, weight in network.trained().items():
         for found in gradients:
             assert (found[name] - weight.grad).abs().max() <= 2e-5 * max(1.0, weight.grad.abs().max()), name
+
+
+def test_rows_of_all_lengths_come_in_few_shapes(tokenizer, monkeypatch):
+    """A processor's library keeps code for every shape of a product that it has met."""
+    import torch
+
+    network = made("Llama", tokenizer, max_position_embeddings=200)
+    attended, lines = set(), set()
+    honest = torch.nn.functional.scaled_dot_product_attention
+    linear = torch.nn.functional.linear
+
+    def attend(query, *parts, **options):
+        attended.add(query.shape[2])
+        return honest(query, *parts, **options)
+
+    def multiply(states, *weights):
+        lines.add(states.shape[-2])
+        return linear(states, *weights)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+    monkeypatch.setattr(torch.nn.functional, "linear", multiply)
+    with torch.inference_mode():
+        for row in rows_of(7, range(60, 140, 7)):
+            bits = next(network.bits([row]))
+            assert len(bits) == len(row) - 1
+    assert attended == lines == {TILE, 2 * TILE, 3 * TILE}
 
 
 def test_bits_are_nats_row_by_row_in_pieces_of_any_size(tokenizer, monkeypatch):

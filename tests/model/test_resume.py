@@ -294,8 +294,8 @@ def test_from_one_process_to_two_and_back(dataset, whole, tmp_path):
     from safetensors.numpy import load_file
 
     weights = [load_file(folder / "model.safetensors") for folder in (out, whole)]
-    for name, tensor in weights[1].items():
-        assert np.abs(weights[0][name] - tensor).max() < 1e-2 * np.abs(tensor).max()
+    for name, tensor in weights[1].items():  # what is rounded in another order is 0.02 after Muon, which has bfloat16
+        assert np.abs(weights[0][name] - tensor).max() < 5e-2 * np.abs(tensor).max()
 
 
 def test_the_death_of_one_process_ends_the_other(dataset, tmp_path):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from git_starcoder.model.pack import TILE
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -118,20 +120,24 @@ def _row_by_row(
 
     lengths = list(rows.lengths or np.diff(rows.bounds.cpu().numpy()).tolist())
     # Split, not sliced: the gradient of a slice is as long as the piece, once per row. A loop, because on a CPU rows of
-    # one length in a batch are no faster from 128 tokens on, and padding them to one length is slower.
+    # one length in a batch are no faster from 128 tokens on, and padding them to one length is slower. Whole tiles,
+    # so that there are few shapes: what is behind a row's end it does not see.
     attended: list[Any] = []
     for parts in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
-        size = parts[0].shape[2]
+        length = parts[0].shape[2]
+        more = -length % TILE
+        filled = [torch.nn.functional.pad(part, (0, 0, 0, more)) if more else part for part in parts]
+        size = length + more
         near = None
         if window is not None and size > window:
             near = torch.ones(size, size, dtype=torch.bool, device=query.device).tril().triu(1 - window)
         found = torch.nn.functional.scaled_dot_product_attention(
-            *parts,
+            *filled,
             attn_mask=near,
             dropout_p=dropout,
             is_causal=near is None,
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
         )
-        attended.append(found.transpose(1, 2))
+        attended.append(found.transpose(1, 2)[:, :length])
     return torch.cat(attended, 1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_starcoder.errors import StarcoderError
 from git_starcoder.model.optimise import Optimiser
-from git_starcoder.model.pack import longest, packed
+from git_starcoder.model.pack import TILE, longest, packed
 from git_starcoder.rows import identity
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Learner:
     def _gradient(self, plan: Plan, step: Step) -> tuple[Any, Sequence[Packed]]:
         """Add up the gradient of a step over all processes; gives its loss in nats per token, and its pieces."""
         torch = self.torch
-        size = self.piece if self.network.fixed else None
+        size = self.piece if self.network.fixed else TILE
         pieces = packed(self.corpus, plan, step, self.piece, size, self.config.attend)
         targets = sum(each.asked for each in pieces)
         self.network.model.train()

@@ -13,7 +13,7 @@ import numpy as np
 from git_starcoder.engine.local import cores
 from git_starcoder.errors import MissingExtraError, UsageError
 from git_starcoder.model import attention
-from git_starcoder.model.pack import UNASKED, flat
+from git_starcoder.model.pack import TILE, UNASKED, flat
 from git_starcoder.text.pretrained import one_line
 
 if TYPE_CHECKING:
@@ -177,8 +177,10 @@ class Network:
     def nats(self, piece: Packed) -> Any:
         """Negative log-likelihood in nats of each token that is asked for, in the piece's order, shape (asked,)."""
         torch = self.torch
-        asked = np.flatnonzero(piece.targets != UNASKED)
-        targets = self._put(piece.targets[asked])
+        count = piece.asked
+        # Whole tiles, so that there are few shapes: any place will do behind the last one, as nothing is asked there.
+        asked = np.pad(np.flatnonzero(piece.targets != UNASKED), (0, -count % TILE))
+        targets = self._put(np.pad(piece.targets[asked[:count]], (0, -count % TILE), constant_values=UNASKED))
         with self.cast():
             # Of what is not asked for no logits are made: the same as a weight of 0, and cheaper.
             states = self._states(self._way, self._body, piece, asked)
@@ -186,9 +188,9 @@ class Network:
             # (torch's linear_cross_entropy was 2 to 4 times as slow there.)
             parts = zip(states.split(SLICE), targets.split(SLICE), strict=True)
             if len(asked) * self.vocabulary <= LOGITS or not torch.is_grad_enabled():
-                return torch.cat([self._nats(*part) for part in parts])
+                return torch.cat([self._nats(*part) for part in parts])[:count]
             again = torch.utils.checkpoint.checkpoint
-            return torch.cat([again(self._nats, *part, use_reentrant=False) for part in parts])
+            return torch.cat([again(self._nats, *part, use_reentrant=False) for part in parts])[:count]
 
     def _nats(self, states: Any, targets: Any) -> Any:
         logits = self._way.head(states).float()
@@ -285,7 +287,7 @@ class Network:
             while begin < len(asked):
                 end = begin + max(1, int(np.searchsorted(np.cumsum(lengths[begin:]), PIECE, side="right")))
                 rows = [windows[index] for index in asked[begin:end]]
-                nats = self.nats(flat(rows, size=PIECE if self.fixed else None)).float().cpu().numpy()
+                nats = self.nats(flat(rows, size=PIECE if self.fixed else TILE)).float().cpu().numpy()
                 for index, line in zip(
                     asked[begin:end], np.split(nats, np.cumsum(lengths[begin:end])[:-1]), strict=True
                 ):

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 UNASKED = -100
 """The target where none is."""
 SLACK = 128
-"""A piece has room for one part in so many more than its share of a step, …"""
+"""A piece has room for one part in so many more than its share of a step."""
 TILE = 64
-"""… and for whole tiles of matrix units."""
+"""What goes through a network has whole tiles of so many tokens: pieces, rows in attention, and what logits are made
+of. Matrix units work in tiles, and there are few shapes: in bfloat16 a processor's library (oneDNN) keeps half a
+megabyte of code for each shape of each product, up to a thousand of them, between which memory falls to pieces."""
 MARKS = 3
 """Control tokens of a row that is learned as prefix, suffix, middle; and the end-of-text token, where it had none."""
 
