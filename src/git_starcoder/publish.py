@@ -58,6 +58,7 @@ def whole(out: Path, kind: Kind, finished: Callable[[Path], T | None]) -> Genera
         partial.mkdir()
         try:
             yield partial, None
+            _readable(partial)
             make_durable(partial)
             if out.exists():
                 out.rename(aside)
@@ -84,6 +85,14 @@ def _clear(place: Path) -> None:
         place.unlink()
     elif place.exists():
         shutil.rmtree(place)
+
+
+def _readable(folder: Path) -> None:
+    """Give every file the rights that the folder has: some libraries write what only its owner may read."""
+    rights = folder.stat().st_mode & 0o666
+    for base, _, names in os.walk(folder):
+        for name in names:
+            (Path(base) / name).chmod(rights)
 
 
 def make_durable(folder: Path) -> None:

@@ -47,6 +47,10 @@ def test_train_says_what_it_came_to(dataset, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "model_effectiveness" / "model.safetensors").is_file()
 
 
+def test_whoever_may_read_a_models_folder_may_read_its_files(model):
+    assert {path.stat().st_mode & 0o777 for path in model.iterdir()} == {model.stat().st_mode & 0o666}
+
+
 def test_train_replaces_a_model_only_with_force(dataset, model, capsys):
     assert main(["train", str(dataset), "-o", str(model), "--steps", "1", "-q"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "hint: --force replaces it"

@@ -102,6 +102,7 @@ def test_scores_are_kept_beside_the_model_whole_or_not_at_all(dataset, scores, t
     values = json.loads((folder / "scores.json").read_text())
     assert values == json.loads(json.dumps({"schema": "git-starcoder/scores/1", **scores.as_values()}))
     assert values["dataset"] == dataset.digest
+    assert (folder / "scores.json").stat().st_mode & 0o777 == folder.stat().st_mode & 0o666
     assert keep(scores, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["scores.json", "training.json"]
     (folder / "scores.json").unlink()

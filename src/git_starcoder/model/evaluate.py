@@ -158,6 +158,7 @@ def keep(scores: Scores, model: str | Path) -> bool:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        partial.chmod(folder.stat().st_mode & 0o666)  # a temporary file is for its owner alone
     except OSError:  # of somebody else, or full: the scores are told all the same
         return False
     try:
