@@ -67,13 +67,15 @@ def _table(head: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
     yield f"| {' | '.join(cells)} |"
     yield "|" + " --- |" * len(cells)
     for row in rows:
-        # A bar would end the cell, a smaller-than sign begin a tag.
-        escaped = (
-            cell.replace("|", r"\|").replace("<", "&lt;") if "`" not in cell else cell.replace("|", r"\|")
-            for cell in row
-        )
-        yield f"| {' | '.join(escaped)} |"
+        yield f"| {' | '.join(map(_cell, row))} |"
     yield ""
+
+
+def _cell(text: str) -> str:
+    """A text whose bars end no cell and whose smaller-than signs begin no tag; code is shown as it is."""
+    parts = text.split("`")
+    parts[::2] = [part.replace("|", r"\|").replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts)
 
 
 def _commands() -> Iterator[str]:
