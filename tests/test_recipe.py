@@ -110,6 +110,11 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path, text, what, hint
     assert error.hint.startswith(hint)
 
 
+def test_a_recipe_that_extends_what_is_not_there_is_named(tmp_path):
+    assert refused(write(tmp_path, "extends: effectivenes", "own.yaml")).where.endswith("own.yaml, extends")
+    assert refused("effectivenes").where == "--recipe"
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [

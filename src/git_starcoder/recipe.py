@@ -215,7 +215,8 @@ def _resolve(name: str, seen: tuple[str, ...], beside: Path | None = None) -> di
         path = (beside or Path()) / name
         if path.suffix not in {".yaml", ".yml"} or not path.is_file():
             hint = f"{shelf.nearest(name, known)} `git starcoder recipe list` shows all"
-            raise RecipeError(f"recipe '{name}' is not known", where="--recipe", hint=hint)
+            where = f"{seen[-1]}, extends" if seen else "--recipe"
+            raise RecipeError(f"recipe '{name}' is not known", where=where, hint=hint)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
