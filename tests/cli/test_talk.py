@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.cli.progress import Plain, line
+from git_starcoder.cli.progress import Live, Plain, line
 from git_starcoder.cli.talk import Talk, clean, coloured, one_line
 from git_starcoder.errors import ExitCode
 
@@ -57,6 +57,13 @@ def test_a_step_is_one_plain_line(capsys):
         "read      2,643 seen  2,401 kept  242 dropped (binary 120, symlink 100, minified 20, …)  0.4 s",
         "order     900 seen  0.1 s",
     ]
+
+
+def test_a_bar_of_unknown_length_has_no_total():
+    with Live(Talk("build")) as watch:
+        watch.begin("read", 5)
+        watch.begin("prepare", None)
+        assert [(task.description, task.total) for task in watch._progress.tasks] == [("prepare", None)]
 
 
 def test_verbose_names_every_reason():

@@ -83,7 +83,8 @@ class Live:
     def begin(self, step: str, total: int | None) -> None:
         """Show the step's bar."""
         self._waiting = 0
-        self._progress.reset(self._task, total=total, description=step, visible=True)
+        self._progress.remove_task(self._task)  # reset() would keep the last total where this one is not known
+        self._task = self._progress.add_task(step, total=total)
 
     def advance(self, count: int) -> None:
         """Move the bar, not more often than an eye can see."""
