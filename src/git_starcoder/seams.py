@@ -32,8 +32,9 @@ class Engine(Protocol):
     def map(self, function: Callable[[T], R], tasks: Iterable[T], *, limit: float) -> Iterator[R | Failure]:
         """Apply an importable function to each task, results in the order of the tasks.
 
-        `limit` is the seconds one task may take. A task that crashes its worker, hangs or raises gives a `Failure`
-        and costs no other task. Tasks are drawn lazily, so a generator may read as results are consumed.
+        `limit` is the seconds of a processor that one task may take. A task that crashes its worker, hangs or raises
+        gives a `Failure` and costs no other task. Tasks are drawn lazily, so a generator may read as results are
+        consumed.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -25,7 +26,12 @@ def work(task):
         case "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "hang":
+            while True:
+                pass
+        case "sleep":
             time.sleep(1000)
+        case "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
         case "raise":
             raise ValueError("no")
         case "memory":
@@ -54,10 +60,23 @@ def test_a_crash_costs_only_its_own_task():
     assert [r.kind if isinstance(r, Failure) else r for r in results] == [1, "crash", 2, "crash", 3, 4, 5]
 
 
-def test_a_hang_is_ended_and_counted():
+@pytest.mark.parametrize(("how", "limit"), [("hang", 4.0), ("sleep", 0.4)])  # a starting worker counts, too
+def test_a_hang_is_ended_and_counted(how, limit):
     with LocalEngine(2) as engine:
-        results = list(engine.map(work, [1, "hang", 2], limit=4.0))  # a starting worker counts, too
+        results = list(engine.map(work, [1, how, 2], limit=limit))
     assert [r.kind if isinstance(r, Failure) else r for r in results] == [1, "timeout", 2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells how long a worker had a processor")
+def test_a_worker_that_was_stopped_goes_on():
+    with LocalEngine(1) as engine:
+        assert list(engine.map(work, [1], limit=20)) == [1]
+        (worker,) = engine._workers
+        timer = threading.Timer(2.0, worker.process.send_signal, [signal.SIGCONT])
+        timer.start()
+        results = list(engine.map(work, ["stopped", 2], limit=0.5))
+        timer.join()
+    assert results == ["stopped", 2]
 
 
 def test_an_exception_is_an_answer():

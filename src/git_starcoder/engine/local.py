@@ -28,6 +28,11 @@ R = TypeVar("R")
 AHEAD = 64
 """Results per worker that may wait for an earlier one, so that one slow task does not stall the others."""
 
+IDLE = 10
+"""Times its seconds that a task may take by the clock: most of that time the worker had no processor."""
+PAUSE = 0.1
+"""Seconds after which a worker that had hardly any is looked at again, at least."""
+
 PIPE = 1 << 20
 """Bytes that a pipe to a worker holds: what Linux allows everybody."""
 
@@ -71,17 +76,36 @@ class _Worker:
         self._tasks = Connection(task_in, readable=False)
         self.answers = Connection(answer_out, writable=False)
         self.number = -1
+        self._limit = self._given = self._spent = 0.0
         self.deadline = 0.0
 
     def give(self, number: int, function: Callable[[Any], Any], task: Any, limit: float) -> bool:
         """Send a task; False if the worker is dead."""
         self.number = number
-        self.deadline = time.monotonic() + limit
+        self._limit, self._given, self._spent = limit, time.monotonic(), self._processor()
+        self.deadline = self._given + limit
         try:
             self._tasks.send((function, task))
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
+
+    def late(self, now: float) -> bool:
+        """Whether the task took its seconds: those of a processor, so that no busy or stopped machine fails a task.
+
+        One that has hardly any is ended by the clock.
+        """
+        used = self._processor() - self._spent
+        last = self._given + IDLE * self._limit
+        self.deadline = min(last, now + max(PAUSE, self._limit - used))
+        return used >= self._limit or now >= last
+
+    def _processor(self) -> float:
+        """Seconds of processors that the process has had; where nobody tells, the clock."""
+        if sys.platform == "linux":
+            with suppress(OSError):  # it is gone
+                return time.clock_gettime(~self.process.pid << 3 | 2)  # the clock of clock_getcpuclockid(3)
+        return time.monotonic()
 
     def take(self) -> Any:
         """The answer, or a `Failure` if the worker died over the task."""
@@ -169,13 +193,13 @@ class LocalEngine:
         patience = max(0.0, min(worker.deadline for worker in busy.values()) - time.monotonic())
         answers = [(places[cast("Connection", found)], busy[places[cast("Connection", found)]].take())
                    for found in wait(list(places), timeout=patience)]  # fmt: skip
-        late = time.monotonic()
+        now = time.monotonic()
         for place, answer in answers:
             if isinstance(answer, Failure) and answer.kind == "crash":
                 self._replace(place)
         answered = {place for place, _ in answers}
         for place, worker in busy.items():
-            if place not in answered and worker.deadline <= late:
+            if place not in answered and worker.deadline <= now and worker.late(now):
                 self._replace(place)
                 answers.append((place, Failure("timeout", "took too long")))
         return answers
