@@ -333,6 +333,26 @@ def test_a_path_that_a_held_out_file_had_and_that_was_taken_again_is_held_out(tm
     assert (kept["i60"].split, kept["i60"].group) == ("train", "gone")
 
 
+def test_no_held_out_edit_asks_for_what_files_to_learn_from_tell(tmp_path, sides):
+    files, held, learned = sides
+    lines = [b"a line of code with the number %d" % number for number in range(12)]
+    files = {**files, learned: files[learned] + b"\n" + b"\n".join(lines[:11]) + b"\n"}
+    moved, short = b"\n".join(lines[:3]), b"\n".join((lines[0], lines[1], SHORT))
+    changes = [
+        (held, b"", [(b"", moved), (b"x", short)]),
+        (held, b"", [(b"\n".join(lines[3:5]), b"\t" + lines[0] + b"  ")]),
+        (held, b"", [(b"", b"\n".join((lines[0], lines[1], lines[11])))]),
+        (held, b"", [(b"\n".join(lines[:10]), lines[11])]),  # ten of eleven lines
+        (learned, b"", [(b"", moved)]),
+    ]
+    _, kept, _, run = gated(tmp_path, files, changes)
+    assert {name: len(change.edits) for name, change in kept.items()} == {"i0": 1, "i2": 1, "i4": 1}
+    drops = [drop for drop in run.drops if drop.reason == "learned_code"]
+    assert [drop.id.partition("@")[2] for drop in drops] == ["c1", "c3"]
+    assert run.steps[0].figures["edits_learned_elsewhere"] == 3
+    assert run.steps[0].figures["edits_held_back"] == 0
+
+
 def test_no_edit_to_learn_from_has_a_line_that_only_held_out_code_has(tmp_path, sides):
     files, held, learned = sides
     files = {**files, held: files[held] + b"\n" + SECRET + b"\n" + OPEN, learned: files[learned] + b"\n" + OPEN + b"\n"}

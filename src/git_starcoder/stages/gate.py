@@ -1,11 +1,14 @@
-"""The gate of the split step: no edit to learn from has a line of code that only held-out files have.
+"""The gate of the split step: no edit passes code between what is learned from and what is held out.
 
-Code moves between files without a trace, so the lineage of files is not enough. A line counts from 20 characters on
-(`text.lines`); lines that files of the training split have too are no secret.
+None to learn from has a line that only held-out files have, and of no held-out one are nearly all lines in files to
+learn from. Code moves between files without a trace, so the lineage of files is not enough. A line counts from 20
+characters on (`text.lines`); lines that files of the training split have too are no secret. Of a held-out edit they are
+some, as code is reused everywhere; where they are nearly all, its text has moved.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -24,41 +27,56 @@ if TYPE_CHECKING:
     from git_starcoder.run import Run, Step
 
 
-def behind_gate(run: Run, step: Step, units: Sequence[Unit], changes: Sequence[Change], how: str) -> list[Change]:
-    """The changes, less the edits to learn from that have a line which only held-out code has.
+SEVERAL = 3
+"""Lines from which a held-out edit says where it comes from."""
+NEARLY_ALL = 0.9
+"""Share of them that files to learn from have, by which the edit is theirs."""
+BECAUSE = {
+    "held_out_code": "every edit has a line that only held-out code has",
+    "learned_code": "nearly all lines of every edit stand in files that are learned from",
+}
 
-    A message that quotes such a line is left out. `how` says how texts were read, for the cache.
+
+def behind_gate(run: Run, step: Step, units: Sequence[Unit], changes: Sequence[Change], how: str) -> list[Change]:
+    """The changes, less the edits that do not pass.
+
+    A message to learn from that quotes a line of held-out code is left out. `how` says how texts were read, for the
+    cache.
     """
     if not changes:
         return []
     held = _of_units(run, [unit for unit in units if unit.split != "train"])
     was = _of_changes(run, [change for change in changes if change.split != "train"], how)
-    known = _of_units(run, [unit for unit in units if unit.split == "train"])
-    secret = only_in(np.concatenate((held.flat, was.flat)), known.flat)
+    known = np.sort(_of_units(run, [unit for unit in units if unit.split == "train"]).flat)
+    secret = only_in(np.concatenate((held.flat, was.flat)), known)
     learned = [change for change in changes if change.split == "train"]
-    hit: list[bool] = _of_changes(run, learned, how).stand_in(secret).tolist()
+    telling = iter((_of_changes(run, learned, how).stand_in(secret) > 0).tolist())
+    lines = was.sizes()
+    told = iter(((lines >= SEVERAL) & (was.stand_in(known) >= NEARLY_ALL * lines)).tolist())
     # What a message quotes stands in lines or between backticks.
     messages = {change.message: run.texts.get(change.message).replace(b"`", b"\n") for change in learned}
-    quoting = dict(zip(messages, Lines.of(messages.values()).stand_in(secret).tolist(), strict=True))
+    quoting = dict(zip(messages, (Lines.of(messages.values()).stand_in(secret) > 0).tolist(), strict=True))
     kept: list[Change] = []
-    at = gated = withheld = 0
+    held_back: Counter[str] = Counter()
+    withheld = 0
     for change in changes:
-        edits, message = change.edits, change.message
-        if change.split == "train":
-            edits = tuple(edit for edit, behind in zip(edits, hit[at : at + len(edits)], strict=True) if not behind)
-            at += len(change.edits)
-            gated += len(change.edits) - len(edits)
-            if quoting[message]:
-                message = NOWHERE
-                withheld += 1
+        learns = change.split == "train"
+        flags = telling if learns else told
+        edits = tuple(edit for edit in change.edits if not next(flags))
+        reason = "held_out_code" if learns else "learned_code"
+        held_back[reason] += len(change.edits) - len(edits)
+        message = change.message
+        if learns and quoting[message]:
+            message = NOWHERE
+            withheld += 1
         if edits:
             same = len(edits) == len(change.edits) and message == change.message
             kept.append(change if same else change._replace(edits=edits, message=message))
             step.keep()
         else:
-            because = "every edit has a line that only held-out code has"
-            step.drop(f"{change.path}@{change.commit}", "held_out_code", because)
-    step.figures["edits_held_back"] = gated
+            step.drop(f"{change.path}@{change.commit}", reason, BECAUSE[reason])
+    step.figures["edits_held_back"] = held_back["held_out_code"]
+    step.figures["edits_learned_elsewhere"] = held_back["learned_code"]
     step.figures["messages_held_back"] = withheld
     return kept
 

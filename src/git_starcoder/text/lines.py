@@ -38,14 +38,17 @@ class Lines:
         """Hash the lines of each text."""
         return cls(*hashed(texts, _hash))
 
-    def stand_in(self, others: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Whether any line of each text is one of `others`, which are sorted; shape (texts,)."""
+    def sizes(self) -> NDArray[np.int64]:
+        """Lines of each text, shape (texts,)."""
+        return np.diff(self.offsets)
+
+    def stand_in(self, others: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """How many lines of each text are among `others`, which are sorted; shape (texts,)."""
         place = np.searchsorted(others, self.flat)
         hits = (
             others[np.minimum(place, len(others) - 1)] == self.flat if len(others) else np.zeros(len(self.flat), bool)
         )
-        found = offsets_of(hits.astype(np.int64))[self.offsets]
-        return found[1:] > found[:-1]
+        return np.diff(offsets_of(hits.astype(np.int64))[self.offsets])
 
 
 def only_in(these: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint64]:
