@@ -85,13 +85,15 @@ def main() -> None:
     try:
         for _ in range(arguments.runs):
             shutil.rmtree(out, ignore_errors=True)
-            builds.append(measure.run(command, sample=0.2))
+            builds.append(measure.run(command))
             floors.append(floor(arguments.repo, Dataset.open(out), folder))
+        shutil.rmtree(out)
+        memory = measure.memory(command)
         metadata = Dataset.open(out).metadata
         total = sum(file["bytes"] for file in Dataset.open(out).manifest["files"].values())
     finally:
         shutil.rmtree(folder)
-    seconds = sorted(build["seconds"] for build in builds)
+    seconds = sorted(builds)
     least = sorted(sum(parts.values()) for parts in floors)
     print(json.dumps({
         "question": "build", "repo": arguments.repo.resolve().parent.name, "recipe": arguments.recipe, "machine": measure.machine(),
@@ -99,8 +101,8 @@ def main() -> None:
         "seconds": [round(seconds[0], 2), round(statistics.median(seconds), 2), round(seconds[-1], 2)],
         "floor_seconds": [round(least[0], 2), round(statistics.median(least), 2), round(least[-1], 2)],
         "floor_parts": {key: round(statistics.median(parts[key] for parts in floors), 2) for key in floors[0]},
-        "ratio": round(statistics.median(b["seconds"] / sum(f.values()) for b, f in zip(builds, floors, strict=True)), 2),
-        "peak_rss_gb": round(max(build["rss_gb"] for build in builds), 2),
+        "ratio": round(statistics.median(build / sum(f.values()) for build, f in zip(builds, floors, strict=True)), 2),
+        "peak_memory_gb": round(memory, 2),
     }))  # fmt: skip
 
 

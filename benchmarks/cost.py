@@ -150,17 +150,19 @@ def main() -> None:
                     command += ["--set", "window.size=1024"]
                 if arguments.history:
                     command += ["--set", f"read.changes={MOST_CHANGES}"]
-                point["runs"].append(measure.run(command, sample=0.2))
+                point["runs"].append(measure.run(command))
+                if "peak_memory_gb" not in point:
+                    shutil.rmtree(out)
+                    point["peak_memory_gb"] = round(measure.memory(command), 2)
                 point["sequences"] = Dataset.open(out).metadata["total_sequences"]
                 point["changes"] = Dataset.open(out).metadata["git_diffs"]
     finally:
         shutil.rmtree(folder)
     for point in points:
         runs = point.pop("runs")
-        point["seconds"] = round(statistics.median(run["seconds"] for run in runs), 2)
-        point["spread"] = [round(f(run["seconds"] for run in runs), 2) for f in (min, max)]
+        point["seconds"] = round(statistics.median(runs), 2)
+        point["spread"] = [round(f(runs), 2) for f in (min, max)]
         point["seconds_per_megabyte"] = round(point["seconds"] / point["megabytes"], 3)
-        point["peak_rss_gb"] = round(max(run["rss_gb"] for run in runs), 2)
         point["megabytes"] = round(point["megabytes"], 1)
         print(json.dumps({**point, "machine": measure.machine()}))
     if arguments.plot:
@@ -179,7 +181,7 @@ def draw(points: list[dict], path: Path) -> None:
     sizes = [point["megabytes"] for point in points]
     for axis, key, label in (
         (axes[0], "seconds", "seconds"),
-        (axes[1], "peak_rss_gb", "peak memory of all processes, GB"),
+        (axes[1], "peak_memory_gb", "peak memory of all processes, GB"),
     ):
         values = [point[key] for point in points]
         axis.plot(sizes, values, "o-", label="measured")

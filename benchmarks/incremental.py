@@ -38,11 +38,14 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="starcoder-bench-"))
     out, log = folder / "dataset", folder / "log"
 
-    def run(rev: str, *more: str) -> dict[str, float]:
+    def build_of(rev: str, *more: str) -> list[str]:
         command = [sys.executable, "-m", "git_starcoder", "build", str(arguments.repo), "-r", arguments.recipe]
         command += ["--rev", rev, "-o", str(out), "--force", *more]
-        taken = measure.run(["sh", "-c", f"exec {shlex.join(command)} 2> {shlex.quote(str(log))}"], sample=0.2)
-        return {**taken, **{f"step {name}": float(seconds) for name, seconds in STEP.findall(log.read_text())}}
+        return ["sh", "-c", f"exec {shlex.join(command)} 2> {shlex.quote(str(log))}"]
+
+    def run(rev: str, *more: str) -> dict[str, float]:
+        seconds = measure.run(build_of(rev, *more))
+        return {"seconds": seconds, **{f"step {name}": float(taken) for name, taken in STEP.findall(log.read_text())}}
 
     found: dict[str, list[dict[str, float]]] = {"from nothing": [], "after a commit": [], "floor": []}
     digests: set[str] = set()
@@ -55,6 +58,10 @@ def main() -> None:
         found["after a commit"].append(run(arguments.after))
         digests.add(Dataset.open(out).digest)
         found["floor"].append(build.floor(arguments.repo, Dataset.open(out), folder))
+    memory = {"from nothing": measure.memory(build_of(arguments.after, "--no-cache"))}
+    shutil.rmtree(folder / "cache")
+    run(arguments.before)
+    memory["after a commit"] = measure.memory(build_of(arguments.after))
     metadata = Dataset.open(out).metadata
     size = sum(path.stat().st_size for path in out.glob("*.jsonl"))
     print(json.dumps({"machine": measure.machine(), "command": " ".join(sys.argv), "same_bytes": len(digests) == 1,
@@ -65,7 +72,7 @@ def main() -> None:
             name: [round(rank(one.get(name, 0.0) for one in runs), 2) for rank in (min, statistics.median, max)]
             for name in names
         }
-        print(json.dumps({"what": what, **line}))
+        print(json.dumps({"what": what, **line, **({"memory_gb": round(memory[what], 2)} if what in memory else {})}))
     medians = {
         what: statistics.median(one.get("seconds", sum(one.values())) for one in runs) for what, runs in found.items()
     }

@@ -1,12 +1,12 @@
-"""How the benchmarks measure: a command's wall time and the peak memory of all its processes, and the machine."""
+"""How the benchmarks measure: a command's wall time, the peak memory of all its processes, and the machine."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -29,45 +29,50 @@ def parsed(task: tuple[bytes, str]) -> bool:
 
 
 def tree_memory(root: int) -> int:
-    """Resident bytes of a process and all below it; what they share counts for each.
-
-    Only counters of the kernel are read: to count what is shared once it would have to walk all pages, while they wait.
-    """
-    resident = 0
+    """Bytes that a process and all below it have in memory; what they share is counted once (proportional set size)."""
+    shared = 0
     waiting = [root]
     while waiting:
         process = Path("/proc") / str(waiting.pop())
         try:
-            resident += int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            text = (process / "smaps_rollup").read_text()
             for thread in (process / "task").iterdir():
                 waiting += map(int, (thread / "children").read_text().split())
         except OSError:
             continue
-    return resident
+        shared += sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
+    return shared
 
 
-def run(command: list[str], *, sample: float = 0.05) -> dict[str, float]:
-    """Run a command to its end: wall seconds and peak memory of its processes in GB.
+def run(command: list[str]) -> float:
+    """Run a command to its end: wall seconds.
 
     Raises:
         RuntimeError: the command failed.
     """
     begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    peak = 0
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(sample):
-            peak = max(peak, tree_memory(process.pid))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    _, errors = process.communicate()
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
     seconds = time.perf_counter() - begun
-    done.set()
-    watcher.join()
+    if done.returncode:
+        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr.decode()[-2000:]}")
+    return seconds
+
+
+def memory(command: list[str], *, sample: float = 0.1) -> float:
+    """Run a command to its end: peak memory of its processes in GB.
+
+    Not with `run`: to count what is shared the kernel walks all pages, while the processes wait.
+
+    Raises:
+        RuntimeError: the command failed.
+    """
+    peak = 0.0
+    with ThreadPoolExecutor(1) as thread:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        errors = thread.submit(process.communicate)
+        while not errors.done():
+            peak = max(peak, tree_memory(process.pid) / 1e9)
+            time.sleep(sample)
     if process.returncode:
-        raise RuntimeError(f"{command} ended with {process.returncode}: {errors.decode()[-2000:]}")
-    return {"seconds": seconds, "rss_gb": peak / 1e9}
+        raise RuntimeError(f"{command} ended with {process.returncode}: {errors.result()[1].decode()[-2000:]}")
+    return peak
