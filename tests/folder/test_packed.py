@@ -37,7 +37,7 @@ def test_several_processes_read_the_same(dataset):
 
 
 @pytest.mark.parametrize(
-    "old, new", [(b",", b", "), (b'"metadata":{', b'"metadata":{"more":1e2,'), (b"}}", b'},"more":[]}')]
+    ("old", "new"), [(b",", b", "), (b'"metadata":{', b'"metadata":{"more":1e2,'), (b"}}", b'},"more":[]}')]
 )
 def test_rows_written_otherwise_are_the_same_rows(dataset, old, new):
     path = dataset.folder / "training_data_train.jsonl"
