@@ -340,13 +340,14 @@ def test_no_held_out_edit_asks_for_what_files_to_learn_from_tell(tmp_path, sides
     moved, short = b"\n".join(lines[:3]), b"\n".join((lines[0], lines[1], SHORT))
     changes = [
         (held, b"", [(b"", moved), (b"x", short)]),
-        (held, b"", [(b"\n".join(lines[3:5]), b"\t" + lines[0] + b"  ")]),
+        (held, b"", [(b"own", b"\n".join((b"\t" + lines[0] + b"  ", *lines[5:9])))]),
         (held, b"", [(b"", b"\n".join((lines[0], lines[1], lines[11])))]),
-        (held, b"", [(b"\n".join(lines[:10]), lines[11])]),  # ten of eleven lines
+        (held, b"", [(lines[11], b"\n".join((*lines[:9], lines[11])))]),  # nine of ten lines
+        (held, b"", [(b"\n".join(lines[:11]), lines[11])]),  # it asks for another one
         (learned, b"", [(b"", moved)]),
     ]
     _, kept, _, run = gated(tmp_path, files, changes)
-    assert {name: len(change.edits) for name, change in kept.items()} == {"i0": 1, "i2": 1, "i4": 1}
+    assert {name: len(change.edits) for name, change in kept.items()} == {"i0": 1, "i2": 1, "i4": 1, "i5": 1}
     drops = [drop for drop in run.drops if drop.reason == "learned_code"]
     assert [drop.id.partition("@")[2] for drop in drops] == ["c1", "c3"]
     assert run.steps[0].figures["edits_learned_elsewhere"] == 3

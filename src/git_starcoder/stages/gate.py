@@ -1,9 +1,9 @@
 """The gate of the split step: no edit passes code between what is learned from and what is held out.
 
-None to learn from has a line that only held-out files have, and of no held-out one are nearly all lines in files to
-learn from. Code moves between files without a trace, so the lineage of files is not enough. A line counts from 20
-characters on (`text.lines`); lines that files of the training split have too are no secret. Of a held-out edit they are
-some, as code is reused everywhere; where they are nearly all, its text has moved.
+An edit to learn from has no line that only held-out files have, and a held-out one asks for no text of which nearly all
+lines stand in files to learn from. Code moves between files without a trace, so the lineage of files is not enough. A
+line counts from 20 characters on (`text.lines`); lines that files of the training split have too are no secret. Of what
+a held-out edit asks for they are some, as code is reused everywhere; where they are nearly all, its text has moved.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 SEVERAL = 3
-"""Lines from which a held-out edit says where it comes from."""
+"""Lines from which a text says where it comes from."""
 NEARLY_ALL = 0.9
-"""Share of them that files to learn from have, by which the edit is theirs."""
+"""Share of them by which a text is that of files to learn from, if these have them."""
 BECAUSE = {
     "held_out_code": "every edit has a line that only held-out code has",
-    "learned_code": "nearly all lines of every edit stand in files that are learned from",
+    "learned_code": "nearly all lines that every edit asks for stand in files that are learned from",
 }
 
 
@@ -50,9 +50,9 @@ def behind_gate(run: Run, step: Step, units: Sequence[Unit], changes: Sequence[C
     known = np.sort(_of_units(run, [unit for unit in units if unit.split == "train"]).flat)
     secret = only_in(np.concatenate((held.flat, was.flat)), known)
     learned = [change for change in changes if change.split == "train"]
-    telling = iter((_of_changes(run, learned, how).stand_in(secret) > 0).tolist())
-    lines = was.sizes()
-    told = iter(((lines >= SEVERAL) & (was.stand_in(known) >= NEARLY_ALL * lines)).tolist())
+    telling = iter((_of_changes(run, learned, how).stand_in(secret).reshape(-1, 2).sum(axis=1) > 0).tolist())
+    asked, there = was.sizes()[1::2], was.stand_in(known)[1::2]
+    told = iter(((asked >= SEVERAL) & (there >= NEARLY_ALL * asked)).tolist())
     # What a message quotes stands in lines or between backticks.
     messages = {change.message: run.texts.get(change.message).replace(b"`", b"\n") for change in learned}
     quoting = dict(zip(messages, (Lines.of(messages.values()).stand_in(secret) > 0).tolist(), strict=True))
@@ -87,11 +87,11 @@ def _of_units(run: Run, units: Sequence[Unit]) -> Lines:
 
 
 def _of_changes(run: Run, changes: Sequence[Change], how: str) -> Lines:
-    """The lines of each edit, both sides."""
+    """The lines of each edit: what was there and what came instead, one behind the other."""
     commits = [list(group) for _, group in groupby(changes, key=lambda change: change.commit)]
     inputs = [(how, *(part for one in group for part in (one.path, one.before, one.after))) for group in commits]
     return _lines(run, inputs, lambda at: [
-        run.texts.get(edit.before) + b"\n" + run.texts.get(edit.after) for one in commits[at] for edit in one.edits
+        run.texts.get(side) for one in commits[at] for edit in one.edits for side in (edit.before, edit.after)
     ])  # fmt: skip
 
 
