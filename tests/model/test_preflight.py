@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -90,12 +91,44 @@ def test_weights_that_are_not_numbers(looked, fresh):
 
 
 def test_a_device_that_is_too_small(looked, monkeypatch):
+    monkeypatch.setattr(preflight, "_resident", lambda: 1 << 30)
     monkeypatch.setattr(preflight, "_room", lambda _: 10_000)
     lines = looked()
-    wrong(lines["memory"], "parameters", "of 0.0 GiB")
+    wrong(lines["memory"], "parameters", "the process now 1.00", "of 1.0 GiB")
     assert "longest row" not in lines
     monkeypatch.setattr(preflight, "_room", lambda _: 500_000)
     assert looked()["memory"].result == "note"
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_activations_of_short_rows_say_those_of_a_piece(tokenizer, dropout):
+    network = load.fresh("toy", tokenizer, 1024, 0, dropout)
+    rows = [np.arange(513) % network.vocabulary] * 3
+    drawn = network.torch.get_rng_state()
+    piece = network.kept(rows)
+    assert preflight._activations(network, 3 * 512, 512) == pytest.approx(piece, rel=1e-3)
+    assert (piece > 4 * network.kept([row[:129] for row in rows]) * 1.05) == (dropout > 0)  # more than in proportion
+    assert network.torch.get_rng_state().equal(drawn)
+    weights = {weight.data_ptr() for weight in network.model.parameters()}
+    held = []
+    with network.torch.autograd.graph.saved_tensors_hooks(lambda each: held.append(each) or each, lambda each: each):
+        network.loss(rows)
+    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in held}
+    assert piece == sum(size for place, size in storages.items() if place not in weights)
+
+
+def test_logits_that_are_made_again_need_no_memory(fresh, monkeypatch):
+    kept = preflight._activations(fresh, 1024, 128)
+    monkeypatch.setattr(preflight, "LOGITS", 0)
+    assert kept - preflight._activations(fresh, 1024, 128) == 4 * 1024 * fresh.vocabulary
+
+
+def test_what_a_process_holds_is_asked_of_the_system(monkeypatch):
+    held = preflight._resident()
+    block = np.ones(1 << 24)
+    assert preflight._resident() - held > block.nbytes // 2
+    monkeypatch.setattr(preflight.Path, "read_text", Mock(side_effect=OSError))
+    assert preflight._resident() > block.nbytes  # the most that was held, where there is no such file
 
 
 def test_a_vocabulary_that_the_model_lacks(corpus, fresh):

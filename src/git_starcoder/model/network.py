@@ -192,6 +192,27 @@ class Network:
             again = torch.utils.checkpoint.checkpoint
             return torch.cat([again(self._nats, *part, use_reentrant=False) for part in parts])[:count]
 
+    def kept(self, rows: Sequence[NDArray[Any]]) -> int:
+        """Bytes that rows leave behind for their gradient, weights aside. Nothing is compiled for them."""
+        own = {weight.untyped_storage().data_ptr() for weight in self.model.parameters()}
+        found: dict[int, int] = {}
+
+        def note(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        body, self._body = self._body, self._way.body
+        try:
+            # With dropout, which keeps what it drew; and nobody is to see that it was drawn.
+            self.model.train()
+            with self.torch.random.fork_rng(), self.torch.autograd.graph.saved_tensors_hooks(note, _same):
+                nats = self.loss(rows)
+        finally:
+            self._body = body
+        del nats  # until here, no other tensor has had the place of one of those
+        return sum(size for place, size in found.items() if place not in own)
+
     def _nats(self, states: Any, targets: Any) -> Any:
         logits = self._way.head(states).float()
         return self.torch.nn.functional.cross_entropy(logits, targets, reduction="none")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
+import sys
 import time
 from contextlib import suppress
 from math import log
@@ -19,6 +21,7 @@ import numpy as np
 
 from git_starcoder.checks import check
 from git_starcoder.errors import DatasetError, StarcoderError
+from git_starcoder.model.network import LOGITS, PIECE
 from git_starcoder.rows import SPLITS
 
 if TYPE_CHECKING:
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 FLOAT = 4
 """Bytes of a weight, a gradient, or a number of the optimiser's state."""
+SPREAD = 1.8
+"""On a processor a process comes to hold so much more than the activations that there are at once: what is free between
+tensors of many sizes is not given back."""
+CODE = 100 << 20
+"""Bytes of the code that a processor's library makes for products in bfloat16, by their shapes (see `pack.TILE`)."""
 NEAR = {"float32": 1e-3, "bfloat16": 0.1}
 """Nats by which tokens may differ (root mean square), by precision, when their row stands behind another one: rounding.
 A leak is 0.4 for an untrained `tiny`, and more for a model that has learned."""
@@ -115,29 +123,44 @@ def _memory(corpus: Corpus, network: Network, config: Config) -> Iterator[Line]:
     size, moved = _bytes(weights), _bytes(learned)
     matrices = _bytes([weight for weight in learned if weight.ndim == 2]) if config.optimizer == "muon" else 0
     state = 2 * moved - matrices  # Muon keeps one number per weight, AdamW two
-    kept = moved * (2 if config.ema else 1)  # the best weights, and their average
-    longest = int((corpus.lengths + corpus.opens).max()) - 1  # its last token is only a target
-    tokens = max(longest, config.piece or min(config.batch, 8192))
-    active = tokens * _activations(network)
-    need = size + moved + state + kept + active
     room = _room(network)
+    # On a processor weights and rows are in memory already.
+    there = _resident() if network.device == "cpu" else 0
+    parts = {"the process now" if there else "weights": there or size, "gradients": moved, "optimiser": state}
+    longest = int((corpus.lengths + corpus.opens).max()) - 1  # its last token is only a target
+    fits = sum(parts.values()) <= room + there
+    if fits:
+        tokens = max(longest, config.piece or min(config.batch, PIECE))
+        active = _activations(network, tokens, longest)
+        # The best weights are kept by the processor, their average by the device.
+        parts["copies of weights"] = moved * (bool(there) + bool(config.ema))
+        parts[f"activations of {tokens:,} tokens"] = int(SPREAD * active) if there else active
+        parts["code"] = CODE if there and network.precision == "bfloat16" else 0
+    need, whole = sum(parts.values()), room + there
+    listed = ", ".join(f"{name} {amount / GIB:.2f}" for name, amount in parts.items() if amount)
     parameters = sum(weight.numel() for weight in weights)
-    parts = {"weights": size, "gradients": moved, "optimiser": state, f"activations of {tokens:,} tokens": active}
-    said = ", ".join(f"{name} {amount / GIB:.2f}" for name, amount in parts.items())
-    said = f"{parameters:,} parameters: about {need / GIB:.2f} GiB ({said}) of {room / GIB:.1f} GiB"
-    if size + moved + state > room:
+    said = f"{parameters:,} parameters: about {need / GIB:.2f} GiB ({listed}) of {whole / GIB:.1f} GiB"
+    if not fits:
         yield Line("memory", "wrong", said, "a smaller --size, or --tune lora")
         return
-    yield Line("memory", "ok" if need < room else "note", said)
+    yield Line("memory", "ok" if need < whole else "note", said)
     yield _trial(corpus, network, longest)
 
 
-def _activations(network: Network) -> int:
-    """Bytes that a token leaves behind for its gradient, about: what every matrix of a layer was multiplied with."""
-    said = network.model.config
-    inner = int(getattr(said, "intermediate_size", None) or 4 * said.hidden_size)
-    number = 2 if network.precision == "bfloat16" else FLOAT
-    return number * int(said.num_hidden_layers) * (11 * int(said.hidden_size) + 4 * inner)
+def _activations(network: Network, tokens: int, longest: int) -> int:
+    """Bytes that a piece of rows of `longest` tokens leaves behind for its gradient, as short rows say.
+
+    A part is always there, one grows with the tokens, and one with the square of a row: attention with dropout.
+    """
+    half = max(1, min(PROBED, longest, network.context) // 2)
+    row = np.zeros(2 * half + 1, dtype=np.int64)
+    one, two, long = (network.kept(rows) for rows in ([row[: half + 1]], [row[: half + 1]] * 2, [row]))
+    square = (long - two) / (2 * half**2)
+    each = (two - one) / half
+    fixed = one - each * half
+    active = fixed + (each + square * (longest - half)) * tokens
+    logits = tokens * network.vocabulary
+    return int(active) - (FLOAT * logits if logits > LOGITS else 0)  # which are made again then
 
 
 def _trial(corpus: Corpus, network: Network, longest: int) -> Line:
@@ -250,6 +273,15 @@ def _disk(network: Network, config: Config, out: Path) -> Line:
 
 def _bytes(weights: list[Any]) -> int:
     return sum(weight.numel() * weight.element_size() for weight in weights)
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds."""
+    with suppress(OSError):  # only Linux says what is held now, others the most that was
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    unit = 1 if sys.platform == "darwin" else 1 << 10
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _room(network: Network) -> int:
