@@ -48,7 +48,9 @@ def test_the_overlap_is_the_share_of_different_runs():
     every = Runs.of(pieces)
     out = np.array([True, False])
     assert every.overlap(out) == pytest.approx(expected)
-    assert every.overlap(out, runs(own)) == pytest.approx(expected + len(windows(own)) / len(set(windows(held))))
+    assert every.overlap(out, every.among(runs(own))) == pytest.approx(
+        expected + len(windows(own)) / len(set(windows(held)))
+    )
     assert every.overlap(np.array([False, False])) == 0.0
 
 

@@ -219,20 +219,27 @@ def check(
     beside = ThreadPoolExecutor(1)
     try:
         with _uncollected():
-            apart = [one for one in every if hasattr(one[1], "beside")]
-            ends = [beside.submit(_end, *one) for one in apart if not rests_on_rows(type(one[1]))]
+            ends = [beside.submit(_end, *one) for one in every if _is_beside(one[1]) and not _rests(one[1])]
             _read(given, every, watch)
             broken = outcomes[0].found > 0
-            ends += [beside.submit(_end, *one, broken=broken) for one in apart if rests_on_rows(type(one[1]))]
+            ends += [beside.submit(_end, *one, broken=broken) for one in every if _is_beside(one[1]) and _rests(one[1])]
             while every:  # what a check remembers goes with it
                 outcome, each = every.popleft()
-                if not hasattr(each, "beside"):
+                if not _is_beside(each):
                     _end(outcome, each, broken=broken)
             for end in ends:
                 end.result()
     finally:
         beside.shutdown(cancel_futures=True)
     yield from outcomes
+
+
+def _is_beside(check: Check) -> bool:
+    return hasattr(check, "beside")
+
+
+def _rests(check: Check) -> bool:
+    return rests_on_rows(type(check))
 
 
 def _end(outcome: Outcome, each: Check, *, broken: bool = False) -> None:

@@ -12,7 +12,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Split
 
@@ -35,21 +35,22 @@ class Check:
         self._recent = self._old = self._rows = 0
         self.figure = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Its age, against that of other rows of its commit."""
-        days, commit = row.metadata["age_days"], row.metadata.get("commit", "")
-        self._rows += 1
-        self._recent += days < RECENT
-        self._old += days >= OLD
-        if days < 0:
-            yield Finding("ages", place(self._dataset, split, row), f"{days} days old")
-        if not commit:
-            return
-        if commit not in self._days:
-            self._days[commit] = days, place(self._dataset, split, row)
-        elif self._days[commit][0] != days:
-            what = f"{days} days old, but {self._days[commit][1]}, of the same commit, {self._days[commit][0]}"
-            yield Finding("ages", place(self._dataset, split, row), what)
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Their ages, against those of other rows of their commits."""
+        self._rows += len(block.rows)
+        for row, said in zip(block.rows, block.said, strict=True):
+            days, commit = said["age_days"], said.get("commit", "")
+            self._recent += days < RECENT
+            self._old += days >= OLD
+            if days < 0:
+                yield Finding("ages", place(self._dataset, split, row), f"{days} days old")
+            if not commit:
+                continue
+            if commit not in self._days:
+                self._days[commit] = days, place(self._dataset, split, row)
+            elif self._days[commit][0] != days:
+                what = f"{days} days old, but {self._days[commit][1]}, of the same commit, {self._days[commit][0]}"
+                yield Finding("ages", place(self._dataset, split, row), what)
 
     def end(self) -> Iterator[Finding]:
         """The commits themselves."""

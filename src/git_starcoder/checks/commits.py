@@ -11,7 +11,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Split
 
@@ -28,20 +28,20 @@ class Check:
         self._message: dict[str, str] = {}
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Its commit."""
-        said = row.metadata
-        commit = said.get("commit", "")
-        if not commit:  # a shallow history does not say
-            return
-        if commit not in self._commits:
-            here = self._commits[commit] = place(self._dataset, split, row)
-            if not COMMIT.fullmatch(commit):
-                yield Finding("commits", here, f"commit is {commit!r}")
-        message = said.get("commit_message")
-        if message is not None and self._message.setdefault(commit, message) != message:
-            what = f"another message of commit {commit[:12]} than {self._commits[commit]} or a row behind it has"
-            yield Finding("commits", place(self._dataset, split, row), what)
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Their commits."""
+        for row, said in zip(block.rows, block.said, strict=True):
+            commit = said.get("commit", "")
+            if not commit:  # a shallow history does not say
+                continue
+            if commit not in self._commits:
+                here = self._commits[commit] = place(self._dataset, split, row)
+                if not COMMIT.fullmatch(commit):
+                    yield Finding("commits", here, f"commit is {commit!r}")
+            message = said.get("commit_message")
+            if message is not None and self._message.setdefault(commit, message) != message:
+                what = f"another message of commit {commit[:12]} than {self._commits[commit]} or a row behind it has"
+                yield Finding("commits", place(self._dataset, split, row), what)
 
     def end(self) -> Iterator[Finding]:
         """Compare with the manifest, and with the history itself."""

@@ -10,7 +10,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_context_window_size",)
@@ -31,21 +31,23 @@ class Check:
         self._strides = {size: max(1, round(size * (1 - self._window.overlap))) for size in self._sizes}
         self.figure = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Its size and where it begins."""
-        said = row.metadata
-        size, index, start = said["window_size"], said["chunk_index"], said["token_start"]
-        if size not in self._sizes:
-            what = f"window_size {size} is not one of {sorted(self._sizes)}"
-            yield Finding("context_window", place(self._dataset, split, row), what)
-            return
-        room = size - row.uncounted - (SENTINELS if "hole" in said else 0)
-        stride = min(self._strides[size], room)
-        latest = index * stride
-        earliest = latest - min(stride // 2, max(0, room - stride)) if index else 0
-        if not earliest <= start <= latest:
-            what = f"window {index} begins at token {start}, not from {earliest} to {latest}"
-            yield Finding("context_window", place(self._dataset, split, row), what)
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Their sizes and where they begin."""
+        for row, said in zip(block.rows, block.said, strict=True):
+            size, index, start = said["window_size"], said["chunk_index"], said["token_start"]
+            if size not in self._sizes:
+                what = f"window_size {size} is not one of {sorted(self._sizes)}"
+                yield Finding("context_window", place(self._dataset, split, row), what)
+                continue
+            if index == start == 0:
+                continue
+            room = size - row.uncounted - (SENTINELS if "hole" in said else 0)
+            stride = min(self._strides[size], room)
+            latest = index * stride
+            earliest = latest - min(stride // 2, max(0, room - stride)) if index else 0
+            if not earliest <= start <= latest:
+                what = f"window {index} begins at token {start}, not from {earliest} to {latest}"
+                yield Finding("context_window", place(self._dataset, split, row), what)
 
     def end(self) -> Iterator[Finding]:
         """The settings."""

@@ -10,7 +10,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_curriculum_learning",)
@@ -30,30 +30,35 @@ class Check:
         random = given.recipe.order.by != "curriculum"
         self.figure: str | Skip = Skip("the recipe wants a random order") if random else ""
         sizes: list[int] = given.dataset.metadata["context_windows"]
-        self._most = {split: {size: [0.0] * STAGES for size in sizes} for split in ORDER}  # complexity, by stage
+        # By stage the highest complexity that was in it or in an earlier one.
+        self._most = {split: {size: [0.0] * (STAGES + 1) for size in sizes} for split in ORDER}
         self._latest = dict.fromkeys(ORDER, 1)
         self._lowest: list[float] = [1.0] * STAGES
         self._highest: list[float] = [0.0] * STAGES
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Its stage and complexity, against those of the rows before it."""
-        said, most = row.metadata, self._most[split]
-        stage, size, complexity = int(said.get("stage", 0)), int(said["window_size"]), float(said["complexity"])
-        if stage not in range(1, STAGES + 1) or size not in most:
-            yield Finding("curriculum", place(self._dataset, split, row), f"stage {stage} of windows of {size}")
-            return
-        if stage < self._latest[split]:
-            what = f"stage {stage} behind rows of stage {self._latest[split]}"
-            yield Finding("curriculum", place(self._dataset, split, row), what)
-        before = max(most[size][: stage - 1], default=0.0)
-        if complexity < before - ROUNDED:
-            what = f"complexity {complexity} in stage {stage}, after {before} in an earlier one"
-            yield Finding("curriculum", place(self._dataset, split, row), what)
-        self._latest[split] = max(self._latest[split], stage)
-        most[size][stage - 1] = max(most[size][stage - 1], complexity)
-        if split == "train":
-            self._lowest[stage - 1] = min(self._lowest[stage - 1], complexity)
-            self._highest[stage - 1] = max(self._highest[stage - 1], complexity)
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Their stages and complexities, against those of the rows before them."""
+        for row, said in zip(block.rows, block.said, strict=True):
+            stage, size, complexity = said.get("stage", 0), said["window_size"], said["complexity"]
+            most = self._most[split].get(size)
+            if not 1 <= stage <= STAGES or most is None:
+                yield Finding("curriculum", place(self._dataset, split, row), f"stage {stage} of windows of {size}")
+                continue
+            if stage < self._latest[split]:
+                what = f"stage {stage} behind rows of stage {self._latest[split]}"
+                yield Finding("curriculum", place(self._dataset, split, row), what)
+            elif stage > self._latest[split]:
+                self._latest[split] = stage
+            if complexity < most[stage - 1] - ROUNDED:
+                what = f"complexity {complexity} in stage {stage}, after {most[stage - 1]} in an earlier one"
+                yield Finding("curriculum", place(self._dataset, split, row), what)
+            if complexity > most[stage]:
+                most[stage:] = [max(complexity, other) for other in most[stage:]]
+            if split == "train":
+                if complexity < self._lowest[stage - 1]:
+                    self._lowest[stage - 1] = complexity
+                if complexity > self._highest[stage - 1]:
+                    self._highest[stage - 1] = complexity
 
     def end(self) -> Iterator[Finding]:
         """Nothing more."""

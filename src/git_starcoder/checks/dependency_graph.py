@@ -8,9 +8,9 @@ from git_starcoder.checks import Skip, objects, place
 from git_starcoder.rows import Finding, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_dependency_graph_built",)
@@ -26,14 +26,14 @@ class Check:
         self._has: dict[str, tuple[bool, str]] = {}
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Remember the file's split, and whether it is said to import others."""
-        said = row.metadata
-        if said.get("is_evolution") or said["source_file"] in self._has:
-            return
-        self._split[said["source_file"]] = split
-        self._has[said["source_file"]] = said["has_dependencies"], place(self._dataset, split, row)
-        yield from ()
+    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+        """Remember each file's split, and whether it is said to import others."""
+        for row, said in zip(block.rows, block.said, strict=True):
+            path = said["source_file"]
+            if path not in self._has and not said.get("is_evolution"):
+                self._split[path] = split
+                self._has[path] = said["has_dependencies"], place(self._dataset, split, row)
+        return ()
 
     def end(self) -> Iterator[Finding]:
         """Read the edges, compare them with rows, metadata and commit."""

@@ -13,12 +13,14 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_git_diff_sequences", "test_evolution_weighting")
 DIFF = "git_diff"
 KINDS = ("file", "hunk", "next_edit")
+OWN = ("is_evolution", "commit_message")
+"""Keys that no other row has."""
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
@@ -36,18 +38,18 @@ class Check:
         self._rows = 0
         self._commits: set[str] = set()
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """What it says of itself, and the order of its parts."""
-        said = row.metadata
-        if said["augmentation_type"] == DIFF:
-            self._rows += 1
-            self._commits.add(said.get("commit", ""))
-            wrong = list(self._wrong(row))
-        else:
-            wrong = [f"{key} in a row of {said['augmentation_type']}" for key in ("is_evolution", "commit_message")
-                     if key in said]  # fmt: skip
-        for what in wrong:
-            yield Finding("diffs", place(self._dataset, split, row), what)
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """What they say of themselves, and the order of their parts."""
+        for row, said in zip(block.rows, block.said, strict=True):
+            made_by = said["augmentation_type"]
+            if made_by == DIFF:
+                self._rows += 1
+                self._commits.add(said.get("commit", ""))
+                wrong = list(self._wrong(row))
+            else:
+                wrong = [f"{key} in a row of {made_by}" for key in OWN if key in said]
+            for what in wrong:
+                yield Finding("diffs", place(self._dataset, split, row), what)
 
     def _wrong(self, row: Checked) -> Iterator[str]:
         said = row.metadata

@@ -12,7 +12,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_augmentation_diversity",)
@@ -34,21 +34,21 @@ class Check:
         self._base = self._varied = 0
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Count it; a file has one content, whatever is made of it."""
-        said = row.metadata
-        made_by = said["augmentation_type"]
-        if made_by == "base":
-            self._base += 1
-        else:
-            self._varied += 1
-        if said.get("is_evolution"):
-            return
-        self._files[made_by].add(said["source_file"])
-        blob = said.get("blob", "")
-        if self._blob.setdefault(said["source_file"], blob) != blob:
-            what = f"made from {blob[:12]}, but other rows of its file from {self._blob[said['source_file']][:12]}"
-            yield Finding("diversity", place(self._dataset, split, row), what)
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Count them; a file has one content, whatever is made of it."""
+        for row, said in zip(block.rows, block.said, strict=True):
+            made_by, path = said["augmentation_type"], said["source_file"]
+            if made_by == "base":
+                self._base += 1
+            else:
+                self._varied += 1
+            if said.get("is_evolution"):
+                continue
+            self._files[made_by].add(path)
+            blob = said.get("blob", "")
+            if self._blob.setdefault(path, blob) != blob:
+                what = f"made from {blob[:12]}, but other rows of its file from {self._blob[path][:12]}"
+                yield Finding("diversity", place(self._dataset, split, row), what)
 
     def end(self) -> Iterator[Finding]:
         """Compare with the metadata and the shares."""

@@ -10,7 +10,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_no_duplicate_sequences",)
@@ -29,18 +29,20 @@ class Check:
         self._rows = 0
         self.figure = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Whether it was there before."""
-        self._rows += 1
-        here = 4 * row.number + ORDER.index(split)
-        keeper = self._first.setdefault(row.content, here)
-        copies, copy = row.metadata.get("copies", 1), row.metadata.get("copy", 0)
-        if keeper == here and copies > 1:
-            self._missing[row.content] = set(range(copies))
-        if copy in self._missing.get(row.content, ()):
-            self._missing[row.content].remove(copy)
-        elif keeper != here:
-            yield Finding("duplicates", place(self._dataset, split, row), f"the same tokens as {self._place(keeper)}")
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Whether they were there before."""
+        self._rows += len(block.rows)
+        last = ORDER.index(split)
+        for row, said in zip(block.rows, block.said, strict=True):
+            here = 4 * row.number + last
+            keeper = self._first.setdefault(row.content, here)
+            if keeper == here and (copies := said.get("copies", 1)) > 1:
+                self._missing[row.content] = set(range(copies))
+            if row.content in self._missing and (copy := said.get("copy", 0)) in self._missing[row.content]:
+                self._missing[row.content].remove(copy)
+            elif keeper != here:
+                what = f"the same tokens as {self._place(keeper)}"
+                yield Finding("duplicates", place(self._dataset, split, row), what)
 
     def end(self) -> Iterator[Finding]:
         """Copies that were promised and did not come."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import ORDER, OfSamples, place
@@ -11,11 +12,12 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.folder.samples import Sample
     from git_starcoder.rows import Split
 
 SEEDS: tuple[str, ...] = ()
+KINDS = ("file", "group", "row")
 CANARY = re.compile(rb"(?i)canary\W{0,3}(?:guid)?\W{0,3}([0-9a-f](?:-?[0-9a-f]){15,63})")
 """`canary` and 16 hexadecimal digits or more, as in `canary GUID 26b5c67b-86a1-…` (BIG-bench, Srivastava et al., 2022,
 arXiv 2206.04615): who does not want a file to be learned from writes it there."""
@@ -30,17 +32,23 @@ class Check(OfSamples):
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        self._owners: dict[tuple[str, str | bytes], Split] = {}
+        self._owners: dict[str, dict[str | bytes, Split]] = {kind: {} for kind in KINDS}
         self._told: set[tuple[str, str | bytes]] = set()
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
         """Held-out rows come first, then those of training."""
-        for key in (("file", row.metadata["source_file"]), ("group", row.metadata["group"]), ("row", row.content)):
-            owner = self._owners.setdefault(key, split) if split != "train" else self._owners.get(key, split)
-            if owner != split and key not in self._told:
-                self._told.add(key)
-                name = f" {key[1]}" if isinstance(key[1], str) else ""
-                yield Finding("leak", place(self._dataset, split, row), f"{key[0]}{name} is in {owner} too")
+        paths, groups = (list(map(itemgetter(key), block.said)) for key in ("source_file", "group"))
+        columns: list[list[str | bytes]] = [paths, groups, [row.content for row in block.rows]]
+        owners = list(self._owners.values())
+        if split == "train" and all(owned.keys().isdisjoint(keys) for owned, keys in zip(owners, columns, strict=True)):
+            return
+        for row, *keys in zip(block.rows, *columns, strict=True):
+            for kind, owned, key in zip(KINDS, owners, keys, strict=True):
+                owner = owned.setdefault(key, split) if split != "train" else owned.get(key, split)
+                if owner != split and (kind, key) not in self._told:
+                    self._told.add((kind, key))
+                    name = f" {key}" if isinstance(key, str) else ""
+                    yield Finding("leak", place(self._dataset, split, row), f"{kind}{name} is in {owner} too")
 
     def end(self) -> Iterator[Finding]:
         """Look for canaries."""
@@ -56,9 +64,8 @@ class Check(OfSamples):
                         crossing.add(canary)
                         yield self._found(sample, f"canary {canary.decode()} is in {owner} too")
         told = [kind for kind, _ in self._told]
-        for kind in ("file", "group", "row"):
-            held = sum(key[0] == kind for key in self._owners)
-            self.certificate[f"{kind}s"] = {"held_out": held, "crossing": told.count(kind)}
+        for kind, owned in self._owners.items():
+            self.certificate[f"{kind}s"] = {"held_out": len(owned), "crossing": told.count(kind)}
         self.certificate["canaries"] = {"held_out": len(planted), "crossing": len(crossing)}
         self.figure = "held out: " + ", ".join(
             f"{said['held_out']:,} {name}" for name, said in self.certificate.items()

@@ -25,20 +25,18 @@ class Check:
 
     def __init__(self, given: Given) -> None:
         self._dataset = given.dataset
-        self._pad, self._vocabulary = given.samples.tokenizer.pad, given.samples.tokenizer.vocab_size
+        self._padding = np.uint32(given.samples.tokenizer.pad).tobytes()
+        self._vocabulary = given.samples.tokenizer.vocab_size
         self._labelled = given.recipe.write.labels
         self._tokens = self._rows = 0
         self.figure = ""
 
     def block(self, split: Split, block: Block) -> Iterator[Finding]:
         """The tokens of some rows, and what trainers are to learn from them."""
-        text = np.flatnonzero(block.flat != self._pad)
-        before: list[int] = np.searchsorted(text, block.bounds[1:]).tolist()
-        ends: list[int] = (np.concatenate(([0], text + 1))[before] - block.bounds[:-1]).tolist()
-        for row, end in zip(block.rows, ends, strict=True):
-            self._rows += 1
-            self._tokens += row.metadata["length"]
-            wrong = list(self._wrong(row, end))
+        self._rows += len(block.rows)
+        for row, said in zip(block.rows, block.said, strict=True):
+            self._tokens += said["length"]
+            wrong = list(self._wrong(row))
             for what in wrong or (_wrong_labels(row) if self._labelled else []):
                 yield Finding("lengths", place(self._dataset, split, row), what)
 
@@ -54,14 +52,14 @@ class Check:
                 yield Finding("lengths", "dataset_metadata.json", f"{key} is {said}, but {counted} were counted")
         self.figure = f"{self._tokens:,} tokens of a vocabulary of {self._vocabulary:,}"
 
-    def _wrong(self, row: Checked, end: int) -> Iterator[str]:
-        """What is wrong with a row whose last token that is no padding ends at `end`."""
+    def _wrong(self, row: Checked) -> Iterator[str]:
+        """What is wrong with a row."""
         ids, length, size = row.ids, row.metadata["length"], row.metadata["window_size"]
         if len(ids) != size:
             yield f"{len(ids)} tokens in a window of {size}"
         if not 0 < length <= size:
             yield f"length {length} in a window of {size}"
-        elif length < end:
+        elif length < len(ids) and ids[length:].tobytes() != self._padding * (len(ids) - length):
             yield f"something else than padding after token {length}"
         if row.top >= self._vocabulary:
             yield f"token {row.top} of a vocabulary of {self._vocabulary}"

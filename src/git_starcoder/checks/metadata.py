@@ -9,9 +9,9 @@ from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_metadata_content",)
@@ -32,11 +32,10 @@ class Check:
         self._files: set[str] = set()
         self.figure = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:  # noqa: ARG002
-        """Remember its file, if it stands at the commit."""
-        if not row.metadata.get("is_evolution"):
-            self._files.add(row.metadata["source_file"])
-        yield from ()
+    def block(self, split: Split, block: Block) -> Iterable[Finding]:  # noqa: ARG002
+        """Remember their files, of those that stand at the commit."""
+        self._files.update(said["source_file"] for said in block.said if not said.get("is_evolution"))
+        return ()
 
     def end(self) -> Iterator[Finding]:
         """Compare all keys."""

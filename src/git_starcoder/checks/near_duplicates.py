@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_semantic_deduplication",)
@@ -35,10 +35,10 @@ FIELDS = ("place", "start", "length", "kind")
 for only rows of one kind are compared."""
 SHORT = 64
 """Bytes of a task that many rows may have, as none."""
-BATCH = 1 << 17
+BATCH = 1 << 16
 """Tokens that are hashed together, about."""
-PAIRS = 256
-"""That are compared at a time."""
+AT_ONCE = 256
+"""Pairs that are compared at a time."""
 NEIGHBOURS = 8
 """Rows of equal hashes that each is compared with."""
 
@@ -49,6 +49,13 @@ class Spans(NamedTuple):
     tokens: NDArray[np.int32]
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
+
+
+class Pairs(NamedTuple):
+    """Pairs of rows, by their numbers, and the tokens of each row."""
+
+    rows: list[tuple[int, int]]
+    texts: dict[int, NDArray[np.int32]]
 
 
 class Check(OfSamples):
@@ -70,21 +77,23 @@ class Check(OfSamples):
         """Of each sample its rows, as `FIELDS` numbers each."""
         self._kinds: dict[tuple[int, bytes], int] = {}
 
-    def row(self, split: Split, row: Checked) -> Iterable[Finding]:
-        """Remember where its text lies."""
-        if row.taken.wrong:
-            return ()
-        said, context = row.metadata, row.uncounted
-        length, hole = said["length"], said.get("hole")
-        if hole:
-            task = row.ids[length - 1 - (hole[1] - hole[0]) : length - 1].tobytes()
-        else:
-            task = row.ids[:context].tobytes() if said["augmentation_type"] != "git_diff" else b"change"
-        if (rows := self._rows.get(said["sample"])) is None:
-            rows = self._rows[said["sample"]] = array("Q")
-        text = length - context - (4 if hole else 0)
-        place = 4 * row.number + ORDER.index(split)
-        rows.extend((place, said["token_start"], text, self._kind(said["window_size"], task)))
+    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+        """Remember where their texts lie."""
+        last = ORDER.index(split)
+        for row, said in zip(block.rows, block.said, strict=True):
+            if row.taken.wrong:
+                continue
+            length, context, hole, task = said["length"], said.get("context", 0), said.get("hole"), b""
+            if hole:
+                task = row.ids[length - 1 - (hole[1] - hole[0]) : length - 1].tobytes()
+            elif said["augmentation_type"] == "git_diff":
+                task = b"change"
+            elif context:
+                task = row.ids[:context].tobytes()
+            if (rows := self._rows.get(said["sample"])) is None:
+                rows = self._rows[said["sample"]] = array("Q")
+            text = length - context - (4 if hole else 0)
+            rows.extend((4 * row.number + last, said["token_start"], text, self._kind(said["window_size"], task)))
         return ()
 
     def _kind(self, size: int, task: bytes) -> int:
@@ -110,9 +119,10 @@ class Check(OfSamples):
             return np.concatenate((sample.head, text)) if sample.about.get("is_evolution") else text
 
         pairs = _proposed(minima, samples)
-        some = [pairs[begin : begin + PAIRS] for begin in range(0, len(pairs), PAIRS)]
-        texts = ([(tokens(left), tokens(right)) for left, right in each] for each in some)
-        similarities = chain.from_iterable(self._given.answers(jaccard, texts))
+        some = [pairs[begin : begin + AT_ONCE] for begin in range(0, len(pairs), AT_ONCE)]
+        texts = ({row: tokens(row) for row in sorted({*chain.from_iterable(each)})} for each in some)
+        asked = (Pairs(each, text) for each, text in zip(some, texts, strict=True))
+        similarities = chain.from_iterable(self._given.answers(jaccard, asked))
         for (left, right), similarity in zip(pairs, similarities, strict=True):
             if similarity == 1 and np.array_equal(tokens(left), tokens(right)):
                 continue  # which `duplicates` finds
@@ -176,13 +186,19 @@ def least(spans: Spans) -> NDArray[np.uint32]:
     return found
 
 
-def jaccard(pairs: list[tuple[NDArray[np.int32], NDArray[np.int32]]]) -> list[float]:
-    """How alike the shingles of some pairs of texts are, 0 to 1. For worker processes, too."""
+def jaccard(pairs: Pairs) -> list[float]:
+    """How alike the shingles of the texts of each pair are, 0 to 1. For worker processes, too."""
+    hashes = _shingles(np.concatenate(list(pairs.texts.values())))
+    sets: dict[int, NDArray[np.uint64]] = {}
+    begin = 0
+    for row, text in pairs.texts.items():
+        sets[row] = _distinct(hashes[begin : begin + max(0, len(text) - SHINGLE + 1)])
+        begin += len(text)
     found: list[float] = []
-    for texts in pairs:
-        left, right = (_distinct(_shingles(text)) for text in texts)
-        either = len(_distinct(np.concatenate((left, right))))
-        found.append((len(left) + len(right) - either) / max(1, either))
+    for left, right in pairs.rows:
+        both = np.sort(np.concatenate((sets[left], sets[right])))
+        common = int(np.count_nonzero(both[1:] == both[:-1]))
+        found.append(common / max(1, len(both) - common))
     return found
 
 

@@ -25,6 +25,8 @@ class Check(OfSamples):
     stands in the other. Compared are texts as they are (`base`) of which rows show everything.
     """
 
+    beside = True
+
     def end(self) -> Iterator[Finding]:
         """Compare all files."""
         threshold = self._recipe.split.near

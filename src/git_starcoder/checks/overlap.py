@@ -25,7 +25,7 @@ DRAWS = 20
 """Times that files are held out at random."""
 MOST = 1 << 21
 """Runs that are looked at, about: of a larger dataset one in 2, 4, 8, …, chosen by its hash."""
-BATCH = 1 << 17
+BATCH = 1 << 16
 """Tokens that are hashed by a worker at a time, about."""
 FAR = 4
 """Standard deviations above the floor that are no accident, …"""
@@ -80,8 +80,9 @@ class Check(OfSamples):
             return
         # A file that is in two splits shows its runs to itself, so what is learned from is told by samples, too.
         own = (piece.hashes for piece, sample in zip(pieces, _plain(samples), strict=True) if sample.split == "train")
-        learned = np.concatenate([np.empty(0, dtype=np.uint64), *own])
-        plain, overlap = every.overlap(out, learned), every.overlap(out, np.concatenate([learned, *history]))
+        learned = every.among(np.concatenate([np.empty(0, dtype=np.uint64), *own]))
+        plain = every.overlap(out, learned)
+        overlap = every.overlap(out, learned, every.among(np.concatenate(history)))
         floor = every.floor(out, DRAWS) or [1.0]
         mean, deviation = fmean(floor), pstdev(floor)
         counted = int(np.count_nonzero(np.bincount(every.asked[0][out[every.asked[1]]])))

@@ -10,7 +10,7 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Checked, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_train_file_format", "test_val_file_format", "test_sequence_metadata")
@@ -41,11 +41,12 @@ class Check:
         self._forms: set[tuple[str | type, ...]] = set()
         self.figure = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Keys, types, and what one can compare with the row's place."""
-        self._rows += 1
-        for what in self._wrong(row, split):
-            yield Finding("rows", self._dataset.place(split, row.number), what)
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Keys, types, and what one can compare with the rows' places."""
+        self._rows += len(block.rows)
+        for row in block.rows:
+            for what in self._wrong(row, split):
+                yield Finding("rows", self._dataset.place(split, row.number), what)
 
     def end(self) -> Iterator[Finding]:
         """Nothing more."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import Skip, place
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_multi_scale_contexts",)
@@ -33,18 +34,18 @@ class Check:
         self._first_stage: Counter[int] = Counter()
         self._continued: dict[int, str] = {}  # a row of each size whose text needs several of them
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Count it by its size."""
-        said = row.metadata
-        size: int = said["window_size"]
-        self._rows[size] += 1
-        if said["total_chunks"] > 1 and size not in self._continued:
-            self._continued[size] = place(self._dataset, split, row)
+    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+        """Count them by their sizes."""
+        sizes: list[int] = list(map(itemgetter("window_size"), block.said))
+        self._rows.update(sizes)
+        for row, size in zip(block.rows, sizes, strict=True):
+            if size not in self._continued and row.metadata["total_chunks"] > 1:
+                self._continued[size] = place(self._dataset, split, row)
         if split == "train":
-            if row.number < TOP:
-                self._top.add(size)
-            self._first_stage[size] += said.get("stage", 1) == 1
-        yield from ()
+            self._top.update(sizes[: max(0, TOP - block.rows[0].number)])
+            stages = (said.get("stage", 1) for said in block.said)
+            self._first_stage.update(size for size, stage in zip(sizes, stages, strict=True) if stage == 1)
+        return ()
 
     def end(self) -> Iterator[Finding]:
         """Sizes that are not there."""

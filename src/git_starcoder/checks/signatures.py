@@ -9,9 +9,9 @@ from git_starcoder.checks import Skip, objects
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Split
 
@@ -33,13 +33,13 @@ class Check:
         self._blobs: dict[str, str] = {}
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Remember what is said of its file."""
-        said = row.metadata
-        if not said.get("is_evolution"):
-            self._about[said["source_file"]] = split, said["language"], said["role"]
-            self._blobs[said["source_file"]] = said.get("blob", "")
-        yield from ()
+    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+        """Remember what is said of their files."""
+        for said in block.said:
+            if not said.get("is_evolution"):
+                self._about[said["source_file"]] = split, said["language"], said["role"]
+                self._blobs[said["source_file"]] = said.get("blob", "")
+        return ()
 
     def end(self) -> Iterator[Finding]:
         """Read the symbols."""

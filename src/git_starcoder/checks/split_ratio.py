@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from math import sqrt
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import Skip
 from git_starcoder.rows import SPLITS, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_dataset_split_ratio",)
@@ -37,11 +38,11 @@ class Check:
         self._groups: Counter[str] = Counter()
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Count it, unless it is a copy."""
-        self._rows[split] += row.metadata.get("copy", 0) == 0
-        self._groups[row.metadata["group"]] += 1
-        yield from ()
+    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+        """Count them, but no copies."""
+        self._rows[split] += sum(said.get("copy", 0) == 0 for said in block.said)
+        self._groups.update(map(itemgetter("group"), block.said))
+        return ()
 
     def end(self) -> Iterator[Finding]:
         """The shares."""

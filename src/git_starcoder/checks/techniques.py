@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import Skip, place
@@ -11,10 +12,11 @@ from git_starcoder.rows import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = ("test_augmentation_types_present", "test_elite_augmentation_types")
+MADE_BY = itemgetter("augmentation_type")
 
 
 class Check:
@@ -28,13 +30,14 @@ class Check:
         self._rows: Counter[str] = Counter()
         self.figure: str | Skip = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Count it by what made it."""
-        made_by = row.metadata["augmentation_type"]
-        self._rows[made_by] += 1
-        if made_by not in self._known:
-            what = f"augmentation_type '{made_by}' is not in the recipe"
-            yield Finding("techniques", place(self._dataset, split, row), what)
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Count them by what made them."""
+        made_by = list(map(MADE_BY, block.said))
+        self._rows.update(made_by)
+        for row, key in zip(block.rows, made_by, strict=True):
+            if key not in self._known:
+                what = f"augmentation_type '{key}' is not in the recipe"
+                yield Finding("techniques", place(self._dataset, split, row), what)
 
     def end(self) -> Iterator[Finding]:
         """Compare with the metadata, and with what the augment step kept."""

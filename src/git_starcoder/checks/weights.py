@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from math import ceil, floor
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import place
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from git_starcoder.checks import Checked, Given
+    from git_starcoder.checks import Block, Given
     from git_starcoder.rows import Split
 
 SEEDS = (
     "test_weighting_strategy", "test_smart_weighting", "test_temporal_weighting", "test_evolution_weighting",
 )  # fmt: skip
 PRIORITY = {"core": "high", "test": "low"}
+ASKED = itemgetter("role", "age_days", "augmentation_type", "weight", "priority", "is_core", "is_test")
 RECENT, OLD = 60, 90
 """Days from the last change to the newest commit."""
 
@@ -34,15 +36,23 @@ class Check:
         self._weigh, self._copies = recipe.weigh, recipe.write.copies
         self._by_role = {"core": recipe.weigh.core, "test": recipe.weigh.test}
         self._met: set[float] = set()
+        self._right: set[tuple[Any, ...]] = set()
         self.figure = ""
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
-        """Its weight, from first principles."""
-        for what in self._wrong(split, row):
-            yield Finding("weights", place(self._dataset, split, row), what)
+    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Their weights, from first principles; what many rows say is worked out once."""
+        copied = split == "train" and self._copies
+        for row, said in zip(block.rows, block.said, strict=True):
+            asked = ASKED(said)
+            if asked not in self._right or copied:
+                wrong = list(self._wrong(split, said))
+                if not wrong:
+                    self._right.add(asked)
+                for what in wrong:
+                    yield Finding("weights", place(self._dataset, split, row), what)
 
-    def _wrong(self, split: Split, row: Checked) -> Iterator[str]:
-        said, weigh = row.metadata, self._weigh
+    def _wrong(self, split: Split, said: Mapping[str, Any]) -> Iterator[str]:
+        weigh = self._weigh
         role, days = said["role"], said["age_days"]
         weight = self._by_role.get(role, weigh.utility)
         weight *= weigh.recent if days < RECENT else 1.0 if days < OLD else weigh.old

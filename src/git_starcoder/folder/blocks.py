@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import orjson
 
-from git_starcoder.folder.packed import CONTENT, packs
+from git_starcoder.folder.packed import CONTENT, NO_IDS, packs
 from git_starcoder.folder.samples import NOT_TAKEN
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from git_starcoder.folder.packed import Packed
     from git_starcoder.rows import Split
     from git_starcoder.seams import Engine
-
-NO_IDS = np.empty(0, dtype=np.uint32)
 
 
 class Checked:
@@ -53,6 +51,8 @@ class Block(NamedTuple):
     """Rows of a split that follow one another."""
 
     rows: list[Checked]
+    said: list[dict[str, Any]]
+    """The metadata of each."""
     flat: NDArray[np.uint32]
     """The tokens of all, shape (tokens,): `ids` of each row are a part of it."""
     bounds: NDArray[np.int64]
@@ -78,11 +78,7 @@ def _block(first: int, pack: Packed) -> Block:
     flat = np.frombuffer(pack.tokens, dtype=np.uint32)
     sizes = np.array(pack.sizes, dtype=np.int64)
     bounds = np.concatenate(([0], np.cumsum(np.maximum(sizes, 0))))
-    tops = np.zeros(len(sizes), dtype=np.uint32)
-    some = np.flatnonzero(sizes > 0)
-    if len(some):
-        tops[some] = np.maximum.reduceat(flat, bounds[some])
-    said: list[Any] = orjson.loads(pack.metadata)
+    said: list[dict[str, Any]] = orjson.loads(pack.metadata)
     edges: list[int] = bounds.tolist()
     rows = [
         Checked(
@@ -93,9 +89,9 @@ def _block(first: int, pack: Packed) -> Block:
         )
         for at, (metadata, size) in enumerate(zip(said, pack.sizes, strict=True))
     ]
-    for row, top in zip(rows, tops.tolist(), strict=True):
+    for row, top in zip(rows, pack.tops, strict=True):
         row.top = top
     for row, labels in zip(rows, pack.labels, strict=False):
         row.labels = labels
     # An array of them has a comma between each two, and brackets around.
-    return Block(rows, flat, bounds, len(pack.metadata) - len(rows) - 1)
+    return Block(rows, said, flat, bounds, len(pack.metadata) - len(rows) - 1)

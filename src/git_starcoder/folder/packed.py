@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from hashlib import blake2b
+from io import BytesIO
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,8 +18,10 @@ from git_starcoder.folder.numbers import numbers
 from git_starcoder.seams import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset, Row
     from git_starcoder.rows import Split
@@ -31,6 +34,7 @@ SECONDS = 60.0
 OPEN, BETWEEN, CLOSE = b'{"tokens":[', b'],"metadata":', b"}\n"
 CONTENT = 16
 """Bytes of a hash of a row's tokens."""
+NO_IDS = np.empty(0, dtype=np.uint32)
 
 
 class Part(NamedTuple):
@@ -49,6 +53,8 @@ class Packed(NamedTuple):
     """Of all, four bytes each in the order of this machine."""
     sizes: list[int]
     """Tokens of each row; -1 for one whose tokens are no token ids."""
+    tops: list[int]
+    """The largest token of each row; 0 where there is none."""
     contents: bytes
     """A hash of the tokens of each row, `CONTENT` bytes long: equal rows have equal hashes."""
     metadata: bytes
@@ -70,7 +76,7 @@ def packs(dataset: Dataset, split: Split, engine: Engine | None = None) -> Itera
         if path.suffix == ".parquet":
             rows = of_parquet(path)
             while some := list(islice(rows, parquet.ROWS)):
-                yield _packed(some)
+                yield _of_rows(some)
             continue
         try:
             yield from _of_lines(path, engine)
@@ -86,10 +92,8 @@ def packed(part: Part) -> Packed:
     """
     with part.path.open("rb") as file:
         file.seek(part.start)
-        lines = file.read(part.stop - part.start).split(b"\n")
-    last = lines.pop()  # without a line break behind it
-    every = [*(line + b"\n" for line in lines), *([last] if last else ())]
-    return _as_written(every) or _parsed(part.path, every)
+        lines = BytesIO(file.read(part.stop - part.start)).readlines()
+    return _as_written(lines) or _parsed(part.path, lines)
 
 
 def _as_written(lines: list[bytes]) -> Packed | None:
@@ -109,8 +113,7 @@ def _as_written(lines: list[bytes]) -> Packed | None:
     flat, commas = found
     last = np.cumsum([len(text) + 1 for text in spelled]) - 1
     stops: list[int] = (np.searchsorted(commas, last) + 1).tolist()
-    arrays = [flat[start:stop] for start, stop in pairwise([0, *stops])]
-    return Packed(flat.tobytes(), list(map(len, arrays)), _contents(arrays), orjson.dumps(said), [])
+    return _packed(flat, [flat[start:stop] for start, stop in pairwise([0, *stops])], said, [])
 
 
 def _parsed(path: Path, lines: list[bytes]) -> Packed:
@@ -120,8 +123,8 @@ def _parsed(path: Path, lines: list[bytes]) -> Packed:
         try:
             rows.append(parse(path, 0, line))
         except DatasetError:
-            return _packed(rows)._replace(wrong=line)
-    return _packed(rows)
+            return _of_rows(rows)._replace(wrong=line)
+    return _of_rows(rows)
 
 
 def _of_lines(path: Path, engine: Engine | None) -> Iterator[Packed]:
@@ -147,23 +150,36 @@ def _parts(path: Path) -> Iterator[Part]:
             yield Part(path, start, file.tell())
 
 
-def _packed(rows: list[tuple[Row, dict[str, Any]]]) -> Packed:
-    arrays = [_ids(row.tokens) for row, _ in rows]
+def _of_rows(rows: list[tuple[Row, dict[str, Any]]]) -> Packed:
+    labels = [labels for _, labels in rows] if any(labels for _, labels in rows) else []
+    ids = [_ids(row.tokens) for row, _ in rows]
+    flat = np.concatenate((NO_IDS, *(one for one in ids if one is not None)))
+    return _packed(flat, ids, [row.metadata for row, _ in rows], labels)
+
+
+def _packed(
+    flat: NDArray[np.uint32],
+    ids: Sequence[NDArray[np.uint32] | None],
+    said: list[dict[str, Any]],
+    labels: list[dict[str, Any]],
+) -> Packed:
+    arrays: list[Any] = [NO_IDS if one is None else one for one in ids]
+    sizes = np.array([len(one) for one in arrays], dtype=np.int64)
+    tops = np.zeros(len(sizes), dtype=np.uint32)
+    if len(flat):
+        tops[sizes > 0] = np.maximum.reduceat(flat, (np.cumsum(sizes) - sizes)[sizes > 0])
     return Packed(
-        b"".join(ids or b"" for ids in arrays),
-        [-1 if ids is None else len(ids) for ids in arrays],
-        _contents([ids or b"" for ids in arrays]),
-        orjson.dumps([row.metadata for row, _ in rows]),
-        [labels for _, labels in rows] if any(labels for _, labels in rows) else [],
+        flat.tobytes(),
+        [-1 if one is None else len(one) for one in ids],
+        tops.tolist(),
+        b"".join(blake2b(one, digest_size=CONTENT).digest() for one in arrays),
+        orjson.dumps(said),
+        labels,
     )
 
 
-def _contents(arrays: Iterable[Any]) -> bytes:
-    return b"".join(blake2b(ids, digest_size=CONTENT).digest() for ids in arrays)
-
-
-def _ids(tokens: Iterable[int]) -> array[int] | None:
+def _ids(tokens: Iterable[int]) -> NDArray[np.uint32] | None:
     try:
-        return array("I", tokens)
+        return np.array(array("I", tokens), dtype=np.uint32)
     except (TypeError, OverflowError):
         return None

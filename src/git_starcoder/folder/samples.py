@@ -7,8 +7,9 @@ way.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -61,6 +62,15 @@ class Run(NamedTuple):
     """Whether there was one."""
 
 
+class Spelled(NamedTuple):
+    """A sample as text."""
+
+    head: bytes
+    cuts: array[int]
+    """Where in the head each control token begins and ends, and last its length."""
+    runs: list[Run]
+
+
 @dataclass(slots=True)
 class Sample:
     """A text as far as rows show it."""
@@ -77,8 +87,8 @@ class Sample:
     tokens: Tokens = field(default_factory=lambda: NONE)
     """`UNKNOWN` in gaps, which are windows that were dropped; may be longer than `stop`."""
     stop: int = 0
-    spelled: tuple[list[tuple[str, bytes]], list[Run]] | None = None
-    """The parts of the head, and the runs as text, once someone has asked for them. The first part has no mark."""
+    spelled: Spelled | None = None
+    """Head and runs as text, once someone has asked for them."""
 
     def runs(self) -> Iterator[tuple[int, Tokens]]:
         """Where each run of known tokens begins in the sample, and the run."""
@@ -131,7 +141,7 @@ class Samples:
             split != sample.split
             or (hole is not None) != sample.masked
             or context != len(sample.head)
-            or (context and not np.array_equal(tokens[:context], sample.head))
+            or (context and tokens[:context].tobytes() != sample.head.tobytes())
         ):
             return Taken(tokens, f"it is made otherwise than {self._first(sample)}, which is of the same sample")
         elif [*map(about.get, sample.about)] != [*sample.about.values()]:
@@ -151,30 +161,34 @@ class Samples:
         tokens = sample.tokens[: sample.stop]
         if sample.masked or not len(tokens) or tokens[-1] != self.tokenizer.end or UNKNOWN in tokens:
             return None
-        return self._spelled(sample)[1][0].text
+        return self._spelled(sample).runs[0].text
 
     def spelled(self, sample: Sample) -> tuple[bytes, list[Run]]:
         """The head and the runs of a sample as text."""
-        parts, runs = self._spelled(sample)
-        return b"".join(piece for mark, text in parts for piece in (mark.encode(), text)), runs
+        head, _, runs = self._spelled(sample)
+        return head, runs
 
     def parts(self, sample: Sample) -> list[tuple[str, bytes]]:
         """The head of a sample: each of its control tokens, as it is spelled, and the text behind it."""
-        return self._spelled(sample)[0][1:]
+        head, cuts, _ = self._spelled(sample)
+        edges = zip(cuts[::2], cuts[1::2], cuts[2::2], strict=False)
+        return [(head[begin:end].decode(), head[end:stop]) for begin, end, stop in edges]
 
     def texts(self, sample: Sample) -> list[bytes]:
         """The texts of its runs."""
-        return [run.text for run in self._spelled(sample)[1]]
+        return [run.text for run in self._spelled(sample).runs]
 
-    def _spelled(self, sample: Sample) -> tuple[list[tuple[str, bytes]], list[Run]]:
+    def _spelled(self, sample: Sample) -> Spelled:
         if sample.spelled is None:
             head, end, tokenizer = sample.head, self.tokenizer.end, self.tokenizer
             controls: list[int] = np.flatnonzero(self._is_control[head]).tolist()
-            marks = ["", *(tokenizer.controls[number] for number in head[controls].tolist())]
-            edges = pairwise([-1, *controls, len(head)])
-            parts = [tokenizer.decode(head[before + 1 : stop]) for before, stop in edges]
+            pieces: list[bytes] = []
+            for before, stop in pairwise([-1, *controls, len(head)]):
+                mark = tokenizer.controls[int(head[before])].encode() if before >= 0 else b""
+                pieces += mark, tokenizer.decode(head[before + 1 : stop])
+            cuts = array("I", [*accumulate(map(len, pieces))][1:])
             runs = [Run(start, self.text(run), int(run[-1]) == end) for start, run in sample.runs()]
-            sample.spelled = list(zip(marks, parts, strict=True)), runs
+            sample.spelled = Spelled(b"".join(pieces), cuts, runs)
         return sample.spelled
 
     def _first(self, sample: Sample) -> str:
@@ -208,9 +222,8 @@ def _put(sample: Sample, start: int, text: Tokens) -> bool:
     sample.stop = max(sample.stop, stop)
     sample.spelled = None
     there = sample.tokens[start:stop]
-    same = there == text
-    if not same.all():
-        if not (same | (there == UNKNOWN)).all():
+    if there.tobytes() != text.tobytes():  # of so few tokens this is the quickest comparison
+        if not ((there == text) | (there == UNKNOWN)).all():
             return False
         there[:] = text
     return True

@@ -51,7 +51,12 @@ class Runs:
         place, known = _places(shown, hashes)
         return cls(hashes, (np.searchsorted(hashes, asked), asking), (place[known], showing[known]))
 
-    def overlap(self, held: NDArray[np.bool_], more: NDArray[np.uint64] | None = None) -> float:
+    def among(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The numbers of the runs that are among some others, which may have them several times."""
+        place, known = _places(hashes, self.hashes)
+        return place[known]
+
+    def overlap(self, held: NDArray[np.bool_], *more: NDArray[np.int64]) -> float:
         """The share of the runs of held-out files that others have, or `more`; `held` has shape (files,).
 
         Each different run counts once. 0 where nothing is held out.
@@ -59,9 +64,8 @@ class Runs:
         wanted, met = (np.zeros(len(self.hashes), dtype=bool) for _ in range(2))
         wanted[self.asked[0][held[self.asked[1]]]] = True
         met[self.shown[0][~held[self.shown[1]]]] = True
-        if more is not None:
-            place, known = _places(more, self.hashes)
-            met[place[known]] = True
+        for runs_too in more:
+            met[runs_too] = True
         return float(np.count_nonzero(wanted & met) / max(1, np.count_nonzero(wanted)))
 
     def floor(self, held: NDArray[np.bool_], draws: int) -> list[float]:
@@ -110,6 +114,6 @@ def _joined(pieces: Sequence[Piece]) -> tuple[NDArray[np.uint64], NDArray[np.int
 def _places(these: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Where each of these stands among others, which are sorted, and whether it does."""
     place = np.searchsorted(others, these)
-    known = np.zeros(len(these), dtype=bool)
-    known[place < len(others)] = others[place[place < len(others)]] == these[place < len(others)]
-    return place, known
+    if not len(others):
+        return place, np.zeros(len(these), dtype=bool)
+    return place, others.take(place, mode="clip") == these
