@@ -18,6 +18,7 @@ from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Recipe
+from git_starcoder.seams import Failure
 from spoilings import ELITE, SPLITS, SPOILINGS, Folder
 from toy import evolving
 
@@ -76,6 +77,23 @@ def test_workers_verify_variations_as_this_process_does(folder, repo):
     figure, (finding,) = told["source"]
     assert int(figure.rpartition(", ")[2].partition(" of ")[0]) > 5
     assert "of its file: " in finding.what
+
+
+class Dead:
+    """An engine whose workers die."""
+
+    jobs = 1
+
+    def map(self, function, tasks, *, limit):  # noqa: ARG002
+        return (Failure("crash", function.__name__) for _ in tasks)
+
+
+def test_what_workers_fail_at_is_done_here(good):
+    dataset = Dataset.open(good)
+    told = [{each.check: (each.figure, each.certificate) for each in check(dataset, None, engine=engine)}
+            for engine in (None, Dead())]  # fmt: skip
+    assert told[0] == told[1]
+    assert {"near_duplicates", "overlap"} <= told[0].keys()
 
 
 def test_the_documentation_has_the_table():
