@@ -137,14 +137,24 @@ class Run:
         self.watch.end(name, step.seconds, step.seen, step.kept, dict(sorted(step.dropped.items())))
 
     def __enter__(self) -> Self:
-        # Rows are many and make no cycles: looking for some again and again would cost a tenth of a build.
-        self._collecting = gc.isenabled()
-        gc.disable()
+        self._uncollected = uncollected()
+        self._uncollected.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.texts.close()
-        if self._collecting:
+        self._uncollected.__exit__(None, None, None)
+
+
+@contextmanager
+def uncollected() -> Generator[None]:
+    """Look for no cycles: rows are many and make none, and looking again and again would cost a tenth of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
             gc.freeze()  # together with the next line: what is there now is old, and is not looked at in a hurry
             gc.unfreeze()
             gc.enable()

@@ -7,10 +7,8 @@ their tokens.
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -24,10 +22,11 @@ from git_starcoder.folder.blocks import Block, Checked, blocks
 from git_starcoder.folder.samples import Samples
 from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
+from git_starcoder.run import uncollected
 from git_starcoder.seams import SILENT, Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.folder.samples import Sample
@@ -218,7 +217,7 @@ def check(
     del checks
     beside = ThreadPoolExecutor(1)
     try:
-        with _uncollected():
+        with uncollected():
             ends = [beside.submit(_end, *one) for one in every if _is_beside(one[1]) and not _rests(one[1])]
             _read(given, every, watch)
             broken = outcomes[0].found > 0
@@ -255,20 +254,6 @@ def _end(outcome: Outcome, each: Check, *, broken: bool = False) -> None:
             outcome.skip(each.figure.reason)
         else:
             outcome.figure = each.figure.reason if isinstance(each.figure, Skip) else each.figure
-
-
-@contextmanager
-def _uncollected() -> Generator[None]:
-    """Rows are many and make no cycles: looking for some again and again would cost a tenth of reading them."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.freeze()  # together with the next line: what is there now is old, and is not looked at in a hurry
-            gc.unfreeze()
-            gc.enable()
 
 
 def rests_on_rows(kind: type[Check]) -> bool:
