@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from git_starcoder.build import build
@@ -154,7 +153,7 @@ def test_a_blob_that_is_missing_is_no_end(made, tmp_path, git):
 @pytest.mark.parametrize("gate", [True, False])
 def test_our_gate_holds_held_out_code_back_and_without_it_nothing_does(moving, tmp_path, monkeypatch, gate):
     if not gate:  # no line is secret
-        monkeypatch.setattr(module, "only_in", lambda *_: np.empty(0, np.uint64))
+        monkeypatch.setattr(module.Phrases, "without", lambda *_: module.Phrases.of(module.Lines.of([])))
     with LocalEngine(1) as engine:
         build(moving, RECIPE, tmp_path / "out", engine=engine)
     figures = judged(tmp_path / "out", moving)

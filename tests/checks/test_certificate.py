@@ -7,6 +7,7 @@ import json
 import shutil
 from random import Random
 
+import numpy as np
 import orjson
 import pytest
 
@@ -19,6 +20,7 @@ from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Recipe
 from git_starcoder.text import tokenizer as tokenizers
 from toy import evolving
+from wrapped import WRAPS
 
 OPTIONS = (
     "window.vocab_size=800", "window.size=512", "augment.token_masking=0.3", "augment.temporal_context=0.9",
@@ -235,6 +237,20 @@ def test_a_held_out_file_that_was_copied_and_edited_is_found(folder, tokenizer):
     swap(changed[at], [*text[: len(text) * 8 // 10], *own][:500], tokenizer)
     write(folder, changed)
     found = broken(folder)
+    assert found.keys() == {"near_files", "overlap"}  # as it is held out with its copy, chance would not show it
+    assert found["near_files"][0].startswith(f"training_data_val.jsonl:{held + 1}: ")
+    assert found["near_files"][0].endswith(f" in train (training_data_train.jsonl:{at + 1})")
+
+
+@pytest.mark.parametrize("wrap", ["commented out with //", "numbered listing", "notebook", "HTML with a tag per line"])
+def test_a_held_out_file_that_was_copied_with_something_added_to_every_line_is_found(folder, tokenizer, wrap):
+    held, text = next((at, text) for at, text in base_of(folder, "val") if len(text) < 220)
+    changed = rows(folder)
+    at, _ = base_of(folder, "train")[0]
+    copy = encoded(tokenizer, WRAPS[wrap](tokenizer.decode(np.array(text)).decode()))
+    swap(changed[at], copy[:511], tokenizer)
+    write(folder, changed)
+    found = broken(folder)
     assert found.keys() == {"near_files"}
     assert found["near_files"][0].startswith(f"training_data_val.jsonl:{held + 1}: ")
     assert found["near_files"][0].endswith(f" in train (training_data_train.jsonl:{at + 1})")
@@ -266,6 +282,20 @@ def test_an_edit_that_shows_held_out_lines_is_found(folder, tokenizer, repo, wit
     assert found.keys() - {"overlap"} == {"held_out_lines"} | (WITHOUT_SOURCE if with_repository else set())
     assert found["held_out_lines"][0].startswith(f"training_data_train.jsonl:{at + 1}: ")
     assert "lines that only held-out code has" in found["held_out_lines"][0]
+
+
+@pytest.mark.parametrize("wrap", ["commented out with //", "numbered listing", "quoted mail", "C string table"])
+def test_an_edit_that_shows_held_out_lines_with_something_added_is_found(folder, tokenizer, wrap):
+    (_, text), *_ = base_of(folder, "val")
+    changed = rows(folder)
+    at = first(changed, lambda row: alone(row) and row["metadata"]["augmentation_type"] == "git_diff"
+               and row["metadata"]["window_size"] == 512)  # fmt: skip
+    copy = encoded(tokenizer, WRAPS[wrap](tokenizer.decode(np.array(text)).decode()))
+    swap(changed[at], copy[: 500 - changed[at]["metadata"]["context"]], tokenizer)
+    write(folder, changed)
+    found = broken(folder)
+    assert found.keys() - {"overlap"} == {"held_out_lines"}
+    assert found["held_out_lines"][0].startswith(f"training_data_train.jsonl:{at + 1}: ")
 
 
 def test_a_context_that_shows_a_held_out_file_is_found(folder, tokenizer):

@@ -14,6 +14,7 @@ from git_starcoder.rows import Change, Drop, Edit, Source, Unit, identity
 from git_starcoder.run import Run
 from git_starcoder.stages import split
 from toy import embedding_model
+from wrapped import WRAPS, code
 
 WINDOW = recipe.Window(size=64)
 
@@ -113,11 +114,21 @@ def test_a_former_path_that_two_files_share_joins_them(tmp_path):
 
 def test_the_threshold_is_a_jaccard_similarity(tmp_path):
     a, b = words(1, 104), changed(words(1, 104), 30)  # 100 shingles each, 70 shared: 70 / 130 = 0.538
-    files = {"a": a, "b": b}
+    # With each word on its own line, no words of a line are compared.
+    files = {"a": a.replace(b" ", b"\n"), "b": b.replace(b" ", b"\n")}
     together, _ = parted(tmp_path / "1", files, recipe.Split(near=0.53))
     apart, _ = parted(tmp_path / "2", files, recipe.Split(near=0.55))
     assert together["a"].group == together["b"].group
     assert apart["a"].group != apart["b"].group
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_a_copy_with_something_added_to_every_line_is_of_the_same_group(tmp_path, wrap):
+    files = {f"f{seed}.py": code(seed).encode() for seed in range(12)}
+    files["copy.txt"] = WRAPS[wrap](code(4)).encode()
+    units, step = parted(tmp_path, files)
+    assert units["copy.txt"].group == units["f4.py"].group
+    assert step.figures["groups"] == 12
 
 
 def test_blank_files_connect_nothing(tmp_path):
@@ -377,6 +388,17 @@ def test_no_edit_to_learn_from_has_a_line_that_only_held_out_code_has(tmp_path, 
     ]
     assert run.steps[0].figures["edits_held_back"] == 2
     assert run.steps[0].figures["messages_held_back"] == 2
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_no_edit_to_learn_from_has_a_wrapped_line_that_only_held_out_code_has(tmp_path, sides, wrap):
+    files, held, learned = sides
+    files = {**files, held: files[held] + b"\n" + SECRET, learned: files[learned] + b"\n" + OPEN + b"\n"}
+    secret, known = (WRAPS[wrap](line.decode()).encode() for line in (SECRET, OPEN))
+    changes = [(learned, b"", [(b"x", b"some\n" + secret), (b"y", known)]), (learned, secret, [(b"q", b"r")])]
+    _, kept, messages, _ = gated(tmp_path / "run", files, changes)
+    assert len(kept["i0"].edits) == 1
+    assert messages["i1"] == b""
 
 
 def test_held_out_history_is_behind_the_gate_too(tmp_path, sides):

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from git_starcoder.text.alike import RATE
 from git_starcoder.text.contained import contained
 from git_starcoder.text.shingles import TextShingles
 
@@ -18,7 +19,7 @@ def text(seed, words=600):
 
 
 def pairs(texts, threshold=0.5):
-    found = contained(TextShingles.of(texts), threshold)
+    found = contained(TextShingles.of(texts), threshold, RATE)
     return list(zip(found.part.tolist(), found.whole.tolist(), strict=True))
 
 
@@ -29,7 +30,7 @@ def test_a_chapter_stands_in_its_book():
 
 def test_the_share_is_that_of_the_part():
     part, other = text(1, 2000), text(2, 2000)
-    found = contained(TextShingles.of([part, part[: len(part) // 4] + other]), 0.1)
+    found = contained(TextShingles.of([part, part[: len(part) // 4] + other]), 0.1, RATE)
     assert found.part.tolist() == [0, 1]
     assert abs(found.share[0] - 0.25) < 0.08
     assert abs(found.share[1] - 0.2) < 0.08

@@ -1,34 +1,64 @@
-"""Lines as hashes agree with lines as text."""
+"""Lines as hashes of their words agree with lines as text."""
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder.text import shingles
-from git_starcoder.text.lines import LEAST, Lines, only_in
+from git_starcoder.text.lines import LEAST, LONGEST, Lines, Phrases
+from wrapped import WRAPS, code
 
-line = st.text(st.sampled_from("ab \t"), max_size=30).map(str.encode)
+WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
+
+word = st.sampled_from([b"a", b"bb", b"cccccc", b"dddddddddd", b"eeeeeeeeeeeeeeeeeeee"])
+line = st.lists(st.tuples(word, st.sampled_from([b" ", b".", b" + ", b"\t("])), max_size=9).map(
+    lambda parts: b"".join(part for pair in parts for part in pair)
+)
 text = st.lists(line, max_size=6).map(b"\n".join)
 
 
-def lines_of(text):
-    stripped = (line.strip(b" \t") for line in text.split(b"\n"))
-    return [line for line in stripped if len(line) >= LEAST]
+def compared(text):
+    """The lines of a text that count, as tuples of words."""
+    found = [tuple(WORD.findall(each)) for each in text.split(b"\n")]
+    return [words for words in found if len(b" ".join(words)) >= LEAST]
+
+
+def stands_in(phrase, words):
+    if len(phrase) < 2:
+        return phrase == words
+    return any(words[at : at + len(phrase)] == phrase for at in range(len(words)))
 
 
 @given(st.lists(text, max_size=5), st.lists(text, max_size=5))
-def test_a_text_stands_in_others_where_a_long_line_of_it_does(these, others):
-    known = {line for other in others for line in lines_of(other)}
-    expected = [bool(known & set(lines_of(one))) for one in these]
-    assert Lines.of(these).stand_in(only_in(Lines.of(others).flat, Lines.of([]).flat)).tolist() == expected
+def test_phrases_are_found_in_the_lines_that_have_their_words(these, others):
+    wanted = {words for other in others for words in compared(other)}
+    phrases, lines = Phrases.of(Lines.of(others)), Lines.of(these)
+    assert len(phrases) == len(wanted)
+    shown = lines.per_text(phrases.find_in(lines).line).tolist()
+    assert shown == [sum(any(stands_in(one, words) for one in wanted) for words in compared(each)) for each in these]
 
 
 @given(st.lists(text, max_size=5), st.lists(text, max_size=5))
-def test_only_in_is_a_difference_of_sets(these, others):
-    mine = {line for one in these for line in lines_of(one)}
-    known = {line for other in others for line in lines_of(other)}
-    assert len(only_in(Lines.of(these).flat, Lines.of(others).flat)) == len(mine - known)
+def test_what_is_known_can_be_taken_away(these, others):
+    mine = {words for one in these for words in compared(one)}
+    known = [words for other in others for words in compared(other)]
+    phrases = Phrases.of(Lines.of(these))
+    secret = phrases.without(phrases.find_in(Lines.of(others)).phrase)
+    assert len(secret) == len({one for one in mine if not any(stands_in(one, words) for words in known)})
+
+
+@given(st.lists(text, max_size=6), st.lists(st.integers(0, 5), max_size=8))
+def test_lines_of_some_texts(texts, chosen):
+    chosen = [at for at in chosen if at < len(texts)]
+    taken, made = Lines.of(texts).take(chosen), Lines.of([texts[at] for at in chosen])
+    for name in ("words", "lengths", "sizes", "counts"):
+        assert getattr(taken, name).tolist() == getattr(made, name).tolist()
+    assert made.whole().tolist() == taken.whole().tolist()
 
 
 def test_batches_do_not_matter(monkeypatch):
@@ -36,5 +66,38 @@ def test_batches_do_not_matter(monkeypatch):
     expected = Lines.of(texts)
     monkeypatch.setattr(shingles, "BATCH", 100)
     found = Lines.of(texts)
-    assert found.flat.tolist() == expected.flat.tolist()
-    assert found.offsets.tolist() == expected.offsets.tolist() == list(range(0, 151, 3))
+    assert found.words.tolist() == expected.words.tolist()
+    assert found.counts.tolist() == expected.counts.tolist() == [3] * 50
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_a_wrapped_line_shows_the_line(wrap):
+    plain, other = code(1), code(2)
+    phrases = Phrases.of(Lines.of([plain.encode()]))
+    copy, unlike = (WRAPS[wrap](text).encode() for text in (plain, other))
+    found = phrases.find_in(Lines.of([copy])).phrase
+    assert len(np.unique(found)) == len(phrases) > 40
+    assert len(phrases.find_in(Lines.of([unlike])).phrase) == 0
+
+
+def test_short_lines_say_nothing():
+    lines = Lines.of([b"return None\n} else {\nx = y\n"])
+    assert len(Phrases.of(lines)) == 0
+
+
+def test_the_tail_of_an_endless_line_is_ignored():
+    words = [f"word{number}" for number in range(LONGEST + 10)]
+    endless, same_head = " ".join(words).encode(), " ".join([*words[:LONGEST], "other"]).encode()
+    assert len(Phrases.of(Lines.of([endless])).find_in(Lines.of([same_head])).line) == 1
+    assert len(Phrases.of(Lines.of([endless])).find_in(Lines.of([same_head[:200]])).line) == 0
+
+
+def test_many_lines_that_begin_alike_are_no_work():
+    def lines(first):
+        return [
+            f"assert equal value {number} {'x ' * (number % 60)}".encode() for number in range(first, first + 20_000)
+        ]
+
+    phrases = Phrases.of(Lines.of([b"\n".join(lines(0))]))
+    shown = Lines.of([b"\n".join(lines(10_000))])
+    assert len(np.unique(phrases.find_in(shown).line)) == 10_000

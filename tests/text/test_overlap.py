@@ -58,13 +58,13 @@ def test_the_floor_is_of_files_at_random():
     common = tokens(9, 100)
     pieces = [Piece(at, sampled(runs(np.concatenate((tokens(10 + at, 300), common))), 1), True) for at in range(40)]
     out = np.arange(40) < 6
-    floor = Runs.of(pieces).floor(out, 5)
+    floor = Runs.of(pieces).floor(out, 5, np.arange(40))
     assert len(floor) == 5
     expected = (100 - RUN + 1) / (6 * (300) + 100 - RUN + 1)  # the common part once, and of each file its own
     assert all(share == pytest.approx(expected, rel=0.05) for share in floor)
-    assert floor == Runs.of(pieces).floor(out, 5)
+    assert floor == Runs.of(pieces).floor(out, 5, np.arange(40))
 
 
 def test_one_file_has_no_floor():
     assert Runs.of([]).overlap(np.empty(0, bool)) == 0.0
-    assert Runs.of([]).floor(np.empty(0, bool), 3) == []
+    assert Runs.of([]).floor(np.empty(0, bool), 3, np.empty(0, np.int64)) == []

@@ -24,6 +24,9 @@ from git_starcoder.recipe import Recipe
 from git_starcoder.rows import Finding
 from git_starcoder.run import uncollected
 from git_starcoder.seams import SILENT, Failure
+from git_starcoder.text.alike import Alike, alike
+from git_starcoder.text.lines import Lines
+from git_starcoder.text.shingles import TextShingles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -72,6 +75,13 @@ class Skip(NamedTuple):
     reason: str
 
 
+class AlikeFiles(NamedTuple):
+    """Files of a dataset, and which are alike: two numbers of `pairs` are places in `files`."""
+
+    files: list[Sample]
+    pairs: Alike
+
+
 @dataclass(frozen=True)
 class Given:
     """What is checked, and what several checks ask of it."""
@@ -105,6 +115,15 @@ class Given:
     def recipe(self) -> Recipe:
         """The recipe that it was made by."""
         return Recipe.load(self.dataset.folder / "recipe.yaml")
+
+    @cached_property
+    def alike_files(self) -> AlikeFiles:
+        """The files that rows show in full, and which of them are alike by the recipe's threshold (`split.near`)."""
+        base = (one for one in self.samples.of.values() if one.about["augmentation_type"] == "base")
+        texts = ((one, self.samples.complete(one)) for one in base)
+        files = [(one, text) for one, text in texts if text is not None and text.strip()]
+        shingles, lines = TextShingles.of(text for _, text in files), Lines.of(text for _, text in files)
+        return AlikeFiles([one for one, _ in files], alike(shingles, lines, self.recipe.split.near))
 
     @cached_property
     def samples(self) -> Samples:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.rows import Finding, printable
 from git_starcoder.text.clean import Clean, clean
-from git_starcoder.text.lines import LEAST, Lines, only_in
+from git_starcoder.text.lines import LEAST, Lines, Phrases
+from git_starcoder.text.shingles import batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +26,10 @@ MOST = 3
 class Check(OfSamples):
     """A finding for each row that shows such a line, or a held-out file in its context; the figure is how many do.
 
-    Lines of 20 bytes or more count. What training files have, too, is no secret; with the repository at hand those are
-    all its files that are not held out. Without it the dataset lacks what was dropped as a copy, whose lines look as if
-    only held-out code had them: then a row is found from three such lines on.
+    Lines are compared by their words, whatever they are wrapped in; those of 16 bytes or more count. What training
+    files have, too, is no secret; with the repository at hand those are all its files that are not held out. Without it
+    the dataset lacks what was dropped as a copy, whose lines look as if only held-out code had them: then a row is
+    found from three such lines on.
     """
 
     def end(self) -> Iterator[Finding]:
@@ -41,13 +41,12 @@ class Check(OfSamples):
             return
         changes = [one for one in learned if _kind(one) in CHANGES]
         plain = (text for one in learned if _kind(one) not in CHANGES for text in self._samples.texts(one))
-        secret = only_in(
-            Lines.of(text for one in held if _kind(one) in {"base", *CHANGES} for text in self._code(one)).flat,
-            Lines.of(chain(plain, self._files(held))).flat,
-        )
-        lines = Lines.of(map(self._learned, changes))
-        hits = np.concatenate(([0], np.cumsum(np.isin(lines.flat, secret))))
-        counts: list[int] = np.diff(hits[lines.offsets]).tolist()
+        texts = (text for one in held if _kind(one) in {"base", *CHANGES} for text in self._code(one))
+        secret = Phrases.of(Lines.of(texts))
+        for known in batches(chain(plain, self._files(held))):
+            secret = secret.without(secret.find_in(Lines.of(known)).phrase)
+        shown = Lines.of(map(self._learned, changes))
+        counts: list[int] = shown.per_text(secret.find_in(shown).line).tolist()
         for one, count in zip(changes, counts, strict=True):
             if count >= (1 if self._source else MOST):
                 what = "a line" if count == 1 else f"{count} lines"

@@ -11,6 +11,7 @@ import numpy as np
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.folder.samples import known
 from git_starcoder.rows import Finding
+from git_starcoder.text.near import join_components
 from git_starcoder.text.overlap import RUN, Piece, Runs, runs, sampled
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Check(OfSamples):
     """A finding if more is known than by chance; the figure is the share of held-out 32-token runs met in training.
 
     The runs are those of held-out texts as they are (`base`), each different run counted once, and in training those of
-    all rows with their context. The floor is what files give that are held out at random, as many and without history.
+    all rows with their context. The floor is what files give that are held out at random, as many and without history;
+    files that are alike, whatever their lines are wrapped in, are held out together.
     """
 
     beside = True
@@ -83,7 +85,7 @@ class Check(OfSamples):
         learned = every.among(np.concatenate([np.empty(0, dtype=np.uint64), *own]))
         plain = every.overlap(out, learned)
         overlap = every.overlap(out, learned, every.among(np.concatenate(history)))
-        floor = every.floor(out, DRAWS) or [1.0]
+        floor = every.floor(out, DRAWS, self._units(numbers)) or [1.0]
         mean, deviation = fmean(floor), pstdev(floor)
         counted = int(np.count_nonzero(np.bincount(every.asked[0][out[every.asked[1]]])))
         self.certificate = {
@@ -95,6 +97,15 @@ class Check(OfSamples):
         if overlap > mean + max(FAR * deviation, POINTS):
             first = next(sample for sample in samples if sample.split != "train")
             yield Finding("overlap", self._dataset.files(first.split)[0].name, said)
+
+    def _units(self, numbers: dict[str, int]) -> NDArray[np.int64]:
+        """For each file by its number the files that it is alike with, as one number; shape (files,)."""
+        files, pairs = self._given.alike_files
+        place = [numbers[one.about["source_file"]] for one in files]
+        left, right = (
+            np.array([place[at] for at in side.tolist()], dtype=np.int64) for side in (pairs.left, pairs.right)
+        )
+        return join_components(np.arange(len(numbers)), left, right)
 
 
 def _plain(samples: Any) -> Iterator[Sample]:

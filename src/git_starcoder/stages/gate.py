@@ -1,9 +1,10 @@
 """The gate of the split step: no edit passes code between what is learned from and what is held out.
 
 An edit to learn from has no line that only held-out files have, and a held-out one asks for no text of which nearly all
-lines stand in files to learn from. Code moves between files without a trace, so the lineage of files is not enough. A
-line counts from 20 characters on (`text.lines`); lines that files of the training split have too are no secret. Of what
-a held-out edit asks for they are some, as code is reused everywhere; where they are nearly all, its text has moved.
+lines stand in files to learn from. Code moves between files without a trace, so the lineage of files is not enough.
+Lines are compared by their words, whatever they are wrapped in (`text.lines`); lines that files of the training split
+have too are no secret. Of what a held-out edit asks for they are some, as code is reused everywhere; where they are
+nearly all, its text has moved.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder.memo import Memo
-from git_starcoder.rows import NOWHERE, identity
-from git_starcoder.text.lines import Lines, only_in
+from git_starcoder.rows import NOWHERE
+from git_starcoder.text.hashes import find_sorted
+from git_starcoder.text.lines import Lines, Phrases
 from git_starcoder.text.shingles import offsets_of
 
 if TYPE_CHECKING:
@@ -37,25 +39,29 @@ BECAUSE = {
 }
 
 
-def behind_gate(run: Run, step: Step, units: Sequence[Unit], changes: Sequence[Change], how: str) -> list[Change]:
+def behind_gate(
+    run: Run, step: Step, units: Sequence[Unit], lines: Lines, changes: Sequence[Change], how: str
+) -> list[Change]:
     """The changes, less the edits that do not pass.
 
-    A message to learn from that quotes a line of held-out code is left out. `how` says how texts were read, for the
-    cache.
+    A message to learn from that quotes a line of held-out code is left out. `lines` are those of the units' texts;
+    `how` says how texts were read, for the cache.
     """
     if not changes:
         return []
-    held = _of_units(run, [unit for unit in units if unit.split != "train"])
-    was = _of_changes(run, [change for change in changes if change.split != "train"], how)
-    known = np.sort(_of_units(run, [unit for unit in units if unit.split == "train"]).flat)
-    secret = only_in(np.concatenate((held.flat, was.flat)), known)
+    held = lines.take([at for at, unit in enumerate(units) if unit.split != "train"])
+    known = lines.take([at for at, unit in enumerate(units) if unit.split == "train"])
+    was = _lines_of_changes(run, [change for change in changes if change.split != "train"], how)
+    secret = Phrases.of(Lines.join([held, was]))
+    secret = secret.without(secret.find_in(known).phrase)
     learned = [change for change in changes if change.split == "train"]
-    telling = iter((_of_changes(run, learned, how).stand_in(secret).reshape(-1, 2).sum(axis=1) > 0).tolist())
-    asked, there = was.sizes()[1::2], was.stand_in(known)[1::2]
-    told = iter(((asked >= SEVERAL) & (there >= NEARLY_ALL * asked)).tolist())
+    sides = _lines_of_changes(run, learned, how)
+    telling = iter((sides.per_text(secret.find_in(sides).line).reshape(-1, 2).sum(axis=1) > 0).tolist())
+    told = iter(_learned_elsewhere(was, known))
     # What a message quotes stands in lines or between backticks.
     messages = {change.message: run.texts.get(change.message).replace(b"`", b"\n") for change in learned}
-    quoting = dict(zip(messages, (Lines.of(messages.values()).stand_in(secret) > 0).tolist(), strict=True))
+    quotes = Lines.of(messages.values())
+    quoting = dict(zip(messages, (quotes.per_text(secret.find_in(quotes).line) > 0).tolist(), strict=True))
     kept: list[Change] = []
     held_back: Counter[str] = Counter()
     withheld = 0
@@ -81,38 +87,58 @@ def behind_gate(run: Run, step: Step, units: Sequence[Unit], changes: Sequence[C
     return kept
 
 
-def _of_units(run: Run, units: Sequence[Unit]) -> Lines:
-    inputs = [(identity(run.texts.get(unit.source.text)),) for unit in units]
-    return _lines(run, inputs, lambda at: [run.texts.get(units[at].source.text)])
-
-
-def _of_changes(run: Run, changes: Sequence[Change], how: str) -> Lines:
-    """The lines of each edit: what was there and what came instead, one behind the other."""
-    commits = [list(group) for _, group in groupby(changes, key=lambda change: change.commit)]
-    inputs = [(how, *(part for one in group for part in (one.path, one.before, one.after))) for group in commits]
-    return _lines(run, inputs, lambda at: [
-        run.texts.get(side) for one in commits[at] for edit in one.edits for side in (edit.before, edit.after)
-    ])  # fmt: skip
-
-
-def _lines(run: Run, inputs: Sequence[Inputs], texts: Callable[[int], Sequence[bytes]]) -> Lines:
+def recall_lines(run: Run, inputs: Sequence[Inputs], texts: Callable[[int], Sequence[bytes]]) -> Lines:
     """The lines of the texts of some things, as an earlier build hashed them or as `texts` gives them now."""
-    memo: Memo[tuple[bytes, bytes]] = Memo(run.cache, "lines", tuple[bytes, bytes])
+    memo: Memo[tuple[bytes, bytes, bytes, bytes]] = Memo(run.cache, "lines", tuple[bytes, bytes, bytes, bytes])
     known = memo.get(inputs)
     unknown = [at for at, answer in enumerate(known) if answer is None]
     counts: list[int] = []
 
-    def hashed() -> Iterator[bytes]:
+    def read() -> Iterator[bytes]:
         for at in unknown:
             mine = texts(at)
             counts.append(len(mine))
             yield from mine
 
-    made = Lines.of(hashed())
-    ends = np.cumsum([0, *counts]).tolist()
-    for at, begin, end in zip(unknown, ends[:-1], ends[1:], strict=True):
-        bounds = made.offsets[begin : end + 1]
-        known[at] = (made.flat[bounds[0] : bounds[-1]].tobytes(), np.diff(bounds).tobytes())
+    made = Lines.of(read())
+    text_ends = np.cumsum([0, *counts])
+    line_ends = offsets_of(made.counts.astype(np.int64))
+    word_ends = offsets_of(made.lengths.astype(np.int64))
+    for at, begin, end in zip(unknown, text_ends[:-1].tolist(), text_ends[1:].tolist(), strict=True):
+        first, last = line_ends[begin], line_ends[end]
+        known[at] = (
+            made.words[word_ends[first] : word_ends[last]].tobytes(),
+            made.lengths[first:last].tobytes(),
+            made.sizes[first:last].tobytes(),
+            made.counts[begin:end].tobytes(),
+        )
     memo.put([(inputs[at], answer) for at in unknown if (answer := known[at]) is not None])
-    flat, sizes = (b"".join(answer[side] for answer in known if answer is not None) for side in (0, 1))
-    return Lines(np.frombuffer(flat, dtype=np.uint64), offsets_of(np.frombuffer(sizes, dtype=np.int64)))
+    words, lengths, sizes, per_text = (
+        b"".join(answer[column] for answer in known if answer is not None) for column in range(4)
+    )
+    return Lines(
+        np.frombuffer(words, np.uint32),
+        np.frombuffer(lengths, np.int32),
+        np.frombuffer(sizes, np.uint8),
+        np.frombuffer(per_text, np.int32),
+    )
+
+
+def _lines_of_changes(run: Run, changes: Sequence[Change], how: str) -> Lines:
+    """The lines of each edit: what was there and what came instead, one behind the other."""
+    commits = [list(group) for _, group in groupby(changes, key=lambda change: change.commit)]
+    inputs = [(how, *(part for one in group for part in (one.path, one.before, one.after))) for group in commits]
+    return recall_lines(run, inputs, lambda at: [
+        run.texts.get(side) for one in commits[at] for edit in one.edits for side in (edit.before, edit.after)
+    ])  # fmt: skip
+
+
+def _learned_elsewhere(sides: Lines, known: Lines) -> list[bool]:
+    """For each edit of held-out changes, whether nearly all lines that it asks for stand among the known ones."""
+    compared = sides.compared()
+    phrases = Phrases.of(compared)
+    found = np.unique(phrases.find_in(known).phrase)
+    stands = find_sorted(compared.whole(), phrases.hashes[found])[1]
+    there = compared.per_text(np.flatnonzero(stands))[1::2]
+    count = compared.counts[1::2]
+    return ((count >= SEVERAL) & (there >= NEARLY_ALL * count)).tolist()

@@ -1,7 +1,8 @@
 """Split: which files are learned from and which are held out, decided once, before anything multiplies.
 
 Files that share text belong together: a group is a connected component of equal texts, near-duplicates, files that
-stand in others for the most part, and rename lineage. All that is ever made of a file inherits the split of its group.
+stand in others for the most part, copies with something added to every line (`text.alike`), and rename lineage. All
+that is ever made of a file inherits the split of its group.
 
 A change belongs to the group of the file that descends from it, or else of the one that had its path before, so that no
 path is in two splits. What became of no file that is read is learned from; so its texts, like all history that is
@@ -20,7 +21,6 @@ groups or more always give all three, if need be beyond their shares.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import ceil, fsum
 from typing import TYPE_CHECKING, NamedTuple, get_args
@@ -31,10 +31,10 @@ from git_starcoder import augmentations
 from git_starcoder.memo import Memo
 from git_starcoder.rows import SPLITS, Role, Split, identity, printable
 from git_starcoder.stages import augment
-from git_starcoder.stages.gate import behind_gate
+from git_starcoder.stages.gate import behind_gate, recall_lines
 from git_starcoder.text import embed
-from git_starcoder.text.contained import contained
-from git_starcoder.text.near import keepers, links
+from git_starcoder.text.alike import alike
+from git_starcoder.text.near import keepers
 from git_starcoder.text.shingles import SHINGLE, TextShingles, offsets_of
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from git_starcoder import recipe as recipes
     from git_starcoder.rows import Change, Span, Unit
     from git_starcoder.run import Run, Step
+    from git_starcoder.text.lines import Lines
 
 TOKENS_PER_WORD = 1.33
 """Tokens that a learned tokenizer needs for a word or a run of signs (1.2 to 1.5 by repository): there is none yet."""
@@ -85,8 +86,9 @@ def run(
         distinct: dict[str, int] = {}
         for at in sorted(range(len(units)), key=lambda at: units[at].path):
             distinct.setdefault(digests[at], at)
-        shingles = _shingles(run, {digest: units[at].source.text for digest, at in distinct.items()})
-        names = _names(run, step, units, digests, list(distinct.values()), shingles, recipe.split.near)
+        texts = {digest: units[at].source.text for digest, at in distinct.items()}
+        shingles, lines = _shingles(run, texts), _lines(run, texts)
+        names = _names(run, step, units, digests, list(distinct.values()), shingles, lines, recipe.split.near)
         of_path = {path: name for unit, name in zip(units, names, strict=True)
                    for path in (unit.path, *unit.source.former)}  # fmt: skip
         of_change = [of_path.get(change.lineage) or of_path.get(change.path, GONE) for change in changes]
@@ -115,11 +117,11 @@ def run(
         grouped = [change._replace(group=name, split=splits[name])
                    for change, name in zip(changes, of_change, strict=True)]  # fmt: skip
         place = {digest: number for number, digest in enumerate(distinct)}
-        of_unit = shingles.some([place[digest] for digest in digests])
-        unlike = _unlike(step, kept, of_unit, recipe.dedup.files)
+        texts_of_units = [place[digest] for digest in digests]
+        unlike = _unlike(step, kept, shingles.some(texts_of_units), recipe.dedup.files)
         unlike = _about_something_else(run, step, unlike, recipe.dedup)
         step.keep(len(unlike))
-        return unlike, behind_gate(run, step, kept, grouped, repr(recipe.read))
+        return unlike, behind_gate(run, step, kept, lines.take(texts_of_units), grouped, repr(recipe.read))
 
 
 def expected_rows(tokens: float, window: recipes.Window, variations: int) -> int:
@@ -199,11 +201,11 @@ def _unlike(step: Step, units: list[Unit], shingles: TextShingles, threshold: fl
     keeper: list[int] = found.keeper.tolist()
     similarity: list[float] = found.similarity.tolist()
     kept: dict[str, Unit] = {}
-    for unit, at, alike in zip(ordered, keeper, similarity, strict=True):
+    for unit, at, likeness in zip(ordered, keeper, similarity, strict=True):
         if at < 0:
             kept[unit.path] = unit
         else:
-            step.drop(unit.path, "near_copy", f"{printable(ordered[at].path)}, similarity {alike:.3f}")
+            step.drop(unit.path, "near_copy", f"{printable(ordered[at].path)}, similarity {likeness:.3f}")
     return [unit for unit in units if unit.path in kept]
 
 
@@ -220,10 +222,10 @@ def _about_something_else(run: Run, step: Step, units: list[Unit], options: reci
     keeper: list[int] = found.keeper.tolist()
     similarity: list[float] = found.similarity.tolist()
     dropped: set[str] = set()
-    for unit, at, alike in zip(ordered, keeper, similarity, strict=True):
+    for unit, at, likeness in zip(ordered, keeper, similarity, strict=True):
         if at >= 0:
             dropped.add(unit.path)
-            step.drop(unit.path, "near_meaning", f"{printable(ordered[at].path)}, similarity {alike:.3f}")
+            step.drop(unit.path, "near_meaning", f"{printable(ordered[at].path)}, similarity {likeness:.3f}")
     return [unit for unit in units if unit.path not in dropped]
 
 
@@ -249,6 +251,12 @@ def _shingles(run: Run, texts: Mapping[str, Span]) -> TextShingles:
     return TextShingles(flat, offsets_of(np.array([len(answer or b"") // 8 for answer in known], dtype=np.int64)))
 
 
+def _lines(run: Run, texts: Mapping[str, Span]) -> Lines:
+    """The lines of texts by their digests."""
+    spans = list(texts.values())
+    return recall_lines(run, [(digest,) for digest in texts], lambda at: [run.texts.get(spans[at])])
+
+
 def place_of(run: Run, group: str) -> float:
     """Where a group comes in the order in which groups are held out, 0 (first) to 1."""
     return _chances(run, group)[0]
@@ -266,9 +274,13 @@ def _names(
     digests: list[str],
     distinct: list[int],
     shingles: TextShingles,
+    lines: Lines,
     threshold: float,
 ) -> list[str]:
-    """The group of each unit, named by the oldest path of its files. `shingles` are those of the `distinct` ones."""
+    """The group of each unit, named by the oldest path of its files.
+
+    `shingles` and `lines` are those of the `distinct` ones.
+    """
     parent = list(range(len(units)))
 
     def root(at: int) -> int:
@@ -285,11 +297,8 @@ def _names(
         for path in (unit.source.path, *unit.source.former):
             lineage += of_path.setdefault(path, at) != at
             parent[root(at)] = root(of_path[path])
-    with ThreadPoolExecutor(run.engine.jobs) as threads:  # numpy lets them run side by side
-        asked = threads.submit(links, shingles, threshold), threads.submit(contained, shingles, threshold)
-        near, inside = asked[0].result(), asked[1].result()
-    lefts, rights = np.concatenate((near.left, inside.part)), np.concatenate((near.right, inside.whole))
-    pairs: list[tuple[int, int]] = list(zip(lefts.tolist(), rights.tolist(), strict=True))
+    found = alike(shingles, lines, threshold, threads=run.engine.jobs)
+    pairs: list[tuple[int, int]] = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
     for left, right in pairs:
         parent[root(distinct[left])] = root(distinct[right])
     oldest: dict[int, str] = {}
@@ -298,9 +307,9 @@ def _names(
         oldest[root(at)] = min(path, oldest.get(root(at), path))
     step.figures["equal_texts"] = len(units) - len(distinct)
     step.figures["lineage_links"] = lineage
-    step.figures["near_duplicate_links"] = len(near.left)
-    step.figures["contained_links"] = len(inside.part)
-    if not near.exact:
+    for search, count in found.found.items():
+        step.figures[f"{search}_links"] = count
+    if not found.exact:
         step.figures["near_duplicate_search"] = "partly estimated"
         run.watch.note("split: too many files are half alike to compare them all; some were put together by estimate")
     return [identity(oldest[root(at)]) for at in range(len(units))]

@@ -3,6 +3,9 @@
 A book printed on one page holds each of its chapters, and no chapter is similar to it. Jaccard similarity misses such
 a pair; here it counts what share of the smaller one's shingles the larger one has. Shingles that many documents have,
 licence headers above all, say nothing about a pair and are left out of the count.
+
+What a shingle is decides which copies are found. Five tokens that follow one another find text that was moved; three
+words of a line (`text.lines`) find text that had something added to every line.
 """
 
 from __future__ import annotations
@@ -16,13 +19,10 @@ if TYPE_CHECKING:
 
     from git_starcoder.text.shingles import TextShingles
 
-RATE = 8
-"""One shingle in so many is looked at, chosen by its hash: the same ones in every document."""
 COMMON = 16
 """A shingle in more documents than this is boilerplate."""
 LEAST = 16
-"""Sampled shingles that a document must have to be looked at: some 130 tokens that are not boilerplate. The standard
-error of a share is then 0.125 at most."""
+"""Sampled shingles that a document must have to be looked at. The standard error of a share is then 0.125 at most."""
 
 
 class Contained(NamedTuple):
@@ -33,9 +33,12 @@ class Contained(NamedTuple):
     share: NDArray[np.float64]
 
 
-def contained(shingles: TextShingles, threshold: float) -> Contained:
-    """Pairs of documents where at least `threshold` of the one's sampled shingles stand in the other."""
-    hashes, document = _sample(shingles)
+def contained(shingles: TextShingles, threshold: float, rate: int) -> Contained:
+    """Pairs of documents where at least `threshold` of the one's sampled shingles stand in the other.
+
+    One shingle in `rate` is looked at, chosen by its hash: the same ones in every document.
+    """
+    hashes, document = _sample(shingles, rate)
     order = np.lexsort((document, hashes))
     hashes, document = hashes[order], document[order]
     edges = np.concatenate(([0], np.flatnonzero(hashes[1:] != hashes[:-1]) + 1, [len(hashes)]))
@@ -59,9 +62,9 @@ def contained(shingles: TextShingles, threshold: float) -> Contained:
     return Contained(part[found], whole[found], share[found])
 
 
-def _sample(shingles: TextShingles) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _sample(shingles: TextShingles, rate: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """The sampled shingles of all documents, each once per document, and whose each is."""
-    chosen = np.flatnonzero(shingles.flat % np.uint64(RATE) == 0)
+    chosen = np.flatnonzero(shingles.flat % np.uint64(rate) == 0)
     hashes = shingles.flat[chosen]
     document = np.searchsorted(shingles.offsets, chosen, side="right") - 1
     order = np.lexsort((hashes, document))

@@ -45,3 +45,11 @@ def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
+
+
+def find_sorted(these: NDArray[Any], others: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each of these stands among `others`, which are sorted, and whether it does; shape (these,) each."""
+    place = np.searchsorted(others, these)
+    if not len(others):
+        return place, np.zeros(len(these), dtype=bool)
+    return place, others.take(place, mode="clip") == these

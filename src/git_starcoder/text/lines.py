@@ -1,78 +1,228 @@
-"""Lines of texts as hashes, to see which lines of one text stand in another.
+r"""Words of lines: what a line says, whatever it is wrapped in.
 
-A line is what is between line breaks, less white space at its ends. Short ones (`}`, `return None`) say nothing about
-where they come from and are left out.
+Code is copied with something added to every line: commented out, quoted in a mail, in a patch, as a numbered listing,
+as strings of a JSON array or a C table, as HTML with a tag around each line. So lines are compared by their words, the
+runs of letters, digits, `_` and non-ASCII bytes. Signs and white space do not count, nor do escapes (`\n`), character
+references (`&lt;`) and the tags that HTML listings are made of. Worked example, the same line three times:
+
+    if count > limit[0]:                                  →  if count limit 0
+    "    if count > limit[0]:\n",                         →  if count limit 0
+    <span id="L7">7 <b>if</b> count &gt; limit[0]:</span> →  7 if count limit 0
+
+One line stands in another if the words of the one occur, in order and without a gap, among the words of the other.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from git_starcoder.text.shingles import hashed, offsets_of, polynomials
+from git_starcoder.text.hashes import find_sorted, hashes
+from git_starcoder.text.shingles import (
+    WORD,
+    Powers,
+    TextShingles,
+    batches,
+    kinds_of,
+    offsets_of,
+    polynomials,
+    positions,
+    shingles_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from git_starcoder.text.shingles import Powers
+SHINGLE = 3
+"""Words per shingle of a line. A line of ordinary code has three to eight words."""
+ANCHOR = 2
+"""First words of a phrase by which it is looked for. A phrase of fewer words stands only in a line that is equal."""
+LEAST = 16
+"""Bytes of the shortest line that says where it comes from: its words with one blank between them. Shorter lines
+(`return None`, `} else {`) are written again and again."""
+LONGEST = 64
+"""Words of a line that are compared; of a longer one the rest is ignored. It bounds the work for hostile lines."""
 
-LEAST = 20
-"""Bytes of the shortest line that counts."""
+_WRAPPING = re.compile(
+    rb"\\(?:[nrt]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})"
+    rb"|(?:<|&lt;)/?(?:span|code|pre|div|t[drh]|table|tbody|[ou]l|li|font|strong|em|br|[abip])\b[^<>\n]{0,200}?(?:>|&gt;)"
+    rb"|&(?:lt|gt|amp|quot|apos|nbsp|#\d{1,5}|#[xX][0-9a-fA-F]{1,4});"
+)
+
+
+class Found(NamedTuple):
+    """Phrases that stand in lines. Both arrays have shape (matches,)."""
+
+    phrase: NDArray[np.int64]
+    """The number of the phrase."""
+    line: NDArray[np.int64]
+    """The number of the line, among all lines of all texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """The lines of texts."""
+    """The lines of texts as hashes of their words. Lines that can neither be a shingle nor be compared are left out."""
 
-    flat: NDArray[np.uint64]
-    """Hashes, those of the first text first, shape (lines,)."""
-    offsets: NDArray[np.int64]
-    """Where those of each text begin, shape (texts + 1,)."""
+    words: NDArray[np.uint32]
+    """Hashes of all words, those of the first line first, shape (words,)."""
+    lengths: NDArray[np.int32]
+    """Words of each line, shape (lines,)."""
+    sizes: NDArray[np.uint8]
+    """Bytes of each line: its words with one blank between them, at most 255; shape (lines,)."""
+    counts: NDArray[np.int32]
+    """Lines of each text, shape (texts,)."""
 
     @classmethod
     def of(cls, texts: Iterable[bytes]) -> Lines:
-        """Hash the lines of each text."""
-        return cls(*hashed(texts, _hash))
+        """Hash the words of the lines of each text."""
+        powers = Powers()
+        return cls.join([_hash(batch, powers) for batch in batches(texts)])
 
-    def sizes(self) -> NDArray[np.int64]:
-        """Lines of each text, shape (texts,)."""
-        return np.diff(self.offsets)
-
-    def stand_in(self, others: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """How many lines of each text are among `others`, which are sorted; shape (texts,)."""
-        place = np.searchsorted(others, self.flat)
-        hits = (
-            others[np.minimum(place, len(others) - 1)] == self.flat if len(others) else np.zeros(len(self.flat), bool)
+    @classmethod
+    def join(cls, parts: Sequence[Lines]) -> Lines:
+        """The lines of several groups of texts, of one at least, in order."""
+        return cls(
+            np.concatenate([part.words for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
+            np.concatenate([part.counts for part in parts]),
         )
-        return np.diff(offsets_of(hits.astype(np.int64))[self.offsets])
+
+    def take(self, texts: Sequence[int]) -> Lines:
+        """The lines of some texts, in that order."""
+        chosen = np.asarray(texts, dtype=np.int64)
+        counts = self.counts[chosen]
+        lines = positions(offsets_of(self.counts.astype(np.int64))[:-1][chosen], offsets_of(counts.astype(np.int64)))
+        return self._pick(lines, counts)
+
+    def compared(self) -> Lines:
+        """The lines that are long enough to say where they come from."""
+        long = self.sizes >= LEAST
+        text = np.repeat(np.arange(len(self.counts)), self.counts)[long]
+        return self._pick(np.flatnonzero(long), np.bincount(text, minlength=len(self.counts)).astype(np.int32))
+
+    def per_text(self, lines: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many of these lines, each counted once, lie in each text; shape (texts,)."""
+        hit = np.zeros(len(self.lengths) + 1, dtype=np.int64)
+        hit[lines + 1] = 1
+        return np.diff(np.cumsum(hit)[offsets_of(self.counts.astype(np.int64))])
+
+    def shingles(self) -> TextShingles:
+        """Each three words of a line that follow one another, as documents for `contained`: one per text."""
+        flat, _, line = self.runs(SHINGLE)
+        text = np.searchsorted(np.cumsum(self.counts), line, side="right")
+        return TextShingles(flat, offsets_of(np.bincount(text, minlength=len(self.counts)).astype(np.int64)))
+
+    def runs(self, size: int) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+        """Each `size` words of a line that follow one another: their hash, the first one's index, and the line.
+
+        All three arrays have shape (runs,).
+        """
+        line = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        last = max(0, len(line) - size + 1)
+        inside = np.flatnonzero(line[:last] == line[size - 1 :])
+        return shingles_of(self.words.astype(np.uint64), size)[inside], inside, line[inside]
+
+    def whole(self) -> NDArray[np.uint64]:
+        """A hash of each line, shape (lines,)."""
+        return _compare(self)[0]
+
+    def _pick(self, lines: NDArray[np.int64], counts: NDArray[np.int32]) -> Lines:
+        lengths = self.lengths[lines]
+        begins = offsets_of(self.lengths.astype(np.int64))[:-1][lines]
+        words = self.words[positions(begins, offsets_of(lengths.astype(np.int64)))]
+        return Lines(words, lengths, self.sizes[lines], counts)
 
 
-def only_in(these: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The lines among `these` that are not among `others`, sorted, each once."""
-    mine, known = np.sort(these), np.sort(others)
-    mine = mine[np.concatenate(([True], mine[1:] != mine[:-1]))[: len(mine)]]
-    return mine[np.searchsorted(known, mine, side="left") == np.searchsorted(known, mine, side="right")]
+class Phrases:
+    """Different lines to look for in other lines."""
+
+    def __init__(self, hashes: NDArray[np.uint64], anchors: NDArray[np.uint64], lengths: NDArray[np.int64]) -> None:
+        """`hashes` are sorted and different; `anchors` are the first words of each, `lengths` how many it has."""
+        self.hashes = hashes
+        self._anchors, self._lengths = anchors, lengths
+        # Where the first words of a phrase stand, each length that a phrase with these first words has is tried. So a
+        # thousand phrases that begin alike cost no more than the at most 64 different lengths that they have.
+        order = np.lexsort((lengths, anchors))
+        anchors, lengths = anchors[order], lengths[order]
+        new = (anchors[1:] != anchors[:-1]) | (lengths[1:] != lengths[:-1])
+        first = np.flatnonzero(np.concatenate(([True], new))[: len(order)])
+        self._asked, self._asked_lengths = anchors[first], lengths[first]
+
+    @classmethod
+    def of(cls, lines: Lines) -> Phrases:
+        """The different ones among some lines that are long enough to be compared."""
+        lines = lines.compared()
+        hashes, anchors, lengths = _compare(lines)
+        order = np.argsort(hashes, kind="stable")
+        hashes = hashes[order]
+        first = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1]))[: len(hashes)])
+        return cls(hashes[first], anchors[order][first], lengths[order][first])
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.hashes)
+
+    def without(self, numbers: NDArray[np.int64]) -> Phrases:
+        """All but those of these numbers."""
+        keep = np.ones(len(self), dtype=bool)
+        keep[numbers] = False
+        return Phrases(self.hashes[keep], self._anchors[keep], self._lengths[keep])
+
+    def find_in(self, lines: Lines) -> Found:
+        """Which phrases stand in which lines."""
+        anchors, place, line = lines.runs(ANCHOR)
+        ends = np.cumsum(lines.lengths, dtype=np.int64)
+        begin = np.searchsorted(self._asked, anchors, side="left")
+        often = np.searchsorted(self._asked, anchors, side="right") - begin
+        hit = np.flatnonzero(often)
+        begin, often, place, line = begin[hit], often[hit], place[hit], line[hit]
+        asked = positions(begin, offsets_of(often))
+        place, line, length = np.repeat(place, often), np.repeat(line, often), self._asked_lengths[asked]
+        fits = place + length <= ends[line]
+        place, line, length = place[fits], line[fits], length[fits]
+        whole, _, words = _compare(lines)
+        few = np.flatnonzero(words < ANCHOR)
+        found = np.concatenate((hashes(lines.words, place, length), whole[few]))
+        line = np.concatenate((line, few))
+        phrase, known = find_sorted(found, self.hashes)
+        return Found(phrase[known], line[known])
 
 
-def _hash(texts: list[bytes], powers: Powers) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """The hashes of the lines of some texts, and how many each has.
+def _compare(lines: Lines) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
+    """Of each line the hash, that of its first words, and how many words are compared."""
+    lengths = np.minimum(lines.lengths.astype(np.int64), LONGEST)
+    begins = offsets_of(lines.lengths.astype(np.int64))[:-1]
+    anchors = np.zeros(len(lengths), dtype=np.uint64)  # of a line that is too short to be looked for
+    enough = lengths >= ANCHOR
+    anchors[enough] = shingles_of(lines.words.astype(np.uint64), ANCHOR)[begins[enough]]
+    return hashes(lines.words, begins, lengths), anchors, lengths
 
-    A hash is a polynomial of the line's bytes modulo 2^64, found by prefix sums, and scrambled.
-    """
-    data = np.frombuffer(b"\n".join((*texts, b"\n")), dtype=np.uint8)
+
+def _hash(texts: list[bytes], powers: Powers) -> Lines:
+    """The lines of some texts."""
+    joined = _WRAPPING.sub(lambda found: b" " * len(found[0]), b"\n".join((*texts, b"\n")))
+    data = np.frombuffer(joined, dtype=np.uint8)
     powers.reach(len(data))
-    ends = np.flatnonzero(data == 0x0A)
-    begins = np.concatenate(([0], ends[:-1] + 1))
-    ink = np.flatnonzero(data > 0x20)
-    first, last = np.searchsorted(ink, begins), np.searchsorted(ink, ends)
-    solid = np.flatnonzero(first < last)
-    start, stop = ink[first[solid]], ink[last[solid] - 1] + 1
-    start, stop = start[stop - start >= LEAST], stop[stop - start >= LEAST]
-    line = polynomials(data, start, stop, powers)
-    line ^= line >> np.uint64(32)
-    text = np.searchsorted(np.cumsum([len(text) + 1 for text in texts], dtype=np.int64), start, side="right")
-    return line, np.bincount(text, minlength=len(texts)).astype(np.int64)
+    is_word = kinds_of(data) == WORD
+    edges = np.flatnonzero(np.diff(is_word, prepend=False, append=False))
+    start, stop = edges[::2], edges[1::2]
+    word = polynomials(data, start, stop, powers)
+    word ^= word >> np.uint64(32)
+    line_of_word = np.searchsorted(np.flatnonzero(data == 0x0A), start)
+    first = np.flatnonzero(np.diff(line_of_word, prepend=-1))
+    lengths = np.diff(first, append=len(start))
+    sizes = np.add.reduceat(stop - start, first) + lengths - 1 if len(first) else lengths
+    text = np.searchsorted(np.cumsum([len(text) + 1 for text in texts], dtype=np.int64), start[first], side="right")
+    keep = (lengths >= SHINGLE) | (sizes >= LEAST)
+    return Lines(
+        word.astype(np.uint32)[np.repeat(keep, lengths)],
+        lengths[keep].astype(np.int32),
+        np.minimum(sizes[keep], 255).astype(np.uint8),
+        np.bincount(text[keep], minlength=len(texts)).astype(np.int32),
+    )

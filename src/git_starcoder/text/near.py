@@ -104,7 +104,7 @@ def links(shingles: Shingles, threshold: float) -> Links:
         ))  # fmt: skip
         same = similarity >= threshold
         unlike = np.sort(np.concatenate((unlike, code[~same])))
-        component = _join(component, left[same], right[same])
+        component = join_components(component, left[same], right[same])
         found.append((index.documents[left[same]], index.documents[right[same]], similarity[same]))
 
     for bucket in index.buckets:
@@ -352,7 +352,7 @@ def _unconnected(bucket: Array, component: Array) -> tuple[Array, Array, Array]:
     return order, begin, _begins(alike) - begin
 
 
-def _join(component: Array, left: Array, right: Array) -> Array:
+def join_components(component: Array, left: Array, right: Array) -> Array:
     """Components once more pairs are connected. A component is named by its smallest document."""
     while True:
         low = np.minimum(component[left], component[right])

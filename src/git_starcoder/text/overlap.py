@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from git_starcoder.text.hashes import find_sorted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,12 +50,12 @@ class Runs:
         shown, showing = _joined(pieces)
         hashes = np.sort(asked)
         hashes = hashes[np.diff(hashes, prepend=~hashes[:1]) != 0]
-        place, known = _places(shown, hashes)
+        place, known = find_sorted(shown, hashes)
         return cls(hashes, (np.searchsorted(hashes, asked), asking), (place[known], showing[known]))
 
     def among(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The numbers of the runs that are among some others, which may have them several times."""
-        place, known = _places(hashes, self.hashes)
+        place, known = find_sorted(hashes, self.hashes)
         return place[known]
 
     def overlap(self, held: NDArray[np.bool_], *more: NDArray[np.int64]) -> float:
@@ -68,19 +70,24 @@ class Runs:
             met[runs_too] = True
         return float(np.count_nonzero(wanted & met) / max(1, np.count_nonzero(wanted)))
 
-    def floor(self, held: NDArray[np.bool_], draws: int) -> list[float]:
-        """The overlap of as many files, about, that are held out at random, some times; [] where none can be."""
+    def floor(self, held: NDArray[np.bool_], draws: int, unit: NDArray[np.int64]) -> list[float]:
+        """The overlap of as many files, about, that are held out at random, some times; [] where none can be.
+
+        Files of the same `unit`, shape (files,), are held out together: copies of each other would be no chance.
+        """
         sizes = np.bincount(self.asked[1], minlength=len(held))
         room = int(sizes[held].sum())
+        members = [np.flatnonzero(unit == one) for one in np.unique(unit[sizes > 0])]
+        weight = [int(sizes[files].sum()) for files in members]
         found: list[float] = []
         for seed in range(draws):
             chosen, left = np.zeros(len(held), dtype=bool), room
-            order = list(range(len(held)))
+            order = list(range(len(members)))
             Random(seed).shuffle(order)  # noqa: S311 - not for secrets
-            for file in order:
-                if 0 < sizes[file] <= left:
-                    chosen[file] = True
-                    left -= int(sizes[file])
+            for number in order:
+                if weight[number] <= left:
+                    chosen[members[number]] = True
+                    left -= weight[number]
             if chosen.any():
                 found.append(self.overlap(chosen))
         return found
@@ -109,11 +116,3 @@ def _joined(pieces: Sequence[Piece]) -> tuple[NDArray[np.uint64], NDArray[np.int
     hashes = np.concatenate([np.empty(0, dtype=np.uint64), *(piece.hashes for piece in pieces)])
     files = np.array([piece.file for piece in pieces], dtype=np.int32)
     return hashes, np.repeat(files, [len(piece.hashes) for piece in pieces])
-
-
-def _places(these: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where each of these stands among others, which are sorted, and whether it does."""
-    place = np.searchsorted(others, these)
-    if not len(others):
-        return place, np.zeros(len(these), dtype=bool)
-    return place, others.take(place, mode="clip") == these

@@ -23,16 +23,21 @@ BATCH = 1 << 18
 
 _BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
 _FACTOR = np.uint64(0xD1342543DE82EF95)
-_SPACE, _WORD, _SIGN = 0, 1, 2
+_SPACE, WORD, _SIGN = 0, 1, 2
 
 
 def _kind(byte: int) -> int:
     if byte <= 0x20:
         return _SPACE
-    return _WORD if byte >= 0x80 or chr(byte).isalnum() or byte == 0x5F else _SIGN
+    return WORD if byte >= 0x80 or chr(byte).isalnum() or byte == 0x5F else _SIGN
 
 
 _KINDS = np.array([_kind(byte) for byte in range(256)], dtype=np.uint8)
+
+
+def kinds_of(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What each byte is part of: white space, a word (`WORD`) or signs."""
+    return _KINDS[data]
 
 
 class Shingles(Protocol):
@@ -117,7 +122,7 @@ class WindowShingles:
             bounds = offsets_of(length)
             run = self.tokens[positions(first, bounds)]
             first = bounds[:-1]
-        hashed = _shingles(np.asarray(run).astype(np.uint64))
+        hashed = shingles_of(np.asarray(run).astype(np.uint64))
         begins: list[int] = first.tolist()
         ends: list[int] = (first + sizes).tolist()
         flat = np.concatenate([*(hashed[begin:end] for begin, end in zip(begins, ends, strict=True)), hashed[:0]])
@@ -202,7 +207,7 @@ def _hash_texts(texts: list[bytes], powers: Powers) -> tuple[NDArray[np.uint64],
     """
     data = np.frombuffer(b"\n".join((*texts, b"\n")), dtype=np.uint8)
     powers.reach(len(data))
-    kinds = _KINDS[data]
+    kinds = kinds_of(data)
     edges = np.concatenate(([0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, [len(data)]))
     solid = kinds[edges[:-1]] != _SPACE
     start, stop = edges[:-1][solid], edges[1:][solid]
@@ -211,17 +216,17 @@ def _hash_texts(texts: list[bytes], powers: Powers) -> tuple[NDArray[np.uint64],
     text = np.searchsorted(ends, start, side="right")
     last = len(token) - SHINGLE + 1
     inside = text[: max(0, last)] == text[SHINGLE - 1 :]
-    flat = _shingles(token)[inside]
+    flat = shingles_of(token)[inside]
     return flat, np.bincount(text[: max(0, last)][inside], minlength=len(texts)).astype(np.int64)
 
 
-def _shingles(tokens: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """One hash for each five tokens that follow one another, in their order; fewer tokens have none."""
+def shingles_of(tokens: NDArray[np.uint64], size: int = SHINGLE) -> NDArray[np.uint64]:
+    """One hash for each `size` tokens that follow one another, in their order; fewer tokens have none."""
     mixed = (tokens + np.uint64(1)) * _FACTOR  # small numbers become large ones, so that sums say which they are
     mixed ^= mixed >> np.uint64(32)
-    last = max(0, len(mixed) - SHINGLE + 1)
+    last = max(0, len(mixed) - size + 1)
     result = mixed[:last] * _FACTOR
-    for after in range(1, SHINGLE):
+    for after in range(1, size):
         result += mixed[after : last + after]
         result *= _FACTOR
     result ^= result >> np.uint64(32)
