@@ -1,10 +1,11 @@
 """How much of the held-out code does history put into training?
 
-    python benchmarks/leak_lines.py DATASET REPOSITORY [DATASET REPOSITORY]... [--seeds 20] [--table]
+    python benchmarks/leak_lines.py DATASET REPOSITORY [DATASET REPOSITORY]... [--seeds 20] [--words] [--table]
 
 Reads the rows and the tokenizer of a dataset, and with plain git the blobs of the repository that it was made from; it
 knows nothing of how the rows were made. A line counts that has 20 bytes or more without the space around, each
-different one once. One JSON line per dataset; shares are of the lines of held-out files of code at the commit that was
+different one once. With `--words` lines are compared by their words alone, without signs, escapes, HTML tags and numbers
+in front: so a line is known that stands in training as a comment, in a patch or as a string. One JSON line per dataset; shares are of the lines of held-out files of code at the commit that was
 read (`all_files`: of code or not) that also stand in
 
 - `files`: the training files (A), the floor that honest reuse of code gives;
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import statistics
 import subprocess
 import tempfile
@@ -33,6 +35,8 @@ from pathlib import Path
 
 import numpy as np
 
+WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
+WRAPPING = re.compile(rb"\\[nrt]|<[^<>]*>|&[a-z#0-9]{2,6};")
 HELD = ("val", "test")
 LEAST = 20
 FEW = 3
@@ -47,21 +51,33 @@ NONE = "0" * 40
 class Lines:
     """A number for each line that is asked for."""
 
+    words: bool = False
+    """Whether lines are compared by their words."""
     number: dict[bytes, int] = field(default_factory=dict)
 
     def add(self, text: bytes) -> np.ndarray:
         """The numbers of the lines of a text, each once; new ones get the next."""
-        return np.array(sorted({self.number.setdefault(line, len(self.number)) for line in telling(text)}), np.int64)
+        return np.array(
+            sorted({self.number.setdefault(line, len(self.number)) for line in self.telling(text)}), np.int64
+        )
 
     def find(self, text: bytes) -> np.ndarray:
         """The numbers of those that are asked for."""
         known = self.number
-        return np.array(sorted({known[line] for line in telling(text) if line in known}), np.int64)
+        return np.array(sorted({known[line] for line in self.telling(text) if line in known}), np.int64)
+
+    def telling(self, text: bytes) -> list[bytes]:
+        """The lines of a text that are long enough to be told from others."""
+        lines = [line for line in map(bytes.strip, text.split(b"\n")) if len(line) >= LEAST]
+        return [words_of(line) for line in lines] if self.words else lines
 
 
-def telling(text: bytes) -> list[bytes]:
-    """The lines of a text that are long enough to be told from others."""
-    return [line for line in map(bytes.strip, text.split(b"\n")) if len(line) >= LEAST]
+def words_of(line: bytes) -> bytes:
+    """The words of a line: `12: <b>if</b> (a &lt; b)\\n",` → `if a b`."""
+    words = WORD.findall(WRAPPING.sub(b" ", line))
+    while words and words[0].isdigit():
+        del words[0]
+    return b" ".join(words)
 
 
 class Spelling:
@@ -144,10 +160,10 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"mean": round(statistics.fmean(values), 4), "deviation": round(statistics.pstdev(values), 4)}
 
 
-def judge(folder: Path, repository: str, seeds: int) -> dict:
+def judge(folder: Path, repository: str, seeds: int, words: bool = False) -> dict:
     """All figures of one dataset."""
     begun = time.perf_counter()
-    lines, spelling = Lines(), Spelling(folder / "tokenizer")
+    lines, spelling = Lines(words), Spelling(folder / "tokenizer")
     commit = json.loads((folder / "manifest.json").read_bytes())["commit"]
     held_rows: list[tuple[str, np.ndarray]] = []
     files: dict[str, tuple[str, str, bool]] = {}
@@ -212,6 +228,7 @@ def judge(folder: Path, repository: str, seeds: int) -> dict:
         }
     return {
         "dataset": folder.resolve().name,
+        "words": words,
         "files": len(files),
         "commits_walked": len(history),
         "held_out_lines": int(held.sum()),
@@ -262,12 +279,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pair", nargs="+", metavar="DATASET REPOSITORY")
     parser.add_argument("--seeds", type=int, default=20, help="random draws for B and for files (default: 20)")
+    parser.add_argument("--words", action="store_true", help="compare the words of lines, not their bytes")
     parser.add_argument("--table", action="store_true", help="also print a readable table")
     arguments = parser.parse_args()
     if len(arguments.pair) % 2:
         parser.error("each dataset needs its repository")
     for folder, repository in zip(arguments.pair[::2], arguments.pair[1::2], strict=True):
-        figures = judge(Path(folder), repository, max(1, arguments.seeds))
+        figures = judge(Path(folder), repository, max(1, arguments.seeds), arguments.words)
         print(json.dumps(figures), flush=True)
         if arguments.table:
             print(table(figures), flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,21 @@ def test_a_blob_that_is_missing_is_no_end(made, tmp_path, git):
     (copy / "HEAD").unlink()
     with pytest.raises(AssertionError, match="git cannot read"):
         made.judged()
+
+
+@pytest.mark.parametrize("words", [True, False])
+def test_lines_can_be_compared_by_their_words(words):
+    spec = spec_from_file_location("leak_lines", SCRIPT)
+    leak_lines = sys.modules["leak_lines"] = module_from_spec(spec)
+    spec.loader.exec_module(leak_lines)
+    lines = leak_lines.Lines(words)
+    plain = lines.add(b"    if count > limit[0] or None: return value")
+    for wrapped in (
+        b'"    if count > limit[0] or None: return value\\n",',
+        b"// if count > limit[0] or None: return value",
+        b"<span>12 <b>if</b> count &gt; limit[0] or None: return value</span>",
+    ):
+        assert lines.find(wrapped).tolist() == (plain.tolist() if words else [])
 
 
 @pytest.mark.parametrize("gate", [True, False])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from git_starcoder.text import lines as module
 from git_starcoder.text import shingles
 from git_starcoder.text.lines import LEAST, LONGEST, Lines, Phrases
 from wrapped import WRAPS, code
@@ -68,6 +69,17 @@ def test_batches_do_not_matter(monkeypatch):
     found = Lines.of(texts)
     assert found.words.tolist() == expected.words.tolist()
     assert found.counts.tolist() == expected.counts.tolist() == [3] * 50
+
+
+def test_blocks_do_not_matter(monkeypatch):
+    lines = Lines.of([code(seed).encode() for seed in range(4)])
+    phrases = Phrases.of(Lines.of([code(2).encode()]))
+    found, shingled = phrases.find_in(lines), lines.shingles()
+    monkeypatch.setattr(module, "BLOCK", 20)
+    again, shingled_again = phrases.find_in(lines), lines.shingles()
+    assert sorted(zip(*again, strict=True)) == sorted(zip(*found, strict=True))
+    assert shingled_again.flat.tolist() == shingled.flat.tolist()
+    assert shingled_again.offsets.tolist() == shingled.offsets.tolist()
 
 
 @pytest.mark.parametrize("wrap", WRAPS)

@@ -34,7 +34,7 @@ from git_starcoder.text.shingles import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,6 +45,8 @@ ANCHOR = 2
 LEAST = 16
 """Bytes of the shortest line that says where it comes from: its words with one blank between them. Shorter lines
 (`return None`, `} else {`) are written again and again."""
+BLOCK = 1 << 17
+"""Words that are looked at together: arrays of 1 MiB, which a cache holds."""
 LONGEST = 64
 """Words of a line that are compared; of a longer one the rest is ignored. It bounds the work for hostile lines."""
 
@@ -114,9 +116,19 @@ class Lines:
 
     def shingles(self) -> TextShingles:
         """Each three words of a line that follow one another, as documents for `contained`: one per text."""
-        flat, _, line = self.runs(SHINGLE)
-        text = np.searchsorted(np.cumsum(self.counts), line, side="right")
-        return TextShingles(flat, offsets_of(np.bincount(text, minlength=len(self.counts)).astype(np.int64)))
+        flat = [np.empty(0, dtype=np.uint64), *(block.runs(SHINGLE)[0] for _, block in self.blocks())]
+        before = offsets_of(np.maximum(self.lengths.astype(np.int64) - (SHINGLE - 1), 0))
+        return TextShingles(np.concatenate(flat), before[offsets_of(self.counts.astype(np.int64))])
+
+    def blocks(self) -> Iterator[tuple[int, Lines]]:
+        """Some lines at a time, without their texts, and the number of the first: to work on all would take memory."""
+        ends = offsets_of(self.lengths.astype(np.int64))
+        line = 0
+        while line < len(self.lengths):
+            stop = max(line + 1, int(np.searchsorted(ends, ends[line] + BLOCK, side="right")) - 1)
+            words = self.words[ends[line] : ends[stop]]
+            yield line, Lines(words, self.lengths[line:stop], self.sizes[line:stop], self.counts[:0])
+            line = stop
 
     def runs(self, size: int) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
         """Each `size` words of a line that follow one another: their hash, the first one's index, and the line.
@@ -176,6 +188,15 @@ class Phrases:
 
     def find_in(self, lines: Lines) -> Found:
         """Which phrases stand in which lines."""
+        nothing = np.empty(0, dtype=np.int64)
+        phrases, places = [nothing], [nothing]
+        for first, block in lines.blocks():
+            phrase, line = self._find_in(block)
+            phrases.append(phrase)
+            places.append(first + line)
+        return Found(np.concatenate(phrases), np.concatenate(places))
+
+    def _find_in(self, lines: Lines) -> Found:
         anchors, place, line = lines.runs(ANCHOR)
         ends = np.cumsum(lines.lengths, dtype=np.int64)
         begin = np.searchsorted(self._asked, anchors, side="left")
