@@ -103,8 +103,9 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _recipe() -> Iterator[str]:
-    yield "A recipe is YAML: a section for each step, and what is left out has the default. `extends: NAME` starts from"
-    yield "another. `git starcoder recipe show` prints one in full; `--set section.key=value` changes a key.\n"
+    yield "A recipe is YAML 1.2 without repeated keys: a section for each step, and what is left out has the default."
+    yield "`extends: NAME` starts from another. `git starcoder recipe show` prints one in full;"
+    yield "`--set section.key=value` changes a key.\n"
     for kind in (recipe.Recipe, *(_section(field) for field in dataclasses.fields(recipe.Recipe))):
         if kind is None:
             continue

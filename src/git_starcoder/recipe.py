@@ -1,7 +1,7 @@
 """A recipe says what a dataset is: one section per step, and nothing that does not change its bytes.
 
-A recipe is YAML. Everything left out has the default written here; `extends: NAME` starts from another recipe of the
-shelf or from a file beside this one. Unknown keys are errors with a suggestion.
+A recipe is YAML 1.2. Everything left out has the default written here; `extends: NAME` starts from another recipe of
+the shelf or from a file beside this one. Unknown keys are errors with a suggestion.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
-import yaml
-
-from git_starcoder import shelf
+from git_starcoder import shelf, strict_yaml
 from git_starcoder.errors import RecipeError
+from git_starcoder.strict_yaml import NotYamlError
 
 MOST_COPIES = 16
 
@@ -186,7 +185,7 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """The recipe in full, every default written out."""
-        return yaml.safe_dump(_plain(self), sort_keys=False, allow_unicode=True)
+        return strict_yaml.dump(_plain(self))
 
     def fingerprint(self) -> str:
         """A hash of everything in the recipe but its name and description."""
@@ -222,12 +221,12 @@ def _resolve(name: str, seen: tuple[str, ...], beside: Path | None = None) -> di
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"recipe '{name}' cannot be read: {error}", where=str(path)) from error
     try:
-        loaded: Any = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe '{name}' is not YAML: {_one_line(error)}", where=name) from error
-    if not isinstance(loaded, dict):
+        loaded: Any = strict_yaml.load(text)
+    except NotYamlError as error:
+        raise RecipeError(f"recipe '{name}' is not YAML: {error}", where=name) from error
+    if not isinstance(loaded, dict | None):
         raise RecipeError(f"recipe '{name}' is not a mapping", where=name)
-    own = cast("dict[str, Any]", loaded)
+    own = cast("dict[str, Any]", loaded or {})
     own.setdefault("name", Path(name).stem)
     parent = own.pop("extends", None)
     if parent is None:
@@ -255,9 +254,9 @@ def _override(values: dict[str, Any], override: str) -> None:
             f"'{override}' is not section.key=value", where="--set", hint="for example --set window.size=2048"
         )
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"'{text}' is not a YAML value: {_one_line(error)}", where=f"--set {path}") from error
+        value = strict_yaml.load(text)
+    except NotYamlError as error:
+        raise RecipeError(f"'{text}' is not a YAML value: {error}", where=f"--set {path}") from error
     target = values
     for key in keys[:-1]:
         below = target.get(key)
@@ -308,6 +307,8 @@ def _value(value: Any, hint: Any, where: str) -> Any:
             return float(value)
         if option in {int, str, bool} and type(value) is option:
             return value
+        if option is int and isinstance(value, float) and value.is_integer():  # 1e6 is a number of bytes
+            return int(value)
     raise RecipeError(f"{value!r} is not {_want(options)}", where=where)
 
 
@@ -383,7 +384,3 @@ def _lint(section: Any, where: str) -> None:  # noqa: C901 - one arm per section
 def _share(value: float, key: str, where: str) -> None:
     if not 0 <= value <= 1:
         raise RecipeError(f"{key} is {value}, not from 0 to 1", where=where)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -11,6 +11,7 @@ from git_starcoder.augmentations import NOTHING, Variant
 from git_starcoder.parse.language import table
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.rows import Span
+from git_starcoder.stages import augment
 
 KEYS = [key for key in shelf.names("augmentations") if augmentations.needs(key) in {"text", "tree"}]
 SOURCES = {
@@ -58,8 +59,21 @@ def test_a_variation_is_verified_and_new(key: str, language: str) -> None:
 
 @pytest.mark.parametrize(("key", "language"), NONE)
 def test_there_is_nothing_in_a_language_without_a_table(key: str, language: str) -> None:
-    code = parse(SOURCES[language].encode(), language)
-    assert augmentations.variation(key).vary(code, random.Random(0)) == NOTHING
+    (answer,) = augment.vary(augment.Task(SOURCES[language].encode(), language, [augment.Drawn(key, 0)]))
+    assert (answer.text, answer.reason) == (None, NOTHING)
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if augmentations.needs(key) == "tree"])
+def test_the_tables_that_it_reads_are_named(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A language without one of them is left out; `test_languages` has one with no tables at all."""
+    for language in (one for one in SOURCES if (key, one) in ALL):
+        before = parse(SOURCES[language].encode(), language)
+        assert before.language is not None
+        assert augmentations.applies(key, before.language)
+        for name in shelf.load("augmentations", key).TABLES:
+            with monkeypatch.context() as patch:
+                patch.delitem(before.language.table, name)
+                assert not augmentations.applies(key, before.language)
 
 
 @pytest.mark.parametrize(("key", "language"), ALL)

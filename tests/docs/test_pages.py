@@ -6,15 +6,18 @@ the minutes. A block with a title is a file of that name.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from typing import NamedTuple
 
 import pytest
 
 from checkout import ROOT, furnish
+from git_starcoder import shelf
 from shell import environment
 from toy import evolving
 
@@ -75,6 +78,41 @@ def test_a_block_that_is_not_run_says_why():
             bool(block.mark) for block in blocks(page)
         ), page
         assert all("--minutes" in block.text for block in blocks(page) if block.mark == "long"), page
+
+
+def test_the_shortest_language_file_is_enough(repo_maker, tmp_path):
+    """The page's example on a copy of the shelf: the contract of the shelf, and every technique on a file of it."""
+    page = (DOCS / "how-to/language.md").read_text(encoding="utf-8")
+    (shortest,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/test_languages.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    language = tmp_path / "src/git_starcoder/languages/arduino.toml"
+    language.write_text(textwrap.dedent(shortest), encoding="utf-8")
+    (tmp_path / "all.yaml").write_text(
+        "extends: elite\nwindow: {size: 64, vocab_size: 600}\naugment:\n"
+        + "".join(f"  {key}: 1.0\n" for key in shelf.names("augmentations"))
+    )
+    sketch = "// A sketch.\nint lamp = %d;\n\nvoid setup() {\n    int pin = lamp;\n    start(pin, lamp);\n}\n"
+    files = {f"blink_{number}/blink_{number}.ino": sketch % number for number in range(6)}
+    made = repo_maker([files, {"blink_0/blink_0.ino": sketch % 7}])
+    module = [sys.executable, "-m"]
+    for command in (
+        [*module, "pytest", "-q", "-p", "no:cacheprovider", "tests/test_languages.py"],
+        [*module, "git_starcoder", "build", str(made), "-o", "out", "-r", "all.yaml", "-j", "2"],
+        [*module, "git_starcoder", "check", "out", "--repo", str(made), "-q"],
+    ):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment(PYTHONPATH="src"), text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+    steps = {step["step"]: step for step in json.loads((tmp_path / "out/manifest.json").read_text())["steps"]}
+    assert steps["analyse"]["figures"]["files_arduino"] == steps["analyse"]["figures"]["trees_clean"] == 6
+    assert steps["analyse"]["figures"]["functions"] == 6
+    assert not any(key.startswith("parser_") for step in steps.values() for key in (*step["figures"], *step["dropped"]))
+    assert steps["augment"]["dropped"]["nothing_to_change"] == 6 * 6
 
 
 @pytest.fixture(scope="module")

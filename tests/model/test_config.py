@@ -91,7 +91,7 @@ def test_whole_numbers_may_be_written_with_an_exponent_and_a_size_is_a_name():
     ("batch: null", "'batch' is None and should be a valid integer", "own.yaml, batch", ""),
     ("optimizer: muo", "'optimizer' is 'muo' and should be 'muon' or 'adamw'", "own.yaml, optimizer", "did you mean 'muon'?"),
     ("size: [1]", "'size' is a list and should be a valid string", "own.yaml, size", ""),
-    ("size: 2024-01-01", "'size' is a date", "own.yaml, size", ""),
+    ("size: {a: 1}", "'size' is a dict and should be a valid string", "own.yaml, size", ""),
     ("compile: 3", "'compile' is 3 and should be a valid boolean", "own.yaml, compile", ""),
     ("tune: lora", "tune: lora needs a base model", "own.yaml", ""),
     ("seed: 1\nseed: 2", "'seed' stands twice", "own.yaml", ""),

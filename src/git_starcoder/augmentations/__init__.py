@@ -3,7 +3,9 @@
 `text` or `tree`: variations of a file, of any text or of code that parses.
 
 - `vary(code, random) -> Variant | str`: a variation of the whole file, or the reason why there is none;
-- `verify(before, variant, after) -> str`: what is wrong with the variation, or "" for nothing.
+- `verify(before, variant, after) -> str`: what is wrong with the variation, or "" for nothing;
+- `TABLES`, with `tree`: the tables of a language file that it reads. It has nothing to change in a language that lacks
+  one of them.
 
 `imports`, `history` or `change`: frames, texts behind a head of context that does not count for the loss.
 
@@ -22,11 +24,13 @@ from git_starcoder import shelf
 if TYPE_CHECKING:
     from random import Random
 
+    from git_starcoder.parse.language import Language
     from git_starcoder.parse.tree import Code
     from git_starcoder.rows import Span, Symbol
 
 NOTHING = "nothing_to_change"
-"""Why there is no variation: the file has nothing that this augmentation may touch."""
+"""Why there is no variation: the file has nothing that this augmentation may touch, or its language file does not say
+what that would be."""
 Needs = Literal["text", "tree", "imports", "history", "change"]
 
 
@@ -112,6 +116,12 @@ class Framing(Protocol):
 def needs(key: str) -> Needs:
     """What the augmentation with this key works on."""
     return shelf.load("augmentations", key).NEEDS
+
+
+def applies(key: str, language: Language | None) -> bool:
+    """Whether the file of a language has all the tables that an augmentation reads."""
+    tables: tuple[str, ...] = getattr(shelf.load("augmentations", key), "TABLES", ())
+    return language is None or all(name in language.table for name in tables)
 
 
 def variation(key: str) -> Variation:

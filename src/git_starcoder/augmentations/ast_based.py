@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from git_starcoder.parse.tree import Code
 
 NEEDS = "tree"
+TABLES = ("rename", "ast_based")
 
 _TABLE = tomllib.loads((files("git_starcoder.augmentations") / "ast_based.toml").read_text(encoding="utf-8"))
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from git_starcoder.parse.tree import Code
 
 NEEDS = "tree"
+TABLES = ("comments", "layout")
 
 
 def vary(code: Code, random: Random) -> Variant | str:  # noqa: ARG001 - all comments go; there is nothing to choose

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from git_starcoder.parse.tree import Code
 
 NEEDS = "tree"
+TABLES = ("error_patterns", "layout")
 
 TABLE = "error_patterns"
 SHARE = 0.5

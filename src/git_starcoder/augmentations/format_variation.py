@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from git_starcoder.rows import Span
 
 NEEDS = "tree"
+TABLES = ("comments", "layout")
 
 _INDENT = re.compile(rb"(?<=\n)[ \t]+(?=\S|\Z)")
 _BLANK = re.compile(rb"\n(?:[ \t]*\n)+")

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from git_starcoder.parse.tree import Captures, Code
 
 NEEDS = "tree"
+TABLES = ("type_annotations",)
 
 _KEY = "type_annotations"
 _BETWEEN = re.compile(rb"[\s:=*]*")
@@ -100,11 +101,9 @@ def _bare(code: Code, original: bytes) -> bytes:
 
 
 @cache
-def _rules(key: str) -> _Rules | None:
+def _rules(key: str) -> _Rules:
     language = load(key)
-    table = language.table.get(_KEY)
-    if table is None:
-        return None
+    table = language.table[_KEY]
     forms: list[_Form] = []
     patterns: list[str] = []
     for form in table["forms"]:
@@ -127,8 +126,6 @@ def _sites(code: Code, original: bytes) -> list[_Site]:
     if code.language is None or code.root is None:
         raise ValueError("types need a tree")
     rules = _rules(code.language.key)
-    if rules is None:
-        return []
     used = [bool(form.given.search(original)) and not form.unless.search(original) for form in rules.forms]
     if not any(used):
         return []

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from git_starcoder.parse.tree import Code
 
 NEEDS = "tree"
+TABLES = ("rename",)
 
 NOUNS = b"""
     account action address amount anchor answer area argument array aspect attribute axis backup balance band base

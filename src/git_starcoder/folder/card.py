@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from git_starcoder import strict_yaml
 from git_starcoder.folder.facts import IMPORTS, SIGNATURES
 from git_starcoder.parquet import NAMES
 
@@ -51,7 +50,7 @@ def card(said: Mapping[str, Any], features: Mapping[str, str], licence: str) -> 
         "configs": [{"config_name": "default", "data_files": files}],
         "dataset_info": {"features": [_feature(name, kind) for name, kind in features.items()]},
     }
-    return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n{_text(said, licence)}"
+    return f"---\n{strict_yaml.dump(header)}---\n\n{_text(said, licence)}"
 
 
 def licence_of(units: Iterable[Unit], texts: TextStore) -> str:

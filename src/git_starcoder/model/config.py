@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from yaml.nodes import ScalarNode
 
+from git_starcoder import strict_yaml
 from git_starcoder.errors import UsageError
 from git_starcoder.shelf import nearest
 
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
-    from yaml.nodes import MappingNode
 
 
 def _whole(value: Any) -> Any:
@@ -181,7 +178,7 @@ class Config(Strict):
 
     def yaml(self) -> str:
         """All keys as a YAML file that `load` reads."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+        return strict_yaml.dump(self.model_dump())
 
     def sha(self) -> str:
         """Hash of everything that decides what is learned: a checkpoint of another training is not gone on with.
@@ -192,22 +189,6 @@ class Config(Strict):
         return blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-class _Strict(yaml.SafeLoader):
-    """YAML in which `1e-5` is a number, as since version 1.2, and no key stands twice."""
-
-    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [str(key.value) for key, _ in node.value if isinstance(key, ScalarNode)]
-        for name, times in Counter(names).items():
-            if times > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"'{name}' stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Strict.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$", re.ASCII), list("-+.0123456789")
-)
-
-
 def parsed(text: str, where: str) -> Any:
     """The value of a YAML text.
 
@@ -216,9 +197,9 @@ def parsed(text: str, where: str) -> Any:
 
     """
     try:
-        return yaml.load(text, _Strict)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"not YAML: {' '.join(str(error).split())[:LONGEST]}", where=where) from error
+        return strict_yaml.load(text)
+    except strict_yaml.NotYamlError as error:
+        raise UsageError(f"not YAML: {error}", where=where) from error
 
 
 def read(path: Path) -> dict[str, Any]:

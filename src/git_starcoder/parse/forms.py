@@ -94,10 +94,8 @@ class _Rules:
 
 
 @cache
-def _rules(key: str, table: str) -> _Rules | None:
+def _rules(key: str, table: str) -> _Rules:
     language = load(key)
-    if table not in language.table:
-        return None
     rules = language.table[table]
     rules = load(rules["like"]).table[table] if "like" in rules else rules
     macros = re.compile(rf"\b(?:{'|'.join(rules.get('macros', ['(?!)']))})\b")
@@ -125,7 +123,10 @@ def _rules(key: str, table: str) -> _Rules | None:
 
 @lru_cache(maxsize=2)  # a text and its variation
 def sites(code: Code, table: str) -> list[Site]:
-    """The sites of all forms of a table, in order, outer ones first; none without the table. The text needs a tree."""
+    """The sites of all forms of a table, in order, outer ones first.
+
+    The text needs a tree, and its language the table.
+    """
     return _sites(code, table, None)
 
 
@@ -138,8 +139,6 @@ def _sites(code: Code, table: str, place: int | None) -> list[Site]:
     if code.language is None or code.root is None:
         raise ValueError("sites need a tree")
     rules = _rules(code.language.key, table)
-    if rules is None:
-        return []
     cursor = QueryCursor(rules.query)
     if place is not None:
         cursor.set_byte_range(place, place + 1)

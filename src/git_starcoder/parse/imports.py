@@ -40,9 +40,14 @@ class Resolved(NamedTuple):
 
 
 def imports_of(code: Code, captures: Captures) -> tuple[Import, ...]:
-    """The imports of a file in order, each once, from the captures of its `imports` query."""
+    """The imports of a file in order, each once, from the captures of its `imports` query.
+
+    A language without an `[imports]` table has none.
+    """
     assert code.language is not None  # noqa: S101 - captures come from a tree, and a tree from a language
-    rules = code.language.table["imports"]
+    rules = code.language.table.get("imports")
+    if rules is None:
+        return ()
     read = _module(rules["resolver"]).read
     kinds = [kind for kind in captures if kind == INSIDE or kind.startswith("import.")]
     nodes = [(node.start_byte, kind, node) for kind in kinds for node in captures[kind]]
@@ -72,7 +77,7 @@ def resolve(
     """For each path with its language and imports, the files it imports. `text` gives the text of a path."""
     families: dict[str, dict[str, Sequence[Import]]] = {}
     for path, (language, found) in imports.items():
-        if language != TEXT:
+        if language != TEXT and "imports" in table(language):
             families.setdefault(table(language)["imports"]["resolver"], {})[path] = found
     done: dict[str, Resolved] = {}
     for name, files in sorted(families.items()):

@@ -1,8 +1,8 @@
 """The languages shelf: which language a path is in, and its grammar and queries, loaded once per process.
 
 A language is one TOML file. Its `[file]` table says which extensions it has, where its grammar is and which nodes are
-comments; every other table belongs to the module that reads it. A language file may also claim an extension of
-another one (`claims`): `.h` is C, unless the text has a line that only C++ can have.
+comments; every other table belongs to the module that reads it, and may be missing. A language file may also claim an
+extension of another one (`claims`): `.h` is C, unless the text has a line that only C++ can have.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Functions, types and constants as their file declares them.
 
-The `[symbols]` table of a language has a query that captures declarations in groups, and for each group in `public`
-the pattern that the signature of a public one matches. Groups whose name begins with `type_` or `constant` are types
-and constants, all others functions. `widen` names the wrappers whose text belongs to the signature (`template <…>`,
-`export`), `omit` the nodes that do not (annotations), `end` what a signature ends before, besides the body; `lead` has
-words for groups that are captured without their keyword; without `inline`, the body of a type is more than a line.
+The `[symbols]` table of a language has a query that captures declarations in groups. `public` may have, for a group,
+the pattern that the signature of a public one matches; without one, all of the group are public. Groups whose name
+begins with `type_` or `constant` are types and constants, all others functions. `widen` names the wrappers whose text
+belongs to the signature (`template <…>`, `export`), `omit` the nodes that do not (annotations), `end` what a signature
+ends before, besides the body; `lead` has words for groups that are captured without their keyword; without `inline`,
+the body of a type is more than a line.
 
 What a declaration is in is its owner: a type, a function, a captured `owner` (Rust's `impl`), or what the pattern
 `owner` finds in its signature (Go's receivers). `field` captures what is shown of types that have no brackets around it
@@ -18,6 +19,7 @@ from collections import deque
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from git_starcoder.parse.language import table
 from git_starcoder.rows import Symbol
 
 if TYPE_CHECKING:
@@ -32,6 +34,11 @@ LONGEST = 2_000
 SHORT = 400
 """Characters of a type or constant that is shown in full."""
 
+OTHERS = frozenset({"owner", "field", "section", "section.private", "section.public"})
+"""Captures of the query that are not groups of declarations."""
+
+_CAPTURE = re.compile(r"@(?!_)([\w.]+)")
+_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|;[^\n]*')
 _ASIDE = re.compile(rb"//|/\*|[#@]")
 _TAIL = (":", ";", "=", "{", "=>")
 _PRIVATE = frozenset({"private", "protected"})
@@ -54,9 +61,11 @@ class _Found(NamedTuple):
 def symbols_of(code: Code, captures: Captures) -> tuple[Symbol, ...]:
     """What a file declares, in order, from the captures of its `symbols` query."""
     assert code.language is not None  # noqa: S101 - captures come from a tree, and a tree from a language
-    rules: dict[str, Any] = code.language.table["symbols"]
+    rules: dict[str, Any] | None = code.language.table.get("symbols")
+    if rules is None:
+        return ()
     sections = _sections(captures) if "section" in captures else None
-    found = sorted(_found(code, captures, rules), key=lambda one: (one.start, -one.stop))
+    found = sorted(_found(code, captures), key=lambda one: (one.start, -one.stop))
     owners = _owners(found)
     crowded = {owner for one, owner in zip(found, owners, strict=True) if one.kind == "function"}
     fields: dict[int, list[Node]] = {}
@@ -74,7 +83,8 @@ def symbols_of(code: Code, captures: Captures) -> tuple[Symbol, ...]:
         if sections is not None and one.group == "method":
             visible = sections(one.start)
         else:
-            visible = _compiled(rules["public"][one.group]).search(signature) is not None
+            pattern = rules.get("public", {}).get(one.group, "")
+            visible = _compiled(pattern).search(signature) is not None
         inside = found[owner].name if owner >= 0 else ""
         if not inside and "owner" in rules and (stated := _compiled(rules["owner"]).search(signature)):
             inside = stated[1]
@@ -85,10 +95,22 @@ def symbols_of(code: Code, captures: Captures) -> tuple[Symbol, ...]:
     return tuple(symbols)
 
 
-def _found(code: Code, captures: Captures, rules: Mapping[str, Any]) -> Iterator[_Found]:
+@cache
+def groups(key: str) -> tuple[str, ...]:
+    """The captures of a language's `symbols` query that are declarations, those with a `public` pattern first.
+
+    They are read from the text of the query: compiling it once more takes up to 70 ms.
+    """
+    rules = table(key)["symbols"]
+    captured = _CAPTURE.findall(_STRING_OR_COMMENT.sub("", rules["query"]))
+    return tuple(name for name in dict.fromkeys((*rules.get("public", ()), *captured)) if name not in OTHERS)
+
+
+def _found(code: Code, captures: Captures) -> Iterator[_Found]:
     """What the groups capture, each name once, and the owners and fields."""
+    assert code.language is not None  # noqa: S101 - see `symbols_of`
     names: dict[int, _Found] = {}
-    for group in rules["public"]:
+    for group in groups(code.language.key):
         kind: Kind = "type" if group.startswith("type_") else "constant" if group.startswith("constant") else "function"
         for node in captures.get(group, ()):
             name = _name(node)

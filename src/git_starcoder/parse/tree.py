@@ -87,8 +87,8 @@ def parse(data: bytes, key: str) -> Code:
 
 
 def captures(code: Code, *queries: str) -> Captures:
-    """What the queries of these names catch in a tree; nothing where there is none."""
-    if code.language is None or code.root is None:
+    """What the queries of these names catch in a tree; nothing where there is no tree, or no query."""
+    if code.language is None or code.root is None or not queries:
         return {}
     return QueryCursor(code.language.query(*queries)).captures(code.root)
 

@@ -145,6 +145,8 @@ def _vary(before: Code, drawn: Drawn) -> Made | Rejected:
     augmentation = augmentations.variation(drawn.key)
     if augmentation.NEEDS == "tree" and not before.clean:
         return Rejected("not_clean")
+    if not augmentations.applies(drawn.key, before.language):
+        return Rejected(augmentations.NOTHING)
     variant = augmentation.vary(before, random.Random(drawn.seed))  # noqa: S311 - not for secrets
     if isinstance(variant, str):
         return Rejected(variant)
