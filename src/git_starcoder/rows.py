@@ -6,6 +6,7 @@ says where a text lies in the run's text store (`Run.texts`), so memory grows wi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import groupby
@@ -32,8 +33,32 @@ def identity(*parts: str | bytes | int) -> str:
     return blake2b(b"".join(pieces), digest_size=16).hexdigest()
 
 
-def printable(text: str) -> str:
-    r"""A path or message as text that any encoder takes: bytes that are not UTF-8 become `\xNN`."""
+_UNPRINTABLE = re.compile(r"[\udc80-\udcff]|\\(?=x(?:[89a-f][0-9a-f]|5c))")
+"""What `printable` escapes: bytes that are not UTF-8, and a backslash that would read as one of its escapes."""
+_ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
+
+
+def printable(path: str) -> str:
+    r"""A path as text that any encoder takes; `path_of` gives the path back, so two paths never print the same.
+
+    Bytes that are not UTF-8 become `\xNN`. Where the path itself has a backslash followed by what would make it such
+    an escape, the backslash becomes `\x5c`. All other paths are printed as they are, `a\b` and `a\x2d` too.
+    """
+    if path.isascii() and "\\x" not in path:
+        return path
+    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", path)
+
+
+def path_of(printed: str) -> str:
+    """The path that `printable` prints like this."""
+    if "\\x" not in printed:
+        return printed
+    data = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), printed.encode("utf-8", "surrogateescape"))
+    return data.decode("utf-8", "surrogateescape")
+
+
+def encodable(text: str) -> str:
+    r"""A message or a piece of code as text that any encoder takes: bytes that are not UTF-8 become `\xNN`."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -133,3 +133,10 @@ def test_the_head_never_gives_a_line_of_the_text_away(texts: list[bytes], messag
     assert temporal_context.verify(around, made[0]) == ""
     shown = {line.strip() for part in made[0].head for line in part.text.splitlines()}
     assert not [line for line in texts[-1].splitlines() if len(line.strip()) >= TELLING and line.strip() in shown]
+
+
+def test_a_line_with_a_cr_inside_is_one_line() -> None:
+    gone = b"old_name = 'first\rsecond part of it'\n"
+    now = NOW + b"kept = 'first line of all\rand more of it'\n"
+    assert gone in head(now, change(gone + NOW, now))
+    assert reason(now, change(now, NOW), change(NOW, now)) == "only_new"

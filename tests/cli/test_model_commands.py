@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
+from git_starcoder.text.encoding import decode
 from shell import SMALL
 
 
@@ -166,6 +168,89 @@ def test_complete_reads_a_file_or_the_input(model, tmp_path, capsys, monkeypatch
     assert main(["complete", str(model), "--max-tokens", "5", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["schema"], answer["completion"]) == ("git-starcoder/complete/1", first)
+
+
+PROMPT = "# -*- coding: {} -*-\ndef load_order(items, café):\n    total = 0\n    for entry in ite"
+READ_AS = {
+    "crlf": lambda text: text.replace("\n", "\r\n").encode(),
+    "crlf and half a line end": lambda text: text.replace("\n", "\r\n").encode() + b"\r",
+    "mixed": lambda text: text.replace("\n", "\r\n", 2).encode(),
+    "old Mac": lambda text: text.replace("\n", "\r").encode(),
+    "byte order mark": lambda text: text.encode("utf-8-sig"),
+    "utf-16": lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+    "utf-16-be": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+    "utf-32": lambda text: text.encode("utf-32"),
+    "declared": lambda text: text.encode("latin-1"),
+    "cut": lambda text: text.encode() + "é".encode()[:1],
+}
+
+
+@pytest.fixture
+def asked(dataset, monkeypatch):
+    """The tokens that a model is asked to go on after, each time; it writes nothing."""
+    import numpy as np
+
+    from git_starcoder.model import complete
+    from git_starcoder.text import tokenizer as tokenizers
+
+    prompts = []
+    tokenizer = tokenizers.load(dataset / "tokenizer")
+
+    class Mute:
+        context = 4096
+        end = tokenizer.end
+        torch = SimpleNamespace(manual_seed=int)
+
+        def write(self, tokens, *_, **__):
+            prompts.append(tokens[0].tolist())
+            return [np.zeros(0, dtype=np.int32)]
+
+    monkeypatch.setattr(complete, "load", lambda _: (Mute(), tokenizer))
+    return prompts
+
+
+@pytest.mark.parametrize("kind", READ_AS)
+@pytest.mark.parametrize("way", ["file", "input", "suffix"])
+def test_complete_reads_a_text_as_build_does(asked, tmp_path, monkeypatch, kind, way):
+    text = PROMPT.format("latin-1")
+    (tmp_path / "plain").write_bytes(text.encode())
+    (tmp_path / "other").write_bytes(READ_AS[kind](text))
+    for name in ("plain", "other"):
+        arguments = [str(tmp_path / name)]
+        if way == "input":
+            arguments = []
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((tmp_path / name).read_bytes())))
+        elif way == "suffix":
+            arguments += ["--suffix", str(tmp_path / name)]
+        assert main(["complete", str(tmp_path), *arguments]) == 0
+    assert len(asked[0]) > 20
+    assert asked[0] == asked[1]
+    if kind != "cut":
+        assert decode((tmp_path / "other").read_bytes(), max_line=999, mean_line=999).utf8 == text.encode()
+
+
+def test_a_suffix_is_read_as_its_prompt_is(asked, tmp_path):
+    before, after = PROMPT.format("latin-1"), "):\n    café()\n"
+    for codec in ("utf-8", "latin-1", "utf-16-le"):
+        (tmp_path / "before").write_bytes((b"\xff\xfe" if codec == "utf-16-le" else b"") + before.encode(codec))
+        (tmp_path / "after").write_bytes(after.encode(codec))
+        assert main(["complete", str(tmp_path), str(tmp_path / "before"), "--suffix", str(tmp_path / "after")]) == 0
+    assert asked[0] == asked[1] == asked[2]
+
+
+def test_a_text_given_by_a_program_is_read_the_same(asked, tmp_path):
+    from git_starcoder.model.complete import complete
+
+    for given in ("x = 1\ny = 'é'", "\ufeffx = 1\r\ny = 'é'", "x = 1\r\ny = 'é'\r", b"x = 1\r\ny = '\xc3\xa9'"):
+        complete(tmp_path, given)
+    assert asked[0] == asked[1] == asked[2] == asked[3]
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_prompt_that_is_no_text(tmp_path, capsys):
+    (tmp_path / "prompt").write_bytes(b"\x7fELF\0\0")
+    assert main(["complete", str(tmp_path), str(tmp_path / "prompt")]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == "error: the prompt is not text: it has a NUL"
 
 
 def test_complete_fills_a_gap(model, tmp_path, capsys):

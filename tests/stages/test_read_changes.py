@@ -323,3 +323,18 @@ def test_a_worker_that_dies_costs_only_changes(repo_maker, tmp_path):
     result = Result(repo_maker([{"a": "1\n"}, {"a": "2\n"}]), tmp_path, Broken())
     assert len(result.sources) == 1
     assert result.step.dropped == {"worker_crash": 2}
+
+
+def test_messages_that_no_encoding_fits_are_counted(repo_maker, git, tmp_path, engine):
+    path = repo_maker({"a.py": TEXT})
+    stream = b""
+    for number, (encoding, message) in enumerate(
+        ((b"EUC-TW", b"\xa4\xa4"), (b"CP936", b"\xd0\xde\xb8\xb4"), (b"none", b"plain"))
+    ):
+        stream += b"commit refs/heads/main\ncommitter A <a@b> %d +0000\nencoding %s\n" % (FIRST + number, encoding)
+        stream += b"data %d\n%s\n" % (len(message), message) + (b"from refs/heads/main^0\n" if not number else b"")
+        stream += b"M 100644 inline b%d.py\ndata 6\nx = %d\n\n" % (number, number)
+    git(path, "fast-import", "--quiet", stdin=stream)
+    result = Result(path, tmp_path, engine)
+    assert sorted(result.messages) == ["commit 0", "plain", "修复", "\ufffd\ufffd"]
+    assert result.step.figures["messages_undecodable"] == 1

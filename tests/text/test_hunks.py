@@ -134,3 +134,14 @@ def test_too_much_to_compare(monkeypatch):
     assert hunks(before + after, before + lines(1) + after) is None  # the lines around count, too
     monkeypatch.setattr(module, "LARGEST_PRODUCT", 100_000)
     assert applied(before, hunks(before, after)) == after
+
+
+def test_a_cr_inside_a_line_and_other_breaks_of_unicode_are_no_line_ends():
+    odd = [b"one\rtwo\n", b"form\x0cfeed\n", "next\u0085line \u2028 and\u2029\n".encode(), b"\x0b\x1c\x1d\x1e\n"]
+    before = odd + [b"line %d\n" % number for number in range(200)]
+    after = [*before[:2], b"two\r\rthree\rfour\n", *before[3:150], b"in the\rmiddle\n", *before[151:]]
+    found = hunks(b"".join(before), b"".join(after))
+    assert [(hunk.line, hunk.before, hunk.after) for hunk in found] == [
+        (1, b"".join(before[:13]), b"".join(after[:13])),
+        (141, b"".join(before[140:161]), b"".join(after[140:161])),
+    ]

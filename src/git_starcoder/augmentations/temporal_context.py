@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.augmentations import Frame, Part
 from git_starcoder.rows import printable
+from git_starcoder.text.encoding import lines_of
 from git_starcoder.text.hunks import differences
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ def _gone(change: Shown, standing: set[bytes]) -> Iterator[bytes]:
     for before, after in change.edits:
         if max(len(before), len(after)) > LARGEST:
             continue
-        old = before.splitlines(keepends=True)
-        for start, stop, _, _ in differences(old, after.splitlines(keepends=True)) or ():
+        old = lines_of(before)
+        for start, stop, _, _ in differences(old, lines_of(after)) or ():
             run: list[bytes] = []
             for line in [*old[start:stop], None]:
                 if line is not None and line.strip() not in standing:
@@ -93,7 +94,7 @@ def _gone(change: Shown, standing: set[bytes]) -> Iterator[bytes]:
 
 def _telling(text: bytes) -> set[bytes]:
     """The lines of a text that are long enough to be told from others, without the space around."""
-    return {line for line in map(bytes.strip, text.splitlines()) if len(line) >= TELLING}
+    return {line for line in map(bytes.strip, lines_of(text)) if len(line) >= TELLING}
 
 
 def _subject(change: Shown) -> bytes:
@@ -134,5 +135,5 @@ def verify(around: Around, frame: Frame) -> str:
 
 def _took(change: Shown, gone: bytes) -> bool:
     """Whether these are lines, in this order, that stood in the hunks of a change before it."""
-    lines = iter(b"\n".join(before for before, _ in change.edits).splitlines())
-    return all(line in lines for line in gone.splitlines())
+    lines = iter(b"\n".join(before for before, _ in change.edits).split(b"\n"))
+    return all(line.removesuffix(b"\n") in lines for line in lines_of(gone))

@@ -56,7 +56,11 @@ class Check(OfSamples):
         if last.decode("utf-8", "replace") != f"{own}\n":
             yield "its file does not stand last"
         for _, text in others:
-            path, *lines = text.decode("utf-8", "replace").split("\n")
+            shown = text.decode("utf-8", "replace")
+            # A path may have line ends of its own.
+            known = [path for path in imported[own] if "\n" in path and shown.startswith(f"{path}\n")]
+            path = max(known, key=len, default=shown.partition("\n")[0])
+            lines = shown[len(path) + 1 :].split("\n")
             self._lines += len(lines)
             if path not in imported[own]:
                 yield f"{own} does not import {path}"

@@ -53,8 +53,9 @@ class Check(OfSamples):
                 yield self._found(one, f"{what} that only held-out code has")
         contexts = [one for one in learned if _kind(one) == "cross_file_context"]
         paths = {str(one.about["source_file"]): one.split for one in held}
+        broken = [path for path in paths if "\n" in path]
         for one in contexts:
-            for path in paths.keys() & set(self._paths(one)):
+            for path in sorted(paths.keys() & set(self._paths(one, broken))):
                 what = f"its context shows {path}, which is in {paths[path]}"
                 yield self._found(one, what)
         some = sum(count > 0 for count in counts)
@@ -82,9 +83,11 @@ class Check(OfSamples):
             shown += [*_behind(parts, "<commit_after>"), *self._samples.texts(sample)]
         return b"\n".join(shown)
 
-    def _paths(self, sample: Sample) -> Iterator[str]:
+    def _paths(self, sample: Sample, broken: list[str]) -> Iterator[str]:
+        """The paths that a context shows; those of `broken` have line ends of their own."""
         for _, text in self._samples.parts(sample):
             yield text.partition(b"\n")[0].decode("utf-8", "replace")
+            yield from (path for path in broken if text.startswith(f"{path}\n".encode()))
 
     def _files(self, held: list[Sample]) -> Iterator[bytes]:
         """The files of the repository that are not held out."""

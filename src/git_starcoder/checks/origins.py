@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from git_starcoder.checks import OfSamples
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.role import role_of
-from git_starcoder.rows import Finding, printable
+from git_starcoder.rows import Finding, path_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ class Check(OfSamples):
 
     def _wrong(self, sample: Sample) -> str:
         about = sample.about
-        path, language = str(about["source_file"]), str(about["language"])
+        path, language = path_of(str(about["source_file"])), str(about["language"])
         if about["augmentation_type"] == "base" and (text := self._samples.complete(sample)) is not None:
             language = language_of(path, text)
         said = about["role"]

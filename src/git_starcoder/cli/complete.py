@@ -41,15 +41,16 @@ def command(
 ) -> ExitCode:
     """Let a model go on where a text ends.
 
-    MODEL is its folder, FILE has the text (default: standard input).
+    MODEL is its folder, FILE has the text (default: standard input). Encoding, byte order mark and line ends are read
+    as `git starcoder build` reads those of a file.
     """
     from git_starcoder.model.complete import complete
 
     written = complete(
         model,
-        file.read().decode("utf-8", "replace"),
+        file.read(),
         max_tokens=max_tokens,
-        suffix=suffix.read().decode("utf-8", "replace") if suffix else None,
+        suffix=suffix.read() if suffix else None,
         temperature=temperature,
         seed=seed,
     )

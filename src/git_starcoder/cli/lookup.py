@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import orjson
 
 from git_starcoder.errors import DatasetError, UsageError
-from git_starcoder.rows import SPLITS
+from git_starcoder.rows import SPLITS, path_of, printable
+from git_starcoder.text.visible import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +67,8 @@ class Rows:
 class Found:
     """What a word means, once all of the dataset was looked at."""
 
+    path: str = ""
+    """The path that it means, as rows have it; empty where it means none."""
     ids: dict[str, Place] = field(default_factory=dict[str, "Place"])
     """Rows whose id begins with it, the first copy of each."""
     of_path: Rows = field(default_factory=Rows)
@@ -87,28 +90,43 @@ def find(dataset: Dataset, word: str) -> Place | Found:
         split: Split = "val" if place[1] == "validation" else cast("Split", place[1])
         return Place(split, int(place[2]))
     found, paths = Found(), set[str]()
+    meant: dict[str, Rows] = {}
+    """Paths that the word may mean, and their rows."""
     digits = bool(DIGITS.fullmatch(word))
+
+    def is_meant(path: str) -> bool:
+        if path not in paths:
+            paths.add(path)
+            if path and word in {path, path_of(path), one_line(path)}:
+                meant[path] = Rows()
+        return path in meant
+
     for split, number, about in _abouts(dataset):
-        paths.add(about["source_file"])
-        if about["source_file"] == word:
-            found.of_path.add(split, about)
+        if is_meant(about["source_file"]):
+            meant[about["source_file"]].add(split, about)
         elif digits and about["row_id"].startswith(word):
             found.ids.setdefault(about["row_id"], Place(split, number))
         elif digits and about["commit"].startswith(word):
             found.of_commit.add(split, about)
             found.commits.add(about["commit"])
+    gone_of_paths: list[Gone] = []
     for gone in drops(dataset):
-        paths.add(gone.path)
-        if gone.path == word or (digits and gone.commit.startswith(word)):
+        if is_meant(gone.path):
+            gone_of_paths.append(gone)
+        elif digits and gone.commit.startswith(word):
             found.drops.append(gone)
-            found.commits |= {gone.commit} if gone.path != word else set()
-    found.drops.sort(key=lambda gone: gone.path == word and bool(gone.commit))  # the file before what changed it
-    return _one(found, word, paths)
+            found.commits.add(gone.commit)
+    # A name that is written as rows write it is that one; else it is the file's own, else as a terminal shows it.
+    found.path = min(meant, key=lambda path: (path != word, path_of(path) != word, path), default="")
+    found.of_path = meant.get(found.path, Rows())
+    found.drops += [gone for gone in gone_of_paths if gone.path == found.path]
+    found.drops.sort(key=lambda gone: gone.path == found.path and bool(gone.commit))  # the file before what changed it
+    return _one(found, printable(word), paths)
 
 
 def _one(found: Found, word: str, paths: set[str]) -> Place | Found:
     """The one thing that is meant."""
-    if found.of_path.count or any(gone.path == word for gone in found.drops):
+    if found.path:
         return found
     meant = [*found.ids, *found.commits]
     if len(meant) > 1:

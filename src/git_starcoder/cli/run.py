@@ -106,6 +106,7 @@ def _model(
     from git_starcoder.model.evaluate import evaluate, keep, table
     from git_starcoder.model.network import libraries
     from git_starcoder.model.train import train
+    from git_starcoder.text.encoding import lines_of
 
     model = out / "model"
     with talk.watch() as watch:
@@ -130,7 +131,7 @@ def _model(
         talk.part("no held-out file is long enough to show a completion")
         return values
     written = complete(model, place.prompt, max_tokens=64, unrepeated=UNREPEATED)
-    shown = "".join(place.prompt.splitlines(keepends=True)[-SHOWN:])
+    shown = b"".join(lines_of(place.prompt.encode())[-SHOWN:]).decode()
     how = f"the likeliest tokens, but no {UNREPEATED} of them twice"
     lines = [f"{one_line(place.path)}, which the model has not seen:"]
     for title, text in (

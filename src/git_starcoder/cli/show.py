@@ -36,14 +36,13 @@ def command(talk: Talk, dataset: Path, what: str | None) -> ExitCode:
     """
     from git_starcoder.cli import lookup
     from git_starcoder.dataset import Dataset
-    from git_starcoder.rows import printable
 
     opened = Dataset.open(dataset)
     if what is None:
         return _overview(talk, opened)
-    found = lookup.find(opened, printable(what))
+    found = lookup.find(opened, what)
     if isinstance(found, lookup.Found):
-        return _file_or_commit(talk, printable(what), found)
+        return _file_or_commit(talk, found)
     return _row(talk, opened, found)
 
 
@@ -87,10 +86,10 @@ def _told(dropped: Counter[tuple[str, str]]) -> list[list[str]]:
     return [[step, reason, f"{count:,}"] for (step, reason), count in ordered]
 
 
-def _file_or_commit(talk: Talk, word: str, found: Found) -> ExitCode:
-    path = found.of_path.count or any(gone.path == word for gone in found.drops)
+def _file_or_commit(talk: Talk, found: Found) -> ExitCode:
+    path = bool(found.path)
     rows = found.of_path if path else found.of_commit
-    name = word if path else min(found.commits)
+    name = found.path or min(found.commits)
     lines = [f"{one_line(name)}: {rows.count:,} rows"]
     if rows.count:
         header = [[*([] if path else ["path"]), "split", "made by", "window", "rows"]]

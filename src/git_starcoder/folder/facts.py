@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from git_starcoder.rows import printable
+from git_starcoder.rows import encodable, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,10 +38,10 @@ def write(folder: Path, units: Iterable[Unit]) -> None:
                 said = {
                     "path": printable(unit.path),
                     "line": symbol.line,
-                    "name": printable(symbol.name),
-                    "owner": printable(symbol.owner),
+                    "name": encodable(symbol.name),
+                    "owner": encodable(symbol.owner),
                     "kind": symbol.kind,
-                    "signature": printable(symbol.signature),
+                    "signature": encodable(symbol.signature),
                     "visibility": symbol.visibility,
                     "language": unit.language,
                     "role": unit.role,

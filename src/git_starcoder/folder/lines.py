@@ -139,8 +139,9 @@ def shared(sample: Sample, newest: int, texts: TextStore) -> dict[str, Any]:
 
 @lru_cache(1)  # the samples of a file lie beside one another
 def _named(path: str) -> dict[str, str]:
-    named = PurePosixPath(printable(path))
-    return {"source_file": str(named), "directory": str(named.parent), "file_extension": named.suffix}
+    printed = printable(path)  # as it is: a library of paths would make `a//b` and `./a/b` one with `a/b`
+    folder, _, name = printed.rpartition("/")
+    return {"source_file": printed, "directory": folder or ".", "file_extension": PurePosixPath(name).suffix}
 
 
 def _of_unit(unit: Unit) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Repo:
         weakref.finalize(self, shutil.rmtree, own, ignore_errors=True)
         self._entries: list[Entry] = []
         self._env = environment(GIT_DIR=str(own), GIT_OBJECT_DIRECTORY=str(self.objects))
-        alternates = _small(self.objects / "info" / "alternates").decode("utf-8", "replace").splitlines()
+        alternates = _small(self.objects / "info" / "alternates").decode("utf-8", "replace").split("\n")
         self.notes += [f"objects are also read from {place!r}" for place in alternates if place]
         if self.shallow:
             self.notes.append("the history is shallow: files that did not change since it begins have no last commit")

@@ -11,6 +11,7 @@ from git_starcoder.evals import documents
 from git_starcoder.model.load import load
 from git_starcoder.rows import identity
 from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.text.encoding import Refusal, codec_of_text, line_ends, lines_of, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,22 +42,23 @@ class Example(NamedTuple):
 
 def complete(
     model: str | Path,
-    prompt: str,
+    prompt: str | bytes,
     *,
     max_tokens: int = 128,
-    suffix: str | None = None,
+    suffix: str | bytes | None = None,
     temperature: float = 0.0,
     unrepeated: int = 0,
     seed: int = 0,
 ) -> str:
     """What the model writes after `prompt`, or between it and `suffix`.
 
+    Both are read as `build` reads a file: encoding, byte order mark and line ends.
     The likeliest token is taken every time, or one is drawn where `temperature` is above 0. With `unrepeated`, no so
     many tokens in a row are written that stood there before. A prompt that is too long
     loses its beginning, a suffix its end.
 
     Raises:
-        UsageError: a number that cannot be, or a suffix for a tokenizer without fill-in-the-middle tokens.
+        UsageError: a number that cannot be, no text, or a suffix for a tokenizer without fill-in-the-middle tokens.
         DatasetError: not a model folder.
 
     """
@@ -76,23 +78,41 @@ def complete(
 
 
 def prompt_tokens(
-    network: Network, tokenizer: Tokenizer, prompt: str, suffix: str | None, limit: int
+    network: Network, tokenizer: Tokenizer, prompt: str | bytes, suffix: str | bytes | None, limit: int
 ) -> NDArray[np.int64]:
     """What the model goes on after, shape (tokens,): `<fim_prefix>…<fim_suffix>…<fim_middle>` where there is a suffix.
 
     Raises:
-        UsageError: the tokenizer has no fill-in-the-middle tokens.
+        UsageError: the tokenizer has no fill-in-the-middle tokens, or the prompt or the suffix is no text.
 
     """
     room = network.context - limit - 4
-    before = tokenizer.encode([prompt.encode("utf-8", "replace")])[0].astype(np.int64)
+    before = tokenizer.encode([text_of(prompt, "the prompt")])[0].astype(np.int64)
     if suffix is None:
         return np.concatenate(([network.end], before))[-room:]
     if tokenizer.fim is None:
         raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="--suffix")
     first, middle, last = tokenizer.fim
-    after = tokenizer.encode([suffix.encode("utf-8", "replace")])[0].astype(np.int64)[: room // 2]
+    codec = codec_of_text(prompt, cut=True) if isinstance(prompt, bytes) else ""
+    after = tokenizer.encode([text_of(suffix, "the suffix", codec)])[0].astype(np.int64)[: room // 2]
     return np.concatenate(([first], before[-(room - len(after)) :], [last], after, [middle]))
+
+
+def text_of(given: str | bytes, what: str, like: str = "") -> bytes:
+    """A prompt or a suffix as `build` would have it in a row; `like` is the codec of the text that it goes with.
+
+    It may end in the middle of a character, which is left out. Bytes of no encoding that it declares become U+FFFD.
+
+    Raises:
+        UsageError: it has a NUL.
+    """
+    data = given if isinstance(given, bytes) else given.encode("utf-8", "replace")
+    text = read(data, like=like, cut=True)
+    if not isinstance(text, Refusal):
+        return text.utf8
+    if text.reason == "binary":
+        raise UsageError(f"{what} is not text: it {text.because}", where="complete")
+    return line_ends(data.decode("utf-8", "replace").encode())
 
 
 def example(dataset: Dataset, seed: int = 0) -> Example | None:
@@ -102,8 +122,8 @@ def example(dataset: Dataset, seed: int = 0) -> Example | None:
         found = [each for each in documents(dataset, split) if each.start == 0]
         found.sort(key=lambda each: (each.language == "text", identity(seed, each.path)))
         for document in found:
-            text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end]).decode("utf-8", "replace")
-            lines = text.splitlines(keepends=True)
+            text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end])
+            lines = [line.decode("utf-8", "replace") for line in lines_of(text)]
             places = [at for at in range(BEFORE, len(lines) - HIDDEN + 1) if _shows(lines, at)]
             if places:
                 at = places[len(places) // 2]

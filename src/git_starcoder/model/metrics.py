@@ -42,7 +42,7 @@ class Metrics:
             self.path.touch()
             os.truncate(self.path, min(size, self.path.stat().st_size))
             text = self.path.read_text(encoding="utf-8")
-            self.lines: list[dict[str, float]] = [json.loads(line) for line in text.splitlines()]
+            self.lines: list[dict[str, float]] = [json.loads(line) for line in text.split("\n") if line]
             self.waiting: list[dict[str, float]] = []
             self.events: Any = None
             if tensorboard:

@@ -39,8 +39,8 @@ class Model:
             raise DatasetError(f"'{folder}' is not a model: it has no training.json", where=str(folder), hint=hint)
         training = read(folder / "training.json")
         try:
-            lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            return cls(training, [cast("dict[str, float]", json.loads(line)) for line in lines])
+            lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
+            return cls(training, [cast("dict[str, float]", json.loads(line)) for line in lines if line])
         except (OSError, ValueError) as error:
             raise DatasetError(f"'{folder}' has no metrics: {error}", where="metrics.jsonl") from error
 

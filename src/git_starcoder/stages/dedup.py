@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 
 from git_starcoder.memo import Memo
-from git_starcoder.rows import SPLITS, Change, Role, families
+from git_starcoder.rows import SPLITS, Change, Role, families, printable
 from git_starcoder.seams import Failure
 from git_starcoder.text.near import bands, keepers, keys_of
 from git_starcoder.text.shingles import WindowShingles, offsets_of, positions
@@ -70,7 +70,7 @@ def run(run: Run, options: Dedup, windows: Windows) -> Windows:
         reasons = np.select([split[dropped] != split[kept], is_near[dropped]], ["leak", "near"], "exact").tolist()
         told = zip(_names(windows, dropped), _names(windows, kept), reasons, similarity[dropped].tolist(), strict=True)
         for (name, _), (stays, sample), reason, value in told:
-            step.drop(name, reason, f"{stays} ({sample.made_by}), similarity {value:.3f}")
+            step.drop(name, reason, f"{printable(stays)} ({sample.made_by}), similarity {value:.3f}")
         step.keep(len(windows) - len(dropped))
         return windows.take(keeper < 0)
 

@@ -29,7 +29,7 @@ from git_starcoder.seams import Failure
 from git_starcoder.text.clean import Clean, clean, too_secret
 from git_starcoder.text.encoding import Refusal
 from git_starcoder.text.hunks import Hunk, hunks
-from git_starcoder.text.message import message_of
+from git_starcoder.text.message import decoded, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,6 +58,8 @@ PASSING = {"missing", "corrupt", "worker_crash", "worker_timeout", "worker_error
 """Reasons that lie in this copy of the repository or in this run, and not in the change: they are not remembered."""
 UNREAD = ("generated", "vendored")
 NOTHING = Clean(b"", (), Counter(), 0.0)
+REPLACED = "\ufffd".encode()
+"""What stands for bytes of a message that are no character."""
 
 
 class Pair(NamedTuple):
@@ -104,7 +106,7 @@ def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[
         many = f"{one.changes} files of " if one.changes > 1 else ""
         older = " and older ones" if one.reason == "over_budget" and not one.path else ""
         step.drop(one.path or one.commit, one.reason, f"{many}commit {one.commit}{older}", one.changes)
-    messages = _messages(run, options, repo, found.kept)
+    messages = _messages(run, step, options, repo, found.kept)
     readable = _readable(step, options, repo, found.kept, messages)
     made: list[tuple[FileChange, Change]] = []
     secrets: Counter[str] = Counter()
@@ -129,14 +131,18 @@ def _skip(path: str) -> str:
     return role if role in UNREAD else ""
 
 
-def _messages(run: Run, options: Read, repo: Repo, changes: Sequence[FileChange]) -> dict[str, Span]:
+def _messages(run: Run, step: Step, options: Read, repo: Repo, changes: Sequence[FileChange]) -> dict[str, Span]:
     """The message of each commit that can be read, in the text store."""
-    names = dict.fromkeys(change.commit for change in changes)
-    return {
-        name: run.texts.put(message_of(data, redacted=options.secrets != "off"))
-        for name, data in repo.commits(names)
-        if not isinstance(data, Fault)
-    }
+    messages: dict[str, Span] = {}
+    undecodable = 0
+    for name, data in repo.commits(dict.fromkeys(change.commit for change in changes)):
+        if not isinstance(data, Fault):
+            message = message_of(data, redacted=options.secrets != "off")
+            undecodable += REPLACED in message and not decoded(data)[1]
+            messages[name] = run.texts.put(message)
+    if undecodable:
+        step.figures["messages_undecodable"] = undecodable
+    return messages
 
 
 def _readable(

@@ -16,7 +16,7 @@ from git_starcoder.folder import card, facts, jsonl, parquet
 from git_starcoder.folder.lines import Lines, shared
 from git_starcoder.folder.metadata import Written, metadata
 from git_starcoder.folder.spelled import numbers, texts
-from git_starcoder.rows import SPLITS, Unit, printable
+from git_starcoder.rows import SPLITS, Unit, encodable, printable
 from git_starcoder.stages import copies
 from git_starcoder.stages.window import Layout
 from git_starcoder.text import tokenizer as tokenizers
@@ -51,7 +51,7 @@ def run(run: Run, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str
         with (run.folder / "drops.jsonl").open("wb") as file:
             for drop in run.drops:
                 values: dict[str, Any] = {"step": drop.step, "id": printable(drop.id), "reason": drop.reason,
-                                          "because": printable(drop.because)}  # fmt: skip
+                                          "because": encodable(drop.because)}  # fmt: skip
                 if drop.things > 1:
                     values["things"] = drop.things
                 file.write(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))

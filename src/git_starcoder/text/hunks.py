@@ -12,6 +12,8 @@ from bisect import bisect_left
 from itertools import pairwise
 from typing import NamedTuple
 
+from git_starcoder.text.encoding import lines_of
+
 CONTEXT = 10
 """Lines around a hunk, at most, on each side."""
 BETWEEN = 6
@@ -50,8 +52,8 @@ def hunks(before: bytes, after: bytes) -> list[Hunk] | None:
     head, tail = _common(before, after)
     start, stop = _up(before, head), _down(before, len(before) - tail)
     above = before.count(b"\n", 0, start)
-    old = before[start:stop].splitlines(keepends=True)
-    new = after[start : len(after) - len(before) + stop].splitlines(keepends=True)
+    old = lines_of(before[start:stop])
+    new = lines_of(after[start : len(after) - len(before) + stop])
     ranges = differences(old, new)
     if ranges is None:
         return None

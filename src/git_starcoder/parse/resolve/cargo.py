@@ -96,7 +96,7 @@ def _up(folder: str) -> list[str]:
 
 def _manifest(text: bytes) -> dict[str, Any]:
     """A manifest; empty where it is not TOML, or is not like one that a person writes."""
-    if len(text) > LARGEST or any(len(line) > LONGEST_LINE for line in text.splitlines()):
+    if len(text) > LARGEST or any(len(line) > LONGEST_LINE for line in text.split(b"\n")):
         return {}
     try:
         return tomllib.loads(text.decode("utf-8", "replace"))

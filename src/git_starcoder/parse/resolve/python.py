@@ -23,7 +23,7 @@ EXTENSIONS = (".py", ".pyi")
 
 def read(kind: str, text: str) -> Iterator[Import]:
     """`import a.b, c` gives `a.b` and `c`; `from .a import b, c` gives `.a` with its names."""
-    lines = (line.partition("#")[0].rstrip().removesuffix("\\") for line in text.splitlines())
+    lines = (line.partition("#")[0].rstrip().removesuffix("\\") for line in text.split("\n"))
     head, _, tail = " ".join(lines).partition(" ")
     if kind == "import":
         for part in tail.split(","):
