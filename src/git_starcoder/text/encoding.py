@@ -9,6 +9,8 @@ import codecs
 import re
 from typing import NamedTuple
 
+from git_starcoder.text.pointers import pointer_in
+
 MARKS = (
     (codecs.BOM_UTF8, "utf-8", "bom"),
     (codecs.BOM_UTF32_LE, "utf-32-le", "utf-32"),  # before UTF-16, whose mark is the beginning of this one
@@ -36,8 +38,6 @@ DECLARABLE = frozenset(
     + [f"{family}{page}" for family in ("cp", "windows-") for page in range(1250, 1259)]
 )
 """Only encodings of plain text: others in Python's table decompress, run long or change the text."""
-POINTER = b"version https://git-lfs.github.com/spec/v1\n"
-LARGEST_POINTER = 1024
 
 
 class Text(NamedTuple):
@@ -52,14 +52,12 @@ class Refusal(NamedTuple):
     """Why a file is not used."""
 
     reason: str
-    """`empty`, `lfs_pointer`, `binary`, `undecodable`, `long_line`, `minified`."""
+    """`empty`, `lfs_pointer` and the others of `pointers`, `binary`, `undecodable`, `long_line`, `minified`."""
     because: str = ""
 
 
 def decode(data: bytes, *, max_line: int, mean_line: int) -> Text | Refusal:
     """The text of a file. `max_line` and `mean_line` are limits in bytes of UTF-8, line ends not counted."""
-    if data.startswith(POINTER) and len(data) <= LARGEST_POINTER:
-        return Refusal("lfs_pointer", "the content is not in the repository")
     text = _utf8(data)
     if isinstance(text, Refusal):
         return text
@@ -71,6 +69,8 @@ def decode(data: bytes, *, max_line: int, mean_line: int) -> Text | Refusal:
         changed = (*changed, "crlf")
     if not utf8.strip():
         return Refusal("empty")
+    if pointer := pointer_in(utf8):
+        return Refusal(pointer, "the content is not in the repository")
     lines = utf8.removesuffix(b"\n").split(b"\n")
     longest = max(map(len, lines))
     if longest > max_line:
