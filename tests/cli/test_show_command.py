@@ -6,19 +6,30 @@ import json
 import re
 import shutil
 import subprocess
+from typing import cast
 
 import pytest
 
 from git_starcoder.cli import lookup, main
 from git_starcoder.dataset import Dataset
+from git_starcoder.recipe import Read
 from git_starcoder.rows import SPLITS
+from git_starcoder.text.clean import Clean, clean
 from toy import code_base
 
 ASKED = (
     "--set", "window.size=[96,512]", "--set", "window.overlap=0.5", "--set", "window.vocab_size=600", "--set", "read.changes=100",
     "--set", "augment.git_diff=1.0", "--set", "weigh.evolution=1.3", "--set", "weigh.recent=1.5",
 )  # fmt: skip
+NOTEBOOK = "study.ipynb"
 EVIL = "evil\x1b]0;owned\x07.py"
+
+
+def _notebook(text, picture):
+    outputs = [{"output_type": "display_data", "data": {"image/png": picture}}] if picture else []
+    source = "".join(f"def study_{text}_{number}(x):\n    return x * {number}\n" for number in range(30))
+    cell = {"cell_type": "code", "metadata": {}, "outputs": outputs, "source": source}
+    return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +37,14 @@ def history(repo_maker):
     first = code_base(24)
     paths = sorted(path for path in first if path.endswith(".py"))
     second = {path: first[path].replace("limit", "bound") for path in paths[:3]}
-    return repo_maker([{**first, EVIL: "text = '\x1b[31mred\x1b[0m'  # <|endoftext|>\n" * 30, "empty.py": ""}, second])
+    plain, shown, edited = (_notebook(text, picture) for text, picture in (("a", ""), ("a", "A" * 99_999), ("b", "B")))
+    seconds = [{**second, NOTEBOOK: shown}, {NOTEBOOK: edited}]
+    return repo_maker(
+        [
+            {**first, NOTEBOOK: plain, EVIL: "text = '\x1b[31mred\x1b[0m'  # <|endoftext|>\n" * 30, "empty.py": ""},
+            *seconds,
+        ]
+    )
 
 
 @pytest.fixture(scope="module", params=["jsonl", "parquet"])
@@ -64,6 +82,17 @@ def test_the_table_counts_every_row_and_drop(built, show):
     assert any(line.split()[:2] == ["read", "empty"] for line in lines)
 
 
+def test_what_is_left_out_of_notebooks_is_told(show):
+    said = json.loads(show("--json"))["notebooks"]
+    assert said == {
+        "notebooks": {"notebooks": 1, "outputs": 1, "images": 1},
+        "changes_of_notebooks": {"changes_of_notebooks": 2, "outputs": 1, "images": 1},
+    }
+    assert "notebooks 1, left out: images 1, outputs 1" in show().splitlines()
+    [first, *_] = (line for line in show(NOTEBOOK).splitlines() if "same_text" in line)
+    assert "read: same_text" in first
+
+
 def test_a_row_of_a_file_says_where_it_stands(built, show, history):
     checked = 0
     for split, at, row in rows(built):
@@ -76,6 +105,8 @@ def test_a_row_of_a_file_says_where_it_stands(built, show, history):
             ["git", "-C", history, "show", f"HEAD:{about['source_file']}"], capture_output=True, check=True
         ).stdout
         extent = said["extent"]
+        if about["source_file"] == NOTEBOOK:
+            text = cast("Clean", clean(text, Read())).text
         own = text[extent["first_byte"] : extent["last_byte"]]
         assert "".join(piece["text"] for piece in said["pieces"] if not piece["control"]).encode() == own
         assert extent["first_line"] == text[: extent["first_byte"]].count(b"\n") + 1

@@ -1,5 +1,6 @@
 import codecs
 import hashlib
+import json
 import re
 import tracemalloc
 import zlib
@@ -110,6 +111,44 @@ def test_every_kind_of_file_has_its_reason(repo_maker, tmp_path):
     }
     assert (result.step.seen, result.step.kept) == (14, 4)
     assert result.step.figures == {"entries": 14, "bytes": 51, "renamed": 0}
+
+
+def notebook(*sources, picture="", count=1):
+    outputs = [{"output_type": "display_data", "data": {"image/png": picture}, "metadata": {}}] if picture else []
+    cells = [
+        {"cell_type": "code", "execution_count": count, "metadata": {}, "outputs": outputs, "source": source}
+        for source in sources
+    ]
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, indent=1)
+
+
+def test_a_notebook_is_its_code_whatever_its_pictures_weigh(repo_maker, tmp_path):
+    result = Result(
+        repo_maker(
+            {
+                "plain.ipynb": notebook("x = 1\n"),
+                "line.ipynb": notebook("y = 1\n", picture="A" * 100_000),
+                "large.ipynb": notebook("z = 1\n", picture="A" * 2_000_000),
+                "token.ipynb": notebook(f"login('{secret('GITHUB_TOKEN')}')\n" + "x = 1\n" * 80, picture="A"),
+                "broken.ipynb": "<<<<<<< HEAD\n" + notebook("x = 1"),
+                "huge.ipynb": notebook("x = 1", picture="A" * (32 << 20)),
+                "empty.ipynb": notebook(),
+                "data.json": json.dumps({"cells": [1, 2]}),
+            }
+        ),
+        tmp_path,
+    )
+    assert {path: text for path, text in result.texts.items() if path != "token.ipynb"} == {
+        "plain.ipynb": b"# %%\nx = 1\n",
+        "line.ipynb": b"# %%\ny = 1\n",
+        "large.ipynb": b"# %%\nz = 1\n",
+        "data.json": b'{"cells": [1, 2]}',
+    }
+    assert b"REDACTED_GITHUB_TOKEN_" in result.texts["token.ipynb"]
+    assert {source.language for source in result.sources if source.path.endswith("b")} == {"python"}
+    assert result.dropped == {"broken.ipynb": "no_notebook", "huge.ipynb": "too_large", "empty.ipynb": "empty"}
+    figures = {name: value for name, value in result.step.figures.items() if name.startswith("notebook")}
+    assert figures == {"notebooks": 4, "notebook_outputs": 3, "notebook_images": 3, "notebook_execution_counts": 4}
 
 
 def test_equal_files_share_a_text(repo_maker, tmp_path):

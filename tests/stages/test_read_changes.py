@@ -1,5 +1,7 @@
 """The second half of read: what commits did, as text; every change is kept or dropped with a reason."""
 
+import json
+
 import pytest
 
 from git_starcoder.engine.cache import Cache
@@ -98,6 +100,45 @@ def test_renamed_and_edited(repo_maker, tmp_path, engine):
     assert result.edits[0][1][0][2] == 91
     assert result.dropped == {"three.py": "moved"}
     assert result.step.figures["changes_renamed"] == 1
+
+
+def notebook(*sources, picture="", count=1):
+    outputs = [{"output_type": "display_data", "data": {"image/png": picture}, "metadata": {}}] if picture else []
+    cells = [
+        {"cell_type": "code", "execution_count": count, "metadata": {}, "outputs": outputs, "source": source}
+        for source in sources
+    ]
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, indent=1)
+
+
+def test_a_change_of_a_notebook_is_one_of_its_text(repo_maker, git, tmp_path, engine):
+    path = repo_maker(
+        [
+            {"a.ipynb": notebook("x = 1\n", TEXT, picture="A")},
+            {"a.ipynb": notebook("x = 1\n", TEXT, picture="B" * 2_000_000, count=7)},
+            {"a.ipynb": notebook("x = 2\n", TEXT, picture="C" * 2_000_000, count=8)},
+            {"a.ipynb": "<<<<<<< HEAD\n" + notebook("x = 2\n", TEXT)},
+            {"a.ipynb": notebook("x = 2\n", TEXT, count=None)},
+        ]
+    )
+    _, run, edit, broken, mended = commits(git, path)
+    result = Result(path, tmp_path, engine)
+    assert result.changes[0].commit == edit
+    (_, [(before, after, line)]), _ = result.edits
+    assert before.startswith(b"# %%\nx = 1\n\n# %%\nline 0\n")
+    assert (after, line) == (before.replace(b"x = 1", b"x = 2"), 1)
+    assert [(drop.reason, drop.because.split()[1]) for drop in result.drops] == [
+        ("no_notebook", mended), ("no_notebook", broken), ("same_text", run),
+    ]  # fmt: skip
+    assert result.changes[0].language == "python"
+    figures = {name: value for name, value in result.step.figures.items() if "notebook" in name}
+    assert figures == {
+        "notebooks": 1,
+        "changes_of_notebooks": 2,
+        "changes_notebook_outputs": 4,
+        "changes_notebook_images": 4,
+        "changes_notebook_execution_counts": 4,
+    }
 
 
 def test_texts_that_are_none_have_their_reasons(repo_maker, tmp_path, engine):

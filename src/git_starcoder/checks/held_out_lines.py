@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.rows import Finding, printable
-from git_starcoder.text.clean import Clean, clean
+from git_starcoder.text.clean import Clean, clean, most_bytes
 from git_starcoder.text.lines import LEAST, Lines, Phrases
 from git_starcoder.text.shingles import batches
 
@@ -96,7 +96,7 @@ class Check(OfSamples):
         options = self._recipe.read
         paths = {one.about["source_file"] for one in held}
         entries = (one for one in self._source.entries() if printable(one.path) not in paths)
-        blobs = {one.blob for one in entries if one.size is not None and one.size <= options.max_bytes}
+        blobs = {one.blob for one in entries if one.size is not None and one.size <= most_bytes(one.path, options)}
         for _, data in self._source.read(sorted(blobs)):
             text = clean(data, options) if isinstance(data, bytes) else None
             if isinstance(text, Clean):

@@ -21,6 +21,7 @@ from git_starcoder.seams import Failure
 from git_starcoder.text.clean import Clean, clean
 from git_starcoder.text.hunks import hunks
 from git_starcoder.text.message import message_of
+from git_starcoder.text.notebook import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -95,7 +96,8 @@ class Check(OfSamples):
         """The text of each blob as a build keeps it; None where it is none, or cannot be had."""
         wanted = list(dict.fromkeys(blobs))
         sizes = source.sizes(wanted)
-        small = [blob for blob in wanted if sizes.get(blob, self._options.max_bytes + 1) <= self._options.max_bytes]
+        most = max(self._options.max_bytes, LARGEST)  # a notebook may be larger than its text
+        small = [blob for blob in wanted if sizes.get(blob, most + 1) <= most]
         self._unread |= {blob for blob in wanted if blob not in sizes}
         for blob, data in source.read(small):
             text = clean(data, self._options) if isinstance(data, bytes) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -68,6 +68,11 @@ def _overview(talk: Talk, dataset: Dataset) -> ExitCode:
     lines = _aligned(rows)
     if dropped:
         lines += ["", *_aligned([["dropped by", "reason", "things"], *_told(dropped)], left=2)]
+    notebooks = _notebooks(dataset)
+    lines += [""] if notebooks else []
+    for of, figures in notebooks.items():
+        told = ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in figures.items() if what != of)
+        lines.append(f"{of.replace('_', ' ')} {figures[of]:,}, left out: {told or 'nothing'}")
     values = {
         "splits": splits,
         "rows": [
@@ -75,8 +80,21 @@ def _overview(talk: Talk, dataset: Dataset) -> ExitCode:
             for (split, made_by, size), count in sorted(counts.items())
         ],
         "drops": [{"step": step, "reason": why, "things": count} for (step, why), count in sorted(dropped.items())],
+        "notebooks": notebooks,
     }
     return talk.answer(values, "\n".join(lines))
+
+
+def _notebooks(dataset: Dataset) -> dict[str, dict[str, int]]:
+    """How many notebooks and changes of notebooks are used, and what of them is left out."""
+    steps: list[dict[str, Any]] = dataset.manifest["steps"]
+    figures = next((cast("dict[str, int]", step["figures"]) for step in steps if step["step"] == "read"), None) or {}
+    found: dict[str, dict[str, int]] = {}
+    for of, prefix in (("notebooks", "notebook_"), ("changes_of_notebooks", "changes_notebook_")):
+        if of in figures:
+            rest = {name.removeprefix(prefix): count for name, count in figures.items() if name.startswith(prefix)}
+            found[of] = {of: figures[of], **rest}
+    return found
 
 
 def _told(dropped: Counter[tuple[str, str]]) -> list[list[str]]:

@@ -41,9 +41,9 @@ DAY = 86_400
 PATIENCE = 30.0
 """Seconds to wait for another build that writes."""
 LIBRARIES = (
-    "gigatoken", "numpy", "rapidfuzz", "rensa", "tokenizers", "tree-sitter", "tree-sitter-c", "tree-sitter-cpp",
-    "tree-sitter-go", "tree-sitter-java", "tree-sitter-javascript", "tree-sitter-python", "tree-sitter-rust",
-    "tree-sitter-typescript",
+    "gigatoken", "msgspec", "numpy", "rapidfuzz", "rensa", "tokenizers", "tree-sitter", "tree-sitter-c",
+    "tree-sitter-cpp", "tree-sitter-go", "tree-sitter-java", "tree-sitter-javascript", "tree-sitter-python",
+    "tree-sitter-rust", "tree-sitter-typescript",
 )  # fmt: skip
 """Whose answers are kept."""
 

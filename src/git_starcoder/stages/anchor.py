@@ -19,7 +19,7 @@ from git_starcoder.memo import Memo
 from git_starcoder.rows import identity
 from git_starcoder.stages.split import place_of
 from git_starcoder.text import bpe
-from git_starcoder.text.clean import Clean, clean, too_secret
+from git_starcoder.text.clean import Clean, clean, unfit
 from git_starcoder.text.tokenizer import SPECIAL, Tokenizer, of_merges
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def learn(run: Run, recipe: Recipe, repo: Repo, units: Sequence[Unit]) -> Tokeni
 
     Where there are none (a small or shallow repository, a damaged anchor), it is learned from the units themselves.
     """
-    chosen = _chosen(run, repo, units)
+    chosen = _chosen(run, repo, units, recipe.read.max_bytes)
     memo: Memo[str] = Memo(run.cache, "tokenizer", str)
     inputs = (repr(recipe.read), str(recipe.window.vocab_size), identity(*(blob for _, blob in chosen)))
     [definition] = memo.get([inputs]) if chosen else [None]
@@ -66,7 +66,7 @@ def learn(run: Run, recipe: Recipe, repo: Repo, units: Sequence[Unit]) -> Tokeni
     return of_merges(json.loads(definition))
 
 
-def _chosen(run: Run, repo: Repo, units: Sequence[Unit]) -> list[tuple[str, str]]:
+def _chosen(run: Run, repo: Repo, units: Sequence[Unit], most: int) -> list[tuple[str, str]]:
     """Path and blob of each file of the anchor that is learned from."""
     became = {path: unit for unit in units for path in (*unit.source.former, unit.path)}
     try:
@@ -81,7 +81,7 @@ def _chosen(run: Run, repo: Repo, units: Sequence[Unit]) -> list[tuple[str, str]
     chosen: list[tuple[str, str]] = []
     room = MOST
     for _, entry in sorted(order, key=lambda pair: pair[0]):
-        room -= entry.size or 0
+        room -= min(entry.size or 0, most)  # of a large notebook nearly all is pictures
         if room >= 0 and entry.size:
             chosen.append((entry.path, entry.blob))
     return chosen
@@ -96,6 +96,6 @@ def _texts(repo: Repo, recipe: Recipe, chosen: Sequence[tuple[str, str]]) -> lis
     texts: list[bytes] = []
     for (path, _), (_, data) in zip(chosen, repo.read(blob for _, blob in chosen), strict=True):
         text = data if isinstance(data, Fault) else clean(data, recipe.read)
-        if isinstance(text, Clean) and not too_secret(path, text, recipe.read):
+        if isinstance(text, Clean) and not unfit(path, text, recipe.read):
             texts.append(text.text)
     return texts

@@ -17,7 +17,7 @@ from git_starcoder.memo import Memo
 from git_starcoder.parse.language import language_of
 from git_starcoder.rows import Source, Span, identity
 from git_starcoder.stages.read_changes import read_changes
-from git_starcoder.text.clean import Clean, clean, too_secret
+from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
 from git_starcoder.text.secrets import only_secrets
 
 if TYPE_CHECKING:
@@ -51,13 +51,14 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
         texts = _texts(run, options, repo, list(wanted))
         sources: list[Source] = []
         secrets: Counter[str] = Counter()
+        skipped: Counter[str] = Counter()
         for entry, refusal in zip(entries, refused, strict=True):
             text = refusal or texts[entry.blob]
             if not isinstance(text, Kept):
                 step.drop(entry.path, text.reason, text.because)
                 continue
             whole = Clean(run.texts.get(text.span), *text[1:])
-            if refusal := too_secret(entry.path, whole, options):
+            if refusal := unfit(entry.path, whole, options):
                 step.drop(entry.path, refusal.reason, refusal.because)
                 continue
             last = lasts.get(entry.path, unknown)
@@ -75,11 +76,13 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
                 )
             )
             secrets.update(text.secrets)
+            skipped.update(text.skipped)
             step.keep()
         step.figures["entries"] = len(entries)
         step.figures["bytes"] = sum(source.text.stop - source.text.start for source in sources)
         step.figures["renamed"] = sum(bool(source.former) for source in sources)
         step.figures.update({f"secrets_{kind.lower()}": count for kind, count in sorted(secrets.items())})
+        step.figures.update(sorted(skipped.items()))
     for note in repo.notes:
         run.watch.note(note)
     if not sources:
@@ -96,12 +99,13 @@ class Kept(NamedTuple):
     changed: tuple[str, ...]
     secrets: Counter[str]
     share: float
+    skipped: Counter[str]
 
 
 def _texts(run: Run, options: Read, repo: Repo, blobs: Sequence[str]) -> dict[str, Kept | Fault | Refusal]:
     """The text of each blob, or why there is none. What an earlier build found to be clean is not looked at again."""
     memo: Memo[bool] = Memo(run.cache, "clean", bool)
-    settings = repr((options.max_line, options.mean_line, options.secrets))
+    settings = repr((options.max_bytes, options.max_line, options.mean_line, options.secrets))
     known = memo.get([(blob, settings) for blob in blobs])
     found: list[tuple[Inputs, bool]] = []
     texts: dict[str, Kept | Fault | Refusal] = {}
@@ -110,7 +114,7 @@ def _texts(run: Run, options: Read, repo: Repo, blobs: Sequence[str]) -> dict[st
         if isinstance(data, Fault):
             text = data
         elif was_clean:
-            text = Clean(data, (), Counter(), 0.0)
+            text = Clean(data, (), Counter(), 0.0, Counter())
         else:
             text = clean(data, options)
             found.append(((blob, settings), isinstance(text, Clean) and text.text == data and not text.changed))
@@ -143,6 +147,6 @@ def _refusal(entry: Entry, options: Read, repo: Repo) -> Fault | None:
         return Fault("secret_file", what)
     if entry.size is None:
         return repo.why_unread(entry.blob)
-    if entry.size > options.max_bytes:
+    if entry.size > most_bytes(entry.path, options):
         return Fault("too_large", f"{entry.size} bytes")
     return None

@@ -26,7 +26,7 @@ from git_starcoder.parse.language import language_of
 from git_starcoder.parse.role import HEAD, role_of
 from git_starcoder.rows import Change, Edit, Role, identity
 from git_starcoder.seams import Failure
-from git_starcoder.text.clean import Clean, clean, too_secret
+from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
 from git_starcoder.text.encoding import Refusal
 from git_starcoder.text.hunks import Hunk, hunks
 from git_starcoder.text.message import decoded, message_of
@@ -56,8 +56,9 @@ AT_ONCE = 256
 """Entries that it is asked for together."""
 PASSING = {"missing", "corrupt", "worker_crash", "worker_timeout", "worker_error"}
 """Reasons that lie in this copy of the repository or in this run, and not in the change: they are not remembered."""
+FIGURES = {"notebooks": "changes_of_notebooks"}
 UNREAD = ("generated", "vendored")
-NOTHING = Clean(b"", (), Counter(), 0.0)
+NOTHING = Clean(b"", (), Counter(), 0.0, Counter())
 REPLACED = "\ufffd".encode()
 """What stands for bytes of a message that are no character."""
 
@@ -90,6 +91,8 @@ class Compared(NamedTuple):
     difficulty: float
     secrets: frozenset[str]
     """Kinds of secrets that were taken out of either side."""
+    skipped: dict[str, int]
+    """What of a notebook is left out of the side after; see `notebook.Text`."""
 
 
 class Result(NamedTuple):
@@ -110,6 +113,7 @@ def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[
     readable = _readable(step, options, repo, found.kept, messages)
     made: list[tuple[FileChange, Change]] = []
     secrets: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     left_out = 0
     for change, result in _compared(run, options, repo, readable):
         if isinstance(result, Refusal):
@@ -117,11 +121,13 @@ def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[
             continue
         made.append((change, _kept(run, change, result, messages[change.commit])))
         secrets.update(result.secrets)
+        skipped.update(result.skipped)
         left_out += result.left_out
         step.keep()
     made.sort(key=lambda pair: (pair[0].number, pair[0].path.encode("utf-8", "surrogateescape")))
     changes = [change for _, change in made]
     _tell(step, found.commits, changes, left_out, secrets)
+    step.figures.update((FIGURES.get(kind, f"changes_{kind}"), count) for kind, count in sorted(skipped.items()))
     return found.last, changes
 
 
@@ -160,7 +166,7 @@ def _readable(
         elif lost:
             fault = repo.why_unread(lost)
             step.drop(change.path, fault.reason, f"commit {change.commit}: {fault.because}")
-        elif size > options.max_bytes:
+        elif size > most_bytes(change.path, options):
             step.drop(change.path, "too_large", f"commit {change.commit}: {size} bytes")
         else:
             readable.append((change, sum(sizes[blob] for blob in blobs)))
@@ -172,7 +178,7 @@ def _compared(
 ) -> Iterator[tuple[FileChange, Compared | Refusal]]:
     """What each change does, in the same order: as an earlier build found it, or as a worker does."""
     memo: Memo[list[Result]] = Memo(run.cache, "changes", list[Result])
-    settings = repr((options.max_line, options.mean_line, options.secrets))
+    settings = repr((options.max_bytes, options.max_line, options.mean_line, options.secrets))
     groups = list(_together(changes))
     for first in range(0, len(groups), AT_ONCE):
         some = groups[first : first + AT_ONCE]
@@ -264,7 +270,7 @@ def _compare(path: str, before: Clean | Refusal, after: Clean | Refusal, options
         before = NOTHING
     if isinstance(after, Refusal):
         return after
-    if refusal := too_secret(path, before, options) or too_secret(path, after, options):
+    if refusal := (before is not NOTHING and unfit(path, before, options)) or unfit(path, after, options):
         return refusal
     if before.text == after.text:
         return Refusal("same_text")
@@ -288,6 +294,7 @@ def _compare(path: str, before: Clean | Refusal, after: Clean | Refusal, options
         role=role,
         difficulty=of_text(b"".join(hunk.after for hunk in kept)),
         secrets=frozenset(before.secrets) | frozenset(after.secrets),
+        skipped=dict(after.skipped),
     )
 
 

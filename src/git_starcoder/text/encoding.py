@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.text.charsets import WIDER, codec_of
+from git_starcoder.text.pointers import pointer_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +55,6 @@ MEANT_ON_THE_WEB = {"latin_1": "cp1252", "ascii": "cp1252", "iso8859_9": "cp1254
 """By the WHATWG's encoding standard; the same characters and more."""
 SEVEN_BITS = ("iso2022", "hz")
 """How codecs are called that write everything in bytes below 128: their text is UTF-8, too, but another one."""
-POINTER = b"version https://git-lfs.github.com/spec/v1\n"
-LARGEST_POINTER = 1024
 
 
 class Text(NamedTuple):
@@ -70,20 +69,20 @@ class Refusal(NamedTuple):
     """Why a file is not used."""
 
     reason: str
-    """`empty`, `lfs_pointer`, `binary`, `undecodable`, `long_line`, `minified`."""
+    """`empty`, `lfs_pointer` and the others of `pointers`, `binary`, `undecodable`, `long_line`, `minified`."""
     because: str = ""
 
 
 def decode(data: bytes, *, max_line: int, mean_line: int) -> Text | Refusal:
     """The text of a file. `max_line` and `mean_line` are limits in bytes of UTF-8, line ends not counted."""
-    if data.startswith(POINTER) and len(data) <= LARGEST_POINTER:
-        return Refusal("lfs_pointer", "the content is not in the repository")
     text = read(data)
     if isinstance(text, Refusal):
         return text
     utf8, changed = text
     if not utf8.strip():
         return Refusal("empty")
+    if pointer := pointer_in(utf8):
+        return Refusal(pointer, "the content is not in the repository")
     lines = utf8.removesuffix(b"\n").split(b"\n")
     longest = max(map(len, lines))
     if longest > max_line:
