@@ -97,7 +97,7 @@ def test_files_that_come_while_it_is_made_are_kept(tmp_path, versions):
 def test_a_file_that_comes_with_a_name_of_ours_is_kept(tmp_path):
     out = tmp_path / "out"
     make(out, "one")
-    with pytest.raises(OutputError, match="'only_two' in .* is not ours"):
+    with pytest.raises(OutputError, match=r"'only_two' in .* is not ours"):
         make(out, "two", force=True, meanwhile=lambda: (out / "only_two").write_text("mine"))
     assert (out / "only_two").read_text() == "mine"
     assert (out / "only_one").read_text() == "one"
@@ -129,7 +129,7 @@ def test_a_file_of_the_user_with_a_name_of_ours_is_in_the_way(tmp_path):
         (folder / "sign.json").write_text(json.dumps({"schema": "git-starcoder/thing/1", "files": {}}))
     (out / "README.md").write_text("mine")
     for force in (False, True):
-        with pytest.raises(OutputError, match="files of yours with names that the thing needs: README.md"):
+        with pytest.raises(OutputError, match=r"files of yours with names that the thing needs: README.md"):
             make(out, "two", force=force)
     assert (out / "README.md").read_text() == "mine"
 
@@ -151,7 +151,7 @@ def test_a_folder_of_ours_that_became_a_link_is_not_followed(tmp_path):
     make(out, "one")
     (out / "parts").rename(tmp_path / "big")
     (out / "parts").symlink_to(tmp_path / "big")
-    with pytest.raises(OutputError, match="'parts' in .* was replaced by a link"):
+    with pytest.raises(OutputError, match=r"'parts' in .* was replaced by a link"):
         make(out, "two", force=True)
     assert (tmp_path / "big" / "same").read_text() == "same one"
 

@@ -166,8 +166,7 @@ def contents(out: Path, kind: Kind) -> Contents | None:
         OutputError: something else is there, or the folder cannot be changed.
 
     """
-    own = {hidden(out, out, end).name for end in ENDS}
-    if not os.path.lexists(out) or (out.is_dir() and {*os.listdir(out)} <= LITTER | own):  # noqa: PTH208 - names only
+    if not os.path.lexists(out) or (out.is_dir() and is_unused(out)):
         if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
             raise OutputError(f"'{out}' cannot be written", where="--out", hint="its rights do not allow it")
         return None
@@ -189,10 +188,20 @@ def contents(out: Path, kind: Kind) -> Contents | None:
         if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
             what = f"'{out if folder == '.' else place}' cannot be written"
             raise OutputError(what, where="--out", hint="its rights do not allow it")
-    foreign = sorted(_foreign(out, "", files, folders, own))
+    foreign = sorted(_foreign(out, "", files, folders, _own(out)))
     since = (out / kind.sign).stat().st_mtime_ns
     edited = sorted(name for name, wrote in files.items() if _is_edited(out / name, wrote, since))
     return Contents(files, foreign, edited)
+
+
+def is_unused(folder: Path) -> bool:
+    """Whether nothing is in a folder but what counts as nothing."""
+    return {entry.name for entry in folder.iterdir()} <= LITTER | _own(folder)
+
+
+def _own(out: Path) -> set[str]:
+    """The names of hidden files and folders of ours in an output."""
+    return {hidden(out, out, end).name for end in ENDS}
 
 
 def written(sign: Path, kind: Kind) -> dict[str, Wrote] | None:

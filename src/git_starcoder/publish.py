@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import shutil
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -175,6 +176,21 @@ def _recover(out: Path, kind: Kind) -> None:
             out.mkdir(exist_ok=True)
             _merge(ready, out, kind)
         _clear(hidden(where, out, "partial"))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all, over one that may be there; its folder is there."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(handle)
+    partial = Path(name)
+    try:
+        partial.write_bytes(text.encode("utf-8"))
+        sync(partial)
+        # A temporary file is for its owner alone.
+        partial.chmod(path.stat().st_mode & 0o777 if path.exists() else path.parent.stat().st_mode & 0o666)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _clear(place: Path) -> None:
