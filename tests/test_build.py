@@ -55,6 +55,7 @@ def test_the_folder_has_the_files_of_the_seeds_and_their_keys(dataset):
     assert names == {
         "training_data_train.jsonl", "training_data_val.jsonl", "training_data_test.jsonl", "dataset_metadata.json",
         "manifest.json", "recipe.yaml", "drops.jsonl", "imports.jsonl", "signatures.jsonl", "tokenizer",
+        "README.md", ".gitignore",
     }  # fmt: skip
     keys = [
         "creation_date",
@@ -164,7 +165,7 @@ def test_nothing_crosses_the_splits(dataset):
 
 def test_the_digests_are_of_the_files(dataset):
     found = digests(dataset.folder)
-    del found["manifest.json"]
+    del found["manifest.json"], found[".gitignore"]
     assert {name: file["sha256"] for name, file in dataset.manifest["files"].items()} == found
 
 

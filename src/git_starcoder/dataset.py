@@ -14,7 +14,8 @@ import orjson
 
 from git_starcoder import parquet
 from git_starcoder.errors import DatasetError
-from git_starcoder.publish import Kind, whole
+from git_starcoder.output import Kind
+from git_starcoder.publish import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -26,7 +27,13 @@ SCHEMA = "git-starcoder/dataset/1"
 """Of `manifest.json`. The number grows when the bytes of a dataset change for the same commit and recipe."""
 MANIFEST = "manifest.json"
 METADATA = "dataset_metadata.json"
-KIND = Kind("dataset", "build", MANIFEST)
+CARD = "README.md"
+NAMES = (
+    METADATA, MANIFEST, "recipe.yaml", "drops.jsonl", "imports.jsonl", "signatures.jsonl", "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json", CARD,
+)  # fmt: skip
+"""What every dataset has besides its rows."""
+KIND = Kind("dataset", "build", MANIFEST, "git-starcoder/dataset/", frozenset(NAMES))
 
 
 class Row(NamedTuple):
@@ -252,7 +259,7 @@ def publish(out: Path, fingerprint: str, *, force: bool = False) -> Generator[Ta
         same = dataset is not None and dataset.manifest.get("fingerprint") == fingerprint
         return dataset if same and not force else None
 
-    with whole(out, KIND, finished) as (partial, found):
+    with whole(out, KIND, finished, force=force) as (partial, found):
         yield Target(partial, fingerprint, found)
         if found is None:
             shutil.rmtree(partial / ".scratch", ignore_errors=True)

@@ -1,83 +1,196 @@
-"""A folder of ours appears whole or not at all, one writer at a time, and never over something that is not ours."""
+"""A folder of ours appears whole or not at all, one writer at a time, and never over something that is not ours.
+
+What is new is built in a hidden folder. Where nobody needs the old folder itself, the new one takes its name, and the
+output is always absent or whole. Where the folder has to stay (a mount point, files of the user in it: see
+`output.stays`), its files are replaced one by one: the sign goes first and comes last, so a folder with a sign is
+whole, and what a kill interrupts the next run finishes.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from git_starcoder.errors import OutputError
+from git_starcoder.output import (
+    IGNORE,
+    Kind,
+    contents,
+    destination,
+    hidden,
+    ignore,
+    is_ignore,
+    names_in,
+    require,
+    require_room,
+    says,
+    stays,
+    workplace,
+    written,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What is published."""
-
-    name: str
-    """As a user calls it."""
-    writer: str
-    """What makes it, as a user calls it."""
-    sign: str
-    """The file by which a folder is known as ours."""
+STAYED = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES}
+"""Why a folder may not be renamed although files in it may: a mount, a layer of an overlay, somebody else's folder."""
+FORMER = ".former"
+"""The sign of what is being replaced, while files are replaced one by one."""
 
 
 @contextmanager
-def whole(out: Path, kind: Kind, finished: Callable[[Path], T | None]) -> Generator[tuple[Path, T | None]]:
-    """Give a hidden folder beside `out` to fill; it is made durable and renamed to `out` at the end.
+def whole(
+    out: Path, kind: Kind, finished: Callable[[Path], T | None], *, force: bool = False
+) -> Generator[tuple[Path, T | None]]:
+    """Give a hidden folder to fill; at the end it is made durable, and what is in it stands at `out`.
 
     A lock (`flock`, freed by the kernel when its holder dies) keeps two writers of one folder apart; what a killed
-    writer left is cleared by the next. A folder that is not of this kind is never touched. Under the lock, and only
-    if a folder of this kind stands at `out`, `finished` is asked what to keep: if it gives something, that is handed
-    on, there is no folder to fill, and nothing changes.
+    writer left is cleared or finished by the next. A folder that is not of this kind is never touched. Under the lock,
+    and only if a folder of this kind stands at `out`, `finished` is asked what to keep: if it gives something, that is
+    handed on, there is no folder to fill, and nothing changes. Else the files of ours in it are replaced, those of the
+    user are kept, and files of ours that were changed are replaced only with `force`.
 
     Raises:
-        OutputError: locked, not writable, out of space, or something else is in the way.
+        OutputError: locked, not writable, out of space, or something of the user's is in the way.
 
     """
-    out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link that the user put there on purpose
-    partial, aside, lock = (out.parent / f".{out.name}.{end}" for end in ("partial", "old", "lock"))
-    with reported(out), locked(out, kind, lock):
-        if os.path.lexists(aside):  # killed between the renames below
-            _ours(aside, kind)
-            _clear(partial)
-            aside.rename(partial if out.exists() else out)
-        _clear(partial)
-        found = finished(out) if _ours(out, kind) else None
-        if found is not None:
-            yield partial, found
-            return
-        partial.mkdir()
+    with reported(out):
+        given, out = out, destination(out)
+        lock = hidden(workplace(out), out, "lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with locked(given, kind, lock):
+            _recover(out, kind)
+            there = contents(out, kind)
+            found = finished(out) if there else None
+            if there and found is None:
+                require(out, there, kind, force=force)
+            partial = hidden(out if stays(out, there) else out.parent, out, "partial")
+            if found is not None:
+                yield partial, found
+                return
+            partial.mkdir()
+            try:
+                if out.exists():  # what others may not read there, they may not read here
+                    partial.chmod(partial.stat().st_mode & ~0o777 | out.stat().st_mode & 0o777 | 0o700)
+                ignore(partial)
+                yield partial, None
+                _readable(partial)
+                make_durable(partial)
+                _publish(partial, out, kind, force=force)
+            finally:
+                _clear(partial)
+
+
+def _publish(partial: Path, out: Path, kind: Kind, *, force: bool) -> None:
+    """Put what was built in the place of what is there."""
+    there = contents(out, kind)  # looked at again: the user may have come by since the build began
+    if there:
+        require(out, there, kind, force=force)
+    if os.path.lexists(out / IGNORE) and not is_ignore(out / IGNORE):  # the user's stays
+        (partial / IGNORE).unlink(missing_ok=True)
+    if out.exists() and not stays(out, there) and partial.parent == out.parent:
+        shutil.copystat(out, partial)
+        aside = hidden(out.parent, out, "old")
         try:
-            yield partial, None
-            _readable(partial)
-            make_durable(partial)
-            if out.exists():
-                out.rename(aside)
+            out.rename(aside)
+        except OSError as error:
+            if error.errno not in STAYED:
+                raise
+        else:
             partial.rename(out)
             sync(out.parent)
-            if os.path.lexists(aside):
-                aside.rename(partial)  # so that what is aside is always whole
-        finally:
-            _clear(partial)
+            aside.rename(partial)  # so that what is aside is always whole
+            return
+    if not out.exists():
+        partial.rename(out)
+        sync(out.parent)
+        return
+    require_room(out, there.files if there else (), names_in(partial))
+    ready = partial.with_name(f".{out.name}.ready")
+    partial.rename(ready)  # from here on it is finished, come what may
+    sync(ready.parent)
+    _merge(ready, out, kind)
 
 
-def _ours(place: Path, kind: Kind) -> bool:
-    """Whether a folder of this kind is there, and not nothing or an empty folder. Anything else is an error."""
-    if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
-        return False
-    if not (place / kind.sign).is_file():
-        hint = "choose another folder with --out, or remove it yourself"
-        raise OutputError(f"'{place}' exists and is not a {kind.name} of ours", where="--out", hint=hint)
-    return True
+def _merge(ready: Path, out: Path, kind: Kind) -> None:
+    """Move the files of a finished folder to where they belong, and remove those that they replace.
+
+    Every move can be repeated, so a run that finds this unfinished does it again.
+    """
+    sign, former = ready / kind.sign, ready / FORMER
+    new = written(sign, kind)
+    if new is not None:
+        if os.path.lexists(out / kind.sign) and not former.exists():
+            (out / kind.sign).rename(former)
+            sync(out)
+        old = written(former, kind) or {}
+        for name in names_in(ready):
+            if name not in {kind.sign, FORMER}:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                (ready / name).replace(out / name)
+        for name in sorted(old.keys() | kind.later.keys()):
+            if name not in new and (name in old or says(out / name, kind.later[name])):
+                (out / name).unlink(missing_ok=True)
+        _prune(out, old)
+        for folder in {(out / name).parent for name in new}:
+            sync(folder)
+        sign.replace(out / kind.sign)
+        sync(out)
+    elif {*names_in(ready)} - {FORMER}:
+        hint = "move it away, or remove it"
+        raise OutputError(f"'{ready}' is in the way and is not ours", where="--out", hint=hint)
+    shutil.rmtree(ready)
+
+
+def _prune(out: Path, names: Iterable[str]) -> None:
+    """Remove the folders of files that are gone, where nothing is left in them."""
+    folders = {out / parent for name in names for parent in Path(name).parents if parent.name}
+    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _recover(out: Path, kind: Kind) -> None:
+    """Finish or clear what a killed writer left beside `out` and in it."""
+    aside = hidden(out.parent, out, "old")
+    if os.path.lexists(aside):  # killed between two renames
+        there = contents(aside, kind)
+        if there and there.foreign:
+            what = f"'{aside}', which '{out}' has replaced, has files of yours: {there.foreign[0]}"
+            raise OutputError(what, where="--out", hint="move them away, and give the same command again")
+        if out.exists():
+            _clear(hidden(out.parent, out, "partial"))
+            aside.rename(hidden(out.parent, out, "partial"))
+        else:
+            aside.rename(out)
+    for where in (out.parent, out):
+        ready = hidden(where, out, "ready")
+        if os.path.lexists(ready):
+            out.mkdir(exist_ok=True)
+            _merge(ready, out, kind)
+        _clear(hidden(where, out, "partial"))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all, over one that may be there; its folder is there."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(handle)
+    partial = Path(name)
+    try:
+        partial.write_bytes(text.encode("utf-8"))
+        sync(partial)
+        # A temporary file is for its owner alone.
+        partial.chmod(path.stat().st_mode & 0o777 if path.exists() else path.parent.stat().st_mode & 0o666)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _clear(place: Path) -> None:
@@ -130,7 +243,6 @@ def locked(out: Path, kind: Kind, lock: Path) -> Generator[None]:
         OutputError: another process has it.
 
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a+") as held:
         if not _hold(held.fileno(), lock):
             hint = "wait for it to end"

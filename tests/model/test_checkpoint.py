@@ -148,9 +148,9 @@ def test_the_folder_of_a_training(tmp_path):
         (folder / ".step-2.partial").mkdir()
         (folder / "metrics.jsonl").write_text("{}\n")
     with checkpoint.kept(out, fresh=False) as folder:
-        assert names(folder) == ["lock", "metrics.jsonl", "step-1"]
+        assert names(folder) == [".gitignore", "lock", "metrics.jsonl", "step-1"]
     with checkpoint.kept(out, fresh=True) as folder:
-        assert names(folder) == ["lock"]
+        assert names(folder) == [".gitignore", "lock"]
     assert names(tmp_path) == []
 
 

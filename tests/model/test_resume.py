@@ -180,7 +180,12 @@ def test_a_full_disk_is_one_line_and_costs_nothing(dataset, whole, tmp_path):
             train(dataset, out, toy())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert sorted(path.name for path in checkpoint.place(out).iterdir()) == ["metrics.jsonl", "step-4", "step-5"]
+    assert sorted(path.name for path in checkpoint.place(out).iterdir()) == [
+        ".gitignore",
+        "metrics.jsonl",
+        "step-4",
+        "step-5",
+    ]
     train(dataset, out, toy())
     same(out, whole)
 

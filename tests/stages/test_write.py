@@ -18,6 +18,7 @@ from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError, MissingExtraError
 from git_starcoder.folder import parquet
+from git_starcoder.folder.lines import OWN, SHARED
 from git_starcoder.recipe import Recipe
 from git_starcoder.rows import SPLITS
 from toy import code_base
@@ -98,27 +99,89 @@ def test_many_files_and_row_groups_hold_the_same_rows(made, monkeypatch):
     assert selected == sorted(numbers)
 
 
-def test_the_datasets_library_opens_the_folder(made, tmp_path):
+NAMES = {"train": "train", "validation": "val", "test": "test"}
+"""Our splits by the names that the library gives them."""
+
+
+def load(folder, tmp_path):
+    """The rows that the real `datasets` finds in a folder, by its names of splits; metadata without what is null."""
     datasets = pytest.importorskip("datasets")
-    dataset = made("parquet", labels="true")
-    loaded = datasets.load_dataset(str(dataset.folder), cache_dir=str(tmp_path))
-    assert {name: len(rows) for name, rows in loaded.items()} == {
-        "train": dataset.metadata["train_sequences"],
-        "validation": dataset.metadata["val_sequences"],
-        "test": dataset.metadata["test_sequences"],
-    }
-    for (row, labels), other in zip(dataset.labelled("test"), loaded["test"], strict=True):
-        assert other["tokens"] == row.tokens
-        assert {name: other[name] for name in labels} == labels
-        assert (other["path"], other["blob_id"]) == (row.metadata["source_file"], row.metadata["blob"])
-        assert other["weight"] == row.metadata["weight"]
-        assert row.metadata["length"] > 0
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+
+    def metadata(row):
+        return {key: value for key, value in row.get("metadata", row).items() if value is not None}
+
+    return {name: [(row["tokens"], metadata(row), row) for row in rows] for name, rows in loaded.items()}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"labels": "true"}, {"copies": "true"}, {"copies": "true", "labels": "true"}],
+    ids=lambda options: " and ".join(options) or "plain",
+)
+def test_the_datasets_library_finds_the_splits(made, tmp_path, form, options):
+    dataset = made(form, **options)
+    loaded = load(dataset.folder, tmp_path)
+    assert list(loaded) == list(NAMES)
+    seen = {}
+    for name, split in NAMES.items():
+        rows = list(dataset.labelled(split))
+        assert len(rows) == len(loaded[name]) == dataset.metadata[f"{split}_sequences"] > 0
+        for (row, labels), (tokens, about, whole) in zip(rows, loaded[name], strict=True):
+            assert tokens == row.tokens
+            assert row.metadata.items() <= about.items()
+            assert {key: whole[key] for key in labels} == labels
+        seen[name] = {about["row_id"] for _, about, _ in loaded[name]}
+    assert not seen["train"] & seen["validation"] | seen["train"] & seen["test"] | seen["validation"] & seen["test"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_the_datasets_library_finds_the_splits_wherever_the_folder_is(made, tmp_path, form):
+    folder = tmp_path / "train" / "test-validation" / ".hidden" / "my train: data, 'eval' #1"
+    shutil.copytree(made(form).folder, folder)
+    (folder / "notes-train.json").write_text('{"mine": 1}')
+    (folder / "test").mkdir()
+    (folder / "test" / "mine.jsonl").write_text('{"mine": 1}\n')
+    loaded = load(folder, tmp_path)
+    assert list(loaded) == list(NAMES)
+    for name, split in NAMES.items():
+        assert [tokens for tokens, _, _ in loaded[name]] == [row.tokens for row in made(form).rows(split)]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_the_datasets_library_finds_splits_without_rows(repo_maker, tmp_path, form):
+    repo = repo_maker({"one.py": "def one(value):\n    return value + 1\n" * 9})
+    recipe = Recipe.load("effectiveness", ("window.size=64", "window.vocab_size=600", f"write.format={form}"))
+    with LocalEngine(1) as engine:
+        dataset = build(repo, recipe, tmp_path / "out", engine=engine)
+    loaded = load(dataset.folder, tmp_path)
+    assert list(loaded) == ["train"]  # the library has no splits without rows
+    assert [tokens for tokens, _, _ in loaded["train"]] == [row.tokens for row in dataset.rows("train")] != []
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_the_card_says_what_the_library_finds(made, tmp_path, form):
+    datasets = pytest.importorskip("datasets")
+    dataset = made(form, labels="true")
     header = yaml.safe_load((dataset.folder / "README.md").read_text().split("---\n")[1])
+    loaded = datasets.load_dataset(str(dataset.folder), cache_dir=str(tmp_path))
     assert [one["name"] for one in header["dataset_info"]["features"]] == loaded["train"].column_names
     assert (header["license"], header["task_categories"]) == ("mit", ["text-generation"])
-    assert header["configs"][0]["data_files"][1] == {"split": "validation", "path": "data/validation-*.parquet"}
+    path = {"jsonl": "training_data_val.jsonl", "parquet": "data/validation-*.parquet"}[form]
+    assert header["configs"][0]["data_files"][1] == {"split": "validation", "path": path}
     facts = datasets.load_dataset("json", data_files=str(dataset.folder / "signatures.jsonl"), cache_dir=str(tmp_path))
     assert len(facts["train"]) >= dataset.metadata["function_signatures"] > 0
+
+
+def test_parquet_rows_have_the_columns_of_the_stack(made, tmp_path):
+    for _, about, row in load(made("parquet").folder, tmp_path)["test"]:
+        assert (row["path"], row["blob_id"]) == (about["source_file"], about["blob"])
+
+
+def test_the_types_of_metadata_are_known(made):
+    keys = {key for _, row, _ in everything(made(copies="true")) for key in row.metadata}
+    assert keys <= OWN.keys() | SHARED.keys()
 
 
 def test_changes_have_the_columns_of_commit_packs(made):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from git_starcoder.dataset import MANIFEST
+from git_starcoder.output import IGNORE
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class Check:
         dataset = self._dataset
         files = dataset.manifest["files"]
         there = {path.relative_to(dataset.folder).as_posix() for path in dataset.folder.rglob("*") if path.is_file()}
-        for name in sorted(there - files.keys() - {"manifest.json"}):
+        for name in sorted(there - files.keys() - {MANIFEST, IGNORE}):
             yield Finding("digests", name, "is not in the manifest")
         for name, said in sorted(files.items()):
             if name not in there:

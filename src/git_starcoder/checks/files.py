@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_starcoder.dataset import NAMES
 from git_starcoder.rows import SPLITS, Finding
 
 if TYPE_CHECKING:
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
 SEEDS = (
     "test_dataset_directory_exists", "test_metadata_file_exists", "test_train_file_exists", "test_val_file_exists",
 )  # fmt: skip
-NAMES = (
-    "dataset_metadata.json", "manifest.json", "recipe.yaml", "drops.jsonl", "imports.jsonl", "signatures.jsonl",
-    "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
-)  # fmt: skip
-"""What every dataset has besides its rows."""
 
 
 class Check:

@@ -124,10 +124,11 @@ def _settle(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
 
 
 def _unfinished(checkpoint: Path) -> bool:
-    """Whether a folder of a model is not there yet, but checkpoints of its training are: it is gone on with."""
+    """Whether a model is not there yet, but checkpoints of its training are: it is gone on with."""
     from git_starcoder.model.checkpoint import place
+    from git_starcoder.model.load import TRAINING
 
-    return not checkpoint.exists() and place(checkpoint).is_dir()
+    return not (checkpoint / TRAINING).exists() and place(checkpoint).is_dir()
 
 
 def _train(dataset: Dataset, loaded: Loaded, epochs: int, output: Path, *, force: bool) -> None:

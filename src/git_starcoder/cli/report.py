@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from git_starcoder.cli.talk import Talk
     from git_starcoder.errors import ExitCode
 
+HEAD = 4096
+"""Bytes of a page in which its generator is named."""
+
 
 @click.command("report")
 @click.argument("dataset", type=PATH)
@@ -33,12 +36,15 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
     """
     from git_starcoder.cli import check as checking
     from git_starcoder.dataset import Dataset
-    from git_starcoder.publish import reported
+    from git_starcoder.output import destination
+    from git_starcoder.publish import reported, write_whole
     from git_starcoder.report import page, report
     from git_starcoder.report.model import Model, read
 
     page.require()
-    _free(out, page.GENERATOR)
+    with reported(out):
+        place = destination(out)
+        _require_free(place, out, page.GENERATOR)
     opened = Dataset.open(dataset)
     if scores is None and model is not None and (model / "scores.json").is_file():  # what `eval` left there
         scores = model / "scores.json"
@@ -47,25 +53,32 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
     found = read(scores) if scores else None
     outcomes = checking.checked(talk, opened) if checked else []
     said = report(opened, outcomes, trained=model, scores=found)
-    data = said.encode("utf-8")
-    partial = out.with_name(f".{out.name}.partial")
     with reported(out):
-        try:
-            partial.write_bytes(data)
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)
-    values = {"out": str(out), "bytes": len(data), "broken": [one.check for one in outcomes if one.found]}
-    return talk.answer(values, f"{one_line(str(out))}: {len(data):,} bytes")
+        _require_free(place, out, page.GENERATOR)  # looked at again: the checks took their time
+        write_whole(place, said)
+    size = len(said.encode("utf-8"))
+    values = {"out": str(out), "bytes": size, "broken": [one.check for one in outcomes if one.found]}
+    return talk.answer(values, f"{one_line(str(out))}: {size:,} bytes")
 
 
-def _free(out: Path, generator: str) -> None:
-    """Refuse to write over what is no page of ours, and into a folder that is not there."""
+def _require_free(place: Path, out: Path, generator: str) -> None:
+    """Refuse to write over what is no page of ours, and where nothing can be written. `place` is what `out` leads to.
+
+    Raises:
+        OutputError: something is in the way.
+
+    """
+    from git_starcoder.output import is_mount
+
     hint = "choose another file with --out"
-    if not out.parent.is_dir():
+    if not place.parent.is_dir():
         raise OutputError(f"there is no folder '{out.parent}'", where="--out", hint=hint)
-    if not os.path.lexists(out):
-        return
-    mark = f'<meta name="generator" content="{generator}">'.encode()
-    if not out.is_file() or mark not in out.read_bytes()[:4096]:
-        raise OutputError(f"'{out}' exists and is not a report of ours", where="--out", hint=hint)
+    if os.path.lexists(place):
+        mark = f'<meta name="generator" content="{generator}">'.encode()
+        if not place.is_file() or mark not in place.read_bytes()[:HEAD]:
+            raise OutputError(f"'{out}' exists and is not a report of ours", where="--out", hint=hint)
+        if is_mount(place):
+            raise OutputError(f"'{out}' is a mount point, which cannot be replaced", where="--out", hint=hint)
+    for path in (place.parent, *([place] if place.exists() else [])):
+        if not os.access(path, os.W_OK):
+            raise OutputError(f"'{path}' cannot be written", where="--out", hint="its rights do not allow it")

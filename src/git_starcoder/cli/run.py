@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,8 @@ from git_starcoder.cli import build as building
 from git_starcoder.cli import check as checking
 from git_starcoder.cli import train as training
 from git_starcoder.cli.options import PATH, of_build, opened_cache, with_seed
-from git_starcoder.cli.talk import common, one_line
-from git_starcoder.errors import ExitCode, UsageError
+from git_starcoder.cli.talk import common, one_line, schema
+from git_starcoder.errors import ExitCode, OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from git_starcoder.cli.talk import Talk
     from git_starcoder.dataset import Dataset
 
+RESULT = "run.json"
+SCHEMA = "git-starcoder/run/"
+"""How the schema of the result begins."""
 REST = 0.2
 """Of the budget, what training leaves to evaluation."""
 LEAST = 0.2
@@ -46,6 +50,7 @@ read better than drawing at a temperature of 0.4 or 0.6."""
     show_default=True,
     help="Size of the model: tiny (4M parameters), or small (28M) on a GPU.",
 )
+@click.option("--force", is_flag=True, help="Build again, and replace files of ours that were changed since.")
 @common
 def command(
     talk: Talk,
@@ -59,6 +64,7 @@ def command(
     out: Path,
     minutes: float,
     size: str,
+    force: bool,
 ) -> ExitCode:
     """Build, check, train, eval and complete, all in one go.
 
@@ -81,8 +87,9 @@ def command(
     begun = time.monotonic()
     recipe = Recipe.load(name, with_seed(overrides, seed))
     opened = Repo.open(repo, rev)
+    _prepare(out, force=force)
     with talk.watch() as watch, LocalEngine(settings.jobs(jobs)) as engine, opened_cache(wanted=cached) as cache:
-        dataset = build(opened, recipe, out / "dataset", engine=engine, watch=watch, cache=cache)
+        dataset = build(opened, recipe, out / "dataset", engine=engine, watch=watch, cache=cache, force=force)
     talk.part(building.text(dataset, dataset.folder))
     outcomes = checking.checked(talk, dataset, opened)
     talk.part(checking.table(outcomes))
@@ -144,6 +151,41 @@ def _model(
     return {**values, "completion": {**place._asdict(), "prompt": shown, "model": written, "how": how}}
 
 
+def _prepare(out: Path, *, force: bool) -> None:
+    """Make the folder of the run, where nothing in it is in the way of a part of it.
+
+    Raises:
+        OutputError: something is.
+
+    """
+    from git_starcoder import dataset, output
+    from git_starcoder.model.train import KIND
+    from git_starcoder.publish import reported
+
+    with reported(out):
+        place = output.destination(out)
+        model = output.destination(place / "model")
+        ours = output.says(place / RESULT, SCHEMA) or output.is_ignore(place / output.IGNORE)
+        ours = ours or output.written(place / "dataset" / dataset.MANIFEST, dataset.KIND) is not None
+        if not ours and os.path.lexists(place) and not (place.is_dir() and output.is_unused(place)):
+            hint = "choose another folder with --out, or remove it yourself"
+            raise OutputError(f"'{out}' exists and is not a run of ours", where="--out", hint=hint)
+        if os.path.lexists(place / RESULT) and not output.says(place / RESULT, SCHEMA):
+            hint = "move it away, or choose another folder with --out"
+            raise OutputError(f"'{RESULT}' in '{out}' is not ours, and its name is needed", where="--out", hint=hint)
+        if (there := output.contents(model, KIND)) is not None:
+            output.require(model, there, KIND, force=force)
+        place.mkdir(parents=True, exist_ok=True)
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise OutputError(f"'{out}' cannot be written", where="--out", hint="its rights do not allow it")
+        if not os.path.lexists(place / output.IGNORE):
+            output.ignore(place)
+
+
 def _end(talk: Talk, out: Path, values: dict[str, Any], code: ExitCode) -> ExitCode:
-    (out / "run.json").write_text(json.dumps(values, indent=1, default=str) + "\n", encoding="utf-8")
+    from git_starcoder.publish import reported, write_whole
+
+    with reported(out):
+        text = json.dumps({"schema": schema(talk.verb), **values}, indent=1, default=str)
+        write_whole(out / RESULT, text + "\n")
     return talk.answer(values, f"all of it is in {one_line(str(out))}", code)

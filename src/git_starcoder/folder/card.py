@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder import strict_yaml
@@ -10,12 +11,13 @@ from git_starcoder.folder.facts import IMPORTS, SIGNATURES
 from git_starcoder.parquet import NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from git_starcoder.rows import Unit
     from git_starcoder.run import TextStore
 
-CARD = "README.md"
+Features = Mapping[str, "str | Mapping[str, str]"]
+"""The type of each column, such as `int64` or `list<uint16>`; of a column of objects, those of its members."""
 LICENCE = re.compile(r"(licen[cs]e|copying|unlicense)([-_.][\w.-]+)?", re.IGNORECASE)
 """Names of files at the root that hold a licence."""
 LICENCES = {
@@ -37,9 +39,20 @@ BEGINNING = 2000
 SIZES = (("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<1M", 10**6), ("1M<n<10M", 10**7))
 
 
-def card(said: Mapping[str, Any], features: Mapping[str, str], licence: str) -> str:
-    """The card of a dataset. `said` is its metadata, and `features` the type of each column of its Parquet files."""
-    files = [{"split": name, "path": f"data/{name}-*.parquet"} for name in NAMES.values()]
+def card(said: Mapping[str, Any], features: Features, licence: str) -> str:
+    """The card of a dataset. `said` is its metadata, and `features` are the columns of its rows.
+
+    It names the files of each split: from their names alone `datasets` would guess, and guess wrong, because
+    "training" is in all names of JSON lines.
+    """
+    files = [
+        {
+            "split": name,
+            "path": f"data/{name}-*.parquet" if said["format"] == "parquet" else f"training_data_{key}.jsonl",
+        }
+        for key, name in NAMES.items()
+        if said[f"{key}_sequences"]  # the library fails at a split without rows
+    ]
     total = said["total_sequences"]
     header = {
         "pretty_name": f"{said['source_repo'][:16]} by git-starcoder",
@@ -72,7 +85,9 @@ def recognised(text: str) -> str:
     return next((key for key, said in LICENCES.items() if said.lower() in words), "other")
 
 
-def _feature(name: str, kind: str) -> dict[str, str]:
+def _feature(name: str, kind: str | Mapping[str, str]) -> dict[str, Any]:
+    if not isinstance(kind, str):
+        return {"name": name, "struct": [_feature(*member) for member in kind.items()]}
     return {"name": name, "sequence": kind[5:-1]} if kind.startswith("list<") else {"name": name, "dtype": kind}
 
 
@@ -82,6 +97,8 @@ def _text(said: Mapping[str, Any], licence: str) -> str:
         "unknown": "The repository has no licence file that is part of this dataset.",
         "other": "The repository has a licence that was not recognised, or several.",
     }.get(licence, f"The repository's licence file reads like {licence}.")
+    text = "; `text` is what they say, without padding" if said["format"] == "parquet" else ""
+    of = "" if said["format"] == "parquet" else " of `metadata`"
     return f"""# Training data from {said["source_repo"]}
 
 Made by git-starcoder from one Git repository: {said["total_sequences"]:,} rows of up to
@@ -95,8 +112,8 @@ rows = load_dataset("FOLDER")  # train, validation, test
 edges = load_dataset("json", data_files="FOLDER/{IMPORTS}")  # and {SIGNATURES}
 ```
 
-`tokens` are ids of the tokenizer in `tokenizer/`, padded behind `length`; `text` is what they say, without padding.
-`weight` is how often a trainer should draw a row. `context` tokens at the beginning of a row do not count for the loss.
+`tokens` are ids of the tokenizer in `tokenizer/`, padded behind `length`{of}{text}.
+`weight`{of} is how often a trainer should draw a row. The first `context` tokens of a row do not count for the loss.
 
 {whole} Single files may be under others.
 """

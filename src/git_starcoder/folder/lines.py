@@ -26,6 +26,14 @@ OWN = {
     "weight_of_row": "float64", "copy": "int32", "copies": "int32", "context": "int32", "hole": "list<int32>",
 }  # fmt: skip
 """Metadata that each row has of its own, with its type."""
+SHARED = {
+    "source_file": "string", "directory": "string", "file_extension": "string", "language": "string", "role": "string",
+    "priority": "string", "is_core": "bool", "is_test": "bool", "augmentation_type": "string", "age_days": "int64",
+    "commit": "string", "sample": "string", "group": "string", "split": "string", "has_dependencies": "bool",
+    "type_density": "float64", "error_patterns": "int64", "blob": "string", "is_evolution": "bool",
+    "commit_message": "string", "kind": "string",
+}  # fmt: skip
+"""Metadata that rows of a sample share, with its type; some do not have all of it."""
 
 
 @dataclass(frozen=True, slots=True)

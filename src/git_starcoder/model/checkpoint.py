@@ -12,7 +12,7 @@ import json
 import random
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,16 +20,25 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from git_starcoder.errors import OutputError
-from git_starcoder.publish import Kind, locked, make_durable, reported, sync
+from git_starcoder.model.metrics import METRICS, TENSORBOARD
+from git_starcoder.output import IGNORE, Kind, destination, hidden, ignore, workplace
+from git_starcoder.publish import locked, make_durable, reported, sync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Collection, Generator, Mapping
 
 SCHEMA = "git-starcoder/checkpoint/1"
 MANIFEST = "manifest.json"
 STATE = "state.json"
 KEPT = 2
-KIND = Kind("training", "training", MANIFEST)
+STEP = re.compile(r"step-(\d{1,18})")
+"""The name of a checkpoint."""
+LEFT = re.compile(r"\.step-\d{1,18}(\.old)?\.partial")
+"""The name of one that is being written or removed."""
+KIND = Kind("training", "training", MANIFEST, SCHEMA)
+LOCK = "lock"
+OURS = {IGNORE, LOCK, METRICS, TENSORBOARD}
+"""What the folder of a training has besides checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +58,48 @@ class _DamagedError(Exception):
 
 def place(out: Path) -> Path:
     """The hidden folder where the training of a model keeps what it needs to go on."""
-    return out.parent / f".{out.name}.training"
+    out = destination(out)
+    return hidden(workplace(out), out, "training")
 
 
 @contextmanager
 def kept(out: Path, *, fresh: bool) -> Generator[Path]:
     """The folder of a training, held by this process alone; with `fresh`, without what an earlier one left.
 
-    It is removed at the end if there is no checkpoint in it, and by whoever publishes the model.
+    It is cleared at the end if there is no checkpoint in it, and by whoever publishes the model.
 
     Raises:
         OutputError: another training has it, or it cannot be written.
 
     """
-    folder = place(out)
-    with reported(folder):
+    with reported(out):
+        folder = place(out)
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(out, KIND, folder / "lock"):
-            for entry in folder.iterdir():
-                if entry.is_dir() and (fresh or entry.name.endswith(".partial")):
-                    shutil.rmtree(entry)
-                elif fresh and entry.name != "lock":
-                    entry.unlink()
+        with locked(out, KIND, folder / LOCK):
+            if fresh:
+                clear(folder, but=(LOCK,))
+            for entry in [*folder.iterdir()]:
+                if LEFT.fullmatch(entry.name):
+                    _discard(entry)
+            ignore(folder)
             try:
                 yield folder
             finally:
                 if folder.exists() and not _found(folder):
-                    shutil.rmtree(folder)
+                    clear(folder)
+
+
+def clear(folder: Path, but: Collection[str] = ()) -> None:
+    """Remove what a training wrote into its folder, and the folder if nothing else is in it."""
+    for entry in [*folder.iterdir()]:
+        if entry.name in but:
+            continue
+        if STEP.fullmatch(entry.name) or LEFT.fullmatch(entry.name):
+            _discard(entry)
+        elif entry.name in OURS:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    with suppress(OSError):  # the user's files are in it
+        folder.rmdir()
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
@@ -174,20 +198,30 @@ def set_random_state(torch: Any, state: Mapping[str, Any]) -> None:
         torch.mps.set_rng_state(state["torch.mps"])
 
 
+def _discard(path: Path) -> None:
+    """Remove a checkpoint, whole or not; files that are not part of one stay."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    for entry in [*path.iterdir()]:
+        if entry.name in {MANIFEST, STATE} or entry.suffix == ".safetensors":
+            entry.unlink()
+    with suppress(OSError):
+        path.rmdir()
+
+
 def _found(folder: Path) -> list[tuple[int, Path]]:
     """Steps and folders of all checkpoints, damaged ones too, newest first."""
-    names = ((re.fullmatch(r"step-(\d{1,18})", path.name), path) for path in folder.iterdir())
+    names = ((STEP.fullmatch(path.name), path) for path in folder.iterdir())
     return sorted(((int(name[1]), path) for name, path in names if name), reverse=True)
 
 
 def _remove(path: Path) -> None:
     """Remove a checkpoint so that no part of it is ever taken for one."""
     aside = path.with_name(f".{path.name}.old.partial")
-    path.rename(aside)
-    if aside.is_dir():
-        shutil.rmtree(aside)
-    else:
-        aside.unlink()
+    if not aside.exists():  # else it has files of the user
+        path = path.rename(aside)
+    _discard(path)
 
 
 def _read(folder: Path, step: int) -> Checkpoint:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -28,6 +27,8 @@ from git_starcoder.evals import (
     xz,
 )
 from git_starcoder.model.load import TRAINING, again, load, record
+from git_starcoder.output import says
+from git_starcoder.publish import write_whole
 from git_starcoder.seams import SILENT, Watch
 
 if TYPE_CHECKING:
@@ -152,19 +153,11 @@ def keep(scores: Scores, model: str | Path) -> bool:
     if not (folder / TRAINING).is_file():
         return False
     text = json.dumps({"schema": SCHEMA, **scores.as_values()}, indent=1) + "\n"
+    if os.path.lexists(folder / SCORES) and not says(folder / SCORES, SCHEMA[:-1]):
+        return False  # it is the user's
     try:
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f".{SCORES}.", encoding="utf-8", delete=False) as file:
-            partial = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(folder.stat().st_mode & 0o666)  # a temporary file is for its owner alone
+        write_whole(folder / SCORES, text)
     except OSError:  # of somebody else, or full: the scores are told all the same
-        return False
-    try:
-        partial.replace(folder / SCORES)
-    except OSError:
-        partial.unlink()
         return False
     return True
 

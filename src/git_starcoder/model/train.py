@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -24,17 +23,20 @@ from git_starcoder.model import checkpoint, curve, load
 from git_starcoder.model.config import Config
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.distributed import joined
+from git_starcoder.model.evaluate import SCHEMA as SCORED
+from git_starcoder.model.evaluate import SCORES
 from git_starcoder.model.learner import Learner
 from git_starcoder.model.load import SCHEMA, TRAINING, save
 from git_starcoder.model.loop import LOOKS, Exam, Loop
-from git_starcoder.model.metrics import Metrics
+from git_starcoder.model.metrics import METRICS, Metrics
 from git_starcoder.model.network import device as best_device
 from git_starcoder.model.network import libraries
 from git_starcoder.model.pack import MARKS
 from git_starcoder.model.plan import Plan, steps_of
 from git_starcoder.model.preflight import examine, require
 from git_starcoder.model.trial import trial
-from git_starcoder.publish import Kind, whole
+from git_starcoder.output import Kind, listing
+from git_starcoder.publish import whole
 from git_starcoder.seams import SILENT, Watch
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -51,6 +53,18 @@ MINUTES = 8.0
 """The budget where none is given."""
 CONFIG = "training.yaml"
 """The config of a model with what was measured: `--config` takes it, and gives the same weights on the same machine."""
+CURVE = "loss_curve.png"
+KIND = Kind(
+    "model",
+    "training",
+    TRAINING,
+    SCHEMA.rstrip("0123456789"),
+    frozenset({
+        TRAINING, CONFIG, METRICS, CURVE, "config.json", "generation_config.json", "model.safetensors",
+        "tokenizer.json", "tokenizer_config.json",
+    }),
+    {SCORES: SCORED.rstrip("0123456789")},
+)  # fmt: skip
 LOOKING = 0.15
 """Of a budget of time, what looks at held-out text may take."""
 HELD_OUT = 12_288
@@ -117,10 +131,10 @@ def train(
             training.run()
             return training.result()
         folder = held.enter_context(checkpoint.kept(out, fresh=fresh))
-        with whole(out, Kind("model", "training", TRAINING), finished) as (model, _):
+        with whole(out, KIND, finished, force=force) as (model, _):
             training.run()
             training.publish(model)
-        shutil.rmtree(folder)
+        checkpoint.clear(folder)
     return training.result()
 
 
@@ -285,7 +299,7 @@ class _Training:
         save(network, self.dataset.tokenizer_folder, folder)
         if loop.metrics:
             loop.metrics.publish(folder)
-            curve.draw(loop.metrics.lines, folder / "loss_curve.png")
+            curve.draw(loop.metrics.lines, folder / CURVE)
         values = config.model_dump()
         budget = {key: values[key] for key in ("minutes", "steps", "epochs", "tokens") if values[key] is not None}
         record = {
@@ -306,9 +320,10 @@ class _Training:
             "ledger": loop.tally.close().as_values(),
             "result": {key: value for key, value in asdict(self.result()).items() if key != "folder"},
         }
-        (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         measured = {"precision": network.precision, "piece": loop.learner.piece}
         (folder / CONFIG).write_text(config.model_copy(update=measured).yaml(), encoding="utf-8")
+        record["files"] = listing(folder)
+        (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

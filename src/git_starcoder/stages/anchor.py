@@ -16,6 +16,7 @@ from git_starcoder.errors import RepositoryError
 from git_starcoder.git.history import first_parents
 from git_starcoder.git.objects import FILE, KIND, Fault, Repo
 from git_starcoder.memo import Memo
+from git_starcoder.parse.own_output import recognise
 from git_starcoder.rows import identity
 from git_starcoder.stages.split import place_of
 from git_starcoder.text import bpe
@@ -95,7 +96,7 @@ def _oldest(unit: Unit) -> str:
 def _texts(repo: Repo, recipe: Recipe, chosen: Sequence[tuple[str, str]]) -> list[bytes]:
     texts: list[bytes] = []
     for (path, _), (_, data) in zip(chosen, repo.read(blob for _, blob in chosen), strict=True):
-        text = data if isinstance(data, Fault) else clean(data, recipe.read)
+        text = data if isinstance(data, Fault) or recognise(data) else clean(data, recipe.read)
         if isinstance(text, Clean) and not unfit(path, text, recipe.read):
             texts.append(text.text)
     return texts

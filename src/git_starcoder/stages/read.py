@@ -1,8 +1,8 @@
 """read: entries of the commit's tree → Source, and changes of its history → Change.
 
-Links, submodules, pointers, binary, huge and undecodable files go no further; each is counted with its reason. Sizes
-are asked before contents, so a huge file is never read. Secrets are taken out before a text is kept anywhere. How
-changes are read: `read_changes`.
+Links, submodules, pointers, binary, huge and undecodable files go no further, nor does output of ours that somebody
+committed; each is counted with its reason. Sizes are asked before contents, so a huge file is never read. Secrets are
+taken out before a text is kept anywhere. How changes are read: `read_changes`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from git_starcoder.errors import RepositoryError
 from git_starcoder.git.history import LastChange
 from git_starcoder.git.objects import FILE, KIND, SUBMODULE, SYMLINK, Fault
 from git_starcoder.memo import Memo
+from git_starcoder.parse import own_output
 from git_starcoder.parse.language import language_of
 from git_starcoder.rows import Source, Span, identity
 from git_starcoder.stages.read_changes import read_changes
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.git.objects import Entry, Repo
     from git_starcoder.memo import Inputs
+    from git_starcoder.parse.own_output import Own
     from git_starcoder.recipe import Read
     from git_starcoder.rows import Change
     from git_starcoder.run import Run
@@ -48,12 +50,16 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
         refused = _refused(entries, options, repo)
         wanted = dict.fromkeys(entry.blob for entry, refusal in zip(entries, refused, strict=True) if refusal is None)
         # Equal files share one text: a million names for one file fill no disk.
-        texts = _texts(run, options, repo, list(wanted))
+        texts, own = _texts(run, options, repo, list(wanted))
+        output = {entry.path: own[entry.blob] for entry in entries if entry.blob in own}
+        beside = own_output.company(output, ((entry.path, entry.size) for entry in entries))
         sources: list[Source] = []
         secrets: Counter[str] = Counter()
         skipped: Counter[str] = Counter()
         for entry, refusal in zip(entries, refused, strict=True):
             text = refusal or texts[entry.blob]
+            if entry.path in beside:
+                text = Fault(own_output.REASON, "belongs to output of ours beside it")
             if not isinstance(text, Kept):
                 step.drop(entry.path, text.reason, text.because)
                 continue
@@ -102,17 +108,26 @@ class Kept(NamedTuple):
     skipped: Counter[str]
 
 
-def _texts(run: Run, options: Read, repo: Repo, blobs: Sequence[str]) -> dict[str, Kept | Fault | Refusal]:
-    """The text of each blob, or why there is none. What an earlier build found to be clean is not looked at again."""
+def _texts(
+    run: Run, options: Read, repo: Repo, blobs: Sequence[str]
+) -> tuple[dict[str, Kept | Fault | Refusal], dict[str, Own]]:
+    """The text of each blob, or why there is none, and what each is that is output of ours.
+
+    What an earlier build found to be clean is not looked at again.
+    """
     memo: Memo[bool] = Memo(run.cache, "clean", bool)
     settings = repr((options.max_bytes, options.max_line, options.mean_line, options.secrets))
     known = memo.get([(blob, settings) for blob in blobs])
     found: list[tuple[Inputs, bool]] = []
     texts: dict[str, Kept | Fault | Refusal] = {}
+    output: dict[str, Own] = {}
     for was_clean, (blob, data) in zip(known, repo.read(blobs), strict=True):
         text: Clean | Fault | Refusal
         if isinstance(data, Fault):
             text = data
+        elif own := own_output.recognise(data):
+            output[blob] = own
+            text = Fault(own_output.REASON, own.what)
         elif was_clean:
             text = Clean(data, (), Counter(), 0.0, Counter())
         else:
@@ -120,7 +135,7 @@ def _texts(run: Run, options: Read, repo: Repo, blobs: Sequence[str]) -> dict[st
             found.append(((blob, settings), isinstance(text, Clean) and text.text == data and not text.changed))
         texts[blob] = Kept(run.texts.put(text.text), *text[1:]) if isinstance(text, Clean) else text
     memo.put(found)
-    return texts
+    return texts, output
 
 
 def _refused(entries: list[Entry], options: Read, repo: Repo) -> list[Fault | None]:

@@ -5,6 +5,7 @@ decoded and redacted as those of files are, and compared in worker processes. A 
 sides is no such text (the reasons of files, with `binary_change` for `binary`), and for:
 
 - `same_text`: only line ends, encoding or byte order mark are another
+- `own_output`: it is output of ours, by what is in it or by the files beside it
 - `generated`, `vendored`: the role of the file, by its path and by the head of its text
 - `too_many_hunks`: the change is all over the file, as one that a tool makes
 - `large_edit`: none of its hunks is small enough for a row
@@ -21,8 +22,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from git_starcoder.git.changes import changes_of
 from git_starcoder.git.objects import Fault
 from git_starcoder.memo import Memo
+from git_starcoder.parse import own_output
 from git_starcoder.parse.difficulty import of_text
 from git_starcoder.parse.language import language_of
+from git_starcoder.parse.own_output import Own
 from git_starcoder.parse.role import HEAD, role_of
 from git_starcoder.rows import Change, Edit, Role, identity
 from git_starcoder.seams import Failure
@@ -115,15 +118,32 @@ def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[
     secrets: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     left_out = 0
-    for change, result in _compared(run, options, repo, readable):
-        if isinstance(result, Refusal):
-            step.drop(change.path, result.reason, f"commit {change.commit} {result.because}".rstrip())
-            continue
+    output: dict[str, Own] = {}
+    undecided: list[tuple[FileChange, Compared]] = []
+
+    def keep(change: FileChange, result: Compared) -> None:
+        nonlocal left_out
         made.append((change, _kept(run, change, result, messages[change.commit])))
         secrets.update(result.secrets)
         skipped.update(result.skipped)
         left_out += result.left_out
         step.keep()
+
+    for change, result in _compared(run, options, repo, readable):
+        if isinstance(result, Refusal):
+            if result.reason == own_output.REASON:
+                output[change.path] = Own(result.because)
+            step.drop(change.path, result.reason, f"commit {change.commit} {result.because}".rstrip())
+        elif own_output.may_be_company(change.path):  # whether it is can be told when all output is known
+            undecided.append((change, result))
+        else:
+            keep(change, result)
+    beside = own_output.companions(output, {change.path for change, _ in undecided})
+    for change, result in undecided:
+        if change.path in beside:
+            step.drop(change.path, own_output.REASON, f"commit {change.commit} belongs to output of ours beside it")
+        else:
+            keep(change, result)
     made.sort(key=lambda pair: (pair[0].number, pair[0].path.encode("utf-8", "surrogateescape")))
     changes = [change for _, change in made]
     _tell(step, found.commits, changes, left_out, secrets)
@@ -259,6 +279,8 @@ def compare(task: Task) -> list[Compared | Refusal]:
 def _side(data: bytes | Fault, options: Read) -> Clean | Refusal:
     if isinstance(data, Fault):
         return Refusal(data.reason, data.because)
+    if own := own_output.recognise(data):
+        return Refusal(own_output.REASON, own.what)
     text = clean(data, options)
     return text._replace(reason="binary_change") if isinstance(text, Refusal) and text.reason == "binary" else text
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from git_starcoder.dataset import MANIFEST, METADATA, SCHEMA
+from git_starcoder.dataset import CARD, MANIFEST, METADATA, SCHEMA
 from git_starcoder.folder import card, facts, jsonl, parquet
-from git_starcoder.folder.lines import Lines, shared
+from git_starcoder.folder.lines import OWN, SHARED, Lines, shared
 from git_starcoder.folder.metadata import Written, metadata
 from git_starcoder.folder.spelled import numbers, texts
+from git_starcoder.output import listing
+from git_starcoder.parquet import LABELS
 from git_starcoder.rows import SPLITS, Unit, encodable, printable
 from git_starcoder.stages import copies
 from git_starcoder.stages.window import Layout
@@ -61,10 +63,9 @@ def run(run: Run, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str
         facts.write(run.folder, units)
         said = metadata(run, recipe, repo, units, _written(lines))
         (run.folder / METADATA).write_bytes(_pretty(said))
-        if recipe.write.format == "parquet":
-            features = parquet.features(run.folder / next(iter(files)))
-            text = card.card(said, features, card.licence_of(units, run.texts))
-            (run.folder / card.CARD).write_text(text, encoding="utf-8")
+        features = _features(run, recipe, layout, lines["train"], files)
+        text = card.card(said, features, card.licence_of(units, run.texts))
+        (run.folder / CARD).write_text(text, encoding="utf-8")
     _write_manifest(run, repo, fingerprint, files)
 
 
@@ -135,6 +136,20 @@ def _write_parquet(
     return files
 
 
+def _features(run: Run, recipe: Recipe, layout: Layout, lines: Lines, files: Files) -> card.Features:
+    """The type of each column of the rows, and of what is in their metadata."""
+    if recipe.write.format == "parquet":
+        return parquet.features(run.folder / next(iter(files)))
+    ids = "uint16" if layout.tokenizer.dtype.itemsize == 2 else "int32"
+    labels = dict(zip(LABELS, ("list<int32>", "list<int8>", "list<int32>"), strict=True)) if recipe.write.labels else {}
+    own = lines.part(0, 0).columns()
+    return {
+        "tokens": f"list<{ids}>",
+        **labels,
+        "metadata": {name: kind for name, kind in OWN.items() if name in own} | SHARED,
+    }
+
+
 def _written(lines: Mapping[Split, Lines]) -> Written:
     """What the rows of the files come to."""
     made_by: Counter[str] = Counter()
@@ -148,13 +163,7 @@ def _written(lines: Mapping[Split, Lines]) -> Written:
 
 def _write_manifest(run: Run, repo: Repo, fingerprint: str, files: dict[str, dict[str, int | str]]) -> None:
     """`manifest.json`: what the dataset was made of, the counts of every step, the digest of every file."""
-    for path in run.folder.rglob("*"):
-        name = path.relative_to(run.folder)
-        if path.is_file() and name.parts[0] != ".scratch" and str(name) not in files:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            files[str(name)] = {"bytes": path.stat().st_size, "sha256": digest}
-    files = dict(sorted(files.items()))
+    files = listing(run.folder, files, without=run.scratch.name)
     manifest = {
         "schema": SCHEMA,
         "fingerprint": fingerprint,
