@@ -14,6 +14,7 @@ from git_starcoder.text.secret_values import (
     CAPITAL,
     DIGIT,
     EASY,
+    NAMES,
     NUMBERED_WORDS,
     OTHER,
     PLACEHOLDER,
@@ -36,7 +37,7 @@ ABOUT = re.compile(
     rb"(?i)hash|digest|checksum|sha\d|md5|fingerprint|regex|pattern|ur[il]|path|file|endpoint|(?<!user)name|type|kind"
     rb"|label|title|field|column|header|prefix|suffix|len(?:gth)?(?![a-z])|size|(?<!ac)count|limit|expir|ttl|timeout|date"
     rb"|time|version|algo|arn(?![a-z])|policy|rule|status|scope|issuer|audience|input|form|prompt|hint|help|desc|strength"
-    rb"|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|duration|lease|period|(?<!secret)(?<!secret[_-])(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
+    rb"|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|duration|lease|period|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
 )
 """In a name: the value says something about the secret and is not it."""
 OF_OTHERS = re.compile(
@@ -116,14 +117,14 @@ def _is_second(match: re.Match[bytes], secret: bytes) -> bool:
 def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is a secret that a name like `password` is given: no template, hash, path or identifier."""
     name: bytes = match["name"]
-    if ABOUT.search(name) or TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 5:
+    if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 5:
         return False
     lead = _lead(match)
     if OF_OTHERS.search(lead) or _is_said(match, lead) or _is_looked_up(match, lead):
         return False
     if UUID.fullmatch(secret):
         return bool(CREDENTIAL.search(lead + name))
-    if OTHER.fullmatch(secret):
+    if ABOUT.search(name) or NAMES.search(secret) or OTHER.fullmatch(secret):
         return False
     if match["quoted"] or match["bracketed"] or match["element"]:
         join = match["join"]
@@ -157,6 +158,8 @@ def _is_said(match: re.Match[bytes], lead: bytes) -> bool:
     if join == b"," and match["close"]:
         start = match.start() - len(lead)
         return match.string[max(0, start - 1) : start] not in {b'"', b"'", b"`", b";"}
+    if match["element"] and match.string[max(0, match.start() - len(lead) - 1) : match.start()].startswith(b"/"):
+        return True  # the end of another element
     return name == b"pass" and join == b"" and lead[-1:] not in {b"_", b"-", b"."} and not lead.endswith(OWNERS)
 
 
@@ -177,7 +180,7 @@ def _is_quoted(name: bytes, secret: bytes, *, loose: bool) -> bool:
         bool(PASSWORD.fullmatch(name))
         and long_enough
         and not loose
-        and not re.search(rb"[/:]", secret)
+        and not re.search(rb"[/:.,;=]", secret)
         and not EASY.search(secret)
     )
 
@@ -186,7 +189,7 @@ def _is_bare(name: bytes, secret: bytes) -> bool:
     """Whether it is a secret though without quotes code looks alike, but for several digits."""
     digits = len(DIGIT.findall(secret))
     if NUMBERED_WORDS.fullmatch(secret):
-        chosen = PASSWORD.fullmatch(name) and not EASY.search(secret) and not re.search(rb"[/:.]", secret)
+        chosen = PASSWORD.fullmatch(name) and not EASY.search(secret) and not re.search(rb"[/:.,;=]", secret)
         return bool(chosen) and digits > 2
     return digits > 1 or (digits > 0 and bool(re.search(rb"[@!#$^]", secret)))
 

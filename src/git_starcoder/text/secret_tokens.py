@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_starcoder.text.secret_values import Pattern, is_anything, is_mixed, is_numbered, is_random
+from git_starcoder.text.secret_values import Pattern, is_anything, is_key, is_mixed, is_numbered, is_random
 
 if TYPE_CHECKING:
     from git_starcoder.text.secret_values import Accepts
@@ -43,7 +43,7 @@ def _ending(kind: str, literals: str, before: bytes, rest: bytes, accepts: Accep
 
 
 KEYS = (
-    _pattern("PRIVATE_KEY", "-----BEGIN", _KEY_BLOCK, is_anything),
+    _pattern("PRIVATE_KEY", "-----BEGIN", _KEY_BLOCK, is_key),
     _pattern(  # in base64 once more, as Kubernetes keeps it
         "PRIVATE_KEY",
         "LS0tLS1CRUdJTi",
@@ -66,7 +66,7 @@ TOKENS = (
     _token("AWS_KEY", "A3T", rb"A3T[A-Z0-9][A-Z2-7]{16}", is_mixed),
     _token("AWS_KEY", "ABSK", rb"ABSK[A-Za-z0-9+/]{109,269}={0,2}", is_mixed),
     _token("AWS_KEY", "bedrock-api-key-", rb"bedrock-api-key-[A-Za-z0-9+/=]{32,}+"),
-    _token("AWS_KEY", "da2-", rb"da2-[a-z0-9]{26}", is_numbered),
+    _token("AWS_KEY", "da2-", rb"da2-[a-z0-9]{26}"),
     _pattern(
         "AWS_SECRET",
         "AKIA ASIA",  # with its id before it
