@@ -118,7 +118,7 @@ def main() -> None:
     arguments = parser.parse_args()
     texts = texts_of(arguments.repo, arguments.megabytes)
     megabytes = sum(map(len, texts)) / 1e6
-    tokenizer = tokenizers.learn(texts, arguments.vocab_size)
+    tokenizer = tokenizers.of_merges(bpe.learn(texts, tokenizers.SPECIAL, arguments.vocab_size))
     summary = {
         "machine": measure.machine(),
         "texts": len(texts),

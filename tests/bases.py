@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from git_starcoder.text import bpe
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from git_starcoder.text.tokenizer import Tokenizer
@@ -14,8 +16,13 @@ if TYPE_CHECKING:
 TEXT = b"def find(items, limit):\n    return [item for item in items if item > limit]\n"
 
 
+def learn(texts: Sequence[bytes], vocab_size: int) -> Tokenizer:
+    """A tokenizer learned from texts, as a build learns it."""
+    return tokenizers.of_merges(bpe.learn(texts, tokenizers.SPECIAL, vocab_size))
+
+
 def tokenizer(vocab_size: int = 300) -> Tokenizer:
-    return tokenizers.learn([TEXT * 20], vocab_size)
+    return learn([TEXT * 20], vocab_size)
 
 
 def write(folder: Path, kind: str = "Llama", own: Tokenizer | None = None, **values: object) -> Path:

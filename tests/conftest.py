@@ -7,16 +7,18 @@ import subprocess
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+pytest_plugins = ["workers"]
 collect_ignore = ["test_dataset_effectiveness.py", "test_dataset_ELITE.py"]
 """The seeds' commands of these names are run on a dataset; they are no tests of ours."""
 
-settings.register_profile("steady", deadline=None, derandomize=True)
+# A busy machine fails no test: there is no deadline, and drawing may be slow.
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
 FIRST_COMMIT_AT = 1_700_000_000
@@ -142,3 +144,13 @@ def isolation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("STARCODER_CACHE", "off")  # builds are to be seen working; who tests the cache says where it is
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How to get the browser without which some tests were skipped."""
+    skipped = [
+        one for one in terminalreporter.stats.get("skipped", ()) if "no browser is installed" in str(one.longrepr)
+    ]
+    if skipped:
+        how = "`apt-get install chromium` as root, or one of your system's"
+        terminalreporter.write_line(f"{len(skipped)} tests of the report's page need a browser: {how}", yellow=True)

@@ -7,8 +7,8 @@ from hashlib import sha256
 from random import Random
 from typing import TYPE_CHECKING
 
+import bases
 from git_starcoder.dataset import Dataset
-from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ def write(
     weights: Mapping[str, float] | None = None,
 ) -> Dataset:
     """A dataset of `base` rows: texts by split and path, with the tokenizer learned from the training texts."""
-    tokenizer = tokenizers.learn(list(texts["train"].values()) or [b"nothing"], vocab_size)
+    tokenizer = bases.learn(list(texts["train"].values()) or [b"nothing"], vocab_size)
     (folder / "tokenizer").mkdir(parents=True)
     tokenizer.save(folder / "tokenizer")
     for split in ("train", "val", "test"):

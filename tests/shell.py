@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+HUNG = 600.0
+"""Seconds after which a command counts as hung, however busy the machine is."""
 SMALL = ("--set", "window.size=64", "--set", "window.vocab_size=600")
 
 

@@ -11,12 +11,10 @@ import pytest
 
 from git_starcoder.checks import check
 from git_starcoder.dataset import Dataset
-from shell import environment
+from shell import HUNG, environment
 from toy import evolving
 
 SMALL = ("-r", "elite", "--set", "window.vocab_size=800", "--set", "window.size=[64, 256]", "--no-cache", "-j", "1")
-PATIENCE = 60.0
-"""Seconds after which a build counts as hung; each takes one or two."""
 SOUND = {"rows", "counts", "digests", "duplicates", "leak", "secrets"}
 BODY = "".join(f"def f{number}(a):\n    return a + {number}\n" for number in range(12))
 MESSAGES = (
@@ -33,7 +31,7 @@ def built(tmp_path):
     def run(repo):
         command = ["git", "starcoder", "build", str(repo), "-o", str(tmp_path / "out"), *SMALL]
         done = subprocess.run(
-            command, env=environment(), capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=tmp_path
+            command, env=environment(), capture_output=True, text=True, check=False, timeout=HUNG, cwd=tmp_path
         )
         assert "Traceback" not in done.stderr
         assert done.returncode == 0, done.stderr

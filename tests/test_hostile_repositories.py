@@ -7,6 +7,7 @@ import pytest
 
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.objects import Repo
+from shell import HUNG
 
 FILES = [
     {"a.txt": "one\n" * 20, ".gitattributes": "* filter=evil diff=evil\n"},
@@ -36,7 +37,7 @@ def plain_git(path, *arguments: str) -> None:
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}
     environment |= {"GIT_SSH_VARIANT": "simple", "GIT_ALLOW_PROTOCOL": "file:ssh:ext"}
     command = ["git", "-C", str(path), *arguments]
-    subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
+    subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=HUNG)
 
 
 TRAPS = {

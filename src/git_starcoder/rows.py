@@ -273,8 +273,6 @@ class Windows:
     """Hash of the row's content: equal rows have equal keys."""
     difficulty: NDArray[np.float64]
     weight: NDArray[np.float64]
-    rank: NDArray[np.int64]
-    """Place in the file, from 0; meaningful after `order`."""
     stage: NDArray[np.int8]
     """Of the curriculum, from 0; meaningful after `order`."""
 
@@ -292,7 +290,7 @@ class Windows:
 
 COLUMNS = (
     "sample", "first", "start", "length", "size", "head", "hole_start", "hole_stop", "index", "total", "key",
-    "difficulty", "weight", "rank", "stage",
+    "difficulty", "weight", "stage",
 )  # fmt: skip
 
 

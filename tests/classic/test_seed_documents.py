@@ -17,7 +17,7 @@ import yaml
 from checkout import CONFIG, ROOT, SCRIPTS, furnish
 from conftest import ENVIRONMENT
 from git_starcoder.classic.config import Loaded
-from shell import environment
+from shell import HUNG, environment
 from toy import evolving
 
 BLOCKS = ROOT / "tests/data/seed_documents.md"
@@ -77,7 +77,7 @@ def ran(checkout, document):
                 command = f"set -o pipefail; {command}"
                 done = subprocess.run(
                     ["bash", "-c", command], cwd=checkout, env=variables, text=True, stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT, check=False, timeout=600,
+                    stderr=subprocess.STDOUT, check=False, timeout=HUNG,
                 )  # fmt: skip
                 came[line] = done.returncode, done.stdout
     return came

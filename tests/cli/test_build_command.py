@@ -19,7 +19,7 @@ from git_starcoder.checks import names
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.rows import SPLITS
-from shell import SMALL, environment
+from shell import HUNG, SMALL, environment
 from toy import code_base
 
 STEPS = ["read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write"]
@@ -200,12 +200,13 @@ def test_two_builds_of_one_folder_do_not_meet(starcoder, repo):
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it runs in the background
 from git_starcoder.stages import {step}
 from git_starcoder.cli import main
 def wait(*_):
     print("here", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 {step}.run = wait
 sys.exit(main({arguments!r}))
 """
@@ -221,7 +222,7 @@ def test_ctrl_c_leaves_nothing(starcoder, repo, step):
     )  # fmt: skip
     assert process.stdout.readline() == "here\n"
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers too
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=HUNG)
     assert process.returncode == 130
     assert told.splitlines()[-1] == "interrupted"
     assert "Traceback" not in told
@@ -251,7 +252,7 @@ def test_a_terminal_gets_bars_and_the_same_lines(starcoder, repo):
     reader.start()
     done = starcoder("build", repo, *SMALL, stderr=slave, env={"TERM": "xterm", "COLUMNS": "160"})
     os.close(slave)
-    reader.join(10)
+    reader.join(HUNG)
     os.close(master)
     assert done.returncode == 0
     assert b"\x1b[" in shown

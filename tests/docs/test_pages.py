@@ -18,7 +18,7 @@ import pytest
 
 from checkout import ROOT, furnish
 from git_starcoder import shelf
-from shell import environment
+from shell import HUNG, environment
 from toy import evolving
 
 DOCS = ROOT / "docs"
@@ -64,7 +64,7 @@ def test_blocks_of_a_page_run(page, repository, tmp_path):
         elif block.language in RUN and block.mark != "not run":
             text = re.sub(r"--minutes [\d.]+", "--steps 2", block.text) if block.mark == "long" else block.text
             done = subprocess.run(
-                [*RUN[block.language], text], cwd=here, env=variables, text=True, check=False, timeout=600,
+                [*RUN[block.language], text], cwd=here, env=variables, text=True, check=False, timeout=HUNG,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             assert done.returncode == 0, f"{text}\n{done.stdout}"
@@ -84,7 +84,7 @@ def test_the_shortest_language_file_is_enough(repo_maker, tmp_path):
     """The page's example on a copy of the shelf: the contract of the shelf, and every technique on a file of it."""
     page = (DOCS / "how-to/language.md").read_text(encoding="utf-8")
     (shortest,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    for name in ("pyproject.toml", "tests/conftest.py", "tests/test_languages.py"):
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/workers.py", "tests/test_languages.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
@@ -105,7 +105,7 @@ def test_the_shortest_language_file_is_enough(repo_maker, tmp_path):
     ):
         done = subprocess.run(
             command, cwd=tmp_path, env=environment(PYTHONPATH="src"), text=True, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=HUNG,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
     steps = {step["step"]: step for step in json.loads((tmp_path / "out/manifest.json").read_text())["steps"]}

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import bases
 from git_starcoder.errors import UsageError
 from git_starcoder.model import attention
 from git_starcoder.model import network as networks
 from git_starcoder.model.network import Network, pieces
 from git_starcoder.model.pack import TILE, flat
-from git_starcoder.text import tokenizer as tokenizers
 
 VOCABULARY = 320
 
@@ -22,7 +22,7 @@ def one_core():
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tokenizers.learn([b"a text " * 20], 280)
+    return bases.learn([b"a text " * 20], 280)
 
 
 def made(kind, tokenizer, **values):

@@ -87,7 +87,7 @@ def same(one, other):
 
 
 PROGRAM = """
-import os, signal, sys
+import os, signal, sys, time
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import StarcoderError
 from git_starcoder.model import load, network
@@ -97,7 +97,9 @@ load.SIZES["toy"] = {toy!r}
 network.cores = lambda: 1
 class Watch:
     def begin(self, step, total): print("begun", flush=True)
-    def advance(self, count): print("step", flush=True)
+    def advance(self, count):
+        print("step", flush=True)
+        while os.path.isdir(os.environ.get("WAIT_AFTER", "")): time.sleep(1)
     def end(self, step, seconds, seen, kept, dropped): pass
     def note(self, text): print(text, flush=True)
 left, flush = int(os.environ.get("DIE_AT_FSYNC", 0)), os.fsync
@@ -266,20 +268,21 @@ def test_tensorboard_has_every_step_once(dataset, tmp_path):
     assert np.allclose([event.value for event in losses], [line["loss"] for line in figures(out) if "loss" in line])
 
 
-def torchrun(dataset, out, config, processes):
+def torchrun(dataset, out, config, processes, **values):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     file = out.parent / f"program{processes}.py"
     file.write_text(program(dataset, out, config))
     return subprocess.Popen(
-        [*command, str(file)], env=environment(OMP_NUM_THREADS="1"), stdout=subprocess.PIPE, text=True
+        [*command, str(file)], env=environment(OMP_NUM_THREADS="1", **values), stdout=subprocess.PIPE, text=True
     )
 
 
 def test_from_one_process_to_two_and_back(dataset, whole, tmp_path):
     out = tmp_path / "model"
     interrupted(dataset, out, toy(), 6)
-    with torchrun(dataset, out, toy(), 2) as process:
-        while not (checkpoint.place(out) / "step-10").is_dir() and process.poll() is None:
+    after = checkpoint.place(out) / "step-10"
+    with torchrun(dataset, out, toy(), 2, WAIT_AFTER=str(after)) as process:
+        while not after.is_dir() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         told = process.stdout.read()

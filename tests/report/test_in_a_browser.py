@@ -1,12 +1,20 @@
-"""The page in Chromium, where one is installed: at the width of a phone and of a desk, in light and dark, by keyboard."""
+"""The page in Chromium, where one is installed: at the width of a phone and of a desk, in light and dark, by keyboard.
+
+Without a browser the tests are skipped; with `STARCODER_REQUIRE_BROWSER` in the environment, as in `.ci/run`, they fail.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
+from checkout import ROOT
 from git_starcoder.cli import main
+from shell import HUNG
 from toy import code_base
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -26,10 +34,14 @@ def file(repo_maker, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api")
+    without = pytest.fail if os.environ.get("STARCODER_REQUIRE_BROWSER") else pytest.skip
+    try:
+        import playwright.sync_api as api
+    except ImportError:
+        without("playwright is not installed")
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found is None:
-        pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)}")
+        without(f"no browser is installed: none of {', '.join(BROWSERS)}")
     with api.sync_playwright() as playwright:
         running = playwright.chromium.launch(
             executable_path=found, args=["--no-sandbox", "--disable-background-networking"]
@@ -102,3 +114,23 @@ def test_a_screen_reader_hears_pictures_and_headings(seen):
     tree = page.locator("main").aria_snapshot()
     assert 'img "What each step kept' in tree
     assert 'heading "Map of the repository" [level=2]' in tree
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("", "4 skipped"), ("1", "4 errors")])
+def test_without_a_browser_they_are_skipped_or_fail_if_one_is_required(required, outcome, tmp_path):
+    here = os.path.abspath(__file__)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "fits_its_width", here],
+        env={**os.environ, "PATH": str(tmp_path), "STARCODER_REQUIRE_BROWSER": required},
+        cwd=ROOT, text=True, capture_output=True, timeout=HUNG, check=False,
+    )  # fmt: skip
+    assert (done.returncode != 0) == bool(required), done.stdout
+    assert outcome in done.stdout.splitlines()[-1]
+    assert "no browser is installed: none of chromium" in done.stdout
+    assert ("4 tests of the report's page need a browser" in done.stdout) != bool(required)
+
+
+def test_where_it_is_run_on_a_fresh_machine_a_browser_is_required():
+    script = (ROOT / ".ci/run").read_text()
+    assert f"for name in {' '.join(BROWSERS)}; do" in script
+    assert script.index("export STARCODER_REQUIRE_BROWSER=1") < script.index("make test")

@@ -89,7 +89,7 @@ def windows_of(texts, key=None):
         samples, column(flat, np.uint16), zeros.astype(np.int64), column(sample), column(first, np.int64), column(start),
         column(length), column([SIZE] * len(rows)), zeros.astype(np.int32), column(hole_start),
         column(hole_stop), column(index), column(total),
-        column(keys, np.uint64), zeros, zeros + 1, zeros.astype(np.int64), zeros.astype(np.int8),
+        column(keys, np.uint64), zeros, zeros + 1, zeros.astype(np.int8),
     )  # fmt: skip
 
 

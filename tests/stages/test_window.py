@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import bases
 from git_starcoder.device import Device
 from git_starcoder.recipe import Recipe, Window
 from git_starcoder.rows import Change, Piece, Sample, Source, Span, Unit, identity
@@ -44,7 +45,7 @@ class NoEngine:
 
 @pytest.fixture(scope="module")
 def learned():
-    return tokenizers.learn(CODE, 600)
+    return bases.learn(CODE, 600)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,8 +72,20 @@ def sample_of(run, data, holes=(), split="train", made_by=None, difficulty=0.5):
 
 
 def rows_of(windows, some):
+    """Tokens of each row, how many they are before padding, and which tokens of its window are asked for, if any."""
     layout = window.Layout(windows, some)
-    return [layout.row(row) for row in range(len(windows))]
+    found = []
+    for row in range(len(windows)):
+        parts = [windows.tokens[begin:stop] for begin, stop in layout.spans(np.array([row]))[0]]
+        hole = None
+        if layout.masked(np.array([row]))[0]:
+            hole = Span(int(windows.hole_start[row]), int(windows.hole_stop[row]))
+            marks = [np.array([mark], dtype=some.dtype) for mark in layout.marks]
+            parts = [marks[0], parts[0], marks[1], parts[1], marks[2], parts[2], marks[3]]
+        shown = np.concatenate(parts)
+        padding = np.full(windows.size[row] - len(shown), some.pad, dtype=some.dtype)
+        found.append((np.concatenate([shown, padding]), len(shown), hole))
+    return found
 
 
 def built(folder, texts, **options):
@@ -154,7 +167,6 @@ def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, siz
         assert (len(before), len(before) + len(learned.decode(asked))) in holes
         assert text.startswith(before + learned.decode(asked))
     assert windows.length.max(initial=0) <= size - 4
-    assert window.Layout(windows, learned).total_tokens() == sum(length for _, length, _ in rows)
     assert step.seen == step.kept + step.dropped["no_hole"] + step.dropped["too_short"]
     assert len(drops) == step.dropped.total()
 
@@ -365,7 +377,7 @@ def test_the_tokenizer_is_learned_from_base_texts_of_the_training_split_alone(tm
         ]
         window.run(run, Recipe(window=Window(size=64, vocab_size=600)), Nowhere(), samples)
         figures = run.steps[0].figures
-    assert figures["tokenizer"] == tokenizers.learn([train], 600).digest
+    assert figures["tokenizer"] == bases.learn([train], 600).digest
     assert figures["vocab_size"] == 600
     assert (figures["encoder"], figures["lossless"]) == ("gigatoken", "yes")
     assert tokenizers.load(tmp_path / "tokenizer").digest == figures["tokenizer"]
@@ -391,7 +403,6 @@ def test_nothing_in_nothing_out(folder):
 def test_columns_start_neutral(folder):
     windows, _, _ = built(folder, [CODE[0][:5000]], size=64)
     assert set(windows.weight) == {1.0}
-    assert set(windows.rank) == {0}
     assert set(windows.difficulty) == {0.5}
     assert windows.index.tolist() == list(range(windows.total[0]))
 
@@ -416,6 +427,6 @@ def test_an_unresolved_recipe_is_a_bug(tmp_path):
 def test_texts_are_encoded_whatever_they_spell(folder, learned):
     text = ("".join(tokenizers.SPECIAL) + "\0\r\n\ufeff" + "".join(random.Random(0).choices("<|>_fim", k=200))).encode()
     windows, _, _ = built(folder, [text], size=512)
-    tokens, length, _ = window.Layout(windows, learned).row(0)
+    ((tokens, length, _),) = rows_of(windows, learned)
     assert tokens[: length - 1].min() >= 10
     assert learned.decode(tokens[: length - 1]) == text

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import bases
 from git_starcoder.errors import UsageError
 from git_starcoder.text import bpe, fast, pretrained, tokenizer
 
@@ -28,7 +29,7 @@ GPT4 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s
 
 @pytest.fixture(scope="module")
 def learned():
-    return tokenizer.learn(CODE, 1024)
+    return bases.learn(CODE, 1024)
 
 
 @pytest.fixture(scope="module")
@@ -383,18 +384,18 @@ def test_enough_text_is_learned_fast_and_the_same(monkeypatch, learned):
     exact = bpe._merges_exact(CODE, tokenizer.SPECIAL, 1024)
     monkeypatch.setattr(bpe, "_merges_exact", None)  # is not called
     assert bpe.learn(CODE, tokenizer.SPECIAL, 1024)["model"]["merges"] == exact
-    assert tokenizer.learn(CODE, 1024).digest == learned.digest
+    assert bases.learn(CODE, 1024).digest == learned.digest
 
 
 @pytest.mark.parametrize("texts", [[], [b""], [b"x"], [b"", b"\n", b"ab"]])
 def test_next_to_nothing_to_learn_from(texts):
-    some = tokenizer.learn(texts, 8192)
+    some = bases.learn(texts, 8192)
     assert some.vocab_size == 266
     assert some.decode(ids_of(some, "日本 x\r\n")) == "日本 x\r\n".encode()
 
 
 def test_special_tokens_in_the_texts_are_learned_from_as_text():
-    some = tokenizer.learn([b"<|endoftext|> <fim_prefix>" * 50], 300)
+    some = bases.learn([b"<|endoftext|> <fim_prefix>" * 50], 300)
     assert ids_of(some, "<|endoftext|>") != [0]
     assert min(ids_of(some, "<|endoftext|><fim_prefix>")) >= 10
 
@@ -405,14 +406,15 @@ def test_words_without_end_are_not_learned_from():
     assert b"let x = 1;" in pieces
     assert b"fn b() {}" in b"".join(pieces)
     assert sum(map(len, pieces)) < 400
-    assert tokenizer.learn(texts, 300).vocab_size > 266
+    assert bases.learn(texts, 300).vocab_size > 266
 
 
 LEARN = """
 import hashlib, sys
 from pathlib import Path
-from git_starcoder.text import tokenizer
-tokenizer.learn([Path(name).read_bytes() for name in sys.argv[2:]], 900).save(Path(sys.argv[1]))
+from git_starcoder.text import bpe, tokenizer
+texts = [Path(name).read_bytes() for name in sys.argv[2:]]
+tokenizer.of_merges(bpe.learn(texts, tokenizer.SPECIAL, 900)).save(Path(sys.argv[1]))
 print(hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(sys.argv[1]).iterdir()))).hexdigest())
 """
 

@@ -136,8 +136,8 @@ class Check(Protocol):
 
     `row(split, row) -> Iterable[Finding]` gets a `Checked` row; splits come in `ORDER`, rows in the order of the file.
     In place of it a check may have `block(split, block)`, for what is faster asked of many rows at once, or be one of
-    samples (`OfSamples`), or need no rows. One with the attribute `beside` ends in a thread beside the others: it asks
-    for tokens or files, and neither for texts of samples nor for the repository.
+    samples (`OfSamples`), or need no rows. One with the attribute `beside` ends in a thread beside the others: it
+    may ask for tokens, texts, files and workers, but not for the repository.
     """
 
     figure: str | Skip

@@ -11,21 +11,27 @@ Texts get here after secrets were taken out of them.
 from __future__ import annotations
 
 import sqlite3
+import sys
 import time
 from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Self
 from zlib import crc32
 
+from git_starcoder import shelf
+from git_starcoder.parse.language import table
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from importlib.resources.abc import Traversable
-    from pathlib import Path
 
 FILE = "cache-2.sqlite"
 """The number grows when the table changes."""
@@ -41,11 +47,9 @@ DAY = 86_400
 PATIENCE = 30.0
 """Seconds to wait for another build that writes."""
 LIBRARIES = (
-    "gigatoken", "msgspec", "numpy", "rapidfuzz", "rensa", "tokenizers", "tree-sitter", "tree-sitter-c",
-    "tree-sitter-cpp", "tree-sitter-go", "tree-sitter-java", "tree-sitter-javascript", "tree-sitter-python",
-    "tree-sitter-rust", "tree-sitter-typescript",
+    "ahocorasick-rs", "gigatoken", "model2vec", "msgspec", "numpy", "rapidfuzz", "rensa", "tokenizers", "tree-sitter",
 )  # fmt: skip
-"""Whose answers are kept."""
+"""Whose answers are kept, besides the grammars of the languages shelf."""
 
 Entry = tuple[bytes, bytes]
 """Key and value."""
@@ -53,23 +57,39 @@ Entry = tuple[bytes, bytes]
 
 @cache
 def code() -> bytes:
-    """A hash of the code that makes the answers: that of this package, and the versions of `LIBRARIES`."""
+    """A hash of what makes the answers: Python, the code of this package, `LIBRARIES`, and the grammars.
+
+    Of a grammar its files count, not its version: one may be built from a checkout.
+    """
     digest = blake2b(digest_size=16)
     for path, data in sorted(_sources(files("git_starcoder"), "")):
         digest.update(f"{path}\0{len(data)}\0".encode() + data)
+    for grammar in sorted({table(key)["file"]["grammar"] for key in shelf.names("languages")}):
+        for path, data in sorted(_grammar(grammar)):
+            digest.update(f"{path}\0{len(data)}\0".encode() + data)
+    digest.update(f"Python {sys.version}\0".encode())
     for library in LIBRARIES:
         with suppress(PackageNotFoundError):
             digest.update(f"{library} {version(library)}\0".encode())
     return digest.digest()
 
 
-def _sources(folder: Traversable, prefix: str) -> Iterable[tuple[str, bytes]]:
+def _sources(
+    folder: Traversable, prefix: str, suffixes: tuple[str, ...] = (".py", ".toml")
+) -> Iterable[tuple[str, bytes]]:
     for entry in folder.iterdir():
         name = f"{prefix}/{entry.name}"
         if entry.is_dir():
-            yield from _sources(entry, name)
-        elif entry.name.endswith((".py", ".toml")):
+            yield from _sources(entry, name, suffixes)
+        elif entry.name.endswith(suffixes):
             yield name, entry.read_bytes()
+
+
+def _grammar(module: str) -> Iterable[tuple[str, bytes]]:
+    """The files of a grammar, which is not loaded for this."""
+    spec = find_spec(module)
+    for folder in spec.submodule_search_locations or () if spec else ():
+        yield from _sources(Path(folder), module, (".py", *EXTENSION_SUFFIXES))
 
 
 class Cache:

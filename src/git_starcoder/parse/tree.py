@@ -63,11 +63,6 @@ class Code:
     refused: Refusal = ""
     """The limit that the text met: `size`, `depth` (the text nests too deep) or `steps` (parsing took too long)."""
 
-    @property
-    def deep(self) -> bool:
-        """The text nests too deep for a tree."""
-        return self.refused == "depth"
-
 
 def parse(data: bytes, key: str) -> Code:
     """Parse a text of a language of the shelf; `text` gives no tree. Only in worker processes."""

@@ -31,7 +31,7 @@ FIRST = 1 / 2, 1 / 6
 
 
 def run(run: Run, options: Order, windows: Windows) -> Windows:
-    """Windows in, the same windows in the order of the files (train, val, test) with their `stage` and `rank` out."""
+    """Windows in, the same windows in the order of the files (train, val, test) with their `stage` out."""
     with run.step("order", len(windows)) as step:
         of_sample = np.array([SPLITS.index(sample.origin.split) for sample in windows.samples], dtype=np.int8)
         split = of_sample[windows.sample]
@@ -47,10 +47,8 @@ def run(run: Run, options: Order, windows: Windows) -> Windows:
         ties = windows.start, windows.size, windows.sample, shuffled
         order = np.lexsort((*ties, _spread(windows, shuffled, stage, split), stage, split))
         windows = windows.take(order)
-        counts = np.bincount(split, minlength=len(SPLITS))
         step.keep(len(windows))
-        rank = np.concatenate([np.arange(count, dtype=np.int64) for count in counts])
-        return windows.with_columns(rank=rank, stage=stage[order])
+        return windows.with_columns(stage=stage[order])
 
 
 def _spread(

@@ -14,7 +14,7 @@ wholly in a window, the one nearest to the middle is masked there.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,13 +44,6 @@ SHORTEST = 8
 """A row with fewer tokens of text, control tokens apart, teaches nothing and is dropped."""
 PROVED = 64, 2048
 """Texts, and characters of each, on which the encoder is compared with the saved tokenizer."""
-
-
-class Hole(NamedTuple):
-    """Tokens `start` to `stop`, counted from the window's start, that a masked row asks for."""
-
-    start: int
-    stop: int
 
 
 def resolve(recipe: recipes.Recipe) -> recipes.Recipe:
@@ -154,7 +147,6 @@ def _lay(
         key=np.zeros(len(sample), dtype=np.uint64),
         difficulty=difficulty[sample],
         weight=np.ones(len(sample), dtype=np.float64),
-        rank=np.zeros(len(sample), dtype=np.int64),
         stage=np.zeros(len(sample), dtype=np.int8),
     )
 
@@ -200,29 +192,6 @@ class Layout:
             return ()
         prefix, middle, suffix = self.tokenizer.fim
         return prefix, suffix, middle, self.tokenizer.end
-
-    def row(self, row: int) -> tuple[NDArray[Any], int, Hole | None]:
-        """Tokens of a row, shape (size,), how many they are before padding, and what is masked."""
-        rows = np.array([row])
-        spans: list[list[int]] = self.spans(rows)[0].tolist()
-        parts = [self.windows.tokens[begin:stop] for begin, stop in spans]
-        hole: Hole | None = None
-        if self.masked(rows)[0]:
-            hole = Hole(int(self.windows.hole_start[row]), int(self.windows.hole_stop[row]))
-            marks = [np.array([mark], dtype=self.tokenizer.dtype) for mark in self.marks]
-            parts = [marks[0], parts[0], marks[1], parts[1], marks[2], parts[2], marks[3]]
-        shown = np.concatenate(parts)
-        tokens = np.full(int(self.windows.size[row]), self.tokenizer.pad, dtype=self.tokenizer.dtype)
-        tokens[: len(shown)] = shown
-        return tokens, len(shown), hole
-
-    def total_tokens(self) -> int:
-        """Tokens of all rows before padding."""
-        return int(
-            self.windows.length.sum()
-            + self.windows.head.sum()
-            + SENTINELS * np.count_nonzero(self.windows.hole_start >= 0)
-        )
 
 
 def keys(windows: Windows) -> NDArray[np.uint64]:

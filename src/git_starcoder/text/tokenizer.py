@@ -249,14 +249,6 @@ class Tokenizer:
         return np.array(table, dtype=np.object_)
 
 
-def learn(texts: Sequence[bytes], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE with `vocab_size` entries, or fewer where the texts have no more pairs that repeat.
-
-    Ids: the special tokens, the 256 bytes, the merges in the order learned. The same texts give the same bytes.
-    """
-    return of_merges(bpe.learn(texts, SPECIAL, vocab_size))
-
-
 def of_merges(definition: dict[str, Any]) -> Tokenizer:
     """The tokenizer with the `tokenizer.json` that `bpe.learn` gave for `SPECIAL`."""
     return Tokenizer(definition, {"eos_token": "<|endoftext|>", "pad_token": "<fim_pad>"})
