@@ -94,8 +94,7 @@ def test_something_of_the_users_is_never_touched(tmp_path, kind):
             (out / "thesis.tex").write_text("mine")
         case _:
             out.symlink_to(tmp_path / "nowhere")
-    what = "is a link to .*nowhere', which is not there" if kind == "dangling link" else "not a dataset of ours"
-    with pytest.raises(OutputError, match=what), publish(out, "f1", force=True):
+    with pytest.raises(OutputError, match="not a dataset of ours"), publish(out, "f1", force=True):
         raise AssertionError("the build began")
     assert os.path.lexists(out)
     assert leftovers(out) == []

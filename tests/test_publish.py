@@ -199,11 +199,26 @@ def test_the_users_ignore_file_stays(tmp_path, versions):
     make(out, "one")
     make(out, "two")
     assert text(out) == versions["two"] | {".gitignore": "!*\n"}
-    (out / ".gitignore").unlink()
+
+
+def test_an_ignore_file_that_the_user_removed_does_not_come_back(tmp_path, versions):
+    out = tmp_path / "out"
     make(out, "one")
-    assert text(out) == versions["one"]
-    assert versions["one"][".gitignore"] == IGNORED
+    assert (out / ".gitignore").read_text() == versions["two"][".gitignore"] == IGNORED
     assert IGNORED.endswith("\n*\n")
+    (out / ".gitignore").unlink()
+    make(out, "two")
+    assert text(out).keys() == versions["two"].keys() - {".gitignore"}
+    (out / ".gitignore").write_text("*.tmp\n")
+    make(out, "one")
+    assert text(out) == versions["one"] | {".gitignore": "*.tmp\n"}
+
+
+def test_git_sees_nothing_of_a_folder_of_ours(tmp_path, git):
+    git(tmp_path, "init", "-q", ".")
+    seen = []
+    make(tmp_path / "out", "one", meanwhile=lambda: seen.append(git(tmp_path, "status", "--porcelain")))
+    assert [*seen, git(tmp_path, "status", "--porcelain")] == [b"?? .out.lock\n", b""]
 
 
 @pytest.mark.parametrize("chain", [1, 3])
@@ -242,7 +257,7 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path, target, below):
     with pytest.raises(OutputError) as told:
         make(tmp_path / "link" / below, "one")
     if target != "file":
-        assert told.value.what == f"'{tmp_path / 'link'}' is a link to '{target}', which is not there"
+        assert told.value.what.endswith(f"is not a thing of ours, but a link to '{target}', which is not there")
     assert text(tmp_path) == {"file": "mine", "link": f"-> {target}"}
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -252,7 +267,7 @@ def test_places_that_cannot_be_an_output(tmp_path, git):
         if path == tmp_path / "link":
             path.symlink_to("/")
         with pytest.raises(OutputError, match="is the root of the file system"):
-            destination(Path(path))
+            destination(Path(path), "thing")
     git(tmp_path, "init", "-q", "work")
     git(tmp_path, "init", "-q", "--bare", "bare.git")
     git(tmp_path, "init", "-q", "--separate-git-dir", str(tmp_path / "apart"), "other")

@@ -70,8 +70,10 @@ class Contents(NamedTuple):
     """Files of ours that were changed after they were written."""
 
 
-def destination(out: Path) -> Path:
+def destination(out: Path, name: str) -> Path:
     """The absolute path that an output path leads to: a link stays, and what is written lies where it points.
+
+    `name` is what a user calls the output.
 
     Raises:
         OutputError: a link that leads nowhere, the root of the file system, or a place inside a git directory.
@@ -81,7 +83,7 @@ def destination(out: Path) -> Path:
     for place in (out, *out.parents):
         if place.is_symlink() and not place.exists():
             target = os.readlink(place)  # noqa: PTH115 - the text of the link, as it is
-            what = f"'{place}' is a link to '{target}', which is not there"
+            what = f"'{place}' exists and is not a {name} of ours, but a link to '{target}', which is not there"
             raise OutputError(what, where="--out", hint="make the folder that it points to, or remove the link")
     real = Path(os.path.realpath(out))
     if real == real.parent:

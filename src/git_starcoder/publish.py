@@ -25,7 +25,6 @@ from git_starcoder.output import (
     destination,
     hidden,
     ignore,
-    is_ignore,
     names_in,
     require,
     require_room,
@@ -62,7 +61,7 @@ def whole(
 
     """
     with reported(out):
-        given, out = out, destination(out)
+        given, out = out, destination(out, kind.name)
         lock = hidden(workplace(out), out, "lock")
         lock.parent.mkdir(parents=True, exist_ok=True)
         with locked(given, kind, lock):
@@ -93,8 +92,8 @@ def _publish(partial: Path, out: Path, kind: Kind, *, force: bool) -> None:
     there = contents(out, kind)  # looked at again: the user may have come by since the build began
     if there:
         require(out, there, kind, force=force)
-    if os.path.lexists(out / IGNORE) and not is_ignore(out / IGNORE):  # the user's stays
-        (partial / IGNORE).unlink(missing_ok=True)
+    if IGNORE not in there.files if there else os.path.lexists(out / IGNORE):  # the user has another one, or wants none
+        (partial / IGNORE).unlink()
     if out.exists() and not stays(out, there) and partial.parent == out.parent:
         shutil.copystat(out, partial)
         aside = hidden(out.parent, out, "old")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import yaml
 
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
+from git_starcoder.output import IGNORED
 from git_starcoder.text.encoding import decode
 from shell import SMALL
 
@@ -353,3 +355,50 @@ def test_doctor_finds_an_old_git(capsys, tmp_path, monkeypatch):
     git.unlink()
     assert main(["doctor"]) == 1
     assert "this is 'not found'" in capsys.readouterr().out
+
+
+def test_run_is_refused_before_any_work(starcoder, repo):
+    """Where something of the user's is in the way of any part of it."""
+    out = starcoder.place / "starcoder_run"
+
+    def refused(what, *more):
+        before = {path: path.read_bytes() for path in starcoder.place.rglob("*") if path.is_file()}
+        done = starcoder("run", repo, "-j", "1", "--minutes", "0.1", "-q", *more, *SMALL)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert what in done.stderr.splitlines()[0]
+        assert {path: path.read_bytes() for path in starcoder.place.rglob("*") if path.is_file()} == before
+
+    out.mkdir()
+    (out / "thesis.tex").write_text("mine")
+    refused("'starcoder_run' exists and is not a run of ours")
+    (out / ".gitignore").write_text(IGNORED)  # as a run does first
+    (out / "run.json").write_text('{"mine": 1}')
+    refused("'run.json' in 'starcoder_run' is not ours")
+    (out / "run.json").unlink()
+    (out / "model").mkdir()
+    (out / "model" / "mine").write_text("mine")
+    refused("starcoder_run/model' exists and is not a model of ours")
+    refused("the path is empty", "-o", "")
+
+
+def test_run_keeps_what_is_not_its_own(starcoder, repo, model):
+    out = starcoder.place / "starcoder_run"
+    (starcoder.place / "disk").mkdir()
+    out.symlink_to("disk")
+    shutil.copytree(model, out / "model")
+    (out / "model" / "notes.txt").write_text("mine")
+    (out / ".gitignore").write_text(IGNORED)
+    (out / "thesis.tex").write_text("mine")
+    config = out / "model" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    command = ("run", repo, "-j", "1", "--minutes", "0.1", "-q", *SMALL)
+    done = starcoder(*command)
+    assert done.returncode == 2
+    assert "were changed after they were written: config.json" in done.stderr
+    assert starcoder(*command, "--force").returncode == 0
+    assert out.is_symlink()
+    assert (out / "thesis.tex").read_text() == (out / "model" / "notes.txt").read_text() == "mine"
+    assert json.loads((out / "run.json").read_text())["schema"] == "git-starcoder/run/1"
+    assert {path.parent.name for path in out.rglob(".gitignore")} == {"starcoder_run", "dataset", "model"}
+    listed = json.loads((out / "model" / "training.json").read_text())["files"]
+    assert listed["config.json"]["bytes"] == config.stat().st_size

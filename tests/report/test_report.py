@@ -427,6 +427,26 @@ def test_the_command_writes_a_page_and_only_over_its_own(built, trained, tmp_pat
     assert main([*asked[:-4], str(tmp_path / "no" / "page.html"), "--no-check"]) == 2
 
 
+def test_a_link_stays_and_the_page_lies_where_it_points(built, tmp_path, capsys):
+    link, page = tmp_path / "link.html", tmp_path / "www" / "page.html"
+    asked = ["report", str(built), "--no-check", "-q", "-o", str(link)]
+    page.parent.mkdir()
+    link.symlink_to(page)
+    assert main(asked) == 2
+    assert "is not a report of ours, but a link to" in capsys.readouterr().err
+    assert main([*asked[:-1], str(page)]) == 0
+    page.chmod(0o640)
+    before = page.stat().st_ino
+    assert main(asked) == 0
+    assert link.readlink() == page
+    assert page.stat().st_ino != before
+    assert page.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in page.parent.iterdir()] == ["page.html"]
+    page.write_text("mine")
+    assert main(asked) == 2
+    assert page.read_text() == "mine"
+
+
 def test_a_full_disk_leaves_the_page_that_was_there(built, tmp_path, capsys, monkeypatch):
     page = tmp_path / "page.html"
     asked = ["report", str(built), "--no-check", "-o", str(page)]

@@ -43,7 +43,7 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
 
     page.require()
     with reported(out):
-        place = destination(out)
+        place = destination(out, "report")
         _require_free(place, out, page.GENERATOR)
     opened = Dataset.open(dataset)
     if scores is None and model is not None and (model / "scores.json").is_file():  # what `eval` left there

@@ -163,8 +163,8 @@ def _prepare(out: Path, *, force: bool) -> None:
     from git_starcoder.publish import reported
 
     with reported(out):
-        place = output.destination(out)
-        model = output.destination(place / "model")
+        place = output.destination(out, "run")
+        model = output.destination(place / "model", "model")
         ours = output.says(place / RESULT, SCHEMA) or output.is_ignore(place / output.IGNORE)
         ours = ours or output.written(place / "dataset" / dataset.MANIFEST, dataset.KIND) is not None
         if not ours and os.path.lexists(place) and not (place.is_dir() and output.is_unused(place)):

@@ -58,7 +58,7 @@ class _DamagedError(Exception):
 
 def place(out: Path) -> Path:
     """The hidden folder where the training of a model keeps what it needs to go on."""
-    out = destination(out)
+    out = destination(out, "model")
     return hidden(workplace(out), out, "training")
 
 
