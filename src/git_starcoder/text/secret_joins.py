@@ -37,7 +37,7 @@ ABOUT = re.compile(
     rb"(?i)hash|digest|checksum|sha\d|md5|fingerprint|regex|pattern|ur[il]|path|file|endpoint|(?<!user)name|type|kind"
     rb"|label|title|field|column|header|prefix|suffix|len(?:gth)?(?![a-z])|size|(?<!ac)count|limit|expir|ttl|timeout|date"
     rb"|time|version|algo|arn(?![a-z])|policy|rule|status|scope|issuer|audience|input|form|prompt|hint|help|desc|strength"
-    rb"|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|duration|lease|period|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
+    rb"|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|model|resource|provider|duration|lease|period|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
 )
 """In a name: the value says something about the secret and is not it."""
 OF_OTHERS = re.compile(
@@ -49,9 +49,11 @@ CREDENTIAL = re.compile(
     rb"(?i)(?:secret(?:[_-]?id)?|token|passw(?:or)?d|pwd|(?<=[\w.-])pass|key|credentials?)(?:[_-]?value)?\d{0,2}\Z"
 )
 """At the end of a name: it says that its value is a credential, even if that is a UUID."""
-LOOKUP = re.compile(rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex")
+LOOKUP = re.compile(
+    rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex|guid|uuid|mask|redact|scrub|parse"
+)
 """In the name of a function: what it is given is not the secret."""
-PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase|code)?|pwd|masterauth|_?pw")
+PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase|code)?|pwd|masterauth|pw")
 """A name of what people think up themselves."""
 OWNERS = (
     b"db",
@@ -69,6 +71,7 @@ OWNERS = (
     b"host",
 )
 """Words before `pass` with which it is a password: `dbpass`, unlike `bypass`."""
+CONSTANT = re.compile(rb"[A-Z][A-Z0-9]*_[A-Z0-9_]*")
 HEXADECIMAL = re.compile(rb"0x[0-9A-Fa-f]+")
 LEAD = re.compile(rb"[\w.$-]{0,32}\Z")
 
@@ -153,12 +156,14 @@ def _after(match: re.Match[bytes]) -> bytes:
 def _is_said(match: re.Match[bytes], lead: bytes) -> bool:
     """Whether the name is no name but the end of a text, `"Confirm password", "…"`, or a verb, `pass "…"`."""
     name, join = match["name"], match["join"]
-    if name in {b"pass", b"pw"} and lead[-1:].isalnum() and not lead.endswith(OWNERS):
-        return True
+    start = match.start() - len(lead)
+    if name in {b"pass", b"pw", b"PW"} and not lead.endswith(OWNERS):
+        before = lead[-1:] or match.string[max(0, start - 1) : start]
+        if before.isalnum() or before in {b"/", b"+"}:  # within base64
+            return True
     if join == b"," and match["close"]:
-        start = match.start() - len(lead)
         return match.string[max(0, start - 1) : start] not in {b'"', b"'", b"`", b";"}
-    if match["element"] and match.string[max(0, match.start() - len(lead) - 1) : match.start()].startswith(b"/"):
+    if match["element"] and match.string[max(0, start - 1) : start] == b"/":
         return True  # the end of another element
     return name == b"pass" and join == b"" and lead[-1:] not in {b"_", b"-", b"."} and not lead.endswith(OWNERS)
 
@@ -171,16 +176,19 @@ def _is_looked_up(match: re.Match[bytes], lead: bytes) -> bool:
 def _is_quoted(name: bytes, secret: bytes, *, loose: bool) -> bool:
     """Whether it is a secret and not words; `loose` if only its place says that the name is given it."""
     if not NUMBERED_WORDS.fullmatch(secret):
-        return not WORDS.fullmatch(secret) and (not loose or bool(DIGIT.search(secret)))
+        said = WORDS.fullmatch(secret.strip(b"!?*")) and (EASY.search(secret) or len(secret) < 8)
+        named = loose and CONSTANT.fullmatch(secret)
+        return not (said or named or WORDS.fullmatch(secret)) and (not loose or bool(DIGIT.search(secret)))
     if is_jumbled(secret):
         return True
     # Summer2024 and correct-horse-battery-staple are passwords and no tokens.
-    long_enough = len(secret) >= (20 if WORDS.fullmatch(secret) else 8)
+    long_enough = len(secret) >= 8 if DIGIT.search(secret) else len(re.findall(rb"[A-Za-z]{3,}", secret)) > 3
     return (
         bool(PASSWORD.fullmatch(name))
         and long_enough
         and not loose
         and not re.search(rb"[/:.,;=]", secret)
+        and not (b"_" in secret and WORDS.fullmatch(secret))
         and not EASY.search(secret)
     )
 
@@ -248,7 +256,7 @@ _BRACKETED = rb"(?:\[\[|%?q[qQwW]?[({\[|])(?P<bracketed>[^\s\[\](){}|]{8,256}+)(
 _BARE = rb"[A-Za-z0-9+/=_.~@#!%^&*$-]{8,512}+"
 _INLINE = rb"[A-Za-z0-9+/_.~@#!%^*$-]{8,512}+={0,2}"  # what goes on behind it is no part of it
 _ENDED = rb"(?=[&;,\"'`\s\\)<>}\]|]|\Z)"
-_SIGN = rb"(?P<join>" + _OPERATOR + rb"|[({,]|(?<=[ \t])(?=[\"'`]))\s{0,8}"
+_SIGN = rb"(?P<join>" + _OPERATOR + rb"|[({,]|(?<=[ \t])(?=[\"'`]))[ \t]{0,8}+(?:\n[ \t]{0,40}+)?"
 _ON_NEXT_LINE = rb":[ \t]{0,4}[|>][-+\d]{0,2}[ \t]{0,4}\n"  # of YAML
 _TAGS = (
     rb"(?:</[\w:.-]{1,30}>\s{0,60}<[\w:.-]{1,30})?(?:[^<>\n]{0,80}[^<>\n/-])?>"
@@ -270,22 +278,12 @@ _ASSIGNED = (
 )  # fmt: skip
 _PASSWORDS = (
     *_spelled("passw", "passphrase", "pass_phrase", "passcode", "pwd"),
-    b"pass_word",
-    b"Pass_word",
-    b"Pass_Word",
-    b"PASS_WORD",
-    b"pass-word",
-    b"PassWord",
-    b"passWord",
-    b"masterauth",
-    b"_pw",
-    b"_PW",
-    b"pw=",
-    b"pw:",
-    b"pw'",
-    b'pw"',
-    b"pw ",
-    *(word + end.encode() for word in (b"pass", b"Pass", b"PASS") for end in "=:\"'`]\\<>,( "),
+    *(b"pass_word", b"pass-word", b"PASS_WORD", b"Pass_Word", b"passWord", b"PassWord", b"masterauth"),
+    *(
+        word + end
+        for word in (b"pass", b"Pass", b"PASS", b"pw", b"PW")
+        for end in (b"=", b":", b'"', b"'", b"`", b"]", b"\\", b"<", b">", b",", b"(", b" ")
+    ),
 )
 _SECRETS = _spelled(
     "secret", "token", "credential", "api_key", "access_key", "account_key", "admin_key", "app_key", "auth_key",
