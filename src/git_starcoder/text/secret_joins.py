@@ -72,6 +72,10 @@ OWNERS = (
 )
 """Words before `pass` with which it is a password: `dbpass`, unlike `bypass`."""
 CONSTANT = re.compile(rb"[A-Z][A-Z0-9]*_[A-Z0-9_]*")
+TAKES_AT_ONCE = re.compile(rb"mysql|mariadb")
+"""Programs that are given a password as `-p…`."""
+TAKES_APART = re.compile(rb"mongo| login ")
+"""Programs that are given one as `-p …`."""
 HEXADECIMAL = re.compile(rb"0x[0-9A-Fa-f]+")
 LEAD = re.compile(rb"[\w.$-]{0,32}\Z")
 
@@ -96,16 +100,22 @@ def _is_given(match: re.Match[bytes], secret: bytes) -> bool:
 
 
 def _is_option(match: re.Match[bytes], secret: bytes) -> bool:
-    """Whether it is what stands behind `-p`, which of other programs is a port or a path."""
-    return is_password(match, secret) and bool(DIGIT.search(secret)) and not re.search(rb"[:/]|\A[\d\W]+\Z", secret)
+    """Whether it is what stands behind `-p`, which of most programs is a port or a path."""
+    if re.search(rb"[:/]|\A[\d\W]+\Z", secret) or not DIGIT.search(secret) or not is_password(match, secret):
+        return False
+    return bool((TAKES_APART if match["apart"].strip(b"\"'") else TAKES_AT_ONCE).search(_line_before(match)))
+
+
+def _line_before(match: re.Match[bytes]) -> bytes:
+    start = match.start()
+    return match.string[max(0, start - 200) : start].rpartition(b"\n")[2]
 
 
 def _is_login(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is the second half of `user:password` and not a user's group."""
     if secret == match["user"] or not is_password(match, secret) or not re.search(rb"[A-Za-z]", secret):
         return False
-    start = match.start()
-    return not WORDS.fullmatch(secret) or b"curl" in match.string[max(0, start - 200) : start]
+    return not WORDS.fullmatch(secret) or b"curl" in _line_before(match)
 
 
 def _is_second(match: re.Match[bytes], secret: bytes) -> bool:
@@ -120,6 +130,10 @@ def _is_second(match: re.Match[bytes], secret: bytes) -> bool:
 def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is a secret that a name like `password` is given: no template, hash, path or identifier."""
     name: bytes = match["name"]
+    if (
+        len(secret) < 15 and WORDS.fullmatch(secret) and not is_jumbled(secret)
+    ):  # most are, and this is the fastest test
+        return False
     if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 5:
         return False
     lead = _lead(match)
@@ -300,7 +314,7 @@ _ARGUMENT = rb"(?P<quote>[\"']?)(?P<secret>[^\s\"'`<>|;]{6,128})(?P=quote)(?=[\s
 JOINS = (
     Pattern(
         "AWS_SECRET",
-        _spelled("secret"),
+        _spelled("secret_key", "secret_access"),
         rb"(?i)(?P<name>secret[_-]?(?:access[_-]?)?key)[\"'`]?\]?\s{0,4}(?:=>?|:=?)\s{0,4}[\"'`]?"
         rb"(?P<secret>[A-Z0-9/+]{40})(?![A-Z0-9/+=])",
         is_mixed,
@@ -369,9 +383,7 @@ JOINS = (
         rb"(?P<user>[\w.@%+\\-]{0,64}):(?!//)(?P<secret>[^\s\"'`\\|;<>)]{6,128})(?P=quote)",
         _is_login,
     ),
-    _pattern(
-        "PASSWORD", "mysql mariadb", rb"(?:mysql|mariadb)[\w.-]{0,20}" + _BEFORE_OPTION + rb"-p" + _ARGUMENT, _is_option
-    ),
+    Pattern("PASSWORD", (b" -p", b'"-p', b"'-p"), rb"[ \"']-p(?P<apart>[= \t\"',]{0,6})" + _ARGUMENT, _is_option),
     _pattern("PASSWORD", "sshpass", rb"sshpass[\"', \t]{1,6}-p[\"', \t]{0,6}" + _ARGUMENT, is_password),
     _pattern(
         "PASSWORD",
@@ -381,12 +393,6 @@ JOINS = (
         + rb"-[A-Za-z]{0,4}b[A-Za-z]{0,4}[ \"',]{1,6}(?:[^\s|;\"']{1,100}[ \"',]{1,6}){1,2}"
         + _ARGUMENT,
         is_password,
-    ),
-    _pattern(
-        "PASSWORD",
-        "login mongo",
-        rb"(?:(?<= )login|mongo\w{0,8})" + _BEFORE_OPTION + rb"-p[= \t\"',]{1,6}" + _ARGUMENT,
-        _is_option,
     ),
     _pattern(
         "PASSWORD",

@@ -37,7 +37,7 @@ VALUES = ("secret", "quoted", "bracketed", "element", "parameter", "bare", "inli
 TEMPLATE = re.compile(
     rb"[$#]\{|\$\(|\{\{|\{[\w.:!]{0,40}\}|%[sdv@]|%\(|%[YmdHMS][-:/T]|\\\(|<[%?]"
     rb"|(?:\A|[/=:_-])<\w+>|&[lg]t;|\?\.|\A&#?\w+;\Z"  # a part is put in
-    rb"|\A<.*>\Z|\A%[^%]+%\Z|\A\[.*\]\Z|\A\(.*\)\Z|\A@\w+@\Z|\A__\w+__\Z|\A[\w.:>-]+\(.*\)\Z|\A%[A-Z]{3}"  # all of it is
+    rb"|\A<.*>\Z|\A%[^%]+%\Z|\A\[.*\]\Z|\A\(.*\)\Z|\A@\w+@\Z|\A__\w+__\Z|\A[\w.:>-]+\(.*\)\Z|\A%[A-Z]{3}"  # all of it
     rb"|\A([*#%@-])\1.*\1{2}\Z|\A\^.*\$\Z"
     rb"|\A\$[\w.-]+\$?\Z|\A\$[a-z]{4,}\$|(?:\A|[^\w$])\$[A-Za-z_]{3,}+(?![\d$])"  # a variable
     rb"|(?i:environ|getenv|\benv\.)|\(\)|\);|\A[),;\]}.]|\(\Z|\A\{\\*\"|\A\w+:[\"']"  # code
