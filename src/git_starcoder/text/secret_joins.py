@@ -37,7 +37,7 @@ ABOUT = re.compile(
     rb"(?i)hash|digest|checksum|sha\d|md5|fingerprint|regex|pattern|ur[il]|path|file|endpoint|(?<!user)name|type|kind"
     rb"|label|title|field|column|header|prefix|suffix|len(?:gth)?(?![a-z])|size|(?<!ac)count|limit|expir|ttl|timeout|date"
     rb"|time|version|algo|arn(?![a-z])|policy|rule|status|scope|issuer|audience|input|form|prompt|hint|help|desc|strength"
-    rb"|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|duration|lease|period|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
+    rb"|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|model|resource|provider|duration|lease|period|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
 )
 """In a name: the value says something about the secret and is not it."""
 OF_OTHERS = re.compile(
@@ -49,9 +49,11 @@ CREDENTIAL = re.compile(
     rb"(?i)(?:secret(?:[_-]?id)?|token|passw(?:or)?d|pwd|(?<=[\w.-])pass|key|credentials?)(?:[_-]?value)?\d{0,2}\Z"
 )
 """At the end of a name: it says that its value is a credential, even if that is a UUID."""
-LOOKUP = re.compile(rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex")
+LOOKUP = re.compile(
+    rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex|guid|uuid|mask|redact|scrub|parse"
+)
 """In the name of a function: what it is given is not the secret."""
-PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase|code)?|pwd|masterauth|_?pw")
+PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase|code)?|pwd|masterauth|pw")
 """A name of what people think up themselves."""
 OWNERS = (
     b"db",
@@ -69,6 +71,11 @@ OWNERS = (
     b"host",
 )
 """Words before `pass` with which it is a password: `dbpass`, unlike `bypass`."""
+CONSTANT = re.compile(rb"[A-Z][A-Z0-9]*_[A-Z0-9_]*")
+TAKES_AT_ONCE = re.compile(rb"mysql|mariadb")
+"""Programs that are given a password as `-p…`."""
+TAKES_APART = re.compile(rb"mongo| login ")
+"""Programs that are given one as `-p …`."""
 HEXADECIMAL = re.compile(rb"0x[0-9A-Fa-f]+")
 LEAD = re.compile(rb"[\w.$-]{0,32}\Z")
 
@@ -93,16 +100,22 @@ def _is_given(match: re.Match[bytes], secret: bytes) -> bool:
 
 
 def _is_option(match: re.Match[bytes], secret: bytes) -> bool:
-    """Whether it is what stands behind `-p`, which of other programs is a port or a path."""
-    return is_password(match, secret) and bool(DIGIT.search(secret)) and not re.search(rb"[:/]|\A[\d\W]+\Z", secret)
+    """Whether it is what stands behind `-p`, which of most programs is a port or a path."""
+    if re.search(rb"[:/]|\A[\d\W]+\Z", secret) or not DIGIT.search(secret) or not is_password(match, secret):
+        return False
+    return bool((TAKES_APART if match["apart"].strip(b"\"'") else TAKES_AT_ONCE).search(_line_before(match)))
+
+
+def _line_before(match: re.Match[bytes]) -> bytes:
+    start = match.start()
+    return match.string[max(0, start - 200) : start].rpartition(b"\n")[2]
 
 
 def _is_login(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is the second half of `user:password` and not a user's group."""
     if secret == match["user"] or not is_password(match, secret) or not re.search(rb"[A-Za-z]", secret):
         return False
-    start = match.start()
-    return not WORDS.fullmatch(secret) or b"curl" in match.string[max(0, start - 200) : start]
+    return not WORDS.fullmatch(secret) or b"curl" in _line_before(match)
 
 
 def _is_second(match: re.Match[bytes], secret: bytes) -> bool:
@@ -117,6 +130,10 @@ def _is_second(match: re.Match[bytes], secret: bytes) -> bool:
 def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is a secret that a name like `password` is given: no template, hash, path or identifier."""
     name: bytes = match["name"]
+    if (
+        len(secret) < 15 and WORDS.fullmatch(secret) and not is_jumbled(secret)
+    ):  # most are, and this is the fastest test
+        return False
     if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 5:
         return False
     lead = _lead(match)
@@ -153,12 +170,14 @@ def _after(match: re.Match[bytes]) -> bytes:
 def _is_said(match: re.Match[bytes], lead: bytes) -> bool:
     """Whether the name is no name but the end of a text, `"Confirm password", "…"`, or a verb, `pass "…"`."""
     name, join = match["name"], match["join"]
-    if name in {b"pass", b"pw"} and lead[-1:].isalnum() and not lead.endswith(OWNERS):
-        return True
+    start = match.start() - len(lead)
+    if name in {b"pass", b"pw", b"PW"} and not lead.endswith(OWNERS):
+        before = lead[-1:] or match.string[max(0, start - 1) : start]
+        if before.isalnum() or before in {b"/", b"+"}:  # within base64
+            return True
     if join == b"," and match["close"]:
-        start = match.start() - len(lead)
         return match.string[max(0, start - 1) : start] not in {b'"', b"'", b"`", b";"}
-    if match["element"] and match.string[max(0, match.start() - len(lead) - 1) : match.start()].startswith(b"/"):
+    if match["element"] and match.string[max(0, start - 1) : start] == b"/":
         return True  # the end of another element
     return name == b"pass" and join == b"" and lead[-1:] not in {b"_", b"-", b"."} and not lead.endswith(OWNERS)
 
@@ -171,16 +190,19 @@ def _is_looked_up(match: re.Match[bytes], lead: bytes) -> bool:
 def _is_quoted(name: bytes, secret: bytes, *, loose: bool) -> bool:
     """Whether it is a secret and not words; `loose` if only its place says that the name is given it."""
     if not NUMBERED_WORDS.fullmatch(secret):
-        return not WORDS.fullmatch(secret) and (not loose or bool(DIGIT.search(secret)))
+        said = WORDS.fullmatch(secret.strip(b"!?*")) and (EASY.search(secret) or len(secret) < 8)
+        named = loose and CONSTANT.fullmatch(secret)
+        return not (said or named or WORDS.fullmatch(secret)) and (not loose or bool(DIGIT.search(secret)))
     if is_jumbled(secret):
         return True
     # Summer2024 and correct-horse-battery-staple are passwords and no tokens.
-    long_enough = len(secret) >= (20 if WORDS.fullmatch(secret) else 8)
+    long_enough = len(secret) >= 8 if DIGIT.search(secret) else len(re.findall(rb"[A-Za-z]{3,}", secret)) > 3
     return (
         bool(PASSWORD.fullmatch(name))
         and long_enough
         and not loose
         and not re.search(rb"[/:.,;=]", secret)
+        and not (b"_" in secret and WORDS.fullmatch(secret))
         and not EASY.search(secret)
     )
 
@@ -248,7 +270,7 @@ _BRACKETED = rb"(?:\[\[|%?q[qQwW]?[({\[|])(?P<bracketed>[^\s\[\](){}|]{8,256}+)(
 _BARE = rb"[A-Za-z0-9+/=_.~@#!%^&*$-]{8,512}+"
 _INLINE = rb"[A-Za-z0-9+/_.~@#!%^*$-]{8,512}+={0,2}"  # what goes on behind it is no part of it
 _ENDED = rb"(?=[&;,\"'`\s\\)<>}\]|]|\Z)"
-_SIGN = rb"(?P<join>" + _OPERATOR + rb"|[({,]|(?<=[ \t])(?=[\"'`]))\s{0,8}"
+_SIGN = rb"(?P<join>" + _OPERATOR + rb"|[({,]|(?<=[ \t])(?=[\"'`]))[ \t]{0,8}+(?:\n[ \t]{0,40}+)?"
 _ON_NEXT_LINE = rb":[ \t]{0,4}[|>][-+\d]{0,2}[ \t]{0,4}\n"  # of YAML
 _TAGS = (
     rb"(?:</[\w:.-]{1,30}>\s{0,60}<[\w:.-]{1,30})?(?:[^<>\n]{0,80}[^<>\n/-])?>"
@@ -270,22 +292,12 @@ _ASSIGNED = (
 )  # fmt: skip
 _PASSWORDS = (
     *_spelled("passw", "passphrase", "pass_phrase", "passcode", "pwd"),
-    b"pass_word",
-    b"Pass_word",
-    b"Pass_Word",
-    b"PASS_WORD",
-    b"pass-word",
-    b"PassWord",
-    b"passWord",
-    b"masterauth",
-    b"_pw",
-    b"_PW",
-    b"pw=",
-    b"pw:",
-    b"pw'",
-    b'pw"',
-    b"pw ",
-    *(word + end.encode() for word in (b"pass", b"Pass", b"PASS") for end in "=:\"'`]\\<>,( "),
+    *(b"pass_word", b"pass-word", b"PASS_WORD", b"Pass_Word", b"passWord", b"PassWord", b"masterauth"),
+    *(
+        word + end
+        for word in (b"pass", b"Pass", b"PASS", b"pw", b"PW")
+        for end in (b"=", b":", b'"', b"'", b"`", b"]", b"\\", b"<", b">", b",", b"(", b" ")
+    ),
 )
 _SECRETS = _spelled(
     "secret", "token", "credential", "api_key", "access_key", "account_key", "admin_key", "app_key", "auth_key",
@@ -302,7 +314,7 @@ _ARGUMENT = rb"(?P<quote>[\"']?)(?P<secret>[^\s\"'`<>|;]{6,128})(?P=quote)(?=[\s
 JOINS = (
     Pattern(
         "AWS_SECRET",
-        _spelled("secret"),
+        _spelled("secret_key", "secret_access"),
         rb"(?i)(?P<name>secret[_-]?(?:access[_-]?)?key)[\"'`]?\]?\s{0,4}(?:=>?|:=?)\s{0,4}[\"'`]?"
         rb"(?P<secret>[A-Z0-9/+]{40})(?![A-Z0-9/+=])",
         is_mixed,
@@ -371,9 +383,7 @@ JOINS = (
         rb"(?P<user>[\w.@%+\\-]{0,64}):(?!//)(?P<secret>[^\s\"'`\\|;<>)]{6,128})(?P=quote)",
         _is_login,
     ),
-    _pattern(
-        "PASSWORD", "mysql mariadb", rb"(?:mysql|mariadb)[\w.-]{0,20}" + _BEFORE_OPTION + rb"-p" + _ARGUMENT, _is_option
-    ),
+    Pattern("PASSWORD", (b" -p", b'"-p', b"'-p"), rb"[ \"']-p(?P<apart>[= \t\"',]{0,6})" + _ARGUMENT, _is_option),
     _pattern("PASSWORD", "sshpass", rb"sshpass[\"', \t]{1,6}-p[\"', \t]{0,6}" + _ARGUMENT, is_password),
     _pattern(
         "PASSWORD",
@@ -383,12 +393,6 @@ JOINS = (
         + rb"-[A-Za-z]{0,4}b[A-Za-z]{0,4}[ \"',]{1,6}(?:[^\s|;\"']{1,100}[ \"',]{1,6}){1,2}"
         + _ARGUMENT,
         is_password,
-    ),
-    _pattern(
-        "PASSWORD",
-        "login mongo",
-        rb"(?:(?<= )login|mongo\w{0,8})" + _BEFORE_OPTION + rb"-p[= \t\"',]{1,6}" + _ARGUMENT,
-        _is_option,
     ),
     _pattern(
         "PASSWORD",

@@ -36,16 +36,17 @@ VALUES = ("secret", "quoted", "bracketed", "element", "parameter", "bare", "inli
 
 TEMPLATE = re.compile(
     rb"[$#]\{|\$\(|\{\{|\{[\w.:!]{0,40}\}|%[sdv@]|%\(|%[YmdHMS][-:/T]|\\\(|<[%?]"
-    rb"|(?:\A|[/=:_-])<\w+>|&[lg]t;"  # a part is put in
-    rb"|\A<.*>\Z|\A%[^%]+%\Z|\A\[.*\]\Z|\A\(.*\)\Z|\A@\w+@\Z|\A__\w+__\Z|\A[\w.-]+\(.*\)\Z|\A%[A-Z]{3}"  # all of it is
+    rb"|(?:\A|[/=:_-])<\w+>|&[lg]t;|\?\.|\A&#?\w+;\Z"  # a part is put in
+    rb"|\A<.*>\Z|\A%[^%]+%\Z|\A\[.*\]\Z|\A\(.*\)\Z|\A@\w+@\Z|\A__\w+__\Z|\A[\w.:>-]+\(.*\)\Z|\A%[A-Z]{3}"  # all of it
+    rb"|\A([*#%@-])\1.*\1{2}\Z|\A\^.*\$\Z"
     rb"|\A\$[\w.-]+\$?\Z|\A\$[a-z]{4,}\$|(?:\A|[^\w$])\$[A-Za-z_]{3,}+(?![\d$])"  # a variable
     rb"|(?i:environ|getenv|\benv\.)|\(\)|\);|\A[),;\]}.]|\(\Z|\A\{\\*\"|\A\w+:[\"']"  # code
     rb"|\(\?|\\[swdbSWD]|\][*+?{]"  # a regular expression
-    rb"|(?i:%7b|%26|(?:%[0-9a-f]{2}){4}|\\x[0-9a-f]{2}|_x[0-9a-f]{4}_)|\\[nrt](?!\Z)"  # bytes written out
+    rb"|(?i:%7b|%26|%3a%2f|(?:%[0-9a-f]{2}){4}|\\x[0-9a-f]{2}|_x[0-9a-f]{4}_)|\\[nrt](?!\Z)"  # bytes written out
 )
 """A value that is put in later or looked up, a piece of code, a regular expression."""
 PLACEHOLDER = re.compile(
-    rb"(?i)xxxx|\*{3}|\.{3}|change[-_]?(?:me|this|it)|example|placeholder|dummy|fake|redacted|replace|insert|your[-_]"
+    rb"(?i)xxxx|\*{3}|\.{3}|change[-_]?(?:me|this|it)|example|placeholder|dummy|fake|redacted|removed|masked|hidden|replace|insert|your[-_]"
     rb"|my[-_](?:secret|token|api|key|pass)|foo[-_]?bar|lorem|[-_ ]character"
 )
 """What only a made-up secret has in it."""
@@ -57,17 +58,20 @@ EASY = re.compile(
 UUID = re.compile(rb"(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 OTHER = re.compile(
     rb"(?i)(?:hmac-)?(?:sha\d{1,3}|md5|blake\w{1,3})[-:=].*"  # a hash, an SRI
-    rb"|.{0,64}\$(?:2[abxy]|argon2\w{1,2}|[156y]|apr1)\$.*|\*[0-9A-F]{40}"  # a hash of a password
+    rb"|.{0,64}\$(?:2[abxy]|argon2\w{1,2}|[156y]|apr1)\$.*|\$\d\$.*|\*[0-9A-F]{40}"  # a hash of a password
     rb"|[./~]{0,2}/(?:[a-z0-9._-]+/)+[\w.-]*|(?:[\w.-]+/)+[0-9a-f-]{36}|.*/\w+_request.*"  # a path, a signature's scope
     rb"|[a-z][a-z0-9+.-]{1,20}://.*|(?!base64:)[a-z]{2,20}:[\w./:@=?&%#^~*-]*"  # a URI
     rb"|[~^<>=v]{0,3}\d+(?:\.\d+)+[-+.\w]*|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,}|[\w.-]+\.[#*]"  # a version, an address
-    rb"|\d{4}-\d\d-\d\dT.*|[\d\W]+"  # a time, no letter
+    rb"|[\w./-]+\.(?:ya?ml|json|toml|xml|ini|conf|cfg|env|enc|pem|key|crt|cer|txt|html?|md)"  # a file
+    rb"|[\w./-]+\.(?:svg|png|gz|sh|py|rb|js|ts|j2|erb)"
+    rb"|[a-z_/]+#[a-z_]+"  # a route
+    rb"|\d{4}-\d\d-\d\dT.*|(?-i:eyJ)\w{0,16}|[\d\W]+"  # a time, the beginning of every JWT, no letter
 )
 """What is no secret, whatever its name."""
-WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@,=]{1,2}[A-Za-z\x80-\xff]+)*[-_./:@,=]{0,2}")
+WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@,=|\\]{1,2}[A-Za-z\x80-\xff]+)*[-_./:@,=]{0,2}")
 """An identifier, a path, a phrase."""
 _WORD = rb"(?:[A-Za-z]+\d{0,4}|[a-z]{1,3}\d{1,3}[a-z]{1,4}|[A-Za-z]{0,2}25519)"
-NUMBERED_WORDS = re.compile(rb"[-_./:~@#]{0,3}" + _WORD + rb"(?:[-_./:@,=]{1,2}(?:" + _WORD + rb"|\d{1,4}))*")
+NUMBERED_WORDS = re.compile(rb"[-_./:~@#]{0,3}" + _WORD + rb"(?:[-_./:@,=|\\]{1,2}(?:" + _WORD + rb"|\d{1,4}))*=?")
 """The same with small numbers: `user1`, `v2/tokens`, `Summer2024`, `k8s`."""
 NAMES = re.compile(rb"(?i)(?:access|secret|api|account|private|auth|session)[-_]?(?:key|token|secret)")
 """What is in a value that says what would be there."""
