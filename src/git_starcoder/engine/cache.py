@@ -68,7 +68,7 @@ def _sources(folder: Traversable, prefix: str) -> Iterable[tuple[str, bytes]]:
         name = f"{prefix}/{entry.name}"
         if entry.is_dir():
             yield from _sources(entry, name)
-        elif entry.name.endswith((".py", ".toml")):
+        elif entry.name.endswith((".py", ".toml", ".yml")):
             yield name, entry.read_bytes()
 
 

@@ -25,8 +25,8 @@ FORMS = {
     "media_pointer": rb"[0-9a-f]{40}|\#[ ](?:git-media|external)\n[0-9a-f]{40,64}",
     "bigstore_pointer": rb"bigstore\n\w+\n[0-9a-f]{32,128}",
     "xet_pointer": rb"\#[ ]xet[ ]version[ ][^\n]*(?:\n\w+[ ]=[ ][^\n]*)*",
-    "dvc_pointer": rb"(?:(?:md5|frozen|wdir):[ ][^\n]*\n)*outs:(?:\n(?:-|[ ])[ ]+(?:md5|etag|checksum|size|nfiles|hash|path|cache|"
-    rb"persist|isexec|version_id|push|remote|desc|type):[ ][^\n]*)+",
+    "dvc_pointer": rb"(?:(?:md5|frozen|wdir):[ ][^\n]*\n)*outs:(?:\n(?:-|[ ])[ ]+(?:md5|etag|checksum|size|nfiles|hash"
+    rb"|path|cache|persist|isexec|version_id|push|remote|desc|type):[ ][^\n]*)+",
 }
 """What the whole of a file says, but for blanks at its end."""
 COMPILED = {name: re.compile(form) for name, form in FORMS.items()}
