@@ -21,7 +21,22 @@ if TYPE_CHECKING:
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Role = Literal["core", "utility", "test", "docs", "configuration", "generated", "vendored"]
+UNREAD: tuple[Role, ...] = ("generated", "vendored")
+"""Roles of files that nobody of the project wrote; no change of theirs is read."""
 Tree = Literal["clean", "errors", "none"]
+
+
+class Said(NamedTuple):
+    """What a repository says of one of its files itself; None where it says nothing."""
+
+    vendored: bool | None = None
+    generated: bool | None = None
+    documentation: bool | None = None
+    why: str = ""
+    """Why it is vendored, where not an attribute says so."""
+
+
+UNSAID = Said()
 
 
 def identity(*parts: str | bytes | int) -> str:
@@ -91,7 +106,8 @@ class Source:
     text: Span
     """UTF-8 with LF line ends and no byte order mark."""
     changed: tuple[str, ...] = ()
-    """What decoding altered: any of `bom`, `crlf`, `utf-16`, `utf-32`, `cookie`."""
+    """What decoding altered: any of `bom`, `crlf`, `utf-16`, `utf-32`, `cookie`; and `notebook`."""
+    said: Said = UNSAID
 
 
 class Symbol(NamedTuple):

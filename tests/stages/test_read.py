@@ -13,7 +13,7 @@ from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Read
-from git_starcoder.rows import identity
+from git_starcoder.rows import Said, identity
 from git_starcoder.run import Run
 from git_starcoder.stages import read
 
@@ -149,6 +149,25 @@ def test_a_notebook_is_its_code_whatever_its_pictures_weigh(repo_maker, tmp_path
     assert result.dropped == {"broken.ipynb": "no_notebook", "huge.ipynb": "too_large", "empty.ipynb": "empty"}
     figures = {name: value for name, value in result.step.figures.items() if name.startswith("notebook")}
     assert figures == {"notebooks": 4, "notebook_outputs": 3, "notebook_images": 3, "notebook_execution_counts": 4}
+
+
+def test_a_source_says_what_the_repository_says_of_it(repo_maker, tmp_path):
+    files = {
+        ".gitattributes": "gen/** linguist-generated\nvendor/own.c -linguist-vendored\n",
+        "gen/a.c": "int a;\n",
+        "vendor/own.c": "int b;\n",
+        "py/pyvenv.cfg": "home = /usr\n",
+        "py/x.py": "x = 1\n",
+        "main.c": "int c;\n",
+    }
+    result = Result(repo_maker(files), tmp_path)
+    assert {source.path: source.said for source in result.sources if source.said != Said()} == {
+        "gen/a.c": Said(generated=True),
+        "vendor/own.c": Said(vendored=False),
+        "py/pyvenv.cfg": Said(vendored=True, why="py/ is a virtual environment"),
+        "py/x.py": Said(vendored=True, why="py/ is a virtual environment"),
+    }
+    assert result.step.figures["marked"] == 4
 
 
 def test_equal_files_share_a_text(repo_maker, tmp_path):

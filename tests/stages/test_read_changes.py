@@ -141,6 +141,35 @@ def test_a_change_of_a_notebook_is_one_of_its_text(repo_maker, git, tmp_path, en
     }
 
 
+def test_attributes_of_the_commit_hold_for_all_of_history(repo_maker, git, tmp_path, engine):
+    root = {
+        "gen/a.c": TEXT,
+        "vendor/own.c": TEXT,
+        "vendor/b.c": TEXT,
+        "old/c.c": TEXT,
+        "made.c": "/* @generated */\n" + TEXT,
+    }
+    edit = {path: text.replace("line 5\n", "line five\n") for path, text in root.items()}
+    said = {".gitattributes": "gen/* linguist-generated\nvendor/own.c -linguist-vendored\nold/* linguist-vendored\n"}
+    path = repo_maker([root, {**edit, "old/c.c": None}, said])
+    cache = Cache(tmp_path / "cache", 1 << 30)
+    result = Result(path, tmp_path / "one", engine, cache)
+    assert {change.path for change in result.changes} == {"vendor/own.c", ".gitattributes"}
+    assert {drop.id: drop.reason for drop in result.drops} == {
+        "gen/a.c": "generated",
+        "vendor/b.c": "vendored",
+        "old/c.c": "vendored",
+        "made.c": "generated",
+    }
+    assert any("says: /* @generated" in drop.because for drop in result.drops)
+    assert result.step.figures["changes_marked"] == 2
+    git(path, "rm", "-q", ".gitattributes")
+    git(path, "commit", "-q", "-m", "nothing is said any more")
+    result = Result(path, tmp_path / "two", engine, cache)
+    assert {change.path for change in result.changes} == {"gen/a.c", "old/c.c", ".gitattributes"}
+    cache.close()
+
+
 def test_texts_that_are_none_have_their_reasons(repo_maker, tmp_path, engine):
     root = {
         "picture": b"\x89PNG\0\0",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import OfSamples
+from git_starcoder.git.attributes import attributes_of
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.role import role_of
-from git_starcoder.rows import Finding, path_of, printable
+from git_starcoder.rows import UNREAD, UNSAID, Finding, Said, path_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     from git_starcoder.folder.samples import Sample
 
 SEEDS = ("test_smart_weighting",)
-UNSEEN = ("generated", "vendored")
-"""Roles that the head of a file may say, and not its path alone."""
+ANYHOW = [
+    Said(vendored, generated, documentation)
+    for vendored, generated, documentation in product((None, True, False), repeat=3)
+]
+"""All that a repository may say of a file."""
 
 
 class Check(OfSamples):
@@ -31,6 +36,11 @@ class Check(OfSamples):
         super().__init__(given)
         if self._source and self._source.commit != self._dataset.manifest.get("commit"):
             self._source = None
+        steps: list[dict[str, Any]] = self._dataset.manifest.get("steps", [])
+        marked = any(step["figures"].get("marked") or step["figures"].get("changes_marked") for step in steps)
+        self._sayings = ANYHOW if marked else [UNSAID]
+        """What the repository may say of a file, where it is not at hand."""
+        self._attributes = attributes_of(self._source) if self._source else None
 
     def end(self) -> Iterator[Finding]:
         """Work it out again."""
@@ -56,7 +66,10 @@ class Check(OfSamples):
         if about["augmentation_type"] == "base" and (text := self._samples.complete(sample)) is not None:
             language = language_of(path, text)
         said = about["role"]
-        role = said if said in UNSEEN else role_of(path, language, b"")
+        some = [self._attributes.said(path)] if self._attributes else self._sayings
+        roles = [role_of(path, language, b"", one) for one in some]
+        # The text may say that a file is generated or vendored, and not its path alone.
+        role = said if said in {*UNREAD, *roles} else roles[0]
         return _not("language", sample, language) or _not("role", sample, role)
 
 

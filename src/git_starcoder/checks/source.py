@@ -12,9 +12,10 @@ from git_starcoder import augmentations, shelf
 from git_starcoder.augmentations import Variant
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.folder.samples import UNKNOWN
+from git_starcoder.git.attributes import attributes_of
 from git_starcoder.git.changes import changes_of
-from git_starcoder.parse.language import TEXT, language_of
-from git_starcoder.parse.role import role_of
+from git_starcoder.parse.language import TEXT
+from git_starcoder.parse.role import unread_by_path
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.rows import Finding, printable
 from git_starcoder.seams import Failure
@@ -40,7 +41,6 @@ DRAWN = 512
 AT_ONCE = 32
 """Changes whose texts are held in memory together."""
 MARKS = ("<commit_before>", "<commit_msg>", "<commit_after>")
-UNREAD = ("generated", "vendored")
 
 
 class Varied(NamedTuple):
@@ -125,7 +125,8 @@ class Check(OfSamples):
         if not samples:
             return
         options = self._options
-        found = changes_of(source, options.changes, options.commit_files, _skip).kept
+        skip = unread_by_path(attributes_of(source).said)
+        found = changes_of(source, options.changes, options.commit_files, skip).kept
         known = {(one.commit, printable(one.path)): one for one in found}
         wanted = [(one, known.get((str(one.about["commit"]), str(one.about["source_file"])))) for one in samples]
         names = sorted({change.commit for _, change in wanted if change})
@@ -198,11 +199,6 @@ class Check(OfSamples):
         if -1 in places or places != sorted(places):
             return f"commit {change.commit[:12]} did something else"
         return ""
-
-
-def _skip(path: str) -> str:
-    role = role_of(path, language_of(path), b"")
-    return role if role in UNREAD else ""
 
 
 def _differs(shown: Any, tokens: Any) -> str:

@@ -75,7 +75,7 @@ def code() -> bytes:
 
 
 def _sources(
-    folder: Traversable, prefix: str, suffixes: tuple[str, ...] = (".py", ".toml")
+    folder: Traversable, prefix: str, suffixes: tuple[str, ...] = (".py", ".toml", ".yml")
 ) -> Iterable[tuple[str, bytes]]:
     for entry in folder.iterdir():
         name = f"{prefix}/{entry.name}"

@@ -1,11 +1,9 @@
-"""What a file is for, from its path and the head of its text.
+"""What a file is for, from its path, its text, and what the repository's own `.gitattributes` say of it.
 
-The first rule that holds decides:
+What `.gitattributes` say (`linguist-vendored`, `linguist-generated`, `linguist-documentation`) goes before our rules.
+Of those the first that holds decides:
 
-1. `vendored`: in a folder that is other people's by convention (`vendor/`, `third_party/`, `node_modules/`, …), or a
-   well-known copied tool (`gradlew`, jQuery).
-2. `generated`: a build output, lock file, minified file or compiled schema by path, or a comment near the top that
-   says so (`Code generated … DO NOT EDIT`, `@generated`, …).
+1. `vendored`, 2. `generated`: `git_starcoder.parse.origin`.
 3. `test`: in a folder for tests, or named as one. Tests stay tests wherever they are, and so do their fixtures.
    Tests inside a source file do not make it one.
 4. `docs`, 5. `configuration`: by folder (`docs/`), extension or name.
@@ -19,15 +17,21 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.parse.language import TEXT
+from git_starcoder.parse import origin
+from git_starcoder.parse.language import TEXT, language_of
+from git_starcoder.rows import UNREAD, UNSAID
 
 if TYPE_CHECKING:
-    from git_starcoder.rows import Role
+    from collections.abc import Callable
 
-HEAD = 2_048
-"""Bytes of a text that are looked at."""
+    from git_starcoder.rows import Role, Said
+
+ATTRIBUTE = "linguist-{} in .gitattributes"
+MOST_PATH = 4_096
+"""Characters of a path that are looked at."""
 LONGEST = 255
 """Characters of a name that are looked at; a repository may hold longer ones, a file system may not."""
 
@@ -36,26 +40,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_VENDORED = _words(
-    "vendor vendored third_party third-party thirdparty 3rdparty node_modules bower_components _vendor "
-    "godeps carthage pods"
-)
-_VENDORED_NAME = re.compile(
-    r"gradlew(\.bat)?|mvnw(\.cmd)?|jquery[-.\d]*(\.slim)?\.js|bootstrap[-.\d]*\.(js|css)|d3(\.v\d+)?\.js"
-)
-_GENERATED = _words("target dist __pycache__ .next .nuxt .gradle .tox .fingerprint htmlcov")
-_GENERATED_NAME = re.compile(
-    r".*\.min\.(js|css|mjs)|.*\.(js|css)\.map|.*\.pb\.(go|cc|h)|.*_pb2(_grpc)?\.pyi?|.*_pb\.(js|d\.ts)|.*\.g\.dart"
-    r"|.*[._]generated\.\w+|zz_generated.*|.*\.designer\.cs|.*\.lock|package-lock\.json|npm-shrinkwrap\.json"
-    r"|pnpm-lock\.yaml|go\.sum|gopkg\.lock|.*\.snap"
-)
-_GENERATED_HEAD = re.compile(
-    rb"^[ \t]*(?://|#|/?\*|--|;|%|<!--|\"\"\").{0,200}?"
-    rb"(?:@generated\b|\bgenerated\b.*\bdo not (?:edit|modify)\b|\bdo not (?:edit|modify)\b.*\bgenerated\b"
-    rb"|\bthis (?:file|code) (?:is|was|has been) (?:auto-?|automatically )?generated\b)"
-    rb"|<!--[^>]{0,80}\bgenerated (?:by|using|with)\b|<meta name=\"generator\"",
-    re.IGNORECASE | re.MULTILINE,
-)
+_GENERATED = _words("target dist htmlcov")
+"""Folders of build outputs, but for those below `src/`, where these are words like any other."""
 _TEST = _words("test tests testing testdata test-data test_data __tests__ __mocks__ spec specs fixtures e2e")
 _TEST_NAME = re.compile(
     r"(test_.*|.*_test|conftest|tests?)\.pyi?|(.*_)?tests?\.rs|.*_test\.(go|c|cc|cpp|rb|exs)|.*\.(test|spec)\.[cm]?[jt]sx?"
@@ -88,31 +74,72 @@ _CODE = _words(
 )
 
 
-def role_of(path: str, language: str, head: bytes) -> Role:
-    """The role of a file; `head` is the beginning of its text."""
+class Judged(NamedTuple):
+    """A role, and the rule it follows from where that is worth telling."""
+
+    role: Role
+    rule: str = ""
+
+
+def role_of(path: str, language: str, text: bytes, said: Said = UNSAID) -> Role:
+    """The role of a file; see `judge`."""
+    return judge(path, language, text, said).role
+
+
+def unread_by_path(said: Callable[[str], Said]) -> Callable[[str], str]:
+    """A function from a path to why no change of it is read: `generated`, `vendored`, or "". Texts may say more."""
+
+    @lru_cache(1 << 14)  # a file changes many times
+    def skip(path: str) -> str:
+        role = role_of(path, language_of(path), b"", said(path))
+        return role if role in UNREAD else ""
+
+    return skip
+
+
+def judge(path: str, language: str, text: bytes, said: Said = UNSAID) -> Judged:
+    """The role of a file and why it has it. Without a text, what its path says. `said` is what the repository says."""
+    path = path[-MOST_PATH:]
     *names, file = path.split("/")
     file = file[-LONGEST:]
     lower, small = [name.lower() for name in names], file.lower()
-    if not _VENDORED.isdisjoint(lower) or _VENDORED_NAME.fullmatch(small):
-        return "vendored"
-    if _is_generated(lower, small, head[:HEAD]):
-        return "generated"
-    if not _TEST.isdisjoint(lower) or _TEST_NAME.fullmatch(small) or _TEST_CLASS.fullmatch(file):
-        return "test"
+    if strange := _strange(path, lower, text, said):
+        return strange
     code = language != TEXT or posixpath.splitext(small)[1] in _CODE
-    if not _DOCS.isdisjoint(lower[:1]) or (not code and _DOCS_NAME.fullmatch(small)):
-        return "docs"
+    if said.documentation:
+        return Judged("docs", ATTRIBUTE.format("documentation"))
+    if not _TEST.isdisjoint(lower) or _TEST_NAME.fullmatch(small) or _TEST_CLASS.fullmatch(file):
+        return Judged("test")
+    if said.documentation is None and _is_docs(path, lower, small, code=code):
+        return Judged("docs")
     if _CONFIGURATION_NAME.fullmatch(small) and (not code or ".config." in small):
-        return "configuration"
-    return _core_or_utility(lower, small, code=code)
+        return Judged("configuration")
+    return Judged(_core_or_utility(lower, small, code=code))
 
 
-def _is_generated(folders: list[str], file: str, head: bytes) -> bool:
-    # Below a source folder, `target` and `dist` are words like any other.
+def _strange(path: str, folders: list[str], text: bytes, said: Said) -> Judged | None:
+    """Vendored or generated, if the file is one of them."""
+    if said.vendored:
+        return Judged("vendored", said.why or ATTRIBUTE.format("vendored"))
+    if said.vendored is None and (rule := origin.vendored(path, text)):
+        return Judged("vendored", rule)
+    if said.generated:
+        return Judged("generated", ATTRIBUTE.format("generated"))
+    if said.generated is not None:
+        return None
     outside = folders[: folders.index("src")] if "src" in folders else folders
-    if not _GENERATED.isdisjoint(outside) or _GENERATED_NAME.fullmatch(file):
+    if not _GENERATED.isdisjoint(outside):
+        return Judged("generated", "a folder of build outputs")
+    rule = origin.generated(path, text)
+    return Judged("generated", rule) if rule else None
+
+
+def _is_docs(path: str, folders: list[str], file: str, *, code: bool) -> bool:
+    if not _DOCS.isdisjoint(folders[:1]):
         return True
-    return b"generat" in head.lower() and _GENERATED_HEAD.search(head) is not None  # the word costs less than the form
+    if not code:
+        return _DOCS_NAME.fullmatch(file) is not None or bool(origin.documentation(path))
+    return "src" not in folders and bool(origin.documentation(path[: path.rfind("/") + 1]))
 
 
 def _core_or_utility(folders: list[str], file: str, *, code: bool) -> Role:

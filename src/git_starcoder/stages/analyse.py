@@ -14,7 +14,7 @@ from git_starcoder.parse import difficulty
 from git_starcoder.parse.imports import Resolved, imports_of, resolve
 from git_starcoder.parse.language import TEXT, load
 from git_starcoder.parse.resolve import Import  # noqa: TC001 - the memo of facts looks at their types
-from git_starcoder.parse.role import HEAD, role_of
+from git_starcoder.parse.role import judge
 from git_starcoder.parse.starts import starts
 from git_starcoder.parse.symbols import symbols_of
 from git_starcoder.parse.tree import captures, parse
@@ -63,10 +63,9 @@ def run(run: Run, options: Analyse, sources: list[Source]) -> list[Unit]:
     with run.step("analyse", len(sources)) as step:
         kept: list[tuple[Source, Role]] = []
         for source in sources:
-            head = run.texts.get(Span(source.text.start, min(source.text.stop, source.text.start + HEAD)))
-            role = role_of(source.path, source.language, head)
+            role, rule = judge(source.path, source.language, run.texts.get(source.text), source.said)
             if role in options.skip:
-                step.drop(source.path, role)
+                step.drop(source.path, role, rule)
             else:
                 kept.append((source, role))
         facts = _all_facts(run, step, [source for source, _ in kept])

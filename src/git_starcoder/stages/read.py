@@ -11,12 +11,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.errors import RepositoryError
+from git_starcoder.git.attributes import attributes_of
 from git_starcoder.git.history import LastChange
 from git_starcoder.git.objects import FILE, KIND, SUBMODULE, SYMLINK, Fault
 from git_starcoder.memo import Memo
 from git_starcoder.parse import own_output
 from git_starcoder.parse.language import language_of
-from git_starcoder.rows import Source, Span, identity
+from git_starcoder.rows import UNSAID, Source, Span, identity
 from git_starcoder.stages.read_changes import read_changes
 from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
 from git_starcoder.text.secrets import only_secrets
@@ -40,9 +41,10 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
         RepositoryError: no file can be used.
     """
     entries = repo.entries()
+    attributes = attributes_of(repo)
     with run.step("read", None if options.changes else len(entries)) as step:
         if options.changes:
-            lasts, changes = read_changes(run, step, options, repo)
+            lasts, changes = read_changes(run, step, options, repo, attributes)
         else:
             lasts, changes = repo.last_changes(), []
         history = step.dropped.copy()
@@ -79,6 +81,7 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
                     language=language_of(entry.path, whole.text),
                     text=text.span,
                     changed=text.changed,
+                    said=attributes.said(entry.path),
                 )
             )
             secrets.update(text.secrets)
@@ -86,6 +89,8 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
             step.keep()
         step.figures["entries"] = len(entries)
         step.figures["bytes"] = sum(source.text.stop - source.text.start for source in sources)
+        if marked := sum(source.said != UNSAID for source in sources):
+            step.figures["marked"] = marked
         step.figures["renamed"] = sum(bool(source.former) for source in sources)
         step.figures.update({f"secrets_{kind.lower()}": count for kind, count in sorted(secrets.items())})
         step.figures.update(sorted(skipped.items()))

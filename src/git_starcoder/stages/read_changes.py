@@ -15,7 +15,6 @@ sides is no such text (the reasons of files, with `binary_change` for `binary`),
 from __future__ import annotations
 
 from collections import Counter
-from functools import lru_cache
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -26,8 +25,8 @@ from git_starcoder.parse import own_output
 from git_starcoder.parse.difficulty import of_text
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.own_output import Own
-from git_starcoder.parse.role import HEAD, role_of
-from git_starcoder.rows import Change, Edit, Role, identity
+from git_starcoder.parse.role import judge, unread_by_path
+from git_starcoder.rows import UNREAD, UNSAID, Change, Edit, Role, Said, identity
 from git_starcoder.seams import Failure
 from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
 from git_starcoder.text.encoding import Refusal
@@ -37,6 +36,7 @@ from git_starcoder.text.message import decoded, message_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from git_starcoder.git.attributes import Attributes
     from git_starcoder.git.changes import FileChange
     from git_starcoder.git.history import LastChange
     from git_starcoder.git.objects import Repo
@@ -60,7 +60,6 @@ AT_ONCE = 256
 PASSING = {"missing", "corrupt", "worker_crash", "worker_timeout", "worker_error"}
 """Reasons that lie in this copy of the repository or in this run, and not in the change: they are not remembered."""
 FIGURES = {"notebooks": "changes_of_notebooks"}
-UNREAD = ("generated", "vendored")
 NOTHING = Clean(b"", (), Counter(), 0.0, Counter())
 REPLACED = "\ufffd".encode()
 """What stands for bytes of a message that are no character."""
@@ -70,6 +69,7 @@ class Pair(NamedTuple):
     """The texts before and after of one change, as places in those of the task; -1 for none."""
 
     path: str
+    said: Said
     before: int
     after: int
 
@@ -105,9 +105,11 @@ class Result(NamedTuple):
     refusal: Refusal | None
 
 
-def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[str, LastChange], list[Change]]:
+def read_changes(
+    run: Run, step: Step, options: Read, repo: Repo, attributes: Attributes
+) -> tuple[dict[str, LastChange], list[Change]]:
     """The last change of each file at the commit, and the changes of the history, newest first."""
-    found = changes_of(repo, options.changes, options.commit_files, _skip)
+    found = changes_of(repo, options.changes, options.commit_files, unread_by_path(attributes.said))
     for one in found.refused:
         many = f"{one.changes} files of " if one.changes > 1 else ""
         older = " and older ones" if one.reason == "over_budget" and not one.path else ""
@@ -129,7 +131,7 @@ def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[
         left_out += result.left_out
         step.keep()
 
-    for change, result in _compared(run, options, repo, readable):
+    for change, result in _compared(run, options, repo, attributes, readable):
         if isinstance(result, Refusal):
             if result.reason == own_output.REASON:
                 output[change.path] = Own(result.because)
@@ -147,14 +149,10 @@ def read_changes(run: Run, step: Step, options: Read, repo: Repo) -> tuple[dict[
     made.sort(key=lambda pair: (pair[0].number, pair[0].path.encode("utf-8", "surrogateescape")))
     changes = [change for _, change in made]
     _tell(step, found.commits, changes, left_out, secrets)
+    if marked := sum(attributes.said(change.path) != UNSAID for change in changes):
+        step.figures["changes_marked"] = marked
     step.figures.update((FIGURES.get(kind, f"changes_{kind}"), count) for kind, count in sorted(skipped.items()))
     return found.last, changes
-
-
-@lru_cache(1 << 14)  # a file changes many times
-def _skip(path: str) -> str:
-    role = role_of(path, language_of(path), b"")
-    return role if role in UNREAD else ""
 
 
 def _messages(run: Run, step: Step, options: Read, repo: Repo, changes: Sequence[FileChange]) -> dict[str, Span]:
@@ -194,7 +192,7 @@ def _readable(
 
 
 def _compared(
-    run: Run, options: Read, repo: Repo, changes: Sequence[tuple[FileChange, int]]
+    run: Run, options: Read, repo: Repo, attributes: Attributes, changes: Sequence[tuple[FileChange, int]]
 ) -> Iterator[tuple[FileChange, Compared | Refusal]]:
     """What each change does, in the same order: as an earlier build found it, or as a worker does."""
     memo: Memo[list[Result]] = Memo(run.cache, "changes", list[Result])
@@ -203,12 +201,12 @@ def _compared(
     for first in range(0, len(groups), AT_ONCE):
         some = groups[first : first + AT_ONCE]
         inputs = [
-            (settings, *(part for one, _ in group for part in (one.path, one.before, one.after))) for group in some
+            (settings, *(part for one, _ in group for part in _input(one, attributes.said(one.path)))) for group in some
         ]
         known = memo.get(inputs)
         unknown = [pair for group, results in zip(some, known, strict=True) if results is None for pair in group]
         batches = list(_batches(unknown))
-        answers = run.engine.map(compare, _tasks(repo, options, batches), limit=SECONDS)
+        answers = run.engine.map(compare, _tasks(repo, options, attributes, batches), limit=SECONDS)
         fresh = chain.from_iterable(map(_answers, batches, answers))
         made: list[tuple[Inputs, list[Result]]] = []
         for group, key, old in zip(some, inputs, known, strict=True):
@@ -218,6 +216,11 @@ def _compared(
             if old is None and not any(one.refusal and one.refusal.reason in PASSING for one in results):
                 made.append((key, results))
         memo.put(made)
+
+
+def _input(change: FileChange, said: Said) -> tuple[str, ...]:
+    """What the answer for a change depends on, but for the settings."""
+    return (change.path, change.before, change.after, *((repr(said),) if said != UNSAID else ()))
 
 
 def _together(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[tuple[FileChange, int]]]:
@@ -250,7 +253,7 @@ def _batches(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[FileCha
         yield batch
 
 
-def _tasks(repo: Repo, options: Read, batches: Sequence[list[FileChange]]) -> Iterator[Task]:
+def _tasks(repo: Repo, options: Read, attributes: Attributes, batches: Sequence[list[FileChange]]) -> Iterator[Task]:
     """What the workers are to compare. No more than two batches are held; what both need is read once."""
     names = [
         dict.fromkeys(blob for change in batch for blob in (change.before, change.after) if blob) for batch in batches
@@ -263,7 +266,10 @@ def _tasks(repo: Repo, options: Read, batches: Sequence[list[FileChange]]) -> It
             held[blob] = next(contents)[1]
         held = {blob: held[blob] for blob in here}
         places = {blob: at for at, blob in enumerate(held)}
-        pairs = [Pair(change.path, places.get(change.before, -1), places[change.after]) for change in batch]
+        pairs = [
+            Pair(change.path, attributes.said(change.path), places.get(change.before, -1), places[change.after])
+            for change in batch
+        ]
         yield Task(list(held.values()), pairs, options)
 
 
@@ -271,7 +277,7 @@ def compare(task: Task) -> list[Compared | Refusal]:
     """What each change does. For worker processes."""
     texts = [_side(data, task.options) for data in task.blobs]
     return [
-        _compare(pair.path, NOTHING if pair.before < 0 else texts[pair.before], texts[pair.after], task.options)
+        _compare(pair, NOTHING if pair.before < 0 else texts[pair.before], texts[pair.after], task.options)
         for pair in task.pairs
     ]
 
@@ -285,7 +291,8 @@ def _side(data: bytes | Fault, options: Read) -> Clean | Refusal:
     return text._replace(reason="binary_change") if isinstance(text, Refusal) and text.reason == "binary" else text
 
 
-def _compare(path: str, before: Clean | Refusal, after: Clean | Refusal, options: Read) -> Compared | Refusal:
+def _compare(pair: Pair, before: Clean | Refusal, after: Clean | Refusal, options: Read) -> Compared | Refusal:
+    path = pair.path
     if isinstance(before, Refusal):
         if before.reason != "empty":
             return before
@@ -297,9 +304,9 @@ def _compare(path: str, before: Clean | Refusal, after: Clean | Refusal, options
     if before.text == after.text:
         return Refusal("same_text")
     language = language_of(path, after.text)
-    role = role_of(path, language, after.text[:HEAD])
+    role, rule = judge(path, language, after.text, pair.said)
     if role in UNREAD:
-        return Refusal(role)
+        return Refusal(role, rule)
     found = hunks(before.text, after.text)
     if found is None:
         return Refusal("not_compared")
