@@ -411,7 +411,7 @@ def _(folder: Folder) -> None:
     folder.write(rows)
 
 
-@spoils("near_files", "a held-out file was copied into training and its end edited")
+@spoils("near_files", "a held-out file was copied into training and its end edited", "overlap")
 def _(folder: Folder) -> None:
     tokenizer = tokenizers.load(folder.path / "tokenizer")
     text, rows = texts_of(folder, "val")[0], folder.rows()
