@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 REASON = "own_output"
-HEAD = 4096
-"""Bytes of a page or a card in which it says what it is."""
+PAGE, CARD = 1 << 12, 1 << 14
+"""Bytes of a page and of a card in which it says what it is."""
 SCHEMA = re.compile(r"git-starcoder/([a-z]+)/\d+")
 GENERATOR = b'<meta name="generator" content="git starcoder report">'
-CARD = (b"\n- git-starcoder\n", b"Made by git-starcoder from one Git repository")
+TAGGED = (b"\n- git-starcoder\n", b"Made by git-starcoder from one Git repository")
 STEPS = {"read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write"}
 METADATA = {"total_sequences", "source_repo", "augmentation_techniques", "weighting_strategy"}
 DROP = {"step", "id", "reason", "because"}
@@ -65,9 +65,9 @@ def recognise(data: bytes) -> Own | None:
     match data.lstrip()[:1]:
         case b"{":
             return _of_line(data) or _of_object(data)
-        case b"-" if data.startswith(b"---") and all(mark in data[:HEAD] for mark in CARD):
+        case b"-" if data.startswith(b"---") and all(mark in data[:CARD] for mark in TAGGED):
             return Own("the card of a dataset")
-        case b"<" if GENERATOR in data[:HEAD]:
+        case b"<" if GENERATOR in data[:PAGE]:
             return Own("a report")
         case b"#" if data.replace(b"\r\n", b"\n") == IGNORED.encode():
             return Own("the .gitignore of an output")
@@ -81,6 +81,8 @@ def company(own: Mapping[str, Own], files: Iterable[tuple[str, int | None]]) -> 
     Where a folder has a list, they are in it, and have the size that is listed or a name that only output has. Where
     there is none, the name decides.
     """
+    if not own:
+        return set()
     listed: dict[str, int] = {}
     for path, said in own.items():
         listed |= {posixpath.join(posixpath.dirname(path), name): size for name, size in said.files.items()}
