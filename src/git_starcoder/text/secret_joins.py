@@ -37,11 +37,11 @@ ABOUT = re.compile(
     rb"(?i)hash|digest|checksum|sha\d|md5|fingerprint|regex|pattern|ur[il]|path|file|endpoint|(?<!user)name|type|kind"
     rb"|label|title|field|column|header|prefix|suffix|len(?:gth)?(?![a-z])|size|(?<!ac)count|limit|expir|ttl|timeout|date"
     rb"|time|version|algo|arn(?![a-z])|policy|rule|status|scope|issuer|audience|input|form|prompt|hint|help|desc|strength"
-    rb"|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|model|resource|provider|duration|lease|period|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
+    rb"|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|chars|alphabet|separator|delimit|model|resource|provider|duration|lease|period|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
 )
 """In a name: the value says something about the secret and is not it."""
 OF_OTHERS = re.compile(
-    rb"(?i)(?:public[_-]?key|csrf|xsrf|next|page|pagination|continuation|cancellation|sync|cancel|resume|\bno|by|com|over|tres)"
+    rb"(?i)(?:public[_-]?key|hash(?:ed)?|encrypted|digest|csrf|xsrf|next|page|pagination|continuation|cancellation|sync|cancel|resume|\bno|by|com|over|tres)"
     rb"[_.-]?\Z|\AREDACTED_|[^A-Za-z]REDACTED_"
 )
 """Before a name: it is no secret, or another word."""
@@ -53,7 +53,7 @@ LOOKUP = re.compile(
     rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex|guid|uuid|mask|redact|scrub|parse"
 )
 """In the name of a function: what it is given is not the secret."""
-PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase|code)?|pwd|masterauth|pw")
+PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase|code)|pwd|masterauth|pass|pw")
 """A name of what people think up themselves."""
 OWNERS = (
     b"db",
@@ -76,6 +76,7 @@ TAKES_AT_ONCE = re.compile(rb"mysql|mariadb")
 """Programs that are given a password as `-p…`."""
 TAKES_APART = re.compile(rb"mongo| login ")
 """Programs that are given one as `-p …`."""
+TOKEN = re.compile(rb"(?!0[xX])[\w+/.~-]{16,}={0,2}")
 HEXADECIMAL = re.compile(rb"0x[0-9A-Fa-f]+")
 LEAD = re.compile(rb"[\w.$-]{0,32}\Z")
 
@@ -145,6 +146,8 @@ def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
         return False
     if match["quoted"] or match["bracketed"] or match["element"]:
         join = match["join"]
+        if join == b"(" and name.lower().startswith(b"token") and not _is_token(secret):
+            return False
         return _is_quoted(name, secret, loose=join in {None, b""} or (join == b"," and not match["close"]))
     if HEXADECIMAL.fullmatch(secret):
         return False
@@ -189,22 +192,26 @@ def _is_looked_up(match: re.Match[bytes], lead: bytes) -> bool:
 
 def _is_quoted(name: bytes, secret: bytes, *, loose: bool) -> bool:
     """Whether it is a secret and not words; `loose` if only its place says that the name is given it."""
+    if is_jumbled(secret) and (not loose or DIGIT.search(secret)):
+        return True
+    chosen = bool(PASSWORD.fullmatch(name))
+    if not DIGIT.search(secret) and (loose or not PASSWORD.match(name)):
+        return False
     if not NUMBERED_WORDS.fullmatch(secret):
         said = WORDS.fullmatch(secret.strip(b"!?*")) and (EASY.search(secret) or len(secret) < 8)
         named = loose and CONSTANT.fullmatch(secret)
-        return not (said or named or WORDS.fullmatch(secret)) and (not loose or bool(DIGIT.search(secret)))
-    if is_jumbled(secret):
-        return True
+        return not (said or named or WORDS.fullmatch(secret))
+    if loose or not chosen or EASY.search(secret) or re.search(rb"[/:.,;=]", secret):
+        return False
     # Summer2024 and correct-horse-battery-staple are passwords and no tokens.
-    long_enough = len(secret) >= 8 if DIGIT.search(secret) else len(re.findall(rb"[A-Za-z]{3,}", secret)) > 3
-    return (
-        bool(PASSWORD.fullmatch(name))
-        and long_enough
-        and not loose
-        and not re.search(rb"[/:.,;=]", secret)
-        and not (b"_" in secret and WORDS.fullmatch(secret))
-        and not EASY.search(secret)
-    )
+    if WORDS.fullmatch(secret):
+        return b"_" not in secret and len(re.findall(rb"[A-Za-z]{3,}", secret)) > 3
+    return len(secret) > 7 and (len(DIGIT.findall(secret)) > 1 or bool(CAPITAL.search(secret)))
+
+
+def _is_token(secret: bytes) -> bool:
+    """Whether a call whose name ends in `token` is given one; else it is a test of a lexer."""
+    return bool(TOKEN.fullmatch(secret)) or (secret.isalnum() and secret[:1] != b"0" and _is_dense(secret))
 
 
 def _is_bare(name: bytes, secret: bytes) -> bool:
@@ -301,9 +308,9 @@ _PASSWORDS = (
 )
 _SECRETS = _spelled(
     "secret", "token", "credential", "api_key", "access_key", "account_key", "admin_key", "app_key", "auth_key",
-    "client_key", "consumer_key", "crypt_key", "cryption_key", "deploy_key", "hmac_key", "host_key", "integration_key",
-    "jwt_key", "license_key", "master_key", "private_key", "security_key", "server_key", "service_key", "session_key",
-    "shared_key", "sign_key", "signing_key", "storage_key", "subscription_key", "unseal_key", "webhook_key",
+    "client_key", "consumer_key", "crypt_key", "cryption_key", "deploy_key", "hmac_key", "integration_key",
+    "jwt_key", "license_key", "master_key", "private_key", "security_key", "server_key", "service_key",
+    "shared_key", "sign_key", "signing_key", "subscription_key", "unseal_key", "webhook_key",
     "write_key",
 )  # fmt: skip
 _SALTS = ("AUTH_KEY", "LOGGED_IN_KEY", "NONCE_KEY", "AUTH_SALT", "LOGGED_IN_SALT", "NONCE_SALT")

@@ -37,7 +37,8 @@ VALUES = ("secret", "quoted", "bracketed", "element", "parameter", "bare", "inli
 TEMPLATE = re.compile(
     rb"[$#]\{|\$\(|\{\{|\{[\w.:!]{0,40}\}|%[sdv@]|%\(|%[YmdHMS][-:/T]|\\\(|<[%?]"
     rb"|(?:\A|[/=:_-])<\w+>|&[lg]t;|\?\.|\A&#?\w+;\Z"  # a part is put in
-    rb"|\A<.*>\Z|\A%[^%]+%\Z|\A\[.*\]\Z|\A\(.*\)\Z|\A@\w+@\Z|\A__\w+__\Z|\A[\w.:>-]+\(.*\)\Z|\A%[A-Z]{3}"  # all of it
+    rb"|\A<.*>\Z|\A%[^%]+%\Z|\A\[.*\]\Z|\A\(.*\)\Z|\A@\w+@\Z|\A__\w+__\Z"
+    rb"|\A@?[\w.:>-]+\(.*\)\Z|\A%[A-Z]{3}"  # all of it
     rb"|\A([*#%@-])\1.*\1{2}\Z|\A\^.*\$\Z"
     rb"|\A\$[\w.-]+\$?\Z|\A\$[a-z]{4,}\$|(?:\A|[^\w$])\$[A-Za-z_]{3,}+(?![\d$])"  # a variable
     rb"|(?i:environ|getenv|\benv\.)|\(\)|\);|\A[),;\]}.]|\(\Z|\A\{\\*\"|\A\w+:[\"']"  # code
@@ -58,19 +59,20 @@ EASY = re.compile(
 UUID = re.compile(rb"(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 OTHER = re.compile(
     rb"(?i)(?:hmac-)?(?:sha\d{1,3}|md5|blake\w{1,3})[-:=].*"  # a hash, an SRI
-    rb"|.{0,64}\$(?:2[abxy]|argon2\w{1,2}|[156y]|apr1)\$.*|\$\d\$.*|\*[0-9A-F]{40}"  # a hash of a password
+    rb"|.{0,64}\$(?:2[abxy]|argon2\w{1,2}|[156y]|apr1)\$.*|\$\d\$.*|\$\w+\$[\w=,-]+\$.*"
+    rb"|\*[0-9A-F]{40}"  # a hash of a password
     rb"|[./~]{0,2}/(?:[a-z0-9._-]+/)+[\w.-]*|(?:[\w.-]+/)+[0-9a-f-]{36}|.*/\w+_request.*"  # a path, a signature's scope
     rb"|[a-z][a-z0-9+.-]{1,20}://.*|(?!base64:)[a-z]{2,20}:[\w./:@=?&%#^~*-]*"  # a URI
     rb"|[~^<>=v]{0,3}\d+(?:\.\d+)+[-+.\w]*|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,}|[\w.-]+\.[#*]"  # a version, an address
     rb"|[\w./-]+\.(?:ya?ml|json|toml|xml|ini|conf|cfg|env|enc|pem|key|crt|cer|txt|html?|md)"  # a file
     rb"|[\w./-]+\.(?:svg|png|gz|sh|py|rb|js|ts|j2|erb)"
-    rb"|[a-z_/]+#[a-z_]+"  # a route
+    rb"|[a-z_/]+#[a-z_]+|(?:[a-z][\w-]{0,24}\.){2,}[a-z][\w$]*"  # a route, a class
     rb"|\d{4}-\d\d-\d\dT.*|(?-i:eyJ)\w{0,16}|[\d\W]+"  # a time, the beginning of every JWT, no letter
 )
 """What is no secret, whatever its name."""
 WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@,=|\\]{1,2}[A-Za-z\x80-\xff]+)*[-_./:@,=]{0,2}")
 """An identifier, a path, a phrase."""
-_WORD = rb"(?:[A-Za-z]+\d{0,4}|[a-z]{1,3}\d{1,3}[a-z]{1,4}|[A-Za-z]{0,2}25519)"
+_WORD = rb"(?:[A-Za-z]+\d{0,4}|[a-z]{1,3}\d{1,3}[a-z]{1,3}|[A-Za-z]{0,2}25519)"
 NUMBERED_WORDS = re.compile(rb"[-_./:~@#]{0,3}" + _WORD + rb"(?:[-_./:@,=|\\]{1,2}(?:" + _WORD + rb"|\d{1,4}))*=?")
 """The same with small numbers: `user1`, `v2/tokens`, `Summer2024`, `k8s`."""
 NAMES = re.compile(rb"(?i)(?:access|secret|api|account|private|auth|session)[-_]?(?:key|token|secret)")
