@@ -12,7 +12,6 @@ from git_starcoder.rows import Finding, path_of, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Given
     from git_starcoder.folder.samples import Sample
 
 SEEDS = ("test_smart_weighting",)
@@ -27,11 +26,6 @@ class Check(OfSamples):
     is worked out from the repository up.
     """
 
-    def __init__(self, given: Given) -> None:
-        super().__init__(given)
-        if self._source and self._source.commit != self._dataset.manifest.get("commit"):
-            self._source = None
-
     def end(self) -> Iterator[Finding]:
         """Work it out again."""
         samples = self._samples.of.values()
@@ -39,15 +33,22 @@ class Check(OfSamples):
         commits: dict[str, str] = {}
         if self._source:
             blobs = {printable(entry.path): entry.blob for entry in self._source.entries()}
-            commits = {printable(path): last.commit for path, last in self._source.last_changes().items()}
+            commits = {printable(path): last.commit for path, last in self._given.last.items()}
         for sample in samples:
             wrong = self._wrong(sample)
             if self._source and not wrong and not sample.about.get("is_evolution"):
                 path = str(sample.about["source_file"])
-                wrong = _not("blob", sample, blobs.get(path, "none")) or _not("commit", sample, commits.get(path, ""))
+                if path in blobs or not path.startswith(self._given.unopened):
+                    wrong = _not("blob", sample, blobs.get(path, "none"))
+                if not wrong and not self._given.partial:
+                    wrong = _not("commit", sample, commits.get(path, ""))
             if wrong:
                 yield self._found(sample, wrong)
         against = "their files and the history" if self._source else "their paths"
+        if self._source and self._given.partial:
+            against = f"their files; not against the history: {self._given.partial}"
+        elif self._given.unread:
+            against += f": {self._given.unread}"
         self.figure = f"{len(samples):,} texts against {against}"
 
     def _wrong(self, sample: Sample) -> str:
