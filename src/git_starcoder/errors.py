@@ -3,7 +3,8 @@
 StarcoderError            one clear line, exit 2
 ├── UsageError            a flag or argument that cannot be
 ├── RecipeError           a recipe that is not one
-├── RepositoryError       not a repository, no such revision, nothing to read
+├── RepositoryError       not a repository, nothing to read
+│   └── RevisionError     no such revision, or none that can be read
 ├── DatasetError          a folder that is not a finished dataset
 ├── OutputError           the output folder cannot be written, or holds something that is not ours
 └── MissingExtraError     a heavy library that is not installed
@@ -45,6 +46,10 @@ class RecipeError(StarcoderError):
 
 class RepositoryError(StarcoderError):
     """The repository cannot be read: not one, empty, no such revision, or damaged beyond use."""
+
+
+class RevisionError(RepositoryError):
+    """The repository does not have the revision that is asked for, or its commit cannot be read."""
 
 
 class DatasetError(StarcoderError):

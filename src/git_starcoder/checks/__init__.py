@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 import orjson
 
 from git_starcoder import shelf
-from git_starcoder.errors import DatasetError
+from git_starcoder.errors import DatasetError, RepositoryError, RevisionError
 from git_starcoder.folder.blocks import Block, Checked, blocks
 from git_starcoder.folder.samples import Samples
+from git_starcoder.git.objects import FOLDER, Repo
 from git_starcoder.recipe import Recipe
-from git_starcoder.rows import Finding
+from git_starcoder.rows import Finding, printable
 from git_starcoder.run import uncollected
 from git_starcoder.seams import SILENT, Failure
 from git_starcoder.text.alike import Alike, alike
@@ -30,10 +31,11 @@ from git_starcoder.text.shingles import TextShingles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.folder.samples import Sample
-    from git_starcoder.git.objects import Repo
+    from git_starcoder.git.history import LastChange
     from git_starcoder.rows import Split
     from git_starcoder.seams import Engine, Watch
 
@@ -88,7 +90,9 @@ class Given:
 
     dataset: Dataset
     source: Repo | None = None
-    """The repository that the dataset is said to be made from, if it is at hand."""
+    """The repository that the dataset is said to be made from, at its commit, if it is at hand."""
+    unread: str = ""
+    """Why it is not, where it was given."""
     engine: Engine | None = None
     """What reads ahead, and what checks may ask when all is read, if it is not this process alone."""
     _turn: Lock = field(default_factory=Lock)
@@ -124,6 +128,33 @@ class Given:
         files = [(one, text) for one, text in texts if text is not None and text.strip()]
         shingles, lines = TextShingles.of(text for _, text in files), Lines.of(text for _, text in files)
         return AlikeFiles([one for one, _ in files], alike(shingles, lines, self.recipe.split.near))
+
+    @cached_property
+    def last(self) -> Mapping[str, LastChange]:
+        """For each path of the repository the last commit that changed it; empty without a repository."""
+        return self.source.last_changes() if self.source else {}
+
+    @cached_property
+    def partial(self) -> str:
+        """Why the history need not be the one that the dataset was made from; "" if it is."""
+        if self.source:
+            _ = self.last  # which walks the history
+            if self.source.partial:
+                return self.source.partial
+        return "the dataset was made from a part of the history" if self.dataset.manifest.get("shallow") else ""
+
+    @cached_property
+    def unsure_renames(self) -> bool:
+        """Whether some files may be told as renamed here and as new in the dataset, or the other way round."""
+        _ = self.last
+        here = self.source is not None and self.source.unsure_renames
+        return here or bool(self.dataset.manifest.get("unsure_renames"))
+
+    @cached_property
+    def unopened(self) -> tuple[str, ...]:
+        """Folders of the repository that could not be opened, with a slash behind: nobody knows what is in them."""
+        entries = self.source.entries() if self.source else []
+        return tuple(printable(entry.path) for entry in entries if entry.mode == FOLDER and entry.fault)
 
     @cached_property
     def samples(self) -> Samples:
@@ -215,10 +246,25 @@ class Outcome:
         self.figure, self.skipped, self.found, self.findings = reason, True, 0, []
 
 
+def source_of(dataset: Dataset, path: Path) -> Repo | str:
+    """A repository at the commit that a dataset was made from; or, where it does not have that, why not.
+
+    Raises:
+        RepositoryError: there is no repository at that path.
+    """
+    commit = str(dataset.manifest.get("commit"))
+    try:
+        return Repo.open(path, commit)
+    except RevisionError as error:
+        return f"the repository does not have commit {commit[:12]} of the dataset: {error.what}"
+
+
 def check(
-    dataset: Dataset, source: Repo | None = None, watch: Watch = SILENT, engine: Engine | None = None
+    dataset: Dataset, source: Repo | str | None = None, watch: Watch = SILENT, engine: Engine | None = None
 ) -> Iterator[Outcome]:
     """Run every check of the shelf over one reading of the rows.
+
+    The source may be a reason why there is none: what goes back to it is then skipped for that.
 
     With an engine of two workers or more, rows are read ahead. If rows are not formed as promised, the checks that
     would read their keys are skipped.
@@ -229,7 +275,7 @@ def check(
     """
     _require(dataset)
     watch.begin("check", sum(int(dataset.metadata[f"{split}_sequences"]) for split in ORDER))
-    given = Given(dataset, source, engine)
+    given = _given(dataset, source, engine)
     outcomes = [Outcome(key, shelf.describe("checks", key), shelf.load("checks", key).SEEDS) for key in names()]
     checks: list[Check] = [shelf.load("checks", outcome.check).Check(given) for outcome in outcomes]
     every = deque(zip(outcomes, checks, strict=True))
@@ -250,6 +296,20 @@ def check(
     finally:
         beside.shutdown(cancel_futures=True)
     yield from outcomes
+
+
+def _given(dataset: Dataset, source: Repo | str | None, engine: Engine | None) -> Given:
+    """What is checked; a repository in which nothing can be compared is left out, for a reason."""
+    if source is None or isinstance(source, str):
+        return Given(dataset, None, source or "", engine)
+    if source.commit != dataset.manifest.get("commit"):
+        why = f"the repository is read at {source.commit[:12]}, not where the dataset was made"
+        return Given(dataset, None, why, engine)
+    try:
+        source.entries()
+    except RepositoryError as error:
+        return Given(dataset, None, f"the repository does not have the files of the commit: {error.what}", engine)
+    return Given(dataset, source, "", engine)
 
 
 def _is_beside(check: Check) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import place
-from git_starcoder.git.objects import LATEST
+from git_starcoder.git.history import DAY, committed_at
 from git_starcoder.rows import Finding
 
 if TYPE_CHECKING:
@@ -17,10 +16,8 @@ if TYPE_CHECKING:
     from git_starcoder.rows import Split
 
 SEEDS = ("test_temporal_weighting",)
-DAY = 86_400
 RECENT, OLD = 60, 90
 """Days at which the weight changes."""
-COMMITTED = re.compile(rb"^committer [^\n]*> (\d{1,20})(?: |$)", re.MULTILINE)
 
 
 class Check:
@@ -30,7 +27,8 @@ class Check:
     """
 
     def __init__(self, given: Given) -> None:
-        self._dataset, self._source = given.dataset, given.source
+        self._given, self._dataset, self._source = given, given.dataset, given.source
+        self._unknown = 0
         self._days: dict[str, tuple[int, str]] = {}
         self._recent = self._old = self._rows = 0
         self.figure = ""
@@ -58,14 +56,19 @@ class Check:
             yield from self._of_commits(self._source)
         old, recent = self._old / max(1, self._rows), self._recent / max(1, self._rows)
         self.figure = f"{recent:.0%} of the rows are younger than {RECENT} days, {old:.0%} are {OLD} or older"
+        if self._unknown:
+            self.figure += f"; {self._unknown:,} commits not looked at: {self._given.partial}"
 
     def _of_commits(self, source: Repo) -> Iterator[Finding]:
         found = dict(source.commits(sorted(self._days)))
+        partial = self._given.partial and source.partial
         for commit, (days, where) in sorted(self._days.items()):
             data = found.get(commit)
             if not isinstance(data, bytes):
+                if partial:
+                    self._unknown += 1
+                    continue
                 yield Finding("ages", where, f"commit {commit} is not in the repository")
                 continue
-            at = COMMITTED.search(data.partition(b"\n\n")[0])
-            if at and (age := max(0, source.committed_at - min(int(at[1]), LATEST)) // DAY) != days:
+            if (age := max(0, source.committed_at - committed_at(data)) // DAY) != days:
                 yield Finding("ages", where, f"{days} days old, but commit {commit[:12]} is {age}")

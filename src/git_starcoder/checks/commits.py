@@ -23,7 +23,8 @@ class Check:
     """A finding for each commit that cannot be; the figure is how many were read, and how many of them rows show."""
 
     def __init__(self, given: Given) -> None:
-        self._dataset, self._source = given.dataset, given.source
+        self._given, self._dataset, self._source = given, given.dataset, given.source
+        self._unknown = 0
         self._commits: dict[str, str] = {}
         self._message: dict[str, str] = {}
         self.figure: str | Skip = ""
@@ -57,14 +58,19 @@ class Check:
         if self._source:
             yield from self._of_source(self._source, counted)
         self.figure = f"{said:,} commits read, {len(self._commits):,} of them in rows"
+        if self._unknown:
+            self.figure += f"; {self._unknown:,} of these not looked at: {self._given.partial}"
         if not self._commits:
             self.figure = Skip("no row names a commit: the history is shallow or none")
 
     def _of_source(self, source: Repo, counted: int | None) -> Iterator[Finding]:
+        partial = self._given.partial
         with source.git("rev-list", source.commit) as answer:
             known = {line.decode() for line in iter(answer.line, None)}
         for commit, where in sorted(self._commits.items()):
-            if commit not in known:
+            if commit not in known and source.partial:
+                self._unknown += 1
+            elif commit not in known:
                 yield Finding("commits", where, f"commit {commit} is not in the history of {source.commit[:12]}")
-        if counted is not None and counted != len(known):
+        if counted is not None and counted != len(known) and not partial:
             yield Finding("commits", "manifest.json, read", f"{counted} commits, but the history has {len(known)}")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from git_starcoder.checks import Block, Given
+    from git_starcoder.git.objects import Repo
     from git_starcoder.rows import Split
 
 SEEDS = ("test_dependency_graph_built",)
@@ -21,7 +22,7 @@ class Check:
     """A finding for each edge or row that does not fit; the figure is nodes and edges, counted."""
 
     def __init__(self, given: Given) -> None:
-        self._dataset, self._source = given.dataset, given.source
+        self._given, self._dataset, self._source = given, given.dataset, given.source
         self._split: dict[str, Split] = {}
         self._has: dict[str, tuple[bool, str]] = {}
         self.figure: str | Skip = ""
@@ -53,13 +54,17 @@ class Check:
             if (said := self._dataset.metadata.get(key)) != counted:
                 yield Finding("dependency_graph", "dataset_metadata.json", f"{key} is {said}, not {counted}")
         if self._source:
-            there = {printable(entry.path) for entry in self._source.entries()}
-            for (importer, imported), number in edges.items():
-                for path in {importer, imported} - there:
-                    yield Finding("dependency_graph", f"{FILE}:{number}", f"{path} is no file of the commit")
+            yield from self._of_source(self._source, edges)
         self.figure = f"{len(nodes):,} files, {len(edges):,} imports between them"
         if not edges:
             self.figure = Skip("no file imports another of the repository")
+
+    def _of_source(self, source: Repo, edges: Mapping[tuple[str, str], int]) -> Iterator[Finding]:
+        there = {printable(entry.path) for entry in source.entries()}
+        for (importer, imported), number in edges.items():
+            for path in sorted({importer, imported} - there):
+                if not path.startswith(self._given.unopened):
+                    yield Finding("dependency_graph", f"{FILE}:{number}", f"{path} is no file of the commit")
 
     def _wrong(self, edge: Mapping[str, Any], before: Mapping[tuple[str, str], int]) -> str:
         """What is wrong with an edge, or ""."""

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import OfSamples, Skip
+from git_starcoder.git.objects import FILE, FOLDER, KIND
 from git_starcoder.rows import Finding, printable
 from git_starcoder.text.clean import Clean, clean, most_bytes
 from git_starcoder.text.lines import LEAST, Lines, Phrases
@@ -14,6 +15,7 @@ from git_starcoder.text.shingles import batches
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from git_starcoder.checks import Given
     from git_starcoder.folder.samples import Sample
 
 SEEDS: tuple[str, ...] = ()
@@ -32,6 +34,11 @@ class Check(OfSamples):
     found from three such lines on.
     """
 
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self._whole = self._source is not None
+        """Whether all files of the repository are at hand."""
+
     def end(self) -> Iterator[Finding]:
         """Look at the lines of all rows that show history, and at the paths of all contexts."""
         held = [one for one in self._samples.of.values() if one.split != "train"]
@@ -48,7 +55,7 @@ class Check(OfSamples):
         shown = Lines.of(map(self._learned, changes))
         counts: list[int] = shown.per_text(secret.find_in(shown).line).tolist()
         for one, count in zip(changes, counts, strict=True):
-            if count >= (1 if self._source else MOST):
+            if count >= (1 if self._whole else MOST):
                 what = "a line" if count == 1 else f"{count} lines"
                 yield self._found(one, f"{what} that only held-out code has")
         contexts = [one for one in learned if _kind(one) == "cross_file_context"]
@@ -61,9 +68,11 @@ class Check(OfSamples):
         some = sum(count > 0 for count in counts)
         self.certificate = {
             "lines": len(secret), "changes": len(changes), "changes_with_a_line": some, "contexts": len(contexts),
-            "with_repository": self._source is not None,
+            "with_repository": self._whole,
         }  # fmt: skip
         what = f"{some:,} of {len(changes):,} changes have one of {len(secret):,} such lines"
+        if self._source and not self._whole:
+            what += ", files of the repository being missing"
         self.figure = f"{what} (from {LEAST} bytes); {len(contexts):,} contexts"
 
     def _code(self, sample: Sample) -> list[bytes]:
@@ -95,7 +104,8 @@ class Check(OfSamples):
             return
         options = self._recipe.read
         paths = {one.about["source_file"] for one in held}
-        entries = (one for one in self._source.entries() if printable(one.path) not in paths)
+        entries = [one for one in self._source.entries() if printable(one.path) not in paths]
+        self._whole = not any(one.size is None and one.mode & KIND in {FILE, FOLDER} for one in entries)
         blobs = {one.blob for one in entries if one.size is not None and one.size <= most_bytes(one.path, options)}
         for _, data in self._source.read(sorted(blobs)):
             text = clean(data, options) if isinstance(data, bytes) else None

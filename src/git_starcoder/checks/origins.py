@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.checks import Given
     from git_starcoder.folder.samples import Sample
+    from git_starcoder.git.objects import Repo
 
 SEEDS = ("test_smart_weighting",)
 ANYHOW = [
@@ -34,13 +35,11 @@ class Check(OfSamples):
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        if self._source and self._source.commit != self._dataset.manifest.get("commit"):
-            self._source = None
         steps: list[dict[str, Any]] = self._dataset.manifest.get("steps", [])
         marked = any(step["figures"].get("marked") or step["figures"].get("changes_marked") for step in steps)
         self._sayings = ANYHOW if marked else [UNSAID]
         """What the repository may say of a file, where it is not at hand."""
-        self._attributes = attributes_of(self._source) if self._source else None
+        self._attributes = attributes_of(self._source) if self._source and self._has_attributes(self._source) else None
 
     def end(self) -> Iterator[Finding]:
         """Work it out again."""
@@ -49,16 +48,28 @@ class Check(OfSamples):
         commits: dict[str, str] = {}
         if self._source:
             blobs = {printable(entry.path): entry.blob for entry in self._source.entries()}
-            commits = {printable(path): last.commit for path, last in self._source.last_changes().items()}
+            commits = {printable(path): last.commit for path, last in self._given.last.items()}
         for sample in samples:
             wrong = self._wrong(sample)
             if self._source and not wrong and not sample.about.get("is_evolution"):
                 path = str(sample.about["source_file"])
-                wrong = _not("blob", sample, blobs.get(path, "none")) or _not("commit", sample, commits.get(path, ""))
+                if path in blobs or not path.startswith(self._given.unopened):
+                    wrong = _not("blob", sample, blobs.get(path, "none"))
+                if not wrong and not self._given.partial:
+                    wrong = _not("commit", sample, commits.get(path, ""))
             if wrong:
                 yield self._found(sample, wrong)
         against = "their files and the history" if self._source else "their paths"
+        if self._source and self._given.partial:
+            against = f"their files; not against the history: {self._given.partial}"
+        elif self._given.unread:
+            against += f": {self._given.unread}"
         self.figure = f"{len(samples):,} texts against {against}"
+
+    def _has_attributes(self, source: Repo) -> bool:
+        """Whether every `.gitattributes` of the commit can be read."""
+        names = (entry for entry in source.entries() if entry.path.rpartition("/")[2] == ".gitattributes")
+        return not self._given.unopened and all(entry.size is not None for entry in names)
 
     def _wrong(self, sample: Sample) -> str:
         about = sample.about

@@ -64,12 +64,11 @@ class Check(OfSamples):
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         if given.source is None:
-            self.figure = Skip("needs the repository (--repo)")
-        elif given.source.commit != given.dataset.manifest.get("commit"):
-            self.figure = Skip(f"the repository is read at {given.source.commit[:12]}, not where the dataset was made")
+            self.figure = Skip(given.unread or "needs the repository (--repo)")
         self._options = given.recipe.read
         self._compared: Counter[str] = Counter()
         self._unread: set[str] = set()
+        self._unknown = 0
 
     def end(self) -> Iterator[Finding]:
         """Read the repository."""
@@ -89,6 +88,7 @@ class Check(OfSamples):
         yield from self._variations(self._source, other)
         told = [f"{self._compared['file']:,} files and {self._compared['change']:,} of {len(every):,} changes compared"]
         told += [f"{len(self._unread):,} blobs are not in this copy"] if self._unread else []
+        told += [f"{self._unknown:,} changes are not known: {self._why}"] if self._unknown else []
         told += [f"{self._compared['variation']:,} of {len(other):,} variations verified"] if other else []
         self.figure = ", ".join(told)
 
@@ -140,7 +140,9 @@ class Check(OfSamples):
             blobs = {blob for _, change in some if change for blob in (change.before, change.after) if blob}
             texts = dict(self._texts(source, sorted(blobs)))
             for sample, change in some:
-                if change is None:
+                if self._need_not_be(change):
+                    self._unknown += 1
+                elif change is None:
                     what = f"no commit {str(sample.about['commit'])[:12]} did this to {sample.about['source_file']}"
                     yield self._found(sample, what)
                 elif change.after in self._unread or change.before in self._unread:
@@ -149,6 +151,16 @@ class Check(OfSamples):
                     self._compared["change"] += 1
                     if wrong := self._wrong(sample, change, texts, messages.get(change.commit, b"")):
                         yield self._found(sample, wrong)
+
+    def _need_not_be(self, change: FileChange | None) -> bool:
+        """Whether a build may have found another change where this repository has one, or none."""
+        if change is None:
+            return bool(self._given.partial)
+        return self._given.unsure_renames and bool(change.former or not change.before)
+
+    @property
+    def _why(self) -> str:
+        return self._given.partial or "blobs are missing that tell whether files were renamed"
 
     def _variations(self, source: Repo, samples: list[Sample]) -> Iterator[Finding]:
         if self._samples.tokenizer.widths is None:

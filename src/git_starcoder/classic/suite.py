@@ -31,14 +31,13 @@ def _command(script: str, recipe: str, folder: str, passed: str) -> Any:
     @click.option("--repo", type=PATH, help="The repository that it was made from, for the checks that go back to it.")
     @click.option("-v", "--verbose", is_flag=True, help="Say what each test promises.")
     def command(dataset: Path, repo: Path | None, verbose: bool) -> ExitCode:
-        from git_starcoder.checks import SEEDED, check
+        from git_starcoder.checks import SEEDED, check, source_of
         from git_starcoder.dataset import Dataset
-        from git_starcoder.git.objects import Repo
 
         results: list[str] = []
         try:
             opened = Dataset.open(dataset)
-            outcomes = list(check(opened, Repo.open(repo) if repo else None))
+            outcomes = list(check(opened, source_of(opened, repo) if repo else None))
         except DatasetError as error:
             for name in SEEDED[recipe]:
                 results.append("FAILED" if name == OPENED else "skipped")

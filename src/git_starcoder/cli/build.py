@@ -69,7 +69,7 @@ def command(
             planned = plan(opened, recipe, engine, watch)
             return talk.answer({"plan": planned.values(), "out": str(out)}, planned.text(out))
         dataset = build(opened, recipe, out, engine=engine, watch=watch, cache=cache, force=force)
-    return talk.answer({"out": str(out), **as_values(dataset)}, text(dataset, out))
+    return talk.answer({"out": str(out), **as_values(dataset), "notes": opened.notes}, text(dataset, out))
 
 
 def file_name(recipe: Recipe) -> str:

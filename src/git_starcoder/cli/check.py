@@ -36,17 +36,19 @@ def command(talk: Talk, dataset: Path, repo: Path | None, seeds: bool) -> ExitCo
 
     DATASET is its folder.
     """
+    from git_starcoder.checks import source_of
     from git_starcoder.dataset import Dataset
-    from git_starcoder.git.objects import Repo
 
     opened = Dataset.open(dataset)
-    source = Repo.open(repo, str(opened.manifest.get("commit"))) if repo else None
+    source = source_of(opened, repo) if repo else None
+    if isinstance(source, str):
+        talk.tell(f"not compared with the repository: {source}")
     outcomes = checked(talk, opened, source)
     code = ExitCode.FOUND if any(outcome.found for outcome in outcomes) else ExitCode.FINE
     return talk.answer(as_values(outcomes), table(outcomes, seeds=seeds), code)
 
 
-def checked(talk: Talk, dataset: Dataset, source: Repo | None = None) -> list[Outcome]:
+def checked(talk: Talk, dataset: Dataset, source: Repo | str | None = None) -> list[Outcome]:
     """What the checks say of a dataset; the rows of a large one are read by processes beside this one."""
     from git_starcoder.checks import check
     from git_starcoder.engine.local import LocalEngine

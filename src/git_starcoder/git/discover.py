@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from git_starcoder.errors import RepositoryError
+from git_starcoder.errors import RepositoryError, RevisionError
 from git_starcoder.git.command import ask, environment
 
 SWITCHES = (
@@ -37,7 +37,8 @@ def discover(path: Path, revision: str) -> Found:
     """The repository that `path` is or lies in, as git itself would find it.
 
     Raises:
-        RepositoryError: no such folder, no repository there, one that git cannot read, no commits, no such revision.
+        RepositoryError: no such folder, no repository there, one that git cannot read.
+        RevisionError: no commits, no such revision.
     """
     try:
         what = "" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
@@ -68,14 +69,14 @@ def _environment() -> dict[str, str]:
     return environment(GIT_GRAFT_FILE=os.devnull)
 
 
-def _no_such(revision: str, path: Path, git: tuple[str, ...]) -> RepositoryError:
+def _no_such(revision: str, path: Path, git: tuple[str, ...]) -> RevisionError:
     _, branches, _ = ask(*git, "for-each-ref", "--format=%(refname:short)", "--count=5", env=_environment())
     if not branches and revision == "HEAD":
-        return RepositoryError(f"'{path}' has no commits yet", hint="commit something first")
+        return RevisionError(f"'{path}' has no commits yet", hint="commit something first")
     hint = f"there is {', '.join(branches.split())}" if branches else "the repository has no commits yet"
     if revision == "HEAD":
         _, head, _ = ask(*git, "symbolic-ref", "--quiet", "--short", "HEAD", env=_environment())
-        return RepositoryError(
+        return RevisionError(
             f"HEAD of '{path}' points to {head.strip()!r}, which has no commits", hint=f"choose with --rev: {hint}"
         )
-    return RepositoryError(f"{revision!r} names nothing in '{path}'", where="--rev", hint=hint)
+    return RevisionError(f"{revision!r} names nothing in '{path}'", where="--rev", hint=hint)

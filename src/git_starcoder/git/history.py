@@ -14,6 +14,8 @@ is missing or large, or where there is too much to compare, only files that move
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 LATEST = 253_402_300_799
 """The last second of the year 9999; later times are not times."""
+DAY = 86_400
+COMMITTER = re.compile(rb"^committer ([^\n]*)$", re.MULTILINE)
+TIME = re.compile(rb"[ \t\r]*(\d+)[ \t\r]*[+-]\d")
+"""What stands behind a name and an address. Without a time zone, however odd, git shows no date either."""
 LONGEST_PATH = 4096
 """Bytes of the longest path that is read or followed: every row of a file says it."""
 LARGEST_COMPARED = 1 << 22
@@ -42,6 +48,8 @@ LOG = (
     *("log", "--topo-order", "--no-renames", "--raw", "--no-abbrev", "-z", "--diff-merges=combined"),
     "--format=%H %ct %at",
 )
+SUBMODULE = "160000"
+"""A mode."""
 RENAMES = ("diff-tree", "--stdin", "-r", "--raw", "--no-abbrev", "-z", "--diff-filter=R")
 
 
@@ -114,7 +122,13 @@ def walk(repo: Repo, look: Callable[[Commit], None] | None = None) -> History:
     heads = {bytes_of(entry.path) for entry in repo.entries()}
     changed: dict[bytes, tuple[str, int]] = {}
     moves: list[Moves] = []
+    submodules: set[str] = set()
+    later = commits = 0
     for commit in _commits(repo):
+        commits += 1
+        later += commit.at > repo.committed_at + DAY
+        if commit.edge:
+            repo.partial = "the clone is shallow"
         if look is not None:
             look(commit)
         _note_changes(changed, heads, commit)
@@ -122,7 +136,13 @@ def walk(repo: Repo, look: Callable[[Commit], None] | None = None) -> History:
         if added:
             deleted = {touch.path: touch.before for touch in commit.touches if touch.status == "D"}
             moves.append(Moves(commit.id, commit.number, added, deleted))
-    renames = _renames(repo, moves)
+            submodules.update(
+                blob for touch in commit.touches if SUBMODULE in touch.modes for blob in (touch.before, touch.after)
+            )
+    if later:
+        what = f"{later:,} of {commits:,} commits have later dates than the newest ({day(repo.committed_at)})"
+        repo.notes.append(f"{what}: what they changed counts as new")
+    renames = _renames(repo, moves, submodules)
     descent = Descent(heads)
     for move in moves:
         descent.back(move, renames)
@@ -179,10 +199,11 @@ def _commits(repo: Repo) -> Iterator[Commit]:
             if seen > MOST_TOUCHES or len(touches) > MOST_OF_ONE or size > MOST_BYTES:
                 repo.notes.append(f"the history is too large and is read down to commit {name} only")
                 return
-            at, authored_at = (min(int(time), LATEST) if time.isdecimal() else 0 for time in times)
+            at, authored_at = map(seconds, times)
             yield Commit(name, number, at, authored_at, touches, name in repo.boundary)
         if why := answer.failure():
-            repo.notes.append(f"the history cannot be read to its end: {why}")
+            repo.partial = "the history cannot be read to its end"
+            repo.notes.append(f"{repo.partial}: {why}")
 
 
 def _note_changes(changed: dict[bytes, tuple[str, int]], heads: set[bytes], commit: Commit) -> None:
@@ -192,10 +213,12 @@ def _note_changes(changed: dict[bytes, tuple[str, int]], heads: set[bytes], comm
             changed.setdefault(touch.path, (name, commit.at))
 
 
-def _renames(repo: Repo, moves: list[Moves]) -> dict[str, dict[bytes, bytes]]:
-    """For each commit, the path before of what it renamed."""
+def _renames(repo: Repo, moves: list[Moves], submodules: set[str]) -> dict[str, dict[bytes, bytes]]:
+    """For each commit, the path before of what it renamed. Commits of submodules are no blobs of the repository."""
     moves = [move for move in moves if move.deleted]
-    sizes = repo.sizes(blob for move in moves for blob in (*move.added.values(), *move.deleted.values()))
+    blobs = {blob for move in moves for blob in (*move.added.values(), *move.deleted.values())}
+    sizes = repo.sizes(sorted(blobs))
+    repo.unsure_renames = not blobs - sizes.keys() <= submodules
     similar: list[str] = []
     same: list[str] = []
     compared = 0
@@ -214,6 +237,7 @@ def _renames(repo: Repo, moves: list[Moves]) -> dict[str, dict[bytes, bytes]]:
         same = [move.commit for move in moves]
     unchanged, why_not = _diff_trees(repo, same, "-M100%")
     if why or why_not:
+        repo.unsure_renames = True
         repo.notes.append(f"not every rename can be followed: {why or why_not}")
     return {**found, **unchanged}
 
@@ -265,6 +289,26 @@ def _touch(words: list[str], path: bytes, old: bytes) -> Touch:
     parent = next((at for at, status in enumerate(statuses) if status != "A"), 0)
     modes = words[parent].lstrip(":"), words[parents]
     return Touch(statuses[parent], words[parents + 1 + parent], words[-2], path, old, modes)
+
+
+def seconds(digits: str) -> int:
+    """A time as git prints it, in seconds since 1970; 0 where it prints none."""
+    if not digits.isdecimal():
+        return 0
+    return min(int(digits), LATEST) if len(digits.lstrip("0")) < len(str(LATEST)) + 1 else LATEST
+
+
+def committed_at(commit: bytes) -> int:
+    """The committer's time in a commit object, as `git log --format=%ct` prints it; 0 where that is nothing."""
+    found = COMMITTER.search(commit.partition(b"\n\n")[0])
+    address = found[1].partition(b"<")[2] if found else b""
+    time = TIME.match(address.rpartition(b">")[2]) if b">" in address else None
+    return seconds(time[1].decode("ascii")) if time else 0
+
+
+def day(at: int) -> str:
+    """The day of a time, for a person."""
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
 
 
 def bytes_of(path: str) -> bytes:

@@ -11,14 +11,15 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from git_starcoder.errors import RepositoryError
+from git_starcoder.errors import RepositoryError, RevisionError
 from git_starcoder.git.command import Answer, environment, start
 from git_starcoder.git.discover import Found, discover
-from git_starcoder.git.history import LATEST, LONGEST_PATH, LastChange, last_changes
+from git_starcoder.git.history import DAY, LONGEST_PATH, LastChange, committed_at, day, last_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -74,6 +75,10 @@ class Repo:
         self.shallow = bool(self.boundary)
         self.notes: list[str] = []
         """What a user should know about how this repository was read."""
+        self.partial = ""
+        """Why the history that was walked is not all of it: it is known once `last_changes` was asked."""
+        self.unsure_renames = False
+        """Whether something is missing that tells whether files were renamed; likewise."""
         self._hash = found.format
         self._width = hashlib.new(found.format).digest_size
         own = _own_repository(found.format, self.boundary)
@@ -85,6 +90,11 @@ class Repo:
         if self.shallow:
             self.notes.append("the history is shallow: files that did not change since it begins have no last commit")
         self.commit, self._tree, self.committed_at = self._head(found.object)
+        if self.committed_at > time.time() + DAY:
+            self.notes.append(
+                f"the date of the newest commit, {day(self.committed_at)}, lies in the future: "
+                "ages count from it, so that all other files look old"
+            )
 
     @classmethod
     def open(cls, path: str | Path, rev: str = "HEAD") -> Repo:
@@ -105,12 +115,9 @@ class Repo:
             if kind not in {"commit", "tag"} or not target:
                 raise RepositoryError(f"the revision names a {kind}, not a commit", where="--rev")
             if kind == "commit":
-                at = re.search(rb"^committer [^\n]*> (\d{1,20})(?: |$)", data.partition(b"\n\n")[0], re.MULTILINE)
-                return name, target[1].decode(), min(int(at[1]), LATEST) if at else 0
+                return name, target[1].decode(), committed_at(data)
             name = target[1].decode()
-        raise RepositoryError(
-            f"commit {name} cannot be read", where=str(self.path), hint="`git fsck` says what is wrong"
-        )
+        raise RevisionError(f"commit {name} cannot be read", where=str(self.path), hint="`git fsck` says what is wrong")
 
     def git(self, *arguments: str, stdin: BinaryIO | None = None) -> AbstractContextManager[Answer]:
         """Start a git command that sees the objects and nothing else of the repository."""

@@ -168,7 +168,8 @@ def _write_manifest(run: Run, repo: Repo, fingerprint: str, files: dict[str, dic
         "schema": SCHEMA,
         "fingerprint": fingerprint,
         "commit": repo.commit,
-        "shallow": repo.shallow,
+        "shallow": repo.shallow or bool(repo.partial),
+        **({"unsure_renames": True} if repo.unsure_renames else {}),
         "steps": [
             {
                 "step": step.name,
