@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from git_starcoder.errors import OutputError
+from git_starcoder.errors import OutputError, limit_reached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -119,7 +119,7 @@ def reported(out: Path) -> Generator[None]:
         yield
     except OSError as error:
         name = error.filename if isinstance(error.filename, str) else str(out)
-        raise OutputError(f"cannot write '{out}': {error.strerror}", where=name) from error
+        raise limit_reached(error) or OutputError(f"cannot write '{out}': {error.strerror}", where=name) from error
 
 
 @contextmanager

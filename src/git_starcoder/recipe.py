@@ -17,7 +17,7 @@ from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
-from git_starcoder import shelf
+from git_starcoder import places, shelf
 from git_starcoder.errors import RecipeError
 
 MOST_COPIES = 16
@@ -212,7 +212,7 @@ def _resolve(name: str, seen: tuple[str, ...], beside: Path | None = None) -> di
     if name in known:
         text = shelf.read("recipes", name)
     else:
-        path = (beside or Path()) / name
+        path = (beside or Path()) / places.expanded(name)
         if path.suffix not in {".yaml", ".yml"} or not path.is_file():
             hint = f"{shelf.nearest(name, known)} `git starcoder recipe list` shows all"
             where = f"{seen[-1]}, extends" if seen else "--recipe"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_starcoder.errors import MissingExtraError
 from git_starcoder.model import base, load
+from git_starcoder.places import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -28,7 +29,7 @@ def library() -> Any:
     try:
         return import_module("peft")
     except ImportError as error:
-        raise MissingExtraError("peft", "lora") from error
+        raise MissingExtraError.of(error, "peft", "lora") from error
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def adapted(model: Any, config: Config, fresh: list[int]) -> Any:
         if config.tune == "qlora":
             model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         found = peft.get_peft_model(model, rank)
-    found.peft_config["default"].base_model_name_or_path = config.base
+    found.peft_config["default"].base_model_name_or_path = str(expanded(str(config.base)))
     return found
 
 

@@ -24,7 +24,7 @@ def draw(metrics: Sequence[dict[str, float]], path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("matplotlib", "train") from error
+        raise MissingExtraError.of(error, "matplotlib", "train") from error
     steps = [line for line in metrics if "loss" in line]
     at = {line["step"]: line["tokens"] for line in steps}
     looks = [line for line in metrics if "held_out" in line]

@@ -9,7 +9,7 @@ from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from git_starcoder.errors import DatasetError, OutputError, UsageError
+from git_starcoder.errors import DatasetError, OutputError, UsageError, limit_reached
 from git_starcoder.model.network import Network, device, libraries
 from git_starcoder.shelf import nearest
 from git_starcoder.text import tokenizer as tokenizers
@@ -205,7 +205,7 @@ def weights(folder: Path, **options: Any) -> Any:
             folder, output_loading_info=True, **{**safe, **options}
         )
     except Exception as error:  # whatever a damaged file makes the library raise
-        raise DatasetError(f"'{folder}' is damaged", where=one_line(error)) from error
+        raise limit_reached(error) or DatasetError(f"'{folder}' is damaged", where=one_line(error)) from error
     if missing := sorted(found["missing_keys"]):
         what = f"'{folder}' is damaged: {len(missing)} of its weights are missing, such as {missing[0]}"
         raise DatasetError(what, where=str(folder))

@@ -31,7 +31,7 @@ def require() -> None:
 
         _ = jinja2, mpl, squarify
     except ImportError as error:
-        raise MissingExtraError(error.name or "a library", "report") from error
+        raise MissingExtraError.of(error, error.name or "a library", "report") from error
 
 
 def page(subject: Subject, sections: Sequence[Section]) -> str:

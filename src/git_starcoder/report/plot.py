@@ -56,7 +56,7 @@ def svg(
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("matplotlib", "report") from error
+        raise MissingExtraError.of(error, "matplotlib", "report") from error
     written = io.StringIO()
     with warnings.catch_warnings(), style.context(["default", STYLE]):  # pyright: ignore[reportUnknownMemberType]
         # The font that measures lacks some characters; the browser that writes them has others.
