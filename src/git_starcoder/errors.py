@@ -112,6 +112,8 @@ def limit_reached(error: BaseException) -> MachineError | None:
     if isinstance(error, OSError) and error.errno in LIMITS:
         what, hint = LIMITS[error.errno]
         return MachineError(what, where=os.fsdecode(error.filename) if error.filename else "", hint=hint)
+    if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
+        return unloadable(error, error.name or "a library")
     said = " ".join(str(error).split())
     lowered = said.lower()
     if any(words in lowered for words in THREADS):

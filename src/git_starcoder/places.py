@@ -8,9 +8,14 @@ from __future__ import annotations
 import os
 import pwd
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from git_starcoder.errors import MachineError, UsageError
+from git_starcoder.errors import MachineError, UsageError, limit_reached
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 USUAL = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108 - tried in this order, as Python's tempfile does
 IN_MEMORY = "/dev/shm"  # noqa: S108
@@ -99,6 +104,23 @@ def temporary() -> str:
     return os.fsdecode(tempfile.tempdir)
 
 
+def is_utf8(path: Path) -> bool:
+    """Whether a path is UTF-8, as many libraries take it for granted."""
+    return os.fsencode(path).decode("utf-8", "ignore") == str(path)
+
+
+@contextmanager
+def in_utf8(folder: Path) -> Generator[Path]:
+    """The folder by a path that is UTF-8, for libraries that take no other: itself, or a link while the block runs."""
+    if is_utf8(folder):
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory(prefix="git-starcoder-", dir=temporary()) as place:
+            link = Path(place) / "folder"
+            link.symlink_to(folder.absolute())
+            yield link
+
+
 def _writable(folder: str) -> bool:
     """Whether a file can be made and filled there: a full disk takes the first and not the second."""
     if not folder:
@@ -106,5 +128,7 @@ def _writable(folder: str) -> bool:
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             return file.write(b"room") > 0
-    except OSError:
+    except OSError as error:
+        if limit := limit_reached(error):  # says nothing about the folder
+            raise limit from error
         return False

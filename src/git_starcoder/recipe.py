@@ -19,6 +19,7 @@ import yaml
 
 from git_starcoder import places, shelf
 from git_starcoder.errors import RecipeError
+from git_starcoder.rows import printable
 
 MOST_COPIES = 16
 
@@ -228,7 +229,7 @@ def _resolve(name: str, seen: tuple[str, ...], beside: Path | None = None) -> di
     if not isinstance(loaded, dict):
         raise RecipeError(f"recipe '{name}' is not a mapping", where=name)
     own = cast("dict[str, Any]", loaded)
-    own.setdefault("name", Path(name).stem)
+    own.setdefault("name", printable(Path(name).stem))
     parent = own.pop("extends", None)
     if parent is None:
         return own
@@ -248,6 +249,10 @@ def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _override(values: dict[str, Any], override: str) -> None:
+    if printable(override) != override:
+        raise RecipeError(
+            f"'{override}' is not UTF-8, and a recipe is", where="--set", hint="a link may have another name"
+        )
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or len(keys) > 2 or not all(keys):

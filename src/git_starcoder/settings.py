@@ -62,7 +62,12 @@ def cache() -> Path | None:
     if text:
         return None if text == "off" else places.reachable(places.expanded(text))
     folder = places.expanded(os.environ.get("XDG_CACHE_HOME", ""))
-    return (folder if folder.is_absolute() else places.expanded("~/.cache")) / "git-starcoder"
+    if not folder.is_absolute():
+        home = places.home()
+        if home is None:
+            raise UsageError("no home folder is known", where="HOME", hint="STARCODER_CACHE may name a folder")
+        folder = home / ".cache"
+    return folder / "git-starcoder"
 
 
 def cache_limit() -> int:

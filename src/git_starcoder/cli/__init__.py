@@ -12,6 +12,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from git_starcoder import machine
 from git_starcoder.cli import streams
 from git_starcoder.errors import ExitCode
 
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 COMMANDS = ("run", "build", "check", "show", "report", "train", "eval", "complete", "recipe", "doctor")
 NAME = "git starcoder"
+VERBS = "git_starcoder.cli.verbs:group"
 OLDEST = (3, 11)
 """Python that this runs on."""
 
 
-def main(arguments: list[str] | None = None, command: click.Command | str = "git_starcoder.cli.verbs:group") -> int:
+def main(arguments: list[str] | None = None, command: click.Command | str = VERBS) -> int:
     """Run a command, by default of all verbs, and give its exit code; never raises anything.
 
     A command may be named, `module:attribute`, to be imported here.
@@ -32,6 +34,7 @@ def main(arguments: list[str] | None = None, command: click.Command | str = "git
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         streams.prepare()
+        machine.threads()
         return _ended(list(arguments), command)
     except BrokenPipeError:
         return ExitCode.BROKEN_PIPE
@@ -74,7 +77,7 @@ def _failed(error: BaseException, arguments: list[str]) -> int:
         traceback.print_exception(error)
     told, code = faults.told(error)
     verb = next((word for word in arguments if word in COMMANDS), "starcoder")
-    faults.complain(told, verb, as_json="--json" in arguments, code=code)
+    faults.complain(told, verb, in_json="--json" in arguments, code=code)
     return code
 
 
@@ -102,5 +105,7 @@ def _invoke(arguments: list[str], command: click.Command | str) -> int:
 
 def _loaded(name: str) -> click.Command:
     """The command that is named `module:attribute`."""
+    if name != VERBS:  # verbs say themselves what they need
+        machine.require()
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute)

@@ -59,8 +59,9 @@ def command(
     recipe = Recipe.load(name, with_seed(overrides, seed))
     if recipe.write.format == "parquet":
         parquet.library()  # missing, it should be missed now and not after all the work
-    out = places.reachable(out or Path(f"training_data_{file_name(recipe)}"))
-    places.prefer(out)
+    out = out or Path(f"training_data_{file_name(recipe)}")
+    if not dry_run:
+        places.prefer(out)
     opened = Repo.open(repo, rev)
     with talk.watch() as watch, opened_engine(watch, jobs) as engine, opened_cache(watch, wanted=cached) as cache:
         if dry_run:

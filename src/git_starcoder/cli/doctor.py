@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from git_starcoder import settings
+from git_starcoder import machine, settings
 from git_starcoder.cli.talk import common, one_line
 from git_starcoder.errors import ExitCode, MachineError, MissingExtraError, UsageError
 from git_starcoder.git.command import environment
@@ -131,10 +131,11 @@ def _git() -> tuple[str, bool]:
 
 def _training() -> dict[str, Any]:
     """What a model would be trained with: devices, precision of matrix products, threads, versions."""
-    from git_starcoder.model import network
-
     found: dict[str, Any] = {"training": {name: _version(name) for name in TRAINING}}
     try:
+        machine.require()
+        from git_starcoder.model import network
+
         torch, _ = network.libraries()
     except (MissingExtraError, MachineError) as error:
         return {"device": f"not known: {error.what}", "precision": "not known", "threads": "not known", **found}
@@ -142,7 +143,7 @@ def _training() -> dict[str, Any]:
     return {
         "device": _described(torch, device),
         "precision": f"{network.precision(device)}{' (measured)' if device == 'cpu' else ''}",
-        "threads": network.cores(),
+        "threads": machine.threads(),
         **found,
     }
 

@@ -32,6 +32,8 @@ def is_interrupt(error: BaseException) -> bool:
 def told(error: BaseException) -> tuple[StarcoderError, ExitCode]:
     """The error as its user should hear it, and the exit code."""
     if isinstance(error, StarcoderError):
+        if here() is None and GONE not in error.what:  # a relative path in a recipe, for example
+            error.hint = f"{GONE}; {error.hint}".removesuffix("; ")
         return error, ExitCode.USAGE
     if isinstance(error, click.ClickException):
         return _of_click(error), ExitCode.USAGE
@@ -42,12 +44,9 @@ def told(error: BaseException) -> tuple[StarcoderError, ExitCode]:
         return UsageError(GONE, where=_named(error), hint="go to a folder that is there"), ExitCode.USAGE
     if limit := limit_reached(error):
         return limit, ExitCode.USAGE
-    if isinstance(error, ImportError):
-        what = (
-            f"{error.name} is not installed" if isinstance(error, ModuleNotFoundError) else "a library cannot be loaded"
-        )
+    if isinstance(error, ModuleNotFoundError):
         hint = "pip install --force-reinstall git-starcoder"
-        return MachineError(what, where=" ".join(str(error).split())[:200], hint=hint), ExitCode.USAGE
+        return MachineError(f"{error.name} is not installed", hint=hint), ExitCode.USAGE
     place = traceback.extract_tb(error.__traceback__)[-1]
     what = f"a bug in git-starcoder: {type(error).__name__}: {error}"
     return StarcoderError(what, where=f"{place.filename}:{place.lineno}", hint=_logged(error)), ExitCode.BUG

@@ -99,7 +99,7 @@ def opened_cache(watch: Watch, *, wanted: bool) -> AbstractContextManager[Cache]
     try:
         folder = settings.cache()
     except UsageError as error:
-        watch.note(f"without a cache: {error.what}; STARCODER_CACHE may name a folder")
+        watch.note(f"without a cache: {error.what}; {error.hint}")
         folder = None
     if folder is None:
         return nullcontext(NO_CACHE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from git_starcoder.cli import build as building
 from git_starcoder.cli import check as checking
 from git_starcoder.cli import train as training
 from git_starcoder.cli.options import PATH, of_build, opened_cache, opened_engine, with_seed
-from git_starcoder.cli.talk import common, one_line
+from git_starcoder.cli.talk import as_json, common, one_line
 from git_starcoder.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -144,5 +143,5 @@ def _model(
 
 
 def _end(talk: Talk, out: Path, values: dict[str, Any], code: ExitCode) -> ExitCode:
-    (out / "run.json").write_text(json.dumps(values, indent=1, default=str) + "\n", encoding="utf-8")
+    (out / "run.json").write_text(as_json(values, indent=1) + "\n", encoding="utf-8")
     return talk.answer(values, f"all of it is in {one_line(str(out))}", code)

@@ -78,7 +78,7 @@ def command(
 
     loaded = Config.load(config, overrides, **flags)
     opened = Dataset.open(dataset)
-    out = places.reachable(out or Path(f"model_{file_name(Recipe.load(dataset / 'recipe.yaml'))}"))
+    out = out or Path(f"model_{file_name(Recipe.load(dataset / 'recipe.yaml'))}")
     places.prefer(out)
     if explain_step is not None:
         from git_starcoder.model.rehearse import explained

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from git_starcoder.engine.worker import MEMORY, MEMORY_FAILURE
 from git_starcoder.errors import LIMITS, MachineError, limit_reached
+from git_starcoder.machine import OWN, address_space, cores, startable
 from git_starcoder.seams import Failure
 
 if TYPE_CHECKING:
@@ -71,11 +72,6 @@ serve({read}, {write})
 TIGHT = "the memory of processes is limited (ulimit -v)"
 DEADLY = {"crash", "timeout"}
 """Kinds of failures after which there is no worker any more, or one that hangs."""
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _LostError(Exception):
@@ -206,8 +202,10 @@ def _allow_files(wanted: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _has_room() -> bool:
-    """Whether the rest of the work can open its files."""
+def _has_room(jobs: int) -> bool:
+    """Whether the rest of the work can open its files and start its threads, beside so many workers."""
+    if startable(OWN + jobs) < OWN + jobs:
+        return False
     opened: list[int] = []
     try:
         opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(ROOM))
@@ -221,8 +219,7 @@ def _has_room() -> bool:
 
 def _is_tight() -> bool:
     """Whether the user limits the memory of processes to less than a worker may take."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return resource.RLIM_INFINITY != soft < MEMORY
+    return (address_space() or MEMORY) < MEMORY
 
 
 class LocalEngine:
@@ -247,8 +244,8 @@ class LocalEngine:
                 pass
             if len(self._workers) < wanted:  # a limit is reached: what was taken last is given back for other things
                 self._shrink(max(1, wanted // 2))
-            while len(self._workers) > 1 and not _has_room():
-                self.fewer = LIMITS[errno.EMFILE][0]
+            while len(self._workers) > 1 and not _has_room(self.jobs):
+                self.fewer = self.fewer or "files or threads are few"
                 self._shrink(len(self._workers) - 1)
             self._require()
         except BaseException:

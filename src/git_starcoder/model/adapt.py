@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_starcoder.errors import MissingExtraError
 from git_starcoder.model import base, load
-from git_starcoder.places import expanded
+from git_starcoder.places import expanded, in_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -84,5 +84,5 @@ def merged(name: str, folder: Path, like: Any) -> Any:
     rows = like.get_input_embeddings().weight.shape[0]
     if rows > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(rows, mean_resizing=False)
-    with quiet():
-        return library().PeftModel.from_pretrained(model, folder).merge_and_unload()
+    with quiet(), in_utf8(folder) as place:
+        return library().PeftModel.from_pretrained(model, place).merge_and_unload()

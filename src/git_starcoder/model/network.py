@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from importlib import import_module
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.engine.local import cores
+from git_starcoder import machine, places
 from git_starcoder.errors import MachineError, MissingExtraError, UsageError, limit_reached
 from git_starcoder.model import attention
 from git_starcoder.model.pack import TILE, UNASKED, flat
@@ -65,6 +66,10 @@ def libraries() -> tuple[Any, Any]:
     if sys.flags.optimize > 1:
         what = "transformers reads docstrings while it runs, and Python was told to leave them out"
         raise MachineError(what, where="PYTHONOPTIMIZE=2 or -OO", hint="PYTHONOPTIMIZE=1 keeps them")
+    machine.require(machine.ADDRESSES_TO_TRAIN)
+    places.temporary()  # torch looks for one while it is loaded
+    if places.here() is None:
+        os.chdir("/")  # MKL ends the process where the current folder was deleted
     found: list[Any] = []
     for name in ("torch", "transformers"):
         try:
@@ -139,7 +144,7 @@ class Network:
         """
         self.torch, _ = libraries()
         # Else torch follows OMP_NUM_THREADS, which many environments set for the sake of other programs.
-        self.torch.set_num_threads(cores())
+        self.torch.set_num_threads(machine.threads())
         self.device = where or device()
         self.precision = precise or precision(self.device)
         if self.device == "cuda":

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder.errors import MissingExtraError, UsageError, limit_reached
-from git_starcoder.places import expanded
+from git_starcoder.places import expanded, in_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,7 +86,8 @@ def load(name: str) -> Embedding:
     if not name or (not Path(name).is_dir() and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)):
         raise UsageError(f"no embedding model '{name}'", where="dedup.embedding", hint=HINT)
     try:
-        model: Any = static.from_pretrained(name, max_length=None, force_download=False)
+        with in_utf8(Path(name)) as place:
+            model: Any = static.from_pretrained(str(place), max_length=None, force_download=False)
         table = np.asarray(model.embedding, dtype=np.float32)
         table = table if model.token_mapping is None else table[model.token_mapping]
         table = table if model.weights is None else table * np.asarray(model.weights, dtype=np.float32)[:, None]
