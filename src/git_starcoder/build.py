@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from git_starcoder.dataset import Dataset, fingerprint, publish
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
+from git_starcoder.places import prefer
 from git_starcoder.run import Run
 from git_starcoder.seams import NO_CACHE, SILENT, Cache, Engine, Watch
 from git_starcoder.stages import analyse, augment, dedup, order, read, split, weigh, window, write
@@ -41,6 +42,7 @@ def build(
         OutputError: the folder cannot be written, is locked by another build, or holds something else.
 
     """
+    prefer(out)
     repo = repo if isinstance(repo, Repo) else Repo.open(repo)
     recipe = window.resolve(recipe)  # `auto` becomes a number, so the fingerprint says what was built
     with publish(out, fingerprint(recipe, repo.commit, *window.inputs(recipe)), force=force) as target:

@@ -7,11 +7,14 @@ StarcoderError            one clear line, exit 2
 │   └── RevisionError     no such revision, or none that can be read
 ├── DatasetError          a folder that is not a finished dataset
 ├── OutputError           the output folder cannot be written, or holds something that is not ours
+├── MachineError          memory, processes, open files or a folder that the machine does not give
 └── MissingExtraError     a heavy library that is not installed
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from enum import IntEnum
 
 
@@ -60,6 +63,10 @@ class OutputError(StarcoderError):
     """The output cannot be written: no permission, no space, a lock held, or something of the user's in the way."""
 
 
+class MachineError(StarcoderError):
+    """The machine refuses memory, processes, open files or a folder, and the work cannot go on without."""
+
+
 class MissingExtraError(StarcoderError):
     """A library of an optional extra is not installed."""
 
@@ -68,3 +75,55 @@ class MissingExtraError(StarcoderError):
             f"{library} is not installed; it belongs to the extra '{extra}'",
             hint=f"pip install 'git-starcoder[{extra}]'",
         )
+
+    @staticmethod
+    def of(error: ImportError, library: str, extra: str) -> StarcoderError:
+        """The error for an import that failed: the library is missing, or it is there and cannot be loaded."""
+        if isinstance(error, ModuleNotFoundError):
+            return MissingExtraError(library, extra)
+        return unloadable(error, library)
+
+
+def unloadable(error: ImportError, library: str) -> MachineError:
+    """The error for a library that is installed and does not load: memory is short, or its files are not whole."""
+    hint = "is there enough memory? If so, install the library again"
+    return MachineError(
+        f"{library} is installed and cannot be loaded", where=" ".join(str(error).split())[:200], hint=hint
+    )
+
+
+FEWER = "fewer workers need less: -j 1"
+MEMORY = "memory does not suffice"
+LIMITS = {
+    errno.EMFILE: ("too many files are open", f"raise the limit (ulimit -n); {FEWER}"),
+    errno.ENFILE: ("too many files are open on this machine", FEWER),
+    errno.EAGAIN: ("no more processes or threads can be started", f"raise the limit (ulimit -u); {FEWER}"),
+    errno.ENOMEM: (MEMORY, f"raise the limit (ulimit -v) or free some; {FEWER}"),
+}
+"""What the operating system has no more of, and what helps."""
+THREADS = ("can't start new thread", "threadpoolbuilderror", "resource temporarily unavailable")
+"""How libraries say that a thread was refused."""
+ALLOCATION = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad allocation")
+"""How libraries that raise something general say that memory was refused."""
+
+
+def limit_reached(error: BaseException) -> MachineError | None:
+    """The error as one of the machine's limits; None if it is none.
+
+    Code that catches whatever a library raises asks this first: a file is not damaged because memory ran out.
+    """
+    if isinstance(error, MachineError):
+        return error
+    if isinstance(error, OSError) and error.errno in LIMITS:
+        what, hint = LIMITS[error.errno]
+        return MachineError(what, where=os.fsdecode(error.filename) if error.filename else "", hint=hint)
+    if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
+        return unloadable(error, error.name or "a library")
+    said = " ".join(str(error).split())
+    lowered = said.lower()
+    if any(words in lowered for words in THREADS):
+        what, hint = LIMITS[errno.EAGAIN]
+        return MachineError(what, where=said[:200], hint=hint)
+    if isinstance(error, MemoryError) or any(words in lowered for words in ALLOCATION):
+        return MachineError(MEMORY, where=said[:200], hint=LIMITS[errno.ENOMEM][1])
+    return None

@@ -35,7 +35,7 @@ def library() -> Any:
 
         import_module("pyarrow.parquet")  # and it is an attribute of the other
     except ImportError as error:
-        raise MissingExtraError("pyarrow", "parquet") from error
+        raise MissingExtraError.of(error, "pyarrow", "parquet") from error
     return pa
 
 
@@ -57,7 +57,7 @@ def shown(path: Path) -> Iterator[dict[str, Any]]:
 def _read(path: Path, first: int, wanted: Callable[[str], bool]) -> Iterator[dict[str, Any]]:
     pa = library()
     try:
-        with pa.parquet.ParquetFile(path) as file:
+        with path.open("rb") as opened, pa.parquet.ParquetFile(opened) as file:  # which takes only names in UTF-8
             columns = [name for name in file.schema_arrow.names if wanted(name)]
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
@@ -81,7 +81,8 @@ def count(path: Path) -> int:
     """
     pa = library()
     try:
-        return pa.parquet.read_metadata(path).num_rows
+        with path.open("rb") as opened:
+            return pa.parquet.read_metadata(opened).num_rows
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 

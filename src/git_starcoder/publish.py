@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from git_starcoder.errors import OutputError
+from git_starcoder.errors import OutputError, limit_reached
 from git_starcoder.output import (
     IGNORE,
     Kind,
@@ -231,7 +231,7 @@ def reported(out: Path) -> Generator[None]:
         yield
     except OSError as error:
         name = error.filename if isinstance(error.filename, str) else str(out)
-        raise OutputError(f"cannot write '{out}': {error.strerror}", where=name) from error
+        raise limit_reached(error) or OutputError(f"cannot write '{out}': {error.strerror}", where=name) from error
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
-from git_starcoder import shelf, strict_yaml
+from git_starcoder import places, shelf, strict_yaml
 from git_starcoder.errors import RecipeError
+from git_starcoder.rows import printable
 from git_starcoder.strict_yaml import NotYamlError
 
 MOST_COPIES = 16
@@ -211,7 +212,7 @@ def _resolve(name: str, seen: tuple[str, ...], beside: Path | None = None) -> di
     if name in known:
         text = shelf.read("recipes", name)
     else:
-        path = (beside or Path()) / name
+        path = (beside or Path()) / places.expanded(name)
         if path.suffix not in {".yaml", ".yml"} or not path.is_file():
             hint = f"{shelf.nearest(name, known)} `git starcoder recipe list` shows all"
             where = f"{seen[-1]}, extends" if seen else "--recipe"
@@ -227,7 +228,7 @@ def _resolve(name: str, seen: tuple[str, ...], beside: Path | None = None) -> di
     if not isinstance(loaded, dict | None):
         raise RecipeError(f"recipe '{name}' is not a mapping", where=name)
     own = cast("dict[str, Any]", loaded or {})
-    own.setdefault("name", Path(name).stem)
+    own.setdefault("name", printable(Path(name).stem))
     parent = own.pop("extends", None)
     if parent is None:
         return own
@@ -247,6 +248,10 @@ def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _override(values: dict[str, Any], override: str) -> None:
+    if printable(override) != override:
+        raise RecipeError(
+            f"'{override}' is not UTF-8, and a recipe is", where="--set", hint="a link may have another name"
+        )
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or len(keys) > 2 or not all(keys):

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
+from git_starcoder import places
 from git_starcoder.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CACHE_SIZE = 2048
 """Megabytes that the cache keeps unless told otherwise."""
@@ -47,12 +50,24 @@ def color(flag: Color | None = None) -> Color:
     return cast("Color", text or "auto")
 
 
-def cache(*, wanted: bool = True) -> Path | None:
-    """The folder of the cache; None for no cache. `off` in the environment or the git config means none, too."""
-    text, _ = _said("cache") if wanted else ("off", "")
-    if text == "off":
-        return None
-    return Path(text) if text else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "git-starcoder"
+def cache() -> Path | None:
+    """The folder of the cache; None for `off` in the environment or the git config.
+
+    A relative XDG_CACHE_HOME is passed over, as the XDG Base Directory Specification says.
+
+    Raises:
+        UsageError: nothing says where it is and no home folder is known, or it is relative and the current folder gone.
+    """
+    text, _ = _said("cache")
+    if text:
+        return None if text == "off" else places.reachable(places.expanded(text))
+    folder = places.expanded(os.environ.get("XDG_CACHE_HOME", ""))
+    if not folder.is_absolute():
+        home = places.home()
+        if home is None:
+            raise UsageError("no home folder is known", where="HOME", hint="STARCODER_CACHE may name a folder")
+        folder = home / ".cache"
+    return folder / "git-starcoder"
 
 
 def cache_limit() -> int:
@@ -76,7 +91,9 @@ def _said(name: str) -> tuple[str, str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "config", "--global", "--get", f"starcoder.{name}"]
     try:
-        done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # no git: whoever needs it says so
+        done = subprocess.run(
+            command, cwd="/", env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except OSError:  # no git, or no process can be started: whoever needs one says so
         return "", ""
-    return done.stdout.strip(), f"git config --global starcoder.{name}"
+    return os.fsdecode(done.stdout).strip(), f"git config --global starcoder.{name}"

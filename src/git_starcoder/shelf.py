@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -35,7 +36,10 @@ def read(shelf: str, key: str) -> str:
 
 def describe(shelf: str, key: str) -> str:
     """The first docstring line of a key on a shelf of Python files."""
-    return (load(shelf, key).__doc__ or "").strip().partition("\n")[0]
+    told = load(shelf, key).__doc__
+    if told is None:  # Python was told to leave docstrings out
+        told = ast.get_docstring(ast.parse(read(shelf, key))) or ""
+    return told.strip().partition("\n")[0]
 
 
 def nearest(word: str, words: list[str]) -> str:

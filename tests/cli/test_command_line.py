@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from git_starcoder.cli import COMMANDS, group, main
+from git_starcoder.cli import COMMANDS, main
+from git_starcoder.cli.verbs import group
 from git_starcoder.recipe import Recipe
 
 HEAVY = ("numpy", "torch", "transformers", "rich", "orjson", "yaml", "tree_sitter", "tokenizers")

@@ -5,8 +5,7 @@ The scripts of a checkout (`create_training_dataset_ELITE.py` and its neighbours
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
+from git_starcoder.cli import main
 
 COMMANDS = {
     "create_training_dataset_effectiveness": "create:effectiveness",
@@ -20,13 +19,4 @@ COMMANDS = {
 
 def start(script: str) -> int:
     """Run the command of a script on the arguments of this process; give its exit code."""
-    module, _, name = COMMANDS[script].partition(":")
-    try:
-        from git_starcoder.cli import main
-
-        command = getattr(import_module(f"git_starcoder.classic.{module}"), name)
-    except ModuleNotFoundError as error:
-        hint = "pip install -c constraints.txt '.[train]'"
-        sys.stderr.write(f"error: {error.name} is not installed for {sys.executable}\nhint: {hint}\n")
-        return 2
-    return main(command=command)
+    return main(command=f"git_starcoder.classic.{COMMANDS[script]}")

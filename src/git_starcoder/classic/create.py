@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder import settings
-from git_starcoder.cli.options import PATH, opened_cache, with_seed
+from git_starcoder import places
+from git_starcoder.cli.options import PATH, opened_cache, opened_engine, with_seed
 from git_starcoder.cli.progress import line
 from git_starcoder.errors import UsageError
 from git_starcoder.rows import SPLITS
@@ -104,18 +104,18 @@ def _command(script: str, recipe: str, folder: str, steps: Steps, summary: Calla
         force: bool,
     ) -> None:
         from git_starcoder.build import build
-        from git_starcoder.engine.local import LocalEngine
         from git_starcoder.git.objects import Repo
         from git_starcoder.recipe import Recipe
         from git_starcoder.stages import window
 
         if repository and repo and repository != repo:
             raise UsageError("two repositories are named", where=f"{repository} and --repo {repo}")
+        places.prefer(out)
         loaded = window.resolve(Recipe.load(recipe, with_seed(overrides, seed)))
         watch = Numbered(steps, loaded)
         watch.say(f"Opening the repository, loading the {recipe} recipe...")
         opened = Repo.open(repository or repo or Path(), rev)
-        with LocalEngine(settings.jobs(jobs)) as engine, opened_cache(wanted=cached) as cache:
+        with opened_engine(watch, jobs) as engine, opened_cache(watch, wanted=cached) as cache:
             dataset = build(opened, loaded, out, engine=engine, watch=watch, cache=cache, force=force)
         watch.begin("end", None)
         click.echo(clean("\n".join([*summary(dataset), "", *_files(dataset)])))

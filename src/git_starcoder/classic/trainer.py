@@ -11,6 +11,7 @@ import click
 
 from git_starcoder.cli.options import PATH
 from git_starcoder.errors import UsageError
+from git_starcoder.places import expanded
 from git_starcoder.text.visible import clean, one_line
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def command(
             base = str(checkpoint)
     loaded = Loaded.load(config, base=base, device=device)
     seeds = loaded.seeds
-    dataset, split = _rows(sequences or Path(seeds.test_path if eval_only else seeds.train_path), seeds)
+    dataset, split = _rows(sequences or expanded(seeds.test_path if eval_only else seeds.train_path), seeds)
     wanted = "test" if eval_only else "train"
     if split != wanted:
         what = f"the trainer {'scores test' if eval_only else 'learns from training'} rows only"
@@ -104,7 +105,7 @@ def _rows(sequences: Path, config: Seeds) -> tuple[Dataset, Split]:
         raise UsageError(f"'{sequences}' is no file of rows", where="--sequences", hint=hint)
     for key in ("val_path", "test_path"):
         named = getattr(config, key)
-        if named and Path(named).resolve() != sequences.resolve().parent / f"training_data_{key[:-5]}.jsonl":
+        if named and expanded(named).resolve() != sequences.resolve().parent / f"training_data_{key[:-5]}.jsonl":
             what = f"{key} is '{named}', which is not of the dataset of '{sequences}'"
             hint = "what is held out of one dataset may be in the training rows of another: name one dataset"
             raise UsageError(what, where="--config", hint=hint)

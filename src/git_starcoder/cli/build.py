@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder import settings
-from git_starcoder.cli.options import PATH, of_build, opened_cache, with_seed
+from git_starcoder import places
+from git_starcoder.cli.options import PATH, of_build, opened_cache, opened_engine, with_seed
 from git_starcoder.cli.progress import reasons
 from git_starcoder.cli.talk import common, one_line
 
@@ -51,7 +51,6 @@ def command(
     """
     from git_starcoder import parquet
     from git_starcoder.build import build
-    from git_starcoder.engine.local import LocalEngine
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
 
@@ -61,8 +60,10 @@ def command(
     if recipe.write.format == "parquet":
         parquet.library()  # missing, it should be missed now and not after all the work
     out = out or Path(f"training_data_{file_name(recipe)}")
+    if not dry_run:
+        places.prefer(out)
     opened = Repo.open(repo, rev)
-    with talk.watch() as watch, LocalEngine(settings.jobs(jobs)) as engine, opened_cache(wanted=cached) as cache:
+    with talk.watch() as watch, opened_engine(watch, jobs) as engine, opened_cache(watch, wanted=cached) as cache:
         if dry_run:
             from git_starcoder.cli.plan import plan
 

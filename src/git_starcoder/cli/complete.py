@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from git_starcoder.cli.options import PATH
+from git_starcoder.cli.options import FILE, PATH
 from git_starcoder.cli.talk import common
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @click.command("complete")
 @click.argument("model", type=PATH)
-@click.argument("file", type=click.File("rb"), default="-")
-@click.option("--suffix", type=click.File("rb"), help="File with what comes after the gap to fill.")
+@click.argument("file", type=FILE, default="-")
+@click.option("--suffix", type=FILE, help="File with what comes after the gap to fill.")
 @click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Tokens to write at most.")
 @click.option(
     "--temperature",

@@ -8,13 +8,15 @@ import re
 import shutil
 import subprocess
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from git_starcoder.cli.talk import common
-from git_starcoder.errors import ExitCode, MissingExtraError
+from git_starcoder import machine, settings
+from git_starcoder.cli.talk import common, one_line
+from git_starcoder.errors import ExitCode, MachineError, MissingExtraError, UsageError
+from git_starcoder.git.command import environment
+from git_starcoder.places import GONE, here, temporary
 
 if TYPE_CHECKING:
     from git_starcoder.cli.talk import Talk
@@ -36,6 +38,7 @@ def command(talk: Talk) -> ExitCode:
     Exit 1 if building cannot work.
     """
     libraries, extras = _libraries()
+    current = here()
     git, git_fine = _git()
     missing = [name for name, version in libraries.items() if not version]
     values: dict[str, Any] = {
@@ -45,7 +48,9 @@ def command(talk: Talk) -> ExitCode:
         "git": git,
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
-        "disk_free_gib": round(shutil.disk_usage(Path.cwd()).free / GIB, 1),
+        "disk_free_gib": round(shutil.disk_usage(current).free / GIB, 1) if current else f"not known: {GONE}",
+        "cache": _cache(),
+        "temporary": _temporary(),
         **_training(),
         "hub": "offline" if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"} else "online",
         "extras": {
@@ -72,6 +77,22 @@ def _lines(values: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _cache() -> str:
+    """The folder of the cache, or why there is none."""
+    try:
+        return one_line(str(settings.cache() or "off"))
+    except UsageError as error:
+        return f"none: {error.what}"
+
+
+def _temporary() -> str:
+    """The folder for temporary files, or that there is none."""
+    try:
+        return one_line(temporary())
+    except MachineError as error:
+        return f"none: {error.what}; {error.hint}"
+
+
 def _libraries() -> tuple[dict[str, str], dict[str, bool]]:
     """The version of each library of the core, "" where it is missing; and which extras are complete."""
     core: dict[str, str] = {}
@@ -96,27 +117,33 @@ def _version(name: str) -> str:
 def _git() -> tuple[str, bool]:
     """What git says it is, and whether that is new enough."""
     try:
-        said = subprocess.run(["git", "version"], cwd="/", capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run(
+            ["git", "version"], cwd="/", env=environment(), stdin=subprocess.DEVNULL, capture_output=True, check=True
+        )
+    except FileNotFoundError:
         return "not found", False
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"cannot be run: {error}", False
+    said = os.fsdecode(done.stdout).strip()
     numbers = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
     return said.removeprefix("git version "), numbers is not None and tuple(map(int, numbers.groups())) >= GIT_WANTED
 
 
 def _training() -> dict[str, Any]:
     """What a model would be trained with: devices, precision of matrix products, threads, versions."""
-    from git_starcoder.model import network
-
     found: dict[str, Any] = {"training": {name: _version(name) for name in TRAINING}}
     try:
+        machine.require()
+        from git_starcoder.model import network
+
         torch, _ = network.libraries()
-    except MissingExtraError as error:
+    except (MissingExtraError, MachineError) as error:
         return {"device": f"not known: {error.what}", "precision": "not known", "threads": "not known", **found}
     device = network.device()
     return {
         "device": _described(torch, device),
         "precision": f"{network.precision(device)}{' (measured)' if device == 'cpu' else ''}",
-        "threads": network.cores(),
+        "threads": machine.threads(),
         **found,
     }
 

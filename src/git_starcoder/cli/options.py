@@ -8,30 +8,40 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder import settings
+from git_starcoder import places, settings
+from git_starcoder.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from git_starcoder.seams import Cache
+    from git_starcoder.engine.local import LocalEngine
+    from git_starcoder.seams import Cache, Watch
 
 
 class _Path(click.Path):
-    """A path that is not empty: a variable that is not set would otherwise mean the current folder."""
+    """A path as a user writes it: `~` is replaced, and a relative one needs a current folder.
+
+    An empty one is refused: a variable that is not set would otherwise mean the current folder.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path.
-
-        Raises:
-            click.BadParameter: it is empty.
-        """
         if value == "":
             self.fail("the path is empty", param, ctx)
+        return super().convert(places.reachable(places.expanded(value)), param, ctx)
+
+
+class _File(click.File):
+    """A file to read, by a path as a user writes it; `-` is standard input."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value != "-":
+            value = str(places.reachable(places.expanded(value)))
         return super().convert(value, param, ctx)
 
 
 PATH = _Path(path_type=Path)
+FILE = _File("rb")
 
 
 def of_recipe(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,13 +83,35 @@ def of_build(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def opened_cache(*, wanted: bool) -> AbstractContextManager[Cache]:
-    """The cache that the user's settings name, or one that keeps nothing."""
+def opened_engine(watch: Watch, jobs: int | None) -> LocalEngine:
+    """As many workers as were asked for; where the machine gives fewer, a note says so."""
+    from git_starcoder.engine.local import LocalEngine
+
+    engine = LocalEngine(settings.jobs(jobs))
+    if engine.fewer:
+        watch.note(f"only {engine.jobs} worker{'s' * (engine.jobs != 1)}: {engine.fewer}")
+    return engine
+
+
+def opened_cache(watch: Watch, *, wanted: bool) -> AbstractContextManager[Cache]:
+    """The cache that the user's settings name, or one that keeps nothing; where there can be none, a note says so."""
     from git_starcoder.engine import cache
     from git_starcoder.seams import NO_CACHE
 
-    folder = settings.cache(wanted=wanted)
-    return nullcontext(NO_CACHE) if folder is None else cache.Cache(folder, settings.cache_limit())
+    if not wanted:
+        return nullcontext(NO_CACHE)
+    limit = settings.cache_limit()
+    try:
+        folder = settings.cache()
+    except UsageError as error:
+        watch.note(f"without a cache: {error.what}; {error.hint}")
+        folder = None
+    if folder is None:
+        return nullcontext(NO_CACHE)
+    opened = cache.Cache(folder, limit)
+    if opened.trouble:
+        watch.note(f"without a cache: {opened.trouble}")
+    return opened
 
 
 def with_seed(overrides: tuple[str, ...], seed: int | None) -> tuple[str, ...]:

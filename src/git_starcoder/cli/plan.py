@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.cli.talk import one_line
+from git_starcoder.places import temporary
 
 if TYPE_CHECKING:
     from git_starcoder.git.objects import Repo
@@ -63,7 +64,7 @@ def plan(repo: Repo, recipe: Recipe, engine: Engine, watch: Watch) -> Plan:
 
     recipe = window.resolve(recipe)
     sizes = recipe.window.sizes
-    with tempfile.TemporaryDirectory() as folder, Run(Path(folder), recipe.seed, engine, watch) as run:
+    with tempfile.TemporaryDirectory(dir=temporary()) as folder, Run(Path(folder), recipe.seed, engine, watch) as run:
         sources, changes = read.run(run, recipe.read, repo)
         units = analyse.run(run, recipe.analyse, sources)
         units, changes = split.run(run, recipe, units, changes)

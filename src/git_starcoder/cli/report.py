@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from git_starcoder import places
 from git_starcoder.cli.options import PATH
 from git_starcoder.cli.talk import common, one_line
 from git_starcoder.errors import OutputError
@@ -41,6 +42,7 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
     from git_starcoder.report import page, report
     from git_starcoder.report.model import Model, read
 
+    places.prefer(out)
     page.require()
     with reported(out):
         place = destination(out, "report")

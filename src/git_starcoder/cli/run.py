@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder import settings
+from git_starcoder import places
 from git_starcoder.cli import build as building
 from git_starcoder.cli import check as checking
 from git_starcoder.cli import train as training
-from git_starcoder.cli.options import PATH, of_build, opened_cache, with_seed
-from git_starcoder.cli.talk import common, one_line, schema
+from git_starcoder.cli.options import PATH, of_build, opened_cache, opened_engine, with_seed
+from git_starcoder.cli.talk import as_json, common, one_line, schema
 from git_starcoder.errors import ExitCode, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -78,17 +77,17 @@ def command(
     tokens and ten lines at least.
     """
     from git_starcoder.build import build
-    from git_starcoder.engine.local import LocalEngine
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
 
     if not minutes > 0:
         raise UsageError("a budget must be above 0", where="--minutes")
     begun = time.monotonic()
+    places.prefer(out)
     recipe = Recipe.load(name, with_seed(overrides, seed))
     opened = Repo.open(repo, rev)
     _prepare(out, force=force)
-    with talk.watch() as watch, LocalEngine(settings.jobs(jobs)) as engine, opened_cache(wanted=cached) as cache:
+    with talk.watch() as watch, opened_engine(watch, jobs) as engine, opened_cache(watch, wanted=cached) as cache:
         dataset = build(opened, recipe, out / "dataset", engine=engine, watch=watch, cache=cache, force=force)
     talk.part(building.text(dataset, dataset.folder))
     outcomes = checking.checked(talk, dataset, opened)
@@ -186,6 +185,5 @@ def _end(talk: Talk, out: Path, values: dict[str, Any], code: ExitCode) -> ExitC
     from git_starcoder.publish import reported, write_whole
 
     with reported(out):
-        text = json.dumps({"schema": schema(talk.verb), **values}, indent=1, default=str)
-        write_whole(out / RESULT, text + "\n")
+        write_whole(out / RESULT, as_json({"schema": schema(talk.verb), **values}, indent=1) + "\n")
     return talk.answer(values, f"all of it is in {one_line(str(out))}", code)

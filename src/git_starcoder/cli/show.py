@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from git_starcoder import machine
 from git_starcoder.cli.options import PATH
 from git_starcoder.cli.talk import common, one_line
 
@@ -143,6 +144,7 @@ def _dropped(drops: Sequence[Gone], *, with_path: bool, every: bool) -> list[str
 
 
 def _row(talk: Talk, dataset: Dataset, place: Place) -> ExitCode:
+    machine.require()
     from git_starcoder.cli.row import describe
 
     shown = describe(dataset, place)

@@ -8,14 +8,14 @@ import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
-from git_starcoder import settings
+from git_starcoder import machine, settings
 from git_starcoder.errors import ExitCode
 from git_starcoder.seams import SILENT
-from git_starcoder.text.visible import clean, one_line
+from git_starcoder.text.visible import clean, encodable, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -24,9 +24,26 @@ if TYPE_CHECKING:
     from git_starcoder.seams import Watch
 
 
+LIGHT = {"recipe", "show", "doctor"}
+"""Verbs that do not load what takes much of the machine, or say themselves what it lacks."""
+
+
 def schema(verb: str) -> str:
     """The name of what `--json` prints; the number grows when the meaning of a key changes."""
     return f"git-starcoder/{verb}/1"
+
+
+def as_json(values: Mapping[str, Any], indent: int | None = None) -> str:
+    """Values as JSON that every program reads: names that are not UTF-8 are written out."""
+    return json.dumps(_encodable(values), indent=indent)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(each) for each in cast("list[Any]", value)]
+    return value if isinstance(value, int | float | bool | None) else encodable(str(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +71,7 @@ class Talk:
         through `style`.
         """
         if self.as_json:
-            click.echo(json.dumps({"schema": schema(self.verb), "exit": int(code), **values}, default=str))
+            click.echo(as_json({"schema": schema(self.verb), "exit": int(code), **values}))
         elif exact and not sys.stdout.isatty():
             click.echo(text, nl=False)
         elif styled:
@@ -98,11 +115,11 @@ def coloured(choice: settings.Color, stream: TextIO) -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
 
 
-def complain(error: StarcoderError, verb: str, *, as_json: bool, code: ExitCode) -> None:
+def complain(error: StarcoderError, verb: str, *, in_json: bool, code: ExitCode) -> None:
     """Tell what went wrong, in git's way; with `--json` also as the one object on stdout."""
-    if as_json:
+    if in_json:
         what = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
-        click.echo(json.dumps({"schema": schema(verb), "exit": int(code), "error": what}))
+        click.echo(as_json({"schema": schema(verb), "exit": int(code), "error": what}))
     colour = coloured("auto", sys.stderr)
     lines = [(click.style("error:", fg="red", bold=True), one_line(error.what))]
     if error.where:
@@ -133,6 +150,8 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         verb = context.command_path.removeprefix("git starcoder ").partition(" ")[0]
         talk = Talk(verb, quiet, verbose, as_json, settings.color(color))
+        if verb not in LIGHT:
+            machine.require()
         return function(talk, *arguments, **options)
 
     return wrapped

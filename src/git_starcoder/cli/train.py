@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from git_starcoder import places
 from git_starcoder.cli.options import PATH
 from git_starcoder.cli.talk import common, one_line
 from git_starcoder.errors import ExitCode
@@ -78,6 +79,7 @@ def command(
     loaded = Config.load(config, overrides, **flags)
     opened = Dataset.open(dataset)
     out = out or Path(f"model_{file_name(Recipe.load(dataset / 'recipe.yaml'))}")
+    places.prefer(out)
     if explain_step is not None:
         from git_starcoder.model.rehearse import explained
 

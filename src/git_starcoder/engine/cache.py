@@ -104,9 +104,11 @@ class Cache:
         self._old: list[int] = []
         self._damaged = False
         self._waiting: SimpleQueue[list[Entry] | None] = SimpleQueue()
+        self.trouble = ""
+        """Why nothing is kept, where the database cannot be opened."""
         self._reading = self._opened()
         self._thread = Thread(target=self._write, daemon=True)
-        self._thread.start()
+        self._writing = self._started()
 
     def key(self, *parts: str | bytes) -> bytes:
         """The key of the answer that a function, named by the first part, gives for inputs, which the others name."""
@@ -143,15 +145,27 @@ class Cache:
         self.hits += len(values) - missing
         return values
 
+    def _started(self) -> bool:
+        """Whether there is a thread that writes."""
+        if self._reading is None:
+            return False
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # a limit of threads is reached
+            self.trouble = str(error)
+            return False
+        return True
+
     def put(self, entries: list[Entry]) -> None:
         """Keep entries. They are on their way when this returns."""
-        if entries:
+        if entries and self._writing:
             self._waiting.put(entries)
 
     def close(self) -> None:
         """Write what is on its way."""
-        self._waiting.put(None)
-        self._thread.join()
+        if self._writing:
+            self._waiting.put(None)
+            self._thread.join()
         if self._reading is not None:
             self._reading.close()
         if self._damaged:
@@ -174,7 +188,8 @@ class Cache:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute(TABLE)
-            except (sqlite3.OperationalError, OSError):  # locked, read-only, full
+            except (sqlite3.OperationalError, OSError) as error:  # locked, read-only, full
+                self.trouble = f"'{self.path.parent}': {getattr(error, 'strerror', None) or error}".lower()
                 return None
             except sqlite3.DatabaseError:
                 _remove(self.path)

@@ -3,20 +3,30 @@
 `concurrent.futures.ProcessPoolExecutor` loses every queued task when one worker dies, and tree-sitter grammars do
 crash and hang on hostile input. A worker here is a fresh interpreter that talks over a pair of pipes, so a caller's
 `__main__` is never imported again.
+
+Where the machine has no more files, processes or memory for as many workers as were asked for, there are fewer.
+Without any, the work ends with a `MachineError`: what fails for want of memory must not look like a file that cannot be
+read.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
+from git_starcoder.engine.worker import MEMORY, MEMORY_FAILURE
+from git_starcoder.errors import LIMITS, MachineError, limit_reached
+from git_starcoder.machine import OWN, address_space, cores, startable
 from git_starcoder.seams import Failure
 
 if TYPE_CHECKING:
@@ -36,59 +46,82 @@ PAUSE = 0.1
 PIPE = 1 << 20
 """Bytes that a pipe to a worker holds: what Linux allows everybody."""
 
-MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
+KEPT_BY_GLIBC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
 """Bytes that glibc keeps for a worker that frees them: arrays come and go, and new pages cost as much as the work."""
+
+ROOM = 32
+"""Files that the rest of the work may have open at once: git's pipes, the cache, the dataset."""
+PER_WORKER = 2
+"""Files that a worker keeps open here: the ends of its pipes."""
+TRIES = 3
+"""Times that a task may see its worker killed from outside before it counts as a crash."""
 
 BOOT = """\
 import sys
 sys.path[:] = {path!r}
-from git_starcoder.engine.worker import serve
+try:
+    from git_starcoder.engine.worker import serve
+except BaseException as error:
+    import os
+    said = f"{{type(error).__name__}}: {{error}}".encode("utf-8", "replace")[:500]
+    os.write({write}, len(said).to_bytes(4, "big") + said)
+    os._exit(1)
 serve({read}, {write})
 """
+"""The first message, framed as `multiprocessing.connection` does, says why the worker could not start, or nothing."""
+TIGHT = "the memory of processes is limited (ulimit -v)"
+DEADLY = {"crash", "timeout"}
+"""Kinds of failures after which there is no worker any more, or one that hangs."""
 
 
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+class _LostError(Exception):
+    """A worker could not start, or was killed from outside, as the kernel does where memory runs out."""
+
+    def __init__(self, what: str, *, started: bool) -> None:
+        super().__init__(what)
+        self.started = started
 
 
 class _Worker:
     """One child process and the task that it has, if any."""
 
     def __init__(self) -> None:
-        task_out, task_in = os.pipe()
-        answer_out, answer_in = os.pipe()
-        # Not the current folder: it may be the repository, and a file in it named like a library must not be imported.
-        path = [entry for entry in sys.path if entry]
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **MEMORY}
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", BOOT.format(path=path, read=task_out, write=answer_in)],
-            process_group=0,  # Ctrl-C in a terminal is for us; a worker that is still starting would die loudly of it
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(task_out, answer_in),
-            env=environment,
-        )
+        pipes: list[int] = []
+        try:
+            pipes += os.pipe()
+            pipes += os.pipe()
+            task_out, task_in, answer_out, answer_in = pipes
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-c", BOOT.format(path=_path(), read=task_out, write=answer_in)],
+                process_group=0,  # Ctrl-C in a terminal is for us; a worker that still starts would die loudly of it
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(task_out, answer_in),
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **KEPT_BY_GLIBC},
+            )
+        except BaseException:
+            for pipe in pipes:
+                os.close(pipe)
+            raise
         for pipe in (task_in, answer_out):
             _widen(pipe)
         os.close(task_out)
         os.close(answer_in)
         self._tasks = Connection(task_in, readable=False)
         self.answers = Connection(answer_out, writable=False)
-        self.number = -1
+        self.started = False
+        self.task: tuple[int, Any] = -1, None
+        """Number and content."""
         self._limit = self._given = self._spent = 0.0
         self.deadline = 0.0
 
-    def give(self, number: int, function: Callable[[Any], Any], task: Any, limit: float) -> bool:
-        """Send a task; False if the worker is dead."""
-        self.number = number
+    def give(self, number: int, function: Callable[[Any], Any], task: Any, limit: float) -> None:
+        """Send a task. Of a worker that is dead, the other pipe tells."""
+        self.task = number, task
         self._limit, self._given, self._spent = limit, time.monotonic(), self._processor()
         self.deadline = self._given + limit
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             self._tasks.send((function, task))
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        return True
 
     def late(self, now: float) -> bool:
         """Whether the task took its seconds: those of a processor, so that no busy or stopped machine fails a task.
@@ -107,19 +140,50 @@ class _Worker:
                 return time.clock_gettime(~self.process.pid << 3 | 2)  # the clock of clock_getcpuclockid(3)
         return time.monotonic()
 
+    def has_answer(self) -> bool:
+        """Whether what came is an answer, and not the first message.
+
+        Raises:
+            _LostError: the worker could not start.
+
+        """
+        if self.started:
+            return True
+        try:
+            said = self.answers.recv_bytes()
+        except (EOFError, OSError) as error:
+            raise _LostError(f"a worker ended with {self.process.wait()} before it began", started=False) from error
+        if said:
+            raise _LostError(said.decode("utf-8", "replace"), started=False)
+        self.started = True
+        return False
+
     def take(self) -> Any:
-        """The answer, or a `Failure` if the worker died over the task."""
+        """The answer, or a `Failure` if the worker died over the task.
+
+        Raises:
+            _LostError: the worker was killed.
+
+        """
         try:
             return self.answers.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # at its end, or in the middle of an answer
             code = self.process.wait()
-            return Failure("crash", f"worker ended with {code}")
+            what = f"worker ended with {code}"
+            if code == -signal.SIGKILL:
+                raise _LostError(what, started=True) from None
+            return Failure("crash", what)
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
         self._tasks.close()
         self.answers.close()
+
+
+def _path() -> list[str]:
+    """Where a worker finds modules; not in the current folder, which may be the repository."""
+    return [entry for entry in sys.path if entry]
 
 
 def _widen(pipe: int) -> None:
@@ -129,13 +193,64 @@ def _widen(pipe: int) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
+def _allow_files(wanted: int) -> None:
+    """Raise this process's own limit of open files as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < wanted:
+        with suppress(OSError, ValueError):
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _has_room(jobs: int) -> bool:
+    """Whether the rest of the work can open its files and start its threads, beside so many workers."""
+    if startable(OWN + jobs) < OWN + jobs:
+        return False
+    opened: list[int] = []
+    try:
+        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(ROOM))
+    except OSError:
+        return False
+    finally:
+        for number in opened:
+            os.close(number)
+    return True
+
+
+def _is_tight() -> bool:
+    """Whether the user limits the memory of processes to less than a worker may take."""
+    return (address_space() or MEMORY) < MEMORY
+
+
 class LocalEngine:
     """Worker processes on this machine. Results come in the order of the tasks, whatever the number of jobs."""
 
     def __init__(self, jobs: int | None = None) -> None:
-        self.jobs = jobs or cores()
-        # Started at once, so that they import while the repository is read.
-        self._workers = [_Worker() for _ in range(self.jobs)]
+        """Start workers at once, so that they import while the repository is read.
+
+        Raises:
+            MachineError: not even one can be started.
+
+        """
+        wanted = jobs or cores()
+        self._workers: list[_Worker] = []
+        self.jobs = 0
+        """How many workers there are."""
+        self.fewer = ""
+        """Why there are not as many as were asked for, if so."""
+        _allow_files(PER_WORKER * wanted + 2 * ROOM)
+        try:
+            while len(self._workers) < wanted and self._add():
+                pass
+            if len(self._workers) < wanted:  # a limit is reached: what was taken last is given back for other things
+                self._shrink(max(1, wanted // 2))
+            while len(self._workers) > 1 and not _has_room(self.jobs):
+                self.fewer = self.fewer or "files or threads are few"
+                self._shrink(len(self._workers) - 1)
+            self._require()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -149,61 +264,118 @@ class LocalEngine:
             self._workers.pop().kill()
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T], *, limit: float) -> Iterator[R | Failure]:
-        """Apply an importable function to each task; see `seams.Engine`."""
+        """Apply an importable function to each task; see `seams.Engine`.
+
+        Raises:
+            MachineError: no worker is left, and none can be started.
+
+        """
+        self._require()
         source = enumerate(tasks)
+        again: deque[tuple[int, Any]] = deque()  # tasks whose workers were lost through no fault of theirs
+        lost: Counter[int] = Counter()
         ready: dict[int, Any] = {}
-        idle = deque(range(self.jobs))
-        busy: dict[int, _Worker] = {}
+        idle = deque(self._workers)
+        busy: list[_Worker] = []
         due = 0
         more = True
         try:
             while True:
-                while more and idle and len(ready) < AHEAD * self.jobs:
-                    number, task = next(source, (-1, None))
+                while idle and (again or (more and len(ready) < AHEAD * self.jobs)):
+                    number, task = again.popleft() if again else next(source, (-1, None))
                     if number < 0:
                         more = False
                         break
-                    place = idle.popleft()
-                    busy[place] = self._give(place, number, function, task, limit)
-                for place, answer in self._answers(busy) if due not in ready else ():
-                    ready[busy.pop(place).number] = answer
-                    idle.append(place)
+                    busy.append(idle.popleft())
+                    busy[-1].give(number, function, task, limit)
+                for worker, answer in self._answers(busy) if due not in ready else ():
+                    busy.remove(worker)
+                    number = worker.task[0]
+                    if isinstance(answer, _LostError):
+                        lost[number] += 1
+                        if answer.started and lost[number] >= TRIES:
+                            ready[number] = Failure("crash", str(answer))
+                        else:
+                            again.append(worker.task)
+                    else:
+                        ready[number] = answer
+                    idle.extend(self._after(worker, answer))
                 while due in ready:
                     yield cast("R | Failure", ready.pop(due))
                     due += 1
-                if not more and not busy:
+                if not (more or busy or again):
                     return
         finally:
             # The consumer stopped early or an error passed through: what is in flight must not answer a later map.
             # After an error the engine may have been closed by now, and has no workers.
-            for place in busy if self._workers else ():
-                self._replace(place)
+            for worker in busy if self._workers else ():
+                self._end(worker)
+                self._add()
 
-    def _give(self, place: int, number: int, function: Callable[[Any], Any], task: Any, limit: float) -> _Worker:
-        if not self._workers[place].give(number, function, task, limit):
-            self._replace(place)
-            self._workers[place].give(number, function, task, limit)
-        return self._workers[place]
-
-    def _answers(self, busy: dict[int, _Worker]) -> list[tuple[int, Any]]:
-        """Wait for the next answers; kill whoever is past the deadline."""
+    def _answers(self, busy: list[_Worker]) -> list[tuple[_Worker, Any]]:
+        """Wait for the next answers; whoever is past the deadline has failed."""
         if not busy:
             return []
-        places = {worker.answers: place for place, worker in busy.items()}
-        patience = max(0.0, min(worker.deadline for worker in busy.values()) - time.monotonic())
-        answers = [(places[cast("Connection", found)], busy[places[cast("Connection", found)]].take())
-                   for found in wait(list(places), timeout=patience)]  # fmt: skip
+        waiting = {worker.answers: worker for worker in busy}
+        patience = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
+        answers: list[tuple[_Worker, Any]] = []
+        for found in wait(list(waiting), timeout=patience):
+            worker = waiting.pop(cast("Connection", found))
+            try:
+                if worker.has_answer():
+                    answers.append((worker, worker.take()))
+            except _LostError as error:
+                answers.append((worker, error))
         now = time.monotonic()
-        for place, answer in answers:
-            if isinstance(answer, Failure) and answer.kind == "crash":
-                self._replace(place)
-        answered = {place for place, _ in answers}
-        for place, worker in busy.items():
-            if place not in answered and worker.deadline <= now and worker.late(now):
-                self._replace(place)
-                answers.append((place, Failure("timeout", "took too long")))
+        answers += [
+            (worker, Failure("timeout", "took too long"))
+            for worker in waiting.values()
+            if worker.deadline <= now and worker.late(now)
+        ]
         return answers
 
-    def _replace(self, place: int) -> None:
-        self._workers[place].kill()
-        self._workers[place] = _Worker()
+    def _after(self, worker: _Worker, answer: Any) -> list[_Worker]:
+        """Who takes tasks in the place of a worker that gave an answer: itself, another one, or nobody."""
+        if isinstance(answer, Failure) and _is_tight() and answer.kind == "crash":
+            raise MachineError(f"a worker died, and {TIGHT}", where=answer.because, hint=LIMITS[errno.ENOMEM][1])
+        if isinstance(answer, Failure) and answer.kind == MEMORY_FAILURE:
+            raise MachineError(f"memory does not suffice, and {TIGHT}", hint=LIMITS[errno.ENOMEM][1])
+        if not isinstance(answer, _LostError) and not (isinstance(answer, Failure) and answer.kind in DEADLY):
+            return [worker]
+        self._end(worker)
+        if isinstance(answer, _LostError):
+            self.fewer = str(answer)
+            if self._workers or not answer.started:  # one less leaves more for the others
+                self._require()
+                return []
+        before = len(self._workers)
+        self._add()
+        self._require()
+        return self._workers[before:]
+
+    def _add(self) -> bool:
+        """Start another worker; gives whether that was possible."""
+        try:
+            self._workers.append(_Worker())
+        except (OSError, MemoryError) as error:
+            limit = limit_reached(error)
+            if limit is None:
+                raise
+            self.fewer = limit.what
+            return False
+        self.jobs = len(self._workers)
+        return True
+
+    def _end(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.kill()
+        self.jobs = max(1, len(self._workers))
+
+    def _shrink(self, count: int) -> None:
+        while len(self._workers) > count:
+            self._end(self._workers[-1])
+
+    def _require(self) -> None:
+        if not self._workers:
+            hint = "more memory, processes (ulimit -u) or open files (ulimit -n) are needed"
+            raise MachineError("no worker process can be started", where=self.fewer, hint=hint)

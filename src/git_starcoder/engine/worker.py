@@ -15,6 +15,8 @@ from git_starcoder.seams import Failure
 
 MEMORY = 4 << 30
 """Bytes of address space a worker may take: a runaway parse ends in a counted failure, not in a swapping machine."""
+MEMORY_FAILURE = "memory"
+"""Kind of the failure of a task that had less memory than `MEMORY`: elsewhere it may succeed."""
 COLLECTED = 100_000
 """Things made after which cycles are looked for."""
 
@@ -24,11 +26,16 @@ def serve(read: int, write: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it kills us
     _die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    tight = False
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        limits = [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit != resource.RLIM_INFINITY]
+        least = min([MEMORY, *limits])
+        tight = least < MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (least, least))
     gc.freeze()
     gc.set_threshold(COLLECTED)  # tasks make many things and hardly a cycle
     tasks, answers = Connection(read, writable=False), Connection(write, readable=False)
+    answers.send_bytes(b"")  # it has started
     while True:
         try:
             message = tasks.recv_bytes()
@@ -37,6 +44,8 @@ def serve(read: int, write: int) -> None:
         try:
             function, task = pickle.loads(message)  # noqa: S301 - from our own parent, over our own pipe
             answer = function(task)
+        except MemoryError as error:
+            answer = Failure(MEMORY_FAILURE if tight else "error", f"MemoryError: {error}")
         except Exception as error:  # noqa: BLE001 - whatever the task raises is the answer; the parent counts it
             answer = Failure("error", f"{type(error).__name__}: {error}")
         try:

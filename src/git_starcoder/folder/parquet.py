@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Writer:
             name = f"data/{NAMES[split]}-{number:05}-of-{len(shards):05}.parquet"
             path = self._folder / name
             path.parent.mkdir(exist_ok=True)
-            with self._open(path, schema) as writer:
+            with path.open("wb") as opened, self._open(opened, schema) as writer:  # names in UTF-8 alone would do
                 for first, last in pairwise(begin + cut for cut in _cuts(sizes[begin:stop], GROUP)):
                     if first == last:  # a row group without rows is what some readers fail at
                         continue
@@ -93,11 +93,11 @@ class Writer:
             files[name] = {"bytes": path.stat().st_size, "sha256": digest, "rows": stop - begin}
         return files
 
-    def _open(self, path: Path, schema: Any) -> Any:
+    def _open(self, file: BinaryIO, schema: Any) -> Any:
         strings = [name for name in schema.names if str(schema.field(name).type) == "string" and name not in CONTENTS]
         lists = [f"{name}.list.element" for name in ("tokens", *LABELS)]
         return self._arrow.parquet.ParquetWriter(
-            path, schema, compression="zstd", compression_level=LEVEL, use_dictionary=[*strings, *lists]
+            file, schema, compression="zstd", compression_level=LEVEL, use_dictionary=[*strings, *lists]
         )
 
     def _columns(self, lines: Lines, offsets: NDArray[np.int64] | None) -> Any:
@@ -175,7 +175,9 @@ class Writer:
 
 def features(path: Path) -> dict[str, str]:
     """The type of each column of a file, such as `int64` or `list<uint16>`."""
-    schema = library().parquet.read_schema(path)
+    arrow = library()
+    with path.open("rb") as file:
+        schema = arrow.parquet.read_schema(file)
     kinds = {field.name: str(field.type).replace("element: ", "").replace("item: ", "") for field in schema}
     return {name: kind.replace("double", "float64") for name, kind in kinds.items()}
 

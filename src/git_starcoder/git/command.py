@@ -16,6 +16,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from git_starcoder.errors import RepositoryError
+from git_starcoder.places import temporary
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -27,6 +28,8 @@ STALL = 300.0
 MEMORY = 2 << 30
 """Bytes that a git with a long answer may hold: before it speaks of a commit it holds every path that changed there."""
 CHUNK = 1 << 18
+AT = "/"
+"""Where git runs: every path that it is given is absolute, and a git whose current folder was deleted does nothing."""
 LONGEST_FIELD = 1 << 22
 """Bytes of a path, say, after which an answer is read no further."""
 SAFE = {
@@ -53,7 +56,13 @@ def ask(*arguments: str, env: dict[str, str]) -> tuple[int, str, str]:
     """Exit code, standard output and the first line of the complaint of a git command with a small answer."""
     try:
         done = subprocess.run(
-            ["git", *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
+            ["git", *arguments],
+            env=env,
+            cwd=AT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise stalled(arguments, PATIENCE) from error
@@ -71,12 +80,14 @@ class Answer:
         self._process = process
         self._output = cast("BinaryIO", process.stdout)
         self._complaints = complaints
+        self._waiting = select.poll()  # select() takes no descriptor from 1024
+        self._waiting.register(self._output, select.POLLIN)
         self._buffer = bytearray()
         self._why = ""
 
     def _fill(self) -> bool:
         """Read some more; false at the end."""
-        if not select.select([self._output], [], [], STALL)[0]:
+        if not self._waiting.poll(STALL * 1000):
             raise stalled(self._arguments, STALL)
         data = os.read(self._output.fileno(), CHUNK)
         self._buffer += data
@@ -123,11 +134,12 @@ def start(*arguments: str, env: dict[str, str], stdin: BinaryIO | None = None) -
 
     Its input is a file, never a pipe: git may then answer as it likes without either side waiting for the other.
     """
-    with TemporaryFile() as complaints:
+    with TemporaryFile(dir=temporary()) as complaints:
         try:
             process = subprocess.Popen(
                 ["git", *arguments],
                 env=env,
+                cwd=AT,
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.PIPE,
                 stderr=complaints,

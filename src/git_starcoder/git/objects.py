@@ -20,6 +20,7 @@ from git_starcoder.errors import RepositoryError, RevisionError
 from git_starcoder.git.command import Answer, environment, start
 from git_starcoder.git.discover import Found, discover
 from git_starcoder.git.history import DAY, LONGEST_PATH, LastChange, committed_at, day, last_changes
+from git_starcoder.places import temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -223,7 +224,7 @@ class Repo:
         """Ask `git cat-file` about objects. Where it dies or lies, a fresh one goes on behind that object."""
         if not names:
             return
-        with tempfile.TemporaryFile() as questions:
+        with tempfile.TemporaryFile(dir=temporary()) as questions:
             questions.writelines(f"{name}\n".encode() for name in names)
             questions.flush()
             done = 0
@@ -288,8 +289,9 @@ def _children(data: bytes, width: int) -> list[tuple[bytes, int, str]] | Fault:
 
 def _own_repository(kind: str, boundary: frozenset[str]) -> Path:
     """An empty bare repository in a temporary folder."""
+    place = temporary()
     try:
-        own = Path(tempfile.mkdtemp(prefix="git-starcoder-"))
+        own = Path(tempfile.mkdtemp(prefix="git-starcoder-", dir=place))
         for folder in ("objects", "refs"):
             (own / folder).mkdir()
         (own / "HEAD").write_text("ref: refs/heads/none\n")
@@ -301,9 +303,7 @@ def _own_repository(kind: str, boundary: frozenset[str]) -> Path:
         if boundary:
             (own / "shallow").write_text("".join(f"{name}\n" for name in sorted(boundary)))
     except OSError as error:
-        raise RepositoryError(
-            f"no temporary folder can be made: {error.strerror}", where=tempfile.gettempdir()
-        ) from error
+        raise RepositoryError(f"no temporary folder can be made: {error.strerror}", where=place) from error
     return own
 
 

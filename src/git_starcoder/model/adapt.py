@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_starcoder.errors import MissingExtraError
 from git_starcoder.model import base, load
+from git_starcoder.places import expanded, in_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -28,7 +29,7 @@ def library() -> Any:
     try:
         return import_module("peft")
     except ImportError as error:
-        raise MissingExtraError("peft", "lora") from error
+        raise MissingExtraError.of(error, "peft", "lora") from error
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def adapted(model: Any, config: Config, fresh: list[int]) -> Any:
         if config.tune == "qlora":
             model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         found = peft.get_peft_model(model, rank)
-    found.peft_config["default"].base_model_name_or_path = config.base
+    found.peft_config["default"].base_model_name_or_path = str(expanded(str(config.base)))
     return found
 
 
@@ -83,5 +84,5 @@ def merged(name: str, folder: Path, like: Any) -> Any:
     rows = like.get_input_embeddings().weight.shape[0]
     if rows > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(rows, mean_resizing=False)
-    with quiet():
-        return library().PeftModel.from_pretrained(model, folder).merge_and_unload()
+    with quiet(), in_utf8(folder) as place:
+        return library().PeftModel.from_pretrained(model, place).merge_and_unload()

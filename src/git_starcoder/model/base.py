@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from git_starcoder.errors import UsageError
 from git_starcoder.model import load
 from git_starcoder.model.network import libraries
+from git_starcoder.places import expanded
 from git_starcoder.text import pretrained
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -71,7 +72,7 @@ def find(name: str) -> Path:
         UsageError: there is none, it cannot be had, or it has no weights that are safe to read.
 
     """
-    folder = Path(name)
+    folder = expanded(name)
     if not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
             raise UsageError(f"there is no folder '{name}'", where="base", hint=HINT)

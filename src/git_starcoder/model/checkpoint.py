@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from git_starcoder.errors import OutputError
+from git_starcoder.errors import OutputError, limit_reached
 from git_starcoder.model.metrics import METRICS, TENSORBOARD
 from git_starcoder.output import IGNORE, Kind, destination, hidden, ignore, workplace
+from git_starcoder.places import in_utf8
 from git_starcoder.publish import locked, make_durable, reported, sync
 
 if TYPE_CHECKING:
@@ -242,13 +243,16 @@ def _read(folder: Path, step: int) -> Checkpoint:
             if path.stat().st_size != said["size"] or _digest(path) != said["blake2b"]:
                 raise _DamagedError(f"{name} is damaged")
         names = [name for name in manifest["files"] if name.endswith(".safetensors")]
-        tensors = {Path(name).stem: cast("Any", safetensors).load_file(folder / name) for name in names}
+        with in_utf8(folder) as place:
+            tensors = {Path(name).stem: cast("Any", safetensors).load_file(place / name) for name in names}
         return Checkpoint(step, tensors, json.loads((folder / STATE).read_bytes()))
     except FileNotFoundError as error:
         raise _DamagedError(f"{Path(error.filename).name} is missing") from error
     except (ValueError, AttributeError, TypeError) as error:
         raise _DamagedError(f"{MANIFEST} is damaged") from error
     except (OSError, SafetensorError) as error:
+        if limit := limit_reached(error):
+            raise limit from error
         raise _DamagedError(f"it cannot be read: {error}") from error
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder.errors import MissingExtraError
+from git_starcoder import pictures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +20,10 @@ def draw(metrics: Sequence[dict[str, float]], path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
 
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "train") from error
+    pictures.require("train")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     steps = [line for line in metrics if "loss" in line]
     at = {line["step"]: line["tokens"] for line in steps}
     looks = [line for line in metrics if "held_out" in line]

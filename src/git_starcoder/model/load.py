@@ -9,8 +9,9 @@ from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from git_starcoder.errors import DatasetError, OutputError, UsageError
+from git_starcoder.errors import DatasetError, OutputError, UsageError, limit_reached
 from git_starcoder.model.network import Network, device, libraries
+from git_starcoder.places import in_utf8
 from git_starcoder.shelf import nearest
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.pretrained import one_line
@@ -151,7 +152,8 @@ def fresh(
 def again(folder: Path, tokenizer: Tokenizer, seed: int) -> Network:
     """An untrained model of the same architecture as the one in `folder`."""
     _, transformers = libraries()
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    with in_utf8(folder) as place:
+        config = transformers.AutoConfig.from_pretrained(place, local_files_only=True)
     return _untrained(config, tokenizer, seed, Options())
 
 
@@ -201,11 +203,12 @@ def weights(folder: Path, **options: Any) -> Any:
     if kernel:
         raise DatasetError(f"'{folder}' wants the code of {kernel}, and none is run", where=str(folder))
     try:
-        model, found = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, output_loading_info=True, **{**safe, **options}
-        )
+        with in_utf8(folder) as place:
+            model, found = transformers.AutoModelForCausalLM.from_pretrained(
+                place, output_loading_info=True, **{**safe, **options}
+            )
     except Exception as error:  # whatever a damaged file makes the library raise
-        raise DatasetError(f"'{folder}' is damaged", where=one_line(error)) from error
+        raise limit_reached(error) or DatasetError(f"'{folder}' is damaged", where=one_line(error)) from error
     if missing := sorted(found["missing_keys"]):
         what = f"'{folder}' is damaged: {len(missing)} of its weights are missing, such as {missing[0]}"
         raise DatasetError(what, where=str(folder))

@@ -49,7 +49,7 @@ class Metrics:
                 try:
                     writer = import_module("torch.utils.tensorboard").SummaryWriter
                 except ImportError as error:
-                    raise MissingExtraError("tensorboard", "tensorboard") from error
+                    raise MissingExtraError.of(error, "tensorboard", "tensorboard") from error
                 self.events = writer(str(folder / TENSORBOARD), purge_step=step + 1)
 
     def add(self, **values: float) -> None:

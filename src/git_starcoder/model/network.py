@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
 from importlib import import_module
 from math import isfinite
@@ -10,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.engine.local import cores
-from git_starcoder.errors import MissingExtraError, UsageError
+from git_starcoder import machine, places
+from git_starcoder.errors import MachineError, MissingExtraError, UsageError, limit_reached
 from git_starcoder.model import attention
 from git_starcoder.model.pack import TILE, UNASKED, flat
 from git_starcoder.text.pretrained import one_line
@@ -58,14 +60,22 @@ def libraries() -> tuple[Any, Any]:
 
     Raises:
         MissingExtraError: one of them is not installed.
+        MachineError: one of them cannot be loaded, or not in this Python.
 
     """
+    if sys.flags.optimize > 1:
+        what = "transformers reads docstrings while it runs, and Python was told to leave them out"
+        raise MachineError(what, where="PYTHONOPTIMIZE=2 or -OO", hint="PYTHONOPTIMIZE=1 keeps them")
+    machine.require(machine.ADDRESSES_TO_TRAIN)
+    places.temporary()  # torch looks for one while it is loaded
+    if places.here() is None:
+        os.chdir("/")  # MKL ends the process where the current folder was deleted
     found: list[Any] = []
     for name in ("torch", "transformers"):
         try:
             found.append(import_module(name))
         except ImportError as error:
-            raise MissingExtraError(name, "train") from error
+            raise MissingExtraError.of(error, name, "train") from error
     torch, transformers = found
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -134,7 +144,7 @@ class Network:
         """
         self.torch, _ = libraries()
         # Else torch follows OMP_NUM_THREADS, which many environments set for the sake of other programs.
-        self.torch.set_num_threads(cores())
+        self.torch.set_num_threads(machine.threads())
         self.device = where or device()
         self.precision = precise or precision(self.device)
         if self.device == "cuda":
@@ -265,7 +275,8 @@ class Network:
             try:
                 found = [core(input_ids=self._put(row[None, :-1]), use_cache=False)[0][0] for row in rows]
             except Exception as error:  # whatever an architecture makes of a configuration that it is not meant for
-                raise UsageError(f"{kind} cannot be run as configured", where=one_line(error)) from error
+                wrong = UsageError(f"{kind} cannot be run as configured", where=one_line(error))
+                raise limit_reached(error) or wrong from error
             alone = self.torch.cat(found)
             near = float(alone.float().std()) * (1e-3 if exact else 0.1)
             if not isfinite(near):
@@ -286,7 +297,9 @@ class Network:
         """Whether a piece's logits are those of its rows alone."""
         try:
             logits = way.head(self._states(way, way.body, piece, np.arange(len(piece.tokens))))
-        except Exception:  # noqa: BLE001, whatever an architecture makes of arguments that it does not know
+        except Exception as error:  # whatever an architecture makes of arguments that it does not know
+            if limit := limit_reached(error):
+                raise limit from error
             return False
         return logits.shape == alone.shape and bool((logits - alone).abs().max() <= near)
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.engine.local import cores
+from git_starcoder import pictures
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.evals import documents, sample, surprise
+from git_starcoder.machine import threads
 from git_starcoder.model import checkpoint, curve, load
 from git_starcoder.model.config import Config
 from git_starcoder.model.corpus import Corpus
@@ -36,6 +37,7 @@ from git_starcoder.model.plan import Plan, steps_of
 from git_starcoder.model.preflight import examine, require
 from git_starcoder.model.trial import trial
 from git_starcoder.output import Kind, listing
+from git_starcoder.places import is_utf8
 from git_starcoder.publish import whole
 from git_starcoder.seams import SILENT, Watch
 from git_starcoder.text import tokenizer as tokenizers
@@ -117,6 +119,10 @@ def train(
     """
     entered = time.perf_counter()
     config = config or Config()
+    if config.tensorboard and not is_utf8(Path(out)):
+        hint = "give the folder, or a link to it, another name"
+        raise UsageError(f"'{out}' is not UTF-8, and TensorBoard takes no other names", where="--out", hint=hint)
+    pictures.require("train")  # missing, it should be missed now and not after all the work
     staged = curriculum(dataset, config)
     out = Path(out)
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
@@ -198,7 +204,7 @@ class _Training:
             config = config.model_copy(update={"precision": found.values["precision"]})
         network = made(self.dataset, config, self.tokenizer)
         if processes.beside > 1:
-            network.torch.set_num_threads(max(1, cores() // processes.beside))
+            network.torch.set_num_threads(max(1, threads() // processes.beside))
         held_out = sample(documents(self.dataset, "val"), HELD_OUT, config.seed)
         if not held_out:
             watch.note("no held-out text: the last weights are kept, whatever they are worth")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from git_starcoder import pictures
 from git_starcoder.errors import MissingExtraError
 from git_starcoder.report.parts import share
 from git_starcoder.text.visible import clean
@@ -24,14 +25,14 @@ def require() -> None:
     Raises:
         MissingExtraError: a library of the extra `report` is not installed.
     """
+    pictures.require("report")
     try:
         import jinja2
-        import matplotlib as mpl
         import squarify  # pyright: ignore[reportMissingTypeStubs]
 
-        _ = jinja2, mpl, squarify
+        _ = jinja2, squarify
     except ImportError as error:
-        raise MissingExtraError(error.name or "a library", "report") from error
+        raise MissingExtraError.of(error, error.name or "a library", "report") from error
 
 
 def page(subject: Subject, sections: Sequence[Section]) -> str:

@@ -11,7 +11,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder.errors import MissingExtraError
+from git_starcoder import pictures
 from git_starcoder.text.visible import clean, one_line
 
 if TYPE_CHECKING:
@@ -50,13 +50,12 @@ def svg(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from markupsafe import Markup, escape
-        from matplotlib import style
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "report") from error
+    pictures.require("report")
+    from markupsafe import Markup, escape
+    from matplotlib import style
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     written = io.StringIO()
     with warnings.catch_warnings(), style.context(["default", STYLE]):  # pyright: ignore[reportUnknownMemberType]
         # The font that measures lacks some characters; the browser that writes them has others.

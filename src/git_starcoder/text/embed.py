@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.errors import MissingExtraError, UsageError
+from git_starcoder.errors import MissingExtraError, UsageError, limit_reached
+from git_starcoder.places import expanded, in_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,18 +80,21 @@ def load(name: str) -> Embedding:
     try:
         static: Any = import_module("model2vec").StaticModel
     except ImportError as error:
-        raise MissingExtraError("model2vec", "embed") from error
+        raise MissingExtraError.of(error, "model2vec", "embed") from error
     logging.getLogger("model2vec").setLevel(logging.ERROR)  # that nothing is cut is meant, and no concern of the user
+    name = str(expanded(name)) if name else ""
     if not name or (not Path(name).is_dir() and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)):
         raise UsageError(f"no embedding model '{name}'", where="dedup.embedding", hint=HINT)
     try:
-        model: Any = static.from_pretrained(name, max_length=None, force_download=False)
+        with in_utf8(Path(name)) as place:
+            model: Any = static.from_pretrained(str(place), max_length=None, force_download=False)
         table = np.asarray(model.embedding, dtype=np.float32)
         table = table if model.token_mapping is None else table[model.token_mapping]
         table = table if model.weights is None else table * np.asarray(model.weights, dtype=np.float32)[:, None]
     except Exception as error:  # whatever a damaged file or a hub without network makes the libraries raise
         because = " ".join(str(error).split())[:200]
-        raise UsageError(f"embedding model '{name}' cannot be read", where=because, hint=HINT) from error
+        unread = UsageError(f"embedding model '{name}' cannot be read", where=because, hint=HINT)
+        raise limit_reached(error) or unread from error
     if not np.isfinite(table).all():
         raise UsageError(f"embedding model '{name}' cannot be read", where="its vectors are not numbers", hint=HINT)
     return Embedding(model, table)

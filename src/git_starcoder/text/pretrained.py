@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from git_starcoder.errors import UsageError
+from git_starcoder.places import expanded
 from git_starcoder.text import bpe
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def read(name: str | Path) -> Pretrained:
     Raises:
         UsageError: there is none, it cannot be had offline, or its files are not what they should be.
     """
-    folder = Path(name)
+    folder = expanded(name)
     if not str(name) or not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", str(name)):
             raise UsageError(f"no tokenizer folder '{name}'", where="tokenizer", hint=HINT)

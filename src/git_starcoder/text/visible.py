@@ -10,6 +10,8 @@ UNSAFE = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"  # bytes that are not UTF-8, tag characters
 )
 
+SURROGATES = re.compile("[\ud800-\udfff]")
+
 
 def clean(text: str) -> str:
     r"""The text with every character that could command or deceive written out, `\x1b` for ESC."""
@@ -19,6 +21,11 @@ def clean(text: str) -> str:
 def one_line(text: str) -> str:
     """A name for a line of its own: as `clean`, and newlines and tabs are written out too."""
     return clean(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def encodable(text: str) -> str:
+    """The text as JSON of any program takes it: bytes that are not UTF-8 are written out, and the rest is as it was."""
+    return SURROGATES.sub(lambda found: _written(ord(found[0])), text)
 
 
 def _written(code: int) -> str:

@@ -1,0 +1,79 @@
+"""What went wrong, as its user should hear it, and the exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from git_starcoder.cli import NAME
+from git_starcoder.cli.talk import complain
+from git_starcoder.errors import ExitCode, MachineError, OutputError, StarcoderError, UsageError, limit_reached
+from git_starcoder.places import GONE, here, temporary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["complain", "is_interrupt", "told"]
+HEARD = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG,
+         errno.EIO}  # fmt: skip
+"""What the operating system refuses for reasons that are the user's to mend."""
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether the user stopped the command."""
+    return isinstance(error, KeyboardInterrupt | click.Abort)
+
+
+def told(error: BaseException) -> tuple[StarcoderError, ExitCode]:
+    """The error as its user should hear it, and the exit code."""
+    if isinstance(error, StarcoderError):
+        if here() is None and GONE not in error.what:  # a relative path in a recipe, for example
+            error.hint = f"{GONE}; {error.hint}".removesuffix("; ")
+        return error, ExitCode.USAGE
+    if isinstance(error, click.ClickException):
+        return _of_click(error), ExitCode.USAGE
+    if isinstance(error, OSError) and error.errno in HEARD:
+        reason = (error.strerror or "refused").lower()
+        return OutputError(reason, where=_named(error)), ExitCode.USAGE
+    if isinstance(error, FileNotFoundError) and here() is None:
+        return UsageError(GONE, where=_named(error), hint="go to a folder that is there"), ExitCode.USAGE
+    if limit := limit_reached(error):
+        return limit, ExitCode.USAGE
+    if isinstance(error, ModuleNotFoundError):
+        hint = "pip install --force-reinstall git-starcoder"
+        return MachineError(f"{error.name} is not installed", hint=hint), ExitCode.USAGE
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"a bug in git-starcoder: {type(error).__name__}: {error}"
+    return StarcoderError(what, where=f"{place.filename}:{place.lineno}", hint=_logged(error)), ExitCode.BUG
+
+
+def _of_click(error: click.ClickException) -> UsageError:
+    """Wrong use of the command line."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else NAME
+    what = error.message or error.format_message()
+    close = getattr(error, "possibilities", None)
+    hint = f"did you mean '{close[0]}'?" if close else f"`{path} -h` shows how"
+    return UsageError(what[:1].lower() + what[1:].rstrip("."), where=path, hint=hint)
+
+
+def _named(error: OSError) -> str:
+    name: str | bytes | Path | int | None = error.filename
+    return os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else "writing the output"
+
+
+def _logged(error: BaseException) -> str:
+    """Where the traceback is: in a file, if one can be made."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=temporary(), prefix="git-starcoder-", suffix=".log", delete=False, errors="backslashreplace"
+        ) as log:
+            log.writelines(traceback.format_exception(error))
+    except (OSError, MachineError):
+        return "STARCODER_TRACEBACK=1 shows the traceback"
+    return f"the traceback is in {log.name}; STARCODER_TRACEBACK=1 shows it"
