@@ -26,6 +26,9 @@ promises, the result and a figure. `kept`: it found nothing. `broken`: findings 
 dataset cannot have what the check looks for, or the check needs the repository; the figure says why, and it is no pass.
 Exit code 0: nothing broken; 1: something is; 2: this is no dataset.
 
+In a shallow or partial clone `--repo` compares what is there; figures say what was not compared, and why. A repository
+that does not have the commit of the dataset is told in a line, and what needs it is skipped.
+
 Where `rows` is broken, the checks that read rows are skipped: they rest upon the keys that it has seen.
 
 This page is printed by `benchmarks/checks.py`.

@@ -45,7 +45,9 @@ def build(
     prefer(out)
     repo = repo if isinstance(repo, Repo) else Repo.open(repo)
     recipe = window.resolve(recipe)  # `auto` becomes a number, so the fingerprint says what was built
-    with publish(out, fingerprint(recipe, repo.commit, *window.inputs(recipe)), force=force) as target:
+    # From a shallow clone a dataset knows less, and what it knows depends on where the history was cut.
+    inputs = (*window.inputs(recipe), *sorted(repo.boundary))
+    with publish(out, fingerprint(recipe, repo.commit, *inputs), force=force) as target:
         if target.finished is not None:
             watch.note(f"{out} is up to date")
             return target.finished

@@ -291,3 +291,12 @@ def test_a_later_head_of_the_whole_repository_has_the_commit(full, repo, git, tm
     assert broken(full, source_of(full, tmp_path / "later")) == {}
     figure = outcomes(full, Repo.open(tmp_path / "later"))["source"].figure
     assert "not where the dataset was made" in figure
+
+
+def test_a_clone_that_was_made_whole_is_built_again(git, repo, tmp_path):
+    git(tmp_path, "clone", "--quiet", "--depth=1", repo.as_uri(), "clone")
+    recipe = Recipe.load("effectiveness", ("window.vocab_size=600", "window.size=64"))
+    flat = build(Repo.open(tmp_path / "clone"), recipe, tmp_path / "out")
+    assert flat.manifest["shallow"]
+    git(tmp_path / "clone", "fetch", "--quiet", "--unshallow")
+    assert not build(Repo.open(tmp_path / "clone"), recipe, tmp_path / "out").manifest["shallow"]
