@@ -215,7 +215,7 @@ BY_JOIN: dict[str, tuple[str, ...]] = {
         'NAME: "§"', '{"NAME": "§"}', "{'NAME': '§', 'a': 1}", 'm["NAME"] = "§"', "NAME: Optional[str] = '§'", "if NAME == '§':", 'NAME?: string = "§"', "NAME = %q(§)", 'NAME = ["§"]', "@NAME = '§'", 'NAME=>"§"',
     ),
     "configuration": (
-        "NAME = §\n", "NAME=§\n", "NAME: §\n", "NAME: § # mine\n", "spring.datasource.NAME=§\n", 'NAME = "§"\n', "{user: svc, NAME: §}", "NAME: '§'\n", "NAME §\n", "NAME\t§\n", 'NAME "§"\n', "NAME '§';\n", "user = svc, NAME = §, x = y",
+        "NAME = §\n", "NAME=§\n", "NAME: §\n", "NAME: § # mine\n", "spring.datasource.NAME=§\n", 'NAME = "§"\n', "{user: svc, NAME: §}", "NAME: '§'\n", "NAME §\n", "NAME\t§\n", "| NAME | § |\n", "NAME            §\n", 'NAME "§"\n', "NAME '§';\n", "user = svc, NAME = §, x = y",
     ),
 }  # fmt: skip
 """How a name is joined to its value: NAME is the name, § the value."""
@@ -234,11 +234,11 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
         "mysql -u root -p§ shop", '["mysqladmin", "ping", "-p§"]', "mysqldump -uroot -p'§' shop > x", "sshpass -p § ssh x", "sshpass -p '§' ssh x", "htpasswd -b .htpasswd svc §", "htpasswd -nb svc § > f",
         "docker login -u svc -p § reg.x", "redis-cli -h x -a § ping", "openssl rsa -passin pass:§ -in x", "keytool -storepass § -alias x", "sqlcmd -U sa -P '§' -Q x", "curl -u svc:§ https://x", 'curl --user "svc:§" https://x',
         "mongosh -u svc -p § db", "rabbitmqctl add_user svc §", "smbclient //h/s -U svc%§", "ldapsearch -D cn=x -w § -b y", "echo 'root:§' | chpasswd", "echo § | sudo -S ls", "echo \"§\" | docker login -u x --password-stdin",
-        'ConvertTo-SecureString "§" -AsPlainText -Force', "sqlplus svc/§@db",
+        'ConvertTo-SecureString "§" -AsPlainText -Force', "sqlplus svc/§@db", '"jdbc:oracle:thin:svc/§@//db:1521/x"', "net user svc § /add", "7z a -p§ x.7z y",
     ),
     "second arguments": (
         'server.login("svc", "§")', 'requests.get(url, auth=("svc", "§"))', 'HTTPBasicAuth("svc", "§")', 'new NetworkCredential("svc", "§")', 'DriverManager.getConnection(url, "svc", "§");', 'mysqli_connect("db", "svc", "§");',
-        "new PDO($dsn, 'svc', '§');", 'req.SetBasicAuth("svc", "§")', 'new UsernamePasswordCredentials("svc", "§")',
+        "new PDO($dsn, 'svc', '§');", 'req.SetBasicAuth("svc", "§")', 'new UsernamePasswordCredentials("svc", "§")', 'client.get(url).basic_auth("svc", Some("§"))', "mysql_connect('db', 'svc', '§');",
     ),
 }  # fmt: skip
 """Where a password stands without a name, or after one that SQL gives it."""

@@ -39,6 +39,41 @@ def test_what_only_looks_like_one_is_left_alone(kind):
         assert redact(text) == (text, Counter(), 0.0)
 
 
+@pytest.mark.parametrize("where", planted.BY_JOIN)
+def test_a_name_and_its_value_are_found_however_they_are_joined(where):
+    for kind, names in planted.JOIN_NAMES.items():
+        for form in planted.BY_JOIN[where]:
+            for name in names:
+                secret = planted.drawn(Random(f"{form}{name}"))
+                text = form.replace("NAME", name)
+                clean = redact(text.replace("§", secret).encode())
+                assert clean.found == {kind: 1}, (text, secret)
+                assert re.fullmatch(
+                    re.escape(text).replace("§", rf"REDACTED_{kind}_[0-9a-f]{{4}}"), clean.text.decode()
+                ), (text, clean)
+
+
+@pytest.mark.parametrize("where", planted.ARGUMENTS)
+def test_a_password_is_found_by_its_place(where):
+    for form in planted.ARGUMENTS[where]:
+        for number in range(4):
+            secret = planted.drawn(Random(f"{form}{number}"))
+            clean = redact(form.replace("§", secret).encode())
+            assert re.fullmatch(re.escape(form).replace("§", r"REDACTED_PASSWORD_[0-9a-f]{4}"), clean.text.decode()), (
+                form,
+                secret,
+                clean,
+            )
+
+
+def test_random_values_are_found_but_for_few():
+    """Without quotes, too, where a value of few digits looks like code."""
+    for form, share in {"api_key: §\n": 0.12, "password=§\n": 0.12, '{"client_secret": "§"}': 0.06}.items():
+        values = ["".join(Random(f"{form}{number}").choices(planted.WORD, k=14)) for number in range(400)]
+        missed = [value for value in values if value in redact(form.replace("§", value).encode()).text.decode()]
+        assert len(missed) < share * len(values), (form, missed[:9])
+
+
 def test_only_the_secret_goes():
     clean = redact(f'token = "{TOKEN}"  # mine\n'.encode())
     assert re.fullmatch(rb'token = "REDACTED_GITHUB_TOKEN_[0-9a-f]{4}"  # mine\n', clean.text)
@@ -108,6 +143,18 @@ def test_a_secret_in_a_secret_is_one():
         ('private_key: "0x' + "1a2b3c4d" * 8 + '"', 1),
         ('let token = SecretString::new("a8f5f167f44f4964e6c998dee827110c");', 1),
         ('password = os.environ.get("PROD1_PASSWORD2x")', 0),
+        ('request_id = "7c9e6679-7425-40de-944b-e07fc1f90ae7"', 0),
+        ('client_secret = "7c9e6679-7425-40de-944b-e07fc1f90ae7"', 1),
+        ('public_key_token = "7c9e6679-7425-40de-944b-e07fc1f90ae7"', 0),
+        ("CREATE USER a IDENTIFIED BY 'swordfish'", 1),
+        ("CREATE USER a IDENTIFIED BY 'password'", 0),
+        ("docker run -p 8080:80a1b2 nginx", 0),
+        ("mkdir -p a1b2c3d4", 0),
+        ("password=Tr7xQ9kLm2Z psql -h db", 1),
+        ("fn(password=base64url2bytes, x)", 0),
+        ('pass "Tr7xQ9kLm2Z" to it', 0),
+        ('smtp_pass "Tr7xQ9kLm2Z"', 1),
+        ('pw==\n\n"@types/parse-json@^4.0.0":', 0),
         ('"Authorization: basic dXNlcjpodW50ZXIy"', 1),
     ],
 )

@@ -53,7 +53,7 @@ LOOKUP = re.compile(
     rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex|guid|uuid|mask|redact|scrub|parse"
 )
 """In the name of a function: what it is given is not the secret."""
-PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase|code)|pwd|masterauth|pass|pw")
+PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase|code)|pwd|masterauth|pass|pw|psk")
 """A name of what people think up themselves."""
 OWNERS = (
     b"db",
@@ -69,10 +69,12 @@ OWNERS = (
     b"sql",
     b"admin",
     b"host",
+    b"bind",
+    b"ldap",
 )
 """Words before `pass` with which it is a password: `dbpass`, unlike `bypass`."""
 CONSTANT = re.compile(rb"[A-Z][A-Z0-9]*_[A-Z0-9_]*")
-TAKES_AT_ONCE = re.compile(rb"mysql|mariadb")
+TAKES_AT_ONCE = re.compile(rb"mysql|mariadb|\b7z")
 """Programs that are given a password as `-p…`."""
 TAKES_APART = re.compile(rb"mongo| login ")
 """Programs that are given one as `-p …`."""
@@ -174,7 +176,7 @@ def _is_said(match: re.Match[bytes], lead: bytes) -> bool:
     """Whether the name is no name but the end of a text, `"Confirm password", "…"`, or a verb, `pass "…"`."""
     name, join = match["name"], match["join"]
     start = match.start() - len(lead)
-    if name in {b"pass", b"pw", b"PW"} and not lead.endswith(OWNERS):
+    if name in {b"pass", b"pw", b"PW", b"psk"} and not lead.endswith(OWNERS):
         before = lead[-1:] or match.string[max(0, start - 1) : start]
         if before.isalnum() or before in {b"/", b"+"}:  # within base64
             return True
@@ -292,8 +294,8 @@ _ASSIGNED = (
     rb"|[ \t]{0,8}+(?:[:?+]?=|:|" + _ON_NEXT_LINE + rb"|" + _PAIR + rb")[ \t]{0,40}"
     rb"(?P<bare>" + _BARE + rb")(?=[ \t]*+(?:#|\n|\Z))"
     rb"|(?:=|:[-=]|:[ \t]?|%3[ADad])(?P<inline>" + _INLINE + rb")" + _ENDED +
-    rb"|(?<=[\w-])[ \t]{1,20}(?:=[ \t]{1,8})?(?=[A-Za-z0-9+/_.~@#!%^*$-]{0,64}\d)"
-    rb"(?P<loose>(?!-)" + _INLINE + rb")" + _ENDED +
+    rb"|(?<=[\w-])[ \t]{1,20}(?:[=|][ \t]{1,8})?(?=[A-Za-z0-9+/_.~@#!%^*$-]{0,64}\d)"
+    rb"(?P<loose>(?![-*&])" + _INLINE + rb")" + _ENDED +
     rb"|" + _TAGS + rb"(?P<element>[^<>\s\"']{8,1024})(?:\]\]>)?\s{0,8}<\\?/"
     rb")"
 )  # fmt: skip
@@ -302,7 +304,7 @@ _PASSWORDS = (
     *(b"pass_word", b"pass-word", b"PASS_WORD", b"Pass_Word", b"passWord", b"PassWord", b"masterauth"),
     *(
         word + end
-        for word in (b"pass", b"Pass", b"PASS", b"pw", b"PW")
+        for word in (b"pass", b"Pass", b"PASS", b"pw", b"PW", b"psk")
         for end in (b"=", b":", b'"', b"'", b"`", b"]", b"\\", b"<", b">", b",", b"(", b" ")
     ),
 )
@@ -438,6 +440,8 @@ JOINS = (
         rb"ConvertTo-SecureString[ \t]{1,4}(?:-String[ \t]{1,4})?" + _ARGUMENT,
         is_password,
     ),
+    _pattern("PASSWORD", "jdbc:oracle:", rb"jdbc:oracle:\w{2,6}:\w{1,40}/(?P<secret>[^\s@\"'/]{4,64})@", is_password),
+    Pattern("PASSWORD", (b"net user ",), rb"net user \S{1,40} " + _ARGUMENT, is_password),
     _pattern("SECRET", "vault login", rb"vault login (?P<secret>[\w.-]{16,512})", is_numbered),
     _pattern(
         "PASSWORD",
@@ -450,9 +454,9 @@ JOINS = (
     _pattern(
         "PASSWORD",
         "asicAuth( asic_auth asic_auth( etworkCredential( PasswordAuthentication( PasswordCredentials( httpBasic( "
-        "auth=( .login( getConnection( mysqli_connect( mysqli( PDO( authenticate(",
+        "auth=( .login( getConnection( mysql_connect( mysqli_connect( mysqli( PDO( authenticate(",
         rb"[\w.]{1,32}=?[(\[ ]{1,3}(?:[^()\n]{0,160},\s{0,12})?(?P<opened>[\"'])(?P<user>[^\"'\n]{0,80})(?P=opened),"
-        rb"\s{0,12}(?P<quote>[\"'])(?P<secret>[^\s\"'\\]{6,128})(?P=quote)",
+        rb"\s{0,12}(?:Some\()?(?P<quote>[\"'])(?P<secret>[^\s\"'\\]{6,128})(?P=quote)",
         _is_second,
     ),
     Pattern("PASSWORD", _PASSWORDS, _ASSIGNED, _is_assigned),

@@ -39,11 +39,11 @@ TEMPLATE = re.compile(
     rb"|(?:\A|[/=:_-])<\w+>|&[lg]t;|\?\.|\A&#?\w+;\Z"  # a part is put in
     rb"|\A<.*>\Z|\A%[^%]+%\Z|\A\[.*\]\Z|\A\(.*\)\Z|\A@\w+@\Z|\A__\w+__\Z"
     rb"|\A@?[\w.:>-]+\(.*\)\Z|\A%[A-Z]{3}"  # all of it
-    rb"|\A([*#%@-])\1.*\1{2}\Z|\A\^.*\$\Z"
+    rb"|\A[\"'`]?\+\w+\+[\"'`]?\Z|\A([*#%@-])\1.*\1{2}\Z|\A\^.*\$\Z"
     rb"|\A\$[\w.-]+\$?\Z|\A\$[a-z]{4,}\$|(?:\A|[^\w$])\$[A-Za-z_]{3,}+(?![\d$])"  # a variable
-    rb"|(?i:environ|getenv|\benv\.)|\(\)|\);|\A[),;\]}.]|\(\Z|\A\{\\*\"|\A\w+:[\"']"  # code
+    rb"|(?i:environ|getenv|\benv\.)|\(\)|\);|\A[),;\]}.].*\(|\(\Z|\A\{\\*\"|\A\w+:[\"']"  # code
     rb"|\(\?|\\[swdbSWD]|\][*+?{]"  # a regular expression
-    rb"|(?i:%7b|%26|%3a%2f|(?:%[0-9a-f]{2}){4}|\\x[0-9a-f]{2}|_x[0-9a-f]{4}_)|\\[nrt](?!\Z)"  # bytes written out
+    rb"|(?i:%7b.*%7d|%26\w+%3d|%3a%2f|\A(?:%[0-9a-f]{2}){3,}\Z|(?:\\x[0-9a-f]{2}){3}|_x[0-9a-f]{4}_)|[a-z]\\[nrt][a-z]"
 )
 """A value that is put in later or looked up, a piece of code, a regular expression."""
 PLACEHOLDER = re.compile(
@@ -60,7 +60,7 @@ UUID = re.compile(rb"(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f
 OTHER = re.compile(
     rb"(?i)(?:hmac-)?(?:sha\d{1,3}|md5|blake\w{1,3})[-:=].*"  # a hash, an SRI
     rb"|.{0,64}\$(?:2[abxy]|argon2\w{1,2}|[156y]|apr1)\$.*|\$\d\$.*|\$\w+\$[\w=,-]+\$.*"
-    rb"|\*[0-9A-F]{40}"  # a hash of a password
+    rb"|\*[0-9A-F]{40}|md5[0-9a-f]{32}|SCRAM-.*"  # a hash of a password
     rb"|[./~]{0,2}/(?:[a-z0-9._-]+/)+[\w.-]*|(?:[\w.-]+/)+[0-9a-f-]{36}|.*/\w+_request.*"  # a path, a signature's scope
     rb"|[a-z][a-z0-9+.-]{1,20}://.*|(?!base64:)[a-z]{2,20}:[\w./:@=?&%#^~*-]*"  # a URI
     rb"|[~^<>=v]{0,3}\d+(?:\.\d+)+[-+.\w]*|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,}|[\w.-]+\.[#*]"  # a version, an address
@@ -125,5 +125,7 @@ def is_numbered(match: re.Match[bytes], secret: bytes) -> bool:
 def is_password(_: re.Match[bytes], secret: bytes) -> bool:
     """Where nothing but a password can stand: all but templates, placeholders and the usual words of examples."""
     if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 4:
+        return False
+    if b"." in secret and WORDS.fullmatch(secret + b"."):  # the end of a sentence, an attribute
         return False
     return not (EASY.search(secret) and NUMBERED_WORDS.fullmatch(secret))
