@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import preloaded
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 pytest_plugins = ["workers"]
 collect_ignore = ["test_dataset_effectiveness.py", "test_dataset_ELITE.py"]
@@ -144,6 +147,13 @@ def isolation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("STARCODER_CACHE", "off")  # builds are to be seen working; who tests the cache says where it is
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(scope="session")
+def commands(isolation: None) -> Iterator[Path]:  # noqa: ARG001 - they are started in its environment
+    """A folder for the PATH with our commands, which start at once: see `preloaded`."""
+    with TemporaryDirectory() as folder, preloaded.commands(Path(folder), OMP_NUM_THREADS="1") as made:
+        yield made
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -6,6 +6,7 @@ do not do what the documents say, with the reason; `docs/seeds/index.md` has the
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -56,18 +57,19 @@ def edited(checkout, folder):
     config.write_text(re.sub(r"batch_size: \d+", "batch_size: 100", text), encoding="utf-8")
 
 
-def ran(checkout, document):
+def ran(checkout, commands, document):
     """What each distinct line came to: line → (exit code, output)."""
     came = {}
     python = Path(sys.executable).parent
     variables = environment(HOME=str(checkout.parent), OMP_NUM_THREADS="1", STARCODER_CACHE="off")
     variables |= {key: value for key, value in ENVIRONMENT.items() if key.startswith("GIT_")}
     assert (python / "python3").exists()
+    variables["PATH"] = os.pathsep.join((str(commands), variables["PATH"]))
     for language, text in blocks(document):
-        commands = (
+        called = (
             [f"python3 - <<'EOF'\n{text}\nEOF"] if language == "python" else lines(text) if language == "bash" else []
         )
-        for line in commands:
+        for line in called:
             if line.startswith("vim "):
                 edited(checkout, "training_data_ELITE" if document == "elite" else "training_data_effectiveness")
             elif line not in came and not line.startswith(tuple(NOT_RUN)):
@@ -84,13 +86,13 @@ def ran(checkout, document):
 
 
 @pytest.fixture(scope="module")
-def effectiveness(checkout):
-    return ran(checkout, "effectiveness")
+def effectiveness(checkout, commands):
+    return ran(checkout, commands, "effectiveness")
 
 
 @pytest.fixture(scope="module")
-def elite(checkout, effectiveness):  # noqa: ARG001 - goes on where the other document ends
-    return ran(checkout, "elite")
+def elite(checkout, commands, effectiveness):  # noqa: ARG001 - goes on where the other document ends
+    return ran(checkout, commands, "elite")
 
 
 def of(came, begin):

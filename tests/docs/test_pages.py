@@ -7,6 +7,7 @@ the minutes. A block with a title is a file of that name.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -54,10 +55,11 @@ def repository(repo_maker):
 
 
 @pytest.mark.parametrize("page", with_blocks(), ids=lambda page: page.relative_to(DOCS).as_posix())
-def test_blocks_of_a_page_run(page, repository, tmp_path):
+def test_blocks_of_a_page_run(page, repository, commands, tmp_path):
     here = tmp_path / "project"
     shutil.copytree(repository, here, symlinks=True)
     variables = environment(STARCODER_CACHE=str(tmp_path / "cache"), OMP_NUM_THREADS="1", PYTHONPATH=str(here))
+    variables["PATH"] = os.pathsep.join((str(commands), variables["PATH"]))
     for block in blocks(page):
         if block.title:
             (here / block.title).write_text(block.text, encoding="utf-8")
@@ -84,7 +86,13 @@ def test_the_shortest_language_file_is_enough(repo_maker, tmp_path):
     """The page's example on a copy of the shelf: the contract of the shelf, and every technique on a file of it."""
     page = (DOCS / "how-to/language.md").read_text(encoding="utf-8")
     (shortest,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    for name in ("pyproject.toml", "tests/conftest.py", "tests/workers.py", "tests/test_languages.py"):
+    for name in (
+        "pyproject.toml",
+        "tests/conftest.py",
+        "tests/workers.py",
+        "tests/preloaded.py",
+        "tests/test_languages.py",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
