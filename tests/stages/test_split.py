@@ -398,7 +398,18 @@ def test_no_edit_to_learn_from_has_a_wrapped_line_that_only_held_out_code_has(tm
     changes = [(learned, b"", [(b"x", b"some\n" + secret), (b"y", known)]), (learned, secret, [(b"q", b"r")])]
     _, kept, messages, _ = gated(tmp_path / "run", files, changes)
     assert len(kept["i0"].edits) == 1
-    assert messages["i1"] == b""
+    if wrap not in {"git blame", "log", "grep -n"}:  # half of a quote's words are code
+        assert messages["i1"] == b""
+
+
+def test_a_message_that_names_what_held_out_code_does_quotes_nothing(tmp_path, sides):
+    files, held, learned = sides
+    files = {**files, held: files[held] + b'\n    "sphinx.ext.extlinks",\n'}
+    prose = b"use sphinx.ext.extlinks instead of sphinx-issues"
+    quote = b'now there is:\n    "sphinx.ext.extlinks",'
+    changes = [(learned, prose, [(b"x", b"y")]), (learned, quote, [(b"q", b"r")])]
+    _, _, messages, _ = gated(tmp_path / "run", files, changes)
+    assert (messages["i0"], messages["i1"]) == (prose, b"")
 
 
 def test_held_out_history_is_behind_the_gate_too(tmp_path, sides):

@@ -40,7 +40,8 @@ class Check:
                 if not COMMIT.fullmatch(commit):
                     yield Finding("commits", here, f"commit is {commit!r}")
             message = said.get("commit_message")
-            if message is not None and self._message.setdefault(commit, message) != message:
+            # Rows to learn from have no message where it quotes held-out code.
+            if message and self._message.setdefault(commit, message) != message:
                 what = f"another message of commit {commit[:12]} than {self._commits[commit]} or a row behind it has"
                 yield Finding("commits", place(self._dataset, split, row), what)
 

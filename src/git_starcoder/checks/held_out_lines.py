@@ -9,7 +9,7 @@ from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.git.objects import FILE, FOLDER, KIND
 from git_starcoder.rows import Finding, printable
 from git_starcoder.text.clean import Clean, clean, most_bytes
-from git_starcoder.text.lines import LEAST, Lines, Phrases
+from git_starcoder.text.lines import LEAST, QUOTED, Lines, Phrases, quotes_of
 from git_starcoder.text.shingles import batches
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ class Check(OfSamples):
         secret = Phrases.of(Lines.of(texts))
         for known in batches(chain(plain, self._files(held))):
             secret = secret.without(secret.find_in(Lines.of(known)).phrase)
-        shown = Lines.of(map(self._learned, changes))
-        counts: list[int] = shown.per_text(secret.find_in(shown).line).tolist()
+        shown, quotes = Lines.of(map(self._learned, changes)), Lines.of(map(self._quotes, changes))
+        in_code = shown.per_text(secret.find_in(shown).line)
+        counts: list[int] = (in_code + quotes.per_text(secret.find_in(quotes, QUOTED).line)).tolist()
         for one, count in zip(changes, counts, strict=True):
             if count >= (1 if self._whole else MOST):
                 what = "a line" if count == 1 else f"{count} lines"
@@ -83,14 +84,16 @@ class Check(OfSamples):
         ]
 
     def _learned(self, sample: Sample) -> bytes:
-        """What a sample shows of changes. The text behind a temporal context is a file as it is."""
+        """The code of changes that a sample shows. The text behind a temporal context is a file as it is."""
         parts = self._samples.parts(sample)
-        # What a message quotes stands in lines or between backticks.
-        shown = [text.replace(b"`", b"\n") for text in _behind(parts, "<commit_msg>")]
-        shown += _behind(parts, "<commit_before>")
+        shown = _behind(parts, "<commit_before>")
         if _kind(sample) == "git_diff":
             shown += [*_behind(parts, "<commit_after>"), *self._samples.texts(sample)]
         return b"\n".join(shown)
+
+    def _quotes(self, sample: Sample) -> bytes:
+        """What the messages of changes quote that a sample shows."""
+        return b"\n".join(map(quotes_of, _behind(self._samples.parts(sample), "<commit_msg>")))
 
     def _paths(self, sample: Sample, broken: list[str]) -> Iterator[str]:
         """The paths that a context shows; those of `broken` have line ends of their own."""

@@ -18,14 +18,14 @@ import numpy as np
 from git_starcoder.memo import Memo
 from git_starcoder.rows import NOWHERE
 from git_starcoder.text.hashes import find_sorted
-from git_starcoder.text.lines import Lines, Phrases
+from git_starcoder.text.lines import QUOTED, Lines, Phrases, quotes_of
 from git_starcoder.text.shingles import offsets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from git_starcoder.memo import Inputs
-    from git_starcoder.rows import Change, Unit
+    from git_starcoder.rows import Change, Span, Unit
     from git_starcoder.run import Run, Step
 
 
@@ -58,10 +58,10 @@ def behind_gate(
     sides = _lines_of_changes(run, learned, how)
     telling = iter((sides.per_text(secret.find_in(sides).line).reshape(-1, 2).sum(axis=1) > 0).tolist())
     told = iter(_learned_elsewhere(was, known))
-    # What a message quotes stands in lines or between backticks.
-    messages = {change.message: run.texts.get(change.message).replace(b"`", b"\n") for change in learned}
+    messages = {change.message: quotes_of(run.texts.get(change.message)) for change in learned}
     quotes = Lines.of(messages.values())
-    quoting = dict(zip(messages, (quotes.per_text(secret.find_in(quotes).line) > 0).tolist(), strict=True))
+    quoted = quotes.per_text(secret.find_in(quotes, QUOTED).line) > 0
+    quoting: dict[Span, bool] = dict(zip(messages, quoted.tolist(), strict=True))
     kept: list[Change] = []
     held_back: Counter[str] = Counter()
     withheld = 0

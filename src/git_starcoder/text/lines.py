@@ -45,6 +45,9 @@ ANCHOR = 2
 LEAST = 16
 """Bytes of the shortest line that says where it comes from: its words with one blank between them. Shorter lines
 (`return None`, `} else {`) are written again and again."""
+QUOTED = 0.5
+"""Share of the words of a message's line that are a line of code, where it is a quote. Prose also names what code does:
+"use sphinx.ext.extlinks instead of sphinx-issues" quotes no line of a configuration."""
 BLOCK = 1 << 17
 """Words that are looked at together: arrays of 1 MiB, which a cache holds."""
 LONGEST = 64
@@ -55,6 +58,11 @@ _WRAPPING = re.compile(
     rb"|(?:<|&lt;)/?(?:span|code|pre|div|t[drh]|table|tbody|[ou]l|li|font|strong|em|br|[abip])\b[^<>\n]{0,200}?(?:>|&gt;)"
     rb"|&(?:lt|gt|amp|quot|apos|nbsp|#\d{1,5}|#[xX][0-9a-fA-F]{1,4});"
 )
+
+
+def quotes_of(message: bytes) -> bytes:
+    """A message with each of its quotes on a line: what it quotes stands in lines or between backticks."""
+    return message.replace(b"`", b"\n")
 
 
 class Found(NamedTuple):
@@ -186,17 +194,17 @@ class Phrases:
         keep[numbers] = False
         return Phrases(self.hashes[keep], self._anchors[keep], self._lengths[keep])
 
-    def find_in(self, lines: Lines) -> Found:
-        """Which phrases stand in which lines."""
+    def find_in(self, lines: Lines, share: float = 0.0) -> Found:
+        """Which phrases stand in which lines, where they are at least this share of the line's words."""
         nothing = np.empty(0, dtype=np.int64)
         phrases, places = [nothing], [nothing]
         for first, block in lines.blocks():
-            phrase, line = self._find_in(block)
+            phrase, line = self._find_in(block, share)
             phrases.append(phrase)
             places.append(first + line)
         return Found(np.concatenate(phrases), np.concatenate(places))
 
-    def _find_in(self, lines: Lines) -> Found:
+    def _find_in(self, lines: Lines, share: float) -> Found:
         anchors, place, line = lines.runs(ANCHOR)
         ends = np.cumsum(lines.lengths, dtype=np.int64)
         begin = np.searchsorted(self._asked, anchors, side="left")
@@ -205,7 +213,7 @@ class Phrases:
         begin, often, place, line = begin[hit], often[hit], place[hit], line[hit]
         asked = positions(begin, offsets_of(often))
         place, line, length = np.repeat(place, often), np.repeat(line, often), self._asked_lengths[asked]
-        fits = place + length <= ends[line]
+        fits = (place + length <= ends[line]) & (length >= share * lines.lengths[line])
         place, line, length = place[fits], line[fits], length[fits]
         whole, _, words = _compare(lines)
         few = np.flatnonzero(words < ANCHOR)
