@@ -11,12 +11,11 @@ import atexit
 import json
 import os
 import runpy
-import signal
 import socket
 import subprocess
 import sys
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,15 +66,16 @@ def serve(address: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for what is forked
     print("ready", flush=True)
     while True:
         call, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _answer(call)
         call.close()
+        with suppress(ChildProcessError):  # those that ended: their time counts as ours
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def _answer(call: socket.socket) -> None:

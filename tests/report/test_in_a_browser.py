@@ -130,7 +130,21 @@ def test_without_a_browser_they_are_skipped_or_fail_if_one_is_required(required,
     assert ("4 tests of the report's page need a browser" in done.stdout) != bool(required)
 
 
-def test_where_it_is_run_on_a_fresh_machine_a_browser_is_required():
-    script = (ROOT / ".ci/run").read_text()
-    assert f"for name in {' '.join(BROWSERS)}; do" in script
-    assert script.index("export STARCODER_REQUIRE_BROWSER=1") < script.index("make test")
+@pytest.mark.parametrize("there", ["", *BROWSERS])
+def test_a_fresh_machine_gets_a_browser_where_there_is_none_and_requires_it(there, tmp_path):
+    log, bash = tmp_path / "log", shutil.which("bash")
+    said = f'#!{bash}\necho "$(basename "$0") $* $STARCODER_REQUIRE_BROWSER" >> {log}\n'
+    for name in filter(None, ("make", "apt-get", there)):
+        (tmp_path / name).write_text(said.replace("$(basename", f"$({shutil.which('basename')}"))
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "dirname").symlink_to(shutil.which("dirname"))
+    subprocess.run([bash, str(ROOT / ".ci/run")], env={"PATH": str(tmp_path)}, check=True, timeout=HUNG)
+    asked = log.read_text().splitlines()
+    made = ["make test 1", "make lint 1"]
+    if there:
+        assert asked == made
+    else:
+        assert asked[0].startswith("apt-get update ")
+        assert asked[1].startswith("apt-get install ")
+        assert " chromium " in asked[1]
+        assert asked[2:] == made
