@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from git_starcoder import settings
+from git_starcoder import places, settings
 from git_starcoder.errors import UsageError
 
 
@@ -66,3 +66,56 @@ def test_no_git_is_no_setting(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert settings.jobs() is None
     assert Path(os.environ["PATH"]).is_dir()
+
+
+@pytest.mark.usefixtures("config")
+@pytest.mark.parametrize(
+    ("said", "kept", "folder"),
+    [
+        ("~/mine", "", "~/mine"), ("/far/away", "", "/far/away"), ("off", "", None),
+        (None, "~/kept", "~/kept/git-starcoder"), (None, "relative", "~/.cache/git-starcoder"), (None, "", "~/.cache/git-starcoder"),
+    ],
+)  # fmt: skip
+def test_where_the_cache_is(monkeypatch, tmp_path, said, kept, folder):
+    monkeypatch.delenv("STARCODER_CACHE")
+    if said is not None:
+        monkeypatch.setenv("STARCODER_CACHE", said)
+    monkeypatch.setenv("XDG_CACHE_HOME", kept)
+    assert settings.cache() == (None if folder is None else Path(folder.replace("~", str(tmp_path))))
+
+
+def test_a_home_in_the_git_config(config, monkeypatch, tmp_path):
+    monkeypatch.delenv("STARCODER_CACHE")
+    config.write_text('[starcoder]\n\tcache = "~/from-git"\n')
+    assert settings.cache() == tmp_path / "from-git"
+
+
+@pytest.mark.parametrize("home", ["", "relative", None])
+def test_no_home_is_said(monkeypatch, home):
+    monkeypatch.delenv("STARCODER_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    if home is None:
+        monkeypatch.delenv("HOME")
+    else:
+        monkeypatch.setenv("HOME", home)
+    with pytest.raises(UsageError, match="no home folder is known"):
+        settings.cache()
+    with pytest.raises(UsageError, match="no home folder is known"):
+        places.expanded("~/x")
+
+
+def test_other_users_and_names_with_a_tilde():
+    assert places.expanded("~root/x") == Path(os.path.expanduser("~root")) / "x"
+    assert places.expanded("~nobody-is-called-so/x") == Path("~nobody-is-called-so/x")
+    assert places.expanded("./~/x") == Path("./~/x")
+    assert places.expanded(Path("a~b")) == Path("a~b")
+
+
+@pytest.mark.usefixtures("config")
+def test_a_git_that_cannot_be_started_is_no_setting(monkeypatch):
+    def refused(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("subprocess.run", refused)
+    assert settings.jobs() is None

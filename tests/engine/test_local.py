@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 
 import pytest
 
+from git_starcoder.engine import local
 from git_starcoder.engine.local import LocalEngine
+from git_starcoder.errors import MachineError
 from git_starcoder.seams import Failure
 from shell import HUNG
 
@@ -144,3 +148,99 @@ def test_a_function_that_a_worker_cannot_import_is_an_error(monkeypatch):
         (failure,) = engine.map(pid, [1], limit=HUNG)
     assert isinstance(failure, Failure)
     assert failure.kind == "error"
+
+
+class Refusing:
+    """`subprocess.Popen` on a machine that gives only so many processes."""
+
+    def __init__(self, most, error):
+        self.most, self.error, self.real = most, error, subprocess.Popen
+
+    def __call__(self, *arguments, **options):
+        if self.most == 0:
+            raise self.error
+        self.most -= 1
+        return self.real(*arguments, **options)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM])
+def test_fewer_workers_where_the_machine_gives_no_more(monkeypatch, number):
+    monkeypatch.setattr(local.subprocess, "Popen", Refusing(5, OSError(number, os.strerror(number))))
+    with LocalEngine(6) as engine:
+        assert engine.jobs == 3  # half, so that there is room for the rest
+        assert engine.fewer
+        assert list(engine.map(work, range(40), limit=20)) == list(range(40))
+
+
+def test_no_worker_at_all_is_one_clear_error(monkeypatch):
+    before = len(os.listdir("/dev/fd"))
+    monkeypatch.setattr(local.subprocess, "Popen", Refusing(0, BlockingIOError(errno.EAGAIN, "no")))
+    with pytest.raises(MachineError, match="no worker process can be started"):
+        LocalEngine(4)
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_worker_that_cannot_be_replaced_is_done_without(monkeypatch):
+    with LocalEngine(2) as engine:
+        monkeypatch.setattr(local.subprocess, "Popen", Refusing(0, BlockingIOError(errno.EAGAIN, "no")))
+        results = list(engine.map(work, [1, "crash", 2, 3], limit=20))
+        assert [r.kind if isinstance(r, Failure) else r for r in results] == [1, "crash", 2, 3]
+        assert engine.jobs == 1
+        with pytest.raises(MachineError):
+            list(engine.map(work, [1, "crash", 2, 3], limit=20))
+        with pytest.raises(MachineError):  # and not for ever
+            list(engine.map(work, [1], limit=20))
+
+
+def test_workers_that_cannot_start_are_no_failure_of_a_task(monkeypatch):
+    monkeypatch.setattr(local, "BOOT", local.BOOT.replace("try:", "try:\n    raise MemoryError('no room')", 1))
+    with pytest.raises(MachineError) as caught, LocalEngine(2) as engine:
+        list(engine.map(work, range(4), limit=20))
+    assert "MemoryError: no room" in caught.value.where
+
+
+def killed_once(task):
+    flag, number = task
+    try:
+        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return number
+    os.kill(os.getpid(), signal.SIGKILL)
+    return None
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_task_whose_worker_the_kernel_killed_is_done_again(tmp_path, jobs):
+    with LocalEngine(jobs) as engine:
+        tasks = [(str(tmp_path / "flag"), number) for number in range(9)]
+        assert list(engine.map(killed_once, tasks, limit=20)) == list(range(9))
+
+
+def always_killed(_task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_task_that_always_kills_its_worker_is_a_crash():
+    with LocalEngine(2) as engine:
+        results = list(engine.map(always_killed, [1, 2], limit=20))
+    assert [result.kind for result in results] == ["crash", "crash"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
+def test_memory_that_the_user_limits_is_no_failure_of_a_task(monkeypatch):
+    monkeypatch.setattr(local, "address_space", lambda: 1 << 30)
+    monkeypatch.setattr(
+        local, "BOOT", f"import resource\nresource.setrlimit(resource.RLIMIT_AS, ({1 << 30}, {1 << 30}))\n{local.BOOT}"
+    )
+    with LocalEngine(1) as engine:
+        with pytest.raises(MachineError, match="memory does not suffice"):
+            list(engine.map(work, ["memory"], limit=20))
+        with pytest.raises(MachineError, match="a worker died"):
+            list(engine.map(work, ["crash"], limit=20))
+
+
+def test_files_are_left_for_the_rest(monkeypatch):
+    monkeypatch.setattr(local, "_has_room", lambda jobs: jobs <= 2)
+    with LocalEngine(5) as engine:
+        assert engine.jobs == 2
+        assert list(engine.map(work, range(9), limit=20)) == list(range(9))

@@ -63,14 +63,14 @@ def _ended(arguments: list[str], command: click.Command | str) -> int:
 
 def _failed(error: BaseException, arguments: list[str]) -> int:
     """Tell what went wrong; gives the exit code."""
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":  # click's, at a prompt
+        sys.stderr.write("interrupted\n")
+        return ExitCode.INTERRUPTED
     try:
         from git_starcoder.cli import faults
     except ImportError:  # the command line's own libraries
         reason = f"{error.name} is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
         return _hopeless(f"git-starcoder cannot be loaded by {sys.executable}: {reason}")
-    if faults.is_interrupt(error):
-        sys.stderr.write("interrupted\n")
-        return ExitCode.INTERRUPTED
     if os.environ.get("STARCODER_TRACEBACK"):
         import traceback
 

@@ -18,15 +18,10 @@ from git_starcoder.places import GONE, here, temporary
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["complain", "is_interrupt", "told"]
+__all__ = ["complain", "told"]
 HEARD = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG,
          errno.EIO}  # fmt: skip
 """What the operating system refuses for reasons that are the user's to mend."""
-
-
-def is_interrupt(error: BaseException) -> bool:
-    """Whether the user stopped the command."""
-    return isinstance(error, KeyboardInterrupt | click.Abort)
 
 
 def told(error: BaseException) -> tuple[StarcoderError, ExitCode]:

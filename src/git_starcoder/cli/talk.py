@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -119,7 +119,8 @@ def complain(error: StarcoderError, verb: str, *, in_json: bool, code: ExitCode)
     """Tell what went wrong, in git's way; with `--json` also as the one object on stdout."""
     if in_json:
         what = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
-        click.echo(as_json({"schema": schema(verb), "exit": int(code), "error": what}))
+        with suppress(OSError):  # it may be standard output that is full
+            click.echo(as_json({"schema": schema(verb), "exit": int(code), "error": what}))
     colour = coloured("auto", sys.stderr)
     lines = [(click.style("error:", fg="red", bold=True), one_line(error.what))]
     if error.where:

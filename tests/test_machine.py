@@ -1,0 +1,60 @@
+"""What libraries are told where the machine refuses threads or addresses."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from git_starcoder import machine
+from git_starcoder.errors import MachineError
+
+
+@pytest.fixture
+def few_threads(monkeypatch):
+    """A machine on which two threads can run beside those that run now."""
+    begin, most = threading.Thread.start, threading.active_count() + 2
+
+    def start(thread):
+        if threading.active_count() >= most:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+@pytest.mark.usefixtures("few_threads")
+def test_threads_are_counted_and_given_back():
+    before = threading.active_count()
+    assert machine.startable(9) == 2
+    assert machine.startable(1) == 1
+    assert threading.active_count() == before
+
+
+@pytest.mark.usefixtures("few_threads")
+def test_libraries_are_told_of_few_threads(monkeypatch):
+    for name in machine.WIDTHS:
+        monkeypatch.setenv(name, "9")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert machine.threads.__wrapped__() == 1
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    assert os.environ["RAYON_NUM_THREADS"] == "9"  # the user's word
+    with pytest.raises(MachineError, match="no more processes or threads"):
+        machine.require()
+
+
+def test_enough_is_no_limit(monkeypatch):
+    monkeypatch.setattr(machine, "address_space", lambda: None)
+    assert machine.threads.__wrapped__() == machine.cores()
+    machine.require()
+
+
+def test_few_addresses(monkeypatch):
+    monkeypatch.setattr(machine, "address_space", lambda: 3 << 29)
+    for name in machine.WIDTHS:
+        monkeypatch.setenv(name, "1")
+    assert machine.threads.__wrapped__() == 1
+    machine.require()
+    with pytest.raises(MachineError, match="limited to 1,536 MiB"):
+        machine.require(machine.ADDRESSES_TO_TRAIN)
