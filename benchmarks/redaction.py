@@ -80,6 +80,12 @@ def _is_most_of(found: bytes, secret: bytes) -> bool:
     return found in secret and len(found) > 0.8 * len(secret)
 
 
+def line_of(text: bytes, found: bytes) -> str:
+    """The line that it begins in, for a person to judge it."""
+    at = text.find(found)
+    return text[text.rfind(b"\n", 0, at) + 1 :].partition(b"\n")[0][:300].decode(errors="replace").strip()
+
+
 def texts_of(repository: str) -> Iterator[tuple[str, bytes]]:
     """Paths and texts of the files of the HEAD, each text once."""
     repo, options = Repo.open(repository), Read()
@@ -122,9 +128,9 @@ def main() -> None:
                 }
             )
         )
-        shown = ((path, found) for path, text in texts for found in ours(text))
-        for path, found in islice(shown, arguments.show):
-            print(json.dumps({"path": path, "found": found.decode()}))
+        shown = ((path, found, line_of(text, found)) for path, text in texts for found in ours(text))
+        for path, found, line in islice(shown, arguments.show):
+            print(json.dumps({"path": path, "found": found.decode(), "line": line}))
 
 
 if __name__ == "__main__":

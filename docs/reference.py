@@ -79,7 +79,8 @@ def _cell(text: str) -> str:
 
 
 def _commands() -> Iterator[str]:
-    group = cli.group
+    from git_starcoder.cli.verbs import group
+
     context = click.Context(group, info_name=cli.NAME)
     yield f"What `{cli.NAME} -h` and `{cli.NAME} COMMAND -h` say. `-h` works everywhere.\n"
     for name in group.list_commands(context):

@@ -125,7 +125,8 @@ FORMS = {
     "SUPABASE_TOKEN of a project": "sb_secret_<w22>_<w8>", "TABLEAU_TOKEN": "<w22>==:<w32>", "TAILSCALE_KEY": "tskey-auth-<w12>-<w32>", "TERRAFORM_TOKEN": "<w14>.atlasv1.<w67>",
     "TICKETTAILOR_KEY": "sk_<n4>_<n6>_<h32>", "TRUFFLEHOG_KEY": "thog-secret-<h32>", "TWITTER_TOKEN": "AAAAAAAAAAAAAAAAAAAAAA<w20>%3D<w40>", "TYPEFORM_TOKEN": "tfp_<w59>", "UBIDOTS_KEY": "BBFF-<w30>",
     "VAULT_TOKEN": "hvs.<w90>", "VOICEFLOW_KEY": "VF.DM.<h24>.<w16>", "WEBEX_TOKEN": "<w64>_PF84_<uuid>", "XAI_KEY": "xai-<w80>", "YANDEX_KEY": "AQVN<u35>", "ZOHO_TOKEN": "1000.<h32>.<h32>",
-    "JWT in base64": "ZXlKaGJHY2lPaU<w80>",
+    "BESTTIME_KEY": "pri_<h32>", "CHECIO_KEY": "pk_<a45>", "FINAGE_KEY": "API_KEY<A32>", "IEX_KEY": "sk_<a32>", "KLAVIYO_KEY": "pk_<h34>", "SALESBLINK_KEY": "key-<w64>",
+    "PAGARME_KEY": "ak_live_<w30>", "RAZORPAY_KEY": "rzp_live_<w14>", "JWT in base64": "ZXlKaGJHY2lPaU<w80>",
 }  # fmt: skip
 """The same for other issuers, by form."""
 TOKENS |= {kind: filled(form) for kind, form in FORMS.items()}

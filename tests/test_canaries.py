@@ -27,7 +27,8 @@ RECIPE = ("window.size=512", "window.vocab_size=800")
 
 @pytest.fixture(scope="module")
 def canaries():
-    return {kind: make(Random(f"canary {kind}")) for kind, make in planted.KINDS.items()}
+    few = [kind for kind in planted.KINDS if kind not in planted.FORMS]  # forms differ in their letters only
+    return {kind: planted.KINDS[kind](Random(f"canary {kind}")) for kind in few}
 
 
 @pytest.fixture(scope="module")

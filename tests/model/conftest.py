@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.model import load, network
+from git_starcoder import machine
+from git_starcoder.model import load
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -10,6 +11,6 @@ def toy_size(request):
     """The size `toy` is what a module calls TOY, on one core: matrices this small only lose by sharing."""
     with pytest.MonkeyPatch.context() as patch:
         if toy := getattr(request.module, "TOY", None):
-            patch.setattr(network, "cores", lambda: 1)
+            patch.setattr(machine, "threads", lambda: 1)
             patch.setitem(load.SIZES, "toy", toy)
         yield

@@ -41,7 +41,7 @@ def learned(repo, folder, splits):
         ):
             source = Source(identity(entry.path), entry.path, entry.blob, "", 0, (), "python", run.texts.put(data))
             units.append(Unit(source, "clean", "core", 0.5, group=identity(entry.path), split=splits(entry.path)))
-        chosen = anchor._chosen(run, opened, units)
+        chosen = anchor._chosen(run, opened, units, RECIPE.read.max_bytes)
         return anchor.learn(run, RECIPE, opened, units).digest, dict(chosen), run, units
 
 

@@ -53,6 +53,15 @@ def test_a_name_and_its_value_are_found_however_they_are_joined(where):
                 ), (text, clean)
 
 
+@pytest.mark.parametrize("mark", ["# ", "// ", " * ", "+"])
+def test_on_several_lines_they_may_be_in_a_comment_or_a_difference(mark):
+    for form in [form for forms in (*planted.BY_JOIN.values(), *planted.ARGUMENTS.values()) for form in forms]:
+        secret = planted.drawn(Random(form))
+        lines = form.replace("NAME", "db_password").replace("§", secret).splitlines()
+        clean = redact("".join(f"{mark}{line}\n" for line in lines).encode())
+        assert secret.encode() not in clean.text, clean
+
+
 @pytest.mark.parametrize("where", planted.ARGUMENTS)
 def test_a_password_is_found_by_its_place(where):
     for form in planted.ARGUMENTS[where]:

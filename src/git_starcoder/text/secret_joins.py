@@ -257,13 +257,16 @@ _TYPE = (
     rb"(?:(?::[ \t]?|[ \t]{1,3}(?:[Aa]s )?(?!(?:name|id|type|class|for|ref\w{0,5}|src|href|label|title)=))"
     rb"[&*\w<>.'\[\]?,]{1,32}(?: \w{1,16})?(?=[ \t]{0,2}:?=))?"
 )
+_GAP = rb"[\s#/*+-]"  # between lines, also of a comment or of a difference
 _PAIR = (  # name: DB_PASSWORD, value: …; of XML, Kubernetes, CloudFormation, Capybara; a variable of Terraform
-    rb"(?:[,;:]?\s{1,60}+(?:- )?"
+    rb"(?:[,;:]?"
+    + _GAP
+    + rb"{1,60}+"
     + _QUOTE
     + rb"?(?i:(?:string|default|initial)?_?value|val|default|content|text|with)"
     + _QUOTE
     + rb"?[ \t]{0,12}[:=]>?\s{0,8}"
-    rb"|\{(?:[^{}\n]{0,160}\n){1,5}[ \t]{0,16}default[ \t]{0,12}=[ \t]{0,8})"
+    rb"|\{(?:[^{}\n]{0,160}\n){1,5}" + _GAP + rb"{0,20}default[ \t]{0,12}=[ \t]{0,8})"
 )
 _AROUND = (
     rb"(?:(?:=|: ?)" + _QUOTE + rb"[ \t]{0,4}(?:[+.&]|\|\|)[ \t]{0,4}"  # "Password=" + "…"
@@ -280,10 +283,10 @@ _BARE = rb"[A-Za-z0-9+/=_.~@#!%^&*$-]{8,512}+"
 _INLINE = rb"[A-Za-z0-9+/_.~@#!%^*$-]{8,512}+={0,2}"  # what goes on behind it is no part of it
 _ENDED = rb"(?=[&;,\"'`\s\\)<>}\]|]|\Z)"
 _SIGN = rb"(?P<join>" + _OPERATOR + rb"|[({,]|(?<=[ \t])(?=[\"'`]))[ \t]{0,8}+(?:\n[ \t]{0,40}+)?"
-_ON_NEXT_LINE = rb":[ \t]{0,4}[|>][-+\d]{0,2}[ \t]{0,4}\n"  # of YAML
+_ON_NEXT_LINE = rb":[ \t]{0,4}[|>][-+\d]{0,2}[ \t]{0,4}\n(?:[ \t]{0,8}[#/*+]{1,2})?"  # of YAML
 _TAGS = (
-    rb"(?:</[\w:.-]{1,30}>\s{0,60}<[\w:.-]{1,30})?(?:[^<>\n]{0,80}[^<>\n/-])?>"
-    rb"(?:\s{0,60}<[\w:.!\[-]{1,30}[>\[])?\s{0,8}"
+    rb"(?:</[\w:.-]{1,30}>" + _GAP + rb"{0,60}<[\w:.-]{1,30})?(?:[^<>\n]{0,80}[^<>\n/-])?>"
+    rb"(?:" + _GAP + rb"{0,60}<[\w:.!\[-]{1,30}[>\[])?\s{0,8}(?:[#/*+]{1,2}\s{1,8})?"
 )
 _ASSIGNED = (
     rb"(?P<name>[A-Za-z0-9_-]{2,40}+(?:[ .][Kk](?:ey|EY)[A-Za-z0-9_-]{0,20})?)"
@@ -296,7 +299,7 @@ _ASSIGNED = (
     rb"|(?:=|:[-=]|:[ \t]?|%3[ADad])(?P<inline>" + _INLINE + rb")" + _ENDED +
     rb"|(?<=[\w-])[ \t]{1,20}(?:[=|][ \t]{1,8})?(?=[A-Za-z0-9+/_.~@#!%^*$-]{0,64}\d)"
     rb"(?P<loose>(?![-*&])" + _INLINE + rb")" + _ENDED +
-    rb"|" + _TAGS + rb"(?P<element>[^<>\s\"']{8,1024})(?:\]\]>)?\s{0,8}<\\?/"
+    rb"|" + _TAGS + rb"(?P<element>[^<>\s\"']{8,1024})(?:\]\]>)?" + _GAP + rb"{0,16}<\\?/"
     rb")"
 )  # fmt: skip
 _PASSWORDS = (
@@ -380,7 +383,8 @@ JOINS = (
     Pattern(
         "PASSWORD",
         (b"machine ", b"default login", b"default\n", b"default\t"),
-        rb"(?:machine\s{1,8}\S{1,255}|default)\s{1,20}login\s{1,8}\S{1,128}\s{1,20}(?:account\s{1,8}\S{1,128}\s{1,20})?"
+        rb"(?:machine\s{1,8}\S{1,255}|default)" + _GAP + rb"{1,20}login\s{1,8}\S{1,128}" + _GAP + rb"{1,20}"
+        rb"(?:account\s{1,8}\S{1,128}" + _GAP + rb"{1,20})?"
         rb"password\s{1,8}(?P<secret>[^\s\"'\\<>]{4,256})",
         is_password,
     ),
