@@ -301,7 +301,7 @@ def test_without_pyarrow_it_is_one_clear_line(made, monkeypatch):
 
     def without(name, *rest):
         if name.partition(".")[0] == "pyarrow":
-            raise ImportError(name)
+            raise ModuleNotFoundError(name)
         return real(name, *rest)
 
     dataset = made("parquet")
