@@ -66,7 +66,7 @@ def write(
     metadata = {"learning_strategy": strategy, "max_tokens_per_sequence": size, "vocab_size": tokenizer.vocab_size}
     (folder / "dataset_metadata.json").write_text(json.dumps(metadata))
     digest = sha256((folder / "training_data_train.jsonl").read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps({"schema": "git-starcoder/dataset/1", "digest": digest}))
+    (folder / "manifest.json").write_text(json.dumps({"schema": "git-starcoder/dataset/2", "digest": digest}))
     return Dataset.open(folder)
 
 

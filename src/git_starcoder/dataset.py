@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from git_starcoder.recipe import Recipe
     from git_starcoder.rows import Split
 
-SCHEMA = "git-starcoder/dataset/1"
+SCHEMA = "git-starcoder/dataset/2"
 """Of `manifest.json`. The number grows when the bytes of a dataset change for the same commit and recipe."""
 MANIFEST = "manifest.json"
 METADATA = "dataset_metadata.json"
