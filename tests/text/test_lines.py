@@ -25,8 +25,9 @@ text = st.lists(line, max_size=6).map(b"\n".join)
 
 def compared(text):
     """The lines of a text that count, as tuples of words."""
-    found = [tuple(WORD.findall(each)) for each in text.split(b"\n")]
-    return [words for words in found if len(b" ".join(words)) >= LEAST]
+    found = [[*WORD.finditer(each)] for each in text.split(b"\n")]
+    long = [words for words in found if words and words[-1].end() - words[0].start() >= LEAST]
+    return [tuple(word[0] for word in words) for words in long]
 
 
 def stands_in(phrase, words):

@@ -43,7 +43,7 @@ SHINGLE = 3
 ANCHOR = 2
 """First words of a phrase by which it is looked for. A phrase of fewer words stands only in a line that is equal."""
 LEAST = 16
-"""Bytes of the shortest line that says where it comes from: its words with one blank between them. Shorter lines
+"""Bytes from the first to the last word of the shortest line that says where it comes from. Shorter lines
 (`return None`, `} else {`) are written again and again."""
 QUOTED = 0.5
 """Share of the words of a message's line that are a line of code, where it is a quote. Prose also names what code does:
@@ -83,7 +83,7 @@ class Lines:
     lengths: NDArray[np.int32]
     """Words of each line, shape (lines,)."""
     sizes: NDArray[np.uint8]
-    """Bytes of each line: its words with one blank between them, at most 255; shape (lines,)."""
+    """Bytes of each line from its first to its last word, at most 255; shape (lines,)."""
     counts: NDArray[np.int32]
     """Lines of each text, shape (texts,)."""
 
@@ -246,7 +246,7 @@ def _hash(texts: list[bytes], powers: Powers) -> Lines:
     line_of_word = np.searchsorted(np.flatnonzero(data == 0x0A), start)
     first = np.flatnonzero(np.diff(line_of_word, prepend=-1))
     lengths = np.diff(first, append=len(start))
-    sizes = np.add.reduceat(stop - start, first) + lengths - 1 if len(first) else lengths
+    sizes = stop[first + lengths - 1] - start[first]
     text = np.searchsorted(np.cumsum([len(text) + 1 for text in texts], dtype=np.int64), start[first], side="right")
     keep = (lengths >= SHINGLE) | (sizes >= LEAST)
     return Lines(
