@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 ABOUT = re.compile(
     rb"(?i)hash|digest|checksum|sha\d|md5|fingerprint|regex|pattern|ur[il]|path|file|endpoint|(?<!user)name|type|kind"
-    rb"|label|title|field|column|header|prefix|suffix|len(?:gth)?(?![a-z])|size|(?<!ac)count|limit|expir|ttl|timeout|date"
-    rb"|time|version|algo|arn(?![a-z])|policy|rule|status|scope|issuer|audience|input|form|prompt|hint|help|desc|strength"
-    rb"|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|chars|alphabet|separator|delimit|model|resource|provider|duration|lease|period|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
+    rb"|label|title|field|column|header|prefix|suffix|len(?:gth)?(?![a-z])|size|(?<!ac)count|limit|expir|ttl|timeout"
+    rb"|(?<!up)date|time|version|algo|arn(?![a-z])|policy|rule|status|scope|issuer|audience|input|form|prompt|hint|help"
+    rb"|desc|strength|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|chars|alphabet"
+    rb"|separator|delimit|model|resource|provider|duration|lease|period|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
 )
 """In a name: the value says something about the secret and is not it."""
-OF_OTHERS = re.compile(
-    rb"(?i)(?:public[_-]?key|hash(?:ed)?|encrypted|digest|csrf|xsrf|next|page|pagination|continuation|cancellation|sync|cancel|resume|\bno|by|com|over|tres)"
-    rb"[_.-]?\Z|\AREDACTED_|[^A-Za-z]REDACTED_"
-)
+OF_OTHERS = re.compile(rb"(?i)(?:public[_-]?key|hashed|encrypted|csrf|xsrf|\bno)[_.-]?\Z|\AREDACTED_|[^a-z]REDACTED_")
 """Before a name: it is no secret, or another word."""
+POSITION = re.compile(rb"(?i)(?:next|page|pagination|continuation|cancell?(?:ation)?|sync|resume)[_.-]?token")
+"""The name of a token that says how far something is."""
 CREDENTIAL = re.compile(
     rb"(?i)(?:secret(?:[_-]?id)?|token|passw(?:or)?d|pwd|(?<=[\w.-])pass|key|credentials?)(?:[_-]?value)?\d{0,2}\Z"
 )
@@ -140,7 +140,7 @@ def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
     if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 5:
         return False
     lead = _lead(match)
-    if OF_OTHERS.search(lead) or _is_said(match, lead) or _is_looked_up(match, lead):
+    if OF_OTHERS.search(lead) or POSITION.search(lead + name) or _is_said(match, lead) or _is_looked_up(match, lead):
         return False
     if UUID.fullmatch(secret):
         return bool(CREDENTIAL.search(lead + name))
