@@ -28,10 +28,10 @@ MOST = 3
 class Check(OfSamples):
     """A finding for each row that shows such a line, or a held-out file in its context; the figure is how many do.
 
-    Lines are compared by their words, whatever they are wrapped in; those of 16 bytes or more from the first to the last
-    word count. What training files have, too, is no secret; with the repository at hand those are all its files that are
-    not held out. Without it the dataset lacks what was dropped as a copy, whose lines look as if only held-out code had
-    them: then a row is found from three such lines on.
+    Lines are compared by their words, whatever they are wrapped in; those count that span 16 bytes or more from their
+    first to their last word. What training files have, too, is no secret; with the repository at hand those are all
+    its files that are not held out. Without it the dataset lacks what was dropped as a copy, whose lines look as if
+    only held-out code had them: then a row is found from three such lines on.
     """
 
     def __init__(self, given: Given) -> None:
