@@ -28,7 +28,7 @@ FIRST_COMMIT_AT = 1_700_000_000
 DAY = 86_400
 ENVIRONMENT = {
     "PATH": os.environ.get("PATH", os.defpath),
-    "HOME": "/nonexistent",
+    "HOME": f"{os.devnull}/none",
     "LC_ALL": "C",
     "TZ": "UTC",
     "GIT_CONFIG_NOSYSTEM": "1",

@@ -34,7 +34,7 @@ def read_everything(path, revision: str = "HEAD") -> dict[str, bytes]:
 
 def plain_git(path, *arguments: str) -> None:
     """Git as a user would run it, who has configured nothing; whether it succeeds does not matter."""
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}
+    environment = {"PATH": os.environ["PATH"], "HOME": f"{os.devnull}/none", "GIT_CONFIG_NOSYSTEM": "1"}
     environment |= {"GIT_SSH_VARIANT": "simple", "GIT_ALLOW_PROTOCOL": "file:ssh:ext"}
     command = ["git", "-C", str(path), *arguments]
     subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=HUNG)

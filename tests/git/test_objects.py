@@ -210,19 +210,20 @@ def test_a_repository_that_git_cannot_open(repo_maker, config):
         Repo.open(path)
 
 
-def test_no_git(repo_maker, monkeypatch):
+def test_no_git(repo_maker, monkeypatch, tmp_path):
     path = repo_maker(FILES)
     repo = Repo.open(path)
-    monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setitem(repo._env, "PATH", "/nonexistent")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(repo._env, "PATH", str(tmp_path))
     with pytest.raises(RepositoryError, match="git is not installed"):
         Repo.open(path)
     with pytest.raises(RepositoryError, match="git is not installed"):
         repo.entries()
 
 
-def test_no_room_for_a_temporary_folder(repo_maker, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+def test_no_room_for_a_temporary_folder(repo_maker, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
     with pytest.raises(RepositoryError, match="no temporary folder"):
         Repo.open(repo_maker(FILES))
 
