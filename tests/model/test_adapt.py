@@ -24,7 +24,7 @@ NEW = "<new_control>"
 @pytest.fixture(scope="module", autouse=True)
 def one_core():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "cores", lambda: 1)
+        patch.setattr(networks, "threads", lambda: 1)
         yield
 
 
