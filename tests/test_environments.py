@@ -165,12 +165,11 @@ def test_no_home_and_no_user(run):
     assert "atplotlib" not in found["report"][2]
 
 
-@pytest.mark.parametrize("home", ["", "relative", "/dev/null", "/nonexistent/home"])
+@pytest.mark.parametrize("home", ["", "relative", "/dev/null", "/proc/none"])
 def test_a_home_that_is_none(run, home):
     found = run("build", "report", "recipe", HOME=home, XDG_CACHE_HOME=home, XDG_CONFIG_HOME=home, STARCODER_CACHE=None)
-    assert ("without a cache: " in fine(found)["build"][2]) == (home != "/nonexistent/home" or os.geteuid() != 0)
+    assert "without a cache: " in fine(found)["build"][2]
     assert not Path("relative").exists()
-    shutil.rmtree("/nonexistent", ignore_errors=True)
 
 
 @pytest.mark.parametrize("numbers", ["0", "1", "2", "01", "02", "12", "012"])

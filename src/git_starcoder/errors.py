@@ -79,7 +79,7 @@ class MissingExtraError(StarcoderError):
     @staticmethod
     def of(error: ImportError, library: str, extra: str) -> StarcoderError:
         """The error for an import that failed: the library is missing, or it is there and cannot be loaded."""
-        if isinstance(error, ModuleNotFoundError):
+        if error.path is None:  # nothing was found
             return MissingExtraError(library, extra)
         return unloadable(error, library)
 

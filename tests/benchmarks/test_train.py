@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 import finished
-from git_starcoder import machine
-from git_starcoder.model import load
+from git_starcoder.model import load, network
 from git_starcoder.model.pack import TILE
 
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -56,7 +55,7 @@ def test_all_sides_have_the_same_rows_and_count_their_tokens(tmp_path, monkeypat
     import train_others
     from train_speed import Sides, counted
 
-    monkeypatch.setattr(machine, "threads", lambda: 1)
+    monkeypatch.setattr(network, "threads", lambda: 1)
     monkeypatch.setitem(load.SIZES, "tiny", TOY)
     sides = Sides(finished.toy(tmp_path / "dataset"), 1500, "float32", 300, tmp_path)
     read = [len(row) for row in sides.rows["input_ids"]]

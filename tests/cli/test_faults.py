@@ -87,7 +87,7 @@ def test_a_complaint_that_cannot_be_made_is_no_traceback(monkeypatch):
 
 
 def test_a_traceback_that_nobody_can_keep(monkeypatch, capsys):
-    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    monkeypatch.setattr("tempfile.tempdir", "/proc/none")
     assert main([], command=ending(KeyError("x"))) == 70
     assert "hint: STARCODER_TRACEBACK=1 shows the traceback" in capsys.readouterr().err
 
@@ -100,7 +100,7 @@ def test_an_interrupt_while_libraries_load_is_130(tmp_path):
 
 
 def test_a_library_that_does_not_load_is_not_missing():
-    broken = ImportError("failed to map segment from shared object", name="torch")
+    broken = ImportError("failed to map segment from shared object", name="torch", path="torch/lib.so")
     assert "cannot be loaded" in MissingExtraError.of(broken, "torch", "train").what
     assert "is not installed" in MissingExtraError.of(ModuleNotFoundError(name="torch"), "torch", "train").what
 

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder import machine
-from git_starcoder.model import load
+from git_starcoder.model import load, network
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -11,6 +10,6 @@ def toy_size(request):
     """The size `toy` is what a module calls TOY, on one core: matrices this small only lose by sharing."""
     with pytest.MonkeyPatch.context() as patch:
         if toy := getattr(request.module, "TOY", None):
-            patch.setattr(machine, "threads", lambda: 1)
+            patch.setattr(network, "threads", lambda: 1)
             patch.setitem(load.SIZES, "toy", toy)
         yield

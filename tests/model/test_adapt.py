@@ -8,7 +8,6 @@ import pytest
 
 import bases
 import finished
-from git_starcoder import machine
 from git_starcoder.errors import MissingExtraError, UsageError
 from git_starcoder.model import adapt, load
 from git_starcoder.model import network as networks
@@ -25,7 +24,7 @@ NEW = "<new_control>"
 @pytest.fixture(scope="module", autouse=True)
 def one_core():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine, "threads", lambda: 1)
+        patch.setattr(networks, "threads", lambda: 1)
         yield
 
 

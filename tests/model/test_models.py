@@ -8,7 +8,6 @@ import pytest
 
 import bases
 import finished
-from git_starcoder import machine
 from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
 from git_starcoder.model import base, load
 from git_starcoder.model.complete import complete, example, prompt_tokens
@@ -23,7 +22,7 @@ ROWS = [np.arange(3, 40) * 7 % 280, np.arange(5, 22) * 11 % 280]
 @pytest.fixture(scope="module", autouse=True)
 def toy_size():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine, "threads", lambda: 1)
+        patch.setattr(networks, "threads", lambda: 1)
         patch.setitem(load.SIZES, "toy", load.shape(64, 2))
         yield
 
@@ -339,7 +338,7 @@ def test_a_completion_need_not_go_round_in_circles(saved):
 def test_all_processors_that_may_be_used_are_used(saved, monkeypatch):
     import torch
 
-    monkeypatch.setattr(machine, "threads", lambda: 3)
+    monkeypatch.setattr(networks, "threads", lambda: 3)
     load.load(saved)
     assert torch.get_num_threads() == 3
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import bases
-from git_starcoder import machine
 from git_starcoder.errors import UsageError
 from git_starcoder.model import attention
 from git_starcoder.model import network as networks
@@ -17,7 +16,7 @@ VOCABULARY = 320
 @pytest.fixture(scope="module", autouse=True)
 def one_core():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine, "threads", lambda: 1)
+        patch.setattr(networks, "threads", lambda: 1)
         yield
 
 

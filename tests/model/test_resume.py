@@ -94,7 +94,7 @@ from git_starcoder.model import load, network
 from git_starcoder.model.config import Config
 from git_starcoder.model.train import train
 load.SIZES["toy"] = {toy!r}
-network.cores = lambda: 1
+network.threads = lambda: 1
 class Watch:
     def begin(self, step, total): print("begun", flush=True)
     def advance(self, count):

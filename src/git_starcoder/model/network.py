@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder import machine, places
+from git_starcoder import places
 from git_starcoder.errors import MachineError, MissingExtraError, UsageError, limit_reached
+from git_starcoder.machine import ADDRESSES_TO_TRAIN, require, threads
 from git_starcoder.model import attention
 from git_starcoder.model.pack import TILE, UNASKED, flat
 from git_starcoder.text.pretrained import one_line
@@ -66,7 +67,7 @@ def libraries() -> tuple[Any, Any]:
     if sys.flags.optimize > 1:
         what = "transformers reads docstrings while it runs, and Python was told to leave them out"
         raise MachineError(what, where="PYTHONOPTIMIZE=2 or -OO", hint="PYTHONOPTIMIZE=1 keeps them")
-    machine.require(machine.ADDRESSES_TO_TRAIN)
+    require(ADDRESSES_TO_TRAIN)
     places.temporary()  # torch looks for one while it is loaded
     if places.here() is None:
         os.chdir("/")  # MKL ends the process where the current folder was deleted
@@ -144,7 +145,7 @@ class Network:
         """
         self.torch, _ = libraries()
         # Else torch follows OMP_NUM_THREADS, which many environments set for the sake of other programs.
-        self.torch.set_num_threads(machine.threads())
+        self.torch.set_num_threads(threads())
         self.device = where or device()
         self.precision = precise or precision(self.device)
         if self.device == "cuda":
