@@ -10,6 +10,7 @@ import bases
 import finished
 from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
 from git_starcoder.model import base, load
+from git_starcoder.model import network as networks
 from git_starcoder.model.complete import complete, example, prompt_tokens
 from git_starcoder.model.config import Config
 from git_starcoder.model.pack import flat
