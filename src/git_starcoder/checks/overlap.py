@@ -28,10 +28,9 @@ MOST = 1 << 21
 """Runs that are looked at, about: of a larger dataset one in 2, 4, 8, …, chosen by its hash."""
 BATCH = 1 << 16
 """Tokens that are hashed by a worker at a time, about."""
-FAR = 4
-"""Standard deviations above the floor that are no accident, …"""
 POINTS = 0.05
-"""… if they are this much, too."""
+"""How far above all draws the overlap is no accident. Their standard deviation says less: what has leaked raises single
+draws, too, those that hold out the file that it came from."""
 CHANGES = ("git_diff", "temporal_context")
 """What shows history."""
 
@@ -94,7 +93,7 @@ class Check(OfSamples):
         }  # fmt: skip
         said = f"{overlap:.1%} of held-out {RUN}-token runs are in training; of files held out at random {mean:.1%}"
         self.figure = f"{said} ± {deviation:.1%} ({counted:,} runs, one in {rate})"
-        if overlap > mean + max(FAR * deviation, POINTS):
+        if overlap > max(floor) + POINTS:
             first = next(sample for sample in samples if sample.split != "train")
             yield Finding("overlap", self._dataset.files(first.split)[0].name, said)
 
