@@ -155,7 +155,8 @@ def _by_text(path: str, text: bytes) -> str:
     if suffix == ".js" and _is_compiled_coffeescript(text):
         return "compiled_coffeescript (Linguist)"
     head = text[:HEAD]
-    if not any(word in head.lower() for word in WORDS):  # the words cost less than the forms
+    small_head = head.lower()
+    if not any(word in small_head for word in WORDS):  # the words cost less than the forms
         return ""
     titles = small in NO_COMMENTS
     if found := MARKUP.search(head) or (None if titles else SAYS.search(head)):

@@ -100,10 +100,10 @@ def read(data: bytes, *, like: str = "", cut: bool = False) -> Text | Refusal:
     found = _decoded(data, like, cut=cut)
     if isinstance(found, Refusal):
         return found
-    text, _, changed = found
+    text, codec, changed = found
     if "\0" in text:
         return Refusal("binary", "has a NUL")
-    utf8 = text.encode()
+    utf8 = data if codec == "utf-8" and not changed and not cut else text.encode()
     lines = line_ends(utf8)
     told = (changed,) if changed else ()
     return Text(lines, told) if lines == utf8 else Text(lines, (*told, "crlf"))
