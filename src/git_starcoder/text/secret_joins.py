@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from git_starcoder.text.secret_values import (
+    ALPHABET,
     CAPITAL,
     DIGIT,
     EASY,
@@ -24,6 +25,7 @@ from git_starcoder.text.secret_values import (
     WORDS,
     Pattern,
     is_jumbled,
+    is_label,
     is_mixed,
     is_numbered,
     is_password,
@@ -37,7 +39,7 @@ ABOUT = re.compile(
     rb"(?i)hash|digest|checksum|sha\d|md5|fingerprint|regex|pattern|ur[il]|path|file|endpoint|(?<!user)name|type|kind"
     rb"|label|title|field|column|header|prefix|suffix|len(?:gth)?(?![a-z])|size|(?<!ac)count|limit|expir|ttl|timeout|date"
     rb"|time|version|algo|arn(?![a-z])|policy|rule|status|scope|issuer|audience|input|form|prompt|hint|help|desc|strength"
-    rb"|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|chars|alphabet|separator|delimit|model|resource|provider|duration|lease|period|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
+    rb"|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|chars|alphabet|separator|delimit|model|resource|provider|duration|lease|period|public[_-]?key|address|contract|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
 )
 """In a name: the value says something about the secret and is not it."""
 OF_OTHERS = re.compile(
@@ -50,9 +52,15 @@ CREDENTIAL = re.compile(
 )
 """At the end of a name: it says that its value is a credential, even if that is a UUID."""
 LOOKUP = re.compile(
-    rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex|guid|uuid|mask|redact|scrub|parse"
+    rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex|guid|uuid|mask|redact|scrub|parse|shuffle"
 )
 """In the name of a function: what it is given is not the secret."""
+MAKES = re.compile(rb"(?i)(?:build|create|generate|make|issue|mint|sign)_?\w*(?:token|jwt)\w*[(]|\.set[(]\Z")
+"""A function that makes a token of what it is given, or gives one back for it, as Python's `ContextVar.set` does."""
+HASHES = re.compile(rb"(?i)(?:hash|hmac|digest|md5|sha\d{1,3}|crypt)\w{0,16}\([\"'`]\Z")
+"""Before a name in quotes: what follows is its hash."""
+LEXEME = re.compile(rb"token[A-Z]\w+|Token[A-Z]\w+")
+"""A kind of token of a lexer, if it is no name of a credential."""
 PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase|code)|pwd|masterauth|pass|pw|psk")
 """A name of what people think up themselves."""
 OWNERS = (
@@ -98,8 +106,10 @@ def _is_salt(_: re.Match[bytes], secret: bytes) -> bool:
 
 
 def _is_given(match: re.Match[bytes], secret: bytes) -> bool:
-    """Whether it is the password itself: MySQL takes its hash, too."""
-    return is_password(match, secret) and not re.fullmatch(rb"\*[0-9A-F]{40}|md5[0-9a-f]{32}|SCRAM-.*", secret)
+    """Whether it is the password itself: MySQL takes its hash, too. `identified by "a::b"` may be English."""
+    return is_password(match, secret) and not re.fullmatch(
+        rb"\*[0-9A-F]{40}|md5[0-9a-f]{32}|SCRAM-.*|[a-z]+(?:::[a-z]+)+", secret
+    )
 
 
 def _is_option(match: re.Match[bytes], secret: bytes) -> bool:
@@ -130,6 +140,20 @@ def _is_second(match: re.Match[bytes], secret: bytes) -> bool:
     )
 
 
+def _is_one_of_two(_match: re.Match[bytes], secret: bytes) -> bool:
+    """Whether it is a password where a call is given two strings: `auth("user", "…")`."""
+    if not (DIGIT.search(secret) and re.search(rb"[A-Za-z]", secret)) or OTHER.fullmatch(secret):
+        return False
+    if NUMBERED_WORDS.fullmatch(secret) and not (secret.isalnum() and len(secret) > 7):
+        return False
+    return is_password(_match, secret)
+
+
+def _is_npm_login(match: re.Match[bytes], secret: bytes) -> bool:
+    """Whether it is base64 and no identifier."""
+    return bool(SMALL.search(secret)) and is_mixed(match, secret) and (secret.endswith(b"=") or is_scattered(secret))
+
+
 def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is a secret that a name like `password` is given: no template, hash, path or identifier."""
     name: bytes = match["name"]
@@ -137,14 +161,16 @@ def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
         len(secret) < 15 and WORDS.fullmatch(secret) and not is_jumbled(secret)
     ):  # most are, and this is the fastest test
         return False
-    if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 5:
+    if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 5 or is_label(secret):
         return False
     lead = _lead(match)
     if OF_OTHERS.search(lead) or _is_said(match, lead) or _is_looked_up(match, lead):
         return False
     if UUID.fullmatch(secret):
         return bool(CREDENTIAL.search(lead + name))
-    if ABOUT.search(name) or NAMES.search(secret) or OTHER.fullmatch(secret):
+    if ABOUT.search(name) or NAMES.search(secret) or OTHER.fullmatch(secret) or ALPHABET.match(secret):
+        return False
+    if match["join"] is None and not match["close"] and not lead and _is_lexeme(name):
         return False
     if match["quoted"] or match["bracketed"] or match["element"]:
         join = match["join"]
@@ -187,8 +213,18 @@ def _is_said(match: re.Match[bytes], lead: bytes) -> bool:
     return name == b"pass" and join == b"" and lead[-1:] not in {b"_", b"-", b"."} and not lead.endswith(OWNERS)
 
 
+def _is_lexeme(name: bytes) -> bool:
+    return bool(LEXEME.fullmatch(name)) and not CREDENTIAL.search(name)
+
+
 def _is_looked_up(match: re.Match[bytes], lead: bytes) -> bool:
-    """Whether the value is the name of something that a function looks up."""
+    """Whether the value is something that a function looks up, makes a token of, or has hashed."""
+    if match["call"] and b"token" in (lead + match["name"]).lower() and MAKES.search(match["call"]):
+        return True
+    if match["join"] == b"," or match["join"] == b"(" or match["join"] is None:
+        start = match.start() - len(lead)
+        if HASHES.search(match.string[max(0, start - 40) : start]):
+            return True
     return bool(LOOKUP.search(match["call"] or (lead if match["join"] == b"(" else b"")))
 
 
@@ -286,7 +322,7 @@ _SIGN = rb"(?P<join>" + _OPERATOR + rb"|[({,]|(?<=[ \t])(?=[\"'`]))[ \t]{0,8}+(?
 _ON_NEXT_LINE = rb":[ \t]{0,4}[|>][-+\d]{0,2}[ \t]{0,4}\n(?:[ \t]{0,8}[#/*+]{1,2})?"  # of YAML
 _TAGS = (
     rb"(?:</[\w:.-]{1,30}>" + _GAP + rb"{0,60}<[\w:.-]{1,30})?(?:[^<>\n]{0,80}[^<>\n/-])?>"
-    rb"(?:" + _GAP + rb"{0,60}<[\w:.!\[-]{1,30}[>\[])?\s{0,8}(?:[#/*+]{1,2}\s{1,8})?"
+    rb"(?:" + _GAP + rb"{0,60}<(?!id>)[\w:.!\[-]{1,30}[>\[])?\s{0,8}(?:[#/*+]{1,2}\s{1,8})?"
 )
 _ASSIGNED = (
     rb"(?P<name>[A-Za-z0-9_-]{2,40}+(?:[ .][Kk](?:ey|EY)[A-Za-z0-9_-]{0,20})?)"
@@ -345,6 +381,12 @@ JOINS = (
     ),
     _pattern(
         "AUTH_HEADER", 'auth"', rb"auth\"[ \t]{0,4}:[ \t]{0,4}\"(?P<secret>[A-Za-z0-9+/]{12,1024}={0,2})\"", is_mixed
+    ),
+    _pattern(
+        "AUTH_HEADER",
+        "_auth",
+        rb"(?<![A-Za-z0-9])_auth[ \t]{0,4}=[ \t]{0,4}[\"']?(?P<secret>[A-Za-z0-9+/]{16,1024}={0,2})(?=[\"'\s\\]|\Z)",
+        _is_npm_login,
     ),
     _pattern(
         "DJANGO_KEY",
@@ -462,6 +504,14 @@ JOINS = (
         rb"[\w.]{1,32}=?[(\[ ]{1,3}(?:[^()\n]{0,160},\s{0,12})?(?P<opened>[\"'])(?P<user>[^\"'\n]{0,80})(?P=opened),"
         rb"\s{0,12}(?:Some\()?(?P<quote>[\"'])(?P<secret>[^\s\"'\\]{6,128})(?P=quote)",
         _is_second,
+    ),
+    _pattern(
+        "PASSWORD",
+        ".auth( redentials(",
+        rb"[.\w]{1,32}\(\s{0,12}(?P<opened>[\"'])(?P<user>[^\"'\n]{1,80})(?P=opened)\s{0,4},"
+        + _GAP
+        + rb"{0,20}(?P<quote>[\"'])(?P<secret>[^\s\"'\\]{6,128})(?P=quote)\s{0,12}\)",
+        _is_one_of_two,
     ),
     Pattern("PASSWORD", _PASSWORDS, _ASSIGNED, _is_assigned),
     Pattern("SECRET", _SECRETS, _ASSIGNED, _is_assigned),

@@ -48,7 +48,7 @@ TEMPLATE = re.compile(
 """A value that is put in later or looked up, a piece of code, a regular expression."""
 PLACEHOLDER = re.compile(
     rb"(?i)xxxx|\*{3}|\.{3}|change[-_]?(?:me|this|it)|example|placeholder|dummy|fake|redacted|removed|masked|hidden|replace|insert|your[-_]"
-    rb"|my[-_](?:secret|token|api|key|pass)|foo[-_]?bar|lorem|[-_ ]character"
+    rb"|my[-_](?:secret|token|api|key|pass)|foo[-_]?bar|lorem|[-_ ]character|crwdn[se]\d"
 )
 """What only a made-up secret has in it."""
 EASY = re.compile(
@@ -67,14 +67,20 @@ OTHER = re.compile(
     rb"|[\w./-]+\.(?:ya?ml|json|toml|xml|ini|conf|cfg|env|enc|pem|key|crt|cer|txt|html?|md)"  # a file
     rb"|[\w./-]+\.(?:svg|png|gz|sh|py|rb|js|ts|j2|erb)"
     rb"|[a-z_/]+#[a-z_]+|(?:[a-z][\w-]{0,24}\.){2,}[a-z][\w$]*"  # a route, a class
+    rb"|(?:required|nullable|sometimes|present|filled|confirmed|bail|string)\|.*"  # a rule of a validator
+    rb"|0x(?:[0-9a-f]{40}|0[23][0-9a-f]{64})"  # an address and a public key of Ethereum
     rb"|\d{4}-\d\d-\d\dT.*|(?-i:eyJ)\w{0,16}|[\d\W]+"  # a time, the beginning of every JWT, no letter
 )
 """What is no secret, whatever its name."""
 WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@,=|\\]{1,2}[A-Za-z\x80-\xff]+)*[-_./:@,=]{0,2}")
 """An identifier, a path, a phrase."""
-_WORD = rb"(?:[A-Za-z]+\d{0,4}|[a-z]{1,3}\d{1,3}[a-z]{1,3}|[A-Za-z]{0,2}25519)"
+_WORD = rb"(?:[A-Za-z]+\d{0,4}|\d[A-Za-z]{2,12}|[a-z]{1,3}\d{1,3}[a-z]{1,3}|[A-Za-z]{0,2}25519)"
 NUMBERED_WORDS = re.compile(rb"[-_./:~@#]{0,3}" + _WORD + rb"(?:[-_./:@,=|\\]{1,2}(?:" + _WORD + rb"|\d{1,4}))*=?")
-"""The same with small numbers: `user1`, `v2/tokens`, `Summer2024`, `k8s`."""
+"""The same with small numbers: `user1`, `v2/tokens`, `Summer2024`, `2FA`, `k8s`."""
+ALPHABET = re.compile(rb"(?i)(?=.*abcdefghijklmnopqrstuvwxyz)(?=.*(?:0123456789|1234567890|(?-i:z.*A|Z.*a|zA|Za)))")
+"""In a value: it is the characters that a password is drawn from."""
+FOREIGN = re.compile(rb"[\xcd-\xdf\xe0\xe1\xe3-\xed]")
+"""A letter of another script than the Latin one, in UTF-8."""
 NAMES = re.compile(rb"(?i)(?:access|secret|api|account|private|auth|session)[-_]?(?:key|token|secret)")
 """What is in a value that says what would be there."""
 DIGIT = re.compile(rb"\d")
@@ -95,6 +101,11 @@ def is_scattered(secret: bytes) -> bool:
 def is_jumbled(secret: bytes) -> bool:
     """Whether it is so with capitals and small letters, as in no name of anything: `qWbTzKrLmp7d`."""
     return bool(SMALL.search(secret) and CAPITAL.search(secret)) and is_scattered(secret)
+
+
+def is_label(secret: bytes) -> bool:
+    """Whether it is a text of a translation, in a script in which nobody writes a password without digits."""
+    return bool(FOREIGN.search(secret)) and len(DIGIT.findall(secret)) < 2
 
 
 def is_anything(_match: re.Match[bytes], _secret: bytes) -> bool:
@@ -126,6 +137,6 @@ def is_password(_: re.Match[bytes], secret: bytes) -> bool:
     """Where nothing but a password can stand: all but templates, placeholders and the usual words of examples."""
     if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 4:
         return False
-    if b"." in secret and WORDS.fullmatch(secret + b"."):  # the end of a sentence, an attribute
+    if b"." in secret and WORDS.fullmatch(secret.rstrip(b")]}") + b"."):  # the end of a sentence, an attribute
         return False
     return not (EASY.search(secret) and NUMBERED_WORDS.fullmatch(secret))
