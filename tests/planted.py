@@ -319,7 +319,7 @@ LOOKALIKES: dict[str, Callable[[Random], str]] = {
     "template": _named(
         lambda c: c.choice(
             [
-                "${DB_PASSWORD_2}", "{{ secret_1 }}", "$ENV_TOKEN_1", "%DB_PASS1%", "{settings.key1}", "%(pass1)s", "$(cat key1)",
+                "${DB_PASSWORD_2}", "{{ secret_1 }}", "$ENV_TOKEN_1", "%DB_PASS1%", "{settings.key1}", "%(pass1)s", "$(cat key1)", "worker-%02d-pw", "barryIsThe2nd{$i}", "pw[$ne]=zzz1", "YourPwdShouldBe16Long!", "yourSecretWith1Digit!",
                 "process.env.KEY1", "env.SECRET_1",
             ]
         ).replace(" ", "")
@@ -400,6 +400,8 @@ LOOKALIKES: dict[str, Callable[[Random], str]] = {
         [
             f"'password_reset' => 'crwdns{c.randrange(10**5)}:0crwdne{c.randrange(10**5)}:0',", '"LABEL_AUTH_TOKEN": "2FAトークン"', '"AUTH_TOKEN": "2FA-token"', '"AUTH_TOKEN": "2FA驗證碼"', '"AUTH_TOKEN": "2fa-Код"',
             '"INITIAL_TOKEN_TOOLTIP": "從authenticator輸入的驗證碼必須有6個字元"', '"password": "Пароль(минимум8символов)"',
+            r'"client_secret": "\u0627\u0644\u0633\u0631"', r'"client_secret": "Tajn\u00e9"', r'"access_token": "Webhook\u306e\u30b7\u30fc\u30af\u30ec\u30c3\u30c8"', r'"password": "\u65b0\u3057\u3044\u30c8"', r'{"password":"Contrase\u00f1aNueva"}',
+            '"consumerKey": "Consumer%20Key"', '"access_token": "Access%20Token"',
         ]
     ),
     "rule": lambda c: c.choice(
@@ -419,6 +421,16 @@ LOOKALIKES: dict[str, Callable[[Random], str]] = {
             '"token": "0comment"', 'expected: []token{{\n kind: tokenUnquoted,\n value: "hello0123456789",\n}}', '{ type: TokenNumber, value: "12ab34cd56" }', '{"foreground": "1", "token": "1st-heading"}',
         ]
     ),
+    "key of the next pair": lambda c: c.choice(
+        [
+            "'accessToken' => $accessToken,\n'enabled2FA' => $enabled2FA,", '"oauth2Secret": "clientSecret",\n"oauth2Url": "http://x/",', '"x": "password",\n  "a1b2c3d4x9": 1', "{'field': 'password', 'b7x9q2Lm': 'c'}",
+        ]
+    ),
+    "part of a list": lambda c: c.choice(
+        [
+            '["123321", "password123", "1q2w3e4r5t", "iloveyou"]', "('authtoken', '0002_auto_20160226_1747'),", "('authtoken', '0003_tokenproxy'),",
+        ]
+    ),
     "what is public": lambda c: c.choice(
         [
             f"'credentialPublicKey' => '{run(c, BASE64, 20)}',", f'const tokenAddress = "0x{run(c, WORD[:6].upper() + HEX, 40)}"', f'privateKey: "0x{run(c, HEX, 40)}"', f'private_key = "0x02{run(c, HEX, 64)}"', f'let secret_public_key = "{run(c, WORD, 32)}";',
@@ -427,7 +439,7 @@ LOOKALIKES: dict[str, Callable[[Random], str]] = {
     "what a function makes": lambda c: c.choice(
         [
             'let token = build_jwt("Iv1.abc123", &key)', 'token = create_token("u1-a2b3")', "const token = signToken('user7x9', key)", 'token = task_id.set("a8098c1a")', "reset_token = self._context.set('a1b2c3d4')",
-            f"assert.equal(hash('password'), '{run(c, HEX, 32)}')", f'assertEquals(hmac("password"), "{run(c, HEX, 64)}")', f'expect(md5("secret")).toBe("{run(c, HEX, 32)}")', f'check(Sha256("password"), "{run(c, HEX, 64)}")',
+            f"assert.equal(hash('password'), '{run(c, HEX, 32)}')", f'assertEquals(hmac("password"), "{run(c, HEX, 64)}")', f'expect(md5("secret")).toBe("{run(c, HEX, 32)}")', f'check(Sha256("password"), "{run(c, HEX, 64)}")', 'encrypted("a", AES_256_PBE_CBC("passwd", "5c0744940b5c369b"))', 'pbkdf2("password", "4f9a7c2be1", 1000)',
         ]
     ),
     "second argument": lambda c: c.choice(

@@ -165,6 +165,17 @@ def test_a_secret_in_a_secret_is_one():
         ('smtp_pass "Tr7xQ9kLm2Z"', 1),
         ('pw==\n\n"@types/parse-json@^4.0.0":', 0),
         ('"Authorization: basic dXNlcjpodW50ZXIy"', 1),
+        ('.auth("user", "pass1word2go")', 1),
+        ('.auth("user", "hunter2")', 0),
+        ('.auth("user", "hunter2024")', 1),
+        ('credentials("svc", "a1b2c3d4", "x")', 0),
+        ('password = "пароль2024секрет"', 1),
+        ('password = "w57\\u00e4\\u00f6w4b6huwb6nhu"', 1),
+        ("password=secure%20password1&x=1", 1),
+        ('password = "yourStrong(!)Password"', 1),
+        ('create("password", "Tr7xQ9kLm2Z")', 1),
+        ('token = client.set("password", "Tr7xQ9kLm2Z")', 1),
+        ('createUser("admin", password = "Tr7xQ9kLm2Z")', 1),
     ],
 )
 def test_what_a_name_like_password_is_given(text, found):

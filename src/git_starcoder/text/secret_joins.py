@@ -30,6 +30,7 @@ from git_starcoder.text.secret_values import (
     is_numbered,
     is_password,
     is_scattered,
+    with_letters,
 )
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ LOOKUP = re.compile(
 """In the name of a function: what it is given is not the secret."""
 MAKES = re.compile(rb"(?i)(?:build|create|generate|make|issue|mint|sign)_?\w*(?:token|jwt)\w*[(]|\.set[(]\Z")
 """A function that makes a token of what it is given, or gives one back for it, as Python's `ContextVar.set` does."""
-HASHES = re.compile(rb"(?i)(?:hash|hmac|digest|md5|sha\d{1,3}|crypt)\w{0,16}\([\"'`]\Z")
+HASHES = re.compile(rb"(?i)(?:hash|hmac|digest|md5|sha\d{1,3}|crypt|pbe|pbkdf)\w{0,16}\([\"'`]\Z")
 """Before a name in quotes: what follows is its hash."""
+KEY_OF_PAIR = re.compile(rb"[ \t]{0,40}(?:=>|:(?!:))")
 LEXEME = re.compile(rb"token[A-Z]\w+|Token[A-Z]\w+")
 """A kind of token of a lexer, if it is no name of a credential."""
 PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase|code)|pwd|masterauth|pass|pw|psk")
@@ -157,6 +159,7 @@ def _is_npm_login(match: re.Match[bytes], secret: bytes) -> bool:
 def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is a secret that a name like `password` is given: no template, hash, path or identifier."""
     name: bytes = match["name"]
+    secret = with_letters(secret)
     if (
         len(secret) < 15 and WORDS.fullmatch(secret) and not is_jumbled(secret)
     ):  # most are, and this is the fastest test
@@ -206,11 +209,20 @@ def _is_said(match: re.Match[bytes], lead: bytes) -> bool:
         before = lead[-1:] or match.string[max(0, start - 1) : start]
         if before.isalnum() or before in {b"/", b"+"}:  # within base64
             return True
+    if join == b"," and _is_listed(match):
+        return True
     if join == b"," and match["close"]:
         return match.string[max(0, start - 1) : start] not in {b'"', b"'", b"`", b";"}
     if match["element"] and match.string[max(0, start - 1) : start] == b"/":
         return True  # the end of another element
     return name == b"pass" and join == b"" and lead[-1:] not in {b"_", b"-", b"."} and not lead.endswith(OWNERS)
+
+
+def _is_listed(match: re.Match[bytes]) -> bool:
+    """Whether it is the key of the next pair, `'a': 'password', 'b': 'c'`, or in a list, `"password123", "…"`."""
+    return bool(
+        KEY_OF_PAIR.match(match.string, match.end()) or (match["close"] and re.search(rb"\d{3}\Z", match["name"]))
+    )
 
 
 def _is_lexeme(name: bytes) -> bool:

@@ -35,7 +35,7 @@ VALUES = ("secret", "quoted", "bracketed", "element", "parameter", "bare", "inli
 """Groups of an expression that hold the secret; of one match, one is not empty."""
 
 TEMPLATE = re.compile(
-    rb"[$#]\{|\$\(|\{\{|\{[\w.:!]{0,40}\}|%[sdv@]|%\(|%[YmdHMS][-:/T]|\\\(|<[%?]"
+    rb"[$#]\{|\$\(|\{\{|\{\$?[\w.:!]{0,40}\}|%[sdv@]|%0\d?[dxX]|\[\$\w+\]|%\(|%[YmdHMS][-:/T]|\\\(|<[%?]"
     rb"|(?:\A|[/=:_-])<\w+>|&[lg]t;|\?\.|\A&#?\w+;\Z"  # a part is put in
     rb"|\A<.*>\Z|\A%[^%]+%\Z|\A\[.*\]\Z|\A\(.*\)\Z|\A@\w+@\Z|\A__\w+__\Z"
     rb"|\A@?[\w.:>-]+\(.*\)\Z|\A%[A-Z]{3}"  # all of it
@@ -47,7 +47,7 @@ TEMPLATE = re.compile(
 )
 """A value that is put in later or looked up, a piece of code, a regular expression."""
 PLACEHOLDER = re.compile(
-    rb"(?i)xxxx|\*{3}|\.{3}|change[-_]?(?:me|this|it)|example|placeholder|dummy|fake|redacted|removed|masked|hidden|replace|insert|your[-_]"
+    rb"(?i)xxxx|\*{3}|\.{3}|change[-_]?(?:me|this|it)|example|placeholder|dummy|fake|redacted|removed|masked|hidden|replace|insert|your[-_]|(?-i:[Yy]our(?:Pw|Pass|Secret|Token|Key|Api))"
     rb"|my[-_](?:secret|token|api|key|pass)|foo[-_]?bar|lorem|[-_ ]character|crwdn[se]\d"
 )
 """What only a made-up secret has in it."""
@@ -69,6 +69,7 @@ OTHER = re.compile(
     rb"|[a-z_/]+#[a-z_]+|(?:[a-z][\w-]{0,24}\.){2,}[a-z][\w$]*"  # a route, a class
     rb"|(?:required|nullable|sometimes|present|filled|confirmed|bail|string)\|.*"  # a rule of a validator
     rb"|0x(?:[0-9a-f]{40}|0[23][0-9a-f]{64})"  # an address and a public key of Ethereum
+    rb"|\d{4}_[a-z]+(?:_[a-z0-9]+)*|(?-i:[A-Z][a-z]+(?:%20[A-Z][a-z]+)+)"  # a migration of Django, words in a URL
     rb"|\d{4}-\d\d-\d\dT.*|(?-i:eyJ)\w{0,16}|[\d\W]+"  # a time, the beginning of every JWT, no letter
 )
 """What is no secret, whatever its name."""
@@ -79,6 +80,7 @@ NUMBERED_WORDS = re.compile(rb"[-_./:~@#]{0,3}" + _WORD + rb"(?:[-_./:@,=|\\]{1,
 """The same with small numbers: `user1`, `v2/tokens`, `Summer2024`, `2FA`, `k8s`."""
 ALPHABET = re.compile(rb"(?i)(?=.*abcdefghijklmnopqrstuvwxyz)(?=.*(?:0123456789|1234567890|(?-i:z.*A|Z.*a|zA|Za)))")
 """In a value: it is the characters that a password is drawn from."""
+ESCAPED = re.compile(rb"\\{1,8}u([0-9A-Fa-f]{4})")
 FOREIGN = re.compile(rb"[\xcd-\xdf\xe0\xe1\xe3-\xed]")
 """A letter of another script than the Latin one, in UTF-8."""
 NAMES = re.compile(rb"(?i)(?:access|secret|api|account|private|auth|session)[-_]?(?:key|token|secret)")
@@ -101,6 +103,13 @@ def is_scattered(secret: bytes) -> bool:
 def is_jumbled(secret: bytes) -> bool:
     """Whether it is so with capitals and small letters, as in no name of anything: `qWbTzKrLmp7d`."""
     return bool(SMALL.search(secret) and CAPITAL.search(secret)) and is_scattered(secret)
+
+
+def with_letters(secret: bytes) -> bytes:
+    r"""A value whose `\uXXXX` are the letters that they stand for."""
+    if b"\\u" not in secret:
+        return secret
+    return ESCAPED.sub(lambda match: chr(int(match[1], 16)).encode(errors="replace"), secret)
 
 
 def is_label(secret: bytes) -> bool:
