@@ -426,6 +426,12 @@ LOOKALIKES: dict[str, Callable[[Random], str]] = {
             "'accessToken' => $accessToken,\n'enabled2FA' => $enabled2FA,", '"oauth2Secret": "clientSecret",\n"oauth2Url": "http://x/",', '"x": "password",\n  "a1b2c3d4x9": 1', "{'field': 'password', 'b7x9q2Lm': 'c'}",
         ]
     ),
+    "hash of a password": _named(lambda c: f"$pbkdf2-sha512$310000${run(c, WORD, 22)}${run(c, WORD, 80)}"),
+    "name of an algorithm": lambda c: c.choice(
+        [
+            "token_alg: oidc.SigningAlgECDSAUsingP521AndSHA512,\n", "PasswordEnc = oidc.EncryptionEncA128GCM\n", "secret=c.RFC8628UserVerificationURL\n", "secret_enc: 'A128CBC-HS256'", 'token_alg = "RSA-OAEP-256"', 'token_enc: "A256GCMKW"', f'f(ctx, TypeAccessToken, "{filled(UUID)(c)}")',
+        ]
+    ),
     "part of a list": lambda c: c.choice(
         [
             '["123321", "password123", "1q2w3e4r5t", "iloveyou"]', "('authtoken', '0002_auto_20160226_1747'),", "('authtoken', '0003_tokenproxy'),",

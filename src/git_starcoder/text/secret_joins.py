@@ -90,6 +90,7 @@ TAKES_APART = re.compile(rb"mongo| login ")
 """Programs that are given one as `-p …`."""
 TOKEN = re.compile(rb"(?!0[xX])[\w+/.~-]{16,}={0,2}")
 HEXADECIMAL = re.compile(rb"0x[0-9A-Fa-f]+")
+ATTRIBUTE = re.compile(rb"[a-z]{1,16}\.[A-Z]{0,8}[A-Za-z]*\d{0,4}[A-Z][A-Za-z]+\w*")
 LEAD = re.compile(rb"[\w.$-]{0,32}\Z")
 
 
@@ -170,7 +171,7 @@ def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
     if OF_OTHERS.search(lead) or _is_said(match, lead) or _is_looked_up(match, lead):
         return False
     if UUID.fullmatch(secret):
-        return bool(CREDENTIAL.search(lead + name))
+        return bool(CREDENTIAL.search(lead + name)) and not (match["join"] == b"," and not match["close"])
     if ABOUT.search(name) or NAMES.search(secret) or OTHER.fullmatch(secret) or ALPHABET.match(secret):
         return False
     if match["join"] is None and not match["close"] and not lead and _is_lexeme(name):
@@ -180,7 +181,7 @@ def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
         if join == b"(" and name.lower().startswith(b"token") and not _is_token(secret):
             return False
         return _is_quoted(name, secret, loose=join in {None, b""} or (join == b"," and not match["close"]))
-    if HEXADECIMAL.fullmatch(secret):
+    if HEXADECIMAL.fullmatch(secret) or (ATTRIBUTE.fullmatch(secret) and not is_scattered(secret)):
         return False
     if match["loose"] and not (lead.endswith(b"-") or (lead.endswith(b"_") and name.isupper())):
         # neither --password … nor ENV DB_PASSWORD …
