@@ -311,6 +311,13 @@ def repeats(pattern):
     return walk(_parser.parse(pattern.form))
 
 
+@pytest.mark.parametrize("value", ["a." + "A" * 500 + "!1", "a." + "Aa" * 240 + "!1a2", "abcdefghijklmnopqrstuvwxyz" + "z" * 470 + "!1", "\\u0041" * 80, "1ab-" * 120 + "!"])  # fmt: skip
+def test_a_hostile_value_ends(value):
+    """A cubic expression would take minutes here."""
+    redact((f"password={value}\n" * 400).encode())
+    redact((f'password = "{value}"\n' * 400).encode())
+
+
 def test_a_hostile_key_block_ends():
     header = b"-----BEGIN PRIVATE KEY-----"
     for piece in (

@@ -11,7 +11,6 @@ import re
 from typing import TYPE_CHECKING
 
 from git_starcoder.text.secret_values import (
-    ALPHABET,
     CAPITAL,
     DIGIT,
     EASY,
@@ -24,6 +23,7 @@ from git_starcoder.text.secret_values import (
     UUID,
     WORDS,
     Pattern,
+    is_alphabet,
     is_jumbled,
     is_label,
     is_mixed,
@@ -90,7 +90,8 @@ TAKES_APART = re.compile(rb"mongo| login ")
 """Programs that are given one as `-p …`."""
 TOKEN = re.compile(rb"(?!0[xX])[\w+/.~-]{16,}={0,2}")
 HEXADECIMAL = re.compile(rb"0x[0-9A-Fa-f]+")
-ATTRIBUTE = re.compile(rb"[a-z]{1,16}\.[A-Z]{0,8}[A-Za-z]*\d{0,4}[A-Z][A-Za-z]+\w*")
+ATTRIBUTE = re.compile(rb"[a-z]{1,16}\.[A-Z]\w*")
+"""`package.Name`, if it is of words."""
 LEAD = re.compile(rb"[\w.$-]{0,32}\Z")
 
 
@@ -172,7 +173,7 @@ def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
         return False
     if UUID.fullmatch(secret):
         return bool(CREDENTIAL.search(lead + name)) and not (match["join"] == b"," and not match["close"])
-    if ABOUT.search(name) or NAMES.search(secret) or OTHER.fullmatch(secret) or ALPHABET.match(secret):
+    if ABOUT.search(name) or NAMES.search(secret) or OTHER.fullmatch(secret) or is_alphabet(secret):
         return False
     if match["join"] is None and not match["close"] and not lead and _is_lexeme(name):
         return False
