@@ -240,6 +240,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "second arguments": (
         'server.login("svc", "§")', 'requests.get(url, auth=("svc", "§"))', 'HTTPBasicAuth("svc", "§")', 'new NetworkCredential("svc", "§")', 'DriverManager.getConnection(url, "svc", "§");', 'mysqli_connect("db", "svc", "§");',
         "new PDO($dsn, 'svc', '§');", 'req.SetBasicAuth("svc", "§")', 'new UsernamePasswordCredentials("svc", "§")', 'client.get(url).basic_auth("svc", Some("§"))', "mysql_connect('db', 'svc', '§');",
+        'request(app).get("/").auth("svc", "§")', "api.auth('svc', '§').expect(200)", 'spec.auth( "svc" , "§" )', 'credentials("svc", "§")', "Credentials('svc', '§');", 'new Credentials("svc",\n    "§")',
     ),
 }  # fmt: skip
 """Where a password stands without a name, or after one that SQL gives it."""
@@ -269,6 +270,10 @@ AROUND |= {
     ),
     "AUTH_HEADER without a scheme": lambda c: _in(c.choice(['{"Authorization": "§"}', "Authorization: token §\n"]), run(c, WORD, 40)),
     "AUTH_HEADER of a registry": lambda c: _in('{"auths": {"r.x": {"auth": "§"}}}', run(c, BASE64, 39) + "="),
+    "AUTH_HEADER of npm": lambda c: _in(
+        c.choice(["_auth = §\n", "_auth=§\n", '_auth="§"\n', "//npm.x/:_auth=§\n", "always-auth=true\n_auth=§", "RUN echo '_auth=§' >> .npmrc"]),
+        base64.b64encode(f"svc:{run(c, WORD, c.choice([11, 12, 20]))}".encode()).decode(),
+    ),
     "WORDPRESS_KEY": lambda c: _in("define('AUTH_KEY', '§');", run(c, WORD + "!@#$%^&*()-_[]{}<>~+=,.;:/?| ", 58) + "q8:]%&"),
     "PRIVATE_KEY in base64": lambda c: _in("  tls.key: §\n", base64.b64encode(block(c, "RSA PRIVATE KEY").encode()).decode()),
     "PRIVATE_KEY of PuTTY": lambda c: _in("PuTTY-User-Key-File-3: ssh-rsa\nPrivate-Lines: 2§\nPrivate-MAC: 0", f"\n{run(c, BASE64, 64)}\n{run(c, BASE64, 40)}"),
@@ -314,7 +319,7 @@ LOOKALIKES: dict[str, Callable[[Random], str]] = {
     "template": _named(
         lambda c: c.choice(
             [
-                "${DB_PASSWORD_2}", "{{ secret_1 }}", "$ENV_TOKEN_1", "%DB_PASS1%", "{settings.key1}", "%(pass1)s", "$(cat key1)",
+                "${DB_PASSWORD_2}", "{{ secret_1 }}", "$ENV_TOKEN_1", "%DB_PASS1%", "{settings.key1}", "%(pass1)s", "$(cat key1)", "worker-%02d-pw", "barryIsThe2nd{$i}", "pw[$ne]=zzz1", "YourPwdShouldBe16Long!", "yourSecretWith1Digit!",
                 "process.env.KEY1", "env.SECRET_1",
             ]
         ).replace(" ", "")
@@ -389,6 +394,64 @@ LOOKALIKES: dict[str, Callable[[Random], str]] = {
             "password = utf8_decode(x1y2)", "token=base64url2bytes,", "let token = self.tokens[i1+2];", "tokens = tokenizer.encode2(text)", "int tokens32k = 1 << 15;", "secret = Secret25519::generate(&mut rng)", "api_key=config.apiKey2,", "const pwdRegex = /^(?=.*[A-Z])(?=.*\\d).{8,}$/;",
             "password: z.string().min(8).max(64),", 'static const char key_exchange_secret[] = "\\x6d\\x61\\x73\\x74\\x65\\x72";', '"@aws-sdk/credential-provider-node": "npm:^3.972.21"', "integrity sha512-Gj7cI7z98M282Tqmp2K5EIsoouUEzhulypw==\n\n\"@types/parse-json@^4.0.0\":",
             "password = Column(String(64), nullable=False)", "password?: string | undefined2;", 'token: "fe80:0000:0000:0000:0204:61ff:fe9d:f156"', 'password: "\\(user.name1):\\(user.password1)"', 'token = "$scheme:$token1"', "pass 'x';", "NextToken=AAAAQ1w2e3r4t5",
+        ]
+    ),
+    "translation": lambda c: c.choice(
+        [
+            f"'password_reset' => 'crwdns{c.randrange(10**5)}:0crwdne{c.randrange(10**5)}:0',", '"LABEL_AUTH_TOKEN": "2FAトークン"', '"AUTH_TOKEN": "2FA-token"', '"AUTH_TOKEN": "2FA驗證碼"', '"AUTH_TOKEN": "2fa-Код"',
+            '"INITIAL_TOKEN_TOOLTIP": "從authenticator輸入的驗證碼必須有6個字元"', '"password": "Пароль(минимум8символов)"',
+            r'"client_secret": "\u0627\u0644\u0633\u0631"', r'"client_secret": "Tajn\u00e9"', r'"access_token": "Webhook\u306e\u30b7\u30fc\u30af\u30ec\u30c3\u30c8"', r'"password": "\u65b0\u3057\u3044\u30c8"', r'{"password":"Contrase\u00f1aNueva"}',
+            '"consumerKey": "Consumer%20Key"', '"access_token": "Access%20Token"',
+        ]
+    ),
+    "rule": lambda c: c.choice(
+        [
+            "'password' => 'confirmed|'.rules('store'),", "'password' => 'required|notIn:[\"'.$a.'\",\"'.$b.'\"'", "'password' => 'required|min:8|regex:/[a-z]/'", "'password' => 'nullable|string|min:12|max:255'", "'password' => 'sometimes|between:6,64|confirmed',",
+        ]
+    ),
+    "alphabet": lambda c: c.choice(
+        [
+            f"$password = substr(str_shuffle('{string.digits + string.ascii_letters}'), 0, 40);", f'passwordChars = "{string.ascii_letters + string.digits}"', f'token = draw("{string.ascii_lowercase + string.digits}", 8)',
+            f'password = pick("{WORD}!@#$%")',
+        ]
+    ),
+    "id of a credential": lambda c: filled(c.choice(["<credential>\n  <id><uuid></id>\n</credential>", "<credentials>\n <x.UserCredentials>\n  <id><uuid></id>"]))(c),
+    "lexer": lambda c: c.choice(
+        [
+            '"token": "0comment"', 'expected: []token{{\n kind: tokenUnquoted,\n value: "hello0123456789",\n}}', '{ type: TokenNumber, value: "12ab34cd56" }', '{"foreground": "1", "token": "1st-heading"}',
+        ]
+    ),
+    "key of the next pair": lambda c: c.choice(
+        [
+            "'accessToken' => $accessToken,\n'enabled2FA' => $enabled2FA,", '"oauth2Secret": "clientSecret",\n"oauth2Url": "http://x/",', '"x": "password",\n  "a1b2c3d4x9": 1', "{'field': 'password', 'b7x9q2Lm': 'c'}",
+        ]
+    ),
+    "hash of a password": _named(lambda c: f"$pbkdf2-sha512$310000${run(c, WORD, 22)}${run(c, WORD, 80)}"),
+    "name of an algorithm": lambda c: c.choice(
+        [
+            "token_alg: oidc.SigningAlgECDSAUsingP521AndSHA512,\n", "PasswordEnc = oidc.EncryptionEncA128GCM\n", "secret=c.RFC8628UserVerificationURL\n", "secret_enc: 'A128CBC-HS256'", 'token_alg = "RSA-OAEP-256"', 'token_enc: "A256GCMKW"', f'f(ctx, TypeAccessToken, "{filled(UUID)(c)}")',
+        ]
+    ),
+    "part of a list": lambda c: c.choice(
+        [
+            '["123321", "password123", "1q2w3e4r5t", "iloveyou"]', "('authtoken', '0002_auto_20160226_1747'),", "('authtoken', '0003_tokenproxy'),",
+        ]
+    ),
+    "what is public": lambda c: c.choice(
+        [
+            f"'credentialPublicKey' => '{run(c, BASE64, 20)}',", f'const tokenAddress = "0x{run(c, WORD[:6].upper() + HEX, 40)}"', f'privateKey: "0x{run(c, HEX, 40)}"', f'private_key = "0x02{run(c, HEX, 64)}"', f'let secret_public_key = "{run(c, WORD, 32)}";',
+        ]
+    ),
+    "what a function makes": lambda c: c.choice(
+        [
+            'let token = build_jwt("Iv1.abc123", &key)', 'token = create_token("u1-a2b3")', "const token = signToken('user7x9', key)", 'token = task_id.set("a8098c1a")', "reset_token = self._context.set('a1b2c3d4')",
+            f"assert.equal(hash('password'), '{run(c, HEX, 32)}')", f'assertEquals(hmac("password"), "{run(c, HEX, 64)}")', f'expect(md5("secret")).toBe("{run(c, HEX, 32)}")', f'check(Sha256("password"), "{run(c, HEX, 64)}")', 'encrypted("a", AES_256_PBE_CBC("passwd", "5c0744940b5c369b"))', 'pbkdf2("password", "4f9a7c2be1", 1000)',
+        ]
+    ),
+    "second argument": lambda c: c.choice(
+        [
+            'request.auth("user", "password1")', "api.auth('user', 'pass')", 'x.auth("bearer", token1)', "api.auth('svc', '${PASS_1}')", 'credentials("docker-registry", "k8s-prod")', 'credentials("svc", "v2/keys")', "credentials('deploy-1')", 'credentials("a", "b7x9q2", "c")',
+            "_auth = get_auth2()", "_auth = Base64Authentication\n", "_auth=${NPM_AUTH_1}\n", "_auth = dummyPlaceholder12\n", "basic_auth = HTTPBasicAuth2Handler\n", "cmd = ['sshpass', '-p', shell.password] + cmd", 'identified by \"system::system::ci\", and',
         ]
     ),
 }  # fmt: skip

@@ -170,6 +170,18 @@ def test_a_secret_in_a_secret_is_one():
         ('smtp_pass "Tr7xQ9kLm2Z"', 1),
         ('pw==\n\n"@types/parse-json@^4.0.0":', 0),
         ('"Authorization: basic dXNlcjpodW50ZXIy"', 1),
+        ('.auth("user", "pass1word2go")', 1),
+        ('.auth("user", "hunter2")', 0),
+        ('.auth("user", "hunter2024")', 1),
+        ('credentials("svc", "a1b2c3d4", "x")', 0),
+        ('password = "пароль2024secret"', 1),
+        ('password = "w57\\u00e4\\u00f6w4b6huwb6nhu"', 1),
+        ("VAULT_TOKEN=s.KkNJYWF5g0pomcCLEmDdOVCW\n", 1),
+        ("password=secure%20password1&x=1", 1),
+        ('password = "yourStrong(!)Password"', 1),
+        ('create("password", "Tr7xQ9kLm2Z")', 1),
+        ('token = client.set("password", "Tr7xQ9kLm2Z")', 1),
+        ('createUser("admin", password = "Tr7xQ9kLm2Z")', 1),
     ],
 )
 def test_what_a_name_like_password_is_given(text, found):
@@ -302,6 +314,13 @@ def repeats(pattern):
                         yield from walk(inner)
 
     return walk(_parser.parse(pattern.form))
+
+
+@pytest.mark.parametrize("value", ["a." + "A" * 500 + "!1", "a." + "Aa" * 240 + "!1a2", "abcdefghijklmnopqrstuvwxyz" + "z" * 470 + "!1", "\\u0041" * 80, "1ab-" * 120 + "!"])  # fmt: skip
+def test_a_hostile_value_ends(value):
+    """A cubic expression would take minutes here."""
+    redact((f"password={value}\n" * 400).encode())
+    redact((f'password = "{value}"\n' * 400).encode())
 
 
 def test_a_hostile_key_block_ends():

@@ -23,11 +23,14 @@ from git_starcoder.text.secret_values import (
     UUID,
     WORDS,
     Pattern,
+    is_alphabet,
     is_jumbled,
+    is_label,
     is_mixed,
     is_numbered,
     is_password,
     is_scattered,
+    with_letters,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +41,8 @@ ABOUT = re.compile(
     rb"|label|title|field|column|header|prefix|suffix|len(?:gth)?(?![a-z])|size|(?<!ac)count|limit|expir|ttl|timeout"
     rb"|(?<!up)date|time|version|algo|arn(?![a-z])|policy|rule|status|scope|issuer|audience|input|form|prompt|hint|help"
     rb"|desc|strength|require|enabled|disabled|encod|selector|iz(?:e|ing)|less(?![a-z])|accessor|chars|alphabet"
-    rb"|separator|delimit|model|resource|provider|duration|lease|period|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
+    rb"|separator|delimit|model|resource|provider|duration|lease|period|public[_-]?key|address|contract"
+    rb"|(?<!access[_-]key[_-])(?<!accesskey)ids?\Z"
 )
 """In a name: the value says something about the secret and is not it."""
 OF_OTHERS = re.compile(rb"(?i)(?:public[_-]?key|hashed|encrypted|csrf|xsrf|\bno)[_.-]?\Z|\AREDACTED_|[^a-z]REDACTED_")
@@ -50,9 +54,16 @@ CREDENTIAL = re.compile(
 )
 """At the end of a name: it says that its value is a credential, even if that is a UUID."""
 LOOKUP = re.compile(
-    rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex|guid|uuid|mask|redact|scrub|parse"
+    rb"(?i)get|env|load|read|fetch|find|open|path|query|select|hash|compile|regex|guid|uuid|mask|redact|scrub|parse|shuffle"
 )
 """In the name of a function: what it is given is not the secret."""
+MAKES = re.compile(rb"(?i)(?:build|create|generate|make|issue|mint|sign)_?\w*(?:token|jwt)\w*[(]|\.set[(]\Z")
+"""A function that makes a token of what it is given, or gives one back for it, as Python's `ContextVar.set` does."""
+HASHES = re.compile(rb"(?i)(?:hash|hmac|digest|md5|sha\d{1,3}|crypt|pbe|pbkdf)\w{0,16}\([\"'`]\Z")
+"""Before a name in quotes: what follows is its hash."""
+KEY_OF_PAIR = re.compile(rb"[ \t]{0,40}(?:=>|:(?!:))")
+LEXEME = re.compile(rb"token[A-Z]\w+|Token[A-Z]\w+")
+"""A kind of token of a lexer, if it is no name of a credential."""
 PASSWORD = re.compile(rb"(?i)pass(?:wor[dt]|wd|phrase|code)|pwd|masterauth|pass|pw|psk")
 """A name of what people think up themselves."""
 OWNERS = (
@@ -80,6 +91,8 @@ TAKES_APART = re.compile(rb"mongo| login ")
 """Programs that are given one as `-p …`."""
 TOKEN = re.compile(rb"(?!0[xX])[\w+/.~-]{16,}={0,2}")
 HEXADECIMAL = re.compile(rb"0x[0-9A-Fa-f]+")
+ATTRIBUTE = re.compile(rb"[a-z]{1,16}\.[A-Z]\w*")
+"""`package.Name`, if it is of words."""
 LEAD = re.compile(rb"[\w.$-]{0,32}\Z")
 
 
@@ -98,8 +111,10 @@ def _is_salt(_: re.Match[bytes], secret: bytes) -> bool:
 
 
 def _is_given(match: re.Match[bytes], secret: bytes) -> bool:
-    """Whether it is the password itself: MySQL takes its hash, too."""
-    return is_password(match, secret) and not re.fullmatch(rb"\*[0-9A-F]{40}|md5[0-9a-f]{32}|SCRAM-.*", secret)
+    """Whether it is the password itself: MySQL takes its hash, too. `identified by "a::b"` may be English."""
+    return is_password(match, secret) and not re.fullmatch(
+        rb"\*[0-9A-F]{40}|md5[0-9a-f]{32}|SCRAM-.*|[a-z]+(?:::[a-z]+)+", secret
+    )
 
 
 def _is_option(match: re.Match[bytes], secret: bytes) -> bool:
@@ -130,28 +145,45 @@ def _is_second(match: re.Match[bytes], secret: bytes) -> bool:
     )
 
 
+def _is_one_of_two(_match: re.Match[bytes], secret: bytes) -> bool:
+    """Whether it is a password where a call is given two strings: `auth("user", "…")`."""
+    if not (DIGIT.search(secret) and re.search(rb"[A-Za-z]", secret)) or OTHER.fullmatch(secret):
+        return False
+    if NUMBERED_WORDS.fullmatch(secret) and not (secret.isalnum() and len(secret) > 7):
+        return False
+    return is_password(_match, secret)
+
+
+def _is_npm_login(match: re.Match[bytes], secret: bytes) -> bool:
+    """Whether it is base64 and no identifier."""
+    return bool(SMALL.search(secret)) and is_mixed(match, secret) and (secret.endswith(b"=") or is_scattered(secret))
+
+
 def _is_assigned(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is a secret that a name like `password` is given: no template, hash, path or identifier."""
     name: bytes = match["name"]
+    secret = with_letters(secret)
     if (
         len(secret) < 15 and WORDS.fullmatch(secret) and not is_jumbled(secret)
     ):  # most are, and this is the fastest test
         return False
-    if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 5:
+    if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 5 or is_label(secret):
         return False
     lead = _lead(match)
     if OF_OTHERS.search(lead) or POSITION.search(lead + name) or _is_said(match, lead) or _is_looked_up(match, lead):
         return False
     if UUID.fullmatch(secret):
-        return bool(CREDENTIAL.search(lead + name))
-    if ABOUT.search(name) or NAMES.search(secret) or OTHER.fullmatch(secret):
+        return bool(CREDENTIAL.search(lead + name)) and not (match["join"] == b"," and not match["close"])
+    if ABOUT.search(name) or NAMES.search(secret) or OTHER.fullmatch(secret) or is_alphabet(secret):
+        return False
+    if match["join"] is None and not match["close"] and not lead and _is_lexeme(name):
         return False
     if match["quoted"] or match["bracketed"] or match["element"]:
         join = match["join"]
         if join == b"(" and name.lower().startswith(b"token") and not _is_token(secret):
             return False
         return _is_quoted(name, secret, loose=join in {None, b""} or (join == b"," and not match["close"]))
-    if HEXADECIMAL.fullmatch(secret):
+    if HEXADECIMAL.fullmatch(secret) or (ATTRIBUTE.fullmatch(secret) and not is_scattered(secret)):
         return False
     if match["loose"] and not (lead.endswith(b"-") or (lead.endswith(b"_") and name.isupper())):
         # neither --password … nor ENV DB_PASSWORD …
@@ -180,6 +212,8 @@ def _is_said(match: re.Match[bytes], lead: bytes) -> bool:
         before = lead[-1:] or match.string[max(0, start - 1) : start]
         if before.isalnum() or before in {b"/", b"+"}:  # within base64
             return True
+    if join == b"," and _is_listed(match):
+        return True
     if join == b"," and match["close"]:
         return match.string[max(0, start - 1) : start] not in {b'"', b"'", b"`", b";"}
     if match["element"] and match.string[max(0, start - 1) : start] == b"/":
@@ -187,8 +221,25 @@ def _is_said(match: re.Match[bytes], lead: bytes) -> bool:
     return name == b"pass" and join == b"" and lead[-1:] not in {b"_", b"-", b"."} and not lead.endswith(OWNERS)
 
 
+def _is_listed(match: re.Match[bytes]) -> bool:
+    """Whether it is the key of the next pair, `'a': 'password', 'b': 'c'`, or in a list, `"password123", "…"`."""
+    return bool(
+        KEY_OF_PAIR.match(match.string, match.end()) or (match["close"] and re.search(rb"\d{3}\Z", match["name"]))
+    )
+
+
+def _is_lexeme(name: bytes) -> bool:
+    return bool(LEXEME.fullmatch(name)) and not CREDENTIAL.search(name)
+
+
 def _is_looked_up(match: re.Match[bytes], lead: bytes) -> bool:
-    """Whether the value is the name of something that a function looks up."""
+    """Whether the value is something that a function looks up, makes a token of, or has hashed."""
+    if match["call"] and b"token" in (lead + match["name"]).lower() and MAKES.search(match["call"]):
+        return True
+    if match["join"] == b"," or match["join"] == b"(" or match["join"] is None:
+        start = match.start() - len(lead)
+        if HASHES.search(match.string[max(0, start - 40) : start]):
+            return True
     return bool(LOOKUP.search(match["call"] or (lead if match["join"] == b"(" else b"")))
 
 
@@ -286,7 +337,7 @@ _SIGN = rb"(?P<join>" + _OPERATOR + rb"|[({,]|(?<=[ \t])(?=[\"'`]))[ \t]{0,8}+(?
 _ON_NEXT_LINE = rb":[ \t]{0,4}[|>][-+\d]{0,2}[ \t]{0,4}\n(?:[ \t]{0,8}[#/*+]{1,2})?"  # of YAML
 _TAGS = (
     rb"(?:</[\w:.-]{1,30}>" + _GAP + rb"{0,60}<[\w:.-]{1,30})?(?:[^<>\n]{0,80}[^<>\n/-])?>"
-    rb"(?:" + _GAP + rb"{0,60}<[\w:.!\[-]{1,30}[>\[])?\s{0,8}(?:[#/*+]{1,2}\s{1,8})?"
+    rb"(?:" + _GAP + rb"{0,60}<(?!id>)[\w:.!\[-]{1,30}[>\[])?\s{0,8}(?:[#/*+]{1,2}\s{1,8})?"
 )
 _ASSIGNED = (
     rb"(?P<name>[A-Za-z0-9_-]{2,40}+(?:[ .][Kk](?:ey|EY)[A-Za-z0-9_-]{0,20})?)"
@@ -345,6 +396,12 @@ JOINS = (
     ),
     _pattern(
         "AUTH_HEADER", 'auth"', rb"auth\"[ \t]{0,4}:[ \t]{0,4}\"(?P<secret>[A-Za-z0-9+/]{12,1024}={0,2})\"", is_mixed
+    ),
+    _pattern(
+        "AUTH_HEADER",
+        "_auth",
+        rb"(?<![A-Za-z0-9])_auth[ \t]{0,4}=[ \t]{0,4}[\"']?(?P<secret>[A-Za-z0-9+/]{16,1024}={0,2})(?=[\"'\s\\]|\Z)",
+        _is_npm_login,
     ),
     _pattern(
         "DJANGO_KEY",
@@ -462,6 +519,14 @@ JOINS = (
         rb"[\w.]{1,32}=?[(\[ ]{1,3}(?:[^()\n]{0,160},\s{0,12})?(?P<opened>[\"'])(?P<user>[^\"'\n]{0,80})(?P=opened),"
         rb"\s{0,12}(?:Some\()?(?P<quote>[\"'])(?P<secret>[^\s\"'\\]{6,128})(?P=quote)",
         _is_second,
+    ),
+    _pattern(
+        "PASSWORD",
+        ".auth( redentials(",
+        rb"[.\w]{1,32}\(\s{0,12}(?P<opened>[\"'])(?P<user>[^\"'\n]{1,80})(?P=opened)\s{0,4},"
+        + _GAP
+        + rb"{0,20}(?P<quote>[\"'])(?P<secret>[^\s\"'\\]{6,128})(?P=quote)\s{0,12}\)",
+        _is_one_of_two,
     ),
     Pattern("PASSWORD", _PASSWORDS, _ASSIGNED, _is_assigned),
     Pattern("SECRET", _SECRETS, _ASSIGNED, _is_assigned),

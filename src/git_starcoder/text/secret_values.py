@@ -35,7 +35,7 @@ VALUES = ("secret", "quoted", "bracketed", "element", "parameter", "bare", "inli
 """Groups of an expression that hold the secret; of one match, one is not empty."""
 
 TEMPLATE = re.compile(
-    rb"[$#]\{|\$\(|\{\{|\{[\w.:!]{0,40}\}|%[sdv@]|%\(|%[YmdHMS][-:/T]|\\\(|<[%?]"
+    rb"[$#]\{|\$\(|\{\{|\{\$?[\w.:!]{0,40}\}|%[sdv@]|%0\d?[dxX]|\[\$\w+\]|%\(|%[YmdHMS][-:/T]|\\\(|<[%?]"
     rb"|(?:\A|[/=:_-])<\w+>|&[lg]t;|\?\.|\A&#?\w+;\Z"  # a part is put in
     rb"|\A<.*>\Z|\A%[^%]+%\Z|\A\[.*\]\Z|\A\(.*\)\Z|\A@\w+@\Z|\A__\w+__\Z"
     rb"|\A@?[\w.:>-]+\(.*\)\Z|\A%[A-Z]{3}"  # all of it
@@ -47,8 +47,8 @@ TEMPLATE = re.compile(
 )
 """A value that is put in later or looked up, a piece of code, a regular expression."""
 PLACEHOLDER = re.compile(
-    rb"(?i)xxxx|\*{3}|\.{3}|change[-_]?(?:me|this|it)|example|placeholder|dummy|fake|redacted|removed|masked|hidden|replace|insert|your[-_]"
-    rb"|my[-_](?:secret|token|api|key|pass)|foo[-_]?bar|lorem|[-_ ]character"
+    rb"(?i)xxxx|\*{3}|\.{3}|change[-_]?(?:me|this|it)|example|placeholder|dummy|fake|redacted|removed|masked|hidden|replace|insert|your[-_]|(?-i:[Yy]our(?:Pw|Pass|Secret|Token|Key|Api))"
+    rb"|my[-_](?:secret|token|api|key|pass)|foo[-_]?bar|lorem|[-_ ]character|crwdn[se]\d"
 )
 """What only a made-up secret has in it."""
 EASY = re.compile(
@@ -59,7 +59,7 @@ EASY = re.compile(
 UUID = re.compile(rb"(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 OTHER = re.compile(
     rb"(?i)(?:hmac-)?(?:sha\d{1,3}|md5|blake\w{1,3})[-:=].*"  # a hash, an SRI
-    rb"|.{0,64}\$(?:2[abxy]|argon2\w{1,2}|[156y]|apr1)\$.*|\$\d\$.*|\$\w+\$[\w=,-]+\$.*"
+    rb"|.{0,64}\$(?:2[abxy]|argon2\w{1,2}|[156y]|apr1)\$.*|\$\d\$.*|\$[\w-]+\$[\w=,-]+\$.*"
     rb"|\*[0-9A-F]{40}|md5[0-9a-f]{32}|SCRAM-.*"  # a hash of a password
     rb"|[./~]{0,2}/(?:[a-z0-9._-]+/)+[\w.-]*|(?:[\w.-]+/)+[0-9a-f-]{36}|.*/\w+_request.*"  # a path, a signature's scope
     rb"|[a-z][a-z0-9+.-]{1,20}://.*|(?!base64:)[a-z]{2,20}:[\w./:@=?&%#^~*-]*"  # a URI
@@ -67,14 +67,21 @@ OTHER = re.compile(
     rb"|[\w./-]+\.(?:ya?ml|json|toml|xml|ini|conf|cfg|env|enc|pem|key|crt|cer|txt|html?|md)"  # a file
     rb"|[\w./-]+\.(?:svg|png|gz|sh|py|rb|js|ts|j2|erb)"
     rb"|[a-z_/]+#[a-z_]+|(?:[a-z][\w-]{0,24}\.){2,}[a-z][\w$]*"  # a route, a class
+    rb"|(?:required|nullable|sometimes|present|filled|confirmed|bail|string)\|.*"  # a rule of a validator
+    rb"|a\d{3}(?:cbc|gcm|kw)[a-z0-9-]{0,8}|rsa-oaep(?:-\d+)?"  # an algorithm of JOSE
+    rb"|0x(?:[0-9a-f]{40}|0[23][0-9a-f]{64})"  # an address and a public key of Ethereum
+    rb"|\d{4}_[a-z]+(?:_[a-z0-9]+)*|(?-i:[A-Z][a-z]+(?:%20[A-Z][a-z]+)+)"  # a migration of Django, words in a URL
     rb"|\d{4}-\d\d-\d\dT.*|(?-i:eyJ)\w{0,16}|[\d\W]+"  # a time, the beginning of every JWT, no letter
 )
 """What is no secret, whatever its name."""
 WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@,=|\\]{1,2}[A-Za-z\x80-\xff]+)*[-_./:@,=]{0,2}")
 """An identifier, a path, a phrase."""
-_WORD = rb"(?:[A-Za-z]+\d{0,4}|[a-z]{1,3}\d{1,3}[a-z]{1,3}|[A-Za-z]{0,2}25519)"
+_WORD = rb"(?:[A-Za-z]+\d{0,4}|\d[A-Za-z]{2,12}|[a-z]{1,3}\d{1,3}[a-z]{1,3}|[A-Za-z]{0,2}25519)"
 NUMBERED_WORDS = re.compile(rb"[-_./:~@#]{0,3}" + _WORD + rb"(?:[-_./:@,=|\\]{1,2}(?:" + _WORD + rb"|\d{1,4}))*=?")
-"""The same with small numbers: `user1`, `v2/tokens`, `Summer2024`, `k8s`."""
+"""The same with small numbers: `user1`, `v2/tokens`, `Summer2024`, `2FA`, `k8s`."""
+ESCAPED = re.compile(rb"\\{1,8}u([0-9A-Fa-f]{4})")
+FOREIGN = re.compile(rb"[\xcd-\xdf\xe0\xe1\xe3-\xed]")
+"""A letter of another script than the Latin one, in UTF-8."""
 NAMES = re.compile(rb"(?i)(?:access|secret|api|account|private|auth|session)[-_]?(?:key|token|secret)")
 """What is in a value that says what would be there."""
 DIGIT = re.compile(rb"\d")
@@ -95,6 +102,25 @@ def is_scattered(secret: bytes) -> bool:
 def is_jumbled(secret: bytes) -> bool:
     """Whether it is so with capitals and small letters, as in no name of anything: `qWbTzKrLmp7d`."""
     return bool(SMALL.search(secret) and CAPITAL.search(secret)) and is_scattered(secret)
+
+
+def with_letters(secret: bytes) -> bytes:
+    r"""A value whose `\uXXXX` are the letters that they stand for."""
+    if b"\\u" not in secret:
+        return secret
+    return ESCAPED.sub(lambda match: chr(int(match[1], 16)).encode(errors="replace"), secret)
+
+
+def is_alphabet(secret: bytes) -> bool:
+    """Whether it is the characters that a password is drawn from: a to z, and digits or capitals."""
+    small = secret.lower()
+    letters = small.count(b"abcdefghijklmnopqrstuvwxyz")
+    return letters > 1 or (letters > 0 and (b"0123456789" in small or b"1234567890" in small))
+
+
+def is_label(secret: bytes) -> bool:
+    """Whether it is a text of a translation, in a script in which few write passwords."""
+    return bool(FOREIGN.search(secret)) and len(DIGIT.findall(secret)) < 4
 
 
 def is_anything(_match: re.Match[bytes], _secret: bytes) -> bool:
@@ -126,6 +152,6 @@ def is_password(_: re.Match[bytes], secret: bytes) -> bool:
     """Where nothing but a password can stand: all but templates, placeholders and the usual words of examples."""
     if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 4:
         return False
-    if b"." in secret and WORDS.fullmatch(secret + b"."):  # the end of a sentence, an attribute
+    if b"." in secret and WORDS.fullmatch(secret.rstrip(b")]}") + b"."):  # the end of a sentence, an attribute
         return False
     return not (EASY.search(secret) and NUMBERED_WORDS.fullmatch(secret))
