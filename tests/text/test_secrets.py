@@ -53,6 +53,15 @@ def test_a_name_and_its_value_are_found_however_they_are_joined(where):
                 ), (text, clean)
 
 
+@pytest.mark.parametrize("mark", ["# ", "// ", " * ", "+", "> ", '"'])
+@pytest.mark.parametrize("kind", [kind for kind in planted.KINDS if kind.startswith("PRIVATE_KEY")])
+def test_keys_on_several_lines_may_have_something_before_each(kind, mark):
+    planting = planted.KINDS[kind](Random(f"{kind} {mark}"))
+    text = "".join(f"{mark}{line}\n" for line in planting.text.splitlines()).encode()
+    left = redact(text).text
+    assert not any(line.encode() in left for line in planting.secret.split() if len(line) > 16)
+
+
 @pytest.mark.parametrize("mark", ["# ", "// ", " * ", "+"])
 def test_on_several_lines_they_may_be_in_a_comment_or_a_difference(mark):
     for form in [form for forms in (*planted.BY_JOIN.values(), *planted.ARGUMENTS.values()) for form in forms]:

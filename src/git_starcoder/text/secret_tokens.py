@@ -54,7 +54,7 @@ KEYS = (
     _pattern(
         "PRIVATE_KEY",
         "Private-Lines:",  # of PuTTY
-        rb"Private-Lines: \d{1,4}(?P<secret>(?:\s{1,2}+[A-Za-z0-9+/=]{16,80}+){1,200})",
+        rb"Private-Lines: \d{1,4}(?P<secret>(?:" + _BETWEEN + rb"{1,24}[A-Za-z0-9+/=]{16,80}+){1,200})",
         is_anything,
     ),
     _token("AGE_KEY", "AGE-SECRET-KEY-1", rb"AGE-SECRET-KEY-1[AC-HJ-NP-Z02-9]{58}", is_anything),
