@@ -177,10 +177,12 @@ class Phrases:
         anchors, lengths = anchors[order], lengths[order]
         new = (anchors[1:] != anchors[:-1]) | (lengths[1:] != lengths[:-1])
         first = np.flatnonzero(np.concatenate(([True], new))[: len(order)])
-        self._asked, self._asked_lengths = anchors[first], lengths[first]
+        anchors, self._tried = anchors[first], lengths[first]
+        group = np.flatnonzero(np.concatenate(([True], anchors[1:] != anchors[:-1]))[: len(anchors)])
+        self._begins, self._first, self._often = anchors[group], group, np.diff(group, append=len(anchors))
         # Most places are ruled out by the last bits of their hash: a look into this table costs a tenth of a search.
         self._may_be = np.zeros(1 << TABLE, dtype=bool)
-        self._may_be[self._asked & np.uint64((1 << TABLE) - 1)] = True
+        self._may_be[self._begins & np.uint64((1 << TABLE) - 1)] = True
 
     @classmethod
     def of(cls, lines: Lines) -> Phrases:
@@ -217,18 +219,17 @@ class Phrases:
         maybe = np.flatnonzero(self._may_be[anchors & np.uint64((1 << TABLE) - 1)])
         anchors, place, line = anchors[maybe], place[maybe], line[maybe]
         ends = np.cumsum(lines.lengths, dtype=np.int64)
-        begin = np.searchsorted(self._asked, anchors, side="left")
-        often = np.searchsorted(self._asked, anchors, side="right") - begin
-        hit = np.flatnonzero(often)
-        begin, often, place, line = begin[hit], often[hit], place[hit], line[hit]
-        asked = positions(begin, offsets_of(often))
-        place, line, length = np.repeat(place, often), np.repeat(line, often), self._asked_lengths[asked]
+        group, hit = find_sorted(anchors, self._begins)
+        group, place, line = group[hit], place[hit], line[hit]
+        often = self._often[group]
+        length = self._tried[positions(self._first[group], offsets_of(often))]
+        place, line = np.repeat(place, often), np.repeat(line, often)
         fits = (place + length <= ends[line]) & (length >= share * lines.lengths[line])
         place, line, length = place[fits], line[fits], length[fits]
-        whole, _, words = _compare(lines)
-        few = np.flatnonzero(words < ANCHOR)
-        found = np.concatenate((hashes(lines.words, place, length), whole[few]))
-        line = np.concatenate((line, few))
+        few = np.flatnonzero(lines.lengths < ANCHOR)
+        place = np.concatenate((place, ends[few] - lines.lengths[few]))
+        length = np.concatenate((length, lines.lengths[few].astype(np.int64)))
+        found, line = hashes(lines.words, place, length), np.concatenate((line, few))
         phrase, known = find_sorted(found, self.hashes)
         return Found(phrase[known], line[known])
 
