@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.git.objects import FILE, FOLDER, KIND
 from git_starcoder.rows import Finding, printable
@@ -50,8 +52,8 @@ class Check(OfSamples):
         plain = (text for one in learned if _kind(one) not in CHANGES for text in self._samples.texts(one))
         texts = (text for one in held if _kind(one) in {"base", *CHANGES} for text in self._code(one))
         secret = Phrases.of(Lines.of(texts))
-        for known in batches(chain(plain, self._files(held))):
-            secret = secret.without(secret.find_in(Lines.of(known)).phrase)
+        known = [secret.find_in(Lines.of(texts)).phrase for texts in batches(chain(plain, self._files(held)))]
+        secret = secret.without(np.concatenate(known))
         shown, quotes = Lines.of(map(self._learned, changes)), Lines.of(map(self._quotes, changes))
         in_code = shown.per_text(secret.find_in(shown).line)
         counts: list[int] = (in_code + quotes.per_text(secret.find_in(quotes, QUOTED).line)).tolist()

@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import OfSamples
-from git_starcoder.git.attributes import attributes_of
+from git_starcoder.git.attributes import NAME, attributes_of
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.role import role_of
 from git_starcoder.rows import UNREAD, UNSAID, Finding, Said, path_of, printable
@@ -68,7 +68,7 @@ class Check(OfSamples):
 
     def _has_attributes(self, source: Repo) -> bool:
         """Whether every `.gitattributes` of the commit can be read."""
-        names = (entry for entry in source.entries() if entry.path.rpartition("/")[2] == ".gitattributes")
+        names = (entry for entry in source.entries() if entry.path.rpartition("/")[2] == NAME)
         return not self._given.unopened and all(entry.size is not None for entry in names)
 
     def _wrong(self, sample: Sample) -> str:
