@@ -69,7 +69,7 @@ def recognise(data: bytes) -> Own | None:
             return Own("the card of a dataset")
         case b"<" if GENERATOR in data[:PAGE]:
             return Own("a report")
-        case b"#" if data.replace(b"\r\n", b"\n") == IGNORED.encode():
+        case b"#" if len(data) <= 2 * len(IGNORED) and data.replace(b"\r\n", b"\n") == IGNORED.encode():
             return Own("the .gitignore of an output")
         case _:
             return None
