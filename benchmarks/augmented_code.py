@@ -19,14 +19,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from git_starcoder import augmentations, shelf
+from git_starcoder import augmentations, registry
 from git_starcoder.git.objects import Repo
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.scope import scopes
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.stages.augment import Answer, Drawn, Task, vary
 
-KEYS = [key for key in shelf.names("augmentations") if augmentations.needs(key) == "tree"]
+KEYS = [key for key in registry.names("augmentations") if augmentations.needs(key) == "tree"]
 LARGEST = 1 << 20
 
 
@@ -57,7 +57,7 @@ def _name(repository: str) -> str:
 
 def parse_all(repository: str) -> bool:
     """Every variation of every file, once."""
-    counts: dict[str, Counter[str]] = {key: Counter() for key in shelf.names("augmentations")}
+    counts: dict[str, Counter[str]] = {key: Counter() for key in registry.names("augmentations")}
     worse = 0
     for path, text in files(repository):
         language = language_of(path, text)

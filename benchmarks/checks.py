@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("src", "tests")]
 
-from git_starcoder import shelf  # noqa: E402
+from git_starcoder import registry  # noqa: E402
 from git_starcoder.checks import SEEDED, names  # noqa: E402
 from spoilings import SPOILINGS  # noqa: E402
 
@@ -63,11 +63,11 @@ def main() -> None:
     """Print the page."""
     page = HEAD
     for key in names():
-        page += f"| `{key}` | {shelf.describe('checks', key)} | {spoiled(key)} |\n"
+        page += f"| `{key}` | {registry.summary('checks', key)} | {spoiled(key)} |\n"
     page += SEEDS.format(" | ".join(SEEDED), " --- |" * len(SEEDED))
     for name in dict.fromkeys(name for tests in SEEDED.values() for name in tests):
         there = " | ".join("yes" if name in tests else "" for tests in SEEDED.values())
-        answering = ", ".join(f"`{key}`" for key in names() if name in shelf.load("checks", key).SEEDS)
+        answering = ", ".join(f"`{key}`" for key in names() if name in registry.load("checks", key).SEEDS)
         page += f"| `{name}` | {there} | {answering} |\n"
     print(page, end="")
 

@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.parse.imports import imports_of
@@ -25,13 +26,12 @@ from git_starcoder.parse.language import TEXT, table
 from git_starcoder.parse.resolve import FACTS, Import, Repository
 from git_starcoder.parse.tree import captures, parse
 from git_starcoder.recipe import Analyse, Read
-from git_starcoder.run import Run
 from git_starcoder.stages import analyse, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.rows import Unit
+    from git_starcoder.records import Unit
 
 JAVASCRIPT = (
     r"""^[ \t]*(?:import\b(?:[^;'"]*?\bfrom\b)?|export\b[^;'"]*?\bfrom\b)\s*['"][^'"\n]+['"]"""
@@ -51,7 +51,7 @@ STATEMENTS = {
 class Graph:
     """The imports of a repository, and what they come to."""
 
-    def __init__(self, run: Run, units: list[Unit], paths: frozenset[str]) -> None:
+    def __init__(self, run: BuildState, units: list[Unit], paths: frozenset[str]) -> None:
         self.units = {unit.path: unit for unit in units if unit.language != TEXT}
         self.text = {path: run.texts.get(unit.source.text).decode() for path, unit in self.units.items()}
         self.imports = {path: self.of_text(unit.language, self.text[path]) for path, unit in self.units.items()}
@@ -107,9 +107,9 @@ def main() -> None:
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     repo = Repo.open(arguments.repository)
-    with tempfile.TemporaryDirectory() as folder, LocalEngine() as engine, Run(Path(folder), 0, engine) as run:
-        sources, _ = read.run(run, Read(), repo)
-        units = analyse.run(run, Analyse(), sources)
+    with tempfile.TemporaryDirectory() as folder, LocalEngine() as engine, BuildState(Path(folder), 0, engine) as run:
+        sources, _ = read.read_repository(run, Read(), repo)
+        units = analyse.analyse_sources(run, Analyse(), sources)
         graph = Graph(run, units, frozenset(source.path for source in sources))
         edges = sorted((unit.path, target) for unit in units for target in unit.imports)
         print(f"{repo.name}: {len(edges)} edges; {run.steps[1].figures}")

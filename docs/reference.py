@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from mkdocs.structure.files import File
 
-from git_starcoder import checks, cli, errors, recipe, shelf
+from git_starcoder import checks, cli, errors, recipe, registry
 from git_starcoder.checks import metadata, rows
 from git_starcoder.classic import config as classic
 from git_starcoder.cli import verbs
@@ -191,11 +191,13 @@ def _shelves() -> Iterator[str]:
     yield "A shelf is a folder of `src/git_starcoder`; the name of a file is its key, its first line is its help.\n"
     for name in ("augmentations", "evals"):
         yield f"## {name}\n"
-        yield from _table("key|what it is", [(f"`{key}`", shelf.describe(name, key)) for key in shelf.names(name)])
+        yield from _table("key|what it is", [(f"`{key}`", registry.summary(name, key)) for key in registry.names(name)])
     yield "## recipes\n"
-    yield from _table("key|what it is", [(f"`{key}`", recipe.Recipe.load(key).about) for key in shelf.names("recipes")])
+    yield from _table(
+        "key|what it is", [(f"`{key}`", recipe.Recipe.load(key).about) for key in registry.names("recipes")]
+    )
     yield "## languages\n"
-    yield ", ".join(f"`{key}`" for key in shelf.names("languages")) + "; every other text is `text`."
+    yield ", ".join(f"`{key}`" for key in registry.names("languages")) + "; every other text is `text`."
 
 
 def _rows() -> Iterator[str]:
@@ -215,7 +217,7 @@ def _kind(kind: type | tuple[type, ...]) -> str:
 
 def _checks() -> Iterator[str]:
     yield "`git starcoder check DATASET` runs all of them over one reading of the rows.\n"
-    about = [(key, shelf.describe("checks", key), shelf.load("checks", key).SEEDS) for key in checks.names()]
+    about = [(key, registry.summary("checks", key), registry.load("checks", key).SEEDS) for key in checks.names()]
     yield from _table(
         "check|promise|answers for these tests of the seeds",
         [(f"`{key}`", promise, ", ".join(f"`{name}`" for name in seeds)) for key, promise, seeds in about],

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from git_starcoder.build import build
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 from toy import code_base
 
 RECIPE = Recipe.load("effectiveness", ("window.size=128", "window.vocab_size=800"))
@@ -176,7 +176,7 @@ def test_jobs_clone_date_and_hash_seed_change_nothing(repo, dataset, tmp_path, g
     out = tmp_path / "out"
     code = f"""
 from pathlib import Path
-from git_starcoder.build import build
+from git_starcoder.pipeline import build
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.recipe import Recipe
 recipe = Recipe.load("effectiveness", ("window.size=128", "window.vocab_size=800"))
@@ -230,7 +230,7 @@ def test_killed_at_random_moments_nothing_half_written_is_visible(repo, dataset,
     out = tmp_path / "out"
     code = f"""
 from pathlib import Path
-from git_starcoder.build import build
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 recipe = Recipe.load("effectiveness", ("window.size=128", "window.vocab_size=800"))
 build({str(repo)!r}, recipe, Path({str(out)!r}), force=True)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import planted
-from git_starcoder.build import build
 from git_starcoder.engine.local import LocalEngine
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 from git_starcoder.text import tokenizer as tokenizers
 from toy import code_base
 

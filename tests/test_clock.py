@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from git_starcoder.build import build
 from git_starcoder.checks import check
 from git_starcoder.cli import main
 from git_starcoder.git import objects
 from git_starcoder.git.history import LATEST, committed_at
 from git_starcoder.git.objects import Repo
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from toy import code_base
 

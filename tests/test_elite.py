@@ -11,14 +11,14 @@ from collections import Counter
 
 import pytest
 
-from git_starcoder.build import build
 from git_starcoder.checks import check
 from git_starcoder.engine import cache as module
 from git_starcoder.engine.cache import Cache
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 from toy import embedding_model, evolving
 
 LIMIT = 1 << 30
@@ -216,7 +216,7 @@ def test_two_builds_at_once_share_a_cache(repo, fresh, tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from git_starcoder.build import build
+from git_starcoder.pipeline import build
 from git_starcoder.engine.cache import Cache
 from git_starcoder.recipe import Recipe
 with Cache(Path({str(tmp_path / "cache")!r}), {LIMIT}) as cache:

@@ -9,13 +9,13 @@ from itertools import combinations
 
 import pytest
 
-from git_starcoder import shelf
+from git_starcoder import registry
 from git_starcoder.parse import language
 from git_starcoder.parse.language import language_of, load, table
 from git_starcoder.parse.symbols import OTHERS, groups
 from git_starcoder.stages.analyse import TABLES
 
-KEYS = shelf.names("languages")
+KEYS = registry.names("languages")
 OURS = ("c", "cpp", "go", "java", "javascript", "python", "rust", "tsx", "typescript")
 """The languages that have everything; another may have less."""
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from git_starcoder.build import build
 from git_starcoder.checks import check
 from git_starcoder.cli import main
 from git_starcoder.git.history import text_of
 from git_starcoder.git.objects import Repo
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
-from git_starcoder.rows import SPLITS, path_of, printable
+from git_starcoder.records import SPLITS, parse_printable_path, printable_path
 from toy import code_base, evolving
 
 NAMES = (
@@ -83,21 +83,21 @@ def dataset(request, repo, tmp_path_factory):
 @example(b"\\\\xe9")
 @example(b"\\x\xe99")
 def test_a_printed_path_gives_its_bytes_back(data):
-    printed = printable(text_of(data))
+    printed = printable_path(text_of(data))
     printed.encode()
-    assert path_of(printed) == text_of(data)
+    assert parse_printable_path(printed) == text_of(data)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(lambda text: "\\x" not in text))
 @example("win\\dows/a\\b.py")
 @example("new\nline")
 def test_an_ordinary_path_prints_as_it_is(path):
-    assert printable(path) == path
+    assert printable_path(path) == path
 
 
 @pytest.mark.parametrize("path", ["system\\x2dslice", "\\xE9", "\\xg9", "\\u00e9", "C:\\x", "\\x7f"])
 def test_a_backslash_stays_where_it_is_no_escape(path):
-    assert printable(path) == path
+    assert printable_path(path) == path
 
 
 def test_every_file_has_a_path_of_its_own_and_every_check_is_kept(dataset, repo):
@@ -108,8 +108,8 @@ def test_every_file_has_a_path_of_its_own_and_every_check_is_kept(dataset, repo)
                 blobs[about["source_file"]].add(about["blob"])
     assert all(len(of_path) == 1 for of_path in blobs.values())
     of_repo = {entry.path: entry.blob for entry in repo.entries()}
-    assert {path_of(printed): blob for printed, (blob,) in blobs.items()}.items() <= of_repo.items()
-    assert {text_of(name) for name in NAMES} <= {path_of(printed) for printed in blobs}
+    assert {parse_printable_path(printed): blob for printed, (blob,) in blobs.items()}.items() <= of_repo.items()
+    assert {text_of(name) for name in NAMES} <= {parse_printable_path(printed) for printed in blobs}
     wrong = {each.check: each.findings for each in check(dataset, repo) if each.found}
     assert wrong.keys() <= TOO_FEW, wrong
 
@@ -122,12 +122,12 @@ def test_other_files_of_the_dataset_name_them_the_same(dataset):
     assert "caf\\x5cxe9.py" in declared
     dropped = {drop["id"].partition("#")[0].partition("@")[0] for drop in lines(dataset, "drops.jsonl")}
     assert dropped
-    assert all(printable(path_of(path)) == path for path in dropped)
+    assert all(printable_path(parse_printable_path(path)) == path for path in dropped)
 
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 def test_show_finds_each_by_its_printed_path(dataset, name, capsys):
-    printed = printable(text_of(name))
+    printed = printable_path(text_of(name))
     assert main(["show", str(dataset.folder), printed, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["path"] == printed
@@ -138,7 +138,7 @@ def test_show_finds_each_by_its_printed_path(dataset, name, capsys):
 @pytest.mark.parametrize("name", [b"caf\\\xe9.py", b"wtf8_\xed\xa0\x80.py", b"d\xe9p/caf\xe9.py"], ids=repr)
 def test_show_finds_one_by_its_own_name_too(dataset, name, capsys):
     assert main(["show", str(dataset.folder), text_of(name), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["path"] == printable(text_of(name))
+    assert json.loads(capsys.readouterr().out)["path"] == printable_path(text_of(name))
 
 
 def test_show_finds_one_as_a_terminal_shows_it(dataset, capsys):

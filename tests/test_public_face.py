@@ -36,7 +36,7 @@ def test_the_import_is_light():
 
 def test_build_is_the_function_whatever_was_imported_before():
     one = "from git_starcoder import build; print(build.__name__, callable(build))"
-    other = "from git_starcoder.build import build as function; " + one
+    other = "from git_starcoder.pipeline import build as function; " + one
     assert ask(one) == ask(other) == "build True"
 
 

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder import shelf
+from git_starcoder import registry
 from git_starcoder.errors import RecipeError
 from git_starcoder.recipe import Augmentation, Dedup, Recipe, Split
 
@@ -27,7 +27,7 @@ def refused(path, *overrides):
     return caught.value
 
 
-@pytest.mark.parametrize("name", shelf.names("recipes"))
+@pytest.mark.parametrize("name", registry.names("recipes"))
 def test_every_recipe_of_the_shelf_loads_and_says_what_it_is(name):
     recipe = Recipe.load(name)
     assert recipe.name == name
@@ -62,7 +62,7 @@ def test_an_empty_file_is_the_defaults(tmp_path):
 
 
 def test_a_recipe_in_full_reads_back_as_itself(tmp_path):
-    for name in shelf.names("recipes"):
+    for name in registry.names("recipes"):
         recipe = Recipe.load(name)
         assert Recipe.load(write(tmp_path, recipe.to_yaml())) == recipe
 
@@ -202,5 +202,5 @@ def test_any_text_is_a_recipe_or_a_recipe_error(tmp_path_factory, text):
 
 
 def test_a_recipe_of_the_shelf_is_plain_yaml():
-    for name in shelf.names("recipes"):
-        assert isinstance(yaml.safe_load(shelf.read("recipes", name)), dict)
+    for name in registry.names("recipes"):
+        assert isinstance(yaml.safe_load(registry.read("recipes", name)), dict)

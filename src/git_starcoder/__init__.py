@@ -10,16 +10,12 @@
 Names are imported when they are first used, so `import git_starcoder` costs nothing.
 """
 
-# ruff: noqa: TC004 - __all__ is served by __getattr__
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from git_starcoder.build import build
     from git_starcoder.checks import Outcome, check
     from git_starcoder.dataset import Dataset, Row
     from git_starcoder.errors import (
@@ -32,8 +28,9 @@ if TYPE_CHECKING:
         UsageError,
     )
     from git_starcoder.git.objects import Repo
+    from git_starcoder.pipeline import build
     from git_starcoder.recipe import Recipe
-    from git_starcoder.rows import Finding
+    from git_starcoder.records import Finding
 
 __all__ = [
     "Dataset",
@@ -53,34 +50,24 @@ __all__ = [
     "check",
 ]
 
-_HOME = {
+_MODULE_OF = {
     "Dataset": "dataset",
-    "Finding": "rows",
+    "Finding": "records",
     "Outcome": "checks",
     "Recipe": "recipe",
     "Repo": "git.objects",
     "Row": "dataset",
-    "build": "build",
+    "build": "pipeline",
     "check": "checks",
 }
+"""The module that defines each public name; errors are in `errors`."""
 
 
-class _Face(ModuleType):
-    """The package. `build` is the function, also once its module of the same name has been imported."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
-        setattr(self, name, found)
-        return found
-
-    def __setattr__(self, name: str, value: object) -> None:
-        # An import of a module below sets it here under its name.
-        super().__setattr__(name, value.build if name == "build" and isinstance(value, ModuleType) else value)
-
-    def __dir__(self) -> list[str]:
-        return __all__
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'errors')}"), name)
 
 
-sys.modules[__name__].__class__ = _Face
+def __dir__() -> list[str]:
+    return __all__

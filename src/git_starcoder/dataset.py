@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from git_starcoder.recipe import Recipe
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SCHEMA = "git-starcoder/dataset/2"
 """Of `manifest.json`. The number grows when the bytes of a dataset change for the same commit and recipe."""

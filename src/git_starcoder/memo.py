@@ -9,7 +9,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from git_starcoder.seams import Cache
+    from git_starcoder.protocols import Cache
 
 R = TypeVar("R")
 Inputs = tuple["str | bytes", ...]

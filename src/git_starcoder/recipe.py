@@ -15,9 +15,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
-from git_starcoder import places, shelf, strict_yaml
+from git_starcoder import places, registry, strict_yaml
 from git_starcoder.errors import RecipeError
-from git_starcoder.rows import printable
+from git_starcoder.records import printable_path
 from git_starcoder.strict_yaml import NotYamlError
 
 MOST_COPIES = 16
@@ -207,14 +207,14 @@ def _resolve(name: str, seen: tuple[str, ...], beside: Path | None = None) -> di
     """The values of a recipe with all that it extends merged in."""
     if name in seen:
         raise RecipeError(f"recipe '{name}' extends itself", where=" → ".join((*seen, name)))
-    known = shelf.names("recipes")
+    known = registry.names("recipes")
     path: Path | None = None
     if name in known:
-        text = shelf.read("recipes", name)
+        text = registry.read("recipes", name)
     else:
         path = (beside or Path()) / places.expanded(name)
         if path.suffix not in {".yaml", ".yml"} or not path.is_file():
-            hint = f"{shelf.nearest(name, known)} `git starcoder recipe list` shows all"
+            hint = f"{registry.suggest(name, known)} `git starcoder recipe list` shows all"
             where = f"{seen[-1]}, extends" if seen else "--recipe"
             raise RecipeError(f"recipe '{name}' is not known", where=where, hint=hint)
         try:
@@ -228,7 +228,7 @@ def _resolve(name: str, seen: tuple[str, ...], beside: Path | None = None) -> di
     if not isinstance(loaded, dict | None):
         raise RecipeError(f"recipe '{name}' is not a mapping", where=name)
     own = cast("dict[str, Any]", loaded or {})
-    own.setdefault("name", printable(Path(name).stem))
+    own.setdefault("name", printable_path(Path(name).stem))
     parent = own.pop("extends", None)
     if parent is None:
         return own
@@ -248,7 +248,7 @@ def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _override(values: dict[str, Any], override: str) -> None:
-    if printable(override) != override:
+    if printable_path(override) != override:
         raise RecipeError(
             f"'{override}' is not UTF-8, and a recipe is", where="--set", hint="a link may have another name"
         )
@@ -275,7 +275,9 @@ def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
     hints = get_type_hints(kind)
     unknown = [key for key in values if key not in hints]
     if unknown:
-        raise RecipeError(f"unknown key '{unknown[0]}'", where=where, hint=shelf.nearest(str(unknown[0]), list(hints)))
+        raise RecipeError(
+            f"unknown key '{unknown[0]}'", where=where, hint=registry.suggest(str(unknown[0]), list(hints))
+        )
     made: dict[str, Any] = {}
     for key, value in values.items():
         hint = hints[key]
@@ -322,10 +324,10 @@ def _augmentations(value: Any, where: str) -> Mapping[str, Augmentation]:
     if not isinstance(value, dict):
         raise RecipeError(f"{value!r} is not a mapping", where=where)
     values = cast("dict[str, Any]", value)
-    known = shelf.names("augmentations")
+    known = registry.names("augmentations")
     for key in values:
         if key not in known:
-            raise RecipeError(f"unknown augmentation '{key}'", where=where, hint=shelf.nearest(str(key), known))
+            raise RecipeError(f"unknown augmentation '{key}'", where=where, hint=registry.suggest(str(key), known))
     made: dict[str, Augmentation] = {}
     for key in known:
         if key in values:

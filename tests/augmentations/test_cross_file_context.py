@@ -12,7 +12,7 @@ from git_starcoder.parse.symbols import symbols_of
 from git_starcoder.parse.tree import captures, parse
 
 if TYPE_CHECKING:
-    from git_starcoder.rows import Symbol
+    from git_starcoder.records import Symbol
 
 NET = """\
 pub struct Config { pub size: usize }

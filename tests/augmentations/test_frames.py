@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder import augmentations, shelf
+from git_starcoder import augmentations, registry
 from git_starcoder.augmentations import Around, Frame, Part, Shown
-from git_starcoder.rows import Symbol
+from git_starcoder.records import Symbol
 from git_starcoder.text.tokenizer import SPECIAL
 
-KEYS = [key for key in shelf.names("augmentations") if augmentations.needs(key) not in {"text", "tree"}]
+KEYS = [key for key in registry.names("augmentations") if augmentations.needs(key) not in {"text", "tree"}]
 
 FETCH = b"def fetch(url):\n    return urlopen(url, timeout=SECONDS)  # <file_sep><commit_after>\n"
 CHANGE = Shown(
@@ -60,7 +60,7 @@ def test_every_framing_is_tried() -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_says_what_it_does(key: str) -> None:
-    help_line = shelf.describe("augmentations", key)
+    help_line = registry.summary("augmentations", key)
     assert help_line.endswith(".")
     assert len(help_line) <= 100
 

@@ -6,14 +6,14 @@ import random
 
 import pytest
 
-from git_starcoder import augmentations, shelf
+from git_starcoder import augmentations, registry
 from git_starcoder.augmentations import NOTHING, Variant
 from git_starcoder.parse.language import table
 from git_starcoder.parse.tree import Code, parse
-from git_starcoder.rows import Span
+from git_starcoder.records import Span
 from git_starcoder.stages import augment
 
-KEYS = [key for key in shelf.names("augmentations") if augmentations.needs(key) in {"text", "tree"}]
+KEYS = [key for key in registry.names("augmentations") if augmentations.needs(key) in {"text", "tree"}]
 SOURCES = {
     "rust": '// one\nfn f(a: u8, b: u8) -> u8 {\n    let c = g(a, b); // two\n    let d = a == b;\n    if let Some(e) = i() {}\n\n    h(c, d, "u, v")\n}\n',
     "python": '# one\ndef f(a, b) -> T:\n    c = g(a, b)  # two\n    d = a is b\n    e = i if d is None else j\n\n    return h(c, d, "u, v")\n',
@@ -39,12 +39,12 @@ def make(key: str, language: str, seed: int = 0) -> tuple[Code, Variant, Code]:
 
 
 def test_every_language_is_tried() -> None:
-    assert sorted(SOURCES) == shelf.names("languages")
+    assert sorted(SOURCES) == registry.names("languages")
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_says_what_it_does(key: str) -> None:
-    help_line = shelf.describe("augmentations", key)
+    help_line = registry.summary("augmentations", key)
     assert help_line.endswith(".")
     assert len(help_line) < 100
 
@@ -70,7 +70,7 @@ def test_the_tables_that_it_reads_are_named(key: str, monkeypatch: pytest.Monkey
         before = parse(SOURCES[language].encode(), language)
         assert before.language is not None
         assert augmentations.applies(key, before.language)
-        for name in shelf.load("augmentations", key).TABLES:
+        for name in registry.load("augmentations", key).TABLES:
             with monkeypatch.context() as patch:
                 patch.delitem(before.language.table, name)
                 assert not augmentations.applies(key, before.language)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from git_starcoder.build import build
 from git_starcoder.engine.local import LocalEngine
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from git_starcoder.stages import gate as module
 

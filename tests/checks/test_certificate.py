@@ -12,11 +12,11 @@ import orjson
 import pytest
 
 import planted
-from git_starcoder.build import build
 from git_starcoder.checks import check, controls
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from git_starcoder.text import tokenizer as tokenizers
 from toy import evolving

@@ -7,14 +7,14 @@ import shutil
 
 import pytest
 
-from git_starcoder import shelf
-from git_starcoder.build import build
+from git_starcoder import registry
 from git_starcoder.checks import SHOWN, check, names, rests_on_rows
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 from toy import code_base
 
 SMALL = ("window.size=64", "window.vocab_size=600")
@@ -59,10 +59,10 @@ def findings(folder, key):
     return [f"{finding.where}: {finding.what}" for finding in told.findings], told.figure
 
 
-@pytest.mark.parametrize("key", shelf.names("checks"))
+@pytest.mark.parametrize("key", registry.names("checks"))
 def test_contract_of_the_shelf(key):
-    module = shelf.load("checks", key)
-    assert shelf.describe("checks", key).endswith(".")
+    module = registry.load("checks", key)
+    assert registry.summary("checks", key).endswith(".")
     assert module.Check.__doc__
     assert isinstance(module.SEEDS, tuple)
 
@@ -70,7 +70,7 @@ def test_contract_of_the_shelf(key):
 def test_a_good_dataset_keeps_every_promise(good):
     outcomes = list(check(good))
     assert [each.check for each in outcomes] == names()
-    assert sorted(names()) == shelf.names("checks")
+    assert sorted(names()) == registry.names("checks")
     assert not any(each.found or each.findings for each in outcomes)
     assert all(each.figure and each.promise for each in outcomes)
     skipped = {each.check: each.figure for each in outcomes if each.skipped}
@@ -184,7 +184,7 @@ def test_a_line_that_is_no_row_is_found_and_the_others_are_skipped(folder, line)
     outcomes = list(check(Dataset.open(folder)))
     assert outcomes[0].check == "rows"
     assert outcomes[0].found == 1
-    reading = {key for key in names() if rests_on_rows(shelf.load("checks", key).Check)}
+    reading = {key for key in names() if rests_on_rows(registry.load("checks", key).Check)}
     assert {each.check for each in outcomes if each.skipped} >= reading - {"rows"}
     assert {"files", "digests"} <= {each.check for each in outcomes if not each.skipped}
 

@@ -9,11 +9,11 @@ import pytest
 
 import planted
 from git_starcoder import parquet
-from git_starcoder.build import build
 from git_starcoder.checks import check
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from spoilings import ELITE, Folder
 from toy import evolving

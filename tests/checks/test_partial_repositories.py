@@ -7,12 +7,12 @@ import shutil
 
 import pytest
 
-from git_starcoder.build import build
 from git_starcoder.checks import check, source_of
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.objects import Repo
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from spoilings import Folder
 from toy import evolving

@@ -11,14 +11,14 @@ from random import Random
 
 import pytest
 
-from git_starcoder import shelf
-from git_starcoder.build import build
+from git_starcoder import registry
 from git_starcoder.checks import SEEDED, check
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
+from git_starcoder.pipeline import build
+from git_starcoder.protocols import Failure
 from git_starcoder.recipe import Recipe
-from git_starcoder.seams import Failure
 from spoilings import ELITE, SPLITS, SPOILINGS, Folder
 from toy import evolving
 
@@ -54,7 +54,7 @@ def test_the_good_dataset_is_good_and_an_unspoiled_rewriting_of_it_too(folder, r
 
 
 def test_every_check_has_a_spoiling():
-    assert {each.check for each in SPOILINGS} == set(shelf.names("checks"))
+    assert {each.check for each in SPOILINGS} == set(registry.names("checks"))
 
 
 @pytest.mark.parametrize("spoiling", SPOILINGS, ids=[f"{each.check}: {each.what}" for each in SPOILINGS])
@@ -107,7 +107,7 @@ def test_the_documentation_has_the_table():
 def test_the_tests_of_the_seeds_are_answered_for(recipe):
     names = SEEDED[recipe]
     assert len(set(names)) == len(names) == {"effectiveness": 17, "elite": 24}[recipe]
-    answered = {name for key in shelf.names("checks") for name in shelf.load("checks", key).SEEDS}
+    answered = {name for key in registry.names("checks") for name in registry.load("checks", key).SEEDS}
     assert set(names) <= answered
     assert answered <= {name for names in SEEDED.values() for name in names}
 

@@ -18,7 +18,7 @@ import pytest
 from git_starcoder.checks import names
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 from shell import HUNG, SMALL, environment
 from toy import code_base
 

@@ -13,7 +13,7 @@ import pytest
 from git_starcoder.cli import lookup, main
 from git_starcoder.dataset import Dataset
 from git_starcoder.recipe import Read
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 from git_starcoder.text.clean import Clean, clean
 from toy import code_base
 

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 from checkout import ROOT
-from git_starcoder import cli, shelf
+from git_starcoder import cli, registry
 from git_starcoder.checks import Check
 
 DATA = {"languages", "recipes"}
@@ -57,7 +57,7 @@ def rows_of_contributing():
 @pytest.mark.parametrize("what", ["augmentation", "check", "eval", "command"])
 def test_what_a_contributor_is_told_to_write_is_what_every_other_one_has(what):
     folder, names = rows_of_contributing()[what]
-    keys = cli.COMMANDS if folder == "cli" else shelf.names(folder)
+    keys = cli.COMMANDS if folder == "cli" else registry.names(folder)
     for key in keys:
         module = import_module(f"git_starcoder.{folder}.{key}")
         for choice in re.findall(r"`\w+`(?: or `\w+`)*", names):

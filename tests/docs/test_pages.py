@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 
 from checkout import ROOT, furnish
-from git_starcoder import shelf
+from git_starcoder import registry
 from shell import HUNG, environment
 from toy import evolving
 
@@ -100,7 +100,7 @@ def test_the_shortest_language_file_is_enough(repo_maker, tmp_path):
     language.write_text(textwrap.dedent(shortest), encoding="utf-8")
     (tmp_path / "all.yaml").write_text(
         "extends: elite\nwindow: {size: 64, vocab_size: 600}\naugment:\n"
-        + "".join(f"  {key}: 1.0\n" for key in shelf.names("augmentations"))
+        + "".join(f"  {key}: 1.0\n" for key in registry.names("augmentations"))
     )
     sketch = "// A sketch.\nint lamp = %d;\n\nvoid setup() {\n    int pin = lamp;\n    start(pin, lamp);\n}\n"
     files = {f"blink_{number}/blink_{number}.ino": sketch % number for number in range(6)}

@@ -10,7 +10,7 @@ from importlib.metadata import version
 import pytest
 
 from checkout import ROOT
-from git_starcoder import shelf
+from git_starcoder import registry
 from git_starcoder.engine import cache
 from git_starcoder.parse import language
 
@@ -20,7 +20,7 @@ EXTRAS = ("embed",)
 """Extras that a build uses."""
 
 
-names = shelf.names
+names = registry.names
 
 
 def key():
@@ -39,7 +39,7 @@ def test_another_build_of_any_grammar_of_the_shelf_changes_it(monkeypatch, tmp_p
         (grammar / name).write_text("raise SystemExit('a grammar is not loaded for this')")
     monkeypatch.syspath_prepend(tmp_path)
     real, without = language.table, key()
-    monkeypatch.setattr(shelf, "names", lambda name: [*names(name), "toy"] if name == "languages" else names(name))
+    monkeypatch.setattr(registry, "names", lambda name: [*names(name), "toy"] if name == "languages" else names(name))
     monkeypatch.setattr(cache, "table", lambda key: {"file": {"grammar": "toy_grammar"}} if key == "toy" else real(key))
     before = key()
     (grammar / change).write_text("raise SystemExit('nor the new one')")
@@ -48,7 +48,7 @@ def test_another_build_of_any_grammar_of_the_shelf_changes_it(monkeypatch, tmp_p
 
 
 def test_every_grammar_of_the_shelf_has_files():
-    for name in shelf.names("languages"):
+    for name in registry.names("languages"):
         files = dict(cache._grammar(language.table(name)["file"]["grammar"]))
         assert any(".so" in path or ".pyd" in path for path in files)
 
@@ -70,5 +70,5 @@ def test_every_library_of_a_build_is_counted_or_known_to_change_nothing():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [*project["dependencies"], *(one for extra in EXTRAS for one in project["optional-dependencies"][extra])]
     libraries = {re.split(r"[<>=~!\[; ]", one)[0].lower() for one in asked}
-    grammars = {language.table(name)["file"]["grammar"].replace("_", "-") for name in shelf.names("languages")}
+    grammars = {language.table(name)["file"]["grammar"].replace("_", "-") for name in registry.names("languages")}
     assert libraries - grammars == {*cache.LIBRARIES, *NEUTRAL}

@@ -15,7 +15,7 @@ import pytest
 from git_starcoder.engine import local
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import MachineError
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
 from shell import HUNG
 
 HERE = os.path.dirname(__file__)
@@ -98,7 +98,7 @@ def test_memory_is_limited():
     with LocalEngine(1) as engine:
         (failure,) = engine.map(work, ["memory"], limit=HUNG)
     assert isinstance(failure, Failure)
-    assert "MemoryError" in failure.because
+    assert "MemoryError" in failure.detail
 
 
 def test_tasks_and_answers_larger_than_a_pipe_do_not_block():

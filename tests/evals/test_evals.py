@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import finished
-from git_starcoder import shelf
+from git_starcoder import registry
 from git_starcoder.evals import (
     UNITS,
     Document,
@@ -44,11 +44,11 @@ class Fixed:
         self.context = context
         self.asked = []
 
-    def bits(self, windows):
+    def token_bits(self, windows):
         self.asked += windows
         return iter([np.full(len(window) - 1, self.needs, dtype=np.float32) for window in windows])
 
-    def write(self, prompts, limit, *, stop):  # noqa: ARG002
+    def generate(self, prompts, limit, *, stop):  # noqa: ARG002
         self.prompts = prompts
         return [np.array(answer, dtype=np.int32) for answer in self.answers or [[]] * len(prompts)]
 
@@ -61,10 +61,10 @@ class Knowing(Fixed):
         self.texts = [tokens.tolist() for tokens in texts]
         self.tokenizer = tokenizer
 
-    def bits(self, windows):
+    def token_bits(self, windows):
         return iter([(1 / (1 + window[1:])).astype(np.float32) for window in windows])
 
-    def write(self, prompts, limit, *, stop):
+    def generate(self, prompts, limit, *, stop):
         return [np.array(self.stopped(self.after(prompt.tolist()), limit, stop), dtype=np.int32) for prompt in prompts]
 
     def after(self, prompt):
@@ -119,9 +119,9 @@ def by_measure(scores):
     return {score.measure: score for score in scores if not score.by}
 
 
-@pytest.mark.parametrize("name", shelf.names("evals"))
+@pytest.mark.parametrize("name", registry.names("evals"))
 def test_every_eval_keeps_the_contract_of_the_shelf(exam, name):
-    scores = shelf.load("evals", name).evaluate(exam)
+    scores = registry.load("evals", name).evaluate(exam)
     assert len(scores) > 0
     for score in scores:
         assert isinstance(score, Score)
@@ -132,7 +132,7 @@ def test_every_eval_keeps_the_contract_of_the_shelf(exam, name):
         assert score.files == 2
         assert (score.by, score.group) == ("", "") or score.by in {"kind", "language", "role"}
         json.dumps(score._asdict())
-    assert len(shelf.describe("evals", name)) > 20
+    assert len(registry.summary("evals", name)) > 20
 
 
 def test_documents_are_the_texts_again(dataset, exam):
@@ -178,28 +178,28 @@ def test_later_tokens_see_three_quarters_of_the_context():
 
 
 def test_bits_are_over_the_bytes_of_the_text(exam):
-    score = by_measure(shelf.load("evals", "bits_per_byte").evaluate(exam))["bits per byte"]
+    score = by_measure(registry.load("evals", "bits_per_byte").evaluate(exam))["bits per byte"]
     tokens = sum(len(document.tokens) for document in exam.heldout)
     size = sum(len(finished.source(number)) for number in (23, 24))
     assert score.over == size
     assert score.value == pytest.approx(tokens / size)
-    assert by_measure(shelf.load("evals", "untrained").evaluate(exam))["bits per byte"].value == pytest.approx(
+    assert by_measure(registry.load("evals", "untrained").evaluate(exam))["bits per byte"].value == pytest.approx(
         2 * tokens / size
     )
 
 
 @pytest.mark.parametrize("name", ["xz", "ppm"])
 def test_compressors_gain_from_the_training_text(exam, name):
-    (given_all,) = shelf.load("evals", name).evaluate(exam)
+    (given_all,) = registry.load("evals", name).evaluate(exam)
     alone = Exam(exam.model, exam.untrained, exam.tokenizer, [], exam.heldout)
-    assert given_all.value < 0.7 * shelf.load("evals", name).evaluate(alone)[0].value
+    assert given_all.value < 0.7 * registry.load("evals", name).evaluate(alone)[0].value
     known = Exam(exam.model, exam.untrained, exam.tokenizer, exam.heldout, exam.heldout)
-    assert shelf.load("evals", name).evaluate(known)[0].value < 0.2
+    assert registry.load("evals", name).evaluate(known)[0].value < 0.2
 
 
 @pytest.mark.parametrize("name", ["xz", "ppm"])
 def test_a_training_text_that_is_too_long_is_cut_and_that_is_said(exam, name):
-    module = shelf.load("evals", name)
+    module = registry.load("evals", name)
     (whole,) = module.evaluate(exam)
     (cut,) = module.evaluate(replace(exam, given=2000))
     assert (whole.note, cut.note) == ("", "given the first 0.0 MiB of it")
@@ -214,7 +214,7 @@ def test_ppm_measures_what_a_separate_compression_does(exam):
         return len(b"".join(encoder.encode(exam.text(each.tokens) + b"\0") for each in found) + encoder.flush())
 
     added = size([*exam.training, *exam.heldout]) - size(exam.training)
-    (score,) = shelf.load("evals", "ppm").evaluate(exam)
+    (score,) = registry.load("evals", "ppm").evaluate(exam)
     assert score.value * score.over / 8 == pytest.approx(added, abs=8)
 
 
@@ -365,7 +365,7 @@ def test_no_line_to_ask_for_is_said(tokenizer):
 
 def test_an_even_model_needs_the_logarithm_of_the_vocabulary(exam):
     size = exam.tokenizer.vocab_size
-    found = by_measure(shelf.load("evals", "bits_per_byte").evaluate(replace(exam, model=Fixed(log2(size)))))
+    found = by_measure(registry.load("evals", "bits_per_byte").evaluate(replace(exam, model=Fixed(log2(size)))))
     tokens = sum(len(document.tokens) for document in exam.heldout)
     perplexity, per_byte = found["perplexity"], found["bits per byte"]
     assert perplexity.over == tokens
@@ -379,7 +379,7 @@ def test_groups_add_up_to_all_of_it(knowing):
         replace(each, language=language, role=role)
         for each, (language, role) in zip(knowing.heldout, different, strict=True)
     ]
-    scores = shelf.load("evals", "bits_per_byte").evaluate(replace(knowing, heldout=held_out))
+    scores = registry.load("evals", "bits_per_byte").evaluate(replace(knowing, heldout=held_out))
     total = by_measure(scores)["bits per byte"]
     for by, names in (("language", {"rust", "python"}), ("role", {"core", "test"})):
         of = [score for score in scores if score.by == by]

@@ -9,7 +9,7 @@ from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError
 from git_starcoder.folder import packed
 from git_starcoder.folder.blocks import blocks
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
 
 
 @pytest.fixture

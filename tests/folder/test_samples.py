@@ -9,7 +9,7 @@ import finished
 from git_starcoder.dataset import Row
 from git_starcoder.folder.samples import UNKNOWN, Samples, unmasked
 from git_starcoder.recipe import Recipe
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from git_starcoder.git.attributes import MOST_LINES, attributes_of
 from git_starcoder.git.objects import Repo
-from git_starcoder.rows import UNSAID, Said
+from git_starcoder.records import NO_DECLARED_ROLES, DeclaredRoles
 
 NAMES = {"vendored": "linguist-vendored", "generated": "linguist-generated", "documentation": "linguist-documentation"}
 
@@ -21,7 +21,7 @@ def said_by_git(git, path, paths):
     states = {}
     for file, name, value in zip(words[::3], words[1::3], words[2::3], strict=True):
         states[file, name] = None if value == "unspecified" else value not in {"unset", "false"}
-    return {one: Said(*(states[one, name] for name in NAMES.values())) for one in paths}
+    return {one: DeclaredRoles(*(states[one, name] for name in NAMES.values())) for one in paths}
 
 
 def compare(git, repo_maker, files):
@@ -60,7 +60,7 @@ EXAMPLES = {
 @pytest.mark.parametrize("text", EXAMPLES.values(), ids=EXAMPLES)
 def test_it_is_what_git_says(git, repo_maker, text):
     found = compare(git, repo_maker, {".gitattributes": text, **dict.fromkeys(PATHS, "x\n")})
-    assert set(found) != {UNSAID}
+    assert set(found) != {NO_DECLARED_ROLES}
 
 
 def test_deeper_files_go_first(git, repo_maker):
@@ -131,9 +131,9 @@ def test_any_pattern_matches_what_git_says(git, repo_maker, seed):
 
 def test_a_link_or_a_large_file_says_nothing(repo_maker):
     files = {".gitattributes": ("120000", "other"), "other": "* linguist-vendored\n", "a.c": "x\n"}
-    assert attributes_of(Repo.open(repo_maker(files))).said("a.c") == UNSAID
+    assert attributes_of(Repo.open(repo_maker(files))).said("a.c") == NO_DECLARED_ROLES
     files = {".gitattributes": "* linguist-vendored\n" + "#" * (1 << 20), "a.c": "x\n"}
-    assert attributes_of(Repo.open(repo_maker(files))).said("a.c") == UNSAID
+    assert attributes_of(Repo.open(repo_maker(files))).said("a.c") == NO_DECLARED_ROLES
 
 
 def test_hostile_patterns_cost_what_their_size_is(repo_maker):
@@ -143,8 +143,8 @@ def test_hostile_patterns_cost_what_their_size_is(repo_maker):
     repo = Repo.open(repo_maker({".gitattributes": text, "x.c": "x\n"}))
     found = attributes_of(repo)
     begin = time.process_time()
-    assert found.said("a" * 4000) == UNSAID
-    assert found.said("/".join(["a"] * 2000)) == UNSAID
+    assert found.said("a" * 4000) == NO_DECLARED_ROLES
+    assert found.said("/".join(["a"] * 2000)) == NO_DECLARED_ROLES
     assert found.said("y.c").vendored
     assert time.process_time() - begin < 2
 
@@ -152,7 +152,7 @@ def test_hostile_patterns_cost_what_their_size_is(repo_maker):
 def test_lines_beyond_a_limit_are_noted(repo_maker):
     text = "*.c linguist-vendored\n" * MOST_LINES + "*.py linguist-vendored\n"
     repo = Repo.open(repo_maker({".gitattributes": text}))
-    assert attributes_of(repo).said("a.py") == UNSAID
+    assert attributes_of(repo).said("a.py") == NO_DECLARED_ROLES
     assert repo.notes == ["1 lines of .gitattributes beyond 2,000 are not looked at"]
 
 
@@ -164,8 +164,8 @@ def test_a_folder_with_the_marks_of_a_virtual_environment_is_vendored(repo_maker
         "pyvenv.cfg": "x\n",
     }
     found = attributes_of(Repo.open(repo_maker(files)))
-    assert found.said("py/bin/tool") == Said(vendored=True, why="py/ is a virtual environment")
+    assert found.said("py/bin/tool") == DeclaredRoles(vendored=True, reason="py/ is a virtual environment")
     assert found.said("conda/lib/a.py").vendored
-    assert found.said("main.py") == UNSAID
+    assert found.said("main.py") == NO_DECLARED_ROLES
     files[".gitattributes"] = "py/** -linguist-vendored\n"
     assert attributes_of(Repo.open(repo_maker(files))).said("py/bin/tool").vendored is False

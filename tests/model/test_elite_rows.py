@@ -8,7 +8,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from git_starcoder.build import build
 from git_starcoder.evals import documents
 from git_starcoder.model import load, network
 from git_starcoder.model.config import Config
@@ -16,6 +15,7 @@ from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import evaluate
 from git_starcoder.model.network import pieces
 from git_starcoder.model.train import train
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from git_starcoder.text import tokenizer as tokenizers
 from toy import evolving

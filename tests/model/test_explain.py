@@ -62,7 +62,7 @@ def test_a_middle_is_asked_for_in_training_as_in_use(dataset, corpus, tmp_path, 
         end = tokenizer.end
         torch = SimpleNamespace(manual_seed=int)
 
-        def write(self, prompts, *_, **__):
+        def generate(self, prompts, *_, **__):
             asked.append(prompts[0].tolist())
             return [np.zeros(0, dtype=np.int32)]
 

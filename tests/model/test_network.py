@@ -140,7 +140,7 @@ def test_rows_of_all_lengths_come_in_few_shapes(tokenizer, monkeypatch):
     monkeypatch.setattr(torch.nn.functional, "linear", multiply)
     with torch.inference_mode():
         for row in rows_of(7, range(60, 140, 7)):
-            bits = next(network.bits([row]))
+            bits = next(network.token_bits([row]))
             assert len(bits) == len(row) - 1
     assert attended == lines == {TILE, 2 * TILE, 3 * TILE}
 
@@ -148,17 +148,17 @@ def test_rows_of_all_lengths_come_in_few_shapes(tokenizer, monkeypatch):
 def test_bits_are_nats_row_by_row_in_pieces_of_any_size(tokenizer, monkeypatch):
     network = made("Llama", tokenizer)
     rows = rows_of(4, [9, 1, 60, 33, 2, 17, 50])
-    whole = list(network.bits(rows))
+    whole = list(network.token_bits(rows))
     monkeypatch.setattr(networks, "PIECE", 40)
     for fixed in (False, True):
         network.fixed = fixed
-        for row, bits, again in zip(rows, whole, network.bits(rows), strict=True):
+        for row, bits, again in zip(rows, whole, network.token_bits(rows), strict=True):
             assert bits.dtype == np.float32
             assert bits.shape == (len(row) - 1,)
             assert np.allclose(bits, again, atol=1e-5)
             with network.torch.inference_mode():
                 assert len(row) == 1 or np.allclose(bits * np.log(2), alone(network, row).numpy(), atol=1e-5)
-    assert list(network.bits([])) == []
+    assert list(network.token_bits([])) == []
 
 
 def kernel(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
@@ -267,12 +267,12 @@ def test_writing_in_a_batch_is_writing_alone(name, tokenizer):
     network = made(KINDS[name][0], tokenizer, **KINDS[name][1])
     network.model.generation_config.repetition_penalty = 5.0
     prompts = rows_of(9, [12, 5, 9])
-    list(network.bits(prompts))
+    list(network.token_bits(prompts))
     stop = np.zeros(VOCABULARY, dtype=bool)
     stop[:40] = True
-    together = network.write(prompts, 8, stop=stop)
+    together = network.generate(prompts, 8, stop=stop)
     for prompt, written in zip(prompts, together, strict=True):
-        assert np.array_equal(network.write([prompt], 8, stop=stop)[0], written)
+        assert np.array_equal(network.generate([prompt], 8, stop=stop)[0], written)
         tokens = [*prompt.tolist()]
         for token in written.tolist():  # the likeliest each time, nothing else
             with network.torch.inference_mode():

@@ -55,7 +55,7 @@ class Notes:
 def interrupted(dataset, out, config, step):
     """Train until this many steps are done and written down."""
     with pytest.raises(KeyboardInterrupt):
-        train(dataset, out, config, watch=Notes(step))
+        train(dataset, out, config, progress=Notes(step))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def fsync(handle):
     flush(handle)
 os.fsync = fsync
 try:
-    train(Dataset.open({dataset!r}), {out!r}, Config(**{config!r}), watch=Watch())
+    train(Dataset.open({dataset!r}), {out!r}, Config(**{config!r}), progress=Watch())
 except StarcoderError as error:
     sys.exit(f"error: {{error.what}} ({{error.where}})")
 """
@@ -150,7 +150,7 @@ def test_a_training_that_is_killed_again_and_again_ends_where_it_would_have(data
             process.stdout.read()
         assert process.returncode == -signal.SIGKILL
     watch = Notes()
-    train(dataset, out, toy(), watch=watch)
+    train(dataset, out, toy(), progress=watch)
     assert any(line.startswith("going on after step ") for line in watch.lines)
     same(out, whole)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_is_passed_over(dataset, whole, tmp_path):
     content[-1] ^= 1
     weights.write_bytes(content)
     watch = Notes()
-    train(dataset, out, toy(), watch=watch)
+    train(dataset, out, toy(), progress=watch)
     assert watch.lines[:2] == [
         "the checkpoint of step 11 is passed over: weights.safetensors is damaged",
         "going on after step 10 of 16; --fresh would begin anew",
@@ -216,7 +216,7 @@ def test_a_time_that_was_measured_stays(dataset, tmp_path):
     assert 0 < values["at"]["seconds"] < values["limit"] < 600
     watch = Notes(2)
     with pytest.raises(KeyboardInterrupt):
-        train(dataset, out, config, watch=watch)
+        train(dataset, out, config, progress=watch)
     assert watch.lines == [f"going on after step 3 of {values['steps']:,}; --fresh would begin anew"]
 
 
@@ -233,7 +233,7 @@ def test_checkpoints_of_another_training_are_refused(dataset, tmp_path):
     # How often and what is written decides nothing.
     interrupted(dataset, out, toy(checkpoint_minutes=1e-8), 1)
     watch = Notes()
-    train(dataset, out, toy(seed=1, steps=2), watch=watch, fresh=True)
+    train(dataset, out, toy(seed=1, steps=2), progress=watch, fresh=True)
     assert not any("going on" in line for line in watch.lines)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "model"]
 
@@ -249,7 +249,7 @@ def test_a_training_that_has_only_to_be_published(dataset, whole, tmp_path, monk
         with pytest.raises(OutputError, match="no space"):
             train(dataset, out, toy())
     watch = Notes(16)
-    train(dataset, out, toy(), watch=watch)
+    train(dataset, out, toy(), progress=watch)
     same(out, whole)
 
 
@@ -289,7 +289,7 @@ def test_from_one_process_to_two_and_back(dataset, whole, tmp_path):
     assert "going on after step 6 of 16" in told
     assert told.count("begun") == 1
     watch = Notes()
-    train(dataset, out, toy(), watch=watch)
+    train(dataset, out, toy(), progress=watch)
     (line,) = (line for line in watch.lines if "going on" in line)
     assert int(line.split()[4]) >= 10
     records = [json.loads((folder / "training.json").read_text()) for folder in (out, whole)]

@@ -54,7 +54,7 @@ def dataset(tmp_path_factory):
 def trained(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "model"
     watch = Notes()
-    result = train(dataset, folder, toy(steps=48), watch=watch)
+    result = train(dataset, folder, toy(steps=48), progress=watch)
     return folder, result, watch
 
 
@@ -104,7 +104,7 @@ def test_steps_are_reproducible_to_the_bit_and_a_seed_matters(dataset, tmp_path)
 
 def test_a_budget_of_time_ends(dataset, tmp_path):
     watch = Notes()
-    result = train(dataset, tmp_path / "model", toy(minutes=0.02), watch=watch)
+    result = train(dataset, tmp_path / "model", toy(minutes=0.02), progress=watch)
     assert result.steps >= 1
     assert watch.done == result.steps <= watch.total
     assert json.loads((tmp_path / "model" / "training.json").read_text())["budget"] == {"minutes": 0.02}
@@ -113,7 +113,7 @@ def test_a_budget_of_time_ends(dataset, tmp_path):
 def test_without_held_out_text_it_trains_and_says_so(tmp_path):
     dataset = finished.write(tmp_path / "dataset", {"train": {"a.py": finished.source(1)}})
     watch = Notes()
-    result = train(dataset, tmp_path / "model", toy(steps=2), watch=watch)
+    result = train(dataset, tmp_path / "model", toy(steps=2), progress=watch)
     assert result.held_out is None
     assert any("no held-out text" in line for line in watch.lines)
     with pytest.raises(DatasetError, match="nothing is held out"):
@@ -129,7 +129,7 @@ def test_training_ends_when_the_held_out_loss_turns(tmp_path):
         dataset,
         tmp_path / "model",
         toy(steps=96, batch=256, learning_rate=5e-3, weight_decay=0.0, schedule="wsd"),
-        watch=watch,
+        progress=watch,
     )
     assert result.stopped == "held-out loss turned"
     lines = [json.loads(line) for line in (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()]
@@ -137,7 +137,7 @@ def test_training_ends_when_the_held_out_loss_turns(tmp_path):
     assert min(looks) == result.held_out < min(looks[-3:])
     assert sum("unseen text gets harder for it since step" in line for line in watch.lines) == 1
     network, tokenizer = load.load(tmp_path / "model")
-    kept = sum(bits.sum() for bits in network.bits([tokenizer.encode([texts["val"]["b.py"]])[0]]))
+    kept = sum(bits.sum() for bits in network.token_bits([tokenizer.encode([texts["val"]["b.py"]])[0]]))
     assert kept < 660 * max(looks)
 
 
@@ -234,7 +234,7 @@ class Watch:
     def note(self, text): pass
     def begin(self, step, total): os.kill(os.getpid(), signal.SIGKILL)
 config = Config(size="toy", steps=1)
-train.train(Dataset.open({str(dataset.folder)!r}), {str(tmp_path / "model")!r}, config, watch=Watch())
+train.train(Dataset.open({str(dataset.folder)!r}), {str(tmp_path / "model")!r}, config, progress=Watch())
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment)
@@ -253,7 +253,7 @@ def test_two_trainings_of_one_folder_are_kept_apart(dataset, tmp_path):
             self.refused = True
 
     watch = Second()
-    train(dataset, tmp_path / "model", toy(steps=1), watch=watch)
+    train(dataset, tmp_path / "model", toy(steps=1), progress=watch)
     assert watch.refused
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 

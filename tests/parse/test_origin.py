@@ -12,7 +12,7 @@ import yaml
 from git_starcoder.parse import origin
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.role import Judged, judge, role_of, unread_by_path
-from git_starcoder.rows import UNSAID, Said
+from git_starcoder.records import NO_DECLARED_ROLES, DeclaredRoles
 
 FOLDER = files("git_starcoder.parse") / "linguist"
 OURS = origin.table("ours.toml")
@@ -172,16 +172,18 @@ def test_what_only_talks_of_it_is_the_projects_own(path):
 
 
 def test_what_the_repository_says_goes_first():
-    assert judge("vendor/a.go", "go", b"", Said(vendored=False)) == Judged("core")
-    assert judge("src/a.go", "go", b"", Said(vendored=True)) == Judged(
+    assert judge("vendor/a.go", "go", b"", DeclaredRoles(vendored=False)) == Judged("core")
+    assert judge("src/a.go", "go", b"", DeclaredRoles(vendored=True)) == Judged(
         "vendored", "linguist-vendored in .gitattributes"
     )
-    assert judge("a.pb.go", "go", b"// @generated\n", Said(generated=False)).role == "core"
-    assert judge("a.go", "go", b"", Said(generated=True)) == Judged("generated", "linguist-generated in .gitattributes")
-    assert judge("src/a.py", "python", b"", Said(documentation=True)).role == "docs"
-    assert judge("docs/a.py", "python", b"", Said(documentation=False)).role == "core"
-    assert judge("x/README.md", "text", b"", Said(documentation=False)).role != "docs"
-    assert judge("target/a.rs", "rust", b"", Said(generated=False)).role == "core"
+    assert judge("a.pb.go", "go", b"// @generated\n", DeclaredRoles(generated=False)).role == "core"
+    assert judge("a.go", "go", b"", DeclaredRoles(generated=True)) == Judged(
+        "generated", "linguist-generated in .gitattributes"
+    )
+    assert judge("src/a.py", "python", b"", DeclaredRoles(documentation=True)).role == "docs"
+    assert judge("docs/a.py", "python", b"", DeclaredRoles(documentation=False)).role == "core"
+    assert judge("x/README.md", "text", b"", DeclaredRoles(documentation=False)).role != "docs"
+    assert judge("target/a.rs", "rust", b"", DeclaredRoles(generated=False)).role == "core"
 
 
 def test_documentation_as_linguist_has_it():
@@ -199,7 +201,7 @@ def test_documentation_as_linguist_has_it():
 
 
 def test_paths_alone_say_which_changes_are_not_read():
-    skip = unread_by_path(lambda path: Said(vendored=True) if path == "mine.py" else UNSAID)
+    skip = unread_by_path(lambda path: DeclaredRoles(vendored=True) if path == "mine.py" else NO_DECLARED_ROLES)
     assert [skip(path) for path in ("vendor/a.c", "mine.py", "a.pb.go", "a.py")] == [
         "vendored",
         "vendored",

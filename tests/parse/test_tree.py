@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
-from git_starcoder import shelf
+from git_starcoder import registry
 from git_starcoder.parse import tree
 from git_starcoder.parse.tree import captures, deeper, parse
 
-KEYS = shelf.names("languages")
+KEYS = registry.names("languages")
 
 
 def test_text_has_no_tree():

@@ -17,9 +17,9 @@ from git_starcoder.checks import Outcome, check
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.parse.own_output import recognise
+from git_starcoder.records import SPLITS
 from git_starcoder.report import report, tree
 from git_starcoder.report.tally import OLDEST, counted
-from git_starcoder.rows import SPLITS
 from toy import code_base
 
 ASKED = ("-r", "elite", "--set", "window.size=[96,256]", "--set", "window.vocab_size=600", "--set", "augment.git_diff=1.0",

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from git_starcoder import recipe
+from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.parse.language import language_of
-from git_starcoder.rows import Source, identity
-from git_starcoder.run import Run
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
+from git_starcoder.records import Source, content_id
 from git_starcoder.stages import analyse
 
 FILES = {
@@ -61,15 +61,15 @@ def made(run, files):
     sources = []
     for path, text in files.items():
         data = text.encode() if isinstance(text, str) else text
-        blob = identity(data)
+        blob = content_id(data)
         key = language_of(path, data)
-        sources.append(Source(identity(blob, path), path, blob, "", 0, (), key, run.texts.put(data)))
+        sources.append(Source(content_id(blob, path), path, blob, "", 0, (), key, run.texts.put(data)))
     return sources
 
 
 def analysed(tmp_path, files, engine=None, watch=None, options=None):
-    with Run(tmp_path, 0, engine or Inline(), watch or Notes()) as run:
-        return run, analyse.run(run, options or recipe.Analyse(), made(run, files))
+    with BuildState(tmp_path, 0, engine or Inline(), watch or Notes()) as run:
+        return run, analyse.analyse_sources(run, options or recipe.Analyse(), made(run, files))
 
 
 def test_units_keep_the_order_and_drops_have_their_role(tmp_path):
@@ -86,15 +86,15 @@ def test_a_unit_is_understood(tmp_path):
     run, units = analysed(tmp_path, FILES)
     found = {unit.source.path: unit for unit in units}
     library = found["src/lib.rs"]
-    assert (library.tree, library.role, library.imports) == ("clean", "core", ("src/net.rs",))
+    assert (library.parse_status, library.role, library.imports) == ("clean", "core", ("src/net.rs",))
     assert [(one.name, one.visibility, one.line) for one in library.symbols] == [("top", "public", 3)]
     assert library.error_patterns == 1
     assert library.type_density == pytest.approx(2 / 3, abs=1e-6)
     assert found["src/net.rs"].error_patterns == 1
     assert found["src/net.rs"].difficulty > library.difficulty
-    assert found["src/broken.rs"].tree == "errors"
+    assert found["src/broken.rs"].parse_status == "errors"
     assert found["tool.py"].error_patterns == 3
-    assert (found["notes.md"].tree, found["notes.md"].role) == ("none", "docs")
+    assert (found["notes.md"].parse_status, found["notes.md"].role) == ("none", "docs")
     assert run.steps[0].figures == {
         "functions": 3,
         "imports_resolved": 2,
@@ -127,9 +127,9 @@ def test_a_failure_costs_only_the_file_at_fault(tmp_path, kind):
     files = {**FILES, "src/bad.rs": "fn bad() {} // POISON\n"}
     run, units = analysed(tmp_path, files, engine, watch)
     found = {unit.source.path: unit for unit in units}
-    assert found["src/bad.rs"].tree == "none"
+    assert found["src/bad.rs"].parse_status == "none"
     assert found["src/bad.rs"].difficulty > 0
-    assert found["src/lib.rs"].tree == "clean"
+    assert found["src/lib.rs"].parse_status == "clean"
     assert run.steps[0].figures[f"parser_{kind}"] == 1
     assert engine.asked == [5, 1, 1, 1, 1, 1]
     assert len(watch.told) == 1
@@ -142,7 +142,7 @@ def test_a_repository_full_of_poison_ends(tmp_path):
     engine = Inline(b"POISON")
     files = {f"src/f{number}.rs": f"// POISON {number}\n" for number in range(analyse.GROUP * 2 + 3)}
     run, units = analysed(tmp_path, files, engine, watch)
-    assert {unit.tree for unit in units} == {"none"}
+    assert {unit.parse_status for unit in units} == {"none"}
     assert len(engine.asked) == 1 + analyse.GROUP
     figures = run.steps[0].figures
     assert (figures["parser_crash"], figures["parser_given_up"]) == (analyse.GROUP, analyse.GROUP + 3)
@@ -150,16 +150,16 @@ def test_a_repository_full_of_poison_ends(tmp_path):
 
 
 def test_equal_texts_are_looked_at_once_and_all_count(tmp_path):
-    with Run(tmp_path, 0, Inline()) as run:
+    with BuildState(tmp_path, 0, Inline()) as run:
         one, other = made(run, {"a.py": "x = 1\n", "b.py": "x = 1\n"})
-        units = analyse.run(run, recipe.Analyse(), [one, replace(other, text=one.text)])
+        units = analyse.analyse_sources(run, recipe.Analyse(), [one, replace(other, text=one.text)])
         assert run.engine.asked == [1]
     assert len(units) == run.steps[0].kept == 2
 
 
 def test_texts_that_met_a_limit_are_counted(tmp_path):
     run, units = analysed(tmp_path, {"deep.py": "(" * 20_000, "wide.py": "x = 1\n" * 100_000})
-    assert [unit.tree for unit in units] == ["none", "none"]
+    assert [unit.parse_status for unit in units] == ["none", "none"]
     assert run.steps[0].figures["not_parsed_depth"] == 1
     assert run.steps[0].figures["not_parsed_size"] == 1
 
@@ -205,5 +205,5 @@ def test_a_worker_that_dies_costs_only_the_file_at_fault(tmp_path):
 
     with Deadly(1) as engine:
         run, units = analysed(tmp_path, {"a.py": "a = 1\n", "b.py": "# POISON\n", "c.py": "c = 1\n"}, engine)
-    assert [unit.tree for unit in units] == ["clean", "none", "clean"]
+    assert [unit.parse_status for unit in units] == ["clean", "none", "clean"]
     assert run.steps[0].figures["parser_crash"] == 1

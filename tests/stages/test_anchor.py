@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from git_starcoder.build_state import BuildState
 from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Recipe
-from git_starcoder.rows import Source, Unit, identity
-from git_starcoder.run import Run
+from git_starcoder.records import Source, Unit, content_id
 from git_starcoder.stages import anchor
 from git_starcoder.stages.split import place_of
 
@@ -34,13 +34,13 @@ def test_it_is_the_last_of_every_so_many_commits(repo_maker, git, commits, back)
 def learned(repo, folder, splits):
     """The digest of the tokenizer, and the texts that it was learned from."""
     opened = Repo.open(repo)
-    with Run(folder, 0, NoEngine()) as run:
+    with BuildState(folder, 0, NoEngine()) as run:
         units = []
         for entry, (_, data) in zip(
             opened.entries(), opened.read(entry.blob for entry in opened.entries()), strict=True
         ):
-            source = Source(identity(entry.path), entry.path, entry.blob, "", 0, (), "python", run.texts.put(data))
-            units.append(Unit(source, "clean", "core", 0.5, group=identity(entry.path), split=splits(entry.path)))
+            source = Source(content_id(entry.path), entry.path, entry.blob, "", 0, (), "python", run.texts.put(data))
+            units.append(Unit(source, "clean", "core", 0.5, group=content_id(entry.path), split=splits(entry.path)))
         chosen = anchor._chosen(run, opened, units, RECIPE.read.max_bytes)
         return anchor.learn(run, RECIPE, opened, units).digest, dict(chosen), run, units
 
@@ -56,14 +56,14 @@ def test_only_files_to_learn_from_that_are_far_from_the_edge_are_read(repo_maker
     repo = repo_maker(files(40))
     held = {"f3.py", "f7.py", "f11.py", "f12.py"}
     _, chosen, run, units = learned(repo, tmp_path / "a", lambda path: "val" if path in held else "train")
-    far = {unit.path for unit in units if place_of(run, identity(unit.path)) >= anchor.FAR}
+    far = {unit.path for unit in units if place_of(run, content_id(unit.path)) >= anchor.FAR}
     assert far & held
     assert chosen.keys() == far - held
 
 
 def test_where_there_is_no_anchor_the_units_are_learned_from(repo_maker, tmp_path):
     repo = Repo.open(repo_maker(files(12)))
-    with Run(tmp_path / "a", 0, NoEngine()) as run:
+    with BuildState(tmp_path / "a", 0, NoEngine()) as run:
         span = run.texts.put(b"hello = hello + hello\n" * 50)
         unit = Unit(Source("i", "elsewhere.py", "b", "", 0, (), "python", span), "clean", "core", 0.5)
         with_it = anchor.learn(run, RECIPE, repo, [unit])

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from git_starcoder.build_state import BuildState
+from git_starcoder.protocols import Failure
 from git_starcoder.recipe import Dedup
-from git_starcoder.rows import Sample, Source, Span, Unit, Windows, identity
-from git_starcoder.run import Run
-from git_starcoder.seams import Failure
+from git_starcoder.records import Sample, Source, Span, Unit, Windows, content_id
 from git_starcoder.stages import dedup
 
 SIZE, STRIDE = 64, 16
@@ -65,9 +65,9 @@ def windows_of(texts, key=None):
     """Windows over texts; each row's key is a hash of its tokens and hole unless `key` is given."""
     samples, rows, flat = [], [], []
     for text in texts:
-        source = Source(identity(text.path), text.path, "", "", text.changed_at, (), "text", Span(0, 0))
+        source = Source(content_id(text.path), text.path, "", "", text.changed_at, (), "text", Span(0, 0))
         unit = Unit(source, "none", text.role, 0.0, group=text.path, split=text.split)
-        ident = identity(text.path, text.made_by, repr(text.tokens), repr(text.hole))
+        ident = content_id(text.path, text.made_by, repr(text.tokens), repr(text.hole))
         count = max(1, 1 + -(-(len(text.tokens) - SIZE) // STRIDE))
         for index in range(count):
             start = index * STRIDE
@@ -94,8 +94,8 @@ def windows_of(texts, key=None):
 
 
 def deduplicated(folder, windows, options, engine=None):
-    with Run(folder, 0, engine or Here()) as run:
-        done = dedup.run(run, options, windows)
+    with BuildState(folder, 0, engine or Here()) as run:
+        done = dedup.drop_duplicates(run, options, windows)
     return done, run.steps[0], run.drops
 
 
@@ -130,7 +130,7 @@ def test_the_best_copy_stays_and_the_others_name_it(tmp_path):
         best = next(path for path in order if path in paths(windows))
         assert paths(kept) == [best]
         assert step.dropped == {"exact": len(windows) - 1} or len(windows) == 1
-        assert all(drop.because.startswith(f"{best}#{windows.key[0]:016x} (") for drop in drops)
+        assert all(drop.detail.startswith(f"{best}#{windows.content_key[0]:016x} (") for drop in drops)
 
 
 @pytest.mark.parametrize("options", [EXACT, NEAR, Dedup(exact=False), Dedup(exact=False, near=0.85)])
@@ -146,7 +146,7 @@ def test_a_held_out_copy_goes_even_where_it_is_the_better_one(tmp_path, options)
     kept, step, drops = deduplicated(tmp_path, windows_of(texts), options)
     assert paths(kept) == ["train", "val"]
     assert step.dropped == {"leak": 3}
-    assert [drop.because[:6] for drop in drops] == ["train#", "train#", "val#" + f"{kept.key[1]:016x}"[:2]]
+    assert [drop.detail[:6] for drop in drops] == ["train#", "train#", "val#" + f"{kept.content_key[1]:016x}"[:2]]
 
 
 def test_a_held_out_near_copy_is_a_leak(tmp_path):
@@ -155,7 +155,7 @@ def test_a_held_out_near_copy_is_a_leak(tmp_path):
     kept, step, drops = deduplicated(tmp_path, windows_of(texts), NEAR)
     assert paths(kept) == ["train"]
     assert step.dropped == {"leak": 1}
-    assert drops[0].because.endswith("(base), similarity 0.875")  # 60 shingles each, 4 differ: 56 / 64
+    assert drops[0].detail.endswith("(base), similarity 0.875")  # 60 shingles each, 4 differ: 56 / 64
 
 
 def test_exact_copies_stay_where_the_recipe_keeps_them(tmp_path):
@@ -177,18 +177,18 @@ def test_a_threshold_means_the_jaccard_similarity(tmp_path):
     similarities = [59 / 61, 55 / 65]  # the last token is in one shingle, one inside is in five
     for threshold in (0.8, 0.9, 0.99):
         _, _, drops = deduplicated(tmp_path, windows_of(texts), Dedup(near=threshold))
-        found = [float(drop.because.rpartition(" ")[2]) for drop in drops]
+        found = [float(drop.detail.rpartition(" ")[2]) for drop in drops]
         assert found == [round(value, 3) for value in similarities if value >= threshold]
 
 
 def test_windows_of_one_text_that_overlap_are_not_compared(tmp_path):
     monotonous = Text(tuple(range(8)) * 40, "table")
     kept, step, _ = deduplicated(tmp_path, windows_of([monotonous]), NEAR)
-    starts = kept.start.tolist()
+    starts = kept.sample_offset.tolist()
     assert step.dropped == {"exact": len(windows_of([monotonous])) - len(starts)}
     shifted = Text(tuple(range(9)) * 40, "table")
     kept, step, _ = deduplicated(tmp_path, windows_of([shifted]), NEAR)
-    assert kept.start.tolist()[:4] == [0, 16, 32, 48]
+    assert kept.sample_offset.tolist()[:4] == [0, 16, 32, 48]
     assert len(kept) == 4 < step.seen
 
 
@@ -209,7 +209,7 @@ def test_a_copy_of_a_near_copy_names_the_row_that_stays(tmp_path):
     kept, step, drops = deduplicated(tmp_path, windows_of(texts), NEAR)
     assert paths(kept) == ["a"]
     assert step.dropped == {"near": 2}
-    assert {drop.because for drop in drops} == {f"a#{kept.key[0]:016x} (base), similarity 0.875"}
+    assert {drop.detail for drop in drops} == {f"a#{kept.content_key[0]:016x} (base), similarity 0.875"}
 
 
 def test_similarity_is_not_passed_on_through_dropped_rows(tmp_path):
@@ -251,18 +251,20 @@ def test_what_stays_is_unique_and_every_drop_repeats_its_keeper(tmp_path_factory
     assert step.seen == len(windows) == len(kept) + len(drops)
     assert len(set(contents(kept))) == len(kept)
     splits = {}
-    for content, sample in zip(contents(kept), kept.sample, strict=True):
+    for content, sample in zip(contents(kept), kept.sample_index, strict=True):
         splits.setdefault(content, set()).add(kept.samples[sample].origin.split)
     assert all(len(found) == 1 for found in splits.values())
-    names = {f"{path}#{key:016x}" for path, key in zip(paths(kept), kept.key, strict=True)}
+    names = {f"{path}#{key:016x}" for path, key in zip(paths(kept), kept.content_key, strict=True)}
     for drop in drops:
-        assert drop.because.partition(" ")[0] in names
-        assert float(drop.because.rpartition(" ")[2]) >= 0.85
+        assert drop.detail.partition(" ")[0] in names
+        assert float(drop.detail.rpartition(" ")[2]) >= 0.85
     # The order in which texts arrive decides nothing, but for equals in every respect.
     if len({(t.path, t.made_by, t.split, t.role) for t in texts}) == len(texts):
         order.shuffle(texts)
         again, _, _ = deduplicated(tmp_path_factory.mktemp("d"), windows_of(texts), NEAR)
-        assert sorted(zip(paths(kept), kept.key, strict=True)) == sorted(zip(paths(again), again.key, strict=True))
+        assert sorted(zip(paths(kept), kept.content_key, strict=True)) == sorted(
+            zip(paths(again), again.content_key, strict=True)
+        )
 
 
 def test_workers_that_die_change_nothing(tmp_path):

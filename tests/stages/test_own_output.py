@@ -5,12 +5,12 @@ from collections import Counter
 
 import pytest
 
-from git_starcoder.build import build
+from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.parse.own_output import recognise
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Read, Recipe
-from git_starcoder.run import Run
 from git_starcoder.stages import read
 from toy import code_base
 
@@ -56,8 +56,8 @@ class Result:
     """What the step reads of a repository, and why it drops the rest."""
 
     def __init__(self, repository, folder, **options):
-        with LocalEngine(jobs=1) as engine, Run(folder, 0, engine) as run:
-            sources, changes = read.run(run, Read(**options), Repo.open(repository))
+        with LocalEngine(jobs=1) as engine, BuildState(folder, 0, engine) as run:
+            sources, changes = read.read_repository(run, Read(**options), Repo.open(repository))
             [step] = run.steps
         assert step.seen == step.kept + sum(step.dropped.values())
         self.sources = {source.path for source in sources}

@@ -9,12 +9,12 @@ from random import Random
 import pytest
 
 import planted
+from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Read
-from git_starcoder.rows import Said, identity
-from git_starcoder.run import Run
+from git_starcoder.records import DeclaredRoles, content_id
 from git_starcoder.stages import read
 
 
@@ -37,11 +37,11 @@ class Result:
 
     def __init__(self, repository, folder, **options) -> None:
         watch = Notes()
-        with LocalEngine(jobs=1) as engine, Run(folder, 0, engine, watch) as run:
-            self.sources, self.changes = read.run(run, Read(**options), Repo.open(repository))
+        with LocalEngine(jobs=1) as engine, BuildState(folder, 0, engine, watch) as run:
+            self.sources, self.changes = read.read_repository(run, Read(**options), Repo.open(repository))
             self.texts = {source.path: run.texts.get(source.text) for source in self.sources}
             self.dropped = {drop.id: drop.reason for drop in run.drops}
-            self.because = {drop.id: drop.because for drop in run.drops}
+            self.because = {drop.id: drop.detail for drop in run.drops}
             [self.step] = run.steps
         self.notes = watch.notes
         assert self.step.seen == len(self.sources) + len(run.drops) == self.step.kept + self.step.dropped.total()
@@ -52,11 +52,11 @@ def test_a_source_says_where_it_is_from(repo_maker, tmp_path):
     path = repo_maker([{"old.py": text}, {"old.py": None, "new.py": text + "more\r\n"}])
     [source] = Result(path, tmp_path).sources
     assert source.path == "new.py"
-    assert source.id == identity(source.blob, "new.py")
+    assert source.id == content_id(source.blob, "new.py")
     assert (source.commit, source.changed_at) == (Repo.open(path).commit, 1_700_086_400)
-    assert source.former == ("old.py",)
+    assert source.former_paths == ("old.py",)
     assert source.language == "python"
-    assert source.changed == ("crlf",)
+    assert source.decoding_changes == ("crlf",)
 
 
 def test_sources_are_sorted_by_the_bytes_of_their_paths(repo_maker, tmp_path):
@@ -96,7 +96,7 @@ def test_every_kind_of_file_has_its_reason(repo_maker, tmp_path):
         "latin.py": "# coding: latin-1\nx = 'é'\n".encode(),
         "wide.txt": b"wide\n",
     }
-    assert [source.changed for source in result.sources] == [("bom",), (), ("cookie",), ("utf-16",)]
+    assert [source.decoding_changes for source in result.sources] == [("bom",), (), ("cookie",), ("utf-16",)]
     assert result.dropped == {
         "link": "symlink",
         "module": "submodule",
@@ -161,11 +161,13 @@ def test_a_source_says_what_the_repository_says_of_it(repo_maker, tmp_path):
         "main.c": "int c;\n",
     }
     result = Result(repo_maker(files), tmp_path)
-    assert {source.path: source.said for source in result.sources if source.said != Said()} == {
-        "gen/a.c": Said(generated=True),
-        "vendor/own.c": Said(vendored=False),
-        "py/pyvenv.cfg": Said(vendored=True, why="py/ is a virtual environment"),
-        "py/x.py": Said(vendored=True, why="py/ is a virtual environment"),
+    assert {
+        source.path: source.declared_roles for source in result.sources if source.declared_roles != DeclaredRoles()
+    } == {
+        "gen/a.c": DeclaredRoles(generated=True),
+        "vendor/own.c": DeclaredRoles(vendored=False),
+        "py/pyvenv.cfg": DeclaredRoles(vendored=True, reason="py/ is a virtual environment"),
+        "py/x.py": DeclaredRoles(vendored=True, reason="py/ is a virtual environment"),
     }
     assert result.step.figures["marked"] == 4
 

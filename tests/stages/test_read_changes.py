@@ -4,13 +4,13 @@ import json
 
 import pytest
 
+from git_starcoder.build_state import BuildState
 from git_starcoder.engine.cache import Cache
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
+from git_starcoder.protocols import NO_CACHE, Failure
 from git_starcoder.recipe import Read
-from git_starcoder.rows import identity
-from git_starcoder.run import Run
-from git_starcoder.seams import NO_CACHE, Failure
+from git_starcoder.records import content_id
 from git_starcoder.stages import read, read_changes
 
 DAY = 86_400
@@ -30,8 +30,8 @@ class Result:
 
     def __init__(self, repository, folder, engine, cache=NO_CACHE, **options) -> None:
         self.repo = Repo.open(repository)
-        with Run(folder, 0, engine, cache=cache) as run:
-            self.sources, self.changes = read.run(run, Read(**{"changes": 1000, **options}), self.repo)
+        with BuildState(folder, 0, engine, cache=cache) as run:
+            self.sources, self.changes = read.read_repository(run, Read(**{"changes": 1000, **options}), self.repo)
             self.edits = [
                 (
                     change.path,
@@ -44,7 +44,7 @@ class Result:
             [self.step] = run.steps
         self.dropped = {drop.id: drop.reason for drop in run.drops}
         assert self.step.kept == len(self.sources) + len(self.changes) == self.step.seen - self.step.dropped.total()
-        assert self.step.dropped.total() == sum(drop.things for drop in run.drops)
+        assert self.step.dropped.total() == sum(drop.occurrences for drop in run.drops)
 
 
 def commits(git, path) -> list[str]:
@@ -56,16 +56,21 @@ def test_what_a_change_is(repo_maker, git, tmp_path, engine):
     root, newest = commits(git, path)
     result = Result(path, tmp_path, engine)
     text, edited, added = result.changes
-    assert (edited.id, edited.path, edited.former) == (identity(newest, "src/a.py"), "src/a.py", "")
-    assert (edited.lineage, edited.commit, edited.changed_at, edited.authored_at) == (
+    assert (edited.id, edited.path, edited.former_path) == (content_id(newest, "src/a.py"), "src/a.py", "")
+    assert (edited.current_path, edited.commit, edited.changed_at, edited.authored_at) == (
         "src/a.py",
         newest,
         FIRST + DAY,
         FIRST + DAY,
     )
-    assert (edited.language, edited.role, edited.whole) == ("python", "core", False)
-    assert (text.path, text.whole, text.before) == ("b.txt", True, "")
-    assert (added.commit, added.before, added.after, added.whole) == (root, "", edited.before, True)
+    assert (edited.language, edited.role, edited.is_whole_file) == ("python", "core", False)
+    assert (text.path, text.is_whole_file, text.blob_before) == ("b.txt", True, "")
+    assert (added.commit, added.blob_before, added.blob_after, added.is_whole_file) == (
+        root,
+        "",
+        edited.blob_before,
+        True,
+    )
     assert 0 < edited.difficulty < added.difficulty < 1
     around = [f"line {number}\n" for number in range(40, 61)]
     before = "".join(around).encode()
@@ -93,7 +98,7 @@ def test_renamed_and_edited(repo_maker, tmp_path, engine):
         [{"one.py": TEXT}, {"one.py": None, "two.py": TEXT + "more\n"}, {"two.py": None, "three.py": TEXT + "more\n"}]
     )
     result = Result(path, tmp_path, engine)
-    assert [(change.path, change.former, change.lineage) for change in result.changes] == [
+    assert [(change.path, change.former_path, change.current_path) for change in result.changes] == [
         ("two.py", "one.py", "three.py"),
         ("one.py", "", "three.py"),
     ]
@@ -127,7 +132,7 @@ def test_a_change_of_a_notebook_is_one_of_its_text(repo_maker, git, tmp_path, en
     (_, [(before, after, line)]), _ = result.edits
     assert before.startswith(b"# %%\nx = 1\n\n# %%\nline 0\n")
     assert (after, line) == (before.replace(b"x = 1", b"x = 2"), 1)
-    assert [(drop.reason, drop.because.split()[1]) for drop in result.drops] == [
+    assert [(drop.reason, drop.detail.split()[1]) for drop in result.drops] == [
         ("no_notebook", mended), ("no_notebook", broken), ("same_text", run),
     ]  # fmt: skip
     assert result.changes[0].language == "python"
@@ -161,7 +166,7 @@ def test_attributes_of_the_commit_hold_for_all_of_history(repo_maker, git, tmp_p
         "old/c.c": "vendored",
         "made.c": "generated",
     }
-    assert any("says: /* @generated" in drop.because for drop in result.drops)
+    assert any("says: /* @generated" in drop.detail for drop in result.drops)
     assert result.step.figures["changes_marked"] == 2
     git(path, "rm", "-q", ".gitattributes")
     git(path, "commit", "-q", "-m", "nothing is said any more")
@@ -228,7 +233,7 @@ def test_a_change_all_over_a_file(repo_maker, tmp_path, engine):
     every = [f"x{line}" if number % 40 == 20 else line for number, line in enumerate(lines)]
     path = repo_maker([{"a": "".join(lines), "b": "".join(lines)}, {"a": "".join(every)}])
     result = Result(path, tmp_path, engine)
-    assert [(drop.id, drop.reason, drop.because[48:]) for drop in result.drops] == [
+    assert [(drop.id, drop.reason, drop.detail[48:]) for drop in result.drops] == [
         ("a", "too_many_hunks", "70 hunks"),
         ("a", "large_edit", f"{len(''.join(lines))} bytes"),
         ("b", "large_edit", f"{len(''.join(lines))} bytes"),
@@ -296,15 +301,15 @@ def test_a_commit_without_a_message(repo_maker, git, tmp_path, engine):
 def test_a_giant_commit_is_one_line(repo_maker, tmp_path, engine):
     result = Result(repo_maker([{f"{number}": f"{number}\n" for number in range(5)}]), tmp_path, engine, commit_files=4)
     [drop] = result.drops
-    assert (drop.id, drop.reason, drop.things) == (result.repo.commit, "giant_commit", 5)
-    assert drop.because.startswith("5 files of commit")
+    assert (drop.id, drop.reason, drop.occurrences) == (result.repo.commit, "giant_commit", 5)
+    assert drop.detail.startswith("5 files of commit")
 
 
 def test_what_is_beyond_the_budget_is_one_line(repo_maker, tmp_path, engine):
     result = Result(repo_maker([{"a": f"{number}\n"} for number in range(20)]), tmp_path, engine, changes=2)
     assert len(result.changes) == 2
     assert result.step.dropped == {"over_budget": 18}
-    assert [drop.things for drop in result.drops] == [14, 1, 1, 1, 1]
+    assert [drop.occurrences for drop in result.drops] == [14, 1, 1, 1, 1]
 
 
 def test_each_text_is_read_once(repo_maker, tmp_path, engine, monkeypatch):

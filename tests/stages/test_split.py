@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder import recipe
-from git_starcoder.rows import Change, Drop, Edit, Source, Unit, identity
-from git_starcoder.run import Run
+from git_starcoder.build_state import BuildState
+from git_starcoder.records import Change, Drop, Edit, Source, Unit, content_id
 from git_starcoder.stages import split
 from toy import embedding_model
 from wrapped import WRAPS, code
@@ -47,15 +47,15 @@ def words(seed, count=60):
 
 def parted(folder, files, options=None, seed=0, watch=None):
     """The units of some files (path → text, or (text, former paths)) after the split, by path, and the step."""
-    with Run(folder, seed, NoEngine(), watch or Notes()) as run:
+    with BuildState(folder, seed, NoEngine(), watch or Notes()) as run:
         units = []
         for path, content in files.items():
             text, former = content if isinstance(content, tuple) else (content, ())
             span = run.texts.put(text)
-            source = Source(identity(path, text), path, identity(text), "c", 0, tuple(former), "text", span)
+            source = Source(content_id(path, text), path, content_id(text), "c", 0, tuple(former), "text", span)
             units.append(Unit(source, "none", "core", 0.0))
         whole = recipe.Recipe(split=options or recipe.Split(), window=WINDOW)
-        done, _ = split.run(run, whole, units, [])
+        done, _ = split.assign_splits(run, whole, units, [])
         assert [unit.source for unit in done] == [unit.source for unit in units]
         return {unit.source.path: unit for unit in done}, run.steps[0]
 
@@ -262,7 +262,7 @@ def test_expected_rows_count_windows_and_variations():
 
 def test_variations_that_are_drawn_and_can_be_made_are_counted(tmp_path):
     options = recipe.Recipe.load("effectiveness")
-    with Run(tmp_path, 0, NoEngine()) as run:
+    with BuildState(tmp_path, 0, NoEngine()) as run:
         source = Source("id", "a.py", "b", "c", 0, (), "python", run.texts.put(words(1)))
         for tree, keys in (("clean", 4), ("errors", 1), ("none", 1)):  # masking needs no tree
             unit = Unit(source, tree, "core", 0.0)
@@ -278,12 +278,12 @@ SHORT = b"return None;"
 def gated(folder, files, changes, seed=0, dedup=None, augment=None):
     """Units and changes after the split. Files: path → text, or (text, former paths); changes: (lineage, or (lineage,
     path), message, [(before, after), …])."""
-    with Run(folder, seed, NoEngine(), Notes()) as run:
+    with BuildState(folder, seed, NoEngine(), Notes()) as run:
         units = []
         for number, (path, content) in enumerate(files.items()):
             text, former = content if isinstance(content, tuple) else (content, ())
             span = run.texts.put(text)
-            source = Source(identity(path, text), path, identity(text), "c", number, tuple(former), "text", span)
+            source = Source(content_id(path, text), path, content_id(text), "c", number, tuple(former), "text", span)
             units.append(Unit(source, "none", "vendored" if path.startswith("vendor/") else "core", 0.0))
         made = []
         for number, (lineage, message, pairs) in enumerate(changes):
@@ -292,7 +292,7 @@ def gated(folder, files, changes, seed=0, dedup=None, augment=None):
             made.append(Change(f"i{number}", path, "", lineage, f"c{number}", 0, 0, run.texts.put(message),
                                "a", "b", "rust", "core", 0.5, edits, False))  # fmt: skip
         whole = recipe.Recipe(window=WINDOW, dedup=dedup or recipe.Dedup(), augment=augment or {})
-        done, kept = split.run(run, whole, units, made)
+        done, kept = split.assign_splits(run, whole, units, made)
         texts = {change.id: run.texts.get(change.message) for change in kept}
         return {unit.path: unit for unit in done}, {change.id: change for change in kept}, texts, run
 
@@ -433,7 +433,7 @@ def test_near_copies_of_files_go_and_name_the_better_one(tmp_path):
     }
     units, _, _, run = gated(tmp_path / "run", files, [], dedup=recipe.Dedup(files=0.9))
     assert sorted(units) == ["new.rs", "other.rs"]
-    assert [(drop.id, drop.reason, drop.because[:6]) for drop in run.drops] == [
+    assert [(drop.id, drop.reason, drop.detail[:6]) for drop in run.drops] == [
         ("old.rs", "near_copy", "new.rs"),
         ("vendor/a.rs", "near_copy", "new.rs"),
     ]
@@ -453,6 +453,6 @@ def test_files_that_say_the_same_go_if_a_model_says_so_and_only_within_their_gro
     units, _, _, run = gated(tmp_path / "run", files, [], dedup=options)
     assert len({unit.group for unit in units.values()}) == 3
     assert sorted(units) == ["alone.rs", "new.rs", "old.rs", "other.rs"]
-    assert [(drop.id, drop.reason, drop.because) for drop in run.drops] == [
+    assert [(drop.id, drop.reason, drop.detail) for drop in run.drops] == [
         ("vendor/a.rs", "near_meaning", "new.rs, similarity 0.995"),
     ]

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bases
+from git_starcoder.build_state import BuildState
 from git_starcoder.device import Device
 from git_starcoder.recipe import Recipe, Window
-from git_starcoder.rows import Change, Piece, Sample, Source, Span, Unit, identity
-from git_starcoder.run import Run
+from git_starcoder.records import Change, ContextPart, Sample, Source, Span, Unit, content_id
 from git_starcoder.stages import window
 from git_starcoder.text import encode
 from git_starcoder.text import tokenizer as tokenizers
@@ -65,10 +65,10 @@ def folder(learned, tmp_path_factory):
 
 def sample_of(run, data, holes=(), split="train", made_by=None, difficulty=0.5):
     span = run.texts.put(data)
-    source = Source(identity(data), f"{identity(data)[:6]}.py", "b", "c", 0, (), "python", span)
+    source = Source(content_id(data), f"{content_id(data)[:6]}.py", "b", "c", 0, (), "python", span)
     unit = Unit(source, "none", "core", difficulty, split=split)
     made_by = made_by or ("token_masking" if holes else "base")
-    return Sample(identity(made_by, data), unit, made_by, span, tuple(Span(*hole) for hole in holes))
+    return Sample(content_id(made_by, data), unit, made_by, span, tuple(Span(*hole) for hole in holes))
 
 
 def rows_of(windows, some):
@@ -90,9 +90,9 @@ def rows_of(windows, some):
 
 def built(folder, texts, **options):
     """Windows over texts, given as data or as (data, holes), in a run of their own."""
-    with tempfile.TemporaryDirectory() as scratch, Run(Path(scratch), 0, NoEngine()) as run:
+    with tempfile.TemporaryDirectory() as scratch, BuildState(Path(scratch), 0, NoEngine()) as run:
         samples = [sample_of(run, *(text if isinstance(text, tuple) else (text,))) for text in texts]
-        windows = window.run(run, Recipe(window=Window(tokenizer=str(folder), **options)), Nowhere(), samples)
+        windows = window.cut_windows(run, Recipe(window=Window(tokenizer=str(folder), **options)), Nowhere(), samples)
         return replace(windows, tokens=windows.tokens.copy()), run.steps[0], run.drops
 
 
@@ -119,16 +119,16 @@ def test_windows_overlap_exactly_and_rejoin_to_the_text(folder, learned, data, s
     planned = 0
     for number, text in enumerate(data):
         expected = [*learned.encode([text])[0].tolist(), learned.end]
-        mine = np.flatnonzero(windows.sample == number)
+        mine = np.flatnonzero(windows.sample_index == number)
         total = 1 if len(expected) <= size else math.ceil((len(expected) - size) / stride) + 1
         planned += total
         covered = {}
         for row in mine.tolist():
             tokens, length, hole = rows[row]
-            start = int(windows.start[row])
+            start = int(windows.sample_offset[row])
             assert hole is None
-            assert start == stride * windows.index[row]
-            assert windows.total[row] == total
+            assert start == stride * windows.window_index[row]
+            assert windows.window_count[row] == total
             assert len(tokens) == windows.size[row] == size
             assert length == windows.length[row] == min(size, len(expected) - start)
             assert tokens[:length].tolist() == expected[start : start + length]
@@ -149,7 +149,7 @@ def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, siz
     prefix, middle, suffix = learned.fim
     rows = rows_of(windows, learned)
     for row, (tokens, length, hole) in enumerate(rows):
-        text, holes = data[windows.sample[row]]
+        text, holes = data[windows.sample_index[row]]
         assert len(tokens) == size
         assert (tokens[length:] == learned.pad).all()
         tokens = tokens[:length].tolist()
@@ -158,11 +158,11 @@ def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, siz
         at_suffix, at_middle = tokens.index(suffix), tokens.index(middle)
         head, tail, asked = tokens[1:at_suffix], tokens[at_suffix + 1 : at_middle], tokens[at_middle + 1 : -1]
         assert min(head + asked + tail) >= 10
-        first = windows.first[row]
+        first = windows.token_start[row]
         assert head + asked + tail == windows.tokens[first : first + length - 4].tolist()
         assert (hole.start, hole.stop) == (len(head), len(head) + len(asked))
         # What is asked for is a hole of the text, at its place in the text.
-        begin = int(first - windows.start[row])
+        begin = int(first - windows.sample_offset[row])
         before = learned.decode(windows.tokens[begin : first + hole.start])
         assert (len(before), len(before) + len(learned.decode(asked))) in holes
         assert text.startswith(before + learned.decode(asked))
@@ -173,27 +173,31 @@ def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, siz
 
 @given(masked_texts(), sizes, overlaps)
 def test_masked_windows_cover_the_text_and_mask_the_hole_nearest_the_middle(learned, data, size, overlap):
-    with tempfile.TemporaryDirectory() as scratch, Run(Path(scratch), 0, NoEngine()) as run:
+    with tempfile.TemporaryDirectory() as scratch, BuildState(Path(scratch), 0, NoEngine()) as run:
         samples = [sample_of(run, b"before " * 20), sample_of(run, *data), sample_of(run, b"after " * 20)]
         encoded = encode.encode(run, samples, [False] * 3, learned, "")
         windows, unplanned = window.plan(samples, encoded, [size], overlap)
     assert not unplanned
-    mine = np.flatnonzero(windows.sample == 1).tolist()
+    mine = np.flatnonzero(windows.sample_index == 1).tolist()
     begin, end = encoded.bounds[1]
     assert learned.decode(encoded.tokens[begin:end]) == data[0]  # without the end-of-text token
-    covered = {place for row in mine for place in range(windows.first[row], windows.first[row] + windows.length[row])}
+    covered = {
+        place
+        for row in mine
+        for place in range(windows.token_start[row], windows.token_start[row] + windows.length[row])
+    }
     assert covered == set(range(begin, end))
     for row in mine:
-        first, stop = int(windows.first[row]), int(windows.first[row] + windows.length[row])
+        first, stop = int(windows.token_start[row]), int(windows.token_start[row] + windows.length[row])
         inside = [(int(a), int(b)) for a, b in encoded.holes if first <= a and b <= stop]
         away = [abs(a + b - first - stop) for a, b in inside]
         if not inside:
-            assert windows.hole_start[row] == windows.hole_stop[row] == -1
+            assert windows.mask_start[row] == windows.mask_stop[row] == -1
         else:
-            found = (int(windows.hole_start[row]) + first, int(windows.hole_stop[row]) + first)
+            found = (int(windows.mask_start[row]) + first, int(windows.mask_stop[row]) + first)
             assert found in inside
             assert away[inside.index(found)] == min(away)
-    assert (windows.hole_start[windows.sample != 1] == -1).all()
+    assert (windows.mask_start[windows.sample_index != 1] == -1).all()
 
 
 def test_nothing_depends_on_the_size_of_a_batch(folder, monkeypatch):
@@ -217,13 +221,13 @@ def test_nothing_depends_on_the_size_of_a_batch(folder, monkeypatch):
 def framed(run, text, head, starts=(), kind="head"):
     """A sample with a head; of a change, if its kind says so."""
     span = run.texts.put(text)
-    pieces = tuple(Piece(mark, run.texts.put(shown)) for mark, shown in head)
+    pieces = tuple(ContextPart(mark, run.texts.put(shown)) for mark, shown in head)
     offered = run.texts.put(np.array(starts, dtype="<u4").tobytes())
-    source = Source(identity(text), "a.py", "b", "c", 0, (), "python", span)
+    source = Source(content_id(text), "a.py", "b", "c", 0, (), "python", span)
     origin = Unit(source, "none", "core", 0.5)
     if kind == "change":
         origin = Change("i", "a.py", "", "a.py", "c", 0, 0, Span(0, 0), "", "b", "python", "core", 0.5, (), False)
-    return Sample(identity(text, kind), origin, "base", span, head=pieces, starts=offered)
+    return Sample(content_id(text, kind), origin, "base", span, context_prefix=pieces, window_starts=offered)
 
 
 LINES = b"".join(b"item%d = value%d\n" % (number, number) for number in range(300))
@@ -231,8 +235,8 @@ LINES = b"".join(b"item%d = value%d\n" % (number, number) for number in range(30
 
 def laid(folder, made, learned, **options):
     """The rows of samples that `made` makes in a run: windows, step, rows."""
-    with tempfile.TemporaryDirectory() as scratch, Run(Path(scratch), 0, NoEngine()) as run:
-        windows = window.run(run, Recipe(window=Window(tokenizer=str(folder), **options)), Nowhere(), made(run))
+    with tempfile.TemporaryDirectory() as scratch, BuildState(Path(scratch), 0, NoEngine()) as run:
+        windows = window.cut_windows(run, Recipe(window=Window(tokenizer=str(folder), **options)), Nowhere(), made(run))
         windows = replace(windows, tokens=windows.tokens.copy())
         return windows, run.steps[0], rows_of(windows, learned)
 
@@ -242,15 +246,15 @@ def test_a_text_is_laid_out_at_every_size_up_to_the_one_that_holds_it(folder, le
     windows, _, rows = laid(folder, lambda run: [sample_of(run, LINES), sample_of(run, LINES[:90])], learned,
                             size=(64, 128, 4096, 8192))  # fmt: skip
     assert 128 < whole <= 4096
-    of_first = windows.size[windows.sample == 0].tolist()
+    of_first = windows.size[windows.sample_index == 0].tolist()
     assert sorted(set(of_first)) == [64, 128, 4096]
     assert of_first.count(4096) == 1
-    assert set(windows.size[windows.sample == 1].tolist()) == {64}
+    assert set(windows.size[windows.sample_index == 1].tolist()) == {64}
     for size in (64, 128, 4096):
-        mine = (windows.sample == 0) & (windows.size == size)
-        assert windows.total[mine].tolist() == [mine.sum()] * mine.sum()
+        mine = (windows.sample_index == 0) & (windows.size == size)
+        assert windows.window_count[mine].tolist() == [mine.sum()] * mine.sum()
         covered = {place for row in np.flatnonzero(mine)
-                   for place in range(windows.start[row], windows.start[row] + windows.length[row])}  # fmt: skip
+                   for place in range(windows.sample_offset[row], windows.sample_offset[row] + windows.length[row])}  # fmt: skip
         assert covered == set(range(whole))
     assert all(len(tokens) == size for (tokens, _, _), size in zip(rows, windows.size.tolist(), strict=True))
 
@@ -265,7 +269,7 @@ def test_windows_begin_where_items_do_and_cover_every_token(folder, learned, sta
     covered = set()
     begins = np.concatenate(([0], np.cumsum(learned.widths[plain.tokens[:-1]])))
     at = {int(np.searchsorted(begins, start)) for start in starts}
-    for start, length, nominal in zip(windows.start, windows.length, plain.start, strict=True):
+    for start, length, nominal in zip(windows.sample_offset, windows.length, plain.sample_offset, strict=True):
         assert nominal - min(stride // 2, size - stride) <= start <= nominal
         assert start == nominal or int(start) in at
         covered |= set(range(start, start + length))
@@ -275,7 +279,7 @@ def test_windows_begin_where_items_do_and_cover_every_token(folder, learned, sta
 def test_a_window_begins_at_the_item_before_it(folder, learned):
     windows, _, _ = laid(folder, lambda run: [framed(run, LINES, (), range(0, len(LINES), 17))], learned, size=64)
     plain, _, _ = laid(folder, lambda run: [framed(run, LINES, ())], learned, size=64)
-    assert (windows.start < plain.start).mean() > 0.5
+    assert (windows.sample_offset < plain.sample_offset).mean() > 0.5
 
 
 def test_a_head_stands_in_every_row_and_its_marks_are_control_tokens(folder, learned):
@@ -288,9 +292,9 @@ def test_a_head_stands_in_every_row_and_its_marks_are_control_tokens(folder, lea
     assert set(windows.size.tolist()) == {64}  # the head would be more than half of 16
     text = [*learned.encode([LINES])[0].tolist(), learned.end]
     for row, (tokens, length, _) in enumerate(rows):
-        assert windows.head[row] == len(expected)
+        assert windows.prefix_length[row] == len(expected)
         assert tokens[: len(expected)].tolist() == expected
-        start = windows.start[row]
+        start = windows.sample_offset[row]
         body = text[start : start + windows.length[row]]
         assert tokens[len(expected) : length].tolist() == body
         assert (tokens[length:] == learned.pad).all()
@@ -322,7 +326,7 @@ def test_equal_rows_have_equal_keys_and_others_do_not(folder, learned):
     other = text.replace(b"1", b"2")
     holes = (text, ((4, 5),)), (text, ((30, 34),)), (text, ((4, 5), (30, 34)))
     windows, _, _ = built(folder, [text, other, text, *holes], size=512)
-    keys = windows.key.tolist()
+    keys = windows.content_key.tolist()
     assert keys[0] == keys[2]
     rows = [tokens.tobytes() for tokens, _, _ in rows_of(windows, learned)]
     assert len(set(keys)) == len(set(rows))
@@ -350,7 +354,7 @@ def test_masked_text_without_a_usable_hole_is_dropped(folder):
     text = b"abc def ghi jkl mno pqr stu vwx yz\n" * 30
     windows, step, _ = built(folder, [(text, ((0, len(text)),)), (text, ((5, 5),)), (text, ((0, 3),))], size=64)
     assert step.dropped["no_hole"] > 0
-    assert windows.sample.tolist() == [2]  # only its first window has the hole
+    assert windows.sample_index.tolist() == [2]  # only its first window has the hole
 
 
 def test_a_tokenizer_without_masking_tokens(learned, tmp_path):
@@ -363,19 +367,19 @@ def test_a_tokenizer_without_masking_tokens(learned, tmp_path):
     text = b"a long enough line of text\n" * 9
     windows, step, _ = built(tmp_path / "plain", [text, (text, ((0, 5),)), text], size=64, overlap=0.0)
     assert step.dropped == {"no_fim_tokens": 1}
-    assert set(windows.sample.tolist()) == {0, 2}
+    assert set(windows.sample_index.tolist()) == {0, 2}
 
 
 def test_the_tokenizer_is_learned_from_base_texts_of_the_training_split_alone(tmp_path):
     train = CODE[0]
-    with Run(tmp_path, 0, NoEngine()) as run:
+    with BuildState(tmp_path, 0, NoEngine()) as run:
         samples = [
             sample_of(run, train),
             sample_of(run, b"zqzq " * 4000, split="val"),
             sample_of(run, b"xqxq " * 4000, split="test"),
             sample_of(run, b"wqwq " * 4000, made_by="variable_renaming"),
         ]
-        window.run(run, Recipe(window=Window(size=64, vocab_size=600)), Nowhere(), samples)
+        window.cut_windows(run, Recipe(window=Window(size=64, vocab_size=600)), Nowhere(), samples)
         figures = run.steps[0].figures
     assert figures["tokenizer"] == bases.learn([train], 600).digest
     assert figures["vocab_size"] == 600
@@ -404,7 +408,7 @@ def test_columns_start_neutral(folder):
     windows, _, _ = built(folder, [CODE[0][:5000]], size=64)
     assert set(windows.weight) == {1.0}
     assert set(windows.difficulty) == {0.5}
-    assert windows.index.tolist() == list(range(windows.total[0]))
+    assert windows.window_index.tolist() == list(range(windows.window_count[0]))
 
 
 def test_auto_follows_the_device(monkeypatch):
@@ -420,8 +424,8 @@ def test_a_tokenizer_from_outside_is_an_input(folder, learned):
 
 
 def test_an_unresolved_recipe_is_a_bug(tmp_path):
-    with Run(tmp_path, 0, NoEngine()) as run, pytest.raises(ValueError, match="resolve"):
-        window.run(run, Recipe(), Nowhere(), [])
+    with BuildState(tmp_path, 0, NoEngine()) as run, pytest.raises(ValueError, match="resolve"):
+        window.cut_windows(run, Recipe(), Nowhere(), [])
 
 
 def test_texts_are_encoded_whatever_they_spell(folder, learned):

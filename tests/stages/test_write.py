@@ -12,15 +12,15 @@ from itertools import pairwise
 import pytest
 import yaml
 
-from git_starcoder.build import build
 from git_starcoder.checks import check
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError, MissingExtraError
 from git_starcoder.folder import parquet
 from git_starcoder.folder.lines import OWN, SHARED
+from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 from toy import code_base
 
 SMALL = ("window.size=[96,192]", "window.overlap=0.5", "window.vocab_size=600", "read.changes=100", "augment.git_diff=1.0",

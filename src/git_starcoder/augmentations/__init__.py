@@ -19,14 +19,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
-from git_starcoder import shelf
+from git_starcoder import registry
 
 if TYPE_CHECKING:
     from random import Random
 
     from git_starcoder.parse.language import Language
     from git_starcoder.parse.tree import Code
-    from git_starcoder.rows import Span, Symbol
+    from git_starcoder.records import Span, Symbol
 
 NOTHING = "nothing_to_change"
 """Why there is no variation: the file has nothing that this augmentation may touch, or its language file does not say
@@ -115,20 +115,20 @@ class Framing(Protocol):
 
 def needs(key: str) -> Needs:
     """What the augmentation with this key works on."""
-    return shelf.load("augmentations", key).NEEDS
+    return registry.load("augmentations", key).NEEDS
 
 
 def applies(key: str, language: Language | None) -> bool:
     """Whether the file of a language has all the tables that an augmentation reads."""
-    tables: tuple[str, ...] = getattr(shelf.load("augmentations", key), "TABLES", ())
+    tables: tuple[str, ...] = getattr(registry.load("augmentations", key), "TABLES", ())
     return language is None or all(name in language.table for name in tables)
 
 
 def variation(key: str) -> Variation:
     """The augmentation with this key, which needs `text` or `tree`."""
-    return cast("Variation", shelf.load("augmentations", key))
+    return cast("Variation", registry.load("augmentations", key))
 
 
 def framing(key: str) -> Framing:
     """The augmentation with this key, which needs `imports`, `history` or `change`."""
-    return cast("Framing", shelf.load("augmentations", key))
+    return cast("Framing", registry.load("augmentations", key))

@@ -31,7 +31,7 @@ from git_starcoder.augmentations import NOTHING, Variant
 from git_starcoder.parse.language import load
 from git_starcoder.parse.rewrite import renamed, renamed_wrongly
 from git_starcoder.parse.scope import NAME, holder, reserved, scopes
-from git_starcoder.rows import Span
+from git_starcoder.records import Span
 
 if TYPE_CHECKING:
     from random import Random

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from git_starcoder.augmentations import NOTHING, Variant
 from git_starcoder.parse.language import load
 from git_starcoder.parse.shape import fixed, marks, outermost, shape
-from git_starcoder.rows import Span
+from git_starcoder.records import Span
 
 if TYPE_CHECKING:
     from random import Random

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.augmentations import Frame, Part
 from git_starcoder.parse.language import language_of
-from git_starcoder.rows import printable
+from git_starcoder.records import printable_path
 
 if TYPE_CHECKING:
     from git_starcoder.augmentations import Around
-    from git_starcoder.rows import Symbol
+    from git_starcoder.records import Symbol
 
 NEEDS = "imports"
 
@@ -98,7 +98,7 @@ def frame(around: Around) -> list[Frame] | str:
 
 
 def _path(path: str) -> bytes:
-    return printable(path).encode() + b"\n"
+    return printable_path(path).encode() + b"\n"
 
 
 def _line(entry: _Entry) -> bytes:
@@ -173,7 +173,7 @@ def _word(symbol: Symbol) -> bytes:
 
 def _modules(path: str) -> set[bytes]:
     """What a file's module may be called: by its folders, and by its own name."""
-    *folders, name = printable(path).encode().split(b"/")
+    *folders, name = printable_path(path).encode().split(b"/")
     return {*folders, name.partition(b".")[0]}
 
 

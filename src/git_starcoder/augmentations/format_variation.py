@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from git_starcoder.parse.tree import Code
-    from git_starcoder.rows import Span
+    from git_starcoder.records import Span
 
 NEEDS = "tree"
 TABLES = ("comments", "layout")

@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import Frame, Part
-from git_starcoder.rows import printable
+from git_starcoder.records import printable_path
 
 if TYPE_CHECKING:
     from git_starcoder.augmentations import Around, Shown
@@ -84,7 +84,7 @@ def _frame(change: Shown, first: int, last: int, kind: str) -> Frame:
 
 
 def _path(change: Shown) -> bytes:
-    return printable(change.path).encode() + b"\n"
+    return printable_path(change.path).encode() + b"\n"
 
 
 def verify(around: Around, frame: Frame) -> str:

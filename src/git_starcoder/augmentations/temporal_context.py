@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.augmentations import Frame, Part
-from git_starcoder.rows import printable
+from git_starcoder.records import printable_path
 from git_starcoder.text.encoding import lines_of
 from git_starcoder.text.hunks import differences
 
@@ -106,7 +106,7 @@ def _quotes(text: bytes, subject: bytes) -> bool:
 
 
 def _path(around: Around) -> bytes:
-    return printable(around.path).encode() + b"\n"
+    return printable_path(around.path).encode() + b"\n"
 
 
 def verify(around: Around, frame: Frame) -> str:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING, Variant
-from git_starcoder.rows import Span
+from git_starcoder.records import Span
 
 if TYPE_CHECKING:
     from random import Random

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 import orjson
 
-from git_starcoder import shelf
+from git_starcoder import registry
+from git_starcoder.build_state import pause_garbage_collection
 from git_starcoder.errors import DatasetError, RepositoryError, RevisionError
 from git_starcoder.folder.blocks import Block, Checked, blocks
 from git_starcoder.folder.samples import Samples
 from git_starcoder.git.objects import FOLDER, Repo
+from git_starcoder.protocols import NO_PROGRESS, Failure
 from git_starcoder.recipe import Recipe
-from git_starcoder.rows import Finding, printable
-from git_starcoder.run import uncollected
-from git_starcoder.seams import SILENT, Failure
+from git_starcoder.records import Finding, printable_path
 from git_starcoder.text.alike import Alike, alike
 from git_starcoder.text.lines import Lines
 from git_starcoder.text.shingles import TextShingles
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
     from git_starcoder.folder.samples import Sample
     from git_starcoder.git.history import LastChange
-    from git_starcoder.rows import Split
-    from git_starcoder.seams import Engine, Watch
+    from git_starcoder.protocols import Engine, Progress
+    from git_starcoder.records import Split
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -154,7 +154,7 @@ class Given:
     def unopened(self) -> tuple[str, ...]:
         """Folders of the repository that could not be opened, with a slash behind: nobody knows what is in them."""
         entries = self.source.entries() if self.source else []
-        return tuple(printable(entry.path) for entry in entries if entry.mode == FOLDER and entry.fault)
+        return tuple(printable_path(entry.path) for entry in entries if entry.mode == FOLDER and entry.fault)
 
     @cached_property
     def samples(self) -> Samples:
@@ -260,7 +260,7 @@ def source_of(dataset: Dataset, path: Path) -> Repo | str:
 
 
 def check(
-    dataset: Dataset, source: Repo | str | None = None, watch: Watch = SILENT, engine: Engine | None = None
+    dataset: Dataset, source: Repo | str | None = None, progress: Progress = NO_PROGRESS, engine: Engine | None = None
 ) -> Iterator[Outcome]:
     """Run every check of the shelf over one reading of the rows.
 
@@ -274,17 +274,17 @@ def check(
 
     """
     _require(dataset)
-    watch.begin("check", sum(int(dataset.metadata[f"{split}_sequences"]) for split in ORDER))
+    progress.begin("check", sum(int(dataset.metadata[f"{split}_sequences"]) for split in ORDER))
     given = _given(dataset, source, engine)
-    outcomes = [Outcome(key, shelf.describe("checks", key), shelf.load("checks", key).SEEDS) for key in names()]
-    checks: list[Check] = [shelf.load("checks", outcome.check).Check(given) for outcome in outcomes]
+    outcomes = [Outcome(key, registry.summary("checks", key), registry.load("checks", key).SEEDS) for key in names()]
+    checks: list[Check] = [registry.load("checks", outcome.check).Check(given) for outcome in outcomes]
     every = deque(zip(outcomes, checks, strict=True))
     del checks
     beside = ThreadPoolExecutor(1)
     try:
-        with uncollected():
+        with pause_garbage_collection():
             ends = [beside.submit(_end, *one) for one in every if _is_beside(one[1]) and not _rests(one[1])]
-            _read(given, every, watch)
+            _read(given, every, progress)
             broken = outcomes[0].found > 0
             ends += [beside.submit(_end, *one, broken=broken) for one in every if _is_beside(one[1]) and _rests(one[1])]
             while every:  # what a check remembers goes with it
@@ -340,7 +340,7 @@ def rests_on_rows(kind: type[Check]) -> bool:
     return issubclass(kind, OfSamples) or hasattr(kind, "row") or hasattr(kind, "block")
 
 
-def _read(given: Given, checks: Iterable[tuple[Outcome, Check]], watch: Watch) -> None:
+def _read(given: Given, checks: Iterable[tuple[Outcome, Check]], watch: Progress) -> None:
     """Hand every row to all that want it; to the first alone once it has found something."""
     (first, look), *others = [(outcome, _looking(each)) for outcome, each in checks if rests_on_rows(type(each))]
     for split in ORDER:
@@ -370,7 +370,7 @@ def _looking(check: Any) -> Callable[[Split, Block], Iterable[Finding]]:
 
 def names() -> list[str]:
     """The checks in the order in which they run."""
-    return sorted(shelf.names("checks"), key=lambda key: (key != FIRST, key))
+    return sorted(registry.names("checks"), key=lambda key: (key != FIRST, key))
 
 
 def place(dataset: Dataset, split: Split, row: Checked) -> str:

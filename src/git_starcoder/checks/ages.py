@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from git_starcoder.checks import place
 from git_starcoder.git.history import DAY, committed_at
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.checks import Block, Given
     from git_starcoder.git.objects import Repo
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS = ("test_temporal_weighting",)
 RECENT, OLD = 60, 90

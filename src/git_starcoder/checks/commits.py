@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import Skip, place
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.checks import Block, Given
     from git_starcoder.git.objects import Repo
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS = ("test_git_history_integration",)
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.checks import Given
     from git_starcoder.folder.samples import Sample
-    from git_starcoder.rows import Finding
+    from git_starcoder.records import Finding
 
 SEEDS: tuple[str, ...] = ()
 MADE_BY = "cross_file_context"

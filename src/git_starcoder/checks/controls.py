@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.checks import OfSamples, place
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.checks import Block, Checked, Given
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS: tuple[str, ...] = ()
 MARKS = {"f": "<file_sep>", "b": "<commit_before>", "m": "<commit_msg>", "a": "<commit_after>"}

@@ -7,14 +7,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import objects, written
-from git_starcoder.rows import SPLITS, Finding
+from git_starcoder.records import SPLITS, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from git_starcoder.checks import Block, Given
     from git_starcoder.dataset import Dataset
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS: tuple[str, ...] = ()
 STEPS = ("read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write")

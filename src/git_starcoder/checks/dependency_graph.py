@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import Skip, objects, place
-from git_starcoder.rows import Finding, printable
+from git_starcoder.records import Finding, printable_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from git_starcoder.checks import Block, Given
     from git_starcoder.git.objects import Repo
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS = ("test_dependency_graph_built",)
 FILE = "imports.jsonl"
@@ -60,7 +60,7 @@ class Check:
             self.figure = Skip("no file imports another of the repository")
 
     def _of_source(self, source: Repo, edges: Mapping[tuple[str, str], int]) -> Iterator[Finding]:
-        there = {printable(entry.path) for entry in source.entries()}
+        there = {printable_path(entry.path) for entry in source.entries()}
         for (importer, imported), number in edges.items():
             for path in sorted({importer, imported} - there):
                 if not path.startswith(self._given.unopened):

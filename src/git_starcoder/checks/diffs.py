@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder.checks import Skip, place
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.checks import Block, Checked, Given
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS = ("test_git_diff_sequences", "test_evolution_weighting")
 DIFF = "git_diff"

@@ -9,7 +9,7 @@ import orjson
 
 from git_starcoder.dataset import MANIFEST
 from git_starcoder.output import IGNORE
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,13 +8,13 @@ import numpy as np
 import orjson
 
 from git_starcoder.checks import Skip
-from git_starcoder.rows import SPLITS, Finding
+from git_starcoder.records import SPLITS, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from git_starcoder.checks import Block, Given
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS = ("test_file_sizes",)
 FRAME = len('{"tokens":[],"metadata":}\n')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.dataset import NAMES
-from git_starcoder.rows import SPLITS, Finding
+from git_starcoder.records import SPLITS, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

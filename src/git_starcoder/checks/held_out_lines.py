@@ -9,7 +9,7 @@ import numpy as np
 
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.git.objects import FILE, FOLDER, KIND
-from git_starcoder.rows import Finding, printable
+from git_starcoder.records import Finding, printable_path
 from git_starcoder.text.clean import Clean, clean, most_bytes
 from git_starcoder.text.lines import LEAST, QUOTED, Lines, Phrases, quotes_of
 from git_starcoder.text.shingles import batches
@@ -109,7 +109,7 @@ class Check(OfSamples):
             return
         options = self._recipe.read
         paths = {one.about["source_file"] for one in held}
-        entries = [one for one in self._source.entries() if printable(one.path) not in paths]
+        entries = [one for one in self._source.entries() if printable_path(one.path) not in paths]
         self._whole = not any(one.size is None and one.mode & KIND in {FILE, FOLDER} for one in entries)
         blobs = {one.blob for one in entries if one.size is not None and one.size <= most_bytes(one.path, options)}
         for _, data in self._source.read(sorted(blobs)):

@@ -7,14 +7,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import ORDER, OfSamples, place
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.checks import Block, Given
     from git_starcoder.folder.samples import Sample
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS: tuple[str, ...] = ()
 KINDS = ("file", "group", "row")

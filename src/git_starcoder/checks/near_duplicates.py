@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder.checks import ORDER, OfSamples, Skip
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.checks import Block, Given
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS = ("test_semantic_deduplication",)
 SHINGLE = 5

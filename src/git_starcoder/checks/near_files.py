@@ -9,7 +9,7 @@ from git_starcoder.checks import OfSamples
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.rows import Finding
+    from git_starcoder.records import Finding
 
 
 SEEDS: tuple[str, ...] = ()

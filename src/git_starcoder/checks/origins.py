@@ -9,7 +9,14 @@ from git_starcoder.checks import OfSamples
 from git_starcoder.git.attributes import NAME, attributes_of
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.role import role_of
-from git_starcoder.rows import UNREAD, UNSAID, Finding, Said, path_of, printable
+from git_starcoder.records import (
+    FOREIGN_ROLES,
+    NO_DECLARED_ROLES,
+    DeclaredRoles,
+    Finding,
+    parse_printable_path,
+    printable_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
 
 SEEDS = ("test_smart_weighting",)
 ANYHOW = [
-    Said(vendored, generated, documentation)
+    DeclaredRoles(vendored, generated, documentation)
     for vendored, generated, documentation in product((None, True, False), repeat=3)
 ]
 """All that a repository may say of a file."""
@@ -37,7 +44,7 @@ class Check(OfSamples):
         super().__init__(given)
         steps: list[dict[str, Any]] = self._dataset.manifest.get("steps", [])
         marked = any(step["figures"].get("marked") or step["figures"].get("changes_marked") for step in steps)
-        self._sayings = ANYHOW if marked else [UNSAID]
+        self._sayings = ANYHOW if marked else [NO_DECLARED_ROLES]
         """What the repository may say of a file, where it is not at hand."""
         self._attributes = attributes_of(self._source) if self._source and self._has_attributes(self._source) else None
 
@@ -47,8 +54,8 @@ class Check(OfSamples):
         blobs: dict[str, str] = {}
         commits: dict[str, str] = {}
         if self._source:
-            blobs = {printable(entry.path): entry.blob for entry in self._source.entries()}
-            commits = {printable(path): last.commit for path, last in self._given.last.items()}
+            blobs = {printable_path(entry.path): entry.blob for entry in self._source.entries()}
+            commits = {printable_path(path): last.commit for path, last in self._given.last.items()}
         for sample in samples:
             wrong = self._wrong(sample)
             if self._source and not wrong and not sample.about.get("is_evolution"):
@@ -73,14 +80,14 @@ class Check(OfSamples):
 
     def _wrong(self, sample: Sample) -> str:
         about = sample.about
-        path, language = path_of(str(about["source_file"])), str(about["language"])
+        path, language = parse_printable_path(str(about["source_file"])), str(about["language"])
         if about["augmentation_type"] == "base" and (text := self._samples.complete(sample)) is not None:
             language = language_of(path, text)
         said = about["role"]
         some = [self._attributes.said(path)] if self._attributes else self._sayings
         roles = [role_of(path, language, b"", one) for one in some]
         # The text may say that a file is generated or vendored, and not its path alone.
-        role = said if said in {*UNREAD, *roles} else roles[0]
+        role = said if said in {*FOREIGN_ROLES, *roles} else roles[0]
         return _not("language", sample, language) or _not("role", sample, role)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.folder.samples import known
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 from git_starcoder.text.near import join_components
 from git_starcoder.text.overlap import RUN, Piece, Runs, runs, sampled
 

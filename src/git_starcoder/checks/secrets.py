@@ -10,7 +10,7 @@ import orjson
 
 from git_starcoder.checks import ORDER, OfSamples, Skip
 from git_starcoder.errors import DatasetError
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 from git_starcoder.text.secrets import MARK, redact
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import Skip, objects
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from git_starcoder.checks import Block, Given
     from git_starcoder.git.objects import Repo
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS = ("test_function_signatures_extracted",)
 FILE = "signatures.jsonl"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder import augmentations, shelf
+from git_starcoder import augmentations, registry
 from git_starcoder.augmentations import Variant
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.folder.samples import UNKNOWN
@@ -17,8 +17,8 @@ from git_starcoder.git.changes import changes_of
 from git_starcoder.parse.language import TEXT
 from git_starcoder.parse.role import unread_by_path
 from git_starcoder.parse.tree import Code, parse
-from git_starcoder.rows import Finding, printable
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
+from git_starcoder.records import Finding, printable_path
 from git_starcoder.text.clean import Clean, clean
 from git_starcoder.text.hunks import hunks
 from git_starcoder.text.message import message_of
@@ -83,7 +83,7 @@ class Check(OfSamples):
         every = sorted((one for one in samples if one.about["augmentation_type"] == DIFF), key=lambda one: one.id)
         drawn = every[:DRAWN]
         yield from self._changes(self._source, drawn)
-        known = {key for key in shelf.names("augmentations") if augmentations.needs(key) in {"text", "tree"}}
+        known = {key for key in registry.names("augmentations") if augmentations.needs(key) in {"text", "tree"}}
         other = [one for one in samples if one.about["augmentation_type"] in known and not one.masked]
         yield from self._variations(self._source, other)
         told = [f"{self._compared['file']:,} files and {self._compared['change']:,} of {len(every):,} changes compared"]
@@ -127,7 +127,7 @@ class Check(OfSamples):
         options = self._options
         skip = unread_by_path(attributes_of(source).said)
         found = changes_of(source, options.changes, options.commit_files, skip).kept
-        known = {(one.commit, printable(one.path)): one for one in found}
+        known = {(one.commit, printable_path(one.path)): one for one in found}
         wanted = [(one, known.get((str(one.about["commit"]), str(one.about["source_file"])))) for one in samples]
         names = sorted({change.commit for _, change in wanted if change})
         messages = {
@@ -199,7 +199,7 @@ class Check(OfSamples):
         shown = sample.tokens[: sample.stop]
         if not len(befores) == len(said) == len(afters) > 0 or UNKNOWN in shown:
             return "" if not parts else "its head is not whole"  # without such control tokens nothing can be told
-        if parts[0][1] != f"{printable(change.path)}\n".encode():
+        if parts[0][1] != f"{printable_path(change.path)}\n".encode():
             return "it shows another path"
         if said[0] not in {message, b""} or any(said[1:]):
             return f"the message is not that of commit {change.commit[:12]}"
@@ -223,7 +223,7 @@ def _differs(shown: Any, tokens: Any) -> str:
 
 def verify(varied: Varied) -> list[str]:
     """What is wrong with each variation of a file, or "". For worker processes."""
-    before = parse(varied.before, varied.language if varied.language in shelf.names("languages") else TEXT)
+    before = parse(varied.before, varied.language if varied.language in registry.names("languages") else TEXT)
     return [_unverified(before, key, text) for key, text in varied.made]
 
 

@@ -8,13 +8,13 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import Skip
-from git_starcoder.rows import SPLITS, Finding
+from git_starcoder.records import SPLITS, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from git_starcoder.checks import Block, Given
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS = ("test_dataset_split_ratio",)
 POINT = 0.01

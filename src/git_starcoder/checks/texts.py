@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from git_starcoder.checks import OfSamples, place
 from git_starcoder.folder.samples import Run
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.checks import Checked
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS: tuple[str, ...] = ()
 CUT = 3

@@ -7,13 +7,13 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import place
-from git_starcoder.rows import Finding
+from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from git_starcoder.checks import Block, Given
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 SEEDS = (
     "test_weighting_strategy", "test_smart_weighting", "test_temporal_weighting", "test_evolution_weighting",

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from git_starcoder.errors import UsageError
 from git_starcoder.model.config import BUDGETS, Config, Count, Strict, read
-from git_starcoder.shelf import nearest
+from git_starcoder.registry import suggest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ class Loaded(NamedTuple):
         known = [*Seeds.model_fields, *SAME, *(key for key in Config.model_fields if key not in DECIDED)]
         for key in values:
             if key not in known:
-                hint = f"here it is '{DECIDED[key]}'" if key in DECIDED else nearest(key, known)
+                hint = f"here it is '{DECIDED[key]}'" if key in DECIDED else suggest(key, known)
                 raise UsageError(f"unknown key '{key}'", where=str(path), hint=hint)
         own = {key: value for key, value in values.items() if key in Seeds.model_fields}
         ours = {SAME.get(key, key): value for key, value in values.items() if key not in own}

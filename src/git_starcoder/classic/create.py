@@ -11,7 +11,7 @@ from git_starcoder import places
 from git_starcoder.cli.options import PATH, opened_cache, opened_engine, with_seed
 from git_starcoder.cli.progress import line
 from git_starcoder.errors import UsageError
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 from git_starcoder.text.visible import clean, one_line
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def _command(script: str, recipe: str, folder: str, steps: Steps, summary: Calla
         cached: bool,
         force: bool,
     ) -> None:
-        from git_starcoder.build import build
         from git_starcoder.git.objects import Repo
+        from git_starcoder.pipeline import build
         from git_starcoder.recipe import Recipe
         from git_starcoder.stages import window
 
@@ -116,7 +116,7 @@ def _command(script: str, recipe: str, folder: str, steps: Steps, summary: Calla
         watch.say(f"Opening the repository, loading the {recipe} recipe...")
         opened = Repo.open(repository or repo or Path(), rev)
         with opened_engine(watch, jobs) as engine, opened_cache(watch, wanted=cached) as cache:
-            dataset = build(opened, loaded, out, engine=engine, watch=watch, cache=cache, force=force)
+            dataset = build(opened, loaded, out, engine=engine, progress=watch, cache=cache, force=force)
         watch.begin("end", None)
         click.echo(clean("\n".join([*summary(dataset), "", *_files(dataset)])))
 

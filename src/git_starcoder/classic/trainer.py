@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.classic.config import Loaded, Seeds
     from git_starcoder.dataset import Dataset
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 NAMES: dict[str, Split] = {
     "training_data_train.jsonl": "train",
@@ -142,7 +142,7 @@ def _train(dataset: Dataset, loaded: Loaded, epochs: int, output: Path, *, force
     once = float(drawn[:, 1].sum()) or 1.0
     click.echo(f"[STEP 1/3] Reading {len(drawn):,} rows of {one_line(str(dataset.folder))}...")
     click.echo(f"[STEP 2/3] Training: {epochs:,} epochs of {once:,.0f} rows, about {config.batch:,} tokens a step...")
-    result = train(dataset, output, config, watch=Told(), force=force)
+    result = train(dataset, output, config, progress=Told(), force=force)
     click.echo(f"[STEP 3/3] Saved {one_line(str(output))}")
     held_out = "not known: nothing is held out" if result.held_out is None else f"{result.held_out:.3f} bits/byte"
     click.echo(f"  Steps: {result.steps:,} over {result.rows:,} rows ({result.rows / once:.1f} epochs)")

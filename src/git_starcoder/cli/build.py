@@ -50,8 +50,8 @@ def command(
     REPO is its folder (default: the current one). Its code is only read, never run.
     """
     from git_starcoder import parquet
-    from git_starcoder.build import build
     from git_starcoder.git.objects import Repo
+    from git_starcoder.pipeline import build
     from git_starcoder.recipe import Recipe
 
     short = {"write.format": form, "write.copies": copies and "true", "write.labels": labels and "true"}
@@ -69,7 +69,7 @@ def command(
 
             planned = plan(opened, recipe, engine, watch)
             return talk.answer({"plan": planned.values(), "out": str(out)}, planned.text(out))
-        dataset = build(opened, recipe, out, engine=engine, watch=watch, cache=cache, force=force)
+        dataset = build(opened, recipe, out, engine=engine, progress=watch, cache=cache, force=force)
     return talk.answer({"out": str(out), **as_values(dataset), "notes": opened.notes}, text(dataset, out))
 
 
@@ -85,7 +85,7 @@ def as_values(dataset: Dataset) -> dict[str, Any]:
 
 def text(dataset: Dataset, out: Path) -> str:
     """The folder, its rows by split, its size, and what was dropped."""
-    from git_starcoder.rows import SPLITS
+    from git_starcoder.records import SPLITS
 
     said = dataset.metadata
     size = sum(file["bytes"] for file in dataset.manifest["files"].values())

@@ -40,7 +40,7 @@ def command(talk: Talk, model: Path, dataset: Path, seed: int, minutes: float) -
 
     opened = Dataset.open(dataset)
     with talk.watch() as watch:
-        scores = evaluate(model, opened, seconds=60 * minutes if isfinite(minutes) else None, seed=seed, watch=watch)
+        scores = evaluate(model, opened, seconds=60 * minutes if isfinite(minutes) else None, seed=seed, progress=watch)
     kept = keep(scores, model)
     if not kept:
         talk.tell(f"the scores could not be written to {one_line(str(model / SCORES))}")

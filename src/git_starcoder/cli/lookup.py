@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import orjson
 
 from git_starcoder.errors import DatasetError, UsageError
-from git_starcoder.rows import SPLITS, path_of, printable
+from git_starcoder.records import SPLITS, parse_printable_path, printable_path
 from git_starcoder.text.visible import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 PLACE = re.compile(r"(train|val|validation|test):(\d{1,15})")
 DIGITS = re.compile(r"[0-9a-f]{4,64}")
@@ -97,7 +97,7 @@ def find(dataset: Dataset, word: str) -> Place | Found:
     def is_meant(path: str) -> bool:
         if path not in paths:
             paths.add(path)
-            if path and word in {path, path_of(path), one_line(path)}:
+            if path and word in {path, parse_printable_path(path), one_line(path)}:
                 meant[path] = Rows()
         return path in meant
 
@@ -117,11 +117,11 @@ def find(dataset: Dataset, word: str) -> Place | Found:
             found.drops.append(gone)
             found.commits.add(gone.commit)
     # A name that is written as rows write it is that one; else it is the file's own, else as a terminal shows it.
-    found.path = min(meant, key=lambda path: (path != word, path_of(path) != word, path), default="")
+    found.path = min(meant, key=lambda path: (path != word, parse_printable_path(path) != word, path), default="")
     found.of_path = meant.get(found.path, Rows())
     found.drops += [gone for gone in gone_of_paths if gone.path == found.path]
     found.drops.sort(key=lambda gone: gone.path == found.path and bool(gone.commit))  # the file before what changed it
-    return _one(found, printable(word), paths)
+    return _one(found, printable_path(word), paths)
 
 
 def _one(found: Found, word: str, paths: set[str]) -> Place | Found:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from git_starcoder.engine.local import LocalEngine
-    from git_starcoder.seams import Cache, Watch
+    from git_starcoder.protocols import Cache, Progress
 
 
 class _Path(click.Path):
@@ -83,7 +83,7 @@ def of_build(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def opened_engine(watch: Watch, jobs: int | None) -> LocalEngine:
+def opened_engine(watch: Progress, jobs: int | None) -> LocalEngine:
     """As many workers as were asked for; where the machine gives fewer, a note says so."""
     from git_starcoder.engine.local import LocalEngine
 
@@ -93,10 +93,10 @@ def opened_engine(watch: Watch, jobs: int | None) -> LocalEngine:
     return engine
 
 
-def opened_cache(watch: Watch, *, wanted: bool) -> AbstractContextManager[Cache]:
+def opened_cache(watch: Progress, *, wanted: bool) -> AbstractContextManager[Cache]:
     """The cache that the user's settings name, or one that keeps nothing; where there can be none, a note says so."""
     from git_starcoder.engine import cache
-    from git_starcoder.seams import NO_CACHE
+    from git_starcoder.protocols import NO_CACHE
 
     if not wanted:
         return nullcontext(NO_CACHE)

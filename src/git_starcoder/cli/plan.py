@@ -13,8 +13,8 @@ from git_starcoder.places import temporary
 
 if TYPE_CHECKING:
     from git_starcoder.git.objects import Repo
+    from git_starcoder.protocols import Engine, Progress
     from git_starcoder.recipe import Recipe
-    from git_starcoder.seams import Engine, Watch
 
 BYTES_PER_WRITTEN = 4.0
 """Bytes of JSON for each token of a row, padding included."""
@@ -56,18 +56,21 @@ class Plan:
         ))  # fmt: skip
 
 
-def plan(repo: Repo, recipe: Recipe, engine: Engine, watch: Watch) -> Plan:
+def plan(repo: Repo, recipe: Recipe, engine: Engine, progress: Progress) -> Plan:
     """Read, analyse and split, and estimate what the steps after them would make."""
-    from git_starcoder.rows import SPLITS
-    from git_starcoder.run import Run
+    from git_starcoder.build_state import BuildState
+    from git_starcoder.records import SPLITS
     from git_starcoder.stages import analyse, read, split, window
 
     recipe = window.resolve(recipe)
     sizes = recipe.window.sizes
-    with tempfile.TemporaryDirectory(dir=temporary()) as folder, Run(Path(folder), recipe.seed, engine, watch) as run:
-        sources, changes = read.run(run, recipe.read, repo)
-        units = analyse.run(run, recipe.analyse, sources)
-        units, changes = split.run(run, recipe, units, changes)
+    with (
+        tempfile.TemporaryDirectory(dir=temporary()) as folder,
+        BuildState(Path(folder), recipe.seed, engine, progress) as run,
+    ):
+        sources, changes = read.read_repository(run, recipe.read, repo)
+        units = analyse.analyse_sources(run, recipe.analyse, sources)
+        units, changes = split.assign_splits(run, recipe, units, changes)
     entries = int(run.steps[0].figures["entries"])
     figures = run.steps[-1].figures
     rows = sum(int(figures[f"expected_rows_{each}"]) for each in SPLITS)

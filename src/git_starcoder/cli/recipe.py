@@ -23,10 +23,10 @@ def command() -> None:
 @common
 def every(talk: Talk) -> ExitCode:
     """List the recipes that come with git-starcoder."""
-    from git_starcoder import shelf
+    from git_starcoder import registry
     from git_starcoder.recipe import Recipe
 
-    about = {name: Recipe.load(name).about for name in shelf.names("recipes")}
+    about = {name: Recipe.load(name).about for name in registry.names("recipes")}
     width = max(map(len, about))
     return talk.answer({"recipes": about}, "\n".join(f"{name:{width}}  {text}" for name, text in about.items()))
 

@@ -76,8 +76,8 @@ def command(
     budget, but a fifth of it at least; what is scored is fitted to the time that is then left, but a few thousand
     tokens and ten lines at least.
     """
-    from git_starcoder.build import build
     from git_starcoder.git.objects import Repo
+    from git_starcoder.pipeline import build
     from git_starcoder.recipe import Recipe
 
     if not minutes > 0:
@@ -88,7 +88,7 @@ def command(
     opened = Repo.open(repo, rev)
     _prepare(out, force=force)
     with talk.watch() as watch, opened_engine(watch, jobs) as engine, opened_cache(watch, wanted=cached) as cache:
-        dataset = build(opened, recipe, out / "dataset", engine=engine, watch=watch, cache=cache, force=force)
+        dataset = build(opened, recipe, out / "dataset", engine=engine, progress=watch, cache=cache, force=force)
     talk.part(building.text(dataset, dataset.folder))
     outcomes = checking.checked(talk, dataset, opened)
     talk.part(checking.table(outcomes))
@@ -121,14 +121,14 @@ def _model(
         # Measured on click with one seed: in a short training, strict thirds cost 6.5 % of the held-out bits per byte.
         share = max(minutes * LEAST, left() - minutes * REST)
         config = Config.load(None, (), minutes=share, size=size, order="shuffled", seed=seed)
-        result = train(dataset, model, config, watch=watch, force=True, fresh=True)
+        result = train(dataset, model, config, progress=watch, force=True, fresh=True)
     talk.part(training.text(result))
     values: dict[str, Any] = {"training": training.as_values(result)}
     if not (dataset.metadata["test_sequences"] or dataset.metadata["val_sequences"]):
         talk.part("nothing is held out, so there is nothing to score the model on")
         return values
     with talk.watch() as watch:
-        scores = evaluate(model, dataset, seconds=left() * 60 * KEPT, seed=seed, watch=watch)
+        scores = evaluate(model, dataset, seconds=left() * 60 * KEPT, seed=seed, progress=watch)
     keep(scores, model)
     talk.part(table(scores))
     values |= {key: value for key, value in scores.as_values().items() if key != "dataset"}  # which has its own part

@@ -49,7 +49,7 @@ def command(talk: Talk, dataset: Path, what: str | None) -> ExitCode:
 
 def _overview(talk: Talk, dataset: Dataset) -> ExitCode:
     from git_starcoder.cli.lookup import drops, table
-    from git_starcoder.rows import SPLITS
+    from git_starcoder.records import SPLITS
 
     counts = table(dataset)
     sizes = sorted({size for _, _, size in counts})

@@ -14,14 +14,14 @@ import click
 
 from git_starcoder import machine, settings
 from git_starcoder.errors import ExitCode
-from git_starcoder.seams import SILENT
+from git_starcoder.protocols import NO_PROGRESS
 from git_starcoder.text.visible import clean, encodable, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from git_starcoder.errors import StarcoderError
-    from git_starcoder.seams import Watch
+    from git_starcoder.protocols import Progress
 
 
 LIGHT = {"recipe", "show", "doctor"}
@@ -95,12 +95,12 @@ class Talk:
             click.echo(clean(text), err=True)
 
     @contextmanager
-    def watch(self) -> Generator[Watch]:
+    def watch(self) -> Generator[Progress]:
         """Who is told how the work goes: bars on a terminal, else a plain line for each step, else nobody."""
         from git_starcoder.cli.progress import Live, Plain
 
         if self.quiet:
-            yield SILENT
+            yield NO_PROGRESS
         elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             with Live(self) as live:
                 yield live

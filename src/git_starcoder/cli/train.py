@@ -96,7 +96,7 @@ def command(
 
     with talk.watch() as watch:
         watch.begin("prepare", None)  # reading, looking before it and trying steps take their time
-        result = train(opened, out, loaded, watch=watch, force=force, fresh=fresh)
+        result = train(opened, out, loaded, progress=watch, force=force, fresh=fresh)
     if not processes().first:  # of those that torchrun started, one tells
         return ExitCode.FINE
     return talk.answer(as_values(result), text(result))

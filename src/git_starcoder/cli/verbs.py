@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-from git_starcoder import shelf
+from git_starcoder import registry
 from git_starcoder.cli import COMMANDS, NAME
 from git_starcoder.errors import UsageError
 
@@ -27,7 +27,7 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The verb, or an error that names the nearest one."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            hint = f"{shelf.nearest(args[0], list(COMMANDS))} `{NAME} -h` shows all"
+            hint = f"{registry.suggest(args[0], list(COMMANDS))} `{NAME} -h` shows all"
             raise UsageError(f"'{args[0]}' is not a command", where=NAME, hint=hint)
         return super().resolve_command(ctx, args)
 

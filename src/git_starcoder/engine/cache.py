@@ -26,7 +26,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Self
 from zlib import crc32
 
-from git_starcoder import shelf
+from git_starcoder import registry
 from git_starcoder.parse.language import table
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def code() -> bytes:
     digest = blake2b(digest_size=16)
     for path, data in sorted(_sources(files("git_starcoder"), "")):
         digest.update(f"{path}\0{len(data)}\0".encode() + data)
-    for grammar in sorted({table(key)["file"]["grammar"] for key in shelf.names("languages")}):
+    for grammar in sorted({table(key)["file"]["grammar"] for key in registry.names("languages")}):
         for path, data in sorted(_grammar(grammar)):
             digest.update(f"{path}\0{len(data)}\0".encode() + data)
     digest.update(f"Python {sys.version}\0".encode())

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from git_starcoder.engine.worker import MEMORY, MEMORY_FAILURE
 from git_starcoder.errors import LIMITS, MachineError, limit_reached
 from git_starcoder.machine import OWN, address_space, cores, startable
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -337,7 +337,7 @@ class LocalEngine:
     def _after(self, worker: _Worker, answer: Any) -> list[_Worker]:
         """Who takes tasks in the place of a worker that gave an answer: itself, another one, or nobody."""
         if isinstance(answer, Failure) and _is_tight() and answer.kind == "crash":
-            raise MachineError(f"a worker died, and {TIGHT}", where=answer.because, hint=LIMITS[errno.ENOMEM][1])
+            raise MachineError(f"a worker died, and {TIGHT}", where=answer.detail, hint=LIMITS[errno.ENOMEM][1])
         if isinstance(answer, Failure) and answer.kind == MEMORY_FAILURE:
             raise MachineError(f"memory does not suffice, and {TIGHT}", hint=LIMITS[errno.ENOMEM][1])
         if not isinstance(answer, _LostError) and not (isinstance(answer, Failure) and answer.kind in DEADLY):

@@ -11,7 +11,7 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
 
 MEMORY = 4 << 30
 """Bytes of address space a worker may take: a runaway parse ends in a counted failure, not in a swapping machine."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder.errors import DatasetError
-from git_starcoder.rows import identity
+from git_starcoder.records import content_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.rows import Split
-    from git_starcoder.seams import Model
+    from git_starcoder.protocols import LanguageModel
+    from git_starcoder.records import Split
     from git_starcoder.text.tokenizer import Tokenizer
 
 DRAWS = 2000
@@ -79,8 +79,8 @@ class Example:
 class Exam:
     """What every eval is given."""
 
-    model: Model
-    untrained: Model
+    model: LanguageModel
+    untrained: LanguageModel
     """The same architecture with fresh weights."""
     tokenizer: Tokenizer
     training: Sequence[Document]
@@ -201,7 +201,7 @@ def sample(found: Sequence[Document], limit: int, seed: int) -> list[Document]:
     """At most `limit` tokens of the documents: whole ones, drawn by content, the last one cut."""
     drawn: list[Document] = []
     left = limit
-    for document in sorted(found, key=lambda each: identity(seed, each.path, each.start)):
+    for document in sorted(found, key=lambda each: content_id(seed, each.path, each.start)):
         if left <= 0:
             break
         drawn.append(replace(document, tokens=document.tokens[:left]))
@@ -215,7 +215,7 @@ def examples(dataset: Dataset, split: Split, limit: int, end: int, seed: int) ->
     for number, about in enumerate(dataset.about(split)):
         asked = _asked(about)
         if asked > 0 and not about.get("copy"):  # a second copy of a row shows nothing new
-            place = (about["source_file"], identity(seed, about["row_id"]), number, asked)
+            place = (about["source_file"], content_id(seed, about["row_id"]), number, asked)
             kinds.setdefault(about["augmentation_type"], []).append(place)
     drawn: dict[int, tuple[int, int]] = {}
     for kind in kinds.values():
@@ -269,7 +269,7 @@ def _asked(about: dict[str, Any]) -> int:
     return about["length"] + opens - max(1, opens + about.get("context", 0))
 
 
-def surprise(model: Model, found: Sequence[Document], end: int, *, parts: int = 4) -> NDArray[np.float64]:
+def surprise(model: LanguageModel, found: Sequence[Document], end: int, *, parts: int = 4) -> NDArray[np.float64]:
     """The bits that a model needs for each document, shape (documents,).
 
     Every token is scored once; the first one follows the end-of-text token, as in training. Of the `parts` of the
@@ -291,7 +291,7 @@ def surprise(model: Model, found: Sequence[Document], end: int, *, parts: int = 
                 fresh.append(stop - done)
                 done = stop
     total = np.zeros(len(found))
-    for number, new, bits in zip(owner, fresh, model.bits(windows), strict=True):
+    for number, new, bits in zip(owner, fresh, model.token_bits(windows), strict=True):
         total[number] += bits[-new:].sum(dtype=np.float64)
     return total
 

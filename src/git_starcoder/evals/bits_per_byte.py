@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.evals import Exam
-    from git_starcoder.seams import Model
+    from git_starcoder.protocols import LanguageModel
 
 
 def evaluate(exam: Exam) -> list[Score]:
@@ -33,7 +33,7 @@ def evaluate(exam: Exam) -> list[Score]:
     return scores
 
 
-def score(exam: Exam, model: Model, key: str, subject: str) -> tuple[NDArray[np.float64], list[Score]]:
+def score(exam: Exam, model: LanguageModel, key: str, subject: str) -> tuple[NDArray[np.float64], list[Score]]:
     """Bits that a model needs for each held-out document and its end, and what they come to for a byte and a token."""
     bits = surprise(model, exam.heldout, exam.tokenizer.end)
     paths = [document.path for document in exam.heldout]

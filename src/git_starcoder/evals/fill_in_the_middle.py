@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder.evals import MIDDLE, MODEL, Question, graded, newlines
-from git_starcoder.rows import identity
+from git_starcoder.records import content_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def evaluate(exam: Exam) -> list[Score] | str:
     answers = [b""] * len(asked)
     for of, stop in ((single, newlines(exam.tokenizer)), (~single, end)):
         places = np.flatnonzero(of).tolist()
-        written = exam.model.write([prompts[place] for place in places], LENGTH, stop=stop) if places else []
+        written = exam.model.generate([prompts[place] for place in places], LENGTH, stop=stop) if places else []
         for place, tokens in zip(places, written, strict=True):
             answers[place] = first(exam.text(tokens), asked[place].answer.count(b"\n") + 1)
     return graded("fill_in_the_middle", MIDDLE, MODEL, asked, answers, exam.seed)
@@ -76,7 +76,7 @@ def questions(exam: Exam) -> list[Question]:
     for document in exam.heldout:
         breaks = np.flatnonzero(newline[document.tokens]).tolist()
         for index, here in enumerate(breaks):
-            drawn = identity(exam.seed, document.path, document.start + here)
+            drawn = content_id(exam.seed, document.path, document.start + here)
             there = index + LINES[int(drawn[-8:], 16) % len(LINES)]
             if here + 1 >= CONTEXT and there < len(breaks) - 1 and 1 < breaks[there] - here <= LENGTH:
                 places.append((drawn, document, here + 1, breaks[there]))

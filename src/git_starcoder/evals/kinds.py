@@ -20,7 +20,7 @@ def evaluate(exam: Exam) -> list[Score] | str:
     """Ask the trained model about the rows of each kind."""
     windows = [row.tokens[-exam.model.context - 1 :] for row in exam.rows]
     counts = [min(len(row.tokens) - row.given, exam.model.context) for row in exam.rows]
-    found = exam.model.bits(windows)
+    found = exam.model.token_bits(windows)
     bits = np.array(
         [float(line[len(line) - count :].sum(dtype=np.float64)) for line, count in zip(found, counts, strict=True)]
     )

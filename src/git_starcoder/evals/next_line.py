@@ -25,7 +25,7 @@ def evaluate(exam: Exam) -> list[Score] | str:
         return NONE
     room = max(exam.model.context - LENGTH, exam.model.context // 2)
     stop = newlines(exam.tokenizer)
-    written = exam.model.write([question.before[-room:] for question in asked], LENGTH, stop=stop)
+    written = exam.model.generate([question.before[-room:] for question in asked], LENGTH, stop=stop)
     answers = [exam.text(tokens).partition(b"\n")[0].strip() for tokens in written]
     return graded("next_line", LINE, MODEL, asked, answers, exam.seed)
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.folder.packed import Packed
-    from git_starcoder.rows import Split
-    from git_starcoder.seams import Engine
+    from git_starcoder.protocols import Engine
+    from git_starcoder.records import Split
 
 
 class Checked:

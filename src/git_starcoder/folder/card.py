@@ -13,8 +13,8 @@ from git_starcoder.parquet import NAMES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from git_starcoder.rows import Unit
-    from git_starcoder.run import TextStore
+    from git_starcoder.build_state import TextStore
+    from git_starcoder.records import Unit
 
 Features = Mapping[str, "str | Mapping[str, str]"]
 """The type of each column, such as `int64` or `list<uint16>`; of a column of objects, those of its members."""

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from git_starcoder.rows import encodable, printable
+from git_starcoder.records import escape_undecodable, printable_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from git_starcoder.rows import Unit
+    from git_starcoder.records import Unit
 
 IMPORTS = "imports.jsonl"
 SIGNATURES = "signatures.jsonl"
@@ -20,14 +20,14 @@ SIGNATURES = "signatures.jsonl"
 
 def write(folder: Path, units: Iterable[Unit]) -> None:
     """Write both files, in the order of the paths."""
-    units = sorted(units, key=lambda unit: printable(unit.path))
+    units = sorted(units, key=lambda unit: printable_path(unit.path))
     splits = {unit.path: unit.split for unit in units}
     with (folder / IMPORTS).open("wb") as file:
         for unit in units:
-            for target in sorted(unit.imports, key=printable):
+            for target in sorted(unit.imports, key=printable_path):
                 edge = {
-                    "from": printable(unit.path),
-                    "to": printable(target),
+                    "from": printable_path(unit.path),
+                    "to": printable_path(target),
                     "from_split": unit.split,
                     "to_split": splits.get(target),
                 }
@@ -36,12 +36,12 @@ def write(folder: Path, units: Iterable[Unit]) -> None:
         for unit in units:
             for symbol in sorted(unit.symbols, key=lambda symbol: (symbol.line, symbol.name, symbol.signature)):
                 said = {
-                    "path": printable(unit.path),
+                    "path": printable_path(unit.path),
                     "line": symbol.line,
-                    "name": encodable(symbol.name),
-                    "owner": encodable(symbol.owner),
+                    "name": escape_undecodable(symbol.name),
+                    "owner": escape_undecodable(symbol.owner),
                     "kind": symbol.kind,
-                    "signature": encodable(symbol.signature),
+                    "signature": escape_undecodable(symbol.signature),
                     "visibility": symbol.visibility,
                     "language": unit.language,
                     "role": unit.role,

@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 
 from git_starcoder.folder.spelled import put_at, succeeded
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
 from git_starcoder.text.shingles import offsets_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.folder.lines import Lines
     from git_starcoder.folder.spelled import Spelled
-    from git_starcoder.seams import Engine
+    from git_starcoder.protocols import Engine
 
 BATCH = 2048
 """Lines that a worker makes at a time."""
@@ -149,7 +149,7 @@ def _batches(
     for part in parts:
         places = offsets[first : first + len(part)].reshape(-1, 6)
         first += len(part)
-        sample = part.windows.sample[part.row]
+        sample = part.windows.sample_index[part.row]
         marks = [b"%d," % mark for mark in part.marks]
         pads = part.windows.size[part.row].astype(np.int64) - part.length
         cell = b"%d," % pad

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder.rows import Change, printable
+from git_starcoder.records import Change, printable_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from git_starcoder.rows import Role, Sample, Unit, Windows
-    from git_starcoder.run import TextStore
+    from git_starcoder.build_state import TextStore
+    from git_starcoder.records import Role, Sample, Unit, Windows
 
 OWN = {
     "seq_id": "int64", "row_id": "string", "window_size": "int32", "length": "int32", "token_start": "int32",
@@ -96,12 +96,12 @@ class Lines:
         weight = _decimals(windows.weight[row])
         values: dict[str, list[Any]] = {
             "seq_id": list(range(self.before, self.before + len(self))),
-            "row_id": [f"{key:016x}" for key in windows.key[row].tolist()],
+            "row_id": [f"{key:016x}" for key in windows.content_key[row].tolist()],
             "window_size": windows.size[row].tolist(),
             "length": self.length.tolist(),
-            "token_start": windows.start[row].tolist(),
-            "chunk_index": windows.index[row].tolist(),
-            "total_chunks": windows.total[row].tolist(),
+            "token_start": windows.sample_offset[row].tolist(),
+            "chunk_index": windows.window_index[row].tolist(),
+            "total_chunks": windows.window_count[row].tolist(),
             "complexity": _decimals(windows.difficulty[row]),
             "weight": weight if self.copy is None else [1.0] * len(self),
         }
@@ -111,8 +111,8 @@ class Lines:
             values["weight_of_row"] = weight
             values["copy"] = self.copy.tolist()
             values["copies"] = self.copies.tolist()
-        values["context"] = [tokens or None for tokens in np.where(self.masked, 0, windows.head[row]).tolist()]
-        holes = np.stack([windows.hole_start[row], windows.hole_stop[row]], axis=1).tolist()
+        values["context"] = [tokens or None for tokens in np.where(self.masked, 0, windows.prefix_length[row]).tolist()]
+        holes = np.stack([windows.mask_start[row], windows.mask_stop[row]], axis=1).tolist()
         values["hole"] = [hole if there else None for hole, there in zip(holes, self.masked.tolist(), strict=True)]
         return values
 
@@ -132,7 +132,7 @@ def shared(sample: Sample, newest: int, texts: TextStore) -> dict[str, Any]:
         "priority": priority(origin.role),
         "is_core": origin.role == "core",
         "is_test": origin.role == "test",
-        "augmentation_type": sample.made_by,
+        "augmentation_type": sample.technique,
         "age_days": max(0, newest - origin.changed_at) // 86_400,
         "commit": origin.commit,
         "sample": sample.id,
@@ -147,7 +147,7 @@ def shared(sample: Sample, newest: int, texts: TextStore) -> dict[str, Any]:
 
 @lru_cache(1)  # the samples of a file lie beside one another
 def _named(path: str) -> dict[str, str]:
-    printed = printable(path)  # as it is: a library of paths would make `a//b` and `./a/b` one with `a/b`
+    printed = printable_path(path)  # as it is: a library of paths would make `a//b` and `./a/b` one with `a/b`
     folder, _, name = printed.rpartition("/")
     return {"source_file": printed, "directory": folder or ".", "file_extension": PurePosixPath(name).suffix}
 
@@ -166,7 +166,7 @@ def _of_change(change: Change, texts: TextStore) -> dict[str, Any]:
         "has_dependencies": False,
         "type_density": 0.0,
         "error_patterns": 0,
-        "blob": change.after,
+        "blob": change.blob_after,
         "is_evolution": True,
         "commit_message": texts.get(change.message).decode("utf-8", "replace"),
     }

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Collection
 
+    from git_starcoder.build_state import BuildState
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
-    from git_starcoder.rows import Unit
-    from git_starcoder.run import Run
+    from git_starcoder.records import Unit
 
 
 class Written(NamedTuple):
@@ -28,9 +28,11 @@ class Written(NamedTuple):
     """Before padding."""
 
 
-def metadata(run: Run, recipe: Recipe, repo: Repo, units: Collection[Unit], written: Written) -> dict[str, Any]:
+def metadata(
+    build: BuildState, recipe: Recipe, repo: Repo, units: Collection[Unit], written: Written
+) -> dict[str, Any]:
     """What the dataset says of itself."""
-    steps = {step.name: step for step in run.steps}
+    steps = {step.name: step for step in build.steps}
     rows, made_by, tokens = written
     total = rows.total()
     nodes = {unit.path for unit in units if unit.imports} | {path for unit in units for path in unit.imports}

@@ -15,7 +15,7 @@ from git_starcoder import parquet
 from git_starcoder.dataset import of_parquet, parse
 from git_starcoder.errors import DatasetError
 from git_starcoder.folder.numbers import numbers
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset, Row
-    from git_starcoder.rows import Split
-    from git_starcoder.seams import Engine
+    from git_starcoder.protocols import Engine
+    from git_starcoder.records import Split
 
 SIZE = 1 << 19
 """Bytes of a part, about."""

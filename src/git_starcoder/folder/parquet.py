@@ -14,7 +14,7 @@ import numpy as np
 
 from git_starcoder.folder.lines import OWN
 from git_starcoder.parquet import LABELS, NAMES, SHOWN, library
-from git_starcoder.rows import Change, printable
+from git_starcoder.records import Change, printable_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from git_starcoder.build_state import TextStore
     from git_starcoder.folder.lines import Lines
     from git_starcoder.folder.spelled import Spelled
-    from git_starcoder.rows import Sample, Split
-    from git_starcoder.run import TextStore
+    from git_starcoder.records import Sample, Split
     from git_starcoder.text.tokenizer import Tokenizer
 
 GROUP = 1 << 22
@@ -111,7 +111,7 @@ class Writer:
         columns["text"] = arrow.array(self._texts(lines, bounds, tokens, offsets), arrow.string())
         own = lines.columns()
         columns |= {name: arrow.array(own[name], _type(arrow, kind)) for name, kind in OWN.items() if name in own}
-        shared = self._shared.take(arrow.array(lines.windows.sample[lines.row]))
+        shared = self._shared.take(arrow.array(lines.windows.sample_index[lines.row]))
         return arrow.table({**columns, **dict(zip(shared.column_names, shared.columns, strict=True))})
 
     def _tokens(self, lines: Lines, bounds: NDArray[np.int64]) -> NDArray[Any]:
@@ -195,10 +195,10 @@ def _as_in_the_stack(sample: Sample, shared: Mapping[str, Any], texts: TextStore
     }
     if isinstance(origin, Change):
         message: str = shared["commit_message"]
-        before = b"".join(texts.get(piece.text) for piece in sample.head if piece.mark == BEFORE)
+        before = b"".join(texts.get(piece.text) for piece in sample.context_prefix if piece.control_token == BEFORE)
         values |= {
             "revision_id": origin.commit,
-            "old_file": printable(origin.former) or shared["source_file"],
+            "old_file": printable_path(origin.former_path) or shared["source_file"],
             "old_contents": before.decode("utf-8", "replace"),
             "new_contents": texts.get(sample.text).decode("utf-8", "replace"),
             "subject": message.partition("\n")[0],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
     Tokens = NDArray[np.int32]
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 import numpy as np
 import orjson
 
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from git_starcoder.seams import Engine
+    from git_starcoder.protocols import Engine
 
 CHUNK = 1 << 20
 """Tokens spelled at a time."""
@@ -123,7 +123,7 @@ def succeeded(path: Path, answer: int | Failure) -> None:
         RuntimeError: it is a worker that failed otherwise.
     """
     if isinstance(answer, Failure):
-        what = f"'{path.name}' cannot be written: {answer.kind} {answer.because}"
+        what = f"'{path.name}' cannot be written: {answer.kind} {answer.detail}"
         raise RuntimeError(what)  # noqa: TRY004 - of a worker, not of an argument
     if answer:
         raise OSError(answer, os.strerror(answer), str(path))

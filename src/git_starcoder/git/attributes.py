@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.git.history import bytes_of
 from git_starcoder.git.objects import FILE, KIND
-from git_starcoder.rows import UNSAID, Said
+from git_starcoder.records import NO_DECLARED_ROLES, DeclaredRoles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -69,8 +69,8 @@ class Attributes:
         self._environments = frozenset(environments)
         self.said = lru_cache(1 << 14)(self._said)
 
-    def _said(self, path: str) -> Said:
-        said = self._attributes(bytes_of(path)) if self._lines else UNSAID
+    def _said(self, path: str) -> DeclaredRoles:
+        said = self._attributes(bytes_of(path)) if self._lines else NO_DECLARED_ROLES
         if said.vendored is None and self._environments and (inside := self._environment(path)):
             said = said._replace(vendored=True, why=f"{inside} is a virtual environment")
         return said
@@ -80,7 +80,7 @@ class Attributes:
         ends = (at + 1 for at, letter in enumerate(path) if letter == "/")
         return next((path[:end] for end in ends if path[:end] in self._environments), "")
 
-    def _attributes(self, path: bytes) -> Said:
+    def _attributes(self, path: bytes) -> DeclaredRoles:
         found: dict[bytes, State] = {}
         at = path.rfind(b"/") + 1
         name = path[at:]
@@ -89,7 +89,7 @@ class Attributes:
                 if line.matches(path[at:], name):
                     self._fill(line.states, found)
             if not at or all(attribute in found for attribute in ATTRIBUTES):
-                return Said(found.get(VENDORED), found.get(GENERATED), found.get(DOCUMENTATION))
+                return DeclaredRoles(found.get(VENDORED), found.get(GENERATED), found.get(DOCUMENTATION))
             at = path.rfind(b"/", 0, at - 1) + 1
 
     def _fill(self, states: list[Saying], found: dict[bytes, State]) -> None:

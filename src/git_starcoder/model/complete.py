@@ -9,7 +9,7 @@ import numpy as np
 from git_starcoder.errors import UsageError
 from git_starcoder.evals import documents
 from git_starcoder.model.load import load
-from git_starcoder.rows import identity
+from git_starcoder.records import content_id
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.encoding import Refusal, codec_of_text, line_ends, lines_of, read
 
@@ -73,7 +73,7 @@ def complete(
     if unrepeated:
         options["no_repeat_ngram_size"] = unrepeated
     network.torch.manual_seed(seed)
-    written = network.write([tokens], limit, stop=stop, **options)[0]
+    written = network.generate([tokens], limit, stop=stop, **options)[0]
     return tokenizer.decode(written[written != network.end]).decode("utf-8", "replace")
 
 
@@ -120,7 +120,7 @@ def example(dataset: Dataset, seed: int = 0) -> Example | None:
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
     for split in ("test", "val"):
         found = [each for each in documents(dataset, split) if each.start == 0]
-        found.sort(key=lambda each: (each.language == "text", identity(seed, each.path)))
+        found.sort(key=lambda each: (each.language == "text", content_id(seed, each.path)))
         for document in found:
             text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end])
             lines = [line.decode("utf-8", "replace") for line in lines_of(text)]

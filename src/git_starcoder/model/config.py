@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from git_starcoder import strict_yaml
 from git_starcoder.errors import UsageError
-from git_starcoder.shelf import nearest
+from git_starcoder.registry import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -238,11 +238,11 @@ def _told(error: ErrorDetails, known: list[str], places: Mapping[str, str]) -> U
     key = str(error["loc"][0])
     place = places.get(key, "")
     if error["type"] == "extra_forbidden":
-        return UsageError(f"unknown key '{key}'", where=place, hint=nearest(key, known))
+        return UsageError(f"unknown key '{key}'", where=place, hint=suggest(key, known))
     wanted = error["msg"].removeprefix("Input should be ")
     value = error["input"]
     choices = re.findall(r"'([^']*)'", wanted)
-    hint = nearest(value, choices) if choices and isinstance(value, str) else ""
+    hint = suggest(value, choices) if choices and isinstance(value, str) else ""
     where = place if place.startswith("--") else f"{place}, {key}"
     return UsageError(f"'{key}' is {_shown(value)} and should be {wanted}", where=where, hint=hint)
 

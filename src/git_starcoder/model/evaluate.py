@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder import shelf
+from git_starcoder import registry
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import (
     FEW,
@@ -28,15 +28,15 @@ from git_starcoder.evals import (
 )
 from git_starcoder.model.load import TRAINING, again, load, record
 from git_starcoder.output import says
+from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.publish import write_whole
-from git_starcoder.seams import SILENT, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.evals import Score
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
     from git_starcoder.text.tokenizer import Tokenizer
 
 SCORES = "scores.json"
@@ -98,7 +98,12 @@ class Scores:
 
 
 def evaluate(
-    model: str | Path, dataset: Dataset, *, seconds: float | None = None, seed: int = 0, watch: Watch = SILENT
+    model: str | Path,
+    dataset: Dataset,
+    *,
+    seconds: float | None = None,
+    seed: int = 0,
+    progress: Progress = NO_PROGRESS,
 ) -> Scores:
     """Run every eval of the shelf on the test split: at most `LIMIT` tokens of its text, and rows of each kind.
 
@@ -137,7 +142,7 @@ def evaluate(
     )
     if seconds is not None:
         exam = _within(exam, lambda: seconds - (perf_counter() - entered))
-    scores, skipped = _all(exam, watch)
+    scores, skipped = _all(exam, progress)
     files, of = (len({document.path for document in each}) for each in (exam.heldout, found))
     about = {
         "entries": tokenizer.vocab_size,
@@ -162,15 +167,15 @@ def keep(scores: Scores, model: str | Path) -> bool:
     return True
 
 
-def _all(exam: Exam, watch: Watch) -> tuple[list[Score], dict[str, str]]:
+def _all(exam: Exam, watch: Progress) -> tuple[list[Score], dict[str, str]]:
     """Every eval of the shelf in order: what it found, and why it could not be made."""
-    names = sorted(shelf.names("evals"), key=lambda key: (ORDER.index(key) if key in ORDER else len(ORDER), key))
+    names = sorted(registry.names("evals"), key=lambda key: (ORDER.index(key) if key in ORDER else len(ORDER), key))
     watch.begin("eval", len(names))
     begun = perf_counter()
     scores: list[Score] = []
     skipped: dict[str, str] = {}
     for name in names:
-        found: list[Score] | str = shelf.load("evals", name).evaluate(exam)
+        found: list[Score] | str = registry.load("evals", name).evaluate(exam)
         if isinstance(found, str):
             skipped[name] = found
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from git_starcoder.errors import StarcoderError
 from git_starcoder.model.optimise import Optimiser
 from git_starcoder.model.pack import TILE, longest, packed
-from git_starcoder.rows import identity
+from git_starcoder.records import content_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +99,7 @@ class Learner:
         self.network.model.train()
         nats = torch.zeros((), device=self.network.device)
         for number in range(self.processes.rank, len(pieces), self.processes.world):
-            torch.manual_seed(int(identity(self.config.seed, step.number, number)[:15], 16))
+            torch.manual_seed(int(content_id(self.config.seed, step.number, number)[:15], 16))
             loss = self.network.nats(pieces[number]).sum() / max(1, targets)
             loss.backward()
             nats += loss.detach()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from git_starcoder.errors import DatasetError, OutputError, UsageError, limit_reached
 from git_starcoder.model.network import Network, device, libraries
 from git_starcoder.places import in_utf8
-from git_starcoder.shelf import nearest
+from git_starcoder.registry import suggest
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.pretrained import one_line
 
@@ -73,7 +73,7 @@ def sized(size: str, vocabulary: int) -> dict[str, int]:
         return SIZES[size]
     number = NUMBER.fullmatch(size)
     if not number:
-        hint = nearest(size, list(SIZES)) or "a number of parameters such as 124M will do, too"
+        hint = suggest(size, list(SIZES)) or "a number of parameters such as 124M will do, too"
         raise UsageError(f"size '{size}' is not known", where="--size", hint=hint)
     wanted = float(number[1]) * UNITS[number[2].upper()]
     found: list[tuple[float, int, int]] = []

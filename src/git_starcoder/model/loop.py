@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from git_starcoder.model.learner import Learned, Learner
     from git_starcoder.model.metrics import Metrics
     from git_starcoder.model.plan import Plan, Step
-    from git_starcoder.seams import Watch
+    from git_starcoder.protocols import Progress
 
 LOOKS = 12
 """How often held-out text is asked about, in a whole budget; less often where that would take much of its time."""
@@ -86,7 +86,7 @@ class Loop:
         metrics: Metrics | None,
         folder: Path,
         said: dict[str, Any],
-        watch: Watch,
+        watch: Progress,
     ) -> None:
         """`limit` is the budget in seconds, if it is time. `said` goes into every checkpoint in `folder`."""
         self.learner = learner

@@ -311,7 +311,7 @@ class Network:
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
-    def bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+    def token_bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
         """See `seams.Model`."""
         found: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(windows)
         asked = [index for index, window in enumerate(windows) if len(window) > 1]
@@ -330,7 +330,7 @@ class Network:
                 begin = end
         return iter(found)
 
-    def write(
+    def generate(
         self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_], **options: Any
     ) -> list[NDArray[np.int32]]:
         """See `seams.Model`. `options` go to `generate`, for sampling."""

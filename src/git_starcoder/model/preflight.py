@@ -22,7 +22,7 @@ import numpy as np
 from git_starcoder.checks import check
 from git_starcoder.errors import DatasetError, StarcoderError
 from git_starcoder.model.network import LOGITS, PIECE
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

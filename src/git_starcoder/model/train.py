@@ -38,8 +38,8 @@ from git_starcoder.model.preflight import examine, require
 from git_starcoder.model.trial import trial
 from git_starcoder.output import Kind, listing
 from git_starcoder.places import is_utf8
+from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.publish import whole
-from git_starcoder.seams import SILENT, Watch
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def train(
     out: str | Path,
     config: Config | None = None,
     *,
-    watch: Watch = SILENT,
+    progress: Progress = NO_PROGRESS,
     force: bool = False,
     fresh: bool = False,
 ) -> TrainResult:
@@ -132,7 +132,7 @@ def train(
             raise OutputError(f"'{model}' holds a model", where="--out", hint="--force replaces it")
 
     with joined(config.device or best_device()) as processes, _exact(config), ExitStack() as held:
-        training = _Training(dataset, out, config, tokenizer, processes, watch, entered, staged=staged)
+        training = _Training(dataset, out, config, tokenizer, processes, progress, entered, staged=staged)
         if not processes.first:
             training.run()
             return training.result()
@@ -180,7 +180,7 @@ class _Training:
         config: Config,
         tokenizer: Tokenizer,
         processes: Processes,
-        watch: Watch,
+        watch: Progress,
         entered: float,
         *,
         staged: bool,
@@ -191,7 +191,7 @@ class _Training:
         self.config = config
         self.tokenizer = tokenizer
         self.processes = processes
-        self.watch = watch if processes.first else SILENT
+        self.watch = watch if processes.first else NO_PROGRESS
         self.entered = entered
         self.staged = staged
 

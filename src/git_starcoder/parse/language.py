@@ -18,7 +18,7 @@ from typing import Any, cast
 from tree_sitter import Language as Grammar
 from tree_sitter import Parser, Query
 
-from git_starcoder import shelf
+from git_starcoder import registry
 
 TEXT = "text"
 """The language of every file that no grammar is for."""
@@ -68,7 +68,7 @@ def language_of(path: str, text: bytes = b"") -> str:
 @cache
 def table(key: str) -> dict[str, Any]:
     """The TOML file of a language; no grammar is loaded, so this is safe in any process."""
-    return tomllib.loads(shelf.read("languages", key))
+    return tomllib.loads(registry.read("languages", key))
 
 
 @cache
@@ -89,7 +89,7 @@ def _extensions() -> tuple[dict[str, str], dict[str, list[tuple[str, re.Pattern[
     """Whose extension it is, and who claims it on which condition."""
     owners: dict[str, str] = {}
     claims: dict[str, list[tuple[str, re.Pattern[bytes]]]] = {}
-    for key in shelf.names("languages"):
+    for key in registry.names("languages"):
         file = table(key)["file"]
         owners.update(dict.fromkeys(file["extensions"], key))
         for extension, pattern in file.get("claims", {}).items():

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.parse import origin
 from git_starcoder.parse.language import TEXT, language_of
-from git_starcoder.rows import UNREAD, UNSAID
+from git_starcoder.records import FOREIGN_ROLES, NO_DECLARED_ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from git_starcoder.rows import Role, Said
+    from git_starcoder.records import DeclaredRoles, Role
 
 ATTRIBUTE = "linguist-{} in .gitattributes"
 MOST_PATH = 4_096
@@ -81,23 +81,23 @@ class Judged(NamedTuple):
     rule: str = ""
 
 
-def role_of(path: str, language: str, text: bytes, said: Said = UNSAID) -> Role:
+def role_of(path: str, language: str, text: bytes, said: DeclaredRoles = NO_DECLARED_ROLES) -> Role:
     """The role of a file; see `judge`."""
     return judge(path, language, text, said).role
 
 
-def unread_by_path(said: Callable[[str], Said]) -> Callable[[str], str]:
+def unread_by_path(said: Callable[[str], DeclaredRoles]) -> Callable[[str], str]:
     """A function from a path to why no change of it is read: `generated`, `vendored`, or "". Texts may say more."""
 
     @lru_cache(1 << 14)  # a file changes many times
     def skip(path: str) -> str:
         role = role_of(path, language_of(path), b"", said(path))
-        return role if role in UNREAD else ""
+        return role if role in FOREIGN_ROLES else ""
 
     return skip
 
 
-def judge(path: str, language: str, text: bytes, said: Said = UNSAID) -> Judged:
+def judge(path: str, language: str, text: bytes, said: DeclaredRoles = NO_DECLARED_ROLES) -> Judged:
     """The role of a file and why it has it. Without a text, what its path says. `said` is what the repository says."""
     path = path[-MOST_PATH:]
     *names, file = path.split("/")
@@ -117,10 +117,10 @@ def judge(path: str, language: str, text: bytes, said: Said = UNSAID) -> Judged:
     return Judged(_core_or_utility(lower, small, code=code))
 
 
-def _strange(path: str, folders: list[str], text: bytes, said: Said) -> Judged | None:
+def _strange(path: str, folders: list[str], text: bytes, said: DeclaredRoles) -> Judged | None:
     """Vendored or generated, if the file is one of them."""
     if said.vendored:
-        return Judged("vendored", said.why or ATTRIBUTE.format("vendored"))
+        return Judged("vendored", said.reason or ATTRIBUTE.format("vendored"))
     if said.vendored is None and (rule := origin.vendored(path, text)):
         return Judged("vendored", rule)
     if said.generated:

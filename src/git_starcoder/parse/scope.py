@@ -34,7 +34,7 @@ from tree_sitter import Query, QueryCursor
 
 from git_starcoder.parse.language import load
 from git_starcoder.parse.shape import outermost
-from git_starcoder.rows import Span
+from git_starcoder.records import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

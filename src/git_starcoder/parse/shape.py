@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tree_sitter import Query, QueryCursor
 
 from git_starcoder.parse.language import load
-from git_starcoder.rows import Span
+from git_starcoder.records import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

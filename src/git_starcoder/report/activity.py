@@ -9,9 +9,9 @@ import numpy as np
 
 from git_starcoder.checks.weights import OLD, RECENT
 from git_starcoder.errors import DatasetError
+from git_starcoder.records import SPLITS
 from git_starcoder.report.parts import Figure, Section, Subject, Table
 from git_starcoder.report.plot import SERIES, SPLIT, WIDTH, short, svg
-from git_starcoder.rows import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Container

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from git_starcoder.records import SPLITS
 from git_starcoder.report.parts import Figure, Section, Subject, Table, share
 from git_starcoder.report.plot import COLOURS, SERIES, label, svg
 from git_starcoder.report.tally import lines
-from git_starcoder.rows import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

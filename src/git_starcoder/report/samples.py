@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 from git_starcoder.errors import DatasetError
+from git_starcoder.registry import names, summary
 from git_starcoder.report.parts import Mark, Sample, Section, Subject, Text
-from git_starcoder.shelf import describe, names
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.pieces import pieces
 
@@ -70,7 +70,7 @@ def _sample(
     tokenizer: Tokenizer,
 ) -> Sample:
     """The candidate with the most differences inside beside the row most like it of its file as it is; or one alone."""
-    about = describe("augmentations", made_by) if made_by in names("augmentations") else ""
+    about = summary("augmentations", made_by) if made_by in names("augmentations") else ""
     clearest: tuple[int, float, Candidate, int, Row] | None = None
     for one in best if made_by not in {"base", "git_diff"} else []:
         words = _marks(rows[one.number], tokenizer)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from git_starcoder.records import SPLITS
 from git_starcoder.report.parts import Figure, Section, Subject, Table, share
 from git_starcoder.report.plot import SPLIT, bars, svg
-from git_starcoder.rows import SPLITS
 
 if TYPE_CHECKING:
     from git_starcoder.report.tally import Tally

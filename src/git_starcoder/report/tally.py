@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from git_starcoder.errors import DatasetError
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.rows import Split
+    from git_starcoder.records import Split
 
 CANDIDATES = 8
 """Rows of each kind that are remembered, to choose a sample from."""

@@ -18,14 +18,14 @@ from git_starcoder.parse.role import judge
 from git_starcoder.parse.starts import starts
 from git_starcoder.parse.symbols import symbols_of
 from git_starcoder.parse.tree import captures, parse
-from git_starcoder.rows import Role, Source, Span, Symbol, Tree, Unit, identity
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
+from git_starcoder.records import ParseStatus, Role, Source, Span, Symbol, Unit, content_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.recipe import Analyse
-    from git_starcoder.run import Run, Step
 
 BATCH = 200_000
 """Bytes of text in a message to a worker, about."""
@@ -46,7 +46,7 @@ Key = tuple[str, Span]
 class Facts(NamedTuple):
     """What a worker finds in one text."""
 
-    tree: Tree
+    tree: ParseStatus
     difficulty: float
     symbols: tuple[Symbol, ...] = ()
     imports: tuple[Import, ...] = ()
@@ -58,31 +58,31 @@ class Facts(NamedTuple):
     """The limit that the text met, if it has no tree for that."""
 
 
-def run(run: Run, options: Analyse, sources: list[Source]) -> list[Unit]:
+def analyse_sources(build: BuildState, options: Analyse, sources: list[Source]) -> list[Unit]:
     """Each source, understood, in the same order; less those whose role is to be skipped."""
-    with run.step("analyse", len(sources)) as step:
+    with build.count_step("analyse", len(sources)) as step:
         kept: list[tuple[Source, Role]] = []
         for source in sources:
-            role, rule = judge(source.path, source.language, run.texts.get(source.text), source.said)
+            role, rule = judge(source.path, source.language, build.texts.get(source.text), source.declared_roles)
             if role in options.skip:
                 step.drop(source.path, role, rule)
             else:
                 kept.append((source, role))
-        facts = _all_facts(run, step, [source for source, _ in kept])
+        facts = _all_facts(build, step, [source for source, _ in kept])
         known = {source.path: source.text for source in sources}
         imports = {source.path: (source.language, fact.imports) for (source, _), fact in zip(kept, facts, strict=True)}
-        resolved = resolve(imports, frozenset(known), lambda path: run.texts.get(known[path]))
+        resolved = resolve(imports, frozenset(known), lambda path: build.texts.get(known[path]))
         units = [
             Unit(
                 source=source,
-                tree=fact.tree,
+                parse_status=fact.tree,
                 role=role,
                 difficulty=fact.difficulty,
                 symbols=fact.symbols,
                 imports=resolved[source.path].targets if source.path in resolved else (),
                 type_density=fact.type_density,
                 error_patterns=fact.error_patterns,
-                starts=run.texts.put(fact.starts),
+                window_starts=build.texts.put(fact.starts),
             )
             for (source, role), fact in zip(kept, facts, strict=True)
         ]
@@ -90,7 +90,7 @@ def run(run: Run, options: Analyse, sources: list[Source]) -> list[Unit]:
     return units
 
 
-def _all_facts(run: Run, step: Step, sources: Sequence[Source]) -> list[Facts]:
+def _all_facts(build: BuildState, step: StepCounts, sources: Sequence[Source]) -> list[Facts]:
     """The facts of each source. Equal texts of one language are looked at once."""
     copies = Counter((source.language, source.text) for source in sources)
     found: dict[Key, Facts] = {}
@@ -102,33 +102,33 @@ def _all_facts(run: Run, step: Step, sources: Sequence[Source]) -> list[Facts]:
 
     for key in copies:
         if key[0] == TEXT:
-            learn(key, _plain(run.texts.get(key[1])))
-    memo: Memo[Facts] = Memo(run.cache, "facts", Facts)
-    inputs = {key: (key[0], identity(run.texts.get(key[1]))) for key in copies if key[0] != TEXT}
+            learn(key, _plain(build.texts.get(key[1])))
+    memo: Memo[Facts] = Memo(build.cache, "facts", Facts)
+    inputs = {key: (key[0], content_id(build.texts.get(key[1]))) for key in copies if key[0] != TEXT}
     for key, facts in zip(inputs, memo.get(list(inputs.values())), strict=True):
         if facts is not None:
             learn(key, facts)
     again: list[list[Key]] = []
-    for batch, answers in _ask(run, list(_batches([key for key in inputs if key not in found]))):
+    for batch, answers in _ask(build, list(_batches([key for key in inputs if key not in found]))):
         if isinstance(answers, Failure):
             again += [[key] for key in batch]
         else:
             memo.put([(inputs[key], facts) for key, facts in zip(batch, answers, strict=True)])
             for key, facts in zip(batch, answers, strict=True):
                 learn(key, facts)
-    for (key,), answers in _ask(run, again):
+    for (key,), answers in _ask(build, again):
         if isinstance(answers, Failure):
             failed[key] = answers
-            learn(key, _plain(run.texts.get(key[1])))
+            learn(key, _plain(build.texts.get(key[1])))
         else:
             learn(key, answers[0])
-    _tell_failed(run, step, sources, failed)
+    _tell_failed(build, step, sources, failed)
     for refused, count in sorted(Counter(facts.refused for facts in found.values() if facts.refused).items()):
         step.figures[f"not_parsed_{refused}"] = count
     return [found[source.language, source.text] for source in sources]
 
 
-def _ask(run: Run, batches: Sequence[list[Key]]) -> Iterator[tuple[list[Key], list[Facts] | Failure]]:
+def _ask(build: BuildState, batches: Sequence[list[Key]]) -> Iterator[tuple[list[Key], list[Facts] | Failure]]:
     """The answer of a worker to each batch.
 
     A hostile repository may have any number of files over which workers die, and each may take all its seconds. So
@@ -141,8 +141,8 @@ def _ask(run: Run, batches: Sequence[list[Key]]) -> Iterator[tuple[list[Key], li
         if failures >= GROUP:
             yield from ((batch, Failure("given_up")) for batch in group)
             continue
-        tasks = ([(language, run.texts.get(span)) for language, span in batch] for batch in group)
-        for batch, answer in zip(group, run.engine.map(facts_of, tasks, limit=SECONDS), strict=True):
+        tasks = ([(language, build.texts.get(span)) for language, span in batch] for batch in group)
+        for batch, answer in zip(group, build.engine.map(facts_of, tasks, limit=SECONDS), strict=True):
             failures += isinstance(answer, Failure)
             yield batch, answer
 
@@ -186,18 +186,18 @@ def _plain(data: bytes) -> Facts:
     return Facts("none", difficulty.of_text(data))
 
 
-def _tell_failed(run: Run, step: Step, sources: Sequence[Source], failed: dict[Key, Failure]) -> None:
+def _tell_failed(build: BuildState, step: StepCounts, sources: Sequence[Source], failed: dict[Key, Failure]) -> None:
     """A line for the user about each file whose parser failed, as long as they are few."""
     lost = [(source.path, failed[key]) for source in sources if (key := (source.language, source.text)) in failed]
     for path, failure in lost[:NOTES]:
-        run.watch.note(f"{path!a} is used as plain text: parser {failure.kind} {failure.because}".rstrip())
+        build.progress.note(f"{path!a} is used as plain text: parser {failure.kind} {failure.detail}".rstrip())
     if len(lost) > NOTES:
-        run.watch.note(f"so are {len(lost) - NOTES} more files")
+        build.progress.note(f"so are {len(lost) - NOTES} more files")
     for kind, count in sorted(Counter(failure.kind for _, failure in lost).items()):
         step.figures[f"parser_{kind}"] = count
 
 
-def _tell(step: Step, units: Sequence[Unit], resolved: dict[str, Resolved]) -> None:
+def _tell(step: StepCounts, units: Sequence[Unit], resolved: dict[str, Resolved]) -> None:
     """Figures for the manifest."""
     graph = {path for unit in units for path in (unit.source.path, *unit.imports) if unit.imports}
     step.figures["functions"] = sum(symbol.kind == "function" for unit in units for symbol in unit.symbols)
@@ -205,7 +205,7 @@ def _tell(step: Step, units: Sequence[Unit], resolved: dict[str, Resolved]) -> N
     step.figures["imports_unresolved"] = sum(one.unresolved for one in resolved.values())
     step.figures["graph_edges"] = sum(len(unit.imports) for unit in units)
     step.figures["graph_nodes"] = len(graph)
-    for tree, count in sorted(Counter(unit.tree for unit in units).items()):
+    for tree, count in sorted(Counter(unit.parse_status for unit in units).items()):
         step.figures[f"trees_{tree}"] = count
     for language, count in sorted(Counter(unit.source.language for unit in units).items()):
         step.figures[f"files_{language}"] = count

@@ -17,7 +17,7 @@ from git_starcoder.git.history import first_parents
 from git_starcoder.git.objects import FILE, KIND, Fault, Repo
 from git_starcoder.memo import Memo
 from git_starcoder.parse.own_output import recognise
-from git_starcoder.rows import identity
+from git_starcoder.records import content_id
 from git_starcoder.stages.split import place_of
 from git_starcoder.text import bpe
 from git_starcoder.text.clean import Clean, clean, unfit
@@ -26,10 +26,10 @@ from git_starcoder.text.tokenizer import SPECIAL, Tokenizer, of_merges
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from git_starcoder.build_state import BuildState
     from git_starcoder.git.objects import Entry
     from git_starcoder.recipe import Recipe
-    from git_starcoder.rows import Unit
-    from git_starcoder.run import Run
+    from git_starcoder.records import Unit
 
 STEPS = 8
 """Anchors on a line of first parents that has as many commits as a power of two; up to twice as many on others."""
@@ -48,28 +48,28 @@ def anchor(repo: Repo) -> str:
     return line[(len(line) - 1) % step]
 
 
-def learn(run: Run, recipe: Recipe, repo: Repo, units: Sequence[Unit]) -> Tokenizer:
+def learn(build: BuildState, recipe: Recipe, repo: Repo, units: Sequence[Unit]) -> Tokenizer:
     """A tokenizer learned from the files of the anchor that became `units` to learn from.
 
     Where there are none (a small or shallow repository, a damaged anchor), it is learned from the units themselves.
     """
-    chosen = _chosen(run, repo, units, recipe.read.max_bytes)
-    memo: Memo[str] = Memo(run.cache, "tokenizer", str)
-    inputs = (repr(recipe.read), str(recipe.window.vocab_size), identity(*(blob for _, blob in chosen)))
+    chosen = _chosen(build, repo, units, recipe.read.max_bytes)
+    memo: Memo[str] = Memo(build.cache, "tokenizer", str)
+    inputs = (repr(recipe.read), str(recipe.window.vocab_size), content_id(*(blob for _, blob in chosen)))
     [definition] = memo.get([inputs]) if chosen else [None]
     if definition is None:
         texts = _texts(repo, recipe, chosen) if chosen else []
         known = bool(texts)
-        texts = texts or [run.texts.get(unit.source.text) for unit in units if unit.split == "train"]
+        texts = texts or [build.texts.get(unit.source.text) for unit in units if unit.split == "train"]
         definition = json.dumps(bpe.learn(texts, SPECIAL, recipe.window.vocab_size))
         if known:
             memo.put([(inputs, definition)])
     return of_merges(json.loads(definition))
 
 
-def _chosen(run: Run, repo: Repo, units: Sequence[Unit], most: int) -> list[tuple[str, str]]:
+def _chosen(build: BuildState, repo: Repo, units: Sequence[Unit], most: int) -> list[tuple[str, str]]:
     """Path and blob of each file of the anchor that is learned from."""
-    became = {path: unit for unit in units for path in (*unit.source.former, unit.path)}
+    became = {path: unit for unit in units for path in (*unit.source.former_paths, unit.path)}
     try:
         entries = Repo.open(repo.path, anchor(repo)).entries()
     except RepositoryError:
@@ -77,8 +77,8 @@ def _chosen(run: Run, repo: Repo, units: Sequence[Unit], most: int) -> list[tupl
     order: list[tuple[str, Entry]] = []
     for entry in entries:
         unit = became.get(entry.path)
-        if unit and unit.split == "train" and entry.mode & KIND == FILE and place_of(run, _oldest(unit)) >= FAR:
-            order.append((identity(entry.path), entry))
+        if unit and unit.split == "train" and entry.mode & KIND == FILE and place_of(build, _oldest(unit)) >= FAR:
+            order.append((content_id(entry.path), entry))
     chosen: list[tuple[str, str]] = []
     room = MOST
     for _, entry in sorted(order, key=lambda pair: pair[0]):
@@ -90,7 +90,7 @@ def _chosen(run: Run, repo: Repo, units: Sequence[Unit], most: int) -> list[tupl
 
 def _oldest(unit: Unit) -> str:
     """The name of the group that it would be alone: its groups may change with every file that is like it."""
-    return identity((unit.path, *unit.source.former)[-1])
+    return content_id((unit.path, *unit.source.former_paths)[-1])
 
 
 def _texts(repo: Repo, recipe: Recipe, chosen: Sequence[tuple[str, str]]) -> list[bytes]:

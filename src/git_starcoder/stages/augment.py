@@ -18,15 +18,15 @@ from git_starcoder.augmentations import Around, Frame, Shown, Variant
 from git_starcoder.memo import Memo
 from git_starcoder.parse.starts import starts
 from git_starcoder.parse.tree import Code, parse
-from git_starcoder.rows import Change, Piece, Sample, Span, Unit, identity
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
+from git_starcoder.records import Change, ContextPart, Sample, Span, Unit, content_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.recipe import Augmentation
-    from git_starcoder.rows import Symbol
-    from git_starcoder.run import Run, Step
+    from git_starcoder.records import Symbol
 
 BASE = "base"
 LIMIT = 60.0
@@ -92,8 +92,8 @@ class Task(NamedTuple):
     drawn: list[Drawn]
 
 
-def run(
-    run: Run, options: Mapping[str, Augmentation], units: Sequence[Unit], changes: Sequence[Change]
+def make_samples(
+    build: BuildState, options: Mapping[str, Augmentation], units: Sequence[Unit], changes: Sequence[Change]
 ) -> list[Sample]:
     """Every unit as it is, and every variation and frame that was drawn, could be made and was verified.
 
@@ -105,27 +105,29 @@ def run(
     for_changes = {key: option for key, option in options.items() if augmentations.needs(key) == "change"}
     total = len(units) * (1 + sum(option.copies for option in for_files.values())) + len(changes) * len(for_changes)
     samples: list[Sample] = []
-    with run.step("augment", total) as step:
-        surroundings = _Surroundings(run, units, changes)
-        for unit, drawn, results in _varied(run, units, for_files):
-            samples.append(Sample(identity(unit.id, BASE), unit, BASE, unit.source.text, starts=unit.starts))
+    with build.count_step("augment", total) as step:
+        surroundings = _Surroundings(build, units, changes)
+        for unit, drawn, results in _varied(build, units, for_files):
+            samples.append(
+                Sample(content_id(unit.id, BASE), unit, BASE, unit.source.text, window_starts=unit.window_starts)
+            )
             step.keep()
             for key, option in for_files.items():
                 here = [one for one in drawn if one.key == key]
                 if augmentations.needs(key) in {"text", "tree"}:
                     missing = [Rejected("not_drawn")] * (option.copies - len(here))
-                    _take(run, step, samples, unit, key, [results[one] for one in here] + missing)
+                    _take(build, step, samples, unit, key, [results[one] for one in here] + missing)
                 else:
                     frames = surroundings.frames(unit, key) if here else Rejected("not_drawn")
-                    _take_frames(run, step, samples, unit, key, frames)
+                    _take_frames(build, step, samples, unit, key, frames)
         for key, option in for_changes.items():
             for change in changes:
                 frames: list[Frame] | Rejected = Rejected("not_drawn")
-                if run.chance("augment", key, change.id) < option.share:
-                    frames = _frames(key, Around(change.path, b"", changes=(_shown(run, change),)))
-                _take_frames(run, step, samples, change, key, frames)
+                if build.uniform("augment", key, change.id) < option.share:
+                    frames = _frames(key, Around(change.path, b"", changes=(_shown(build, change),)))
+                _take_frames(build, step, samples, change, key, frames)
         for key in options:
-            step.figures[key] = sum(sample.made_by == key for sample in samples)
+            step.figures[key] = sum(sample.technique == key for sample in samples)
     return samples
 
 
@@ -161,27 +163,27 @@ def _vary(before: Code, drawn: Drawn) -> Made | Rejected:
     return Rejected("unverified", wrong) if wrong else Made(variant, starts(after))
 
 
-def draw(run: Run, options: Mapping[str, Augmentation], unit: Unit) -> list[Drawn]:
+def draw(build: BuildState, options: Mapping[str, Augmentation], unit: Unit) -> list[Drawn]:
     """The variations that this unit gets, in the order of `options`; none of those for changes."""
     drawn: list[Drawn] = []
     for key, option in options.items():
         if augmentations.needs(key) == "change":
             continue
-        if run.chance("augment", key, unit.id) < option.share:
-            randomness = run.random("augment", key, unit.id)
+        if build.uniform("augment", key, unit.id) < option.share:
+            randomness = build.rng("augment", key, unit.id)
             drawn += [Drawn(key, randomness.getrandbits(64)) for _ in range(option.copies)]
     return drawn
 
 
 def _far(unit: Unit, drawn: list[Drawn]) -> list[Drawn]:
     """What is made in a worker: whatever needs a tree, where there is one without errors."""
-    if unit.tree != "clean":
+    if unit.parse_status != "clean":
         return []
     return [one for one in drawn if augmentations.needs(one.key) == "tree"]
 
 
 def _varied(
-    run: Run, units: Sequence[Unit], options: Mapping[str, Augmentation]
+    run: BuildState, units: Sequence[Unit], options: Mapping[str, Augmentation]
 ) -> Iterator[tuple[Unit, list[Drawn], dict[Drawn, Made | Rejected]]]:
     """For each unit what was drawn, and what came of its variations."""
     memo: Memo[list[Answer]] = Memo(run.cache, "variations", list[Answer])
@@ -199,27 +201,29 @@ def _varied(
             if at in tasks:
                 answers = known[at] or next(made)
                 if isinstance(answers, Failure):
-                    answers = [Answer(None, (), b"", f"parser_{answers.kind}", answers.because)] * len(tasks[at].drawn)
+                    answers = [Answer(None, (), b"", f"parser_{answers.kind}", answers.detail)] * len(tasks[at].drawn)
                 elif known[at] is None:
                     memo.put([(inputs[at], answers)])
                 results |= {one: answer.made() for one, answer in zip(tasks[at].drawn, answers, strict=True)}
             yield unit, drawn, results
 
 
-def _near(run: Run, unit: Unit, drawn: list[Drawn]) -> dict[Drawn, Made | Rejected]:
+def _near(build: BuildState, unit: Unit, drawn: list[Drawn]) -> dict[Drawn, Made | Rejected]:
     """What is made here: variations of plain text, and the reasons why there is no tree."""
-    reason = Rejected("no_tree" if unit.tree == "none" else "not_clean")
+    reason = Rejected("no_tree" if unit.parse_status == "none" else "not_clean")
     results: dict[Drawn, Made | Rejected] = {}
     for one in drawn:
         if augmentations.needs(one.key) == "text":
-            text = Code(run.texts.get(unit.source.text), None, None, clean=False)
+            text = Code(build.texts.get(unit.source.text), None, None, clean=False)
             results[one] = _vary(text, one)
-        elif augmentations.needs(one.key) == "tree" and unit.tree != "clean":
+        elif augmentations.needs(one.key) == "tree" and unit.parse_status != "clean":
             results[one] = reason
     return results
 
 
-def _take(run: Run, step: Step, samples: list[Sample], unit: Unit, key: str, results: list[Made | Rejected]) -> None:
+def _take(
+    build: BuildState, step: StepCounts, samples: list[Sample], unit: Unit, key: str, results: list[Made | Rejected]
+) -> None:
     taken: set[Variant] = set()
     for result in results:
         if isinstance(result, Rejected):
@@ -229,23 +233,23 @@ def _take(run: Run, step: Step, samples: list[Sample], unit: Unit, key: str, res
         else:
             variant = result.variant
             taken.add(variant)
-            span = unit.source.text if variant.holes else run.texts.put(variant.text)
+            span = unit.source.text if variant.holes else build.texts.put(variant.text)
             holes = (place for hole in variant.holes for place in hole)
-            name = identity(unit.id, key, variant.text, *holes)
-            samples.append(Sample(name, unit, key, span, variant.holes, starts=run.texts.put(result.starts)))
+            name = content_id(unit.id, key, variant.text, *holes)
+            samples.append(Sample(name, unit, key, span, variant.holes, window_starts=build.texts.put(result.starts)))
             step.keep()
 
 
 class _Surroundings:
     """What stands around files: what they import, and what changed in them."""
 
-    def __init__(self, run: Run, units: Sequence[Unit], changes: Sequence[Change]) -> None:
+    def __init__(self, run: BuildState, units: Sequence[Unit], changes: Sequence[Change]) -> None:
         self._run = run
         self._units = {unit.path: unit for unit in units}
         self._changes: dict[str, list[Change]] = defaultdict(list)
         for change in changes:
-            if len(self._changes[change.lineage]) < LATEST:
-                self._changes[change.lineage].append(change)
+            if len(self._changes[change.current_path]) < LATEST:
+                self._changes[change.current_path].append(change)
         self._memo: Memo[Framed] = Memo(run.cache, "frames", Framed)
         self._encode = msgspec.msgpack.Encoder().encode
         self._declared: dict[str, str] = {}
@@ -267,7 +271,7 @@ class _Surroundings:
     def _digest(self, path: str, symbols: tuple[Symbol, ...]) -> str:
         """Of what a file declares."""
         if path not in self._declared:
-            self._declared[path] = identity(self._encode(symbols))
+            self._declared[path] = content_id(self._encode(symbols))
         return self._declared[path]
 
     def _of(self, unit: Unit, key: str) -> Around:
@@ -280,9 +284,9 @@ class _Surroundings:
         return Around(unit.path, text, tuple((other.path, other.symbols) for other in shown), symbols=unit.symbols)
 
 
-def _shown(run: Run, change: Change) -> Shown:
-    edits = tuple((run.texts.get(edit.before), run.texts.get(edit.after)) for edit in change.edits)
-    return Shown(change.path, run.texts.get(change.message), edits, change.whole)
+def _shown(build: BuildState, change: Change) -> Shown:
+    edits = tuple((build.texts.get(edit.before), build.texts.get(edit.after)) for edit in change.edits)
+    return Shown(change.path, build.texts.get(change.message), edits, change.is_whole_file)
 
 
 def _frames(key: str, around: Around) -> list[Frame] | Rejected:
@@ -296,7 +300,12 @@ def _frames(key: str, around: Around) -> list[Frame] | Rejected:
 
 
 def _take_frames(
-    run: Run, step: Step, samples: list[Sample], origin: Unit | Change, key: str, frames: list[Frame] | Rejected
+    run: BuildState,
+    step: StepCounts,
+    samples: list[Sample],
+    origin: Unit | Change,
+    key: str,
+    frames: list[Frame] | Rejected,
 ) -> None:
     """Samples of all frames of one thing."""
     if isinstance(frames, Rejected):
@@ -312,10 +321,10 @@ def _take_frames(
         return kept[text]
 
     for frame in frames:
-        head = tuple(Piece(mark, put(text)) for mark, text in frame.head)
+        head = tuple(ContextPart(mark, put(text)) for mark, text in frame.head)
         shown = b"\0".join((frame.text, *(part.text for part in frame.head)))
-        name = identity(origin.id, key, frame.kind, shown, *(part.mark for part in frame.head))
+        name = content_id(origin.id, key, frame.kind, shown, *(part.mark for part in frame.head))
         if isinstance(origin, Unit):
-            samples.append(Sample(name, origin, key, origin.source.text, (), head, frame.kind, origin.starts))
+            samples.append(Sample(name, origin, key, origin.source.text, (), head, frame.kind, origin.window_starts))
         else:
             samples.append(Sample(name, origin, key, put(frame.text), (), head, frame.kind))

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 
 from git_starcoder.memo import Memo
-from git_starcoder.rows import SPLITS, Change, Role, families, printable
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
+from git_starcoder.records import SPLITS, Change, Role, cache_groups, printable_path
 from git_starcoder.text.near import bands, keepers, keys_of
 from git_starcoder.text.shingles import WindowShingles, offsets_of, positions
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.recipe import Dedup
-    from git_starcoder.rows import Sample, Windows
-    from git_starcoder.run import Run, Step
+    from git_starcoder.records import Sample, Windows
     from git_starcoder.text.near import Keepers
 
     Rows = NDArray[np.int64]
@@ -45,22 +45,22 @@ CELLS = 1 << 20
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
-def run(run: Run, options: Dedup, windows: Windows) -> Windows:
+def drop_duplicates(build: BuildState, options: Dedup, windows: Windows) -> Windows:
     """Windows in, those that repeat no other out, in the same order.
 
     A copy of a row of another split is a leak and goes even where the recipe keeps exact copies.
     """
-    with run.step("dedup", len(windows)) as step:
+    with build.count_step("dedup", len(windows)) as step:
         order = preference(windows)
         of_sample = np.array([SPLITS.index(sample.origin.split) for sample in windows.samples], dtype=np.int8)
-        split = of_sample[windows.sample]
+        split = of_sample[windows.sample_index]
         keeper = exact(windows, order)
         if not options.exact:
             keeper[split[keeper] == split] = -1
         similarity = np.where(keeper < 0, 0.0, 1.0)
         is_near = np.zeros(len(windows), dtype=np.bool_)
         if options.near is not None:
-            near, values = _near(run, windows, order[keeper[order] < 0], options.near, step)
+            near, values = _near(build, windows, order[keeper[order] < 0], options.near, step)
             # Copies of a row that goes itself are near-copies of the row that stays.
             of = np.where(keeper < 0, np.arange(len(windows)), keeper)
             is_near = near[of] >= 0
@@ -70,7 +70,7 @@ def run(run: Run, options: Dedup, windows: Windows) -> Windows:
         reasons = np.select([split[dropped] != split[kept], is_near[dropped]], ["leak", "near"], "exact").tolist()
         told = zip(_names(windows, dropped), _names(windows, kept), reasons, similarity[dropped].tolist(), strict=True)
         for (name, _), (stays, sample), reason, value in told:
-            step.drop(name, reason, f"{printable(stays)} ({sample.made_by}), similarity {value:.3f}")
+            step.drop(name, reason, f"{printable_path(stays)} ({sample.technique}), similarity {value:.3f}")
         step.keep(len(windows) - len(dropped))
         return windows.take(keeper < 0)
 
@@ -82,11 +82,13 @@ def preference(windows: Windows) -> Rows:
         sample: Sample = windows.samples[at]
         origin = sample.origin
         split, role = SPLITS.index(origin.split), ROLES.index(origin.role)
-        return split, sample.made_by != "base", role, -origin.changed_at, origin.path, sample.made_by, sample.id
+        return split, sample.technique != "base", role, -origin.changed_at, origin.path, sample.technique, sample.id
 
     rank = np.empty(len(windows.samples), dtype=np.int64)
     rank[sorted(range(len(rank)), key=worth)] = np.arange(len(rank))
-    return np.lexsort((windows.hole_stop, windows.hole_start, windows.start, windows.size, rank[windows.sample]))
+    return np.lexsort(
+        (windows.mask_stop, windows.mask_start, windows.sample_offset, windows.size, rank[windows.sample_index])
+    )
 
 
 def exact(windows: Windows, order: Rows) -> Rows:
@@ -95,9 +97,9 @@ def exact(windows: Windows, order: Rows) -> Rows:
     Rows of equal key are compared token by token: a key may lie.
     """
     keeper = np.full(len(windows), -1, dtype=np.int64)
-    pending = order[np.argsort(windows.key[order], kind="stable")]
+    pending = order[np.argsort(windows.content_key[order], kind="stable")]
     while len(pending):
-        keys = windows.key[pending]
+        keys = windows.content_key[pending]
         first = pending[np.searchsorted(keys, keys)]
         others = first != pending
         pending, first = pending[others], first[others]
@@ -110,10 +112,10 @@ def exact(windows: Windows, order: Rows) -> Rows:
 def equal(windows: Windows, left: Rows, right: Rows) -> NDArray[np.bool_]:
     """Whether the rows of each pair would be written with the same tokens."""
     same = np.ones(len(left), dtype=np.bool_)
-    for column in (windows.length, windows.size, windows.head, windows.hole_start, windows.hole_stop):
+    for column in (windows.length, windows.size, windows.prefix_length, windows.mask_start, windows.mask_stop):
         same &= column[left] == column[right]
-    heads = windows.heads[windows.sample]
-    for first, length in ((heads, windows.head), (windows.first, windows.length)):
+    heads = windows.prefix_starts[windows.sample_index]
+    for first, length in ((heads, windows.prefix_length), (windows.token_start, windows.length)):
         pairs = np.flatnonzero(same)
         same[pairs] = _alike(windows.tokens, first[left[pairs]], first[right[pairs]], length[left[pairs]])
     return same
@@ -132,16 +134,22 @@ def _alike(tokens: NDArray[Any], left: Rows, right: Rows, length: NDArray[Any]) 
     return same
 
 
-def _near(run: Run, windows: Windows, rows: Rows, threshold: float, step: Step) -> tuple[Rows, NDArray[np.float64]]:
+def _near(
+    build: BuildState, windows: Windows, rows: Rows, threshold: float, step: StepCounts
+) -> tuple[Rows, NDArray[np.float64]]:
     """For each of all rows its keeper and their similarity, or -1 and 0; `rows` are those to look at, best first."""
     # What a change made is compared with its head, which lies before it.
-    changes = np.array([isinstance(sample.origin, Change) for sample in windows.samples], dtype=bool)[windows.sample]
-    first = np.where(changes, windows.heads[windows.sample], windows.first)
-    length = windows.length.astype(np.int64) + np.where(changes, windows.head, 0)
+    changes = np.array([isinstance(sample.origin, Change) for sample in windows.samples], dtype=bool)[
+        windows.sample_index
+    ]
+    first = np.where(changes, windows.prefix_starts[windows.sample_index], windows.token_start)
+    length = windows.length.astype(np.int64) + np.where(changes, windows.prefix_length, 0)
     tasks = _tasks(windows, changes)
     keeper, similarity = np.full(len(windows), -1, dtype=np.int64), np.zeros(len(windows))
     step.figures["near_compared"] = step.figures["near_limited"] = 0
-    keys = _keys(run, windows, rows, WindowShingles(windows.tokens, first[rows], length[rows], tasks[rows]), threshold)
+    keys = _keys(
+        build, windows, rows, WindowShingles(windows.tokens, first[rows], length[rows], tasks[rows]), threshold
+    )
 
     def of_size(size: int) -> tuple[Rows, Keepers]:
         mine = windows.size[rows] == size
@@ -149,7 +157,7 @@ def _near(run: Run, windows: Windows, rows: Rows, threshold: float, step: Step) 
         shingles = WindowShingles(windows.tokens, first[some], length[some], tasks[some])
         return some, keepers(shingles, threshold, partial(_overlap, windows, some), keys[mine])
 
-    with ThreadPoolExecutor(run.engine.jobs) as threads:  # numpy lets them run side by side
+    with ThreadPoolExecutor(build.engine.jobs) as threads:  # numpy lets them run side by side
         for some, found in threads.map(of_size, sorted(set(windows.size.tolist()))):
             step.figures["near_compared"] += found.compared
             step.figures["near_limited"] += found.limited
@@ -158,24 +166,28 @@ def _near(run: Run, windows: Windows, rows: Rows, threshold: float, step: Step) 
     return keeper, similarity
 
 
-def _keys(run: Run, windows: Windows, rows: Rows, shingles: WindowShingles, threshold: float) -> NDArray[np.uint64]:
+def _keys(
+    build: BuildState, windows: Windows, rows: Rows, shingles: WindowShingles, threshold: float
+) -> NDArray[np.uint64]:
     """The keys of the buckets of some rows, shape (rows, bands): as an earlier build found them, or as workers do.
 
     Those of a family of samples are asked for together.
     """
-    memo: Memo[bytes] = Memo(run.cache, "buckets", bytes)
-    sizes = [len(family) for family in families(windows.samples)]
+    memo: Memo[bytes] = Memo(build.cache, "buckets", bytes)
+    sizes = [len(family) for family in cache_groups(windows.samples)]
     of_sample = np.repeat(np.arange(len(sizes)), sizes)
-    order = np.argsort(of_sample[windows.sample[rows]], kind="stable")
-    edges = np.flatnonzero(np.diff(of_sample[windows.sample[rows[order]]])) + 1
+    order = np.argsort(of_sample[windows.sample_index[rows]], kind="stable")
+    edges = np.flatnonzero(np.diff(of_sample[windows.sample_index[rows[order]]])) + 1
     groups = np.split(order, edges) if len(rows) else []
-    inputs = [(f"{threshold}", windows.key[rows[group]].tobytes(), shingles.salt[group].tobytes()) for group in groups]
+    inputs = [
+        (f"{threshold}", windows.content_key[rows[group]].tobytes(), shingles.salt[group].tobytes()) for group in groups
+    ]
     known = memo.get(inputs)
     unknown = [at for at, keys in enumerate(known) if keys is None]
     parts = [unknown[first : first + AT_ONCE] for first in range(0, len(unknown), AT_ONCE)]
     tasks = (_sketch(shingles, [groups[at] for at in part], threshold) for part in parts)
     width = bands(threshold)[0]
-    for part, answer in zip(parts, run.engine.map(sketch, tasks, limit=SECONDS), strict=True):
+    for part, answer in zip(parts, build.engine.map(sketch, tasks, limit=SECONDS), strict=True):
         keys = (
             sketch(_sketch(shingles, [groups[at] for at in part], threshold)) if isinstance(answer, Failure) else answer
         )
@@ -225,9 +237,9 @@ def sketch(one: Sketch) -> bytes:
 def _overlap(windows: Windows, rows: Rows, left: Rows, right: Rows) -> NDArray[np.bool_]:
     """Whether the rows of each pair, told by their places in `rows`, are windows of one text that overlap."""
     a, b = rows[left], rows[right]
-    begin = np.maximum(windows.first[a], windows.first[b])
-    end = np.minimum(windows.first[a] + windows.length[a], windows.first[b] + windows.length[b])
-    return (windows.sample[a] == windows.sample[b]) & (begin < end)
+    begin = np.maximum(windows.token_start[a], windows.token_start[b])
+    end = np.minimum(windows.token_start[a] + windows.length[a], windows.token_start[b] + windows.length[b])
+    return (windows.sample_index[a] == windows.sample_index[b]) & (begin < end)
 
 
 def _tasks(windows: Windows, changes: NDArray[np.bool_]) -> NDArray[np.uint64]:
@@ -237,12 +249,15 @@ def _tasks(windows: Windows, changes: NDArray[np.bool_]) -> NDArray[np.uint64]:
     and a row with a head that of its head.
     """
     tasks = np.zeros(len(windows), dtype=np.uint64)
-    heads = windows.heads[windows.sample]
-    for row in np.flatnonzero((windows.hole_start >= 0) | (windows.head > 0) & ~changes).tolist():
-        if windows.head[row]:
-            first, stop = heads[row], heads[row] + windows.head[row]
+    heads = windows.prefix_starts[windows.sample_index]
+    for row in np.flatnonzero((windows.mask_start >= 0) | (windows.prefix_length > 0) & ~changes).tolist():
+        if windows.prefix_length[row]:
+            first, stop = heads[row], heads[row] + windows.prefix_length[row]
         else:
-            first, stop = windows.first[row] + windows.hole_start[row], windows.first[row] + windows.hole_stop[row]
+            first, stop = (
+                windows.token_start[row] + windows.mask_start[row],
+                windows.token_start[row] + windows.mask_stop[row],
+            )
         told = np.asarray(windows.tokens[first:stop], dtype="<u4").tobytes()
         tasks[row] = int.from_bytes(blake2b(told, digest_size=8).digest())
     return tasks
@@ -250,8 +265,8 @@ def _tasks(windows: Windows, changes: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 def _names(windows: Windows, rows: Rows) -> Iterator[tuple[str, Sample]]:
     """What rows are called in a drop, and their samples."""
-    keys: list[int] = windows.key[rows].tolist()
-    places: list[int] = windows.sample[rows].tolist()
+    keys: list[int] = windows.content_key[rows].tolist()
+    places: list[int] = windows.sample_index[rows].tolist()
     for key, place in zip(keys, places, strict=True):
         sample = windows.samples[place]
         yield f"{sample.origin.path}#{key:016x}", sample

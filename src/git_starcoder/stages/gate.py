@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder.memo import Memo
-from git_starcoder.rows import NOWHERE
+from git_starcoder.records import EMPTY_SPAN
 from git_starcoder.text.hashes import find_sorted
 from git_starcoder.text.lines import QUOTED, Lines, Phrases, quotes_of
 from git_starcoder.text.shingles import offsets_of
@@ -24,9 +24,9 @@ from git_starcoder.text.shingles import offsets_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.memo import Inputs
-    from git_starcoder.rows import Change, Span, Unit
-    from git_starcoder.run import Run, Step
+    from git_starcoder.records import Change, Span, Unit
 
 
 SEVERAL = 3
@@ -40,7 +40,7 @@ BECAUSE = {
 
 
 def behind_gate(
-    run: Run, step: Step, units: Sequence[Unit], lines: Lines, changes: Sequence[Change], how: str
+    build: BuildState, step: StepCounts, units: Sequence[Unit], lines: Lines, changes: Sequence[Change], how: str
 ) -> list[Change]:
     """The changes, less the edits that do not pass.
 
@@ -51,14 +51,14 @@ def behind_gate(
         return []
     held = lines.take([at for at, unit in enumerate(units) if unit.split != "train"])
     known = lines.take([at for at, unit in enumerate(units) if unit.split == "train"])
-    was = _lines_of_changes(run, [change for change in changes if change.split != "train"], how)
+    was = _lines_of_changes(build, [change for change in changes if change.split != "train"], how)
     secret = Phrases.of(Lines.join([held, was]))
     secret = secret.without(secret.find_in(known).phrase)
     learned = [change for change in changes if change.split == "train"]
-    sides = _lines_of_changes(run, learned, how)
+    sides = _lines_of_changes(build, learned, how)
     telling = iter((sides.per_text(secret.find_in(sides).line).reshape(-1, 2).sum(axis=1) > 0).tolist())
     told = iter(_learned_elsewhere(was, known))
-    messages = {change.message: quotes_of(run.texts.get(change.message)) for change in learned}
+    messages = {change.message: quotes_of(build.texts.get(change.message)) for change in learned}
     quotes = Lines.of(messages.values())
     quoted = quotes.per_text(secret.find_in(quotes, QUOTED).line) > 0
     quoting: dict[Span, bool] = dict(zip(messages, quoted.tolist(), strict=True))
@@ -73,7 +73,7 @@ def behind_gate(
         held_back[reason] += len(change.edits) - len(edits)
         message = change.message
         if learns and quoting[message]:
-            message = NOWHERE
+            message = EMPTY_SPAN
             withheld += 1
         if edits:
             same = len(edits) == len(change.edits) and message == change.message
@@ -87,9 +87,9 @@ def behind_gate(
     return kept
 
 
-def recall_lines(run: Run, inputs: Sequence[Inputs], texts: Callable[[int], Sequence[bytes]]) -> Lines:
+def recall_lines(build: BuildState, inputs: Sequence[Inputs], texts: Callable[[int], Sequence[bytes]]) -> Lines:
     """The lines of the texts of some things, as an earlier build hashed them or as `texts` gives them now."""
-    memo: Memo[tuple[bytes, bytes, bytes, bytes]] = Memo(run.cache, "lines", tuple[bytes, bytes, bytes, bytes])
+    memo: Memo[tuple[bytes, bytes, bytes, bytes]] = Memo(build.cache, "lines", tuple[bytes, bytes, bytes, bytes])
     known = memo.get(inputs)
     unknown = [at for at, answer in enumerate(known) if answer is None]
     counts: list[int] = []
@@ -124,12 +124,14 @@ def recall_lines(run: Run, inputs: Sequence[Inputs], texts: Callable[[int], Sequ
     )
 
 
-def _lines_of_changes(run: Run, changes: Sequence[Change], how: str) -> Lines:
+def _lines_of_changes(build: BuildState, changes: Sequence[Change], how: str) -> Lines:
     """The lines of each edit: what was there and what came instead, one behind the other."""
     commits = [list(group) for _, group in groupby(changes, key=lambda change: change.commit)]
-    inputs = [(how, *(part for one in group for part in (one.path, one.before, one.after))) for group in commits]
-    return recall_lines(run, inputs, lambda at: [
-        run.texts.get(side) for one in commits[at] for edit in one.edits for side in (edit.before, edit.after)
+    inputs = [
+        (how, *(part for one in group for part in (one.path, one.blob_before, one.blob_after))) for group in commits
+    ]
+    return recall_lines(build, inputs, lambda at: [
+        build.texts.get(side) for one in commits[at] for edit in one.edits for side in (edit.before, edit.after)
     ])  # fmt: skip
 
 

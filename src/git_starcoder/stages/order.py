@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.rows import SPLITS
+from git_starcoder.records import SPLITS
 from git_starcoder.text.hashes import mixed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from git_starcoder.build_state import BuildState
     from git_starcoder.recipe import Order
-    from git_starcoder.rows import Windows
-    from git_starcoder.run import Run
+    from git_starcoder.records import Windows
 
 STAGES = 3
 MIDDLE = 1 / 3
@@ -30,11 +30,11 @@ FIRST = 1 / 2, 1 / 6
 """Share of those in the first stage, of the smallest size and of the largest; of the only size it is a third."""
 
 
-def run(run: Run, options: Order, windows: Windows) -> Windows:
+def order_windows(build: BuildState, options: Order, windows: Windows) -> Windows:
     """Windows in, the same windows in the order of the files (train, val, test) with their `stage` out."""
-    with run.step("order", len(windows)) as step:
+    with build.count_step("order", len(windows)) as step:
         of_sample = np.array([SPLITS.index(sample.origin.split) for sample in windows.samples], dtype=np.int8)
-        split = of_sample[windows.sample]
+        split = of_sample[windows.sample_index]
         stage = np.zeros(len(windows), dtype=np.int8)
         if options.by == "curriculum":
             sizes = sorted(set(windows.size.tolist()))
@@ -42,9 +42,9 @@ def run(run: Run, options: Order, windows: Windows) -> Windows:
                 share = np.interp(number / (len(sizes) - 1) if len(sizes) > 1 else 0.5, (0, 1), FIRST)
                 for part in range(len(SPLITS)):
                     rows = np.flatnonzero((split == part) & (windows.size == size))
-                    stage[rows] = stages(windows.difficulty[rows], windows.key[rows], float(share))
-        shuffled = mix(windows.key, run.seed)
-        ties = windows.start, windows.size, windows.sample, shuffled
+                    stage[rows] = stages(windows.difficulty[rows], windows.content_key[rows], float(share))
+        shuffled = mix(windows.content_key, build.seed)
+        ties = windows.sample_offset, windows.size, windows.sample_index, shuffled
         order = np.lexsort((*ties, _spread(windows, shuffled, stage, split), stage, split))
         windows = windows.take(order)
         step.keep(len(windows))
@@ -58,8 +58,8 @@ def _spread(
 
     So whoever looks at the first rows of a file sees every technique, also a rare one.
     """
-    names = {name: number for number, name in enumerate(sorted({sample.made_by for sample in windows.samples}))}
-    technique = np.array([names[sample.made_by] for sample in windows.samples], dtype=np.int64)[windows.sample]
+    names = {name: number for number, name in enumerate(sorted({sample.technique for sample in windows.samples}))}
+    technique = np.array([names[sample.technique] for sample in windows.samples], dtype=np.int64)[windows.sample_index]
     strata = (split.astype(np.int64) * STAGES + stage) * len(names) + technique
     order = np.lexsort((shuffled, strata))
     begin = np.searchsorted(strata[order], strata[order])

@@ -17,7 +17,7 @@ from git_starcoder.git.objects import FILE, KIND, SUBMODULE, SYMLINK, Fault
 from git_starcoder.memo import Memo
 from git_starcoder.parse import own_output
 from git_starcoder.parse.language import language_of
-from git_starcoder.rows import UNSAID, Source, Span, identity
+from git_starcoder.records import NO_DECLARED_ROLES, Source, Span, content_id
 from git_starcoder.stages.read_changes import read_changes
 from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
 from git_starcoder.text.secrets import only_secrets
@@ -25,16 +25,16 @@ from git_starcoder.text.secrets import only_secrets
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from git_starcoder.build_state import BuildState
     from git_starcoder.git.objects import Entry, Repo
     from git_starcoder.memo import Inputs
     from git_starcoder.parse.own_output import Own
     from git_starcoder.recipe import Read
-    from git_starcoder.rows import Change
-    from git_starcoder.run import Run
+    from git_starcoder.records import Change
     from git_starcoder.text.encoding import Refusal
 
 
-def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]]:
+def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[Source], list[Change]]:
     """Every file at the commit that is text, sorted by the bytes of its path, and what commits did, newest first.
 
     Raises:
@@ -42,9 +42,9 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
     """
     entries = repo.entries()
     attributes = attributes_of(repo)
-    with run.step("read", None if options.changes else len(entries)) as step:
+    with build.count_step("read", None if options.changes else len(entries)) as step:
         if options.changes:
-            lasts, changes = read_changes(run, step, options, repo, attributes)
+            lasts, changes = read_changes(build, step, options, repo, attributes)
         else:
             lasts, changes = repo.last_changes(), []
         history = step.dropped.copy()
@@ -52,7 +52,7 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
         refused = _refused(entries, options, repo)
         wanted = dict.fromkeys(entry.blob for entry, refusal in zip(entries, refused, strict=True) if refusal is None)
         # Equal files share one text: a million names for one file fill no disk.
-        texts, own = _texts(run, options, repo, list(wanted))
+        texts, own = _texts(build, options, repo, list(wanted))
         output = {entry.path: own[entry.blob] for entry in entries if entry.blob in own}
         beside = own_output.company(output, ((entry.path, entry.size) for entry in entries))
         sources: list[Source] = []
@@ -65,23 +65,23 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
             if not isinstance(text, Kept):
                 step.drop(entry.path, text.reason, text.because)
                 continue
-            whole = Clean(run.texts.get(text.span), *text[1:])
+            whole = Clean(build.texts.get(text.span), *text[1:])
             if refusal := unfit(entry.path, whole, options):
                 step.drop(entry.path, refusal.reason, refusal.because)
                 continue
             last = lasts.get(entry.path, unknown)
             sources.append(
                 Source(
-                    id=identity(entry.blob, entry.path),
+                    id=content_id(entry.blob, entry.path),
                     path=entry.path,
                     blob=entry.blob,
                     commit=last.commit,
                     changed_at=last.at,
-                    former=last.former,
+                    former_paths=last.former,
                     language=language_of(entry.path, whole.text),
                     text=text.span,
-                    changed=text.changed,
-                    said=attributes.said(entry.path),
+                    decoding_changes=text.changed,
+                    declared_roles=attributes.said(entry.path),
                 )
             )
             secrets.update(text.secrets)
@@ -89,13 +89,13 @@ def run(run: Run, options: Read, repo: Repo) -> tuple[list[Source], list[Change]
             step.keep()
         step.figures["entries"] = len(entries)
         step.figures["bytes"] = sum(source.text.stop - source.text.start for source in sources)
-        if marked := sum(source.said != UNSAID for source in sources):
+        if marked := sum(source.declared_roles != NO_DECLARED_ROLES for source in sources):
             step.figures["marked"] = marked
-        step.figures["renamed"] = sum(bool(source.former) for source in sources)
+        step.figures["renamed"] = sum(bool(source.former_paths) for source in sources)
         step.figures.update({f"secrets_{kind.lower()}": count for kind, count in sorted(secrets.items())})
         step.figures.update(sorted(skipped.items()))
     for note in repo.notes:
-        run.watch.note(note)
+        build.progress.note(note)
     if not sources:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted((step.dropped - history).items()))
         hint = f"of {len(entries)} files: {reasons}" if entries else "the commit has no files"
@@ -114,7 +114,7 @@ class Kept(NamedTuple):
 
 
 def _texts(
-    run: Run, options: Read, repo: Repo, blobs: Sequence[str]
+    run: BuildState, options: Read, repo: Repo, blobs: Sequence[str]
 ) -> tuple[dict[str, Kept | Fault | Refusal], dict[str, Own]]:
     """The text of each blob, or why there is none, and what each is that is output of ours.
 

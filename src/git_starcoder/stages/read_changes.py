@@ -26,8 +26,8 @@ from git_starcoder.parse.difficulty import of_text
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.own_output import Own
 from git_starcoder.parse.role import judge, unread_by_path
-from git_starcoder.rows import UNREAD, UNSAID, Change, Edit, Role, Said, identity
-from git_starcoder.seams import Failure
+from git_starcoder.protocols import Failure
+from git_starcoder.records import FOREIGN_ROLES, NO_DECLARED_ROLES, Change, DeclaredRoles, Edit, Role, content_id
 from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
 from git_starcoder.text.encoding import Refusal
 from git_starcoder.text.hunks import Hunk, hunks
@@ -36,14 +36,14 @@ from git_starcoder.text.message import decoded, message_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.git.attributes import Attributes
     from git_starcoder.git.changes import FileChange
     from git_starcoder.git.history import LastChange
     from git_starcoder.git.objects import Repo
     from git_starcoder.memo import Inputs
     from git_starcoder.recipe import Read
-    from git_starcoder.rows import Span
-    from git_starcoder.run import Run, Step
+    from git_starcoder.records import Span
 
 BATCH = 1 << 20
 """Bytes of texts in a message to a worker, about."""
@@ -69,7 +69,7 @@ class Pair(NamedTuple):
     """The texts before and after of one change, as places in those of the task; -1 for none."""
 
     path: str
-    said: Said
+    said: DeclaredRoles
     before: int
     after: int
 
@@ -106,7 +106,7 @@ class Result(NamedTuple):
 
 
 def read_changes(
-    run: Run, step: Step, options: Read, repo: Repo, attributes: Attributes
+    build: BuildState, step: StepCounts, options: Read, repo: Repo, attributes: Attributes
 ) -> tuple[dict[str, LastChange], list[Change]]:
     """The last change of each file at the commit, and the changes of the history, newest first."""
     found = changes_of(repo, options.changes, options.commit_files, unread_by_path(attributes.said))
@@ -114,7 +114,7 @@ def read_changes(
         many = f"{one.changes} files of " if one.changes > 1 else ""
         older = " and older ones" if one.reason == "over_budget" and not one.path else ""
         step.drop(one.path or one.commit, one.reason, f"{many}commit {one.commit}{older}", one.changes)
-    messages = _messages(run, step, options, repo, found.kept)
+    messages = _messages(build, step, options, repo, found.kept)
     readable = _readable(step, options, repo, found.kept, messages)
     made: list[tuple[FileChange, Change]] = []
     secrets: Counter[str] = Counter()
@@ -125,13 +125,13 @@ def read_changes(
 
     def keep(change: FileChange, result: Compared) -> None:
         nonlocal left_out
-        made.append((change, _kept(run, change, result, messages[change.commit])))
+        made.append((change, _kept(build, change, result, messages[change.commit])))
         secrets.update(result.secrets)
         skipped.update(result.skipped)
         left_out += result.left_out
         step.keep()
 
-    for change, result in _compared(run, options, repo, attributes, readable):
+    for change, result in _compared(build, options, repo, attributes, readable):
         if isinstance(result, Refusal):
             if result.reason == own_output.REASON:
                 output[change.path] = Own(result.because)
@@ -149,13 +149,15 @@ def read_changes(
     made.sort(key=lambda pair: (pair[0].number, pair[0].path.encode("utf-8", "surrogateescape")))
     changes = [change for _, change in made]
     _tell(step, found.commits, changes, left_out, secrets)
-    if marked := sum(attributes.said(change.path) != UNSAID for change in changes):
+    if marked := sum(attributes.said(change.path) != NO_DECLARED_ROLES for change in changes):
         step.figures["changes_marked"] = marked
     step.figures.update((FIGURES.get(kind, f"changes_{kind}"), count) for kind, count in sorted(skipped.items()))
     return found.last, changes
 
 
-def _messages(run: Run, step: Step, options: Read, repo: Repo, changes: Sequence[FileChange]) -> dict[str, Span]:
+def _messages(
+    build: BuildState, step: StepCounts, options: Read, repo: Repo, changes: Sequence[FileChange]
+) -> dict[str, Span]:
     """The message of each commit that can be read, in the text store."""
     messages: dict[str, Span] = {}
     undecodable = 0
@@ -163,14 +165,14 @@ def _messages(run: Run, step: Step, options: Read, repo: Repo, changes: Sequence
         if not isinstance(data, Fault):
             message = message_of(data, redacted=options.secrets != "off")
             undecodable += REPLACED in message and not decoded(data)[1]
-            messages[name] = run.texts.put(message)
+            messages[name] = build.texts.put(message)
     if undecodable:
         step.figures["messages_undecodable"] = undecodable
     return messages
 
 
 def _readable(
-    step: Step, options: Read, repo: Repo, changes: Sequence[FileChange], messages: dict[str, Span]
+    step: StepCounts, options: Read, repo: Repo, changes: Sequence[FileChange], messages: dict[str, Span]
 ) -> list[tuple[FileChange, int]]:
     """The changes that can be read, with the bytes of their texts, so that what one makes the next one finds."""
     sizes = repo.sizes(blob for change in changes for blob in (change.before, change.after) if blob)
@@ -192,7 +194,7 @@ def _readable(
 
 
 def _compared(
-    run: Run, options: Read, repo: Repo, attributes: Attributes, changes: Sequence[tuple[FileChange, int]]
+    run: BuildState, options: Read, repo: Repo, attributes: Attributes, changes: Sequence[tuple[FileChange, int]]
 ) -> Iterator[tuple[FileChange, Compared | Refusal]]:
     """What each change does, in the same order: as an earlier build found it, or as a worker does."""
     memo: Memo[list[Result]] = Memo(run.cache, "changes", list[Result])
@@ -218,9 +220,9 @@ def _compared(
         memo.put(made)
 
 
-def _input(change: FileChange, said: Said) -> tuple[str, ...]:
+def _input(change: FileChange, said: DeclaredRoles) -> tuple[str, ...]:
     """What the answer for a change depends on, but for the settings."""
-    return (change.path, change.before, change.after, *((repr(said),) if said != UNSAID else ()))
+    return (change.path, change.before, change.after, *((repr(said),) if said != NO_DECLARED_ROLES else ()))
 
 
 def _together(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[tuple[FileChange, int]]]:
@@ -233,7 +235,7 @@ def _together(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[tuple[
 
 def _answers(batch: Sequence[FileChange], answer: list[Compared | Refusal] | Failure) -> list[Compared | Refusal]:
     """The answer of a worker, or why it gave none."""
-    return [Refusal(f"worker_{answer.kind}", answer.because)] * len(batch) if isinstance(answer, Failure) else answer
+    return [Refusal(f"worker_{answer.kind}", answer.detail)] * len(batch) if isinstance(answer, Failure) else answer
 
 
 def _result(answer: Compared | Refusal) -> Result:
@@ -305,7 +307,7 @@ def _compare(pair: Pair, before: Clean | Refusal, after: Clean | Refusal, option
         return Refusal("same_text")
     language = language_of(path, after.text)
     role, rule = judge(path, language, after.text, pair.said)
-    if role in UNREAD:
+    if role in FOREIGN_ROLES:
         return Refusal(role, rule)
     found = hunks(before.text, after.text)
     if found is None:
@@ -327,33 +329,35 @@ def _compare(pair: Pair, before: Clean | Refusal, after: Clean | Refusal, option
     )
 
 
-def _kept(run: Run, change: FileChange, result: Compared, message: Span) -> Change:
+def _kept(build: BuildState, change: FileChange, result: Compared, message: Span) -> Change:
     return Change(
-        id=identity(change.commit, change.path),
+        id=content_id(change.commit, change.path),
         path=change.path,
-        former=change.former,
-        lineage=change.lineage,
+        former_path=change.former,
+        current_path=change.lineage,
         commit=change.commit,
         changed_at=change.at,
         authored_at=change.authored_at,
         message=message,
-        before=change.before,
-        after=change.after,
+        blob_before=change.before,
+        blob_after=change.after,
         language=result.language,
         role=result.role,
         difficulty=result.difficulty,
-        edits=tuple(Edit(run.texts.put(hunk.before), run.texts.put(hunk.after), hunk.line) for hunk in result.hunks),
-        whole=result.whole,
+        edits=tuple(
+            Edit(build.texts.put(hunk.before), build.texts.put(hunk.after), hunk.line) for hunk in result.hunks
+        ),
+        is_whole_file=result.whole,
     )
 
 
-def _tell(step: Step, commits: int, changes: Sequence[Change], left_out: int, secrets: Counter[str]) -> None:
+def _tell(step: StepCounts, commits: int, changes: Sequence[Change], left_out: int, secrets: Counter[str]) -> None:
     """Figures for the manifest."""
     step.figures["commits"] = commits
     step.figures["changes"] = len(changes)
-    step.figures["changes_added"] = sum(not change.before for change in changes)
-    step.figures["changes_renamed"] = sum(bool(change.former) for change in changes)
-    step.figures["changes_whole"] = sum(change.whole for change in changes)
+    step.figures["changes_added"] = sum(not change.blob_before for change in changes)
+    step.figures["changes_renamed"] = sum(bool(change.former_path) for change in changes)
+    step.figures["changes_whole"] = sum(change.is_whole_file for change in changes)
     step.figures["edits"] = sum(len(change.edits) for change in changes)
     step.figures["edits_too_large"] = left_out
     step.figures.update({f"changes_with_{kind.lower()}": count for kind, count in sorted(secrets.items())})

@@ -29,7 +29,7 @@ import numpy as np
 
 from git_starcoder import augmentations
 from git_starcoder.memo import Memo
-from git_starcoder.rows import SPLITS, Role, Split, identity, printable
+from git_starcoder.records import SPLITS, Role, Split, content_id, printable_path
 from git_starcoder.stages import augment
 from git_starcoder.stages.gate import behind_gate, recall_lines
 from git_starcoder.text import embed
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from git_starcoder import recipe as recipes
-    from git_starcoder.rows import Change, Span, Unit
-    from git_starcoder.run import Run, Step
+    from git_starcoder.build_state import BuildState, StepCounts
+    from git_starcoder.records import Change, Span, Unit
     from git_starcoder.text.lines import Lines
 
 TOKENS_PER_WORD = 1.33
@@ -73,31 +73,31 @@ class Group(NamedTuple):
     """Whether it is first offered to test (low) or to val, 0 to 1."""
 
 
-def run(
-    run: Run, recipe: recipes.Recipe, units: Sequence[Unit], changes: Sequence[Change]
+def assign_splits(
+    build: BuildState, recipe: recipes.Recipe, units: Sequence[Unit], changes: Sequence[Change]
 ) -> tuple[list[Unit], list[Change]]:
     """Units and changes in, the same with their `group` and `split` out, less near-copies and what is behind the gate.
 
     The windows of the recipe and its augmentations tell how many rows a file will give: splits have shares of the rows,
     not of the files.
     """
-    with run.step("split", len(units) + len(changes)) as step:
-        digests = [_digest(run, unit) for unit in units]
+    with build.count_step("split", len(units) + len(changes)) as step:
+        digests = [_digest(build, unit) for unit in units]
         distinct: dict[str, int] = {}
         for at in sorted(range(len(units)), key=lambda at: units[at].path):
             distinct.setdefault(digests[at], at)
         texts = {digest: units[at].source.text for digest, at in distinct.items()}
-        shingles, lines = _shingles(run, texts), _lines(run, texts)
-        names = _names(run, step, units, digests, list(distinct.values()), shingles, lines, recipe.split.near)
+        shingles, lines = _shingles(build, texts), _lines(build, texts)
+        names = _names(build, step, units, digests, list(distinct.values()), shingles, lines, recipe.split.near)
         of_path = {path: name for unit, name in zip(units, names, strict=True)
-                   for path in (unit.path, *unit.source.former)}  # fmt: skip
-        of_change = [of_path.get(change.lineage) or of_path.get(change.path, GONE) for change in changes]
+                   for path in (unit.path, *unit.source.former_paths)}  # fmt: skip
+        of_change = [of_path.get(change.current_path) or of_path.get(change.path, GONE) for change in changes]
         tokens = dict(zip(distinct, ((shingles.sizes() + SHINGLE - 1) * TOKENS_PER_WORD).tolist(), strict=True))
         files: dict[str, list[float]] = defaultdict(list)
         edits: dict[str, list[float]] = defaultdict(list)
         for digest, at in distinct.items():  # of equal texts one will stay
             files[names[at]].append(
-                expected_rows(tokens[digest], recipe.window, _variations(run, units[at], recipe.augment))
+                expected_rows(tokens[digest], recipe.window, _variations(build, units[at], recipe.augment))
             )
         for change, name in zip(changes, of_change, strict=True):
             edits[name].append(_frames(change, recipe.augment))
@@ -105,23 +105,23 @@ def run(
         gone = STAYING * of_edits.pop(GONE, 0.0)
         held = {name: fsum(sorted(rows)) + of_edits[name] for name, rows in files.items()}
         gated = {name: (1 - STAYING) * of_edits[name] for name in held}
-        groups = [Group(name, steady(rows), *_chances(run, name)) for name, rows in held.items()]
+        groups = [Group(name, steady(rows), *_chances(build, name)) for name, rows in held.items()]
         less = recipe.split.train * fsum(sorted(gated.values()))
         splits = assign(groups, recipe.split, steady(gone) - steady(less))
         splits[GONE] = "train"
         step.figures["groups"] = len(groups)
         step.figures["largest_group"] = max(Counter(names).values(), default=0)
         expected = {name: rows - gated[name] * (splits[name] == "train") for name, rows in held.items()}
-        _tell(run, step, recipe.split, expected, splits, gone)
+        _tell(build, step, recipe.split, expected, splits, gone)
         kept = [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, names, strict=True)]
         grouped = [change._replace(group=name, split=splits[name])
                    for change, name in zip(changes, of_change, strict=True)]  # fmt: skip
         place = {digest: number for number, digest in enumerate(distinct)}
         texts_of_units = [place[digest] for digest in digests]
         unlike = _unlike(step, kept, shingles.some(texts_of_units), recipe.dedup.files)
-        unlike = _about_something_else(run, step, unlike, recipe.dedup)
+        unlike = _about_something_else(build, step, unlike, recipe.dedup)
         step.keep(len(unlike))
-        return unlike, behind_gate(run, step, kept, lines.take(texts_of_units), grouped, repr(recipe.read))
+        return unlike, behind_gate(build, step, kept, lines.take(texts_of_units), grouped, repr(recipe.read))
 
 
 def expected_rows(tokens: float, window: recipes.Window, variations: int) -> int:
@@ -172,16 +172,22 @@ def assign(groups: Sequence[Group], options: recipes.Split, more: float = 0.0) -
     return splits
 
 
-def _digest(run: Run, unit: Unit) -> str:
+def _digest(build: BuildState, unit: Unit) -> str:
     """Equal for equal texts. A blank text is nobody's copy: it would connect files that have nothing in common."""
-    text = run.texts.get(unit.source.text)
-    return identity(text) if text.strip() else identity("blank", unit.source.path)
+    text = build.texts.get(unit.source.text)
+    return content_id(text) if text.strip() else content_id("blank", unit.source.path)
 
 
-def _variations(run: Run, unit: Unit, variations: Mapping[str, recipes.Augmentation]) -> int:
+def _variations(build: BuildState, unit: Unit, variations: Mapping[str, recipes.Augmentation]) -> int:
     """How many of its augmentations can be made of a unit, about."""
-    can = {"text": True, "tree": unit.tree == "clean", "imports": bool(unit.imports), "history": False, "change": False}
-    return sum(can[augmentations.needs(one.key)] for one in augment.draw(run, variations, unit))
+    can = {
+        "text": True,
+        "tree": unit.parse_status == "clean",
+        "imports": bool(unit.imports),
+        "history": False,
+        "change": False,
+    }
+    return sum(can[augmentations.needs(one.key)] for one in augment.draw(build, variations, unit))
 
 
 def _frames(change: Change, variations: Mapping[str, recipes.Augmentation]) -> float:
@@ -190,7 +196,7 @@ def _frames(change: Change, variations: Mapping[str, recipes.Augmentation]) -> f
     return shares * (2 * len(change.edits) - 1)
 
 
-def _unlike(step: Step, units: list[Unit], shingles: TextShingles, threshold: float | None) -> list[Unit]:
+def _unlike(step: StepCounts, units: list[Unit], shingles: TextShingles, threshold: float | None) -> list[Unit]:
     """The units less those that nearly repeat a better one of their group: of a worse role, older, by path."""
     if threshold is None:
         return units
@@ -205,11 +211,11 @@ def _unlike(step: Step, units: list[Unit], shingles: TextShingles, threshold: fl
         if at < 0:
             kept[unit.path] = unit
         else:
-            step.drop(unit.path, "near_copy", f"{printable(ordered[at].path)}, similarity {likeness:.3f}")
+            step.drop(unit.path, "near_copy", f"{printable_path(ordered[at].path)}, similarity {likeness:.3f}")
     return [unit for unit in units if unit.path in kept]
 
 
-def _about_something_else(run: Run, step: Step, units: list[Unit], options: recipes.Dedup) -> list[Unit]:
+def _about_something_else(build: BuildState, step: StepCounts, units: list[Unit], options: recipes.Dedup) -> list[Unit]:
     """The units less those that say nearly what a better one of their group says, by an embedding model."""
     if options.embedding is None:
         return units
@@ -217,7 +223,7 @@ def _about_something_else(run: Run, step: Step, units: list[Unit], options: reci
     sizes = Counter(unit.group for unit in units)
     ordered = [units[at] for at in _best_first(units) if sizes[units[at].group] > 1]
     groups = np.unique([unit.group for unit in ordered], return_inverse=True)[1]
-    vectors = model.vectors(run.texts.get(unit.source.text) for unit in ordered)
+    vectors = model.vectors(build.texts.get(unit.source.text) for unit in ordered)
     found = embed.alike(vectors, groups, options.embedded)
     keeper: list[int] = found.keeper.tolist()
     similarity: list[float] = found.similarity.tolist()
@@ -225,7 +231,7 @@ def _about_something_else(run: Run, step: Step, units: list[Unit], options: reci
     for unit, at, likeness in zip(ordered, keeper, similarity, strict=True):
         if at >= 0:
             dropped.add(unit.path)
-            step.drop(unit.path, "near_meaning", f"{printable(ordered[at].path)}, similarity {likeness:.3f}")
+            step.drop(unit.path, "near_meaning", f"{printable_path(ordered[at].path)}, similarity {likeness:.3f}")
     return [unit for unit in units if unit.path not in dropped]
 
 
@@ -236,14 +242,14 @@ def _best_first(units: Sequence[Unit]) -> list[int]:
     )
 
 
-def _shingles(run: Run, texts: Mapping[str, Span]) -> TextShingles:
+def _shingles(build: BuildState, texts: Mapping[str, Span]) -> TextShingles:
     """The shingles of texts by their digests, as an earlier build hashed them or as they are hashed now."""
-    memo: Memo[bytes] = Memo(run.cache, "shingles", bytes)
+    memo: Memo[bytes] = Memo(build.cache, "shingles", bytes)
     inputs = [(digest,) for digest in texts]
     known = memo.get(inputs)
     unknown = [at for at, answer in enumerate(known) if answer is None]
     spans = list(texts.values())
-    made = TextShingles.of(run.texts.get(spans[at]) for at in unknown)
+    made = TextShingles.of(build.texts.get(spans[at]) for at in unknown)
     for at, begin, end in zip(unknown, made.offsets[:-1].tolist(), made.offsets[1:].tolist(), strict=True):
         known[at] = made.flat[begin:end].tobytes()
     memo.put([(inputs[at], answer) for at in unknown if (answer := known[at]) is not None])
@@ -251,25 +257,25 @@ def _shingles(run: Run, texts: Mapping[str, Span]) -> TextShingles:
     return TextShingles(flat, offsets_of(np.array([len(answer or b"") // 8 for answer in known], dtype=np.int64)))
 
 
-def _lines(run: Run, texts: Mapping[str, Span]) -> Lines:
+def _lines(build: BuildState, texts: Mapping[str, Span]) -> Lines:
     """The lines of texts by their digests."""
     spans = list(texts.values())
-    return recall_lines(run, [(digest,) for digest in texts], lambda at: [run.texts.get(spans[at])])
+    return recall_lines(build, [(digest,) for digest in texts], lambda at: [build.texts.get(spans[at])])
 
 
-def place_of(run: Run, group: str) -> float:
+def place_of(build: BuildState, group: str) -> float:
     """Where a group comes in the order in which groups are held out, 0 (first) to 1."""
-    return _chances(run, group)[0]
+    return _chances(build, group)[0]
 
 
-def _chances(run: Run, name: str) -> tuple[float, float]:
-    random = run.random("split", name)
+def _chances(build: BuildState, name: str) -> tuple[float, float]:
+    random = build.rng("split", name)
     return random.random(), random.random()
 
 
 def _names(
-    run: Run,
-    step: Step,
+    build: BuildState,
+    step: StepCounts,
     units: Sequence[Unit],
     digests: list[str],
     distinct: list[int],
@@ -294,16 +300,16 @@ def _names(
     lineage = 0
     for at, unit in enumerate(units):
         parent[root(at)] = root(of_text.setdefault(digests[at], at))
-        for path in (unit.source.path, *unit.source.former):
+        for path in (unit.source.path, *unit.source.former_paths):
             lineage += of_path.setdefault(path, at) != at
             parent[root(at)] = root(of_path[path])
-    found = alike(shingles, lines, threshold, threads=run.engine.jobs)
+    found = alike(shingles, lines, threshold, threads=build.engine.jobs)
     pairs: list[tuple[int, int]] = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
     for left, right in pairs:
         parent[root(distinct[left])] = root(distinct[right])
     oldest: dict[int, str] = {}
     for at, unit in enumerate(units):
-        path = (unit.source.path, *unit.source.former)[-1]
+        path = (unit.source.path, *unit.source.former_paths)[-1]
         oldest[root(at)] = min(path, oldest.get(root(at), path))
     step.figures["equal_texts"] = len(units) - len(distinct)
     step.figures["lineage_links"] = lineage
@@ -311,12 +317,19 @@ def _names(
         step.figures[f"{search}_links"] = count
     if not found.exact:
         step.figures["near_duplicate_search"] = "partly estimated"
-        run.watch.note("split: too many files are half alike to compare them all; some were put together by estimate")
-    return [identity(oldest[root(at)]) for at in range(len(units))]
+        build.progress.note(
+            "split: too many files are half alike to compare them all; some were put together by estimate"
+        )
+    return [content_id(oldest[root(at)]) for at in range(len(units))]
 
 
 def _tell(
-    run: Run, step: Step, options: recipes.Split, groups: Mapping[str, float], splits: dict[str, Split], gone: float
+    build: BuildState,
+    step: StepCounts,
+    options: recipes.Split,
+    groups: Mapping[str, float],
+    splits: dict[str, Split],
+    gone: float,
 ) -> None:
     """Figures, and a note where the split is not what the recipe asks for."""
     rows = {split: fsum(sorted(rows for name, rows in groups.items() if splits[name] == split)) for split in SPLITS}
@@ -327,13 +340,13 @@ def _tell(
     wanted = {"train": options.train, "val": options.val, "test": options.test}
     if len(groups) < 2:
         step.figures["fallback"] = "all train"
-        run.watch.note("split: all files are alike, so nothing can be held out: val and test are empty")
+        build.progress.note("split: all files are alike, so nothing can be held out: val and test are empty")
     elif len(groups) < len(SPLITS):
         step.figures["fallback"] = "no test"
-        run.watch.note("split: only two groups of files are not alike: test is empty")
+        build.progress.note("split: only two groups of files are not alike: test is empty")
     elif any(abs(rows[split] / total - wanted[split]) > POINT for split in SPLITS):
         step.figures["fallback"] = "uneven"
         shares = ", ".join(f"{split} {rows[split] / total:.1%}" for split in SPLITS)
-        run.watch.note(f"split: the files cannot be parted as asked without a leak: {shares} of the rows")
+        build.progress.note(f"split: the files cannot be parted as asked without a leak: {shares} of the rows")
     else:
         step.figures["fallback"] = "none"

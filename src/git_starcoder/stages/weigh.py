@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.rows import Change
+from git_starcoder.records import Change
 
 if TYPE_CHECKING:
+    from git_starcoder.build_state import BuildState
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Weigh
-    from git_starcoder.rows import Role, Unit, Windows
-    from git_starcoder.run import Run
+    from git_starcoder.records import Role, Unit, Windows
 
 DAY = 86_400
 RECENT, OLD = 60, 90
 """Days: what is younger than the first is recent, what is not younger than the second is old."""
 
 
-def run(run: Run, options: Weigh, repo: Repo, windows: Windows) -> Windows:
+def weigh_windows(build: BuildState, options: Weigh, repo: Repo, windows: Windows) -> Windows:
     """Windows in, the same windows with their `weight` out."""
-    with run.step("weigh", len(windows)) as step:
+    with build.count_step("weigh", len(windows)) as step:
         weights = [
             of_role(options, origin.role)
             * of_age(options, age(origin, repo.committed_at))
@@ -32,7 +32,7 @@ def run(run: Run, options: Weigh, repo: Repo, windows: Windows) -> Windows:
             for origin in (sample.origin for sample in windows.samples)
         ]
         step.keep(len(windows))
-        return windows.with_columns(weight=np.array(weights, dtype=np.float64)[windows.sample])
+        return windows.with_columns(weight=np.array(weights, dtype=np.float64)[windows.sample_index])
 
 
 def of_role(options: Weigh, role: Role) -> float:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder import device
-from git_starcoder.rows import COLUMNS, Change, Unit, Windows
+from git_starcoder.records import WINDOW_COLUMNS, Change, Unit, Windows
 from git_starcoder.stages import anchor
 from git_starcoder.text import embed
 from git_starcoder.text import tokenizer as tokenizers
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder import recipe as recipes
+    from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.git.objects import Repo
-    from git_starcoder.rows import Sample
-    from git_starcoder.run import Run, Step
+    from git_starcoder.records import Sample
     from git_starcoder.text.encode import Encoded
     from git_starcoder.text.tokenizer import Tokenizer
 
@@ -63,14 +63,14 @@ def inputs(recipe: recipes.Recipe) -> tuple[str, ...]:
     return learned if model is None else (*learned, embed.load(model).digest)
 
 
-def run(run: Run, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample]) -> Windows:
+def cut_windows(build: BuildState, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample]) -> Windows:
     """Samples in, windows over their tokens out; the tokenizer is saved beside."""
     options = recipe.window
-    with run.step("window") as step:
-        tokenizer = _tokenizer(run, recipe, repo, samples)
-        tokenizer.save(run.folder / "tokenizer")
-        skipped = [tokenizer.fim is None and bool(sample.holes) for sample in samples]
-        encoded = encode(run, samples, skipped, tokenizer, repr(recipe.read))
+    with build.count_step("window") as step:
+        tokenizer = _tokenizer(build, recipe, repo, samples)
+        tokenizer.save(build.folder / "tokenizer")
+        skipped = [tokenizer.fim is None and bool(sample.masked_spans) for sample in samples]
+        encoded = encode(build, samples, skipped, tokenizer, repr(recipe.read))
         step.figures |= {
             "tokenizer": tokenizer.digest,
             "vocab_size": tokenizer.vocab_size,
@@ -89,7 +89,7 @@ def plan(
     samples: Sequence[Sample], encoded: Encoded, sizes: Sequence[int], overlap: float
 ) -> tuple[Windows, list[int]]:
     """Windows over the tokens of each sample, every token in at least one; and the samples that no size can hold."""
-    masked = np.array([bool(sample.holes) for sample in samples], dtype=bool)
+    masked = np.array([bool(sample.masked_spans) for sample in samples], dtype=bool)
     entire = np.array([isinstance(sample.origin, Change) for sample in samples], dtype=bool)
     head = encoded.bounds[:, 0] - encoded.heads
     extra = head + SENTINELS * masked
@@ -102,7 +102,7 @@ def plan(
         placed |= chosen
         done |= chosen & (whole <= size)
         parts.append(_lay(samples, encoded, np.flatnonzero(chosen), size, overlap, size - extra, head))
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in WINDOW_COLUMNS}
     return replace(parts[0], **columns), np.flatnonzero(~placed).tolist()
 
 
@@ -133,18 +133,18 @@ def _lay(
     return Windows(
         samples=samples,
         tokens=encoded.tokens,
-        heads=encoded.heads,
-        sample=sample.astype(np.int32),
-        first=first,
-        start=(first - begin).astype(np.int32),
+        prefix_starts=encoded.heads,
+        sample_index=sample.astype(np.int32),
+        token_start=first,
+        sample_offset=(first - begin).astype(np.int32),
         length=length.astype(np.int32),
         size=np.full(len(sample), size, dtype=np.int32),
-        head=head[sample].astype(np.int32),
-        hole_start=hole[0],
-        hole_stop=hole[1],
-        index=index.astype(np.int32),
-        total=total.astype(np.int32),
-        key=np.zeros(len(sample), dtype=np.uint64),
+        prefix_length=head[sample].astype(np.int32),
+        mask_start=hole[0],
+        mask_stop=hole[1],
+        window_index=index.astype(np.int32),
+        window_count=total.astype(np.int32),
+        content_key=np.zeros(len(sample), dtype=np.uint64),
         difficulty=difficulty[sample],
         weight=np.ones(len(sample), dtype=np.float64),
         stage=np.zeros(len(sample), dtype=np.int8),
@@ -174,16 +174,16 @@ class Layout:
         <|endoftext|>`; those are `marks`.
         """
         windows = self.windows
-        first, length = windows.first[rows], windows.length[rows].astype(np.int64)
-        head, stop = windows.heads[windows.sample[rows]], first + length
-        begin, end = first + windows.hole_start[rows], first + windows.hole_stop[rows]
-        plain = [head, head + windows.head[rows], first, stop, stop, stop]
+        first, length = windows.token_start[rows], windows.length[rows].astype(np.int64)
+        head, stop = windows.prefix_starts[windows.sample_index[rows]], first + length
+        begin, end = first + windows.mask_start[rows], first + windows.mask_stop[rows]
+        plain = [head, head + windows.prefix_length[rows], first, stop, stop, stop]
         masked = np.where(self.masked(rows), [first, begin, end, stop, begin, end], plain)
         return np.ascontiguousarray(masked.T).reshape(-1, 3, 2)
 
     def masked(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows ask for what is masked in them, shape (rows,)."""
-        return (self.windows.hole_start[rows] >= 0) & (self.tokenizer.fim is not None)
+        return (self.windows.mask_start[rows] >= 0) & (self.tokenizer.fim is not None)
 
     @property
     def marks(self) -> tuple[int, ...]:
@@ -196,23 +196,23 @@ class Layout:
 
 def keys(windows: Windows) -> NDArray[np.uint64]:
     """A hash of the content of each row, shape (windows,): equal rows have equal keys."""
-    heads = windows.heads[windows.sample]
-    key = hashes(windows.tokens, windows.first, windows.length)
-    shown = np.flatnonzero(windows.head)
-    key[shown] += mixed(hashes(windows.tokens, heads[shown], windows.head[shown]))
-    for column in (windows.length, windows.hole_start, windows.hole_stop):
+    heads = windows.prefix_starts[windows.sample_index]
+    key = hashes(windows.tokens, windows.token_start, windows.length)
+    shown = np.flatnonzero(windows.prefix_length)
+    key[shown] += mixed(hashes(windows.tokens, heads[shown], windows.prefix_length[shown]))
+    for column in (windows.length, windows.mask_start, windows.mask_stop):
         key = mixed(key + column.astype(np.uint64))
     return key
 
 
-def _tokenizer(run: Run, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample]) -> Tokenizer:
+def _tokenizer(build: BuildState, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample]) -> Tokenizer:
     """The tokenizer of the recipe, its encoder compared with what is saved on texts of this run."""
-    units = [sample.origin for sample in samples if sample.made_by == "base" and isinstance(sample.origin, Unit)]
+    units = [sample.origin for sample in samples if sample.technique == "base" and isinstance(sample.origin, Unit)]
     learned = recipe.window.tokenizer == "learn"
-    tokenizer = anchor.learn(run, recipe, repo, units) if learned else tokenizers.load(recipe.window.tokenizer)
+    tokenizer = anchor.learn(build, recipe, repo, units) if learned else tokenizers.load(recipe.window.tokenizer)
     texts, characters = PROVED
     some = units[:: max(1, len(units) // texts)][:texts]
-    tokenizer.verify([run.texts.get(unit.source.text).decode()[:characters].encode() for unit in some])
+    tokenizer.verify([build.texts.get(unit.source.text).decode()[:characters].encode() for unit in some])
     return tokenizer
 
 
@@ -238,19 +238,21 @@ def _middle_holes(
     return start, stop
 
 
-def _keep(planned: Windows, skipped: NDArray[np.bool_], step: Step) -> Windows:
+def _keep(planned: Windows, skipped: NDArray[np.bool_], step: StepCounts) -> Windows:
     """The windows that can be rows, with their keys; the others are dropped with a reason."""
-    masked = np.array([bool(sample.holes) for sample in planned.samples], dtype=bool)[planned.sample]
-    text = planned.length - ((planned.index + 1 == planned.total) & ~masked)  # the end-of-text token is no text
+    masked = np.array([bool(sample.masked_spans) for sample in planned.samples], dtype=bool)[planned.sample_index]
+    text = planned.length - (
+        (planned.window_index + 1 == planned.window_count) & ~masked
+    )  # the end-of-text token is no text
     reasons = np.select(
-        [skipped[planned.sample], text < SHORTEST, masked & (planned.hole_start < 0)],
+        [skipped[planned.sample_index], text < SHORTEST, masked & (planned.mask_start < 0)],
         ["no_fim_tokens", "too_short", "no_hole"],
         default="",
     )
     for row in np.flatnonzero(reasons != "").tolist():
-        sample = planned.samples[int(planned.sample[row])]
-        because = f"window {planned.index[row] + 1} of {planned.total[row]}, {planned.length[row]} tokens"
+        sample = planned.samples[int(planned.sample_index[row])]
+        because = f"window {planned.window_index[row] + 1} of {planned.window_count[row]}, {planned.length[row]} tokens"
         step.drop(f"{sample.origin.path}#{sample.id}", str(reasons[row]), because)
     kept = planned.take(reasons == "")
     step.keep(len(kept))
-    return kept.with_columns(key=keys(kept))
+    return kept.with_columns(content_key=keys(kept))

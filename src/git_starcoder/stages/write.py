@@ -18,7 +18,7 @@ from git_starcoder.folder.metadata import Written, metadata
 from git_starcoder.folder.spelled import numbers, texts
 from git_starcoder.output import listing
 from git_starcoder.parquet import LABELS
-from git_starcoder.rows import SPLITS, Unit, encodable, printable
+from git_starcoder.records import SPLITS, Unit, escape_undecodable, printable_path
 from git_starcoder.stages import copies
 from git_starcoder.stages.window import Layout
 from git_starcoder.text import tokenizer as tokenizers
@@ -28,56 +28,56 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
-    from git_starcoder.rows import Split, Windows
-    from git_starcoder.run import Run, Step
+    from git_starcoder.records import Split, Windows
 
     Rows = NDArray[np.int64]
     Files = dict[str, dict[str, int | str]]
 
 
-def run(run: Run, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str) -> None:
+def write_dataset(build: BuildState, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str) -> None:
     """Windows in their final order in, the files of the dataset out."""
-    with run.step("write", len(windows)) as step:
-        layout = Layout(windows, tokenizers.load(run.folder / "tokenizer"))
+    with build.count_step("write", len(windows)) as step:
+        layout = Layout(windows, tokenizers.load(build.folder / "tokenizer"))
         of_sample = np.array([SPLITS.index(sample.origin.split) for sample in windows.samples], dtype=np.int8)
-        split = of_sample[windows.sample]
+        split = of_sample[windows.sample_index]
         rows = {name: np.flatnonzero(split == number) for number, name in enumerate(SPLITS)}
         lines: dict[Split, Lines] = {
             name: _lines(layout, rows[name], recipe, step, copied=name == "train") for name in SPLITS
         }
         write = _write_parquet if recipe.write.format == "parquet" else _write_jsonl
-        files = write(run, recipe, repo, layout, lines, lambda part: step.keep(part.rows))
-        (run.folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        with (run.folder / "drops.jsonl").open("wb") as file:
-            for drop in run.drops:
-                values: dict[str, Any] = {"step": drop.step, "id": printable(drop.id), "reason": drop.reason,
-                                          "because": encodable(drop.because)}  # fmt: skip
-                if drop.things > 1:
-                    values["things"] = drop.things
+        files = write(build, recipe, repo, layout, lines, lambda part: step.keep(part.rows))
+        (build.folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+        with (build.folder / "drops.jsonl").open("wb") as file:
+            for drop in build.drops:
+                values: dict[str, Any] = {"step": drop.step, "id": printable_path(drop.id), "reason": drop.reason,
+                                          "because": escape_undecodable(drop.detail)}  # fmt: skip
+                if drop.occurrences > 1:
+                    values["things"] = drop.occurrences
                 file.write(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
         units = list(
             {sample.origin.id: sample.origin for sample in windows.samples if isinstance(sample.origin, Unit)}.values()
         )
-        facts.write(run.folder, units)
-        said = metadata(run, recipe, repo, units, _written(lines))
-        (run.folder / METADATA).write_bytes(_pretty(said))
-        features = _features(run, recipe, layout, lines["train"], files)
-        text = card.card(said, features, card.licence_of(units, run.texts))
-        (run.folder / CARD).write_text(text, encoding="utf-8")
-    _write_manifest(run, repo, fingerprint, files)
+        facts.write(build.folder, units)
+        said = metadata(build, recipe, repo, units, _written(lines))
+        (build.folder / METADATA).write_bytes(_pretty(said))
+        features = _features(build, recipe, layout, lines["train"], files)
+        text = card.card(said, features, card.licence_of(units, build.texts))
+        (build.folder / CARD).write_text(text, encoding="utf-8")
+    _write_manifest(build, repo, fingerprint, files)
 
 
-def _lines(layout: Layout, rows: Rows, recipe: Recipe, step: Step, *, copied: bool) -> Lines:
+def _lines(layout: Layout, rows: Rows, recipe: Recipe, step: StepCounts, *, copied: bool) -> Lines:
     """The lines of a split, of which `rows` are those of the windows; with copies where the recipe wants them."""
     windows = layout.windows
     stage = windows.stage[rows]
     columns: dict[str, Any] = {}
     if copied and recipe.write.copies:
-        times = copies.times(windows.weight[rows], windows.key[rows], recipe.seed)
+        times = copies.times(windows.weight[rows], windows.content_key[rows], recipe.seed)
         for row in rows[times == 0].tolist():
-            name = f"{windows.samples[int(windows.sample[row])].origin.path}#{windows.key[row]:016x}"
+            name = f"{windows.samples[int(windows.sample_index[row])].origin.path}#{windows.content_key[row]:016x}"
             step.drop(name, "weight", f"{windows.weight[row]:g} copies came to none")
         rows, stage, times = rows[times > 0], stage[times > 0], times[times > 0]
         place, copy = copies.spread(times, stage)
@@ -90,7 +90,12 @@ def _lines(layout: Layout, rows: Rows, recipe: Recipe, step: Step, *, copied: bo
 
 
 def _write_jsonl(
-    run: Run, recipe: Recipe, repo: Repo, layout: Layout, lines: Mapping[Split, Lines], done: Callable[[Lines], None]
+    run: BuildState,
+    recipe: Recipe,
+    repo: Repo,
+    layout: Layout,
+    lines: Mapping[Split, Lines],
+    done: Callable[[Lines], None],
 ) -> Files:
     tokenizer, samples = layout.tokenizer, layout.windows.samples
     members = (orjson.dumps(shared(sample, repo.committed_at, run.texts))[1:] for sample in samples)
@@ -120,7 +125,12 @@ def _write_jsonl(
 
 
 def _write_parquet(
-    run: Run, recipe: Recipe, repo: Repo, layout: Layout, lines: Mapping[Split, Lines], done: Callable[[Lines], None]
+    run: BuildState,
+    recipe: Recipe,
+    repo: Repo,
+    layout: Layout,
+    lines: Mapping[Split, Lines],
+    done: Callable[[Lines], None],
 ) -> Files:
     tokenizer, samples = layout.tokenizer, layout.windows.samples
     values = [shared(sample, repo.committed_at, run.texts) for sample in samples]
@@ -136,10 +146,10 @@ def _write_parquet(
     return files
 
 
-def _features(run: Run, recipe: Recipe, layout: Layout, lines: Lines, files: Files) -> card.Features:
+def _features(build: BuildState, recipe: Recipe, layout: Layout, lines: Lines, files: Files) -> card.Features:
     """The type of each column of the rows, and of what is in their metadata."""
     if recipe.write.format == "parquet":
-        return parquet.features(run.folder / next(iter(files)))
+        return parquet.features(build.folder / next(iter(files)))
     ids = "uint16" if layout.tokenizer.dtype.itemsize == 2 else "int32"
     labels = dict(zip(LABELS, ("list<int32>", "list<int8>", "list<int32>"), strict=True)) if recipe.write.labels else {}
     own = lines.part(0, 0).columns()
@@ -154,16 +164,16 @@ def _written(lines: Mapping[Split, Lines]) -> Written:
     """What the rows of the files come to."""
     made_by: Counter[str] = Counter()
     for part in lines.values():
-        counts = np.bincount(part.windows.sample[part.row], minlength=len(part.windows.samples)).tolist()
+        counts = np.bincount(part.windows.sample_index[part.row], minlength=len(part.windows.samples)).tolist()
         for sample, count in zip(part.windows.samples, counts, strict=True):
-            made_by[sample.made_by] += count
+            made_by[sample.technique] += count
     rows = Counter({split: len(part) for split, part in lines.items()})
     return Written(rows, made_by, sum(int(part.length.sum()) for part in lines.values()))
 
 
-def _write_manifest(run: Run, repo: Repo, fingerprint: str, files: dict[str, dict[str, int | str]]) -> None:
+def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: dict[str, dict[str, int | str]]) -> None:
     """`manifest.json`: what the dataset was made of, the counts of every step, the digest of every file."""
-    files = listing(run.folder, files, without=run.scratch.name)
+    files = listing(build.folder, files, without=build.scratch.name)
     manifest = {
         "schema": SCHEMA,
         "fingerprint": fingerprint,
@@ -178,12 +188,12 @@ def _write_manifest(run: Run, repo: Repo, fingerprint: str, files: dict[str, dic
                 "dropped": dict(sorted(step.dropped.items())),
                 "figures": step.figures,
             }
-            for step in run.steps
+            for step in build.steps
         ],
         "files": files,
         "digest": hashlib.sha256(orjson.dumps(files, option=orjson.OPT_SORT_KEYS)).hexdigest(),
     }
-    (run.folder / MANIFEST).write_bytes(_pretty(manifest))
+    (build.folder / MANIFEST).write_bytes(_pretty(manifest))
 
 
 def _pretty(values: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder.memo import Memo
-from git_starcoder.rows import Span, families
+from git_starcoder.records import Span, cache_groups
 from git_starcoder.text.shingles import offsets_of
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.rows import Sample
-    from git_starcoder.run import Run
+    from git_starcoder.build_state import BuildState
+    from git_starcoder.records import Sample
     from git_starcoder.text.tokenizer import Tokenizer
 
 BATCH = 4 << 20
@@ -51,7 +51,9 @@ class Text(NamedTuple):
     """Where windows like to begin."""
 
 
-def encode(run: Run, samples: Sequence[Sample], skipped: Sequence[bool], tokenizer: Tokenizer, how: str) -> Encoded:
+def encode(
+    build: BuildState, samples: Sequence[Sample], skipped: Sequence[bool], tokenizer: Tokenizer, how: str
+) -> Encoded:
     """Encode samples into a file. A skipped one has no tokens. `how` says how texts were read, for the cache.
 
     The text of a masked sample is encoded in pieces between the edges of its holes, so that a hole is whole tokens.
@@ -61,8 +63,8 @@ def encode(run: Run, samples: Sequence[Sample], skipped: Sequence[bool], tokeniz
     bounds = np.zeros((len(samples), 2), dtype=np.int64)
     holes = [np.empty(0, dtype=np.int64)]
     starts = [np.empty(0, dtype=np.int64)]
-    path = run.scratch / "tokens"
-    memo: Memo[list[Text]] = Memo(run.cache, "tokens", list[Text])
+    path = build.scratch / "tokens"
+    memo: Memo[list[Text]] = Memo(build.cache, "tokens", list[Text])
     width = tokenizer.dtype.itemsize
     done = 0
     with path.open("wb") as file:
@@ -71,7 +73,7 @@ def encode(run: Run, samples: Sequence[Sample], skipped: Sequence[bool], tokeniz
             inputs = [(tokenizer.digest, how, *(samples[index].id for index in group)) for group in asked]
             known = memo.get(inputs)
             new = [index for group, texts in zip(asked, known, strict=True) if texts is None for index in group]
-            made = _encode(run, [samples[index] for index in new], tokenizer)
+            made = _encode(build, [samples[index] for index in new], tokenizer)
             found = [[next(made) for _ in group] if texts is None else texts
                      for group, texts in zip(asked, known, strict=True)]  # fmt: skip
             memo.put([(one, texts) for one, texts, old in zip(inputs, found, known, strict=True) if old is None])
@@ -92,34 +94,36 @@ def encode(run: Run, samples: Sequence[Sample], skipped: Sequence[bool], tokeniz
 
 def pieces(sample: Sample) -> list[Span]:
     """The spans of a text between the edges of its holes: every second one is a hole."""
-    edges = [0, *(edge for hole in sample.holes for edge in hole), sample.text.stop - sample.text.start]
+    edges = [0, *(edge for hole in sample.masked_spans for edge in hole), sample.text.stop - sample.text.start]
     start = sample.text.start
     return [Span(start + left, start + right) for left, right in pairwise(edges)]
 
 
-def _encode(run: Run, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[Text]:
+def _encode(build: BuildState, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[Text]:
     """The tokens of some samples."""
     parts = [pieces(sample) for sample in samples]
-    flat_heads, head_offsets = tokenizer.encode([run.texts.get(one.text) for sample in samples for one in sample.head])
-    flat, offsets = tokenizer.encode([run.texts.get(span) for spans in parts for span in spans])
+    flat_heads, head_offsets = tokenizer.encode(
+        [build.texts.get(one.text) for sample in samples for one in sample.context_prefix]
+    )
+    flat, offsets = tokenizer.encode([build.texts.get(span) for spans in parts for span in spans])
     before = None if tokenizer.widths is None else offsets_of(tokenizer.widths[flat])
     first = first_head = 0
     for sample, spans in zip(samples, parts, strict=True):
         head: list[int] = []
-        for piece in sample.head:
-            head += tokenizer.mark(piece.mark)
+        for piece in sample.context_prefix:
+            head += tokenizer.mark(piece.control_token)
             head += flat_heads[head_offsets[first_head] : head_offsets[first_head + 1]].tolist()
             first_head += 1
         edges = offsets[first : first + len(spans) + 1]
         first += len(spans)
         tokens = flat[edges[0] : edges[-1]].tobytes()
         starts = holes = np.empty(0, dtype=np.int64)
-        if sample.holes:
+        if sample.masked_spans:
             holes = edges[1:-1] - edges[0]
         else:
             tokens += np.array([tokenizer.end], dtype=tokenizer.dtype).tobytes()
             if before is not None:
-                offered = np.frombuffer(run.texts.get(sample.starts), dtype="<u4").astype(np.int64)
+                offered = np.frombuffer(build.texts.get(sample.window_starts), dtype="<u4").astype(np.int64)
                 starts = np.searchsorted(before, offered + before[edges[0]]) - edges[0]
         places = (np.asarray(one, dtype="<i8").tobytes() for one in (holes, starts))
         yield Text(np.array(head, dtype=tokenizer.dtype).tobytes(), tokens, *places)
@@ -129,10 +133,12 @@ def _batches(samples: Sequence[Sample]) -> Iterator[list[list[int]]]:
     """Families of samples, in lists with about `BATCH` bytes of text each."""
     batch: list[list[int]] = []
     size = 0
-    for family in families(samples):
+    for family in cache_groups(samples):
         batch.append(family)
         for sample in (samples[index] for index in family):
-            size += sample.text.stop - sample.text.start + sum(stop - start for _, (start, stop) in sample.head)
+            size += (
+                sample.text.stop - sample.text.start + sum(stop - start for _, (start, stop) in sample.context_prefix)
+            )
         if size >= BATCH:
             yield batch
             batch, size = [], 0

@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Role = Literal["core", "utility", "test", "docs", "configuration", "generated", "vendored"]
-UNREAD: tuple[Role, ...] = ("generated", "vendored")
+FOREIGN_ROLES: tuple[Role, ...] = ("generated", "vendored")
 """Roles of files that nobody of the project wrote; no change of theirs is read."""
-Tree = Literal["clean", "errors", "none"]
+ParseStatus = Literal["clean", "errors", "none"]
 
 
-class Said(NamedTuple):
+class DeclaredRoles(NamedTuple):
     """What a repository says of one of its files itself; None where it says nothing."""
 
     vendored: bool | None = None
     generated: bool | None = None
     documentation: bool | None = None
-    why: str = ""
+    reason: str = ""
     """Why it is vendored, where not an attribute says so."""
 
 
-UNSAID = Said()
+NO_DECLARED_ROLES = DeclaredRoles()
 
 
-def identity(*parts: str | bytes | int) -> str:
+def content_id(*parts: str | bytes | int) -> str:
     """The id of a row: a 128-bit hash of content, as 32 hexadecimal digits. Same input, same id, on any machine."""
     pieces: list[bytes] = []
     for part in parts:
@@ -53,7 +53,7 @@ _UNPRINTABLE = re.compile(r"[\udc80-\udcff]|\\(?=x(?:[89a-f][0-9a-f]|5c))")
 _ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
 
 
-def printable(path: str) -> str:
+def printable_path(path: str) -> str:
     r"""A path as text that any encoder takes; `path_of` gives the path back, so two paths never print the same.
 
     Bytes that are not UTF-8 become `\xNN`. Where the path itself has a backslash followed by what would make it such
@@ -64,7 +64,7 @@ def printable(path: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", path)
 
 
-def path_of(printed: str) -> str:
+def parse_printable_path(printed: str) -> str:
     """The path that `printable` prints like this."""
     if "\\x" not in printed:
         return printed
@@ -72,7 +72,7 @@ def path_of(printed: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def encodable(text: str) -> str:
+def escape_undecodable(text: str) -> str:
     r"""A message or a piece of code as text that any encoder takes: bytes that are not UTF-8 become `\xNN`."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -84,7 +84,7 @@ class Span(NamedTuple):
     stop: int
 
 
-NOWHERE = Span(0, 0)
+EMPTY_SPAN = Span(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +99,15 @@ class Source:
     """The commit that last changed it; empty where a shallow history does not say."""
     changed_at: int
     """Committer time of that commit, seconds since 1970."""
-    former: tuple[str, ...]
+    former_paths: tuple[str, ...]
     """Paths that this file had before, newest first: its rename lineage."""
     language: str
     """A key of the languages shelf, or `text`."""
     text: Span
     """UTF-8 with LF line ends and no byte order mark."""
-    changed: tuple[str, ...] = ()
+    decoding_changes: tuple[str, ...] = ()
     """What decoding altered: any of `bom`, `crlf`, `utf-16`, `utf-32`, `cookie`; and `notebook`."""
-    said: Said = UNSAID
+    declared_roles: DeclaredRoles = NO_DECLARED_ROLES
 
 
 class Symbol(NamedTuple):
@@ -129,7 +129,7 @@ class Unit:
     """A source, understood."""
 
     source: Source
-    tree: Tree
+    parse_status: ParseStatus
     """`clean`: parsed without errors; `errors`: parsed with some; `none`: plain text."""
     role: Role
     difficulty: float
@@ -144,7 +144,7 @@ class Unit:
     group: str = ""
     """The leak unit: rename lineage and near-duplicates, together."""
     split: Split = "train"
-    starts: Span = NOWHERE
+    window_starts: Span = EMPTY_SPAN
     """Where its top-level items and functions begin: see `Sample.starts`."""
 
     @property
@@ -189,9 +189,9 @@ class Change(NamedTuple):
     """Hash of commit and path."""
     path: str
     """After the commit."""
-    former: str
+    former_path: str
     """Before the commit where it renamed the file, else empty."""
-    lineage: str
+    current_path: str
     """The file at the commit that is read that descends from it; empty where none does."""
     commit: str
     changed_at: int
@@ -199,24 +199,24 @@ class Change(NamedTuple):
     authored_at: int
     message: Span
     """UTF-8, without trailers; may be empty."""
-    before: str
+    blob_before: str
     """A blob; empty where the commit adds the file."""
-    after: str
+    blob_after: str
     language: str
     role: Role
     difficulty: float
     edits: tuple[Edit, ...]
     """In the order of the file."""
-    whole: bool
+    is_whole_file: bool
     """Whether the one edit is the whole file."""
     group: str = ""
     split: Split = "train"
 
 
-class Piece(NamedTuple):
+class ContextPart(NamedTuple):
     """A control token, and text behind it."""
 
-    mark: str
+    control_token: str
     """In StarCoder's spelling, one of `tokenizer.SPECIAL`; empty for none."""
     text: Span
 
@@ -227,25 +227,25 @@ class Sample:
 
     id: str
     origin: Unit | Change
-    made_by: str
+    technique: str
     """`base`, or the key of the augmentation."""
     text: Span
     """What the model is to learn."""
-    holes: tuple[Span, ...] = ()
+    masked_spans: tuple[Span, ...] = ()
     """Byte spans of the text to be masked and given back at the end, in order, disjoint."""
-    head: tuple[Piece, ...] = ()
+    context_prefix: tuple[ContextPart, ...] = ()
     """What stands before the text in every row and does not count for the loss. The text must follow."""
     kind: str = ""
     """What the augmentation calls it, where it makes several kinds."""
-    starts: Span = NOWHERE
+    window_starts: Span = EMPTY_SPAN
     """Where windows like to begin: ascending byte offsets in the text, as little-endian uint32 in the text store."""
 
 
-TOGETHER = 64
+MAX_CACHE_GROUP = 64
 """Samples whose answers are one entry of the cache, at most."""
 
 
-def families(samples: Sequence[Sample]) -> Iterator[list[int]]:
+def cache_groups(samples: Sequence[Sample]) -> Iterator[list[int]]:
     """The places of samples in runs of neighbours, of one file or of one commit, which the cache keeps together."""
 
     def of(index: int) -> str:
@@ -254,7 +254,7 @@ def families(samples: Sequence[Sample]) -> Iterator[list[int]]:
 
     for _, run in groupby(range(len(samples)), key=of):
         family = list(run)
-        yield from (family[first : first + TOGETHER] for first in range(0, len(family), TOGETHER))
+        yield from (family[first : first + MAX_CACHE_GROUP] for first in range(0, len(family), MAX_CACHE_GROUP))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,28 +264,28 @@ class Windows:
     samples: Sequence[Sample]
     tokens: NDArray[Any]
     """Tokens of all samples behind one another, each behind its head, shape (tokens,); usually a memory map."""
-    heads: NDArray[np.int64]
+    prefix_starts: NDArray[np.int64]
     """Where the head of each sample begins in `tokens`, shape (samples,)."""
-    sample: NDArray[np.int32]
+    sample_index: NDArray[np.int32]
     """Index into `samples`."""
-    first: NDArray[np.int64]
+    token_start: NDArray[np.int64]
     """Where the window begins in `tokens`."""
-    start: NDArray[np.int32]
+    sample_offset: NDArray[np.int32]
     """Where the window begins in its sample, in tokens."""
     length: NDArray[np.int32]
     """Tokens of text in the window, before sentinels and padding."""
     size: NDArray[np.int32]
     """Tokens of the row once written."""
-    head: NDArray[np.int32]
+    prefix_length: NDArray[np.int32]
     """Tokens of the head, which stand before those of the text in the row."""
-    hole_start: NDArray[np.int32]
+    mask_start: NDArray[np.int32]
     """Masked tokens, counted from the window's start; -1 where nothing is masked."""
-    hole_stop: NDArray[np.int32]
-    index: NDArray[np.int32]
+    mask_stop: NDArray[np.int32]
+    window_index: NDArray[np.int32]
     """Which window of its sample this is, from 0."""
-    total: NDArray[np.int32]
+    window_count: NDArray[np.int32]
     """How many windows its sample has."""
-    key: NDArray[np.uint64]
+    content_key: NDArray[np.uint64]
     """Hash of the row's content: equal rows have equal keys."""
     difficulty: NDArray[np.float64]
     weight: NDArray[np.float64]
@@ -293,20 +293,20 @@ class Windows:
     """Of the curriculum, from 0; meaningful after `order`."""
 
     def __len__(self) -> int:
-        return len(self.sample)
+        return len(self.sample_index)
 
     def take(self, rows: NDArray[Any]) -> Windows:
         """The windows that a mask or an index array names, in that order."""
-        return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
+        return replace(self, **{name: getattr(self, name)[rows] for name in WINDOW_COLUMNS})
 
     def with_columns(self, **columns: NDArray[Any]) -> Windows:
         """The same windows with some columns replaced."""
         return replace(self, **columns)
 
 
-COLUMNS = (
-    "sample", "first", "start", "length", "size", "head", "hole_start", "hole_stop", "index", "total", "key",
-    "difficulty", "weight", "stage",
+WINDOW_COLUMNS = (
+    "sample_index", "token_start", "sample_offset", "length", "size", "prefix_length", "mask_start", "mask_stop",
+    "window_index", "window_count", "content_key", "difficulty", "weight", "stage",
 )  # fmt: skip
 
 
@@ -318,9 +318,9 @@ class Drop(NamedTuple):
     """A path, or the id of a row with its path."""
     reason: str
     """One of few words, counted in the manifest."""
-    because: str = ""
+    detail: str = ""
     """Detail for a person: the keeper of a duplicate, the size, the message."""
-    things: int = 1
+    occurrences: int = 1
     """More than one where many go together, as all files of a giant commit do."""
 
 

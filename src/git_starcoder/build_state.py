@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from git_starcoder.rows import Drop, Span
-from git_starcoder.seams import NO_CACHE, SILENT, Cache, Engine, Watch
+from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress
+from git_starcoder.records import Drop, Span
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
 
-AT_ONCE = 64
+TEXTS_PER_WRITE = 64
 """Texts written at a time."""
 
 
@@ -37,7 +37,7 @@ class TextStore:
     def put(self, data: bytes) -> Span:
         """Keep a text; the span gives it back."""
         self._waiting.append(data)
-        if len(self._waiting) >= AT_ONCE:
+        if len(self._waiting) >= TEXTS_PER_WRITE:
             self._write()
         start, self._size = self._size, self._size + len(data)
         return Span(start, self._size)
@@ -67,11 +67,11 @@ class TextStore:
 
 
 @dataclass(slots=True)
-class Step:
+class StepCounts:
     """The counts of one step. `seen = kept + the sum of dropped`, or the step has a bug."""
 
     name: str
-    watch: Watch
+    progress: Progress
     drops: list[Drop]
     seen: int = 0
     kept: int = 0
@@ -84,20 +84,22 @@ class Step:
         """So many things more were seen and go on."""
         self.seen += count
         self.kept += count
-        self.watch.advance(count)
+        self.progress.advance(count)
 
-    def drop(self, id: str, reason: str, because: str = "", things: int = 1) -> None:  # noqa: A002 - the column's name
+    def drop(self, id: str, reason: str, detail: str = "", count: int = 1) -> None:  # noqa: A002 - the column's name
         """One thing more was seen and goes no further, or several that go together."""
-        self.seen += things
-        self.dropped[reason] += things
-        self.drops.append(Drop(self.name, id, reason, because, things))
-        self.watch.advance(things)
+        self.seen += count
+        self.dropped[reason] += count
+        self.drops.append(Drop(self.name, id, reason, detail, count))
+        self.progress.advance(count)
 
 
-class Run:
+class BuildState:
     """One build in progress. Stages take it first and nothing else reaches outside."""
 
-    def __init__(self, folder: Path, seed: int, engine: Engine, watch: Watch = SILENT, cache: Cache = NO_CACHE) -> None:
+    def __init__(
+        self, folder: Path, seed: int, engine: Engine, progress: Progress = NO_PROGRESS, cache: Cache = NO_CACHE
+    ) -> None:
         self.folder = folder
         """Where files of this build are made; it becomes the dataset."""
         self.scratch = folder / ".scratch"
@@ -105,17 +107,17 @@ class Run:
         self.seed = seed
         self.engine = engine
         self.cache = cache
-        self.watch = watch
-        self.steps: list[Step] = []
+        self.progress = progress
+        self.steps: list[StepCounts] = []
         self.drops: list[Drop] = []
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.texts = TextStore((self.scratch / "texts").open("w+b", buffering=0))
 
-    def random(self, *key: str) -> random.Random:
+    def rng(self, *key: str) -> random.Random:
         """Randomness that depends on the recipe's seed and on a key made of content, and on nothing else."""
         return random.Random(int.from_bytes(self._digest(*key)))  # noqa: S311 - not for secrets
 
-    def chance(self, *key: str) -> float:
+    def uniform(self, *key: str) -> float:
         """A number from 0 to below 1 that depends on the recipe's seed and on a key made of content: one draw."""
         return int.from_bytes(self._digest("chance", *key)[:7]) / (1 << 56)
 
@@ -124,20 +126,20 @@ class Run:
         return blake2b(data, digest_size=16).digest()
 
     @contextmanager
-    def step(self, name: str, total: int | None = None) -> Generator[Step]:
+    def count_step(self, name: str, total: int | None = None) -> Generator[StepCounts]:
         """Count, time and report one step; its counts must add up."""
-        step = Step(name, self.watch, self.drops)
-        self.watch.begin(name, total)
+        step = StepCounts(name, self.progress, self.drops)
+        self.progress.begin(name, total)
         begun = time.perf_counter()
         yield step
         step.seconds = time.perf_counter() - begun
         if step.seen != step.kept + step.dropped.total():
             raise AssertionError(f"{name}: seen {step.seen} != kept {step.kept} + dropped {dict(step.dropped)}")
         self.steps.append(step)
-        self.watch.end(name, step.seconds, step.seen, step.kept, dict(sorted(step.dropped.items())))
+        self.progress.end(name, step.seconds, step.seen, step.kept, dict(sorted(step.dropped.items())))
 
     def __enter__(self) -> Self:
-        self._uncollected = uncollected()
+        self._uncollected = pause_garbage_collection()
         self._uncollected.__enter__()
         return self
 
@@ -147,7 +149,7 @@ class Run:
 
 
 @contextmanager
-def uncollected() -> Generator[None]:
+def pause_garbage_collection() -> Generator[None]:
     """Look for no cycles: rows are many and make none, and looking again and again would cost a tenth of the time."""
     collecting = gc.isenabled()
     gc.disable()

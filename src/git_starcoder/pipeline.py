@@ -9,12 +9,12 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from git_starcoder.build_state import BuildState
 from git_starcoder.dataset import Dataset, fingerprint, publish
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.places import prefer
-from git_starcoder.run import Run
-from git_starcoder.seams import NO_CACHE, SILENT, Cache, Engine, Watch
+from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress
 from git_starcoder.stages import analyse, augment, dedup, order, read, split, weigh, window, write
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def build(
     out: Path,
     *,
     engine: Engine | None = None,
-    watch: Watch = SILENT,
+    progress: Progress = NO_PROGRESS,
     cache: Cache = NO_CACHE,
     force: bool = False,
 ) -> Dataset:
@@ -49,19 +49,21 @@ def build(
     inputs = (*window.inputs(recipe), *sorted(repo.boundary))
     with publish(out, fingerprint(recipe, repo.commit, *inputs), force=force) as target:
         if target.finished is not None:
-            watch.note(f"{out} is up to date")
+            progress.note(f"{out} is up to date")
             return target.finished
         with (
             nullcontext(engine) if engine else LocalEngine() as workers,
-            Run(target.folder, recipe.seed, workers, watch, cache) as run,
+            BuildState(target.folder, recipe.seed, workers, progress, cache) as run,
         ):
-            sources, changes = read.run(run, recipe.read, repo)  # Git objects → Source, Change
-            units = analyse.run(run, recipe.analyse, sources)  # syntax trees → Unit
-            units, changes = split.run(run, recipe, units, changes)  # decided once, before anything multiplies
-            samples = augment.run(run, recipe.augment, units, changes)  # texts, variations, frames → Sample
-            windows = window.run(run, recipe, repo, samples)  # tokens → Windows
-            windows = dedup.run(run, recipe.dedup, windows)  # each drop names its keeper
-            windows = weigh.run(run, recipe.weigh, repo, windows)  # a column; rows are never copied
-            windows = order.run(run, recipe.order, windows)  # the last word on order
-            write.run(run, recipe, repo, windows, target.fingerprint)  # JSONL, metadata, manifest
+            sources, changes = read.read_repository(run, recipe.read, repo)  # Git objects → Source, Change
+            units = analyse.analyse_sources(run, recipe.analyse, sources)  # syntax trees → Unit
+            units, changes = split.assign_splits(
+                run, recipe, units, changes
+            )  # decided once, before anything multiplies
+            samples = augment.make_samples(run, recipe.augment, units, changes)  # texts, variations, frames → Sample
+            windows = window.cut_windows(run, recipe, repo, samples)  # tokens → Windows
+            windows = dedup.drop_duplicates(run, recipe.dedup, windows)  # each drop names its keeper
+            windows = weigh.weigh_windows(run, recipe.weigh, repo, windows)  # a column; rows are never copied
+            windows = order.order_windows(run, recipe.order, windows)  # the last word on order
+            write.write_dataset(run, recipe, repo, windows, target.fingerprint)  # JSONL, metadata, manifest
     return Dataset.open(out)

@@ -34,7 +34,7 @@ def read(shelf: str, key: str) -> str:
     return (files("git_starcoder") / shelf / (key + SUFFIXES[shelf])).read_text(encoding="utf-8")
 
 
-def describe(shelf: str, key: str) -> str:
+def summary(shelf: str, key: str) -> str:
     """The first docstring line of a key on a shelf of Python files."""
     told = load(shelf, key).__doc__
     if told is None:  # Python was told to leave docstrings out
@@ -42,7 +42,7 @@ def describe(shelf: str, key: str) -> str:
     return told.strip().partition("\n")[0]
 
 
-def nearest(word: str, words: list[str]) -> str:
+def suggest(word: str, words: list[str]) -> str:
     """A hint that names the closest known word, or all of them."""
     close = get_close_matches(word, words, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(words)}."

@@ -21,7 +21,7 @@ class Failure:
 
     kind: str
     """`crash` (the worker died), `timeout`, or `error` (the function raised)."""
-    because: str = ""
+    detail: str = ""
 
 
 class Engine(Protocol):
@@ -73,17 +73,19 @@ class NoCache:
 NO_CACHE = NoCache()
 
 
-class Model(Protocol):
+class LanguageModel(Protocol):
     """What predicts tokens. Evals ask it; only `model/` knows what is behind it."""
 
     context: int
     """Tokens that it can see at once."""
 
-    def bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+    def token_bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
         """For each window, the bits of every token but the first, given all before it: shape (tokens - 1,)."""
         ...
 
-    def write(self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
+    def generate(
+        self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_]
+    ) -> list[NDArray[np.int32]]:
         """For each prompt, the likeliest next tokens one by one: at most `limit`, up to and with the first stop.
 
         `stop` says of every token whether it is one, shape (vocabulary,).
@@ -91,7 +93,7 @@ class Model(Protocol):
         ...
 
 
-class Watch(Protocol):
+class Progress(Protocol):
     """Who is told how a run goes. Calls come from one thread."""
 
     def begin(self, step: str, total: int | None) -> None:
@@ -111,7 +113,7 @@ class Watch(Protocol):
         ...
 
 
-class Silent:
+class NoProgress:
     """A watch that says nothing."""
 
     def begin(self, step: str, total: int | None) -> None:
@@ -127,4 +129,4 @@ class Silent:
         """Say nothing."""
 
 
-SILENT = Silent()
+NO_PROGRESS = NoProgress()
