@@ -108,7 +108,7 @@ def contents(windows):
 
 
 def paths(windows):
-    return [windows.samples[sample].origin.path for sample in windows.sample]
+    return [windows.samples[sample].origin.path for sample in windows.sample_index]
 
 
 EXACT, NEAR = Dedup(), Dedup(near=0.85)

@@ -147,7 +147,7 @@ def test_every_technique_shows_early(tmp_path, by):
         windows.samples[number] = replace(windows.samples[number], technique="rare")
     with run_in(tmp_path) as run:
         ordered = order.order_windows(run, Order(by), windows)
-    rare = np.array([ordered.samples[sample].made_by == "rare" for sample in ordered.sample_index])
+    rare = np.array([ordered.samples[sample].technique == "rare" for sample in ordered.sample_index])
     assert rare[:300].any()
     stage = 1000 if by == "curriculum" else 3000
     share = rare[:stage].sum()

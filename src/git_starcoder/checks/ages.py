@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from git_starcoder.checks import place
 from git_starcoder.git.history import DAY, committed_at
+from git_starcoder.layout import OLD_DAYS, RECENT_DAYS
 from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from git_starcoder.records import Split
 
 SEEDS = ("test_temporal_weighting",)
-RECENT, OLD = 60, 90
-"""Days at which the weight changes."""
 
 
 class Check:
@@ -38,8 +37,8 @@ class Check:
         self._rows += len(block.rows)
         for row, said in zip(block.rows, block.said, strict=True):
             days, commit = said["age_days"], said.get("commit", "")
-            self._recent += days < RECENT
-            self._old += days >= OLD
+            self._recent += days < RECENT_DAYS
+            self._old += days >= OLD_DAYS
             if days < 0:
                 yield Finding("ages", place(self._dataset, split, row), f"{days} days old")
             if not commit:
@@ -55,7 +54,7 @@ class Check:
         if self._source:
             yield from self._of_commits(self._source)
         old, recent = self._old / max(1, self._rows), self._recent / max(1, self._rows)
-        self.figure = f"{recent:.0%} of the rows are younger than {RECENT} days, {old:.0%} are {OLD} or older"
+        self.figure = f"{recent:.0%} of the rows are younger than {RECENT_DAYS} days, {old:.0%} are {OLD_DAYS} or older"
         if self._unknown:
             self.figure += f"; {self._unknown:,} commits not looked at: {self._given.partial}"
 

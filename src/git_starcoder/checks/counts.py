@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import objects, written
+from git_starcoder.layout import STEPS
 from git_starcoder.records import SPLITS, Finding
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from git_starcoder.records import Split
 
 SEEDS: tuple[str, ...] = ()
-STEPS = ("read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write")
 SAME = tuple(pairwise(STEPS[4:]))
 """Steps that hand on the very things that they keep."""
 

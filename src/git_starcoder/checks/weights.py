@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import place
+from git_starcoder.layout import age_factor
 from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ SEEDS = (
 )  # fmt: skip
 PRIORITY = {"core": "high", "test": "low"}
 ASKED = itemgetter("role", "age_days", "augmentation_type", "weight", "priority", "is_core", "is_test")
-RECENT, OLD = 60, 90
-"""Days from the last change to the newest commit."""
 
 
 class Check:
@@ -55,7 +54,7 @@ class Check:
         weigh = self._weigh
         role, days = said["role"], said["age_days"]
         weight = self._by_role.get(role, weigh.utility)
-        weight *= weigh.recent if days < RECENT else 1.0 if days < OLD else weigh.old
+        weight *= age_factor(days, weigh.recent, weigh.old)
         weight *= weigh.evolution if said["augmentation_type"] == "git_diff" else 1.0
         found = said["weight"]
         if split == "train" and self._copies:

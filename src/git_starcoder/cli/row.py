@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder.errors import DatasetError
+from git_starcoder.layout import age_factor
 from git_starcoder.recipe import Recipe
 from git_starcoder.stages import weigh
 from git_starcoder.stages.order import STAGES
@@ -71,7 +72,7 @@ def factors_of(recipe: Recipe, about: dict[str, Any]) -> dict[str, float]:
     """What the weight of a row is the product of."""
     return {
         "role": weigh.of_role(recipe.weigh, about["role"]),
-        "age": weigh.of_age(recipe.weigh, about["age_days"]),
+        "age": age_factor(about["age_days"], recipe.weigh.recent, recipe.weigh.old),
         "evolution": recipe.weigh.evolution if about.get("is_evolution") else 1.0,
     }
 

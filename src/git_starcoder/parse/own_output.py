@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
+from git_starcoder.layout import STEPS
 from git_starcoder.output import IGNORED
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ PAGE, CARD = 1 << 12, 1 << 14
 SCHEMA = re.compile(r"git-starcoder/([a-z]+)/\d+")
 GENERATOR = b'<meta name="generator" content="git starcoder report">'
 TAGGED = (b"\n- git-starcoder\n", b"Made by git-starcoder from one Git repository")
-STEPS = {"read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write"}
 METADATA = {"total_sequences", "source_repo", "augmentation_techniques", "weighting_strategy"}
 DROP = {"step", "id", "reason", "because"}
 IMPORT = {"from", "to", "from_split", "to_split"}

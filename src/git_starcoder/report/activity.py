@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder.checks.weights import OLD, RECENT
 from git_starcoder.errors import DatasetError
+from git_starcoder.layout import OLD_DAYS, RECENT_DAYS
 from git_starcoder.records import SPLITS
 from git_starcoder.report.parts import Figure, Section, Subject, Table
 from git_starcoder.report.plot import SERIES, SPLIT, WIDTH, short, svg
@@ -47,7 +47,11 @@ def section(subject: Subject) -> Section:
         upper.set_ylabel("tokens")
         upper.yaxis.set_major_formatter(short)
         lower.plot(dates, mean, color=SERIES[4], drawstyle="steps-mid", marker=".", label="mean weight")
-        steps = [newest, *(newest - timedelta(days=days) for days in (RECENT, RECENT, OLD, OLD)), dates[-1]]
+        steps = [
+            newest,
+            *(newest - timedelta(days=days) for days in (RECENT_DAYS, RECENT_DAYS, OLD_DAYS, OLD_DAYS)),
+            dates[-1],
+        ]
         factors = [weigh.recent, weigh.recent, 1, 1, weigh.old, weigh.old]
         lower.plot(steps, factors, color=SERIES[5], linestyle="--", label="what age does")
         lower.legend(loc="upper left", ncols=2)
@@ -68,8 +72,9 @@ def section(subject: Subject) -> Section:
     about = f"Tokens by when they were last changed, in {count} parts of {width} days. Most are around {busiest}."
     picture = svg("activity", title, about, paint, width=2 * WIDTH, height=360)
     caption = (
-        f"Each bar is {width} day{'s' * (width > 1)}. What is younger than {RECENT} days weighs {weigh.recent:g} times "
-        f"what its role weighs, from {OLD} days on {weigh.old:g} times; what shows a change, {weigh.evolution:g} times."
+        f"Each bar is {width} day{'s' * (width > 1)}. What is younger than {RECENT_DAYS} days weighs {weigh.recent:g} "
+        f"times what its role weighs, from {OLD_DAYS} days on {weigh.old:g} times; what shows a change, "
+        f"{weigh.evolution:g} times."
     )
     return Section("Activity over time", [], [Figure(picture, title, caption, table, wide=True)])
 

@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from git_starcoder.layout import age_factor, age_in_days
 from git_starcoder.records import Change
 
 if TYPE_CHECKING:
     from git_starcoder.build_state import BuildState
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Weigh
-    from git_starcoder.records import Role, Unit, Windows
-
-DAY = 86_400
-RECENT, OLD = 60, 90
-"""Days: what is younger than the first is recent, what is not younger than the second is old."""
+    from git_starcoder.records import Role, Windows
 
 
 def weigh_windows(build: BuildState, options: Weigh, repo: Repo, windows: Windows) -> Windows:
@@ -27,7 +24,7 @@ def weigh_windows(build: BuildState, options: Weigh, repo: Repo, windows: Window
     with build.count_step("weigh", len(windows)) as step:
         weights = [
             of_role(options, origin.role)
-            * of_age(options, age(origin, repo.committed_at))
+            * age_factor(age_in_days(origin.changed_at, repo.committed_at), options.recent, options.old)
             * (options.evolution if isinstance(origin, Change) else 1.0)
             for origin in (sample.origin for sample in windows.samples)
         ]
@@ -38,13 +35,3 @@ def weigh_windows(build: BuildState, options: Weigh, repo: Repo, windows: Window
 def of_role(options: Weigh, role: Role) -> float:
     """The factor of a role: `core` and `test` have their own, all others count as utilities."""
     return {"core": options.core, "test": options.test}.get(role, options.utility)
-
-
-def of_age(options: Weigh, days: int) -> float:
-    """The factor of an age in days."""
-    return options.recent if days < RECENT else 1.0 if days < OLD else options.old
-
-
-def age(origin: Unit | Change, newest: int) -> int:
-    """Whole days from the last change of a file, or from a change, to the newest commit's committer time."""
-    return max(0, newest - origin.changed_at) // DAY

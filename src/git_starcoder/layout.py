@@ -1,0 +1,60 @@
+"""Rules that several modules must agree on, each defined once: steps, windows, masked rows, labels and ages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+T = TypeVar("T")
+
+STEPS = ("read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write")
+"""The steps of the pipeline in their order; also sections of a recipe and keys of the manifest's counts."""
+
+BASE = "base"
+"""The technique of a sample that is a file's text as it is."""
+
+IGNORED_LABEL = -100
+"""The label of a token that is not in the loss; the value that PyTorch's cross entropy and all trainers ignore."""
+
+FIM_SENTINELS = 4
+"""Control tokens in a masked row: `<fim_prefix>`, `<fim_suffix>`, `<fim_middle>` and the end of text."""
+
+DAY_SECONDS = 86_400
+RECENT_DAYS = 60
+"""Files and changes younger than this are recent; the recipe gives them a weight of their own."""
+OLD_DAYS = 90
+"""Files and changes of this age or older are old; the recipe gives them a weight of their own."""
+
+
+def window_stride(size: int, overlap: float) -> int:
+    """The tokens from the start of one window to the start of the next.
+
+    >>> window_stride(1024, 0.25)
+    768
+    """
+    return max(1, round(size * (1 - overlap)))
+
+
+def masked_row(prefix: T, suffix: T, middle: T, control_tokens: Sequence[T]) -> list[T]:
+    """The parts of a masked row in the order of Bavarian et al. (2022): prefix, suffix, middle.
+
+    `control_tokens` are those for prefix, suffix and middle, and the end of text. The model sees prefix and suffix
+    and learns to write the middle.
+
+    >>> masked_row("a", "c", "b", ["<pre>", "<suf>", "<mid>", "<end>"])
+    ['<pre>', 'a', '<suf>', 'c', '<mid>', 'b', '<end>']
+    """
+    prefix_token, suffix_token, middle_token, end_token = control_tokens
+    return [prefix_token, prefix, suffix_token, suffix, middle_token, middle, end_token]
+
+
+def age_in_days(changed_at: int, newest: int) -> int:
+    """Whole days from a change to the newest commit; both are committer times in seconds since 1970."""
+    return max(0, newest - changed_at) // DAY_SECONDS
+
+
+def age_factor(days: int, recent: float, old: float) -> float:
+    """The factor by which age changes a weight: `recent` for recent text, `old` for old text, 1 between."""
+    return recent if days < RECENT_DAYS else 1.0 if days < OLD_DAYS else old
