@@ -79,7 +79,7 @@ def rows_of(windows, some):
         parts = [windows.tokens[begin:stop] for begin, stop in layout.spans(np.array([row]))[0]]
         hole = None
         if layout.masked(np.array([row]))[0]:
-            hole = Span(int(windows.hole_start[row]), int(windows.hole_stop[row]))
+            hole = Span(int(windows.mask_start[row]), int(windows.mask_stop[row]))
             marks = [np.array([mark], dtype=some.dtype) for mark in layout.marks]
             parts = [marks[0], parts[0], marks[1], parts[1], marks[2], parts[2], marks[3]]
         shown = np.concatenate(parts)
@@ -214,7 +214,7 @@ def test_nothing_depends_on_the_size_of_a_batch(folder, monkeypatch):
         monkeypatch.setattr(encode, "BATCH", batch)
         windows, again, _ = built(folder, data, size=64)
         assert again.figures == step.figures
-        for name in ("tokens", "first", "length", "hole_start", "hole_stop", "key", "sample", "total"):
+        for name in ("tokens", "token_start", "length", "mask_start", "mask_stop", "content_key", "sample_index", "window_count"):
             assert np.array_equal(getattr(windows, name), getattr(expected, name)), name
 
 
