@@ -397,7 +397,7 @@ _COMMANDS: tuple[tuple[str | tuple[bytes, ...], bytes], ...] = (
     ((b"net user ",), rb"net user \S{1,40} "),
 )
 
-ASSIGNMENTS = (
+ASSIGNMENT_PATTERNS = (
     secret_pattern(
         "AWS_SECRET",
         _spellings("secret_key secret_access"),

@@ -14,13 +14,13 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.text.secret_assignments import ASSIGNMENTS
-from git_starcoder.text.secret_patterns import KEYS, TOKENS, VALUE_GROUPS
+from git_starcoder.text.secret_assignments import ASSIGNMENT_PATTERNS
+from git_starcoder.text.secret_patterns import TOKEN_PATTERNS, VALUE_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATTERNS = (*KEYS, *TOKENS, *ASSIGNMENTS)
+PATTERNS = (*TOKEN_PATTERNS, *ASSIGNMENT_PATTERNS)
 """All patterns. Where several find the same secret, the first one names it."""
 HMAC_KEY = b"git-starcoder secrets"
 """Public and the same in every build; see `redact`."""
