@@ -1,27 +1,29 @@
 """Redacts strings that look like keys, tokens or passwords: `REDACTED_<KIND>_<hash>` replaces them.
 
 A model memorises what it sees, and a key that was once committed stays in the history. So every text passes through
-`redact` before it goes any further, even into a cache. `secret_patterns` and `secret_assignments` define what a secret
-is.
+`redact` before it goes any further, even into a cache. The patterns are in `secrets.toml`: to add one, add a line there
+and an example to `tests/text/test_secrets.py`. A pattern is tried only where one of its literals occurs, so a text
+without any costs one fast search. `secret_values` decides whether what a pattern finds is a secret.
 """
 
 from __future__ import annotations
 
 import hmac
 import re
+import tomllib
 from collections import Counter, defaultdict
 from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from git_starcoder.text.secret_assignments import ASSIGNMENT_PATTERNS
-from git_starcoder.text.secret_patterns import TOKEN_PATTERNS, VALUE_GROUPS
+from git_starcoder.text.secret_values import TESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-PATTERNS = (*TOKEN_PATTERNS, *ASSIGNMENT_PATTERNS)
-"""All patterns. Where several find the same secret, the first one names it."""
+VALUE_GROUPS = ("secret", "quoted", "bracketed", "element", "parameter", "bare", "inline", "loose")
+"""Groups of an expression that hold the secret. Of one match, at most one of them is not empty."""
 HMAC_KEY = b"git-starcoder secrets"
 """Public and the same in every build; see `redact`."""
 REDACTED_MARK = re.compile(rb"REDACTED_[A-Z]+(?:_[A-Z]+)*_[0-9a-f]{4}")
@@ -49,6 +51,67 @@ FILES_WITH_SECRETS = {
     ),
 }
 """The same for files that are only dropped if they contain a secret."""
+
+
+class SecretPattern(NamedTuple):
+    """One way to recognise secrets of one kind."""
+
+    kind: str
+    """What replaces the secret: `REDACTED_<kind>_<hash>`."""
+    literals: tuple[bytes, ...]
+    """The expression is tried where one of these occurs."""
+    expression: bytes
+    """A regular expression. One of the groups in `VALUE_GROUPS` is the secret, or the whole match if there is none. A
+    group `before` extends the secret to the left."""
+    accepts: Callable[[re.Match[bytes], bytes], bool]
+    """Given the match and the secret, whether it is a secret and not, for example, a placeholder."""
+
+
+def _load_patterns() -> tuple[SecretPattern, ...]:
+    """The patterns of `secrets.toml`."""
+    table = tomllib.loads((files("git_starcoder.text") / "secrets.toml").read_text(encoding="utf-8"))
+    parts: dict[str, str] = {}
+    for name, expression in table["parts"].items():
+        parts[name] = _fill_in(expression, parts)
+    patterns: list[SecretPattern] = []
+    for entry in cast("list[dict[str, Any]]", table["patterns"]["entries"]):
+        token = entry.get("token", "")
+        if "before" in entry:  # the match begins at the literal and looks back from there
+            expression = f"(?<=(?P<before>(?<![A-Za-z0-9_-]){entry['before']})){token}<AFTER>"
+        else:
+            expression = entry.get("expression", f"<BEFORE>(?:{token})<AFTER>")
+        literals = entry.get("literals", [])
+        literals = [
+            *_spellings(entry.get("spellings", "")),
+            *(literals.split() if isinstance(literals, str) else literals),
+        ]
+        encoded = tuple(literal.encode() for literal in literals)
+        test = TESTS[entry.get("test", "random")]
+        patterns.append(SecretPattern(entry["kind"], encoded, _fill_in(expression, parts).encode(), test))
+    return tuple(patterns)
+
+
+def _fill_in(expression: str, parts: Mapping[str, str]) -> str:
+    """An expression with each `<NAME>` replaced by the part of that name, on one line."""
+    joined = "".join(line.strip() for line in expression.split("\n"))
+    return re.sub(r"<([A-Z_]+)>", lambda match: parts[match[1]], joined)
+
+
+def _spellings(names: str) -> list[str]:
+    """Names as code spells them: `api_key` also as `api-key`, `apikey`, `apiKey`, `ApiKey`, `API_KEY`, `API key`, …."""
+    found: set[str] = set()
+    for name in names.split():
+        parts = name.split("_")
+        for glue in "_", "-", ".", " ", "":
+            capital = glue.join(part.capitalize() for part in parts)
+            found |= {glue.join(parts), glue.join(parts).upper(), capital, capital[0].lower() + capital[1:]}
+            found |= {glue.join(parts).capitalize(), glue.join((parts[0].upper(), *parts[1:]))}
+            found.add(glue.join((parts[0].upper(), *(part.capitalize() for part in parts[1:]))))
+    return sorted(found)
+
+
+PATTERNS = _load_patterns()
+"""All patterns. Where several find the same secret, the first one names it."""
 
 
 class RedactedText(NamedTuple):
