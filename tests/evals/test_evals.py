@@ -307,7 +307,7 @@ def test_a_model_that_cannot_fill_in_is_not_asked(exam, tokenizer):
 class Blind:
     """A tokenizer without fill-in-the-middle tokens."""
 
-    fim = None
+    fim_ids = None
 
     def __init__(self, tokenizer):
         self._tokenizer = tokenizer

@@ -52,7 +52,7 @@ def learned():
 def load_once():
     """Hundreds of examples need not load the same folder hundreds of times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizers, "load", cache(tokenizers.load_tokenizer))
+        patch.setattr(tokenizers, "load_tokenizer", cache(tokenizers.load_tokenizer))
         yield
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from git_starcoder.hashing.arrays import chunk_slices, equal_run_starts, find_sorted, run_offsets, run_positions
 from git_starcoder.hashing.rolling import polynomial_hashes, range_hashes, shingle_hashes
-from git_starcoder.hashing.shingles import WORD, TextShingles, classify_bytes, join_texts, text_batches
+from git_starcoder.hashing.shingles import WORD_CLASS, TextShingles, classify_bytes, join_texts, text_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +47,7 @@ MAX_LINE_WORDS = 64
 """Words of a line that are compared; the rest of a longer line is ignored. This bounds the work for hostile lines."""
 
 _TAG = rb"/?(?:span|code|pre|div|t[drh]|table|tbody|[ou]l|li|font|strong|em|br|[abip])\b[^<>\n]{0,200}?(?:>|&gt;)"
-MARKUP = (
+WRAPPING_MARKUP = (
     re.compile(rb"<" + _TAG),
     re.compile(rb"&lt;" + _TAG),
     re.compile(rb"&(?:lt|gt|amp|quot|apos|nbsp|#\d{1,5}|#[xX][0-9a-fA-F]{1,4});"),
@@ -250,11 +250,11 @@ def _line_keys(lines: HashedLines) -> tuple[NDArray[np.uint64], NDArray[np.uint6
 def _hash_texts(texts: list[bytes]) -> HashedLines:
     """The lines of some texts."""
     joined, text_ends = join_texts(texts)
-    for expression in MARKUP:
+    for expression in WRAPPING_MARKUP:
         joined = expression.sub(lambda match: b" " * len(match[0]), joined)
     data = np.frombuffer(joined, dtype=np.uint8)
     # b"if x:\n" -> is_word [1, 1, 0, 1, 0, 0], which changes at [0, 2, 3, 4]: words from 0 to 2 and from 3 to 4.
-    edges = np.flatnonzero(np.diff(classify_bytes(data) == WORD, prepend=False, append=False))
+    edges = np.flatnonzero(np.diff(classify_bytes(data) == WORD_CLASS, prepend=False, append=False))
     starts, stops = edges[::2], edges[1::2]
     words = polynomial_hashes(data.astype(np.uint64) + np.uint64(1), starts, stops)
     words ^= words >> np.uint64(32)

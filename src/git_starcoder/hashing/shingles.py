@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 TEXT_BATCH_BYTES = 1 << 18
 """Bytes of text that are hashed at a time."""
 
-_SPACE, WORD, _SYMBOL = 0, 1, 2
+_SPACE_CLASS, WORD_CLASS, _SYMBOL_CLASS = 0, 1, 2
 
 
 def _byte_class(byte: int) -> int:
     if byte <= 0x20:
-        return _SPACE
-    return WORD if byte >= 0x80 or chr(byte).isalnum() or byte == 0x5F else _SYMBOL
+        return _SPACE_CLASS
+    return WORD_CLASS if byte >= 0x80 or chr(byte).isalnum() or byte == 0x5F else _SYMBOL_CLASS
 
 
 _BYTE_CLASSES = np.array([_byte_class(byte) for byte in range(256)], dtype=np.uint8)
 
 
 def classify_bytes(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The class of each byte: white space, part of a word (`WORD`), or another symbol."""
+    """The class of each byte: white space, part of a word (`WORD_CLASS`), or another symbol."""
     return _BYTE_CLASSES[data]
 
 
@@ -162,7 +162,7 @@ def _hash_texts(texts: list[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int6
     # A token is a run of bytes of one class: b"if (a)\n" -> edges [0, 2, 3, 4, 5, 6, 7]; the runs that are not white
     # space are the tokens if, (, a and ).
     edges = np.concatenate(([0], np.flatnonzero(classes[1:] != classes[:-1]) + 1, [len(data)]))
-    is_token = classes[edges[:-1]] != _SPACE
+    is_token = classes[edges[:-1]] != _SPACE_CLASS
     starts, stops = edges[:-1][is_token], edges[1:][is_token]
     tokens = polynomial_hashes(data.astype(np.uint64) + np.uint64(1), starts, stops)
     text = np.searchsorted(text_ends, starts, side="right")  # the text that each token belongs to

@@ -50,7 +50,7 @@ NOT_SECRET = re.compile(
     rb"|\d{4}-\d\d-\d\dT.*|(?-i:eyJ)\w{0,16}|[\d\W]+"  # a time, the beginning of every JWT, no letter
 )
 """Values that are not secrets, whatever they are assigned to."""
-WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@,=|\\]{1,2}[A-Za-z\x80-\xff]+)*[-_./:@,=]{0,2}")
+PLAIN_WORDS = re.compile(rb"[-_./:~@#]{0,3}[A-Za-z\x80-\xff]+(?:[-_./:@,=|\\]{1,2}[A-Za-z\x80-\xff]+)*[-_./:@,=]{0,2}")
 """An identifier, a path or a phrase, without digits."""
 _WORD = rb"(?:[A-Za-z]+\d{0,4}|\d[A-Za-z]{2,12}|[a-z]{1,3}\d{1,3}[a-z]{1,3}|[A-Za-z]{0,2}25519)"
 NUMBERED_WORDS = re.compile(rb"[-_./:~@#]{0,3}" + _WORD + rb"(?:[-_./:@,=|\\]{1,2}(?:" + _WORD + rb"|\d{1,4}))*=?")
@@ -132,7 +132,7 @@ def is_password(_match: re.Match[bytes], secret: bytes) -> bool:
     """
     if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 4:
         return False
-    if b"." in secret and WORDS.fullmatch(secret.rstrip(b")]}") + b"."):  # the end of a sentence, an attribute
+    if b"." in secret and PLAIN_WORDS.fullmatch(secret.rstrip(b")]}") + b"."):  # the end of a sentence, an attribute
         return False
     return not (COMMON_WORDS.search(secret) and NUMBERED_WORDS.fullmatch(secret))
 
@@ -210,7 +210,7 @@ def is_url_password(match: re.Match[bytes], secret: bytes) -> bool:
 
 def is_django_key(_match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is as random as what Django generates, and not words."""
-    return not secret.isalnum() and not WORDS.fullmatch(secret) and not PLACEHOLDER.search(secret)
+    return not secret.isalnum() and not PLAIN_WORDS.fullmatch(secret) and not PLACEHOLDER.search(secret)
 
 
 def is_wordpress_salt(_match: re.Match[bytes], secret: bytes) -> bool:
@@ -244,7 +244,7 @@ def is_login_password(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is the second half of `user:password`, not the group of a user."""
     if secret == match["user"] or not is_password(match, secret) or not re.search(rb"[A-Za-z]", secret):
         return False
-    return not WORDS.fullmatch(secret) or b"curl" in _line_before(match)
+    return not PLAIN_WORDS.fullmatch(secret) or b"curl" in _line_before(match)
 
 
 def is_second_argument(match: re.Match[bytes], secret: bytes) -> bool:
@@ -277,7 +277,7 @@ def is_assigned_secret(match: re.Match[bytes], secret: bytes) -> bool:
     name, sign, close = match["name"], match["sign"], match["close"]
     secret = unescape(secret)
     if (
-        len(secret) < 15 and WORDS.fullmatch(secret) and not is_jumbled(secret)
+        len(secret) < 15 and PLAIN_WORDS.fullmatch(secret) and not is_jumbled(secret)
     ):  # most are, and this test is the fastest
         return False
     if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 5 or is_translation(secret):
@@ -361,13 +361,13 @@ def _is_quoted_secret(name: bytes, secret: bytes, *, is_loose: bool) -> bool:
     if not DIGIT.search(secret) and (is_loose or not PASSWORD_NAME.match(name)):
         return False
     if not NUMBERED_WORDS.fullmatch(secret):
-        is_phrase = WORDS.fullmatch(secret.strip(b"!?*")) and (COMMON_WORDS.search(secret) or len(secret) < 8)
+        is_phrase = PLAIN_WORDS.fullmatch(secret.strip(b"!?*")) and (COMMON_WORDS.search(secret) or len(secret) < 8)
         is_constant = is_loose and CONSTANT_NAME.fullmatch(secret)
-        return not (is_phrase or is_constant or WORDS.fullmatch(secret))
+        return not (is_phrase or is_constant or PLAIN_WORDS.fullmatch(secret))
     # Summer2024 and correct-horse-battery-staple are passwords, but not tokens.
     if is_loose or not _may_be_words(name, secret):
         return False
-    if WORDS.fullmatch(secret):
+    if PLAIN_WORDS.fullmatch(secret):
         return b"_" not in secret and len(re.findall(rb"[A-Za-z]{3,}", secret)) > 3
     return len(secret) > 7 and (len(DIGIT.findall(secret)) > 1 or bool(UPPERCASE.search(secret)))
 

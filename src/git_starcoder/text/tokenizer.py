@@ -99,6 +99,7 @@ class Tokenizer:
         self.control_tokens = {
             token["id"]: cast("str", token["content"]) for token in self._added_tokens if token["special"]
         }
+        """The spelling of each control token, by its id."""
         self._control_token_ids: dict[str, list[int]] = {"": []}
         self._max_length = max_length
         self.vocab_size = 1 + max(self._exact.get_vocab().values(), default=-1)
@@ -110,7 +111,9 @@ class Tokenizer:
             raise _unusable_error("it has no end-of-text token (eos_token)")
         pad = self._id(roles.get("pad_token", ""))
         self.end_id = end
+        """The id of the end-of-text token."""
         self.pad_id = end if pad is None else pad
+        """The id of the padding token; that of the end-of-text token where there is none."""
         spelling = cast("Callable[[int], str]", self._exact.id_to_token)
         named = {**roles, "eos_token": spelling(self.end_id), "pad_token": spelling(self.pad_id)}
         self._roles = {role: named[role] for role in TOKEN_ROLES if role in named}
