@@ -6,9 +6,9 @@ Documents are plain training rows of a dataset, and whole files of it, each with
 copy's tokens or words are replaced, singly or in one run. The truth is the exact Jaccard similarity of all pairs, by
 counting shared shingles. One JSON line for both kinds and each threshold:
 
-- `recall`: share of the similar pairs that `links` connects, directly or by way of others;
+- `recall`: share of the similar pairs that `find_similar_pairs` connects, directly or by way of others;
 - `precision`: share of the pairs it gives that are similar;
-- `extra`, `missed`: documents that `keepers` drops or keeps and a plain walk over all pairs does not.
+- `extra`, `missed`: documents that `find_keepers` drops or keeps and a plain walk over all pairs does not.
 """
 
 from __future__ import annotations

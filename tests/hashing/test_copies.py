@@ -1,4 +1,4 @@
-"""Which texts are alike: whatever a copy is wrapped in, and nothing else."""
+"""Copies are found whatever their lines are wrapped in, and nothing else is."""
 
 from __future__ import annotations
 
