@@ -28,7 +28,9 @@ VECTOR_LENGTH = 1 << 14
 """Length of a vector before its numbers are rounded; 14 bits keep sums of products exact in float64."""
 VECTORS_PER_BLOCK = 1024
 """Vectors that are compared with all earlier ones at a time."""
-EMBEDDING_HINT = "a folder that model2vec's StaticModel.save_pretrained wrote, or a Hugging Face id of such a model"
+EMBEDDING_HINT = (
+    "give a folder that model2vec's StaticModel.save_pretrained wrote, or the Hugging Face id of such a model"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ TOKEN_ROLES = ("eos_token", "pad_token", "bos_token", "unk_token", "sep_token", 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 UNLIMITED_LENGTH = int(1e30)
 """What Hugging Face writes as `model_max_length` where there is no limit."""
-TOKENIZER_HINT = "`learn` needs no network; else a folder with tokenizer.json, or a Hugging Face id"
+TOKENIZER_HINT = "use `learn`, which needs no network, a folder with tokenizer.json, or a Hugging Face id"
 
 
 class TokenizerFiles(NamedTuple):
@@ -336,11 +336,11 @@ def _from_hub(name: str) -> Path:
     except (OSError, EntryNotFoundError):
         pass  # not in the cache
     except ValueError as error:
-        raise UsageError(f"'{name}' is no Hugging Face id", where="tokenizer", hint=TOKENIZER_HINT) from error
+        raise UsageError(f"'{name}' is not a Hugging Face id", where="tokenizer", hint=TOKENIZER_HINT) from error
     try:
         return snapshot(offline=False)
     except (OSError, ValueError, EntryNotFoundError) as error:
-        message = f"tokenizer '{name}' is no folder, not in the Hugging Face cache, and cannot be downloaded"
+        message = f"tokenizer '{name}' is not a folder, is not in the Hugging Face cache, and cannot be downloaded"
         raise UsageError(message, where=summarize_error(error), hint=TOKENIZER_HINT) from error
 
 
