@@ -496,7 +496,7 @@ def test_an_id_that_cannot_be_had_offline(offline):
 
 
 def test_a_name_that_cannot_be_an_id(offline):  # noqa: ARG001
-    with pytest.raises(UsageError, match="no Hugging Face id"):
+    with pytest.raises(UsageError, match="not a Hugging Face id"):
         tokenizer.load_tokenizer("some--one/thing")
 
 
