@@ -43,7 +43,7 @@ def floor(repo: Path, dataset: Dataset, folder: Path) -> dict[str, float]:
         if not all(answer in (True, False) for answer in engine.map(measure.parsed, code, limit=60)):
             raise RuntimeError("a parse failed")
         seconds["parse"] = time.perf_counter() - clock
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     texts = [data for data in blobs.values() if b"\0" not in data[:8000]]
     clock = time.perf_counter()
     tokenizer.encode(texts)

@@ -26,8 +26,8 @@ from git_starcoder.git.changes import changes_of
 from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Read
 from git_starcoder.stages import read
-from git_starcoder.text.encoding import Text, decode
-from git_starcoder.text.hunks import differences
+from git_starcoder.text.diff import diff_lines
+from git_starcoder.text.encoding import DecodedText, decode_file
 
 GIT = ("myers", "minimal", "histogram", "patience")
 
@@ -65,14 +65,14 @@ def compare(repository: str, pairs: int, *, slow: bool) -> list[dict[str, object
     texts = {
         blob: text.utf8.splitlines(keepends=True)
         for blob, data in repo.read(blob for blob, size in sizes.items() if size <= 1 << 20)
-        if isinstance(data, bytes) and isinstance(text := decode(data, max_line=1 << 16, mean_line=500), Text)
+        if isinstance(data, bytes) and isinstance(text := decode_file(data, max_line=1 << 16, mean_line=500), DecodedText)
         and "crlf" not in text.changed
     }  # fmt: skip
     ours: dict[tuple[str, str], int] = {}
     begun = time.process_time()
     for change in sample:
         old, new = texts.get(change.before), texts.get(change.after)
-        if old and new and (ranges := differences(old, new)) is not None:
+        if old and new and (ranges := diff_lines(old, new)) is not None:
             touched = sum(one.stop - one.start + one.to_stop - one.to_start for one in ranges)
             ours[change.before, change.after] = touched
     lines = [_line("ours", sum(ours.values()), time.process_time() - begun, len(ours), 0)]

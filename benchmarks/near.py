@@ -6,9 +6,9 @@ Documents are plain training rows of a dataset, and whole files of it, each with
 copy's tokens or words are replaced, singly or in one run. The truth is the exact Jaccard similarity of all pairs, by
 counting shared shingles. One JSON line for both kinds and each threshold:
 
-- `recall`: share of the similar pairs that `links` connects, directly or by way of others;
+- `recall`: share of the similar pairs that `find_similar_pairs` connects, directly or by way of others;
 - `precision`: share of the pairs it gives that are similar;
-- `extra`, `missed`: documents that `keepers` drops or keeps and a plain walk over all pairs does not.
+- `extra`, `missed`: documents that `find_keepers` drops or keeps and a plain walk over all pairs does not.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import orjson
 
 from git_starcoder.dataset import Dataset
 from git_starcoder.evals import documents as texts_of
+from git_starcoder.hashing.near_duplicates import band_shape, find_keepers, find_similar_pairs
+from git_starcoder.hashing.shingles import Shingles, TextShingles, WindowShingles
 from git_starcoder.text import tokenizer as tokenizers
-from git_starcoder.text.near import bands, keepers, links
-from git_starcoder.text.shingles import Shingles, TextShingles, WindowShingles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,11 +50,11 @@ def rows_of(dataset: Dataset, count: int, copies: float, chance: random.Random) 
 
 def files_of(dataset: Dataset, count: int, copies: float, chance: random.Random) -> TextShingles:
     """Files of a dataset and changed copies of them, shuffled."""
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     texts = [tokenizer.decode(each.tokens) for each in texts_of(dataset, "train")]
     words = [np.array(text.split() or [b""], dtype=object) for text in texts]
     files = with_copies(words, count, copies, chance, lambda: b"w%d" % chance.randrange(8192))
-    return TextShingles.of(b" ".join(file) for file in files)
+    return TextShingles.from_texts(b" ".join(file) for file in files)
 
 
 def with_copies(
@@ -76,7 +76,7 @@ def with_copies(
 
 def all_pairs(documents: Shingles, least: float) -> list[tuple[int, int, float]]:
     """Every pair (later, earlier, similarity) of documents that are at least so similar."""
-    flat, offsets = documents.take(np.arange(len(documents.sizes())))
+    flat, offsets = documents.gather(np.arange(len(documents.shingle_counts())))
     sets = [np.unique(flat[start:stop]) for start, stop in pairwise(offsets)]
     sizes = np.array([len(one) for one in sets])
     owner = np.repeat(np.arange(len(sets)), sizes)
@@ -124,21 +124,21 @@ def walk(count: int, pairs: list[tuple[int, int]]) -> set[int]:
 
 def compare(kind: str, documents: Shingles) -> None:
     """Print what the search finds at each threshold, and what there is."""
-    count = len(documents.sizes())
+    count = len(documents.shingle_counts())
     truth = all_pairs(documents, min(THRESHOLDS[kind]))
     for threshold in THRESHOLDS[kind]:
         similar = [(later, earlier) for later, earlier, similarity in truth if similarity >= threshold]
         begun = time.perf_counter()
-        found = links(documents, threshold)
+        found = find_similar_pairs(documents, threshold)
         linked = time.perf_counter()
-        kept = keepers(documents, threshold, lambda left, _: np.zeros(len(left), dtype=bool))
+        kept = find_keepers(documents, threshold, lambda left, _: np.zeros(len(left), dtype=bool))
         walked = time.perf_counter()
         pairs = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
         name = components(count, pairs)
         known = {(earlier, later) for later, earlier in similar}
         expected, dropped = walk(count, similar), set(np.flatnonzero(kept.keeper >= 0).tolist())
         print(orjson.dumps({
-            "of": kind, "threshold": threshold, "bands": bands(threshold)[0], "rows": bands(threshold)[1], "documents": count,
+            "of": kind, "threshold": threshold, "bands": band_shape(threshold)[0], "rows": band_shape(threshold)[1], "documents": count,
             "similar": len(similar), "recall": sum(name[a] == name[b] for a, b in similar) / max(1, len(similar)),
             "precision": sum(pair in known for pair in pairs) / max(1, len(pairs)),
             "dropped": len(dropped), "extra": len(dropped - expected), "missed": len(expected - dropped),

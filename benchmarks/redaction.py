@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import planted
 from git_starcoder.git.objects import Fault, Repo
 from git_starcoder.recipe import Read
-from git_starcoder.text.encoding import Refusal, decode
-from git_starcoder.text.secrets import MARK, only_secrets, redact
+from git_starcoder.text.encoding import Refusal, decode_file
+from git_starcoder.text.secrets import REDACTED_MARK, redact, secret_file_reason
 
 Finder = Callable[[bytes], list[bytes]]
 """The secrets of a text."""
@@ -37,7 +37,7 @@ Finder = Callable[[bytes], list[bytes]]
 
 def ours(text: bytes) -> list[bytes]:
     """What stands between those parts of a text that redaction leaves alone."""
-    parts = MARK.split(redact(text).text)
+    parts = REDACTED_MARK.split(redact(text).text)
     found, at = [], len(parts[0])
     for number, part in enumerate(parts[1:], 1):
         stop = text.find(part, at + 1) if number + 1 < len(parts) else len(text) - len(part)
@@ -92,7 +92,7 @@ def texts_of(repository: str) -> Iterator[tuple[str, bytes]]:
     paths = {entry.blob: entry.path for entry in repo.entries() if 0 < (entry.size or 0) <= options.max_bytes}
     for blob, data in repo.read(paths):
         if not isinstance(data, Fault):
-            text = decode(data, max_line=options.max_line, mean_line=options.mean_line)
+            text = decode_file(data, max_line=options.max_line, mean_line=options.mean_line)
             if not isinstance(text, Refusal):
                 yield paths[blob], text.utf8
 
@@ -120,10 +120,10 @@ def main() -> None:
                     "texts": len(texts),
                     "bytes": sum(len(text) for _, text in texts),
                     "seconds": round(seconds, 3),
-                    "found": sum((result.found for result in results), Counter()),
-                    "files": sum(bool(result.found) for result in results),
-                    "only_secrets": sum(bool(only_secrets(path, text)) for path, text in texts),
-                    "mostly_secrets": sum(result.mostly_secrets for result in results),
+                    "found": sum((result.counts for result in results), Counter()),
+                    "files": sum(bool(result.counts) for result in results),
+                    "only_secrets": sum(bool(secret_file_reason(path, text)) for path, text in texts),
+                    "mostly_secrets": sum(result.is_mostly_secrets for result in results),
                     "machine": measure.machine(),
                 }
             )

@@ -75,10 +75,10 @@ def encoders(tokenizer: tokenizers.Tokenizer, texts: list[bytes]) -> dict[str, C
 
 def learners(texts: list[bytes], size: int) -> dict[str, Callable[[], Any]]:
     """Ways to learn; each gives the merges."""
-    special = tokenizers.SPECIAL
+    special = tokenizers.SPECIAL_TOKENS
     return {
         "tokenizers": lambda: bpe._merges_exact(texts, special, size),  # noqa: SLF001
-        "ours": lambda: bpe.learn(texts, special, size)["model"]["merges"],
+        "ours": lambda: bpe.learn_bpe(texts, special, size)["model"]["merges"],
     }
 
 
@@ -118,13 +118,13 @@ def main() -> None:
     arguments = parser.parse_args()
     texts = texts_of(arguments.repo, arguments.megabytes)
     megabytes = sum(map(len, texts)) / 1e6
-    tokenizer = tokenizers.of_merges(bpe.learn(texts, tokenizers.SPECIAL, arguments.vocab_size))
+    tokenizer = tokenizers.learned_tokenizer(bpe.learn_bpe(texts, tokenizers.SPECIAL_TOKENS, arguments.vocab_size))
     summary = {
         "machine": measure.machine(),
         "texts": len(texts),
         "megabytes": round(megabytes, 2),
         "vocab_size": tokenizer.vocab_size,
-        "encoder": tokenizer.encoder,
+        "encoder": tokenizer.encoder_name,
     }
     print(json.dumps(summary), flush=True)
     compare("learn", learners(texts, arguments.vocab_size), megabytes, arguments.runs)

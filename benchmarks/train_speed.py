@@ -79,7 +79,7 @@ class Sides:
     """All sides on one dataset."""
 
     def __init__(self, dataset: Dataset, tokens: int, precision: str, batch: int, scratch: Path) -> None:
-        self.tokenizer = tokenizers.load(dataset.tokenizer_folder)
+        self.tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
         self.theirs = transformers.AutoTokenizer.from_pretrained(dataset.tokenizer_folder)
         self.corpus = Corpus.read(dataset, self.tokenizer)
         self.precision = precision

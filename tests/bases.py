@@ -18,7 +18,7 @@ TEXT = b"def find(items, limit):\n    return [item for item in items if item > l
 
 def learn(texts: Sequence[bytes], vocab_size: int) -> Tokenizer:
     """A tokenizer learned from texts, as a build learns it."""
-    return tokenizers.of_merges(bpe.learn(texts, tokenizers.SPECIAL, vocab_size))
+    return tokenizers.learned_tokenizer(bpe.learn_bpe(texts, tokenizers.SPECIAL_TOKENS, vocab_size))
 
 
 def tokenizer(vocab_size: int = 300) -> Tokenizer:
@@ -37,7 +37,7 @@ def write(folder: Path, kind: str = "Llama", own: Tokenizer | None = None, **val
     }  # fmt: skip
     if kind == "GPT2":
         sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}
-    control = {"bos_token_id": own.end, "eos_token_id": own.end, "pad_token_id": own.pad}
+    control = {"bos_token_id": own.end_id, "eos_token_id": own.end_id, "pad_token_id": own.pad_id}
     config = getattr(transformers, f"{kind}Config")(**{"vocab_size": own.vocab_size, **control, **sizes, **values})
     torch.manual_seed(3)
     transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)

@@ -47,7 +47,7 @@ def write(
     for split in ("train", "val", "test"):
         with (folder / f"training_data_{split}.jsonl").open("w", encoding="utf-8") as lines:
             for path, text in texts.get(split, {}).items():
-                tokens = [*tokenizer.encode([text])[0].tolist(), tokenizer.end]
+                tokens = [*tokenizer.encode([text])[0].tolist(), tokenizer.end_id]
                 for start in range(0, max(1, len(tokens) - size + stride), stride):
                     row = tokens[start : start + size]
                     metadata = {
@@ -61,7 +61,7 @@ def write(
                         "role": "core",
                         "weight": (weights or {}).get(path, 1.0),
                     }
-                    row += [tokenizer.pad] * (size - len(row))
+                    row += [tokenizer.pad_id] * (size - len(row))
                     lines.write(json.dumps({"tokens": row, "metadata": metadata}) + "\n")
     metadata = {"learning_strategy": strategy, "max_tokens_per_sequence": size, "vocab_size": tokenizer.vocab_size}
     (folder / "dataset_metadata.json").write_text(json.dumps(metadata))

@@ -335,8 +335,8 @@ def _(folder: Folder) -> None:
 
 @spoils("diffs", "before and after have changed places", "controls")
 def _(folder: Folder) -> None:
-    tokenizer = tokenizers.load(folder.path / "tokenizer")
-    before, after = (tokenizer.mark(mark)[0] for mark in ("<commit_before>", "<commit_after>"))
+    tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
+    before, after = (tokenizer.control_token_ids(mark)[0] for mark in ("<commit_before>", "<commit_after>"))
     rows = folder.rows()
     row = first(rows, lambda about: diff(about) and about["kind"] == "hunk")
     row["tokens"] = [{before: after, after: before}.get(token, token) for token in row["tokens"]]
@@ -376,9 +376,9 @@ def swap(row: dict[str, Any], text: list[int], tokenizer: tokenizers.Tokenizer) 
     """Other text in the place of a row's own, as much as fits; it ends there."""
     about = row["metadata"]
     head = row["tokens"][: about.get("context", 0)]
-    tokens = [*head, *text[: about["window_size"] - len(head) - 1], tokenizer.end]
+    tokens = [*head, *text[: about["window_size"] - len(head) - 1], tokenizer.end_id]
     about["length"] = len(tokens)
-    row["tokens"] = [*tokens, *[tokenizer.pad] * (about["window_size"] - len(tokens))]
+    row["tokens"] = [*tokens, *[tokenizer.pad_id] * (about["window_size"] - len(tokens))]
 
 
 def texts_of(folder: Folder, split: str) -> list[list[int]]:
@@ -413,7 +413,7 @@ def _(folder: Folder) -> None:
 
 @spoils("near_files", "a held-out file was copied into training and its end edited", "overlap")
 def _(folder: Folder) -> None:
-    tokenizer = tokenizers.load(folder.path / "tokenizer")
+    tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     text, rows = texts_of(folder, "val")[0], folder.rows()
     row = first(rows, lambda about: single(about) and base(about) and about["window_size"] == 256)
     own = row["tokens"][: row["metadata"]["length"] - 1]
@@ -424,7 +424,7 @@ def _(folder: Folder) -> None:
 
 @spoils("overlap", "windows of held-out files stand among the variations")
 def _(folder: Folder) -> None:
-    tokenizer = tokenizers.load(folder.path / "tokenizer")
+    tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     held = [row for split in ("val", "test") for row in folder.rows(split) if base(row["metadata"])]
     taken = [row["tokens"][: row["metadata"]["length"] - 1] for row in held if row["metadata"]["window_size"] == 256]
     rows = folder.rows()
@@ -444,7 +444,7 @@ def _(folder: Folder) -> None:
 
 @spoils("held_out_lines", "an edit that is learned from shows lines of a held-out file", "overlap")
 def _(folder: Folder) -> None:
-    tokenizer = tokenizers.load(folder.path / "tokenizer")
+    tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     text, rows = texts_of(folder, "val")[0], folder.rows()
     row = first(rows, lambda about: diff(about) and about["window_size"] == 256)
     swap(row, text, tokenizer)
@@ -454,10 +454,10 @@ def _(folder: Folder) -> None:
 
 @spoils("controls", "a control token stands in a text")
 def _(folder: Folder) -> None:
-    tokenizer = tokenizers.load(folder.path / "tokenizer")
+    tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     rows = folder.rows()
     row = first(rows, diff)
-    row["tokens"][row["metadata"]["length"] - 3] = tokenizer.mark("<file_sep>")[0]
+    row["tokens"][row["metadata"]["length"] - 3] = tokenizer.control_token_ids("<file_sep>")[0]
     folder.write(rows)
 
 
@@ -504,7 +504,7 @@ def _(folder: Folder) -> None:
 
 @spoils("contexts", "a context shows what its file does not declare")
 def _(folder: Folder) -> None:
-    tokenizer = tokenizers.load(folder.path / "tokenizer")
+    tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     newline, letter = (tokenizer.encode([text])[0].tolist()[0] for text in (b"\n", b"q"))
     kind = "cross_file_context"
     split = next(

@@ -206,12 +206,12 @@ def test_a_second_build_is_up_to_date(repo, dataset):
 def test_rows_decode_to_the_text_of_the_repository(repo, dataset):
     from git_starcoder.text import tokenizer as tokenizers
 
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     checked = 0
     for _, row in all_rows(dataset):
         if row.metadata["augmentation_type"] == "base":
             tokens = row.tokens[: row.metadata["length"]]
-            if tokens[-1] == tokenizer.end:
+            if tokens[-1] == tokenizer.end_id:
                 tokens = tokens[:-1]
             assert tokenizer.decode(tokens) in (repo / row.metadata["source_file"]).read_bytes()
             checked += 1

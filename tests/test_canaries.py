@@ -91,7 +91,7 @@ def test_no_file_has_one(dataset, canaries):
 
 
 def test_no_row_has_one(dataset: Dataset, canaries):
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     marks, messages = 0, set()
     for split in SPLITS:
         for row in dataset.rows(split):

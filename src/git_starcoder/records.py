@@ -217,7 +217,7 @@ class ContextPart(NamedTuple):
     """A control token, and text behind it."""
 
     control_token: str
-    """In StarCoder's spelling, one of `tokenizer.SPECIAL`; empty for none."""
+    """In StarCoder's spelling, one of `tokenizer.SPECIAL_TOKENS`; empty for none."""
     text: Span
 
 

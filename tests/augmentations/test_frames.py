@@ -7,7 +7,7 @@ import pytest
 from git_starcoder import augmentations, registry
 from git_starcoder.augmentations import Around, Frame, Part, Shown
 from git_starcoder.records import Symbol
-from git_starcoder.text.tokenizer import SPECIAL
+from git_starcoder.text.tokenizer import SPECIAL_TOKENS
 
 KEYS = [key for key in registry.names("augmentations") if augmentations.needs(key) not in {"text", "tree"}]
 
@@ -71,7 +71,7 @@ def test_frames_are_verified_and_have_a_head_and_a_text(key: str, around: Around
         assert augmentations.framing(key).verify(around, frame) == ""
         assert frame.head
         assert frame.text
-        assert {part.mark for part in frame.head} <= set(SPECIAL)
+        assert {part.mark for part in frame.head} <= set(SPECIAL_TOKENS)
         for part in frame.head:
             part.text.decode()
         if around.text:

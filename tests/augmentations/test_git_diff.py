@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from git_starcoder.augmentations import Around, Frame, Part, Shown, git_diff
-from git_starcoder.text.hunks import hunks, is_small
+from git_starcoder.text.diff import find_hunks, is_small
 
 
 def of(*edits: tuple[bytes, bytes], whole: bool = False, message: bytes = b"Why") -> Around:
@@ -103,7 +103,7 @@ LINES = st.lists(st.sampled_from([b"", b"\t", b"a", b"b", b"<commit_after>", "é
 @given(before=LINES, after=LINES, message=st.text(max_size=20))
 def test_frames_of_any_two_texts_show_what_changed(before: list[bytes], after: list[bytes], message: str) -> None:
     old, new = b"\n".join(before), b"\n".join(after)
-    found = hunks(old, new)
+    found = find_hunks(old, new)
     assert found is not None
     whole = is_small(old) and is_small(new)
     around = of(*((one.before, one.after) for one in found), whole=whole, message=message.encode())

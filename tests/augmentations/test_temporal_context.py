@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from git_starcoder.augmentations import Around, Frame, Part, Shown, temporal_context
 from git_starcoder.augmentations.temporal_context import BUDGET, MOST, TELLING
-from git_starcoder.text.hunks import hunks
+from git_starcoder.text.diff import find_hunks
 
 NOW = b"def fetch(url, seconds):\n    return urlopen(url, timeout=seconds)\n"
 OLD = b"def fetch(url):\n    return urllib.request.urlopen(url)\n"
@@ -122,7 +122,7 @@ TEXTS = st.lists(st.builds(b"\n".join, st.lists(WORDS, max_size=20)), min_size=2
 @given(texts=TEXTS, messages=st.lists(WORDS, min_size=6, max_size=6))
 def test_the_head_never_gives_a_line_of_the_text_away(texts: list[bytes], messages: list[bytes]) -> None:
     changes = [
-        Shown("a.py", message, tuple((one.before, one.after) for one in hunks(old, new) or ()), whole=False)
+        Shown("a.py", message, tuple((one.before, one.after) for one in find_hunks(old, new) or ()), whole=False)
         for old, new, message in zip(texts, texts[1:], messages, strict=False)
     ]
     around = Around("a.py", texts[-1], changes=tuple(reversed(changes)))

@@ -169,7 +169,9 @@ def test_lines_can_be_compared_by_their_words(words):
 @pytest.mark.parametrize("gate", [True, False])
 def test_our_gate_holds_held_out_code_back_and_without_it_nothing_does(moving, tmp_path, monkeypatch, gate):
     if not gate:  # no line is secret
-        monkeypatch.setattr(module.Phrases, "without", lambda *_: module.Phrases.of(module.Lines.of([])))
+        monkeypatch.setattr(
+            module.LineIndex, "without", lambda *_: module.LineIndex.from_lines(module.HashedLines.from_texts([]))
+        )
     with LocalEngine(1) as engine:
         build(moving, RECIPE, tmp_path / "out", engine=engine)
     figures = judged(tmp_path / "out", moving)

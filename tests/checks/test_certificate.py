@@ -51,7 +51,7 @@ def folder(good, tmp_path):
 
 @pytest.fixture(scope="module")
 def tokenizer(good):
-    return tokenizers.load(good.tokenizer_folder)
+    return tokenizers.load_tokenizer(good.tokenizer_folder)
 
 
 def rows(folder, split="train"):
@@ -119,7 +119,7 @@ def test_a_control_token_in_the_text_is_found(folder, tokenizer, mark, kind):
     changed = rows(folder)
     at = first(changed, lambda row: alone(row) and row["metadata"]["augmentation_type"] == kind)
     place = changed[at]["metadata"]["length"] - 3
-    changed[at]["tokens"][place] = tokenizer.mark(mark)[0]
+    changed[at]["tokens"][place] = tokenizer.control_token_ids(mark)[0]
     write(folder, changed)
     assert broken(folder) == {
         "controls": [f"training_data_train.jsonl:{at + 1}: token {place} is the control token {mark}"]
@@ -140,7 +140,7 @@ def test_a_text_that_does_not_end_is_found(folder):
 def test_a_head_with_other_marks_is_found(folder, tokenizer, kind):
     changed = rows(folder)
     number = first(changed, lambda row: row["metadata"]["augmentation_type"] == kind)
-    sample, mark = changed[number]["metadata"]["sample"], tokenizer.mark("<commit_msg>")[0]
+    sample, mark = changed[number]["metadata"]["sample"], tokenizer.control_token_ids("<commit_msg>")[0]
     same = [at for at, row in enumerate(changed) if row["metadata"]["sample"] == sample]
     for at in same:
         changed[at]["tokens"][0] = mark
@@ -154,7 +154,7 @@ def test_a_head_with_other_marks_is_found(folder, tokenizer, kind):
 def test_a_masked_row_in_another_order_is_found(folder, tokenizer):
     changed = rows(folder)
     number = first(changed, lambda row: "hole" in row["metadata"])
-    prefix, _, suffix = tokenizer.fim
+    prefix, _, suffix = tokenizer.fim_ids
     swap = {prefix: suffix, suffix: prefix}
     changed[number]["tokens"] = [swap.get(token, token) for token in changed[number]["tokens"]]
     write(folder, changed)
@@ -206,9 +206,9 @@ def test_a_secret_in_a_message_is_found(folder):
 def swap(row, text, tokenizer):
     """Other text in the place of a row's own, which ends in it."""
     about = row["metadata"]
-    tokens = [*row["tokens"][: about.get("context", 0)], *text, tokenizer.end]
+    tokens = [*row["tokens"][: about.get("context", 0)], *text, tokenizer.end_id]
     about["length"] = len(tokens)
-    row["tokens"] = [*tokens, *[tokenizer.pad] * (about["window_size"] - len(tokens))]
+    row["tokens"] = [*tokens, *[tokenizer.pad_id] * (about["window_size"] - len(tokens))]
 
 
 def base_of(folder, split, size=512):
@@ -303,7 +303,7 @@ def test_a_context_that_shows_a_held_out_file_is_found(folder, tokenizer):
     changed = rows(folder)
     at = first(changed, lambda row: alone(row) and row["metadata"]["augmentation_type"] == "cross_file_context")
     row = changed[at]
-    stop = row["tokens"].index(tokenizer.mark("<file_sep>")[0], 1)
+    stop = row["tokens"].index(tokenizer.control_token_ids("<file_sep>")[0], 1)
     newline = encoded(tokenizer, "\n")[0]
     cut = row["tokens"].index(newline, 1, stop) if newline in row["tokens"][1:stop] else stop
     head = [row["tokens"][0], *encoded(tokenizer, f"{held}\n"), *row["tokens"][cut + 1 : row["metadata"]["context"]]]
@@ -402,7 +402,7 @@ def test_a_masked_text_that_is_not_in_the_repository_is_found(folder, tokenizer,
 @pytest.mark.parametrize("mark", ["<commit_before>", "<commit_msg>"])
 def test_a_change_that_no_commit_made_is_found(folder, tokenizer, repo, mark):
     changed = rows(folder)
-    number, marks = tokenizer.mark(mark)[0], set(tokenizer.controls)
+    number, marks = tokenizer.control_token_ids(mark)[0], set(tokenizer.control_tokens)
 
     def shown(row):
         return row["tokens"][row["tokens"].index(number) + 1 :][:2]
@@ -419,7 +419,7 @@ def test_a_change_that_no_commit_made_is_found(folder, tokenizer, repo, mark):
 def test_a_change_without_a_message_of_its_own_is_found(folder, tokenizer, repo):
     changed = rows(folder)
     at = first(changed, lambda row: row["metadata"]["augmentation_type"] == "git_diff")
-    message = changed[at]["tokens"].index(tokenizer.mark("<commit_msg>")[0])
+    message = changed[at]["tokens"].index(tokenizer.control_token_ids("<commit_msg>")[0])
     changed[at]["tokens"][message] = encoded(tokenizer, "x")[0]
     write(folder, changed)
     found = broken(folder, Repo.open(repo))

@@ -14,7 +14,7 @@ import yaml
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.output import IGNORED
-from git_starcoder.text.encoding import decode
+from git_starcoder.text.encoding import decode_file
 from shell import SMALL
 
 
@@ -196,11 +196,11 @@ def asked(dataset, monkeypatch):
     from git_starcoder.text import tokenizer as tokenizers
 
     prompts = []
-    tokenizer = tokenizers.load(dataset / "tokenizer")
+    tokenizer = tokenizers.load_tokenizer(dataset / "tokenizer")
 
     class Mute:
         context = 4096
-        end = tokenizer.end
+        end = tokenizer.end_id
         torch = SimpleNamespace(manual_seed=int)
 
         def write(self, tokens, *_, **__):
@@ -228,7 +228,7 @@ def test_complete_reads_a_text_as_build_does(asked, tmp_path, monkeypatch, kind,
     assert len(asked[0]) > 20
     assert asked[0] == asked[1]
     if kind != "cut":
-        assert decode((tmp_path / "other").read_bytes(), max_line=999, mean_line=999).utf8 == text.encode()
+        assert decode_file((tmp_path / "other").read_bytes(), max_line=999, mean_line=999).utf8 == text.encode()
 
 
 def test_a_suffix_is_read_as_its_prompt_is(asked, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder.cli.progress import Live, Plain, line
-from git_starcoder.cli.talk import Talk, clean, coloured, one_line
+from git_starcoder.cli.talk import Talk, coloured, escape_line, escape_unsafe
 from git_starcoder.errors import ExitCode
 
 
@@ -27,16 +27,16 @@ from git_starcoder.errors import ExitCode
     ],
 )
 def test_clean_writes_out_what_could_deceive(raw, shown):
-    assert clean(raw) == shown
+    assert escape_unsafe(raw) == shown
 
 
 @given(st.text(st.characters()))
 def test_clean_text_is_printable_and_encodable(raw):
-    text = clean(raw)
+    text = escape_unsafe(raw)
     text.encode("utf-8")
     assert all(character in "\n\t" or ord(character) >= 0x20 for character in text)
-    assert clean(text) == text
-    assert not set(one_line(raw)) & set("\n\t\r")
+    assert escape_unsafe(text) == text
+    assert not set(escape_line(raw)) & set("\n\t\r")
 
 
 def test_answer_is_text_or_one_json_object(capsys):

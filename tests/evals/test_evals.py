@@ -68,7 +68,7 @@ class Knowing(Fixed):
         return [np.array(self.stopped(self.after(prompt.tolist()), limit, stop), dtype=np.int32) for prompt in prompts]
 
     def after(self, prompt):
-        prefix, middle, suffix = self.tokenizer.fim
+        prefix, middle, suffix = self.tokenizer.fim_ids
         hole = prompt[0] == prefix
         before, behind = prompt, []
         if hole:
@@ -79,7 +79,7 @@ class Knowing(Fixed):
                 if text[at - len(before) : at] == before:
                     ends = [end for end in range(at, len(text)) if text[end : end + len(behind)] == behind]
                     if ends:
-                        return [*text[at : ends[0]], self.tokenizer.end] if hole else text[at:]
+                        return [*text[at : ends[0]], self.tokenizer.end_id] if hole else text[at:]
         raise AssertionError
 
     @staticmethod
@@ -95,13 +95,13 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokenizer(dataset):
-    return tokenizers.load(dataset.tokenizer_folder)
+    return tokenizers.load_tokenizer(dataset.tokenizer_folder)
 
 
 @pytest.fixture
 def exam(dataset, tokenizer):
     held_out = documents(dataset, "test")
-    rows = examples(dataset, "test", 4096, tokenizer.end, 0)
+    rows = examples(dataset, "test", 4096, tokenizer.end_id, 0)
     return Exam(Fixed(1.0), Fixed(2.0), tokenizer, documents(dataset, "train"), held_out, rows, seed=0)
 
 
@@ -140,7 +140,7 @@ def test_documents_are_the_texts_again(dataset, exam):
     assert [document.path for document in found] == sorted(f"src/file_{number}.py" for number in range(20))
     for document in found:
         assert exam.text(document.tokens) == finished.source(int(document.path[9:-3]))
-        assert document.tokens[-1] == exam.tokenizer.end
+        assert document.tokens[-1] == exam.tokenizer.end_id
         assert document.language == "python"
 
 
@@ -274,12 +274,12 @@ def test_a_model_that_knows_the_files_is_right_everywhere(knowing):
 
 
 def test_a_prompt_is_in_the_format_of_training_and_fits(exam):
-    prefix, middle, suffix = exam.tokenizer.fim
+    prefix, middle, suffix = exam.tokenizer.fim_ids
     question = fill_in_the_middle.questions(exam)[0]
     room = 100
     for before, after in ((5, 7), (500, 7), (5, 500), (500, 500)):
         asked = question._replace(before=np.arange(1000, 1000 + before), after=np.arange(2000, 2000 + after))
-        tokens = fill_in_the_middle.prompt(asked, exam.tokenizer.fim, room + fill_in_the_middle.LENGTH).tolist()
+        tokens = fill_in_the_middle.prompt(asked, exam.tokenizer.fim_ids, room + fill_in_the_middle.LENGTH).tolist()
         assert len(tokens) == min(room, before + min(after, (room - 3) // 2) + 3)
         assert (tokens[0], tokens[-1]) == (prefix, middle)
         split = tokens.index(suffix)
@@ -307,7 +307,7 @@ def test_a_model_that_cannot_fill_in_is_not_asked(exam, tokenizer):
 class Blind:
     """A tokenizer without fill-in-the-middle tokens."""
 
-    fim = None
+    fim_ids = None
 
     def __init__(self, tokenizer):
         self._tokenizer = tokenizer
@@ -328,7 +328,7 @@ def test_next_line_counts_exact_answers_only(exam):
     lengths = [len(question.answer) for question in asked[: len(asked) // 2]]
     assert similar.value == pytest.approx(1 - sum(1 / (length + 1) for length in lengths) / len(asked))
     assert max(map(len, exam.model.prompts)) <= exam.model.context
-    exam.model.answers = [np.concatenate((tokens, [exam.tokenizer.end])) for tokens in right]
+    exam.model.answers = [np.concatenate((tokens, [exam.tokenizer.end_id])) for tokens in right]
     assert next_line.evaluate(exam)[0].value == 1.0
 
 
@@ -401,8 +401,8 @@ def row(number, kind, tokens, **about):
 def kinds_of_rows(tmp_path, tokenizer):
     dataset = finished.write(tmp_path / "d", {"train": {"a.py": finished.source(1)}})
     text = tokenizer.encode([b"def find_order(items):\n"])[0].tolist()
-    prefix, middle, suffix = tokenizer.fim
-    hole = [prefix, *text[:2], suffix, *text[4:], middle, *text[2:4], tokenizer.end]
+    prefix, middle, suffix = tokenizer.fim_ids
+    hole = [prefix, *text[:2], suffix, *text[4:], middle, *text[2:4], tokenizer.end_id]
     lines = [row(number, "base", text) for number in range(12)]
     lines += [row(20 + number, "git_diff", [*range(300, 310), *text], context=10) for number in range(3)]
     lines += [row(30, "token_masking", hole, hole=[2, 4]), row(40, "comment_toggle", text, token_start=5)]
@@ -413,10 +413,10 @@ def kinds_of_rows(tmp_path, tokenizer):
 
 def test_rows_are_shown_as_in_training(kinds_of_rows, tokenizer):
     dataset, text = kinds_of_rows
-    found = {example.kind: example for example in examples(dataset, "test", 10_000, tokenizer.end, 0)}
+    found = {example.kind: example for example in examples(dataset, "test", 10_000, tokenizer.end_id, 0)}
     assert list(found) == ["base", "comment_toggle", "git_diff", "token_masking"]
     shown = {kind: (example.tokens.tolist(), example.given, example.among) for kind, example in found.items()}
-    assert shown["base"] == ([tokenizer.end, *text], 1, 12)
+    assert shown["base"] == ([tokenizer.end_id, *text], 1, 12)
     assert shown["comment_toggle"] == (text, 1, 1)
     assert shown["git_diff"] == ([*range(300, 310), *text], 10, 3)
     assert shown["token_masking"][1:] == (1, 1)
@@ -424,7 +424,7 @@ def test_rows_are_shown_as_in_training(kinds_of_rows, tokenizer):
 
 def test_a_head_costs_nothing_and_each_kind_has_its_figure(exam, kinds_of_rows, tokenizer):
     dataset, text = kinds_of_rows
-    rows = examples(dataset, "test", 10_000, tokenizer.end, 0)
+    rows = examples(dataset, "test", 10_000, tokenizer.end_id, 0)
     model = Fixed(1.0, context=64)
     scores = {score.group: score for score in kinds.evaluate(replace(exam, model=model, rows=rows))}
     size = len(b"def find_order(items):\n")
@@ -444,8 +444,8 @@ def test_a_head_costs_nothing_and_each_kind_has_its_figure(exam, kinds_of_rows, 
 
 def test_rows_are_drawn_from_all_files_first_and_fewer_are_some_of_them(kinds_of_rows, tokenizer):
     dataset, text = kinds_of_rows
-    every = examples(dataset, "test", 10_000, tokenizer.end, 0)
-    some = examples(dataset, "test", 6 * len(text), tokenizer.end, 0)
+    every = examples(dataset, "test", 10_000, tokenizer.end_id, 0)
+    some = examples(dataset, "test", 6 * len(text), tokenizer.end_id, 0)
     base = [example for example in some if example.kind == "base"]
     assert len(base) == 6
     assert {example.path for example in base[:4]} == {"0.py", "1.py", "2.py", "3.py"}

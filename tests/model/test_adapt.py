@@ -134,7 +134,7 @@ def test_tokens_that_the_base_does_not_know_are_learned(tmp_path, tied, tune):
 
 def test_a_training_of_adapters_leaves_the_base_and_gives_both(tmp_path):
     dataset = finished.toy(tmp_path / "dataset")
-    own = tokenizers.load(dataset.tokenizer_folder)
+    own = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     base = bases.write(tmp_path / "base", "GPT2", own)
     before = {file.name: file.read_bytes() for file in base.iterdir()}
     result = train(dataset, tmp_path / "model", config(base, steps=4, batch=256, learning_rate=5e-3))

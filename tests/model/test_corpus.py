@@ -17,7 +17,7 @@ def dataset(tmp_path):
 
 
 def read(dataset):
-    return Corpus.read(dataset, tokenizers.load(dataset.tokenizer_folder))
+    return Corpus.read(dataset, tokenizers.load_tokenizer(dataset.tokenizer_folder))
 
 
 def spoil(dataset, line, **values):
@@ -36,15 +36,15 @@ def spoil(dataset, line, **values):
 
 def test_rows_are_what_the_file_has(dataset):
     corpus = read(dataset)
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     rows = list(dataset.rows("train"))
     assert len(corpus.keys) == len(rows) == len(set(corpus.keys.tolist()))
     for index, row in enumerate(rows):
         tokens = row.tokens[: row.metadata["length"]]
         starts = row.metadata["token_start"] == 0
         assert corpus.text(index).tolist() == tokens
-        assert corpus.row(index).tolist() == [tokenizer.end] * starts + tokens
-        assert corpus.ends[index] == (tokens[-1] == tokenizer.end)
+        assert corpus.row(index).tolist() == [tokenizer.end_id] * starts + tokens
+        assert corpus.ends[index] == (tokens[-1] == tokenizer.end_id)
         assert corpus.lengths[index] == len(tokens)
     assert corpus.opens.sum() == corpus.ends.sum() == 2
     assert corpus.whole.all()

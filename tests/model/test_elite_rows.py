@@ -40,7 +40,7 @@ def dataset(repo, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokenizer(dataset):
-    return tokenizers.load(dataset.tokenizer_folder)
+    return tokenizers.load_tokenizer(dataset.tokenizer_folder)
 
 
 def kind(about):
@@ -55,7 +55,7 @@ def shown(dataset, tokenizer):
         length = row.metadata["length"]
         opens = row.metadata["token_start"] == 0 and kind(row.metadata) == "plain"
         tokens, asked = row.tokens[:length], labels["labels"][:length]
-        found[(*([tokenizer.end] if opens else []), *tokens)] = [*([-100] if opens else []), *asked], row.metadata
+        found[(*([tokenizer.end_id] if opens else []), *tokens)] = [*([-100] if opens else []), *asked], row.metadata
     return found
 
 
@@ -103,7 +103,7 @@ def test_a_model_is_asked_for_each_byte_that_is_held_out_once(dataset, tokenizer
     for split in ("val", "test"):
         texts = defaultdict(bytes)
         for document in documents(dataset, split):
-            texts[document.path] += tokenizer.decode(document.tokens[document.tokens != tokenizer.end])
+            texts[document.path] += tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])
         assert len(texts) > 1
         for path, text in texts.items():
             assert text == git(repo, "show", f"HEAD:{path}")
@@ -117,6 +117,8 @@ def test_a_model_is_asked_for_each_byte_that_is_held_out_once(dataset, tokenizer
 def test_a_model_of_several_sizes_is_asked_in_full(dataset, tokenizer, tmp_path):
     train(dataset, tmp_path / "model", Config(size="toy", steps=2, batch=2048))
     scores = {score.eval: score for score in reversed(evaluate(tmp_path / "model", dataset).scores)}
-    size = sum(len(tokenizer.decode(each.tokens[each.tokens != tokenizer.end])) for each in documents(dataset, "test"))
+    size = sum(
+        len(tokenizer.decode(each.tokens[each.tokens != tokenizer.end_id])) for each in documents(dataset, "test")
+    )
     assert scores["bits_per_byte"].over == scores["xz"].over == size
     assert load.load(tmp_path / "model")[0].context == max(SIZES)

@@ -25,7 +25,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def corpus(dataset):
-    return Corpus.read(dataset, tokenizers.load(dataset.tokenizer_folder))
+    return Corpus.read(dataset, tokenizers.load_tokenizer(dataset.tokenizer_folder))
 
 
 def test_every_row_of_a_step_is_named_with_its_place(dataset, corpus):
@@ -54,12 +54,12 @@ def test_every_row_of_a_step_is_named_with_its_place(dataset, corpus):
 
 
 def test_a_middle_is_asked_for_in_training_as_in_use(dataset, corpus, tmp_path, monkeypatch):
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     asked = []
 
     class Asked:
         context = 4096
-        end = tokenizer.end
+        end = tokenizer.end_id
         torch = SimpleNamespace(manual_seed=int)
 
         def generate(self, prompts, *_, **__):

@@ -36,7 +36,7 @@ def dataset(tmp_path_factory):
 def learner(dataset):
     def made(**values):
         config = Config(**{**TOLD, "steps": 4, **values})
-        tokenizer = tokenizers.load(dataset.tokenizer_folder)
+        tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
         corpus = Corpus.read(dataset, tokenizer)
         learner = Learner(load.network(config, tokenizer, 128), corpus, config, Processes())
         learner.piece = 8192

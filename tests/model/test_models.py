@@ -14,7 +14,7 @@ from git_starcoder.model import network as networks
 from git_starcoder.model.complete import complete, example, prompt_tokens
 from git_starcoder.model.config import Config
 from git_starcoder.model.pack import flat
-from git_starcoder.text import pretrained
+from git_starcoder.text import tokenizer as pretrained
 from git_starcoder.text import tokenizer as tokenizers
 
 ROWS = [np.arange(3, 40) * 7 % 280, np.arange(5, 22) * 11 % 280]
@@ -37,7 +37,7 @@ def dataset(tmp_path_factory):
 def saved(dataset, tmp_path_factory):
     """A model from scratch that knows little, in a folder."""
     folder = tmp_path_factory.mktemp("saved")
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     network = load.fresh("toy", tokenizer, 128, 0)
     torch = network.torch
     optimiser = torch.optim.AdamW(network.model.parameters(), lr=5e-3)
@@ -102,7 +102,7 @@ def test_any_base_is_trained_saved_and_completes(tmp_path, kind):
         values = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps({**values, "eos_token_id": [7, 8]}))
     network = load.network(config(folder), own, 128)
-    assert network.model.generation_config.eos_token_id == own.end
+    assert network.model.generation_config.eos_token_id == own.end_id
     assert bool(network.notes) == (kind == "GPTNeo")
     before = network.nats(flat(ROWS)).mean()
     before.backward()
@@ -121,7 +121,7 @@ def test_any_base_is_trained_saved_and_completes(tmp_path, kind):
 
 
 def test_a_base_that_is_ours_goes_on(saved, dataset):
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     network = load.network(config(saved), tokenizer, 128)
     loaded, _ = load.load(saved)
     loaded.precision = "float32"
@@ -179,7 +179,7 @@ def test_bases_that_cannot_be(tmp_path, saved, monkeypatch):
         refused(changed, what, DatasetError if name in {"deeper", "wider", "kernel", "nested"} else UsageError)
     bidirectional = bases.write(tmp_path / "bert", "Bert", own)
     refused(bidirectional, "not a causal model")
-    refused(copy("wordless", without=pretrained.FILES), "neither tokenizer.json nor")
+    refused(copy("wordless", without=pretrained.TOKENIZER_FILES), "neither tokenizer.json nor")
 
 
 def test_a_device_that_cannot_compile():
@@ -191,16 +191,16 @@ def test_fill_in_the_middle_tokens_are_found_in_every_spelling(tmp_path):
     own = bases.tokenizer()
     own.save(tmp_path)
     definition = (tmp_path / "tokenizer.json").read_text()
-    for prefix, middle, suffix in tokenizers.FIM:
+    for prefix, middle, suffix in tokenizers.FIM_SPELLINGS:
         text = definition
         for old, new in (("<fim_prefix>", prefix), ("<fim_middle>", middle), ("<fim_suffix>", suffix)):
             text = text.replace(f'"{old}"', json.dumps(new))
         (tmp_path / "tokenizer.json").write_text(text)
         (tmp_path / "special_tokens_map.json").unlink(missing_ok=True)
         (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>", "pad_token": "<fim_pad>"}')
-        found = tokenizers.load(tmp_path)
-        assert found.fim == own.fim
-        assert [found.controls[number] for number in found.fim] == [prefix, middle, suffix]
+        found = tokenizers.load_tokenizer(tmp_path)
+        assert found.fim_ids == own.fim_ids
+        assert [found.control_tokens[number] for number in found.fim_ids] == [prefix, middle, suffix]
 
 
 def test_a_token_that_text_can_come_to_is_none_to_fill_in_a_middle_by(tmp_path):
@@ -211,9 +211,9 @@ def test_a_token_that_text_can_come_to_is_none_to_fill_in_a_middle_by(tmp_path):
     definition["added_tokens"] = [token for token in controls if not token["content"].startswith("<fim_middle")]
     assert "<fim_middle>" in definition["model"]["vocab"]
     (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
-    found = tokenizers.load(tmp_path)
-    assert found.vocabulary["<fim_middle>"] == own.fim[1]
-    assert found.fim is None
+    found = tokenizers.load_tokenizer(tmp_path)
+    assert found.vocabulary["<fim_middle>"] == own.fim_ids[1]
+    assert found.fim_ids is None
 
 
 def test_a_tokenizer_of_two_files_is_the_one_that_was_saved_of_it(tmp_path):
@@ -225,10 +225,14 @@ def test_a_tokenizer_of_two_files_is_the_one_that_was_saved_of_it(tmp_path):
     (base / "vocab.json").write_text(json.dumps(definition["vocab"]))
     (base / "merges.txt").write_text("\n".join(" ".join(pair) for pair in definition["merges"]))
     (base / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
-    read = tokenizers.load(base)
+    read = tokenizers.load_tokenizer(base)
     read.save(tmp_path / "saved")
-    assert tokenizers.load(tmp_path / "saved").departs(read) == read.departs(tokenizers.load(tmp_path / "saved")) == ""
-    assert "is another one" in read.departs(_with_another(read, tmp_path / "other"))
+    assert (
+        tokenizers.load_tokenizer(tmp_path / "saved").find_difference(read)
+        == read.find_difference(tokenizers.load_tokenizer(tmp_path / "saved"))
+        == ""
+    )
+    assert "is another one" in read.find_difference(_with_another(read, tmp_path / "other"))
 
 
 def _with_another(tokenizer, folder):
@@ -236,7 +240,7 @@ def _with_another(tokenizer, folder):
     definition = json.loads((folder / "tokenizer.json").read_text())
     definition["model"]["merges"] = definition["model"]["merges"][:-1]
     (folder / "tokenizer.json").write_text(json.dumps(definition))
-    return tokenizers.load(folder)
+    return tokenizers.load_tokenizer(folder)
 
 
 def test_plain_transformers_writes_what_complete_writes(saved):

@@ -30,7 +30,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokenizer(dataset):
-    return tokenizers.load(dataset.tokenizer_folder)
+    return tokenizers.load_tokenizer(dataset.tokenizer_folder)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_text_that_becomes_a_control_token(looked, tokenizer):
             return getattr(tokenizer, name)
 
         def encode(self, texts):
-            ids = {text.encode(): number for number, text in tokenizer.controls.items()}
+            ids = {text.encode(): number for number, text in tokenizer.control_tokens.items()}
             return np.array([ids[text] for text in texts]), None
 
     wrong(looked(tokenizer=Naive())["control tokens"], "is made of ordinary text")

@@ -52,7 +52,7 @@ def learned():
 def load_once():
     """Hundreds of examples need not load the same folder hundreds of times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizers, "load", cache(tokenizers.load))
+        patch.setattr(tokenizers, "load_tokenizer", cache(tokenizers.load_tokenizer))
         yield
 
 
@@ -83,7 +83,7 @@ def rows_of(windows, some):
             marks = [np.array([mark], dtype=some.dtype) for mark in layout.marks]
             parts = [marks[0], parts[0], marks[1], parts[1], marks[2], parts[2], marks[3]]
         shown = np.concatenate(parts)
-        padding = np.full(windows.size[row] - len(shown), some.pad, dtype=some.dtype)
+        padding = np.full(windows.size[row] - len(shown), some.pad_id, dtype=some.dtype)
         found.append((np.concatenate([shown, padding]), len(shown), hole))
     return found
 
@@ -118,7 +118,7 @@ def test_windows_overlap_exactly_and_rejoin_to_the_text(folder, learned, data, s
     rows = rows_of(windows, learned)
     planned = 0
     for number, text in enumerate(data):
-        expected = [*learned.encode([text])[0].tolist(), learned.end]
+        expected = [*learned.encode([text])[0].tolist(), learned.end_id]
         mine = np.flatnonzero(windows.sample_index == number)
         total = 1 if len(expected) <= size else math.ceil((len(expected) - size) / stride) + 1
         planned += total
@@ -132,7 +132,7 @@ def test_windows_overlap_exactly_and_rejoin_to_the_text(folder, learned, data, s
             assert len(tokens) == windows.size[row] == size
             assert length == windows.length[row] == min(size, len(expected) - start)
             assert tokens[:length].tolist() == expected[start : start + length]
-            assert (tokens[length:] == learned.pad).all()
+            assert (tokens[length:] == learned.pad_id).all()
             covered |= dict(enumerate(expected[start : start + length], start))
         if len(mine) == total:  # nothing was too short
             assert [covered[place] for place in range(len(expected))] == expected
@@ -146,15 +146,15 @@ def test_windows_overlap_exactly_and_rejoin_to_the_text(folder, learned, data, s
 @settings(max_examples=100)
 def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, size, overlap):
     windows, step, drops = built(folder, data, size=size, overlap=overlap)
-    prefix, middle, suffix = learned.fim
+    prefix, middle, suffix = learned.fim_ids
     rows = rows_of(windows, learned)
     for row, (tokens, length, hole) in enumerate(rows):
         text, holes = data[windows.sample_index[row]]
         assert len(tokens) == size
-        assert (tokens[length:] == learned.pad).all()
+        assert (tokens[length:] == learned.pad_id).all()
         tokens = tokens[:length].tolist()
         assert tokens[0] == prefix
-        assert tokens[-1] == learned.end
+        assert tokens[-1] == learned.end_id
         at_suffix, at_middle = tokens.index(suffix), tokens.index(middle)
         head, tail, asked = tokens[1:at_suffix], tokens[at_suffix + 1 : at_middle], tokens[at_middle + 1 : -1]
         assert min(head + asked + tail) >= 10
@@ -175,7 +175,7 @@ def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, siz
 def test_masked_windows_cover_the_text_and_mask_the_hole_nearest_the_middle(learned, data, size, overlap):
     with tempfile.TemporaryDirectory() as scratch, BuildState(Path(scratch), 0, NoEngine()) as run:
         samples = [sample_of(run, b"before " * 20), sample_of(run, *data), sample_of(run, b"after " * 20)]
-        encoded = encode.encode(run, samples, [False] * 3, learned, "")
+        encoded = encode.encode_samples(run, samples, [False] * 3, learned, "")
         windows, unplanned = window.plan(samples, encoded, [size], overlap)
     assert not unplanned
     mine = np.flatnonzero(windows.sample_index == 1).tolist()
@@ -211,10 +211,19 @@ def test_nothing_depends_on_the_size_of_a_batch(folder, monkeypatch):
     ]
     expected, step, _ = built(folder, data, size=64)
     for batch in (1, 30_000, 100_000):
-        monkeypatch.setattr(encode, "BATCH", batch)
+        monkeypatch.setattr(encode, "ENCODE_BATCH_BYTES", batch)
         windows, again, _ = built(folder, data, size=64)
         assert again.figures == step.figures
-        for name in ("tokens", "token_start", "length", "mask_start", "mask_stop", "content_key", "sample_index", "window_count"):
+        for name in (
+            "tokens",
+            "token_start",
+            "length",
+            "mask_start",
+            "mask_stop",
+            "content_key",
+            "sample_index",
+            "window_count",
+        ):
             assert np.array_equal(getattr(windows, name), getattr(expected, name)), name
 
 
@@ -267,7 +276,7 @@ def test_windows_begin_where_items_do_and_cover_every_token(folder, learned, sta
     plain, _, _ = laid(folder, lambda run: [framed(run, LINES, ())], learned, size=size, overlap=overlap)
     stride = max(1, round(size * (1 - overlap)))
     covered = set()
-    begins = np.concatenate(([0], np.cumsum(learned.widths[plain.tokens[:-1]])))
+    begins = np.concatenate(([0], np.cumsum(learned.token_byte_counts[plain.tokens[:-1]])))
     at = {int(np.searchsorted(begins, start)) for start in starts}
     for start, length, nominal in zip(windows.sample_offset, windows.length, plain.sample_offset, strict=True):
         assert nominal - min(stride // 2, size - stride) <= start <= nominal
@@ -285,19 +294,19 @@ def test_a_window_begins_at_the_item_before_it(folder, learned):
 def test_a_head_stands_in_every_row_and_its_marks_are_control_tokens(folder, learned):
     head = (("<file_sep>", b"a.py\n"), ("", b"before "), ("<commit_msg>", b""))
     windows, _, rows = laid(folder, lambda run: [framed(run, LINES, head)], learned, size=(16, 64))
-    marks = [learned.mark("<file_sep>"), learned.encode([b"a.py\n"])[0].tolist(), learned.encode([b"before "])[0].tolist(),
-             learned.mark("<commit_msg>")]  # fmt: skip
+    marks = [learned.control_token_ids("<file_sep>"), learned.encode([b"a.py\n"])[0].tolist(), learned.encode([b"before "])[0].tolist(),
+             learned.control_token_ids("<commit_msg>")]  # fmt: skip
     expected = [token for mark in marks for token in mark]
-    assert len(learned.mark("<file_sep>")) == 1
+    assert len(learned.control_token_ids("<file_sep>")) == 1
     assert set(windows.size.tolist()) == {64}  # the head would be more than half of 16
-    text = [*learned.encode([LINES])[0].tolist(), learned.end]
+    text = [*learned.encode([LINES])[0].tolist(), learned.end_id]
     for row, (tokens, length, _) in enumerate(rows):
         assert windows.prefix_length[row] == len(expected)
         assert tokens[: len(expected)].tolist() == expected
         start = windows.sample_offset[row]
         body = text[start : start + windows.length[row]]
         assert tokens[len(expected) : length].tolist() == body
-        assert (tokens[length:] == learned.pad).all()
+        assert (tokens[length:] == learned.pad_id).all()
 
 
 def test_a_head_that_fits_no_window_is_counted(folder, learned):
@@ -318,7 +327,7 @@ def test_a_change_is_one_row_at_the_smallest_size_that_holds_it(folder, learned)
 
 
 def test_a_tokenizer_without_a_mark_spells_it(learned):
-    assert learned.mark("<no_such_mark>") == learned.encode([b"<no_such_mark>"])[0].tolist()
+    assert learned.control_token_ids("<no_such_mark>") == learned.encode([b"<no_such_mark>"])[0].tolist()
 
 
 def test_equal_rows_have_equal_keys_and_others_do_not(folder, learned):
@@ -384,7 +393,7 @@ def test_the_tokenizer_is_learned_from_base_texts_of_the_training_split_alone(tm
     assert figures["tokenizer"] == bases.learn([train], 600).digest
     assert figures["vocab_size"] == 600
     assert (figures["encoder"], figures["lossless"]) == ("gigatoken", "yes")
-    assert tokenizers.load(tmp_path / "tokenizer").digest == figures["tokenizer"]
+    assert tokenizers.load_tokenizer(tmp_path / "tokenizer").digest == figures["tokenizer"]
 
 
 def test_large_vocabularies_take_wider_numbers(tmp_path, learned):
@@ -396,7 +405,7 @@ def test_large_vocabularies_take_wider_numbers(tmp_path, learned):
     (tmp_path / "tokenizer.json").write_text(json.dumps(definition), "utf-8")
     wide, _, _ = built(tmp_path, [CODE[0][:500]], size=64)
     assert wide.tokens.dtype == np.uint32
-    assert wide.tokens.tolist() == [*learned.encode([CODE[0][:500]])[0].tolist(), learned.end]
+    assert wide.tokens.tolist() == [*learned.encode([CODE[0][:500]])[0].tolist(), learned.end_id]
 
 
 def test_nothing_in_nothing_out(folder):
@@ -429,7 +438,9 @@ def test_an_unresolved_recipe_is_a_bug(tmp_path):
 
 
 def test_texts_are_encoded_whatever_they_spell(folder, learned):
-    text = ("".join(tokenizers.SPECIAL) + "\0\r\n\ufeff" + "".join(random.Random(0).choices("<|>_fim", k=200))).encode()
+    text = (
+        "".join(tokenizers.SPECIAL_TOKENS) + "\0\r\n\ufeff" + "".join(random.Random(0).choices("<|>_fim", k=200))
+    ).encode()
     windows, _, _ = built(folder, [text], size=512)
     ((tokens, length, _),) = rows_of(windows, learned)
     assert tokens[: length - 1].min() >= 10

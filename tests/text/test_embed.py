@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return embed.load(str(folder))
+    return embed.load_embedding_model(str(folder))
 
 
 def test_a_vector_is_the_sum_over_the_tokens(model):
@@ -39,9 +39,9 @@ def test_a_vector_is_the_sum_over_the_tokens(model):
     assert not unknown.any()
     assert not nothing.any()
     assert (one == np.rint(one)).all()
-    assert np.linalg.norm(one) == pytest.approx(embed.STEPS, rel=1e-4)
+    assert np.linalg.norm(one) == pytest.approx(embed.VECTOR_LENGTH, rel=1e-4)
     plain = model.model.encode(["file read"], normalize=True)[0]
-    assert one / embed.STEPS == pytest.approx(plain, abs=1e-4)
+    assert one / embed.VECTOR_LENGTH == pytest.approx(plain, abs=1e-4)
 
 
 def test_a_long_text_is_read_to_its_end(model):
@@ -50,7 +50,7 @@ def test_a_long_text_is_read_to_its_end(model):
 
 
 def similar(model, texts, threshold, groups=None):
-    found = embed.alike(model.vectors(texts), np.array(groups or [0] * len(texts)), threshold)
+    found = embed.find_embedding_keepers(model.vectors(texts), np.array(groups or [0] * len(texts)), threshold)
     return found.keeper.tolist(), found.similarity.tolist()
 
 
@@ -79,10 +79,10 @@ def test_groups_are_kept_apart_and_nothing_known_is_like_nothing(model):
 def test_blocks_do_not_matter(model, drawn):
     vectors = model.vectors(f"{one} {other} {other}".encode() for one, other, _ in drawn)
     groups = np.array([group for *_, group in drawn], dtype=np.int64)
-    whole = embed.alike(vectors, groups, 0.98)
+    whole = embed.find_embedding_keepers(vectors, groups, 0.98)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed, "BLOCK", 3)
-        parts = embed.alike(vectors, groups, 0.98)
+        patch.setattr(embed, "VECTORS_PER_BLOCK", 3)
+        parts = embed.find_embedding_keepers(vectors, groups, 0.98)
     assert np.array_equal(whole.keeper, parts.keeper)
     assert np.array_equal(whole.similarity, parts.similarity)
     lengths = np.linalg.norm(vectors, axis=1)
@@ -104,43 +104,43 @@ def test_weights_and_shared_vectors_of_a_model_count(tmp_path):
     mapping, weights = np.arange(vocabulary) % 2, np.linspace(1, 2, vocabulary)
     StaticModel(np.eye(2), plain.tokenizer, weights=weights, token_mapping=mapping).save_pretrained(tmp_path / "small")
     texts = ["file", "file read read"]
-    model = embed.load(str(tmp_path / "small"))
+    model = embed.load_embedding_model(str(tmp_path / "small"))
     expected = model.model.encode(texts, normalize=True)
-    assert model.vectors(text.encode() for text in texts) / embed.STEPS == pytest.approx(expected, abs=1e-4)
-    assert model.digest != embed.load(str(made)).digest
+    assert model.vectors(text.encode() for text in texts) / embed.VECTOR_LENGTH == pytest.approx(expected, abs=1e-4)
+    assert model.digest != embed.load_embedding_model(str(made)).digest
 
 
 def test_the_digest_is_of_what_decides(folder, model, tmp_path, caplog):
-    assert embed.load(str(folder)).digest == model.digest
+    assert embed.load_embedding_model(str(folder)).digest == model.digest
     assert not caplog.records
     other = embedding_model(tmp_path, {"file": (1.0, 0.0, 0.5)})
-    assert embed.load(str(other)).digest != model.digest
+    assert embed.load_embedding_model(str(other)).digest != model.digest
 
 
 @pytest.mark.parametrize("name", ["", "no/such/folder", "nothing here"])
 def test_no_model(name):
     with pytest.raises(UsageError, match="no embedding model") as caught:
-        embed.load(name)
+        embed.load_embedding_model(name)
     assert "model2vec" in caught.value.hint
 
 
 def test_a_model_that_cannot_be_had_or_read(folder, tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
-        embed.load("nobody/nothing")  # the tests have no hub
+        embed.load_embedding_model("nobody/nothing")  # the tests have no hub
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(UsageError, match="cannot be read") as caught:
-        embed.load(str(tmp_path))
+        embed.load_embedding_model(str(tmp_path))
     assert "\n" not in caught.value.where
     embedding_model(tmp_path / "nan", {"file": (float("nan"),)})
     with pytest.raises(UsageError, match="cannot be read"):
-        embed.load(str(tmp_path / "nan"))
+        embed.load_embedding_model(str(tmp_path / "nan"))
     assert json.loads((folder / "config.json").read_text())["embedding_dtype"] == "float32"
 
 
 def test_a_missing_extra_is_one_line(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "model2vec", None)
     with pytest.raises(MissingExtraError, match="model2vec") as caught:
-        embed.load(str(folder))
+        embed.load_embedding_model(str(folder))
     assert caught.value.hint == "pip install 'git-starcoder[embed]'"

@@ -5,17 +5,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.text.charsets import CODECS, WIDER, codec_of
-from git_starcoder.text.encoding import MEANT_ON_THE_WEB, Refusal, Text, line_ends, read
-from git_starcoder.text.encoding import decode as decode_within
+from git_starcoder.text.encoding import (
+    CODECS,
+    WEB_CODECS,
+    WIDER_CODECS,
+    DecodedText,
+    Refusal,
+    decode_text,
+    find_codec,
+    normalize_line_ends,
+)
+from git_starcoder.text.encoding import decode_file as decode_within
 
 
-def decode(data: bytes, max_line: int = 65_536, mean_line: int = 500) -> Text | Refusal:
+def decode(data: bytes, max_line: int = 65_536, mean_line: int = 500) -> DecodedText | Refusal:
     return decode_within(data, max_line=max_line, mean_line=mean_line)
 
 
 def test_plain_utf8_is_left_alone():
-    assert decode("naïve 😀\n".encode()) == Text("naïve 😀\n".encode(), ())
+    assert decode("naïve 😀\n".encode()) == DecodedText("naïve 😀\n".encode(), ())
 
 
 @pytest.mark.parametrize(
@@ -36,13 +44,13 @@ def test_plain_utf8_is_left_alone():
     ],
 )
 def test_line_ends_become_lf_and_a_cr_inside_a_line_is_none(data, utf8):
-    assert decode(data) == Text(utf8, ("crlf",) if utf8 != data else ())
+    assert decode(data) == DecodedText(utf8, ("crlf",) if utf8 != data else ())
 
 
 @given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", b"bc"])).map(b"".join))
 def test_line_ends_are_those_of_git(data):
-    text = line_ends(data)
-    assert line_ends(text) == text
+    text = normalize_line_ends(data)
+    assert normalize_line_ends(text) == text
     assert b"\r\n" not in text
     assert not text.endswith(b"\r")
     if b"\n" in data:
@@ -65,8 +73,8 @@ def test_many_crs_are_not_slow():
     ],
 )
 def test_marks_are_believed_and_removed(mark, encoding, name):
-    assert decode(mark + "né\n".encode(encoding)) == Text("né\n".encode(), (name,))
-    assert decode(mark + "né\r\n".encode(encoding)) == Text("né\n".encode(), (name, "crlf"))
+    assert decode(mark + "né\n".encode(encoding)) == DecodedText("né\n".encode(), (name,))
+    assert decode(mark + "né\r\n".encode(encoding)) == DecodedText("né\n".encode(), (name, "crlf"))
     assert decode(mark + "a\0b\n".encode(encoding)) == Refusal("binary", "has a NUL")
 
 
@@ -95,7 +103,7 @@ def test_a_declaration_in_the_third_line_is_none():
 
 
 def test_a_declaration_does_not_overrule_utf8():
-    assert decode("# coding: latin-1\né\n".encode()) == Text("# coding: latin-1\né\n".encode(), ())
+    assert decode("# coding: latin-1\né\n".encode()) == DecodedText("# coding: latin-1\né\n".encode(), ())
 
 
 @pytest.mark.parametrize(
@@ -109,11 +117,11 @@ def test_other_encodings_are_not_believed(name):
 def test_every_known_codec_is_of_text_in_which_ascii_is_ascii(codec):
     assert codecs.lookup(codec)._is_text_encoding
     assert b"Az09 +-*/.,:;()[]{}<>\t\n".decode(codec) == "Az09 +-*/.,:;()[]{}<>\t\n"
-    assert codec_of(codec) == codec
+    assert find_codec(codec) == codec
 
 
 def test_codecs_that_may_stand_in_are_known():
-    assert {*WIDER, *WIDER.values(), *MEANT_ON_THE_WEB, *MEANT_ON_THE_WEB.values()} <= CODECS
+    assert {*WIDER_CODECS, *WIDER_CODECS.values(), *WEB_CODECS, *WEB_CODECS.values()} <= CODECS
 
 
 @pytest.mark.parametrize(
@@ -138,14 +146,14 @@ def test_codecs_that_may_stand_in_are_known():
     ],
 )  # fmt: skip
 def test_names_of_encodings(name, codec):
-    assert codec_of(name) == codec
+    assert find_codec(name) == codec
 
 
 def test_every_alias_of_python_for_a_known_codec_is_known():
     for alias, codec in encodings.aliases.aliases.items():
         if codec.replace("iso8859_1", "latin_1") == "latin_1" or codec in CODECS:
-            assert codec_of(alias) == codec, alias
-            assert codec_of(alias.replace("_", "-").upper()) == codec, alias
+            assert find_codec(alias) == codec, alias
+            assert find_codec(alias.replace("_", "-").upper()) == codec, alias
 
 
 DECLARATIONS = [
@@ -178,8 +186,8 @@ DECLARATIONS = [
 def test_every_way_to_declare_an_encoding(name, form, end):
     said = "啊" if name == "GBK" else "é"
     text = form.format(name, said)
-    data = text.replace("\n", end).encode(codec_of(name))
-    assert decode(data) == Text(text.encode(), ("cookie", "crlf") if end == "\r\n" else ("cookie",))
+    data = text.replace("\n", end).encode(find_codec(name))
+    assert decode(data) == DecodedText(text.encode(), ("cookie", "crlf") if end == "\r\n" else ("cookie",))
 
 
 def test_on_the_web_latin1_has_the_characters_of_windows():
@@ -206,9 +214,9 @@ def test_characters_that_programs_write_beyond_the_encoding_they_declare(name, w
 
 def test_an_encoding_of_seven_bits_is_read_where_it_is_declared():
     text = "# coding: iso-2022-jp\n# 日本語\n"
-    assert decode(text.encode("iso-2022-jp")) == Text(text.encode(), ("cookie",))
-    assert decode(b"# coding: iso-2022-jp\n\x1b[31m\n") == Text(b"# coding: iso-2022-jp\n\x1b[31m\n", ())
-    assert decode(b"\x1b$B no encoding\n") == Text(b"\x1b$B no encoding\n", ())
+    assert decode(text.encode("iso-2022-jp")) == DecodedText(text.encode(), ("cookie",))
+    assert decode(b"# coding: iso-2022-jp\n\x1b[31m\n") == DecodedText(b"# coding: iso-2022-jp\n\x1b[31m\n", ())
+    assert decode(b"\x1b$B no encoding\n") == DecodedText(b"\x1b$B no encoding\n", ())
 
 
 def test_a_name_that_is_not_known_is_told():
@@ -238,24 +246,24 @@ def test_nothing_but_blanks_is_empty(data):
 def test_a_pointer_is_not_its_content():
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
     assert decode(pointer).reason == "lfs_pointer"
-    assert isinstance(decode(pointer + b"x\n" * 1000), Text)
+    assert isinstance(decode(pointer + b"x\n" * 1000), DecodedText)
 
 
 def test_line_limits_are_met_exactly():
-    assert isinstance(decode(b"x" * 10 + b"\n", max_line=10), Text)
+    assert isinstance(decode(b"x" * 10 + b"\n", max_line=10), DecodedText)
     assert decode(b"x" * 11 + b"\n", max_line=10) == Refusal("long_line", "11 bytes")
     assert decode(b"x\n" * 100 + b"y" * 11, max_line=10) == Refusal("long_line", "11 bytes")
-    assert isinstance(decode(b"x" * 30 + b"\n" + b"y" * 10 + b"\n", mean_line=20), Text)
+    assert isinstance(decode(b"x" * 30 + b"\n" + b"y" * 10 + b"\n", mean_line=20), DecodedText)
     assert decode(b"x" * 30 + b"\n" + b"y" * 12 + b"\n", mean_line=20) == Refusal("minified", "21 bytes per line")
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_anything_is_a_text_or_a_reason(data):
     text = decode(data)
-    if isinstance(text, Text):
+    if isinstance(text, DecodedText):
         text.utf8.decode()
         assert b"\0" not in text.utf8
-        assert line_ends(text.utf8) == text.utf8
+        assert normalize_line_ends(text.utf8) == text.utf8
         assert text.changed or text.utf8 == data
     else:
         assert text.reason in {"empty", "lfs_pointer", "binary", "undecodable", "long_line", "minified"}
@@ -264,16 +272,18 @@ def test_anything_is_a_text_or_a_reason(data):
 @pytest.mark.parametrize("codec", ["utf-8", "utf-16", "utf-32", "utf-8-sig"])
 def test_a_text_that_is_cut_loses_half_a_character(codec):
     data = "日本語\n".encode(codec)
-    whole = read(data).utf8
+    whole = decode_text(data).utf8
     for at in range(8, len(data)):
-        text = read(data[:at], cut=True)
+        text = decode_text(data[:at], cut=True)
         assert whole.startswith(text.utf8)
         assert len(whole) - len(text.utf8) <= 4 * (len(data) - at) + 3
-    assert read(b"# coding: gbk\n" + "啊".encode("gbk")[:1], cut=True).utf8 == b"# coding: gbk\n"
+    assert decode_text(b"# coding: gbk\n" + "啊".encode("gbk")[:1], cut=True).utf8 == b"# coding: gbk\n"
 
 
 def test_a_text_may_go_with_another():
-    assert read(b"caf\xe9\n", like="latin_1").utf8 == "café\n".encode()
-    assert read("café\n".encode("utf-16-be"), like="utf-16-be").utf8 == "café\n".encode()
-    assert read("# coding: koi8-r\nж\n".encode("koi8-r"), like="latin_1").utf8 == "# coding: koi8-r\nж\n".encode()
-    assert read("café\n".encode(), like="latin_1").utf8 == "café\n".encode()
+    assert decode_text(b"caf\xe9\n", like="latin_1").utf8 == "café\n".encode()
+    assert decode_text("café\n".encode("utf-16-be"), like="utf-16-be").utf8 == "café\n".encode()
+    assert (
+        decode_text("# coding: koi8-r\nж\n".encode("koi8-r"), like="latin_1").utf8 == "# coding: koi8-r\nж\n".encode()
+    )
+    assert decode_text("café\n".encode(), like="latin_1").utf8 == "café\n".encode()

@@ -4,14 +4,14 @@ import subprocess
 
 import pytest
 
-from git_starcoder.text.charsets import codec_of
-from git_starcoder.text.message import LONGEST, READ, decoded, message_of
+from git_starcoder.text.clean import MAX_MESSAGE_BYTES, MESSAGE_READ_BYTES, clean_message, decode_message
+from git_starcoder.text.encoding import find_codec
 
 HEAD = b"tree %s\nauthor Ada <ada@example.com> 1 +0000\ncommitter Ada <ada@example.com> 1 +0000" % (b"0" * 40)
 
 
 def message(body: bytes, *more: bytes, redacted: bool = True) -> str:
-    return message_of(b"\n".join((HEAD, *more)) + b"\n\n" + body, redacted=redacted).decode()
+    return clean_message(b"\n".join((HEAD, *more)) + b"\n\n" + body, redacted=redacted).decode()
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_an_encoding_that_is_none(name):
 def test_encodings_that_are_wrong_or_unknown(name, body, text):
     assert message(body, b"encoding " + name) == text
     commit = HEAD + b"\nencoding " + name + b"\n\n" + body
-    assert decoded(commit) == (text, "\ufffd" not in text)
+    assert decode_message(commit) == (text, "\ufffd" not in text)
 
 
 def test_a_long_message_may_be_cut_inside_a_character():
-    body = "日本".encode("gbk") * READ
-    assert decoded(HEAD + b"\nencoding GBK\n\n" + b"x" + body)[1]
+    body = "日本".encode("gbk") * MESSAGE_READ_BYTES
+    assert decode_message(HEAD + b"\nencoding GBK\n\n" + b"x" + body)[1]
 
 
 def test_line_ends_of_a_message():
@@ -103,7 +103,7 @@ def test_messages_are_those_that_git_shows(repo_maker, git):
     """In every encoding that git's iconv and we both know, whatever can be said in it. In CP1255 and CP1258 git loses last letters."""
     stream = b""
     for number, (name, said) in enumerate((name, said) for name in ICONV.split() for said in SAID):
-        codec = codec_of(name)
+        codec = find_codec(name)
         assert codec, name
         try:
             data = said.encode(codec)
@@ -125,11 +125,11 @@ def test_messages_are_those_that_git_shows(repo_maker, git):
         start = raw.index(b"\n") + 1
         commit, raw = raw[start : start + size], raw[start + size + 1 :]
         body = commit.partition(b"\n\n")[2]
-        if subject == body and not body.isascii() and codec_of(encoding.decode()) != "utf_8":
+        if subject == body and not body.isascii() and find_codec(encoding.decode()) != "utf_8":
             continue  # this iconv does not know it
         if any("\ue000" <= sign <= "\uf8ff" for sign in subject.decode()):
             continue  # nor this character
-        assert message_of(commit, redacted=False) == subject, (encoding, subject.decode("utf-8", "replace"))
+        assert clean_message(commit, redacted=False) == subject, (encoding, subject.decode("utf-8", "replace"))
         compared.add(encoding)
     assert len(compared) > 100
     assert {b"CP936", b"EUCJP", b"CP932", b"ISO8859-1"} <= compared
@@ -142,13 +142,13 @@ def test_an_encoding_is_declared_in_the_head_only():
 @pytest.mark.parametrize(
     ("body", "size"),
     [
-        (b"x" * 5000, LONGEST),
-        (b"word " * 1000, LONGEST),
-        (b"line of text\n" * 1000, LONGEST // 13 * 13 - 1),
-        ("é".encode() * 5000, LONGEST),
-        (b"x" + "é".encode() * 5000, LONGEST - 1),
-        (b"x" * LONGEST, LONGEST),
-        (b"x\n" * 1_000_000, LONGEST - 1),
+        (b"x" * 5000, MAX_MESSAGE_BYTES),
+        (b"word " * 1000, MAX_MESSAGE_BYTES),
+        (b"line of text\n" * 1000, MAX_MESSAGE_BYTES // 13 * 13 - 1),
+        ("é".encode() * 5000, MAX_MESSAGE_BYTES),
+        (b"x" + "é".encode() * 5000, MAX_MESSAGE_BYTES - 1),
+        (b"x" * MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES),
+        (b"x\n" * 1_000_000, MAX_MESSAGE_BYTES - 1),
     ],
 )
 def test_a_long_message_is_cut(body, size):
@@ -165,5 +165,5 @@ def test_secrets_go():
 
 
 def test_what_is_no_commit_object():
-    assert message_of(b"", redacted=True) == b""
-    assert message_of(b"no empty line", redacted=True) == b""
+    assert clean_message(b"", redacted=True) == b""
+    assert clean_message(b"no empty line", redacted=True) == b""

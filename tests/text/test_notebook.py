@@ -16,7 +16,7 @@ from git_starcoder.parse.language import language_of
 from git_starcoder.parse.tree import parse
 from git_starcoder.recipe import Read
 from git_starcoder.text import notebook
-from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
+from git_starcoder.text.clean import CleanText, clean_file, find_refusal, max_file_bytes
 from git_starcoder.text.encoding import Refusal
 
 PNG = "iVBORw0KGgo" + "A" * 100_000
@@ -46,9 +46,9 @@ def made(*cells, **metadata):
     return json.dumps({"cells": list(cells), "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}).encode()
 
 
-def cleaned(data: bytes) -> Clean:
-    text = clean(data, OPTIONS)
-    assert isinstance(text, Clean), text
+def cleaned(data: bytes) -> CleanText:
+    text = clean_file(data, OPTIONS)
+    assert isinstance(text, CleanText), text
     return text
 
 
@@ -87,7 +87,7 @@ def test_what_is_left_out_is_counted():
             widgets={"application/vnd.jupyter.widget-state+json": {"state": state}},
         )
     )
-    assert text.skipped == {
+    assert text.notebook_counts == {
         "notebooks": 1,
         "notebook_outputs": 3,
         "notebook_images": 5,
@@ -121,7 +121,7 @@ def test_older_formats(number):
         json.dumps({"nbformat": number, "worksheets": [{"cells": cells[:2]}, {"cells": cells[2:]}]}).encode()
     )
     assert text.text == b"# %% [markdown]\n# ## Two\n# ## lines\n\n# %%\nx = 1\n# %ls\n\n# %% [raw]\n# <b>x</b>\n"
-    assert (text.skipped["notebook_images"], text.skipped["notebook_execution_counts"]) == (1, 1)
+    assert (text.notebook_counts["notebook_images"], text.notebook_counts["notebook_execution_counts"]) == (1, 1)
 
 
 KERNELS = {
@@ -300,35 +300,35 @@ NONE = {
 
 @pytest.mark.parametrize("data", NONE.values(), ids=NONE)
 def test_what_is_no_notebook_has_no_place_behind_that_name(data):
-    text = clean(data, Read(mean_line=1 << 20, max_line=1 << 20))
-    assert isinstance(text, Clean)
+    text = clean_file(data, Read(mean_line=1 << 20, max_line=1 << 20))
+    assert isinstance(text, CleanText)
     assert text.text == data
-    assert unfit("a.json", text, OPTIONS) is None
-    assert unfit("a/B.ipynb", text, OPTIONS) == Refusal("no_notebook", "its content is not a Jupyter notebook")
+    assert find_refusal("a.json", text, OPTIONS) is None
+    assert find_refusal("a/B.ipynb", text, OPTIONS) == Refusal("no_notebook", "its content is not a Jupyter notebook")
 
 
 def test_content_alone_says_that_it_is_a_notebook():
-    assert unfit("a.ipynb", cleaned(made(code("x = 1"))), OPTIONS) is None
+    assert find_refusal("a.ipynb", cleaned(made(code("x = 1"))), OPTIONS) is None
     assert cleaned(b" \n" + made(code("x = 1"))).text == b"# %%\nx = 1\n"
     assert isinstance(
-        clean(made(code("x = '\xff'")).decode().replace("\\u00ff", "ÿ").encode("latin-1"), OPTIONS), Refusal
+        clean_file(made(code("x = '\xff'")).decode().replace("\\u00ff", "ÿ").encode("latin-1"), OPTIONS), Refusal
     )
 
 
 @pytest.mark.parametrize("data", [made(), made(code(""), note([])), b'{"worksheets": [], "nbformat": 3}'])
 def test_an_empty_notebook_is_empty(data):
-    assert clean(data, OPTIONS) == Refusal("empty")
+    assert clean_file(data, OPTIONS) == Refusal("empty")
 
 
 def test_limits_are_those_of_the_text():
     large = made(*(code("x = 1", [PICTURE]) for _ in range(30)))
-    assert OPTIONS.max_bytes < len(large) < most_bytes("a.ipynb", OPTIONS) == notebook.LARGEST
-    assert cleaned(large).skipped["notebook_images"] == 30
-    assert clean(large[:-1], OPTIONS) == Refusal("too_large", f"{len(large) - 1} bytes")
-    words = clean(made(*(note("word " * 300 + "\n" + "w\n" * 50) for _ in range(1000))), OPTIONS)
+    assert OPTIONS.max_bytes < len(large) < max_file_bytes("a.ipynb", OPTIONS) == notebook.MAX_NOTEBOOK_BYTES
+    assert cleaned(large).notebook_counts["notebook_images"] == 30
+    assert clean_file(large[:-1], OPTIONS) == Refusal("too_large", f"{len(large) - 1} bytes")
+    words = clean_file(made(*(note("word " * 300 + "\n" + "w\n" * 50) for _ in range(1000))), OPTIONS)
     assert isinstance(words, Refusal)
     assert words.reason == "too_large"
-    assert most_bytes("a.py", OPTIONS) == OPTIONS.max_bytes
+    assert max_file_bytes("a.py", OPTIONS) == OPTIONS.max_bytes
 
 
 def test_secrets_are_looked_for_in_the_text():
@@ -337,7 +337,7 @@ def test_secrets_are_looked_for_in_the_text():
         made(code([f'login("{token}")\n', "x = 1"], [{"output_type": "stream", "text": token}]), note(token))
     )
     assert token.encode() not in text.text
-    assert text.secrets == {"GITHUB_TOKEN": 2}
+    assert text.secret_counts == {"GITHUB_TOKEN": 2}
 
 
 HOSTILE = {
@@ -358,7 +358,7 @@ HOSTILE = {
 def test_hostile_content_costs_what_its_size_is(data):
     tracemalloc.start()
     begin = time.process_time()
-    clean(data, OPTIONS)
+    clean_file(data, OPTIONS)
     assert time.process_time() - begin < 2
     assert tracemalloc.get_traced_memory()[1] < 30 * len(data) + (1 << 20)
     tracemalloc.stop()
@@ -367,7 +367,7 @@ def test_hostile_content_costs_what_its_size_is(data):
 @given(st.lists(st.tuples(st.sampled_from(["code", "markdown", "raw"]), st.text(max_size=40)), max_size=6))
 def test_any_notebook_is_text_with_lf(cells):
     data = made(*({"cell_type": kind, "source": source} for kind, source in cells))
-    text = clean(data, OPTIONS)
+    text = clean_file(data, OPTIONS)
     if isinstance(text, Refusal):
         assert text.reason in {"empty", "binary"}
         return
@@ -381,8 +381,8 @@ def test_any_notebook_is_text_with_lf(cells):
 
 def test_nobody_asks_the_clock_or_the_hash_seed():
     script = (
-        "import sys; from git_starcoder.recipe import Read; from git_starcoder.text.clean import clean; "
-        "sys.stdout.write(repr(clean(sys.stdin.buffer.read(), Read())[:2]))"
+        "import sys; from git_starcoder.recipe import Read; from git_starcoder.text.clean import clean_file; "
+        "sys.stdout.write(repr(clean_file(sys.stdin.buffer.read(), Read())[:2]))"
     )
     data = made(code(PYTHON, [PICTURE]), note("x"), kernelspec={"name": "python3"})
     texts = {
@@ -395,5 +395,5 @@ def test_nobody_asks_the_clock_or_the_hash_seed():
 
 
 def test_a_bom_alone_is_no_notebook():
-    assert not notebook.may_be(codecs.BOM_UTF8)
-    assert notebook.may_be(codecs.BOM_UTF16_LE + "  {".encode("utf-16-le"))
+    assert not notebook.may_be_notebook(codecs.BOM_UTF8)
+    assert notebook.may_be_notebook(codecs.BOM_UTF16_LE + "  {".encode("utf-16-le"))

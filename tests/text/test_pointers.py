@@ -4,7 +4,7 @@ import codecs
 
 import pytest
 
-from git_starcoder.text.encoding import Refusal, Text, decode
+from git_starcoder.text.encoding import DecodedText, Refusal, decode_file
 
 OID = b"4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + OID + b"\nsize 12345\n"
@@ -51,7 +51,7 @@ POINTERS = {
 
 @pytest.mark.parametrize(("kind", "data"), [(kind, one) for kind, some in POINTERS.items() for one in some])
 def test_pointers(kind, data):
-    assert decode(data, max_line=65_536, mean_line=500) == Refusal(kind, "the content is not in the repository")
+    assert decode_file(data, max_line=65_536, mean_line=500) == Refusal(kind, "the content is not in the repository")
 
 
 @pytest.mark.parametrize(
@@ -72,4 +72,4 @@ def test_pointers(kind, data):
     ],
 )
 def test_texts_that_are_none(data):
-    assert isinstance(decode(data, max_line=65_536, mean_line=500), Text)
+    assert isinstance(decode_file(data, max_line=65_536, mean_line=500), DecodedText)

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 import planted
 from git_starcoder.parse.tree import parse
-from git_starcoder.text.secret_patterns import PATTERNS
-from git_starcoder.text.secrets import MARK, MOST, only_secrets, redact, redact_message
+from git_starcoder.text.secrets import MAX_SECRETS, PATTERNS, REDACTED_MARK, redact, redact_message, secret_file_reason
 
 TOKEN = planted.TOKENS["GITHUB_TOKEN"](Random(1))
 
@@ -25,11 +24,11 @@ def test_each_kind_is_found_and_named(kind):
         text, secret = made(kind, number)
         clean = redact(text.encode())
         assert secret not in clean.text.decode(), text
-        assert clean.found[kind.split()[0]] >= 1, (text, clean)
+        assert clean.counts[kind.split()[0]] >= 1, (text, clean)
         start, stop = text.split(secret)
         assert clean.text.startswith(start.encode()[:4])
         assert clean.text.endswith(stop.encode()[-4:])
-        assert 0 < clean.share <= 1
+        assert 0 < clean.secret_share <= 1
 
 
 @pytest.mark.parametrize("kind", planted.LOOKALIKES)
@@ -47,7 +46,7 @@ def test_a_name_and_its_value_are_found_however_they_are_joined(where):
                 secret = planted.drawn(Random(f"{form}{name}"))
                 text = form.replace("NAME", name)
                 clean = redact(text.replace("§", secret).encode())
-                assert clean.found == {kind: 1}, (text, secret)
+                assert clean.counts == {kind: 1}, (text, secret)
                 assert re.fullmatch(
                     re.escape(text).replace("§", rf"REDACTED_{kind}_[0-9a-f]{{4}}"), clean.text.decode()
                 ), (text, clean)
@@ -95,15 +94,18 @@ def test_random_values_are_found_but_for_few():
 def test_only_the_secret_goes():
     clean = redact(f'token = "{TOKEN}"  # mine\n'.encode())
     assert re.fullmatch(rb'token = "REDACTED_GITHUB_TOKEN_[0-9a-f]{4}"  # mine\n', clean.text)
-    assert clean.found == {"GITHUB_TOKEN": 1}
-    assert clean.share == pytest.approx(40 / 59)
+    assert clean.counts == {"GITHUB_TOKEN": 1}
+    assert clean.secret_share == pytest.approx(40 / 59)
 
 
 def test_a_secret_has_one_name_wherever_it_stands():
     before = f'fn a() {{}}\nlet key = "{TOKEN}";\n'.encode()
     after = f'fn b() {{}}\n\nlet renamed = "{TOKEN}";\nfn c() {{}}\n'.encode()
     message = f"Stop using {TOKEN}\n".encode()
-    names = {MARK.search(clean)[0] for clean in (redact(before).text, redact(after).text, redact_message(message).text)}
+    names = {
+        REDACTED_MARK.search(clean)[0]
+        for clean in (redact(before).text, redact(after).text, redact_message(message).text)
+    }
     assert len(names) == 1
 
 
@@ -137,7 +139,7 @@ def test_a_key_that_breaks_off_goes_as_far_as_it_does():
 
 def test_a_secret_in_a_secret_is_one():
     clean = redact(f'password = "{TOKEN}!{TOKEN}"'.encode())
-    assert clean.found.total() == 1
+    assert clean.counts.total() == 1
     assert clean.text.count(b"REDACTED") == 1
 
 
@@ -194,7 +196,7 @@ def test_a_secret_in_a_secret_is_one():
     ],
 )
 def test_what_a_name_like_password_is_given(text, found):
-    assert redact(text.encode()).found.total() == found
+    assert redact(text.encode()).counts.total() == found
 
 
 SYNTAX = {
@@ -219,7 +221,7 @@ def test_code_still_parses(language):
         code = SYNTAX[language].replace("§", secret)
         assert parse(code.encode(), language).clean
         clean = redact(code.encode()).text
-        assert len(MARK.findall(clean)) == code.count(secret), (kind, code)
+        assert len(REDACTED_MARK.findall(clean)) == code.count(secret), (kind, code)
         assert parse(clean, language).clean, clean
 
 
@@ -233,7 +235,7 @@ def test_trailers_lose_their_addresses():
         "Mail ada@example.com about it\n\nSigned-off-by: Ada Lovelace <EMAIL>\n"
         "Co-authored-by: <EMAIL>\ncc: <EMAIL>, <EMAIL>\nReviewed-By: nobody\n"
     )
-    assert clean.found == {"EMAIL": 4}
+    assert clean.counts == {"EMAIL": 4}
     assert redact_message(clean.text).text == clean.text
 
 
@@ -245,30 +247,30 @@ def test_trailers_lose_their_addresses():
     ],
 )  # fmt: skip
 def test_files_that_are_only_secrets_by_their_name(path):
-    assert only_secrets(path)
+    assert secret_file_reason(path)
 
 
 @pytest.mark.parametrize(
     "path", ["id_rsa.pub", ".env.example", ".env.sample", "src/env.rs", "credentials.py", "rsa.py"]
 )
 def test_files_that_are_not(path):
-    assert not only_secrets(path, f'token = "{TOKEN}"'.encode())
+    assert not secret_file_reason(path, f'token = "{TOKEN}"'.encode())
 
 
 @pytest.mark.parametrize("path", ["tls/server.pem", "a.key", ".npmrc", "service-account-1.json"])
 def test_files_that_are_only_secrets_if_there_is_one_in_them(path):
     text = f"//registry.npmjs.org/:_authToken={TOKEN}\n".encode()
-    assert only_secrets(path, text)
-    assert only_secrets(path, redact(text).text) == only_secrets(path, text)
-    assert not only_secrets(path, b"save-exact=true\n" + planted.LOOKALIKES["public"](Random(0)).encode())
+    assert secret_file_reason(path, text)
+    assert secret_file_reason(path, redact(text).text) == secret_file_reason(path, text)
+    assert not secret_file_reason(path, b"save-exact=true\n" + planted.LOOKALIKES["public"](Random(0)).encode())
 
 
 def test_a_text_may_be_mostly_secrets():
     code = b"def f(x):\n    return x + 1\n" * 400
-    tokens = [planted.TOKENS["GITHUB_TOKEN"](Random(number)).encode() for number in range(MOST + 1)]
-    assert not redact(code + b"\n".join(tokens[:MOST])).mostly_secrets
-    assert redact(code + b"\n".join(tokens)).mostly_secrets
-    assert redact(b"x = 1\n" + tokens[0]).mostly_secrets
+    tokens = [planted.TOKENS["GITHUB_TOKEN"](Random(number)).encode() for number in range(MAX_SECRETS + 1)]
+    assert not redact(code + b"\n".join(tokens[:MAX_SECRETS])).is_mostly_secrets
+    assert redact(code + b"\n".join(tokens)).is_mostly_secrets
+    assert redact(b"x = 1\n" + tokens[0]).is_mostly_secrets
 
 
 def test_a_run_without_a_limit_is_possessive():
@@ -278,9 +280,9 @@ def test_a_run_without_a_limit_is_possessive():
         for operator, argument in tree:
             if operator in {_constants.MAX_REPEAT, _constants.MIN_REPEAT}:
                 low, high, body = argument
-                assert high != _constants.MAXREPEAT, pattern.form
+                assert high != _constants.MAXREPEAT, pattern.expression
                 width = 1 + high - low
-                assert inside * width < 5000, pattern.form
+                assert inside * width < 5000, pattern.expression
                 walk(body, inside * width)
             elif isinstance(argument, (tuple, list)):
                 for part in argument if isinstance(argument, tuple) else [argument]:
@@ -289,7 +291,7 @@ def test_a_run_without_a_limit_is_possessive():
                             walk(tree_, inside)
 
     for pattern in PATTERNS:
-        walk(_parser.parse(pattern.form))
+        walk(_parser.parse(pattern.expression))
 
 
 @pytest.mark.parametrize("kind", sorted({pattern.kind for pattern in PATTERNS}))
@@ -322,7 +324,7 @@ def repeats(pattern):
                     if isinstance(inner, _parser.SubPattern):
                         yield from walk(inner)
 
-    return walk(_parser.parse(pattern.form))
+    return walk(_parser.parse(pattern.expression))
 
 
 @pytest.mark.parametrize("value", ["a." + "A" * 500 + "!1", "a." + "Aa" * 240 + "!1a2", "abcdefghijklmnopqrstuvwxyz" + "z" * 470 + "!1", "\\u0041" * 80, "1ab-" * 120 + "!"])  # fmt: skip

@@ -20,10 +20,15 @@ from hypothesis import strategies as st
 
 import bases
 from git_starcoder.errors import UsageError
-from git_starcoder.text import bpe, fast, pretrained, tokenizer
+from git_starcoder.text import bpe, tokenizer
 
 CODE = [Path(module.__file__).read_bytes() for module in (argparse, ast, random, shutil)]
-SPELLINGS = (*tokenizer.SPECIAL, *(token for tokens in tokenizer.FIM for token in tokens), "</s>", "<s>")
+SPELLINGS = (
+    *tokenizer.SPECIAL_TOKENS,
+    *(token for tokens in tokenizer.FIM_SPELLINGS for token in tokens),
+    "</s>",
+    "<s>",
+)
 GPT4 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
@@ -94,24 +99,24 @@ def split(regex):
 def test_ids_are_special_tokens_then_bytes_then_merges(learned, folder):
     definition = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     vocab = definition["model"]["vocab"]
-    assert [vocab[token] for token in tokenizer.SPECIAL] == list(range(10))
+    assert [vocab[token] for token in tokenizer.SPECIAL_TOKENS] == list(range(10))
     assert [learned.decode([10 + byte]) for byte in range(256)] == [bytes([byte]) for byte in range(256)]
     assert [vocab[left + right] for left, right in definition["model"]["merges"]] == list(range(266, 1024))
-    assert (learned.vocab_size, learned.end, learned.pad, learned.fim) == (1024, 0, 4, (1, 2, 3))
-    assert learned.encoder == "gigatoken"
-    assert learned.lossless
+    assert (learned.vocab_size, learned.end_id, learned.pad_id, learned.fim_ids) == (1024, 0, 4, (1, 2, 3))
+    assert learned.encoder_name == "gigatoken"
+    assert learned.is_lossless
 
 
 def test_transformers_loads_it_with_its_special_tokens(automatic, folder):
     assert (automatic.eos_token_id, automatic.pad_token_id, len(automatic)) == (0, 4, 1024)
-    assert sorted(automatic.all_special_tokens) == sorted(tokenizer.SPECIAL)
-    assert [automatic(token)["input_ids"] for token in tokenizer.SPECIAL] == [[number] for number in range(10)]
+    assert sorted(automatic.all_special_tokens) == sorted(tokenizer.SPECIAL_TOKENS)
+    assert [automatic(token)["input_ids"] for token in tokenizer.SPECIAL_TOKENS] == [[number] for number in range(10)]
     config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
     assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
 def test_loading_and_saving_changes_no_byte(learned, folder, tmp_path):
-    loaded = tokenizer.load(folder)
+    loaded = tokenizer.load_tokenizer(folder)
     loaded.save(tmp_path / "again")
     assert loaded.digest == learned.digest
     assert [(p.name, p.read_bytes()) for p in sorted((tmp_path / "again").iterdir())] == [
@@ -131,7 +136,7 @@ def assert_equal_everywhere(learned, saved, automatic, text):
 
 
 HOSTILE = {
-    "probe": tokenizer.PROBE,
+    "probe": tokenizer.PROBE_TEXT,
     "special tokens": "".join(f"{token} x{token}{token}\n {token[:-1]}" for token in SPELLINGS),
     "spaces": " " * 1_000_000,
     "line ends": "\n" * 1_000_000,
@@ -193,12 +198,12 @@ def test_a_batch_is_its_texts_one_by_one(learned, texts):
 def test_whatever_encodes_equals_what_is_saved(variant, tmp_path, change, encoder):
     from transformers import AutoTokenizer
 
-    some = tokenizer.load(variant(change))
-    assert encoder in {None, some.encoder}
+    some = tokenizer.load_tokenizer(variant(change))
+    assert encoder in {None, some.encoder_name}
     some.save(tmp_path / "saved")
     again = AutoTokenizer.from_pretrained(tmp_path / "saved")
-    assert ids_of(some, tokenizer.PROBE) == again(tokenizer.PROBE, split_special_tokens=True)["input_ids"]
-    assert some.lossless == (some.decode(ids_of(some, tokenizer.PROBE)) == tokenizer.PROBE.encode())
+    assert ids_of(some, tokenizer.PROBE_TEXT) == again(tokenizer.PROBE_TEXT, split_special_tokens=True)["input_ids"]
+    assert some.is_lossless == (some.decode(ids_of(some, tokenizer.PROBE_TEXT)) == tokenizer.PROBE_TEXT.encode())
 
 
 def test_runs_of_white_space_that_are_added_tokens_stay_tokens(variant):
@@ -206,7 +211,7 @@ def test_runs_of_white_space_that_are_added_tokens_stay_tokens(variant):
         token = {"id": 1024, "content": " " * 12, "special": False, "normalized": False}
         definition["added_tokens"].append(token | dict.fromkeys(("single_word", "lstrip", "rstrip"), False))
 
-    some = tokenizer.load(variant(change))
+    some = tokenizer.load_tokenizer(variant(change))
     assert ids_of(some, " " * 12) == [1024]
     assert some.decode([1024, 0]) == b" " * 12 + b"<|endoftext|>"
 
@@ -218,8 +223,8 @@ def test_control_tokens_that_are_not_called_special_are_text_in_text(variant):
             definition["added_tokens"][1 + number] |= {"content": f"<|fim_{word}|>", "special": False}
             definition["model"]["vocab"][f"<|fim_{word}|>"] = definition["model"]["vocab"].pop(f"was {word}")
 
-    some = tokenizer.load(variant(change))
-    assert some.fim == (1, 2, 3)
+    some = tokenizer.load_tokenizer(variant(change))
+    assert some.fim_ids == (1, 2, 3)
     assert len(ids_of(some, "<|fim_prefix|>")) > 1
 
 
@@ -231,20 +236,20 @@ def test_a_tokenizer_that_makes_control_tokens_of_text_is_refused(variant):
             | dict.fromkeys(("single_word", "lstrip", "rstrip"), False))  # fmt: skip
 
     with pytest.raises(UsageError, match="control token qj out of text"):
-        tokenizer.load(variant(change))
+        tokenizer.load_tokenizer(variant(change))
 
 
 def test_a_normalizer_is_noted_as_loss(variant):
-    some = tokenizer.load(variant(lambda definition: definition.update(normalizer={"type": "Lowercase"})))
-    assert not some.lossless
+    some = tokenizer.load_tokenizer(variant(lambda definition: definition.update(normalizer={"type": "Lowercase"})))
+    assert not some.is_lossless
     assert some.decode(ids_of(some, "ABC")) == b"abc"
 
 
 def test_no_padding_token_means_the_end_pads(variant, tmp_path):
-    some = tokenizer.load(variant(lambda definition: None))  # noqa: ARG005
-    assert (some.end, some.pad) == (0, 0)
+    some = tokenizer.load_tokenizer(variant(lambda definition: None))  # noqa: ARG005
+    assert (some.end_id, some.pad_id) == (0, 0)
     some.save(tmp_path / "saved")
-    assert tokenizer.load(tmp_path / "saved").digest == some.digest
+    assert tokenizer.load_tokenizer(tmp_path / "saved").digest == some.digest
 
 
 def test_the_digest_knows_the_roles_of_tokens(folder, learned, tmp_path):
@@ -252,8 +257,8 @@ def test_the_digest_knows_the_roles_of_tokens(folder, learned, tmp_path):
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         path = tmp_path / "other" / name
         path.write_text(path.read_text("utf-8").replace('"<|endoftext|>"', '"<file_sep>"'), "utf-8")
-    other = tokenizer.load(tmp_path / "other")
-    assert (other.end, learned.end) == (6, 0)
+    other = tokenizer.load_tokenizer(tmp_path / "other")
+    assert (other.end_id, learned.end_id) == (6, 0)
     assert other.digest != learned.digest
 
 
@@ -270,8 +275,14 @@ def test_roberta_files_without_tokenizer_json(folder, tmp_path):
     mask = {"content": "<mask>", "lstrip": True}
     special = {"eos_token": "</s>", "bos_token": "<s>", "cls_token": "<s>", "pad_token": "<pad>", "mask_token": mask}
     (tmp_path / "special_tokens_map.json").write_text(json.dumps(special), "utf-8")
-    some = tokenizer.load(tmp_path)
-    assert (some.end, some.pad, some.fim, some.encoder, some.lossless) == (2, 1, None, "gigatoken", True)
+    some = tokenizer.load_tokenizer(tmp_path)
+    assert (some.end_id, some.pad_id, some.fim_ids, some.encoder_name, some.is_lossless) == (
+        2,
+        1,
+        None,
+        "gigatoken",
+        True,
+    )
     some.save(tmp_path / "saved")
     again = AutoTokenizer.from_pretrained(tmp_path / "saved")
     text = "<s>int main()</s> <mask>"
@@ -287,9 +298,9 @@ def test_unknown_words_are_no_control_tokens(tmp_path):
     made.add_special_tokens(["[UNK]", "[SEP]"])
     made.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"sep_token": "[SEP]", "unk_token": "[UNK]"}')
-    some = tokenizer.load(tmp_path)
+    some = tokenizer.load_tokenizer(tmp_path)
     assert ids_of(some, "int x [SEP]") == [2, 0, 0, 0, 0]
-    assert (some.end, some.encoder, some.lossless) == (1, "tokenizers", False)
+    assert (some.end_id, some.encoder_name, some.is_lossless) == (1, "tokenizers", False)
 
 
 # The fast encoder is not trusted
@@ -300,36 +311,36 @@ class PanicException(BaseException):
 
 
 def test_a_fast_encoder_that_differs_is_given_up(monkeypatch, folder, saved):
-    right = fast.encoder
+    right = bpe.fast_encoder
 
     def wrong(definition):
         encode = right(definition)
         return lambda data: encode(data)[:-1] if b"\0" in data else encode(data)
 
-    monkeypatch.setattr(fast, "encoder", wrong)
-    some = tokenizer.load(folder)
-    assert some.encoder == "tokenizers"
+    monkeypatch.setattr(bpe, "fast_encoder", wrong)
+    some = tokenizer.load_tokenizer(folder)
+    assert some.encoder_name == "tokenizers"
     assert ids_of(some, "a\0b") == saved.encode("a\0b").ids
 
 
 def test_a_difference_that_only_the_corpus_shows_is_found(monkeypatch, folder, saved):
-    right = fast.encoder
+    right = bpe.fast_encoder
 
     def wrong(definition):
         encode = right(definition)
         return lambda data: encode(data)[::-1] if b"class Ada" in data else encode(data)
 
-    monkeypatch.setattr(fast, "encoder", wrong)
-    some = tokenizer.load(folder)
-    assert some.encoder == "gigatoken"
+    monkeypatch.setattr(bpe, "fast_encoder", wrong)
+    some = tokenizer.load_tokenizer(folder)
+    assert some.encoder_name == "gigatoken"
     some.verify([b"class Bo: pass", b"class Ada: pass"])
-    assert some.encoder == "tokenizers"
+    assert some.encoder_name == "tokenizers"
     assert ids_of(some, "class Ada") == saved.encode("class Ada").ids
 
 
 @pytest.mark.parametrize("failure", [PanicException, RuntimeError])
 def test_a_fast_encoder_that_fails_late_costs_only_speed(monkeypatch, folder, saved, failure):
-    right = fast.encoder
+    right = bpe.fast_encoder
 
     def fragile(definition):
         encode = right(definition)
@@ -341,21 +352,21 @@ def test_a_fast_encoder_that_fails_late_costs_only_speed(monkeypatch, folder, sa
 
         return encode_or_fail
 
-    monkeypatch.setattr(fast, "encoder", fragile)
-    some = tokenizer.load(folder)
-    assert some.encoder == "gigatoken"
+    monkeypatch.setattr(bpe, "fast_encoder", fragile)
+    some = tokenizer.load_tokenizer(folder)
+    assert some.encoder_name == "gigatoken"
     flat, _ = some.encode([b"one", b"boom", b"two"])
     assert flat.tolist() == [*saved.encode("one").ids, *saved.encode("boom").ids, *saved.encode("two").ids]
-    assert some.encoder == "tokenizers"
+    assert some.encoder_name == "tokenizers"
 
 
 def test_an_interrupt_is_not_taken_for_a_failure(monkeypatch, folder):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fast, "encoder", lambda definition: interrupted)  # noqa: ARG005
+    monkeypatch.setattr(bpe, "fast_encoder", lambda definition: interrupted)  # noqa: ARG005
     with pytest.raises(KeyboardInterrupt):
-        tokenizer.load(folder)
+        tokenizer.load_tokenizer(folder)
 
 
 def test_an_interrupt_while_loading_is_not_taken_for_a_failure(monkeypatch, folder):
@@ -364,7 +375,7 @@ def test_an_interrupt_while_loading_is_not_taken_for_a_failure(monkeypatch, fold
 
     monkeypatch.setattr("gigatoken.Tokenizer.from_json", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        tokenizer.load(folder)
+        tokenizer.load_tokenizer(folder)
 
 
 # Learning
@@ -375,15 +386,15 @@ words = st.text(st.sampled_from("ab \n'sé日\u3000=1"), max_size=40)
 @given(st.lists(words.map(str.encode), max_size=6), st.integers(267, 330))
 @settings(max_examples=150)
 def test_merges_are_those_that_tokenizers_learns(texts, size):
-    definition = bpe.learn(texts, tokenizer.SPECIAL, size)
-    assert definition["model"]["merges"] == bpe._merges_exact(texts, tokenizer.SPECIAL, size)
+    definition = bpe.learn_bpe(texts, tokenizer.SPECIAL_TOKENS, size)
+    assert definition["model"]["merges"] == bpe._merges_exact(texts, tokenizer.SPECIAL_TOKENS, size)
     assert len(definition["model"]["vocab"]) <= size
 
 
 def test_enough_text_is_learned_fast_and_the_same(monkeypatch, learned):
-    exact = bpe._merges_exact(CODE, tokenizer.SPECIAL, 1024)
+    exact = bpe._merges_exact(CODE, tokenizer.SPECIAL_TOKENS, 1024)
     monkeypatch.setattr(bpe, "_merges_exact", None)  # is not called
-    assert bpe.learn(CODE, tokenizer.SPECIAL, 1024)["model"]["merges"] == exact
+    assert bpe.learn_bpe(CODE, tokenizer.SPECIAL_TOKENS, 1024)["model"]["merges"] == exact
     assert bases.learn(CODE, 1024).digest == learned.digest
 
 
@@ -402,7 +413,7 @@ def test_special_tokens_in_the_texts_are_learned_from_as_text():
 
 def test_words_without_end_are_not_learned_from():
     texts = [b"fn a() {}\n" * 9 + b"\n" * 1_000_000 + b"fn b() {}", b"let x = 1;", ("é" * 500 + " ok").encode()]
-    pieces = bpe.learnable(texts)
+    pieces = bpe.drop_long_words(texts)
     assert b"let x = 1;" in pieces
     assert b"fn b() {}" in b"".join(pieces)
     assert sum(map(len, pieces)) < 400
@@ -414,7 +425,7 @@ import hashlib, sys
 from pathlib import Path
 from git_starcoder.text import bpe, tokenizer
 texts = [Path(name).read_bytes() for name in sys.argv[2:]]
-tokenizer.of_merges(bpe.learn(texts, tokenizer.SPECIAL, 900)).save(Path(sys.argv[1]))
+tokenizer.learned_tokenizer(bpe.learn_bpe(texts, tokenizer.SPECIAL_TOKENS, 900)).save(Path(sys.argv[1]))
 print(hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(sys.argv[1]).iterdir()))).hexdigest())
 """
 
@@ -439,7 +450,7 @@ def test_learning_without_standard_streams(tmp_path):
     command = [sys.executable, "-c", LEARN.replace("print", "len"), str(tmp_path / "made"), ast.__file__]
     done = subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command], env=environment, check=False)
     assert done.returncode == 0
-    assert tokenizer.load(tmp_path / "made").vocab_size == 900
+    assert tokenizer.load_tokenizer(tmp_path / "made").vocab_size == 900
 
 
 # Bad folders and ids
@@ -451,7 +462,7 @@ def test_learning_without_standard_streams(tmp_path):
 def test_a_broken_definition_is_one_clear_error(tmp_path, body):
     (tmp_path / "tokenizer.json").write_text(body)
     with pytest.raises(UsageError) as caught:
-        tokenizer.load(tmp_path)
+        tokenizer.load_tokenizer(tmp_path)
     assert "\n" not in caught.value.what
     assert caught.value.hint
 
@@ -459,14 +470,14 @@ def test_a_broken_definition_is_one_clear_error(tmp_path, body):
 @pytest.mark.parametrize("name", ["", "./none", "a/b/c", "no such thing", "../up/down"])
 def test_a_folder_that_does_not_exist_is_not_looked_for_on_the_network(monkeypatch, tmp_path, name):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pretrained, "_from_hub", None)
+    monkeypatch.setattr(tokenizer, "_from_hub", None)
     with pytest.raises(UsageError, match="no tokenizer folder"):
-        tokenizer.load(name)
+        tokenizer.load_tokenizer(name)
 
 
 def test_a_folder_without_a_tokenizer(tmp_path):
     with pytest.raises(UsageError, match=r"neither tokenizer\.json nor"):
-        tokenizer.load(tmp_path)
+        tokenizer.load_tokenizer(tmp_path)
 
 
 @pytest.fixture
@@ -479,14 +490,14 @@ def offline(monkeypatch, tmp_path):
 
 def test_an_id_that_cannot_be_had_offline(offline):
     with pytest.raises(UsageError, match="cannot be downloaded") as caught:
-        tokenizer.load("someone/something")
+        tokenizer.load_tokenizer("someone/something")
     assert "learn" in caught.value.hint
     assert not list(offline.glob("**/tokenizer.json"))
 
 
 def test_a_name_that_cannot_be_an_id(offline):  # noqa: ARG001
-    with pytest.raises(UsageError, match="no Hugging Face id"):
-        tokenizer.load("some--one/thing")
+    with pytest.raises(UsageError, match="not a Hugging Face id"):
+        tokenizer.load_tokenizer("some--one/thing")
 
 
 def test_an_id_of_which_the_cache_has_other_files_only(offline):
@@ -495,7 +506,7 @@ def test_an_id_of_which_the_cache_has_other_files_only(offline):
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
     with pytest.raises(UsageError):
-        tokenizer.load("someone/something")
+        tokenizer.load_tokenizer("someone/something")
 
 
 def test_an_id_in_the_cache_needs_no_network(offline, folder, learned):
@@ -503,4 +514,4 @@ def test_an_id_in_the_cache_needs_no_network(offline, folder, learned):
     shutil.copytree(folder, repository / "snapshots" / ("0" * 40))
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
-    assert tokenizer.load("someone/something").digest == learned.digest
+    assert tokenizer.load_tokenizer("someone/something").digest == learned.digest

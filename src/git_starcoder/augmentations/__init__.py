@@ -47,7 +47,7 @@ class Part(NamedTuple):
     """A control token, and text behind it."""
 
     mark: str
-    """In StarCoder's spelling, one of `tokenizer.SPECIAL`; empty for none."""
+    """In StarCoder's spelling, one of `tokenizer.SPECIAL_TOKENS`; empty for none."""
     text: bytes
 
 

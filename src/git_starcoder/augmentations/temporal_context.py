@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.augmentations import Frame, Part
 from git_starcoder.records import printable_path
-from git_starcoder.text.encoding import lines_of
-from git_starcoder.text.hunks import differences
+from git_starcoder.text.diff import diff_lines
+from git_starcoder.text.encoding import split_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +80,8 @@ def _gone(change: Shown, standing: set[bytes]) -> Iterator[bytes]:
     for before, after in change.edits:
         if max(len(before), len(after)) > LARGEST:
             continue
-        old = lines_of(before)
-        for start, stop, _, _ in differences(old, lines_of(after)) or ():
+        old = split_lines(before)
+        for start, stop, _, _ in diff_lines(old, split_lines(after)) or ():
             run: list[bytes] = []
             for line in [*old[start:stop], None]:
                 if line is not None and line.strip() not in standing:
@@ -94,7 +94,7 @@ def _gone(change: Shown, standing: set[bytes]) -> Iterator[bytes]:
 
 def _telling(text: bytes) -> set[bytes]:
     """The lines of a text that are long enough to be told from others, without the space around."""
-    return {line for line in map(bytes.strip, lines_of(text)) if len(line) >= TELLING}
+    return {line for line in map(bytes.strip, split_lines(text)) if len(line) >= TELLING}
 
 
 def _subject(change: Shown) -> bytes:
@@ -136,4 +136,4 @@ def verify(around: Around, frame: Frame) -> str:
 def _took(change: Shown, gone: bytes) -> bool:
     """Whether these are lines, in this order, that stood in the hunks of a change before it."""
     lines = iter(b"\n".join(before for before, _ in change.edits).split(b"\n"))
-    return all(line.removesuffix(b"\n") in lines for line in lines_of(gone))
+    return all(line.removesuffix(b"\n") in lines for line in split_lines(gone))

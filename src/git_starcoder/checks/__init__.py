@@ -22,12 +22,12 @@ from git_starcoder.errors import DatasetError, RepositoryError, RevisionError
 from git_starcoder.folder.blocks import Block, Checked, blocks
 from git_starcoder.folder.samples import Samples
 from git_starcoder.git.objects import FOLDER, Repo
+from git_starcoder.hashing.lines import HashedLines
+from git_starcoder.hashing.near_duplicates import CopyPairs, find_copies
+from git_starcoder.hashing.shingles import TextShingles
 from git_starcoder.protocols import NO_PROGRESS, Failure
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import Finding, printable_path
-from git_starcoder.text.alike import Alike, alike
-from git_starcoder.text.lines import Lines
-from git_starcoder.text.shingles import TextShingles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -81,7 +81,7 @@ class AlikeFiles(NamedTuple):
     """Files of a dataset, and which are alike: two numbers of `pairs` are places in `files`."""
 
     files: list[Sample]
-    pairs: Alike
+    pairs: CopyPairs
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,11 @@ class Given:
         base = (one for one in self.samples.of.values() if one.about["augmentation_type"] == "base")
         texts = ((one, self.samples.complete(one)) for one in base)
         files = [(one, text) for one, text in texts if text is not None and text.strip()]
-        shingles, lines = TextShingles.of(text for _, text in files), Lines.of(text for _, text in files)
-        return AlikeFiles([one for one, _ in files], alike(shingles, lines, self.recipe.split.near))
+        shingles, lines = (
+            TextShingles.from_texts(text for _, text in files),
+            HashedLines.from_texts(text for _, text in files),
+        )
+        return AlikeFiles([one for one, _ in files], find_copies(shingles, lines, self.recipe.split.near))
 
     @cached_property
     def last(self) -> Mapping[str, LastChange]:

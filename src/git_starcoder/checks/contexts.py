@@ -33,7 +33,7 @@ class Check(OfSamples):
     def end(self) -> Iterator[Finding]:
         """Look at all contexts."""
         shown = [one for one in self._samples.of.values() if one.about["augmentation_type"] == MADE_BY]
-        if not shown or MARK not in self._samples.tokenizer.controls.values():
+        if not shown or MARK not in self._samples.tokenizer.control_tokens.values():
             self.figure = Skip("no row has such a context" if not shown else f"the tokenizer has no {MARK}")
             return
         declared: dict[str, set[str]] = defaultdict(set)

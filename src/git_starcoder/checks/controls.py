@@ -35,13 +35,16 @@ class Check(OfSamples):
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         tokenizer = self._tokenizer = self._samples.tokenizer
-        self._letters = dict.fromkeys(tokenizer.controls, "?") if tokenizer.widths is not None else {}
+        self._letters = dict.fromkeys(tokenizer.control_tokens, "?") if tokenizer.token_byte_counts is not None else {}
         # A tokenizer that is not byte-level has a control token for what it does not know, and that may be anywhere.
-        there = {letter: ids[0] for letter, mark in MARKS.items()
-                 if len(ids := tokenizer.mark(mark)) == 1 and ids[0] in tokenizer.controls}  # fmt: skip
+        there = {
+            letter: ids[0]
+            for letter, mark in MARKS.items()
+            if len(ids := tokenizer.control_token_ids(mark)) == 1 and ids[0] in tokenizer.control_tokens
+        }
         self._letters |= {number: letter for letter, number in there.items()}
-        self._letters |= dict(zip(tokenizer.fim or (), "PMS", strict=False))
-        self._letters |= {tokenizer.pad: "_", tokenizer.end: "."}
+        self._letters |= dict(zip(tokenizer.fim_ids or (), "PMS", strict=False))
+        self._letters |= {tokenizer.pad_id: "_", tokenizer.end_id: "."}
         self._least = np.uint32(min(self._letters))
         self._span = np.uint32(max(self._letters)) - self._least
         self._is_control = np.zeros(tokenizer.vocab_size + 1, dtype=bool)  # the last is for what is no token
@@ -90,7 +93,7 @@ class Check(OfSamples):
         return f"token {at} is not the control token {self._spelled(letter)}"
 
     def _spelled(self, letters: str) -> str:
-        controls: Any = self._tokenizer.controls
+        controls: Any = self._tokenizer.control_tokens
         names = {letter: controls.get(number, str(number)) for number, letter in self._letters.items()}
         return " ".join(names.get(letter, letter) for letter in letters) or "none"
 

@@ -33,7 +33,10 @@ class Check:
         wanted = recipe.read.changes and DIFF in recipe.augment and recipe.augment[DIFF].share
         self.figure: str | Skip = ""
         self._wanted = bool(wanted)
-        marks = [given.samples.tokenizer.mark(mark) for mark in ("<commit_before>", "<commit_msg>", "<commit_after>")]
+        marks = [
+            given.samples.tokenizer.control_token_ids(mark)
+            for mark in ("<commit_before>", "<commit_msg>", "<commit_after>")
+        ]
         self._marks = [mark[0] for mark in marks if len(mark) == 1]
         self._rows = 0
         self._commits: set[str] = set()

@@ -9,10 +9,10 @@ import numpy as np
 
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.git.objects import FILE, FOLDER, KIND
+from git_starcoder.hashing.lines import MIN_LINE_BYTES, MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
+from git_starcoder.hashing.shingles import text_batches
 from git_starcoder.records import Finding, printable_path
-from git_starcoder.text.clean import Clean, clean, most_bytes
-from git_starcoder.text.lines import LEAST, QUOTED, Lines, Phrases, quotes_of
-from git_starcoder.text.shingles import batches
+from git_starcoder.text.clean import CleanText, clean_file, max_file_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,12 +51,18 @@ class Check(OfSamples):
         changes = [one for one in learned if _kind(one) in CHANGES]
         plain = (text for one in learned if _kind(one) not in CHANGES for text in self._samples.texts(one))
         texts = (text for one in held if _kind(one) in {"base", *CHANGES} for text in self._code(one))
-        secret = Phrases.of(Lines.of(texts))
-        known = [secret.find_in(Lines.of(texts)).phrase for texts in batches(chain(plain, self._files(held)))]
+        secret = LineIndex.from_lines(HashedLines.from_texts(texts))
+        known = [
+            secret.find_in(HashedLines.from_texts(texts)).entry
+            for texts in text_batches(chain(plain, self._files(held)))
+        ]
         secret = secret.without(np.concatenate(known))
-        shown, quotes = Lines.of(map(self._learned, changes)), Lines.of(map(self._quotes, changes))
-        in_code = shown.per_text(secret.find_in(shown).line)
-        counts: list[int] = (in_code + quotes.per_text(secret.find_in(quotes, QUOTED).line)).tolist()
+        shown, quotes = (
+            HashedLines.from_texts(map(self._learned, changes)),
+            HashedLines.from_texts(map(self._quotes, changes)),
+        )
+        in_code = shown.count_per_text(secret.find_in(shown).line)
+        counts: list[int] = (in_code + quotes.count_per_text(secret.find_in(quotes, MIN_QUOTED_SHARE).line)).tolist()
         for one, count in zip(changes, counts, strict=True):
             if count >= (1 if self._whole else MOST):
                 what = "a line" if count == 1 else f"{count} lines"
@@ -76,7 +82,7 @@ class Check(OfSamples):
         what = f"{some:,} of {len(changes):,} changes have one of {len(secret):,} such lines"
         if self._source and not self._whole:
             what += ", files of the repository being missing"
-        self.figure = f"{what} (from {LEAST} bytes); {len(contexts):,} contexts"
+        self.figure = f"{what} (from {MIN_LINE_BYTES} bytes); {len(contexts):,} contexts"
 
     def _code(self, sample: Sample) -> list[bytes]:
         """What a sample shows of files."""
@@ -95,7 +101,7 @@ class Check(OfSamples):
 
     def _quotes(self, sample: Sample) -> bytes:
         """What the messages of changes quote that a sample shows."""
-        return b"\n".join(map(quotes_of, _behind(self._samples.parts(sample), "<commit_msg>")))
+        return b"\n".join(map(split_quotes, _behind(self._samples.parts(sample), "<commit_msg>")))
 
     def _paths(self, sample: Sample, broken: list[str]) -> Iterator[str]:
         """The paths that a context shows; those of `broken` have line ends of their own."""
@@ -111,10 +117,10 @@ class Check(OfSamples):
         paths = {one.about["source_file"] for one in held}
         entries = [one for one in self._source.entries() if printable_path(one.path) not in paths]
         self._whole = not any(one.size is None and one.mode & KIND in {FILE, FOLDER} for one in entries)
-        blobs = {one.blob for one in entries if one.size is not None and one.size <= most_bytes(one.path, options)}
+        blobs = {one.blob for one in entries if one.size is not None and one.size <= max_file_bytes(one.path, options)}
         for _, data in self._source.read(sorted(blobs)):
-            text = clean(data, options) if isinstance(data, bytes) else None
-            if isinstance(text, Clean):
+            text = clean_file(data, options) if isinstance(data, bytes) else None
+            if isinstance(text, CleanText):
                 yield text.text
 
 

@@ -25,7 +25,7 @@ class Check:
 
     def __init__(self, given: Given) -> None:
         self._dataset = given.dataset
-        self._padding = np.uint32(given.samples.tokenizer.pad).tobytes()
+        self._padding = np.uint32(given.samples.tokenizer.pad_id).tobytes()
         self._vocabulary = given.samples.tokenizer.vocab_size
         self._labelled = given.recipe.write.labels
         self._tokens = self._rows = 0

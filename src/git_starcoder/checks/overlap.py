@@ -10,9 +10,10 @@ import numpy as np
 
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.folder.samples import known
+from git_starcoder.hashing.arrays import connect_components
+from git_starcoder.hashing.overlap import FileRuns, RunIndex, sample_hashes
+from git_starcoder.hashing.rolling import RUN_TOKENS, run_hashes
 from git_starcoder.records import Finding
-from git_starcoder.text.near import join_components
-from git_starcoder.text.overlap import RUN, Piece, Runs, runs, sampled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,7 +63,7 @@ class Check(OfSamples):
             rate *= 2
         numbers: dict[str, int] = {}
         held: dict[int, bool] = {}
-        pieces: list[Piece] = []
+        pieces: list[FileRuns] = []
         history = [np.empty(0, dtype=np.uint64)]
         found_in = chain.from_iterable(self._given.answers(chosen, _texts(samples, rate)))
         for sample, found in zip(samples, found_in, strict=True):
@@ -73,25 +74,27 @@ class Check(OfSamples):
                 continue
             number = numbers.setdefault(sample.about["source_file"], len(numbers))
             held[number] = held.get(number, False) or sample.split != "train"
-            pieces.append(Piece(number, found, kind == "base"))
-        every = Runs.of(pieces)
+            pieces.append(FileRuns(number, found, kind == "base"))
+        every = RunIndex.from_files(pieces)
         out = np.array([held[number] for number in range(len(numbers))], dtype=bool)
         if not out.any() or out.all():
             self.figure = Skip("nothing is held out" if not out.any() else "nothing is learned from")
             return
         # A file that is in two splits shows its runs to itself, so what is learned from is told by samples, too.
         own = (piece.hashes for piece, sample in zip(pieces, _plain(samples), strict=True) if sample.split == "train")
-        learned = every.among(np.concatenate([np.empty(0, dtype=np.uint64), *own]))
-        plain = every.overlap(out, learned)
-        overlap = every.overlap(out, learned, every.among(np.concatenate(history)))
-        floor = every.floor(out, DRAWS, self._units(numbers)) or [1.0]
+        learned = every.find_runs(np.concatenate([np.empty(0, dtype=np.uint64), *own]))
+        plain = every.overlap_share(out, learned)
+        overlap = every.overlap_share(out, learned, every.find_runs(np.concatenate(history)))
+        floor = every.random_overlap_shares(out, DRAWS, self._units(numbers)) or [1.0]
         mean, deviation = fmean(floor), pstdev(floor)
-        counted = int(np.count_nonzero(np.bincount(every.asked[0][out[every.asked[1]]])))
+        counted = int(np.count_nonzero(np.bincount(every.measured[0][out[every.measured[1]]])))
         self.certificate = {
-            "run": RUN, "one_in": rate, "runs": counted, "overlap": overlap, "without_changes": plain, "floor": mean,
-            "deviation": deviation, "draws": floor,
+            "run": RUN_TOKENS, "one_in": rate, "runs": counted, "overlap": overlap, "without_changes": plain,
+            "floor": mean, "deviation": deviation, "draws": floor,
         }  # fmt: skip
-        said = f"{overlap:.1%} of held-out {RUN}-token runs are in training; of files held out at random {mean:.1%}"
+        said = (
+            f"{overlap:.1%} of held-out {RUN_TOKENS}-token runs are in training; of files held out at random {mean:.1%}"
+        )
         self.figure = f"{said} ± {deviation:.1%} ({counted:,} runs, one in {rate})"
         if overlap > max(floor) + POINTS:
             first = next(sample for sample in samples if sample.split != "train")
@@ -104,7 +107,7 @@ class Check(OfSamples):
         left, right = (
             np.array([place[at] for at in side.tolist()], dtype=np.int64) for side in (pairs.left, pairs.right)
         )
-        return join_components(np.arange(len(numbers)), left, right)
+        return connect_components(np.arange(len(numbers)), left, right)
 
 
 def _plain(samples: Any) -> Iterator[Sample]:
@@ -129,6 +132,6 @@ def chosen(texts: Texts) -> list[NDArray[np.uint64]]:
     """Some of the runs of each text, each once; those that begin in its head with them. For worker processes, too."""
     found: list[NDArray[np.uint64]] = []
     for head, tokens in texts.parts:
-        parts = [runs(np.concatenate((head, run)) if start == 0 else run) for start, run in known(tokens)]
-        found.append(sampled(np.concatenate((np.empty(0, dtype=np.uint64), *parts)), texts.rate))
+        parts = [run_hashes(np.concatenate((head, run)) if start == 0 else run) for start, run in known(tokens)]
+        found.append(sample_hashes(np.concatenate((np.empty(0, dtype=np.uint64), *parts)), texts.rate))
     return found

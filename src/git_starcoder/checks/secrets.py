@@ -11,7 +11,7 @@ import orjson
 from git_starcoder.checks import ORDER, OfSamples, Skip
 from git_starcoder.errors import DatasetError
 from git_starcoder.records import Finding
-from git_starcoder.text.secrets import MARK, redact
+from git_starcoder.text.secrets import REDACTED_MARK, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,18 +42,18 @@ class Check(OfSamples):
             kinds: Counter[str] = Counter()
             for text in texts:
                 size += len(text)
-                kinds += redact(text).found
-                marks += len(MARK.findall(text))
+                kinds += redact(text).counts
+                marks += len(REDACTED_MARK.findall(text))
             if kinds:
                 yield self._found(sample, _told(kinds))
         for where, text in self._columns():
             size += len(text)
-            if kinds := redact(text).found:
+            if kinds := redact(text).counts:
                 yield Finding("secrets", where, _told(kinds))
         for name in FILES:
             for number, text in self._beside(name):
                 size += len(text)
-                if kinds := redact(text).found:
+                if kinds := redact(text).counts:
                     yield Finding("secrets", f"{name}:{number}", _told(kinds))
         self.figure = f"{size / 1e6:,.1f} MB of text, {marks:,} secrets redacted"
 

@@ -19,10 +19,9 @@ from git_starcoder.parse.role import unread_by_path
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.protocols import Failure
 from git_starcoder.records import Finding, printable_path
-from git_starcoder.text.clean import Clean, clean
-from git_starcoder.text.hunks import hunks
-from git_starcoder.text.message import message_of
-from git_starcoder.text.notebook import LARGEST
+from git_starcoder.text.clean import CleanText, clean_file, clean_message
+from git_starcoder.text.diff import find_hunks
+from git_starcoder.text.notebook import MAX_NOTEBOOK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -96,12 +95,12 @@ class Check(OfSamples):
         """The text of each blob as a build keeps it; None where it is none, or cannot be had."""
         wanted = list(dict.fromkeys(blobs))
         sizes = source.sizes(wanted)
-        most = max(self._options.max_bytes, LARGEST)  # a notebook may be larger than its text
+        most = max(self._options.max_bytes, MAX_NOTEBOOK_BYTES)  # a notebook may be larger than its text
         small = [blob for blob in wanted if sizes.get(blob, most + 1) <= most]
         self._unread |= {blob for blob in wanted if blob not in sizes}
         for blob, data in source.read(small):
-            text = clean(data, self._options) if isinstance(data, bytes) else None
-            yield blob, text.text if isinstance(text, Clean) else None
+            text = clean_file(data, self._options) if isinstance(data, bytes) else None
+            yield blob, text.text if isinstance(text, CleanText) else None
 
     def _files(self, source: Repo, by_blob: dict[str, list[Sample]]) -> Iterator[Finding]:
         seen: set[str] = set()
@@ -116,7 +115,7 @@ class Check(OfSamples):
                 if sample.masked:
                     if not all(part in text for part in self._samples.texts(sample)):
                         yield self._found(sample, f"its text does not stand in blob {blob[:12]}")
-                elif wrong := _differs(sample.tokens[: sample.stop], np.append(tokens, self._samples.tokenizer.end)):
+                elif wrong := _differs(sample.tokens[: sample.stop], np.append(tokens, self._samples.tokenizer.end_id)):
                     yield self._found(sample, f"{wrong} blob {blob[:12]}")
         for blob in sorted(by_blob.keys() - seen - self._unread):
             yield self._found(by_blob[blob][0], f"blob {blob[:12] or 'unnamed'} is too large, or none")
@@ -131,7 +130,7 @@ class Check(OfSamples):
         wanted = [(one, known.get((str(one.about["commit"]), str(one.about["source_file"])))) for one in samples]
         names = sorted({change.commit for _, change in wanted if change})
         messages = {
-            name: message_of(data, redacted=options.secrets != "off")
+            name: clean_message(data, redacted=options.secrets != "off")
             for name, data in source.commits(names)
             if isinstance(data, bytes)
         }
@@ -163,7 +162,7 @@ class Check(OfSamples):
         return self._given.partial or "blobs are missing that tell whether files were renamed"
 
     def _variations(self, source: Repo, samples: list[Sample]) -> Iterator[Finding]:
-        if self._samples.tokenizer.widths is None:
+        if self._samples.tokenizer.token_byte_counts is None:
             return  # another tokenizer need not give back the very text
         whole = ((one, self._samples.complete(one)) for one in sorted(samples, key=lambda one: one.id))
         made: dict[str, dict[str, list[tuple[Sample, bytes]]]] = defaultdict(lambda: defaultdict(list))
@@ -204,7 +203,7 @@ class Check(OfSamples):
         if said[0] not in {message, b""} or any(said[1:]):
             return f"the message is not that of commit {change.commit[:12]}"
         before = texts.get(change.before) or b""
-        made = hunks(before, texts.get(change.after) or b"") or []
+        made = find_hunks(before, texts.get(change.after) or b"") or []
         pairs = [*zip(befores, [*afters[:-1], self._samples.text(shown)], strict=True)]
         at = [(hunk.before, hunk.after) for hunk in made]
         places = [at.index(pair) if pair in at else -1 for pair in pairs]

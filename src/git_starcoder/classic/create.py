@@ -12,7 +12,7 @@ from git_starcoder.cli.options import PATH, opened_cache, opened_engine, with_se
 from git_starcoder.cli.progress import line
 from git_starcoder.errors import UsageError
 from git_starcoder.records import SPLITS
-from git_starcoder.text.visible import clean, one_line
+from git_starcoder.text.visible import escape_line, escape_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +61,7 @@ class Numbered:
     def say(self, text: str) -> None:
         """The next numbered line."""
         self._said += 1
-        click.echo(clean(f"[STEP {self._said}/{len(self._steps) + 1}] {text.format(**self._words)}"))
+        click.echo(escape_unsafe(f"[STEP {self._said}/{len(self._steps) + 1}] {text.format(**self._words)}"))
 
     def begin(self, step: str, total: int | None) -> None:  # noqa: ARG002 - a watch is told
         """The line or lines of the step."""
@@ -74,11 +74,11 @@ class Numbered:
 
     def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
         """What the step came to."""
-        click.echo(clean("    " + line(step, seconds, seen, kept, dropped, verbose=False)))
+        click.echo(escape_unsafe("    " + line(step, seconds, seen, kept, dropped, verbose=False)))
 
     def note(self, text: str) -> None:
         """A line."""
-        click.echo(clean("    " + text))
+        click.echo(escape_unsafe("    " + text))
 
 
 def _command(script: str, recipe: str, folder: str, steps: Steps, summary: Callable[[Dataset], list[str]]) -> Any:
@@ -118,7 +118,7 @@ def _command(script: str, recipe: str, folder: str, steps: Steps, summary: Calla
         with opened_engine(watch, jobs) as engine, opened_cache(watch, wanted=cached) as cache:
             dataset = build(opened, loaded, out, engine=engine, progress=watch, cache=cache, force=force)
         watch.begin("end", None)
-        click.echo(clean("\n".join([*summary(dataset), "", *_files(dataset)])))
+        click.echo(escape_unsafe("\n".join([*summary(dataset), "", *_files(dataset)])))
 
     command.help = f"Build the {recipe} dataset of a Git repository into {folder}/."
     return command
@@ -127,7 +127,7 @@ def _command(script: str, recipe: str, folder: str, steps: Steps, summary: Calla
 def _files(dataset: Dataset) -> list[str]:
     sizes = dataset.manifest["files"]
     shown = [f"    {name}  ({file['bytes'] / 1e6:,.1f} MB)" for name, file in sizes.items() if "rows" in file]
-    return ["Output:", f"  {one_line(str(dataset.folder))}/", *shown, "    dataset_metadata.json"]
+    return ["Output:", f"  {escape_line(str(dataset.folder))}/", *shown, "    dataset_metadata.json"]
 
 
 def _statistics(dataset: Dataset) -> list[str]:

@@ -12,7 +12,7 @@ import click
 
 from git_starcoder.cli.options import PATH
 from git_starcoder.errors import DatasetError, ExitCode
-from git_starcoder.text.visible import clean, one_line
+from git_starcoder.text.visible import escape_line, escape_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,12 +74,12 @@ def _figures(outcomes: Sequence[Outcome]) -> str:
 
 def _say(name: str, what: str, figure: str, outcomes: Sequence[Outcome] = (), *, verbose: bool = False) -> None:
     said = f"skipped '{figure}'" if what == "skipped" else f"{what}  {figure}"
-    click.echo(clean(f"{SIGNS[what]} {name} ... {said}"))
+    click.echo(escape_unsafe(f"{SIGNS[what]} {name} ... {said}"))
     for outcome in outcomes:
         if verbose:
-            click.echo(clean(f"    {outcome.check}: {outcome.promise}"))
+            click.echo(escape_unsafe(f"    {outcome.check}: {outcome.promise}"))
         for finding in outcome.findings:
-            click.echo(f"    {one_line(finding.where)}: {one_line(finding.what)}")
+            click.echo(f"    {escape_line(finding.where)}: {escape_line(finding.what)}")
         if outcome.found > len(outcome.findings):
             click.echo(f"    {outcome.check}: and {outcome.found - len(outcome.findings):,} more")
 

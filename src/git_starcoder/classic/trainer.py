@@ -12,7 +12,7 @@ import click
 from git_starcoder.cli.options import PATH
 from git_starcoder.errors import UsageError
 from git_starcoder.places import expanded
-from git_starcoder.text.visible import clean, one_line
+from git_starcoder.text.visible import escape_line, escape_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ class Told:
 
     def note(self, text: str) -> None:
         """A line; what is asked of held-out text is the loss that the seeds call `Val Loss`."""
-        click.echo(clean("    " + text.replace("held-out ", "Val Loss: ")))
+        click.echo(escape_unsafe("    " + text.replace("held-out ", "Val Loss: ")))
 
 
 @click.command("model_trainer_unified.py")
@@ -140,10 +140,10 @@ def _train(dataset: Dataset, loaded: Loaded, epochs: int, output: Path, *, force
     drawn = np.array([(about["length"], about["weight"]) for about in dataset.about("train")]).reshape(-1, 2)
     config = loaded.config_for(drawn, epochs)
     once = float(drawn[:, 1].sum()) or 1.0
-    click.echo(f"[STEP 1/3] Reading {len(drawn):,} rows of {one_line(str(dataset.folder))}...")
+    click.echo(f"[STEP 1/3] Reading {len(drawn):,} rows of {escape_line(str(dataset.folder))}...")
     click.echo(f"[STEP 2/3] Training: {epochs:,} epochs of {once:,.0f} rows, about {config.batch:,} tokens a step...")
     result = train(dataset, output, config, progress=Told(), force=force)
-    click.echo(f"[STEP 3/3] Saved {one_line(str(output))}")
+    click.echo(f"[STEP 3/3] Saved {escape_line(str(output))}")
     held_out = "not known: nothing is held out" if result.held_out is None else f"{result.held_out:.3f} bits/byte"
     click.echo(f"  Steps: {result.steps:,} over {result.rows:,} rows ({result.rows / once:.1f} epochs)")
     click.echo(f"  Train Loss: {result.loss:.3f} bits/token\n  Val Loss: {held_out}\n  Ended by: {result.stopped}")
@@ -158,7 +158,7 @@ def _newest(dataset: Dataset) -> Path:
         what = f"no model in '{MODELS}' was trained on '{dataset.folder}'"
         raise UsageError(what, where="--eval_only", hint="--checkpoint names one")
     folder = max(found, key=lambda path: (path.stat().st_mtime_ns, path)).parent
-    click.echo(f"No --checkpoint: {one_line(str(folder))} is the newest model of this dataset")
+    click.echo(f"No --checkpoint: {escape_line(str(folder))} is the newest model of this dataset")
     return folder
 
 
@@ -172,10 +172,10 @@ def _dataset_of(training: Path) -> Any:
 def _score(dataset: Dataset, model: Path) -> None:
     from git_starcoder.model.evaluate import evaluate, keep, table
 
-    click.echo(f"[STEP 1/1] Scoring {one_line(str(model))} on the test rows...")
+    click.echo(f"[STEP 1/1] Scoring {escape_line(str(model))} on the test rows...")
     scores = evaluate(model, dataset)
     keep(scores, model)
     if scores.split == "test":
         own = next(score for score in scores.scores if score.measure == "bits per byte")
         click.echo(f"  Test Loss: {own.value:.3f} bits/byte")
-    click.echo(clean(table(scores)))
+    click.echo(escape_unsafe(table(scores)))

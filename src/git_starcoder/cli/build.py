@@ -11,7 +11,7 @@ import click
 from git_starcoder import places
 from git_starcoder.cli.options import PATH, of_build, opened_cache, opened_engine, with_seed
 from git_starcoder.cli.progress import reasons
-from git_starcoder.cli.talk import common, one_line
+from git_starcoder.cli.talk import common, escape_line
 
 if TYPE_CHECKING:
     from git_starcoder.cli.talk import Talk
@@ -92,7 +92,7 @@ def text(dataset: Dataset, out: Path) -> str:
     rows = ", ".join(f"{split} {said[f'{split}_sequences']:,}" for split in SPLITS)
     windows = ", ".join(f"{size:,}" for size in said["context_windows"])
     lines = [
-        one_line(str(out)),
+        escape_line(str(out)),
         f"  rows    {said['total_sequences']:,}: {rows}",
         f"  tokens  {said['total_tokens']:,} in windows of {windows}",
         f"  bytes   {size:,}",

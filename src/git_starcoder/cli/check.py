@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common, one_line
+from git_starcoder.cli.talk import common, escape_line
 from git_starcoder.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def table(outcomes: Sequence[Outcome], *, seeds: bool = False) -> str:
     rows = [("check", "seeds" if seeds else "promise", "result", "figure")]
     for outcome in outcomes:
         says = " ".join(outcome.seeds) or "-" if seeds else outcome.promise
-        rows.append((outcome.check, says, result(outcome), one_line(outcome.figure)))
+        rows.append((outcome.check, says, result(outcome), escape_line(outcome.figure)))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
         "  ".join([*(f"{cell:{width}}" for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip()
@@ -94,7 +94,8 @@ def table(outcomes: Sequence[Outcome], *, seeds: bool = False) -> str:
     ]
     for outcome in outcomes:
         lines += [
-            f"{finding.check}: {one_line(finding.where)}: {one_line(finding.what)}" for finding in outcome.findings
+            f"{finding.check}: {escape_line(finding.where)}: {escape_line(finding.what)}"
+            for finding in outcome.findings
         ]
         if outcome.found > len(outcome.findings):
             lines.append(f"{outcome.check}: and {outcome.found - len(outcome.findings):,} more")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from git_starcoder import machine, settings
-from git_starcoder.cli.talk import common, one_line
+from git_starcoder.cli.talk import common, escape_line
 from git_starcoder.errors import ExitCode, MachineError, MissingExtraError, UsageError
 from git_starcoder.git.command import environment
 from git_starcoder.places import GONE, here, temporary
@@ -80,7 +80,7 @@ def _lines(values: dict[str, Any]) -> list[str]:
 def _cache() -> str:
     """The folder of the cache, or why there is none."""
     try:
-        return one_line(str(settings.cache() or "off"))
+        return escape_line(str(settings.cache() or "off"))
     except UsageError as error:
         return f"none: {error.what}"
 
@@ -88,7 +88,7 @@ def _cache() -> str:
 def _temporary() -> str:
     """The folder for temporary files, or that there is none."""
     try:
-        return one_line(temporary())
+        return escape_line(temporary())
     except MachineError as error:
         return f"none: {error.what}; {error.hint}"
 

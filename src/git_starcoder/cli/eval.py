@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common, one_line
+from git_starcoder.cli.talk import common, escape_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,5 +43,5 @@ def command(talk: Talk, model: Path, dataset: Path, seed: int, minutes: float) -
         scores = evaluate(model, opened, seconds=60 * minutes if isfinite(minutes) else None, seed=seed, progress=watch)
     kept = keep(scores, model)
     if not kept:
-        talk.tell(f"the scores could not be written to {one_line(str(model / SCORES))}")
+        talk.tell(f"the scores could not be written to {escape_line(str(model / SCORES))}")
     return talk.answer({**scores.as_values(), "kept": str(model / SCORES) if kept else None}, table(scores))

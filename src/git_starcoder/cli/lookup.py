@@ -12,7 +12,7 @@ import orjson
 
 from git_starcoder.errors import DatasetError, UsageError
 from git_starcoder.records import SPLITS, parse_printable_path, printable_path
-from git_starcoder.text.visible import one_line
+from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,7 @@ def find(dataset: Dataset, word: str) -> Place | Found:
     def is_meant(path: str) -> bool:
         if path not in paths:
             paths.add(path)
-            if path and word in {path, parse_printable_path(path), one_line(path)}:
+            if path and word in {path, parse_printable_path(path), escape_line(path)}:
                 meant[path] = Rows()
         return path in meant
 

@@ -8,7 +8,7 @@ from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder.cli.talk import one_line
+from git_starcoder.cli.talk import escape_line
 from git_starcoder.places import temporary
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Plan:
         """For a person."""
         history = f"  changes {self.changes:,} of {self.changes_seen:,} that commits made to files"
         return "\n".join((
-            f"would make {one_line(str(out))} from commit {self.commit[:12]}",
+            f"would make {escape_line(str(out))} from commit {self.commit[:12]}",
             f"  files   {self.files:,} of {self.files_seen:,}, {self.text_bytes:,} bytes of text",
             *([history] if self.changes_seen else []),
             f"  windows {', '.join(f'{size:,}' for size in self.windows)} tokens",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
-from git_starcoder.cli.talk import clean, coloured
+from git_starcoder.cli.talk import coloured, escape_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,4 +101,4 @@ class Live:
 
     def note(self, text: str) -> None:
         """A line above the bar."""
-        self._progress.console.print(clean(text), markup=False, soft_wrap=True)
+        self._progress.console.print(escape_unsafe(text), markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ import click
 
 from git_starcoder import places
 from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common, one_line
+from git_starcoder.cli.talk import common, escape_line
 from git_starcoder.errors import OutputError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
         write_whole(place, said)
     size = len(said.encode("utf-8"))
     values = {"out": str(out), "bytes": size, "broken": [one.check for one in outcomes if one.found]}
-    return talk.answer(values, f"{one_line(str(out))}: {size:,} bytes")
+    return talk.answer(values, f"{escape_line(str(out))}: {size:,} bytes")
 
 
 def _require_free(place: Path, out: Path, generator: str) -> None:

@@ -57,7 +57,7 @@ def describe(dataset: Dataset, place: Place) -> Shown:
         hint = f"the last one is {place.split}:{dataset.count(place.split) - 1}; they count from 0"
         raise DatasetError(f"there is no row {place.split}:{place.number}", where=str(dataset.folder), hint=hint)
     recipe = Recipe.load(dataset.folder / "recipe.yaml")
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     where = dataset.place(*place)
     try:
         factors = factors_of(recipe, row.metadata)
@@ -112,7 +112,7 @@ def _facts(
 def _extent(dataset: Dataset, place: Place, row: Row, tokenizer: Tokenizer) -> Extent | None:
     """Where the text of a `base` row stands in its file, if rows of the dataset hold all that is before it."""
     about = row.metadata
-    if about["augmentation_type"] != "base" or tokenizer.widths is None:
+    if about["augmentation_type"] != "base" or tokenizer.token_byte_counts is None:
         return None
     sample, start = about["sample"], about["token_start"]
     before: list[int] = []
@@ -126,7 +126,9 @@ def _extent(dataset: Dataset, place: Place, row: Row, tokenizer: Tokenizer) -> E
         if len(before) < start:
             return None
     text = tokenizer.decode(np.array(before[:start], dtype=np.int64))
-    own = tokenizer.decode(np.array([one for one in row.tokens[: about["length"]] if one not in tokenizer.controls]))
+    own = tokenizer.decode(
+        np.array([one for one in row.tokens[: about["length"]] if one not in tokenizer.control_tokens])
+    )
     line = text.count(b"\n") + 1
     last = line + own.removesuffix(b"\n").count(b"\n")
     return Extent(len(text), len(text) + len(own), line, last)

@@ -14,7 +14,7 @@ from git_starcoder.cli import build as building
 from git_starcoder.cli import check as checking
 from git_starcoder.cli import train as training
 from git_starcoder.cli.options import PATH, of_build, opened_cache, opened_engine, with_seed
-from git_starcoder.cli.talk import as_json, common, one_line, schema
+from git_starcoder.cli.talk import as_json, common, escape_line, schema
 from git_starcoder.errors import ExitCode, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _model(
     from git_starcoder.model.evaluate import evaluate, keep, table
     from git_starcoder.model.network import libraries
     from git_starcoder.model.train import train
-    from git_starcoder.text.encoding import lines_of
+    from git_starcoder.text.encoding import split_lines
 
     model = out / "model"
     with talk.watch() as watch:
@@ -137,9 +137,9 @@ def _model(
         talk.part("no held-out file is long enough to show a completion")
         return values
     written = complete(model, place.prompt, max_tokens=64, unrepeated=UNREPEATED)
-    shown = b"".join(lines_of(place.prompt.encode())[-SHOWN:]).decode()
+    shown = b"".join(split_lines(place.prompt.encode())[-SHOWN:]).decode()
     how = f"the likeliest tokens, but no {UNREPEATED} of them twice"
-    lines = [f"{one_line(place.path)}, which the model has not seen:"]
+    lines = [f"{escape_line(place.path)}, which the model has not seen:"]
     for title, text in (
         (f"given, its last {SHOWN} lines", shown),
         (f"the model goes on ({how})", written),
@@ -186,4 +186,4 @@ def _end(talk: Talk, out: Path, values: dict[str, Any], code: ExitCode) -> ExitC
 
     with reported(out):
         write_whole(out / RESULT, as_json({"schema": schema(talk.verb), **values}, indent=1) + "\n")
-    return talk.answer(values, f"all of it is in {one_line(str(out))}", code)
+    return talk.answer(values, f"all of it is in {escape_line(str(out))}", code)

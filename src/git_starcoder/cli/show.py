@@ -9,7 +9,7 @@ import click
 
 from git_starcoder import machine
 from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common, one_line
+from git_starcoder.cli.talk import common, escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -109,11 +109,11 @@ def _file_or_commit(talk: Talk, found: Found) -> ExitCode:
     path = bool(found.path)
     rows = found.of_path if path else found.of_commit
     name = found.path or min(found.commits)
-    lines = [f"{one_line(name)}: {rows.count:,} rows"]
+    lines = [f"{escape_line(name)}: {rows.count:,} rows"]
     if rows.count:
         header = [[*([] if path else ["path"]), "split", "made by", "window", "rows"]]
         body = [
-            [*([] if path else [one_line(key[0])]), *map(str, key[1:]), f"{count:,}"]
+            [*([] if path else [escape_line(key[0])]), *map(str, key[1:]), f"{count:,}"]
             for key, count in sorted(rows.by.items())
         ]
         lines += ["", *_aligned(header + body, left=2 if path else 3)]
@@ -133,8 +133,8 @@ def _file_or_commit(talk: Talk, found: Found) -> ExitCode:
 def _dropped(drops: Sequence[Gone], *, with_path: bool, every: bool) -> list[str]:
     told = Counter[str]()
     for gone in drops:
-        place = f"{one_line(gone.path)}: " if with_path and gone.path else ""
-        because = f" ({one_line(gone.because)})" if gone.because else ""
+        place = f"{escape_line(gone.path)}: " if with_path and gone.path else ""
+        because = f" ({escape_line(gone.because)})" if gone.because else ""
         commit = f", commit {gone.commit}" if every and not with_path and gone.commit else ""
         told[f"  {place}{gone.step}: {gone.reason}{because}{commit}"] += gone.things
     most = len(told) if every else SHOWN
@@ -149,8 +149,8 @@ def _row(talk: Talk, dataset: Dataset, place: Place) -> ExitCode:
 
     shown = describe(dataset, place)
     width = max(map(len, shown.facts))
-    lines = [talk.style(f"{one_line(shown.where)}  {one_line(shown.id)}", bold=True)]
-    lines += [talk.style(f"  {name:{width}}  {one_line(value)}") for name, value in shown.facts.items()]
+    lines = [talk.style(f"{escape_line(shown.where)}  {escape_line(shown.id)}", bold=True)]
+    lines += [talk.style(f"  {name:{width}}  {escape_line(value)}") for name, value in shown.facts.items()]
     lines += ["", *_text(talk, shown.pieces)]
     values = {
         "row": shown.row.metadata,

@@ -15,7 +15,7 @@ import click
 from git_starcoder import machine, settings
 from git_starcoder.errors import ExitCode
 from git_starcoder.protocols import NO_PROGRESS
-from git_starcoder.text.visible import clean, encodable, one_line
+from git_starcoder.text.visible import escape_line, escape_surrogates, escape_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -43,7 +43,7 @@ def _encodable(value: Any) -> Any:
         return {_encodable(key): _encodable(each) for key, each in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list | tuple):
         return [_encodable(each) for each in cast("list[Any]", value)]
-    return value if isinstance(value, int | float | bool | None) else encodable(str(value))
+    return value if isinstance(value, int | float | bool | None) else escape_surrogates(str(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +77,22 @@ class Talk:
         elif styled:
             click.echo(text, color=coloured(self.color, sys.stdout))
         else:
-            click.echo(clean(text))
+            click.echo(escape_unsafe(text))
         return code
 
     def style(self, text: str, **style: Any) -> str:
         """The text made safe for a terminal, in the style of `click.style` if there is colour."""
-        return click.style(clean(text), **style) if coloured(self.color, sys.stdout) else clean(text)
+        return click.style(escape_unsafe(text), **style) if coloured(self.color, sys.stdout) else escape_unsafe(text)
 
     def part(self, text: str) -> None:
         """A part of a long answer, told when it is known and followed by an empty line; `--json` waits for all."""
         if not self.as_json:
-            click.echo(clean(text) + "\n")
+            click.echo(escape_unsafe(text) + "\n")
 
     def tell(self, text: str) -> None:
         """A line for the person at the terminal."""
         if not self.quiet:
-            click.echo(clean(text), err=True)
+            click.echo(escape_unsafe(text), err=True)
 
     @contextmanager
     def watch(self) -> Generator[Progress]:
@@ -122,11 +122,11 @@ def complain(error: StarcoderError, verb: str, *, in_json: bool, code: ExitCode)
         with suppress(OSError):  # it may be standard output that is full
             click.echo(as_json({"schema": schema(verb), "exit": int(code), "error": what}))
     colour = coloured("auto", sys.stderr)
-    lines = [(click.style("error:", fg="red", bold=True), one_line(error.what))]
+    lines = [(click.style("error:", fg="red", bold=True), escape_line(error.what))]
     if error.where:
-        lines.append(("  in", one_line(error.where)))
+        lines.append(("  in", escape_line(error.where)))
     if error.hint:
-        lines.append((click.style("hint:", fg="yellow"), one_line(error.hint)))
+        lines.append((click.style("hint:", fg="yellow"), escape_line(error.hint)))
     for word, line in lines:
         click.echo(f"{word} {line}", err=True, color=colour)
 

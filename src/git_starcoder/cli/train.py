@@ -10,7 +10,7 @@ import click
 
 from git_starcoder import places
 from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common, one_line
+from git_starcoder.cli.talk import common, escape_line
 from git_starcoder.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def text(result: TrainResult) -> str:
     """The folder, and what the training came to."""
     held_out = "not known" if result.held_out is None else f"{result.held_out:.3f} bits per byte"
     return "\n".join((
-        one_line(str(result.folder)),
+        escape_line(str(result.folder)),
         f"  steps     {result.steps:,} over {result.rows:,} rows and {result.tokens:,} tokens",
         f"  time      {result.seconds:.0f} s, ended by {result.stopped}",
         f"  loss      {result.loss:.3f} bits per token",
@@ -123,9 +123,9 @@ def _planned(found: Rehearsal) -> str:
     """What was looked at, and where the tokens would go."""
     lines: list[str] = []
     for line in found.lines:
-        lines.append(f"{line.what:15} {line.result:6} {one_line(line.figure)}")
+        lines.append(f"{line.what:15} {line.result:6} {escape_line(line.figure)}")
         if line.hint:
-            lines.append(f"{'':22} {one_line(line.hint)}")
+            lines.append(f"{'':22} {escape_line(line.hint)}")
     ledger = found.ledger
     if ledger is None:
         return "\n".join((*lines, "", "nothing can be trained"))
@@ -149,6 +149,6 @@ def _rows(step: Explained) -> str:
         shown = f", {row.given:,} of them only shown" if row.given > 1 else ""
         lines.append(
             f"  {row.place:34} {row.tokens:>6,} tokens{shown}, weight {row.weight:g}, draw {row.draw} of {row.draws}, "
-            f"{row.technique}{f' ({row.fill})' if row.fill else ''}, {one_line(row.source_file)}"
+            f"{row.technique}{f' ({row.fill})' if row.fill else ''}, {escape_line(row.source_file)}"
         )
     return "\n".join(lines)

@@ -365,8 +365,8 @@ def _edge(files: int) -> float:
 def _control(tokenizer: Tokenizer) -> NDArray[np.bool_]:
     """Which tokens are control tokens, shape (vocabulary,)."""
     found = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
-    found[list(tokenizer.controls)] = True
-    found[tokenizer.end] = True
+    found[list(tokenizer.control_tokens)] = True
+    found[tokenizer.end_id] = True
     return found
 
 
@@ -374,5 +374,5 @@ def _control(tokenizer: Tokenizer) -> NDArray[np.bool_]:
 def newlines(tokenizer: Tokenizer) -> NDArray[np.bool_]:
     """Which tokens hold a line break or end the text, shape (vocabulary,)."""
     found = np.array([b"\n" in tokenizer.decode([token]) for token in range(tokenizer.vocab_size)])
-    found[tokenizer.end] = True
+    found[tokenizer.end_id] = True
     return found

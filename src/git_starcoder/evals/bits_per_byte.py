@@ -35,7 +35,7 @@ def evaluate(exam: Exam) -> list[Score]:
 
 def score(exam: Exam, model: LanguageModel, key: str, subject: str) -> tuple[NDArray[np.float64], list[Score]]:
     """Bits that a model needs for each held-out document and its end, and what they come to for a byte and a token."""
-    bits = surprise(model, exam.heldout, exam.tokenizer.end)
+    bits = surprise(model, exam.heldout, exam.tokenizer.end_id)
     paths = [document.path for document in exam.heldout]
     tokens = np.array([len(document.tokens) for document in exam.heldout])
     sizes = exam.sizes()

@@ -28,7 +28,7 @@ MARKS = 3
 
 def evaluate(exam: Exam) -> list[Score] | str:
     """Let the model write what stood in each hole, and compare as many lines of it as are missing."""
-    fim = exam.tokenizer.fim
+    fim = exam.tokenizer.fim_ids
     if exam.untaught or fim is None:
         return exam.untaught or UNTOLD
     asked = questions(exam)
@@ -38,7 +38,7 @@ def evaluate(exam: Exam) -> list[Score] | str:
     # A single line ends with its line; several end where the model says so.
     single = np.array([b"\n" not in question.answer for question in asked])
     end = np.zeros(exam.tokenizer.vocab_size, dtype=np.bool_)
-    end[exam.tokenizer.end] = True
+    end[exam.tokenizer.end_id] = True
     answers = [b""] * len(asked)
     for of, stop in ((single, newlines(exam.tokenizer)), (~single, end)):
         places = np.flatnonzero(of).tolist()
@@ -69,7 +69,7 @@ def questions(exam: Exam) -> list[Question]:
 
     A hole begins behind the indentation and ends before the line break, so that the break is the first that follows.
     """
-    if exam.untaught or exam.tokenizer.fim is None:
+    if exam.untaught or exam.tokenizer.fim_ids is None:
         return []
     newline = newlines(exam.tokenizer)
     places: list[tuple[str, Document, int, int]] = []

@@ -19,8 +19,8 @@ import numpy as np
 import orjson
 
 from git_starcoder.folder.spelled import put_at, succeeded
+from git_starcoder.hashing.arrays import run_offsets
 from git_starcoder.protocols import Failure
-from git_starcoder.text.shingles import offsets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -88,7 +88,7 @@ def share(path: Path, members: Iterator[bytes]) -> Shared:
     """Write what rows share, given as members of an object with its closing brace."""
     with path.open("wb") as file:
         sizes = [file.write(text + CLOSE) for text in members]
-    return Shared(str(path), offsets_of(np.array(sizes, dtype=np.int64)))
+    return Shared(str(path), run_offsets(np.array(sizes, dtype=np.int64)))
 
 
 def write(
@@ -237,4 +237,4 @@ def _members(columns: dict[str, list[Any]]) -> tuple[bytes, NDArray[np.int64]]:
         values.append(column if kind else list(dumped))
     template = OWN.decode() + "".join(cells)
     texts = [template % row for row in zip(*values, strict=True)]
-    return "".join(texts).encode("ascii"), offsets_of(np.array([len(text) for text in texts], dtype=np.int64))
+    return "".join(texts).encode("ascii"), run_offsets(np.array([len(text) for text in texts], dtype=np.int64))

@@ -117,7 +117,7 @@ class Writer:
     def _tokens(self, lines: Lines, bounds: NDArray[np.int64]) -> NDArray[Any]:
         """Tokens of lines behind one another, each padded; `bounds` is where each begins, shape (lines + 1,)."""
         every = lines.windows.tokens
-        tokens = np.full(int(bounds[-1]), self._tokenizer.pad, dtype=self._dtype)
+        tokens = np.full(int(bounds[-1]), self._tokenizer.pad_id, dtype=self._dtype)
         rows = zip(bounds[:-1].tolist(), lines.spans.tolist(), lines.masked.tolist(), strict=True)
         for at, spans, masked in rows:
             for number, (first, stop) in enumerate(spans):

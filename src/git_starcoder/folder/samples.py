@@ -108,10 +108,10 @@ class Samples:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self.tokenizer = tokenizers.load(dataset.tokenizer_folder)
+        self.tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
         self._longest = GROWTH * Recipe.load(dataset.folder / "recipe.yaml").read.max_bytes
         self._is_control = np.zeros(self.tokenizer.vocab_size, dtype=bool)
-        self._is_control[list(self.tokenizer.controls)] = True
+        self._is_control[list(self.tokenizer.control_tokens)] = True
         self.of: dict[str, Sample] = {}
         """By id, in the order of their first rows."""
 
@@ -152,14 +152,14 @@ class Samples:
 
     def text(self, tokens: Tokens) -> bytes:
         """What tokens stand for, without an end-of-text token behind them."""
-        if len(tokens) and tokens[-1] == self.tokenizer.end:
+        if len(tokens) and tokens[-1] == self.tokenizer.end_id:
             tokens = tokens[:-1]
         return self.tokenizer.decode(tokens)
 
     def complete(self, sample: Sample) -> bytes | None:
         """The whole text of a sample, or None if rows do not show all of it."""
         tokens = sample.tokens[: sample.stop]
-        if sample.masked or not len(tokens) or tokens[-1] != self.tokenizer.end or UNKNOWN in tokens:
+        if sample.masked or not len(tokens) or tokens[-1] != self.tokenizer.end_id or UNKNOWN in tokens:
             return None
         return self._spelled(sample).runs[0].text
 
@@ -180,11 +180,11 @@ class Samples:
 
     def _spelled(self, sample: Sample) -> Spelled:
         if sample.spelled is None:
-            head, end, tokenizer = sample.head, self.tokenizer.end, self.tokenizer
+            head, end, tokenizer = sample.head, self.tokenizer.end_id, self.tokenizer
             controls: list[int] = np.flatnonzero(self._is_control[head]).tolist()
             pieces: list[bytes] = []
             for before, stop in pairwise([-1, *controls, len(head)]):
-                mark = tokenizer.controls[int(head[before])].encode() if before >= 0 else b""
+                mark = tokenizer.control_tokens[int(head[before])].encode() if before >= 0 else b""
                 pieces += mark, tokenizer.decode(head[before + 1 : stop])
             cuts = array("I", [*accumulate(map(len, pieces))][1:])
             runs = [Run(start, self.text(run), int(run[-1]) == end) for start, run in sample.runs()]

@@ -49,7 +49,7 @@ class Fault(NamedTuple):
 
     reason: str
     """`missing`, `corrupt`, `too_large`; of a commit also `too_deep` for a folder and `long_path` for a file."""
-    because: str = ""
+    detail: str = ""
 
 
 class Entry(NamedTuple):

@@ -12,7 +12,7 @@ from git_starcoder.errors import UsageError
 from git_starcoder.model import load
 from git_starcoder.model.network import libraries
 from git_starcoder.places import expanded
-from git_starcoder.text import pretrained
+from git_starcoder.text import tokenizer as pretrained
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ HINT = "a folder that transformers' save_pretrained wrote, or a Hugging Face id"
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-WANTED = (*pretrained.FILES, CONFIG, "generation_config.json", "*.safetensors", "*.safetensors.index.json")
+WANTED = (*pretrained.TOKENIZER_FILES, CONFIG, "generation_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
 class Base(NamedTuple):
@@ -57,11 +57,11 @@ def read(config: Config, tokenizer: Tokenizer, context: int, where: str) -> Base
         raise UsageError(
             f"'{name}' reads {room:,} tokens, and the rows have up to {context:,}", where="base", hint=hint
         )
-    fresh = strange(tokenizer, tokenizers.load(folder), name)
+    fresh = strange(tokenizer, tokenizers.load_tokenizer(folder), name)
     model = load.weights(folder, **(quantised(where) if config.tune == "qlora" else {}))
     enlarge(model, tokenizer.vocab_size, fresh)
     for said in (model.config, model.generation_config):  # a chat may end otherwise than a text of the dataset
-        said.eos_token_id, said.pad_token_id = tokenizer.end, tokenizer.pad
+        said.eos_token_id, said.pad_token_id = tokenizer.end_id, tokenizer.pad_id
     return Base(model, fresh)
 
 
@@ -105,7 +105,7 @@ def _downloaded(name: str) -> Path:
         return Path(snapshot(name, allow_patterns=list(WANTED)))
     except (OSError, ValueError) as error:
         what = f"model '{name}' is no folder, not in the Hugging Face cache, and cannot be downloaded"
-        raise UsageError(what, where=pretrained.one_line(error), hint=HINT) from error
+        raise UsageError(what, where=pretrained.summarize_error(error), hint=HINT) from error
 
 
 def configuration(folder: Path, name: str) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def configuration(folder: Path, name: str) -> dict[str, Any]:
         values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind = values["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"the {CONFIG} of '{name}' cannot be read: {pretrained.one_line(error)}"
+        what = f"the {CONFIG} of '{name}' cannot be read: {pretrained.summarize_error(error)}"
         raise UsageError(what, where="base", hint=HINT) from error
     _, transformers = libraries()
     if kind not in transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -135,7 +135,7 @@ def strange(tokenizer: Tokenizer, own: Tokenizer, name: str) -> list[int]:
         UsageError: text would not come to the same tokens.
 
     """
-    if difference := tokenizer.departs(own):
+    if difference := tokenizer.find_difference(own):
         hint = f"build it with --set window.tokenizer={name}"
         raise UsageError(f"the dataset was not made for '{name}': {difference}", where="base", hint=hint)
     return sorted(set(tokenizer.vocabulary.values()) - set(own.vocabulary.values()))

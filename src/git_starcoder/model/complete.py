@@ -11,7 +11,7 @@ from git_starcoder.evals import documents
 from git_starcoder.model.load import load
 from git_starcoder.records import content_id
 from git_starcoder.text import tokenizer as tokenizers
-from git_starcoder.text.encoding import Refusal, codec_of_text, line_ends, lines_of, read
+from git_starcoder.text.encoding import Refusal, decode_text, detect_codec, normalize_line_ends, split_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,10 +90,10 @@ def prompt_tokens(
     before = tokenizer.encode([text_of(prompt, "the prompt")])[0].astype(np.int64)
     if suffix is None:
         return np.concatenate(([network.end], before))[-room:]
-    if tokenizer.fim is None:
+    if tokenizer.fim_ids is None:
         raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="--suffix")
-    first, middle, last = tokenizer.fim
-    codec = codec_of_text(prompt, cut=True) if isinstance(prompt, bytes) else ""
+    first, middle, last = tokenizer.fim_ids
+    codec = detect_codec(prompt, cut=True) if isinstance(prompt, bytes) else ""
     after = tokenizer.encode([text_of(suffix, "the suffix", codec)])[0].astype(np.int64)[: room // 2]
     return np.concatenate(([first], before[-(room - len(after)) :], [last], after, [middle]))
 
@@ -107,23 +107,23 @@ def text_of(given: str | bytes, what: str, like: str = "") -> bytes:
         UsageError: it has a NUL.
     """
     data = given if isinstance(given, bytes) else given.encode("utf-8", "replace")
-    text = read(data, like=like, cut=True)
+    text = decode_text(data, like=like, cut=True)
     if not isinstance(text, Refusal):
         return text.utf8
     if text.reason == "binary":
-        raise UsageError(f"{what} is not text: it {text.because}", where="complete")
-    return line_ends(data.decode("utf-8", "replace").encode())
+        raise UsageError(f"{what} is not text: it {text.detail}", where="complete")
+    return normalize_line_ends(data.decode("utf-8", "replace").encode())
 
 
 def example(dataset: Dataset, seed: int = 0) -> Example | None:
     """A place in a held-out file where a block begins and code goes on; None if there is none."""
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     for split in ("test", "val"):
         found = [each for each in documents(dataset, split) if each.start == 0]
         found.sort(key=lambda each: (each.language == "text", content_id(seed, each.path)))
         for document in found:
-            text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end])
-            lines = [line.decode("utf-8", "replace") for line in lines_of(text)]
+            text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])
+            lines = [line.decode("utf-8", "replace") for line in split_lines(text)]
             places = [at for at in range(BEFORE, len(lines) - HIDDEN + 1) if _shows(lines, at)]
             if places:
                 at = places[len(places) // 2]

@@ -90,8 +90,8 @@ class Corpus:
             np.array(uncounted, dtype=np.int32),
             np.array(weights, dtype=np.float64),
             np.array(keys, dtype=np.uint64),
-            tokenizer.end,
-            tokenizer.fim,
+            tokenizer.end_id,
+            tokenizer.fim_ids,
         )
 
     @cached_property

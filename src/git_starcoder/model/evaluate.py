@@ -136,7 +136,7 @@ def evaluate(
         tokenizer,
         documents(dataset, "train"),
         sample(found, LIMIT, seed),
-        examples(dataset, split, LIMIT_OF_KIND, tokenizer.end, seed),
+        examples(dataset, split, LIMIT_OF_KIND, tokenizer.end_id, seed),
         seed,
         untaught=_untaught(tokenizer, training, dataset) if own else "",
     )
@@ -189,7 +189,7 @@ def _all(exam: Exam, watch: Progress) -> tuple[list[Score], dict[str, str]]:
 def _untaught(tokenizer: Tokenizer, training: dict[str, Any], dataset: Dataset) -> str:
     """Why a model of this dataset cannot fill in the middle; empty if it was shown how, or may have been."""
     config: dict[str, Any] = training.get("config") or {}
-    if tokenizer.fim is None:
+    if tokenizer.fim_ids is None:
         return fill_in_the_middle.UNTOLD
     if config.get("fim") or config.get("base") or any("hole" in about for about in dataset.about("train")):
         return ""

@@ -14,7 +14,7 @@ from git_starcoder.model.network import Network, device, libraries
 from git_starcoder.places import in_utf8
 from git_starcoder.registry import suggest
 from git_starcoder.text import tokenizer as tokenizers
-from git_starcoder.text.pretrained import one_line
+from git_starcoder.text.tokenizer import summarize_error
 
 if TYPE_CHECKING:
     from git_starcoder.model.config import Config
@@ -142,9 +142,9 @@ def fresh(
         max_position_embeddings=context,
         attention_dropout=dropout,
         tie_word_embeddings=True,
-        bos_token_id=tokenizer.end,
-        eos_token_id=tokenizer.end,
-        pad_token_id=tokenizer.pad,
+        bos_token_id=tokenizer.end_id,
+        eos_token_id=tokenizer.end_id,
+        pad_token_id=tokenizer.pad_id,
     )
     return _untrained(config, tokenizer, seed, options or Options())
 
@@ -181,7 +181,7 @@ def load(folder: str | Path) -> tuple[Network, Tokenizer]:
         what = f"'{folder}' is not a model: it has no {TRAINING}"
         raise DatasetError(what, where=str(folder), hint="`git starcoder train` makes one")
     try:
-        tokenizer = tokenizers.load(folder)
+        tokenizer = tokenizers.load_tokenizer(folder)
     except UsageError as error:
         raise DatasetError(f"'{folder}' is damaged: {error.what}", where=str(folder)) from error
     return Network(weights(folder), tokenizer), tokenizer
@@ -199,7 +199,7 @@ def weights(folder: Path, **options: Any) -> Any:
     try:
         kernel = foreign(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"'{folder}' is damaged", where=one_line(error)) from error
+        raise DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
     if kernel:
         raise DatasetError(f"'{folder}' wants the code of {kernel}, and none is run", where=str(folder))
     try:
@@ -208,7 +208,7 @@ def weights(folder: Path, **options: Any) -> Any:
                 place, output_loading_info=True, **{**safe, **options}
             )
     except Exception as error:  # whatever a damaged file makes the library raise
-        raise limit_reached(error) or DatasetError(f"'{folder}' is damaged", where=one_line(error)) from error
+        raise limit_reached(error) or DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
     if missing := sorted(found["missing_keys"]):
         what = f"'{folder}' is damaged: {len(missing)} of its weights are missing, such as {missing[0]}"
         raise DatasetError(what, where=str(folder))

@@ -17,7 +17,7 @@ from git_starcoder.errors import MachineError, MissingExtraError, UsageError, li
 from git_starcoder.machine import ADDRESSES_TO_TRAIN, require, threads
 from git_starcoder.model import attention
 from git_starcoder.model.pack import TILE, UNASKED, flat
-from git_starcoder.text.pretrained import one_line
+from git_starcoder.text.tokenizer import summarize_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -156,9 +156,9 @@ class Network:
         self.vocabulary: int = said.vocab_size
         """Tokens that there are logits of."""
         self.context: int = getattr(said, "max_position_embeddings", None) or UNLIMITED
-        self.pad = tokenizer.pad
-        self.end = tokenizer.end
-        self.unwritten = [self.pad, *(tokenizer.fim or ()), *range(tokenizer.vocab_size, self.vocabulary)]
+        self.pad = tokenizer.pad_id
+        self.end = tokenizer.end_id
+        self.unwritten = [self.pad, *(tokenizer.fim_ids or ()), *range(tokenizer.vocab_size, self.vocabulary)]
         """Tokens that are never written: control tokens, and those that only fill the last tile."""
         self.compiled = compiled
         self.fixed = compiled or self.device == "mps"
@@ -276,7 +276,7 @@ class Network:
             try:
                 found = [core(input_ids=self._put(row[None, :-1]), use_cache=False)[0][0] for row in rows]
             except Exception as error:  # whatever an architecture makes of a configuration that it is not meant for
-                wrong = UsageError(f"{kind} cannot be run as configured", where=one_line(error))
+                wrong = UsageError(f"{kind} cannot be run as configured", where=summarize_error(error))
                 raise limit_reached(error) or wrong from error
             alone = self.torch.cat(found)
             near = float(alone.float().std()) * (1e-3 if exact else 0.1)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from git_starcoder.errors import UsageError
-from git_starcoder.text.hashes import mixed
+from git_starcoder.hashing.rolling import mix_bits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,12 +149,12 @@ class Plan:
         keys = self.keys[self.by_content]
         copy = np.arange(len(keys), dtype=np.uint64) - np.searchsorted(keys, keys).astype(np.uint64)
         ids = np.empty(len(keys), dtype=np.uint64)
-        ids[self.by_content] = mixed(keys + copy * GOLDEN)
+        ids[self.by_content] = mix_bits(keys + copy * GOLDEN)
         return ids
 
     def chance(self, rows: NDArray[np.int64], draws: NDArray[np.int64], what: str) -> NDArray[np.uint64]:
         """A random number for draws of rows: a hash of seed, content, draw, and what is decided by it."""
-        return mixed(mixed(self.ids[rows] ^ _salt(self.seed, what)) + draws.astype(np.uint64) * GOLDEN)
+        return mix_bits(mix_bits(self.ids[rows] ^ _salt(self.seed, what)) + draws.astype(np.uint64) * GOLDEN)
 
     def share(self, rows: NDArray[np.int64], draws: NDArray[np.int64], what: str) -> NDArray[np.float64]:
         """The same as a number from 0 to below 1."""

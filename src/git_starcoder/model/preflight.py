@@ -192,7 +192,7 @@ def _matches(corpus: Corpus, network: Network, tokenizer: Tokenizer) -> Line:
     size = int(network.model.get_input_embeddings().weight.shape[0])
     said = f"{tokenizer.vocab_size:,} tokens in a vocabulary of {size:,}"
     largest = int(corpus.tokens.max())
-    if max(largest, tokenizer.end, tokenizer.pad) >= size:
+    if max(largest, tokenizer.end_id, tokenizer.pad_id) >= size:
         hint = "build the dataset with the model's tokenizer: --set window.tokenizer=FOLDER"
         return Line("tokenizer", "wrong", f"{said}: the model lacks entries that the rows have", hint)
     return Line("tokenizer", "ok", said)
@@ -211,17 +211,19 @@ def _ends(corpus: Corpus) -> Line:
 
 def _controls(tokenizer: Tokenizer) -> Line:
     """Whether control tokens are one id each, and none is made of text that spells one."""
-    spelled = [*tokenizer.controls.values(), LITERAL]
+    spelled = [*tokenizer.control_tokens.values(), LITERAL]
     tokens, _ = tokenizer.encode([text.encode() for text in spelled])
-    made = tokenizer.controls.keys() & set(tokens.tolist())
-    twice = len(tokenizer.controls) - len(set(tokenizer.controls.values()))
+    made = tokenizer.control_tokens.keys() & set(tokens.tolist())
+    twice = len(tokenizer.control_tokens) - len(set(tokenizer.control_tokens.values()))
     if made or twice:
-        name = tokenizer.controls[min(made)] if made else f"{twice} control tokens"
+        name = tokenizer.control_tokens[min(made)] if made else f"{twice} control tokens"
         why = "is made of ordinary text" if made else "have more than one id"
         return Line("control tokens", "wrong", f"{name} {why}", "use another tokenizer")
-    fim = "with" if tokenizer.fim else "without"
+    fim = "with" if tokenizer.fim_ids else "without"
     return Line(
-        "control tokens", "ok", f"{len(tokenizer.controls)} of one id each, none made of text; {fim} fill-in-the-middle"
+        "control tokens",
+        "ok",
+        f"{len(tokenizer.control_tokens)} of one id each, none made of text; {fim} fill-in-the-middle",
     )
 
 

@@ -54,7 +54,7 @@ def rehearse(dataset: Dataset, out: Path, config: Config) -> Rehearsal:
         UsageError, DatasetError, MissingExtraError: as `train.train`.
 
     """
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     ordered = curriculum(dataset, config)
     corpus = Corpus.read(dataset, tokenizer)
     network = made(dataset, config, tokenizer)
@@ -76,7 +76,7 @@ def explained(dataset: Dataset, config: Config, number: int) -> Explained:
         DatasetError: no training rows, or a damaged dataset.
 
     """
-    corpus = Corpus.read(dataset, tokenizers.load(dataset.tokenizer_folder))
+    corpus = Corpus.read(dataset, tokenizers.load_tokenizer(dataset.tokenizer_folder))
     steps = steps_of(config, corpus)
     if steps is None:
         hint = "--steps N: a finished training has them in its training.json"

@@ -125,7 +125,7 @@ def train(
     pictures.require("train")  # missing, it should be missed now and not after all the work
     staged = curriculum(dataset, config)
     out = Path(out)
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
 
     def finished(model: Path) -> None:
         if not force:
@@ -208,7 +208,7 @@ class _Training:
         held_out = sample(documents(self.dataset, "val"), HELD_OUT, config.seed)
         if not held_out:
             watch.note("no held-out text: the last weights are kept, whatever they are worth")
-        decoded = (self.tokenizer.decode(each.tokens[each.tokens != self.tokenizer.end]) for each in held_out)
+        decoded = (self.tokenizer.decode(each.tokens[each.tokens != self.tokenizer.end_id]) for each in held_out)
         exam = Exam(held_out, sum(map(len, decoded)))
         for line in network.notes:
             watch.note(line)

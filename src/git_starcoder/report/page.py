@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from git_starcoder import pictures
 from git_starcoder.errors import MissingExtraError
 from git_starcoder.report.parts import share
-from git_starcoder.text.visible import clean
+from git_starcoder.text.visible import escape_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ def page(subject: Subject, sections: Sequence[Section]) -> str:
 def _visible(value: Any) -> Any:
     from markupsafe import Markup
 
-    return value if isinstance(value, Markup) else clean(str(value))
+    return value if isinstance(value, Markup) else escape_unsafe(str(value))
 
 
 def _facts(subject: Subject) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder import pictures
-from git_starcoder.text.visible import clean, one_line
+from git_starcoder.text.visible import escape_line, escape_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,15 +67,15 @@ def svg(
     inside = re.sub(r"<metadata>.*?</metadata>", "", written.getvalue(), flags=re.DOTALL)
     inside = inside[inside.index("<svg") :]
     inside = TAG.sub(lambda tag: _tag(tag[0], key), inside[inside.index(">") + 1 :])
-    said = [str(escape(one_line(tip))) for tip in tips]
+    said = [str(escape(escape_line(tip))) for tip in tips]
     inside = re.sub(rf'<g id="{key}-tip-(\d+)">', lambda found: f"<g><title>{said[int(found[1])]}</title>", inside)
     inside = re.sub(r"\n\s*", "\n", inside)
     begin = (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-labelledby="{key}-title {key}-about">'
-        f'<title id="{key}-title">{escape(one_line(title))}</title>'
-        f'<desc id="{key}-about">{escape(one_line(about))}</desc>'
+        f'<title id="{key}-title">{escape(escape_line(title))}</title>'
+        f'<desc id="{key}-about">{escape(escape_line(about))}</desc>'
     )
-    return Markup(clean(begin + inside))  # noqa: S704 - matplotlib escapes text, the rest is ours
+    return Markup(escape_unsafe(begin + inside))  # noqa: S704 - matplotlib escapes text, the rest is ours
 
 
 def _tag(tag: str, key: str) -> str:
@@ -90,7 +90,7 @@ def _tag(tag: str, key: str) -> str:
 
 def label(text: str, most: int = 40) -> str:
     """Text for a picture: on one line, and its middle left out where it is longer than `most` characters."""
-    text = one_line(text)
+    text = escape_line(text)
     return text if len(text) <= most else f"{text[: most // 3]}…{text[len(text) - (most - most // 3 - 1) :]}"
 
 

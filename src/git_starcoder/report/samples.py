@@ -39,7 +39,7 @@ def section(subject: Subject) -> Section | None:
         place = about["source_file"], about["window_size"]
         return number in drawn or (about["augmentation_type"] == "base" and place in varied)
 
-    tokenizer = tokenizers.load(dataset.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     for row in dataset.select("train", wanted):
         number = row.metadata["seq_id"]
         if number in drawn:

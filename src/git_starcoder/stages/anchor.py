@@ -20,8 +20,8 @@ from git_starcoder.parse.own_output import recognise
 from git_starcoder.records import content_id
 from git_starcoder.stages.split import place_of
 from git_starcoder.text import bpe
-from git_starcoder.text.clean import Clean, clean, unfit
-from git_starcoder.text.tokenizer import SPECIAL, Tokenizer, of_merges
+from git_starcoder.text.clean import CleanText, clean_file, find_refusal
+from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learned_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,10 +61,10 @@ def learn(build: BuildState, recipe: Recipe, repo: Repo, units: Sequence[Unit]) 
         texts = _texts(repo, recipe, chosen) if chosen else []
         known = bool(texts)
         texts = texts or [build.texts.get(unit.source.text) for unit in units if unit.split == "train"]
-        definition = json.dumps(bpe.learn(texts, SPECIAL, recipe.window.vocab_size))
+        definition = json.dumps(bpe.learn_bpe(texts, SPECIAL_TOKENS, recipe.window.vocab_size))
         if known:
             memo.put([(inputs, definition)])
-    return of_merges(json.loads(definition))
+    return learned_tokenizer(json.loads(definition))
 
 
 def _chosen(build: BuildState, repo: Repo, units: Sequence[Unit], most: int) -> list[tuple[str, str]]:
@@ -96,7 +96,7 @@ def _oldest(unit: Unit) -> str:
 def _texts(repo: Repo, recipe: Recipe, chosen: Sequence[tuple[str, str]]) -> list[bytes]:
     texts: list[bytes] = []
     for (path, _), (_, data) in zip(chosen, repo.read(blob for _, blob in chosen), strict=True):
-        text = data if isinstance(data, Fault) or recognise(data) else clean(data, recipe.read)
-        if isinstance(text, Clean) and not unfit(path, text, recipe.read):
+        text = data if isinstance(data, Fault) or recognise(data) else clean_file(data, recipe.read)
+        if isinstance(text, CleanText) and not find_refusal(path, text, recipe.read):
             texts.append(text.text)
     return texts

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
+from git_starcoder.hashing.arrays import run_offsets, run_positions
+from git_starcoder.hashing.near_duplicates import band_keys, band_shape, find_keepers
+from git_starcoder.hashing.shingles import WindowShingles
 from git_starcoder.memo import Memo
 from git_starcoder.protocols import Failure
 from git_starcoder.records import SPLITS, Change, Role, cache_groups, printable_path
-from git_starcoder.text.near import bands, keepers, keys_of
-from git_starcoder.text.shingles import WindowShingles, offsets_of, positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.build_state import BuildState, StepCounts
+    from git_starcoder.hashing.near_duplicates import Keepers
     from git_starcoder.recipe import Dedup
     from git_starcoder.records import Sample, Windows
-    from git_starcoder.text.near import Keepers
 
     Rows = NDArray[np.int64]
 
@@ -127,9 +128,9 @@ def _alike(tokens: NDArray[Any], left: Rows, right: Rows, length: NDArray[Any]) 
     step = max(1, CELLS // max(1, int(length.max(initial=0))))
     for start in range(0, len(left), step):
         chunk = slice(start, start + step)
-        offsets = offsets_of(length[chunk].astype(np.int64))
-        unlike = tokens[positions(left[chunk], offsets)] != tokens[positions(right[chunk], offsets)]
-        counts = offsets_of(unlike.astype(np.int64))
+        offsets = run_offsets(length[chunk].astype(np.int64))
+        unlike = tokens[run_positions(left[chunk], offsets)] != tokens[run_positions(right[chunk], offsets)]
+        counts = run_offsets(unlike.astype(np.int64))
         same[chunk] = counts[offsets[1:]] == counts[offsets[:-1]]
     return same
 
@@ -155,7 +156,7 @@ def _near(
         mine = windows.size[rows] == size
         some = rows[mine]
         shingles = WindowShingles(windows.tokens, first[some], length[some], tasks[some])
-        return some, keepers(shingles, threshold, partial(_overlap, windows, some), keys[mine])
+        return some, find_keepers(shingles, threshold, partial(_overlap, windows, some), keys[mine])
 
     with ThreadPoolExecutor(build.engine.jobs) as threads:  # numpy lets them run side by side
         for some, found in threads.map(of_size, sorted(set(windows.size.tolist()))):
@@ -186,7 +187,7 @@ def _keys(
     unknown = [at for at, keys in enumerate(known) if keys is None]
     parts = [unknown[first : first + AT_ONCE] for first in range(0, len(unknown), AT_ONCE)]
     tasks = (_sketch(shingles, [groups[at] for at in part], threshold) for part in parts)
-    width = bands(threshold)[0]
+    width = band_shape(threshold)[0]
     for part, answer in zip(parts, build.engine.map(sketch, tasks, limit=SECONDS), strict=True):
         keys = (
             sketch(_sketch(shingles, [groups[at] for at in part], threshold)) if isinstance(answer, Failure) else answer
@@ -231,7 +232,7 @@ def _sketch(shingles: WindowShingles, groups: Sequence[Rows], threshold: float) 
 def sketch(one: Sketch) -> bytes:
     """The keys of the buckets of windows, as little-endian uint64, each window's behind one another. For workers."""
     shingles = WindowShingles(one.tokens, one.first, one.length, one.salt)
-    return keys_of(shingles, one.threshold).astype("<u8").tobytes()
+    return band_keys(shingles, one.threshold).astype("<u8").tobytes()
 
 
 def _overlap(windows: Windows, rows: Rows, left: Rows, right: Rows) -> NDArray[np.bool_]:

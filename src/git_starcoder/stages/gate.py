@@ -2,7 +2,7 @@
 
 An edit to learn from has no line that only held-out files have, and a held-out one asks for no text of which nearly all
 lines stand in files to learn from. Code moves between files without a trace, so the lineage of files is not enough.
-Lines are compared by their words, whatever they are wrapped in (`text.lines`); lines that files of the training split
+Lines are compared by their words, whatever wraps them (`hashing.lines`); lines that files of the training split
 have too are no secret. Of what a held-out edit asks for they are some, as code is reused everywhere; where they are
 nearly all, its text has moved.
 """
@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from git_starcoder.hashing.arrays import find_sorted, run_offsets
+from git_starcoder.hashing.lines import MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
 from git_starcoder.memo import Memo
 from git_starcoder.records import EMPTY_SPAN
-from git_starcoder.text.hashes import find_sorted
-from git_starcoder.text.lines import QUOTED, Lines, Phrases, quotes_of
-from git_starcoder.text.shingles import offsets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +39,7 @@ BECAUSE = {
 
 
 def behind_gate(
-    build: BuildState, step: StepCounts, units: Sequence[Unit], lines: Lines, changes: Sequence[Change], how: str
+    build: BuildState, step: StepCounts, units: Sequence[Unit], lines: HashedLines, changes: Sequence[Change], how: str
 ) -> list[Change]:
     """The changes, less the edits that do not pass.
 
@@ -49,18 +48,18 @@ def behind_gate(
     """
     if not changes:
         return []
-    held = lines.take([at for at, unit in enumerate(units) if unit.split != "train"])
-    known = lines.take([at for at, unit in enumerate(units) if unit.split == "train"])
+    held = lines.select([at for at, unit in enumerate(units) if unit.split != "train"])
+    known = lines.select([at for at, unit in enumerate(units) if unit.split == "train"])
     was = _lines_of_changes(build, [change for change in changes if change.split != "train"], how)
-    secret = Phrases.of(Lines.join([held, was]))
-    secret = secret.without(secret.find_in(known).phrase)
+    secret = LineIndex.from_lines(HashedLines.concatenate([held, was]))
+    secret = secret.without(secret.find_in(known).entry)
     learned = [change for change in changes if change.split == "train"]
     sides = _lines_of_changes(build, learned, how)
-    telling = iter((sides.per_text(secret.find_in(sides).line).reshape(-1, 2).sum(axis=1) > 0).tolist())
+    telling = iter((sides.count_per_text(secret.find_in(sides).line).reshape(-1, 2).sum(axis=1) > 0).tolist())
     told = iter(_learned_elsewhere(was, known))
-    messages = {change.message: quotes_of(build.texts.get(change.message)) for change in learned}
-    quotes = Lines.of(messages.values())
-    quoted = quotes.per_text(secret.find_in(quotes, QUOTED).line) > 0
+    messages = {change.message: split_quotes(build.texts.get(change.message)) for change in learned}
+    quotes = HashedLines.from_texts(messages.values())
+    quoted = quotes.count_per_text(secret.find_in(quotes, MIN_QUOTED_SHARE).line) > 0
     quoting: dict[Span, bool] = dict(zip(messages, quoted.tolist(), strict=True))
     kept: list[Change] = []
     held_back: Counter[str] = Counter()
@@ -87,7 +86,7 @@ def behind_gate(
     return kept
 
 
-def recall_lines(build: BuildState, inputs: Sequence[Inputs], texts: Callable[[int], Sequence[bytes]]) -> Lines:
+def recall_lines(build: BuildState, inputs: Sequence[Inputs], texts: Callable[[int], Sequence[bytes]]) -> HashedLines:
     """The lines of the texts of some things, as an earlier build hashed them or as `texts` gives them now."""
     memo: Memo[tuple[bytes, bytes, bytes, bytes]] = Memo(build.cache, "lines", tuple[bytes, bytes, bytes, bytes])
     known = memo.get(inputs)
@@ -100,23 +99,23 @@ def recall_lines(build: BuildState, inputs: Sequence[Inputs], texts: Callable[[i
             counts.append(len(mine))
             yield from mine
 
-    made = Lines.of(read())
+    made = HashedLines.from_texts(read())
     text_ends = np.cumsum([0, *counts])
-    line_ends = offsets_of(made.counts.astype(np.int64))
-    word_ends = offsets_of(made.lengths.astype(np.int64))
+    line_ends = run_offsets(made.line_counts.astype(np.int64))
+    word_ends = run_offsets(made.word_counts.astype(np.int64))
     for at, begin, end in zip(unknown, text_ends[:-1].tolist(), text_ends[1:].tolist(), strict=True):
         first, last = line_ends[begin], line_ends[end]
         known[at] = (
-            made.words[word_ends[first] : word_ends[last]].tobytes(),
-            made.lengths[first:last].tobytes(),
-            made.sizes[first:last].tobytes(),
-            made.counts[begin:end].tobytes(),
+            made.word_hashes[word_ends[first] : word_ends[last]].tobytes(),
+            made.word_counts[first:last].tobytes(),
+            made.byte_counts[first:last].tobytes(),
+            made.line_counts[begin:end].tobytes(),
         )
     memo.put([(inputs[at], answer) for at in unknown if (answer := known[at]) is not None])
     words, lengths, sizes, per_text = (
         b"".join(answer[column] for answer in known if answer is not None) for column in range(4)
     )
-    return Lines(
+    return HashedLines(
         np.frombuffer(words, np.uint32),
         np.frombuffer(lengths, np.int32),
         np.frombuffer(sizes, np.uint8),
@@ -124,7 +123,7 @@ def recall_lines(build: BuildState, inputs: Sequence[Inputs], texts: Callable[[i
     )
 
 
-def _lines_of_changes(build: BuildState, changes: Sequence[Change], how: str) -> Lines:
+def _lines_of_changes(build: BuildState, changes: Sequence[Change], how: str) -> HashedLines:
     """The lines of each edit: what was there and what came instead, one behind the other."""
     commits = [list(group) for _, group in groupby(changes, key=lambda change: change.commit)]
     inputs = [
@@ -135,12 +134,12 @@ def _lines_of_changes(build: BuildState, changes: Sequence[Change], how: str) ->
     ])  # fmt: skip
 
 
-def _learned_elsewhere(sides: Lines, known: Lines) -> list[bool]:
+def _learned_elsewhere(sides: HashedLines, known: HashedLines) -> list[bool]:
     """For each edit of held-out changes, whether nearly all lines that it asks for stand among the known ones."""
-    compared = sides.compared()
-    phrases = Phrases.of(compared)
-    found = np.unique(phrases.find_in(known).phrase)
-    stands = find_sorted(compared.whole(), phrases.hashes[found])[1]
-    there = compared.per_text(np.flatnonzero(stands))[1::2]
-    count = compared.counts[1::2]
+    compared = sides.long_lines()
+    phrases = LineIndex.from_lines(compared)
+    found = np.unique(phrases.find_in(known).entry)
+    stands = find_sorted(compared.line_hashes(), phrases.line_hashes[found])[1]
+    there = compared.count_per_text(np.flatnonzero(stands))[1::2]
+    count = compared.line_counts[1::2]
     return ((count >= SEVERAL) & (there >= NEARLY_ALL * count)).tolist()

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from git_starcoder.hashing.rolling import mix_bits
 from git_starcoder.records import SPLITS
-from git_starcoder.text.hashes import mixed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,4 +80,4 @@ def stages(difficulty: NDArray[np.float64], key: NDArray[np.uint64], first: floa
 def mix(key: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     """Keys scrambled by the seed."""
     salt = np.uint64(int.from_bytes(blake2b(f"order\0{seed}".encode(), digest_size=8).digest()))
-    return mixed(key ^ salt)
+    return mix_bits(key ^ salt)

@@ -19,8 +19,8 @@ from git_starcoder.parse import own_output
 from git_starcoder.parse.language import language_of
 from git_starcoder.records import NO_DECLARED_ROLES, Source, Span, content_id
 from git_starcoder.stages.read_changes import read_changes
-from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
-from git_starcoder.text.secrets import only_secrets
+from git_starcoder.text.clean import CleanText, clean_file, find_refusal, max_file_bytes
+from git_starcoder.text.secrets import secret_file_reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,11 +63,11 @@ def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[
             if entry.path in beside:
                 text = Fault(own_output.REASON, "belongs to output of ours beside it")
             if not isinstance(text, Kept):
-                step.drop(entry.path, text.reason, text.because)
+                step.drop(entry.path, text.reason, text.detail)
                 continue
-            whole = Clean(build.texts.get(text.span), *text[1:])
-            if refusal := unfit(entry.path, whole, options):
-                step.drop(entry.path, refusal.reason, refusal.because)
+            whole = CleanText(build.texts.get(text.span), *text[1:])
+            if refusal := find_refusal(entry.path, whole, options):
+                step.drop(entry.path, refusal.reason, refusal.detail)
                 continue
             last = lasts.get(entry.path, unknown)
             sources.append(
@@ -127,18 +127,18 @@ def _texts(
     texts: dict[str, Kept | Fault | Refusal] = {}
     output: dict[str, Own] = {}
     for was_clean, (blob, data) in zip(known, repo.read(blobs), strict=True):
-        text: Clean | Fault | Refusal
+        text: CleanText | Fault | Refusal
         if isinstance(data, Fault):
             text = data
         elif own := own_output.recognise(data):
             output[blob] = own
             text = Fault(own_output.REASON, own.what)
         elif was_clean:
-            text = Clean(data, (), Counter(), 0.0, Counter())
+            text = CleanText(data, (), Counter(), 0.0, Counter())
         else:
-            text = clean(data, options)
-            found.append(((blob, settings), isinstance(text, Clean) and text.text == data and not text.changed))
-        texts[blob] = Kept(run.texts.put(text.text), *text[1:]) if isinstance(text, Clean) else text
+            text = clean_file(data, options)
+            found.append(((blob, settings), isinstance(text, CleanText) and text.text == data and not text.changed))
+        texts[blob] = Kept(run.texts.put(text.text), *text[1:]) if isinstance(text, CleanText) else text
     memo.put(found)
     return texts, output
 
@@ -163,10 +163,10 @@ def _refusal(entry: Entry, options: Read, repo: Repo) -> Fault | None:
         return Fault("submodule", f"commit {entry.blob} of another repository")
     if kind != FILE:
         return Fault("odd_mode", f"{entry.mode:o}")
-    if options.secrets != "off" and (what := only_secrets(entry.path)):
+    if options.secrets != "off" and (what := secret_file_reason(entry.path)):
         return Fault("secret_file", what)
     if entry.size is None:
         return repo.why_unread(entry.blob)
-    if entry.size > most_bytes(entry.path, options):
+    if entry.size > max_file_bytes(entry.path, options):
         return Fault("too_large", f"{entry.size} bytes")
     return None

@@ -28,10 +28,9 @@ from git_starcoder.parse.own_output import Own
 from git_starcoder.parse.role import judge, unread_by_path
 from git_starcoder.protocols import Failure
 from git_starcoder.records import FOREIGN_ROLES, NO_DECLARED_ROLES, Change, DeclaredRoles, Edit, Role, content_id
-from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
+from git_starcoder.text.clean import CleanText, clean_file, clean_message, decode_message, find_refusal, max_file_bytes
+from git_starcoder.text.diff import Hunk, find_hunks
 from git_starcoder.text.encoding import Refusal
-from git_starcoder.text.hunks import Hunk, hunks
-from git_starcoder.text.message import decoded, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,7 +59,7 @@ AT_ONCE = 256
 PASSING = {"missing", "corrupt", "worker_crash", "worker_timeout", "worker_error"}
 """Reasons that lie in this copy of the repository or in this run, and not in the change: they are not remembered."""
 FIGURES = {"notebooks": "changes_of_notebooks"}
-NOTHING = Clean(b"", (), Counter(), 0.0, Counter())
+NOTHING = CleanText(b"", (), Counter(), 0.0, Counter())
 REPLACED = "\ufffd".encode()
 """What stands for bytes of a message that are no character."""
 
@@ -134,8 +133,8 @@ def read_changes(
     for change, result in _compared(build, options, repo, attributes, readable):
         if isinstance(result, Refusal):
             if result.reason == own_output.REASON:
-                output[change.path] = Own(result.because)
-            step.drop(change.path, result.reason, f"commit {change.commit} {result.because}".rstrip())
+                output[change.path] = Own(result.detail)
+            step.drop(change.path, result.reason, f"commit {change.commit} {result.detail}".rstrip())
         elif own_output.may_be_company(change.path):  # whether it is can be told when all output is known
             undecided.append((change, result))
         else:
@@ -163,8 +162,8 @@ def _messages(
     undecodable = 0
     for name, data in repo.commits(dict.fromkeys(change.commit for change in changes)):
         if not isinstance(data, Fault):
-            message = message_of(data, redacted=options.secrets != "off")
-            undecodable += REPLACED in message and not decoded(data)[1]
+            message = clean_message(data, redacted=options.secrets != "off")
+            undecodable += REPLACED in message and not decode_message(data)[1]
             messages[name] = build.texts.put(message)
     if undecodable:
         step.figures["messages_undecodable"] = undecodable
@@ -185,8 +184,8 @@ def _readable(
             step.drop(change.path, "corrupt", f"commit {change.commit} cannot be read")
         elif lost:
             fault = repo.why_unread(lost)
-            step.drop(change.path, fault.reason, f"commit {change.commit}: {fault.because}")
-        elif size > most_bytes(change.path, options):
+            step.drop(change.path, fault.reason, f"commit {change.commit}: {fault.detail}")
+        elif size > max_file_bytes(change.path, options):
             step.drop(change.path, "too_large", f"commit {change.commit}: {size} bytes")
         else:
             readable.append((change, sum(sizes[blob] for blob in blobs)))
@@ -284,16 +283,16 @@ def compare(task: Task) -> list[Compared | Refusal]:
     ]
 
 
-def _side(data: bytes | Fault, options: Read) -> Clean | Refusal:
+def _side(data: bytes | Fault, options: Read) -> CleanText | Refusal:
     if isinstance(data, Fault):
-        return Refusal(data.reason, data.because)
+        return Refusal(data.reason, data.detail)
     if own := own_output.recognise(data):
         return Refusal(own_output.REASON, own.what)
-    text = clean(data, options)
+    text = clean_file(data, options)
     return text._replace(reason="binary_change") if isinstance(text, Refusal) and text.reason == "binary" else text
 
 
-def _compare(pair: Pair, before: Clean | Refusal, after: Clean | Refusal, options: Read) -> Compared | Refusal:
+def _compare(pair: Pair, before: CleanText | Refusal, after: CleanText | Refusal, options: Read) -> Compared | Refusal:
     path = pair.path
     if isinstance(before, Refusal):
         if before.reason != "empty":
@@ -301,7 +300,7 @@ def _compare(pair: Pair, before: Clean | Refusal, after: Clean | Refusal, option
         before = NOTHING
     if isinstance(after, Refusal):
         return after
-    if refusal := (before is not NOTHING and unfit(path, before, options)) or unfit(path, after, options):
+    if refusal := (before is not NOTHING and find_refusal(path, before, options)) or find_refusal(path, after, options):
         return refusal
     if before.text == after.text:
         return Refusal("same_text")
@@ -309,7 +308,7 @@ def _compare(pair: Pair, before: Clean | Refusal, after: Clean | Refusal, option
     role, rule = judge(path, language, after.text, pair.said)
     if role in FOREIGN_ROLES:
         return Refusal(role, rule)
-    found = hunks(before.text, after.text)
+    found = find_hunks(before.text, after.text)
     if found is None:
         return Refusal("not_compared")
     if len(found) > MOST_HUNKS:
@@ -324,8 +323,8 @@ def _compare(pair: Pair, before: Clean | Refusal, after: Clean | Refusal, option
         language=language,
         role=role,
         difficulty=of_text(b"".join(hunk.after for hunk in kept)),
-        secrets=frozenset(before.secrets) | frozenset(after.secrets),
-        skipped=dict(after.skipped),
+        secrets=frozenset(before.secret_counts) | frozenset(after.secret_counts),
+        skipped=dict(after.notebook_counts),
     )
 
 

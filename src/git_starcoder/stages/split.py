@@ -28,22 +28,23 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 import numpy as np
 
 from git_starcoder import augmentations
+from git_starcoder.hashing.arrays import run_offsets
+from git_starcoder.hashing.near_duplicates import find_copies, find_keepers
+from git_starcoder.hashing.rolling import SHINGLE_TOKENS
+from git_starcoder.hashing.shingles import TextShingles
 from git_starcoder.memo import Memo
 from git_starcoder.records import SPLITS, Role, Split, content_id, printable_path
 from git_starcoder.stages import augment
 from git_starcoder.stages.gate import behind_gate, recall_lines
 from git_starcoder.text import embed
-from git_starcoder.text.alike import alike
-from git_starcoder.text.near import keepers
-from git_starcoder.text.shingles import SHINGLE, TextShingles, offsets_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from git_starcoder import recipe as recipes
     from git_starcoder.build_state import BuildState, StepCounts
+    from git_starcoder.hashing.lines import HashedLines
     from git_starcoder.records import Change, Span, Unit
-    from git_starcoder.text.lines import Lines
 
 TOKENS_PER_WORD = 1.33
 """Tokens that a learned tokenizer needs for a word or a run of signs (1.2 to 1.5 by repository): there is none yet."""
@@ -92,7 +93,9 @@ def assign_splits(
         of_path = {path: name for unit, name in zip(units, names, strict=True)
                    for path in (unit.path, *unit.source.former_paths)}  # fmt: skip
         of_change = [of_path.get(change.current_path) or of_path.get(change.path, GONE) for change in changes]
-        tokens = dict(zip(distinct, ((shingles.sizes() + SHINGLE - 1) * TOKENS_PER_WORD).tolist(), strict=True))
+        tokens = dict(
+            zip(distinct, ((shingles.shingle_counts() + SHINGLE_TOKENS - 1) * TOKENS_PER_WORD).tolist(), strict=True)
+        )
         files: dict[str, list[float]] = defaultdict(list)
         edits: dict[str, list[float]] = defaultdict(list)
         for digest, at in distinct.items():  # of equal texts one will stay
@@ -118,10 +121,10 @@ def assign_splits(
                    for change, name in zip(changes, of_change, strict=True)]  # fmt: skip
         place = {digest: number for number, digest in enumerate(distinct)}
         texts_of_units = [place[digest] for digest in digests]
-        unlike = _unlike(step, kept, shingles.some(texts_of_units), recipe.dedup.files)
+        unlike = _unlike(step, kept, shingles.select(texts_of_units), recipe.dedup.files)
         unlike = _about_something_else(build, step, unlike, recipe.dedup)
         step.keep(len(unlike))
-        return unlike, behind_gate(build, step, kept, lines.take(texts_of_units), grouped, repr(recipe.read))
+        return unlike, behind_gate(build, step, kept, lines.select(texts_of_units), grouped, repr(recipe.read))
 
 
 def expected_rows(tokens: float, window: recipes.Window, variations: int) -> int:
@@ -203,7 +206,7 @@ def _unlike(step: StepCounts, units: list[Unit], shingles: TextShingles, thresho
     order = _best_first(units)
     ordered = [units[at] for at in order]
     groups = np.array([int(unit.group[:8], 16) for unit in ordered], dtype=np.int64)
-    found = keepers(shingles.some(order), threshold, lambda left, right: groups[left] != groups[right])
+    found = find_keepers(shingles.select(order), threshold, lambda left, right: groups[left] != groups[right])
     keeper: list[int] = found.keeper.tolist()
     similarity: list[float] = found.similarity.tolist()
     kept: dict[str, Unit] = {}
@@ -219,12 +222,12 @@ def _about_something_else(build: BuildState, step: StepCounts, units: list[Unit]
     """The units less those that say nearly what a better one of their group says, by an embedding model."""
     if options.embedding is None:
         return units
-    model = embed.load(options.embedding)
+    model = embed.load_embedding_model(options.embedding)
     sizes = Counter(unit.group for unit in units)
     ordered = [units[at] for at in _best_first(units) if sizes[units[at].group] > 1]
     groups = np.unique([unit.group for unit in ordered], return_inverse=True)[1]
     vectors = model.vectors(build.texts.get(unit.source.text) for unit in ordered)
-    found = embed.alike(vectors, groups, options.embedded)
+    found = embed.find_embedding_keepers(vectors, groups, options.embedded)
     keeper: list[int] = found.keeper.tolist()
     similarity: list[float] = found.similarity.tolist()
     dropped: set[str] = set()
@@ -249,15 +252,15 @@ def _shingles(build: BuildState, texts: Mapping[str, Span]) -> TextShingles:
     known = memo.get(inputs)
     unknown = [at for at, answer in enumerate(known) if answer is None]
     spans = list(texts.values())
-    made = TextShingles.of(build.texts.get(spans[at]) for at in unknown)
+    made = TextShingles.from_texts(build.texts.get(spans[at]) for at in unknown)
     for at, begin, end in zip(unknown, made.offsets[:-1].tolist(), made.offsets[1:].tolist(), strict=True):
-        known[at] = made.flat[begin:end].tobytes()
+        known[at] = made.hashes[begin:end].tobytes()
     memo.put([(inputs[at], answer) for at in unknown if (answer := known[at]) is not None])
     flat = np.frombuffer(b"".join(answer for answer in known if answer), dtype=np.uint64)
-    return TextShingles(flat, offsets_of(np.array([len(answer or b"") // 8 for answer in known], dtype=np.int64)))
+    return TextShingles(flat, run_offsets(np.array([len(answer or b"") // 8 for answer in known], dtype=np.int64)))
 
 
-def _lines(build: BuildState, texts: Mapping[str, Span]) -> Lines:
+def _lines(build: BuildState, texts: Mapping[str, Span]) -> HashedLines:
     """The lines of texts by their digests."""
     spans = list(texts.values())
     return recall_lines(build, [(digest,) for digest in texts], lambda at: [build.texts.get(spans[at])])
@@ -280,7 +283,7 @@ def _names(
     digests: list[str],
     distinct: list[int],
     shingles: TextShingles,
-    lines: Lines,
+    lines: HashedLines,
     threshold: float,
 ) -> list[str]:
     """The group of each unit, named by the oldest path of its files.
@@ -303,7 +306,7 @@ def _names(
         for path in (unit.source.path, *unit.source.former_paths):
             lineage += of_path.setdefault(path, at) != at
             parent[root(at)] = root(of_path[path])
-    found = alike(shingles, lines, threshold, threads=build.engine.jobs)
+    found = find_copies(shingles, lines, threshold, threads=build.engine.jobs)
     pairs: list[tuple[int, int]] = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
     for left, right in pairs:
         parent[root(distinct[left])] = root(distinct[right])
@@ -313,9 +316,9 @@ def _names(
         oldest[root(at)] = min(path, oldest.get(root(at), path))
     step.figures["equal_texts"] = len(units) - len(distinct)
     step.figures["lineage_links"] = lineage
-    for search, count in found.found.items():
+    for search, count in found.search_counts.items():
         step.figures[f"{search}_links"] = count
-    if not found.exact:
+    if not found.is_exact:
         step.figures["near_duplicate_search"] = "partly estimated"
         build.progress.note(
             "split: too many files are half alike to compare them all; some were put together by estimate"

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder import device
+from git_starcoder.hashing.rolling import mix_bits, range_hashes
 from git_starcoder.records import WINDOW_COLUMNS, Change, Unit, Windows
 from git_starcoder.stages import anchor
 from git_starcoder.text import embed
 from git_starcoder.text import tokenizer as tokenizers
-from git_starcoder.text.encode import encode
-from git_starcoder.text.hashes import hashes, mixed
+from git_starcoder.text.encode import encode_samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Sample
-    from git_starcoder.text.encode import Encoded
+    from git_starcoder.text.encode import EncodedSamples
     from git_starcoder.text.tokenizer import Tokenizer
 
 SENTINELS = 4
@@ -59,8 +59,8 @@ def resolve(recipe: recipes.Recipe) -> recipes.Recipe:
 def inputs(recipe: recipes.Recipe) -> tuple[str, ...]:
     """Digests of what a build takes from outside the repository and the recipe: a tokenizer, an embedding model."""
     name, model = recipe.window.tokenizer, recipe.dedup.embedding
-    learned = () if name == "learn" else (tokenizers.load(name).digest,)
-    return learned if model is None else (*learned, embed.load(model).digest)
+    learned = () if name == "learn" else (tokenizers.load_tokenizer(name).digest,)
+    return learned if model is None else (*learned, embed.load_embedding_model(model).digest)
 
 
 def cut_windows(build: BuildState, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample]) -> Windows:
@@ -69,13 +69,13 @@ def cut_windows(build: BuildState, recipe: recipes.Recipe, repo: Repo, samples: 
     with build.count_step("window") as step:
         tokenizer = _tokenizer(build, recipe, repo, samples)
         tokenizer.save(build.folder / "tokenizer")
-        skipped = [tokenizer.fim is None and bool(sample.masked_spans) for sample in samples]
-        encoded = encode(build, samples, skipped, tokenizer, repr(recipe.read))
+        skipped = [tokenizer.fim_ids is None and bool(sample.masked_spans) for sample in samples]
+        encoded = encode_samples(build, samples, skipped, tokenizer, repr(recipe.read))
         step.figures |= {
             "tokenizer": tokenizer.digest,
             "vocab_size": tokenizer.vocab_size,
-            "encoder": tokenizer.encoder,
-            "lossless": "yes" if tokenizer.lossless else "no",
+            "encoder": tokenizer.encoder_name,
+            "lossless": "yes" if tokenizer.is_lossless else "no",
             "tokens": len(encoded.tokens),
         }
         planned, unplanned = plan(samples, encoded, options.sizes, options.overlap)
@@ -86,7 +86,7 @@ def cut_windows(build: BuildState, recipe: recipes.Recipe, repo: Repo, samples: 
 
 
 def plan(
-    samples: Sequence[Sample], encoded: Encoded, sizes: Sequence[int], overlap: float
+    samples: Sequence[Sample], encoded: EncodedSamples, sizes: Sequence[int], overlap: float
 ) -> tuple[Windows, list[int]]:
     """Windows over the tokens of each sample, every token in at least one; and the samples that no size can hold."""
     masked = np.array([bool(sample.masked_spans) for sample in samples], dtype=bool)
@@ -108,7 +108,7 @@ def plan(
 
 def _lay(
     samples: Sequence[Sample],
-    encoded: Encoded,
+    encoded: EncodedSamples,
     chosen: NDArray[np.int64],
     size: int,
     overlap: float,
@@ -183,25 +183,25 @@ class Layout:
 
     def masked(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows ask for what is masked in them, shape (rows,)."""
-        return (self.windows.mask_start[rows] >= 0) & (self.tokenizer.fim is not None)
+        return (self.windows.mask_start[rows] >= 0) & (self.tokenizer.fim_ids is not None)
 
     @property
     def marks(self) -> tuple[int, ...]:
         """The control tokens of a masked row: one before each of its spans, and the last."""
-        if self.tokenizer.fim is None:
+        if self.tokenizer.fim_ids is None:
             return ()
-        prefix, middle, suffix = self.tokenizer.fim
-        return prefix, suffix, middle, self.tokenizer.end
+        prefix, middle, suffix = self.tokenizer.fim_ids
+        return prefix, suffix, middle, self.tokenizer.end_id
 
 
 def keys(windows: Windows) -> NDArray[np.uint64]:
     """A hash of the content of each row, shape (windows,): equal rows have equal keys."""
     heads = windows.prefix_starts[windows.sample_index]
-    key = hashes(windows.tokens, windows.token_start, windows.length)
+    key = range_hashes(windows.tokens, windows.token_start, windows.length)
     shown = np.flatnonzero(windows.prefix_length)
-    key[shown] += mixed(hashes(windows.tokens, heads[shown], windows.prefix_length[shown]))
+    key[shown] += mix_bits(range_hashes(windows.tokens, heads[shown], windows.prefix_length[shown]))
     for column in (windows.length, windows.mask_start, windows.mask_stop):
-        key = mixed(key + column.astype(np.uint64))
+        key = mix_bits(key + column.astype(np.uint64))
     return key
 
 
@@ -209,7 +209,9 @@ def _tokenizer(build: BuildState, recipe: recipes.Recipe, repo: Repo, samples: S
     """The tokenizer of the recipe, its encoder compared with what is saved on texts of this run."""
     units = [sample.origin for sample in samples if sample.technique == "base" and isinstance(sample.origin, Unit)]
     learned = recipe.window.tokenizer == "learn"
-    tokenizer = anchor.learn(build, recipe, repo, units) if learned else tokenizers.load(recipe.window.tokenizer)
+    tokenizer = (
+        anchor.learn(build, recipe, repo, units) if learned else tokenizers.load_tokenizer(recipe.window.tokenizer)
+    )
     texts, characters = PROVED
     some = units[:: max(1, len(units) // texts)][:texts]
     tokenizer.verify([build.texts.get(unit.source.text).decode()[:characters].encode() for unit in some])

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def write_dataset(build: BuildState, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str) -> None:
     """Windows in their final order in, the files of the dataset out."""
     with build.count_step("write", len(windows)) as step:
-        layout = Layout(windows, tokenizers.load(build.folder / "tokenizer"))
+        layout = Layout(windows, tokenizers.load_tokenizer(build.folder / "tokenizer"))
         of_sample = np.array([SPLITS.index(sample.origin.split) for sample in windows.samples], dtype=np.int8)
         split = of_sample[windows.sample_index]
         rows = {name: np.flatnonzero(split == number) for number, name in enumerate(SPLITS)}
@@ -114,7 +114,7 @@ def _write_jsonl(
                 part,
                 spelled,
                 own,
-                tokenizer.pad,
+                tokenizer.pad_id,
                 heads,
                 run.engine,
                 done,
@@ -135,7 +135,7 @@ def _write_parquet(
     tokenizer, samples = layout.tokenizer, layout.windows.samples
     values = [shared(sample, repo.committed_at, run.texts) for sample in samples]
     files: Files = {}
-    widths, tokens = tokenizer.widths, layout.windows.tokens
+    widths, tokens = tokenizer.token_byte_counts, layout.windows.tokens
     text = nullcontext() if widths is None else texts(tokens, widths, tokenizer.decode, run.scratch / "spelled")
     with text as spelled:
         writer = parquet.Writer(

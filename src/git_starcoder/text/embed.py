@@ -1,7 +1,7 @@
-"""What texts are about, as vectors: the sum of the vectors of their tokens in a static embedding model.
+"""Compares what texts are about: a text's vector is the sum of its tokens' vectors in a static embedding model.
 
-The model is one of model2vec (Tulkens and van Dongen, 2024), which is an extra. A vector becomes whole numbers before
-it is compared, so that a similarity is the same to the bit wherever it is computed.
+The model is one of model2vec (Tulkens and van Dongen, 2024), which is an optional extra. Vectors are rounded to whole
+numbers before they are compared, so that a similarity is the same to the bit on every machine.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-STEPS = 1 << 14
-"""Whole numbers per unit of length."""
-BLOCK = 1024
-"""Vectors compared with all before them at a time."""
-HINT = "a folder that model2vec's StaticModel.save_pretrained wrote, or a Hugging Face id of such a model"
+VECTOR_LENGTH = 1 << 14
+"""Length of a vector before its numbers are rounded; 14 bits keep sums of products exact in float64."""
+VECTORS_PER_BLOCK = 1024
+"""Vectors that are compared with all earlier ones at a time."""
+EMBEDDING_HINT = (
+    "give a folder that model2vec's StaticModel.save_pretrained wrote, or the Hugging Face id of such a model"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Embedding:
+class EmbeddingModel:
     """A static embedding model."""
 
     model: Any
@@ -42,49 +44,49 @@ class Embedding:
 
     @property
     def digest(self) -> str:
-        """Hash of everything that decides a vector."""
-        said = hashlib.sha256(self.model.tokenizer.to_str().encode())
-        said.update(self.table.tobytes())
-        return said.hexdigest()
+        """Hash of everything that determines a vector."""
+        digest = hashlib.sha256(self.model.tokenizer.to_str().encode())
+        digest.update(self.table.tobytes())
+        return digest.hexdigest()
 
     def vectors(self, texts: Iterable[bytes]) -> NDArray[np.float64]:
-        """A vector for each text, of whole numbers and nearly of length `STEPS`, shape (texts, dimensions).
+        """A vector of whole numbers for each text, about `VECTOR_LENGTH` long, shape (texts, dimensions).
 
-        A text without a token that the model knows has a vector of zeros.
+        A text without tokens that the model knows has a vector of zeros.
         """
-        found = [np.empty((0, self.table.shape[1]))]
+        vectors = [np.empty((0, self.table.shape[1]))]
         for text in texts:
             tokens: list[int] = self.model.tokenize([text.decode("utf-8", "replace")])[0]
-            known, times = np.unique(np.array(tokens, dtype=np.int64), return_counts=True)
-            total = (self.table[known].astype(np.float64) * times[:, None]).sum(axis=0, keepdims=True)
-            found.append(np.rint(total / max(float(np.sqrt((total**2).sum())), 1e-12) * STEPS))
-        return np.concatenate(found)
+            distinct, counts = np.unique(np.array(tokens, dtype=np.int64), return_counts=True)
+            total = (self.table[distinct].astype(np.float64) * counts[:, None]).sum(axis=0, keepdims=True)
+            vectors.append(np.rint(total / max(float(np.sqrt((total**2).sum())), 1e-12) * VECTOR_LENGTH))
+        return np.concatenate(vectors)
 
 
-class Alike(NamedTuple):
-    """What `alike` found. Arrays have shape (texts,)."""
+class EmbeddingKeepers(NamedTuple):
+    """For each text the one that is kept in its place. Arrays have shape (texts,)."""
 
     keeper: NDArray[np.int64]
-    """The kept text that stands for this one, or -1 where it is kept itself."""
+    """The text that is kept in place of this one, or -1 where this one is kept itself."""
     similarity: NDArray[np.float64]
-    """Cosine of the angle to the keeper; 0 where there is none."""
+    """Cosine similarity to the keeper; 0 where there is none."""
 
 
-def load(name: str) -> Embedding:
-    """The model in a folder, or of a Hugging Face id.
+def load_embedding_model(name: str) -> EmbeddingModel:
+    """Load the model in a folder, or of a Hugging Face id.
 
     Raises:
-        UsageError: there is none, or it cannot be had offline or read.
-        MissingExtraError: model2vec is not installed.
+        UsageError: There is none, it is not available offline, or it cannot be read.
+        MissingExtraError: The library model2vec is not installed.
     """
     try:
         static: Any = import_module("model2vec").StaticModel
     except ImportError as error:
         raise MissingExtraError.of(error, "model2vec", "embed") from error
-    logging.getLogger("model2vec").setLevel(logging.ERROR)  # that nothing is cut is meant, and no concern of the user
+    logging.getLogger("model2vec").setLevel(logging.ERROR)  # it warns that texts are not cut, as intended here
     name = str(expanded(name)) if name else ""
     if not name or (not Path(name).is_dir() and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)):
-        raise UsageError(f"no embedding model '{name}'", where="dedup.embedding", hint=HINT)
+        raise UsageError(f"no embedding model '{name}'", where="dedup.embedding", hint=EMBEDDING_HINT)
     try:
         with in_utf8(Path(name)) as place:
             model: Any = static.from_pretrained(str(place), max_length=None, force_download=False)
@@ -92,38 +94,46 @@ def load(name: str) -> Embedding:
         table = table if model.token_mapping is None else table[model.token_mapping]
         table = table if model.weights is None else table * np.asarray(model.weights, dtype=np.float32)[:, None]
     except Exception as error:  # whatever a damaged file or a hub without network makes the libraries raise
-        because = " ".join(str(error).split())[:200]
-        unread = UsageError(f"embedding model '{name}' cannot be read", where=because, hint=HINT)
-        raise limit_reached(error) or unread from error
+        reason = " ".join(str(error).split())[:200]
+        unreadable = UsageError(f"embedding model '{name}' cannot be read", where=reason, hint=EMBEDDING_HINT)
+        raise limit_reached(error) or unreadable from error
     if not np.isfinite(table).all():
-        raise UsageError(f"embedding model '{name}' cannot be read", where="its vectors are not numbers", hint=HINT)
-    return Embedding(model, table)
+        raise UsageError(
+            f"embedding model '{name}' cannot be read", where="its vectors are not numbers", hint=EMBEDDING_HINT
+        )
+    return EmbeddingModel(model, table)
 
 
-def alike(vectors: NDArray[np.float64], groups: NDArray[np.int64], threshold: float) -> Alike:
-    """For each text the first one before it that is kept, of the same group and at least so similar.
+def find_embedding_keepers(
+    vectors: NDArray[np.float64], groups: NDArray[np.int64], threshold: float
+) -> EmbeddingKeepers:
+    """Find for each text the first earlier text that is kept, belongs to the same group and is similar enough.
 
-    `vectors` are of whole numbers, shape (texts, dimensions); `threshold` is a cosine. All pairs of a group are
-    compared: time grows with the square of the largest one.
+    All pairs of a group are compared, so the time grows with the square of the largest group.
+
+    Args:
+        vectors: Vectors of whole numbers, shape (texts, dimensions).
+        groups: The group of each text, shape (texts,).
+        threshold: The smallest cosine at which a text is dropped.
     """
     keeper = np.full(len(vectors), -1, dtype=np.int64)
     similarity = np.zeros(len(vectors))
-    # Products of whole numbers add up exactly, in whatever order they are added.
+    # Sums of products of whole numbers are exact in any order of addition.
     squares = (vectors**2).sum(axis=1)
     order = np.argsort(groups, kind="stable")
     edges = np.flatnonzero(np.diff(groups[order], prepend=-1, append=-1)) if len(order) else np.zeros(1, dtype=np.int64)
     for begin, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         members = order[begin:stop]
-        kept = np.ones(len(members), dtype=np.bool_)
-        for first in range(0, len(members), BLOCK):
-            block = members[first : first + BLOCK]
+        is_kept = np.ones(len(members), dtype=np.bool_)
+        for first in range(0, len(members), VECTORS_PER_BLOCK):
+            block = members[first : first + VECTORS_PER_BLOCK]
             lengths = np.sqrt(squares[block][:, None] * squares[members[: first + len(block)]][None])
             cosine = vectors[block] @ vectors[members[: first + len(block)]].T / np.maximum(lengths, 1.0)
             for row in range(len(block)):
-                before = first + row
-                found = np.flatnonzero((cosine[row, :before] >= threshold) & kept[:before])
-                if len(found) and squares[block[row]]:
-                    kept[before] = False
-                    keeper[block[row]] = members[found[0]]
-                    similarity[block[row]] = cosine[row, found[0]]
-    return Alike(keeper, similarity)
+                index = first + row
+                similar = np.flatnonzero((cosine[row, :index] >= threshold) & is_kept[:index])
+                if len(similar) and squares[block[row]]:
+                    is_kept[index] = False
+                    keeper[block[row]] = members[similar[0]]
+                    similarity[block[row]] = cosine[row, similar[0]]
+    return EmbeddingKeepers(keeper, similarity)

@@ -1,43 +1,50 @@
-"""Bytes of a file → UTF-8 text with LF line ends, or the reason why it is none.
+"""Decodes the bytes of a file to UTF-8 text with LF line ends, or says why the file is not used.
 
-Nothing is guessed: a byte order mark, strict UTF-8, or an encoding that the file itself declares, as Python, Ruby,
-Perl, PHP, XML, HTML, CSS, gettext, LaTeX, R, Emacs and Vim have it.
+Nothing is guessed: a text has a byte order mark, is valid UTF-8, or is in an encoding that the file itself declares in
+one of the ways of Python, Ruby, Perl, PHP, XML, HTML, CSS, gettext, LaTeX, R, Emacs and Vim.
+
+The module has three parts: decoding, the names of encodings (`find_codec`), and pointer files, whose content is stored
+elsewhere (`pointer_kind`).
 """
 
 from __future__ import annotations
 
 import codecs
 import re
+import tomllib
+from encodings.aliases import aliases
+from functools import lru_cache
+from importlib.resources import files
 from io import BytesIO
-from typing import TYPE_CHECKING, NamedTuple
-
-from git_starcoder.text.charsets import WIDER, codec_of
-from git_starcoder.text.pointers import pointer_in
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8", "bom"),
     (codecs.BOM_UTF32_LE, "utf-32-le", "utf-32"),  # before UTF-16, whose mark is the beginning of this one
     (codecs.BOM_UTF32_BE, "utf-32-be", "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16-le", "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16-be", "utf-16"),
 )
-HEAD, TAIL = 4096, 3000
-"""Bytes at the beginning and the end of a file that may declare its encoding; the second is how far Emacs looks."""
-MODELINES = 5
-"""Lines at the beginning and the end that Vim looks at."""
-LINE = re.compile(rb"\r\n?|\n")
+"""Mark, codec, and the name in `DecodedText.changed`."""
+HEAD_BYTES = 4096
+"""Bytes at the beginning of a file in which its encoding may be declared."""
+TAIL_BYTES = 3000
+"""Bytes at the end of a file in which its encoding may be declared: as many as Emacs reads."""
+MODELINE_LINES = 5
+"""Lines at the beginning and at the end of a file in which Vim looks for a modeline."""
+LINE_END = re.compile(rb"\r\n?|\n")
 CR_BEFORE_LF = re.compile(rb"(?<!\r)\r+\n")
 _NAME = rb"[\"']?([-\w.:/]{1,64})"
 COOKIE = re.compile(rb"\A(?:[^\r\n]*\r?[\r\n])??[^\r\n]*?coding[ \t]*[:=][ \t]*" + _NAME, re.IGNORECASE)
-"""As PEP 263, Ruby, Emacs and Vim have it, in the first two lines; also in most XML, and in pages of JSP."""
+"""In the first two lines, as PEP 263, Ruby, Emacs and Vim define it; also most XML and JSP pages match."""
 MODELINE = re.compile(
     rb"\b(?:vim?|ex)(?:[<=>]?\d{1,9})?:[^\r\n]{0,256}?\b(?:fenc|fileencoding)=([-\w.]{1,64})", re.IGNORECASE
 )
 LOCAL_VARIABLE = re.compile(rb"Local Variables:.*?^[^\r\n]*?\bcoding:[ \t]*" + _NAME, re.DOTALL | re.MULTILINE)
-DECLARED = (
+DECLARATIONS = (
     re.compile(rb"\A\s*<\?xml\s[^>]*?\bencoding\s*=\s*" + _NAME),
     re.compile(rb"\bdeclare\s*\(\s*encoding\s*=\s*" + _NAME, re.IGNORECASE),  # PHP
     re.compile(rb"^[ \t]*use[ \t]+encoding[ \t]+" + _NAME, re.MULTILINE),  # Perl
@@ -45,82 +52,83 @@ DECLARED = (
     re.compile(rb"^Encoding:[ \t]*" + _NAME, re.MULTILINE),  # R, DESCRIPTION
     re.compile(rb"\\encoding\{" + _NAME),  # R, documentation
 )
-"""In the first `HEAD` bytes."""
-ON_THE_WEB = (
+"""Declarations in the first `HEAD_BYTES`."""
+WEB_DECLARATIONS = (
     re.compile(rb"\A@charset\s+" + _NAME, re.IGNORECASE),  # CSS
     re.compile(rb"\bcharset\s*=\s*" + _NAME, re.IGNORECASE),  # HTML, MIME, gettext
 )
-"""The same, in formats where some names mean more than elsewhere."""
-MEANT_ON_THE_WEB = {"latin_1": "cp1252", "ascii": "cp1252", "iso8859_9": "cp1254", "iso8859_11": "cp874"}
-"""By the WHATWG's encoding standard; the same characters and more."""
-SEVEN_BITS = ("iso2022", "hz")
-"""How codecs are called that write everything in bytes below 128: their text is UTF-8, too, but another one."""
+"""Declarations in the first `HEAD_BYTES` of web formats, where `WEB_CODECS` applies."""
+WEB_CODECS = {"latin_1": "cp1252", "ascii": "cp1252", "iso8859_9": "cp1254", "iso8859_11": "cp874"}
+"""What browsers read instead of an encoding, by the WHATWG standard: the same characters and more."""
+SEVEN_BIT_CODECS = ("iso2022", "hz")
+"""Prefixes of codecs that write everything in bytes below 128, so that their text is valid UTF-8, but another text."""
 
 
-class Text(NamedTuple):
+class DecodedText(NamedTuple):
     """A text, and what decoding altered."""
 
     utf8: bytes
     changed: tuple[str, ...]
-    """Any of `bom`, `utf-16`, `utf-32`, `cookie`, `crlf`."""
+    """Any of `bom`, `utf-16`, `utf-32`, `cookie` (another declared encoding), `crlf`."""
 
 
 class Refusal(NamedTuple):
     """Why a file is not used."""
 
     reason: str
-    """`empty`, `lfs_pointer` and the others of `pointers`, `binary`, `undecodable`, `long_line`, `minified`."""
-    because: str = ""
+    """`empty`, `binary`, `undecodable`, `long_line`, `minified`, or the kind of a pointer such as `lfs_pointer`. The
+    module `clean` has more reasons."""
+    detail: str = ""
 
 
-def decode(data: bytes, *, max_line: int, mean_line: int) -> Text | Refusal:
-    """The text of a file. `max_line` and `mean_line` are limits in bytes of UTF-8, line ends not counted."""
-    text = read(data)
+def decode_file(data: bytes, *, max_line: int, mean_line: int) -> DecodedText | Refusal:
+    """The text of a file. `max_line` and `mean_line` limit the bytes of UTF-8 per line, without line ends."""
+    text = decode_text(data)
     if isinstance(text, Refusal):
         return text
-    utf8, changed = text
-    if not utf8.strip():
+    if not text.utf8.strip():
         return Refusal("empty")
-    if pointer := pointer_in(utf8):
+    if pointer := pointer_kind(text.utf8):
         return Refusal(pointer, "the content is not in the repository")
-    lines = utf8.removesuffix(b"\n").split(b"\n")
-    longest = max(map(len, lines))
-    if longest > max_line:
-        return Refusal("long_line", f"{longest} bytes")
-    mean = sum(map(len, lines)) // len(lines)
-    return Refusal("minified", f"{mean} bytes per line") if mean > mean_line else Text(utf8, changed)
+    line_bytes = list(map(len, text.utf8.removesuffix(b"\n").split(b"\n")))
+    if max(line_bytes) > max_line:
+        return Refusal("long_line", f"{max(line_bytes)} bytes")
+    mean = sum(line_bytes) // len(line_bytes)
+    return Refusal("minified", f"{mean} bytes per line") if mean > mean_line else text
 
 
-def read(data: bytes, *, like: str = "", cut: bool = False) -> Text | Refusal:
+def decode_text(data: bytes, *, like: str = "", cut: bool = False) -> DecodedText | Refusal:
     """The text of a file, however long and however empty.
 
-    `like` is the codec of a text that this one goes with, for what says nothing of its own encoding. Where a text is
-    `cut`, it may end in the middle of a character, which is left out.
+    Args:
+        data: The bytes of the file.
+        like: The codec of a related text, for a file that does not declare its encoding.
+        cut: Whether the bytes may end in the middle of a character, which is then left out.
     """
-    found = _decoded(data, like, cut=cut)
-    if isinstance(found, Refusal):
-        return found
-    text, codec, changed = found
+    decoded = _decode(data, like, cut=cut)
+    if isinstance(decoded, Refusal):
+        return decoded
+    text, codec, changed = decoded
     if "\0" in text:
         return Refusal("binary", "has a NUL")
     utf8 = data if codec == "utf-8" and not changed and not cut else text.encode()
-    lines = line_ends(utf8)
-    told = (changed,) if changed else ()
-    return Text(lines, told) if lines == utf8 else Text(lines, (*told, "crlf"))
+    normalized = normalize_line_ends(utf8)
+    changes = (changed, "" if normalized == utf8 else "crlf")
+    return DecodedText(normalized, tuple(filter(None, changes)))
 
 
-def codec_of_text(data: bytes, *, cut: bool = False) -> str:
-    """Python's codec for the text of a file; "" where it is none."""
-    found = _decoded(data, "", cut=cut)
-    return "" if isinstance(found, Refusal) else found.codec
+def detect_codec(data: bytes, *, cut: bool = False) -> str:
+    """Python's codec for the text of a file; "" where the file is not text."""
+    decoded = _decode(data, "", cut=cut)
+    return "" if isinstance(decoded, Refusal) else decoded.codec
 
 
-def line_ends(text: bytes) -> bytes:
+def normalize_line_ends(text: bytes) -> bytes:
     """The text with LF line ends.
 
-    As git has it, a line ends with LF; CRs right before belong to the line end, and so do those at the end of the text,
-    as half a line end. A CR elsewhere is part of its line, but for a text without any LF: there every CR ends a line,
-    as on old Macs.
+    As in git, a line ends with LF. CRs right before an LF belong to the line end, and so do those at the end of the
+    text (half a line end). A CR elsewhere is part of its line, except in a text without any LF: there every CR ends a
+    line, as on old Macs.
     """
     if b"\r" not in text:
         return text
@@ -130,73 +138,152 @@ def line_ends(text: bytes) -> bytes:
     return CR_BEFORE_LF.sub(b"\n", whole)
 
 
-def lines_of(text: bytes) -> list[bytes]:
-    """The lines of a text with their ends, as git counts them; `splitlines` parts at CR, too, and others."""
+def split_lines(text: bytes) -> list[bytes]:
+    """The lines of a text with their ends, as git counts them. `splitlines` would also split at CR and others."""
     return BytesIO(text).readlines()
 
 
 class _Decoded(NamedTuple):
-    """A text, the codec that it was read with, and what of `Text.changed` that is."""
-
     text: str
     codec: str
     changed: str
+    """One of the words in `DecodedText.changed`, or ""."""
 
 
-def _decoded(data: bytes, like: str, *, cut: bool) -> _Decoded | Refusal:
-    for mark, codec, name in MARKS:
+def _decode(data: bytes, like: str, *, cut: bool) -> _Decoded | Refusal:
+    for mark, codec, name in BYTE_ORDER_MARKS:
         if data.startswith(mark):
-            return _with(data[len(mark) :], [codec], name, cut=cut)
+            return _decode_with(data[len(mark) :], [codec], name, cut=cut)
     if like.startswith(("utf-16", "utf-32")):
-        return _with(data, [like], like[:6], cut=cut)
+        return _decode_with(data, [like], like[:6], cut=cut)
     if b"\0" in data:
         return Refusal("binary", "has a NUL")
-    if (b"\x1b" in data or b"~{" in data) and (codec := _declared(data)[0]).startswith(SEVEN_BITS):
-        found = _with(data, [codec], "cookie", cut=cut)
-        if isinstance(found, _Decoded) and found.text.encode() != data:
-            return found
-    plain = _with(data, ["utf-8"], "", cut=cut)
+    if (b"\x1b" in data or b"~{" in data) and (codec := _declared_codec(data)[0]).startswith(SEVEN_BIT_CODECS):
+        decoded = _decode_with(data, [codec], "cookie", cut=cut)
+        if isinstance(decoded, _Decoded) and decoded.text.encode() != data:
+            return decoded
+    plain = _decode_with(data, ["utf-8"], "", cut=cut)
     if isinstance(plain, _Decoded):
         return plain
-    codec, meant, name = _declared(data)
+    codec, web_codec, name = _declared_codec(data)
     if not codec and like:
-        codec = meant = like
+        codec = web_codec = like
     if not codec:
-        why = f"; it declares {name}, which is not known" if name and not codec_of(name) else ""
-        return Refusal(plain.reason, plain.because + why)
-    return _with(data, [meant, codec, WIDER.get(codec, codec)], "cookie", cut=cut)
+        why = f"; it declares {name}, which is not known" if name and not find_codec(name) else ""
+        return Refusal(plain.reason, plain.detail + why)
+    return _decode_with(data, [web_codec, codec, WIDER_CODECS.get(codec, codec)], "cookie", cut=cut)
 
 
-def _with(data: bytes, codecs_: list[str], changed: str, *, cut: bool) -> _Decoded | Refusal:
+def _decode_with(data: bytes, candidates: list[str], changed: str, *, cut: bool) -> _Decoded | Refusal:
     """The text by the first codec that fits."""
-    why = ""
-    for codec in dict.fromkeys(codecs_):
+    first_error = ""
+    for codec in dict.fromkeys(candidates):
         try:
             return _Decoded(codecs.getincrementaldecoder(codec)().decode(data, not cut), codec, changed)
         except UnicodeDecodeError as error:
-            why = why or f"not {error.encoding} at byte {error.start}"
-    return Refusal("undecodable", why)
+            first_error = first_error or f"not {error.encoding} at byte {error.start}"
+    return Refusal("undecodable", first_error)
 
 
-def _declared(data: bytes) -> tuple[str, str, str]:
-    """Python's codec for the encoding that a file declares, "" for none or UTF-8; what it means; and the name."""
-    first = ""
-    for name, on_the_web in _declarations(data):
-        codec = codec_of(name)
+def _declared_codec(data: bytes) -> tuple[str, str, str]:
+    """The codec that a file declares ("" for none or UTF-8), the one that a browser would use, and the name."""
+    first_name = ""
+    for name, is_web in _declared_names(data):
+        codec = find_codec(name)
         if codec and codec != "utf_8":
-            return codec, MEANT_ON_THE_WEB.get(codec, codec) if on_the_web else codec, name
-        first = first or name
-    return "", "", first
+            return codec, WEB_CODECS.get(codec, codec) if is_web else codec, name
+        first_name = first_name or name
+    return "", "", first_name
 
 
-def _declarations(data: bytes) -> Iterator[tuple[str, bool]]:
+def _declared_names(data: bytes) -> Iterator[tuple[str, bool]]:
     """Names of encodings that a file declares, one for each way to do it, and whether a browser would read it."""
-    head, tail = data[:HEAD], data[-TAIL:]
-    lines = b"\n".join((*LINE.split(head)[:MODELINES], *LINE.split(tail)[-MODELINES - 1 :]))
-    sought = [(COOKIE, head), (MODELINE, lines), (LOCAL_VARIABLE, tail), *((each, head) for each in DECLARED)]
-    for expression, text in sought:
-        if found := expression.search(text):
-            yield found[1].decode("ascii", "replace"), False
-    for expression in ON_THE_WEB:
-        if found := expression.search(head):
-            yield found[1].decode("ascii", "replace"), True
+    head, tail = data[:HEAD_BYTES], data[-TAIL_BYTES:]
+    edges = b"\n".join((*LINE_END.split(head)[:MODELINE_LINES], *LINE_END.split(tail)[-MODELINE_LINES - 1 :]))
+    places = [(COOKIE, head), (MODELINE, edges), (LOCAL_VARIABLE, tail), *((each, head) for each in DECLARATIONS)]
+    for expression, text in places:
+        if match := expression.search(text):
+            yield match[1].decode("ascii", "replace"), False
+    for expression in WEB_DECLARATIONS:
+        if match := expression.search(head):
+            yield match[1].decode("ascii", "replace"), True
+
+
+# Names of encodings: every name that Python, glibc or libiconv knows, and those of editors. Only encodings of text in
+# which ASCII is ASCII (in ISO 2022 and HZ until an escape) are included. Python's table has others that decompress, run
+# long or change the text, and some, such as UTF-16 and EBCDIC, in which a file could not have declared them.
+_TABLE = tomllib.loads((files("git_starcoder.text") / "encoding.toml").read_text(encoding="utf-8"))
+CODECS = frozenset(cast("str", _TABLE["codecs"]).split())
+"""Python's codecs that may be used."""
+WIDER_CODECS = {"gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949", "shift_jis": "cp932", "big5": "cp950"}
+"""What programs write that declare the first encoding: the same characters and more."""
+_NUMBERED_NAME = re.compile(r"(?:cp|ibm|windows|win|ms|mscp|microsoftcp|dos|ccsid|ansi)(\d{3,5})")
+_YEAR_SUFFIX = re.compile(r":(?:19|20)\d\d$")
+_EDITOR_SUFFIX = re.compile(r"-(?:unix|dos|mac)$", re.IGNORECASE)
+
+
+def _plain_name(name: str) -> str:
+    """A name as Python and iconv compare it, with only letters and digits."""
+    return re.sub(r"[^0-9a-z]", "", name.lower())
+
+
+_CODEC_BY_NAME = {
+    **{_plain_name(alias): codec for alias, codec in aliases.items() if codec in CODECS},
+    **{_plain_name(codec): codec for codec in CODECS},
+    **{name: codec for codec, names in cast("dict[str, str]", _TABLE["names"]).items() for name in names.split()},
+}
+
+
+@lru_cache(256)
+def find_codec(name: str) -> str:
+    """Python's codec for the name of an encoding, or "" where there is none that is safe.
+
+    Suffixes that iconv and Emacs allow are ignored: `//TRANSLIT`, `-unix`.
+    """
+    name = name.strip(" \t\"'").partition("//")[0]
+    for spelling in (name, _YEAR_SUFFIX.sub("", name), _EDITOR_SUFFIX.sub("", name)):
+        plain = _plain_name(spelling)
+        for candidate in (plain, plain.removeprefix("x"), plain.removeprefix("cs")):
+            numbered = _NUMBERED_NAME.fullmatch(candidate)
+            if codec := _CODEC_BY_NAME.get(candidate) or (numbered and _CODEC_BY_NAME.get(f"cp{numbered[1]}")):
+                return codec
+    return ""
+
+
+# Pointer files, whose content is stored elsewhere, are known by their content, whatever their name: those of Git LFS
+# (with its predecessors hawser and git-media), git-annex, git-fat, git-bigstore, DVC, Xet and Mercurial's largefiles.
+# The whole file must be such a pointer, so a text that only shows one is not.
+MAX_POINTER_BYTES = 4_096
+"""Bytes of the largest pointer. Git LFS allows less than 1,024; git-annex puts a name of any length in it."""
+
+
+_LFS_VERSION = re.compile(
+    rb"version https?://(?:git-lfs\.github\.com/spec|hawser\.github\.com/spec|git-media\.io)/[\w./]+"
+)
+_LFS_OID = re.compile(rb"oid (?:\w+:)?[0-9a-fA-F]+")
+_LFS_LINE = re.compile(rb"(?:version|oid|size|ext-\d+-[\w.-]+|[a-z][a-z0-9.-]*) \S+")
+_POINTER_FORMS = {
+    "annex_pointer": rb"""(?x)
+        (?: [^\n]{0,1000} [\\/] )? annex [\\/] objects [\\/] (?: [^\n\\/]{1,300} [\\/] ){0,4}
+        [A-Z][A-Z0-9_]* (?: -[A-Za-z]\d+ )* -- [^\n]+ (?: \n /annex/ [^\n]* )*""",
+    "fat_pointer": rb"\#\$\#[ ]git-fat[ ][0-9a-f]{40}(?:[ ]+\d+)?",
+    "media_pointer": rb"[0-9a-f]{40}|\#[ ](?:git-media|external)\n[0-9a-f]{40,64}",
+    "bigstore_pointer": rb"bigstore\n\w+\n[0-9a-f]{32,128}",
+    "xet_pointer": rb"\#[ ]xet[ ]version[ ][^\n]*(?:\n\w+[ ]=[ ][^\n]*)*",
+    "dvc_pointer": rb"(?:(?:md5|frozen|wdir):[ ][^\n]*\n)*outs:(?:\n(?:-|[ ])[ ]+(?:md5|etag|checksum|size|nfiles|hash|"
+    rb"path|cache|persist|isexec|version_id|push|remote|desc|type):[ ][^\n]*)+",
+}
+"""Expressions for the whole file, without blanks at its end."""
+_POINTERS = {name: re.compile(form) for name, form in _POINTER_FORMS.items()}
+
+
+def pointer_kind(text: bytes) -> str:
+    """The kind of pointer that a text with LF line ends is, such as `lfs_pointer`, or ""."""
+    if len(text) > MAX_POINTER_BYTES:
+        return ""
+    lines = [line.strip() for line in text.split(b"\n") if line.strip()]
+    has_version, has_id = any(map(_LFS_VERSION.fullmatch, lines)), any(map(_LFS_OID.fullmatch, lines))
+    if has_version and has_id and all(map(_LFS_LINE.fullmatch, lines)):
+        return "lfs_pointer"
+    whole = b"\n".join(line.rstrip() for line in text.rstrip().split(b"\n"))
+    return next((name for name, form in _POINTERS.items() if form.fullmatch(whole)), "")

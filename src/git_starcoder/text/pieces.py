@@ -25,7 +25,7 @@ class Piece(NamedTuple):
 def pieces(row: Row, tokenizer: Tokenizer) -> list[Piece]:
     """The text of a row without its padding, cut where it begins to count and at control tokens."""
     tokens = np.array(row.tokens[: row.metadata["length"]], dtype=np.int64)
-    marks = [at for at, token in enumerate(tokens.tolist()) if token in tokenizer.controls]
+    marks = [at for at, token in enumerate(tokens.tolist()) if token in tokenizer.control_tokens]
     cuts = sorted({0, len(tokens), min(row.uncounted, len(tokens)), *marks, *(at + 1 for at in marks)})
     found: list[Piece] = []
     for begin, stop in pairwise(cuts):

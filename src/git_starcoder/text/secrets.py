@@ -1,36 +1,41 @@
-"""Secrets in a text → the same text with `REDACTED_<KIND>_<hash>` in their place.
+"""Redacts strings that look like keys, tokens or passwords: `REDACTED_<KIND>_<hash>` replaces them.
 
-A model learns by heart what it sees, and a key that was once committed stays in the history. So no text goes any
-further, not even into a cache, before it was here. What counts as a secret: `secret_patterns`.
+A model memorises what it sees, and a key that was once committed stays in the history. So every text passes through
+`redact` before it goes any further, even into a cache. The patterns are in `secrets.toml`: to add one, add a line there
+and an example to `tests/text/test_secrets.py`. A pattern is tried only where one of its literals occurs, so a text
+without any costs one fast search. `secret_values` decides whether what a pattern finds is a secret.
 """
 
 from __future__ import annotations
 
 import hmac
 import re
+import tomllib
 from collections import Counter, defaultdict
 from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from git_starcoder.text.secret_patterns import PATTERNS
-from git_starcoder.text.secret_values import VALUES
+from git_starcoder.text.secret_values import TESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-KEY = b"git-starcoder secrets"
-MARK = re.compile(rb"REDACTED_[A-Z]+(?:_[A-Z]+)*_[0-9a-f]{4}")
-"""What stands in the place of a secret."""
-MOST = 20
-"""Findings in a text that is not mostly secrets."""
-MOST_SHARE = 0.2
-"""Share of its bytes that may be secrets."""
-
-TRAILER = re.compile(rb"(?im)^[ \t]{0,8}(?:(?:[a-z]{1,20}-){1,4}by|cc|from|author|committer)[ \t]{0,8}:[^\n]*")
+VALUE_GROUPS = ("secret", "quoted", "bracketed", "element", "parameter", "bare", "inline", "loose")
+"""Groups of an expression that hold the secret. Of one match, at most one of them is not empty."""
+HMAC_KEY = b"git-starcoder secrets"
+"""Public and the same in every build; see `redact`."""
+REDACTED_MARK = re.compile(rb"REDACTED_[A-Z]+(?:_[A-Z]+)*_[0-9a-f]{4}")
+"""What replaces a secret."""
+MAX_SECRETS = 20
+"""Secrets in a text; a text with more is mostly secrets."""
+MAX_SECRET_SHARE = 0.2
+"""Share of secrets in the bytes of a text; a text with more is mostly secrets."""
+MAIL_TRAILER = re.compile(rb"(?im)^[ \t]{0,8}(?:(?:[a-z]{1,20}-){1,4}by|cc|from|author|committer)[ \t]{0,8}:[^\n]*")
 EMAIL = re.compile(rb"(?<![^\s<>(),;:\"])[^\s<>(),;:@\"]++@[^\s<>(),;:@\"]++")
 
-NAMES = {
+SECRET_FILES = {
     re.compile(r"id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?"): "an SSH private key",
     re.compile(r".*\.(?:p12|pfx|jks|jceks|bks|keystore|kdbx|ppk)"): "a key store",
     re.compile(r"\.env(?:\.(?!example|sample|template|dist|defaults?$).*)?|\.envrc"): "an environment file",
@@ -38,116 +43,176 @@ NAMES = {
         r"credentials\.json|\.git-credentials|\.netrc|_netrc|\.pgpass|\.pypirc|\.htpasswd|\.dockercfg|.*\.tfstate"
     ): ("a credentials file"),
 }
-"""Files that are only secrets, by their names."""
-HOLDERS = {
+"""Expressions for names of files that consist of secrets, with the reason."""
+FILES_WITH_SECRETS = {
     re.compile(r".*\.(?:pem|key|asc|der|pkcs8|p8)"): "a private key",
     re.compile(r"\.npmrc|\.yarnrc(?:\.yml)?|nuget\.config|service[-_]?account.*\.json|kubeconfig|auth\.json"): (
         "a configuration with a secret in it"
     ),
 }
-"""Files that are only secrets if they have one in them, by their names."""
+"""The same for files that are only dropped if they contain a secret."""
 
 
-class Redacted(NamedTuple):
+class SecretPattern(NamedTuple):
+    """One way to recognise secrets of one kind."""
+
+    kind: str
+    """What replaces the secret: `REDACTED_<kind>_<hash>`."""
+    literals: tuple[bytes, ...]
+    """The expression is tried where one of these occurs."""
+    expression: bytes
+    """A regular expression. One of the groups in `VALUE_GROUPS` is the secret, or the whole match if there is none. A
+    group `before` extends the secret to the left."""
+    accepts: Callable[[re.Match[bytes], bytes], bool]
+    """Given the match and the secret, whether it is a secret and not, for example, a placeholder."""
+
+
+def _load_patterns() -> tuple[SecretPattern, ...]:
+    """The patterns of `secrets.toml`."""
+    table = tomllib.loads((files("git_starcoder.text") / "secrets.toml").read_text(encoding="utf-8"))
+    parts: dict[str, str] = {}
+    for name, expression in table["parts"].items():
+        parts[name] = _fill_in(expression, parts)
+    patterns: list[SecretPattern] = []
+    for entry in cast("list[dict[str, Any]]", table["patterns"]["entries"]):
+        token = entry.get("token", "")
+        if "before" in entry:  # the match begins at the literal and looks back from there
+            expression = f"(?<=(?P<before>(?<![A-Za-z0-9_-]){entry['before']})){token}<AFTER>"
+        else:
+            expression = entry.get("expression", f"<BEFORE>(?:{token})<AFTER>")
+        literals = entry.get("literals", [])
+        literals = [
+            *_spellings(entry.get("spellings", "")),
+            *(literals.split() if isinstance(literals, str) else literals),
+        ]
+        encoded = tuple(literal.encode() for literal in literals)
+        test = TESTS[entry.get("test", "random")]
+        patterns.append(SecretPattern(entry["kind"], encoded, _fill_in(expression, parts).encode(), test))
+    return tuple(patterns)
+
+
+def _fill_in(expression: str, parts: Mapping[str, str]) -> str:
+    """An expression with each `<NAME>` replaced by the part of that name, on one line."""
+    joined = "".join(line.strip() for line in expression.split("\n"))
+    return re.sub(r"<([A-Z_]+)>", lambda match: parts[match[1]], joined)
+
+
+def _spellings(names: str) -> list[str]:
+    """Names as code spells them: `api_key` also as `api-key`, `apikey`, `apiKey`, `ApiKey`, `API_KEY`, `API key`, …."""
+    found: set[str] = set()
+    for name in names.split():
+        parts = name.split("_")
+        for glue in "_", "-", ".", " ", "":
+            capital = glue.join(part.capitalize() for part in parts)
+            found |= {glue.join(parts), glue.join(parts).upper(), capital, capital[0].lower() + capital[1:]}
+            found |= {glue.join(parts).capitalize(), glue.join((parts[0].upper(), *parts[1:]))}
+            found.add(glue.join((parts[0].upper(), *(part.capitalize() for part in parts[1:]))))
+    return sorted(found)
+
+
+PATTERNS = _load_patterns()
+"""All patterns. Where several find the same secret, the first one names it."""
+
+
+class RedactedText(NamedTuple):
     """A text without its secrets."""
 
     text: bytes
-    found: Counter[str]
-    """How many secrets of each kind there were."""
-    share: float = 0.0
+    counts: Counter[str]
+    """How many secrets of each kind were redacted."""
+    secret_share: float = 0.0
     """Share of the bytes that were secrets, 0 to 1."""
 
     @property
-    def mostly_secrets(self) -> bool:
+    def is_mostly_secrets(self) -> bool:
         """Whether what is left says more about secrets than about code."""
-        return self.found.total() > MOST or self.share > MOST_SHARE
+        return self.counts.total() > MAX_SECRETS or self.secret_share > MAX_SECRET_SHARE
 
 
-def redact(text: bytes) -> Redacted:
-    """Put `REDACTED_<KIND>_<4 hexadecimal digits>` in the place of every secret in a UTF-8 text.
+def redact(text: bytes) -> RedactedText:
+    """Replace every secret in a UTF-8 text by `REDACTED_<KIND>_<4 hexadecimal digits>`.
 
-    It stays within the quotes of a literal, so code still parses, and is plain text to every tokenizer. The same secret
-    gives the same digits wherever it stands: on both sides of a diff, in any file, in any build. They are 16 bits of an
-    HMAC-SHA256, so 2^-16 of all possible secrets share them, and no key can be found from them. The HMAC's key is the
-    same in every build and public, for a secret one would make the bytes of a dataset depend on more than commit,
-    recipe and seed; whoever has a list of likely passwords can therefore strike 65,535 of 65,536 wrong ones from it.
+    The replacement stays within the quotes of a literal, so code still parses, and every tokenizer reads it as plain
+    text. A second pass changes nothing.
 
-    What it makes is left alone by a second pass.
+    The same secret gives the same digits everywhere: on both sides of a diff, in any file, in any build. They are 16
+    bits of an HMAC-SHA256, so many possible secrets share them, and no key can be computed from them. The key of the
+    HMAC is public, because a secret key would make the bytes of a dataset depend on more than commit, recipe and seed.
+    So whoever has a list of likely passwords can exclude 65,535 of 65,536 wrong ones.
     """
-    spans = _merged(_find(text))
+    spans = _merge_spans(_find_secrets(text))
     if not spans:
-        return Redacted(text, Counter())
+        return RedactedText(text, Counter())
     parts: list[bytes] = []
-    found: Counter[str] = Counter()
-    at = hidden = 0
+    counts: Counter[str] = Counter()
+    copied = secret_bytes = 0
     for start, stop, order in spans:
         kind = PATTERNS[order].kind
-        tag = hmac.digest(KEY, text[start:stop], sha256)[:2].hex()
-        parts += text[at:start], f"REDACTED_{kind}_{tag}".encode()
-        found[kind] += 1
-        hidden += stop - start
-        at = stop
-    return Redacted(b"".join((*parts, text[at:])), found, hidden / len(text))
+        tag = hmac.digest(HMAC_KEY, text[start:stop], sha256)[:2].hex()
+        parts += text[copied:start], f"REDACTED_{kind}_{tag}".encode()
+        counts[kind] += 1
+        secret_bytes += stop - start
+        copied = stop
+    return RedactedText(b"".join((*parts, text[copied:])), counts, secret_bytes / len(text))
 
 
-def redact_message(text: bytes) -> Redacted:
-    """The same for a commit message, whose trailers (`Signed-off-by: Ada <…>`) also lose their mail addresses.
+def redact_message(text: bytes) -> RedactedText:
+    """Redact a commit message. Mail addresses in trailers (`Signed-off-by: Ada <…>`) become `<EMAIL>`; names stay."""
+    redacted = redact(text)
+    email_count = 0
 
-    An address becomes the text `<EMAIL>`; names stay.
-    """
-    clean = redact(text)
-    count = 0
+    def redact_trailer(line: re.Match[bytes]) -> bytes:
+        nonlocal email_count
+        trailer, count = EMAIL.subn(b"<EMAIL>", line[0])
+        email_count += count
+        return trailer.replace(b"<<EMAIL>>", b"<EMAIL>")
 
-    def trailer(line: re.Match[bytes]) -> bytes:
-        nonlocal count
-        short, found = EMAIL.subn(b"<EMAIL>", line[0])
-        count += found
-        return short.replace(b"<<EMAIL>>", b"<EMAIL>")
-
-    message = TRAILER.sub(trailer, clean.text)
-    return clean._replace(text=message, found=clean.found + Counter(EMAIL=count)) if count else clean
+    message = MAIL_TRAILER.sub(redact_trailer, redacted.text)
+    if not email_count:
+        return redacted
+    return redacted._replace(text=message, counts=redacted.counts + Counter(EMAIL=email_count))
 
 
-def only_secrets(path: str, text: bytes = b"") -> str:
-    """Why a file is nothing but secrets, or "": by its name, or by its name and a secret in the text.
+def secret_file_reason(path: str, text: bytes = b"") -> str:
+    """Why a file should be dropped as a whole for its name, or for its name and a secret in its text; else "".
 
     The text may be redacted already.
     """
     name = path.rpartition("/")[2].lower()
-    for names, reason in NAMES.items():
-        if names.fullmatch(name):
+    for expression, reason in SECRET_FILES.items():
+        if expression.fullmatch(name):
             return reason
-    if any(names.fullmatch(name) for names in HOLDERS) and (MARK.search(text) or redact(text).found):
-        return next(reason for names, reason in HOLDERS.items() if names.fullmatch(name))
+    for expression, reason in FILES_WITH_SECRETS.items():
+        if expression.fullmatch(name) and (REDACTED_MARK.search(text) or redact(text).counts):
+            return reason
     return ""
 
 
-def _find(text: bytes) -> list[tuple[int, int, int]]:
-    """Spans of secrets, each with the place of its pattern."""
+def _find_secrets(text: bytes) -> list[tuple[int, int, int]]:
+    """Spans of secrets: start, stop, and the index of the pattern."""
     spans: list[tuple[int, int, int]] = []
-    search, tried = _searcher()
-    done = [0] * len(PATTERNS)
-    for literal, at, _ in search(text):
-        for order in tried[literal]:
-            if at < done[order]:
+    search, patterns_of_literal = _literal_search()
+    searched = [0] * len(PATTERNS)  # where the last secret of each pattern ends
+    for literal, position, _ in search(text):
+        for order in patterns_of_literal[literal]:
+            if position < searched[order]:
                 continue
-            pattern = PATTERNS[order]
-            match = _regex(order).match(text, at)
+            match = _compiled(order).match(text, position)
             if match is None:
                 continue
-            group = next((name for name in VALUES if name in match.re.groupindex and match[name]), 0)
+            group = next((name for name in VALUE_GROUPS if name in match.re.groupindex and match[name]), 0)
             start, stop = match.span(group)
             if "before" in match.re.groupindex:
                 start = match.start("before")
             secret = text[start:stop]
-            if not MARK.search(secret) and pattern.accepts(match, secret):
+            if not REDACTED_MARK.search(secret) and PATTERNS[order].accepts(match, secret):
                 spans.append((start, stop, order))
-                done[order] = stop
+                searched[order] = stop
     return spans
 
 
-def _merged(spans: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Spans that overlap become one, of the pattern that is higher up."""
+def _merge_spans(spans: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The spans in order. Overlapping ones become one, of the pattern that comes first."""
     merged: list[tuple[int, int, int]] = []
     for start, stop, order in sorted(spans):
         if merged and start < merged[-1][1]:
@@ -159,17 +224,17 @@ def _merged(spans: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
 
 
 @cache
-def _regex(order: int) -> re.Pattern[bytes]:
-    """The expression of a pattern; all of them would take a fifth of a second."""
-    return PATTERNS[order].regex
+def _compiled(order: int) -> re.Pattern[bytes]:
+    """The compiled expression of a pattern. Most are never needed, and to compile all takes a fifth of a second."""
+    return re.compile(PATTERNS[order].expression)
 
 
 @cache
-def _searcher() -> tuple[Callable[[bytes], list[tuple[int, int, int]]], list[list[int]]]:
-    """A search for all literals at once (which, start, stop), and the patterns that each calls for.
+def _literal_search() -> tuple[Callable[[bytes], list[tuple[int, int, int]]], list[list[int]]]:
+    """A search for all literals at once (literal, start, stop), and for each literal the patterns that it calls for.
 
-    One Aho-Corasick automaton passes over a text ten times as fast as a search for each literal; a DFA is more than
-    twice as fast as what the library would choose, for some megabytes of memory.
+    One Aho-Corasick automaton reads a text ten times as fast as a search for each literal. A DFA is more than twice as
+    fast as the implementation that the library would choose, and takes some megabytes more.
     """
     from ahocorasick_rs import BytesAhoCorasick, Implementation
 

@@ -8,9 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.text.alike import RATE
-from git_starcoder.text.contained import contained
-from git_starcoder.text.shingles import TextShingles
+from git_starcoder.hashing.near_duplicates import CONTAINMENT_RATE, find_contained
+from git_starcoder.hashing.shingles import TextShingles
 
 
 def text(seed, words=600):
@@ -19,7 +18,7 @@ def text(seed, words=600):
 
 
 def pairs(texts, threshold=0.5):
-    found = contained(TextShingles.of(texts), threshold, RATE)
+    found = find_contained(TextShingles.from_texts(texts), threshold, CONTAINMENT_RATE)
     return list(zip(found.part.tolist(), found.whole.tolist(), strict=True))
 
 
@@ -30,7 +29,7 @@ def test_a_chapter_stands_in_its_book():
 
 def test_the_share_is_that_of_the_part():
     part, other = text(1, 2000), text(2, 2000)
-    found = contained(TextShingles.of([part, part[: len(part) // 4] + other]), 0.1, RATE)
+    found = find_contained(TextShingles.from_texts([part, part[: len(part) // 4] + other]), 0.1, CONTAINMENT_RATE)
     assert found.part.tolist() == [0, 1]
     assert abs(found.share[0] - 0.25) < 0.08
     assert abs(found.share[1] - 0.2) < 0.08

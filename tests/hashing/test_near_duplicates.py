@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.text import near
-from git_starcoder.text.near import bands, keepers, links
-from git_starcoder.text.shingles import TextShingles, WindowShingles
+from git_starcoder.hashing import near_duplicates
+from git_starcoder.hashing.near_duplicates import band_shape, find_keepers, find_similar_pairs
+from git_starcoder.hashing.shingles import TextShingles, WindowShingles
 
 
 def sets(shingles):
     """Each document as a set of shingles."""
-    flat, offsets = shingles.take(np.arange(len(shingles.sizes())))
+    flat, offsets = shingles.gather(np.arange(len(shingles.shingle_counts())))
     return [set(flat[start:stop].tolist()) for start, stop in itertools.pairwise(offsets)]
 
 
@@ -72,9 +72,9 @@ def test_links_connect_what_all_pairs_connect(threshold):
     documents = windows(family(random.Random(3), 300))
     content = sets(documents)
     alike = [(i, j) for i, j in itertools.combinations(range(300), 2) if jaccard(content[i], content[j]) >= threshold]
-    found = links(documents, threshold)
+    found = find_similar_pairs(documents, threshold)
     pairs = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
-    assert found.exact
+    assert found.is_exact
     assert pairs == sorted(set(pairs))
     assert all(left < right for left, right in pairs)
     for (left, right), similarity in zip(pairs, found.similarity, strict=True):
@@ -87,7 +87,7 @@ def test_links_connect_what_all_pairs_connect(threshold):
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.85, 1.0])
 @pytest.mark.parametrize("rounds", [0, 1, 32])
 def test_keepers_are_what_a_plain_walk_keeps(threshold, rounds, monkeypatch):
-    monkeypatch.setattr(near, "ROUNDS", rounds)
+    monkeypatch.setattr(near_duplicates, "MAX_ROUNDS", rounds)
     documents = windows(family(random.Random(4), 200) + chain(random.Random(5), 100))
     content = sets(documents)
     kept, expected = [], []
@@ -96,7 +96,7 @@ def test_keepers_are_what_a_plain_walk_keeps(threshold, rounds, monkeypatch):
         expected.append(like)
         if not like:
             kept.append(number)
-    found = keepers(documents, threshold, nothing_spared)
+    found = find_keepers(documents, threshold, nothing_spared)
     assert np.flatnonzero(found.keeper < 0).tolist() == kept
     for number, like in enumerate(expected):
         assert not like or found.keeper[number] in like
@@ -108,19 +108,19 @@ def test_keepers_are_what_a_plain_walk_keeps(threshold, rounds, monkeypatch):
 def test_spared_pairs_are_not_compared():
     document = list(range(50))
     copies = windows([document] * 6)
-    assert keepers(copies, 0.85, nothing_spared).keeper.tolist() == [-1, 0, 0, 0, 0, 0]
-    neighbours = keepers(copies, 0.85, lambda left, right: right - left < 2)
+    assert find_keepers(copies, 0.85, nothing_spared).keeper.tolist() == [-1, 0, 0, 0, 0, 0]
+    neighbours = find_keepers(copies, 0.85, lambda left, right: right - left < 2)
     assert neighbours.keeper.tolist() == [-1, -1, 0, 0, 0, 0]
-    assert keepers(copies, 0.85, lambda left, _right: left >= 0).compared == 0
+    assert find_keepers(copies, 0.85, lambda left, _right: left >= 0).compared == 0
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.1, 0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0])
 def test_bands_are_as_long_as_the_recall_allows(threshold):
-    count, rows = bands(threshold)
-    assert count * rows <= near.PERMUTATIONS
-    assert 1 - (1 - threshold**rows) ** count >= near.RECALL
-    longer = near.PERMUTATIONS // (rows + 1)
-    assert longer == 0 or 1 - (1 - threshold ** (rows + 1)) ** longer < near.RECALL
+    count, rows = band_shape(threshold)
+    assert count * rows <= near_duplicates.PERMUTATIONS
+    assert 1 - (1 - threshold**rows) ** count >= near_duplicates.MIN_RECALL
+    longer = near_duplicates.PERMUTATIONS // (rows + 1)
+    assert longer == 0 or 1 - (1 - threshold ** (rows + 1)) ** longer < near_duplicates.MIN_RECALL
 
 
 def test_recall_at_the_threshold_is_what_is_promised():
@@ -131,55 +131,57 @@ def test_recall_at_the_threshold_is_what_is_promised():
     ):  # 100 shingles each, of which the pair shares 74: 0.587, the recall of 0.58 is lowest there
         words = [number * 150 + i for i in range(104)]
         documents += [words, words[:78] + [60000 + chance.randrange(5000) for _ in range(26)]]
-    found = links(windows(documents), 0.58)
+    found = find_similar_pairs(windows(documents), 0.58)
     pairs = set(zip(found.left.tolist(), found.right.tolist(), strict=True))
     assert sum((2 * n, 2 * n + 1) in pairs for n in range(400)) >= 396
 
 
 def test_thousands_of_copies_cost_as_many_comparisons(monkeypatch):
     counted = []
-    exact = near._Index.similarity
-    monkeypatch.setattr(near._Index, "similarity", lambda self, a, b: (counted.append(len(a)), exact(self, a, b))[1])
+    exact = near_duplicates._BandIndex.similarity
+    monkeypatch.setattr(
+        near_duplicates._BandIndex, "similarity", lambda self, a, b: (counted.append(len(a)), exact(self, a, b))[1]
+    )
     copies = windows([list(range(40 + n % 3)) for n in range(3000)])
-    assert len(links(copies, 0.5).left) == 2999
+    assert len(find_similar_pairs(copies, 0.5).left) == 2999
     assert sum(counted) == 2999
-    assert keepers(copies, 0.85, nothing_spared).compared == 2999
+    assert find_keepers(copies, 0.85, nothing_spared).compared == 2999
 
 
 def test_a_crowd_of_half_alike_documents_costs_little_and_says_so(monkeypatch):
     crowd = windows([[*range(60), *range(1000 + n * 20, 1020 + n * 20)] for n in range(200)])  # 56 of 96: 0.58
-    assert links(crowd, 0.6).exact
-    monkeypatch.setattr(near, "PROPOSALS", 1000)
-    assert not links(crowd, 0.6).exact
+    assert find_similar_pairs(crowd, 0.6).is_exact
+    monkeypatch.setattr(near_duplicates, "MAX_PROPOSALS", 1000)
+    assert not find_similar_pairs(crowd, 0.6).is_exact
     monkeypatch.undo()
-    monkeypatch.setattr(near, "WORK", 1000)
-    estimated = links(crowd, 0.6)
-    assert not estimated.exact
+    monkeypatch.setattr(near_duplicates, "MAX_COMPARED_SHINGLES", 1000)
+    estimated = find_similar_pairs(crowd, 0.6)
+    assert not estimated.is_exact
     assert len(estimated.left) > 0
-    monkeypatch.setattr(near, "COMPARISONS", 3)
-    found = keepers(crowd, 0.6, nothing_spared)
+    monkeypatch.setattr(near_duplicates, "MAX_COMPARISONS", 3)
+    found = find_keepers(crowd, 0.6, nothing_spared)
     assert found.limited > 0
     assert found.keeper.tolist() == [-1] * 200
-    assert found.compared <= 200 * (3 + bands(0.6)[0])
+    assert found.compared <= 200 * (3 + band_shape(0.6)[0])
     monkeypatch.undo()
-    monkeypatch.setattr(near, "NEIGHBOURS", 2)
-    monkeypatch.setattr(near, "ROUNDS", 1)
-    assert keepers(crowd, 0.6, nothing_spared).limited > 0
+    monkeypatch.setattr(near_duplicates, "MAX_BUCKET_NEIGHBOURS", 2)
+    monkeypatch.setattr(near_duplicates, "MAX_ROUNDS", 1)
+    assert find_keepers(crowd, 0.6, nothing_spared).limited > 0
 
 
 def test_short_documents_are_near_nothing():
     documents = windows([[], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]])
-    found = links(documents, 0.5)
+    found = find_similar_pairs(documents, 0.5)
     assert (found.left.tolist(), found.right.tolist()) == ([3], [4])
-    assert keepers(documents, 0.5, nothing_spared).keeper.tolist() == [-1, -1, -1, -1, 3]
-    for empty in (windows([]), windows([[1]]), TextShingles.of([]), TextShingles.of([b"", b" "])):
-        assert len(links(empty, 0.5).left) == 0
-        assert (keepers(empty, 0.5, nothing_spared).keeper == -1).all()
+    assert find_keepers(documents, 0.5, nothing_spared).keeper.tolist() == [-1, -1, -1, -1, 3]
+    for empty in (windows([]), windows([[1]]), TextShingles.from_texts([]), TextShingles.from_texts([b"", b" "])):
+        assert len(find_similar_pairs(empty, 0.5).left) == 0
+        assert (find_keepers(empty, 0.5, nothing_spared).keeper == -1).all()
 
 
 def test_salt_parts_windows():
-    assert len(links(windows([[1, 2, 3, 4, 5, 6]] * 2, salt=[1, 2]), 0.1).left) == 0
-    assert len(links(windows([[1, 2, 3, 4, 5, 6]] * 2, salt=[2, 2]), 0.1).left) == 1
+    assert len(find_similar_pairs(windows([[1, 2, 3, 4, 5, 6]] * 2, salt=[1, 2]), 0.1).left) == 0
+    assert len(find_similar_pairs(windows([[1, 2, 3, 4, 5, 6]] * 2, salt=[2, 2]), 0.1).left) == 1
 
 
 @given(st.lists(st.integers(0, 3), max_size=60), st.data())
@@ -190,7 +192,7 @@ def test_a_window_has_the_shingles_of_its_tokens_wherever_it_lies(tokens, data):
     shingles = WindowShingles(np.array(tokens, dtype=np.uint16), first, length, np.zeros(len(spans), dtype=np.uint64))
     together, apart = sets(shingles), []
     for number in range(len(spans)):
-        flat, offsets = shingles.take(np.array([number]))
+        flat, offsets = shingles.gather(np.array([number]))
         assert offsets.tolist() == [0, len(flat)]
         apart.append(set(flat.tolist()))
     assert together == apart
@@ -208,7 +210,7 @@ def plain_tokens(text):
     for byte in text.encode():
         word = byte >= 0x80 or chr(byte).isalnum() or byte == ord("_")
         kind = " " if byte <= 32 else "w" if word else "+"
-        if kind == last and tokens:
+        if kind == last and kind != " ":
             tokens[-1] += bytes([byte])
         elif kind != " ":
             tokens.append(bytes([byte]))
@@ -219,8 +221,8 @@ def plain_tokens(text):
 @given(st.lists(WORDS, max_size=6), st.sampled_from([1, 20, 1 << 20]))
 def test_texts_have_the_shingles_of_their_tokens_whatever_the_batch(texts, batch):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("git_starcoder.text.shingles.BATCH", batch)
-        content = sets(TextShingles.of(text.encode() for text in texts))
+        patch.setattr("git_starcoder.hashing.shingles.TEXT_BATCH_BYTES", batch)
+        content = sets(TextShingles.from_texts(text.encode() for text in texts))
     tokens = [plain_tokens(text) for text in texts]
     fives = [{tuple(own[at : at + 5]) for at in range(len(own) - 4)} for own in tokens]
     assert len(content) == len(fives)
@@ -230,15 +232,15 @@ def test_texts_have_the_shingles_of_their_tokens_whatever_the_batch(texts, batch
 
 def test_layout_is_not_content():
     texts = [b"if (a) { return b + c; }", b"if\n(a)\t{ return   b + c;\r\n}", b"if (a) { return b - c; }"]
-    a, b, c = sets(TextShingles.of(texts))
+    a, b, c = sets(TextShingles.from_texts(texts))
     assert a == b != c
 
 
 def test_results_do_not_depend_on_the_size_of_chunks(monkeypatch):
     documents = windows(family(random.Random(6), 100))
-    whole = links(documents, 0.5), keepers(documents, 0.5, nothing_spared)
-    monkeypatch.setattr(near, "CELLS", 200)
-    parts = links(documents, 0.5), keepers(documents, 0.5, nothing_spared)
+    whole = find_similar_pairs(documents, 0.5), find_keepers(documents, 0.5, nothing_spared)
+    monkeypatch.setattr(near_duplicates, "CHUNK_SHINGLES", 200)
+    parts = find_similar_pairs(documents, 0.5), find_keepers(documents, 0.5, nothing_spared)
     assert components(100, zip(whole[0].left, whole[0].right, strict=True)) == components(
         100, zip(parts[0].left, parts[0].right, strict=True)
     )
@@ -248,13 +250,13 @@ def test_results_do_not_depend_on_the_size_of_chunks(monkeypatch):
 @pytest.mark.parametrize("cells", [200, 1 << 18])
 def test_nothing_is_lost_where_only_what_shares_a_bucket_is_looked_at(monkeypatch, cells):
     """At 0.95 the bands take up whole signatures, and rensa's index says who shares a bucket."""
-    count, rows = near.bands(0.95)
-    assert count * rows == near.PERMUTATIONS
+    count, rows = near_duplicates.band_shape(0.95)
+    assert count * rows == near_duplicates.PERMUTATIONS
     chance = random.Random(7)
     texts = [[chance.randrange(60000) for _ in range(150)] for _ in range(60)]
     copies = [[*text[:149], 7] for text in texts]  # 1 of 146 shingles is another: similarity 0.986
-    monkeypatch.setattr(near, "CELLS", cells)
-    found = keepers(windows([*texts, *copies]), 0.95, nothing_spared).keeper.tolist()
+    monkeypatch.setattr(near_duplicates, "CHUNK_SHINGLES", cells)
+    found = find_keepers(windows([*texts, *copies]), 0.95, nothing_spared).keeper.tolist()
     assert found == [-1] * 60 + list(range(60))
 
 
@@ -262,16 +264,16 @@ def test_windows_of_another_salt_are_never_alike():
     chance = random.Random(8)
     texts = [[chance.randrange(60000) for _ in range(150)] for _ in range(60)]
     documents = windows(texts * 3, salt=[1 + at % 3 for at in range(60)] * 2 + [10 + at for at in range(60)])
-    found = keepers(documents, 0.95, nothing_spared).keeper.tolist()
+    found = find_keepers(documents, 0.95, nothing_spared).keeper.tolist()
     assert found == [-1] * 60 + list(range(60)) + [-1] * 60
 
 
 def test_keys_of_a_part_are_those_of_the_whole():
     documents = windows(family(random.Random(9), 40))
-    whole = near.keys_of(documents, 0.9)
+    whole = near_duplicates.band_keys(documents, 0.9)
     some = WindowShingles(documents.tokens, documents.first[7:19], documents.length[7:19], documents.salt[7:19])
-    assert np.array_equal(near.keys_of(some, 0.9), whole[7:19])
+    assert np.array_equal(near_duplicates.band_keys(some, 0.9), whole[7:19])
     assert (
-        keepers(documents, 0.9, nothing_spared, whole).keeper.tolist()
-        == keepers(documents, 0.9, nothing_spared).keeper.tolist()
+        find_keepers(documents, 0.9, nothing_spared, whole).keeper.tolist()
+        == find_keepers(documents, 0.9, nothing_spared).keeper.tolist()
     )

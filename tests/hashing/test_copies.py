@@ -1,4 +1,4 @@
-"""Which texts are alike: whatever a copy is wrapped in, and nothing else."""
+"""Copies are found whatever their lines are wrapped in, and nothing else is."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from itertools import combinations
 
 import pytest
 
-from git_starcoder.text.alike import alike
-from git_starcoder.text.lines import Lines
-from git_starcoder.text.shingles import TextShingles
+from git_starcoder.hashing.lines import HashedLines
+from git_starcoder.hashing.near_duplicates import find_copies
+from git_starcoder.hashing.shingles import TextShingles
 from wrapped import WRAPS, code
 
 
 def pairs(texts, threshold=0.5):
     texts = [text.encode() for text in texts]
-    found = alike(TextShingles.of(texts), Lines.of(texts), threshold)
+    found = find_copies(TextShingles.from_texts(texts), HashedLines.from_texts(texts), threshold)
     return {(min(pair), max(pair)) for pair in zip(found.left.tolist(), found.right.tolist(), strict=True)}
 
 

@@ -1,0 +1,473 @@
+"""Searches for texts that are copies of each other, by the shingles that they share.
+
+`find_copies` combines three searches, because no single measure sees every copy:
+
+1. Jaccard similarity of five-token shingles (`find_similar_pairs`) finds files of about the same length.
+2. Containment of five-token shingles (`find_contained`) finds a chapter in its book.
+3. Containment of the words of lines finds a notebook's code, a patch, a numbered or commented-out listing, a table of
+   strings. Neither symbols nor line ends need be the same.
+
+`find_keepers` finds for each document an earlier one that is kept in its place, to drop rows that repeat others.
+
+How similar pairs are found: MinHash signatures (Broder, 1997) in bands propose pairs that share a bucket. Where a low
+threshold proposes many, the signatures' own estimate discards the hopeless ones. Each remaining pair is compared
+exactly, so a threshold means what it says. Only the proposing is probabilistic: a pair exactly at the threshold is
+proposed with a probability of at least 0.99, a more similar one with a higher probability.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from git_starcoder.hashing.arrays import (
+    chunk_slices,
+    connect_components,
+    equal_run_starts,
+    run_offsets,
+    run_positions,
+    sorted_unique,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from git_starcoder.hashing.lines import HashedLines
+    from git_starcoder.hashing.shingles import Shingles, TextShingles
+
+    Array = NDArray[np.int64]
+    IsExempt = Callable[[Array, Array], NDArray[np.bool_]]
+
+PERMUTATIONS = 128
+"""Numbers per MinHash signature. The standard error of their estimate is at most 0.044."""
+MIN_RECALL = 0.99
+"""Probability with which a pair at the threshold is proposed, at least."""
+CHUNK_SHINGLES = 1 << 18
+"""Shingles compared or hashed at a time: 2 MiB, which fit in a cache."""
+EXACT_ONLY_THRESHOLD = 0.9
+"""From this threshold on, pairs are compared without an estimate first: a shared bucket says so much already that
+signatures would cost more than the comparisons they save."""
+MAX_COMPARISONS = 32
+"""Exact comparisons per document in `find_keepers`; a document that is unlike all of them is kept."""
+MAX_ROUNDS = 32
+"""Rounds of `find_keepers`; documents that they leave undecided are compared one after another."""
+MAX_BUCKET_NEIGHBOURS = 64
+"""Documents of each bucket, the last ones before it, that an undecided document is compared with."""
+MAX_PROPOSALS = 10_000_000
+"""Pairs that `find_similar_pairs` considers (some seconds). Beyond that, a document is compared only with the first one
+of its bucket."""
+MAX_COMPARED_SHINGLES = 1 << 29
+"""Shingles that `find_similar_pairs` compares exactly (some seconds). Beyond that, the estimate decides."""
+MAX_SHINGLE_DOCUMENTS = 16
+"""`find_contained` ignores a shingle that more documents have, such as a licence header: it is boilerplate."""
+MIN_SAMPLED_SHINGLES = 16
+"""Sampled shingles that a document needs to be searched for in others. The standard error of a share is then at most
+0.125."""
+CONTAINMENT_RATE = 8
+"""`find_copies` samples one five-token shingle in so many for containment, so texts of some 130 tokens or more are
+compared."""
+MIN_REWRAPPED_SHARE = 0.6
+"""Share of its line shingles from which a text counts as contained in another, at least. Copies with the same addition
+to every line keep nearly all of theirs; two such copies, each with two words of its own, share 0.6 of lines of five
+words. Below it, files that only use the same interface would be put together."""
+
+_NO_SHINGLE = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+class CopyPairs(NamedTuple):
+    """Pairs of texts that are copies of each other. The arrays have shape (pairs,)."""
+
+    left: Array
+    right: Array
+    share: NDArray[np.float64]
+    """Similarity or contained share, 0 to 1, by whichever measure found the pair."""
+    search_counts: dict[str, int]
+    """How many pairs each search found."""
+    is_exact: bool
+    """Whether all pairs were compared exactly (see `SimilarPairs`)."""
+
+
+class SimilarPairs(NamedTuple):
+    """Pairs of similar documents, sorted, left < right. All arrays have shape (pairs,)."""
+
+    left: Array
+    right: Array
+    similarity: NDArray[np.float64]
+    is_exact: bool
+    """Whether all proposed pairs were considered and compared exactly, within `MAX_PROPOSALS` and
+    `MAX_COMPARED_SHINGLES`."""
+
+
+class Keepers(NamedTuple):
+    """For each document the one that is kept in its place. Arrays have shape (documents,)."""
+
+    keeper: Array
+    """The document that is kept in place of this one, or -1 where this one is kept itself."""
+    similarity: NDArray[np.float64]
+    """Similarity to the keeper; 0 where there is none."""
+    compared: int
+    """Exact comparisons made."""
+    limited: int
+    """Documents kept although some proposed pairs were not compared (`MAX_COMPARISONS`, `MAX_BUCKET_NEIGHBOURS`)."""
+
+
+class ContainedPairs(NamedTuple):
+    """Pairs of documents, sorted, where much of `part` also occurs in `whole`. All arrays have shape (pairs,)."""
+
+    part: Array
+    whole: Array
+    share: NDArray[np.float64]
+
+
+def find_copies(shingles: TextShingles, lines: HashedLines, threshold: float, threads: int = 1) -> CopyPairs:
+    """Find pairs that connect all texts which are copies of each other.
+
+    `shingles` and `lines` are those of the same texts.
+    """
+    with ThreadPoolExecutor(threads) as pool:  # numpy releases the interpreter lock
+        search_similar = pool.submit(find_similar_pairs, shingles, threshold)
+        search_rewrapped = pool.submit(
+            lambda: find_contained(lines.shingles(), max(threshold, MIN_REWRAPPED_SHARE), rate=1)
+        )
+        search_contained = pool.submit(find_contained, shingles, threshold, CONTAINMENT_RATE)
+        similar, rewrapped, contained = search_similar.result(), search_rewrapped.result(), search_contained.result()
+    return CopyPairs(
+        np.concatenate((similar.left, contained.part, rewrapped.part)),
+        np.concatenate((similar.right, contained.whole, rewrapped.whole)),
+        np.concatenate((similar.similarity, contained.share, rewrapped.share)),
+        {"near_duplicate": len(similar.left), "contained": len(contained.part), "rewrapped": len(rewrapped.part)},
+        similar.is_exact,
+    )
+
+
+def find_contained(shingles: TextShingles, threshold: float, rate: int) -> ContainedPairs:
+    """Find pairs of documents where at least `threshold` of the shingles of one occur in the other (Broder, 1997).
+
+    A book on one page contains each of its chapters, although no chapter is similar to it. So this counts which share
+    of the smaller document's shingles the larger one has, without boilerplate. One shingle in `rate` is sampled, by its
+    hash: the same ones in every document. The kind of shingle decides which copies are found: five consecutive tokens
+    find text that was moved, three words of a line find text that had something added to every line.
+    """
+    hashes, document = _sample_shingles(shingles, rate)
+    order = np.lexsort((document, hashes))
+    hashes, document = hashes[order], document[order]
+    starts = equal_run_starts(hashes)
+    document_counts = np.diff(starts, append=len(hashes))  # how many documents have each shingle
+    is_rare = np.repeat(document_counts <= MAX_SHINGLE_DOCUMENTS, document_counts)
+    size = np.bincount(document[is_rare], minlength=len(shingles.shingle_counts()))
+    # Every two documents with a shingle in common are a pair, written as one number, left * documents + right. A
+    # shingle of documents [2, 5, 9] gives the pairs (2, 5), (2, 9) and (5, 9). A pair shares as many shingles as it
+    # occurs here.
+    codes = [np.empty(0, dtype=np.int64)]
+    for count in range(2, MAX_SHINGLE_DOCUMENTS + 1):
+        members = document[starts[document_counts == count][:, None] + np.arange(count)]
+        left, right = np.triu_indices(count, 1)
+        codes.append((members[:, left] * len(size) + members[:, right]).ravel())
+    all_codes = np.sort(np.concatenate(codes))
+    first = equal_run_starts(all_codes)
+    left, right = np.divmod(all_codes[first], max(1, len(size)))
+    shared = np.diff(first, append=len(all_codes))
+    part, whole = np.concatenate((left, right)), np.concatenate((right, left))
+    share = np.concatenate((shared, shared)) / np.maximum(size[part], 1)
+    found = np.flatnonzero((share >= threshold) & (size[part] >= MIN_SAMPLED_SHINGLES))
+    found = found[np.lexsort((whole[found], part[found]))]
+    return ContainedPairs(part[found], whole[found], share[found])
+
+
+def _sample_shingles(shingles: TextShingles, rate: int) -> tuple[NDArray[np.uint64], Array]:
+    """The sampled shingles of all documents, each once per document, and the document of each."""
+    chosen = np.flatnonzero(shingles.hashes % np.uint64(rate) == 0)
+    hashes = shingles.hashes[chosen]
+    document = np.searchsorted(shingles.offsets, chosen, side="right") - 1
+    order = np.lexsort((hashes, document))
+    hashes, document = hashes[order], document[order]
+    distinct = equal_run_starts(hashes, document)
+    return hashes[distinct], document[distinct]
+
+
+def find_similar_pairs(shingles: Shingles, threshold: float) -> SimilarPairs:
+    """Find pairs of similar documents, enough of them to connect all documents that similar pairs connect.
+
+    A pair that other pairs already connect is not compared: a thousand near-copies cost a thousand comparisons, not
+    half a million.
+    """
+    index = _BandIndex(shingles, threshold)
+    count = len(index.documents)
+    component = np.arange(count)
+    unlike = np.empty(0, dtype=np.int64)  # sorted codes of pairs that were compared and are not similar
+    found = [(index.documents[:0], index.documents[:0], np.empty(0))]
+    proposals_left, shingles_left = MAX_PROPOSALS, MAX_COMPARED_SHINGLES
+
+    def connect(left: Array, right: Array) -> None:
+        """Compare pairs that are neither connected nor known to be unlike."""
+        nonlocal component, unlike, shingles_left
+        is_open = component[left] != component[right]
+        left, right = index.promising(left[is_open], right[is_open])
+        code = np.sort(np.minimum(left, right) * count + np.maximum(left, right))
+        code = code[np.searchsorted(unlike, code, side="left") == np.searchsorted(unlike, code, side="right")]
+        left, right = np.divmod(code, max(1, count))
+        costs = np.cumsum(index.shingle_counts[index.documents[left]] + index.shingle_counts[index.documents[right]])
+        exact = int(np.searchsorted(costs, shingles_left, side="right"))  # pairs that can still be compared exactly
+        shingles_left -= int(costs[-1]) if len(costs) else 0
+        similarity = np.concatenate((
+            index.similarity(left[:exact], right[:exact]),
+            index.estimate(left[exact:], right[exact:]),
+        ))  # fmt: skip
+        is_similar = similarity >= threshold
+        unlike = np.sort(np.concatenate((unlike, code[~is_similar])))
+        component = connect_components(component, left[is_similar], right[is_similar])
+        found.append((index.documents[left[is_similar]], index.documents[right[is_similar]], similarity[is_similar]))
+
+    for bucket in index.buckets:
+        connect(*_pairs_with_first(bucket))
+        order, starts, lengths = _unconnected_runs(bucket, component)
+        proposals_left -= int(lengths.sum())
+        if proposals_left < 0:
+            continue
+        for chunk in chunk_slices(lengths, CHUNK_SHINGLES):
+            left = run_positions(starts[chunk], run_offsets(lengths[chunk]))
+            connect(order[left], np.repeat(order[chunk], lengths[chunk]))
+    left, right, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((right, left))
+    return SimilarPairs(left[order], right[order], similarity[order], min(proposals_left, shingles_left) >= 0)
+
+
+def find_keepers(
+    shingles: Shingles, threshold: float, is_exempt: IsExempt, keys: NDArray[np.uint64] | None = None
+) -> Keepers:
+    """Walk documents in order and drop each one that is similar to a document kept before it.
+
+    Most is decided in rounds: a document that is the first undecided one of all its buckets has nothing before it to be
+    compared with, so it is kept and compared with everything else in them. A thousand copies of one document cost a
+    thousand comparisons. The rounds leave long chains, each document in a bucket with the next. For these, all pairs
+    within a bucket are compared first and then walked.
+
+    Args:
+        shingles: The documents, in the order in which they are preferred.
+        threshold: Jaccard similarity from which a document is dropped.
+        is_exempt: For arrays of earlier and later documents, which pairs must not be compared.
+        keys: The `band_keys` of these documents, if they are known.
+    """
+    index = _BandIndex(shingles, threshold, keys)
+    count = len(index.documents)
+    keeper, keeper_similarity = np.full(count, -1, dtype=np.int64), np.zeros(count)
+    compared, limited = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_)
+
+    def similar_pairs(left: Array, right: Array) -> tuple[Array, Array, NDArray[np.float64]]:
+        """The similar ones of some pairs, sorted by the right document and then by the left."""
+        is_wanted = ~is_exempt(index.documents[left], index.documents[right])
+        left, right = index.promising(left[is_wanted], right[is_wanted])
+        order = np.lexsort((left, right))
+        left, right = left[order], right[order]
+        # The number of each comparison among those of its document: for right [4, 4, 7] that is 0, 1, 0, plus the
+        # comparisons of earlier rounds.
+        turn = compared[right] + np.arange(len(right)) - _first_equal(right)
+        is_allowed = turn < MAX_COMPARISONS
+        limited[right[~is_allowed]] = True
+        left, right = left[is_allowed], right[is_allowed]
+        np.add.at(compared, right, 1)
+        similarity = index.similarity(left, right)
+        is_similar = similarity >= threshold
+        return left[is_similar], right[is_similar], similarity[is_similar]
+
+    undecided = np.arange(count)
+    for _ in range(MAX_ROUNDS):
+        if not len(undecided):
+            break
+        roots, left, right = _root_pairs(index.buckets[:, undecided])
+        left, right, similarity = similar_pairs(undecided[left], undecided[right])
+        keeper[right[::-1]] = left[::-1]  # the earliest of several is written last, so it stays
+        keeper_similarity[right[::-1]] = similarity[::-1]
+        undecided = np.setdiff1d(undecided, np.concatenate((undecided[roots], right)))
+    left, right, is_crowded = _neighbour_pairs(index.buckets[:, undecided])
+    limited[undecided[is_crowded]] = True
+    for earlier, later, value in zip(*similar_pairs(undecided[left], undecided[right]), strict=True):
+        if keeper[earlier] < 0 and keeper[later] < 0:
+            keeper[later], keeper_similarity[later] = earlier, value
+    limited &= keeper < 0
+    total = len(index.shingle_counts)
+    result = Keepers(np.full(total, -1), np.zeros(total), int(compared.sum()), int(limited.sum()))
+    result.keeper[index.documents] = np.where(keeper < 0, -1, index.documents[keeper])
+    result.similarity[index.documents] = keeper_similarity
+    return result
+
+
+def band_shape(threshold: float) -> tuple[int, int]:
+    """The number of bands and the rows per band: the most rows that give `MIN_RECALL` at the threshold.
+
+    Below a threshold of 0.04 no bands do, and the recall at the threshold is lower.
+    """
+    for rows in range(PERMUTATIONS, 1, -1):
+        bands = PERMUTATIONS // rows
+        if 1 - (1 - threshold**rows) ** bands >= MIN_RECALL:
+            return bands, rows
+    return PERMUTATIONS, 1
+
+
+def band_keys(shingles: Shingles, threshold: float) -> NDArray[np.uint64]:
+    """The keys of each document's buckets, shape (documents, bands); zeros for a document without shingles."""
+    bands, rows = band_shape(threshold)
+    counts = shingles.shingle_counts()
+    documents = np.flatnonzero(counts > 0)
+    keys = np.zeros((len(counts), bands), dtype=np.uint64)
+    for chunk, signatures in _signatures(shingles, documents):
+        for band in range(bands):
+            key = np.zeros(len(chunk), dtype=np.uint64)
+            for column in range(band * rows, (band + 1) * rows):
+                key = (key ^ (key >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15) + signatures[:, column]
+            keys[documents[chunk], band] = key
+    return keys
+
+
+def _signatures(shingles: Shingles, documents: Array) -> Iterator[tuple[Array, NDArray[np.uint32]]]:
+    """Indices in `documents` and the MinHash signatures of some at a time, shape (some, PERMUTATIONS)."""
+    # The allocator of rensa would keep hundreds of megabytes until the process ends; it reads this when it is loaded.
+    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
+    sketch: Any = import_module("rensa").RMinHash
+    order = np.argsort(shingles.positions()[documents], kind="stable")
+    for chunk in chunk_slices(shingles.shingle_counts()[documents[order]], CHUNK_SHINGLES):
+        hashes, offsets = shingles.gather(documents[order[chunk]])
+        matrix = sketch.digest_matrix_from_flat_token_hashes(hashes, offsets, PERMUTATIONS, 0)
+        yield order[chunk], np.array(matrix.to_rows(), dtype=np.uint32)
+
+
+class _BandIndex:
+    """The documents that share a bucket with another, numbered from 0, and their buckets."""
+
+    def __init__(self, shingles: Shingles, threshold: float, keys: NDArray[np.uint64] | None = None) -> None:
+        self.shingles = shingles
+        self.threshold = threshold
+        self.shingle_counts = shingles.shingle_counts()
+        keys = band_keys(shingles, threshold) if keys is None else keys
+        documents = np.flatnonzero(self.shingle_counts > 0)
+        buckets = np.empty((keys.shape[1], len(documents)), dtype=np.int64)
+        is_shared = np.zeros(len(documents), dtype=np.bool_)
+        for band in range(len(buckets)):
+            _, buckets[band], sizes = np.unique(keys[documents, band], return_inverse=True, return_counts=True)
+            is_shared |= sizes[buckets[band]] > 1
+        self.documents = documents[is_shared]
+        self.buckets = buckets[:, is_shared]
+        """The number of each document's bucket in each band, shape (bands, documents)."""
+
+    @cached_property
+    def signatures(self) -> NDArray[np.uint32]:
+        """MinHash signatures of the documents, shape (documents, PERMUTATIONS)."""
+        result = np.empty((len(self.documents), PERMUTATIONS), dtype=np.uint32)
+        for chunk, signatures in _signatures(self.shingles, self.documents):
+            result[chunk] = signatures
+        return result
+
+    def estimate(self, left: Array, right: Array) -> NDArray[np.float64]:
+        """The similarity of each pair, estimated from its signatures."""
+        result = np.empty(len(left))
+        step = CHUNK_SHINGLES // PERMUTATIONS
+        for start in range(0, len(left), step):
+            chunk = slice(start, start + step)
+            result[chunk] = (self.signatures[left[chunk]] == self.signatures[right[chunk]]).mean(axis=1)
+        return result
+
+    def promising(self, left: Array, right: Array) -> tuple[Array, Array]:
+        """The pairs whose estimate is not four standard errors below the threshold; all of them at high thresholds."""
+        if self.threshold >= EXACT_ONLY_THRESHOLD:
+            return left, right
+        error = (self.threshold * (1 - self.threshold) / PERMUTATIONS) ** 0.5
+        keep = self.estimate(left, right) >= self.threshold - 4 * error
+        return left[keep], right[keep]
+
+    def similarity(self, left: Array, right: Array) -> NDArray[np.float64]:
+        """The exact Jaccard similarity of each pair: |A ∩ B| = |A| + |B| - |A ∪ B|."""
+        left, right = self.documents[left], self.documents[right]
+        sizes = self.shingle_counts[left] + self.shingle_counts[right]
+        order = np.argsort(sizes, kind="stable")  # so that the rows of a matrix are about equally long
+        result = np.empty(len(left))
+        for chunk in chunk_slices(sizes[order], CHUNK_SHINGLES):
+            pairs = order[chunk]
+            a, b = self._matrix(left[pairs]), self._matrix(right[pairs])
+            union = _count_distinct(np.concatenate((a, b), axis=1))
+            result[pairs] = (_count_distinct(a) + _count_distinct(b) - union) / union
+        return result
+
+    def _matrix(self, documents: Array) -> NDArray[np.uint64]:
+        """Shingles, one document per row, padded at the end with at least one `_NO_SHINGLE`."""
+        hashes, offsets = self.shingles.gather(documents)
+        sizes = np.diff(offsets)
+        matrix = np.full((len(documents), int(sizes.max(initial=0)) + 1), _NO_SHINGLE)
+        matrix[np.arange(matrix.shape[1]) < sizes[:, None]] = hashes
+        return matrix
+
+
+def _count_distinct(matrix: NDArray[np.uint64]) -> Array:
+    """The number of distinct shingles in each row of a padded matrix: [7, 3, 7, pad] has 2."""
+    ordered = np.sort(matrix, axis=1)
+    return (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
+
+
+def _root_pairs(buckets: Array) -> tuple[Array, Array, Array]:
+    """The documents that are first in all their buckets (roots), and their pairs with the others in these: left, right.
+
+    With the buckets [0, 0, 1, 1] in one band and [0, 1, 0, 2] in another, document 0 is the only root, and its pairs
+    are (0, 1) and (0, 2).
+    """
+    count = buckets.shape[1]
+    number: Array = np.arange(count, dtype=np.int64)
+    first = np.empty_like(buckets)
+    for band, bucket in enumerate(buckets):
+        first_in_bucket = np.empty(bucket.max() + 1, dtype=np.int64)
+        first_in_bucket[bucket[::-1]] = number[::-1]  # the earliest document is written last, so it stays
+        first[band] = first_in_bucket[bucket]
+    is_root: NDArray[np.bool_] = np.all(first == number, axis=0)
+    band, member = np.nonzero(is_root[first] & (first != number))
+    left, right = np.divmod(sorted_unique(first[band, member] * count + member), count)
+    return np.flatnonzero(is_root), left, right
+
+
+def _neighbour_pairs(buckets: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """All pairs of documents in one bucket, left before right, and which documents have too many before them."""
+    count = buckets.shape[1]
+    is_crowded = np.zeros(count, dtype=np.bool_)
+    codes = [np.empty(0, dtype=np.int64)]
+    place: Array = np.arange(count, dtype=np.int64)
+    for bucket in buckets:
+        order = np.argsort(bucket, kind="stable")
+        starts = _first_equal(bucket[order])
+        is_crowded[order[place - starts > MAX_BUCKET_NEIGHBOURS]] = True
+        starts = np.maximum(starts, place - MAX_BUCKET_NEIGHBOURS)
+        lengths: Array = place - starts
+        left = order[run_positions(starts, run_offsets(lengths))]
+        codes.append(left * count + np.repeat(order, lengths))
+    left, right = np.divmod(sorted_unique(np.concatenate(codes)), max(1, count))
+    return left, right, is_crowded
+
+
+def _first_equal(ordered: Array) -> Array:
+    """For each element of a sorted array the index of the first element that equals it: [4, 4, 7] gives [0, 0, 2]."""
+    return np.searchsorted(ordered, ordered)
+
+
+def _pairs_with_first(bucket: Array) -> tuple[Array, Array]:
+    """The pair of each document with the first one of its bucket: buckets [0, 1, 0, 0] give (0, 2) and (0, 3)."""
+    order = np.argsort(bucket, kind="stable")
+    first = order[np.searchsorted(bucket[order], bucket)]
+    others = np.flatnonzero(first != np.arange(len(bucket)))
+    return first[others], others
+
+
+def _unconnected_runs(bucket: Array, component: Array) -> tuple[Array, Array, Array]:
+    """An order of documents in which those of its bucket that a document is not connected with form one run before it.
+
+    Returns the order, and for each place in it where that run starts and how long it is. Buckets [0, 0, 0] with the
+    components [0, 1, 1] give the starts [0, 0, 0] and the lengths [0, 1, 1]: documents 1 and 2 are connected, so both
+    are compared only with document 0.
+    """
+    order = np.lexsort((component, bucket))
+    ordered = bucket[order]
+    starts = _first_equal(ordered)
+    bucket_and_component = ordered * len(bucket) + component[order]
+    return order, starts, _first_equal(bucket_and_component) - starts
