@@ -103,7 +103,7 @@ def contents(windows):
     """The content of each row, as it would be written."""
     return [
         (tuple(windows.tokens[f : f + n].tolist()), h, e)
-        for f, n, h, e in zip(windows.first, windows.length, windows.hole_start, windows.hole_stop, strict=True)
+        for f, n, h, e in zip(windows.token_start, windows.length, windows.mask_start, windows.mask_stop, strict=True)
     ]
 
 

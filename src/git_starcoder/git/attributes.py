@@ -72,7 +72,7 @@ class Attributes:
     def _said(self, path: str) -> DeclaredRoles:
         said = self._attributes(bytes_of(path)) if self._lines else NO_DECLARED_ROLES
         if said.vendored is None and self._environments and (inside := self._environment(path)):
-            said = said._replace(vendored=True, why=f"{inside} is a virtual environment")
+            said = said._replace(vendored=True, reason=f"{inside} is a virtual environment")
         return said
 
     def _environment(self, path: str) -> str:
