@@ -30,6 +30,7 @@ from git_starcoder import registry
 from git_starcoder.records import printable_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from git_starcoder.parse.language import Language
@@ -94,31 +95,19 @@ class FrameInput(NamedTuple):
 
 
 class Variation(Protocol):
-    """The interface of a module that makes variations: `NEEDS` is `text` or `tree`."""
+    """A module that makes variations: its `NEEDS` is `text` or `tree`."""
 
     NEEDS: InputKind
-
-    def vary(self, code: Code, random: Random) -> Variant | str:
-        """A variation, or the reason why there is none."""
-        ...
-
-    def verify(self, before: Code, variant: Variant, after: Code) -> str:
-        """What is wrong with a variation; empty if nothing is."""
-        ...
+    vary: Callable[[Code, Random], Variant | str]
+    verify: Callable[[Code, Variant, Code], str]
 
 
 class Framing(Protocol):
-    """The interface of a module that adds context prefixes: `NEEDS` is `imports`, `history` or `change`."""
+    """A module that adds context prefixes: its `NEEDS` is `imports`, `history` or `change`."""
 
     NEEDS: InputKind
-
-    def frame(self, inputs: FrameInput) -> list[FramedText] | str:
-        """Framed texts, or the reason why there are none."""
-        ...
-
-    def verify(self, inputs: FrameInput, frame: FramedText) -> str:
-        """What is wrong with a framed text; empty if nothing is."""
-        ...
+    frame: Callable[[FrameInput], list[FramedText] | str]
+    verify: Callable[[FrameInput, FramedText], str]
 
 
 def input_kind(key: str) -> InputKind:

@@ -23,14 +23,12 @@ import re
 import tomllib
 from bisect import bisect_left
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tree_sitter import QueryCursor
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant, variable_renaming
-from git_starcoder.parse.language import load
 from git_starcoder.parse.rewrite import renamed
 from git_starcoder.parse.scope import NAME, holder, scopes
 from git_starcoder.records import Span
@@ -131,7 +129,7 @@ def _propose_names(code: Code) -> list[dict[bytes, list[str]]]:
     starts = [function.start for function in functions]
     # For each function: old name → (rank of the evidence, words). The best evidence wins, the first of equals.
     best: list[dict[bytes, tuple[int, list[str]]]] = [{} for _ in functions]
-    describer = _Describer(code.data, _load_rules(code.language.key))
+    describer = _Describer(code.data, code.language.table["ast_based"])
     for _, match in QueryCursor(code.language.query("ast_based.names")).matches(code.root):
         start, stop = match["name"][0].start_byte, match["name"][0].end_byte
         index = holder(starts, spans, start)
@@ -180,30 +178,12 @@ def _combine_words(parts: list[str], words: list[str], rank: int) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rules:
-    """The `[ast_based]` table of a language, but for its query; see the module's docstring."""
-
-    through: frozenset[str]
-    calls: dict[str, str]
-    members: dict[str, list[str]]
-    compares: frozenset[str]
-    nouns: dict[str, str]
-
-
-@cache
-def _load_rules(language: str) -> _Rules:
-    table = load(language).table["ast_based"]
-    return _Rules(
-        frozenset(table["through"]), table["calls"], table["members"], frozenset(table["compares"]), table["nouns"]
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class _Describer:
     """Finds words that describe the nodes of a text."""
 
     data: bytes
-    rules: _Rules
+    rules: dict[str, Any]
+    """The `[ast_based]` table of the language."""
 
     def evidence(self, match: dict[str, list[Node]]) -> tuple[int, list[str]]:
         """The rank of a match's evidence (an index into `_EVIDENCE`), and the words that it suggests for the name."""
@@ -227,27 +207,27 @@ class _Describer:
             return []
         if kind == "identifier":
             return _split_name(self._text(node)) if depth else []
-        if kind in rules.through:
+        if kind in rules["through"]:
             inner = _inner_node(node)
             return self._describe_value(inner, depth + 1) if inner else []
-        if noun := rules.nouns.get(kind):
+        if noun := rules["nouns"].get(kind):
             return [noun]
-        if kind in rules.compares:
+        if kind in rules["compares"]:
             return self._describe_operation(node)
         owner, name = self._member(node)
-        if kind not in rules.calls:
+        if kind not in rules["calls"]:
             return _split_name(self._text(name)) if name else []
-        callee = node.child_by_field_name(rules.calls[kind])
-        if callee is not None and callee.type in rules.through:
+        callee = node.child_by_field_name(rules["calls"][kind])
+        if callee is not None and callee.type in rules["through"]:
             callee = _inner_node(callee)
-        if callee is not None and kind not in rules.members:
+        if callee is not None and kind not in rules["members"]:
             owner, name = self._member(callee)
             name = name or callee
         return self._describe_call(owner, self._text(name), depth) if name else []
 
     def _member(self, node: Node) -> tuple[Node | None, Node | None]:
         """The owner and the name of a field, a method, or an item of a module."""
-        fields = self.rules.members.get(node.type)
+        fields = self.rules["members"].get(node.type)
         if fields is None:
             return None, None
         return node.child_by_field_name(fields[0]), node.child_by_field_name(fields[1])

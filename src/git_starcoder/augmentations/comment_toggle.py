@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
 from git_starcoder.parse.language import load
+from git_starcoder.parse.rewrite import edited
 from git_starcoder.parse.shape import fixed, marks, outermost, shape
 from git_starcoder.records import Span
 
@@ -135,10 +136,5 @@ def _shape_without_comments(code: Code) -> str:
 
 def _code_without_comments(code: Code) -> bytes:
     """The text without comments and whitespace."""
-    parts: list[bytes] = []
-    edge = 0
-    for start, stop in _find_comments(code):
-        parts.append(code.data[edge:start])
-        edge = stop
-    parts.append(code.data[edge:])
-    return b"".join(b" ".join(parts).split())
+    text = edited(code.data, ((start, stop, b" ") for start, stop in _find_comments(code)))
+    return b"".join(text.split())

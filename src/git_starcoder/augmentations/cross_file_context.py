@@ -166,7 +166,7 @@ def _is_callable_method(symbol: Symbol) -> bool:
 
 
 def _may_be_method(qualifier: bytes, symbol: Symbol) -> bool:
-    """Whether a method after a dot may be this one: its name has several words, or its type is named like the object."""
+    """Whether a method after a dot may be this one: several words, or a type that is named like the object."""
     object_name = qualifier.rstrip(b".:->").replace(b"_", b"").lower().decode("utf-8", "replace")
     return bool(_SEVERAL_WORDS.search(symbol.name)) or (len(object_name) >= 3 and object_name in symbol.owner.lower())
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
 from git_starcoder.parse.forms import counterparts, same, sites, sites_from, written
+from git_starcoder.parse.rewrite import edited
 
 if TYPE_CHECKING:
     from random import Random
@@ -35,17 +36,15 @@ def vary(code: Code, random: Random) -> Variant | str:
     found = [site for site in sites(code, FORMS_TABLE) if counterparts(code, site, FORMS_TABLE)]
     drawn = [site for site in found if random.random() < REWRITTEN_SHARE]
     for chosen in (drawn, found):
-        parts: list[bytes] = []
-        edge = 0
+        edits: list[tuple[int, int, bytes]] = []
         for site in chosen:
-            if site.span.start < edge:
+            if edits and site.span.start < edits[-1][1]:
                 continue
             text = written(code, site, random.choice(counterparts(code, site, FORMS_TABLE)), random)
             if text is not None:
-                parts += (code.data[edge : site.span.start], text)
-                edge = site.span.stop
-        if parts:
-            return Variant(b"".join((*parts, code.data[edge:])))
+                edits.append((site.span.start, site.span.stop, text))
+        if edits:
+            return Variant(edited(code.data, edits))
     return NOTHING_TO_CHANGE
 
 

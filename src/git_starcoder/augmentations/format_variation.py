@@ -36,13 +36,20 @@ def vary(code: Code, random: Random) -> Variant | str:
     new_unit = random.choice([unit for unit in allowed if unit != old_unit])
     blank = random.choice((b"\n", b"\n\n", b"\n\n\n"))
     tight_commas = random.random() < 0.5
-    indents = _IndentMap(old_unit, new_unit)
+    new_indents: dict[bytes, bytes] = {}
+
+    def replace_indent(match: re.Match[bytes]) -> bytes:
+        old = match[0]
+        if old not in new_indents:
+            new_indents[old] = _convert_indent(old, old_unit, new_unit)
+        return new_indents[old]
+
     parts: list[bytes] = []
     edge = 0
     for start, stop in [*_unchanged_spans(code), (len(code.data), len(code.data))]:
         part = code.data[edge:start]
         if b"\n" in part:
-            part = _BLANK.sub(blank, _INDENT.sub(indents.replace, part))
+            part = _BLANK.sub(blank, _INDENT.sub(replace_indent, part))
         parts += (_COMMA.sub(b",", part) if tight_commas else part, code.data[start:stop])
         edge = stop
     text = b"".join(parts)
@@ -72,34 +79,20 @@ def _allowed_units(old_unit: int, *, tabs: bool) -> tuple[int, ...]:
     return (TABS, 2, 4, 8) if tabs else (2, 4, 8) if old_unit else (4, 2)
 
 
-class _IndentMap:
-    """Maps each old indentation to a new one. Order is kept: what is deeper stays deeper."""
-
-    def __init__(self, old_unit: int, new_unit: int) -> None:
-        self._old_unit = old_unit
-        self._new_unit = new_unit
-        self._known: dict[bytes, bytes] = {}
-
-    def replace(self, match: re.Match[bytes]) -> bytes:
-        """The new indentation of one line."""
-        old = match[0]
-        if old not in self._known:
-            self._known[old] = self._convert(old)
-        return self._known[old]
-
-    def _convert(self, old: bytes) -> bytes:
-        spaces = old.lstrip(b"\t")
-        if b"\t" in (old if self._old_unit else spaces):  # tabs after spaces: alignment that we do not understand
-            return old
-        if self._old_unit:
-            levels, rest = divmod(len(old), self._old_unit)
-        else:
-            levels, rest = len(old) - len(spaces), len(spaces)
-        if self._new_unit == TABS:
-            return b"\t" * levels + b" " * rest
-        if self._old_unit:
-            return b" " * -(-len(old) * self._new_unit // self._old_unit)
-        return b" " * (levels * self._new_unit + rest)
+def _convert_indent(old: bytes, old_unit: int, new_unit: int) -> bytes:
+    """The new indentation for an old one. Order is kept: what is deeper stays deeper."""
+    spaces = old.lstrip(b"\t")
+    if b"\t" in (old if old_unit else spaces):  # tabs where spaces are usual, or after spaces: an alignment
+        return old
+    if old_unit:
+        levels, rest = divmod(len(old), old_unit)
+    else:
+        levels, rest = len(old) - len(spaces), len(spaces)
+    if new_unit == TABS:
+        return b"\t" * levels + b" " * rest
+    if old_unit:
+        return b" " * -(-len(old) * new_unit // old_unit)
+    return b" " * (levels * new_unit + rest)
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from git_starcoder import augmentations
-from git_starcoder.augmentations import ChangeTexts, FramedText, FrameInput, Variant
+from git_starcoder.augmentations import ChangeTexts, FramedText, FrameInput
 from git_starcoder.layout import BASE
 from git_starcoder.memo import Memo
 from git_starcoder.parse.starts import starts
@@ -41,55 +41,28 @@ MAX_HISTORY_CHANGES = 8
 """Changes of a file that an augmentation can use as its history, the newest first."""
 
 
-class Rejection(NamedTuple):
-    """Why there is no variation or framed text."""
+class VariationResult(NamedTuple):
+    """A verified variation, or the reason why there is none. Workers send it and the cache stores it."""
 
-    reason: str
+    text: bytes | None
+    """None if there is no variation."""
+    masked_spans: tuple[Span, ...] = ()
+    window_starts: bytes = b""
+    """See `Sample.window_starts`."""
+    reason: str = ""
     detail: str = ""
 
 
-class VerifiedVariant(NamedTuple):
-    """A variation that its augmentation has verified."""
-
-    variant: Variant
-    window_starts: bytes
-    """See `Sample.window_starts`."""
-
-
-class VariationResult(NamedTuple):
-    """A `VerifiedVariant` or a `Rejection`, in the form that workers send and the cache stores."""
-
-    text: bytes | None
-    """None for a rejection."""
-    masked_spans: tuple[Span, ...]
-    window_starts: bytes
-    reason: str
-    detail: str
-
-    @classmethod
-    def pack(cls, result: VerifiedVariant | Rejection) -> VariationResult:
-        """The form to send or store."""
-        if isinstance(result, Rejection):
-            return cls(None, (), b"", *result)
-        return cls(result.variant.text, result.variant.masked_spans, result.window_starts, "", "")
-
-    def unpack(self) -> VerifiedVariant | Rejection:
-        """The variation or the rejection that was packed."""
-        if self.text is None:
-            return Rejection(self.reason, self.detail)
-        return VerifiedVariant(Variant(self.text, self.masked_spans), self.window_starts)
-
-
 class FramesResult(NamedTuple):
-    """Either framed texts or a rejection, in the form that the cache stores."""
+    """The verified framed texts of a file or change, or the reason why there are none. The cache stores it."""
 
-    frames: list[FramedText] | None
-    rejection: Rejection | None
+    frames: list[FramedText]
+    reason: str = ""
+    detail: str = ""
 
-    @classmethod
-    def pack(cls, result: list[FramedText] | Rejection) -> FramesResult:
-        """The form to store."""
-        return cls(None, result) if isinstance(result, Rejection) else cls(result, None)
+
+def _no_variation(reason: str, detail: str = "") -> VariationResult:
+    return VariationResult(None, reason=reason, detail=detail)
 
 
 class DrawnVariation(NamedTuple):
@@ -132,18 +105,18 @@ def make_samples(
             for key, option in for_files.items():
                 copies = [variation for variation in drawn if variation.key == key]
                 if augmentations.input_kind(key) in {"text", "tree"}:
-                    not_drawn = [Rejection("not_drawn")] * (option.copies - len(copies))
+                    not_drawn = [_no_variation("not_drawn")] * (option.copies - len(copies))
                     made = [results[variation] for variation in copies]
                     samples += _variation_samples(build, step, unit, key, made + not_drawn)
                 else:
-                    frames = framer.frame(unit, key) if copies else Rejection("not_drawn")
-                    samples += _framed_samples(build, step, unit, key, frames)
+                    result = framer.frame(unit, key) if copies else FramesResult([], "not_drawn")
+                    samples += _framed_samples(build, step, unit, key, result)
         for key, option in for_changes.items():
             for change in changes:
-                frames: list[FramedText] | Rejection = Rejection("not_drawn")
+                result = FramesResult([], "not_drawn")
                 if build.uniform("augment", key, change.id) < option.share:
-                    frames = _frame(key, FrameInput(change.path, b"", changes=(_load_change(build, change),)))
-                samples += _framed_samples(build, step, change, key, frames)
+                    result = _frame(key, FrameInput(change.path, b"", changes=(_load_change(build, change),)))
+                samples += _framed_samples(build, step, change, key, result)
         for key in options:
             step.figures[key] = sum(sample.technique == key for sample in samples)
     return samples
@@ -162,32 +135,34 @@ def draw_variations(build: BuildState, options: Mapping[str, Augmentation], unit
 def make_variations(task: VariationTask) -> list[VariationResult]:
     """Make and verify the variations of one file. Runs in a worker."""
     before = parse(task.text, task.language)
-    return [VariationResult.pack(_make_variation(before, drawn)) for drawn in task.drawn]
+    return [_make_variation(before, drawn) for drawn in task.drawn]
 
 
-def _make_variation(before: Code, drawn: DrawnVariation) -> VerifiedVariant | Rejection:
+def _make_variation(before: Code, drawn: DrawnVariation) -> VariationResult:
     augmentation = augmentations.load_variation(drawn.key)
     if augmentation.NEEDS == "tree" and not before.clean:
-        return Rejection("not_clean")
+        return _no_variation("not_clean")
     if not augmentations.supports_language(drawn.key, before.language):
-        return Rejection(augmentations.NOTHING_TO_CHANGE)
+        return _no_variation(augmentations.NOTHING_TO_CHANGE)
     variant = augmentation.vary(before, random.Random(drawn.seed))  # noqa: S311 - not for secrets
     if isinstance(variant, str):
-        return Rejection(variant)
+        return _no_variation(variant)
     if variant.text == before.data and not variant.masked_spans:
-        return Rejection("same_text")
+        return _no_variation("same_text")
     after = before
     if augmentation.NEEDS == "tree" and before.language is not None:
         after = parse(variant.text, before.language.key)
         if not after.clean:
-            return Rejection("unverified", "it does not parse")
+            return _no_variation("unverified", "it does not parse")
     problem = augmentation.verify(before, variant, after)
-    return Rejection("unverified", problem) if problem else VerifiedVariant(variant, starts(after))
+    if problem:
+        return _no_variation("unverified", problem)
+    return VariationResult(variant.text, variant.masked_spans, starts(after))
 
 
 def _make_all_variations(
     build: BuildState, units: Sequence[Unit], options: Mapping[str, Augmentation]
-) -> Iterator[tuple[Unit, list[DrawnVariation], dict[DrawnVariation, VerifiedVariant | Rejection]]]:
+) -> Iterator[tuple[Unit, list[DrawnVariation], dict[DrawnVariation, VariationResult]]]:
     """Each unit with the augmentations that were drawn for it and the results of those that are variations.
 
     What needs a tree is made in workers, the rest here.
@@ -210,8 +185,7 @@ def _make_all_variations(
         for unit, drawn in planned:
             results = _make_variations_here(build, unit, drawn)
             if for_worker := _worker_variations(unit, drawn):
-                unpacked = (result.unpack() for result in next(answers))
-                results |= dict(zip(for_worker, unpacked, strict=True))
+                results |= dict(zip(for_worker, next(answers), strict=True))
             yield unit, drawn, results
 
 
@@ -226,18 +200,17 @@ def _run_tasks(build: BuildState, tasks: list[VariationTask]) -> Iterator[list[V
     answers = build.engine.map(make_variations, tasks, limit=VARIATIONS_TIMEOUT_SECONDS)
     for task, answer in zip(tasks, answers, strict=True):
         if isinstance(answer, Failure):
-            failed = VariationResult(None, (), b"", f"parser_{answer.kind}", answer.detail)
-            yield [failed] * len(task.drawn)
+            yield [_no_variation(f"parser_{answer.kind}", answer.detail)] * len(task.drawn)
         else:
             yield answer
 
 
 def _make_variations_here(
     build: BuildState, unit: Unit, drawn: list[DrawnVariation]
-) -> dict[DrawnVariation, VerifiedVariant | Rejection]:
+) -> dict[DrawnVariation, VariationResult]:
     """Variations that need no tree, and the reason for those that would need one where the file has none."""
-    no_tree = Rejection("no_tree" if unit.parse_status == "none" else "not_clean")
-    results: dict[DrawnVariation, VerifiedVariant | Rejection] = {}
+    no_tree = _no_variation("no_tree" if unit.parse_status == "none" else "not_clean")
+    results: dict[DrawnVariation, VariationResult] = {}
     for variation in drawn:
         kind = augmentations.input_kind(variation.key)
         if kind == "text":
@@ -249,25 +222,25 @@ def _make_variations_here(
 
 
 def _variation_samples(
-    build: BuildState, step: StepCounts, unit: Unit, key: str, results: list[VerifiedVariant | Rejection]
+    build: BuildState, step: StepCounts, unit: Unit, key: str, results: list[VariationResult]
 ) -> Iterator[Sample]:
     """The samples of the copies that one augmentation made of a unit; equal copies give one sample."""
-    seen: set[Variant] = set()
+    seen: set[tuple[bytes, tuple[Span, ...]]] = set()
     for result in results:
-        if isinstance(result, Rejection):
+        text, masked_spans = result.text, result.masked_spans
+        if text is None:
             step.drop(unit.path, result.reason, f"{key}: {result.detail}" if result.detail else key)
-        elif result.variant in seen:
+        elif (text, masked_spans) in seen:
             step.drop(unit.path, "same_text", f"{key}: another copy came out the same")
         else:
-            variant = result.variant
-            seen.add(variant)
+            seen.add((text, masked_spans))
             step.keep()
             yield Sample(
-                content_id(unit.id, key, variant.text, *(edge for span in variant.masked_spans for edge in span)),
+                content_id(unit.id, key, text, *(edge for span in masked_spans for edge in span)),
                 unit,
                 key,
-                unit.source.text if variant.masked_spans else build.texts.put(variant.text),
-                variant.masked_spans,
+                unit.source.text if masked_spans else build.texts.put(text),
+                masked_spans,
                 window_starts=build.texts.put(result.window_starts),
             )
 
@@ -286,7 +259,7 @@ class _FileFramer:
         self._encode = msgspec.msgpack.Encoder().encode
         self._symbol_digests: dict[str, str] = {}
 
-    def frame(self, unit: Unit, key: str) -> list[FramedText] | Rejection:
+    def frame(self, unit: Unit, key: str) -> FramesResult:
         """The framed texts of a file.
 
         Those from imports are cached, because they take a search through the symbols of many files. Those from history
@@ -305,9 +278,9 @@ class _FileFramer:
             self._memo,
             [inputs],
             lambda inputs: self._cache_key(key, inputs),
-            lambda missing: [FramesResult.pack(_frame(key, inputs)) for inputs in missing],
+            lambda missing: [_frame(key, inputs) for inputs in missing],
         )
-        return result.rejection or result.frames or []
+        return result
 
     def _cache_key(self, key: str, inputs: FrameInput) -> tuple[str | bytes, ...]:
         files = ((inputs.path, inputs.symbols), *inputs.imported_files)
@@ -325,23 +298,23 @@ def _load_change(build: BuildState, change: Change) -> ChangeTexts:
     return ChangeTexts(change.path, build.texts.get(change.message), edits, change.is_whole_file)
 
 
-def _frame(key: str, inputs: FrameInput) -> list[FramedText] | Rejection:
+def _frame(key: str, inputs: FrameInput) -> FramesResult:
     """The verified framed texts of one file or change; one that does not verify rejects them all."""
     framing = augmentations.load_framing(key)
     frames = framing.frame(inputs)
     if isinstance(frames, str):
-        return Rejection(frames)
+        return FramesResult([], frames)
     problem = next(filter(None, (framing.verify(inputs, frame) for frame in frames)), "")
-    return Rejection("unverified", problem) if problem else frames
+    return FramesResult([], "unverified", problem) if problem else FramesResult(frames)
 
 
 def _framed_samples(
-    build: BuildState, step: StepCounts, origin: Unit | Change, key: str, frames: list[FramedText] | Rejection
+    build: BuildState, step: StepCounts, origin: Unit | Change, key: str, result: FramesResult
 ) -> Iterator[Sample]:
     """The samples of the framed texts of one file or change. Together they count as one thing kept."""
-    if isinstance(frames, Rejection):
+    if result.reason:
         name = origin.path if isinstance(origin, Unit) else f"{origin.path}@{origin.commit}"
-        step.drop(name, frames.reason, f"{key}: {frames.detail}" if frames.detail else key)
+        step.drop(name, result.reason, f"{key}: {result.detail}" if result.detail else key)
         return
     step.keep()
     stored: dict[bytes, Span] = {}  # the frames of one change repeat the same hunks
@@ -351,7 +324,7 @@ def _framed_samples(
             stored[text] = build.texts.put(text)
         return stored[text]
 
-    for frame in frames:
+    for frame in result.frames:
         prefix = tuple(ContextPart(control_token, store(text)) for control_token, text in frame.prefix)
         content = b"\0".join((frame.text, *(part.text for part in frame.prefix)))
         name = content_id(origin.id, key, frame.kind, content, *(part.control_token for part in frame.prefix))

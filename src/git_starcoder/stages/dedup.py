@@ -14,7 +14,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -207,12 +208,13 @@ def _cached_bucket_keys(
     def compute(missing: list[RowIndexes]) -> Iterator[bytes]:
         parts = [missing[first : first + GROUPS_PER_SKETCH_TASK]
                  for first in range(0, len(missing), GROUPS_PER_SKETCH_TASK)]  # fmt: skip
-        tasks = (_sketch_task(shingles, part, threshold) for part in parts)
+        tasks = ((_windows_of_task(shingles, part), threshold) for part in parts)
         answers = build.engine.map(sketch_windows, tasks, limit=SKETCH_TIMEOUT_SECONDS)
         for part, answer in zip(parts, answers, strict=True):
-            keys = sketch_windows(_sketch_task(shingles, part, threshold)) if isinstance(answer, Failure) else answer
+            if isinstance(answer, Failure):
+                answer = sketch_windows((_windows_of_task(shingles, part), threshold))
             ends = np.cumsum([8 * width * len(group) for group in part]).tolist()  # a key has 8 bytes
-            yield from (keys[begin:end] for begin, end in zip([0, *ends], ends, strict=False))
+            yield from (answer[begin:end] for begin, end in pairwise([0, *ends]))
 
     found = np.zeros((len(rows), width), dtype=np.uint64)
     if groups:
@@ -221,17 +223,7 @@ def _cached_bucket_keys(
     return found
 
 
-class SketchTask(NamedTuple):
-    """Windows whose bucket keys a worker is to compute, and the tokens that they consist of."""
-
-    tokens: NDArray[Any]
-    first: NDArray[np.int64]
-    length: NDArray[np.int64]
-    salt: NDArray[np.uint64]
-    threshold: float
-
-
-def _sketch_task(shingles: WindowShingles, groups: Sequence[RowIndexes], threshold: float) -> SketchTask:
+def _windows_of_task(shingles: WindowShingles, groups: Sequence[RowIndexes]) -> WindowShingles:
     """The windows of some groups, one group after another, with only the tokens that they need."""
     tokens: list[NDArray[Any]] = []
     first_in_task: list[RowIndexes] = []
@@ -242,20 +234,15 @@ def _sketch_task(shingles: WindowShingles, groups: Sequence[RowIndexes], thresho
         tokens.append(np.asarray(shingles.tokens[low : int(stop.max())]))
         first_in_task.append(first - low + token_count)
         token_count += len(tokens[-1])
-    all_rows = np.concatenate(groups)
-    return SketchTask(
-        np.concatenate(tokens),
-        np.concatenate(first_in_task),
-        shingles.length[all_rows],
-        shingles.salt[all_rows],
-        threshold,
+    rows = np.concatenate(groups)
+    return WindowShingles(
+        np.concatenate(tokens), np.concatenate(first_in_task), shingles.length[rows], shingles.salt[rows]
     )
 
 
-def sketch_windows(task: SketchTask) -> bytes:
-    """The bucket keys of windows, one window after another, as little-endian uint64. Runs in a worker."""
-    shingles = WindowShingles(task.tokens, task.first, task.length, task.salt)
-    return keys_of(shingles, task.threshold).astype("<u8").tobytes()
+def sketch_windows(task: tuple[WindowShingles, float]) -> bytes:
+    """The bucket keys of windows at a threshold, window by window, as little-endian uint64. Runs in a worker."""
+    return keys_of(*task).astype("<u8").tobytes()
 
 
 def _do_overlap(windows: Windows, rows: RowIndexes, left: RowIndexes, right: RowIndexes) -> NDArray[np.bool_]:

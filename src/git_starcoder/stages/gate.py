@@ -58,16 +58,8 @@ def apply_gate(
 ) -> list[Change]:
     """The changes without the edits that do not pass.
 
-    A training message that quotes a line of held-out code is left out, too.
-
-    Args:
-        build: The build.
-        step: The counts of the split step.
-        units: All units.
-        unit_lines: The lines of their texts.
-        changes: All changes.
-        reading: How texts were read, which the cached lines of changes depend on.
-
+    A training message that quotes a line of held-out code is left out, too. `unit_lines` are the lines of the units'
+    texts. `reading` says how texts were read, which the cached lines of changes depend on.
     """
     if not changes:
         return []
