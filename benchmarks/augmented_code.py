@@ -24,9 +24,9 @@ from git_starcoder.git.objects import Repo
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.scope import scopes
 from git_starcoder.parse.tree import Code, parse
-from git_starcoder.stages.augment import Answer, Drawn, Task, vary
+from git_starcoder.stages.augment import DrawnVariation, VariationResult, VariationTask, make_variations
 
-KEYS = [key for key in registry.names("augmentations") if augmentations.needs(key) == "tree"]
+KEYS = [key for key in registry.names("augmentations") if augmentations.input_kind(key) == "tree"]
 LARGEST = 1 << 20
 
 
@@ -46,9 +46,15 @@ def _utf8(text: bytes) -> bool:
     return True
 
 
-def made(text: bytes, language: str, keys: list[str]) -> dict[str, Answer]:
+def made(text: bytes, language: str, keys: list[str]) -> dict[str, VariationResult]:
     """One variation of a text for each key."""
-    return dict(zip(keys, vary(Task(text, language, [Drawn(key, len(text)) for key in keys])), strict=True))
+    return dict(
+        zip(
+            keys,
+            make_variations(VariationTask(text, language, [DrawnVariation(key, len(text)) for key in keys])),
+            strict=True,
+        )
+    )
 
 
 def _name(repository: str) -> str:
@@ -63,8 +69,8 @@ def parse_all(repository: str) -> bool:
         language = language_of(path, text)
         before = parse(text, language)
         needed = KEYS if before.clean else []
-        drawn = [Drawn(key, len(text)) for key in [*needed, "token_masking"]]
-        for (key, _), result in zip(drawn, vary(Task(text, language, drawn)), strict=True):
+        drawn = [DrawnVariation(key, len(text)) for key in [*needed, "token_masking"]]
+        for (key, _), result in zip(drawn, make_variations(VariationTask(text, language, drawn)), strict=True):
             if result.text is None:
                 counts[key][result.reason] += 1
                 continue
@@ -123,7 +129,7 @@ def _vary(path: str, text: bytes, key: str, under: list[str], count: Counter[str
     if key == "base" or language == "text" or not (not under or path.startswith(tuple(under))):
         return text
     before = parse(text, language)
-    (result,) = vary(Task(text, language, [Drawn(key, len(text))]))
+    (result,) = make_variations(VariationTask(text, language, [DrawnVariation(key, len(text))]))
     if result.text is None:
         count[result.reason] += 1
         return text

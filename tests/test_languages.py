@@ -13,7 +13,7 @@ from git_starcoder import registry
 from git_starcoder.parse import language
 from git_starcoder.parse.language import language_of, load, table
 from git_starcoder.parse.symbols import OTHERS, groups
-from git_starcoder.stages.analyse import TABLES
+from git_starcoder.stages.analyse import QUERY_TABLES
 
 KEYS = registry.names("languages")
 OURS = ("c", "cpp", "go", "java", "javascript", "python", "rust", "tsx", "typescript")
@@ -43,7 +43,7 @@ def test_comment_kinds_are_in_the_grammar(key):
 @pytest.mark.parametrize("key", KEYS)
 def test_every_query_compiles_alone_and_together(key):
     loaded = load(key)
-    present = [name for name in TABLES if name in loaded.table]
+    present = [name for name in QUERY_TABLES if name in loaded.table]
     assert key not in OURS or {"symbols", "imports", "difficulty", "errors"} <= set(present)
     for name in present:
         assert loaded.query(name).pattern_count > 0
@@ -53,7 +53,7 @@ def test_every_query_compiles_alone_and_together(key):
 @pytest.mark.parametrize("key", KEYS)
 def test_captures_are_the_ones_the_code_reads(key):
     loaded = load(key)
-    names = {name: _captures(loaded.query(name)) for name in TABLES if name in loaded.table}
+    names = {name: _captures(loaded.query(name)) for name in QUERY_TABLES if name in loaded.table}
     for one, two in combinations(names.values(), 2):
         assert not {name for name in one & two if not name.startswith("_")}
     if "symbols" in names:

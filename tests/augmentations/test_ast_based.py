@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from git_starcoder.augmentations import NOTHING, Variant, ast_based
+from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant, ast_based
 from git_starcoder.parse.scope import reserved, scopes
 from git_starcoder.parse.tree import parse
 
@@ -82,7 +82,7 @@ def test_a_name_is_what_the_tree_says(language: str, text: str, old: str, new: s
     ],
 )
 def test_where_the_tree_says_nothing_new_nothing_changes(language: str, text: str) -> None:
-    assert ast_based.vary(parse(text.encode(), language), random.Random(0)) == NOTHING
+    assert ast_based.vary(parse(text.encode(), language), random.Random(0)) == NOTHING_TO_CHANGE
 
 
 def test_a_new_name_stands_nowhere_else_and_is_no_keyword() -> None:

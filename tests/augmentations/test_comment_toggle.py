@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from git_starcoder.augmentations import NOTHING, Variant, comment_toggle
+from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant, comment_toggle
 from git_starcoder.parse.tree import parse
 
 CASES = [
@@ -45,7 +45,7 @@ def test_comments_go_and_directives_stay(language: str, source: str, expected: s
     ],
 )
 def test_nothing_to_remove(language: str, source: str) -> None:
-    assert comment_toggle.vary(parse(source.encode(), language), random.Random(0)) == NOTHING
+    assert comment_toggle.vary(parse(source.encode(), language), random.Random(0)) == NOTHING_TO_CHANGE
 
 
 def test_a_lost_directive_is_found() -> None:

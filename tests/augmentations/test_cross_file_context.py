@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from git_starcoder.augmentations import Around, Frame, Part, cross_file_context
-from git_starcoder.augmentations.cross_file_context import BUDGET
+from git_starcoder.augmentations import FramedText, FrameInput, PrefixPart, cross_file_context
+from git_starcoder.augmentations.cross_file_context import MAX_PREFIX_BYTES
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.symbols import symbols_of
 from git_starcoder.parse.tree import captures, parse
@@ -33,15 +33,15 @@ def symbols(path: str, text: str) -> tuple[Symbol, ...]:
     return symbols_of(code, captures(code, "symbols"))
 
 
-def around(text: str, path: str = "src/main.rs", **others: str) -> Around:
+def around(text: str, path: str = "src/main.rs", **others: str) -> FrameInput:
     """A file with what it imports: `net="…"` is `src/net.rs`, next to it."""
     suffix = PurePosixPath(path).suffix
     named = {f"src/{name}{suffix}": other for name, other in others.items()}
     neighbours = tuple((other, symbols(other, code)) for other, code in named.items())
-    return Around(path, text.encode(), neighbours, symbols=symbols(path, text))
+    return FrameInput(path, text.encode(), neighbours, symbols=symbols(path, text))
 
 
-def shown(given: Around) -> str:
+def shown(given: FrameInput) -> str:
     """The head but for the path of the file itself."""
     made = cross_file_context.frame(given)
     if isinstance(made, str):
@@ -49,7 +49,7 @@ def shown(given: Around) -> str:
     (frame,) = made
     assert cross_file_context.verify(given, frame) == ""
     assert frame.text == given.text
-    *others, last = (part.mark + part.text.decode() for part in frame.head)
+    *others, last = (part.control_token + part.text.decode() for part in frame.prefix)
     assert last == f"<file_sep>{given.path}\n"
     return "".join(others)
 
@@ -114,7 +114,7 @@ def test_the_budget_holds_the_most_used_whole() -> None:
     net = "".join(f"pub fn function_{at}({'a: u8, ' * 40}) {{}}\n" for at in range(20))
     text = "fn f() {" + "".join(f"function_{at}();" * (at + 1) for at in range(20)) + "}"
     head = shown(around(text, net=net))
-    assert BUDGET // 2 < len(head) - len("<file_sep>") <= BUDGET
+    assert MAX_PREFIX_BYTES // 2 < len(head) - len("<file_sep>") <= MAX_PREFIX_BYTES
     assert "function_19(" in head
     assert "function_0(" not in head
     assert all(line.endswith(")") for line in head.splitlines()[1:])
@@ -133,7 +133,7 @@ def test_no_imports_no_context() -> None:
 
 def test_what_is_declared_twice_is_shown_once() -> None:
     text = '#include "net.h"\nint main(void) { return go(1); }\n'
-    given = Around("a.c", text.encode(), (("net.h", symbols("net.h", "int go(int a);\nint go(int a);\n")),))
+    given = FrameInput("a.c", text.encode(), (("net.h", symbols("net.h", "int go(int a);\nint go(int a);\n")),))
     assert shown(given) == "<file_sep>net.h\nint go(int a)\n"
 
 
@@ -168,26 +168,26 @@ def test_languages(path: str, net: str, text: str, expected: str) -> None:
     ("parts", "wrong"),
     [
         ([], "nothing is shown"),
-        ([b"src/net.rs\n"], "no file is shown, or the same one again"),
-        ([b"src/other.rs\npub fn go(config: &Config)\n"], "no file is shown, or the same one again"),
-        ([b"src/net.rs\npub fn go(config: &Config)\n"] * 2, "no file is shown, or the same one again"),
+        ([b"src/net.rs\n"], "a file is shown twice, or is not imported"),
+        ([b"src/other.rs\npub fn go(config: &Config)\n"], "a file is shown twice, or is not imported"),
+        ([b"src/net.rs\npub fn go(config: &Config)\n"] * 2, "a file is shown twice, or is not imported"),
         ([b"src/net.rs\npub fn go()\n"], "the file declares no such thing"),
         ([b"src/net.rs\n    pub fn new(size: usize) -> Self\n"], "the file declares no such thing"),
         ([b"src/net.rs\npub fn new(size: usize) -> Self\n"], "the file declares no such thing"),
         ([b"src/net.rs\npub const LIMIT: usize = 10\n"], "the file itself declares it"),
         ([b"src/net.rs\npub enum Kind { A, B }\n"], "the text does not name it"),
-        ([b"src/net.rs\n" + b"pub fn go(config: &Config)\n" * 100], "the head is too long"),
+        ([b"src/net.rs\n" + b"pub fn go(config: &Config)\n" * 100], "the prefix is too long"),
     ],
 )
 def test_what_is_wrong_is_said(parts: list[bytes], wrong: str) -> None:
     given = around("const LIMIT: usize = 1; fn f(c: Config) { go(LIMIT); Config::new(1); }", net=NET)
-    head = (*(Part("<file_sep>", part) for part in parts), Part("<file_sep>", b"src/main.rs\n"))
-    assert cross_file_context.verify(given, Frame(head, given.text)) == wrong
+    head = (*(PrefixPart("<file_sep>", part) for part in parts), PrefixPart("<file_sep>", b"src/main.rs\n"))
+    assert cross_file_context.verify(given, FramedText(head, given.text)) == wrong
 
 
 @pytest.mark.parametrize("filler", ["/*", '\\"', " ", '"', "'", "a.", "a(", ". ", '""" ', "a" + " " * 79])
 @pytest.mark.parametrize("path", ["m.rs", "m.py", "m.js"])
 def test_hostile_texts_take_no_time(filler: str, path: str) -> None:
     text = filler * (200_000 // len(filler)) + "\ngo()\n"
-    given = Around(path, text.encode(), (("net.rs", symbols("net.rs", NET)),))
+    given = FrameInput(path, text.encode(), (("net.rs", symbols("net.rs", NET)),))
     assert isinstance(cross_file_context.frame(given), list | str)

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from git_starcoder.augmentations import NOTHING, Variant, error_patterns
-from git_starcoder.augmentations.error_patterns import TABLE
+from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant, error_patterns
+from git_starcoder.augmentations.error_patterns import FORMS_TABLE
 from git_starcoder.parse.forms import counterparts, sites
 from git_starcoder.parse.language import table
 from git_starcoder.parse.tree import Code, parse
@@ -216,7 +216,7 @@ def variations(source: str, language: str, seeds: int = 60) -> set[str]:
 
 
 def found(source: str, language: str) -> set[str]:
-    return {site.form.name for site in sites(parse(source.encode(), language), TABLE)}
+    return {site.form.name for site in sites(parse(source.encode(), language), FORMS_TABLE)}
 
 
 @pytest.mark.parametrize(("language", "one", "other"), WAYS)
@@ -236,8 +236,8 @@ def test_every_form_is_tried(language: str) -> None:
     for key, one, other in [*PAIRS.values(), *(("rust", *pair) for pair in ONE_WAY.values())]:
         if key == language:
             tried |= found(one, language) | found(other, language)
-    rules = table(language)[TABLE]
-    assert tried == set((table(rules["like"])[TABLE] if "like" in rules else rules)["forms"])
+    rules = table(language)[FORMS_TABLE]
+    assert tried == set((table(rules["like"])[FORMS_TABLE] if "like" in rules else rules)["forms"])
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -245,8 +245,8 @@ def test_no_form_loses_a_part_but_names_that_it_bound(language: str) -> None:
     for key, one, other in PAIRS.values():
         for source in (one, other) if key == language else ():
             code = parse(source.encode(), language)
-            for site in sites(code, TABLE):
-                for form in counterparts(code, site, TABLE):
+            for site in sites(code, FORMS_TABLE):
+                for form in counterparts(code, site, FORMS_TABLE):
                     lost = [name for name in site.parts if b"$" + name.encode() not in form.text]
                     assert set(lost) <= {*site.form.names, *site.form.alone, "method"}
 
@@ -369,7 +369,9 @@ def test_without_a_tree_nothing_is_verified() -> None:
 
 
 def test_many_places_of_one_block_are_verified_like_few() -> None:
-    sites = "".join(f"\tif e{place} := g(); e{place} != nil {{\n\t}}\n" for place in range(2 * error_patterns.FEW))
+    sites = "".join(
+        f"\tif e{place} := g(); e{place} != nil {{\n\t}}\n" for place in range(2 * error_patterns.MAX_SINGLE_LOOKUPS)
+    )
     before = parse(f"package p\n\nfunc f() {{\n{sites}}}\n".encode(), "go")
     variant = error_patterns.vary(before, random.Random(0))
     assert isinstance(variant, Variant)
@@ -380,4 +382,4 @@ def test_many_places_of_one_block_are_verified_like_few() -> None:
 
 
 def test_nothing_to_change() -> None:
-    assert error_patterns.vary(parse(b"struct S;", "rust"), random.Random(0)) == NOTHING
+    assert error_patterns.vary(parse(b"struct S;", "rust"), random.Random(0)) == NOTHING_TO_CHANGE

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from git_starcoder import augmentations, registry
-from git_starcoder.augmentations import Around, Frame, Part, Shown
+from git_starcoder.augmentations import ChangeTexts, FramedText, FrameInput, PrefixPart
 from git_starcoder.records import Symbol
 from git_starcoder.text.tokenizer import SPECIAL_TOKENS
 
-KEYS = [key for key in registry.names("augmentations") if augmentations.needs(key) not in {"text", "tree"}]
+KEYS = [key for key in registry.names("augmentations") if augmentations.input_kind(key) not in {"text", "tree"}]
 
 FETCH = b"def fetch(url):\n    return urlopen(url, timeout=SECONDS)  # <file_sep><commit_after>\n"
-CHANGE = Shown(
+CHANGE = ChangeTexts(
     "lib/n\xe9t\udcff.py",
     b"Retry <commit_after> once\n\nBecause servers do not answer.",
     (
@@ -20,14 +20,14 @@ CHANGE = Shown(
         (b"def fetch(url):\n    return urllib.request.urlopen(url)\n", FETCH),
         (b"def fetched_long_ago(url): pass\n", b""),
     ),
-    whole=False,
+    is_whole_file=False,
 )
-WHOLE = Shown("a.py", b"", ((b"", b"x = 1\n"),), whole=True)
-AROUND = {
-    "git_diff": [Around(CHANGE.path, b"", changes=(CHANGE,)), Around("a.py", b"", changes=(WHOLE,))],
-    "temporal_context": [Around("lib/n\xe9t\udcff.py", FETCH, changes=(WHOLE, CHANGE, WHOLE))],
+WHOLE = ChangeTexts("a.py", b"", ((b"", b"x = 1\n"),), is_whole_file=True)
+INPUTS = {
+    "git_diff": [FrameInput(CHANGE.path, b"", changes=(CHANGE,)), FrameInput("a.py", b"", changes=(WHOLE,))],
+    "temporal_context": [FrameInput("lib/n\xe9t\udcff.py", FETCH, changes=(WHOLE, CHANGE, WHOLE))],
     "cross_file_context": [
-        Around(
+        FrameInput(
             "lib/main.py",
             b"from net import fetch, Config\nfetch(Config.load(1))\nConfig()\n",
             (
@@ -45,17 +45,17 @@ AROUND = {
         )
     ],
 }
-ALL = [(key, around) for key in KEYS for around in AROUND[key]]
+ALL = [(key, inputs) for key in KEYS for inputs in INPUTS[key]]
 
 
-def framed(key: str, around: Around) -> list[Frame]:
-    frames = augmentations.framing(key).frame(around)
+def framed(key: str, inputs: FrameInput) -> list[FramedText]:
+    frames = augmentations.load_framing(key).frame(inputs)
     assert isinstance(frames, list), frames
     return frames
 
 
 def test_every_framing_is_tried() -> None:
-    assert sorted(AROUND) == KEYS
+    assert sorted(INPUTS) == KEYS
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -65,80 +65,85 @@ def test_says_what_it_does(key: str) -> None:
     assert len(help_line) <= 100
 
 
-@pytest.mark.parametrize(("key", "around"), ALL)
-def test_frames_are_verified_and_have_a_head_and_a_text(key: str, around: Around) -> None:
-    for frame in framed(key, around):
-        assert augmentations.framing(key).verify(around, frame) == ""
-        assert frame.head
+@pytest.mark.parametrize(("key", "inputs"), ALL)
+def test_frames_are_verified_and_have_a_head_and_a_text(key: str, inputs: FrameInput) -> None:
+    for frame in framed(key, inputs):
+        assert augmentations.load_framing(key).verify(inputs, frame) == ""
+        assert frame.prefix
         assert frame.text
-        assert {part.mark for part in frame.head} <= set(SPECIAL_TOKENS)
-        for part in frame.head:
+        assert {part.control_token for part in frame.prefix} <= set(SPECIAL_TOKENS)
+        for part in frame.prefix:
             part.text.decode()
-        if around.text:
-            assert frame.text == around.text
+        if inputs.text:
+            assert frame.text == inputs.text
 
 
-@pytest.mark.parametrize(("key", "around"), ALL)
-def test_the_same_gives_the_same(key: str, around: Around) -> None:
-    assert framed(key, around) == framed(key, around)
+@pytest.mark.parametrize(("key", "inputs"), ALL)
+def test_the_same_gives_the_same(key: str, inputs: FrameInput) -> None:
+    assert framed(key, inputs) == framed(key, inputs)
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_there_is_a_reason_where_there_is_nothing(key: str) -> None:
-    reason = augmentations.framing(key).frame(Around("a.py", b"x = 1\n"))
+    reason = augmentations.load_framing(key).frame(FrameInput("a.py", b"x = 1\n"))
     assert isinstance(reason, str)
     assert reason.replace("_", "").isalpha()
 
 
-def spoiled(frame: Frame) -> list[tuple[str, Frame]]:
-    head = frame.head
+def spoiled(frame: FramedText) -> list[tuple[str, FramedText]]:
+    prefix = frame.prefix
     made = [
         ("another text", frame._replace(text=frame.text + b"x = 2\n")),
         ("no text", frame._replace(text=b"")),
         ("another kind", frame._replace(kind="other")),
-        ("no head", frame._replace(head=())),
-        ("a head the other way round", frame._replace(head=head[::-1])),
+        ("no prefix", frame._replace(prefix=())),
+        ("a prefix the other way round", frame._replace(prefix=prefix[::-1])),
     ]
-    for at, part in enumerate(head):
-        before, behind = head[:at], head[at + 1 :]
+    for at, part in enumerate(prefix):
+        before, behind = prefix[:at], prefix[at + 1 :]
         made += [
-            (f"without part {at}", frame._replace(head=before + behind)),
-            (f"part {at} twice", frame._replace(head=(*before, part, part, *behind))),
-            (f"part {at} with more", frame._replace(head=(*before, part._replace(text=part.text + b"x\n"), *behind))),
-            (f"part {at} without a mark", frame._replace(head=(*before, part._replace(mark=""), *behind))),
+            (f"without part {at}", frame._replace(prefix=before + behind)),
+            (f"part {at} twice", frame._replace(prefix=(*before, part, part, *behind))),
+            (f"part {at} with more", frame._replace(prefix=(*before, part._replace(text=part.text + b"x\n"), *behind))),
+            (f"part {at} without a mark", frame._replace(prefix=(*before, part._replace(control_token=""), *behind))),
             (
                 f"part {at} with another mark",
-                frame._replace(head=(*before, part._replace(mark="<repo_name>"), *behind)),
+                frame._replace(prefix=(*before, part._replace(control_token="<repo_name>"), *behind)),
             ),
-            (f"part {at} with the answer", frame._replace(head=(*before, Part(part.mark, frame.text), *behind))),
+            (
+                f"part {at} with the answer",
+                frame._replace(prefix=(*before, PrefixPart(part.control_token, frame.text), *behind)),
+            ),
         ]
     return [
-        (how, other) for how, other in made if (other.head, other.text) != (head, frame.text) or how == "another kind"
+        (how, other)
+        for how, other in made
+        if (other.prefix, other.text) != (prefix, frame.text) or how == "another kind"
     ]
 
 
-@pytest.mark.parametrize(("key", "around"), ALL)
-def test_what_spoils_a_frame_is_found(key: str, around: Around) -> None:
-    for frame in framed(key, around):
+@pytest.mark.parametrize(("key", "inputs"), ALL)
+def test_what_spoils_a_frame_is_found(key: str, inputs: FrameInput) -> None:
+    for frame in framed(key, inputs):
         for how, other in spoiled(frame):
             if how == "another kind" and not frame.kind:
                 continue
-            assert augmentations.framing(key).verify(around, other) != "", how
+            assert augmentations.load_framing(key).verify(inputs, other) != "", how
 
 
-@pytest.mark.parametrize(("key", "around"), ALL)
-def test_the_frames_of_others_are_found(key: str, around: Around) -> None:
+@pytest.mark.parametrize(("key", "inputs"), ALL)
+def test_the_frames_of_others_are_found(key: str, inputs: FrameInput) -> None:
     others = [
-        around._replace(path="other.py", changes=tuple(one._replace(path="other.py") for one in around.changes)),
-        around._replace(neighbours=(), changes=tuple(one._replace(message=b"No") for one in around.changes)),
-        around._replace(
-            text=around.text + b"#",
-            neighbours=tuple((path, symbols[:0]) for path, symbols in around.neighbours),
+        inputs._replace(path="other.py", changes=tuple(one._replace(path="other.py") for one in inputs.changes)),
+        inputs._replace(imported_files=(), changes=tuple(one._replace(message=b"No") for one in inputs.changes)),
+        inputs._replace(
+            text=inputs.text + b"#",
+            imported_files=tuple((path, symbols[:0]) for path, symbols in inputs.imported_files),
             changes=tuple(
-                one._replace(edits=tuple((after, before) for before, after in one.edits)) for one in around.changes
+                one._replace(edits=tuple((after, before) for before, after in one.edits)) for one in inputs.changes
             ),
         ),
     ]
-    for frame in framed(key, around):
+    for frame in framed(key, inputs):
         for other in others:
-            assert augmentations.framing(key).verify(other, frame) != ""
+            assert augmentations.load_framing(key).verify(other, frame) != ""

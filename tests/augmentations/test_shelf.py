@@ -7,13 +7,13 @@ import random
 import pytest
 
 from git_starcoder import augmentations, registry
-from git_starcoder.augmentations import NOTHING, Variant
+from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
 from git_starcoder.parse.language import table
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.records import Span
 from git_starcoder.stages import augment
 
-KEYS = [key for key in registry.names("augmentations") if augmentations.needs(key) in {"text", "tree"}]
+KEYS = [key for key in registry.names("augmentations") if augmentations.input_kind(key) in {"text", "tree"}]
 SOURCES = {
     "rust": '// one\nfn f(a: u8, b: u8) -> u8 {\n    let c = g(a, b); // two\n    let d = a == b;\n    if let Some(e) = i() {}\n\n    h(c, d, "u, v")\n}\n',
     "python": '# one\ndef f(a, b) -> T:\n    c = g(a, b)  # two\n    d = a is b\n    e = i if d is None else j\n\n    return h(c, d, "u, v")\n',
@@ -33,7 +33,7 @@ NONE = [(key, language) for key in KEYS for language in SOURCES if (key, languag
 
 def make(key: str, language: str, seed: int = 0) -> tuple[Code, Variant, Code]:
     before = parse(SOURCES[language].encode(), language)
-    variant = augmentations.variation(key).vary(before, random.Random(seed))
+    variant = augmentations.load_variation(key).vary(before, random.Random(seed))
     assert isinstance(variant, Variant), variant
     return before, variant, parse(variant.text, language)
 
@@ -53,27 +53,29 @@ def test_says_what_it_does(key: str) -> None:
 def test_a_variation_is_verified_and_new(key: str, language: str) -> None:
     before, variant, after = make(key, language)
     assert after.clean
-    assert augmentations.variation(key).verify(before, variant, after) == ""
-    assert variant.text != before.data or variant.holes
+    assert augmentations.load_variation(key).verify(before, variant, after) == ""
+    assert variant.text != before.data or variant.masked_spans
 
 
 @pytest.mark.parametrize(("key", "language"), NONE)
 def test_there_is_nothing_in_a_language_without_a_table(key: str, language: str) -> None:
-    (answer,) = augment.vary(augment.Task(SOURCES[language].encode(), language, [augment.Drawn(key, 0)]))
-    assert (answer.text, answer.reason) == (None, NOTHING)
+    (answer,) = augment.make_variations(
+        augment.VariationTask(SOURCES[language].encode(), language, [augment.DrawnVariation(key, 0)])
+    )
+    assert (answer.text, answer.reason) == (None, NOTHING_TO_CHANGE)
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if augmentations.needs(key) == "tree"])
+@pytest.mark.parametrize("key", [key for key in KEYS if augmentations.input_kind(key) == "tree"])
 def test_the_tables_that_it_reads_are_named(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A language without one of them is left out; `test_languages` has one with no tables at all."""
     for language in (one for one in SOURCES if (key, one) in ALL):
         before = parse(SOURCES[language].encode(), language)
         assert before.language is not None
-        assert augmentations.applies(key, before.language)
+        assert augmentations.supports_language(key, before.language)
         for name in registry.load("augmentations", key).TABLES:
             with monkeypatch.context() as patch:
                 patch.delitem(before.language.table, name)
-                assert not augmentations.applies(key, before.language)
+                assert not augmentations.supports_language(key, before.language)
 
 
 @pytest.mark.parametrize(("key", "language"), ALL)
@@ -81,7 +83,7 @@ def test_the_same_seed_gives_the_same(key: str, language: str) -> None:
     assert make(key, language, 7)[1] == make(key, language, 7)[1]
 
 
-@pytest.mark.parametrize(("key", "language"), [one for one in ALL if augmentations.needs(one[0]) == "tree"])
+@pytest.mark.parametrize(("key", "language"), [one for one in ALL if augmentations.input_kind(one[0]) == "tree"])
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -98,23 +100,29 @@ def test_what_spoils_a_variation_is_found(key: str, language: str, old: bytes, n
     if old not in variant.text or (key == "comment_toggle" and new.startswith(b"f( /*")):
         pytest.skip("there is nothing to spoil like this")  # a comment more is no harm to who takes comments away
     spoiled = Variant(variant.text.replace(old, new, 1))
-    assert augmentations.variation(key).verify(before, spoiled, parse(spoiled.text, language)) != ""
+    assert augmentations.load_variation(key).verify(before, spoiled, parse(spoiled.text, language)) != ""
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_another_text_than_the_one_parsed_is_found(key: str) -> None:
     before, variant, after = make(key, "rust")
-    assert augmentations.variation(key).verify(before, Variant(variant.text + b" ", variant.holes), after) != ""
+    assert (
+        augmentations.load_variation(key).verify(before, Variant(variant.text + b" ", variant.masked_spans), after)
+        != ""
+    )
 
 
 @pytest.mark.parametrize("holes", [(), ((0, 0),), ((0, 2), (1, 3)), ((2, 4), (0, 1)), ((0, 10**6),), ((0, 1),)])
 def test_bad_holes_are_found(holes: tuple[tuple[int, int], ...]) -> None:
     before = parse(' fn f() { "é" }'.encode(), "rust")
     variant = Variant(before.data, tuple(Span(*hole) for hole in holes))
-    assert augmentations.variation("token_masking").verify(before, variant, before) != ""
+    assert augmentations.load_variation("token_masking").verify(before, variant, before) != ""
 
 
 def test_a_hole_may_not_cut_a_character() -> None:
     before = Code("aé".encode(), None, None, clean=False)
     variant = Variant(before.data, (Span(0, 2),))
-    assert augmentations.variation("token_masking").verify(before, variant, before) == "a hole cuts a character"
+    assert (
+        augmentations.load_variation("token_masking").verify(before, variant, before)
+        == "a masked span cuts a character"
+    )

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from git_starcoder.augmentations import NOTHING, Variant, type_annotations
+from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant, type_annotations
 from git_starcoder.parse.tree import parse
 
 RUST = "fn f(s: &str) -> String {\n    %s\n    g(x)\n}\n"
@@ -123,7 +123,7 @@ def test_a_diamond_stands_for_the_declared_arguments(language: str, declaration:
 def test_nothing_is_guessed(language: str, declaration: str) -> None:
     code = parse((FRAMES[language] % declaration).encode(), language)
     assert code.clean
-    assert type_annotations.vary(code, random.Random(0)) == NOTHING
+    assert type_annotations.vary(code, random.Random(0)) == NOTHING_TO_CHANGE
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_nothing_is_guessed(language: str, declaration: str) -> None:
     ],
 )
 def test_a_file_that_is_written_otherwise_is_left_alone(language: str, text: str) -> None:
-    assert type_annotations.vary(parse(text.encode(), language), random.Random(0)) == NOTHING
+    assert type_annotations.vary(parse(text.encode(), language), random.Random(0)) == NOTHING_TO_CHANGE
 
 
 def test_one_variation_goes_one_way() -> None:

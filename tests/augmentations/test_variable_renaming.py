@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from git_starcoder.augmentations import NOTHING, Variant, variable_renaming
+from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant, variable_renaming
 from git_starcoder.parse.scope import WORD, reserved, scopes
 from git_starcoder.parse.tree import Code, parse
 
@@ -88,4 +88,4 @@ def test_there_are_names_for_a_thousand_in_the_style_of_the_language(language: s
 
 
 def test_nothing_to_rename() -> None:
-    assert variable_renaming.vary(parse(b"struct S;", "rust"), random.Random(0)) == NOTHING
+    assert variable_renaming.vary(parse(b"struct S;", "rust"), random.Random(0)) == NOTHING_TO_CHANGE

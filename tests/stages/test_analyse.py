@@ -140,13 +140,16 @@ def test_a_failure_costs_only_the_file_at_fault(tmp_path, kind):
 def test_a_repository_full_of_poison_ends(tmp_path):
     watch = Notes()
     engine = Inline(b"POISON")
-    files = {f"src/f{number}.rs": f"// POISON {number}\n" for number in range(analyse.GROUP * 2 + 3)}
+    files = {f"src/f{number}.rs": f"// POISON {number}\n" for number in range(analyse.TASKS_PER_ROUND * 2 + 3)}
     run, units = analysed(tmp_path, files, engine, watch)
     assert {unit.parse_status for unit in units} == {"none"}
-    assert len(engine.asked) == 1 + analyse.GROUP
+    assert len(engine.asked) == 1 + analyse.TASKS_PER_ROUND
     figures = run.steps[0].figures
-    assert (figures["parser_crash"], figures["parser_given_up"]) == (analyse.GROUP, analyse.GROUP + 3)
-    assert len(watch.told) == analyse.NOTES + 1
+    assert (figures["parser_crash"], figures["parser_given_up"]) == (
+        analyse.TASKS_PER_ROUND,
+        analyse.TASKS_PER_ROUND + 3,
+    )
+    assert len(watch.told) == analyse.MAX_FAILURE_NOTES + 1
 
 
 def test_equal_texts_are_looked_at_once_and_all_count(tmp_path):
@@ -173,7 +176,7 @@ def test_nothing_in_nothing_out(tmp_path):
 def test_many_batches_are_as_good_as_one(tmp_path, monkeypatch):
     files = {f"m{number}.py": f"import m{number + 1}\ndef f{number}(): pass\n" for number in range(60)}
     _, whole = analysed(tmp_path / "a", files)
-    monkeypatch.setattr(analyse, "BATCH", 10)
+    monkeypatch.setattr(analyse, "PARSE_TASK_BYTES", 10)
     engine = Inline()
     _, parts = analysed(tmp_path / "b", files, engine)
     assert engine.asked == [1] * 60
@@ -181,7 +184,7 @@ def test_many_batches_are_as_good_as_one(tmp_path, monkeypatch):
 
 
 def test_the_number_of_jobs_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(analyse, "BATCH", 200)
+    monkeypatch.setattr(analyse, "PARSE_TASK_BYTES", 200)
     files = {**FILES, **{f"m{number}.py": f"import m{number + 1}\n" * 9 for number in range(40)}}
     results = []
     for jobs in (1, 2):
@@ -195,13 +198,13 @@ def die_over_poison(texts):
     """Runs in a worker in the place of `facts_of`."""
     if any(b"POISON" in data for _, data in texts):
         os.kill(os.getpid(), signal.SIGKILL)
-    return analyse.facts_of(texts)
+    return analyse.extract_facts(texts)
 
 
 def test_a_worker_that_dies_costs_only_the_file_at_fault(tmp_path):
     class Deadly(LocalEngine):
         def map(self, function, tasks, *, limit):
-            return super().map(die_over_poison if function is analyse.facts_of else function, tasks, limit=limit)
+            return super().map(die_over_poison if function is analyse.extract_facts else function, tasks, limit=limit)
 
     with Deadly(1) as engine:
         run, units = analysed(tmp_path, {"a.py": "a = 1\n", "b.py": "# POISON\n", "c.py": "c = 1\n"}, engine)

@@ -97,7 +97,7 @@ def test_variations_are_verified_ones(tmp_path):
     before = parse(RUST, "rust")
     for sample, text in zip(samples, texts, strict=True):
         if sample.origin.path == "a.rs" and sample.technique != "base":
-            module = augmentations.variation(sample.technique)
+            module = augmentations.load_variation(sample.technique)
             assert module.verify(before, Variant(text, sample.masked_spans), parse(text, "rust")) == ""
             assert (text != RUST) == (sample.technique != "token_masking")
 

@@ -155,7 +155,7 @@ def test_a_file_that_dwarfs_the_rest_goes_to_train_and_the_user_is_told(tmp_path
     assert units["huge"].split == "train"
     assert {unit.split for unit in units.values()} == {"train", "val", "test"}
     assert step.figures["fallback"] == "uneven"
-    assert "cannot be parted as asked" in notes.told[0]
+    assert "cannot be split as the recipe asks" in notes.told[0]
 
 
 FILES = {**skewed(30), "copy": skewed(30)["f3"], "moved": (words("m"), ["f4", "f5"])}
@@ -175,10 +175,10 @@ GROUPS = st.lists(st.tuples(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1
 
 @given(rows=GROUPS, order=st.randoms(use_true_random=False))
 def test_assignment_is_a_function_of_the_groups(rows, order):
-    groups = [split.Group(f"{n:03}", *row) for n, row in enumerate(rows)]
-    splits = split.assign(groups, recipe.Split())
+    groups = [split.LeakGroup(f"{n:03}", *row) for n, row in enumerate(rows)]
+    splits = split.assign_groups(groups, recipe.Split())
     order.shuffle(groups)
-    assert split.assign(groups, recipe.Split()) == splits
+    assert split.assign_groups(groups, recipe.Split()) == splits
     assert set(splits) == {group.id for group in groups}
     held = set(splits.values())
     assert len(held) == min(len(groups), 3)
@@ -189,12 +189,12 @@ def test_assignment_is_a_function_of_the_groups(rows, order):
     rows=GROUPS.filter(lambda rows: len(rows) > 2), new=st.tuples(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1))
 )
 def test_held_out_never_takes_more_than_its_share_unless_it_would_be_empty(rows, new):
-    groups = [split.Group(f"{n:03}", *row) for n, row in enumerate([*rows, new])]
-    splits = split.assign(groups, recipe.Split())
-    total = sum(group.rows for group in groups)
+    groups = [split.LeakGroup(f"{n:03}", *row) for n, row in enumerate([*rows, new])]
+    splits = split.assign_groups(groups, recipe.Split())
+    total = sum(group.expected_rows for group in groups)
     for name, share in (("val", 0.10), ("test", 0.05)):
-        members = [group.rows for group in groups if splits[group.id] == name]
-        assert len(members) == 1 or sum(members) <= (share + split.SLACK) * total + 1e-6
+        members = [group.expected_rows for group in groups if splits[group.id] == name]
+        assert len(members) == 1 or sum(members) <= (share + split.SPLIT_TOLERANCE) * total + 1e-6
 
 
 def test_a_small_commit_moves_few_files(tmp_path):
@@ -229,7 +229,7 @@ def test_the_seed_changes_the_split(tmp_path):
             {"a": words(1), "b": words(2), "c": words(3)},
             {"train", "val", "test"},
             "uneven",
-            "cannot be parted as asked",
+            "cannot be split as the recipe asks",
         ),
     ],
 )
@@ -248,7 +248,7 @@ def test_of_two_groups_the_larger_is_learned_from(tmp_path):
 
 def test_expected_rows_count_windows_and_variations():
     window = recipe.Window(size=100, overlap=0.75)
-    assert [split.expected_rows(tokens, window, 0) for tokens in (0, 7, 100, 101, 125, 126, 1000)] == [
+    assert [split.expected_row_count(tokens, window, 0) for tokens in (0, 7, 100, 101, 125, 126, 1000)] == [
         1,
         1,
         1,
@@ -257,7 +257,7 @@ def test_expected_rows_count_windows_and_variations():
         3,
         37,
     ]
-    assert split.expected_rows(1000, window, 3) == 4 * 37
+    assert split.expected_row_count(1000, window, 3) == 4 * 37
 
 
 def test_variations_that_are_drawn_and_can_be_made_are_counted(tmp_path):
@@ -266,8 +266,10 @@ def test_variations_that_are_drawn_and_can_be_made_are_counted(tmp_path):
         source = Source("id", "a.py", "b", "c", 0, (), "python", run.texts.put(words(1)))
         for tree, keys in (("clean", 4), ("errors", 1), ("none", 1)):  # masking needs no tree
             unit = Unit(source, tree, "core", 0.0)
-            assert split._variations(run, unit, dict.fromkeys(options.augment, recipe.Augmentation(1.0))) == keys
-            assert split._variations(run, unit, dict.fromkeys(options.augment, recipe.Augmentation(0.0))) == 0
+            assert (
+                split._expected_variations(run, unit, dict.fromkeys(options.augment, recipe.Augmentation(1.0))) == keys
+            )
+            assert split._expected_variations(run, unit, dict.fromkeys(options.augment, recipe.Augmentation(0.0))) == 0
 
 
 OPEN = b"let answer = compute_the_answer(of, everything);"
@@ -323,7 +325,7 @@ def test_shares_are_met_by_rows_of_changes_that_stay(tmp_path):
     augment = {"git_diff": recipe.Augmentation(1.0)}
     units, _, _, run = gated(tmp_path, files, [(path, b"", edits) for path in files], augment=augment)
     splits = Counter(unit.split for unit in units.values())
-    rows = {name: count * (1 + 9 * (split.STAYING if name == "train" else 1)) for name, count in splits.items()}
+    rows = {name: count * (1 + 9 * (split.UNGATED_SHARE if name == "train" else 1)) for name, count in splits.items()}
     assert {name: count / sum(rows.values()) for name, count in rows.items()} == pytest.approx(
         {"train": 0.85, "val": 0.10, "test": 0.05}, abs=0.01
     )

@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 import bases
 from git_starcoder.build_state import BuildState
 from git_starcoder.device import Device
-from git_starcoder.recipe import Recipe, Window
+from git_starcoder.recipe import Read, Recipe, Window
 from git_starcoder.records import Change, ContextPart, Sample, Source, Span, Unit, content_id
 from git_starcoder.stages import window
-from git_starcoder.text import encode
 from git_starcoder.text import tokenizer as tokenizers
 
 CODE = [Path(module.__file__).read_bytes() for module in (argparse, ast)]
@@ -73,14 +72,14 @@ def sample_of(run, data, holes=(), split="train", made_by=None, difficulty=0.5):
 
 def rows_of(windows, some):
     """Tokens of each row, how many they are before padding, and which tokens of its window are asked for, if any."""
-    layout = window.Layout(windows, some)
+    layout = window.RowLayout(windows, some)
     found = []
     for row in range(len(windows)):
         parts = [windows.tokens[begin:stop] for begin, stop in layout.spans(np.array([row]))[0]]
         hole = None
-        if layout.masked(np.array([row]))[0]:
+        if layout.is_masked(np.array([row]))[0]:
             hole = Span(int(windows.mask_start[row]), int(windows.mask_stop[row]))
-            marks = [np.array([mark], dtype=some.dtype) for mark in layout.marks]
+            marks = [np.array([mark], dtype=some.dtype) for mark in layout.control_tokens]
             parts = [marks[0], parts[0], marks[1], parts[1], marks[2], parts[2], marks[3]]
         shown = np.concatenate(parts)
         padding = np.full(windows.size[row] - len(shown), some.pad_id, dtype=some.dtype)
@@ -175,11 +174,11 @@ def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, siz
 def test_masked_windows_cover_the_text_and_mask_the_hole_nearest_the_middle(learned, data, size, overlap):
     with tempfile.TemporaryDirectory() as scratch, BuildState(Path(scratch), 0, NoEngine()) as run:
         samples = [sample_of(run, b"before " * 20), sample_of(run, *data), sample_of(run, b"after " * 20)]
-        encoded = encode.encode_samples(run, samples, [False] * 3, learned, "")
-        windows, unplanned = window.plan(samples, encoded, [size], overlap)
+        encoded = window.encode_samples(run, samples, [False] * 3, learned, Read())
+        windows, unplanned = window.plan_windows(samples, encoded, [size], overlap)
     assert not unplanned
     mine = np.flatnonzero(windows.sample_index == 1).tolist()
-    begin, end = encoded.bounds[1]
+    begin, end = encoded.text_bounds[1]
     assert learned.decode(encoded.tokens[begin:end]) == data[0]  # without the end-of-text token
     covered = {
         place
@@ -189,7 +188,7 @@ def test_masked_windows_cover_the_text_and_mask_the_hole_nearest_the_middle(lear
     assert covered == set(range(begin, end))
     for row in mine:
         first, stop = int(windows.token_start[row]), int(windows.token_start[row] + windows.length[row])
-        inside = [(int(a), int(b)) for a, b in encoded.holes if first <= a and b <= stop]
+        inside = [(int(a), int(b)) for a, b in encoded.masked_bounds if first <= a and b <= stop]
         away = [abs(a + b - first - stop) for a, b in inside]
         if not inside:
             assert windows.mask_start[row] == windows.mask_stop[row] == -1
@@ -211,7 +210,7 @@ def test_nothing_depends_on_the_size_of_a_batch(folder, monkeypatch):
     ]
     expected, step, _ = built(folder, data, size=64)
     for batch in (1, 30_000, 100_000):
-        monkeypatch.setattr(encode, "ENCODE_BATCH_BYTES", batch)
+        monkeypatch.setattr(window, "ENCODE_BATCH_BYTES", batch)
         windows, again, _ = built(folder, data, size=64)
         assert again.figures == step.figures
         for name in (
@@ -282,7 +281,7 @@ def test_windows_begin_where_items_do_and_cover_every_token(folder, learned, sta
         assert nominal - min(stride // 2, size - stride) <= start <= nominal
         assert start == nominal or int(start) in at
         covered |= set(range(start, start + length))
-    assert covered >= set(range(len(windows.tokens) - window.SHORTEST))  # a last window may be too short
+    assert covered >= set(range(len(windows.tokens) - window.MIN_ROW_TOKENS))  # a last window may be too short
 
 
 def test_a_window_begins_at_the_item_before_it(folder, learned):
@@ -350,7 +349,7 @@ def test_too_short_for_a_row(folder):
     assert all(drop.id.partition("#")[0].endswith(".py") for drop in drops)
 
 
-@pytest.mark.parametrize(("count", "rows"), [(window.SHORTEST, 1), (window.SHORTEST - 1, 0)])
+@pytest.mark.parametrize(("count", "rows"), [(window.MIN_ROW_TOKENS, 1), (window.MIN_ROW_TOKENS - 1, 0)])
 def test_the_shortest_row(folder, learned, count, rows):
     text = b"\x01" * count
     assert len(learned.encode([text])[0]) == count
@@ -422,14 +421,14 @@ def test_columns_start_neutral(folder):
 
 def test_auto_follows_the_device(monkeypatch):
     monkeypatch.setattr(window.device, "detect", lambda: Device("cuda", 24 << 30))
-    resolved = window.resolve(Recipe(seed=7))
+    resolved = window.resolve_sizes(Recipe(seed=7))
     assert (resolved.window.size, resolved.seed) == (4096, 7)
-    assert window.resolve(Recipe(window=Window(size=300))).window.size == 300
+    assert window.resolve_sizes(Recipe(window=Window(size=300))).window.size == 300
 
 
 def test_a_tokenizer_from_outside_is_an_input(folder, learned):
-    assert window.inputs(Recipe()) == ()
-    assert window.inputs(Recipe(window=Window(tokenizer=str(folder)))) == (learned.digest,)
+    assert window.external_digests(Recipe()) == ()
+    assert window.external_digests(Recipe(window=Window(tokenizer=str(folder)))) == (learned.digest,)
 
 
 def test_an_unresolved_recipe_is_a_bug(tmp_path):

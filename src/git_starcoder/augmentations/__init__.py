@@ -1,17 +1,24 @@
-"""A shelf: every other file here is one of the augmentations. `NEEDS` says what it works on.
+"""Registry: every other file here is one augmentation, a way to make more samples from a file or a change.
 
-`text` or `tree`: variations of a file, of any text or of code that parses.
+There are two kinds. The constant `NEEDS` of the module says which it is.
 
-- `vary(code, random) -> Variant | str`: a variation of the whole file, or the reason why there is none;
-- `verify(before, variant, after) -> str`: what is wrong with the variation, or "" for nothing;
-- `TABLES`, with `tree`: the tables of a language file that it reads. It has nothing to change in a language that lacks
-  one of them.
+**Variations** (`NEEDS` is `text` or `tree`) change the text of a file and keep its meaning. A module offers
 
-`imports`, `history` or `change`: frames, texts behind a head of context that does not count for the loss.
+- `vary(code, random) -> Variant | str`: a variation of the file, or the reason why there is none;
+- `verify(before, variant, after) -> str`: what is wrong with a variation, or `""`. It does not trust `vary`: it checks
+  the texts and trees from before and after;
+- `TABLES`, if `NEEDS` is `tree`: the tables of a language file that it reads. Files of a language that lacks one of
+  them have no variation.
 
-- `frame(around) -> list[Frame] | str`: frames of a file with what it imports (`imports`) or with its latest changes
-  (`history`), or frames of one change (`change`); or the reason why there is none;
-- `verify(around, frame) -> str`: what is wrong with the frame, or "" for nothing.
+**Framings** (`NEEDS` is `imports`, `history` or `change`) put a context prefix in front of a text. The prefix is not in
+the loss. A module offers
+
+- `frame(inputs) -> list[FramedText] | str`: the texts with their prefixes, or the reason why there are none. They are
+  made from a file and the files it imports (`imports`), a file and its latest changes (`history`), or one change
+  (`change`);
+- `verify(inputs, frame) -> str`: what is wrong with a framed text, or `""`.
+
+The augment step drops whatever does not pass its own `verify`. A reason is one word of a few, counted in the manifest.
 """
 
 from __future__ import annotations
@@ -20,18 +27,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
 from git_starcoder import registry
+from git_starcoder.records import printable_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from git_starcoder.parse.language import Language
     from git_starcoder.parse.tree import Code
     from git_starcoder.records import Span, Symbol
 
-NOTHING = "nothing_to_change"
-"""Why there is no variation: the file has nothing that this augmentation may touch, or its language file does not say
+NOTHING_TO_CHANGE = "nothing_to_change"
+"""The reason for no variation: the file has nothing that the augmentation may change, or its language file does not say
 what that would be."""
-Needs = Literal["text", "tree", "imports", "history", "change"]
+InputKind = Literal["text", "tree", "imports", "history", "change"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,96 +48,89 @@ class Variant:
     """A variation of a file."""
 
     text: bytes
-    holes: tuple[Span, ...] = ()
+    masked_spans: tuple[Span, ...] = ()
     """Byte spans of the text to be masked, in order, disjoint."""
 
 
-class Part(NamedTuple):
-    """A control token, and text behind it."""
+class PrefixPart(NamedTuple):
+    """A control token and the text after it, in a context prefix."""
 
-    mark: str
-    """In StarCoder's spelling, one of `tokenizer.SPECIAL_TOKENS`; empty for none."""
+    control_token: str
+    """In StarCoder's spelling, one of `tokenizer.SPECIAL`; empty for none."""
     text: bytes
 
 
-class Frame(NamedTuple):
-    """A text behind a head of context."""
+class FramedText(NamedTuple):
+    """A text with a context prefix."""
 
-    head: tuple[Part, ...]
+    prefix: tuple[PrefixPart, ...]
     text: bytes
     kind: str = ""
-    """What the augmentation calls it, where it makes several kinds."""
+    """A name for this kind of frame, where the augmentation makes several kinds."""
 
 
-class Shown(NamedTuple):
+class ChangeTexts(NamedTuple):
     """What a commit did to a file."""
 
     path: str
     message: bytes
     edits: tuple[tuple[bytes, bytes], ...]
-    """Before and after of each hunk, in the order of the file."""
-    whole: bool
-    """Whether the one edit is the whole file."""
+    """Text before and text after of each hunk, in the order of the file."""
+    is_whole_file: bool
+    """Whether the only edit spans the whole file."""
 
 
-class Around(NamedTuple):
-    """What a frame is made from."""
+class FrameInput(NamedTuple):
+    """What a framed text is made from."""
 
     path: str
     text: bytes
-    """Of the file as it is; empty for `change`."""
-    neighbours: tuple[tuple[str, tuple[Symbol, ...]], ...] = ()
-    """Files that it imports and may be shown, with what they declare."""
-    changes: tuple[Shown, ...] = ()
-    """For `history` the latest changes of the file, newest first; for `change` the one."""
+    """The file; empty for `change`."""
+    imported_files: tuple[tuple[str, tuple[Symbol, ...]], ...] = ()
+    """For `imports`: path and symbols of each file that this one imports and may show."""
+    changes: tuple[ChangeTexts, ...] = ()
+    """For `history` the latest changes of the file, newest first; for `change` the one change."""
     symbols: tuple[Symbol, ...] = ()
-    """What the file itself declares; for `imports`."""
+    """For `imports`: what the file itself declares."""
 
 
 class Variation(Protocol):
-    """What a module offers that needs `text` or `tree`."""
+    """A module that makes variations: its `NEEDS` is `text` or `tree`."""
 
-    NEEDS: Needs
-
-    def vary(self, code: Code, random: Random) -> Variant | str:
-        """A variation, or the reason why there is none."""
-        ...
-
-    def verify(self, before: Code, variant: Variant, after: Code) -> str:
-        """What is wrong with a variation, or nothing."""
-        ...
+    NEEDS: InputKind
+    vary: Callable[[Code, Random], Variant | str]
+    verify: Callable[[Code, Variant, Code], str]
 
 
 class Framing(Protocol):
-    """What a module offers that needs `imports`, `history` or `change`."""
+    """A module that adds context prefixes: its `NEEDS` is `imports`, `history` or `change`."""
 
-    NEEDS: Needs
-
-    def frame(self, around: Around) -> list[Frame] | str:
-        """Frames, or the reason why there is none."""
-        ...
-
-    def verify(self, around: Around, frame: Frame) -> str:
-        """What is wrong with a frame, or nothing."""
-        ...
+    NEEDS: InputKind
+    frame: Callable[[FrameInput], list[FramedText] | str]
+    verify: Callable[[FrameInput, FramedText], str]
 
 
-def needs(key: str) -> Needs:
-    """What the augmentation with this key works on."""
+def input_kind(key: str) -> InputKind:
+    """What the augmentation with this key works on: its `NEEDS`."""
     return registry.load("augmentations", key).NEEDS
 
 
-def applies(key: str, language: Language | None) -> bool:
-    """Whether the file of a language has all the tables that an augmentation reads."""
+def supports_language(key: str, language: Language | None) -> bool:
+    """Whether the file of a language has all tables that an augmentation reads. None, for plain text, always has."""
     tables: tuple[str, ...] = getattr(registry.load("augmentations", key), "TABLES", ())
     return language is None or all(name in language.table for name in tables)
 
 
-def variation(key: str) -> Variation:
-    """The augmentation with this key, which needs `text` or `tree`."""
+def load_variation(key: str) -> Variation:
+    """The module of an augmentation whose `NEEDS` is `text` or `tree`."""
     return cast("Variation", registry.load("augmentations", key))
 
 
-def framing(key: str) -> Framing:
-    """The augmentation with this key, which needs `imports`, `history` or `change`."""
+def load_framing(key: str) -> Framing:
+    """The module of an augmentation whose `NEEDS` is `imports`, `history` or `change`."""
     return cast("Framing", registry.load("augmentations", key))
+
+
+def path_line(path: str) -> bytes:
+    """A path as the line that follows `<file_sep>` in a context prefix."""
+    return printable_path(path).encode() + b"\n"

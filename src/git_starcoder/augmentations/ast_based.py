@@ -1,18 +1,20 @@
 """Renames local variables by what the syntax tree says they are (whole files, scope-aware, checked).
 
-A safe name (`parse.scope`) is called after its declared type (`cfg: &NetworkConfig` → `network_config`), after what
-gives its value (`Config::load()` → `loaded_config`, `a == b` → `is_equal`), after the collection that it runs over
-(`for x in &items` → `item`), or is written out (`ctx` → `context`). What is a good name already stays, and so does a
-name that the tree says nothing about. Every new name stands nowhere else in the file.
+A name that is safe to rename (`parse.scope`) becomes its declared type (`cfg: &NetworkConfig` → `network_config`), what
+its value comes from (`Config::load()` → `loaded_config`, `a == b` → `is_equal`), an element of the collection that it
+runs over (`for x in &items` → `item`), or its abbreviation in full (`ctx` → `context`). A name that is good already
+stays, and so does a name that the tree says nothing about. Every new name occurs nowhere else in the file.
 
-The `[ast_based]` table of a language says where to look. Of the query `names`, `@name` is a binding and `@type`,
-`@value` or `@over` what it is told from. The others are kinds of nodes of a value:
+The `[ast_based]` table of a language file says where to look. In its query `names`, `@name` is a binding, and `@type`,
+`@value` or `@over` is the evidence for its name. The other entries are about the nodes of a value:
 
-- `through`: says what the node in it says. `calls`: the field of what is called.
-- `members`: the fields of the owner and of the name. `compares`: two things are compared.
-- `nouns`: what such a node is called.
+- `through`: nodes that mean what the node inside them means (a parenthesis, an `await`).
+- `calls`: nodes that call a function, with the field of the function.
+- `members`: nodes that select a member, with the fields of its owner and of its name.
+- `compares`: nodes that apply an operator to two values.
+- `nouns`: nodes whose value has a word of its own (a number, a text).
 
-The words themselves are in `ast_based.toml`.
+The word lists are in `ast_based.toml`.
 """
 
 from __future__ import annotations
@@ -21,16 +23,14 @@ import re
 import tomllib
 from bisect import bisect_left
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tree_sitter import QueryCursor
 
-from git_starcoder.augmentations import NOTHING, Variant
-from git_starcoder.parse.language import load
-from git_starcoder.parse.rewrite import renamed, renamed_wrongly
-from git_starcoder.parse.scope import NAME, holder, reserved, scopes
+from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant, variable_renaming
+from git_starcoder.parse.rewrite import renamed
+from git_starcoder.parse.scope import NAME, holder, scopes
 from git_starcoder.records import Span
 
 if TYPE_CHECKING:
@@ -43,314 +43,304 @@ if TYPE_CHECKING:
 NEEDS = "tree"
 TABLES = ("rename", "ast_based")
 
-_TABLE = tomllib.loads((files("git_starcoder.augmentations") / "ast_based.toml").read_text(encoding="utf-8"))
+MAX_SOURCE_BYTES = 200
+"""Bytes of a type or name that are read; a longer type gives no name."""
+MAX_WORDS = 4
+"""Words in a new name."""
+MAX_VALUE_DEPTH = 6
+"""Nested nodes of a value that are looked into."""
+
+_LISTS = tomllib.loads((files("git_starcoder.augmentations") / "ast_based.toml").read_text(encoding="utf-8"))
 
 
-def _set(key: str) -> frozenset[str]:
-    return frozenset(_TABLE[key].split())
+def _word_set(key: str) -> frozenset[str]:
+    return frozenset(_LISTS[key].split())
 
 
-def _pairs(key: str) -> dict[str, str]:
-    return {one: other for one, _, other in (pair.partition(":") for pair in _TABLE[key].split())}
+def _word_map(key: str) -> dict[str, str]:
+    return dict(pair.split(":") for pair in _LISTS[key].split())
 
 
-_WHOLE, _DONE = _pairs("whole"), _pairs("done")
-_ADJECTIVES = frozenset(_DONE.values())
-_GENERIC, _ASKS, _PASSES, _COUNTS, _IS = map(_set, ("generic", "asks", "passes", "counts", "is"))
-_INDEX, _VARIANTS = _set("index"), _set("variants")
-_WRAPPERS, _COLLECTIONS, _MAPS = _set("wrappers"), _set("collections"), _set("maps")
-_HOLDERS = _WRAPPERS | _COLLECTIONS | _MAPS
-_QUALIFIERS: list[str] = _TABLE["qualifiers"].split()
-_SCALARS = {name: noun for noun, names in _TABLE["scalars"].items() for name in names.split()}
-_COMPARED = {operator: word for word, operators in _TABLE["compared"].items() for operator in operators}
-_COMPUTED = {operator: word for word, operators in _TABLE["computed"].items() for operator in operators}
+_ABBREVIATIONS, _ADJECTIVES = _word_map("abbreviations"), _word_map("adjectives")
+_ALL_ADJECTIVES = frozenset(_ADJECTIVES.values())
+_GENERIC, _NEUTRAL_VERBS, _PASS_THROUGH = map(_word_set, ("generic", "neutral_verbs", "pass_through"))
+_COUNTERS, _BOOLEAN_VERBS = map(_word_set, ("counters", "boolean_verbs"))
+_LOOP_COUNTERS, _EMPTY_TYPES = map(_word_set, ("loop_counters", "empty_types"))
+_WRAPPERS, _COLLECTIONS, _MAPS = map(_word_set, ("wrappers", "collections", "maps"))
+_GENERIC_TYPES = _WRAPPERS | _COLLECTIONS | _MAPS
+_QUALIFIERS: list[str] = _LISTS["qualifiers"].split()
+_SCALARS = {name: noun for noun, names in _LISTS["scalars"].items() for name in names.split()}
+_COMPARISONS = {operator: word for word, operators in _LISTS["comparisons"].items() for operator in operators}
+_ARITHMETIC = {operator: word for word, operators in _LISTS["arithmetic"].items() for operator in operators}
 _WEAK = _GENERIC | frozenset(word + "s" for word in _GENERIC)
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_QUIET = re.compile(r"'\w+|\b(?:mut|const|dyn|impl|struct|enum|union|volatile|final|readonly|typename|class)\b|[&*]")
-_PARAMETERS = re.compile(r"(?:[\w.:]*[.:])?(\w+)(?:::)?\s*[<\[](.*)[>\]]")
-_PATH = re.compile(r"::|\.|->")
-_RANKS = ("type", "over", "value", "weak")
-"""What a name is told from, the best first; what says little (`u8`, `5`) is weak."""
-LONG = 200
-"""Bytes of a type, or of a name, that are looked at."""
-LONGEST = 4
-"""Words in a name."""
-DEEPEST = 6
-"""Nodes of a value that are looked through."""
+_TYPE_NOISE = re.compile(
+    r"'\w+|\b(?:mut|const|dyn|impl|struct|enum|union|volatile|final|readonly|typename|class)\b|[&*]"
+)
+_GENERIC_TYPE = re.compile(r"(?:[\w.:]*[.:])?(\w+)(?:::)?\s*[<\[](.*)[>\]]")
+_PATH_SEPARATOR = re.compile(r"::|\.|->")
+_EVIDENCE = ("type", "over", "value", "weak")
+"""Kinds of evidence for a name, the best first. Evidence that says little (`u8`, `5`) is weak."""
 
 
 def vary(code: Code, random: Random) -> Variant | str:
     """The file with new names for what the tree says something about."""
     if not scopes(code).functions:
-        return NOTHING
-    names = _Names(code, random)
-    new = [names.give(words) for words in _told(code)]
-    return Variant(renamed(code, new)) if any(new) else NOTHING
+        return NOTHING_TO_CHANGE
+    style = variable_renaming.NameStyle(code)
+    new_names = [_choose_names(proposals, style, random) for proposals in _propose_names(code)]
+    return Variant(renamed(code, new_names)) if any(new_names) else NOTHING_TO_CHANGE
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
-    """Alpha-equivalence: nothing but safe names differs, and each has one new name, its own, everywhere."""
-    return "another text was parsed" if variant.text != after.data else renamed_wrongly(before, after)
+    """Check alpha-equivalence: only safe names differ, and each has one new name, its own, everywhere."""
+    return variable_renaming.verify(before, variant, after)
 
 
-class _Names:
-    """Names that a file does not have."""
+def _choose_names(
+    proposals: dict[bytes, list[str]], style: variable_renaming.NameStyle, random: Random
+) -> dict[bytes, bytes]:
+    """Old names of a function → new names. A name that is taken gets a qualifier, or stays where all are taken."""
+    chosen: dict[bytes, bytes] = {}
+    taken: set[bytes] = set()
 
-    def __init__(self, code: Code, random: Random) -> None:
-        if code.language is None:
-            raise ValueError("renaming needs a tree")
-        self._random = random
-        self._taken = scopes(code).words | reserved(code.language.key)
-        self._snake = code.language.table["rename"]["style"] == "snake"
+    def is_free(name: bytes) -> bool:
+        return name not in style.taken and name not in taken
 
-    def give(self, told: dict[bytes, list[str]]) -> dict[bytes, bytes]:
-        """A name of its words for each of the old ones, all different; none where all that there are, are taken."""
-        given: dict[bytes, bytes] = {}
-        taken: set[bytes] = set()
-        for old, words in told.items():
-            name = self._name(words)
-            if name in self._taken or name in taken:
-                others = [self._name([word, *words]) for word in self._random.sample(_QUALIFIERS, len(_QUALIFIERS))]
-                name = next((one for one in others if one not in self._taken and one not in taken), b"")
-            if NAME.fullmatch(name):
-                given[old] = name
-                taken.add(name)
-        return given
-
-    def _name(self, words: list[str]) -> bytes:
-        return ("_".join(words) if self._snake else words[0] + "".join(map(str.title, words[1:]))).encode()
+    for old, words in proposals.items():
+        parts = [word.encode() for word in words]
+        name = style.join(parts)
+        if not is_free(name):
+            qualifiers = random.sample(_QUALIFIERS, len(_QUALIFIERS))
+            name = next(filter(is_free, (style.join([word.encode(), *parts]) for word in qualifiers)), b"")
+        if NAME.fullmatch(name):
+            chosen[old] = name
+            taken.add(name)
+    return chosen
 
 
-def _told(code: Code) -> list[dict[bytes, list[str]]]:
-    """For each function, the words for those of its safe names that the tree calls something else."""
+def _propose_names(code: Code) -> list[dict[bytes, list[str]]]:
+    """For each function, its safe names that should change, with the words of the new name."""
     if code.language is None or code.root is None:
         raise ValueError("names need a tree")
     functions = scopes(code).functions
-    spans = [Span(one.start, one.stop) for one in functions]
-    starts = [one.start for one in functions]
+    spans = [Span(function.start, function.stop) for function in functions]
+    starts = [function.start for function in functions]
+    # For each function: old name → (rank of the evidence, words). The best evidence wins, the first of equals.
     best: list[dict[bytes, tuple[int, list[str]]]] = [{} for _ in functions]
-    value = _Value(code.data, _rules(code.language.key))
+    describer = _Describer(code.data, code.language.table["ast_based"])
     for _, match in QueryCursor(code.language.query("ast_based.names")).matches(code.root):
         start, stop = match["name"][0].start_byte, match["name"][0].end_byte
         index = holder(starts, spans, start)
         old = code.data[start:stop]
         places = functions[index].safe.get(old, []) if index >= 0 else []
-        at = bisect_left(places, start)
-        if at < len(places) and places[at] == start:
-            rank, words = value.evidence(match)
-            new = _combined(_split(old.decode()), words, rank) if words else []
-            if new and rank < best[index].get(old, (len(_RANKS), []))[0]:
+        found = bisect_left(places, start)
+        if found < len(places) and places[found] == start:
+            rank, words = describer.evidence(match)
+            new = _combine_words(_split_name(old.decode()), words, rank) if words else []
+            if new and rank < best[index].get(old, (len(_EVIDENCE), []))[0]:
                 best[index][old] = rank, new
-    told: list[dict[bytes, list[str]]] = []
-    for function, found in zip(functions, best, strict=True):
-        words_of = {old: found[old][1] if old in found else _written_out(old) for old in function.safe}
-        told.append({old: words for old, words in words_of.items() if words})
-    return told
+    proposals: list[dict[bytes, list[str]]] = []
+    for function, with_evidence in zip(functions, best, strict=True):
+        words_of = {old: with_evidence[old][1] if old in with_evidence else _written_out(old) for old in function.safe}
+        proposals.append({old: words for old, words in words_of.items() if words})
+    return proposals
 
 
 def _written_out(old: bytes) -> list[str]:
-    """The words of a name without abbreviations; nothing where it has none."""
-    parts = _split(old.decode())
-    whole = _whole(parts)
-    return whole if whole != parts else []
+    """The words of a name with its abbreviations written out; nothing if it has none."""
+    parts = _split_name(old.decode())
+    expanded = _expand(parts)
+    return expanded if expanded != parts else []
 
 
-def _combined(parts: list[str], words: list[str], rank: int) -> list[str]:
-    """The words of a new name, from the old one and what the tree says; nothing where the old one is as good."""
-    old, words = _whole(parts), _whole(words)[-LONGEST:]
-    poor = len("".join(parts)) <= 2 or _GENERIC.issuperset(old)
-    if (_WEAK.issuperset(words) and not poor) or set(words) <= set(old):
+def _combine_words(parts: list[str], words: list[str], rank: int) -> list[str]:
+    """The words of a new name, from the old name and the evidence; nothing if the old name is as good."""
+    old, words = _expand(parts), _expand(words)[-MAX_WORDS:]
+    is_poor = len("".join(parts)) <= 2 or _GENERIC.issuperset(old)
+    if (_WEAK.issuperset(words) and not is_poor) or set(words) <= set(old):
         return []
-    if words == ["number"] and len(parts) == 1 and parts[0] in _INDEX:
+    if words == ["number"] and len(parts) == 1 and parts[0] in _LOOP_COUNTERS:
         return ["index"]
-    if poor and words[0] in _ADJECTIVES:
+    if is_poor and words[0] in _ALL_ADJECTIVES:
         return words if len(words) > 1 else [*words, "value"]
-    if poor or set(old) <= set(words) or (len(parts) == 1 and any(word.startswith(parts[0]) for word in words)):
+    if is_poor or set(old) <= set(words) or (len(parts) == 1 and any(word.startswith(parts[0]) for word in words)):
         return words
-    if _RANKS[rank] == "type" and words[-1] not in _WEAK and words[-1] not in old:
-        return [*(_one(old) if _one(words) and _one(old) else old)[1 - LONGEST :], words[-1]]
-    if _RANKS[rank] == "value" and (words[0] in _ADJECTIVES or (words[0] == "is" and old[0] not in _IS)):
-        return [words[0], *[word for word in old if word != words[0]][1 - LONGEST :]]
+    # The old name says something of its own: add the type as a noun, or how the value came about as an adjective.
+    if _EVIDENCE[rank] == "type" and words[-1] not in _WEAK and words[-1] not in old:
+        return [*(_singular(old) if _singular(words) and _singular(old) else old)[1 - MAX_WORDS :], words[-1]]
+    if _EVIDENCE[rank] == "value" and (
+        words[0] in _ALL_ADJECTIVES or (words[0] == "is" and old[0] not in _BOOLEAN_VERBS)
+    ):
+        return [words[0], *[word for word in old if word != words[0]][1 - MAX_WORDS :]]
     return []
 
 
 @dataclass(frozen=True, slots=True)
-class _Rules:
-    through: frozenset[str]
-    calls: dict[str, str]
-    members: dict[str, list[str]]
-    compares: frozenset[str]
-    nouns: dict[str, str]
-
-
-@cache
-def _rules(key: str) -> _Rules:
-    table = load(key).table["ast_based"]
-    return _Rules(
-        frozenset(table["through"]), table["calls"], table["members"], frozenset(table["compares"]), table["nouns"]
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """Reads what the nodes of a text are called."""
+class _Describer:
+    """Finds words that describe the nodes of a text."""
 
     data: bytes
-    rules: _Rules
+    rules: dict[str, Any]
+    """The `[ast_based]` table of the language."""
 
     def evidence(self, match: dict[str, list[Node]]) -> tuple[int, list[str]]:
-        """What a match says about its name, and how much that counts: an index of `_RANKS`."""
+        """The rank of a match's evidence (an index into `_EVIDENCE`), and the words that it suggests for the name."""
         if "type" in match:
-            kind, words = "type", _of_type(self._text(match["type"][0]))
+            kind, words = "type", _describe_type(self._text(match["type"][0]))
         elif "over" in match:
-            kind, words = "over", self._called(match["over"][0], 1)
-            words = words if words == ["index"] else _one(words)
+            kind, words = "over", self._describe_value(match["over"][0], 1)
+            words = words if words == ["index"] else _singular(words)
         else:
-            kind, words = "value", self._called(match["value"][0], 0)
-        return _RANKS.index("weak" if _WEAK.issuperset(words) else kind), words
+            kind, words = "value", self._describe_value(match["value"][0], 0)
+        return _EVIDENCE.index("weak" if _WEAK.issuperset(words) else kind), words
 
     def _text(self, node: Node) -> str:
-        return self.data[node.start_byte : min(node.end_byte, node.start_byte + LONG)].decode("utf-8", "replace")
+        stop = min(node.end_byte, node.start_byte + MAX_SOURCE_BYTES)
+        return self.data[node.start_byte : stop].decode("utf-8", "replace")
 
-    def _called(self, node: Node, depth: int) -> list[str]:
-        """What a value is called; nothing where it is only another name, unless something is done with that."""
+    def _describe_value(self, node: Node, depth: int) -> list[str]:
+        """Words for a value. A value that is only another name (at depth 0) has none."""
         kind, rules = node.type, self.rules
-        if depth == DEEPEST:
+        if depth == MAX_VALUE_DEPTH:
             return []
         if kind == "identifier":
-            return _split(self._text(node)) if depth else []
-        if kind in rules.through:
-            inner = _inner(node)
-            return self._called(inner, depth + 1) if inner else []
-        if noun := rules.nouns.get(kind):
+            return _split_name(self._text(node)) if depth else []
+        if kind in rules["through"]:
+            inner = _inner_node(node)
+            return self._describe_value(inner, depth + 1) if inner else []
+        if noun := rules["nouns"].get(kind):
             return [noun]
-        if kind in rules.compares:
-            return self._compared(node)
+        if kind in rules["compares"]:
+            return self._describe_operation(node)
         owner, name = self._member(node)
-        if kind not in rules.calls:
-            return _split(self._text(name)) if name else []
-        callee = node.child_by_field_name(rules.calls[kind])
-        if callee is not None and callee.type in rules.through:
-            callee = _inner(callee)
-        if callee is not None and kind not in rules.members:
+        if kind not in rules["calls"]:
+            return _split_name(self._text(name)) if name else []
+        callee = node.child_by_field_name(rules["calls"][kind])
+        if callee is not None and callee.type in rules["through"]:
+            callee = _inner_node(callee)
+        if callee is not None and kind not in rules["members"]:
             owner, name = self._member(callee)
             name = name or callee
-        return self._given(owner, self._text(name), depth) if name else []
+        return self._describe_call(owner, self._text(name), depth) if name else []
 
     def _member(self, node: Node) -> tuple[Node | None, Node | None]:
-        """The owner and the name of a field, a method, or something in a module."""
-        fields = self.rules.members.get(node.type)
+        """The owner and the name of a field, a method, or an item of a module."""
+        fields = self.rules["members"].get(node.type)
         if fields is None:
             return None, None
         return node.child_by_field_name(fields[0]), node.child_by_field_name(fields[1])
 
-    def _given(self, owner: Node | None, name: str, depth: int) -> list[str]:
-        """What a function gives, by its name and by what stands before that."""
-        if name in _PASSES and owner is not None:
-            return self._called(owner, depth + 1)
+    def _describe_call(self, owner: Node | None, name: str, depth: int) -> list[str]:
+        """Words for what a function returns, by its name and its owner: `Config::load` → loaded, config."""
+        if name in _PASS_THROUGH and owner is not None:
+            return self._describe_value(owner, depth + 1)
         if name[:1].isupper():
-            return _of_type(name)
-        parts = _whole(_split(name))
+            return _describe_type(name)
+        parts = _expand(_split_name(name))
         if (len(name) < 3 and not owner) or not parts:
             return []
-        there = _PATH.split(self._text(owner))[-1] if owner else ""
-        thing = _of_type(there) if there[:1].isupper() else self._called(owner, depth + 1) if owner else []
-        if there[:1].isupper() and parts[0] in _ASKS:
-            return thing
-        if name in _COUNTS:
-            return [*(_one(thing) or thing)[-2:], "count"]
-        if parts[0] in _IS:
-            return ["is", *thing[-1:], *parts[1:]]
-        if parts[0] in _DONE:
-            return [_DONE[parts[0]], *(parts[1:] or thing)]
-        return parts[1:] if parts[0] in _ASKS else parts
+        owner_name = _PATH_SEPARATOR.split(self._text(owner))[-1] if owner else ""
+        is_type = owner_name[:1].isupper()
+        owner_words = _describe_type(owner_name) if is_type else self._describe_value(owner, depth + 1) if owner else []
+        if is_type and parts[0] in _NEUTRAL_VERBS:
+            return owner_words
+        if name in _COUNTERS:
+            return [*(_singular(owner_words) or owner_words)[-2:], "count"]
+        if parts[0] in _BOOLEAN_VERBS:
+            return ["is", *owner_words[-1:], *parts[1:]]
+        if parts[0] in _ADJECTIVES:
+            return [_ADJECTIVES[parts[0]], *(parts[1:] or owner_words)]
+        return parts[1:] if parts[0] in _NEUTRAL_VERBS else parts
 
-    def _compared(self, node: Node) -> list[str]:
-        """What an operation on two things is called."""
+    def _describe_operation(self, node: Node) -> list[str]:
+        """Words for the result of an operator: `size < limit` → is, size, below."""
         operator = node.child_by_field_name("operator") or node.child_by_field_name("operators")
         sign = self._text(operator) if operator else ""
-        if sign not in _COMPARED:
-            return [_COMPUTED[sign]] if sign in _COMPUTED else []
+        if sign not in _COMPARISONS:
+            return [_ARITHMETIC[sign]] if sign in _ARITHMETIC else []
         left = node.child_by_field_name("left") or node.named_children[0]
         name = self._member(left)[1] or (left if left.type == "identifier" else None)
-        words = _whole(_split(self._text(name)))[-1:] if name else []
-        return ["is", *(word for word in words if len(word) > 2), _COMPARED[sign]]
+        words = _expand(_split_name(self._text(name)))[-1:] if name else []
+        return ["is", *(word for word in words if len(word) > 2), _COMPARISONS[sign]]
 
 
-def _inner(node: Node) -> Node | None:
-    """What a node is about that adds nothing itself."""
+def _inner_node(node: Node) -> Node | None:
+    """The node inside one that adds no meaning."""
     for field in ("value", "argument", "operand", "expression", "function"):
         if inner := node.child_by_field_name(field):
             return inner
     return node.named_children[0] if node.named_child_count else None
 
 
-def _of_type(text: str) -> list[str]:
-    """What a thing of this type is called."""
-    text = " ".join(_QUIET.sub(" ", text).strip("\"': ").split())
-    if len(text) >= LONG or not text:
+def _describe_type(text: str) -> list[str]:
+    """Words for a value of this type: `Vec<&NetworkConfig>` → network, configs."""
+    text = " ".join(_TYPE_NOISE.sub(" ", text).strip("\"': ").split())
+    if len(text) >= MAX_SOURCE_BYTES or not text:
         return []
     if text.startswith(("func", "fn", "Fn")):
         return ["callback"]
     if "|" in text:
-        one = [part.strip() for part in text.split("|") if part.strip() not in {"None", "null", "undefined"}]
-        return _of_type(one[0]) if len(one) == 1 else []
+        types = [part.strip() for part in text.split("|") if part.strip() not in {"None", "null", "undefined"}]
+        return _describe_type(types[0]) if len(types) == 1 else []
     if text.endswith("[]"):
-        return _many(_of_type(text[:-2]))
-    if text[0] == "[":
-        inner, _, behind = text[1:].partition("]")
-        return _many(_of_type(behind or inner.partition(";")[0]))
+        return _plural(_describe_type(text[:-2]))
+    if text[0] == "[":  # Go: [4]T, Rust: [T; 4]
+        inside, _, after = text[1:].partition("]")
+        return _plural(_describe_type(after or inside.partition(";")[0]))
     if text.startswith("map["):
-        return [*_of_type(text.partition("]")[2]), "map"]
-    if parameters := _PARAMETERS.fullmatch(text):
-        return _of_holder(parameters[1], parameters[2])
-    return ["callback"] if "=>" in text else _of_name(_PATH.split(text)[-1])
+        return [*_describe_type(text.partition("]")[2]), "map"]
+    if generic := _GENERIC_TYPE.fullmatch(text):
+        return _describe_generic_type(generic[1], generic[2])
+    return ["callback"] if "=>" in text else _describe_type_name(_PATH_SEPARATOR.split(text)[-1])
 
 
-def _of_holder(head: str, parameters: str) -> list[str]:
-    """What a thing is called whose type has parameters."""
-    first = _first(parameters)
-    if head in _WRAPPERS:
-        return _of_type(first)
-    if head in _COLLECTIONS:
-        return _many(_of_type(first))
-    if head in _MAPS:
-        return [*_of_type(parameters[len(first) + 1 :]), "map"]
-    return _of_name(head)
+def _describe_generic_type(name: str, parameters: str) -> list[str]:
+    """Words for a value whose type has parameters."""
+    first = _first_parameter(parameters)
+    if name in _WRAPPERS:
+        return _describe_type(first)
+    if name in _COLLECTIONS:
+        return _plural(_describe_type(first))
+    if name in _MAPS:
+        return [*_describe_type(parameters[len(first) + 1 :]), "map"]
+    return _describe_type_name(name)
 
 
-def _of_name(name: str) -> list[str]:
-    """What a thing is called whose type has this name."""
+def _describe_type_name(name: str) -> list[str]:
+    """Words for a value whose type has this name."""
     if name in _SCALARS:
         return [_SCALARS[name]]
-    return _split(name) if len(name) > 2 and name.isidentifier() and name not in _HOLDERS | _VARIANTS else []
+    return (
+        _split_name(name) if len(name) > 2 and name.isidentifier() and name not in _GENERIC_TYPES | _EMPTY_TYPES else []
+    )
 
 
-def _first(parameters: str) -> str:
-    """The first of the parameters of a type."""
+def _first_parameter(parameters: str) -> str:
+    """The first of the parameters of a type: `Map<K, V>, T` → `Map<K, V>`."""
     depth = 0
-    for place, character in enumerate(parameters):
+    for index, character in enumerate(parameters):
         depth += (character in "<[(") - (character in ">])")
         if character == "," and not depth:
-            return parameters[:place]
+            return parameters[:index]
     return parameters
 
 
-def _split(name: str) -> list[str]:
+def _split_name(name: str) -> list[str]:
     """`networkConfig`, `NETWORK_CONFIG`, `network_config` → network, config."""
     return [word.lower() for word in _WORD.findall(name)]
 
 
-def _whole(words: list[str]) -> list[str]:
-    """Words without abbreviations, and none twice in a row."""
-    whole = [_WHOLE.get(word, word) for word in words]
-    return [word for place, word in enumerate(whole) if not place or word != whole[place - 1]]
+def _expand(words: list[str]) -> list[str]:
+    """Words with abbreviations written out, and none twice in a row."""
+    expanded = [_ABBREVIATIONS.get(word, word) for word in words]
+    return [word for index, word in enumerate(expanded) if not index or word != expanded[index - 1]]
 
 
-def _many(words: list[str]) -> list[str]:
-    """The plural of a thing."""
-    if not words or _one(words):
+def _plural(words: list[str]) -> list[str]:
+    """The words with the last one in the plural."""
+    if not words or _singular(words):
         return words
     last = words[-1]
     if last.endswith("y") and last[-2:-1] not in "aeiou":
@@ -358,8 +348,8 @@ def _many(words: list[str]) -> list[str]:
     return [*words[:-1], last + ("es" if last.endswith(("s", "x", "ch", "sh")) else "s")]
 
 
-def _one(words: list[str]) -> list[str]:
-    """The singular of things; nothing where it is not known."""
+def _singular(words: list[str]) -> list[str]:
+    """The words with the last one in the singular; nothing if it is no plural."""
     if not words:
         return []
     last = words[-1]

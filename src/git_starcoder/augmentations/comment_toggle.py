@@ -1,6 +1,6 @@
-"""Removes comments (whole files), and keeps those that tools obey and the documentation that is code.
+"""Removes comments (whole files), except those that tools obey and documentation that is code.
 
-A comment alone on its lines goes with the lines, one behind code with the space before it.
+A comment alone on its lines goes with these lines; one after code goes with the space before it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from bisect import bisect_right
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from git_starcoder.augmentations import NOTHING, Variant
+from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
 from git_starcoder.parse.language import load
+from git_starcoder.parse.rewrite import edited
 from git_starcoder.parse.shape import fixed, marks, outermost, shape
 from git_starcoder.records import Span
 
@@ -27,112 +28,113 @@ TABLES = ("comments", "layout")
 def vary(code: Code, random: Random) -> Variant | str:  # noqa: ARG001 - all comments go; there is nothing to choose
     """The file without its comments."""
     data = code.data
-    pieces: list[bytes] = []
+    parts: list[bytes] = []
     edge = 0
-    for span in _comments(code)[0]:
-        start, stop, space = _edit(data, span)
+    for span in _split_comments(code)[0]:
+        start, stop, replacement = _removal(data, span)
         if stop > start >= edge or stop > edge > start:
-            pieces += (data[edge : max(start, edge)], space)
+            parts += (data[edge : max(start, edge)], replacement)
             edge = stop
-    if not pieces:
-        return NOTHING
-    pieces.append(data[edge:])
-    return Variant(b"".join(pieces))
+    if not parts:
+        return NOTHING_TO_CHANGE
+    return Variant(b"".join((*parts, data[edge:])))
 
 
-def _comments(code: Code) -> tuple[list[Span], list[bytes]]:
-    """Where the comments are that may go, and the text of those that stay: directives, and what a `#define` holds."""
+def _split_comments(code: Code) -> tuple[list[Span], list[bytes]]:
+    """The comments that may go, and the texts of those that stay: directives, and comments inside a `#define`."""
     if code.language is None:
         raise ValueError("comments need a tree")
-    keep, skip = _rules(code.language.key)
-    spans: list[Span] = []
+    keep, skip = _patterns(code.language.key)
+    removable: list[Span] = []
     kept: list[bytes] = []
-    rigid = outermost(marks(code).get("fixed", ()))
-    rigid_starts = [span.start for span in rigid]
-    for start, stop in _all(code):
+    fixed_spans = outermost(marks(code).get("fixed", ()))
+    fixed_starts = [span.start for span in fixed_spans]
+    for start, stop in _find_comments(code):
         text = code.data[start:stop].rstrip(b"\n")
-        around = bisect_right(rigid_starts, start) - 1
-        if keep.search(text) or (around >= 0 and start < rigid[around].stop):
+        index = bisect_right(fixed_starts, start) - 1
+        if keep.search(text) or (index >= 0 and start < fixed_spans[index].stop):
             kept.append(text)
         else:
-            spans.append(Span(start, start + len(text)))
-    return ([] if skip.search(code.data) else spans), kept
+            removable.append(Span(start, start + len(text)))
+    return ([] if skip.search(code.data) else removable), kept
 
 
 @lru_cache(maxsize=2)
-def _all(code: Code) -> list[tuple[int, int]]:
-    """All comments but for documentation that something may read: `@attached` and not followed by `@bare`."""
+def _find_comments(code: Code) -> list[tuple[int, int]]:
+    """All comments except documentation that a program may read.
+
+    That is an `@attached` comment in front of something that is not `@bare`. So comments are walked from the last to
+    the first, and each is judged by the code that follows it.
+    """
     found = marks(code)
     attached = found.get("attached", [])
     spans = found.get("comment", [])
     if not attached:
         return spans
-    bare = {start for start, _ in found.get("bare", ())}
-    result: list[tuple[int, int]] = []
-    follower, bound = len(code.data), True
-    for span, loose in sorted([*((span, True) for span in spans), *((span, False) for span in attached)], reverse=True):
-        between = code.data[span[1] : follower]
-        if code_between := between.lstrip():
-            bound = follower - len(code_between) not in bare
-        if loose or not bound:
-            result.append(span)
-        follower = span[0]
-    return result[::-1]
+    bare_starts = {start for start, _ in found.get("bare", ())}
+    comments: list[tuple[int, int]] = []
+    next_start, is_documentation = len(code.data), True
+    for span, is_plain in sorted(
+        [*((span, True) for span in spans), *((span, False) for span in attached)], reverse=True
+    ):
+        between = code.data[span[1] : next_start]
+        if following_code := between.lstrip():
+            is_documentation = next_start - len(following_code) not in bare_starts
+        if is_plain or not is_documentation:
+            comments.append(span)
+        next_start = span[0]
+    return comments[::-1]
 
 
 @cache
-def _rules(key: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    table = load(key).table["comments"]
+def _patterns(language: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """What a comment contains that must stay, and what a file contains of which all comments must stay."""
+    table = load(language).table["comments"]
     return re.compile(table["keep"].encode()), re.compile(table.get("skip", r"(?!)").encode())
 
 
-def _edit(data: bytes, comment: Span) -> tuple[int, int, bytes]:
-    """What to cut for a comment, and what to put there."""
+def _removal(data: bytes, comment: Span) -> tuple[int, int, bytes]:
+    """The span to cut for a comment, and what to put in its place."""
     start, stop = comment
-    begin = data.rfind(b"\n", 0, start) + 1
-    end = data.find(b"\n", stop)
-    end = len(data) if end < 0 else end
-    before, behind = data[begin:start], data[stop:end]
-    if not behind.strip():
-        if not before.strip():
-            return begin, min(end + 1, len(data)), b""
-        return begin + len(before.rstrip()), end, b""
+    line_start = data.rfind(b"\n", 0, start) + 1
+    line_end = data.find(b"\n", stop)
+    line_end = len(data) if line_end < 0 else line_end
+    left, right = data[line_start:start], data[stop:line_end]
+    if not right.strip():
+        if not left.strip():
+            return line_start, min(line_end + 1, len(data)), b""
+        return line_start + len(left.rstrip()), line_end, b""
     if b"\n" in data[start:stop]:  # its line break may end a statement
         return start, start, b""
-    if not before.strip() or before[-1:].isspace():
-        return start, end - len(behind.lstrip()), b""
-    return start, stop, b"" if behind[:1].isspace() else b" "
+    if not left.strip() or left[-1:].isspace():
+        return start, line_end - len(right.lstrip()), b""
+    return start, stop, b"" if right[:1].isspace() else b" "
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
-    """The same tree without comments, the same code byte for byte but for whitespace, strings and directives kept."""
+    """Check that trees and code are the same without comments and whitespace, and strings and directives remain."""
     if variant.text != after.data:
         return "another text was parsed"
-    if _bare_shape(before) != _bare_shape(after):
+    if _shape_without_comments(before) != _shape_without_comments(after):
         return "the tree differs"
-    if _code(before) != _code(after):
+    if _code_without_comments(before) != _code_without_comments(after):
         return "more than comments differs"
     if fixed(before) != fixed(after):
         return "a string differs"
-    if _comments(before)[1] != _comments(after)[1]:
+    if _split_comments(before)[1] != _split_comments(after)[1]:
         return "a directive is gone"
     return ""
 
 
-def _bare_shape(code: Code) -> str:
-    """The shape without comments. One that a field holds stays: it is not told from the others, and no harm done."""
-    bare = shape(code)
+def _shape_without_comments(code: Code) -> str:
+    """The tree's shape without comments. A comment that a field holds stays: then the trees differ, which is safe."""
+    result = shape(code)
     for comment in code.language.table["comments"]["shapes"] if code.language else ():
-        bare = bare.replace(f" {comment}", "")
-    return bare
+        result = result.replace(f" {comment}", "")
+    return result
 
 
-def _code(code: Code) -> bytes:
-    """The text without comments and without whitespace."""
-    pieces: list[bytes] = []
-    edge = 0
-    for start, stop in _all(code):
-        pieces.append(code.data[edge:start])
-        edge = stop
-    pieces.append(code.data[edge:])
-    return b"".join(b" ".join(pieces).split())
+def _code_without_comments(code: Code) -> bytes:
+    """The text without comments and whitespace."""
+    text = edited(code.data, ((start, stop, b" ") for start, stop in _find_comments(code)))
+    return b"".join(text.split())

@@ -1,19 +1,19 @@
 """What a file uses of others, before the file: signatures and short definitions, by path.
 
-A row reads `<file_sep>PATH⏎SIGNATURES … <file_sep>PATH⏎TEXT`: of each imported file of which the text uses something
-what an editor would show, a line each, members indented under their type; then the file itself. The most used file
-stands last, nearest to the text. Only TEXT counts for the loss. Files behind `<file_sep>` and a path are StarCoder2's
-repository context (Lozhkov et al., 2024); to show what the imports of a file resolve to, as declarations and not as
-whole files, is from CoCoMIC (Ding et al., 2022, arXiv 2212.10007).
+A row reads `<file_sep>PATH⏎SIGNATURES … <file_sep>PATH⏎TEXT`. For each imported file of which the text uses something
+it has what an editor would show, one line for each declaration, members indented under their type; then the file
+itself. The most used file comes last, nearest to the text. Only TEXT is in the loss. Files after `<file_sep>` and a
+path are StarCoder2's repository context (Lozhkov et al., 2024); to show what the imports of a file resolve to, as
+declarations and not as whole files, is from CoCoMIC (Ding et al., 2022, arXiv 2212.10007).
 
-What is used is told from words outside of comments and strings, and in doubt nothing is shown:
+What the text uses is judged from its words outside of comments and strings. What is in doubt is not shown:
 
-- a type or constant by its name, a function by its name with brackets behind it; behind a dot or colons only where
-  what is before them is the module (`net::go`), for anything else has its own `go`;
-- a member behind its type (`Config::new`); a method also behind another dot, where no other type has one of that name
-  and either that has several words, which are no one else's (`max_depth`, not `get`), or the object has a name like the
-  type; and only under its type, which the text must name, too;
-- nothing that the file declares itself, or that two of the imported files declare.
+- A type or constant is used where its name occurs, a function where its name occurs with a bracket after it. After a
+  dot or colons they are used only if the word before names the module (`net::go`): anything else may have its own `go`.
+- A member is used after its type (`Config::new`). A method is also used after another dot, if no other type has a
+  method of this name, and the name has several words (`max_depth`, not `get`) or the object's name resembles the type.
+- A member is shown only under its type, which the text must use too.
+- Nothing is shown that the file declares itself, or that two of the imported files declare.
 """
 
 from __future__ import annotations
@@ -22,209 +22,221 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.augmentations import Frame, Part
+from git_starcoder.augmentations import FramedText, PrefixPart, path_line
 from git_starcoder.parse.language import language_of
 from git_starcoder.records import printable_path
 
 if TYPE_CHECKING:
-    from git_starcoder.augmentations import Around
+    from git_starcoder.augmentations import FrameInput
     from git_starcoder.records import Symbol
 
 NEEDS = "imports"
 
-BUDGET = 2_400
-"""Bytes of what is shown of other files, with their paths."""
-INDENT = b"    "
-"""Before a member."""
+MAX_PREFIX_BYTES = 2_400
+"""Bytes of what is shown of other files, with their paths: about 600 tokens, so that a window keeps room for the
+text."""
+MEMBER_INDENT = b"    "
+"""The space before a member under its type."""
 
+# Comments and strings, approximately. What nothing closes goes on to the end of the text, because a search for the end
+# that fails would take quadratic time. In Rust a single quote begins a lifetime more often than a character.
 _C = r'"(?:\\.|[^"\\\n])*"?|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)'
 _CHARACTER = r"|'(?:\\.|[^'\\\n])*'?"
 _PYTHON = r'"""[\s\S]*?(?:"""|\Z)|' + r"'''[\s\S]*?(?:'''|\Z)|" + r'"(?:\\.|[^"\\\n])*"?|#[^\n]*' + _CHARACTER
-_QUIET = {"python": re.compile(_PYTHON.encode()), "rust": re.compile(_C.encode())}
-_OTHERWISE = re.compile((_C + _CHARACTER).encode())
-"""Comments and strings, about; what nothing closes goes on to the end, or looking for it would take quadratic time. In
-Rust a single quote begins a lifetime more often than a character."""
+_NO_CODE = {"python": re.compile(_PYTHON.encode()), "rust": re.compile(_C.encode())}
+_NO_CODE_ELSEWHERE = re.compile((_C + _CHARACTER).encode())
+"""The same for all languages but Python and Rust."""
 _NAME = re.compile(rb"[A-Za-z_\x80-\xff][\w\x80-\xff]*")
-_WORD = re.compile(rb"(?:(::|\.|->)\s{0,80})?([A-Za-z_\x80-\xff][\w\x80-\xff]*)(\s{0,80}\(|::<|<)?")
-_WORDS = re.compile(r"[^_]_[^_]|[a-z][A-Z]")
-"""A name of several words."""
-_CLOSED = {"go", "typescript", "tsx"}
-"""Languages in which no other file can use what is private. In others a module below may, or one of the package."""
-_ROOTS = (b"crate::", b"self::", b"super::")
+_USE = re.compile(rb"(?:(::|\.|->)\s{0,80})?([A-Za-z_\x80-\xff][\w\x80-\xff]*)(\s{0,80}\(|::<|<)?")
+"""A name, with the dot or colons before it and the bracket after it, if there are any."""
+_SEVERAL_WORDS = re.compile(r"[^_]_[^_]|[a-z][A-Z]")
+_FILE_PRIVATE_LANGUAGES = {"go", "typescript", "tsx"}
+"""Languages in which no other file can use what is private. In others a submodule may, or a file of the package."""
+_MODULE_ROOTS = (b"crate::", b"self::", b"super::")
 
 
 class _Use(NamedTuple):
-    """A word as a text uses it."""
+    """How a text uses a name."""
 
-    behind: bytes
-    """The word before it with the dot or colons between them; empty where there are none, `.` where no word is."""
-    called: bool
+    qualifier: bytes
+    """The word before it with the dot or colons between them; `.` if there is no word, empty if there is no dot."""
+    is_called: bool
 
 
-class _Entry(NamedTuple):
+class _UsedSymbol(NamedTuple):
     """A symbol that a text uses."""
 
-    uses: int
+    use_count: int
     path: str
     symbol: Symbol
-    type: _Entry | None
-    """Of a member."""
+    type: _UsedSymbol | None
+    """For a member, the type under which it is shown."""
 
 
-def frame(around: Around) -> list[Frame] | str:
-    """The file behind what it uses most of the files that it imports, as long as the budget has room.
+def frame(inputs: FrameInput) -> list[FramedText] | str:
+    """The file, after what it uses most of the files that it imports, as far as there is room.
 
     Reasons: `no_imports` (none that may be shown), `nothing_used`.
     """
-    if not around.neighbours:
+    if not inputs.imported_files:
         return "no_imports"
-    chosen: set[_Entry] = set()
-    shown: dict[str, list[_Entry]] = {}
-    room = BUDGET
-    for entry in sorted(_used(around), key=lambda one: (-one.uses, one.path, one.symbol)):
-        more = [one for one in (entry.type, entry) if one is not None and one not in chosen]
-        size = sum(len(_line(one)) for one in more) + (len(_path(entry.path)) if entry.path not in shown else 0)
+    chosen: set[_UsedSymbol] = set()
+    shown: dict[str, list[_UsedSymbol]] = {}
+    room = MAX_PREFIX_BYTES
+    for used in sorted(_find_used_symbols(inputs), key=lambda used: (-used.use_count, used.path, used.symbol)):
+        new = [one for one in (used.type, used) if one is not None and one not in chosen]
+        size = sum(len(_line(one)) for one in new) + (len(path_line(used.path)) if used.path not in shown else 0)
         if size <= room:
             room -= size
-            chosen.update(more)
-            shown.setdefault(entry.path, []).extend(more)
+            chosen.update(new)
+            shown.setdefault(used.path, []).extend(new)
     if not shown:
         return "nothing_used"
-    head = [
-        Part("<file_sep>", _path(path) + b"".join(_line(one) for one in sorted(entries, key=_place)))
-        for path, entries in sorted(shown.items(), key=lambda item: (sum(one.uses for one in item[1]), item[0]))
+    by_use = sorted(shown.items(), key=lambda item: (sum(used.use_count for used in item[1]), item[0]))
+    prefix = [
+        PrefixPart("<file_sep>", path_line(path) + b"".join(map(_line, sorted(symbols, key=_declaration_order))))
+        for path, symbols in by_use
     ]
-    return [Frame((*head, Part("<file_sep>", _path(around.path))), around.text)]
+    return [FramedText((*prefix, PrefixPart("<file_sep>", path_line(inputs.path))), inputs.text)]
 
 
-def _path(path: str) -> bytes:
-    return printable_path(path).encode() + b"\n"
+def _line(used: _UsedSymbol) -> bytes:
+    return (MEMBER_INDENT if used.type else b"") + used.symbol.signature.encode() + b"\n"
 
 
-def _line(entry: _Entry) -> bytes:
-    return (INDENT if entry.type else b"") + entry.symbol.signature.encode() + b"\n"
+def _declaration_order(used: _UsedSymbol) -> tuple[int, str, bool, int, Symbol]:
+    """A sort key: the order of the file, but members directly after their type."""
+    top = used.type or used
+    return top.symbol.line, top.symbol.name, used.type is not None, used.symbol.line, used.symbol
 
 
-def _place(entry: _Entry) -> tuple[int, str, bool, int, Symbol]:
-    """As in the file, but members directly behind their type."""
-    first = entry.type or entry
-    return first.symbol.line, first.symbol.name, entry.type is not None, entry.symbol.line, entry.symbol
-
-
-def _used(around: Around) -> list[_Entry]:
-    """What the text uses of other files, members last; what a file declares twice, once."""
-    words = set(_NAME.findall(around.text))
-    named = [
-        (path, symbol)
-        for path, symbols in around.neighbours
-        for symbol in {(one.owner, one.signature): one for one in reversed(symbols)}.values()
-        if _word(symbol) in words and (symbol.visibility == "public" or language_of(path) not in _CLOSED)
-    ]
-    uses = _uses(around, {_word(symbol) for _, symbol in named})
-    own = {symbol.name for symbol in around.symbols}
-    modules = {path: _modules(path) for path, _ in around.neighbours}
+def _find_used_symbols(inputs: FrameInput) -> list[_UsedSymbol]:
+    """What the text uses of the imported files, members last."""
+    candidates = _visible_symbols(inputs)
+    uses = _find_uses(inputs, {_written_name(symbol) for _, symbol in candidates})
+    own = {symbol.name for symbol in inputs.symbols}
     homes: dict[tuple[str, bool], set[str]] = defaultdict(set)
-    for path, symbol in named:
+    for path, symbol in candidates:  # the files that declare a name, or the types that have a member of this name
         homes[symbol.name, bool(symbol.owner)].add(symbol.owner or path)
-    found: list[_Entry] = []
-    types: dict[tuple[str, str], _Entry] = {}
-    for path, symbol in named:
+    found: list[_UsedSymbol] = []
+    types: dict[tuple[str, str], _UsedSymbol] = {}
+    modules = {path: _module_names(path) for path, _ in inputs.imported_files}
+    for path, symbol in candidates:
         if symbol.owner or symbol.name in own or len(homes[symbol.name, False]) > 1:
             continue
         count = sum(
             times
-            for use, times in uses[_word(symbol)].items()
-            if (use.called or symbol.kind != "function") and _leads_to(use.behind, modules[path])
+            for use, times in uses[_written_name(symbol)].items()
+            if (use.is_called or symbol.kind != "function") and _is_from_module(use.qualifier, modules[path])
         )
         if count:
-            found.append(_Entry(count, path, symbol, None))
+            found.append(_UsedSymbol(count, path, symbol, None))
             if symbol.kind == "type":
                 types.setdefault((path, symbol.name), found[-1])
-    for path, symbol in named:
+    for path, symbol in candidates:
         if not symbol.owner or (owner := types.get((path, symbol.owner))) is None:
             continue
-        alone = _is_open(symbol) and symbol.name not in own and len(homes[symbol.name, True]) == 1
+        is_unique = _is_callable_method(symbol) and symbol.name not in own and len(homes[symbol.name, True]) == 1
         count = sum(
             times
-            for use, times in uses[_word(symbol)].items()
-            if use.behind.rstrip(b".:") == symbol.owner.encode()
-            or (alone and use.called and use.behind and _may_be(use.behind, symbol))
+            for use, times in uses[_written_name(symbol)].items()
+            if use.qualifier.rstrip(b".:") == symbol.owner.encode()
+            or (is_unique and use.is_called and use.qualifier and _may_be_method(use.qualifier, symbol))
         )
         if count:
-            found.append(_Entry(count, path, symbol, owner))
+            found.append(_UsedSymbol(count, path, symbol, owner))
     return found
 
 
-def _is_open(symbol: Symbol) -> bool:
-    """Whether it is a method that other files may call: no trait's, as those of a language's own have common names."""
+def _visible_symbols(inputs: FrameInput) -> list[tuple[str, Symbol]]:
+    """Path and symbol of what the text names and may use; what a file declares twice, once."""
+    words = set(_NAME.findall(inputs.text))
+    return [
+        (path, symbol)
+        for path, symbols in inputs.imported_files
+        for symbol in {(symbol.owner, symbol.signature): symbol for symbol in reversed(symbols)}.values()
+        if _written_name(symbol) in words
+        and (symbol.visibility == "public" or language_of(path) not in _FILE_PRIVATE_LANGUAGES)
+    ]
+
+
+def _is_callable_method(symbol: Symbol) -> bool:
+    """Whether it is a method that other files may call. Methods of traits are not public: their names are common."""
     return symbol.kind == "function" and (symbol.visibility == "public" or symbol.signature.startswith("pub("))
 
 
-def _may_be(behind: bytes, symbol: Symbol) -> bool:
-    """Whether a method behind a dot may be this one: by its name, if of several words, or by that of the object."""
-    thing = behind.rstrip(b".:->").replace(b"_", b"").lower().decode("utf-8", "replace")
-    return bool(_WORDS.search(symbol.name)) or (len(thing) >= 3 and thing in symbol.owner.lower())
+def _may_be_method(qualifier: bytes, symbol: Symbol) -> bool:
+    """Whether a method after a dot may be this one: several words, or a type that is named like the object."""
+    object_name = qualifier.rstrip(b".:->").replace(b"_", b"").lower().decode("utf-8", "replace")
+    return bool(_SEVERAL_WORDS.search(symbol.name)) or (len(object_name) >= 3 and object_name in symbol.owner.lower())
 
 
-def _word(symbol: Symbol) -> bytes:
+def _written_name(symbol: Symbol) -> bytes:
     """The name as another file writes it: C++ may declare `Type::name`."""
     return symbol.name.rpartition("::")[2].encode()
 
 
-def _modules(path: str) -> set[bytes]:
-    """What a file's module may be called: by its folders, and by its own name."""
+def _module_names(path: str) -> set[bytes]:
+    """Names that the module of a file may have: those of its folders, and its own."""
     *folders, name = printable_path(path).encode().split(b"/")
     return {*folders, name.partition(b".")[0]}
 
 
-def _leads_to(behind: bytes, modules: set[bytes]) -> bool:
-    return not behind or behind in _ROOTS or (behind.rstrip(b".:") in modules and not behind.endswith(b"->"))
+def _is_from_module(qualifier: bytes, modules: set[bytes]) -> bool:
+    """Whether what stands before a name, if anything, says that it is from one of these modules."""
+    if not qualifier or qualifier in _MODULE_ROOTS:
+        return True
+    return qualifier.rstrip(b".:") in modules and not qualifier.endswith(b"->")
 
 
-def _uses(around: Around, words: set[bytes]) -> dict[bytes, Counter[_Use]]:
-    """How a text uses some words outside of its comments and strings."""
-    text = _QUIET.get(language_of(around.path), _OTHERWISE).sub(b" ", around.text)
+def _find_uses(inputs: FrameInput, names: set[bytes]) -> dict[bytes, Counter[_Use]]:
+    """How often the text uses each name in each way, outside of its comments and strings."""
+    code = _NO_CODE.get(language_of(inputs.path), _NO_CODE_ELSEWHERE).sub(b" ", inputs.text)
     uses: dict[bytes, Counter[_Use]] = defaultdict(Counter)
-    stop, last = -1, b""
-    for match in _WORD.finditer(text):
-        dot, word, bracket = match.groups()
-        if word in words:
-            behind = b"" if not dot else last + dot if match.start() == stop else b"."
-            uses[word][_Use(behind, bool(bracket))] += 1
-        stop, last = match.end(), word
+    last_stop, last_name = -1, b""
+    for match in _USE.finditer(code):
+        dot, name, bracket = match.groups()
+        if name in names:
+            qualifier = b"" if not dot else last_name + dot if match.start() == last_stop else b"."
+            uses[name][_Use(qualifier, bool(bracket))] += 1
+        last_stop, last_name = match.end(), name
     return uses
 
 
-def verify(around: Around, frame: Frame) -> str:
-    """The text is the file; the head has its path, and others with lines that declare there what the text names."""
-    if frame.text != around.text:
+def verify(inputs: FrameInput, frame: FramedText) -> str:
+    """Check that the text is the file, and the prefix has declarations of imported files that the text names."""
+    if frame.text != inputs.text:
         return "the text is another"
-    *others, last = frame.head or (Part("", b""),)
-    if any(part.mark != "<file_sep>" for part in frame.head) or last.text != _path(around.path):
-        return "the head has other parts"
+    *others, last = frame.prefix or (PrefixPart("", b""),)
+    if {part.control_token for part in frame.prefix} != {"<file_sep>"} or last.text != path_line(inputs.path):
+        return "the prefix has other parts"
     if not others:
         return "nothing is shown"
-    if sum(len(part.text) for part in others) > BUDGET:
-        return "the head is too long"
-    neighbours = {_path(path): symbols for path, symbols in around.neighbours}
-    own = {symbol.name for symbol in around.symbols}
-    words = set(_NAME.findall(around.text))
+    if sum(len(part.text) for part in others) > MAX_PREFIX_BYTES:
+        return "the prefix is too long"
+    imported = {path_line(path): symbols for path, symbols in inputs.imported_files}
+    own = {symbol.name for symbol in inputs.symbols}
+    words = set(_NAME.findall(inputs.text))
     for part in others:
         path, *lines = (line + b"\n" for line in part.text.split(b"\n")[:-1])
-        symbols = neighbours.pop(path, None)
+        symbols = imported.pop(path, None)
         if symbols is None or not lines:
-            return "no file is shown, or the same one again"
+            return "a file is shown twice, or is not imported"
         owner: str = ""
         for line in lines:
-            inside: str = owner if line.startswith(INDENT) else ""
-            signature = line.removeprefix(INDENT) if inside else line
-            shown = [one for one in symbols if one.owner == inside and one.signature.encode() + b"\n" == signature]
+            member_of: str = owner if line.startswith(MEMBER_INDENT) else ""
+            signature = line.removeprefix(MEMBER_INDENT) if member_of else line
+            shown = [
+                symbol
+                for symbol in symbols
+                if symbol.owner == member_of and symbol.signature.encode() + b"\n" == signature
+            ]
             if not shown:
                 return "the file declares no such thing"
-            if not inside:
+            if not member_of:
                 owner = shown[0].name
                 if owner in own:
                     return "the file itself declares it"
-            if _word(shown[0]) not in words:
+            if _written_name(shown[0]) not in words:
                 return "the text does not name it"
     return ""

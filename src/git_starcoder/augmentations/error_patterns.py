@@ -1,15 +1,16 @@
 """Writes the handling of errors in another form that means the same (`?` as a `match`).
 
-The forms are in the `[error_patterns]` table of a language (`parse.forms`), each with the conditions under which it
-means what the others mean.
+The forms, and the conditions under which they mean the same, are in the `[error_patterns]` table of a language file;
+`parse.forms` describes and applies such tables.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_starcoder.augmentations import NOTHING, Variant
+from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
 from git_starcoder.parse.forms import counterparts, same, sites, sites_from, written
+from git_starcoder.parse.rewrite import edited
 
 if TYPE_CHECKING:
     from random import Random
@@ -22,62 +23,60 @@ if TYPE_CHECKING:
 NEEDS = "tree"
 TABLES = ("error_patterns", "layout")
 
-TABLE = "error_patterns"
-SHARE = 0.5
-"""How many of the places are written in another form, about."""
-FEW = 50
-"""Sites of a file that are looked up one by one in its variation: that costs less than to look at all of it, once, and
-for n sites of one block it costs n² where it looks at all of them each time."""
+FORMS_TABLE = "error_patterns"
+REWRITTEN_SHARE = 0.5
+"""Share of the places that are written in another form, approximately."""
+MAX_SINGLE_LOOKUPS = 50
+"""Sites of a file up to which those of its variation are looked up one at a time. Few lookups cost less than finding
+all sites once; but each lookup may walk a whole block, so n of them in one block cost n²."""
 
 
 def vary(code: Code, random: Random) -> Variant | str:
-    """The file with some of its error handling in other forms: at least one place, where there is any."""
-    found = [site for site in sites(code, TABLE) if counterparts(code, site, TABLE)]
-    some = [site for site in found if random.random() < SHARE]
-    for chosen in (some, found):
-        pieces: list[bytes] = []
-        edge = 0
+    """The file with some of its error handling in other forms: at least one place, if there is any."""
+    found = [site for site in sites(code, FORMS_TABLE) if counterparts(code, site, FORMS_TABLE)]
+    drawn = [site for site in found if random.random() < REWRITTEN_SHARE]
+    for chosen in (drawn, found):
+        edits: list[tuple[int, int, bytes]] = []
         for site in chosen:
-            if site.span.start < edge:
+            if edits and site.span.start < edits[-1][1]:
                 continue
-            text = written(code, site, random.choice(counterparts(code, site, TABLE)), random)
+            text = written(code, site, random.choice(counterparts(code, site, FORMS_TABLE)), random)
             if text is not None:
-                pieces += (code.data[edge : site.span.start], text)
-                edge = site.span.stop
-        if pieces:
-            return Variant(b"".join((*pieces, code.data[edge:])))
-    return NOTHING
+                edits.append((site.span.start, site.span.stop, text))
+        if edits:
+            return Variant(edited(code.data, edits))
+    return NOTHING_TO_CHANGE
 
 
-class _Row:
-    """A walk over the children of a node."""
+class _ChildWalk:
+    """A walk over the children of a node and the text between them."""
 
     def __init__(self, code: Code, node: Node) -> None:
         self._data = code.data
         self._nodes = node.children
         self._index = 0
-        self._stops = {child.end_byte for child in self._nodes}
+        self._child_ends = {child.end_byte for child in self._nodes}
         self.edge = node.start_byte
-        """Where what is still to come begins."""
+        """The end of what has been walked over."""
 
-    def node(self) -> Node | None:
-        """The next child."""
+    def next_child(self) -> Node | None:
+        """The next child, or None at the end."""
         return self._nodes[self._index] if self._index < len(self._nodes) else None
 
-    def text(self, node: Node) -> bytes:
-        """What is between the edge and the end of a node."""
+    def text_to_end_of(self, node: Node) -> bytes:
+        """The text from the edge to the end of a node."""
         return self._data[self.edge : node.end_byte]
 
-    def gap(self, node: Node) -> bytes:
-        """What is between the edge and a node."""
+    def text_before(self, node: Node) -> bytes:
+        """The text from the edge to the start of a node."""
         return self._data[self.edge : node.start_byte]
 
-    def whole(self, site: Site) -> bool:
-        """Whether a site that begins with the next child ends with it or one after it."""
-        return site.span.stop in self._stops
+    def has_end(self, site: Site) -> bool:
+        """Whether a site that begins with the next child ends with it or with a later one."""
+        return site.span.stop in self._child_ends
 
-    def skip(self, stop: int) -> None:
-        """Go on behind the next child, and all others before a place."""
+    def advance(self, stop: int) -> None:
+        """Walk over the next child, and over all others that begin before `stop`."""
         self._index += 1
         while self._index < len(self._nodes) and self._nodes[self._index].start_byte < stop:
             self._index += 1
@@ -85,67 +84,74 @@ class _Row:
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
-    """The same tree and the same bytes, but for places that both trees have in forms with one meaning.
+    """Check that trees and texts are the same, except at places that both trees have in forms with one meaning.
 
-    Both trees are walked side by side, down to where the texts differ. There each must have a site that begins and
-    ends with whole nodes, the form of one must be among those that the other's may become, and their parts must be the
-    same.
+    Both trees are walked side by side, down to where the texts differ. There each must have a site that begins and ends
+    with whole nodes; the form of one must be among those that the other may become; and their parts must be the same.
     """
     if variant.text != after.data or before.root is None or after.root is None:
         return "another text was parsed"
-    start, stop = before.root.start_byte, after.root.start_byte
+    old_root, new_root = before.root, after.root
     if (
-        before.data[:start] != after.data[:stop]
-        or before.data[before.root.end_byte :] != after.data[after.root.end_byte :]
+        before.data[: old_root.start_byte] != after.data[: new_root.start_byte]
+        or before.data[old_root.end_byte :] != after.data[new_root.end_byte :]
     ):
         return "more than error handling differs, outside of the code"
-    stack = [(before.root, after.root)]
-    olds = _by_start(before)
-    news = _by_start(after) if len(olds) > FEW else None
+    stack = [(old_root, new_root)]
+    old_sites = _sites_by_start(before)
+    new_sites = _sites_by_start(after) if len(old_sites) > MAX_SINGLE_LOOKUPS else None
     while stack:
-        one, two = stack.pop()
-        left, right = _Row(before, one), _Row(after, two)
-        while (old := left.node()) and (new := right.node()):
-            if left.gap(old) != right.gap(new):
-                return _differs(old)
-            if old.type == new.type and left.text(old) == right.text(new):
-                left.skip(old.end_byte)
-                right.skip(new.end_byte)
+        old_parent, new_parent = stack.pop()
+        old_walk, new_walk = _ChildWalk(before, old_parent), _ChildWalk(after, new_parent)
+        while (old := old_walk.next_child()) and (new := new_walk.next_child()):
+            if old_walk.text_before(old) != new_walk.text_before(new):
+                return _describe_difference(old)
+            if old.type == new.type and old_walk.text_to_end_of(old) == new_walk.text_to_end_of(new):
+                old_walk.advance(old.end_byte)
+                new_walk.advance(new.end_byte)
                 continue
-            known = [site for site in olds.get(old.start_byte, ()) if left.whole(site)]
-            there: list[Site] = []
-            if known:
-                begun = sites_from(after, TABLE, new.start_byte) if news is None else news.get(new.start_byte, ())
-                there = [site for site in begun if right.whole(site)]
-            pairs = ((a, b) for a in known for b in there if _one_meaning(before, a, after, b))
+            old_here = [site for site in old_sites.get(old.start_byte, ()) if old_walk.has_end(site)]
+            new_here: list[Site] = []
+            if old_here:
+                starting = (
+                    sites_from(after, FORMS_TABLE, new.start_byte)
+                    if new_sites is None
+                    else new_sites.get(new.start_byte, ())
+                )
+                new_here = [site for site in starting if new_walk.has_end(site)]
+            pairs = ((a, b) for a in old_here for b in new_here if _have_same_meaning(before, a, after, b))
             if pair := next(pairs, None):
-                left.skip(pair[0].span.stop)
-                right.skip(pair[1].span.stop)
+                old_walk.advance(pair[0].span.stop)
+                new_walk.advance(pair[1].span.stop)
             elif old.type == new.type and old.children:
                 stack.append((old, new))
-                left.skip(old.end_byte)
-                right.skip(new.end_byte)
+                old_walk.advance(old.end_byte)
+                new_walk.advance(new.end_byte)
             else:
-                return _differs(old)
-        if left.node() or right.node() or left.text(one) != right.text(two):
-            return _differs(one)
+                return _describe_difference(old)
+        if (
+            old_walk.next_child()
+            or new_walk.next_child()
+            or old_walk.text_to_end_of(old_parent) != new_walk.text_to_end_of(new_parent)
+        ):
+            return _describe_difference(old_parent)
     return ""
 
 
-def _differs(node: Node) -> str:
+def _describe_difference(node: Node) -> str:
     return f"more than error handling differs, line {node.start_point[0] + 1}"
 
 
-def _by_start(code: Code) -> dict[int, list[Site]]:
+def _sites_by_start(code: Code) -> dict[int, list[Site]]:
     starts: dict[int, list[Site]] = {}
-    for site in sites(code, TABLE):
+    for site in sites(code, FORMS_TABLE):
         starts.setdefault(site.span.start, []).append(site)
     return starts
 
 
-def _one_meaning(before: Code, old: Site, after: Code, new: Site) -> bool:
-    """Whether a site may have become another one: only names that a form gives itself are in one and not the other."""
-    if new.form not in counterparts(before, old, TABLE):
+def _have_same_meaning(before: Code, old: Site, after: Code, new: Site) -> bool:
+    """Whether `old` may have become `new`: they differ only in names that one of the forms introduces itself."""
+    if new.form not in counterparts(before, old, FORMS_TABLE):
         return False
     for name in old.parts.keys() | new.parts.keys():
         if name in old.parts and name in new.parts:

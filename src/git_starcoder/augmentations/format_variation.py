@@ -1,6 +1,6 @@
-"""Changes layout only: indentation, blank lines and the space behind commas (whole files, checked).
+"""Changes layout only: indentation, blank lines and the space after commas (whole files, checked).
 
-Comments, strings, templates, preprocessor lines and text between tags stay as they are, to the byte.
+Comments, strings, templates, preprocessor lines and text between tags stay the same to the byte.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from git_starcoder.augmentations import NOTHING, Variant
+from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
 from git_starcoder.parse.shape import fixed, marks, outermost, shape
 
 if TYPE_CHECKING:
@@ -20,88 +20,83 @@ if TYPE_CHECKING:
 NEEDS = "tree"
 TABLES = ("comments", "layout")
 
+TABS = 0
+"""Stands for tabs where a number says how many spaces an indentation level has."""
 _INDENT = re.compile(rb"(?<=\n)[ \t]+(?=\S|\Z)")
 _BLANK = re.compile(rb"\n(?:[ \t]*\n)+")
 _COMMA = re.compile(rb", (?=[\w(\[{\"])")
 
 
 def vary(code: Code, random: Random) -> Variant | str:
-    """The file with another unit of indentation, more or fewer blank lines, and perhaps no space behind commas."""
+    """The file with another indentation, more or fewer blank lines, and perhaps no space after commas."""
     if code.language is None:
         raise ValueError("layout needs a tree")
-    unit = _unit(code.data)
-    new = random.choice([one for one in _units(unit, tabs=code.language.table["layout"]["tabs"]) if one != unit])
+    old_unit = _indent_unit(code.data)
+    allowed = _allowed_units(old_unit, tabs=code.language.table["layout"]["tabs"])
+    new_unit = random.choice([unit for unit in allowed if unit != old_unit])
     blank = random.choice((b"\n", b"\n\n", b"\n\n\n"))
-    tight = random.random() < 0.5
-    indents = _Indents(unit, new)
-    pieces: list[bytes] = []
+    tight_commas = random.random() < 0.5
+    new_indents: dict[bytes, bytes] = {}
+
+    def replace_indent(match: re.Match[bytes]) -> bytes:
+        old = match[0]
+        if old not in new_indents:
+            new_indents[old] = _convert_indent(old, old_unit, new_unit)
+        return new_indents[old]
+
+    parts: list[bytes] = []
     edge = 0
-    for start, stop in [*_untouched(code), (len(code.data), len(code.data))]:
-        piece = code.data[edge:start]
-        if b"\n" in piece:
-            piece = _BLANK.sub(blank, _INDENT.sub(indents.replace, piece))
-        pieces += (_COMMA.sub(b",", piece) if tight else piece, code.data[start:stop])
+    for start, stop in [*_unchanged_spans(code), (len(code.data), len(code.data))]:
+        part = code.data[edge:start]
+        if b"\n" in part:
+            part = _BLANK.sub(blank, _INDENT.sub(replace_indent, part))
+        parts += (_COMMA.sub(b",", part) if tight_commas else part, code.data[start:stop])
         edge = stop
-    text = b"".join(pieces)
-    return NOTHING if text == code.data else Variant(text)
+    text = b"".join(parts)
+    return NOTHING_TO_CHANGE if text == code.data else Variant(text)
 
 
-def _untouched(code: Code) -> list[Span]:
-    """Comments and what has a fixed layout, without the line break that ends it."""
+def _unchanged_spans(code: Code) -> list[Span]:
+    """Comments and texts whose layout has a meaning, without the line break at their end."""
     found = marks(code)
     spans = outermost(span for kind in ("comment", "attached", "fixed") for span in found.get(kind, ()))
     return [span._replace(stop=span.stop - (code.data[span.stop - 1 : span.stop] == b"\n")) for span in spans]
 
 
-def _unit(data: bytes) -> int:
-    """Spaces per level: 2, 4 or 8; 0 for tabs."""
+def _indent_unit(data: bytes) -> int:
+    """Spaces per indentation level, 2, 4 or 8, or `TABS`: the unit of which most widths are multiples."""
     lines = _INDENT.findall(data)
     widths = [len(line) for line in lines if b"\t" not in line]
     if 2 * len(widths) < len(lines):
-        return 0
+        return TABS
     for unit in (8, 4):
         if sum(width % unit > 0 for width in widths) * 10 <= len(widths):
             return unit
     return 2
 
 
-def _units(unit: int, *, tabs: bool) -> tuple[int, ...]:
-    return (0, 2, 4, 8) if tabs else (2, 4, 8) if unit else (4, 2)
+def _allowed_units(old_unit: int, *, tabs: bool) -> tuple[int, ...]:
+    return (TABS, 2, 4, 8) if tabs else (2, 4, 8) if old_unit else (4, 2)
 
 
-class _Indents:
-    """Old indentation → new: order is kept, so that what is deeper stays deeper."""
-
-    def __init__(self, unit: int, new: int) -> None:
-        self._unit = unit
-        self._new = new
-        self._known: dict[bytes, bytes] = {}
-
-    def replace(self, match: re.Match[bytes]) -> bytes:
-        """The new indentation for one line."""
-        old = match[0]
-        if old not in self._known:
-            self._known[old] = self._make(old)
-        return self._known[old]
-
-    def _make(self, old: bytes) -> bytes:
-        if self._unit:
-            if b"\t" in old:
-                return old
-            levels, rest = divmod(len(old), self._unit)
-        else:
-            levels, rest = len(old) - len(old.lstrip(b"\t")), len(old.lstrip(b"\t"))
-            if b"\t" in old.lstrip(b"\t"):
-                return old
-        if not self._new:
-            return b"\t" * levels + b" " * rest
-        if self._unit:
-            return b" " * -(-len(old) * self._new // self._unit)
-        return b" " * (levels * self._new + rest)
+def _convert_indent(old: bytes, old_unit: int, new_unit: int) -> bytes:
+    """The new indentation for an old one. Order is kept: what is deeper stays deeper."""
+    spaces = old.lstrip(b"\t")
+    if b"\t" in (old if old_unit else spaces):  # tabs where spaces are usual, or after spaces: an alignment
+        return old
+    if old_unit:
+        levels, rest = divmod(len(old), old_unit)
+    else:
+        levels, rest = len(old) - len(spaces), len(spaces)
+    if new_unit == TABS:
+        return b"\t" * levels + b" " * rest
+    if old_unit:
+        return b" " * -(-len(old) * new_unit // old_unit)
+    return b" " * (levels * new_unit + rest)
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
-    """The same tree, the same bytes but for whitespace, and the same strings and comments."""
+    """Check that the tree is the same, all bytes but whitespace, and strings and comments with their whitespace."""
     if variant.text != after.data:
         return "another text was parsed"
     if shape(before) != shape(after):
@@ -110,12 +105,12 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
         return "more than whitespace differs"
     if fixed(before) != fixed(after):
         return "a string differs"
-    if _comments(before) != _comments(after):
+    if _comment_texts(before) != _comment_texts(after):
         return "a comment differs"
     return ""
 
 
-def _comments(code: Code) -> list[bytes]:
+def _comment_texts(code: Code) -> list[bytes]:
     found = marks(code)
     spans = sorted([*found.get("comment", ()), *found.get("attached", ())])
     return [code.data[start:stop] for start, stop in spans]

@@ -1,139 +1,133 @@
-"""What changed in a file of late, before what it is now: lines that are gone, and why.
+"""What changed in a file recently, before the file as it is now: lines that were removed, and why.
 
-A row reads `<commit_before>GONE<commit_msg>SUBJECT … <commit_after><file_sep>PATH⏎TEXT`: the latest commits of the
-file, the newest last, so that it stands nearest to the text, which is what came after all of them. Only TEXT counts
-for the loss.
+A row reads `<commit_before>REMOVED<commit_msg>SUBJECT … <commit_after><file_sep>PATH⏎TEXT`: the latest commits of the
+file, the newest last and so nearest to the text, which is the result of them all. Only TEXT is in the loss.
 
-What a commit wrote is not in the head, though a diff would show it: it stands in the text, and a model that sees it
-there learns to copy lines from above. So of each hunk only the lines are shown that it took away, and of these none
-that stands in the file all the same (moved, indented, brought back). A line with less than `TELLING` characters gives
-nothing away (`}`, `else {`), but says nothing alone either. For the same reason a subject that the file quotes, as a
-list of changes does, is left out with its commit. Of a message only the subject is shown: why, in a line.
+Lines that a commit added are not in the prefix, although a diff would show them: they stand in the text, and the model
+would learn to copy them from above. So of each hunk only removed lines are shown, and only those that are nowhere in
+the file now (a line may have been moved, indented or restored). Lines shorter than `MIN_REVEALING_CHARACTERS`, such as
+`}` or `else {`, reveal nothing, but are not shown without a longer one. A commit whose subject the file quotes, as a
+changelog does, is left out for the same reason. Of a message only the subject is shown: the reason in one line.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.augmentations import Frame, Part
-from git_starcoder.records import printable_path
+from git_starcoder.augmentations import FramedText, PrefixPart, path_line
 from git_starcoder.text.diff import diff_lines
 from git_starcoder.text.encoding import split_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.augmentations import Around, Shown
+    from git_starcoder.augmentations import ChangeTexts, FrameInput
 
 NEEDS = "history"
 
-TELLING = 20
-"""Characters, without the space around, from which a line must not be in the head and in the text."""
-BUDGET = 2_400
-"""Bytes of what is gone and of subjects."""
-MOST = 8
-"""Commits."""
-LARGEST = 24_000
-"""Bytes of a hunk, before or after; of what is larger no run would fit, or hardly one."""
+MIN_REVEALING_CHARACTERS = 20
+"""Characters, without surrounding space, from which on a line must not be in both the prefix and the text."""
+MAX_PREFIX_BYTES = 2_400
+"""Bytes of removed lines and subjects: about 600 tokens, so that a window keeps room for the text."""
+MAX_COMMITS = 8
+"""Commits in a prefix."""
+MAX_HUNK_BYTES = 24_000
+"""Bytes of a hunk, before or after. Removed lines of larger hunks would hardly fit into the prefix."""
 
 
 class _Entry(NamedTuple):
-    """What a commit took away."""
+    """What a commit removed."""
 
-    gone: bytes
+    removed: bytes
     subject: bytes
 
 
-def frame(around: Around) -> list[Frame] | str:
-    """The file behind its latest changes: those of the newest commits that the budget has room for.
+def frame(inputs: FrameInput) -> list[FramedText] | str:
+    """The file with its latest changes before it: those of the newest commits for which there is room.
 
-    What a commit took away is shown a run of lines at a time, whole or not at all, and once. Reasons: `no_history`,
-    `only_new` (no commit took away a line that is gone now).
+    Each run of consecutive removed lines is shown whole or not at all, and once. Reasons: `no_history`, `only_new` (no
+    commit removed a line that is still absent).
     """
-    if not around.changes:
+    if not inputs.changes:
         return "no_history"
-    standing = _telling(around.text)
-    room = BUDGET
+    present = _revealing_lines(inputs.text)
+    room = MAX_PREFIX_BYTES
     entries: list[_Entry] = []
-    for change in around.changes[:MOST]:
+    for change in inputs.changes[:MAX_COMMITS]:
         subject = _subject(change)
-        if len(subject) > room or _quotes(around.text, subject):
+        if len(subject) > room or _is_quoted(subject, inputs.text):
             continue
         room -= len(subject)
-        gone: list[bytes] = []
-        for run in _gone(change, standing):
-            if len(run) <= room and run not in gone:
-                gone.append(run)
+        removed: list[bytes] = []
+        for run in _removed_runs(change, present):
+            if len(run) <= room and run not in removed:
+                removed.append(run)
                 room -= len(run)
-        entries.append(_Entry(b"".join(gone), subject))
-    if not any(entry.gone for entry in entries):
+        entries.append(_Entry(b"".join(removed), subject))
+    if not any(entry.removed for entry in entries):
         return "only_new"
-    head: list[Part] = []
+    prefix: list[PrefixPart] = []
     for entry in reversed(entries):
-        head += (Part("<commit_before>", entry.gone), Part("<commit_msg>", entry.subject))
-    head += (Part("<commit_after>", b""), Part("<file_sep>", _path(around)))
-    return [Frame(tuple(head), around.text)]
+        prefix += (PrefixPart("<commit_before>", entry.removed), PrefixPart("<commit_msg>", entry.subject))
+    prefix += (PrefixPart("<commit_after>", b""), PrefixPart("<file_sep>", path_line(inputs.path)))
+    return [FramedText(tuple(prefix), inputs.text)]
 
 
-def _gone(change: Shown, standing: set[bytes]) -> Iterator[bytes]:
-    """Runs of lines that a change took away and that stand nowhere in the file."""
+def _removed_runs(change: ChangeTexts, present: set[bytes]) -> Iterator[bytes]:
+    """Runs of consecutive lines that a change removed and that are not among the file's `present` lines."""
     for before, after in change.edits:
-        if max(len(before), len(after)) > LARGEST:
+        if max(len(before), len(after)) > MAX_HUNK_BYTES:
             continue
         old = split_lines(before)
         for start, stop, _, _ in diff_lines(old, split_lines(after)) or ():
             run: list[bytes] = []
             for line in [*old[start:stop], None]:
-                if line is not None and line.strip() not in standing:
+                if line is not None and line.strip() not in present:
                     run.append(line)
                     continue
-                if any(len(one.strip()) >= TELLING for one in run):
+                if any(len(removed.strip()) >= MIN_REVEALING_CHARACTERS for removed in run):
                     yield b"".join(run) if run[-1].endswith(b"\n") else b"".join(run) + b"\n"
                 run = []
 
 
-def _telling(text: bytes) -> set[bytes]:
-    """The lines of a text that are long enough to be told from others, without the space around."""
-    return {line for line in map(bytes.strip, split_lines(text)) if len(line) >= TELLING}
+def _revealing_lines(text: bytes) -> set[bytes]:
+    """The lines of a text that are long enough to be recognised, without surrounding space."""
+    return {line for line in map(bytes.strip, split_lines(text)) if len(line) >= MIN_REVEALING_CHARACTERS}
 
 
-def _subject(change: Shown) -> bytes:
+def _subject(change: ChangeTexts) -> bytes:
     return change.message.strip().partition(b"\n")[0].rstrip()
 
 
-def _quotes(text: bytes, subject: bytes) -> bool:
-    return len(subject) >= TELLING and subject in text
+def _is_quoted(subject: bytes, text: bytes) -> bool:
+    return len(subject) >= MIN_REVEALING_CHARACTERS and subject in text
 
 
-def _path(around: Around) -> bytes:
-    return printable_path(around.path).encode() + b"\n"
-
-
-def verify(around: Around, frame: Frame) -> str:
-    """The text is the file; the head has subjects of its changes and lines that they took away, none of the file's."""
-    if frame.text != around.text:
+def verify(inputs: FrameInput, frame: FramedText) -> str:
+    """Check that the text is the file, and that the prefix shows subjects and removed lines of its changes only."""
+    if frame.text != inputs.text:
         return "the text is another"
-    marks = [part.mark for part in frame.head]
-    count = len(marks) // 2 - 1
-    if count < 1 or marks != [*("<commit_before>", "<commit_msg>") * count, "<commit_after>", "<file_sep>"]:
-        return "the head has other parts"
-    texts = [part.text for part in frame.head]
-    if texts[-2:] != [b"", _path(around)]:
+    control_tokens = [part.control_token for part in frame.prefix]
+    count = len(control_tokens) // 2 - 1
+    if count < 1 or control_tokens != [*("<commit_before>", "<commit_msg>") * count, "<commit_after>", "<file_sep>"]:
+        return "the prefix has other parts"
+    *texts, after, path = (part.text for part in frame.prefix)
+    if (after, path) != (b"", path_line(inputs.path)):
         return "the path is another"
-    if _telling(b"\n".join(texts[:-1])) & _telling(around.text) or any(
-        _quotes(around.text, subject) for subject in texts[1:-2:2]
-    ):
-        return "the head gives lines of the text away"
-    if sum(map(len, texts[:-1])) > BUDGET:
-        return "the head is too long"
-    changes = iter(around.changes[MOST - 1 :: -1])
-    for gone, subject in zip(texts[:-2:2], texts[1:-2:2], strict=True):
-        if not any(_subject(change) == subject and _took(change, gone) for change in changes):
-            return "no change took this away, or not in this order"
-    return "" if any(texts[:-2:2]) else "nothing is gone"
+    subjects = texts[1::2]
+    reveals_lines = _revealing_lines(b"\n".join(texts)) & _revealing_lines(inputs.text)
+    if reveals_lines or any(_is_quoted(subject, inputs.text) for subject in subjects):
+        return "the prefix reveals lines of the text"
+    if sum(map(len, texts)) > MAX_PREFIX_BYTES:
+        return "the prefix is too long"
+    changes = iter(inputs.changes[MAX_COMMITS - 1 :: -1])  # from the oldest, as in the prefix
+    for removed, subject in zip(texts[::2], subjects, strict=True):
+        if not any(_subject(change) == subject and _has_lines_before(change, removed) for change in changes):
+            return "no change removed this, or not in this order"
+    return "" if any(texts[::2]) else "nothing was removed"
 
 
-def _took(change: Shown, gone: bytes) -> bool:
-    """Whether these are lines, in this order, that stood in the hunks of a change before it."""
+def _has_lines_before(change: ChangeTexts, text: bytes) -> bool:
+    """Whether the lines of a text stood, in this order, in the hunks of a change before it."""
     lines = iter(b"\n".join(before for before, _ in change.edits).split(b"\n"))
-    return all(line.removesuffix(b"\n") in lines for line in split_lines(gone))
+    return all(line.removesuffix(b"\n") in lines for line in split_lines(text))

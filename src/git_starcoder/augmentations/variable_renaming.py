@@ -1,17 +1,19 @@
 """Renames local variables in ways that cannot change meaning (whole files, scope-aware, checked).
 
-Every safe name of every function (`parse.scope`) gets a natural name that stands nowhere in the file.
+Every name of a function that is safe to rename (`parse.scope`) becomes a plausible name that occurs nowhere in the
+file.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_starcoder.augmentations import NOTHING, Variant
+from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
 from git_starcoder.parse.rewrite import renamed, renamed_wrongly
 from git_starcoder.parse.scope import reserved, scopes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from random import Random
 
     from git_starcoder.parse.tree import Code
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 NEEDS = "tree"
 TABLES = ("rename",)
 
+ATTEMPTS_PER_NAME = 16
+"""How often a name of two words is drawn, for each name that is still missing, before names count as used up."""
 NOUNS = b"""
     account action address amount anchor answer area argument array aspect attribute axis backup balance band base
     batch beacon bin bit block board body border bottom bound box branch bridge bucket budget buffer bundle button
@@ -42,7 +46,7 @@ NOUNS = b"""
     track trail trait transfer tree trigger triple tuple turn unit update upper usage user value vector version view
     volume wave week weight wheel width window word worker wrapper year zone
 """.split()
-FIRST = b"""
+ADJECTIVES = b"""
     actual active any base best big child clean common current dark deep extra far fast final first fixed free full
     given good green half high inner known large last late left light local long low main major mean minor mixed near
     new next old open other outer own past plain prior quick raw ready real red right safe second sharp short simple
@@ -50,40 +54,47 @@ FIRST = b"""
 """.split()
 
 
-def vary(code: Code, random: Random) -> Variant | str:
-    """The file with its safe names replaced."""
-    functions = scopes(code).functions
-    if not functions:
-        return NOTHING
-    fresh = _Names(code, random)
-    names = [dict(zip(one.safe, fresh.take(len(one.safe)), strict=False)) for one in functions]
-    return Variant(renamed(code, names))
+class NameStyle:
+    """The spelling of new names in a file, and the words that they must not be."""
 
-
-class _Names:
-    """Words that a file does not have."""
-
-    def __init__(self, code: Code, random: Random) -> None:
+    def __init__(self, code: Code) -> None:
         if code.language is None:
             raise ValueError("renaming needs a tree")
-        self._random = random
-        self._taken = scopes(code).words | reserved(code.language.key)
-        self._nouns = [noun for noun in NOUNS if noun not in self._taken]
-        self._snake = code.language.table["rename"]["style"] == "snake"
+        self.taken = scopes(code).words | reserved(code.language.key)
+        """Every word of the file and every reserved word of its language."""
+        self._is_snake_case = code.language.table["rename"]["style"] == "snake"
 
-    def take(self, count: int) -> list[bytes]:
-        """So many different words, or fewer where they run out: of one part as long as there are any, then of two."""
-        words = self._random.sample(self._nouns, min(count, len(self._nouns)))
-        seen = {*words, *self._taken}
-        for _ in range(16 * (count - len(words))):
-            one, two = self._random.choice(FIRST), self._random.choice(NOUNS)
-            word = b"%s_%s" % (one, two) if self._snake else one + two.title()
-            if len(words) < count and word not in seen:
-                seen.add(word)
-                words.append(word)
-        return words
+    def join(self, words: Sequence[bytes]) -> bytes:
+        """A name made of lower-case words: `max_size` or `maxSize`."""
+        return b"_".join(words) if self._is_snake_case else words[0] + b"".join(map(bytes.title, words[1:]))
+
+
+def vary(code: Code, random: Random) -> Variant | str:
+    """The file with new names for everything that is safe to rename."""
+    functions = scopes(code).functions
+    if not functions:
+        return NOTHING_TO_CHANGE
+    style = NameStyle(code)
+    free_nouns = [noun for noun in NOUNS if noun not in style.taken]
+    new_names = [
+        dict(zip(function.safe, _draw_names(style, free_nouns, len(function.safe), random), strict=False))
+        for function in functions
+    ]
+    return Variant(renamed(code, new_names))
+
+
+def _draw_names(style: NameStyle, free_nouns: list[bytes], count: int, random: Random) -> list[bytes]:
+    """Up to `count` different names: single nouns as long as there are any, then an adjective and a noun."""
+    names = random.sample(free_nouns, min(count, len(free_nouns)))
+    seen = {*names, *style.taken}
+    for _ in range(ATTEMPTS_PER_NAME * (count - len(names))):
+        name = style.join((random.choice(ADJECTIVES), random.choice(NOUNS)))
+        if len(names) < count and name not in seen:
+            seen.add(name)
+            names.append(name)
+    return names
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
-    """Alpha-equivalence: nothing but safe names differs, and each has one new name, its own, everywhere."""
+    """Check alpha-equivalence: only safe names differ, and each has one new name, its own, everywhere."""
     return "another text was parsed" if variant.text != after.data else renamed_wrongly(before, after)

@@ -82,7 +82,7 @@ class Check(OfSamples):
         every = sorted((one for one in samples if one.about["augmentation_type"] == DIFF), key=lambda one: one.id)
         drawn = every[:DRAWN]
         yield from self._changes(self._source, drawn)
-        known = {key for key in registry.names("augmentations") if augmentations.needs(key) in {"text", "tree"}}
+        known = {key for key in registry.names("augmentations") if augmentations.input_kind(key) in {"text", "tree"}}
         other = [one for one in samples if one.about["augmentation_type"] in known and not one.masked]
         yield from self._variations(self._source, other)
         told = [f"{self._compared['file']:,} files and {self._compared['change']:,} of {len(every):,} changes compared"]
@@ -227,7 +227,7 @@ def verify(varied: Varied) -> list[str]:
 
 
 def _unverified(before: Code, key: str, text: bytes) -> str:
-    variation, after = augmentations.variation(key), before
+    variation, after = augmentations.load_variation(key), before
     if variation.NEEDS == "tree":
         if before.language is None or not before.clean:
             return "that does not parse"

@@ -111,7 +111,7 @@ def _command(script: str, recipe: str, folder: str, steps: Steps, summary: Calla
         if repository and repo and repository != repo:
             raise UsageError("two repositories are named", where=f"{repository} and --repo {repo}")
         places.prefer(out)
-        loaded = window.resolve(Recipe.load(recipe, with_seed(overrides, seed)))
+        loaded = window.resolve_sizes(Recipe.load(recipe, with_seed(overrides, seed)))
         watch = Numbered(steps, loaded)
         watch.say(f"Opening the repository, loading the {recipe} recipe...")
         opened = Repo.open(repository or repo or Path(), rev)

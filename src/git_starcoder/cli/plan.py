@@ -62,7 +62,7 @@ def plan(repo: Repo, recipe: Recipe, engine: Engine, progress: Progress) -> Plan
     from git_starcoder.records import SPLITS
     from git_starcoder.stages import analyse, read, split, window
 
-    recipe = window.resolve(recipe)
+    recipe = window.resolve_sizes(recipe)
     sizes = recipe.window.sizes
     with (
         tempfile.TemporaryDirectory(dir=temporary()) as folder,

@@ -10,7 +10,7 @@ from git_starcoder.errors import DatasetError
 from git_starcoder.layout import age_factor
 from git_starcoder.recipe import Recipe
 from git_starcoder.stages import weigh
-from git_starcoder.stages.order import STAGES
+from git_starcoder.stages.order import STAGE_COUNT
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.pieces import Piece, pieces
 
@@ -71,7 +71,7 @@ def describe(dataset: Dataset, place: Place) -> Shown:
 def factors_of(recipe: Recipe, about: dict[str, Any]) -> dict[str, float]:
     """What the weight of a row is the product of."""
     return {
-        "role": weigh.of_role(recipe.weigh, about["role"]),
+        "role": weigh.role_factor(recipe.weigh, about["role"]),
         "age": age_factor(about["age_days"], recipe.weigh.recent, recipe.weigh.old),
         "evolution": recipe.weigh.evolution if about.get("is_evolution") else 1.0,
     }
@@ -91,7 +91,7 @@ def _facts(
     product = " × ".join(f"{name} {factor:g}" for name, factor in factors.items())
     weight = about.get("weight_of_row", about["weight"])
     copies = f", copy {about['copy'] + 1} of {about['copies']}" if "copies" in about else ""
-    stage = f"stage {about['stage']} of {STAGES}, " if "stage" in about else ""
+    stage = f"stage {about['stage']} of {STAGE_COUNT}, " if "stage" in about else ""
     rows = dataset.count(place.split)
     facts = {
         "file": f"{about['source_file']}{where}",

@@ -1,7 +1,8 @@
-"""analyse: Source → Unit, with symbols, imports, role and difficulty.
+"""The analyse step: parses each source and records its symbols, imports, role and difficulty (Source → Unit).
 
-Parsing happens in supervised workers, some 200 KB to a message. When one fails, its files are tried again one by one,
-so that only the file at fault is used as plain text. Imports are resolved here, when all are known.
+Parsing runs in supervised workers, about 200 KB of text per task. When a task fails, each of its files is parsed in a
+task of its own, so that only the file at fault is used as plain text. Imports are resolved last, when those of all
+files are known.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from git_starcoder.memo import Memo
 from git_starcoder.parse import difficulty
 from git_starcoder.parse.imports import Resolved, imports_of, resolve
 from git_starcoder.parse.language import TEXT, load
-from git_starcoder.parse.resolve import Import  # noqa: TC001 - the memo of facts looks at their types
+from git_starcoder.parse.resolve import Import  # noqa: TC001 - msgspec reads the types of TextFacts
 from git_starcoder.parse.role import judge
 from git_starcoder.parse.starts import starts
 from git_starcoder.parse.symbols import symbols_of
 from git_starcoder.parse.tree import captures, parse
 from git_starcoder.protocols import Failure
 from git_starcoder.records import ParseStatus, Role, Source, Span, Symbol, Unit, content_id
+from git_starcoder.stages.tasks import batch_by_size, map_cached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,39 +29,38 @@ if TYPE_CHECKING:
     from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.recipe import Analyse
 
-BATCH = 200_000
-"""Bytes of text in a message to a worker, about."""
-GROUP = 16
-"""Messages that go out together, and failures after which no more do."""
-SECONDS = 20.0
-"""For a message, or for a file alone. A parse is bounded by counts; this is for what the counts do not see."""
-TABLES = ("symbols", "imports", "difficulty", "types", "errors")
-"""Tables of a language whose queries are run, in one walk over the tree."""
+PARSE_TASK_BYTES = 200_000
+"""Bytes of text in one task, approximately: enough that sending it costs little beside parsing it."""
+PARSE_TIMEOUT_SECONDS = 20.0
+"""Time limit of a task. Parsing is limited by counts; this catches what the counts miss."""
+TASKS_PER_ROUND = 16
+"""Tasks that are sent to the workers together. After as many failed tasks, no further task is sent."""
+QUERY_TABLES = ("symbols", "imports", "difficulty", "types", "errors")
+"""Tables of a language file whose queries run over the syntax tree, all in one walk."""
+MAX_FAILURE_NOTES = 5
+"""Parser failures that get a line of their own for the user; the others are counted in one line."""
 
-NOTES = 5
-"""Failures that are told one by one."""
-
-Key = tuple[str, Span]
-"""A language and where a text is."""
+TextKey = tuple[str, Span]
+"""The language of a text and its place in the text store."""
 
 
-class Facts(NamedTuple):
-    """What a worker finds in one text."""
+class TextFacts(NamedTuple):
+    """What a worker finds out about one text."""
 
-    tree: ParseStatus
+    parse_status: ParseStatus
     difficulty: float
     symbols: tuple[Symbol, ...] = ()
     imports: tuple[Import, ...] = ()
     type_density: float = 0.0
     error_patterns: int = 0
-    starts: bytes = b""
-    """See `Sample.starts`."""
-    refused: str = ""
-    """The limit that the text met, if it has no tree for that."""
+    window_starts: bytes = b""
+    """See `Sample.window_starts`."""
+    limit_met: str = ""
+    """The parser limit that the text exceeds, so that it has no tree; else empty."""
 
 
 def analyse_sources(build: BuildState, options: Analyse, sources: list[Source]) -> list[Unit]:
-    """Each source, understood, in the same order; less those whose role is to be skipped."""
+    """The unit of each source, in the same order, without the sources whose role the recipe skips."""
     with build.count_step("analyse", len(sources)) as step:
         kept: list[tuple[Source, Role]] = []
         for source in sources:
@@ -68,146 +69,159 @@ def analyse_sources(build: BuildState, options: Analyse, sources: list[Source]) 
                 step.drop(source.path, role, rule)
             else:
                 kept.append((source, role))
-        facts = _all_facts(build, step, [source for source, _ in kept])
-        known = {source.path: source.text for source in sources}
-        imports = {source.path: (source.language, fact.imports) for (source, _), fact in zip(kept, facts, strict=True)}
-        resolved = resolve(imports, frozenset(known), lambda path: build.texts.get(known[path]))
+        facts = _collect_facts(build, step, [source for source, _ in kept])
+        text_of = {source.path: source.text for source in sources}
+        imports = {
+            source.path: (source.language, found.imports) for (source, _), found in zip(kept, facts, strict=True)
+        }
+        resolved = resolve(imports, frozenset(text_of), lambda path: build.texts.get(text_of[path]))
         units = [
             Unit(
                 source=source,
-                parse_status=fact.tree,
+                parse_status=found.parse_status,
                 role=role,
-                difficulty=fact.difficulty,
-                symbols=fact.symbols,
+                difficulty=found.difficulty,
+                symbols=found.symbols,
                 imports=resolved[source.path].targets if source.path in resolved else (),
-                type_density=fact.type_density,
-                error_patterns=fact.error_patterns,
-                window_starts=build.texts.put(fact.starts),
+                type_density=found.type_density,
+                error_patterns=found.error_patterns,
+                window_starts=build.texts.put(found.window_starts),
             )
-            for (source, role), fact in zip(kept, facts, strict=True)
+            for (source, role), found in zip(kept, facts, strict=True)
         ]
-        _tell(step, units, resolved)
+        _record_figures(step, units, resolved)
     return units
 
 
-def _all_facts(build: BuildState, step: StepCounts, sources: Sequence[Source]) -> list[Facts]:
-    """The facts of each source. Equal texts of one language are looked at once."""
+def _collect_facts(build: BuildState, step: StepCounts, sources: Sequence[Source]) -> list[TextFacts]:
+    """The facts of each source. Equal texts of one language are parsed once."""
     copies = Counter((source.language, source.text) for source in sources)
-    found: dict[Key, Facts] = {}
-    failed: dict[Key, Failure] = {}
+    code = [key for key in copies if key[0] != TEXT]
+    failures: dict[TextKey, Failure] = {}
 
-    def learn(key: Key, facts: Facts) -> None:
+    def parse_missing(missing: list[TextKey]) -> Iterator[TextFacts]:
+        step.keep(len(sources) - sum(copies[key] for key in missing))
+        found = _parse_in_workers(build, step, copies, missing, failures)
+        return (found[key] for key in missing)
+
+    memo: Memo[TextFacts] = Memo(build.cache, "facts", TextFacts)
+    results = map_cached(
+        memo,
+        code,
+        lambda key: (key[0], content_id(build.texts.get(key[1]))),
+        parse_missing,
+        lambda key, _: key not in failures,
+    )
+    facts = dict(zip(code, results, strict=True))
+    facts |= {key: _plain_text_facts(build.texts.get(key[1])) for key in copies if key[0] == TEXT}
+    _report_failures(build, step, sources, failures)
+    limits = Counter(found.limit_met for found in facts.values() if found.limit_met)
+    step.figures.update({f"not_parsed_{limit}": count for limit, count in sorted(limits.items())})
+    return [facts[source.language, source.text] for source in sources]
+
+
+def _parse_in_workers(
+    build: BuildState,
+    step: StepCounts,
+    copies: Counter[TextKey],
+    keys: Sequence[TextKey],
+    failures: dict[TextKey, Failure],
+) -> dict[TextKey, TextFacts]:
+    """The facts of each text. The failure of a text that cannot be parsed even alone is added to `failures`."""
+    found: dict[TextKey, TextFacts] = {}
+    retries: list[list[TextKey]] = []
+
+    def add(key: TextKey, facts: TextFacts) -> None:
         found[key] = facts
         step.keep(copies[key])
 
-    for key in copies:
-        if key[0] == TEXT:
-            learn(key, _plain(build.texts.get(key[1])))
-    memo: Memo[Facts] = Memo(build.cache, "facts", Facts)
-    inputs = {key: (key[0], content_id(build.texts.get(key[1]))) for key in copies if key[0] != TEXT}
-    for key, facts in zip(inputs, memo.get(list(inputs.values())), strict=True):
-        if facts is not None:
-            learn(key, facts)
-    again: list[list[Key]] = []
-    for batch, answers in _ask(build, list(_batches([key for key in inputs if key not in found]))):
-        if isinstance(answers, Failure):
-            again += [[key] for key in batch]
+    batches = list(batch_by_size(keys, lambda key: key[1].stop - key[1].start, PARSE_TASK_BYTES))
+    for batch, answer in _run_tasks(build, batches):
+        if isinstance(answer, Failure):
+            retries += [[key] for key in batch]
         else:
-            memo.put([(inputs[key], facts) for key, facts in zip(batch, answers, strict=True)])
-            for key, facts in zip(batch, answers, strict=True):
-                learn(key, facts)
-    for (key,), answers in _ask(build, again):
-        if isinstance(answers, Failure):
-            failed[key] = answers
-            learn(key, _plain(build.texts.get(key[1])))
+            for key, facts in zip(batch, answer, strict=True):
+                add(key, facts)
+    for (key,), answer in _run_tasks(build, retries):
+        if isinstance(answer, Failure):
+            failures[key] = answer
+            add(key, _plain_text_facts(build.texts.get(key[1])))
         else:
-            learn(key, answers[0])
-    _tell_failed(build, step, sources, failed)
-    for refused, count in sorted(Counter(facts.refused for facts in found.values() if facts.refused).items()):
-        step.figures[f"not_parsed_{refused}"] = count
-    return [found[source.language, source.text] for source in sources]
+            add(key, answer[0])
+    return found
 
 
-def _ask(build: BuildState, batches: Sequence[list[Key]]) -> Iterator[tuple[list[Key], list[Facts] | Failure]]:
-    """The answer of a worker to each batch.
+def _run_tasks(
+    build: BuildState, batches: Sequence[list[TextKey]]
+) -> Iterator[tuple[list[TextKey], list[TextFacts] | Failure]]:
+    """Each batch with the answer of its worker.
 
-    A hostile repository may have any number of files over which workers die, and each may take all its seconds. So
-    batches go out in groups, and after a group's worth of failures nobody asks any more: in groups, so that who is
-    still asked does not depend on the number of workers.
+    In a hostile repository any number of files may crash or stall a worker, so tasks stop after `TASKS_PER_ROUND`
+    failures. They stop only between rounds, so that what is parsed does not depend on the number of workers.
     """
-    failures = 0
-    for first in range(0, len(batches), GROUP):
-        group = batches[first : first + GROUP]
-        if failures >= GROUP:
-            yield from ((batch, Failure("given_up")) for batch in group)
+    failure_count = 0
+    for first in range(0, len(batches), TASKS_PER_ROUND):
+        batches_of_round = batches[first : first + TASKS_PER_ROUND]
+        if failure_count >= TASKS_PER_ROUND:
+            yield from ((batch, Failure("given_up")) for batch in batches_of_round)
             continue
-        tasks = ([(language, build.texts.get(span)) for language, span in batch] for batch in group)
-        for batch, answer in zip(group, build.engine.map(facts_of, tasks, limit=SECONDS), strict=True):
-            failures += isinstance(answer, Failure)
+        tasks = ([(language, build.texts.get(span)) for language, span in batch] for batch in batches_of_round)
+        answers = build.engine.map(extract_facts, tasks, limit=PARSE_TIMEOUT_SECONDS)
+        for batch, answer in zip(batches_of_round, answers, strict=True):
+            failure_count += isinstance(answer, Failure)
             yield batch, answer
 
 
-def _batches(keys: Sequence[Key]) -> Iterator[list[Key]]:
-    batch: list[Key] = []
-    size = 0
-    for key in keys:
-        batch.append(key)
-        size += key[1].stop - key[1].start
-        if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def extract_facts(texts: list[tuple[str, bytes]]) -> list[TextFacts]:
+    """The facts of each text, which is given with its language. Runs in a worker."""
+    return [_extract_facts(language, data) for language, data in texts]
 
 
-def facts_of(texts: list[tuple[str, bytes]]) -> list[Facts]:
-    """What there is to know about each text of a language, from its tree. Runs in a worker."""
-    return [_facts(language, data) for language, data in texts]
-
-
-def _facts(key: str, data: bytes) -> Facts:
-    code = parse(data, key)
+def _extract_facts(language: str, data: bytes) -> TextFacts:
+    code = parse(data, language)
     if code.root is None:
-        return _plain(data)._replace(refused=code.refused)
-    found = captures(code, *(table for table in TABLES if table in load(key).table))
-    lines = difficulty.lines_of(data)
-    return Facts(
-        tree="clean" if code.clean else "errors",
-        difficulty=difficulty.of_code(found, lines),
+        return _plain_text_facts(data)._replace(limit_met=code.refused)
+    found = captures(code, *(table for table in QUERY_TABLES if table in load(language).table))
+    line_count = difficulty.lines_of(data)
+    return TextFacts(
+        parse_status="clean" if code.clean else "errors",
+        difficulty=difficulty.of_code(found, line_count),
         symbols=symbols_of(code, found),
         imports=imports_of(code, found),
-        type_density=round(len(found.get("type", ())) / max(1, lines), 6),
+        type_density=round(len(found.get("type", ())) / max(1, line_count), 6),
         error_patterns=len(found.get("error", ())),
-        starts=starts(code),
+        window_starts=starts(code),
     )
 
 
-def _plain(data: bytes) -> Facts:
-    return Facts("none", difficulty.of_text(data))
+def _plain_text_facts(data: bytes) -> TextFacts:
+    return TextFacts("none", difficulty.of_text(data))
 
 
-def _tell_failed(build: BuildState, step: StepCounts, sources: Sequence[Source], failed: dict[Key, Failure]) -> None:
-    """A line for the user about each file whose parser failed, as long as they are few."""
-    lost = [(source.path, failed[key]) for source in sources if (key := (source.language, source.text)) in failed]
-    for path, failure in lost[:NOTES]:
+def _report_failures(
+    build: BuildState, step: StepCounts, sources: Sequence[Source], failures: dict[TextKey, Failure]
+) -> None:
+    """Notes for the user about files whose parser failed, and their counts for the manifest."""
+    failed = [(source.path, failures[key]) for source in sources if (key := (source.language, source.text)) in failures]
+    for path, failure in failed[:MAX_FAILURE_NOTES]:
         build.progress.note(f"{path!a} is used as plain text: parser {failure.kind} {failure.detail}".rstrip())
-    if len(lost) > NOTES:
-        build.progress.note(f"so are {len(lost) - NOTES} more files")
-    for kind, count in sorted(Counter(failure.kind for _, failure in lost).items()):
+    if len(failed) > MAX_FAILURE_NOTES:
+        build.progress.note(f"{len(failed) - MAX_FAILURE_NOTES} more files are used as plain text: their parser failed")
+    for kind, count in sorted(Counter(failure.kind for _, failure in failed).items()):
         step.figures[f"parser_{kind}"] = count
 
 
-def _tell(step: StepCounts, units: Sequence[Unit], resolved: dict[str, Resolved]) -> None:
-    """Figures for the manifest."""
-    graph = {path for unit in units for path in (unit.source.path, *unit.imports) if unit.imports}
+def _record_figures(step: StepCounts, units: Sequence[Unit], resolved: dict[str, Resolved]) -> None:
+    """Add the step's figures to the manifest."""
+    graph_paths = {path for unit in units if unit.imports for path in (unit.source.path, *unit.imports)}
     step.figures["functions"] = sum(symbol.kind == "function" for unit in units for symbol in unit.symbols)
-    step.figures["imports_resolved"] = sum(one.resolved for one in resolved.values())
-    step.figures["imports_unresolved"] = sum(one.unresolved for one in resolved.values())
+    step.figures["imports_resolved"] = sum(imports.resolved for imports in resolved.values())
+    step.figures["imports_unresolved"] = sum(imports.unresolved for imports in resolved.values())
     step.figures["graph_edges"] = sum(len(unit.imports) for unit in units)
-    step.figures["graph_nodes"] = len(graph)
-    for tree, count in sorted(Counter(unit.parse_status for unit in units).items()):
-        step.figures[f"trees_{tree}"] = count
-    for language, count in sorted(Counter(unit.source.language for unit in units).items()):
-        step.figures[f"files_{language}"] = count
-    for role, count in sorted(Counter(unit.role for unit in units).items()):
-        step.figures[f"role_{role}"] = count
+    step.figures["graph_nodes"] = len(graph_paths)
+    for prefix, counts in (
+        ("trees", Counter(unit.parse_status for unit in units)),
+        ("files", Counter(unit.source.language for unit in units)),
+        ("role", Counter(unit.role for unit in units)),
+    ):
+        step.figures.update({f"{prefix}_{name}": count for name, count in sorted(counts.items())})

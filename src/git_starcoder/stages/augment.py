@@ -1,8 +1,11 @@
-"""Unit, Change → Sample: each text as it is, its variations, and texts behind heads of context.
+"""The augment step: makes samples from units and changes (Unit, Change → Sample).
 
-Nothing is kept that its own `verify` does not pass. What an augmentation is applied to is drawn from content, so a file
-has the same variations whatever else is in the repository, and whatever order files come in. A file to learn from is
-shown only other files to learn from; a held-out one is shown those of its own split, too.
+Each unit gives one sample with its text as it is, its variations, and texts with a context prefix (see
+`git_starcoder.augmentations`). A result that its augmentation's `verify` rejects is dropped.
+
+Which augmentations a file gets is drawn from its content. So a file has the same variations whatever else the
+repository contains and in whatever order files arrive. A training file is only shown other training files; a held-out
+file is also shown files of its own split.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from git_starcoder import augmentations
-from git_starcoder.augmentations import Around, Frame, Shown, Variant
+from git_starcoder.augmentations import ChangeTexts, FramedText, FrameInput
+from git_starcoder.layout import BASE
 from git_starcoder.memo import Memo
 from git_starcoder.parse.starts import starts
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.protocols import Failure
 from git_starcoder.records import Change, ContextPart, Sample, Span, Unit, content_id
+from git_starcoder.stages.tasks import map_cached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,303 +33,302 @@ if TYPE_CHECKING:
     from git_starcoder.recipe import Augmentation
     from git_starcoder.records import Symbol
 
-BASE = "base"
-LIMIT = 60.0
-"""Seconds that all variations of one file may take."""
-AT_ONCE = 128
-"""Files whose variations the cache is asked for together."""
-LATEST = 8
-"""Changes of a file that are offered as its history, the newest first."""
+VARIATIONS_TIMEOUT_SECONDS = 60.0
+"""Time limit for all variations of one file. Every step of them is bounded by the file's size; this is for hangs."""
+FILES_PER_CACHE_QUERY = 128
+"""Files whose variations are looked up in the cache together."""
+MAX_HISTORY_CHANGES = 8
+"""Changes of a file that an augmentation can use as its history, the newest first."""
 
 
-class Rejected(NamedTuple):
-    """Why there is no variation."""
-
-    reason: str
-    because: str = ""
-
-
-class Made(NamedTuple):
-    """A verified variation."""
-
-    variant: Variant
-    starts: bytes
-    """See `Sample.starts`."""
-
-
-class Answer(NamedTuple):
-    """Either of the two, as it travels between processes and is kept between builds."""
+class VariationResult(NamedTuple):
+    """A verified variation, or the reason why there is none. Workers send it and the cache stores it."""
 
     text: bytes | None
-    holes: tuple[Span, ...]
-    starts: bytes
-    reason: str
-    because: str
-
-    def made(self) -> Made | Rejected:
-        """Which of the two it is."""
-        if self.text is None:
-            return Rejected(self.reason, self.because)
-        return Made(Variant(self.text, self.holes), self.starts)
+    """None if there is no variation."""
+    masked_spans: tuple[Span, ...] = ()
+    window_starts: bytes = b""
+    """See `Sample.window_starts`."""
+    reason: str = ""
+    detail: str = ""
 
 
-class Framed(NamedTuple):
-    """Either of the two, as it is kept between builds."""
+class FramesResult(NamedTuple):
+    """The verified framed texts of a file or change, or the reason why there are none. The cache stores it."""
 
-    frames: list[Frame] | None
-    rejected: Rejected | None
+    frames: list[FramedText]
+    reason: str = ""
+    detail: str = ""
 
 
-class Drawn(NamedTuple):
-    """A variation to be made of one file."""
+def _no_variation(reason: str, detail: str = "") -> VariationResult:
+    return VariationResult(None, reason=reason, detail=detail)
+
+
+class DrawnVariation(NamedTuple):
+    """An augmentation that was drawn for a file."""
 
     key: str
-    """Of the augmentation."""
+    """The name of the augmentation."""
     seed: int
-    """Of its randomness."""
+    """The seed of the random numbers for this copy."""
 
 
-class Task(NamedTuple):
-    """Variations to be made of one file."""
+class VariationTask(NamedTuple):
+    """Variations that a worker is to make of one file."""
 
     text: bytes
     language: str
-    drawn: list[Drawn]
+    drawn: list[DrawnVariation]
 
 
 def make_samples(
     build: BuildState, options: Mapping[str, Augmentation], units: Sequence[Unit], changes: Sequence[Change]
 ) -> list[Sample]:
-    """Every unit as it is, and every variation and frame that was drawn, could be made and was verified.
+    """The samples of all units, then those of all changes.
 
-    Samples come in the order of the units, `base` first and the others in the order of `options`, and then those of the
-    changes. A thing seen is a unit with `base` or with a copy of one of the `options` for files, or a change with one
-    of those for changes.
+    Each unit gives its own text first (`base`), then the results of its augmentations in the order of `options`. The
+    step counts as seen: for each unit its own text and every copy of every augmentation for files; for each change
+    every augmentation for changes.
     """
-    for_files = {key: option for key, option in options.items() if augmentations.needs(key) != "change"}
-    for_changes = {key: option for key, option in options.items() if augmentations.needs(key) == "change"}
+    for_files = {key: option for key, option in options.items() if augmentations.input_kind(key) != "change"}
+    for_changes = {key: option for key, option in options.items() if augmentations.input_kind(key) == "change"}
     total = len(units) * (1 + sum(option.copies for option in for_files.values())) + len(changes) * len(for_changes)
     samples: list[Sample] = []
     with build.count_step("augment", total) as step:
-        surroundings = _Surroundings(build, units, changes)
-        for unit, drawn, results in _varied(build, units, for_files):
+        framer = _FileFramer(build, units, changes)
+        for unit, drawn, results in _make_all_variations(build, units, for_files):
             samples.append(
                 Sample(content_id(unit.id, BASE), unit, BASE, unit.source.text, window_starts=unit.window_starts)
             )
             step.keep()
             for key, option in for_files.items():
-                here = [one for one in drawn if one.key == key]
-                if augmentations.needs(key) in {"text", "tree"}:
-                    missing = [Rejected("not_drawn")] * (option.copies - len(here))
-                    _take(build, step, samples, unit, key, [results[one] for one in here] + missing)
+                copies = [variation for variation in drawn if variation.key == key]
+                if augmentations.input_kind(key) in {"text", "tree"}:
+                    not_drawn = [_no_variation("not_drawn")] * (option.copies - len(copies))
+                    made = [results[variation] for variation in copies]
+                    samples += _variation_samples(build, step, unit, key, made + not_drawn)
                 else:
-                    frames = surroundings.frames(unit, key) if here else Rejected("not_drawn")
-                    _take_frames(build, step, samples, unit, key, frames)
+                    result = framer.frame(unit, key) if copies else FramesResult([], "not_drawn")
+                    samples += _framed_samples(build, step, unit, key, result)
         for key, option in for_changes.items():
             for change in changes:
-                frames: list[Frame] | Rejected = Rejected("not_drawn")
+                result = FramesResult([], "not_drawn")
                 if build.uniform("augment", key, change.id) < option.share:
-                    frames = _frames(key, Around(change.path, b"", changes=(_shown(build, change),)))
-                _take_frames(build, step, samples, change, key, frames)
+                    result = _frame(key, FrameInput(change.path, b"", changes=(_load_change(build, change),)))
+                samples += _framed_samples(build, step, change, key, result)
         for key in options:
             step.figures[key] = sum(sample.technique == key for sample in samples)
     return samples
 
 
-def vary(task: Task) -> list[Answer]:
-    """Make and verify the variations of one file. For worker processes."""
+def draw_variations(build: BuildState, options: Mapping[str, Augmentation], unit: Unit) -> list[DrawnVariation]:
+    """The augmentations that a unit gets, in the order of `options`; those for changes are left out."""
+    drawn: list[DrawnVariation] = []
+    for key, option in options.items():
+        if augmentations.input_kind(key) != "change" and build.uniform("augment", key, unit.id) < option.share:
+            generator = build.rng("augment", key, unit.id)
+            drawn += [DrawnVariation(key, generator.getrandbits(64)) for _ in range(option.copies)]
+    return drawn
+
+
+def make_variations(task: VariationTask) -> list[VariationResult]:
+    """Make and verify the variations of one file. Runs in a worker."""
     before = parse(task.text, task.language)
-    return [_answer(_vary(before, drawn)) for drawn in task.drawn]
+    return [_make_variation(before, drawn) for drawn in task.drawn]
 
 
-def _answer(made: Made | Rejected) -> Answer:
-    if isinstance(made, Rejected):
-        return Answer(None, (), b"", *made)
-    return Answer(made.variant.text, made.variant.holes, made.starts, "", "")
-
-
-def _vary(before: Code, drawn: Drawn) -> Made | Rejected:
-    augmentation = augmentations.variation(drawn.key)
+def _make_variation(before: Code, drawn: DrawnVariation) -> VariationResult:
+    augmentation = augmentations.load_variation(drawn.key)
     if augmentation.NEEDS == "tree" and not before.clean:
-        return Rejected("not_clean")
-    if not augmentations.applies(drawn.key, before.language):
-        return Rejected(augmentations.NOTHING)
+        return _no_variation("not_clean")
+    if not augmentations.supports_language(drawn.key, before.language):
+        return _no_variation(augmentations.NOTHING_TO_CHANGE)
     variant = augmentation.vary(before, random.Random(drawn.seed))  # noqa: S311 - not for secrets
     if isinstance(variant, str):
-        return Rejected(variant)
-    if variant.text == before.data and not variant.holes:
-        return Rejected("same_text")
+        return _no_variation(variant)
+    if variant.text == before.data and not variant.masked_spans:
+        return _no_variation("same_text")
     after = before
     if augmentation.NEEDS == "tree" and before.language is not None:
         after = parse(variant.text, before.language.key)
         if not after.clean:
-            return Rejected("unverified", "it does not parse")
-    wrong = augmentation.verify(before, variant, after)
-    return Rejected("unverified", wrong) if wrong else Made(variant, starts(after))
+            return _no_variation("unverified", "it does not parse")
+    problem = augmentation.verify(before, variant, after)
+    if problem:
+        return _no_variation("unverified", problem)
+    return VariationResult(variant.text, variant.masked_spans, starts(after))
 
 
-def draw(build: BuildState, options: Mapping[str, Augmentation], unit: Unit) -> list[Drawn]:
-    """The variations that this unit gets, in the order of `options`; none of those for changes."""
-    drawn: list[Drawn] = []
-    for key, option in options.items():
-        if augmentations.needs(key) == "change":
-            continue
-        if build.uniform("augment", key, unit.id) < option.share:
-            randomness = build.rng("augment", key, unit.id)
-            drawn += [Drawn(key, randomness.getrandbits(64)) for _ in range(option.copies)]
-    return drawn
+def _make_all_variations(
+    build: BuildState, units: Sequence[Unit], options: Mapping[str, Augmentation]
+) -> Iterator[tuple[Unit, list[DrawnVariation], dict[DrawnVariation, VariationResult]]]:
+    """Each unit with the augmentations that were drawn for it and the results of those that are variations.
 
-
-def _far(unit: Unit, drawn: list[Drawn]) -> list[Drawn]:
-    """What is made in a worker: whatever needs a tree, where there is one without errors."""
-    if unit.parse_status != "clean":
-        return []
-    return [one for one in drawn if augmentations.needs(one.key) == "tree"]
-
-
-def _varied(
-    run: BuildState, units: Sequence[Unit], options: Mapping[str, Augmentation]
-) -> Iterator[tuple[Unit, list[Drawn], dict[Drawn, Made | Rejected]]]:
-    """For each unit what was drawn, and what came of its variations."""
-    memo: Memo[list[Answer]] = Memo(run.cache, "variations", list[Answer])
-    for first in range(0, len(units), AT_ONCE):
-        some = units[first : first + AT_ONCE]
-        planned = [draw(run, options, unit) for unit in some]
-        tasks = {at: Task(run.texts.get(unit.source.text), unit.language, far)
-                 for at, (unit, drawn) in enumerate(zip(some, planned, strict=True))
-                 if (far := _far(unit, drawn))}  # fmt: skip
-        inputs = {at: (task.language, task.text, repr(task.drawn)) for at, task in tasks.items()}
-        known = dict(zip(inputs, memo.get(list(inputs.values())), strict=True))
-        made = run.engine.map(vary, (tasks[at] for at, answers in known.items() if answers is None), limit=LIMIT)
-        for at, (unit, drawn) in enumerate(zip(some, planned, strict=True)):
-            results = _near(run, unit, drawn)
-            if at in tasks:
-                answers = known[at] or next(made)
-                if isinstance(answers, Failure):
-                    answers = [Answer(None, (), b"", f"parser_{answers.kind}", answers.detail)] * len(tasks[at].drawn)
-                elif known[at] is None:
-                    memo.put([(inputs[at], answers)])
-                results |= {one: answer.made() for one, answer in zip(tasks[at].drawn, answers, strict=True)}
+    What needs a tree is made in workers, the rest here.
+    """
+    memo: Memo[list[VariationResult]] = Memo(build.cache, "variations", list[VariationResult])
+    for first in range(0, len(units), FILES_PER_CACHE_QUERY):
+        planned = [(unit, draw_variations(build, options, unit))
+                   for unit in units[first : first + FILES_PER_CACHE_QUERY]]  # fmt: skip
+        tasks = [
+            VariationTask(build.texts.get(unit.source.text), unit.language, for_worker)
+            for unit, drawn in planned if (for_worker := _worker_variations(unit, drawn))
+        ]  # fmt: skip
+        answers = map_cached(
+            memo,
+            tasks,
+            lambda task: (task.language, task.text, repr(task.drawn)),
+            lambda missing: _run_tasks(build, missing),
+            lambda _, results: not any(result.reason.startswith("parser_") for result in results),
+        )
+        for unit, drawn in planned:
+            results = _make_variations_here(build, unit, drawn)
+            if for_worker := _worker_variations(unit, drawn):
+                results |= dict(zip(for_worker, next(answers), strict=True))
             yield unit, drawn, results
 
 
-def _near(build: BuildState, unit: Unit, drawn: list[Drawn]) -> dict[Drawn, Made | Rejected]:
-    """What is made here: variations of plain text, and the reasons why there is no tree."""
-    reason = Rejected("no_tree" if unit.parse_status == "none" else "not_clean")
-    results: dict[Drawn, Made | Rejected] = {}
-    for one in drawn:
-        if augmentations.needs(one.key) == "text":
+def _worker_variations(unit: Unit, drawn: list[DrawnVariation]) -> list[DrawnVariation]:
+    """Those that are made in a worker: they need a tree, and the file has one without errors."""
+    if unit.parse_status != "clean":
+        return []
+    return [variation for variation in drawn if augmentations.input_kind(variation.key) == "tree"]
+
+
+def _run_tasks(build: BuildState, tasks: list[VariationTask]) -> Iterator[list[VariationResult]]:
+    answers = build.engine.map(make_variations, tasks, limit=VARIATIONS_TIMEOUT_SECONDS)
+    for task, answer in zip(tasks, answers, strict=True):
+        if isinstance(answer, Failure):
+            yield [_no_variation(f"parser_{answer.kind}", answer.detail)] * len(task.drawn)
+        else:
+            yield answer
+
+
+def _make_variations_here(
+    build: BuildState, unit: Unit, drawn: list[DrawnVariation]
+) -> dict[DrawnVariation, VariationResult]:
+    """Variations that need no tree, and the reason for those that would need one where the file has none."""
+    no_tree = _no_variation("no_tree" if unit.parse_status == "none" else "not_clean")
+    results: dict[DrawnVariation, VariationResult] = {}
+    for variation in drawn:
+        kind = augmentations.input_kind(variation.key)
+        if kind == "text":
             text = Code(build.texts.get(unit.source.text), None, None, clean=False)
-            results[one] = _vary(text, one)
-        elif augmentations.needs(one.key) == "tree" and unit.parse_status != "clean":
-            results[one] = reason
+            results[variation] = _make_variation(text, variation)
+        elif kind == "tree" and unit.parse_status != "clean":
+            results[variation] = no_tree
     return results
 
 
-def _take(
-    build: BuildState, step: StepCounts, samples: list[Sample], unit: Unit, key: str, results: list[Made | Rejected]
-) -> None:
-    taken: set[Variant] = set()
+def _variation_samples(
+    build: BuildState, step: StepCounts, unit: Unit, key: str, results: list[VariationResult]
+) -> Iterator[Sample]:
+    """The samples of the copies that one augmentation made of a unit; equal copies give one sample."""
+    seen: set[tuple[bytes, tuple[Span, ...]]] = set()
     for result in results:
-        if isinstance(result, Rejected):
-            step.drop(unit.path, result.reason, f"{key}: {result.because}" if result.because else key)
-        elif result.variant in taken:
+        text, masked_spans = result.text, result.masked_spans
+        if text is None:
+            step.drop(unit.path, result.reason, f"{key}: {result.detail}" if result.detail else key)
+        elif (text, masked_spans) in seen:
             step.drop(unit.path, "same_text", f"{key}: another copy came out the same")
         else:
-            variant = result.variant
-            taken.add(variant)
-            span = unit.source.text if variant.holes else build.texts.put(variant.text)
-            holes = (place for hole in variant.holes for place in hole)
-            name = content_id(unit.id, key, variant.text, *holes)
-            samples.append(Sample(name, unit, key, span, variant.holes, window_starts=build.texts.put(result.starts)))
+            seen.add((text, masked_spans))
             step.keep()
+            yield Sample(
+                content_id(unit.id, key, text, *(edge for span in masked_spans for edge in span)),
+                unit,
+                key,
+                unit.source.text if masked_spans else build.texts.put(text),
+                masked_spans,
+                window_starts=build.texts.put(result.window_starts),
+            )
 
 
-class _Surroundings:
-    """What stands around files: what they import, and what changed in them."""
+class _FileFramer:
+    """Adds context prefixes to files: from the files they import, or from their latest changes."""
 
-    def __init__(self, run: BuildState, units: Sequence[Unit], changes: Sequence[Change]) -> None:
-        self._run = run
+    def __init__(self, build: BuildState, units: Sequence[Unit], changes: Sequence[Change]) -> None:
+        self._build = build
         self._units = {unit.path: unit for unit in units}
         self._changes: dict[str, list[Change]] = defaultdict(list)
         for change in changes:
-            if len(self._changes[change.current_path]) < LATEST:
+            if len(self._changes[change.current_path]) < MAX_HISTORY_CHANGES:
                 self._changes[change.current_path].append(change)
-        self._memo: Memo[Framed] = Memo(run.cache, "frames", Framed)
+        self._memo: Memo[FramesResult] = Memo(build.cache, "frames", FramesResult)
         self._encode = msgspec.msgpack.Encoder().encode
-        self._declared: dict[str, str] = {}
+        self._symbol_digests: dict[str, str] = {}
 
-    def frames(self, unit: Unit, key: str) -> list[Frame] | Rejected:
-        """The frames of a file. What it uses of many others is looked for once; its latest changes are few."""
-        around = self._of(unit, key)
-        if augmentations.needs(key) == "history":
-            return _frames(key, around)
-        declared = ((around.path, around.symbols), *around.neighbours)
-        inputs = (key, around.text, *(part for file in declared for part in (file[0], self._digest(*file))))
-        [known] = self._memo.get([inputs])
-        if known is None:
-            made = _frames(key, around)
-            known = Framed(None, made) if isinstance(made, Rejected) else Framed(made, None)
-            self._memo.put([(inputs, known)])
-        return known.rejected or known.frames or []
+    def frame(self, unit: Unit, key: str) -> FramesResult:
+        """The framed texts of a file.
+
+        Those from imports are cached, because they take a search through the symbols of many files. Those from history
+        are cheap.
+        """
+        text = self._build.texts.get(unit.source.text)
+        if augmentations.input_kind(key) == "history":
+            changes = tuple(_load_change(self._build, change) for change in self._changes[unit.path])
+            return _frame(key, FrameInput(unit.path, text, changes=changes))
+        imported = (self._units.get(path) for path in unit.imports)
+        visible = [other for other in imported if other is not None and other.split in {"train", unit.split}]
+        inputs = FrameInput(
+            unit.path, text, tuple((other.path, other.symbols) for other in visible), symbols=unit.symbols
+        )
+        [result] = map_cached(
+            self._memo,
+            [inputs],
+            lambda inputs: self._cache_key(key, inputs),
+            lambda missing: [_frame(key, inputs) for inputs in missing],
+        )
+        return result
+
+    def _cache_key(self, key: str, inputs: FrameInput) -> tuple[str | bytes, ...]:
+        files = ((inputs.path, inputs.symbols), *inputs.imported_files)
+        return (key, inputs.text, *(part for path, symbols in files for part in (path, self._digest(path, symbols))))
 
     def _digest(self, path: str, symbols: tuple[Symbol, ...]) -> str:
-        """Of what a file declares."""
-        if path not in self._declared:
-            self._declared[path] = content_id(self._encode(symbols))
-        return self._declared[path]
-
-    def _of(self, unit: Unit, key: str) -> Around:
-        """What an augmentation for files with their surroundings needs of a file."""
-        text = self._run.texts.get(unit.source.text)
-        if augmentations.needs(key) == "history":
-            return Around(unit.path, text, changes=tuple(_shown(self._run, one) for one in self._changes[unit.path]))
-        others = (self._units.get(path) for path in unit.imports)
-        shown = [other for other in others if other is not None and other.split in {"train", unit.split}]
-        return Around(unit.path, text, tuple((other.path, other.symbols) for other in shown), symbols=unit.symbols)
+        """A hash of the symbols of a file."""
+        if path not in self._symbol_digests:
+            self._symbol_digests[path] = content_id(self._encode(symbols))
+        return self._symbol_digests[path]
 
 
-def _shown(build: BuildState, change: Change) -> Shown:
+def _load_change(build: BuildState, change: Change) -> ChangeTexts:
     edits = tuple((build.texts.get(edit.before), build.texts.get(edit.after)) for edit in change.edits)
-    return Shown(change.path, build.texts.get(change.message), edits, change.is_whole_file)
+    return ChangeTexts(change.path, build.texts.get(change.message), edits, change.is_whole_file)
 
 
-def _frames(key: str, around: Around) -> list[Frame] | Rejected:
-    """The frames of one file or change, or why one of them or all cannot be."""
-    framing = augmentations.framing(key)
-    frames = framing.frame(around)
+def _frame(key: str, inputs: FrameInput) -> FramesResult:
+    """The verified framed texts of one file or change; one that does not verify rejects them all."""
+    framing = augmentations.load_framing(key)
+    frames = framing.frame(inputs)
     if isinstance(frames, str):
-        return Rejected(frames)
-    wrong = next(filter(None, (framing.verify(around, frame) for frame in frames)), "")
-    return Rejected("unverified", wrong) if wrong else frames
+        return FramesResult([], frames)
+    problem = next(filter(None, (framing.verify(inputs, frame) for frame in frames)), "")
+    return FramesResult([], "unverified", problem) if problem else FramesResult(frames)
 
 
-def _take_frames(
-    run: BuildState,
-    step: StepCounts,
-    samples: list[Sample],
-    origin: Unit | Change,
-    key: str,
-    frames: list[Frame] | Rejected,
-) -> None:
-    """Samples of all frames of one thing."""
-    if isinstance(frames, Rejected):
+def _framed_samples(
+    build: BuildState, step: StepCounts, origin: Unit | Change, key: str, result: FramesResult
+) -> Iterator[Sample]:
+    """The samples of the framed texts of one file or change. Together they count as one thing kept."""
+    if result.reason:
         name = origin.path if isinstance(origin, Unit) else f"{origin.path}@{origin.commit}"
-        step.drop(name, frames.reason, f"{key}: {frames.because}" if frames.because else key)
+        step.drop(name, result.reason, f"{key}: {result.detail}" if result.detail else key)
         return
     step.keep()
-    kept: dict[bytes, Span] = {}  # frames of one thing show the same texts again and again
+    stored: dict[bytes, Span] = {}  # the frames of one change repeat the same hunks
 
-    def put(text: bytes) -> Span:
-        if text not in kept:
-            kept[text] = run.texts.put(text)
-        return kept[text]
+    def store(text: bytes) -> Span:
+        if text not in stored:
+            stored[text] = build.texts.put(text)
+        return stored[text]
 
-    for frame in frames:
-        head = tuple(ContextPart(mark, put(text)) for mark, text in frame.head)
-        shown = b"\0".join((frame.text, *(part.text for part in frame.head)))
-        name = content_id(origin.id, key, frame.kind, shown, *(part.mark for part in frame.head))
+    for frame in result.frames:
+        prefix = tuple(ContextPart(control_token, store(text)) for control_token, text in frame.prefix)
+        content = b"\0".join((frame.text, *(part.text for part in frame.prefix)))
+        name = content_id(origin.id, key, frame.kind, content, *(part.control_token for part in frame.prefix))
         if isinstance(origin, Unit):
-            samples.append(Sample(name, origin, key, origin.source.text, (), head, frame.kind, origin.window_starts))
+            yield Sample(name, origin, key, origin.source.text, (), prefix, frame.kind, origin.window_starts)
         else:
-            samples.append(Sample(name, origin, key, put(frame.text), (), head, frame.kind))
+            yield Sample(name, origin, key, store(frame.text), (), prefix, frame.kind)

@@ -1,8 +1,8 @@
-"""read: entries of the commit's tree → Source, and changes of its history → Change.
+"""The read step: reads the files of the commit (tree entry → Source) and the changes of its history (→ Change).
 
-Links, submodules, pointers, binary, huge and undecodable files go no further, nor does output of ours that somebody
-committed; each is counted with its reason. Sizes are asked before contents, so a huge file is never read. Secrets are
-taken out before a text is kept anywhere. How changes are read: `read_changes`.
+Links, submodules, pointers, binary, huge and undecodable files are dropped, and so is our own output that somebody
+committed; each is counted with its reason. The size of a file is asked first, so a huge one is never read. Secrets are
+redacted before a text is stored anywhere. `read_changes` reads the history.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from git_starcoder.memo import Memo
 from git_starcoder.parse import own_output
 from git_starcoder.parse.language import language_of
 from git_starcoder.records import NO_DECLARED_ROLES, Source, Span, content_id
-from git_starcoder.stages.read_changes import read_changes
+from git_starcoder.stages.read_changes import cleaning_settings, read_changes
 from git_starcoder.text.clean import CleanText, clean_file, find_refusal, max_file_bytes
 from git_starcoder.text.secrets import secret_file_reason
 
@@ -34,53 +34,63 @@ if TYPE_CHECKING:
     from git_starcoder.text.encoding import Refusal
 
 
+class StoredText(NamedTuple):
+    """A text in the text store; the other fields are those of `text.clean.Clean`."""
+
+    span: Span
+    decoding_changes: tuple[str, ...]
+    secrets: Counter[str]
+    secret_share: float
+    skipped: Counter[str]
+
+
 def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[Source], list[Change]]:
-    """Every file at the commit that is text, sorted by the bytes of its path, and what commits did, newest first.
+    """Every text file at the commit, sorted by the bytes of its path, and the changes of the history, newest first.
 
     Raises:
         RepositoryError: no file can be used.
+
     """
     entries = repo.entries()
     attributes = attributes_of(repo)
     with build.count_step("read", None if options.changes else len(entries)) as step:
         if options.changes:
-            lasts, changes = read_changes(build, step, options, repo, attributes)
+            last_changes, changes = read_changes(build, step, options, repo, attributes)
         else:
-            lasts, changes = repo.last_changes(), []
-        history = step.dropped.copy()
-        unknown = LastChange("", repo.committed_at)
-        refused = _refused(entries, options, repo)
-        wanted = dict.fromkeys(entry.blob for entry, refusal in zip(entries, refused, strict=True) if refusal is None)
-        # Equal files share one text: a million names for one file fill no disk.
-        texts, own = _texts(build, options, repo, list(wanted))
-        output = {entry.path: own[entry.blob] for entry in entries if entry.blob in own}
-        beside = own_output.company(output, ((entry.path, entry.size) for entry in entries))
+            last_changes, changes = repo.last_changes(), []
+        drops_of_history = step.dropped.copy()
+        refusals = _refuse_unread(entries, options, repo)
+        # Equal files share one text: a million names for one file do not fill the disk.
+        wanted = dict.fromkeys(entry.blob for entry, refusal in zip(entries, refusals, strict=True) if refusal is None)
+        texts, own = _read_texts(build, options, repo, list(wanted))
+        own_paths = {entry.path: own[entry.blob] for entry in entries if entry.blob in own}
+        parts_of_own = own_output.company(own_paths, ((entry.path, entry.size) for entry in entries))
         sources: list[Source] = []
         secrets: Counter[str] = Counter()
         skipped: Counter[str] = Counter()
-        for entry, refusal in zip(entries, refused, strict=True):
+        for entry, refusal in zip(entries, refusals, strict=True):
             text = refusal or texts[entry.blob]
-            if entry.path in beside:
+            if entry.path in parts_of_own:
                 text = Fault(own_output.REASON, "belongs to output of ours beside it")
-            if not isinstance(text, Kept):
+            if not isinstance(text, StoredText):
                 step.drop(entry.path, text.reason, text.detail)
                 continue
-            whole = CleanText(build.texts.get(text.span), *text[1:])
-            if refusal := find_refusal(entry.path, whole, options):
-                step.drop(entry.path, refusal.reason, refusal.detail)
+            content = CleanText(build.texts.get(text.span), *text[1:])
+            if problem := find_refusal(entry.path, content, options):
+                step.drop(entry.path, problem.reason, problem.detail)
                 continue
-            last = lasts.get(entry.path, unknown)
+            last_change = last_changes.get(entry.path) or LastChange("", repo.committed_at)
             sources.append(
                 Source(
                     id=content_id(entry.blob, entry.path),
                     path=entry.path,
                     blob=entry.blob,
-                    commit=last.commit,
-                    changed_at=last.at,
-                    former_paths=last.former,
-                    language=language_of(entry.path, whole.text),
+                    commit=last_change.commit,
+                    changed_at=last_change.at,
+                    former_paths=last_change.former,
+                    language=language_of(entry.path, content.text),
                     text=text.span,
-                    decoding_changes=text.changed,
+                    decoding_changes=text.decoding_changes,
                     declared_roles=attributes.said(entry.path),
                 )
             )
@@ -97,63 +107,57 @@ def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[
     for note in repo.notes:
         build.progress.note(note)
     if not sources:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted((step.dropped - history).items()))
+        drops = sorted((step.dropped - drops_of_history).items())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in drops)
         hint = f"of {len(entries)} files: {reasons}" if entries else "the commit has no files"
-        raise RepositoryError(f"nothing in '{repo.path}' can be used", where=f"commit {repo.commit}", hint=hint)
+        raise RepositoryError(
+            f"no file in '{repo.path}' can be used: a dataset needs at least one text file",
+            where=f"commit {repo.commit}",
+            hint=hint,
+        )
     return sources, changes
 
 
-class Kept(NamedTuple):
-    """A text in the run's store, what decoding altered, and what redacting took out."""
+def _read_texts(
+    build: BuildState, options: Read, repo: Repo, blobs: Sequence[str]
+) -> tuple[dict[str, StoredText | Fault | Refusal], dict[str, Own]]:
+    """The text of each blob, or why there is none; and what each blob is that is our own output.
 
-    span: Span
-    changed: tuple[str, ...]
-    secrets: Counter[str]
-    share: float
-    skipped: Counter[str]
-
-
-def _texts(
-    run: BuildState, options: Read, repo: Repo, blobs: Sequence[str]
-) -> tuple[dict[str, Kept | Fault | Refusal], dict[str, Own]]:
-    """The text of each blob, or why there is none, and what each is that is output of ours.
-
-    What an earlier build found to be clean is not looked at again.
+    A blob that an earlier build found to be its own text, with nothing to decode or redact, is not cleaned again.
     """
-    memo: Memo[bool] = Memo(run.cache, "clean", bool)
-    settings = repr((options.max_bytes, options.max_line, options.mean_line, options.secrets))
-    known = memo.get([(blob, settings) for blob in blobs])
-    found: list[tuple[Inputs, bool]] = []
-    texts: dict[str, Kept | Fault | Refusal] = {}
-    output: dict[str, Own] = {}
-    for was_clean, (blob, data) in zip(known, repo.read(blobs), strict=True):
+    memo: Memo[bool] = Memo(build.cache, "clean", bool)
+    settings = cleaning_settings(options)
+    cached = memo.get([(blob, settings) for blob in blobs])
+    new: list[tuple[Inputs, bool]] = []
+    texts: dict[str, StoredText | Fault | Refusal] = {}
+    own: dict[str, Own] = {}
+    for is_clean, (blob, data) in zip(cached, repo.read(blobs), strict=True):
         text: CleanText | Fault | Refusal
         if isinstance(data, Fault):
             text = data
-        elif own := own_output.recognise(data):
-            output[blob] = own
-            text = Fault(own_output.REASON, own.what)
-        elif was_clean:
+        elif found := own_output.recognise(data):
+            own[blob] = found
+            text = Fault(own_output.REASON, found.what)
+        elif is_clean:
             text = CleanText(data, (), Counter(), 0.0, Counter())
         else:
             text = clean_file(data, options)
-            found.append(((blob, settings), isinstance(text, CleanText) and text.text == data and not text.changed))
-        texts[blob] = Kept(run.texts.put(text.text), *text[1:]) if isinstance(text, CleanText) else text
-    memo.put(found)
-    return texts, output
+            new.append(((blob, settings), isinstance(text, CleanText) and text.text == data and not text.changed))
+        texts[blob] = StoredText(build.texts.put(text.text), *text[1:]) if isinstance(text, CleanText) else text
+    memo.put(new)
+    return texts, own
 
 
-def _refused(entries: list[Entry], options: Read, repo: Repo) -> list[Fault | None]:
-    """For each entry why it is not even read, or None."""
-    refused = [_refusal(entry, options, repo) for entry in entries]
-    for at in range(1, len(entries)):
-        if entries[at].path == entries[at - 1].path:
-            refused[at] = Fault("repeated", "the same path is listed twice")
-    return refused
+def _refuse_unread(entries: list[Entry], options: Read, repo: Repo) -> list[Fault | None]:
+    """For each entry the reason why it is not even read, or None."""
+    refusals = [_refuse_entry(entry, options, repo) for entry in entries]
+    for index in range(1, len(entries)):
+        if entries[index].path == entries[index - 1].path:
+            refusals[index] = Fault("repeated", "the same path is listed twice")
+    return refusals
 
 
-def _refusal(entry: Entry, options: Read, repo: Repo) -> Fault | None:
-    """Why an entry is not even read."""
+def _refuse_entry(entry: Entry, options: Read, repo: Repo) -> Fault | None:
     kind = entry.mode & KIND
     if entry.fault is not None:
         return entry.fault

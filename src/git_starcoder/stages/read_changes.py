@@ -1,15 +1,15 @@
-"""The second half of the read step: what commits did to files → Change.
+"""The part of the read step that reads history: what commits did to files (→ Change).
 
-What a change is and which are looked at: `git_starcoder.git.changes`. Here the texts before and after are read,
-decoded and redacted as those of files are, and compared in worker processes. A change goes no further where one of its
-sides is no such text (the reasons of files, with `binary_change` for `binary`), and for:
+`git_starcoder.git.changes` chooses the changes. Here their texts before and after are read, decoded and redacted like
+those of files, and compared in worker processes. A change is dropped if one of its texts would be dropped as a file
+(for the same reason, but `binary_change` for `binary`), and for these reasons:
 
-- `same_text`: only line ends, encoding or byte order mark are another
-- `own_output`: it is output of ours, by what is in it or by the files beside it
-- `generated`, `vendored`: the role of the file, by its path and by the head of its text
-- `too_many_hunks`: the change is all over the file, as one that a tool makes
+- `same_text`: only line ends, encoding or byte order mark differ
+- `own_output`: it is our own output, by its content or by the files beside it
+- `generated`, `vendored`: the role of the file, by its path and the head of its text
+- `too_many_hunks`: the change is all over the file, as those made by tools are
 - `large_edit`: none of its hunks is small enough for a row
-- `not_compared`: there are too many lines that differ
+- `not_compared`: too many lines differ
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from git_starcoder.parse.own_output import Own
 from git_starcoder.parse.role import judge, unread_by_path
 from git_starcoder.protocols import Failure
 from git_starcoder.records import FOREIGN_ROLES, NO_DECLARED_ROLES, Change, DeclaredRoles, Edit, Role, content_id
+from git_starcoder.stages.tasks import batch_by_size, map_cached
 from git_starcoder.text.clean import CleanText, clean_file, clean_message, decode_message, find_refusal, max_file_bytes
 from git_starcoder.text.diff import Hunk, find_hunks
 from git_starcoder.text.encoding import Refusal
@@ -44,64 +45,125 @@ if TYPE_CHECKING:
     from git_starcoder.recipe import Read
     from git_starcoder.records import Span
 
-BATCH = 1 << 20
-"""Bytes of texts in a message to a worker, about."""
-SECONDS = 60.0
-"""For a message. Everything is bounded by counts; this is for what the counts do not see."""
-LARGEST_EDIT = 16_384
-"""Bytes of a hunk, before or after, that a row can hold: about 4096 tokens."""
-MOST_HUNKS = 64
-"""In one file."""
-TOGETHER = 8
-"""Changes of one file whose answers are one entry of the cache."""
-AT_ONCE = 256
-"""Entries that it is asked for together."""
-PASSING = {"missing", "corrupt", "worker_crash", "worker_timeout", "worker_error"}
-"""Reasons that lie in this copy of the repository or in this run, and not in the change: they are not remembered."""
-FIGURES = {"notebooks": "changes_of_notebooks"}
-NOTHING = CleanText(b"", (), Counter(), 0.0, Counter())
-REPLACED = "\ufffd".encode()
-"""What stands for bytes of a message that are no character."""
+DIFF_TASK_BYTES = 1 << 20
+"""Bytes of text in one task, approximately."""
+DIFF_TIMEOUT_SECONDS = 60.0
+"""Time limit of a task. All work is limited by counts; this catches what the counts miss."""
+MAX_EDIT_BYTES = 16_384
+"""Bytes of a hunk, before or after, that a row can hold: about 4,096 tokens."""
+MAX_HUNKS_PER_CHANGE = 64
+"""Hunks of a change; more are the work of a tool rather than a person."""
+CHANGES_PER_CACHE_ENTRY = 8
+"""Changes of one file whose results are one entry of the cache, which saves space."""
+ENTRIES_PER_CACHE_QUERY = 256
+"""Cache entries that are looked up together."""
+TRANSIENT_REASONS = {"missing", "corrupt", "worker_crash", "worker_timeout", "worker_error"}
+"""Reasons that lie in this copy of the repository or this run, not in the change. Results with one are not cached."""
+FIGURE_NAMES = {"notebooks": "changes_of_notebooks"}
+"""Names in the manifest of what is skipped in notebooks, where they are not `changes_` and the kind."""
+NO_TEXT = CleanText(b"", (), Counter(), 0.0, Counter())
+"""The text before a change that adds a file."""
+REPLACEMENT_CHARACTER = "\ufffd".encode()
+"""Stands for the bytes of a message that are not valid in its encoding."""
 
 
-class Pair(NamedTuple):
-    """The texts before and after of one change, as places in those of the task; -1 for none."""
+class SizedChange(NamedTuple):
+    """A change that can be read, and the bytes of its texts."""
+
+    change: FileChange
+    size: int
+
+    @property
+    def file(self) -> str:
+        """What identifies its file through renames: its path now, or its last path if it is gone."""
+        return self.change.lineage or self.change.path
+
+
+class DiffPair(NamedTuple):
+    """The texts before and after one change, as indexes into the blobs of its task; -1 for no text."""
 
     path: str
-    said: DeclaredRoles
+    declared_roles: DeclaredRoles
     before: int
     after: int
 
 
-class Task(NamedTuple):
-    """Texts, each once, and what to compare."""
+class DiffTask(NamedTuple):
+    """Blobs, each once, and the pairs of them to compare."""
 
     blobs: list[bytes | Fault]
-    pairs: list[Pair]
+    pairs: list[DiffPair]
     options: Read
 
 
-class Compared(NamedTuple):
-    """What a change does to a text."""
+class ChangeDiff(NamedTuple):
+    """What a change did to a text."""
 
     hunks: list[Hunk]
-    left_out: int
-    """Hunks that are too large."""
-    whole: bool
+    large_hunks: int
+    """Hunks that are left out because they are too large."""
+    is_whole_file: bool
     language: str
     role: Role
     difficulty: float
     secrets: frozenset[str]
-    """Kinds of secrets that were taken out of either side."""
+    """Kinds of secrets that were redacted on either side."""
     skipped: dict[str, int]
-    """What of a notebook is left out of the side after; see `notebook.Text`."""
+    """What is left out of a notebook, on the side after; see `notebook.Text`."""
 
 
-class Result(NamedTuple):
-    """Either of the two, as it is kept between builds."""
+class DiffResult(NamedTuple):
+    """Either of the two, in the form that the cache stores."""
 
-    compared: Compared | None
+    diff: ChangeDiff | None
     refusal: Refusal | None
+
+
+def cleaning_settings(options: Read) -> str:
+    """The settings that decide what becomes of a blob's bytes, as part of a cache key."""
+    return repr((options.max_bytes, options.max_line, options.mean_line, options.secrets))
+
+
+class _KeptChanges:
+    """The changes that are kept, and what the manifest says about them."""
+
+    def __init__(self, build: BuildState, step: StepCounts, messages: dict[str, Span]) -> None:
+        self._build = build
+        self._step = step
+        self._messages = messages
+        self._changes: list[tuple[FileChange, Change]] = []
+        self._secrets: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
+        self._large_hunks = 0
+
+    def add(self, change: FileChange, diff: ChangeDiff) -> None:
+        """Keep a change; its hunks go to the text store."""
+        self._changes.append((change, _store_change(self._build, change, diff, self._messages[change.commit])))
+        self._secrets.update(diff.secrets)
+        self._skipped.update(diff.skipped)
+        self._large_hunks += diff.large_hunks
+        self._step.keep()
+
+    def newest_first(self) -> list[Change]:
+        """All kept changes: by commit, newest first, then by the bytes of the path."""
+        self._changes.sort(key=lambda pair: (pair[0].number, pair[0].path.encode("utf-8", "surrogateescape")))
+        return [change for _, change in self._changes]
+
+    def record_figures(self, commit_count: int, attributes: Attributes) -> None:
+        """Add figures to the manifest."""
+        changes = [change for _, change in self._changes]
+        figures = self._step.figures
+        figures["commits"] = commit_count
+        figures["changes"] = len(changes)
+        figures["changes_added"] = sum(not change.blob_before for change in changes)
+        figures["changes_renamed"] = sum(bool(change.former_path) for change in changes)
+        figures["changes_whole"] = sum(change.is_whole_file for change in changes)
+        figures["edits"] = sum(len(change.edits) for change in changes)
+        figures["edits_too_large"] = self._large_hunks
+        figures.update({f"changes_with_{kind.lower()}": count for kind, count in sorted(self._secrets.items())})
+        if marked := sum(attributes.said(change.path) != NO_DECLARED_ROLES for change in changes):
+            figures["changes_marked"] = marked
+        figures.update((FIGURE_NAMES.get(kind, f"changes_{kind}"), n) for kind, n in sorted(self._skipped.items()))
 
 
 def read_changes(
@@ -109,52 +171,36 @@ def read_changes(
 ) -> tuple[dict[str, LastChange], list[Change]]:
     """The last change of each file at the commit, and the changes of the history, newest first."""
     found = changes_of(repo, options.changes, options.commit_files, unread_by_path(attributes.said))
-    for one in found.refused:
-        many = f"{one.changes} files of " if one.changes > 1 else ""
-        older = " and older ones" if one.reason == "over_budget" and not one.path else ""
-        step.drop(one.path or one.commit, one.reason, f"{many}commit {one.commit}{older}", one.changes)
-    messages = _messages(build, step, options, repo, found.kept)
-    readable = _readable(step, options, repo, found.kept, messages)
-    made: list[tuple[FileChange, Change]] = []
-    secrets: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
-    left_out = 0
-    output: dict[str, Own] = {}
-    undecided: list[tuple[FileChange, Compared]] = []
-
-    def keep(change: FileChange, result: Compared) -> None:
-        nonlocal left_out
-        made.append((change, _kept(build, change, result, messages[change.commit])))
-        secrets.update(result.secrets)
-        skipped.update(result.skipped)
-        left_out += result.left_out
-        step.keep()
-
-    for change, result in _compared(build, options, repo, attributes, readable):
+    for refused in found.refused:
+        many = f"{refused.changes} files of " if refused.changes > 1 else ""
+        older = " and older ones" if refused.reason == "over_budget" and not refused.path else ""
+        detail = f"{many}commit {refused.commit}{older}"
+        step.drop(refused.path or refused.commit, refused.reason, detail, refused.changes)
+    messages = _store_messages(build, step, options, repo, found.kept)
+    readable = _find_readable(step, options, repo, found.kept, messages)
+    kept = _KeptChanges(build, step, messages)
+    undecided: list[tuple[FileChange, ChangeDiff]] = []
+    own: dict[str, Own] = {}
+    for change, result in _diff_changes(build, options, repo, attributes, readable):
         if isinstance(result, Refusal):
             if result.reason == own_output.REASON:
-                output[change.path] = Own(result.detail)
+                own[change.path] = Own(result.detail)
             step.drop(change.path, result.reason, f"commit {change.commit} {result.detail}".rstrip())
-        elif own_output.may_be_company(change.path):  # whether it is can be told when all output is known
+        elif own_output.may_be_company(change.path):  # decided below, when all our own output is known
             undecided.append((change, result))
         else:
-            keep(change, result)
-    beside = own_output.companions(output, {change.path for change, _ in undecided})
-    for change, result in undecided:
-        if change.path in beside:
+            kept.add(change, result)
+    parts_of_own = own_output.companions(own, {change.path for change, _ in undecided})
+    for change, diff in undecided:
+        if change.path in parts_of_own:
             step.drop(change.path, own_output.REASON, f"commit {change.commit} belongs to output of ours beside it")
         else:
-            keep(change, result)
-    made.sort(key=lambda pair: (pair[0].number, pair[0].path.encode("utf-8", "surrogateescape")))
-    changes = [change for _, change in made]
-    _tell(step, found.commits, changes, left_out, secrets)
-    if marked := sum(attributes.said(change.path) != NO_DECLARED_ROLES for change in changes):
-        step.figures["changes_marked"] = marked
-    step.figures.update((FIGURES.get(kind, f"changes_{kind}"), count) for kind, count in sorted(skipped.items()))
-    return found.last, changes
+            kept.add(change, diff)
+    kept.record_figures(found.commits, attributes)
+    return found.last, kept.newest_first()
 
 
-def _messages(
+def _store_messages(
     build: BuildState, step: StepCounts, options: Read, repo: Repo, changes: Sequence[FileChange]
 ) -> dict[str, Span]:
     """The message of each commit that can be read, in the text store."""
@@ -163,127 +209,135 @@ def _messages(
     for name, data in repo.commits(dict.fromkeys(change.commit for change in changes)):
         if not isinstance(data, Fault):
             message = clean_message(data, redacted=options.secrets != "off")
-            undecodable += REPLACED in message and not decode_message(data)[1]
+            undecodable += REPLACEMENT_CHARACTER in message and not decode_message(data)[1]
             messages[name] = build.texts.put(message)
     if undecodable:
         step.figures["messages_undecodable"] = undecodable
     return messages
 
 
-def _readable(
+def _find_readable(
     step: StepCounts, options: Read, repo: Repo, changes: Sequence[FileChange], messages: dict[str, Span]
-) -> list[tuple[FileChange, int]]:
-    """The changes that can be read, with the bytes of their texts, so that what one makes the next one finds."""
+) -> list[SizedChange]:
+    """The changes that can be read, those of one file together: the text after one is the text before the next."""
     sizes = repo.sizes(blob for change in changes for blob in (change.before, change.after) if blob)
-    readable: list[tuple[FileChange, int]] = []
+    readable: list[SizedChange] = []
     for change in changes:
         blobs = [blob for blob in (change.before, change.after) if blob]
-        lost = next((blob for blob in blobs if blob not in sizes), "")
+        missing = next((blob for blob in blobs if blob not in sizes), "")
         size = max(sizes.get(blob, 0) for blob in blobs)
         if change.commit not in messages:
             step.drop(change.path, "corrupt", f"commit {change.commit} cannot be read")
-        elif lost:
-            fault = repo.why_unread(lost)
+        elif missing:
+            fault = repo.why_unread(missing)
             step.drop(change.path, fault.reason, f"commit {change.commit}: {fault.detail}")
         elif size > max_file_bytes(change.path, options):
             step.drop(change.path, "too_large", f"commit {change.commit}: {size} bytes")
         else:
-            readable.append((change, sum(sizes[blob] for blob in blobs)))
-    return sorted(readable, key=lambda pair: (pair[0].lineage or pair[0].path, pair[0].number))
+            readable.append(SizedChange(change, sum(sizes[blob] for blob in blobs)))
+    return sorted(readable, key=lambda sized: (sized.file, sized.change.number))
 
 
-def _compared(
-    run: BuildState, options: Read, repo: Repo, attributes: Attributes, changes: Sequence[tuple[FileChange, int]]
-) -> Iterator[tuple[FileChange, Compared | Refusal]]:
-    """What each change does, in the same order: as an earlier build found it, or as a worker does."""
-    memo: Memo[list[Result]] = Memo(run.cache, "changes", list[Result])
-    settings = repr((options.max_bytes, options.max_line, options.mean_line, options.secrets))
-    groups = list(_together(changes))
-    for first in range(0, len(groups), AT_ONCE):
-        some = groups[first : first + AT_ONCE]
-        inputs = [
-            (settings, *(part for one, _ in group for part in _input(one, attributes.said(one.path)))) for group in some
-        ]
-        known = memo.get(inputs)
-        unknown = [pair for group, results in zip(some, known, strict=True) if results is None for pair in group]
-        batches = list(_batches(unknown))
-        answers = run.engine.map(compare, _tasks(repo, options, attributes, batches), limit=SECONDS)
-        fresh = chain.from_iterable(map(_answers, batches, answers))
-        made: list[tuple[Inputs, list[Result]]] = []
-        for group, key, old in zip(some, inputs, known, strict=True):
-            results = [_result(next(fresh)) for _ in group] if old is None else old
-            for (change, _), result in zip(group, results, strict=True):
-                yield change, cast("Compared | Refusal", result.compared or result.refusal)
-            if old is None and not any(one.refusal and one.refusal.reason in PASSING for one in results):
-                made.append((key, results))
-        memo.put(made)
+def _diff_changes(
+    build: BuildState, options: Read, repo: Repo, attributes: Attributes, changes: Sequence[SizedChange]
+) -> Iterator[tuple[FileChange, ChangeDiff | Refusal]]:
+    """Each change with its diff, in the same order: from the cache or from a worker."""
+    memo: Memo[list[DiffResult]] = Memo(build.cache, "changes", list[DiffResult])
+    settings = cleaning_settings(options)
+
+    def key(entry: list[SizedChange]) -> Inputs:
+        return (settings, *(part for sized in entry for part in _diff_inputs(sized.change, attributes)))
+
+    def compute(entries: list[list[SizedChange]]) -> Iterator[list[DiffResult]]:
+        results = _run_diff_tasks(build, options, repo, attributes, [sized for entry in entries for sized in entry])
+        return ([next(results) for _ in entry] for entry in entries)
+
+    entries = list(_cache_entries(changes))
+    for first in range(0, len(entries), ENTRIES_PER_CACHE_QUERY):
+        entries_of_query = entries[first : first + ENTRIES_PER_CACHE_QUERY]
+        found = map_cached(memo, entries_of_query, key, compute, lambda _, results: _are_final(results))
+        for entry, results in zip(entries_of_query, found, strict=True):
+            for sized, result in zip(entry, results, strict=True):
+                yield sized.change, cast("ChangeDiff | Refusal", result.diff or result.refusal)
 
 
-def _input(change: FileChange, said: DeclaredRoles) -> tuple[str, ...]:
-    """What the answer for a change depends on, but for the settings."""
-    return (change.path, change.before, change.after, *((repr(said),) if said != NO_DECLARED_ROLES else ()))
+def _diff_inputs(change: FileChange, attributes: Attributes) -> tuple[str, ...]:
+    """What the diff of a change depends on, besides the settings."""
+    declared = attributes.said(change.path)
+    return (change.path, change.before, change.after, *((repr(declared),) if declared != NO_DECLARED_ROLES else ()))
 
 
-def _together(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[tuple[FileChange, int]]]:
-    """Changes of one file whose answers are kept together, counted from the oldest: so a new one moves few."""
-    for _, group in groupby(changes, key=lambda pair: pair[0].lineage or pair[0].path):
-        mine = list(group)
-        for stop in range(len(mine) % TOGETHER or TOGETHER, len(mine) + 1, TOGETHER):
-            yield mine[max(0, stop - TOGETHER) : stop]
+def _are_final(results: Sequence[DiffResult]) -> bool:
+    """Whether another build would find the same."""
+    return not any(result.refusal and result.refusal.reason in TRANSIENT_REASONS for result in results)
 
 
-def _answers(batch: Sequence[FileChange], answer: list[Compared | Refusal] | Failure) -> list[Compared | Refusal]:
-    """The answer of a worker, or why it gave none."""
-    return [Refusal(f"worker_{answer.kind}", answer.detail)] * len(batch) if isinstance(answer, Failure) else answer
+def _cache_entries(changes: Sequence[SizedChange]) -> Iterator[list[SizedChange]]:
+    """The changes of each file in cache entries. They are counted from the oldest, so that a new one alters few.
+
+    For example, 10 changes of a file, newest first, are entries of 2 and 8.
+    """
+    for _, group in groupby(changes, key=lambda sized: sized.file):
+        of_file = list(group)
+        first_size = len(of_file) % CHANGES_PER_CACHE_ENTRY or CHANGES_PER_CACHE_ENTRY
+        for stop in range(first_size, len(of_file) + 1, CHANGES_PER_CACHE_ENTRY):
+            yield of_file[max(0, stop - CHANGES_PER_CACHE_ENTRY) : stop]
 
 
-def _result(answer: Compared | Refusal) -> Result:
-    return Result(None, answer) if isinstance(answer, Refusal) else Result(answer, None)
+def _run_diff_tasks(
+    build: BuildState, options: Read, repo: Repo, attributes: Attributes, changes: Sequence[SizedChange]
+) -> Iterator[DiffResult]:
+    """The diff of each change, from workers."""
+    # Half of a change's size: its text before is usually the text after the next change, and in the same task.
+    batches = [
+        [sized.change for sized in batch]
+        for batch in batch_by_size(changes, lambda sized: sized.size // 2, DIFF_TASK_BYTES)
+    ]
+    answers = build.engine.map(
+        compare_texts, _diff_tasks(repo, options, attributes, batches), limit=DIFF_TIMEOUT_SECONDS
+    )
+    for batch, answer in zip(batches, answers, strict=True):
+        if isinstance(answer, Failure):
+            answer = [Refusal(f"worker_{answer.kind}", answer.detail)] * len(batch)
+        for result in answer:
+            yield DiffResult(None, result) if isinstance(result, Refusal) else DiffResult(result, None)
 
 
-def _batches(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[FileChange]]:
-    batch: list[FileChange] = []
-    size = 0
-    for change, both in changes:
-        batch.append(change)
-        size += both // 2  # the other half is a side of a neighbour
-        if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _tasks(repo: Repo, options: Read, attributes: Attributes, batches: Sequence[list[FileChange]]) -> Iterator[Task]:
-    """What the workers are to compare. No more than two batches are held; what both need is read once."""
-    names = [
+def _diff_tasks(
+    repo: Repo, options: Read, attributes: Attributes, batches: Sequence[list[FileChange]]
+) -> Iterator[DiffTask]:
+    """The task of each batch. The blobs of at most two batches are in memory; what both need is read once."""
+    blobs_of_batch = [
         dict.fromkeys(blob for change in batch for blob in (change.before, change.after) if blob) for batch in batches
     ]
-    unread = [[blob for blob in here if at == 0 or blob not in names[at - 1]] for at, here in enumerate(names)]
-    contents = repo.read(chain.from_iterable(unread))
-    held: dict[str, bytes | Fault] = {}
-    for batch, here, fresh in zip(batches, names, unread, strict=True):
-        for blob in fresh:
-            held[blob] = next(contents)[1]
-        held = {blob: held[blob] for blob in here}
-        places = {blob: at for at, blob in enumerate(held)}
+    new_blobs = [
+        [blob for blob in blobs if index == 0 or blob not in blobs_of_batch[index - 1]]
+        for index, blobs in enumerate(blobs_of_batch)
+    ]
+    contents = repo.read(chain.from_iterable(new_blobs))
+    loaded: dict[str, bytes | Fault] = {}
+    for batch, blobs, new in zip(batches, blobs_of_batch, new_blobs, strict=True):
+        for blob in new:
+            loaded[blob] = next(contents)[1]
+        loaded = {blob: loaded[blob] for blob in blobs}
+        indexes = {blob: index for index, blob in enumerate(loaded)}
         pairs = [
-            Pair(change.path, attributes.said(change.path), places.get(change.before, -1), places[change.after])
+            DiffPair(change.path, attributes.said(change.path), indexes.get(change.before, -1), indexes[change.after])
             for change in batch
         ]
-        yield Task(list(held.values()), pairs, options)
+        yield DiffTask(list(loaded.values()), pairs, options)
 
 
-def compare(task: Task) -> list[Compared | Refusal]:
-    """What each change does. For worker processes."""
-    texts = [_side(data, task.options) for data in task.blobs]
+def compare_texts(task: DiffTask) -> list[ChangeDiff | Refusal]:
+    """The diff of each pair. Runs in a worker."""
+    texts = [_clean_side(data, task.options) for data in task.blobs]
     return [
-        _compare(pair, NOTHING if pair.before < 0 else texts[pair.before], texts[pair.after], task.options)
+        _compare_pair(pair, NO_TEXT if pair.before < 0 else texts[pair.before], texts[pair.after], task.options)
         for pair in task.pairs
     ]
 
 
-def _side(data: bytes | Fault, options: Read) -> CleanText | Refusal:
+def _clean_side(data: bytes | Fault, options: Read) -> CleanText | Refusal:
     if isinstance(data, Fault):
         return Refusal(data.reason, data.detail)
     if own := own_output.recognise(data):
@@ -292,43 +346,45 @@ def _side(data: bytes | Fault, options: Read) -> CleanText | Refusal:
     return text._replace(reason="binary_change") if isinstance(text, Refusal) and text.reason == "binary" else text
 
 
-def _compare(pair: Pair, before: CleanText | Refusal, after: CleanText | Refusal, options: Read) -> Compared | Refusal:
+def _compare_pair(
+    pair: DiffPair, before: CleanText | Refusal, after: CleanText | Refusal, options: Read
+) -> ChangeDiff | Refusal:
     path = pair.path
     if isinstance(before, Refusal):
         if before.reason != "empty":
             return before
-        before = NOTHING
+        before = NO_TEXT
     if isinstance(after, Refusal):
         return after
-    if refusal := (before is not NOTHING and find_refusal(path, before, options)) or find_refusal(path, after, options):
+    if refusal := (before is not NO_TEXT and find_refusal(path, before, options)) or find_refusal(path, after, options):
         return refusal
     if before.text == after.text:
         return Refusal("same_text")
     language = language_of(path, after.text)
-    role, rule = judge(path, language, after.text, pair.said)
+    role, rule = judge(path, language, after.text, pair.declared_roles)
     if role in FOREIGN_ROLES:
         return Refusal(role, rule)
     found = find_hunks(before.text, after.text)
     if found is None:
         return Refusal("not_compared")
-    if len(found) > MOST_HUNKS:
+    if len(found) > MAX_HUNKS_PER_CHANGE:
         return Refusal("too_many_hunks", f"{len(found)} hunks")
-    kept = [hunk for hunk in found if max(len(hunk.before), len(hunk.after)) <= LARGEST_EDIT]
-    if not kept:
+    fitting = [hunk for hunk in found if max(len(hunk.before), len(hunk.after)) <= MAX_EDIT_BYTES]
+    if not fitting:
         return Refusal("large_edit", f"{max(len(found[0].before), len(found[0].after))} bytes")
-    return Compared(
-        hunks=kept,
-        left_out=len(found) - len(kept),
-        whole=kept == [Hunk(before.text, after.text, 1)],
+    return ChangeDiff(
+        hunks=fitting,
+        large_hunks=len(found) - len(fitting),
+        is_whole_file=fitting == [Hunk(before.text, after.text, 1)],
         language=language,
         role=role,
-        difficulty=of_text(b"".join(hunk.after for hunk in kept)),
+        difficulty=of_text(b"".join(hunk.after for hunk in fitting)),
         secrets=frozenset(before.secret_counts) | frozenset(after.secret_counts),
         skipped=dict(after.notebook_counts),
     )
 
 
-def _kept(build: BuildState, change: FileChange, result: Compared, message: Span) -> Change:
+def _store_change(build: BuildState, change: FileChange, diff: ChangeDiff, message: Span) -> Change:
     return Change(
         id=content_id(change.commit, change.path),
         path=change.path,
@@ -340,23 +396,9 @@ def _kept(build: BuildState, change: FileChange, result: Compared, message: Span
         message=message,
         blob_before=change.before,
         blob_after=change.after,
-        language=result.language,
-        role=result.role,
-        difficulty=result.difficulty,
-        edits=tuple(
-            Edit(build.texts.put(hunk.before), build.texts.put(hunk.after), hunk.line) for hunk in result.hunks
-        ),
-        is_whole_file=result.whole,
+        language=diff.language,
+        role=diff.role,
+        difficulty=diff.difficulty,
+        edits=tuple(Edit(build.texts.put(hunk.before), build.texts.put(hunk.after), hunk.line) for hunk in diff.hunks),
+        is_whole_file=diff.is_whole_file,
     )
-
-
-def _tell(step: StepCounts, commits: int, changes: Sequence[Change], left_out: int, secrets: Counter[str]) -> None:
-    """Figures for the manifest."""
-    step.figures["commits"] = commits
-    step.figures["changes"] = len(changes)
-    step.figures["changes_added"] = sum(not change.blob_before for change in changes)
-    step.figures["changes_renamed"] = sum(bool(change.former_path) for change in changes)
-    step.figures["changes_whole"] = sum(change.is_whole_file for change in changes)
-    step.figures["edits"] = sum(len(change.edits) for change in changes)
-    step.figures["edits_too_large"] = left_out
-    step.figures.update({f"changes_with_{kind.lower()}": count for kind, count in sorted(secrets.items())})

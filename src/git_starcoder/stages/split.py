@@ -1,21 +1,20 @@
-"""Split: which files are learned from and which are held out, decided once, before anything multiplies.
+"""The split step: decides once, before anything multiplies, which files train and which are held out.
 
-Files that share text belong together: a group is a connected component of equal texts, near-duplicates, files that
-stand in others for the most part, copies with something added to every line (`text.alike`), and rename lineage. All
-that is ever made of a file inherits the split of its group.
+Files that share text form a leak group and get the same split: equal texts, near-duplicates, files that are mostly
+contained in others, copies with something added to every line (`text.alike`), and the rename lineage of each. All
+samples of a file inherit its split.
 
-A change belongs to the group of the file that descends from it, or else of the one that had its path before, so that no
-path is in two splits. What became of no file that is read is learned from; so its texts, like all history that is
-learned from, pass a gate: an edit with a line of held-out code goes no further, because code moves between files
-without a trace. Lines that files of the training split have too are no secret.
+A change belongs to the group of the file that descends from it, or else of the file that had its path before, so that
+no path is in two splits. Changes of files of which nothing is left train. Training history passes a gate (`gate`): an
+edit with a line of held-out code is dropped, because code moves between files without a trace.
 
-Groups are taken in an order hashed from the seed and the group's oldest path, and fill test and val up to their shares
-of the rows; the rest is train. So a file stays where it is when it is edited or renamed, and a small commit moves few
-groups: those at the edge of a share. A group too large for the room that is left goes to train.
+Groups are ordered by a hash of the seed and the group's oldest path. In this order they fill test and val up to their
+shares of the rows; the rest trains. So a file keeps its split when it is edited or renamed, and a small commit moves
+few groups: those at the edge of a share. A group that is too large for the room that is left trains.
 
-A repository that cannot be parted says so (`fallback` in the manifest) and is never cut inside a file, which would
-leak: one group is all train, two are train and val. Whoever reads a dataset must cope with an empty val or test. Three
-groups or more always give all three, if need be beyond their shares.
+Files are never cut to make a split possible, since that would leak. One group all trains; two groups are train and val;
+three or more always give all three splits, even if that misses their shares. The figure `fallback` says so in the
+manifest. Readers of a dataset must cope with an empty val or test split.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import replace
 from math import ceil, fsum
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -32,14 +31,17 @@ from git_starcoder.hashing.arrays import run_offsets
 from git_starcoder.hashing.near_duplicates import find_copies, find_keepers
 from git_starcoder.hashing.rolling import SHINGLE_TOKENS
 from git_starcoder.hashing.shingles import TextShingles
+from git_starcoder.layout import window_stride
 from git_starcoder.memo import Memo
-from git_starcoder.records import SPLITS, Role, Split, content_id, printable_path
-from git_starcoder.stages import augment
-from git_starcoder.stages.gate import behind_gate, recall_lines
+from git_starcoder.records import SPLITS, Split, content_id, printable_path
+from git_starcoder.stages.augment import draw_variations
+from git_starcoder.stages.dedup import ROLE_PREFERENCE
+from git_starcoder.stages.gate import apply_gate, cached_lines
+from git_starcoder.stages.tasks import map_cached
 from git_starcoder.text import embed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from git_starcoder import recipe as recipes
     from git_starcoder.build_state import BuildState, StepCounts
@@ -47,309 +49,401 @@ if TYPE_CHECKING:
     from git_starcoder.records import Change, Span, Unit
 
 TOKENS_PER_WORD = 1.33
-"""Tokens that a learned tokenizer needs for a word or a run of signs (1.2 to 1.5 by repository): there is none yet."""
-STAYING = 0.8
-"""Share of the rows of changes that stay where they are learned from (0.76 to 0.90 by repository): others are gated. Of
-those that are held out nearly all do."""
-SLACK = 0.001
-"""Share of the rows by which val and test may miss their shares before more is tried."""
-POINT = 0.01
-"""A split whose share is further off than this is worth a note."""
+"""Tokens per word or run of signs, to estimate the length of a text before there is a tokenizer. Learned tokenizers
+need 1.2 to 1.5, depending on the repository."""
+UNGATED_SHARE = 0.8
+"""Expected share of the rows of training changes that pass the gate: 0.76 to 0.90, depending on the repository. Of
+held-out changes nearly all pass."""
+SPLIT_TOLERANCE = 0.001
+"""Share of all rows by which val and test may miss their shares before more groups are tried."""
+NOTE_TOLERANCE = 0.01
+"""Share of all rows by which a split may miss its share before the user gets a note."""
+DELETED_FILES_GROUP = "gone"
+"""The group of changes to deleted files whose path no later file has; part of the dataset's bytes."""
 
 
-ROLES: tuple[Role, ...] = get_args(Role)
-GONE = "gone"
-"""The group of changes to files that are no more, where no file that is read had their path."""
-
-
-class Group(NamedTuple):
-    """Files that must not be parted."""
+class LeakGroup(NamedTuple):
+    """Files that must share a split."""
 
     id: str
-    rows: float
-    """Rows that are expected of it where it is held out."""
-    place: float
-    """Where it comes in the order of groups, 0 to 1."""
-    taste: float
-    """Whether it is first offered to test (low) or to val, 0 to 1."""
+    expected_rows: float
+    """Rows that the group is expected to give if it is held out."""
+    holdout_rank: float
+    """Its place in the order in which groups are offered to the held-out splits, 0 (first) to 1."""
+    test_preference: float
+    """Which split it is offered to first, 0 to 1: test if low, val if high."""
+
+
+class _DistinctTexts(NamedTuple):
+    """The different texts of the units, each once, and what they are compared by."""
+
+    first_unit: list[int]
+    """For each text the index of its first unit by path."""
+    text_of_unit: list[int]
+    """For each unit the index of its text."""
+    shingles: TextShingles
+    lines: HashedLines
+
+    def shingles_of_units(self) -> TextShingles:
+        """The shingles of each unit's text."""
+        return self.shingles.select(self.text_of_unit)
+
+    def lines_of_units(self) -> HashedLines:
+        """The lines of each unit's text."""
+        return self.lines.select(self.text_of_unit)
+
+
+class _ExpectedRows(NamedTuple):
+    """Estimates of how many rows there will be."""
+
+    of_group: dict[str, float]
+    """For each group with files, all its rows."""
+    gated: dict[str, float]
+    """For each such group, the rows of changes that the gate will drop if the group trains."""
+    of_deleted_files: float
+    """Rows of the changes to deleted files, without those that the gate will drop."""
 
 
 def assign_splits(
     build: BuildState, recipe: recipes.Recipe, units: Sequence[Unit], changes: Sequence[Change]
 ) -> tuple[list[Unit], list[Change]]:
-    """Units and changes in, the same with their `group` and `split` out, less near-copies and what is behind the gate.
-
-    The windows of the recipe and its augmentations tell how many rows a file will give: splits have shares of the rows,
-    not of the files.
-    """
+    """Units and changes with their group and split, without near-duplicates and without edits that the gate blocks."""
     with build.count_step("split", len(units) + len(changes)) as step:
-        digests = [_digest(build, unit) for unit in units]
-        distinct: dict[str, int] = {}
-        for at in sorted(range(len(units)), key=lambda at: units[at].path):
-            distinct.setdefault(digests[at], at)
-        texts = {digest: units[at].source.text for digest, at in distinct.items()}
-        shingles, lines = _shingles(build, texts), _lines(build, texts)
-        names = _names(build, step, units, digests, list(distinct.values()), shingles, lines, recipe.split.near)
-        of_path = {path: name for unit, name in zip(units, names, strict=True)
-                   for path in (unit.path, *unit.source.former_paths)}  # fmt: skip
-        of_change = [of_path.get(change.current_path) or of_path.get(change.path, GONE) for change in changes]
-        tokens = dict(
-            zip(distinct, ((shingles.shingle_counts() + SHINGLE_TOKENS - 1) * TOKENS_PER_WORD).tolist(), strict=True)
+        texts = _find_distinct_texts(build, units)
+        group_names = _find_groups(build, step, units, texts, recipe.split.near)
+        change_groups = _groups_of_changes(changes, units, group_names)
+        expected = _estimate_rows(build, recipe, units, changes, texts, group_names, change_groups)
+        splits = _choose_splits(build, recipe.split, expected)
+        step.figures["groups"] = len(expected.of_group)
+        step.figures["largest_group"] = max(Counter(group_names).values(), default=0)
+        _report_shares(build, step, recipe.split, expected, splits)
+        units = [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, group_names, strict=True)]
+        changes = [
+            change._replace(group=name, split=splits[name]) for change, name in zip(changes, change_groups, strict=True)
+        ]
+        kept = _drop_near_copies(step, units, texts.shingles_of_units(), recipe.dedup.files)
+        kept = _drop_same_meaning(build, step, kept, recipe.dedup)
+        step.keep(len(kept))
+        return kept, apply_gate(build, step, units, texts.lines_of_units(), changes, recipe.read)
+
+
+def _find_distinct_texts(build: BuildState, units: Sequence[Unit]) -> _DistinctTexts:
+    """The different texts of the units, with their shingles and lines."""
+    digests = [_text_digest(build, unit) for unit in units]
+    first_unit: dict[str, int] = {}
+    for index in sorted(range(len(units)), key=lambda index: units[index].path):
+        first_unit.setdefault(digests[index], index)
+    spans = {digest: units[index].source.text for digest, index in first_unit.items()}
+    text_index = {digest: index for index, digest in enumerate(first_unit)}
+    return _DistinctTexts(
+        list(first_unit.values()),
+        [text_index[digest] for digest in digests],
+        _cached_shingles(build, spans),
+        cached_lines(build, list(spans), lambda digest: (digest,), lambda digest: [build.texts.get(spans[digest])]),
+    )
+
+
+def _text_digest(build: BuildState, unit: Unit) -> str:
+    """A hash of the unit's text. Blank texts all differ: as copies they would connect files that share nothing."""
+    text = build.texts.get(unit.source.text)
+    return content_id(text) if text.strip() else content_id("blank", unit.source.path)
+
+
+def _cached_shingles(build: BuildState, spans: Mapping[str, Span]) -> TextShingles:
+    """The shingles of texts, which are given as digest → span."""
+
+    def compute(digests: list[str]) -> Iterator[bytes]:
+        shingles = TextShingles.from_texts(build.texts.get(spans[digest]) for digest in digests)
+        for begin, end in zip(shingles.offsets[:-1].tolist(), shingles.offsets[1:].tolist(), strict=True):
+            yield shingles.hashes[begin:end].tobytes()
+
+    memo: Memo[bytes] = Memo(build.cache, "shingles", bytes)
+    parts = list(map_cached(memo, list(spans), lambda digest: (digest,), compute))
+    counts = np.array([len(part) // 8 for part in parts], dtype=np.int64)  # a shingle has 8 bytes
+    return TextShingles(np.frombuffer(b"".join(parts), dtype=np.uint64), run_offsets(counts))
+
+
+class _DisjointSets:
+    """A union-find structure over indexes."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def find(self, index: int) -> int:
+        """The index that stands for the set of an index."""
+        while self._parent[index] != index:
+            self._parent[index] = self._parent[self._parent[index]]
+            index = self._parent[index]
+        return index
+
+    def join(self, left: int, right: int) -> None:
+        """Make one set of the sets of two indexes."""
+        self._parent[self.find(left)] = self.find(right)
+
+
+def _find_groups(
+    build: BuildState, step: StepCounts, units: Sequence[Unit], texts: _DistinctTexts, threshold: float
+) -> list[str]:
+    """The name of each unit's leak group: a hash of the oldest path of all its files."""
+    groups = _DisjointSets(len(units))
+    unit_of_path: dict[str, int] = {}
+    lineage_links = 0
+    for index, unit in enumerate(units):
+        groups.join(index, texts.first_unit[texts.text_of_unit[index]])
+        for path in (unit.source.path, *unit.source.former_paths):
+            lineage_links += unit_of_path.setdefault(path, index) != index
+            groups.join(index, unit_of_path[path])
+    found = find_copies(texts.shingles, texts.lines, threshold, threads=build.engine.jobs)
+    links: list[tuple[int, int]] = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
+    for left, right in links:
+        groups.join(texts.first_unit[left], texts.first_unit[right])
+    oldest_path: dict[int, str] = {}
+    for index, unit in enumerate(units):
+        path = (unit.source.path, *unit.source.former_paths)[-1]
+        root = groups.find(index)
+        oldest_path[root] = min(path, oldest_path.get(root, path))
+    step.figures["equal_texts"] = len(units) - len(texts.first_unit)
+    step.figures["lineage_links"] = lineage_links
+    for search, count in found.search_counts.items():
+        step.figures[f"{search}_links"] = count
+    if not found.is_exact:
+        step.figures["near_duplicate_search"] = "partly estimated"
+        build.progress.note(
+            "split: too many files are half alike to compare all pairs; some were grouped by an estimate"
         )
-        files: dict[str, list[float]] = defaultdict(list)
-        edits: dict[str, list[float]] = defaultdict(list)
-        for digest, at in distinct.items():  # of equal texts one will stay
-            files[names[at]].append(
-                expected_rows(tokens[digest], recipe.window, _variations(build, units[at], recipe.augment))
-            )
-        for change, name in zip(changes, of_change, strict=True):
-            edits[name].append(_frames(change, recipe.augment))
-        of_edits = defaultdict(float, {name: fsum(sorted(rows)) for name, rows in edits.items()})
-        gone = STAYING * of_edits.pop(GONE, 0.0)
-        held = {name: fsum(sorted(rows)) + of_edits[name] for name, rows in files.items()}
-        gated = {name: (1 - STAYING) * of_edits[name] for name in held}
-        groups = [Group(name, steady(rows), *_chances(build, name)) for name, rows in held.items()]
-        less = recipe.split.train * fsum(sorted(gated.values()))
-        splits = assign(groups, recipe.split, steady(gone) - steady(less))
-        splits[GONE] = "train"
-        step.figures["groups"] = len(groups)
-        step.figures["largest_group"] = max(Counter(names).values(), default=0)
-        expected = {name: rows - gated[name] * (splits[name] == "train") for name, rows in held.items()}
-        _tell(build, step, recipe.split, expected, splits, gone)
-        kept = [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, names, strict=True)]
-        grouped = [change._replace(group=name, split=splits[name])
-                   for change, name in zip(changes, of_change, strict=True)]  # fmt: skip
-        place = {digest: number for number, digest in enumerate(distinct)}
-        texts_of_units = [place[digest] for digest in digests]
-        unlike = _unlike(step, kept, shingles.select(texts_of_units), recipe.dedup.files)
-        unlike = _about_something_else(build, step, unlike, recipe.dedup)
-        step.keep(len(unlike))
-        return unlike, behind_gate(build, step, kept, lines.select(texts_of_units), grouped, repr(recipe.read))
+    return [content_id(oldest_path[groups.find(index)]) for index in range(len(units))]
 
 
-def expected_rows(tokens: float, window: recipes.Window, variations: int) -> int:
-    """How many rows a text of so many tokens and its variations will give, about."""
+def _groups_of_changes(changes: Sequence[Change], units: Sequence[Unit], group_names: Sequence[str]) -> list[str]:
+    """The group of each change: that of its file now, or else of the file that had its path before."""
+    group_of_path = {
+        path: name
+        for unit, name in zip(units, group_names, strict=True)
+        for path in (unit.path, *unit.source.former_paths)
+    }
+    return [
+        group_of_path.get(change.current_path) or group_of_path.get(change.path, DELETED_FILES_GROUP)
+        for change in changes
+    ]
+
+
+def _estimate_rows(
+    build: BuildState,
+    recipe: recipes.Recipe,
+    units: Sequence[Unit],
+    changes: Sequence[Change],
+    texts: _DistinctTexts,
+    group_names: Sequence[str],
+    change_groups: Sequence[str],
+) -> _ExpectedRows:
+    """Estimate the rows of each group. Of equal texts one counts, because only one will stay.
+
+    `fsum` is exact, so no sum depends on the order of the files.
+    """
+    token_counts = ((texts.shingles.shingle_counts() + SHINGLE_TOKENS - 1) * TOKENS_PER_WORD).tolist()
+    file_rows: dict[str, list[float]] = defaultdict(list)
+    for index, token_count in zip(texts.first_unit, token_counts, strict=True):
+        variations = _expected_variations(build, units[index], recipe.augment)
+        file_rows[group_names[index]].append(expected_row_count(token_count, recipe.window, variations))
+    change_rows: dict[str, list[float]] = defaultdict(list)
+    for change, name in zip(changes, change_groups, strict=True):
+        change_rows[name].append(_expected_change_rows(change, recipe.augment))
+    rows_of_changes = defaultdict(float, {name: fsum(rows) for name, rows in change_rows.items()})
+    deleted = rows_of_changes.pop(DELETED_FILES_GROUP, 0.0)
+    return _ExpectedRows(
+        {name: fsum(rows) + rows_of_changes[name] for name, rows in file_rows.items()},
+        {name: (1 - UNGATED_SHARE) * rows_of_changes[name] for name in file_rows},
+        UNGATED_SHARE * deleted,
+    )
+
+
+def expected_row_count(tokens: float, window: recipes.Window, variations: int) -> int:
+    """Approximate rows of a text of so many tokens and of its variations, over all window sizes.
+
+    For example, 126 tokens in windows of 100 with an overlap of 0.75 (a stride of 25) give 3 rows.
+    """
     rows = 0
     for size in window.sizes:
-        stride = max(1, round(size * (1 - window.overlap)))
-        rows += 1 + max(0, ceil((tokens - size) / stride))
+        rows += 1 + max(0, ceil((tokens - size) / window_stride(size, window.overlap)))
         if tokens <= size:
             break
     return rows * (1 + variations)
 
 
-def steady(rows: float) -> int:
-    """A number of rows to three binary digits, so that a small commit moves no file to another split by its size."""
-    whole = round(rows)
-    spare = max(0, whole.bit_length() - 3)
-    return (whole + (1 << spare >> 1)) >> spare << spare
-
-
-def assign(groups: Sequence[Group], options: recipes.Split, more: float = 0.0) -> dict[str, Split]:
-    """The split of each group, whatever order they come in. `more` rows are learned from besides, or fewer."""
-    order = sorted(groups, key=lambda group: (group.place, group.id))
-    splits: dict[str, Split] = {group.id: "train" for group in order}
-    if len(order) < len(SPLITS):
-        for group in sorted(order, key=lambda group: group.rows)[: len(order) - 1]:
-            splits[group.id] = "val"
-        return splits
-    total = fsum(sorted(group.rows for group in order)) + more
-    room: dict[Split, float] = {"test": options.test * total, "val": options.val * total}
-    prefers_test = options.test / (options.test + options.val)
-
-    def offer(group: Group, split: Split) -> None:
-        if splits[group.id] == "train" and room[split] > SLACK * total >= group.rows - room[split]:
-            splits[group.id] = split
-            room[split] -= group.rows
-
-    for group in order:
-        offer(group, "test" if group.taste < prefers_test else "val")
-    for group in order:  # what is still missing comes from groups of the other taste
-        offer(group, "test")
-        offer(group, "val")
-    for split in SPLITS:
-        if split not in splits.values():
-            held = list(splits.values())
-            spare = (group for group in order if held.count(splits[group.id]) > 1)
-            splits[min(spare, key=lambda group: group.rows).id] = split
-    return splits
-
-
-def _digest(build: BuildState, unit: Unit) -> str:
-    """Equal for equal texts. A blank text is nobody's copy: it would connect files that have nothing in common."""
-    text = build.texts.get(unit.source.text)
-    return content_id(text) if text.strip() else content_id("blank", unit.source.path)
-
-
-def _variations(build: BuildState, unit: Unit, variations: Mapping[str, recipes.Augmentation]) -> int:
-    """How many of its augmentations can be made of a unit, about."""
-    can = {
+def _expected_variations(build: BuildState, unit: Unit, variations: Mapping[str, recipes.Augmentation]) -> int:
+    """Approximate samples of a unit besides its own text: the augmentations drawn for it that can be made of it."""
+    can_be_made = {
         "text": True,
         "tree": unit.parse_status == "clean",
         "imports": bool(unit.imports),
         "history": False,
         "change": False,
     }
-    return sum(can[augmentations.needs(one.key)] for one in augment.draw(build, variations, unit))
+    drawn = draw_variations(build, variations, unit)
+    return sum(can_be_made[augmentations.input_kind(variation.key)] for variation in drawn)
 
 
-def _frames(change: Change, variations: Mapping[str, recipes.Augmentation]) -> float:
-    """How many rows a change will give, on average: one for each edit, and one for each that follows another."""
-    shares = fsum(option.share for key, option in variations.items() if augmentations.needs(key) == "change")
+def _expected_change_rows(change: Change, variations: Mapping[str, recipes.Augmentation]) -> float:
+    """Mean rows of a change: one for each edit, and one for each edit that follows another."""
+    shares = fsum(option.share for key, option in variations.items() if augmentations.input_kind(key) == "change")
     return shares * (2 * len(change.edits) - 1)
 
 
-def _unlike(step: StepCounts, units: list[Unit], shingles: TextShingles, threshold: float | None) -> list[Unit]:
-    """The units less those that nearly repeat a better one of their group: of a worse role, older, by path."""
-    if threshold is None:
-        return units
-    order = _best_first(units)
-    ordered = [units[at] for at in order]
-    groups = np.array([int(unit.group[:8], 16) for unit in ordered], dtype=np.int64)
-    found = find_keepers(shingles.select(order), threshold, lambda left, right: groups[left] != groups[right])
-    keeper: list[int] = found.keeper.tolist()
-    similarity: list[float] = found.similarity.tolist()
-    kept: dict[str, Unit] = {}
-    for unit, at, likeness in zip(ordered, keeper, similarity, strict=True):
-        if at < 0:
-            kept[unit.path] = unit
-        else:
-            step.drop(unit.path, "near_copy", f"{printable_path(ordered[at].path)}, similarity {likeness:.3f}")
-    return [unit for unit in units if unit.path in kept]
+def _choose_splits(build: BuildState, options: recipes.Split, expected: _ExpectedRows) -> dict[str, Split]:
+    """The split of each group, including that of deleted files.
+
+    Shares are shares of the rows that will be written. These are the rows of all groups, and those of deleted files,
+    less what the gate will drop: a share `train` of the gated rows, since only training changes are gated.
+    """
+    groups = [
+        LeakGroup(name, round_to_three_bits(rows), *_group_draws(build, name))
+        for name, rows in expected.of_group.items()
+    ]
+    gated = options.train * fsum(expected.gated.values())
+    other_rows = round_to_three_bits(expected.of_deleted_files) - round_to_three_bits(gated)
+    return {**assign_groups(groups, options, other_rows), DELETED_FILES_GROUP: "train"}
 
 
-def _about_something_else(build: BuildState, step: StepCounts, units: list[Unit], options: recipes.Dedup) -> list[Unit]:
-    """The units less those that say nearly what a better one of their group says, by an embedding model."""
-    if options.embedding is None:
-        return units
-    model = embed.load_embedding_model(options.embedding)
-    sizes = Counter(unit.group for unit in units)
-    ordered = [units[at] for at in _best_first(units) if sizes[units[at].group] > 1]
-    groups = np.unique([unit.group for unit in ordered], return_inverse=True)[1]
-    vectors = model.vectors(build.texts.get(unit.source.text) for unit in ordered)
-    found = embed.find_embedding_keepers(vectors, groups, options.embedded)
-    keeper: list[int] = found.keeper.tolist()
-    similarity: list[float] = found.similarity.tolist()
-    dropped: set[str] = set()
-    for unit, at, likeness in zip(ordered, keeper, similarity, strict=True):
-        if at >= 0:
-            dropped.add(unit.path)
-            step.drop(unit.path, "near_meaning", f"{printable_path(ordered[at].path)}, similarity {likeness:.3f}")
-    return [unit for unit in units if unit.path not in dropped]
+def round_to_three_bits(rows: float) -> int:
+    """Round to three binary digits, so that a small commit does not move other files to another split.
+
+    For example, 37 is 100101 in binary and becomes 101000, which is 40.
+    """
+    whole = round(rows)
+    spare_bits = max(0, whole.bit_length() - 3)
+    return (whole + (1 << spare_bits >> 1)) >> spare_bits << spare_bits
 
 
-def _best_first(units: Sequence[Unit]) -> list[int]:
-    """The order in which units are kept rather than their likes: by role, the newest first, by path."""
-    return sorted(
-        range(len(units)), key=lambda at: (ROLES.index(units[at].role), -units[at].changed_at, units[at].path)
-    )
+def holdout_rank(build: BuildState, group: str) -> float:
+    """The place of a group in the order in which groups are held out, 0 (first) to 1."""
+    return _group_draws(build, group)[0]
 
 
-def _shingles(build: BuildState, texts: Mapping[str, Span]) -> TextShingles:
-    """The shingles of texts by their digests, as an earlier build hashed them or as they are hashed now."""
-    memo: Memo[bytes] = Memo(build.cache, "shingles", bytes)
-    inputs = [(digest,) for digest in texts]
-    known = memo.get(inputs)
-    unknown = [at for at, answer in enumerate(known) if answer is None]
-    spans = list(texts.values())
-    made = TextShingles.from_texts(build.texts.get(spans[at]) for at in unknown)
-    for at, begin, end in zip(unknown, made.offsets[:-1].tolist(), made.offsets[1:].tolist(), strict=True):
-        known[at] = made.hashes[begin:end].tobytes()
-    memo.put([(inputs[at], answer) for at in unknown if (answer := known[at]) is not None])
-    flat = np.frombuffer(b"".join(answer for answer in known if answer), dtype=np.uint64)
-    return TextShingles(flat, run_offsets(np.array([len(answer or b"") // 8 for answer in known], dtype=np.int64)))
-
-
-def _lines(build: BuildState, texts: Mapping[str, Span]) -> HashedLines:
-    """The lines of texts by their digests."""
-    spans = list(texts.values())
-    return recall_lines(build, [(digest,) for digest in texts], lambda at: [build.texts.get(spans[at])])
-
-
-def place_of(build: BuildState, group: str) -> float:
-    """Where a group comes in the order in which groups are held out, 0 (first) to 1."""
-    return _chances(build, group)[0]
-
-
-def _chances(build: BuildState, name: str) -> tuple[float, float]:
-    random = build.rng("split", name)
+def _group_draws(build: BuildState, group: str) -> tuple[float, float]:
+    """The `holdout_rank` and the `test_preference` of a group."""
+    random = build.rng("split", group)
     return random.random(), random.random()
 
 
-def _names(
-    build: BuildState,
-    step: StepCounts,
-    units: Sequence[Unit],
-    digests: list[str],
-    distinct: list[int],
-    shingles: TextShingles,
-    lines: HashedLines,
-    threshold: float,
-) -> list[str]:
-    """The group of each unit, named by the oldest path of its files.
+def assign_groups(
+    groups: Sequence[LeakGroup], options: recipes.Split, other_training_rows: float = 0.0
+) -> dict[str, Split]:
+    """The split of each group. The order of `groups` does not matter.
 
-    `shingles` and `lines` are those of the `distinct` ones.
+    `other_training_rows` are rows that train besides those of the groups; negative for rows that will be dropped.
     """
-    parent = list(range(len(units)))
+    order = sorted(groups, key=lambda group: (group.holdout_rank, group.id))
+    splits: dict[str, Split] = {group.id: "train" for group in order}
+    if len(order) < len(SPLITS):
+        for group in sorted(order, key=lambda group: group.expected_rows)[: len(order) - 1]:
+            splits[group.id] = "val"
+        return splits
+    total = fsum(group.expected_rows for group in order) + other_training_rows
+    room: dict[Split, float] = {"test": options.test * total, "val": options.val * total}
+    test_share = options.test / (options.test + options.val)
 
-    def root(at: int) -> int:
-        while parent[at] != at:
-            parent[at] = parent[parent[at]]
-            at = parent[at]
-        return at
+    def offer(group: LeakGroup, split: Split) -> None:
+        """Give a group to a split that has room, unless it would exceed its share by more than the tolerance."""
+        tolerance = SPLIT_TOLERANCE * total
+        if splits[group.id] == "train" and room[split] > tolerance >= group.expected_rows - room[split]:
+            splits[group.id] = split
+            room[split] -= group.expected_rows
 
-    of_text: dict[str, int] = {}
-    of_path: dict[str, int] = {}
-    lineage = 0
-    for at, unit in enumerate(units):
-        parent[root(at)] = root(of_text.setdefault(digests[at], at))
-        for path in (unit.source.path, *unit.source.former_paths):
-            lineage += of_path.setdefault(path, at) != at
-            parent[root(at)] = root(of_path[path])
-    found = find_copies(shingles, lines, threshold, threads=build.engine.jobs)
-    pairs: list[tuple[int, int]] = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
-    for left, right in pairs:
-        parent[root(distinct[left])] = root(distinct[right])
-    oldest: dict[int, str] = {}
-    for at, unit in enumerate(units):
-        path = (unit.source.path, *unit.source.former_paths)[-1]
-        oldest[root(at)] = min(path, oldest.get(root(at), path))
-    step.figures["equal_texts"] = len(units) - len(distinct)
-    step.figures["lineage_links"] = lineage
-    for search, count in found.search_counts.items():
-        step.figures[f"{search}_links"] = count
-    if not found.is_exact:
-        step.figures["near_duplicate_search"] = "partly estimated"
-        build.progress.note(
-            "split: too many files are half alike to compare them all; some were put together by estimate"
-        )
-    return [content_id(oldest[root(at)]) for at in range(len(units))]
+    for group in order:
+        offer(group, "test" if group.test_preference < test_share else "val")
+    for group in order:  # what is still missing comes from groups that preferred the other split
+        offer(group, "test")
+        offer(group, "val")
+    for split in SPLITS:
+        if split not in splits.values():  # it gets the smallest group of a split that has others
+            sizes = Counter(splits.values())
+            spare = (group for group in order if sizes[splits[group.id]] > 1)
+            splits[min(spare, key=lambda group: group.expected_rows).id] = split
+    return splits
 
 
-def _tell(
+def _drop_near_copies(
+    step: StepCounts, units: list[Unit], shingles: TextShingles, threshold: float | None
+) -> list[Unit]:
+    """The units without near-duplicates of a preferred unit of their group. `shingles` are those of the units."""
+    if threshold is None:
+        return units
+    order = _preference_order(units)
+    ordered = [units[index] for index in order]
+    groups = np.array([int(unit.group[:8], 16) for unit in ordered], dtype=np.int64)
+    found = find_keepers(shingles.select(order), threshold, lambda left, right: groups[left] != groups[right])
+    return _drop_repeats(step, units, ordered, found.keeper.tolist(), found.similarity.tolist(), "near_copy")
+
+
+def _drop_same_meaning(build: BuildState, step: StepCounts, units: list[Unit], options: recipes.Dedup) -> list[Unit]:
+    """The units without those that an embedding model finds to mean the same as a preferred unit of their group."""
+    if options.embedding is None:
+        return units
+    model = embed.load_embedding_model(options.embedding)
+    group_sizes = Counter(unit.group for unit in units)
+    ordered = [units[index] for index in _preference_order(units) if group_sizes[units[index].group] > 1]
+    groups = np.unique([unit.group for unit in ordered], return_inverse=True)[1]
+    vectors = model.vectors(build.texts.get(unit.source.text) for unit in ordered)
+    found = embed.find_embedding_keepers(vectors, groups, options.embedded)
+    return _drop_repeats(step, units, ordered, found.keeper.tolist(), found.similarity.tolist(), "near_meaning")
+
+
+def _drop_repeats(
+    step: StepCounts,
+    units: list[Unit],
+    ordered: Sequence[Unit],
+    keeper_indexes: list[int],
+    similarities: list[float],
+    reason: str,
+) -> list[Unit]:
+    """The units without those of `ordered` that have a keeper: the index of another of `ordered`, else -1."""
+    dropped: set[str] = set()
+    for unit, keeper, similarity in zip(ordered, keeper_indexes, similarities, strict=True):
+        if keeper >= 0:
+            dropped.add(unit.path)
+            step.drop(unit.path, reason, f"{printable_path(ordered[keeper].path)}, similarity {similarity:.3f}")
+    return [unit for unit in units if unit.path not in dropped]
+
+
+def _preference_order(units: Sequence[Unit]) -> list[int]:
+    """The indexes of units, those to be kept before those like them: by role, newest first, by path."""
+
+    def preference(index: int) -> tuple[int, int, str]:
+        unit = units[index]
+        return ROLE_PREFERENCE.index(unit.role), -unit.changed_at, unit.path
+
+    return sorted(range(len(units)), key=preference)
+
+
+def _report_shares(
     build: BuildState,
     step: StepCounts,
     options: recipes.Split,
-    groups: Mapping[str, float],
-    splits: dict[str, Split],
-    gone: float,
+    expected: _ExpectedRows,
+    splits: Mapping[str, Split],
 ) -> None:
-    """Figures, and a note where the split is not what the recipe asks for."""
-    rows = {split: fsum(sorted(rows for name, rows in groups.items() if splits[name] == split)) for split in SPLITS}
-    rows["train"] += gone
+    """Figures for the manifest, and a note for the user if the splits are not what the recipe asks for."""
+    rows_of_split: dict[Split, list[float]] = {split: [] for split in SPLITS}
+    for name, rows in expected.of_group.items():
+        split = splits[name]
+        rows_of_split[split].append(rows - expected.gated[name] * (split == "train"))
+    rows = {split: fsum(values) for split, values in rows_of_split.items()}
+    rows["train"] += expected.of_deleted_files
     total = fsum(rows.values()) or 1.0
     for split in SPLITS:
         step.figures[f"expected_rows_{split}"] = round(rows[split])
     wanted = {"train": options.train, "val": options.val, "test": options.test}
-    if len(groups) < 2:
+    if len(expected.of_group) < 2:
         step.figures["fallback"] = "all train"
         build.progress.note("split: all files are alike, so nothing can be held out: val and test are empty")
-    elif len(groups) < len(SPLITS):
+    elif len(expected.of_group) < len(SPLITS):
         step.figures["fallback"] = "no test"
-        build.progress.note("split: only two groups of files are not alike: test is empty")
-    elif any(abs(rows[split] / total - wanted[split]) > POINT for split in SPLITS):
+        build.progress.note("split: there are only two groups of different files: test is empty")
+    elif any(abs(rows[split] / total - wanted[split]) > NOTE_TOLERANCE for split in SPLITS):
         step.figures["fallback"] = "uneven"
         shares = ", ".join(f"{split} {rows[split] / total:.1%}" for split in SPLITS)
-        build.progress.note(f"split: the files cannot be parted as asked without a leak: {shares} of the rows")
+        build.progress.note(
+            f"split: the files cannot be split as the recipe asks without a leak; shares of the rows: {shares}"
+        )
     else:
         step.figures["fallback"] = "none"

@@ -1,4 +1,4 @@
-"""Write: the files of the dataset. Tokens are laid out here, once; every byte is a function of the rows."""
+"""The write step: writes the files of the dataset. Every byte follows from the rows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from git_starcoder.folder.spelled import numbers, texts
 from git_starcoder.output import listing
 from git_starcoder.parquet import LABELS
 from git_starcoder.records import SPLITS, Unit, escape_undecodable, printable_path
-from git_starcoder.stages import copies
-from git_starcoder.stages.window import Layout
+from git_starcoder.stages.order import split_numbers
+from git_starcoder.stages.weigh import copy_counts, spread_copies
+from git_starcoder.stages.window import RowLayout
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
@@ -33,146 +34,154 @@ if TYPE_CHECKING:
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Split, Windows
 
-    Rows = NDArray[np.int64]
-    Files = dict[str, dict[str, int | str]]
+    FileListing = dict[str, dict[str, int | str]]
 
 
 def write_dataset(build: BuildState, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str) -> None:
-    """Windows in their final order in, the files of the dataset out."""
+    """Write the dataset of windows that are in their final order."""
     with build.count_step("write", len(windows)) as step:
-        layout = Layout(windows, tokenizers.load_tokenizer(build.folder / "tokenizer"))
-        of_sample = np.array([SPLITS.index(sample.origin.split) for sample in windows.samples], dtype=np.int8)
-        split = of_sample[windows.sample_index]
+        layout = RowLayout(windows, tokenizers.load_tokenizer(build.folder / "tokenizer"))
+        split = split_numbers(windows)
         rows = {name: np.flatnonzero(split == number) for number, name in enumerate(SPLITS)}
         lines: dict[Split, Lines] = {
-            name: _lines(layout, rows[name], recipe, step, copied=name == "train") for name in SPLITS
+            name: _plan_lines(layout, rows[name], recipe, step, is_training=name == "train") for name in SPLITS
         }
-        write = _write_parquet if recipe.write.format == "parquet" else _write_jsonl
-        files = write(build, recipe, repo, layout, lines, lambda part: step.keep(part.rows))
+        write_rows = _write_parquet if recipe.write.format == "parquet" else _write_jsonl
+        files = write_rows(build, recipe, repo, layout, lines, lambda part: step.keep(part.rows))
         (build.folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        with (build.folder / "drops.jsonl").open("wb") as file:
-            for drop in build.drops:
-                values: dict[str, Any] = {"step": drop.step, "id": printable_path(drop.id), "reason": drop.reason,
-                                          "because": escape_undecodable(drop.detail)}  # fmt: skip
-                if drop.occurrences > 1:
-                    values["things"] = drop.occurrences
-                file.write(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
-        units = list(
-            {sample.origin.id: sample.origin for sample in windows.samples if isinstance(sample.origin, Unit)}.values()
-        )
+        _write_drops(build)
+        origins = {sample.origin.id: sample.origin for sample in windows.samples}
+        units = [origin for origin in origins.values() if isinstance(origin, Unit)]
         facts.write(build.folder, units)
-        said = metadata(build, recipe, repo, units, _written(lines))
-        (build.folder / METADATA).write_bytes(_pretty(said))
+        about = metadata(build, recipe, repo, units, _count_written(lines))
+        (build.folder / METADATA).write_bytes(_indented_json(about))
         features = _features(build, recipe, layout, lines["train"], files)
-        text = card.card(said, features, card.licence_of(units, build.texts))
+        text = card.card(about, features, card.licence_of(units, build.texts))
         (build.folder / CARD).write_text(text, encoding="utf-8")
     _write_manifest(build, repo, fingerprint, files)
 
 
-def _lines(layout: Layout, rows: Rows, recipe: Recipe, step: StepCounts, *, copied: bool) -> Lines:
-    """The lines of a split, of which `rows` are those of the windows; with copies where the recipe wants them."""
+def _plan_lines(
+    layout: RowLayout, rows: NDArray[np.int64], recipe: Recipe, step: StepCounts, *, is_training: bool
+) -> Lines:
+    """The lines of a split's file. `rows` are its windows; training rows have copies if the recipe wants them."""
     windows = layout.windows
     stage = windows.stage[rows]
     columns: dict[str, Any] = {}
-    if copied and recipe.write.copies:
-        times = copies.times(windows.weight[rows], windows.content_key[rows], recipe.seed)
-        for row in rows[times == 0].tolist():
+    if is_training and recipe.write.copies:
+        counts = copy_counts(windows.weight[rows], windows.content_key[rows], recipe.seed)
+        for row in rows[counts == 0].tolist():
             name = f"{windows.samples[int(windows.sample_index[row])].origin.path}#{windows.content_key[row]:016x}"
             step.drop(name, "weight", f"{windows.weight[row]:g} copies came to none")
-        rows, stage, times = rows[times > 0], stage[times > 0], times[times > 0]
-        place, copy = copies.spread(times, stage)
-        rows, stage = rows[place], stage[place]
-        columns = {"copy": copy, "copies": times[place]}
+        rows, stage, counts = rows[counts > 0], stage[counts > 0], counts[counts > 0]
+        index, copy = spread_copies(counts, stage)
+        rows, stage = rows[index], stage[index]
+        columns = {"copy": copy, "copies": counts[index]}
         step.figures["copies"] = int(np.count_nonzero(copy))
     if recipe.order.by == "curriculum":
         columns["stage"] = stage + 1
-    return Lines(windows, rows, layout.spans(rows), layout.masked(rows), layout.marks, **columns)
+    return Lines(windows, rows, layout.spans(rows), layout.is_masked(rows), layout.control_tokens, **columns)
 
 
 def _write_jsonl(
-    run: BuildState,
+    build: BuildState,
     recipe: Recipe,
     repo: Repo,
-    layout: Layout,
+    layout: RowLayout,
     lines: Mapping[Split, Lines],
-    done: Callable[[Lines], None],
-) -> Files:
+    report_done: Callable[[Lines], None],
+) -> FileListing:
     tokenizer, samples = layout.tokenizer, layout.windows.samples
-    members = (orjson.dumps(shared(sample, repo.committed_at, run.texts))[1:] for sample in samples)
-    every = np.concatenate([part.spans for part in lines.values()])
-    files: Files = {}
+    members = (orjson.dumps(shared(sample, repo.committed_at, build.texts))[1:] for sample in samples)
+    all_spans = np.concatenate([part.spans for part in lines.values()])
+    files: FileListing = {}
     with ThreadPoolExecutor(1) as thread:
-        shares = thread.submit(jsonl.share, run.scratch / "heads", members)  # while workers spell
-        spelled = numbers(layout.windows.tokens, tokenizer.vocab_size, run.scratch / "numbers", run.engine)
+        shares = thread.submit(jsonl.share, build.scratch / "heads", members)  # while workers spell tokens
+        spelled = numbers(layout.windows.tokens, tokenizer.vocab_size, build.scratch / "numbers", build.engine)
     with spelled:
-        offsets, before, heads = spelled.offsets(every), 0, shares.result()
+        offsets, line_count, heads = spelled.offsets(all_spans), 0, shares.result()
         for split, part in lines.items():
             name = f"training_data_{split}.jsonl"
-            own = offsets[before : before + len(part)]
+            part_offsets = offsets[line_count : line_count + len(part)]
             files[name] = jsonl.write(
-                run.folder / name,
+                build.folder / name,
                 part,
                 spelled,
-                own,
+                part_offsets,
                 tokenizer.pad_id,
                 heads,
-                run.engine,
-                done,
+                build.engine,
+                report_done,
                 labels=recipe.write.labels,
             )
-            before += len(part)
+            line_count += len(part)
     return files
 
 
 def _write_parquet(
-    run: BuildState,
+    build: BuildState,
     recipe: Recipe,
     repo: Repo,
-    layout: Layout,
+    layout: RowLayout,
     lines: Mapping[Split, Lines],
-    done: Callable[[Lines], None],
-) -> Files:
+    report_done: Callable[[Lines], None],
+) -> FileListing:
     tokenizer, samples = layout.tokenizer, layout.windows.samples
-    values = [shared(sample, repo.committed_at, run.texts) for sample in samples]
-    files: Files = {}
+    values = [shared(sample, repo.committed_at, build.texts) for sample in samples]
+    files: FileListing = {}
     widths, tokens = tokenizer.token_byte_counts, layout.windows.tokens
-    text = nullcontext() if widths is None else texts(tokens, widths, tokenizer.decode, run.scratch / "spelled")
+    text = nullcontext() if widths is None else texts(tokens, widths, tokenizer.decode, build.scratch / "spelled")
     with text as spelled:
         writer = parquet.Writer(
-            run.folder, tokenizer, spelled, samples, values, run.texts, repo.commit, labels=recipe.write.labels
+            build.folder, tokenizer, spelled, samples, values, build.texts, repo.commit, labels=recipe.write.labels
         )
         for split, part in lines.items():
-            files |= writer.write(split, part, done)
+            files |= writer.write(split, part, report_done)
     return files
 
 
-def _features(build: BuildState, recipe: Recipe, layout: Layout, lines: Lines, files: Files) -> card.Features:
+def _write_drops(build: BuildState) -> None:
+    """Write `drops.jsonl`: everything that a step saw and dropped, and why."""
+    with (build.folder / "drops.jsonl").open("wb") as file:
+        for drop in build.drops:
+            values: dict[str, Any] = {
+                "step": drop.step,
+                "id": printable_path(drop.id),
+                "reason": drop.reason,
+                "because": escape_undecodable(drop.detail),
+            }
+            if drop.occurrences > 1:
+                values["things"] = drop.occurrences
+            file.write(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _features(build: BuildState, recipe: Recipe, layout: RowLayout, lines: Lines, files: FileListing) -> card.Features:
     """The type of each column of the rows, and of what is in their metadata."""
     if recipe.write.format == "parquet":
         return parquet.features(build.folder / next(iter(files)))
     ids = "uint16" if layout.tokenizer.dtype.itemsize == 2 else "int32"
     labels = dict(zip(LABELS, ("list<int32>", "list<int8>", "list<int32>"), strict=True)) if recipe.write.labels else {}
-    own = lines.part(0, 0).columns()
+    own_columns = lines.part(0, 0).columns()
     return {
         "tokens": f"list<{ids}>",
         **labels,
-        "metadata": {name: kind for name, kind in OWN.items() if name in own} | SHARED,
+        "metadata": {name: kind for name, kind in OWN.items() if name in own_columns} | SHARED,
     }
 
 
-def _written(lines: Mapping[Split, Lines]) -> Written:
-    """What the rows of the files come to."""
-    made_by: Counter[str] = Counter()
+def _count_written(lines: Mapping[Split, Lines]) -> Written:
+    """The rows of each split and of each technique, and all tokens."""
+    rows_of_technique: Counter[str] = Counter()
     for part in lines.values():
         counts = np.bincount(part.windows.sample_index[part.row], minlength=len(part.windows.samples)).tolist()
         for sample, count in zip(part.windows.samples, counts, strict=True):
-            made_by[sample.technique] += count
-    rows = Counter({split: len(part) for split, part in lines.items()})
-    return Written(rows, made_by, sum(int(part.length.sum()) for part in lines.values()))
+            rows_of_technique[sample.technique] += count
+    rows_of_split = Counter({split: len(part) for split, part in lines.items()})
+    return Written(rows_of_split, rows_of_technique, sum(int(part.length.sum()) for part in lines.values()))
 
 
-def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: dict[str, dict[str, int | str]]) -> None:
-    """`manifest.json`: what the dataset was made of, the counts of every step, the digest of every file."""
+def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: FileListing) -> None:
+    """Write `manifest.json`: what the dataset was made of, the counts of every step, the digest of every file."""
     files = listing(build.folder, files, without=build.scratch.name)
     manifest = {
         "schema": SCHEMA,
@@ -193,8 +202,8 @@ def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: dict
         "files": files,
         "digest": hashlib.sha256(orjson.dumps(files, option=orjson.OPT_SORT_KEYS)).hexdigest(),
     }
-    (build.folder / MANIFEST).write_bytes(_pretty(manifest))
+    (build.folder / MANIFEST).write_bytes(_indented_json(manifest))
 
 
-def _pretty(values: dict[str, Any]) -> bytes:
+def _indented_json(values: dict[str, Any]) -> bytes:
     return orjson.dumps(values, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -10,8 +10,8 @@ from git_starcoder.build_state import BuildState
 from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import Source, Unit, content_id
-from git_starcoder.stages import anchor
-from git_starcoder.stages.split import place_of
+from git_starcoder.stages import learn_tokenizer
+from git_starcoder.stages.split import holdout_rank
 
 RECIPE = Recipe.load("effectiveness", ("window.size=64", "window.vocab_size=600"))
 
@@ -28,7 +28,7 @@ def files(number):
 def test_it_is_the_last_of_every_so_many_commits(repo_maker, git, commits, back):
     repo = repo_maker([{"a.py": f"x = {number}\n"} for number in range(commits)])
     line = git(repo, "rev-list", "HEAD").decode().split()
-    assert anchor.anchor(Repo.open(repo)) == line[back]
+    assert learn_tokenizer.find_anchor(Repo.open(repo)) == line[back]
 
 
 def learned(repo, folder, splits):
@@ -41,8 +41,8 @@ def learned(repo, folder, splits):
         ):
             source = Source(content_id(entry.path), entry.path, entry.blob, "", 0, (), "python", run.texts.put(data))
             units.append(Unit(source, "clean", "core", 0.5, group=content_id(entry.path), split=splits(entry.path)))
-        chosen = anchor._chosen(run, opened, units, RECIPE.read.max_bytes)
-        return anchor.learn(run, RECIPE, opened, units).digest, dict(chosen), run, units
+        chosen = learn_tokenizer._choose_files(run, opened, units, RECIPE.read.max_bytes)
+        return learn_tokenizer.learn_tokenizer(run, RECIPE, opened, units).digest, dict(chosen), run, units
 
 
 def test_a_small_commit_changes_no_token(repo_maker, tmp_path):
@@ -56,7 +56,7 @@ def test_only_files_to_learn_from_that_are_far_from_the_edge_are_read(repo_maker
     repo = repo_maker(files(40))
     held = {"f3.py", "f7.py", "f11.py", "f12.py"}
     _, chosen, run, units = learned(repo, tmp_path / "a", lambda path: "val" if path in held else "train")
-    far = {unit.path for unit in units if place_of(run, content_id(unit.path)) >= anchor.FAR}
+    far = {unit.path for unit in units if holdout_rank(run, content_id(unit.path)) >= learn_tokenizer.MIN_HOLDOUT_RANK}
     assert far & held
     assert chosen.keys() == far - held
 
@@ -66,6 +66,6 @@ def test_where_there_is_no_anchor_the_units_are_learned_from(repo_maker, tmp_pat
     with BuildState(tmp_path / "a", 0, NoEngine()) as run:
         span = run.texts.put(b"hello = hello + hello\n" * 50)
         unit = Unit(Source("i", "elsewhere.py", "b", "", 0, (), "python", span), "clean", "core", 0.5)
-        with_it = anchor.learn(run, RECIPE, repo, [unit])
-        held_out = anchor.learn(run, RECIPE, repo, [replace(unit, split="test")])
+        with_it = learn_tokenizer.learn_tokenizer(run, RECIPE, repo, [unit])
+        held_out = learn_tokenizer.learn_tokenizer(run, RECIPE, repo, [replace(unit, split="test")])
     assert len(with_it.encode([b"hello"])[0]) < len(held_out.encode([b"hello"])[0])
