@@ -5,7 +5,7 @@ import random
 import pytest
 
 from git_starcoder.augmentations import NOTHING, Variant, variable_renaming
-from git_starcoder.parse.scope import WORD, reserved, scopes
+from git_starcoder.parse.renaming import WORD, find_local_names, reserved_words
 from git_starcoder.parse.tree import Code, parse
 
 RUST = b"""\
@@ -38,9 +38,9 @@ def test_safe_names_are_new_everywhere_and_the_rest_is_as_it_was() -> None:
 
 def test_renamed_names_are_safe_again() -> None:
     before, _, after = rename(RUST, "rust")
-    assert [list(one.safe.values()) for one in scopes(before).functions] != []
-    assert [[len(places) for places in one.safe.values()] for one in scopes(after).functions] == [
-        [len(places) for places in one.safe.values()] for one in scopes(before).functions
+    assert [list(one.safe_names.values()) for one in find_local_names(before).functions] != []
+    assert [[len(places) for places in one.safe_names.values()] for one in find_local_names(after).functions] == [
+        [len(places) for places in one.safe_names.values()] for one in find_local_names(before).functions
     ]
 
 
@@ -82,7 +82,7 @@ def test_there_are_names_for_a_thousand_in_the_style_of_the_language(language: s
     assert variable_renaming.verify(before, variant, after) == ""
     new = set(WORD.findall(variant.text)) - set(WORD.findall(source))
     assert len(new) == 1000
-    assert not new & reserved(language)
+    assert not new & reserved_words(language)
     long = [word for word in new if word not in variable_renaming.NOUNS]
     assert all((b"_" in word) == (language == "c") and (word.islower()) == (language == "c") for word in long)
 

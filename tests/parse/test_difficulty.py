@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.parse.difficulty import difficulty, lines_of, of_code, of_text
-from git_starcoder.parse.tree import captures, parse
+from git_starcoder.parse.structure import code_difficulty, count_nonblank_lines, difficulty_score, text_difficulty
+from git_starcoder.parse.tree import parse, run_queries
 
 PLAIN = {
     "rust": ("fn f(a: u8) -> u8 {{ {} }}", "if a > 1 {{ {} }}", "a;"),
@@ -24,8 +24,8 @@ PLAIN = {
 
 def hardness(text, key):
     code = parse(text.encode(), key)
-    assert code.clean, text
-    return of_code(captures(code, "difficulty"), lines_of(code.data))
+    assert code.is_clean, text
+    return code_difficulty(run_queries(code, "difficulty"), count_nonblank_lines(code.data))
 
 
 @pytest.mark.parametrize("key", PLAIN)
@@ -41,11 +41,11 @@ def test_a_branch_is_harder_than_none_and_nesting_harder_than_a_row(key):
 
 def test_an_else_if_branches_but_adds_no_level():
     chain = hardness("fn f(a: u8) { if a == 1 { 1 } else if a == 2 { 2 } else if a == 3 { 3 } else { 4 }; }", "rust")
-    assert chain == difficulty(3, 1, 1)
+    assert chain == difficulty_score(3, 1, 1)
 
 
 def test_cases_add_no_level():
-    assert hardness("fn f(a: u8) { match a { 1 => 1, 2 => 2, _ => 3 }; }", "rust") == difficulty(4, 1, 1)
+    assert hardness("fn f(a: u8) { match a { 1 => 1, 2 => 2, _ => 3 }; }", "rust") == difficulty_score(4, 1, 1)
 
 
 counts = st.integers(0, 10_000)
@@ -53,14 +53,14 @@ counts = st.integers(0, 10_000)
 
 @given(counts, counts, counts)
 def test_more_of_anything_is_never_easier(branches, nesting, lines):
-    now = difficulty(branches, nesting, lines)
+    now = difficulty_score(branches, nesting, lines)
     assert 0 <= now < 1
-    assert difficulty(branches + 1, nesting, lines) >= now
-    assert difficulty(branches, nesting + 1, lines) >= now
-    assert difficulty(branches, nesting, lines + 1) >= now
+    assert difficulty_score(branches + 1, nesting, lines) >= now
+    assert difficulty_score(branches, nesting + 1, lines) >= now
+    assert difficulty_score(branches, nesting, lines + 1) >= now
 
 
 def test_text_is_measured_by_lines_and_indentation():
-    assert of_text(b"") == 0
-    assert of_text(b"a\n") < of_text(b"a\nb\n") < of_text(b"a\n  b\n")
-    assert of_text(b"a\n\n \t\n") == of_text(b"a\n")
+    assert text_difficulty(b"") == 0
+    assert text_difficulty(b"a\n") < text_difficulty(b"a\nb\n") < text_difficulty(b"a\n  b\n")
+    assert text_difficulty(b"a\n\n \t\n") == text_difficulty(b"a\n")

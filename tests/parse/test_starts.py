@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from git_starcoder.parse.starts import starts
+from git_starcoder.parse.structure import window_starts
 from git_starcoder.parse.tree import Code, parse
 
 MARKED = {
@@ -28,14 +28,14 @@ def test_items_begin_with_what_belongs_to_them(language):
     parts = marked.split(mark)
     expected = np.cumsum([len(part) for part in parts])[:-1].tolist()
     code = parse(marked.replace(mark, b""), language)
-    assert code.clean
-    assert np.frombuffer(starts(code), dtype="<u4").tolist() == expected
+    assert code.is_clean
+    assert np.frombuffer(window_starts(code), dtype="<u4").tolist() == expected
 
 
 def test_a_comment_with_a_blank_line_below_belongs_to_nothing():
     code = parse(b"// of the file\n\nfn f() {}\n", "rust")
-    assert np.frombuffer(starts(code), dtype="<u4").tolist() == [16]
+    assert np.frombuffer(window_starts(code), dtype="<u4").tolist() == [16]
 
 
 def test_text_has_none():
-    assert starts(Code(b"plain", None, None, clean=False)) == b""
+    assert window_starts(Code(b"plain", None, None, is_clean=False)) == b""

@@ -28,9 +28,15 @@ from typing import TYPE_CHECKING
 from tree_sitter import QueryCursor
 
 from git_starcoder.augmentations import NOTHING, Variant
-from git_starcoder.parse.language import load
-from git_starcoder.parse.rewrite import renamed, renamed_wrongly
-from git_starcoder.parse.scope import NAME, holder, reserved, scopes
+from git_starcoder.parse.language import load_language
+from git_starcoder.parse.renaming import (
+    RENAMABLE_NAME,
+    find_local_names,
+    find_span_index,
+    rename_error,
+    rename_local_names,
+    reserved_words,
+)
 from git_starcoder.records import Span
 
 if TYPE_CHECKING:
@@ -82,16 +88,16 @@ DEEPEST = 6
 
 def vary(code: Code, random: Random) -> Variant | str:
     """The file with new names for what the tree says something about."""
-    if not scopes(code).functions:
+    if not find_local_names(code).functions:
         return NOTHING
     names = _Names(code, random)
     new = [names.give(words) for words in _told(code)]
-    return Variant(renamed(code, new)) if any(new) else NOTHING
+    return Variant(rename_local_names(code, new)) if any(new) else NOTHING
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
     """Alpha-equivalence: nothing but safe names differs, and each has one new name, its own, everywhere."""
-    return "another text was parsed" if variant.text != after.data else renamed_wrongly(before, after)
+    return "another text was parsed" if variant.text != after.data else rename_error(before, after)
 
 
 class _Names:
@@ -101,7 +107,7 @@ class _Names:
         if code.language is None:
             raise ValueError("renaming needs a tree")
         self._random = random
-        self._taken = scopes(code).words | reserved(code.language.key)
+        self._taken = find_local_names(code).words | reserved_words(code.language.key)
         self._snake = code.language.table["rename"]["style"] == "snake"
 
     def give(self, told: dict[bytes, list[str]]) -> dict[bytes, bytes]:
@@ -113,7 +119,7 @@ class _Names:
             if name in self._taken or name in taken:
                 others = [self._name([word, *words]) for word in self._random.sample(_QUALIFIERS, len(_QUALIFIERS))]
                 name = next((one for one in others if one not in self._taken and one not in taken), b"")
-            if NAME.fullmatch(name):
+            if RENAMABLE_NAME.fullmatch(name):
                 given[old] = name
                 taken.add(name)
         return given
@@ -126,16 +132,16 @@ def _told(code: Code) -> list[dict[bytes, list[str]]]:
     """For each function, the words for those of its safe names that the tree calls something else."""
     if code.language is None or code.root is None:
         raise ValueError("names need a tree")
-    functions = scopes(code).functions
+    functions = find_local_names(code).functions
     spans = [Span(one.start, one.stop) for one in functions]
     starts = [one.start for one in functions]
     best: list[dict[bytes, tuple[int, list[str]]]] = [{} for _ in functions]
     value = _Value(code.data, _rules(code.language.key))
-    for _, match in QueryCursor(code.language.query("ast_based.names")).matches(code.root):
+    for _, match in QueryCursor(code.language.compile_query("ast_based.names")).matches(code.root):
         start, stop = match["name"][0].start_byte, match["name"][0].end_byte
-        index = holder(starts, spans, start)
+        index = find_span_index(starts, spans, start)
         old = code.data[start:stop]
-        places = functions[index].safe.get(old, []) if index >= 0 else []
+        places = functions[index].safe_names.get(old, []) if index >= 0 else []
         at = bisect_left(places, start)
         if at < len(places) and places[at] == start:
             rank, words = value.evidence(match)
@@ -144,7 +150,7 @@ def _told(code: Code) -> list[dict[bytes, list[str]]]:
                 best[index][old] = rank, new
     told: list[dict[bytes, list[str]]] = []
     for function, found in zip(functions, best, strict=True):
-        words_of = {old: found[old][1] if old in found else _written_out(old) for old in function.safe}
+        words_of = {old: found[old][1] if old in found else _written_out(old) for old in function.safe_names}
         told.append({old: words for old, words in words_of.items() if words})
     return told
 
@@ -186,7 +192,7 @@ class _Rules:
 
 @cache
 def _rules(key: str) -> _Rules:
-    table = load(key).table["ast_based"]
+    table = load_language(key).table["ast_based"]
     return _Rules(
         frozenset(table["through"]), table["calls"], table["members"], frozenset(table["compares"]), table["nouns"]
     )

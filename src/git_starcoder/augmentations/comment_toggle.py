@@ -11,8 +11,8 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING, Variant
-from git_starcoder.parse.language import load
-from git_starcoder.parse.shape import fixed, marks, outermost, shape
+from git_starcoder.parse.language import load_language
+from git_starcoder.parse.tree import fixed_layout_texts, outermost_spans, protected_spans, tree_shape
 from git_starcoder.records import Span
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _comments(code: Code) -> tuple[list[Span], list[bytes]]:
     keep, skip = _rules(code.language.key)
     spans: list[Span] = []
     kept: list[bytes] = []
-    rigid = outermost(marks(code).get("fixed", ()))
+    rigid = outermost_spans(protected_spans(code).get("fixed", ()))
     rigid_starts = [span.start for span in rigid]
     for start, stop in _all(code):
         text = code.data[start:stop].rstrip(b"\n")
@@ -62,7 +62,7 @@ def _comments(code: Code) -> tuple[list[Span], list[bytes]]:
 @lru_cache(maxsize=2)
 def _all(code: Code) -> list[tuple[int, int]]:
     """All comments but for documentation that something may read: `@attached` and not followed by `@bare`."""
-    found = marks(code)
+    found = protected_spans(code)
     attached = found.get("attached", [])
     spans = found.get("comment", [])
     if not attached:
@@ -82,7 +82,7 @@ def _all(code: Code) -> list[tuple[int, int]]:
 
 @cache
 def _rules(key: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    table = load(key).table["comments"]
+    table = load_language(key).table["comments"]
     return re.compile(table["keep"].encode()), re.compile(table.get("skip", r"(?!)").encode())
 
 
@@ -112,7 +112,7 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
         return "the tree differs"
     if _code(before) != _code(after):
         return "more than comments differs"
-    if fixed(before) != fixed(after):
+    if fixed_layout_texts(before) != fixed_layout_texts(after):
         return "a string differs"
     if _comments(before)[1] != _comments(after)[1]:
         return "a directive is gone"
@@ -121,7 +121,7 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
 
 def _bare_shape(code: Code) -> str:
     """The shape without comments. One that a field holds stays: it is not told from the others, and no harm done."""
-    bare = shape(code)
+    bare = tree_shape(code)
     for comment in code.language.table["comments"]["shapes"] if code.language else ():
         bare = bare.replace(f" {comment}", "")
     return bare

@@ -23,7 +23,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.augmentations import Frame, Part
-from git_starcoder.parse.language import language_of
+from git_starcoder.parse.language import detect_language
 from git_starcoder.records import printable_path
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _used(around: Around) -> list[_Entry]:
         (path, symbol)
         for path, symbols in around.neighbours
         for symbol in {(one.owner, one.signature): one for one in reversed(symbols)}.values()
-        if _word(symbol) in words and (symbol.visibility == "public" or language_of(path) not in _CLOSED)
+        if _word(symbol) in words and (symbol.visibility == "public" or detect_language(path) not in _CLOSED)
     ]
     uses = _uses(around, {_word(symbol) for _, symbol in named})
     own = {symbol.name for symbol in around.symbols}
@@ -183,7 +183,7 @@ def _leads_to(behind: bytes, modules: set[bytes]) -> bool:
 
 def _uses(around: Around, words: set[bytes]) -> dict[bytes, Counter[_Use]]:
     """How a text uses some words outside of its comments and strings."""
-    text = _QUIET.get(language_of(around.path), _OTHERWISE).sub(b" ", around.text)
+    text = _QUIET.get(detect_language(around.path), _OTHERWISE).sub(b" ", around.text)
     uses: dict[bytes, Counter[_Use]] = defaultdict(Counter)
     stop, last = -1, b""
     for match in _WORD.finditer(text):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING, Variant
-from git_starcoder.parse.forms import counterparts, same, sites, sites_from, written
+from git_starcoder.parse.forms import alternative_forms, equal_parts, find_sites, find_sites_at, rewrite_site
 
 if TYPE_CHECKING:
     from random import Random
@@ -32,7 +32,7 @@ for n sites of one block it costs n² where it looks at all of them each time.""
 
 def vary(code: Code, random: Random) -> Variant | str:
     """The file with some of its error handling in other forms: at least one place, where there is any."""
-    found = [site for site in sites(code, TABLE) if counterparts(code, site, TABLE)]
+    found = [site for site in find_sites(code, TABLE) if alternative_forms(code, site, TABLE)]
     some = [site for site in found if random.random() < SHARE]
     for chosen in (some, found):
         pieces: list[bytes] = []
@@ -40,7 +40,7 @@ def vary(code: Code, random: Random) -> Variant | str:
         for site in chosen:
             if site.span.start < edge:
                 continue
-            text = written(code, site, random.choice(counterparts(code, site, TABLE)), random)
+            text = rewrite_site(code, site, random.choice(alternative_forms(code, site, TABLE)), random)
             if text is not None:
                 pieces += (code.data[edge : site.span.start], text)
                 edge = site.span.stop
@@ -115,7 +115,7 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
             known = [site for site in olds.get(old.start_byte, ()) if left.whole(site)]
             there: list[Site] = []
             if known:
-                begun = sites_from(after, TABLE, new.start_byte) if news is None else news.get(new.start_byte, ())
+                begun = find_sites_at(after, TABLE, new.start_byte) if news is None else news.get(new.start_byte, ())
                 there = [site for site in begun if right.whole(site)]
             pairs = ((a, b) for a in known for b in there if _one_meaning(before, a, after, b))
             if pair := next(pairs, None):
@@ -138,22 +138,22 @@ def _differs(node: Node) -> str:
 
 def _by_start(code: Code) -> dict[int, list[Site]]:
     starts: dict[int, list[Site]] = {}
-    for site in sites(code, TABLE):
+    for site in find_sites(code, TABLE):
         starts.setdefault(site.span.start, []).append(site)
     return starts
 
 
 def _one_meaning(before: Code, old: Site, after: Code, new: Site) -> bool:
     """Whether a site may have become another one: only names that a form gives itself are in one and not the other."""
-    if new.form not in counterparts(before, old, TABLE):
+    if new.form not in alternative_forms(before, old, TABLE):
         return False
     for name in old.parts.keys() | new.parts.keys():
         if name in old.parts and name in new.parts:
-            if not same(before, old.parts[name], after, new.parts[name]):
+            if not equal_parts(before, old.parts[name], after, new.parts[name]):
                 return False
         elif name in new.parts:
-            if after.data[slice(*new.parts[name].span)] not in new.form.names.get(name, ()):
+            if after.data[slice(*new.parts[name].span)] not in new.form.new_names.get(name, ()):
                 return False
-        elif name not in old.form.names:
+        elif name not in old.form.new_names:
             return False
     return True

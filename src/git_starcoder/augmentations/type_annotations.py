@@ -29,10 +29,9 @@ from typing import TYPE_CHECKING
 from tree_sitter import Query, QueryCursor
 
 from git_starcoder.augmentations import NOTHING, Variant
-from git_starcoder.parse.language import load
-from git_starcoder.parse.rewrite import edited
-from git_starcoder.parse.scope import holder
-from git_starcoder.parse.shape import outermost
+from git_starcoder.parse.language import load_language
+from git_starcoder.parse.renaming import find_span_index
+from git_starcoder.parse.tree import apply_edits, outermost_spans
 
 if TYPE_CHECKING:
     from random import Random
@@ -84,7 +83,7 @@ def vary(code: Code, random: Random) -> Variant | str:
         return NOTHING
     written = random.choice(sites).written
     edits = [(site.start, site.stop, site.bare if written else site.typed) for site in sites if site.written == written]
-    return Variant(edited(code.data, edits))
+    return Variant(apply_edits(code.data, edits))
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
@@ -97,12 +96,12 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
 
 
 def _bare(code: Code, original: bytes) -> bytes:
-    return edited(code.data, ((site.start, site.stop, site.bare) for site in _sites(code, original)))
+    return apply_edits(code.data, ((site.start, site.stop, site.bare) for site in _sites(code, original)))
 
 
 @cache
 def _rules(key: str) -> _Rules:
-    language = load(key)
+    language = load_language(key)
     table = language.table[_KEY]
     forms: list[_Form] = []
     patterns: list[str] = []
@@ -181,22 +180,22 @@ class _Once:
             raise ValueError("scopes need a tree")
         found = QueryCursor(query).captures(code.root)
         self._data = code.data
-        self._outer = outermost(_spans(found, "scope"))
+        self._outer = outermost_spans(_spans(found, "scope"))
         self._starts = [span.start for span in self._outer]
-        self._no = outermost(span for span in _spans(found, "no") if self._function(span[0]) >= 0)
+        self._no = outermost_spans(span for span in _spans(found, "no") if self._function(span[0]) >= 0)
         self._no_starts = [span.start for span in self._no]
         bound = _spans(found, "bound")
         self._bound = Counter((self._function(start), code.data[start:stop]) for start, stop in bound)
         self._words = {code.data[start:stop] for start, stop in bound}
 
     def _function(self, place: int) -> int:
-        return holder(self._starts, self._outer, place)
+        return find_span_index(self._starts, self._outer, place)
 
     def has(self, match: dict[str, list[Node]], kind: bytes) -> bool:
         """Whether a name is bound here and nowhere else in its function, and what its type is told from means that."""
         start, name = match["name"][0].start_byte, _text(self._data, match["name"])
         function = self._function(start)
-        if function < 0 or holder(self._no_starts, self._no, start) >= 0:
+        if function < 0 or find_span_index(self._no_starts, self._no, start) >= 0:
             return False
         if not self._words.isdisjoint((kind, _text(self._data, match.get("builtin", [])))):
             return False

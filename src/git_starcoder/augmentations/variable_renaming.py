@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING, Variant
-from git_starcoder.parse.rewrite import renamed, renamed_wrongly
-from git_starcoder.parse.scope import reserved, scopes
+from git_starcoder.parse.renaming import find_local_names, rename_error, rename_local_names, reserved_words
 
 if TYPE_CHECKING:
     from random import Random
@@ -52,12 +51,12 @@ FIRST = b"""
 
 def vary(code: Code, random: Random) -> Variant | str:
     """The file with its safe names replaced."""
-    functions = scopes(code).functions
+    functions = find_local_names(code).functions
     if not functions:
         return NOTHING
     fresh = _Names(code, random)
-    names = [dict(zip(one.safe, fresh.take(len(one.safe)), strict=False)) for one in functions]
-    return Variant(renamed(code, names))
+    names = [dict(zip(one.safe_names, fresh.take(len(one.safe_names)), strict=False)) for one in functions]
+    return Variant(rename_local_names(code, names))
 
 
 class _Names:
@@ -67,7 +66,7 @@ class _Names:
         if code.language is None:
             raise ValueError("renaming needs a tree")
         self._random = random
-        self._taken = scopes(code).words | reserved(code.language.key)
+        self._taken = find_local_names(code).words | reserved_words(code.language.key)
         self._nouns = [noun for noun in NOUNS if noun not in self._taken]
         self._snake = code.language.table["rename"]["style"] == "snake"
 
@@ -86,4 +85,4 @@ class _Names:
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
     """Alpha-equivalence: nothing but safe names differs, and each has one new name, its own, everywhere."""
-    return "another text was parsed" if variant.text != after.data else renamed_wrongly(before, after)
+    return "another text was parsed" if variant.text != after.data else rename_error(before, after)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder.checks import OfSamples, Skip
-from git_starcoder.git.objects import FILE, FOLDER, KIND
+from git_starcoder.git.objects import FILE_MODE, FOLDER_MODE, MODE_TYPE_MASK
 from git_starcoder.records import Finding, printable_path
 from git_starcoder.text.clean import Clean, clean, most_bytes
 from git_starcoder.text.lines import LEAST, QUOTED, Lines, Phrases, quotes_of
@@ -110,9 +110,11 @@ class Check(OfSamples):
         options = self._recipe.read
         paths = {one.about["source_file"] for one in held}
         entries = [one for one in self._source.entries() if printable_path(one.path) not in paths]
-        self._whole = not any(one.size is None and one.mode & KIND in {FILE, FOLDER} for one in entries)
+        self._whole = not any(
+            one.size is None and one.mode & MODE_TYPE_MASK in {FILE_MODE, FOLDER_MODE} for one in entries
+        )
         blobs = {one.blob for one in entries if one.size is not None and one.size <= most_bytes(one.path, options)}
-        for _, data in self._source.read(sorted(blobs)):
+        for _, data in self._source.read_blobs(sorted(blobs)):
             text = clean(data, options) if isinstance(data, bytes) else None
             if isinstance(text, Clean):
                 yield text.text

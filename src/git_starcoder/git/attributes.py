@@ -14,8 +14,8 @@ from collections import defaultdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.git.history import bytes_of
-from git_starcoder.git.objects import FILE, KIND
+from git_starcoder.git.history import encode_path
+from git_starcoder.git.objects import FILE_MODE, MODE_TYPE_MASK
 from git_starcoder.records import NO_DECLARED_ROLES, DeclaredRoles
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from git_starcoder.git.objects import Repo
 
-NAME = ".gitattributes"
-LARGEST = 1 << 20
+ATTRIBUTES_FILE = ".gitattributes"
+MAX_ATTRIBUTES_BYTES = 1 << 20
 """Bytes of a file that is read. Git reads 100 MB."""
-MOST_LINES = 2_000
+MAX_ATTRIBUTE_LINES = 2_000
 """Lines that say something of Linguist's attributes, of all files together; more are not read, and a note says so."""
 LONGEST_LINE = 2_047
 """Git leaves out longer ones."""
@@ -57,7 +57,7 @@ class Line(NamedTuple):
     states: list[Saying]
 
 
-class Attributes:
+class GitAttributes:
     """What is said of each path. The attributes of the commit that is read hold for all of its history."""
 
     def __init__(
@@ -67,12 +67,12 @@ class Attributes:
         self._lines = lines
         self._macros = macros
         self._environments = frozenset(environments)
-        self.said = lru_cache(1 << 14)(self._said)
+        self.declared_roles = lru_cache(1 << 14)(self._said)
 
     def _said(self, path: str) -> DeclaredRoles:
-        said = self._attributes(bytes_of(path)) if self._lines else NO_DECLARED_ROLES
+        said = self._attributes(encode_path(path)) if self._lines else NO_DECLARED_ROLES
         if said.vendored is None and self._environments and (inside := self._environment(path)):
-            said = said._replace(vendored=True, why=f"{inside} is a virtual environment")
+            said = said._replace(vendored=True, reason=f"{inside} is a virtual environment")
         return said
 
     def _environment(self, path: str) -> str:
@@ -101,31 +101,34 @@ class Attributes:
                     self._fill(self._macros[attribute], found)
 
 
-def attributes_of(repo: Repo) -> Attributes:
+def read_attributes(repo: Repo) -> GitAttributes:
     """What the commit of a repository says of its files."""
     entries = [
-        entry for entry in repo.entries() if entry.mode & KIND == FILE
+        entry for entry in repo.entries() if entry.mode & MODE_TYPE_MASK == FILE_MODE
     ]  # git does not follow a link here, either
     environments = {
         entry.path[: -len(name)] for entry in entries for name in ENVIRONMENTS if entry.path.endswith(f"/{name}")
     }
     wanted = [
-        entry for entry in entries if entry.path.rpartition("/")[2] == NAME and (entry.size or LARGEST + 1) <= LARGEST
+        entry
+        for entry in entries
+        if entry.path.rpartition("/")[2] == ATTRIBUTES_FILE
+        and (entry.size or MAX_ATTRIBUTES_BYTES + 1) <= MAX_ATTRIBUTES_BYTES
     ]
     texts: dict[bytes, bytes] = {}
-    contents = repo.read(entry.blob for entry in wanted) if wanted else iter(())
+    contents = repo.read_blobs(entry.blob for entry in wanted) if wanted else iter(())
     for entry, (_, data) in zip(wanted, contents, strict=True):
         if isinstance(data, bytes):
-            texts[bytes_of(entry.path)[: -len(NAME)]] = data
+            texts[encode_path(entry.path)[: -len(ATTRIBUTES_FILE)]] = data
     return _read(repo, texts, environments)
 
 
-def _read(repo: Repo, texts: dict[bytes, bytes], environments: set[str]) -> Attributes:
+def _read(repo: Repo, texts: dict[bytes, bytes], environments: set[str]) -> GitAttributes:
     parsed = {folder: list(_parsed(data, root=not folder)) for folder, data in texts.items()}
     macros = {name: states for pattern, name, states in parsed.get(b"", ()) if pattern is None}
     asked = {*ATTRIBUTES, *_that_say(macros, ATTRIBUTES)}
     lines: defaultdict[bytes, list[Line]] = defaultdict(list)
-    room = MOST_LINES
+    room = MAX_ATTRIBUTE_LINES
     for folder, said in sorted(parsed.items()):
         for pattern, _, states in said:
             if pattern is None or not any(attribute in asked for attribute, _ in states):
@@ -134,8 +137,8 @@ def _read(repo: Repo, texts: dict[bytes, bytes], environments: set[str]) -> Attr
             if room >= 0 and (matches := _matcher(pattern)):
                 lines[folder].append(Line(matches, [one for one in states if one[0] in asked]))
     if room < 0:
-        repo.notes.append(f"{-room} lines of .gitattributes beyond {MOST_LINES:,} are not looked at")
-    return Attributes(dict(lines), macros, environments)
+        repo.notes.append(f"{-room} lines of .gitattributes beyond {MAX_ATTRIBUTE_LINES:,} are not looked at")
+    return GitAttributes(dict(lines), macros, environments)
 
 
 def _that_say(macros: dict[bytes, list[Saying]], attributes: Iterable[bytes]) -> set[bytes]:

@@ -19,17 +19,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.git.history import LONGEST_PATH, Descent, bytes_of, text_of, walk
+from git_starcoder.git.history import MAX_PATH_BYTES, RenameTracker, decode_path, encode_path, walk_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from git_starcoder.git.history import Commit, LastChange, Touch
+    from git_starcoder.git.history import HistoryCommit, LastChange, PathChange
     from git_starcoder.git.objects import Repo
 
-KINDS = {"160": "submodule", "120": "symlink"}
+SPECIAL_MODES = {"160": "submodule", "120": "symlink"}
 """By the first digits of a mode."""
-LOOKED_AT = 3
+EXAMINED_PATHS_PER_CHANGE = 3
 """Paths looked at for each change that is wanted: a bound for histories in which few are worth reading."""
 
 
@@ -37,22 +37,22 @@ class FileChange(NamedTuple):
     """What one commit did to one file."""
 
     commit: str
-    number: int
+    walk_index: int
     """The commit's place in the walk, from 0; the newest comes first."""
-    at: int
+    committed_at: int
     """Committer time, seconds since 1970."""
     authored_at: int
     path: str
-    former: str
+    former_path: str
     """The path before, where the commit renamed the file, else empty."""
-    lineage: str
+    current_path: str
     """The file at the commit that is read that descends from it, else empty."""
-    before: str
+    blob_before: str
     """A blob; empty where the commit adds the file."""
-    after: str
+    blob_after: str
 
 
-class Refused(NamedTuple):
+class RejectedChanges(NamedTuple):
     """Changes that go no further, and why."""
 
     reason: str
@@ -60,83 +60,85 @@ class Refused(NamedTuple):
     """Of those beyond the budget, the newest."""
     path: str = ""
     """Empty where there may be several."""
-    changes: int = 1
+    change_count: int = 1
 
 
-class Changes(NamedTuple):
+class SelectedHistory(NamedTuple):
     """What the history holds."""
 
-    last: dict[str, LastChange]
+    last_changes: dict[str, LastChange]
     """See `git_starcoder.git.history.last_changes`."""
-    kept: list[FileChange]
+    selected: list[FileChange]
     """Newest first: by the place of the commit in the walk, then by the bytes of the path."""
-    refused: list[Refused]
-    commits: int
+    rejected: list[RejectedChanges]
+    commit_count: int
     """That were walked."""
 
 
-def changes_of(repo: Repo, most: int, commit_files: int, skip: Callable[[str], str]) -> Changes:
+def select_changes(
+    repo: Repo, max_changes: int, max_commit_files: int, skip_reason: Callable[[str], str]
+) -> SelectedHistory:
     """The newest changes that are worth reading, at most `most`.
 
     A commit that touches more than `commit_files` files is a giant. `skip` gives for a path why its changes are not
     worth reading, or "".
     """
-    near = _Near(most, commit_files)
-    history = walk(repo, near.look)
+    near = _Near(max_changes, max_commit_files)
+    history = walk_history(repo, near.look)
     # A rename is one change, but two paths of its commit.
-    halves = {move.commit: len(history.renames.get(move.commit, ())) for move in history.moves}
-    refused = [one._replace(changes=one.changes - halves.get(one.commit, 0)) for one in near.whole]
+    halves = {move.commit: len(history.renames.get(move.commit, ())) for move in history.rename_candidates}
+    refused = [one._replace(change_count=one.change_count - halves.get(one.commit, 0)) for one in near.whole]
     if near.beyond:
-        beyond = sum(halves[move.commit] for move in history.moves if move.number >= near.cut)
-        refused.append(Refused("over_budget", near.oldest, changes=near.beyond - beyond))
+        beyond = sum(halves[move.commit] for move in history.rename_candidates if move.walk_index >= near.cut)
+        refused.append(RejectedChanges("over_budget", near.oldest, change_count=near.beyond - beyond))
     kept: list[FileChange] = []
     done: set[tuple[str, str, str]] = set()
-    descent = Descent(bytes_of(entry.path) for entry in repo.entries())
-    moves = iter(history.moves)
+    descent = RenameTracker(encode_path(entry.path) for entry in repo.entries())
+    moves = iter(history.rename_candidates)
     move = next(moves, None)
     for commit in near.commits:
-        while move is not None and move.number < commit.number:
-            descent.back(move, history.renames)
+        while move is not None and move.walk_index < commit.walk_index:
+            descent.step_back(move, history.renames)
             move = next(moves, None)
-        for change, reason in _changes(commit, history.renames.get(commit.id, {}), descent, skip):
-            does = change.path, change.before, change.after
-            if reason or does in done or len(kept) == most:
+        for change, reason in _changes(commit, history.renames.get(commit.id, {}), descent, skip_reason):
+            does = change.path, change.blob_before, change.blob_after
+            if reason or does in done or len(kept) == max_changes:
                 reason = reason or ("repeated" if does in done else "over_budget")
-                refused.append(Refused(reason, commit.id, change.path[:LONGEST_PATH]))
+                refused.append(RejectedChanges(reason, commit.id, change.path[:MAX_PATH_BYTES]))
             else:
                 done.add(does)
                 kept.append(change)
-    return Changes(history.last, kept, refused, near.walked)
+    return SelectedHistory(history.last_changes, kept, refused, near.walked)
 
 
 def _changes(
-    commit: Commit, renamed: dict[bytes, bytes], descent: Descent, skip: Callable[[str], str]
+    commit: HistoryCommit, renamed: dict[bytes, bytes], descent: RenameTracker, skip: Callable[[str], str]
 ) -> Iterator[tuple[FileChange, str]]:
     """Each change of a commit, and why it is not worth reading, or ""."""
-    gone = {touch.path: touch for touch in commit.touches if touch.status == "D"}
-    sources = {old for touch in commit.touches if (old := renamed.get(touch.path)) in gone}
-    for touch in sorted(commit.touches, key=lambda touch: touch.path):
+    gone = {touch.path: touch for touch in commit.path_changes if touch.status == "D"}
+    sources = {old for touch in commit.path_changes if (old := renamed.get(touch.path)) in gone}
+    for touch in sorted(commit.path_changes, key=lambda touch: touch.path):
         if touch.path in sources and touch.status == "D":
             continue
         old = gone.get(renamed.get(touch.path, b"")) if touch.status == "A" else None
-        before = old.before if old else touch.before.strip("0") and touch.before
+        before = old.blob_before if old else touch.blob_before.strip("0") and touch.blob_before
         change = FileChange(
-            *(commit.id, commit.number, commit.at, commit.authored_at, text_of(touch.path)),
-            *(text_of(old.path) if old else "", descent.of(touch.path), before, touch.after),
+            *(commit.id, commit.walk_index, commit.committed_at, commit.authored_at, decode_path(touch.path)),
+            *(decode_path(old.path) if old else "", descent.current_path(touch.path), before, touch.blob_after),
         )
         yield change, _refusal(touch, change) or skip(change.path)
 
 
-def _refusal(touch: Touch, change: FileChange) -> str:
+def _refusal(touch: PathChange, change: FileChange) -> str:
     if touch.status == "D":
         return "deletion"
-    if any(len(bytes_of(path)) > LONGEST_PATH for path in (change.path, change.former)):
+    if any(len(encode_path(path)) > MAX_PATH_BYTES for path in (change.path, change.former_path)):
         return "long_path"
     for mode in touch.modes:
-        if mode[:3] in KINDS:
-            return KINDS[mode[:3]]
-    if change.before == change.after:
-        return "moved" if change.former else "mode_only"
+        if mode[:3] in SPECIAL_MODES:
+            return SPECIAL_MODES[mode[:3]]
+    if change.blob_before == change.blob_after:
+        return "moved" if change.former_path else "mode_only"
     return ""
 
 
@@ -144,8 +146,8 @@ class _Near:
     """Sees each commit of a walk, and holds those that are near enough and not too large to look at each change."""
 
     def __init__(self, most: int, commit_files: int) -> None:
-        self.commits: list[Commit] = []
-        self.whole: list[Refused] = []
+        self.commits: list[HistoryCommit] = []
+        self.whole: list[RejectedChanges] = []
         """Commits that are refused as a whole, with a count of paths."""
         self.walked = 0
         self.beyond = 0
@@ -154,25 +156,25 @@ class _Near:
         """The place of the first such commit in the walk."""
         self.oldest = ""
         """Its id."""
-        self._room = most * LOOKED_AT
+        self._room = most * EXAMINED_PATHS_PER_CHANGE
         self._files = commit_files
 
-    def look(self, commit: Commit) -> None:
+    def look(self, commit: HistoryCommit) -> None:
         """Take the next commit."""
         self.walked += 1
-        paths = len(commit.touches)
-        added = sum(touch.status == "A" for touch in commit.touches)
-        deleted = sum(touch.status == "D" for touch in commit.touches)
+        paths = len(commit.path_changes)
+        added = sum(touch.status == "A" for touch in commit.path_changes)
+        deleted = sum(touch.status == "D" for touch in commit.path_changes)
         if self._room <= 0:
             if not self.beyond:
-                self.cut, self.oldest = commit.number, commit.id
+                self.cut, self.oldest = commit.walk_index, commit.id
             self.beyond += paths
         elif not paths:
             return
-        elif commit.edge:
-            self.whole.append(Refused("shallow", commit.id, changes=paths))
+        elif commit.is_boundary:
+            self.whole.append(RejectedChanges("shallow", commit.id, change_count=paths))
         elif paths - min(added, deleted) > self._files:  # of what goes and comes, at most so many were renamed
-            self.whole.append(Refused("giant_commit", commit.id, changes=paths))
+            self.whole.append(RejectedChanges("giant_commit", commit.id, change_count=paths))
         else:
             self.commits.append(commit)
             self._room -= paths

@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 
     from git_starcoder.git.objects import Repo
 
-LATEST = 253_402_300_799
+MAX_TIMESTAMP = 253_402_300_799
 """The last second of the year 9999; later times are not times."""
-DAY = 86_400
-COMMITTER = re.compile(rb"^committer ([^\n]*)$", re.MULTILINE)
-TIME = re.compile(rb"[ \t\r]*(\d+)[ \t\r]*[+-]\d")
+SECONDS_PER_DAY = 86_400
+COMMITTER_LINE = re.compile(rb"^committer ([^\n]*)$", re.MULTILINE)
+COMMITTER_TIMESTAMP = re.compile(rb"[ \t\r]*(\d+)[ \t\r]*[+-]\d")
 """What stands behind a name and an address. Without a time zone, however odd, git shows no date either."""
-LONGEST_PATH = 4096
+MAX_PATH_BYTES = 4096
 """Bytes of the longest path that is read or followed: every row of a file says it."""
-LARGEST_COMPARED = 1 << 22
+MAX_COMPARED_FILE_BYTES = 1 << 22
 """Bytes of the largest file that is compared with others to find what it was renamed from."""
-MOST_COMPARED = 50_000_000_000
+MAX_COMPARED_BYTES = 50_000_000_000
 """Bytes compared to find renames over the whole history, newest commits first; some seconds of work."""
-MOST_TOUCHES = 10_000_000
+MAX_CHANGED_PATHS = 10_000_000
 """Paths that the commits of a history touch, all together. A dozen objects can spell out ten billion."""
-MOST_OF_ONE = 1_000_000
+MAX_CHANGED_PATHS_PER_COMMIT = 1_000_000
 """Paths that one commit touches."""
-MOST_BYTES = 1 << 29
+MAX_CHANGED_PATHS_BYTES = 1 << 29
 """Bytes of the paths that the commits touch, all together, with `MOVED` more for each that comes or goes."""
-MOVED = 256
+ADDED_PATH_OVERHEAD_BYTES = 256
 """Bytes, about, that it takes to remember such a path until renames are known."""
-LOG = (
+LOG_COMMAND = (
     *("log", "--topo-order", "--no-renames", "--raw", "--no-abbrev", "-z", "--diff-merges=combined"),
     "--format=%H %ct %at",
 )
-SUBMODULE = "160000"
+SUBMODULE_MODE_DIGITS = "160000"
 """A mode."""
-RENAMES = ("diff-tree", "--stdin", "-r", "--raw", "--no-abbrev", "-z", "--diff-filter=R")
+RENAMES_COMMAND = ("diff-tree", "--stdin", "-r", "--raw", "--no-abbrev", "-z", "--diff-filter=R")
 
 
 class LastChange(NamedTuple):
@@ -60,45 +60,45 @@ class LastChange(NamedTuple):
 
     commit: str
     """Empty where the history does not say."""
-    at: int
+    committed_at: int
     """Committer time, seconds since 1970; where the history does not say, the latest that it can have been."""
-    former: tuple[str, ...] = ()
+    former_paths: tuple[str, ...] = ()
     """Paths before renames, newest first, each once."""
 
 
-class Touch(NamedTuple):
+class PathChange(NamedTuple):
     """What a commit did to one path."""
 
     status: str
     """`A`, `D`, `M`, `R`, `T`."""
-    before: str
-    after: str
+    blob_before: str
+    blob_after: str
     path: bytes
-    old: bytes
+    old_path: bytes
     """The path before a rename."""
     modes: tuple[str, str]
     """Octal digits, before and after."""
 
 
-class Commit(NamedTuple):
+class HistoryCommit(NamedTuple):
     """One commit of the walk. Renames are not known yet: one path goes, another comes."""
 
     id: str
-    number: int
+    walk_index: int
     """Its place in the walk, from 0; the newest comes first."""
-    at: int
+    committed_at: int
     """Committer time, seconds since 1970."""
     authored_at: int
-    touches: list[Touch]
-    edge: bool
+    path_changes: list[PathChange]
+    is_boundary: bool
     """At the edge of a shallow history."""
 
 
-class Moves(NamedTuple):
+class RenameCandidates(NamedTuple):
     """What a commit adds and deletes: path → blob."""
 
     commit: str
-    number: int
+    walk_index: int
     added: dict[bytes, str]
     deleted: dict[bytes, str]
 
@@ -106,130 +106,137 @@ class Moves(NamedTuple):
 class History(NamedTuple):
     """What the walk has found."""
 
-    last: dict[str, LastChange]
+    last_changes: dict[str, LastChange]
     """For each path at the commit the last commit that changed it; paths that no commit explains are left out."""
-    moves: list[Moves]
+    rename_candidates: list[RenameCandidates]
     """Of each commit that adds something, in the order of the walk."""
     renames: dict[str, dict[bytes, bytes]]
     """Commit → path after a rename → path before."""
 
 
-def last_changes(repo: Repo) -> dict[str, LastChange]:
+def find_last_changes(repo: Repo) -> dict[str, LastChange]:
     """For each path at the commit the last commit that changed it. Paths that no commit explains are left out."""
-    return walk(repo).last
+    return walk_history(repo).last_changes
 
 
-def walk(repo: Repo, look: Callable[[Commit], None] | None = None) -> History:
+def walk_history(repo: Repo, visit: Callable[[HistoryCommit], None] | None = None) -> History:
     """Go over every commit once, from the newest to the oldest that can be read; `look` sees each."""
-    heads = {bytes_of(entry.path) for entry in repo.entries()}
+    heads = {encode_path(entry.path) for entry in repo.entries()}
     changed: dict[bytes, tuple[str, int]] = {}
-    moves: list[Moves] = []
+    moves: list[RenameCandidates] = []
     submodules: set[str] = set()
     later = commits = 0
     for commit in _commits(repo):
         commits += 1
-        later += commit.at > repo.committed_at + DAY
-        if commit.edge:
-            repo.partial = "the clone is shallow"
-        if look is not None:
-            look(commit)
+        later += commit.committed_at > repo.committed_at + SECONDS_PER_DAY
+        if commit.is_boundary:
+            repo.incomplete_reason = "the clone is shallow"
+        if visit is not None:
+            visit(commit)
         _note_changes(changed, heads, commit)
-        added = {touch.path: touch.after for touch in commit.touches if touch.status == "A"}
+        added = {touch.path: touch.blob_after for touch in commit.path_changes if touch.status == "A"}
         if added:
-            deleted = {touch.path: touch.before for touch in commit.touches if touch.status == "D"}
-            moves.append(Moves(commit.id, commit.number, added, deleted))
+            deleted = {touch.path: touch.blob_before for touch in commit.path_changes if touch.status == "D"}
+            moves.append(RenameCandidates(commit.id, commit.walk_index, added, deleted))
             submodules.update(
-                blob for touch in commit.touches if SUBMODULE in touch.modes for blob in (touch.before, touch.after)
+                blob
+                for touch in commit.path_changes
+                if SUBMODULE_MODE_DIGITS in touch.modes
+                for blob in (touch.blob_before, touch.blob_after)
             )
     if later:
-        what = f"{later:,} of {commits:,} commits have later dates than the newest ({day(repo.committed_at)})"
+        what = f"{later:,} of {commits:,} commits have later dates than the newest ({format_day(repo.committed_at)})"
         repo.notes.append(f"{what}: what they changed counts as new")
     renames = _renames(repo, moves, submodules)
-    descent = Descent(heads)
+    descent = RenameTracker(heads)
     for move in moves:
-        descent.back(move, renames)
-    last = {text_of(path): LastChange(*changed[path], descent.former(path)) for path in sorted(changed)}
+        descent.step_back(move, renames)
+    last = {decode_path(path): LastChange(*changed[path], descent.former_paths(path)) for path in sorted(changed)}
     return History(last, moves, renames)
 
 
-def first_parents(repo: Repo) -> list[str]:
+def first_parent_commits(repo: Repo) -> list[str]:
     """The commit and its first ancestors, the newest first, as far as they can be read."""
-    with repo.git("rev-list", "--first-parent", repo.commit) as answer:
-        return [line.decode("ascii") for line in iter(answer.line, None)]
+    with repo.start_git("rev-list", "--first-parent", repo.commit) as answer:
+        return [line.decode("ascii") for line in iter(answer.read_line, None)]
 
 
-class Descent:
+class RenameTracker:
     """Which files at the commit descend from a path, while one goes back from commit to commit."""
 
     def __init__(self, heads: Iterable[bytes]) -> None:
         self._former: dict[bytes, dict[bytes, None]] = {head: {} for head in heads}
         self._following = {head: [head] for head in self._former}
 
-    def back(self, move: Moves, renames: dict[str, dict[bytes, bytes]]) -> None:
+    def step_back(self, move: RenameCandidates, renames: dict[str, dict[bytes, bytes]]) -> None:
         """Go to before a commit that adds something."""
         renamed = renames.get(move.commit, {})
         for path in move.added:
             followers = self._following.pop(path, [])
             old = renamed.get(path, b"")
-            if 0 < len(old) <= LONGEST_PATH:
+            if 0 < len(old) <= MAX_PATH_BYTES:
                 for head in followers:
                     if old != head:
                         self._former[head][old] = None
                 self._following.setdefault(old, []).extend(followers)
 
-    def former(self, head: bytes) -> tuple[str, ...]:
+    def former_paths(self, head: bytes) -> tuple[str, ...]:
         """The paths that a file had before, as far as one has gone back; newest first."""
-        return tuple(map(text_of, self._former[head]))
+        return tuple(map(decode_path, self._former[head]))
 
-    def of(self, path: bytes) -> str:
+    def current_path(self, path: bytes) -> str:
         """The file at the commit that descends from a path where one is now, or "".
 
         The first where there are several. A path that the commit has and that was left and taken again is itself: in
         histories that run side by side the two are often the same file.
         """
         followers = self._following.get(path) or ([path] if path in self._former else [b""])
-        return text_of(followers[0])
+        return decode_path(followers[0])
 
 
-def _commits(repo: Repo) -> Iterator[Commit]:
+def _commits(repo: Repo) -> Iterator[HistoryCommit]:
     seen = size = 0
-    with repo.git(*LOG, repo.commit) as answer:
-        for number, (header, touches) in enumerate(_differences(answer.fields())):
+    with repo.start_git(*LOG_COMMAND, repo.commit) as answer:
+        for number, (header, touches) in enumerate(_differences(answer.read_fields())):
             seen += len(touches)
-            size += sum(len(touch.path) + MOVED * (touch.status in {"A", "D"}) for touch in touches)
+            size += sum(len(touch.path) + ADDED_PATH_OVERHEAD_BYTES * (touch.status in {"A", "D"}) for touch in touches)
             name, *times = header.split(" ")
-            if seen > MOST_TOUCHES or len(touches) > MOST_OF_ONE or size > MOST_BYTES:
+            if (
+                seen > MAX_CHANGED_PATHS
+                or len(touches) > MAX_CHANGED_PATHS_PER_COMMIT
+                or size > MAX_CHANGED_PATHS_BYTES
+            ):
                 repo.notes.append(f"the history is too large and is read down to commit {name} only")
                 return
-            at, authored_at = map(seconds, times)
-            yield Commit(name, number, at, authored_at, touches, name in repo.boundary)
-        if why := answer.failure():
-            repo.partial = "the history cannot be read to its end"
-            repo.notes.append(f"{repo.partial}: {why}")
+            at, authored_at = map(parse_timestamp, times)
+            yield HistoryCommit(name, number, at, authored_at, touches, name in repo.shallow_boundary)
+        if why := answer.failure_message():
+            repo.incomplete_reason = "the history cannot be read to its end"
+            repo.notes.append(f"{repo.incomplete_reason}: {why}")
 
 
-def _note_changes(changed: dict[bytes, tuple[str, int]], heads: set[bytes], commit: Commit) -> None:
-    name = "" if commit.edge else commit.id
-    for touch in commit.touches:
+def _note_changes(changed: dict[bytes, tuple[str, int]], heads: set[bytes], commit: HistoryCommit) -> None:
+    name = "" if commit.is_boundary else commit.id
+    for touch in commit.path_changes:
         if touch.path in heads and touch.status != "D":
-            changed.setdefault(touch.path, (name, commit.at))
+            changed.setdefault(touch.path, (name, commit.committed_at))
 
 
-def _renames(repo: Repo, moves: list[Moves], submodules: set[str]) -> dict[str, dict[bytes, bytes]]:
+def _renames(repo: Repo, moves: list[RenameCandidates], submodules: set[str]) -> dict[str, dict[bytes, bytes]]:
     """For each commit, the path before of what it renamed. Commits of submodules are no blobs of the repository."""
     moves = [move for move in moves if move.deleted]
     blobs = {blob for move in moves for blob in (*move.added.values(), *move.deleted.values())}
-    sizes = repo.sizes(sorted(blobs))
-    repo.unsure_renames = not blobs - sizes.keys() <= submodules
+    sizes = repo.blob_sizes(sorted(blobs))
+    repo.has_uncertain_renames = not blobs - sizes.keys() <= submodules
     similar: list[str] = []
     same: list[str] = []
     compared = 0
     for move in moves:
         added, deleted = set(move.added.values()), set(move.deleted.values())
-        small = all(sizes.get(blob, LARGEST_COMPARED) < LARGEST_COMPARED for blob in added | deleted)
+        small = all(sizes.get(blob, MAX_COMPARED_FILE_BYTES) < MAX_COMPARED_FILE_BYTES for blob in added | deleted)
         new, gone = added - deleted, deleted - added  # what moved unchanged is found without comparing
         cost = sum(len(gone) * sizes.get(blob, 0) for blob in new) + sum(len(new) * sizes.get(blob, 0) for blob in gone)
-        if small and compared + cost <= MOST_COMPARED:
+        if small and compared + cost <= MAX_COMPARED_BYTES:
             compared += cost
             similar.append(move.commit)
         else:
@@ -239,7 +246,7 @@ def _renames(repo: Repo, moves: list[Moves], submodules: set[str]) -> dict[str, 
         same = [move.commit for move in moves]
     unchanged, why_not = _diff_trees(repo, same, "-M100%")
     if why or why_not:
-        repo.unsure_renames = True
+        repo.has_uncertain_renames = True
         repo.notes.append(f"not every rename can be followed: {why or why_not}")
     return {**found, **unchanged}
 
@@ -251,18 +258,18 @@ def _diff_trees(repo: Repo, commits: Sequence[str], *how: str) -> tuple[dict[str
     with TemporaryFile(dir=temporary()) as questions:
         questions.writelines(f"{commit}\n".encode() for commit in commits)
         questions.seek(0)
-        with repo.git(*RENAMES, *how, stdin=questions) as answer:
+        with repo.start_git(*RENAMES_COMMAND, *how, stdin=questions) as answer:
             found = {
-                header: {touch.path: touch.old for touch in touches}
-                for header, touches in _differences(answer.fields())
+                header: {touch.path: touch.old_path for touch in touches}
+                for header, touches in _differences(answer.read_fields())
             }
-            return found, answer.failure()
+            return found, answer.failure_message()
 
 
-def _differences(fields: Iterator[bytes]) -> Iterator[tuple[str, list[Touch]]]:
+def _differences(fields: Iterator[bytes]) -> Iterator[tuple[str, list[PathChange]]]:
     """Header and touched paths of each commit in the `--raw -z` output of git."""
     header = ""
-    touches: list[Touch] = []
+    touches: list[PathChange] = []
     size = 0
     for field in fields:
         raw = field.lstrip(b"\n")
@@ -278,46 +285,46 @@ def _differences(fields: Iterator[bytes]) -> Iterator[tuple[str, list[Touch]]]:
             path = next(fields, b"")
         touches.append(_touch(words, path, old))
         size += len(path)
-        if len(touches) > MOST_OF_ONE or size > MOST_BYTES:
+        if len(touches) > MAX_CHANGED_PATHS_PER_COMMIT or size > MAX_CHANGED_PATHS_BYTES:
             break
     if header:
         yield header, touches
 
 
-def _touch(words: list[str], path: bytes, old: bytes) -> Touch:
+def _touch(words: list[str], path: bytes, old: bytes) -> PathChange:
     """`:modes… blobs… statuses`, with as many colons and statuses as there are parents."""
     parents = len(words) // 2 - 1
     statuses = words[-1] if parents > 1 else words[-1][0]
     parent = next((at for at, status in enumerate(statuses) if status != "A"), 0)
     modes = words[parent].lstrip(":"), words[parents]
-    return Touch(statuses[parent], words[parents + 1 + parent], words[-2], path, old, modes)
+    return PathChange(statuses[parent], words[parents + 1 + parent], words[-2], path, old, modes)
 
 
-def seconds(digits: str) -> int:
+def parse_timestamp(digits: str) -> int:
     """A time as git prints it, in seconds since 1970; 0 where it prints none."""
     if not digits.isdecimal():
         return 0
-    return min(int(digits), LATEST) if len(digits.lstrip("0")) < len(str(LATEST)) + 1 else LATEST
+    return min(int(digits), MAX_TIMESTAMP) if len(digits.lstrip("0")) < len(str(MAX_TIMESTAMP)) + 1 else MAX_TIMESTAMP
 
 
-def committed_at(commit: bytes) -> int:
+def committer_time(commit: bytes) -> int:
     """The committer's time in a commit object, as `git log --format=%ct` prints it; 0 where that is nothing."""
-    found = COMMITTER.search(commit.partition(b"\n\n")[0])
+    found = COMMITTER_LINE.search(commit.partition(b"\n\n")[0])
     address = found[1].partition(b"<")[2] if found else b""
-    time = TIME.match(address.rpartition(b">")[2]) if b">" in address else None
-    return seconds(time[1].decode("ascii")) if time else 0
+    time = COMMITTER_TIMESTAMP.match(address.rpartition(b">")[2]) if b">" in address else None
+    return parse_timestamp(time[1].decode("ascii")) if time else 0
 
 
-def day(at: int) -> str:
+def format_day(at: int) -> str:
     """The day of a time, for a person."""
     return datetime.fromtimestamp(at, UTC).date().isoformat()
 
 
-def bytes_of(path: str) -> bytes:
+def encode_path(path: str) -> bytes:
     """The bytes of a path that is text."""
     return path.encode("utf-8", "surrogateescape")
 
 
-def text_of(path: bytes) -> str:
+def decode_path(path: bytes) -> str:
     """A path as text, whatever its bytes."""
     return path.decode("utf-8", "surrogateescape")

@@ -111,7 +111,7 @@ def text_of(given: str | bytes, what: str, like: str = "") -> bytes:
     if not isinstance(text, Refusal):
         return text.utf8
     if text.reason == "binary":
-        raise UsageError(f"{what} is not text: it {text.because}", where="complete")
+        raise UsageError(f"{what} is not text: it {text.detail}", where="complete")
     return line_ends(data.decode("utf-8", "replace").encode())
 
 

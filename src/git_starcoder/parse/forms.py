@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tree_sitter import Query, QueryCursor
 
-from git_starcoder.parse.language import load
-from git_starcoder.parse.scope import WORD
-from git_starcoder.parse.shape import outermost
+from git_starcoder.parse.language import load_language
+from git_starcoder.parse.renaming import WORD
+from git_starcoder.parse.tree import outermost_spans
 from git_starcoder.records import Span
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _PART = re.compile(rb"\$(\w+)")
 _TRAILING = re.compile(rb",(?=[})\]])")
 _BLANK = re.compile(rb"[ \t]*")
-STEPS = 100
+INDENT_SAMPLES = 100
 """Places where a text is indented by one more level that tell how much that is."""
 _STEP = re.compile(rb"^([ \t]*)\S.*\n\1([ \t]+)\S", re.MULTILINE)
 
@@ -58,17 +58,17 @@ class Form:
     """One way to write something."""
 
     name: str
-    text: bytes
-    becomes: tuple[str, ...]
-    names: dict[str, list[bytes]]
-    absent: tuple[str, ...]
-    alone: tuple[str, ...]
-    outside: frozenset[str]
-    where: re.Pattern[bytes] | None
-    within: frozenset[str]
+    template: bytes
+    alternatives: tuple[str, ...]
+    new_names: dict[str, list[bytes]]
+    unread_parts: tuple[str, ...]
+    local_parts: tuple[str, ...]
+    excluded_parents: frozenset[str]
+    file_pattern: re.Pattern[bytes] | None
+    frame_kinds: frozenset[str]
 
 
-class Part(NamedTuple):
+class SitePart(NamedTuple):
     """A part of a site."""
 
     nodes: list[Node]
@@ -82,7 +82,7 @@ class Site:
 
     form: Form
     span: Span
-    parts: dict[str, Part]
+    parts: dict[str, SitePart]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,9 +95,9 @@ class _Rules:
 
 @cache
 def _rules(key: str, table: str) -> _Rules:
-    language = load(key)
+    language = load_language(key)
     rules = language.table[table]
-    rules = load(rules["like"]).table[table] if "like" in rules else rules
+    rules = load_language(rules["like"]).table[table] if "like" in rules else rules
     macros = re.compile(rf"\b(?:{'|'.join(rules.get('macros', ['(?!)']))})\b")
     by_query: dict[str, list[Form]] = defaultdict(list)
     forms: dict[str, Form] = {}
@@ -122,7 +122,7 @@ def _rules(key: str, table: str) -> _Rules:
 
 
 @lru_cache(maxsize=2)  # a text and its variation
-def sites(code: Code, table: str) -> list[Site]:
+def find_sites(code: Code, table: str) -> list[Site]:
     """The sites of all forms of a table, in order, outer ones first.
 
     The text needs a tree, and its language the table.
@@ -130,7 +130,7 @@ def sites(code: Code, table: str) -> list[Site]:
     return _sites(code, table, None)
 
 
-def sites_from(code: Code, table: str, place: int) -> list[Site]:
+def find_sites_at(code: Code, table: str, place: int) -> list[Site]:
     """The sites that begin at a place, as `sites` has them."""
     return [site for site in _sites(code, table, place) if site.span.start == place]
 
@@ -163,17 +163,17 @@ def _caught(code: Code, forms: Iterable[Form], captures: dict[str, list[Node]]) 
     texts = {name: code.data[slice(*part.span)] for name, part in parts.items()}
     bare = _bare(code.data[slice(*span)])
     for form in forms:
-        if _bare(_filled(form.text, texts)) == bare:
+        if _bare(_filled(form.template, texts)) == bare:
             site = Site(form, span, parts)
-            around = captures["site"][0].parent if form.outside else None
-            if (around is None or around.type not in form.outside) and _hidden(code, site):
+            around = captures["site"][0].parent if form.excluded_parents else None
+            if (around is None or around.type not in form.excluded_parents) and _hidden(code, site):
                 yield site
 
 
-def _part(nodes: list[Node]) -> Part:
+def _part(nodes: list[Node]) -> SitePart:
     if len(nodes) == 1:
-        return Part(nodes, Span(*nodes[0].byte_range))
-    return Part(nodes, Span(min(node.start_byte for node in nodes), max(node.end_byte for node in nodes)))
+        return SitePart(nodes, Span(*nodes[0].byte_range))
+    return SitePart(nodes, Span(min(node.start_byte for node in nodes), max(node.end_byte for node in nodes)))
 
 
 def _bare(text: bytes) -> bytes:
@@ -190,11 +190,11 @@ def _words(code: Code, span: Span) -> list[bytes]:
 
 def _hidden(code: Code, site: Site) -> bool:
     """Whether the names that may stand in no other part do not."""
-    if not site.form.absent:
+    if not site.form.unread_parts:
         return True
-    names = site.form.names
+    names = site.form.new_names
     others = {word for name, part in site.parts.items() if name not in names for word in _words(code, part.span)}
-    return all(others.isdisjoint(_words(code, site.parts[name].span)) for name in site.form.absent)
+    return all(others.isdisjoint(_words(code, site.parts[name].span)) for name in site.form.unread_parts)
 
 
 def _framed(code: Code, found: list[Site], frames: list[tuple[int, int, str]]) -> Iterator[Site]:
@@ -211,16 +211,16 @@ def _framed(code: Code, found: list[Site], frames: list[tuple[int, int, str]]) -
         while around and around[-1][0].stop <= site.span.start:
             around.pop()
         frame, kind = around[-1] if around else (None, "")
-        if site.form.within and kind not in site.form.within:
+        if site.form.frame_kinds and kind not in site.form.frame_kinds:
             continue
-        if not site.form.alone or (frame and _alone(code, site, frame)):
+        if not site.form.local_parts or (frame and _alone(code, site, frame)):
             yield site
 
 
 def _alone(code: Code, site: Site, frame: Span) -> bool:
     """Whether the names that may stand nowhere else in the frame do not."""
     everywhere, here = _tally(code, frame), Counter(_words(code, site.span))
-    names = {word for name in site.form.alone for word in _words(code, site.parts[name].span)}
+    names = {word for name in site.form.local_parts for word in _words(code, site.parts[name].span)}
     return all(everywhere[word] == here[word] for word in names)
 
 
@@ -230,18 +230,18 @@ def _tally(code: Code, frame: Span) -> Counter[bytes]:
     return Counter(_words(code, frame))
 
 
-def counterparts(code: Code, site: Site, table: str) -> list[Form]:
+def alternative_forms(code: Code, site: Site, table: str) -> list[Form]:
     """The forms that a site may be written as."""
     rules = _rules(code.language.key, table) if code.language else None
-    forms = [rules.forms[name] for name in site.form.becomes] if rules else []
-    return [form for form in forms if form.where is None or form.where.search(code.data)]
+    forms = [rules.forms[name] for name in site.form.alternatives] if rules else []
+    return [form for form in forms if form.file_pattern is None or form.file_pattern.search(code.data)]
 
 
-def written(code: Code, site: Site, form: Form, random: Random) -> bytes | None:
+def rewrite_site(code: Code, site: Site, form: Form, random: Random) -> bytes | None:
     """The site in another form; None where no name is left to choose, or a line is indented less than its head."""
     texts = {name: code.data[slice(*part.span)] for name, part in site.parts.items()}
     taken = {word for part in site.parts.values() for word in _words(code, part.span)}
-    for name, words in form.names.items():
+    for name, words in form.new_names.items():
         if name not in texts:
             free = [word for word in words if word not in taken]
             if not free:
@@ -250,7 +250,7 @@ def written(code: Code, site: Site, form: Form, random: Random) -> bytes | None:
             taken.add(texts[name])
     base = _indent(code, site.span.start)
     lines: list[bytes] = []
-    for line in form.text.split(b"\n"):
+    for line in form.template.split(b"\n"):
         bare = line.lstrip(b"\t")
         indent = base + _unit(code) * (len(line) - len(bare)) if len(bare) < len(line) else base
         for name in _PART.findall(bare):
@@ -272,7 +272,7 @@ def _indent(code: Code, place: int) -> bytes:
 @lru_cache(maxsize=1)
 def _unit(code: Code) -> bytes:
     """What one more level of indentation adds, most often in this text."""
-    steps = Counter(match[2] for match in islice(_STEP.finditer(code.data), STEPS))
+    steps = Counter(match[2] for match in islice(_STEP.finditer(code.data), INDENT_SAMPLES))
     return max(steps, key=lambda step: (steps[step], step), default=b"    ")
 
 
@@ -300,13 +300,13 @@ def _strings(code: Code, span: Span) -> list[Span]:
     """The texts with a fixed layout that begin in a span."""
     if code.language is None or code.root is None:
         return []
-    cursor = QueryCursor(code.language.query("layout.fixed"))
+    cursor = QueryCursor(code.language.compile_query("layout.fixed"))
     cursor.set_byte_range(*span)
-    spans = outermost(node.byte_range for node in cursor.captures(code.root).get("fixed", ()))
+    spans = outermost_spans(node.byte_range for node in cursor.captures(code.root).get("fixed", ()))
     return [one for one in spans if span.start <= one.start < span.stop]
 
 
-def same(before: Code, old: Part, after: Code, new: Part) -> bool:
+def equal_parts(before: Code, old: SitePart, after: Code, new: SitePart) -> bool:
     """Whether two parts are the same but for the indentation of their lines."""
     one, two = before.data[slice(*old.span)], after.data[slice(*new.span)]
     return one == two or (

@@ -19,7 +19,7 @@ from collections import deque
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from git_starcoder.parse.language import table
+from git_starcoder.parse.language import language_table
 from git_starcoder.records import Symbol
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
     from git_starcoder.parse.tree import Captures, Code
 
-LONGEST = 2_000
+MAX_SIGNATURE_CHARACTERS = 2_000
 """Characters of a signature; what is longer is data, and is cut."""
-SHORT = 400
+MAX_FULL_DEFINITION_CHARACTERS = 400
 """Characters of a type or constant that is shown in full."""
 
-OTHERS = frozenset({"owner", "field", "section", "section.private", "section.public"})
+AUXILIARY_CAPTURES = frozenset({"owner", "field", "section", "section.private", "section.public"})
 """Captures of the query that are not groups of declarations."""
 
 _CAPTURE = re.compile(r"@(?!_)([\w.]+)")
@@ -45,7 +45,7 @@ _PRIVATE = frozenset({"private", "protected"})
 _VALUES = ("body", "value", "right")
 """Fields that are left out where a type or constant is not shown in full."""
 
-Kind = Literal["function", "type", "constant", "owner", "field"]
+CaptureKind = Literal["function", "type", "constant", "owner", "field"]
 
 
 class _Found(NamedTuple):
@@ -53,12 +53,12 @@ class _Found(NamedTuple):
     name: str
     group: str
     """The capture."""
-    kind: Kind
+    kind: CaptureKind
     start: int
     stop: int
 
 
-def symbols_of(code: Code, captures: Captures) -> tuple[Symbol, ...]:
+def extract_symbols(code: Code, captures: Captures) -> tuple[Symbol, ...]:
     """What a file declares, in order, from the captures of its `symbols` query."""
     assert code.language is not None  # noqa: S101 - captures come from a tree, and a tree from a language
     rules: dict[str, Any] | None = code.language.table.get("symbols")
@@ -96,22 +96,26 @@ def symbols_of(code: Code, captures: Captures) -> tuple[Symbol, ...]:
 
 
 @cache
-def groups(key: str) -> tuple[str, ...]:
+def declaration_groups(key: str) -> tuple[str, ...]:
     """The captures of a language's `symbols` query that are declarations, those with a `public` pattern first.
 
     They are read from the text of the query: compiling it once more takes up to 70 ms.
     """
-    rules = table(key)["symbols"]
+    rules = language_table(key)["symbols"]
     captured = _CAPTURE.findall(_STRING_OR_COMMENT.sub("", rules["query"]))
-    return tuple(name for name in dict.fromkeys((*rules.get("public", ()), *captured)) if name not in OTHERS)
+    return tuple(
+        name for name in dict.fromkeys((*rules.get("public", ()), *captured)) if name not in AUXILIARY_CAPTURES
+    )
 
 
 def _found(code: Code, captures: Captures) -> Iterator[_Found]:
     """What the groups capture, each name once, and the owners and fields."""
     assert code.language is not None  # noqa: S101 - see `symbols_of`
     names: dict[int, _Found] = {}
-    for group in groups(code.language.key):
-        kind: Kind = "type" if group.startswith("type_") else "constant" if group.startswith("constant") else "function"
+    for group in declaration_groups(code.language.key):
+        kind: CaptureKind = (
+            "type" if group.startswith("type_") else "constant" if group.startswith("constant") else "function"
+        )
         for node in captures.get(group, ()):
             name = _name(node)
             if name is not None:
@@ -181,9 +185,13 @@ def _signature(code: Code, node: Node, rules: Mapping[str, Any]) -> str:
 def _definition(code: Code, one: _Found, rules: Mapping[str, Any], fields: Sequence[Node], *, full: bool) -> str:
     """All of a type or constant where it is short and holds no functions, else all but its body or value."""
     node = one.node
-    if full and (one.kind == "constant" or rules.get("inline", True)) and one.stop - one.start <= 2 * LONGEST:
+    if (
+        full
+        and (one.kind == "constant" or rules.get("inline", True))
+        and one.stop - one.start <= 2 * MAX_SIGNATURE_CHARACTERS
+    ):
         text = _text(code, node, one.stop, rules)
-        if len(text) <= SHORT:
+        if len(text) <= MAX_FULL_DEFINITION_CHARACTERS:
             return text
     stop = one.stop
     for holder in (node, _declarator(node), node.child_by_field_name("type")):
@@ -191,12 +199,12 @@ def _definition(code: Code, one: _Found, rules: Mapping[str, Any], fields: Seque
             if holder is not None and (value := holder.child_by_field_name(field)) is not None:
                 stop = min(stop, value.start_byte)
     head = _text(code, node, stop, rules)
-    if len(head) > SHORT:
+    if len(head) > MAX_FULL_DEFINITION_CHARACTERS:
         head = head.partition("{")[0].rstrip()
     if one.name not in head:  # C has the name of a type behind its body
         head = f"{head} {one.name}"
     shown = "; ".join(_text(code, field, field.end_byte, rules) for field in fields)
-    return f"{head}: {shown}" if shown and len(head) + len(shown) + 2 <= SHORT else head
+    return f"{head}: {shown}" if shown and len(head) + len(shown) + 2 <= MAX_FULL_DEFINITION_CHARACTERS else head
 
 
 def _text(code: Code, node: Node, stop: int, rules: Mapping[str, Any]) -> str:
@@ -207,7 +215,7 @@ def _text(code: Code, node: Node, stop: int, rules: Mapping[str, Any]) -> str:
     text = code.data[start:stop]
     if _ASIDE.search(text):
         text = b" ".join(_without_asides(code, node, start, stop, rules))
-    line = _line(text.replace(b"\\\n", b"\n").decode("utf-8", "replace"))[:LONGEST]
+    line = _line(text.replace(b"\\\n", b"\n").decode("utf-8", "replace"))[:MAX_SIGNATURE_CHARACTERS]
     while line.endswith(_TAIL):
         line = line[: -2 if line.endswith("=>") else -1].rstrip()
     return line

@@ -10,14 +10,18 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.memo import Memo
-from git_starcoder.parse import difficulty
-from git_starcoder.parse.imports import Resolved, imports_of, resolve
-from git_starcoder.parse.language import TEXT, load
-from git_starcoder.parse.resolve import Import  # noqa: TC001 - the memo of facts looks at their types
-from git_starcoder.parse.role import judge
-from git_starcoder.parse.starts import starts
-from git_starcoder.parse.symbols import symbols_of
-from git_starcoder.parse.tree import captures, parse
+from git_starcoder.parse import structure
+from git_starcoder.parse.imports import (
+    Import,
+    ResolvedImports,
+    extract_imports,
+    resolve_imports,
+)
+from git_starcoder.parse.language import PLAIN_TEXT, load_language
+from git_starcoder.parse.role import decide_role
+from git_starcoder.parse.structure import window_starts
+from git_starcoder.parse.symbols import extract_symbols
+from git_starcoder.parse.tree import parse, run_queries
 from git_starcoder.protocols import Failure
 from git_starcoder.records import ParseStatus, Role, Source, Span, Symbol, Unit, content_id
 
@@ -63,7 +67,7 @@ def analyse_sources(build: BuildState, options: Analyse, sources: list[Source]) 
     with build.count_step("analyse", len(sources)) as step:
         kept: list[tuple[Source, Role]] = []
         for source in sources:
-            role, rule = judge(source.path, source.language, build.texts.get(source.text), source.declared_roles)
+            role, rule = decide_role(source.path, source.language, build.texts.get(source.text), source.declared_roles)
             if role in options.skip:
                 step.drop(source.path, role, rule)
             else:
@@ -71,7 +75,7 @@ def analyse_sources(build: BuildState, options: Analyse, sources: list[Source]) 
         facts = _all_facts(build, step, [source for source, _ in kept])
         known = {source.path: source.text for source in sources}
         imports = {source.path: (source.language, fact.imports) for (source, _), fact in zip(kept, facts, strict=True)}
-        resolved = resolve(imports, frozenset(known), lambda path: build.texts.get(known[path]))
+        resolved = resolve_imports(imports, frozenset(known), lambda path: build.texts.get(known[path]))
         units = [
             Unit(
                 source=source,
@@ -101,10 +105,10 @@ def _all_facts(build: BuildState, step: StepCounts, sources: Sequence[Source]) -
         step.keep(copies[key])
 
     for key in copies:
-        if key[0] == TEXT:
+        if key[0] == PLAIN_TEXT:
             learn(key, _plain(build.texts.get(key[1])))
     memo: Memo[Facts] = Memo(build.cache, "facts", Facts)
-    inputs = {key: (key[0], content_id(build.texts.get(key[1]))) for key in copies if key[0] != TEXT}
+    inputs = {key: (key[0], content_id(build.texts.get(key[1]))) for key in copies if key[0] != PLAIN_TEXT}
     for key, facts in zip(inputs, memo.get(list(inputs.values())), strict=True):
         if facts is not None:
             learn(key, facts)
@@ -168,22 +172,22 @@ def facts_of(texts: list[tuple[str, bytes]]) -> list[Facts]:
 def _facts(key: str, data: bytes) -> Facts:
     code = parse(data, key)
     if code.root is None:
-        return _plain(data)._replace(refused=code.refused)
-    found = captures(code, *(table for table in TABLES if table in load(key).table))
-    lines = difficulty.lines_of(data)
+        return _plain(data)._replace(refused=code.exceeded_limit)
+    found = run_queries(code, *(table for table in TABLES if table in load_language(key).table))
+    lines = structure.count_nonblank_lines(data)
     return Facts(
-        tree="clean" if code.clean else "errors",
-        difficulty=difficulty.of_code(found, lines),
-        symbols=symbols_of(code, found),
-        imports=imports_of(code, found),
+        tree="clean" if code.is_clean else "errors",
+        difficulty=structure.code_difficulty(found, lines),
+        symbols=extract_symbols(code, found),
+        imports=extract_imports(code, found),
         type_density=round(len(found.get("type", ())) / max(1, lines), 6),
         error_patterns=len(found.get("error", ())),
-        starts=starts(code),
+        starts=window_starts(code),
     )
 
 
 def _plain(data: bytes) -> Facts:
-    return Facts("none", difficulty.of_text(data))
+    return Facts("none", structure.text_difficulty(data))
 
 
 def _tell_failed(build: BuildState, step: StepCounts, sources: Sequence[Source], failed: dict[Key, Failure]) -> None:
@@ -197,12 +201,12 @@ def _tell_failed(build: BuildState, step: StepCounts, sources: Sequence[Source],
         step.figures[f"parser_{kind}"] = count
 
 
-def _tell(step: StepCounts, units: Sequence[Unit], resolved: dict[str, Resolved]) -> None:
+def _tell(step: StepCounts, units: Sequence[Unit], resolved: dict[str, ResolvedImports]) -> None:
     """Figures for the manifest."""
     graph = {path for unit in units for path in (unit.source.path, *unit.imports) if unit.imports}
     step.figures["functions"] = sum(symbol.kind == "function" for unit in units for symbol in unit.symbols)
-    step.figures["imports_resolved"] = sum(one.resolved for one in resolved.values())
-    step.figures["imports_unresolved"] = sum(one.unresolved for one in resolved.values())
+    step.figures["imports_resolved"] = sum(one.resolved_count for one in resolved.values())
+    step.figures["imports_unresolved"] = sum(one.unresolved_count for one in resolved.values())
     step.figures["graph_edges"] = sum(len(unit.imports) for unit in units)
     step.figures["graph_nodes"] = len(graph)
     for tree, count in sorted(Counter(unit.parse_status for unit in units).items()):

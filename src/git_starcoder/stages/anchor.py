@@ -13,10 +13,10 @@ import json
 from typing import TYPE_CHECKING
 
 from git_starcoder.errors import RepositoryError
-from git_starcoder.git.history import first_parents
-from git_starcoder.git.objects import FILE, KIND, Fault, Repo
+from git_starcoder.git.history import first_parent_commits
+from git_starcoder.git.objects import FILE_MODE, MODE_TYPE_MASK, Repo, Unreadable
 from git_starcoder.memo import Memo
-from git_starcoder.parse.own_output import recognise
+from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.records import content_id
 from git_starcoder.stages.split import place_of
 from git_starcoder.text import bpe
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_starcoder.build_state import BuildState
-    from git_starcoder.git.objects import Entry
+    from git_starcoder.git.objects import TreeEntry
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Unit
 
@@ -41,7 +41,7 @@ MOST = 32 << 20
 
 def anchor(repo: Repo) -> str:
     """The anchor of the commit that is read; itself where the history is short or shallow."""
-    line = [] if repo.shallow else first_parents(repo)
+    line = [] if repo.is_shallow else first_parent_commits(repo)
     if not line:
         return repo.commit
     step = max(1, (1 << (len(line).bit_length() - 1)) // STEPS)
@@ -74,10 +74,15 @@ def _chosen(build: BuildState, repo: Repo, units: Sequence[Unit], most: int) -> 
         entries = Repo.open(repo.path, anchor(repo)).entries()
     except RepositoryError:
         return []
-    order: list[tuple[str, Entry]] = []
+    order: list[tuple[str, TreeEntry]] = []
     for entry in entries:
         unit = became.get(entry.path)
-        if unit and unit.split == "train" and entry.mode & KIND == FILE and place_of(build, _oldest(unit)) >= FAR:
+        if (
+            unit
+            and unit.split == "train"
+            and entry.mode & MODE_TYPE_MASK == FILE_MODE
+            and place_of(build, _oldest(unit)) >= FAR
+        ):
             order.append((content_id(entry.path), entry))
     chosen: list[tuple[str, str]] = []
     room = MOST
@@ -95,8 +100,8 @@ def _oldest(unit: Unit) -> str:
 
 def _texts(repo: Repo, recipe: Recipe, chosen: Sequence[tuple[str, str]]) -> list[bytes]:
     texts: list[bytes] = []
-    for (path, _), (_, data) in zip(chosen, repo.read(blob for _, blob in chosen), strict=True):
-        text = data if isinstance(data, Fault) or recognise(data) else clean(data, recipe.read)
+    for (path, _), (_, data) in zip(chosen, repo.read_blobs(blob for _, blob in chosen), strict=True):
+        text = data if isinstance(data, Unreadable) or recognise_own_output(data) else clean(data, recipe.read)
         if isinstance(text, Clean) and not unfit(path, text, recipe.read):
             texts.append(text.text)
     return texts

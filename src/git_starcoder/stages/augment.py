@@ -16,7 +16,7 @@ import msgspec
 from git_starcoder import augmentations
 from git_starcoder.augmentations import Around, Frame, Shown, Variant
 from git_starcoder.memo import Memo
-from git_starcoder.parse.starts import starts
+from git_starcoder.parse.structure import window_starts
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.protocols import Failure
 from git_starcoder.records import Change, ContextPart, Sample, Span, Unit, content_id
@@ -145,7 +145,7 @@ def _answer(made: Made | Rejected) -> Answer:
 
 def _vary(before: Code, drawn: Drawn) -> Made | Rejected:
     augmentation = augmentations.variation(drawn.key)
-    if augmentation.NEEDS == "tree" and not before.clean:
+    if augmentation.NEEDS == "tree" and not before.is_clean:
         return Rejected("not_clean")
     if not augmentations.applies(drawn.key, before.language):
         return Rejected(augmentations.NOTHING)
@@ -157,10 +157,10 @@ def _vary(before: Code, drawn: Drawn) -> Made | Rejected:
     after = before
     if augmentation.NEEDS == "tree" and before.language is not None:
         after = parse(variant.text, before.language.key)
-        if not after.clean:
+        if not after.is_clean:
             return Rejected("unverified", "it does not parse")
     wrong = augmentation.verify(before, variant, after)
-    return Rejected("unverified", wrong) if wrong else Made(variant, starts(after))
+    return Rejected("unverified", wrong) if wrong else Made(variant, window_starts(after))
 
 
 def draw(build: BuildState, options: Mapping[str, Augmentation], unit: Unit) -> list[Drawn]:
@@ -214,7 +214,7 @@ def _near(build: BuildState, unit: Unit, drawn: list[Drawn]) -> dict[Drawn, Made
     results: dict[Drawn, Made | Rejected] = {}
     for one in drawn:
         if augmentations.needs(one.key) == "text":
-            text = Code(build.texts.get(unit.source.text), None, None, clean=False)
+            text = Code(build.texts.get(unit.source.text), None, None, is_clean=False)
             results[one] = _vary(text, one)
         elif augmentations.needs(one.key) == "tree" and unit.parse_status != "clean":
             results[one] = reason

@@ -11,12 +11,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.errors import RepositoryError
-from git_starcoder.git.attributes import attributes_of
+from git_starcoder.git.attributes import read_attributes
 from git_starcoder.git.history import LastChange
-from git_starcoder.git.objects import FILE, KIND, SUBMODULE, SYMLINK, Fault
+from git_starcoder.git.objects import FILE_MODE, MODE_TYPE_MASK, SUBMODULE_MODE, SYMLINK_MODE, Unreadable
 from git_starcoder.memo import Memo
 from git_starcoder.parse import own_output
-from git_starcoder.parse.language import language_of
+from git_starcoder.parse.language import detect_language
 from git_starcoder.records import NO_DECLARED_ROLES, Source, Span, content_id
 from git_starcoder.stages.read_changes import read_changes
 from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_starcoder.build_state import BuildState
-    from git_starcoder.git.objects import Entry, Repo
+    from git_starcoder.git.objects import Repo, TreeEntry
     from git_starcoder.memo import Inputs
-    from git_starcoder.parse.own_output import Own
+    from git_starcoder.parse.own_output import OwnOutput
     from git_starcoder.recipe import Read
     from git_starcoder.records import Change
     from git_starcoder.text.encoding import Refusal
@@ -41,7 +41,7 @@ def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[
         RepositoryError: no file can be used.
     """
     entries = repo.entries()
-    attributes = attributes_of(repo)
+    attributes = read_attributes(repo)
     with build.count_step("read", None if options.changes else len(entries)) as step:
         if options.changes:
             lasts, changes = read_changes(build, step, options, repo, attributes)
@@ -54,20 +54,20 @@ def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[
         # Equal files share one text: a million names for one file fill no disk.
         texts, own = _texts(build, options, repo, list(wanted))
         output = {entry.path: own[entry.blob] for entry in entries if entry.blob in own}
-        beside = own_output.company(output, ((entry.path, entry.size) for entry in entries))
+        beside = own_output.find_companions(output, ((entry.path, entry.size) for entry in entries))
         sources: list[Source] = []
         secrets: Counter[str] = Counter()
         skipped: Counter[str] = Counter()
         for entry, refusal in zip(entries, refused, strict=True):
             text = refusal or texts[entry.blob]
             if entry.path in beside:
-                text = Fault(own_output.REASON, "belongs to output of ours beside it")
+                text = Unreadable(own_output.DROP_REASON, "belongs to output of ours beside it")
             if not isinstance(text, Kept):
-                step.drop(entry.path, text.reason, text.because)
+                step.drop(entry.path, text.reason, text.detail)
                 continue
             whole = Clean(build.texts.get(text.span), *text[1:])
             if refusal := unfit(entry.path, whole, options):
-                step.drop(entry.path, refusal.reason, refusal.because)
+                step.drop(entry.path, refusal.reason, refusal.detail)
                 continue
             last = lasts.get(entry.path, unknown)
             sources.append(
@@ -76,12 +76,12 @@ def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[
                     path=entry.path,
                     blob=entry.blob,
                     commit=last.commit,
-                    changed_at=last.at,
-                    former_paths=last.former,
-                    language=language_of(entry.path, whole.text),
+                    changed_at=last.committed_at,
+                    former_paths=last.former_paths,
+                    language=detect_language(entry.path, whole.text),
                     text=text.span,
                     decoding_changes=text.changed,
-                    declared_roles=attributes.said(entry.path),
+                    declared_roles=attributes.declared_roles(entry.path),
                 )
             )
             secrets.update(text.secrets)
@@ -115,7 +115,7 @@ class Kept(NamedTuple):
 
 def _texts(
     run: BuildState, options: Read, repo: Repo, blobs: Sequence[str]
-) -> tuple[dict[str, Kept | Fault | Refusal], dict[str, Own]]:
+) -> tuple[dict[str, Kept | Unreadable | Refusal], dict[str, OwnOutput]]:
     """The text of each blob, or why there is none, and what each is that is output of ours.
 
     What an earlier build found to be clean is not looked at again.
@@ -124,15 +124,15 @@ def _texts(
     settings = repr((options.max_bytes, options.max_line, options.mean_line, options.secrets))
     known = memo.get([(blob, settings) for blob in blobs])
     found: list[tuple[Inputs, bool]] = []
-    texts: dict[str, Kept | Fault | Refusal] = {}
-    output: dict[str, Own] = {}
-    for was_clean, (blob, data) in zip(known, repo.read(blobs), strict=True):
-        text: Clean | Fault | Refusal
-        if isinstance(data, Fault):
+    texts: dict[str, Kept | Unreadable | Refusal] = {}
+    output: dict[str, OwnOutput] = {}
+    for was_clean, (blob, data) in zip(known, repo.read_blobs(blobs), strict=True):
+        text: Clean | Unreadable | Refusal
+        if isinstance(data, Unreadable):
             text = data
-        elif own := own_output.recognise(data):
+        elif own := own_output.recognise_own_output(data):
             output[blob] = own
-            text = Fault(own_output.REASON, own.what)
+            text = Unreadable(own_output.DROP_REASON, own.description)
         elif was_clean:
             text = Clean(data, (), Counter(), 0.0, Counter())
         else:
@@ -143,30 +143,30 @@ def _texts(
     return texts, output
 
 
-def _refused(entries: list[Entry], options: Read, repo: Repo) -> list[Fault | None]:
+def _refused(entries: list[TreeEntry], options: Read, repo: Repo) -> list[Unreadable | None]:
     """For each entry why it is not even read, or None."""
     refused = [_refusal(entry, options, repo) for entry in entries]
     for at in range(1, len(entries)):
         if entries[at].path == entries[at - 1].path:
-            refused[at] = Fault("repeated", "the same path is listed twice")
+            refused[at] = Unreadable("repeated", "the same path is listed twice")
     return refused
 
 
-def _refusal(entry: Entry, options: Read, repo: Repo) -> Fault | None:
+def _refusal(entry: TreeEntry, options: Read, repo: Repo) -> Unreadable | None:
     """Why an entry is not even read."""
-    kind = entry.mode & KIND
-    if entry.fault is not None:
-        return entry.fault
-    if kind == SYMLINK:
-        return Fault("symlink")
-    if kind == SUBMODULE:
-        return Fault("submodule", f"commit {entry.blob} of another repository")
-    if kind != FILE:
-        return Fault("odd_mode", f"{entry.mode:o}")
+    kind = entry.mode & MODE_TYPE_MASK
+    if entry.unreadable is not None:
+        return entry.unreadable
+    if kind == SYMLINK_MODE:
+        return Unreadable("symlink")
+    if kind == SUBMODULE_MODE:
+        return Unreadable("submodule", f"commit {entry.blob} of another repository")
+    if kind != FILE_MODE:
+        return Unreadable("odd_mode", f"{entry.mode:o}")
     if options.secrets != "off" and (what := only_secrets(entry.path)):
-        return Fault("secret_file", what)
+        return Unreadable("secret_file", what)
     if entry.size is None:
-        return repo.why_unread(entry.blob)
+        return repo.explain_unreadable(entry.blob)
     if entry.size > most_bytes(entry.path, options):
-        return Fault("too_large", f"{entry.size} bytes")
+        return Unreadable("too_large", f"{entry.size} bytes")
     return None

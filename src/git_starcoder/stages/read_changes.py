@@ -18,14 +18,14 @@ from collections import Counter
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from git_starcoder.git.changes import changes_of
-from git_starcoder.git.objects import Fault
+from git_starcoder.git.changes import select_changes
+from git_starcoder.git.objects import Unreadable
 from git_starcoder.memo import Memo
 from git_starcoder.parse import own_output
-from git_starcoder.parse.difficulty import of_text
-from git_starcoder.parse.language import language_of
-from git_starcoder.parse.own_output import Own
-from git_starcoder.parse.role import judge, unread_by_path
+from git_starcoder.parse.language import detect_language
+from git_starcoder.parse.own_output import OwnOutput
+from git_starcoder.parse.role import decide_role, foreign_role_filter
+from git_starcoder.parse.structure import text_difficulty
 from git_starcoder.protocols import Failure
 from git_starcoder.records import FOREIGN_ROLES, NO_DECLARED_ROLES, Change, DeclaredRoles, Edit, Role, content_id
 from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from git_starcoder.build_state import BuildState, StepCounts
-    from git_starcoder.git.attributes import Attributes
+    from git_starcoder.git.attributes import GitAttributes
     from git_starcoder.git.changes import FileChange
     from git_starcoder.git.history import LastChange
     from git_starcoder.git.objects import Repo
@@ -77,7 +77,7 @@ class Pair(NamedTuple):
 class Task(NamedTuple):
     """Texts, each once, and what to compare."""
 
-    blobs: list[bytes | Fault]
+    blobs: list[bytes | Unreadable]
     pairs: list[Pair]
     options: Read
 
@@ -106,21 +106,21 @@ class Result(NamedTuple):
 
 
 def read_changes(
-    build: BuildState, step: StepCounts, options: Read, repo: Repo, attributes: Attributes
+    build: BuildState, step: StepCounts, options: Read, repo: Repo, attributes: GitAttributes
 ) -> tuple[dict[str, LastChange], list[Change]]:
     """The last change of each file at the commit, and the changes of the history, newest first."""
-    found = changes_of(repo, options.changes, options.commit_files, unread_by_path(attributes.said))
-    for one in found.refused:
-        many = f"{one.changes} files of " if one.changes > 1 else ""
+    found = select_changes(repo, options.changes, options.commit_files, foreign_role_filter(attributes.declared_roles))
+    for one in found.rejected:
+        many = f"{one.change_count} files of " if one.change_count > 1 else ""
         older = " and older ones" if one.reason == "over_budget" and not one.path else ""
-        step.drop(one.path or one.commit, one.reason, f"{many}commit {one.commit}{older}", one.changes)
-    messages = _messages(build, step, options, repo, found.kept)
-    readable = _readable(step, options, repo, found.kept, messages)
+        step.drop(one.path or one.commit, one.reason, f"{many}commit {one.commit}{older}", one.change_count)
+    messages = _messages(build, step, options, repo, found.selected)
+    readable = _readable(step, options, repo, found.selected, messages)
     made: list[tuple[FileChange, Change]] = []
     secrets: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     left_out = 0
-    output: dict[str, Own] = {}
+    output: dict[str, OwnOutput] = {}
     undecided: list[tuple[FileChange, Compared]] = []
 
     def keep(change: FileChange, result: Compared) -> None:
@@ -133,26 +133,28 @@ def read_changes(
 
     for change, result in _compared(build, options, repo, attributes, readable):
         if isinstance(result, Refusal):
-            if result.reason == own_output.REASON:
-                output[change.path] = Own(result.because)
-            step.drop(change.path, result.reason, f"commit {change.commit} {result.because}".rstrip())
-        elif own_output.may_be_company(change.path):  # whether it is can be told when all output is known
+            if result.reason == own_output.DROP_REASON:
+                output[change.path] = OwnOutput(result.detail)
+            step.drop(change.path, result.reason, f"commit {change.commit} {result.detail}".rstrip())
+        elif own_output.could_be_companion(change.path):  # whether it is can be told when all output is known
             undecided.append((change, result))
         else:
             keep(change, result)
-    beside = own_output.companions(output, {change.path for change, _ in undecided})
+    beside = own_output.find_companions_by_name(output, {change.path for change, _ in undecided})
     for change, result in undecided:
         if change.path in beside:
-            step.drop(change.path, own_output.REASON, f"commit {change.commit} belongs to output of ours beside it")
+            step.drop(
+                change.path, own_output.DROP_REASON, f"commit {change.commit} belongs to output of ours beside it"
+            )
         else:
             keep(change, result)
-    made.sort(key=lambda pair: (pair[0].number, pair[0].path.encode("utf-8", "surrogateescape")))
+    made.sort(key=lambda pair: (pair[0].walk_index, pair[0].path.encode("utf-8", "surrogateescape")))
     changes = [change for _, change in made]
-    _tell(step, found.commits, changes, left_out, secrets)
-    if marked := sum(attributes.said(change.path) != NO_DECLARED_ROLES for change in changes):
+    _tell(step, found.commit_count, changes, left_out, secrets)
+    if marked := sum(attributes.declared_roles(change.path) != NO_DECLARED_ROLES for change in changes):
         step.figures["changes_marked"] = marked
     step.figures.update((FIGURES.get(kind, f"changes_{kind}"), count) for kind, count in sorted(skipped.items()))
-    return found.last, changes
+    return found.last_changes, changes
 
 
 def _messages(
@@ -161,8 +163,8 @@ def _messages(
     """The message of each commit that can be read, in the text store."""
     messages: dict[str, Span] = {}
     undecodable = 0
-    for name, data in repo.commits(dict.fromkeys(change.commit for change in changes)):
-        if not isinstance(data, Fault):
+    for name, data in repo.read_commits(dict.fromkeys(change.commit for change in changes)):
+        if not isinstance(data, Unreadable):
             message = message_of(data, redacted=options.secrets != "off")
             undecodable += REPLACED in message and not decoded(data)[1]
             messages[name] = build.texts.put(message)
@@ -175,26 +177,26 @@ def _readable(
     step: StepCounts, options: Read, repo: Repo, changes: Sequence[FileChange], messages: dict[str, Span]
 ) -> list[tuple[FileChange, int]]:
     """The changes that can be read, with the bytes of their texts, so that what one makes the next one finds."""
-    sizes = repo.sizes(blob for change in changes for blob in (change.before, change.after) if blob)
+    sizes = repo.blob_sizes(blob for change in changes for blob in (change.blob_before, change.blob_after) if blob)
     readable: list[tuple[FileChange, int]] = []
     for change in changes:
-        blobs = [blob for blob in (change.before, change.after) if blob]
+        blobs = [blob for blob in (change.blob_before, change.blob_after) if blob]
         lost = next((blob for blob in blobs if blob not in sizes), "")
         size = max(sizes.get(blob, 0) for blob in blobs)
         if change.commit not in messages:
             step.drop(change.path, "corrupt", f"commit {change.commit} cannot be read")
         elif lost:
-            fault = repo.why_unread(lost)
-            step.drop(change.path, fault.reason, f"commit {change.commit}: {fault.because}")
+            fault = repo.explain_unreadable(lost)
+            step.drop(change.path, fault.reason, f"commit {change.commit}: {fault.detail}")
         elif size > most_bytes(change.path, options):
             step.drop(change.path, "too_large", f"commit {change.commit}: {size} bytes")
         else:
             readable.append((change, sum(sizes[blob] for blob in blobs)))
-    return sorted(readable, key=lambda pair: (pair[0].lineage or pair[0].path, pair[0].number))
+    return sorted(readable, key=lambda pair: (pair[0].current_path or pair[0].path, pair[0].walk_index))
 
 
 def _compared(
-    run: BuildState, options: Read, repo: Repo, attributes: Attributes, changes: Sequence[tuple[FileChange, int]]
+    run: BuildState, options: Read, repo: Repo, attributes: GitAttributes, changes: Sequence[tuple[FileChange, int]]
 ) -> Iterator[tuple[FileChange, Compared | Refusal]]:
     """What each change does, in the same order: as an earlier build found it, or as a worker does."""
     memo: Memo[list[Result]] = Memo(run.cache, "changes", list[Result])
@@ -203,7 +205,8 @@ def _compared(
     for first in range(0, len(groups), AT_ONCE):
         some = groups[first : first + AT_ONCE]
         inputs = [
-            (settings, *(part for one, _ in group for part in _input(one, attributes.said(one.path)))) for group in some
+            (settings, *(part for one, _ in group for part in _input(one, attributes.declared_roles(one.path))))
+            for group in some
         ]
         known = memo.get(inputs)
         unknown = [pair for group, results in zip(some, known, strict=True) if results is None for pair in group]
@@ -222,12 +225,12 @@ def _compared(
 
 def _input(change: FileChange, said: DeclaredRoles) -> tuple[str, ...]:
     """What the answer for a change depends on, but for the settings."""
-    return (change.path, change.before, change.after, *((repr(said),) if said != NO_DECLARED_ROLES else ()))
+    return (change.path, change.blob_before, change.blob_after, *((repr(said),) if said != NO_DECLARED_ROLES else ()))
 
 
 def _together(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[tuple[FileChange, int]]]:
     """Changes of one file whose answers are kept together, counted from the oldest: so a new one moves few."""
-    for _, group in groupby(changes, key=lambda pair: pair[0].lineage or pair[0].path):
+    for _, group in groupby(changes, key=lambda pair: pair[0].current_path or pair[0].path):
         mine = list(group)
         for stop in range(len(mine) % TOGETHER or TOGETHER, len(mine) + 1, TOGETHER):
             yield mine[max(0, stop - TOGETHER) : stop]
@@ -255,21 +258,27 @@ def _batches(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[FileCha
         yield batch
 
 
-def _tasks(repo: Repo, options: Read, attributes: Attributes, batches: Sequence[list[FileChange]]) -> Iterator[Task]:
+def _tasks(repo: Repo, options: Read, attributes: GitAttributes, batches: Sequence[list[FileChange]]) -> Iterator[Task]:
     """What the workers are to compare. No more than two batches are held; what both need is read once."""
     names = [
-        dict.fromkeys(blob for change in batch for blob in (change.before, change.after) if blob) for batch in batches
+        dict.fromkeys(blob for change in batch for blob in (change.blob_before, change.blob_after) if blob)
+        for batch in batches
     ]
     unread = [[blob for blob in here if at == 0 or blob not in names[at - 1]] for at, here in enumerate(names)]
-    contents = repo.read(chain.from_iterable(unread))
-    held: dict[str, bytes | Fault] = {}
+    contents = repo.read_blobs(chain.from_iterable(unread))
+    held: dict[str, bytes | Unreadable] = {}
     for batch, here, fresh in zip(batches, names, unread, strict=True):
         for blob in fresh:
             held[blob] = next(contents)[1]
         held = {blob: held[blob] for blob in here}
         places = {blob: at for at, blob in enumerate(held)}
         pairs = [
-            Pair(change.path, attributes.said(change.path), places.get(change.before, -1), places[change.after])
+            Pair(
+                change.path,
+                attributes.declared_roles(change.path),
+                places.get(change.blob_before, -1),
+                places[change.blob_after],
+            )
             for change in batch
         ]
         yield Task(list(held.values()), pairs, options)
@@ -284,11 +293,11 @@ def compare(task: Task) -> list[Compared | Refusal]:
     ]
 
 
-def _side(data: bytes | Fault, options: Read) -> Clean | Refusal:
-    if isinstance(data, Fault):
-        return Refusal(data.reason, data.because)
-    if own := own_output.recognise(data):
-        return Refusal(own_output.REASON, own.what)
+def _side(data: bytes | Unreadable, options: Read) -> Clean | Refusal:
+    if isinstance(data, Unreadable):
+        return Refusal(data.reason, data.detail)
+    if own := own_output.recognise_own_output(data):
+        return Refusal(own_output.DROP_REASON, own.description)
     text = clean(data, options)
     return text._replace(reason="binary_change") if isinstance(text, Refusal) and text.reason == "binary" else text
 
@@ -305,8 +314,8 @@ def _compare(pair: Pair, before: Clean | Refusal, after: Clean | Refusal, option
         return refusal
     if before.text == after.text:
         return Refusal("same_text")
-    language = language_of(path, after.text)
-    role, rule = judge(path, language, after.text, pair.said)
+    language = detect_language(path, after.text)
+    role, rule = decide_role(path, language, after.text, pair.said)
     if role in FOREIGN_ROLES:
         return Refusal(role, rule)
     found = hunks(before.text, after.text)
@@ -323,7 +332,7 @@ def _compare(pair: Pair, before: Clean | Refusal, after: Clean | Refusal, option
         whole=kept == [Hunk(before.text, after.text, 1)],
         language=language,
         role=role,
-        difficulty=of_text(b"".join(hunk.after for hunk in kept)),
+        difficulty=text_difficulty(b"".join(hunk.after for hunk in kept)),
         secrets=frozenset(before.secrets) | frozenset(after.secrets),
         skipped=dict(after.skipped),
     )
@@ -333,14 +342,14 @@ def _kept(build: BuildState, change: FileChange, result: Compared, message: Span
     return Change(
         id=content_id(change.commit, change.path),
         path=change.path,
-        former_path=change.former,
-        current_path=change.lineage,
+        former_path=change.former_path,
+        current_path=change.current_path,
         commit=change.commit,
-        changed_at=change.at,
+        changed_at=change.committed_at,
         authored_at=change.authored_at,
         message=message,
-        blob_before=change.before,
-        blob_after=change.after,
+        blob_before=change.blob_before,
+        blob_after=change.blob_after,
         language=result.language,
         role=result.role,
         difficulty=result.difficulty,

@@ -178,8 +178,8 @@ def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: dict
         "schema": SCHEMA,
         "fingerprint": fingerprint,
         "commit": repo.commit,
-        "shallow": repo.shallow or bool(repo.partial),
-        **({"unsure_renames": True} if repo.unsure_renames else {}),
+        "shallow": repo.is_shallow or bool(repo.incomplete_reason),
+        **({"unsure_renames": True} if repo.has_uncertain_renames else {}),
         "steps": [
             {
                 "step": step.name,

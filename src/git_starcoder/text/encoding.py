@@ -70,7 +70,7 @@ class Refusal(NamedTuple):
 
     reason: str
     """`empty`, `lfs_pointer` and the others of `pointers`, `binary`, `undecodable`, `long_line`, `minified`."""
-    because: str = ""
+    detail: str = ""
 
 
 def decode(data: bytes, *, max_line: int, mean_line: int) -> Text | Refusal:
@@ -163,7 +163,7 @@ def _decoded(data: bytes, like: str, *, cut: bool) -> _Decoded | Refusal:
         codec = meant = like
     if not codec:
         why = f"; it declares {name}, which is not known" if name and not codec_of(name) else ""
-        return Refusal(plain.reason, plain.because + why)
+        return Refusal(plain.reason, plain.detail + why)
     return _with(data, [meant, codec, WIDER.get(codec, codec)], "cookie", cut=cut)
 
 
