@@ -42,7 +42,7 @@ PATHS = ["a.c", "b.c", "lib/a.c", "lib/x/a.c", "lib/x/b c.py", "src/lib/a.c", "s
 EXAMPLES = {
     "names": "*.c linguist-vendored\na.c -linguist-vendored\n",
     "paths": "lib/*.c linguist-generated\n/a.c linguist-generated=true\nsrc/a.c linguist-generated=false\nx/y linguist-generated\n",
-    "folders": "lib/ linguist-vendored\nsrc linguist-vendored\ndocs/* linguist-documentation\nlib/** linguist-generated\n",
+    "folders": "lib/ linguist-vendored\nsrc linguist-vendored\ndocs/* linguist-documentation\nlib/** linguist-generated\na-b/** linguist-vendored\n",
     "stars": "**/a.c linguist-vendored\na/**/b linguist-generated\n**/x/** linguist-documentation\nlib**a.c linguist-vendored\n",
     "takes back": "* linguist-vendored linguist-generated\n*.c !linguist-vendored -linguist-generated\n",
     "last one first": "*.c linguist-vendored -linguist-vendored\n*.py -linguist-vendored linguist-vendored\n",
@@ -155,7 +155,7 @@ def test_lines_beyond_a_limit_are_noted(repo_maker):
     text = "*.c linguist-vendored\n" * MAX_ATTRIBUTE_LINES + "*.py linguist-vendored\n"
     repo = Repo.open(repo_maker({".gitattributes": text}))
     assert read_attributes(repo).declared_roles("a.py") == NO_DECLARED_ROLES
-    assert repo.notes == ["1 lines of .gitattributes beyond 2,000 are not looked at"]
+    assert repo.notes == ["1 lines of .gitattributes beyond 2,000 are ignored"]
 
 
 def test_a_folder_with_the_marks_of_a_virtual_environment_is_vendored(repo_maker):

@@ -256,6 +256,6 @@ def test_a_damaged_blob_leaves_renames_without_changes(repo_maker, git):
 def test_an_answer_may_end_anywhere(cut):
     raw = b":100644 100644 " + b"1" * 40 + b" " + b"2" * 40
     fields = [b"f" * 40 + b" 1", raw + b" M", b"path", raw + b" R090", b"old", b"new"]
-    [(header, touches)] = history._differences(iter(fields[:cut]))
+    [(header, touches)] = history._parse_raw_diffs(iter(fields[:cut]))
     assert header == "f" * 40 + " 1"
     assert len(touches) == cut // 2
