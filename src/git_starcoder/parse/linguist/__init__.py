@@ -294,7 +294,9 @@ def _generated_rules() -> tuple[PathRules, dict[str, list[LineRule]], dict[str, 
     by_lower_extension: dict[str, list[LineRule]] = {}
     for name, table in theirs["lines"].items():
         first, stop = table["lines"]
-        rule = LineRule(name, re.compile(table["pattern"].encode(), re.MULTILINE), first, stop, table.get("least", 1))
+        rule = LineRule(
+            name, re.compile(table["pattern"].encode(), re.MULTILINE), first, stop, table.get("min_lines", 1)
+        )
         for extension in table["extensions"].split():
             (by_lower_extension if table.get("any_case") else by_extension).setdefault(extension, []).append(rule)
     return PathRules(paths | read_table("ours.toml")["generated"]), by_extension, by_lower_extension
