@@ -5,7 +5,7 @@ import random
 import pytest
 
 from git_starcoder.augmentations import NOTHING, Variant, variable_renaming
-from git_starcoder.parse.renaming import WORD, find_local_names, reserved_words
+from git_starcoder.parse.renaming import IDENTIFIER_WORD, find_local_names, reserved_words
 from git_starcoder.parse.tree import Code, parse
 
 RUST = b"""\
@@ -28,11 +28,11 @@ def rename(source: bytes, language: str, seed: int = 0) -> tuple[Code, Variant, 
 
 def test_safe_names_are_new_everywhere_and_the_rest_is_as_it_was() -> None:
     before, variant, after = rename(RUST, "rust")
-    old, new = WORD.findall(before.data), WORD.findall(variant.text)
+    old, new = IDENTIFIER_WORD.findall(before.data), IDENTIFIER_WORD.findall(variant.text)
     changed = {b"first", b"second", b"double"}
     assert [a for a, b in zip(old, new, strict=True) if a != b] == [word for word in old if word in changed]
     assert not {b for a, b in zip(old, new, strict=True) if a != b} & set(old)
-    assert WORD.sub(b"", before.data) == WORD.sub(b"", variant.text)
+    assert IDENTIFIER_WORD.sub(b"", before.data) == IDENTIFIER_WORD.sub(b"", variant.text)
     assert variable_renaming.verify(before, variant, after) == ""
 
 
@@ -80,7 +80,7 @@ def test_there_are_names_for_a_thousand_in_the_style_of_the_language(language: s
     source = all_ % (b", ".join(one % name for name in names), b", ".join(names))
     before, variant, after = rename(source, language)
     assert variable_renaming.verify(before, variant, after) == ""
-    new = set(WORD.findall(variant.text)) - set(WORD.findall(source))
+    new = set(IDENTIFIER_WORD.findall(variant.text)) - set(IDENTIFIER_WORD.findall(source))
     assert len(new) == 1000
     assert not new & reserved_words(language)
     long = [word for word in new if word not in variable_renaming.NOUNS]

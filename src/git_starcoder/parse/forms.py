@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tree_sitter import Query, QueryCursor
 
 from git_starcoder.parse.language import load_language
-from git_starcoder.parse.renaming import WORD
+from git_starcoder.parse.renaming import IDENTIFIER_WORD
 from git_starcoder.parse.tree import outermost_spans
 from git_starcoder.records import Span
 
@@ -187,7 +187,7 @@ def _fill_template(template: bytes, parts: Mapping[str, bytes]) -> bytes:
 
 
 def _find_words(code: Code, span: Span) -> list[bytes]:
-    return WORD.findall(code.data, *span)
+    return IDENTIFIER_WORD.findall(code.data, *span)
 
 
 def _has_unread_names(code: Code, site: Site) -> bool:

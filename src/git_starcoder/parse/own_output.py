@@ -23,10 +23,10 @@ REPORT_HEAD_BYTES = 1 << 12
 """Bytes at the start of a report that contain its generator tag."""
 CARD_HEAD_BYTES = 1 << 14
 """Bytes at the start of a dataset card that contain our tags."""
-SCHEMA = re.compile(r"git-starcoder/([a-z]+)/\d+")
+SCHEMA_PATTERN = re.compile(r"git-starcoder/([a-z]+)/\d+")
 REPORT_TAG = b'<meta name="generator" content="git starcoder report">'
 CARD_TAGS = (b"\n- git-starcoder\n", b"Made by git-starcoder from one Git repository")
-STEPS = {"read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write"}
+STEP_NAMES = {"read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write"}
 METADATA_KEYS = {"total_sequences", "source_repo", "augmentation_techniques", "weighting_strategy"}
 DROP_KEYS = {"step", "id", "reason", "because"}
 IMPORT_KEYS = {"from", "to", "from_split", "to_split"}
@@ -144,7 +144,7 @@ def _recognise_json_lines(data: bytes) -> OwnOutput | None:
     if isinstance(values.get("tokens"), list) and isinstance(metadata, dict) and "augmentation_type" in metadata:
         return OwnOutput("rows of a dataset")
     keys = set(values)
-    if DROP_KEYS <= keys <= DROP_KEYS | {"things"} and values["step"] in STEPS:
+    if DROP_KEYS <= keys <= DROP_KEYS | {"things"} and values["step"] in STEP_NAMES:
         return OwnOutput("drops of a dataset")
     return OwnOutput("facts of a dataset") if keys in (IMPORT_KEYS, SIGNATURE_KEYS) else None
 
@@ -153,7 +153,7 @@ def _recognise_json_object(data: bytes) -> OwnOutput | None:
     if b'"git-starcoder/' not in data and b'"augmentation_techniques"' not in data:
         return None
     values = _parse_object(data)
-    if schema := SCHEMA.fullmatch(str(values.get("schema"))):
+    if schema := SCHEMA_PATTERN.fullmatch(str(values.get("schema"))):
         return OwnOutput(f"output: {schema[1]}", _listed_sizes(values.get("files")))
     return OwnOutput("metadata of a dataset") if set(values) >= METADATA_KEYS else None
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.parse.tree import Code
 
-WORD = re.compile(rb"[\w$\x80-\xff]+")
+IDENTIFIER_WORD = re.compile(rb"[\w$\x80-\xff]+")
 """Anything that could be an identifier in any language, or contain one."""
 RENAMABLE_NAME = re.compile(rb"[a-z][A-Za-z0-9_]*")
 """The names that may be renamed: no constants, no types, no names that start with `_` or `$`."""
@@ -133,7 +133,7 @@ def find_local_names(code: Code) -> LocalNames:
         }  # fmt: skip
         if safe_names := _safe_names(data, functions[index], names, uses):
             result.append(FunctionNames(start, stop, safe_names))
-    return LocalNames(result, frozenset(WORD.findall(code.data)))
+    return LocalNames(result, frozenset(IDENTIFIER_WORD.findall(code.data)))
 
 
 def find_span_index(starts: list[int], spans: list[Span], offset: int) -> int:
@@ -155,7 +155,7 @@ def _bindings_by_function(
     for offset in sorted({node.start_byte for node in captures.get("binding", ())} | whole_patterns):
         pattern = find_span_index(pattern_starts, patterns, offset)
         function = find_span_index(function_starts, functions, offset)
-        word = WORD.match(data, offset)
+        word = IDENTIFIER_WORD.match(data, offset)
         if pattern < 0 or function < 0 or word is None or not RENAMABLE_NAME.fullmatch(word[0]):
             continue
         bindings.setdefault(function, {}).setdefault(word[0], {})[offset] = visible[patterns[pattern]]
@@ -202,10 +202,10 @@ def _file_level_words(
     """The words that have a meaning in the whole file: those of `@item` captures and those outside of functions."""
     words: set[bytes] = set()
     for node in captures.get("item", ()):
-        words.update(WORD.findall(code.data, node.start_byte, node.end_byte))
+        words.update(IDENTIFIER_WORD.findall(code.data, node.start_byte, node.end_byte))
     edge = 0
     for start, stop in [*functions, Span(len(data), len(data))]:
-        words.update(WORD.findall(data, edge, start))
+        words.update(IDENTIFIER_WORD.findall(data, edge, start))
         edge = stop
     return words
 
@@ -220,7 +220,7 @@ def _opaque_words(code: Code, nodes: Iterable[Node], functions: list[Span]) -> d
         if function >= 0 and start > starts[function] and stop > edge:
             texts[function].append(code.data[start:stop])
             edge = stop
-    return {function: set(WORD.findall(b"\n".join(parts))) for function, parts in texts.items()}
+    return {function: set(IDENTIFIER_WORD.findall(b"\n".join(parts))) for function, parts in texts.items()}
 
 
 def _safe_names(
@@ -228,7 +228,7 @@ def _safe_names(
 ) -> dict[bytes, list[int]]:
     """The names of a function whose every occurrence is explained, with the offsets of the occurrences."""
     occurrences: dict[bytes, list[int]] = {name: [] for name in names}
-    for word in WORD.finditer(data, *function):
+    for word in IDENTIFIER_WORD.finditer(data, *function):
         if (offsets := occurrences.get(word[0])) is not None:
             offsets.append(word.start())
     return {name: offsets for name, offsets in occurrences.items() if _are_explained(offsets, names[name], uses)}
@@ -276,7 +276,7 @@ def rename_error(before: Code, after: Code) -> str:
     edits: list[tuple[int, int, bytes]] = []
     shift = 0
     for offset, old, index in occurrences:
-        word = WORD.match(after.data, offset + shift)
+        word = IDENTIFIER_WORD.match(after.data, offset + shift)
         new = word[0] if word else b""
         if not RENAMABLE_NAME.fullmatch(new):
             return f"'{_decode(new)}' is no name"
