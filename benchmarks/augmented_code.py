@@ -21,8 +21,8 @@ from pathlib import Path
 
 from git_starcoder import augmentations, registry
 from git_starcoder.git.objects import Repo
-from git_starcoder.parse.language import language_of
-from git_starcoder.parse.scope import scopes
+from git_starcoder.parse.language import detect_language
+from git_starcoder.parse.renaming import find_local_names
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.stages.augment import DrawnVariation, VariationResult, VariationTask, make_variations
 
@@ -34,7 +34,7 @@ def files(repository: str) -> list[tuple[str, bytes]]:
     """Paths and texts of the files of a commit."""
     repo = Repo.open(repository)
     entries = [entry for entry in repo.entries() if entry.mode & 0o170000 == 0o100000 and (entry.size or 0) <= LARGEST]
-    texts = dict(repo.read(sorted({entry.blob for entry in entries})))
+    texts = dict(repo.read_blobs(sorted({entry.blob for entry in entries})))
     return [(entry.path, text) for entry in entries if isinstance(text := texts[entry.blob], bytes) and _utf8(text)]
 
 
@@ -66,9 +66,9 @@ def parse_all(repository: str) -> bool:
     counts: dict[str, Counter[str]] = {key: Counter() for key in registry.names("augmentations")}
     worse = 0
     for path, text in files(repository):
-        language = language_of(path, text)
+        language = detect_language(path, text)
         before = parse(text, language)
-        needed = KEYS if before.clean else []
+        needed = KEYS if before.is_clean else []
         drawn = [DrawnVariation(key, len(text)) for key in [*needed, "token_masking"]]
         for (key, _), result in zip(drawn, make_variations(VariationTask(text, language, drawn)), strict=True):
             if result.text is None:
@@ -86,19 +86,19 @@ def parse_all(repository: str) -> bool:
 
 
 def _errors(code: Code) -> int:
-    return 0 if code.root is None or code.clean else str(code.root).count("(ERROR") + 1
+    return 0 if code.root is None or code.is_clean else str(code.root).count("(ERROR") + 1
 
 
 def _renamed(before: Code, after: Code) -> dict[str, int]:
     """How much was renamed, and whether the names are as safe in the new text as they were in the old one."""
-    old, new = scopes(before).functions, scopes(after).functions
-    same = [[len(places) for places in function.safe.values()] for function in old] == [
-        [len(places) for places in function.safe.values()] for function in new
+    old, new = find_local_names(before).functions, find_local_names(after).functions
+    same = [[len(places) for places in function.safe_names.values()] for function in old] == [
+        [len(places) for places in function.safe_names.values()] for function in new
     ]
     return {
         "functions": len(old),
-        "names": sum(len(function.safe) for function in old),
-        "places": sum(len(places) for function in old for places in function.safe.values()),
+        "names": sum(len(function.safe_names) for function in old),
+        "places": sum(len(places) for function in old for places in function.safe_names.values()),
         "not_symmetric": not same,
     }
 
@@ -125,7 +125,7 @@ def run_all(repository: str, under: list[str], only: list[str], command: list[st
 
 
 def _vary(path: str, text: bytes, key: str, under: list[str], count: Counter[str]) -> bytes:
-    language = language_of(path, text)
+    language = detect_language(path, text)
     if key == "base" or language == "text" or not (not under or path.startswith(tuple(under))):
         return text
     before = parse(text, language)

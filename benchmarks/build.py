@@ -22,8 +22,8 @@ import measure
 
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
-from git_starcoder.git.objects import Fault, Repo
-from git_starcoder.parse.language import language_of
+from git_starcoder.git.objects import Repo, Unreadable
+from git_starcoder.parse.language import detect_language
 from git_starcoder.text import tokenizer as tokenizers
 
 
@@ -35,9 +35,9 @@ def floor(repo: Path, dataset: Dataset, folder: Path) -> dict[str, float]:
         clock = time.perf_counter()
         opened = Repo.open(repo)
         entries = {entry.blob: entry for entry in opened.entries() if (entry.size or 2**40) < 2**20}
-        blobs = {oid: data for oid, data in opened.read(entries) if not isinstance(data, Fault)}
+        blobs = {oid: data for oid, data in opened.read_blobs(entries) if not isinstance(data, Unreadable)}
         seconds["read"] = time.perf_counter() - clock
-        tasks = [(data, language_of(entries[oid].path)) for oid, data in blobs.items()]
+        tasks = [(data, detect_language(entries[oid].path)) for oid, data in blobs.items()]
         clock = time.perf_counter()
         code = [task for task in tasks if task[1] != "text"]
         if not all(answer in (True, False) for answer in engine.map(measure.parsed, code, limit=60)):

@@ -25,7 +25,7 @@ from typing import BinaryIO
 import measure
 
 from git_starcoder.dataset import Dataset
-from git_starcoder.git.objects import Fault, Repo
+from git_starcoder.git.objects import Repo, Unreadable
 
 MOST_CHANGES = 1_000_000
 WORD = re.compile(rb"\b[a-z][a-z0-9_]{5,}\b")
@@ -51,7 +51,11 @@ def multiply(repo: Path, times: int, out: Path) -> int:
     entries = [
         e for e in opened.entries() if e.size is not None and e.size < 1 << 20 and e.mode in {0o100644, 0o100755}
     ]
-    blobs = {oid: data for oid, data in opened.read({entry.blob for entry in entries}) if not isinstance(data, Fault)}
+    blobs = {
+        oid: data
+        for oid, data in opened.read_blobs({entry.blob for entry in entries})
+        if not isinstance(data, Unreadable)
+    }
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(out)], check=True)
     stream = subprocess.Popen(["git", "--git-dir", str(out), "fast-import", "--quiet"], stdin=subprocess.PIPE)
     assert stream.stdin is not None

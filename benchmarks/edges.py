@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING
 from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
-from git_starcoder.parse.imports import imports_of
-from git_starcoder.parse.language import TEXT, table
-from git_starcoder.parse.resolve import FACTS, Import, Repository
-from git_starcoder.parse.tree import captures, parse
+from git_starcoder.parse.imports import DECLARATION_KINDS, Import, RepositoryFiles, extract_imports
+from git_starcoder.parse.language import PLAIN_TEXT, language_table
+from git_starcoder.parse.tree import parse, run_queries
 from git_starcoder.recipe import Analyse, Read
 from git_starcoder.stages import analyse, read
 
@@ -52,16 +51,16 @@ class Graph:
     """The imports of a repository, and what they come to."""
 
     def __init__(self, run: BuildState, units: list[Unit], paths: frozenset[str]) -> None:
-        self.units = {unit.path: unit for unit in units if unit.language != TEXT}
+        self.units = {unit.path: unit for unit in units if unit.language != PLAIN_TEXT}
         self.text = {path: run.texts.get(unit.source.text).decode() for path, unit in self.units.items()}
         self.imports = {path: self.of_text(unit.language, self.text[path]) for path, unit in self.units.items()}
         texts = {unit.path: unit.source.text for unit in units}
         families: dict[str, dict[str, tuple[Import, ...]]] = {}
         for path, unit in self.units.items():
-            families.setdefault(table(unit.language)["imports"]["resolver"], {})[path] = self.imports[path]
+            families.setdefault(language_table(unit.language)["imports"]["resolver"], {})[path] = self.imports[path]
         self.find = {
-            name: import_module(f"git_starcoder.parse.resolve.{name}").resolver(
-                Repository(lambda path: run.texts.get(texts[path]) if path in texts else b"", paths, files)
+            name: import_module(f"git_starcoder.parse.imports.{name}").create_resolver(
+                RepositoryFiles(lambda path: run.texts.get(texts[path]) if path in texts else b"", paths, files)
             )
             for name, files in families.items()
         }
@@ -70,11 +69,11 @@ class Graph:
     def of_text(language: str, text: str) -> tuple[Import, ...]:
         """The imports in a text."""
         code = parse(text.encode(), language)
-        return () if code.root is None else imports_of(code, captures(code, "imports"))
+        return () if code.root is None else extract_imports(code, run_queries(code, "imports"))
 
     def targets(self, path: str, what: Import) -> tuple[str, ...]:
         """What an import of a file comes to."""
-        return self.find[table(self.units[path].language)["imports"]["resolver"]](path, what) or ()
+        return self.find[language_table(self.units[path].language)["imports"]["resolver"]](path, what) or ()
 
     def doubt(self, names: list[str], target: str) -> str:
         """A mark for the reader where the target has none of the words that the names end with."""
@@ -91,10 +90,14 @@ class Graph:
             said = " ".join(match[0].split())
             whole = f"import {said}" if language == "go" and not said.startswith("import") else match[0]
             alone = {(what.kind, what.name) for what in self.of_text(language, whole)}
-            found = [what for what in self.imports[path] if (what.kind, what.name) in alone and what.kind not in FACTS]
+            found = [
+                what
+                for what in self.imports[path]
+                if (what.kind, what.name) in alone and what.kind not in DECLARATION_KINDS
+            ]
             begun = match.start() + len(match[0]) - len(match[0].lstrip())
             line = self.text[path].count("\n", 0, begun) + 1
-            yield line, said, [("::".join((*what.inside, what.name)), self.targets(path, what)) for what in found]
+            yield line, said, [("::".join((*what.names, what.name)), self.targets(path, what)) for what in found]
 
 
 def main() -> None:

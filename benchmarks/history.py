@@ -22,7 +22,7 @@ from pathlib import Path
 
 from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
-from git_starcoder.git.changes import changes_of
+from git_starcoder.git.changes import select_changes
 from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Read
 from git_starcoder.stages import read
@@ -59,22 +59,22 @@ def read_history(repository: str, changes: int) -> dict[str, object]:
 def compare(repository: str, pairs: int, *, slow: bool) -> list[dict[str, object]]:
     """Compare texts of a sample of real changes in several ways."""
     repo = Repo.open(repository)
-    found = [change for change in changes_of(repo, 20_000, 100, lambda _: "").kept if change.before]
+    found = [change for change in select_changes(repo, 20_000, 100, lambda _: "").selected if change.blob_before]
     sample = random.Random(0).sample(found, min(pairs, len(found)))
-    sizes = repo.sizes(blob for change in sample for blob in (change.before, change.after))
+    sizes = repo.blob_sizes(blob for change in sample for blob in (change.blob_before, change.blob_after))
     texts = {
         blob: text.utf8.splitlines(keepends=True)
-        for blob, data in repo.read(blob for blob, size in sizes.items() if size <= 1 << 20)
+        for blob, data in repo.read_blobs(blob for blob, size in sizes.items() if size <= 1 << 20)
         if isinstance(data, bytes) and isinstance(text := decode_file(data, max_line=1 << 16, mean_line=500), DecodedText)
         and "crlf" not in text.changed
     }  # fmt: skip
     ours: dict[tuple[str, str], int] = {}
     begun = time.process_time()
     for change in sample:
-        old, new = texts.get(change.before), texts.get(change.after)
+        old, new = texts.get(change.blob_before), texts.get(change.blob_after)
         if old and new and (ranges := diff_lines(old, new)) is not None:
             touched = sum(one.stop - one.start + one.to_stop - one.to_start for one in ranges)
-            ours[change.before, change.after] = touched
+            ours[change.blob_before, change.blob_after] = touched
     lines = [_line("ours", sum(ours.values()), time.process_time() - begun, len(ours), 0)]
     if slow:
         begun = time.process_time()

@@ -25,7 +25,7 @@ def parsed(task: tuple[bytes, str]) -> bool:
     """Parse one text; for workers, which cannot import what a script defines."""
     from git_starcoder.parse.tree import parse
 
-    return parse(*task).clean
+    return parse(*task).is_clean
 
 
 def tree_memory(root: int) -> int:

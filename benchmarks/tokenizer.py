@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import measure
 
-from git_starcoder.git.objects import Fault, Repo
+from git_starcoder.git.objects import Repo, Unreadable
 from git_starcoder.text import bpe
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -34,8 +34,8 @@ def texts_of(repo: Path, megabytes: float) -> list[bytes]:
     blobs = dict.fromkeys(entry.blob for entry in opened.entries() if 0 < (entry.size or 0) <= 2**20)
     texts: list[bytes] = []
     left = megabytes * 1e6
-    for _, data in opened.read(blobs):
-        if isinstance(data, Fault) or b"\0" in data:
+    for _, data in opened.read_blobs(blobs):
+        if isinstance(data, Unreadable) or b"\0" in data:
             continue
         try:
             data.decode()

@@ -28,7 +28,7 @@ def read_everything(path, revision: str = "HEAD") -> dict[str, bytes]:
     repo = Repo.open(path, revision)
     entries = repo.entries()
     repo.last_changes()
-    read = dict(repo.read([entry.blob for entry in entries]))
+    read = dict(repo.read_blobs([entry.blob for entry in entries]))
     return {entry.path: read[entry.blob] for entry in entries}
 
 
@@ -142,7 +142,7 @@ def test_a_partial_clone_fetches_nothing(repo_maker, git, canary, remote):
         git(partial, "config", "remote.origin.uploadpack", str(program))
     repo = Repo.open(partial)
     assert [(entry.path, entry.size) for entry in repo.entries()] == [("a", None), ("b", 4)]
-    assert repo.why_unread(repo.entries()[0].blob).reason == "missing"
+    assert repo.explain_unreadable(repo.entries()[0].blob).reason == "missing"
     assert repo.last_changes()["a"].commit == repo.commit
     assert read_everything(partial, "HEAD~1")["b"] == b"two\n"
     with pytest.raises(RepositoryError):

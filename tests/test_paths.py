@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from git_starcoder.checks import check
 from git_starcoder.cli import main
-from git_starcoder.git.history import text_of
+from git_starcoder.git.history import decode_path
 from git_starcoder.git.objects import Repo
 from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
@@ -83,9 +83,9 @@ def dataset(request, repo, tmp_path_factory):
 @example(b"\\\\xe9")
 @example(b"\\x\xe99")
 def test_a_printed_path_gives_its_bytes_back(data):
-    printed = printable_path(text_of(data))
+    printed = printable_path(decode_path(data))
     printed.encode()
-    assert parse_printable_path(printed) == text_of(data)
+    assert parse_printable_path(printed) == decode_path(data)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(lambda text: "\\x" not in text))
@@ -109,7 +109,7 @@ def test_every_file_has_a_path_of_its_own_and_every_check_is_kept(dataset, repo)
     assert all(len(of_path) == 1 for of_path in blobs.values())
     of_repo = {entry.path: entry.blob for entry in repo.entries()}
     assert {parse_printable_path(printed): blob for printed, (blob,) in blobs.items()}.items() <= of_repo.items()
-    assert {text_of(name) for name in NAMES} <= {parse_printable_path(printed) for printed in blobs}
+    assert {decode_path(name) for name in NAMES} <= {parse_printable_path(printed) for printed in blobs}
     wrong = {each.check: each.findings for each in check(dataset, repo) if each.found}
     assert wrong.keys() <= TOO_FEW, wrong
 
@@ -127,7 +127,7 @@ def test_other_files_of_the_dataset_name_them_the_same(dataset):
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 def test_show_finds_each_by_its_printed_path(dataset, name, capsys):
-    printed = printable_path(text_of(name))
+    printed = printable_path(decode_path(name))
     assert main(["show", str(dataset.folder), printed, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["path"] == printed
@@ -137,8 +137,8 @@ def test_show_finds_each_by_its_printed_path(dataset, name, capsys):
 
 @pytest.mark.parametrize("name", [b"caf\\\xe9.py", b"wtf8_\xed\xa0\x80.py", b"d\xe9p/caf\xe9.py"], ids=repr)
 def test_show_finds_one_by_its_own_name_too(dataset, name, capsys):
-    assert main(["show", str(dataset.folder), text_of(name), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["path"] == printable_path(text_of(name))
+    assert main(["show", str(dataset.folder), decode_path(name), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == printable_path(decode_path(name))
 
 
 def test_show_finds_one_as_a_terminal_shows_it(dataset, capsys):

@@ -46,7 +46,7 @@ def build(
     repo = repo if isinstance(repo, Repo) else Repo.open(repo)
     recipe = window.resolve_sizes(recipe)  # `auto` becomes a number, so the fingerprint says what was built
     # From a shallow clone a dataset knows less, and what it knows depends on where the history was cut.
-    inputs = (*window.external_digests(recipe), *sorted(repo.boundary))
+    inputs = (*window.external_digests(recipe), *sorted(repo.shallow_boundary))
     with publish(out, fingerprint(recipe, repo.commit, *inputs), force=force) as target:
         if target.finished is not None:
             progress.note(f"{out} is up to date")

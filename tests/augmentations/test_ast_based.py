@@ -5,17 +5,17 @@ import random
 import pytest
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant, ast_based
-from git_starcoder.parse.scope import reserved, scopes
+from git_starcoder.parse.renaming import find_local_names, reserved_words
 from git_starcoder.parse.tree import parse
 
 
 def rename(text: str, language: str, seed: int = 0) -> str:
     before = parse(text.encode(), language)
-    assert before.clean
+    assert before.is_clean
     variant = ast_based.vary(before, random.Random(seed))
     assert isinstance(variant, Variant), variant
     after = parse(variant.text, language)
-    assert after.clean
+    assert after.is_clean
     assert ast_based.verify(before, variant, after) == ""
     return variant.text.decode()
 
@@ -54,8 +54,8 @@ def rename(text: str, language: str, seed: int = 0) -> str:
     ],
 )
 def test_a_name_is_what_the_tree_says(language: str, text: str, old: str, new: str) -> None:
-    (function,) = scopes(parse(text.encode(), language)).functions
-    places = function.safe[old.encode()]
+    (function,) = find_local_names(parse(text.encode(), language)).functions
+    places = function.safe_names[old.encode()]
     result = rename(text, language)
     words = new.strip()
     expected = text.encode()
@@ -90,10 +90,10 @@ def test_a_new_name_stands_nowhere_else_and_is_no_keyword() -> None:
     results = [rename(text, "rust", seed) for seed in range(8)]
     assert len(set(results)) > 1
     for result in results:
-        (function,) = scopes(parse(result.encode(), "rust")).functions
-        assert len(function.safe) == 5
-        assert sum(name.endswith(b"_peer") for name in function.safe) == 3
-        assert function.safe.keys().isdisjoint(reserved("rust") | {b"peer"})
+        (function,) = find_local_names(parse(result.encode(), "rust")).functions
+        assert len(function.safe_names) == 5
+        assert sum(name.endswith(b"_peer") for name in function.safe_names) == 3
+        assert function.safe_names.keys().isdisjoint(reserved_words("rust") | {b"peer"})
 
 
 @pytest.mark.parametrize("type_", ["[" * 150 + "T", "&" * 300, "Vec<" * 40 + "T" + ">" * 40, "fn(" * 30 + ")" * 30])

@@ -7,9 +7,9 @@ import pytest
 
 from git_starcoder.augmentations import FramedText, FrameInput, PrefixPart, cross_file_context
 from git_starcoder.augmentations.cross_file_context import MAX_PREFIX_BYTES
-from git_starcoder.parse.language import language_of
-from git_starcoder.parse.symbols import symbols_of
-from git_starcoder.parse.tree import captures, parse
+from git_starcoder.parse.language import detect_language
+from git_starcoder.parse.symbols import extract_symbols
+from git_starcoder.parse.tree import parse, run_queries
 
 if TYPE_CHECKING:
     from git_starcoder.records import Symbol
@@ -29,8 +29,8 @@ pub fn go(config: &Config) {}
 
 
 def symbols(path: str, text: str) -> tuple[Symbol, ...]:
-    code = parse(text.encode(), language_of(path))
-    return symbols_of(code, captures(code, "symbols"))
+    code = parse(text.encode(), detect_language(path))
+    return extract_symbols(code, run_queries(code, "symbols"))
 
 
 def around(text: str, path: str = "src/main.rs", **others: str) -> FrameInput:

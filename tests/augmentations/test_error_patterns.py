@@ -8,8 +8,8 @@ import pytest
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant, error_patterns
 from git_starcoder.augmentations.error_patterns import FORMS_TABLE
-from git_starcoder.parse.forms import counterparts, sites
-from git_starcoder.parse.language import table
+from git_starcoder.parse.forms import alternative_forms, find_sites
+from git_starcoder.parse.language import language_table
 from git_starcoder.parse.tree import Code, parse
 
 LANGUAGES = ["go", "java", "javascript", "python", "rust", "tsx", "typescript"]
@@ -203,20 +203,20 @@ ONE_WAY = {
 def variations(source: str, language: str, seeds: int = 60) -> set[str]:
     """What comes of a source, each variation verified."""
     before = parse(source.encode(), language)
-    assert before.clean
+    assert before.is_clean
     made: set[str] = set()
     for seed in range(seeds):
         variant = error_patterns.vary(before, random.Random(seed))
         if isinstance(variant, Variant):
             after = parse(variant.text, language)
-            assert after.clean
+            assert after.is_clean
             assert error_patterns.verify(before, variant, after) == ""
             made.add(variant.text.decode())
     return made
 
 
 def found(source: str, language: str) -> set[str]:
-    return {site.form.name for site in sites(parse(source.encode(), language), FORMS_TABLE)}
+    return {site.form.name for site in find_sites(parse(source.encode(), language), FORMS_TABLE)}
 
 
 @pytest.mark.parametrize(("language", "one", "other"), WAYS)
@@ -236,8 +236,8 @@ def test_every_form_is_tried(language: str) -> None:
     for key, one, other in [*PAIRS.values(), *(("rust", *pair) for pair in ONE_WAY.values())]:
         if key == language:
             tried |= found(one, language) | found(other, language)
-    rules = table(language)[FORMS_TABLE]
-    assert tried == set((table(rules["like"])[FORMS_TABLE] if "like" in rules else rules)["forms"])
+    rules = language_table(language)[FORMS_TABLE]
+    assert tried == set((language_table(rules["like"])[FORMS_TABLE] if "like" in rules else rules)["forms"])
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -245,10 +245,10 @@ def test_no_form_loses_a_part_but_names_that_it_bound(language: str) -> None:
     for key, one, other in PAIRS.values():
         for source in (one, other) if key == language else ():
             code = parse(source.encode(), language)
-            for site in sites(code, FORMS_TABLE):
-                for form in counterparts(code, site, FORMS_TABLE):
-                    lost = [name for name in site.parts if b"$" + name.encode() not in form.text]
-                    assert set(lost) <= {*site.form.names, *site.form.alone, "method"}
+            for site in find_sites(code, FORMS_TABLE):
+                for form in alternative_forms(code, site, FORMS_TABLE):
+                    lost = [name for name in site.parts if b"$" + name.encode() not in form.template]
+                    assert set(lost) <= {*site.form.new_names, *site.form.local_parts, "method"}
 
 
 TRAPS = {
@@ -349,7 +349,7 @@ def test_a_part_may_only_change_its_indentation(old: str, new: str) -> None:
     spoiled = other.replace(old, new)
     assert spoiled != other
     before, after = parse(source.encode(), "python"), parse(spoiled.encode(), "python")
-    assert after.clean
+    assert after.is_clean
     assert error_patterns.verify(before, Variant(after.data), after) != ""
 
 
@@ -358,21 +358,21 @@ def test_a_form_that_is_no_site_before_is_found() -> None:
     one = rust("Result<A, B>", "a(|| { let b = c?; });")
     other = one.replace("c?", "match c { Ok(value) => value, Err(error) => return Err(From::from(error)) }")
     before, after = parse(one.encode(), "rust"), parse(other.encode(), "rust")
-    assert before.clean
-    assert after.clean
+    assert before.is_clean
+    assert after.is_clean
     assert error_patterns.verify(before, Variant(after.data), after) != ""
 
 
 def test_without_a_tree_nothing_is_verified() -> None:
-    code = Code(b"raise ValueError", None, None, clean=False)
+    code = Code(b"raise ValueError", None, None, is_clean=False)
     assert error_patterns.verify(code, Variant(code.data), code) != ""
 
 
 def test_many_places_of_one_block_are_verified_like_few() -> None:
-    sites = "".join(
+    find_sites = "".join(
         f"\tif e{place} := g(); e{place} != nil {{\n\t}}\n" for place in range(2 * error_patterns.MAX_SINGLE_LOOKUPS)
     )
-    before = parse(f"package p\n\nfunc f() {{\n{sites}}}\n".encode(), "go")
+    before = parse(f"package p\n\nfunc f() {{\n{find_sites}}}\n".encode(), "go")
     variant = error_patterns.vary(before, random.Random(0))
     assert isinstance(variant, Variant)
     after = parse(variant.text, "go")

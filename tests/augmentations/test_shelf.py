@@ -8,7 +8,7 @@ import pytest
 
 from git_starcoder import augmentations, registry
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
-from git_starcoder.parse.language import table
+from git_starcoder.parse.language import language_table
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.records import Span
 from git_starcoder.stages import augment
@@ -25,9 +25,9 @@ SOURCES = {
     "c": '// one\nint f(int a, int b) {\n    int c = g(a, b); // two\n    int d = a == b;\n\n    return h(c, d, "u, v");\n}\n',
     "cpp": '// one\nint f(int a, int b) {\n    auto c = g(a, b); // two\n    auto d = true;\n\n    return h(c, d, R"(u, v)");\n}\n',
 }
-OWN = {key for key in KEYS for language in SOURCES if key in table(language)}
+OWN = {key for key in KEYS for language in SOURCES if key in language_table(language)}
 """Augmentations with a table of their own name in a language file: they do nothing to a language without one."""
-ALL = [(key, language) for key in KEYS for language in SOURCES if key not in OWN or key in table(language)]
+ALL = [(key, language) for key in KEYS for language in SOURCES if key not in OWN or key in language_table(language)]
 NONE = [(key, language) for key in KEYS for language in SOURCES if (key, language) not in ALL]
 
 
@@ -52,7 +52,7 @@ def test_says_what_it_does(key: str) -> None:
 @pytest.mark.parametrize(("key", "language"), ALL)
 def test_a_variation_is_verified_and_new(key: str, language: str) -> None:
     before, variant, after = make(key, language)
-    assert after.clean
+    assert after.is_clean
     assert augmentations.load_variation(key).verify(before, variant, after) == ""
     assert variant.text != before.data or variant.masked_spans
 
@@ -120,7 +120,7 @@ def test_bad_holes_are_found(holes: tuple[tuple[int, int], ...]) -> None:
 
 
 def test_a_hole_may_not_cut_a_character() -> None:
-    before = Code("aé".encode(), None, None, clean=False)
+    before = Code("aé".encode(), None, None, is_clean=False)
     variant = Variant(before.data, (Span(0, 2),))
     assert (
         augmentations.load_variation("token_masking").verify(before, variant, before)

@@ -11,7 +11,7 @@ from git_starcoder.parse.tree import Code
 
 
 def vary(data: bytes, seed: int = 0) -> Variant | str:
-    return token_masking.vary(Code(data, None, None, clean=False), random.Random(seed))
+    return token_masking.vary(Code(data, None, None, is_clean=False), random.Random(seed))
 
 
 TEXTS = st.text(st.sampled_from("ab_1 \n\té漢\U0001f600(,"), max_size=4000).map(str.encode)
@@ -21,7 +21,7 @@ TEXTS = st.text(st.sampled_from("ab_1 \n\té漢\U0001f600(,"), max_size=4000).ma
 def test_holes_are_right_in_any_text(data: bytes, seed: int) -> None:
     variant = vary(data, seed)
     if isinstance(variant, Variant):
-        code = Code(data, None, None, clean=False)
+        code = Code(data, None, None, is_clean=False)
         assert token_masking.verify(code, variant, code) == ""
         assert variant.text == data
     else:

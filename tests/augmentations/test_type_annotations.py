@@ -48,11 +48,11 @@ PAIRS = [
 
 def vary(text: str, language: str) -> str:
     before = parse(text.encode(), language)
-    assert before.clean
+    assert before.is_clean
     variant = type_annotations.vary(before, random.Random(0))
     assert isinstance(variant, Variant), variant
     after = parse(variant.text, language)
-    assert after.clean
+    assert after.is_clean
     assert type_annotations.verify(before, variant, after) == ""
     return variant.text.decode()
 
@@ -122,7 +122,7 @@ def test_a_diamond_stands_for_the_declared_arguments(language: str, declaration:
 )
 def test_nothing_is_guessed(language: str, declaration: str) -> None:
     code = parse((FRAMES[language] % declaration).encode(), language)
-    assert code.clean
+    assert code.is_clean
     assert type_annotations.vary(code, random.Random(0)) == NOTHING_TO_CHANGE
 
 

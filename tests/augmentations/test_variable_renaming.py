@@ -5,7 +5,7 @@ import random
 import pytest
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant, variable_renaming
-from git_starcoder.parse.scope import WORD, reserved, scopes
+from git_starcoder.parse.renaming import IDENTIFIER_WORD, find_local_names, reserved_words
 from git_starcoder.parse.tree import Code, parse
 
 RUST = b"""\
@@ -28,19 +28,19 @@ def rename(source: bytes, language: str, seed: int = 0) -> tuple[Code, Variant, 
 
 def test_safe_names_are_new_everywhere_and_the_rest_is_as_it_was() -> None:
     before, variant, after = rename(RUST, "rust")
-    old, new = WORD.findall(before.data), WORD.findall(variant.text)
+    old, new = IDENTIFIER_WORD.findall(before.data), IDENTIFIER_WORD.findall(variant.text)
     changed = {b"first", b"second", b"double"}
     assert [a for a, b in zip(old, new, strict=True) if a != b] == [word for word in old if word in changed]
     assert not {b for a, b in zip(old, new, strict=True) if a != b} & set(old)
-    assert WORD.sub(b"", before.data) == WORD.sub(b"", variant.text)
+    assert IDENTIFIER_WORD.sub(b"", before.data) == IDENTIFIER_WORD.sub(b"", variant.text)
     assert variable_renaming.verify(before, variant, after) == ""
 
 
 def test_renamed_names_are_safe_again() -> None:
     before, _, after = rename(RUST, "rust")
-    assert [list(one.safe.values()) for one in scopes(before).functions] != []
-    assert [[len(places) for places in one.safe.values()] for one in scopes(after).functions] == [
-        [len(places) for places in one.safe.values()] for one in scopes(before).functions
+    assert [list(one.safe_names.values()) for one in find_local_names(before).functions] != []
+    assert [[len(places) for places in one.safe_names.values()] for one in find_local_names(after).functions] == [
+        [len(places) for places in one.safe_names.values()] for one in find_local_names(before).functions
     ]
 
 
@@ -80,9 +80,9 @@ def test_there_are_names_for_a_thousand_in_the_style_of_the_language(language: s
     source = all_ % (b", ".join(one % name for name in names), b", ".join(names))
     before, variant, after = rename(source, language)
     assert variable_renaming.verify(before, variant, after) == ""
-    new = set(WORD.findall(variant.text)) - set(WORD.findall(source))
+    new = set(IDENTIFIER_WORD.findall(variant.text)) - set(IDENTIFIER_WORD.findall(source))
     assert len(new) == 1000
-    assert not new & reserved(language)
+    assert not new & reserved_words(language)
     long = [word for word in new if word not in variable_renaming.NOUNS]
     assert all((b"_" in word) == (language == "c") and (word.islower()) == (language == "c") for word in long)
 

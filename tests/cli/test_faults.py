@@ -11,7 +11,7 @@ import pytest
 
 from git_starcoder.cli import main
 from git_starcoder.errors import MissingExtraError, limit_reached
-from git_starcoder.git.command import ask
+from git_starcoder.git.command import run_git
 from git_starcoder.places import temporary
 
 
@@ -115,7 +115,7 @@ def test_git_runs_where_there_is_a_folder(monkeypatch, tmp_path):
     place.mkdir()
     monkeypatch.chdir(place)
     place.rmdir()
-    assert ask("version", env={"PATH": "/usr/local/bin:/usr/bin:/bin"})[0] == 0
+    assert run_git("version", env={"PATH": "/usr/local/bin:/usr/bin:/bin"})[0] == 0
 
 
 def test_temporary_files_never_lie_in_the_current_folder(monkeypatch, tmp_path):

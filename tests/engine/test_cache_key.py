@@ -38,9 +38,11 @@ def test_another_build_of_any_grammar_of_the_shelf_changes_it(monkeypatch, tmp_p
         (grammar / name).parent.mkdir(exist_ok=True)
         (grammar / name).write_text("raise SystemExit('a grammar is not loaded for this')")
     monkeypatch.syspath_prepend(tmp_path)
-    real, without = language.table, key()
+    real, without = language.language_table, key()
     monkeypatch.setattr(registry, "names", lambda name: [*names(name), "toy"] if name == "languages" else names(name))
-    monkeypatch.setattr(cache, "table", lambda key: {"file": {"grammar": "toy_grammar"}} if key == "toy" else real(key))
+    monkeypatch.setattr(
+        cache, "language_table", lambda key: {"file": {"grammar": "toy_grammar"}} if key == "toy" else real(key)
+    )
     before = key()
     (grammar / change).write_text("raise SystemExit('nor the new one')")
     assert len({without, before, key()}) == 3
@@ -49,7 +51,7 @@ def test_another_build_of_any_grammar_of_the_shelf_changes_it(monkeypatch, tmp_p
 
 def test_every_grammar_of_the_shelf_has_files():
     for name in registry.names("languages"):
-        files = dict(cache._grammar(language.table(name)["file"]["grammar"]))
+        files = dict(cache._grammar(language.language_table(name)["file"]["grammar"]))
         assert any(".so" in path or ".pyd" in path for path in files)
 
 
@@ -70,5 +72,7 @@ def test_every_library_of_a_build_is_counted_or_known_to_change_nothing():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [*project["dependencies"], *(one for extra in EXTRAS for one in project["optional-dependencies"][extra])]
     libraries = {re.split(r"[<>=~!\[; ]", one)[0].lower() for one in asked}
-    grammars = {language.table(name)["file"]["grammar"].replace("_", "-") for name in registry.names("languages")}
+    grammars = {
+        language.language_table(name)["file"]["grammar"].replace("_", "-") for name in registry.names("languages")
+    }
     assert libraries - grammars == {*cache.LIBRARIES, *NEUTRAL}

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from git_starcoder.git.attributes import MOST_LINES, attributes_of
+from git_starcoder.git.attributes import MAX_ATTRIBUTE_LINES, read_attributes
 from git_starcoder.git.objects import Repo
 from git_starcoder.records import NO_DECLARED_ROLES, DeclaredRoles
 
@@ -27,12 +27,14 @@ def said_by_git(git, path, paths):
 def compare(git, repo_maker, files):
     path = repo_maker(files)
     paths = [one for one in files if not one.endswith(".gitattributes")]
-    found = attributes_of(Repo.open(path))
+    found = read_attributes(Repo.open(path))
     wrong = {
-        one: (found.said(one), said) for one, said in said_by_git(git, path, paths).items() if found.said(one) != said
+        one: (found.declared_roles(one), said)
+        for one, said in said_by_git(git, path, paths).items()
+        if found.declared_roles(one) != said
     }
     assert not wrong
-    return [found.said(one) for one in paths]
+    return [found.declared_roles(one) for one in paths]
 
 
 PATHS = ["a.c", "b.c", "lib/a.c", "lib/x/a.c", "lib/x/b c.py", "src/lib/a.c", "src/a.c", "src/x/y/a.py", "docs/a.md", "[a].c",
@@ -40,7 +42,7 @@ PATHS = ["a.c", "b.c", "lib/a.c", "lib/x/a.c", "lib/x/b c.py", "src/lib/a.c", "s
 EXAMPLES = {
     "names": "*.c linguist-vendored\na.c -linguist-vendored\n",
     "paths": "lib/*.c linguist-generated\n/a.c linguist-generated=true\nsrc/a.c linguist-generated=false\nx/y linguist-generated\n",
-    "folders": "lib/ linguist-vendored\nsrc linguist-vendored\ndocs/* linguist-documentation\nlib/** linguist-generated\n",
+    "folders": "lib/ linguist-vendored\nsrc linguist-vendored\ndocs/* linguist-documentation\nlib/** linguist-generated\na-b/** linguist-vendored\n",
     "stars": "**/a.c linguist-vendored\na/**/b linguist-generated\n**/x/** linguist-documentation\nlib**a.c linguist-vendored\n",
     "takes back": "* linguist-vendored linguist-generated\n*.c !linguist-vendored -linguist-generated\n",
     "last one first": "*.c linguist-vendored -linguist-vendored\n*.py -linguist-vendored linguist-vendored\n",
@@ -124,16 +126,16 @@ def test_any_pattern_matches_what_git_says(git, repo_maker, seed):
         text = "".join(lines[number : number + 3])
         (path / ".gitattributes").write_text(text)
         git(path, "commit", "-q", "-a", "-m", "x", "--allow-empty")
-        found = attributes_of(Repo.open(path))
+        found = read_attributes(Repo.open(path))
         for one, said in said_by_git(git, path, paths).items():
-            assert found.said(one) == said, (text, one)
+            assert found.declared_roles(one) == said, (text, one)
 
 
 def test_a_link_or_a_large_file_says_nothing(repo_maker):
     files = {".gitattributes": ("120000", "other"), "other": "* linguist-vendored\n", "a.c": "x\n"}
-    assert attributes_of(Repo.open(repo_maker(files))).said("a.c") == NO_DECLARED_ROLES
+    assert read_attributes(Repo.open(repo_maker(files))).declared_roles("a.c") == NO_DECLARED_ROLES
     files = {".gitattributes": "* linguist-vendored\n" + "#" * (1 << 20), "a.c": "x\n"}
-    assert attributes_of(Repo.open(repo_maker(files))).said("a.c") == NO_DECLARED_ROLES
+    assert read_attributes(Repo.open(repo_maker(files))).declared_roles("a.c") == NO_DECLARED_ROLES
 
 
 def test_hostile_patterns_cost_what_their_size_is(repo_maker):
@@ -141,19 +143,19 @@ def test_hostile_patterns_cost_what_their_size_is(repo_maker):
     deep = "/".join(["**", "a*"] * 200) + "/b"
     text = f"{pattern} linguist-vendored\n{deep} linguist-vendored\n" + "[attr]m m linguist-vendored\n" * 10 + "*.c m\n"
     repo = Repo.open(repo_maker({".gitattributes": text, "x.c": "x\n"}))
-    found = attributes_of(repo)
+    found = read_attributes(repo)
     begin = time.process_time()
-    assert found.said("a" * 4000) == NO_DECLARED_ROLES
-    assert found.said("/".join(["a"] * 2000)) == NO_DECLARED_ROLES
-    assert found.said("y.c").vendored
+    assert found.declared_roles("a" * 4000) == NO_DECLARED_ROLES
+    assert found.declared_roles("/".join(["a"] * 2000)) == NO_DECLARED_ROLES
+    assert found.declared_roles("y.c").vendored
     assert time.process_time() - begin < 2
 
 
 def test_lines_beyond_a_limit_are_noted(repo_maker):
-    text = "*.c linguist-vendored\n" * MOST_LINES + "*.py linguist-vendored\n"
+    text = "*.c linguist-vendored\n" * MAX_ATTRIBUTE_LINES + "*.py linguist-vendored\n"
     repo = Repo.open(repo_maker({".gitattributes": text}))
-    assert attributes_of(repo).said("a.py") == NO_DECLARED_ROLES
-    assert repo.notes == ["1 lines of .gitattributes beyond 2,000 are not looked at"]
+    assert read_attributes(repo).declared_roles("a.py") == NO_DECLARED_ROLES
+    assert repo.notes == ["1 lines of .gitattributes beyond 2,000 are ignored"]
 
 
 def test_a_folder_with_the_marks_of_a_virtual_environment_is_vendored(repo_maker):
@@ -163,9 +165,9 @@ def test_a_folder_with_the_marks_of_a_virtual_environment_is_vendored(repo_maker
         "conda/conda-meta/history": "x\n",
         "pyvenv.cfg": "x\n",
     }
-    found = attributes_of(Repo.open(repo_maker(files)))
-    assert found.said("py/bin/tool") == DeclaredRoles(vendored=True, reason="py/ is a virtual environment")
-    assert found.said("conda/lib/a.py").vendored
-    assert found.said("main.py") == NO_DECLARED_ROLES
+    found = read_attributes(Repo.open(repo_maker(files)))
+    assert found.declared_roles("py/bin/tool") == DeclaredRoles(vendored=True, reason="py/ is a virtual environment")
+    assert found.declared_roles("conda/lib/a.py").vendored
+    assert found.declared_roles("main.py") == NO_DECLARED_ROLES
     files[".gitattributes"] = "py/** -linguist-vendored\n"
-    assert attributes_of(Repo.open(repo_maker(files))).said("py/bin/tool").vendored is False
+    assert read_attributes(Repo.open(repo_maker(files))).declared_roles("py/bin/tool").vendored is False

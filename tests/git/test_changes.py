@@ -3,8 +3,8 @@
 from collections import Counter
 
 from git_starcoder.git import changes as module
-from git_starcoder.git.changes import changes_of
-from git_starcoder.git.history import LONGEST_PATH
+from git_starcoder.git.changes import select_changes
+from git_starcoder.git.history import MAX_PATH_BYTES
 from git_starcoder.git.objects import Repo
 
 DAY = 86_400
@@ -39,36 +39,43 @@ class Result:
 
     def __init__(self, path, most=100, commit_files=100, skip={}.get) -> None:
         self.repo = Repo.open(path)
-        self.all = changes_of(self.repo, most, commit_files, lambda path: skip(path) or "")
-        self.kept = [(change.path, change.former, change.lineage) for change in self.all.kept]
+        self.all = select_changes(self.repo, most, commit_files, lambda path: skip(path) or "")
+        self.kept = [(change.path, change.former_path, change.current_path) for change in self.all.selected]
         self.dropped = Counter()
-        for one in self.all.refused:
-            self.dropped[one.reason] += one.changes
+        for one in self.all.rejected:
+            self.dropped[one.reason] += one.change_count
 
     def texts(self) -> list[tuple[str, str, str]]:
         """Path, text before and text after of each change."""
-        blobs = {blob for change in self.all.kept for blob in (change.before, change.after) if blob}
-        read = {name: data.decode() for name, data in self.repo.read(sorted(blobs))}
-        return [(change.path, read.get(change.before, ""), read[change.after]) for change in self.all.kept]
+        blobs = {blob for change in self.all.selected for blob in (change.blob_before, change.blob_after) if blob}
+        read = {name: data.decode() for name, data in self.repo.read_blobs(sorted(blobs))}
+        return [
+            (change.path, read.get(change.blob_before, ""), read[change.blob_after]) for change in self.all.selected
+        ]
 
 
 def test_what_a_change_says(repo_maker, git):
     path = repo_maker([{"a": "1\n", "b": "1\n"}, {"a": "2\n"}])
     root, newest = commits(git, path)
     result = Result(path)
-    first, *added = result.all.kept
-    assert (first.commit, first.number, first.at, first.authored_at) == (newest, 0, FIRST + DAY, FIRST + DAY)
-    assert [(change.commit, change.path, change.before) for change in added] == [(root, "a", ""), (root, "b", "")]
+    first, *added = result.all.selected
+    assert (first.commit, first.walk_index, first.committed_at, first.authored_at) == (
+        newest,
+        0,
+        FIRST + DAY,
+        FIRST + DAY,
+    )
+    assert [(change.commit, change.path, change.blob_before) for change in added] == [(root, "a", ""), (root, "b", "")]
     assert result.texts() == [("a", "1\n", "2\n"), ("a", "", "1\n"), ("b", "", "1\n")]
-    assert result.all.commits == 2
-    assert result.all.last == result.repo.last_changes()
+    assert result.all.commit_count == 2
+    assert result.all.last_changes == result.repo.last_changes()
 
 
 def test_author_time_is_not_committer_time(repo_maker, git):
     path = repo_maker([{"a": "1\n"}])
     git(path, "commit", "--amend", "--quiet", "-m", "x", "--date", "2001-02-03T00:00:00+0000")
-    [change] = Result(path).all.kept
-    assert (change.authored_at, change.at) == (981_158_400, FIRST)
+    [change] = Result(path).all.selected
+    assert (change.authored_at, change.committed_at) == (981_158_400, FIRST)
 
 
 def test_a_clean_merge_did_nothing(repo_maker, git):
@@ -81,7 +88,7 @@ def test_a_clean_merge_did_nothing(repo_maker, git):
     assert sorted(result.texts()) == sorted(
         [("a", "1\n", "2\n"), ("b", "1\n", "2\n"), ("c", "", "1\n"), ("a", "", "1\n"), ("b", "", "1\n")]
     )
-    assert result.all.commits == 4
+    assert result.all.commit_count == 4
 
 
 def test_a_merge_did_what_none_of_its_parents_has(repo_maker, git):
@@ -91,10 +98,10 @@ def test_a_merge_did_what_none_of_its_parents_has(repo_maker, git):
     right = commit(git, path, {"a": "right\n", "b": "1\n", "c": "1\n", "d": "1\n"}, base)
     merge = commit(git, path, {"a": "both\n", "b": "1\n", "c": "2\n", "d": "1\n", "evil": "1\n"}, left, right)
     result = Result(path)
-    assert [change.path for change in result.all.kept if change.commit == merge] == ["a", "c", "evil"]
+    assert [change.path for change in result.all.selected if change.commit == merge] == ["a", "c", "evil"]
     # `c` is told against the parent that has it, and not as new.
     assert result.texts()[:3] == [("a", "left\n", "both\n"), ("c", "1\n", "2\n"), ("evil", "", "1\n")]
-    assert result.all.last["a"].commit == merge
+    assert result.all.last_changes["a"].commit == merge
 
 
 def test_a_merge_that_takes_a_file_away(repo_maker, git):
@@ -114,7 +121,7 @@ def test_an_octopus(repo_maker, git):
     arms = [commit(git, path, {"a": f"{arm}\n", f"new{arm}": "1\n"}, base) for arm in (1, 2, 3)]
     merge = commit(git, path, {"a": "all\n", "new1": "1\n", "new2": "1\n", "new3": "evil\n"}, *arms)
     result = Result(path)
-    assert [(change.path) for change in result.all.kept if change.commit == merge] == ["a", "new3"]
+    assert [(change.path) for change in result.all.selected if change.commit == merge] == ["a", "new3"]
     assert result.texts()[:2] == [("a", "1\n", "all\n"), ("new3", "1\n", "evil\n")]
 
 
@@ -175,7 +182,7 @@ def test_histories_side_by_side(repo_maker, git):
     left = commit(git, path, {"x": "1\n", "a": "1\n"}, base)
     right = commit(git, path, {"x": "1\n", "a": "2\n"}, commit(git, path, {"x": "1\n", "a": "1\n"}, base))
     commit(git, path, {"x": "1\n", "a": "2\n"}, left, right)
-    assert {change.lineage for change in Result(path).all.kept if change.path == "a"} == {"a"}
+    assert {change.current_path for change in Result(path).all.selected if change.path == "a"} == {"a"}
 
 
 def test_what_is_no_edit_of_a_file(repo_maker):
@@ -213,11 +220,11 @@ def test_a_renamed_folder_is_as_large_as_its_files(repo_maker):
 
 def test_the_newest_are_kept_within_the_budget(repo_maker):
     path = repo_maker([{"a": f"{number}\n", "b": f"{number}\n"} for number in range(10)])
-    whole = Result(path).all.kept
+    whole = Result(path).all.selected
     assert len(whole) == 20
     for most in range(1, 21):
         result = Result(path, most=most)
-        assert result.all.kept == whole[:most]
+        assert result.all.selected == whole[:most]
         assert result.dropped.total() == 20 - most
         assert set(result.dropped) <= {"over_budget"}
 
@@ -230,7 +237,10 @@ def test_a_rename_beyond_the_budget_counts_once(repo_maker):
 def test_few_worth_reading_do_not_make_it_look_at_all(repo_maker):
     path = repo_maker([{"a": f"{number}\n"} for number in range(10)])
     result = Result(path, most=1, skip={"a": "generated"}.get)
-    assert result.dropped == {"generated": module.LOOKED_AT, "over_budget": 10 - module.LOOKED_AT}
+    assert result.dropped == {
+        "generated": module.EXAMINED_PATHS_PER_CHANGE,
+        "over_budget": 10 - module.EXAMINED_PATHS_PER_CHANGE,
+    }
 
 
 def test_paths_may_be_skipped(repo_maker):
@@ -279,8 +289,8 @@ def test_a_path_that_is_too_long(repo_maker):
     path = repo_maker([{"a": "1\n", long: "1\n"}, {long: "2\n"}, {long: None}], "--bare")
     result = Result(path)
     assert result.texts() == [("a", "", "1\n")]
-    assert [one.reason for one in result.all.refused] == ["deletion", "long_path", "long_path"]
-    assert {len(one.path) for one in result.all.refused[1:]} == {LONGEST_PATH}
+    assert [one.reason for one in result.all.rejected] == ["deletion", "long_path", "long_path"]
+    assert {len(one.path) for one in result.all.rejected[1:]} == {MAX_PATH_BYTES}
 
 
 def test_a_long_object_format(repo_maker):
@@ -301,7 +311,7 @@ def test_a_merge_of_very_many(repo_maker, git):
     names = git(path, "for-each-ref", "--format=%(objectname)", "refs/heads/arm*").decode().split()
     merge = commit(git, path, {"a": "all\n"}, *names)
     result = Result(path, most=1000)
-    assert [change.commit for change in result.all.kept].count(merge) == 1
+    assert [change.commit for change in result.all.selected].count(merge) == 1
     assert len(result.kept) == arms + 2
 
 
@@ -315,5 +325,7 @@ def test_trees_and_times_that_no_git_would_make(repo_maker, git):
     name = git(path, "hash-object", "-wtcommit", "--stdin", "--literally", stdin=raw.encode()).decode().strip()
     git(path, "update-ref", "refs/heads/main", name)
     result = Result(path)
-    assert {change.path for change in result.all.kept} == {"a"}
-    assert all(0 <= time < 1 << 38 for change in result.all.kept for time in (change.at, change.authored_at))
+    assert {change.path for change in result.all.selected} == {"a"}
+    assert all(
+        0 <= time < 1 << 38 for change in result.all.selected for time in (change.committed_at, change.authored_at)
+    )

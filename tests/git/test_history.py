@@ -70,31 +70,31 @@ def test_renames_are_followed_through_changes(repo_maker):
     path = repo_maker(
         [{"one": TEXT}, {"one": None, "two": TEXT}, {"two": TEXT + "more\n"}, {"two": None, "three": TEXT + "new\n"}]
     )
-    assert Repo.open(path).last_changes()["three"].former == ("two", "one")
+    assert Repo.open(path).last_changes()["three"].former_paths == ("two", "one")
 
 
 def test_there_and_back_again(repo_maker):
     path = repo_maker([{"one": TEXT}, {"one": None, "two": TEXT}, {"two": None, "one": TEXT}])
-    assert Repo.open(path).last_changes()["one"].former == ("two",)
+    assert Repo.open(path).last_changes()["one"].former_paths == ("two",)
 
 
 def test_a_path_used_again_has_a_lineage_of_its_own(repo_maker):
     path = repo_maker([{"a": TEXT}, {"a": None, "b": TEXT}, {"a": "quite another\n"}])
     changes = Repo.open(path).last_changes()
-    assert changes["b"].former == ("a",)
-    assert changes["a"].former == ()
+    assert changes["b"].former_paths == ("a",)
+    assert changes["a"].former_paths == ()
 
 
 def test_a_deleted_file_that_is_not_similar_is_no_former_path(repo_maker):
     path = repo_maker([{"a": TEXT}, {"a": None, "b": "".join(f"other {number * 7}\n" for number in range(20))}])
-    assert Repo.open(path).last_changes()["b"].former == ()
+    assert Repo.open(path).last_changes()["b"].former_paths == ()
 
 
 def test_a_repository_cannot_change_how_renames_are_found(repo_maker, git):
     path = repo_maker([{"one": TEXT}, {"one": None, "two": TEXT + "more\n"}])
     git(path, "config", "diff.renames", "false")
     git(path, "config", "diff.renameLimit", "0")
-    assert Repo.open(path).last_changes()["two"].former == ("one",)
+    assert Repo.open(path).last_changes()["two"].former_paths == ("one",)
 
 
 def test_a_missing_blob_costs_only_inexact_renames_beside_it(repo_maker, git):
@@ -110,25 +110,25 @@ def test_a_missing_blob_costs_only_inexact_renames_beside_it(repo_maker, git):
     (path / ".git/objects" / name[:2] / name[2:]).unlink()
     broken = Repo.open(path)
     changes = broken.last_changes()
-    assert whole["new"].former == ("old",)
-    assert changes == {**whole, "new": whole["new"]._replace(former=())}
+    assert whole["new"].former_paths == ("old",)
+    assert changes == {**whole, "new": whole["new"]._replace(former_paths=())}
     assert broken.notes == []
 
 
 def test_large_files_are_not_compared(repo_maker, monkeypatch):
     path = repo_maker([{"one": TEXT}, {"one": None, "two": TEXT + "more\n"}, {"two": None, "three": TEXT + "more\n"}])
-    assert Repo.open(path).last_changes()["three"].former == ("two", "one")
-    monkeypatch.setattr(history, "LARGEST_COMPARED", 10)
-    assert Repo.open(path).last_changes()["three"].former == ("two",)
+    assert Repo.open(path).last_changes()["three"].former_paths == ("two", "one")
+    monkeypatch.setattr(history, "MAX_COMPARED_FILE_BYTES", 10)
+    assert Repo.open(path).last_changes()["three"].former_paths == ("two",)
 
 
 def test_comparing_stops_at_its_budget(repo_maker, monkeypatch):
     path = repo_maker([{"one": TEXT}, {"one": None, "two": TEXT + "1\n"}, {"two": None, "three": TEXT + "2\n"}])
-    monkeypatch.setattr(history, "MOST_COMPARED", 2 * len(TEXT) + 10)
-    assert Repo.open(path).last_changes()["three"].former == ("two",)
+    monkeypatch.setattr(history, "MAX_COMPARED_BYTES", 2 * len(TEXT) + 10)
+    assert Repo.open(path).last_changes()["three"].former_paths == ("two",)
 
 
-@pytest.mark.parametrize("limit", ["MOST_TOUCHES", "MOST_OF_ONE", "MOST_BYTES"])
+@pytest.mark.parametrize("limit", ["MAX_CHANGED_PATHS", "MAX_CHANGED_PATHS_PER_COMMIT", "MAX_CHANGED_PATHS_BYTES"])
 def test_an_endless_history_is_cut_and_told(repo_maker, monkeypatch, limit):
     path = repo_maker([{f"{number}": "1\n" for number in range(5)}, {"0": "2\n"}])
     monkeypatch.setattr(history, limit, 3)
@@ -145,7 +145,7 @@ def test_a_path_of_megabytes_ends_the_history(repo_maker, git, monkeypatch):
     merge(git, path, tree, "HEAD")
     whole = Repo.open(path).last_changes()
     assert whole["a"].commit
-    monkeypatch.setattr(command, "LONGEST_FIELD", 1000)
+    monkeypatch.setattr(command, "MAX_FIELD_BYTES", 1000)
     repo = Repo.open(path)
     repo.last_changes()
     assert "longer than 1000 bytes" in repo.notes[0]
@@ -153,9 +153,9 @@ def test_a_path_of_megabytes_ends_the_history(repo_maker, git, monkeypatch):
 
 def test_a_former_path_that_is_too_long_is_not_followed(repo_maker, monkeypatch):
     path = repo_maker([{"a" * 30: TEXT}, {"a" * 30: None, "b" * 31: TEXT}, {"b" * 31: None, "c": TEXT}])
-    assert Repo.open(path).last_changes()["c"].former == ("b" * 31, "a" * 30)
-    monkeypatch.setattr(history, "LONGEST_PATH", 30)
-    assert Repo.open(path).last_changes()["c"].former == ()
+    assert Repo.open(path).last_changes()["c"].former_paths == ("b" * 31, "a" * 30)
+    monkeypatch.setattr(history, "MAX_PATH_BYTES", 30)
+    assert Repo.open(path).last_changes()["c"].former_paths == ()
 
 
 def test_a_bomb_in_the_history_meets_a_limit_of_memory(repo_maker, git, monkeypatch):
@@ -167,7 +167,7 @@ def test_a_bomb_in_the_history_meets_a_limit_of_memory(repo_maker, git, monkeypa
     tree = git(path, "rev-parse", "HEAD^{tree}").decode().strip()
     merge(git, path, name, "HEAD")
     merge(git, path, tree, "HEAD")
-    monkeypatch.setattr(command, "MEMORY", 64 << 20)
+    monkeypatch.setattr(command, "MAX_GIT_MEMORY_BYTES", 64 << 20)
     repo = Repo.open(path)
     repo.last_changes()
     assert "history cannot be read to its end" in repo.notes[0]
@@ -177,7 +177,7 @@ def test_a_shallow_history_says_only_what_it_knows(repo_maker, git):
     path = repo_maker([{"a": "1\n", "b": "1\n"}, {"b": "2\n"}, {"a": "2\n"}])
     git(path.parent, "clone", "--quiet", "--depth=2", path.as_uri(), "shallow")
     repo = Repo.open(path.parent / "shallow")
-    assert repo.shallow
+    assert repo.is_shallow
     assert "shallow" in repo.notes[0]
     assert repo.last_changes() == {
         "a": LastChange(commits(git, path)[2], FIRST + 2 * DAY),
@@ -228,7 +228,7 @@ def test_a_history_that_stops_answering(repo_maker, git, monkeypatch):
     place = path / ".git/objects" / name[:2] / name[2:]
     place.unlink()
     os.mkfifo(place)
-    monkeypatch.setattr(command, "STALL", 0.2)
+    monkeypatch.setattr(command, "SILENCE_TIMEOUT_SECONDS", 0.2)
     with pytest.raises(RepositoryError, match="no answer"):
         repo.last_changes()
 
@@ -247,8 +247,8 @@ def test_a_damaged_blob_leaves_renames_without_changes(repo_maker, git):
     place.unlink()
     place.write_bytes(raw[:-8])
     repo = Repo.open(path)
-    assert repo.last_changes()["new"].former == ("old",)
-    assert repo.last_changes()["three"].former == ("two",)
+    assert repo.last_changes()["new"].former_paths == ("old",)
+    assert repo.last_changes()["three"].former_paths == ("two",)
     assert "not every rename can be followed" in repo.notes[0]
 
 
@@ -256,6 +256,6 @@ def test_a_damaged_blob_leaves_renames_without_changes(repo_maker, git):
 def test_an_answer_may_end_anywhere(cut):
     raw = b":100644 100644 " + b"1" * 40 + b" " + b"2" * 40
     fields = [b"f" * 40 + b" 1", raw + b" M", b"path", raw + b" R090", b"old", b"new"]
-    [(header, touches)] = history._differences(iter(fields[:cut]))
+    [(header, touches)] = history._parse_raw_diffs(iter(fields[:cut]))
     assert header == "f" * 40 + " 1"
     assert len(touches) == cut // 2

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git import command, objects
-from git_starcoder.git.objects import Fault, Repo
+from git_starcoder.git.objects import Repo, Unreadable
 
 FILES = {"a.py": "x = 1\n", "pkg/b.py": "y = 2\n"}
 
 
-def contents(repo: Repo) -> dict[str, bytes | Fault]:
+def contents(repo: Repo) -> dict[str, bytes | Unreadable]:
     """Path → what reading gives."""
     entries = repo.entries()
-    read = dict(repo.read([entry.blob for entry in entries]))
+    read = dict(repo.read_blobs([entry.blob for entry in entries]))
     return {entry.path: read[entry.blob] for entry in entries}
 
 
@@ -59,7 +59,7 @@ def test_files_of_the_commit_are_listed_and_read(repo_maker, git):
         ("pkg/b.py", 0o100644, 6),
     ]
     assert repo.commit == git(path, "rev-parse", "HEAD").decode().strip()
-    assert (repo.name, repo.committed_at, repo.shallow, repo.notes) == ("repo", 1_700_000_000, False, [])
+    assert (repo.name, repo.committed_at, repo.is_shallow, repo.notes) == ("repo", 1_700_000_000, False, [])
 
 
 def test_a_folder_inside_the_work_tree_is_its_repository(repo_maker):
@@ -237,7 +237,7 @@ def test_a_truncated_object_costs_only_itself(repo_maker, git):
     raw = (path / ".git/objects" / name[:2] / name[2:]).read_bytes()
     loose(path, name, raw[: len(raw) // 2])
     read = contents(Repo.open(path))
-    assert read["b"] == Fault("corrupt", "it is cut off, or its size is a lie")
+    assert read["b"] == Unreadable("corrupt", "it is cut off, or its size is a lie")
     assert (read["a"], read["c"]) == (b"first\n", b"third\n")
 
 
@@ -256,7 +256,7 @@ def test_an_object_under_a_wrong_name(repo_maker, git):
     path = repo_maker({"a": "first\n", "b": "second\n", "c": "third\n"})
     loose(path, blob_of(git, path, "b"), zlib.compress(b"blob 5\0evil\n"))
     read = contents(Repo.open(path))
-    assert read["b"] == Fault("corrupt", "its content does not have its name")
+    assert read["b"] == Unreadable("corrupt", "its content does not have its name")
     assert (read["a"], read["c"]) == (b"first\n", b"third\n")
 
 
@@ -284,7 +284,7 @@ def test_an_object_that_never_answers(repo_maker, git, monkeypatch):
     place = path / ".git/objects" / blob_of(git, path, "a")[:2] / blob_of(git, path, "a")[2:]
     place.unlink()
     os.mkfifo(place)
-    monkeypatch.setattr(command, "STALL", 0.2)
+    monkeypatch.setattr(command, "SILENCE_TIMEOUT_SECONDS", 0.2)
     with pytest.raises(RepositoryError, match=r"git gave no answer for 0\.2 seconds"):
         repo.entries()
 
@@ -293,7 +293,7 @@ def test_a_configuration_that_never_ends(repo_maker, monkeypatch):
     path = repo_maker({"a": "first\n"})
     os.mkfifo(path / ".git/pipe")
     (path / ".git/config").write_text("[include]\npath = pipe\n")
-    monkeypatch.setattr(command, "PATIENCE", 0.2)
+    monkeypatch.setattr(command, "SHORT_COMMAND_TIMEOUT_SECONDS", 0.2)
     with pytest.raises(RepositoryError, match="git gave no answer"):
         Repo.open(path)
 
@@ -304,7 +304,7 @@ def test_a_missing_object(repo_maker, git):
     (path / ".git/objects" / name[:2] / name[2:]).unlink()
     repo = Repo.open(path)
     assert [entry.size for entry in repo.entries()] == [None, 7]
-    assert contents(repo) == {"a": Fault("missing", "the object is not in the repository"), "b": b"second\n"}
+    assert contents(repo) == {"a": Unreadable("missing", "the object is not in the repository"), "b": b"second\n"}
 
 
 def test_a_folder_that_is_gone_costs_only_itself(repo_maker, git):
@@ -313,7 +313,7 @@ def test_a_folder_that_is_gone_costs_only_itself(repo_maker, git):
     (path / ".git/objects" / name[:2] / name[2:]).unlink()
     a, gone = Repo.open(path).entries()
     assert (a.path, a.size) == ("a", 6)
-    assert (gone.path, gone.fault.reason) == ("gone/", "missing")
+    assert (gone.path, gone.unreadable.reason) == ("gone/", "missing")
 
 
 @pytest.mark.parametrize("which", ["HEAD", "HEAD^{tree}"])
@@ -331,7 +331,7 @@ def test_a_commit_with_an_impossible_date(repo_maker, git):
     name = git(path, "hash-object", "-w", "-t", "commit", "--stdin", "--literally", stdin=commit).decode().strip()
     repo = Repo.open(path, name)
     assert repo.committed_at == 253_402_300_799
-    assert 0 <= repo.last_changes()["a.py"].at <= 253_402_300_799
+    assert 0 <= repo.last_changes()["a.py"].committed_at <= 253_402_300_799
 
 
 # odd trees
@@ -367,7 +367,7 @@ def test_a_malformed_folder_costs_only_itself(repo_maker, git, raw):
     commit_tree(git, path, [(b"100644", b"a", store(git, path, b"a\n")), (b"40000", b"odd", name)])
     a, odd = Repo.open(path).entries()
     assert a.size == 2
-    assert (odd.path, odd.fault) == ("odd/", Fault("corrupt", "the folder's list is malformed"))
+    assert (odd.path, odd.unreadable) == ("odd/", Unreadable("corrupt", "the folder's list is malformed"))
 
 
 def test_a_file_where_a_folder_should_be(repo_maker, git):
@@ -377,14 +377,14 @@ def test_a_file_where_a_folder_should_be(repo_maker, git):
     commit_tree(git, path, [(b"40000", b"folder", blob), (b"100644", b"file", tree)])
     file, folder = Repo.open(path).entries()
     assert (file.path, file.size) == ("file", None)
-    assert (folder.path, folder.fault.reason) == ("folder/", "corrupt")
-    assert dict(Repo.open(path).read([tree]))[tree] == Fault("corrupt", "is a tree")
+    assert (folder.path, folder.unreadable.reason) == ("folder/", "corrupt")
+    assert dict(Repo.open(path).read_blobs([tree]))[tree] == Unreadable("corrupt", "is a tree")
 
 
 def test_a_deep_tree_is_cut(repo_maker, monkeypatch):
-    monkeypatch.setattr(objects, "DEEPEST", 3)
+    monkeypatch.setattr(objects, "MAX_FOLDER_DEPTH", 3)
     repo = Repo.open(repo_maker({"a/b/c/file": "kept\n", "a/b/c/d/e/file": "too deep\n"}))
-    assert [(entry.path, entry.fault and entry.fault.reason) for entry in repo.entries()] == [
+    assert [(entry.path, entry.unreadable and entry.unreadable.reason) for entry in repo.entries()] == [
         ("a/b/c/d/", "too_deep"),
         ("a/b/c/file", None),
     ]
@@ -393,12 +393,12 @@ def test_a_deep_tree_is_cut(repo_maker, monkeypatch):
 def test_a_path_that_is_too_long_costs_only_itself(repo_maker):
     long = "d" * 200 + "/" + "e" * 200
     repo = Repo.open(repo_maker({"a": "1\n", f"{long}{'f' * 4000}": "2\n", long: "3\n"}, "--bare"))
-    entries = {entry.path: entry.fault for entry in repo.entries()}
-    assert entries == {"a": None, long: None, f"{long}{'f' * 4000}"[:4096]: Fault("long_path", "4401 bytes")}
+    entries = {entry.path: entry.unreadable for entry in repo.entries()}
+    assert entries == {"a": None, long: None, f"{long}{'f' * 4000}"[:4096]: Unreadable("long_path", "4401 bytes")}
 
 
 def test_a_commit_with_too_much_in_its_paths_is_refused(repo_maker, monkeypatch):
-    monkeypatch.setattr("git_starcoder.git.objects.MOST_SPELLED", 40)
+    monkeypatch.setattr("git_starcoder.git.objects.MAX_TOTAL_PATH_BYTES", 40)
     with pytest.raises(RepositoryError, match="more than 40 bytes"):
         Repo.open(repo_maker({"a" * 21: "1\n", "b" * 20: "2\n"})).entries()
 

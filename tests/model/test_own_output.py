@@ -9,7 +9,7 @@ from git_starcoder.model import checkpoint, load
 from git_starcoder.model.config import Config
 from git_starcoder.model.train import train
 from git_starcoder.output import listing
-from git_starcoder.parse.own_output import company, recognise
+from git_starcoder.parse.own_output import find_companions, recognise_own_output
 
 pytest.importorskip("torch")
 
@@ -32,8 +32,8 @@ def unknown(folder, without=()):
     """The text files of a folder that are neither recognised nor in the company of one that is."""
     files = {f"some/where/{path.relative_to(folder)}": path for path in folder.rglob("*") if path.is_file()}
     files = {name: path for name, path in files.items() if path.name not in without}
-    own = {name: said for name, path in files.items() if (said := recognise(path.read_bytes()))}
-    return {*files} - {*own} - company(own, [(name, path.stat().st_size) for name, path in files.items()])
+    own = {name: said for name, path in files.items() if (said := recognise_own_output(path.read_bytes()))}
+    return {*files} - {*own} - find_companions(own, [(name, path.stat().st_size) for name, path in files.items()])
 
 
 def test_a_model_lists_its_files(model):

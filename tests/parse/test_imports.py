@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.parse.imports import MOST, imports_of, resolve
-from git_starcoder.parse.language import TEXT, language_of
-from git_starcoder.parse.tree import captures, parse
+from git_starcoder.parse.imports import MAX_IMPORTS_PER_FILE, extract_imports, resolve_imports
+from git_starcoder.parse.language import PLAIN_TEXT, detect_language
+from git_starcoder.parse.tree import parse, run_queries
 
 
 def imports(path, text):
-    key = language_of(path)
+    key = detect_language(path)
     code = parse(text.encode(), key)
-    return imports_of(code, captures(code, "imports"))
+    return extract_imports(code, run_queries(code, "imports"))
 
 
 def resolved(files):
     """For each file of a repository, what its imports come to."""
     found = {
-        path: (language_of(path), imports(path, text)) for path, text in files.items() if language_of(path) != TEXT
+        path: (detect_language(path), imports(path, text))
+        for path, text in files.items()
+        if detect_language(path) != PLAIN_TEXT
     }
-    return resolve(found, frozenset(files), lambda path: files[path].encode())
+    return resolve_imports(found, frozenset(files), lambda path: files[path].encode())
 
 
 def edges(files):
@@ -109,7 +111,7 @@ def test_rust_counts_what_is_not_sure_as_unresolved():
     found = resolved(RUST)
     assert found["tester/src/lib.rs"] == ((), 0, 2)  # two files for one module; above the root
     assert found["b/src/codec.rs"] == ((), 0, 2)  # one module of two files; a crate that is not taken
-    assert found["a/src/lib.rs"].unresolved == 1  # no such file
+    assert found["a/src/lib.rs"].unresolved_count == 1  # no such file
     assert found["loose.rs"] == ((), 0, 3)  # in no package
 
 
@@ -290,7 +292,10 @@ def test_hostile_imports_stay_few_and_short():
     nested = "use " + "a::{" * 900 + "b" + "}" * 900 + ";\n"
     assert imports("x.rs", nested) == ()
     assert len(imports("x.rs", "mod m { use super::a; " * 300 + "}" * 300)) < 300
-    assert len(imports("x.py", "".join(f"import a{number}\n" for number in range(MOST + 5)))) == MOST
+    assert (
+        len(imports("x.py", "".join(f"import a{number}\n" for number in range(MAX_IMPORTS_PER_FILE + 5))))
+        == MAX_IMPORTS_PER_FILE
+    )
 
 
 def test_each_import_counts_once():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.parse.language import language_of
-from git_starcoder.parse.role import role_of
+from git_starcoder.parse.language import detect_language
+from git_starcoder.parse.role import file_role
 
 PATHS = {
     "core": """src/main.rs crates/net/src/lib.rs lib/thing.rb gin.go render/json.go click/core.py src/pkg/scripts/run.py
@@ -28,7 +28,7 @@ PATHS = {
     ("expected", "path"), [(role, path) for role, paths in PATHS.items() for path in paths.split()]
 )
 def test_paths(expected, path):
-    assert role_of(path, language_of(path), b"") == expected
+    assert file_role(path, detect_language(path), b"") == expected
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_paths(expected, path):
     ],
 )
 def test_a_comment_near_the_top_says_generated(head):
-    assert role_of("src/a.go", "go", head) == "generated"
-    assert role_of("src/a.go", "go", b"x\n" * 3_000 + head) == "core"
+    assert file_role("src/a.go", "go", head) == "generated"
+    assert file_role("src/a.go", "go", b"x\n" * 3_000 + head) == "core"
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_a_comment_near_the_top_says_generated(head):
     ],
 )
 def test_talk_about_generated_code_is_not_a_mark(head):
-    assert role_of("src/a.rs", "rust", head) == "core"
+    assert file_role("src/a.rs", "rust", head) == "core"
 
 
 def test_inline_tests_do_not_make_a_source_a_test():
-    assert role_of("src/a.rs", "rust", b"#[cfg(test)]\nmod tests {}\n") == "core"
+    assert file_role("src/a.rs", "rust", b"#[cfg(test)]\nmod tests {}\n") == "core"
 
 
 def test_any_path_has_a_role():
     for path in ("\udcff/\udcfe", "a" * 300_000, "a_" * 100_000 + "test.go", "x/" * 5_000 + "y.rs", "..", "-.-"):
-        assert role_of(path, language_of(path), b"\xff\0" * 1_000)
+        assert file_role(path, detect_language(path), b"\xff\0" * 1_000)

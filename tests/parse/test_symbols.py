@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.parse.symbols import LONGEST, SHORT, symbols_of
-from git_starcoder.parse.tree import captures, parse
+from git_starcoder.parse.symbols import MAX_FULL_DEFINITION_CHARACTERS, MAX_SIGNATURE_CHARACTERS, extract_symbols
+from git_starcoder.parse.tree import parse, run_queries
 
 SOURCES = {
     "rust": """\
@@ -276,7 +276,7 @@ DEFINED = {
 
 def symbols(text, key):
     code = parse(text.encode(), key)
-    return symbols_of(code, captures(code, "symbols"))
+    return extract_symbols(code, run_queries(code, "symbols"))
 
 
 @pytest.mark.parametrize("key", SOURCES)
@@ -311,7 +311,7 @@ def test_a_long_one_is_shown_without_what_is_in_it(key):
     around, line, expected = LONG[key]
     short, long = (symbols(around % "".join(line % at for at in range(count)), key) for count in (2, 200))
     assert (long[0].name, long[0].signature) == ("S", expected)
-    assert len(expected) < len(short[0].signature) <= SHORT
+    assert len(expected) < len(short[0].signature) <= MAX_FULL_DEFINITION_CHARACTERS
 
 
 def test_names_and_lines():
@@ -324,7 +324,7 @@ def test_names_and_lines():
 
 def test_a_signature_without_end_is_cut():
     found = symbols(f"fn f({'a: u8, ' * 2_000}) {{}}", "rust")
-    assert len(found[0].signature) == LONGEST
+    assert len(found[0].signature) == MAX_SIGNATURE_CHARACTERS
 
 
 def test_source_with_errors_gives_what_can_be_told():

@@ -16,7 +16,7 @@ import pytest
 from git_starcoder.checks import Outcome, check
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
-from git_starcoder.parse.own_output import recognise
+from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.records import SPLITS
 from git_starcoder.report import report, tree
 from git_starcoder.report.tally import OLDEST, counted
@@ -417,7 +417,7 @@ def test_the_command_writes_a_page_and_only_over_its_own(built, trained, tmp_pat
     assert main(asked) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["bytes"] == out.stat().st_size
-    assert recognise(out.read_bytes()).what == "a report"
+    assert recognise_own_output(out.read_bytes()).description == "a report"
     assert "Bits per byte on 2 of 3 test files" in out.read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     assert main(asked) == 0

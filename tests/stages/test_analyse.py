@@ -11,7 +11,7 @@ import pytest
 from git_starcoder import recipe
 from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
-from git_starcoder.parse.language import language_of
+from git_starcoder.parse.language import detect_language
 from git_starcoder.protocols import Failure
 from git_starcoder.records import Source, content_id
 from git_starcoder.stages import analyse
@@ -62,7 +62,7 @@ def made(run, files):
     for path, text in files.items():
         data = text.encode() if isinstance(text, str) else text
         blob = content_id(data)
-        key = language_of(path, data)
+        key = detect_language(path, data)
         sources.append(Source(content_id(blob, path), path, blob, "", 0, (), key, run.texts.put(data)))
     return sources
 

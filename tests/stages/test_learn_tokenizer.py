@@ -37,7 +37,7 @@ def learned(repo, folder, splits):
     with BuildState(folder, 0, NoEngine()) as run:
         units = []
         for entry, (_, data) in zip(
-            opened.entries(), opened.read(entry.blob for entry in opened.entries()), strict=True
+            opened.entries(), opened.read_blobs(entry.blob for entry in opened.entries()), strict=True
         ):
             source = Source(content_id(entry.path), entry.path, entry.blob, "", 0, (), "python", run.texts.put(data))
             units.append(Unit(source, "clean", "core", 0.5, group=content_id(entry.path), split=splits(entry.path)))

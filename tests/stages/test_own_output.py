@@ -8,7 +8,7 @@ import pytest
 from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
-from git_starcoder.parse.own_output import recognise
+from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.pipeline import build
 from git_starcoder.recipe import Read, Recipe
 from git_starcoder.stages import read
@@ -149,4 +149,4 @@ def test_changes_of_output_are_not_learned_from(output, repo_maker, tmp_path):
     "data", [b"", b"{", b"[]", b"{}", b"\xff\xfe{", b"---\n", b"<", b'{"because": 1}', b'{"schema": null}']
 )
 def test_whatever_else_is_in_a_file_it_is_not_ours(data):
-    assert recognise(data) is None
+    assert recognise_own_output(data) is None

@@ -315,14 +315,14 @@ def test_what_is_beyond_the_budget_is_one_line(repo_maker, tmp_path, engine):
 def test_each_text_is_read_once(repo_maker, tmp_path, engine, monkeypatch):
     path = repo_maker([{"a.py": f"{number}\n" + TEXT, "b.py": f"b {number}\n" + TEXT} for number in range(30)])
     asked = []
-    real = Repo.read
+    real = Repo.read_blobs
 
     def spy(self, blobs):
         names = list(blobs)
         asked.append(names)
         return real(self, names)
 
-    monkeypatch.setattr(Repo, "read", spy)
+    monkeypatch.setattr(Repo, "read_blobs", spy)
     monkeypatch.setattr(read_changes, "DIFF_TASK_BYTES", 2000)
     result = Result(path, tmp_path, engine)
     assert len(result.changes) == 60

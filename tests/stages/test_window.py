@@ -32,7 +32,7 @@ class Nowhere:
 
     path = Path("/nowhere")
     commit = "c"
-    shallow = True
+    is_shallow = True
 
 
 class NoEngine:

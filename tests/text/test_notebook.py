@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.parse.language import language_of
+from git_starcoder.parse.language import detect_language
 from git_starcoder.parse.tree import parse
 from git_starcoder.recipe import Read
 from git_starcoder.text import notebook
@@ -146,7 +146,7 @@ KERNELS = {
 def test_the_language_is_that_of_the_kernel(language, metadata):
     data = made(note("words"), code("x = 1"), **metadata)
     text = cleaned(data).text
-    assert language_of("a/b.IPYNB", text) == language
+    assert detect_language("a/b.IPYNB", text) == language
     mark = "#" if language in {"python", "text"} and b"csharp" not in text else "//"
     assert text.startswith(f"{mark} %% [markdown]".encode() if language == "python" else f"{mark} ---\n".encode())
     assert f"{mark} %% [markdown]\n{mark} words\n\n{mark} %%\nx = 1\n".encode() in text
@@ -256,7 +256,7 @@ def test_lines_for_other_kernels():
     rust = {"kernelspec": {"language": "rust"}}
     text = text_of(code(':dep rand = "0.8"\nfn f() -> bool {\n    !true\n}'), **rust)
     assert text.endswith('// %%\n// :dep rand = "0.8"\nfn f() -> bool {\n    !true\n}\n')
-    assert parse(text.encode(), "rust").clean
+    assert parse(text.encode(), "rust").is_clean
     javascript = text_of(code("!function () {}()"), kernelspec={"language": "javascript"})
     assert javascript.endswith("// %%\n!function () {}()\n")
 

@@ -219,10 +219,10 @@ def test_code_still_parses(language):
         if set(secret) & set('\n\\%&"'):  # cannot stand in every literal
             continue
         code = SYNTAX[language].replace("§", secret)
-        assert parse(code.encode(), language).clean
+        assert parse(code.encode(), language).is_clean
         clean = redact(code.encode()).text
         assert len(REDACTED_MARK.findall(clean)) == code.count(secret), (kind, code)
-        assert parse(clean, language).clean, clean
+        assert parse(clean, language).is_clean, clean
 
 
 def test_trailers_lose_their_addresses():

@@ -29,8 +29,7 @@ from typing import TYPE_CHECKING, Any
 from tree_sitter import QueryCursor
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant, variable_renaming
-from git_starcoder.parse.rewrite import renamed
-from git_starcoder.parse.scope import NAME, holder, scopes
+from git_starcoder.parse.renaming import RENAMABLE_NAME, find_local_names, find_span_index, rename_local_names
 from git_starcoder.records import Span
 
 if TYPE_CHECKING:
@@ -86,11 +85,11 @@ _EVIDENCE = ("type", "over", "value", "weak")
 
 def vary(code: Code, random: Random) -> Variant | str:
     """The file with new names for what the tree says something about."""
-    if not scopes(code).functions:
+    if not find_local_names(code).functions:
         return NOTHING_TO_CHANGE
     style = variable_renaming.NameStyle(code)
     new_names = [_choose_names(proposals, style, random) for proposals in _propose_names(code)]
-    return Variant(renamed(code, new_names)) if any(new_names) else NOTHING_TO_CHANGE
+    return Variant(rename_local_names(code, new_names)) if any(new_names) else NOTHING_TO_CHANGE
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
@@ -114,7 +113,7 @@ def _choose_names(
         if not is_free(name):
             qualifiers = random.sample(_QUALIFIERS, len(_QUALIFIERS))
             name = next(filter(is_free, (style.join([word.encode(), *parts]) for word in qualifiers)), b"")
-        if NAME.fullmatch(name):
+        if RENAMABLE_NAME.fullmatch(name):
             chosen[old] = name
             taken.add(name)
     return chosen
@@ -124,17 +123,17 @@ def _propose_names(code: Code) -> list[dict[bytes, list[str]]]:
     """For each function, its safe names that should change, with the words of the new name."""
     if code.language is None or code.root is None:
         raise ValueError("names need a tree")
-    functions = scopes(code).functions
+    functions = find_local_names(code).functions
     spans = [Span(function.start, function.stop) for function in functions]
     starts = [function.start for function in functions]
     # For each function: old name → (rank of the evidence, words). The best evidence wins, the first of equals.
     best: list[dict[bytes, tuple[int, list[str]]]] = [{} for _ in functions]
     describer = _Describer(code.data, code.language.table["ast_based"])
-    for _, match in QueryCursor(code.language.query("ast_based.names")).matches(code.root):
+    for _, match in QueryCursor(code.language.compile_query("ast_based.names")).matches(code.root):
         start, stop = match["name"][0].start_byte, match["name"][0].end_byte
-        index = holder(starts, spans, start)
+        index = find_span_index(starts, spans, start)
         old = code.data[start:stop]
-        places = functions[index].safe.get(old, []) if index >= 0 else []
+        places = functions[index].safe_names.get(old, []) if index >= 0 else []
         found = bisect_left(places, start)
         if found < len(places) and places[found] == start:
             rank, words = describer.evidence(match)
@@ -143,7 +142,9 @@ def _propose_names(code: Code) -> list[dict[bytes, list[str]]]:
                 best[index][old] = rank, new
     proposals: list[dict[bytes, list[str]]] = []
     for function, with_evidence in zip(functions, best, strict=True):
-        words_of = {old: with_evidence[old][1] if old in with_evidence else _written_out(old) for old in function.safe}
+        words_of = {
+            old: with_evidence[old][1] if old in with_evidence else _written_out(old) for old in function.safe_names
+        }
         proposals.append({old: words for old, words in words_of.items() if words})
     return proposals
 

@@ -11,9 +11,9 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
-from git_starcoder.parse.language import load
-from git_starcoder.parse.rewrite import edited
-from git_starcoder.parse.shape import fixed, marks, outermost, shape
+from git_starcoder.parse.language import load_language
+from git_starcoder.parse.renaming import apply_edits
+from git_starcoder.parse.tree import fixed_layout_texts, outermost_spans, protected_spans, tree_shape
 from git_starcoder.records import Span
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _split_comments(code: Code) -> tuple[list[Span], list[bytes]]:
     keep, skip = _patterns(code.language.key)
     removable: list[Span] = []
     kept: list[bytes] = []
-    fixed_spans = outermost(marks(code).get("fixed", ()))
+    fixed_spans = outermost_spans(protected_spans(code).get("fixed", ()))
     fixed_starts = [span.start for span in fixed_spans]
     for start, stop in _find_comments(code):
         text = code.data[start:stop].rstrip(b"\n")
@@ -66,7 +66,7 @@ def _find_comments(code: Code) -> list[tuple[int, int]]:
     That is an `@attached` comment in front of something that is not `@bare`. So comments are walked from the last to
     the first, and each is judged by the code that follows it.
     """
-    found = marks(code)
+    found = protected_spans(code)
     attached = found.get("attached", [])
     spans = found.get("comment", [])
     if not attached:
@@ -89,7 +89,7 @@ def _find_comments(code: Code) -> list[tuple[int, int]]:
 @cache
 def _patterns(language: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """What a comment contains that must stay, and what a file contains of which all comments must stay."""
-    table = load(language).table["comments"]
+    table = load_language(language).table["comments"]
     return re.compile(table["keep"].encode()), re.compile(table.get("skip", r"(?!)").encode())
 
 
@@ -119,7 +119,7 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
         return "the tree differs"
     if _code_without_comments(before) != _code_without_comments(after):
         return "more than comments differs"
-    if fixed(before) != fixed(after):
+    if fixed_layout_texts(before) != fixed_layout_texts(after):
         return "a string differs"
     if _split_comments(before)[1] != _split_comments(after)[1]:
         return "a directive is gone"
@@ -128,7 +128,7 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
 
 def _shape_without_comments(code: Code) -> str:
     """The tree's shape without comments. A comment that a field holds stays: then the trees differ, which is safe."""
-    result = shape(code)
+    result = tree_shape(code)
     for comment in code.language.table["comments"]["shapes"] if code.language else ():
         result = result.replace(f" {comment}", "")
     return result
@@ -136,5 +136,5 @@ def _shape_without_comments(code: Code) -> str:
 
 def _code_without_comments(code: Code) -> bytes:
     """The text without comments and whitespace."""
-    text = edited(code.data, ((start, stop, b" ") for start, stop in _find_comments(code)))
+    text = apply_edits(code.data, ((start, stop, b" ") for start, stop in _find_comments(code)))
     return b"".join(text.split())

@@ -23,7 +23,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.augmentations import FramedText, PrefixPart, path_line
-from git_starcoder.parse.language import language_of
+from git_starcoder.parse.language import detect_language
 from git_starcoder.records import printable_path
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _visible_symbols(inputs: FrameInput) -> list[tuple[str, Symbol]]:
         for path, symbols in inputs.imported_files
         for symbol in {(symbol.owner, symbol.signature): symbol for symbol in reversed(symbols)}.values()
         if _written_name(symbol) in words
-        and (symbol.visibility == "public" or language_of(path) not in _FILE_PRIVATE_LANGUAGES)
+        and (symbol.visibility == "public" or detect_language(path) not in _FILE_PRIVATE_LANGUAGES)
     ]
 
 
@@ -191,7 +191,7 @@ def _is_from_module(qualifier: bytes, modules: set[bytes]) -> bool:
 
 def _find_uses(inputs: FrameInput, names: set[bytes]) -> dict[bytes, Counter[_Use]]:
     """How often the text uses each name in each way, outside of its comments and strings."""
-    code = _NO_CODE.get(language_of(inputs.path), _NO_CODE_ELSEWHERE).sub(b" ", inputs.text)
+    code = _NO_CODE.get(detect_language(inputs.path), _NO_CODE_ELSEWHERE).sub(b" ", inputs.text)
     uses: dict[bytes, Counter[_Use]] = defaultdict(Counter)
     last_stop, last_name = -1, b""
     for match in _USE.finditer(code):

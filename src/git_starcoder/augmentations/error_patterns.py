@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
-from git_starcoder.parse.forms import counterparts, same, sites, sites_from, written
-from git_starcoder.parse.rewrite import edited
+from git_starcoder.parse.forms import alternative_forms, equal_parts, find_sites, find_sites_at, rewrite_site
+from git_starcoder.parse.renaming import apply_edits
 
 if TYPE_CHECKING:
     from random import Random
@@ -33,18 +33,18 @@ all sites once; but each lookup may walk a whole block, so n of them in one bloc
 
 def vary(code: Code, random: Random) -> Variant | str:
     """The file with some of its error handling in other forms: at least one place, if there is any."""
-    found = [site for site in sites(code, FORMS_TABLE) if counterparts(code, site, FORMS_TABLE)]
+    found = [site for site in find_sites(code, FORMS_TABLE) if alternative_forms(code, site, FORMS_TABLE)]
     drawn = [site for site in found if random.random() < REWRITTEN_SHARE]
     for chosen in (drawn, found):
         edits: list[tuple[int, int, bytes]] = []
         for site in chosen:
             if edits and site.span.start < edits[-1][1]:
                 continue
-            text = written(code, site, random.choice(counterparts(code, site, FORMS_TABLE)), random)
+            text = rewrite_site(code, site, random.choice(alternative_forms(code, site, FORMS_TABLE)), random)
             if text is not None:
                 edits.append((site.span.start, site.span.stop, text))
         if edits:
-            return Variant(edited(code.data, edits))
+            return Variant(apply_edits(code.data, edits))
     return NOTHING_TO_CHANGE
 
 
@@ -114,7 +114,7 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
             new_here: list[Site] = []
             if old_here:
                 starting = (
-                    sites_from(after, FORMS_TABLE, new.start_byte)
+                    find_sites_at(after, FORMS_TABLE, new.start_byte)
                     if new_sites is None
                     else new_sites.get(new.start_byte, ())
                 )
@@ -144,22 +144,22 @@ def _describe_difference(node: Node) -> str:
 
 def _sites_by_start(code: Code) -> dict[int, list[Site]]:
     starts: dict[int, list[Site]] = {}
-    for site in sites(code, FORMS_TABLE):
+    for site in find_sites(code, FORMS_TABLE):
         starts.setdefault(site.span.start, []).append(site)
     return starts
 
 
 def _have_same_meaning(before: Code, old: Site, after: Code, new: Site) -> bool:
     """Whether `old` may have become `new`: they differ only in names that one of the forms introduces itself."""
-    if new.form not in counterparts(before, old, FORMS_TABLE):
+    if new.form not in alternative_forms(before, old, FORMS_TABLE):
         return False
     for name in old.parts.keys() | new.parts.keys():
         if name in old.parts and name in new.parts:
-            if not same(before, old.parts[name], after, new.parts[name]):
+            if not equal_parts(before, old.parts[name], after, new.parts[name]):
                 return False
         elif name in new.parts:
-            if after.data[slice(*new.parts[name].span)] not in new.form.names.get(name, ()):
+            if after.data[slice(*new.parts[name].span)] not in new.form.new_names.get(name, ()):
                 return False
-        elif name not in old.form.names:
+        elif name not in old.form.new_names:
             return False
     return True

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
-from git_starcoder.parse.shape import fixed, marks, outermost, shape
+from git_starcoder.parse.tree import fixed_layout_texts, outermost_spans, protected_spans, tree_shape
 
 if TYPE_CHECKING:
     from random import Random
@@ -58,8 +58,8 @@ def vary(code: Code, random: Random) -> Variant | str:
 
 def _unchanged_spans(code: Code) -> list[Span]:
     """Comments and texts whose layout has a meaning, without the line break at their end."""
-    found = marks(code)
-    spans = outermost(span for kind in ("comment", "attached", "fixed") for span in found.get(kind, ()))
+    found = protected_spans(code)
+    spans = outermost_spans(span for kind in ("comment", "attached", "fixed") for span in found.get(kind, ()))
     return [span._replace(stop=span.stop - (code.data[span.stop - 1 : span.stop] == b"\n")) for span in spans]
 
 
@@ -99,11 +99,11 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
     """Check that the tree is the same, all bytes but whitespace, and strings and comments with their whitespace."""
     if variant.text != after.data:
         return "another text was parsed"
-    if shape(before) != shape(after):
+    if tree_shape(before) != tree_shape(after):
         return "the tree differs"
     if b"".join(before.data.split()) != b"".join(after.data.split()):
         return "more than whitespace differs"
-    if fixed(before) != fixed(after):
+    if fixed_layout_texts(before) != fixed_layout_texts(after):
         return "a string differs"
     if _comment_texts(before) != _comment_texts(after):
         return "a comment differs"
@@ -111,6 +111,6 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
 
 
 def _comment_texts(code: Code) -> list[bytes]:
-    found = marks(code)
+    found = protected_spans(code)
     spans = sorted([*found.get("comment", ()), *found.get("attached", ())])
     return [code.data[start:stop] for start, stop in spans]

@@ -29,10 +29,9 @@ from typing import TYPE_CHECKING
 from tree_sitter import Query, QueryCursor
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
-from git_starcoder.parse.language import load
-from git_starcoder.parse.rewrite import edited
-from git_starcoder.parse.scope import holder
-from git_starcoder.parse.shape import outermost
+from git_starcoder.parse.language import load_language
+from git_starcoder.parse.renaming import apply_edits, find_span_index
+from git_starcoder.parse.tree import outermost_spans
 
 if TYPE_CHECKING:
     from random import Random
@@ -93,7 +92,7 @@ def vary(code: Code, random: Random) -> Variant | str:
         for declaration in declarations
         if declaration.has_type == remove
     ]
-    return Variant(edited(code.data, edits))
+    return Variant(apply_edits(code.data, edits))
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
@@ -107,12 +106,12 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
 
 def _without_types(code: Code, original: bytes) -> bytes:
     declarations = _find_declarations(code, original)
-    return edited(code.data, ((found.start, found.stop, found.bare) for found in declarations))
+    return apply_edits(code.data, ((found.start, found.stop, found.bare) for found in declarations))
 
 
 @cache
 def _load_rules(key: str) -> _Rules:
-    language = load(key)
+    language = load_language(key)
     table = language.table["type_annotations"]
     forms: list[_Form] = []
     patterns: list[str] = []
@@ -195,22 +194,22 @@ class _Bindings:
             raise ValueError("scopes need a tree")
         found = QueryCursor(query).captures(code.root)
         self._data = code.data
-        self._functions = outermost(_spans(found, "scope"))
+        self._functions = outermost_spans(_spans(found, "scope"))
         self._function_starts = [span.start for span in self._functions]
-        self._excluded = outermost(span for span in _spans(found, "no") if self._function_index(span[0]) >= 0)
+        self._excluded = outermost_spans(span for span in _spans(found, "no") if self._function_index(span[0]) >= 0)
         self._excluded_starts = [span.start for span in self._excluded]
         bound = _spans(found, "bound")
         self._counts = Counter((self._function_index(start), code.data[start:stop]) for start, stop in bound)
         self._names = {code.data[start:stop] for start, stop in bound}
 
     def _function_index(self, offset: int) -> int:
-        return holder(self._function_starts, self._functions, offset)
+        return find_span_index(self._function_starts, self._functions, offset)
 
     def is_bound_once(self, match: dict[str, list[Node]], type_name: bytes) -> bool:
         """Whether a match's name is bound here and nowhere else in its function, and its type and builtin nowhere."""
         start, name = match["name"][0].start_byte, _text(self._data, match["name"])
         function = self._function_index(start)
-        if function < 0 or holder(self._excluded_starts, self._excluded, start) >= 0:
+        if function < 0 or find_span_index(self._excluded_starts, self._excluded, start) >= 0:
             return False
         if not self._names.isdisjoint((type_name, _text(self._data, match.get("builtin", [])))):
             return False

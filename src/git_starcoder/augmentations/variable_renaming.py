@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
-from git_starcoder.parse.rewrite import renamed, renamed_wrongly
-from git_starcoder.parse.scope import reserved, scopes
+from git_starcoder.parse.renaming import find_local_names, rename_error, rename_local_names, reserved_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +59,7 @@ class NameStyle:
     def __init__(self, code: Code) -> None:
         if code.language is None:
             raise ValueError("renaming needs a tree")
-        self.taken = scopes(code).words | reserved(code.language.key)
+        self.taken = find_local_names(code).words | reserved_words(code.language.key)
         """Every word of the file and every reserved word of its language."""
         self._is_snake_case = code.language.table["rename"]["style"] == "snake"
 
@@ -71,16 +70,16 @@ class NameStyle:
 
 def vary(code: Code, random: Random) -> Variant | str:
     """The file with new names for everything that is safe to rename."""
-    functions = scopes(code).functions
+    functions = find_local_names(code).functions
     if not functions:
         return NOTHING_TO_CHANGE
     style = NameStyle(code)
     free_nouns = [noun for noun in NOUNS if noun not in style.taken]
     new_names = [
-        dict(zip(function.safe, _draw_names(style, free_nouns, len(function.safe), random), strict=False))
+        dict(zip(function.safe_names, _draw_names(style, free_nouns, len(function.safe_names), random), strict=False))
         for function in functions
     ]
-    return Variant(renamed(code, new_names))
+    return Variant(rename_local_names(code, new_names))
 
 
 def _draw_names(style: NameStyle, free_nouns: list[bytes], count: int, random: Random) -> list[bytes]:
@@ -97,4 +96,4 @@ def _draw_names(style: NameStyle, free_nouns: list[bytes], count: int, random: R
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
     """Check alpha-equivalence: only safe names differ, and each has one new name, its own, everywhere."""
-    return "another text was parsed" if variant.text != after.data else renamed_wrongly(before, after)
+    return "another text was parsed" if variant.text != after.data else rename_error(before, after)

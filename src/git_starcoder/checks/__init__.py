@@ -21,7 +21,7 @@ from git_starcoder.build_state import pause_garbage_collection
 from git_starcoder.errors import DatasetError, RepositoryError, RevisionError
 from git_starcoder.folder.blocks import Block, Checked, blocks
 from git_starcoder.folder.samples import Samples
-from git_starcoder.git.objects import FOLDER, Repo
+from git_starcoder.git.objects import FOLDER_MODE, Repo
 from git_starcoder.hashing.lines import HashedLines
 from git_starcoder.hashing.near_duplicates import CopyPairs, find_copies
 from git_starcoder.hashing.shingles import TextShingles
@@ -142,22 +142,22 @@ class Given:
         """Why the history need not be the one that the dataset was made from; "" if it is."""
         if self.source:
             _ = self.last  # which walks the history
-            if self.source.partial:
-                return self.source.partial
+            if self.source.incomplete_reason:
+                return self.source.incomplete_reason
         return "the dataset was made from a part of the history" if self.dataset.manifest.get("shallow") else ""
 
     @cached_property
     def unsure_renames(self) -> bool:
         """Whether some files may be told as renamed here and as new in the dataset, or the other way round."""
         _ = self.last
-        here = self.source is not None and self.source.unsure_renames
+        here = self.source is not None and self.source.has_uncertain_renames
         return here or bool(self.dataset.manifest.get("unsure_renames"))
 
     @cached_property
     def unopened(self) -> tuple[str, ...]:
         """Folders of the repository that could not be opened, with a slash behind: nobody knows what is in them."""
         entries = self.source.entries() if self.source else []
-        return tuple(printable_path(entry.path) for entry in entries if entry.mode == FOLDER and entry.fault)
+        return tuple(printable_path(entry.path) for entry in entries if entry.mode == FOLDER_MODE and entry.unreadable)
 
     @cached_property
     def samples(self) -> Samples:

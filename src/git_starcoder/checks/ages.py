@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import place
-from git_starcoder.git.history import DAY, committed_at
+from git_starcoder.git.history import SECONDS_PER_DAY, committer_time
 from git_starcoder.layout import OLD_DAYS, RECENT_DAYS
 from git_starcoder.records import Finding
 
@@ -59,8 +59,8 @@ class Check:
             self.figure += f"; {self._unknown:,} commits not looked at: {self._given.partial}"
 
     def _of_commits(self, source: Repo) -> Iterator[Finding]:
-        found = dict(source.commits(sorted(self._days)))
-        partial = self._given.partial and source.partial
+        found = dict(source.read_commits(sorted(self._days)))
+        partial = self._given.partial and source.incomplete_reason
         for commit, (days, where) in sorted(self._days.items()):
             data = found.get(commit)
             if not isinstance(data, bytes):
@@ -69,5 +69,5 @@ class Check:
                     continue
                 yield Finding("ages", where, f"commit {commit} is not in the repository")
                 continue
-            if (age := max(0, source.committed_at - committed_at(data)) // DAY) != days:
+            if (age := max(0, source.committed_at - committer_time(data)) // SECONDS_PER_DAY) != days:
                 yield Finding("ages", where, f"{days} days old, but commit {commit[:12]} is {age}")

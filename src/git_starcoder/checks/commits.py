@@ -66,10 +66,10 @@ class Check:
 
     def _of_source(self, source: Repo, counted: int | None) -> Iterator[Finding]:
         partial = self._given.partial
-        with source.git("rev-list", source.commit) as answer:
-            known = {line.decode() for line in iter(answer.line, None)}
+        with source.start_git("rev-list", source.commit) as answer:
+            known = {line.decode() for line in iter(answer.read_line, None)}
         for commit, where in sorted(self._commits.items()):
-            if commit not in known and source.partial:
+            if commit not in known and source.incomplete_reason:
                 self._unknown += 1
             elif commit not in known:
                 yield Finding("commits", where, f"commit {commit} is not in the history of {source.commit[:12]}")

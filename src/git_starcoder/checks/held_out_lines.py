@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder.checks import OfSamples, Skip
-from git_starcoder.git.objects import FILE, FOLDER, KIND
+from git_starcoder.git.objects import FILE_MODE, FOLDER_MODE, MODE_TYPE_MASK
 from git_starcoder.hashing.lines import MIN_LINE_BYTES, MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
 from git_starcoder.hashing.shingles import text_batches
 from git_starcoder.records import Finding, printable_path
@@ -116,9 +116,11 @@ class Check(OfSamples):
         options = self._recipe.read
         paths = {one.about["source_file"] for one in held}
         entries = [one for one in self._source.entries() if printable_path(one.path) not in paths]
-        self._whole = not any(one.size is None and one.mode & KIND in {FILE, FOLDER} for one in entries)
+        self._whole = not any(
+            one.size is None and one.mode & MODE_TYPE_MASK in {FILE_MODE, FOLDER_MODE} for one in entries
+        )
         blobs = {one.blob for one in entries if one.size is not None and one.size <= max_file_bytes(one.path, options)}
-        for _, data in self._source.read(sorted(blobs)):
+        for _, data in self._source.read_blobs(sorted(blobs)):
             text = clean_file(data, options) if isinstance(data, bytes) else None
             if isinstance(text, CleanText):
                 yield text.text

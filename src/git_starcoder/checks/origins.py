@@ -6,9 +6,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks import OfSamples
-from git_starcoder.git.attributes import NAME, attributes_of
-from git_starcoder.parse.language import language_of
-from git_starcoder.parse.role import role_of
+from git_starcoder.git.attributes import ATTRIBUTES_FILE, read_attributes
+from git_starcoder.parse.language import detect_language
+from git_starcoder.parse.role import file_role
 from git_starcoder.records import (
     FOREIGN_ROLES,
     NO_DECLARED_ROLES,
@@ -46,7 +46,9 @@ class Check(OfSamples):
         marked = any(step["figures"].get("marked") or step["figures"].get("changes_marked") for step in steps)
         self._sayings = ANYHOW if marked else [NO_DECLARED_ROLES]
         """What the repository may say of a file, where it is not at hand."""
-        self._attributes = attributes_of(self._source) if self._source and self._has_attributes(self._source) else None
+        self._attributes = (
+            read_attributes(self._source) if self._source and self._has_attributes(self._source) else None
+        )
 
     def end(self) -> Iterator[Finding]:
         """Work it out again."""
@@ -75,17 +77,17 @@ class Check(OfSamples):
 
     def _has_attributes(self, source: Repo) -> bool:
         """Whether every `.gitattributes` of the commit can be read."""
-        names = (entry for entry in source.entries() if entry.path.rpartition("/")[2] == NAME)
+        names = (entry for entry in source.entries() if entry.path.rpartition("/")[2] == ATTRIBUTES_FILE)
         return not self._given.unopened and all(entry.size is not None for entry in names)
 
     def _wrong(self, sample: Sample) -> str:
         about = sample.about
         path, language = parse_printable_path(str(about["source_file"])), str(about["language"])
         if about["augmentation_type"] == "base" and (text := self._samples.complete(sample)) is not None:
-            language = language_of(path, text)
+            language = detect_language(path, text)
         said = about["role"]
-        some = [self._attributes.said(path)] if self._attributes else self._sayings
-        roles = [role_of(path, language, b"", one) for one in some]
+        some = [self._attributes.declared_roles(path)] if self._attributes else self._sayings
+        roles = [file_role(path, language, b"", one) for one in some]
         # The text may say that a file is generated or vendored, and not its path alone.
         role = said if said in {*FOREIGN_ROLES, *roles} else roles[0]
         return _not("language", sample, language) or _not("role", sample, role)

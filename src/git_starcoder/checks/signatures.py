@@ -72,8 +72,8 @@ class Check:
     def _of_source(self, source: Repo, names: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
         """Names that stand nowhere in their file; of UTF-8 ones, since others are read from other bytes."""
         wanted = {self._blobs[path]: path for path in names if self._blobs.get(path)}
-        source.sizes(wanted)
-        for blob, data in source.read(wanted):
+        source.blob_sizes(wanted)
+        for blob, data in source.read_blobs(wanted):
             path = wanted[blob]
             if not isinstance(data, bytes) or b"\0" in data:
                 continue

@@ -12,10 +12,10 @@ from git_starcoder import augmentations, registry
 from git_starcoder.augmentations import Variant
 from git_starcoder.checks import OfSamples, Skip
 from git_starcoder.folder.samples import UNKNOWN
-from git_starcoder.git.attributes import attributes_of
-from git_starcoder.git.changes import changes_of
-from git_starcoder.parse.language import TEXT
-from git_starcoder.parse.role import unread_by_path
+from git_starcoder.git.attributes import read_attributes
+from git_starcoder.git.changes import select_changes
+from git_starcoder.parse.language import PLAIN_TEXT
+from git_starcoder.parse.role import foreign_role_filter
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.protocols import Failure
 from git_starcoder.records import Finding, printable_path
@@ -94,11 +94,11 @@ class Check(OfSamples):
     def _texts(self, source: Repo, blobs: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         """The text of each blob as a build keeps it; None where it is none, or cannot be had."""
         wanted = list(dict.fromkeys(blobs))
-        sizes = source.sizes(wanted)
+        sizes = source.blob_sizes(wanted)
         most = max(self._options.max_bytes, MAX_NOTEBOOK_BYTES)  # a notebook may be larger than its text
         small = [blob for blob in wanted if sizes.get(blob, most + 1) <= most]
         self._unread |= {blob for blob in wanted if blob not in sizes}
-        for blob, data in source.read(small):
+        for blob, data in source.read_blobs(small):
             text = clean_file(data, self._options) if isinstance(data, bytes) else None
             yield blob, text.text if isinstance(text, CleanText) else None
 
@@ -124,19 +124,19 @@ class Check(OfSamples):
         if not samples:
             return
         options = self._options
-        skip = unread_by_path(attributes_of(source).said)
-        found = changes_of(source, options.changes, options.commit_files, skip).kept
+        skip = foreign_role_filter(read_attributes(source).declared_roles)
+        found = select_changes(source, options.changes, options.commit_files, skip).selected
         known = {(one.commit, printable_path(one.path)): one for one in found}
         wanted = [(one, known.get((str(one.about["commit"]), str(one.about["source_file"])))) for one in samples]
         names = sorted({change.commit for _, change in wanted if change})
         messages = {
             name: clean_message(data, redacted=options.secrets != "off")
-            for name, data in source.commits(names)
+            for name, data in source.read_commits(names)
             if isinstance(data, bytes)
         }
         for first in range(0, len(wanted), AT_ONCE):
             some = wanted[first : first + AT_ONCE]
-            blobs = {blob for _, change in some if change for blob in (change.before, change.after) if blob}
+            blobs = {blob for _, change in some if change for blob in (change.blob_before, change.blob_after) if blob}
             texts = dict(self._texts(source, sorted(blobs)))
             for sample, change in some:
                 if self._need_not_be(change):
@@ -144,7 +144,7 @@ class Check(OfSamples):
                 elif change is None:
                     what = f"no commit {str(sample.about['commit'])[:12]} did this to {sample.about['source_file']}"
                     yield self._found(sample, what)
-                elif change.after in self._unread or change.before in self._unread:
+                elif change.blob_after in self._unread or change.blob_before in self._unread:
                     continue
                 else:
                     self._compared["change"] += 1
@@ -155,7 +155,7 @@ class Check(OfSamples):
         """Whether a build may have found another change where this repository has one, or none."""
         if change is None:
             return bool(self._given.partial)
-        return self._given.unsure_renames and bool(change.former or not change.before)
+        return self._given.unsure_renames and bool(change.former_path or not change.blob_before)
 
     @property
     def _why(self) -> str:
@@ -202,8 +202,8 @@ class Check(OfSamples):
             return "it shows another path"
         if said[0] not in {message, b""} or any(said[1:]):
             return f"the message is not that of commit {change.commit[:12]}"
-        before = texts.get(change.before) or b""
-        made = find_hunks(before, texts.get(change.after) or b"") or []
+        before = texts.get(change.blob_before) or b""
+        made = find_hunks(before, texts.get(change.blob_after) or b"") or []
         pairs = [*zip(befores, [*afters[:-1], self._samples.text(shown)], strict=True)]
         at = [(hunk.before, hunk.after) for hunk in made]
         places = [at.index(pair) if pair in at else -1 for pair in pairs]
@@ -222,16 +222,16 @@ def _differs(shown: Any, tokens: Any) -> str:
 
 def verify(varied: Varied) -> list[str]:
     """What is wrong with each variation of a file, or "". For worker processes."""
-    before = parse(varied.before, varied.language if varied.language in registry.names("languages") else TEXT)
+    before = parse(varied.before, varied.language if varied.language in registry.names("languages") else PLAIN_TEXT)
     return [_unverified(before, key, text) for key, text in varied.made]
 
 
 def _unverified(before: Code, key: str, text: bytes) -> str:
     variation, after = augmentations.load_variation(key), before
     if variation.NEEDS == "tree":
-        if before.language is None or not before.clean:
+        if before.language is None or not before.is_clean:
             return "that does not parse"
         after = parse(text, before.language.key)
-        if not after.clean:
+        if not after.is_clean:
             return "it does not parse"
     return variation.verify(before, Variant(text), after)

@@ -15,7 +15,7 @@ import click
 from git_starcoder import machine, settings
 from git_starcoder.cli.talk import common, escape_line
 from git_starcoder.errors import ExitCode, MachineError, MissingExtraError, UsageError
-from git_starcoder.git.command import environment
+from git_starcoder.git.command import git_environment
 from git_starcoder.places import GONE, here, temporary
 
 if TYPE_CHECKING:
@@ -118,7 +118,12 @@ def _git() -> tuple[str, bool]:
     """What git says it is, and whether that is new enough."""
     try:
         done = subprocess.run(
-            ["git", "version"], cwd="/", env=environment(), stdin=subprocess.DEVNULL, capture_output=True, check=True
+            ["git", "version"],
+            cwd="/",
+            env=git_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
         )
     except FileNotFoundError:
         return "not found", False

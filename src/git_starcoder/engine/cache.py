@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Self
 from zlib import crc32
 
 from git_starcoder import registry
-from git_starcoder.parse.language import table
+from git_starcoder.parse.language import language_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -64,7 +64,7 @@ def code() -> bytes:
     digest = blake2b(digest_size=16)
     for path, data in sorted(_sources(files("git_starcoder"), "")):
         digest.update(f"{path}\0{len(data)}\0".encode() + data)
-    for grammar in sorted({table(key)["file"]["grammar"] for key in registry.names("languages")}):
+    for grammar in sorted({language_table(key)["file"]["grammar"] for key in registry.names("languages")}):
         for path, data in sorted(_grammar(grammar)):
             digest.update(f"{path}\0{len(data)}\0".encode() + data)
     digest.update(f"Python {sys.version}\0".encode())

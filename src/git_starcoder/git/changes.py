@@ -1,178 +1,200 @@
-"""What commits did to files, as far as it is worth reading: the newest changes, with the lineage of each file.
+"""Selects the newest changes of the history that are worth learning from, with the lineage of each file.
 
-A change is one file of one commit against its parent, as `git_starcoder.git.history` defines it; a file that was
-renamed is one change, also where it was edited on the way. Nothing is read here: what does not go on is told by
-path, mode, blob ids and the size of its commit alone. The reasons, in the order in which they are looked for:
+A change is what one commit did to one file (see `git_starcoder.git.history`). A renamed file is one change, also if the
+commit edited it. Selection reads no content: path, mode, blob ids and the size of the commit decide. The reasons for
+which changes are rejected, in the order in which they are checked:
 
-- `over_budget`: newer changes were enough
-- `shallow`: the commit is at the edge of a shallow history, so nobody knows what it did
-- `giant_commit`: it touches too many files, as a formatter or an import of other people's code does
-- `deletion`: the file is gone, which teaches nothing
-- `long_path`: the path is longer than any that is read
-- `submodule`, `symlink`: the path is none of a file, before or after
+- `over_budget`: newer changes use up the budget
+- `shallow`: the commit is at the boundary of a shallow clone, so its changes are unknown
+- `giant_commit`: the commit changes too many files, like the run of a formatter or an import of other people's code
+- `deletion`: the commit deletes the file
+- `long_path`: the path is too long to be read
+- `submodule`, `symlink`: the path is not a file, before or after the commit
 - `moved`, `mode_only`: the content is the same
-- what `skip` says of the path
-- `repeated`: a newer commit does the same to the same path, as a rebase or a cherry-pick does
+- what `skip_reason` returns for the path
+- `repeated`: a newer commit makes the same change to the same path, as after a rebase or cherry-pick
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.git.history import LONGEST_PATH, Descent, bytes_of, text_of, walk
+from git_starcoder.git.history import MAX_PATH_BYTES, RenameTracker, decode_path, encode_path, walk_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from git_starcoder.git.history import Commit, LastChange, Touch
+    from git_starcoder.git.history import HistoryCommit, LastChange, PathChange
     from git_starcoder.git.objects import Repo
 
-KINDS = {"160": "submodule", "120": "symlink"}
-"""By the first digits of a mode."""
-LOOKED_AT = 3
-"""Paths looked at for each change that is wanted: a bound for histories in which few are worth reading."""
+SPECIAL_MODES = {"160": "submodule", "120": "symlink"}
+"""The first digits of a mode, and why such a path is rejected."""
+EXAMINED_PATHS_PER_CHANGE = 3
+"""Paths examined per wanted change: a bound for histories in which few changes are worth learning from."""
 
 
 class FileChange(NamedTuple):
     """What one commit did to one file."""
 
     commit: str
-    number: int
-    """The commit's place in the walk, from 0; the newest comes first."""
-    at: int
+    walk_index: int
+    """The position of the commit in the walk; 0 is the newest."""
+    committed_at: int
     """Committer time, seconds since 1970."""
     authored_at: int
     path: str
-    former: str
-    """The path before, where the commit renamed the file, else empty."""
-    lineage: str
-    """The file at the commit that is read that descends from it, else empty."""
-    before: str
-    """A blob; empty where the commit adds the file."""
-    after: str
+    former_path: str
+    """The path before if the commit renamed the file, else empty."""
+    current_path: str
+    """The path of the file at the commit that is read; empty if it is gone."""
+    blob_before: str
+    """Empty if the commit adds the file."""
+    blob_after: str
 
 
-class Refused(NamedTuple):
-    """Changes that go no further, and why."""
+class RejectedChanges(NamedTuple):
+    """One or several changes that are not used, and why."""
 
     reason: str
     commit: str
-    """Of those beyond the budget, the newest."""
+    """For changes over the budget, the newest of their commits."""
     path: str = ""
-    """Empty where there may be several."""
-    changes: int = 1
+    """Empty if there may be several."""
+    change_count: int = 1
 
 
-class Changes(NamedTuple):
-    """What the history holds."""
+class SelectedHistory(NamedTuple):
+    """The result of the selection."""
 
-    last: dict[str, LastChange]
-    """See `git_starcoder.git.history.last_changes`."""
-    kept: list[FileChange]
-    """Newest first: by the place of the commit in the walk, then by the bytes of the path."""
-    refused: list[Refused]
-    commits: int
-    """That were walked."""
+    last_changes: dict[str, LastChange]
+    """See `git_starcoder.git.history.History`."""
+    selected: list[FileChange]
+    """Newest commits first; within a commit sorted by the bytes of the path."""
+    rejected: list[RejectedChanges]
+    commit_count: int
+    """Number of commits in the walk."""
 
 
-def changes_of(repo: Repo, most: int, commit_files: int, skip: Callable[[str], str]) -> Changes:
-    """The newest changes that are worth reading, at most `most`.
+def select_changes(
+    repo: Repo, max_changes: int, max_commit_files: int, skip_reason: Callable[[str], str]
+) -> SelectedHistory:
+    """Select the newest changes that are worth learning from.
 
-    A commit that touches more than `commit_files` files is a giant. `skip` gives for a path why its changes are not
-    worth reading, or "".
+    Args:
+        repo: The repository.
+        max_changes: The largest number of changes to select.
+        max_commit_files: A commit that changes more files is a giant.
+        skip_reason: Returns for a path why its changes are not used, or "".
     """
-    near = _Near(most, commit_files)
-    history = walk(repo, near.look)
-    # A rename is one change, but two paths of its commit.
-    halves = {move.commit: len(history.renames.get(move.commit, ())) for move in history.moves}
-    refused = [one._replace(changes=one.changes - halves.get(one.commit, 0)) for one in near.whole]
-    if near.beyond:
-        beyond = sum(halves[move.commit] for move in history.moves if move.number >= near.cut)
-        refused.append(Refused("over_budget", near.oldest, changes=near.beyond - beyond))
-    kept: list[FileChange] = []
-    done: set[tuple[str, str, str]] = set()
-    descent = Descent(bytes_of(entry.path) for entry in repo.entries())
-    moves = iter(history.moves)
-    move = next(moves, None)
-    for commit in near.commits:
-        while move is not None and move.number < commit.number:
-            descent.back(move, history.renames)
-            move = next(moves, None)
-        for change, reason in _changes(commit, history.renames.get(commit.id, {}), descent, skip):
-            does = change.path, change.before, change.after
-            if reason or does in done or len(kept) == most:
-                reason = reason or ("repeated" if does in done else "over_budget")
-                refused.append(Refused(reason, commit.id, change.path[:LONGEST_PATH]))
-            else:
-                done.add(does)
-                kept.append(change)
-    return Changes(history.last, kept, refused, near.walked)
-
-
-def _changes(
-    commit: Commit, renamed: dict[bytes, bytes], descent: Descent, skip: Callable[[str], str]
-) -> Iterator[tuple[FileChange, str]]:
-    """Each change of a commit, and why it is not worth reading, or ""."""
-    gone = {touch.path: touch for touch in commit.touches if touch.status == "D"}
-    sources = {old for touch in commit.touches if (old := renamed.get(touch.path)) in gone}
-    for touch in sorted(commit.touches, key=lambda touch: touch.path):
-        if touch.path in sources and touch.status == "D":
-            continue
-        old = gone.get(renamed.get(touch.path, b"")) if touch.status == "A" else None
-        before = old.before if old else touch.before.strip("0") and touch.before
-        change = FileChange(
-            *(commit.id, commit.number, commit.at, commit.authored_at, text_of(touch.path)),
-            *(text_of(old.path) if old else "", descent.of(touch.path), before, touch.after),
+    commits = _CommitSelection(max_changes, max_commit_files)
+    history = walk_history(repo, commits.visit)
+    # A rename is one change but two paths of its commit, so counts of paths are reduced by the number of renames.
+    rename_counts = {
+        candidates.commit: len(history.renames.get(candidates.commit, ())) for candidates in history.rename_candidates
+    }
+    rejected = [
+        whole._replace(change_count=whole.change_count - rename_counts.get(whole.commit, 0))
+        for whole in commits.rejected
+    ]
+    if commits.over_budget_paths:
+        rename_count = sum(
+            rename_counts[candidates.commit]
+            for candidates in history.rename_candidates
+            if candidates.walk_index >= commits.over_budget_index
         )
-        yield change, _refusal(touch, change) or skip(change.path)
+        change_count = commits.over_budget_paths - rename_count
+        rejected.append(RejectedChanges("over_budget", commits.over_budget_commit, change_count=change_count))
+    selected: list[FileChange] = []
+    seen: set[tuple[str, str, str]] = set()
+    tracker = RenameTracker(encode_path(entry.path) for entry in repo.entries())
+    remaining_candidates = iter(history.rename_candidates)
+    candidates = next(remaining_candidates, None)
+    for commit in commits.selected:
+        while candidates is not None and candidates.walk_index < commit.walk_index:
+            tracker.step_back(candidates, history.renames)
+            candidates = next(remaining_candidates, None)
+        for change, reason in _examine_commit(commit, history.renames.get(commit.id, {}), tracker, skip_reason):
+            effect = change.path, change.blob_before, change.blob_after
+            if reason or effect in seen or len(selected) == max_changes:
+                reason = reason or ("repeated" if effect in seen else "over_budget")
+                rejected.append(RejectedChanges(reason, commit.id, change.path[:MAX_PATH_BYTES]))
+            else:
+                seen.add(effect)
+                selected.append(change)
+    return SelectedHistory(history.last_changes, selected, rejected, commits.commit_count)
 
 
-def _refusal(touch: Touch, change: FileChange) -> str:
-    if touch.status == "D":
+def _examine_commit(
+    commit: HistoryCommit, renames: dict[bytes, bytes], tracker: RenameTracker, skip_reason: Callable[[str], str]
+) -> Iterator[tuple[FileChange, str]]:
+    """Each change of a commit, and why it is rejected, or ""."""
+    deleted = {change.path: change for change in commit.path_changes if change.status == "D"}
+    rename_sources = {old for change in commit.path_changes if (old := renames.get(change.path)) in deleted}
+    for change in sorted(commit.path_changes, key=lambda change: change.path):
+        if change.path in rename_sources and change.status == "D":
+            continue
+        source = deleted.get(renames.get(change.path, b"")) if change.status == "A" else None
+        blob_before = source.blob_before if source else change.blob_before
+        file_change = FileChange(
+            commit=commit.id,
+            walk_index=commit.walk_index,
+            committed_at=commit.committed_at,
+            authored_at=commit.authored_at,
+            path=decode_path(change.path),
+            former_path=decode_path(source.path) if source else "",
+            current_path=tracker.current_path(change.path),
+            blob_before=blob_before if blob_before.strip("0") else "",
+            blob_after=change.blob_after,
+        )
+        yield file_change, _rejection_reason(change, file_change) or skip_reason(file_change.path)
+
+
+def _rejection_reason(change: PathChange, file_change: FileChange) -> str:
+    if change.status == "D":
         return "deletion"
-    if any(len(bytes_of(path)) > LONGEST_PATH for path in (change.path, change.former)):
+    if any(len(encode_path(path)) > MAX_PATH_BYTES for path in (file_change.path, file_change.former_path)):
         return "long_path"
-    for mode in touch.modes:
-        if mode[:3] in KINDS:
-            return KINDS[mode[:3]]
-    if change.before == change.after:
-        return "moved" if change.former else "mode_only"
+    for mode in change.modes:
+        if mode[:3] in SPECIAL_MODES:
+            return SPECIAL_MODES[mode[:3]]
+    if file_change.blob_before == file_change.blob_after:
+        return "moved" if file_change.former_path else "mode_only"
     return ""
 
 
-class _Near:
-    """Sees each commit of a walk, and holds those that are near enough and not too large to look at each change."""
+class _CommitSelection:
+    """Visits each commit of a walk, and keeps those whose changes are examined one by one."""
 
-    def __init__(self, most: int, commit_files: int) -> None:
-        self.commits: list[Commit] = []
-        self.whole: list[Refused] = []
-        """Commits that are refused as a whole, with a count of paths."""
-        self.walked = 0
-        self.beyond = 0
-        """Paths in commits that are too far away."""
-        self.cut = 0
-        """The place of the first such commit in the walk."""
-        self.oldest = ""
-        """Its id."""
-        self._room = most * LOOKED_AT
-        self._files = commit_files
+    def __init__(self, max_changes: int, max_commit_files: int) -> None:
+        self.selected: list[HistoryCommit] = []
+        self.rejected: list[RejectedChanges] = []
+        """Commits rejected as a whole, with the number of their paths."""
+        self.commit_count = 0
+        self.over_budget_paths = 0
+        """Number of paths in commits after the budget was used up."""
+        self.over_budget_index = 0
+        """The position of the first such commit in the walk."""
+        self.over_budget_commit = ""
+        """The id of that commit."""
+        self._remaining_paths = max_changes * EXAMINED_PATHS_PER_CHANGE
+        self._max_commit_files = max_commit_files
 
-    def look(self, commit: Commit) -> None:
-        """Take the next commit."""
-        self.walked += 1
-        paths = len(commit.touches)
-        added = sum(touch.status == "A" for touch in commit.touches)
-        deleted = sum(touch.status == "D" for touch in commit.touches)
-        if self._room <= 0:
-            if not self.beyond:
-                self.cut, self.oldest = commit.number, commit.id
-            self.beyond += paths
-        elif not paths:
+    def visit(self, commit: HistoryCommit) -> None:
+        """Sort the next commit into one of the groups."""
+        self.commit_count += 1
+        path_count = len(commit.path_changes)
+        added_count = sum(change.status == "A" for change in commit.path_changes)
+        deleted_count = sum(change.status == "D" for change in commit.path_changes)
+        if self._remaining_paths <= 0:
+            if not self.over_budget_paths:
+                self.over_budget_index, self.over_budget_commit = commit.walk_index, commit.id
+            self.over_budget_paths += path_count
+        elif not path_count:
             return
-        elif commit.edge:
-            self.whole.append(Refused("shallow", commit.id, changes=paths))
-        elif paths - min(added, deleted) > self._files:  # of what goes and comes, at most so many were renamed
-            self.whole.append(Refused("giant_commit", commit.id, changes=paths))
+        elif commit.is_boundary:
+            self.rejected.append(RejectedChanges("shallow", commit.id, change_count=path_count))
+        elif path_count - min(added_count, deleted_count) > self._max_commit_files:  # as if all possible were renames
+            self.rejected.append(RejectedChanges("giant_commit", commit.id, change_count=path_count))
         else:
-            self.commits.append(commit)
-            self._room -= paths
+            self.selected.append(commit)
+            self._remaining_paths -= path_count

@@ -1,7 +1,7 @@
-"""Run git so that nothing a repository says can run, and read what it answers.
+"""Runs git so that nothing in a repository can execute code, and reads its output.
 
-The environment is built from nothing, so no variable of the caller and no configuration of user or system reaches git,
-and no object is ever fetched. A git that hangs is killed.
+The environment is built from nothing: no variable of the caller and no configuration of the user or the system reaches
+git, and git never fetches an object. A git process that hangs is killed.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from git_starcoder.places import temporary
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-PATIENCE = 60.0
-"""Seconds that a git command with a small answer may take."""
-STALL = 300.0
-"""Seconds without a byte after which git counts as hung: a named pipe in the place of an object, for example."""
-MEMORY = 2 << 30
-"""Bytes that a git with a long answer may hold: before it speaks of a commit it holds every path that changed there."""
-CHUNK = 1 << 18
-AT = "/"
-"""Where git runs: every path that it is given is absolute, and a git whose current folder was deleted does nothing."""
-LONGEST_FIELD = 1 << 22
-"""Bytes of a path, say, after which an answer is read no further."""
-SAFE = {
+SHORT_COMMAND_TIMEOUT_SECONDS = 60.0
+"""How long a git command with a small output may run."""
+SILENCE_TIMEOUT_SECONDS = 300.0
+"""How long git may print nothing before it counts as hung, for example on a named pipe in the place of an object."""
+MAX_GIT_MEMORY_BYTES = 2 << 30
+"""Memory of a git process with a long output: before it prints a commit it holds every path that changed there."""
+PIPE_READ_BYTES = 1 << 18
+WORKING_FOLDER = "/"
+"""Where git runs. All paths that it gets are absolute, and git does nothing if its current folder was deleted."""
+MAX_FIELD_BYTES = 1 << 22
+"""Bytes of one field of the output, such as a path. A longer field ends the output."""
+SAFE_ENVIRONMENT = {
     "HOME": "/nonexistent",
     "LC_ALL": "C",
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -40,138 +40,145 @@ SAFE = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_ATTR_NOSYSTEM": "1",
     "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_NO_LAZY_FETCH": "1",  # since git 2.39.4; the empty list of protocols holds for older ones
+    "GIT_NO_LAZY_FETCH": "1",  # since git 2.39.4; for older versions the empty list of protocols does the same
     "GIT_ALLOW_PROTOCOL": "",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",
 }
 
 
-def environment(**more: str) -> dict[str, str]:
-    """The whole environment of a git process."""
-    return {"PATH": os.environ.get("PATH", os.defpath), **SAFE, **more}
+def git_environment(**variables: str) -> dict[str, str]:
+    """The whole environment of a git process, with additional variables."""
+    return {"PATH": os.environ.get("PATH", os.defpath), **SAFE_ENVIRONMENT, **variables}
 
 
-def ask(*arguments: str, env: dict[str, str]) -> tuple[int, str, str]:
-    """Exit code, standard output and the first line of the complaint of a git command with a small answer."""
+def run_git(*arguments: str, env: dict[str, str]) -> tuple[int, str, str]:
+    """Run a git command with a small output.
+
+    Returns:
+        The exit code, the standard output, and the error message as one line.
+    """
     try:
         done = subprocess.run(
             ["git", *arguments],
             env=env,
-            cwd=AT,
+            cwd=WORKING_FOLDER,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=SHORT_COMMAND_TIMEOUT_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise stalled(arguments, PATIENCE) from error
+        raise timeout_error(arguments, SHORT_COMMAND_TIMEOUT_SECONDS) from error
     except FileNotFoundError as error:
-        raise missing() from error
-    complaint = one_line(done.stderr)
-    return done.returncode, done.stdout.decode("utf-8", "surrogateescape"), complaint
+        raise git_missing_error() from error
+    return done.returncode, done.stdout.decode("utf-8", "surrogateescape"), printable_message(done.stderr)
 
 
-class Answer:
-    """What one git command says, read as it comes."""
+class GitOutput:
+    """The output of a running git command, read as it arrives."""
 
-    def __init__(self, arguments: tuple[str, ...], process: subprocess.Popen[bytes], complaints: BinaryIO) -> None:
+    def __init__(self, arguments: tuple[str, ...], process: subprocess.Popen[bytes], messages: BinaryIO) -> None:
+        """`messages` is the file that receives the standard error."""
         self._arguments = arguments
         self._process = process
-        self._output = cast("BinaryIO", process.stdout)
-        self._complaints = complaints
-        self._waiting = select.poll()  # select() takes no descriptor from 1024
-        self._waiting.register(self._output, select.POLLIN)
+        self._stdout = cast("BinaryIO", process.stdout)
+        self._messages = messages
+        self._poll = select.poll()  # select() does not accept descriptors from 1024
+        self._poll.register(self._stdout, select.POLLIN)
         self._buffer = bytearray()
-        self._why = ""
+        self._long_field = ""
 
-    def _fill(self) -> bool:
-        """Read some more; false at the end."""
-        if not self._waiting.poll(STALL * 1000):
-            raise stalled(self._arguments, STALL)
-        data = os.read(self._output.fileno(), CHUNK)
+    def _fill_buffer(self) -> bool:
+        """Read more output; False at its end."""
+        if not self._poll.poll(SILENCE_TIMEOUT_SECONDS * 1000):
+            raise timeout_error(self._arguments, SILENCE_TIMEOUT_SECONDS)
+        data = os.read(self._stdout.fileno(), PIPE_READ_BYTES)
         self._buffer += data
         return bool(data)
 
-    def line(self, longest: int = 4096) -> bytes | None:
-        """The next line without its end, or None where the answer ends or a line is longer than any that git prints."""
+    def read_line(self, max_bytes: int = 4096) -> bytes | None:
+        """The next line without its end; None if the output ends or the line is longer than any that git prints."""
         while (end := self._buffer.find(b"\n")) < 0:
-            if len(self._buffer) > longest or not self._fill():
+            if len(self._buffer) > max_bytes or not self._fill_buffer():
                 return None
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return line
 
-    def take(self, size: int) -> bytes:
-        """The next `size` bytes, or fewer where the answer ends."""
-        while len(self._buffer) < size and self._fill():
+    def read_bytes(self, size: int) -> bytes:
+        """The next `size` bytes, or fewer if the output ends."""
+        while len(self._buffer) < size and self._fill_buffer():
             pass
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
         return data
 
-    def fields(self) -> Iterator[bytes]:
-        """Everything, parted at NUL, or as much as comes before a part that is longer than `LONGEST_FIELD`."""
-        while self._fill():
-            *whole, rest = self._buffer.split(b"\0")
+    def read_fields(self) -> Iterator[bytes]:
+        """All fields that end with NUL, up to a field that is longer than `MAX_FIELD_BYTES`."""
+        while self._fill_buffer():
+            *fields, rest = self._buffer.split(b"\0")
             self._buffer = rest
-            yield from map(bytes, whole)
-            if len(rest) > LONGEST_FIELD:
-                self._why = f"something in it is longer than {LONGEST_FIELD} bytes"
+            yield from map(bytes, fields)
+            if len(rest) > MAX_FIELD_BYTES:
+                self._long_field = f"something in it is longer than {MAX_FIELD_BYTES} bytes"
                 self._process.kill()
                 return
 
-    def failure(self) -> str:
-        """Why git ended badly, or "" where it ended well. Only after everything was read."""
-        code = self._process.wait(STALL)
-        self._complaints.seek(0)
-        return self._why or one_line(self._complaints.read(CHUNK)) or f"git ended with {code}" if code else ""
+    def failure_message(self) -> str:
+        """Why git failed, or "" if it did not. Call this only after all output was read."""
+        code = self._process.wait(SILENCE_TIMEOUT_SECONDS)
+        if not code:
+            return ""
+        self._messages.seek(0)
+        message = printable_message(self._messages.read(PIPE_READ_BYTES))
+        return self._long_field or message or f"git ended with {code}"
 
 
 @contextmanager
-def start(*arguments: str, env: dict[str, str], stdin: BinaryIO | None = None) -> Generator[Answer]:
-    """Start a git command whose answer may be long; it does not outlive the block.
+def start_git(*arguments: str, env: dict[str, str], stdin: BinaryIO | None = None) -> Generator[GitOutput]:
+    """Start a git command whose output may be long; it is killed at the end of the block.
 
-    Its input is a file, never a pipe: git may then answer as it likes without either side waiting for the other.
+    Its input is a file and never a pipe, so that neither side can wait for the other.
     """
-    with TemporaryFile(dir=temporary()) as complaints:
+    with TemporaryFile(dir=temporary()) as messages:
         try:
             process = subprocess.Popen(
                 ["git", *arguments],
                 env=env,
-                cwd=AT,
+                cwd=WORKING_FOLDER,
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=messages,
                 bufsize=0,
             )
         except FileNotFoundError as error:
-            raise missing() from error
+            raise git_missing_error() from error
         with process:
             if sys.platform == "linux":
                 with suppress(ProcessLookupError):
-                    resource.prlimit(process.pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
+                    resource.prlimit(process.pid, resource.RLIMIT_DATA, (MAX_GIT_MEMORY_BYTES, MAX_GIT_MEMORY_BYTES))
             try:
-                yield Answer(arguments, process, complaints)
+                yield GitOutput(arguments, process, messages)
             finally:
                 process.kill()
 
 
-def missing() -> RepositoryError:
-    """There is no git to run."""
+def git_missing_error() -> RepositoryError:
+    """The error for a machine without git."""
     return RepositoryError("git is not installed", where="PATH", hint="install git 2.39 or newer")
 
 
-def stalled(arguments: tuple[str, ...], seconds: float) -> RepositoryError:
-    """A git command said nothing for too long."""
+def timeout_error(arguments: tuple[str, ...], seconds: float) -> RepositoryError:
+    """The error for a git command that printed nothing for too long."""
     return RepositoryError(
         f"git gave no answer for {seconds:g} seconds",
         where="git " + " ".join(arguments[-2:]),
-        hint="is everything in the repository's .git an ordinary file on a disk that answers?",
+        hint="check that every file in the repository's .git folder is a regular file on a working disk",
     )
 
 
-def one_line(complaint: bytes) -> str:
-    """What git complains about, as one printable line."""
-    words = complaint.decode("utf-8", "replace").removeprefix("fatal: ").removeprefix("error: ").split()
+def printable_message(stderr: bytes) -> str:
+    """The error message of git as one printable line."""
+    words = stderr.decode("utf-8", "replace").removeprefix("fatal: ").removeprefix("error: ").split()
     return "".join(char if char.isprintable() else "?" for char in " ".join(words))[:200]

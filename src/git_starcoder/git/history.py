@@ -1,15 +1,16 @@
-"""One walk over the history: what every commit did, which one last changed each file, and the paths it had before.
+"""Walks the history once: what each commit changed, the last commit of each file, and its former paths.
 
-**What a commit did**: its difference from its parent; a first commit adds everything. A merge did only what none of
-its parents has, as after a conflict (`git log --diff-merges=combined`): the rest was done by the commits that it
-brings together, and would count twice. What a merge did to a file is told against the first parent that has it.
-Commits at the edge of a shallow history seem to add every file; nobody knows what they did.
+**What a commit changed** is its difference from its parent; a first commit adds everything. A merge changed only what
+differs from all its parents, as after a conflict (`git log --diff-merges=combined`): its other differences belong to
+the commits that it merges, and would count twice. A path that a merge changed is compared with the first parent that
+has it. Commits at the boundary of a shallow clone seem to add every file, but their real changes are unknown.
 
-**Last change**: the newest commit, in topological order, that did something to the path.
+**The last change** of a path is the newest commit, in topological order, that changed it.
 
-**Former paths**: going from the newest commit to the oldest, a file that a commit adds while it deletes a similar one
-continues under that one's path. Similar is what git says with `-M`: half of the content. Where a blob of such a commit
-is missing or large, or where there is too much to compare, only files that moved unchanged are followed there.
+**Former paths**: from the newest commit to the oldest, a file that a commit adds while it deletes a similar one
+continues under the path of that one. Similar means half of the content, which is the default of git's option `-M`. If a
+blob of such a commit is missing or large, or there is too much to compare, only files with the same content are
+followed there.
 """
 
 from __future__ import annotations
@@ -26,298 +27,307 @@ if TYPE_CHECKING:
 
     from git_starcoder.git.objects import Repo
 
-LATEST = 253_402_300_799
-"""The last second of the year 9999; later times are not times."""
-DAY = 86_400
-COMMITTER = re.compile(rb"^committer ([^\n]*)$", re.MULTILINE)
-TIME = re.compile(rb"[ \t\r]*(\d+)[ \t\r]*[+-]\d")
-"""What stands behind a name and an address. Without a time zone, however odd, git shows no date either."""
-LONGEST_PATH = 4096
-"""Bytes of the longest path that is read or followed: every row of a file says it."""
-LARGEST_COMPARED = 1 << 22
-"""Bytes of the largest file that is compared with others to find what it was renamed from."""
-MOST_COMPARED = 50_000_000_000
-"""Bytes compared to find renames over the whole history, newest commits first; some seconds of work."""
-MOST_TOUCHES = 10_000_000
-"""Paths that the commits of a history touch, all together. A dozen objects can spell out ten billion."""
-MOST_OF_ONE = 1_000_000
-"""Paths that one commit touches."""
-MOST_BYTES = 1 << 29
-"""Bytes of the paths that the commits touch, all together, with `MOVED` more for each that comes or goes."""
-MOVED = 256
-"""Bytes, about, that it takes to remember such a path until renames are known."""
-LOG = (
+MAX_TIMESTAMP = 253_402_300_799
+"""The last second of the year 9999; later times are replaced by it."""
+SECONDS_PER_DAY = 86_400
+COMMITTER_LINE = re.compile(rb"^committer ([^\n]*)$", re.MULTILINE)
+COMMITTER_TIMESTAMP = re.compile(rb"[ \t\r]*(\d+)[ \t\r]*[+-]\d")
+"""What follows a name and an address. Git shows no date without a time zone, however odd that is."""
+MAX_PATH_BYTES = 4096
+"""Longer paths are neither read nor followed, because every row of a file contains its path."""
+MAX_COMPARED_FILE_BYTES = 1 << 22
+"""Larger files are not compared with others to find renames."""
+MAX_COMPARED_BYTES = 50_000_000_000
+"""Bytes compared to find renames in the whole history, newest commits first; this takes some seconds."""
+MAX_CHANGED_PATHS = 10_000_000
+"""Changed paths of all commits together: a dozen objects can describe ten billion."""
+MAX_CHANGED_PATHS_PER_COMMIT = 1_000_000
+MAX_CHANGED_PATHS_BYTES = 1 << 29
+"""Bytes of the changed paths of all commits together, with `ADDED_PATH_OVERHEAD_BYTES` per added or deleted path."""
+ADDED_PATH_OVERHEAD_BYTES = 256
+"""Approximate memory for an added or deleted path until renames are known."""
+LOG_COMMAND = (
     *("log", "--topo-order", "--no-renames", "--raw", "--no-abbrev", "-z", "--diff-merges=combined"),
     "--format=%H %ct %at",
 )
-SUBMODULE = "160000"
-"""A mode."""
-RENAMES = ("diff-tree", "--stdin", "-r", "--raw", "--no-abbrev", "-z", "--diff-filter=R")
+RENAMES_COMMAND = ("diff-tree", "--stdin", "-r", "--raw", "--no-abbrev", "-z", "--diff-filter=R")
+SUBMODULE_MODE_DIGITS = "160000"
 
 
 class LastChange(NamedTuple):
-    """When a path last changed, and where its content was before."""
+    """The last change of a path, and where its content was before."""
 
     commit: str
-    """Empty where the history does not say."""
-    at: int
-    """Committer time, seconds since 1970; where the history does not say, the latest that it can have been."""
-    former: tuple[str, ...] = ()
-    """Paths before renames, newest first, each once."""
+    """Empty if the history does not contain it."""
+    committed_at: int
+    """Committer time, seconds since 1970; if the commit is unknown, the latest possible time."""
+    former_paths: tuple[str, ...] = ()
+    """Distinct paths before renames, newest first."""
 
 
-class Touch(NamedTuple):
+class PathChange(NamedTuple):
     """What a commit did to one path."""
 
     status: str
-    """`A`, `D`, `M`, `R`, `T`."""
-    before: str
-    after: str
+    """`A`, `D`, `M`, `R`, `T`: added, deleted, modified, renamed, type changed."""
+    blob_before: str
+    blob_after: str
     path: bytes
-    old: bytes
+    old_path: bytes
     """The path before a rename."""
     modes: tuple[str, str]
     """Octal digits, before and after."""
 
 
-class Commit(NamedTuple):
-    """One commit of the walk. Renames are not known yet: one path goes, another comes."""
+class HistoryCommit(NamedTuple):
+    """One commit of the walk. Renames are not known yet: one path is deleted, another one added."""
 
     id: str
-    number: int
-    """Its place in the walk, from 0; the newest comes first."""
-    at: int
+    walk_index: int
+    """Its position in the walk; 0 is the newest commit."""
+    committed_at: int
     """Committer time, seconds since 1970."""
     authored_at: int
-    touches: list[Touch]
-    edge: bool
-    """At the edge of a shallow history."""
+    path_changes: list[PathChange]
+    is_boundary: bool
+    """Whether it is at the boundary of a shallow clone."""
 
 
-class Moves(NamedTuple):
-    """What a commit adds and deletes: path → blob."""
+class RenameCandidates(NamedTuple):
+    """The paths that a commit adds and deletes, with their blobs."""
 
     commit: str
-    number: int
+    walk_index: int
     added: dict[bytes, str]
     deleted: dict[bytes, str]
 
 
 class History(NamedTuple):
-    """What the walk has found."""
+    """The result of a walk."""
 
-    last: dict[str, LastChange]
-    """For each path at the commit the last commit that changed it; paths that no commit explains are left out."""
-    moves: list[Moves]
-    """Of each commit that adds something, in the order of the walk."""
+    last_changes: dict[str, LastChange]
+    """For each path of the commit; paths that no commit explains are missing."""
+    rename_candidates: list[RenameCandidates]
+    """For each commit that adds something, in the order of the walk."""
     renames: dict[str, dict[bytes, bytes]]
-    """Commit → path after a rename → path before."""
+    """For each commit, new path → old path."""
 
 
-def last_changes(repo: Repo) -> dict[str, LastChange]:
-    """For each path at the commit the last commit that changed it. Paths that no commit explains are left out."""
-    return walk(repo).last
+def find_last_changes(repo: Repo) -> dict[str, LastChange]:
+    """The last change of each path of the commit; paths that no commit explains are missing."""
+    return walk_history(repo).last_changes
 
 
-def walk(repo: Repo, look: Callable[[Commit], None] | None = None) -> History:
-    """Go over every commit once, from the newest to the oldest that can be read; `look` sees each."""
-    heads = {bytes_of(entry.path) for entry in repo.entries()}
-    changed: dict[bytes, tuple[str, int]] = {}
-    moves: list[Moves] = []
+def walk_history(repo: Repo, visit: Callable[[HistoryCommit], None] | None = None) -> History:
+    """Walk over every commit once, from the newest to the oldest that can be read, and call `visit` with each."""
+    head_paths = {encode_path(entry.path) for entry in repo.entries()}
+    last_commits: dict[bytes, tuple[str, int]] = {}
+    rename_candidates: list[RenameCandidates] = []
     submodules: set[str] = set()
-    later = commits = 0
-    for commit in _commits(repo):
-        commits += 1
-        later += commit.at > repo.committed_at + DAY
-        if commit.edge:
-            repo.partial = "the clone is shallow"
-        if look is not None:
-            look(commit)
-        _note_changes(changed, heads, commit)
-        added = {touch.path: touch.after for touch in commit.touches if touch.status == "A"}
+    later_count = commit_count = 0
+    for commit in _read_log(repo):
+        commit_count += 1
+        later_count += commit.committed_at > repo.committed_at + SECONDS_PER_DAY
+        if commit.is_boundary:
+            repo.incomplete_reason = "the clone is shallow"
+        if visit is not None:
+            visit(commit)
+        for change in commit.path_changes:
+            if change.path in head_paths and change.status != "D":
+                last_commits.setdefault(change.path, ("" if commit.is_boundary else commit.id, commit.committed_at))
+        added = {change.path: change.blob_after for change in commit.path_changes if change.status == "A"}
         if added:
-            deleted = {touch.path: touch.before for touch in commit.touches if touch.status == "D"}
-            moves.append(Moves(commit.id, commit.number, added, deleted))
-            submodules.update(
-                blob for touch in commit.touches if SUBMODULE in touch.modes for blob in (touch.before, touch.after)
-            )
-    if later:
-        what = f"{later:,} of {commits:,} commits have later dates than the newest ({day(repo.committed_at)})"
+            deleted = {change.path: change.blob_before for change in commit.path_changes if change.status == "D"}
+            rename_candidates.append(RenameCandidates(commit.id, commit.walk_index, added, deleted))
+            for change in commit.path_changes:
+                if SUBMODULE_MODE_DIGITS in change.modes:
+                    submodules.update((change.blob_before, change.blob_after))
+    if later_count:
+        newest = format_day(repo.committed_at)
+        what = f"{later_count:,} of {commit_count:,} commits have later dates than the newest ({newest})"
         repo.notes.append(f"{what}: what they changed counts as new")
-    renames = _renames(repo, moves, submodules)
-    descent = Descent(heads)
-    for move in moves:
-        descent.back(move, renames)
-    last = {text_of(path): LastChange(*changed[path], descent.former(path)) for path in sorted(changed)}
-    return History(last, moves, renames)
+    renames = _find_renames(repo, rename_candidates, submodules)
+    tracker = RenameTracker(head_paths)
+    for candidates in rename_candidates:
+        tracker.step_back(candidates, renames)
+    last_changes = {
+        decode_path(path): LastChange(*last_commits[path], tracker.former_paths(path)) for path in sorted(last_commits)
+    }
+    return History(last_changes, rename_candidates, renames)
 
 
-def first_parents(repo: Repo) -> list[str]:
-    """The commit and its first ancestors, the newest first, as far as they can be read."""
-    with repo.git("rev-list", "--first-parent", repo.commit) as answer:
-        return [line.decode("ascii") for line in iter(answer.line, None)]
+def first_parent_commits(repo: Repo) -> list[str]:
+    """The commit and its first parents, newest first, as far as they can be read."""
+    with repo.start_git("rev-list", "--first-parent", repo.commit) as output:
+        return [line.decode("ascii") for line in iter(output.read_line, None)]
 
 
-class Descent:
-    """Which files at the commit descend from a path, while one goes back from commit to commit."""
+class RenameTracker:
+    """Tracks which files of the commit that is read continue a path, while stepping back through the history.
 
-    def __init__(self, heads: Iterable[bytes]) -> None:
-        self._former: dict[bytes, dict[bytes, None]] = {head: {} for head in heads}
-        self._following = {head: [head] for head in self._former}
+    "Head paths" are the paths at the commit that is read.
+    """
 
-    def back(self, move: Moves, renames: dict[str, dict[bytes, bytes]]) -> None:
-        """Go to before a commit that adds something."""
-        renamed = renames.get(move.commit, {})
-        for path in move.added:
-            followers = self._following.pop(path, [])
-            old = renamed.get(path, b"")
-            if 0 < len(old) <= LONGEST_PATH:
-                for head in followers:
-                    if old != head:
-                        self._former[head][old] = None
-                self._following.setdefault(old, []).extend(followers)
+    def __init__(self, head_paths: Iterable[bytes]) -> None:
+        self._former_paths: dict[bytes, dict[bytes, None]] = {path: {} for path in head_paths}
+        self._head_paths = {path: [path] for path in self._former_paths}  # path at the current step -> head paths
 
-    def former(self, head: bytes) -> tuple[str, ...]:
-        """The paths that a file had before, as far as one has gone back; newest first."""
-        return tuple(map(text_of, self._former[head]))
+    def step_back(self, candidates: RenameCandidates, renames: dict[str, dict[bytes, bytes]]) -> None:
+        """Step back to before a commit that adds something."""
+        old_paths = renames.get(candidates.commit, {})
+        for path in candidates.added:
+            head_paths = self._head_paths.pop(path, [])
+            old_path = old_paths.get(path, b"")
+            if 0 < len(old_path) <= MAX_PATH_BYTES:
+                for head_path in head_paths:
+                    if old_path != head_path:
+                        self._former_paths[head_path][old_path] = None
+                self._head_paths.setdefault(old_path, []).extend(head_paths)
 
-    def of(self, path: bytes) -> str:
-        """The file at the commit that descends from a path where one is now, or "".
+    def former_paths(self, head_path: bytes) -> tuple[str, ...]:
+        """The former paths of a file up to the current step, newest first."""
+        return tuple(map(decode_path, self._former_paths[head_path]))
 
-        The first where there are several. A path that the commit has and that was left and taken again is itself: in
-        histories that run side by side the two are often the same file.
+    def current_path(self, path: bytes) -> str:
+        """The head path of the file that has a path at the current step, or "". The first if there are several.
+
+        A head path that was deleted and added again counts as the same file: in parallel branches it often is.
         """
-        followers = self._following.get(path) or ([path] if path in self._former else [b""])
-        return text_of(followers[0])
+        head_paths = self._head_paths.get(path) or ([path] if path in self._former_paths else [b""])
+        return decode_path(head_paths[0])
 
 
-def _commits(repo: Repo) -> Iterator[Commit]:
-    seen = size = 0
-    with repo.git(*LOG, repo.commit) as answer:
-        for number, (header, touches) in enumerate(_differences(answer.fields())):
-            seen += len(touches)
-            size += sum(len(touch.path) + MOVED * (touch.status in {"A", "D"}) for touch in touches)
-            name, *times = header.split(" ")
-            if seen > MOST_TOUCHES or len(touches) > MOST_OF_ONE or size > MOST_BYTES:
-                repo.notes.append(f"the history is too large and is read down to commit {name} only")
+def _read_log(repo: Repo) -> Iterator[HistoryCommit]:
+    """The commits of the history, up to a limit or to where git fails."""
+    path_count = byte_count = 0
+    with repo.start_git(*LOG_COMMAND, repo.commit) as output:
+        for index, (header, changes) in enumerate(_parse_raw_diffs(output.read_fields())):
+            path_count += len(changes)
+            byte_count += sum(
+                len(change.path) + ADDED_PATH_OVERHEAD_BYTES * (change.status in {"A", "D"}) for change in changes
+            )
+            commit_id, *times = header.split(" ")
+            is_commit_too_large = len(changes) > MAX_CHANGED_PATHS_PER_COMMIT
+            if path_count > MAX_CHANGED_PATHS or is_commit_too_large or byte_count > MAX_CHANGED_PATHS_BYTES:
+                repo.notes.append(f"the history is too large and is read down to commit {commit_id} only")
                 return
-            at, authored_at = map(seconds, times)
-            yield Commit(name, number, at, authored_at, touches, name in repo.boundary)
-        if why := answer.failure():
-            repo.partial = "the history cannot be read to its end"
-            repo.notes.append(f"{repo.partial}: {why}")
+            committed_at, authored_at = map(parse_timestamp, times)
+            is_boundary = commit_id in repo.shallow_boundary
+            yield HistoryCommit(commit_id, index, committed_at, authored_at, changes, is_boundary)
+        if message := output.failure_message():
+            repo.incomplete_reason = "the history cannot be read to its end"
+            repo.notes.append(f"{repo.incomplete_reason}: {message}")
 
 
-def _note_changes(changed: dict[bytes, tuple[str, int]], heads: set[bytes], commit: Commit) -> None:
-    name = "" if commit.edge else commit.id
-    for touch in commit.touches:
-        if touch.path in heads and touch.status != "D":
-            changed.setdefault(touch.path, (name, commit.at))
-
-
-def _renames(repo: Repo, moves: list[Moves], submodules: set[str]) -> dict[str, dict[bytes, bytes]]:
-    """For each commit, the path before of what it renamed. Commits of submodules are no blobs of the repository."""
-    moves = [move for move in moves if move.deleted]
-    blobs = {blob for move in moves for blob in (*move.added.values(), *move.deleted.values())}
-    sizes = repo.sizes(sorted(blobs))
-    repo.unsure_renames = not blobs - sizes.keys() <= submodules
-    similar: list[str] = []
-    same: list[str] = []
-    compared = 0
-    for move in moves:
-        added, deleted = set(move.added.values()), set(move.deleted.values())
-        small = all(sizes.get(blob, LARGEST_COMPARED) < LARGEST_COMPARED for blob in added | deleted)
-        new, gone = added - deleted, deleted - added  # what moved unchanged is found without comparing
-        cost = sum(len(gone) * sizes.get(blob, 0) for blob in new) + sum(len(new) * sizes.get(blob, 0) for blob in gone)
-        if small and compared + cost <= MOST_COMPARED:
-            compared += cost
-            similar.append(move.commit)
+def _find_renames(
+    repo: Repo, rename_candidates: list[RenameCandidates], submodules: set[str]
+) -> dict[str, dict[bytes, bytes]]:
+    """The renames of each commit, new path → old path. `submodules` are ids that are no blobs of the repository."""
+    rename_candidates = [candidates for candidates in rename_candidates if candidates.deleted]
+    blobs = {
+        blob for candidates in rename_candidates for blob in (*candidates.added.values(), *candidates.deleted.values())
+    }
+    sizes = repo.blob_sizes(sorted(blobs))
+    repo.has_uncertain_renames = not blobs - sizes.keys() <= submodules
+    compared_commits: list[str] = []
+    exact_commits: list[str] = []
+    compared_bytes = 0
+    for candidates in rename_candidates:
+        added, deleted = set(candidates.added.values()), set(candidates.deleted.values())
+        is_small = all(sizes.get(blob, MAX_COMPARED_FILE_BYTES) < MAX_COMPARED_FILE_BYTES for blob in added | deleted)
+        new, old = added - deleted, deleted - added  # git finds files with the same content without comparing
+        cost = sum(len(old) * sizes.get(blob, 0) for blob in new) + sum(len(new) * sizes.get(blob, 0) for blob in old)
+        if is_small and compared_bytes + cost <= MAX_COMPARED_BYTES:
+            compared_bytes += cost
+            compared_commits.append(candidates.commit)
         else:
-            same.append(move.commit)
-    found, why = _diff_trees(repo, similar, "-M", "-l1000")
-    if why:  # some blob is damaged: without comparing, none is read
-        same = [move.commit for move in moves]
-    unchanged, why_not = _diff_trees(repo, same, "-M100%")
-    if why or why_not:
-        repo.unsure_renames = True
-        repo.notes.append(f"not every rename can be followed: {why or why_not}")
-    return {**found, **unchanged}
+            exact_commits.append(candidates.commit)
+    similar_renames, failure = _run_diff_tree(repo, compared_commits, "-M", "-l1000")
+    if failure:  # a blob is damaged; searching for equal content reads no blobs
+        exact_commits = [candidates.commit for candidates in rename_candidates]
+    exact_renames, exact_failure = _run_diff_tree(repo, exact_commits, "-M100%")
+    if failure or exact_failure:
+        repo.has_uncertain_renames = True
+        repo.notes.append(f"not every rename can be followed: {failure or exact_failure}")
+    return {**similar_renames, **exact_renames}
 
 
-def _diff_trees(repo: Repo, commits: Sequence[str], *how: str) -> tuple[dict[str, dict[bytes, bytes]], str]:
-    """What each commit renamed, new path → old path; and why git did not come to the end, if so."""
+def _run_diff_tree(repo: Repo, commits: Sequence[str], *options: str) -> tuple[dict[str, dict[bytes, bytes]], str]:
+    """The renames of each commit, new path → old path; and the message of git if it failed."""
     if not commits:
         return {}, ""
-    with TemporaryFile(dir=temporary()) as questions:
-        questions.writelines(f"{commit}\n".encode() for commit in commits)
-        questions.seek(0)
-        with repo.git(*RENAMES, *how, stdin=questions) as answer:
-            found = {
-                header: {touch.path: touch.old for touch in touches}
-                for header, touches in _differences(answer.fields())
+    with TemporaryFile(dir=temporary()) as input_file:
+        input_file.writelines(f"{commit}\n".encode() for commit in commits)
+        input_file.seek(0)
+        with repo.start_git(*RENAMES_COMMAND, *options, stdin=input_file) as output:
+            renames = {
+                header: {change.path: change.old_path for change in changes}
+                for header, changes in _parse_raw_diffs(output.read_fields())
             }
-            return found, answer.failure()
+            return renames, output.failure_message()
 
 
-def _differences(fields: Iterator[bytes]) -> Iterator[tuple[str, list[Touch]]]:
-    """Header and touched paths of each commit in the `--raw -z` output of git."""
+def _parse_raw_diffs(fields: Iterator[bytes]) -> Iterator[tuple[str, list[PathChange]]]:
+    """Header and path changes of each commit in the `--raw -z` output of git."""
     header = ""
-    touches: list[Touch] = []
-    size = 0
-    for field in fields:
-        raw = field.lstrip(b"\n")
-        if not raw.startswith(b":"):
-            if raw:
+    changes: list[PathChange] = []
+    path_bytes = 0
+    for raw_field in fields:
+        field = raw_field.lstrip(b"\n")
+        if not field.startswith(b":"):
+            if field:
                 if header:
-                    yield header, touches
-                header, touches, size = raw.decode("ascii"), [], 0
+                    yield header, changes
+                header, changes, path_bytes = field.decode("ascii"), [], 0
             continue
-        path = old = next(fields, b"")  # where git died, its answer may end anywhere
-        words = raw.decode("ascii").split(" ")
+        path = old_path = next(fields, b"")  # if git died, its output may end anywhere
+        words = field.decode("ascii").split(" ")
         if words[-1][0] == "R":
             path = next(fields, b"")
-        touches.append(_touch(words, path, old))
-        size += len(path)
-        if len(touches) > MOST_OF_ONE or size > MOST_BYTES:
+        changes.append(_parse_path_change(words, path, old_path))
+        path_bytes += len(path)
+        if len(changes) > MAX_CHANGED_PATHS_PER_COMMIT or path_bytes > MAX_CHANGED_PATHS_BYTES:
             break
     if header:
-        yield header, touches
+        yield header, changes
 
 
-def _touch(words: list[str], path: bytes, old: bytes) -> Touch:
-    """`:modes… blobs… statuses`, with as many colons and statuses as there are parents."""
-    parents = len(words) // 2 - 1
-    statuses = words[-1] if parents > 1 else words[-1][0]
-    parent = next((at for at, status in enumerate(statuses) if status != "A"), 0)
-    modes = words[parent].lstrip(":"), words[parents]
-    return Touch(statuses[parent], words[parents + 1 + parent], words[-2], path, old, modes)
+def _parse_path_change(words: list[str], path: bytes, old_path: bytes) -> PathChange:
+    """Parse `:modes… blobs… statuses`, where a merge has one colon, mode, blob and status more for each parent."""
+    # ["::100644", "100644", "100644", blob of parent 1, of parent 2, of the merge, "MM"] -> 2 parents
+    parent_count = len(words) // 2 - 1
+    statuses = words[-1] if parent_count > 1 else words[-1][0]
+    parent = next((index for index, status in enumerate(statuses) if status != "A"), 0)  # the first that has the path
+    modes = words[parent].lstrip(":"), words[parent_count]
+    return PathChange(statuses[parent], words[parent_count + 1 + parent], words[-2], path, old_path, modes)
 
 
-def seconds(digits: str) -> int:
-    """A time as git prints it, in seconds since 1970; 0 where it prints none."""
+def parse_timestamp(digits: str) -> int:
+    """A time as git prints it, in seconds since 1970; 0 if git prints none."""
     if not digits.isdecimal():
         return 0
-    return min(int(digits), LATEST) if len(digits.lstrip("0")) < len(str(LATEST)) + 1 else LATEST
+    # A number with more digits than the maximum is not converted: that could take very long.
+    return min(int(digits), MAX_TIMESTAMP) if len(digits.lstrip("0")) <= len(str(MAX_TIMESTAMP)) else MAX_TIMESTAMP
 
 
-def committed_at(commit: bytes) -> int:
-    """The committer's time in a commit object, as `git log --format=%ct` prints it; 0 where that is nothing."""
-    found = COMMITTER.search(commit.partition(b"\n\n")[0])
-    address = found[1].partition(b"<")[2] if found else b""
-    time = TIME.match(address.rpartition(b">")[2]) if b">" in address else None
-    return seconds(time[1].decode("ascii")) if time else 0
+def committer_time(commit: bytes) -> int:
+    """The committer time in the data of a commit, as `git log --format=%ct` prints it; 0 if git prints none."""
+    line = COMMITTER_LINE.search(commit.partition(b"\n\n")[0])
+    after_name = line[1].partition(b"<")[2] if line else b""
+    timestamp = COMMITTER_TIMESTAMP.match(after_name.rpartition(b">")[2]) if b">" in after_name else None
+    return parse_timestamp(timestamp[1].decode("ascii")) if timestamp else 0
 
 
-def day(at: int) -> str:
-    """The day of a time, for a person."""
-    return datetime.fromtimestamp(at, UTC).date().isoformat()
+def format_day(timestamp: int) -> str:
+    """The UTC date of a time, as `2026-01-31`."""
+    return datetime.fromtimestamp(timestamp, UTC).date().isoformat()
 
 
-def bytes_of(path: str) -> bytes:
-    """The bytes of a path that is text."""
+def encode_path(path: str) -> bytes:
+    """The bytes of a path; see `decode_path`."""
     return path.encode("utf-8", "surrogateescape")
 
 
-def text_of(path: bytes) -> str:
-    """A path as text, whatever its bytes."""
+def decode_path(path: bytes) -> str:
+    """A path as text; bytes that are not UTF-8 become surrogates."""
     return path.decode("utf-8", "surrogateescape")

@@ -1,7 +1,11 @@
-"""A repository that nobody trusts, read object by object.
+"""Reads an untrusted repository object by object.
 
-Git runs in an empty repository of our own and only borrows the other's objects, so it never sees the configuration,
-attributes, hooks and replacements there. Every object is hashed again after reading, because `git cat-file` does not.
+Git runs in an empty repository of our own, which borrows only the objects of the other one. So it never sees the
+configuration, attributes, hooks and replacements there. Every object is hashed again after reading, because
+`git cat-file` does not do that.
+
+Only `find_repository` lets git see the repository's own configuration. It runs nothing but `rev-parse` and similar
+commands, which were measured to execute no code whatever the configuration says; `SAFE_OPTIONS` disables the rest.
 """
 
 from __future__ import annotations
@@ -17,9 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from git_starcoder.errors import RepositoryError, RevisionError
-from git_starcoder.git.command import Answer, environment, start
-from git_starcoder.git.discover import Found, discover
-from git_starcoder.git.history import DAY, LONGEST_PATH, LastChange, committed_at, day, last_changes
+from git_starcoder.git.command import GitOutput, git_environment, run_git, start_git
+from git_starcoder.git.history import (
+    MAX_PATH_BYTES,
+    SECONDS_PER_DAY,
+    LastChange,
+    committer_time,
+    decode_path,
+    encode_path,
+    find_last_changes,
+    format_day,
+)
 from git_starcoder.places import temporary
 
 if TYPE_CHECKING:
@@ -28,301 +40,377 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 T = TypeVar("T")
-MOST_ENTRIES = 1_000_000
-"""A commit with more files and folders is refused: a dozen objects can spell out ten billion paths."""
-MOST_SPELLED = 1 << 28
-"""Bytes of all paths of a commit, likewise."""
-DEEPEST = 256
-LARGEST = 1 << 26
-"""Bytes of the largest object that is ever held in memory."""
-TREE_ENTRY = re.compile(rb"([0-7]{1,7}) ([^\0]*)\0")
-KIND = 0o170000
-"""The bits of a mode that say what an entry is."""
-FILE = 0o100000
-FOLDER = 0o040000
-SYMLINK = 0o120000
-SUBMODULE = 0o160000
+SAFE_OPTIONS = (
+    *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.commitGraph=false"),
+    *("-c", "safe.directory=*", "-c", "safe.bareRepository=all"),  # reading another user's repository runs nothing
+    *("-c", "advice.graftFileDeprecated=false"),
+)
+OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+MAX_TREE_ENTRIES = 1_000_000
+"""A commit with more files and folders is refused: a dozen objects can describe ten billion paths."""
+MAX_TOTAL_PATH_BYTES = 1 << 28
+"""A commit whose paths have more bytes together is refused, for the same reason."""
+MAX_FOLDER_DEPTH = 256
+"""Folders inside one another; deeper ones are not opened."""
+MAX_OBJECT_BYTES = 1 << 26
+"""Larger objects are never read into memory."""
+TREE_ENTRY_PATTERN = re.compile(rb"([0-7]{1,7}) ([^\0]*)\0")
+MODE_TYPE_MASK = 0o170000
+"""The bits of a mode that contain the type of an entry."""
+FILE_MODE = 0o100000
+FOLDER_MODE = 0o040000
+SYMLINK_MODE = 0o120000
+SUBMODULE_MODE = 0o160000
 
 
-class Fault(NamedTuple):
-    """Why an object cannot be had."""
+class Unreadable(NamedTuple):
+    """Why an object cannot be read."""
 
     reason: str
-    """`missing`, `corrupt`, `too_large`; of a commit also `too_deep` for a folder and `long_path` for a file."""
+    """`missing`, `corrupt` or `too_large`; in a commit also `too_deep` for a folder and `long_path` for a file."""
     detail: str = ""
 
 
-class Entry(NamedTuple):
-    """One file of a commit, or a folder that could not be opened. Where the path is too long, its beginning."""
+class TreeEntry(NamedTuple):
+    """One file of a commit, or a folder that could not be opened."""
 
     path: str
+    """If it is too long, its first `MAX_PATH_BYTES` bytes."""
     mode: int
     blob: str
     size: int | None
-    """Bytes, or None where the object cannot be had."""
-    fault: Fault | None = None
+    """Bytes, or None if the object cannot be read."""
+    unreadable: Unreadable | None = None
+
+
+class RepositoryLocation(NamedTuple):
+    """Where a repository is, and the object that a revision names in it."""
+
+    git_folder: Path
+    """The folder that contains `objects`; for a linked work tree that of the main one."""
+    object_format: str
+    """`sha1` or `sha256`."""
+    object_id: str
+    """The full id of a commit, or of a tag of one."""
+
+
+def find_repository(path: Path, revision: str) -> RepositoryLocation:
+    """Find the repository that contains `path`, as git itself does.
+
+    Raises:
+        RepositoryError: There is no such folder, no repository, or git cannot read it.
+        RevisionError: There are no commits, or the revision names nothing.
+    """
+    try:
+        problem = "" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
+    except OSError as error:
+        problem = f"cannot be opened: {error.strerror}"
+    if problem:
+        raise RepositoryError(f"'{path}' {problem}", hint="give the path of a Git repository")
+    if revision.startswith("-") or "\0" in revision or not revision:
+        raise RepositoryError(f"{revision!r} is not a revision", where="--rev", hint="give a branch, tag or commit")
+    folders = ("--show-object-format", "--path-format=absolute", "--git-common-dir")
+    code, output, message = _run_git_in(path, "rev-parse", *folders)
+    if code:
+        if "not a git repository" in message:
+            hint = "give the path of a repository, or create one with `git init`"
+            raise RepositoryError(f"'{path}' is not a Git repository", hint=hint)
+        raise RepositoryError(f"git cannot read '{path}': {message}", hint="run `git status` there for details")
+    object_format, _, git_folder = output.removesuffix("\n").partition("\n")
+    code, output, _ = _run_git_in(path, "rev-parse", "--verify", "--quiet", "--end-of-options", revision)
+    object_id = output.strip()
+    if code or not OBJECT_ID.fullmatch(object_id):
+        raise _revision_error(revision, path)
+    return RepositoryLocation(Path(git_folder), object_format, object_id)
+
+
+def _run_git_in(path: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run git in the repository itself; see `run_git`."""
+    env = git_environment(GIT_GRAFT_FILE=os.devnull)
+    return run_git("-C", str(path.absolute()), *SAFE_OPTIONS, *arguments, env=env)
+
+
+def _revision_error(revision: str, path: Path) -> RevisionError:
+    """The error for a revision that names nothing."""
+    _, branches, _ = _run_git_in(path, "for-each-ref", "--format=%(refname:short)", "--count=5")
+    if not branches and revision == "HEAD":
+        return RevisionError(f"'{path}' has no commits yet", hint="commit something first")
+    hint = f"there is {', '.join(branches.split())}" if branches else "the repository has no commits yet"
+    if revision == "HEAD":
+        _, head, _ = _run_git_in(path, "symbolic-ref", "--quiet", "--short", "HEAD")
+        what = f"HEAD of '{path}' points to {head.strip()!r}, which has no commits"
+        return RevisionError(what, hint=f"choose with --rev: {hint}")
+    return RevisionError(f"{revision!r} names nothing in '{path}'", where="--rev", hint=hint)
 
 
 class Repo:
-    """A commit of a repository, and the objects it is made of."""
+    """A commit of a repository, and the objects that it consists of."""
 
-    def __init__(self, path: Path, found: Found) -> None:
-        folder = found.folder
+    def __init__(self, path: Path, location: RepositoryLocation) -> None:
+        git_folder = location.git_folder
         self.path = path
-        self.name = folder.parent.name if folder.name == ".git" else folder.name.removesuffix(".git")
-        self.objects = folder / "objects"
-        self.boundary = _ids(folder / "shallow", found.format)
-        """Commits whose parents a shallow clone left out."""
-        self.shallow = bool(self.boundary)
+        self.name = git_folder.parent.name if git_folder.name == ".git" else git_folder.name.removesuffix(".git")
+        self.objects_folder = git_folder / "objects"
+        self.shallow_boundary = _read_ids(git_folder / "shallow", location.object_format)
+        """Commits whose parents are missing because the clone is shallow."""
+        self.is_shallow = bool(self.shallow_boundary)
         self.notes: list[str] = []
         """What a user should know about how this repository was read."""
-        self.partial = ""
-        """Why the history that was walked is not all of it: it is known once `last_changes` was asked."""
-        self.unsure_renames = False
-        """Whether something is missing that tells whether files were renamed; likewise."""
-        self._hash = found.format
-        self._width = hashlib.new(found.format).digest_size
-        own = _own_repository(found.format, self.boundary)
-        weakref.finalize(self, shutil.rmtree, own, ignore_errors=True)
-        self._entries: list[Entry] = []
-        self._env = environment(GIT_DIR=str(own), GIT_OBJECT_DIRECTORY=str(self.objects))
-        alternates = _small(self.objects / "info" / "alternates").decode("utf-8", "replace").split("\n")
-        self.notes += [f"objects are also read from {place!r}" for place in alternates if place]
-        if self.shallow:
+        self.incomplete_reason = ""
+        """Why the walked history is incomplete; known after `last_changes` was called."""
+        self.has_uncertain_renames = False
+        """Whether objects are missing that are needed to find renames; known after `last_changes` was called."""
+        self._object_format = location.object_format
+        self._id_bytes = hashlib.new(location.object_format).digest_size
+        own_repository = _create_own_repository(location.object_format, self.shallow_boundary)
+        weakref.finalize(self, shutil.rmtree, own_repository, ignore_errors=True)
+        self._entries: list[TreeEntry] = []
+        self._env = git_environment(GIT_DIR=str(own_repository), GIT_OBJECT_DIRECTORY=str(self.objects_folder))
+        alternates = _read_file(self.objects_folder / "info" / "alternates").decode("utf-8", "replace").split("\n")
+        self.notes += [f"objects are also read from {folder!r}" for folder in alternates if folder]
+        if self.is_shallow:
             self.notes.append("the history is shallow: files that did not change since it begins have no last commit")
-        self.commit, self._tree, self.committed_at = self._head(found.object)
-        if self.committed_at > time.time() + DAY:
+        self.commit, self._tree, self.committed_at = self._resolve_commit(location.object_id)
+        if self.committed_at > time.time() + SECONDS_PER_DAY:
             self.notes.append(
-                f"the date of the newest commit, {day(self.committed_at)}, lies in the future: "
+                f"the date of the newest commit, {format_day(self.committed_at)}, lies in the future: "
                 "ages count from it, so that all other files look old"
             )
 
     @classmethod
     def open(cls, path: str | Path, rev: str = "HEAD") -> Repo:
-        """Open the repository that a path is or lies in, at a branch, tag or commit.
+        """Open the repository that contains a path, at a branch, tag or commit.
 
         Raises:
-            RepositoryError: there is none, it cannot be read, or the revision names no commit.
+            RepositoryError: There is no repository, it cannot be read, or the revision names no commit.
         """
-        return cls(Path(path), discover(Path(path), rev))
+        return cls(Path(path), find_repository(Path(path), rev))
 
-    def _head(self, name: str) -> tuple[str, str, int]:
-        """Commit, tree and committer time of what a revision named; tags are followed."""
+    def _resolve_commit(self, object_id: str) -> tuple[str, str, int]:
+        """Follow tags to a commit.
+
+        Returns:
+            Its id, its tree and its committer time.
+        """
         for _ in range(10):
-            [(_, kind, data)] = self._objects([name])
-            if isinstance(data, Fault):
+            [(_, kind, data)] = self._read_objects([object_id])
+            if isinstance(data, Unreadable):
                 break
             target = re.match(rb"(?:tree|object) ([0-9a-f]+)\n", data)
             if kind not in {"commit", "tag"} or not target:
                 raise RepositoryError(f"the revision names a {kind}, not a commit", where="--rev")
             if kind == "commit":
-                return name, target[1].decode(), committed_at(data)
-            name = target[1].decode()
-        raise RevisionError(f"commit {name} cannot be read", where=str(self.path), hint="`git fsck` says what is wrong")
+                return object_id, target[1].decode(), committer_time(data)
+            object_id = target[1].decode()
+        raise RevisionError(
+            f"commit {object_id} cannot be read", where=str(self.path), hint="run `git fsck` for details"
+        )
 
-    def git(self, *arguments: str, stdin: BinaryIO | None = None) -> AbstractContextManager[Answer]:
+    def start_git(self, *arguments: str, stdin: BinaryIO | None = None) -> AbstractContextManager[GitOutput]:
         """Start a git command that sees the objects and nothing else of the repository."""
-        return start(*arguments, env=self._env, stdin=stdin)
+        return start_git(*arguments, env=self._env, stdin=stdin)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[TreeEntry]:
         """Every file of the commit, sorted by the bytes of its path, and every folder that could not be opened.
 
         Raises:
-            RepositoryError: there are more than `MOST_ENTRIES`, or their paths are longer than `MOST_SPELLED`.
+            RepositoryError: There are more than `MAX_TREE_ENTRIES`, or `MAX_TOTAL_PATH_BYTES` in their paths.
         """
         if not self._entries:
-            self._entries = self._walk()
+            self._entries = self._walk_tree()
         return self._entries
 
-    def _walk(self) -> list[Entry]:
+    def _walk_tree(self) -> list[TreeEntry]:
         files: list[tuple[bytes, int, str]] = []
-        unopened: list[Entry] = []
+        unopened: list[TreeEntry] = []
         level = [(b"", self._tree)]
-        seen = depth = spelled = 0
+        entry_count = depth = path_bytes = 0
         while level:
-            trees = self._trees({tree for _, tree in level})
-            below: list[tuple[bytes, str]] = []
+            trees = self._read_trees({tree for _, tree in level})
+            next_level: list[tuple[bytes, str]] = []
             for prefix, tree in level:
                 children = trees[tree]
-                if depth > DEEPEST or len(prefix) > LONGEST_PATH:
-                    children = Fault("too_deep", f"{depth} folders")
-                if isinstance(children, Fault):
+                if depth > MAX_FOLDER_DEPTH or len(prefix) > MAX_PATH_BYTES:
+                    children = Unreadable("too_deep", f"{depth} folders")
+                if isinstance(children, Unreadable):
                     if not prefix:
-                        raise RepositoryError(f"the folder of commit {self.commit} is {children.reason}")
-                    unopened.append(Entry(_text(prefix[:LONGEST_PATH]), FOLDER, tree, None, children))
+                        raise RepositoryError(f"the root folder of commit {self.commit} is {children.reason}")
+                    unopened.append(TreeEntry(decode_path(prefix[:MAX_PATH_BYTES]), FOLDER_MODE, tree, None, children))
                     continue
-                seen += len(children)
-                spelled += sum(len(prefix) + len(name) for name, _, _ in children)
-                if seen > MOST_ENTRIES or spelled > MOST_SPELLED:
-                    what = f"the commit has more than {MOST_ENTRIES:,} files and folders"
-                    if seen <= MOST_ENTRIES:
-                        what = f"the paths of the commit have more than {MOST_SPELLED:,} bytes"
+                entry_count += len(children)
+                path_bytes += sum(len(prefix) + len(name) for name, _, _ in children)
+                if entry_count > MAX_TREE_ENTRIES or path_bytes > MAX_TOTAL_PATH_BYTES:
+                    what = f"the commit has more than {MAX_TREE_ENTRIES:,} files and folders"
+                    if entry_count <= MAX_TREE_ENTRIES:
+                        what = f"the paths of the commit have more than {MAX_TOTAL_PATH_BYTES:,} bytes"
                     raise RepositoryError(what, where=str(self.path))
-                for name, mode, oid in children:
-                    if mode & KIND == FOLDER:
-                        below.append((prefix + name + b"/", oid))
-                    elif len(prefix) + len(name) > LONGEST_PATH:
-                        fault = Fault("long_path", f"{len(prefix) + len(name)} bytes")
-                        unopened.append(Entry(_text((prefix + name)[:LONGEST_PATH]), mode, oid, None, fault))
+                for name, mode, object_id in children:
+                    path = prefix + name
+                    if mode & MODE_TYPE_MASK == FOLDER_MODE:
+                        next_level.append((path + b"/", object_id))
+                    elif len(path) > MAX_PATH_BYTES:
+                        unreadable = Unreadable("long_path", f"{len(path)} bytes")
+                        unopened.append(
+                            TreeEntry(decode_path(path[:MAX_PATH_BYTES]), mode, object_id, None, unreadable)
+                        )
                     else:
-                        files.append((prefix + name, mode, oid))
-            level = below
+                        files.append((path, mode, object_id))
+            level = next_level
             depth += 1
-        sizes = self.sizes(oid for _, mode, oid in files if mode & KIND != SUBMODULE)
-        made = [Entry(_text(path), mode, oid, sizes.get(oid)) for path, mode, oid in files]
-        return sorted(made + unopened, key=lambda entry: os.fsencode(entry.path))
+        sizes = self.blob_sizes(object_id for _, mode, object_id in files if mode & MODE_TYPE_MASK != SUBMODULE_MODE)
+        entries = [TreeEntry(decode_path(path), mode, blob, sizes.get(blob)) for path, mode, blob in files]
+        return sorted(entries + unopened, key=lambda entry: encode_path(entry.path))
 
-    def sizes(self, blobs: Iterable[str]) -> dict[str, int]:
-        """The size in bytes of each blob that can be had, without reading any."""
-        names = list(dict.fromkeys(blobs))
-        answers = self._ask("--batch-check", names, _size)
-        return {name: size for name, size in zip(names, answers, strict=True) if isinstance(size, int)}
+    def blob_sizes(self, blobs: Iterable[str]) -> dict[str, int]:
+        """The size in bytes of each readable blob, without reading any."""
+        ids = list(dict.fromkeys(blobs))
+        sizes = self._cat_file("--batch-check", ids, _parse_size)
+        return {blob: size for blob, size in zip(ids, sizes, strict=True) if isinstance(size, int)}
 
-    def read(self, blobs: Iterable[str]) -> Iterator[tuple[str, bytes | Fault]]:
-        """Each blob in the order given. The caller asked for `sizes` before: what comes is held in memory."""
-        for name, kind, data in self._objects(list(blobs)):
-            if kind == "blob" or isinstance(data, Fault):
-                yield name, data
-            else:
-                yield name, Fault("corrupt", f"is a {kind}")
+    def read_blobs(self, blobs: Iterable[str]) -> Iterator[tuple[str, bytes | Unreadable]]:
+        """The content of each blob in the given order. Check `blob_sizes` first: each content is held in memory."""
+        return self._read_objects_of_kind("blob", blobs)
 
-    def commits(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | Fault]]:
-        """Each commit object in the order given, as it is stored."""
-        for name, kind, data in self._objects(list(names)):
-            if kind == "commit" or isinstance(data, Fault):
-                yield name, data
-            else:
-                yield name, Fault("corrupt", f"is a {kind}")
+    def read_commits(self, commits: Iterable[str]) -> Iterator[tuple[str, bytes | Unreadable]]:
+        """The stored data of each commit in the given order."""
+        return self._read_objects_of_kind("commit", commits)
 
     def last_changes(self) -> dict[str, LastChange]:
-        """For each path at the commit the last commit that changed it; see `git_starcoder.git.history`."""
-        return last_changes(self)
+        """The last commit that changed each path of the commit; see `git_starcoder.git.history`."""
+        return find_last_changes(self)
 
-    def why_unread(self, blob: str) -> Fault:
-        """Why a blob has no size: it is not there, or what is there is damaged."""
-        if (self.objects / blob[:2] / blob[2:]).exists():
-            return Fault("corrupt", "the object's header cannot be read")
-        return Fault("missing", "the object is not in the repository")
+    def explain_unreadable(self, blob: str) -> Unreadable:
+        """Why a blob has no size: it is missing or damaged."""
+        if (self.objects_folder / blob[:2] / blob[2:]).exists():
+            return Unreadable("corrupt", "the object's header cannot be read")
+        return Unreadable("missing", "the object is not in the repository")
 
-    def _trees(self, names: set[str]) -> dict[str, list[tuple[bytes, int, str]] | Fault]:
-        found: dict[str, list[tuple[bytes, int, str]] | Fault] = {}
-        for name, kind, data in self._objects(sorted(names)):
-            if isinstance(data, Fault):
-                found[name] = data
-            elif kind != "tree":
-                found[name] = Fault("corrupt", f"is a {kind}, not a folder")
+    def _read_objects_of_kind(self, kind: str, ids: Iterable[str]) -> Iterator[tuple[str, bytes | Unreadable]]:
+        for object_id, found_kind, data in self._read_objects(list(ids)):
+            if found_kind == kind or isinstance(data, Unreadable):
+                yield object_id, data
             else:
-                found[name] = _children(data, self._width)
-        return found
+                yield object_id, Unreadable("corrupt", f"is a {found_kind}")
 
-    def _objects(self, names: Sequence[str]) -> Iterator[tuple[str, str, bytes | Fault]]:
-        answers = self._ask("--batch", names, self._whole)
-        for name, answer in zip(names, answers, strict=True):
-            yield (name, "", answer) if isinstance(answer, Fault) else (name, *answer)
+    def _read_trees(self, ids: set[str]) -> dict[str, list[tuple[bytes, int, str]] | Unreadable]:
+        """The children of each tree: name, mode and object id."""
+        trees: dict[str, list[tuple[bytes, int, str]] | Unreadable] = {}
+        for object_id, kind, data in self._read_objects(sorted(ids)):
+            if isinstance(data, Unreadable):
+                trees[object_id] = data
+            elif kind != "tree":
+                trees[object_id] = Unreadable("corrupt", f"is a {kind}, not a folder")
+            else:
+                trees[object_id] = _parse_tree(data, self._id_bytes)
+        return trees
 
-    def _ask(self, how: str, names: Sequence[str], parse: Callable[[Answer, str], T | Broken]) -> Iterator[T | Fault]:
-        """Ask `git cat-file` about objects. Where it dies or lies, a fresh one goes on behind that object."""
-        if not names:
+    def _read_objects(self, ids: Sequence[str]) -> Iterator[tuple[str, str, bytes | Unreadable]]:
+        """Id, kind and data of each object."""
+        for object_id, answer in zip(ids, self._cat_file("--batch", ids, self._parse_object), strict=True):
+            yield (object_id, "", answer) if isinstance(answer, Unreadable) else (object_id, *answer)
+
+    def _cat_file(
+        self, option: str, ids: Sequence[str], parse: Callable[[GitOutput, str], T | UntrustedOutput]
+    ) -> Iterator[T | Unreadable]:
+        """Run `git cat-file` on objects. If it dies or prints nonsense, a new process continues after that object."""
+        if not ids:
             return
-        with tempfile.TemporaryFile(dir=temporary()) as questions:
-            questions.writelines(f"{name}\n".encode() for name in names)
-            questions.flush()
+        with tempfile.TemporaryFile(dir=temporary()) as input_file:
+            input_file.writelines(f"{object_id}\n".encode() for object_id in ids)
+            input_file.flush()
             done = 0
-            while done < len(names):
-                os.lseek(questions.fileno(), done * (2 * self._width + 1), os.SEEK_SET)
-                with self.git("cat-file", how, "--buffer", stdin=questions) as answer:
-                    while done < len(names):
-                        result = parse(answer, names[done])
+            while done < len(ids):
+                os.lseek(input_file.fileno(), done * (2 * self._id_bytes + 1), os.SEEK_SET)
+                with self.start_git("cat-file", option, "--buffer", stdin=input_file) as output:
+                    while done < len(ids):
+                        result = parse(output, ids[done])
                         done += 1
-                        if isinstance(result, Broken):
-                            yield result.fault
+                        if isinstance(result, UntrustedOutput):
+                            yield result.unreadable
                             break
                         yield result
 
-    def _whole(self, answer: Answer, name: str) -> tuple[str, bytes] | Fault | Broken:
-        """One object of `cat-file --batch`, hashed again."""
-        match (answer.line() or b"").decode("ascii", "replace").split(" "):
-            case [said, "missing"] if said == name:
-                return self.why_unread(name)
-            case [said, kind, digits] if said == name and digits.isdecimal():
+    def _parse_object(self, output: GitOutput, object_id: str) -> tuple[str, bytes] | Unreadable | UntrustedOutput:
+        """Kind and data of one object in the output of `cat-file --batch`, hashed again."""
+        match (output.read_line() or b"").decode("ascii", "replace").split(" "):
+            case [name, "missing"] if name == object_id:
+                return self.explain_unreadable(object_id)
+            case [name, kind, digits] if name == object_id and digits.isdecimal():
                 size = int(digits)
             case _:
-                return Broken(Fault("corrupt", "git cannot read it"))
-        if size > LARGEST:
-            return Broken(Fault("too_large", f"{size} bytes"))
-        data = answer.take(size)
-        if len(data) < size or answer.take(1) != b"\n":
-            return Broken(Fault("corrupt", "it is cut off, or its size is a lie"))
-        digest = hashlib.new(self._hash, f"{kind} {size}\0".encode())
+                return UntrustedOutput(Unreadable("corrupt", "git cannot read it"))
+        if size > MAX_OBJECT_BYTES:
+            return UntrustedOutput(Unreadable("too_large", f"{size} bytes"))
+        data = output.read_bytes(size)
+        if len(data) < size or output.read_bytes(1) != b"\n":
+            return UntrustedOutput(Unreadable("corrupt", "it is cut off, or its size is a lie"))
+        digest = hashlib.new(self._object_format, f"{kind} {size}\0".encode())
         digest.update(data)
-        if digest.hexdigest() != name:
-            return Broken(Fault("corrupt", "its content does not have its name"))
+        if digest.hexdigest() != object_id:
+            return UntrustedOutput(Unreadable("corrupt", "its content does not have its name"))
         return kind, data
 
 
-class Broken(NamedTuple):
-    """An answer after which the process cannot be believed any more."""
+class UntrustedOutput(NamedTuple):
+    """The end of an output: nothing that the process prints afterwards can be trusted."""
 
-    fault: Fault
+    unreadable: Unreadable
 
 
-def _size(answer: Answer, name: str) -> int | Fault | Broken:
-    """One answer of `cat-file --batch-check`."""
-    match (answer.line() or b"").decode("ascii", "replace").split(" "):
-        case [said, "blob", digits] if said == name and digits.isdecimal():
+def _parse_size(output: GitOutput, object_id: str) -> int | Unreadable | UntrustedOutput:
+    """The size of one blob in the output of `cat-file --batch-check`."""
+    match (output.read_line() or b"").decode("ascii", "replace").split(" "):
+        case [name, "blob", digits] if name == object_id and digits.isdecimal():
             return int(digits)
-        case [said, *_] if said == name:
-            return Fault("missing")
+        case [name, *_] if name == object_id:
+            return Unreadable("missing")
         case _:
-            return Broken(Fault("corrupt"))
+            return UntrustedOutput(Unreadable("corrupt"))
 
 
-def _children(data: bytes, width: int) -> list[tuple[bytes, int, str]] | Fault:
-    """Name, mode and object of each entry of a tree object."""
+def _parse_tree(data: bytes, id_bytes: int) -> list[tuple[bytes, int, str]] | Unreadable:
+    """Name, mode and object id of each entry of a tree object."""
     children: list[tuple[bytes, int, str]] = []
-    at = 0
-    while match := TREE_ENTRY.match(data, at):
-        at = match.end() + width
-        children.append((match[2], int(match[1], 8), data[match.end() : at].hex()))
-    return children if at == len(data) else Fault("corrupt", "the folder's list is malformed")
+    offset = 0
+    while match := TREE_ENTRY_PATTERN.match(data, offset):
+        offset = match.end() + id_bytes
+        children.append((match[2], int(match[1], 8), data[match.end() : offset].hex()))
+    return children if offset == len(data) else Unreadable("corrupt", "the folder's list is malformed")
 
 
-def _own_repository(kind: str, boundary: frozenset[str]) -> Path:
-    """An empty bare repository in a temporary folder."""
-    place = temporary()
+def _create_own_repository(object_format: str, shallow_boundary: frozenset[str]) -> Path:
+    """Create an empty bare repository in a temporary folder."""
+    parent = temporary()
     try:
-        own = Path(tempfile.mkdtemp(prefix="git-starcoder-", dir=place))
-        for folder in ("objects", "refs"):
-            (own / folder).mkdir()
-        (own / "HEAD").write_text("ref: refs/heads/none\n")
-        extension = "" if kind == "sha1" else f"[extensions]\nobjectFormat = {kind}\n"
-        version = 0 if kind == "sha1" else 1
-        (own / "config").write_text(
+        folder = Path(tempfile.mkdtemp(prefix="git-starcoder-", dir=parent))
+        for name in ("objects", "refs"):
+            (folder / name).mkdir()
+        (folder / "HEAD").write_text("ref: refs/heads/none\n")
+        version, extension = 0, ""
+        if object_format != "sha1":
+            version, extension = 1, f"[extensions]\nobjectFormat = {object_format}\n"
+        (folder / "config").write_text(
             f"[core]\nrepositoryFormatVersion = {version}\nbare = true\ncommitGraph = false\n{extension}"
         )
-        if boundary:
-            (own / "shallow").write_text("".join(f"{name}\n" for name in sorted(boundary)))
+        if shallow_boundary:
+            (folder / "shallow").write_text("".join(f"{commit}\n" for commit in sorted(shallow_boundary)))
     except OSError as error:
-        raise RepositoryError(f"no temporary folder can be made: {error.strerror}", where=place) from error
-    return own
+        raise RepositoryError(f"no temporary folder can be created: {error.strerror}", where=parent) from error
+    return folder
 
 
-def _small(path: Path) -> bytes:
-    """A small file, or nothing where there is none."""
+def _read_file(path: Path) -> bytes:
+    """A small file of the repository; empty if there is none."""
     if not path.is_file():
         return b""
     try:
         with path.open("rb") as file:
-            return file.read(LARGEST)
+            return file.read(MAX_OBJECT_BYTES)
     except OSError as error:
         raise RepositoryError(f"a file cannot be read: {error.strerror}", where=str(path)) from error
 
 
-def _ids(path: Path, kind: str) -> frozenset[str]:
+def _read_ids(path: Path, object_format: str) -> frozenset[str]:
     """The object ids that a file lists, one per line; anything else in it is ignored."""
-    width = 2 * hashlib.new(kind).digest_size
-    return frozenset(re.findall(rf"^[0-9a-f]{{{width}}}$", _small(path).decode("ascii", "replace"), re.MULTILINE))
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
+    digits = 2 * hashlib.new(object_format).digest_size
+    return frozenset(re.findall(rf"^[0-9a-f]{{{digits}}}$", _read_file(path).decode("ascii", "replace"), re.MULTILINE))

@@ -1,24 +1,24 @@
-"""Forms of code that mean the same: where a text has one of them, and how it is written as another.
+"""Finds code that can be written in another form with the same meaning, and rewrites it.
 
-A table of forms (`[error_patterns]` of a language file) has:
+A language file lists forms in a table (`[error_patterns]`):
 
-- `forms.NAME.query`: finds the form. `@site` is what it spans (one node, or several that stand side by side), every
+- `forms.NAME.query` finds the form. `@site` captures its extent (one node, or several that follow one another); every
   other capture without a leading `_` is a part of it.
-- `forms.NAME.text`: how it is written. `$part` is a part, a tab one more level of indentation. What the query finds is
-  a site only if it is this text, filled with the parts, but for whitespace and trailing commas: so whatever no part has
-  (a comment, an attribute, a type) makes it none, and nothing is lost when it is written in another form.
-- `forms.NAME.becomes`: the forms with the same meaning that it may be written as.
-- `forms.NAME.names`: parts that other forms do without: names that it binds, and the words to choose from where it is
-  written and needs some. What is chosen stands in no part.
-- `forms.NAME.absent`: names whose words may stand in no other part (the name of an error that nobody reads).
-- `forms.NAME.alone`: parts whose words stand nowhere else in the frame (a name that changes its scope).
-- `forms.NAME.outside`: kinds of nodes that the site does not stand in, one level up.
-- `forms.NAME.where`: a pattern that a file must have for anything in it to be written so.
-- `forms.NAME.within`: kinds of frames, of which the innermost one around the site must have one.
-- `frames`: a query for these frames; the name of a capture is the kind.
-- `unless`: a query; a file in which it finds an `@unless` has no sites.
-- `macros`: words of the queries and what they stand for.
-- `like`: a language that has the table instead.
+- `forms.NAME.text` is the template of the form: `$part` is a part, a tab is one more level of indentation. What the
+  query finds is a site only if it equals this text, filled with the parts, except for whitespace and trailing commas.
+  So code with anything that is in no part (a comment, an attribute, a type) is no site, and rewriting loses nothing.
+- `forms.NAME.becomes`: the forms with the same meaning that it may be rewritten to.
+- `forms.NAME.names`: parts that other forms lack: names that the form binds, with the words to choose a new name from.
+  A chosen word occurs in no part.
+- `forms.NAME.absent`: names whose words must not occur in other parts (the name of an error that nobody reads).
+- `forms.NAME.alone`: parts whose words must not occur elsewhere in the frame (a name that changes its scope).
+- `forms.NAME.outside`: node types that the parent of the site must not have.
+- `forms.NAME.where`: a pattern that a file must contain before anything in it is rewritten to this form.
+- `forms.NAME.within`: the innermost frame around the site must be of one of these kinds.
+- `frames`: a query for frames; the name of a capture is the kind.
+- `unless`: a query; a file in which it captures `@unless` has no sites.
+- `macros`: words in the queries and their replacements.
+- `like`: another language whose table is used instead.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tree_sitter import Query, QueryCursor
 
-from git_starcoder.parse.language import load
-from git_starcoder.parse.scope import WORD
-from git_starcoder.parse.shape import outermost
+from git_starcoder.parse.language import load_language
+from git_starcoder.parse.renaming import IDENTIFIER_WORD
+from git_starcoder.parse.tree import outermost_spans
 from git_starcoder.records import Span
 
 if TYPE_CHECKING:
@@ -45,273 +45,278 @@ if TYPE_CHECKING:
 
     from git_starcoder.parse.tree import Code
 
-_PART = re.compile(rb"\$(\w+)")
-_TRAILING = re.compile(rb",(?=[})\]])")
-_BLANK = re.compile(rb"[ \t]*")
-STEPS = 100
-"""Places where a text is indented by one more level that tell how much that is."""
-_STEP = re.compile(rb"^([ \t]*)\S.*\n\1([ \t]+)\S", re.MULTILINE)
+INDENT_SAMPLES = 100
+"""Indented lines that are examined to find the unit of indentation of a text."""
+_PLACEHOLDER = re.compile(rb"\$(\w+)")
+_TRAILING_COMMA = re.compile(rb",(?=[})\]])")
+_INDENTATION = re.compile(rb"[ \t]*")
+_DEEPER_LINE = re.compile(rb"^([ \t]*)\S.*\n\1([ \t]+)\S", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One way to write something."""
+    """One way to write something; see the module's docstring for the keys of the table."""
 
     name: str
-    text: bytes
-    becomes: tuple[str, ...]
-    names: dict[str, list[bytes]]
-    absent: tuple[str, ...]
-    alone: tuple[str, ...]
-    outside: frozenset[str]
-    where: re.Pattern[bytes] | None
-    within: frozenset[str]
+    template: bytes
+    alternatives: tuple[str, ...]
+    new_names: dict[str, list[bytes]]
+    unread_parts: tuple[str, ...]
+    local_parts: tuple[str, ...]
+    excluded_parents: frozenset[str]
+    file_pattern: re.Pattern[bytes] | None
+    frame_kinds: frozenset[str]
 
 
-class Part(NamedTuple):
+class SitePart(NamedTuple):
     """A part of a site."""
 
     nodes: list[Node]
-    """Side by side, in order."""
+    """Nodes that follow one another, in order."""
     span: Span
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place that has a form."""
+    """A place in a text that has a form."""
 
     form: Form
     span: Span
-    parts: dict[str, Part]
+    parts: dict[str, SitePart]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Rules:
+class _FormTable:
     forms: dict[str, Form]
     query: Query
-    by_pattern: list[tuple[Form, ...]]
-    """The forms of the first patterns of the query; the others are for frames and `unless`."""
+    forms_by_pattern: list[tuple[Form, ...]]
+    """The forms of the first patterns of the query; the other patterns are for frames and `unless`."""
 
 
 @cache
-def _rules(key: str, table: str) -> _Rules:
-    language = load(key)
+def _load_table(key: str, table: str) -> _FormTable:
+    language = load_language(key)
     rules = language.table[table]
-    rules = load(rules["like"]).table[table] if "like" in rules else rules
+    rules = load_language(rules["like"]).table[table] if "like" in rules else rules
     macros = re.compile(rf"\b(?:{'|'.join(rules.get('macros', ['(?!)']))})\b")
-    by_query: dict[str, list[Form]] = defaultdict(list)
+    forms_by_query: dict[str, list[Form]] = defaultdict(list)
     forms: dict[str, Form] = {}
     for name, form in rules["forms"].items():
         forms[name] = Form(
-            name,
-            form["text"].encode(),
-            tuple(form["becomes"]),
-            {part: words.encode().split() for part, words in form.get("names", {}).items()},
-            tuple(form.get("absent", ())),
-            tuple(form.get("alone", ())),
-            frozenset(form.get("outside", ())),
-            re.compile(form["where"].encode()) if "where" in form else None,
-            frozenset(form.get("within", ())),
+            name=name,
+            template=form["text"].encode(),
+            alternatives=tuple(form["becomes"]),
+            new_names={part: words.encode().split() for part, words in form.get("names", {}).items()},
+            unread_parts=tuple(form.get("absent", ())),
+            local_parts=tuple(form.get("alone", ())),
+            excluded_parents=frozenset(form.get("outside", ())),
+            file_pattern=re.compile(form["where"].encode()) if "where" in form else None,
+            frame_kinds=frozenset(form.get("within", ())),
         )
-        by_query[macros.sub(lambda match: rules["macros"][match[0]], form["query"])].append(forms[name])
-    by_pattern: list[tuple[Form, ...]] = []
-    for query, which in by_query.items():
-        by_pattern += [tuple(which)] * Query(language.grammar, query).pattern_count
-    query = "\n".join([*by_query, rules.get("frames", ""), rules.get("unless", "")])
-    return _Rules(forms, Query(language.grammar, query), by_pattern)
+        forms_by_query[macros.sub(lambda match: rules["macros"][match[0]], form["query"])].append(forms[name])
+    forms_by_pattern: list[tuple[Form, ...]] = []
+    for query, query_forms in forms_by_query.items():
+        forms_by_pattern += [tuple(query_forms)] * Query(language.grammar, query).pattern_count
+    query = "\n".join([*forms_by_query, rules.get("frames", ""), rules.get("unless", "")])
+    return _FormTable(forms, Query(language.grammar, query), forms_by_pattern)
 
 
 @lru_cache(maxsize=2)  # a text and its variation
-def sites(code: Code, table: str) -> list[Site]:
+def find_sites(code: Code, table: str) -> list[Site]:
     """The sites of all forms of a table, in order, outer ones first.
 
-    The text needs a tree, and its language the table.
+    The text must have a syntax tree, and its language the table.
     """
-    return _sites(code, table, None)
+    return _find_sites(code, table, None)
 
 
-def sites_from(code: Code, table: str, place: int) -> list[Site]:
-    """The sites that begin at a place, as `sites` has them."""
-    return [site for site in _sites(code, table, place) if site.span.start == place]
+def find_sites_at(code: Code, table: str, offset: int) -> list[Site]:
+    """The sites of `find_sites` that start at an offset."""
+    return [site for site in _find_sites(code, table, offset) if site.span.start == offset]
 
 
-def _sites(code: Code, table: str, place: int | None) -> list[Site]:
+def _find_sites(code: Code, table: str, offset: int | None) -> list[Site]:
+    """The sites of a text; with an offset, only those that the nodes at this offset belong to."""
     if code.language is None or code.root is None:
-        raise ValueError("sites need a tree")
-    rules = _rules(code.language.key, table)
-    cursor = QueryCursor(rules.query)
-    if place is not None:
-        cursor.set_byte_range(place, place + 1)
-    found: list[Site] = []
-    frames: list[tuple[int, int, str]] = []
+        raise ValueError("sites need a syntax tree")
+    form_table = _load_table(code.language.key, table)
+    cursor = QueryCursor(form_table.query)
+    if offset is not None:
+        cursor.set_byte_range(offset, offset + 1)
+    sites: list[Site] = []
+    frames: list[tuple[int, int, str]] = []  # start, negative stop, kind
     for pattern, captures in cursor.matches(code.root):
-        if pattern >= len(rules.by_pattern):
+        if pattern >= len(form_table.forms_by_pattern):
             if "unless" in captures:
                 return []
             kinds = ((kind, nodes) for kind, nodes in captures.items() if kind[0] != "_")
             frames += [(node.start_byte, -node.end_byte, kind) for kind, nodes in kinds for node in nodes]
         else:
-            found += _caught(code, rules.by_pattern[pattern], captures)
-    found.sort(key=lambda site: (site.span.start, -site.span.stop, site.form.name))
-    return list(_framed(code, found, sorted(frames)))
+            sites += _matching_sites(code, form_table.forms_by_pattern[pattern], captures)
+    sites.sort(key=lambda site: (site.span.start, -site.span.stop, site.form.name))
+    return list(_filter_by_frames(code, sites, sorted(frames)))
 
 
-def _caught(code: Code, forms: Iterable[Form], captures: dict[str, list[Node]]) -> Iterator[Site]:
-    """What a query caught, as sites of the forms that it is."""
-    span = _part(captures["site"]).span
-    parts = {name: _part(nodes) for name, nodes in captures.items() if name != "site" and name[0] != "_"}
+def _matching_sites(code: Code, forms: Iterable[Form], captures: dict[str, list[Node]]) -> Iterator[Site]:
+    """The captures of a query as sites of the forms whose template they equal."""
+    span = _site_part(captures["site"]).span
+    parts = {name: _site_part(nodes) for name, nodes in captures.items() if name != "site" and name[0] != "_"}
     texts = {name: code.data[slice(*part.span)] for name, part in parts.items()}
-    bare = _bare(code.data[slice(*span)])
+    bare = _without_whitespace(code.data[slice(*span)])
     for form in forms:
-        if _bare(_filled(form.text, texts)) == bare:
+        if _without_whitespace(_fill_template(form.template, texts)) == bare:
             site = Site(form, span, parts)
-            around = captures["site"][0].parent if form.outside else None
-            if (around is None or around.type not in form.outside) and _hidden(code, site):
+            parent = captures["site"][0].parent if form.excluded_parents else None
+            if (parent is None or parent.type not in form.excluded_parents) and _has_unread_names(code, site):
                 yield site
 
 
-def _part(nodes: list[Node]) -> Part:
+def _site_part(nodes: list[Node]) -> SitePart:
     if len(nodes) == 1:
-        return Part(nodes, Span(*nodes[0].byte_range))
-    return Part(nodes, Span(min(node.start_byte for node in nodes), max(node.end_byte for node in nodes)))
+        return SitePart(nodes, Span(*nodes[0].byte_range))
+    return SitePart(nodes, Span(min(node.start_byte for node in nodes), max(node.end_byte for node in nodes)))
 
 
-def _bare(text: bytes) -> bytes:
-    return _TRAILING.sub(b"", b"".join(text.split()))
+def _without_whitespace(text: bytes) -> bytes:
+    """A text without whitespace and trailing commas."""
+    return _TRAILING_COMMA.sub(b"", b"".join(text.split()))
 
 
-def _filled(text: bytes, parts: Mapping[str, bytes]) -> bytes:
-    return _PART.sub(lambda match: parts[match[1].decode()], text)
+def _fill_template(template: bytes, parts: Mapping[str, bytes]) -> bytes:
+    return _PLACEHOLDER.sub(lambda match: parts[match[1].decode()], template)
 
 
-def _words(code: Code, span: Span) -> list[bytes]:
-    return WORD.findall(code.data, *span)
+def _find_words(code: Code, span: Span) -> list[bytes]:
+    return IDENTIFIER_WORD.findall(code.data, *span)
 
 
-def _hidden(code: Code, site: Site) -> bool:
-    """Whether the names that may stand in no other part do not."""
-    if not site.form.absent:
+def _has_unread_names(code: Code, site: Site) -> bool:
+    """Whether the names that must not occur in other parts do not."""
+    if not site.form.unread_parts:
         return True
-    names = site.form.names
-    others = {word for name, part in site.parts.items() if name not in names for word in _words(code, part.span)}
-    return all(others.isdisjoint(_words(code, site.parts[name].span)) for name in site.form.absent)
+    names = site.form.new_names
+    others = {word for name, part in site.parts.items() if name not in names for word in _find_words(code, part.span)}
+    return all(others.isdisjoint(_find_words(code, site.parts[name].span)) for name in site.form.unread_parts)
 
 
-def _framed(code: Code, found: list[Site], frames: list[tuple[int, int, str]]) -> Iterator[Site]:
-    """The sites, in order, whose innermost frame (start, negative stop, kind; in order) lets them be one."""
-    around: list[tuple[Span, str]] = []
+def _filter_by_frames(code: Code, sites: list[Site], frames: list[tuple[int, int, str]]) -> Iterator[Site]:
+    """The sites whose innermost frame permits their form. Sites and frames are sorted."""
+    open_frames: list[tuple[Span, str]] = []
     index = 0
-    for site in found:
+    for site in sites:
         while index < len(frames) and frames[index][0] <= site.span.start:
-            start, negative, kind = frames[index]
-            while around and around[-1][0].stop <= start:
-                around.pop()
-            around.append((Span(start, -negative), kind))
+            start, negative_stop, kind = frames[index]
+            while open_frames and open_frames[-1][0].stop <= start:
+                open_frames.pop()
+            open_frames.append((Span(start, -negative_stop), kind))
             index += 1
-        while around and around[-1][0].stop <= site.span.start:
-            around.pop()
-        frame, kind = around[-1] if around else (None, "")
-        if site.form.within and kind not in site.form.within:
+        while open_frames and open_frames[-1][0].stop <= site.span.start:
+            open_frames.pop()
+        frame, kind = open_frames[-1] if open_frames else (None, "")
+        if site.form.frame_kinds and kind not in site.form.frame_kinds:
             continue
-        if not site.form.alone or (frame and _alone(code, site, frame)):
+        if not site.form.local_parts or (frame and _has_local_names(code, site, frame)):
             yield site
 
 
-def _alone(code: Code, site: Site, frame: Span) -> bool:
-    """Whether the names that may stand nowhere else in the frame do not."""
-    everywhere, here = _tally(code, frame), Counter(_words(code, site.span))
-    names = {word for name in site.form.alone for word in _words(code, site.parts[name].span)}
-    return all(everywhere[word] == here[word] for word in names)
+def _has_local_names(code: Code, site: Site, frame: Span) -> bool:
+    """Whether the words that must not occur elsewhere in the frame do not."""
+    frame_counts, site_counts = _count_words(code, frame), Counter(_find_words(code, site.span))
+    words = {word for name in site.form.local_parts for word in _find_words(code, site.parts[name].span)}
+    return all(frame_counts[word] == site_counts[word] for word in words)
 
 
 @lru_cache(maxsize=16)  # a frame has many sites
-def _tally(code: Code, frame: Span) -> Counter[bytes]:
-    """How often each word stands in a frame."""
-    return Counter(_words(code, frame))
+def _count_words(code: Code, frame: Span) -> Counter[bytes]:
+    return Counter(_find_words(code, frame))
 
 
-def counterparts(code: Code, site: Site, table: str) -> list[Form]:
-    """The forms that a site may be written as."""
-    rules = _rules(code.language.key, table) if code.language else None
-    forms = [rules.forms[name] for name in site.form.becomes] if rules else []
-    return [form for form in forms if form.where is None or form.where.search(code.data)]
+def alternative_forms(code: Code, site: Site, table: str) -> list[Form]:
+    """The forms that a site may be rewritten to."""
+    if code.language is None:
+        return []
+    forms = _load_table(code.language.key, table).forms
+    alternatives = [forms[name] for name in site.form.alternatives]
+    return [form for form in alternatives if form.file_pattern is None or form.file_pattern.search(code.data)]
 
 
-def written(code: Code, site: Site, form: Form, random: Random) -> bytes | None:
-    """The site in another form; None where no name is left to choose, or a line is indented less than its head."""
+def rewrite_site(code: Code, site: Site, form: Form, random: Random) -> bytes | None:
+    """A site in another form; None if no new name is free, or a line has less indentation than the first one."""
     texts = {name: code.data[slice(*part.span)] for name, part in site.parts.items()}
-    taken = {word for part in site.parts.values() for word in _words(code, part.span)}
-    for name, words in form.names.items():
+    used_words = {word for part in site.parts.values() for word in _find_words(code, part.span)}
+    for name, words in form.new_names.items():
         if name not in texts:
-            free = [word for word in words if word not in taken]
+            free = [word for word in words if word not in used_words]
             if not free:
                 return None
             texts[name] = random.choice(free)
-            taken.add(texts[name])
-    base = _indent(code, site.span.start)
+            used_words.add(texts[name])
+    base = _line_indent(code, site.span.start)
     lines: list[bytes] = []
-    for line in form.text.split(b"\n"):
-        bare = line.lstrip(b"\t")
-        indent = base + _unit(code) * (len(line) - len(bare)) if len(bare) < len(line) else base
-        for name in _PART.findall(bare):
+    for template_line in form.template.split(b"\n"):
+        line = template_line.lstrip(b"\t")
+        indent = (
+            base + _indent_unit(code) * (len(template_line) - len(line)) if len(line) < len(template_line) else base
+        )
+        for name in _PLACEHOLDER.findall(line):
             if (part := site.parts.get(name.decode())) is not None:
-                moved = _moved(code, part.span, indent)
-                if moved is None:
+                indented = _change_indent(code, part.span, indent)
+                if indented is None:
                     return None
-                texts[name.decode()] = moved
-        lines.append(indent + _filled(bare, texts))
+                texts[name.decode()] = indented
+        lines.append(indent + _fill_template(line, texts))
     return b"\n".join(lines)[len(base) :]
 
 
-def _indent(code: Code, place: int) -> bytes:
-    """The whitespace that the line of a place begins with."""
-    match = _BLANK.match(code.data, code.data.rfind(b"\n", 0, place) + 1)
+def _line_indent(code: Code, offset: int) -> bytes:
+    """The whitespace at the start of the line that contains an offset."""
+    match = _INDENTATION.match(code.data, code.data.rfind(b"\n", 0, offset) + 1)
     return match[0] if match else b""
 
 
 @lru_cache(maxsize=1)
-def _unit(code: Code) -> bytes:
-    """What one more level of indentation adds, most often in this text."""
-    steps = Counter(match[2] for match in islice(_STEP.finditer(code.data), STEPS))
-    return max(steps, key=lambda step: (steps[step], step), default=b"    ")
+def _indent_unit(code: Code) -> bytes:
+    """The most frequent difference in this text between a line and a more indented line below it."""
+    units = Counter(match[2] for match in islice(_DEEPER_LINE.finditer(code.data), INDENT_SAMPLES))
+    return max(units, key=lambda unit: (units[unit], unit), default=b"    ")
 
 
-def _moved(code: Code, span: Span, indent: bytes) -> bytes | None:
-    """A part with another indentation, but for lines that begin in a string; None if one has less than the first."""
-    old = _indent(code, span.start)
+def _change_indent(code: Code, span: Span, indent: bytes) -> bytes | None:
+    """A part with another indentation; None if a line has less than the first one. Lines that start in strings stay."""
+    old_indent = _line_indent(code, span.start)
     text = code.data[slice(*span)]
-    if old == indent or b"\n" not in text:
+    if old_indent == indent or b"\n" not in text:
         return text
-    strings = _strings(code, span)
+    fixed_spans = _fixed_layout_spans(code, span)
     lines: list[bytes] = []
-    place = span.start
+    offset = span.start
     for line in text.split(b"\n"):
-        if place == span.start or not line.strip() or any(one.start < place < one.stop for one in strings):
+        if offset == span.start or not line.strip() or any(fixed.start < offset < fixed.stop for fixed in fixed_spans):
             lines.append(line)
-        elif line.startswith(old):
-            lines.append(indent + line[len(old) :])
+        elif line.startswith(old_indent):
+            lines.append(indent + line[len(old_indent) :])
         else:
             return None
-        place += len(line) + 1
+        offset += len(line) + 1
     return b"\n".join(lines)
 
 
-def _strings(code: Code, span: Span) -> list[Span]:
-    """The texts with a fixed layout that begin in a span."""
+def _fixed_layout_spans(code: Code, span: Span) -> list[Span]:
+    """The texts with a fixed layout that start in a span."""
     if code.language is None or code.root is None:
         return []
-    cursor = QueryCursor(code.language.query("layout.fixed"))
+    cursor = QueryCursor(code.language.compile_query("layout.fixed"))
     cursor.set_byte_range(*span)
-    spans = outermost(node.byte_range for node in cursor.captures(code.root).get("fixed", ()))
-    return [one for one in spans if span.start <= one.start < span.stop]
+    found = outermost_spans(node.byte_range for node in cursor.captures(code.root).get("fixed", ()))
+    return [fixed for fixed in found if span.start <= fixed.start < span.stop]
 
 
-def same(before: Code, old: Part, after: Code, new: Part) -> bool:
-    """Whether two parts are the same but for the indentation of their lines."""
-    one, two = before.data[slice(*old.span)], after.data[slice(*new.span)]
-    return one == two or (
-        [line.lstrip() for line in one.split(b"\n")] == [line.lstrip() for line in two.split(b"\n")]
+def equal_parts(before: Code, old: SitePart, after: Code, new: SitePart) -> bool:
+    """Whether two parts are equal except for the indentation of their lines."""
+    old_text, new_text = before.data[slice(*old.span)], after.data[slice(*new.span)]
+    return old_text == new_text or (
+        [line.lstrip() for line in old_text.split(b"\n")] == [line.lstrip() for line in new_text.split(b"\n")]
         and [str(node) for node in old.nodes] == [str(node) for node in new.nodes]
-        and [before.data[slice(*span)] for span in _strings(before, old.span)]
-        == [after.data[slice(*span)] for span in _strings(after, new.span)]
+        and [before.data[slice(*span)] for span in _fixed_layout_spans(before, old.span)]
+        == [after.data[slice(*span)] for span in _fixed_layout_spans(after, new.span)]
     )

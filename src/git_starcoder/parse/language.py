@@ -1,8 +1,8 @@
-"""The languages shelf: which language a path is in, and its grammar and queries, loaded once per process.
+"""Finds the language of a path, and loads its grammar and queries once per process.
 
-A language is one TOML file. Its `[file]` table says which extensions it has, where its grammar is and which nodes are
-comments; every other table belongs to the module that reads it, and may be missing. A language file may also claim an
-extension of another one (`claims`): `.h` is C, unless the text has a line that only C++ can have.
+A language is one TOML file of the registry `languages/`. Its `[file]` table lists the extensions, the grammar and the
+node types of comments. Every other table belongs to the module that reads it and may be missing. A language may also
+claim an extension of another one (`claims`): `.h` is C unless the text has a line that only C++ can have.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tree_sitter import Parser, Query
 
 from git_starcoder import registry
 
-TEXT = "text"
-"""The language of every file that no grammar is for."""
+PLAIN_TEXT = "text"
+"""The language of every file without a grammar."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Language:
-    """One language of the shelf. Only for worker processes: a grammar can crash the one it runs in."""
+    """A registered language. Use it only in worker processes: a grammar can crash the process that runs it."""
 
     key: str
     table: dict[str, Any]
@@ -34,17 +34,20 @@ class Language:
     grammar: Grammar
     parser: Parser
     comments: frozenset[str]
-    """Node kinds that are comments."""
+    """Types of the nodes that are comments."""
     _queries: dict[tuple[str, ...], Query] = field(default_factory=dict[tuple[str, ...], Query])
 
-    def query(self, *names: str) -> Query:
-        """The queries of these names as one query (one walk over the tree costs less than two); compiled once.
+    def compile_query(self, *names: str) -> Query:
+        """Compile the queries of these names into one, because one walk over the tree costs less than two.
 
-        A name is `table.key` of the TOML file, or a table, whose key is `query`.
+        The result is cached.
+
+        Args:
+            names: `table.key` of the TOML file, or `table` for its key `query`.
 
         Raises:
-            KeyError: the file has no such query.
-            tree_sitter.QueryError: the query does not fit the grammar.
+            KeyError: The file has no such query.
+            tree_sitter.QueryError: The query does not fit the grammar.
         """
         if names not in self._queries:
             texts: list[str] = []
@@ -55,42 +58,42 @@ class Language:
         return self._queries[names]
 
 
-def language_of(path: str, text: bytes = b"") -> str:
-    """The language of a file: a key of the shelf, or `text`. With the text at hand, claims are looked at too."""
+def detect_language(path: str, text: bytes = b"") -> str:
+    """The language of a file: a registered key or `PLAIN_TEXT`. Claims count only if a text is given."""
     extension = PurePosixPath(path).suffix.lower()
     owners, claims = _extensions()
     for key, pattern in claims.get(extension, ()) if text else ():
         if pattern.search(text):
             return key
-    return owners.get(extension, TEXT)
+    return owners.get(extension, PLAIN_TEXT)
 
 
 @cache
-def table(key: str) -> dict[str, Any]:
-    """The TOML file of a language; no grammar is loaded, so this is safe in any process."""
+def language_table(key: str) -> dict[str, Any]:
+    """The TOML file of a language. This loads no grammar, so it is safe in any process."""
     return tomllib.loads(registry.read("languages", key))
 
 
 @cache
-def load(key: str) -> Language:
-    """A language with its grammar.
+def load_language(key: str) -> Language:
+    """Load a language with its grammar.
 
     Raises:
-        FileNotFoundError: no such language on the shelf.
+        FileNotFoundError: No such language is registered.
     """
-    file = table(key)["file"]
+    file = language_table(key)["file"]
     capsule: Any = getattr(import_module(file["grammar"]), file["function"])()
     grammar = Grammar(cast("object", capsule))
-    return Language(key, table(key), grammar, Parser(grammar), frozenset(file["comments"]))
+    return Language(key, language_table(key), grammar, Parser(grammar), frozenset(file["comments"]))
 
 
 @cache
 def _extensions() -> tuple[dict[str, str], dict[str, list[tuple[str, re.Pattern[bytes]]]]]:
-    """Whose extension it is, and who claims it on which condition."""
+    """The language that owns each extension, and the languages that claim it with the pattern of each claim."""
     owners: dict[str, str] = {}
     claims: dict[str, list[tuple[str, re.Pattern[bytes]]]] = {}
     for key in registry.names("languages"):
-        file = table(key)["file"]
+        file = language_table(key)["file"]
         owners.update(dict.fromkeys(file["extensions"], key))
         for extension, pattern in file.get("claims", {}).items():
             claims.setdefault(extension, []).append((key, re.compile(pattern.encode(), re.MULTILINE)))

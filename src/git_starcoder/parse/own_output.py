@@ -1,8 +1,8 @@
-"""Output of ours that somebody committed: datasets, models, checkpoints, results of runs, reports.
+"""Recognises our own output that somebody committed: datasets, models, checkpoints, results of runs, reports.
 
-Files are known by what is in them, whatever they and their folders are called. Those that say nothing of themselves (a
-recipe, a tokenizer, the configuration of a model) are known by the company they are in: a file beside them that says
-what it is.
+A file is recognised by its content, whatever it and its folders are called. Files whose content says nothing (a
+recipe, a tokenizer, the configuration of a model) are recognised as companions: files with typical names in the folder
+of a recognised file.
 """
 
 from __future__ import annotations
@@ -13,25 +13,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
-from git_starcoder.layout import STEPS
 from git_starcoder.output import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-REASON = "own_output"
-PAGE, CARD = 1 << 12, 1 << 14
-"""Bytes of a page and of a card in which it says what it is."""
-SCHEMA = re.compile(r"git-starcoder/([a-z]+)/\d+")
-GENERATOR = b'<meta name="generator" content="git starcoder report">'
-TAGGED = (b"\n- git-starcoder\n", b"Made by git-starcoder from one Git repository")
-METADATA = {"total_sequences", "source_repo", "augmentation_techniques", "weighting_strategy"}
-DROP = {"step", "id", "reason", "because"}
-IMPORT = {"from", "to", "from_split", "to_split"}
-SIGNATURE = {"path", "line", "name", "owner", "kind", "signature", "visibility", "language", "role", "split"}
+DROP_REASON = "own_output"
+REPORT_HEAD_BYTES = 1 << 12
+"""Bytes at the start of a report that contain its generator tag."""
+CARD_HEAD_BYTES = 1 << 14
+"""Bytes at the start of a dataset card that contain our tags."""
+SCHEMA_PATTERN = re.compile(r"git-starcoder/([a-z]+)/\d+")
+REPORT_TAG = b'<meta name="generator" content="git starcoder report">'
+CARD_TAGS = (b"\n- git-starcoder\n", b"Made by git-starcoder from one Git repository")
+STEP_NAMES = {"read", "analyse", "split", "augment", "window", "dedup", "weigh", "order", "write"}
+METADATA_KEYS = {"total_sequences", "source_repo", "augmentation_techniques", "weighting_strategy"}
+DROP_KEYS = {"step", "id", "reason", "because"}
+IMPORT_KEYS = {"from", "to", "from_split", "to_split"}
+SIGNATURE_KEYS = {"path", "line", "name", "owner", "kind", "signature", "visibility", "language", "role", "split"}
 _TOKENIZER = r"(tokenizer|tokenizer_config|special_tokens_map|vocab)\.json|merges\.txt"
 _RUNNING = r"metrics\.jsonl|tensorboard/[^/]+"
-COMPANY = {
+COMPANION_NAMES = {
     "dataset": re.compile(
         r"recipe\.yaml|(drops|imports|signatures)\.jsonl|training_data_(train|val|test)\.jsonl"
         rf"|data/(train|validation|test)-\d+-of-\d+\.parquet|tokenizer/({_TOKENIZER})"
@@ -43,124 +45,129 @@ COMPANY = {
     "checkpoint": re.compile(r"state\.json|\w+\.safetensors"),
     "training": re.compile(_RUNNING),
 }
-"""By kind of folder, the files in it that say nothing of themselves. A training is a folder of checkpoints."""
+"""For each kind of folder the names of companions in it. A `training` is a folder of checkpoints."""
 
 
-class Own(NamedTuple):
-    """What a file of ours says of itself."""
+class OwnOutput(NamedTuple):
+    """What the content of one of our files says about it."""
 
-    what: str
-    files: Mapping[str, int] = {}
-    """Files in its folder, with their bytes, where it lists them."""
+    description: str
+    file_sizes: Mapping[str, int] = {}
+    """The bytes of each file in its folder, if it lists them."""
 
     @property
     def kind(self) -> str:
-        """The kind of folder that it stands for; empty for a file that stands for itself."""
-        word = self.what.rpartition(" ")[2]
-        return word if word in COMPANY else ""
+        """The kind of folder that it identifies; empty if it says nothing about its folder."""
+        word = self.description.rpartition(" ")[2]
+        return word if word in COMPANION_NAMES else ""
 
 
-def recognise(data: bytes) -> Own | None:
-    """What a file of ours is, by its bytes; None for any other."""
+def recognise_own_output(data: bytes) -> OwnOutput | None:
+    """What a file of ours is, by its content; None for any other file."""
     match data.lstrip()[:1]:
         case b"{":
-            return _of_line(data) or _of_object(data)
-        case b"-" if data.startswith(b"---") and all(mark in data[:CARD] for mark in TAGGED):
-            return Own("the card of a dataset")
-        case b"<" if GENERATOR in data[:PAGE]:
-            return Own("a report")
+            return _recognise_json_lines(data) or _recognise_json_object(data)
+        case b"-" if data.startswith(b"---") and all(tag in data[:CARD_HEAD_BYTES] for tag in CARD_TAGS):
+            return OwnOutput("the card of a dataset")
+        case b"<" if REPORT_TAG in data[:REPORT_HEAD_BYTES]:
+            return OwnOutput("a report")
         case b"#" if len(data) <= 2 * len(IGNORED) and data.replace(b"\r\n", b"\n") == IGNORED.encode():
-            return Own("the .gitignore of an output")
+            return OwnOutput("the .gitignore of an output")
         case _:
             return None
 
 
-def company(own: Mapping[str, Own], files: Iterable[tuple[str, int | None]]) -> set[str]:
-    """Of files with their bytes, the paths of those that belong to recognised ones.
+def find_companions(recognised: Mapping[str, OwnOutput], files: Iterable[tuple[str, int | None]]) -> set[str]:
+    """The paths of files that belong to recognised files.
 
-    Where a folder has a list, they are in it, and have the size that is listed or a name that only output has. Where
-    there is none, the name decides.
+    If a recognised file lists the files of its folder, a companion is in the list, and has the listed size or a name
+    that only our output has. If there is no list, the name decides.
+
+    Args:
+        recognised: The recognised files by path.
+        files: Path and size in bytes of all files.
     """
-    if not own:
+    if not recognised:
         return set()
-    listed: dict[str, int] = {}
-    for path, said in own.items():
-        listed |= {posixpath.join(posixpath.dirname(path), name): size for name, size in said.files.items()}
-    homes = _homes(own)
-    with_list = {posixpath.dirname(path) for path, said in own.items() if said.files}
-    without = {(folder, kind) for folder, kind in homes if folder not in with_list}
-    found: set[str] = set()
+    listed_sizes: dict[str, int] = {}
+    for path, own in recognised.items():
+        folder = posixpath.dirname(path)
+        listed_sizes |= {posixpath.join(folder, name): size for name, size in own.file_sizes.items()}
+    output_folders = _output_folders(recognised)
+    folders_with_list = {posixpath.dirname(path) for path, own in recognised.items() if own.file_sizes}
+    without_list = {(folder, kind) for folder, kind in output_folders if folder not in folders_with_list}
+    companions: set[str] = set()
     for path, size in files:
-        named = homes if path in listed else without
-        if path not in own and ((path in listed and listed[path] == size) or not named.isdisjoint(_places(path))):
-            found.add(path)
-    return found
+        if path in recognised:
+            continue
+        eligible_folders = output_folders if path in listed_sizes else without_list
+        has_listed_size = path in listed_sizes and listed_sizes[path] == size
+        if has_listed_size or not eligible_folders.isdisjoint(_possible_folders(path)):
+            companions.add(path)
+    return companions
 
 
-def companions(own: Mapping[str, Own], paths: Iterable[str]) -> set[str]:
-    """Of paths, those of files that belong to recognised ones by their names alone."""
-    homes = _homes(own)
-    return {path for path in paths if not homes.isdisjoint(_places(path))}
+def find_companions_by_name(recognised: Mapping[str, OwnOutput], paths: Iterable[str]) -> set[str]:
+    """The paths that belong to recognised files by their names alone."""
+    output_folders = _output_folders(recognised)
+    return {path for path in paths if not output_folders.isdisjoint(_possible_folders(path))}
 
 
-def may_be_company(path: str) -> bool:
-    """Whether a file would belong to a recognised one, were there one beside it."""
-    return bool(_places(path))
+def could_be_companion(path: str) -> bool:
+    """Whether a file would belong to a recognised file if there were one in its folder."""
+    return bool(_possible_folders(path))
 
 
-def _homes(own: Mapping[str, Own]) -> set[tuple[str, str]]:
-    """The folders that recognised files stand for, with their kind."""
-    homes = {(posixpath.dirname(path), said.kind) for path, said in own.items() if said.kind}
-    return homes | {(posixpath.dirname(folder), "training") for folder, kind in homes if kind == "checkpoint"}
+def _output_folders(recognised: Mapping[str, OwnOutput]) -> set[tuple[str, str]]:
+    """The folders that recognised files identify, with their kind."""
+    folders = {(posixpath.dirname(path), own.kind) for path, own in recognised.items() if own.kind}
+    return folders | {(posixpath.dirname(folder), "training") for folder, kind in folders if kind == "checkpoint"}
 
 
-def _places(path: str) -> set[tuple[str, str]]:
-    """The folders in which the name of a file would be one of ours, with their kind."""
+def _possible_folders(path: str) -> set[tuple[str, str]]:
+    """The folders, with their kind, in which a file with this name would be a companion."""
     parts = path.split("/")
     return {
         ("/".join(parts[:-count]), kind)
         for count in range(1, min(2, len(parts)) + 1)
-        for kind, names in COMPANY.items()
+        for kind, names in COMPANION_NAMES.items()
         if names.fullmatch("/".join(parts[-count:]))
     }
 
 
-def _of_line(data: bytes) -> Own | None:
-    """What the first line of JSON lines says."""
+def _recognise_json_lines(data: bytes) -> OwnOutput | None:
     line = data.lstrip().partition(b"\n")[0]
-    if not any(mark in line for mark in (b'"augmentation_type"', b'"because"', b'"from_split"', b'"visibility"')):
+    if not any(key in line for key in (b'"augmentation_type"', b'"because"', b'"from_split"', b'"visibility"')):
         return None
-    values = _loaded(line)
+    values = _parse_object(line)
     metadata = values.get("metadata")
     if isinstance(values.get("tokens"), list) and isinstance(metadata, dict) and "augmentation_type" in metadata:
-        return Own("rows of a dataset")
+        return OwnOutput("rows of a dataset")
     keys = set(values)
-    if DROP <= keys <= DROP | {"things"} and values["step"] in STEPS:
-        return Own("drops of a dataset")
-    return Own("facts of a dataset") if keys in (IMPORT, SIGNATURE) else None
+    if DROP_KEYS <= keys <= DROP_KEYS | {"things"} and values["step"] in STEP_NAMES:
+        return OwnOutput("drops of a dataset")
+    return OwnOutput("facts of a dataset") if keys in (IMPORT_KEYS, SIGNATURE_KEYS) else None
 
 
-def _of_object(data: bytes) -> Own | None:
-    """What one JSON object says."""
+def _recognise_json_object(data: bytes) -> OwnOutput | None:
     if b'"git-starcoder/' not in data and b'"augmentation_techniques"' not in data:
         return None
-    values = _loaded(data)
-    if said := SCHEMA.fullmatch(str(values.get("schema"))):
-        return Own(f"output: {said[1]}", _sizes(values.get("files")))
-    return Own("metadata of a dataset") if set(values) >= METADATA else None
+    values = _parse_object(data)
+    if schema := SCHEMA_PATTERN.fullmatch(str(values.get("schema"))):
+        return OwnOutput(f"output: {schema[1]}", _listed_sizes(values.get("files")))
+    return OwnOutput("metadata of a dataset") if set(values) >= METADATA_KEYS else None
 
 
-def _sizes(files: Any) -> dict[str, int]:
-    """The bytes of each file that is listed; a checkpoint calls them its size."""
-    found = cast("dict[str, Any]", files) if isinstance(files, dict) else {}
-    listed = {name: cast("dict[str, Any]", said) for name, said in found.items() if isinstance(said, dict)}
-    return {
-        name: size if isinstance(size := said.get("bytes", said.get("size")), int) else -1
-        for name, said in listed.items()
-    }
+def _listed_sizes(files: Any) -> dict[str, int]:
+    """The size of each listed file: `bytes` in manifests, `size` in checkpoints; -1 if it is not a number."""
+    entries = cast("dict[str, Any]", files) if isinstance(files, dict) else {}
+    tables = {name: cast("dict[str, Any]", entry) for name, entry in entries.items() if isinstance(entry, dict)}
+    sizes = {name: table.get("bytes", table.get("size")) for name, table in tables.items()}
+    return {name: size if isinstance(size, int) else -1 for name, size in sizes.items()}
 
 
-def _loaded(data: bytes) -> dict[str, Any]:
+def _parse_object(data: bytes) -> dict[str, Any]:
+    """The values of a JSON object; empty if the data is none."""
     try:
         values = orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError:

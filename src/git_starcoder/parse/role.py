@@ -1,16 +1,16 @@
-"""What a file is for, from its path, its text, and what the repository's own `.gitattributes` say of it.
+"""Decides the role of a file from its path, its text, and the `.gitattributes` of the repository.
 
-What `.gitattributes` say (`linguist-vendored`, `linguist-generated`, `linguist-documentation`) goes before our rules.
-Of those the first that holds decides:
+`.gitattributes` (`linguist-vendored`, `linguist-generated`, `linguist-documentation`) override our rules. The first of
+our rules that applies decides:
 
-1. `vendored`, 2. `generated`: `git_starcoder.parse.origin`.
-3. `test`: in a folder for tests, or named as one. Tests stay tests wherever they are, and so do their fixtures.
-   Tests inside a source file do not make it one.
+1. `vendored`, 2. `generated`: see `git_starcoder.parse.linguist`.
+3. `test`: in a folder for tests or with the name of a test. Tests and their fixtures are tests wherever they are. Tests
+   inside a source file do not make it a test.
 4. `docs`, 5. `configuration`: by folder (`docs/`), extension or name.
-6. `utility`: scripts and tools, examples and benchmarks, by the outermost folder that says anything; build scripts by
-   name; shell scripts and other text that is not in a source folder.
-7. `core`: the rest. That is code in `src/`, `crates/`, `lib/`, …, and also code in folders that say nothing: a Go,
-   Python or Java repository without `src/` has its package at the top, and that is what it is about.
+6. `utility`: scripts, tools, examples and benchmarks, by the outermost folder with a known name; build scripts by
+   name; shell scripts, and other text outside of source folders.
+7. `core`: the rest. That is code in `src/`, `crates/`, `lib/`, …, and code in folders with unknown names: a Go,
+   Python or Java repository without `src/` has its main package at the top.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.parse import origin
-from git_starcoder.parse.language import TEXT, language_of
+from git_starcoder.parse import linguist
+from git_starcoder.parse.language import PLAIN_TEXT, detect_language
 from git_starcoder.records import FOREIGN_ROLES, NO_DECLARED_ROLES
 
 if TYPE_CHECKING:
@@ -29,26 +29,25 @@ if TYPE_CHECKING:
 
     from git_starcoder.records import DeclaredRoles, Role
 
-ATTRIBUTE = "linguist-{} in .gitattributes"
-MOST_PATH = 4_096
-"""Characters of a path that are looked at."""
-LONGEST = 255
-"""Characters of a name that are looked at; a repository may hold longer ones, a file system may not."""
+MAX_PATH_CHARACTERS = 4_096
+"""Characters at the end of a path that the rules see."""
+MAX_FILE_NAME_CHARACTERS = 255
+"""Characters at the end of a file name that the rules see; file systems allow no longer names, but a repository may."""
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_GENERATED = _words("target dist htmlcov")
-"""Folders of build outputs, but for those below `src/`, where these are words like any other."""
-_TEST = _words("test tests testing testdata test-data test_data __tests__ __mocks__ spec specs fixtures e2e")
+_BUILD_OUTPUT_FOLDERS = _words("target dist htmlcov")
+"""Folders of build outputs. Below `src/` these are ordinary words and do not count."""
+_TEST_FOLDERS = _words("test tests testing testdata test-data test_data __tests__ __mocks__ spec specs fixtures e2e")
 _TEST_NAME = re.compile(
     r"(test_.*|.*_test|conftest|tests?)\.pyi?|(.*_)?tests?\.rs|.*_test\.(go|c|cc|cpp|rb|exs)|.*\.(test|spec)\.[cm]?[jt]sx?"
     r"|.*(_unittest|-test|_spec)\.\w+"
 )
 _TEST_CLASS = re.compile(r"(?:.*[a-z0-9])?(?:Test|Tests|TestCase|IT)\.(?:java|kt|scala|cs)|Test[A-Z]\w*\.(?:java|kt)")
-_DOCS = _words("doc docs documentation man")
+_DOCS_FOLDERS = _words("doc docs documentation man")
 _DOCS_NAME = re.compile(
     r".*\.(md|mdx|markdown|rst|adoc|asciidoc|tex|org|pod|[1-9]|html?)|(?!cmakelists|requirements|constraints).*\.txt"
     r"|(readme|(un)?licen[sc]e|copying|notice)([-._].*)?|authors|contributors|changelog|changes|history|news|todo|install"
@@ -59,94 +58,106 @@ _CONFIGURATION_NAME = re.compile(
     r"kts|cmake|nix|bazel|bzl|tf|tfvars|hcl|service)|\..*|.*\.config\.[cm]?[jt]s|(gnu)?makefile|(cmakelists|requirements.*|constraints.*)\.txt|dockerfile.*|"
     r"jenkinsfile|vagrantfile|procfile|justfile|gemfile|rakefile|build|workspace|pipfile"
 )
-_UTILITY = _words(
+_UTILITY_FOLDERS = _words(
     "scripts script tools tool examples example benches bench benchmark benchmarks demo demos samples "
     "sample hack contrib ci .github .circleci .gitlab fuzz xtask devtools misc etc"
 )
 _UTILITY_NAME = re.compile(r"(setup|noxfile|tasks|fabfile|manage)\.py|build\.rs|(gulpfile|gruntfile)\.[cm]?js")
-_ALWAYS_UTILITY = _words("examples example benches")
-"""Cargo's own folders, which are beside `src/` in a crate and so below `crates/`."""
-_CORE = _words("src crates lib libs pkg packages internal cmd app apps source sources include core modules")
-_CODE = _words(
+_SHELL_EXTENSIONS = (".sh", ".bash", ".zsh", ".fish", ".ps1", ".bat", ".cmd", ".awk")
+_CARGO_FOLDERS = _words("examples example benches")
+"""Utility folders of Cargo: they are next to `src/` in a crate and therefore may be below `crates/`."""
+_CORE_FOLDERS = _words("src crates lib libs pkg packages internal cmd app apps source sources include core modules")
+_OTHER_CODE_EXTENSIONS = _words(
     ".rb .php .swift .kt .scala .cs .fs .vb .lua .ex .exs .erl .hs .ml .mli .jl .r .dart .zig .nim .v .sv "
     ".vhd .clj .lisp .el .scm .pl .pm .m .mm .f90 .f .pas .d .vue .svelte .sol .proto .sql .graphql .cu "
     ".glsl .wgsl .asm .s"
 )
+"""Extensions of code in languages that have no language file."""
 
 
-class Judged(NamedTuple):
-    """A role, and the rule it follows from where that is worth telling."""
+class RoleDecision(NamedTuple):
+    """A role, and why the file has it where that is not obvious."""
 
     role: Role
-    rule: str = ""
+    reason: str = ""
 
 
-def role_of(path: str, language: str, text: bytes, said: DeclaredRoles = NO_DECLARED_ROLES) -> Role:
-    """The role of a file; see `judge`."""
-    return judge(path, language, text, said).role
+def file_role(path: str, language: str, text: bytes, declared: DeclaredRoles = NO_DECLARED_ROLES) -> Role:
+    """The role of a file; see `decide_role`."""
+    return decide_role(path, language, text, declared).role
 
 
-def unread_by_path(said: Callable[[str], DeclaredRoles]) -> Callable[[str], str]:
-    """A function from a path to why no change of it is read: `generated`, `vendored`, or "". Texts may say more."""
+def foreign_role_filter(declared_roles: Callable[[str], DeclaredRoles]) -> Callable[[str], str]:
+    """A function from a path to `generated`, `vendored` or "". It sees paths only; a text may reveal more."""
 
-    @lru_cache(1 << 14)  # a file changes many times
-    def skip(path: str) -> str:
-        role = role_of(path, language_of(path), b"", said(path))
+    @lru_cache(1 << 14)  # the same path occurs in many commits
+    def foreign_role(path: str) -> str:
+        role = file_role(path, detect_language(path), b"", declared_roles(path))
         return role if role in FOREIGN_ROLES else ""
 
-    return skip
+    return foreign_role
 
 
-def judge(path: str, language: str, text: bytes, said: DeclaredRoles = NO_DECLARED_ROLES) -> Judged:
-    """The role of a file and why it has it. Without a text, what its path says. `said` is what the repository says."""
-    path = path[-MOST_PATH:]
-    *names, file = path.split("/")
-    file = file[-LONGEST:]
-    lower, small = [name.lower() for name in names], file.lower()
-    if strange := _strange(path, lower, text, said):
-        return strange
-    code = language != TEXT or posixpath.splitext(small)[1] in _CODE
-    if said.documentation:
-        return Judged("docs", ATTRIBUTE.format("documentation"))
-    if not _TEST.isdisjoint(lower) or _TEST_NAME.fullmatch(small) or _TEST_CLASS.fullmatch(file):
-        return Judged("test")
-    if said.documentation is None and _is_docs(path, lower, small, code=code):
-        return Judged("docs")
-    if _CONFIGURATION_NAME.fullmatch(small) and (not code or ".config." in small):
-        return Judged("configuration")
-    return Judged(_core_or_utility(lower, small, code=code))
+def decide_role(path: str, language: str, text: bytes, declared: DeclaredRoles = NO_DECLARED_ROLES) -> RoleDecision:
+    """The role of a file and why it has it.
+
+    Args:
+        path: Its path in the repository.
+        language: A registered language, or plain text.
+        text: Its text; if empty, only the path counts.
+        declared: What the repository declares about the file.
+    """
+    path = path[-MAX_PATH_CHARACTERS:]
+    *folders, name = path.split("/")
+    name = name[-MAX_FILE_NAME_CHARACTERS:]
+    folders, lower_name = [folder.lower() for folder in folders], name.lower()
+    if foreign := _foreign_role(path, folders, text, declared):
+        return foreign
+    is_code = language != PLAIN_TEXT or posixpath.splitext(lower_name)[1] in _OTHER_CODE_EXTENSIONS
+    if declared.documentation:
+        return RoleDecision("docs", "linguist-documentation in .gitattributes")
+    if not _TEST_FOLDERS.isdisjoint(folders) or _TEST_NAME.fullmatch(lower_name) or _TEST_CLASS.fullmatch(name):
+        return RoleDecision("test")
+    if declared.documentation is None and _is_docs(path, folders, lower_name, is_code=is_code):
+        return RoleDecision("docs")
+    if _CONFIGURATION_NAME.fullmatch(lower_name) and (not is_code or ".config." in lower_name):
+        return RoleDecision("configuration")
+    return RoleDecision(_core_or_utility(folders, lower_name, is_code=is_code))
 
 
-def _strange(path: str, folders: list[str], text: bytes, said: DeclaredRoles) -> Judged | None:
-    """Vendored or generated, if the file is one of them."""
-    if said.vendored:
-        return Judged("vendored", said.reason or ATTRIBUTE.format("vendored"))
-    if said.vendored is None and (rule := origin.vendored(path, text)):
-        return Judged("vendored", rule)
-    if said.generated:
-        return Judged("generated", ATTRIBUTE.format("generated"))
-    if said.generated is not None:
+def _foreign_role(path: str, folders: list[str], text: bytes, declared: DeclaredRoles) -> RoleDecision | None:
+    """The decision for a vendored or generated file; None for other files."""
+    if declared.vendored:
+        return RoleDecision("vendored", declared.reason or "linguist-vendored in .gitattributes")
+    if declared.vendored is None and (reason := linguist.vendored_reason(path, text)):
+        return RoleDecision("vendored", reason)
+    if declared.generated:
+        return RoleDecision("generated", "linguist-generated in .gitattributes")
+    if declared.generated is not None:
         return None
-    outside = folders[: folders.index("src")] if "src" in folders else folders
-    if not _GENERATED.isdisjoint(outside):
-        return Judged("generated", "a folder of build outputs")
-    rule = origin.generated(path, text)
-    return Judged("generated", rule) if rule else None
+    if not _BUILD_OUTPUT_FOLDERS.isdisjoint(_folders_above_src(folders)):
+        return RoleDecision("generated", "a folder of build outputs")
+    reason = linguist.generated_reason(path, text)
+    return RoleDecision("generated", reason) if reason else None
 
 
-def _is_docs(path: str, folders: list[str], file: str, *, code: bool) -> bool:
-    if not _DOCS.isdisjoint(folders[:1]):
+def _folders_above_src(folders: list[str]) -> list[str]:
+    return folders[: folders.index("src")] if "src" in folders else folders
+
+
+def _is_docs(path: str, folders: list[str], name: str, *, is_code: bool) -> bool:
+    if not _DOCS_FOLDERS.isdisjoint(folders[:1]):
         return True
-    if not code:
-        return _DOCS_NAME.fullmatch(file) is not None or bool(origin.documentation(path))
-    return "src" not in folders and bool(origin.documentation(path[: path.rfind("/") + 1]))
+    if not is_code:
+        return _DOCS_NAME.fullmatch(name) is not None or bool(linguist.documentation_reason(path))
+    return "src" not in folders and bool(linguist.documentation_reason(path[: path.rfind("/") + 1]))
 
 
-def _core_or_utility(folders: list[str], file: str, *, code: bool) -> Role:
-    outside = folders[: folders.index("src")] if "src" in folders else folders
-    said = next((name for name in folders if name in _UTILITY or name in _CORE), "")
-    if said in _UTILITY or not _ALWAYS_UTILITY.isdisjoint(outside) or _UTILITY_NAME.fullmatch(file):
+def _core_or_utility(folders: list[str], name: str, *, is_code: bool) -> Role:
+    known_folders = (folder for folder in folders if folder in _UTILITY_FOLDERS or folder in _CORE_FOLDERS)
+    outermost = next(known_folders, "")
+    if outermost in _UTILITY_FOLDERS or not _CARGO_FOLDERS.isdisjoint(_folders_above_src(folders)):
         return "utility"
-    if file.endswith((".sh", ".bash", ".zsh", ".fish", ".ps1", ".bat", ".cmd", ".awk")):
+    if _UTILITY_NAME.fullmatch(name) or name.endswith(_SHELL_EXTENSIONS):
         return "utility"
-    return "core" if code or said else "utility"
+    return "core" if is_code or outermost else "utility"

@@ -1,15 +1,21 @@
-"""Functions, types and constants as their file declares them.
+"""Extracts the functions, types and constants that a file declares.
 
-The `[symbols]` table of a language has a query that captures declarations in groups. `public` may have, for a group,
-the pattern that the signature of a public one matches; without one, all of the group are public. Groups whose name
-begins with `type_` or `constant` are types and constants, all others functions. `widen` names the wrappers whose text
-belongs to the signature (`template <…>`, `export`), `omit` the nodes that do not (annotations), `end` what a signature
-ends before, besides the body; `lead` has words for groups that are captured without their keyword; without `inline`,
-the body of a type is more than a line.
+The `[symbols]` table of a language file has a query whose captures are groups of declarations. Groups whose name starts
+with `type_` are types, with `constant` constants, all others functions. Other keys of the table:
 
-What a declaration is in is its owner: a type, a function, a captured `owner` (Rust's `impl`), or what the pattern
-`owner` finds in its signature (Go's receivers). `field` captures what is shown of types that have no brackets around it
-(Python). Where visibility is a matter of sections (C++), `section` captures their heads and the bodies they are in.
+- `public`: for a group, the pattern that the signature of a public declaration matches. All declarations of a group
+  without a pattern are public.
+- `widen`: node types of wrappers that belong to the signature (`template <…>`, `export`).
+- `omit`: node types that do not belong to the signature (annotations).
+- `end`: node types before which a signature ends, besides the body.
+- `lead`: for a group, the words that its captures lack at the start (a keyword).
+- `inline`: false if the body of a type needs more than one line.
+- `owner`: a pattern that finds the owner of a declaration in its signature (Go's receivers).
+
+The owner of a declaration is the type or function around it, a captured `owner` (Rust's `impl`), or what the pattern
+`owner` finds. A captured `field` is shown in the signature of a type that has no brackets around its fields (Python).
+If visibility depends on sections (C++), `section` captures their heads, and `section.private` and `section.public` the
+bodies that contain them, by the visibility before the first head.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from collections import deque
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from git_starcoder.parse.language import table
+from git_starcoder.parse.language import language_table
 from git_starcoder.records import Symbol
 
 if TYPE_CHECKING:
@@ -29,130 +35,135 @@ if TYPE_CHECKING:
 
     from git_starcoder.parse.tree import Captures, Code
 
-LONGEST = 2_000
-"""Characters of a signature; what is longer is data, and is cut."""
-SHORT = 400
-"""Characters of a type or constant that is shown in full."""
+MAX_SIGNATURE_CHARACTERS = 2_000
+"""Longer signatures are cut: they contain data."""
+MAX_FULL_DEFINITION_CHARACTERS = 400
+"""Types and constants up to this length are shown in full, longer ones without body or value."""
 
-OTHERS = frozenset({"owner", "field", "section", "section.private", "section.public"})
+AUXILIARY_CAPTURES = frozenset({"owner", "field", "section", "section.private", "section.public"})
 """Captures of the query that are not groups of declarations."""
 
 _CAPTURE = re.compile(r"@(?!_)([\w.]+)")
 _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|;[^\n]*')
-_ASIDE = re.compile(rb"//|/\*|[#@]")
-_TAIL = (":", ";", "=", "{", "=>")
-_PRIVATE = frozenset({"private", "protected"})
-_VALUES = ("body", "value", "right")
-"""Fields that are left out where a type or constant is not shown in full."""
+_COMMENT_OR_ANNOTATION_START = re.compile(rb"//|/\*|[#@]")
+_SIGNATURE_TAILS = (":", ";", "=", "{", "=>")
+_PRIVATE_SECTIONS = frozenset({"private", "protected"})
+_BODY_FIELDS = ("body", "value", "right")
+"""Fields that are left out if a type or constant is not shown in full."""
 
-Kind = Literal["function", "type", "constant", "owner", "field"]
+CaptureKind = Literal["function", "type", "constant", "owner", "field"]
 
 
-class _Found(NamedTuple):
+class _Captured(NamedTuple):
+    """A captured node."""
+
     node: Node
     name: str
     group: str
-    """The capture."""
-    kind: Kind
+    """The name of the capture."""
+    kind: CaptureKind
     start: int
     stop: int
 
 
-def symbols_of(code: Code, captures: Captures) -> tuple[Symbol, ...]:
-    """What a file declares, in order, from the captures of its `symbols` query."""
+def extract_symbols(code: Code, captures: Captures) -> tuple[Symbol, ...]:
+    """The declarations of a file, in order, from the captures of its `symbols` query."""
     assert code.language is not None  # noqa: S101 - captures come from a tree, and a tree from a language
     rules: dict[str, Any] | None = code.language.table.get("symbols")
     if rules is None:
         return ()
-    sections = _sections(captures) if "section" in captures else None
-    found = sorted(_found(code, captures), key=lambda one: (one.start, -one.stop))
-    owners = _owners(found)
-    crowded = {owner for one, owner in zip(found, owners, strict=True) if one.kind == "function"}
+    is_public_at = _section_visibility(captures) if "section" in captures else None
+    captured = sorted(_captured_nodes(code, captures), key=lambda item: (item.start, -item.stop))
+    owners = _owner_indexes(captured)
+    owners_with_functions = {owner for item, owner in zip(captured, owners, strict=True) if item.kind == "function"}
     fields: dict[int, list[Node]] = {}
-    for one, owner in zip(found, owners, strict=True):
-        if one.kind == "field":
-            fields.setdefault(owner, []).append(one.node)
+    for item, owner in zip(captured, owners, strict=True):
+        if item.kind == "field":
+            fields.setdefault(owner, []).append(item.node)
     symbols: list[Symbol] = []
-    for at, (one, owner) in enumerate(zip(found, owners, strict=True)):
-        if one.kind == "owner" or one.kind == "field":
+    for index, (item, owner) in enumerate(zip(captured, owners, strict=True)):
+        if item.kind == "owner" or item.kind == "field":
             continue
-        if one.kind == "function":
-            signature = _signature(code, one.node, rules)
+        if item.kind == "function":
+            signature = _function_signature(code, item.node, rules)
         else:
-            signature = _definition(code, one, rules, fields.get(at, ()), full=at not in crowded)
-        if sections is not None and one.group == "method":
-            visible = sections(one.start)
+            may_be_full = index not in owners_with_functions
+            signature = _definition(code, item, rules, fields.get(index, ()), may_be_full=may_be_full)
+        if is_public_at is not None and item.group == "method":
+            is_public = is_public_at(item.start)
         else:
-            pattern = rules.get("public", {}).get(one.group, "")
-            visible = _compiled(pattern).search(signature) is not None
-        inside = found[owner].name if owner >= 0 else ""
-        if not inside and "owner" in rules and (stated := _compiled(rules["owner"]).search(signature)):
-            inside = stated[1]
+            pattern = rules.get("public", {}).get(item.group, "")
+            is_public = _compile(pattern).search(signature) is not None
+        owner_name = captured[owner].name if owner >= 0 else ""
+        if not owner_name and "owner" in rules and (stated := _compile(rules["owner"]).search(signature)):
+            owner_name = stated[1]
         if "lead" in rules:
-            signature = rules["lead"].get(one.group, "") + signature
-        line = one.node.start_point.row + 1
-        symbols.append(Symbol(one.name, signature, "public" if visible else "private", line, one.kind, inside))
+            signature = rules["lead"].get(item.group, "") + signature
+        line = item.node.start_point.row + 1
+        visibility = "public" if is_public else "private"
+        symbols.append(Symbol(item.name, signature, visibility, line, item.kind, owner_name))
     return tuple(symbols)
 
 
 @cache
-def groups(key: str) -> tuple[str, ...]:
+def declaration_groups(key: str) -> tuple[str, ...]:
     """The captures of a language's `symbols` query that are declarations, those with a `public` pattern first.
 
-    They are read from the text of the query: compiling it once more takes up to 70 ms.
+    They are read from the text of the query, because compiling it once more takes up to 70 ms.
     """
-    rules = table(key)["symbols"]
-    captured = _CAPTURE.findall(_STRING_OR_COMMENT.sub("", rules["query"]))
-    return tuple(name for name in dict.fromkeys((*rules.get("public", ()), *captured)) if name not in OTHERS)
+    rules = language_table(key)["symbols"]
+    captures = _CAPTURE.findall(_STRING_OR_COMMENT.sub("", rules["query"]))
+    names = dict.fromkeys((*rules.get("public", ()), *captures))
+    return tuple(name for name in names if name not in AUXILIARY_CAPTURES)
 
 
-def _found(code: Code, captures: Captures) -> Iterator[_Found]:
-    """What the groups capture, each name once, and the owners and fields."""
-    assert code.language is not None  # noqa: S101 - see `symbols_of`
-    names: dict[int, _Found] = {}
-    for group in groups(code.language.key):
-        kind: Kind = "type" if group.startswith("type_") else "constant" if group.startswith("constant") else "function"
+def _captured_nodes(code: Code, captures: Captures) -> Iterator[_Captured]:
+    """The captured declarations, each name once, and the owners and fields."""
+    assert code.language is not None  # noqa: S101 - see `extract_symbols`
+    declarations: dict[int, _Captured] = {}
+    for group in declaration_groups(code.language.key):
+        kind = "type" if group.startswith("type_") else "constant" if group.startswith("constant") else "function"
         for node in captures.get(group, ()):
-            name = _name(node)
+            name = _name_node(node)
             if name is not None:
-                text = _line(code.data[name.start_byte : name.end_byte].decode("utf-8", "replace"))
-                # A later group knows better: an exported declaration is a declaration, too.
-                names[name.start_byte] = _Found(node, text, group, kind, node.start_byte, node.end_byte)
-    yield from names.values()
+                text = _one_line(code.data[name.start_byte : name.end_byte].decode("utf-8", "replace"))
+                # The last group wins: an exported declaration is also an ordinary declaration.
+                declarations[name.start_byte] = _Captured(node, text, group, kind, node.start_byte, node.end_byte)
+    yield from declarations.values()
     for node in captures.get("owner", ()):
-        named = node.child_by_field_name("type") or node
-        head = code.data[named.start_byte : named.end_byte].decode("utf-8", "replace").partition("<")[0]
-        words = re.findall(r"\w+", head)
-        yield _Found(node, words[-1] if words else "", "owner", "owner", node.start_byte, node.end_byte)
+        owner_type = node.child_by_field_name("type") or node
+        text = code.data[owner_type.start_byte : owner_type.end_byte].decode("utf-8", "replace")
+        words = re.findall(r"\w+", text.partition("<")[0])
+        yield _Captured(node, words[-1] if words else "", "owner", "owner", node.start_byte, node.end_byte)
     for node in captures.get("field", ()):
-        yield _Found(node, "", "field", "field", node.start_byte, node.end_byte)
+        yield _Captured(node, "", "field", "field", node.start_byte, node.end_byte)
 
 
-def _owners(found: Sequence[_Found]) -> list[int]:
-    """For each in order, the place of the innermost one that it is in, -1 for none. Nothing is in a constant."""
+def _owner_indexes(captured: Sequence[_Captured]) -> list[int]:
+    """For each captured node, in order, the index of the innermost one around it, or -1. Constants own nothing."""
     owners: list[int] = []
-    around: list[int] = []
-    for at, one in enumerate(found):
-        while around and found[around[-1]].stop <= one.start:
-            around.pop()
-        owners.append(around[-1] if around else -1)
-        if one.kind != "constant" and one.kind != "field":
-            around.append(at)
+    open_indexes: list[int] = []
+    for index, item in enumerate(captured):
+        while open_indexes and captured[open_indexes[-1]].stop <= item.start:
+            open_indexes.pop()
+        owners.append(open_indexes[-1] if open_indexes else -1)
+        if item.kind != "constant" and item.kind != "field":
+            open_indexes.append(index)
     return owners
 
 
 @cache
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-def _name(node: Node) -> Node | None:
-    """The node that names a declaration: its name, or what is left when its declarators are peeled off."""
+def _name_node(node: Node) -> Node | None:
+    """The node with the name of a declaration: its name, or the innermost of its declarators."""
     name = node.child_by_field_name("name") or node.child_by_field_name("property")
     while name is None:
         inner = _declarator(node)
         if inner is None:
-            # A declarator in parentheses makes a variable: a pointer to a function.
+            # A declarator in parentheses is a variable: a pointer to a function.
             return node if node.type.endswith(("identifier", "name", "operator_cast")) else None
         if inner.type == "variable_declarator":
             return inner.child_by_field_name("name")
@@ -167,76 +178,82 @@ def _declarator(node: Node) -> Node | None:
     return inner
 
 
-def _signature(code: Code, node: Node, rules: Mapping[str, Any]) -> str:
-    """All of a function but its body."""
+def _function_signature(code: Code, node: Node, rules: Mapping[str, Any]) -> str:
+    """A function without its body."""
     value = node.child_by_field_name("value")
     body = (value or node).child_by_field_name("body")
     stop = body.start_byte if body else node.end_byte
     for child in node.children if "end" in rules else ():
         if child.type in rules["end"]:
             stop = min(stop, child.start_byte)
-    return _text(code, node, stop, rules)
+    return _declaration_text(code, node, stop, rules)
 
 
-def _definition(code: Code, one: _Found, rules: Mapping[str, Any], fields: Sequence[Node], *, full: bool) -> str:
-    """All of a type or constant where it is short and holds no functions, else all but its body or value."""
-    node = one.node
-    if full and (one.kind == "constant" or rules.get("inline", True)) and one.stop - one.start <= 2 * LONGEST:
-        text = _text(code, node, one.stop, rules)
-        if len(text) <= SHORT:
+def _definition(
+    code: Code, item: _Captured, rules: Mapping[str, Any], fields: Sequence[Node], *, may_be_full: bool
+) -> str:
+    """A type or constant: in full if it is short and contains no functions, else without its body or value."""
+    node = item.node
+    can_be_one_line = item.kind == "constant" or rules.get("inline", True)
+    if may_be_full and can_be_one_line and item.stop - item.start <= 2 * MAX_SIGNATURE_CHARACTERS:
+        text = _declaration_text(code, node, item.stop, rules)
+        if len(text) <= MAX_FULL_DEFINITION_CHARACTERS:
             return text
-    stop = one.stop
-    for holder in (node, _declarator(node), node.child_by_field_name("type")):
-        for field in _VALUES:
-            if holder is not None and (value := holder.child_by_field_name(field)) is not None:
-                stop = min(stop, value.start_byte)
-    head = _text(code, node, stop, rules)
-    if len(head) > SHORT:
+    stop = item.stop
+    for parent in (node, _declarator(node), node.child_by_field_name("type")):
+        for field in _BODY_FIELDS:
+            if parent is not None and (body := parent.child_by_field_name(field)) is not None:
+                stop = min(stop, body.start_byte)
+    head = _declaration_text(code, node, stop, rules)
+    if len(head) > MAX_FULL_DEFINITION_CHARACTERS:
         head = head.partition("{")[0].rstrip()
-    if one.name not in head:  # C has the name of a type behind its body
-        head = f"{head} {one.name}"
-    shown = "; ".join(_text(code, field, field.end_byte, rules) for field in fields)
-    return f"{head}: {shown}" if shown and len(head) + len(shown) + 2 <= SHORT else head
+    if item.name not in head:  # in C the name of a type may follow its body
+        head = f"{head} {item.name}"
+    shown = "; ".join(_declaration_text(code, field, field.end_byte, rules) for field in fields)
+    return f"{head}: {shown}" if shown and len(head) + len(shown) + 2 <= MAX_FULL_DEFINITION_CHARACTERS else head
 
 
-def _text(code: Code, node: Node, stop: int, rules: Mapping[str, Any]) -> str:
-    """A declaration up to a place, with its wrapper, on one line."""
+def _declaration_text(code: Code, node: Node, stop: int, rules: Mapping[str, Any]) -> str:
+    """A declaration up to an offset, including its wrapper, on one line."""
     start = node.start_byte
     if "widen" in rules and (parent := node.parent) is not None and parent.type in rules["widen"]:
         start = parent.start_byte
     text = code.data[start:stop]
-    if _ASIDE.search(text):
-        text = b" ".join(_without_asides(code, node, start, stop, rules))
-    line = _line(text.replace(b"\\\n", b"\n").decode("utf-8", "replace"))[:LONGEST]
-    while line.endswith(_TAIL):
+    if _COMMENT_OR_ANNOTATION_START.search(text):
+        text = b" ".join(_parts_without_comments(code, node, start, stop, rules))
+    line = _one_line(text.replace(b"\\\n", b"\n").decode("utf-8", "replace"))[:MAX_SIGNATURE_CHARACTERS]
+    while line.endswith(_SIGNATURE_TAILS):
         line = line[: -2 if line.endswith("=>") else -1].rstrip()
     return line
 
 
-def _without_asides(code: Code, node: Node, start: int, stop: int, rules: Mapping[str, Any]) -> Iterator[bytes]:
-    """The parts of a signature between its comments and whatever else is to be omitted."""
-    assert code.language is not None  # noqa: S101 - see `symbols_of`
-    asides = code.language.comments.union(rules.get("omit", ()))
+def _parts_without_comments(code: Code, node: Node, start: int, stop: int, rules: Mapping[str, Any]) -> Iterator[bytes]:
+    """The parts of a declaration between its comments and the nodes to omit."""
+    assert code.language is not None  # noqa: S101 - see `extract_symbols`
+    omitted_types = code.language.comments.union(rules.get("omit", ()))
     stack = [node]
-    at = start
+    edge = start
     while stack:
         inner = stack.pop()
         if inner.start_byte >= stop:
             continue
-        if inner.type in asides:
-            yield code.data[at : inner.start_byte]
-            at = inner.end_byte
+        if inner.type in omitted_types:
+            yield code.data[edge : inner.start_byte]
+            edge = inner.end_byte
         else:
             stack.extend(reversed(inner.children))
-    yield code.data[at:stop]
+    yield code.data[edge:stop]
 
 
-def _line(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _sections(captures: Captures) -> Callable[[int], bool]:
-    """For places in rising order, whether a member there is public: what the last head in the same body says."""
+def _section_visibility(captures: Captures) -> Callable[[int], bool]:
+    """A function that says whether a member at an offset is public. Its offsets must be ascending.
+
+    The last head of a section before the offset, in the same body, decides.
+    """
     bodies = [
         (body.start_byte, body.end_byte, group.removeprefix("section."))
         for group in ("section.private", "section.public")
@@ -244,21 +261,21 @@ def _sections(captures: Captures) -> Callable[[int], bool]:
     ]
     heads = [(head.start_byte, 0, (head.text or b"").decode("utf-8", "replace")) for head in captures["section"]]
     events = deque(sorted([*bodies, *heads]))
-    open_bodies: list[tuple[int, str]] = []
+    open_bodies: list[tuple[int, str]] = []  # end of the body, and its current section
 
-    def close(place: int) -> None:
-        while open_bodies and open_bodies[-1][0] <= place:
+    def close_bodies(offset: int) -> None:
+        while open_bodies and open_bodies[-1][0] <= offset:
             open_bodies.pop()
 
-    def public(place: int) -> bool:
-        while events and events[0][0] < place:
-            start, stop, word = events.popleft()
-            close(start)
+    def is_public_at(offset: int) -> bool:
+        while events and events[0][0] < offset:
+            start, stop, section = events.popleft()
+            close_bodies(start)
             if stop:
-                open_bodies.append((stop, word))
+                open_bodies.append((stop, section))
             elif open_bodies:
-                open_bodies[-1] = (open_bodies[-1][0], word)
-        close(place)
-        return not open_bodies or open_bodies[-1][1] not in _PRIVATE
+                open_bodies[-1] = (open_bodies[-1][0], section)
+        close_bodies(offset)
+        return not open_bodies or open_bodies[-1][1] not in _PRIVATE_SECTIONS
 
-    return public
+    return is_public_at

@@ -1,97 +1,99 @@
-"""Source text → syntax tree, within limits that do not depend on the machine.
+"""Parses source text into a syntax tree, within limits that do not depend on the machine.
 
-A grammar can hang, overflow the stack, or take all memory on hostile text. A supervised worker survives that, but
-*where* a stack overflows depends on the machine, and then so would the dataset. So the limits here are counts: bytes,
-brackets open at once, steps of the parser (its progress callback comes once per so many operations), and levels of
-the tree. Whatever meets a limit has no tree and is used as text.
+Hostile text can make a grammar hang, overflow the stack or exhaust memory. A supervised worker survives that, but
+*where* a stack overflows depends on the machine, and then so would the dataset. Therefore the limits are counts: bytes,
+open brackets, steps of the parser (it calls back once per fixed number of operations) and levels of the tree. Text
+that exceeds a limit gets no tree and is used as plain text.
 
-Nothing may recurse over a tree: depth is bounded, but Python's stack is smaller than `MAX_DEPTH`.
+No function may recurse over a tree: its depth is bounded, but Python's stack is smaller than `MAX_TREE_DEPTH`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from tree_sitter import QueryCursor
 
-from git_starcoder.parse.language import TEXT, Language, load
+from git_starcoder.parse.language import PLAIN_TEXT, Language, load_language
+from git_starcoder.records import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tree_sitter import Node, Point
 
 Captures: TypeAlias = "Mapping[str, Sequence[Node]]"
-"""For each capture of a query, the nodes it caught, in no order that may be relied on."""
+"""The nodes found by each capture of a query. Their order is undefined."""
 
-Refusal = Literal["", "size", "depth", "steps"]
+ParseLimit = Literal["", "size", "depth", "steps"]
 
-MAX_BYTES = 1 << 19
-"""Larger texts are not parsed: from some 800,000 bytes on, nested errors overflow a parser's stack."""
-MAX_OPEN = 10_000
-"""Brackets open at once, before parsing: parsers overflow their stack at some 500,000."""
-MAX_DEPTH = 1_000
-"""Levels of a tree: `str(node)` overflows its stack at some 100,000."""
-STEPS = 1_000
-"""Progress callbacks that any text may take, …"""
-STEPS_PER_BYTE = 0.1
-"""… and so many more per byte. Ordinary source takes 0.007, tiny statements on lines of their own 0.08."""
-CHUNK = 1 << 12
-"""Bytes handed to the parser at a time: it obeys its progress callback only when it asks for its text."""
-READINGS = 64
-"""How often a text may be read over. Ordinary source is read at most twice; a scanner that runs to the end of the
-file again and again (unclosed `r#"` in Rust) asks for no progress in between, so only this count stops it."""
+MAX_PARSED_BYTES = 1 << 19
+"""Longer texts are not parsed: from about 800,000 bytes, nested errors overflow a parser's stack."""
+MAX_OPEN_BRACKETS = 10_000
+"""Brackets open at once, counted before parsing: parsers overflow their stack at about 500,000."""
+MAX_TREE_DEPTH = 1_000
+"""Levels of a tree: `str(node)` overflows its stack at about 100,000."""
+BASE_PARSER_STEPS = 1_000
+"""Progress callbacks that a text of any length may use."""
+PARSER_STEPS_PER_BYTE = 0.1
+"""Additional progress callbacks per byte. Ordinary source uses 0.007, tiny statements on separate lines 0.08."""
+PARSER_READ_BYTES = 1 << 12
+"""Bytes handed to the parser at a time: it checks its progress callback only when it asks for more text."""
+MAX_TEXT_READINGS = 64
+"""How many times the parser may read the whole text. Ordinary source is read at most twice. A scanner that runs to the
+end of the file again and again (unclosed `r#"` in Rust) makes no progress callbacks, so only this count stops it."""
 
-_OPENS = np.zeros(256, np.int8)
-_OPENS[list(b"([{")] = 1
-_OPENS[list(b")]}")] = -1
+_BRACKET_STEPS = np.zeros(256, np.int8)  # +1 for a byte that opens a bracket, -1 for one that closes it
+_BRACKET_STEPS[list(b"([{")] = 1
+_BRACKET_STEPS[list(b")]}")] = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A text and, where there is one, its syntax tree."""
+    """A text and its syntax tree, if it has one."""
 
     data: bytes
     language: Language | None
     """None for plain text."""
     root: Node | None
-    """None for plain text and for what met a limit."""
-    clean: bool
-    """There is a tree, and no part of it is an error."""
-    refused: Refusal = ""
-    """The limit that the text met: `size`, `depth` (the text nests too deep) or `steps` (parsing took too long)."""
+    """None for plain text and for text that exceeded a limit."""
+    is_clean: bool
+    """Whether there is a tree and no part of it is an error."""
+    exceeded_limit: ParseLimit = ""
+    """The limit that the text exceeded: `size`, `depth` (of nesting) or `steps` (of the parser)."""
 
 
 def parse(data: bytes, key: str) -> Code:
-    """Parse a text of a language of the shelf; `text` gives no tree. Only in worker processes."""
-    if key == TEXT:
-        return Code(data, None, None, clean=False)
-    language = load(key)
-    if len(data) > MAX_BYTES:
-        return Code(data, language, None, clean=False, refused="size")
-    if _most_open(data) > MAX_OPEN:
-        return Code(data, language, None, clean=False, refused="depth")
-    root = _parse(data, language)
+    """Parse a text in a registered language; plain text gets no tree. Call this only in worker processes."""
+    if key == PLAIN_TEXT:
+        return Code(data, None, None, is_clean=False)
+    language = load_language(key)
+    if len(data) > MAX_PARSED_BYTES:
+        return Code(data, language, None, is_clean=False, exceeded_limit="size")
+    if _max_open_brackets(data) > MAX_OPEN_BRACKETS:
+        return Code(data, language, None, is_clean=False, exceeded_limit="depth")
+    root = _parse_within_limits(data, language)
     if root is None:
-        return Code(data, language, None, clean=False, refused="steps")
-    if deeper(root, MAX_DEPTH):
-        return Code(data, language, None, clean=False, refused="depth")
-    return Code(data, language, root, clean=not root.has_error)
+        return Code(data, language, None, is_clean=False, exceeded_limit="steps")
+    if is_deeper(root, MAX_TREE_DEPTH):
+        return Code(data, language, None, is_clean=False, exceeded_limit="depth")
+    return Code(data, language, root, is_clean=not root.has_error)
 
 
-def captures(code: Code, *queries: str) -> Captures:
-    """What the queries of these names catch in a tree; nothing where there is no tree, or no query."""
+def run_queries(code: Code, *queries: str) -> Captures:
+    """Run queries of the language file on the tree in one pass; without a tree or queries the result is empty."""
     if code.language is None or code.root is None or not queries:
         return {}
-    return QueryCursor(code.language.query(*queries)).captures(code.root)
+    return QueryCursor(code.language.compile_query(*queries)).captures(code.root)
 
 
-def deeper(root: Node, limit: int) -> bool:
+def is_deeper(root: Node, limit: int) -> bool:
     """Whether a tree has more than `limit` levels below its root.
 
-    A node with fewer descendants than levels are missing cannot lead there, so ordinary trees are hardly entered.
+    A node with fewer descendants than the missing levels cannot lead that deep, so most of an ordinary tree is skipped.
     """
     level, depth = [root], 0
     while level:
@@ -103,37 +105,82 @@ def deeper(root: Node, limit: int) -> bool:
     return False
 
 
-def _most_open(data: bytes) -> int:
-    """The most brackets open at once, strings and comments counted as if they were code."""
-    if data.count(b"(") + data.count(b"[") + data.count(b"{") <= MAX_OPEN:
+def _max_open_brackets(data: bytes) -> int:
+    """The largest number of brackets open at once; brackets in strings and comments count as well."""
+    if data.count(b"(") + data.count(b"[") + data.count(b"{") <= MAX_OPEN_BRACKETS:
         return 0
-    return int(np.cumsum(_OPENS[np.frombuffer(data, np.uint8)], dtype=np.int32).max())
+    # "f(a[0])" -> steps 0 1 0 1 0 -1 -1 -> open 0 1 1 2 2 1 0 -> 2
+    return int(np.cumsum(_BRACKET_STEPS[np.frombuffer(data, np.uint8)], dtype=np.int32).max())
 
 
-def _parse(data: bytes, language: Language) -> Node | None:
-    steps = STEPS + int(len(data) * STEPS_PER_BYTE)
-    readable = (len(data) + CHUNK) * READINGS
-    parsing = True
+def _parse_within_limits(data: bytes, language: Language) -> Node | None:
+    """The root of the tree; None where the parser used up its steps or read the text too often."""
+    remaining_steps = BASE_PARSER_STEPS + int(len(data) * PARSER_STEPS_PER_BYTE)
+    readable_bytes = (len(data) + PARSER_READ_BYTES) * MAX_TEXT_READINGS
+    is_parsing = True
 
     def read(offset: int, _point: Point | tuple[int, int]) -> bytes:
-        nonlocal readable
-        chunk = data[offset : offset + CHUNK]
-        if parsing:  # later on, it is the tree that reads: for `node.text`, for the predicates of a query
-            readable -= len(chunk)
-            return chunk if readable >= 0 else b""  # the parser takes it for the end of the text, and ends
+        nonlocal readable_bytes
+        chunk = data[offset : offset + PARSER_READ_BYTES]
+        if is_parsing:  # after parsing, the tree reads through this function: for `node.text` and query predicates
+            readable_bytes -= len(chunk)
+            return chunk if readable_bytes >= 0 else b""  # the parser takes this as the end of the text and stops
         return chunk
 
-    def spent(_offset: int, _error: bool) -> bool:
-        nonlocal steps
-        steps -= 1
-        return steps < 0
+    def cancel(_offset: int, _error: bool) -> bool:
+        nonlocal remaining_steps
+        remaining_steps -= 1
+        return remaining_steps < 0
 
     try:
-        root = language.parser.parse(read, progress_callback=spent).root_node
-    except ValueError:  # the binding's word for a parse that its callback cancelled
-        if steps >= 0:
+        root = language.parser.parse(read, progress_callback=cancel).root_node
+    except ValueError:  # the binding raises this when the callback cancels a parse
+        if remaining_steps >= 0:
             raise
-        language.parser.reset()  # or the next text would be taken for the rest of this one
+        language.parser.reset()  # otherwise the next text would be taken as the rest of this one
         return None
-    parsing = False
-    return root if readable >= 0 else None
+    is_parsing = False
+    return root if readable_bytes >= 0 else None
+
+
+@lru_cache(maxsize=2)  # a text and the variation that it is compared with
+def tree_shape(code: Code) -> str:
+    """The tree as an S-expression of node types and field names, without the text. Empty without a tree."""
+    return "" if code.root is None else str(code.root)
+
+
+@lru_cache(maxsize=2)
+def protected_spans(code: Code) -> dict[str, list[tuple[int, int]]]:
+    """The sorted spans of comments and of texts with a fixed layout, by capture of `[comments]` and `[layout]`."""
+    if code.language is None or code.root is None:
+        return {}
+    found = run_queries(code, "comments", "layout.fixed")
+    return {name: sorted([(node.start_byte, node.end_byte) for node in nodes]) for name, nodes in found.items()}
+
+
+@lru_cache(maxsize=2)
+def fixed_layout_texts(code: Code) -> list[bytes]:
+    """The texts whose layout has a meaning, such as strings."""
+    return [code.data[start:stop] for start, stop in outermost_spans(protected_spans(code).get("fixed", ()))]
+
+
+def outermost_spans(spans: Iterable[tuple[int, int]]) -> list[Span]:
+    """The sorted spans that are inside no other. Any two spans must be disjoint or one inside the other."""
+    outermost: list[Span] = []
+    edge = 0
+    for start, negative_stop in sorted([(start, -stop) for start, stop in spans]):
+        if start >= edge:
+            edge = -negative_stop
+            outermost.append(Span(start, edge))
+    return outermost
+
+
+def apply_edits(data: bytes, edits: Iterable[tuple[int, int, bytes]]) -> bytes:
+    """Replace disjoint spans of a text. Each edit is a start, a stop and the new text."""
+    parts: list[bytes] = []
+    edge = 0
+    for start, stop, new in sorted(edits):
+        parts += (data[edge:start], new)
+        edge = stop
+    parts.append(data[edge:])
+    return b"".join(parts)

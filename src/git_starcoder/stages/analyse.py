@@ -11,14 +11,18 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.memo import Memo
-from git_starcoder.parse import difficulty
-from git_starcoder.parse.imports import Resolved, imports_of, resolve
-from git_starcoder.parse.language import TEXT, load
-from git_starcoder.parse.resolve import Import  # noqa: TC001 - msgspec reads the types of TextFacts
-from git_starcoder.parse.role import judge
-from git_starcoder.parse.starts import starts
-from git_starcoder.parse.symbols import symbols_of
-from git_starcoder.parse.tree import captures, parse
+from git_starcoder.parse import structure
+from git_starcoder.parse.imports import (
+    Import,
+    ResolvedImports,
+    extract_imports,
+    resolve_imports,
+)
+from git_starcoder.parse.language import PLAIN_TEXT, load_language
+from git_starcoder.parse.role import decide_role
+from git_starcoder.parse.structure import window_starts
+from git_starcoder.parse.symbols import extract_symbols
+from git_starcoder.parse.tree import parse, run_queries
 from git_starcoder.protocols import Failure
 from git_starcoder.records import ParseStatus, Role, Source, Span, Symbol, Unit, content_id
 from git_starcoder.stages.tasks import batch_by_size, map_cached
@@ -64,7 +68,7 @@ def analyse_sources(build: BuildState, options: Analyse, sources: list[Source]) 
     with build.count_step("analyse", len(sources)) as step:
         kept: list[tuple[Source, Role]] = []
         for source in sources:
-            role, rule = judge(source.path, source.language, build.texts.get(source.text), source.declared_roles)
+            role, rule = decide_role(source.path, source.language, build.texts.get(source.text), source.declared_roles)
             if role in options.skip:
                 step.drop(source.path, role, rule)
             else:
@@ -74,7 +78,7 @@ def analyse_sources(build: BuildState, options: Analyse, sources: list[Source]) 
         imports = {
             source.path: (source.language, found.imports) for (source, _), found in zip(kept, facts, strict=True)
         }
-        resolved = resolve(imports, frozenset(text_of), lambda path: build.texts.get(text_of[path]))
+        resolved = resolve_imports(imports, frozenset(text_of), lambda path: build.texts.get(text_of[path]))
         units = [
             Unit(
                 source=source,
@@ -96,7 +100,7 @@ def analyse_sources(build: BuildState, options: Analyse, sources: list[Source]) 
 def _collect_facts(build: BuildState, step: StepCounts, sources: Sequence[Source]) -> list[TextFacts]:
     """The facts of each source. Equal texts of one language are parsed once."""
     copies = Counter((source.language, source.text) for source in sources)
-    code = [key for key in copies if key[0] != TEXT]
+    code = [key for key in copies if key[0] != PLAIN_TEXT]
     failures: dict[TextKey, Failure] = {}
 
     def parse_missing(missing: list[TextKey]) -> Iterator[TextFacts]:
@@ -113,7 +117,7 @@ def _collect_facts(build: BuildState, step: StepCounts, sources: Sequence[Source
         lambda key, _: key not in failures,
     )
     facts = dict(zip(code, results, strict=True))
-    facts |= {key: _plain_text_facts(build.texts.get(key[1])) for key in copies if key[0] == TEXT}
+    facts |= {key: _plain_text_facts(build.texts.get(key[1])) for key in copies if key[0] == PLAIN_TEXT}
     _report_failures(build, step, sources, failures)
     limits = Counter(found.limit_met for found in facts.values() if found.limit_met)
     step.figures.update({f"not_parsed_{limit}": count for limit, count in sorted(limits.items())})
@@ -180,22 +184,22 @@ def extract_facts(texts: list[tuple[str, bytes]]) -> list[TextFacts]:
 def _extract_facts(language: str, data: bytes) -> TextFacts:
     code = parse(data, language)
     if code.root is None:
-        return _plain_text_facts(data)._replace(limit_met=code.refused)
-    found = captures(code, *(table for table in QUERY_TABLES if table in load(language).table))
-    line_count = difficulty.lines_of(data)
+        return _plain_text_facts(data)._replace(limit_met=code.exceeded_limit)
+    found = run_queries(code, *(table for table in QUERY_TABLES if table in load_language(language).table))
+    line_count = structure.count_nonblank_lines(data)
     return TextFacts(
-        parse_status="clean" if code.clean else "errors",
-        difficulty=difficulty.of_code(found, line_count),
-        symbols=symbols_of(code, found),
-        imports=imports_of(code, found),
+        parse_status="clean" if code.is_clean else "errors",
+        difficulty=structure.code_difficulty(found, line_count),
+        symbols=extract_symbols(code, found),
+        imports=extract_imports(code, found),
         type_density=round(len(found.get("type", ())) / max(1, line_count), 6),
         error_patterns=len(found.get("error", ())),
-        window_starts=starts(code),
+        window_starts=window_starts(code),
     )
 
 
 def _plain_text_facts(data: bytes) -> TextFacts:
-    return TextFacts("none", difficulty.of_text(data))
+    return TextFacts("none", structure.text_difficulty(data))
 
 
 def _report_failures(
@@ -211,12 +215,12 @@ def _report_failures(
         step.figures[f"parser_{kind}"] = count
 
 
-def _record_figures(step: StepCounts, units: Sequence[Unit], resolved: dict[str, Resolved]) -> None:
+def _record_figures(step: StepCounts, units: Sequence[Unit], resolved: dict[str, ResolvedImports]) -> None:
     """Add the step's figures to the manifest."""
     graph_paths = {path for unit in units if unit.imports for path in (unit.source.path, *unit.imports)}
     step.figures["functions"] = sum(symbol.kind == "function" for unit in units for symbol in unit.symbols)
-    step.figures["imports_resolved"] = sum(imports.resolved for imports in resolved.values())
-    step.figures["imports_unresolved"] = sum(imports.unresolved for imports in resolved.values())
+    step.figures["imports_resolved"] = sum(imports.resolved_count for imports in resolved.values())
+    step.figures["imports_unresolved"] = sum(imports.unresolved_count for imports in resolved.values())
     step.figures["graph_edges"] = sum(len(unit.imports) for unit in units)
     step.figures["graph_nodes"] = len(graph_paths)
     for prefix, counts in (

@@ -20,7 +20,7 @@ from git_starcoder import augmentations
 from git_starcoder.augmentations import ChangeTexts, FramedText, FrameInput
 from git_starcoder.layout import BASE
 from git_starcoder.memo import Memo
-from git_starcoder.parse.starts import starts
+from git_starcoder.parse.structure import window_starts
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.protocols import Failure
 from git_starcoder.records import Change, ContextPart, Sample, Span, Unit, content_id
@@ -140,7 +140,7 @@ def make_variations(task: VariationTask) -> list[VariationResult]:
 
 def _make_variation(before: Code, drawn: DrawnVariation) -> VariationResult:
     augmentation = augmentations.load_variation(drawn.key)
-    if augmentation.NEEDS == "tree" and not before.clean:
+    if augmentation.NEEDS == "tree" and not before.is_clean:
         return _no_variation("not_clean")
     if not augmentations.supports_language(drawn.key, before.language):
         return _no_variation(augmentations.NOTHING_TO_CHANGE)
@@ -152,12 +152,12 @@ def _make_variation(before: Code, drawn: DrawnVariation) -> VariationResult:
     after = before
     if augmentation.NEEDS == "tree" and before.language is not None:
         after = parse(variant.text, before.language.key)
-        if not after.clean:
+        if not after.is_clean:
             return _no_variation("unverified", "it does not parse")
     problem = augmentation.verify(before, variant, after)
     if problem:
         return _no_variation("unverified", problem)
-    return VariationResult(variant.text, variant.masked_spans, starts(after))
+    return VariationResult(variant.text, variant.masked_spans, window_starts(after))
 
 
 def _make_all_variations(
@@ -214,7 +214,7 @@ def _make_variations_here(
     for variation in drawn:
         kind = augmentations.input_kind(variation.key)
         if kind == "text":
-            text = Code(build.texts.get(unit.source.text), None, None, clean=False)
+            text = Code(build.texts.get(unit.source.text), None, None, is_clean=False)
             results[variation] = _make_variation(text, variation)
         elif kind == "tree" and unit.parse_status != "clean":
             results[variation] = no_tree

@@ -14,10 +14,10 @@ import json
 from typing import TYPE_CHECKING
 
 from git_starcoder.errors import RepositoryError
-from git_starcoder.git.history import first_parents
-from git_starcoder.git.objects import FILE, KIND, Fault, Repo
+from git_starcoder.git.history import first_parent_commits
+from git_starcoder.git.objects import FILE_MODE, MODE_TYPE_MASK, Repo, Unreadable
 from git_starcoder.memo import Memo
-from git_starcoder.parse.own_output import recognise
+from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.records import content_id
 from git_starcoder.stages.split import holdout_rank
 from git_starcoder.text import bpe
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_starcoder.build_state import BuildState
-    from git_starcoder.git.objects import Entry
+    from git_starcoder.git.objects import TreeEntry
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Unit
 
@@ -42,7 +42,7 @@ MAX_LEARNING_BYTES = 32 << 20
 
 def find_anchor(repo: Repo) -> str:
     """The anchor of the commit that is read; the commit itself if the history is short or shallow."""
-    line = [] if repo.shallow else first_parents(repo)
+    line = [] if repo.is_shallow else first_parent_commits(repo)
     if not line:
         return repo.commit
     # Of 600 commits the power of two below is 512, so every 64th is an anchor, counted from the oldest.
@@ -76,13 +76,13 @@ def _choose_files(build: BuildState, repo: Repo, units: Sequence[Unit], max_byte
         entries = Repo.open(repo.path, find_anchor(repo)).entries()
     except RepositoryError:
         return []
-    candidates: list[tuple[str, Entry]] = []
+    candidates: list[tuple[str, TreeEntry]] = []
     for entry in entries:
         unit = unit_of_path.get(entry.path)
         if (
             unit
             and unit.split == "train"
-            and entry.mode & KIND == FILE
+            and entry.mode & MODE_TYPE_MASK == FILE_MODE
             and _rank_alone(build, unit) >= MIN_HOLDOUT_RANK
         ):
             candidates.append((content_id(entry.path), entry))
@@ -103,8 +103,8 @@ def _rank_alone(build: BuildState, unit: Unit) -> float:
 
 def _read_texts(repo: Repo, recipe: Recipe, chosen: Sequence[tuple[str, str]]) -> list[bytes]:
     texts: list[bytes] = []
-    for (path, _), (_, data) in zip(chosen, repo.read(blob for _, blob in chosen), strict=True):
-        text = data if isinstance(data, Fault) or recognise(data) else clean_file(data, recipe.read)
+    for (path, _), (_, data) in zip(chosen, repo.read_blobs(blob for _, blob in chosen), strict=True):
+        text = data if isinstance(data, Unreadable) or recognise_own_output(data) else clean_file(data, recipe.read)
         if isinstance(text, CleanText) and not find_refusal(path, text, recipe.read):
             texts.append(text.text)
     return texts

@@ -11,12 +11,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.errors import RepositoryError
-from git_starcoder.git.attributes import attributes_of
+from git_starcoder.git.attributes import read_attributes
 from git_starcoder.git.history import LastChange
-from git_starcoder.git.objects import FILE, KIND, SUBMODULE, SYMLINK, Fault
+from git_starcoder.git.objects import FILE_MODE, MODE_TYPE_MASK, SUBMODULE_MODE, SYMLINK_MODE, Unreadable
 from git_starcoder.memo import Memo
 from git_starcoder.parse import own_output
-from git_starcoder.parse.language import language_of
+from git_starcoder.parse.language import detect_language
 from git_starcoder.records import NO_DECLARED_ROLES, Source, Span, content_id
 from git_starcoder.stages.read_changes import cleaning_settings, read_changes
 from git_starcoder.text.clean import CleanText, clean_file, find_refusal, max_file_bytes
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from git_starcoder.build_state import BuildState
-    from git_starcoder.git.objects import Entry, Repo
+    from git_starcoder.git.objects import Repo, TreeEntry
     from git_starcoder.memo import Inputs
-    from git_starcoder.parse.own_output import Own
+    from git_starcoder.parse.own_output import OwnOutput
     from git_starcoder.recipe import Read
     from git_starcoder.records import Change
     from git_starcoder.text.encoding import Refusal
@@ -52,7 +52,7 @@ def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[
 
     """
     entries = repo.entries()
-    attributes = attributes_of(repo)
+    attributes = read_attributes(repo)
     with build.count_step("read", None if options.changes else len(entries)) as step:
         if options.changes:
             last_changes, changes = read_changes(build, step, options, repo, attributes)
@@ -64,14 +64,14 @@ def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[
         wanted = dict.fromkeys(entry.blob for entry, refusal in zip(entries, refusals, strict=True) if refusal is None)
         texts, own = _read_texts(build, options, repo, list(wanted))
         own_paths = {entry.path: own[entry.blob] for entry in entries if entry.blob in own}
-        parts_of_own = own_output.company(own_paths, ((entry.path, entry.size) for entry in entries))
+        parts_of_own = own_output.find_companions(own_paths, ((entry.path, entry.size) for entry in entries))
         sources: list[Source] = []
         secrets: Counter[str] = Counter()
         skipped: Counter[str] = Counter()
         for entry, refusal in zip(entries, refusals, strict=True):
             text = refusal or texts[entry.blob]
             if entry.path in parts_of_own:
-                text = Fault(own_output.REASON, "belongs to output of ours beside it")
+                text = Unreadable(own_output.DROP_REASON, "belongs to output of ours beside it")
             if not isinstance(text, StoredText):
                 step.drop(entry.path, text.reason, text.detail)
                 continue
@@ -86,12 +86,12 @@ def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[
                     path=entry.path,
                     blob=entry.blob,
                     commit=last_change.commit,
-                    changed_at=last_change.at,
-                    former_paths=last_change.former,
-                    language=language_of(entry.path, content.text),
+                    changed_at=last_change.committed_at,
+                    former_paths=last_change.former_paths,
+                    language=detect_language(entry.path, content.text),
                     text=text.span,
                     decoding_changes=text.decoding_changes,
-                    declared_roles=attributes.said(entry.path),
+                    declared_roles=attributes.declared_roles(entry.path),
                 )
             )
             secrets.update(text.secrets)
@@ -120,7 +120,7 @@ def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[
 
 def _read_texts(
     build: BuildState, options: Read, repo: Repo, blobs: Sequence[str]
-) -> tuple[dict[str, StoredText | Fault | Refusal], dict[str, Own]]:
+) -> tuple[dict[str, StoredText | Unreadable | Refusal], dict[str, OwnOutput]]:
     """The text of each blob, or why there is none; and what each blob is that is our own output.
 
     A blob that an earlier build found to be its own text, with nothing to decode or redact, is not cleaned again.
@@ -129,15 +129,15 @@ def _read_texts(
     settings = cleaning_settings(options)
     cached = memo.get([(blob, settings) for blob in blobs])
     new: list[tuple[Inputs, bool]] = []
-    texts: dict[str, StoredText | Fault | Refusal] = {}
-    own: dict[str, Own] = {}
-    for is_clean, (blob, data) in zip(cached, repo.read(blobs), strict=True):
-        text: CleanText | Fault | Refusal
-        if isinstance(data, Fault):
+    texts: dict[str, StoredText | Unreadable | Refusal] = {}
+    own: dict[str, OwnOutput] = {}
+    for is_clean, (blob, data) in zip(cached, repo.read_blobs(blobs), strict=True):
+        text: CleanText | Unreadable | Refusal
+        if isinstance(data, Unreadable):
             text = data
-        elif found := own_output.recognise(data):
+        elif found := own_output.recognise_own_output(data):
             own[blob] = found
-            text = Fault(own_output.REASON, found.what)
+            text = Unreadable(own_output.DROP_REASON, found.description)
         elif is_clean:
             text = CleanText(data, (), Counter(), 0.0, Counter())
         else:
@@ -148,29 +148,29 @@ def _read_texts(
     return texts, own
 
 
-def _refuse_unread(entries: list[Entry], options: Read, repo: Repo) -> list[Fault | None]:
+def _refuse_unread(entries: list[TreeEntry], options: Read, repo: Repo) -> list[Unreadable | None]:
     """For each entry the reason why it is not even read, or None."""
     refusals = [_refuse_entry(entry, options, repo) for entry in entries]
     for index in range(1, len(entries)):
         if entries[index].path == entries[index - 1].path:
-            refusals[index] = Fault("repeated", "the same path is listed twice")
+            refusals[index] = Unreadable("repeated", "the same path is listed twice")
     return refusals
 
 
-def _refuse_entry(entry: Entry, options: Read, repo: Repo) -> Fault | None:
-    kind = entry.mode & KIND
-    if entry.fault is not None:
-        return entry.fault
-    if kind == SYMLINK:
-        return Fault("symlink")
-    if kind == SUBMODULE:
-        return Fault("submodule", f"commit {entry.blob} of another repository")
-    if kind != FILE:
-        return Fault("odd_mode", f"{entry.mode:o}")
+def _refuse_entry(entry: TreeEntry, options: Read, repo: Repo) -> Unreadable | None:
+    kind = entry.mode & MODE_TYPE_MASK
+    if entry.unreadable is not None:
+        return entry.unreadable
+    if kind == SYMLINK_MODE:
+        return Unreadable("symlink")
+    if kind == SUBMODULE_MODE:
+        return Unreadable("submodule", f"commit {entry.blob} of another repository")
+    if kind != FILE_MODE:
+        return Unreadable("odd_mode", f"{entry.mode:o}")
     if options.secrets != "off" and (what := secret_file_reason(entry.path)):
-        return Fault("secret_file", what)
+        return Unreadable("secret_file", what)
     if entry.size is None:
-        return repo.why_unread(entry.blob)
+        return repo.explain_unreadable(entry.blob)
     if entry.size > max_file_bytes(entry.path, options):
-        return Fault("too_large", f"{entry.size} bytes")
+        return Unreadable("too_large", f"{entry.size} bytes")
     return None

@@ -18,14 +18,14 @@ from collections import Counter
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from git_starcoder.git.changes import changes_of
-from git_starcoder.git.objects import Fault
+from git_starcoder.git.changes import select_changes
+from git_starcoder.git.objects import Unreadable
 from git_starcoder.memo import Memo
 from git_starcoder.parse import own_output
-from git_starcoder.parse.difficulty import of_text
-from git_starcoder.parse.language import language_of
-from git_starcoder.parse.own_output import Own
-from git_starcoder.parse.role import judge, unread_by_path
+from git_starcoder.parse.language import detect_language
+from git_starcoder.parse.own_output import OwnOutput
+from git_starcoder.parse.role import decide_role, foreign_role_filter
+from git_starcoder.parse.structure import text_difficulty
 from git_starcoder.protocols import Failure
 from git_starcoder.records import FOREIGN_ROLES, NO_DECLARED_ROLES, Change, DeclaredRoles, Edit, Role, content_id
 from git_starcoder.stages.tasks import batch_by_size, map_cached
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from git_starcoder.build_state import BuildState, StepCounts
-    from git_starcoder.git.attributes import Attributes
+    from git_starcoder.git.attributes import GitAttributes
     from git_starcoder.git.changes import FileChange
     from git_starcoder.git.history import LastChange
     from git_starcoder.git.objects import Repo
@@ -76,7 +76,7 @@ class SizedChange(NamedTuple):
     @property
     def file(self) -> str:
         """What identifies its file through renames: its path now, or its last path if it is gone."""
-        return self.change.lineage or self.change.path
+        return self.change.current_path or self.change.path
 
 
 class DiffPair(NamedTuple):
@@ -91,7 +91,7 @@ class DiffPair(NamedTuple):
 class DiffTask(NamedTuple):
     """Blobs, each once, and the pairs of them to compare."""
 
-    blobs: list[bytes | Fault]
+    blobs: list[bytes | Unreadable]
     pairs: list[DiffPair]
     options: Read
 
@@ -146,10 +146,10 @@ class _KeptChanges:
 
     def newest_first(self) -> list[Change]:
         """All kept changes: by commit, newest first, then by the bytes of the path."""
-        self._changes.sort(key=lambda pair: (pair[0].number, pair[0].path.encode("utf-8", "surrogateescape")))
+        self._changes.sort(key=lambda pair: (pair[0].walk_index, pair[0].path.encode("utf-8", "surrogateescape")))
         return [change for _, change in self._changes]
 
-    def record_figures(self, commit_count: int, attributes: Attributes) -> None:
+    def record_figures(self, commit_count: int, attributes: GitAttributes) -> None:
         """Add figures to the manifest."""
         changes = [change for _, change in self._changes]
         figures = self._step.figures
@@ -161,43 +161,45 @@ class _KeptChanges:
         figures["edits"] = sum(len(change.edits) for change in changes)
         figures["edits_too_large"] = self._large_hunks
         figures.update({f"changes_with_{kind.lower()}": count for kind, count in sorted(self._secrets.items())})
-        if marked := sum(attributes.said(change.path) != NO_DECLARED_ROLES for change in changes):
+        if marked := sum(attributes.declared_roles(change.path) != NO_DECLARED_ROLES for change in changes):
             figures["changes_marked"] = marked
         figures.update((FIGURE_NAMES.get(kind, f"changes_{kind}"), n) for kind, n in sorted(self._skipped.items()))
 
 
 def read_changes(
-    build: BuildState, step: StepCounts, options: Read, repo: Repo, attributes: Attributes
+    build: BuildState, step: StepCounts, options: Read, repo: Repo, attributes: GitAttributes
 ) -> tuple[dict[str, LastChange], list[Change]]:
     """The last change of each file at the commit, and the changes of the history, newest first."""
-    found = changes_of(repo, options.changes, options.commit_files, unread_by_path(attributes.said))
-    for refused in found.refused:
-        many = f"{refused.changes} files of " if refused.changes > 1 else ""
-        older = " and older ones" if refused.reason == "over_budget" and not refused.path else ""
-        detail = f"{many}commit {refused.commit}{older}"
-        step.drop(refused.path or refused.commit, refused.reason, detail, refused.changes)
-    messages = _store_messages(build, step, options, repo, found.kept)
-    readable = _find_readable(step, options, repo, found.kept, messages)
+    found = select_changes(repo, options.changes, options.commit_files, foreign_role_filter(attributes.declared_roles))
+    for rejected in found.rejected:
+        many = f"{rejected.change_count} files of " if rejected.change_count > 1 else ""
+        older = " and older ones" if rejected.reason == "over_budget" and not rejected.path else ""
+        detail = f"{many}commit {rejected.commit}{older}"
+        step.drop(rejected.path or rejected.commit, rejected.reason, detail, rejected.change_count)
+    messages = _store_messages(build, step, options, repo, found.selected)
+    readable = _find_readable(step, options, repo, found.selected, messages)
     kept = _KeptChanges(build, step, messages)
     undecided: list[tuple[FileChange, ChangeDiff]] = []
-    own: dict[str, Own] = {}
+    own: dict[str, OwnOutput] = {}
     for change, result in _diff_changes(build, options, repo, attributes, readable):
         if isinstance(result, Refusal):
-            if result.reason == own_output.REASON:
-                own[change.path] = Own(result.detail)
+            if result.reason == own_output.DROP_REASON:
+                own[change.path] = OwnOutput(result.detail)
             step.drop(change.path, result.reason, f"commit {change.commit} {result.detail}".rstrip())
-        elif own_output.may_be_company(change.path):  # decided below, when all our own output is known
+        elif own_output.could_be_companion(change.path):  # decided below, when all our own output is known
             undecided.append((change, result))
         else:
             kept.add(change, result)
-    parts_of_own = own_output.companions(own, {change.path for change, _ in undecided})
+    parts_of_own = own_output.find_companions_by_name(own, {change.path for change, _ in undecided})
     for change, diff in undecided:
         if change.path in parts_of_own:
-            step.drop(change.path, own_output.REASON, f"commit {change.commit} belongs to output of ours beside it")
+            step.drop(
+                change.path, own_output.DROP_REASON, f"commit {change.commit} belongs to output of ours beside it"
+            )
         else:
             kept.add(change, diff)
-    kept.record_figures(found.commits, attributes)
-    return found.last, kept.newest_first()
+    kept.record_figures(found.commit_count, attributes)
+    return found.last_changes, kept.newest_first()
 
 
 def _store_messages(
@@ -206,8 +208,8 @@ def _store_messages(
     """The message of each commit that can be read, in the text store."""
     messages: dict[str, Span] = {}
     undecodable = 0
-    for name, data in repo.commits(dict.fromkeys(change.commit for change in changes)):
-        if not isinstance(data, Fault):
+    for name, data in repo.read_commits(dict.fromkeys(change.commit for change in changes)):
+        if not isinstance(data, Unreadable):
             message = clean_message(data, redacted=options.secrets != "off")
             undecodable += REPLACEMENT_CHARACTER in message and not decode_message(data)[1]
             messages[name] = build.texts.put(message)
@@ -220,26 +222,26 @@ def _find_readable(
     step: StepCounts, options: Read, repo: Repo, changes: Sequence[FileChange], messages: dict[str, Span]
 ) -> list[SizedChange]:
     """The changes that can be read, those of one file together: the text after one is the text before the next."""
-    sizes = repo.sizes(blob for change in changes for blob in (change.before, change.after) if blob)
+    sizes = repo.blob_sizes(blob for change in changes for blob in (change.blob_before, change.blob_after) if blob)
     readable: list[SizedChange] = []
     for change in changes:
-        blobs = [blob for blob in (change.before, change.after) if blob]
+        blobs = [blob for blob in (change.blob_before, change.blob_after) if blob]
         missing = next((blob for blob in blobs if blob not in sizes), "")
         size = max(sizes.get(blob, 0) for blob in blobs)
         if change.commit not in messages:
             step.drop(change.path, "corrupt", f"commit {change.commit} cannot be read")
         elif missing:
-            fault = repo.why_unread(missing)
+            fault = repo.explain_unreadable(missing)
             step.drop(change.path, fault.reason, f"commit {change.commit}: {fault.detail}")
         elif size > max_file_bytes(change.path, options):
             step.drop(change.path, "too_large", f"commit {change.commit}: {size} bytes")
         else:
             readable.append(SizedChange(change, sum(sizes[blob] for blob in blobs)))
-    return sorted(readable, key=lambda sized: (sized.file, sized.change.number))
+    return sorted(readable, key=lambda sized: (sized.file, sized.change.walk_index))
 
 
 def _diff_changes(
-    build: BuildState, options: Read, repo: Repo, attributes: Attributes, changes: Sequence[SizedChange]
+    build: BuildState, options: Read, repo: Repo, attributes: GitAttributes, changes: Sequence[SizedChange]
 ) -> Iterator[tuple[FileChange, ChangeDiff | Refusal]]:
     """Each change with its diff, in the same order: from the cache or from a worker."""
     memo: Memo[list[DiffResult]] = Memo(build.cache, "changes", list[DiffResult])
@@ -261,10 +263,11 @@ def _diff_changes(
                 yield sized.change, cast("ChangeDiff | Refusal", result.diff or result.refusal)
 
 
-def _diff_inputs(change: FileChange, attributes: Attributes) -> tuple[str, ...]:
+def _diff_inputs(change: FileChange, attributes: GitAttributes) -> tuple[str, ...]:
     """What the diff of a change depends on, besides the settings."""
-    declared = attributes.said(change.path)
-    return (change.path, change.before, change.after, *((repr(declared),) if declared != NO_DECLARED_ROLES else ()))
+    declared = attributes.declared_roles(change.path)
+    roles = (repr(declared),) if declared != NO_DECLARED_ROLES else ()
+    return (change.path, change.blob_before, change.blob_after, *roles)
 
 
 def _are_final(results: Sequence[DiffResult]) -> bool:
@@ -285,7 +288,7 @@ def _cache_entries(changes: Sequence[SizedChange]) -> Iterator[list[SizedChange]
 
 
 def _run_diff_tasks(
-    build: BuildState, options: Read, repo: Repo, attributes: Attributes, changes: Sequence[SizedChange]
+    build: BuildState, options: Read, repo: Repo, attributes: GitAttributes, changes: Sequence[SizedChange]
 ) -> Iterator[DiffResult]:
     """The diff of each change, from workers."""
     # Half of a change's size: its text before is usually the text after the next change, and in the same task.
@@ -304,25 +307,31 @@ def _run_diff_tasks(
 
 
 def _diff_tasks(
-    repo: Repo, options: Read, attributes: Attributes, batches: Sequence[list[FileChange]]
+    repo: Repo, options: Read, attributes: GitAttributes, batches: Sequence[list[FileChange]]
 ) -> Iterator[DiffTask]:
     """The task of each batch. The blobs of at most two batches are in memory; what both need is read once."""
     blobs_of_batch = [
-        dict.fromkeys(blob for change in batch for blob in (change.before, change.after) if blob) for batch in batches
+        dict.fromkeys(blob for change in batch for blob in (change.blob_before, change.blob_after) if blob)
+        for batch in batches
     ]
     new_blobs = [
         [blob for blob in blobs if index == 0 or blob not in blobs_of_batch[index - 1]]
         for index, blobs in enumerate(blobs_of_batch)
     ]
-    contents = repo.read(chain.from_iterable(new_blobs))
-    loaded: dict[str, bytes | Fault] = {}
+    contents = repo.read_blobs(chain.from_iterable(new_blobs))
+    loaded: dict[str, bytes | Unreadable] = {}
     for batch, blobs, new in zip(batches, blobs_of_batch, new_blobs, strict=True):
         for blob in new:
             loaded[blob] = next(contents)[1]
         loaded = {blob: loaded[blob] for blob in blobs}
         indexes = {blob: index for index, blob in enumerate(loaded)}
         pairs = [
-            DiffPair(change.path, attributes.said(change.path), indexes.get(change.before, -1), indexes[change.after])
+            DiffPair(
+                change.path,
+                attributes.declared_roles(change.path),
+                indexes.get(change.blob_before, -1),
+                indexes[change.blob_after],
+            )
             for change in batch
         ]
         yield DiffTask(list(loaded.values()), pairs, options)
@@ -337,11 +346,11 @@ def compare_texts(task: DiffTask) -> list[ChangeDiff | Refusal]:
     ]
 
 
-def _clean_side(data: bytes | Fault, options: Read) -> CleanText | Refusal:
-    if isinstance(data, Fault):
+def _clean_side(data: bytes | Unreadable, options: Read) -> CleanText | Refusal:
+    if isinstance(data, Unreadable):
         return Refusal(data.reason, data.detail)
-    if own := own_output.recognise(data):
-        return Refusal(own_output.REASON, own.what)
+    if own := own_output.recognise_own_output(data):
+        return Refusal(own_output.DROP_REASON, own.description)
     text = clean_file(data, options)
     return text._replace(reason="binary_change") if isinstance(text, Refusal) and text.reason == "binary" else text
 
@@ -360,8 +369,8 @@ def _compare_pair(
         return refusal
     if before.text == after.text:
         return Refusal("same_text")
-    language = language_of(path, after.text)
-    role, rule = judge(path, language, after.text, pair.declared_roles)
+    language = detect_language(path, after.text)
+    role, rule = decide_role(path, language, after.text, pair.declared_roles)
     if role in FOREIGN_ROLES:
         return Refusal(role, rule)
     found = find_hunks(before.text, after.text)
@@ -378,7 +387,7 @@ def _compare_pair(
         is_whole_file=fitting == [Hunk(before.text, after.text, 1)],
         language=language,
         role=role,
-        difficulty=of_text(b"".join(hunk.after for hunk in fitting)),
+        difficulty=text_difficulty(b"".join(hunk.after for hunk in fitting)),
         secrets=frozenset(before.secret_counts) | frozenset(after.secret_counts),
         skipped=dict(after.notebook_counts),
     )
@@ -388,14 +397,14 @@ def _store_change(build: BuildState, change: FileChange, diff: ChangeDiff, messa
     return Change(
         id=content_id(change.commit, change.path),
         path=change.path,
-        former_path=change.former,
-        current_path=change.lineage,
+        former_path=change.former_path,
+        current_path=change.current_path,
         commit=change.commit,
-        changed_at=change.at,
+        changed_at=change.committed_at,
         authored_at=change.authored_at,
         message=message,
-        blob_before=change.before,
-        blob_after=change.after,
+        blob_before=change.blob_before,
+        blob_after=change.blob_after,
         language=diff.language,
         role=diff.role,
         difficulty=diff.difficulty,

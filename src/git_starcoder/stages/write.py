@@ -187,8 +187,8 @@ def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: File
         "schema": SCHEMA,
         "fingerprint": fingerprint,
         "commit": repo.commit,
-        "shallow": repo.shallow or bool(repo.partial),
-        **({"unsure_renames": True} if repo.unsure_renames else {}),
+        "shallow": repo.is_shallow or bool(repo.incomplete_reason),
+        **({"unsure_renames": True} if repo.has_uncertain_renames else {}),
         "steps": [
             {
                 "step": step.name,

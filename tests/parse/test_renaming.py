@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.parse.scope import scopes
+from git_starcoder.parse.renaming import find_local_names
 from git_starcoder.parse.tree import parse
 
 RUST = {
@@ -213,17 +213,17 @@ CASES = [
 @pytest.mark.parametrize(("language", "source", "names"), CASES)
 def test_exactly_these_names_are_safe(language: str, source: str, names: str) -> None:
     code = parse(source.encode(), language)
-    assert code.clean, code.root
-    safe = {name.decode() for function in scopes(code).functions for name in function.safe}
+    assert code.is_clean, code.root
+    safe = {name.decode() for function in find_local_names(code).functions for name in function.safe_names}
     assert " ".join(sorted(safe)) == names
 
 
 def test_all_places_of_a_name_are_known() -> None:
     code = parse(b"fn f(a: u8) -> u8 { let b = a; /* a */ a + b.a }", "rust")
-    (function,) = scopes(code).functions
-    assert function.safe == {b"a": [5, 28, 39], b"b": [24, 43]}
+    (function,) = find_local_names(code).functions
+    assert function.safe_names == {b"a": [5, 28, 39], b"b": [24, 43]}
 
 
 def test_functions_are_looked_at_each_by_itself() -> None:
     code = parse(b"fn f(a: u8) -> u8 { a + 1 } fn g(a: u8) -> u8 { m!(a); a }", "rust")
-    assert [function.safe for function in scopes(code).functions] == [{b"a": [5, 20]}]
+    assert [function.safe_names for function in find_local_names(code).functions] == [{b"a": [5, 20]}]

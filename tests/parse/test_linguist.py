@@ -9,35 +9,38 @@ from importlib.resources import files
 import pytest
 import yaml
 
-from git_starcoder.parse import origin
-from git_starcoder.parse.language import language_of
-from git_starcoder.parse.role import Judged, judge, role_of, unread_by_path
+from git_starcoder.parse import linguist
+from git_starcoder.parse.language import detect_language
+from git_starcoder.parse.role import RoleDecision, decide_role, file_role, foreign_role_filter
 from git_starcoder.records import NO_DECLARED_ROLES, DeclaredRoles
 
 FOLDER = files("git_starcoder.parse") / "linguist"
-OURS = origin.table("ours.toml")
-THEIRS = origin.table("generated.toml")
+OURS = linguist.read_table("ours.toml")
+THEIRS = linguist.read_table("generated.toml")
 
 
 @pytest.mark.parametrize("name", ["vendor.yml", "documentation.yml"])
 def test_the_lists_are_read_as_yaml_reads_them(name):
-    assert origin.listed(name) == yaml.safe_load((FOLDER / name).read_text())
+    assert linguist.read_list(name) == yaml.safe_load((FOLDER / name).read_text())
 
 
 def test_every_expression_compiles_alone_and_together():
-    alone = [*origin.listed("vendor.yml"), *origin.listed("documentation.yml"), *THEIRS["paths"].values()]
+    alone = [*linguist.read_list("vendor.yml"), *linguist.read_list("documentation.yml"), *THEIRS["paths"].values()]
     alone += [*OURS["vendored"], *OURS["generated"], *OURS["if_head"].values()]
     alone += [rule["pattern"] for rule in THEIRS["lines"].values()]
     for one in alone:
         re.compile(one)
     assert (
-        origin.vendored("src/a.py", b"") == origin.generated("src/a.py", b"") == origin.documentation("src/a.py") == ""
+        linguist.vendored_reason("src/a.py", b"")
+        == linguist.generated_reason("src/a.py", b"")
+        == linguist.documentation_reason("src/a.py")
+        == ""
     )
 
 
 def test_where_we_differ_there_is_something_to_differ_from():
-    assert (OURS["not_vendored"].keys() | OURS["if_head"].keys()) <= set(origin.listed("vendor.yml"))
-    assert set(OURS["not_documentation"]) <= set(origin.listed("documentation.yml"))
+    assert (OURS["not_vendored"].keys() | OURS["if_head"].keys()) <= set(linguist.read_list("vendor.yml"))
+    assert set(OURS["not_documentation"]) <= set(linguist.read_list("documentation.yml"))
     assert not OURS["not_vendored"].keys() & OURS["if_head"].keys()
     assert all(
         reason
@@ -69,13 +72,13 @@ NOT_VENDORED = """src/cache/lru.rs cache/redis.go src/env/mod.rs env/settings.py
 
 @pytest.mark.parametrize("path", VENDORED.split())
 def test_vendored_by_path(path):
-    assert judge(path, language_of(path), b"")[0] == "vendored"
-    assert origin.vendored(path, b"")
+    assert decide_role(path, detect_language(path), b"")[0] == "vendored"
+    assert linguist.vendored_reason(path, b"")
 
 
 @pytest.mark.parametrize("path", NOT_VENDORED.split())
 def test_a_projects_own_files_have_their_roles(path):
-    assert role_of(path, language_of(path), b"x = 1\n") not in {"vendored", "generated"}
+    assert file_role(path, detect_language(path), b"x = 1\n") not in {"vendored", "generated"}
 
 
 LIBRARIES = {
@@ -90,9 +93,9 @@ LIBRARIES = {
 
 @pytest.mark.parametrize("path", LIBRARIES)
 def test_libraries_with_common_names_are_known_by_their_heads(path):
-    rule = judge(path, language_of(path), LIBRARIES[path])
-    assert (rule.role, "its head says so" in rule.rule) == ("vendored", True)
-    assert role_of(path, language_of(path), b"import a from 'b';\n") != "vendored"
+    rule = decide_role(path, detect_language(path), LIBRARIES[path])
+    assert (rule.role, "its head says so" in rule.reason) == ("vendored", True)
+    assert file_role(path, detect_language(path), b"import a from 'b';\n") != "vendored"
 
 
 GENERATED = {
@@ -141,9 +144,9 @@ GENERATED = {
 
 @pytest.mark.parametrize("path", GENERATED)
 def test_generated_by_what_the_text_says(path):
-    judged = judge(path, language_of(path), GENERATED[path].encode())
+    judged = decide_role(path, detect_language(path), GENERATED[path].encode())
     assert judged.role == "generated"
-    assert judged.rule
+    assert judged.reason
 
 
 OWN = {
@@ -168,22 +171,25 @@ OWN = {
 
 @pytest.mark.parametrize("path", OWN)
 def test_what_only_talks_of_it_is_the_projects_own(path):
-    assert role_of(path, language_of(path, OWN[path].encode()), OWN[path].encode()) not in {"generated", "vendored"}
+    assert file_role(path, detect_language(path, OWN[path].encode()), OWN[path].encode()) not in {
+        "generated",
+        "vendored",
+    }
 
 
 def test_what_the_repository_says_goes_first():
-    assert judge("vendor/a.go", "go", b"", DeclaredRoles(vendored=False)) == Judged("core")
-    assert judge("src/a.go", "go", b"", DeclaredRoles(vendored=True)) == Judged(
+    assert decide_role("vendor/a.go", "go", b"", DeclaredRoles(vendored=False)) == RoleDecision("core")
+    assert decide_role("src/a.go", "go", b"", DeclaredRoles(vendored=True)) == RoleDecision(
         "vendored", "linguist-vendored in .gitattributes"
     )
-    assert judge("a.pb.go", "go", b"// @generated\n", DeclaredRoles(generated=False)).role == "core"
-    assert judge("a.go", "go", b"", DeclaredRoles(generated=True)) == Judged(
+    assert decide_role("a.pb.go", "go", b"// @generated\n", DeclaredRoles(generated=False)).role == "core"
+    assert decide_role("a.go", "go", b"", DeclaredRoles(generated=True)) == RoleDecision(
         "generated", "linguist-generated in .gitattributes"
     )
-    assert judge("src/a.py", "python", b"", DeclaredRoles(documentation=True)).role == "docs"
-    assert judge("docs/a.py", "python", b"", DeclaredRoles(documentation=False)).role == "core"
-    assert judge("x/README.md", "text", b"", DeclaredRoles(documentation=False)).role != "docs"
-    assert judge("target/a.rs", "rust", b"", DeclaredRoles(generated=False)).role == "core"
+    assert decide_role("src/a.py", "python", b"", DeclaredRoles(documentation=True)).role == "docs"
+    assert decide_role("docs/a.py", "python", b"", DeclaredRoles(documentation=False)).role == "core"
+    assert decide_role("x/README.md", "text", b"", DeclaredRoles(documentation=False)).role != "docs"
+    assert decide_role("target/a.rs", "rust", b"", DeclaredRoles(generated=False)).role == "core"
 
 
 def test_documentation_as_linguist_has_it():
@@ -195,13 +201,13 @@ def test_documentation_as_linguist_has_it():
         "CHANGE.log",
         "inst/doc/a.R",
     ):
-        assert role_of(path, language_of(path), b"") == "docs", path
+        assert file_role(path, detect_language(path), b"") == "docs", path
     for path in ("examples/a.py", "src/documentation/gen.rs", "demo/a.js", "samples/a.c", "src/license.go"):
-        assert role_of(path, language_of(path), b"") != "docs", path
+        assert file_role(path, detect_language(path), b"") != "docs", path
 
 
 def test_paths_alone_say_which_changes_are_not_read():
-    skip = unread_by_path(lambda path: DeclaredRoles(vendored=True) if path == "mine.py" else NO_DECLARED_ROLES)
+    skip = foreign_role_filter(lambda path: DeclaredRoles(vendored=True) if path == "mine.py" else NO_DECLARED_ROLES)
     assert [skip(path) for path in ("vendor/a.c", "mine.py", "a.pb.go", "a.py")] == [
         "vendored",
         "vendored",
@@ -219,7 +225,7 @@ def test_hostile_paths_and_texts_cost_what_their_size_is():
         "/".join(["yui"] * 9_000),
         "bootstrap." * 900,
     ):
-        role_of(path, language_of(path), b"")
+        file_role(path, detect_language(path), b"")
     for text in (
         b"<!--" * 5_000,
         b"/*" * 3_000,
@@ -230,5 +236,5 @@ def test_hostile_paths_and_texts_cost_what_their_size_is():
         b"/* /" * 1_000,
     ):
         for suffix in (".js", ".ps", ".html", ".py", ".md", ".css", ".go", ".yy"):
-            role_of(f"a{suffix}", "text", text * 10)
+            file_role(f"a{suffix}", "text", text * 10)
     assert time.process_time() - begin < 5

@@ -1,0 +1,176 @@
+"""Reads the imports of a file from its syntax tree, and resolves them to files of the repository.
+
+Imports are read in worker processes and resolved in the main process, when all are known. The `[imports]` table of a
+language file has a query and names a `resolver`: one module of this package per family of languages. The query has
+captures `import.KIND`, whose text goes to the resolver, and `inside`, for modules inside the file: imports in one of
+them belong to it. A resolver module has two functions:
+
+- `parse_import(kind, text)` turns the text of one captured import into the names that it imports. Runs in a worker.
+- `create_resolver(repository)` returns a `Resolver`. Runs in the main process.
+
+A resolver never guesses: an import that might mean several files, or another package, stays unresolved.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from git_starcoder.parse.language import PLAIN_TEXT, language_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tree_sitter import Node
+
+    from git_starcoder.parse.tree import Captures, Code
+
+MAX_IMPORTS_PER_FILE = 10_000
+"""Only hostile files have more imports; the rest is ignored."""
+MAX_NAME_DEPTH = 32
+"""Segments of a name, or levels of nested modules: the cost of hostile ones grows with the square of their depth."""
+MAX_MANIFEST_BYTES = 1 << 16
+"""Longer package manifests are not read: the cost of parsing a hostile one may grow with the square of its length."""
+INSIDE = "inside"
+"""The capture and import kind that declares a module inside the file."""
+DECLARATION_KINDS = frozenset({INSIDE, "package"})
+"""Kinds that import nothing but declare something about their file."""
+
+
+class Import(NamedTuple):
+    """One import as it is written in its file."""
+
+    kind: str
+    """The name of its capture without `import.`."""
+    name: str
+    """What it imports, in the notation of the language."""
+    names: tuple[str, ...] = ()
+    """Rust: the modules inside the file that contain the import. Python: the names imported from the module."""
+
+
+Resolver = Callable[[str, Import], "tuple[str, ...] | None"]
+"""Takes the path of a file and one of its imports, and returns the paths of the imported files.
+
+The tuple is empty if the import means the file itself; None means that no file of the repository is certainly meant.
+"""
+
+
+@dataclass
+class RepositoryFiles:
+    """What a resolver knows about the repository."""
+
+    read: Callable[[str], bytes]
+    """Returns the text of a path."""
+    paths: frozenset[str]
+    imports: Mapping[str, Sequence[Import]]
+    """The imports of each file whose language uses this resolver."""
+    _paths_by_name: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+    def paths_named(self, name: str) -> list[str]:
+        """The sorted paths of all files called `name`."""
+        if not self._paths_by_name:
+            for path in sorted(self.paths):
+                self._paths_by_name.setdefault(posixpath.basename(path), []).append(path)
+        return self._paths_by_name.get(name, [])
+
+
+class ResolvedImports(NamedTuple):
+    """The resolved imports of one file."""
+
+    targets: tuple[str, ...]
+    """Sorted paths of the other files of the repository that it imports."""
+    resolved_count: int
+    """Imports of files of this repository."""
+    unresolved_count: int
+    """Imports of other packages, and imports that are not certain."""
+
+
+def extract_imports(code: Code, captures: Captures) -> tuple[Import, ...]:
+    """The distinct imports of a file in order, from the captures of its `imports` query.
+
+    A language without an `[imports]` table has none.
+    """
+    assert code.language is not None  # noqa: S101 - captures come from a tree, and a tree from a language
+    rules = code.language.table.get("imports")
+    if rules is None:
+        return ()
+    parse_import = _resolver_module(rules["resolver"]).parse_import
+    kinds = [kind for kind in captures if kind == INSIDE or kind.startswith("import.")]
+    nodes = [(node.start_byte, kind, node) for kind in kinds for node in captures[kind]]
+    imports: dict[Import, None] = {}
+    open_modules: list[tuple[int, tuple[str, ...]]] = []  # end offset and names of the modules around the node
+    for start, kind, node in sorted(nodes, key=lambda item: item[:2]):
+        while open_modules and open_modules[-1][0] <= start:
+            open_modules.pop()
+        modules = open_modules[-1][1] if open_modules else ()
+        if kind == INSIDE:
+            name = node.child_by_field_name("name")
+            if name is not None and len(modules) < MAX_NAME_DEPTH:
+                modules = (*modules, code.data[name.start_byte : name.end_byte].decode("utf-8", "replace"))
+                open_modules.append((node.end_byte, modules))
+                imports[Import(INSIDE, "", modules)] = None
+            continue
+        for imported in parse_import(kind.removeprefix("import."), _import_text(code, node, rules)):
+            imports[imported._replace(names=modules) if modules else imported] = None
+        if len(imports) >= MAX_IMPORTS_PER_FILE:
+            break
+    return tuple(imports)[:MAX_IMPORTS_PER_FILE]
+
+
+def resolve_imports(
+    imports: Mapping[str, tuple[str, Sequence[Import]]], paths: frozenset[str], read: Callable[[str], bytes]
+) -> dict[str, ResolvedImports]:
+    """Resolve the imports of all files of a repository.
+
+    Args:
+        imports: For each path its language and its imports.
+        paths: All paths of the repository.
+        read: Returns the text of a path.
+    """
+    imports_by_resolver: dict[str, dict[str, Sequence[Import]]] = {}
+    for path, (language, file_imports) in imports.items():
+        if language != PLAIN_TEXT and "imports" in language_table(language):
+            imports_by_resolver.setdefault(language_table(language)["imports"]["resolver"], {})[path] = file_imports
+    result: dict[str, ResolvedImports] = {}
+    for name, files in sorted(imports_by_resolver.items()):
+        resolver: Resolver = _resolver_module(name).create_resolver(RepositoryFiles(read, paths, files))
+        for path, file_imports in files.items():
+            found = [resolver(path, imported) for imported in file_imports if imported.kind not in DECLARATION_KINDS]
+            targets = {target for target_paths in found for target in target_paths or ()} - {path}
+            unresolved_count = found.count(None)
+            result[path] = ResolvedImports(tuple(sorted(targets)), len(found) - unresolved_count, unresolved_count)
+    return result
+
+
+@cache
+def _resolver_module(name: str) -> Any:
+    return import_module(f"git_starcoder.parse.imports.{name}")
+
+
+def _import_text(code: Code, node: Node, rules: Mapping[str, Any]) -> str:
+    """The text of an import, including the nodes directly above it that the language lists in `before` (attributes)."""
+    start = node.start_byte
+    if "before" in rules:
+        before = node.prev_named_sibling
+        while before is not None and before.type in rules["before"]:
+            start, before = before.start_byte, before.prev_named_sibling
+    return code.data[start : node.end_byte].decode("utf-8", "replace")
+
+
+def join_path(folder: str, relative: str) -> str | None:
+    """The path that `relative` means in a folder of the repository; None if it leaves the repository."""
+    path = posixpath.normpath(posixpath.join(folder, relative))
+    return None if path.startswith(("..", "/")) else "" if path == "." else path
+
+
+def parent_folders(path: str) -> list[str]:
+    """The folders that contain a path, innermost first; the last is the repository itself, `""`."""
+    folders: list[str] = []
+    while path:
+        path = posixpath.dirname(path)
+        folders.append(path)
+    return folders
