@@ -37,7 +37,7 @@ Output = TypeVar("Output")
 
 READING_ORDER: tuple[Split, ...] = ("val", "test", "train")
 """The order in which splits are read: held-out splits first, so that training rows can be compared with them."""
-TASK_TIMEOUT_SECONDS = 60.0
+CHECK_TASK_TIMEOUT_SECONDS = 60.0
 """A worker that needs more processor time for one task is considered hung; usual tasks take less than a second."""
 TOKENS_PER_TASK = 1 << 16
 """Tokens of samples that a worker hashes at a time, about: enough that sending them costs little."""
@@ -67,7 +67,7 @@ class CheckContext:
         """Apply an importable function to each task in worker processes, results in order; one check at a time."""
         with self._lock:
             if self.engine:
-                yield from self.engine.map(function, tasks, limit=TASK_TIMEOUT_SECONDS)
+                yield from self.engine.map(function, tasks, limit=CHECK_TASK_TIMEOUT_SECONDS)
             else:
                 yield from map(function, tasks)
 
@@ -93,6 +93,15 @@ class CheckContext:
     def samples(self) -> Samples:
         """The samples that the rows were cut from, put together again; complete once all rows are read."""
         return Samples(self.dataset)
+
+    @cached_property
+    def first_sample_of_file(self) -> Mapping[str, Sample]:
+        """For each file its first sample that no change made; complete once all rows are read."""
+        samples: dict[str, Sample] = {}
+        for sample in self.samples.of.values():
+            if not sample.about.get("is_evolution"):
+                samples.setdefault(sample.about["source_file"], sample)
+        return samples
 
     @cached_property
     def similar_files(self) -> SimilarFiles:

@@ -124,15 +124,6 @@ class MetadataCheck(Check):
     name = "metadata"
     promise = "The metadata agree with the recipe and the manifest on settings and origin."
 
-    def __init__(self, context: CheckContext) -> None:
-        super().__init__(context)
-        self._files: set[str] = set()
-
-    def check_block(self, split: Split, block: Block) -> Iterable[Finding]:  # noqa: ARG002
-        """Remember the files that exist at the commit."""
-        self._files.update(metadata["source_file"] for metadata in block.said if not metadata.get("is_evolution"))
-        return ()
-
     def finish(self) -> Iterator[Finding]:
         """Compare all keys."""
         metadata, recipe, repository = self.dataset.metadata, self.context.recipe, self.context.repository
@@ -144,8 +135,9 @@ class MetadataCheck(Check):
                 yield self.finding(METADATA, f"{key} is {metadata.get(key)!r}, not {value!r}")
         if not metadata.get(f"{recipe.name}_version"):
             yield self.finding(METADATA, f"no {recipe.name}_version")
-        if len(self._files) > (file_count := metadata.get("source_files") or 0):
-            yield self.finding(METADATA, f"{file_count} source_files, but rows come from {len(self._files)}")
+        row_file_count = len(self.context.first_sample_of_file)
+        if row_file_count > (file_count := metadata.get("source_files") or 0):
+            yield self.finding(METADATA, f"{file_count} source_files, but rows come from {row_file_count}")
         try:
             created = datetime.fromisoformat(str(metadata.get("creation_date")))
         except ValueError:

@@ -30,7 +30,7 @@ MINHASH_FACTORS = np.array(
 MIN_EQUAL_MINIMA = 7
 """Rows that have so many of the 8 minima in common are compared. Pairs with a similarity of 0.975 are found in 98 of
 100 cases, and pairs with a similarity of 0.5 are compared in 4 of 100."""
-ROW_COLUMNS = ("code", "start", "length", "kind")
+SPAN_COLUMNS = ("code", "start", "length", "kind")
 """What is remembered of a row: see `_row_code`; where its text begins in its sample and how long it is, in tokens; and
 a hash of its window size and its task. Only rows of one kind are compared."""
 MAX_SHARED_TASK_BYTES = 64
@@ -116,7 +116,7 @@ class NearDuplicatesCheck(Check):
         if context.recipe.dedup.near is None:
             self.skip_reason = "the recipe keeps near-duplicates: it drops equal rows only"
         self._rows_of_sample: dict[str, array[int]] = {}
-        """Sample id → for each of its rows the numbers of `ROW_COLUMNS`, one row after the other."""
+        """Sample id → for each of its rows the numbers of `SPAN_COLUMNS`, one row after the other."""
         self._known_kinds: dict[tuple[int, bytes], int] = {}
 
     def check_block(self, split: Split, block: Block) -> Iterable[Finding]:
@@ -182,18 +182,18 @@ class NearDuplicatesCheck(Check):
         """Collect all rows that have a shingle.
 
         Returns:
-            The rows as numbers of `ROW_COLUMNS`, shape (rows, 4); the index of the sample of each, shape (rows,); and
+            The rows as numbers of `SPAN_COLUMNS`, shape (rows, 4); the index of the sample of each, shape (rows,); and
             its minima, shape (rows, 8), which are mixed with its kind so that only rows of one kind can be equal.
         """
-        kept_rows = [np.empty((0, len(ROW_COLUMNS)), dtype=np.int64)]
+        kept_rows = [np.empty((0, len(SPAN_COLUMNS)), dtype=np.int64)]
         kept_samples = [np.empty(0, dtype=np.int64)]
 
         def tasks() -> Iterator[RowSpans]:
             first_index = 0
             for batch in sample_batches(self.samples.of[sample_id] for sample_id in self._rows_of_sample):
                 arrays = [np.frombuffer(self._rows_of_sample[sample.id], np.int64) for sample in batch]
-                rows = np.concatenate(arrays).reshape(-1, len(ROW_COLUMNS))
-                row_counts = [len(values) // len(ROW_COLUMNS) for values in arrays]
+                rows = np.concatenate(arrays).reshape(-1, len(SPAN_COLUMNS))
+                row_counts = [len(values) // len(SPAN_COLUMNS) for values in arrays]
                 sizes = np.array([sample.stop for sample in batch], dtype=np.int64)
                 # The texts are joined. Texts of 9 and 6 tokens begin at 0 and 9; the shingles of the first end at 5,
                 # because later ones would reach into the second.

@@ -9,17 +9,27 @@ from git_starcoder.checks.contract import Check, read_json_lines
 from git_starcoder.records import printable_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from git_starcoder.checks.contract import CheckContext
-    from git_starcoder.folder.blocks import Block
     from git_starcoder.folder.samples import Sample
     from git_starcoder.git.objects import Repo
-    from git_starcoder.records import Finding, Split
+    from git_starcoder.records import Finding
 
-IMPORTS_FILE = "imports.jsonl"
-SIGNATURES_FILE = "signatures.jsonl"
-SIGNATURE_KEYS = ("path", "line", "name", "owner", "kind", "signature", "visibility", "language", "role", "split")
+IMPORT_GRAPH_FILE = "imports.jsonl"
+SIGNATURE_LIST_FILE = "signatures.jsonl"
+REQUIRED_SIGNATURE_KEYS = (
+    "path",
+    "line",
+    "name",
+    "owner",
+    "kind",
+    "signature",
+    "visibility",
+    "language",
+    "role",
+    "split",
+)
 SYMBOL_KINDS = ("function", "type", "constant")
 
 
@@ -31,36 +41,22 @@ class DependencyGraphCheck(Check):
         "The import graph names files of the dataset, in their splits, and rows say whether their file has imports."
     )
 
-    def __init__(self, context: CheckContext) -> None:
-        super().__init__(context)
-        self._split_of_file: dict[str, Split] = {}
-        self._has_imports: dict[str, tuple[bool, str]] = {}
-        """File → whether its first row says that it has imports, and where that row is."""
-
-    def check_block(self, split: Split, block: Block) -> Iterable[Finding]:
-        """Remember the split of each file, and whether its row says that it has imports."""
-        for row, metadata in zip(block.rows, block.said, strict=True):
-            path = metadata["source_file"]
-            if path not in self._has_imports and not metadata.get("is_evolution"):
-                self._split_of_file[path] = split
-                self._has_imports[path] = metadata["has_dependencies"], self.dataset.place(split, row.number)
-        return ()
-
     def finish(self) -> Iterator[Finding]:
         """Compare the import graph with the rows, the metadata and the commit."""
         line_of_edge: dict[tuple[str, str], int] = {}
-        for number, edge in read_json_lines(self.dataset, IMPORTS_FILE, ("from", "to", "from_split", "to_split")):
+        for number, edge in read_json_lines(self.dataset, IMPORT_GRAPH_FILE, ("from", "to", "from_split", "to_split")):
             problem = edge if isinstance(edge, str) else self._edge_problem(edge, line_of_edge)
             if problem:
-                yield self.finding(f"{IMPORTS_FILE}:{number}", problem)
+                yield self.finding(f"{IMPORT_GRAPH_FILE}:{number}", problem)
             if not isinstance(edge, str):
                 line_of_edge[str(edge["from"]), str(edge["to"])] = number
         importers = {importer for importer, _ in line_of_edge}
         files = importers | {imported for _, imported in line_of_edge}
-        for path, (has_imports, place) in sorted(self._has_imports.items()):
+        for path, sample in sorted(self.context.first_sample_of_file.items()):
+            has_imports = sample.about["has_dependencies"]
             if has_imports != (path in importers):
                 has = "has" if has_imports else "has no"
-                yield self.finding(place, f"{path} {has} dependencies, {IMPORTS_FILE} says otherwise")
+                yield self.sample_finding(sample, f"{path} {has} dependencies, {IMPORT_GRAPH_FILE} says otherwise")
         counts = {"dependency_graph_nodes": len(files), "dependency_graph_edges": len(line_of_edge)}
         yield from self.metadata_findings(counts)
         if self.context.repository:
@@ -76,7 +72,7 @@ class DependencyGraphCheck(Check):
         for edge, number in line_of_edge.items():
             for path in sorted({*edge} - existing_paths):
                 if not path.startswith(self.context.unreadable_folders):
-                    yield self.finding(f"{IMPORTS_FILE}:{number}", f"{path} is no file of the commit")
+                    yield self.finding(f"{IMPORT_GRAPH_FILE}:{number}", f"{path} is no file of the commit")
 
     def _edge_problem(self, edge: Mapping[str, Any], line_of_edge: Mapping[tuple[str, str], int]) -> str:
         """What is wrong with an edge, or ""; `line_of_edge` has the edges before it."""
@@ -84,8 +80,9 @@ class DependencyGraphCheck(Check):
         if ends in line_of_edge:
             return f"the same edge as line {line_of_edge[ends]}: {' → '.join(ends)}"
         for path, split in zip(ends, (edge["from_split"], edge["to_split"]), strict=True):
-            if split is not None and self._split_of_file.get(path, split) != split:
-                return f"{path} is in {self._split_of_file[path]}, not in {split}"
+            sample = self.context.first_sample_of_file.get(path)
+            if sample and split is not None and split != sample.split:
+                return f"{path} is in {sample.split}, not in {split}"
         return ""
 
 
@@ -98,26 +95,12 @@ class SignaturesCheck(Check):
     name = "signatures"
     promise = "Every listed signature belongs to a file of the dataset and names its symbol."
 
-    def __init__(self, context: CheckContext) -> None:
-        super().__init__(context)
-        self._about_file: dict[str, tuple[Split, str, str]] = {}
-        """File → split, language and role."""
-        self._blob_of_file: dict[str, str] = {}
-
-    def check_block(self, split: Split, block: Block) -> Iterable[Finding]:
-        """Remember what rows say of their files."""
-        for metadata in block.said:
-            if not metadata.get("is_evolution"):
-                self._about_file[metadata["source_file"]] = split, metadata["language"], metadata["role"]
-                self._blob_of_file[metadata["source_file"]] = metadata.get("blob", "")
-        return ()
-
     def finish(self) -> Iterator[Finding]:
         """Check each symbol."""
         function_count = symbol_count = 0
         names_of_file: dict[str, dict[str, int]] = defaultdict(dict)
-        for number, symbol in read_json_lines(self.dataset, SIGNATURES_FILE, SIGNATURE_KEYS):
-            place = f"{SIGNATURES_FILE}:{number}"
+        for number, symbol in read_json_lines(self.dataset, SIGNATURE_LIST_FILE, REQUIRED_SIGNATURE_KEYS):
+            place = f"{SIGNATURE_LIST_FILE}:{number}"
             if isinstance(symbol, str):
                 yield self.finding(place, f"not a symbol: {symbol}")
                 continue
@@ -130,9 +113,10 @@ class SignaturesCheck(Check):
             elif name not in str(symbol["signature"]):
                 yield self.finding(place, f"the signature does not name {name}")
             about = symbol["split"], symbol["language"], symbol["role"]
-            about_in_rows = self._about_file.get(path, about)
-            if about_in_rows != about:
-                yield self.finding(place, f"{path} is {', '.join(about_in_rows)} in its rows, not {', '.join(about)}")
+            if sample := self.context.first_sample_of_file.get(path):
+                in_rows = sample.split, sample.about["language"], sample.about["role"]
+                if in_rows != about:
+                    yield self.finding(place, f"{path} is {', '.join(in_rows)} in its rows, not {', '.join(about)}")
         yield from self.metadata_findings({"function_signatures": function_count})
         if self.context.repository:
             yield from self._compare_with_repository(self.context.repository, names_of_file)
@@ -145,7 +129,12 @@ class SignaturesCheck(Check):
         self, repository: Repo, names_of_file: Mapping[str, Mapping[str, int]]
     ) -> Iterator[Finding]:
         """Report names that do not occur in their file. Files with NUL are skipped: they may be UTF-16."""
-        path_of_blob = {self._blob_of_file[path]: path for path in names_of_file if self._blob_of_file.get(path)}
+        samples = self.context.first_sample_of_file
+        path_of_blob = {
+            samples[path].about["blob"]: path
+            for path in names_of_file
+            if path in samples and samples[path].about.get("blob")
+        }
         repository.sizes(path_of_blob)
         for blob, data in repository.read(path_of_blob):
             path = path_of_blob[blob]
@@ -153,7 +142,7 @@ class SignaturesCheck(Check):
                 continue
             for name, number in names_of_file[path].items():
                 if name.isascii() and name.encode() not in data:
-                    yield self.finding(f"{SIGNATURES_FILE}:{number}", f"{name} is not in {path}")
+                    yield self.finding(f"{SIGNATURE_LIST_FILE}:{number}", f"{name} is not in {path}")
 
 
 class ContextsCheck(Check):
@@ -180,8 +169,8 @@ class ContextsCheck(Check):
         if "<file_sep>" not in self.samples.tokenizer.controls.values():
             self.skip_reason = "the tokenizer has no <file_sep>"
             return
-        declared = self._collect(SIGNATURES_FILE, "path", "signature")
-        imported = self._collect(IMPORTS_FILE, "from", "to")
+        declared = self._collect(SIGNATURE_LIST_FILE, "path", "signature")
+        imported = self._collect(IMPORT_GRAPH_FILE, "from", "to")
         for sample in samples:
             for problem in self._context_problems(sample, declared, imported):
                 yield self.sample_finding(sample, problem)

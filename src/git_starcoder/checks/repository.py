@@ -58,7 +58,7 @@ CHANGES_IN_MEMORY = 32
 DIFF_PARTS = ("<commit_before>", "<commit_msg>", "<commit_after>")
 
 
-class VariationTask(NamedTuple):
+class VerifyVariationsTask(NamedTuple):
     """A file and variations of it, for a worker."""
 
     original: bytes
@@ -349,14 +349,14 @@ class SourceCheck(Check):
         pending: deque[list[Sample]] = deque()
         seen_blobs: set[str] = set()
 
-        def tasks() -> Iterator[VariationTask]:
+        def tasks() -> Iterator[VerifyVariationsTask]:
             for blob, original in self._read_texts(repository, sorted(by_blob)):
                 if original is not None:
                     seen_blobs.add(blob)
                     for language, variations in by_blob[blob].items():
                         pending.append([sample for sample, _ in variations])
                         named = [(sample.about["augmentation_type"], text) for sample, text in variations]
-                        yield VariationTask(original, language, named)
+                        yield VerifyVariationsTask(original, language, named)
 
         for result in self.context.run_tasks(verify_variations, tasks()):
             verified = pending.popleft()
@@ -372,7 +372,7 @@ class SourceCheck(Check):
             yield self.sample_finding(sample, f"blob {blob[:12] or 'unnamed'} is no text, too large, or none")
 
 
-def verify_variations(task: VariationTask) -> list[str]:
+def verify_variations(task: VerifyVariationsTask) -> list[str]:
     """What is wrong with each variation of a file, or "". Runs in workers, too."""
     original = parse(task.original, task.language if task.language in registry.names("languages") else TEXT)
     return [_variation_problem(original, technique, text) for technique, text in task.variations]

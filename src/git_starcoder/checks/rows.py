@@ -20,18 +20,19 @@ if TYPE_CHECKING:
     from git_starcoder.folder.blocks import Block, Checked
     from git_starcoder.records import Finding, Split
 
-NUMBER = (int, float)
+REAL = (int, float)
+"""The type of a JSON number that may have a fraction."""
 REQUIRED_KEYS: dict[str, type | tuple[type, ...]] = {
     "seq_id": int, "source_file": str, "directory": str, "file_extension": str, "window_size": int, "length": int,
-    "chunk_index": int, "total_chunks": int, "complexity": NUMBER, "priority": str, "is_core": bool, "is_test": bool,
-    "augmentation_type": str, "weight": NUMBER, "age_days": int, "has_dependencies": bool, "type_density": NUMBER,
+    "chunk_index": int, "total_chunks": int, "complexity": REAL, "priority": str, "is_core": bool, "is_test": bool,
+    "augmentation_type": str, "weight": REAL, "age_days": int, "has_dependencies": bool, "type_density": REAL,
     "error_patterns": int, "row_id": str, "group": str, "role": str, "language": str, "split": str, "sample": str,
     "token_start": int,
 }  # fmt: skip
 """Metadata that every row has, with their types."""
 OPTIONAL_KEYS: dict[str, type | tuple[type, ...]] = {
     "stage": int, "context": int, "is_evolution": bool, "commit": str, "commit_message": str, "kind": str, "blob": str,
-    "copy": int, "copies": int, "weight_of_row": NUMBER, "hole": list,
+    "copy": int, "copies": int, "weight_of_row": REAL, "hole": list,
 }  # fmt: skip
 """Metadata that some rows have, with their types."""
 MAX_VALID_SHAPES = 1000

@@ -22,7 +22,7 @@ OPENING_ROWS = 100
 COMMON_SIZE_SHARE = 0.1
 """A window size with this share of the first stage's rows must be among the opening rows: by chance 100 rows miss it
 once in 40,000 datasets."""
-STAGES = 3
+STAGE_COUNT = 3
 COMPLEXITY_TOLERANCE = 1e-4
 """Complexities are written with four decimals."""
 
@@ -129,18 +129,18 @@ class CurriculumCheck(Check):
         if context.recipe.order.by != "curriculum":
             self.skip_reason = "the recipe wants a random order"
         sizes: list[int] = context.dataset.metadata["context_windows"]
-        self._highest_so_far = {split: {size: [0.0] * (STAGES + 1) for size in sizes} for split in READING_ORDER}
+        self._highest_so_far = {split: {size: [0.0] * (STAGE_COUNT + 1) for size in sizes} for split in READING_ORDER}
         """Split → window size → by stage, from 0, the highest complexity in it or an earlier one."""
         self._latest_stage = dict.fromkeys(READING_ORDER, 1)
-        self._lowest: list[float] = [1.0] * STAGES
-        self._highest: list[float] = [0.0] * STAGES
+        self._lowest: list[float] = [1.0] * STAGE_COUNT
+        self._highest: list[float] = [0.0] * STAGE_COUNT
 
     def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
         """Compare the stage and the complexity of each row with those of the rows before it."""
         for row, metadata in zip(block.rows, block.said, strict=True):
             stage, size, complexity = metadata.get("stage", 0), metadata["window_size"], metadata["complexity"]
             highest = self._highest_so_far[split].get(size)
-            if not 1 <= stage <= STAGES or highest is None:
+            if not 1 <= stage <= STAGE_COUNT or highest is None:
                 yield self.row_finding(split, row, f"stage {stage} of windows of {size}")
                 continue
             if stage < self._latest_stage[split]:
