@@ -1,10 +1,9 @@
-"""Prints `docs/checks.md`: every check, and the spoiled datasets that it is shown to find.
+"""Prints `docs/checks.md`: every check, and the spoiled datasets that it finds.
 
     python benchmarks/checks.py > docs/checks.md
 
-The promise is the first line of a check's module, the seeds' tests are its `SEEDS`, and the spoiled datasets those of
-`tests/spoilings.py`. `tests/checks/test_spoilings.py` makes each of them, and fails where another check finds it, too,
-that the table does not name, or where a check has none.
+The spoiled datasets are those of `tests/spoilings.py`. `tests/checks/test_spoilings.py` makes each of them and fails if
+a check finds it that the table does not name, or if a check has none.
 """
 
 from __future__ import annotations
@@ -14,34 +13,40 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("src", "tests")]
 
-from git_starcoder import registry  # noqa: E402
-from git_starcoder.checks import SEEDED, names  # noqa: E402
+from git_starcoder.checks import CLASSIC_SUITES, check_classes  # noqa: E402
+from git_starcoder.checks.classic_tests import answering_checks  # noqa: E402
 from spoilings import SPOILINGS  # noqa: E402
 
 HEAD = """\
 # Checks
 
-`git starcoder check DATASET [--repo REPOSITORY] [--seeds] [--json]` reads all rows once and prints, for each check, what it
-promises, the result and a figure. `kept`: it found nothing. `broken`: findings follow, with file and line. `skipped`: the
-dataset cannot have what the check looks for, or the check needs the repository; the figure says why, and it is no pass.
-Exit code 0: nothing broken; 1: something is; 2: this is no dataset.
+`git starcoder check DATASET [--repo REPOSITORY] [--seeds] [--json]` reads all rows once. For each check it prints what the
+check promises, the result and a figure. The result is one of three words:
 
-In a shallow or partial clone `--repo` compares what is there; figures say what was not compared, and why. A repository
-that does not have the commit of the dataset is told in a line, and what needs it is skipped.
+- `kept`: the check found nothing.
+- `broken`: findings follow, each with a file and a line.
+- `skipped`: the dataset cannot have what the check looks for, or the check needs the repository. The figure says why. A
+  skipped check has not passed.
 
-Where `rows` is broken, the checks that read rows are skipped: they rest upon the keys that it has seen.
+Exit code 0: nothing is broken. 1: something is broken. 2: this is not a dataset.
 
-This page is printed by `benchmarks/checks.py`.
+With `--repo` a dataset is also compared with its repository. In a shallow or partial clone only what exists is compared;
+figures say what was not compared, and why. If the repository does not have the commit of the dataset, a line says so, and
+checks that need the repository are skipped.
 
-## What each promises, and a dataset that breaks it
+If `rows` is broken, all checks that read rows are skipped, because they rely on the keys that it verifies.
 
-A test spoils a good dataset in each of these ways, and rewrites the manifest so that only the lie is left. The check finds
-it, and no other does but those named in brackets. ¹: seen only with `--repo`.
+`benchmarks/checks.py` prints this page. How to write a check: [Write a check](how-to/check.md).
+
+## What each check promises, and datasets that break the promise
+
+A test spoils a good dataset in each of these ways and rewrites the manifest, so that nothing else is wrong. The check finds
+it, and no other check does, except those in brackets. ¹: found only with `--repo`.
 
 | check | promise | spoiled datasets that it finds |
 | --- | --- | --- |
 """
-SEEDS = """
+CLASSIC_HEAD = """
 ## The tests of the seed documents
 
 | test | {} | answered by |
@@ -49,26 +54,25 @@ SEEDS = """
 """
 
 
-def spoiled(check: str) -> str:
-    """What is done to a good dataset for a check."""
-    told: list[str] = []
-    for each in SPOILINGS:
-        if each.check == check:
-            also = f" ({', '.join(f'`{name}`' for name in sorted(each.also))})" if each.also else ""
-            told.append(f"{each.what}{'¹' if each.source else ''}{also}")
-    return "; ".join(told)
+def describe_spoilings(check: str) -> str:
+    """The spoiled datasets that a check finds, each with the other checks that find it, too."""
+    descriptions: list[str] = []
+    for spoiling in SPOILINGS:
+        if spoiling.check == check:
+            also = f" ({', '.join(f'`{name}`' for name in sorted(spoiling.also))})" if spoiling.also else ""
+            descriptions.append(f"{spoiling.what}{'¹' if spoiling.source else ''}{also}")
+    return "; ".join(descriptions)
 
 
 def main() -> None:
     """Print the page."""
     page = HEAD
-    for key in names():
-        page += f"| `{key}` | {registry.summary('checks', key)} | {spoiled(key)} |\n"
-    page += SEEDS.format(" | ".join(SEEDED), " --- |" * len(SEEDED))
-    for name in dict.fromkeys(name for tests in SEEDED.values() for name in tests):
-        there = " | ".join("yes" if name in tests else "" for tests in SEEDED.values())
-        answering = ", ".join(f"`{key}`" for key in names() if name in registry.load("checks", key).SEEDS)
-        page += f"| `{name}` | {there} | {answering} |\n"
+    for name, check_class in check_classes().items():
+        page += f"| `{name}` | {check_class.promise} | {describe_spoilings(name)} |\n"
+    page += CLASSIC_HEAD.format(" | ".join(CLASSIC_SUITES), " --- |" * len(CLASSIC_SUITES))
+    for test, checks in answering_checks().items():
+        in_suites = " | ".join("yes" if test in suite else "" for suite in CLASSIC_SUITES.values())
+        page += f"| `{test}` | {in_suites} | {', '.join(f'`{name}`' for name in checks)} |\n"
     print(page, end="")
 
 

@@ -12,7 +12,8 @@ import click
 from mkdocs.structure.files import File
 
 from git_starcoder import checks, cli, errors, recipe, registry
-from git_starcoder.checks import metadata, rows
+from git_starcoder.checks import counts, rows
+from git_starcoder.checks.classic_tests import answered_tests
 from git_starcoder.classic import config as classic
 from git_starcoder.cli import verbs
 from git_starcoder.model import config
@@ -203,11 +204,11 @@ def _shelves() -> Iterator[str]:
 def _rows() -> Iterator[str]:
     yield "What `git starcoder check` asks of every row and of the metadata. What the keys mean is said in"
     yield "[The dataset folder](../dataset.md).\n"
-    for title, keys in (("metadata of every row", rows.KEYS), ("metadata of some rows", rows.OPTIONAL)):
+    for title, keys in (("metadata of every row", rows.REQUIRED_KEYS), ("metadata of some rows", rows.OPTIONAL_KEYS)):
         yield f"## {title}\n"
         yield from _table("key|kind", [(f"`{key}`", _kind(kind)) for key, kind in keys.items()])
     yield "## whole numbers of `dataset_metadata.json`\n"
-    yield ", ".join(f"`{key}`" for key in metadata.COUNTS)
+    yield ", ".join(f"`{key}`" for key in counts.INTEGER_METADATA_KEYS)
 
 
 def _kind(kind: type | tuple[type, ...]) -> str:
@@ -217,7 +218,7 @@ def _kind(kind: type | tuple[type, ...]) -> str:
 
 def _checks() -> Iterator[str]:
     yield "`git starcoder check DATASET` runs all of them over one reading of the rows.\n"
-    about = [(key, registry.summary("checks", key), registry.load("checks", key).SEEDS) for key in checks.names()]
+    about = [(key, each.promise, answered_tests(key)) for key, each in checks.check_classes().items()]
     yield from _table(
         "check|promise|answers for these tests of the seeds",
         [(f"`{key}`", promise, ", ".join(f"`{name}`" for name in seeds)) for key, promise, seeds in about],

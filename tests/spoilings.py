@@ -1,6 +1,6 @@
-"""Spoiled datasets: for each check of the shelf at least one way to break what it promises, and little else.
+"""Ways to spoil a good dataset: for each check at least one that breaks its promise, and little else.
 
-`benchmarks/checks.py` makes the table of the documentation from this, and `tests/checks/test_spoilings.py` tries all.
+`benchmarks/checks.py` prints them in the documentation, and `tests/checks/test_spoilings.py` tries all of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Folder:
         return [orjson.loads(line) for line in (self.path / f"training_data_{split}.jsonl").read_bytes().splitlines()]
 
     def write(self, rows: Iterable[dict[str, Any]], split: str = "train") -> None:
-        """Rows in the place of those that were there, counted anew."""
+        """Replace the rows of a split, with new row numbers."""
         lines = b""
         for number, row in enumerate(rows):
             row["metadata"] |= {"seq_id": number, "split": split}
@@ -58,7 +58,7 @@ class Folder:
         (self.path / name).write_text(text.replace(old, new, 1))
 
     def sign(self) -> None:
-        """Let the manifest say what the files now are, as a liar would."""
+        """Update the sizes and digests of the manifest, so that `digests` finds nothing."""
 
         def change(manifest: dict[str, Any]) -> None:
             for name, said in manifest["files"].items():
@@ -71,7 +71,7 @@ class Folder:
         self.edit("manifest.json", change)
 
     def recount(self) -> None:
-        """Let metadata and manifest say what the rows now are, as the seeds' way of building would."""
+        """Update all counts of the metadata and the manifest, so that `counts` finds nothing."""
         rows = {split: self.rows(split) for split in SPLITS}
         every = [row["metadata"] for part in rows.values() for row in part]
         kinds = Counter(about["augmentation_type"] for about in every)
@@ -106,20 +106,20 @@ class Spoiling:
 
     check: str
     what: str
-    """In a few words, for the table."""
+    """A few words for the table."""
     spoil: Callable[[Folder], None]
     also: frozenset[str]
-    """Other checks that must see the same."""
+    """Other checks that must find it, too."""
     signed: bool
     source: bool
-    """Whether it takes the repository to see it."""
+    """Whether the check finds it only with the repository."""
 
 
 SPOILINGS: list[Spoiling] = []
 
 
 def spoils(check: str, what: str, *also: str, signed: bool = True, source: bool = False) -> Callable[..., Any]:
-    """Register a function as a spoiling that this check finds, these find, too, and no other does."""
+    """Register a function as a spoiling that this check finds, that `also` find, and that no other check finds."""
 
     def register(function: Callable[[Folder], None]) -> Callable[[Folder], None]:
         SPOILINGS.append(Spoiling(check, what, function, frozenset(also), signed, source))
@@ -133,7 +133,7 @@ def first(rows: list[dict[str, Any]], wanted: Callable[[dict[str, Any]], Any]) -
 
 
 def single(about: dict[str, Any]) -> bool:
-    """Whether the row is all that is shown of its text."""
+    """Whether the row is the only one of its text."""
     return about["total_chunks"] == 1 and "hole" not in about
 
 
@@ -146,12 +146,12 @@ def diff(about: dict[str, Any]) -> bool:
 
 
 def alike(left: dict[str, Any], right: dict[str, Any]) -> bool:
-    """Whether one row can stand in the place of the other unnoticed by all who count."""
+    """Whether one row can replace the other without a change of any count."""
     keys = ("window_size", "length", "augmentation_type", "stage", "complexity", "context", "is_evolution")
     return all(left.get(key) == right.get(key) for key in keys)
 
 
-@spoils("rows", "the weight of a row is a text")
+@spoils("rows", "the weight of a row is a string")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     rows[4]["metadata"]["weight"] = "3"
@@ -164,7 +164,7 @@ def _(folder: Folder) -> None:
     path.write_bytes(path.read_bytes()[:-99])
 
 
-@spoils("rows", "two rows have changed places and kept their numbers")
+@spoils("rows", "two rows are swapped and keep their numbers")
 def _(folder: Folder) -> None:
     path = folder.path / "training_data_val.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -179,7 +179,7 @@ def _(folder: Folder) -> None:
     path.symlink_to(elsewhere)
 
 
-@spoils("digests", "one byte of the list of drops is another", signed=False)
+@spoils("digests", "one byte of the list of drops is changed", signed=False)
 def _(folder: Folder) -> None:
     path = folder.path / "drops.jsonl"
     data = bytearray(path.read_bytes())
@@ -187,7 +187,7 @@ def _(folder: Folder) -> None:
     path.write_bytes(data)
 
 
-@spoils("digests", "a file that the build did not write", signed=False)
+@spoils("digests", "an extra file", signed=False)
 def _(folder: Folder) -> None:
     (folder.path / "tokenizer" / "extra.py").write_text("")
 
@@ -230,7 +230,7 @@ def _(folder: Folder) -> None:
     folder.replace("recipe.yaml", "train: 0.85\n  val: 0.1\n", "train: 0.45\n  val: 0.5\n")
 
 
-@spoils("duplicates", "a row is there twice, in the place of another")
+@spoils("duplicates", "a row replaces another, so that it occurs twice")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     for at, row in enumerate(rows):
@@ -241,13 +241,13 @@ def _(folder: Folder) -> None:
             return
 
 
-@spoils("near_duplicates", "the recipe promises that no rows are a quarter like another")
+@spoils("near_duplicates", "the recipe sets the near-duplicate threshold to 0.25")
 def _(folder: Folder) -> None:
     folder.replace("recipe.yaml", "near: 0.95", "near: 0.25")
     folder.edit("dataset_metadata.json", lambda said: said["deduplication"].update(near=0.25))
 
 
-@spoils("curriculum", "training is sorted, and then shuffled away")
+@spoils("curriculum", "training rows are shuffled")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     Random(0).shuffle(rows)
@@ -261,7 +261,7 @@ def _(folder: Folder) -> None:
     folder.write(rows, "val")
 
 
-@spoils("weights", "a row weighs more than its role, age and kind")
+@spoils("weights", "a row has twice its weight")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     rows[2]["metadata"]["weight"] *= 2
@@ -285,7 +285,7 @@ def _(folder: Folder) -> None:
     folder.write(rows, "val")
 
 
-@spoils("commits", "a row names a commit that cannot be")
+@spoils("commits", "a row names an impossible commit")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     sample = first(rows, base)["metadata"]["sample"]
@@ -305,7 +305,7 @@ def _(folder: Folder) -> None:
     folder.replace("recipe.yaml", "overlap: 0.75", "overlap: 0.5")
 
 
-@spoils("scales", "all first rows of training are of one size")
+@spoils("scales", "all first rows of training have one window size")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     folder.write(sorted(rows, key=lambda row: (row["metadata"]["stage"], row["metadata"]["window_size"])))
@@ -321,19 +321,19 @@ def _(folder: Folder) -> None:
     folder.replace("recipe.yaml", "token_masking:\n    share: 0.3", "token_masking:\n    share: 0.001")
 
 
-@spoils("diversity", "the metadata say that all rows are variations")
+@spoils("diversity", "the metadata count no base rows")
 def _(folder: Folder) -> None:
     folder.edit("dataset_metadata.json", lambda said: said.update(base_sequences=0))
 
 
-@spoils("diffs", "a row from a change does not say its message")
+@spoils("diffs", "a row of a change has no message")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     del first(rows, diff)["metadata"]["commit_message"]
     folder.write(rows)
 
 
-@spoils("diffs", "before and after have changed places", "controls")
+@spoils("diffs", "before and after are swapped", "controls")
 def _(folder: Folder) -> None:
     tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     before, after = (tokenizer.control_token_ids(mark)[0] for mark in ("<commit_before>", "<commit_after>"))
@@ -349,7 +349,7 @@ def _(folder: Folder) -> None:
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
 
 
-@spoils("dependency_graph", "the import graph is not there", "contexts", "files", "secrets", signed=False)
+@spoils("dependency_graph", "the import graph is missing", "contexts", "files", "secrets", signed=False)
 def _(folder: Folder) -> None:
     folder.edit("manifest.json", lambda said: said["files"].pop("imports.jsonl"))
     (folder.path / "imports.jsonl").unlink()
@@ -361,7 +361,7 @@ def _(folder: Folder) -> None:
     folder.replace("signatures.jsonl", '"name":"', '"name":"un')
 
 
-@spoils("signatures", "the metadata say that nothing is declared")
+@spoils("signatures", "the metadata count no functions")
 def _(folder: Folder) -> None:
     folder.edit("dataset_metadata.json", lambda said: said.update(function_signatures=0))
 
@@ -373,7 +373,7 @@ def _(folder: Folder) -> None:
 
 
 def swap(row: dict[str, Any], text: list[int], tokenizer: tokenizers.Tokenizer) -> None:
-    """Other text in the place of a row's own, as much as fits; it ends there."""
+    """Replace the text of a row by another, as much as fits, and end it there."""
     about = row["metadata"]
     head = row["tokens"][: about.get("context", 0)]
     tokens = [*head, *text[: about["window_size"] - len(head) - 1], tokenizer.end_id]
@@ -382,18 +382,18 @@ def swap(row: dict[str, Any], text: list[int], tokenizer: tokenizers.Tokenizer) 
 
 
 def texts_of(folder: Folder, split: str) -> list[list[int]]:
-    """The tokens of files that stand in one row, the longest first."""
+    """The tokens of files that fit into one row, the longest first."""
     rows = [row for row in folder.rows(split) if single(row["metadata"]) and base(row["metadata"])]
     return sorted((row["tokens"][: row["metadata"]["length"] - 1] for row in rows), key=len, reverse=True)
 
 
 def without_others(rows: list[dict[str, Any]], kept: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, but of the samples of some only those: their texts also stand in windows of smaller sizes."""
+    """Remove other rows of the samples of the kept rows: their texts are also in windows of smaller sizes."""
     samples = {row["metadata"]["sample"] for row in kept}
     return [row for row in rows if row["metadata"]["sample"] not in samples or any(row is one for one in kept)]
 
 
-@spoils("leak", "a row of the test split is learned from, too", "duplicates")
+@spoils("leak", "a row of the test split is also in training", "duplicates")
 def _(folder: Folder) -> None:
     held, rows = first(folder.rows("test"), diff), folder.rows()
     row = first(rows, lambda about: diff(about) and about["window_size"] == held["metadata"]["window_size"])
@@ -403,7 +403,7 @@ def _(folder: Folder) -> None:
     folder.recount()
 
 
-@spoils("leak", "a row is of a group of files that is held out")
+@spoils("leak", "a training row has the group of a held-out file")
 def _(folder: Folder) -> None:
     group = folder.rows("val")[0]["metadata"]["group"]
     rows = folder.rows()
@@ -422,7 +422,7 @@ def _(folder: Folder) -> None:
     folder.recount()
 
 
-@spoils("overlap", "windows of held-out files stand among the variations")
+@spoils("overlap", "windows of held-out files replace variations")
 def _(folder: Folder) -> None:
     tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     held = [row for split in ("val", "test") for row in folder.rows(split) if base(row["metadata"])]
@@ -442,7 +442,7 @@ def _(folder: Folder) -> None:
     folder.recount()
 
 
-@spoils("held_out_lines", "an edit that is learned from shows lines of a held-out file", "overlap")
+@spoils("held_out_lines", "a training edit shows lines of a held-out file", "overlap")
 def _(folder: Folder) -> None:
     tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     text, rows = texts_of(folder, "val")[0], folder.rows()
@@ -467,7 +467,7 @@ def _(folder: Folder) -> None:
     folder.replace("signatures.jsonl", '"signature":"', f'"signature":"{secret} ')
 
 
-@spoils("source", "one token of a file is another", source=True)
+@spoils("source", "one token of a file is changed", source=True)
 def _(folder: Folder) -> None:
     rows = folder.rows()
     row = first(rows, lambda about: single(about) and base(about) and about["length"] > 40)
@@ -476,7 +476,7 @@ def _(folder: Folder) -> None:
     folder.recount()
 
 
-@spoils("source", "one word of a variation is another", source=True)
+@spoils("source", "one word of a variation is changed", source=True)
 def _(folder: Folder) -> None:
     made_by = {"ast_based", "error_patterns", "type_annotations"}
     rows = folder.rows()
@@ -486,7 +486,7 @@ def _(folder: Folder) -> None:
     folder.recount()
 
 
-@spoils("texts", "windows of a text do not show the same tokens where they overlap")
+@spoils("texts", "windows of a text show different tokens where they overlap")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     row = first(rows, lambda about: about["total_chunks"] > 2 and base(about) and about["chunk_index"] == 1)
@@ -494,7 +494,7 @@ def _(folder: Folder) -> None:
     folder.write(rows)
 
 
-@spoils("origins", "a row says another role than its path")
+@spoils("origins", "a row has another role than its path")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     about = first(rows, lambda about: diff(about) and about["priority"] == "medium")["metadata"]
@@ -519,7 +519,7 @@ def _(folder: Folder) -> None:
     folder.write(rows, split)
 
 
-@spoils("contexts", "signatures are other ones than those that contexts show")
+@spoils("contexts", "signatures differ from those that contexts show")
 def _(folder: Folder) -> None:
     path = folder.path / "signatures.jsonl"
     path.write_text(path.read_text().replace('"signature":"def make_', '"signature":"async def make_'))

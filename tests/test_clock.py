@@ -67,7 +67,7 @@ def test_every_check_is_kept_whatever_the_date_is(repo_maker, git, tmp_path, com
             for each in check(dataset, opened)
             if each.check in {"ages", "metadata", "weights", "origins", "source"}
         ]
-        assert [each.findings for each in ages if each.found] == []
+        assert [each.findings for each in ages if each.finding_count] == []
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_the_top_of_the_file_is_mixed(fresh):
 
 def test_every_check_passes(repo, fresh):
     outcomes = list(check(fresh, Repo.open(repo)))
-    assert not [(outcome.check, outcome.findings) for outcome in outcomes if outcome.found]
+    assert not [(outcome.check, outcome.findings) for outcome in outcomes if outcome.finding_count]
     assert not [outcome.check for outcome in outcomes if outcome.skipped]
 
 

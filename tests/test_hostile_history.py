@@ -42,7 +42,7 @@ def built(tmp_path):
 
 def broken(dataset):
     """What is wrong with a dataset, but for what so few files cannot promise, as the shares of the splits."""
-    return [outcome for outcome in check(dataset) if outcome.check in SOUND and outcome.found]
+    return [outcome for outcome in check(dataset) if outcome.check in SOUND and outcome.finding_count]
 
 
 def loosen(git, repo):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-SUFFIXES = {"augmentations": ".py", "checks": ".py", "evals": ".py", "languages": ".toml", "recipes": ".yaml"}
+SUFFIXES = {"augmentations": ".py", "evals": ".py", "languages": ".toml", "recipes": ".yaml"}
 
 
 def names(shelf: str) -> list[str]:

@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 import planted
-from git_starcoder.checks import check, controls
+from git_starcoder.checks import check
+from git_starcoder.checks.rows import PREFIX_PATTERNS, without_letters
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
@@ -85,7 +86,7 @@ def broken(folder, source=None):
     return {
         each.check: [f"{finding.where}: {finding.what}" for finding in each.findings]
         for each in check(Dataset.open(folder), source)
-        if each.found
+        if each.finding_count
     }
 
 
@@ -101,13 +102,13 @@ def first(changed, wanted):
 
 def test_a_good_dataset_keeps_every_promise_with_its_repository(good, repo):
     outcomes = list(check(good, Repo.open(repo)))
-    assert [(each.check, each.findings) for each in outcomes if each.found] == []
+    assert [(each.check, each.findings) for each in outcomes if each.finding_count] == []
     assert {each.check for each in outcomes if each.skipped} <= SMALL
 
 
 def test_without_the_repository_what_needs_it_is_skipped(good):
     assert {each.check for each in check(good) if each.skipped} - SMALL == WITHOUT_SOURCE
-    assert not any(each.found for each in check(good))
+    assert not any(each.finding_count for each in check(good))
 
 
 MARKS = ("<|endoftext|>", "<fim_prefix>", "<commit_after>", "<file_sep>", "<fim_pad>", "<repo_name>")
@@ -507,4 +508,4 @@ def test_a_context_whose_file_is_another_is_found(folder, tokenizer, repo):
      ("temporal_context", "f", "(bm)+a"), ("cross_file_context", "f", ""), ("cross_file_context", "bma", "ff+")],
 )  # fmt: skip
 def test_a_tokenizer_may_lack_marks(kind, missing, pattern):
-    assert controls._without(controls.HEADS[kind], missing) == pattern
+    assert without_letters(PREFIX_PATTERNS[kind], missing) == pattern

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
-from git_starcoder import registry
-from git_starcoder.checks import SHOWN, check, names, rests_on_rows
+from git_starcoder import checks
+from git_starcoder.checks import MAX_KEPT_FINDINGS, Check, check, check_classes, check_names
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError
@@ -17,6 +20,7 @@ from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
 from toy import code_base
 
+MODULES = sorted(Path(checks.__path__[0]).glob("*.py"))
 SMALL = ("window.size=64", "window.vocab_size=600")
 
 
@@ -59,19 +63,38 @@ def findings(folder, key):
     return [f"{finding.where}: {finding.what}" for finding in told.findings], told.figure
 
 
-@pytest.mark.parametrize("key", registry.names("checks"))
-def test_contract_of_the_shelf(key):
-    module = registry.load("checks", key)
-    assert registry.summary("checks", key).endswith(".")
-    assert module.Check.__doc__
-    assert isinstance(module.SEEDS, tuple)
+@pytest.mark.parametrize("name", check_names())
+def test_every_check_keeps_the_contract(name):
+    check_class = check_classes()[name]
+    assert issubclass(check_class, Check)
+    assert check_class.name == name
+    assert check_class.promise.endswith(".")
+    assert check_class.__doc__
+    assert check_class.finish is not Check.finish
+
+
+def test_names_of_checks_are_unique_and_rows_come_first():
+    names = re.findall(r"^    name = \"(\w+)\"$", "".join(map(Path.read_text, MODULES)), re.MULTILINE)
+    assert sorted(names) == sorted(check_names())
+    assert check_names() == ["rows", *sorted(set(names) - {"rows"})]
+
+
+def test_a_check_in_a_new_module_is_found(tmp_path, monkeypatch):
+    module = (
+        "from git_starcoder.checks import Check\n\n\nclass NewCheck(Check):\n    name = 'new'\n    promise = 'New.'\n"
+    )
+    (tmp_path / "new_subject.py").write_text(module)
+    monkeypatch.setattr(checks, "__path__", [*checks.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "git_starcoder.checks.new_subject", raising=False)
+    found = check_classes.__wrapped__()
+    assert list(found) == ["rows", *sorted({"new", *check_names()} - {"rows"})]
+    assert found["new"].promise == "New."
 
 
 def test_a_good_dataset_keeps_every_promise(good):
     outcomes = list(check(good))
-    assert [each.check for each in outcomes] == names()
-    assert sorted(names()) == registry.names("checks")
-    assert not any(each.found or each.findings for each in outcomes)
+    assert [each.check for each in outcomes] == check_names()
+    assert not any(each.finding_count or each.findings for each in outcomes)
     assert all(each.figure and each.promise for each in outcomes)
     skipped = {each.check: each.figure for each in outcomes if each.skipped}
     assert skipped.keys() >= {"scales", "diffs", "source"}  # which this recipe has not
@@ -132,7 +155,7 @@ def test_few_groups_may_be_a_little_off_and_many_may_not(folder):
 def test_a_stated_fallback_is_skipped_with_its_reason(folder):
     edit(folder, "manifest.json", lambda manifest: manifest["steps"][2]["figures"].update(fallback="uneven"))
     told = outcome(folder, "split_ratio")
-    assert (told.skipped, told.found) == (True, 0)
+    assert (told.skipped, told.finding_count) == (True, 0)
     assert "uneven" in told.figure
 
 
@@ -183,15 +206,15 @@ def test_a_line_that_is_no_row_is_found_and_the_others_are_skipped(folder, line)
     path.write_bytes(line + path.read_bytes())
     outcomes = list(check(Dataset.open(folder)))
     assert outcomes[0].check == "rows"
-    assert outcomes[0].found == 1
-    reading = {key for key in names() if rests_on_rows(registry.load("checks", key).Check)}
+    assert outcomes[0].finding_count == 1
+    reading = {name for name, check_class in check_classes().items() if check_class.needs_rows}
     assert {each.check for each in outcomes if each.skipped} >= reading - {"rows"}
     assert {"files", "digests"} <= {each.check for each in outcomes if not each.skipped}
 
 
 def test_a_missing_file_is_found(folder):
     (folder / "training_data_test.jsonl").unlink()
-    assert outcome(folder, "rows").found == 1
+    assert outcome(folder, "rows").finding_count == 1
 
 
 @pytest.mark.parametrize(
@@ -285,7 +308,7 @@ def test_shuffled_rows_are_no_curriculum(folder):
         row["metadata"]["seq_id"] = number
     write(folder, "train", train)
     found, _ = findings(folder, "curriculum")
-    assert len(found) == SHOWN
+    assert len(found) == MAX_KEPT_FINDINGS
     assert all(line.startswith("training_data_train.jsonl:") for line in found)
 
 
@@ -302,7 +325,7 @@ def test_many_findings_are_counted_and_few_are_kept(folder):
         row["metadata"]["priority"] = "none"
     write(folder, "train", train)
     told = outcome(folder, "weights")
-    assert (told.found, len(told.findings)) == (len(train), SHOWN)
+    assert (told.finding_count, len(told.findings)) == (len(train), MAX_KEPT_FINDINGS)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from git_starcoder.checks import check, source_of
+from git_starcoder.checks import check, open_source_repository
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import RepositoryError
@@ -183,22 +183,24 @@ def outcomes(dataset, source):
 
 def broken(dataset, source):
     """What is wrong, but for what is also wrong without any repository: so few files cannot promise all."""
-    before = {name for name, each in outcomes(dataset, None).items() if each.found}
+    before = {name for name, each in outcomes(dataset, None).items() if each.finding_count}
     return {
-        name: each.findings for name, each in outcomes(dataset, source).items() if each.found and name not in before
+        name: each.findings
+        for name, each in outcomes(dataset, source).items()
+        if each.finding_count and name not in before
     }
 
 
 def test_with_the_whole_repository_everything_is_compared(full, repo):
-    told = outcomes(full, source_of(full, repo))
+    told = outcomes(full, open_source_repository(full, repo))
     assert not {name for name in FULL if told[name].skipped}
     assert "not " not in "".join(told[name].figure for name in FULL)
-    assert broken(full, source_of(full, repo)) == {}
+    assert broken(full, open_source_repository(full, repo)) == {}
 
 
 @pytest.mark.parametrize("kind", WAYS)
 def test_a_dataset_of_the_whole_repository_is_not_broken_in_a_part_of_it(full, clones, kind):
-    source = source_of(full, clones(kind))
+    source = open_source_repository(full, clones(kind))
     assert not isinstance(source, str)
     assert broken(full, source) == {}
 
@@ -207,7 +209,7 @@ def test_a_dataset_of_the_whole_repository_is_not_broken_in_a_part_of_it(full, c
 def test_a_dataset_of_a_part_is_not_broken_in_the_whole(repo, clones, tmp_path, kind):
     dataset = build(Repo.open(clones(kind)), RECIPE, tmp_path / "out")
     for source in (clones(kind), repo, clones("depth 2")):
-        assert broken(dataset, source_of(dataset, source)) == {}
+        assert broken(dataset, open_source_repository(dataset, source)) == {}
 
 
 @pytest.mark.parametrize("kind", sorted(UNBUILDABLE))
@@ -254,7 +256,7 @@ def test_what_is_no_repository_is_an_error(full, tmp_path, capsys, what):
     ],
 )
 def test_what_is_not_compared_is_said(full, clones, kind, check, reason):
-    assert reason in outcomes(full, source_of(full, clones(kind)))[check].figure
+    assert reason in outcomes(full, open_source_repository(full, clones(kind)))[check].figure
 
 
 def test_what_a_shallow_clone_knows_is_compared(full, clones, tmp_path):
@@ -266,7 +268,7 @@ def test_what_a_shallow_clone_knows_is_compared(full, clones, tmp_path):
     folder.write(rows)
     folder.sign()
     spoiled = Dataset.open(folder.path)
-    assert {"origins"} <= broken(spoiled, source_of(spoiled, clones("depth 1"))).keys()
+    assert {"origins"} <= broken(spoiled, open_source_repository(spoiled, clones("depth 1"))).keys()
 
 
 def test_a_commit_that_is_nowhere_is_found_in_a_whole_repository(full, repo, tmp_path):
@@ -277,9 +279,9 @@ def test_a_commit_that_is_nowhere_is_found_in_a_whole_repository(full, repo, tmp
     folder.write(rows)
     folder.sign()
     spoiled = Dataset.open(folder.path)
-    told = outcomes(spoiled, source_of(spoiled, repo))
-    assert told["origins"].found
-    assert told["ages"].found
+    told = outcomes(spoiled, open_source_repository(spoiled, repo))
+    assert told["origins"].finding_count
+    assert told["ages"].finding_count
     assert "is not in the history" in "".join(finding.what for finding in told["commits"].findings)
 
 
@@ -288,7 +290,7 @@ def test_a_later_head_of_the_whole_repository_has_the_commit(full, repo, git, tm
     (tmp_path / "later/later.py").write_text("later = 1\n")
     git(tmp_path / "later", "add", "-A")
     git(tmp_path / "later", "commit", "-qm", "later")
-    assert broken(full, source_of(full, tmp_path / "later")) == {}
+    assert broken(full, open_source_repository(full, tmp_path / "later")) == {}
     figure = outcomes(full, Repo.open(tmp_path / "later"))["source"].figure
     assert "not where the dataset was made" in figure
 

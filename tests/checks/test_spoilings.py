@@ -11,8 +11,8 @@ from random import Random
 
 import pytest
 
-from git_starcoder import registry
-from git_starcoder.checks import SEEDED, check
+from git_starcoder.checks import CLASSIC_SUITES, check, check_names
+from git_starcoder.checks.classic_tests import answering_checks
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
@@ -41,12 +41,12 @@ def folder(good, tmp_path):
 
 
 def found(folder, source=None):
-    return {each.check: each.findings for each in check(Dataset.open(folder.path), source) if each.found}
+    return {each.check: each.findings for each in check(Dataset.open(folder.path), source) if each.finding_count}
 
 
 def test_the_good_dataset_is_good_and_an_unspoiled_rewriting_of_it_too(folder, repo):
     outcomes = list(check(Dataset.open(folder.path), repo))
-    assert [(each.check, each.findings or each.figure) for each in outcomes if each.found or each.skipped] == []
+    assert [(each.check, each.findings or each.figure) for each in outcomes if each.finding_count or each.skipped] == []
     for split in SPLITS:
         folder.write(folder.rows(split), split)
     folder.sign()
@@ -54,7 +54,7 @@ def test_the_good_dataset_is_good_and_an_unspoiled_rewriting_of_it_too(folder, r
 
 
 def test_every_check_has_a_spoiling():
-    assert {each.check for each in SPOILINGS} == set(registry.names("checks"))
+    assert {each.check for each in SPOILINGS} == set(check_names())
 
 
 @pytest.mark.parametrize("spoiling", SPOILINGS, ids=[f"{each.check}: {each.what}" for each in SPOILINGS])
@@ -103,13 +103,15 @@ def test_the_documentation_has_the_table():
     assert (script.parents[1] / "docs" / "checks.md").read_text() == told
 
 
-@pytest.mark.parametrize("recipe", SEEDED)
+@pytest.mark.parametrize("recipe", CLASSIC_SUITES)
 def test_the_tests_of_the_seeds_are_answered_for(recipe):
-    names = SEEDED[recipe]
+    names = CLASSIC_SUITES[recipe]
     assert len(set(names)) == len(names) == {"effectiveness": 17, "elite": 24}[recipe]
-    answered = {name for key in registry.names("checks") for name in registry.load("checks", key).SEEDS}
-    assert set(names) <= answered
-    assert answered <= {name for names in SEEDED.values() for name in names}
+    answered = answering_checks()
+    assert set(names) <= answered.keys()
+    assert answered.keys() <= {name for names in CLASSIC_SUITES.values() for name in names}
+    assert all(answered.values())
+    assert {check for checks in answered.values() for check in checks} <= set(check_names())
 
 
 def test_a_dataset_made_the_seeds_way_is_refused(folder):

@@ -15,7 +15,7 @@ import threading
 
 import pytest
 
-from git_starcoder.checks import names
+from git_starcoder.checks import check_names
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.records import SPLITS
@@ -297,7 +297,7 @@ def test_check_keeps_quiet_promises(starcoder, built):
     assert done.stderr == ""
     header, *lines = done.stdout.splitlines()
     assert header.split() == ["check", "promise", "result", "figure"]
-    assert [line.split()[0] for line in lines] == names()
+    assert [line.split()[0] for line in lines] == check_names()
     assert all(" kept " in line or " skipped " in line for line in lines)
 
 

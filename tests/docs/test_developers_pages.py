@@ -54,7 +54,7 @@ def rows_of_contributing():
     return {what: (folder, names) for what, folder, names in found}
 
 
-@pytest.mark.parametrize("what", ["augmentation", "check", "eval", "command"])
+@pytest.mark.parametrize("what", ["augmentation", "eval", "command"])
 def test_what_a_contributor_is_told_to_write_is_what_every_other_one_has(what):
     folder, names = rows_of_contributing()[what]
     keys = cli.COMMANDS if folder == "cli" else registry.names(folder)

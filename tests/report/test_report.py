@@ -489,7 +489,7 @@ def test_results_of_the_checks_are_on_the_page(built):
     outcomes = [
         Outcome("weights", f"Every {SAFE}.", figure="1, 2"),
         Outcome("near", "No.", figure="small", skipped=True),
-        Outcome("rows", "All.", found=3),
+        Outcome("rows", "All.", finding_count=3),
     ]
     table = cells(report(Dataset.open(built), outcomes))["Checks"]
     assert [row[:2] for row in table[1:]] == [["weights", "kept"], ["near", "skipped"], ["rows", "broken"]]

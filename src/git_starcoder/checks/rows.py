@@ -1,89 +1,324 @@
-"""Every row has its keys, and they say where it stands."""
+"""Checks of single rows: their keys, lengths, control tokens and text."""
 
 from __future__ import annotations
 
+import codecs
+import re
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
+from git_starcoder.checks.contract import Check
 from git_starcoder.folder.blocks import NO_IDS
-from git_starcoder.records import Finding
+from git_starcoder.folder.samples import Run
+from git_starcoder.layout import IGNORED_LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from git_starcoder.checks import Block, Checked, Given
-    from git_starcoder.records import Split
+    from git_starcoder.checks.contract import CheckContext
+    from git_starcoder.folder.blocks import Block, Checked
+    from git_starcoder.records import Finding, Split
 
-SEEDS = ("test_train_file_format", "test_val_file_format", "test_sequence_metadata")
-NUMBER = (int, float)
-KEYS: dict[str, type | tuple[type, ...]] = {
+REAL = (int, float)
+"""The type of a JSON number that may have a fraction."""
+REQUIRED_KEYS: dict[str, type | tuple[type, ...]] = {
     "seq_id": int, "source_file": str, "directory": str, "file_extension": str, "window_size": int, "length": int,
-    "chunk_index": int, "total_chunks": int, "complexity": NUMBER, "priority": str, "is_core": bool, "is_test": bool,
-    "augmentation_type": str, "weight": NUMBER, "age_days": int, "has_dependencies": bool, "type_density": NUMBER,
+    "chunk_index": int, "total_chunks": int, "complexity": REAL, "priority": str, "is_core": bool, "is_test": bool,
+    "augmentation_type": str, "weight": REAL, "age_days": int, "has_dependencies": bool, "type_density": REAL,
     "error_patterns": int, "row_id": str, "group": str, "role": str, "language": str, "split": str, "sample": str,
     "token_start": int,
 }  # fmt: skip
-"""What readers of the files rely on, with its type."""
-OPTIONAL: dict[str, type | tuple[type, ...]] = {
+"""Metadata that every row has, with their types."""
+OPTIONAL_KEYS: dict[str, type | tuple[type, ...]] = {
     "stage": int, "context": int, "is_evolution": bool, "commit": str, "commit_message": str, "kind": str, "blob": str,
-    "copy": int, "copies": int, "weight_of_row": NUMBER, "hole": list,
+    "copy": int, "copies": int, "weight_of_row": REAL, "hole": list,
 }  # fmt: skip
-"""What some rows have, with its type."""
-FORMS = 1000
-"""Keys and types of rows that are remembered as seen: a few dozen where the dataset is ours."""
+"""Metadata that some rows have, with their types."""
+MAX_VALID_SHAPES = 1000
+"""Combinations of keys and types that are remembered as valid. Our datasets have a few dozen; foreign ones must not
+fill the memory."""
+
+CONTROL_LETTERS = {"f": "<file_sep>", "b": "<commit_before>", "m": "<commit_msg>", "a": "<commit_after>"}
+"""Letters that stand for control tokens, so that a regular expression can describe their order."""
+PREFIX_PATTERNS = {"git_diff": "f(bma)+", "temporal_context": "(bm)+af", "cross_file_context": "ff+"}
+"""The control tokens of a context prefix, by technique."""
+UNKNOWN_PREFIX_PATTERN = "[fbma]*"
+"""The control tokens of a context prefix of any other technique."""
+MAX_CUT_BYTES = 3
+"""Bytes of a character that may remain where a window begins inside it: UTF-8 has at most 4 bytes per character."""
 
 
-class Check:
-    """A finding for each row that is not formed as promised; the figure is the number of rows."""
+class RowsCheck(Check):
+    """Reports each row whose keys, types or place are wrong. The figure is the number of rows."""
 
-    def __init__(self, given: Given) -> None:
-        self._dataset = given.dataset
-        self._rows = 0
-        self._forms: set[tuple[str | type, ...]] = set()
-        self.figure = ""
+    name = "rows"
+    promise = "Every row has its metadata keys, with the right types, and they match its place in the file."
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
-        """Keys, types, and what one can compare with the rows' places."""
-        self._rows += len(block.rows)
+    def __init__(self, context: CheckContext) -> None:
+        super().__init__(context)
+        self._row_count = 0
+        self._valid_shapes: set[tuple[str | type, ...]] = set()
+
+    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Check keys and types, and compare the metadata with the row's place."""
+        self._row_count += len(block.rows)
         for row in block.rows:
-            for what in self._wrong(row, split):
-                yield Finding("rows", self._dataset.place(split, row.number), what)
+            for problem in self._shape_problems(row) or _place_problems(row, split):
+                yield self.row_finding(split, row, problem)
 
-    def end(self) -> Iterator[Finding]:
-        """Nothing more."""
-        self.figure = f"{self._rows:,} rows"
-        yield from ()
+    def finish(self) -> Iterable[Finding]:
+        """Set the figure."""
+        self.figure = f"{self._row_count:,} rows"
+        return ()
 
-    def _wrong(self, row: Checked, split: str) -> Iterator[str]:
-        """What is wrong with one row."""
-        said = row.metadata
-        if not isinstance(cast("Any", said), dict):
-            yield "metadata is not an object"
-            return
-        form = (*said, *map(type, said.values()))
-        if form not in self._forms:
-            mistyped = [key for key, kind in KEYS.items() if not _is(said.get(key), kind)]
-            mistyped += [key for key, kind in OPTIONAL.items() if key in said and not _is(said[key], kind)]
-            for key in mistyped:
-                yield f"{key} is {said[key]!r}" if key in said else f"no {key}"
-            if mistyped:
-                return
-            if len(self._forms) < FORMS:
-                self._forms.add(form)
-        yield from _misplaced(row, split)
+    def _shape_problems(self, row: Checked) -> list[str]:
+        """What is wrong with the keys and types of a row."""
+        metadata = row.metadata
+        if not isinstance(cast("Any", metadata), dict):
+            return ["metadata is not an object"]
+        shape = (*metadata, *map(type, metadata.values()))
+        if shape in self._valid_shapes:
+            return []
+        wrong_keys = [key for key, kind in REQUIRED_KEYS.items() if not _has_type(metadata.get(key), kind)]
+        wrong_keys += [
+            key for key, kind in OPTIONAL_KEYS.items() if key in metadata and not _has_type(metadata[key], kind)
+        ]
+        if not wrong_keys and len(self._valid_shapes) < MAX_VALID_SHAPES:
+            self._valid_shapes.add(shape)
+        return [f"{key} is {metadata[key]!r}" if key in metadata else f"no {key}" for key in wrong_keys]
 
 
-def _misplaced(row: Checked, split: str) -> Iterator[str]:
-    """What one can compare with the place of a row."""
-    said = row.metadata
-    if said["seq_id"] != row.number:
-        yield f"seq_id is {said['seq_id']}, not {row.number}"
-    if said["split"] != split:
-        yield f"split is {said['split']!r}"
-    if not 0 <= said["chunk_index"] < said["total_chunks"]:
-        yield f"chunk {said['chunk_index']} of {said['total_chunks']}"
+class LengthsCheck(Check):
+    """Reports each row that is too long, or has wrong padding or labels. The figure is the number of tokens."""
+
+    name = "lengths"
+    promise = "Every row is as long as its window: text, then padding, and tokens of the vocabulary only."
+
+    def __init__(self, context: CheckContext) -> None:
+        super().__init__(context)
+        tokenizer = context.samples.tokenizer
+        self._padding_bytes = np.uint32(tokenizer.pad_id).tobytes()
+        self._vocab_size = tokenizer.vocab_size
+        self._has_labels = context.recipe.write.labels
+        self._token_count = self._row_count = 0
+
+    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Check the tokens and the labels of each row."""
+        self._row_count += len(block.rows)
+        for row, metadata in zip(block.rows, block.said, strict=True):
+            self._token_count += metadata["length"]
+            problems = list(self._length_problems(row))
+            for problem in problems or (_label_problems(row) if self._has_labels else []):
+                yield self.row_finding(split, row, problem)
+
+    def finish(self) -> Iterator[Finding]:
+        """Compare the totals with the metadata."""
+        for key, counted in (
+            ("total_tokens", self._token_count),
+            ("avg_tokens_per_sequence", round(self._token_count / max(1, self._row_count), 1)),
+            ("vocab_size", self._vocab_size),
+        ):
+            value = self.dataset.metadata.get(key)
+            if value != counted:
+                yield self.finding("dataset_metadata.json", f"{key} is {value}, but {counted} were counted")
+        self.figure = f"{self._token_count:,} tokens of a vocabulary of {self._vocab_size:,}"
+
+    def _length_problems(self, row: Checked) -> Iterator[str]:
+        ids, length, size = row.ids, row.metadata["length"], row.metadata["window_size"]
+        if len(ids) != size:
+            yield f"{len(ids)} tokens in a window of {size}"
+        if not 0 < length <= size:
+            yield f"length {length} in a window of {size}"
+        elif length < len(ids) and ids[length:].tobytes() != self._padding_bytes * (len(ids) - length):
+            yield f"something else than padding after token {length}"
+        if row.top >= self._vocab_size:
+            yield f"token {row.top} of a vocabulary of {self._vocab_size}"
+        if not 0 <= row.uncounted < max(1, length):
+            yield f"a context of {row.uncounted} tokens in a row of {length}"
+
+
+class ControlsCheck(Check):
+    """Reports each row with a control token too many or too few. The figure is the number of rows that have any.
+
+    A row ends with the end-of-text token if its sample ends there. A masked row has the tokens of fill-in-the-middle
+    around its parts, in the order prefix, suffix, middle. A context prefix has the control tokens of its technique.
+    Control tokens that the tokenizer lacks are not expected.
+    """
+
+    name = "controls"
+    promise = "Control tokens stand only where the layout of a row has one."
+
+    def __init__(self, context: CheckContext) -> None:
+        super().__init__(context)
+        tokenizer = self._tokenizer = context.samples.tokenizer
+        # A tokenizer that is not byte-level has a control token for unknown text, which may be anywhere.
+        letters = dict.fromkeys(tokenizer.control_tokens, "?") if tokenizer.token_byte_counts is not None else {}
+        for letter, mark in CONTROL_LETTERS.items():
+            ids = tokenizer.control_token_ids(mark)
+            if len(ids) == 1 and ids[0] in tokenizer.control_tokens:
+                letters[ids[0]] = letter
+        letters |= dict(zip(tokenizer.fim_ids or (), "PMS", strict=False))
+        letters |= {tokenizer.pad_id: "_", tokenizer.end_id: "."}
+        self._letters = letters
+        """Token id → the letter that stands for it."""
+        self._lowest_id = np.uint32(min(letters))
+        self._id_range = np.uint32(max(letters)) - self._lowest_id
+        self._is_control = np.zeros(tokenizer.vocab_size + 1, dtype=bool)  # the last entry is for ids out of range
+        self._is_control[list(letters)] = True
+        missing_letters = "".join(CONTROL_LETTERS.keys() - found_letters.keys())
+        self._prefix_patterns = {
+            key: re.compile(without_letters(pattern, missing_letters)) for key, pattern in PREFIX_PATTERNS.items()
+        }
+        self._row_count = self._rows_with_controls = 0
+
+    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Find the control tokens of all rows at once, then compare those of each row with its layout."""
+        # Control tokens have neighbouring ids in most tokenizers, so a range test leaves few candidates. It is one
+        # comparison, because unsigned numbers below `_lowest_id` wrap around: 3 - 5 is 2**32 - 2.
+        positions = np.flatnonzero(block.flat - self._lowest_id <= self._id_range)
+        positions = positions[self._is_control.take(block.flat[positions], mode="clip")]
+        row_starts = block.bounds[:-1]
+        lengths = [len(row.taken.tokens) for row in block.rows]
+        # Padding is a control token, too, so only what stands before it becomes Python numbers. For example, with
+        # positions [2, 5, 9] and a row of tokens 4 to 8, the edges are (1, 2): `positions[1:2]` lie in the row.
+        edges = np.searchsorted(positions, np.column_stack((row_starts, row_starts + lengths)))
+        self._row_count += len(lengths)
+        for row, length, start, (first, last) in zip(
+            block.rows, lengths, row_starts.tolist(), edges.tolist(), strict=True
+        ):
+            if first == last and _expects_no_control(row):
+                continue
+            row_positions: list[int] = positions[first:last].tolist()
+            found = [(position - start, self._letters[int(block.flat[position])]) for position in row_positions]
+            self._rows_with_controls += bool(found)
+            if length and (problem := self._layout_problem(row, length, found)):
+                yield self.row_finding(split, row, problem)
+
+    def finish(self) -> Iterable[Finding]:
+        """Set the figure."""
+        self.figure = f"{self._rows_with_controls:,} of {self._row_count:,} rows have control tokens"
+        return ()
+
+    def _layout_problem(self, row: Checked, length: int, found: list[tuple[int, str]]) -> str:
+        """Compare the control tokens of a row, by position and letter, with its layout; "" if they are right."""
+        metadata, prefix_length = row.metadata, row.uncounted
+        if hole := metadata.get("hole"):
+            start, stop = hole
+            expected = [(0, "P"), (1 + start, "S"), (length - 2 - (stop - start), "M"), (length - 1, ".")]
+        else:
+            technique = metadata["augmentation_type"]
+            prefix = "".join(letter for position, letter in found if position < prefix_length)
+            pattern = self._prefix_patterns.get(technique)
+            if prefix_length and not (pattern or re.compile(UNKNOWN_PREFIX_PATTERN)).fullmatch(prefix):
+                return f"the head of a {technique} has the control tokens {self._spell(prefix)}"
+            found = [(position, letter) for position, letter in found if position >= prefix_length]
+            is_last = metadata["chunk_index"] + 1 == metadata["total_chunks"]
+            expected = [(length - 1, ".")] if is_last else []
+        if found == expected:
+            return ""
+        for position, letter in found:
+            if (position, letter) not in expected:
+                return f"token {position} is the control token {self._spell(letter)}"
+        position, letter = next(pair for pair in expected if pair not in found)
+        return f"token {position} is not the control token {self._spell(letter)}"
+
+    def _spell(self, letters: str) -> str:
+        """The names of the control tokens that letters stand for."""
+        controls: Any = self._tokenizer.control_tokens
+        names = {letter: controls.get(token, str(token)) for token, letter in self._letters.items()}
+        return " ".join(names.get(letter, letter) for letter in letters) or "none"
+
+
+class TextsCheck(Check):
+    """Reports rows that disagree with other rows of their sample, and samples whose text is not valid.
+
+    Windows overlap, so a shifted or changed token is seen where two rows disagree. Text is UTF-8 without NUL; half a
+    character where a window begins or ends is no problem. The figure is the amount of text, each token counted once.
+    """
+
+    name = "texts"
+    promise = "Rows of one sample agree where they overlap, and decode to text."
+
+    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Report rows that do not fit into their sample."""
+        for row in block.rows:
+            if row.taken.wrong:
+                yield self.row_finding(split, row, row.taken.wrong)
+
+    def finish(self) -> Iterator[Finding]:
+        """Decode all samples."""
+        size = 0
+        for sample in self.samples.of.values():
+            head, runs = self.samples.spelled(sample)
+            for run in (Run(0, head, ends=True), *runs):
+                size += len(run.text)
+                if problem := _text_problem(run):
+                    yield self.sample_finding(sample, problem)
+        self.figure = f"{len(self.samples.of):,} texts of {size / 1e6:,.1f} MB"
+
+
+def _has_type(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """Like `isinstance`, but a bool is not a number."""
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _place_problems(row: Checked, split: str) -> Iterator[str]:
+    """What is wrong with the metadata that say where a row stands, and with the form of its tokens."""
+    metadata = row.metadata
+    if metadata["seq_id"] != row.number:
+        yield f"seq_id is {metadata['seq_id']}, not {row.number}"
+    if metadata["split"] != split:
+        yield f"split is {metadata['split']!r}"
+    if not 0 <= metadata["chunk_index"] < metadata["total_chunks"]:
+        yield f"chunk {metadata['chunk_index']} of {metadata['total_chunks']}"
     if row.ids is NO_IDS:
         yield "tokens are not a list of token ids"
 
 
-def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+def _label_problems(row: Checked) -> Iterator[str]:
+    """What is wrong with the columns that trainers read."""
+    tokens: list[int] = row.ids.tolist()
+    length, prefix_length = row.metadata["length"], row.uncounted
+    padding_length = len(tokens) - length
+    labels = tokens[prefix_length:length]
+    expected: dict[str, Any] = {
+        "input_ids": tokens,
+        "attention_mask": [1] * length + [0] * padding_length,
+        "labels": [IGNORED_LABEL] * prefix_length + labels + [IGNORED_LABEL] * padding_length,
+    }
+    for name, values in expected.items():
+        if row.labels.get(name) != values:
+            yield f"{name} are not those of the tokens"
+
+
+def _expects_no_control(row: Checked) -> bool:
+    """Whether a row is a window from the middle of a plain text."""
+    metadata = row.metadata
+    is_last = metadata["chunk_index"] + 1 >= metadata["total_chunks"]
+    return not is_last and "context" not in metadata and "hole" not in metadata
+
+
+def without_letters(pattern: str, letters: str) -> str:
+    """Remove the letters of control tokens that a tokenizer lacks from a pattern for context prefixes.
+
+    >>> without_letters("f(bma)+", "f")
+    '(bma)+'
+    """
+    short = "".join(letter for letter in pattern if letter not in letters)
+    return short.replace("()+", "").replace("++", "+").lstrip("+") if short != pattern else pattern
+
+
+def _text_problem(run: Run) -> str:
+    """What is wrong with known text of a sample, or ""."""
+    text, start = run.text, 0
+    if b"\0" in text:
+        return "its text has a NUL"
+    # A run that is not at the sample's start may begin with the rest of a character: bytes 0b10xxxxxx.
+    while run.start and start < min(MAX_CUT_BYTES, len(text)) and text[start] & 0xC0 == 0x80:
+        start += 1
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(text[start:], run.ends)
+    except UnicodeDecodeError as error:
+        return f"its text is not UTF-8: {error.reason}"
+    return ""

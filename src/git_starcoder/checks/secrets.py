@@ -1,102 +1,99 @@
-"""No key, token or password is anywhere in the dataset."""
+"""The check for secrets in the dataset."""
 
 from __future__ import annotations
 
 from collections import Counter
 from hashlib import blake2b
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from git_starcoder.checks import ORDER, OfSamples, Skip
+from git_starcoder.checks.contract import READING_ORDER, Check
 from git_starcoder.errors import DatasetError
-from git_starcoder.records import Finding
 from git_starcoder.text.secrets import REDACTED_MARK, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from git_starcoder.records import Finding
 
-SEEDS: tuple[str, ...] = ()
-FILES = ("drops.jsonl", "imports.jsonl", "signatures.jsonl", "dataset_metadata.json", "manifest.json")
-"""All that holds words from the repository beside the rows."""
+FILES_WITH_TEXT = ("drops.jsonl", "imports.jsonl", "signatures.jsonl", "dataset_metadata.json", "manifest.json")
+"""Files besides the rows that hold words from the repository."""
 
 
-class Check(OfSamples):
-    """A finding for each text with a secret, by its first row or its line; the figure is how much was looked at.
+class SecretsCheck(Check):
+    """Reports each text with a secret, by its first row or by its line. The figure is the amount of text.
 
-    Rows overlap, so what is looked at is the samples that they were cut from, each token once: context, text, and the
-    message in the metadata. No secret is ever told, only its kind.
+    Rows overlap, so samples are searched instead, where each token is there once: context prefix, text, and the commit
+    message in the metadata. Findings name the kind of a secret and never the secret.
     """
 
-    def end(self) -> Iterator[Finding]:
-        """Look at all texts."""
-        mode = self._recipe.read.secrets
-        if mode == "off":
-            self.figure = Skip("the recipe leaves secrets (read.secrets: off)")
+    name = "secrets"
+    promise = "No key, token or password is anywhere in the dataset."
+
+    def finish(self) -> Iterator[Finding]:
+        """Search all texts."""
+        if self.context.recipe.read.secrets == "off":
+            self.skip_reason = "the recipe leaves secrets (read.secrets: off)"
             return
-        marks = size = 0
-        for sample in self._samples.of.values():
+        redaction_count = byte_count = 0
+        for sample in self.samples.of.values():
             message = str(sample.about.get("commit_message", "")).encode()
-            texts = [self._samples.spelled(sample)[0], *self._samples.texts(sample), message]
+            texts = [self.samples.spelled(sample)[0], *self.samples.texts(sample), message]
             kinds: Counter[str] = Counter()
             for text in texts:
-                size += len(text)
+                byte_count += len(text)
                 kinds += redact(text).counts
-                marks += len(REDACTED_MARK.findall(text))
+                redaction_count += len(REDACTED_MARK.findall(text))
             if kinds:
-                yield self._found(sample, _told(kinds))
-        for where, text in self._columns():
-            size += len(text)
+                yield self.sample_finding(sample, _format_kinds(kinds))
+        for place, text in chain(self._parquet_texts(), self._file_texts()):
+            byte_count += len(text)
             if kinds := redact(text).counts:
-                yield Finding("secrets", where, _told(kinds))
-        for name in FILES:
-            for number, text in self._beside(name):
-                size += len(text)
-                if kinds := redact(text).counts:
-                    yield Finding("secrets", f"{name}:{number}", _told(kinds))
-        self.figure = f"{size / 1e6:,.1f} MB of text, {marks:,} secrets redacted"
+                yield self.finding(place, _format_kinds(kinds))
+        self.figure = f"{byte_count / 1e6:,.1f} MB of text, {redaction_count:,} secrets redacted"
 
-    def _columns(self) -> Iterator[tuple[str, bytes]]:
-        """What Parquet files say for programs of others, by its first row: each text once."""
-        seen: set[bytes] = set()
-        for split in ORDER:
-            for number, values in enumerate(self._dataset.shown(split)):
+    def _parquet_texts(self) -> Iterator[tuple[str, bytes]]:
+        """Each text of the columns that Parquet files have for other programs, with the place of its first row."""
+        seen_digests: set[bytes] = set()
+        for split in READING_ORDER:
+            for number, values in enumerate(self.dataset.shown(split)):
                 for text in (str(value).encode() for value in values.values()):
                     digest = blake2b(text, digest_size=16).digest()
-                    if digest not in seen:
-                        seen.add(digest)
-                        yield self._dataset.place(split, number), text
+                    if digest not in seen_digests:
+                        seen_digests.add(digest)
+                        yield self.dataset.place(split, number), text
 
-    def _beside(self, name: str) -> Iterator[tuple[int, bytes]]:
-        """What a file says, by line: of JSON the values, for what stands around them is ours."""
-        path = self._dataset.folder / name
-        try:
-            data = path.read_bytes() if path.suffix == ".json" else b""
-            if data:
-                yield from ((1, word.encode()) for word in _words(orjson.loads(data)))
-                return
-            with path.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
-                    yield number, "\n".join(_words(orjson.loads(line))).encode()
-        except orjson.JSONDecodeError as error:
-            raise DatasetError(f"'{path}' is damaged: {error}", where=name) from error
-        except OSError as error:
-            raise DatasetError(f"'{path}' cannot be read: {error.strerror}", where=name) from error
-
-
-def _words(value: Any) -> Iterator[str]:
-    """All texts in a JSON value."""
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, list):
-            waiting += cast("list[Any]", one)
-        elif isinstance(one, dict):
-            waiting += cast("dict[str, Any]", one).values()
+    def _file_texts(self) -> Iterator[tuple[str, bytes]]:
+        """The values in other files, with their places: line by line in JSONL, one by one in JSON."""
+        for name in FILES_WITH_TEXT:
+            path = self.dataset.folder / name
+            try:
+                if path.suffix == ".json":
+                    yield from ((f"{name}:1", text.encode()) for text in _json_texts(orjson.loads(path.read_bytes())))
+                    continue
+                with path.open("rb") as lines:
+                    for number, line in enumerate(lines, 1):
+                        yield f"{name}:{number}", "\n".join(_json_texts(orjson.loads(line))).encode()
+            except orjson.JSONDecodeError as error:
+                raise DatasetError(f"'{path}' is damaged: {error}", where=name) from error
+            except OSError as error:
+                raise DatasetError(f"'{path}' cannot be read: {error.strerror}", where=name) from error
 
 
-def _told(kinds: Counter[str]) -> str:
+def _json_texts(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, but no keys: those are ours."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, list):
+            pending += cast("list[Any]", item)
+        elif isinstance(item, dict):
+            pending += cast("dict[str, Any]", item).values()
+
+
+def _format_kinds(kinds: Counter[str]) -> str:
     return ", ".join(f"{count} × {kind}" for kind, count in sorted(kinds.items()))

@@ -1,55 +1,182 @@
-"""Rows are made by the recipe's techniques and by no others, as many by each as the metadata say."""
+"""Checks of what made the rows: techniques, variations and diffs."""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
+from math import sqrt
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from git_starcoder.checks import Skip, place
-from git_starcoder.records import Finding
+import numpy as np
+
+from git_starcoder.checks.contract import Check
+from git_starcoder.layout import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Given
-    from git_starcoder.records import Split
+    from git_starcoder.checks.contract import CheckContext
+    from git_starcoder.folder.blocks import Block, Checked
+    from git_starcoder.records import Finding, Split
 
-SEEDS = ("test_augmentation_types_present", "test_elite_augmentation_types")
-MADE_BY = itemgetter("augmentation_type")
+MAX_DEVIATIONS = 5
+"""Standard deviations by which more files may be varied than the recipe's share: by chance one dataset in three million
+exceeds it."""
+GIT_DIFF = "git_diff"
+DIFF_KINDS = ("file", "hunk", "next_edit")
+DIFF_ONLY_KEYS = ("is_evolution", "commit_message")
+"""Metadata keys that only rows of diffs have."""
+COMMIT_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+"""SHA-1 or SHA-256 in hexadecimal digits."""
 
 
-class Check:
-    """A finding for each technique that is unknown, miscounted or lost; the figure is the rows of each."""
+class TechniquesCheck(Check):
+    """Reports each technique that is unknown, miscounted or lost. The figure is the rows of each technique."""
 
-    def __init__(self, given: Given) -> None:
-        self._dataset = given.dataset
-        wanted = given.recipe.augment
-        self._known = ("base", *wanted)
-        self._wanted = [key for key, options in wanted.items() if options.share > 0]
+    name = "techniques"
+    promise = "Rows are made by the recipe's techniques only, and each has as many rows as the metadata say."
+
+    def __init__(self, context: CheckContext) -> None:
+        super().__init__(context)
+        options = context.recipe.augment
+        self._known = (BASE, *options)
+        self._enabled = [name for name, technique in options.items() if technique.share > 0]
         self._rows: Counter[str] = Counter()
-        self.figure: str | Skip = ""
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
-        """Count them by what made them."""
-        made_by = list(map(MADE_BY, block.said))
-        self._rows.update(made_by)
-        for row, key in zip(block.rows, made_by, strict=True):
-            if key not in self._known:
-                what = f"augmentation_type '{key}' is not in the recipe"
-                yield Finding("techniques", place(self._dataset, split, row), what)
+    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Count rows by technique."""
+        techniques: list[str] = list(map(itemgetter("augmentation_type"), block.said))
+        self._rows.update(techniques)
+        for row, technique in zip(block.rows, techniques, strict=True):
+            if technique not in self._known:
+                yield self.row_finding(split, row, f"augmentation_type '{technique}' is not in the recipe")
 
-    def end(self) -> Iterator[Finding]:
-        """Compare with the metadata, and with what the augment step kept."""
-        said = self._dataset.metadata["augmentation_techniques"]
-        for key in sorted({*self._known, *said}):
-            if said.get(key) != self._rows[key]:
-                what = f"augmentation_techniques: {key} is {said.get(key)}, but it made {self._rows[key]} rows"
-                yield Finding("techniques", "dataset_metadata.json", what)
-        missing = [key for key in self._wanted if not self._rows[key]]
-        self.figure = ", ".join(f"{key} {self._rows[key]:,}" for key in self._known if self._rows[key])
-        if missing:
-            self.figure += f"; nothing to do for {', '.join(missing)}"
-        if missing == self._wanted:
-            why = "found nothing to work on" if self._wanted else "are not in the recipe"
-            self.figure = Skip(f"techniques {why}: {self.figure}")
+    def finish(self) -> Iterator[Finding]:
+        """Compare with the metadata."""
+        listed = self.dataset.metadata["augmentation_techniques"]
+        for name in sorted({*self._known, *listed}):
+            if listed.get(name) != self._rows[name]:
+                problem = f"{name} is {listed.get(name)}, but it made {self._rows[name]} rows"
+                yield self.finding("dataset_metadata.json", f"augmentation_techniques: {problem}")
+        without_rows = [name for name in self._enabled if not self._rows[name]]
+        self.figure = ", ".join(f"{name} {self._rows[name]:,}" for name in self._known if self._rows[name])
+        if without_rows:
+            self.figure += f"; nothing to do for {', '.join(without_rows)}"
+        if without_rows == self._enabled:
+            reason = "found nothing to work on" if self._enabled else "are not in the recipe"
+            self.skip_reason = f"techniques {reason}: {self.figure}"
+
+
+class DiversityCheck(Check):
+    """Reports each technique that varies too many files, and each file with two contents.
+
+    The figure is the number of base rows and of other rows. Rows of changes do not vary a file. The base rows of a file
+    may be missing, if all of them repeat others.
+    """
+
+    name = "diversity"
+    promise = "All rows of a file are made from one content, and no more files are varied than the recipe draws."
+
+    def __init__(self, context: CheckContext) -> None:
+        super().__init__(context)
+        self._files_of_technique: dict[str, set[str]] = defaultdict(set)
+        self._blob_of_file: dict[str, str] = {}
+        self._base_count = self._varied_count = 0
+
+    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Count rows, and compare the blob of each with that of other rows of its file."""
+        for row, metadata in zip(block.rows, block.said, strict=True):
+            technique, path = metadata["augmentation_type"], metadata["source_file"]
+            if technique == BASE:
+                self._base_count += 1
+            else:
+                self._varied_count += 1
+            if metadata.get("is_evolution"):
+                continue
+            self._files_of_technique[technique].add(path)
+            blob = metadata.get("blob", "")
+            first_blob = self._blob_of_file.setdefault(path, blob)
+            if first_blob != blob:
+                problem = f"made from {blob[:12]}, but other rows of its file from {first_blob[:12]}"
+                yield self.row_finding(split, row, problem)
+
+    def finish(self) -> Iterator[Finding]:
+        """Compare with the metadata and with the shares of the recipe."""
+        counts = {"base_sequences": self._base_count, "augmented_sequences": self._varied_count}
+        yield from self.metadata_findings(counts)
+        options, file_count = self.context.recipe.augment, len(self._blob_of_file)
+        for technique, files in sorted(self._files_of_technique.items()):
+            share = options[technique].share if technique in options else 1.0
+            max_files = file_count * share + MAX_DEVIATIONS * sqrt(file_count * share * (1 - share))
+            if len(files) > max_files:
+                problem = f"{technique} varies {len(files)} of {file_count} files, more than a share of {share:g} draws"
+                yield self.finding("recipe.yaml", problem)
+        varied_files = set[str]().union(*(files for key, files in self._files_of_technique.items() if key != BASE))
+        self.figure = (
+            f"{self._base_count:,} rows as they are, {self._varied_count:,} made; "
+            f"{len(varied_files):,} of {file_count:,} files varied"
+        )
+        if not options:
+            self.skip_reason = f"the recipe has no augmentation: {self.figure}"
+
+
+class DiffsCheck(Check):
+    """Reports each row of a change that is incomplete. The figure is the number of rows and of their commits."""
+
+    name = "diffs"
+    promise = "Rows from changes are marked as such, and show before, message and after."
+
+    def __init__(self, context: CheckContext) -> None:
+        super().__init__(context)
+        tokenizer = context.samples.tokenizer
+        marks = [tokenizer.control_token_ids(mark) for mark in ("<commit_before>", "<commit_msg>", "<commit_after>")]
+        self._control_tokens = [mark[0] for mark in marks if len(mark) == 1]
+        self._row_count = 0
+        self._commits: set[str] = set()
+
+    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Check the metadata of each row, and the order of the parts of a diff."""
+        for row, metadata in zip(block.rows, block.said, strict=True):
+            technique = metadata["augmentation_type"]
+            if technique == GIT_DIFF:
+                self._row_count += 1
+                self._commits.add(metadata.get("commit", ""))
+                problems = list(self._diff_problems(row))
+            else:
+                problems = [f"{key} in a row of {technique}" for key in DIFF_ONLY_KEYS if key in metadata]
+            for problem in problems:
+                yield self.row_finding(split, row, problem)
+
+    def finish(self) -> Iterator[Finding]:
+        """Compare with the metadata."""
+        listed = self.dataset.metadata.get("git_diffs")
+        if listed != self._row_count:
+            problem = f"git_diffs is {listed}, but there are {self._row_count}"
+            yield self.finding("dataset_metadata.json", problem)
+        self.figure = f"{self._row_count:,} rows of {len(self._commits):,} commits"
+        if not self._row_count:
+            recipe = self.context.recipe
+            is_enabled = recipe.read.changes and GIT_DIFF in recipe.augment and recipe.augment[GIT_DIFF].share
+            reason = "the history has no change to learn from" if is_enabled else "the recipe wants none"
+            self.skip_reason = f"no rows from changes: {reason}"
+
+    def _diff_problems(self, row: Checked) -> Iterator[str]:
+        metadata = row.metadata
+        if metadata.get("is_evolution") is not True:
+            yield "a diff that is no evolution"
+        if not COMMIT_HASH.fullmatch(metadata.get("commit", "")):
+            yield f"a diff of commit {metadata.get('commit')!r}"
+        if "commit_message" not in metadata:
+            yield "a diff without a commit_message"
+        if metadata.get("kind") not in DIFF_KINDS:
+            yield f"a diff of kind {metadata.get('kind')!r}"
+        if not 0 < row.uncounted < metadata["length"]:
+            yield f"a diff with {row.uncounted} of {metadata['length']} tokens before what it made"
+            return
+        if len(self._control_tokens) == 3:
+            prefix = row.ids[: row.uncounted]
+            places = (np.flatnonzero(prefix == token) for token in self._control_tokens)
+            before, message, after = (int(found[-1]) if len(found) else -1 for found in places)
+            if not 0 <= before < message < after == row.uncounted - 1:
+                yield "before, message and after are not in their order"

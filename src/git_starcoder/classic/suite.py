@@ -1,12 +1,12 @@
-"""`tests/test_dataset_effectiveness.py`, `tests/test_dataset_ELITE.py`: the checks under the names of the seeds' tests.
+"""The commands `test_dataset_effectiveness.py` and `test_dataset_ELITE.py`: checks under the names of classic tests.
 
-A test is `ok` if the checks that answer for it find nothing, `FAILED` if one of them does, and `skipped` with the
-reason where none of them could look. Checks that the seeds do not have follow under their own names, and count as well.
+A test is `ok` if the checks that answer for it find nothing, `FAILED` if one of them finds something, and `skipped`,
+with the reason, if all of them were skipped. Checks that the documents do not name follow under their own names.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,84 +20,91 @@ if TYPE_CHECKING:
 
     from git_starcoder.checks import Outcome
 
-OPENED = "test_dataset_directory_exists"
-"""The test that an unfinished or missing folder fails; there is then nothing for the others to look at."""
-SIGNS = {"ok": "✓", "FAILED": "✗", "skipped": "-"}
+FOLDER_TEST = "test_dataset_directory_exists"
+"""The test that fails where the folder is missing or unfinished; all others are then skipped."""
+SIGN_OF_RESULT = {"ok": "✓", "FAILED": "✗", "skipped": "-"}
 
 
-def _command(script: str, recipe: str, folder: str, passed: str) -> Any:
+def _create_command(script: str, suite: str, default_folder: str, success_message: str) -> Any:
     @click.command(script)
-    @click.argument("dataset", metavar="[DIR]", default=folder, type=PATH)
+    @click.argument("dataset", metavar="[DIR]", default=default_folder, type=PATH)
     @click.option("--repo", type=PATH, help="The repository that it was made from, for the checks that go back to it.")
     @click.option("-v", "--verbose", is_flag=True, help="Say what each test promises.")
     def command(dataset: Path, repo: Path | None, verbose: bool) -> ExitCode:
-        from git_starcoder.checks import SEEDED, check, source_of
+        from git_starcoder.checks import CLASSIC_SUITES, check, open_source_repository
         from git_starcoder.dataset import Dataset
 
-        results: list[str] = []
+        checks_of_test = CLASSIC_SUITES[suite]
         try:
             opened = Dataset.open(dataset)
-            outcomes = list(check(opened, source_of(opened, repo) if repo else None))
+            outcomes = list(check(opened, open_source_repository(opened, repo) if repo else None))
         except DatasetError as error:
-            for name in SEEDED[recipe]:
-                results.append("FAILED" if name == OPENED else "skipped")
-                _say(name, results[-1], f"{error.what} ({error.where})" if name == OPENED else "no finished dataset")
-            return _sum(results, [], passed)
-        for name in SEEDED[recipe]:
-            answering = [outcome for outcome in outcomes if name in outcome.seeds]
-            results.append(result(answering))
-            _say(name, results[-1], _figures(answering), answering, verbose=verbose)
+            results = ["FAILED" if test == FOLDER_TEST else "skipped" for test in checks_of_test]
+            for test, result in zip(checks_of_test, results, strict=True):
+                figure = f"{error.what} ({error.where})" if test == FOLDER_TEST else "no finished dataset"
+                _print_result(test, result, figure)
+            return _print_summary(results, [], success_message)
+        results: list[str] = []
+        for test, checks in checks_of_test.items():
+            answering = [outcome for outcome in outcomes if outcome.check in checks]
+            results.append(combined_result(answering))
+            _print_result(test, results[-1], _combined_figure(answering), answering, verbose=verbose)
         click.echo("\nWhat the seeds' tests do not look at:")
-        others: list[str] = []
+        other_results: list[str] = []
+        named_checks = {check for checks in checks_of_test.values() for check in checks}
         for outcome in outcomes:
-            if not set(outcome.seeds) & set(SEEDED[recipe]):
-                others.append(result([outcome]))
-                _say(outcome.check, others[-1], _figures([outcome]), [outcome], verbose=verbose)
-        return _sum(results, others, passed)
+            if outcome.check not in named_checks:
+                other_results.append(combined_result([outcome]))
+                _print_result(outcome.check, other_results[-1], outcome.figure, [outcome], verbose=verbose)
+        return _print_summary(results, other_results, success_message)
 
-    command.help = f"Test the {recipe} dataset in DIR (default: {folder}); exit 1 if a test fails."
+    command.help = f"Test the {suite} dataset in DIR (default: {default_folder}); exit 1 if a test fails."
     return command
 
 
-def result(outcomes: Sequence[Outcome]) -> Literal["ok", "FAILED", "skipped"]:
-    """What a test comes to: `ok` only if at least one check looked and none found anything."""
-    if any(outcome.found for outcome in outcomes):
+def combined_result(outcomes: Sequence[Outcome]) -> str:
+    """The result of a test: `ok` only if at least one check was not skipped and none found anything."""
+    if any(outcome.finding_count for outcome in outcomes):
         return "FAILED"
     return "skipped" if all(outcome.skipped for outcome in outcomes) else "ok"
 
 
-def _figures(outcomes: Sequence[Outcome]) -> str:
-    """The figures of the checks that looked, or else the reasons of those that did not."""
-    looked = [outcome for outcome in outcomes if not outcome.skipped] or outcomes
-    return "; ".join(outcome.figure for outcome in looked) or "no check answers for it"
+def _combined_figure(outcomes: Sequence[Outcome]) -> str:
+    """The figures of the checks that were not skipped, or, if all were, their reasons."""
+    outcomes = [outcome for outcome in outcomes if not outcome.skipped] or outcomes
+    return "; ".join(outcome.figure for outcome in outcomes) or "no check answers for it"
 
 
-def _say(name: str, what: str, figure: str, outcomes: Sequence[Outcome] = (), *, verbose: bool = False) -> None:
-    said = f"skipped '{figure}'" if what == "skipped" else f"{what}  {figure}"
-    click.echo(escape_unsafe(f"{SIGNS[what]} {name} ... {said}"))
+def _print_result(
+    name: str, result: str, figure: str, outcomes: Sequence[Outcome] = (), *, verbose: bool = False
+) -> None:
+    result_and_figure = f"skipped '{figure}'" if result == "skipped" else f"{result}  {figure}"
+    click.echo(escape_unsafe(f"{SIGN_OF_RESULT[result]} {name} ... {result_and_figure}"))
     for outcome in outcomes:
         if verbose:
             click.echo(escape_unsafe(f"    {outcome.check}: {outcome.promise}"))
         for finding in outcome.findings:
             click.echo(f"    {escape_line(finding.where)}: {escape_line(finding.what)}")
-        if outcome.found > len(outcome.findings):
-            click.echo(f"    {outcome.check}: and {outcome.found - len(outcome.findings):,} more")
+        if outcome.finding_count > len(outcome.findings):
+            click.echo(f"    {outcome.check}: and {outcome.finding_count - len(outcome.findings):,} more")
 
 
-def _sum(results: Sequence[str], others: Sequence[str], passed: str) -> ExitCode:
-    """The last lines. What was skipped was not passed."""
-    every = [*results, *others]
-    count = {what: every.count(what) for what in SIGNS}
-    click.echo(f"\nRan {len(every)} tests: {count['ok']} ok, {count['FAILED']} failed, {count['skipped']} skipped")
-    if count["FAILED"]:
+def _print_summary(results: Sequence[str], other_results: Sequence[str], success_message: str) -> ExitCode:
+    """Print the last lines and return the exit code. A skipped test is not a passed one."""
+    all_results = [*results, *other_results]
+    counts = {result: all_results.count(result) for result in SIGN_OF_RESULT}
+    click.echo(
+        f"\nRan {len(all_results)} tests: {counts['ok']} ok, {counts['FAILED']} failed, {counts['skipped']} skipped"
+    )
+    if counts["FAILED"]:
         click.echo("FAILED")
         return ExitCode.FOUND
     skipped = results.count("skipped")
-    click.echo(f"No test failed, {skipped} of {len(results)} could not look" if skipped else passed)
+    click.echo(f"No test failed, {skipped} of {len(results)} could not look" if skipped else success_message)
     return ExitCode.FINE
 
 
-effectiveness = _command(
+effectiveness = _create_command(
     "test_dataset_effectiveness.py", "effectiveness", "training_data_effectiveness", "All tests passed!"
 )
-elite = _command("test_dataset_ELITE.py", "elite", "training_data_ELITE", "ALL ELITE DATASET TESTS PASSED!")
+elite = _create_command("test_dataset_ELITE.py", "elite", "training_data_ELITE", "ALL ELITE DATASET TESTS PASSED!")

@@ -36,15 +36,15 @@ def command(talk: Talk, dataset: Path, repo: Path | None, seeds: bool) -> ExitCo
 
     DATASET is its folder.
     """
-    from git_starcoder.checks import source_of
+    from git_starcoder.checks import open_source_repository
     from git_starcoder.dataset import Dataset
 
     opened = Dataset.open(dataset)
-    source = source_of(opened, repo) if repo else None
+    source = open_source_repository(opened, repo) if repo else None
     if isinstance(source, str):
         talk.tell(f"not compared with the repository: {source}")
     outcomes = checked(talk, opened, source)
-    code = ExitCode.FOUND if any(outcome.found for outcome in outcomes) else ExitCode.FINE
+    code = ExitCode.FOUND if any(outcome.finding_count for outcome in outcomes) else ExitCode.FINE
     return talk.answer(as_values(outcomes), table(outcomes, seeds=seeds), code)
 
 
@@ -65,10 +65,10 @@ def as_values(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             {
                 "check": outcome.check,
                 "promise": outcome.promise,
-                "seeds": list(outcome.seeds),
+                "seeds": list(outcome.classic_tests),
                 "result": result(outcome),
                 "figure": outcome.figure,
-                "found": outcome.found,
+                "found": outcome.finding_count,
                 "findings": [{"where": finding.where, "what": finding.what} for finding in outcome.findings],
             }
             for outcome in outcomes
@@ -78,14 +78,14 @@ def as_values(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def result(outcome: Outcome) -> str:
     """One word: `kept`, `broken` or `skipped`."""
-    return "skipped" if outcome.skipped else "broken" if outcome.found else "kept"
+    return "skipped" if outcome.skipped else "broken" if outcome.finding_count else "kept"
 
 
 def table(outcomes: Sequence[Outcome], *, seeds: bool = False) -> str:
     """Check · promise (or the seeds' names) · result · figure, and the findings below."""
     rows = [("check", "seeds" if seeds else "promise", "result", "figure")]
     for outcome in outcomes:
-        says = " ".join(outcome.seeds) or "-" if seeds else outcome.promise
+        says = " ".join(outcome.classic_tests) or "-" if seeds else outcome.promise
         rows.append((outcome.check, says, result(outcome), escape_line(outcome.figure)))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
@@ -97,6 +97,6 @@ def table(outcomes: Sequence[Outcome], *, seeds: bool = False) -> str:
             f"{finding.check}: {escape_line(finding.where)}: {escape_line(finding.what)}"
             for finding in outcome.findings
         ]
-        if outcome.found > len(outcome.findings):
-            lines.append(f"{outcome.check}: and {outcome.found - len(outcome.findings):,} more")
+        if outcome.finding_count > len(outcome.findings):
+            lines.append(f"{outcome.check}: and {outcome.finding_count - len(outcome.findings):,} more")
     return "\n".join(lines)

@@ -59,7 +59,7 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
         _require_free(place, out, page.GENERATOR)  # looked at again: the checks took their time
         write_whole(place, said)
     size = len(said.encode("utf-8"))
-    values = {"out": str(out), "bytes": size, "broken": [one.check for one in outcomes if one.found]}
+    values = {"out": str(out), "bytes": size, "broken": [one.check for one in outcomes if one.finding_count]}
     return talk.answer(values, f"{escape_line(str(out))}: {size:,} bytes")
 
 

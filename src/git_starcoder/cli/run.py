@@ -93,7 +93,7 @@ def command(
     outcomes = checking.checked(talk, dataset, opened)
     talk.part(checking.table(outcomes))
     values = {"dataset": building.as_values(dataset), **checking.as_values(outcomes)}
-    if any(outcome.found for outcome in outcomes):
+    if any(outcome.finding_count for outcome in outcomes):
         return _end(talk, out, values, ExitCode.FOUND)
 
     def left() -> float:

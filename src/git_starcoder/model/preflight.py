@@ -97,7 +97,7 @@ def certified(dataset: Dataset) -> Line:
     except DatasetError as error:
         return Line("certificate", "note", f"cannot be worked out: {error.what}", hint)
     said = {key: outcome.certificate for key, outcome in outcomes.items() if outcome.certificate}
-    broken = [key for key, outcome in outcomes.items() if outcome.found]
+    broken = [key for key, outcome in outcomes.items() if outcome.finding_count]
     overlap = said.get("overlap", {})
     runs = (
         f"; {overlap['overlap']:.1%} of held-out runs are in training, {overlap['floor']:.1%} by chance"

@@ -131,11 +131,12 @@ def _edges(subject: Subject) -> Table:
 
 def _checks(outcomes: Sequence[Outcome]) -> Table:
     rows = [
-        (outcome.check, _result(outcome), outcome.promise, outcome.figure, f"{outcome.found:,}") for outcome in outcomes
+        (outcome.check, _result(outcome), outcome.promise, outcome.figure, f"{outcome.finding_count:,}")
+        for outcome in outcomes
     ]
     header = ("check", "result", "promise", "figure", "findings")
     return Table("Checks", header, rows, left=4, folded=False)
 
 
 def _result(outcome: Outcome) -> str:
-    return "skipped" if outcome.skipped else "broken" if outcome.found else "kept"
+    return "skipped" if outcome.skipped else "broken" if outcome.finding_count else "kept"

@@ -1,0 +1,373 @@
+"""Checks for leaks: held-out text that also appears in the training split. They fill the leak certificate."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from operator import itemgetter
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from git_starcoder.checks.contract import READING_ORDER, Check, sample_batches
+from git_starcoder.folder.samples import known
+from git_starcoder.git.objects import FILE_MODE, FOLDER_MODE, MODE_TYPE_MASK
+from git_starcoder.hashing.arrays import connect_components
+from git_starcoder.hashing.lines import MIN_LINE_BYTES, MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
+from git_starcoder.hashing.overlap import FileRuns, RunIndex, sample_hashes
+from git_starcoder.hashing.rolling import RUN_TOKENS, run_hashes
+from git_starcoder.hashing.shingles import text_batches
+from git_starcoder.layout import BASE
+from git_starcoder.records import printable_path
+from git_starcoder.text.clean import CleanText, clean_file, max_file_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from git_starcoder.checks.contract import CheckContext
+    from git_starcoder.folder.blocks import Block
+    from git_starcoder.folder.samples import Sample, Tokens
+    from git_starcoder.records import Finding, Split
+
+UNIT_KINDS = ("file", "group", "row")
+"""What must not be in two splits; also the words of findings."""
+CANARY = re.compile(rb"(?i)canary\W{0,3}(?:guid)?\W{0,3}([0-9a-f](?:-?[0-9a-f]){15,63})")
+"""`canary` and 16 hexadecimal digits or more, as in `canary GUID 26b5c67b-86a1-…` (BIG-bench, Srivastava et al., 2022,
+arXiv 2206.04615). Authors write it into files that models should not learn from."""
+HISTORY_TECHNIQUES = ("git_diff", "temporal_context")
+"""Techniques whose samples show earlier versions of files."""
+RANDOM_SPLITS = 20
+"""How often files are held out at random, to see how much overlap is usual."""
+MAX_SAMPLED_RUNS = 1 << 21
+"""About how many runs are compared. In a larger dataset one in 2, 4, 8, … is chosen by its hash."""
+OVERLAP_MARGIN = 0.05
+"""How far the overlap must be above that of all random splits to be a finding. Their standard deviation would be a
+worse limit: leaked text also raises the overlap of those random splits that hold out the file it came from."""
+MIN_LINES_WITHOUT_REPOSITORY = 3
+"""Without the repository a change is a finding if it shows so many lines that only held-out code has."""
+
+
+class RunSampling(NamedTuple):
+    """Samples whose runs a worker hashes."""
+
+    parts: list[tuple[Tokens, Tokens]]
+    """The context prefix and the tokens of each sample, with `UNKNOWN` in gaps."""
+    rate: int
+    """One run in so many is wanted."""
+
+
+class LeakCheck(Check):
+    """Reports each file, group, row or canary in two splits. The figure is how many are held out.
+
+    A canary is a word like `canary 26b5c67b86a14b4d`. Planted in a file that is held out, it shows whether anything
+    made from that file or its history is in the training split.
+    """
+
+    name = "leak"
+    promise = "No file, group of files, row or planted canary is in two splits."
+
+    def __init__(self, context: CheckContext) -> None:
+        super().__init__(context)
+        self._owners: dict[str, dict[str | bytes, Split]] = {kind: {} for kind in UNIT_KINDS}
+        """Kind → file, group or row → the held-out split that it is in."""
+        self._crossing: set[tuple[str, str | bytes]] = set()
+
+    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+        """Remember what is in held-out rows, which come first, and look for it in training rows."""
+        paths, groups = (list(map(itemgetter(key), block.said)) for key in ("source_file", "group"))
+        columns: list[list[str | bytes]] = [paths, groups, [row.content for row in block.rows]]
+        owners = list(self._owners.values())
+        if split == "train" and all(owned.keys().isdisjoint(keys) for owned, keys in zip(owners, columns, strict=True)):
+            return
+        for row, *keys in zip(block.rows, *columns, strict=True):
+            for kind, owned, key in zip(UNIT_KINDS, owners, keys, strict=True):
+                owner = _owning_split(owned, key, split)
+                if owner != split and (kind, key) not in self._crossing:
+                    self._crossing.add((kind, key))
+                    label = f"{kind} {key}" if isinstance(key, str) else kind
+                    yield self.row_finding(split, row, f"{label} is in {owner} too")
+
+    def finish(self) -> Iterator[Finding]:
+        """Look for canaries in all samples."""
+        owners: dict[str | bytes, Split] = {}
+        crossing: set[bytes] = set()
+        for split in READING_ORDER:
+            for sample in self.samples.of.values():
+                if sample.split != split:
+                    continue
+                for canary in self._find_canaries(sample):
+                    owner = _owning_split(owners, canary, split)
+                    if owner != split and canary not in crossing:
+                        crossing.add(canary)
+                        yield self.sample_finding(sample, f"canary {canary.decode()} is in {owner} too")
+        crossing_kinds = [kind for kind, _ in self._crossing]
+        for kind, owned in self._owners.items():
+            self.certificate[f"{kind}s"] = {"held_out": len(owned), "crossing": crossing_kinds.count(kind)}
+        self.certificate["canaries"] = {"held_out": len(owners), "crossing": len(crossing)}
+        counts = (f"{entry['held_out']:,} {name}" for name, entry in self.certificate.items())
+        self.figure = f"held out: {', '.join(counts)}"
+
+    def _find_canaries(self, sample: Sample) -> Iterator[bytes]:
+        head, known_runs = self.samples.spelled(sample)
+        for text in (head, *(run.text for run in known_runs)):
+            if b"canary" in text.lower():
+                yield from (match[1].lower().replace(b"-", b"") for match in CANARY.finditer(text))
+
+
+class NearFilesCheck(Check):
+    """Reports each two files of different splits that are alike. The figure is how many files were compared.
+
+    Two files are alike from the recipe's threshold on (`split.near`). It is applied to the Jaccard similarity of their
+    5-token shingles, and to the share of one file that the other contains, by tokens or by the words of lines (which
+    finds copies with something added to every line). Files are compared if rows show all of their text.
+    """
+
+    name = "near_files"
+    promise = "No held-out file is a near-duplicate of a training file, or a part of one."
+    in_background = True
+
+    def finish(self) -> Iterator[Finding]:
+        """Compare all files."""
+        files, pairs = self.context.similar_files
+        crossing: dict[tuple[int, int], float] = {}
+        alike: list[tuple[int, int, float]] = [
+            *zip(pairs.left.tolist(), pairs.right.tolist(), pairs.share.tolist(), strict=True)
+        ]
+        for left, right, share in alike:
+            if files[left].split != files[right].split:
+                pair = min(left, right), max(left, right)
+                crossing[pair] = max(share, crossing.get(pair, 0.0))
+        for (left, right), share in sorted(crossing.items()):
+            held_out, other = files[left], files[right]
+            if held_out.split == "train":
+                held_out, other = other, held_out
+            place = self.dataset.place(other.split, other.number)
+            other_file = f"{other.about['source_file']} in {other.split} ({place})"
+            yield self.sample_finding(held_out, f"{held_out.about['source_file']} is {share:.0%} like {other_file}")
+        file_count = sum(_technique(sample) == BASE for sample in self.samples.of.values())
+        threshold = self.context.recipe.split.near
+        self.certificate = {
+            "files": file_count, "compared": len(files), "threshold": threshold, "crossing": len(crossing)
+        }  # fmt: skip
+        self.figure = f"{len(files):,} of {file_count:,} files compared, alike from {threshold:g}"
+
+
+class OverlapCheck(Check):
+    """Reports held-out code that repeats more of the training split than chance explains.
+
+    The figure is the share of held-out 32-token runs that are in training. Held-out runs are those of base samples, and
+    each different run counts once; training runs are those of all rows with their context. For comparison, as many
+    files are held out at random, without history. Files that are alike are held out together.
+    """
+
+    name = "overlap"
+    promise = "Held-out code repeats no more training code than it would if files were held out at random."
+    in_background = True
+
+    def finish(self) -> Iterator[Finding]:
+        """Compare the overlap with that of random splits."""
+        samples = self.samples.of.values()
+        token_count, rate = sum(sample.stop for sample in samples), 1
+        while token_count > rate * MAX_SAMPLED_RUNS:
+            rate *= 2
+        file_numbers: dict[str, int] = {}
+        is_held_out: dict[int, bool] = {}
+        pieces: list[FileRuns] = []
+        no_hashes = np.empty(0, dtype=np.uint64)
+        history_hashes = [no_hashes]
+        training_hashes = [no_hashes]
+        tasks = (
+            RunSampling([(sample.head, sample.tokens[: sample.stop]) for sample in batch], rate)
+            for batch in sample_batches(samples)
+        )
+        hashes_of_samples = chain.from_iterable(self.context.run_safe_tasks(sampled_run_hashes, tasks))
+        for sample, hashes in zip(samples, hashes_of_samples, strict=True):
+            technique = _technique(sample)
+            if technique in HISTORY_TECHNIQUES:
+                if sample.split == "train":
+                    history_hashes.append(hashes)
+                continue
+            if sample.split == "train":
+                training_hashes.append(hashes)
+            number = file_numbers.setdefault(sample.about["source_file"], len(file_numbers))
+            is_held_out[number] = is_held_out.get(number, False) or sample.split != "train"
+            pieces.append(FileRuns(number, hashes, technique == BASE))
+        all_runs = RunIndex.from_files(pieces)
+        held_out = np.array([is_held_out[number] for number in range(len(file_numbers))], dtype=bool)
+        if not held_out.any() or held_out.all():
+            self.skip_reason = "nothing is held out" if not held_out.any() else "nothing is learned from"
+            return
+        # A file that is in two splits counts as held out, so its training samples are added by themselves.
+        learned = all_runs.find_runs(np.concatenate(training_hashes))
+        overlap_without_changes = all_runs.overlap_share(held_out, learned)
+        overlap = all_runs.overlap_share(held_out, learned, all_runs.find_runs(np.concatenate(history_hashes)))
+        random_overlaps = all_runs.random_overlap_shares(
+            held_out, RANDOM_SPLITS, self._similarity_groups(file_numbers)
+        ) or [1.0]
+        mean, deviation = fmean(random_overlaps), pstdev(random_overlaps)
+        run_count = int(np.count_nonzero(np.bincount(all_runs.measured[0][held_out[all_runs.measured[1]]])))
+        self.certificate = {
+            "run": RUN_TOKENS, "one_in": rate, "runs": run_count, "overlap": overlap,
+            "without_changes": overlap_without_changes, "floor": mean, "deviation": deviation, "draws": random_overlaps,
+        }  # fmt: skip
+        result = (
+            f"{overlap:.1%} of held-out {RUN_TOKENS}-token runs are in training; of files held out at random {mean:.1%}"
+        )
+        self.figure = f"{result} ± {deviation:.1%} ({run_count:,} runs, one in {rate})"
+        if overlap > max(random_overlaps) + OVERLAP_MARGIN:
+            first = next(sample for sample in samples if sample.split != "train")
+            yield self.finding(self.dataset.files(first.split)[0].name, result)
+
+    def _similarity_groups(self, file_numbers: dict[str, int]) -> NDArray[np.int64]:
+        """For each file, by its number, a number that all files share which are alike; shape (files,)."""
+        files, pairs = self.context.similar_files
+        numbers = np.array([file_numbers[sample.about["source_file"]] for sample in files], dtype=np.int64)
+        return connect_components(np.arange(len(file_numbers)), numbers[pairs.left], numbers[pairs.right])
+
+
+class HeldOutLinesCheck(Check):
+    """Reports training rows that show a line that only held-out code has, or a held-out file in their context.
+
+    The figure is how many changes show such a line. Lines are compared by their words, whatever they are wrapped in,
+    if they span 16 bytes or more from their first to their last word. A line that training files also have is allowed.
+    With the repository, training files are all its files that are not held out. Without it, files that were dropped as
+    copies are unknown, and their lines look as if only held-out code had them; so three such lines are required.
+    """
+
+    name = "held_out_lines"
+    promise = "Training rows of changes and contexts show no line that only held-out code has."
+
+    def __init__(self, context: CheckContext) -> None:
+        super().__init__(context)
+        self._has_all_files = context.repository is not None
+
+    def finish(self) -> Iterator[Finding]:
+        """Compare the lines of all samples that show history, and the paths in all contexts."""
+        held_out = [sample for sample in self.samples.of.values() if sample.split != "train"]
+        training = [sample for sample in self.samples.of.values() if sample.split == "train"]
+        if not held_out:
+            self.skip_reason = "nothing is held out"
+            return
+        changes = [sample for sample in training if _technique(sample) in HISTORY_TECHNIQUES]
+        secret_lines = self._find_secret_lines(held_out, training)
+        line_counts = self._count_secret_lines(changes, secret_lines)
+        for sample, count in zip(changes, line_counts, strict=True):
+            if count >= (1 if self._has_all_files else MIN_LINES_WITHOUT_REPOSITORY):
+                lines = "a line" if count == 1 else f"{count} lines"
+                yield self.sample_finding(sample, f"{lines} that only held-out code has")
+        contexts = [sample for sample in training if _technique(sample) == "cross_file_context"]
+        split_of_path = {str(sample.about["source_file"]): sample.split for sample in held_out}
+        paths_with_newline = [path for path in split_of_path if "\n" in path]
+        for sample in contexts:
+            for path in sorted(split_of_path.keys() & set(self._shown_paths(sample, paths_with_newline))):
+                yield self.sample_finding(sample, f"its context shows {path}, which is in {split_of_path[path]}")
+        changes_with_a_line = sum(count > 0 for count in line_counts)
+        self.certificate = {
+            "lines": len(secret_lines), "changes": len(changes), "changes_with_a_line": changes_with_a_line,
+            "contexts": len(contexts), "with_repository": self._has_all_files,
+        }  # fmt: skip
+        result = f"{changes_with_a_line:,} of {len(changes):,} changes have one of {len(secret_lines):,} such lines"
+        if self.context.repository and not self._has_all_files:
+            result += ", files of the repository being missing"
+        self.figure = f"{result} (from {MIN_LINE_BYTES} bytes); {len(contexts):,} contexts"
+
+    def _find_secret_lines(self, held_out: list[Sample], training: list[Sample]) -> LineIndex:
+        """The lines of held-out code, without those that training files have."""
+        shown = {BASE, *HISTORY_TECHNIQUES}
+        secret_lines = LineIndex.from_lines(
+            HashedLines.from_texts(
+                text for sample in held_out if _technique(sample) in shown for text in self._code_texts(sample)
+            )
+        )
+        training_texts = (
+            text
+            for sample in training
+            if _technique(sample) not in HISTORY_TECHNIQUES
+            for text in self.samples.texts(sample)
+        )
+        all_texts = chain(training_texts, self._repository_texts(held_out))
+        known_lines = [secret_lines.find_in(HashedLines.from_texts(batch)).entry for batch in text_batches(all_texts)]
+        return secret_lines.without(np.concatenate(known_lines))
+
+    def _count_secret_lines(self, changes: list[Sample], secret_lines: LineIndex) -> list[int]:
+        """How many secret lines each sample shows, in its code and in quotes of its commit message."""
+        code, quotes = (
+            HashedLines.from_texts(map(self._shown_code, changes)),
+            HashedLines.from_texts(map(self._shown_quotes, changes)),
+        )
+        in_code = code.count_per_text(secret_lines.find_in(code).line)
+        in_quotes = quotes.count_per_text(secret_lines.find_in(quotes, MIN_QUOTED_SHARE).line)
+        return (in_code + in_quotes).tolist()
+
+    def _code_texts(self, sample: Sample) -> list[bytes]:
+        """All code that a sample shows."""
+        parts = self.samples.parts(sample)
+        return [*_texts_after(parts, "<commit_before>", "<commit_after>"), *self.samples.texts(sample)]
+
+    def _shown_code(self, sample: Sample) -> bytes:
+        """The code of changes that a sample shows. The text behind a temporal context is the file, and no change."""
+        parts = self.samples.parts(sample)
+        texts = _texts_after(parts, "<commit_before>")
+        if _technique(sample) == "git_diff":
+            texts += [*_texts_after(parts, "<commit_after>"), *self.samples.texts(sample)]
+        return b"\n".join(texts)
+
+    def _shown_quotes(self, sample: Sample) -> bytes:
+        """What the commit messages that a sample shows quote."""
+        return b"\n".join(map(split_quotes, _texts_after(self.samples.parts(sample), "<commit_msg>")))
+
+    def _shown_paths(self, sample: Sample, paths_with_newline: list[str]) -> Iterator[str]:
+        """The paths that a context shows: the first line of each part, or several for a path with a newline."""
+        for _, text in self.samples.parts(sample):
+            yield text.partition(b"\n")[0].decode("utf-8", "replace")
+            yield from (path for path in paths_with_newline if text.startswith(f"{path}\n".encode()))
+
+    def _repository_texts(self, held_out: list[Sample]) -> Iterator[bytes]:
+        """The texts of all files of the repository that are not held out."""
+        repository = self.context.repository
+        if repository is None:
+            return
+        options = self.context.recipe.read
+        held_out_paths = {sample.about["source_file"] for sample in held_out}
+        entries = [entry for entry in repository.entries() if printable_path(entry.path) not in held_out_paths]
+        self._has_all_files = not any(
+            entry.size is None and entry.mode & MODE_TYPE_MASK in {FILE_MODE, FOLDER_MODE} for entry in entries
+        )
+        blobs = {
+            entry.blob
+            for entry in entries
+            if entry.size is not None and entry.size <= max_file_bytes(entry.path, options)
+        }
+        for _, data in repository.read_blobs(sorted(blobs)):
+            text = clean_file(data, options) if isinstance(data, bytes) else None
+            if isinstance(text, CleanText):
+                yield text.text
+
+
+def _technique(sample: Sample) -> str:
+    return sample.about["augmentation_type"]
+
+
+def _owning_split(owners: dict[str | bytes, Split], key: str | bytes, split: Split) -> Split:
+    """The held-out split that a key was first seen in, or the given split. Keys of training rows are not remembered."""
+    return owners.setdefault(key, split) if split != "train" else owners.get(key, split)
+
+
+def _texts_after(parts: list[tuple[str, bytes]], *control_tokens: str) -> list[bytes]:
+    """The texts of a context prefix that follow one of some control tokens."""
+    return [text for control_token, text in parts if control_token in control_tokens]
+
+
+def sampled_run_hashes(task: RunSampling) -> list[NDArray[np.uint64]]:
+    """The hashes of a sample of each text's runs, each once. Runs in workers, too.
+
+    A run may begin in the context prefix, if the text behind it is known from its first token on.
+    """
+    hashes_of_texts: list[NDArray[np.uint64]] = []
+    for head, tokens in task.parts:
+        parts = [run_hashes(np.concatenate((head, run)) if start == 0 else run) for start, run in known(tokens)]
+        hashes_of_texts.append(sample_hashes(np.concatenate((np.empty(0, dtype=np.uint64), *parts)), task.rate))
+    return hashes_of_texts
