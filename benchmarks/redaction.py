@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import planted
 from git_starcoder.git.objects import Fault, Repo
-from git_starcoder.recipe import Read
+from git_starcoder.recipe import ReadOptions
 from git_starcoder.text.encoding import Refusal, decode
 from git_starcoder.text.secrets import MARK, only_secrets, redact
 
@@ -88,7 +88,7 @@ def line_of(text: bytes, found: bytes) -> str:
 
 def texts_of(repository: str) -> Iterator[tuple[str, bytes]]:
     """Paths and texts of the files of the HEAD, each text once."""
-    repo, options = Repo.open(repository), Read()
+    repo, options = Repo.open(repository), ReadOptions()
     paths = {entry.blob: entry.path for entry in repo.entries() if 0 < (entry.size or 0) <= options.max_bytes}
     for blob, data in repo.read(paths):
         if not isinstance(data, Fault):

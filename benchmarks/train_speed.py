@@ -41,7 +41,7 @@ import transformers
 
 from git_starcoder.dataset import Dataset
 from git_starcoder.model import load
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.distributed import Processes
 from git_starcoder.model.learner import Learner
@@ -84,7 +84,7 @@ class Sides:
         self.corpus = Corpus.read(dataset, self.tokenizer)
         self.precision = precision
         self.scratch = scratch
-        self.config = Config(
+        self.config = TrainConfig(
             order="shuffled", batch=batch, optimizer="adamw", learning_rate=1e-3, weight_decay=0.1, steps=10_000
         )
         self.plan = Plan.of(self.corpus, self.config, 10_000, curriculum=False)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 EXIT_CODES = {
-    errors.ExitCode.FINE: "all is well",
-    errors.ExitCode.FOUND: "a check or a test found something",
-    errors.ExitCode.USAGE: "wrong use or input; one line says what, where, and a hint",
+    errors.ExitCode.SUCCESS: "all is well",
+    errors.ExitCode.FINDINGS: "a check or a test found something",
+    errors.ExitCode.USAGE_ERROR: "wrong use or input; one line says what, where, and a hint",
     errors.ExitCode.BUG: "a bug of ours; the message names a file with the traceback",
     errors.ExitCode.INTERRUPTED: "interrupted",
     errors.ExitCode.BROKEN_PIPE: "the reader of the output went away",
@@ -117,28 +117,28 @@ def _recipe() -> Iterator[str]:
         yield from _table(
             "key|kind|default|meaning",
             [(f"`{field.name}`", f"`{field.type}`", _default(field), about.get(field.name, ""))
-             for field in dataclasses.fields(kind) if not (top and _section(field) not in {None, recipe.Augmentation})],
+             for field in dataclasses.fields(kind) if not (top and _section(field) not in {None, recipe.AugmentationOptions})],
         )  # fmt: skip
 
 
 def _config() -> Iterator[str]:
     yield "A training is said by YAML of these keys (`--config`), by `--set key=value`, and by flags of the same names,"
     yield "later ones over earlier ones. `training.yaml` in a model's folder has all of them as they were.\n"
-    about, kinds = _documented(config.Config), _annotated(config.Config)
+    about, kinds = _documented(config.TrainConfig), _annotated(config.TrainConfig)
     yield from _table(
         "key|kind|default|meaning",
         [(f"`{key}`", kinds[key], f"`{json.dumps(field.default)}`", about.get(key, ""))
-         for key, field in config.Config.model_fields.items()],
+         for key, field in config.TrainConfig.model_fields.items()],
     )  # fmt: skip
     yield "## keys of the seeds' trainer\n"
     yield "`training_config_metal_cuda_universal.yaml` has these, and those above but for "
-    yield ", ".join(f"`{key}` (`{theirs}`)" for key, theirs in classic.DECIDED.items()) + ". "
-    yield ", ".join(f"`{theirs}` is `{ours}`" for theirs, ours in classic.SAME.items()) + ".\n"
-    about, kinds = _documented(classic.Seeds), _annotated(classic.Seeds)
+    yield ", ".join(f"`{key}` (`{theirs}`)" for key, theirs in classic.DERIVED_KEYS.items()) + ". "
+    yield ", ".join(f"`{theirs}` is `{ours}`" for theirs, ours in classic.RENAMED_KEYS.items()) + ".\n"
+    about, kinds = _documented(classic.SeedKeys), _annotated(classic.SeedKeys)
     yield from _table(
         "key|kind|default|meaning",
         [(f"`{key}`", kinds[key], f"`{json.dumps(field.default)}`", about.get(key, ""))
-         for key, field in classic.Seeds.model_fields.items()],
+         for key, field in classic.SeedKeys.model_fields.items()],
     )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def _annotated(kind: type) -> dict[str, str]:
 def _section(field: dataclasses.Field[object]) -> type | None:
     """The dataclass of a section, or of what it holds."""
     if field.name == "augment":
-        return recipe.Augmentation
+        return recipe.AugmentationOptions
     found = getattr(recipe, str(field.type), None)
     return found if dataclasses.is_dataclass(found) and isinstance(found, type) else None
 

@@ -12,13 +12,13 @@ import pytest
 
 from git_starcoder.dataset import METADATA, SCHEMA, Dataset, publish
 from git_starcoder.errors import DatasetError, OutputError
-from git_starcoder.output import listing
+from git_starcoder.output_folder import describe_files
 
 
 def fill(folder, fingerprint="f1", text="row"):
     (folder / "data").write_text(text)
     (folder / METADATA).write_text("{}")
-    manifest = {"schema": SCHEMA, "fingerprint": fingerprint, "digest": "d", "files": listing(folder)}
+    manifest = {"schema": SCHEMA, "fingerprint": fingerprint, "digest": "d", "files": describe_files(folder)}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from git_starcoder.atomic_write import atomic_folder
 from git_starcoder.errors import OutputError
-from git_starcoder.output import IGNORED, Kind, destination, listing
-from git_starcoder.publish import whole
+from git_starcoder.output_folder import GITIGNORE_TEXT, OutputKind, describe_files, resolve_destination
 
-KIND = Kind("thing", "maker", "sign.json", "git-starcoder/thing/", frozenset({"README.md"}), {"score.json": "score/"})
+KIND = OutputKind(
+    "thing", "maker", "sign.json", "git-starcoder/thing/", frozenset({"README.md"}), {"score.json": "score/"}
+)
 
 
 def fill(folder, version):
@@ -28,11 +30,11 @@ def fill(folder, version):
     (folder / f"only_{version}").write_text(version)
     (folder / f"folder_{version}").mkdir()
     (folder / f"folder_{version}" / "file").write_text(version)
-    (folder / "sign.json").write_text(json.dumps({"schema": "git-starcoder/thing/1", "files": listing(folder)}))
+    (folder / "sign.json").write_text(json.dumps({"schema": "git-starcoder/thing/1", "files": describe_files(folder)}))
 
 
 def make(out, version, *, force=False, meanwhile=lambda: None):
-    with whole(Path(out), KIND, lambda _: None, force=force) as (folder, _):
+    with atomic_folder(Path(out), KIND, lambda _: None, force=force) as (folder, _):
         fill(folder, version)
         meanwhile()
 
@@ -125,7 +127,7 @@ def test_an_edited_file_of_ours_is_replaced_only_by_force(tmp_path, versions, ch
 
 def test_a_file_of_the_user_with_a_name_of_ours_is_in_the_way(tmp_path):
     out = tmp_path / "out"
-    with whole(out, KIND, lambda _: None) as (folder, _):  # as an older version made it, without a card
+    with atomic_folder(out, KIND, lambda _: None) as (folder, _):  # as an older version made it, without a card
         (folder / "sign.json").write_text(json.dumps({"schema": "git-starcoder/thing/1", "files": {}}))
     (out / "README.md").write_text("mine")
     for force in (False, True):
@@ -204,8 +206,8 @@ def test_the_users_ignore_file_stays(tmp_path, versions):
 def test_an_ignore_file_that_the_user_removed_does_not_come_back(tmp_path, versions):
     out = tmp_path / "out"
     make(out, "one")
-    assert (out / ".gitignore").read_text() == versions["two"][".gitignore"] == IGNORED
-    assert IGNORED.endswith("\n*\n")
+    assert (out / ".gitignore").read_text() == versions["two"][".gitignore"] == GITIGNORE_TEXT
+    assert GITIGNORE_TEXT.endswith("\n*\n")
     (out / ".gitignore").unlink()
     make(out, "two")
     assert text(out).keys() == versions["two"].keys() - {".gitignore"}
@@ -267,7 +269,7 @@ def test_places_that_cannot_be_an_output(tmp_path, git):
         if path == tmp_path / "link":
             path.symlink_to("/")
         with pytest.raises(OutputError, match="is the root of the file system"):
-            destination(Path(path), "thing")
+            resolve_destination(Path(path), "thing")
     git(tmp_path, "init", "-q", "work")
     git(tmp_path, "init", "-q", "--bare", "bare.git")
     git(tmp_path, "init", "-q", "--separate-git-dir", str(tmp_path / "apart"), "other")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from git_starcoder import registry
 from git_starcoder.errors import RecipeError
-from git_starcoder.recipe import Augmentation, Dedup, Recipe, Split
+from git_starcoder.recipe import AugmentationOptions, DedupOptions, Recipe, SplitOptions
 
 
 def write(folder, text, name="own.yaml"):
@@ -37,10 +37,10 @@ def test_every_recipe_of_the_shelf_loads_and_says_what_it_is(name):
 def test_the_effectiveness_recipe_is_what_the_seeds_say():
     recipe = Recipe.load("effectiveness")
     assert recipe.augment == {
-        "comment_toggle": Augmentation(0.7),
-        "format_variation": Augmentation(0.6),
-        "token_masking": Augmentation(0.5, copies=2),
-        "variable_renaming": Augmentation(0.8),
+        "comment_toggle": AugmentationOptions(0.7),
+        "format_variation": AugmentationOptions(0.6),
+        "token_masking": AugmentationOptions(0.5, copies=2),
+        "variable_renaming": AugmentationOptions(0.8),
     }
     assert (recipe.window.size, recipe.window.overlap) == ("auto", 0.75)
     assert (recipe.weigh.core, recipe.weigh.utility, recipe.weigh.test) == (3.0, 1.0, 0.3)
@@ -53,7 +53,7 @@ def test_the_effectiveness_recipe_is_what_the_seeds_say():
 def test_the_baseline_recipe_is_what_the_seeds_say():
     recipe = Recipe.load("baseline")
     assert (recipe.window.size, recipe.window.overlap) == (512, 0.25)
-    assert (recipe.augment, recipe.order.by, recipe.dedup) == ({}, "random", Dedup(exact=True, near=None))
+    assert (recipe.augment, recipe.order.by, recipe.dedup) == ({}, "random", DedupOptions(exact=True, near=None))
     assert recipe.weigh.core == recipe.weigh.utility == recipe.weigh.test == 1.0
 
 
@@ -73,7 +73,7 @@ def test_extends_keeps_what_is_not_said_again(tmp_path):
     )
     base = Recipe.load("effectiveness")
     assert recipe.window == replace(base.window, size=256)
-    assert recipe.augment == {**base.augment, "token_masking": Augmentation(0.1)}
+    assert recipe.augment == {**base.augment, "token_masking": AugmentationOptions(0.1)}
     assert recipe.weigh == base.weigh
     assert recipe.name == "own"
 
@@ -186,9 +186,9 @@ def test_the_fingerprint_is_of_what_changes_the_bytes():
     assert replace(recipe, name="other", about="words").fingerprint() == recipe.fingerprint()
     changed = [
         replace(recipe, seed=1),
-        replace(recipe, dedup=Dedup(near=None)),
+        replace(recipe, dedup=DedupOptions(near=None)),
         replace(recipe, augment={}),
-        replace(recipe, split=Split(near=0.4)),
+        replace(recipe, split=SplitOptions(near=0.4)),
     ]
     assert len({recipe.fingerprint(), *(each.fingerprint() for each in changed)}) == 5
 

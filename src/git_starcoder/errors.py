@@ -21,9 +21,9 @@ from enum import IntEnum
 class ExitCode(IntEnum):
     """What the process says when it ends."""
 
-    FINE = 0
-    FOUND = 1
-    USAGE = 2
+    SUCCESS = 0
+    FINDINGS = 1
+    USAGE_ERROR = 2
     BUG = 70
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -77,14 +77,14 @@ class MissingExtraError(StarcoderError):
         )
 
     @staticmethod
-    def of(error: ImportError, library: str, extra: str) -> StarcoderError:
+    def from_import_error(error: ImportError, library: str, extra: str) -> StarcoderError:
         """The error for an import that failed: the library is missing, or it is there and cannot be loaded."""
         if error.path is None:  # nothing was found
             return MissingExtraError(library, extra)
-        return unloadable(error, library)
+        return library_load_error(error, library)
 
 
-def unloadable(error: ImportError, library: str) -> MachineError:
+def library_load_error(error: ImportError, library: str) -> MachineError:
     """The error for a library that is installed and does not load: memory is short, or its files are not whole."""
     hint = "is there enough memory? If so, install the library again"
     return MachineError(
@@ -92,38 +92,44 @@ def unloadable(error: ImportError, library: str) -> MachineError:
     )
 
 
-FEWER = "fewer workers need less: -j 1"
-MEMORY = "memory does not suffice"
-LIMITS = {
-    errno.EMFILE: ("too many files are open", f"raise the limit (ulimit -n); {FEWER}"),
-    errno.ENFILE: ("too many files are open on this machine", FEWER),
-    errno.EAGAIN: ("no more processes or threads can be started", f"raise the limit (ulimit -u); {FEWER}"),
-    errno.ENOMEM: (MEMORY, f"raise the limit (ulimit -v) or free some; {FEWER}"),
+FEWER_WORKERS_HINT = "fewer workers need less: -j 1"
+OUT_OF_MEMORY = "memory does not suffice"
+LIMIT_MESSAGES = {
+    errno.EMFILE: ("too many files are open", f"raise the limit (ulimit -n); {FEWER_WORKERS_HINT}"),
+    errno.ENFILE: ("too many files are open on this machine", FEWER_WORKERS_HINT),
+    errno.EAGAIN: ("no more processes or threads can be started", f"raise the limit (ulimit -u); {FEWER_WORKERS_HINT}"),
+    errno.ENOMEM: (OUT_OF_MEMORY, f"raise the limit (ulimit -v) or free some; {FEWER_WORKERS_HINT}"),
 }
 """What the operating system has no more of, and what helps."""
-THREADS = ("can't start new thread", "threadpoolbuilderror", "resource temporarily unavailable")
+THREAD_REFUSED_PHRASES = ("can't start new thread", "threadpoolbuilderror", "resource temporarily unavailable")
 """How libraries say that a thread was refused."""
-ALLOCATION = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad allocation")
+ALLOCATION_FAILED_PHRASES = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad allocation",
+)
 """How libraries that raise something general say that memory was refused."""
 
 
-def limit_reached(error: BaseException) -> MachineError | None:
+def as_machine_error(error: BaseException) -> MachineError | None:
     """The error as one of the machine's limits; None if it is none.
 
     Code that catches whatever a library raises asks this first: a file is not damaged because memory ran out.
     """
     if isinstance(error, MachineError):
         return error
-    if isinstance(error, OSError) and error.errno in LIMITS:
-        what, hint = LIMITS[error.errno]
+    if isinstance(error, OSError) and error.errno in LIMIT_MESSAGES:
+        what, hint = LIMIT_MESSAGES[error.errno]
         return MachineError(what, where=os.fsdecode(error.filename) if error.filename else "", hint=hint)
     if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
-        return unloadable(error, error.name or "a library")
+        return library_load_error(error, error.name or "a library")
     said = " ".join(str(error).split())
     lowered = said.lower()
-    if any(words in lowered for words in THREADS):
-        what, hint = LIMITS[errno.EAGAIN]
+    if any(words in lowered for words in THREAD_REFUSED_PHRASES):
+        what, hint = LIMIT_MESSAGES[errno.EAGAIN]
         return MachineError(what, where=said[:200], hint=hint)
-    if isinstance(error, MemoryError) or any(words in lowered for words in ALLOCATION):
-        return MachineError(MEMORY, where=said[:200], hint=LIMITS[errno.ENOMEM][1])
+    if isinstance(error, MemoryError) or any(words in lowered for words in ALLOCATION_FAILED_PHRASES):
+        return MachineError(OUT_OF_MEMORY, where=said[:200], hint=LIMIT_MESSAGES[errno.ENOMEM][1])
     return None

@@ -13,9 +13,9 @@ from git_starcoder.build_state import BuildState
 from git_starcoder.dataset import Dataset, fingerprint, publish
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
-from git_starcoder.places import prefer
 from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress
 from git_starcoder.stages import analyse, augment, dedup, order, read, split, weigh, window, write
+from git_starcoder.user_paths import offer_temporary_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def build(
         OutputError: the folder cannot be written, is locked by another build, or holds something else.
 
     """
-    prefer(out)
+    offer_temporary_folder(out)
     repo = repo if isinstance(repo, Repo) else Repo.open(repo)
     recipe = window.resolve(recipe)  # `auto` becomes a number, so the fingerprint says what was built
     # From a shallow clone a dataset knows less, and what it knows depends on where the history was cut.

@@ -15,16 +15,16 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
-from git_starcoder import places, registry, strict_yaml
+from git_starcoder import registry, strict_yaml, user_paths
 from git_starcoder.errors import RecipeError
 from git_starcoder.records import printable_path
 from git_starcoder.strict_yaml import NotYamlError
 
-MOST_COPIES = 16
+MAX_COPIES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadOptions:
     """Which files are read."""
 
     max_bytes: int = 1_048_576
@@ -42,7 +42,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Analyse:
+class AnalyseOptions:
     """Which files are used, once they are understood."""
 
     skip: tuple[Literal["generated", "vendored"], ...] = ("generated", "vendored")
@@ -50,7 +50,7 @@ class Analyse:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class SplitOptions:
     """How groups of files are parted."""
 
     train: float = 0.85
@@ -62,7 +62,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Augmentation:
+class AugmentationOptions:
     """How often an augmentation is applied. A plain number is the share, with one copy."""
 
     share: float = 0.0
@@ -72,7 +72,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class WindowOptions:
     """How texts become rows of tokens."""
 
     size: int | tuple[int, ...] | Literal["auto", "scales"] = "auto"
@@ -103,7 +103,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Dedup:
+class DedupOptions:
     """Which rows count as the same."""
 
     exact: bool = True
@@ -118,7 +118,7 @@ class Dedup:
 
 
 @dataclass(frozen=True, slots=True)
-class Weigh:
+class WeighOptions:
     """How often a trainer draws a row: the product of a factor for the role of its file, for its age, and for changes.
 
     Ages are days from the last change to the newest commit.
@@ -136,14 +136,14 @@ class Weigh:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class OrderOptions:
     """The order of the rows in a file."""
 
     by: Literal["curriculum", "random"] = "random"
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class WriteOptions:
     """What the folder looks like."""
 
     format: Literal["jsonl", "parquet"] = "jsonl"
@@ -160,16 +160,16 @@ class Recipe:
     name: str = "recipe"
     about: str = ""
     seed: int = 0
-    read: Read = field(default_factory=Read)
-    analyse: Analyse = field(default_factory=Analyse)
-    split: Split = field(default_factory=Split)
-    augment: Mapping[str, Augmentation] = field(default_factory=dict[str, Augmentation])
+    read: ReadOptions = field(default_factory=ReadOptions)
+    analyse: AnalyseOptions = field(default_factory=AnalyseOptions)
+    split: SplitOptions = field(default_factory=SplitOptions)
+    augment: Mapping[str, AugmentationOptions] = field(default_factory=dict[str, AugmentationOptions])
     """By the keys of the augmentations shelf."""
-    window: Window = field(default_factory=Window)
-    dedup: Dedup = field(default_factory=Dedup)
-    weigh: Weigh = field(default_factory=Weigh)
-    order: Order = field(default_factory=Order)
-    write: Write = field(default_factory=Write)
+    window: WindowOptions = field(default_factory=WindowOptions)
+    dedup: DedupOptions = field(default_factory=DedupOptions)
+    weigh: WeighOptions = field(default_factory=WeighOptions)
+    order: OrderOptions = field(default_factory=OrderOptions)
+    write: WriteOptions = field(default_factory=WriteOptions)
 
     @classmethod
     def load(cls, name: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -212,7 +212,7 @@ def _resolve(name: str, seen: tuple[str, ...], beside: Path | None = None) -> di
     if name in known:
         text = registry.read("recipes", name)
     else:
-        path = (beside or Path()) / places.expanded(name)
+        path = (beside or Path()) / user_paths.expand_user(name)
         if path.suffix not in {".yaml", ".yml"} or not path.is_file():
             hint = f"{registry.suggest(name, known)} `git starcoder recipe list` shows all"
             where = f"{seen[-1]}, extends" if seen else "--recipe"
@@ -319,7 +319,7 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     raise RecipeError(f"{value!r} is not {_want(options)}", where=where)
 
 
-def _augmentations(value: Any, where: str) -> Mapping[str, Augmentation]:
+def _augmentations(value: Any, where: str) -> Mapping[str, AugmentationOptions]:
     """The augmentations of a recipe, in the order of the shelf."""
     if not isinstance(value, dict):
         raise RecipeError(f"{value!r} is not a mapping", where=where)
@@ -328,11 +328,11 @@ def _augmentations(value: Any, where: str) -> Mapping[str, Augmentation]:
     for key in values:
         if key not in known:
             raise RecipeError(f"unknown augmentation '{key}'", where=where, hint=registry.suggest(str(key), known))
-    made: dict[str, Augmentation] = {}
+    made: dict[str, AugmentationOptions] = {}
     for key in known:
         if key in values:
             inner = values[key] if isinstance(values[key], dict) else {"share": values[key]}
-            made[key] = _build(Augmentation, cast("dict[str, Any]", inner), f"{where}, {key}")
+            made[key] = _build(AugmentationOptions, cast("dict[str, Any]", inner), f"{where}, {key}")
     return made
 
 
@@ -353,15 +353,15 @@ def _want(options: tuple[Any, ...]) -> str:
 def _lint(section: Any, where: str) -> None:  # noqa: C901 - one arm per section
     """Values that have the right type and cannot be."""
     match section:
-        case Split(train=train, val=val, test=test, near=near):
+        case SplitOptions(train=train, val=val, test=test, near=near):
             if min(train, val, test) <= 0 or abs(train + val + test - 1) > 1e-9:
                 raise RecipeError("train, val and test must be above 0 and add up to 1", where=where)
             _share(near, "near", where)
-        case Augmentation(share=share, copies=copies):
+        case AugmentationOptions(share=share, copies=copies):
             _share(share, "share", where)
-            if not 1 <= copies <= MOST_COPIES:
-                raise RecipeError(f"{copies} copies are out of range", where=where, hint=f"1 to {MOST_COPIES}")
-        case Window(size=size, overlap=overlap, vocab_size=vocab_size):
+            if not 1 <= copies <= MAX_COPIES:
+                raise RecipeError(f"{copies} copies are out of range", where=where, hint=f"1 to {MAX_COPIES}")
+        case WindowOptions(size=size, overlap=overlap, vocab_size=vocab_size):
             sizes = () if isinstance(size, str) else (size,) if isinstance(size, int) else size
             if not isinstance(size, str) and (not sizes or len(set(sizes)) < len(sizes)):
                 raise RecipeError("window sizes must be at least one, and each another", where=where)
@@ -372,14 +372,16 @@ def _lint(section: Any, where: str) -> None:  # noqa: C901 - one arm per section
                 raise RecipeError(f"an overlap of {overlap} is out of range", where=where, hint="0 to below 1")
             if not 512 <= vocab_size <= 1_000_000:
                 raise RecipeError(f"a vocabulary of {vocab_size} is out of range", where=where, hint="512 to 1000000")
-        case Dedup(near=near, files=files, embedded=embedded):
+        case DedupOptions(near=near, files=files, embedded=embedded):
             _share(near or 0.0, "near", where)
             _share(files or 0.0, "files", where)
             _share(embedded, "embedded", where)
-        case Weigh():
+        case WeighOptions():
             if min(dataclasses.astuple(section)) <= 0:
                 raise RecipeError("a weight must be above 0", where=where)
-        case Read(max_bytes=max_bytes, max_line=max_line, mean_line=mean_line, commit_files=files, changes=changes):
+        case ReadOptions(
+            max_bytes=max_bytes, max_line=max_line, mean_line=mean_line, commit_files=files, changes=changes
+        ):
             if min(max_bytes, max_line, mean_line, files) <= 0:
                 raise RecipeError("a limit must be above 0", where=where)
             if not 0 <= changes <= 1_000_000:

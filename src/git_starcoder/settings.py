@@ -9,13 +9,13 @@ import os
 import subprocess
 from typing import TYPE_CHECKING, Literal, cast
 
-from git_starcoder import places
+from git_starcoder import user_paths
 from git_starcoder.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CACHE_SIZE = 2048
+DEFAULT_CACHE_MEGABYTES = 2048
 """Megabytes that the cache keeps unless told otherwise."""
 Color = Literal["auto", "always", "never"]
 
@@ -28,7 +28,7 @@ def jobs(flag: int | None = None) -> int | None:
     """
     if flag is not None:
         return flag
-    text, where = _said("jobs")
+    text, where = _configured("jobs")
     if not text:
         return None
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
@@ -44,13 +44,13 @@ def color(flag: Color | None = None) -> Color:
     """
     if flag is not None:
         return flag
-    text, where = _said("color")
+    text, where = _configured("color")
     if text and text not in {"auto", "always", "never"}:
         raise UsageError(f"'{text}' is not a choice of colour", where=where, hint="auto, always or never")
     return cast("Color", text or "auto")
 
 
-def cache() -> Path | None:
+def cache_folder() -> Path | None:
     """The folder of the cache; None for `off` in the environment or the git config.
 
     A relative XDG_CACHE_HOME is passed over, as the XDG Base Directory Specification says.
@@ -58,31 +58,31 @@ def cache() -> Path | None:
     Raises:
         UsageError: nothing says where it is and no home folder is known, or it is relative and the current folder gone.
     """
-    text, _ = _said("cache")
+    text, _ = _configured("cache")
     if text:
-        return None if text == "off" else places.reachable(places.expanded(text))
-    folder = places.expanded(os.environ.get("XDG_CACHE_HOME", ""))
+        return None if text == "off" else user_paths.require_reachable(user_paths.expand_user(text))
+    folder = user_paths.expand_user(os.environ.get("XDG_CACHE_HOME", ""))
     if not folder.is_absolute():
-        home = places.home()
+        home = user_paths.home_folder()
         if home is None:
             raise UsageError("no home folder is known", where="HOME", hint="STARCODER_CACHE may name a folder")
         folder = home / ".cache"
     return folder / "git-starcoder"
 
 
-def cache_limit() -> int:
+def cache_limit_bytes() -> int:
     """Bytes that the cache may keep.
 
     Raises:
         UsageError: the environment or the git config holds something else than a whole number of megabytes.
     """
-    text, where = _said("cachesize")
+    text, where = _configured("cachesize")
     if text and not (text.isascii() and text.isdecimal()):
         raise UsageError(f"'{text}' is not a size in megabytes", where=where, hint="a whole number from 0")
-    return int(text or CACHE_SIZE) << 20
+    return int(text or DEFAULT_CACHE_MEGABYTES) << 20
 
 
-def _said(name: str) -> tuple[str, str]:
+def _configured(name: str) -> tuple[str, str]:
     """What the environment or the user's git config says about a setting, and where."""
     variable = f"STARCODER_{name.upper()}"
     if text := os.environ.get(variable):

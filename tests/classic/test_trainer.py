@@ -20,8 +20,8 @@ def called(monkeypatch, tmp_path):
         calls.append((loaded.config.base, output, epochs, loaded.config_for(np.ones((4, 2)), epochs).epochs, force))
 
     monkeypatch.setattr(trainer, "_train", record)
-    monkeypatch.setattr(trainer, "_rows", lambda *_: (None, "train"))
-    monkeypatch.setattr(trainer, "_settle", lambda _: None)
+    monkeypatch.setattr(trainer, "_dataset_and_split", lambda *_: (None, "train"))
+    monkeypatch.setattr(trainer, "_select_device", lambda _: None)
     monkeypatch.chdir(tmp_path)
 
     def call(*flags):

@@ -11,7 +11,7 @@ import finished
 from git_starcoder.errors import MissingExtraError, UsageError
 from git_starcoder.model import adapt, load
 from git_starcoder.model import network as networks
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.pack import flat
 from git_starcoder.model.train import train
 from git_starcoder.text import tokenizer as tokenizers
@@ -24,12 +24,12 @@ NEW = "<new_control>"
 @pytest.fixture(scope="module", autouse=True)
 def one_core():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "threads", lambda: 1)
+        patch.setattr(networks, "limit_library_threads", lambda: 1)
         yield
 
 
 def config(base, **values):
-    return Config(base=str(base), tune="lora", device="cpu", precision="float32", lora_rank=4, **values)
+    return TrainConfig(base=str(base), tune="lora", device="cpu", precision="float32", lora_rank=4, **values)
 
 
 def nudged(network, rows=ROWS, rate=0.1, steps=3):

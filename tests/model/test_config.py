@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder.errors import UsageError
-from git_starcoder.model.config import BUDGETS, Config
+from git_starcoder.model.config import BUDGET_KEYS, TrainConfig
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def file(tmp_path):
 
 def refused(*arguments, **flags):
     with pytest.raises(UsageError) as error:
-        Config.load(*arguments, **flags)
+        TrainConfig.load(*arguments, **flags)
     assert "\n" not in f"{error.value.what}{error.value.where}{error.value.hint}"
     assert "pydantic" not in error.value.what
     assert len(error.value.what) < 500
@@ -35,21 +35,21 @@ def refused(*arguments, **flags):
 
 
 def test_without_anything_it_is_the_defaults():
-    assert Config.load() == Config()
+    assert TrainConfig.load() == TrainConfig()
 
 
 def test_flags_go_over_overrides_and_those_over_the_file(file):
     path = file("learning_rate: 3e-4\nseed: 1\nclip: 0.5\ndropout: 0.1\n")
-    config = Config.load(path, ("seed=2", "clip=0.7"), clip=0.9, device=None)
+    config = TrainConfig.load(path, ("seed=2", "clip=0.7"), clip=0.9, device=None)
     assert (config.learning_rate, config.seed, config.clip, config.dropout) == (3e-4, 2, 0.9, 0.1)
-    assert config.schedule == Config().schedule
+    assert config.schedule == TrainConfig().schedule
 
 
 def test_a_budget_takes_the_place_of_that_of_the_file(file):
     path = file("epochs: 3")
-    assert Config.load(path).epochs == 3
-    config = Config.load(path, ("tokens=1e6",), steps=7)
-    assert {key: getattr(config, key) for key in BUDGETS} == {
+    assert TrainConfig.load(path).epochs == 3
+    config = TrainConfig.load(path, ("tokens=1e6",), steps=7)
+    assert {key: getattr(config, key) for key in BUDGET_KEYS} == {
         "minutes": None,
         "steps": 7,
         "epochs": None,
@@ -65,12 +65,12 @@ def test_a_budget_takes_the_place_of_that_of_the_file(file):
     ("text", "value"), [("1e-5", 1e-5), ("1E-5", 1e-5), (".5e-3", 5e-4), ("1.e-3", 1e-3), ("3", 3.0), ("0x10", 16.0)]
 )
 def test_numbers_are_numbers(file, text, value):
-    assert Config.load(file(f"learning_rate: {text}")).learning_rate == value
-    assert Config.load(None, (f"learning_rate={text}",)).learning_rate == value
+    assert TrainConfig.load(file(f"learning_rate: {text}")).learning_rate == value
+    assert TrainConfig.load(None, (f"learning_rate={text}",)).learning_rate == value
 
 
 def test_whole_numbers_may_be_written_with_an_exponent_and_a_size_is_a_name():
-    assert Config.load(None, ("tokens=1e9", "size=1.24e8")).model_dump(include={"tokens", "size"}) == {
+    assert TrainConfig.load(None, ("tokens=1e9", "size=1.24e8")).model_dump(include={"tokens", "size"}) == {
         "tokens": 10**9, "size": "124000000",
     }  # fmt: skip
 
@@ -122,22 +122,22 @@ def test_the_place_is_where_it_was_said(tmp_path):
     assert "Is a directory" in refused(tmp_path).what
 
 
-@given(st.dictionaries(st.sampled_from([*Config.model_fields, "x"]),
+@given(st.dictionaries(st.sampled_from([*TrainConfig.model_fields, "x"]),
                        st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
                                     lambda below: st.lists(below) | st.dictionaries(st.text(), below), max_leaves=4)))  # fmt: skip
 def test_no_value_ends_in_anything_but_a_config_or_a_clear_line(values):
     with suppress(UsageError):
-        assert Config.of(values, dict.fromkeys(values, "here")).sha()
+        assert TrainConfig.of(values, dict.fromkeys(values, "here")).fingerprint()
 
 
 def test_a_config_is_given_back_by_its_yaml(tmp_path):
-    config = Config(steps=3, learning_rate=1e-5, size="124M", compile=False, device="cpu")
+    config = TrainConfig(steps=3, learning_rate=1e-5, size="124M", compile=False, device="cpu")
     path = tmp_path / "training.yaml"
-    path.write_text(config.yaml())
-    assert Config.load(path) == config
-    assert Config.load(path).sha() == config.sha()
-    assert list(yaml.safe_load(config.yaml())) == list(Config.model_fields)
-    assert Config.load(path, minutes=2.0).steps is None
+    path.write_text(config.to_yaml())
+    assert TrainConfig.load(path) == config
+    assert TrainConfig.load(path).fingerprint() == config.fingerprint()
+    assert list(yaml.safe_load(config.to_yaml())) == list(TrainConfig.model_fields)
+    assert TrainConfig.load(path, minutes=2.0).steps is None
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["train", "-h"], ["doctor", "-h"]])

@@ -18,7 +18,7 @@ import pytest
 import finished
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.model import checkpoint
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.train import train
 
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -28,7 +28,7 @@ ALWAYS = 1e-9
 
 def toy(**values):
     told = {"size": "toy", "batch": 512, "steps": 16, "device": "cpu", "precision": "float32", "patience": 100}
-    return Config(**{**told, "ema": 0.9, "checkpoint_minutes": ALWAYS, **values})
+    return TrainConfig(**{**told, "ema": 0.9, "checkpoint_minutes": ALWAYS, **values})
 
 
 class Notes:

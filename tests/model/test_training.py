@@ -16,7 +16,7 @@ from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, S
 from git_starcoder.model import evaluate as evaluation
 from git_starcoder.model import load
 from git_starcoder.model.complete import example
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.evaluate import evaluate, table
 from git_starcoder.model.train import train
 
@@ -24,7 +24,7 @@ TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num
 
 
 def toy(**values):
-    return Config(**{"size": "toy", "batch": 1024, "device": "cpu", "precision": "float32", **values})
+    return TrainConfig(**{"size": "toy", "batch": 1024, "device": "cpu", "precision": "float32", **values})
 
 
 class Notes:

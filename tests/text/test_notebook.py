@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from git_starcoder.parse.language import language_of
 from git_starcoder.parse.tree import parse
-from git_starcoder.recipe import Read
+from git_starcoder.recipe import ReadOptions
 from git_starcoder.text import notebook
 from git_starcoder.text.clean import Clean, clean, most_bytes, unfit
 from git_starcoder.text.encoding import Refusal
@@ -25,7 +25,7 @@ PICTURE = {
     "data": {"image/png": PNG, "text/plain": ["<Figure of SECRET>"]},
     "metadata": {},
 }
-OPTIONS = Read()
+OPTIONS = ReadOptions()
 
 
 def code(source, outputs=(), count=1, **more):
@@ -300,7 +300,7 @@ NONE = {
 
 @pytest.mark.parametrize("data", NONE.values(), ids=NONE)
 def test_what_is_no_notebook_has_no_place_behind_that_name(data):
-    text = clean(data, Read(mean_line=1 << 20, max_line=1 << 20))
+    text = clean(data, ReadOptions(mean_line=1 << 20, max_line=1 << 20))
     assert isinstance(text, Clean)
     assert text.text == data
     assert unfit("a.json", text, OPTIONS) is None

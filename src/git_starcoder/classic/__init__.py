@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from git_starcoder.cli import main
 
-COMMANDS = {
+SCRIPT_COMMANDS = {
     "create_training_dataset_effectiveness": "create:effectiveness",
     "create_training_dataset_ELITE": "create:elite",
     "test_dataset_effectiveness": "suite:effectiveness",
@@ -19,4 +19,4 @@ COMMANDS = {
 
 def start(script: str) -> int:
     """Run the command of a script on the arguments of this process; give its exit code."""
-    return main(command=f"git_starcoder.classic.{COMMANDS[script]}")
+    return main(command=f"git_starcoder.classic.{SCRIPT_COMMANDS[script]}")

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from git_starcoder.errors import UsageError
-from git_starcoder.model.config import BUDGETS, Config, Count, Strict, read
+from git_starcoder.model.config import BUDGET_KEYS, Count, Strict, TrainConfig, read
 from git_starcoder.registry import suggest
 
 if TYPE_CHECKING:
@@ -16,15 +16,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SAME = {"base_model": "base", "model_size": "size", "lora_r": "lora_rank", "max_grad_norm": "clip"}
+RENAMED_KEYS = {"base_model": "base", "model_size": "size", "lora_r": "lora_rank", "max_grad_norm": "clip"}
 """Keys of other trainers, and what they are called with us."""
-DECIDED = {"batch": "batch_size", "warmup": "warmup_steps", "tune": "use_lora", **dict.fromkeys(BUDGETS, "max_epochs")}
+DERIVED_KEYS = {
+    "batch": "batch_size",
+    "warmup": "warmup_steps",
+    "tune": "use_lora",
+    **dict.fromkeys(BUDGET_KEYS, "max_epochs"),
+}
 """Keys of ours that a key of this file decides."""
-LONGEST_WARMUP = 0.5
+MAX_WARMUP_SHARE = 0.5
 """Share of the steps: the seeds' 1,000 steps of warmup may be more than there are."""
 
 
-class Seeds(Strict):
+class SeedKeys(Strict):
     """The keys of the file that the rows are needed for, or that have no like in `model.config.Config`."""
 
     train_path: str = "training_data_effectiveness/training_data_train.jsonl"
@@ -45,11 +50,11 @@ class Seeds(Strict):
     """Whether adapters of the base model are trained, not all of it."""
 
 
-class Loaded(NamedTuple):
+class SeedConfig(NamedTuple):
     """What a file says."""
 
-    seeds: Seeds
-    config: Config
+    seeds: SeedKeys
+    config: TrainConfig
     """The rest of it, in our words."""
 
     @classmethod
@@ -61,26 +66,30 @@ class Loaded(NamedTuple):
 
         """
         values = read(path)
-        known = [*Seeds.model_fields, *SAME, *(key for key in Config.model_fields if key not in DECIDED)]
+        known = [
+            *SeedKeys.model_fields,
+            *RENAMED_KEYS,
+            *(key for key in TrainConfig.model_fields if key not in DERIVED_KEYS),
+        ]
         for key in values:
             if key not in known:
-                hint = f"here it is '{DECIDED[key]}'" if key in DECIDED else suggest(key, known)
+                hint = f"here it is '{DERIVED_KEYS[key]}'" if key in DERIVED_KEYS else suggest(key, known)
                 raise UsageError(f"unknown key '{key}'", where=str(path), hint=hint)
-        own = {key: value for key, value in values.items() if key in Seeds.model_fields}
-        ours = {SAME.get(key, key): value for key, value in values.items() if key not in own}
+        own = {key: value for key, value in values.items() if key in SeedKeys.model_fields}
+        ours = {RENAMED_KEYS.get(key, key): value for key, value in values.items() if key not in own}
         if len(ours) < len(values) - len(own):
-            twice = next(key for key in SAME if key in values and SAME[key] in values)
-            raise UsageError(f"'{twice}' and '{SAME[twice]}' are the same key", where=str(path))
-        seeds = Seeds.of(own, dict.fromkeys(own, str(path)))
+            twice = next(key for key in RENAMED_KEYS if key in values and RENAMED_KEYS[key] in values)
+            raise UsageError(f"'{twice}' and '{RENAMED_KEYS[twice]}' are the same key", where=str(path))
+        seeds = SeedKeys.of(own, dict.fromkeys(own, str(path)))
         if seeds.use_lora:
             ours["tune"] = "lora"
         places = dict.fromkeys(ours, str(path))
         for key, value in flags.items():
             if value is not None:
                 ours[key], places[key] = value, f"--{key}"
-        return cls(seeds, Config.of(ours, places))
+        return cls(seeds, TrainConfig.of(ours, places))
 
-    def config_for(self, drawn: NDArray[np.float64], epochs: int) -> Config:
+    def config_for(self, drawn: NDArray[np.float64], epochs: int) -> TrainConfig:
         """The training that the file means for rows, of which `drawn` has tokens and weights, shape (rows, 2).
 
         A step gets so many tokens that it has `batch_size` rows on average, each met as often as its weight says.
@@ -89,5 +98,5 @@ class Loaded(NamedTuple):
         rows = self.seeds.batch_size * self.seeds.gradient_accumulation_steps
         batch = max(1, round(rows * float(np.average(tokens, weights=weights))))
         steps = max(1.0, epochs * float(tokens @ weights) / max(batch, float(tokens.max())))
-        warmup = min(LONGEST_WARMUP, self.seeds.warmup_steps / steps)
+        warmup = min(MAX_WARMUP_SHARE, self.seeds.warmup_steps / steps)
         return self.config.model_copy(update={"batch": batch, "warmup": warmup, "epochs": float(epochs)})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder import places
+from git_starcoder import user_paths
 from git_starcoder.cli.options import PATH, opened_cache, opened_engine, with_seed
 from git_starcoder.cli.progress import line
 from git_starcoder.errors import UsageError
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
     from git_starcoder.recipe import Recipe
 
-Steps = tuple[tuple[str, str], ...]
+StepTitles = tuple[tuple[str, str], ...]
 """A step of the build and what is said when it begins. Steps that are not named go on under the number before."""
-EFFECTIVENESS: Steps = (
+EFFECTIVENESS: StepTitles = (
     ("read", "Scanning source files..."),
     ("split", "Splitting by groups of related files, before anything multiplies..."),
     ("augment", "Generating REAL code augmentations ({techniques})..."),
@@ -31,7 +31,7 @@ EFFECTIVENESS: Steps = (
     ("order", "Organizing for curriculum learning..."),
     ("write", "Saving as {format}..."),
 )
-ELITE: Steps = (
+ELITE: StepTitles = (
     ("read", "Scanning source files and extracting git history..."),
     ("analyse", "Deep scanning with AST + dependency analysis..."),
     ("split", "Splitting by groups of related files, before anything multiplies..."),
@@ -46,10 +46,10 @@ ELITE: Steps = (
 )
 
 
-class Numbered:
+class NumberedProgress:
     """A watch that says `[STEP 2/8] …` when a step begins, and what it came to when it ends."""
 
-    def __init__(self, steps: Steps, recipe: Recipe) -> None:
+    def __init__(self, steps: StepTitles, recipe: Recipe) -> None:
         self._steps = steps
         self._words = {
             "techniques": ", ".join(name for name, options in recipe.augment.items() if options.share) or "none",
@@ -81,7 +81,7 @@ class Numbered:
         click.echo(clean("    " + text))
 
 
-def _command(script: str, recipe: str, folder: str, steps: Steps, summary: Callable[[Dataset], list[str]]) -> Any:
+def _command(script: str, recipe: str, folder: str, steps: StepTitles, summary: Callable[[Dataset], list[str]]) -> Any:
     @click.command(script)
     @click.argument("repository", metavar="[REPO]", required=False, type=PATH)
     @click.option("--repo", type=PATH, help="The repository, as the argument (default: the current folder).")
@@ -110,9 +110,9 @@ def _command(script: str, recipe: str, folder: str, steps: Steps, summary: Calla
 
         if repository and repo and repository != repo:
             raise UsageError("two repositories are named", where=f"{repository} and --repo {repo}")
-        places.prefer(out)
+        user_paths.offer_temporary_folder(out)
         loaded = window.resolve(Recipe.load(recipe, with_seed(overrides, seed)))
-        watch = Numbered(steps, loaded)
+        watch = NumberedProgress(steps, loaded)
         watch.say(f"Opening the repository, loading the {recipe} recipe...")
         opened = Repo.open(repository or repo or Path(), rev)
         with opened_engine(watch, jobs) as engine, opened_cache(watch, wanted=cached) as cache:

@@ -91,10 +91,10 @@ def _sum(results: Sequence[str], others: Sequence[str], passed: str) -> ExitCode
     click.echo(f"\nRan {len(every)} tests: {count['ok']} ok, {count['FAILED']} failed, {count['skipped']} skipped")
     if count["FAILED"]:
         click.echo("FAILED")
-        return ExitCode.FOUND
+        return ExitCode.FINDINGS
     skipped = results.count("skipped")
     click.echo(f"No test failed, {skipped} of {len(results)} could not look" if skipped else passed)
-    return ExitCode.FINE
+    return ExitCode.SUCCESS
 
 
 effectiveness = _command(

@@ -11,26 +11,26 @@ import click
 
 from git_starcoder.cli.options import PATH
 from git_starcoder.errors import UsageError
-from git_starcoder.places import expanded
 from git_starcoder.text.visible import clean, one_line
+from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_starcoder.classic.config import Loaded, Seeds
+    from git_starcoder.classic.config import SeedConfig, SeedKeys
     from git_starcoder.dataset import Dataset
     from git_starcoder.records import Split
 
-NAMES: dict[str, Split] = {
+SPLIT_OF_FILE: dict[str, Split] = {
     "training_data_train.jsonl": "train",
     "training_data_val.jsonl": "val",
     "training_data_test.jsonl": "test",
 }
-MODELS = Path("models")
+MODELS_FOLDER = Path("models")
 """Where `--eval_only` looks for a model that nobody named."""
 
 
-class Told:
+class SeedProgress:
     """A watch that tells what a training says of itself in the words of the seeds: `Val Loss`."""
 
     def begin(self, step: str, total: int | None) -> None:
@@ -67,20 +67,22 @@ def command(
     force: bool,
 ) -> None:
     """Train a model on the rows of a dataset, or score one."""
-    from git_starcoder.classic.config import Loaded
+    from git_starcoder.classic.config import SeedConfig
 
     base = None
     if checkpoint and not eval_only:
-        if _unfinished(checkpoint):
+        if _is_unfinished(checkpoint):
             if output and output.resolve() != checkpoint.resolve():
                 what = f"the training of '{checkpoint}' is not finished, so there is nothing to go on from elsewhere"
                 raise UsageError(what, where="--output", hint=f"--output {checkpoint} goes on with it")
             output = checkpoint
         else:
             base = str(checkpoint)
-    loaded = Loaded.load(config, base=base, device=device)
+    loaded = SeedConfig.load(config, base=base, device=device)
     seeds = loaded.seeds
-    dataset, split = _rows(sequences or expanded(seeds.test_path if eval_only else seeds.train_path), seeds)
+    dataset, split = _dataset_and_split(
+        sequences or expand_user(seeds.test_path if eval_only else seeds.train_path), seeds
+    )
     wanted = "test" if eval_only else "train"
     if split != wanted:
         what = f"the trainer {'scores test' if eval_only else 'learns from training'} rows only"
@@ -89,30 +91,30 @@ def command(
         )
     if not (eval_only or output):
         raise UsageError("a training needs a folder for its model", where="--output", hint="--output models/NAME")
-    _settle(device)
+    _select_device(device)
     if eval_only:
-        _score(dataset, checkpoint or output or _newest(dataset))
+        _score(dataset, checkpoint or output or _newest_model(dataset))
     else:
         _train(dataset, loaded, epochs or seeds.max_epochs, output or Path(), force=force)
 
 
-def _rows(sequences: Path, config: Seeds) -> tuple[Dataset, Split]:
+def _dataset_and_split(sequences: Path, config: SeedKeys) -> tuple[Dataset, Split]:
     """The dataset that a file of rows lies in, and its split; the config must not name rows of another one."""
     from git_starcoder.dataset import Dataset
 
-    if sequences.name not in NAMES:
-        hint = f"one of {', '.join(NAMES)} in a dataset's folder"
+    if sequences.name not in SPLIT_OF_FILE:
+        hint = f"one of {', '.join(SPLIT_OF_FILE)} in a dataset's folder"
         raise UsageError(f"'{sequences}' is no file of rows", where="--sequences", hint=hint)
     for key in ("val_path", "test_path"):
         named = getattr(config, key)
-        if named and expanded(named).resolve() != sequences.resolve().parent / f"training_data_{key[:-5]}.jsonl":
+        if named and expand_user(named).resolve() != sequences.resolve().parent / f"training_data_{key[:-5]}.jsonl":
             what = f"{key} is '{named}', which is not of the dataset of '{sequences}'"
             hint = "what is held out of one dataset may be in the training rows of another: name one dataset"
             raise UsageError(what, where="--config", hint=hint)
-    return Dataset.open(sequences.parent), NAMES[sequences.name]
+    return Dataset.open(sequences.parent), SPLIT_OF_FILE[sequences.name]
 
 
-def _settle(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
+def _select_device(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
     """Make sure that a model, which takes the best device that it sees, takes the one that is wanted."""
     from git_starcoder.model.network import device
 
@@ -124,7 +126,7 @@ def _settle(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
         raise UsageError(f"'{wanted}' cannot be used here", where="--device", hint=hint)
 
 
-def _unfinished(checkpoint: Path) -> bool:
+def _is_unfinished(checkpoint: Path) -> bool:
     """Whether a model is not there yet, but checkpoints of its training are: it is gone on with."""
     from git_starcoder.model.checkpoint import place
     from git_starcoder.model.load import TRAINING
@@ -132,7 +134,7 @@ def _unfinished(checkpoint: Path) -> bool:
     return not (checkpoint / TRAINING).exists() and place(checkpoint).is_dir()
 
 
-def _train(dataset: Dataset, loaded: Loaded, epochs: int, output: Path, *, force: bool) -> None:
+def _train(dataset: Dataset, loaded: SeedConfig, epochs: int, output: Path, *, force: bool) -> None:
     import numpy as np
 
     from git_starcoder.model.train import train
@@ -142,7 +144,7 @@ def _train(dataset: Dataset, loaded: Loaded, epochs: int, output: Path, *, force
     once = float(drawn[:, 1].sum()) or 1.0
     click.echo(f"[STEP 1/3] Reading {len(drawn):,} rows of {one_line(str(dataset.folder))}...")
     click.echo(f"[STEP 2/3] Training: {epochs:,} epochs of {once:,.0f} rows, about {config.batch:,} tokens a step...")
-    result = train(dataset, output, config, progress=Told(), force=force)
+    result = train(dataset, output, config, progress=SeedProgress(), force=force)
     click.echo(f"[STEP 3/3] Saved {one_line(str(output))}")
     held_out = "not known: nothing is held out" if result.held_out is None else f"{result.held_out:.3f} bits/byte"
     click.echo(f"  Steps: {result.steps:,} over {result.rows:,} rows ({result.rows / once:.1f} epochs)")
@@ -151,18 +153,18 @@ def _train(dataset: Dataset, loaded: Loaded, epochs: int, output: Path, *, force
         click.echo(f"  Note: the rest of the {epochs:,} epochs would have made it worse; the best weights are kept")
 
 
-def _newest(dataset: Dataset) -> Path:
+def _newest_model(dataset: Dataset) -> Path:
     """The model in `models/` that was trained on this dataset last."""
-    found = [path for path in MODELS.glob("*/training.json") if _dataset_of(path) == dataset.digest]
+    found = [path for path in MODELS_FOLDER.glob("*/training.json") if _dataset_digest(path) == dataset.digest]
     if not found:
-        what = f"no model in '{MODELS}' was trained on '{dataset.folder}'"
+        what = f"no model in '{MODELS_FOLDER}' was trained on '{dataset.folder}'"
         raise UsageError(what, where="--eval_only", hint="--checkpoint names one")
     folder = max(found, key=lambda path: (path.stat().st_mtime_ns, path)).parent
     click.echo(f"No --checkpoint: {one_line(str(folder))} is the newest model of this dataset")
     return folder
 
 
-def _dataset_of(training: Path) -> Any:
+def _dataset_digest(training: Path) -> Any:
     try:
         return json.loads(training.read_text(encoding="utf-8")).get("dataset")
     except (OSError, ValueError, AttributeError):

@@ -65,5 +65,5 @@ def lint(talk: Talk, recipes: tuple[str, ...]) -> ExitCode:
             lines.append(f"{name}: {error.what} (in {error.where})" + (f"; {error.hint}" if error.hint else ""))
         else:
             lines.append(f"{name}: fine")
-    code = ExitCode.FOUND if found else ExitCode.FINE
+    code = ExitCode.FINDINGS if found else ExitCode.SUCCESS
     return talk.answer({"findings": found}, "\n".join(lines), code)

@@ -24,9 +24,9 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from git_starcoder.engine.worker import MEMORY, MEMORY_FAILURE
-from git_starcoder.errors import LIMITS, MachineError, limit_reached
-from git_starcoder.machine import OWN, address_space, cores, startable
+from git_starcoder.engine.worker import MAX_WORKER_BYTES, MEMORY_FAILURE
+from git_starcoder.errors import LIMIT_MESSAGES, MachineError, as_machine_error
+from git_starcoder.machine import OWN_THREADS, address_space_limit, startable_thread_count, usable_cpu_count
 from git_starcoder.protocols import Failure
 
 if TYPE_CHECKING:
@@ -35,28 +35,28 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 64
+MAX_WAITING_RESULTS = 64
 """Results per worker that may wait for an earlier one, so that one slow task does not stall the others."""
 
-IDLE = 10
+WALL_TIME_FACTOR = 10
 """Times its seconds that a task may take by the clock: most of that time the worker had no processor."""
-PAUSE = 0.1
+MIN_RECHECK_SECONDS = 0.1
 """Seconds after which a worker that had hardly any is looked at again, at least."""
 
-PIPE = 1 << 20
+PIPE_BYTES = 1 << 20
 """Bytes that a pipe to a worker holds: what Linux allows everybody."""
 
-KEPT_BY_GLIBC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
+GLIBC_VARIABLES = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
 """Bytes that glibc keeps for a worker that frees them: arrays come and go, and new pages cost as much as the work."""
 
-ROOM = 32
+RESERVED_FILES = 32
 """Files that the rest of the work may have open at once: git's pipes, the cache, the dataset."""
-PER_WORKER = 2
+FILES_PER_WORKER = 2
 """Files that a worker keeps open here: the ends of its pipes."""
-TRIES = 3
+MAX_KILLED_WORKERS = 3
 """Times that a task may see its worker killed from outside before it counts as a crash."""
 
-BOOT = """\
+WORKER_SCRIPT = """\
 import sys
 sys.path[:] = {path!r}
 try:
@@ -69,12 +69,12 @@ except BaseException as error:
 serve({read}, {write})
 """
 """The first message, framed as `multiprocessing.connection` does, says why the worker could not start, or nothing."""
-TIGHT = "the memory of processes is limited (ulimit -v)"
-DEADLY = {"crash", "timeout"}
+MEMORY_IS_LIMITED = "the memory of processes is limited (ulimit -v)"
+FATAL_FAILURES = {"crash", "timeout"}
 """Kinds of failures after which there is no worker any more, or one that hangs."""
 
 
-class _LostError(Exception):
+class _WorkerLostError(Exception):
     """A worker could not start, or was killed from outside, as the kernel does where memory runs out."""
 
     def __init__(self, what: str, *, started: bool) -> None:
@@ -92,19 +92,19 @@ class _Worker:
             pipes += os.pipe()
             task_out, task_in, answer_out, answer_in = pipes
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", BOOT.format(path=_path(), read=task_out, write=answer_in)],
+                [sys.executable, "-I", "-c", WORKER_SCRIPT.format(path=_module_path(), read=task_out, write=answer_in)],
                 process_group=0,  # Ctrl-C in a terminal is for us; a worker that still starts would die loudly of it
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(task_out, answer_in),
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **KEPT_BY_GLIBC},
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **GLIBC_VARIABLES},
             )
         except BaseException:
             for pipe in pipes:
                 os.close(pipe)
             raise
         for pipe in (task_in, answer_out):
-            _widen(pipe)
+            _enlarge_pipe(pipe)
         os.close(task_out)
         os.close(answer_in)
         self._tasks = Connection(task_in, readable=False)
@@ -115,25 +115,25 @@ class _Worker:
         self._limit = self._given = self._spent = 0.0
         self.deadline = 0.0
 
-    def give(self, number: int, function: Callable[[Any], Any], task: Any, limit: float) -> None:
+    def send_task(self, number: int, function: Callable[[Any], Any], task: Any, limit: float) -> None:
         """Send a task. Of a worker that is dead, the other pipe tells."""
         self.task = number, task
-        self._limit, self._given, self._spent = limit, time.monotonic(), self._processor()
+        self._limit, self._given, self._spent = limit, time.monotonic(), self._cpu_seconds()
         self.deadline = self._given + limit
         with suppress(BrokenPipeError, ConnectionResetError):
             self._tasks.send((function, task))
 
-    def late(self, now: float) -> bool:
+    def is_overdue(self, now: float) -> bool:
         """Whether the task took its seconds: those of a processor, so that no busy or stopped machine fails a task.
 
         One that has hardly any is ended by the clock.
         """
-        used = self._processor() - self._spent
-        last = self._given + IDLE * self._limit
-        self.deadline = min(last, now + max(PAUSE, self._limit - used))
+        used = self._cpu_seconds() - self._spent
+        last = self._given + WALL_TIME_FACTOR * self._limit
+        self.deadline = min(last, now + max(MIN_RECHECK_SECONDS, self._limit - used))
         return used >= self._limit or now >= last
 
-    def _processor(self) -> float:
+    def _cpu_seconds(self) -> float:
         """Seconds of processors that the process has had; where nobody tells, the clock."""
         if sys.platform == "linux":
             with suppress(OSError):  # it is gone
@@ -152,13 +152,15 @@ class _Worker:
         try:
             said = self.answers.recv_bytes()
         except (EOFError, OSError) as error:
-            raise _LostError(f"a worker ended with {self.process.wait()} before it began", started=False) from error
+            raise _WorkerLostError(
+                f"a worker ended with {self.process.wait()} before it began", started=False
+            ) from error
         if said:
-            raise _LostError(said.decode("utf-8", "replace"), started=False)
+            raise _WorkerLostError(said.decode("utf-8", "replace"), started=False)
         self.started = True
         return False
 
-    def take(self) -> Any:
+    def receive_result(self) -> Any:
         """The answer, or a `Failure` if the worker died over the task.
 
         Raises:
@@ -171,7 +173,7 @@ class _Worker:
             code = self.process.wait()
             what = f"worker ended with {code}"
             if code == -signal.SIGKILL:
-                raise _LostError(what, started=True) from None
+                raise _WorkerLostError(what, started=True) from None
             return Failure("crash", what)
 
     def kill(self) -> None:
@@ -181,19 +183,19 @@ class _Worker:
         self.answers.close()
 
 
-def _path() -> list[str]:
+def _module_path() -> list[str]:
     """Where a worker finds modules; not in the current folder, which may be the repository."""
     return [entry for entry in sys.path if entry]
 
 
-def _widen(pipe: int) -> None:
+def _enlarge_pipe(pipe: int) -> None:
     """Let a pipe hold as much as it may, so that a message goes through in few steps."""
     if sys.platform == "linux":
         with suppress(OSError):  # the user's pipes hold much already
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def _allow_files(wanted: int) -> None:
+def _raise_file_limit(wanted: int) -> None:
     """Raise this process's own limit of open files as far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY != soft < wanted:
@@ -202,13 +204,13 @@ def _allow_files(wanted: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _has_room(jobs: int) -> bool:
+def _has_spare_resources(jobs: int) -> bool:
     """Whether the rest of the work can open its files and start its threads, beside so many workers."""
-    if startable(OWN + jobs) < OWN + jobs:
+    if startable_thread_count(OWN_THREADS + jobs) < OWN_THREADS + jobs:
         return False
     opened: list[int] = []
     try:
-        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(ROOM))
+        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(RESERVED_FILES))
     except OSError:
         return False
     finally:
@@ -217,9 +219,9 @@ def _has_room(jobs: int) -> bool:
     return True
 
 
-def _is_tight() -> bool:
+def _is_memory_limited() -> bool:
     """Whether the user limits the memory of processes to less than a worker may take."""
-    return (address_space() or MEMORY) < MEMORY
+    return (address_space_limit() or MAX_WORKER_BYTES) < MAX_WORKER_BYTES
 
 
 class LocalEngine:
@@ -232,22 +234,22 @@ class LocalEngine:
             MachineError: not even one can be started.
 
         """
-        wanted = jobs or cores()
+        wanted = jobs or usable_cpu_count()
         self._workers: list[_Worker] = []
         self.jobs = 0
         """How many workers there are."""
-        self.fewer = ""
+        self.shortage = ""
         """Why there are not as many as were asked for, if so."""
-        _allow_files(PER_WORKER * wanted + 2 * ROOM)
+        _raise_file_limit(FILES_PER_WORKER * wanted + 2 * RESERVED_FILES)
         try:
-            while len(self._workers) < wanted and self._add():
+            while len(self._workers) < wanted and self._start_worker():
                 pass
             if len(self._workers) < wanted:  # a limit is reached: what was taken last is given back for other things
                 self._shrink(max(1, wanted // 2))
-            while len(self._workers) > 1 and not _has_room(self.jobs):
-                self.fewer = self.fewer or "files or threads are few"
+            while len(self._workers) > 1 and not _has_spare_resources(self.jobs):
+                self.shortage = self.shortage or "files or threads are few"
                 self._shrink(len(self._workers) - 1)
-            self._require()
+            self._require_workers()
         except BaseException:
             self.close()
             raise
@@ -270,7 +272,7 @@ class LocalEngine:
             MachineError: no worker is left, and none can be started.
 
         """
-        self._require()
+        self._require_workers()
         source = enumerate(tasks)
         again: deque[tuple[int, Any]] = deque()  # tasks whose workers were lost through no fault of theirs
         lost: Counter[int] = Counter()
@@ -281,25 +283,25 @@ class LocalEngine:
         more = True
         try:
             while True:
-                while idle and (again or (more and len(ready) < AHEAD * self.jobs)):
+                while idle and (again or (more and len(ready) < MAX_WAITING_RESULTS * self.jobs)):
                     number, task = again.popleft() if again else next(source, (-1, None))
                     if number < 0:
                         more = False
                         break
                     busy.append(idle.popleft())
-                    busy[-1].give(number, function, task, limit)
-                for worker, answer in self._answers(busy) if due not in ready else ():
+                    busy[-1].send_task(number, function, task, limit)
+                for worker, answer in self._wait_for_answers(busy) if due not in ready else ():
                     busy.remove(worker)
                     number = worker.task[0]
-                    if isinstance(answer, _LostError):
+                    if isinstance(answer, _WorkerLostError):
                         lost[number] += 1
-                        if answer.started and lost[number] >= TRIES:
+                        if answer.started and lost[number] >= MAX_KILLED_WORKERS:
                             ready[number] = Failure("crash", str(answer))
                         else:
                             again.append(worker.task)
                     else:
                         ready[number] = answer
-                    idle.extend(self._after(worker, answer))
+                    idle.extend(self._next_workers(worker, answer))
                 while due in ready:
                     yield cast("R | Failure", ready.pop(due))
                     due += 1
@@ -309,10 +311,10 @@ class LocalEngine:
             # The consumer stopped early or an error passed through: what is in flight must not answer a later map.
             # After an error the engine may have been closed by now, and has no workers.
             for worker in busy if self._workers else ():
-                self._end(worker)
-                self._add()
+                self._stop_worker(worker)
+                self._start_worker()
 
-    def _answers(self, busy: list[_Worker]) -> list[tuple[_Worker, Any]]:
+    def _wait_for_answers(self, busy: list[_Worker]) -> list[tuple[_Worker, Any]]:
         """Wait for the next answers; whoever is past the deadline has failed."""
         if not busy:
             return []
@@ -323,59 +325,65 @@ class LocalEngine:
             worker = waiting.pop(cast("Connection", found))
             try:
                 if worker.has_answer():
-                    answers.append((worker, worker.take()))
-            except _LostError as error:
+                    answers.append((worker, worker.receive_result()))
+            except _WorkerLostError as error:
                 answers.append((worker, error))
         now = time.monotonic()
         answers += [
             (worker, Failure("timeout", "took too long"))
             for worker in waiting.values()
-            if worker.deadline <= now and worker.late(now)
+            if worker.deadline <= now and worker.is_overdue(now)
         ]
         return answers
 
-    def _after(self, worker: _Worker, answer: Any) -> list[_Worker]:
+    def _next_workers(self, worker: _Worker, answer: Any) -> list[_Worker]:
         """Who takes tasks in the place of a worker that gave an answer: itself, another one, or nobody."""
-        if isinstance(answer, Failure) and _is_tight() and answer.kind == "crash":
-            raise MachineError(f"a worker died, and {TIGHT}", where=answer.detail, hint=LIMITS[errno.ENOMEM][1])
+        if isinstance(answer, Failure) and _is_memory_limited() and answer.kind == "crash":
+            raise MachineError(
+                f"a worker died, and {MEMORY_IS_LIMITED}", where=answer.detail, hint=LIMIT_MESSAGES[errno.ENOMEM][1]
+            )
         if isinstance(answer, Failure) and answer.kind == MEMORY_FAILURE:
-            raise MachineError(f"memory does not suffice, and {TIGHT}", hint=LIMITS[errno.ENOMEM][1])
-        if not isinstance(answer, _LostError) and not (isinstance(answer, Failure) and answer.kind in DEADLY):
+            raise MachineError(
+                f"memory does not suffice, and {MEMORY_IS_LIMITED}", hint=LIMIT_MESSAGES[errno.ENOMEM][1]
+            )
+        if not isinstance(answer, _WorkerLostError) and not (
+            isinstance(answer, Failure) and answer.kind in FATAL_FAILURES
+        ):
             return [worker]
-        self._end(worker)
-        if isinstance(answer, _LostError):
-            self.fewer = str(answer)
+        self._stop_worker(worker)
+        if isinstance(answer, _WorkerLostError):
+            self.shortage = str(answer)
             if self._workers or not answer.started:  # one less leaves more for the others
-                self._require()
+                self._require_workers()
                 return []
         before = len(self._workers)
-        self._add()
-        self._require()
+        self._start_worker()
+        self._require_workers()
         return self._workers[before:]
 
-    def _add(self) -> bool:
+    def _start_worker(self) -> bool:
         """Start another worker; gives whether that was possible."""
         try:
             self._workers.append(_Worker())
         except (OSError, MemoryError) as error:
-            limit = limit_reached(error)
+            limit = as_machine_error(error)
             if limit is None:
                 raise
-            self.fewer = limit.what
+            self.shortage = limit.what
             return False
         self.jobs = len(self._workers)
         return True
 
-    def _end(self, worker: _Worker) -> None:
+    def _stop_worker(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         worker.kill()
         self.jobs = max(1, len(self._workers))
 
     def _shrink(self, count: int) -> None:
         while len(self._workers) > count:
-            self._end(self._workers[-1])
+            self._stop_worker(self._workers[-1])
 
-    def _require(self) -> None:
+    def _require_workers(self) -> None:
         if not self._workers:
             hint = "more memory, processes (ulimit -u) or open files (ulimit -n) are needed"
-            raise MachineError("no worker process can be started", where=self.fewer, hint=hint)
+            raise MachineError("no worker process can be started", where=self.shortage, hint=hint)

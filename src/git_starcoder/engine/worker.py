@@ -13,11 +13,11 @@ from multiprocessing.connection import Connection
 
 from git_starcoder.protocols import Failure
 
-MEMORY = 4 << 30
+MAX_WORKER_BYTES = 4 << 30
 """Bytes of address space a worker may take: a runaway parse ends in a counted failure, not in a swapping machine."""
 MEMORY_FAILURE = "memory"
 """Kind of the failure of a task that had less memory than `MEMORY`: elsewhere it may succeed."""
-COLLECTED = 100_000
+GARBAGE_COLLECTION_THRESHOLD = 100_000
 """Things made after which cycles are looked for."""
 
 
@@ -29,11 +29,11 @@ def serve(read: int, write: int) -> None:
     tight = False
     if sys.platform == "linux":
         limits = [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit != resource.RLIM_INFINITY]
-        least = min([MEMORY, *limits])
-        tight = least < MEMORY
+        least = min([MAX_WORKER_BYTES, *limits])
+        tight = least < MAX_WORKER_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (least, least))
     gc.freeze()
-    gc.set_threshold(COLLECTED)  # tasks make many things and hardly a cycle
+    gc.set_threshold(GARBAGE_COLLECTION_THRESHOLD)  # tasks make many things and hardly a cycle
     tasks, answers = Connection(read, writable=False), Connection(write, readable=False)
     answers.send_bytes(b"")  # it has started
     while True:

@@ -16,7 +16,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from git_starcoder.errors import RepositoryError
-from git_starcoder.places import temporary
+from git_starcoder.user_paths import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -134,7 +134,7 @@ def start(*arguments: str, env: dict[str, str], stdin: BinaryIO | None = None) -
 
     Its input is a file, never a pipe: git may then answer as it likes without either side waiting for the other.
     """
-    with TemporaryFile(dir=temporary()) as complaints:
+    with TemporaryFile(dir=temporary_folder()) as complaints:
         try:
             process = subprocess.Popen(
                 ["git", *arguments],

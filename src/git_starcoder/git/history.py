@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.places import temporary
+from git_starcoder.user_paths import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -248,7 +248,7 @@ def _diff_trees(repo: Repo, commits: Sequence[str], *how: str) -> tuple[dict[str
     """What each commit renamed, new path → old path; and why git did not come to the end, if so."""
     if not commits:
         return {}, ""
-    with TemporaryFile(dir=temporary()) as questions:
+    with TemporaryFile(dir=temporary_folder()) as questions:
         questions.writelines(f"{commit}\n".encode() for commit in commits)
         questions.seek(0)
         with repo.git(*RENAMES, *how, stdin=questions) as answer:

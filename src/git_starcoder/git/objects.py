@@ -20,7 +20,7 @@ from git_starcoder.errors import RepositoryError, RevisionError
 from git_starcoder.git.command import Answer, environment, start
 from git_starcoder.git.discover import Found, discover
 from git_starcoder.git.history import DAY, LONGEST_PATH, LastChange, committed_at, day, last_changes
-from git_starcoder.places import temporary
+from git_starcoder.user_paths import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -224,7 +224,7 @@ class Repo:
         """Ask `git cat-file` about objects. Where it dies or lies, a fresh one goes on behind that object."""
         if not names:
             return
-        with tempfile.TemporaryFile(dir=temporary()) as questions:
+        with tempfile.TemporaryFile(dir=temporary_folder()) as questions:
             questions.writelines(f"{name}\n".encode() for name in names)
             questions.flush()
             done = 0
@@ -289,7 +289,7 @@ def _children(data: bytes, width: int) -> list[tuple[bytes, int, str]] | Fault:
 
 def _own_repository(kind: str, boundary: frozenset[str]) -> Path:
     """An empty bare repository in a temporary folder."""
-    place = temporary()
+    place = temporary_folder()
     try:
         own = Path(tempfile.mkdtemp(prefix="git-starcoder-", dir=place))
         for folder in ("objects", "refs"):

@@ -33,11 +33,11 @@ def _name(value: Any) -> Any:
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**15)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-BUDGETS = ("minutes", "steps", "epochs", "tokens")
+BUDGET_KEYS = ("minutes", "steps", "epochs", "tokens")
 """Keys of which one may be given."""
-ON_BASE = {"optimizer": "adamw", "learning_rate": 2e-5, "weight_decay": 0.1}
+BASE_MODEL_DEFAULTS = {"optimizer": "adamw", "learning_rate": 2e-5, "weight_decay": 0.1}
 """Defaults where a whole base is trained: usual ones, measured on nothing of ours."""
-ON_ADAPTERS = {"optimizer": "adamw", "learning_rate": 2e-4, "weight_decay": 0.0}
+ADAPTER_DEFAULTS = {"optimizer": "adamw", "learning_rate": 2e-4, "weight_decay": 0.0}
 """Defaults of adapters: those of the literature (Hu et al., 2021; Dettmers et al., 2023)."""
 LONGEST = 200
 """Characters of a value or of a reason that an error shows."""
@@ -62,7 +62,7 @@ class Strict(BaseModel):
             raise _told(error.errors(include_url=False)[0], list(cls.model_fields), places) from error
 
 
-class Config(Strict):
+class TrainConfig(Strict):
     """A training. Unknown keys are refused; what it comes to is saved with the model."""
 
     base: str | None = None
@@ -140,11 +140,11 @@ class Config(Strict):
         if not isinstance(values, dict) or cast("dict[str, Any]", values).get("base") is None:
             return cast("Any", values)
         given = cast("dict[str, Any]", values)
-        return {**(ON_BASE if given.get("tune", "full") == "full" else ON_ADAPTERS), **given}
+        return {**(BASE_MODEL_DEFAULTS if given.get("tune", "full") == "full" else ADAPTER_DEFAULTS), **given}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        given = [key for key in BUDGETS if getattr(self, key) is not None]
+        given = [key for key in BUDGET_KEYS if getattr(self, key) is not None]
         if len(given) > 1:
             what = f"one budget may be given, not {' and '.join(given)}"
             raise ValueError(what)
@@ -170,17 +170,17 @@ class Config(Strict):
             (asked, "--set {}"),
             ({key: value for key, value in flags.items() if value is not None}, "--{}"),
         ):
-            if any(values.get(key) is not None for key in BUDGETS):
-                given = {key: value for key, value in given.items() if key not in BUDGETS}
+            if any(values.get(key) is not None for key in BUDGET_KEYS):
+                given = {key: value for key, value in given.items() if key not in BUDGET_KEYS}
             given |= values
             places |= {key: place.format(key) for key in values}
         return cls.of(given, places)
 
-    def yaml(self) -> str:
+    def to_yaml(self) -> str:
         """All keys as a YAML file that `load` reads."""
         return strict_yaml.dump(self.model_dump())
 
-    def sha(self) -> str:
+    def fingerprint(self) -> str:
         """Hash of everything that decides what is learned: a checkpoint of another training is not gone on with.
 
         What only says where and how often it is written down (`tensorboard`, `checkpoint_minutes`) is left out.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import orjson
 
 from git_starcoder.layout import STEPS
-from git_starcoder.output import IGNORED
+from git_starcoder.output_folder import GITIGNORE_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,7 +69,7 @@ def recognise(data: bytes) -> Own | None:
             return Own("the card of a dataset")
         case b"<" if GENERATOR in data[:PAGE]:
             return Own("a report")
-        case b"#" if len(data) <= 2 * len(IGNORED) and data.replace(b"\r\n", b"\n") == IGNORED.encode():
+        case b"#" if len(data) <= 2 * len(GITIGNORE_TEXT) and data.replace(b"\r\n", b"\n") == GITIGNORE_TEXT.encode():
             return Own("the .gitignore of an output")
         case _:
             return None

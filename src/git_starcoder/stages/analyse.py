@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from git_starcoder.build_state import BuildState, StepCounts
-    from git_starcoder.recipe import Analyse
+    from git_starcoder.recipe import AnalyseOptions
 
 BATCH = 200_000
 """Bytes of text in a message to a worker, about."""
@@ -58,7 +58,7 @@ class Facts(NamedTuple):
     """The limit that the text met, if it has no tree for that."""
 
 
-def analyse_sources(build: BuildState, options: Analyse, sources: list[Source]) -> list[Unit]:
+def analyse_sources(build: BuildState, options: AnalyseOptions, sources: list[Source]) -> list[Unit]:
     """Each source, understood, in the same order; less those whose role is to be skipped."""
     with build.count_step("analyse", len(sources)) as step:
         kept: list[tuple[Source, Role]] = []

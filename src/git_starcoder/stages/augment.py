@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from git_starcoder.build_state import BuildState, StepCounts
-    from git_starcoder.recipe import Augmentation
+    from git_starcoder.recipe import AugmentationOptions
     from git_starcoder.records import Symbol
 
 BASE = "base"
@@ -93,7 +93,7 @@ class Task(NamedTuple):
 
 
 def make_samples(
-    build: BuildState, options: Mapping[str, Augmentation], units: Sequence[Unit], changes: Sequence[Change]
+    build: BuildState, options: Mapping[str, AugmentationOptions], units: Sequence[Unit], changes: Sequence[Change]
 ) -> list[Sample]:
     """Every unit as it is, and every variation and frame that was drawn, could be made and was verified.
 
@@ -163,7 +163,7 @@ def _vary(before: Code, drawn: Drawn) -> Made | Rejected:
     return Rejected("unverified", wrong) if wrong else Made(variant, starts(after))
 
 
-def draw(build: BuildState, options: Mapping[str, Augmentation], unit: Unit) -> list[Drawn]:
+def draw(build: BuildState, options: Mapping[str, AugmentationOptions], unit: Unit) -> list[Drawn]:
     """The variations that this unit gets, in the order of `options`; none of those for changes."""
     drawn: list[Drawn] = []
     for key, option in options.items():
@@ -183,7 +183,7 @@ def _far(unit: Unit, drawn: list[Drawn]) -> list[Drawn]:
 
 
 def _varied(
-    run: BuildState, units: Sequence[Unit], options: Mapping[str, Augmentation]
+    run: BuildState, units: Sequence[Unit], options: Mapping[str, AugmentationOptions]
 ) -> Iterator[tuple[Unit, list[Drawn], dict[Drawn, Made | Rejected]]]:
     """For each unit what was drawn, and what came of its variations."""
     memo: Memo[list[Answer]] = Memo(run.cache, "variations", list[Answer])

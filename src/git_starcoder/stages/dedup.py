@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.build_state import BuildState, StepCounts
-    from git_starcoder.recipe import Dedup
+    from git_starcoder.recipe import DedupOptions
     from git_starcoder.records import Sample, Windows
     from git_starcoder.text.near import Keepers
 
@@ -45,7 +45,7 @@ CELLS = 1 << 20
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
-def drop_duplicates(build: BuildState, options: Dedup, windows: Windows) -> Windows:
+def drop_duplicates(build: BuildState, options: DedupOptions, windows: Windows) -> Windows:
     """Windows in, those that repeat no other out, in the same order.
 
     A copy of a row of another split is a leak and goes even where the recipe keeps exact copies.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.build_state import BuildState
-    from git_starcoder.recipe import Order
+    from git_starcoder.recipe import OrderOptions
     from git_starcoder.records import Windows
 
 STAGES = 3
@@ -30,7 +30,7 @@ FIRST = 1 / 2, 1 / 6
 """Share of those in the first stage, of the smallest size and of the largest; of the only size it is a third."""
 
 
-def order_windows(build: BuildState, options: Order, windows: Windows) -> Windows:
+def order_windows(build: BuildState, options: OrderOptions, windows: Windows) -> Windows:
     """Windows in, the same windows in the order of the files (train, val, test) with their `stage` out."""
     with build.count_step("order", len(windows)) as step:
         of_sample = np.array([SPLITS.index(sample.origin.split) for sample in windows.samples], dtype=np.int8)

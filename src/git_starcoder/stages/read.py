@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from git_starcoder.git.objects import Entry, Repo
     from git_starcoder.memo import Inputs
     from git_starcoder.parse.own_output import Own
-    from git_starcoder.recipe import Read
+    from git_starcoder.recipe import ReadOptions
     from git_starcoder.records import Change
     from git_starcoder.text.encoding import Refusal
 
 
-def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[Source], list[Change]]:
+def read_repository(build: BuildState, options: ReadOptions, repo: Repo) -> tuple[list[Source], list[Change]]:
     """Every file at the commit that is text, sorted by the bytes of its path, and what commits did, newest first.
 
     Raises:
@@ -114,7 +114,7 @@ class Kept(NamedTuple):
 
 
 def _texts(
-    run: BuildState, options: Read, repo: Repo, blobs: Sequence[str]
+    run: BuildState, options: ReadOptions, repo: Repo, blobs: Sequence[str]
 ) -> tuple[dict[str, Kept | Fault | Refusal], dict[str, Own]]:
     """The text of each blob, or why there is none, and what each is that is output of ours.
 
@@ -143,7 +143,7 @@ def _texts(
     return texts, output
 
 
-def _refused(entries: list[Entry], options: Read, repo: Repo) -> list[Fault | None]:
+def _refused(entries: list[Entry], options: ReadOptions, repo: Repo) -> list[Fault | None]:
     """For each entry why it is not even read, or None."""
     refused = [_refusal(entry, options, repo) for entry in entries]
     for at in range(1, len(entries)):
@@ -152,7 +152,7 @@ def _refused(entries: list[Entry], options: Read, repo: Repo) -> list[Fault | No
     return refused
 
 
-def _refusal(entry: Entry, options: Read, repo: Repo) -> Fault | None:
+def _refusal(entry: Entry, options: ReadOptions, repo: Repo) -> Fault | None:
     """Why an entry is not even read."""
     kind = entry.mode & KIND
     if entry.fault is not None:

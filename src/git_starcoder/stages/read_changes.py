@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from git_starcoder.git.history import LastChange
     from git_starcoder.git.objects import Repo
     from git_starcoder.memo import Inputs
-    from git_starcoder.recipe import Read
+    from git_starcoder.recipe import ReadOptions
     from git_starcoder.records import Span
 
 BATCH = 1 << 20
@@ -79,7 +79,7 @@ class Task(NamedTuple):
 
     blobs: list[bytes | Fault]
     pairs: list[Pair]
-    options: Read
+    options: ReadOptions
 
 
 class Compared(NamedTuple):
@@ -106,7 +106,7 @@ class Result(NamedTuple):
 
 
 def read_changes(
-    build: BuildState, step: StepCounts, options: Read, repo: Repo, attributes: Attributes
+    build: BuildState, step: StepCounts, options: ReadOptions, repo: Repo, attributes: Attributes
 ) -> tuple[dict[str, LastChange], list[Change]]:
     """The last change of each file at the commit, and the changes of the history, newest first."""
     found = changes_of(repo, options.changes, options.commit_files, unread_by_path(attributes.said))
@@ -156,7 +156,7 @@ def read_changes(
 
 
 def _messages(
-    build: BuildState, step: StepCounts, options: Read, repo: Repo, changes: Sequence[FileChange]
+    build: BuildState, step: StepCounts, options: ReadOptions, repo: Repo, changes: Sequence[FileChange]
 ) -> dict[str, Span]:
     """The message of each commit that can be read, in the text store."""
     messages: dict[str, Span] = {}
@@ -172,7 +172,7 @@ def _messages(
 
 
 def _readable(
-    step: StepCounts, options: Read, repo: Repo, changes: Sequence[FileChange], messages: dict[str, Span]
+    step: StepCounts, options: ReadOptions, repo: Repo, changes: Sequence[FileChange], messages: dict[str, Span]
 ) -> list[tuple[FileChange, int]]:
     """The changes that can be read, with the bytes of their texts, so that what one makes the next one finds."""
     sizes = repo.sizes(blob for change in changes for blob in (change.before, change.after) if blob)
@@ -194,7 +194,7 @@ def _readable(
 
 
 def _compared(
-    run: BuildState, options: Read, repo: Repo, attributes: Attributes, changes: Sequence[tuple[FileChange, int]]
+    run: BuildState, options: ReadOptions, repo: Repo, attributes: Attributes, changes: Sequence[tuple[FileChange, int]]
 ) -> Iterator[tuple[FileChange, Compared | Refusal]]:
     """What each change does, in the same order: as an earlier build found it, or as a worker does."""
     memo: Memo[list[Result]] = Memo(run.cache, "changes", list[Result])
@@ -255,7 +255,9 @@ def _batches(changes: Sequence[tuple[FileChange, int]]) -> Iterator[list[FileCha
         yield batch
 
 
-def _tasks(repo: Repo, options: Read, attributes: Attributes, batches: Sequence[list[FileChange]]) -> Iterator[Task]:
+def _tasks(
+    repo: Repo, options: ReadOptions, attributes: Attributes, batches: Sequence[list[FileChange]]
+) -> Iterator[Task]:
     """What the workers are to compare. No more than two batches are held; what both need is read once."""
     names = [
         dict.fromkeys(blob for change in batch for blob in (change.before, change.after) if blob) for batch in batches
@@ -284,7 +286,7 @@ def compare(task: Task) -> list[Compared | Refusal]:
     ]
 
 
-def _side(data: bytes | Fault, options: Read) -> Clean | Refusal:
+def _side(data: bytes | Fault, options: ReadOptions) -> Clean | Refusal:
     if isinstance(data, Fault):
         return Refusal(data.reason, data.because)
     if own := own_output.recognise(data):
@@ -293,7 +295,7 @@ def _side(data: bytes | Fault, options: Read) -> Clean | Refusal:
     return text._replace(reason="binary_change") if isinstance(text, Refusal) and text.reason == "binary" else text
 
 
-def _compare(pair: Pair, before: Clean | Refusal, after: Clean | Refusal, options: Read) -> Compared | Refusal:
+def _compare(pair: Pair, before: Clean | Refusal, after: Clean | Refusal, options: ReadOptions) -> Compared | Refusal:
     path = pair.path
     if isinstance(before, Refusal):
         if before.reason != "empty":

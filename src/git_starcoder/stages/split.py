@@ -124,7 +124,7 @@ def assign_splits(
         return unlike, behind_gate(build, step, kept, lines.take(texts_of_units), grouped, repr(recipe.read))
 
 
-def expected_rows(tokens: float, window: recipes.Window, variations: int) -> int:
+def expected_rows(tokens: float, window: recipes.WindowOptions, variations: int) -> int:
     """How many rows a text of so many tokens and its variations will give, about."""
     rows = 0
     for size in window.sizes:
@@ -142,7 +142,7 @@ def steady(rows: float) -> int:
     return (whole + (1 << spare >> 1)) >> spare << spare
 
 
-def assign(groups: Sequence[Group], options: recipes.Split, more: float = 0.0) -> dict[str, Split]:
+def assign(groups: Sequence[Group], options: recipes.SplitOptions, more: float = 0.0) -> dict[str, Split]:
     """The split of each group, whatever order they come in. `more` rows are learned from besides, or fewer."""
     order = sorted(groups, key=lambda group: (group.place, group.id))
     splits: dict[str, Split] = {group.id: "train" for group in order}
@@ -178,7 +178,7 @@ def _digest(build: BuildState, unit: Unit) -> str:
     return content_id(text) if text.strip() else content_id("blank", unit.source.path)
 
 
-def _variations(build: BuildState, unit: Unit, variations: Mapping[str, recipes.Augmentation]) -> int:
+def _variations(build: BuildState, unit: Unit, variations: Mapping[str, recipes.AugmentationOptions]) -> int:
     """How many of its augmentations can be made of a unit, about."""
     can = {
         "text": True,
@@ -190,7 +190,7 @@ def _variations(build: BuildState, unit: Unit, variations: Mapping[str, recipes.
     return sum(can[augmentations.needs(one.key)] for one in augment.draw(build, variations, unit))
 
 
-def _frames(change: Change, variations: Mapping[str, recipes.Augmentation]) -> float:
+def _frames(change: Change, variations: Mapping[str, recipes.AugmentationOptions]) -> float:
     """How many rows a change will give, on average: one for each edit, and one for each that follows another."""
     shares = fsum(option.share for key, option in variations.items() if augmentations.needs(key) == "change")
     return shares * (2 * len(change.edits) - 1)
@@ -215,7 +215,9 @@ def _unlike(step: StepCounts, units: list[Unit], shingles: TextShingles, thresho
     return [unit for unit in units if unit.path in kept]
 
 
-def _about_something_else(build: BuildState, step: StepCounts, units: list[Unit], options: recipes.Dedup) -> list[Unit]:
+def _about_something_else(
+    build: BuildState, step: StepCounts, units: list[Unit], options: recipes.DedupOptions
+) -> list[Unit]:
     """The units less those that say nearly what a better one of their group says, by an embedding model."""
     if options.embedding is None:
         return units
@@ -326,7 +328,7 @@ def _names(
 def _tell(
     build: BuildState,
     step: StepCounts,
-    options: recipes.Split,
+    options: recipes.SplitOptions,
     groups: Mapping[str, float],
     splits: dict[str, Split],
     gone: float,

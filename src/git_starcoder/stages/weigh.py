@@ -15,11 +15,11 @@ from git_starcoder.records import Change
 if TYPE_CHECKING:
     from git_starcoder.build_state import BuildState
     from git_starcoder.git.objects import Repo
-    from git_starcoder.recipe import Weigh
+    from git_starcoder.recipe import WeighOptions
     from git_starcoder.records import Role, Windows
 
 
-def weigh_windows(build: BuildState, options: Weigh, repo: Repo, windows: Windows) -> Windows:
+def weigh_windows(build: BuildState, options: WeighOptions, repo: Repo, windows: Windows) -> Windows:
     """Windows in, the same windows with their `weight` out."""
     with build.count_step("weigh", len(windows)) as step:
         weights = [
@@ -32,6 +32,6 @@ def weigh_windows(build: BuildState, options: Weigh, repo: Repo, windows: Window
         return windows.with_columns(weight=np.array(weights, dtype=np.float64)[windows.sample_index])
 
 
-def of_role(options: Weigh, role: Role) -> float:
+def of_role(options: WeighOptions, role: Role) -> float:
     """The factor of a role: `core` and `test` have their own, all others count as utilities."""
     return {"core": options.core, "test": options.test}.get(role, options.utility)

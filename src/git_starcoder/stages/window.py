@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder import device
+from git_starcoder import machine
 from git_starcoder.records import WINDOW_COLUMNS, Change, Unit, Windows
 from git_starcoder.stages import anchor
 from git_starcoder.text import embed
@@ -50,9 +50,9 @@ def resolve(recipe: recipes.Recipe) -> recipes.Recipe:
     """The recipe with numbers for its windows: those that fit this machine's device."""
     size = recipe.window.size
     if size == "auto":
-        size = device.window(device.detect())
+        size = machine.recommended_window(machine.detect_device())
     elif size == "scales":
-        size = device.scales(device.detect())
+        size = machine.recommended_scales(machine.detect_device())
     return replace(recipe, window=replace(recipe.window, size=size))
 
 

@@ -14,7 +14,7 @@ from git_starcoder.text.encoding import Refusal, decode
 from git_starcoder.text.secrets import Redacted, only_secrets, redact
 
 if TYPE_CHECKING:
-    from git_starcoder.recipe import Read
+    from git_starcoder.recipe import ReadOptions
 
 
 class Clean(NamedTuple):
@@ -32,12 +32,12 @@ class Clean(NamedTuple):
     """What of a notebook is left out; see `notebook.Text`."""
 
 
-def most_bytes(path: str, options: Read) -> int:
+def most_bytes(path: str, options: ReadOptions) -> int:
     """The size from which on a file is not even read."""
     return max(options.max_bytes, notebook.LARGEST) if notebook.is_named_so(path) else options.max_bytes
 
 
-def clean(data: bytes, options: Read) -> Clean | Refusal:
+def clean(data: bytes, options: ReadOptions) -> Clean | Refusal:
     """The text of a file, or the reason why it is none. `unfit` says whether a file with this text may be used."""
     found = _notebook(data, options)
     if isinstance(found, Refusal):
@@ -52,7 +52,7 @@ def clean(data: bytes, options: Read) -> Clean | Refusal:
     return Clean(redacted.text, (*was, *text.changed), redacted.found, redacted.share, skipped)
 
 
-def _notebook(data: bytes, options: Read) -> tuple[bytes, tuple[str, ...], Counter[str]] | Refusal | None:
+def _notebook(data: bytes, options: ReadOptions) -> tuple[bytes, tuple[str, ...], Counter[str]] | Refusal | None:
     """The text of a notebook, what was altered, and what is left out; None for anything else."""
     if len(data) > max(options.max_bytes, notebook.LARGEST) or not notebook.may_be(data):
         return None
@@ -63,14 +63,14 @@ def _notebook(data: bytes, options: Read) -> tuple[bytes, tuple[str, ...], Count
     return None if found is None else (found.utf8, (*json.changed, "notebook"), found.skipped)
 
 
-def unfit(path: str, text: Clean, options: Read) -> Refusal | None:
+def unfit(path: str, text: Clean, options: ReadOptions) -> Refusal | None:
     """Why the file at a path is not used, now that its text is known, or None."""
     if notebook.is_named_so(path) and "notebook" not in text.changed:
         return Refusal("no_notebook", "its content is not a Jupyter notebook")
     return too_secret(path, text, options)
 
 
-def too_secret(path: str, text: Clean, options: Read) -> Refusal | None:
+def too_secret(path: str, text: Clean, options: ReadOptions) -> Refusal | None:
     """Why a file is not used for its secrets, or None. No value is ever told, only kinds and counts."""
     if options.secrets == "off":
         return None

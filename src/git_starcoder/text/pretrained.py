@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from git_starcoder.errors import UsageError
-from git_starcoder.places import expanded
 from git_starcoder.text import bpe
+from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ def read(name: str | Path) -> Pretrained:
     Raises:
         UsageError: there is none, it cannot be had offline, or its files are not what they should be.
     """
-    folder = expanded(name)
+    folder = expand_user(name)
     if not str(name) or not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", str(name)):
             raise UsageError(f"no tokenizer folder '{name}'", where="tokenizer", hint=HINT)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from git_starcoder.errors import UsageError, limit_reached
+from git_starcoder.errors import UsageError, as_machine_error
 from git_starcoder.text import bpe, fast, pretrained
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Tokenizer:
         try:
             self._exact = tokenizers.Tokenizer.from_str(self._json)
         except Exception as error:  # tokenizers raises nothing more precise
-            raise limit_reached(error) or _unusable(f"it does not load ({pretrained.one_line(error)})") from error
+            raise as_machine_error(error) or _unusable(f"it does not load ({pretrained.one_line(error)})") from error
         self._exact.encode_special_tokens = True  # is not saved with it, so to be set after every load
         self._controls = {token["id"]: cast("str", token["content"]) for token in self._added() if token["special"]}
         self._marks: dict[str, list[int]] = {"": []}

@@ -22,36 +22,36 @@ from git_starcoder.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-IGNORE = ".gitignore"
-IGNORED = "# Created by git-starcoder: what is made from the code is not part of it.\n*\n"
+GITIGNORE_NAME = ".gitignore"
+GITIGNORE_TEXT = "# Created by git-starcoder: what is made from the code is not part of it.\n*\n"
 """Its text: git sees nothing of the folder, unless it is told to."""
-LITTER = frozenset({IGNORE, "lost+found", ".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep"})
+NEGLIGIBLE_NAMES = frozenset({GITIGNORE_NAME, "lost+found", ".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep"})
 """Names that do not make a folder count as used: file systems and desktops put them there."""
-NAMED = 3
+MAX_NAMED_FILES = 3
 """Files that an error names."""
-ENDS = ("partial", "ready", "old", "lock", "training")
+HIDDEN_SUFFIXES = ("partial", "ready", "old", "lock", "training")
 """What the names of hidden files and folders of an output end in."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class OutputKind:
     """A kind of folder that is published."""
 
     name: str
     """As a user calls it."""
     writer: str
     """What makes it, as a user calls it."""
-    sign: str
+    marker: str
     """The file by which a folder is known as ours: JSON with `schema` and `files`."""
-    schema: str
+    schema_prefix: str
     """How the sign's `schema` begins."""
-    names: frozenset[str] = frozenset()
+    reserved_names: frozenset[str] = frozenset()
     """Files that are always written: a user's file of such a name is in the way."""
-    later: Mapping[str, str] = field(default_factory=dict[str, str])
+    late_files: Mapping[str, str] = field(default_factory=dict[str, str])
     """Files that are ours but added after the sign was written, with how their `schema` begins."""
 
 
-class Wrote(NamedTuple):
+class WrittenFile(NamedTuple):
     """A file as it was written."""
 
     size: int
@@ -59,18 +59,18 @@ class Wrote(NamedTuple):
     """Empty where the file may change."""
 
 
-class Contents(NamedTuple):
+class FolderContents(NamedTuple):
     """What is in a folder of ours."""
 
-    files: dict[str, Wrote]
+    files: dict[str, WrittenFile]
     """Ours, the sign among them, by their path in the folder."""
-    foreign: list[str]
+    user_files: list[str]
     """Files and whole folders of the user."""
-    edited: list[str]
+    changed_files: list[str]
     """Files of ours that were changed after they were written."""
 
 
-def destination(out: Path, name: str) -> Path:
+def resolve_destination(out: Path, name: str) -> Path:
     """The absolute path that an output path leads to: a link stays, and what is written lies where it points.
 
     `name` is what a user calls the output.
@@ -98,22 +98,22 @@ def _is_git_directory(place: Path) -> bool:
     return (place / "HEAD").is_file() and (place / "objects").is_dir() and (place / "refs").is_dir()
 
 
-def hidden(where: Path, out: Path, end: str) -> Path:
+def hidden_path(where: Path, out: Path, end: str) -> Path:
     """A hidden file or folder of an output, beside it or inside it."""
     return where / f".{out.name}.{end}"
 
 
-def workplace(out: Path) -> Path:
+def hidden_files_folder(out: Path) -> Path:
     """The folder that hidden files of an output go into.
 
     That is the folder beside it, or the output itself where it is a mount point or nothing can be written beside it.
     """
-    if out.is_dir() and (is_mount(out) or not os.access(out.parent, os.W_OK | os.X_OK)):
+    if out.is_dir() and (is_mount_point(out) or not os.access(out.parent, os.W_OK | os.X_OK)):
         return out
     return out.parent
 
 
-def is_mount(place: Path) -> bool:
+def is_mount_point(place: Path) -> bool:
     """Whether a real path is a mount point, also one of its own file system (`mount --bind`)."""
     if os.path.ismount(place):
         return True
@@ -125,17 +125,17 @@ def is_mount(place: Path) -> bool:
     return os.fsencode(place) in points
 
 
-def ignore(folder: Path) -> None:
+def write_gitignore(folder: Path) -> None:
     """Write the `.gitignore` of a folder of ours."""
-    (folder / IGNORE).write_text(IGNORED, encoding="utf-8")
+    (folder / GITIGNORE_NAME).write_text(GITIGNORE_TEXT, encoding="utf-8")
 
 
-def is_ignore(path: Path) -> bool:
+def is_own_gitignore(path: Path) -> bool:
     """Whether a file is a `.gitignore` of ours, as it was written."""
-    return path.is_file() and not path.is_symlink() and path.read_bytes() == IGNORED.encode()
+    return path.is_file() and not path.is_symlink() and path.read_bytes() == GITIGNORE_TEXT.encode()
 
 
-def names_in(folder: Path) -> list[str]:
+def list_files(folder: Path) -> list[str]:
     """Every file in a folder, by its path in it. Folders that are links are not followed."""
     found: list[str] = []
     for base, folders, files in os.walk(folder):
@@ -145,7 +145,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def listing(
+def describe_files(
     folder: Path, known: Mapping[str, dict[str, int | str]] | None = None, *, without: str = ""
 ) -> dict[str, dict[str, int | str]]:
     """Size and SHA-256 of every file in a folder, as its sign lists them.
@@ -153,32 +153,34 @@ def listing(
     What is `known` is not read, and the folder `without` is left out. So is `.gitignore`: who wants to commit or upload
     the folder removes it.
     """
-    names = [name for name in names_in(folder) if name != IGNORE and name.partition("/")[0] != without]
-    return {name: known[name] if known and name in known else _listed(folder / name) for name in names}
+    names = [name for name in list_files(folder) if name != GITIGNORE_NAME and name.partition("/")[0] != without]
+    return {name: known[name] if known and name in known else _describe_file(folder / name) for name in names}
 
 
-def _listed(path: Path) -> dict[str, int | str]:
-    return {"bytes": path.stat().st_size, "sha256": _digest(path)}
+def _describe_file(path: Path) -> dict[str, int | str]:
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
-def contents(out: Path, kind: Kind) -> Contents | None:
+def inspect_folder(out: Path, kind: OutputKind) -> FolderContents | None:
     """What is in a folder of this kind; None if there is nothing at `out`, or a folder that is not used.
 
     Raises:
         OutputError: something else is there, or the folder cannot be changed.
 
     """
-    if not os.path.lexists(out) or (out.is_dir() and is_unused(out)):
+    if not os.path.lexists(out) or (out.is_dir() and is_practically_empty(out)):
         if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
             raise OutputError(f"'{out}' cannot be written", where="--out", hint="its rights do not allow it")
         return None
-    files = written(out / kind.sign, kind)
+    files = read_marker(out / kind.marker, kind)
     if files is None:
         hint = "choose another folder with --out, or remove it yourself"
         raise OutputError(f"'{out}' exists and is not a {kind.name} of ours", where="--out", hint=hint)
-    later = [name for name, schema in kind.later.items() if says(out / name, schema)]
-    files |= dict.fromkeys([*later, IGNORE] if is_ignore(out / IGNORE) else later, Wrote(0, ""))
-    folders = {folder for name in files for folder in _folders(name)} | {"."}
+    later = [name for name, schema in kind.late_files.items() if has_schema(out / name, schema)]
+    files |= dict.fromkeys(
+        [*later, GITIGNORE_NAME] if is_own_gitignore(out / GITIGNORE_NAME) else later, WrittenFile(0, "")
+    )
+    folders = {folder for name in files for folder in _parent_folders(name)} | {"."}
     for folder in sorted(folders):
         place = out / folder
         if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
@@ -190,42 +192,42 @@ def contents(out: Path, kind: Kind) -> Contents | None:
         if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
             what = f"'{out if folder == '.' else place}' cannot be written"
             raise OutputError(what, where="--out", hint="its rights do not allow it")
-    foreign = sorted(_foreign(out, "", files, folders, _own(out)))
-    since = (out / kind.sign).stat().st_mtime_ns
-    edited = sorted(name for name, wrote in files.items() if _is_edited(out / name, wrote, since))
-    return Contents(files, foreign, edited)
+    foreign = sorted(_find_user_files(out, "", files, folders, _hidden_names(out)))
+    since = (out / kind.marker).stat().st_mtime_ns
+    edited = sorted(name for name, wrote in files.items() if _was_changed(out / name, wrote, since))
+    return FolderContents(files, foreign, edited)
 
 
-def is_unused(folder: Path) -> bool:
+def is_practically_empty(folder: Path) -> bool:
     """Whether nothing is in a folder but what counts as nothing."""
-    return {entry.name for entry in folder.iterdir()} <= LITTER | _own(folder)
+    return {entry.name for entry in folder.iterdir()} <= NEGLIGIBLE_NAMES | _hidden_names(folder)
 
 
-def _own(out: Path) -> set[str]:
+def _hidden_names(out: Path) -> set[str]:
     """The names of hidden files and folders of ours in an output."""
-    return {hidden(out, out, end).name for end in ENDS}
+    return {hidden_path(out, out, end).name for end in HIDDEN_SUFFIXES}
 
 
-def written(sign: Path, kind: Kind) -> dict[str, Wrote] | None:
+def read_marker(sign: Path, kind: OutputKind) -> dict[str, WrittenFile] | None:
     """The files that a sign lists, and itself; None if it is no sign of this kind."""
-    values = _json(sign)
-    if values is None or not str(values.get("schema")).startswith(kind.schema):
+    values = _read_json_object(sign)
+    if values is None or not str(values.get("schema")).startswith(kind.schema_prefix):
         return None
     try:
-        files = {name: Wrote(said["bytes"], said.get("sha256", "")) for name, said in values["files"].items()}
+        files = {name: WrittenFile(said["bytes"], said.get("sha256", "")) for name, said in values["files"].items()}
     except (KeyError, TypeError, AttributeError):
         return None
     if any(name.startswith("/") or not {"", ".", ".."}.isdisjoint(name.split("/")) for name in files):
         return None
-    return {**files, kind.sign: Wrote(0, "")}
+    return {**files, kind.marker: WrittenFile(0, "")}
 
 
-def says(path: Path, schema: str) -> bool:
+def has_schema(path: Path, schema: str) -> bool:
     """Whether a file is JSON whose `schema` begins like this."""
-    return str((_json(path) or {}).get("schema")).startswith(schema)
+    return str((_read_json_object(path) or {}).get("schema")).startswith(schema)
 
 
-def require(out: Path, there: Contents, kind: Kind, *, force: bool) -> None:
+def require_replaceable(out: Path, there: FolderContents, kind: OutputKind, *, force: bool) -> None:
     """Refuse to build where a file of the user would be lost.
 
     Raises:
@@ -233,21 +235,21 @@ def require(out: Path, there: Contents, kind: Kind, *, force: bool) -> None:
             ours.
 
     """
-    if blocked := sorted((kind.names | there.files.keys()).intersection(there.foreign)):
+    if blocked := sorted((kind.reserved_names | there.files.keys()).intersection(there.user_files)):
         raise OutputError(
-            f"'{out}' has files of yours with names that the {kind.name} needs: {_some(blocked)}",
+            f"'{out}' has files of yours with names that the {kind.name} needs: {_shorten_list(blocked)}",
             where="--out",
             hint="move them away, or choose another folder with --out",
         )
-    if there.edited and not force:
+    if there.changed_files and not force:
         raise OutputError(
-            f"files in '{out}' were changed after they were written: {_some(there.edited)}",
+            f"files in '{out}' were changed after they were written: {_shorten_list(there.changed_files)}",
             where="--out",
             hint="--force replaces them; or choose another folder with --out",
         )
 
 
-def require_room(out: Path, old: Collection[str], new: Collection[str]) -> None:
+def require_no_collision(out: Path, old: Collection[str], new: Collection[str]) -> None:
     """Refuse to put files where others are that are not ours.
 
     Raises:
@@ -255,7 +257,9 @@ def require_room(out: Path, old: Collection[str], new: Collection[str]) -> None:
 
     """
     for name in new:
-        taken = [folder for folder in _folders(name) if os.path.lexists(out / folder) and not _is_folder(out / folder)]
+        taken = [
+            folder for folder in _parent_folders(name) if os.path.lexists(out / folder) and not _is_folder(out / folder)
+        ]
         if name not in old and os.path.lexists(out / name):
             taken.append(name)
         if taken:
@@ -263,21 +267,21 @@ def require_room(out: Path, old: Collection[str], new: Collection[str]) -> None:
             raise OutputError(what, where="--out", hint="move it away, and give the same command again")
 
 
-def stays(out: Path, there: Contents | None) -> bool:
+def must_keep_folder(out: Path, there: FolderContents | None) -> bool:
     """Whether the folder at `out` must stay the same folder, so that files are replaced one by one.
 
     Else it is replaced by another one, which nobody ever sees half-done.
     """
     if not out.exists():
         return False
-    if there is None or there.foreign or workplace(out) == out or _stands_in(out):
+    if there is None or there.user_files or hidden_files_folder(out) == out or _is_current_folder(out):
         return True
     found = out.stat()
     ours = (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid()) and not found.st_mode & stat.S_ISGID
     return not ours or _has_access_list(out)
 
 
-def _stands_in(out: Path) -> bool:
+def _is_current_folder(out: Path) -> bool:
     try:
         return Path.cwd().is_relative_to(out)
     except OSError:  # the current folder is deleted
@@ -291,7 +295,7 @@ def _has_access_list(out: Path) -> bool:
         return False
 
 
-def _folders(name: str) -> list[str]:
+def _parent_folders(name: str) -> list[str]:
     """The folders that a file lies in, without the one that is given."""
     return [str(parent) for parent in PurePosixPath(name).parents if parent.name]
 
@@ -300,20 +304,20 @@ def _is_folder(place: Path) -> bool:
     return place.is_dir() and not place.is_symlink()
 
 
-def _foreign(
-    out: Path, below: str, files: Mapping[str, Wrote], folders: Collection[str], own: Collection[str]
+def _find_user_files(
+    out: Path, below: str, files: Mapping[str, WrittenFile], folders: Collection[str], own: Collection[str]
 ) -> Iterator[str]:
     for entry in os.scandir(out / below):
         name = f"{below}{entry.name}"
         if name in own or (name in files and not entry.is_dir(follow_symlinks=False)):
             continue
         if name in folders:
-            yield from _foreign(out, f"{name}/", files, folders, own)
+            yield from _find_user_files(out, f"{name}/", files, folders, own)
         else:
             yield name
 
 
-def _is_edited(path: Path, wrote: Wrote, since: int) -> bool:
+def _was_changed(path: Path, wrote: WrittenFile, since: int) -> bool:
     """Whether a file has other bytes than were written. A file that is not newer than the sign is as it was."""
     try:
         found = path.lstat()
@@ -323,15 +327,15 @@ def _is_edited(path: Path, wrote: Wrote, since: int) -> bool:
         return True
     if not wrote.sha256 or found.st_size == 0:  # in an empty file there is nothing to lose
         return False
-    return found.st_size != wrote.size or (found.st_mtime_ns >= since and _digest(path) != wrote.sha256)
+    return found.st_size != wrote.size or (found.st_mtime_ns >= since and _sha256(path) != wrote.sha256)
 
 
-def _digest(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _read_json_object(path: Path) -> dict[str, Any] | None:
     """A JSON object in a file; None where there is none."""
     try:
         loaded = orjson.loads(path.read_bytes()) if path.is_file() and not path.is_symlink() else None
@@ -340,6 +344,6 @@ def _json(path: Path) -> dict[str, Any] | None:
     return cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else None
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _shorten_list(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED_FILES} more" if len(names) > MAX_NAMED_FILES else ""
+    return ", ".join(names[:MAX_NAMED_FILES]) + more
