@@ -19,6 +19,7 @@ import json
 import statistics
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def main() -> None:
     trials = SWEEP if arguments.sweep else MASK
     trials = [trials[number] for number in arguments.only] if arguments.only else trials
     tokens = sum(row["length"] * row["weight"] for row in dataset.about("train"))
-    print(json.dumps({"machine": measure.machine(), "command": " ".join(sys.argv), "defaults": first.model_dump(exclude_defaults=False),
+    print(json.dumps({"machine": measure.machine(), "command": " ".join(sys.argv), "defaults": asdict(first),
                       "passes": round(arguments.steps * first.batch / tokens, 3)}), flush=True)  # fmt: skip
     found: dict[int, list[float]] = {}
     for seed in range(arguments.seeds or (1 if arguments.sweep else 3)):

@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,7 +119,7 @@ class Sides:
 
     def ours(self, optimizer: str) -> dict[str, float]:
         network = Network(self.model(), self.tokenizer, precise=self.precision)
-        learner = Learner(network, self.corpus, self.config.model_copy(update={"optimizer": optimizer}), Processes())
+        learner = Learner(network, self.corpus, replace(self.config, optimizer=optimizer), Processes())
         learner.piece = PIECE
         clock, content, padded = others.Clock(), [], []
         for step in self.steps:

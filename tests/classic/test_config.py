@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from git_starcoder.classic.config import DERIVED_KEYS, RENAMED_KEYS, SeedConfig, SeedKeys
 from git_starcoder.errors import UsageError
 from git_starcoder.model.config import TrainConfig
+from git_starcoder.strict_config import Places, from_values
 
 
 @pytest.fixture
@@ -46,10 +49,10 @@ def test_other_trainers_words_are_ours(loaded):
 
 
 def test_every_key_of_ours_has_a_word_here():
-    known = {*TrainConfig.model_fields} - {*DERIVED_KEYS}
+    known = {*TrainConfig.__dataclass_fields__} - {*DERIVED_KEYS}
     assert {*RENAMED_KEYS.values()} <= known
-    assert not known & {*SeedKeys.model_fields}
-    assert {*DERIVED_KEYS.values()} <= {*SeedKeys.model_fields}
+    assert not known & {*SeedKeys.__dataclass_fields__}
+    assert {*DERIVED_KEYS.values()} <= {*SeedKeys.__dataclass_fields__}
 
 
 def test_flags_go_over_the_file(loaded):
@@ -66,7 +69,7 @@ def test_rows_of_a_step_become_tokens_and_steps_of_warmup_a_share(loaded):
     assert config.batch == round(8 * mean)
     assert config.epochs == 60
     assert config.warmup == pytest.approx(5 / (60 * 460 / config.batch))
-    assert TrainConfig.model_validate(config.model_dump()) == config
+    assert from_values(TrainConfig, asdict(config), Places("here")) == config
 
 
 def test_more_warmup_than_training_is_half_of_it(loaded):

@@ -330,7 +330,7 @@ def test_doctor_says_what_is_there(capsys):
     assert answer["device"].startswith(("cpu", "cuda", "mps"))
     assert answer["precision"].startswith(("float32", "bfloat16"))
     assert answer["threads"] >= 1
-    assert all(answer["training"][name] for name in ("torch", "transformers", "safetensors", "pydantic"))
+    assert all(answer["training"][name] for name in ("torch", "transformers", "safetensors"))
     assert answer["problems"] == []
     assert all(answer["libraries"].values())
     assert {"version", "python", "git", "processors", "memory_gib", "disk_free_gib", "device", "hub"} <= answer.keys()

@@ -193,7 +193,9 @@ def test_a_worker_that_cannot_be_replaced_is_done_without(monkeypatch):
 
 
 def test_workers_that_cannot_start_are_no_failure_of_a_task(monkeypatch):
-    monkeypatch.setattr(local, "WORKER_SCRIPT", local.WORKER_SCRIPT.replace("try:", "try:\n    raise MemoryError('no room')", 1))
+    monkeypatch.setattr(
+        local, "WORKER_SCRIPT", local.WORKER_SCRIPT.replace("try:", "try:\n    raise MemoryError('no room')", 1)
+    )
     with pytest.raises(MachineError) as caught, LocalEngine(2) as engine:
         list(engine.map(work, range(4), limit=20))
     assert "MemoryError: no room" in caught.value.where

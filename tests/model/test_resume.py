@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from random import Random
 
 import numpy as np
@@ -91,10 +92,10 @@ import os, signal, sys, time
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import StarcoderError
 from git_starcoder.model import load, network
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.train import train
 load.SIZES["toy"] = {toy!r}
-network.threads = lambda: 1
+network.limit_library_threads = lambda: 1
 class Watch:
     def begin(self, step, total): print("begun", flush=True)
     def advance(self, count):
@@ -111,14 +112,14 @@ def fsync(handle):
     flush(handle)
 os.fsync = fsync
 try:
-    train(Dataset.open({dataset!r}), {out!r}, Config(**{config!r}), progress=Watch())
+    train(Dataset.open({dataset!r}), {out!r}, TrainConfig(**{config!r}), progress=Watch())
 except StarcoderError as error:
     sys.exit(f"error: {{error.what}} ({{error.where}})")
 """
 
 
 def program(dataset, out, config):
-    return PROGRAM.format(toy=TOY, dataset=str(dataset.folder), out=str(out), config=config.model_dump())
+    return PROGRAM.format(toy=TOY, dataset=str(dataset.folder), out=str(out), config=asdict(config))
 
 
 def environment(**values):

@@ -228,12 +228,12 @@ def test_what_a_killed_training_left_is_cleared(dataset, tmp_path):
 import os, signal
 from git_starcoder.dataset import Dataset
 from git_starcoder.model import load, train
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 load.SIZES["toy"] = {TOY!r}
 class Watch:
     def note(self, text): pass
     def begin(self, step, total): os.kill(os.getpid(), signal.SIGKILL)
-config = Config(size="toy", steps=1)
+config = TrainConfig(size="toy", steps=1)
 train.train(Dataset.open({str(dataset.folder)!r}), {str(tmp_path / "model")!r}, config, progress=Watch())
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -26,7 +26,7 @@ GIT_WANTED = (2, 39, 4)
 GIB = 1 << 30
 EXTRAS: tuple[str, ...] = ("train", "report", "parquet", "lora", "tensorboard", "embed")
 """Of which one is told whether they are there; the others are for working on git-starcoder itself."""
-TRAINING = ("torch", "transformers", "safetensors", "pydantic", "peft", "tensorboard")
+TRAINING = ("torch", "transformers", "safetensors", "peft", "tensorboard")
 """Libraries of which a training's results and abilities depend on the version."""
 
 

@@ -89,7 +89,7 @@ def command(
         from git_starcoder.model.rehearse import rehearse
 
         found = rehearse(opened, out, loaded)
-        values = {"out": str(out), "config": loaded.model_dump(), **found.as_values()}
+        values = {"out": str(out), "config": asdict(loaded), **found.as_values()}
         return talk.answer(values, _planned(found), ExitCode.SUCCESS if found.ledger else ExitCode.USAGE_ERROR)
     from git_starcoder.model.distributed import processes
     from git_starcoder.model.train import train

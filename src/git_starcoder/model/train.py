@@ -10,9 +10,9 @@ import json
 import platform
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -201,7 +201,7 @@ class _Training:
         corpus = Corpus.read(self.dataset, self.tokenizer)
         found = self.found()
         if found:  # what was measured stays
-            config = config.model_copy(update={"precision": found.values["precision"]})
+            config = replace(config, precision=found.values["precision"])
         network = made(self.dataset, config, self.tokenizer)
         if processes.beside > 1:
             network.torch.set_num_threads(max(1, limit_library_threads() // processes.beside))
@@ -306,7 +306,7 @@ class _Training:
         if loop.metrics:
             loop.metrics.publish(folder)
             curve.draw(loop.metrics.lines, folder / CURVE)
-        values = config.model_dump()
+        values = asdict(config)
         budget = {key: values[key] for key in ("minutes", "steps", "epochs", "tokens") if values[key] is not None}
         record = {
             "schema": SCHEMA,
@@ -326,8 +326,8 @@ class _Training:
             "ledger": loop.tally.close().as_values(),
             "result": {key: value for key, value in asdict(self.result()).items() if key != "folder"},
         }
-        measured = {"precision": network.precision, "piece": loop.learner.piece}
-        (folder / CONFIG).write_text(config.model_copy(update=measured).to_yaml(), encoding="utf-8")
+        measured: dict[str, Any] = {"precision": network.precision, "piece": loop.learner.piece}
+        (folder / CONFIG).write_text(replace(config, **measured).to_yaml(), encoding="utf-8")
         record["files"] = describe_files(folder)
         (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from git_starcoder.errors import StarcoderError
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.recipe import Recipe
-from git_starcoder.strict_yaml import NotYamlError, dump, load
+from git_starcoder.strict_config import NotYamlError, dump, load
 
 VALUES = [
     ("5e-1", 0.5), ("1e5", 1e5), ("1E5", 1e5), ("+.5", 0.5), ("1.", 1.0), ("-2.5e+3", -2500.0), (".inf", math.inf), ("-.Inf", -math.inf),
@@ -135,7 +135,7 @@ def test_secrets_may_be_off_and_not_false(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("read: {secrets: off}")
     assert Recipe.load(path).read.secrets == Recipe.load("baseline", ("read.secrets=off",)).read.secrets == "off"
-    with pytest.raises(StarcoderError, match="False is not 'redact'"):
+    with pytest.raises(StarcoderError, match="'secrets' is False and should be 'redact'"):
         Recipe.load("baseline", ("read.secrets=false",))
 
 
