@@ -247,7 +247,7 @@ class Target:
 
 @contextmanager
 def publish(out: Path, fingerprint: str, *, force: bool = False) -> Generator[Target]:
-    """Make a dataset's folder whole or not at all: see `atomic_write.atomic_folder`. One with the same fingerprint is kept.
+    """Make a dataset's folder whole or not at all (`atomic_write.atomic_folder`). One with the same fingerprint stays.
 
     Raises:
         OutputError: locked, not writable, out of space, or something else is in the way.

@@ -69,9 +69,9 @@ class SplitOptions(StrictConfig):
     train: PositiveFloat = 0.85
     """Share of the training split."""
     val: PositiveFloat = 0.10
-    """Share of the split that is measured during training."""
+    """Share of the validation split, on which the loss is measured during training."""
     test: PositiveFloat = 0.05
-    """Share of the split that is measured at the end."""
+    """Share of the test split, on which the finished model is scored."""
     near: Share = 0.5
     """Two files belong to one leak group from this Jaccard similarity of token shingles, or if one file contains this
     share of the other's shingles."""

@@ -90,8 +90,8 @@ class TrainConfig(StrictConfig):
     dropout: ShareBelowOne = 0.0
     """Dropout of the attention weights of a model from scratch."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"
-    """How the learning rate falls to zero after the warmup: linearly, along a cosine, or only in the last fifth (warmup,
-    stable, decay)."""
+    """How the learning rate falls to zero after the warmup: linearly, along a cosine, or only in the last fifth
+    (warmup, stable, decay)."""
     warmup: ShareBelowOne = 0.03
     """Share of the steps in which the learning rate rises."""
     clip: PositiveFloat = 1.0
