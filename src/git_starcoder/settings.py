@@ -1,6 +1,7 @@
-"""How a command runs, never what a dataset is: flag, then STARCODER_* environment, then git config, then default.
+"""Reads settings of how commands run: from a flag, else STARCODER_* variables, else the git config, else a default.
 
-Only the user's own git config is asked (`git config --global starcoder.jobs 4`): the repository that is read is data.
+They never change the bytes of a dataset. Only the user's own git config is read (`git config --global starcoder.jobs
+4`), never that of the repository, which is untrusted.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_CACHE_MEGABYTES = 2048
-"""Megabytes that the cache keeps unless told otherwise."""
+"""Default size limit of the cache, in megabytes."""
 Color = Literal["auto", "always", "never"]
 
 
 def jobs(flag: int | None = None) -> int | None:
-    """Worker processes to use; None leaves the choice to the engine.
+    """The number of worker processes; None leaves the choice to the engine.
 
     Raises:
-        UsageError: the environment or the git config holds something else than a whole number above 0.
+        UsageError: the environment or the git config has something other than a whole number above 0.
     """
     if flag is not None:
         return flag
@@ -37,10 +38,10 @@ def jobs(flag: int | None = None) -> int | None:
 
 
 def color(flag: Color | None = None) -> Color:
-    """Whether to colour: `auto` follows the terminal.
+    """Whether output is coloured; `auto` colours on a terminal only.
 
     Raises:
-        UsageError: the environment or the git config holds an unknown word.
+        UsageError: the environment or the git config has an unknown word.
     """
     if flag is not None:
         return flag
@@ -51,12 +52,13 @@ def color(flag: Color | None = None) -> Color:
 
 
 def cache_folder() -> Path | None:
-    """The folder of the cache; None for `off` in the environment or the git config.
+    """The folder of the cache; None if the environment or the git config says `off`.
 
-    A relative XDG_CACHE_HOME is passed over, as the XDG Base Directory Specification says.
+    A relative XDG_CACHE_HOME is ignored, as the XDG Base Directory Specification demands.
 
     Raises:
-        UsageError: nothing says where it is and no home folder is known, or it is relative and the current folder gone.
+        UsageError: no folder is configured and no home folder is known, or the folder is relative and the current
+            folder was deleted.
     """
     text, _ = _configured("cache")
     if text:
@@ -65,16 +67,16 @@ def cache_folder() -> Path | None:
     if not folder.is_absolute():
         home = user_paths.home_folder()
         if home is None:
-            raise UsageError("no home folder is known", where="HOME", hint="STARCODER_CACHE may name a folder")
+            raise UsageError("no home folder is known", where="HOME", hint="set STARCODER_CACHE to a folder, or to off")
         folder = home / ".cache"
     return folder / "git-starcoder"
 
 
 def cache_limit_bytes() -> int:
-    """Bytes that the cache may keep.
+    """The size limit of the cache, in bytes.
 
     Raises:
-        UsageError: the environment or the git config holds something else than a whole number of megabytes.
+        UsageError: the environment or the git config has something other than a whole number of megabytes.
     """
     text, where = _configured("cachesize")
     if text and not (text.isascii() and text.isdecimal()):
@@ -83,17 +85,17 @@ def cache_limit_bytes() -> int:
 
 
 def _configured(name: str) -> tuple[str, str]:
-    """What the environment or the user's git config says about a setting, and where."""
+    """The text of a setting in the environment or in the user's git config, and its place; empty if it is not set."""
     variable = f"STARCODER_{name.upper()}"
     if text := os.environ.get(variable):
         return text, variable
-    # From the root folder and without GIT_*: git must not even look at the repository that the user stands in.
+    # From the root folder and without GIT_*, so that git does not read the repository of the current folder.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "config", "--global", "--get", f"starcoder.{name}"]
     try:
         done = subprocess.run(
             command, cwd="/", env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
-    except OSError:  # no git, or no process can be started: whoever needs one says so
+    except OSError:  # no git, or no more processes: code that needs them reports it
         return "", ""
     return os.fsdecode(done.stdout).strip(), f"git config --global starcoder.{name}"

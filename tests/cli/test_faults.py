@@ -54,7 +54,7 @@ def ending(error):
         (
             ImportError("libx.so: failed to map segment from shared object", name="x"),
             2,
-            "x is installed and cannot be loaded",
+            "x is installed but does not load",
         ),
         (ModuleNotFoundError("No module named 'x'", name="x"), 2, "x is not installed"),
         (click.FileError("x", "no"), 2, "no"),
@@ -101,7 +101,7 @@ def test_an_interrupt_while_libraries_load_is_130(tmp_path):
 
 def test_a_library_that_does_not_load_is_not_missing():
     broken = ImportError("failed to map segment from shared object", name="torch", path="torch/lib.so")
-    assert "cannot be loaded" in MissingExtraError.from_import_error(broken, "torch", "train").what
+    assert "does not load" in MissingExtraError.from_import_error(broken, "torch", "train").what
     assert (
         "is not installed"
         in MissingExtraError.from_import_error(ModuleNotFoundError(name="torch"), "torch", "train").what
