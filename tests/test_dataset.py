@@ -94,7 +94,7 @@ def test_something_of_the_users_is_never_touched(tmp_path, kind):
             (out / "thesis.tex").write_text("mine")
         case _:
             out.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(OutputError, match="not a dataset of ours"), publish(out, "f1", force=True):
+    with pytest.raises(OutputError, match="not a git-starcoder dataset"), publish(out, "f1", force=True):
         raise AssertionError("the build began")
     assert os.path.lexists(out)
     assert leftovers(out) == []
@@ -143,7 +143,7 @@ def test_a_hidden_folder_of_the_users_is_not_taken_for_an_old_dataset(tmp_path):
     out = tmp_path / "out"
     (tmp_path / ".out.old").mkdir()
     (tmp_path / ".out.old" / "thesis.tex").write_text("mine")
-    with pytest.raises(OutputError, match="not a dataset of ours"), publish(out, "f1"):
+    with pytest.raises(OutputError, match="not a git-starcoder dataset"), publish(out, "f1"):
         raise AssertionError("the build began")
     assert leftovers(out) == [".out.old"]
 

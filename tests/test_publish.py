@@ -99,7 +99,7 @@ def test_files_that_come_while_it_is_made_are_kept(tmp_path, versions):
 def test_a_file_that_comes_with_a_name_of_ours_is_kept(tmp_path):
     out = tmp_path / "out"
     make(out, "one")
-    with pytest.raises(OutputError, match=r"'only_two' in .* is not ours"):
+    with pytest.raises(OutputError, match=r"'only_two' in .* was not written by git-starcoder"):
         make(out, "two", force=True, meanwhile=lambda: (out / "only_two").write_text("mine"))
     assert (out / "only_two").read_text() == "mine"
     assert (out / "only_one").read_text() == "one"
@@ -176,7 +176,7 @@ def test_a_folder_with_another_sign_is_not_ours(tmp_path, sign):
     out.mkdir()
     (out / "sign.json").write_text(sign)
     (out / "thesis.tex").write_text("mine")
-    with pytest.raises(OutputError, match="not a thing of ours"):
+    with pytest.raises(OutputError, match="not a git-starcoder thing"):
         make(out, "one", force=True)
     assert text(out) == {"sign.json": sign, "thesis.tex": "mine"}
 
@@ -259,7 +259,7 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path, target, below):
     with pytest.raises(OutputError) as told:
         make(tmp_path / "link" / below, "one")
     if target != "file":
-        assert told.value.what.endswith(f"is not a thing of ours, but a link to '{target}', which is not there")
+        assert told.value.what.endswith(f"is not a git-starcoder thing, but a link to '{target}', which does not exist")
     assert text(tmp_path) == {"file": "mine", "link": f"-> {target}"}
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -278,7 +278,7 @@ def test_places_that_cannot_be_an_output(tmp_path, git):
             make(tmp_path / place, "one", force=True)
         assert not (tmp_path / place / "sign.json").exists()
     for place in ("work", "other"):
-        with pytest.raises(OutputError, match="not a thing of ours"):
+        with pytest.raises(OutputError, match="not a git-starcoder thing"):
             make(tmp_path / place, "one", force=True)
         make(tmp_path / place / "out", "one")
 

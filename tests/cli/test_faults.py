@@ -126,10 +126,10 @@ def test_temporary_files_never_lie_in_the_current_folder(monkeypatch, tmp_path):
         monkeypatch.setenv(name, "")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("git_starcoder.user_paths._beside", [])
-    monkeypatch.setattr("git_starcoder.user_paths._writable", lambda folder: folder == str(tmp_path))
+    monkeypatch.setattr("git_starcoder.user_paths._offered_folders", [])
+    monkeypatch.setattr("git_starcoder.user_paths._is_writable", lambda folder: folder == str(tmp_path))
     assert main([], command=ending(KeyError("x"))) == 70
     with pytest.raises(Exception, match="there is no folder for temporary files"):
         temporary_folder()
-    monkeypatch.setattr("git_starcoder.user_paths._beside", [tmp_path])
+    monkeypatch.setattr("git_starcoder.user_paths._offered_folders", [tmp_path])
     assert temporary_folder() == str(tmp_path)

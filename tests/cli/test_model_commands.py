@@ -63,9 +63,9 @@ def test_train_replaces_a_model_only_with_force(dataset, model, capsys):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["--minutes", "0"], "error: 'minutes' is 0.0 and should be greater than 0"),
-        (["--steps", "-1"], "error: 'steps' is -1 and should be greater than or equal to 1"),
-        (["--steps", "1", "--tokens", "1e5"], "error: one budget may be given, not steps and tokens"),
+        (["--minutes", "0"], "error: 'minutes' is 0.0 and should be a number above 0"),
+        (["--steps", "-1"], "error: 'steps' is -1 and should be a whole number from 1"),
+        (["--steps", "1", "--tokens", "1e5"], "error: only one budget may be set, not steps and tokens"),
         (["--set", "learning_rat=1"], "error: unknown key 'learning_rat'"),
         (["--tune", "lora"], "error: tune: lora needs a base model"),
         (["--config", "none.yaml"], "error: 'none.yaml' cannot be read: No such file or directory"),
@@ -377,7 +377,7 @@ def test_run_is_refused_before_any_work(starcoder, repo):
     (out / "run.json").unlink()
     (out / "model").mkdir()
     (out / "model" / "mine").write_text("mine")
-    refused("starcoder_run/model' exists and is not a model of ours")
+    refused("starcoder_run/model' exists and is not a git-starcoder model")
     refused("the path is empty", "-o", "")
 
 

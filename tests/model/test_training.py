@@ -212,7 +212,7 @@ def test_what_stands_in_the_way_is_not_touched(dataset, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     for force in (False, True):
-        with pytest.raises(OutputError, match="not a model of ours"):
+        with pytest.raises(OutputError, match="not a git-starcoder model"):
             train(dataset, tmp_path / "mine", toy(steps=1), force=force)
     assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     train(dataset, tmp_path / "model", toy(steps=1))

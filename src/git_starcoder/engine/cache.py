@@ -1,11 +1,11 @@
-"""What was worked out before, by a hash of all that it came from: a file that may be deleted at any time.
+"""Stores results of pure functions between builds, in a file that may be deleted at any time.
 
-One SQLite database in the user's cache folder, shared by all repositories and by builds that run at once. An entry is
-the answer of a pure function; its key hashes the function's name, its inputs, and the code of this package and of the
-libraries that matter, so no entry is ever out of date. An entry whose checksum is wrong counts as missing, a database
-that is damaged is made anew, and one that cannot be written is not written: a build never fails for its cache.
+The file is one SQLite database in the user's cache folder, shared by all repositories and by builds that run at the
+same time. The key of an entry hashes the name of the function, its inputs, our code, and the libraries that affect
+results, so no entry is ever out of date. A build never fails because of its cache: an entry with a wrong checksum
+counts as missing, a damaged database is created anew, and a read-only one is only read.
 
-Texts get here after secrets were taken out of them.
+Texts are stored only after their secrets were redacted.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Self
 from zlib import crc32
 
 from git_starcoder import registry
+from git_starcoder.layout import DAY_SECONDS
 from git_starcoder.parse.language import table
 
 if TYPE_CHECKING:
@@ -34,34 +35,34 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 DATABASE_NAME = "cache-2.sqlite"
-"""The number grows when the table changes."""
+"""The name of the database; its number is increased when the table changes."""
 CREATE_TABLE = (
     "CREATE TABLE IF NOT EXISTS entries (place INTEGER PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL)"
 )
-"""An entry's place is 64 bits of its key; the checksum knows all of it."""
+"""The row number `place` is the first 64 bits of the key; the checksum covers the whole key."""
 CHECKSUM_BYTES = 4
-"""Bytes of checksum in front of each value, which covers the key, too."""
+"""Size of the checksum of key and value before each value."""
 PAGE_BYTES = 16_384
-"""Bytes of a page of the database: most entries fit in one."""
+"""Page size of the database: most entries fit in one page."""
 KEYS_PER_QUERY = 500
-"""Keys asked for in one question."""
-DAY = 86_400
+"""Keys that one SQL query looks up; SQLite limits the parameters of a query."""
 LOCK_TIMEOUT_SECONDS = 30.0
-"""Seconds to wait for another build that writes."""
+"""Time to wait for another build that is writing."""
 RESULT_LIBRARIES = (
     "ahocorasick-rs", "gigatoken", "model2vec", "msgspec", "numpy", "rapidfuzz", "rensa", "tokenizers", "tree-sitter",
 )  # fmt: skip
-"""Whose answers are kept, besides the grammars of the languages shelf."""
+"""Libraries that affect stored results and whose versions are in the key, besides the grammars of the languages."""
 
 Entry = tuple[bytes, bytes]
-"""Key and value."""
+"""A key and its value."""
 
 
 @cache
 def code_digest() -> bytes:
-    """A hash of what makes the answers: Python, the code of this package, `LIBRARIES`, and the grammars.
+    """A hash of all code that results depend on: Python, this package, `RESULT_LIBRARIES` and the grammars.
 
-    Of a grammar its files count, not its version: one may be built from a checkout.
+    The grammars are those that the languages registry names. Their files count instead of a version: a grammar may be
+    built from a checkout.
     """
     digest = blake2b(digest_size=16)
     for path, data in sorted(_code_files(files("git_starcoder"), "")):
@@ -88,59 +89,62 @@ def _code_files(
 
 
 def _grammar_files(module: str) -> Iterable[tuple[str, bytes]]:
-    """The files of a grammar, which is not loaded for this."""
+    """Names and contents of the files of a grammar; the grammar is not loaded."""
     spec = find_spec(module)
     for folder in spec.submodule_search_locations or () if spec else ():
         yield from _code_files(Path(folder), module, (".py", *EXTENSION_SUFFIXES))
 
 
 class SqliteCache:
-    """Entries by key. Calls come from one thread; entries are written by another."""
+    """The stored entries. Calls must come from one thread; another thread writes."""
 
     def __init__(self, folder: Path, limit: int) -> None:
-        """Open or make the cache in `folder`; beyond `limit` bytes, what was not used for longest goes at the end."""
+        """Open or create the cache in a folder.
+
+        At the end, the entries that were not used for the longest time are deleted beyond `limit` bytes.
+        """
         self.path = folder / DATABASE_NAME
         self.limit = limit
         self.hits = self.misses = 0
-        self._today = int(time.time()) // DAY
+        self._today = int(time.time()) // DAY_SECONDS
         self._reused: list[int] = []
         self._damaged = False
-        self._waiting: SimpleQueue[list[Entry] | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Entry] | None] = SimpleQueue()
         self.problem = ""
-        """Why nothing is kept, where the database cannot be opened."""
-        self._reading = self._connect()
+        """Why nothing is stored, if the database cannot be opened."""
+        self._reader = self._connect()
         self._thread = Thread(target=self._write, daemon=True)
-        self._writing = self._start_writer()
+        self._is_writing = self._start_writer()
 
     def key(self, *parts: str | bytes) -> bytes:
-        """The key of the answer that a function, named by the first part, gives for inputs, which the others name."""
-        pieces = [code_digest()]
+        """The key of the result of a function, named by the first part, for inputs, given by the other parts."""
+        framed_parts = [code_digest()]
         for part in parts:
             data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
-            pieces += (len(data).to_bytes(8, "little"), data)
-        return blake2b(b"".join(pieces), digest_size=16).digest()
+            framed_parts += (len(data).to_bytes(8, "little"), data)
+        return blake2b(b"".join(framed_parts), digest_size=16).digest()
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The value of each key, None where there is none."""
+        """The stored value of each key, None where there is none."""
         found: dict[bytes, bytes] = {}
-        asked = {_row_number(key): key for key in keys}
-        places = sorted(asked)  # as they lie in the file
-        for first in range(0, len(places), KEYS_PER_QUERY):
-            if self._reading is None:
+        key_of_row = {_row_number(key): key for key in keys}
+        row_numbers = sorted(key_of_row)  # in the order of the file
+        for start in range(0, len(row_numbers), KEYS_PER_QUERY):
+            if self._reader is None:
                 break
-            some = places[first : first + KEYS_PER_QUERY]
-            question = f"SELECT place, value, used FROM entries WHERE place IN ({','.join('?' * len(some))})"  # noqa: S608
+            batch = row_numbers[start : start + KEYS_PER_QUERY]
+            query = f"SELECT place, value, used FROM entries WHERE place IN ({','.join('?' * len(batch))})"  # noqa: S608
             try:
-                answers: list[tuple[int, bytes, int]] = self._reading.execute(question, some).fetchall()
+                rows: list[tuple[int, bytes, int]] = self._reader.execute(query, batch).fetchall()
             except sqlite3.DatabaseError as error:
                 self._damaged = not isinstance(error, sqlite3.OperationalError)
                 break
-            for place, value, used in answers:
-                key = asked[place]
+            for row_number, value, used in rows:
+                key = key_of_row[row_number]
                 if value[:CHECKSUM_BYTES] == _checksum(key, value[CHECKSUM_BYTES:]):
                     found[key] = value[CHECKSUM_BYTES:]
                     if used != self._today:
-                        self._reused.append(place)
+                        self._reused.append(row_number)
         values = [found.get(key) for key in keys]
         missing = values.count(None)
         self.misses += missing
@@ -148,8 +152,8 @@ class SqliteCache:
         return values
 
     def _start_writer(self) -> bool:
-        """Whether there is a thread that writes."""
-        if self._reading is None:
+        """Start the thread that writes; return whether it runs."""
+        if self._reader is None:
             return False
         try:
             self._thread.start()
@@ -159,17 +163,17 @@ class SqliteCache:
         return True
 
     def put(self, entries: list[Entry]) -> None:
-        """Keep entries. They are on their way when this returns."""
-        if entries and self._writing:
-            self._waiting.put(entries)
+        """Store entries. The other thread writes them later."""
+        if entries and self._is_writing:
+            self._queue.put(entries)
 
     def close(self) -> None:
-        """Write what is on its way."""
-        if self._writing:
-            self._waiting.put(None)
+        """Wait until all entries are written, and close the database."""
+        if self._is_writing:
+            self._queue.put(None)
             self._thread.join()
-        if self._reading is not None:
-            self._reading.close()
+        if self._reader is not None:
+            self._reader.close()
         if self._damaged:
             _delete_database(self.path)
 
@@ -180,7 +184,7 @@ class SqliteCache:
         self.close()
 
     def _connect(self) -> sqlite3.Connection | None:
-        """A connection to the database; a damaged one is thrown away first. None where there can be none."""
+        """A connection to the database; a damaged database is deleted first. None if it cannot be opened."""
         for _ in range(2):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -202,9 +206,9 @@ class SqliteCache:
         return None
 
     def _write(self) -> None:
-        """Write entries in one transaction per message, until None comes; then forget what is too much."""
+        """Write each message of the queue in one transaction until None comes; then delete what exceeds the limit."""
         connection = self._connect()
-        while (entries := self._waiting.get()) is not None:
+        while (entries := self._queue.get()) is not None:
             if connection is None:
                 continue
             rows = [(_row_number(key), _checksum(key, value) + value, self._today) for key, value in entries]
@@ -213,7 +217,7 @@ class SqliteCache:
                 try:
                     connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
                     connection.execute("COMMIT")
-                except sqlite3.Error:  # full: go on without
+                except sqlite3.Error:  # the disk is full: stop writing
                     connection.execute("ROLLBACK")
                     connection = None
         if connection is not None:
@@ -222,36 +226,39 @@ class SqliteCache:
             connection.close()
 
     def _evict(self, connection: sqlite3.Connection) -> None:
-        """Note what was used today; delete what was not used for longest until the rest is within the limit."""
+        """Mark the entries that were used today, and delete the oldest ones until the size is within the limit."""
         connection.executemany(
-            "UPDATE entries SET used = ? WHERE place = ?", [(self._today, place) for place in self._reused]
+            "UPDATE entries SET used = ? WHERE place = ?", [(self._today, row_number) for row_number in self._reused]
         )
         size = _used_bytes(connection)
         if size <= self.limit:
             return
-        spare = size - self.limit
-        doomed: list[tuple[int]] = []
-        for place, width in connection.execute("SELECT place, length(value) FROM entries ORDER BY used, place"):
-            doomed.append((place,))
-            spare -= width
-            if spare <= 0:
+        excess = size - self.limit
+        evicted: list[tuple[int]] = []
+        for row_number, width in connection.execute("SELECT place, length(value) FROM entries ORDER BY used, place"):
+            evicted.append((row_number,))
+            excess -= width
+            if excess <= 0:
                 break
-        connection.executemany("DELETE FROM entries WHERE place = ?", doomed)
-        connection.executescript("PRAGMA incremental_vacuum")  # execute() would free one page
+        connection.executemany("DELETE FROM entries WHERE place = ?", evicted)
+        connection.executescript("PRAGMA incremental_vacuum")  # execute() would free only one page
 
 
 def _delete_database(path: Path) -> None:
+    """Delete the database and the files that SQLite writes beside it."""
     for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
         (path.parent / name).unlink(missing_ok=True)
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:
+    """The size of the pages that are in use."""
     count, size, free = (connection.execute(f"PRAGMA {what}").fetchone()[0]
                          for what in ("page_count", "page_size", "freelist_count"))  # fmt: skip
     return (count - free) * size
 
 
 def _row_number(key: bytes) -> int:
+    """The first 64 bits of a key as the number of its row."""
     return int.from_bytes(key[:8], signed=True)
 
 
