@@ -203,7 +203,7 @@ def _alternatives(hint: Any) -> list[str]:
             ("to", limits.le),
             ("below" if limits.ge is None else "to below", limits.lt),
         )
-        return [" ".join([number, *(f"{word} {limit}" for word, limit in words if limit is not None)])]
+        return [" ".join([number, *(f"{word} {limit:,}" for word, limit in words if limit is not None)])]
     return [words for part in arguments for words in _alternatives(part)]
 
 

@@ -45,7 +45,7 @@ def test_an_unfinished_training_is_gone_on_with(called, tmp_path, capsys):
         base, output, *_ = called("--checkpoint", "a", *flags)
         assert (base, str(output)) == (None, "a")
     assert called("--checkpoint", "a", "--output", "b") is None
-    assert "hint: --output a goes on with it" in capsys.readouterr().err
+    assert "hint: --output a resumes it" in capsys.readouterr().err
 
 
 def test_a_training_needs_a_folder(called, capsys):

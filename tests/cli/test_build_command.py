@@ -265,7 +265,7 @@ def test_a_terminal_gets_bars_and_the_same_lines(starcoder, repo):
     [
         (["/dev/null"], "error: "),
         (["--rev", "no-such"], "error: "),
-        (["--set", "window.size=1"], "error: 'size' is 1 and should be a whole number from 16 to 1048576"),
+        (["--set", "window.size=1"], "error: 'size' is 1 and should be a whole number from 16 to 1,048,576"),
         (["--set", "windwo.size=64"], "error: unknown key 'windwo'"),
     ],
 )
