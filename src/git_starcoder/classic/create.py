@@ -58,7 +58,7 @@ class NumberedProgress:
         }
         self._number = 0
 
-    def say(self, text: str) -> None:
+    def announce(self, text: str) -> None:
         """Print the next numbered line."""
         self._number += 1
         click.echo(clean(f"[STEP {self._number}/{len(self._titles) + 1}] {text.format(**self._words)}"))
@@ -67,7 +67,7 @@ class NumberedProgress:
         """Print the line or lines of the step."""
         for name, text in self._titles:
             if name == step:
-                self.say(text)
+                self.announce(text)
 
     def advance(self, count: int) -> None:
         """Print nothing: the output is a log, not a terminal."""
@@ -113,7 +113,7 @@ def _command(script: str, recipe: str, folder: str, steps: StepTitles, summary: 
         user_paths.offer_temporary_folder(out)
         loaded = window.resolve(Recipe.load(recipe, with_seed(overrides, seed)))
         progress = NumberedProgress(steps, loaded)
-        progress.say(f"Opening the repository, loading the {recipe} recipe...")
+        progress.announce(f"Opening the repository, loading the {recipe} recipe...")
         opened = Repo.open(repository or repo or Path(), rev)
         with opened_engine(progress, jobs) as engine, opened_cache(progress, wanted=cached) as cache:
             dataset = build(opened, loaded, out, engine=engine, progress=progress, cache=cache, force=force)

@@ -11,12 +11,11 @@ import click
 
 from git_starcoder.cli.options import PATH
 from git_starcoder.errors import UsageError
+from git_starcoder.protocols import NoProgress
 from git_starcoder.text.visible import clean, one_line
 from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from git_starcoder.classic.config import SeedConfig, SeedKeys
     from git_starcoder.dataset import Dataset
     from git_starcoder.records import Split
@@ -30,17 +29,8 @@ MODELS_FOLDER = Path("models")
 """The folder in which `--eval_only` looks for a model if none is named."""
 
 
-class SeedProgress:
-    """Prints the progress of a training in the words of the seeds (`Val Loss`)."""
-
-    def begin(self, step: str, total: int | None) -> None:
-        """Print nothing."""
-
-    def advance(self, count: int) -> None:
-        """Print nothing: the output is a log, not a terminal."""
-
-    def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
-        """Print nothing."""
+class SeedProgress(NoProgress):
+    """Prints the messages of a training in the words of the seeds (`Val Loss`)."""
 
     def note(self, text: str) -> None:
         """Print the message; the seeds call the loss on held-out text `Val Loss`."""
