@@ -91,25 +91,25 @@ class _Worker:
         try:
             pipes += os.pipe()
             pipes += os.pipe()
-            task_out, task_in, answer_out, answer_in = pipes
+            task_out, task_in, result_out, result_in = pipes
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", WORKER_SCRIPT.format(path=_module_path(), read=task_out, write=answer_in)],
+                [sys.executable, "-I", "-c", WORKER_SCRIPT.format(path=_module_path(), read=task_out, write=result_in)],
                 process_group=0,  # Ctrl-C must reach only us: a starting worker would print a traceback
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(task_out, answer_in),
+                pass_fds=(task_out, result_in),
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **GLIBC_VARIABLES},
             )
         except BaseException:
             for pipe in pipes:
                 os.close(pipe)
             raise
-        for pipe in (task_in, answer_out):
+        for pipe in (task_in, result_out):
             _enlarge_pipe(pipe)
         os.close(task_out)
-        os.close(answer_in)
+        os.close(result_in)
         self._tasks = Connection(task_in, readable=False)
-        self.answers = Connection(answer_out, writable=False)
+        self.results = Connection(result_out, writable=False)
         self.started = False
         self.task: tuple[int, Any] = -1, None
         """Index and content of the current task."""
@@ -142,7 +142,7 @@ class _Worker:
                 return time.clock_gettime(~self.process.pid << 3 | 2)  # the clock of clock_getcpuclockid(3)
         return time.monotonic()
 
-    def has_answer(self) -> bool:
+    def has_result(self) -> bool:
         """Whether the received message is a result, and not the first message, which is read here.
 
         Raises:
@@ -152,7 +152,7 @@ class _Worker:
         if self.started:
             return True
         try:
-            reason = self.answers.recv_bytes()
+            reason = self.results.recv_bytes()
         except (EOFError, OSError) as error:
             raise _WorkerLostError(
                 f"a worker ended with {self.process.wait()} before it began", started=False
@@ -170,7 +170,7 @@ class _Worker:
 
         """
         try:
-            return self.answers.recv()
+            return self.results.recv()
         except (EOFError, OSError):  # before a result, or in the middle of one
             code = self.process.wait()
             what = f"worker ended with {code}"
@@ -183,7 +183,7 @@ class _Worker:
         self.process.kill()
         self.process.wait()
         self._tasks.close()
-        self.answers.close()
+        self.results.close()
 
 
 def _module_path() -> list[str]:
@@ -296,18 +296,18 @@ class LocalEngine:
                         break
                     busy.append(idle.popleft())
                     busy[-1].send_task(index, function, task, limit)
-                for worker, answer in self._wait_for_answers(busy) if due not in ready else ():
+                for worker, result in self._wait_for_results(busy) if due not in ready else ():
                     busy.remove(worker)
                     index = worker.task[0]
-                    if isinstance(answer, _WorkerLostError):
+                    if isinstance(result, _WorkerLostError):
                         lost[index] += 1
-                        if answer.started and lost[index] >= MAX_KILLED_WORKERS:
-                            ready[index] = Failure("crash", str(answer))
+                        if result.started and lost[index] >= MAX_KILLED_WORKERS:
+                            ready[index] = Failure("crash", str(result))
                         else:
                             again.append(worker.task)
                     else:
-                        ready[index] = answer
-                    idle.extend(self._next_workers(worker, answer))
+                        ready[index] = result
+                    idle.extend(self._next_workers(worker, result))
                 while due in ready:
                     yield cast("R | Failure", ready.pop(due))
                     due += 1
@@ -320,51 +320,51 @@ class LocalEngine:
                 self._stop_worker(worker)
                 self._start_worker()
 
-    def _wait_for_answers(self, busy: list[_Worker]) -> list[tuple[_Worker, Any]]:
+    def _wait_for_results(self, busy: list[_Worker]) -> list[tuple[_Worker, Any]]:
         """Wait for the next results; a worker that is overdue gives a `Failure`."""
         if not busy:
             return []
-        waiting = {worker.answers: worker for worker in busy}
+        waiting = {worker.results: worker for worker in busy}
         timeout = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
-        answers: list[tuple[_Worker, Any]] = []
+        results: list[tuple[_Worker, Any]] = []
         for connection in wait(list(waiting), timeout=timeout):
             worker = waiting.pop(cast("Connection", connection))
             try:
-                if worker.has_answer():
-                    answers.append((worker, worker.receive_result()))
+                if worker.has_result():
+                    results.append((worker, worker.receive_result()))
             except _WorkerLostError as error:
-                answers.append((worker, error))
+                results.append((worker, error))
         now = time.monotonic()
-        answers += [
+        results += [
             (worker, Failure("timeout", "took too long"))
             for worker in waiting.values()
             if worker.deadline <= now and worker.is_overdue(now)
         ]
-        return answers
+        return results
 
-    def _next_workers(self, worker: _Worker, answer: Any) -> list[_Worker]:
+    def _next_workers(self, worker: _Worker, result: Any) -> list[_Worker]:
         """The workers that take the next task after a result: the same one, a new one, or none.
 
         Raises:
             MachineError: the task failed for lack of memory, or no worker is left.
 
         """
-        if isinstance(answer, Failure) and _is_memory_limited() and answer.kind == "crash":
+        if isinstance(result, Failure) and _is_memory_limited() and result.kind == "crash":
             raise MachineError(
-                f"a worker died, and {MEMORY_IS_LIMITED}", where=answer.detail, hint=LIMIT_MESSAGES[errno.ENOMEM][1]
+                f"a worker died, and {MEMORY_IS_LIMITED}", where=result.detail, hint=LIMIT_MESSAGES[errno.ENOMEM][1]
             )
-        if isinstance(answer, Failure) and answer.kind == MEMORY_FAILURE:
+        if isinstance(result, Failure) and result.kind == MEMORY_FAILURE:
             raise MachineError(
                 f"memory does not suffice, and {MEMORY_IS_LIMITED}", hint=LIMIT_MESSAGES[errno.ENOMEM][1]
             )
-        if not isinstance(answer, _WorkerLostError) and not (
-            isinstance(answer, Failure) and answer.kind in FATAL_FAILURES
+        if not isinstance(result, _WorkerLostError) and not (
+            isinstance(result, Failure) and result.kind in FATAL_FAILURES
         ):
             return [worker]
         self._stop_worker(worker)
-        if isinstance(answer, _WorkerLostError):
-            self.shortage = str(answer)
-            if self._workers or not answer.started:  # with one worker less, the others have more memory
+        if isinstance(result, _WorkerLostError):
+            self.shortage = str(result)
+            if self._workers or not result.started:  # with one worker less, the others have more memory
                 self._require_workers()
                 return []
         before = len(self._workers)
