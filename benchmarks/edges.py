@@ -24,7 +24,7 @@ from git_starcoder.git.objects import Repo
 from git_starcoder.parse.imports import DECLARATION_KINDS, Import, RepositoryFiles, extract_imports
 from git_starcoder.parse.language import PLAIN_TEXT, language_table
 from git_starcoder.parse.tree import parse, run_queries
-from git_starcoder.recipe import Analyse, Read
+from git_starcoder.recipe import AnalyseOptions, ReadOptions
 from git_starcoder.stages import analyse, read
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def main() -> None:
     chance = random.Random(arguments.seed)
     repo = Repo.open(arguments.repository)
     with tempfile.TemporaryDirectory() as folder, LocalEngine() as engine, BuildState(Path(folder), 0, engine) as run:
-        sources, _ = read.read_repository(run, Read(), repo)
-        units = analyse.analyse_sources(run, Analyse(), sources)
+        sources, _ = read.read_repository(run, ReadOptions(), repo)
+        units = analyse.analyse_sources(run, AnalyseOptions(), sources)
         graph = Graph(run, units, frozenset(source.path for source in sources))
         edges = sorted((unit.path, target) for unit in units for target in unit.imports)
         print(f"{repo.name}: {len(edges)} edges; {run.steps[1].figures}")

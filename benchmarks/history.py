@@ -24,7 +24,7 @@ from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.changes import select_changes
 from git_starcoder.git.objects import Repo
-from git_starcoder.recipe import Read
+from git_starcoder.recipe import ReadOptions
 from git_starcoder.stages import read
 from git_starcoder.text.diff import diff_lines
 from git_starcoder.text.encoding import DecodedText, decode_file
@@ -43,7 +43,7 @@ def read_history(repository: str, changes: int) -> dict[str, object]:
     begun, used = time.perf_counter(), _processor()
     repo = Repo.open(repository)
     with tempfile.TemporaryDirectory() as folder, LocalEngine() as engine, BuildState(Path(folder), 0, engine) as run:
-        read.read_repository(run, Read(changes=changes), repo)
+        read.read_repository(run, ReadOptions(changes=changes), repo)
     step = run.steps[0]
     return {
         "repository": repo.name,

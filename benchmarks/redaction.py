@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import planted
 from git_starcoder.git.objects import Repo, Unreadable
-from git_starcoder.recipe import Read
+from git_starcoder.recipe import ReadOptions
 from git_starcoder.text.encoding import Refusal, decode_file
 from git_starcoder.text.secrets import REDACTED_MARK, redact, secret_file_reason
 
@@ -88,7 +88,7 @@ def line_of(text: bytes, found: bytes) -> str:
 
 def texts_of(repository: str) -> Iterator[tuple[str, bytes]]:
     """Paths and texts of the files of the HEAD, each text once."""
-    repo, options = Repo.open(repository), Read()
+    repo, options = Repo.open(repository), ReadOptions()
     paths = {entry.blob: entry.path for entry in repo.entries() if 0 < (entry.size or 0) <= options.max_bytes}
     for blob, data in repo.read_blobs(paths):
         if not isinstance(data, Unreadable):

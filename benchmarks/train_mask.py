@@ -19,6 +19,7 @@ import json
 import statistics
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import measure
 
 from git_starcoder.dataset import Dataset
 from git_starcoder.model import loop
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.train import train
 
 MASK: list[dict[str, Any]] = [{}, {"attend": "piece"}]
@@ -60,18 +61,18 @@ def main() -> None:
     parser.add_argument("--only", type=int, nargs="*", help="of the sweep, these lines alone, from 0")
     arguments = parser.parse_args()
     dataset = Dataset.open(arguments.dataset)
-    first = Config()
+    first = TrainConfig()
     loop.LOOKS = 3  # they cost time, and change nothing of what is measured at the end
     trials = SWEEP if arguments.sweep else MASK
     trials = [trials[number] for number in arguments.only] if arguments.only else trials
     tokens = sum(row["length"] * row["weight"] for row in dataset.about("train"))
-    print(json.dumps({"machine": measure.machine(), "command": " ".join(sys.argv), "defaults": first.model_dump(exclude_defaults=False),
+    print(json.dumps({"machine": measure.machine(), "command": " ".join(sys.argv), "defaults": asdict(first),
                       "passes": round(arguments.steps * first.batch / tokens, 3)}), flush=True)  # fmt: skip
     found: dict[int, list[float]] = {}
     for seed in range(arguments.seeds or (1 if arguments.sweep else 3)):
         for number, trial in enumerate(trials):
             steps = arguments.steps * first.batch // trial.get("batch", first.batch)
-            config = Config(
+            config = TrainConfig(
                 **{"size": arguments.size, "steps": steps, "seed": seed, "order": "shuffled", "patience": 99, **trial}
             )
             with tempfile.TemporaryDirectory(prefix="starcoder-bench-") as scratch:

@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,7 +42,7 @@ import transformers
 
 from git_starcoder.dataset import Dataset
 from git_starcoder.model import load
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.distributed import Processes
 from git_starcoder.model.learner import Learner
@@ -84,7 +85,7 @@ class Sides:
         self.corpus = Corpus.read(dataset, self.tokenizer)
         self.precision = precision
         self.scratch = scratch
-        self.config = Config(
+        self.config = TrainConfig(
             order="shuffled", batch=batch, optimizer="adamw", learning_rate=1e-3, weight_decay=0.1, steps=10_000
         )
         self.plan = Plan.of(self.corpus, self.config, 10_000, curriculum=False)
@@ -118,7 +119,7 @@ class Sides:
 
     def ours(self, optimizer: str) -> dict[str, float]:
         network = Network(self.model(), self.tokenizer, precise=self.precision)
-        learner = Learner(network, self.corpus, self.config.model_copy(update={"optimizer": optimizer}), Processes())
+        learner = Learner(network, self.corpus, replace(self.config, optimizer=optimizer), Processes())
         learner.piece = PIECE
         clock, content, padded = others.Clock(), [], []
         for step in self.steps:

@@ -1,4 +1,4 @@
-"""The reference pages, made from the code when the site is built: a hook of mkdocs."""
+"""Generates the reference pages from the code when the site is built. It is a hook of mkdocs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import ast
 import dataclasses
 import inspect
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import click
 from mkdocs.structure.files import File
 
+import git_starcoder
 from git_starcoder import checks, cli, errors, recipe, registry
 from git_starcoder.checks import counts, rows
 from git_starcoder.checks.classic_tests import answered_tests
 from git_starcoder.classic import config as classic
 from git_starcoder.cli import verbs
 from git_starcoder.model import config
+from git_starcoder.strict_config import describe_type, field_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,22 +28,79 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 EXIT_CODES = {
-    errors.ExitCode.FINE: "all is well",
-    errors.ExitCode.FOUND: "a check or a test found something",
-    errors.ExitCode.USAGE: "wrong use or input; one line says what, where, and a hint",
-    errors.ExitCode.BUG: "a bug of ours; the message names a file with the traceback",
+    errors.ExitCode.SUCCESS: "success",
+    errors.ExitCode.FINDINGS: "a check or a test found something",
+    errors.ExitCode.USAGE_ERROR: "wrong use or input; one line says what, where, and a hint",
+    errors.ExitCode.BUG: "a bug of git-starcoder; the message names a file with the traceback",
     errors.ExitCode.INTERRUPTED: "interrupted",
-    errors.ExitCode.BROKEN_PIPE: "the reader of the output went away",
+    errors.ExitCode.BROKEN_PIPE: "the reader of the output has closed it",
 }
-KINDS = {
-    "str": "text",
-    "bool": "true or false",
-    "int": "whole number from 0",
-    "float": "number from 0",
-    "Count": "whole number above 0",
-    "Positive": "number above 0",
-    "Share": "from 0 to below 1",
+EXAMPLES = {
+    "build": """\
+from git_starcoder import Recipe, build
+
+recipe = Recipe.load("effectiveness", ("window.size=256", "seed=7"))
+dataset = build(".", recipe, "dataset")
+print(dataset.metadata["total_sequences"], "rows")
+""",
+    "show": """\
+from git_starcoder import show
+
+overview = show("dataset")
+print(overview.splits["train"], "training rows,", sum(drop.drops for drop in overview.drops), "drops")
+row = show("dataset", "train:0")
+print(row.facts["file"], row.facts["weight"])
+""",
+    "check": """\
+from git_starcoder import Dataset, check
+
+for outcome in check(Dataset.open("dataset")):
+    for finding in outcome.findings:
+        print(outcome.check, finding.where, finding.what)
+""",
+    "train": """\
+from git_starcoder import Dataset, TrainConfig, train
+
+result = train(Dataset.open("dataset"), "model", TrainConfig(size="0.2M", steps=2))
+print(result.steps, "steps,", result.loss, "bits per token")
+""",
+    "evaluate": """\
+from git_starcoder import Dataset, evaluate
+
+scores = evaluate("model", Dataset.open("dataset"), seconds=2)
+for score in scores.scores:
+    print(score.subject, score.measure, score.value)
+""",
+    "complete": """\
+from git_starcoder import complete
+
+print(complete("model", "def load(path):\\n", max_tokens=16))
+""",
+    "Model": """\
+from git_starcoder import Model
+
+model = Model.load("model")
+print(model.complete("def load(", suffix="return text", max_tokens=16))
+print(model.bits_per_byte("def load(path):\\n    return path.read_text()\\n"))
+""",
+    "Dataset": """\
+from git_starcoder import Dataset
+
+dataset = Dataset.open("dataset")
+for row in dataset.rows("val"):
+    print(row.metadata["source_file"], len(row.tokens))
+""",
+    "Recipe": """\
+from git_starcoder import Recipe, RecipeError
+
+print(Recipe.load("elite").to_yaml())
+try:
+    Recipe.load("elite", ("window.sise=256",))
+except RecipeError as error:
+    print(error.what, error.where, error.hint)  # unknown key 'sise' --set window.sise did you mean 'size'?
+""",
 }
+"""Examples of the Python page, in the order in which they run in one folder; a test runs them."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -51,39 +111,41 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def pages() -> dict[str, str]:
-    """Markdown of each page, by name."""
-    made = {
-        "commands": ("Commands", _commands()),
-        "recipe": ("Recipe keys", _recipe()),
-        "config": ("Training keys", _config()),
-        "shelves": ("Shelves", _shelves()),
-        "rows": ("Row and metadata keys", _rows()),
-        "checks": ("Checks", _checks()),
-        "exit-codes": ("Exit codes", _exit_codes()),
+    """The Markdown of each page, by name."""
+    contents = {
+        "commands": ("Commands", _commands_page()),
+        "recipe": ("Recipe keys", _recipe_page()),
+        "config": ("Training keys", _config_page()),
+        "python": ("Python", _python_page()),
+        "shelves": ("Registries", _registries_page()),
+        "rows": ("Row and metadata keys", _rows_page()),
+        "checks": ("Checks", _checks_page()),
+        "exit-codes": ("Exit codes", _exit_codes_page()),
     }
-    return {name: f"# {title}\n\n" + "\n".join(lines) + "\n" for name, (title, lines) in made.items()}
+    return {name: f"# {title}\n\n" + "\n".join(lines) + "\n" for name, (title, lines) in contents.items()}
 
 
 def _table(head: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
-    cells = head.split("|")
-    yield f"| {' | '.join(cells)} |"
-    yield "|" + " --- |" * len(cells)
+    """The lines of a Markdown table; `head` has the column titles with bars between them."""
+    titles = head.split("|")
+    yield f"| {' | '.join(titles)} |"
+    yield "|" + " --- |" * len(titles)
     for row in rows:
         yield f"| {' | '.join(map(_cell, row))} |"
     yield ""
 
 
 def _cell(text: str) -> str:
-    """A text whose bars end no cell and whose smaller-than signs begin no tag; code is shown as it is."""
+    """A text in which `|` ends no cell and `<` begins no tag, except in code."""
     parts = text.split("`")
     parts[::2] = [part.replace("|", r"\|").replace("<", "&lt;") for part in parts[::2]]
     return "`".join(parts)
 
 
-def _commands() -> Iterator[str]:
+def _commands_page() -> Iterator[str]:
     group = verbs.group
     context = click.Context(group, info_name=cli.NAME)
-    yield f"What `{cli.NAME} -h` and `{cli.NAME} COMMAND -h` say. `-h` works everywhere.\n"
+    yield f"The help of `{cli.NAME} -h` and `{cli.NAME} COMMAND -h`. `-h` works everywhere.\n"
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is not None:
@@ -100,82 +162,52 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
             if below is not None:
                 yield from _command(below, click.Context(below, info_name=name, parent=context))
         return
-    found = [parameter.get_help_record(context) for parameter in command.get_params(context)]
-    yield from _table("flag|what it does", [(f"`{record[0]}`", record[1]) for record in found if record])
+    records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+    yield from _table("flag|what it does", [(f"`{record[0]}`", record[1]) for record in records if record])
 
 
-def _recipe() -> Iterator[str]:
-    yield "A recipe is YAML 1.2 without repeated keys: a section for each step, and what is left out has the default."
-    yield "`extends: NAME` starts from another. `git starcoder recipe show` prints one in full;"
+def _recipe_page() -> Iterator[str]:
+    yield "A recipe is YAML 1.2 without repeated keys: a section for each step. What is left out has its default."
+    yield "`extends: NAME` starts from another recipe. `git starcoder recipe show` prints one in full;"
     yield "`--set section.key=value` changes a key.\n"
-    for kind in (recipe.Recipe, *(_section(field) for field in dataclasses.fields(recipe.Recipe))):
-        if kind is None:
-            continue
-        top = kind is recipe.Recipe
-        yield f"## {'the file itself' if top else kind.__name__.lower()}\n"
+    sections: dict[str, type] = {"the file itself": recipe.Recipe}
+    for key, kind in field_types(recipe.Recipe).items():
+        if key == "augment":
+            sections[key] = recipe.AugmentationOptions
+        elif dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            sections[key] = kind
+    for title, kind in sections.items():
+        yield f"## {title}\n"
         yield inspect.cleandoc(kind.__doc__ or "") + "\n"
-        about = _documented(kind)
-        yield from _table(
-            "key|kind|default|meaning",
-            [(f"`{field.name}`", f"`{field.type}`", _default(field), about.get(field.name, ""))
-             for field in dataclasses.fields(kind) if not (top and _section(field) not in {None, recipe.Augmentation})],
-        )  # fmt: skip
+        skipped = sections if kind is recipe.Recipe else ()
+        yield from _table("key|kind|default|meaning", [row for row in _keys(kind) if row[0].strip("`") not in skipped])
 
 
-def _config() -> Iterator[str]:
-    yield "A training is said by YAML of these keys (`--config`), by `--set key=value`, and by flags of the same names,"
-    yield "later ones over earlier ones. `training.yaml` in a model's folder has all of them as they were.\n"
-    about, kinds = _documented(config.Config), _annotated(config.Config)
-    yield from _table(
-        "key|kind|default|meaning",
-        [(f"`{key}`", kinds[key], f"`{json.dumps(field.default)}`", about.get(key, ""))
-         for key, field in config.Config.model_fields.items()],
-    )  # fmt: skip
+def _config_page() -> Iterator[str]:
+    yield "A training is described by YAML with these keys (`--config`), by `--set key=value`, and by flags of the same"
+    yield "names; later ones win. `training.yaml` in a model's folder has all keys of its training.\n"
+    yield from _table("key|kind|default|meaning", _keys(config.TrainConfig))
     yield "## keys of the seeds' trainer\n"
-    yield "`training_config_metal_cuda_universal.yaml` has these, and those above but for "
-    yield ", ".join(f"`{key}` (`{theirs}`)" for key, theirs in classic.DECIDED.items()) + ". "
-    yield ", ".join(f"`{theirs}` is `{ours}`" for theirs, ours in classic.SAME.items()) + ".\n"
-    about, kinds = _documented(classic.Seeds), _annotated(classic.Seeds)
-    yield from _table(
-        "key|kind|default|meaning",
-        [(f"`{key}`", kinds[key], f"`{json.dumps(field.default)}`", about.get(key, ""))
-         for key, field in classic.Seeds.model_fields.items()],
-    )  # fmt: skip
+    yield "`training_config_metal_cuda_universal.yaml` has these keys, and those above except "
+    yield ", ".join(f"`{key}` (`{theirs}`)" for key, theirs in classic.DERIVED_KEYS.items()) + ". "
+    yield ", ".join(f"`{theirs}` is `{ours}`" for theirs, ours in classic.RENAMED_KEYS.items()) + ".\n"
+    yield from _table("key|kind|default|meaning", _keys(classic.SeedKeys))
 
 
-def _annotated(kind: type) -> dict[str, str]:
-    """What each key of a config may be, in words."""
-    body = ast.parse(inspect.getsource(kind)).body[0]
-    assert isinstance(body, ast.ClassDef)  # noqa: S101
-    found: dict[str, str] = {}
-    for field in body.body:
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            words: list[str] = []
-            for node in ast.walk(field.annotation):
-                if isinstance(node, ast.Name) and node.id in KINDS:
-                    words.append(KINDS[node.id])
-                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    words.append(f"`{node.value}`")
-            found[field.target.id] = ", ".join(dict.fromkeys(words))
+def _keys(kind: type) -> list[tuple[str, str, str, str]]:
+    """Key, kind, default and meaning of each field of a config that is not a section."""
+    meanings, hints = _field_docstrings(kind), field_types(kind)
+    found: list[tuple[str, str, str, str]] = []
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[field.name]) or field.default is dataclasses.MISSING:
+            continue
+        default = "see meaning" if field.default is config._BY_BASE else f"`{json.dumps(field.default)}`"  # noqa: SLF001
+        found.append((f"`{field.name}`", describe_type(hints[field.name]), default, meanings.get(field.name, "")))
     return found
 
 
-def _section(field: dataclasses.Field[object]) -> type | None:
-    """The dataclass of a section, or of what it holds."""
-    if field.name == "augment":
-        return recipe.Augmentation
-    found = getattr(recipe, str(field.type), None)
-    return found if dataclasses.is_dataclass(found) and isinstance(found, type) else None
-
-
-def _default(field: dataclasses.Field[object]) -> str:
-    if field.default is not dataclasses.MISSING:
-        return f"`{field.default!r}`"
-    return "none"
-
-
-def _documented(kind: type) -> dict[str, str]:
-    """The text below each field of a dataclass."""
+def _field_docstrings(kind: type) -> dict[str, str]:
+    """The text below each field of a class."""
     body = ast.parse(inspect.getsource(kind)).body[0]
     assert isinstance(body, ast.ClassDef)  # noqa: S101
     found: dict[str, str] = {}
@@ -188,21 +220,99 @@ def _documented(kind: type) -> dict[str, str]:
     return found
 
 
-def _shelves() -> Iterator[str]:
-    yield "A shelf is a folder of `src/git_starcoder`; the name of a file is its key, its first line is its help.\n"
+def _python_page() -> Iterator[str]:
+    yield "`import git_starcoder` offers these names. They are typed, and each is imported when it is first used.\n"
+    functions = [name for name in EXAMPLES if inspect.isfunction(getattr(git_starcoder, name))]
+    kinds = {name: getattr(git_starcoder, name) for name in git_starcoder.__all__ if name not in functions}
+    exceptions = {name: kind for name, kind in kinds.items() if issubclass(kind, Exception)}
+    for name in functions:
+        yield from _function(name, getattr(git_starcoder, name), "##")
+        yield f"```python\n{EXAMPLES[name]}```\n"
+    for name in sorted(kinds.keys() - exceptions.keys(), key=lambda name: (name not in EXAMPLES, name)):
+        yield from _class(name, kinds[name])
+    yield "## Errors\n"
+    yield "Errors have `what`, `where` and `hint`.\n"
+    yield from _table("error|meaning", [(f"`{name}`", _summary(kind)) for name, kind in exceptions.items()])
+
+
+def _class(name: str, kind: type[Any]) -> Iterator[str]:
+    yield f"## {name}\n"
+    yield inspect.cleandoc(kind.__doc__ or "").partition("\n\nExample")[0] + "\n"
+    if name in EXAMPLES:
+        yield f"```python\n{EXAMPLES[name]}```\n"
+    page = {"Recipe": "[Recipe keys](recipe.md)", "TrainConfig": "[Training keys](config.md)"}.get(name)
+    fields = dict.fromkeys(getattr(kind, "__annotations__", {}))
+    if page:
+        yield f"Its fields are the keys on the page {page}.\n"
+    elif fields:
+        meanings = _field_docstrings(kind)
+        types = {field: str(kind.__annotations__[field]) for field in fields if not field.startswith("_")}
+        yield from _table("field|type|meaning", [(f"`{field}`", f"`{text}`", meanings.get(field, ""))
+                                                 for field, text in types.items()])  # fmt: skip
+    for member, value in vars(kind).items():
+        function = value.__func__ if isinstance(value, classmethod) else value
+        if inspect.isfunction(function) and not member.startswith("_") and function.__doc__:
+            yield from _function(f"{name}.{member}", function, "###")
+        elif isinstance(value, property) and value.fget is not None and value.__doc__:
+            yield f"### {name}.{member}\n\n{inspect.cleandoc(value.__doc__)}\n"
+
+
+def _function(name: str, function: Any, heading: str) -> Iterator[str]:
+    """The signature and the docstring of a function."""
+    summary, sections = _docstring(function)
+    signature = inspect.signature(function)
+    arguments: list[str] = []
+    keyword_only = False
+    for parameter in signature.parameters.values():
+        if parameter.name in {"self", "cls"}:
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
+            arguments.append("*")
+            keyword_only = True
+        stars = {parameter.VAR_KEYWORD: "**", parameter.VAR_POSITIONAL: "*"}.get(parameter.kind, "")
+        default = parameter.default
+        plain = isinstance(default, str | int | float | tuple | None)
+        shown = "" if default is parameter.empty else f" = {default!r}" if plain else " = ..."
+        arguments.append(f"{stars}{parameter.name}: {parameter.annotation}{shown}")
+    code = f"{name}({', '.join(arguments)}) -> {signature.return_annotation}"
+    if len(code) > 100:
+        lines = "".join(f"    {argument},\n" for argument in arguments)
+        code = f"{name}(\n{lines}) -> {signature.return_annotation}"
+    yield f"{heading} {name}\n\n```text\n{code}\n```\n\n{summary}\n"
+    for title, head in (("Args", "argument"), ("Raises", "error")):
+        if title in sections:
+            yield from _table(f"{head}|meaning", sections[title])
+
+
+def _docstring(function: Any) -> tuple[str, dict[str, list[tuple[str, str]]]]:
+    """The text of a docstring before its sections, and the items of the sections (`Args:`, `Raises:`)."""
+    text = inspect.cleandoc(function.__doc__ or "")
+    parts = re.split(r"^(Args|Raises|Returns|Yields|Example):\n", text, flags=re.MULTILINE)
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for title, body in zip(parts[1::2], parts[2::2], strict=True):
+        items = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", body, flags=re.MULTILINE)
+        sections[title] = [(f"`{name}`", " ".join(meaning.split())) for name, meaning in items]
+    return parts[0].strip(), sections
+
+
+def _summary(thing: Any) -> str:
+    return inspect.cleandoc(thing.__doc__ or "").partition("\n")[0]
+
+
+def _registries_page() -> Iterator[str]:
+    yield "A registry is a folder of `src/git_starcoder`: the name of a file is its key, its first line is its help.\n"
     for name in ("augmentations", "evals"):
         yield f"## {name}\n"
         yield from _table("key|what it is", [(f"`{key}`", registry.summary(name, key)) for key in registry.names(name)])
     yield "## recipes\n"
-    yield from _table(
-        "key|what it is", [(f"`{key}`", recipe.Recipe.load(key).about) for key in registry.names("recipes")]
-    )
+    recipes = [(f"`{key}`", recipe.Recipe.load(key).about) for key in registry.names("recipes")]
+    yield from _table("key|what it is", recipes)
     yield "## languages\n"
     yield ", ".join(f"`{key}`" for key in registry.names("languages")) + "; every other text is `text`."
 
 
-def _rows() -> Iterator[str]:
-    yield "What `git starcoder check` asks of every row and of the metadata. What the keys mean is said in"
+def _rows_page() -> Iterator[str]:
+    yield "The keys that `git starcoder check` expects in every row and in the metadata. Their meaning is on the page"
     yield "[The dataset folder](../dataset.md).\n"
     for title, keys in (("metadata of every row", rows.REQUIRED_KEYS), ("metadata of some rows", rows.OPTIONAL_KEYS)):
         yield f"## {title}\n"
@@ -216,16 +326,16 @@ def _kind(kind: type | tuple[type, ...]) -> str:
     return "number" if isinstance(kind, tuple) else names[kind]
 
 
-def _checks() -> Iterator[str]:
+def _checks_page() -> Iterator[str]:
     yield "`git starcoder check DATASET` runs all of them over one reading of the rows.\n"
     about = [(key, each.promise, answered_tests(key)) for key, each in checks.check_classes().items()]
     yield from _table(
-        "check|promise|answers for these tests of the seeds",
+        "check|promise|covers these tests of the seeds",
         [(f"`{key}`", promise, ", ".join(f"`{name}`" for name in seeds)) for key, promise, seeds in about],
     )
 
 
-def _exit_codes() -> Iterator[str]:
+def _exit_codes_page() -> Iterator[str]:
     yield from _table("code|meaning", [(str(int(code)), EXIT_CODES[code]) for code in errors.ExitCode])
     yield "## What can be wrong\n"
     yield "```text\n" + (errors.__doc__ or "").partition("\n\n")[2].strip() + "\n```"

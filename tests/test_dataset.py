@@ -12,13 +12,13 @@ import pytest
 
 from git_starcoder.dataset import METADATA, SCHEMA, Dataset, publish
 from git_starcoder.errors import DatasetError, OutputError
-from git_starcoder.output import listing
+from git_starcoder.output_folder import describe_files
 
 
 def fill(folder, fingerprint="f1", text="row"):
     (folder / "data").write_text(text)
     (folder / METADATA).write_text("{}")
-    manifest = {"schema": SCHEMA, "fingerprint": fingerprint, "digest": "d", "files": listing(folder)}
+    manifest = {"schema": SCHEMA, "fingerprint": fingerprint, "digest": "d", "files": describe_files(folder)}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -94,7 +94,7 @@ def test_something_of_the_users_is_never_touched(tmp_path, kind):
             (out / "thesis.tex").write_text("mine")
         case _:
             out.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(OutputError, match="not a dataset of ours"), publish(out, "f1", force=True):
+    with pytest.raises(OutputError, match="not a git-starcoder dataset"), publish(out, "f1", force=True):
         raise AssertionError("the build began")
     assert os.path.lexists(out)
     assert leftovers(out) == []
@@ -143,7 +143,7 @@ def test_a_hidden_folder_of_the_users_is_not_taken_for_an_old_dataset(tmp_path):
     out = tmp_path / "out"
     (tmp_path / ".out.old").mkdir()
     (tmp_path / ".out.old" / "thesis.tex").write_text("mine")
-    with pytest.raises(OutputError, match="not a dataset of ours"), publish(out, "f1"):
+    with pytest.raises(OutputError, match="not a git-starcoder dataset"), publish(out, "f1"):
         raise AssertionError("the build began")
     assert leftovers(out) == [".out.old"]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 from types import SimpleNamespace
 
 import pytest
 
-from git_starcoder import device
-from git_starcoder.device import GIB, Device
+from git_starcoder import machine
+from git_starcoder.machine import GIB, Device
 
 MIB = 1 << 20
 
@@ -34,21 +35,21 @@ CARDS = {
 @pytest.mark.parametrize("card", CARDS)
 def test_the_window_of_real_cards(card):
     memory, tokens = CARDS[card]
-    assert device.window(Device("cuda", memory * MIB)) == tokens
+    assert machine.recommended_window(Device("cuda", memory * MIB)) == tokens
 
 
 @pytest.mark.parametrize(
     ("size", "tokens", "below"), [(24, 4096, 2048), (16, 2048, 1536), (12, 1536, 1024), (8, 1024, 512)]
 )
 def test_the_edges_of_the_table(size, tokens, below):
-    edge = int(size * GIB * device.TOLERANCE) + 1
-    assert device.window(Device("cuda", size * GIB)) == tokens
-    assert device.window(Device("cuda", edge)) == tokens
-    assert device.window(Device("cuda", edge - 2)) == below
+    edge = int(size * GIB * machine.NOMINAL_MEMORY_SHARE) + 1
+    assert machine.recommended_window(Device("cuda", size * GIB)) == tokens
+    assert machine.recommended_window(Device("cuda", edge)) == tokens
+    assert machine.recommended_window(Device("cuda", edge - 2)) == below
 
 
 def test_no_gpu():
-    assert device.window(Device("none", 0)) == 1024
+    assert machine.recommended_window(Device("none", 0)) == 1024
 
 
 class FakeLibrary:
@@ -79,15 +80,15 @@ class FakeLibrary:
         size = self.sizes[handle.value - 1]
         if size is None:
             return 3
-        memory._obj.total = size
+        memory[0] = size
         return 0
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def computer(monkeypatch):
     """A Linux machine without accelerators, to which some can be given."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(device.sys, "platform", "linux")
+    monkeypatch.setattr(machine.sys, "platform", "linux")
 
     def set_cuda(library):
         def load(name):
@@ -95,18 +96,18 @@ def machine(monkeypatch):
                 raise OSError(f"{name}: cannot open shared object file")
             return library
 
-        monkeypatch.setattr(device.ctypes, "CDLL", load)
+        monkeypatch.setattr(ctypes, "CDLL", load)
 
-    def set_apple(answer, machine="arm64"):
+    def set_apple(answer, architecture="arm64"):
         def run(command, **_):
             assert command == ["/usr/sbin/sysctl", "-n", "hw.memsize"]
             if isinstance(answer, Exception):
                 raise answer
             return SimpleNamespace(stdout=answer)
 
-        monkeypatch.setattr(device.sys, "platform", "darwin")
-        monkeypatch.setattr(device.platform, "machine", lambda: machine)
-        monkeypatch.setattr(device.subprocess, "run", run)
+        monkeypatch.setattr(machine.sys, "platform", "darwin")
+        monkeypatch.setattr(machine.platform, "machine", lambda: architecture)
+        monkeypatch.setattr(subprocess, "run", run)
 
     set_cuda(None)
     return SimpleNamespace(cuda=set_cuda, apple=set_apple)
@@ -124,36 +125,36 @@ def machine(monkeypatch):
         (FakeLibrary([8 * GIB, None, 24 * GIB, 12 * GIB]), Device("cuda", 24 * GIB)),
     ],
 )
-def test_cuda(machine, library, found):
-    machine.cuda(library)
-    assert device.detect() == found
+def test_cuda(computer, library, found):
+    computer.cuda(library)
+    assert machine.detect_device() == found
     assert not getattr(library, "open", False)
 
 
 @pytest.mark.parametrize(("hidden", "kind"), [("", "none"), ("-1", "none"), ("0", "cuda")])
-def test_cuda_hidden_by_its_user(machine, monkeypatch, hidden, kind):
-    machine.cuda(FakeLibrary([8 * GIB]))
+def test_cuda_hidden_by_its_user(computer, monkeypatch, hidden, kind):
+    computer.cuda(FakeLibrary([8 * GIB]))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert device.detect().kind == kind
+    assert machine.detect_device().kind == kind
 
 
 @pytest.mark.parametrize(("memory", "tokens"), [(8, 512), (16, 1024), (24, 2048), (32, 2048), (36, 4096), (64, 4096)])
-def test_metal_shares_its_memory(machine, memory, tokens):
-    machine.apple(f"{memory * GIB}\n")
-    found = device.detect()
-    assert (found.kind, device.window(found)) == ("metal", tokens)
+def test_metal_shares_its_memory(computer, memory, tokens):
+    computer.apple(f"{memory * GIB}\n")
+    found = machine.detect_device()
+    assert (found.kind, machine.recommended_window(found)) == ("metal", tokens)
 
 
 @pytest.mark.parametrize("answer", ["", "many", OSError(), subprocess.TimeoutExpired("sysctl", 5)])
-def test_an_apple_machine_that_does_not_say(machine, answer):
-    machine.apple(answer)
-    assert device.detect() == Device("none", 0)
+def test_an_apple_machine_that_does_not_say(computer, answer):
+    computer.apple(answer)
+    assert machine.detect_device() == Device("none", 0)
 
 
-def test_an_apple_machine_without_metal_for_torch(machine):
-    machine.apple(f"{64 * GIB}", machine="x86_64")
-    assert device.detect() == Device("none", 0)
+def test_an_apple_machine_without_metal_for_torch(computer):
+    computer.apple(f"{64 * GIB}", architecture="x86_64")
+    assert machine.detect_device() == Device("none", 0)
 
 
 def test_this_machine_is_asked_without_failing():
-    assert device.detect().memory >= 0
+    assert machine.detect_device().memory >= 0

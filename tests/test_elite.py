@@ -13,7 +13,7 @@ import pytest
 
 from git_starcoder.checks import check
 from git_starcoder.engine import cache as module
-from git_starcoder.engine.cache import Cache
+from git_starcoder.engine.cache import SqliteCache
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.pipeline import build
@@ -121,25 +121,25 @@ def test_the_number_of_jobs_does_not_matter(repo, fresh, tmp_path, jobs):
 
 
 def test_after_a_commit_only_what_it_touched_is_done_again(repo, engine, fresh, tmp_path):
-    with Cache(tmp_path / "cache", LIMIT) as cache:
+    with SqliteCache(tmp_path / "cache", LIMIT) as cache:
         build(Repo.open(repo, "HEAD~1"), RECIPE, tmp_path / "out", engine=engine, cache=cache)
         assert cache.hits == 0
         before = cache.misses
-    with Cache(tmp_path / "cache", LIMIT) as cache:
+    with SqliteCache(tmp_path / "cache", LIMIT) as cache:
         dataset = build(repo, RECIPE, tmp_path / "out", engine=engine, cache=cache)
         assert 0 < cache.misses < before / 5
     assert files_of(dataset.folder) == files_of(fresh.folder)
 
 
 def warm(repo, engine, folder):
-    with Cache(folder / "cache", LIMIT) as cache:
+    with SqliteCache(folder / "cache", LIMIT) as cache:
         build(repo, RECIPE, folder / "first", engine=engine, cache=cache)
-    return folder / "cache" / module.FILE
+    return folder / "cache" / module.DATABASE_NAME
 
 
 def again(repo, engine, folder, limit=LIMIT):
     """The digest of another build with the same cache, how much it found there, and how much it did not."""
-    with Cache(folder / "cache", limit) as cache:
+    with SqliteCache(folder / "cache", limit) as cache:
         dataset = build(repo, RECIPE, folder / "again", engine=engine, cache=cache, force=True)
         return dataset.digest, cache.hits, cache.misses
 
@@ -188,14 +188,14 @@ def test_a_cache_that_cannot_be_is_none(repo, engine, fresh, tmp_path):
 
 
 def test_a_full_disk_costs_the_cache_and_not_the_build(repo, engine, fresh, tmp_path, monkeypatch):
-    opened = Cache._opened
+    opened = SqliteCache._connect
 
     def small(self):
         connection = opened(self)
         connection.execute("PRAGMA max_page_count = 32")  # "database or disk is full", as SQLite says of a full disk
         return connection
 
-    monkeypatch.setattr(Cache, "_opened", small)
+    monkeypatch.setattr(SqliteCache, "_connect", small)
     assert again(repo, engine, tmp_path)[0] == fresh.digest
     monkeypatch.undo()
     assert again(repo, engine, tmp_path)[0] == fresh.digest
@@ -217,9 +217,9 @@ def test_two_builds_at_once_share_a_cache(repo, fresh, tmp_path):
 import sys
 from pathlib import Path
 from git_starcoder.pipeline import build
-from git_starcoder.engine.cache import Cache
+from git_starcoder.engine.cache import SqliteCache
 from git_starcoder.recipe import Recipe
-with Cache(Path({str(tmp_path / "cache")!r}), {LIMIT}) as cache:
+with SqliteCache(Path({str(tmp_path / "cache")!r}), {LIMIT}) as cache:
     print(build({str(repo)!r}, Recipe.load("elite", {CHANGES!r}), Path(sys.argv[1]), cache=cache).digest)
 """
     builds = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / name)], stdout=subprocess.PIPE, text=True)

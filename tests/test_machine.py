@@ -27,34 +27,34 @@ def few_threads(monkeypatch):
 @pytest.mark.usefixtures("few_threads")
 def test_threads_are_counted_and_given_back():
     before = threading.active_count()
-    assert machine.startable(9) == 2
-    assert machine.startable(1) == 1
+    assert machine.startable_thread_count(9) == 2
+    assert machine.startable_thread_count(1) == 1
     assert threading.active_count() == before
 
 
 @pytest.mark.usefixtures("few_threads")
 def test_libraries_are_told_of_few_threads(monkeypatch):
-    for name in machine.WIDTHS:
+    for name in machine.THREAD_COUNT_VARIABLES:
         monkeypatch.setenv(name, "9")
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert machine.threads.__wrapped__() == 1
+    assert machine.limit_library_threads.__wrapped__() == 1
     assert os.environ["OMP_NUM_THREADS"] == "1"
     assert os.environ["RAYON_NUM_THREADS"] == "9"  # the user's word
     with pytest.raises(MachineError, match="no more processes or threads"):
-        machine.require()
+        machine.require_resources()
 
 
 def test_enough_is_no_limit(monkeypatch):
-    monkeypatch.setattr(machine, "address_space", lambda: None)
-    assert machine.threads.__wrapped__() == machine.cores()
-    machine.require()
+    monkeypatch.setattr(machine, "address_space_limit", lambda: None)
+    assert machine.limit_library_threads.__wrapped__() == machine.usable_cpu_count()
+    machine.require_resources()
 
 
 def test_few_addresses(monkeypatch):
-    monkeypatch.setattr(machine, "address_space", lambda: 3 << 29)
-    for name in machine.WIDTHS:
+    monkeypatch.setattr(machine, "address_space_limit", lambda: 3 << 29)
+    for name in machine.THREAD_COUNT_VARIABLES:
         monkeypatch.setenv(name, "1")
-    assert machine.threads.__wrapped__() == 1
-    machine.require()
+    assert machine.limit_library_threads.__wrapped__() == 1
+    machine.require_resources()
     with pytest.raises(MachineError, match="limited to 1,536 MiB"):
-        machine.require(machine.ADDRESSES_TO_TRAIN)
+        machine.require_resources(machine.MIN_TRAINING_ADDRESS_SPACE_BYTES)

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from git_starcoder.atomic_write import atomic_folder
 from git_starcoder.errors import OutputError
-from git_starcoder.output import IGNORED, Kind, destination, listing
-from git_starcoder.publish import whole
+from git_starcoder.output_folder import GITIGNORE_TEXT, OutputKind, describe_files, resolve_destination
 
-KIND = Kind("thing", "maker", "sign.json", "git-starcoder/thing/", frozenset({"README.md"}), {"score.json": "score/"})
+KIND = OutputKind(
+    "thing", "maker", "sign.json", "git-starcoder/thing/", frozenset({"README.md"}), {"score.json": "score/"}
+)
 
 
 def fill(folder, version):
@@ -28,11 +30,11 @@ def fill(folder, version):
     (folder / f"only_{version}").write_text(version)
     (folder / f"folder_{version}").mkdir()
     (folder / f"folder_{version}" / "file").write_text(version)
-    (folder / "sign.json").write_text(json.dumps({"schema": "git-starcoder/thing/1", "files": listing(folder)}))
+    (folder / "sign.json").write_text(json.dumps({"schema": "git-starcoder/thing/1", "files": describe_files(folder)}))
 
 
 def make(out, version, *, force=False, meanwhile=lambda: None):
-    with whole(Path(out), KIND, lambda _: None, force=force) as (folder, _):
+    with atomic_folder(Path(out), KIND, lambda _: None, force=force) as (folder, _):
         fill(folder, version)
         meanwhile()
 
@@ -97,7 +99,7 @@ def test_files_that_come_while_it_is_made_are_kept(tmp_path, versions):
 def test_a_file_that_comes_with_a_name_of_ours_is_kept(tmp_path):
     out = tmp_path / "out"
     make(out, "one")
-    with pytest.raises(OutputError, match=r"'only_two' in .* is not ours"):
+    with pytest.raises(OutputError, match=r"'only_two' in .* was not written by git-starcoder"):
         make(out, "two", force=True, meanwhile=lambda: (out / "only_two").write_text("mine"))
     assert (out / "only_two").read_text() == "mine"
     assert (out / "only_one").read_text() == "one"
@@ -125,7 +127,7 @@ def test_an_edited_file_of_ours_is_replaced_only_by_force(tmp_path, versions, ch
 
 def test_a_file_of_the_user_with_a_name_of_ours_is_in_the_way(tmp_path):
     out = tmp_path / "out"
-    with whole(out, KIND, lambda _: None) as (folder, _):  # as an older version made it, without a card
+    with atomic_folder(out, KIND, lambda _: None) as (folder, _):  # as an older version made it, without a card
         (folder / "sign.json").write_text(json.dumps({"schema": "git-starcoder/thing/1", "files": {}}))
     (out / "README.md").write_text("mine")
     for force in (False, True):
@@ -174,7 +176,7 @@ def test_a_folder_with_another_sign_is_not_ours(tmp_path, sign):
     out.mkdir()
     (out / "sign.json").write_text(sign)
     (out / "thesis.tex").write_text("mine")
-    with pytest.raises(OutputError, match="not a thing of ours"):
+    with pytest.raises(OutputError, match="not a git-starcoder thing"):
         make(out, "one", force=True)
     assert text(out) == {"sign.json": sign, "thesis.tex": "mine"}
 
@@ -204,8 +206,8 @@ def test_the_users_ignore_file_stays(tmp_path, versions):
 def test_an_ignore_file_that_the_user_removed_does_not_come_back(tmp_path, versions):
     out = tmp_path / "out"
     make(out, "one")
-    assert (out / ".gitignore").read_text() == versions["two"][".gitignore"] == IGNORED
-    assert IGNORED.endswith("\n*\n")
+    assert (out / ".gitignore").read_text() == versions["two"][".gitignore"] == GITIGNORE_TEXT
+    assert GITIGNORE_TEXT.endswith("\n*\n")
     (out / ".gitignore").unlink()
     make(out, "two")
     assert text(out).keys() == versions["two"].keys() - {".gitignore"}
@@ -257,7 +259,7 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path, target, below):
     with pytest.raises(OutputError) as told:
         make(tmp_path / "link" / below, "one")
     if target != "file":
-        assert told.value.what.endswith(f"is not a thing of ours, but a link to '{target}', which is not there")
+        assert told.value.what.endswith(f"is not a git-starcoder thing, but a link to '{target}', which does not exist")
     assert text(tmp_path) == {"file": "mine", "link": f"-> {target}"}
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -267,7 +269,7 @@ def test_places_that_cannot_be_an_output(tmp_path, git):
         if path == tmp_path / "link":
             path.symlink_to("/")
         with pytest.raises(OutputError, match="is the root of the file system"):
-            destination(Path(path), "thing")
+            resolve_destination(Path(path), "thing")
     git(tmp_path, "init", "-q", "work")
     git(tmp_path, "init", "-q", "--bare", "bare.git")
     git(tmp_path, "init", "-q", "--separate-git-dir", str(tmp_path / "apart"), "other")
@@ -276,7 +278,7 @@ def test_places_that_cannot_be_an_output(tmp_path, git):
             make(tmp_path / place, "one", force=True)
         assert not (tmp_path / place / "sign.json").exists()
     for place in ("work", "other"):
-        with pytest.raises(OutputError, match="not a thing of ours"):
+        with pytest.raises(OutputError, match="not a git-starcoder thing"):
             make(tmp_path / place, "one", force=True)
         make(tmp_path / place / "out", "one")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from git_starcoder import registry
 from git_starcoder.errors import RecipeError
-from git_starcoder.recipe import Augmentation, Dedup, Recipe, Split
+from git_starcoder.recipe import AugmentationOptions, DedupOptions, Recipe, SplitOptions
 
 
 def write(folder, text, name="own.yaml"):
@@ -37,10 +37,10 @@ def test_every_recipe_of_the_shelf_loads_and_says_what_it_is(name):
 def test_the_effectiveness_recipe_is_what_the_seeds_say():
     recipe = Recipe.load("effectiveness")
     assert recipe.augment == {
-        "comment_toggle": Augmentation(0.7),
-        "format_variation": Augmentation(0.6),
-        "token_masking": Augmentation(0.5, copies=2),
-        "variable_renaming": Augmentation(0.8),
+        "comment_toggle": AugmentationOptions(0.7),
+        "format_variation": AugmentationOptions(0.6),
+        "token_masking": AugmentationOptions(0.5, copies=2),
+        "variable_renaming": AugmentationOptions(0.8),
     }
     assert (recipe.window.size, recipe.window.overlap) == ("auto", 0.75)
     assert (recipe.weigh.core, recipe.weigh.utility, recipe.weigh.test) == (3.0, 1.0, 0.3)
@@ -53,7 +53,7 @@ def test_the_effectiveness_recipe_is_what_the_seeds_say():
 def test_the_baseline_recipe_is_what_the_seeds_say():
     recipe = Recipe.load("baseline")
     assert (recipe.window.size, recipe.window.overlap) == (512, 0.25)
-    assert (recipe.augment, recipe.order.by, recipe.dedup) == ({}, "random", Dedup(exact=True, near=None))
+    assert (recipe.augment, recipe.order.by, recipe.dedup) == ({}, "random", DedupOptions(exact=True, near=None))
     assert recipe.weigh.core == recipe.weigh.utility == recipe.weigh.test == 1.0
 
 
@@ -73,7 +73,7 @@ def test_extends_keeps_what_is_not_said_again(tmp_path):
     )
     base = Recipe.load("effectiveness")
     assert recipe.window == replace(base.window, size=256)
-    assert recipe.augment == {**base.augment, "token_masking": Augmentation(0.1)}
+    assert recipe.augment == {**base.augment, "token_masking": AugmentationOptions(0.1)}
     assert recipe.weigh == base.weigh
     assert recipe.name == "own"
 
@@ -121,35 +121,35 @@ def test_a_recipe_that_extends_what_is_not_there_is_named(tmp_path):
         ("- a\n- list\n", "recipe"),
         ("a: [", "is not YAML"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),
-        ("window: 5", "'window' is a section"),
-        ("window: {size: big}", "'big' is not a whole number or a list or 'auto' or 'scales'"),
-        ("window: {size: 8}", "a window of 8 tokens is out of range"),
-        ("window: {size: true}", "True is not a whole number or a list or 'auto' or 'scales'"),
-        ("window: {overlap: 1}", "an overlap of 1.0 is out of range"),
-        ("window: {vocab_size: 100}", "a vocabulary of 100 is out of range"),
-        ("split: {train: 0.9}", "must be above 0 and add up to 1"),
-        ("split: {near: 1.5}", "near is 1.5, not from 0 to 1"),
-        ("dedup: {near: -1}", "near is -1.0, not from 0 to 1"),
-        ("dedup: {exact: 1}", "1 is not true or false"),
-        ("weigh: {core: 0}", "a weight must be above 0"),
-        ("read: {max_bytes: 0}", "a limit must be above 0"),
-        ("augment: {token_masking: 2}", "share is 2.0, not from 0 to 1"),
-        ("augment: {token_masking: {share: 1, copies: 0}}", "0 copies are out of range"),
+        ("window: 5", "'window' is a section with keys, not 5"),
+        ("window: {size: big}", "'size' is 'big' and should be a whole number from 16 to 1,048,576, a list of"),
+        ("window: {size: 8}", "'size' is 8 and should be a whole number from 16 to 1,048,576"),
+        ("window: {size: true}", "'size' is True and should be a whole number from 16 to 1,048,576, a list of"),
+        ("window: {overlap: 1}", "'overlap' is 1 and should be a number from 0 to below 1"),
+        ("window: {vocab_size: 100}", "'vocab_size' is 100 and should be a whole number from 512 to 1,000,000"),
+        ("split: {train: 0.9}", "must add up to 1"),
+        ("split: {near: 1.5}", "'near' is 1.5 and should be a number from 0 to 1"),
+        ("dedup: {near: -1}", "'near' is -1 and should be a number from 0 to 1"),
+        ("dedup: {exact: 1}", "'exact' is 1 and should be true or false"),
+        ("weigh: {core: 0}", "'core' is 0 and should be a number above 0"),
+        ("read: {max_bytes: 0}", "'max_bytes' is 0 and should be a whole number from 1"),
+        ("augment: {token_masking: 2}", "'share' is 2 and should be a number from 0 to 1"),
+        ("augment: {token_masking: {share: 1, copies: 0}}", "'copies' is 0 and should be a whole number from 1 to 16"),
         ("augment: {token_masking: {sahre: 1}}", "unknown key 'sahre'"),
-        ("augment: {token_masking: often}", "'often' is not a number"),
-        ("augment: [token_masking]", "is not a mapping"),
-        ("analyse: {skip: tests}", "'tests' is not a list"),
-        ("analyse: {skip: [tests]}", "'tests' is not 'generated' or 'vendored'"),
-        ("window: {size: []}", "window sizes must be at least one"),
-        ("window: {size: [64, 64]}", "window sizes must be at least one, and each another"),
-        ("window: {size: [64, 8]}", "a window of 8 tokens is out of range"),
-        ("window: {size: [64, much]}", "'much' is not a whole number"),
-        ("weigh: {recent: 0}", "a weight must be above 0"),
-        ("order: {by: size}", "'size' is not 'curriculum' or 'random'"),
-        ("weigh: {core: .nan}", "nan is not a number"),
-        ("weigh: {core: .inf}", "inf is not a number"),
-        ("split: {train: .nan}", "nan is not a number"),
-        ("seed: 1.5", "1.5 is not a whole number"),
+        ("augment: {token_masking: often}", "'share' is 'often' and should be a number from 0 to 1"),
+        ("augment: [token_masking]", "'augment' is a section with keys, not ['token_masking']"),
+        ("analyse: {skip: tests}", "'skip' is 'tests' and should be a list of 'generated' or 'vendored'"),
+        ("analyse: {skip: [tests]}", "'skip' is ['tests'] and should be a list of 'generated' or 'vendored'"),
+        ("window: {size: []}", "window sizes need at least one value"),
+        ("window: {size: [64, 64]}", "window sizes need at least one value, all distinct"),
+        ("window: {size: [64, 8]}", "'size' is [64, 8] and should be"),
+        ("window: {size: [64, much]}", "'size' is [64, 'much'] and should be"),
+        ("weigh: {recent: 0}", "'recent' is 0 and should be a number above 0"),
+        ("order: {by: size}", "'by' is 'size' and should be 'curriculum' or 'random'"),
+        ("weigh: {core: .nan}", "'core' is nan and should be a number"),
+        ("weigh: {core: .inf}", "'core' is inf and should be a number"),
+        ("split: {train: .nan}", "'train' is nan and should be a number"),
+        ("seed: 1.5", "'seed' is 1.5 and should be a whole number"),
     ],
 )
 def test_a_value_that_cannot_be_is_an_error(tmp_path, text, what):
@@ -186,9 +186,9 @@ def test_the_fingerprint_is_of_what_changes_the_bytes():
     assert replace(recipe, name="other", about="words").fingerprint() == recipe.fingerprint()
     changed = [
         replace(recipe, seed=1),
-        replace(recipe, dedup=Dedup(near=None)),
+        replace(recipe, dedup=DedupOptions(near=None)),
         replace(recipe, augment={}),
-        replace(recipe, split=Split(near=0.4)),
+        replace(recipe, split=SplitOptions(near=0.4)),
     ]
     assert len({recipe.fingerprint(), *(each.fingerprint() for each in changed)}) == 5
 

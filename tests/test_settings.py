@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from git_starcoder import places, settings
+from git_starcoder import settings, user_paths
 from git_starcoder.errors import UsageError
 
 
@@ -81,13 +81,13 @@ def test_where_the_cache_is(monkeypatch, tmp_path, said, kept, folder):
     if said is not None:
         monkeypatch.setenv("STARCODER_CACHE", said)
     monkeypatch.setenv("XDG_CACHE_HOME", kept)
-    assert settings.cache() == (None if folder is None else Path(folder.replace("~", str(tmp_path))))
+    assert settings.cache_folder() == (None if folder is None else Path(folder.replace("~", str(tmp_path))))
 
 
 def test_a_home_in_the_git_config(config, monkeypatch, tmp_path):
     monkeypatch.delenv("STARCODER_CACHE")
     config.write_text('[starcoder]\n\tcache = "~/from-git"\n')
-    assert settings.cache() == tmp_path / "from-git"
+    assert settings.cache_folder() == tmp_path / "from-git"
 
 
 @pytest.mark.parametrize("home", ["", "relative", None])
@@ -100,16 +100,16 @@ def test_no_home_is_said(monkeypatch, home):
     else:
         monkeypatch.setenv("HOME", home)
     with pytest.raises(UsageError, match="no home folder is known"):
-        settings.cache()
+        settings.cache_folder()
     with pytest.raises(UsageError, match="no home folder is known"):
-        places.expanded("~/x")
+        user_paths.expand_user("~/x")
 
 
 def test_other_users_and_names_with_a_tilde():
-    assert places.expanded("~root/x") == Path(os.path.expanduser("~root")) / "x"
-    assert places.expanded("~nobody-is-called-so/x") == Path("~nobody-is-called-so/x")
-    assert places.expanded("./~/x") == Path("./~/x")
-    assert places.expanded(Path("a~b")) == Path("a~b")
+    assert user_paths.expand_user("~root/x") == Path(os.path.expanduser("~root")) / "x"
+    assert user_paths.expand_user("~nobody-is-called-so/x") == Path("~nobody-is-called-so/x")
+    assert user_paths.expand_user("./~/x") == Path("./~/x")
+    assert user_paths.expand_user(Path("a~b")) == Path("a~b")
 
 
 @pytest.mark.usefixtures("config")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from git_starcoder.engine.local import cores
+from git_starcoder.engine.local import usable_cpu_count
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
@@ -45,7 +45,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
     """One per core, as far as the memory goes."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return max(1, min(cores(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY))
+    return max(1, min(usable_cpu_count(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEMORY))
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,4 +1,4 @@
-"""One build in progress: its texts on disk, its counts, its drops, its randomness."""
+"""Holds the state of a build in progress: its texts on disk, its counts and drops, and its randomness."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 TEXTS_PER_WRITE = 64
-"""Texts written at a time."""
+"""Texts that are written to the file together: one write for each text would cost more than the write itself."""
 
 
 class TextStore:
-    """Texts behind one another in a file without a name: written once, read by span, never held in memory."""
+    """A file that holds all texts of a build one after another: written once, read by span, not held in memory."""
 
     def __init__(self, file: BinaryIO) -> None:
-        """`file` is empty and not buffered."""
+        """Use an empty, unbuffered file."""
         self._file = file
         self._size = 0
         self._waiting: list[bytes] = []
         self._map: mmap.mmap | None = None
 
     def put(self, data: bytes) -> Span:
-        """Keep a text; the span gives it back."""
+        """Store a text; `get` returns it for the span."""
         self._waiting.append(data)
         if len(self._waiting) >= TEXTS_PER_WRITE:
             self._write()
@@ -60,7 +60,7 @@ class TextStore:
             view = view[self._file.write(view) :]
 
     def close(self) -> None:
-        """Forget all texts."""
+        """Close the file and its memory map."""
         if self._map is not None:
             self._map.close()
         self._file.close()
@@ -68,7 +68,7 @@ class TextStore:
 
 @dataclass(slots=True)
 class StepCounts:
-    """The counts of one step. `seen = kept + the sum of dropped`, or the step has a bug."""
+    """The counts of one step. If `seen` is not `kept` plus the sum of `dropped`, the step has a bug."""
 
     name: str
     progress: Progress
@@ -78,16 +78,16 @@ class StepCounts:
     seconds: float = 0.0
     dropped: Counter[str] = field(default_factory=Counter[str])
     figures: dict[str, int | float | str] = field(default_factory=dict[str, int | float | str])
-    """Anything else worth telling, for the manifest. No times: they would change the bytes."""
+    """Other figures for the manifest. No times: they would change its bytes."""
 
     def keep(self, count: int = 1) -> None:
-        """So many things more were seen and go on."""
+        """Count items that the step saw and passes on."""
         self.seen += count
         self.kept += count
         self.progress.advance(count)
 
     def drop(self, id: str, reason: str, detail: str = "", count: int = 1) -> None:  # noqa: A002 - the column's name
-        """One thing more was seen and goes no further, or several that go together."""
+        """Count and record items that the step saw and does not pass on."""
         self.seen += count
         self.dropped[reason] += count
         self.drops.append(Drop(self.name, id, reason, detail, count))
@@ -95,15 +95,15 @@ class StepCounts:
 
 
 class BuildState:
-    """One build in progress. Stages take it first and nothing else reaches outside."""
+    """One build in progress: the first argument of every step, and its only access to the outside."""
 
     def __init__(
         self, folder: Path, seed: int, engine: Engine, progress: Progress = NO_PROGRESS, cache: Cache = NO_CACHE
     ) -> None:
         self.folder = folder
-        """Where files of this build are made; it becomes the dataset."""
+        """The folder that becomes the dataset."""
         self.scratch = folder / ".scratch"
-        """Where files are made that do not stay."""
+        """The folder for temporary files of this build."""
         self.seed = seed
         self.engine = engine
         self.cache = cache
@@ -114,11 +114,11 @@ class BuildState:
         self.texts = TextStore((self.scratch / "texts").open("w+b", buffering=0))
 
     def rng(self, *key: str) -> random.Random:
-        """Randomness that depends on the recipe's seed and on a key made of content, and on nothing else."""
+        """A random generator that depends only on the recipe's seed and on a key made of content."""
         return random.Random(int.from_bytes(self._digest(*key)))  # noqa: S311 - not for secrets
 
     def uniform(self, *key: str) -> float:
-        """A number from 0 to below 1 that depends on the recipe's seed and on a key made of content: one draw."""
+        """A number from 0 to below 1 that depends only on the recipe's seed and on a key made of content."""
         return int.from_bytes(self._digest("chance", *key)[:7]) / (1 << 56)
 
     def _digest(self, *key: str) -> bytes:
@@ -127,36 +127,41 @@ class BuildState:
 
     @contextmanager
     def count_step(self, name: str, total: int | None = None) -> Generator[StepCounts]:
-        """Count, time and report one step; its counts must add up."""
+        """Count, time and report one step.
+
+        Raises:
+            AssertionError: the counts do not add up, so the step has a bug.
+
+        """
         step = StepCounts(name, self.progress, self.drops)
         self.progress.begin(name, total)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         yield step
-        step.seconds = time.perf_counter() - begun
+        step.seconds = time.perf_counter() - start
         if step.seen != step.kept + step.dropped.total():
             raise AssertionError(f"{name}: seen {step.seen} != kept {step.kept} + dropped {dict(step.dropped)}")
         self.steps.append(step)
         self.progress.end(name, step.seconds, step.seen, step.kept, dict(sorted(step.dropped.items())))
 
     def __enter__(self) -> Self:
-        self._uncollected = pause_garbage_collection()
-        self._uncollected.__enter__()
+        self._garbage_collection = pause_garbage_collection()
+        self._garbage_collection.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.texts.close()
-        self._uncollected.__exit__(None, None, None)
+        self._garbage_collection.__exit__(None, None, None)
 
 
 @contextmanager
 def pause_garbage_collection() -> Generator[None]:
-    """Look for no cycles: rows are many and make none, and looking again and again would cost a tenth of the time."""
-    collecting = gc.isenabled()
+    """Switch the search for reference cycles off: rows are many and have none, and it would cost 10 % of the time."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
-            gc.freeze()  # together with the next line: what is there now is old, and is not looked at in a hurry
+        if was_enabled:
+            gc.freeze()  # with the next line: moves all objects to the oldest generation, which is rarely searched
             gc.unfreeze()
             gc.enable()

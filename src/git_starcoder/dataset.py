@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import orjson
 
 from git_starcoder import parquet
+from git_starcoder.atomic_write import atomic_folder
 from git_starcoder.errors import DatasetError
-from git_starcoder.output import Kind
-from git_starcoder.publish import whole
+from git_starcoder.output_folder import OutputKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -33,7 +33,7 @@ NAMES = (
     "tokenizer/tokenizer_config.json", CARD,
 )  # fmt: skip
 """What every dataset has besides its rows."""
-KIND = Kind("dataset", "build", MANIFEST, "git-starcoder/dataset/", frozenset(NAMES))
+KIND = OutputKind("dataset", "build", MANIFEST, "git-starcoder/dataset/", frozenset(NAMES))
 
 
 class Row(NamedTuple):
@@ -247,7 +247,7 @@ class Target:
 
 @contextmanager
 def publish(out: Path, fingerprint: str, *, force: bool = False) -> Generator[Target]:
-    """Make a dataset's folder whole or not at all: see `publish.whole`. One with the same fingerprint is kept.
+    """Make a dataset's folder whole or not at all (`atomic_write.atomic_folder`). One with the same fingerprint stays.
 
     Raises:
         OutputError: locked, not writable, out of space, or something else is in the way.
@@ -259,7 +259,7 @@ def publish(out: Path, fingerprint: str, *, force: bool = False) -> Generator[Ta
         same = dataset is not None and dataset.manifest.get("fingerprint") == fingerprint
         return dataset if same and not force else None
 
-    with whole(out, KIND, finished, force=force) as (partial, found):
+    with atomic_folder(out, KIND, finished, force=force) as (partial, found):
         yield Target(partial, fingerprint, found)
         if found is None:
             shutil.rmtree(partial / ".scratch", ignore_errors=True)

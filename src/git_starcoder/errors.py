@@ -1,14 +1,14 @@
-"""Every error a user can cause, each with a place and a hint, and the exit codes.
+"""Defines the errors that a user can fix, each with a place and a hint, and the exit codes.
 
 StarcoderError            one clear line, exit 2
-├── UsageError            a flag or argument that cannot be
-├── RecipeError           a recipe that is not one
-├── RepositoryError       not a repository, nothing to read
-│   └── RevisionError     no such revision, or none that can be read
-├── DatasetError          a folder that is not a finished dataset
-├── OutputError           the output folder cannot be written, or holds something that is not ours
-├── MachineError          memory, processes, open files or a folder that the machine does not give
-└── MissingExtraError     a heavy library that is not installed
+├── UsageError            a flag, an argument or a config key is invalid
+├── RecipeError           a recipe does not exist or is invalid
+├── RepositoryError       a folder is not a repository, or nothing in it can be read
+│   └── RevisionError     a revision does not exist or cannot be read
+├── DatasetError          a folder is not a finished dataset or model, or it is damaged
+├── OutputError           an output cannot be written, or files of the user are in the way
+├── MachineError          the machine refuses memory, processes, open files or a temporary folder
+└── MissingExtraError     an optional library is not installed
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process says when it ends."""
+    """Exit codes of all commands."""
 
-    FINE = 0
-    FOUND = 1
-    USAGE = 2
+    SUCCESS = 0
+    FINDINGS = 1
+    USAGE_ERROR = 2
     BUG = 70
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
 
 class StarcoderError(Exception):
-    """An error that is the user's to mend: what, where, and a hint."""
+    """An error that the user can fix: what is wrong, where, and a hint what to do."""
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(what)
@@ -40,35 +40,35 @@ class StarcoderError(Exception):
 
 
 class UsageError(StarcoderError):
-    """A flag or argument that cannot be."""
+    """A flag, an argument or a config key is invalid."""
 
 
 class RecipeError(StarcoderError):
-    """A recipe that does not exist, does not parse, or says something unknown."""
+    """A recipe does not exist, is not YAML, or has an unknown key or an invalid value."""
 
 
 class RepositoryError(StarcoderError):
-    """The repository cannot be read: not one, empty, no such revision, or damaged beyond use."""
+    """A folder is not a repository, or the repository is empty or damaged beyond use."""
 
 
 class RevisionError(RepositoryError):
-    """The repository does not have the revision that is asked for, or its commit cannot be read."""
+    """The repository does not have the revision, or the commit cannot be read."""
 
 
 class DatasetError(StarcoderError):
-    """A folder that is not a finished dataset, or was changed after it was finished."""
+    """A folder is not a finished dataset or model, or it was changed or damaged later."""
 
 
 class OutputError(StarcoderError):
-    """The output cannot be written: no permission, no space, a lock held, or something of the user's in the way."""
+    """An output cannot be written: no permission, no space, another writer, or files of the user in the way."""
 
 
 class MachineError(StarcoderError):
-    """The machine refuses memory, processes, open files or a folder, and the work cannot go on without."""
+    """The machine refuses memory, processes, open files or a temporary folder that the work needs."""
 
 
 class MissingExtraError(StarcoderError):
-    """A library of an optional extra is not installed."""
+    """An optional library is not installed; the hint names the extra to install."""
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(
@@ -77,53 +77,59 @@ class MissingExtraError(StarcoderError):
         )
 
     @staticmethod
-    def of(error: ImportError, library: str, extra: str) -> StarcoderError:
-        """The error for an import that failed: the library is missing, or it is there and cannot be loaded."""
-        if error.path is None:  # nothing was found
+    def from_import_error(error: ImportError, library: str, extra: str) -> StarcoderError:
+        """The error for a failed import: the library is not installed, or it is installed and does not load."""
+        if error.path is None:  # no file was found
             return MissingExtraError(library, extra)
-        return unloadable(error, library)
+        return library_load_error(error, library)
 
 
-def unloadable(error: ImportError, library: str) -> MachineError:
-    """The error for a library that is installed and does not load: memory is short, or its files are not whole."""
-    hint = "is there enough memory? If so, install the library again"
+def library_load_error(error: ImportError, library: str) -> MachineError:
+    """The error for a library that is installed and does not load: memory is short, or files of it are damaged."""
+    hint = "check that there is enough memory, then install the library again"
     return MachineError(
-        f"{library} is installed and cannot be loaded", where=" ".join(str(error).split())[:200], hint=hint
+        f"{library} is installed but does not load", where=" ".join(str(error).split())[:200], hint=hint
     )
 
 
-FEWER = "fewer workers need less: -j 1"
-MEMORY = "memory does not suffice"
-LIMITS = {
-    errno.EMFILE: ("too many files are open", f"raise the limit (ulimit -n); {FEWER}"),
-    errno.ENFILE: ("too many files are open on this machine", FEWER),
-    errno.EAGAIN: ("no more processes or threads can be started", f"raise the limit (ulimit -u); {FEWER}"),
-    errno.ENOMEM: (MEMORY, f"raise the limit (ulimit -v) or free some; {FEWER}"),
+FEWER_WORKERS_HINT = "fewer workers need less: -j 1"
+OUT_OF_MEMORY = "memory does not suffice"
+LIMIT_MESSAGES = {
+    errno.EMFILE: ("too many files are open", f"raise the limit (ulimit -n); {FEWER_WORKERS_HINT}"),
+    errno.ENFILE: ("too many files are open on this machine", FEWER_WORKERS_HINT),
+    errno.EAGAIN: ("no more processes or threads can be started", f"raise the limit (ulimit -u); {FEWER_WORKERS_HINT}"),
+    errno.ENOMEM: (OUT_OF_MEMORY, f"raise the limit (ulimit -v) or free some; {FEWER_WORKERS_HINT}"),
 }
-"""What the operating system has no more of, and what helps."""
-THREADS = ("can't start new thread", "threadpoolbuilderror", "resource temporarily unavailable")
-"""How libraries say that a thread was refused."""
-ALLOCATION = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad allocation")
-"""How libraries that raise something general say that memory was refused."""
+"""The message and the hint for each error of the operating system that means that a resource is used up."""
+THREAD_REFUSED_PHRASES = ("can't start new thread", "threadpoolbuilderror", "resource temporarily unavailable")
+"""Parts of the messages by which libraries report that a thread was refused."""
+ALLOCATION_FAILED_PHRASES = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad allocation",
+)
+"""Parts of the messages by which libraries report that memory was refused."""
 
 
-def limit_reached(error: BaseException) -> MachineError | None:
-    """The error as one of the machine's limits; None if it is none.
+def as_machine_error(error: BaseException) -> MachineError | None:
+    """The `MachineError` for an error that means that a resource is used up; None for any other error.
 
-    Code that catches whatever a library raises asks this first: a file is not damaged because memory ran out.
+    Code that catches every error of a library calls this first: a file is not damaged because memory ran out.
     """
     if isinstance(error, MachineError):
         return error
-    if isinstance(error, OSError) and error.errno in LIMITS:
-        what, hint = LIMITS[error.errno]
+    if isinstance(error, OSError) and error.errno in LIMIT_MESSAGES:
+        what, hint = LIMIT_MESSAGES[error.errno]
         return MachineError(what, where=os.fsdecode(error.filename) if error.filename else "", hint=hint)
     if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
-        return unloadable(error, error.name or "a library")
-    said = " ".join(str(error).split())
-    lowered = said.lower()
-    if any(words in lowered for words in THREADS):
-        what, hint = LIMITS[errno.EAGAIN]
-        return MachineError(what, where=said[:200], hint=hint)
-    if isinstance(error, MemoryError) or any(words in lowered for words in ALLOCATION):
-        return MachineError(MEMORY, where=said[:200], hint=LIMITS[errno.ENOMEM][1])
+        return library_load_error(error, error.name or "a library")
+    message = " ".join(str(error).split())
+    lowered = message.lower()
+    if any(phrase in lowered for phrase in THREAD_REFUSED_PHRASES):
+        what, hint = LIMIT_MESSAGES[errno.EAGAIN]
+        return MachineError(what, where=message[:200], hint=hint)
+    if isinstance(error, MemoryError) or any(phrase in lowered for phrase in ALLOCATION_FAILED_PHRASES):
+        return MachineError(OUT_OF_MEMORY, where=message[:200], hint=LIMIT_MESSAGES[errno.ENOMEM][1])
     return None

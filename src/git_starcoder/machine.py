@@ -1,64 +1,91 @@
-"""What this machine lets the process have: processors, threads, memory.
+"""Finds out what this machine offers: processors, threads, address space and the memory of its GPU.
 
-Numerical libraries start a thread for each processor while they load, and end the process in ways of their own where
-one is refused. So what they could have is found out before.
+Numerical libraries start one thread per processor while they load, and abort the process when one is refused. So
+`limit_library_threads` and `require_resources` find out before anything is loaded. The GPU is found without torch,
+because the window size follows its memory and a build needs no torch.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import platform
 import resource
+import sys
+from contextlib import suppress
 from functools import cache
 from threading import Event, Thread
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from git_starcoder.errors import LIMITS, MachineError
+from git_starcoder.errors import LIMIT_MESSAGES, MachineError
 
-POOLS = 3
-"""Libraries with a thread per processor: OpenBLAS, and the two that make tokens."""
-OWN = 6
-"""Threads and processes of our own, at once, beside workers: git, the cache, what is written ahead. With fewer, nothing
-works."""
-ADDRESSES = 1 << 30
-"""Bytes of address space without which the libraries do not even load,"""
-ADDRESSES_TO_TRAIN = 2 << 30
-"""and with torch."""
-AMPLE = 4 << 30
-"""Bytes of address space with which the libraries may have all their threads,"""
-PER_THREAD = 128 << 20
-"""and so many more for each."""
-WIDTHS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
-"""Where libraries are told how many threads to start."""
+if TYPE_CHECKING:
+    import ctypes
+
+LIBRARY_THREAD_POOLS = 3
+"""Libraries that start one thread per processor: OpenBLAS and the two tokenizer libraries."""
+OWN_THREADS = 6
+"""Threads and processes that a command needs at once beside its workers: git, the cache, writing ahead."""
+MIN_ADDRESS_SPACE_BYTES = 1 << 30
+"""Address space without which the numerical libraries do not even load."""
+MIN_TRAINING_ADDRESS_SPACE_BYTES = 2 << 30
+"""Address space without which torch does not load."""
+FULL_THREADS_ADDRESS_SPACE_BYTES = 4 << 30
+"""Address space from which libraries may start all their threads, plus a part for each thread (next constant)."""
+ADDRESS_SPACE_PER_THREAD_BYTES = 128 << 20
+"""Address space that each thread of a library needs, mostly for its stack and its malloc arena."""
+THREAD_COUNT_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+"""Environment variables that tell libraries how many threads to start."""
+
+GIB = 1 << 30
+WINDOW_BY_MEMORY_GIB = ((24, 4096), (16, 2048), (12, 1536), (8, 1024))
+"""GPU memory in GiB and the window in tokens that is used from there on."""
+SMALLEST_WINDOW = 512
+"""Window in tokens on a GPU with less memory than the table names."""
+WINDOW_SCALES = (256, 512, 1024, 2048, 4096)
+"""Windows in tokens of the recipe value `scales`, as far as they fit the GPU."""
+WINDOW_WITHOUT_GPU = 1024
+"""Window in tokens on a machine without a GPU."""
+NOMINAL_MEMORY_SHARE = 0.92
+"""Share of its nominal memory from which a card counts as that large. Cards report less than is printed on them: error
+correction takes 1/16 (a 24 GB A10G has 22,731 MiB, a 16 GB T4 15,109 MiB). An 11 GB card stays below 12 GB."""
+METAL_MEMORY_SHARE = 2 / 3
+"""Share of unified memory that Metal recommends as a working set on machines up to 36 GB. Larger machines get more,
+which changes no window."""
+NVML_LIBRARIES = ("nvml.dll",) if sys.platform == "win32" else ("libnvidia-ml.so.1", "libnvidia-ml.so")
+"""File names of NVIDIA's management library, tried in this order."""
 
 
-def cores() -> int:
-    """Processors that this process may use."""
+def usable_cpu_count() -> int:
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
-def threads() -> int:
-    """Threads that a library may start: one per processor, or only one where the machine refuses so many.
+def limit_library_threads() -> int:
+    """Tell libraries to start one thread only where the machine refuses more; return the threads they may start.
 
-    The first call, which comes before any library is loaded, tells them.
+    The first call must come before any numerical library is loaded. Variables that the user has set stay as they are.
     """
-    wanted = POOLS * cores() + OWN
-    space = address_space()
-    if (space is None or space >= AMPLE + PER_THREAD * cores()) and startable(wanted) == wanted:
-        return cores()
-    for name in WIDTHS:
+    cpus = usable_cpu_count()
+    wanted = LIBRARY_THREAD_POOLS * cpus + OWN_THREADS
+    limit = address_space_limit()
+    has_space = limit is None or limit >= FULL_THREADS_ADDRESS_SPACE_BYTES + ADDRESS_SPACE_PER_THREAD_BYTES * cpus
+    if has_space and startable_thread_count(wanted) == wanted:
+        return cpus
+    for name in THREAD_COUNT_VARIABLES:
         os.environ.setdefault(name, "1")
     return 1
 
 
-def address_space() -> int | None:
-    """Bytes of address space that the process may have; None where nobody limits them."""
+def address_space_limit() -> int | None:
+    """The bytes of address space that the process may have; None where there is no limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft
 
 
-def startable(wanted: int) -> int:
-    """How many of `wanted` threads can run at once, beside what runs now."""
+def startable_thread_count(wanted: int) -> int:
+    """How many of `wanted` threads can run at once beside those that run now."""
     done = Event()
     started: list[Thread] = []
     try:
@@ -75,17 +102,94 @@ def startable(wanted: int) -> int:
     return len(started)
 
 
-def require(addresses: int = ADDRESSES) -> None:
-    """End here where the libraries would end the process.
+def require_resources(address_space: int = MIN_ADDRESS_SPACE_BYTES) -> None:
+    """End with a clear error where a library would abort the process.
 
     Raises:
         MachineError: too few threads can be started, or the address space is too small.
 
     """
-    space = address_space()
-    if space is not None and space < addresses:
-        what = f"addresses are limited to {space >> 20:,} MiB (ulimit -v), and {addresses >> 20:,} are needed at least"
-        raise MachineError(what, hint="raise the limit: libraries take far more addresses than memory")
-    if startable(OWN) < OWN:
-        what, hint = LIMITS[errno.EAGAIN]
+    limit = address_space_limit()
+    if limit is not None and limit < address_space:
+        what = f"addresses are limited to {limit >> 20:,} MiB (ulimit -v); at least {address_space >> 20:,} are needed"
+        raise MachineError(what, hint="raise the limit: libraries reserve far more addresses than they use memory")
+    if startable_thread_count(OWN_THREADS) < OWN_THREADS:
+        what, hint = LIMIT_MESSAGES[errno.EAGAIN]
         raise MachineError(what, hint=hint)
+
+
+class Device(NamedTuple):
+    """The largest accelerator of a machine."""
+
+    kind: Literal["cuda", "metal", "none"]
+    memory: int
+    """Bytes that a model can use."""
+
+
+def detect_device() -> Device:
+    """The largest accelerator of this machine. One that cannot be queried counts as none: detection never fails."""
+    if memory := max(cuda_memories(), default=0):
+        return Device("cuda", memory)
+    if memory := metal_memory():
+        return Device("metal", memory)
+    return Device("none", 0)
+
+
+def recommended_window(device: Device) -> int:
+    """The largest window, in tokens, that suits the memory of a device."""
+    if device.kind == "none":
+        return WINDOW_WITHOUT_GPU
+    fitting = (
+        tokens for gibibytes, tokens in WINDOW_BY_MEMORY_GIB if device.memory >= gibibytes * GIB * NOMINAL_MEMORY_SHARE
+    )
+    return next(fitting, SMALLEST_WINDOW)
+
+
+def recommended_scales(device: Device) -> tuple[int, ...]:
+    """The windows of several scales, in tokens, that suit the memory of a device; all of them without a GPU."""
+    largest = max(WINDOW_SCALES) if device.kind == "none" else recommended_window(device)
+    return tuple(tokens for tokens in WINDOW_SCALES if tokens <= largest)
+
+
+def cuda_memories() -> list[int]:
+    """The memory in bytes of each CUDA device, from NVIDIA's management library; empty if there is none."""
+    import ctypes
+
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in {"", "-1"}:  # the usual ways to hide all GPUs from CUDA
+        return []
+    for name in NVML_LIBRARIES:
+        with suppress(OSError, AttributeError):  # no such library, or one without these functions
+            return _query_nvml(ctypes.CDLL(name))
+    return []
+
+
+def _query_nvml(nvml: ctypes.CDLL) -> list[int]:
+    """The memory in bytes of each device that the loaded library reports."""
+    import ctypes
+
+    if nvml.nvmlInit_v2() != 0:
+        return []
+    memories: list[int] = []
+    count = ctypes.c_uint(0)
+    nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+    for index in range(count.value):
+        handle = ctypes.c_void_p()
+        memory = (ctypes.c_ulonglong * 3)()  # nvmlMemory_t: total, free and used, in bytes
+        found = nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(handle)) == 0
+        if found and nvml.nvmlDeviceGetMemoryInfo(handle, memory) == 0:
+            memories.append(memory[0])
+    nvml.nvmlShutdown()
+    return memories
+
+
+def metal_memory() -> int:
+    """The bytes of an Apple machine's memory that Metal recommends to use; 0 on any other machine."""
+    if sys.platform != "darwin" or platform.machine() != "arm64":
+        return 0
+    import subprocess
+
+    command = ["/usr/sbin/sysctl", "-n", "hw.memsize"]
+    with suppress(OSError, subprocess.SubprocessError, ValueError):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
+        return int(int(done.stdout) * METAL_MEMORY_SHARE)
+    return 0

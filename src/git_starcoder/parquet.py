@@ -35,7 +35,7 @@ def library() -> Any:
 
         import_module("pyarrow.parquet")  # and it is an attribute of the other
     except ImportError as error:
-        raise MissingExtraError.of(error, "pyarrow", "parquet") from error
+        raise MissingExtraError.from_import_error(error, "pyarrow", "parquet") from error
     return pa
 
 

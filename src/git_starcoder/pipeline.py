@@ -1,48 +1,57 @@
-"""A Git repository in, a training dataset out.
+"""Builds a training dataset from a Git repository.
 
 Every line of `build` is one step. Each step lives in the module of its name, takes its own section of the recipe, and
-says in its docstring which rows come in and which go out.
+says in its docstring what comes in and what goes out.
 """
 
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_starcoder.build_state import BuildState
 from git_starcoder.dataset import Dataset, fingerprint, publish
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
-from git_starcoder.places import prefer
 from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress
 from git_starcoder.stages import analyse, augment, dedup, order, read, split, weigh, window, write
+from git_starcoder.user_paths import offer_temporary_folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from git_starcoder.recipe import Recipe
 
 
 def build(
     repo: Repo | str | Path,
     recipe: Recipe,
-    out: Path,
+    out: str | Path,
     *,
     engine: Engine | None = None,
     progress: Progress = NO_PROGRESS,
     cache: Cache = NO_CACHE,
     force: bool = False,
 ) -> Dataset:
-    """Build the dataset that `recipe` describes from `repo` into the folder `out`.
+    """Build the dataset that a recipe describes.
 
-    A finished folder with the same fingerprint is left as it is. The folder appears whole or not at all.
+    A finished folder with the same fingerprint is left as it is. The folder appears complete or not at all.
+
+    Args:
+        repo: The repository or its folder; its HEAD is read. `Repo.open(folder, revision)` names another commit.
+        recipe: What the dataset is to be.
+        out: The folder to make.
+        engine: Where tasks run; by default one worker process per processor.
+        progress: Who is told how the build goes.
+        cache: Results of earlier builds; by default none are used.
+        force: Build again, and replace files that were changed in a dataset that is there.
 
     Raises:
         RepositoryError: the repository cannot be read, or nothing in it can be used.
         OutputError: the folder cannot be written, is locked by another build, or holds something else.
 
     """
-    prefer(out)
+    out = Path(out)
+    offer_temporary_folder(out)
     repo = repo if isinstance(repo, Repo) else Repo.open(repo)
     recipe = window.resolve_sizes(recipe)  # `auto` becomes a number, so the fingerprint says what was built
     # From a shallow clone a dataset knows less, and what it knows depends on where the history was cut.
@@ -53,17 +62,15 @@ def build(
             return target.finished
         with (
             nullcontext(engine) if engine else LocalEngine() as workers,
-            BuildState(target.folder, recipe.seed, workers, progress, cache) as run,
+            BuildState(target.folder, recipe.seed, workers, progress, cache) as state,
         ):
-            sources, changes = read.read_repository(run, recipe.read, repo)  # Git objects → Source, Change
-            units = analyse.analyse_sources(run, recipe.analyse, sources)  # syntax trees → Unit
-            units, changes = split.assign_splits(
-                run, recipe, units, changes
-            )  # decided once, before anything multiplies
-            samples = augment.make_samples(run, recipe.augment, units, changes)  # texts, variations, frames → Sample
-            windows = window.cut_windows(run, recipe, repo, samples)  # tokens → Windows
-            windows = dedup.drop_duplicates(run, recipe.dedup, windows)  # each drop names its keeper
-            windows = weigh.weigh_windows(run, recipe.weigh, repo, windows)  # a column; rows are never copied
-            windows = order.order_windows(run, recipe.order, windows)  # the last word on order
-            write.write_dataset(run, recipe, repo, windows, target.fingerprint)  # JSONL, metadata, manifest
+            sources, changes = read.read_repository(state, recipe.read, repo)  # Git objects → Source, Change
+            units = analyse.analyse_sources(state, recipe.analyse, sources)  # syntax trees → Unit
+            units, changes = split.assign_splits(state, recipe, units, changes)  # once, before anything multiplies
+            samples = augment.make_samples(state, recipe.augment, units, changes)  # texts, variations, frames → Sample
+            windows = window.cut_windows(state, recipe, repo, samples)  # tokens → Windows
+            windows = dedup.drop_duplicates(state, recipe.dedup, windows)  # each drop names its keeper
+            windows = weigh.weigh_windows(state, recipe.weigh, repo, windows)  # a column; rows are never copied
+            windows = order.order_windows(state, recipe.order, windows)  # no later step reorders rows
+            write.write_dataset(state, recipe, repo, windows, target.fingerprint)  # split files, metadata, manifest
     return Dataset.open(out)

@@ -1,4 +1,4 @@
-"""The protocols where the outside plugs in: Engine (where work runs), Cache, Watch (who is told), Model."""
+"""Defines the protocols that steps, checks and evals depend on: Engine, Cache, LanguageModel and Progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A task that gave no result."""
+    """The result of a task that failed."""
 
     kind: str
     """`crash` (the worker died), `timeout`, or `error` (the function raised)."""
@@ -25,108 +25,117 @@ class Failure:
 
 
 class Engine(Protocol):
-    """Where the work runs. Stages say what; an engine says where."""
+    """Runs tasks. Steps say what to compute, an engine decides where."""
 
     jobs: int
+    """Tasks that run at once."""
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T], *, limit: float) -> Iterator[R | Failure]:
-        """Apply an importable function to each task, results in the order of the tasks.
+        """Apply a function to each task; the results are in the order of the tasks.
 
-        `limit` is the seconds of a processor that one task may take. A task that crashes its worker, hangs or raises
-        gives a `Failure` and costs no other task. Tasks are drawn lazily, so a generator may read as results are
-        consumed.
+        A task that crashes its worker, hangs or raises gives a `Failure` and affects no other task.
+
+        Args:
+            function: A function that a worker can import.
+            tasks: Drawn lazily, so a generator may read files while results are consumed.
+            limit: Processor seconds that one task may take.
+
         """
         ...
 
 
 class Cache(Protocol):
-    """Answers of pure functions, kept between builds. What it holds never changes what a build gives."""
+    """Stores results of pure functions between builds. Its content never changes the result of a build."""
 
     def key(self, *parts: str | bytes) -> bytes:
-        """The key of the answer that a function, named by the first part, gives for inputs, which the others name."""
+        """The key of the result of a function, named by the first part, for inputs, given by the other parts."""
         ...
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The value of each key, None where there is none."""
+        """The stored value of each key, None where there is none."""
         ...
 
     def put(self, entries: list[tuple[bytes, bytes]]) -> None:
-        """Keep values by their keys."""
+        """Store values by their keys."""
         ...
 
 
 class NoCache:
-    """A cache that keeps nothing."""
+    """A cache that stores nothing."""
 
     def key(self, *parts: str | bytes) -> bytes:  # noqa: ARG002
-        """Nothing."""
+        """An empty key."""
         return b""
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Nothing."""
+        """No values."""
         return [None] * len(keys)
 
     def put(self, entries: list[tuple[bytes, bytes]]) -> None:
-        """Nothing."""
+        """Ignore the entries."""
 
 
 NO_CACHE = NoCache()
 
 
 class LanguageModel(Protocol):
-    """What predicts tokens. Evals ask it; only `model/` knows what is behind it."""
+    """Predicts tokens. Evals use it without depending on torch; `model/` implements it."""
 
     context: int
-    """Tokens that it can see at once."""
+    """The largest number of tokens that it can attend to."""
 
     def token_bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
-        """For each window, the bits of every token but the first, given all before it: shape (tokens - 1,)."""
+        """For each window, the bits of every token but the first, given those before it: shape (tokens - 1,)."""
         ...
 
     def generate(
         self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_]
     ) -> list[NDArray[np.int32]]:
-        """For each prompt, the likeliest next tokens one by one: at most `limit`, up to and with the first stop.
+        """For each prompt, the likeliest continuation, token by token.
 
-        `stop` says of every token whether it is one, shape (vocabulary,).
+        Args:
+            prompts: Token ids of each prompt.
+            limit: Largest number of new tokens.
+            stop: For each token of the vocabulary whether the continuation ends with it, shape (vocabulary,).
+
         """
         ...
 
 
 class Progress(Protocol):
-    """Who is told how a run goes. Calls come from one thread."""
+    """Receives the progress of a run, in calls from one thread."""
 
     def begin(self, step: str, total: int | None) -> None:
-        """A step begins; `total` is how many things it will see, where that is known."""
+        """A step begins; `total` is the number of its items, if it is known."""
         ...
 
     def advance(self, count: int) -> None:
-        """So many more things of the step are done."""
+        """That many more items of the step are done."""
         ...
 
     def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
-        """The step is done."""
+        """The step is done; `seen` is `kept` plus the sum of `dropped`."""
         ...
 
     def note(self, text: str) -> None:
-        """A line for the user."""
+        """A message for the user, on one line."""
         ...
 
 
 class NoProgress:
-    """A watch that says nothing."""
+    """Ignores all progress."""
 
     def begin(self, step: str, total: int | None) -> None:
-        """Say nothing."""
+        """Ignore it."""
 
     def advance(self, count: int) -> None:
-        """Say nothing."""
+        """Ignore it."""
 
     def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
-        """Say nothing."""
+        """Ignore it."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Ignore it."""
 
 
 NO_PROGRESS = NoProgress()

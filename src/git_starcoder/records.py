@@ -1,7 +1,7 @@
-"""What flows: Source → Unit → Sample → Windows, Change → Sample, and the Drop that says what did not.
+"""Defines the records that steps pass on: Source → Unit → Sample → Windows, Change → Sample; and Drop and Finding.
 
-Paths are `str` decoded with `surrogateescape`, so that any bytes are a path. Texts do not travel in rows: a `Span`
-says where a text lies in the run's text store (`Run.texts`), so memory grows with the index and not with the text.
+Paths are `str` decoded with `surrogateescape`, so that any bytes are a path. Records do not contain texts: a `Span`
+locates a text in the text store of the build (`BuildState.texts`), so memory grows with the index, not with the text.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Role = Literal["core", "utility", "test", "docs", "configuration", "generated", "vendored"]
 FOREIGN_ROLES: tuple[Role, ...] = ("generated", "vendored")
-"""Roles of files that nobody of the project wrote; no change of theirs is read."""
+"""Roles of files that the project's authors did not write; their changes are not read."""
 ParseStatus = Literal["clean", "errors", "none"]
 
 
 class DeclaredRoles(NamedTuple):
-    """What a repository says of one of its files itself; None where it says nothing."""
+    """The roles that a repository itself declares for a file; None where it declares nothing."""
 
     vendored: bool | None = None
     generated: bool | None = None
     documentation: bool | None = None
     reason: str = ""
-    """Why it is vendored, where not an attribute says so."""
+    """Why the file counts as vendored, where that is not declared by an attribute."""
 
 
 NO_DECLARED_ROLES = DeclaredRoles()
 
 
 def content_id(*parts: str | bytes | int) -> str:
-    """The id of a row: a 128-bit hash of content, as 32 hexadecimal digits. Same input, same id, on any machine."""
-    pieces: list[bytes] = []
+    """A 128-bit hash of content as 32 hexadecimal digits. The same content has the same id on any machine."""
+    framed_parts: list[bytes] = []
     for part in parts:
         data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
-        pieces += (len(data).to_bytes(8, "little"), data)
-    return blake2b(b"".join(pieces), digest_size=16).hexdigest()
+        framed_parts += (len(data).to_bytes(8, "little"), data)
+    return blake2b(b"".join(framed_parts), digest_size=16).hexdigest()
 
 
 _UNPRINTABLE = re.compile(r"[\udc80-\udcff]|\\(?=x(?:[89a-f][0-9a-f]|5c))")
-"""What `printable` escapes: bytes that are not UTF-8, and a backslash that would read as one of its escapes."""
+"""What `printable_path` escapes: bytes that are not UTF-8, and a backslash that would look like such an escape."""
 _ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f]|5c)")
 
 
 def printable_path(path: str) -> str:
-    r"""A path as text that any encoder takes; `path_of` gives the path back, so two paths never print the same.
+    r"""A path as text that every encoding can write. `parse_printable_path` is the inverse, so no two paths are alike.
 
-    Bytes that are not UTF-8 become `\xNN`. Where the path itself has a backslash followed by what would make it such
-    an escape, the backslash becomes `\x5c`. All other paths are printed as they are, `a\b` and `a\x2d` too.
+    Bytes that are not UTF-8 become `\xNN`. A backslash of the path that would look like such an escape becomes `\x5c`.
+    All other paths stay as they are, `a\b` and `a\x2d` too.
     """
     if path.isascii() and "\\x" not in path:
         return path
@@ -65,7 +65,7 @@ def printable_path(path: str) -> str:
 
 
 def parse_printable_path(printed: str) -> str:
-    """The path that `printable` prints like this."""
+    """The path that `printable_path` prints as this text."""
     if "\\x" not in printed:
         return printed
     data = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), printed.encode("utf-8", "surrogateescape"))
@@ -73,12 +73,12 @@ def parse_printable_path(printed: str) -> str:
 
 
 def escape_undecodable(text: str) -> str:
-    r"""A message or a piece of code as text that any encoder takes: bytes that are not UTF-8 become `\xNN`."""
+    r"""A text that every encoding can write: bytes that are not UTF-8 become `\xNN`."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class Span(NamedTuple):
-    """Bytes `start` to `stop` of a text store or of a text."""
+    """The range of bytes from `start` to below `stop` of a text store or of a text."""
 
     start: int
     stop: int
@@ -89,44 +89,44 @@ EMPTY_SPAN = Span(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file at the commit that is read, as text."""
+    """One file at the commit that is read, decoded to text."""
 
     id: str
-    """Hash of blob and path."""
+    """Hash of the blob and the path."""
     path: str
     blob: str
     commit: str
-    """The commit that last changed it; empty where a shallow history does not say."""
+    """The commit that last changed the file; empty where a shallow history does not contain it."""
     changed_at: int
     """Committer time of that commit, seconds since 1970."""
     former_paths: tuple[str, ...]
-    """Paths that this file had before, newest first: its rename lineage."""
+    """Earlier paths of the file, the newest first: its rename lineage."""
     language: str
-    """A key of the languages shelf, or `text`."""
+    """A key of the languages registry, or `text`."""
     text: Span
     """UTF-8 with LF line ends and no byte order mark."""
     decoding_changes: tuple[str, ...] = ()
-    """What decoding altered: any of `bom`, `crlf`, `utf-16`, `utf-32`, `cookie`; and `notebook`."""
+    """What decoding changed: any of `bom`, `crlf`, `utf-16`, `utf-32`, `cookie` and `notebook`."""
     declared_roles: DeclaredRoles = NO_DECLARED_ROLES
 
 
 class Symbol(NamedTuple):
-    """A function, type or constant as its file declares it."""
+    """A function, type or constant that a file declares."""
 
     name: str
     signature: str
-    """On one line. Of a function all but its body and attributes; a type or constant in full where it is short."""
+    """The declaration on one line: a function without body and attributes, a short type or constant in full."""
     visibility: Literal["public", "private"]
     line: int
-    """Counted from 1."""
+    """The line of the declaration, counted from 1."""
     kind: Literal["function", "type", "constant"] = "function"
     owner: str = ""
-    """The type or function that it is declared in or for; empty at the top level."""
+    """The type or function that it belongs to; empty at the top level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A source, understood."""
+    """A source with the results of the analyse step."""
 
     source: Source
     parse_status: ParseStatus
@@ -136,30 +136,30 @@ class Unit:
     """0 (trivial) to 1, from branching, nesting and size."""
     symbols: tuple[Symbol, ...] = ()
     imports: tuple[str, ...] = ()
-    """Paths of files of this repository that it imports, sorted."""
+    """Sorted paths of the files of this repository that it imports."""
     type_density: float = 0.0
-    """Type annotations per line of code."""
+    """Number of type annotations per line of code."""
     error_patterns: int = 0
-    """Places where errors are handled (`?`, `unwrap`, `except`, `catch`, `if err != nil`, …)."""
+    """Number of places where errors are handled (`?`, `unwrap`, `except`, `catch`, `if err != nil`, …)."""
     group: str = ""
-    """The leak unit: rename lineage and near-duplicates, together."""
+    """The leak group: a rename lineage and its near-duplicates."""
     split: Split = "train"
     window_starts: Span = EMPTY_SPAN
-    """Where its top-level items and functions begin: see `Sample.starts`."""
+    """Offsets at which top-level items and functions begin; see `Sample.window_starts`."""
 
     @property
     def id(self) -> str:
-        """Of the source."""
+        """The id of the source."""
         return self.source.id
 
     @property
     def path(self) -> str:
-        """Of the source."""
+        """The path of the source."""
         return self.source.path
 
     @property
     def commit(self) -> str:
-        """The commit that last changed it."""
+        """The commit that last changed the source."""
         return self.source.commit
 
     @property
@@ -169,12 +169,12 @@ class Unit:
 
     @property
     def language(self) -> str:
-        """Of the source."""
+        """The language of the source."""
         return self.source.language
 
 
 class Edit(NamedTuple):
-    """A hunk of a change: consecutive lines that a commit made others, with the lines around them."""
+    """A hunk of a change: consecutive changed lines with the lines around them, before and after."""
 
     before: Span
     after: Span
@@ -183,30 +183,30 @@ class Edit(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What one commit did to one file, as text."""
+    """What one commit did to one file."""
 
     id: str
-    """Hash of commit and path."""
+    """Hash of the commit and the path."""
     path: str
-    """After the commit."""
+    """The path after the commit."""
     former_path: str
-    """Before the commit where it renamed the file, else empty."""
+    """The path before the commit, if the commit renamed the file; else empty."""
     current_path: str
-    """The file at the commit that is read that descends from it; empty where none does."""
+    """The path of the same file at the commit that is read; empty if the file no longer exists."""
     commit: str
     changed_at: int
     """Committer time, seconds since 1970."""
     authored_at: int
     message: Span
-    """UTF-8, without trailers; may be empty."""
+    """The commit message in UTF-8, without trailers; may be empty."""
     blob_before: str
-    """A blob; empty where the commit adds the file."""
+    """The blob before the commit; empty if the commit added the file."""
     blob_after: str
     language: str
     role: Role
     difficulty: float
     edits: tuple[Edit, ...]
-    """In the order of the file."""
+    """The hunks, in the order of the file."""
     is_whole_file: bool
     """Whether the one edit is the whole file."""
     group: str = ""
@@ -214,89 +214,90 @@ class Change(NamedTuple):
 
 
 class ContextPart(NamedTuple):
-    """A control token, and text behind it."""
+    """A control token and the text after it."""
 
     control_token: str
-    """In StarCoder's spelling, one of `tokenizer.SPECIAL_TOKENS`; empty for none."""
+    """The token in StarCoder's spelling, one of `tokenizer.SPECIAL`; empty for no token."""
     text: Span
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A text that a model will see: a unit as it is (`base`), a verified variation of it, or what a change made."""
+    """One text to learn: a unit as it is (`base`), a verified variation of it, or an edit of a change."""
 
     id: str
     origin: Unit | Change
     technique: str
-    """`base`, or the key of the augmentation."""
+    """`base`, or the key of the augmentation that made the sample."""
     text: Span
-    """What the model is to learn."""
+    """The text that the model learns."""
     masked_spans: tuple[Span, ...] = ()
-    """Byte spans of the text to be masked and given back at the end, in order, disjoint."""
+    """Disjoint byte spans of the text, in order, that are moved to the end as the middle to predict."""
     context_prefix: tuple[ContextPart, ...] = ()
-    """What stands before the text in every row and does not count for the loss. The text must follow."""
+    """Text before the sample in every row that is not in the loss."""
     kind: str = ""
-    """What the augmentation calls it, where it makes several kinds."""
+    """The kind of the sample, for augmentations that make several kinds."""
     window_starts: Span = EMPTY_SPAN
-    """Where windows like to begin: ascending byte offsets in the text, as little-endian uint32 in the text store."""
+    """Preferred starts of windows: ascending byte offsets in the text, stored as little-endian uint32."""
 
 
 MAX_CACHE_GROUP = 64
-"""Samples whose answers are one entry of the cache, at most."""
+"""Largest number of samples whose results share one entry of the cache."""
 
 
 def cache_groups(samples: Sequence[Sample]) -> Iterator[list[int]]:
-    """The places of samples in runs of neighbours, of one file or of one commit, which the cache keeps together."""
+    """Indices of consecutive samples of one file or of one commit, whose results the cache stores together."""
 
-    def of(index: int) -> str:
+    def origin_id(index: int) -> str:
         origin = samples[index].origin
         return origin.commit if isinstance(origin, Change) else origin.id
 
-    for _, run in groupby(range(len(samples)), key=of):
-        family = list(run)
-        yield from (family[first : first + MAX_CACHE_GROUP] for first in range(0, len(family), MAX_CACHE_GROUP))
+    for _, neighbours in groupby(range(len(samples)), key=origin_id):
+        indices = list(neighbours)
+        yield from (indices[start : start + MAX_CACHE_GROUP] for start in range(0, len(indices), MAX_CACHE_GROUP))
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Windows as columns: row i of every array is one window. All arrays have shape (windows,)."""
+    """All windows as columns: index i of each array is window i. Arrays have shape (windows,) unless noted."""
 
     samples: Sequence[Sample]
     tokens: NDArray[Any]
-    """Tokens of all samples behind one another, each behind its head, shape (tokens,); usually a memory map."""
+    """Tokens of all samples, each after its context prefix, shape (tokens,); usually a memory map."""
     prefix_starts: NDArray[np.int64]
-    """Where the head of each sample begins in `tokens`, shape (samples,)."""
+    """Index in `tokens` at which the context prefix of each sample begins, shape (samples,)."""
     sample_index: NDArray[np.int32]
     """Index into `samples`."""
     token_start: NDArray[np.int64]
-    """Where the window begins in `tokens`."""
+    """Index in `tokens` at which the window begins."""
     sample_offset: NDArray[np.int32]
-    """Where the window begins in its sample, in tokens."""
+    """Tokens of the sample before the window."""
     length: NDArray[np.int32]
-    """Tokens of text in the window, before sentinels and padding."""
+    """Tokens of text in the window, without control tokens and padding."""
     size: NDArray[np.int32]
-    """Tokens of the row once written."""
+    """Tokens of the written row, with control tokens and padding."""
     prefix_length: NDArray[np.int32]
-    """Tokens of the head, which stand before those of the text in the row."""
+    """Tokens of the context prefix, which come before the text in the row."""
     mask_start: NDArray[np.int32]
-    """Masked tokens, counted from the window's start; -1 where nothing is masked."""
+    """First masked token, counted from the start of the window; -1 if nothing is masked."""
     mask_stop: NDArray[np.int32]
+    """First token after the masked ones, counted likewise."""
     window_index: NDArray[np.int32]
-    """Which window of its sample this is, from 0."""
+    """Index of the window within its sample, from 0."""
     window_count: NDArray[np.int32]
-    """How many windows its sample has."""
+    """Number of windows of the sample."""
     content_key: NDArray[np.uint64]
-    """Hash of the row's content: equal rows have equal keys."""
+    """Hash of the content of the row: equal rows have equal keys."""
     difficulty: NDArray[np.float64]
     weight: NDArray[np.float64]
     stage: NDArray[np.int8]
-    """Of the curriculum, from 0; meaningful after `order`."""
+    """Stage of the curriculum, from 0; set by the order step."""
 
     def __len__(self) -> int:
         return len(self.sample_index)
 
     def take(self, rows: NDArray[Any]) -> Windows:
-        """The windows that a mask or an index array names, in that order."""
+        """The windows selected by a boolean mask or by an array of indices, in that order."""
         return replace(self, **{name: getattr(self, name)[rows] for name in WINDOW_COLUMNS})
 
     def with_columns(self, **columns: NDArray[Any]) -> Windows:
@@ -311,23 +312,23 @@ WINDOW_COLUMNS = (
 
 
 class Drop(NamedTuple):
-    """Something seen that is not in the dataset, and why."""
+    """Something that a step saw and did not pass on, and why."""
 
     step: str
     id: str
     """A path, or the id of a row with its path."""
     reason: str
-    """One of few words, counted in the manifest."""
+    """One of a few fixed words, counted in the manifest."""
     detail: str = ""
-    """Detail for a person: the keeper of a duplicate, the size, the message."""
+    """Details for people: the row that a duplicate repeats, a size, a message."""
     occurrences: int = 1
-    """More than one where many go together, as all files of a giant commit do."""
+    """More than 1 where many items are dropped together, such as all files of a giant commit."""
 
 
 class Finding(NamedTuple):
-    """Something that a check found."""
+    """A violation that a check found."""
 
     check: str
     where: str
-    """File, and line where there is one."""
+    """The file, with the line if there is one."""
     what: str

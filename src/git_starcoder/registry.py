@@ -1,4 +1,8 @@
-"""A plural folder is a shelf: one file each, the file's name is its key, its first docstring line is its help."""
+"""Finds the entries of registries.
+
+A registry is a folder of this package in which each file is one entry: the file name is its key, the first line of its
+docstring is its help.
+"""
 
 from __future__ import annotations
 
@@ -13,36 +17,37 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 SUFFIXES = {"augmentations": ".py", "evals": ".py", "languages": ".toml", "recipes": ".yaml"}
+"""The suffix of the files of each registry."""
 
 
-def names(shelf: str) -> list[str]:
-    """The keys on a shelf, sorted."""
-    suffix = SUFFIXES[shelf]
-    folder = files("git_starcoder") / shelf
-    found = (entry.name for entry in folder.iterdir())
-    return sorted(name.removesuffix(suffix) for name in found if name.endswith(suffix) and name != "__init__.py")
+def names(registry: str) -> list[str]:
+    """The keys of a registry, sorted."""
+    suffix = SUFFIXES[registry]
+    folder = files("git_starcoder") / registry
+    file_names = (entry.name for entry in folder.iterdir())
+    return sorted(name.removesuffix(suffix) for name in file_names if name.endswith(suffix) and name != "__init__.py")
 
 
 @cache
-def load(shelf: str, key: str) -> ModuleType:
-    """The module of a key on a shelf of Python files."""
-    return import_module(f"git_starcoder.{shelf}.{key}")
+def load(registry: str, key: str) -> ModuleType:
+    """The module of an entry of a registry of Python files."""
+    return import_module(f"git_starcoder.{registry}.{key}")
 
 
-def read(shelf: str, key: str) -> str:
-    """The text of a key on a shelf of data files."""
-    return (files("git_starcoder") / shelf / (key + SUFFIXES[shelf])).read_text(encoding="utf-8")
+def read(registry: str, key: str) -> str:
+    """The text of an entry."""
+    return (files("git_starcoder") / registry / (key + SUFFIXES[registry])).read_text(encoding="utf-8")
 
 
-def summary(shelf: str, key: str) -> str:
-    """The first docstring line of a key on a shelf of Python files."""
-    told = load(shelf, key).__doc__
-    if told is None:  # Python was told to leave docstrings out
-        told = ast.get_docstring(ast.parse(read(shelf, key))) or ""
-    return told.strip().partition("\n")[0]
+def summary(registry: str, key: str) -> str:
+    """The first line of the docstring of an entry of a registry of Python files."""
+    text = load(registry, key).__doc__
+    if text is None:  # `python -OO` removes docstrings
+        text = ast.get_docstring(ast.parse(read(registry, key))) or ""
+    return text.strip().partition("\n")[0]
 
 
 def suggest(word: str, words: list[str]) -> str:
-    """A hint that names the closest known word, or all of them."""
+    """A hint that names the closest known word, or else all known words."""
     close = get_close_matches(word, words, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(words)}."

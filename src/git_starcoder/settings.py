@@ -1,6 +1,7 @@
-"""How a command runs, never what a dataset is: flag, then STARCODER_* environment, then git config, then default.
+"""Reads settings of how commands run: from a flag, else STARCODER_* variables, else the git config, else a default.
 
-Only the user's own git config is asked (`git config --global starcoder.jobs 4`): the repository that is read is data.
+They never change the bytes of a dataset. Only the user's own git config is read (`git config --global starcoder.jobs
+4`), never that of the repository, which is untrusted.
 """
 
 from __future__ import annotations
@@ -9,26 +10,26 @@ import os
 import subprocess
 from typing import TYPE_CHECKING, Literal, cast
 
-from git_starcoder import places
+from git_starcoder import user_paths
 from git_starcoder.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CACHE_SIZE = 2048
-"""Megabytes that the cache keeps unless told otherwise."""
+DEFAULT_CACHE_MEGABYTES = 2048
+"""Default size limit of the cache, in megabytes."""
 Color = Literal["auto", "always", "never"]
 
 
 def jobs(flag: int | None = None) -> int | None:
-    """Worker processes to use; None leaves the choice to the engine.
+    """The number of worker processes; None leaves the choice to the engine.
 
     Raises:
-        UsageError: the environment or the git config holds something else than a whole number above 0.
+        UsageError: the environment or the git config has something other than a whole number above 0.
     """
     if flag is not None:
         return flag
-    text, where = _said("jobs")
+    text, where = _configured("jobs")
     if not text:
         return None
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
@@ -37,63 +38,64 @@ def jobs(flag: int | None = None) -> int | None:
 
 
 def color(flag: Color | None = None) -> Color:
-    """Whether to colour: `auto` follows the terminal.
+    """Whether output is coloured; `auto` colours on a terminal only.
 
     Raises:
-        UsageError: the environment or the git config holds an unknown word.
+        UsageError: the environment or the git config has an unknown word.
     """
     if flag is not None:
         return flag
-    text, where = _said("color")
+    text, where = _configured("color")
     if text and text not in {"auto", "always", "never"}:
         raise UsageError(f"'{text}' is not a choice of colour", where=where, hint="auto, always or never")
     return cast("Color", text or "auto")
 
 
-def cache() -> Path | None:
-    """The folder of the cache; None for `off` in the environment or the git config.
+def cache_folder() -> Path | None:
+    """The folder of the cache; None if the environment or the git config says `off`.
 
-    A relative XDG_CACHE_HOME is passed over, as the XDG Base Directory Specification says.
+    A relative XDG_CACHE_HOME is ignored, as the XDG Base Directory Specification demands.
 
     Raises:
-        UsageError: nothing says where it is and no home folder is known, or it is relative and the current folder gone.
+        UsageError: no folder is configured and no home folder is known, or the folder is relative and the current
+            folder was deleted.
     """
-    text, _ = _said("cache")
+    text, _ = _configured("cache")
     if text:
-        return None if text == "off" else places.reachable(places.expanded(text))
-    folder = places.expanded(os.environ.get("XDG_CACHE_HOME", ""))
+        return None if text == "off" else user_paths.require_reachable(user_paths.expand_user(text))
+    folder = user_paths.expand_user(os.environ.get("XDG_CACHE_HOME", ""))
     if not folder.is_absolute():
-        home = places.home()
+        home = user_paths.home_folder()
         if home is None:
-            raise UsageError("no home folder is known", where="HOME", hint="STARCODER_CACHE may name a folder")
+            raise UsageError("no home folder is known", where="HOME", hint="set STARCODER_CACHE to a folder, or to off")
         folder = home / ".cache"
     return folder / "git-starcoder"
 
 
-def cache_limit() -> int:
-    """Bytes that the cache may keep.
+def cache_limit_bytes() -> int:
+    """The size limit of the cache, in bytes.
 
     Raises:
-        UsageError: the environment or the git config holds something else than a whole number of megabytes.
+        UsageError: the environment or the git config has something other than a whole number of megabytes.
     """
-    text, where = _said("cachesize")
+    text, where = _configured("cachesize")
     if text and not (text.isascii() and text.isdecimal()):
         raise UsageError(f"'{text}' is not a size in megabytes", where=where, hint="a whole number from 0")
-    return int(text or CACHE_SIZE) << 20
+    return int(text or DEFAULT_CACHE_MEGABYTES) << 20
 
 
-def _said(name: str) -> tuple[str, str]:
-    """What the environment or the user's git config says about a setting, and where."""
+def _configured(name: str) -> tuple[str, str]:
+    """The text of a setting in the environment or in the user's git config, and its place; empty if it is not set."""
     variable = f"STARCODER_{name.upper()}"
     if text := os.environ.get(variable):
         return text, variable
-    # From the root folder and without GIT_*: git must not even look at the repository that the user stands in.
+    # From the root folder and without GIT_*, so that git does not read the repository of the current folder.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "config", "--global", "--get", f"starcoder.{name}"]
     try:
         done = subprocess.run(
             command, cwd="/", env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
-    except OSError:  # no git, or no process can be started: whoever needs one says so
+    except OSError:  # no git, or no more processes: code that needs them reports it
         return "", ""
     return os.fsdecode(done.stdout).strip(), f"git config --global starcoder.{name}"

@@ -55,7 +55,7 @@ def test_all_sides_have_the_same_rows_and_count_their_tokens(tmp_path, monkeypat
     import train_others
     from train_speed import Sides, counted
 
-    monkeypatch.setattr(network, "threads", lambda: 1)
+    monkeypatch.setattr(network, "limit_library_threads", lambda: 1)
     monkeypatch.setitem(load.SIZES, "tiny", TOY)
     sides = Sides(finished.toy(tmp_path / "dataset"), 1500, "float32", 300, tmp_path)
     read = [len(row) for row in sides.rows["input_ids"]]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
-from git_starcoder.classic.config import DECIDED, SAME, Loaded, Seeds
+from git_starcoder.classic.config import DERIVED_KEYS, RENAMED_KEYS, SeedConfig, SeedKeys
 from git_starcoder.errors import UsageError
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
+from git_starcoder.strict_config import Places, from_values
 
 
 @pytest.fixture
@@ -15,7 +18,7 @@ def loaded(tmp_path):
     def load(text, **flags):
         file = tmp_path / "config.yaml"
         file.write_text(text, encoding="utf-8")
-        return Loaded.load(file, **flags)
+        return SeedConfig.load(file, **flags)
 
     return load
 
@@ -39,24 +42,24 @@ def test_other_trainers_words_are_ours(loaded):
         "base_model: a\nuse_lora: true\nlora_r: 4\nlora_alpha: 8\nlora_dropout: 0.1\nmax_grad_norm: 0.5\n"
         "weight_decay: 0.01\ndropout: 0.1\nschedule: cosine\n"
     )
-    assert config == Config(
+    assert config == TrainConfig(
         base="a", tune="lora", lora_rank=4, lora_alpha=8, lora_dropout=0.1, clip=0.5, weight_decay=0.01, dropout=0.1,
         schedule="cosine",
     )  # fmt: skip
 
 
 def test_every_key_of_ours_has_a_word_here():
-    known = {*Config.model_fields} - {*DECIDED}
-    assert {*SAME.values()} <= known
-    assert not known & {*Seeds.model_fields}
-    assert {*DECIDED.values()} <= {*Seeds.model_fields}
+    known = {*TrainConfig.__dataclass_fields__} - {*DERIVED_KEYS}
+    assert {*RENAMED_KEYS.values()} <= known
+    assert not known & {*SeedKeys.__dataclass_fields__}
+    assert {*DERIVED_KEYS.values()} <= {*SeedKeys.__dataclass_fields__}
 
 
 def test_flags_go_over_the_file(loaded):
     _, config = loaded("base_model: a\nuse_lora: true", base="b", device="cpu")
     assert (config.base, config.tune, config.device) == ("b", "lora", "cpu")
     assert loaded("use_lora: true", base="b").config.tune == "lora"
-    assert loaded("seed: 3", base=None, device=None).config == Config(seed=3)
+    assert loaded("seed: 3", base=None, device=None).config == TrainConfig(seed=3)
 
 
 def test_rows_of_a_step_become_tokens_and_steps_of_warmup_a_share(loaded):
@@ -66,7 +69,7 @@ def test_rows_of_a_step_become_tokens_and_steps_of_warmup_a_share(loaded):
     assert config.batch == round(8 * mean)
     assert config.epochs == 60
     assert config.warmup == pytest.approx(5 / (60 * 460 / config.batch))
-    assert Config.model_validate(config.model_dump()) == config
+    assert from_values(TrainConfig, asdict(config), Places("here")) == config
 
 
 def test_more_warmup_than_training_is_half_of_it(loaded):

@@ -17,7 +17,7 @@ import yaml
 
 from checkout import CONFIG, ROOT, SCRIPTS, furnish
 from conftest import ENVIRONMENT
-from git_starcoder.classic.config import Loaded
+from git_starcoder.classic.config import SeedConfig
 from shell import HUNG, environment
 from toy import evolving
 
@@ -159,9 +159,9 @@ def test_settings_of_the_documents_are_read(tmp_path):
         for part in re.split(r"^# (?:OLD|NEW):$", text, flags=re.MULTILINE):  # one block shows a file before and after
             file = tmp_path / "config.yaml"
             file.write_text(part, encoding="utf-8")
-            seeds, config = Loaded.load(file)
+            seeds, config = SeedConfig.load(file)
     assert (seeds.batch_size, config.learning_rate, seeds.warmup_steps, seeds.max_epochs) == (12, 1e-5, 1000, 500)
-    assert Loaded.load(ROOT / CONFIG).config.learning_rate == 0.01
+    assert SeedConfig.load(ROOT / CONFIG).config.learning_rate == 0.01
 
 
 def test_a_folder_that_is_no_dataset_fails_the_first_test(tmp_path):

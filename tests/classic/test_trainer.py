@@ -20,8 +20,8 @@ def called(monkeypatch, tmp_path):
         calls.append((loaded.config.base, output, epochs, loaded.config_for(np.ones((4, 2)), epochs).epochs, force))
 
     monkeypatch.setattr(trainer, "_train", record)
-    monkeypatch.setattr(trainer, "_rows", lambda *_: (None, "train"))
-    monkeypatch.setattr(trainer, "_settle", lambda _: None)
+    monkeypatch.setattr(trainer, "_dataset_and_split", lambda *_: (None, "train"))
+    monkeypatch.setattr(trainer, "_select_device", lambda _: None)
     monkeypatch.chdir(tmp_path)
 
     def call(*flags):
@@ -45,7 +45,7 @@ def test_an_unfinished_training_is_gone_on_with(called, tmp_path, capsys):
         base, output, *_ = called("--checkpoint", "a", *flags)
         assert (base, str(output)) == (None, "a")
     assert called("--checkpoint", "a", "--output", "b") is None
-    assert "hint: --output a goes on with it" in capsys.readouterr().err
+    assert "hint: --output a resumes it" in capsys.readouterr().err
 
 
 def test_a_training_needs_a_folder(called, capsys):

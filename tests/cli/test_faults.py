@@ -10,9 +10,9 @@ import click
 import pytest
 
 from git_starcoder.cli import main
-from git_starcoder.errors import MissingExtraError, limit_reached
+from git_starcoder.errors import MissingExtraError, as_machine_error
 from git_starcoder.git.command import run_git
-from git_starcoder.places import temporary
+from git_starcoder.user_paths import temporary_folder
 
 
 class PanicException(BaseException):
@@ -106,8 +106,8 @@ def test_a_library_that_does_not_load_is_not_missing():
 
 
 def test_an_ordinary_error_is_no_limit():
-    assert limit_reached(ValueError("memory of the process")) is None
-    assert limit_reached(FileNotFoundError(errno.ENOENT, "no such file")) is None
+    assert as_machine_error(ValueError("memory of the process")) is None
+    assert as_machine_error(FileNotFoundError(errno.ENOENT, "no such file")) is None
 
 
 def test_git_runs_where_there_is_a_folder(monkeypatch, tmp_path):
@@ -123,10 +123,10 @@ def test_temporary_files_never_lie_in_the_current_folder(monkeypatch, tmp_path):
         monkeypatch.setenv(name, "")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("git_starcoder.places._beside", [])
-    monkeypatch.setattr("git_starcoder.places._writable", lambda folder: folder == str(tmp_path))
+    monkeypatch.setattr("git_starcoder.user_paths._beside", [])
+    monkeypatch.setattr("git_starcoder.user_paths._writable", lambda folder: folder == str(tmp_path))
     assert main([], command=ending(KeyError("x"))) == 70
     with pytest.raises(Exception, match="there is no folder for temporary files"):
-        temporary()
-    monkeypatch.setattr("git_starcoder.places._beside", [tmp_path])
-    assert temporary() == str(tmp_path)
+        temporary_folder()
+    monkeypatch.setattr("git_starcoder.user_paths._beside", [tmp_path])
+    assert temporary_folder() == str(tmp_path)

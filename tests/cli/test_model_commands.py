@@ -13,7 +13,7 @@ import yaml
 
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
-from git_starcoder.output import IGNORED
+from git_starcoder.output_folder import GITIGNORE_TEXT
 from git_starcoder.text.encoding import decode_file
 from shell import SMALL
 
@@ -371,7 +371,7 @@ def test_run_is_refused_before_any_work(starcoder, repo):
     out.mkdir()
     (out / "thesis.tex").write_text("mine")
     refused("'starcoder_run' exists and is not a run of ours")
-    (out / ".gitignore").write_text(IGNORED)  # as a run does first
+    (out / ".gitignore").write_text(GITIGNORE_TEXT)  # as a run does first
     (out / "run.json").write_text('{"mine": 1}')
     refused("'run.json' in 'starcoder_run' is not ours")
     (out / "run.json").unlink()
@@ -387,7 +387,7 @@ def test_run_keeps_what_is_not_its_own(starcoder, repo, model):
     out.symlink_to("disk")
     shutil.copytree(model, out / "model")
     (out / "model" / "notes.txt").write_text("mine")
-    (out / ".gitignore").write_text(IGNORED)
+    (out / ".gitignore").write_text(GITIGNORE_TEXT)
     (out / "thesis.tex").write_text("mine")
     config = out / "model" / "config.json"
     config.write_text(config.read_text() + "\n")

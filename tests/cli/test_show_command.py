@@ -12,7 +12,7 @@ import pytest
 
 from git_starcoder.cli import lookup, main
 from git_starcoder.dataset import Dataset
-from git_starcoder.recipe import Read
+from git_starcoder.recipe import ReadOptions
 from git_starcoder.records import SPLITS
 from git_starcoder.text.clean import CleanText, clean_file
 from toy import code_base
@@ -106,7 +106,7 @@ def test_a_row_of_a_file_says_where_it_stands(built, show, history):
         ).stdout
         extent = said["extent"]
         if about["source_file"] == NOTEBOOK:
-            text = cast("CleanText", clean_file(text, Read())).text
+            text = cast("CleanText", clean_file(text, ReadOptions())).text
         own = text[extent["first_byte"] : extent["last_byte"]]
         assert "".join(piece["text"] for piece in said["pieces"] if not piece["control"]).encode() == own
         assert extent["first_line"] == text[: extent["first_byte"]].count(b"\n") + 1

@@ -40,9 +40,9 @@ def test_clean_text_is_printable_and_encodable(raw):
 
 
 def test_answer_is_text_or_one_json_object(capsys):
-    assert Talk("check").answer({"a": 1}, "words", ExitCode.FOUND) == 1
+    assert Talk("check").answer({"a": 1}, "words", ExitCode.FINDINGS) == 1
     assert capsys.readouterr().out == "words\n"
-    Talk("check", as_json=True).answer({"path": "\udcff\x1b"}, "words", ExitCode.FOUND)
+    Talk("check", as_json=True).answer({"path": "\udcff\x1b"}, "words", ExitCode.FINDINGS)
     raw = capsys.readouterr().out
     assert raw.isascii()
     assert orjson.loads(raw) == json.loads(raw)  # every program reads it, also one that knows no halves of a pair

@@ -158,7 +158,9 @@ def test_the_reference_has_everything_that_the_code_has(site):
     assert "[auto|always|never]" in said["commands"]
     assert [name for name, text in said.items() if r"\|" in text] == []
     assert [name for name in checks.check_names() if f"<code>{name}</code>" not in said["checks"]] == []
-    assert [key for key in recipe.Window.__dataclass_fields__ if f"<code>{key}</code>" not in said["recipe"]] == []
+    assert [
+        key for key in recipe.WindowOptions.__dataclass_fields__ if f"<code>{key}</code>" not in said["recipe"]
+    ] == []
     assert "Jaccard similarity of token shingles" in said["recipe"]
     assert "<code>weight</code>" in said["rows"]
     assert all(f"<td>{code}</td>" in said["exit-codes"] for code in (0, 1, 2, 70, 130, 141))

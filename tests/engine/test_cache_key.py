@@ -24,7 +24,7 @@ names = registry.names
 
 
 def key():
-    return cache.code.__wrapped__()
+    return cache.code_digest.__wrapped__()
 
 
 def test_it_is_the_same_again():
@@ -40,9 +40,7 @@ def test_another_build_of_any_grammar_of_the_shelf_changes_it(monkeypatch, tmp_p
     monkeypatch.syspath_prepend(tmp_path)
     real, without = language.language_table, key()
     monkeypatch.setattr(registry, "names", lambda name: [*names(name), "toy"] if name == "languages" else names(name))
-    monkeypatch.setattr(
-        cache, "language_table", lambda key: {"file": {"grammar": "toy_grammar"}} if key == "toy" else real(key)
-    )
+    monkeypatch.setattr(cache, "language_table", lambda key: {"file": {"grammar": "toy_grammar"}} if key == "toy" else real(key))
     before = key()
     (grammar / change).write_text("raise SystemExit('nor the new one')")
     assert len({without, before, key()}) == 3
@@ -51,11 +49,11 @@ def test_another_build_of_any_grammar_of_the_shelf_changes_it(monkeypatch, tmp_p
 
 def test_every_grammar_of_the_shelf_has_files():
     for name in registry.names("languages"):
-        files = dict(cache._grammar(language.language_table(name)["file"]["grammar"]))
+        files = dict(cache._grammar_files(language.language_table(name)["file"]["grammar"]))
         assert any(".so" in path or ".pyd" in path for path in files)
 
 
-@pytest.mark.parametrize("library", cache.LIBRARIES)
+@pytest.mark.parametrize("library", cache.RESULT_LIBRARIES)
 def test_another_version_of_a_library_changes_it(monkeypatch, library):
     before = key()
     monkeypatch.setattr(cache, "version", lambda name: "0.0.1" if name == library else version(name))
@@ -75,4 +73,4 @@ def test_every_library_of_a_build_is_counted_or_known_to_change_nothing():
     grammars = {
         language.language_table(name)["file"]["grammar"].replace("_", "-") for name in registry.names("languages")
     }
-    assert libraries - grammars == {*cache.LIBRARIES, *NEUTRAL}
+    assert libraries - grammars == {*cache.RESULT_LIBRARIES, *NEUTRAL}

@@ -168,7 +168,7 @@ def test_fewer_workers_where_the_machine_gives_no_more(monkeypatch, number):
     monkeypatch.setattr(local.subprocess, "Popen", Refusing(5, OSError(number, os.strerror(number))))
     with LocalEngine(6) as engine:
         assert engine.jobs == 3  # half, so that there is room for the rest
-        assert engine.fewer
+        assert engine.shortage
         assert list(engine.map(work, range(40), limit=20)) == list(range(40))
 
 
@@ -193,7 +193,9 @@ def test_a_worker_that_cannot_be_replaced_is_done_without(monkeypatch):
 
 
 def test_workers_that_cannot_start_are_no_failure_of_a_task(monkeypatch):
-    monkeypatch.setattr(local, "BOOT", local.BOOT.replace("try:", "try:\n    raise MemoryError('no room')", 1))
+    monkeypatch.setattr(
+        local, "WORKER_SCRIPT", local.WORKER_SCRIPT.replace("try:", "try:\n    raise MemoryError('no room')", 1)
+    )
     with pytest.raises(MachineError) as caught, LocalEngine(2) as engine:
         list(engine.map(work, range(4), limit=20))
     assert "MemoryError: no room" in caught.value.where
@@ -228,9 +230,11 @@ def test_a_task_that_always_kills_its_worker_is_a_crash():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
 def test_memory_that_the_user_limits_is_no_failure_of_a_task(monkeypatch):
-    monkeypatch.setattr(local, "address_space", lambda: 1 << 30)
+    monkeypatch.setattr(local, "address_space_limit", lambda: 1 << 30)
     monkeypatch.setattr(
-        local, "BOOT", f"import resource\nresource.setrlimit(resource.RLIMIT_AS, ({1 << 30}, {1 << 30}))\n{local.BOOT}"
+        local,
+        "WORKER_SCRIPT",
+        f"import resource\nresource.setrlimit(resource.RLIMIT_AS, ({1 << 30}, {1 << 30}))\n{local.WORKER_SCRIPT}",
     )
     with LocalEngine(1) as engine:
         with pytest.raises(MachineError, match="memory does not suffice"):
@@ -240,7 +244,7 @@ def test_memory_that_the_user_limits_is_no_failure_of_a_task(monkeypatch):
 
 
 def test_files_are_left_for_the_rest(monkeypatch):
-    monkeypatch.setattr(local, "_has_room", lambda jobs: jobs <= 2)
+    monkeypatch.setattr(local, "_has_spare_resources", lambda jobs: jobs <= 2)
     with LocalEngine(5) as engine:
         assert engine.jobs == 2
         assert list(engine.map(work, range(9), limit=20)) == list(range(9))

@@ -10,6 +10,6 @@ def toy_size(request):
     """The size `toy` is what a module calls TOY, on one core: matrices this small only lose by sharing."""
     with pytest.MonkeyPatch.context() as patch:
         if toy := getattr(request.module, "TOY", None):
-            patch.setattr(network, "threads", lambda: 1)
+            patch.setattr(network, "limit_library_threads", lambda: 1)
             patch.setitem(load.SIZES, "toy", toy)
         yield

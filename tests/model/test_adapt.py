@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import finished
 from git_starcoder.errors import MissingExtraError, UsageError
 from git_starcoder.model import adapt, load
 from git_starcoder.model import network as networks
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.pack import flat
 from git_starcoder.model.train import train
 from git_starcoder.text import tokenizer as tokenizers
@@ -24,12 +25,12 @@ NEW = "<new_control>"
 @pytest.fixture(scope="module", autouse=True)
 def one_core():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "threads", lambda: 1)
+        patch.setattr(networks, "limit_library_threads", lambda: 1)
         yield
 
 
 def config(base, **values):
-    return Config(base=str(base), tune="lora", device="cpu", precision="float32", lora_rank=4, **values)
+    return TrainConfig(base=str(base), tune="lora", device="cpu", precision="float32", lora_rank=4, **values)
 
 
 def nudged(network, rows=ROWS, rate=0.1, steps=3):
@@ -111,7 +112,7 @@ def test_tokens_that_the_base_does_not_know_are_learned(tmp_path, tied, tune):
     more = extended(own, tmp_path / "tokenizer")
     new = more.vocabulary[NEW]
     more.save(tmp_path / "tokenizer")
-    said = config(base).model_copy(update={"tune": tune})
+    said = replace(config(base), tune=tune)
     network = load.network(said, more, 128)
     rows = [np.array([5, new, 20, new, 30, new, 40, 41])]
     before = nats(network, rows)
@@ -165,11 +166,11 @@ def test_adapters_begin_by_the_seed(tmp_path):
 
 def test_what_a_way_of_tuning_needs_is_said(tmp_path, monkeypatch):
     base = bases.write(tmp_path / "base")
-    said = config(base).model_copy(update={"tune": "qlora"})
+    said = replace(config(base), tune="qlora")
     with pytest.raises(UsageError, match="need CUDA, and this is 'cpu'"):
         load.network(said, bases.tokenizer(), 128)
     with pytest.raises(UsageError, match="bitsandbytes is not installed"):
-        load.network(said.model_copy(update={"device": "cuda"}), bases.tokenizer(), 128)
+        load.network(replace(said, device="cuda"), bases.tokenizer(), 128)
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match="peft") as caught:
         load.network(config(base), bases.tokenizer(), 128)

@@ -10,7 +10,7 @@ import pytest
 
 from git_starcoder.evals import documents
 from git_starcoder.model import load, network
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import evaluate
 from git_starcoder.model.network import pieces
@@ -77,7 +77,7 @@ def test_what_does_not_count_is_shown_and_not_learned(dataset, shown, tmp_path, 
 
     monkeypatch.setattr(network.Network, "nats", watched)
     monkeypatch.setattr("git_starcoder.model.train.examine", lambda *_: [])  # has rows of its own
-    config = Config(size="toy", steps=20, batch=2048, device="cpu", precision="float32")
+    config = TrainConfig(size="toy", steps=20, batch=2048, device="cpu", precision="float32")
     result = train(dataset, tmp_path / "model", config)
     assert result.tokens == asked
     assert {name for name, _ in seen} == {"plain", "context", "hole"}
@@ -115,7 +115,7 @@ def test_a_model_is_asked_for_each_byte_that_is_held_out_once(dataset, tokenizer
 
 
 def test_a_model_of_several_sizes_is_asked_in_full(dataset, tokenizer, tmp_path):
-    train(dataset, tmp_path / "model", Config(size="toy", steps=2, batch=2048))
+    train(dataset, tmp_path / "model", TrainConfig(size="toy", steps=2, batch=2048))
     scores = {score.eval: score for score in reversed(evaluate(tmp_path / "model", dataset).scores)}
     size = sum(
         len(tokenizer.decode(each.tokens[each.tokens != tokenizer.end_id])) for each in documents(dataset, "test")

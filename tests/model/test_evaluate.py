@@ -13,7 +13,7 @@ from git_starcoder.errors import DatasetError
 from git_starcoder.evals import UNITS, Score
 from git_starcoder.model import evaluate as evaluation
 from git_starcoder.model import load
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.evaluate import Scores, evaluate, keep, table
 from git_starcoder.model.train import train
 
@@ -29,7 +29,7 @@ def dataset(tmp_path_factory):
 def trained(request, dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "model"
     values = {"size": "toy", "batch": 1024, "device": "cpu", "precision": "float32", "steps": 40}
-    train(dataset, folder, Config(**values, fim=request.param))
+    train(dataset, folder, TrainConfig(**values, fim=request.param))
     return folder
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import finished
 from git_starcoder.model import complete
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.explain import explain
 from git_starcoder.model.pack import fills, laid, packed, suffix_first
@@ -29,7 +29,7 @@ def corpus(dataset):
 
 
 def test_every_row_of_a_step_is_named_with_its_place(dataset, corpus):
-    plan = Plan.of(corpus, Config(batch=1500, fim=0.5), 90, curriculum=True)
+    plan = Plan.of(corpus, TrainConfig(batch=1500, fim=0.5), 90, curriculum=True)
     lines = dataset.files("train")[0].read_text().splitlines()
     drawn, fills = Counter(), Counter()
     for number in range(plan.steps):
@@ -67,7 +67,7 @@ def test_a_middle_is_asked_for_in_training_as_in_use(dataset, corpus, tmp_path, 
             return [np.zeros(0, dtype=np.int32)]
 
     monkeypatch.setattr(complete, "load", lambda _: (Asked(), tokenizer))
-    plan = Plan.of(corpus, Config(batch=1500, fim=0.9), 3, curriculum=False)
+    plan = Plan.of(corpus, TrainConfig(batch=1500, fim=0.9), 3, curriculum=False)
     found = 0
     for step in plan.begin():
         filled = fills(corpus, plan, step.rows, step.draws)

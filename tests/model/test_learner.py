@@ -10,7 +10,7 @@ import pytest
 import finished
 from git_starcoder.errors import MissingExtraError, StarcoderError, UsageError
 from git_starcoder.model import distributed, load, network
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.distributed import Processes
 from git_starcoder.model.learner import Learner
@@ -35,7 +35,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture
 def learner(dataset):
     def made(**values):
-        config = Config(**{**TOLD, "steps": 4, **values})
+        config = TrainConfig(**{**TOLD, "steps": 4, **values})
         tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
         corpus = Corpus.read(dataset, tokenizer)
         learner = Learner(load.network(config, tokenizer, 128), corpus, config, Processes())
@@ -58,10 +58,12 @@ def weights_of(learner):
     [("linear", 0.5, 0.1), ("cosine", 0.5, 0.5 * (1 + np.cos(0.9 * np.pi))), ("wsd", 1.0, 0.5)],
 )
 def test_schedules(schedule, middle, late):
-    config = Config(learning_rate=2.0, warmup=0.0, schedule=schedule)
+    config = TrainConfig(learning_rate=2.0, warmup=0.0, schedule=schedule)
     shares = [rate(config, used) / 2.0 for used in (0.0, 0.5, 0.9, 1.0)]
     assert shares == pytest.approx([1.0, middle, late, 0.0], abs=1e-12)
-    risen = [rate(Config(learning_rate=2.0, warmup=0.2, schedule=schedule), used) for used in np.arange(0, 0.2, 0.01)]
+    risen = [
+        rate(TrainConfig(learning_rate=2.0, warmup=0.2, schedule=schedule), used) for used in np.arange(0, 0.2, 0.01)
+    ]
     assert 0 < risen[0] < 0.02
     assert np.allclose(np.diff(risen), 0.1)
     assert rate(config, 1.5) == 0.0
@@ -172,7 +174,7 @@ def test_the_average_is_the_model(dataset, tmp_path):
     found = []
     for ema in (0.0, 0.9):
         out = tmp_path / f"model{ema}"
-        result = train(dataset, out, Config(**TOLD, steps=4, ema=ema, schedule="wsd"))
+        result = train(dataset, out, TrainConfig(**TOLD, steps=4, ema=ema, schedule="wsd"))
         looks = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines() if "held_out" in line]
         assert result.held_out == min(look["held_out"] for look in looks)
         found.append(load_file(out / "model.safetensors"))
@@ -203,6 +205,6 @@ def test_tensorboard_that_is_not_installed_is_one_line(dataset, tmp_path, monkey
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match="tensorboard") as caught:
-        train(dataset, tmp_path / "model", Config(**TOLD, steps=1, tensorboard=True))
+        train(dataset, tmp_path / "model", TrainConfig(**TOLD, steps=1, tensorboard=True))
     assert caught.value.hint == "pip install 'git-starcoder[tensorboard]'"
     assert list(tmp_path.iterdir()) == []

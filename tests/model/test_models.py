@@ -12,7 +12,7 @@ from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
 from git_starcoder.model import base, load
 from git_starcoder.model import network as networks
 from git_starcoder.model.complete import complete, example, prompt_tokens
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.pack import flat
 from git_starcoder.text import tokenizer as pretrained
 from git_starcoder.text import tokenizer as tokenizers
@@ -23,7 +23,7 @@ ROWS = [np.arange(3, 40) * 7 % 280, np.arange(5, 22) * 11 % 280]
 @pytest.fixture(scope="module", autouse=True)
 def toy_size():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "threads", lambda: 1)
+        patch.setattr(networks, "limit_library_threads", lambda: 1)
         patch.setitem(load.SIZES, "toy", load.shape(64, 2))
         yield
 
@@ -52,7 +52,7 @@ def saved(dataset, tmp_path_factory):
 
 
 def config(folder, **values):
-    return Config(base=str(folder), device="cpu", precision="float32", **values)
+    return TrainConfig(base=str(folder), device="cpu", precision="float32", **values)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_bases_that_cannot_be(tmp_path, saved, monkeypatch):
 
 def test_a_device_that_cannot_compile():
     with pytest.raises(UsageError, match="on CUDA only"):
-        load.network(Config(size="toy", compile=True, device="cpu"), bases.tokenizer(), 64)
+        load.network(TrainConfig(size="toy", compile=True, device="cpu"), bases.tokenizer(), 64)
 
 
 def test_fill_in_the_middle_tokens_are_found_in_every_spelling(tmp_path):
@@ -273,7 +273,7 @@ def test_a_missing_extra_is_one_line(monkeypatch, library):
     tokenizer = bases.tokenizer()
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=library) as caught:
-        load.network(Config(), tokenizer, 64)
+        load.network(TrainConfig(), tokenizer, 64)
     assert caught.value.hint == "pip install 'git-starcoder[train]'"
 
 
@@ -343,7 +343,7 @@ def test_a_completion_need_not_go_round_in_circles(saved):
 def test_all_processors_that_may_be_used_are_used(saved, monkeypatch):
     import torch
 
-    monkeypatch.setattr(networks, "threads", lambda: 3)
+    monkeypatch.setattr(networks, "limit_library_threads", lambda: 3)
     load.load(saved)
     assert torch.get_num_threads() == 3
 

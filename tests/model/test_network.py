@@ -16,7 +16,7 @@ VOCABULARY = 320
 @pytest.fixture(scope="module", autouse=True)
 def one_core():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networks, "threads", lambda: 1)
+        patch.setattr(networks, "limit_library_threads", lambda: 1)
         yield
 
 

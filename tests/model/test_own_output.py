@@ -6,9 +6,9 @@ import pytest
 
 from finished import toy as toy_dataset
 from git_starcoder.model import checkpoint, load
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.train import train
-from git_starcoder.output import listing
+from git_starcoder.output_folder import describe_files
 from git_starcoder.parse.own_output import find_companions, recognise_own_output
 
 pytest.importorskip("torch")
@@ -23,7 +23,7 @@ def model(tmp_path_factory):
             "toy",
             {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 1},
         )
-        train(toy_dataset(folder / "dataset"), folder / "model", Config(size="toy", steps=2, tensorboard=True))
+        train(toy_dataset(folder / "dataset"), folder / "model", TrainConfig(size="toy", steps=2, tensorboard=True))
     (folder / "model" / "scores.json").write_text('{"schema": "git-starcoder/scores/1"}')
     return folder / "model"
 
@@ -38,7 +38,7 @@ def unknown(folder, without=()):
 
 def test_a_model_lists_its_files(model):
     said = json.loads((model / "training.json").read_text())["files"]
-    found = listing(model)
+    found = describe_files(model)
     assert said == {name: found[name] for name in found.keys() - {"training.json", "scores.json"}}
     assert {"config.json", "model.safetensors", "training.yaml", "metrics.jsonl"} <= said.keys()
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder.errors import StarcoderError, UsageError
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.ledger import Counts, Tally, of_lengths
 from git_starcoder.model.pack import bins, fills, laid, longest, packed, room, suffix_first
@@ -170,7 +170,7 @@ def test_no_middle_is_filled_without_the_tokens_for_it():
     corpus = made([30] * 20, fim=False)
     assert not fills(corpus, planned(corpus, fim=0.9), np.arange(20), np.arange(20)).any()
     with pytest.raises(UsageError, match="no fill-in-the-middle tokens"):
-        Plan.of(corpus, Config(fim=0.5), 10, curriculum=False)
+        Plan.of(corpus, TrainConfig(fim=0.5), 10, curriculum=False)
 
 
 @given(runs(), st.integers(10, 80), st.sampled_from([None, 64]), st.sampled_from(["row", "piece"]), st.data())
@@ -222,12 +222,12 @@ def test_a_ledger_that_does_not_add_up_is_an_error():
 
 def test_budgets_in_steps():
     corpus = made([50] * 100, weights=np.full(100, 2.0))
-    assert steps_of(Config(steps=7), corpus) == 7
-    assert steps_of(Config(tokens=1001, batch=100), corpus) == 11
-    assert steps_of(Config(epochs=1, batch=100), corpus) == 100
-    assert steps_of(Config(epochs=0.5, batch=10), corpus) == 100
-    assert steps_of(Config(minutes=1), corpus) is None
-    plan = Plan.of(corpus, Config(epochs=3, batch=100), 300, curriculum=False)
+    assert steps_of(TrainConfig(steps=7), corpus) == 7
+    assert steps_of(TrainConfig(tokens=1001, batch=100), corpus) == 11
+    assert steps_of(TrainConfig(epochs=1, batch=100), corpus) == 100
+    assert steps_of(TrainConfig(epochs=0.5, batch=10), corpus) == 100
+    assert steps_of(TrainConfig(minutes=1), corpus) is None
+    plan = Plan.of(corpus, TrainConfig(epochs=3, batch=100), 300, curriculum=False)
     assert plan.drawn.tolist() == [6] * 100
 
 

@@ -13,7 +13,7 @@ import pytest
 import finished
 from git_starcoder.errors import StarcoderError
 from git_starcoder.model import attention, load, preflight
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -49,7 +49,7 @@ def looked(dataset, corpus, fresh, tokenizer, tmp_path):
 
     def look(config=None, **other):
         given = {"dataset": dataset, "corpus": corpus, "network": fresh, "tokenizer": tokenizer, **other}
-        lines = list(preflight.examine(**given, config=config or Config(), out=tmp_path / "below" / "model"))
+        lines = list(preflight.examine(**given, config=config or TrainConfig(), out=tmp_path / "below" / "model"))
         return {line.what: line for line in lines}
 
     return look
@@ -169,7 +169,7 @@ def test_rows_that_see_their_neighbours(looked, fresh, monkeypatch):
 
     monkeypatch.setattr(attention, "rows_of", leaking)
     wrong(looked()["packed rows"], "rows see the rows packed before them")
-    assert looked(Config(attend="piece"))["packed rows"].result == "note"
+    assert looked(TrainConfig(attend="piece"))["packed rows"].result == "note"
 
 
 def test_a_file_in_two_splits(looked, tmp_path):

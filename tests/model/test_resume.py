@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from random import Random
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 import finished
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.model import checkpoint
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.train import train
 
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -28,7 +29,7 @@ ALWAYS = 1e-9
 
 def toy(**values):
     told = {"size": "toy", "batch": 512, "steps": 16, "device": "cpu", "precision": "float32", "patience": 100}
-    return Config(**{**told, "ema": 0.9, "checkpoint_minutes": ALWAYS, **values})
+    return TrainConfig(**{**told, "ema": 0.9, "checkpoint_minutes": ALWAYS, **values})
 
 
 class Notes:
@@ -91,10 +92,10 @@ import os, signal, sys, time
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import StarcoderError
 from git_starcoder.model import load, network
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.train import train
 load.SIZES["toy"] = {toy!r}
-network.threads = lambda: 1
+network.limit_library_threads = lambda: 1
 class Watch:
     def begin(self, step, total): print("begun", flush=True)
     def advance(self, count):
@@ -111,14 +112,14 @@ def fsync(handle):
     flush(handle)
 os.fsync = fsync
 try:
-    train(Dataset.open({dataset!r}), {out!r}, Config(**{config!r}), progress=Watch())
+    train(Dataset.open({dataset!r}), {out!r}, TrainConfig(**{config!r}), progress=Watch())
 except StarcoderError as error:
     sys.exit(f"error: {{error.what}} ({{error.where}})")
 """
 
 
 def program(dataset, out, config):
-    return PROGRAM.format(toy=TOY, dataset=str(dataset.folder), out=str(out), config=config.model_dump())
+    return PROGRAM.format(toy=TOY, dataset=str(dataset.folder), out=str(out), config=asdict(config))
 
 
 def environment(**values):

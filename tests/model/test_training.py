@@ -16,7 +16,7 @@ from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, S
 from git_starcoder.model import evaluate as evaluation
 from git_starcoder.model import load
 from git_starcoder.model.complete import example
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.evaluate import evaluate, table
 from git_starcoder.model.train import train
 
@@ -24,7 +24,7 @@ TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num
 
 
 def toy(**values):
-    return Config(**{"size": "toy", "batch": 1024, "device": "cpu", "precision": "float32", **values})
+    return TrainConfig(**{"size": "toy", "batch": 1024, "device": "cpu", "precision": "float32", **values})
 
 
 class Notes:
@@ -212,7 +212,7 @@ def test_what_stands_in_the_way_is_not_touched(dataset, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     for force in (False, True):
-        with pytest.raises(OutputError, match="not a model of ours"):
+        with pytest.raises(OutputError, match="not a git-starcoder model"):
             train(dataset, tmp_path / "mine", toy(steps=1), force=force)
     assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     train(dataset, tmp_path / "model", toy(steps=1))
@@ -228,12 +228,12 @@ def test_what_a_killed_training_left_is_cleared(dataset, tmp_path):
 import os, signal
 from git_starcoder.dataset import Dataset
 from git_starcoder.model import load, train
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 load.SIZES["toy"] = {TOY!r}
 class Watch:
     def note(self, text): pass
     def begin(self, step, total): os.kill(os.getpid(), signal.SIGKILL)
-config = Config(size="toy", steps=1)
+config = TrainConfig(size="toy", steps=1)
 train.train(Dataset.open({str(dataset.folder)!r}), {str(tmp_path / "model")!r}, config, progress=Watch())
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -433,7 +433,7 @@ def test_a_link_stays_and_the_page_lies_where_it_points(built, tmp_path, capsys)
     page.parent.mkdir()
     link.symlink_to(page)
     assert main(asked) == 2
-    assert "is not a report of ours, but a link to" in capsys.readouterr().err
+    assert "is not a git-starcoder report, but a link to" in capsys.readouterr().err
     assert main([*asked[:-1], str(page)]) == 0
     page.chmod(0o640)
     before = page.stat().st_ino

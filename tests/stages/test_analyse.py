@@ -69,7 +69,7 @@ def made(run, files):
 
 def analysed(tmp_path, files, engine=None, watch=None, options=None):
     with BuildState(tmp_path, 0, engine or Inline(), watch or Notes()) as run:
-        return run, analyse.analyse_sources(run, options or recipe.Analyse(), made(run, files))
+        return run, analyse.analyse_sources(run, options or recipe.AnalyseOptions(), made(run, files))
 
 
 def test_units_keep_the_order_and_drops_have_their_role(tmp_path):
@@ -114,7 +114,7 @@ def test_a_unit_is_understood(tmp_path):
 
 
 def test_roles_are_kept_when_the_recipe_skips_none(tmp_path):
-    run, units = analysed(tmp_path, FILES, options=recipe.Analyse(skip=()))
+    run, units = analysed(tmp_path, FILES, options=recipe.AnalyseOptions(skip=()))
     assert len(units) == len(FILES)
     assert {unit.role for unit in units} >= {"generated", "vendored"}
     assert not run.drops
@@ -155,7 +155,7 @@ def test_a_repository_full_of_poison_ends(tmp_path):
 def test_equal_texts_are_looked_at_once_and_all_count(tmp_path):
     with BuildState(tmp_path, 0, Inline()) as run:
         one, other = made(run, {"a.py": "x = 1\n", "b.py": "x = 1\n"})
-        units = analyse.analyse_sources(run, recipe.Analyse(), [one, replace(other, text=one.text)])
+        units = analyse.analyse_sources(run, recipe.AnalyseOptions(), [one, replace(other, text=one.text)])
         assert run.engine.asked == [1]
     assert len(units) == run.steps[0].kept == 2
 

@@ -12,7 +12,7 @@ from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.parse.tree import parse
 from git_starcoder.protocols import Failure
-from git_starcoder.recipe import Augmentation
+from git_starcoder.recipe import AugmentationOptions
 from git_starcoder.records import Source, Unit, content_id
 from git_starcoder.stages import augment
 
@@ -56,7 +56,8 @@ def run_on(folder, files=FILES, shares=ALL, engine=None, seed=0):
             source = Source(content_id(path, text), path, content_id(text), "c", 0, (), language, run.texts.put(text))
             units.append(Unit(source, tree, "core", 0.0))
         options = {
-            key: share if isinstance(share, Augmentation) else Augmentation(share) for key, share in shares.items()
+            key: share if isinstance(share, AugmentationOptions) else AugmentationOptions(share)
+            for key, share in shares.items()
         }
         samples = augment.make_samples(run, options, units, [])
         texts = [run.texts.get(sample.text) for sample in samples]
@@ -82,13 +83,17 @@ def test_base_first_then_the_variations_in_the_order_of_the_recipe(tmp_path):
 
 
 def test_copies_differ_or_are_dropped(tmp_path):
-    samples, texts, step, drops = run_on(tmp_path, {"a.rs": FILES["a.rs"]}, {"format_variation": Augmentation(1.0, 16)})
+    samples, texts, step, drops = run_on(
+        tmp_path, {"a.rs": FILES["a.rs"]}, {"format_variation": AugmentationOptions(1.0, 16)}
+    )
     assert len(set(texts)) == len(samples) == step.kept > 8
     assert step.seen == 17
     assert {drop.detail for drop in drops if drop.reason == "same_text"} == {
         "format_variation: another copy came out the same"
     }
-    samples, _, step, _ = run_on(tmp_path / "b", {"b.rs": FILES["b.rs"]}, {"comment_toggle": Augmentation(0.0, 3)})
+    samples, _, step, _ = run_on(
+        tmp_path / "b", {"b.rs": FILES["b.rs"]}, {"comment_toggle": AugmentationOptions(0.0, 3)}
+    )
     assert (step.seen, step.dropped) == (4, {"not_drawn": 3})
 
 

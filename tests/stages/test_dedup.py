@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from git_starcoder.build_state import BuildState
 from git_starcoder.protocols import Failure
-from git_starcoder.recipe import Dedup
+from git_starcoder.recipe import DedupOptions
 from git_starcoder.records import Sample, Source, Span, Unit, Windows, content_id
 from git_starcoder.stages import dedup
 
@@ -111,7 +111,7 @@ def paths(windows):
     return [windows.samples[sample].origin.path for sample in windows.sample_index]
 
 
-EXACT, NEAR = Dedup(), Dedup(near=0.85)
+EXACT, NEAR = DedupOptions(), DedupOptions(near=0.85)
 
 
 def test_the_best_copy_stays_and_the_others_name_it(tmp_path):
@@ -133,7 +133,7 @@ def test_the_best_copy_stays_and_the_others_name_it(tmp_path):
         assert all(drop.detail.startswith(f"{best}#{windows.content_key[0]:016x} (") for drop in drops)
 
 
-@pytest.mark.parametrize("options", [EXACT, NEAR, Dedup(exact=False), Dedup(exact=False, near=0.85)])
+@pytest.mark.parametrize("options", [EXACT, NEAR, DedupOptions(exact=False), DedupOptions(exact=False, near=0.85)])
 def test_a_held_out_copy_goes_even_where_it_is_the_better_one(tmp_path, options):
     same = tokens(1)
     texts = [
@@ -160,7 +160,7 @@ def test_a_held_out_near_copy_is_a_leak(tmp_path):
 
 def test_exact_copies_stay_where_the_recipe_keeps_them(tmp_path):
     texts = [Text(tokens(1), "a"), Text(tokens(1), "b")]
-    kept, step, _ = deduplicated(tmp_path, windows_of(texts), Dedup(exact=False))
+    kept, step, _ = deduplicated(tmp_path, windows_of(texts), DedupOptions(exact=False))
     assert (len(kept), step.kept, step.dropped.total()) == (2, 2, 0)
 
 
@@ -176,7 +176,7 @@ def test_a_threshold_means_the_jaccard_similarity(tmp_path):
     texts = [Text(tokens(1), "a"), Text(changed(tokens(1), 63), "b"), Text(changed(tokens(1), 20), "c")]
     similarities = [59 / 61, 55 / 65]  # the last token is in one shingle, one inside is in five
     for threshold in (0.8, 0.9, 0.99):
-        _, _, drops = deduplicated(tmp_path, windows_of(texts), Dedup(near=threshold))
+        _, _, drops = deduplicated(tmp_path, windows_of(texts), DedupOptions(near=threshold))
         found = [float(drop.detail.rpartition(" ")[2]) for drop in drops]
         assert found == [round(value, 3) for value in similarities if value >= threshold]
 
@@ -217,7 +217,7 @@ def test_similarity_is_not_passed_on_through_dropped_rows(tmp_path):
     b = changed(a, 10)
     c = changed(b, 50)  # b is near both, a and c are not near each other
     kept, step, _ = deduplicated(tmp_path, windows_of([Text(t, p) for t, p in ((a, "a"), (b, "b"), (c, "c"))]),
-                                 Dedup(near=0.8))  # fmt: skip
+                                 DedupOptions(near=0.8))  # fmt: skip
     assert paths(kept) == ["a", "c"]
     assert step.dropped == {"near": 1}
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder.build_state import BuildState
-from git_starcoder.recipe import Order, Weigh
+from git_starcoder.recipe import OrderOptions, WeighOptions
 from git_starcoder.records import Change, Sample, Source, Span, Unit, Windows
 from git_starcoder.stages import order, weigh
 
@@ -44,14 +44,14 @@ ROWS = [(split, "core", d / 100) for split, n in (("train", 90), ("val", 12), ("
 
 def test_splits_lie_behind_one_another(tmp_path):
     with run_in(tmp_path) as run:
-        ordered = order.order_windows(run, Order("random"), windows_of(ROWS[::-1]))
+        ordered = order.order_windows(run, OrderOptions("random"), windows_of(ROWS[::-1]))
     splits = [ordered.samples[s].origin.split for s in ordered.sample_index]
     assert splits == ["train"] * 90 + ["val"] * 12 + ["test"] * 6
 
 
 def test_curriculum_rises_in_thirds_and_is_shuffled_inside(tmp_path):
     with run_in(tmp_path) as run:
-        ordered = order.order_windows(run, Order("curriculum"), windows_of(ROWS))
+        ordered = order.order_windows(run, OrderOptions("curriculum"), windows_of(ROWS))
     train = ordered.difficulty[:90]
     thirds = train[:30], train[30:60], train[60:]
     assert max(thirds[0]) < min(thirds[1]) <= max(thirds[1]) < min(thirds[2])
@@ -63,7 +63,7 @@ def test_the_seed_changes_the_order_and_nothing_else_does(tmp_path):
     keys = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         with run_in(tmp_path / name, seed) as run:
-            keys[name] = order.order_windows(run, Order("random"), windows_of(ROWS)).content_key.tolist()
+            keys[name] = order.order_windows(run, OrderOptions("random"), windows_of(ROWS)).content_key.tolist()
     assert keys["a"] == keys["b"] != keys["c"]
 
 
@@ -71,14 +71,14 @@ def test_the_seed_changes_the_order_and_nothing_else_does(tmp_path):
 def test_the_order_does_not_depend_on_the_order_of_arrival(tmp_path_factory, permutation):
     windows = windows_of(ROWS)
     with run_in(tmp_path_factory.mktemp("a")) as run:
-        straight = order.order_windows(run, Order("curriculum"), windows)
-        shuffled = order.order_windows(run, Order("curriculum"), windows.take(np.array(permutation)))
+        straight = order.order_windows(run, OrderOptions("curriculum"), windows)
+        shuffled = order.order_windows(run, OrderOptions("curriculum"), windows.take(np.array(permutation)))
     assert straight.content_key.tolist() == shuffled.content_key.tolist()
 
 
 def test_no_rows_is_an_order_too(tmp_path):
     with run_in(tmp_path) as run:
-        assert len(order.order_windows(run, Order("curriculum"), windows_of([]))) == 0
+        assert len(order.order_windows(run, OrderOptions("curriculum"), windows_of([]))) == 0
 
 
 class At:
@@ -94,7 +94,7 @@ class At:
 def test_weights_follow_the_role_exactly(tmp_path, role, weight):
     with run_in(tmp_path) as run:
         weighed = weigh.weigh_windows(
-            run, Weigh(core=3.0, utility=1.0, test=0.3), At(), windows_of([("train", role, 0.5)])
+            run, WeighOptions(core=3.0, utility=1.0, test=0.3), At(), windows_of([("train", role, 0.5)])
         )
     assert weighed.weight.tolist() == [weight]
 
@@ -119,7 +119,7 @@ def test_weights_follow_age_and_kind(tmp_path, seconds, of_file, of_change):
     windows.samples[0] = replace(windows.samples[0], origin=replace(file, source=replace(file.source, changed_at=at)))
     windows.samples[1] = replace(windows.samples[1], origin=change)
     with run_in(tmp_path) as run:
-        weighed = weigh.weigh_windows(run, Weigh(recent=1.5, old=0.7, evolution=1.3), At(), windows)
+        weighed = weigh.weigh_windows(run, WeighOptions(recent=1.5, old=0.7, evolution=1.3), At(), windows)
     assert weighed.weight.tolist() == pytest.approx([of_file, of_change], abs=1e-12)
 
 
@@ -127,7 +127,7 @@ def test_a_curriculum_goes_from_small_windows_to_large_ones_and_shows_all_at_onc
     windows = windows_of([("train", "core", d / 360) for d in range(360)])
     windows = windows.with_columns(size=np.tile([8, 16, 32], 120).astype(np.int32))
     with run_in(tmp_path) as run:
-        ordered = order.order_windows(run, Order("curriculum"), windows)
+        ordered = order.order_windows(run, OrderOptions("curriculum"), windows)
     counts = [
         [int(((ordered.size == size) & (ordered.stage == stage)).sum()) for stage in range(3)] for size in (8, 16, 32)
     ]
@@ -146,7 +146,7 @@ def test_every_technique_shows_early(tmp_path, by):
     for number in range(0, 3000, 100):
         windows.samples[number] = replace(windows.samples[number], technique="rare")
     with run_in(tmp_path) as run:
-        ordered = order.order_windows(run, Order(by), windows)
+        ordered = order.order_windows(run, OrderOptions(by), windows)
     rare = np.array([ordered.samples[sample].technique == "rare" for sample in ordered.sample_index])
     assert rare[:300].any()
     stage = 1000 if by == "curriculum" else 3000

@@ -10,7 +10,7 @@ from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.pipeline import build
-from git_starcoder.recipe import Read, Recipe
+from git_starcoder.recipe import ReadOptions, Recipe
 from git_starcoder.stages import read
 from toy import code_base
 
@@ -57,7 +57,7 @@ class Result:
 
     def __init__(self, repository, folder, **options):
         with LocalEngine(jobs=1) as engine, BuildState(folder, 0, engine) as run:
-            sources, changes = read.read_repository(run, Read(**options), Repo.open(repository))
+            sources, changes = read.read_repository(run, ReadOptions(**options), Repo.open(repository))
             [step] = run.steps
         assert step.seen == step.kept + sum(step.dropped.values())
         self.sources = {source.path for source in sources}

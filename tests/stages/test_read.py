@@ -13,7 +13,7 @@ from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.objects import Repo
-from git_starcoder.recipe import Read
+from git_starcoder.recipe import ReadOptions
 from git_starcoder.records import DeclaredRoles, content_id
 from git_starcoder.stages import read
 
@@ -38,7 +38,7 @@ class Result:
     def __init__(self, repository, folder, **options) -> None:
         watch = Notes()
         with LocalEngine(jobs=1) as engine, BuildState(folder, 0, engine, watch) as run:
-            self.sources, self.changes = read.read_repository(run, Read(**options), Repo.open(repository))
+            self.sources, self.changes = read.read_repository(run, ReadOptions(**options), Repo.open(repository))
             self.texts = {source.path: run.texts.get(source.text) for source in self.sources}
             self.dropped = {drop.id: drop.reason for drop in run.drops}
             self.because = {drop.id: drop.detail for drop in run.drops}

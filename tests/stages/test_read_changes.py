@@ -5,11 +5,11 @@ import json
 import pytest
 
 from git_starcoder.build_state import BuildState
-from git_starcoder.engine.cache import Cache
+from git_starcoder.engine.cache import SqliteCache
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.protocols import NO_CACHE, Failure
-from git_starcoder.recipe import Read
+from git_starcoder.recipe import ReadOptions
 from git_starcoder.records import content_id
 from git_starcoder.stages import read, read_changes
 
@@ -31,7 +31,9 @@ class Result:
     def __init__(self, repository, folder, engine, cache=NO_CACHE, **options) -> None:
         self.repo = Repo.open(repository)
         with BuildState(folder, 0, engine, cache=cache) as run:
-            self.sources, self.changes = read.read_repository(run, Read(**{"changes": 1000, **options}), self.repo)
+            self.sources, self.changes = read.read_repository(
+                run, ReadOptions(**{"changes": 1000, **options}), self.repo
+            )
             self.edits = [
                 (
                     change.path,
@@ -157,7 +159,7 @@ def test_attributes_of_the_commit_hold_for_all_of_history(repo_maker, git, tmp_p
     edit = {path: text.replace("line 5\n", "line five\n") for path, text in root.items()}
     said = {".gitattributes": "gen/* linguist-generated\nvendor/own.c -linguist-vendored\nold/* linguist-vendored\n"}
     path = repo_maker([root, {**edit, "old/c.c": None}, said])
-    cache = Cache(tmp_path / "cache", 1 << 30)
+    cache = SqliteCache(tmp_path / "cache", 1 << 30)
     result = Result(path, tmp_path / "one", engine, cache)
     assert {change.path for change in result.changes} == {"vendor/own.c", ".gitattributes"}
     assert {drop.id: drop.reason for drop in result.drops} == {
@@ -354,7 +356,7 @@ def test_what_an_earlier_build_found_is_not_read_again(repo_maker, tmp_path, eng
     history = [{"a.py": f"{number}\n" + TEXT, "b": b"\0%d" % number} for number in range(6)]
     path = repo_maker([*history, {"a.py": TEXT, "c.py": "c\n"}])
     fresh = Result(path, tmp_path / "fresh", engine)
-    with Cache(tmp_path / "cache", 1 << 30) as cache:
+    with SqliteCache(tmp_path / "cache", 1 << 30) as cache:
         older = Result(repo_maker(history), tmp_path / "older", engine, cache)
     assert len(older.changes) == 6
     tasks = []
@@ -364,7 +366,7 @@ def test_what_an_earlier_build_found_is_not_read_again(repo_maker, tmp_path, eng
         "map",
         lambda function, some, *, limit: real(function, (tasks.append(t) or t for t in some), limit=limit),
     )
-    with Cache(tmp_path / "cache", 1 << 30) as cache:
+    with SqliteCache(tmp_path / "cache", 1 << 30) as cache:
         again = Result(path, tmp_path / "again", engine, cache)
         assert sum(len(task.pairs) for task in tasks) == anew
         assert (again.edits, again.changes, again.drops) == (fresh.edits, fresh.changes, fresh.drops)
@@ -380,7 +382,7 @@ def test_damage_is_not_remembered(repo_maker, git, tmp_path, engine):
     raw = place.read_bytes()
     place.unlink()
     place.write_bytes(raw[:-4])
-    with Cache(tmp_path / "cache", 1 << 30) as cache:
+    with SqliteCache(tmp_path / "cache", 1 << 30) as cache:
         assert Result(path, tmp_path / "one", engine, cache).step.dropped == {"corrupt": 2}
         place.write_bytes(raw)
         assert len(Result(path, tmp_path / "two", engine, cache).changes) == 2

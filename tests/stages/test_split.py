@@ -16,7 +16,7 @@ from git_starcoder.stages import split
 from toy import embedding_model
 from wrapped import WRAPS, code
 
-WINDOW = recipe.Window(size=64)
+WINDOW = recipe.WindowOptions(size=64)
 
 
 class NoEngine:
@@ -54,7 +54,7 @@ def parted(folder, files, options=None, seed=0, watch=None):
             span = run.texts.put(text)
             source = Source(content_id(path, text), path, content_id(text), "c", 0, tuple(former), "text", span)
             units.append(Unit(source, "none", "core", 0.0))
-        whole = recipe.Recipe(split=options or recipe.Split(), window=WINDOW)
+        whole = recipe.Recipe(split=options or recipe.SplitOptions(), window=WINDOW)
         done, _ = split.assign_splits(run, whole, units, [])
         assert [unit.source for unit in done] == [unit.source for unit in units]
         return {unit.source.path: unit for unit in done}, run.steps[0]
@@ -116,8 +116,8 @@ def test_the_threshold_is_a_jaccard_similarity(tmp_path):
     a, b = words(1, 104), changed(words(1, 104), 30)  # 100 shingles each, 70 shared: 70 / 130 = 0.538
     # With each word on its own line, no words of a line are compared.
     files = {"a": a.replace(b" ", b"\n"), "b": b.replace(b" ", b"\n")}
-    together, _ = parted(tmp_path / "1", files, recipe.Split(near=0.53))
-    apart, _ = parted(tmp_path / "2", files, recipe.Split(near=0.55))
+    together, _ = parted(tmp_path / "1", files, recipe.SplitOptions(near=0.53))
+    apart, _ = parted(tmp_path / "2", files, recipe.SplitOptions(near=0.55))
     assert together["a"].group == together["b"].group
     assert apart["a"].group != apart["b"].group
 
@@ -176,9 +176,9 @@ GROUPS = st.lists(st.tuples(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1
 @given(rows=GROUPS, order=st.randoms(use_true_random=False))
 def test_assignment_is_a_function_of_the_groups(rows, order):
     groups = [split.LeakGroup(f"{n:03}", *row) for n, row in enumerate(rows)]
-    splits = split.assign_groups(groups, recipe.Split())
+    splits = split.assign_groups(groups, recipe.SplitOptions())
     order.shuffle(groups)
-    assert split.assign_groups(groups, recipe.Split()) == splits
+    assert split.assign_groups(groups, recipe.SplitOptions()) == splits
     assert set(splits) == {group.id for group in groups}
     held = set(splits.values())
     assert len(held) == min(len(groups), 3)
@@ -190,7 +190,7 @@ def test_assignment_is_a_function_of_the_groups(rows, order):
 )
 def test_held_out_never_takes_more_than_its_share_unless_it_would_be_empty(rows, new):
     groups = [split.LeakGroup(f"{n:03}", *row) for n, row in enumerate([*rows, new])]
-    splits = split.assign_groups(groups, recipe.Split())
+    splits = split.assign_groups(groups, recipe.SplitOptions())
     total = sum(group.expected_rows for group in groups)
     for name, share in (("val", 0.10), ("test", 0.05)):
         members = [group.expected_rows for group in groups if splits[group.id] == name]
@@ -247,7 +247,7 @@ def test_of_two_groups_the_larger_is_learned_from(tmp_path):
 
 
 def test_expected_rows_count_windows_and_variations():
-    window = recipe.Window(size=100, overlap=0.75)
+    window = recipe.WindowOptions(size=100, overlap=0.75)
     assert [split.expected_row_count(tokens, window, 0) for tokens in (0, 7, 100, 101, 125, 126, 1000)] == [
         1,
         1,
@@ -267,9 +267,13 @@ def test_variations_that_are_drawn_and_can_be_made_are_counted(tmp_path):
         for tree, keys in (("clean", 4), ("errors", 1), ("none", 1)):  # masking needs no tree
             unit = Unit(source, tree, "core", 0.0)
             assert (
-                split._expected_variations(run, unit, dict.fromkeys(options.augment, recipe.Augmentation(1.0))) == keys
+                split._expected_variations(run, unit, dict.fromkeys(options.augment, recipe.AugmentationOptions(1.0)))
+                == keys
             )
-            assert split._expected_variations(run, unit, dict.fromkeys(options.augment, recipe.Augmentation(0.0))) == 0
+            assert (
+                split._expected_variations(run, unit, dict.fromkeys(options.augment, recipe.AugmentationOptions(0.0)))
+                == 0
+            )
 
 
 OPEN = b"let answer = compute_the_answer(of, everything);"
@@ -293,7 +297,7 @@ def gated(folder, files, changes, seed=0, dedup=None, augment=None):
             lineage, path = lineage if isinstance(lineage, tuple) else (lineage, lineage or "gone.rs")
             made.append(Change(f"i{number}", path, "", lineage, f"c{number}", 0, 0, run.texts.put(message),
                                "a", "b", "rust", "core", 0.5, edits, False))  # fmt: skip
-        whole = recipe.Recipe(window=WINDOW, dedup=dedup or recipe.Dedup(), augment=augment or {})
+        whole = recipe.Recipe(window=WINDOW, dedup=dedup or recipe.DedupOptions(), augment=augment or {})
         done, kept = split.assign_splits(run, whole, units, made)
         texts = {change.id: run.texts.get(change.message) for change in kept}
         return {unit.path: unit for unit in done}, {change.id: change for change in kept}, texts, run
@@ -322,7 +326,7 @@ def test_a_change_has_the_group_and_split_of_the_file_that_descends_from_it(tmp_
 def test_shares_are_met_by_rows_of_changes_that_stay(tmp_path):
     files = {f"f{number}": words(number, 30) for number in range(600)}
     edits = [(b"a", b"b")] * 5  # one row for each, and one for each that follows another
-    augment = {"git_diff": recipe.Augmentation(1.0)}
+    augment = {"git_diff": recipe.AugmentationOptions(1.0)}
     units, _, _, run = gated(tmp_path, files, [(path, b"", edits) for path in files], augment=augment)
     splits = Counter(unit.split for unit in units.values())
     rows = {name: count * (1 + 9 * (split.UNGATED_SHARE if name == "train" else 1)) for name, count in splits.items()}
@@ -433,7 +437,7 @@ def test_near_copies_of_files_go_and_name_the_better_one(tmp_path):
         "new.rs": text + b" three",
         "other.rs": words(1, 400),
     }
-    units, _, _, run = gated(tmp_path / "run", files, [], dedup=recipe.Dedup(files=0.9))
+    units, _, _, run = gated(tmp_path / "run", files, [], dedup=recipe.DedupOptions(files=0.9))
     assert sorted(units) == ["new.rs", "other.rs"]
     assert [(drop.id, drop.reason, drop.detail[:6]) for drop in run.drops] == [
         ("old.rs", "near_copy", "new.rs"),
@@ -451,7 +455,7 @@ def test_files_that_say_the_same_go_if_a_model_says_so_and_only_within_their_gro
         "other.rs": words(4, 400) + b" file" * 30,
         "alone.rs": words(5, 400),
     }
-    options = recipe.Dedup(files=0.9, embedding=str(model), embedded=0.98)
+    options = recipe.DedupOptions(files=0.9, embedding=str(model), embedded=0.98)
     units, _, _, run = gated(tmp_path / "run", files, [], dedup=options)
     assert len({unit.group for unit in units.values()}) == 3
     assert sorted(units) == ["alone.rs", "new.rs", "old.rs", "other.rs"]

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 import bases
 from git_starcoder.build_state import BuildState
-from git_starcoder.device import Device
-from git_starcoder.recipe import Read, Recipe, Window
+from git_starcoder.machine import Device
+from git_starcoder.recipe import ReadOptions, Recipe, WindowOptions
 from git_starcoder.records import Change, ContextPart, Sample, Source, Span, Unit, content_id
 from git_starcoder.stages import window
 from git_starcoder.text import tokenizer as tokenizers
@@ -91,7 +91,9 @@ def built(folder, texts, **options):
     """Windows over texts, given as data or as (data, holes), in a run of their own."""
     with tempfile.TemporaryDirectory() as scratch, BuildState(Path(scratch), 0, NoEngine()) as run:
         samples = [sample_of(run, *(text if isinstance(text, tuple) else (text,))) for text in texts]
-        windows = window.cut_windows(run, Recipe(window=Window(tokenizer=str(folder), **options)), Nowhere(), samples)
+        windows = window.cut_windows(
+            run, Recipe(window=WindowOptions(tokenizer=str(folder), **options)), Nowhere(), samples
+        )
         return replace(windows, tokens=windows.tokens.copy()), run.steps[0], run.drops
 
 
@@ -174,7 +176,7 @@ def test_masked_rows_give_back_prefix_hole_and_suffix(folder, learned, data, siz
 def test_masked_windows_cover_the_text_and_mask_the_hole_nearest_the_middle(learned, data, size, overlap):
     with tempfile.TemporaryDirectory() as scratch, BuildState(Path(scratch), 0, NoEngine()) as run:
         samples = [sample_of(run, b"before " * 20), sample_of(run, *data), sample_of(run, b"after " * 20)]
-        encoded = window.encode_samples(run, samples, [False] * 3, learned, Read())
+        encoded = window.encode_samples(run, samples, [False] * 3, learned, ReadOptions())
         windows, unplanned = window.plan_windows(samples, encoded, [size], overlap)
     assert not unplanned
     mine = np.flatnonzero(windows.sample_index == 1).tolist()
@@ -244,7 +246,9 @@ LINES = b"".join(b"item%d = value%d\n" % (number, number) for number in range(30
 def laid(folder, made, learned, **options):
     """The rows of samples that `made` makes in a run: windows, step, rows."""
     with tempfile.TemporaryDirectory() as scratch, BuildState(Path(scratch), 0, NoEngine()) as run:
-        windows = window.cut_windows(run, Recipe(window=Window(tokenizer=str(folder), **options)), Nowhere(), made(run))
+        windows = window.cut_windows(
+            run, Recipe(window=WindowOptions(tokenizer=str(folder), **options)), Nowhere(), made(run)
+        )
         windows = replace(windows, tokens=windows.tokens.copy())
         return windows, run.steps[0], rows_of(windows, learned)
 
@@ -387,7 +391,7 @@ def test_the_tokenizer_is_learned_from_base_texts_of_the_training_split_alone(tm
             sample_of(run, b"xqxq " * 4000, split="test"),
             sample_of(run, b"wqwq " * 4000, made_by="variable_renaming"),
         ]
-        window.cut_windows(run, Recipe(window=Window(size=64, vocab_size=600)), Nowhere(), samples)
+        window.cut_windows(run, Recipe(window=WindowOptions(size=64, vocab_size=600)), Nowhere(), samples)
         figures = run.steps[0].figures
     assert figures["tokenizer"] == bases.learn([train], 600).digest
     assert figures["vocab_size"] == 600
@@ -420,15 +424,15 @@ def test_columns_start_neutral(folder):
 
 
 def test_auto_follows_the_device(monkeypatch):
-    monkeypatch.setattr(window.device, "detect", lambda: Device("cuda", 24 << 30))
+    monkeypatch.setattr(window.machine, "detect_device", lambda: Device("cuda", 24 << 30))
     resolved = window.resolve_sizes(Recipe(seed=7))
     assert (resolved.window.size, resolved.seed) == (4096, 7)
-    assert window.resolve_sizes(Recipe(window=Window(size=300))).window.size == 300
+    assert window.resolve_sizes(Recipe(window=WindowOptions(size=300))).window.size == 300
 
 
 def test_a_tokenizer_from_outside_is_an_input(folder, learned):
     assert window.external_digests(Recipe()) == ()
-    assert window.external_digests(Recipe(window=Window(tokenizer=str(folder)))) == (learned.digest,)
+    assert window.external_digests(Recipe(window=WindowOptions(tokenizer=str(folder)))) == (learned.digest,)
 
 
 def test_an_unresolved_recipe_is_a_bug(tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from git_starcoder.parse.language import detect_language
 from git_starcoder.parse.tree import parse
-from git_starcoder.recipe import Read
+from git_starcoder.recipe import ReadOptions
 from git_starcoder.text import notebook
 from git_starcoder.text.clean import CleanText, clean_file, find_refusal, max_file_bytes
 from git_starcoder.text.encoding import Refusal
@@ -25,7 +25,7 @@ PICTURE = {
     "data": {"image/png": PNG, "text/plain": ["<Figure of SECRET>"]},
     "metadata": {},
 }
-OPTIONS = Read()
+OPTIONS = ReadOptions()
 
 
 def code(source, outputs=(), count=1, **more):
@@ -300,7 +300,7 @@ NONE = {
 
 @pytest.mark.parametrize("data", NONE.values(), ids=NONE)
 def test_what_is_no_notebook_has_no_place_behind_that_name(data):
-    text = clean_file(data, Read(mean_line=1 << 20, max_line=1 << 20))
+    text = clean_file(data, ReadOptions(mean_line=1 << 20, max_line=1 << 20))
     assert isinstance(text, CleanText)
     assert text.text == data
     assert find_refusal("a.json", text, OPTIONS) is None
@@ -381,8 +381,8 @@ def test_any_notebook_is_text_with_lf(cells):
 
 def test_nobody_asks_the_clock_or_the_hash_seed():
     script = (
-        "import sys; from git_starcoder.recipe import Read; from git_starcoder.text.clean import clean_file; "
-        "sys.stdout.write(repr(clean_file(sys.stdin.buffer.read(), Read())[:2]))"
+        "import sys; from git_starcoder.recipe import ReadOptions; from git_starcoder.text.clean import clean_file; "
+        "sys.stdout.write(repr(clean_file(sys.stdin.buffer.read(), ReadOptions())[:2]))"
     )
     data = made(code(PYTHON, [PICTURE]), note("x"), kernelspec={"name": "python3"})
     texts = {

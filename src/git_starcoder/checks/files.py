@@ -10,7 +10,7 @@ import orjson
 
 from git_starcoder.checks.contract import Check
 from git_starcoder.dataset import MANIFEST, NAMES
-from git_starcoder.output import IGNORE
+from git_starcoder.output_folder import GITIGNORE_NAME
 from git_starcoder.records import SPLITS
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class DigestsCheck(Check):
         manifest, folder = self.dataset.manifest, self.dataset.folder
         listed_files = manifest["files"]
         existing_names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        for name in sorted(existing_names - listed_files.keys() - {MANIFEST, IGNORE}):
+        for name in sorted(existing_names - listed_files.keys() - {MANIFEST, GITIGNORE_NAME}):
             yield self.finding(name, "is not in the manifest")
         for name, listed in sorted(listed_files.items()):
             if name not in existing_names:

@@ -154,10 +154,13 @@ class ControlsCheck(Check):
         tokenizer = self._tokenizer = context.samples.tokenizer
         # A tokenizer that is not byte-level has a control token for unknown text, which may be anywhere.
         letters = dict.fromkeys(tokenizer.control_tokens, "?") if tokenizer.token_byte_counts is not None else {}
-        for letter, mark in CONTROL_LETTERS.items():
-            ids = tokenizer.control_token_ids(mark)
+        missing_letters = ""
+        for letter, control_token in CONTROL_LETTERS.items():
+            ids = tokenizer.control_token_ids(control_token)
             if len(ids) == 1 and ids[0] in tokenizer.control_tokens:
                 letters[ids[0]] = letter
+            else:
+                missing_letters += letter
         letters |= dict(zip(tokenizer.fim_ids or (), "PMS", strict=False))
         letters |= {tokenizer.pad_id: "_", tokenizer.end_id: "."}
         self._letters = letters
@@ -166,7 +169,6 @@ class ControlsCheck(Check):
         self._id_range = np.uint32(max(letters)) - self._lowest_id
         self._is_control = np.zeros(tokenizer.vocab_size + 1, dtype=bool)  # the last entry is for ids out of range
         self._is_control[list(letters)] = True
-        missing_letters = "".join(CONTROL_LETTERS.keys() - found_letters.keys())
         self._prefix_patterns = {
             key: re.compile(without_letters(pattern, missing_letters)) for key, pattern in PREFIX_PATTERNS.items()
         }

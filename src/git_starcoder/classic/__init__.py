@@ -1,4 +1,4 @@
-"""The seeds' commands: their flags, file names, words and config keys, translated into ours.
+"""Provides the commands of the seeds: their flags, file names, words and config keys, translated into ours.
 
 The scripts of a checkout (`create_training_dataset_ELITE.py` and its neighbours) only call `start`.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from git_starcoder.cli import main
 
-COMMANDS = {
+SCRIPT_COMMANDS = {
     "create_training_dataset_effectiveness": "create:effectiveness",
     "create_training_dataset_ELITE": "create:elite",
     "test_dataset_effectiveness": "suite:effectiveness",
     "test_dataset_ELITE": "suite:elite",
     "model_trainer_unified": "trainer:command",
 }
-"""Where the command of a script is, by the script's name."""
+"""Module and name of the command of each script."""
 
 
 def start(script: str) -> int:
-    """Run the command of a script on the arguments of this process; give its exit code."""
-    return main(command=f"git_starcoder.classic.{COMMANDS[script]}")
+    """Run the command of a script with the arguments of this process; return its exit code."""
+    return main(command=f"git_starcoder.classic.{SCRIPT_COMMANDS[script]}")

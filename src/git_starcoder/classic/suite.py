@@ -98,10 +98,10 @@ def _print_summary(results: Sequence[str], other_results: Sequence[str], success
     )
     if counts["FAILED"]:
         click.echo("FAILED")
-        return ExitCode.FOUND
+        return ExitCode.FINDINGS
     skipped = results.count("skipped")
     click.echo(f"No test failed, {skipped} of {len(results)} could not look" if skipped else success_message)
-    return ExitCode.FINE
+    return ExitCode.SUCCESS
 
 
 effectiveness = _create_command(

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None, command: click.Command | str = VERB
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         streams.prepare()
-        machine.threads()
+        machine.limit_library_threads()
         return _ended(list(arguments), command)
     except BrokenPipeError:
         return ExitCode.BROKEN_PIPE
@@ -84,7 +84,7 @@ def _failed(error: BaseException, arguments: list[str]) -> int:
 def _hopeless(what: str) -> int:
     """Tell why nothing works, with nothing but Python."""
     sys.stderr.write(f"error: {what}\nhint: pip install git-starcoder, or from a checkout pip install '.[train]'\n")
-    return ExitCode.USAGE
+    return ExitCode.USAGE_ERROR
 
 
 def _invoke(arguments: list[str], command: click.Command | str) -> int:
@@ -99,13 +99,13 @@ def _invoke(arguments: list[str], command: click.Command | str) -> int:
         return done.exit_code
     except click.exceptions.NoArgsIsHelpError as alone:
         click.echo(alone.format_message(), err=True)
-        return ExitCode.USAGE
-    return code or ExitCode.FINE
+        return ExitCode.USAGE_ERROR
+    return code or ExitCode.SUCCESS
 
 
 def _loaded(name: str) -> click.Command:
     """The command that is named `module:attribute`."""
     if name != VERBS:  # verbs say themselves what they need
-        machine.require()
+        machine.require_resources()
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder import places
+from git_starcoder import user_paths
 from git_starcoder.cli.options import PATH, of_build, opened_cache, opened_engine, with_seed
 from git_starcoder.cli.progress import reasons
 from git_starcoder.cli.talk import common, escape_line
@@ -61,7 +61,7 @@ def command(
         parquet.library()  # missing, it should be missed now and not after all the work
     out = out or Path(f"training_data_{file_name(recipe)}")
     if not dry_run:
-        places.prefer(out)
+        user_paths.offer_temporary_folder(out)
     opened = Repo.open(repo, rev)
     with talk.watch() as watch, opened_engine(watch, jobs) as engine, opened_cache(watch, wanted=cached) as cache:
         if dry_run:

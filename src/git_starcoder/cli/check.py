@@ -44,7 +44,7 @@ def command(talk: Talk, dataset: Path, repo: Path | None, seeds: bool) -> ExitCo
     if isinstance(source, str):
         talk.tell(f"not compared with the repository: {source}")
     outcomes = checked(talk, opened, source)
-    code = ExitCode.FOUND if any(outcome.finding_count for outcome in outcomes) else ExitCode.FINE
+    code = ExitCode.FINDINGS if any(outcome.finding_count for outcome in outcomes) else ExitCode.SUCCESS
     return talk.answer(as_values(outcomes), table(outcomes, seeds=seeds), code)
 
 

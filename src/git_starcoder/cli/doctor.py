@@ -16,7 +16,7 @@ from git_starcoder import machine, settings
 from git_starcoder.cli.talk import common, escape_line
 from git_starcoder.errors import ExitCode, MachineError, MissingExtraError, UsageError
 from git_starcoder.git.command import git_environment
-from git_starcoder.places import GONE, here, temporary
+from git_starcoder.user_paths import CURRENT_FOLDER_GONE, current_folder, temporary_folder
 
 if TYPE_CHECKING:
     from git_starcoder.cli.talk import Talk
@@ -38,7 +38,7 @@ def command(talk: Talk) -> ExitCode:
     Exit 1 if building cannot work.
     """
     libraries, extras = _libraries()
-    current = here()
+    current = current_folder()
     git, git_fine = _git()
     missing = [name for name, version in libraries.items() if not version]
     values: dict[str, Any] = {
@@ -48,7 +48,9 @@ def command(talk: Talk) -> ExitCode:
         "git": git,
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
-        "disk_free_gib": round(shutil.disk_usage(current).free / GIB, 1) if current else f"not known: {GONE}",
+        "disk_free_gib": round(shutil.disk_usage(current).free / GIB, 1)
+        if current
+        else f"not known: {CURRENT_FOLDER_GONE}",
         "cache": _cache(),
         "temporary": _temporary(),
         **_training(),
@@ -61,7 +63,7 @@ def command(talk: Talk) -> ExitCode:
     problems = [] if git_fine else [f"git {'.'.join(map(str, GIT_WANTED))} or newer is wanted, this is '{git}'"]
     problems += [f"{name} is not installed" for name in missing]
     values["problems"] = problems
-    code = ExitCode.FOUND if problems else ExitCode.FINE
+    code = ExitCode.FINDINGS if problems else ExitCode.SUCCESS
     return talk.answer(values, "\n".join(_lines(values)), code)
 
 
@@ -80,7 +82,7 @@ def _lines(values: dict[str, Any]) -> list[str]:
 def _cache() -> str:
     """The folder of the cache, or why there is none."""
     try:
-        return escape_line(str(settings.cache() or "off"))
+        return escape_line(str(settings.cache_folder() or "off"))
     except UsageError as error:
         return f"none: {error.what}"
 
@@ -88,7 +90,7 @@ def _cache() -> str:
 def _temporary() -> str:
     """The folder for temporary files, or that there is none."""
     try:
-        return escape_line(temporary())
+        return escape_line(temporary_folder())
     except MachineError as error:
         return f"none: {error.what}; {error.hint}"
 
@@ -138,7 +140,7 @@ def _training() -> dict[str, Any]:
     """What a model would be trained with: devices, precision of matrix products, threads, versions."""
     found: dict[str, Any] = {"training": {name: _version(name) for name in TRAINING}}
     try:
-        machine.require()
+        machine.require_resources()
         from git_starcoder.model import network
 
         torch, _ = network.libraries()
@@ -148,7 +150,7 @@ def _training() -> dict[str, Any]:
     return {
         "device": _described(torch, device),
         "precision": f"{network.precision(device)}{' (measured)' if device == 'cpu' else ''}",
-        "threads": machine.threads(),
+        "threads": machine.limit_library_threads(),
         **found,
     }
 

@@ -12,8 +12,8 @@ import click
 
 from git_starcoder.cli import NAME
 from git_starcoder.cli.talk import complain
-from git_starcoder.errors import ExitCode, MachineError, OutputError, StarcoderError, UsageError, limit_reached
-from git_starcoder.places import GONE, here, temporary
+from git_starcoder.errors import ExitCode, MachineError, OutputError, StarcoderError, UsageError, as_machine_error
+from git_starcoder.user_paths import CURRENT_FOLDER_GONE, current_folder, temporary_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,21 +27,25 @@ HEARD = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, err
 def told(error: BaseException) -> tuple[StarcoderError, ExitCode]:
     """The error as its user should hear it, and the exit code."""
     if isinstance(error, StarcoderError):
-        if here() is None and GONE not in error.what:  # a relative path in a recipe, for example
-            error.hint = f"{GONE}; {error.hint}".removesuffix("; ")
-        return error, ExitCode.USAGE
+        if (
+            current_folder() is None and CURRENT_FOLDER_GONE not in error.what
+        ):  # a relative path in a recipe, for example
+            error.hint = f"{CURRENT_FOLDER_GONE}; {error.hint}".removesuffix("; ")
+        return error, ExitCode.USAGE_ERROR
     if isinstance(error, click.ClickException):
-        return _of_click(error), ExitCode.USAGE
+        return _of_click(error), ExitCode.USAGE_ERROR
     if isinstance(error, OSError) and error.errno in HEARD:
         reason = (error.strerror or "refused").lower()
-        return OutputError(reason, where=_named(error)), ExitCode.USAGE
-    if isinstance(error, FileNotFoundError) and here() is None:
-        return UsageError(GONE, where=_named(error), hint="go to a folder that is there"), ExitCode.USAGE
-    if limit := limit_reached(error):
-        return limit, ExitCode.USAGE
+        return OutputError(reason, where=_named(error)), ExitCode.USAGE_ERROR
+    if isinstance(error, FileNotFoundError) and current_folder() is None:
+        return UsageError(
+            CURRENT_FOLDER_GONE, where=_named(error), hint="go to a folder that is there"
+        ), ExitCode.USAGE_ERROR
+    if limit := as_machine_error(error):
+        return limit, ExitCode.USAGE_ERROR
     if isinstance(error, ModuleNotFoundError):
         hint = "pip install --force-reinstall git-starcoder"
-        return MachineError(f"{error.name} is not installed", hint=hint), ExitCode.USAGE
+        return MachineError(f"{error.name} is not installed", hint=hint), ExitCode.USAGE_ERROR
     place = traceback.extract_tb(error.__traceback__)[-1]
     what = f"a bug in git-starcoder: {type(error).__name__}: {error}"
     return StarcoderError(what, where=f"{place.filename}:{place.lineno}", hint=_logged(error)), ExitCode.BUG
@@ -66,7 +70,7 @@ def _logged(error: BaseException) -> str:
     """Where the traceback is: in a file, if one can be made."""
     try:
         with tempfile.NamedTemporaryFile(
-            "w", dir=temporary(), prefix="git-starcoder-", suffix=".log", delete=False, errors="backslashreplace"
+            "w", dir=temporary_folder(), prefix="git-starcoder-", suffix=".log", delete=False, errors="backslashreplace"
         ) as log:
             log.writelines(traceback.format_exception(error))
     except (OSError, MachineError):

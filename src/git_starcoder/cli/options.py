@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder import places, settings
+from git_starcoder import settings, user_paths
 from git_starcoder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class _Path(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("the path is empty", param, ctx)
-        return super().convert(places.reachable(places.expanded(value)), param, ctx)
+        return super().convert(user_paths.require_reachable(user_paths.expand_user(value)), param, ctx)
 
 
 class _File(click.File):
@@ -36,7 +36,7 @@ class _File(click.File):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str) and value != "-":
-            value = str(places.reachable(places.expanded(value)))
+            value = str(user_paths.require_reachable(user_paths.expand_user(value)))
         return super().convert(value, param, ctx)
 
 
@@ -88,8 +88,8 @@ def opened_engine(watch: Progress, jobs: int | None) -> LocalEngine:
     from git_starcoder.engine.local import LocalEngine
 
     engine = LocalEngine(settings.jobs(jobs))
-    if engine.fewer:
-        watch.note(f"only {engine.jobs} worker{'s' * (engine.jobs != 1)}: {engine.fewer}")
+    if engine.shortage:
+        watch.note(f"only {engine.jobs} worker{'s' * (engine.jobs != 1)}: {engine.shortage}")
     return engine
 
 
@@ -100,17 +100,17 @@ def opened_cache(watch: Progress, *, wanted: bool) -> AbstractContextManager[Cac
 
     if not wanted:
         return nullcontext(NO_CACHE)
-    limit = settings.cache_limit()
+    limit = settings.cache_limit_bytes()
     try:
-        folder = settings.cache()
+        folder = settings.cache_folder()
     except UsageError as error:
         watch.note(f"without a cache: {error.what}; {error.hint}")
         folder = None
     if folder is None:
         return nullcontext(NO_CACHE)
-    opened = cache.Cache(folder, limit)
-    if opened.trouble:
-        watch.note(f"without a cache: {opened.trouble}")
+    opened = cache.SqliteCache(folder, limit)
+    if opened.problem:
+        watch.note(f"without a cache: {opened.problem}")
     return opened
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.cli.talk import escape_line
-from git_starcoder.places import temporary
+from git_starcoder.user_paths import temporary_folder
 
 if TYPE_CHECKING:
     from git_starcoder.git.objects import Repo
@@ -65,7 +65,7 @@ def plan(repo: Repo, recipe: Recipe, engine: Engine, progress: Progress) -> Plan
     recipe = window.resolve_sizes(recipe)
     sizes = recipe.window.sizes
     with (
-        tempfile.TemporaryDirectory(dir=temporary()) as folder,
+        tempfile.TemporaryDirectory(dir=temporary_folder()) as folder,
         BuildState(Path(folder), recipe.seed, engine, progress) as run,
     ):
         sources, changes = read.read_repository(run, recipe.read, repo)

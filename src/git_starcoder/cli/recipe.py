@@ -40,12 +40,12 @@ def show(talk: Talk, recipe: str | None, name: str, overrides: tuple[str, ...], 
 
     Every default is written out. RECIPE is a name or a YAML file, as -r takes it.
     """
-    from git_starcoder import strict_yaml
+    from git_starcoder import strict_config
     from git_starcoder.recipe import Recipe
 
     loaded = Recipe.load(recipe or name, with_seed(overrides, seed))
     text = loaded.to_yaml()
-    return talk.answer({"recipe": strict_yaml.load(text), "fingerprint": loaded.fingerprint()}, text.rstrip())
+    return talk.answer({"recipe": strict_config.load(text), "fingerprint": loaded.fingerprint()}, text.rstrip())
 
 
 @command.command()
@@ -65,5 +65,5 @@ def lint(talk: Talk, recipes: tuple[str, ...]) -> ExitCode:
             lines.append(f"{name}: {error.what} (in {error.where})" + (f"; {error.hint}" if error.hint else ""))
         else:
             lines.append(f"{name}: fine")
-    code = ExitCode.FOUND if found else ExitCode.FINE
+    code = ExitCode.FINDINGS if found else ExitCode.SUCCESS
     return talk.answer({"findings": found}, "\n".join(lines), code)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from git_starcoder import places
+from git_starcoder import user_paths
 from git_starcoder.cli.options import PATH
 from git_starcoder.cli.talk import common, escape_line
 from git_starcoder.errors import OutputError
@@ -35,17 +35,17 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
     DATASET and MODEL are their folders. The page has everything in it, asks for nothing from outside and runs no
     script.
     """
+    from git_starcoder.atomic_write import convert_os_errors, write_atomically
     from git_starcoder.cli import check as checking
     from git_starcoder.dataset import Dataset
-    from git_starcoder.output import destination
-    from git_starcoder.publish import reported, write_whole
+    from git_starcoder.output_folder import resolve_destination
     from git_starcoder.report import page, report
     from git_starcoder.report.model import Model, read
 
-    places.prefer(out)
+    user_paths.offer_temporary_folder(out)
     page.require()
-    with reported(out):
-        place = destination(out, "report")
+    with convert_os_errors(out):
+        place = resolve_destination(out, "report")
         _require_free(place, out, page.GENERATOR)
     opened = Dataset.open(dataset)
     if scores is None and model is not None and (model / "scores.json").is_file():  # what `eval` left there
@@ -55,9 +55,9 @@ def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Pa
     found = read(scores) if scores else None
     outcomes = checking.checked(talk, opened) if checked else []
     said = report(opened, outcomes, trained=model, scores=found)
-    with reported(out):
+    with convert_os_errors(out):
         _require_free(place, out, page.GENERATOR)  # looked at again: the checks took their time
-        write_whole(place, said)
+        write_atomically(place, said)
     size = len(said.encode("utf-8"))
     values = {"out": str(out), "bytes": size, "broken": [one.check for one in outcomes if one.finding_count]}
     return talk.answer(values, f"{escape_line(str(out))}: {size:,} bytes")
@@ -70,7 +70,7 @@ def _require_free(place: Path, out: Path, generator: str) -> None:
         OutputError: something is in the way.
 
     """
-    from git_starcoder.output import is_mount
+    from git_starcoder.output_folder import is_mount_point
 
     hint = "choose another file with --out"
     if not place.parent.is_dir():
@@ -79,7 +79,7 @@ def _require_free(place: Path, out: Path, generator: str) -> None:
         mark = f'<meta name="generator" content="{generator}">'.encode()
         if not place.is_file() or mark not in place.read_bytes()[:HEAD]:
             raise OutputError(f"'{out}' exists and is not a report of ours", where="--out", hint=hint)
-        if is_mount(place):
+        if is_mount_point(place):
             raise OutputError(f"'{out}' is a mount point, which cannot be replaced", where="--out", hint=hint)
     for path in (place.parent, *([place] if place.exists() else [])):
         if not os.access(path, os.W_OK):

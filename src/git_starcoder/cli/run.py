@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder import places
+from git_starcoder import user_paths
 from git_starcoder.cli import build as building
 from git_starcoder.cli import check as checking
 from git_starcoder.cli import train as training
@@ -83,7 +83,7 @@ def command(
     if not minutes > 0:
         raise UsageError("a budget must be above 0", where="--minutes")
     begun = time.monotonic()
-    places.prefer(out)
+    user_paths.offer_temporary_folder(out)
     recipe = Recipe.load(name, with_seed(overrides, seed))
     opened = Repo.open(repo, rev)
     _prepare(out, force=force)
@@ -94,13 +94,13 @@ def command(
     talk.part(checking.table(outcomes))
     values = {"dataset": building.as_values(dataset), **checking.as_values(outcomes)}
     if any(outcome.finding_count for outcome in outcomes):
-        return _end(talk, out, values, ExitCode.FOUND)
+        return _end(talk, out, values, ExitCode.FINDINGS)
 
     def left() -> float:
         return minutes - (time.monotonic() - begun) / 60
 
     values |= _model(talk, dataset, out, left, minutes, size, recipe.seed)
-    return _end(talk, out, values, ExitCode.FINE)
+    return _end(talk, out, values, ExitCode.SUCCESS)
 
 
 def _model(
@@ -108,7 +108,7 @@ def _model(
 ) -> dict[str, Any]:
     """Train, score and complete; gives the values of the parts."""
     from git_starcoder.model.complete import complete, example
-    from git_starcoder.model.config import Config
+    from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.evaluate import evaluate, keep, table
     from git_starcoder.model.network import libraries
     from git_starcoder.model.train import train
@@ -120,7 +120,7 @@ def _model(
         libraries()  # which takes seconds
         # Measured on click with one seed: in a short training, strict thirds cost 6.5 % of the held-out bits per byte.
         share = max(minutes * LEAST, left() - minutes * REST)
-        config = Config.load(None, (), minutes=share, size=size, order="shuffled", seed=seed)
+        config = TrainConfig.load(None, (), minutes=share, size=size, order="shuffled", seed=seed)
         result = train(dataset, model, config, progress=watch, force=True, fresh=True)
     talk.part(training.text(result))
     values: dict[str, Any] = {"training": training.as_values(result)}
@@ -157,33 +157,35 @@ def _prepare(out: Path, *, force: bool) -> None:
         OutputError: something is.
 
     """
-    from git_starcoder import dataset, output
+    from git_starcoder import dataset, output_folder
+    from git_starcoder.atomic_write import convert_os_errors
     from git_starcoder.model.train import KIND
-    from git_starcoder.publish import reported
 
-    with reported(out):
-        place = output.destination(out, "run")
-        model = output.destination(place / "model", "model")
-        ours = output.says(place / RESULT, SCHEMA) or output.is_ignore(place / output.IGNORE)
-        ours = ours or output.written(place / "dataset" / dataset.MANIFEST, dataset.KIND) is not None
-        if not ours and os.path.lexists(place) and not (place.is_dir() and output.is_unused(place)):
+    with convert_os_errors(out):
+        place = output_folder.resolve_destination(out, "run")
+        model = output_folder.resolve_destination(place / "model", "model")
+        ours = output_folder.has_schema(place / RESULT, SCHEMA) or output_folder.is_own_gitignore(
+            place / output_folder.GITIGNORE_NAME
+        )
+        ours = ours or output_folder.read_marker(place / "dataset" / dataset.MANIFEST, dataset.KIND) is not None
+        if not ours and os.path.lexists(place) and not (place.is_dir() and output_folder.is_practically_empty(place)):
             hint = "choose another folder with --out, or remove it yourself"
             raise OutputError(f"'{out}' exists and is not a run of ours", where="--out", hint=hint)
-        if os.path.lexists(place / RESULT) and not output.says(place / RESULT, SCHEMA):
+        if os.path.lexists(place / RESULT) and not output_folder.has_schema(place / RESULT, SCHEMA):
             hint = "move it away, or choose another folder with --out"
             raise OutputError(f"'{RESULT}' in '{out}' is not ours, and its name is needed", where="--out", hint=hint)
-        if (there := output.contents(model, KIND)) is not None:
-            output.require(model, there, KIND, force=force)
+        if (there := output_folder.inspect_folder(model, KIND)) is not None:
+            output_folder.require_replaceable(model, there, KIND, force=force)
         place.mkdir(parents=True, exist_ok=True)
         if not os.access(place, os.W_OK | os.X_OK):
             raise OutputError(f"'{out}' cannot be written", where="--out", hint="its rights do not allow it")
-        if not os.path.lexists(place / output.IGNORE):
-            output.ignore(place)
+        if not os.path.lexists(place / output_folder.GITIGNORE_NAME):
+            output_folder.write_gitignore(place)
 
 
 def _end(talk: Talk, out: Path, values: dict[str, Any], code: ExitCode) -> ExitCode:
-    from git_starcoder.publish import reported, write_whole
+    from git_starcoder.atomic_write import convert_os_errors, write_atomically
 
-    with reported(out):
-        write_whole(out / RESULT, as_json({"schema": schema(talk.verb), **values}, indent=1) + "\n")
+    with convert_os_errors(out):
+        write_atomically(out / RESULT, as_json({"schema": schema(talk.verb), **values}, indent=1) + "\n")
     return talk.answer(values, f"all of it is in {escape_line(str(out))}", code)

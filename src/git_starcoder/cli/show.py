@@ -144,7 +144,7 @@ def _dropped(drops: Sequence[Gone], *, with_path: bool, every: bool) -> list[str
 
 
 def _row(talk: Talk, dataset: Dataset, place: Place) -> ExitCode:
-    machine.require()
+    machine.require_resources()
     from git_starcoder.cli.row import describe
 
     shown = describe(dataset, place)

@@ -60,7 +60,7 @@ class Talk:
         self,
         values: Mapping[str, Any],
         text: str,
-        code: ExitCode = ExitCode.FINE,
+        code: ExitCode = ExitCode.SUCCESS,
         *,
         exact: bool = False,
         styled: bool = False,
@@ -152,7 +152,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         verb = context.command_path.removeprefix("git starcoder ").partition(" ")[0]
         talk = Talk(verb, quiet, verbose, as_json, settings.color(color))
         if verb not in LIGHT:
-            machine.require()
+            machine.require_resources()
         return function(talk, *arguments, **options)
 
     return wrapped

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder import places
+from git_starcoder import user_paths
 from git_starcoder.cli.options import PATH
 from git_starcoder.cli.talk import common, escape_line
 from git_starcoder.errors import ExitCode
@@ -73,13 +73,13 @@ def command(
     """
     from git_starcoder.cli.build import file_name
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.config import Config
+    from git_starcoder.model.config import TrainConfig
     from git_starcoder.recipe import Recipe
 
-    loaded = Config.load(config, overrides, **flags)
+    loaded = TrainConfig.load(config, overrides, **flags)
     opened = Dataset.open(dataset)
     out = out or Path(f"model_{file_name(Recipe.load(dataset / 'recipe.yaml'))}")
-    places.prefer(out)
+    user_paths.offer_temporary_folder(out)
     if explain_step is not None:
         from git_starcoder.model.rehearse import explained
 
@@ -89,8 +89,8 @@ def command(
         from git_starcoder.model.rehearse import rehearse
 
         found = rehearse(opened, out, loaded)
-        values = {"out": str(out), "config": loaded.model_dump(), **found.as_values()}
-        return talk.answer(values, _planned(found), ExitCode.FINE if found.ledger else ExitCode.USAGE)
+        values = {"out": str(out), "config": asdict(loaded), **found.as_values()}
+        return talk.answer(values, _planned(found), ExitCode.SUCCESS if found.ledger else ExitCode.USAGE_ERROR)
     from git_starcoder.model.distributed import processes
     from git_starcoder.model.train import train
 
@@ -98,7 +98,7 @@ def command(
         watch.begin("prepare", None)  # reading, looking before it and trying steps take their time
         result = train(opened, out, loaded, progress=watch, force=force, fresh=fresh)
     if not processes().first:  # of those that torchrun started, one tells
-        return ExitCode.FINE
+        return ExitCode.SUCCESS
     return talk.answer(as_values(result), text(result))
 
 

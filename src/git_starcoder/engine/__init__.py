@@ -1,1 +1,1 @@
-"""Where the work runs."""
+"""Runs tasks in worker processes, and caches results between builds."""

@@ -1,12 +1,11 @@
-"""Supervised worker processes on this machine: one task in flight each, and a crash costs only that task.
+"""Runs tasks in worker processes on this machine. Each worker has one task at a time, and a crash loses only that task.
 
-`concurrent.futures.ProcessPoolExecutor` loses every queued task when one worker dies, and tree-sitter grammars do
-crash and hang on hostile input. A worker here is a fresh interpreter that talks over a pair of pipes, so a caller's
-`__main__` is never imported again.
+`concurrent.futures.ProcessPoolExecutor` loses all queued tasks when one worker dies, and tree-sitter grammars do crash
+and hang on hostile input. A worker here is a fresh interpreter that communicates over two pipes, so the caller's
+`__main__` is not imported again.
 
-Where the machine has no more files, processes or memory for as many workers as were asked for, there are fewer.
-Without any, the work ends with a `MachineError`: what fails for want of memory must not look like a file that cannot be
-read.
+If the machine has too few files, processes or memory for all workers, fewer are started. If it cannot run any, the work
+ends with a `MachineError`: a lack of memory must not look like a file that cannot be parsed.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from git_starcoder.engine.worker import MEMORY, MEMORY_FAILURE
-from git_starcoder.errors import LIMITS, MachineError, limit_reached
-from git_starcoder.machine import OWN, address_space, cores, startable
+from git_starcoder.engine.worker import MAX_WORKER_BYTES, MEMORY_FAILURE
+from git_starcoder.errors import LIMIT_MESSAGES, MachineError, as_machine_error
+from git_starcoder.machine import OWN_THREADS, address_space_limit, startable_thread_count, usable_cpu_count
 from git_starcoder.protocols import Failure
 
 if TYPE_CHECKING:
@@ -35,47 +34,49 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 64
-"""Results per worker that may wait for an earlier one, so that one slow task does not stall the others."""
+MAX_WAITING_RESULTS = 64
+"""Results per worker that may wait for an earlier result, so that one slow task does not stall the other workers."""
 
-IDLE = 10
-"""Times its seconds that a task may take by the clock: most of that time the worker had no processor."""
-PAUSE = 0.1
-"""Seconds after which a worker that had hardly any is looked at again, at least."""
+WALL_TIME_FACTOR = 10
+"""A task may take its limit times this factor of wall time: on a busy machine a worker often has no processor."""
+MIN_RECHECK_SECONDS = 0.1
+"""Shortest time until the processor time of an overdue worker is checked again."""
 
-PIPE = 1 << 20
-"""Bytes that a pipe to a worker holds: what Linux allows everybody."""
+PIPE_BYTES = 1 << 20
+"""Size of a pipe to a worker: the largest that Linux allows every user."""
 
-KEPT_BY_GLIBC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
-"""Bytes that glibc keeps for a worker that frees them: arrays come and go, and new pages cost as much as the work."""
+GLIBC_VARIABLES = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
+"""Freed bytes that glibc keeps for the worker: getting new pages for each array would cost as much as the work."""
 
-ROOM = 32
-"""Files that the rest of the work may have open at once: git's pipes, the cache, the dataset."""
-PER_WORKER = 2
-"""Files that a worker keeps open here: the ends of its pipes."""
-TRIES = 3
-"""Times that a task may see its worker killed from outside before it counts as a crash."""
+RESERVED_FILES = 32
+"""Open files that are left for other purposes: pipes of git, the cache, the dataset."""
+FILES_PER_WORKER = 2
+"""Open files of this process for each worker: one end of each of its two pipes."""
+MAX_KILLED_WORKERS = 3
+"""Workers that may be killed from outside during a task before the task counts as a crash."""
 
-BOOT = """\
+WORKER_SCRIPT = """\
 import sys
 sys.path[:] = {path!r}
 try:
     from git_starcoder.engine.worker import serve
 except BaseException as error:
     import os
-    said = f"{{type(error).__name__}}: {{error}}".encode("utf-8", "replace")[:500]
-    os.write({write}, len(said).to_bytes(4, "big") + said)
+    reason = f"{{type(error).__name__}}: {{error}}".encode("utf-8", "replace")[:500]
+    os.write({write}, len(reason).to_bytes(4, "big") + reason)
     os._exit(1)
 serve({read}, {write})
 """
-"""The first message, framed as `multiprocessing.connection` does, says why the worker could not start, or nothing."""
-TIGHT = "the memory of processes is limited (ulimit -v)"
-DEADLY = {"crash", "timeout"}
-"""Kinds of failures after which there is no worker any more, or one that hangs."""
+"""The code that a worker starts with. Its first message, framed as in `multiprocessing.connection`, is the reason why
+it could not start, or empty."""
+MEMORY_IS_LIMITED = "the memory of processes is limited (ulimit -v)"
+"""Part of an error message."""
+FATAL_FAILURES = {"crash", "timeout"}
+"""Kinds of failures after which the worker is dead or hangs."""
 
 
-class _LostError(Exception):
-    """A worker could not start, or was killed from outside, as the kernel does where memory runs out."""
+class _WorkerLostError(Exception):
+    """A worker could not start, or was killed from outside, as the kernel does when memory runs out."""
 
     def __init__(self, what: str, *, started: bool) -> None:
         super().__init__(what)
@@ -83,171 +84,178 @@ class _LostError(Exception):
 
 
 class _Worker:
-    """One child process and the task that it has, if any."""
+    """One child process and its current task."""
 
     def __init__(self) -> None:
         pipes: list[int] = []
         try:
             pipes += os.pipe()
             pipes += os.pipe()
-            task_out, task_in, answer_out, answer_in = pipes
+            task_out, task_in, result_out, result_in = pipes
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", BOOT.format(path=_path(), read=task_out, write=answer_in)],
-                process_group=0,  # Ctrl-C in a terminal is for us; a worker that still starts would die loudly of it
+                [sys.executable, "-I", "-c", WORKER_SCRIPT.format(path=_module_path(), read=task_out, write=result_in)],
+                process_group=0,  # Ctrl-C must reach only us: a starting worker would print a traceback
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(task_out, answer_in),
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **KEPT_BY_GLIBC},
+                pass_fds=(task_out, result_in),
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **GLIBC_VARIABLES},
             )
         except BaseException:
             for pipe in pipes:
                 os.close(pipe)
             raise
-        for pipe in (task_in, answer_out):
-            _widen(pipe)
+        for pipe in (task_in, result_out):
+            _enlarge_pipe(pipe)
         os.close(task_out)
-        os.close(answer_in)
+        os.close(result_in)
         self._tasks = Connection(task_in, readable=False)
-        self.answers = Connection(answer_out, writable=False)
+        self.results = Connection(result_out, writable=False)
         self.started = False
         self.task: tuple[int, Any] = -1, None
-        """Number and content."""
-        self._limit = self._given = self._spent = 0.0
+        """Index and content of the current task."""
+        self._limit = self._sent_at = self._cpu_seconds_before = 0.0
         self.deadline = 0.0
+        """When the worker is checked for being overdue, in seconds of `time.monotonic`."""
 
-    def give(self, number: int, function: Callable[[Any], Any], task: Any, limit: float) -> None:
-        """Send a task. Of a worker that is dead, the other pipe tells."""
+    def send_task(self, number: int, function: Callable[[Any], Any], task: Any, limit: float) -> None:
+        """Send a task. If the worker is dead, that is noticed at the pipe of its results."""
         self.task = number, task
-        self._limit, self._given, self._spent = limit, time.monotonic(), self._processor()
-        self.deadline = self._given + limit
+        self._limit, self._sent_at, self._cpu_seconds_before = limit, time.monotonic(), self._cpu_seconds()
+        self.deadline = self._sent_at + limit
         with suppress(BrokenPipeError, ConnectionResetError):
             self._tasks.send((function, task))
 
-    def late(self, now: float) -> bool:
-        """Whether the task took its seconds: those of a processor, so that no busy or stopped machine fails a task.
+    def is_overdue(self, now: float) -> bool:
+        """Whether the task exceeded its limit of processor seconds, or the corresponding limit of wall time.
 
-        One that has hardly any is ended by the clock.
+        Processor time counts so that a busy or suspended machine fails no task. Wall time ends a task that sleeps.
         """
-        used = self._processor() - self._spent
-        last = self._given + IDLE * self._limit
-        self.deadline = min(last, now + max(PAUSE, self._limit - used))
-        return used >= self._limit or now >= last
+        used = self._cpu_seconds() - self._cpu_seconds_before
+        latest = self._sent_at + WALL_TIME_FACTOR * self._limit
+        self.deadline = min(latest, now + max(MIN_RECHECK_SECONDS, self._limit - used))
+        return used >= self._limit or now >= latest
 
-    def _processor(self) -> float:
-        """Seconds of processors that the process has had; where nobody tells, the clock."""
+    def _cpu_seconds(self) -> float:
+        """Processor seconds that the process has used; wall time where the system does not tell."""
         if sys.platform == "linux":
-            with suppress(OSError):  # it is gone
+            with suppress(OSError):  # the process has ended
                 return time.clock_gettime(~self.process.pid << 3 | 2)  # the clock of clock_getcpuclockid(3)
         return time.monotonic()
 
-    def has_answer(self) -> bool:
-        """Whether what came is an answer, and not the first message.
+    def has_result(self) -> bool:
+        """Whether the received message is a result, and not the first message, which is read here.
 
         Raises:
-            _LostError: the worker could not start.
+            _WorkerLostError: the worker could not start.
 
         """
         if self.started:
             return True
         try:
-            said = self.answers.recv_bytes()
+            reason = self.results.recv_bytes()
         except (EOFError, OSError) as error:
-            raise _LostError(f"a worker ended with {self.process.wait()} before it began", started=False) from error
-        if said:
-            raise _LostError(said.decode("utf-8", "replace"), started=False)
+            raise _WorkerLostError(
+                f"a worker ended with {self.process.wait()} before it began", started=False
+            ) from error
+        if reason:
+            raise _WorkerLostError(reason.decode("utf-8", "replace"), started=False)
         self.started = True
         return False
 
-    def take(self) -> Any:
-        """The answer, or a `Failure` if the worker died over the task.
+    def receive_result(self) -> Any:
+        """The result, or a `Failure` if the task crashed the worker.
 
         Raises:
-            _LostError: the worker was killed.
+            _WorkerLostError: the worker was killed from outside.
 
         """
         try:
-            return self.answers.recv()
-        except (EOFError, OSError):  # at its end, or in the middle of an answer
+            return self.results.recv()
+        except (EOFError, OSError):  # before a result, or in the middle of one
             code = self.process.wait()
             what = f"worker ended with {code}"
             if code == -signal.SIGKILL:
-                raise _LostError(what, started=True) from None
+                raise _WorkerLostError(what, started=True) from None
             return Failure("crash", what)
 
     def kill(self) -> None:
+        """End the process and close its pipes."""
         self.process.kill()
         self.process.wait()
         self._tasks.close()
-        self.answers.close()
+        self.results.close()
 
 
-def _path() -> list[str]:
-    """Where a worker finds modules; not in the current folder, which may be the repository."""
+def _module_path() -> list[str]:
+    """The folders in which a worker finds modules: never the current folder, which may be the repository."""
     return [entry for entry in sys.path if entry]
 
 
-def _widen(pipe: int) -> None:
-    """Let a pipe hold as much as it may, so that a message goes through in few steps."""
+def _enlarge_pipe(pipe: int) -> None:
+    """Enlarge a pipe, so that a message passes in few steps."""
     if sys.platform == "linux":
-        with suppress(OSError):  # the user's pipes hold much already
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
+        with suppress(OSError):  # the limit of the user is used up
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def _allow_files(wanted: int) -> None:
-    """Raise this process's own limit of open files as far as it may."""
+def _raise_file_limit(wanted: int) -> None:
+    """Raise the limit of open files of this process, as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY != soft < wanted:
         with suppress(OSError, ValueError):
-            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
-def _has_room(jobs: int) -> bool:
-    """Whether the rest of the work can open its files and start its threads, beside so many workers."""
-    if startable(OWN + jobs) < OWN + jobs:
+def _has_spare_resources(jobs: int) -> bool:
+    """Whether enough files and threads are left beside this number of workers."""
+    if startable_thread_count(OWN_THREADS + jobs) < OWN_THREADS + jobs:
         return False
-    opened: list[int] = []
+    handles: list[int] = []
     try:
-        opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(ROOM))
+        handles.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(RESERVED_FILES))
     except OSError:
         return False
     finally:
-        for number in opened:
-            os.close(number)
+        for handle in handles:
+            os.close(handle)
     return True
 
 
-def _is_tight() -> bool:
+def _is_memory_limited() -> bool:
     """Whether the user limits the memory of processes to less than a worker may take."""
-    return (address_space() or MEMORY) < MEMORY
+    return (address_space_limit() or MAX_WORKER_BYTES) < MAX_WORKER_BYTES
 
 
 class LocalEngine:
-    """Worker processes on this machine. Results come in the order of the tasks, whatever the number of jobs."""
+    """Worker processes on this machine. Results are in the order of the tasks, whatever the number of workers."""
 
     def __init__(self, jobs: int | None = None) -> None:
-        """Start workers at once, so that they import while the repository is read.
+        """Start the workers now, so that they import modules while the repository is read.
+
+        Args:
+            jobs: Number of workers; by default one per processor.
 
         Raises:
-            MachineError: not even one can be started.
+            MachineError: not even one worker can be started.
 
         """
-        wanted = jobs or cores()
+        wanted = jobs or usable_cpu_count()
         self._workers: list[_Worker] = []
         self.jobs = 0
-        """How many workers there are."""
-        self.fewer = ""
-        """Why there are not as many as were asked for, if so."""
-        _allow_files(PER_WORKER * wanted + 2 * ROOM)
+        """The number of workers."""
+        self.shortage = ""
+        """Why there are fewer workers than wanted; empty if there are not."""
+        _raise_file_limit(FILES_PER_WORKER * wanted + 2 * RESERVED_FILES)
         try:
-            while len(self._workers) < wanted and self._add():
+            while len(self._workers) < wanted and self._start_worker():
                 pass
-            if len(self._workers) < wanted:  # a limit is reached: what was taken last is given back for other things
+            if len(self._workers) < wanted:  # a limit is reached: leave resources for other things
                 self._shrink(max(1, wanted // 2))
-            while len(self._workers) > 1 and not _has_room(self.jobs):
-                self.fewer = self.fewer or "files or threads are few"
+            while len(self._workers) > 1 and not _has_spare_resources(self.jobs):
+                self.shortage = self.shortage or "there are too few files or threads"
                 self._shrink(len(self._workers) - 1)
-            self._require()
+            self._require_workers()
         except BaseException:
             self.close()
             raise
@@ -264,118 +272,132 @@ class LocalEngine:
             self._workers.pop().kill()
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T], *, limit: float) -> Iterator[R | Failure]:
-        """Apply an importable function to each task; see `seams.Engine`.
+        """Apply an importable function to each task; see `protocols.Engine`.
 
         Raises:
             MachineError: no worker is left, and none can be started.
 
         """
-        self._require()
+        self._require_workers()
         source = enumerate(tasks)
-        again: deque[tuple[int, Any]] = deque()  # tasks whose workers were lost through no fault of theirs
-        lost: Counter[int] = Counter()
-        ready: dict[int, Any] = {}
+        again: deque[tuple[int, Any]] = deque()  # tasks whose worker was lost, which may not be their fault
+        lost: Counter[int] = Counter()  # lost workers by index of their task
+        ready: dict[int, Any] = {}  # results by index of the task, waiting for earlier ones
         idle = deque(self._workers)
         busy: list[_Worker] = []
-        due = 0
-        more = True
+        due = 0  # the index of the next result to yield
+        has_more = True
         try:
             while True:
-                while idle and (again or (more and len(ready) < AHEAD * self.jobs)):
-                    number, task = again.popleft() if again else next(source, (-1, None))
-                    if number < 0:
-                        more = False
+                while idle and (again or (has_more and len(ready) < MAX_WAITING_RESULTS * self.jobs)):
+                    index, task = again.popleft() if again else next(source, (-1, None))
+                    if index < 0:
+                        has_more = False
                         break
                     busy.append(idle.popleft())
-                    busy[-1].give(number, function, task, limit)
-                for worker, answer in self._answers(busy) if due not in ready else ():
+                    busy[-1].send_task(index, function, task, limit)
+                for worker, result in self._wait_for_results(busy) if due not in ready else ():
                     busy.remove(worker)
-                    number = worker.task[0]
-                    if isinstance(answer, _LostError):
-                        lost[number] += 1
-                        if answer.started and lost[number] >= TRIES:
-                            ready[number] = Failure("crash", str(answer))
+                    index = worker.task[0]
+                    if isinstance(result, _WorkerLostError):
+                        lost[index] += 1
+                        if result.started and lost[index] >= MAX_KILLED_WORKERS:
+                            ready[index] = Failure("crash", str(result))
                         else:
                             again.append(worker.task)
                     else:
-                        ready[number] = answer
-                    idle.extend(self._after(worker, answer))
+                        ready[index] = result
+                    idle.extend(self._next_workers(worker, result))
                 while due in ready:
                     yield cast("R | Failure", ready.pop(due))
                     due += 1
-                if not (more or busy or again):
+                if not (has_more or busy or again):
                     return
         finally:
-            # The consumer stopped early or an error passed through: what is in flight must not answer a later map.
-            # After an error the engine may have been closed by now, and has no workers.
+            # The consumer may have stopped early. Replace busy workers, so that their results do not reach a later map.
+            # After an error the engine may be closed, and then it has no workers.
             for worker in busy if self._workers else ():
-                self._end(worker)
-                self._add()
+                self._stop_worker(worker)
+                self._start_worker()
 
-    def _answers(self, busy: list[_Worker]) -> list[tuple[_Worker, Any]]:
-        """Wait for the next answers; whoever is past the deadline has failed."""
+    def _wait_for_results(self, busy: list[_Worker]) -> list[tuple[_Worker, Any]]:
+        """Wait for the next results; a worker that is overdue gives a `Failure`."""
         if not busy:
             return []
-        waiting = {worker.answers: worker for worker in busy}
-        patience = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
-        answers: list[tuple[_Worker, Any]] = []
-        for found in wait(list(waiting), timeout=patience):
-            worker = waiting.pop(cast("Connection", found))
+        waiting = {worker.results: worker for worker in busy}
+        timeout = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
+        results: list[tuple[_Worker, Any]] = []
+        for connection in wait(list(waiting), timeout=timeout):
+            worker = waiting.pop(cast("Connection", connection))
             try:
-                if worker.has_answer():
-                    answers.append((worker, worker.take()))
-            except _LostError as error:
-                answers.append((worker, error))
+                if worker.has_result():
+                    results.append((worker, worker.receive_result()))
+            except _WorkerLostError as error:
+                results.append((worker, error))
         now = time.monotonic()
-        answers += [
+        results += [
             (worker, Failure("timeout", "took too long"))
             for worker in waiting.values()
-            if worker.deadline <= now and worker.late(now)
+            if worker.deadline <= now and worker.is_overdue(now)
         ]
-        return answers
+        return results
 
-    def _after(self, worker: _Worker, answer: Any) -> list[_Worker]:
-        """Who takes tasks in the place of a worker that gave an answer: itself, another one, or nobody."""
-        if isinstance(answer, Failure) and _is_tight() and answer.kind == "crash":
-            raise MachineError(f"a worker died, and {TIGHT}", where=answer.detail, hint=LIMITS[errno.ENOMEM][1])
-        if isinstance(answer, Failure) and answer.kind == MEMORY_FAILURE:
-            raise MachineError(f"memory does not suffice, and {TIGHT}", hint=LIMITS[errno.ENOMEM][1])
-        if not isinstance(answer, _LostError) and not (isinstance(answer, Failure) and answer.kind in DEADLY):
+    def _next_workers(self, worker: _Worker, result: Any) -> list[_Worker]:
+        """The workers that take the next task after a result: the same one, a new one, or none.
+
+        Raises:
+            MachineError: the task failed for lack of memory, or no worker is left.
+
+        """
+        if isinstance(result, Failure) and _is_memory_limited() and result.kind == "crash":
+            raise MachineError(
+                f"a worker died, and {MEMORY_IS_LIMITED}", where=result.detail, hint=LIMIT_MESSAGES[errno.ENOMEM][1]
+            )
+        if isinstance(result, Failure) and result.kind == MEMORY_FAILURE:
+            raise MachineError(
+                f"memory does not suffice, and {MEMORY_IS_LIMITED}", hint=LIMIT_MESSAGES[errno.ENOMEM][1]
+            )
+        if not isinstance(result, _WorkerLostError) and not (
+            isinstance(result, Failure) and result.kind in FATAL_FAILURES
+        ):
             return [worker]
-        self._end(worker)
-        if isinstance(answer, _LostError):
-            self.fewer = str(answer)
-            if self._workers or not answer.started:  # one less leaves more for the others
-                self._require()
+        self._stop_worker(worker)
+        if isinstance(result, _WorkerLostError):
+            self.shortage = str(result)
+            if self._workers or not result.started:  # with one worker less, the others have more memory
+                self._require_workers()
                 return []
         before = len(self._workers)
-        self._add()
-        self._require()
+        self._start_worker()
+        self._require_workers()
         return self._workers[before:]
 
-    def _add(self) -> bool:
-        """Start another worker; gives whether that was possible."""
+    def _start_worker(self) -> bool:
+        """Start another worker; return whether that was possible."""
         try:
             self._workers.append(_Worker())
         except (OSError, MemoryError) as error:
-            limit = limit_reached(error)
+            limit = as_machine_error(error)
             if limit is None:
                 raise
-            self.fewer = limit.what
+            self.shortage = limit.what
             return False
         self.jobs = len(self._workers)
         return True
 
-    def _end(self, worker: _Worker) -> None:
+    def _stop_worker(self, worker: _Worker) -> None:
+        """End a worker and forget it."""
         self._workers.remove(worker)
         worker.kill()
         self.jobs = max(1, len(self._workers))
 
     def _shrink(self, count: int) -> None:
+        """Stop workers until `count` are left."""
         while len(self._workers) > count:
-            self._end(self._workers[-1])
+            self._stop_worker(self._workers[-1])
 
-    def _require(self) -> None:
+    def _require_workers(self) -> None:
+        """Check that there is at least one worker."""
         if not self._workers:
             hint = "more memory, processes (ulimit -u) or open files (ulimit -n) are needed"
-            raise MachineError("no worker process can be started", where=self.fewer, hint=hint)
+            raise MachineError("no worker process can be started", where=self.shortage, hint=hint)

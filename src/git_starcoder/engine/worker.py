@@ -1,4 +1,4 @@
-"""The other end of a worker process: take a task, answer, until the pipe closes."""
+"""Runs inside a worker process: receives tasks and sends results until the pipe closes."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from multiprocessing.connection import Connection
 
 from git_starcoder.protocols import Failure
 
-MEMORY = 4 << 30
-"""Bytes of address space a worker may take: a runaway parse ends in a counted failure, not in a swapping machine."""
+MAX_WORKER_BYTES = 4 << 30
+"""Address space of a worker: a runaway parse becomes a counted failure instead of a swapping machine."""
 MEMORY_FAILURE = "memory"
-"""Kind of the failure of a task that had less memory than `MEMORY`: elsewhere it may succeed."""
-COLLECTED = 100_000
-"""Things made after which cycles are looked for."""
+"""Kind of a failure for lack of memory where the user allows less than `MAX_WORKER_BYTES`: with more it may succeed."""
+GARBAGE_COLLECTION_THRESHOLD = 100_000
+"""New objects after which Python searches for reference cycles: tasks make many objects and hardly any cycles."""
 
 
 def serve(read: int, write: int) -> None:
-    """Answer tasks from one pipe on the other until the first is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it kills us
+    """Receive tasks from one pipe and send results to the other, until the first is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and kills us
     _die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    tight = False
+    is_memory_limited = False
     if sys.platform == "linux":
         limits = [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit != resource.RLIM_INFINITY]
-        least = min([MEMORY, *limits])
-        tight = least < MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (least, least))
+        smallest = min([MAX_WORKER_BYTES, *limits])
+        is_memory_limited = smallest < MAX_WORKER_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (smallest, smallest))
     gc.freeze()
-    gc.set_threshold(COLLECTED)  # tasks make many things and hardly a cycle
-    tasks, answers = Connection(read, writable=False), Connection(write, readable=False)
-    answers.send_bytes(b"")  # it has started
+    gc.set_threshold(GARBAGE_COLLECTION_THRESHOLD)
+    tasks, results = Connection(read, writable=False), Connection(write, readable=False)
+    results.send_bytes(b"")  # tells the parent that the worker has started
     while True:
         try:
             message = tasks.recv_bytes()
@@ -43,20 +43,20 @@ def serve(read: int, write: int) -> None:
             return
         try:
             function, task = pickle.loads(message)  # noqa: S301 - from our own parent, over our own pipe
-            answer = function(task)
+            result = function(task)
         except MemoryError as error:
-            answer = Failure(MEMORY_FAILURE if tight else "error", f"MemoryError: {error}")
-        except Exception as error:  # noqa: BLE001 - whatever the task raises is the answer; the parent counts it
-            answer = Failure("error", f"{type(error).__name__}: {error}")
+            result = Failure(MEMORY_FAILURE if is_memory_limited else "error", f"MemoryError: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever the task raises is its result, and the parent counts it
+            result = Failure("error", f"{type(error).__name__}: {error}")
         try:
-            answers.send(answer)
+            results.send(result)
         except BrokenPipeError:
             return
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this process when the parent is killed, even inside a grammar that hangs."""
+    """Let the kernel kill this process when the parent dies, even while a grammar hangs."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() == 1:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
+        if os.getppid() == 1:  # the parent died before
             os._exit(1)

@@ -27,7 +27,7 @@ def evaluate(exam: Exam) -> list[Score]:
     try:
         pyppmd: Any = import_module("pyppmd")
     except ImportError as error:
-        raise MissingExtraError.of(error, "pyppmd", "train") from error
+        raise MissingExtraError.from_import_error(error, "pyppmd", "train") from error
     encoder: Any = pyppmd.Ppmd7Encoder(ORDER, MEMORY)
     training, note = exam.priming()
     encoder.encode(training)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder import strict_yaml
+from git_starcoder import strict_config
 from git_starcoder.folder.facts import IMPORTS, SIGNATURES
 from git_starcoder.parquet import NAMES
 
@@ -63,7 +63,7 @@ def card(said: Mapping[str, Any], features: Features, licence: str) -> str:
         "configs": [{"config_name": "default", "data_files": files}],
         "dataset_info": {"features": [_feature(name, kind) for name, kind in features.items()]},
     }
-    return f"---\n{strict_yaml.dump(header)}---\n\n{_text(said, licence)}"
+    return f"---\n{strict_config.dump(header)}---\n\n{_text(said, licence)}"
 
 
 def licence_of(units: Iterable[Unit], texts: TextStore) -> str:

@@ -16,7 +16,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from git_starcoder.errors import RepositoryError
-from git_starcoder.places import temporary
+from git_starcoder.user_paths import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -141,7 +141,7 @@ def start_git(*arguments: str, env: dict[str, str], stdin: BinaryIO | None = Non
 
     Its input is a file and never a pipe, so that neither side can wait for the other.
     """
-    with TemporaryFile(dir=temporary()) as messages:
+    with TemporaryFile(dir=temporary_folder()) as messages:
         try:
             process = subprocess.Popen(
                 ["git", *arguments],

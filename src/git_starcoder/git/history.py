@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.places import temporary
+from git_starcoder.user_paths import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -256,7 +256,7 @@ def _run_diff_tree(repo: Repo, commits: Sequence[str], *options: str) -> tuple[d
     """The renames of each commit, new path → old path; and the message of git if it failed."""
     if not commits:
         return {}, ""
-    with TemporaryFile(dir=temporary()) as input_file:
+    with TemporaryFile(dir=temporary_folder()) as input_file:
         input_file.writelines(f"{commit}\n".encode() for commit in commits)
         input_file.seek(0)
         with repo.start_git(*RENAMES_COMMAND, *options, stdin=input_file) as output:

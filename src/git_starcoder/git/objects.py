@@ -32,7 +32,7 @@ from git_starcoder.git.history import (
     find_last_changes,
     format_day,
 )
-from git_starcoder.places import temporary
+from git_starcoder.user_paths import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -315,7 +315,7 @@ class Repo:
         """Run `git cat-file` on objects. If it dies or prints nonsense, a new process continues after that object."""
         if not ids:
             return
-        with tempfile.TemporaryFile(dir=temporary()) as input_file:
+        with tempfile.TemporaryFile(dir=temporary_folder()) as input_file:
             input_file.writelines(f"{object_id}\n".encode() for object_id in ids)
             input_file.flush()
             done = 0
@@ -380,7 +380,7 @@ def _parse_tree(data: bytes, id_bytes: int) -> list[tuple[bytes, int, str]] | Un
 
 def _create_own_repository(object_format: str, shallow_boundary: frozenset[str]) -> Path:
     """Create an empty bare repository in a temporary folder."""
-    parent = temporary()
+    parent = temporary_folder()
     try:
         folder = Path(tempfile.mkdtemp(prefix="git-starcoder-", dir=parent))
         for name in ("objects", "refs"):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from git_starcoder.errors import MissingExtraError
 from git_starcoder.model import base, load
-from git_starcoder.places import expanded, in_utf8
+from git_starcoder.user_paths import expand_user, utf8_path
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from git_starcoder.model.config import Config
+    from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.network import Network
 
 
@@ -29,7 +29,7 @@ def library() -> Any:
     try:
         return import_module("peft")
     except ImportError as error:
-        raise MissingExtraError.of(error, "peft", "lora") from error
+        raise MissingExtraError.from_import_error(error, "peft", "lora") from error
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def quiet() -> Generator[None]:
         yield
 
 
-def adapted(model: Any, config: Config, fresh: list[int]) -> Any:
+def adapted(model: Any, config: TrainConfig, fresh: list[int]) -> Any:
     """Put adapters into every linear layer of a model but its head; gives peft's model around it.
 
     `fresh` are ids of tokens that the base does not know: their embeddings are trained, too.
@@ -58,7 +58,7 @@ def adapted(model: Any, config: Config, fresh: list[int]) -> Any:
         if config.tune == "qlora":
             model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         found = peft.get_peft_model(model, rank)
-    found.peft_config["default"].base_model_name_or_path = str(expanded(str(config.base)))
+    found.peft_config["default"].base_model_name_or_path = str(expand_user(str(config.base)))
     return found
 
 
@@ -84,5 +84,5 @@ def merged(name: str, folder: Path, like: Any) -> Any:
     rows = like.get_input_embeddings().weight.shape[0]
     if rows > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(rows, mean_resizing=False)
-    with quiet(), in_utf8(folder) as place:
+    with quiet(), utf8_path(folder) as place:
         return library().PeftModel.from_pretrained(model, place).merge_and_unload()

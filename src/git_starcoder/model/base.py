@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from git_starcoder.errors import UsageError
 from git_starcoder.model import load
 from git_starcoder.model.network import libraries
-from git_starcoder.places import expanded
 from git_starcoder.text import tokenizer as pretrained
 from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from git_starcoder.model.config import Config
+    from git_starcoder.model.config import TrainConfig
     from git_starcoder.text.tokenizer import Tokenizer
 
 HINT = "a folder that transformers' save_pretrained wrote, or a Hugging Face id"
@@ -36,7 +36,7 @@ class Base(NamedTuple):
     """Ids of control tokens that it does not know and has to learn."""
 
 
-def read(config: Config, tokenizer: Tokenizer, context: int, where: str) -> Base:
+def read(config: TrainConfig, tokenizer: Tokenizer, context: int, where: str) -> Base:
     """The base of a config, with room for every token of the dataset's tokenizer.
 
     Raises:
@@ -72,7 +72,7 @@ def find(name: str) -> Path:
         UsageError: there is none, it cannot be had, or it has no weights that are safe to read.
 
     """
-    folder = expanded(name)
+    folder = expand_user(name)
     if not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
             raise UsageError(f"there is no folder '{name}'", where="base", hint=HINT)

@@ -19,11 +19,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from git_starcoder.errors import OutputError, limit_reached
+from git_starcoder.atomic_write import convert_os_errors, exclusive_lock, flush_folder, flush_to_disk
+from git_starcoder.errors import OutputError, as_machine_error
 from git_starcoder.model.metrics import METRICS, TENSORBOARD
-from git_starcoder.output import IGNORE, Kind, destination, hidden, ignore, workplace
-from git_starcoder.places import in_utf8
-from git_starcoder.publish import locked, make_durable, reported, sync
+from git_starcoder.output_folder import (
+    GITIGNORE_NAME,
+    OutputKind,
+    hidden_files_folder,
+    hidden_path,
+    resolve_destination,
+    write_gitignore,
+)
+from git_starcoder.user_paths import utf8_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Mapping
@@ -36,9 +43,9 @@ STEP = re.compile(r"step-(\d{1,18})")
 """The name of a checkpoint."""
 LEFT = re.compile(r"\.step-\d{1,18}(\.old)?\.partial")
 """The name of one that is being written or removed."""
-KIND = Kind("training", "training", MANIFEST, SCHEMA)
+KIND = OutputKind("training", "training", MANIFEST, SCHEMA)
 LOCK = "lock"
-OURS = {IGNORE, LOCK, METRICS, TENSORBOARD}
+OURS = {GITIGNORE_NAME, LOCK, METRICS, TENSORBOARD}
 """What the folder of a training has besides checkpoints."""
 
 
@@ -59,8 +66,8 @@ class _DamagedError(Exception):
 
 def place(out: Path) -> Path:
     """The hidden folder where the training of a model keeps what it needs to go on."""
-    out = destination(out, "model")
-    return hidden(workplace(out), out, "training")
+    out = resolve_destination(out, "model")
+    return hidden_path(hidden_files_folder(out), out, "training")
 
 
 @contextmanager
@@ -73,16 +80,16 @@ def kept(out: Path, *, fresh: bool) -> Generator[Path]:
         OutputError: another training has it, or it cannot be written.
 
     """
-    with reported(out):
+    with convert_os_errors(out):
         folder = place(out)
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(out, KIND, folder / LOCK):
+        with exclusive_lock(out, KIND, folder / LOCK):
             if fresh:
                 clear(folder, but=(LOCK,))
             for entry in [*folder.iterdir()]:
                 if LEFT.fullmatch(entry.name):
                     _discard(entry)
-            ignore(folder)
+            write_gitignore(folder)
             try:
                 yield folder
             finally:
@@ -115,7 +122,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
     partial = folder / f".step-{checkpoint.step}.partial"
     final = folder / f"step-{checkpoint.step}"
-    with reported(folder):
+    with convert_os_errors(folder):
         try:
             partial.mkdir()
             for name, tensors in checkpoint.tensors.items():
@@ -127,13 +134,13 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
                      for name in names}  # fmt: skip
             manifest = {"schema": SCHEMA, "step": checkpoint.step, "files": files}
             _write(partial / MANIFEST, {**manifest, "digest": _own(manifest)})
-            make_durable(partial)
+            flush_folder(partial)
             # Whatever lies behind this step was passed over when the training went on from before it.
             behind = sorted((path for step, path in _found(folder) if step >= checkpoint.step), reverse=True)
             for path in behind:
                 _remove(path)
             partial.rename(final)
-            sync(folder)
+            flush_to_disk(folder)
         except SafetensorError as error:  # is not an OSError, even where the disk is full
             raise OutputError(f"cannot write a checkpoint: {error}", where=str(folder)) from error
         finally:
@@ -243,7 +250,7 @@ def _read(folder: Path, step: int) -> Checkpoint:
             if path.stat().st_size != said["size"] or _digest(path) != said["blake2b"]:
                 raise _DamagedError(f"{name} is damaged")
         names = [name for name in manifest["files"] if name.endswith(".safetensors")]
-        with in_utf8(folder) as place:
+        with utf8_path(folder) as place:
             tensors = {Path(name).stem: cast("Any", safetensors).load_file(place / name) for name in names}
         return Checkpoint(step, tensors, json.loads((folder / STATE).read_bytes()))
     except FileNotFoundError as error:
@@ -251,7 +258,7 @@ def _read(folder: Path, step: int) -> Checkpoint:
     except (ValueError, AttributeError, TypeError) as error:
         raise _DamagedError(f"{MANIFEST} is damaged") from error
     except (OSError, SafetensorError) as error:
-        if limit := limit_reached(error):
+        if limit := as_machine_error(error):
             raise limit from error
         raise _DamagedError(f"it cannot be read: {error}") from error
 

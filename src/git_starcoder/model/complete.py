@@ -62,9 +62,27 @@ def complete(
         DatasetError: not a model folder.
 
     """
-    if max_tokens < 1 or temperature < 0:
-        raise UsageError("max_tokens must be above 0 and temperature not below", where="complete")
+    _require_range(max_tokens, temperature)  # before the model is loaded, which takes seconds
     network, tokenizer = load(model)
+    return write_completion(
+        network, tokenizer, prompt, max_tokens=max_tokens, suffix=suffix, temperature=temperature,
+        unrepeated=unrepeated, seed=seed,
+    )  # fmt: skip
+
+
+def write_completion(
+    network: Network,
+    tokenizer: Tokenizer,
+    prompt: str | bytes,
+    *,
+    max_tokens: int = 128,
+    suffix: str | bytes | None = None,
+    temperature: float = 0.0,
+    unrepeated: int = 0,
+    seed: int = 0,
+) -> str:
+    """The same as `complete`, with a model that is loaded."""
+    _require_range(max_tokens, temperature)
     limit = min(max_tokens, network.context // 2)
     tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit)
     stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
@@ -75,6 +93,11 @@ def complete(
     network.torch.manual_seed(seed)
     written = network.generate([tokens], limit, stop=stop, **options)[0]
     return tokenizer.decode(written[written != network.end]).decode("utf-8", "replace")
+
+
+def _require_range(max_tokens: int, temperature: float) -> None:
+    if max_tokens < 1 or temperature < 0:
+        raise UsageError("max_tokens must be above 0 and temperature not below", where="complete")
 
 
 def prompt_tokens(

@@ -1,253 +1,169 @@
-"""How a model is trained: one strict config, from a YAML file, from flags, or from the defaults written here."""
+"""Defines the training config: one strict set of keys, from a YAML file, from flags, or from the defaults here."""
 
 from __future__ import annotations
 
 import json
-import re
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from msgspec import UNSET, Meta
 
-from git_starcoder import strict_yaml
-from git_starcoder.errors import UsageError
-from git_starcoder.registry import suggest
+from git_starcoder import strict_config
+from git_starcoder.strict_config import (
+    InvalidValueError,
+    Places,
+    PositiveFloat,
+    StrictConfig,
+    from_values,
+    parse_override,
+    read_mapping,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from pydantic_core import ErrorDetails
+Count = Annotated[int, Meta(ge=1, le=10**15)]
+"""A number of tokens, steps or rows. The limit keeps products of two counts within 64 bits."""
+ShareBelowOne = Annotated[float, Meta(ge=0, lt=1)]
+BUDGET_KEYS = ("minutes", "steps", "epochs", "tokens")
+"""Keys of which at most one may be set."""
+SCRATCH_DEFAULTS: dict[str, Any] = {"optimizer": "muon", "learning_rate": 1e-2, "weight_decay": 1.0}
+"""Defaults where a model is trained from scratch."""
+BASE_MODEL_DEFAULTS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e-5, "weight_decay": 0.1}
+"""Defaults where all weights of a base model are trained: usual values, not measured by us. The rate from scratch would
+destroy what the base model has learned."""
+ADAPTER_DEFAULTS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e-4, "weight_decay": 0.0}
+"""Defaults of adapters, from the literature (Hu et al., 2021; Dettmers et al., 2023)."""
+_BY_BASE: Any = UNSET
+"""Stands for the default of the keys above until it is known which of the three tables holds."""
 
 
-def _whole(value: Any) -> Any:
-    """A number without a fraction as a whole one: `1e9` is a number of tokens."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _name(value: Any) -> Any:
-    """`size: 124000000` is a size, too."""
-    return str(_whole(value)) if type(value) in {int, float} else value
-
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=10**15)]
-Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-BUDGETS = ("minutes", "steps", "epochs", "tokens")
-"""Keys of which one may be given."""
-ON_BASE = {"optimizer": "adamw", "learning_rate": 2e-5, "weight_decay": 0.1}
-"""Defaults where a whole base is trained: usual ones, measured on nothing of ours."""
-ON_ADAPTERS = {"optimizer": "adamw", "learning_rate": 2e-4, "weight_decay": 0.0}
-"""Defaults of adapters: those of the literature (Hu et al., 2021; Dettmers et al., 2023)."""
-LONGEST = 200
-"""Characters of a value or of a reason that an error shows."""
-
-
-class Strict(BaseModel):
-    """Keys and values, of which none is unknown and none of another kind."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any], places: Mapping[str, str]) -> Self:
-        """What values make, each of which was said at a place.
-
-        Raises:
-            UsageError: an unknown key, or a value that cannot be.
-
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise _told(error.errors(include_url=False)[0], list(cls.model_fields), places) from error
-
-
-class Config(Strict):
-    """A training. Unknown keys are refused; what it comes to is saved with the model."""
+@dataclass(frozen=True, slots=True)
+class TrainConfig(StrictConfig):
+    """How a model is trained. The complete config is saved with the model."""
 
     base: str | None = None
-    """Folder or Hugging Face id of a causal language model to go on from; without one, training starts from scratch."""
-    size: Annotated[str, BeforeValidator(_name)] = "tiny"
-    """Of a model from scratch: `tiny`, `small`, …, or a number of parameters such as `124M`."""
+    """Folder or Hugging Face id of a causal language model to continue from; null trains from scratch."""
+    size: str = "tiny"
+    """Size of a model from scratch: `tiny`, `small`, …, or a number of parameters such as `124M`."""
     tune: Literal["full", "lora", "qlora"] = "full"
-    """What of the base is trained: all weights, adapters of low rank, or those over weights in 4 bits (CUDA only)."""
+    """What is trained of the base model: all weights, low-rank adapters, or adapters over 4-bit weights (CUDA only)."""
     lora_rank: Count = 16
-    """Of the adapters."""
-    lora_alpha: Positive = 32.0
-    """The adapters' output is scaled by alpha / rank."""
-    lora_dropout: Share = 0.0
-    """Of what goes into the adapters."""
+    """Rank of the adapters."""
+    lora_alpha: PositiveFloat = 32.0
+    """The output of the adapters is scaled by alpha / rank."""
+    lora_dropout: ShareBelowOne = 0.0
+    """Dropout of the input of the adapters."""
 
-    minutes: Positive | None = None
-    """Budget of time: how many steps fit in is measured once, before the first. One budget may be given; without any
-    it is 8 minutes."""
+    minutes: PositiveFloat | None = None
+    """Time budget. How many steps fit is measured once, before the first step. At most one budget may be set; without
+    any it is 8 minutes."""
     steps: Count | None = None
-    """Budget of steps."""
-    epochs: Positive | None = None
+    """Budget of optimizer steps."""
+    epochs: PositiveFloat | None = None
     """Budget of passes over the rows, each drawn as often as its weight says."""
     tokens: Count | None = None
     """Budget of tokens."""
 
     batch: Count = 2048
-    """Tokens of a step, on average, or of the longest row where those are more: no row is cut."""
+    """Average tokens of an optimizer step. A step has at least the tokens of the longest row: no row is cut."""
     piece: Count | None = None
-    """Tokens that go through the network at once, at most; a step adds up the gradients of its pieces. Without a
-    number, as many as a trial finds room for."""
+    """Largest micro-batch, in tokens. A step adds up the gradients of its micro-batches. If null, a batch-size search
+    finds the largest one that fits and is fast."""
     order: Literal["curriculum", "shuffled"] | None = None
-    """As the dataset says, unless given. `shuffled` draws from all rows all the time: the control for a curriculum."""
-    fim: Share = 0.0
-    """Share of rows of whole text that are learned as prefix, suffix, middle (PSM or SPM), decided by their content."""
+    """If null, the order of the dataset. `shuffled` always draws from all rows: the control for a curriculum."""
+    fim: ShareBelowOne = 0.0
+    """Share of plain rows that are trained on as prefix, suffix, middle (PSM or SPM), decided by their content."""
     attend: Literal["row", "piece"] = "row"
-    """Whether a token attends to its own row only, or also to the rows packed before it."""
+    """Whether a token attends only to its own row, or also to the rows packed before it in the micro-batch."""
 
-    optimizer: Literal["muon", "adamw"] = "muon"
-    """`muon` is Muon for the matrices between layers and AdamW for the rest. On a base `adamw`, unless given."""
-    learning_rate: Positive = 1e-2
-    """At its highest. On a base 2e-5 where all of it is trained and 2e-4 for adapters, unless given."""
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    """Of matrices, per unit of learning rate. On a base 0.1, for adapters 0, unless given."""
-    dropout: Share = 0.0
-    """Of the attention weights of a model from scratch."""
+    optimizer: Literal["muon", "adamw"] = _BY_BASE
+    """`muon` is Muon for the matrices between layers and AdamW for the rest. Default: `muon` from scratch, else
+    `adamw`."""
+    learning_rate: PositiveFloat = _BY_BASE
+    """Peak learning rate. Default: 1e-2 from scratch, 2e-5 for a whole base model, 2e-4 for adapters."""
+    weight_decay: Annotated[float, Meta(ge=0)] = _BY_BASE
+    """Weight decay of matrices, per unit of learning rate. Default: 1 from scratch, 0.1 for a whole base model, 0 for
+    adapters."""
+    dropout: ShareBelowOne = 0.0
+    """Dropout of the attention weights of a model from scratch."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"
-    """How the learning rate falls to zero after the warmup: in a straight line, along a cosine, or only in the last
-    fifth (warmup, stable, decay)."""
-    warmup: Share = 0.03
+    """How the learning rate falls to zero after the warmup: linearly, along a cosine, or only in the last fifth
+    (warmup, stable, decay)."""
+    warmup: ShareBelowOne = 0.03
     """Share of the steps in which the learning rate rises."""
-    clip: Positive = 1.0
+    clip: PositiveFloat = 1.0
     """Largest norm of the gradient."""
-    ema: Share = 0.0
-    """Decay per step of the moving average of the weights that is kept and asked about; 0: none."""
+    ema: ShareBelowOne = 0.0
+    """Decay per step of the moving average of the weights, which is used for validation and kept; 0: no average."""
     patience: Count = 3
-    """Looks at held-out text without a better one after which training ends early, if the last is clearly worse."""
+    """Validations in a row without improvement after which training stops early, if the last is clearly worse."""
 
-    seed: Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=1 << 63)] = 0
-    """Of the first weights and of the order of rows."""
+    seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    """Seed of the initial weights and of the order of rows."""
     device: Literal["cuda", "mps", "cpu"] | None = None
-    """The best there is, unless given."""
+    """If null, the best device of the machine."""
     precision: Literal["float32", "bfloat16"] | None = None
-    """Of matrix products; the faster one that the device has, unless given."""
+    """Precision of matrix products; if null, the faster one of the device."""
     compile: bool | None = None
-    """Whether the network is compiled (`torch.compile`); on CUDA, unless given."""
-    checkpoint_minutes: Positive = 5.0
-    """Time between two checkpoints. Two are kept."""
+    """Whether the network is compiled (`torch.compile`); if null, on CUDA only."""
+    checkpoint_minutes: PositiveFloat = 5.0
+    """Time between two checkpoints. The newest two are kept."""
     tensorboard: bool = False
-    """Write TensorBoard files beside the metrics, too."""
+    """Also write TensorBoard files beside the metrics."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _gently(cls, values: Any) -> Any:
-        """What a base has learned would be lost at the rate from scratch."""
-        if not isinstance(values, dict) or cast("dict[str, Any]", values).get("base") is None:
-            return cast("Any", values)
-        given = cast("dict[str, Any]", values)
-        return {**(ON_BASE if given.get("tune", "full") == "full" else ON_ADAPTERS), **given}
+    def _fill_defaults(self) -> None:
+        table = SCRATCH_DEFAULTS
+        if self.base is not None:
+            table = BASE_MODEL_DEFAULTS if self.tune == "full" else ADAPTER_DEFAULTS
+        for key, value in table.items():
+            if getattr(self, key) is _BY_BASE:
+                object.__setattr__(self, key, value)
+        size: Any = self.size
+        if type(size) in {int, float}:  # `size: 124000000` is a size, too
+            object.__setattr__(self, "size", str(int(size) if float(size).is_integer() else size))
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        given = [key for key in BUDGETS if getattr(self, key) is not None]
-        if len(given) > 1:
-            what = f"one budget may be given, not {' and '.join(given)}"
-            raise ValueError(what)
+    def _check(self) -> None:
+        budgets = tuple(key for key in BUDGET_KEYS if getattr(self, key) is not None)
+        if len(budgets) > 1:
+            raise InvalidValueError(f"only one budget may be set, not {' and '.join(budgets)}", budgets)
         if self.tune != "full" and self.base is None:
-            what = f"tune: {self.tune} needs a base model"
-            raise ValueError(what)
-        return self
+            raise InvalidValueError(f"tune: {self.tune} needs a base model", ("tune",), "set base")
 
     @classmethod
     def load(cls, path: Path | None = None, overrides: Sequence[str] = (), **flags: Any) -> Self:
-        """The config of a YAML file, changed by `key=value` overrides and then by flags; a flag of None says nothing.
+        """Load the config of a YAML file, changed by `key=value` overrides and then by flags.
 
-        A budget takes the place of the budget of what it overrides.
+        A flag of None is not set. A budget replaces the budget of what it overrides.
 
         Raises:
-            UsageError: no such file, not YAML, an unknown key, or a value that cannot be.
+            UsageError: there is no such file, it is not YAML, a key is unknown, or a value is invalid.
 
         """
-        given = read(path) if path else {}
-        places = dict.fromkeys(given, str(path))
-        asked = dict(map(_override, overrides))
-        for values, place in (
-            (asked, "--set {}"),
-            ({key: value for key, value in flags.items() if value is not None}, "--{}"),
-        ):
-            if any(values.get(key) is not None for key in BUDGETS):
-                given = {key: value for key, value in given.items() if key not in BUDGETS}
-            given |= values
-            places |= {key: place.format(key) for key in values}
-        return cls.of(given, places)
+        values = read_mapping(path, f"'{path}'", f"--config {path}") if path else {}
+        places = Places(str(path) if path else "")
+        override_values: dict[str, Any] = {}
+        for override in overrides:
+            (key,), value = parse_override(override, "weight_decay=0.5", 1)
+            override_values[key] = value
+        flag_values = {key: value for key, value in flags.items() if value is not None}
+        for changes, place in ((override_values, "--set {}"), (flag_values, "--{}")):
+            if any(changes.get(key) is not None for key in BUDGET_KEYS):
+                values = {key: value for key, value in values.items() if key not in BUDGET_KEYS}
+            values |= changes
+            places.of_keys.update({key: place.format(key) for key in changes})
+        return from_values(cls, values, places)
 
-    def yaml(self) -> str:
+    def to_yaml(self) -> str:
         """All keys as a YAML file that `load` reads."""
-        return strict_yaml.dump(self.model_dump())
+        return strict_config.dump(asdict(self))
 
-    def sha(self) -> str:
-        """Hash of everything that decides what is learned: a checkpoint of another training is not gone on with.
+    def fingerprint(self) -> str:
+        """A hash of all keys that decide what is learned. A checkpoint with another fingerprint is not resumed.
 
-        What only says where and how often it is written down (`tensorboard`, `checkpoint_minutes`) is left out.
+        `tensorboard` and `checkpoint_minutes` are left out: they decide only what is written and how often.
         """
-        values: dict[str, Any] = self.model_dump(exclude={"tensorboard", "checkpoint_minutes"})
+        values = {key: value for key, value in asdict(self).items() if key not in {"tensorboard", "checkpoint_minutes"}}
         return blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def parsed(text: str, where: str) -> Any:
-    """The value of a YAML text.
-
-    Raises:
-        UsageError: not YAML.
-
-    """
-    try:
-        return strict_yaml.load(text)
-    except strict_yaml.NotYamlError as error:
-        raise UsageError(f"not YAML: {error}", where=where) from error
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file.
-
-    Raises:
-        UsageError: no such file, or something else in it.
-
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"'{path}' cannot be read: {error.strerror}", where="--config") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"'{path}' is not text: {error}", where="--config") from error
-    values = parsed(text, str(path))
-    if not isinstance(values, dict | None):
-        raise UsageError(f"'{path}' is not a mapping of keys to values", where="--config")
-    return {str(key): value for key, value in cast("dict[Any, Any]", values or {}).items()}
-
-
-def _override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    key = key.strip()
-    if not (equals and key):
-        raise UsageError(f"'{text}' is not key=value", where="--set", hint="for example --set weight_decay=0.5")
-    return key, parsed(value, f"--set {key}")
-
-
-def _told(error: ErrorDetails, known: list[str], places: Mapping[str, str]) -> UsageError:
-    """What pydantic found wrong, as one clear line."""
-    if not error["loc"]:  # found by a validator of the whole, which names the keys
-        what = error["msg"].removeprefix("Value error, ")
-        named = [place for key, place in places.items() if re.search(rf"\b{re.escape(key)}\b", what)]
-        return UsageError(what, where=", ".join(dict.fromkeys(named)))
-    key = str(error["loc"][0])
-    place = places.get(key, "")
-    if error["type"] == "extra_forbidden":
-        return UsageError(f"unknown key '{key}'", where=place, hint=suggest(key, known))
-    wanted = error["msg"].removeprefix("Input should be ")
-    value = error["input"]
-    choices = re.findall(r"'([^']*)'", wanted)
-    hint = suggest(value, choices) if choices and isinstance(value, str) else ""
-    where = place if place.startswith("--") else f"{place}, {key}"
-    return UsageError(f"'{key}' is {_shown(value)} and should be {wanted}", where=where, hint=hint)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, str | float | None) or (isinstance(value, int) and value.bit_length() < 64):
-        return repr(value)[:LONGEST]
-    return f"a {type(value).__name__}"

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder import registry
+from git_starcoder.atomic_write import write_atomically
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import (
     FEW,
@@ -27,9 +28,8 @@ from git_starcoder.evals import (
     xz,
 )
 from git_starcoder.model.load import TRAINING, again, load, record
-from git_starcoder.output import says
+from git_starcoder.output_folder import has_schema
 from git_starcoder.protocols import NO_PROGRESS, Progress
-from git_starcoder.publish import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,10 +158,10 @@ def keep(scores: Scores, model: str | Path) -> bool:
     if not (folder / TRAINING).is_file():
         return False
     text = json.dumps({"schema": SCHEMA, **scores.as_values()}, indent=1) + "\n"
-    if os.path.lexists(folder / SCORES) and not says(folder / SCORES, SCHEMA[:-1]):
+    if os.path.lexists(folder / SCORES) and not has_schema(folder / SCORES, SCHEMA[:-1]):
         return False  # it is the user's
     try:
-        write_whole(folder / SCORES, text)
+        write_atomically(folder / SCORES, text)
     except OSError:  # of somebody else, or full: the scores are told all the same
         return False
     return True

@@ -12,7 +12,7 @@ from git_starcoder.records import content_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from git_starcoder.model.config import Config
+    from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.corpus import Corpus
     from git_starcoder.model.distributed import Processes
     from git_starcoder.model.network import Network
@@ -42,7 +42,7 @@ class Learner:
     the step's number.
     """
 
-    def __init__(self, network: Network, corpus: Corpus, config: Config, processes: Processes) -> None:
+    def __init__(self, network: Network, corpus: Corpus, config: TrainConfig, processes: Processes) -> None:
         self.network = network
         self.torch = network.torch
         self.corpus = corpus

@@ -9,15 +9,15 @@ from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from git_starcoder.errors import DatasetError, OutputError, UsageError, limit_reached
+from git_starcoder.errors import DatasetError, OutputError, UsageError, as_machine_error
 from git_starcoder.model.network import Network, device, libraries
-from git_starcoder.places import in_utf8
 from git_starcoder.registry import suggest
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.tokenizer import summarize_error
+from git_starcoder.user_paths import utf8_path
 
 if TYPE_CHECKING:
-    from git_starcoder.model.config import Config
+    from git_starcoder.model.config import TrainConfig
     from git_starcoder.text.tokenizer import Tokenizer
 
 SCHEMA = "git-starcoder/model/1"
@@ -90,7 +90,7 @@ def sized(size: str, vocabulary: int) -> dict[str, int]:
     return shape(width, depth)
 
 
-def network(config: Config, tokenizer: Tokenizer, context: int) -> Network:
+def network(config: TrainConfig, tokenizer: Tokenizer, context: int) -> Network:
     """The model that a config says, for rows of at most `context` tokens: from scratch, or on a base.
 
     Raises:
@@ -152,7 +152,7 @@ def fresh(
 def again(folder: Path, tokenizer: Tokenizer, seed: int) -> Network:
     """An untrained model of the same architecture as the one in `folder`."""
     _, transformers = libraries()
-    with in_utf8(folder) as place:
+    with utf8_path(folder) as place:
         config = transformers.AutoConfig.from_pretrained(place, local_files_only=True)
     return _untrained(config, tokenizer, seed, Options())
 
@@ -203,12 +203,12 @@ def weights(folder: Path, **options: Any) -> Any:
     if kernel:
         raise DatasetError(f"'{folder}' wants the code of {kernel}, and none is run", where=str(folder))
     try:
-        with in_utf8(folder) as place:
+        with utf8_path(folder) as place:
             model, found = transformers.AutoModelForCausalLM.from_pretrained(
                 place, output_loading_info=True, **{**safe, **options}
             )
     except Exception as error:  # whatever a damaged file makes the library raise
-        raise limit_reached(error) or DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
+        raise as_machine_error(error) or DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
     if missing := sorted(found["missing_keys"]):
         what = f"'{folder}' is damaged: {len(missing)} of its weights are missing, such as {missing[0]}"
         raise DatasetError(what, where=str(folder))

@@ -8,8 +8,8 @@ import shutil
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from git_starcoder.atomic_write import convert_os_errors
 from git_starcoder.errors import MissingExtraError
-from git_starcoder.publish import reported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ class Metrics:
         """Cut the file in `folder` back to `size` bytes, and TensorBoard's to the events up to `step`."""
         self.folder = folder
         self.path = folder / METRICS
-        with reported(self.path):
+        with convert_os_errors(self.path):
             self.path.touch()
             os.truncate(self.path, min(size, self.path.stat().st_size))
             text = self.path.read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ class Metrics:
                 try:
                     writer = import_module("torch.utils.tensorboard").SummaryWriter
                 except ImportError as error:
-                    raise MissingExtraError.of(error, "tensorboard", "tensorboard") from error
+                    raise MissingExtraError.from_import_error(error, "tensorboard", "tensorboard") from error
                 self.events = writer(str(folder / TENSORBOARD), purge_step=step + 1)
 
     def add(self, **values: float) -> None:
@@ -62,7 +62,7 @@ class Metrics:
 
     def write(self) -> None:
         """Hand all lines to the operating system, which keeps them should this process be killed."""
-        with reported(self.path), self.path.open("a", encoding="utf-8") as file:
+        with convert_os_errors(self.path), self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in self.waiting)
         self.lines += self.waiting
         self.waiting = []
@@ -70,7 +70,7 @@ class Metrics:
     def keep(self) -> int:
         """Make all lines durable; gives the size of the file in bytes, for the checkpoint."""
         self.write()
-        with reported(self.path), self.path.open("rb") as file:
+        with convert_os_errors(self.path), self.path.open("rb") as file:
             os.fsync(file.fileno())
             size = os.fstat(file.fileno()).st_size
         if self.events is not None:

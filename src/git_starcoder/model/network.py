@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder import places
-from git_starcoder.errors import MachineError, MissingExtraError, UsageError, limit_reached
-from git_starcoder.machine import ADDRESSES_TO_TRAIN, require, threads
+from git_starcoder import user_paths
+from git_starcoder.errors import MachineError, MissingExtraError, UsageError, as_machine_error
+from git_starcoder.machine import MIN_TRAINING_ADDRESS_SPACE_BYTES, limit_library_threads, require_resources
 from git_starcoder.model import attention
 from git_starcoder.model.pack import TILE, UNASKED, flat
 from git_starcoder.text.tokenizer import summarize_error
@@ -67,16 +67,16 @@ def libraries() -> tuple[Any, Any]:
     if sys.flags.optimize > 1:
         what = "transformers reads docstrings while it runs, and Python was told to leave them out"
         raise MachineError(what, where="PYTHONOPTIMIZE=2 or -OO", hint="PYTHONOPTIMIZE=1 keeps them")
-    require(ADDRESSES_TO_TRAIN)
-    places.temporary()  # torch looks for one while it is loaded
-    if places.here() is None:
+    require_resources(MIN_TRAINING_ADDRESS_SPACE_BYTES)
+    user_paths.temporary_folder()  # torch looks for one while it is loaded
+    if user_paths.current_folder() is None:
         os.chdir("/")  # MKL ends the process where the current folder was deleted
     found: list[Any] = []
     for name in ("torch", "transformers"):
         try:
             found.append(import_module(name))
         except ImportError as error:
-            raise MissingExtraError.of(error, name, "train") from error
+            raise MissingExtraError.from_import_error(error, name, "train") from error
     torch, transformers = found
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -145,7 +145,7 @@ class Network:
         """
         self.torch, _ = libraries()
         # Else torch follows OMP_NUM_THREADS, which many environments set for the sake of other programs.
-        self.torch.set_num_threads(threads())
+        self.torch.set_num_threads(limit_library_threads())
         self.device = where or device()
         self.precision = precise or precision(self.device)
         if self.device == "cuda":
@@ -277,7 +277,7 @@ class Network:
                 found = [core(input_ids=self._put(row[None, :-1]), use_cache=False)[0][0] for row in rows]
             except Exception as error:  # whatever an architecture makes of a configuration that it is not meant for
                 wrong = UsageError(f"{kind} cannot be run as configured", where=summarize_error(error))
-                raise limit_reached(error) or wrong from error
+                raise as_machine_error(error) or wrong from error
             alone = self.torch.cat(found)
             near = float(alone.float().std()) * (1e-3 if exact else 0.1)
             if not isfinite(near):
@@ -299,7 +299,7 @@ class Network:
         try:
             logits = way.head(self._states(way, way.body, piece, np.arange(len(piece.tokens))))
         except Exception as error:  # whatever an architecture makes of arguments that it does not know
-            if limit := limit_reached(error):
+            if limit := as_machine_error(error):
                 raise limit from error
             return False
         return logits.shape == alone.shape and bool((logits - alone).abs().max() <= near)

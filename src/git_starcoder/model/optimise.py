@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from git_starcoder.model.config import Config
+    from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.network import Network
 
 BEGIN = 1e-3
@@ -18,7 +18,7 @@ DECAY = 0.2
 """Share of the budget in which WSD falls to zero (Hägele et al., 2024)."""
 
 
-def rate(config: Config, used: float) -> float:
+def rate(config: TrainConfig, used: float) -> float:
     """The learning rate where this share of the budget is used."""
     rise = config.warmup
     if used < rise:
@@ -33,7 +33,7 @@ def rate(config: Config, used: float) -> float:
 class Optimiser:
     """AdamW (Loshchilov and Hutter, 2019), or Muon (Jordan et al., 2024) for the matrices between layers beside it."""
 
-    def __init__(self, network: Network, config: Config) -> None:
+    def __init__(self, network: Network, config: TrainConfig) -> None:
         self.torch = torch = network.torch
         self.config = config
         self.weights = network.trained()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.model.config import Config
+    from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.corpus import Corpus
 
 SCHEMA = "git-starcoder/plan/1"
@@ -84,7 +84,7 @@ class Plan:
     """Share of the draws of whole text that are learned as prefix, suffix, middle."""
 
     @classmethod
-    def of(cls, corpus: Corpus, config: Config, steps: int, *, curriculum: bool) -> Plan:
+    def of(cls, corpus: Corpus, config: TrainConfig, steps: int, *, curriculum: bool) -> Plan:
         """The plan of a config for the rows of a corpus.
 
         Raises:
@@ -291,7 +291,7 @@ def deal(lengths: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
     return [np.sort(np.array(group, dtype=np.int64)) for group in groups]
 
 
-def steps_of(config: Config, corpus: Corpus) -> int | None:
+def steps_of(config: TrainConfig, corpus: Corpus) -> int | None:
     """The budget of a config in steps: whole ones that hold it. None for a budget of time.
 
     An epoch is a pass over the rows, each as often as its weight says.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.config import Config
+    from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.corpus import Corpus
     from git_starcoder.model.network import Network
     from git_starcoder.text.tokenizer import Tokenizer
@@ -61,7 +61,7 @@ class Line(NamedTuple):
 
 
 def examine(
-    dataset: Dataset, corpus: Corpus, network: Network, tokenizer: Tokenizer, config: Config, out: Path
+    dataset: Dataset, corpus: Corpus, network: Network, tokenizer: Tokenizer, config: TrainConfig, out: Path
 ) -> Iterator[Line]:
     """Look at what a training is about to use. Nothing is changed.
 
@@ -116,7 +116,7 @@ def _device(network: Network) -> Line:
     return Line("device", "ok", f"{network.device}{name}{threads}, matrices in {network.precision}")
 
 
-def _memory(corpus: Corpus, network: Network, config: Config) -> Iterator[Line]:
+def _memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iterator[Line]:
     """The memory that a training needs, estimated, and what a pass of the longest row says."""
     weights = list(network.model.parameters())
     learned = [weight for weight in weights if weight.requires_grad]
@@ -227,7 +227,7 @@ def _controls(tokenizer: Tokenizer) -> Line:
     )
 
 
-def _apart(corpus: Corpus, network: Network, config: Config) -> Line:
+def _apart(corpus: Corpus, network: Network, config: TrainConfig) -> Line:
     """Whether a row is told the same alone and behind another row."""
     first, second = (corpus.row(row)[:PROBED] for row in np.argsort(corpus.lengths)[[-1, -min(2, len(corpus.ends))]])
     if config.attend == "piece":
@@ -262,7 +262,7 @@ def _splits(dataset: Dataset) -> Line:
     return Line("splits", "ok", f"none of {len(owners):,} files and groups is in two")
 
 
-def _disk(network: Network, config: Config, out: Path) -> Line:
+def _disk(network: Network, config: TrainConfig, out: Path) -> Line:
     """Whether two checkpoints and the model have room."""
     moved = _bytes([weight for weight in network.model.parameters() if weight.requires_grad])
     # A checkpoint has weights, the optimiser's two, the best weights, and their average.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.config import Config
+    from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.explain import Explained
     from git_starcoder.model.ledger import Ledger
     from git_starcoder.model.network import Network
@@ -47,7 +47,7 @@ class Rehearsal(NamedTuple):
         return {"preflight": lines, "ledger": found, "measured": self.measured, "epochs": self.epochs}
 
 
-def rehearse(dataset: Dataset, out: Path, config: Config) -> Rehearsal:
+def rehearse(dataset: Dataset, out: Path, config: TrainConfig) -> Rehearsal:
     """Look at everything that is looked at before a training, and count what its plan would train on.
 
     Raises:
@@ -68,7 +68,7 @@ def rehearse(dataset: Dataset, out: Path, config: Config) -> Rehearsal:
     return Rehearsal(lines, found, known is None, epochs)
 
 
-def explained(dataset: Dataset, config: Config, number: int) -> Explained:
+def explained(dataset: Dataset, config: TrainConfig, number: int) -> Explained:
     """What step `number` of a training, from 1, trains on. No model is made.
 
     Raises:
@@ -87,7 +87,7 @@ def explained(dataset: Dataset, config: Config, number: int) -> Explained:
     return explain.explain(plan, corpus, dataset, number - 1)
 
 
-def _measured(network: Network, corpus: Corpus, config: Config, *, ordered: bool) -> int:
+def _measured(network: Network, corpus: Corpus, config: TrainConfig, *, ordered: bool) -> int:
     """The steps that a budget of time holds, about."""
     seconds = 60 * (config.minutes or MINUTES)
     tried = min(seconds, TRIED)

@@ -10,18 +10,19 @@ import json
 import platform
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from git_starcoder import pictures
+from git_starcoder.atomic_write import atomic_folder
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.evals import documents, sample, surprise
-from git_starcoder.machine import threads
+from git_starcoder.machine import limit_library_threads
 from git_starcoder.model import checkpoint, curve, load
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.distributed import joined
 from git_starcoder.model.evaluate import SCHEMA as SCORED
@@ -36,11 +37,10 @@ from git_starcoder.model.pack import MARKS
 from git_starcoder.model.plan import Plan, steps_of
 from git_starcoder.model.preflight import examine, require
 from git_starcoder.model.trial import trial
-from git_starcoder.output import Kind, listing
-from git_starcoder.places import is_utf8
+from git_starcoder.output_folder import OutputKind, describe_files
 from git_starcoder.protocols import NO_PROGRESS, Progress
-from git_starcoder.publish import whole
 from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.user_paths import is_utf8_path
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -56,7 +56,7 @@ MINUTES = 8.0
 CONFIG = "training.yaml"
 """The config of a model with what was measured: `--config` takes it, and gives the same weights on the same machine."""
 CURVE = "loss_curve.png"
-KIND = Kind(
+KIND = OutputKind(
     "model",
     "training",
     TRAINING,
@@ -94,7 +94,7 @@ class TrainResult:
 def train(
     dataset: Dataset,
     out: str | Path,
-    config: Config | None = None,
+    config: TrainConfig | None = None,
     *,
     progress: Progress = NO_PROGRESS,
     force: bool = False,
@@ -118,8 +118,8 @@ def train(
 
     """
     entered = time.perf_counter()
-    config = config or Config()
-    if config.tensorboard and not is_utf8(Path(out)):
+    config = config or TrainConfig()
+    if config.tensorboard and not is_utf8_path(Path(out)):
         hint = "give the folder, or a link to it, another name"
         raise UsageError(f"'{out}' is not UTF-8, and TensorBoard takes no other names", where="--out", hint=hint)
     pictures.require("train")  # missing, it should be missed now and not after all the work
@@ -137,14 +137,14 @@ def train(
             training.run()
             return training.result()
         folder = held.enter_context(checkpoint.kept(out, fresh=fresh))
-        with whole(out, KIND, finished, force=force) as (model, _):
+        with atomic_folder(out, KIND, finished, force=force) as (model, _):
             training.run()
             training.publish(model)
         checkpoint.clear(folder)
     return training.result()
 
 
-def curriculum(dataset: Dataset, config: Config) -> bool:
+def curriculum(dataset: Dataset, config: TrainConfig) -> bool:
     """Whether a training follows a curriculum.
 
     Raises:
@@ -158,7 +158,7 @@ def curriculum(dataset: Dataset, config: Config) -> bool:
     return ordered and config.order != "shuffled"
 
 
-def made(dataset: Dataset, config: Config, tokenizer: Tokenizer) -> Network:
+def made(dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer) -> Network:
     """The network that a config says, untrained or as its base is, for the rows of a dataset.
 
     Raises:
@@ -177,7 +177,7 @@ class _Training:
         self,
         dataset: Dataset,
         out: Path,
-        config: Config,
+        config: TrainConfig,
         tokenizer: Tokenizer,
         processes: Processes,
         watch: Progress,
@@ -201,10 +201,10 @@ class _Training:
         corpus = Corpus.read(self.dataset, self.tokenizer)
         found = self.found()
         if found:  # what was measured stays
-            config = config.model_copy(update={"precision": found.values["precision"]})
+            config = replace(config, precision=found.values["precision"])
         network = made(self.dataset, config, self.tokenizer)
         if processes.beside > 1:
-            network.torch.set_num_threads(max(1, threads() // processes.beside))
+            network.torch.set_num_threads(max(1, limit_library_threads() // processes.beside))
         held_out = sample(documents(self.dataset, "val"), HELD_OUT, config.seed)
         if not held_out:
             watch.note("no held-out text: the last weights are kept, whatever they are worth")
@@ -252,7 +252,7 @@ class _Training:
 
     def identity(self) -> dict[str, str]:
         """What a checkpoint must have in common with this training."""
-        return {"dataset": self.dataset.digest, "config": self.config.sha()}
+        return {"dataset": self.dataset.digest, "config": self.config.fingerprint()}
 
     def found(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, which must be of this training."""
@@ -306,7 +306,7 @@ class _Training:
         if loop.metrics:
             loop.metrics.publish(folder)
             curve.draw(loop.metrics.lines, folder / CURVE)
-        values = config.model_dump()
+        values = asdict(config)
         budget = {key: values[key] for key in ("minutes", "steps", "epochs", "tokens") if values[key] is not None}
         record = {
             "schema": SCHEMA,
@@ -326,14 +326,14 @@ class _Training:
             "ledger": loop.tally.close().as_values(),
             "result": {key: value for key, value in asdict(self.result()).items() if key != "folder"},
         }
-        measured = {"precision": network.precision, "piece": loop.learner.piece}
-        (folder / CONFIG).write_text(config.model_copy(update=measured).yaml(), encoding="utf-8")
-        record["files"] = listing(folder)
+        measured: dict[str, Any] = {"precision": network.precision, "piece": loop.learner.piece}
+        (folder / CONFIG).write_text(replace(config, **measured).to_yaml(), encoding="utf-8")
+        record["files"] = describe_files(folder)
         (folder / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager
-def _exact(config: Config) -> Generator[None]:
+def _exact(config: TrainConfig) -> Generator[None]:
     """Within it, torch computes the same again on a processor, where that costs nothing."""
     torch, _ = libraries()
     if (config.device or best_device()) != "cpu":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
-from git_starcoder.output import IGNORED
+from git_starcoder.output_folder import GITIGNORE_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,7 +71,7 @@ def recognise_own_output(data: bytes) -> OwnOutput | None:
             return OwnOutput("the card of a dataset")
         case b"<" if REPORT_TAG in data[:REPORT_HEAD_BYTES]:
             return OwnOutput("a report")
-        case b"#" if len(data) <= 2 * len(IGNORED) and data.replace(b"\r\n", b"\n") == IGNORED.encode():
+        case b"#" if len(data) <= 2 * len(GITIGNORE_TEXT) and data.replace(b"\r\n", b"\n") == GITIGNORE_TEXT.encode():
             return OwnOutput("the .gitignore of an output")
         case _:
             return None

@@ -32,7 +32,7 @@ def require() -> None:
 
         _ = jinja2, squarify
     except ImportError as error:
-        raise MissingExtraError.of(error, error.name or "a library", "report") from error
+        raise MissingExtraError.from_import_error(error, error.name or "a library", "report") from error
 
 
 def page(subject: Subject, sections: Sequence[Section]) -> str:

@@ -132,7 +132,7 @@ def _within(box: Box, nodes: list[Node]) -> list[Box]:
     try:
         import squarify  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
-        raise MissingExtraError.of(error, "squarify", "report") from error
+        raise MissingExtraError.from_import_error(error, "squarify", "report") from error
     library = cast("Any", squarify)
     sizes = library.normalize_sizes([node.weight for node in nodes], box.dx, box.dy)
     found: list[dict[str, float]] = library.squarify(sizes, box.x, box.y, box.dx, box.dy)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from git_starcoder.build_state import BuildState, StepCounts
-    from git_starcoder.recipe import Analyse
+    from git_starcoder.recipe import AnalyseOptions
 
 PARSE_TASK_BYTES = 200_000
 """Bytes of text in one task, approximately: enough that sending it costs little beside parsing it."""
@@ -63,7 +63,7 @@ class TextFacts(NamedTuple):
     """The parser limit that the text exceeds, so that it has no tree; else empty."""
 
 
-def analyse_sources(build: BuildState, options: Analyse, sources: list[Source]) -> list[Unit]:
+def analyse_sources(build: BuildState, options: AnalyseOptions, sources: list[Source]) -> list[Unit]:
     """The unit of each source, in the same order, without the sources whose role the recipe skips."""
     with build.count_step("analyse", len(sources)) as step:
         kept: list[tuple[Source, Role]] = []

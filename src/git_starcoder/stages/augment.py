@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from git_starcoder.build_state import BuildState, StepCounts
-    from git_starcoder.recipe import Augmentation
+    from git_starcoder.recipe import AugmentationOptions
     from git_starcoder.records import Symbol
 
 VARIATIONS_TIMEOUT_SECONDS = 60.0
@@ -83,7 +83,7 @@ class VariationTask(NamedTuple):
 
 
 def make_samples(
-    build: BuildState, options: Mapping[str, Augmentation], units: Sequence[Unit], changes: Sequence[Change]
+    build: BuildState, options: Mapping[str, AugmentationOptions], units: Sequence[Unit], changes: Sequence[Change]
 ) -> list[Sample]:
     """The samples of all units, then those of all changes.
 
@@ -122,7 +122,7 @@ def make_samples(
     return samples
 
 
-def draw_variations(build: BuildState, options: Mapping[str, Augmentation], unit: Unit) -> list[DrawnVariation]:
+def draw_variations(build: BuildState, options: Mapping[str, AugmentationOptions], unit: Unit) -> list[DrawnVariation]:
     """The augmentations that a unit gets, in the order of `options`; those for changes are left out."""
     drawn: list[DrawnVariation] = []
     for key, option in options.items():
@@ -161,7 +161,7 @@ def _make_variation(before: Code, drawn: DrawnVariation) -> VariationResult:
 
 
 def _make_all_variations(
-    build: BuildState, units: Sequence[Unit], options: Mapping[str, Augmentation]
+    build: BuildState, units: Sequence[Unit], options: Mapping[str, AugmentationOptions]
 ) -> Iterator[tuple[Unit, list[DrawnVariation], dict[DrawnVariation, VariationResult]]]:
     """Each unit with the augmentations that were drawn for it and the results of those that are variations.
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.hashing.near_duplicates import Keepers
     from git_starcoder.memo import Inputs
-    from git_starcoder.recipe import Dedup
+    from git_starcoder.recipe import DedupOptions
     from git_starcoder.records import Sample, Windows
 
     RowIndexes = NDArray[np.int64]
@@ -52,7 +52,7 @@ ROLE_PREFERENCE: tuple[Role, ...] = get_args(Role)
 """Roles from the most to the least worth keeping."""
 
 
-def drop_duplicates(build: BuildState, options: Dedup, windows: Windows) -> Windows:
+def drop_duplicates(build: BuildState, options: DedupOptions, windows: Windows) -> Windows:
     """The windows that repeat no other, in the same order.
 
     A copy of a row of another split is a leak and is dropped even if the recipe keeps exact copies.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.memo import Inputs
-    from git_starcoder.recipe import Read
+    from git_starcoder.recipe import ReadOptions
     from git_starcoder.records import Change, Span, Unit
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ def apply_gate(
     units: Sequence[Unit],
     unit_lines: HashedLines,
     changes: Sequence[Change],
-    reading: Read,
+    reading: ReadOptions,
 ) -> list[Change]:
     """The changes without the edits that do not pass.
 
@@ -121,7 +121,7 @@ def _are_answers_known(held_out_edits: HashedLines, training_lines: HashedLines)
     return ((counts >= MIN_ORIGIN_LINES) & (known_counts >= MOVED_SHARE * counts)).tolist()
 
 
-def _edit_lines(build: BuildState, changes: Sequence[Change], reading: Read) -> HashedLines:
+def _edit_lines(build: BuildState, changes: Sequence[Change], reading: ReadOptions) -> HashedLines:
     """The lines of all edits: of each its text before and its text after. Those of a commit are cached together."""
     commits = [list(group) for _, group in groupby(changes, key=lambda change: change.commit)]
 

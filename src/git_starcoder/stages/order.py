@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.build_state import BuildState
-    from git_starcoder.recipe import Order
+    from git_starcoder.recipe import OrderOptions
     from git_starcoder.records import Windows
 
 STAGE_COUNT = 3
@@ -31,7 +31,7 @@ FIRST_STAGE_SHARES = 1 / 2, 1 / 6
 """Share of the rows in the first stage, of the smallest size and of the largest. Of a single size it is the mean."""
 
 
-def order_windows(build: BuildState, options: Order, windows: Windows) -> Windows:
+def order_windows(build: BuildState, options: OrderOptions, windows: Windows) -> Windows:
     """The windows in the order of the files (train, val, test), with their `stage`."""
     with build.count_step("order", len(windows)) as step:
         split = split_numbers(windows)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from git_starcoder.git.objects import Repo, TreeEntry
     from git_starcoder.memo import Inputs
     from git_starcoder.parse.own_output import OwnOutput
-    from git_starcoder.recipe import Read
+    from git_starcoder.recipe import ReadOptions
     from git_starcoder.records import Change
     from git_starcoder.text.encoding import Refusal
 
@@ -44,7 +44,7 @@ class StoredText(NamedTuple):
     skipped: Counter[str]
 
 
-def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[Source], list[Change]]:
+def read_repository(build: BuildState, options: ReadOptions, repo: Repo) -> tuple[list[Source], list[Change]]:
     """Every text file at the commit, sorted by the bytes of its path, and the changes of the history, newest first.
 
     Raises:
@@ -119,7 +119,7 @@ def read_repository(build: BuildState, options: Read, repo: Repo) -> tuple[list[
 
 
 def _read_texts(
-    build: BuildState, options: Read, repo: Repo, blobs: Sequence[str]
+    build: BuildState, options: ReadOptions, repo: Repo, blobs: Sequence[str]
 ) -> tuple[dict[str, StoredText | Unreadable | Refusal], dict[str, OwnOutput]]:
     """The text of each blob, or why there is none; and what each blob is that is our own output.
 
@@ -148,7 +148,7 @@ def _read_texts(
     return texts, own
 
 
-def _refuse_unread(entries: list[TreeEntry], options: Read, repo: Repo) -> list[Unreadable | None]:
+def _refuse_unread(entries: list[TreeEntry], options: ReadOptions, repo: Repo) -> list[Unreadable | None]:
     """For each entry the reason why it is not even read, or None."""
     refusals = [_refuse_entry(entry, options, repo) for entry in entries]
     for index in range(1, len(entries)):
@@ -157,7 +157,7 @@ def _refuse_unread(entries: list[TreeEntry], options: Read, repo: Repo) -> list[
     return refusals
 
 
-def _refuse_entry(entry: TreeEntry, options: Read, repo: Repo) -> Unreadable | None:
+def _refuse_entry(entry: TreeEntry, options: ReadOptions, repo: Repo) -> Unreadable | None:
     kind = entry.mode & MODE_TYPE_MASK
     if entry.unreadable is not None:
         return entry.unreadable

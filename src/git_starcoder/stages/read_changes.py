@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from git_starcoder.git.history import LastChange
     from git_starcoder.git.objects import Repo
     from git_starcoder.memo import Inputs
-    from git_starcoder.recipe import Read
+    from git_starcoder.recipe import ReadOptions
     from git_starcoder.records import Span
 
 DIFF_TASK_BYTES = 1 << 20
@@ -93,7 +93,7 @@ class DiffTask(NamedTuple):
 
     blobs: list[bytes | Unreadable]
     pairs: list[DiffPair]
-    options: Read
+    options: ReadOptions
 
 
 class ChangeDiff(NamedTuple):
@@ -119,7 +119,7 @@ class DiffResult(NamedTuple):
     refusal: Refusal | None
 
 
-def cleaning_settings(options: Read) -> str:
+def cleaning_settings(options: ReadOptions) -> str:
     """The settings that decide what becomes of a blob's bytes, as part of a cache key."""
     return repr((options.max_bytes, options.max_line, options.mean_line, options.secrets))
 
@@ -167,7 +167,7 @@ class _KeptChanges:
 
 
 def read_changes(
-    build: BuildState, step: StepCounts, options: Read, repo: Repo, attributes: GitAttributes
+    build: BuildState, step: StepCounts, options: ReadOptions, repo: Repo, attributes: GitAttributes
 ) -> tuple[dict[str, LastChange], list[Change]]:
     """The last change of each file at the commit, and the changes of the history, newest first."""
     found = select_changes(repo, options.changes, options.commit_files, foreign_role_filter(attributes.declared_roles))
@@ -203,7 +203,7 @@ def read_changes(
 
 
 def _store_messages(
-    build: BuildState, step: StepCounts, options: Read, repo: Repo, changes: Sequence[FileChange]
+    build: BuildState, step: StepCounts, options: ReadOptions, repo: Repo, changes: Sequence[FileChange]
 ) -> dict[str, Span]:
     """The message of each commit that can be read, in the text store."""
     messages: dict[str, Span] = {}
@@ -219,7 +219,7 @@ def _store_messages(
 
 
 def _find_readable(
-    step: StepCounts, options: Read, repo: Repo, changes: Sequence[FileChange], messages: dict[str, Span]
+    step: StepCounts, options: ReadOptions, repo: Repo, changes: Sequence[FileChange], messages: dict[str, Span]
 ) -> list[SizedChange]:
     """The changes that can be read, those of one file together: the text after one is the text before the next."""
     sizes = repo.blob_sizes(blob for change in changes for blob in (change.blob_before, change.blob_after) if blob)
@@ -241,7 +241,7 @@ def _find_readable(
 
 
 def _diff_changes(
-    build: BuildState, options: Read, repo: Repo, attributes: GitAttributes, changes: Sequence[SizedChange]
+    build: BuildState, options: ReadOptions, repo: Repo, attributes: GitAttributes, changes: Sequence[SizedChange]
 ) -> Iterator[tuple[FileChange, ChangeDiff | Refusal]]:
     """Each change with its diff, in the same order: from the cache or from a worker."""
     memo: Memo[list[DiffResult]] = Memo(build.cache, "changes", list[DiffResult])
@@ -288,7 +288,7 @@ def _cache_entries(changes: Sequence[SizedChange]) -> Iterator[list[SizedChange]
 
 
 def _run_diff_tasks(
-    build: BuildState, options: Read, repo: Repo, attributes: GitAttributes, changes: Sequence[SizedChange]
+    build: BuildState, options: ReadOptions, repo: Repo, attributes: GitAttributes, changes: Sequence[SizedChange]
 ) -> Iterator[DiffResult]:
     """The diff of each change, from workers."""
     # Half of a change's size: its text before is usually the text after the next change, and in the same task.
@@ -307,7 +307,7 @@ def _run_diff_tasks(
 
 
 def _diff_tasks(
-    repo: Repo, options: Read, attributes: GitAttributes, batches: Sequence[list[FileChange]]
+    repo: Repo, options: ReadOptions, attributes: GitAttributes, batches: Sequence[list[FileChange]]
 ) -> Iterator[DiffTask]:
     """The task of each batch. The blobs of at most two batches are in memory; what both need is read once."""
     blobs_of_batch = [
@@ -346,7 +346,7 @@ def compare_texts(task: DiffTask) -> list[ChangeDiff | Refusal]:
     ]
 
 
-def _clean_side(data: bytes | Unreadable, options: Read) -> CleanText | Refusal:
+def _clean_side(data: bytes | Unreadable, options: ReadOptions) -> CleanText | Refusal:
     if isinstance(data, Unreadable):
         return Refusal(data.reason, data.detail)
     if own := own_output.recognise_own_output(data):
@@ -356,7 +356,7 @@ def _clean_side(data: bytes | Unreadable, options: Read) -> CleanText | Refusal:
 
 
 def _compare_pair(
-    pair: DiffPair, before: CleanText | Refusal, after: CleanText | Refusal, options: Read
+    pair: DiffPair, before: CleanText | Refusal, after: CleanText | Refusal, options: ReadOptions
 ) -> ChangeDiff | Refusal:
     path = pair.path
     if isinstance(before, Refusal):

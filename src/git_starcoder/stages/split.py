@@ -257,7 +257,7 @@ def _estimate_rows(
     )
 
 
-def expected_row_count(tokens: float, window: recipes.Window, variations: int) -> int:
+def expected_row_count(tokens: float, window: recipes.WindowOptions, variations: int) -> int:
     """Approximate rows of a text of so many tokens and of its variations, over all window sizes.
 
     For example, 126 tokens in windows of 100 with an overlap of 0.75 (a stride of 25) give 3 rows.
@@ -270,7 +270,7 @@ def expected_row_count(tokens: float, window: recipes.Window, variations: int) -
     return rows * (1 + variations)
 
 
-def _expected_variations(build: BuildState, unit: Unit, variations: Mapping[str, recipes.Augmentation]) -> int:
+def _expected_variations(build: BuildState, unit: Unit, variations: Mapping[str, recipes.AugmentationOptions]) -> int:
     """Approximate samples of a unit besides its own text: the augmentations drawn for it that can be made of it."""
     can_be_made = {
         "text": True,
@@ -283,13 +283,13 @@ def _expected_variations(build: BuildState, unit: Unit, variations: Mapping[str,
     return sum(can_be_made[augmentations.input_kind(variation.key)] for variation in drawn)
 
 
-def _expected_change_rows(change: Change, variations: Mapping[str, recipes.Augmentation]) -> float:
+def _expected_change_rows(change: Change, variations: Mapping[str, recipes.AugmentationOptions]) -> float:
     """Mean rows of a change: one for each edit, and one for each edit that follows another."""
     shares = fsum(option.share for key, option in variations.items() if augmentations.input_kind(key) == "change")
     return shares * (2 * len(change.edits) - 1)
 
 
-def _choose_splits(build: BuildState, options: recipes.Split, expected: _ExpectedRows) -> dict[str, Split]:
+def _choose_splits(build: BuildState, options: recipes.SplitOptions, expected: _ExpectedRows) -> dict[str, Split]:
     """The split of each group, including that of deleted files.
 
     Shares are shares of the rows that will be written. These are the rows of all groups, and those of deleted files,
@@ -326,7 +326,7 @@ def _group_draws(build: BuildState, group: str) -> tuple[float, float]:
 
 
 def assign_groups(
-    groups: Sequence[LeakGroup], options: recipes.Split, other_training_rows: float = 0.0
+    groups: Sequence[LeakGroup], options: recipes.SplitOptions, other_training_rows: float = 0.0
 ) -> dict[str, Split]:
     """The split of each group. The order of `groups` does not matter.
 
@@ -375,7 +375,9 @@ def _drop_near_copies(
     return _drop_repeats(step, units, ordered, found.keeper.tolist(), found.similarity.tolist(), "near_copy")
 
 
-def _drop_same_meaning(build: BuildState, step: StepCounts, units: list[Unit], options: recipes.Dedup) -> list[Unit]:
+def _drop_same_meaning(
+    build: BuildState, step: StepCounts, units: list[Unit], options: recipes.DedupOptions
+) -> list[Unit]:
     """The units without those that an embedding model finds to mean the same as a preferred unit of their group."""
     if options.embedding is None:
         return units
@@ -418,7 +420,7 @@ def _preference_order(units: Sequence[Unit]) -> list[int]:
 def _report_shares(
     build: BuildState,
     step: StepCounts,
-    options: recipes.Split,
+    options: recipes.SplitOptions,
     expected: _ExpectedRows,
     splits: Mapping[str, Split],
 ) -> None:

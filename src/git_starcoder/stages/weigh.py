@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from git_starcoder.build_state import BuildState
     from git_starcoder.git.objects import Repo
-    from git_starcoder.recipe import Weigh
+    from git_starcoder.recipe import WeighOptions
     from git_starcoder.records import Role, Windows
 
 WEIGHT_UNITS = 10_000
 """Units per weight of 1: weights are written with four decimals."""
 
 
-def weigh_windows(build: BuildState, options: Weigh, repo: Repo, windows: Windows) -> Windows:
+def weigh_windows(build: BuildState, options: WeighOptions, repo: Repo, windows: Windows) -> Windows:
     """The same windows with their `weight`."""
     with build.count_step("weigh", len(windows)) as step:
         weights = [
@@ -40,7 +40,7 @@ def weigh_windows(build: BuildState, options: Weigh, repo: Repo, windows: Window
         return windows.with_columns(weight=np.array(weights, dtype=np.float64)[windows.sample_index])
 
 
-def role_factor(options: Weigh, role: Role) -> float:
+def role_factor(options: WeighOptions, role: Role) -> float:
     """The factor of a role: `core` and `test` have their own, all others count as utilities."""
     return {"core": options.core, "test": options.test}.get(role, options.utility)
 

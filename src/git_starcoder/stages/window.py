@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder import device
+from git_starcoder import machine
 from git_starcoder.hashing.arrays import run_offsets
 from git_starcoder.hashing.rolling import mix_bits, range_hashes
 from git_starcoder.layout import BASE, FIM_SENTINELS, masked_row, window_stride
@@ -89,9 +89,9 @@ def resolve_sizes(recipe: recipes.Recipe) -> recipes.Recipe:
     """The recipe with numbers for the window sizes `auto` and `scales`: those that suit this machine's device."""
     size = recipe.window.size
     if size == "auto":
-        size = device.window(device.detect())
+        size = machine.recommended_window(machine.detect_device())
     elif size == "scales":
-        size = device.scales(device.detect())
+        size = machine.recommended_scales(machine.detect_device())
     return replace(recipe, window=replace(recipe.window, size=size))
 
 
@@ -144,7 +144,7 @@ def encode_samples(
     samples: Sequence[Sample],
     skipped: Sequence[bool],
     tokenizer: Tokenizer,
-    reading: recipes.Read,
+    reading: recipes.ReadOptions,
 ) -> EncodedSamples:
     """Encode all samples but the skipped ones, which get no tokens, into a file.
 

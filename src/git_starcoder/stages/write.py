@@ -16,7 +16,7 @@ from git_starcoder.folder import card, facts, jsonl, parquet
 from git_starcoder.folder.lines import OWN, SHARED, Lines, shared
 from git_starcoder.folder.metadata import Written, metadata
 from git_starcoder.folder.spelled import numbers, texts
-from git_starcoder.output import listing
+from git_starcoder.output_folder import describe_files
 from git_starcoder.parquet import LABELS
 from git_starcoder.records import SPLITS, Unit, escape_undecodable, printable_path
 from git_starcoder.stages.order import split_numbers
@@ -182,7 +182,7 @@ def _count_written(lines: Mapping[Split, Lines]) -> Written:
 
 def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: FileListing) -> None:
     """Write `manifest.json`: what the dataset was made of, the counts of every step, the digest of every file."""
-    files = listing(build.folder, files, without=build.scratch.name)
+    files = describe_files(build.folder, files, without=build.scratch.name)
     manifest = {
         "schema": SCHEMA,
         "fingerprint": fingerprint,

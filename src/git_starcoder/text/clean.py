@@ -17,7 +17,7 @@ from git_starcoder.text.encoding import WIDER_CODECS, Refusal, decode_file, find
 from git_starcoder.text.secrets import RedactedText, redact, redact_message, secret_file_reason
 
 if TYPE_CHECKING:
-    from git_starcoder.recipe import Read
+    from git_starcoder.recipe import ReadOptions
 
 MAX_MESSAGE_BYTES = 1024
 """Bytes of a commit message that are kept: enough for a summary and a paragraph."""
@@ -49,14 +49,14 @@ class CleanText(NamedTuple):
     """What of a notebook is left out; see `NotebookText.counts`."""
 
 
-def max_file_bytes(path: str, options: Read) -> int:
+def max_file_bytes(path: str, options: ReadOptions) -> int:
     """The size above which a file is not even read."""
     return (
         max(options.max_bytes, notebook.MAX_NOTEBOOK_BYTES) if notebook.has_notebook_name(path) else options.max_bytes
     )
 
 
-def clean_file(data: bytes, options: Read) -> CleanText | Refusal:
+def clean_file(data: bytes, options: ReadOptions) -> CleanText | Refusal:
     """The text of a file, or the reason why there is none. `find_refusal` says whether a file with it may be used."""
     extracted = _extract_notebook(data, options)
     if isinstance(extracted, Refusal):
@@ -73,7 +73,9 @@ def clean_file(data: bytes, options: Read) -> CleanText | Refusal:
     )
 
 
-def _extract_notebook(data: bytes, options: Read) -> tuple[bytes, tuple[str, ...], Counter[str]] | Refusal | None:
+def _extract_notebook(
+    data: bytes, options: ReadOptions
+) -> tuple[bytes, tuple[str, ...], Counter[str]] | Refusal | None:
     """The text of a notebook, what decoding altered, and what is left out; None for any other file."""
     if len(data) > max(options.max_bytes, notebook.MAX_NOTEBOOK_BYTES) or not notebook.may_be_notebook(data):
         return None
@@ -84,7 +86,7 @@ def _extract_notebook(data: bytes, options: Read) -> tuple[bytes, tuple[str, ...
     return None if extracted is None else (extracted.utf8, (*json.changed, "notebook"), extracted.counts)
 
 
-def find_refusal(path: str, text: CleanText, options: Read) -> Refusal | None:
+def find_refusal(path: str, text: CleanText, options: ReadOptions) -> Refusal | None:
     """Why the file at a path is not used, given its text, or None."""
     if notebook.has_notebook_name(path) and "notebook" not in text.changed:
         return Refusal("no_notebook", "its content is not a Jupyter notebook")

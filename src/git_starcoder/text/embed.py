@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.errors import MissingExtraError, UsageError, limit_reached
-from git_starcoder.places import expanded, in_utf8
+from git_starcoder.errors import MissingExtraError, UsageError, as_machine_error
+from git_starcoder.user_paths import expand_user, utf8_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,13 +82,13 @@ def load_embedding_model(name: str) -> EmbeddingModel:
     try:
         static: Any = import_module("model2vec").StaticModel
     except ImportError as error:
-        raise MissingExtraError.of(error, "model2vec", "embed") from error
+        raise MissingExtraError.from_import_error(error, "model2vec", "embed") from error
     logging.getLogger("model2vec").setLevel(logging.ERROR)  # it warns that texts are not cut, as intended here
-    name = str(expanded(name)) if name else ""
+    name = str(expand_user(name)) if name else ""
     if not name or (not Path(name).is_dir() and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)):
         raise UsageError(f"no embedding model '{name}'", where="dedup.embedding", hint=EMBEDDING_HINT)
     try:
-        with in_utf8(Path(name)) as place:
+        with utf8_path(Path(name)) as place:
             model: Any = static.from_pretrained(str(place), max_length=None, force_download=False)
         table = np.asarray(model.embedding, dtype=np.float32)
         table = table if model.token_mapping is None else table[model.token_mapping]
@@ -96,7 +96,7 @@ def load_embedding_model(name: str) -> EmbeddingModel:
     except Exception as error:  # whatever a damaged file or a hub without network makes the libraries raise
         reason = " ".join(str(error).split())[:200]
         unreadable = UsageError(f"embedding model '{name}' cannot be read", where=reason, hint=EMBEDDING_HINT)
-        raise limit_reached(error) or unreadable from error
+        raise as_machine_error(error) or unreadable from error
     if not np.isfinite(table).all():
         raise UsageError(
             f"embedding model '{name}' cannot be read", where="its vectors are not numbers", hint=EMBEDDING_HINT

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from git_starcoder.errors import UsageError, limit_reached
-from git_starcoder.places import expanded
+from git_starcoder.errors import UsageError, as_machine_error
 from git_starcoder.text import bpe
+from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -94,7 +94,7 @@ class Tokenizer:
         try:
             self._exact = tokenizers.Tokenizer.from_str(self._json)
         except Exception as error:  # tokenizers raises nothing more specific
-            raise limit_reached(error) or _unusable_error(f"it does not load ({summarize_error(error)})") from error
+            raise as_machine_error(error) or _unusable_error(f"it does not load ({summarize_error(error)})") from error
         self._exact.encode_special_tokens = True  # is not saved, so it is set after every load
         self.control_tokens = {
             token["id"]: cast("str", token["content"]) for token in self._added_tokens if token["special"]
@@ -291,7 +291,7 @@ def read_tokenizer_files(name: str | Path) -> TokenizerFiles:
     Raises:
         UsageError: There are none, they are not available offline, or their content is not as it should be.
     """
-    folder = expanded(name)
+    folder = expand_user(name)
     if not str(name) or not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", str(name)):
             raise UsageError(f"no tokenizer folder '{name}'", where="tokenizer", hint=TOKENIZER_HINT)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from git_starcoder.errors import StarcoderError
-from git_starcoder.model.config import Config
+from git_starcoder.model.config import TrainConfig
 from git_starcoder.recipe import Recipe
-from git_starcoder.strict_yaml import NotYamlError, dump, load
+from git_starcoder.strict_config import NotYamlError, dump, load
 
 VALUES = [
     ("5e-1", 0.5), ("1e5", 1e5), ("1E5", 1e5), ("+.5", 0.5), ("1.", 1.0), ("-2.5e+3", -2500.0), (".inf", math.inf), ("-.Inf", -math.inf),
@@ -99,16 +99,20 @@ def test_recipes_and_trainings_read_the_same_numbers(tmp_path, number):
     (tmp_path / "training.yaml").write_text(f"dropout: {number}")
     assert Recipe.load("baseline", (f"split.near={number}",)) == Recipe.load("baseline", ("split.near=0.5",))
     assert Recipe.load(tmp_path / "recipe.yaml").split.near == 0.5
-    assert Config.load(None, (f"dropout={number}",)).dropout == Config.load(tmp_path / "training.yaml").dropout == 0.5
+    assert (
+        TrainConfig.load(None, (f"dropout={number}",)).dropout
+        == TrainConfig.load(tmp_path / "training.yaml").dropout
+        == 0.5
+    )
 
 
 def test_recipes_and_trainings_take_a_whole_number_with_an_exponent():
     assert Recipe.load("baseline", ("read.max_bytes=1e6",)).read.max_bytes == 10**6
-    assert Config.load(None, ("tokens=1e6",)).tokens == 10**6
+    assert TrainConfig.load(None, ("tokens=1e6",)).tokens == 10**6
 
 
 @pytest.mark.parametrize("text", ["seed: 1\nabout: x\nseed: 2\n", "seed: 1\n\n\n'seed': 2\n"])
-@pytest.mark.parametrize("kind", [Recipe, Config])
+@pytest.mark.parametrize("kind", [Recipe, TrainConfig])
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path, kind, text):
     path = tmp_path / "own.yaml"
     path.write_text(text)
@@ -131,7 +135,7 @@ def test_secrets_may_be_off_and_not_false(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("read: {secrets: off}")
     assert Recipe.load(path).read.secrets == Recipe.load("baseline", ("read.secrets=off",)).read.secrets == "off"
-    with pytest.raises(StarcoderError, match="False is not 'redact'"):
+    with pytest.raises(StarcoderError, match="'secrets' is False and should be 'redact'"):
         Recipe.load("baseline", ("read.secrets=false",))
 
 
