@@ -114,11 +114,11 @@ def _rows(sequences: Path, config: Seeds) -> tuple[Dataset, Split]:
 
 def _settle(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
     """Make sure that a model, which takes the best device that it sees, takes the one that is wanted."""
-    from git_starcoder.model.network import device
+    from git_starcoder.model.net.network import best_device
 
     if wanted == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch is not loaded yet
-    there = device()
+    there = best_device()
     if wanted and there != wanted:
         hint = f"this machine would compute on '{there}'"
         raise UsageError(f"'{wanted}' cannot be used here", where="--device", hint=hint)
@@ -126,16 +126,16 @@ def _settle(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
 
 def _unfinished(checkpoint: Path) -> bool:
     """Whether a model is not there yet, but checkpoints of its training are: it is gone on with."""
-    from git_starcoder.model.checkpoint import place
-    from git_starcoder.model.load import TRAINING
+    from git_starcoder.model.net.loading import TRAINING_RECORD
+    from git_starcoder.model.train.checkpoint import checkpoint_folder
 
-    return not (checkpoint / TRAINING).exists() and place(checkpoint).is_dir()
+    return not (checkpoint / TRAINING_RECORD).exists() and checkpoint_folder(checkpoint).is_dir()
 
 
 def _train(dataset: Dataset, loaded: Loaded, epochs: int, output: Path, *, force: bool) -> None:
     import numpy as np
 
-    from git_starcoder.model.train import train
+    from git_starcoder.model.train.training import train
 
     drawn = np.array([(about["length"], about["weight"]) for about in dataset.about("train")]).reshape(-1, 2)
     config = loaded.config_for(drawn, epochs)
@@ -170,12 +170,12 @@ def _dataset_of(training: Path) -> Any:
 
 
 def _score(dataset: Dataset, model: Path) -> None:
-    from git_starcoder.model.evaluate import evaluate, keep, table
+    from git_starcoder.model.evaluate import evaluate, format_scores, save_scores
 
     click.echo(f"[STEP 1/1] Scoring {one_line(str(model))} on the test rows...")
     scores = evaluate(model, dataset)
-    keep(scores, model)
+    save_scores(scores, model)
     if scores.split == "test":
         own = next(score for score in scores.scores if score.measure == "bits per byte")
         click.echo(f"  Test Loss: {own.value:.3f} bits/byte")
-    click.echo(clean(table(scores)))
+    click.echo(clean(format_scores(scores)))
