@@ -9,7 +9,7 @@ import pytest
 import bases
 import finished
 from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
-from git_starcoder.model.complete import complete, find_completion_example, prompt_tokens
+from git_starcoder.model.complete import Model, complete, find_completion_example, prompt_tokens
 from git_starcoder.model.config import Config
 from git_starcoder.model.data.packing import pack_rows
 from git_starcoder.model.net import loading
@@ -357,3 +357,12 @@ def test_folders_that_are_no_models(saved, tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(DatasetError, match="is damaged"):
         loading.load_model(tmp_path)
+
+
+def test_an_opened_model_completes_and_measures_texts(saved):
+    model = Model.open(saved)
+    prompt = "def find_order(items: list[int], limit: int) ->"
+    assert model.complete(prompt, max_tokens=4) == complete(saved, prompt, max_tokens=4)
+    assert 0 < model.bits_per_byte(finished.source(1)) < model.bits_per_byte(b"zq%7" * 50)
+    with pytest.raises(UsageError, match="not empty"):
+        model.bits_per_byte("")
