@@ -26,9 +26,9 @@ from typing import Any
 import measure
 
 from git_starcoder.dataset import Dataset
-from git_starcoder.model import loop
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.train import train
+from git_starcoder.model.train import loop
+from git_starcoder.model.train.training import train
 
 MASK: list[dict[str, Any]] = [{}, {"attend": "piece"}]
 SWEEP: list[dict[str, Any]] = [
@@ -62,7 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     dataset = Dataset.open(arguments.dataset)
     first = TrainConfig()
-    loop.LOOKS = 3  # they cost time, and change nothing of what is measured at the end
+    loop.VALIDATION_COUNT = 3  # they cost time, and change nothing of what is measured at the end
     trials = SWEEP if arguments.sweep else MASK
     trials = [trials[number] for number in arguments.only] if arguments.only else trials
     tokens = sum(row["length"] * row["weight"] for row in dataset.about("train"))

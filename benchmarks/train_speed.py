@@ -41,15 +41,15 @@ import train_others as others
 import transformers
 
 from git_starcoder.dataset import Dataset
-from git_starcoder.model import load
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.corpus import Corpus
-from git_starcoder.model.distributed import Processes
-from git_starcoder.model.learner import Learner
-from git_starcoder.model.network import Network
-from git_starcoder.model.pack import TILE, Packed, packed
-from git_starcoder.model.plan import Plan
-from git_starcoder.model.trial import PIECE
+from git_starcoder.model.data.corpus import Corpus
+from git_starcoder.model.data.packing import TILE_TOKENS, PackedRows, pack_step
+from git_starcoder.model.data.plan import TrainingPlan
+from git_starcoder.model.net import loading
+from git_starcoder.model.net.network import Network
+from git_starcoder.model.train.distributed import ProcessGroup
+from git_starcoder.model.train.optimizer import StepRunner
+from git_starcoder.model.train.preflight import CPU_MICRO_BATCH_TOKENS
 from git_starcoder.text import tokenizer as tokenizers
 
 BLOCK = 1024
@@ -64,13 +64,13 @@ class Fed(transformers.Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        return self.network.nats(inputs["piece"]()).sum() / num_items_in_batch
+        return self.network.token_losses(inputs["piece"]()).sum() / num_items_in_batch
 
     def floating_point_ops(self, inputs: Any) -> float:
         return 0.0
 
 
-def item(piece: Packed) -> dict[str, Any]:
+def item(piece: PackedRows) -> dict[str, Any]:
     """A piece so that Trainer leaves it alone, and its targets so that it counts them."""
     targets = torch.from_numpy(piece.targets)
     return {"piece": lambda: piece, "labels": targets, "shift_labels": targets}
@@ -88,23 +88,23 @@ class Sides:
         self.config = TrainConfig(
             order="shuffled", batch=batch, optimizer="adamw", learning_rate=1e-3, weight_decay=0.1, steps=10_000
         )
-        self.plan = Plan.of(self.corpus, self.config, 10_000, curriculum=False)
+        self.plan = TrainingPlan.build(self.corpus, self.config, 10_000, is_curriculum=False)
         self.steps = []
         total = 0
-        for step in self.plan.begin():
+        for step in self.plan.steps_from():
             self.steps.append(step)
             total += int(self.corpus.lengths[step.rows].sum())
             if total >= tokens:
                 break
         places = np.concatenate([step.rows for step in self.steps])
-        given = self.corpus.given
-        rows = [self.corpus.row(place).astype(int).tolist() for place in places]
+        given = self.corpus.loss_starts
+        rows = [self.corpus.input_tokens(place).astype(int).tolist() for place in places]
         labels = [[-100] * int(given[place]) + row[given[place] :] for place, row in zip(places, rows, strict=True)]
         self.rows = datasets.Dataset.from_dict({"input_ids": rows, "labels": labels})
         self.longest = max(map(len, rows))
         self.size = sum(map(len, rows)) // len(self.steps)
         self.rows_a_step = max(1, round(self.size / (sum(map(len, rows)) / len(rows))))
-        self.first = load.fresh("tiny", self.tokenizer, max(self.longest, 2 * BLOCK), 0).model
+        self.first = loading.new_network("tiny", self.tokenizer, max(self.longest, 2 * BLOCK), 0).model
         head = self.first.get_output_embeddings().weight
         inner = sum(weight.numel() for weight in self.first.parameters() if weight.ndim == 2 and weight is not head)
         self.per_token = 6 * (inner + head.numel())
@@ -118,24 +118,24 @@ class Sides:
         return fresh
 
     def ours(self, optimizer: str) -> dict[str, float]:
-        network = Network(self.model(), self.tokenizer, precise=self.precision)
-        learner = Learner(network, self.corpus, replace(self.config, optimizer=optimizer), Processes())
-        learner.piece = PIECE
+        network = Network(self.model(), self.tokenizer, precision=self.precision)
+        learner = StepRunner(network, self.corpus, replace(self.config, optimizer=optimizer), ProcessGroup())
+        learner.micro_batch_tokens = CPU_MICRO_BATCH_TOKENS
         clock, content, padded = others.Clock(), [], []
         for step in self.steps:
-            learned = learner.learn(self.plan, step, step.number / self.plan.steps)
-            float(learned.nats)  # as the metrics of a training ask for it
+            learned = learner.run_step(self.plan, step, step.number / self.plan.step_count)
+            float(learned.loss)  # as the metrics of a training ask for it
             clock.on_step_end()
         for step in self.steps[others.WARM :]:
-            pieces = packed(self.corpus, self.plan, step, PIECE, TILE)
-            padded.append(sum(piece.padded for piece in pieces))
-            content.append(sum(len(piece.tokens) - piece.padded + len(piece.places) for piece in pieces))
+            pieces = pack_step(self.corpus, self.plan, step, CPU_MICRO_BATCH_TOKENS, TILE_TOKENS)
+            padded.append(sum(piece.padding_count for piece in pieces))
+            content.append(sum(len(piece.tokens) - piece.padding_count + len(piece.row_indices) for piece in pieces))
         return {**clock.taken(), "steps": len(content), "content": sum(content),
                 "computed": sum(content) + sum(padded), "dropped": 0}  # fmt: skip
 
     def fed(self) -> dict[str, float]:
-        network = Network(self.model(), self.tokenizer, precise=self.precision)
-        pieces = [packed(self.corpus, self.plan, step, 1 << 30)[0] for step in self.steps]
+        network = Network(self.model(), self.tokenizer, precision=self.precision)
+        pieces = [pack_step(self.corpus, self.plan, step, 1 << 30)[0] for step in self.steps]
         arguments = others.arguments(self.scratch, 1, self.precision == "bfloat16", remove_unused_columns=False)
         trainer = Fed(model=network.model, args=transformers.TrainingArguments(**arguments), train_dataset=[item(piece) for piece in pieces],
                       data_collator=lambda batch: batch[0])  # fmt: skip
@@ -144,7 +144,7 @@ class Sides:
         trainer.add_callback(clock)
         trainer.pop_callback(transformers.trainer_callback.PrinterCallback)
         trainer.train()
-        content = sum(len(piece.tokens) + len(piece.places) for piece in pieces[others.WARM :])
+        content = sum(len(piece.tokens) + len(piece.row_indices) for piece in pieces[others.WARM :])
         return {**clock.taken(), "steps": len(pieces) - others.WARM,
                 "content": content, "computed": content, "dropped": 0}  # fmt: skip
 
@@ -174,9 +174,13 @@ def counted(sides: Sides, batch: int) -> dict[str, dict[str, float]]:
     lengths = np.array([len(row) for row in sides.rows["input_ids"]])
     tokens = int(lengths.sum())
     found = {}
-    pieces = [piece for step in sides.steps for piece in packed(sides.corpus, sides.plan, step, PIECE, TILE)]
-    computed = sum(len(piece.tokens) + len(piece.places) for piece in pieces)
-    content = computed - sum(piece.padded for piece in pieces)
+    pieces = [
+        piece
+        for step in sides.steps
+        for piece in pack_step(sides.corpus, sides.plan, step, CPU_MICRO_BATCH_TOKENS, TILE_TOKENS)
+    ]
+    computed = sum(len(piece.tokens) + len(piece.row_indices) for piece in pieces)
+    content = computed - sum(piece.padding_count for piece in pieces)
     found["ours"] = {"padded": 1 - content / computed, "lost": 1 - content / tokens}
     blocks = others.grouped(sides.rows, BLOCK)
     found[f"run_clm, blocks of {BLOCK}"] = {"padded": 0.0, "lost": 1 - len(blocks) * BLOCK / tokens}

@@ -79,7 +79,7 @@ print(complete("model", "def load(path):\\n", max_tokens=16))
     "Model": """\
 from git_starcoder import Model
 
-model = Model.load("model")
+model = Model.open("model")
 print(model.complete("def load(", suffix="return text", max_tokens=16))
 print(model.bits_per_byte("def load(path):\\n    return path.read_text()\\n"))
 """,

@@ -86,7 +86,7 @@ def test_a_row_a_file_and_a_commit_are_what_the_command_shows(project, capsys):
 
 
 def test_a_loaded_model_completes_as_the_function_does(project):
-    model = Model.load(project / "model")
+    model = Model.open(project / "model")
     for options in ({}, {"temperature": 0.8, "seed": 3}):
         assert model.complete("def f(", max_tokens=4, **options) == complete(
             project / "model", "def f(", max_tokens=4, **options
@@ -96,7 +96,7 @@ def test_a_loaded_model_completes_as_the_function_does(project):
 
 
 def test_bits_per_byte_of_a_text(project):
-    model = Model.load(project / "model")
+    model = Model.open(project / "model")
     text = "def find(items):\n    return [item for item in items if item]\n"
     assert 0 < model.bits_per_byte(text) < 16
     assert model.bits_per_byte(text.encode()) == model.bits_per_byte(text)

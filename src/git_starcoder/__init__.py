@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from git_starcoder.api import Model, show
+    from git_starcoder.api import show
     from git_starcoder.checks import Outcome, check
     from git_starcoder.dataset import Dataset, Row
     from git_starcoder.errors import (
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
         UsageError,
     )
     from git_starcoder.git.objects import Repo
-    from git_starcoder.model.complete import complete
+    from git_starcoder.model.complete import Model, complete
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.evaluate import Scores, evaluate
-    from git_starcoder.model.train import TrainResult, train
+    from git_starcoder.model.train.training import TrainResult, train
     from git_starcoder.pipeline import build
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Finding
@@ -71,20 +71,20 @@ __all__ = [
 MODULES = {
     "Dataset": "dataset",
     "Finding": "records",
-    "Model": "api",
+    "Model": "model.complete",
     "Outcome": "checks",
     "Recipe": "recipe",
     "Repo": "git.objects",
     "Row": "dataset",
     "Scores": "model.evaluate",
     "TrainConfig": "model.config",
-    "TrainResult": "model.train",
+    "TrainResult": "model.train.training",
     "build": "pipeline",
     "check": "checks",
     "complete": "model.complete",
     "evaluate": "model.evaluate",
     "show": "api",
-    "train": "model.train",
+    "train": "model.train.training",
 }
 """The module that defines each public name; errors are in `errors`."""
 

@@ -1,25 +1,20 @@
-"""The part of the public Python API that is not simply re-exported: `show` and `Model`.
-
-Everything here is thin: it calls the functions behind `git starcoder show` and `git starcoder complete`, and returns
-typed objects instead of printing.
-"""
+"""`show` of the public Python API: what `git starcoder show` prints, as typed objects."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from git_starcoder.records import SPLITS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from git_starcoder.cli.lookup import Gone
     from git_starcoder.cli.row import Shown
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.network import Network
     from git_starcoder.records import Split
-    from git_starcoder.text.tokenizer import Tokenizer
 
 
 class RowCount(NamedTuple):
@@ -109,78 +104,3 @@ def show(dataset: Dataset | str | Path, what: str | None = None) -> Overview | O
         for (path, split, technique, size), count in sorted(matching.by.items())
     )
     return Origin(found.path, "" if found.path else min(found.commits), counted, tuple(found.drops))
-
-
-class Model:
-    """A trained model, loaded once."""
-
-    def __init__(self, folder: Path, network: Network, tokenizer: Tokenizer) -> None:
-        self.folder = folder
-        """The folder that the model was loaded from."""
-        self._network = network
-        self._tokenizer = tokenizer
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Load the model in a folder. Only safetensors are read, and no code of the folder is run.
-
-        Raises:
-            DatasetError: it is not a model folder, or it is damaged.
-            MissingExtraError: the extra `train` is not installed.
-
-        """
-        from git_starcoder.model.load import load
-
-        return cls(Path(folder), *load(folder))
-
-    def complete(
-        self,
-        text: str | bytes,
-        *,
-        suffix: str | bytes | None = None,
-        max_tokens: int = 128,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> str:
-        """The text that the model writes after `text`, or between it and `suffix`.
-
-        Args:
-            text: The beginning; if it is too long for the context, its start is cut.
-            suffix: The end, where a gap is to be filled.
-            max_tokens: Largest number of tokens to write.
-            temperature: 0 takes the likeliest token every time; above 0 tokens are sampled.
-            seed: Seed of the sampling.
-
-        Raises:
-            UsageError: a number is out of range, the text is not text, or the tokenizer has no fill-in-the-middle
-                tokens for a suffix.
-
-        """
-        from git_starcoder.model.complete import write_completion
-
-        return write_completion(
-            self._network, self._tokenizer, text, suffix=suffix, max_tokens=max_tokens, temperature=temperature,
-            seed=seed,
-        )  # fmt: skip
-
-    def bits_per_byte(self, text: str | bytes) -> float:
-        """The bits that the model needs to predict a byte of a text: lower is better; 8 is no knowledge at all.
-
-        To score held-out files of a dataset, with baselines and confidence intervals, use `evaluate`.
-
-        Raises:
-            UsageError: the text is empty, or not text.
-
-        """
-        import numpy as np
-
-        from git_starcoder.errors import UsageError
-        from git_starcoder.evals import Document, surprise
-        from git_starcoder.model.complete import text_of
-
-        data = text_of(text, "the text")
-        if not data:
-            raise UsageError("an empty text has no bits per byte", where="bits_per_byte")
-        tokens = self._tokenizer.encode([data])[0].astype(np.int32)
-        bits = surprise(self._network, [Document("", "text", "", 0, tokens)], self._tokenizer.end_id)
-        return float(bits[0]) / len(data)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import finished
-from git_starcoder.model import load, network
-from git_starcoder.model.pack import TILE
+from git_starcoder.model.data.packing import TILE_TOKENS
+from git_starcoder.model.net import loading, network
 
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 
@@ -56,20 +56,20 @@ def test_all_sides_have_the_same_rows_and_count_their_tokens(tmp_path, monkeypat
     from train_speed import Sides, counted
 
     monkeypatch.setattr(network, "limit_library_threads", lambda: 1)
-    monkeypatch.setitem(load.SIZES, "tiny", TOY)
+    monkeypatch.setitem(loading.MODEL_SIZES, "tiny", TOY)
     sides = Sides(finished.toy(tmp_path / "dataset"), 1500, "float32", 300, tmp_path)
     read = [len(row) for row in sides.rows["input_ids"]]
-    assert sum(read) == sum(sum(len(sides.corpus.row(place)) for place in step.rows) for step in sides.steps)
+    assert sum(read) == sum(sum(len(sides.corpus.input_tokens(place)) for place in step.rows) for step in sides.steps)
     for row, asked in zip(sides.rows["input_ids"], sides.rows["labels"], strict=True):
         assert [token for token, label in zip(row, asked, strict=True) if label != -100] == row[asked.count(-100) :]
     ours = sides.ours("adamw")
     timed = [place for step in sides.steps[train_others.WARM :] for place in step.rows]
-    assert ours["content"] == sum(len(sides.corpus.row(place)) for place in timed)
-    assert 0 <= ours["computed"] - ours["content"] < TILE * ours["steps"]
+    assert ours["content"] == sum(len(sides.corpus.input_tokens(place)) for place in timed)
+    assert 0 <= ours["computed"] - ours["content"] < TILE_TOKENS * ours["steps"]
     blocks = train_others.grouped(sides.rows, 64)
     assert [token for block in blocks["input_ids"] for token in block] == [
         token for row in sides.rows["input_ids"] for token in row
     ][: len(blocks) * 64]
     counts = counted(sides, 300)["ours"]
     assert counts["lost"] == 0
-    assert 0 <= counts["padded"] < TILE * len(sides.steps) / sum(read)
+    assert 0 <= counts["padded"] < TILE_TOKENS * len(sides.steps) / sum(read)

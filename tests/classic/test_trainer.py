@@ -8,7 +8,7 @@ import pytest
 from checkout import CONFIG, ROOT
 from git_starcoder.classic import trainer
 from git_starcoder.cli import main
-from git_starcoder.model.checkpoint import place
+from git_starcoder.model.train.checkpoint import checkpoint_folder
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_model_is_gone_on_from(called, tmp_path):
 
 
 def test_an_unfinished_training_is_gone_on_with(called, tmp_path, capsys):
-    place(tmp_path / "a").mkdir()
+    checkpoint_folder(tmp_path / "a").mkdir()
     for flags in ([], ["--output", "a"]):
         base, output, *_ = called("--checkpoint", "a", *flags)
         assert (base, str(output)) == (None, "a")

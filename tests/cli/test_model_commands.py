@@ -70,7 +70,7 @@ def test_train_replaces_a_model_only_with_force(dataset, model, capsys):
         (["--tune", "lora"], "error: tune: lora needs a base model"),
         (["--config", "none.yaml"], "error: 'none.yaml' cannot be read: No such file or directory"),
         (["--explain-step", "3", "--steps", "2"], "error: the training has 2 steps, not 3"),
-        (["--explain-step", "1"], "error: how many steps a time holds is only known when it begins"),
+        (["--explain-step", "1"], "error: a time budget becomes steps only when training starts"),
         (["--size", "tini"], "error: size 'tini' is not known"),
     ],
 )
@@ -100,9 +100,9 @@ def test_a_dry_run_looks_counts_and_writes_nothing(dataset, tmp_path, capsys):
 
 
 def test_a_dry_run_of_what_cannot_work_is_exit_2(dataset, tmp_path, capsys, monkeypatch):
-    from git_starcoder.model import preflight
+    from git_starcoder.model.train import preflight
 
-    monkeypatch.setattr(preflight, "_room", lambda _: 1 << 20)
+    monkeypatch.setattr(preflight, "_free_memory", lambda _: 1 << 20)
     arguments = ["train", str(dataset), "-o", str(tmp_path / "model"), "--steps", "2"]
     assert main([*arguments, "-n"]) == 2
     assert "memory          wrong" in (said := capsys.readouterr().out)
@@ -200,14 +200,14 @@ def asked(dataset, monkeypatch):
 
     class Mute:
         context = 4096
-        end = tokenizer.end_id
+        end_token = tokenizer.end
         torch = SimpleNamespace(manual_seed=int)
 
-        def write(self, tokens, *_, **__):
+        def generate(self, tokens, *_, **__):
             prompts.append(tokens[0].tolist())
             return [np.zeros(0, dtype=np.int32)]
 
-    monkeypatch.setattr(complete, "load", lambda _: (Mute(), tokenizer))
+    monkeypatch.setattr(complete, "load_model", lambda _: (Mute(), tokenizer))
     return prompts
 
 

@@ -40,7 +40,9 @@ def test_another_build_of_any_grammar_of_the_shelf_changes_it(monkeypatch, tmp_p
     monkeypatch.syspath_prepend(tmp_path)
     real, without = language.language_table, key()
     monkeypatch.setattr(registry, "names", lambda name: [*names(name), "toy"] if name == "languages" else names(name))
-    monkeypatch.setattr(cache, "language_table", lambda key: {"file": {"grammar": "toy_grammar"}} if key == "toy" else real(key))
+    monkeypatch.setattr(
+        cache, "language_table", lambda key: {"file": {"grammar": "toy_grammar"}} if key == "toy" else real(key)
+    )
     before = key()
     (grammar / change).write_text("raise SystemExit('nor the new one')")
     assert len({without, before, key()}) == 3

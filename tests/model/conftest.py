@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.model import load, network
+from git_starcoder.model.net import loading, network
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -11,5 +11,5 @@ def toy_size(request):
     with pytest.MonkeyPatch.context() as patch:
         if toy := getattr(request.module, "TOY", None):
             patch.setattr(network, "limit_library_threads", lambda: 1)
-            patch.setitem(load.SIZES, "toy", toy)
+            patch.setitem(loading.MODEL_SIZES, "toy", toy)
         yield

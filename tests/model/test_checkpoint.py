@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from git_starcoder.errors import OutputError
-from git_starcoder.model import checkpoint
-from git_starcoder.model.checkpoint import Checkpoint
+from git_starcoder.model.train import checkpoint
+from git_starcoder.model.train.checkpoint import Checkpoint
 
 torch = pytest.importorskip("torch")
 
@@ -42,17 +42,17 @@ def names(folder):
 
 def newest(folder):
     told = []
-    return checkpoint.newest(folder, told.append), told
+    return checkpoint.load_newest_checkpoint(folder, told.append), told
 
 
 def test_what_is_read_is_what_was_written_and_two_are_kept(tmp_path):
     assert newest(tmp_path) == (None, [])
     for step in (9, 10, 11):
-        checkpoint.save(tmp_path, some(step))
+        checkpoint.save_checkpoint(tmp_path, some(step))
     assert names(tmp_path) == ["step-10", "step-11"]
     found, told = newest(tmp_path)
     same(found, some(11))
-    same(checkpoint.at(tmp_path, 10), some(10))
+    same(checkpoint.load_checkpoint(tmp_path, 10), some(10))
     assert told == []
     files = names(tmp_path / "step-11")
     assert files == ["manifest.json", "random.safetensors", "state.json", "weights.safetensors"]
@@ -72,7 +72,7 @@ def flip(path):
 @pytest.mark.parametrize("spoil", [cut, flip, os.unlink, lambda path: path.write_bytes(b"")])
 def test_a_damaged_one_is_passed_over_and_told(tmp_path, file, spoil):
     for step in (1, 2):
-        checkpoint.save(tmp_path, some(step))
+        checkpoint.save_checkpoint(tmp_path, some(step))
     spoil(tmp_path / "step-2" / file)
     found, told = newest(tmp_path)
     same(found, some(1))
@@ -80,21 +80,21 @@ def test_a_damaged_one_is_passed_over_and_told(tmp_path, file, spoil):
     assert line.startswith("the checkpoint of step 2 is passed over: ")
     assert file in line
     with pytest.raises(OutputError, match="step 2 cannot be read"):
-        checkpoint.at(tmp_path, 2)
+        checkpoint.load_checkpoint(tmp_path, 2)
     # The next one is written where the damaged one lies, or before it.
     for step in (2, 3) if spoil is cut else (3, 4):
-        checkpoint.save(tmp_path, some(step))
+        checkpoint.save_checkpoint(tmp_path, some(step))
     assert newest(tmp_path)[1] == []
 
 
 def test_what_was_passed_over_goes_with_the_next_one(tmp_path):
     for step in (10, 20):
-        checkpoint.save(tmp_path, some(step))
+        checkpoint.save_checkpoint(tmp_path, some(step))
     shutil.copytree(tmp_path / "step-20", tmp_path / "step-30")
     found, told = newest(tmp_path)
     assert found.step == 20
     assert told == ["the checkpoint of step 30 is passed over: manifest.json is damaged"]
-    checkpoint.save(tmp_path, some(25))
+    checkpoint.save_checkpoint(tmp_path, some(25))
     assert names(tmp_path) == ["step-20", "step-25"]
 
 
@@ -114,13 +114,13 @@ def test_what_is_no_checkpoint_of_ours(tmp_path):
         "it cannot be read",
         "manifest.json is missing",
     ]
-    checkpoint.save(tmp_path, some(1))
+    checkpoint.save_checkpoint(tmp_path, some(1))
     assert names(tmp_path) == ["step-1", "step-x"]
 
 
 def test_a_full_disk_is_one_line_and_what_is_there_stays(tmp_path):
     for step in (1, 2):
-        checkpoint.save(tmp_path, some(step))
+        checkpoint.save_checkpoint(tmp_path, some(step))
     big = Checkpoint(3, {"weights": {"one": torch.zeros(100_000)}}, {})
     text = Checkpoint(3, {}, {"text": "x" * 100_000})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_line_and_what_is_there_stays(tmp_path):
     try:
         for each in (big, text):
             with pytest.raises(OutputError, match="cannot write"):
-                checkpoint.save(tmp_path, each)
+                checkpoint.save_checkpoint(tmp_path, each)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(tmp_path) == ["step-1", "step-2"]
@@ -137,19 +137,22 @@ def test_a_full_disk_is_one_line_and_what_is_there_stays(tmp_path):
 
 def test_the_folder_of_a_training(tmp_path):
     out = tmp_path / "model"
-    with checkpoint.kept(out, fresh=False) as folder:
+    with checkpoint.locked_checkpoint_folder(out, fresh=False) as folder:
         assert folder == tmp_path / ".model.training"
-        with pytest.raises(OutputError, match="another training"), checkpoint.kept(out, fresh=False):
+        with (
+            pytest.raises(OutputError, match="another training"),
+            checkpoint.locked_checkpoint_folder(out, fresh=False),
+        ):
             pass
         (folder / "metrics.jsonl").write_text("{}\n")
     assert names(tmp_path) == []
-    with checkpoint.kept(out, fresh=False) as folder:
-        checkpoint.save(folder, some(1))
+    with checkpoint.locked_checkpoint_folder(out, fresh=False) as folder:
+        checkpoint.save_checkpoint(folder, some(1))
         (folder / ".step-2.partial").mkdir()
         (folder / "metrics.jsonl").write_text("{}\n")
-    with checkpoint.kept(out, fresh=False) as folder:
+    with checkpoint.locked_checkpoint_folder(out, fresh=False) as folder:
         assert names(folder) == [".gitignore", "lock", "metrics.jsonl", "step-1"]
-    with checkpoint.kept(out, fresh=True) as folder:
+    with checkpoint.locked_checkpoint_folder(out, fresh=True) as folder:
         assert names(folder) == [".gitignore", "lock"]
     assert names(tmp_path) == []
 
@@ -163,5 +166,5 @@ def test_every_random_generator_goes_on_where_it_was():
     assert all(isinstance(each, torch.Tensor) for each in state.values())
     first = drawn()
     assert drawn() != first
-    checkpoint.set_random_state(torch, state)
+    checkpoint.restore_random_state(torch, state)
     assert drawn() == first

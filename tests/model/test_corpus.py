@@ -7,7 +7,7 @@ import pytest
 
 import finished
 from git_starcoder.errors import DatasetError
-from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.data.corpus import Corpus
 from git_starcoder.text import tokenizer as tokenizers
 
 
@@ -38,27 +38,27 @@ def test_rows_are_what_the_file_has(dataset):
     corpus = read(dataset)
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     rows = list(dataset.rows("train"))
-    assert len(corpus.keys) == len(rows) == len(set(corpus.keys.tolist()))
+    assert len(corpus.content_hashes) == len(rows) == len(set(corpus.content_hashes.tolist()))
     for index, row in enumerate(rows):
         tokens = row.tokens[: row.metadata["length"]]
         starts = row.metadata["token_start"] == 0
-        assert corpus.text(index).tolist() == tokens
-        assert corpus.row(index).tolist() == [tokenizer.end_id] * starts + tokens
-        assert corpus.ends[index] == (tokens[-1] == tokenizer.end_id)
+        assert corpus.dataset_tokens(index).tolist() == tokens
+        assert corpus.input_tokens(index).tolist() == [tokenizer.end_id] * starts + tokens
+        assert corpus.ends_text[index] == (tokens[-1] == tokenizer.end_id)
         assert corpus.lengths[index] == len(tokens)
-    assert corpus.opens.sum() == corpus.ends.sum() == 2
-    assert corpus.whole.all()
-    assert set(corpus.given.tolist()) == {1}
+    assert corpus.starts_text.sum() == corpus.ends_text.sum() == 2
+    assert corpus.is_plain_text.all()
+    assert set(corpus.loss_starts.tolist()) == {1}
 
 
 def test_context_is_given_and_keeps_a_row_from_being_whole_or_opening(dataset):
     spoil(dataset, 0, context=5)
     spoil(dataset, 1, hole=[3, 6])
     corpus = read(dataset)
-    assert corpus.whole.tolist()[:3] == [False, False, True]
-    assert not corpus.opens[0]
-    assert corpus.given.tolist()[:3] == [5, 1, 1]
-    assert np.array_equal(corpus.row(0), corpus.text(0))
+    assert corpus.is_plain_text.tolist()[:3] == [False, False, True]
+    assert not corpus.starts_text[0]
+    assert corpus.loss_starts.tolist()[:3] == [5, 1, 1]
+    assert np.array_equal(corpus.input_tokens(0), corpus.dataset_tokens(0))
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from git_starcoder.evals import documents
-from git_starcoder.model import load, network
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.data.corpus import Corpus
 from git_starcoder.model.evaluate import evaluate
-from git_starcoder.model.network import pieces
-from git_starcoder.model.train import train
+from git_starcoder.model.net import loading, network
+from git_starcoder.model.net.network import padded_batches
+from git_starcoder.model.train.training import train
 from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from git_starcoder.text import tokenizer as tokenizers
@@ -61,12 +61,12 @@ def shown(dataset, tokenizer):
 
 def test_what_does_not_count_is_shown_and_not_learned(dataset, shown, tmp_path, monkeypatch):
     seen, asked = Counter(), 0
-    nats = network.Network.nats
+    nats = network.Network.token_losses
 
     def watched(self, piece):
         nonlocal asked
         if self.model.training:  # held-out text is asked about in full
-            for begin, end in pairwise(piece.bounds.tolist()[: -1 if piece.padded else None]):
+            for begin, end in pairwise(piece.segment_bounds.tolist()[: -1 if piece.padding_count else None]):
                 row = [*piece.tokens[begin:end].tolist(), int(piece.targets[end - 1])]
                 labels, about = shown[tuple(row)]
                 # The first token is not predicted, and the dataset says what else is not.
@@ -75,8 +75,8 @@ def test_what_does_not_count_is_shown_and_not_learned(dataset, shown, tmp_path, 
             asked += int((piece.targets >= 0).sum())
         return nats(self, piece)
 
-    monkeypatch.setattr(network.Network, "nats", watched)
-    monkeypatch.setattr("git_starcoder.model.train.examine", lambda *_: [])  # has rows of its own
+    monkeypatch.setattr(network.Network, "token_losses", watched)
+    monkeypatch.setattr("git_starcoder.model.train.training.run_preflight", lambda *_: [])  # has rows of its own
     config = TrainConfig(size="toy", steps=20, batch=2048, device="cpu", precision="float32")
     result = train(dataset, tmp_path / "model", config)
     assert result.tokens == asked
@@ -86,7 +86,7 @@ def test_what_does_not_count_is_shown_and_not_learned(dataset, shown, tmp_path, 
 
 def test_no_token_of_any_size_is_lost_and_little_is_padded(dataset, shown, tokenizer):
     corpus = Corpus.read(dataset, tokenizer)
-    rows = [corpus.row(index) for index in range(len(corpus.lengths))]
+    rows = [corpus.input_tokens(index) for index in range(len(corpus.lengths))]
     assert [tuple(row.tolist()) for row in rows] == list(shown)
     lengths = np.array([len(row) for row in rows])
     chance = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def test_no_token_of_any_size_is_lost_and_little_is_padded(dataset, shown, token
     for _ in range(50):
         some = chance.choice(lengths, 20)
         read += some.sum()
-        padded += sum(some[piece].max() * len(piece) for piece in pieces(some))
+        padded += sum(some[piece].max() * len(piece) for piece in padded_batches(some))
     assert padded < 1.1 * read
 
 
@@ -121,4 +121,4 @@ def test_a_model_of_several_sizes_is_asked_in_full(dataset, tokenizer, tmp_path)
         len(tokenizer.decode(each.tokens[each.tokens != tokenizer.end_id])) for each in documents(dataset, "test")
     )
     assert scores["bits_per_byte"].over == scores["xz"].over == size
-    assert load.load(tmp_path / "model")[0].context == max(SIZES)
+    assert loading.load_model(tmp_path / "model")[0].context == max(SIZES)

@@ -12,10 +12,10 @@ import finished
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import UNITS, Score
 from git_starcoder.model import evaluate as evaluation
-from git_starcoder.model import load
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.evaluate import Scores, evaluate, keep, table
-from git_starcoder.model.train import train
+from git_starcoder.model.evaluate import Scores, evaluate, format_scores, save_scores
+from git_starcoder.model.net import loading
+from git_starcoder.model.train.training import train
 
 TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -39,7 +39,7 @@ def scores(dataset, trained):
 
 
 def filled(trained):
-    return bool(load.record(trained)["config"]["fim"])
+    return bool(loading.read_training_record(trained)["config"]["fim"])
 
 
 def test_every_measure_has_its_references_and_its_files(trained, scores):
@@ -65,7 +65,7 @@ def test_every_measure_has_its_references_and_its_files(trained, scores):
 
 def test_a_model_that_was_not_shown_how_is_not_asked_to_fill_in(trained, scores):
     assert list(scores.skipped) == ([] if filled(trained) else ["fill_in_the_middle"])
-    assert ("no fill in the middle: the model was not trained to" in table(scores)) != filled(trained)
+    assert ("no fill in the middle: the model was not trained to" in format_scores(scores)) != filled(trained)
 
 
 def test_a_model_that_was_shown_how_is_asked(trained, scores):
@@ -78,7 +78,7 @@ def test_a_model_that_was_shown_how_is_asked(trained, scores):
 
 
 def test_the_table_has_a_part_for_each_measure_and_group(scores):
-    text = table(scores)
+    text = format_scores(scores)
     heads = [line for line in text.splitlines() if not line.startswith("  ")]
     assert heads[0].startswith("bits per byte (lower is better; ")
     assert (
@@ -88,41 +88,41 @@ def test_the_table_has_a_part_for_each_measure_and_group(scores):
     for by in ("kind of row", "language", "role"):
         assert f"bits per byte by {by} (trained model)" in heads
     assert "2 files, few" in text
-    assert heads[-1].startswith("A to B: the 95 % interval over files; ")
+    assert heads[-1].startswith("A to B: the 95 % confidence interval over files; ")
     assert max(map(len, text.splitlines())) < 150
 
 
 def test_scores_are_kept_beside_the_model_whole_or_not_at_all(dataset, scores, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
-    assert not keep(scores, folder)
+    assert not save_scores(scores, folder)
     assert list(folder.iterdir()) == []
     (folder / "training.json").write_text("{}")
-    assert keep(scores, folder)
+    assert save_scores(scores, folder)
     values = json.loads((folder / "scores.json").read_text())
     assert values == json.loads(json.dumps({"schema": "git-starcoder/scores/1", **scores.as_values()}))
     assert values["dataset"] == dataset.digest
     assert (folder / "scores.json").stat().st_mode & 0o777 == folder.stat().st_mode & 0o666
-    assert keep(scores, folder)
+    assert save_scores(scores, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["scores.json", "training.json"]
     (folder / "scores.json").unlink()
     (folder / "scores.json").mkdir()
-    assert not keep(scores, folder)
+    assert not save_scores(scores, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["scores.json", "training.json"]
 
 
 def test_less_of_everything_is_asked_where_time_is_short(dataset, trained, scores, monkeypatch):
-    monkeypatch.setattr(evaluation, "FEWEST", 300)
+    monkeypatch.setattr(evaluation, "MIN_HELD_OUT_TOKENS", 300)
     ample, short = (evaluate(trained, dataset, seconds=seconds).scores for seconds in (1e6, 0.0))
     assert [score[1:] for score in ample if score.eval != "xz"] == [
         score[1:] for score in scores.scores if score.eval != "xz"
     ]
     of = {(score.eval, score.by): score.over for score in short}
     every = {(score.eval, score.by): score.over for score in scores.scores}
-    assert of["next_line", ""] == evaluation.FEWEST_LINES < every["next_line", ""]
+    assert of["next_line", ""] == evaluation.MIN_TASKS < every["next_line", ""]
     assert of["kinds", "kind"] < every["kinds", "kind"]
     if filled(trained):
-        assert of["fill_in_the_middle", ""] == evaluation.FEWEST_LINES < every["fill_in_the_middle", ""]
+        assert of["fill_in_the_middle", ""] == evaluation.MIN_TASKS < every["fill_in_the_middle", ""]
 
 
 def test_groups_with_few_files_are_shown_with_their_counts():
@@ -131,7 +131,7 @@ def test_groups_with_few_files_are_shown_with_their_counts():
     )
     some = score._replace(low=1.5, high=2.5, files=7, over=99_999, group="base")
     about = {"digest": "0" * 32, "entries": 9, "bytes_per_token": 2.0}
-    lines = table(Scores("test", 8, 8, True, "digest", about, (score, some), {})).splitlines()
+    lines = format_scores(Scores("test", 8, 8, True, "digest", about, (score, some), {})).splitlines()
     assert " ".join(lines[1].split()) == "base 2.000 1.500 to 2.500 99,999 bytes, 7 files, 1 of 9 rows"
     assert " ".join(lines[2].split()) == "git_diff 2.000 12,345 bytes, 1 file, few, 1 of 9 rows"
 

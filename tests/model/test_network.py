@@ -5,10 +5,10 @@ import pytest
 
 import bases
 from git_starcoder.errors import UsageError
-from git_starcoder.model import attention
-from git_starcoder.model import network as networks
-from git_starcoder.model.network import Network, pieces
-from git_starcoder.model.pack import TILE, flat
+from git_starcoder.model.data.packing import TILE_TOKENS, pack_rows
+from git_starcoder.model.net import attention
+from git_starcoder.model.net import network as networks
+from git_starcoder.model.net.network import Network, padded_batches
 
 VOCABULARY = 320
 
@@ -25,7 +25,7 @@ def tokenizer():
     return bases.learn([b"a text " * 20], 280)
 
 
-def made(kind, tokenizer, **values):
+def make_network(kind, tokenizer, **values):
     """A toy of an architecture, its weights large enough that everything matters."""
     import torch
     import transformers
@@ -41,10 +41,10 @@ def made(kind, tokenizer, **values):
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(3.0) if weight.ndim == 2 else weight.add_(torch.randn_like(weight) * 0.1)
-    return Network(model, tokenizer, where="cpu", precise="float32")
+    return Network(model, tokenizer, device="cpu", precision="float32")
 
 
-def rows_of(seed, lengths):
+def random_rows(seed, lengths):
     random = np.random.default_rng(seed)
     return [random.integers(0, VOCABULARY, length) for length in lengths]
 
@@ -85,36 +85,36 @@ FLAT = {name for name in KINDS if not name.startswith(("Gemma2", "GPTNeo, old", 
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_rows_in_a_piece_are_rows_alone(name, tokenizer):
-    network = made(KINDS[name][0], tokenizer, **KINDS[name][1])
+def test_packed_rows_have_the_losses_of_rows_alone(name, tokenizer):
+    network = make_network(KINDS[name][0], tokenizer, **KINDS[name][1])
     assert bool(network.notes) == (name not in FLAT)
-    rows = rows_of(2, [9, 33, 2, 9, 17])
+    rows = random_rows(2, [9, 33, 2, 9, 17])
     network.model.eval()
     with network.torch.inference_mode():
-        together = network.nats(flat(rows)).numpy()
+        together = network.token_losses(pack_rows(rows)).numpy()
         apart = np.concatenate([alone(network, row).numpy() for row in rows])
-        filled = network.nats(flat(rows, size=80)).numpy()
+        filled = network.token_losses(pack_rows(rows, multiple=80)).numpy()
     assert np.abs(together - apart).max() <= 1e-5 * max(1.0, apart.max())
     assert np.abs(together - filled).max() <= 1e-5 * max(1.0, apart.max())
 
 
 @pytest.mark.parametrize("name", ["Llama, untied", "Qwen3, grouped", "GPT2", "Mistral, sliding", "GPTNeo, old"])
 def test_gradients_are_those_of_rows_alone_and_only_of_what_is_asked(name, tokenizer, monkeypatch):
-    network = made(
+    network = make_network(
         KINDS[name][0], tokenizer, **{**KINDS[name][1], **({"attention_dropout": 0.0} if "Neo" in name else {})}
     )
     network.model.eval()
-    rows = rows_of(3, [9, 33, 17])
+    rows = random_rows(3, [9, 33, 17])
     given = np.array([1, 20, 16])
     gradients = []
-    for limit in (networks.LOGITS, 0):  # also with logits that are made again
-        monkeypatch.setattr(networks, "LOGITS", limit)
+    for limit in (networks.MAX_STORED_LOGITS, 0):  # also with logits that are made again
+        monkeypatch.setattr(networks, "MAX_STORED_LOGITS", limit)
         network.model.zero_grad()
-        network.nats(flat(rows, given)).sum().backward()
-        gradients.append({name: weight.grad.clone() for name, weight in network.trained().items()})
+        network.token_losses(pack_rows(rows, given)).sum().backward()
+        gradients.append({name: weight.grad.clone() for name, weight in network.trainable_weights().items()})
     network.model.zero_grad()
     sum(alone(network, row)[first - 1 :].sum() for row, first in zip(rows, given.tolist(), strict=True)).backward()
-    for name, weight in network.trained().items():
+    for name, weight in network.trainable_weights().items():
         for found in gradients:
             assert (found[name] - weight.grad).abs().max() <= 2e-5 * max(1.0, weight.grad.abs().max()), name
 
@@ -123,7 +123,7 @@ def test_rows_of_all_lengths_come_in_few_shapes(tokenizer, monkeypatch):
     """A processor's library keeps code for every shape of a product that it has met."""
     import torch
 
-    network = made("Llama", tokenizer, max_position_embeddings=200)
+    network = make_network("Llama", tokenizer, max_position_embeddings=200)
     attended, lines = set(), set()
     honest = torch.nn.functional.scaled_dot_product_attention
     linear = torch.nn.functional.linear
@@ -139,19 +139,19 @@ def test_rows_of_all_lengths_come_in_few_shapes(tokenizer, monkeypatch):
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
     monkeypatch.setattr(torch.nn.functional, "linear", multiply)
     with torch.inference_mode():
-        for row in rows_of(7, range(60, 140, 7)):
+        for row in random_rows(7, range(60, 140, 7)):
             bits = next(network.token_bits([row]))
             assert len(bits) == len(row) - 1
-    assert attended == lines == {TILE, 2 * TILE, 3 * TILE}
+    assert attended == lines == {TILE_TOKENS, 2 * TILE_TOKENS, 3 * TILE_TOKENS}
 
 
-def test_bits_are_nats_row_by_row_in_pieces_of_any_size(tokenizer, monkeypatch):
-    network = made("Llama", tokenizer)
-    rows = rows_of(4, [9, 1, 60, 33, 2, 17, 50])
+def test_bits_are_losses_row_by_row_in_batches_of_any_size(tokenizer, monkeypatch):
+    network = make_network("Llama", tokenizer)
+    rows = random_rows(4, [9, 1, 60, 33, 2, 17, 50])
     whole = list(network.token_bits(rows))
-    monkeypatch.setattr(networks, "PIECE", 40)
+    monkeypatch.setattr(networks, "INFERENCE_BATCH_TOKENS", 40)
     for fixed in (False, True):
-        network.fixed = fixed
+        network.has_fixed_shapes = fixed
         for row, bits, again in zip(rows, whole, network.token_bits(rows), strict=True):
             assert bits.dtype == np.float32
             assert bits.shape == (len(row) - 1,)
@@ -190,22 +190,24 @@ def test_what_a_cuda_kernel_is_asked_for_is_what_is_worked_out_on_a_cpu(name, fi
     import torch
     from torch.nn.attention import varlen
 
-    network = made(KINDS[name][0], tokenizer, **KINDS[name][1])
+    network = make_network(KINDS[name][0], tokenizer, **KINDS[name][1])
     monkeypatch.setattr(varlen, "varlen_attn", kernel)
     seen = []
 
-    def both(module, query, key, value, mask, *, rows, dropout, scaling, sliding_window=None, **_):  # noqa: ARG001
-        window = sliding_window if sliding_window and sliding_window < rows.longest else None
-        found = attention._row_by_row(query, key, value, rows, scaling, window, dropout)
+    def both(module, query, key, value, mask, *, segments, dropout, scaling, sliding_window=None, **_):  # noqa: ARG001
+        window = sliding_window if sliding_window and sliding_window < segments.max_length else None
+        found = attention._attend_by_segment(query, key, value, segments, scaling, window, dropout)
         parts = (query, key, value.bfloat16())
-        shown = attention._on_cuda(*parts, attention.rows_of(torch, piece.bounds, "cpu", fixed), scaling, window)
+        shown = attention._attend_on_cuda(
+            *parts, attention.build_segments(torch, piece.segment_bounds, "cpu", fixed), scaling, window
+        )
         seen.append(float((found - shown).abs().max() / found.abs().max()))
         return found, None
 
-    piece = flat(rows_of(5, [9, 33, 17]))
+    piece = pack_rows(random_rows(5, [9, 33, 17]))
     transformers_knows(monkeypatch, both)
     with torch.inference_mode():
-        network.nats(piece)
+        network.token_losses(piece)
     assert len(seen) == 2
     assert max(seen) < 0.03
 
@@ -214,29 +216,29 @@ def transformers_knows(monkeypatch, function):
     """Let transformers know another function by our name, for a test."""
     from transformers import AttentionInterface
 
-    monkeypatch.setitem(AttentionInterface._global_mapping, attention.NAME, function)
+    monkeypatch.setitem(AttentionInterface._global_mapping, attention.ATTENTION_NAME, function)
 
 
 def test_fixed_shapes_do_not_depend_on_the_rows():
     import torch
 
     few, many = (
-        attention.rows_of(torch, flat(rows_of(1, lengths), size=128).bounds, "cpu", 128)
+        attention.build_segments(torch, pack_rows(random_rows(1, lengths), multiple=128).segment_bounds, "cpu", 128)
         for lengths in ([5, 9], [3] * 30)
     )
     assert few.bounds.shape == many.bounds.shape == (65,)
     assert few.lengths is many.lengths is None
-    assert few.longest == many.longest == 128
+    assert few.max_length == many.max_length == 128
     assert few.bounds[-1] == many.bounds[-1] == 128
 
 
 def test_a_compiled_network_is_the_same_and_is_compiled_once(tokenizer, monkeypatch):
     import torch
 
-    def masked(query, key, value, rows, scaling, window, dropout):  # noqa: ARG001
+    def masked(query, key, value, segments, scaling, window, dropout):  # noqa: ARG001
         """In the place of the kernel: one graph, whatever the rows."""
         place = torch.arange(query.shape[2], dtype=torch.int32)
-        row = torch.searchsorted(rows.bounds, place, right=True)
+        row = torch.searchsorted(segments.bounds, place, right=True)
         near = (row[:, None] == row) & (place[:, None] >= place)
         attend = torch.nn.functional.scaled_dot_product_attention
         return attend(query, key, value, attn_mask=near, scale=scaling).transpose(1, 2)
@@ -249,24 +251,26 @@ def test_a_compiled_network_is_the_same_and_is_compiled_once(tokenizer, monkeypa
 
     compile_it = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_it(model, dynamic=dynamic, backend=backend))
-    monkeypatch.setattr(attention, "_row_by_row", masked)
-    network = Network(made("Llama", tokenizer).model, tokenizer, where="cpu", precise="float32", compiled=True)
-    assert network.fixed
+    monkeypatch.setattr(attention, "_attend_by_segment", masked)
+    network = Network(
+        make_network("Llama", tokenizer).model, tokenizer, device="cpu", precision="float32", is_compiled=True
+    )
+    assert network.has_fixed_shapes
     network.model.eval()
     for seed, lengths in ((6, [9, 33, 17]), (7, [20, 21]), (8, [5] * 9)):
-        rows = rows_of(seed, lengths)
+        rows = random_rows(seed, lengths)
         with torch.no_grad():
-            found = network.nats(flat(rows, size=64))
+            found = network.token_losses(pack_rows(rows, multiple=64))
             expected = torch.cat([alone(network, row) for row in rows])
         assert (found - expected).abs().max() < 1e-4
         assert len(graphs) == 1
 
 
 @pytest.mark.parametrize("name", ["Llama, grouped", "GPT2", "GPTNeo, old"])
-def test_writing_in_a_batch_is_writing_alone(name, tokenizer):
-    network = made(KINDS[name][0], tokenizer, **KINDS[name][1])
+def test_generating_in_a_batch_is_generating_alone(name, tokenizer):
+    network = make_network(KINDS[name][0], tokenizer, **KINDS[name][1])
     network.model.generation_config.repetition_penalty = 5.0
-    prompts = rows_of(9, [12, 5, 9])
+    prompts = random_rows(9, [12, 5, 9])
     list(network.token_bits(prompts))
     stop = np.zeros(VOCABULARY, dtype=bool)
     stop[:40] = True
@@ -277,41 +281,41 @@ def test_writing_in_a_batch_is_writing_alone(name, tokenizer):
         for token in written.tolist():  # the likeliest each time, nothing else
             with network.torch.inference_mode():
                 logits = network.model(network.torch.tensor([tokens]), use_cache=False).logits[0, -1].clone()
-                logits[network.unwritten] = -np.inf
+                logits[network.suppressed_tokens] = -np.inf
             assert token == int(logits.argmax())
             tokens.append(token)
 
 
-def test_what_cannot_be_asked_is_one_line(tokenizer):
+def test_a_model_that_cannot_be_run_is_one_line(tokenizer):
     with pytest.raises(UsageError, match="cannot be run as configured"):
-        made("Qwen3", tokenizer, head_dim=16, num_key_value_heads=3)
+        make_network("Qwen3", tokenizer, head_dim=16, num_key_value_heads=3)
     with pytest.raises(UsageError, match="not a causal model"):
-        made("Bert", tokenizer)
+        make_network("Bert", tokenizer)
     import torch
 
-    network = made("Llama", tokenizer)
+    network = make_network("Llama", tokenizer)
     network.model.lm_head.weight.data[3, 3] = torch.nan
-    with pytest.raises(UsageError, match="are no numbers"):
-        Network(network.model, tokenizer, where="cpu", precise="float32")
+    with pytest.raises(UsageError, match="are not numbers"):
+        Network(network.model, tokenizer, device="cpu", precision="float32")
 
 
-def test_an_architecture_that_takes_no_flat_pieces_cannot_attend_across_rows(tokenizer):
-    network = made(KINDS["GPTNeo, old"][0], tokenizer, **KINDS["GPTNeo, old"][1])
-    rows = rows_of(1, [40, 40])
-    assert network.nats(flat(rows)).shape == (78,)
+def test_an_architecture_that_takes_no_packed_rows_cannot_attend_across_rows(tokenizer):
+    network = make_network(KINDS["GPTNeo, old"][0], tokenizer, **KINDS["GPTNeo, old"][1])
+    rows = random_rows(1, [40, 40])
+    assert network.token_losses(pack_rows(rows)).shape == (78,)
     with pytest.raises(UsageError, match="reads 64 tokens at once, and not 78"):
-        network.nats(flat(rows, attend="piece"))
+        network.token_losses(pack_rows(rows, attend="piece"))
 
 
-def test_pieces_hold_every_row_once_with_little_padding():
+def test_padded_batches_hold_every_row_once_with_little_padding():
     lengths = np.random.default_rng(0).integers(1, 1025, 500)
-    found = list(pieces(lengths, 8192))
+    found = list(padded_batches(lengths, 8192))
     assert sorted(index for piece in found for index in piece) == list(range(500))
     padded = sum(lengths[piece].max() * len(piece) for piece in found)
     assert padded < 1.2 * lengths.sum()
     assert all(lengths[piece].max() * len(piece) <= 8192 for piece in found)
     assert all(lengths[piece].max() * len(piece) - lengths[piece].sum() <= 128 for piece in found)
-    assert len(list(pieces(lengths, 8192, 2048))) <= 36 < len(found)
-    assert list(pieces(np.array([256, 4096, 250, 1024, 256]), 8192)) == [[1], [3], [0, 4, 2]]
-    assert list(pieces(np.array([9000]), 8192)) == [[0]]
-    assert list(pieces(np.zeros(0, dtype=np.int64), 8192)) == []
+    assert len(list(padded_batches(lengths, 8192, 2048))) <= 36 < len(found)
+    assert list(padded_batches(np.array([256, 4096, 250, 1024, 256]), 8192)) == [[1], [3], [0, 4, 2]]
+    assert list(padded_batches(np.array([9000]), 8192)) == [[0]]
+    assert list(padded_batches(np.zeros(0, dtype=np.int64), 8192)) == []

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from finished import toy as toy_dataset
-from git_starcoder.model import checkpoint, load
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.train import train
+from git_starcoder.model.net import loading
+from git_starcoder.model.train import checkpoint
+from git_starcoder.model.train.training import train
 from git_starcoder.output_folder import describe_files
 from git_starcoder.parse.own_output import find_companions, recognise_own_output
 
@@ -19,7 +20,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(
-            load.SIZES,
+            loading.MODEL_SIZES,
             "toy",
             {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 1},
         )
@@ -56,8 +57,10 @@ def test_without_its_record_a_model_is_not_known(model):
 
 def test_every_file_of_a_checkpoint_is_known(tmp_path):
     torch = pytest.importorskip("torch")
-    with checkpoint.kept(tmp_path / "model", fresh=False) as folder:
-        checkpoint.save(folder, checkpoint.Checkpoint(3, {"weights": {"one": torch.ones(3)}}, {"seconds": 1}))
+    with checkpoint.locked_checkpoint_folder(tmp_path / "model", fresh=False) as folder:
+        checkpoint.save_checkpoint(
+            folder, checkpoint.Checkpoint(3, {"weights": {"one": torch.ones(3)}}, {"seconds": 1})
+        )
         (folder / "metrics.jsonl").write_text('{"step": 1}\n')
     assert unknown(folder) == set()
 
@@ -65,15 +68,15 @@ def test_every_file_of_a_checkpoint_is_known(tmp_path):
 def test_a_training_keeps_files_of_the_user(tmp_path):
     torch = pytest.importorskip("torch")
     out = tmp_path / "model"
-    with checkpoint.kept(out, fresh=False) as folder:
+    with checkpoint.locked_checkpoint_folder(out, fresh=False) as folder:
         for step in (1, 2):
-            checkpoint.save(folder, checkpoint.Checkpoint(step, {"weights": {"one": torch.ones(3)}}, {}))
+            checkpoint.save_checkpoint(folder, checkpoint.Checkpoint(step, {"weights": {"one": torch.ones(3)}}, {}))
             (folder / f"step-{step}" / "notes").write_text("mine")
         (folder / "mine").mkdir()
         (folder / "mine" / "notes").write_text("mine")
-        checkpoint.save(folder, checkpoint.Checkpoint(3, {"weights": {"one": torch.ones(3)}}, {}))
-    with checkpoint.kept(out, fresh=True) as folder:
-        checkpoint.clear(folder)
+        checkpoint.save_checkpoint(folder, checkpoint.Checkpoint(3, {"weights": {"one": torch.ones(3)}}, {}))
+    with checkpoint.locked_checkpoint_folder(out, fresh=True) as folder:
+        checkpoint.clear_folder(folder)
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
         ".step-1.old.partial/notes", "mine/notes", "step-2/notes",
     ]  # fmt: skip

@@ -18,9 +18,9 @@ import pytest
 
 import finished
 from git_starcoder.errors import OutputError, UsageError
-from git_starcoder.model import checkpoint
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.train import train
+from git_starcoder.model.train import checkpoint
+from git_starcoder.model.train.training import train
 
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 ALWAYS = 1e-9
@@ -91,10 +91,10 @@ PROGRAM = """
 import os, signal, sys, time
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import StarcoderError
-from git_starcoder.model import load, network
+from git_starcoder.model.net import loading, network
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.train import train
-load.SIZES["toy"] = {toy!r}
+from git_starcoder.model.train.training import train
+loading.MODEL_SIZES["toy"] = {toy!r}
 network.limit_library_threads = lambda: 1
 class Watch:
     def begin(self, step, total): print("begun", flush=True)
@@ -152,7 +152,7 @@ def test_a_training_that_is_killed_again_and_again_ends_where_it_would_have(data
         assert process.returncode == -signal.SIGKILL
     watch = Notes()
     train(dataset, out, toy(), progress=watch)
-    assert any(line.startswith("going on after step ") for line in watch.lines)
+    assert any(line.startswith("resuming after step ") for line in watch.lines)
     same(out, whole)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -160,7 +160,7 @@ def test_a_training_that_is_killed_again_and_again_ends_where_it_would_have(data
 def test_a_damaged_checkpoint_is_passed_over(dataset, whole, tmp_path):
     out = tmp_path / "model"
     interrupted(dataset, out, toy(), 11)
-    weights = checkpoint.place(out) / "step-11" / "weights.safetensors"
+    weights = checkpoint.checkpoint_folder(out) / "step-11" / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
@@ -168,7 +168,7 @@ def test_a_damaged_checkpoint_is_passed_over(dataset, whole, tmp_path):
     train(dataset, out, toy(), progress=watch)
     assert watch.lines[:2] == [
         "the checkpoint of step 11 is passed over: weights.safetensors is damaged",
-        "going on after step 10 of 16; --fresh would begin anew",
+        "resuming after step 10 of 16; use --fresh to start over",
     ]
     same(out, whole)
 
@@ -183,7 +183,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(dataset, whole, tmp_path):
             train(dataset, out, toy())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert sorted(path.name for path in checkpoint.place(out).iterdir()) == [
+    assert sorted(path.name for path in checkpoint.checkpoint_folder(out).iterdir()) == [
         ".gitignore",
         "metrics.jsonl",
         "step-4",
@@ -212,30 +212,30 @@ def test_a_time_that_was_measured_stays(dataset, tmp_path):
     out = tmp_path / "model"
     config = toy(steps=None, minutes=10.0)
     interrupted(dataset, out, config, 3)
-    values = checkpoint.newest(checkpoint.place(out), pytest.fail).values
+    values = checkpoint.load_newest_checkpoint(checkpoint.checkpoint_folder(out), pytest.fail).values
     assert values["steps"] > 3
     assert 0 < values["at"]["seconds"] < values["limit"] < 600
     watch = Notes(2)
     with pytest.raises(KeyboardInterrupt):
         train(dataset, out, config, progress=watch)
-    assert watch.lines == [f"going on after step 3 of {values['steps']:,}; --fresh would begin anew"]
+    assert watch.lines == [f"resuming after step 3 of {values['steps']:,}; use --fresh to start over"]
 
 
 def test_checkpoints_of_another_training_are_refused(dataset, tmp_path):
     out = tmp_path / "model"
     interrupted(dataset, out, toy(), 2)
-    before = sorted(path.name for path in checkpoint.place(out).iterdir())
+    before = sorted(path.name for path in checkpoint.checkpoint_folder(out).iterdir())
     other = finished.toy(tmp_path / "dataset", weights={"src/file_3.py": 2.0})
     for data, config, what in ((dataset, toy(seed=1), "config"), (other, toy(), "dataset")):
         with pytest.raises(UsageError, match=f"its {what} differs") as caught:
             train(data, out, config)
         assert "--fresh" in caught.value.hint
-        assert sorted(path.name for path in checkpoint.place(out).iterdir()) == before
+        assert sorted(path.name for path in checkpoint.checkpoint_folder(out).iterdir()) == before
     # How often and what is written decides nothing.
     interrupted(dataset, out, toy(checkpoint_minutes=1e-8), 1)
     watch = Notes()
     train(dataset, out, toy(seed=1, steps=2), progress=watch, fresh=True)
-    assert not any("going on" in line for line in watch.lines)
+    assert not any("resuming" in line for line in watch.lines)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "model"]
 
 
@@ -246,7 +246,7 @@ def test_a_training_that_has_only_to_be_published(dataset, whole, tmp_path, monk
         raise OutputError("cannot write the weights: no space", where="here")
 
     with monkeypatch.context() as patch:
-        patch.setattr("git_starcoder.model.train.save", full)
+        patch.setattr("git_starcoder.model.train.training.save_model", full)
         with pytest.raises(OutputError, match="no space"):
             train(dataset, out, toy())
     watch = Notes(16)
@@ -257,8 +257,8 @@ def test_a_training_that_has_only_to_be_published(dataset, whole, tmp_path, monk
 def test_tensorboard_has_every_step_once(dataset, tmp_path):
     out = tmp_path / "model"
     interrupted(dataset, out, toy(steps=8, tensorboard=True), 5)
-    checkpoint_of_4 = checkpoint.place(out) / "step-4"
-    shutil.rmtree(checkpoint.place(out) / "step-5")
+    checkpoint_of_4 = checkpoint.checkpoint_folder(out) / "step-4"
+    shutil.rmtree(checkpoint.checkpoint_folder(out) / "step-5")
     assert checkpoint_of_4.is_dir()
     train(dataset, out, toy(steps=8, tensorboard=True))
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -281,18 +281,18 @@ def torchrun(dataset, out, config, processes, **values):
 def test_from_one_process_to_two_and_back(dataset, whole, tmp_path):
     out = tmp_path / "model"
     interrupted(dataset, out, toy(), 6)
-    after = checkpoint.place(out) / "step-10"
+    after = checkpoint.checkpoint_folder(out) / "step-10"
     with torchrun(dataset, out, toy(), 2, WAIT_AFTER=str(after)) as process:
         while not after.is_dir() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         told = process.stdout.read()
-    assert "going on after step 6 of 16" in told
+    assert "resuming after step 6 of 16" in told
     assert told.count("begun") == 1
     watch = Notes()
     train(dataset, out, toy(), progress=watch)
-    (line,) = (line for line in watch.lines if "going on" in line)
-    assert int(line.split()[4]) >= 10
+    (line,) = (line for line in watch.lines if "resuming" in line)
+    assert int(line.split()[3]) >= 10
     records = [json.loads((folder / "training.json").read_text()) for folder in (out, whole)]
     assert records[0]["plan"] == records[1]["plan"]
     pieces = [record["ledger"]["pieces"] for record in records]
@@ -325,4 +325,4 @@ def test_the_death_of_one_process_ends_the_other(dataset, tmp_path):
     for child in children:
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
-    assert checkpoint.newest(checkpoint.place(out), pytest.fail).step > 0
+    assert checkpoint.load_newest_checkpoint(checkpoint.checkpoint_folder(out), pytest.fail).step > 0

@@ -14,11 +14,11 @@ import finished
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, StarcoderError, UsageError
 from git_starcoder.model import evaluate as evaluation
-from git_starcoder.model import load
-from git_starcoder.model.complete import example
+from git_starcoder.model.complete import find_completion_example
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.evaluate import evaluate, table
-from git_starcoder.model.train import train
+from git_starcoder.model.evaluate import evaluate, format_scores
+from git_starcoder.model.net import loading
+from git_starcoder.model.train.training import train
 
 TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -118,7 +118,7 @@ def test_without_held_out_text_it_trains_and_says_so(tmp_path):
     assert any("no held-out text" in line for line in watch.lines)
     with pytest.raises(DatasetError, match="nothing is held out"):
         evaluate(tmp_path / "model", dataset)
-    assert example(dataset) is None
+    assert find_completion_example(dataset) is None
 
 
 def test_training_ends_when_the_held_out_loss_turns(tmp_path):
@@ -135,8 +135,8 @@ def test_training_ends_when_the_held_out_loss_turns(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()]
     looks = [line["held_out"] for line in lines if "held_out" in line]
     assert min(looks) == result.held_out < min(looks[-3:])
-    assert sum("unseen text gets harder for it since step" in line for line in watch.lines) == 1
-    network, tokenizer = load.load(tmp_path / "model")
+    assert sum("Held-out loss has risen since step" in line for line in watch.lines) == 1
+    network, tokenizer = loading.load_model(tmp_path / "model")
     kept = sum(bits.sum() for bits in network.token_bits([tokenizer.encode([texts["val"]["b.py"]])[0]]))
     assert kept < 660 * max(looks)
 
@@ -162,7 +162,7 @@ def test_a_curriculum_is_followed_unless_shuffled(tmp_path):
 def test_the_table_names_every_subject(dataset, trained):
     folder, _, _ = trained
     scores = evaluate(folder, dataset)
-    text = table(scores)
+    text = format_scores(scores)
     for subject in ("trained model", "untrained model", "xz", "PPMd", "most frequent next line", "2 test files"):
         assert subject in text
     assert "another dataset" not in text
@@ -170,20 +170,20 @@ def test_the_table_names_every_subject(dataset, trained):
 
 
 def test_less_is_asked_where_time_is_short(dataset, trained, monkeypatch):
-    monkeypatch.setattr(evaluation, "FEWEST", 300)
-    monkeypatch.setattr(evaluation, "LEAST_GIVEN", 2000)
+    monkeypatch.setattr(evaluation, "MIN_HELD_OUT_TOKENS", 300)
+    monkeypatch.setattr(evaluation, "MIN_COMPRESSOR_BYTES", 2000)
     whole, ample, short = (evaluate(trained[0], dataset, seconds=seconds).scores for seconds in (None, 1e6, 0.0))
     assert [score.over for score in ample] == [score.over for score in whole]
     for much, little in zip(whole, short, strict=True):
         assert 0 < little.over < much.over
-    assert {score.eval: score.over for score in short}["next_line"] == evaluation.FEWEST_LINES
+    assert {score.eval: score.over for score in short}["next_line"] == evaluation.MIN_TASKS
     assert {score.eval: bool(score.note) for score in short if score.eval in {"xz", "ppm"}} == {"xz": True, "ppm": True}
 
 
 def test_another_dataset_is_said_or_refused(trained, tmp_path):
     folder, _, _ = trained
     other = finished.toy(tmp_path / "other", weights={"src/file_3.py": 2.0})
-    assert "another dataset" in table(evaluate(folder, other))
+    assert "another dataset" in format_scores(evaluate(folder, other))
     third = finished.toy(tmp_path / "third", vocab_size=300)
     with pytest.raises(DatasetError, match="different tokenizers"):
         evaluate(folder, third)
@@ -227,14 +227,15 @@ def test_what_a_killed_training_left_is_cleared(dataset, tmp_path):
     code = f"""
 import os, signal
 from git_starcoder.dataset import Dataset
-from git_starcoder.model import load, train
+from git_starcoder.model.net import loading
+from git_starcoder.model.train import training
 from git_starcoder.model.config import TrainConfig
-load.SIZES["toy"] = {TOY!r}
+loading.MODEL_SIZES["toy"] = {TOY!r}
 class Watch:
     def note(self, text): pass
     def begin(self, step, total): os.kill(os.getpid(), signal.SIGKILL)
 config = TrainConfig(size="toy", steps=1)
-train.train(Dataset.open({str(dataset.folder)!r}), {str(tmp_path / "model")!r}, config, progress=Watch())
+training.train(Dataset.open({str(dataset.folder)!r}), {str(tmp_path / "model")!r}, config, progress=Watch())
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment)

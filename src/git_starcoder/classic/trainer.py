@@ -122,11 +122,11 @@ def _select_device(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
         UsageError: this machine does not have the device.
 
     """
-    from git_starcoder.model.network import device
+    from git_starcoder.model.net.network import best_device
 
     if wanted == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch is not loaded yet
-    best = device()
+    best = best_device()
     if wanted and best != wanted:
         hint = f"the best device of this machine is '{best}'"
         raise UsageError(f"'{wanted}' cannot be used here", where="--device", hint=hint)
@@ -134,17 +134,17 @@ def _select_device(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
 
 def _is_unfinished(checkpoint: Path) -> bool:
     """Whether there is no model yet, but checkpoints of its training, which can be resumed."""
-    from git_starcoder.model.checkpoint import place
-    from git_starcoder.model.load import TRAINING
+    from git_starcoder.model.net.loading import TRAINING_RECORD
+    from git_starcoder.model.train.checkpoint import checkpoint_folder
 
-    return not (checkpoint / TRAINING).exists() and place(checkpoint).is_dir()
+    return not (checkpoint / TRAINING_RECORD).exists() and checkpoint_folder(checkpoint).is_dir()
 
 
 def _train(dataset: Dataset, loaded: SeedConfig, epochs: int, output: Path, *, force: bool) -> None:
     """Train a model, and print the result in the words of the seeds."""
     import numpy as np
 
-    from git_starcoder.model.train import train
+    from git_starcoder.model.train.training import train
 
     rows = np.array([(about["length"], about["weight"]) for about in dataset.about("train")]).reshape(-1, 2)
     config = loaded.config_for(rows, epochs)
@@ -188,12 +188,12 @@ def _dataset_digest(training: Path) -> Any:
 
 def _score(dataset: Dataset, model: Path) -> None:
     """Evaluate a model, and print the scores in the words of the seeds."""
-    from git_starcoder.model.evaluate import evaluate, keep, table
+    from git_starcoder.model.evaluate import evaluate, format_scores, save_scores
 
     click.echo(f"[STEP 1/1] Scoring {escape_line(str(model))} on the test rows...")
     scores = evaluate(model, dataset)
-    keep(scores, model)
+    save_scores(scores, model)
     if scores.split == "test":
         own = next(score for score in scores.scores if score.measure == "bits per byte")
         click.echo(f"  Test Loss: {own.value:.3f} bits/byte")
-    click.echo(escape_unsafe(table(scores)))
+    click.echo(escape_unsafe(format_scores(scores)))

@@ -141,15 +141,15 @@ def _training() -> dict[str, Any]:
     found: dict[str, Any] = {"training": {name: _version(name) for name in TRAINING}}
     try:
         machine.require_resources()
-        from git_starcoder.model import network
+        from git_starcoder.model.net import network
 
-        torch, _ = network.libraries()
+        torch, _ = network.import_libraries()
     except (MissingExtraError, MachineError) as error:
         return {"device": f"not known: {error.what}", "precision": "not known", "threads": "not known", **found}
-    device = network.device()
+    device = network.best_device()
     return {
         "device": _described(torch, device),
-        "precision": f"{network.precision(device)}{' (measured)' if device == 'cpu' else ''}",
+        "precision": f"{network.best_precision(device)}{' (measured)' if device == 'cpu' else ''}",
         "threads": machine.limit_library_threads(),
         **found,
     }

@@ -36,12 +36,14 @@ def command(talk: Talk, model: Path, dataset: Path, seed: int, minutes: float) -
     `git starcoder report` finds them.
     """
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.evaluate import SCORES, evaluate, keep, table
+    from git_starcoder.model.evaluate import SCORES_FILE, evaluate, format_scores, save_scores
 
     opened = Dataset.open(dataset)
     with talk.watch() as watch:
         scores = evaluate(model, opened, seconds=60 * minutes if isfinite(minutes) else None, seed=seed, progress=watch)
-    kept = keep(scores, model)
+    kept = save_scores(scores, model)
     if not kept:
-        talk.tell(f"the scores could not be written to {escape_line(str(model / SCORES))}")
-    return talk.answer({**scores.as_values(), "kept": str(model / SCORES) if kept else None}, table(scores))
+        talk.tell(f"the scores could not be written to {escape_line(str(model / SCORES_FILE))}")
+    return talk.answer(
+        {**scores.as_values(), "kept": str(model / SCORES_FILE) if kept else None}, format_scores(scores)
+    )

@@ -107,17 +107,17 @@ def _model(
     talk: Talk, dataset: Dataset, out: Path, left: Callable[[], float], minutes: float, size: str, seed: int
 ) -> dict[str, Any]:
     """Train, score and complete; gives the values of the parts."""
-    from git_starcoder.model.complete import complete, example
+    from git_starcoder.model.complete import complete, find_completion_example
     from git_starcoder.model.config import TrainConfig
-    from git_starcoder.model.evaluate import evaluate, keep, table
-    from git_starcoder.model.network import libraries
-    from git_starcoder.model.train import train
+    from git_starcoder.model.evaluate import evaluate, format_scores, save_scores
+    from git_starcoder.model.net.network import import_libraries
+    from git_starcoder.model.train.training import train
     from git_starcoder.text.encoding import split_lines
 
     model = out / "model"
     with talk.watch() as watch:
         watch.begin("prepare", None)
-        libraries()  # which takes seconds
+        import_libraries()  # which takes seconds
         # Measured on click with one seed: in a short training, strict thirds cost 6.5 % of the held-out bits per byte.
         share = max(minutes * LEAST, left() - minutes * REST)
         config = TrainConfig.load(None, (), minutes=share, size=size, order="shuffled", seed=seed)
@@ -129,14 +129,14 @@ def _model(
         return values
     with talk.watch() as watch:
         scores = evaluate(model, dataset, seconds=left() * 60 * KEPT, seed=seed, progress=watch)
-    keep(scores, model)
-    talk.part(table(scores))
+    save_scores(scores, model)
+    talk.part(format_scores(scores))
     values |= {key: value for key, value in scores.as_values().items() if key != "dataset"}  # which has its own part
-    place = example(dataset, seed)
+    place = find_completion_example(dataset, seed)
     if place is None:
         talk.part("no held-out file is long enough to show a completion")
         return values
-    written = complete(model, place.prompt, max_tokens=64, unrepeated=UNREPEATED)
+    written = complete(model, place.prompt, max_tokens=64, no_repeat_tokens=UNREPEATED)
     shown = b"".join(split_lines(place.prompt.encode())[-SHOWN:]).decode()
     how = f"the likeliest tokens, but no {UNREPEATED} of them twice"
     lines = [f"{escape_line(place.path)}, which the model has not seen:"]
@@ -159,7 +159,7 @@ def _prepare(out: Path, *, force: bool) -> None:
     """
     from git_starcoder import dataset, output_folder
     from git_starcoder.atomic_write import convert_os_errors
-    from git_starcoder.model.train import KIND
+    from git_starcoder.model.train.training import MODEL_KIND
 
     with convert_os_errors(out):
         place = output_folder.resolve_destination(out, "run")
@@ -174,8 +174,8 @@ def _prepare(out: Path, *, force: bool) -> None:
         if os.path.lexists(place / RESULT) and not output_folder.has_schema(place / RESULT, SCHEMA):
             hint = "move it away, or choose another folder with --out"
             raise OutputError(f"'{RESULT}' in '{out}' is not ours, and its name is needed", where="--out", hint=hint)
-        if (there := output_folder.inspect_folder(model, KIND)) is not None:
-            output_folder.require_replaceable(model, there, KIND, force=force)
+        if (there := output_folder.inspect_folder(model, MODEL_KIND)) is not None:
+            output_folder.require_replaceable(model, there, MODEL_KIND, force=force)
         place.mkdir(parents=True, exist_ok=True)
         if not os.access(place, os.W_OK | os.X_OK):
             raise OutputError(f"'{out}' cannot be written", where="--out", hint="its rights do not allow it")

@@ -15,9 +15,8 @@ from git_starcoder.errors import ExitCode
 
 if TYPE_CHECKING:
     from git_starcoder.cli.talk import Talk
-    from git_starcoder.model.explain import Explained
-    from git_starcoder.model.rehearse import Rehearsal
-    from git_starcoder.model.train import TrainResult
+    from git_starcoder.model.train.dry_run import DryRun, ExplainedStep
+    from git_starcoder.model.train.training import TrainResult
 
 
 @click.command("train")
@@ -81,23 +80,23 @@ def command(
     out = out or Path(f"model_{file_name(Recipe.load(dataset / 'recipe.yaml'))}")
     user_paths.offer_temporary_folder(out)
     if explain_step is not None:
-        from git_starcoder.model.rehearse import explained
+        from git_starcoder.model.train.dry_run import explain_training_step
 
-        step = explained(opened, loaded, explain_step)
+        step = explain_training_step(opened, loaded, explain_step)
         return talk.answer(step.as_values(), _rows(step))
     if dry_run:
-        from git_starcoder.model.rehearse import rehearse
+        from git_starcoder.model.train.dry_run import preview_training
 
-        found = rehearse(opened, out, loaded)
+        found = preview_training(opened, out, loaded)
         values = {"out": str(out), "config": asdict(loaded), **found.as_values()}
-        return talk.answer(values, _planned(found), ExitCode.SUCCESS if found.ledger else ExitCode.USAGE_ERROR)
-    from git_starcoder.model.distributed import processes
-    from git_starcoder.model.train import train
+        return talk.answer(values, _planned(found), ExitCode.SUCCESS if found.budget else ExitCode.USAGE_ERROR)
+    from git_starcoder.model.train.distributed import read_process_group
+    from git_starcoder.model.train.training import train
 
     with talk.watch() as watch:
         watch.begin("prepare", None)  # reading, looking before it and trying steps take their time
         result = train(opened, out, loaded, progress=watch, force=force, fresh=fresh)
-    if not processes().first:  # of those that torchrun started, one tells
+    if not read_process_group().is_first:  # of those that torchrun started, one tells
         return ExitCode.SUCCESS
     return talk.answer(as_values(result), text(result))
 
@@ -119,17 +118,17 @@ def text(result: TrainResult) -> str:
     ))  # fmt: skip
 
 
-def _planned(found: Rehearsal) -> str:
+def _planned(found: DryRun) -> str:
     """What was looked at, and where the tokens would go."""
     lines: list[str] = []
-    for line in found.lines:
+    for line in found.preflight:
         lines.append(f"{line.what:15} {line.result:6} {escape_line(line.figure)}")
         if line.hint:
             lines.append(f"{'':22} {escape_line(line.hint)}")
-    ledger = found.ledger
+    ledger = found.budget
     if ledger is None:
         return "\n".join((*lines, "", "nothing can be trained"))
-    about = ", as measured now" if found.measured else ""
+    about = ", as measured now" if found.is_measured else ""
     read = ledger.drawn + ledger.control
     return "\n".join((
         *lines,
@@ -141,7 +140,7 @@ def _planned(found: Rehearsal) -> str:
     ))  # fmt: skip
 
 
-def _rows(step: Explained) -> str:
+def _rows(step: ExplainedStep) -> str:
     """A line for each row of a step."""
     stage = f", stage {step.stage} of {step.stages}" if step.stages > 1 else ""
     lines = [f"step {step.step:,} of {step.steps:,}{stage}: {len(step.rows):,} rows, {step.tokens:,} tokens"]

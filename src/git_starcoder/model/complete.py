@@ -1,4 +1,4 @@
-"""Complete code with a trained model."""
+"""Uses a trained model: completes code, and measures how well it predicts a text."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder.errors import UsageError
-from git_starcoder.evals import documents
-from git_starcoder.model.load import load
+from git_starcoder.evals import Document, documents, surprise
+from git_starcoder.model.net.loading import load_model
 from git_starcoder.records import content_id
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.encoding import Refusal, decode_text, detect_codec, normalize_line_ends, split_lines
@@ -19,25 +19,94 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.network import Network
+    from git_starcoder.model.net.network import Network
     from git_starcoder.text.tokenizer import Tokenizer
 
-BEFORE = 12
-"""Lines that stand before at least."""
-HIDDEN = 6
-"""Lines that the author went on with."""
-COMMENTS = "#/*-;\"'`<"
-"""How lines of comment and documentation begin."""
+MIN_PROMPT_LINES = 12
+"""Lines before the place of an example completion."""
+HIDDEN_LINES = 6
+"""Lines after that place, with which the completion is compared."""
+COMMENT_STARTS = "#/*-;\"'`<"
+"""First characters of lines of comment and documentation."""
+RESERVED_TOKENS = 4
+"""Places in the context for the control tokens of a prompt."""
 
 
-class Example(NamedTuple):
-    """A place in a held-out file."""
+class Model:
+    """A trained model with its tokenizer.
 
-    path: str
-    prompt: str
-    """All lines before it."""
-    author: str
-    """The lines after it."""
+    Example:
+        `Model.open("model_effectiveness").complete("def add(a, b):")`
+
+    """
+
+    def __init__(self, network: Network, tokenizer: Tokenizer) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Model:
+        """Load the model in a folder that `train` wrote.
+
+        Raises:
+            DatasetError: It is not a model folder, or it is damaged.
+            MissingExtraError: torch or transformers is not installed.
+
+        """
+        return cls(*load_model(folder))
+
+    def complete(
+        self,
+        prompt: str | bytes,
+        *,
+        max_tokens: int = 128,
+        suffix: str | bytes | None = None,
+        temperature: float = 0.0,
+        no_repeat_tokens: int = 0,
+        seed: int = 0,
+    ) -> str:
+        """Continue a text, or fill the gap between `prompt` and `suffix`.
+
+        Both are read as `build` reads a file: encoding, byte order mark and line ends.
+
+        Args:
+            prompt: The text before. If it is too long, its beginning is cut off.
+            max_tokens: Most tokens to generate.
+            suffix: The text after the gap. If it is too long, its end is cut off.
+            temperature: Randomness of sampling; 0 takes the most likely token every time.
+            no_repeat_tokens: If not 0, no sequence of this many tokens is generated that occurred before.
+            seed: Seed of sampling.
+
+        Raises:
+            UsageError: A number is out of range, the prompt is not text, or there is a suffix and the tokenizer has no
+                fill-in-the-middle tokens.
+
+        """
+        _check_sampling(max_tokens, temperature)
+        network, tokenizer = self.network, self.tokenizer
+        limit = min(max_tokens, network.context // 2)
+        tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit)
+        stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
+        stop[network.end_token] = True
+        options: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {}
+        if no_repeat_tokens:
+            options["no_repeat_ngram_size"] = no_repeat_tokens
+        network.torch.manual_seed(seed)
+        generated = network.generate([tokens], limit, stop=stop, **options)[0]
+        return tokenizer.decode(generated[generated != network.end_token]).decode("utf-8", "replace")
+
+    def bits_per_byte(self, text: str | bytes) -> float:
+        """How many bits the model needs to predict one byte of a text; lower is better.
+
+        Raises:
+            UsageError: The text is empty, or is not text.
+
+        """
+        data = clean_prompt(text, "the text")
+        if not data:
+            raise UsageError("bits per byte need a text that is not empty", where="text")
+        document = Document("", "", "", 0, self.tokenizer.encode([data])[0])
+        return float(surprise(self.network, [document], self.network.end_token)[0]) / len(data)
 
 
 def complete(
@@ -47,117 +116,114 @@ def complete(
     max_tokens: int = 128,
     suffix: str | bytes | None = None,
     temperature: float = 0.0,
-    unrepeated: int = 0,
+    no_repeat_tokens: int = 0,
     seed: int = 0,
 ) -> str:
-    """What the model writes after `prompt`, or between it and `suffix`.
-
-    Both are read as `build` reads a file: encoding, byte order mark and line ends.
-    The likeliest token is taken every time, or one is drawn where `temperature` is above 0. With `unrepeated`, no so
-    many tokens in a row are written that stood there before. A prompt that is too long
-    loses its beginning, a suffix its end.
+    """Continue a text with the model in a folder. See `Model.complete`.
 
     Raises:
-        UsageError: a number that cannot be, no text, or a suffix for a tokenizer without fill-in-the-middle tokens.
-        DatasetError: not a model folder.
+        UsageError: As for `Model.complete`.
+        DatasetError: It is not a model folder, or it is damaged.
 
     """
-    _require_range(max_tokens, temperature)  # before the model is loaded, which takes seconds
-    network, tokenizer = load(model)
-    return write_completion(
-        network, tokenizer, prompt, max_tokens=max_tokens, suffix=suffix, temperature=temperature,
-        unrepeated=unrepeated, seed=seed,
-    )  # fmt: skip
+    _check_sampling(max_tokens, temperature)  # before the model is loaded, which takes seconds
+    return Model.open(model).complete(
+        prompt,
+        max_tokens=max_tokens,
+        suffix=suffix,
+        temperature=temperature,
+        no_repeat_tokens=no_repeat_tokens,
+        seed=seed,
+    )
 
 
-def write_completion(
-    network: Network,
-    tokenizer: Tokenizer,
-    prompt: str | bytes,
-    *,
-    max_tokens: int = 128,
-    suffix: str | bytes | None = None,
-    temperature: float = 0.0,
-    unrepeated: int = 0,
-    seed: int = 0,
-) -> str:
-    """The same as `complete`, with a model that is loaded."""
-    _require_range(max_tokens, temperature)
-    limit = min(max_tokens, network.context // 2)
-    tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit)
-    stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
-    stop[network.end] = True
-    options: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {}
-    if unrepeated:
-        options["no_repeat_ngram_size"] = unrepeated
-    network.torch.manual_seed(seed)
-    written = network.generate([tokens], limit, stop=stop, **options)[0]
-    return tokenizer.decode(written[written != network.end]).decode("utf-8", "replace")
-
-
-def _require_range(max_tokens: int, temperature: float) -> None:
+def _check_sampling(max_tokens: int, temperature: float) -> None:
     if max_tokens < 1 or temperature < 0:
-        raise UsageError("max_tokens must be above 0 and temperature not below", where="complete")
+        raise UsageError("max_tokens must be at least 1, and temperature at least 0", where="complete")
 
 
 def prompt_tokens(
-    network: Network, tokenizer: Tokenizer, prompt: str | bytes, suffix: str | bytes | None, limit: int
+    network: Network, tokenizer: Tokenizer, prompt: str | bytes, suffix: str | bytes | None, max_tokens: int
 ) -> NDArray[np.int64]:
-    """What the model goes on after, shape (tokens,): `<fim_prefix>…<fim_suffix>…<fim_middle>` where there is a suffix.
+    """The tokens that the model continues with up to `max_tokens`, shape (tokens,).
+
+    With a suffix: `<fim_prefix> prompt <fim_suffix> suffix <fim_middle>`. Without: `<|endoftext|> prompt`.
 
     Raises:
-        UsageError: the tokenizer has no fill-in-the-middle tokens, or the prompt or the suffix is no text.
+        UsageError: The tokenizer has no fill-in-the-middle tokens, or the prompt or the suffix is not text.
 
     """
-    room = network.context - limit - 4
-    before = tokenizer.encode([text_of(prompt, "the prompt")])[0].astype(np.int64)
+    room = network.context - max_tokens - RESERVED_TOKENS
+    before = tokenizer.encode([clean_prompt(prompt, "the prompt")])[0].astype(np.int64)
     if suffix is None:
-        return np.concatenate(([network.end], before))[-room:]
+        return np.concatenate(([network.end_token], before))[-room:]
     if tokenizer.fim_ids is None:
         raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="--suffix")
-    first, middle, last = tokenizer.fim_ids
+    fim_prefix, fim_middle, fim_suffix = tokenizer.fim_ids
     codec = detect_codec(prompt, cut=True) if isinstance(prompt, bytes) else ""
-    after = tokenizer.encode([text_of(suffix, "the suffix", codec)])[0].astype(np.int64)[: room // 2]
-    return np.concatenate(([first], before[-(room - len(after)) :], [last], after, [middle]))
+    after = tokenizer.encode([clean_prompt(suffix, "the suffix", codec)])[0].astype(np.int64)[: room // 2]
+    return np.concatenate(([fim_prefix], before[-(room - len(after)) :], [fim_suffix], after, [fim_middle]))
 
 
-def text_of(given: str | bytes, what: str, like: str = "") -> bytes:
-    """A prompt or a suffix as `build` would have it in a row; `like` is the codec of the text that it goes with.
+def clean_prompt(text: str | bytes, name: str, codec: str = "") -> bytes:
+    """The UTF-8 of a text as `build` would store it in a row.
 
-    It may end in the middle of a character, which is left out. Bytes of no encoding that it declares become U+FFFD.
+    A character that is cut off at the end is left out. Bytes that do not fit their encoding become U+FFFD.
+
+    Args:
+        text: The text.
+        name: What an error calls it.
+        codec: The codec of the text that it belongs to, if known.
 
     Raises:
-        UsageError: it has a NUL.
+        UsageError: It has a NUL.
+
     """
-    data = given if isinstance(given, bytes) else given.encode("utf-8", "replace")
-    text = decode_text(data, like=like, cut=True)
-    if not isinstance(text, Refusal):
-        return text.utf8
-    if text.reason == "binary":
-        raise UsageError(f"{what} is not text: it {text.detail}", where="complete")
+    data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+    decoded = decode_text(data, like=codec, cut=True)
+    if not isinstance(decoded, Refusal):
+        return decoded.utf8
+    if decoded.reason == "binary":
+        raise UsageError(f"{name} is not text: it {decoded.detail}", where="complete")
     return normalize_line_ends(data.decode("utf-8", "replace").encode())
 
 
-def example(dataset: Dataset, seed: int = 0) -> Example | None:
-    """A place in a held-out file where a block begins and code goes on; None if there is none."""
+class CompletionExample(NamedTuple):
+    """A place in a held-out file at which to show a completion. The names are keys of the JSON output."""
+
+    path: str
+    prompt: str
+    """All lines before the place."""
+    author: str
+    """The lines after it."""
+
+
+def find_completion_example(dataset: Dataset, seed: int = 0) -> CompletionExample | None:
+    """Find a place in a held-out file where a block of code begins; None if there is none."""
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     for split in ("test", "val"):
-        found = [each for each in documents(dataset, split) if each.start == 0]
-        found.sort(key=lambda each: (each.language == "text", content_id(seed, each.path)))
+        found = [document for document in documents(dataset, split) if document.start == 0]
+        found.sort(key=lambda document: (document.language == "text", content_id(seed, document.path)))
         for document in found:
             text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])
             lines = [line.decode("utf-8", "replace") for line in split_lines(text)]
-            places = [at for at in range(BEFORE, len(lines) - HIDDEN + 1) if _shows(lines, at)]
+            places = [
+                line for line in range(MIN_PROMPT_LINES, len(lines) - HIDDEN_LINES + 1) if _begins_block(lines, line)
+            ]
             if places:
-                at = places[len(places) // 2]
-                return Example(document.path, "".join(lines[:at]), "".join(lines[at : at + HIDDEN]))
+                place = places[len(places) // 2]
+                hidden = lines[place : place + HIDDEN_LINES]
+                return CompletionExample(document.path, "".join(lines[:place]), "".join(hidden))
     return None
 
 
-def _shows(lines: list[str], at: int) -> bool:
-    """Whether a block of code begins after a line: it opens one, and what follows is hardly blank and no comment."""
-    written = [line.strip() for line in lines[at : at + HIDDEN] if line.strip()]
-    code = all(line[0] not in COMMENTS for line in written[:2])
+def _begins_block(lines: list[str], index: int) -> bool:
+    """Whether the line before opens a block, and the next lines are code with few blank lines and no comment first."""
+    next_lines = lines[index : index + HIDDEN_LINES]
+    written = [line.strip() for line in next_lines if line.strip()]
     return (
-        lines[at - 1].rstrip().endswith(("{", ":")) and bool(lines[at].strip()) and code and len(written) >= HIDDEN - 1
+        lines[index - 1].rstrip().endswith(("{", ":"))
+        and bool(next_lines[0].strip())
+        and all(line[0] not in COMMENT_STARTS for line in written[:2])
+        and len(written) >= HIDDEN_LINES - 1
     )

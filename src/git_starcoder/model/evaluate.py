@@ -1,4 +1,4 @@
-"""Ask a model, and the references beside it, about the held-out text of a dataset."""
+"""Evaluates a model, and the baselines to compare it with, on the held-out text of a dataset."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from git_starcoder.evals import (
     sample,
     xz,
 )
-from git_starcoder.model.load import TRAINING, again, load, record
+from git_starcoder.model.net.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
 from git_starcoder.output_folder import has_schema
 from git_starcoder.protocols import NO_PROGRESS, Progress
 
@@ -39,58 +39,57 @@ if TYPE_CHECKING:
     from git_starcoder.records import Split
     from git_starcoder.text.tokenizer import Tokenizer
 
-SCORES = "scores.json"
-"""In a model's folder: what was found when it was asked last."""
-SCHEMA = "git-starcoder/scores/1"
-LIMIT = 65_536
-"""Held-out tokens that are asked about; of more, whole files are drawn."""
-LIMIT_OF_KIND = 16_384
-"""Tokens of each kind of row."""
-FEWEST = 2048
-"""Held-out tokens, within whatever time."""
-FEWEST_OF_KIND = 256
-"""Tokens of each kind of row, within whatever time."""
-FEWEST_LINES = 10
-"""Lines that are asked for, and holes, within whatever time."""
-LEAST_GIVEN = 1 << 20
-"""Bytes of training text for the compressors, within whatever time."""
-SHARES = {"compressing": 0.3, "scoring": 0.25, "kinds": 0.1, "lines": 0.1, "holes": 0.1}
-"""Of the time, what each may use at most; the rest is for what was not foreseen."""
-ORDER = (
+SCORES_FILE = "scores.json"
+"""File in a model folder with the scores of its last evaluation."""
+SCORES_SCHEMA = "git-starcoder/scores/1"
+MAX_HELD_OUT_TOKENS = 65_536
+"""Held-out tokens that are scored; if there are more, whole files are drawn."""
+MAX_TOKENS_PER_KIND = 16_384
+"""Tokens of each kind of row that are scored."""
+MIN_HELD_OUT_TOKENS = 2048
+"""Held-out tokens that are scored, however short the time is."""
+MIN_TOKENS_PER_KIND = 256
+"""Tokens of each kind of row that are scored, however short the time is."""
+MIN_TASKS = 10
+"""Lines to predict and gaps to fill, however short the time is."""
+MIN_COMPRESSOR_BYTES = 1 << 20
+"""Bytes of training text that compressors see, however short the time is."""
+TIME_SHARES = {"compressors": 0.3, "scoring": 0.25, "kinds": 0.1, "lines": 0.1, "holes": 0.1}
+"""Share of the time that each part may take; the rest is a reserve."""
+EVAL_ORDER = (
     "bits_per_byte", "untrained", "xz", "ppm", "next_line", "frequent_line", "fill_in_the_middle", "lines_above",
     "kinds",
 )  # fmt: skip
-"""How a table begins; other evals follow."""
+"""The evals with which a table begins; others follow by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the evals of the shelf found, all on the same held-out text."""
+    """The scores of all evals in the registry, on the same held-out text."""
 
     split: Split
-    """`test`, or `val` where a small repository has no test split; on that one the kept weights were chosen."""
+    """`test`, or `val` if a small repository has no test split; the val split also decided which weights were kept."""
     files: int
-    """Files asked about."""
-    of: int
-    """Files that the split has."""
-    own: bool
-    """Whether the model was trained on this very dataset; if not, it may have seen what is held out here."""
-    dataset: str
-    """Digest of the dataset."""
+    """Files that were scored."""
+    split_files: int
+    """Files of the split."""
+    is_own_dataset: bool
+    """Whether the model was trained on this very dataset. If not, it may have seen the held-out text."""
+    dataset_digest: str
     tokenizer: dict[str, Any]
-    """Whose tokens perplexity counts: its `entries`, its `digest`, and the `bytes_per_token` of the held-out text."""
+    """The tokenizer that perplexity depends on: `entries`, `digest`, and `bytes_per_token` of the held-out text."""
     scores: tuple[Score, ...]
     skipped: dict[str, str]
-    """Evals that could not be made, and why."""
+    """Evals that were not possible, and why."""
 
     def as_values(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "split": self.split,
             "files": self.files,
-            "of": self.of,
-            "own": self.own,
-            "dataset": self.dataset,
+            "of": self.split_files,
+            "own": self.is_own_dataset,
+            "dataset": self.dataset_digest,
             "tokenizer": self.tokenizer,
             "skipped": self.skipped,
             "scores": [score._asdict() for score in self.scores],
@@ -105,176 +104,189 @@ def evaluate(
     seed: int = 0,
     progress: Progress = NO_PROGRESS,
 ) -> Scores:
-    """Run every eval of the shelf on the test split: at most `LIMIT` tokens of its text, and rows of each kind.
+    """Run every eval of the registry on the test split of a dataset.
 
-    With `seconds`, as much less is asked as this machine needs to be done by then: fewer tokens, rows, lines and holes,
-    and less training text for the compressors, but never less than the smallest numbers above.
+    Args:
+        model: The model folder.
+        dataset: The dataset, with the tokenizer that the model was trained with.
+        seconds: Time limit. Fewer tokens, rows, lines and gaps are scored if this machine would need longer, but never
+            less than the minima of this module.
+        seed: Seed of the sample of held-out text.
+        progress: Who is told how the evaluation goes.
 
     Raises:
-        DatasetError: `model` is no model folder, a tokenizer that is not the dataset's, nothing is held out, or the
-            model's predictions are not numbers.
+        DatasetError: It is not a model folder, the tokenizers differ, nothing is held out, or the predictions of the
+            model
+            are not numbers.
         MissingExtraError: torch, transformers or pyppmd is not installed.
 
     """
-    entered = perf_counter()
+    start = perf_counter()
     folder = Path(model)
-    network, tokenizer = load(folder)
+    network, tokenizer = load_model(folder)
     if (folder / "tokenizer.json").read_bytes() != (dataset.tokenizer_folder / "tokenizer.json").read_bytes():
-        raise DatasetError("model and dataset have different tokenizers", where=str(folder), hint="train it again")
+        hint = "train a model on this dataset"
+        raise DatasetError("model and dataset have different tokenizers", where=str(folder), hint=hint)
     split: Split = "test"
-    found = documents(dataset, split)
-    if not found:
-        split, found = "val", documents(dataset, "val")
-    if not found:
+    held_out = documents(dataset, split)
+    if not held_out:
+        split, held_out = "val", documents(dataset, "val")
+    if not held_out:
         hint = "the repository is too small to hold files out"
         raise DatasetError("nothing is held out", where=str(dataset.folder), hint=hint)
-    training = record(folder)
-    own = training["dataset"] == dataset.digest
+    training = read_training_record(folder)
+    is_own_dataset = training["dataset"] == dataset.digest
     exam = Exam(
         network,
-        again(folder, tokenizer, seed),
+        untrained_network(folder, tokenizer, seed),
         tokenizer,
         documents(dataset, "train"),
-        sample(found, LIMIT, seed),
-        examples(dataset, split, LIMIT_OF_KIND, tokenizer.end_id, seed),
+        sample(held_out, MAX_HELD_OUT_TOKENS, seed),
+        examples(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id, seed),
         seed,
-        untaught=_untaught(tokenizer, training, dataset) if own else "",
+        untaught=_reason_without_fim(tokenizer, training, dataset) if is_own_dataset else "",
     )
     if seconds is not None:
-        exam = _within(exam, lambda: seconds - (perf_counter() - entered))
-    scores, skipped = _all(exam, progress)
-    files, of = (len({document.path for document in each}) for each in (exam.heldout, found))
-    about = {
+        exam = _fit_time(exam, lambda: seconds - (perf_counter() - start))
+    scores, skipped = _run_evals(exam, progress)
+    files, split_files = (len({document.path for document in texts}) for texts in (exam.heldout, held_out))
+    tokenizer_values = {
         "entries": tokenizer.vocab_size,
         "digest": tokenizer.digest,
         "bytes_per_token": int(exam.sizes().sum()) / sum(len(document.tokens) for document in exam.heldout),
     }
-    return Scores(split, files, of, own, dataset.digest, about, tuple(scores), skipped)
+    return Scores(split, files, split_files, is_own_dataset, dataset.digest, tokenizer_values, tuple(scores), skipped)
 
 
-def keep(scores: Scores, model: str | Path) -> bool:
-    """Write the scores beside the model, whole or not at all; gives whether that was possible."""
+def save_scores(scores: Scores, model: str | Path) -> bool:
+    """Write the scores into the model folder; return False if that is not possible.
+
+    A missing permission or a full disk is no error, because the user sees the scores anyway.
+    """
     folder = Path(model)
-    if not (folder / TRAINING).is_file():
+    if not (folder / TRAINING_RECORD).is_file():
         return False
-    text = json.dumps({"schema": SCHEMA, **scores.as_values()}, indent=1) + "\n"
-    if os.path.lexists(folder / SCORES) and not has_schema(folder / SCORES, SCHEMA[:-1]):
-        return False  # it is the user's
+    text = json.dumps({"schema": SCORES_SCHEMA, **scores.as_values()}, indent=1) + "\n"
+    if os.path.lexists(folder / SCORES_FILE) and not has_schema(folder / SCORES_FILE, SCORES_SCHEMA[:-1]):
+        return False  # a file of the user
     try:
-        write_atomically(folder / SCORES, text)
-    except OSError:  # of somebody else, or full: the scores are told all the same
+        write_atomically(folder / SCORES_FILE, text)
+    except OSError:
         return False
     return True
 
 
-def _all(exam: Exam, watch: Progress) -> tuple[list[Score], dict[str, str]]:
-    """Every eval of the shelf in order: what it found, and why it could not be made."""
-    names = sorted(registry.names("evals"), key=lambda key: (ORDER.index(key) if key in ORDER else len(ORDER), key))
-    watch.begin("eval", len(names))
-    begun = perf_counter()
+def _run_evals(exam: Exam, progress: Progress) -> tuple[list[Score], dict[str, str]]:
+    """Run every eval of the registry; return the scores, and why evals were skipped."""
+    order = {name: place for place, name in enumerate(EVAL_ORDER)}
+    names = sorted(registry.names("evals"), key=lambda name: (order.get(name, len(order)), name))
+    progress.begin("eval", len(names))
+    start = perf_counter()
     scores: list[Score] = []
     skipped: dict[str, str] = {}
     for name in names:
-        found: list[Score] | str = registry.load("evals", name).evaluate(exam)
-        if isinstance(found, str):
-            skipped[name] = found
+        outcome: list[Score] | str = registry.load("evals", name).evaluate(exam)
+        if isinstance(outcome, str):
+            skipped[name] = outcome
         else:
-            scores += found
-        watch.advance(1)
+            scores += outcome
+        progress.advance(1)
     dropped = {"skipped": len(skipped)} if skipped else {}
-    watch.end("eval", perf_counter() - begun, len(names), len(names) - len(skipped), dropped)
+    progress.end("eval", perf_counter() - start, len(names), len(names) - len(skipped), dropped)
     return scores, skipped
 
 
-def _untaught(tokenizer: Tokenizer, training: dict[str, Any], dataset: Dataset) -> str:
-    """Why a model of this dataset cannot fill in the middle; empty if it was shown how, or may have been."""
+def _reason_without_fim(tokenizer: Tokenizer, training: dict[str, Any], dataset: Dataset) -> str:
+    """Why a model of this dataset cannot fill in the middle; empty if it has learned to, or may have."""
     config: dict[str, Any] = training.get("config") or {}
     if tokenizer.fim_ids is None:
         return fill_in_the_middle.UNTOLD
-    if config.get("fim") or config.get("base") or any("hole" in about for about in dataset.about("train")):
+    if config.get("fim") or config.get("base") or any("hole" in row for row in dataset.about("train")):
         return ""
     return "the model was not trained to: no row of the dataset is masked, and the training's `fim` is 0"
 
 
-def _within(exam: Exam, left: Callable[[], float]) -> Exam:
-    """A smaller exam for the seconds that are left, from the speeds of a small one."""
+def _fit_time(exam: Exam, seconds_left: Callable[[], float]) -> Exam:
+    """Reduce an exam to what fits into the time that is left, by the speed of a small one."""
 
-    def measured(work: Callable[[], Any]) -> float:
-        begun = perf_counter()
+    def measure(work: Callable[[], Any]) -> float:
+        start = perf_counter()
         work()
-        return perf_counter() - begun
+        return perf_counter() - start
 
-    few = replace(
-        exam, heldout=sample(exam.heldout, FEWEST // 2, exam.seed), rows=fewer(exam.rows, FEWEST_OF_KIND // 2),
-        given=LEAST_GIVEN // 4,
+    small = replace(
+        exam, heldout=sample(exam.heldout, MIN_HELD_OUT_TOKENS // 2, exam.seed),
+        rows=fewer(exam.rows, MIN_TOKENS_PER_KIND // 2), given=MIN_COMPRESSOR_BYTES // 4,
     )  # fmt: skip
-    asking = replace(exam, lines=FEWEST_LINES, holes=FEWEST_LINES)
-    training = few.priming()[0]
-    per_byte = (
-        3 * measured(lambda: xz.compressed(training)) / max(1, len(training))
-    )  # twice xz, which gets slower, and PPMd
-    per_token = 2 * measured(lambda: bits_per_byte.evaluate(few)) / (FEWEST // 2)  # two models
-    asked = sum(len(row.tokens) - row.given for row in few.rows)  # more than the limit, as rows are whole
-    per_row = (
-        measured(lambda: kinds.evaluate(few)) / asked * len({row.kind for row in few.rows})
-    )  # a token of each kind
-    per_line = measured(lambda: next_line.evaluate(asking)) / FEWEST_LINES
-    per_hole = measured(lambda: fill_in_the_middle.evaluate(asking)) / FEWEST_LINES
-    time = max(0.0, left())
+    few_tasks = replace(exam, lines=MIN_TASKS, holes=MIN_TASKS)
+    text = small.priming()[0]
+    # Twice for xz, which becomes slower with more text, and once for PPMd.
+    per_byte = 3 * measure(lambda: xz.compressed(text)) / max(1, len(text))
+    # Two models are scored.
+    per_token = 2 * measure(lambda: bits_per_byte.evaluate(small)) / (MIN_HELD_OUT_TOKENS // 2)
+    scored = sum(len(row.tokens) - row.given for row in small.rows)  # more than the limit, because rows are whole
+    kind_count = len({row.kind for row in small.rows})
+    per_token_of_each_kind = measure(lambda: kinds.evaluate(small)) / scored * kind_count
+    per_line = measure(lambda: next_line.evaluate(few_tasks)) / MIN_TASKS
+    per_hole = measure(lambda: fill_in_the_middle.evaluate(few_tasks)) / MIN_TASKS
+    seconds = max(0.0, seconds_left())
 
-    def affordable(what: str, cost: float) -> int:
-        return int(time * SHARES[what] / cost)
+    def affordable(part: str, cost: float, least: int) -> int:
+        return max(least, int(seconds * TIME_SHARES[part] / cost))
 
     return replace(
         exam,
-        heldout=sample(exam.heldout, max(FEWEST, affordable("scoring", per_token)), exam.seed),
-        rows=fewer(exam.rows, max(FEWEST_OF_KIND, affordable("kinds", per_row))),
-        lines=min(exam.lines, max(FEWEST_LINES, affordable("lines", per_line))),
-        holes=min(exam.holes, max(FEWEST_LINES, affordable("holes", per_hole))),
-        given=min(exam.given, max(LEAST_GIVEN, affordable("compressing", per_byte))),
+        heldout=sample(exam.heldout, affordable("scoring", per_token, MIN_HELD_OUT_TOKENS), exam.seed),
+        rows=fewer(exam.rows, affordable("kinds", per_token_of_each_kind, MIN_TOKENS_PER_KIND)),
+        lines=min(exam.lines, affordable("lines", per_line, MIN_TASKS)),
+        holes=min(exam.holes, affordable("holes", per_hole, MIN_TASKS)),
+        given=min(exam.given, affordable("compressors", per_byte, MIN_COMPRESSOR_BYTES)),
     )
 
 
-def table(scores: Scores) -> str:
-    """The scores as plain text: a part for each measure and each way to tell things apart, a line for each score."""
+def format_scores(scores: Scores) -> str:
+    """Format scores as a table in plain text: a part for each measure and each kind of group, a line for each score."""
     lines: list[str] = []
     for measure, unit in UNITS.items():
-        of = [score for score in scores.scores if score.measure == measure and not score.by]
-        if of:
+        overall = [score for score in scores.scores if score.measure == measure and not score.by]
+        if overall:
             better = "lower" if measure in LOWER else "higher"
-            counted = f"{of[0].over:,} {unit} of {of[0].files} {scores.split} files"
-            lines.append(f"{measure} ({better} is better; {counted}{_tokens(scores, measure)})")
-            lines += [_line(score, score.subject, score.note) for score in of]
+            counted = f"{overall[0].over:,} {unit} of {overall[0].files} {scores.split} files"
+            lines.append(f"{measure} ({better} is better; {counted}{_describe_tokens(scores, measure)})")
+            lines += [_format_score(score, score.subject, score.note) for score in overall]
     for by in dict.fromkeys(score.by for score in scores.scores if score.by):
-        of = [score for score in scores.scores if score.by == by]
-        lines.append(f"{of[0].measure} by {'kind of row' if by == 'kind' else by} ({of[0].subject})")
-        lines += [_line(score, score.group, _counted(score)) for score in sorted(of, key=lambda each: -each.over)]
-    lines += [f"no {name.replace('_', ' ')}: {why}" for name, why in scores.skipped.items()]
+        groups = sorted((score for score in scores.scores if score.by == by), key=lambda score: -score.over)
+        first = next(score for score in scores.scores if score.by == by)
+        lines.append(f"{first.measure} by {'kind of row' if by == 'kind' else by} ({first.subject})")
+        lines += [_format_score(score, score.group, _describe_group(score)) for score in groups]
+    lines += [f"no {name.replace('_', ' ')}: {reason}" for name, reason in scores.skipped.items()]
     if any(score.low is not None for score in scores.scores):
-        lines.append(f"A to B: the 95 % interval over files; few: under {FEW} files, the figure may be chance")
-    if not scores.own:
+        lines.append(
+            f"A to B: the 95 % confidence interval over files; few: under {FEW} files, the figure may be chance"
+        )
+    if not scores.is_own_dataset:
         lines.append("the model was trained on another dataset, so it may have seen these files")
     return "\n".join(lines)
 
 
-def _line(score: Score, name: str, note: str) -> str:
+def _format_score(score: Score, name: str, note: str) -> str:
     interval = "" if score.low is None else f"{score.low:.3f} to {score.high:.3f}"
     return f"  {name:32} {score.value:9.3f}  {interval:18}  {note}".rstrip()
 
 
-def _counted(score: Score) -> str:
-    """What a line of a group is over."""
+def _describe_group(score: Score) -> str:
+    """What the score of a group was measured on."""
     few = ", few" if score.files < FEW else ""
     parts = [f"{score.over:,} {UNITS[score.measure]}", f"{score.files} file{'s' * (score.files != 1)}{few}", score.note]
     return ", ".join(part for part in parts if part)
 
 
-def _tokens(scores: Scores, measure: str) -> str:
-    """Whose tokens perplexity counts."""
+def _describe_tokens(scores: Scores, measure: str) -> str:
+    """The tokenizer whose tokens perplexity counts."""
     if UNITS[measure] != "tokens":
         return ""
-    about = scores.tokenizer
+    values = scores.tokenizer
     return (
-        f"; per token of the tokenizer {about['digest'][:8]} with {about['entries']:,} entries, "
-        f"{about['bytes_per_token']:.2f} bytes each"
+        f"; per token of the tokenizer {values['digest'][:8]} with {values['entries']:,} entries, "
+        f"{values['bytes_per_token']:.2f} bytes each"
     )

@@ -9,11 +9,11 @@ import pytest
 import bases
 import finished
 from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
-from git_starcoder.model import base, load
-from git_starcoder.model import network as networks
-from git_starcoder.model.complete import complete, example, prompt_tokens
+from git_starcoder.model.complete import Model, complete, find_completion_example, prompt_tokens
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.pack import flat
+from git_starcoder.model.data.packing import pack_rows
+from git_starcoder.model.net import loading
+from git_starcoder.model.net import network as networks
 from git_starcoder.text import tokenizer as pretrained
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -24,7 +24,7 @@ ROWS = [np.arange(3, 40) * 7 % 280, np.arange(5, 22) * 11 % 280]
 def toy_size():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, "limit_library_threads", lambda: 1)
-        patch.setitem(load.SIZES, "toy", load.shape(64, 2))
+        patch.setitem(loading.MODEL_SIZES, "toy", loading.layer_dimensions(64, 2))
         yield
 
 
@@ -38,16 +38,16 @@ def saved(dataset, tmp_path_factory):
     """A model from scratch that knows little, in a folder."""
     folder = tmp_path_factory.mktemp("saved")
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
-    network = load.fresh("toy", tokenizer, 128, 0)
+    network = loading.new_network("toy", tokenizer, 128, 0)
     torch = network.torch
     optimiser = torch.optim.AdamW(network.model.parameters(), lr=5e-3)
     rows = [np.array(row.tokens[: row.metadata["length"]]) for row in list(dataset.rows("train"))[:64]]
     for step in range(150):
-        network.nats(flat(rows[step % 8 :: 8])).mean().backward()
+        network.token_losses(pack_rows(rows[step % 8 :: 8])).mean().backward()
         optimiser.step()
         optimiser.zero_grad()
-    load.save(network, dataset.tokenizer_folder, folder)
-    (folder / load.TRAINING).write_text("{}")
+    loading.save_model(network, dataset.tokenizer_folder, folder)
+    (folder / loading.TRAINING_RECORD).write_text("{}")
     return folder
 
 
@@ -60,7 +60,7 @@ def config(folder, **values):
                            ("350m", 348), ("1B", 995), ("2500000", 2.5), ("0.9M", 0.95), ("7b", 6930)]
 )  # fmt: skip
 def test_sizes(size, millions):
-    found = load.sized(size, 4096)
+    found = loading.dimensions_for_size(size, 4096)
     width, depth = found["hidden_size"], found["num_hidden_layers"]
     count = 4096 * width + depth * width * (4 * width + 3 * found["intermediate_size"] + 2) + width
     assert count / 1e6 == pytest.approx(millions, rel=0.08)
@@ -71,21 +71,21 @@ def test_sizes(size, millions):
 
 def test_a_size_has_as_many_parameters_as_it_says():
     tokenizer = bases.tokenizer()
-    network = load.fresh("1M", tokenizer, 64, 0, dropout=0.25)
+    network = loading.new_network("1M", tokenizer, 64, 0, dropout=0.25)
     assert sum(weight.numel() for weight in network.model.parameters()) == pytest.approx(1e6, rel=0.15)
     assert network.model.config.vocab_size % 64 == 0
     assert network.model.config.attention_dropout == 0.25
     network.model.train()
-    losses = {float(network.nats(flat(ROWS)).detach().sum()) for _ in range(3)}
+    losses = {float(network.token_losses(pack_rows(ROWS)).detach().sum()) for _ in range(3)}
     assert len(losses) == 3
     network.model.eval()
-    assert len({float(network.nats(flat(ROWS)).detach().sum()) for _ in range(3)}) == 1
+    assert len({float(network.token_losses(pack_rows(ROWS)).detach().sum()) for _ in range(3)}) == 1
 
 
 @pytest.mark.parametrize("size", ["tinny", "many", "-5M", "10", "1e9", "", "0M"])
 def test_sizes_that_cannot_be(size):
     with pytest.raises(UsageError) as caught:
-        load.sized(size, 4096)
+        loading.dimensions_for_size(size, 4096)
     assert caught.value.where == "--size"
     assert caught.value.hint
 
@@ -101,32 +101,32 @@ def test_any_base_is_trained_saved_and_completes(tmp_path, kind):
     for name in ("config.json", "generation_config.json"):  # as of a model that chats
         values = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps({**values, "eos_token_id": [7, 8]}))
-    network = load.network(config(folder), own, 128)
+    network = loading.build_network(config(folder), own, 128)
     assert network.model.generation_config.eos_token_id == own.end_id
     assert bool(network.notes) == (kind == "GPTNeo")
-    before = network.nats(flat(ROWS)).mean()
+    before = network.token_losses(pack_rows(ROWS)).mean()
     before.backward()
-    for name, weight in network.trained().items():
+    for name, weight in network.trainable_weights().items():
         assert weight.grad is not None, name
         weight.data -= 0.1 * weight.grad
     network.model.eval()
-    after = network.nats(flat(ROWS)).mean()
+    after = network.token_losses(pack_rows(ROWS)).mean()
     assert after < before
-    load.save(network, tmp_path / "tokenizer", tmp_path / "model")
-    (tmp_path / "model" / load.TRAINING).write_text("{}")
-    again, _ = load.load(tmp_path / "model")
+    loading.save_model(network, tmp_path / "tokenizer", tmp_path / "model")
+    (tmp_path / "model" / loading.TRAINING_RECORD).write_text("{}")
+    again, _ = loading.load_model(tmp_path / "model")
     again.precision = "float32"
-    assert float(again.nats(flat(ROWS)).mean().detach()) == pytest.approx(float(after.detach()), rel=1e-5)
+    assert float(again.token_losses(pack_rows(ROWS)).mean().detach()) == pytest.approx(float(after.detach()), rel=1e-5)
     assert isinstance(complete(tmp_path / "model", "def find(", max_tokens=5), str)
 
 
 def test_a_base_that_is_ours_goes_on(saved, dataset):
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
-    network = load.network(config(saved), tokenizer, 128)
-    loaded, _ = load.load(saved)
+    network = loading.build_network(config(saved), tokenizer, 128)
+    loaded, _ = loading.load_model(saved)
     loaded.precision = "float32"
     rows = [np.arange(9), np.arange(30, 50)]
-    assert np.array_equal(network.nats(flat(rows)).detach(), loaded.nats(flat(rows)).detach())
+    assert np.array_equal(network.token_losses(pack_rows(rows)).detach(), loaded.token_losses(pack_rows(rows)).detach())
 
 
 def test_bases_that_cannot_be(tmp_path, saved, monkeypatch):
@@ -135,7 +135,7 @@ def test_bases_that_cannot_be(tmp_path, saved, monkeypatch):
 
     def refused(name, what, kind=UsageError, context=128, tokenizer=own):
         with pytest.raises(kind, match=what) as caught:
-            load.network(config(name), tokenizer, context)
+            loading.build_network(config(name), tokenizer, context)
         assert "\n" not in caught.value.what + caught.value.where + caught.value.hint
         assert caught.value.where
 
@@ -184,7 +184,7 @@ def test_bases_that_cannot_be(tmp_path, saved, monkeypatch):
 
 def test_a_device_that_cannot_compile():
     with pytest.raises(UsageError, match="on CUDA only"):
-        load.network(TrainConfig(size="toy", compile=True, device="cpu"), bases.tokenizer(), 64)
+        loading.build_network(TrainConfig(size="toy", compile=True, device="cpu"), bases.tokenizer(), 64)
 
 
 def test_fill_in_the_middle_tokens_are_found_in_every_spelling(tmp_path):
@@ -220,12 +220,12 @@ def test_a_tokenizer_of_two_files_is_the_one_that_was_saved_of_it(tmp_path):
     own = bases.tokenizer()
     own.save(tmp_path)
     definition = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
-    base = tmp_path / "base"
-    base.mkdir()
-    (base / "vocab.json").write_text(json.dumps(definition["vocab"]))
-    (base / "merges.txt").write_text("\n".join(" ".join(pair) for pair in definition["merges"]))
-    (base / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
-    read = tokenizers.load_tokenizer(base)
+    loading = tmp_path / "base"
+    loading.mkdir()
+    (loading / "vocab.json").write_text(json.dumps(definition["vocab"]))
+    (loading / "merges.txt").write_text("\n".join(" ".join(pair) for pair in definition["merges"]))
+    (loading / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
+    read = tokenizers.load_tokenizer(loading)
     read.save(tmp_path / "saved")
     assert (
         tokenizers.load_tokenizer(tmp_path / "saved").find_difference(read)
@@ -246,7 +246,7 @@ def _with_another(tokenizer, folder):
 def test_plain_transformers_writes_what_complete_writes(saved):
     from transformers import AutoTokenizer, pipeline
 
-    network, tokenizer = load.load(saved)
+    network, tokenizer = loading.load_model(saved)
     plain = AutoTokenizer.from_pretrained(saved)
     before, after = "def find_order(items: list[int], limit: int) ->", "\n    return total\n"
     text = f"<fim_prefix>{before}<fim_suffix>{after}<fim_middle>"
@@ -263,7 +263,7 @@ def test_a_suffix_needs_its_tokens(tmp_path):
     folder = bases.write(tmp_path, own=own)
     text = (folder / "tokenizer.json").read_text().replace('"<fim_middle>"', '"<other>"')
     (folder / "tokenizer.json").write_text(text)
-    (folder / load.TRAINING).write_text("{}")
+    (folder / loading.TRAINING_RECORD).write_text("{}")
     with pytest.raises(UsageError, match="no fill-in-the-middle tokens"):
         complete(folder, "def", suffix="return")
 
@@ -273,7 +273,7 @@ def test_a_missing_extra_is_one_line(monkeypatch, library):
     tokenizer = bases.tokenizer()
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=library) as caught:
-        load.network(TrainConfig(), tokenizer, 64)
+        loading.build_network(TrainConfig(), tokenizer, 64)
     assert caught.value.hint == "pip install 'git-starcoder[train]'"
 
 
@@ -289,11 +289,11 @@ def test_the_files_of_a_hub_id_are_looked_for_in_the_cache_first(tmp_path, monke
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert base.find("someone/model") == folder
+    assert loading.find_base_folder("someone/model") == folder
     assert asked == [("someone/model", True)]
     (folder / "model.safetensors").rename(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="has no weights"):
-        base.find("someone/model")
+        loading.find_base_folder("someone/model")
     assert asked[1:] == [("someone/model", True), ("someone/model", False)]
 
 
@@ -314,7 +314,7 @@ def test_the_folder_is_one_that_transformers_reads(saved):
 
 
 def test_completion(dataset, saved):
-    place = example(dataset)
+    place = find_completion_example(dataset)
     assert place.path.startswith("src/file_2")
     assert place.prompt.rstrip().endswith(":")
     whole = finished.source(int(place.path[9:-3])).decode()
@@ -334,8 +334,8 @@ def test_completion(dataset, saved):
 
 def test_a_completion_need_not_go_round_in_circles(saved):
     prompt = "def find_order(items: list[int], limit: int) -> int:\n"
-    written = complete(saved, prompt, max_tokens=100, unrepeated=6)
-    tokens = load.load(saved)[1].encode([written.encode()])[0].tolist()
+    written = complete(saved, prompt, max_tokens=100, no_repeat_tokens=6)
+    tokens = loading.load_model(saved)[1].encode([written.encode()])[0].tolist()
     runs = [tuple(tokens[at : at + 12]) for at in range(len(tokens) - 11)]
     assert len(runs) == len(set(runs)) > 10
 
@@ -344,20 +344,29 @@ def test_all_processors_that_may_be_used_are_used(saved, monkeypatch):
     import torch
 
     monkeypatch.setattr(networks, "limit_library_threads", lambda: 3)
-    load.load(saved)
+    loading.load_model(saved)
     assert torch.get_num_threads() == 3
 
 
 def test_folders_that_are_no_models(saved, tmp_path):
     with pytest.raises(DatasetError, match="is not a model"):
-        load.load(tmp_path)
+        loading.load_model(tmp_path)
     for file in saved.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(DatasetError, match="is damaged"):
-        load.load(tmp_path)
+        loading.load_model(tmp_path)
     weights.unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(DatasetError, match="is damaged"):
-        load.load(tmp_path)
+        loading.load_model(tmp_path)
+
+
+def test_an_opened_model_completes_and_measures_texts(saved):
+    model = Model.open(saved)
+    prompt = "def find_order(items: list[int], limit: int) ->"
+    assert model.complete(prompt, max_tokens=4) == complete(saved, prompt, max_tokens=4)
+    assert 0 < model.bits_per_byte(finished.source(1)) < model.bits_per_byte(b"zq%7" * 50)
+    with pytest.raises(UsageError, match="not empty"):
+        model.bits_per_byte("")

@@ -10,11 +10,11 @@ import pytest
 import bases
 import finished
 from git_starcoder.errors import MissingExtraError, UsageError
-from git_starcoder.model import adapt, load
-from git_starcoder.model import network as networks
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.pack import flat
-from git_starcoder.model.train import train
+from git_starcoder.model.data.packing import pack_rows
+from git_starcoder.model.net import loading
+from git_starcoder.model.net import network as networks
+from git_starcoder.model.train.training import train
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.tokenizer import Tokenizer
 
@@ -35,10 +35,10 @@ def config(base, **values):
 
 def nudged(network, rows=ROWS, rate=0.1, steps=3):
     """After a few steps on rows, by plain gradient descent."""
-    weights = network.trained()
+    weights = network.trainable_weights()
     network.model.train()
     for _ in range(steps):
-        network.nats(flat(rows)).mean().backward()
+        network.token_losses(pack_rows(rows)).mean().backward()
         for weight in weights.values():
             weight.data -= rate * weight.grad
             weight.grad = None
@@ -49,7 +49,7 @@ def nudged(network, rows=ROWS, rate=0.1, steps=3):
 def nats(network, rows=ROWS):
     network.model.eval()
     with network.torch.inference_mode():
-        return network.nats(flat(rows)).numpy()
+        return network.token_losses(pack_rows(rows)).numpy()
 
 
 def by_peft(base, folder):
@@ -57,7 +57,7 @@ def by_peft(base, folder):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    with adapt.quiet():
+    with loading.no_warnings():
         return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
 
 
@@ -75,9 +75,9 @@ def test_the_merged_model_is_the_model_with_its_adapters(tmp_path, kind, tied):
     own = bases.tokenizer()
     base = bases.write(tmp_path / "base", kind, own, tie_word_embeddings=tied)
     own.save(tmp_path / "tokenizer")
-    network = load.network(config(base), own, 128)
+    network = loading.build_network(config(base), own, 128)
     before = nats(network)
-    names = network.trained()
+    names = network.trainable_weights()
     assert names
     assert all("lora_" in name for name in names)
     assert sum(weight.numel() for weight in names.values()) < 0.5 * sum(
@@ -86,20 +86,23 @@ def test_the_merged_model_is_the_model_with_its_adapters(tmp_path, kind, tied):
     nudged(network)
     adapted = nats(network)
     assert adapted.mean() < before.mean() - 0.01
-    load.save(network, tmp_path / "tokenizer", tmp_path / "model")
+    loading.save_model(network, tmp_path / "tokenizer", tmp_path / "model")
     assert np.abs(nats(network) - adapted).max() < 1e-5
-    (tmp_path / "model" / load.TRAINING).write_text("{}")
-    again, _ = load.load(tmp_path / "model")
+    (tmp_path / "model" / loading.TRAINING_RECORD).write_text("{}")
+    again, _ = loading.load_model(tmp_path / "model")
     again.precision = "float32"
     assert np.abs(nats(again) - adapted).max() < 1e-5
     assert {file.name for file in (tmp_path / "model" / "adapter").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors",
     }  # fmt: skip
     plain = by_peft(base, tmp_path / "model" / "adapter")
-    with_adapter = networks.Network(plain.get_base_model(), own, where="cpu", precise="float32")
+    with_adapter = networks.Network(plain.get_base_model(), own, device="cpu", precision="float32")
     assert np.abs(nats(with_adapter) - adapted).max() < 1e-5
     reread = networks.Network(
-        adapt.merged(str(base), tmp_path / "model" / "adapter", network.model), own, where="cpu", precise="float32"
+        loading.merge_into_unquantized(str(base), tmp_path / "model" / "adapter", network.vocab_size),
+        own,
+        device="cpu",
+        precision="float32",
     )
     assert np.abs(nats(reread) - adapted).max() < 1e-5
 
@@ -113,7 +116,7 @@ def test_tokens_that_the_base_does_not_know_are_learned(tmp_path, tied, tune):
     new = more.vocabulary[NEW]
     more.save(tmp_path / "tokenizer")
     said = replace(config(base), tune=tune)
-    network = load.network(said, more, 128)
+    network = loading.build_network(said, more, 128)
     rows = [np.array([5, new, 20, new, 30, new, 40, 41])]
     before = nats(network, rows)
     embeddings = network.model.get_input_embeddings()(network.torch.arange(new + 1)).detach().numpy()
@@ -125,9 +128,9 @@ def test_tokens_that_the_base_does_not_know_are_learned(tmp_path, tied, tune):
     assert np.abs(moved[new] - embeddings[new]).max() > 1e-4
     if tune == "lora":
         assert np.array_equal(moved[:new], embeddings[:new])
-    load.save(network, tmp_path / "tokenizer", tmp_path / "model")
-    (tmp_path / "model" / load.TRAINING).write_text("{}")
-    again, tokenizer = load.load(tmp_path / "model")
+    loading.save_model(network, tmp_path / "tokenizer", tmp_path / "model")
+    (tmp_path / "model" / loading.TRAINING_RECORD).write_text("{}")
+    again, tokenizer = loading.load_model(tmp_path / "model")
     again.precision = "float32"
     assert tokenizer.vocabulary[NEW] == new
     assert np.abs(nats(again, rows) - after).max() < 1e-5
@@ -145,8 +148,8 @@ def test_a_training_of_adapters_leaves_the_base_and_gives_both(tmp_path):
     assert said["base_model_name_or_path"] == str(base)
     assert (said["r"], said["lora_alpha"]) == (4, 32.0)
     plain = by_peft(base, tmp_path / "model" / "adapter")
-    adapted = nats(networks.Network(plain.get_base_model(), own, where="cpu", precise="float32"))
-    merged, _ = load.load(tmp_path / "model")
+    adapted = nats(networks.Network(plain.get_base_model(), own, device="cpu", precision="float32"))
+    merged, _ = loading.load_model(tmp_path / "model")
     merged.precision = "float32"
     assert np.abs(nats(merged) - adapted).max() < 1e-5
 
@@ -156,7 +159,9 @@ def test_adapters_begin_by_the_seed(tmp_path):
     weights = [
         {
             name: weight.detach().numpy().copy()
-            for name, weight in load.network(config(base, seed=seed), bases.tokenizer(), 128).trained().items()
+            for name, weight in loading.build_network(config(base, seed=seed), bases.tokenizer(), 128)
+            .trainable_weights()
+            .items()
         }
         for seed in (1, 1, 2)
     ]
@@ -168,10 +173,10 @@ def test_what_a_way_of_tuning_needs_is_said(tmp_path, monkeypatch):
     base = bases.write(tmp_path / "base")
     said = replace(config(base), tune="qlora")
     with pytest.raises(UsageError, match="need CUDA, and this is 'cpu'"):
-        load.network(said, bases.tokenizer(), 128)
+        loading.build_network(said, bases.tokenizer(), 128)
     with pytest.raises(UsageError, match="bitsandbytes is not installed"):
-        load.network(replace(said, device="cuda"), bases.tokenizer(), 128)
+        loading.build_network(replace(said, device="cuda"), bases.tokenizer(), 128)
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match="peft") as caught:
-        load.network(config(base), bases.tokenizer(), 128)
+        loading.build_network(config(base), bases.tokenizer(), 128)
     assert caught.value.hint == "pip install 'git-starcoder[lora]'"

@@ -1,0 +1,125 @@
+"""Holds the rows of the training split as arrays: all tokens in one array, and columns of what the plan needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from git_starcoder.errors import DatasetError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Training rows as columns, in the order of the file.
+
+    A row has two forms: its tokens as the dataset has them (`dataset_tokens`), and the tokens that a model reads
+    (`input_tokens`), which may begin with an end-of-text token.
+    """
+
+    tokens: NDArray[Any]
+    """Tokens of all rows without padding, in the smallest integer type that holds them, shape (tokens,)."""
+    offsets: NDArray[np.int64]
+    """Row i is `tokens[offsets[i]:offsets[i + 1]]`, shape (rows + 1,)."""
+    is_plain_text: NDArray[np.bool_]
+    """Whether the row is text alone, with no context prefix and no masked span, shape (rows,)."""
+    starts_text: NDArray[np.bool_]
+    """Whether the row is the beginning of a plain text, so that a model reads an end-of-text token before it. Rows that
+    begin with a control token of their own need none. Shape (rows,)."""
+    context_lengths: NDArray[np.int32]
+    """Tokens of the row's context prefix, which is not in the loss, shape (rows,)."""
+    weights: NDArray[np.float64]
+    """How often to draw the row, relative to the others; above 0. Shape (rows,)."""
+    content_hashes: NDArray[np.uint64]
+    """Hash of the row's content, shape (rows,)."""
+    end_token: int
+    """The end-of-text token."""
+    fim_tokens: tuple[int, int, int] | None
+    """The prefix, middle and suffix tokens; None if the tokenizer has none."""
+
+    @classmethod
+    def read(cls, dataset: Dataset, tokenizer: Tokenizer) -> Corpus:
+        """Read the training split of a dataset.
+
+        Raises:
+            DatasetError: The split has no rows, or a row is damaged or has tokens that the tokenizer does not have.
+
+        """
+        dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
+        tokens: list[NDArray[Any]] = []
+        is_plain_text: list[bool] = []
+        starts_text: list[bool] = []
+        context_lengths: list[int] = []
+        weights: list[float] = []
+        content_hashes: list[int] = []
+        for number, row in enumerate(dataset.rows("train")):
+            metadata = row.metadata
+            try:
+                row_tokens: NDArray[Any] = np.array(row.tokens[: metadata["length"]])
+                weight = float(metadata["weight"])
+                is_first_window = metadata["token_start"] == 0
+                content_hash, context_length = int(metadata["row_id"][:16], 16), int(row.uncounted)
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                what = f"row {number + 1} is damaged: {type(error).__name__} {error}"
+                raise DatasetError(what, where=dataset.place("train", number)) from error
+            are_integers = row_tokens.ndim == 1 and row_tokens.dtype.kind == "i"  # an empty array is of kind "f"
+            if not (are_integers and 0 <= row_tokens.min() <= row_tokens.max() < tokenizer.vocab_size):
+                what = f"row {number + 1} has no tokens, or tokens that the dataset's tokenizer does not have"
+                raise DatasetError(what, where=dataset.place("train", number))
+            if not (0 < weight < float("inf") and context_length >= 0):
+                what = f"row {number + 1} has a weight of {weight} and {context_length} tokens of context"
+                raise DatasetError(what, where=dataset.place("train", number))
+            tokens.append(row_tokens.astype(dtype))
+            is_plain_text.append(not metadata.keys() & {"hole", "context"})
+            starts_text.append(is_plain_text[-1] and is_first_window)
+            context_lengths.append(context_length)
+            weights.append(weight)
+            content_hashes.append(content_hash)
+        if not tokens:
+            hint = "the repository is too small for this recipe"
+            raise DatasetError("there are no rows to train on", where=str(dataset.files("train")[0]), hint=hint)
+        return cls(
+            np.concatenate(tokens),
+            np.cumsum([0, *map(len, tokens)], dtype=np.int64),
+            np.array(is_plain_text),
+            np.array(starts_text),
+            np.array(context_lengths, dtype=np.int32),
+            np.array(weights, dtype=np.float64),
+            np.array(content_hashes, dtype=np.uint64),
+            tokenizer.end_id,
+            tokenizer.fim_ids,
+        )
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row in the dataset, shape (rows,)."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def ends_text(self) -> NDArray[np.bool_]:
+        """Whether the row ends with the end-of-text token, shape (rows,)."""
+        return self.tokens[self.offsets[1:] - 1] == self.end_token
+
+    @cached_property
+    def loss_starts(self) -> NDArray[np.int64]:
+        """Index of the first token of `input_tokens` that is in the loss, at least 1, shape (rows,)."""
+        return np.maximum(1, self.starts_text + self.context_lengths.astype(np.int64))
+
+    def dataset_tokens(self, index: int) -> NDArray[Any]:
+        """The tokens of a row as the dataset has them, shape (length,)."""
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    def input_tokens(self, index: int) -> NDArray[Any]:
+        """The tokens of a row that a model reads: with an end-of-text token before them if the row starts a text."""
+        tokens = self.dataset_tokens(index)
+        if not self.starts_text[index]:
+            return tokens
+        return np.concatenate((np.array([self.end_token], dtype=tokens.dtype), tokens))

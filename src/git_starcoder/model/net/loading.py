@@ -1,0 +1,500 @@
+"""Builds, loads and saves models: from scratch, from a base model, with adapters, and the model folder that we publish.
+
+A model folder has weights, configuration and tokenizer as transformers reads them, and `training.json`. Only
+safetensors are read, and code of a model is never run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import warnings
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from math import log
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, UsageError, as_machine_error
+from git_starcoder.model.net.network import Network, best_device, import_libraries
+from git_starcoder.registry import suggest
+from git_starcoder.text import tokenizer as pretrained
+from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.text.tokenizer import summarize_error
+from git_starcoder.user_paths import expand_user, utf8_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from git_starcoder.model.config import TrainConfig
+    from git_starcoder.text.tokenizer import Tokenizer
+
+MODEL_SCHEMA = "git-starcoder/model/1"
+TRAINING_RECORD = "training.json"
+"""File that says what a model was trained on and how. A folder without it is not a model of ours."""
+ADAPTER_FOLDER = "adapter"
+"""Folder of the adapters, inside the folder of the model that they are merged into."""
+MODEL_CONFIG = "config.json"
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+DOWNLOAD_PATTERNS = (
+    *pretrained.TOKENIZER_FILES, MODEL_CONFIG, "generation_config.json", "*.safetensors", "*.safetensors.index.json",
+)  # fmt: skip
+"""Files that are downloaded for a Hugging Face id."""
+BASE_HINT = "give a folder that transformers' save_pretrained wrote, or a Hugging Face id"
+KERNEL_KEY_SUFFIX = "_implementation"
+"""Keys of a configuration that end like this may name code of the hub."""
+MAX_WIDTH = 16_384
+"""Largest width of a model from scratch."""
+HEAD_WIDTH = 64
+"""Width of an attention head."""
+DIMENSION_MULTIPLE = 64
+"""Vocabulary and feed-forward width are multiples of this, because matrix units work in tiles."""
+PARAMETER_COUNT = re.compile(r"(\d+(?:\.\d+)?)([KMB]?)", re.IGNORECASE)
+"""A number of parameters, such as 124M."""
+COUNT_SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9}
+
+
+def layer_dimensions(width: int, depth: int) -> dict[str, int]:
+    """Configuration of `depth` layers: attention heads of 64, and a feed-forward width of 11/4 of the width."""
+    return {
+        "hidden_size": width,
+        "intermediate_size": -(-width * 11 // 4 // DIMENSION_MULTIPLE) * DIMENSION_MULTIPLE,
+        "num_hidden_layers": depth,
+        "num_attention_heads": width // HEAD_WIDTH,
+    }
+
+
+MODEL_SIZES = {
+    "tiny": layer_dimensions(256, 4),
+    "small": layer_dimensions(512, 8),
+    "medium": layer_dimensions(768, 12),
+    "large": layer_dimensions(1152, 21),
+    "huge": layer_dimensions(1664, 29),
+}
+"""With a vocabulary of 4,096 they have 4M, 28M, 90M, 350M and 1B parameters. `tiny` learns most in minutes on a CPU;
+the others want a GPU."""
+
+
+def dimensions_for_size(size: str, vocab_size: int) -> dict[str, int]:
+    """The configuration of a size: one of `MODEL_SIZES`, or the best one for a number of parameters.
+
+    For each width in steps of 128, the depth that comes nearest to the number is a candidate. The best candidate has a
+    ratio of width to depth nearest to 64; the loss depends on that ratio only slightly (Kaplan et al., 2020).
+
+    Raises:
+        UsageError: There is no such size, or the vocabulary alone has more parameters.
+
+    """
+    if size in MODEL_SIZES:
+        return MODEL_SIZES[size]
+    match = PARAMETER_COUNT.fullmatch(size)
+    if not match:
+        hint = suggest(size, list(MODEL_SIZES)) or "a number of parameters such as 124M works, too"
+        raise UsageError(f"size '{size}' is not known", where="--size", hint=hint)
+    parameters = float(match[1]) * COUNT_SUFFIXES[match[2].upper()]
+    candidates: list[tuple[float, int, int]] = []
+    for width in range(128, MAX_WIDTH + 1, 128):
+        layer = 4 * width**2 + 3 * width * layer_dimensions(width, 1)["intermediate_size"] + 2 * width
+        depth = round((parameters - (vocab_size + 1) * width) / layer)
+        if depth >= 1:
+            candidates.append((abs(log(depth * HEAD_WIDTH / width)), width, depth))
+    if not candidates:
+        least = sum(layer_dimensions(128, 1).values()) * 128 + vocab_size * 128
+        hint = f"a vocabulary of {vocab_size:,} entries and one layer need about {least / 1e6:.1f}M"
+        raise UsageError(f"there is no model of {size} parameters", where="--size", hint=hint)
+    _, width, depth = min(candidates)
+    return layer_dimensions(width, depth)
+
+
+class ComputeOptions(NamedTuple):
+    """How a network computes: the best device and precision unless given. See `Network`."""
+
+    device: str | None = None
+    precision: str | None = None
+    is_compiled: bool = False
+
+
+def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int) -> Network:
+    """Build the network that a config describes, from scratch or on a base model, for rows of up to `context` tokens.
+
+    Raises:
+        UsageError: The size, base, device or way of tuning does not exist, or the base has another tokenizer.
+        DatasetError: The base is damaged.
+        MissingExtraError: torch, transformers, or a library that the way of tuning needs is not installed.
+
+    """
+    device = config.device or best_device()
+    if config.compile and device != "cuda":
+        raise UsageError(f"networks are compiled on CUDA only, and this is '{device}'", where="compile")
+    options = ComputeOptions(device, config.precision, device == "cuda" and config.compile is not False)
+    if config.base is None:
+        return new_network(config.size, tokenizer, context, config.seed, config.dropout, options)
+    torch, _ = import_libraries()
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model, new_tokens = load_base_model(config, tokenizer, context, device)
+        adapter = None if config.tune == "full" else add_adapters(model, config, new_tokens)
+    return Network(model, tokenizer, adapter, **options._asdict())
+
+
+def new_network(
+    size: str,
+    tokenizer: Tokenizer,
+    context: int,
+    seed: int,
+    dropout: float = 0.0,
+    options: ComputeOptions | None = None,
+) -> Network:
+    """An untrained Llama-style decoder: rotary positions, SwiGLU, tied embeddings, no biases.
+
+    Raises:
+        UsageError: There is no such size.
+
+    """
+    _, transformers = import_libraries()
+    # The added entries are never a target and never generated, so they only cost their share of memory.
+    vocab_size = -(-tokenizer.vocab_size // DIMENSION_MULTIPLE) * DIMENSION_MULTIPLE
+    config = transformers.LlamaConfig(
+        **dimensions_for_size(size, vocab_size),
+        vocab_size=vocab_size,
+        max_position_embeddings=context,
+        attention_dropout=dropout,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.end_id,
+        eos_token_id=tokenizer.end_id,
+        pad_token_id=tokenizer.pad_id,
+    )
+    return _network_from_config(config, tokenizer, seed, options or ComputeOptions())
+
+
+def untrained_network(folder: Path, tokenizer: Tokenizer, seed: int) -> Network:
+    """An untrained network with the architecture of the model in `folder`."""
+    _, transformers = import_libraries()
+    with utf8_path(folder) as place:
+        config = transformers.AutoConfig.from_pretrained(place, local_files_only=True)
+    return _network_from_config(config, tokenizer, seed, ComputeOptions())
+
+
+def _network_from_config(config: Any, tokenizer: Tokenizer, seed: int, options: ComputeOptions) -> Network:
+    torch, transformers = import_libraries()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return Network(model, tokenizer, **options._asdict())
+
+
+def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
+    """Load the model in a folder and its tokenizer.
+
+    Raises:
+        DatasetError: It is not a model folder, or it is damaged.
+
+    """
+    folder = Path(folder)
+    if not (folder / TRAINING_RECORD).is_file():
+        what = f"'{folder}' is not a model: it has no {TRAINING_RECORD}"
+        raise DatasetError(what, where=str(folder), hint="`git starcoder train` makes one")
+    try:
+        tokenizer = tokenizers.load_tokenizer(folder)
+    except UsageError as error:
+        raise DatasetError(f"'{folder}' is damaged: {error.what}", where=str(folder)) from error
+    return Network(load_weights(folder), tokenizer), tokenizer
+
+
+def load_weights(folder: Path, **options: Any) -> Any:
+    """Load the model of transformers in a folder, in float32. `options` go to `from_pretrained`.
+
+    Raises:
+        DatasetError: Its files are damaged or incomplete, or it wants code of the hub to run.
+
+    """
+    torch, transformers = import_libraries()
+    safe = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32}
+    try:
+        kernel = find_hub_kernel(json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
+    if kernel:
+        raise DatasetError(f"'{folder}' wants the code of {kernel}, which is never run", where=str(folder))
+    try:
+        with utf8_path(folder) as place:
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                place, output_loading_info=True, **{**safe, **options}
+            )
+    except Exception as error:  # the library may raise anything for a damaged file
+        raise as_machine_error(error) or DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
+    if missing := sorted(info["missing_keys"]):
+        what = f"'{folder}' is damaged: {len(missing)} of its weights are missing, such as {missing[0]}"
+        raise DatasetError(what, where=str(folder))
+    return model
+
+
+def find_hub_kernel(values: Any, key: str = "") -> str:
+    """The first kernel of the hub that a configuration names, which transformers might download and run; "" if none."""
+    is_choice = key.endswith(KERNEL_KEY_SUFFIX)
+    if isinstance(values, dict):
+        items = cast("dict[str, Any]", values).items()
+        kernels = (find_hub_kernel(value, key if is_choice else name) for name, value in items)
+        return next(filter(None, kernels), "")
+    return values if isinstance(values, str) and is_choice and "/" in values else ""
+
+
+def read_training_record(folder: Path) -> dict[str, Any]:
+    """The content of `training.json` of a model folder."""
+    return cast("dict[str, Any]", json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8")))
+
+
+def save_model(network: Network, tokenizer_folder: Path, folder: Path) -> None:
+    """Write weights, configuration and tokenizer into `folder`, and adapters into its `adapter/`.
+
+    Adapters are merged into the weights, so the network has none afterwards. Transformers before version 5 reads two
+    values of the configuration by their old names, so these are written, too.
+
+    Raises:
+        OutputError: The weights cannot be written, for example because the disk is full.
+
+    """
+    from safetensors import SafetensorError
+
+    try:
+        if network.adapter is not None:
+            merge_adapters(network, folder / ADAPTER_FOLDER)
+        network.model.save_pretrained(folder)
+    except SafetensorError as error:  # is not an OSError, even if the disk is full
+        raise OutputError(f"cannot write the weights: {error}", where=str(folder)) from error
+    config_file = folder / MODEL_CONFIG
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    rotary: dict[str, Any] = config.get("rope_parameters") or {}
+    if "rope_theta" in rotary:
+        config["rope_theta"] = rotary["rope_theta"]
+    config["torch_dtype"] = config["dtype"]
+    config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for file in sorted(tokenizer_folder.iterdir()):
+        shutil.copyfile(file, folder / file.name)
+
+
+def load_base_model(config: TrainConfig, tokenizer: Tokenizer, context: int, device: str) -> tuple[Any, list[int]]:
+    """Load the base model of a config, with embeddings for every token of the dataset's tokenizer.
+
+    Returns:
+        The model, and the ids of control tokens that are new to it.
+
+    Raises:
+        UsageError: There is no such model, or it does not fit this dataset.
+        DatasetError: It is damaged.
+        MissingExtraError: torch or transformers is not installed.
+
+    """
+    name = str(config.base)
+    folder = find_base_folder(name)
+    values = read_model_config(folder, name)
+    if "quantization_config" in values:
+        hint = "give the model that it was made from; tune: qlora quantizes it"
+        raise UsageError(f"the weights of '{name}' are quantised", where="base", hint=hint)
+    positions = values.get("max_position_embeddings", values.get("n_positions"))
+    if isinstance(positions, int) and positions < context:
+        what = f"'{name}' reads {positions:,} tokens, and the rows have up to {context:,}"
+        hint = f"build the dataset with --set window.size={positions - positions % 64}"
+        raise UsageError(what, where="base", hint=hint)
+    new_tokens = missing_control_tokens(tokenizer, tokenizers.load_tokenizer(folder), name)
+    model = load_weights(folder, **(quantization_options(device) if config.tune == "qlora" else {}))
+    add_token_embeddings(model, tokenizer.vocab_size, new_tokens)
+    for settings in (model.config, model.generation_config):  # a chat may end otherwise than a text of the dataset
+        settings.eos_token_id, settings.pad_token_id = tokenizer.end_id, tokenizer.pad_id
+    return model, new_tokens
+
+
+def find_base_folder(name: str) -> Path:
+    """The folder of a model, which is downloaded if `name` is a Hugging Face id.
+
+    Raises:
+        UsageError: There is none, it cannot be downloaded, or it has no safetensors.
+
+    """
+    folder = expand_user(name)
+    if not folder.is_dir():
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
+            raise UsageError(f"there is no folder '{name}'", where="base", hint=BASE_HINT)
+        folder = _download(name)
+    if not (folder / MODEL_CONFIG).is_file():
+        raise UsageError(f"'{name}' is not a model: it has no {MODEL_CONFIG}", where="base", hint=BASE_HINT)
+    if not _has_weights(folder):
+        is_pickled = any(file.suffix in PICKLE_SUFFIXES for file in folder.iterdir())
+        what = (
+            "has its weights as pickles, which could run code" if is_pickled else f"has no weights ({WEIGHT_FILES[0]})"
+        )
+        raise UsageError(f"'{name}' {what}", where="base", hint="only safetensors are read")
+    return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in WEIGHT_FILES)
+
+
+def _download(name: str) -> Path:
+    """The files of a Hugging Face id in the local cache, downloaded if they are not there."""
+    import_libraries()
+    import huggingface_hub
+    from huggingface_hub.utils import disable_progress_bars, logging
+
+    disable_progress_bars()
+    logging.set_verbosity_error()  # the user needs the outcome, not each retry
+    snapshot = cast("Callable[..., str]", huggingface_hub.snapshot_download)  # pyright: ignore[reportUnknownMemberType]
+    try:
+        folder = Path(snapshot(name, allow_patterns=list(DOWNLOAD_PATTERNS), local_files_only=True))
+        if (folder / MODEL_CONFIG).is_file() and _has_weights(folder):
+            return folder
+    except (OSError, ValueError):
+        pass  # not in the cache
+    try:
+        return Path(snapshot(name, allow_patterns=list(DOWNLOAD_PATTERNS)))
+    except (OSError, ValueError) as error:
+        what = f"model '{name}' is not a folder, not in the Hugging Face cache, and cannot be downloaded"
+        raise UsageError(what, where=summarize_error(error), hint=BASE_HINT) from error
+
+
+def read_model_config(folder: Path, name: str) -> dict[str, Any]:
+    """Read the configuration of a model.
+
+    Raises:
+        UsageError: It cannot be read, is not of a causal language model, or needs code of its own.
+
+    """
+    try:
+        values = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
+        kind = values["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"the {MODEL_CONFIG} of '{name}' cannot be read: {summarize_error(error)}"
+        raise UsageError(what, where="base", hint=BASE_HINT) from error
+    _, transformers = import_libraries()
+    if kind not in transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        own_code = "it needs code of its own, which is never run"
+        reason = own_code if "auto_map" in values else "no causal language model"
+        raise UsageError(f"'{name}' is of the kind {kind}: {reason}", where="base", hint=BASE_HINT)
+    return cast("dict[str, Any]", values)
+
+
+def missing_control_tokens(tokenizer: Tokenizer, base_tokenizer: Tokenizer, name: str) -> list[int]:
+    """Ids of the dataset's control tokens that a base model does not have.
+
+    Raises:
+        UsageError: The two tokenizers encode text differently.
+
+    """
+    if difference := tokenizer.find_difference(base_tokenizer):
+        hint = f"build it with --set window.tokenizer={name}"
+        raise UsageError(f"the dataset was not made for '{name}': {difference}", where="base", hint=hint)
+    return sorted(set(tokenizer.vocabulary.values()) - set(base_tokenizer.vocabulary.values()))
+
+
+def quantization_options(device: str) -> dict[str, Any]:
+    """Options with which transformers loads weights in 4 bits.
+
+    Raises:
+        UsageError: The device is not CUDA, or bitsandbytes is not installed.
+
+    """
+    if device != "cuda":
+        raise UsageError(f"weights in 4 bits need CUDA, and this is '{device}'", where="tune", hint="use tune: lora")
+    if find_spec("bitsandbytes") is None:
+        hint = "pip install bitsandbytes accelerate"
+        raise UsageError("bitsandbytes is not installed", where="tune: qlora", hint=hint)
+    torch, transformers = import_libraries()
+    quantization = transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": quantization, "device_map": {"": 0}}
+
+
+def add_token_embeddings(model: Any, vocab_size: int, new_tokens: list[int]) -> None:
+    """Give a model embeddings for `vocab_size` tokens. Those of `new_tokens` begin as the mean of the known ones."""
+    if not new_tokens:
+        return
+    torch, _ = import_libraries()
+    known_size = model.get_input_embeddings().weight.shape[0]
+    if vocab_size > known_size:
+        model.resize_token_embeddings(vocab_size, pad_to_multiple_of=DIMENSION_MULTIPLE, mean_resizing=False)
+    layers = [model.get_input_embeddings(), model.get_output_embeddings()]
+    with torch.no_grad():
+        for weight in {id(layer.weight): layer.weight for layer in layers if layer is not None}.values():
+            is_known = torch.ones(len(weight), dtype=torch.bool)
+            is_known[known_size:] = False
+            is_known[new_tokens] = False
+            weight[new_tokens] = weight[is_known.to(weight.device)].mean(dim=0)
+
+
+def import_peft() -> Any:
+    """Import peft.
+
+    Raises:
+        MissingExtraError: It is not installed.
+
+    """
+    try:
+        return import_module("peft")
+    except ImportError as error:
+        raise MissingExtraError.from_import_error(error, "peft", "lora") from error
+
+
+@contextmanager
+def no_warnings() -> Generator[None]:
+    """Silence warnings: peft uses deprecated functions of transformers, and reports what it corrects by itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def add_adapters(model: Any, config: TrainConfig, new_tokens: list[int]) -> Any:
+    """Put adapters (LoRA; Hu et al., 2021) into every linear layer of a model but its head.
+
+    The embeddings of `new_tokens` are trained, too.
+
+    Returns:
+        The model of peft around it.
+
+    """
+    peft = import_peft()
+    lora = peft.LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules="all-linear",
+        trainable_token_indices=new_tokens or None,
+        task_type="CAUSAL_LM",
+    )
+    with no_warnings():
+        if config.tune == "qlora":
+            model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        adapter = peft.get_peft_model(model, lora)
+    adapter.peft_config["default"].base_model_name_or_path = str(expand_user(str(config.base)))
+    return adapter
+
+
+def merge_adapters(network: Network, folder: Path) -> None:
+    """Write the adapters of a network into a folder as peft reads them, and merge them into the weights."""
+    adapter = network.adapter
+    # Without embeddings: peft writes the trained rows anyway, and to find out about the others it may ask the hub.
+    adapter.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # an empty template
+    if getattr(network.model, "hf_quantizer", None) is not None:
+        base = adapter.peft_config["default"].base_model_name_or_path
+        vocab_size = network.model.get_input_embeddings().weight.shape[0]
+        network.model = merge_into_unquantized(base, folder, vocab_size)
+    else:
+        network.model = adapter.merge_and_unload()
+    network.adapter = None
+
+
+def merge_into_unquantized(base: str, folder: Path, vocab_size: int) -> Any:
+    """Load a base model again and merge the adapters of a folder into it: weights in 4 bits would be rounded again."""
+    model = load_weights(find_base_folder(base))
+    if vocab_size > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    with no_warnings(), utf8_path(folder) as place:
+        return import_peft().PeftModel.from_pretrained(model, place).merge_and_unload()

@@ -1,0 +1,399 @@
+"""Runs a causal language model of transformers on a device: losses of packed rows, bits per token, and generation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from importlib import import_module
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from git_starcoder import user_paths
+from git_starcoder.errors import MachineError, MissingExtraError, UsageError, as_machine_error
+from git_starcoder.machine import MIN_TRAINING_ADDRESS_SPACE_BYTES, limit_library_threads, require_resources
+from git_starcoder.model.data.packing import IGNORED_TARGET, TILE_TOKENS, pack_rows
+from git_starcoder.model.net import attention
+from git_starcoder.text.tokenizer import summarize_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from numpy.typing import NDArray
+
+    from git_starcoder.model.data.packing import PackedRows
+    from git_starcoder.text.tokenizer import Tokenizer
+
+INFERENCE_BATCH_TOKENS = 8192
+"""Tokens that go through the network at once when nothing is trained, with padding."""
+MAX_PADDING_TOKENS = 128
+"""Padding in a batch of rows of different lengths; with more, two batches are faster on a CPU."""
+GENERATION_PADDING_TOKENS = 2048
+"""The same for generation, where a batch takes one pass per token."""
+LOGIT_SLICE_TOKENS = 512
+"""Tokens whose logits are computed at once. They fit into a processor's cache."""
+MAX_STORED_LOGITS = 1 << 28
+"""With more logits than this (1 GiB of them), the backward pass computes logits again instead of storing them."""
+UNLIMITED_CONTEXT_TOKENS = 1 << 20
+"""Context of a model whose positions have no end."""
+
+
+class ForwardPath(NamedTuple):
+    """How tokens go through an architecture: `body` gives hidden states, and `head` makes logits of them."""
+
+    body: Any
+    head: Any
+    is_packed: bool = False
+    """Whether the model can attend within the segments of packed rows; else rows are padded to one length."""
+
+
+def _identity(states: Any) -> Any:
+    return states
+
+
+def import_libraries() -> tuple[Any, Any]:
+    """Import torch and transformers, and silence the latter.
+
+    Raises:
+        MissingExtraError: One of them is not installed.
+        MachineError: One of them cannot be loaded here, or not with these options of Python.
+
+    """
+    if sys.flags.optimize > 1:
+        what = "transformers reads docstrings at run time, and Python was told to drop them"
+        raise MachineError(what, where="PYTHONOPTIMIZE=2 or -OO", hint="PYTHONOPTIMIZE=1 keeps them")
+    require_resources(MIN_TRAINING_ADDRESS_SPACE_BYTES)
+    user_paths.temporary_folder()  # torch needs a temporary folder when it is loaded
+    if user_paths.current_folder() is None:
+        os.chdir("/")  # MKL ends the process if the current folder was deleted
+    libraries: list[Any] = []
+    for name in ("torch", "transformers"):
+        try:
+            libraries.append(import_module(name))
+        except ImportError as error:
+            raise MissingExtraError.from_import_error(error, name, "train") from error
+    torch, transformers = libraries
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return torch, transformers
+
+
+def best_device() -> str:
+    """The best device of this machine: `cuda`, `mps` or `cpu`."""
+    torch, _ = import_libraries()
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def best_precision(device: str) -> str:
+    """`bfloat16` if the device multiplies matrices clearly faster with it, else `float32`; measured on a CPU."""
+    torch, _ = import_libraries()
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    if device != "cpu":
+        return "float32"
+    seconds: dict[str, float] = {}
+    for name in ("float32", "bfloat16"):
+        left, right = (torch.ones(512, 512, dtype=getattr(torch, name)) for _ in range(2))
+        times: list[float] = []
+        for _ in range(8):
+            start = time.process_time()  # other processes on the machine do not change it
+            torch.mm(left, right)
+            times.append(time.process_time() - start)
+        seconds[name] = min(times)
+    return "bfloat16" if seconds["bfloat16"] * 1.5 < seconds["float32"] else "float32"
+
+
+def padded_batches(
+    lengths: NDArray[np.int64], limit: int = INFERENCE_BATCH_TOKENS, max_padding: int = MAX_PADDING_TOKENS
+) -> Iterator[list[int]]:
+    """Group rows by length, longest first, into batches that are padded to one length.
+
+    Args:
+        lengths: Tokens of each row, shape (rows,).
+        limit: Most tokens of a batch, with padding. A longer row is a batch of its own.
+        max_padding: Most tokens of padding of a batch.
+
+    Yields:
+        The indices of the rows of a batch.
+
+    """
+    order = np.argsort(-lengths, kind="stable")
+    begin = padding = 0
+    for end in range(1, len(order) + 1):
+        longest = lengths[order[begin]]
+        if end < len(order):
+            padding += int(longest - lengths[order[end]])
+        if end == len(order) or longest * (end - begin + 1) > limit or padding > max_padding:
+            yield order[begin:end].tolist()
+            begin, padding = end, 0
+
+
+class Network:
+    """A causal language model on a device. It implements the protocol `LanguageModel` that evals use.
+
+    `model` is the model of transformers, with weights in float32.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        adapter: Any = None,
+        *,
+        device: str | None = None,
+        precision: str | None = None,
+        is_compiled: bool = False,
+    ) -> None:
+        """Move the model to the device and find out how packed rows can go through it.
+
+        Args:
+            model: A causal language model of transformers.
+            tokenizer: Its tokenizer.
+            adapter: The model of peft around `model`, if that has adapters.
+            device: The best one unless given.
+            precision: Precision of matrix products; the faster one unless given.
+            is_compiled: Whether to use `torch.compile`; on CUDA only.
+
+        Raises:
+            UsageError: The model cannot be run, has weights that are not numbers, or is not causal.
+
+        """
+        self.torch, _ = import_libraries()
+        # Otherwise torch follows OMP_NUM_THREADS, which many environments set for the sake of other programs.
+        self.torch.set_num_threads(limit_library_threads())
+        self.device = device or best_device()
+        self.precision = precision or best_precision(self.device)
+        if self.device == "cuda":
+            self.torch.set_float32_matmul_precision("high")
+        self.model = model if getattr(model, "hf_quantizer", None) else model.to(self.device)
+        self.adapter = adapter
+        config = model.config.get_text_config()
+        self.vocab_size: int = config.vocab_size
+        """Entries that there are logits for: those of the tokenizer, and perhaps padding."""
+        self.context: int = getattr(config, "max_position_embeddings", None) or UNLIMITED_CONTEXT_TOKENS
+        """Tokens that the model sees at once."""
+        self.pad_token = tokenizer.pad_id
+        self.end_token = tokenizer.end_id
+        self.suppressed_tokens = [
+            self.pad_token,
+            *(tokenizer.fim_ids or ()),
+            *range(tokenizer.vocab_size, self.vocab_size),
+        ]
+        """Tokens that are never generated: control tokens, and entries that the tokenizer does not have."""
+        self.is_compiled = is_compiled
+        self.has_fixed_shapes = is_compiled or self.device == "mps"
+        """Whether all packed rows should have one length: every other length is compiled, or buffered, on its own."""
+        self.notes: list[str] = []
+        """What the user should know about how this model is run."""
+        attention.register_attention()
+        self._forward_path = self._choose_forward_path()
+        self._body: Any = self._forward_path.body
+        if is_compiled:
+            self._body = self.torch.compile(self._body, dynamic=False)
+
+    def trainable_weights(self) -> dict[str, Any]:
+        """The weights that are trained, by name: all, or those of the adapters. Tied weights come once."""
+        return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """A context in which matrix products have the network's precision."""
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return self.torch.autocast(self.device, getattr(self.torch, self.precision))
+
+    def row_losses(self, rows: Sequence[NDArray[Any]], loss_starts: NDArray[np.int64] | None = None) -> Any:
+        """Pack rows and return their `token_losses`. The loss of a row begins at its token `loss_starts`, or at 1."""
+        return self.token_losses(pack_rows(rows, loss_starts))
+
+    def token_losses(self, packed: PackedRows) -> Any:
+        """Negative log-likelihood in nats of each target of packed rows, in their order, shape (targets,)."""
+        torch = self.torch
+        count = packed.target_count
+        # Pad to whole tiles, so that there are few shapes; the padding reads any place and has no target.
+        target_positions = np.pad(np.flatnonzero(packed.targets != IGNORED_TARGET), (0, -count % TILE_TOKENS))
+        targets = np.pad(
+            packed.targets[target_positions[:count]], (0, -count % TILE_TOKENS), constant_values=IGNORED_TARGET
+        )
+        with self.autocast():
+            # Logits are computed only for target tokens: the same as a weight of 0 for the others, and cheaper.
+            states = self._hidden_states(self._forward_path, self._body, packed, target_positions)
+            # In slices that fit into a cache: twice as fast on a CPU as all logits at once, with a fraction of the
+            # memory. (torch's linear_cross_entropy was 2 to 4 times slower there.)
+            slices = zip(
+                states.split(LOGIT_SLICE_TOKENS), self._to_device(targets).split(LOGIT_SLICE_TOKENS), strict=True
+            )
+            if len(target_positions) * self.vocab_size <= MAX_STORED_LOGITS or not torch.is_grad_enabled():
+                return torch.cat([self._cross_entropy(*part) for part in slices])[:count]
+            recompute = torch.utils.checkpoint.checkpoint
+            return torch.cat([recompute(self._cross_entropy, *part, use_reentrant=False) for part in slices])[:count]
+
+    def activation_bytes(self, rows: Sequence[NDArray[Any]]) -> int:
+        """Bytes that a forward pass over rows stores for the backward pass, without the weights. Compiles nothing."""
+        weights = {weight.untyped_storage().data_ptr() for weight in self.model.parameters()}
+        stored: dict[int, int] = {}
+
+        def record(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            stored[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        body, self._body = self._body, self._forward_path.body
+        try:
+            # In training mode, because dropout stores its mask. Random generators stay as they are.
+            self.model.train()
+            with self.torch.random.fork_rng(), self.torch.autograd.graph.saved_tensors_hooks(record, _identity):
+                losses = self.row_losses(rows)
+        finally:
+            self._body = body
+        del losses  # kept until here, so that no other tensor took the address of a stored one
+        return sum(size for address, size in stored.items() if address not in weights)
+
+    def _cross_entropy(self, states: Any, targets: Any) -> Any:
+        logits = self._forward_path.head(states).float()
+        return self.torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+
+    def _hidden_states(self, path: ForwardPath, body: Any, packed: PackedRows, wanted: NDArray[np.int64]) -> Any:
+        """The hidden states at the wanted positions of packed rows, shape (positions, width)."""
+        if path.is_packed:
+            fixed_length = len(packed.tokens) if self.is_compiled else 0
+            segments = attention.build_segments(self.torch, packed.segment_bounds, self.device, fixed_length)
+            tokens, positions = self._to_device(packed.tokens)[None], self._to_device(packed.positions)[None]
+            with attention.segment_attention(self.model):
+                output = body(input_ids=tokens, position_ids=positions, use_cache=False, segments=segments)
+            return output[0][0][self._to_device(wanted)]
+        bounds = packed.segment_bounds
+        lengths = np.diff(bounds).astype(np.int64)
+        if lengths.max(initial=0) > self.context:
+            kind = self.model.config.model_type
+            what = f"{kind} reads {self.context:,} tokens at once, and not {lengths.max():,}"
+            raise UsageError(what, where="attend", hint="attend: row; its attention cannot be kept within rows")
+        segment_of_place = np.searchsorted(bounds, wanted, side="right") - 1
+        parts: list[Any] = []
+        order: list[NDArray[np.int64]] = []
+        for batch in padded_batches(lengths):
+            # Padding is on the right, where causal attention does not look, so no mask is needed.
+            padded = np.zeros((len(batch), int(lengths[batch].max())), dtype=np.int64)
+            for line, segment in enumerate(batch):
+                padded[line, : lengths[segment]] = packed.tokens[bounds[segment] : bounds[segment + 1]]
+            output = body(input_ids=self._to_device(padded), use_cache=False)[0]
+            line_of_segment = np.full(len(lengths), -1)
+            line_of_segment[batch] = np.arange(len(batch))
+            found = np.flatnonzero(line_of_segment[segment_of_place] >= 0)
+            order.append(found)
+            lines = line_of_segment[segment_of_place[found]]
+            columns = wanted[found] - bounds[segment_of_place[found]]
+            parts.append(output[self._to_device(lines), self._to_device(columns)])
+        return self.torch.cat(parts)[self._to_device(np.argsort(np.concatenate(order)))]
+
+    def _choose_forward_path(self) -> ForwardPath:
+        """Find the fastest path on which packed rows give the logits that they give alone, by trying short rows.
+
+        Raises:
+            UsageError: The model cannot be run, its weights are not numbers, or it is not causal.
+
+        """
+        model, kind = self.model, self.model.config.model_type
+        rows = [np.arange(count) * 7 % self.vocab_size for count in (10, 6)]
+        rows.append(rows[0][:4])  # the beginning of the first row: a causal model gives it the same logits
+        was_training = model.training
+        model.eval()
+        # Only a CPU multiplies in full float32, and the kernel of CUDA does not take float32 at all.
+        is_exact = self.device == "cpu"
+        with self.torch.inference_mode(), contextlib.nullcontext() if is_exact else self.autocast():
+            try:
+                logits = [model(input_ids=self._to_device(row[None, :-1]), use_cache=False)[0][0] for row in rows]
+            except Exception as error:  # an architecture may raise anything if its configuration makes no sense
+                wrong = UsageError(f"{kind} cannot be run as configured", where=summarize_error(error))
+                raise as_machine_error(error) or wrong from error
+            expected = self.torch.cat(logits)
+            tolerance = float(expected.float().std()) * (1e-3 if is_exact else 0.1)
+            if not isfinite(tolerance):
+                raise UsageError(f"the weights of the {kind} are not numbers", where="base")
+            if (logits[0][:3] - logits[2]).abs().max() > tolerance:
+                raise UsageError(f"{kind} is not a causal model: its predictions depend on later tokens", where="base")
+            decoder = ForwardPath(model.get_decoder(), model.get_output_embeddings())
+            whole = ForwardPath(model, _identity)
+            paths = [decoder._replace(is_packed=True), whole._replace(is_packed=True), decoder, whole]
+            packed = pack_rows(rows)
+            path = next((path for path in paths if self._matches_rows_alone(path, packed, expected, tolerance)), None)
+        model.train(was_training)
+        if path is None:
+            raise UsageError(f"{kind} gives other logits for rows in a batch than for each row alone", where="base")
+        if not path.is_packed:
+            self.notes.append(f"{kind} cannot attend within packed rows: rows are padded, which is slower")
+        return path
+
+    def _matches_rows_alone(self, path: ForwardPath, packed: PackedRows, expected: Any, tolerance: float) -> bool:
+        """Whether the logits of packed rows are those of each row alone."""
+        try:
+            logits = path.head(self._hidden_states(path, path.body, packed, np.arange(len(packed.tokens))))
+        except Exception as error:  # an architecture may raise anything for arguments that it does not know
+            if limit := as_machine_error(error):
+                raise limit from error
+            return False
+        return logits.shape == expected.shape and bool((logits - expected).abs().max() <= tolerance)
+
+    def _to_device(self, array: NDArray[Any]) -> Any:
+        tensor = self.torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+        if self.device == "cuda":  # without waiting for the device
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def token_bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+        """Compute the bits of every token but the first of each window. See `protocols.LanguageModel`."""
+        bits: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(windows)
+        indices = [index for index, window in enumerate(windows) if len(window) > 1]
+        lengths = np.array([len(windows[index]) - 1 for index in indices], dtype=np.int64)
+        multiple = INFERENCE_BATCH_TOKENS if self.has_fixed_shapes else TILE_TOKENS
+        self.model.eval()
+        with self.torch.inference_mode():
+            begin = 0
+            while begin < len(indices):
+                fitting = np.searchsorted(np.cumsum(lengths[begin:]), INFERENCE_BATCH_TOKENS, side="right")
+                end = begin + max(1, int(fitting))
+                packed = pack_rows([windows[index] for index in indices[begin:end]], multiple=multiple)
+                nats = self.token_losses(packed).float().cpu().numpy()
+                rows = np.split(nats, np.cumsum(lengths[begin:end])[:-1])
+                for index, row in zip(indices[begin:end], rows, strict=True):
+                    bits[index] = (row / np.log(2)).astype(np.float32)
+                begin = end
+        return iter(bits)
+
+    def generate(
+        self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_], **options: Any
+    ) -> list[NDArray[np.int32]]:
+        """Continue each prompt. See `protocols.LanguageModel`; `options` go to `generate` of transformers."""
+        torch = self.torch
+        continuations: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * len(prompts)
+        lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+        self.model.eval()
+        with torch.inference_mode():
+            for batch in padded_batches(lengths, max_padding=GENERATION_PADDING_TOKENS):
+                longest = int(lengths[batch].max())
+                tokens = torch.full((len(batch), longest), self.pad_token)
+                mask = torch.zeros_like(tokens)
+                for line, index in enumerate(batch):
+                    begin = longest - lengths[index]
+                    tokens[line, begin:] = torch.from_numpy(np.asarray(prompts[index], dtype=np.int64))
+                    mask[line, begin:] = 1
+                with self.autocast():
+                    output: Any = self.model.generate(
+                        tokens.to(self.device),
+                        attention_mask=mask.to(self.device),
+                        max_new_tokens=limit,
+                        eos_token_id=np.flatnonzero(stop).tolist(),
+                        pad_token_id=self.pad_token,
+                        suppress_tokens=self.suppressed_tokens,
+                        # The configuration of a base model may have other defaults, for chats.
+                        **{"do_sample": False, "repetition_penalty": 1.0, "num_beams": 1, **options},
+                    )
+                for index, line in zip(batch, output[:, longest:].cpu().numpy(), strict=True):
+                    stops = np.flatnonzero(stop[line])
+                    continuations[index] = line[: stops[0] + 1 if len(stops) else limit].astype(np.int32)
+        return continuations

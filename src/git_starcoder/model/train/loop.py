@@ -1,0 +1,315 @@
+"""The training loop: runs the steps of the plan, validates, and saves checkpoints from which a run resumes exactly.
+
+The clock decides something only if the budget is a time: when to end, and how far the learning rate has fallen.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from math import isfinite, log
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from git_starcoder.errors import StarcoderError
+from git_starcoder.evals import surprise
+from git_starcoder.model.data.token_budget import TokenCounter, TokenCounts
+from git_starcoder.model.train.checkpoint import Checkpoint, random_state, restore_random_state, save_checkpoint
+from git_starcoder.model.train.optimizer import MovingAverage, copy_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from git_starcoder.evals import Document
+    from git_starcoder.model.data.plan import PlannedStep, TrainingPlan
+    from git_starcoder.model.train.metrics import MetricsLog
+    from git_starcoder.model.train.optimizer import StepResult, StepRunner
+    from git_starcoder.protocols import Progress
+
+VALIDATION_COUNT = 12
+"""Validations in a whole run; fewer if they would take much of a time budget."""
+OVERFITTING_FACTOR = 1.02
+"""The model overfits if the held-out loss is worse than the best one by this factor."""
+STEPS_PER_GPU_FETCH = 16
+"""Steps whose losses are fetched from a GPU together, so that it need not wait for the processor in between."""
+RECENT_STEPS = 20
+"""Steps over which the reported training loss is averaged."""
+STATE_KEYS = {
+    "recent_losses": "recent",
+    "validations": "looks",
+    "worse_validations": "worse",
+    "is_overfitting": "turned",
+    "stop_reason": "stopped",
+}
+"""Fields of `TrainingState` that have another name in checkpoints."""
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """How far a training is: what a checkpoint stores besides tensors and counts."""
+
+    step: int = 0
+    rows: int = 0
+    tokens: int = 0
+    """Tokens that were predicted."""
+    seconds: float = 0.0
+    recent_losses: list[float] = field(default_factory=list[float])
+    """Losses of the last steps in bits per token."""
+    validations: int = 0
+    best: float | None = None
+    """Lowest held-out bits per byte; the weights are those of `best_step`."""
+    best_step: int = 0
+    worse_validations: int = 0
+    """Validations since then."""
+    is_overfitting: bool = False
+    """Whether the user was told that the model overfits."""
+    stop_reason: str = ""
+    """`budget` or `held-out loss turned`; empty while training runs."""
+
+    def as_values(self) -> dict[str, Any]:
+        """Values for a checkpoint."""
+        return {STATE_KEYS.get(name, name): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> TrainingState:
+        """Read the values of a checkpoint."""
+        names = {key: name for name, key in STATE_KEYS.items()}
+        return cls(**{names.get(key, key): value for key, value in values.items()})
+
+
+@dataclass(slots=True)
+class ValidationSet:
+    """The held-out text for validation."""
+
+    documents: Sequence[Document]
+    byte_count: int
+    """Bytes of their text; 0 if nothing is held out."""
+    validation_count: int = VALIDATION_COUNT
+    """How often to validate in a whole run."""
+
+
+class TrainingLoop:
+    """A training in progress."""
+
+    def __init__(
+        self,
+        step_runner: StepRunner,
+        plan: TrainingPlan,
+        time_limit: float | None,
+        validation_set: ValidationSet,
+        metrics: MetricsLog | None,
+        folder: Path,
+        checkpoint_values: dict[str, Any],
+        progress: Progress,
+    ) -> None:
+        """Prepare a training from its first step.
+
+        Args:
+            step_runner: Runs the steps.
+            plan: The rows of each step.
+            time_limit: The budget in seconds, if it is a time.
+            validation_set: The held-out text for validation.
+            metrics: The log of the first process; None in the others, which save nothing.
+            folder: Where to save checkpoints.
+            checkpoint_values: Constants of the run that every checkpoint stores.
+            progress: Who is told how training goes.
+
+        """
+        self.step_runner = step_runner
+        self.network = step_runner.network
+        self.torch = step_runner.torch
+        self.processes = step_runner.processes
+        self.config = step_runner.config
+        self.plan = plan
+        self.time_limit = time_limit
+        self.validation_set = validation_set
+        self.metrics = metrics
+        self.folder = folder
+        self.checkpoint_values = checkpoint_values
+        self.progress = progress
+        self.average = MovingAverage(self.torch, step_runner.weights, self.config.ema) if self.config.ema else None
+        self.best_weights: dict[str, Any] = {}
+        """Weights with the lowest held-out loss, on the CPU of the first process."""
+        self.state = TrainingState()
+        self.token_counter = TokenCounter(plan, step_runner.corpus)
+        self.pending: list[StepResult] = []
+        """Steps whose loss was not fetched from the device yet."""
+        self.fetch_interval = 1 if self.network.device == "cpu" else STEPS_PER_GPU_FETCH
+        self.start_time = 0.0
+
+    @property
+    def budget_used(self) -> float:
+        """The share of the budget that is used."""
+        share = self.state.step / self.plan.step_count
+        return share if self.time_limit is None else max(share, self.state.seconds / self.time_limit)
+
+    def run(self) -> None:
+        """Train until the budget is used up or the model has overfitted for long; then load the best weights."""
+        state = self.state
+        self.progress.begin("train", self.plan.step_count)
+        self.progress.advance(state.step)
+        self.start_time = time.perf_counter() - state.seconds
+        saved_at = time.perf_counter()
+        steps = iter(()) if state.stop_reason else self.plan.steps_from(state.step)
+        try:
+            for index, step in enumerate(steps):
+                self._run_step(step)
+                if index == 0:  # what exists now stays, so the garbage collector need not scan it every time
+                    gc.collect()
+                    gc.freeze()
+                if state.step % self.fetch_interval and state.step < self.plan.step_count:
+                    continue
+                self._record_losses()
+                due = int(self.budget_used * self.validation_set.validation_count)
+                if due > state.validations or self.budget_used >= 1.0:
+                    state.validations = due
+                    self._validate()
+                if self.budget_used >= 1.0 and not state.stop_reason:
+                    state.stop_reason = "budget"
+                if state.stop_reason or time.perf_counter() - saved_at >= self.config.checkpoint_minutes * 60:
+                    self._save_checkpoint()
+                    saved_at = time.perf_counter()
+                if state.stop_reason:
+                    break
+        finally:
+            gc.unfreeze()
+        if self.best_weights:
+            copy_weights(self.torch, self.step_runner.weights, self.best_weights)
+        elif self.average:
+            copy_weights(self.torch, self.step_runner.weights, self.average.tensors)
+        self.progress.end("train", state.seconds, state.rows, state.rows, {})
+
+    def _run_step(self, step: PlannedStep) -> None:
+        result = self.step_runner.run_step(self.plan, step, self.budget_used)
+        self.state.step += 1
+        self.state.rows += len(step.rows)
+        self.state.tokens += result.target_count
+        if self.processes.is_first:
+            self.token_counter.add(step, result.micro_batches)
+        if self.average:
+            self.average.update(self.state.step)
+        self.pending.append(result._replace(micro_batches=()))
+        self.progress.advance(1)
+
+    def _record_losses(self) -> None:
+        """Fetch the losses of pending steps from the device, and the time from the first process, and log them.
+
+        Raises:
+            StarcoderError: A loss or a gradient is not finite.
+
+        """
+        state = self.state
+        tensors = [tensor.float() for result in self.pending for tensor in (result.loss, result.gradient_norm)]
+        values: list[float] = self.torch.stack(tensors).tolist()  # waits for the device once
+        (state.seconds,) = self.processes.broadcast([time.perf_counter() - self.start_time])
+        tokens = state.tokens - sum(result.target_count for result in self.pending)
+        for result, nats, norm in zip(self.pending, values[::2], values[1::2], strict=True):
+            if not (isfinite(nats) and isfinite(norm)):
+                raise _not_finite(result.step, nats, norm)
+            tokens += result.target_count
+            loss = nats / log(2)
+            state.recent_losses = [*state.recent_losses[1 - RECENT_STEPS :], loss]
+            if self.metrics:
+                self.metrics.add(step=result.step.number + 1, seconds=round(state.seconds, 3), tokens=tokens,
+                                 loss=loss, norm=norm, learning_rate=result.learning_rate)  # fmt: skip
+        self.pending = []
+        if self.metrics:
+            self.metrics.write()
+
+    def _validate(self) -> None:
+        """Measure the held-out loss, report progress, keep the best weights, and detect overfitting."""
+        state = self.state
+        held_out = self._held_out_bits_per_byte() if self.validation_set.byte_count else None
+        shown = "" if held_out is None else f"held-out {held_out:.3f} bits/byte · "
+        left = state.seconds / self.budget_used * max(0.0, 1.0 - self.budget_used)
+        self.progress.note(
+            f"step {state.step} · {state.tokens / state.seconds:,.0f} tokens/s · "
+            f"loss {np.mean(state.recent_losses):.2f} bits/token · {shown}{int(left) // 60}:{int(left) % 60:02} left"
+        )
+        if held_out is not None:
+            self._compare_with_best(held_out)
+
+    def _held_out_bits_per_byte(self) -> float:
+        """The held-out loss, measured by the first process.
+
+        Raises:
+            StarcoderError: It is not finite.
+
+        """
+        value = 0.0
+        if self.processes.is_first:
+            with self.average.as_weights() if self.average else nullcontext():
+                bits = surprise(self.network, self.validation_set.documents, self.network.end_token, parts=2).sum()
+            value = float(bits) / self.validation_set.byte_count
+        (value,) = self.processes.broadcast([value])
+        if not isfinite(value):
+            hint = "a smaller learning rate may help; if not, please report this bug"
+            raise StarcoderError(f"the held-out loss is {value} at step {self.state.step}", where="train", hint=hint)
+        return value
+
+    def _compare_with_best(self, held_out: float) -> None:
+        """Keep the weights if their held-out loss is the lowest; if it is clearly higher, warn, and finally stop."""
+        state = self.state
+        if self.metrics:
+            self.metrics.add(step=state.step, seconds=round(state.seconds, 3), held_out=held_out)
+            self.metrics.write()
+        if state.best is None or held_out < state.best:
+            state.best, state.best_step, state.worse_validations = held_out, state.step, 0
+            if self.processes.is_first:
+                weights = self.average.tensors if self.average else self.step_runner.weights
+                self.best_weights = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
+            return
+        state.worse_validations += 1
+        if held_out <= OVERFITTING_FACTOR * state.best:
+            return
+        if not state.is_overfitting:
+            state.is_overfitting = True
+            self.progress.note(
+                f"Held-out loss has risen since step {state.best_step} (from {state.best:.3f} to {held_out:.3f} "
+                f"bits/byte): the model overfits. Keeping the weights of step {state.best_step}."
+            )
+        if state.worse_validations >= self.config.patience:
+            state.stop_reason = "held-out loss turned"
+
+    def _save_checkpoint(self) -> None:
+        if not self.metrics:
+            return
+        tensors = {
+            "weights": self.step_runner.weights,
+            "optimiser": self.step_runner.optimizer.state_tensors(),
+            "random": random_state(self.torch),
+            **({"average": self.average.tensors} if self.average else {}),
+            **({"best": self.best_weights} if self.best_weights else {}),
+        }
+        values = {
+            **self.checkpoint_values,
+            "piece": self.step_runner.micro_batch_tokens,
+            "metrics": self.metrics.sync(),
+            "at": self.state.as_values(),
+            "tally": asdict(self.token_counter.counts),
+        }
+        save_checkpoint(self.folder, Checkpoint(self.state.step, tensors, values))
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint."""
+        copy_weights(self.torch, self.step_runner.weights, checkpoint.tensors["weights"])
+        self.step_runner.optimizer.restore_state(checkpoint.tensors["optimiser"])
+        if self.average:
+            copy_weights(self.torch, self.average.tensors, checkpoint.tensors["average"])
+        self.best_weights = dict(checkpoint.tensors.get("best", {}))
+        restore_random_state(self.torch, checkpoint.tensors["random"])
+        self.state = TrainingState.from_values(checkpoint.values["at"])
+        counts = TokenCounts(**checkpoint.values["tally"])
+        self.token_counter = TokenCounter(self.plan, self.step_runner.corpus, counts)
+
+
+def _not_finite(step: PlannedStep, nats: float, norm: float) -> StarcoderError:
+    name, value = ("norm of the gradient", norm) if isfinite(nats) else ("loss", nats)
+    rows = ", ".join(map(str, step.rows[:4].tolist())) + (", …" if len(step.rows) > 4 else "")
+    hint = "a smaller learning rate may help; --explain-step shows the rows of a step"
+    what = f"the {name} is {value} at step {step.number + 1}"
+    return StarcoderError(what, where=f"rows {rows} of the training split", hint=hint)

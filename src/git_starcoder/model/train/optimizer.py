@@ -1,0 +1,246 @@
+"""One optimizer step: gradients of micro-batches are added up, clipped, and move the weights along a schedule."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from math import cos, pi
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from git_starcoder.errors import StarcoderError
+from git_starcoder.model.data.packing import TILE_TOKENS, max_row_tokens, pack_step
+from git_starcoder.records import content_id
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+
+    from git_starcoder.model.config import TrainConfig
+    from git_starcoder.model.data.corpus import Corpus
+    from git_starcoder.model.data.packing import PackedRows
+    from git_starcoder.model.data.plan import PlannedStep, TrainingPlan
+    from git_starcoder.model.net.network import Network
+    from git_starcoder.model.train.distributed import ProcessGroup
+
+WARMUP_OFFSET = 1e-3
+"""Share of the budget that counts as used before the first step of a warmup, so that its learning rate is not 0."""
+WSD_DECAY_SHARE = 0.2
+"""Share of the budget in which the WSD schedule falls to zero (Hägele et al., 2024)."""
+
+
+def learning_rate(config: TrainConfig, budget_used: float) -> float:
+    """The learning rate of the schedule when this share of the budget is used."""
+    warmup = config.warmup
+    if budget_used < warmup:
+        share = min(1.0, (budget_used + WARMUP_OFFSET) / warmup)
+    else:
+        progress = min(1.0, (budget_used - warmup) / (1.0 - warmup))
+        shares = {
+            "linear": 1.0 - progress,
+            "cosine": (1.0 + cos(pi * progress)) / 2,
+            "wsd": min(1.0, (1.0 - budget_used) / WSD_DECAY_SHARE),
+        }
+        share = max(0.0, shares[config.schedule])
+    return config.learning_rate * share
+
+
+class Optimizer:
+    """AdamW (Loshchilov and Hutter, 2019), or Muon (Jordan et al., 2024) for inner matrices and AdamW for the rest."""
+
+    def __init__(self, network: Network, config: TrainConfig) -> None:
+        self.torch = torch = network.torch
+        self.config = config
+        self.weights = network.trainable_weights()
+        # A step moves only some rows of the embeddings, which are often shared by input and output.
+        model = network.model
+        embeddings = [layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())]
+        inner_matrices: list[Any] = []
+        other_matrices: list[Any] = []
+        vectors: list[Any] = []
+        for name, weight in self.weights.items():
+            is_embedding = any(weight is each for each in embeddings) or "trainable_tokens" in name
+            if weight.ndim < 2:
+                vectors.append(weight)
+            elif weight.ndim == 2 and not is_embedding and config.optimizer == "muon":
+                inner_matrices.append(weight)
+            else:
+                other_matrices.append(weight)
+        rate, decay = config.learning_rate, config.weight_decay
+        self.optimizers: list[Any] = []
+        if inner_matrices:
+            # Scaled so that both optimizers move weights equally fast: one learning rate serves both.
+            muon = torch.optim.Muon(inner_matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+            self.optimizers.append(muon)
+        groups = [{"params": other_matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+        if groups := [group for group in groups if group["params"]]:
+            self.optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True))
+
+    def clip_gradient(self) -> Any:
+        """Scale the gradient down to the largest norm allowed, and return the norm that it had."""
+        return self.torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.clip)
+
+    def update_weights(self, budget_used: float) -> float:
+        """Move the weights along the gradient, clear it, and return the learning rate."""
+        rate = learning_rate(self.config, budget_used)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        self.clear_gradient()
+        return rate
+
+    def clear_gradient(self) -> None:
+        """Remove the gradient."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_tensors(self) -> dict[str, Any]:
+        """All tensors of the state, by `name of the weight/name of the tensor`."""
+        states = {weight: state for optimizer in self.optimizers for weight, state in optimizer.state.items()}
+        return {
+            f"{name}/{key}": tensor
+            for name, weight in self.weights.items()
+            for key, tensor in states.get(weight, {}).items()
+        }
+
+    def restore_state(self, tensors: Mapping[str, Any]) -> None:
+        """Restore what `state_tensors` returned."""
+        owners = {
+            weight: optimizer
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for weight in group["params"]
+        }
+        for path, tensor in tensors.items():
+            name, _, key = path.rpartition("/")
+            weight = self.weights[name]
+            owners[weight].state[weight][key] = tensor.to(weight.device, copy=True)
+
+
+class MovingAverage:
+    """The moving average of weights over the steps (Polyak and Juditsky, 1992)."""
+
+    def __init__(self, torch: Any, weights: Mapping[str, Any], decay: float) -> None:
+        self.torch = torch
+        self.decay = decay
+        self.weights = weights
+        self.tensors = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    def update(self, step: int) -> None:
+        """Add the weights after a step, counted from 1. The decay rises slowly, to forget the random start."""
+        decay = min(self.decay, step / (10 + step))
+        with self.torch.no_grad():
+            current = [weight.detach() for weight in self.weights.values()]
+            self.torch._foreach_lerp_(list(self.tensors.values()), current, 1.0 - decay)
+
+    @contextmanager
+    def as_weights(self) -> Generator[None]:
+        """Let the model have the average as its weights until the context ends."""
+        own = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        copy_weights(self.torch, self.weights, self.tensors)
+        try:
+            yield
+        finally:
+            copy_weights(self.torch, self.weights, own)
+
+
+def copy_weights(torch: Any, weights: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Copy values into weights in place."""
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(values[name])
+
+
+class StepResult(NamedTuple):
+    """An optimizer step that was run. Its loss and norm may still be on the device."""
+
+    step: PlannedStep
+    loss: Any
+    """Mean loss in nats per target token."""
+    gradient_norm: Any
+    """Norm of the gradient before it was clipped."""
+    learning_rate: float
+    target_count: int
+    """Tokens that were predicted."""
+    micro_batches: Sequence[PackedRows]
+    """The micro-batches of all processes."""
+
+
+class StepRunner:
+    """Runs optimizer steps of a network.
+
+    A step is a function of the weights, the state of the optimizer and the planned step alone. Dropout, too, is drawn
+    from the number of the step.
+    """
+
+    def __init__(self, network: Network, corpus: Corpus, config: TrainConfig, processes: ProcessGroup) -> None:
+        self.network = network
+        self.torch = network.torch
+        self.corpus = corpus
+        self.config = config
+        self.processes = processes
+        self.weights = network.trainable_weights()
+        self.optimizer = Optimizer(network, config)
+        self.micro_batch_tokens = 0
+        """Most tokens of a micro-batch, except for a single row that is longer. The batch-size search sets it."""
+
+    def run_step(self, plan: TrainingPlan, step: PlannedStep, budget_used: float) -> StepResult:
+        """Run a step when this share of the budget is used. If memory does not suffice, micro-batches become smaller.
+
+        Raises:
+            StarcoderError: Memory does not even suffice for the longest row, or another process has ended.
+
+        """
+        while True:
+            try:
+                loss, micro_batches = self._accumulate_gradient(plan, step)
+                break
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve_micro_batches(error)
+        norm = self.optimizer.clip_gradient()
+        rate = self.optimizer.update_weights(budget_used)
+        target_count = sum(packed.target_count for packed in micro_batches)
+        return StepResult(step, loss, norm, rate, target_count, micro_batches)
+
+    def _halve_micro_batches(self, error: RuntimeError) -> None:
+        """Make micro-batches smaller from now on.
+
+        Raises:
+            StarcoderError: They hold only one row already, or other processes use the same size.
+
+        """
+        self.optimizer.clear_gradient()
+        if self.network.device == "cuda":
+            self.torch.cuda.empty_cache()
+        least = max_row_tokens(self.corpus, self.config.fim)
+        if self.micro_batch_tokens <= least or self.processes.world_size > 1:
+            size = f"{self.micro_batch_tokens:,} tokens"
+            what = f"the memory of '{self.network.device}' does not suffice for micro-batches of {size}"
+            hint = "a smaller `piece`, a smaller model, or a dataset of smaller windows"
+            raise StarcoderError(what, where="train", hint=hint) from error
+        self.micro_batch_tokens = max(least, self.micro_batch_tokens // 2)
+
+    def _accumulate_gradient(self, plan: TrainingPlan, step: PlannedStep) -> tuple[Any, Sequence[PackedRows]]:
+        """Add up the gradient of a step over micro-batches and processes; return the loss and the micro-batches."""
+        torch = self.torch
+        multiple = self.micro_batch_tokens if self.network.has_fixed_shapes else TILE_TOKENS
+        micro_batches = pack_step(self.corpus, plan, step, self.micro_batch_tokens, multiple, self.config.attend)
+        target_count = sum(packed.target_count for packed in micro_batches)
+        self.network.model.train()
+        total = torch.zeros((), device=self.network.device)
+        for index in range(self.processes.rank, len(micro_batches), self.processes.world_size):
+            torch.manual_seed(int(content_id(self.config.seed, step.number, index)[:15], 16))
+            loss = self.network.token_losses(micro_batches[index]).sum() / max(1, target_count)
+            loss.backward()
+            total += loss.detach()
+        if self.processes.world_size > 1:
+            for weight in self.weights.values():
+                if weight.grad is None:
+                    weight.grad = torch.zeros_like(weight)
+            self.processes.sum_tensors([total, *(weight.grad for weight in self.weights.values())])
+        return total, micro_batches
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says by this error that a device, or the machine, has no memory left."""
+    return "out of memory" in str(error) or "can't allocate memory" in str(error)

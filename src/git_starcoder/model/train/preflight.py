@@ -1,0 +1,428 @@
+"""What happens before the first step: preflight checks that training can work, and the batch-size search.
+
+A check that fails ends training before it begins, in seconds instead of after hours; a note is for the user to judge.
+The batch-size search runs a few trial steps to find how many tokens fit and are fast at once, and how many steps a time
+budget holds. The weights and all random generators are afterwards as before, to the bit.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import sys
+import time
+from contextlib import suppress
+from math import log
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from git_starcoder.checks import check
+from git_starcoder.errors import DatasetError, StarcoderError
+from git_starcoder.model.data.packing import max_row_tokens, micro_batch_size
+from git_starcoder.model.data.plan import CURRICULUM_STAGES, TrainingPlan
+from git_starcoder.model.net.network import MAX_STORED_LOGITS
+from git_starcoder.model.train.checkpoint import random_state, restore_random_state
+from git_starcoder.model.train.optimizer import Optimizer, copy_weights
+from git_starcoder.records import SPLITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.model.config import TrainConfig
+    from git_starcoder.model.data.corpus import Corpus
+    from git_starcoder.model.net.network import Network
+    from git_starcoder.model.train.optimizer import StepRunner
+    from git_starcoder.text.tokenizer import Tokenizer
+
+GIB = 1 << 30
+FLOAT_BYTES = 4
+"""Bytes of a logit, which is always computed in float32."""
+CPU_FRAGMENTATION = 1.8
+"""Memory of a CPU process relative to its activations: freed tensors of many sizes leave gaps in it."""
+ONEDNN_CODE_BYTES = 100 << 20
+"""Memory for the code that oneDNN generates for bfloat16 products, by their shapes (see `packing.TILE_TOKENS`)."""
+MAX_PACKING_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1}
+"""Largest difference in nats (root mean square) between a row packed behind another one and the same row alone that is
+still rounding. If rows see each other, it is 0.4 for an untrained `tiny`, and more for a trained model."""
+PROBE_TOKENS = 256
+"""Most tokens of a row that a check sends through the network."""
+SPELLED_CONTROL = "<fim_middle>"
+"""A control token as a source file may spell it."""
+
+CPU_MICRO_BATCH_TOKENS = 8192
+"""Tokens of a micro-batch on a CPU, where more is not faster and takes more memory."""
+MIN_GPU_MICRO_BATCH_TOKENS = 2048
+"""Tokens of the smallest micro-batch that is tried on a GPU."""
+WORTHWHILE_SPEEDUP = 0.97
+"""Twice the micro-batch must take at most this share of the time per step, to be worth its memory."""
+MAX_TIMED_STEPS = 12
+"""Steps that are timed at most, in all stages together."""
+TIMING_SHARE = 0.03
+"""Share of the time budget after which no more steps are timed."""
+PLANNED_TIME_SHARE = 0.9
+"""Share of the remaining time for which steps are planned. The clock ends a training that becomes slower."""
+
+
+class PreflightResult(NamedTuple):
+    """The result of one preflight check. The names are keys of the JSON output."""
+
+    what: str
+    """What was checked."""
+    result: Literal["ok", "note", "wrong"]
+    figure: str
+    """What was found."""
+    hint: str = ""
+    """What to do if the result is not ok."""
+
+
+def run_preflight(
+    dataset: Dataset, corpus: Corpus, network: Network, tokenizer: Tokenizer, config: TrainConfig, out: Path
+) -> Iterator[PreflightResult]:
+    """Check everything that a training is about to use. Nothing is changed.
+
+    The longest row goes through the network and back, so this is where a device turns out to be too small.
+    """
+    yield _describe_device(network)
+    yield from _check_memory(corpus, network, config)
+    yield _check_vocabulary(corpus, network, tokenizer)
+    yield _check_end_of_text(corpus)
+    yield _check_control_tokens(tokenizer)
+    yield _check_packing(corpus, network, config)
+    yield _check_splits(dataset)
+    yield _check_disk(network, config, out)
+
+
+def raise_if_wrong(result: PreflightResult) -> PreflightResult:
+    """Return a result unless it is wrong.
+
+    Raises:
+        StarcoderError: It is wrong.
+
+    """
+    if result.result == "wrong":
+        raise StarcoderError(result.figure, where=f"before training: {result.what}", hint=result.hint)
+    return result
+
+
+def check_certificate(dataset: Dataset) -> PreflightResult:
+    """Compute the leak certificate from all rows, and see whether any other check finds something."""
+    hint = "`git starcoder check` shows what and where"
+    try:
+        outcomes = {outcome.check: outcome for outcome in check(dataset)}
+    except DatasetError as error:
+        return PreflightResult("certificate", "note", f"cannot be computed: {error.what}", hint)
+    certificates = {key: outcome.certificate for key, outcome in outcomes.items() if outcome.certificate}
+    broken = [key for key, outcome in outcomes.items() if outcome.finding_count]
+    overlap = certificates.get("overlap", {})
+    shared = (
+        f"; {overlap['overlap']:.1%} of held-out runs are in training, {overlap['floor']:.1%} by chance"
+        if overlap
+        else ""
+    )
+    if broken:
+        return PreflightResult("certificate", "note", f"broken: {', '.join(broken)}{shared}", hint)
+    counts = ", ".join(f"{leak['held_out']:,} {kind}" for kind, leak in certificates.get("leak", {}).items())
+    return PreflightResult("certificate", "ok", f"all checks pass; held out and not in training: {counts}{shared}")
+
+
+def _describe_device(network: Network) -> PreflightResult:
+    threads = f", {network.torch.get_num_threads()} threads" if network.device == "cpu" else ""
+    name = f" {network.torch.cuda.get_device_name()}" if network.device == "cuda" else ""
+    return PreflightResult("device", "ok", f"{network.device}{name}{threads}, matrices in {network.precision}")
+
+
+def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iterator[PreflightResult]:
+    """Estimate the memory that training needs, and send the longest row through the network if there is any hope."""
+    weights = list(network.model.parameters())
+    trainable = [weight for weight in weights if weight.requires_grad]
+    weight_bytes, gradient_bytes = _weight_bytes(weights), _weight_bytes(trainable)
+    is_muon = config.optimizer == "muon"
+    muon_bytes = _weight_bytes([weight for weight in trainable if weight.ndim == 2]) if is_muon else 0
+    optimizer_bytes = 2 * gradient_bytes - muon_bytes  # AdamW stores two numbers per weight, Muon one
+    # On a CPU, weights and rows are part of the memory of the process already.
+    used = _process_memory() if network.device == "cpu" else 0
+    available = _free_memory(network) + used
+    parts = {
+        "the process now" if used else "weights": used or weight_bytes,
+        "gradients": gradient_bytes,
+        "optimizer": optimizer_bytes,
+    }
+    longest = int((corpus.lengths + corpus.starts_text).max()) - 1  # the last token is only a target
+    is_possible = sum(parts.values()) <= available
+    if is_possible:
+        tokens = max(longest, config.piece or min(config.batch, CPU_MICRO_BATCH_TOKENS))
+        activations = _estimate_activations(network, tokens, longest)
+        # The best weights are kept on the CPU, the moving average on the device.
+        parts["copies of weights"] = gradient_bytes * (bool(used) + bool(config.ema))
+        parts[f"activations of {tokens:,} tokens"] = int(CPU_FRAGMENTATION * activations) if used else activations
+        parts["code"] = ONEDNN_CODE_BYTES if used and network.precision == "bfloat16" else 0
+    needed = sum(parts.values())
+    details = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items() if size)
+    parameters = sum(weight.numel() for weight in weights)
+    figure = f"{parameters:,} parameters: about {needed / GIB:.2f} GiB ({details}) of {available / GIB:.1f} GiB"
+    if not is_possible:
+        yield PreflightResult("memory", "wrong", figure, "a smaller --size, or --tune lora")
+        return
+    yield PreflightResult("memory", "ok" if needed < available else "note", figure)
+    yield _check_longest_row(corpus, network, longest)
+
+
+def _estimate_activations(network: Network, tokens: int, row_length: int) -> int:
+    """Bytes that a micro-batch of rows of `row_length` tokens stores for the backward pass, measured on short rows.
+
+    The bytes are fixed + a * tokens + b * sum of squares of row lengths, where b is not 0 for attention with dropout.
+    One row of h tokens, two such rows, and one row of 2h tokens give the three unknowns.
+    """
+    half = max(1, min(PROBE_TOKENS, row_length, network.context) // 2)
+    row = np.zeros(2 * half + 1, dtype=np.int64)
+    one, two, double = (network.activation_bytes(rows) for rows in ([row[: half + 1]], [row[: half + 1]] * 2, [row]))
+    per_square = (double - two) / (2 * half**2)
+    per_token = (two - one) / half  # with the square of a row of `half` tokens
+    fixed = one - per_token * half
+    stored = fixed + (per_token + per_square * (row_length - half)) * tokens
+    logits = tokens * network.vocab_size
+    return int(stored) - (FLOAT_BYTES * logits if logits > MAX_STORED_LOGITS else 0)  # those are computed again
+
+
+def _check_longest_row(corpus: Corpus, network: Network, longest: int) -> PreflightResult:
+    """Send the longest row forward and backward through the network."""
+    torch = network.torch
+    row = int((corpus.lengths + corpus.starts_text).argmax())
+    if longest > network.context:
+        what = f"a row takes {longest:,} tokens, and the model sees {network.context:,}"
+        return PreflightResult("longest row", "wrong", what, "build with a smaller window.size")
+    network.model.eval()  # no dropout, so no random numbers are drawn
+    start = time.perf_counter()
+    try:
+        loss = network.row_losses([corpus.input_tokens(row)], corpus.loss_starts[[row]]).mean()
+        loss.backward()
+        bits = float(loss.detach()) / log(2)
+    except torch.OutOfMemoryError:
+        what = f"{longest:,} tokens do not fit on the device"
+        return PreflightResult("longest row", "wrong", what, "build with a smaller window.size")
+    finally:
+        network.model.zero_grad(set_to_none=True)
+    seconds = time.perf_counter() - start
+    peak = f", {torch.cuda.max_memory_allocated() / GIB:.2f} GiB at most" if network.device == "cuda" else ""
+    figure = f"{longest:,} tokens forward and backward in {seconds:.2f} s{peak}, {bits:.2f} bits per token"
+    if not np.isfinite(bits):
+        return PreflightResult("longest row", "wrong", figure, "the weights of the base model are not numbers")
+    return PreflightResult("longest row", "ok", figure)
+
+
+def _check_vocabulary(corpus: Corpus, network: Network, tokenizer: Tokenizer) -> PreflightResult:
+    """Check that the model has an embedding for every token of the rows."""
+    size = int(network.model.get_input_embeddings().weight.shape[0])
+    figure = f"{tokenizer.vocab_size:,} tokens in a vocabulary of {size:,}"
+    if max(int(corpus.tokens.max()), tokenizer.end_id, tokenizer.pad_id) >= size:
+        hint = "build the dataset with the model's tokenizer: --set window.tokenizer=FOLDER"
+        return PreflightResult("tokenizer", "wrong", f"{figure}: the model lacks entries that the rows have", hint)
+    return PreflightResult("tokenizer", "ok", figure)
+
+
+def _check_end_of_text(corpus: Corpus) -> PreflightResult:
+    """Check that some row has the end of a text in its loss: otherwise the model would not learn to stop."""
+    is_learned = corpus.ends_text & (corpus.lengths + corpus.starts_text > corpus.loss_starts)
+    if not is_learned.any():
+        what = f"no row learns the end-of-text token {corpus.end_token}"
+        return PreflightResult("end of text", "wrong", what, "build the dataset again")
+    figure = f"{int(is_learned.sum()):,} of {len(corpus.ends_text):,} rows end a text, and learn that it ends"
+    return PreflightResult("end of text", "ok", figure)
+
+
+def _check_control_tokens(tokenizer: Tokenizer) -> PreflightResult:
+    """Check that each control token has one id, and that text which spells it is not encoded as it."""
+    texts = [*tokenizer.control_tokens.values(), SPELLED_CONTROL]
+    tokens, _ = tokenizer.encode([text.encode() for text in texts])
+    encoded = tokenizer.control_tokens.keys() & set(tokens.tolist())
+    duplicates = len(tokenizer.control_tokens) - len(set(tokenizer.control_tokens.values()))
+    if encoded or duplicates:
+        name = tokenizer.control_tokens[min(encoded)] if encoded else f"{duplicates} control tokens"
+        problem = "is made of ordinary text" if encoded else "have more than one id"
+        return PreflightResult("control tokens", "wrong", f"{name} {problem}", "use another tokenizer")
+    fim = "with" if tokenizer.fim_ids else "without"
+    figure = f"{len(tokenizer.control_tokens)} of one id each, none made of text; {fim} fill-in-the-middle"
+    return PreflightResult("control tokens", "ok", figure)
+
+
+def _check_packing(corpus: Corpus, network: Network, config: TrainConfig) -> PreflightResult:
+    """Check that a row has the same loss alone and packed behind another row."""
+    longest_rows = np.argsort(corpus.lengths)[[-1, -min(2, len(corpus.ends_text))]]
+    first, second = (corpus.input_tokens(row)[:PROBE_TOKENS] for row in longest_rows)
+    if config.attend == "piece":
+        return PreflightResult("packed rows", "note", "rows attend to the rows before them, because of attend: piece")
+    if len(second) < 2:
+        return PreflightResult("packed rows", "note", "no two rows have two tokens: nothing to compare")
+    network.model.eval()
+    with network.torch.inference_mode():
+        alone, packed = (
+            network.row_losses(rows).float().cpu().numpy()[1 - len(second) :] for rows in ([second], [first, second])
+        )
+    difference = float(((alone - packed) ** 2).mean()) ** 0.5
+    figure = f"losses of a row differ by {difference:.1e} nats behind another row"
+    if difference > MAX_PACKING_DIFFERENCE[network.precision]:
+        what = f"rows see the rows packed before them: {figure}"
+        return PreflightResult("packed rows", "wrong", what, "please report this bug")
+    return PreflightResult("packed rows", "ok", figure)
+
+
+def _check_splits(dataset: Dataset) -> PreflightResult:
+    """Check by the metadata of the rows that no file and no leak group is in two splits."""
+    owners: dict[tuple[str, Any], str] = {}
+    crossing: set[tuple[str, Any]] = set()
+    for split in SPLITS:
+        for metadata in dataset.about(split):
+            for key in (("file", metadata.get("source_file")), ("group", metadata.get("group"))):
+                if key[1] is not None and owners.setdefault(key, split) != split:
+                    crossing.add(key)
+    if crossing:
+        kind, name = min(crossing, key=repr)
+        what = f"{len(crossing):,} files and groups are in two splits, such as {kind} {name}"
+        hint = "the model would train on held-out text; `git starcoder check` names all of it"
+        return PreflightResult("splits", "wrong", what, hint)
+    return PreflightResult("splits", "ok", f"none of {len(owners):,} files and groups is in two")
+
+
+def _check_disk(network: Network, config: TrainConfig, out: Path) -> PreflightResult:
+    """Check that two checkpoints and the model fit on the disk."""
+    trainable_bytes = _weight_bytes(list(network.trainable_weights().values()))
+    # A checkpoint has the weights, two numbers per weight of the optimizer, the best weights, and perhaps an average.
+    needed = 2 * trainable_bytes * (4 + bool(config.ema)) + _weight_bytes(list(network.model.parameters()))
+    folder = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(folder).free
+    figure = f"{free / GIB:.1f} GiB free for {needed / GIB:.2f} GiB of checkpoints and model"
+    if free <= needed:
+        return PreflightResult("disk", "wrong", figure, "choose another --out")
+    return PreflightResult("disk", "ok", figure)
+
+
+def _weight_bytes(weights: list[Any]) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in weights)
+
+
+def _process_memory() -> int:
+    """Bytes of memory that this process holds."""
+    with suppress(OSError):  # only Linux says what is held now; others report the maximum so far
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    unit = 1 if sys.platform == "darwin" else 1 << 10
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _free_memory(network: Network) -> int:
+    """Bytes of memory that are free on the device, or on the machine for a CPU."""
+    torch = network.torch
+    if network.device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    if network.device == "mps":
+        return int(torch.mps.recommended_max_memory())
+    with suppress(OSError):  # only Linux says what is available
+        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+        if match := re.search(r"^MemAvailable:\s+(\d+) kB$", text, re.MULTILINE):
+            return int(match[1]) << 10
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def search_batch_size(runner: StepRunner, *, is_curriculum: bool, seconds: float | None) -> int | None:
+    """Run trial steps to set `runner.micro_batch_tokens`, and estimate how many steps fit into a time.
+
+    Args:
+        runner: Runs the trial steps. Its weights and optimizer are as before afterwards.
+        is_curriculum: Whether the rows follow a curriculum.
+        seconds: The time, including that of the search; None if the budget is not a time.
+
+    Returns:
+        The steps that fit into the time; None without a time.
+
+    """
+    weights = {name: weight.detach().to("cpu", copy=True) for name, weight in runner.weights.items()}
+    state = random_state(runner.torch)
+    plan = TrainingPlan.build(
+        runner.corpus, runner.config, MAX_TIMED_STEPS * CURRICULUM_STAGES, is_curriculum=is_curriculum
+    )
+    steps = 0
+    start = time.perf_counter()
+    try:
+        runner.micro_batch_tokens = _search_micro_batch_tokens(runner, plan)
+        if seconds is not None:
+            seconds_per_step = _time_steps(runner, plan, seconds * TIMING_SHARE)
+            left = seconds - (time.perf_counter() - start)
+            steps = max(1, int(PLANNED_TIME_SHARE * left / seconds_per_step))
+    finally:
+        copy_weights(runner.torch, runner.weights, weights)
+        runner.optimizer = Optimizer(runner.network, runner.config)
+        restore_random_state(runner.torch, state)
+        if runner.network.device == "cuda":
+            runner.torch.cuda.empty_cache()
+            runner.torch.compiler.reset()  # the graphs of other sizes, of which there may only be a few
+    tokens, steps = map(int, runner.processes.broadcast([runner.micro_batch_tokens, steps]))
+    runner.micro_batch_tokens = tokens
+    return steps or None
+
+
+def _search_micro_batch_tokens(runner: StepRunner, plan: TrainingPlan) -> int:
+    """The size that the config allows; on a GPU without `piece`, the smallest that is as fast as twice as much.
+
+    A step has as many micro-batches as there are processes, or a multiple, so that all processes have the same to do.
+    """
+    world_size = runner.processes.world_size
+
+    def size(count: int) -> int:
+        return micro_batch_size(runner.corpus, plan, count)
+
+    longest = max_row_tokens(runner.corpus, runner.config.fim)
+    count = world_size
+    if runner.config.piece or runner.network.device != "cuda":
+        limit = max(longest, runner.config.piece or CPU_MICRO_BATCH_TOKENS)
+        while size(count) > limit:
+            count += world_size
+        return size(count)
+    while size(2 * count) > max(longest, MIN_GPU_MICRO_BATCH_TOKENS):
+        count *= 2
+    runner.micro_batch_tokens = size(count)
+    seconds = _time_step(runner, plan, 0)
+    while count > world_size:
+        best, count = runner.micro_batch_tokens, count // 2
+        runner.micro_batch_tokens = size(count)
+        seconds, before = _time_step(runner, plan, 0), seconds
+        # If memory did not suffice, the runner has made its micro-batches smaller again.
+        is_better = runner.micro_batch_tokens > best and seconds <= WORTHWHILE_SPEEDUP * before
+        (is_better,) = runner.processes.broadcast([is_better])
+        if not is_better:
+            return min(best, runner.micro_batch_tokens)
+    return runner.micro_batch_tokens
+
+
+def _time_steps(runner: StepRunner, plan: TrainingPlan, max_seconds: float) -> float:
+    """Mean seconds of a step over all stages, after one to warm up.
+
+    The fastest step of each stage counts: a machine that is busy for a moment is not slow, and if it stays busy, the
+    clock ends training.
+    """
+    _time_step(runner, plan, plan.step_count // 2)
+    fastest: dict[int, float] = {}
+    total = 0.0
+    for number in range(MAX_TIMED_STEPS):
+        stage = number % CURRICULUM_STAGES  # stages in turn, because their rows differ in length
+        step = stage * MAX_TIMED_STEPS + number // CURRICULUM_STAGES
+        seconds = _time_step(runner, plan, step, warm_up=False)
+        fastest[stage] = min(seconds, fastest.get(stage, seconds))
+        (total,) = runner.processes.broadcast([total + seconds])
+        if total > max_seconds:
+            break
+    return sum(fastest.values()) / len(fastest)
+
+
+def _time_step(runner: StepRunner, plan: TrainingPlan, number: int, *, warm_up: bool = True) -> float:
+    """Seconds that a step of the plan takes. With `warm_up`, it is run once before."""
+    step = plan.step(number)
+    if warm_up:
+        float(runner.run_step(plan, step, 0.5).loss)
+    start = time.perf_counter()
+    float(runner.run_step(plan, step, 0.5).loss)  # waits for the device
+    return time.perf_counter() - start

@@ -1,0 +1,385 @@
+"""Trains a model on the rows of a dataset. The same command resumes a training that was interrupted.
+
+A training with a budget of steps, epochs or tokens gives the same weights on the same machine, interrupted or not. With
+a budget of time it does not: how many steps are planned, and whether the clock ends it earlier, depends on the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from git_starcoder import pictures
+from git_starcoder.atomic_write import atomic_folder
+from git_starcoder.errors import OutputError, UsageError
+from git_starcoder.evals import documents, sample, surprise
+from git_starcoder.machine import limit_library_threads
+from git_starcoder.model.config import TrainConfig
+from git_starcoder.model.data.corpus import Corpus
+from git_starcoder.model.data.packing import FIM_TOKEN_COUNT
+from git_starcoder.model.data.plan import TrainingPlan, budget_steps
+from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
+from git_starcoder.model.net.loading import MODEL_SCHEMA, TRAINING_RECORD, build_network, save_model
+from git_starcoder.model.net.network import best_device, import_libraries
+from git_starcoder.model.train.checkpoint import (
+    checkpoint_folder,
+    clear_folder,
+    load_checkpoint,
+    load_newest_checkpoint,
+    locked_checkpoint_folder,
+)
+from git_starcoder.model.train.distributed import connect_processes
+from git_starcoder.model.train.loop import VALIDATION_COUNT, TrainingLoop, ValidationSet
+from git_starcoder.model.train.metrics import METRICS_FILE, MetricsLog, draw_loss_curve
+from git_starcoder.model.train.optimizer import StepRunner
+from git_starcoder.model.train.preflight import raise_if_wrong, run_preflight, search_batch_size
+from git_starcoder.output_folder import OutputKind, describe_files
+from git_starcoder.protocols import NO_PROGRESS, Progress
+from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.user_paths import is_utf8_path
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.model.net.network import Network
+    from git_starcoder.model.train.checkpoint import Checkpoint
+    from git_starcoder.model.train.distributed import ProcessGroup
+    from git_starcoder.text.tokenizer import Tokenizer
+
+DEFAULT_MINUTES = 8.0
+"""The budget if the config has none."""
+CONFIG_FILE = "training.yaml"
+"""The config of a model with what was measured: `--config` takes it and gives the same weights on the same machine."""
+LOSS_CURVE_FILE = "loss_curve.png"
+MODEL_KIND = OutputKind(
+    "model",
+    "training",
+    TRAINING_RECORD,
+    MODEL_SCHEMA.rstrip("0123456789"),
+    frozenset({
+        TRAINING_RECORD, CONFIG_FILE, METRICS_FILE, LOSS_CURVE_FILE, "config.json", "generation_config.json",
+        "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+    }),
+    {SCORES_FILE: SCORES_SCHEMA.rstrip("0123456789")},
+)  # fmt: skip
+VALIDATION_TIME_SHARE = 0.15
+"""Share of a time budget that validation may take."""
+VALIDATION_TOKENS = 12_288
+"""Tokens of the val split that are used for validation."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """The result of a training. The names, except `folder`, are keys of `training.json`."""
+
+    folder: Path
+    """The model folder."""
+    steps: int
+    rows: int
+    tokens: int
+    """Tokens that were predicted."""
+    seconds: float
+    loss: float
+    """Mean training loss of the last steps in bits per token."""
+    held_out: float | None
+    """Bits per byte of the validation text with the weights that were kept; None without a val split."""
+    stopped: str
+    """Why training ended: `budget`, or `held-out loss turned` if the model overfitted."""
+
+
+def train(
+    dataset: Dataset,
+    out: str | Path,
+    config: TrainConfig | None = None,
+    *,
+    progress: Progress = NO_PROGRESS,
+    force: bool = False,
+    fresh: bool = False,
+) -> TrainResult:
+    """Train a model on the training split of a dataset.
+
+    The model folder appears complete or not at all. Until then, a hidden folder beside it has checkpoints. If that has
+    checkpoints of the same training, training resumes from the newest one.
+
+    The weights that are kept have the lowest loss on a fixed sample of the `base` text of the val split. Under
+    `torchrun`, each process calls this function with the same arguments, and only the first one writes.
+
+    Args:
+        dataset: The dataset to train on.
+        out: The model folder to write.
+        config: How to train; 8 minutes of the smallest model from scratch unless given.
+        progress: Who is told how training goes.
+        force: Replace a model that is at `out`.
+        fresh: Start over, even if there are checkpoints.
+
+    Raises:
+        UsageError: The config cannot be used with this dataset, or the checkpoints are of another training.
+        DatasetError: There are no training rows, or the dataset or the base model is damaged.
+        OutputError: The folder cannot be written, or it exists (and is not a model, or `force` is not given).
+        MissingExtraError: torch, transformers, matplotlib or another library that the config needs is not installed.
+        StarcoderError: The loss is not finite, memory does not suffice, or another process has ended.
+
+    """
+    start_time = time.perf_counter()  # a time budget includes reading the rows
+    config = config or TrainConfig()
+    out = Path(out)
+    if config.tensorboard and not is_utf8_path(out):
+        hint = "rename the folder, or use a link with another name"
+        raise UsageError(f"'{out}' is not UTF-8, and TensorBoard takes no other names", where="--out", hint=hint)
+    pictures.require("train")  # better to fail now than after all the work
+    is_curriculum = follows_curriculum(dataset, config)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
+
+    def refuse_existing(model: Path) -> None:
+        if not force:
+            raise OutputError(f"'{model}' holds a model", where="--out", hint="--force replaces it")
+
+    device = config.device or best_device()
+    with connect_processes(device) as processes, _deterministic_torch(device), ExitStack() as stack:
+        run = _TrainingRun(
+            dataset, out, config, tokenizer, processes, progress, start_time, is_curriculum=is_curriculum
+        )
+        if not processes.is_first:
+            loop = run.prepare()
+            loop.run()
+            return run.result(loop)
+        folder = stack.enter_context(locked_checkpoint_folder(out, fresh=fresh))
+        with atomic_folder(out, MODEL_KIND, refuse_existing, force=force) as (model_folder, _):
+            loop = run.prepare()
+            loop.run()
+            run.publish(loop, model_folder)
+        clear_folder(folder)
+    return run.result(loop)
+
+
+def follows_curriculum(dataset: Dataset, config: TrainConfig) -> bool:
+    """Whether training follows the curriculum of the dataset.
+
+    Raises:
+        UsageError: The config wants it, but the dataset has none.
+
+    """
+    has_curriculum = dataset.metadata.get("learning_strategy") == "curriculum"
+    if config.order == "curriculum" and not has_curriculum:
+        hint = "build it with --set order.by=curriculum"
+        raise UsageError("the dataset has no curriculum", where="--order", hint=hint)
+    return has_curriculum and config.order != "shuffled"
+
+
+def build_network_for(dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer) -> Network:
+    """Build the network of a config with a context that fits the rows of a dataset.
+
+    Raises:
+        UsageError, DatasetError, MissingExtraError: As for `train`.
+
+    """
+    # A fill-in-the-middle row has additional control tokens.
+    context = int(dataset.metadata["max_tokens_per_sequence"]) + (FIM_TOKEN_COUNT if config.fim else 0)
+    return build_network(config, tokenizer, context)
+
+
+class _TrainingRun:
+    """One call of `train`: `prepare` sets up the training loop, and `publish` writes its model."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        out: Path,
+        config: TrainConfig,
+        tokenizer: Tokenizer,
+        processes: ProcessGroup,
+        progress: Progress,
+        start_time: float,
+        *,
+        is_curriculum: bool,
+    ) -> None:
+        self.dataset = dataset
+        self.out = out
+        self.folder = checkpoint_folder(out)
+        self.config = config
+        self.tokenizer = tokenizer
+        self.processes = processes
+        self.progress = progress if processes.is_first else NO_PROGRESS
+        self.start_time = start_time
+        self.is_curriculum = is_curriculum
+
+    def prepare(self) -> TrainingLoop:
+        """Set up the training loop, at the first step or at the newest checkpoint."""
+        config, processes = self.config, self.processes
+        corpus = Corpus.read(self.dataset, self.tokenizer)
+        checkpoint = self._find_checkpoint()
+        if checkpoint:  # the measured precision stays
+            config = replace(config, precision=checkpoint.values["precision"])
+        network = build_network_for(self.dataset, config, self.tokenizer)
+        if processes.local_world_size > 1:
+            network.torch.set_num_threads(max(1, limit_library_threads() // processes.local_world_size))
+        validation_set = self._sample_validation_set()
+        for note in network.notes:
+            self.progress.note(note)
+        if processes.is_first and not checkpoint:
+            for result in run_preflight(self.dataset, corpus, network, self.tokenizer, self.config, self.out):
+                if raise_if_wrong(result).result == "note":
+                    self.progress.note(f"{result.what}: {result.figure}")
+        runner = StepRunner(network, corpus, config, processes)
+        if checkpoint:
+            values = checkpoint.values
+            steps, time_limit, validation_set.validation_count = (values[key] for key in ("steps", "limit", "looks"))
+            runner.micro_batch_tokens = values["piece"]
+            if values["processes"] != processes.world_size:  # another number of micro-batches shares a step evenly
+                search_batch_size(runner, is_curriculum=self.is_curriculum, seconds=None)
+        else:
+            steps, time_limit = self._plan_budget(runner, validation_set)
+        plan = TrainingPlan.build(corpus, config, steps, is_curriculum=self.is_curriculum)
+        if checkpoint and checkpoint.values["plan"] != plan.digest:
+            self._refuse_checkpoint("plan of the rows")
+        metrics = None
+        if processes.is_first:
+            size, step = (checkpoint.values["metrics"], checkpoint.step) if checkpoint else (0, 0)
+            metrics = MetricsLog(self.folder, size=size, step=step, tensorboard=config.tensorboard)
+        checkpoint_values = {
+            **self._identity(),
+            "plan": plan.digest,
+            "steps": steps,
+            "limit": time_limit,
+            "precision": network.precision,
+            "looks": validation_set.validation_count,
+            "processes": processes.world_size,
+        }
+        loop = TrainingLoop(
+            runner, plan, time_limit, validation_set, metrics, self.folder, checkpoint_values, self.progress
+        )
+        if checkpoint:
+            loop.restore(checkpoint)
+            self.progress.note(f"resuming after step {checkpoint.step:,} of {steps:,}; use --fresh to start over")
+        return loop
+
+    def _sample_validation_set(self) -> ValidationSet:
+        texts = sample(documents(self.dataset, "val"), VALIDATION_TOKENS, self.config.seed)
+        if not texts:
+            self.progress.note("no held-out text: the weights of the last step are kept, however good they are")
+        end = self.tokenizer.end_id
+        byte_count = sum(len(self.tokenizer.decode(text.tokens[text.tokens != end])) for text in texts)
+        return ValidationSet(texts, byte_count)
+
+    def _identity(self) -> dict[str, str]:
+        """What a checkpoint must have in common with this training."""
+        return {"dataset": self.dataset.digest, "config": self.config.fingerprint()}
+
+    def _find_checkpoint(self) -> Checkpoint | None:
+        """Load the newest valid checkpoint, the same in all processes.
+
+        Raises:
+            UsageError: It is of another training.
+
+        """
+        checkpoint = None
+        if self.processes.is_first and (checkpoint := load_newest_checkpoint(self.folder, self.progress.note)):
+            for key, value in self._identity().items():
+                if checkpoint.values[key] != value:
+                    self._refuse_checkpoint(key)
+        (step,) = map(int, self.processes.broadcast([checkpoint.step if checkpoint else -1]))
+        if self.processes.is_first or step < 0:
+            return checkpoint
+        return load_checkpoint(self.folder, step)
+
+    def _refuse_checkpoint(self, difference: str) -> NoReturn:
+        what = f"the checkpoints beside '{self.out}' are of another training: its {difference} differs"
+        raise UsageError(what, where=str(self.folder), hint="--fresh removes them and starts over")
+
+    def _plan_budget(self, runner: StepRunner, validation_set: ValidationSet) -> tuple[int, float | None]:
+        """Search the batch size, and determine the number of steps, and the seconds if the budget is a time.
+
+        With a time budget, this also limits the number of validations.
+        """
+        config = self.config
+        steps = budget_steps(config, runner.corpus)
+        if steps:
+            search_batch_size(runner, is_curriculum=self.is_curriculum, seconds=None)
+            return steps, None
+
+        def seconds_left() -> float:
+            return max(1e-3, 60 * (config.minutes or DEFAULT_MINUTES) - (time.perf_counter() - self.start_time))
+
+        seconds = seconds_left()
+        start = time.perf_counter()
+        if self.processes.is_first and validation_set.byte_count:
+            surprise(runner.network, validation_set.documents, runner.network.end_token, parts=2)
+        (validation_seconds,) = self.processes.broadcast([time.perf_counter() - start])
+        affordable = int(VALIDATION_TIME_SHARE * seconds / validation_seconds)
+        validation_set.validation_count = max(1, min(VALIDATION_COUNT, affordable))
+        training_seconds = max(1e-3, seconds_left() - validation_set.validation_count * validation_seconds)
+        steps = search_batch_size(runner, is_curriculum=self.is_curriculum, seconds=training_seconds)
+        return steps or 1, seconds_left()
+
+    def result(self, loop: TrainingLoop) -> TrainResult:
+        """The result of a finished loop."""
+        state = loop.state
+        loss = float(np.mean(state.recent_losses))
+        return TrainResult(
+            self.out, state.step, state.rows, state.tokens, state.seconds, loss, state.best, state.stop_reason
+        )
+
+    def publish(self, loop: TrainingLoop, folder: Path) -> None:
+        """Write the model of a finished loop, and what is known about its training, into a folder."""
+        network, config = loop.network, self.config
+        save_model(network, self.dataset.tokenizer_folder, folder)
+        if loop.metrics:
+            loop.metrics.copy_to(folder)
+            draw_loss_curve(loop.metrics.lines, folder / LOSS_CURVE_FILE)
+        values = asdict(config)
+        budget = {key: values[key] for key in ("minutes", "steps", "epochs", "tokens") if values[key] is not None}
+        micro_batch_tokens = loop.step_runner.micro_batch_tokens
+        record = {
+            "schema": MODEL_SCHEMA,
+            "dataset": self.dataset.digest,
+            "plan": loop.plan.digest,
+            "steps": loop.plan.step_count,
+            "order": "curriculum" if self.is_curriculum else "shuffled",
+            "size": config.size if config.base is None else config.base,
+            "seed": config.seed,
+            "budget": budget or {"minutes": DEFAULT_MINUTES},
+            "config": {**values, "piece": micro_batch_tokens},
+            "parameters": sum(weight.numel() for weight in network.model.parameters()),
+            "device": network.device,
+            "precision": network.precision,
+            "processes": self.processes.world_size,
+            "versions": _library_versions(),
+            "ledger": loop.token_counter.close().as_values(),
+            "result": {key: value for key, value in asdict(self.result(loop)).items() if key != "folder"},
+        }
+        measured = {"precision": network.precision, "piece": micro_batch_tokens}
+        (folder / CONFIG_FILE).write_text(replace(config, **measured).to_yaml(), encoding="utf-8")
+        record["files"] = describe_files(folder)
+        (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _deterministic_torch(device: str) -> Generator[None]:
+    """Let torch compute the same every time on a CPU, where that costs nothing, until the context ends."""
+    torch, _ = import_libraries()
+    if device != "cpu":
+        yield
+        return
+    memory = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False  # it takes time, and we read no uninitialized memory
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        memory.fill_uninitialized_memory = before[1]
+
+
+def _library_versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "transformers", "numpy")}}
