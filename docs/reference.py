@@ -14,7 +14,7 @@ from mkdocs.structure.files import File
 from git_starcoder import checks, cli, errors, recipe, registry
 from git_starcoder.checks import metadata, rows
 from git_starcoder.classic import config as classic
-from git_starcoder.cli import verbs
+from git_starcoder.cli import commands
 from git_starcoder.model import config
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _cell(text: str) -> str:
 
 
 def _commands() -> Iterator[str]:
-    group = verbs.group
+    group = commands.cli_group
     context = click.Context(group, info_name=cli.NAME)
     yield f"What `{cli.NAME} -h` and `{cli.NAME} COMMAND -h` say. `-h` works everywhere.\n"
     for name in group.list_commands(context):

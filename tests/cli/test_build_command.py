@@ -207,15 +207,17 @@ from git_starcoder.cli import main
 def wait(*_):
     print("here", flush=True)
     time.sleep(600)
-{step}.run = wait
+{step}.{function} = wait
 sys.exit(main({arguments!r}))
 """
 
 
-@pytest.mark.parametrize("step", ["read", "dedup", "write"])
-def test_ctrl_c_leaves_nothing(starcoder, repo, step):
+@pytest.mark.parametrize(
+    ("step", "function"), [("read", "read_repository"), ("dedup", "drop_duplicates"), ("write", "write_dataset")]
+)
+def test_ctrl_c_leaves_nothing(starcoder, repo, step, function):
     arguments = ["build", str(repo), "-j", "2", *SMALL]
-    code = INTERRUPTED.format(step=step, arguments=arguments)
+    code = INTERRUPTED.format(step=step, function=function, arguments=arguments)
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=starcoder.place, env=environment(), text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from git_starcoder.cli import COMMANDS, main
-from git_starcoder.cli.verbs import group
+from git_starcoder.cli.commands import cli_group
 from git_starcoder.recipe import Recipe
 
 HEAVY = ("numpy", "torch", "transformers", "rich", "orjson", "yaml", "tree_sitter", "tokenizers")
@@ -35,8 +35,10 @@ def test_every_command_has_help_and_the_common_flags(name, capsys):
 
 
 def test_every_file_of_a_verb_is_a_command():
-    with group.make_context("git starcoder", ["doctor"]) as context:
-        assert [group.get_command(context, name).name for name in group.list_commands(context)] == list(COMMANDS)
+    with cli_group.make_context("git starcoder", ["doctor"]) as context:
+        assert [cli_group.get_command(context, name).name for name in cli_group.list_commands(context)] == list(
+            COMMANDS
+        )
 
 
 def test_help_imports_nothing_heavy():
@@ -55,10 +57,10 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [
-        (["bild"], ["error: 'bild' is not a command", "  in git starcoder", "hint: did you mean 'build'? `git starcoder -h` shows all"]),
+        (["bild"], ["error: 'bild' is not a command", "  in git starcoder", "hint: did you mean 'build'? `git starcoder -h` lists all commands"]),
         (["build", "--forse"], ["error: no such option '--forse'", "  in git starcoder build", "hint: did you mean '--force'?"]),
-        (["check"], ["error: missing argument 'DATASET'", "  in git starcoder check", "hint: `git starcoder check -h` shows how"]),
-        (["build", "-j", "0"], ["error: 0 is not in the range x>=1", "  in git starcoder build", "hint: `git starcoder build -h` shows how"]),
+        (["check"], ["error: missing argument 'DATASET'", "  in git starcoder check", "hint: see `git starcoder check -h`"]),
+        (["build", "-j", "0"], ["error: 0 is not in the range x>=1", "  in git starcoder build", "hint: see `git starcoder build -h`"]),
         (
             ["build", "-r", "effectivenes"],
             ["error: recipe 'effectivenes' is not known", "  in --recipe",

@@ -106,7 +106,7 @@ def test_a_dry_run_of_what_cannot_work_is_exit_2(dataset, tmp_path, capsys, monk
     arguments = ["train", str(dataset), "-o", str(tmp_path / "model"), "--steps", "2"]
     assert main([*arguments, "-n"]) == 2
     assert "memory          wrong" in (said := capsys.readouterr().out)
-    assert said.endswith("nothing can be trained\n")
+    assert said.endswith("this training cannot work\n")
     assert main(arguments) == 2
     assert "\n  in before training: memory\nhint: a smaller --size" in capsys.readouterr().err
     assert [path for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
@@ -203,7 +203,7 @@ def asked(dataset, monkeypatch):
         end = tokenizer.end
         torch = SimpleNamespace(manual_seed=int)
 
-        def write(self, tokens, *_, **__):
+        def generate(self, tokens, *_, **__):
             prompts.append(tokens[0].tolist())
             return [np.zeros(0, dtype=np.int32)]
 
@@ -282,8 +282,8 @@ def test_run_does_everything(starcoder, repo):
     assert parts[3].startswith("bits per byte")
     for subject in ("trained model", "untrained model", "xz", "PPM", "most frequent next line"):
         assert subject in parts[3]
-    assert "--- the model goes on" in done.stdout
-    assert done.stdout.endswith("all of it is in starcoder_run\n")
+    assert "--- completion by the model" in done.stdout
+    assert done.stdout.endswith("everything is in starcoder_run\n")
     assert {"read", "write", "train", "eval"} <= {line.split()[0] for line in done.stderr.splitlines()}
     out = starcoder.place / "starcoder_run"
     values = json.loads((out / "run.json").read_text())
@@ -315,7 +315,7 @@ def test_run_of_one_file_says_that_nothing_is_held_out(repo_maker, tmp_path, cap
 
 def test_run_needs_a_budget(repo, capsys):
     assert main(["run", str(repo), "--minutes", "0"]) == 2
-    assert capsys.readouterr().err.startswith("error: a budget must be above 0\n")
+    assert capsys.readouterr().err.startswith("error: the time budget must be above 0\n")
 
 
 def test_doctor_says_what_is_there(capsys):
@@ -351,7 +351,7 @@ def test_doctor_finds_an_old_git(capsys, tmp_path, monkeypatch):
     git.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["doctor"]) == 1
-    assert "git 2.39.4 or newer is wanted, this is '2.20.1'" in capsys.readouterr().out
+    assert "git 2.39.4 or newer is needed, this is '2.20.1'" in capsys.readouterr().out
     git.unlink()
     assert main(["doctor"]) == 1
     assert "this is 'not found'" in capsys.readouterr().out
@@ -370,10 +370,10 @@ def test_run_is_refused_before_any_work(starcoder, repo):
 
     out.mkdir()
     (out / "thesis.tex").write_text("mine")
-    refused("'starcoder_run' exists and is not a run of ours")
+    refused("'starcoder_run' exists and is not a folder that git starcoder run wrote")
     (out / ".gitignore").write_text(IGNORED)  # as a run does first
     (out / "run.json").write_text('{"mine": 1}')
-    refused("'run.json' in 'starcoder_run' is not ours")
+    refused("'run.json' in 'starcoder_run' is your file, but the run needs its name")
     (out / "run.json").unlink()
     (out / "model").mkdir()
     (out / "model" / "mine").write_text("mine")

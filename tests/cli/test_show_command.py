@@ -78,7 +78,7 @@ def test_the_table_counts_every_row_and_drop(built, show):
     counted = {(step["step"], reason): n for step in dataset.manifest["steps"] for reason, n in step["dropped"].items()}
     assert {(one["step"], one["reason"]): one["things"] for one in said["drops"]} == counted
     lines = show().splitlines()
-    assert lines[0].split() == ["made", "by", "96", "512", "rows", "train", "val", "test"]
+    assert lines[0].split() == ["technique", "96", "512", "rows", "train", "val", "test"]
     assert any(line.split()[:2] == ["read", "empty"] for line in lines)
 
 

@@ -18,8 +18,8 @@ from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.parse.own_output import recognise
 from git_starcoder.records import SPLITS
-from git_starcoder.report import report, tree
-from git_starcoder.report.tally import OLDEST, counted
+from git_starcoder.report import report, repository
+from git_starcoder.report.statistics import MAX_AGE_DAYS, count_rows
 from toy import code_base
 
 ASKED = ("-r", "elite", "--set", "window.size=[96,256]", "--set", "window.vocab_size=600", "--set", "augment.git_diff=1.0",
@@ -242,7 +242,7 @@ def test_the_steps_are_those_of_the_manifest(built, html):
     assert [[row[0], *row[1:4]] for row in tables["What each step kept"][1:]] == [
         [step["step"], f"{step['seen']:,}", f"{step['kept']:,}", f"{sum(step['dropped'].values()):,}"] for step in steps
     ]
-    told = {(row[0], row[1]): row[3] for row in tables["Why things were dropped"][1:]}
+    told = {(row[0], row[1]): row[3] for row in tables["Drops by reason"][1:]}
     assert told == {
         (step["step"], reason.replace("_", " ")): f"{count:,}"
         for step in steps
@@ -296,36 +296,36 @@ def test_a_leak_is_seen(built, tmp_path):
     shutil.copytree(built, tmp_path / "out")
     train, val = (tmp_path / "out" / f"training_data_{split}.jsonl" for split in ("train", "val"))
     train.write_bytes(train.read_bytes() + val.read_bytes().splitlines(keepends=True)[0])
-    table = cells(report(Dataset.open(tmp_path / "out")))["What must not be in training"]
+    table = cells(report(Dataset.open(tmp_path / "out")))["Held-out content in the training split"]
     assert [row[:2] for row in table[1:]] == [
         ["held-out files", "1"],
         ["held-out groups of files", "1"],
         ["held-out rows", "1"],
     ]
-    honest = cells(report(Dataset.open(built)))["What must not be in training"]
+    honest = cells(report(Dataset.open(built)))["Held-out content in the training split"]
     assert [row[1] for row in honest[1:]] == ["0", "0", "0"]
 
 
 def test_the_map_is_filled_by_weight():
-    root = tree.grown(
+    root = repository.build_tree(
         {"a/b.py": (50.0, "core"), "a/c/d.py": (25.0, "test"), "e.py": (25.0, "docs"), "none.py": (0.0, "docs")}
     )
-    boxes = [box for box in tree.laid(root) if not box.heading]
-    areas = {box.node.path: box.dx * box.dy for box in boxes}
+    boxes = [box for box in repository.treemap_boxes(root) if not box.is_heading]
+    areas = {box.node.path: box.width * box.height for box in boxes}
     assert set(areas) == {"a/b.py", "a/c/d.py", "e.py"}
-    assert areas["e.py"] == pytest.approx(tree.WIDE * tree.HIGH / 4)
+    assert areas["e.py"] == pytest.approx(repository.TREEMAP_WIDTH * repository.TREEMAP_HEIGHT / 4)
     for one in boxes:
-        assert -1e-6 <= one.x <= one.x + one.dx <= tree.WIDE + 1e-6
+        assert -1e-6 <= one.x <= one.x + one.width <= repository.TREEMAP_WIDTH + 1e-6
         for other in boxes:
-            apart = min(one.x + one.dx, other.x + other.dx) - max(one.x, other.x)
-            below = min(one.y + one.dy, other.y + other.dy) - max(one.y, other.y)
+            apart = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
+            below = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
             assert one is other or apart < 1e-6 or below < 1e-6
 
 
 def test_small_files_are_drawn_as_one():
-    root = tree.grown({"large.py": (1e6, "core"), **{f"small{n}.py": (1.0, "test") for n in range(9)}})
-    assert [box.node.path for box in tree.laid(root)] == ["9 more", "large.py"]
-    assert next(tree.laid(root)).node.files == 9
+    root = repository.build_tree({"large.py": (1e6, "core"), **{f"small{n}.py": (1.0, "test") for n in range(9)}})
+    assert [box.node.path for box in repository.treemap_boxes(root)] == ["9 more", "large.py"]
+    assert next(repository.treemap_boxes(root)).node.file_count == 9
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_ages_of_any_time_are_drawn(built, tmp_path):
     shutil.copytree(built, tmp_path / "out")
     train = tmp_path / "out" / "training_data_train.jsonl"
     train.write_text(re.sub(r'"age_days":\d+', f'"age_days":{10**12}', train.read_text(), count=1))
-    assert OLDEST in {day.age for day in counted(Dataset.open(tmp_path / "out")).days}
+    assert MAX_AGE_DAYS in {day.age_days for day in count_rows(Dataset.open(tmp_path / "out")).by_age}
     assert "Activity over time" in report(Dataset.open(tmp_path / "out"))
 
 
@@ -379,25 +379,25 @@ def test_the_scores_are_drawn_and_every_figure_is_in_a_table(html):
     tables = cells(html)
     assert tables["Bits per byte on 2 of 3 test files"][1][2:] == ["1.250", "1.000", "1.500"]
     assert tables["Bits per byte on 2 of 3 test files"][2][2:] == ["2.500", "", ""]
-    perplexity = "Perplexity per token of the tokenizer 01234567: 600 entries, 2.50 bytes each"
+    perplexity = "Perplexity per token (tokenizer 01234567: 600 entries, 2.50 bytes per token)"
     assert tables[perplexity][1] == ["the model", "31.500", "1.000", "1.500"]
     for by in ("kind of row", "language", "role"):
         table = tables[f"Bits per byte by {by}"]
         assert table[1] == ["most of it", "", "1.125", "1.000", "1.500", "1,000", "12"]
         assert table[2][2:] == ["1.250", "", "", "10", "1"]
-    assert tables["Config of the training"][1:] == [["batch", "2,048"], ["compile", "None"], ["tensorboard", "True"]]
-    assert tables["Tokens of the training"][1] == ["trained", "1,234,567"]
+    assert tables["Training configuration"][1:] == [["batch", "2,048"], ["compile", "None"], ["tensorboard", "True"]]
+    assert tables["Token budget of the training"][1] == ["trained", "1,234,567"]
     text = "".join(data for _, data in Page(html).text)
-    assert text.count("Grey: fewer than 5 files") == 3
+    assert text.count("Grey bars have fewer than 5 files") == 3
     assert "most of it, 12 files" in text
     assert "No fill in the middle: <script>" in text
-    assert "made on another dataset" not in text
+    assert "measured on another dataset" not in text
 
 
 def test_scores_of_another_dataset_are_said_to_be(built, trained):
     scores = json.loads((trained / "scores.json").read_text())
     said = report(Dataset.open(built), trained=trained, scores={**scores, "dataset": "another"})
-    assert "These scores were made on another dataset." in said
+    assert "These scores were measured on another dataset." in said
 
 
 def test_a_model_without_scores_and_one_with_damaged_ones(built, trained, tmp_path, capsys):
@@ -477,11 +477,11 @@ def test_the_certificate_is_what_the_checks_measured(built):
     tables = cells(report(Dataset.open(built), outcomes))
     told = dict(tables["Held-out runs of 32 tokens that are in training"][1:])
     assert told["this dataset"] == f"{known['overlap']['overlap']:.2%}"
-    assert told["files held out at random, mean"] == f"{known['overlap']['floor']:.2%}"
+    assert told["random splits, mean"] == f"{known['overlap']['floor']:.2%}"
     assert len(told) == 4 + len(known["overlap"]["draws"])
-    crossing = {row[0]: row[1:3] for row in tables["What must not be in training"][1:]}
+    crossing = {row[0]: row[1:3] for row in tables["Held-out content in the training split"][1:]}
     assert crossing["held-out files"] == ["0", f"{known['leak']['files']['held_out']:,}"]
-    assert crossing["files nearly the same"] == ["0", f"{known['near_files']['compared']:,}"]
+    assert crossing["near-duplicate files"] == ["0", f"{known['near_files']['compared']:,}"]
     assert [row[0] for row in tables["Checks"][1:]] == [outcome.check for outcome in outcomes]
 
 

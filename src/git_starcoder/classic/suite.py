@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from git_starcoder.cli.options import PATH
+from git_starcoder.cli.commands import PATH_TYPE
 from git_starcoder.errors import DatasetError, ExitCode
 from git_starcoder.text.visible import clean, one_line
 
@@ -27,8 +27,10 @@ SIGNS = {"ok": "✓", "FAILED": "✗", "skipped": "-"}
 
 def _command(script: str, recipe: str, folder: str, passed: str) -> Any:
     @click.command(script)
-    @click.argument("dataset", metavar="[DIR]", default=folder, type=PATH)
-    @click.option("--repo", type=PATH, help="The repository that it was made from, for the checks that go back to it.")
+    @click.argument("dataset", metavar="[DIR]", default=folder, type=PATH_TYPE)
+    @click.option(
+        "--repo", type=PATH_TYPE, help="The repository that it was made from, for the checks that go back to it."
+    )
     @click.option("-v", "--verbose", is_flag=True, help="Say what each test promises.")
     def command(dataset: Path, repo: Path | None, verbose: bool) -> ExitCode:
         from git_starcoder.checks import SEEDED, check, source_of

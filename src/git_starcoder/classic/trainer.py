@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from git_starcoder.cli.options import PATH
+from git_starcoder.cli.commands import PATH_TYPE
 from git_starcoder.errors import UsageError
 from git_starcoder.places import expanded
 from git_starcoder.text.visible import clean, one_line
@@ -48,13 +48,15 @@ class Told:
 
 
 @click.command("model_trainer_unified.py")
-@click.option("--config", type=PATH, required=True, help="YAML file: training_config_metal_cuda_universal.yaml.")
-@click.option("--sequences", type=PATH, help="File of rows in a dataset's folder (default: the config's path).")
+@click.option("--config", type=PATH_TYPE, required=True, help="YAML file: training_config_metal_cuda_universal.yaml.")
+@click.option("--sequences", type=PATH_TYPE, help="File of rows in a dataset's folder (default: the config's path).")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the rows (default: the config's max_epochs).")
-@click.option("--output", type=PATH, help="Folder of the model to make.")
+@click.option("--output", type=PATH_TYPE, help="Folder of the model to make.")
 @click.option("--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Where to compute (default: the best).")
 @click.option("--eval_only", is_flag=True, help="Train nothing; score a model on the test rows.")
-@click.option("--checkpoint", type=PATH, help="A model to go on from or to score, or the output of an unfinished one.")
+@click.option(
+    "--checkpoint", type=PATH_TYPE, help="A model to go on from or to score, or the output of an unfinished one."
+)
 @click.option("--force", is_flag=True, help="Replace a model that is there.")
 def command(
     config: Path,

@@ -1,4 +1,4 @@
-"""`git starcoder eval`: a model beside the references that a sceptic asks for."""
+"""`git starcoder eval`: measures a model on held-out files, next to simple baselines."""
 
 from __future__ import annotations
 
@@ -7,41 +7,44 @@ from typing import TYPE_CHECKING
 
 import click
 
-from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common, one_line
+from git_starcoder.cli.commands import PATH_TYPE, common_options
+from git_starcoder.text.visible import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from git_starcoder.cli.talk import Talk
+    from git_starcoder.cli.console import Console
     from git_starcoder.errors import ExitCode
 
 
 @click.command("eval")
-@click.argument("model", type=PATH)
-@click.argument("dataset", type=PATH)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is drawn from the held-out text.")
+@click.argument("model", type=PATH_TYPE)
+@click.argument("dataset", type=PATH_TYPE)
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed for choosing the samples.")
 @click.option(
     "--minutes",
     type=click.FloatRange(0, min_open=True),
     default=3.0,
     show_default=True,
-    help="How long at most, about; in less time less is asked. `inf`: as long as it takes.",
+    help="Approximate time limit. A shorter limit scores fewer samples; `inf` scores all.",
 )
-@common
-def command(talk: Talk, model: Path, dataset: Path, seed: int, minutes: float) -> ExitCode:
-    """Score a model on what was held out, beside xz, PPM and others.
+@common_options
+def command(console: Console, model: Path, dataset: Path, seed: int, minutes: float) -> ExitCode:
+    """Score a model on held-out files, next to simple baselines.
 
-    MODEL and DATASET are their folders. The scores are also written to MODEL/scores.json, where
+    MODEL and DATASET are the folders of both. Baselines are the untrained model, the compressors xz and PPM, and the
+    most frequent next line. The scores are also written to MODEL/scores.json, where
     `git starcoder report` finds them.
     """
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.evaluate import SCORES, evaluate, keep, table
 
     opened = Dataset.open(dataset)
-    with talk.watch() as watch:
-        scores = evaluate(model, opened, seconds=60 * minutes if isfinite(minutes) else None, seed=seed, progress=watch)
-    kept = keep(scores, model)
-    if not kept:
-        talk.tell(f"the scores could not be written to {one_line(str(model / SCORES))}")
-    return talk.answer({**scores.as_values(), "kept": str(model / SCORES) if kept else None}, table(scores))
+    max_seconds = 60 * minutes if isfinite(minutes) else None
+    with console.show_progress() as progress:
+        scores = evaluate(model, opened, seconds=max_seconds, seed=seed, progress=progress)
+    is_saved = keep(scores, model)
+    path = str(model / SCORES)
+    if not is_saved:
+        console.print_message(f"the scores could not be written to {one_line(path)}")
+    return console.answer({**scores.as_values(), "kept": path if is_saved else None}, table(scores))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder import pictures
+from git_starcoder import matplotlib_setup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ def draw(metrics: Sequence[dict[str, float]], path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
 
     """
-    pictures.require("train")
+    matplotlib_setup.require_matplotlib("train")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder import pictures
+from git_starcoder import matplotlib_setup
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.evals import documents, sample, surprise
 from git_starcoder.machine import threads
@@ -122,7 +122,7 @@ def train(
     if config.tensorboard and not is_utf8(Path(out)):
         hint = "give the folder, or a link to it, another name"
         raise UsageError(f"'{out}' is not UTF-8, and TensorBoard takes no other names", where="--out", hint=hint)
-    pictures.require("train")  # missing, it should be missed now and not after all the work
+    matplotlib_setup.require_matplotlib("train")  # missing, it should be missed now and not after all the work
     staged = curriculum(dataset, config)
     out = Path(out)
     tokenizer = tokenizers.load(dataset.tokenizer_folder)

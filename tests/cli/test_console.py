@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.cli.progress import Live, Plain, line
-from git_starcoder.cli.talk import Talk, clean, coloured, one_line
+from git_starcoder.cli.console import Console, use_color
+from git_starcoder.cli.progress import ProgressBars, ProgressLines, step_line
 from git_starcoder.errors import ExitCode
+from git_starcoder.text.visible import clean, one_line
 
 
 @pytest.mark.parametrize(
@@ -40,9 +41,9 @@ def test_clean_text_is_printable_and_encodable(raw):
 
 
 def test_answer_is_text_or_one_json_object(capsys):
-    assert Talk("check").answer({"a": 1}, "words", ExitCode.FOUND) == 1
+    assert Console("check").answer({"a": 1}, "words", ExitCode.FOUND) == 1
     assert capsys.readouterr().out == "words\n"
-    Talk("check", as_json=True).answer({"path": "\udcff\x1b"}, "words", ExitCode.FOUND)
+    Console("check", as_json=True).answer({"path": "\udcff\x1b"}, "words", ExitCode.FOUND)
     raw = capsys.readouterr().out
     assert raw.isascii()
     assert orjson.loads(raw) == json.loads(raw)  # every program reads it, also one that knows no halves of a pair
@@ -50,7 +51,7 @@ def test_answer_is_text_or_one_json_object(capsys):
 
 
 def test_a_step_is_one_plain_line(capsys):
-    watch = Plain(Talk("build"))
+    watch = ProgressLines(Console("build"))
     watch.begin("read", 5)
     watch.advance(5)
     watch.end("read", 0.44, 2643, 2401, {"binary": 120, "giant": 2, "minified": 20, "symlink": 100})
@@ -62,21 +63,21 @@ def test_a_step_is_one_plain_line(capsys):
 
 
 def test_a_bar_of_unknown_length_has_no_total():
-    with Live(Talk("build")) as watch:
+    with ProgressBars(Console("build")) as watch:
         watch.begin("read", 5)
         watch.begin("prepare", None)
         assert [(task.description, task.total) for task in watch._progress.tasks] == [("prepare", None)]
 
 
 def test_verbose_names_every_reason():
-    told = line("read", 1.0, 9, 5, {"d": 1, "c": 1, "b": 1, "a": 1}, verbose=True)
+    told = step_line("read", 1.0, 9, 5, {"d": 1, "c": 1, "b": 1, "a": 1}, verbose=True)
     assert told == "read      9 seen  5 kept  4 dropped (a 1, b 1, c 1, d 1)  1.0 s"
 
 
 def test_quiet_talk_says_nothing(capsys):
-    talk = Talk("build", quiet=True)
-    talk.tell("words")
-    with talk.watch() as watch:
+    talk = Console("build", quiet=True)
+    talk.print_message("words")
+    with talk.show_progress() as watch:
         watch.end("read", 1.0, 1, 1, {})
         watch.note("words")
     told = capsys.readouterr()
@@ -106,4 +107,4 @@ def test_colour_follows_flag_environment_terminal(choice, variables, stream, wan
     monkeypatch.setenv("TERM", "xterm")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert coloured(choice, stream) is wanted
+    assert use_color(choice, stream) is wanted

@@ -74,7 +74,7 @@ def test_an_interrupt_of_the_complaint_is_130(monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("git_starcoder.cli.faults.complain", interrupted)
+    monkeypatch.setattr("git_starcoder.cli.error_messages.print_error", interrupted)
     assert main([], command=ending(MemoryError())) == 130
 
 
@@ -82,7 +82,7 @@ def test_a_complaint_that_cannot_be_made_is_no_traceback(monkeypatch):
     def broken(*_, **__):
         raise ValueError
 
-    monkeypatch.setattr("git_starcoder.cli.faults.complain", broken)
+    monkeypatch.setattr("git_starcoder.cli.error_messages.print_error", broken)
     assert main([], command=ending(MemoryError())) == 70
 
 
