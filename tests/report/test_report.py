@@ -481,7 +481,7 @@ def test_the_certificate_is_what_the_checks_measured(built):
     assert len(told) == 4 + len(known["overlap"]["draws"])
     crossing = {row[0]: row[1:3] for row in tables["Held-out content in the training split"][1:]}
     assert crossing["held-out files"] == ["0", f"{known['leak']['files']['held_out']:,}"]
-    assert crossing["near-duplicate files"] == ["0", f"{known['near_files']['compared']:,}"]
+    assert crossing["near-duplicate files across splits"] == ["0", f"{known['near_files']['compared']:,}"]
     assert [row[0] for row in tables["Checks"][1:]] == [outcome.check for outcome in outcomes]
 
 

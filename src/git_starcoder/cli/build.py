@@ -32,34 +32,18 @@ JSON_BYTES_PER_ROW = 700
 
 @click.command("build")
 @build_options
-@click.option(
-    "--format",
-    "row_format",
-    type=click.Choice(["jsonl", "parquet"]),
-    help="File format of the rows; short for --set write.format=F.",
-)
+@click.option("--format", "row_format", type=click.Choice(["jsonl", "parquet"]),
+              help="File format of the rows; short for --set write.format=F.")  # fmt: skip
 @click.option("--copies", is_flag=True, help="Write each training row as often as its weight says.")
-@click.option("--labels", is_flag=True, help="Also write input_ids, attention_mask and labels.")
+@click.option("--labels", is_flag=True, help="Also write the keys input_ids, attention_mask and labels.")
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: training_data_<recipe>).")
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be built; write nothing.")
-@click.option("--force", is_flag=True, help="Rebuild even if the dataset is up to date.")
+@click.option("--force", is_flag=True, help="Rebuild even if the dataset is up to date or you edited its files.")
 @common_options
 def command(
-    console: Console,
-    repo: Path,
-    rev: str,
-    name: str,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    jobs: int | None,
-    use_cache: bool,
-    row_format: str | None,
-    copies: bool,
-    labels: bool,
-    out: Path | None,
-    dry_run: bool,
-    force: bool,
-) -> ExitCode:
+    console: Console, repo: Path, rev: str, name: str, overrides: tuple[str, ...], seed: int | None, jobs: int | None,
+    use_cache: bool, row_format: str | None, copies: bool, labels: bool, out: Path | None, dry_run: bool, force: bool,
+) -> ExitCode:  # fmt: skip
     """Build a training dataset from a Git repository.
 
     REPO is the folder of the repository (default: the current folder). Its code is only read, never run.

@@ -30,12 +30,13 @@ READER_COUNT = 2
 @click.command("check")
 @click.argument("dataset", type=PATH_TYPE)
 @click.option("--repo", type=PATH_TYPE, help="Repository that the dataset was built from, to compare with the source.")
-@click.option("--seeds", is_flag=True, help="Show which tests of the seed documents each check covers.")
+@click.option("--seeds", is_flag=True, help="Show the tests of the seed documents that each check covers.")
 @common_options
 def command(console: Console, dataset: Path, repo: Path | None, seeds: bool) -> ExitCode:
-    """Check whether a dataset keeps its promises; exit with 1 if not.
+    """Check a dataset for leaks and other errors; exit with 1 if any.
 
-    DATASET is the folder of the dataset.
+    DATASET is the folder of the dataset. Each check tests one promise, for example that no held-out file is in the
+    training split.
     """
     from git_starcoder.checks import source_of
     from git_starcoder.dataset import Dataset

@@ -20,24 +20,14 @@ if TYPE_CHECKING:
 @click.argument("file", type=FILE_TYPE, default="-")
 @click.option("--suffix", type=FILE_TYPE, help="File with the text after the gap that the model fills.")
 @click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Maximum number of tokens.")
-@click.option(
-    "--temperature",
-    type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    help="Randomness of sampling; 0 always takes the most likely token.",
-)
+@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="Randomness of sampling; 0 always takes the most likely token.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed of sampling.")
 @common_options
 def command(
-    console: Console,
-    model: Path,
-    file: BinaryIO,
-    suffix: BinaryIO | None,
-    max_tokens: int,
-    temperature: float,
+    console: Console, model: Path, file: BinaryIO, suffix: BinaryIO | None, max_tokens: int, temperature: float,
     seed: int,
-) -> ExitCode:
+) -> ExitCode:  # fmt: skip
     """Continue a text with a model, or fill a gap in it.
 
     MODEL is the folder of the model, FILE contains the text (default: standard input). Encodings, byte order marks and

@@ -20,6 +20,8 @@ from git_starcoder.places import GONE, here, temporary
 from git_starcoder.text.visible import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from git_starcoder.cli.console import Console
 
 MIN_GIT_VERSION = (2, 39, 4)
@@ -52,8 +54,8 @@ def command(console: Console) -> ExitCode:
         "processors": machine.cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
         "disk_free_gib": round(shutil.disk_usage(current).free / GIB, 1) if current else f"not known: {GONE}",
-        "cache": _cache_folder(),
-        "temporary": _temporary_folder(),
+        "cache": _folder_or_reason(settings.cache),
+        "temporary": _folder_or_reason(temporary),
         **_training_environment(),
         "hub": "offline" if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"} else "online",
         "extras": {
@@ -78,19 +80,11 @@ def _lines(values: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _cache_folder() -> str:
-    """The folder of the cache, or why there is none."""
+def _folder_or_reason(find_folder: Callable[[], object]) -> str:
+    """The folder that a function returns, or why there is none."""
     try:
-        return one_line(str(settings.cache() or "off"))
-    except UsageError as error:
-        return f"none: {error.what}"
-
-
-def _temporary_folder() -> str:
-    """The folder for temporary files, or why there is none."""
-    try:
-        return one_line(temporary())
-    except MachineError as error:
+        return one_line(str(find_folder() or "off"))
+    except (UsageError, MachineError) as error:
         return f"none: {error.what}; {error.hint}"
 
 

@@ -21,13 +21,8 @@ if TYPE_CHECKING:
 @click.argument("model", type=PATH_TYPE)
 @click.argument("dataset", type=PATH_TYPE)
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed for choosing the samples.")
-@click.option(
-    "--minutes",
-    type=click.FloatRange(0, min_open=True),
-    default=3.0,
-    show_default=True,
-    help="Approximate time limit. A shorter limit scores fewer samples; `inf` scores all.",
-)
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True,
+              help="Approximate time limit. A shorter limit scores fewer samples; `inf` scores all.")  # fmt: skip
 @common_options
 def command(console: Console, model: Path, dataset: Path, seed: int, minutes: float) -> ExitCode:
     """Score a model on held-out files, next to simple baselines.

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from git_starcoder.cli.console import use_color
+from git_starcoder.protocols import NoProgress
 from git_starcoder.text.visible import clean
 
 if TYPE_CHECKING:
@@ -34,17 +35,11 @@ def drop_reasons(dropped: Mapping[str, int], *, verbose: bool) -> str:
     return ", ".join(reasons if verbose or len(reasons) <= MAX_REASONS else [*reasons[:MAX_REASONS], "…"])
 
 
-class ProgressLines:
+class ProgressLines(NoProgress):
     """Prints one line per step when the step ends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-
-    def begin(self, step: str, total: int | None) -> None:
-        """Does nothing."""
-
-    def advance(self, count: int) -> None:
-        """Does nothing."""
 
     def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
         """Prints the line of the step."""

@@ -35,9 +35,9 @@ def list_recipes(console: Console) -> ExitCode:
 @recipe_options
 @common_options
 def show(console: Console, recipe: str | None, name: str, overrides: tuple[str, ...], seed: int | None) -> ExitCode:
-    """Show a recipe with all its keys, as a file to start your own from.
+    """Show a recipe in full, to start your own from.
 
-    RECIPE is the name of a recipe or a YAML file, as for -r.
+    All keys are printed, also those with default values. RECIPE is the name of a recipe or a YAML file, as for -r.
     """
     from git_starcoder import strict_yaml
     from git_starcoder.recipe import Recipe
@@ -51,7 +51,10 @@ def show(console: Console, recipe: str | None, name: str, overrides: tuple[str, 
 @click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True)
 @common_options
 def lint(console: Console, recipes: tuple[str, ...]) -> ExitCode:
-    """Check recipes for unknown keys and invalid values; exit with 1 if there are any."""
+    """Check recipes for errors; exit with 1 if there are any.
+
+    Errors are unknown keys and invalid values. RECIPE is the name of a recipe or a YAML file.
+    """
     from git_starcoder.recipe import Recipe
 
     findings: list[dict[str, str]] = []

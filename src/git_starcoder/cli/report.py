@@ -26,9 +26,8 @@ PAGE_HEAD_BYTES = 4096
 @click.argument("dataset", type=PATH_TYPE)
 @click.argument("model", type=PATH_TYPE, required=False)
 @click.option("-o", "--out", type=PATH_TYPE, default="report.html", show_default=True, help="File to write.")
-@click.option(
-    "--scores", type=PATH_TYPE, help="Scores to show, as printed by `eval --json` (default: MODEL/scores.json)."
-)
+@click.option("--scores", type=PATH_TYPE,
+              help="Scores to show, as printed by `eval --json` (default: MODEL/scores.json).")  # fmt: skip
 @click.option("--check/--no-check", "check", default=True, help="Run the checks and show their results (default: yes).")
 @common_options
 def command(

@@ -54,25 +54,15 @@ endlessly. On code this read better than sampling at a temperature of 0.4 or 0.6
 @click.option("--force", is_flag=True, help="Rebuild, and replace files of an earlier run even if you edited them.")
 @common_options
 def command(
-    console: Console,
-    repo: Path,
-    rev: str,
-    name: str,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    jobs: int | None,
-    use_cache: bool,
-    out: Path,
-    minutes: float,
-    size: str,
-    force: bool,
-) -> ExitCode:
+    console: Console, repo: Path, rev: str, name: str, overrides: tuple[str, ...], seed: int | None, jobs: int | None,
+    use_cache: bool, out: Path, minutes: float, size: str, force: bool,
+) -> ExitCode:  # fmt: skip
     """Build, check, train, evaluate and complete in one go.
 
     REPO is the folder of a Git repository (default: the current folder). Its code is only read, never run.
 
-    The model is trained on shuffled rows, even if the recipe has a curriculum: in a training of minutes, a curriculum
-    costs more than it gains. `git starcoder train` follows the curriculum.
+    The model is trained on shuffled rows, even if the recipe has a curriculum, because a curriculum makes models that
+    are trained for a few minutes worse. `git starcoder train` follows the curriculum.
 
     Within --minutes, build and checks take the time they need. A fifth of the budget is reserved for evaluation.
     Training gets the rest, but at least a fifth of the budget. Evaluation fits its samples into the time that is left,
@@ -111,14 +101,9 @@ def command(
 
 
 def _train_and_evaluate(
-    console: Console,
-    dataset: Dataset,
-    model: Path,
-    minutes_left: Callable[[], float],
-    minutes: float,
-    size: str,
+    console: Console, dataset: Dataset, model: Path, minutes_left: Callable[[], float], minutes: float, size: str,
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Trains a model, scores it and shows a completion; returns the values of these parts for `--json`."""
     from git_starcoder.model.config import Config
     from git_starcoder.model.evaluate import evaluate, keep, table

@@ -32,13 +32,14 @@ MAX_DROP_LINES = 40
 def command(console: Console, dataset: Path, what: str | None) -> ExitCode:
     """Show what is in a dataset, a row, or why a file is missing.
 
-    DATASET is the folder of the dataset. Alone, it shows the number of rows of each technique, and of drops for each
-    reason.
+    DATASET is the folder of the dataset. Without a second argument, the command prints the number of rows of each
+    technique and the number of drops for each reason.
 
-    ROW is train:17 (row 17 of a split, counted from 0) or the start of a row_id. It shows the text of the row, which
-    parts are in the loss, where the text comes from, and how its weight is calculated.
+    ROW is train:17 (row 17 of a split, counted from 0) or the start of a row_id. The command prints the text of the
+    row, which parts are in the loss, where the text comes from, and how the weight is calculated.
 
-    PATH or COMMIT shows the number of rows made from a file or a commit, and why the rest was dropped.
+    PATH is a file of the repository, COMMIT the start of a commit id. The command prints the number of rows made from
+    it, and why the rest was dropped.
     """
     from git_starcoder.cli import lookup
     from git_starcoder.dataset import Dataset

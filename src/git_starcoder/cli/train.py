@@ -24,60 +24,37 @@ if TYPE_CHECKING:
 @click.argument("dataset", type=PATH_TYPE)
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: model_<recipe>).")
 @click.option("--config", type=PATH_TYPE, help="YAML file with training keys; flags override it.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a training key, for example dropout=0.1. Repeatable.",
-)
-@click.option("--minutes", type=float, help="Train for this time (default: 8, unless another budget is given).")
-@click.option("--steps", type=int, help="Train for this number of optimizer steps.")
-@click.option("--epochs", type=float, help="Train for this number of passes over the rows.")
-@click.option("--tokens", type=float, help="Train on this number of tokens.")
-@click.option(
-    "--size",
-    help="Size of a model from scratch: tiny, small, medium, large, huge (4M, 28M, 90M, 350M, 1B parameters), or a "
-    "number of parameters such as 124M (default: tiny).",
-)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Override a training key, for example dropout=0.1. Repeatable.")  # fmt: skip
+@click.option("--minutes", type=float, help="Training budget in minutes (default: 8, unless another budget is given).")
+@click.option("--steps", type=int, help="Training budget in optimizer steps.")
+@click.option("--epochs", type=float, help="Training budget in passes over the rows.")
+@click.option("--tokens", type=float, help="Training budget in tokens.")
+@click.option("--size", help="Size of a model from scratch: tiny, small, medium, large, huge (4M, 28M, 90M, 350M, 1B "
+              "parameters), or a number of parameters such as 124M (default: tiny).")  # fmt: skip
 @click.option("--base", help="Pretrained causal model to start from: a folder or a Hugging Face id.")
-@click.option(
-    "--tune",
-    type=click.Choice(["full", "lora", "qlora"]),
-    help="What to train of the base model: all weights, or only LoRA adapters; qlora also stores the frozen weights in "
-    "4 bits (default: full).",
-)
-@click.option(
-    "--order",
-    type=click.Choice(["curriculum", "shuffled"]),
-    help="Order of the rows: from simple to complex, as in the dataset, or shuffled (default: curriculum).",
-)
+@click.option("--tune", type=click.Choice(["full", "lora", "qlora"]),
+              help="What to train of the base model: all weights, or only adapters (LoRA); qlora also keeps the frozen "
+              "weights in 4 bits (default: full).")  # fmt: skip
+@click.option("--order", type=click.Choice(["curriculum", "shuffled"]),
+              help="Order of the rows: as in the dataset, from simple to complex, or shuffled (default: "
+              "curriculum).")  # fmt: skip
 @click.option("--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Device to train on (default: the fastest).")
 @click.option("--seed", type=int, help="Random seed of the initial weights and of the order of rows (default: 0).")
 @click.option("--fresh", is_flag=True, help="Start from the beginning instead of resuming an unfinished training.")
 @click.option("--force", is_flag=True, help="Replace an existing model.")
 @click.option("-n", "--dry-run", is_flag=True, help="Run preflight checks and print the plan; train nothing.")
-@click.option(
-    "--explain-step", type=click.IntRange(1), metavar="N", help="Show the rows that step N trains on; train nothing."
-)
+@click.option("--explain-step", type=click.IntRange(1), metavar="N",
+              help="Show the rows that step N trains on; train nothing.")  # fmt: skip
 @common_options
 def command(
-    console: Console,
-    dataset: Path,
-    out: Path | None,
-    config: Path | None,
-    overrides: tuple[str, ...],
-    fresh: bool,
-    force: bool,
-    dry_run: bool,
-    explain_step: int | None,
-    **flags: Any,
-) -> ExitCode:
+    console: Console, dataset: Path, out: Path | None, config: Path | None, overrides: tuple[str, ...], fresh: bool,
+    force: bool, dry_run: bool, explain_step: int | None, **flags: Any,
+) -> ExitCode:  # fmt: skip
     """Train a model on a dataset.
 
     DATASET is a folder that `git starcoder build` wrote. The model starts from scratch, or from a pretrained model with
-    --base. Run the same command again to resume an interrupted training
-    exactly where it stopped.
+    --base. Run the same command again to resume an interrupted training exactly where it stopped.
     """
     from git_starcoder.cli.build import recipe_file_name
     from git_starcoder.dataset import Dataset

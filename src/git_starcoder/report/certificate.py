@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_starcoder.records import SPLITS
-from git_starcoder.report.charts import COLOURS, SERIES, chart, draw_share_bars
+from git_starcoder.report.charts import INK, SERIES, chart, draw_share_bars
 from git_starcoder.report.page import Figure, ReportInput, Section, Table, percent
 from git_starcoder.report.statistics import read_json_lines
 
@@ -40,17 +40,13 @@ def certificate_section(report_input: ReportInput) -> Section:
         for count in counts
     ]  # fmt: skip
     segments = ("in training", SERIES[1]), ("not in training", SERIES[2])
-    figures = [
-        chart(
-            "certificate",
-            "Held-out content in the training split",
-            "; ".join(f"{leaked} of {total} {kind}" for kind, leaked, total, _ in rows),
-            lambda figure: draw_share_bars(figure, bars, segments, hatched=0, room=1.6),
-            ("content", "in training", "of", "share"),
-            rows,
-            height=70 + 30 * len(counts),
-        )
-    ]
+    figure = chart(
+        "certificate", "Held-out content in the training split",
+        "; ".join(f"{leaked} of {total} {kind}" for kind, leaked, total, _ in rows),
+        lambda figure: draw_share_bars(figure, bars, segments, hatched=0, room=1.6),
+        ("content", "in training", "checked", "share"), rows, height=70 + 30 * len(counts),
+    )  # fmt: skip
+    figures = [figure]
     if certificates.get("overlap"):
         figures.append(_overlap_chart(certificates["overlap"]))
     paragraphs = ["Files that share text, or were once one file, form a leak group. A group is always in one split."]
@@ -74,7 +70,7 @@ def _counts_of_rows(report_input: ReportInput) -> Iterator[LeakCount]:
 def _counts_of_checks(certificates: Mapping[str, Mapping[str, Any]]) -> Iterator[LeakCount]:
     """What the checks have counted: they also compare texts."""
     if near := certificates.get("near_files"):
-        yield LeakCount("near-duplicate files", near["crossing"], near["compared"])
+        yield LeakCount("near-duplicate files across splits", near["crossing"], near["compared"])
     if lines := certificates.get("held_out_lines"):
         yield LeakCount("edits with held-out lines", lines["changes_with_a_line"], lines["changes"])
     if (canaries := certificates.get("leak", {}).get("canaries")) and canaries["held_out"]:
@@ -91,7 +87,7 @@ def _overlap_chart(overlap: Mapping[str, Any]) -> Figure:
         for height, key, colour in ((2, "overlap", SERIES[0]), (3, "without_changes", SERIES[3])):
             axes.plot([overlap[key]], [height], "D", color=colour, markersize=9)
             axes.text(overlap[key], height + 0.3, f"{overlap[key]:.1%}", ha="center", fontsize=11)
-        axes.axvline(overlap["floor"], color=COLOURS["ink"], linestyle=":", linewidth=1, label="mean of random splits")
+        axes.axvline(overlap["floor"], color=INK, linestyle=":", linewidth=1, label="mean of random splits")
         axes.set_yticks([1, 2, 3], ["random splits", "this dataset", "without edits"])
         axes.set_ylim(0.5, 3.8)
         axes.set_xlim(0, 1.15 * max(*draws, overlap["overlap"], 0.01))
@@ -110,15 +106,11 @@ def _overlap_chart(overlap: Mapping[str, Any]) -> Figure:
     return chart(
         "overlap",
         f"Held-out runs of {overlap['run']} tokens that are in training",
-        f"{overlap['overlap']:.1%} in this dataset; {overlap['floor']:.1%} ± {overlap['deviation']:.1%} in random "
-        "splits.",
-        draw,
-        ("split", "share"),
-        [(name, f"{share:.2%}") for name, share in shares.items()],
+        f"{overlap['overlap']:.1%} here, {overlap['floor']:.1%} ± {overlap['deviation']:.1%} in random splits.",
+        draw, ("split", "share"), [(name, f"{share:.2%}") for name, share in shares.items()], height=250,
         caption=f"{overlap['runs']:,} different runs{sampled}. Code repeats itself, so every honest split has some "
         "overlap. Splits with randomly chosen held-out files show how much is normal for this repository.",
-        height=250,
-    )
+    )  # fmt: skip
 
 
 def _imports_between_splits(report_input: ReportInput) -> Table:

@@ -10,7 +10,7 @@ import numpy as np
 
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import EXACT, FEW, PERPLEXITY, SIMILAR, UNITS
-from git_starcoder.report.charts import COLOURS, SERIES, chart, format_number, shorten
+from git_starcoder.report.charts import INK, SERIES, chart, format_number, shorten
 from git_starcoder.report.page import Figure, ReportInput, Section, Table
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _loss_chart(model: ModelRecord) -> Figure:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         tokens = [line["tokens"] for line in steps][width - 1 :]
-        axes.plot(tokens, smooth_losses, color=COLOURS["six"], label="training, bits per token")
+        axes.plot(tokens, smooth_losses, color=SERIES[5], label="training, bits per token")
         validation_tokens = [tokens_at[line["step"]] for line in validations]
         held_out = [line["held_out"] for line in validations]
         axes.plot(validation_tokens, held_out, "o-", color=SERIES[0], label="validation, bits per byte")
@@ -144,7 +144,7 @@ def _measure_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
         title = f"{_capitalize(measure)} on {scores['files']:,} of {scores['of']:,} {scores['split']} files"
         rows = [(score["subject"], score["note"], *_formatted_interval(score)) for score in measured]
         names = [shorten(score["subject"], 34) for score in measured]
-        header = ("model or baseline", "note", "value", "from", "to")
+        header = ("model or baseline", "note", "value", "interval from", "to")
         yield _score_chart(
             f"scores-{index}", title, "Lines are 95 % confidence intervals.", measured, names, header, rows
         )
@@ -167,7 +167,7 @@ def _group_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
             f"{shorten(score['group'], 22)}, {score['files']:,} file{'s' * (score['files'] != 1)}" for score in groups
         ]
         title = f"{_capitalize(measure)} by {'kind of row' if by == 'kind' else by}"
-        header = (by, "note", "value", "from", "to", UNITS.get(measure, "count"), "files")
+        header = (by, "note", "value", "interval from", "to", UNITS.get(measure, "count"), "files")
         yield _score_chart(f"scores-by-{by}", title, caption, groups, names, header, rows)
 
 
@@ -181,7 +181,7 @@ def _perplexity_tables(scores: Mapping[str, Any]) -> Iterator[Table]:
             f"{tokenizer['bytes_per_token']:.2f} bytes per token)"
         )
         rows = [(score["subject"], *_formatted_interval(score)) for score in measured]
-        yield Table(title, ("model", "value", "from", "to"), rows, folded=False)
+        yield Table(title, ("model", "value", "interval from", "to"), rows, folded=False)
 
 
 def _score_chart(
@@ -193,7 +193,7 @@ def _score_chart(
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        colours = [COLOURS["six"] if score.get("files", FEW) < FEW else SERIES[0] for score in scores]
+        colours = [SERIES[5] if score.get("files", FEW) < FEW else SERIES[0] for score in scores]
         axes.barh(range(len(scores)), [score["value"] for score in scores], color=colours, height=0.6, alpha=0.55)
         with_interval = [(line, score) for line, score in enumerate(scores) if score["low"] is not None]
         values = [score["value"] for _, score in with_interval]
@@ -202,7 +202,7 @@ def _score_chart(
             [score["high"] - score["value"] for _, score in with_interval],
         ]
         lines = [line for line, _ in with_interval]
-        axes.errorbar(values, lines, xerr=np.maximum(errors, 0), fmt="none", color=COLOURS["ink"], capsize=3)
+        axes.errorbar(values, lines, xerr=np.maximum(errors, 0), fmt="none", color=INK, capsize=3)
         axes.set_yticks(range(len(scores)), names)
         axes.set_ylim(len(scores) - 0.5, -0.5)
         axes.set_xlabel(shorten(measure))

@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from git_starcoder.records import SPLITS
-from git_starcoder.report.charts import (
-    COLOURS,
-    SERIES,
-    SPLIT_COLOURS,
-    chart,
-    draw_bars,
-    draw_share_bars,
-    format_number,
-)
+from git_starcoder.report.charts import SERIES, SPLIT_COLOURS, chart, draw_bars, draw_share_bars, format_number
 from git_starcoder.report.page import Figure, ReportInput, Section, Table, percent
 from git_starcoder.report.statistics import FILL_BINS, RowStatistics, read_json_lines
 
@@ -35,18 +27,15 @@ def steps_section(report_input: ReportInput) -> Section:
         for step in steps
     ]  # fmt: skip
     bars = [(step["step"], step["kept"] / step["seen"] if step["seen"] else 0.0, f"{step['seen']:,}") for step in steps]
-    segments = ("kept", COLOURS["one"]), ("dropped", COLOURS["two"])
+    segments = ("kept", SERIES[0]), ("dropped", SERIES[1])
     figure = chart(
-        "steps",
-        "What each step kept",
+        "steps", "What each step kept",
         "; ".join(f"{step['step']} kept {percent(step['kept'], step['seen'])} of {step['seen']:,}" for step in steps),
         lambda figure: draw_share_bars(figure, bars, segments, hatched=1, room=1.22, unit=" of what was seen"),
-        ("step", "seen", "kept", "dropped", "share kept"),
-        rows,
+        ("step", "seen", "kept", "dropped", "share kept"), rows, height=300,
         caption="Each step counts its own items: read counts files and changes, analyse counts files, augment counts "
         "attempts to vary a text, window and dedup count rows.",
-        height=300,
-    )
+    )  # fmt: skip
     paragraph = "In every step, seen = kept + dropped. The file drops.jsonl lists everything that was dropped."
     return Section("Steps and drops", [paragraph], [figure], [_drop_reasons(report_input, steps)])
 
@@ -98,14 +87,9 @@ def _size_chart(statistics: RowStatistics, name: str, title: str) -> Figure:
     shares = ", ".join(f"{value} {percent(group.tokens, total.tokens)}" for value, group in totals.items())
     header = (name.replace("_", " "), "rows", "tokens", "share of tokens", "share of weight")
     return chart(
-        f"sizes-{name.replace('_', '-')}",
-        title,
-        f"Share of tokens: {shares}.",
-        lambda figure: draw_bars(figure, bars, SPLIT_COLOURS, "tokens"),
-        header,
-        rows,
-        height=90 + 26 * len(values),
-    )
+        f"sizes-{name.replace('_', '-')}", title, f"Share of tokens: {shares}.",
+        lambda figure: draw_bars(figure, bars, SPLIT_COLOURS, "tokens"), header, rows, height=90 + 26 * len(values),
+    )  # fmt: skip
 
 
 def lengths_section(report_input: ReportInput) -> Section:
@@ -138,14 +122,9 @@ def _fill_chart(statistics: RowStatistics) -> Figure:
         count = statistics.total(window_size=size).rows
         full, padding = fill_counts[size, FILL_BINS - 1], statistics.padding_tokens[size]
         rows.append((str(size), f"{count:,}", percent(full, count), percent(padding, size * count)))
-    return chart(
-        "lengths",
-        "How much of a window is text",
-        "; ".join(f"window {size}: {full} of the rows are full, {padding} padding" for size, _, full, padding in rows),
-        draw,
-        ("window", "rows", f"rows filled to {1 - 1 / FILL_BINS:.0%} or more", "share of padding tokens"),
-        rows,
-    )
+    header = ("window", "rows", f"rows filled to {1 - 1 / FILL_BINS:.0%} or more", "share of padding tokens")
+    shares = (f"window {size}: {full} of the rows are full, {padding} padding" for size, _, full, padding in rows)
+    return chart("lengths", "How much of a window is text", "; ".join(shares), draw, header, rows)
 
 
 def _repetition_chart(statistics: RowStatistics) -> Figure:
@@ -157,16 +136,14 @@ def _repetition_chart(statistics: RowStatistics) -> Figure:
     total = sum(repetitions.values())
     bars = {size: {"rows": count} for size, count in repetitions.items()}
     return chart(
-        "repeats",
-        "How often windows of each size show a token",
+        "repeats", "How often windows of each size show a token",
         f"Windows of all sizes together show a token of a file {total:.2f} times.",
-        lambda figure: draw_bars(figure, bars, {"rows": COLOURS["one"]}, "rows that show a token of a file"),
+        lambda figure: draw_bars(figure, bars, {"rows": SERIES[0]}, "rows that show a token of a file"),
         ("window", "rows per token"),
         [*((size, f"{count:.2f}") for size, count in repetitions.items()), ("all", f"{total:.2f}")],
-        caption=f"An average over the {base_length:,} tokens of unchanged files, whose windows overlap. Rows of other "
-        "techniques are not counted.",
-        height=90 + 26 * len(bars),
-    )
+        caption=f"The average over the {base_length:,} tokens of files as they are (technique base). Their windows "
+        "overlap. Rows of other techniques are not counted.", height=90 + 26 * len(bars),
+    )  # fmt: skip
 
 
 def _duplicates(report_input: ReportInput) -> Table:

@@ -71,21 +71,17 @@ def map_section(report_input: ReportInput) -> Section:
     boxes = list(treemap_boxes(root)) if root.weight else []
     colours = {role: SERIES[index % len(SERIES)] for index, (role, _) in enumerate(root.roles.most_common())}
     tooltips = [
-        f"{box.node.path}: {percent(box.node.weight, root.weight)} of the weight, {box.node.file_count:,} files"
+        f"{box.node.path}: {percent(box.node.weight, root.weight)} of the weight, "
+        f"{box.node.file_count:,} file{'s' * (box.node.file_count != 1)}"
         for box in boxes
     ]
     folders = sorted(root.children.values(), key=lambda node: (-node.weight, node.path))[:8]
     shares = ", ".join(f"{node.path} {percent(node.weight, root.weight)}" for node in folders)
     svg = draw_svg(
-        "tree",
-        title := "Share of training weight",
-        f"Largest top-level folders and files: {shares}",
-        lambda figure: _draw_map(figure, boxes, colours),
-        width=TREEMAP_WIDTH,
-        height=TREEMAP_HEIGHT,
-        tooltips=tooltips,
-        automatic_layout=False,
-    )
+        "tree", title := "Share of training weight", f"Largest top-level folders and files: {shares}",
+        lambda figure: _draw_map(figure, boxes, colours), width=TREEMAP_WIDTH, height=TREEMAP_HEIGHT,
+        tooltips=tooltips, automatic_layout=False,
+    )  # fmt: skip
     files = sorted(train_files.items(), key=lambda item: (-item[1].totals.weight, item[0]))[:MAX_LISTED_FILES]
     rows = [
         (path, file.role, file.language, f"{file.totals.rows:,}", f"{file.totals.tokens:,}",
@@ -200,15 +196,11 @@ def imports_section(report_input: ReportInput) -> Section | None:
         f"The {len(shown)} most imported of {len(splits):,} files",
         f"{len(arcs)} imports among them. Most imported: {examples}",
         lambda figure: _draw_graph(figure, sorted(shown), arcs, importer_counts, splits),
-        ("file", "split", "imports among these files", "imported by", "all imports"),
-        rows,
+        ("file", "split", "imports among these files", "imported by", "all imports"), rows, text_columns=3,
+        wide=True, height=60 + 20 * len(shown), automatic_layout=False,
         caption="The area of a dot grows with the number of files that import it; its colour is its split. Arcs on the "
         "right lead from a file down to one that it imports; dashed arcs lead up.",
-        text_columns=3,
-        wide=True,
-        height=60 + 20 * len(shown),
-        automatic_layout=False,
-    )
+    )  # fmt: skip
     paragraph = f"{len(imports):,} imports were resolved to files of the repository."
     return Section("Import graph", [paragraph], [figure])
 

@@ -83,12 +83,9 @@ def samples_section(report_input: ReportInput) -> Section | None:
 
 
 def _make_sample(
-    report_input: ReportInput,
-    technique: str,
-    rows: dict[int, Row],
-    originals: dict[tuple[str, int], list[NumberedRow]],
-    tokenizer: Tokenizer,
-) -> SampleRow:
+    report_input: ReportInput, technique: str, rows: dict[int, Row],
+    originals: dict[tuple[str, int], list[NumberedRow]], tokenizer: Tokenizer,
+) -> SampleRow:  # fmt: skip
     """The candidate that differs most clearly from its original, next to it; or the first candidate alone."""
     description = summary("augmentations", technique) if technique in names("augmentations") else ""
     candidates = report_input.statistics.candidates[technique]

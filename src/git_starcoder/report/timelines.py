@@ -11,7 +11,7 @@ import numpy as np
 from git_starcoder.checks.weights import OLD, RECENT
 from git_starcoder.errors import DatasetError
 from git_starcoder.records import SPLITS
-from git_starcoder.report.charts import COLOURS, SERIES, SPLIT_COLOURS, chart, format_number
+from git_starcoder.report.charts import INK, PAPER, SERIES, SPLIT_COLOURS, chart, format_number
 from git_starcoder.report.page import ReportInput, Section, percent
 
 if TYPE_CHECKING:
@@ -72,18 +72,13 @@ def activity_section(report_input: ReportInput) -> Section:
     busiest = dates[int(sums.argmax())].strftime("%Y-%m-%d") if sums.any() else "no date"
     days = f"{bar_days} day{'s' * (bar_days > 1)}"
     figure = chart(
-        "activity",
-        "Activity over time",
+        "activity", "Activity over time",
         f"Tokens by the date of their last change, in {bar_count} bars of {days}. The highest bar is at {busiest}.",
-        draw,
-        ("middle of the bar", *SPLITS, "in edits", "mean training weight"),
-        table_rows,
+        draw, ("middle of the bar", *SPLITS, "in edits", "mean training weight"), table_rows, wide=True, height=360,
         caption=f"Each bar covers {days}. Weight = role factor × age factor × edit factor. The age factor is "
         f"{weigh.recent:g} for code younger than {RECENT} days and {weigh.old:g} for code older than {OLD} days; the "
         f"edit factor is {weigh.evolution:g} for rows that show a change.",
-        wide=True,
-        height=360,
-    )
+    )  # fmt: skip
     return Section("Activity over time", (), [figure])
 
 
@@ -140,12 +135,12 @@ def curriculum_section(report_input: ReportInput) -> Section | None:
         upper.set_ylim(0, 1)
         upper.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
         lower.stackplot(
-            centres, size_shares, labels=[str(size) for size in sizes.tolist()], edgecolor=COLOURS["paper"],
+            centres, size_shares, labels=[str(size) for size in sizes.tolist()], edgecolor=PAPER,
             linewidth=0.6, colors=[SERIES[index % len(SERIES)] for index in range(len(sizes))],
         )  # fmt: skip
         for axes in (upper, lower):
             for stage_start in stage_starts:
-                axes.axvline(stage_start, color=COLOURS["ink"], linestyle=":", linewidth=1)
+                axes.axvline(stage_start, color=INK, linestyle=":", linewidth=1)
         lower.set_ylabel("share of window sizes")
         lower.set_xlim(0, 1)
         lower.set_xticks([0, 0.25, 0.5, 0.75, 1], ["first row", "25 %", "50 %", "75 %", "last row"])
@@ -159,16 +154,12 @@ def curriculum_section(report_input: ReportInput) -> Section | None:
         for part in parts
     ]  # fmt: skip
     figure = chart(
-        "curriculum",
-        "Difficulty and window sizes along the training file",
+        "curriculum", "Difficulty and window sizes along the training file",
         f"The median difficulty is {median[0]:.3f} in the first rows and {median[-1]:.3f} in the last; the "
         f"{len(stage_starts) + 1} stages start at {', '.join(f'{start:.0%}' for start in (0, *stage_starts))}.",
-        draw,
-        ("rows", "10 %", "median", "90 %", *(f"window {size}" for size in sizes.tolist())),
-        table_rows,
-        wide=True,
-        height=380,
-    )
+        draw, ("rows", "10 %", "median", "90 %", *(f"window {size}" for size in sizes.tolist())), table_rows,
+        wide=True, height=380,
+    )  # fmt: skip
     strategy = report_input.dataset.metadata.get("learning_strategy", "unknown")
     paragraph = f"Order of the training rows: {strategy}. Dotted lines mark the start of a stage of the curriculum."
     return Section("Curriculum", [paragraph], [figure])
