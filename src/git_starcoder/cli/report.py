@@ -58,7 +58,7 @@ def command(
         ModelRecord.open(model)
     score_values = read_json(scores) if scores else None
     outcomes = run_checks(console, opened) if check else []
-    html = report(opened, outcomes, trained=model, scores=score_values)
+    html = report(opened, outcomes, model_folder=model, scores=score_values)
     with reported(out):
         _require_writable(target, out, page.GENERATOR)  # another file may be there by now
         write_whole(target, html)

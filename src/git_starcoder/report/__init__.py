@@ -31,7 +31,7 @@ SECTIONS = (
 
 
 def report(
-    dataset: Dataset, outcomes: Sequence[Outcome] = (), *, trained: Path | None = None,
+    dataset: Dataset, outcomes: Sequence[Outcome] = (), *, model_folder: Path | None = None,
     scores: Mapping[str, Any] | None = None,
 ) -> str:  # fmt: skip
     """Renders the report about a dataset as HTML.
@@ -39,7 +39,7 @@ def report(
     Args:
         dataset: The dataset.
         outcomes: The outcomes of its checks, if they were run.
-        trained: The folder of a model that was trained on the dataset.
+        model_folder: The folder of a model that was trained on the dataset.
         scores: The scores of the model, in the form that `eval --json` prints.
 
     Raises:
@@ -48,7 +48,7 @@ def report(
     """
     page.require_libraries()
     recipe = Recipe.load(dataset.folder / "recipe.yaml")
-    record = model.ModelRecord.open(trained) if trained else None
+    record = model.ModelRecord.open(model_folder) if model_folder else None
     report_input = page.ReportInput(dataset, recipe, statistics.count_rows(dataset), outcomes, record, scores or {})
     try:
         sections = [section for make_section in SECTIONS if (section := make_section(report_input)) is not None]
