@@ -81,8 +81,8 @@ def _cell(text: str) -> str:
 
 def _commands() -> Iterator[str]:
     group = commands.cli_group
-    context = click.Context(group, info_name=cli.NAME)
-    yield f"What `{cli.NAME} -h` and `{cli.NAME} COMMAND -h` say. `-h` works everywhere.\n"
+    context = click.Context(group, info_name=cli.PROGRAM_NAME)
+    yield f"What `{cli.PROGRAM_NAME} -h` and `{cli.PROGRAM_NAME} COMMAND -h` say. `-h` works everywhere.\n"
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is not None:

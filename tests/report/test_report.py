@@ -299,7 +299,7 @@ def test_a_leak_is_seen(dataset_folder, tmp_path):
     table = cells(report(Dataset.open(tmp_path / "out")))["Held-out content in the training split"]
     assert [row[:2] for row in table[1:]] == [
         ["held-out files", "1"],
-        ["held-out groups of files", "1"],
+        ["held-out leak groups", "1"],
         ["held-out rows", "1"],
     ]
     honest = cells(report(Dataset.open(dataset_folder)))["Held-out content in the training split"]

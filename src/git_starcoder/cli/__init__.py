@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 COMMANDS = ("run", "build", "check", "show", "report", "train", "eval", "complete", "recipe", "doctor")
 """The commands in the order of the help text, which is the order in which a user meets them."""
-NAME = "git starcoder"
+PROGRAM_NAME = "git starcoder"
+"""The command as a user types it."""
 COMMAND_GROUP = "git_starcoder.cli.commands:cli_group"
+"""The click command that `main` runs by default, as `module:attribute`."""
 MIN_PYTHON = (3, 11)
+"""The oldest version of Python that is supported."""
 
 
 def main(arguments: list[str] | None = None, command: click.Command | str = COMMAND_GROUP) -> int:
-    """Runs a command and returns its exit code. Never raises.
+    """Runs a command, by default `git starcoder`, and returns its exit code. Never raises.
 
-    Args:
-        arguments: The arguments; those of the process by default.
-        command: A click command, or `module:attribute` of one, which is then imported here.
+    `command` may be given as `module:attribute`, so that errors of its import are reported here, too.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:

@@ -28,11 +28,11 @@ READER_COUNT = 2
 
 
 @click.command("check")
-@click.argument("dataset", type=PATH_TYPE)
+@click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
 @click.option("--repo", type=PATH_TYPE, help="Repository that the dataset was built from, to compare with the source.")
 @click.option("--seeds", is_flag=True, help="Show the tests of the seed documents that each check covers.")
 @common_options
-def command(console: Console, dataset: Path, repo: Path | None, seeds: bool) -> ExitCode:
+def command(console: Console, dataset_folder: Path, repo: Path | None, seeds: bool) -> ExitCode:
     """Check a dataset for leaks and other errors; exit with 1 if any.
 
     DATASET is the folder of the dataset. Each check tests one promise, for example that no held-out file is in the
@@ -41,11 +41,11 @@ def command(console: Console, dataset: Path, repo: Path | None, seeds: bool) -> 
     from git_starcoder.checks import source_of
     from git_starcoder.dataset import Dataset
 
-    opened = Dataset.open(dataset)
-    source = source_of(opened, repo) if repo else None
+    dataset = Dataset.open(dataset_folder)
+    source = source_of(dataset, repo) if repo else None
     if isinstance(source, str):
         console.print_message(f"not compared with the repository: {source}")
-    outcomes = run_checks(console, opened, source)
+    outcomes = run_checks(console, dataset, source)
     code = ExitCode.FOUND if any(outcome.found for outcome in outcomes) else ExitCode.FINE
     return console.answer(outcome_values(outcomes), outcome_table(outcomes, show_seeds=seeds), code)
 
@@ -53,10 +53,7 @@ def command(console: Console, dataset: Path, repo: Path | None, seeds: bool) -> 
 def run_checks(console: Console, dataset: Dataset, source: Repo | str | None = None) -> list[Outcome]:
     """Runs all checks on a dataset; separate processes read the rows of a large one.
 
-    Args:
-        console: Shows the progress.
-        dataset: The dataset.
-        source: Its repository, or the reason why it cannot be compared with one.
+    `source` is the dataset's repository, or the reason why it cannot be compared with it.
     """
     from git_starcoder.checks import check
     from git_starcoder.engine.local import LocalEngine
@@ -93,8 +90,8 @@ def outcome_table(outcomes: Sequence[Outcome], *, show_seeds: bool = False) -> s
 
     rows = [("check", "seeds" if show_seeds else "promise", "result", "figure")]
     for outcome in outcomes:
-        about = " ".join(outcome.seeds) or "-" if show_seeds else outcome.promise
-        rows.append((outcome.check, about, outcome_result(outcome), one_line(outcome.figure)))
+        description = " ".join(outcome.seeds) or "-" if show_seeds else outcome.promise
+        rows.append((outcome.check, description, outcome_result(outcome), one_line(outcome.figure)))
     lines = align_columns(rows, text_columns=4)
     for outcome in outcomes:
         for finding in outcome.findings:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder import machine, places, registry, settings
-from git_starcoder.cli import COMMANDS, NAME
+from git_starcoder.cli import COMMANDS, PROGRAM_NAME
 from git_starcoder.cli.console import Console
 from git_starcoder.errors import UsageError
 
@@ -46,19 +46,19 @@ class CommandGroup(click.Group):
             UsageError: There is none; the hint suggests the nearest name.
         """
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            hint = f"{registry.suggest(args[0], list(COMMANDS))} `{NAME} -h` lists all commands"
-            raise UsageError(f"'{args[0]}' is not a command", where=NAME, hint=hint)
+            hint = f"{registry.suggest(args[0], list(COMMANDS))} `{PROGRAM_NAME} -h` lists all commands"
+            raise UsageError(f"'{args[0]}' is not a command", where=PROGRAM_NAME, hint=hint)
         return super().resolve_command(ctx, args)
 
 
 @click.group(
-    NAME,
+    PROGRAM_NAME,
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 success, 1 a check failed, 2 invalid usage or input, 70 a bug in git-starcoder, "
     "130 interrupted, 141 broken pipe.",
 )
-@click.version_option(package_name="git-starcoder", prog_name=NAME, message="%(prog)s %(version)s")
+@click.version_option(package_name="git-starcoder", prog_name=PROGRAM_NAME, message="%(prog)s %(version)s")
 def cli_group() -> None:
     """Turn a Git repository into a leak-free training dataset, and train a small code model on it.
 
@@ -108,7 +108,7 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         color: settings.Color | None,
         **options: Any,
     ) -> Any:
-        verb = context.command_path.removeprefix(f"{NAME} ").partition(" ")[0]
+        verb = context.command_path.removeprefix(f"{PROGRAM_NAME} ").partition(" ")[0]
         console = Console(verb, quiet, verbose, as_json, settings.color(color))
         if verb not in LIGHTWEIGHT_COMMANDS:
             machine.require()
@@ -172,7 +172,7 @@ def open_cache(progress: Progress, *, wanted: bool) -> AbstractContextManager[Ca
         folder = None
     if folder is None:
         return nullcontext(NO_CACHE)
-    opened = cache.Cache(folder, max_bytes)
-    if opened.trouble:
-        progress.note(f"building without a cache: {opened.trouble}")
-    return opened
+    disk_cache = cache.Cache(folder, max_bytes)
+    if disk_cache.trouble:
+        progress.note(f"building without a cache: {disk_cache.trouble}")
+    return disk_cache

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("complete")
-@click.argument("model", type=PATH_TYPE)
+@click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
 @click.argument("file", type=FILE_TYPE, default="-")
 @click.option("--suffix", type=FILE_TYPE, help="File with the text after the gap that the model fills.")
 @click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Maximum number of tokens.")
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed of sampling.")
 @common_options
 def command(
-    console: Console, model: Path, file: BinaryIO, suffix: BinaryIO | None, max_tokens: int, temperature: float,
+    console: Console, model_folder: Path, file: BinaryIO, suffix: BinaryIO | None, max_tokens: int, temperature: float,
     seed: int,
 ) -> ExitCode:  # fmt: skip
     """Continue a text with a model, or fill a gap in it.
@@ -36,7 +36,7 @@ def command(
     from git_starcoder.model.complete import complete
 
     completion = complete(
-        model,
+        model_folder,
         file.read(),
         max_tokens=max_tokens,
         suffix=suffix.read() if suffix else None,

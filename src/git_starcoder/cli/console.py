@@ -104,9 +104,9 @@ def to_json(values: Mapping[str, Any], indent: int | None = None) -> str:
 def _make_encodable(value: Any) -> Any:
     if isinstance(value, dict):
         items = cast("dict[Any, Any]", value).items()
-        return {_make_encodable(key): _make_encodable(each) for key, each in items}
+        return {_make_encodable(key): _make_encodable(item) for key, item in items}
     if isinstance(value, list | tuple):
-        return [_make_encodable(each) for each in cast("list[Any]", value)]
+        return [_make_encodable(item) for item in cast("list[Any]", value)]
     return value if isinstance(value, int | float | bool | None) else encodable(str(value))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from git_starcoder.cli import NAME
+from git_starcoder.cli import PROGRAM_NAME
 from git_starcoder.cli.console import json_schema, to_json, use_color
 from git_starcoder.errors import ExitCode, MachineError, OutputError, StarcoderError, UsageError, limit_reached
 from git_starcoder.places import GONE, here, temporary
@@ -44,9 +44,9 @@ def describe_error(error: BaseException) -> tuple[StarcoderError, ExitCode]:
     if isinstance(error, ModuleNotFoundError):
         hint = "pip install --force-reinstall git-starcoder"
         return MachineError(f"{error.name} is not installed", hint=hint), ExitCode.USAGE
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
     what = f"a bug in git-starcoder: {type(error).__name__}: {error}"
-    return StarcoderError(what, where=f"{place.filename}:{place.lineno}", hint=_save_traceback(error)), ExitCode.BUG
+    return StarcoderError(what, where=f"{frame.filename}:{frame.lineno}", hint=_save_traceback(error)), ExitCode.BUG
 
 
 def print_error(error: StarcoderError, verb: str, *, in_json: bool, code: ExitCode) -> None:
@@ -65,7 +65,7 @@ def print_error(error: StarcoderError, verb: str, *, in_json: bool, code: ExitCo
 
 def _describe_usage_error(error: click.ClickException) -> UsageError:
     context = error.ctx if isinstance(error, click.UsageError) else None
-    path = context.command_path if context else NAME
+    path = context.command_path if context else PROGRAM_NAME
     what = error.message or error.format_message()
     similar = getattr(error, "possibilities", None)
     hint = f"did you mean '{similar[0]}'?" if similar else f"see `{path} -h`"

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("model", type=PATH_TYPE)
-@click.argument("dataset", type=PATH_TYPE)
+@click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
+@click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed for choosing the samples.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True,
               help="Approximate time limit. A shorter limit scores fewer samples; `inf` scores all.")  # fmt: skip
 @common_options
-def command(console: Console, model: Path, dataset: Path, seed: int, minutes: float) -> ExitCode:
+def command(console: Console, model_folder: Path, dataset_folder: Path, seed: int, minutes: float) -> ExitCode:
     """Score a model on held-out files, next to simple baselines.
 
     MODEL and DATASET are the folders of both. Baselines are the untrained model, the compressors xz and PPM, and the
@@ -34,12 +34,12 @@ def command(console: Console, model: Path, dataset: Path, seed: int, minutes: fl
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.evaluate import SCORES, evaluate, keep, table
 
-    opened = Dataset.open(dataset)
+    dataset = Dataset.open(dataset_folder)
     max_seconds = 60 * minutes if isfinite(minutes) else None
     with console.show_progress() as progress:
-        scores = evaluate(model, opened, seconds=max_seconds, seed=seed, progress=progress)
-    is_saved = keep(scores, model)
-    path = str(model / SCORES)
+        scores = evaluate(model_folder, dataset, seconds=max_seconds, seed=seed, progress=progress)
+    is_saved = keep(scores, model_folder)
+    path = str(model_folder / SCORES)
     if not is_saved:
         console.print_message(f"the scores could not be written to {one_line(path)}")
     return console.answer({**scores.as_values(), "kept": path if is_saved else None}, table(scores))

@@ -23,15 +23,15 @@ PAGE_HEAD_BYTES = 4096
 
 
 @click.command("report")
-@click.argument("dataset", type=PATH_TYPE)
-@click.argument("model", type=PATH_TYPE, required=False)
+@click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
+@click.argument("model_folder", metavar="[MODEL]", type=PATH_TYPE, required=False)
 @click.option("-o", "--out", type=PATH_TYPE, default="report.html", show_default=True, help="File to write.")
 @click.option("--scores", type=PATH_TYPE,
               help="Scores to show, as printed by `eval --json` (default: MODEL/scores.json).")  # fmt: skip
 @click.option("--check/--no-check", "check", default=True, help="Run the checks and show their results (default: yes).")
 @common_options
 def command(
-    console: Console, dataset: Path, model: Path | None, out: Path, scores: Path | None, check: bool
+    console: Console, dataset_folder: Path, model_folder: Path | None, out: Path, scores: Path | None, check: bool
 ) -> ExitCode:
     """Write an HTML page about a dataset and a model.
 
@@ -50,17 +50,17 @@ def command(
     page.require_libraries()
     with reported(out):
         target = destination(out, "report")
-        _require_writable(target, out, page.GENERATOR)
-    opened = Dataset.open(dataset)
-    if scores is None and model is not None and (model / "scores.json").is_file():
-        scores = model / "scores.json"
-    if model is not None:
-        ModelRecord.open(model)
+        _require_writable(target, out, page.REPORT_GENERATOR)
+    dataset = Dataset.open(dataset_folder)
+    if scores is None and model_folder is not None and (model_folder / "scores.json").is_file():
+        scores = model_folder / "scores.json"
+    if model_folder is not None:
+        ModelRecord.open(model_folder)
     score_values = read_json(scores) if scores else None
-    outcomes = run_checks(console, opened) if check else []
-    html = report(opened, outcomes, model_folder=model, scores=score_values)
+    outcomes = run_checks(console, dataset) if check else []
+    html = report(dataset, outcomes, model_folder=model_folder, scores=score_values)
     with reported(out):
-        _require_writable(target, out, page.GENERATOR)  # another file may be there by now
+        _require_writable(target, out, page.REPORT_GENERATOR)  # another file may be there by now
         write_whole(target, html)
     byte_count = len(html.encode("utf-8"))
     broken = [outcome.check for outcome in outcomes if outcome.found]
@@ -69,12 +69,7 @@ def command(
 
 
 def _require_writable(target: Path, out: Path, generator: str) -> None:
-    """Makes sure that a report can be written, and would replace only a report.
-
-    Args:
-        target: The real path that is written.
-        out: The path in the user's words, for error messages.
-        generator: The generator tag of our pages.
+    """Makes sure that a report can be written to `target`, the real path of `out`, and would replace only a report.
 
     Raises:
         OutputError: Something else is there, or the file or its folder cannot be written.

@@ -35,7 +35,9 @@ MIN_TRAINING_SHARE = 0.2
 SCORING_SHARE = 0.9
 """The share of the time left after training that scoring may use; the rest is for the completion."""
 SHOWN_PROMPT_LINES = 8
+"""The number of lines at the end of the prompt that are printed above the completion."""
 MAX_COMPLETION_TOKENS = 64
+"""The length of the completion: about as many tokens as the author's lines that it is compared with."""
 NO_REPEAT_NGRAM = 6
 """The shown completion never repeats a run of this many tokens, because small models otherwise repeat themselves
 endlessly. On code this read better than sampling at a temperature of 0.4 or 0.6."""
@@ -101,8 +103,8 @@ def command(
 
 
 def _train_and_evaluate(
-    console: Console, dataset: Dataset, model: Path, minutes_left: Callable[[], float], minutes: float, size: str,
-    seed: int,
+    console: Console, dataset: Dataset, model_folder: Path, minutes_left: Callable[[], float], minutes: float,
+    size: str, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Trains a model, scores it and shows a completion; returns the values of these parts for `--json`."""
     from git_starcoder.model.config import Config
@@ -116,7 +118,7 @@ def _train_and_evaluate(
         training_minutes = max(minutes * MIN_TRAINING_SHARE, minutes_left() - minutes * EVALUATION_SHARE)
         # In one comparison (click, one seed, a short training) the curriculum cost 6.5 % of the held-out bits per byte.
         config = Config.load(None, (), minutes=training_minutes, size=size, order="shuffled", seed=seed)
-        result = train(dataset, model, config, progress=progress, force=True, fresh=True)
+        result = train(dataset, model_folder, config, progress=progress, force=True, fresh=True)
     console.print_section(describe_training(result))
     values: dict[str, Any] = {"training": asdict(result)}
     if not (dataset.metadata["test_sequences"] or dataset.metadata["val_sequences"]):
@@ -124,34 +126,34 @@ def _train_and_evaluate(
         return values
     with console.show_progress() as progress:
         seconds = minutes_left() * 60 * SCORING_SHARE
-        scores = evaluate(model, dataset, seconds=seconds, seed=seed, progress=progress)
-    keep(scores, model)
+        scores = evaluate(model_folder, dataset, seconds=seconds, seed=seed, progress=progress)
+    keep(scores, model_folder)
     console.print_section(table(scores))
     values |= {key: value for key, value in scores.as_values().items() if key != "dataset"}  # a part of its own
-    return values | _show_completion(console, dataset, model, seed)
+    return values | _show_completion(console, dataset, model_folder, seed)
 
 
-def _show_completion(console: Console, dataset: Dataset, model: Path, seed: int) -> dict[str, Any]:
+def _show_completion(console: Console, dataset: Dataset, model_folder: Path, seed: int) -> dict[str, Any]:
     """Lets the model continue a held-out file; returns the values of this part for `--json`."""
     from git_starcoder.model.complete import complete, example
     from git_starcoder.text.encoding import lines_of
 
-    place = example(dataset, seed)
-    if place is None:
+    held_out = example(dataset, seed)
+    if held_out is None:
         console.print_section("no held-out file is long enough to show a completion")
         return {}
-    completion = complete(model, place.prompt, max_tokens=MAX_COMPLETION_TOKENS, unrepeated=NO_REPEAT_NGRAM)
-    prompt_end = b"".join(lines_of(place.prompt.encode())[-SHOWN_PROMPT_LINES:]).decode()
+    completion = complete(model_folder, held_out.prompt, max_tokens=MAX_COMPLETION_TOKENS, unrepeated=NO_REPEAT_NGRAM)
+    prompt_end = b"".join(lines_of(held_out.prompt.encode())[-SHOWN_PROMPT_LINES:]).decode()
     method = f"the most likely tokens, without repeating any {NO_REPEAT_NGRAM} of them"
-    lines = [f"{one_line(place.path)}, which the model has never seen:"]
+    lines = [f"{one_line(held_out.path)}, which the model has never seen:"]
     for title, text in (
         (f"prompt, the last {SHOWN_PROMPT_LINES} lines", prompt_end),
         (f"completion by the model ({method})", completion),
-        ("what the author wrote", place.author),
+        ("what the author wrote", held_out.author),
     ):
         lines += [f"--- {title}", text.rstrip("\n")]
     console.print_section("\n".join(lines))
-    return {"completion": {**place._asdict(), "prompt": prompt_end, "model": completion, "how": method}}
+    return {"completion": {**held_out._asdict(), "prompt": prompt_end, "model": completion, "how": method}}
 
 
 def _prepare_folder(out: Path, *, force: bool) -> None:

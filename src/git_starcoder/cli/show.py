@@ -26,10 +26,10 @@ MAX_DROP_LINES = 40
 
 
 @click.command("show")
-@click.argument("dataset", type=PATH_TYPE)
-@click.argument("what", metavar="[ROW|PATH|COMMIT]", required=False)
+@click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
+@click.argument("query", metavar="[ROW|PATH|COMMIT]", required=False)
 @common_options
-def command(console: Console, dataset: Path, what: str | None) -> ExitCode:
+def command(console: Console, dataset_folder: Path, query: str | None) -> ExitCode:
     """Show what is in a dataset, a row, or why a file is missing.
 
     DATASET is the folder of the dataset. Without a second argument, the command prints the number of rows of each
@@ -44,13 +44,13 @@ def command(console: Console, dataset: Path, what: str | None) -> ExitCode:
     from git_starcoder.cli import lookup
     from git_starcoder.dataset import Dataset
 
-    opened = Dataset.open(dataset)
-    if what is None:
-        return _show_dataset(console, opened)
-    found = lookup.find(opened, what)
+    dataset = Dataset.open(dataset_folder)
+    if query is None:
+        return _show_dataset(console, dataset)
+    found = lookup.find(dataset, query)
     if isinstance(found, lookup.Found):
         return _show_file_or_commit(console, found)
-    return _show_row(console, opened, found)
+    return _show_row(console, dataset, found)
 
 
 def _show_dataset(console: Console, dataset: Dataset) -> ExitCode:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("train")
-@click.argument("dataset", type=PATH_TYPE)
+@click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: model_<recipe>).")
 @click.option("--config", type=PATH_TYPE, help="YAML file with training keys; flags override it.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
               help="Show the rows that step N trains on; train nothing.")  # fmt: skip
 @common_options
 def command(
-    console: Console, dataset: Path, out: Path | None, config: Path | None, overrides: tuple[str, ...], fresh: bool,
-    force: bool, dry_run: bool, explain_step: int | None, **flags: Any,
+    console: Console, dataset_folder: Path, out: Path | None, config: Path | None, overrides: tuple[str, ...],
+    fresh: bool, force: bool, dry_run: bool, explain_step: int | None, **flags: Any,
 ) -> ExitCode:  # fmt: skip
     """Train a model on a dataset.
 
@@ -62,18 +62,18 @@ def command(
     from git_starcoder.recipe import Recipe
 
     loaded = Config.load(config, overrides, **flags)
-    opened = Dataset.open(dataset)
-    out = out or Path(f"model_{recipe_file_name(Recipe.load(dataset / 'recipe.yaml'))}")
+    dataset = Dataset.open(dataset_folder)
+    out = out or Path(f"model_{recipe_file_name(Recipe.load(dataset_folder / 'recipe.yaml'))}")
     places.prefer(out)
     if explain_step is not None:
         from git_starcoder.model.rehearse import explained
 
-        step = explained(opened, loaded, explain_step)
+        step = explained(dataset, loaded, explain_step)
         return console.answer(step.as_values(), _describe_step(step))
     if dry_run:
         from git_starcoder.model.rehearse import rehearse
 
-        rehearsal = rehearse(opened, out, loaded)
+        rehearsal = rehearse(dataset, out, loaded)
         values = {"out": str(out), "config": loaded.model_dump(), **rehearsal.as_values()}
         code = ExitCode.FINE if rehearsal.ledger else ExitCode.USAGE
         return console.answer(values, _describe_rehearsal(rehearsal), code)
@@ -82,7 +82,7 @@ def command(
 
     with console.show_progress() as progress:
         progress.begin("prepare", None)  # reading the rows, preflight and batch-size search take a while
-        result = train(opened, out, loaded, progress=progress, force=force, fresh=fresh)
+        result = train(dataset, out, loaded, progress=progress, force=force, fresh=fresh)
     if not processes().first:  # only one of the processes that torchrun started prints the result
         return ExitCode.FINE
     return console.answer(asdict(result), describe_training(result))

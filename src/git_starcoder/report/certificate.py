@@ -11,7 +11,7 @@ from git_starcoder.report.page import Figure, ReportInput, Section, Table, perce
 from git_starcoder.report.statistics import read_json_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from git_starcoder.checks import Outcome
 
@@ -31,14 +31,10 @@ def certificate_section(report_input: ReportInput) -> Section:
     outcomes = report_input.outcomes
     certificates = {outcome.check: outcome.certificate for outcome in outcomes if outcome.certificate}
     counts = [*_counts_of_rows(report_input), *_counts_of_checks(certificates)]
-    rows = [
-        (count.kind, f"{count.leaked:,}", f"{count.total:,}", percent(count.leaked, count.total)) for count in counts
-    ]
+    rows = [(kind, f"{leaked:,}", f"{total:,}", percent(leaked, total)) for kind, leaked, total in counts]
     bars = [
-        (count.kind, min(1.0, count.leaked / count.total) if count.total else 0.0,
-         f"{count.leaked:,} of {count.total:,}")
-        for count in counts
-    ]  # fmt: skip
+        (kind, min(1.0, leaked / total) if total else 0.0, f"{leaked:,} of {total:,}") for kind, leaked, total in counts
+    ]
     segments = ("in training", SERIES[1]), ("not in training", SERIES[2])
     figure = chart(
         "certificate", "Held-out content in the training split",
@@ -50,11 +46,21 @@ def certificate_section(report_input: ReportInput) -> Section:
     if certificates.get("overlap"):
         figures.append(_overlap_chart(certificates["overlap"]))
     paragraphs = ["Files that share text, or were once one file, form a leak group. A group is always in one split."]
-    tables = [_imports_between_splits(report_input)]
+    imports = Counter(
+        (str(line.get("from_split")), str(line.get("to_split")))
+        for line in read_json_lines(report_input.dataset, "imports.jsonl")
+    )
+    rows = [(importer, *(f"{imports[importer, imported]:,}" for imported in SPLITS)) for importer in SPLITS]
+    tables = [Table("Imports from files of one split (rows) to files of another (columns)", ("from", *SPLITS), rows)]
     if outcomes:
         results = Counter(outcome_result(outcome) for outcome in outcomes)
         paragraphs.append(f"Checks: {', '.join(f'{results[name]} {name}' for name in RESULTS if results[name])}.")
-        tables.append(_checks_table(outcomes))
+        rows = [
+            (outcome.check, outcome_result(outcome), outcome.promise, outcome.figure, f"{outcome.found:,}")
+            for outcome in outcomes
+        ]
+        header = ("check", "result", "promise", "figure", "findings")
+        tables.append(Table("Checks", header, rows, text_columns=4, folded=False))
     else:
         paragraphs.append("The checks were not run. Run them with `git starcoder check`.")
     return Section("Leak certificate and checks", paragraphs, figures, tables)
@@ -72,7 +78,7 @@ def _counts_of_checks(certificates: Mapping[str, Mapping[str, Any]]) -> Iterator
     if near := certificates.get("near_files"):
         yield LeakCount("near-duplicate files across splits", near["crossing"], near["compared"])
     if lines := certificates.get("held_out_lines"):
-        yield LeakCount("edits with held-out lines", lines["changes_with_a_line"], lines["changes"])
+        yield LeakCount("changes with held-out lines", lines["changes_with_a_line"], lines["changes"])
     if (canaries := certificates.get("leak", {}).get("canaries")) and canaries["held_out"]:
         yield LeakCount("planted canaries", canaries["crossing"], canaries["held_out"])
 
@@ -88,7 +94,7 @@ def _overlap_chart(overlap: Mapping[str, Any]) -> Figure:
             axes.plot([overlap[key]], [height], "D", color=colour, markersize=9)
             axes.text(overlap[key], height + 0.3, f"{overlap[key]:.1%}", ha="center", fontsize=11)
         axes.axvline(overlap["floor"], color=INK, linestyle=":", linewidth=1, label="mean of random splits")
-        axes.set_yticks([1, 2, 3], ["random splits", "this dataset", "without edits"])
+        axes.set_yticks([1, 2, 3], ["random splits", "this dataset", "without changes"])
         axes.set_ylim(0.5, 3.8)
         axes.set_xlim(0, 1.15 * max(*draws, overlap["overlap"], 0.01))
         axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")  # pyright: ignore[reportUnknownLambdaType]
@@ -97,7 +103,7 @@ def _overlap_chart(overlap: Mapping[str, Any]) -> Figure:
 
     shares = {
         "this dataset": overlap["overlap"],
-        "this dataset, without rows that show edits": overlap["without_changes"],
+        "this dataset, without rows that show changes": overlap["without_changes"],
         "random splits, mean": overlap["floor"],
         "random splits, standard deviation": overlap["deviation"],
         **{f"random split {number}": draw for number, draw in enumerate(draws, 1)},
@@ -111,22 +117,6 @@ def _overlap_chart(overlap: Mapping[str, Any]) -> Figure:
         caption=f"{overlap['runs']:,} different runs{sampled}. Code repeats itself, so every honest split has some "
         "overlap. Splits with randomly chosen held-out files show how much is normal for this repository.",
     )  # fmt: skip
-
-
-def _imports_between_splits(report_input: ReportInput) -> Table:
-    imports = read_json_lines(report_input.dataset, "imports.jsonl")
-    counts = Counter((str(line.get("from_split")), str(line.get("to_split"))) for line in imports)
-    rows = [(importer, *(f"{counts[importer, imported]:,}" for imported in SPLITS)) for importer in SPLITS]
-    return Table("Imports from files of one split (rows) to files of another (columns)", ("from", *SPLITS), rows)
-
-
-def _checks_table(outcomes: Sequence[Outcome]) -> Table:
-    rows = [
-        (outcome.check, outcome_result(outcome), outcome.promise, outcome.figure, f"{outcome.found:,}")
-        for outcome in outcomes
-    ]
-    header = ("check", "result", "promise", "figure", "findings")
-    return Table("Checks", header, rows, text_columns=4, folded=False)
 
 
 def outcome_result(outcome: Outcome) -> str:

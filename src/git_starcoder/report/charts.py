@@ -12,7 +12,6 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder.matplotlib_setup import require_matplotlib
 from git_starcoder.report.page import Figure, Table
 from git_starcoder.text.visible import clean, one_line
 
@@ -61,20 +60,11 @@ def draw_svg(
 ) -> Markup:  # fmt: skip
     """Calls `draw` with a matplotlib figure and returns the drawing as `<svg>` with a title and a description.
 
-    Args:
-        key: Makes the ids of this SVG unique in the page.
-        title: The accessible name of the SVG.
-        description: The accessible description of the SVG.
-        draw: Draws on the figure.
-        width: In SVG units.
-        height: In SVG units.
-        tooltips: An artist with the gid `tip-N` shows `tooltips[N]` under the mouse pointer.
-        automatic_layout: Whether matplotlib moves the axes to make room for labels. Otherwise `draw` places them.
+    `key` makes the ids of this SVG unique in the page. An artist with the gid `tip-N` shows `tooltips[N]` under the
+    mouse pointer. With `automatic_layout` matplotlib makes room for labels; otherwise `draw` places the axes.
 
-    Raises:
-        MissingExtraError: matplotlib is not installed.
+    `page.require_libraries` must have been called.
     """
-    require_matplotlib("report")
     from markupsafe import Markup, escape
     from matplotlib import style
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -133,11 +123,7 @@ def format_number(number: float, _position: int | None = None) -> str:
 def draw_bars(figure: Any, bars: dict[str, dict[str, float]], colours: dict[str, str], unit: str) -> None:
     """Draws stacked horizontal bars from the top down.
 
-    Args:
-        figure: The matplotlib figure.
-        bars: The length of each segment, by bar name and segment name.
-        colours: The colour of each segment, in stacking order.
-        unit: The label of the axis.
+    `bars` has the length of each segment by the names of bar and segment, `colours` the segments in stacking order.
     """
     axes = figure.subplots()
     starts = [0.0] * len(bars)
@@ -157,15 +143,10 @@ def draw_share_bars(
     figure: Any, bars: Sequence[tuple[str, float, str]], segments: tuple[tuple[str, str], tuple[str, str]],
     *, hatched: int, room: float, unit: str = "",
 ) -> None:  # fmt: skip
-    """Draws bars of full length, each split in two segments.
+    """Draws bars of length 1, each split in two segments.
 
-    Args:
-        figure: The matplotlib figure.
-        bars: For each bar its name, the share of the first segment from 0 to 1, and a note to its right.
-        segments: The name and the colour of the first and of the second segment.
-        hatched: Which segment, 0 or 1, is hatched, so that the two differ without colours.
-        room: The length of the axis, where a bar has length 1: the rest is for the notes.
-        unit: What 100 % means.
+    A bar has a name, the share of the first segment, and a note to its right. A segment has a name and a colour; the
+    one with the index `hatched` differs from the other also without colours. The axis has the length `room`.
     """
     axes = figure.subplots()
     starts = [0.0] * len(bars)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from git_starcoder.report.model import ModelRecord
     from git_starcoder.report.statistics import RowStatistics
 
-GENERATOR = "git starcoder report"
+REPORT_GENERATOR = "git starcoder report"
 """The page's `generator` tag. Only a file with this tag is overwritten by a new report."""
 
 
@@ -137,7 +137,7 @@ def render_page(report_input: ReportInput, sections: Sequence[Section]) -> str:
     style = Markup((folder / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own style sheet
     dataset = report_input.dataset
     return template.render(
-        generator=GENERATOR, style=style, sections=sections, facts=_key_facts(report_input),
+        generator=REPORT_GENERATOR, style=style, sections=sections, facts=_key_facts(report_input),
         metadata=dataset.metadata, digest=dataset.digest,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from git_starcoder.errors import DatasetError, MissingExtraError
+from git_starcoder.errors import DatasetError
 from git_starcoder.report.charts import (
     FAINT,
     INK,
@@ -29,6 +29,7 @@ TREEMAP_WIDTH, TREEMAP_HEIGHT = WIDE_CHART_WIDTH, 520
 MIN_WEIGHT_SHARE = 0.0008
 """Files with a smaller share of the weight are too small to see. Those of one folder are drawn as one box."""
 MAX_LISTED_FILES = 40
+"""The number of files in the table below the map."""
 HEADING_HEIGHT = 15
 """The height of a folder's name above its files, in SVG units."""
 MIN_WIDTH_WITH_HEADING, MIN_HEIGHT_WITH_HEADING = 70, 60
@@ -36,7 +37,9 @@ MIN_WIDTH_WITH_HEADING, MIN_HEIGHT_WITH_HEADING = 70, 60
 MIN_LABEL_CHARACTERS = 6
 """A name is not written if fewer of its characters fit into its box."""
 MAX_GRAPH_FILES = 28
+"""The number of files in the import graph: arcs between more files could not be followed by eye."""
 MAX_GRAPH_LABEL_CHARACTERS = 60
+"""Longer paths are shortened, so that at least half of the graph is left for arcs."""
 
 
 @dataclass(slots=True)
@@ -134,15 +137,15 @@ def treemap_boxes(root: TreeNode) -> Iterator[TreemapBox]:
 
 
 def _divide_box(box: TreemapBox, nodes: list[TreeNode]) -> list[TreemapBox]:
-    try:
-        import squarify  # pyright: ignore[reportMissingTypeStubs]
-    except ImportError as error:
-        raise MissingExtraError.of(error, "squarify", "report") from error
+    import squarify  # pyright: ignore[reportMissingTypeStubs]
+
     library = cast("Any", squarify)
     sizes = library.normalize_sizes([node.weight for node in nodes], box.width, box.height)
-    found: list[dict[str, float]] = library.squarify(sizes, box.x, box.y, box.width, box.height)
-    return [TreemapBox(each["x"], each["y"], each["dx"], each["dy"], node)
-            for each, node in zip(found, nodes, strict=True)]  # fmt: skip
+    rectangles: list[dict[str, float]] = library.squarify(sizes, box.x, box.y, box.width, box.height)
+    return [
+        TreemapBox(rectangle["x"], rectangle["y"], rectangle["dx"], rectangle["dy"], node)
+        for rectangle, node in zip(rectangles, nodes, strict=True)
+    ]
 
 
 def _draw_map(figure: Any, boxes: list[TreemapBox], colours: dict[str, str]) -> None:

@@ -15,11 +15,10 @@ from git_starcoder.text.pieces import pieces
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from git_starcoder.dataset import Row
-    from git_starcoder.report.statistics import SampleCandidate
+    from git_starcoder.dataset import Dataset, Row
     from git_starcoder.text.tokenizer import Tokenizer
 
-WORD = re.compile(r"\w+|\s+|[^\w\s]")
+DIFF_WORD = re.compile(r"\w+|\s+|[^\w\s]")
 MAX_TEXT_CHARACTERS = 8_000
 """The length at which a part of a row's text is cut: enough for a window of 2,048 tokens."""
 MAX_COMPARED_WINDOWS = 64
@@ -30,20 +29,13 @@ ENOUGH_DIFFERENCES = 4
 """A variation with this many differences is as good an example as one with more."""
 
 
-class NumberedRow(NamedTuple):
-    """A row of the training split and its number, from 0."""
-
-    number: int
-    row: Row
-
-
 class Comparison(NamedTuple):
     """A variation and its most similar original. Comparisons sort by how clearly they show the technique."""
 
     difference_count: int
     similarity: float
-    candidate: SampleCandidate
-    original: NumberedRow
+    variation: Row
+    original: Row
 
 
 def samples_section(report_input: ReportInput) -> Section | None:
@@ -55,7 +47,7 @@ def samples_section(report_input: ReportInput) -> Section | None:
         for technique, group in candidates.items() if technique != "base" for candidate in group
     }  # fmt: skip
     rows: dict[int, Row] = {}
-    originals: dict[tuple[str, int], list[NumberedRow]] = {}
+    originals: dict[tuple[str, int], list[Row]] = {}
 
     def is_needed(number: int, metadata: dict[str, Any]) -> bool:
         file = metadata["source_file"], metadata["window_size"]
@@ -63,16 +55,16 @@ def samples_section(report_input: ReportInput) -> Section | None:
 
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
     for row in dataset.select("train", is_needed):
-        number = row.metadata["seq_id"]
-        if number in candidate_numbers:
-            rows[number] = row
-        if row.metadata["augmentation_type"] == "base":
-            file = row.metadata["source_file"], row.metadata["window_size"]
-            originals.setdefault(file, []).append(NumberedRow(number, row))
+        metadata = row.metadata
+        if metadata["seq_id"] in candidate_numbers:
+            rows[metadata["seq_id"]] = row
+        if metadata["augmentation_type"] == "base":
+            originals.setdefault((metadata["source_file"], metadata["window_size"]), []).append(row)
     samples: list[SampleRow] = []
     for technique in sorted(candidates, key=lambda technique: (technique != "base", technique)):
         try:
-            samples.append(_make_sample(report_input, technique, rows, originals, tokenizer))
+            candidate_rows = [rows[candidate.row_number] for candidate in candidates[technique]]
+            samples.append(_make_sample(dataset, technique, candidate_rows, originals, tokenizer))
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise DatasetError(f"a row of {technique} is damaged: {error}", where=str(dataset.folder)) from error
     paragraph = (
@@ -83,56 +75,49 @@ def samples_section(report_input: ReportInput) -> Section | None:
 
 
 def _make_sample(
-    report_input: ReportInput, technique: str, rows: dict[int, Row],
-    originals: dict[tuple[str, int], list[NumberedRow]], tokenizer: Tokenizer,
+    dataset: Dataset, technique: str, candidates: list[Row], originals: dict[tuple[str, int], list[Row]],
+    tokenizer: Tokenizer,
 ) -> SampleRow:  # fmt: skip
     """The candidate that differs most clearly from its original, next to it; or the first candidate alone."""
     description = summary("augmentations", technique) if technique in names("augmentations") else ""
-    candidates = report_input.statistics.candidates[technique]
     comparisons: list[Comparison] = []
-    for candidate in candidates if technique not in {"base", "git_diff"} else ():
-        file_originals = originals.get((candidate.path, candidate.window_size), [])
-        comparison = _compare(candidate, rows[candidate.row_number], file_originals, tokenizer)
-        if comparison:
+    for row in candidates if technique not in {"base", "git_diff"} else ():
+        file = row.metadata["source_file"], row.metadata["window_size"]
+        if comparison := _compare(row, originals.get(file, []), tokenizer):
             comparisons.append(comparison)
     if not comparisons:
-        number = candidates[0].row_number
-        text = _sample_text(report_input, "", number, rows[number], _styled_words(rows[number], tokenizer))
+        text = _sample_text(dataset, "", candidates[0], _styled_words(candidates[0], tokenizer))
         return SampleRow(technique, description, [text])
-    best = max(comparisons, key=lambda comparison: comparison[:2])
-    number, (original_number, original) = best.candidate.row_number, best.original
-    before, after = _mark_differences(_styled_words(original, tokenizer), _styled_words(rows[number], tokenizer))
-    return SampleRow(technique, description, [
-        _sample_text(report_input, "original", original_number, original, before),
-        _sample_text(report_input, technique, number, rows[number], after),
-    ])  # fmt: skip
+    _, _, variation, original = max(comparisons, key=lambda comparison: comparison[:2])
+    before, after = _mark_differences(_styled_words(original, tokenizer), _styled_words(variation, tokenizer))
+    texts = [_sample_text(dataset, "original", original, before), _sample_text(dataset, technique, variation, after)]
+    return SampleRow(technique, description, texts)
 
 
-def _compare(
-    candidate: SampleCandidate, row: Row, originals: list[NumberedRow], tokenizer: Tokenizer
-) -> Comparison | None:
-    """The candidate with the most similar window of its unchanged file; None if none is similar, or one is equal."""
+def _compare(row: Row, originals: list[Row], tokenizer: Tokenizer) -> Comparison | None:
+    """Compares a variation with the most similar window of its file; None if no window is similar, or one is equal."""
     words, start = _styled_words(row, tokenizer), row.metadata["token_start"]
-    nearest = sorted(originals, key=lambda other: (abs(other.row.metadata["token_start"] - start), other.number))
-    best: tuple[float, NumberedRow] | None = None
-    for original in nearest[:MAX_COMPARED_WINDOWS]:
-        similarity = _similarity(words, _styled_words(original.row, tokenizer))
-        if similarity >= MIN_SIMILARITY and (best is None or similarity > best[0]):
-            best = similarity, original
-    if best is None or best[0] >= 1:
+    nearest = sorted(
+        originals, key=lambda other: (abs(other.metadata["token_start"] - start), other.metadata["seq_id"])
+    )
+    similarities = [
+        (_similarity(words, _styled_words(original, tokenizer)), -index)
+        for index, original in enumerate(nearest[:MAX_COMPARED_WINDOWS])
+    ]
+    similarity, index = max(similarities, default=(0.0, 0))  # the nearest of equally similar ones
+    if not MIN_SIMILARITY <= similarity < 1:
         return None
-    differences = _inner_differences(_styled_words(best[1].row, tokenizer), words)
-    return Comparison(min(ENOUGH_DIFFERENCES, differences), best[0], candidate, best[1])
+    original = nearest[-index]
+    differences = _inner_differences(_styled_words(original, tokenizer), words)
+    return Comparison(min(ENOUGH_DIFFERENCES, differences), similarity, row, original)
 
 
-def _sample_text(
-    report_input: ReportInput, title: str, number: int, row: Row, words: Sequence[StyledText]
-) -> SampleText:
+def _sample_text(dataset: Dataset, title: str, row: Row, words: Sequence[StyledText]) -> SampleText:
     metadata = row.metadata
+    kind = f", {metadata['kind']}" if metadata.get("kind") else ""
     location = (
-        f"{metadata['source_file']}, {report_input.dataset.place('train', number)}, "
-        f"{metadata['length']} of {metadata['window_size']} tokens, weight {metadata['weight']:g}"
-        f"{', ' + metadata['kind'] if metadata.get('kind') else ''}"
+        f"{metadata['source_file']}, {dataset.place('train', metadata['seq_id'])}, "
+        f"{metadata['length']} of {metadata['window_size']} tokens, weight {metadata['weight']:g}{kind}"
     )
     parts: list[StyledText] = []
     for style, run in groupby(words, key=lambda word: word.style):
@@ -149,7 +134,7 @@ def _styled_words(row: Row, tokenizer: Tokenizer) -> list[StyledText]:
             words.append(StyledText(piece.text, "control"))
         else:
             style = "" if piece.counts else "head"
-            words += [StyledText(word, style) for word in WORD.findall(piece.text[:MAX_TEXT_CHARACTERS])]
+            words += [StyledText(word, style) for word in DIFF_WORD.findall(piece.text[:MAX_TEXT_CHARACTERS])]
     return words
 
 

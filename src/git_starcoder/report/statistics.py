@@ -106,7 +106,7 @@ class RowStatistics:
     candidates: dict[str, list[SampleCandidate]] = field(default_factory=dict[str, "list[SampleCandidate]"])
     """Training rows to choose samples from, by technique."""
     splits_of: dict[str, dict[str, set[Split]]] = field(
-        default_factory=lambda: {"files": {}, "groups of files": {}, "rows": {}}
+        default_factory=lambda: {"files": {}, "leak groups": {}, "rows": {}}
     )
     """The splits that each file, leak group and row is in. Rows are identified by a hash of their tokens."""
 

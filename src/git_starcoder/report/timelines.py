@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from git_starcoder.report.statistics import AgeGroup, RowTotals
 
 MAX_ACTIVITY_BARS = 60
+"""More bars would be too thin to tell apart. A bar covers as many days as this limit requires."""
 CURRICULUM_POINTS = 100
 """The number of parts that the training file is cut into; each part is a point of the curves."""
 CURRICULUM_TABLE_ROWS = 10
@@ -49,7 +50,7 @@ def activity_section(report_input: ReportInput) -> Section:
             colour = SPLIT_COLOURS[split]
             upper.bar(dates, tokens[split], bar_days * 0.9, bottom=heights, color=colour, label=split)
             heights += tokens[split]
-        upper.plot(dates, change_tokens, color=SERIES[3], drawstyle="steps-mid", label="of these, in edits")
+        upper.plot(dates, change_tokens, color=SERIES[3], drawstyle="steps-mid", label="of these, in changes")
         upper.set_ylabel("tokens")
         upper.yaxis.set_major_formatter(format_number)
         lower.plot(dates, mean_weights, color=SERIES[4], drawstyle="steps-mid", marker=".", label="mean weight")
@@ -74,10 +75,10 @@ def activity_section(report_input: ReportInput) -> Section:
     figure = chart(
         "activity", "Activity over time",
         f"Tokens by the date of their last change, in {bar_count} bars of {days}. The highest bar is at {busiest}.",
-        draw, ("middle of the bar", *SPLITS, "in edits", "mean training weight"), table_rows, wide=True, height=360,
-        caption=f"Each bar covers {days}. Weight = role factor × age factor × edit factor. The age factor is "
+        draw, ("middle of the bar", *SPLITS, "in changes", "mean training weight"), table_rows, wide=True, height=360,
+        caption=f"Each bar covers {days}. Weight = role factor × age factor × change factor. The age factor is "
         f"{weigh.recent:g} for code younger than {RECENT} days and {weigh.old:g} for code older than {OLD} days; the "
-        f"edit factor is {weigh.evolution:g} for rows that show a change.",
+        f"change factor is {weigh.evolution:g} for rows that show a change.",
     )  # fmt: skip
     return Section("Activity over time", (), [figure])
 
