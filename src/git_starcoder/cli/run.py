@@ -153,7 +153,14 @@ def _show_completion(console: Console, dataset: Dataset, model_folder: Path, see
     ):
         lines += [f"--- {title}", text.rstrip("\n")]
     console.print_section("\n".join(lines))
-    return {"completion": {**held_out._asdict(), "prompt": prompt_end, "model": completion, "how": method}}
+    values = {
+        "path": held_out.path,
+        "prompt": prompt_end,
+        "author": held_out.author,
+        "model": completion,
+        "how": method,
+    }
+    return {"completion": values}
 
 
 def _prepare_folder(out: Path, *, force: bool) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from git_starcoder.cli.lookup import Found, Gone, Place
     from git_starcoder.dataset import Dataset
     from git_starcoder.errors import ExitCode
+    from git_starcoder.text.pieces import Piece
 
 MAX_DROP_LINES = 40
 """The number of lines about drops without -v. Equal drops share a line."""
@@ -134,8 +135,12 @@ def _show_file_or_commit(console: Console, found: Found) -> ExitCode:
             {"path": key[0], "split": key[1], "made_by": key[2], "window_size": key[3], "rows": count}
             for key, count in counts
         ],
-        "drops": [drop._asdict() for drop in found.drops],
-    }
+        "drops": [
+            {"step": drop.step, "path": drop.path, "commit": drop.commit, "reason": drop.reason,
+             "because": drop.because, "things": drop.things}
+            for drop in found.drops
+        ],
+    }  # fmt: skip
     return console.answer(values, "\n".join(lines))
 
 
@@ -158,6 +163,7 @@ def _show_row(console: Console, dataset: Dataset, place: Place) -> ExitCode:
     from git_starcoder.cli.row import describe
 
     shown = describe(dataset, place)
+    extent = shown.extent
     width = max(map(len, shown.facts))
     lines = [console.style(f"{one_line(shown.where)}  {one_line(shown.id)}", bold=True)]
     lines += [console.style(f"  {name:{width}}  {one_line(value)}") for name, value in shown.facts.items()]
@@ -167,13 +173,16 @@ def _show_row(console: Console, dataset: Dataset, place: Place) -> ExitCode:
         "place": {"split": place.split, "number": place.number, "file": shown.where},
         "facts": shown.facts,
         "weight_factors": shown.factors,
-        "extent": shown.extent._asdict() if shown.extent else None,
-        "pieces": [piece._asdict() for piece in shown.pieces],
-    }
+        "extent": extent and {"first_byte": extent.first_byte, "last_byte": extent.last_byte,
+                              "first_line": extent.first_line, "last_line": extent.last_line},
+        "pieces": [
+            {"text": piece.text, "counts": piece.counts, "control": piece.control} for piece in shown.pieces
+        ],
+    }  # fmt: skip
     return console.answer(values, "\n".join(lines), styled=True)
 
 
-def _styled_text(console: Console, pieces: Iterable[Any]) -> list[str]:
+def _styled_text(console: Console, pieces: Iterable[Piece]) -> list[str]:
     """The lines of a row's text, with a bar before the lines in the loss. A new line starts where the loss begins."""
     lines: list[str] = []
     line: list[str] = []
