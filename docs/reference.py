@@ -17,7 +17,7 @@ from git_starcoder import checks, cli, errors, recipe, registry
 from git_starcoder.checks import counts, rows
 from git_starcoder.checks.classic_tests import answered_tests
 from git_starcoder.classic import config as classic
-from git_starcoder.cli import verbs
+from git_starcoder.cli import commands
 from git_starcoder.model import config
 from git_starcoder.strict_config import describe_type, field_types
 
@@ -143,9 +143,9 @@ def _cell(text: str) -> str:
 
 
 def _commands_page() -> Iterator[str]:
-    group = verbs.group
-    context = click.Context(group, info_name=cli.NAME)
-    yield f"The help of `{cli.NAME} -h` and `{cli.NAME} COMMAND -h`. `-h` works everywhere.\n"
+    group = commands.cli_group
+    context = click.Context(group, info_name=cli.PROGRAM_NAME)
+    yield f"The help of `{cli.PROGRAM_NAME} -h` and `{cli.PROGRAM_NAME} COMMAND -h`. `-h` works everywhere.\n"
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is not None:

@@ -338,7 +338,7 @@ def test_a_home_is_found_in_every_path(run, world, tmp_path):
 MISSING = "import sys; sys.modules[{library!r}] = None; sys.argv[1:] = {arguments!r}; {start}"
 
 
-@pytest.mark.parametrize("library", ["click", "numpy", "orjson", "yaml", "git_starcoder.cli.talk"])
+@pytest.mark.parametrize("library", ["click", "numpy", "orjson", "yaml", "git_starcoder.cli.console"])
 @pytest.mark.parametrize("script", ["", "create_training_dataset_ELITE", "test_dataset_ELITE", "model_trainer_unified"])
 def test_a_library_that_is_missing(tmp_path, library, script):
     start = "from git_starcoder.cli import main; sys.exit(main())"

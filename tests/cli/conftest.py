@@ -13,15 +13,15 @@ from toy import code_base
 @pytest.fixture
 def starcoder(tmp_path):
     """Run `git starcoder …` in an empty folder; gives the finished process with stdout and stderr as text."""
-    place = tmp_path / "here"
-    place.mkdir()
+    folder = tmp_path / "here"
+    folder.mkdir()
 
-    def run(*arguments, cwd=place, env=None, **options):
+    def run(*arguments, cwd=folder, env=None, **options):
         command = ["git", "starcoder", *map(str, arguments)]
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         return subprocess.run(command, cwd=cwd, env=environment(**(env or {})), text=True, check=False, **options)
 
-    run.place = place
+    run.place = folder
     return run
 
 

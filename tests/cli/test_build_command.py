@@ -26,69 +26,69 @@ STEPS = ["read", "analyse", "split", "augment", "window", "dedup", "weigh", "ord
 
 
 @pytest.fixture(scope="module")
-def built(repo, tmp_path_factory):
+def dataset_folder(repo, tmp_path_factory):
     out = tmp_path_factory.mktemp("built") / "out"
     assert main(["build", str(repo), "-o", str(out), "-j", "1", "-q", *SMALL]) == 0
     return out
 
 
-def left(folder):
+def file_names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_build_answers_on_stdout_and_talks_on_stderr(starcoder, repo):
-    done = starcoder("build", repo, "-j", "1", *SMALL)
-    assert done.returncode == 0, done.stderr
-    said = Dataset.open(starcoder.place / "training_data_effectiveness").metadata
-    lines = done.stdout.splitlines()
+    result = starcoder("build", repo, "-j", "1", *SMALL)
+    assert result.returncode == 0, result.stderr
+    metadata = Dataset.open(starcoder.place / "training_data_effectiveness").metadata
+    lines = result.stdout.splitlines()
     assert lines[0] == "training_data_effectiveness"
-    rows = ", ".join(f"{split} {said[f'{split}_sequences']:,}" for split in SPLITS)
-    assert lines[1] == f"  rows    {said['total_sequences']:,}: {rows}"
-    told = [line.split()[0] for line in done.stderr.splitlines() if line.endswith(" s")]
-    assert told == STEPS
-    assert "\x1b" not in done.stderr
-    assert left(starcoder.place) == ["training_data_effectiveness"]
+    rows = ", ".join(f"{split} {metadata[f'{split}_sequences']:,}" for split in SPLITS)
+    assert lines[1] == f"  rows    {metadata['total_sequences']:,}: {rows}"
+    steps = [line.split()[0] for line in result.stderr.splitlines() if line.endswith(" s")]
+    assert steps == STEPS
+    assert "\x1b" not in result.stderr
+    assert file_names(starcoder.place) == ["training_data_effectiveness"]
 
 
 def test_the_current_folder_is_the_default(starcoder, repo):
-    done = starcoder("build", "-j", "1", "-q", "-o", starcoder.place / "out", *SMALL, cwd=repo)
-    assert (done.returncode, done.stderr) == (0, "")
+    result = starcoder("build", "-j", "1", "-q", "-o", starcoder.place / "out", *SMALL, cwd=repo)
+    assert (result.returncode, result.stderr) == (0, "")
     assert Dataset.open(starcoder.place / "out").metadata["total_sequences"] > 0
 
 
-def test_json_is_one_object(starcoder, repo, built):
-    done = starcoder("build", repo, "-o", built, "--json", "-q", *SMALL)
-    answer = json.loads(done.stdout)
-    assert (answer["schema"], answer["exit"], answer["out"]) == ("git-starcoder/build/1", 0, str(built))
-    assert answer["metadata"] == Dataset.open(built).metadata
+def test_json_is_one_object(starcoder, repo, dataset_folder):
+    result = starcoder("build", repo, "-o", dataset_folder, "--json", "-q", *SMALL)
+    answer = json.loads(result.stdout)
+    assert (answer["schema"], answer["exit"], answer["out"]) == ("git-starcoder/build/1", 0, str(dataset_folder))
+    assert answer["metadata"] == Dataset.open(dataset_folder).metadata
     assert [step["step"] for step in answer["steps"]] == STEPS
-    assert done.stderr == ""
+    assert result.stderr == ""
 
 
-def test_a_second_build_is_up_to_date_and_force_is_not(starcoder, repo, built):
-    before = (built / "manifest.json").stat().st_mtime_ns
-    done = starcoder("build", repo, "-o", built, *SMALL)
-    assert (done.returncode, done.stderr) == (0, f"{built} is up to date\n")
-    assert (built / "manifest.json").stat().st_mtime_ns == before
-    digest = Dataset.open(built).digest
-    assert starcoder("build", repo, "-o", built, "-q", "--force", *SMALL).returncode == 0
-    assert (built / "manifest.json").stat().st_mtime_ns != before
-    assert Dataset.open(built).digest == digest
+def test_a_second_build_is_up_to_date_and_force_is_not(starcoder, repo, dataset_folder):
+    before = (dataset_folder / "manifest.json").stat().st_mtime_ns
+    result = starcoder("build", repo, "-o", dataset_folder, *SMALL)
+    assert (result.returncode, result.stderr) == (0, f"{dataset_folder} is up to date\n")
+    assert (dataset_folder / "manifest.json").stat().st_mtime_ns == before
+    digest = Dataset.open(dataset_folder).digest
+    assert starcoder("build", repo, "-o", dataset_folder, "-q", "--force", *SMALL).returncode == 0
+    assert (dataset_folder / "manifest.json").stat().st_mtime_ns != before
+    assert Dataset.open(dataset_folder).digest == digest
 
 
-def test_another_recipe_replaces_a_dataset_of_ours(starcoder, repo, built):
-    out = shutil.copytree(built, starcoder.place / "out")
+def test_another_recipe_replaces_a_dataset_of_ours(starcoder, repo, dataset_folder):
+    out = shutil.copytree(dataset_folder, starcoder.place / "out")
     assert starcoder("build", repo, "-o", out, "-q", "-r", "baseline", *SMALL).returncode == 0
     assert Dataset.open(out).metadata["augmentation_techniques"].keys() == {"base"}
-    assert left(starcoder.place) == ["out"]
+    assert file_names(starcoder.place) == ["out"]
 
 
 def test_a_dry_run_writes_nothing(starcoder, repo):
-    done = starcoder("build", repo, "-n", "--json", "-q", *SMALL)
-    answer = json.loads(done.stdout)
-    assert (done.returncode, answer["plan"]["files"], answer["plan"]["windows"]) == (0, 60, [64])
+    result = starcoder("build", repo, "-n", "--json", "-q", *SMALL)
+    answer = json.loads(result.stdout)
+    assert (result.returncode, answer["plan"]["files"], answer["plan"]["windows"]) == (0, 60, [64])
     assert "changes" not in starcoder("build", repo, "-n", "-q", *SMALL).stdout
-    assert left(starcoder.place) == []
+    assert file_names(starcoder.place) == []
 
 
 def test_a_dry_run_tells_files_from_changes(starcoder, repo_maker):
@@ -102,11 +102,11 @@ def test_a_dry_run_tells_files_from_changes(starcoder, repo_maker):
     assert "that commits made to files" in starcoder("build", repo, "-n", *SMALL, "--set", "read.changes=100").stdout
 
 
-def test_a_dry_run_is_near_the_build(starcoder, repo, built):
+def test_a_dry_run_is_near_the_build(starcoder, repo, dataset_folder):
     planned = json.loads(starcoder("build", repo, "-n", "--json", "-q", *SMALL).stdout)["plan"]
-    said = Dataset.open(built).metadata
-    assert 0.5 < planned["rows"] / said["total_sequences"] < 2
-    size = sum((built / f"training_data_{split}.jsonl").stat().st_size for split in SPLITS)
+    metadata = Dataset.open(dataset_folder).metadata
+    assert 0.5 < planned["rows"] / metadata["total_sequences"] < 2
+    size = sum((dataset_folder / f"training_data_{split}.jsonl").stat().st_size for split in SPLITS)
     assert 0.3 < planned["bytes"] / size < 3
 
 
@@ -128,10 +128,10 @@ def dangling_link(place):
 def test_what_is_not_ours_is_never_touched(starcoder, repo, way, force):
     way(starcoder.place)
     before = [(path, path.lstat().st_mtime_ns) for path in sorted(starcoder.place.rglob("*"))]
-    done = starcoder("build", repo, "-o", "out", "-q", *force, *SMALL)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert "exists and is not a git-starcoder dataset" in done.stderr
+    result = starcoder("build", repo, "-o", "out", "-q", *force, *SMALL)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert "exists and is not a git-starcoder dataset" in result.stderr
     assert [(path, path.lstat().st_mtime_ns) for path in sorted(starcoder.place.rglob("*"))] == before
 
 
@@ -140,20 +140,20 @@ def test_an_empty_folder_is_filled(starcoder, repo):
     assert starcoder("build", repo, "-o", "out", "-q", *SMALL).returncode == 0
 
 
-def test_a_damaged_dataset_of_ours_is_built_again(starcoder, repo, built):
-    out = shutil.copytree(built, starcoder.place / "out")
+def test_a_damaged_dataset_of_ours_is_built_again(starcoder, repo, dataset_folder):
+    out = shutil.copytree(dataset_folder, starcoder.place / "out")
     (out / "training_data_val.jsonl").write_text("")
     assert starcoder("build", repo, "-o", out, "-q", *SMALL).returncode == 0
-    assert Dataset.open(out).digest == Dataset.open(built).digest
-    assert (out / "training_data_val.jsonl").read_bytes() == (built / "training_data_val.jsonl").read_bytes()
+    assert Dataset.open(out).digest == Dataset.open(dataset_folder).digest
+    assert (out / "training_data_val.jsonl").read_bytes() == (dataset_folder / "training_data_val.jsonl").read_bytes()
 
 
 def test_a_folder_below_a_file_cannot_be_made(starcoder, repo):
     (starcoder.place / "file").write_text("mine")
-    done = starcoder("build", repo, "-o", "file/out", "-q", *SMALL)
-    assert done.returncode == 2
-    assert "cannot write" in done.stderr
-    assert left(starcoder.place) == ["file"]
+    result = starcoder("build", repo, "-o", "file/out", "-q", *SMALL)
+    assert result.returncode == 2
+    assert "cannot write" in result.stderr
+    assert file_names(starcoder.place) == ["file"]
 
 
 def mounted(place, options):
@@ -174,29 +174,29 @@ def test_a_full_or_read_only_disk_is_one_clear_line(repo, tmp_path, options, wor
     script = f'mount -t tmpfs -o {options} none "$1" && shift && exec git starcoder build "$@"; echo mount >&2'
     arguments = [str(tmp_path), str(repo), "-o", str(tmp_path / "out"), "-q", *SMALL]
     command = ["unshare", "-Urm", "bash", "-c", script + '; ls -A "$0"', str(tmp_path), *arguments]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert word in done.stderr
-    assert len(done.stderr.splitlines()) <= 3
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr
+    assert word in result.stderr
+    assert len(result.stderr.splitlines()) <= 3
 
 
 def test_a_file_that_may_not_grow_leaves_nothing(starcoder, repo):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    done = starcoder("build", repo, "-q", *SMALL, preexec_fn=limit)
-    assert done.returncode == 2
-    assert "File too large" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert left(starcoder.place) == []
+    result = starcoder("build", repo, "-q", *SMALL, preexec_fn=limit)
+    assert result.returncode == 2
+    assert "File too large" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert file_names(starcoder.place) == []
 
 
 def test_two_builds_of_one_folder_do_not_meet(starcoder, repo):
-    with (starcoder.place / ".out.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        done = starcoder("build", repo, "-o", "out", "-q", *SMALL)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: another build is writing ")
+    with (starcoder.place / ".out.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = starcoder("build", repo, "-o", "out", "-q", *SMALL)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: another build is writing ")
 
 
 INTERRUPTED = """
@@ -207,31 +207,33 @@ from git_starcoder.cli import main
 def wait(*_):
     print("here", flush=True)
     time.sleep(600)
-{step}.run = wait
+{step}.{function} = wait
 sys.exit(main({arguments!r}))
 """
 
 
-@pytest.mark.parametrize("step", ["read", "dedup", "write"])
-def test_ctrl_c_leaves_nothing(starcoder, repo, step):
+@pytest.mark.parametrize(
+    ("step", "function"), [("read", "read_repository"), ("dedup", "drop_duplicates"), ("write", "write_dataset")]
+)
+def test_ctrl_c_leaves_nothing(starcoder, repo, step, function):
     arguments = ["build", str(repo), "-j", "2", *SMALL]
-    code = INTERRUPTED.format(step=step, arguments=arguments)
+    code = INTERRUPTED.format(step=step, function=function, arguments=arguments)
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=starcoder.place, env=environment(), text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout.readline() == "here\n"
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers too
-    _, told = process.communicate(timeout=HUNG)
+    _, output = process.communicate(timeout=HUNG)
     assert process.returncode == 130
-    assert told.splitlines()[-1] == "interrupted"
-    assert "Traceback" not in told
-    assert left(starcoder.place) == []
+    assert output.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in output
+    assert file_names(starcoder.place) == []
 
 
 def test_quiet_says_nothing(starcoder, repo):
-    done = starcoder("build", repo, "-q", *SMALL)
-    assert (done.returncode, done.stderr) == (0, "")
+    result = starcoder("build", repo, "-q", *SMALL)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_terminal_gets_bars_and_the_same_lines(starcoder, repo):
@@ -250,11 +252,11 @@ def test_a_terminal_gets_bars_and_the_same_lines(starcoder, repo):
 
     reader = threading.Thread(target=read)
     reader.start()
-    done = starcoder("build", repo, *SMALL, stderr=slave, env={"TERM": "xterm", "COLUMNS": "160"})
+    result = starcoder("build", repo, *SMALL, stderr=slave, env={"TERM": "xterm", "COLUMNS": "160"})
     os.close(slave)
     reader.join(HUNG)
     os.close(master)
-    assert done.returncode == 0
+    assert result.returncode == 0
     assert b"\x1b[" in shown
     for step in STEPS:
         assert step.encode() in shown
@@ -271,16 +273,16 @@ def test_a_terminal_gets_bars_and_the_same_lines(starcoder, repo):
 )
 def test_input_that_cannot_be_is_exit_2(starcoder, repo, arguments, what):
     place = [] if arguments[0] == "/dev/null" else [repo]
-    done = starcoder("build", *place, "-q", *arguments)
-    assert done.returncode == 2
-    assert done.stderr.startswith(what)
-    assert "Traceback" not in done.stderr
-    assert left(starcoder.place) == []
+    result = starcoder("build", *place, "-q", *arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith(what)
+    assert "Traceback" not in result.stderr
+    assert file_names(starcoder.place) == []
 
 
 def test_jobs_from_the_environment_must_be_a_number(starcoder, repo):
-    done = starcoder("build", repo, "-q", env={"STARCODER_JOBS": "many"})
-    assert (done.returncode, done.stderr.splitlines()[:2]) == (
+    result = starcoder("build", repo, "-q", env={"STARCODER_JOBS": "many"})
+    assert (result.returncode, result.stderr.splitlines()[:2]) == (
         2,
         ["error: 'many' is not a number of jobs", "  in STARCODER_JOBS"],
     )
@@ -291,23 +293,23 @@ def test_seed_is_in_the_recipe(starcoder, repo):
     assert "seed: 5\n" in (starcoder.place / "out" / "recipe.yaml").read_text()
 
 
-def test_check_keeps_quiet_promises(starcoder, built):
-    done = starcoder("check", built)
-    assert done.returncode == 0, done.stdout
-    assert done.stderr == ""
-    header, *lines = done.stdout.splitlines()
+def test_check_keeps_quiet_promises(starcoder, dataset_folder):
+    result = starcoder("check", dataset_folder)
+    assert result.returncode == 0, result.stdout
+    assert result.stderr == ""
+    header, *lines = result.stdout.splitlines()
     assert header.split() == ["check", "promise", "result", "figure"]
     assert [line.split()[0] for line in lines] == check_names()
     assert all(" kept " in line or " skipped " in line for line in lines)
 
 
-def test_check_finds_and_exits_with_1(starcoder, built):
-    out = shutil.copytree(built, starcoder.place / "out")
+def test_check_finds_and_exits_with_1(starcoder, dataset_folder):
+    out = shutil.copytree(dataset_folder, starcoder.place / "out")
     lines = (out / "training_data_train.jsonl").read_bytes().splitlines(keepends=True)
     (out / "training_data_train.jsonl").write_bytes(b"".join((lines[1], *lines[1:])))
-    done = starcoder("check", out)
-    assert done.returncode == 1
-    assert "rows: training_data_train.jsonl:1: seq_id is 1, not 0" in done.stdout
+    result = starcoder("check", out)
+    assert result.returncode == 1
+    assert "rows: training_data_train.jsonl:1: seq_id is 1, not 0" in result.stdout
     answer = json.loads(starcoder("check", out, "--json").stdout)
     assert (answer["schema"], answer["exit"]) == ("git-starcoder/check/1", 1)
     results = {check["check"]: check["result"] for check in answer["checks"]}
@@ -317,23 +319,23 @@ def test_check_finds_and_exits_with_1(starcoder, built):
 
 
 def test_check_of_another_folder_is_exit_2(starcoder):
-    done = starcoder("check", ".")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: '.' is not a finished dataset")
+    result = starcoder("check", ".")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: '.' is not a finished dataset")
 
 
-def test_a_name_in_a_finding_cannot_command_the_terminal(starcoder, built):
-    out = shutil.copytree(built, starcoder.place / "out")
+def test_a_name_in_a_finding_cannot_command_the_terminal(starcoder, dataset_folder):
+    out = shutil.copytree(dataset_folder, starcoder.place / "out")
     (out / "evil\x1b]0;x\x07\nname").write_text("")
-    done = starcoder("check", out)
-    assert done.returncode == 1
-    assert "digests: evil\\x1b]0;x\\x07\\nname: is not in the manifest" in done.stdout
+    result = starcoder("check", out)
+    assert result.returncode == 1
+    assert "digests: evil\\x1b]0;x\\x07\\nname: is not in the manifest" in result.stdout
 
 
 def test_it_ends_when_its_reader_went_away(starcoder, repo):
     reading, writing = os.pipe()
     os.close(reading)
-    done = starcoder("build", repo, "-o", "out", *SMALL, stderr=writing)
+    result = starcoder("build", repo, "-o", "out", *SMALL, stderr=writing)
     os.close(writing)
-    assert done.returncode == 141
-    assert left(starcoder.place) == []
+    assert result.returncode == 141
+    assert file_names(starcoder.place) == []

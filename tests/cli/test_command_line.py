@@ -11,40 +11,42 @@ import sys
 import pytest
 
 from git_starcoder.cli import COMMANDS, main
-from git_starcoder.cli.verbs import group
+from git_starcoder.cli.commands import cli_group
 from git_starcoder.recipe import Recipe
 
 HEAVY = ("numpy", "torch", "transformers", "rich", "orjson", "yaml", "tree_sitter", "tokenizers")
 
 
 def test_help_comes_through_git_and_names_every_command(starcoder):
-    done = starcoder("-h")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Usage: git starcoder ")
+    result = starcoder("-h")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: git starcoder ")
     for name in COMMANDS:
-        assert re.search(rf"^  {name} +\w.*(?<!\.\.\.)$", done.stdout, re.MULTILINE), f"the help of {name} is cut"
+        assert re.search(rf"^  {name} +\w.*(?<!\.\.\.)$", result.stdout, re.MULTILINE), f"the help of {name} is cut"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_the_common_flags(name, capsys):
     assert main([name, "-h"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(f"Usage: git starcoder {name} ")
+    output = capsys.readouterr().out
+    assert output.startswith(f"Usage: git starcoder {name} ")
     if name != "recipe":
-        assert all(flag in said for flag in ("--json", "--quiet", "--verbose", "--color", "--help"))
+        assert all(flag in output for flag in ("--json", "--quiet", "--verbose", "--color", "--help"))
 
 
 def test_every_file_of_a_verb_is_a_command():
-    with group.make_context("git starcoder", ["doctor"]) as context:
-        assert [group.get_command(context, name).name for name in group.list_commands(context)] == list(COMMANDS)
+    with cli_group.make_context("git starcoder", ["doctor"]) as context:
+        assert [cli_group.get_command(context, name).name for name in cli_group.list_commands(context)] == list(
+            COMMANDS
+        )
 
 
 def test_help_imports_nothing_heavy():
     code = (
         f"import sys; from git_starcoder.cli import main; main(['-h']); sys.exit(repr(set({HEAVY}) & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == "set()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stderr.strip() == "set()"
 
 
 def test_version(capsys):
@@ -55,10 +57,10 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [
-        (["bild"], ["error: 'bild' is not a command", "  in git starcoder", "hint: did you mean 'build'? `git starcoder -h` shows all"]),
+        (["bild"], ["error: 'bild' is not a command", "  in git starcoder", "hint: did you mean 'build'? `git starcoder -h` lists all commands"]),
         (["build", "--forse"], ["error: no such option '--forse'", "  in git starcoder build", "hint: did you mean '--force'?"]),
-        (["check"], ["error: missing argument 'DATASET'", "  in git starcoder check", "hint: `git starcoder check -h` shows how"]),
-        (["build", "-j", "0"], ["error: 0 is not in the range x>=1", "  in git starcoder build", "hint: `git starcoder build -h` shows how"]),
+        (["check"], ["error: missing argument 'DATASET'", "  in git starcoder check", "hint: see `git starcoder check -h`"]),
+        (["build", "-j", "0"], ["error: 0 is not in the range x>=1", "  in git starcoder build", "hint: see `git starcoder build -h`"]),
         (
             ["build", "-r", "effectivenes"],
             ["error: recipe 'effectivenes' is not known", "  in --recipe",
@@ -66,42 +68,42 @@ def test_version(capsys):
         ),
     ],
 )  # fmt: skip
-def test_wrong_use_is_told_like_git_does(arguments, lines, capsys):
+def test_wrong_use_is_reported_like_git_does(arguments, lines, capsys):
     assert main(arguments) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.splitlines() == lines
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == lines
 
 
 @pytest.mark.parametrize("arguments", [[], ["recipe"]])
 def test_a_group_alone_shows_its_help(arguments, capsys):
     assert main(arguments) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("Usage: git starcoder")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("Usage: git starcoder")
 
 
 def test_json_is_one_object_also_on_failure(capsys):
     assert main(["build", "--json", "-r", "elit"]) == 2
-    told = capsys.readouterr()
-    answer = json.loads(told.out)
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
     assert answer["schema"] == "git-starcoder/build/1"
     assert answer["exit"] == 2
     assert answer["error"]["kind"] == "RecipeError"
     assert answer["error"]["what"] == "recipe 'elit' is not known"
-    assert told.err.startswith("error: recipe 'elit' is not known\n")
+    assert captured.err.startswith("error: recipe 'elit' is not known\n")
 
 
 def test_our_bug_says_where_the_traceback_is(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(Recipe, "load", lambda *_: {}["missing"])
     assert main(["recipe", "show", "--json"]) == 70
-    told = capsys.readouterr()
-    assert told.err.startswith("error: a bug in git-starcoder: KeyError: 'missing'\n  in ")
-    assert "Traceback" not in told.err
-    assert json.loads(told.out)["exit"] == 70
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: a bug in git-starcoder: KeyError: 'missing'\n  in ")
+    assert "Traceback" not in captured.err
+    assert json.loads(captured.out)["exit"] == 70
     (log,) = tmp_path.glob("git-starcoder-*.log")
-    assert f"hint: the traceback is in {log};" in told.err
+    assert f"hint: the traceback is in {log};" in captured.err
     assert "Traceback (most recent call last)" in log.read_text()
 
 
@@ -117,19 +119,19 @@ def test_a_broken_pipe_ends_quietly(starcoder):
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        done = starcoder("recipe", "show", "effectiveness", stdout=writing)
+        result = starcoder("recipe", "show", "effectiveness", stdout=writing)
     finally:
         os.close(writing)
-    assert (done.returncode, done.stderr) == (141, "")
+    assert (result.returncode, result.stderr) == (141, "")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_an_answer_that_does_not_fit_is_one_line(starcoder):
     with open("/dev/full", "w") as full:
-        done = starcoder("recipe", "list", stdout=full, env={"PYTHONUNBUFFERED": ""})  # so that an answer waits
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == "error: no space left on device"
-    assert "Traceback" not in done.stderr
+        result = starcoder("recipe", "list", stdout=full, env={"PYTHONUNBUFFERED": ""})  # so that an answer waits
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0] == "error: no space left on device"
+    assert "Traceback" not in result.stderr
 
 
 def test_an_interrupt_is_130(monkeypatch, capsys):
@@ -142,13 +144,13 @@ def test_an_interrupt_is_130(monkeypatch, capsys):
 
 
 def test_names_cannot_command_the_terminal(starcoder):
-    done = starcoder("build", "no\x1b]0;owned\x07\u202esuch")
-    assert done.returncode == 2
-    assert not set(done.stderr) & {"\x1b", "\x07", "\u202e"}
-    assert "\\x1b]0;owned\\x07\\u202esuch" in done.stderr
+    result = starcoder("build", "no\x1b]0;owned\x07\u202esuch")
+    assert result.returncode == 2
+    assert not set(result.stderr) & {"\x1b", "\x07", "\u202e"}
+    assert "\\x1b]0;owned\\x07\\u202esuch" in result.stderr
 
 
 def test_a_terminal_that_is_not_utf8_gets_escapes(starcoder):
-    done = starcoder("build", "漢", env={"PYTHONIOENCODING": "latin-1", "LC_ALL": "C.UTF-8"})
-    assert done.returncode == 2
-    assert "\\u6f22" in done.stderr
+    result = starcoder("build", "漢", env={"PYTHONIOENCODING": "latin-1", "LC_ALL": "C.UTF-8"})
+    assert result.returncode == 2
+    assert "\\u6f22" in result.stderr

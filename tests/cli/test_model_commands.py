@@ -42,12 +42,12 @@ def without_torch(monkeypatch):
 def test_train_says_what_it_came_to(dataset, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", str(dataset), "--steps", "1", "--json"]) == 0
-    told = capsys.readouterr()
-    answer = json.loads(told.out)
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
     assert (answer["schema"], answer["steps"], answer["folder"]) == ("git-starcoder/train/1", 1, "model_effectiveness")
     assert answer["held_out"] > 0
     assert json.loads((tmp_path / "model_effectiveness" / "training.json").read_text())["order"] == "curriculum"
-    assert [line.split()[0] for line in told.err.splitlines()][-1] == "train"
+    assert [line.split()[0] for line in captured.err.splitlines()][-1] == "train"
     assert (tmp_path / "model_effectiveness" / "model.safetensors").is_file()
 
 
@@ -63,9 +63,12 @@ def test_train_replaces_a_model_only_with_force(dataset, model, capsys):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["--minutes", "0"], "error: 'minutes' is 0.0 and should be greater than 0"),
-        (["--steps", "-1"], "error: 'steps' is -1 and should be greater than or equal to 1"),
-        (["--steps", "1", "--tokens", "1e5"], "error: one budget may be given, not steps and tokens"),
+        (["--minutes", "0"], "error: 'minutes' is 0.0 and should be a number above 0 or null"),
+        (
+            ["--steps", "-1"],
+            "error: 'steps' is -1 and should be a whole number from 1 to 1,000,000,000,000,000 or null",
+        ),
+        (["--steps", "1", "--tokens", "1e5"], "error: only one budget may be set, not steps and tokens"),
         (["--set", "learning_rat=1"], "error: unknown key 'learning_rat'"),
         (["--tune", "lora"], "error: tune: lora needs a base model"),
         (["--config", "none.yaml"], "error: 'none.yaml' cannot be read: No such file or directory"),
@@ -83,8 +86,8 @@ def test_train_refuses_what_cannot_be(dataset, tmp_path, arguments, what, capsys
 def test_a_dry_run_looks_counts_and_writes_nothing(dataset, tmp_path, capsys):
     arguments = ["train", str(dataset), "-o", str(tmp_path / "model"), "--epochs", "2", "-n"]
     assert main(arguments) == 0
-    said = capsys.readouterr().out.splitlines()
-    looked_at, _, counted = (list(part) for part in (said[: said.index("")], [""], said[said.index("") + 1 :]))
+    output = capsys.readouterr().out.splitlines()
+    looked_at, _, counted = (list(part) for part in (output[: output.index("")], [""], output[output.index("") + 1 :]))
     assert {"memory", "longest row", "end of text", "packed rows", "certificate"} <= {
         line[:15].rstrip() for line in looked_at
     }
@@ -105,8 +108,8 @@ def test_a_dry_run_of_what_cannot_work_is_exit_2(dataset, tmp_path, capsys, monk
     monkeypatch.setattr(preflight, "_free_memory", lambda _: 1 << 20)
     arguments = ["train", str(dataset), "-o", str(tmp_path / "model"), "--steps", "2"]
     assert main([*arguments, "-n"]) == 2
-    assert "memory          wrong" in (said := capsys.readouterr().out)
-    assert said.endswith("nothing can be trained\n")
+    assert "memory          wrong" in (output := capsys.readouterr().out)
+    assert output.endswith("this training cannot work\n")
     assert main(arguments) == 2
     assert "\n  in before training: memory\nhint: a smaller --size" in capsys.readouterr().err
     assert [path for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
@@ -129,12 +132,12 @@ def test_a_model_says_how_it_was_trained(dataset, tmp_path, capsys):
     arguments = ["train", str(dataset), "-o", str(tmp_path / "model"), "-q"]
     assert main([*arguments, "--config", str(config), "--set", "ema=0.5", "--steps", "1"]) == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path}/model\n")
-    said = yaml.safe_load((tmp_path / "model/training.yaml").read_text())
-    assert {key: said[key] for key in ("learning_rate", "steps", "seed", "ema")} == {
+    recorded = yaml.safe_load((tmp_path / "model/training.yaml").read_text())
+    assert {key: recorded[key] for key in ("learning_rate", "steps", "seed", "ema")} == {
         "learning_rate": 3e-3, "steps": 1, "seed": 4, "ema": 0.5,
     }  # fmt: skip
-    assert said["precision"] in {"float32", "bfloat16"}
-    assert said["piece"] >= 64
+    assert recorded["precision"] in {"float32", "bfloat16"}
+    assert recorded["piece"] >= 64
     again = tmp_path / "again"
     assert main(["train", str(dataset), "-o", str(again), "-q", "--config", str(tmp_path / "model/training.yaml")]) == 0
     weights = [(folder / "model.safetensors").read_bytes() for folder in (tmp_path / "model", again)]
@@ -143,8 +146,8 @@ def test_a_model_says_how_it_was_trained(dataset, tmp_path, capsys):
 
 def test_eval_puts_the_references_beside_the_model(model, dataset, capsys):
     assert main(["eval", str(model), str(dataset), "--json"]) == 0
-    told = capsys.readouterr()
-    answer = json.loads(told.out)
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
     assert answer["schema"] == "git-starcoder/eval/1"
     assert list(dict.fromkeys(score["eval"] for score in answer["scores"])) == [
         "bits_per_byte", "untrained", "xz", "ppm", "next_line", "frequent_line", "fill_in_the_middle", "lines_above", "kinds",
@@ -153,7 +156,7 @@ def test_eval_puts_the_references_beside_the_model(model, dataset, capsys):
     kept = json.loads((model / "scores.json").read_text())
     assert kept == {"schema": "git-starcoder/scores/1", **{key: answer[key] for key in kept if key != "schema"}}
     assert kept["dataset"] == Dataset.open(dataset).digest
-    assert told.err.startswith("eval ")
+    assert captured.err.startswith("eval ")
 
 
 def test_eval_of_no_model_is_exit_2(dataset, tmp_path, capsys):
@@ -188,8 +191,8 @@ READ_AS = {
 
 
 @pytest.fixture
-def asked(dataset, monkeypatch):
-    """The tokens that a model is asked to go on after, each time; it writes nothing."""
+def prompts(dataset, monkeypatch):
+    """The tokens of each prompt that the model gets; it generates nothing."""
     import numpy as np
 
     from git_starcoder.model import complete
@@ -198,22 +201,22 @@ def asked(dataset, monkeypatch):
     prompts = []
     tokenizer = tokenizers.load_tokenizer(dataset / "tokenizer")
 
-    class Mute:
+    class SilentModel:
         context = 4096
-        end_token = tokenizer.end
+        end_token = tokenizer.end_id
         torch = SimpleNamespace(manual_seed=int)
 
         def generate(self, tokens, *_, **__):
             prompts.append(tokens[0].tolist())
             return [np.zeros(0, dtype=np.int32)]
 
-    monkeypatch.setattr(complete, "load_model", lambda _: (Mute(), tokenizer))
+    monkeypatch.setattr(complete, "load_model", lambda _: (SilentModel(), tokenizer))
     return prompts
 
 
 @pytest.mark.parametrize("kind", READ_AS)
 @pytest.mark.parametrize("way", ["file", "input", "suffix"])
-def test_complete_reads_a_text_as_build_does(asked, tmp_path, monkeypatch, kind, way):
+def test_complete_reads_a_text_as_build_does(prompts, tmp_path, monkeypatch, kind, way):
     text = PROMPT.format("latin-1")
     (tmp_path / "plain").write_bytes(text.encode())
     (tmp_path / "other").write_bytes(READ_AS[kind](text))
@@ -225,30 +228,30 @@ def test_complete_reads_a_text_as_build_does(asked, tmp_path, monkeypatch, kind,
         elif way == "suffix":
             arguments += ["--suffix", str(tmp_path / name)]
         assert main(["complete", str(tmp_path), *arguments]) == 0
-    assert len(asked[0]) > 20
-    assert asked[0] == asked[1]
+    assert len(prompts[0]) > 20
+    assert prompts[0] == prompts[1]
     if kind != "cut":
         assert decode_file((tmp_path / "other").read_bytes(), max_line=999, mean_line=999).utf8 == text.encode()
 
 
-def test_a_suffix_is_read_as_its_prompt_is(asked, tmp_path):
+def test_a_suffix_is_read_as_its_prompt_is(prompts, tmp_path):
     before, after = PROMPT.format("latin-1"), "):\n    café()\n"
     for codec in ("utf-8", "latin-1", "utf-16-le"):
         (tmp_path / "before").write_bytes((b"\xff\xfe" if codec == "utf-16-le" else b"") + before.encode(codec))
         (tmp_path / "after").write_bytes(after.encode(codec))
         assert main(["complete", str(tmp_path), str(tmp_path / "before"), "--suffix", str(tmp_path / "after")]) == 0
-    assert asked[0] == asked[1] == asked[2]
+    assert prompts[0] == prompts[1] == prompts[2]
 
 
-def test_a_text_given_by_a_program_is_read_the_same(asked, tmp_path):
+def test_a_text_given_by_a_program_is_read_the_same(prompts, tmp_path):
     from git_starcoder.model.complete import complete
 
     for given in ("x = 1\ny = 'é'", "\ufeffx = 1\r\ny = 'é'", "x = 1\r\ny = 'é'\r", b"x = 1\r\ny = '\xc3\xa9'"):
         complete(tmp_path, given)
-    assert asked[0] == asked[1] == asked[2] == asked[3]
+    assert prompts[0] == prompts[1] == prompts[2] == prompts[3]
 
 
-@pytest.mark.usefixtures("asked")
+@pytest.mark.usefixtures("prompts")
 def test_a_prompt_that_is_no_text(tmp_path, capsys):
     (tmp_path / "prompt").write_bytes(b"\x7fELF\0\0")
     assert main(["complete", str(tmp_path), str(tmp_path / "prompt")]) == 2
@@ -273,18 +276,18 @@ def test_complete_fills_a_gap(model, tmp_path, capsys):
 
 
 def test_run_does_everything(starcoder, repo):
-    done = starcoder("run", repo, "-j", "1", "--minutes", "0.1", *SMALL)
-    assert done.returncode == 0, done.stderr
-    parts = done.stdout.split("\n\n")
+    result = starcoder("run", repo, "-j", "1", "--minutes", "0.1", *SMALL)
+    assert result.returncode == 0, result.stderr
+    parts = result.stdout.split("\n\n")
     assert parts[0].startswith("starcoder_run/dataset\n")
     assert parts[1].startswith("check ")
     assert parts[2].startswith("starcoder_run/model\n")
     assert parts[3].startswith("bits per byte")
     for subject in ("trained model", "untrained model", "xz", "PPM", "most frequent next line"):
         assert subject in parts[3]
-    assert "--- the model goes on" in done.stdout
-    assert done.stdout.endswith("all of it is in starcoder_run\n")
-    assert {"read", "write", "train", "eval"} <= {line.split()[0] for line in done.stderr.splitlines()}
+    assert "--- completion by the model" in result.stdout
+    assert result.stdout.endswith("everything is in starcoder_run\n")
+    assert {"read", "write", "train", "eval"} <= {line.split()[0] for line in result.stderr.splitlines()}
     out = starcoder.place / "starcoder_run"
     values = json.loads((out / "run.json").read_text())
     assert values["dataset"]["digest"] == Dataset.open(out / "dataset").digest
@@ -297,10 +300,10 @@ def test_run_does_everything(starcoder, repo):
 def test_run_without_torch_builds_and_names_the_extra(repo, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["run", str(repo), "-o", str(out), "-j", "1", *SMALL]) == 2
-    told = capsys.readouterr()
-    assert told.out.startswith(f"{out}/dataset\n")
-    assert "\ncheck " in told.out
-    assert told.err.splitlines()[-2:] == [
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{out}/dataset\n")
+    assert "\ncheck " in captured.out
+    assert captured.err.splitlines()[-2:] == [
         "error: torch is not installed; it belongs to the extra 'train'",
         "hint: pip install 'git-starcoder[train]'",
     ]
@@ -315,13 +318,13 @@ def test_run_of_one_file_says_that_nothing_is_held_out(repo_maker, tmp_path, cap
 
 def test_run_needs_a_budget(repo, capsys):
     assert main(["run", str(repo), "--minutes", "0"]) == 2
-    assert capsys.readouterr().err.startswith("error: a budget must be above 0\n")
+    assert capsys.readouterr().err.startswith("error: the time budget must be above 0\n")
 
 
 def test_doctor_says_what_is_there(capsys):
     assert main(["doctor"]) == 0
-    said = capsys.readouterr().out
-    assert "git-starcoder[train]" not in said
+    output = capsys.readouterr().out
+    assert "git-starcoder[train]" not in output
     assert main(["doctor", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == "git-starcoder/doctor/1"
@@ -330,7 +333,7 @@ def test_doctor_says_what_is_there(capsys):
     assert answer["device"].startswith(("cpu", "cuda", "mps"))
     assert answer["precision"].startswith(("float32", "bfloat16"))
     assert answer["threads"] >= 1
-    assert all(answer["training"][name] for name in ("torch", "transformers", "safetensors", "pydantic"))
+    assert all(answer["training"][name] for name in ("torch", "transformers", "safetensors"))
     assert answer["problems"] == []
     assert all(answer["libraries"].values())
     assert {"version", "python", "git", "processors", "memory_gib", "disk_free_gib", "device", "hub"} <= answer.keys()
@@ -351,7 +354,7 @@ def test_doctor_finds_an_old_git(capsys, tmp_path, monkeypatch):
     git.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["doctor"]) == 1
-    assert "git 2.39.4 or newer is wanted, this is '2.20.1'" in capsys.readouterr().out
+    assert "git 2.39.4 or newer is needed, this is '2.20.1'" in capsys.readouterr().out
     git.unlink()
     assert main(["doctor"]) == 1
     assert "this is 'not found'" in capsys.readouterr().out
@@ -363,21 +366,21 @@ def test_run_is_refused_before_any_work(starcoder, repo):
 
     def refused(what, *more):
         before = {path: path.read_bytes() for path in starcoder.place.rglob("*") if path.is_file()}
-        done = starcoder("run", repo, "-j", "1", "--minutes", "0.1", "-q", *more, *SMALL)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert what in done.stderr.splitlines()[0]
+        result = starcoder("run", repo, "-j", "1", "--minutes", "0.1", "-q", *more, *SMALL)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert what in result.stderr.splitlines()[0]
         assert {path: path.read_bytes() for path in starcoder.place.rglob("*") if path.is_file()} == before
 
     out.mkdir()
     (out / "thesis.tex").write_text("mine")
-    refused("'starcoder_run' exists and is not a run of ours")
+    refused("'starcoder_run' exists and is not a folder that git starcoder run wrote")
     (out / ".gitignore").write_text(GITIGNORE_TEXT)  # as a run does first
     (out / "run.json").write_text('{"mine": 1}')
-    refused("'run.json' in 'starcoder_run' is not ours")
+    refused("'run.json' in 'starcoder_run' is your file, but the run needs its name")
     (out / "run.json").unlink()
     (out / "model").mkdir()
     (out / "model" / "mine").write_text("mine")
-    refused("starcoder_run/model' exists and is not a model of ours")
+    refused("starcoder_run/model' exists and is not a git-starcoder model")
     refused("the path is empty", "-o", "")
 
 
@@ -392,9 +395,9 @@ def test_run_keeps_what_is_not_its_own(starcoder, repo, model):
     config = out / "model" / "config.json"
     config.write_text(config.read_text() + "\n")
     command = ("run", repo, "-j", "1", "--minutes", "0.1", "-q", *SMALL)
-    done = starcoder(*command)
-    assert done.returncode == 2
-    assert "were changed after they were written: config.json" in done.stderr
+    result = starcoder(*command)
+    assert result.returncode == 2
+    assert "were changed after they were written: config.json" in result.stderr
     assert starcoder(*command, "--force").returncode == 0
     assert out.is_symlink()
     assert (out / "thesis.tex").read_text() == (out / "model" / "notes.txt").read_text() == "mine"

@@ -51,37 +51,37 @@ def browser():
 
 
 @pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
-def seen(request, browser, file):
+def open_page(request, browser, file):
     """The page, open, and all that the browser asked for or complained of."""
     size, scheme = request.param
     width, height = SIZES[size]
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    heard = []
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("request", lambda asked: heard.append(asked.url) if asked.url != file.as_uri() else None)
+    messages = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda asked: messages.append(asked.url) if asked.url != file.as_uri() else None)
     page.goto(file.as_uri())
-    yield page, scheme, heard
+    yield page, scheme, messages
     page.close()
 
 
-def test_nothing_is_asked_for_or_complained_of(seen):
-    page, _, heard = seen
+def test_nothing_is_asked_for_or_complained_of(open_page):
+    page, _, messages = open_page
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     page.mouse.wheel(0, 100_000)
-    assert heard == []
+    assert messages == []
 
 
-def test_the_page_fits_its_width_also_with_all_tables_open(seen):
-    page, _, _ = seen
+def test_the_page_fits_its_width_also_with_all_tables_open(open_page):
+    page, _, _ = open_page
     fits = "document.documentElement.scrollWidth <= window.innerWidth"
     assert page.evaluate(fits)
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert page.evaluate(fits)
 
 
-def test_pictures_are_drawn_in_the_colours_of_the_theme(seen):
-    page, scheme, _ = seen
+def test_pictures_are_drawn_in_the_colours_of_the_theme(open_page):
+    page, scheme, _ = open_page
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
     ink = page.evaluate("getComputedStyle(document.body).color")
@@ -91,8 +91,8 @@ def test_pictures_are_drawn_in_the_colours_of_the_theme(seen):
     assert page.evaluate("[...document.querySelectorAll('svg')].every(one => one.getBoundingClientRect().height > 60)")
 
 
-def test_the_keyboard_reaches_everything(seen):
-    page, _, _ = seen
+def test_the_keyboard_reaches_everything(open_page):
+    page, _, _ = open_page
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
@@ -109,8 +109,8 @@ def test_the_keyboard_reaches_everything(seen):
     )
 
 
-def test_a_screen_reader_hears_pictures_and_headings(seen):
-    page, _, _ = seen
+def test_a_screen_reader_hears_pictures_and_headings(open_page):
+    page, _, _ = open_page
     tree = page.locator("main").aria_snapshot()
     assert 'img "What each step kept' in tree
     assert 'heading "Map of the repository" [level=2]' in tree

@@ -18,11 +18,11 @@ from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.records import SPLITS
-from git_starcoder.report import report, tree
-from git_starcoder.report.tally import OLDEST, counted
+from git_starcoder.report import report, repository
+from git_starcoder.report.statistics import MAX_AGE_DAYS, count_rows
 from toy import code_base
 
-ASKED = ("-r", "elite", "--set", "window.size=[96,256]", "--set", "window.vocab_size=600", "--set", "augment.git_diff=1.0",
+BUILD_OPTIONS = ("-r", "elite", "--set", "window.size=[96,256]", "--set", "window.vocab_size=600", "--set", "augment.git_diff=1.0",
          "--set", "augment.ast_based=1.0", "--set", "augment.cross_file_context=1.0")  # fmt: skip
 EVIL = "<script>alert(1)</script>]]>-->\"'&amp;<img src=x onerror=alert(2)>\x1b[31m\u202egpj$x_{2}$http://evil.example/\ud800"
 """What an attacker would call a file; as it comes out of JSON, so without what JSON cannot hold."""
@@ -59,12 +59,12 @@ class Page(HTMLParser):
     def all(self, *names):
         return [attributes for tag, attributes, _ in self.tags if tag in names]
 
-    def said(self, tag):
+    def texts(self, tag):
         return [data for inside, data in self.text if inside == tag]
 
 
 @pytest.fixture(scope="module")
-def built(repo_maker, tmp_path_factory):
+def dataset_folder(repo_maker, tmp_path_factory):
     first = (
         code_base(24)
         | {
@@ -82,15 +82,15 @@ def built(repo_maker, tmp_path_factory):
     second = {path: first[path].replace("limit", "bound") for path in paths[:3]}
     repo = repo_maker([first, second, {paths[-1]: first[paths[-1]] + "\n\nEXTRA = 1\n"}])
     out = tmp_path_factory.mktemp("reported") / "out"
-    assert main(["build", str(repo), "-o", str(out), "-j", "1", "-q", *ASKED]) == 0
+    assert main(["build", str(repo), "-o", str(out), "-j", "1", "-q", *BUILD_OPTIONS]) == 0
     return out
 
 
 @pytest.fixture(scope="module")
-def evil(built, tmp_path_factory):
+def evil(dataset_folder, tmp_path_factory):
     """The same dataset with all that a repository or its author says replaced."""
     folder = tmp_path_factory.mktemp("evil") / "out"
-    shutil.copytree(built, folder)
+    shutil.copytree(dataset_folder, folder)
     for split in SPLITS:
         path = folder / f"training_data_{split}.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -119,11 +119,11 @@ def evil(built, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(built, tmp_path_factory):
+def model_folder(dataset_folder, tmp_path_factory):
     """What `train` and `eval` leave."""
     folder = tmp_path_factory.mktemp("trained") / "model"
     folder.mkdir()
-    record = {"schema": "git-starcoder/model/1", "dataset": Dataset.open(built).digest, "size": "tiny", "parameters": 5,
+    record = {"schema": "git-starcoder/model/1", "dataset": Dataset.open(dataset_folder).digest, "size": "tiny", "parameters": 5,
               "config": {"batch": 2048, "compile": None, "tensorboard": True}, "ledger": {"trained": 1234567},
               "result": {"steps": 3, "loss": 3.0, "stopped": "budget"}}  # fmt: skip
     (folder / "training.json").write_text(json.dumps(record))
@@ -146,7 +146,7 @@ def trained(built, tmp_path_factory):
             {**score, "by": by, "group": SAFE, **alone},
             {**score, "by": by, "group": "most of it", "value": 1.125},
         ]
-    values = {"split": "test", "files": 2, "of": 3, "own": True, "dataset": Dataset.open(built).digest, "scores": scores,
+    values = {"split": "test", "files": 2, "of": 3, "own": True, "dataset": Dataset.open(dataset_folder).digest, "scores": scores,
               "tokenizer": {"entries": 600, "digest": "0123456789", "bytes_per_token": 2.5},
               "skipped": {"fill_in_the_middle": f"{SAFE} is why"}}  # fmt: skip
     (folder / "scores.json").write_text(json.dumps(values))
@@ -154,9 +154,9 @@ def trained(built, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def html(built, trained):
-    scores = json.loads((trained / "scores.json").read_text())
-    return report(Dataset.open(built), trained=trained, scores=scores)
+def html(dataset_folder, model_folder):
+    scores = json.loads((model_folder / "scores.json").read_text())
+    return report(Dataset.open(dataset_folder), model_folder=model_folder, scores=scores)
 
 
 @pytest.fixture(scope="module", params=["honest", "evil"])
@@ -180,7 +180,7 @@ def test_nothing_comes_from_outside_and_nothing_runs(page):
                 assert all(found.startswith("#") for found in re.findall(r"url\(\"?([^)\"]*)", value or ""))
     policy = next(one["content"] for one in page.all("meta") if one.get("http-equiv"))
     assert policy.startswith("default-src 'none'")
-    assert not re.search(r"@import|url\(", "".join(page.said("style")))
+    assert not re.search(r"@import|url\(", "".join(page.texts("style")))
 
 
 def test_what_deceives_is_written_out(evil):
@@ -214,17 +214,17 @@ def test_pictures_have_a_title_a_description_and_a_table(page):
     pictures = page.all("svg")
     assert len(pictures) >= 12
     assert all(one["role"] == "img" and one["aria-labelledby"] and one["viewbox"] for one in pictures)
-    assert all(data.strip() for data in page.said("desc"))
-    assert len(page.said("desc")) == len(pictures)
+    assert all(data.strip() for data in page.texts("desc"))
+    assert len(page.texts("desc")) == len(pictures)
     assert len(page.all("caption")) == len(page.all("table")) > len(pictures)
     assert all(one["scope"] in {"col", "row"} for one in page.all("th"))
-    assert page.said("text")  # text stays text
+    assert page.texts("text")  # text stays text
 
 
-def test_the_page_is_small_and_the_same_again(built, trained, html):
+def test_the_page_is_small_and_the_same_again(dataset_folder, model_folder, html):
     assert len(html.encode()) <= 3_000_000
-    scores = json.loads((trained / "scores.json").read_text())
-    assert report(Dataset.open(built), trained=trained, scores=scores) == html
+    scores = json.loads((model_folder / "scores.json").read_text())
+    assert report(Dataset.open(dataset_folder), model_folder=model_folder, scores=scores) == html
 
 
 def cells(html):
@@ -236,22 +236,22 @@ def cells(html):
     return found
 
 
-def test_the_steps_are_those_of_the_manifest(built, html):
+def test_the_steps_are_those_of_the_manifest(dataset_folder, html):
     tables = cells(html)
-    steps = Dataset.open(built).manifest["steps"]
+    steps = Dataset.open(dataset_folder).manifest["steps"]
     assert [[row[0], *row[1:4]] for row in tables["What each step kept"][1:]] == [
         [step["step"], f"{step['seen']:,}", f"{step['kept']:,}", f"{sum(step['dropped'].values()):,}"] for step in steps
     ]
-    told = {(row[0], row[1]): row[3] for row in tables["Why things were dropped"][1:]}
-    assert told == {
+    rows = {(row[0], row[1]): row[3] for row in tables["Drops by reason"][1:]}
+    assert rows == {
         (step["step"], reason.replace("_", " ")): f"{count:,}"
         for step in steps
         for reason, count in step["dropped"].items()
     }
 
 
-def test_sizes_are_those_of_the_rows(built, html):
-    dataset = Dataset.open(built)
+def test_sizes_are_those_of_the_rows(dataset_folder, html):
+    dataset = Dataset.open(dataset_folder)
     counts = {
         "split": Counter(),
         "window_size": Counter(),
@@ -292,40 +292,40 @@ def test_samples_stand_beside_their_original(html):
     assert '<span class="head">' in framed
 
 
-def test_a_leak_is_seen(built, tmp_path):
-    shutil.copytree(built, tmp_path / "out")
+def test_a_leak_is_seen(dataset_folder, tmp_path):
+    shutil.copytree(dataset_folder, tmp_path / "out")
     train, val = (tmp_path / "out" / f"training_data_{split}.jsonl" for split in ("train", "val"))
     train.write_bytes(train.read_bytes() + val.read_bytes().splitlines(keepends=True)[0])
-    table = cells(report(Dataset.open(tmp_path / "out")))["What must not be in training"]
+    table = cells(report(Dataset.open(tmp_path / "out")))["Held-out content in the training split"]
     assert [row[:2] for row in table[1:]] == [
         ["held-out files", "1"],
-        ["held-out groups of files", "1"],
+        ["held-out leak groups", "1"],
         ["held-out rows", "1"],
     ]
-    honest = cells(report(Dataset.open(built)))["What must not be in training"]
+    honest = cells(report(Dataset.open(dataset_folder)))["Held-out content in the training split"]
     assert [row[1] for row in honest[1:]] == ["0", "0", "0"]
 
 
 def test_the_map_is_filled_by_weight():
-    root = tree.grown(
+    root = repository.build_tree(
         {"a/b.py": (50.0, "core"), "a/c/d.py": (25.0, "test"), "e.py": (25.0, "docs"), "none.py": (0.0, "docs")}
     )
-    boxes = [box for box in tree.laid(root) if not box.heading]
-    areas = {box.node.path: box.dx * box.dy for box in boxes}
+    boxes = [box for box in repository.treemap_boxes(root) if not box.is_heading]
+    areas = {box.node.path: box.width * box.height for box in boxes}
     assert set(areas) == {"a/b.py", "a/c/d.py", "e.py"}
-    assert areas["e.py"] == pytest.approx(tree.WIDE * tree.HIGH / 4)
+    assert areas["e.py"] == pytest.approx(repository.TREEMAP_WIDTH * repository.TREEMAP_HEIGHT / 4)
     for one in boxes:
-        assert -1e-6 <= one.x <= one.x + one.dx <= tree.WIDE + 1e-6
+        assert -1e-6 <= one.x <= one.x + one.width <= repository.TREEMAP_WIDTH + 1e-6
         for other in boxes:
-            apart = min(one.x + one.dx, other.x + other.dx) - max(one.x, other.x)
-            below = min(one.y + one.dy, other.y + other.dy) - max(one.y, other.y)
+            apart = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
+            below = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
             assert one is other or apart < 1e-6 or below < 1e-6
 
 
 def test_small_files_are_drawn_as_one():
-    root = tree.grown({"large.py": (1e6, "core"), **{f"small{n}.py": (1.0, "test") for n in range(9)}})
-    assert [box.node.path for box in tree.laid(root)] == ["9 more", "large.py"]
-    assert next(tree.laid(root)).node.files == 9
+    root = repository.build_tree({"large.py": (1e6, "core"), **{f"small{n}.py": (1.0, "test") for n in range(9)}})
+    assert [box.node.path for box in repository.treemap_boxes(root)] == ["9 more", "large.py"]
+    assert next(repository.treemap_boxes(root)).node.file_count == 9
 
 
 @pytest.mark.parametrize(
@@ -340,8 +340,8 @@ def test_small_files_are_drawn_as_one():
         ("role", 3),
     ],
 )
-def test_a_damaged_row_is_named(built, tmp_path, capsys, key, value):
-    shutil.copytree(built, tmp_path / "out")
+def test_a_damaged_row_is_named(dataset_folder, tmp_path, capsys, key, value):
+    shutil.copytree(dataset_folder, tmp_path / "out")
     train = tmp_path / "out" / "training_data_train.jsonl"
     rows = [json.loads(line) for line in train.read_text().splitlines()]
     if value is None:
@@ -358,16 +358,16 @@ def test_a_damaged_row_is_named(built, tmp_path, capsys, key, value):
         assert not (tmp_path / "page.html").exists()
 
 
-def test_ages_of_any_time_are_drawn(built, tmp_path):
-    shutil.copytree(built, tmp_path / "out")
+def test_ages_of_any_time_are_drawn(dataset_folder, tmp_path):
+    shutil.copytree(dataset_folder, tmp_path / "out")
     train = tmp_path / "out" / "training_data_train.jsonl"
     train.write_text(re.sub(r'"age_days":\d+', f'"age_days":{10**12}', train.read_text(), count=1))
-    assert OLDEST in {day.age for day in counted(Dataset.open(tmp_path / "out")).days}
+    assert MAX_AGE_DAYS in {day.age_days for day in count_rows(Dataset.open(tmp_path / "out")).by_age}
     assert "Activity over time" in report(Dataset.open(tmp_path / "out"))
 
 
-def test_one_row_is_enough(built, tmp_path):
-    shutil.copytree(built, tmp_path / "out")
+def test_one_row_is_enough(dataset_folder, tmp_path):
+    shutil.copytree(dataset_folder, tmp_path / "out")
     for split in SPLITS:
         path = tmp_path / "out" / f"training_data_{split}.jsonl"
         path.write_bytes(path.read_bytes().splitlines(keepends=True)[0] if split == "train" else b"")
@@ -379,78 +379,86 @@ def test_the_scores_are_drawn_and_every_figure_is_in_a_table(html):
     tables = cells(html)
     assert tables["Bits per byte on 2 of 3 test files"][1][2:] == ["1.250", "1.000", "1.500"]
     assert tables["Bits per byte on 2 of 3 test files"][2][2:] == ["2.500", "", ""]
-    perplexity = "Perplexity per token of the tokenizer 01234567: 600 entries, 2.50 bytes each"
+    perplexity = "Perplexity per token (tokenizer 01234567: 600 entries, 2.50 bytes per token)"
     assert tables[perplexity][1] == ["the model", "31.500", "1.000", "1.500"]
     for by in ("kind of row", "language", "role"):
         table = tables[f"Bits per byte by {by}"]
         assert table[1] == ["most of it", "", "1.125", "1.000", "1.500", "1,000", "12"]
         assert table[2][2:] == ["1.250", "", "", "10", "1"]
-    assert tables["Config of the training"][1:] == [["batch", "2,048"], ["compile", "None"], ["tensorboard", "True"]]
-    assert tables["Tokens of the training"][1] == ["trained", "1,234,567"]
+    assert tables["Training configuration"][1:] == [["batch", "2,048"], ["compile", "None"], ["tensorboard", "True"]]
+    assert tables["Token budget of the training"][1] == ["trained", "1,234,567"]
     text = "".join(data for _, data in Page(html).text)
-    assert text.count("Grey: fewer than 5 files") == 3
+    assert text.count("Grey bars have fewer than 5 files") == 3
     assert "most of it, 12 files" in text
     assert "No fill in the middle: <script>" in text
-    assert "made on another dataset" not in text
+    assert "measured on another dataset" not in text
 
 
-def test_scores_of_another_dataset_are_said_to_be(built, trained):
-    scores = json.loads((trained / "scores.json").read_text())
-    said = report(Dataset.open(built), trained=trained, scores={**scores, "dataset": "another"})
-    assert "These scores were made on another dataset." in said
+def test_scores_of_another_dataset_are_said_to_be(dataset_folder, model_folder):
+    scores = json.loads((model_folder / "scores.json").read_text())
+    output = report(Dataset.open(dataset_folder), model_folder=model_folder, scores={**scores, "dataset": "another"})
+    assert "These scores were measured on another dataset." in output
 
 
-def test_a_model_without_scores_and_one_with_damaged_ones(built, trained, tmp_path, capsys):
-    shutil.copytree(trained, tmp_path / "model")
-    asked = ["report", str(built), str(tmp_path / "model"), "-o", str(tmp_path / "page.html"), "--no-check", "-q"]
+def test_a_model_without_scores_and_one_with_damaged_ones(dataset_folder, model_folder, tmp_path, capsys):
+    shutil.copytree(model_folder, tmp_path / "model")
+    arguments = [
+        "report",
+        str(dataset_folder),
+        str(tmp_path / "model"),
+        "-o",
+        str(tmp_path / "page.html"),
+        "--no-check",
+        "-q",
+    ]
     (tmp_path / "model" / "scores.json").unlink()
-    assert main(asked) == 0
+    assert main(arguments) == 0
     assert "There are no scores yet" in (tmp_path / "page.html").read_text()
     (tmp_path / "model" / "scores.json").write_text('{"scores": [{"measure": "bits per byte"}]}')
-    assert main(asked) == 2
+    assert main(arguments) == 2
     assert "damaged" in capsys.readouterr().err
 
 
-def test_the_command_writes_a_page_and_only_over_its_own(built, trained, tmp_path, capsys):
+def test_the_command_writes_a_page_and_only_over_its_own(dataset_folder, model_folder, tmp_path, capsys):
     out = tmp_path / "page.html"
-    asked = ["report", str(built), str(trained), "-o", str(out), "--no-check", "--json", "-q"]
-    assert main(asked) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["bytes"] == out.stat().st_size
+    arguments = ["report", str(dataset_folder), str(model_folder), "-o", str(out), "--no-check", "--json", "-q"]
+    assert main(arguments) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert output["bytes"] == out.stat().st_size
     assert recognise_own_output(out.read_bytes()).description == "a report"
     assert "Bits per byte on 2 of 3 test files" in out.read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
-    assert main(asked) == 0
+    assert main(arguments) == 0
     out.write_text("mine")
-    assert main(asked) == 2
+    assert main(arguments) == 2
     assert out.read_text() == "mine"
-    assert main([*asked[:-4], str(tmp_path / "no" / "page.html"), "--no-check"]) == 2
+    assert main([*arguments[:-4], str(tmp_path / "no" / "page.html"), "--no-check"]) == 2
 
 
-def test_a_link_stays_and_the_page_lies_where_it_points(built, tmp_path, capsys):
+def test_a_link_stays_and_the_page_lies_where_it_points(dataset_folder, tmp_path, capsys):
     link, page = tmp_path / "link.html", tmp_path / "www" / "page.html"
-    asked = ["report", str(built), "--no-check", "-q", "-o", str(link)]
+    arguments = ["report", str(dataset_folder), "--no-check", "-q", "-o", str(link)]
     page.parent.mkdir()
     link.symlink_to(page)
-    assert main(asked) == 2
+    assert main(arguments) == 2
     assert "is not a git-starcoder report, but a link to" in capsys.readouterr().err
-    assert main([*asked[:-1], str(page)]) == 0
+    assert main([*arguments[:-1], str(page)]) == 0
     page.chmod(0o640)
     before = page.stat().st_ino
-    assert main(asked) == 0
+    assert main(arguments) == 0
     assert link.readlink() == page
     assert page.stat().st_ino != before
     assert page.stat().st_mode & 0o777 == 0o640
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]
     page.write_text("mine")
-    assert main(asked) == 2
+    assert main(arguments) == 2
     assert page.read_text() == "mine"
 
 
-def test_a_full_disk_leaves_the_page_that_was_there(built, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_leaves_the_page_that_was_there(dataset_folder, tmp_path, capsys, monkeypatch):
     page = tmp_path / "page.html"
-    asked = ["report", str(built), "--no-check", "-o", str(page)]
-    assert main(asked) == 0
+    arguments = ["report", str(dataset_folder), "--no-check", "-o", str(page)]
+    assert main(arguments) == 0
     before = page.read_bytes()
 
     def full(path, data):
@@ -459,47 +467,47 @@ def test_a_full_disk_leaves_the_page_that_was_there(built, tmp_path, capsys, mon
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    assert main(asked) == 2
+    assert main(arguments) == 2
     assert f"cannot write '{page}': No space left on device" in capsys.readouterr().err
     assert page.read_bytes() == before
     assert list(tmp_path.iterdir()) == [page]
 
 
-def test_a_folder_that_is_no_model_is_named_before_the_checks(built, tmp_path, capsys, monkeypatch):
+def test_a_folder_that_is_no_model_is_named_before_the_checks(dataset_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("git_starcoder.checks.check", lambda *_, **__: pytest.fail("the checks were run"))
-    assert main(["report", str(built), str(tmp_path), "-o", str(tmp_path / "page.html")]) == 2
+    assert main(["report", str(dataset_folder), str(tmp_path), "-o", str(tmp_path / "page.html")]) == 2
     assert f"'{tmp_path}' is not a model: it has no training.json" in capsys.readouterr().err
 
 
-def test_the_certificate_is_what_the_checks_measured(built):
-    outcomes = list(check(Dataset.open(built)))
+def test_the_certificate_is_what_the_checks_measured(dataset_folder):
+    outcomes = list(check(Dataset.open(dataset_folder)))
     known = {outcome.check: outcome.certificate for outcome in outcomes if outcome.certificate}
-    tables = cells(report(Dataset.open(built), outcomes))
-    told = dict(tables["Held-out runs of 32 tokens that are in training"][1:])
-    assert told["this dataset"] == f"{known['overlap']['overlap']:.2%}"
-    assert told["files held out at random, mean"] == f"{known['overlap']['floor']:.2%}"
-    assert len(told) == 4 + len(known["overlap"]["draws"])
-    crossing = {row[0]: row[1:3] for row in tables["What must not be in training"][1:]}
+    tables = cells(report(Dataset.open(dataset_folder), outcomes))
+    rows = dict(tables["Held-out runs of 32 tokens that are in training"][1:])
+    assert rows["this dataset"] == f"{known['overlap']['overlap']:.2%}"
+    assert rows["random splits, mean"] == f"{known['overlap']['floor']:.2%}"
+    assert len(rows) == 4 + len(known["overlap"]["draws"])
+    crossing = {row[0]: row[1:3] for row in tables["Held-out content in the training split"][1:]}
     assert crossing["held-out files"] == ["0", f"{known['leak']['files']['held_out']:,}"]
-    assert crossing["files nearly the same"] == ["0", f"{known['near_files']['compared']:,}"]
+    assert crossing["near-duplicate files across splits"] == ["0", f"{known['near_files']['compared']:,}"]
     assert [row[0] for row in tables["Checks"][1:]] == [outcome.check for outcome in outcomes]
 
 
-def test_results_of_the_checks_are_on_the_page(built):
+def test_results_of_the_checks_are_on_the_page(dataset_folder):
     outcomes = [
         Outcome("weights", f"Every {SAFE}.", figure="1, 2"),
         Outcome("near", "No.", figure="small", skipped=True),
         Outcome("rows", "All.", finding_count=3),
     ]
-    table = cells(report(Dataset.open(built), outcomes))["Checks"]
+    table = cells(report(Dataset.open(dataset_folder), outcomes))["Checks"]
     assert [row[:2] for row in table[1:]] == [["weights", "kept"], ["near", "skipped"], ["rows", "broken"]]
 
 
-def test_a_missing_library_is_named_before_the_work(built, tmp_path, capsys, monkeypatch):
+def test_a_missing_library_is_named_before_the_work(dataset_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "squarify", None)
-    assert main(["report", str(built), "-o", str(tmp_path / "page.html")]) == 2
-    assert "squarify" in (said := capsys.readouterr().err)
-    assert "git-starcoder[report]" in said
+    assert main(["report", str(dataset_folder), "-o", str(tmp_path / "page.html")]) == 2
+    assert "squarify" in (output := capsys.readouterr().err)
+    assert "git-starcoder[report]" in output
 
 
 def luminance(colour):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder import user_paths
-from git_starcoder.cli.options import PATH, opened_cache, opened_engine, with_seed
-from git_starcoder.cli.progress import line
+from git_starcoder.cli.commands import PATH_TYPE, open_cache, open_engine, override_seed
+from git_starcoder.cli.progress import step_line
 from git_starcoder.errors import UsageError
 from git_starcoder.records import SPLITS
 from git_starcoder.text.visible import escape_line, escape_unsafe
@@ -74,7 +74,7 @@ class NumberedProgress:
 
     def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
         """Print the counts of the step."""
-        click.echo(escape_unsafe("    " + line(step, seconds, seen, kept, dropped, verbose=False)))
+        click.echo(escape_unsafe("    " + step_line(step, seconds, seen, kept, dropped, verbose=False)))
 
     def note(self, text: str) -> None:
         """Print the message."""
@@ -83,10 +83,10 @@ class NumberedProgress:
 
 def _command(script: str, recipe: str, folder: str, steps: StepTitles, summary: Callable[[Dataset], list[str]]) -> Any:
     @click.command(script)
-    @click.argument("repository", metavar="[REPO]", required=False, type=PATH)
-    @click.option("--repo", type=PATH, help="The repository, as the argument (default: the current folder).")
+    @click.argument("repository", metavar="[REPO]", required=False, type=PATH_TYPE)
+    @click.option("--repo", type=PATH_TYPE, help="The repository, as the argument (default: the current folder).")
     @click.option("--rev", default="HEAD", show_default=True, help="Commit to read.")
-    @click.option("-o", "--out", type=PATH, default=Path(folder), show_default=True, help="Folder to write.")
+    @click.option("-o", "--out", type=PATH_TYPE, default=Path(folder), show_default=True, help="Folder to write.")
     @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
     @click.option("--seed", type=int, help="Shorthand for --set seed=N.")
     @click.option("-j", "--jobs", type=click.IntRange(1), help="Worker processes (default: one per processor).")
@@ -111,11 +111,11 @@ def _command(script: str, recipe: str, folder: str, steps: StepTitles, summary: 
         if repository and repo and repository != repo:
             raise UsageError("two repositories are named", where=f"{repository} and --repo {repo}")
         user_paths.offer_temporary_folder(out)
-        loaded = window.resolve_sizes(Recipe.load(recipe, with_seed(overrides, seed)))
+        loaded = window.resolve_sizes(Recipe.load(recipe, override_seed(overrides, seed)))
         progress = NumberedProgress(steps, loaded)
         progress.announce(f"Opening the repository, loading the {recipe} recipe...")
         opened = Repo.open(repository or repo or Path(), rev)
-        with opened_engine(progress, jobs) as engine, opened_cache(progress, wanted=cached) as cache:
+        with open_engine(progress, jobs) as engine, open_cache(progress, wanted=cached) as cache:
             dataset = build(opened, loaded, out, engine=engine, progress=progress, cache=cache, force=force)
         progress.begin("end", None)
         click.echo(escape_unsafe("\n".join([*summary(dataset), "", *_file_lines(dataset)])))

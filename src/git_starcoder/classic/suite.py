@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder.cli.options import PATH
+from git_starcoder.cli.commands import PATH_TYPE
 from git_starcoder.errors import DatasetError, ExitCode
 from git_starcoder.text.visible import escape_line, escape_unsafe
 
@@ -27,8 +27,10 @@ SIGN_OF_RESULT = {"ok": "✓", "FAILED": "✗", "skipped": "-"}
 
 def _create_command(script: str, suite: str, default_folder: str, success_message: str) -> Any:
     @click.command(script)
-    @click.argument("dataset", metavar="[DIR]", default=default_folder, type=PATH)
-    @click.option("--repo", type=PATH, help="The repository that it was made from, for the checks that go back to it.")
+    @click.argument("dataset", metavar="[DIR]", default=default_folder, type=PATH_TYPE)
+    @click.option(
+        "--repo", type=PATH_TYPE, help="The repository that it was made from, for the checks that go back to it."
+    )
     @click.option("-v", "--verbose", is_flag=True, help="Say what each test promises.")
     def command(dataset: Path, repo: Path | None, verbose: bool) -> ExitCode:
         from git_starcoder.checks import CLASSIC_SUITES, check, open_source_repository

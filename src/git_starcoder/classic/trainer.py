@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from git_starcoder.cli.options import PATH
+from git_starcoder.cli.commands import PATH_TYPE
 from git_starcoder.errors import UsageError
 from git_starcoder.protocols import NoProgress
 from git_starcoder.text.visible import escape_line, escape_unsafe
@@ -38,17 +38,17 @@ class SeedProgress(NoProgress):
 
 
 @click.command("model_trainer_unified.py")
-@click.option("--config", type=PATH, required=True, help="YAML file: training_config_metal_cuda_universal.yaml.")
-@click.option("--sequences", type=PATH, help="File of rows in a dataset's folder (default: the config's path).")
+@click.option("--config", type=PATH_TYPE, required=True, help="YAML file: training_config_metal_cuda_universal.yaml.")
+@click.option("--sequences", type=PATH_TYPE, help="File of rows in a dataset's folder (default: the config's path).")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the rows (default: the config's max_epochs).")
-@click.option("--output", type=PATH, help="Folder of the model.")
+@click.option("--output", type=PATH_TYPE, help="Folder of the model.")
 @click.option(
     "--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Where to compute (default: the best device)."
 )
 @click.option("--eval_only", is_flag=True, help="Train nothing; score a model on the test rows.")
 @click.option(
     "--checkpoint",
-    type=PATH,
+    type=PATH_TYPE,
     help="A model to continue from or to score, or the output of an unfinished training to resume.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing model.")

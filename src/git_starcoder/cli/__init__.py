@@ -1,111 +1,171 @@
-"""The command line, `git starcoder <verb>`: one file per verb, loaded when it is asked for.
+"""The command line `git starcoder COMMAND`: one module per command, imported when the command is used.
 
-This is the only place that turns what happened into an exit code: 0 fine, 1 a check found something, 2 wrong use or
-input, 70 our bug, 130 interrupted, 141 broken pipe. Nothing is imported before `main` but what comes with Python, so
-that a library that is missing or an interrupt while libraries load ends here, too: Python itself would say 1.
+Only this module turns outcomes into exit codes: 0 success, 1 a check failed, 2 invalid usage or input, 70 a bug in
+git-starcoder, 130 interrupted, 141 broken pipe. Before `main` runs, it imports only the standard library, so that a
+missing library, or Ctrl-C while libraries load, also ends with one clear line and not with a traceback and exit code 1.
 """
 
 from __future__ import annotations
 
+import fcntl
+import io
 import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder import machine
-from git_starcoder.cli import streams
 from git_starcoder.errors import ExitCode
 
 if TYPE_CHECKING:
     import click
 
 COMMANDS = ("run", "build", "check", "show", "report", "train", "eval", "complete", "recipe", "doctor")
-NAME = "git starcoder"
-VERBS = "git_starcoder.cli.verbs:group"
-OLDEST = (3, 11)
-"""Python that this runs on."""
+"""The commands in the order of the help text, which is the order in which a user meets them."""
+PROGRAM_NAME = "git starcoder"
+"""The command as a user types it."""
+COMMAND_GROUP = "git_starcoder.cli.commands:cli_group"
+"""The click command that `main` runs by default, as `module:attribute`."""
+MIN_PYTHON = (3, 11)
+"""The oldest version of Python that is supported."""
 
 
-def main(arguments: list[str] | None = None, command: click.Command | str = VERBS) -> int:
-    """Run a command, by default of all verbs, and give its exit code; never raises anything.
+def main(arguments: list[str] | None = None, command: click.Command | str = COMMAND_GROUP) -> int:
+    """Runs a command, by default `git starcoder`, and returns its exit code. Never raises.
 
-    A command may be named, `module:attribute`, to be imported here.
+    `command` may be given as `module:attribute`, so that errors of its import are reported here, too.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        streams.prepare()
-        machine.limit_library_threads()
-        return _ended(list(arguments), command)
+        _open_streams()
+        machine.limit_library_threads()  # before any library is loaded: see there
+        return _run_and_report(list(arguments), command)
     except BrokenPipeError:
         return ExitCode.BROKEN_PIPE
-    except KeyboardInterrupt:  # a second one, while the first was answered
+    except KeyboardInterrupt:  # a second one, while the first was handled
         return ExitCode.INTERRUPTED
-    except BaseException:  # noqa: BLE001 - not even the complaint could be made
+    except BaseException:  # noqa: BLE001 - the error could not even be printed
         return ExitCode.BUG
     finally:
-        streams.let_go()
+        _release_streams()
 
 
-def _ended(arguments: list[str], command: click.Command | str) -> int:
+def _run_and_report(arguments: list[str], command: click.Command | str) -> int:
     try:
-        if sys.version_info < OLDEST:
-            return _hopeless(
-                f"Python {'.'.join(map(str, OLDEST))} or newer is needed, this is {sys.version.split()[0]}"
-            )
-        code = _invoke(arguments, command)
+        if sys.version_info < MIN_PYTHON:
+            needed = ".".join(map(str, MIN_PYTHON))
+            return _print_installation_error(f"Python {needed} or newer is needed, this is {sys.version.split()[0]}")
+        code = _run(arguments, command)
         sys.stdout.flush()
     except BrokenPipeError:
         raise
-    except BaseException as error:  # noqa: BLE001 - the one place where everything ends
-        return _failed(error, arguments)
+    except BaseException as error:  # noqa: BLE001 - every error ends here
+        return _report_error(error, arguments)
     return code
 
 
-def _failed(error: BaseException, arguments: list[str]) -> int:
-    """Tell what went wrong; gives the exit code."""
-    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":  # click's, at a prompt
-        sys.stderr.write("interrupted\n")
-        return ExitCode.INTERRUPTED
-    try:
-        from git_starcoder.cli import faults
-    except ImportError:  # the command line's own libraries
-        reason = f"{error.name} is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
-        return _hopeless(f"git-starcoder cannot be loaded by {sys.executable}: {reason}")
-    if os.environ.get("STARCODER_TRACEBACK"):
-        import traceback
-
-        traceback.print_exception(error)
-    told, code = faults.told(error)
-    verb = next((word for word in arguments if word in COMMANDS), "starcoder")
-    faults.complain(told, verb, in_json="--json" in arguments, code=code)
-    return code
-
-
-def _hopeless(what: str) -> int:
-    """Tell why nothing works, with nothing but Python."""
-    sys.stderr.write(f"error: {what}\nhint: pip install git-starcoder, or from a checkout pip install '.[train]'\n")
-    return ExitCode.USAGE_ERROR
-
-
-def _invoke(arguments: list[str], command: click.Command | str) -> int:
+def _run(arguments: list[str], command: click.Command | str) -> int:
     import click
 
-    command = _loaded(command) if isinstance(command, str) else command
-    # Not command.main(): it swallows interrupts and broken pipes in its own way.
-    try:
+    command = _load_command(command) if isinstance(command, str) else command
+    try:  # without command.main(), which handles interrupts and broken pipes in its own way
         with command.make_context(command.name, arguments) as context:
             code: Any = command.invoke(context)
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.exceptions.NoArgsIsHelpError as alone:
-        click.echo(alone.format_message(), err=True)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
         return ExitCode.USAGE_ERROR
     return code or ExitCode.SUCCESS
 
 
-def _loaded(name: str) -> click.Command:
-    """The command that is named `module:attribute`."""
-    if name != VERBS:  # verbs say themselves what they need
+def _load_command(name: str) -> click.Command:
+    """Imports the command that `module:attribute` names."""
+    if name != COMMAND_GROUP:  # our own commands check the machine themselves
         machine.require_resources()
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def _report_error(error: BaseException, arguments: list[str]) -> int:
+    """Prints an error and returns the exit code."""
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":  # click's, at a prompt
+        sys.stderr.write("interrupted\n")
+        return ExitCode.INTERRUPTED
+    try:
+        from git_starcoder.cli import error_messages
+    except ImportError as missing:
+        reason = f"{missing.name} is not installed" if isinstance(missing, ModuleNotFoundError) else str(missing)
+        return _print_installation_error(f"{sys.executable} cannot load git-starcoder: {reason}")
+    if os.environ.get("STARCODER_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(error)
+    described, code = error_messages.describe_error(error)
+    verb = next((word for word in arguments if word in COMMANDS), "starcoder")
+    error_messages.print_error(described, verb, in_json="--json" in arguments, code=code)
+    return code
+
+
+def _print_installation_error(message: str) -> int:
+    """Prints why nothing can work, without any library."""
+    sys.stderr.write(f"error: {message}\nhint: pip install git-starcoder, or from a checkout pip install '.[train]'\n")
+    return ExitCode.USAGE_ERROR
+
+
+class _LossyStderr(io.FileIO):
+    """Standard error that ignores full disks and closed terminals, because messages are not worth ending the work.
+
+    A broken pipe still ends it: whoever read the messages is gone.
+    """
+
+    def write(self, data: object, /) -> int:
+        byte_count = memoryview(data).nbytes  # pyright: ignore[reportArgumentType]
+        try:
+            return super().write(data) or byte_count  # pyright: ignore[reportArgumentType]
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return byte_count
+
+
+def _open_streams() -> None:
+    """Opens standard streams that are closed or open in the wrong direction, and lets both outputs take any text.
+
+    A closed stream becomes `/dev/null`. Otherwise the next file to be opened would get its number, and output for the
+    stream would be written into that file.
+    """
+    for number, wrong_mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
+        try:
+            is_usable = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE != wrong_mode
+        except OSError:
+            is_usable = False
+        if not is_usable:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        encoding = sys.stderr.encoding if sys.stderr else "utf-8"
+        raw = _LossyStderr(2, "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, line_buffering=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 gets escapes instead of an error
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _release_streams() -> None:
+    """Flushes both outputs, or discards what cannot be written: the interpreter flushes again at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            try:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            except (OSError, ValueError, AttributeError):
+                continue

@@ -1,108 +1,174 @@
-"""`git starcoder build`: a repository in, a dataset out."""
+"""`git starcoder build`: builds a dataset from a repository, or prints what a build would contain (`--dry-run`)."""
 
 from __future__ import annotations
 
 import re
+import tempfile
+from dataclasses import asdict, dataclass
+from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from git_starcoder import user_paths
-from git_starcoder.cli.options import PATH, of_build, opened_cache, opened_engine, with_seed
-from git_starcoder.cli.progress import reasons
-from git_starcoder.cli.talk import common, escape_line
+from git_starcoder.cli.commands import PATH_TYPE, build_options, common_options, open_cache, open_engine, override_seed
+from git_starcoder.cli.progress import drop_reasons
+from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
-    from git_starcoder.cli.talk import Talk
+    from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
     from git_starcoder.errors import ExitCode
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.protocols import Engine, Progress
     from git_starcoder.recipe import Recipe
+
+JSON_BYTES_PER_TOKEN = 4.0
+"""An estimate for the dry run: the JSON text of a token of a row, padding included."""
+JSON_BYTES_PER_ROW = 700
+"""An estimate for the dry run: the JSON text of a row's metadata."""
 
 
 @click.command("build")
-@of_build
-@click.option("--format", "form", type=click.Choice(["jsonl", "parquet"]), help="Shorthand for --set write.format=F.")
-@click.option("--copies", is_flag=True, help="Write training rows as often as they weigh.")
-@click.option("--labels", is_flag=True, help="Write input_ids, attention_mask and labels, too.")
-@click.option("-o", "--out", type=PATH, help="Folder to make (default: training_data_<recipe>).")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be built; write nothing.")
-@click.option("--force", is_flag=True, help="Build again, also where the dataset is up to date.")
-@common
+@build_options
+@click.option("--format", "row_format", type=click.Choice(["jsonl", "parquet"]),
+              help="File format of the rows; short for --set write.format=F.")  # fmt: skip
+@click.option("--copies", is_flag=True, help="Write each training row as often as its weight says.")
+@click.option("--labels", is_flag=True, help="Also write the keys input_ids, attention_mask and labels.")
+@click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: training_data_<recipe>).")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be built; write nothing.")
+@click.option("--force", is_flag=True, help="Rebuild even if the dataset is up to date or you edited its files.")
+@common_options
 def command(
-    talk: Talk,
-    repo: Path,
-    rev: str,
-    name: str,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    jobs: int | None,
-    cached: bool,
-    form: str | None,
-    copies: bool,
-    labels: bool,
-    out: Path | None,
-    dry_run: bool,
-    force: bool,
-) -> ExitCode:
+    console: Console, repo: Path, rev: str, name: str, overrides: tuple[str, ...], seed: int | None, jobs: int | None,
+    use_cache: bool, row_format: str | None, copies: bool, labels: bool, out: Path | None, dry_run: bool, force: bool,
+) -> ExitCode:  # fmt: skip
     """Build a training dataset from a Git repository.
 
-    REPO is its folder (default: the current one). Its code is only read, never run.
+    REPO is the folder of the repository (default: the current folder). Its code is only read, never run.
     """
     from git_starcoder import parquet
     from git_starcoder.git.objects import Repo
     from git_starcoder.pipeline import build
     from git_starcoder.recipe import Recipe
 
-    short = {"write.format": form, "write.copies": copies and "true", "write.labels": labels and "true"}
-    overrides = (*overrides, *(f"{key}={value}" for key, value in short.items() if value))
-    recipe = Recipe.load(name, with_seed(overrides, seed))
+    flags = {"write.format": row_format, "write.copies": copies and "true", "write.labels": labels and "true"}
+    overrides = (*overrides, *(f"{key}={value}" for key, value in flags.items() if value))
+    recipe = Recipe.load(name, override_seed(overrides, seed))
     if recipe.write.format == "parquet":
-        parquet.library()  # missing, it should be missed now and not after all the work
-    out = out or Path(f"training_data_{file_name(recipe)}")
+        parquet.library()  # a missing library is reported before the work starts
+    out = out or Path(f"training_data_{recipe_file_name(recipe)}")
     if not dry_run:
         user_paths.offer_temporary_folder(out)
-    opened = Repo.open(repo, rev)
-    with talk.watch() as watch, opened_engine(watch, jobs) as engine, opened_cache(watch, wanted=cached) as cache:
+    repository = Repo.open(repo, rev)
+    with (
+        console.show_progress() as progress,
+        open_engine(progress, jobs) as engine,
+        open_cache(progress, wanted=use_cache) as cache,
+    ):
         if dry_run:
-            from git_starcoder.cli.plan import plan
+            estimate = estimate_build(repository, recipe, engine, progress)
+            return console.answer({"plan": asdict(estimate), "out": str(out)}, estimate.describe(out))
+        dataset = build(repository, recipe, out, engine=engine, progress=progress, cache=cache, force=force)
+    values = {"out": str(out), **dataset_values(dataset), "notes": repository.notes}
+    return console.answer(values, describe_dataset(dataset, out))
 
-            planned = plan(opened, recipe, engine, watch)
-            return talk.answer({"plan": planned.values(), "out": str(out)}, planned.text(out))
-        dataset = build(opened, recipe, out, engine=engine, progress=watch, cache=cache, force=force)
-    return talk.answer({"out": str(out), **as_values(dataset), "notes": opened.notes}, text(dataset, out))
 
-
-def file_name(recipe: Recipe) -> str:
-    """The recipe's name as part of a folder's name."""
+def recipe_file_name(recipe: Recipe) -> str:
+    """The recipe's name in a form that can be part of a file name."""
     return re.sub(r"[^\w.-]+", "_", recipe.name)
 
 
-def as_values(dataset: Dataset) -> dict[str, Any]:
-    """The dataset for `--json`."""
+def dataset_values(dataset: Dataset) -> dict[str, Any]:
+    """What `--json` prints about a dataset."""
     return {"digest": dataset.digest, "metadata": dataset.metadata, "steps": dataset.manifest["steps"]}
 
 
-def text(dataset: Dataset, out: Path) -> str:
-    """The folder, its rows by split, its size, and what was dropped."""
+def describe_dataset(dataset: Dataset, out: Path) -> str:
+    """The folder, the rows of each split, the size, and what each step dropped, as text."""
     from git_starcoder.records import SPLITS
 
-    said = dataset.metadata
-    size = sum(file["bytes"] for file in dataset.manifest["files"].values())
-    rows = ", ".join(f"{split} {said[f'{split}_sequences']:,}" for split in SPLITS)
-    windows = ", ".join(f"{size:,}" for size in said["context_windows"])
+    metadata = dataset.metadata
+    byte_count = sum(file["bytes"] for file in dataset.manifest["files"].values())
+    rows = ", ".join(f"{split} {metadata[f'{split}_sequences']:,}" for split in SPLITS)
+    windows = ", ".join(f"{size:,}" for size in metadata["context_windows"])
     lines = [
         escape_line(str(out)),
-        f"  rows    {said['total_sequences']:,}: {rows}",
-        f"  tokens  {said['total_tokens']:,} in windows of {windows}",
-        f"  bytes   {size:,}",
+        f"  rows    {metadata['total_sequences']:,}: {rows}",
+        f"  tokens  {metadata['total_tokens']:,} in windows of {windows}",
+        f"  bytes   {byte_count:,}",
     ]
     for step in dataset.manifest["steps"]:
-        if step["dropped"]:
-            lines.append(
-                f"  {step['step']:8}kept {step['kept']:,} of {step['seen']:,}; "
-                f"dropped {reasons(step['dropped'], verbose=True)}"
-            )
-        if step["figures"].get("fallback", "none") != "none":
-            lines.append(f"  {step['step']:8}the files cannot be parted as asked: {step['figures']['fallback']}")
+        name, dropped, fallback = step["step"], step["dropped"], step["figures"].get("fallback", "none")
+        if dropped:
+            reasons = drop_reasons(dropped, verbose=True)
+            lines.append(f"  {name:8}kept {step['kept']:,} of {step['seen']:,}; dropped {reasons}")
+        if fallback != "none":
+            lines.append(f"  {name:8}the files cannot be split in the requested shares: {fallback}")
     return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildEstimate:
+    """What a build would read and write. Files and changes are exact, the rest is estimated."""
+
+    commit: str
+    files: int
+    files_seen: int
+    changes: int
+    changes_seen: int
+    """Changes that commits made to files; 0 if the recipe reads no history."""
+    text_bytes: int
+    windows: tuple[int, ...]
+    rows: int
+    tokens: int
+    bytes: int
+
+    def describe(self, out: Path) -> str:
+        """The estimate as text."""
+        lines = [
+            f"would build {escape_line(str(out))} from commit {self.commit[:12]}",
+            f"  files   {self.files:,} of {self.files_seen:,}, {self.text_bytes:,} bytes of text",
+            f"  changes {self.changes:,} of {self.changes_seen:,} that commits made to files",
+            f"  windows {', '.join(f'{size:,}' for size in self.windows)} tokens",
+            f"  rows    about {self.rows:,}",
+            f"  tokens  about {self.tokens:,}",
+            f"  bytes   about {self.bytes:,}",
+        ]
+        return "\n".join(line for line in lines if self.changes_seen or not line.startswith("  changes"))
+
+
+def estimate_build(repo: Repo, recipe: Recipe, engine: Engine, progress: Progress) -> BuildEstimate:
+    """Runs the steps read, analyse and split, and estimates what the other steps would produce."""
+    from git_starcoder.build_state import BuildState
+    from git_starcoder.records import SPLITS
+    from git_starcoder.stages import analyse, read, split, window
+
+    recipe = window.resolve_sizes(recipe)
+    sizes = recipe.window.sizes
+    with (
+        tempfile.TemporaryDirectory(dir=user_paths.temporary_folder()) as folder,
+        BuildState(Path(folder), recipe.seed, engine, progress) as state,
+    ):
+        sources, changes = read.read_repository(state, recipe.read, repo)
+        units = analyse.analyse_sources(state, recipe.analyse, sources)
+        units, changes = split.assign_splits(state, recipe, units, changes)
+    entry_count = int(state.steps[0].figures["entries"])
+    figures = state.steps[-1].figures
+    row_count = sum(int(figures[f"expected_rows_{name}"]) for name in SPLITS)
+    # Every window size covers the same text, so it has rows in proportion to 1 / size, and all have as many tokens:
+    # 30 rows with sizes 64 and 128 -> 20 + 10 rows, 20 * 64 + 10 * 128 = 2,560 tokens.
+    token_count = round(len(sizes) * row_count / fsum(1 / size for size in sizes))
+    return BuildEstimate(
+        commit=repo.commit,
+        files=len(units),
+        files_seen=entry_count,
+        changes=len(changes),
+        changes_seen=state.steps[0].seen - entry_count,
+        text_bytes=sum(unit.source.text.stop - unit.source.text.start for unit in units),
+        windows=sizes,
+        rows=row_count,
+        tokens=token_count,
+        bytes=round(token_count * JSON_BYTES_PER_TOKEN + row_count * JSON_BYTES_PER_ROW),
+    )

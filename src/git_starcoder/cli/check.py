@@ -1,4 +1,4 @@
-"""`git starcoder check`: whether a dataset keeps its promises."""
+"""`git starcoder check`: checks whether a dataset keeps its promises."""
 
 from __future__ import annotations
 
@@ -7,66 +7,74 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common, escape_line
+from git_starcoder.cli.commands import PATH_TYPE, common_options
+from git_starcoder.cli.console import align_columns
 from git_starcoder.errors import ExitCode
+from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from git_starcoder.checks import Outcome
-    from git_starcoder.cli.talk import Talk
+    from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
     from git_starcoder.git.objects import Repo
 
-LARGE = 1 << 25
-"""Bytes from which it is worth while to start processes that read ahead."""
-READERS = 2
-"""Of them: while one is waited for, the other reads."""
+MIN_BYTES_FOR_READERS = 1 << 25
+"""Datasets with fewer bytes of rows are read faster by this process than reader processes start."""
+READER_COUNT = 2
+"""The number of reader processes: one reads on while the rows of the other are checked."""
 
 
 @click.command("check")
-@click.argument("dataset", type=PATH)
-@click.option("--repo", type=PATH, help="The repository it was built from, to go back to the source.")
-@click.option("--seeds", is_flag=True, help="Name the tests of the seed documents that each check answers for.")
-@common
-def command(talk: Talk, dataset: Path, repo: Path | None, seeds: bool) -> ExitCode:
-    """Check whether a dataset keeps its promises; exit 1 if not.
+@click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
+@click.option("--repo", type=PATH_TYPE, help="Repository that the dataset was built from, to compare with the source.")
+@click.option("--seeds", is_flag=True, help="Show the tests of the seed documents that each check covers.")
+@common_options
+def command(console: Console, dataset_folder: Path, repo: Path | None, seeds: bool) -> ExitCode:
+    """Check a dataset for leaks and other errors; exit with 1 if any.
 
-    DATASET is its folder.
+    DATASET is the folder of the dataset. Each check tests one promise, for example that no held-out file is in the
+    training split.
     """
     from git_starcoder.checks import open_source_repository
     from git_starcoder.dataset import Dataset
 
-    opened = Dataset.open(dataset)
-    source = open_source_repository(opened, repo) if repo else None
+    dataset = Dataset.open(dataset_folder)
+    source = open_source_repository(dataset, repo) if repo else None
     if isinstance(source, str):
-        talk.tell(f"not compared with the repository: {source}")
-    outcomes = checked(talk, opened, source)
+        console.print_message(f"not compared with the repository: {source}")
+    outcomes = run_checks(console, dataset, source)
     code = ExitCode.FINDINGS if any(outcome.finding_count for outcome in outcomes) else ExitCode.SUCCESS
-    return talk.answer(as_values(outcomes), table(outcomes, seeds=seeds), code)
+    return console.answer(outcome_values(outcomes), outcome_table(outcomes, show_seeds=seeds), code)
 
 
-def checked(talk: Talk, dataset: Dataset, source: Repo | str | None = None) -> list[Outcome]:
-    """What the checks say of a dataset; the rows of a large one are read by processes beside this one."""
+def run_checks(console: Console, dataset: Dataset, source: Repo | str | None = None) -> list[Outcome]:
+    """Runs all checks on a dataset; separate processes read the rows of a large one.
+
+    `source` is the dataset's repository, or the reason why it cannot be compared with it.
+    """
     from git_starcoder.checks import check
     from git_starcoder.engine.local import LocalEngine
 
-    large = sum(path.stat().st_size for path in dataset.folder.glob("*.jsonl")) >= LARGE
-    with talk.watch() as watch, LocalEngine(READERS) if large else nullcontext() as engine:
-        return list(check(dataset, source, watch, engine))
+    byte_count = sum(path.stat().st_size for path in dataset.folder.glob("*.jsonl"))
+    is_large = byte_count >= MIN_BYTES_FOR_READERS
+    with console.show_progress() as progress, LocalEngine(READER_COUNT) if is_large else nullcontext() as engine:
+        return list(check(dataset, source, progress, engine))
 
 
-def as_values(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The outcomes for `--json`."""
+def outcome_values(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What `--json` prints about the outcomes."""
+    from git_starcoder.report.certificate import outcome_result
+
     return {
         "checks": [
             {
                 "check": outcome.check,
                 "promise": outcome.promise,
                 "seeds": list(outcome.classic_tests),
-                "result": result(outcome),
+                "result": outcome_result(outcome),
                 "figure": outcome.figure,
                 "found": outcome.finding_count,
                 "findings": [{"where": finding.where, "what": finding.what} for finding in outcome.findings],
@@ -76,27 +84,18 @@ def as_values(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def result(outcome: Outcome) -> str:
-    """One word: `kept`, `broken` or `skipped`."""
-    return "skipped" if outcome.skipped else "broken" if outcome.finding_count else "kept"
+def outcome_table(outcomes: Sequence[Outcome], *, show_seeds: bool = False) -> str:
+    """A table with the result of each check, and the findings below it."""
+    from git_starcoder.report.certificate import outcome_result
 
-
-def table(outcomes: Sequence[Outcome], *, seeds: bool = False) -> str:
-    """Check · promise (or the seeds' names) · result · figure, and the findings below."""
-    rows = [("check", "seeds" if seeds else "promise", "result", "figure")]
+    rows = [("check", "seeds" if show_seeds else "promise", "result", "figure")]
     for outcome in outcomes:
-        says = " ".join(outcome.classic_tests) or "-" if seeds else outcome.promise
-        rows.append((outcome.check, says, result(outcome), escape_line(outcome.figure)))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-        "  ".join([*(f"{cell:{width}}" for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip()
-        for row in rows
-    ]
+        description = " ".join(outcome.classic_tests) or "-" if show_seeds else outcome.promise
+        rows.append((outcome.check, description, outcome_result(outcome), escape_line(outcome.figure)))
+    lines = align_columns(rows, text_columns=4)
     for outcome in outcomes:
-        lines += [
-            f"{finding.check}: {escape_line(finding.where)}: {escape_line(finding.what)}"
-            for finding in outcome.findings
-        ]
+        for finding in outcome.findings:
+            lines.append(f"{finding.check}: {escape_line(finding.where)}: {escape_line(finding.what)}")
         if outcome.finding_count > len(outcome.findings):
             lines.append(f"{outcome.check}: and {outcome.finding_count - len(outcome.findings):,} more")
     return "\n".join(lines)

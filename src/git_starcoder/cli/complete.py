@@ -1,4 +1,4 @@
-"""`git starcoder complete`: a model goes on where a text ends."""
+"""`git starcoder complete`: a model continues a text or fills a gap."""
 
 from __future__ import annotations
 
@@ -6,52 +6,41 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from git_starcoder.cli.options import FILE, PATH
-from git_starcoder.cli.talk import common
+from git_starcoder.cli.commands import FILE_TYPE, PATH_TYPE, common_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from git_starcoder.cli.talk import Talk
+    from git_starcoder.cli.console import Console
     from git_starcoder.errors import ExitCode
 
 
 @click.command("complete")
-@click.argument("model", type=PATH)
-@click.argument("file", type=FILE, default="-")
-@click.option("--suffix", type=FILE, help="File with what comes after the gap to fill.")
-@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Tokens to write at most.")
-@click.option(
-    "--temperature",
-    type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    help="How much is left to chance; 0: the likeliest tokens.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of that chance.")
-@common
+@click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
+@click.argument("file", type=FILE_TYPE, default="-")
+@click.option("--suffix", type=FILE_TYPE, help="File with the text after the gap that the model fills.")
+@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Maximum number of tokens.")
+@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="Randomness of sampling; 0 always takes the most likely token.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of sampling.")
+@common_options
 def command(
-    talk: Talk,
-    model: Path,
-    file: BinaryIO,
-    suffix: BinaryIO | None,
-    max_tokens: int,
-    temperature: float,
+    console: Console, model_folder: Path, file: BinaryIO, suffix: BinaryIO | None, max_tokens: int, temperature: float,
     seed: int,
-) -> ExitCode:
-    """Let a model go on where a text ends.
+) -> ExitCode:  # fmt: skip
+    """Continue a text with a model, or fill a gap in it.
 
-    MODEL is its folder, FILE has the text (default: standard input). Encoding, byte order mark and line ends are read
-    as `git starcoder build` reads those of a file.
+    MODEL is the folder of the model, FILE contains the text (default: standard input). Encodings, byte order marks and
+    line endings are handled as in `git starcoder build`.
     """
     from git_starcoder.model.complete import complete
 
-    written = complete(
-        model,
+    completion = complete(
+        model_folder,
         file.read(),
         max_tokens=max_tokens,
         suffix=suffix.read() if suffix else None,
         temperature=temperature,
         seed=seed,
     )
-    return talk.answer({"completion": written}, written, exact=True)
+    return console.answer({"completion": completion}, completion, exact=True)

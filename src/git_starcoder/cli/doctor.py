@@ -1,4 +1,4 @@
-"""`git starcoder doctor`: what this machine offers, and what is missing."""
+"""`git starcoder doctor`: shows what this machine offers and what is missing."""
 
 from __future__ import annotations
 
@@ -13,113 +13,108 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from git_starcoder import machine, settings
-from git_starcoder.cli.talk import common, escape_line
+from git_starcoder.cli.commands import common_options
 from git_starcoder.errors import ExitCode, MachineError, MissingExtraError, UsageError
 from git_starcoder.git.command import git_environment
+from git_starcoder.text.visible import escape_line
 from git_starcoder.user_paths import CURRENT_FOLDER_GONE, current_folder, temporary_folder
 
 if TYPE_CHECKING:
-    from git_starcoder.cli.talk import Talk
+    from collections.abc import Callable
 
-GIT_WANTED = (2, 39, 4)
-"""Older versions have known holes when a hostile repository is read (CVE-2024-32002 and its neighbours)."""
+    from git_starcoder.cli.console import Console
+
+MIN_GIT_VERSION = (2, 39, 4)
+"""Older versions have known vulnerabilities when they read a hostile repository (CVE-2024-32002 and similar ones)."""
 GIB = 1 << 30
 EXTRAS: tuple[str, ...] = ("train", "report", "parquet", "lora", "tensorboard", "embed")
-"""Of which one is told whether they are there; the others are for working on git-starcoder itself."""
-TRAINING = ("torch", "transformers", "safetensors", "pydantic", "peft", "tensorboard")
-"""Libraries of which a training's results and abilities depend on the version."""
+"""The extras for users; the others are for developers of git-starcoder."""
+TRAINING_LIBRARIES = ("torch", "transformers", "safetensors", "pydantic", "peft", "tensorboard")
+"""Libraries whose versions affect the results or the abilities of a training."""
 
 
 @click.command("doctor")
-@common
-def command(talk: Talk) -> ExitCode:
+@common_options
+def command(console: Console) -> ExitCode:
     """Show what this machine offers and what is missing.
 
-    Exit 1 if building cannot work.
+    Exits with 1 if builds cannot work.
     """
-    libraries, extras = _libraries()
+    libraries, extras = _library_versions()
     current = current_folder()
-    git, git_fine = _git()
-    missing = [name for name, version in libraries.items() if not version]
+    git, is_recent_git = _git_version()
+    problems = [f"{name} is not installed" for name, version in libraries.items() if not version]
+    if not is_recent_git:
+        problems.insert(0, f"git {'.'.join(map(str, MIN_GIT_VERSION))} or newer is needed, this is '{git}'")
     values: dict[str, Any] = {
         "version": metadata.version("git-starcoder"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": git,
-        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processors": machine.usable_cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
         "disk_free_gib": round(shutil.disk_usage(current).free / GIB, 1)
         if current
         else f"not known: {CURRENT_FOLDER_GONE}",
-        "cache": _cache(),
-        "temporary": _temporary(),
-        **_training(),
+        "cache": _folder_or_reason(settings.cache_folder),
+        "temporary": _folder_or_reason(temporary_folder),
+        **_training_environment(),
         "hub": "offline" if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"} else "online",
         "extras": {
-            name: "installed" if there else f"pip install 'git-starcoder[{name}]'" for name, there in extras.items()
+            name: "installed" if complete else f"pip install 'git-starcoder[{name}]'"
+            for name, complete in extras.items()
         },
         "libraries": libraries,
+        "problems": problems,
     }
-    problems = [] if git_fine else [f"git {'.'.join(map(str, GIT_WANTED))} or newer is wanted, this is '{git}'"]
-    problems += [f"{name} is not installed" for name in missing]
-    values["problems"] = problems
-    code = ExitCode.FINDINGS if problems else ExitCode.SUCCESS
-    return talk.answer(values, "\n".join(_lines(values)), code)
+    return console.answer(values, "\n".join(_lines(values)), ExitCode.FINDINGS if problems else ExitCode.SUCCESS)
 
 
 def _lines(values: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for key, value in values.items():
         if isinstance(value, dict):
-            several = cast("dict[str, str]", value)
-            value = ", ".join(f"{name} {text or 'missing'}" for name, text in several.items())
+            items = cast("dict[str, str]", value).items()
+            value = ", ".join(f"{name} {text or 'missing'}" for name, text in items)
         elif isinstance(value, list):
             value = "; ".join(cast("list[str]", value)) or "none"
         lines.append(f"{key.replace('_', ' '):16}  {value}")
     return lines
 
 
-def _cache() -> str:
-    """The folder of the cache, or why there is none."""
+def _folder_or_reason(find_folder: Callable[[], object]) -> str:
+    """The folder that a function returns, or why there is none."""
     try:
-        return escape_line(str(settings.cache_folder() or "off"))
-    except UsageError as error:
-        return f"none: {error.what}"
-
-
-def _temporary() -> str:
-    """The folder for temporary files, or that there is none."""
-    try:
-        return escape_line(temporary_folder())
-    except MachineError as error:
+        return escape_line(str(find_folder() or "off"))
+    except (UsageError, MachineError) as error:
         return f"none: {error.what}; {error.hint}"
 
 
-def _libraries() -> tuple[dict[str, str], dict[str, bool]]:
-    """The version of each library of the core, "" where it is missing; and which extras are complete."""
-    core: dict[str, str] = {}
+def _library_versions() -> tuple[dict[str, str], dict[str, bool]]:
+    """The version of each required library, empty if it is missing, and whether each extra is complete."""
+    required: dict[str, str] = {}
     extras = dict.fromkeys(EXTRAS, True)
-    for wanted in metadata.requires("git-starcoder") or []:
-        name = re.split(r"[^\w.-]", wanted, maxsplit=1)[0]
-        extra = re.search(r"extra == ['\"](\w+)['\"]", wanted)
+    for requirement in metadata.requires("git-starcoder") or []:
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
         if extra is None:
-            core[name] = _version(name)
+            required[name] = _version(name)
         elif extra[1] in extras:
             extras[extra[1]] = extras[extra[1]] and bool(_version(name))
-    return core, extras
+    return required, extras
 
 
-def _version(name: str) -> str:
+def _version(library: str) -> str:
     try:
-        return metadata.version(name)
+        return metadata.version(library)
     except metadata.PackageNotFoundError:
         return ""
 
 
-def _git() -> tuple[str, bool]:
-    """What git says it is, and whether that is new enough."""
+def _git_version() -> tuple[str, bool]:
+    """The version of git, and whether it is new enough."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "version"],
             cwd="/",
             env=git_environment(),
@@ -131,33 +126,36 @@ def _git() -> tuple[str, bool]:
         return "not found", False
     except (OSError, subprocess.CalledProcessError) as error:
         return f"cannot be run: {error}", False
-    said = os.fsdecode(done.stdout).strip()
-    numbers = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
-    return said.removeprefix("git version "), numbers is not None and tuple(map(int, numbers.groups())) >= GIT_WANTED
+    output = os.fsdecode(result.stdout).strip()
+    match = re.search(r"(\d+)\.(\d+)\.(\d+)", output)
+    return output.removeprefix("git version "), match is not None and tuple(map(int, match.groups())) >= MIN_GIT_VERSION
 
 
-def _training() -> dict[str, Any]:
-    """What a model would be trained with: devices, precision of matrix products, threads, versions."""
-    found: dict[str, Any] = {"training": {name: _version(name) for name in TRAINING}}
+def _training_environment() -> dict[str, Any]:
+    """The device, precision, thread count and library versions that a training would use."""
+    versions = {"training": {name: _version(name) for name in TRAINING_LIBRARIES}}
     try:
         machine.require_resources()
         from git_starcoder.model.net import network
 
         torch, _ = network.import_libraries()
     except (MissingExtraError, MachineError) as error:
-        return {"device": f"not known: {error.what}", "precision": "not known", "threads": "not known", **found}
+        unknown = {"device": f"not known: {error.what}", "precision": "not known", "threads": "not known"}
+        return {**unknown, **versions}
     device = network.best_device()
     return {
-        "device": _described(torch, device),
+        "device": _device_memory(torch) if device == "cuda" else device,
         "precision": f"{network.best_precision(device)}{' (measured)' if device == 'cpu' else ''}",
         "threads": machine.limit_library_threads(),
-        **found,
+        **versions,
     }
 
 
-def _described(torch: Any, device: str) -> str:
-    if device != "cuda":
-        return device
-    cards = range(torch.cuda.device_count())
-    said = [(torch.cuda.get_device_name(card), *torch.cuda.mem_get_info(card)) for card in cards]
-    return "; ".join(f"cuda {name} {free / GIB:.0f} of {memory / GIB:.0f} GiB free" for name, free, memory in said)
+def _device_memory(torch: Any) -> str:
+    """The name and the free memory of each GPU."""
+    devices: list[str] = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        devices.append(f"cuda {name} {free / GIB:.0f} of {total / GIB:.0f} GiB free")
+    return "; ".join(devices)

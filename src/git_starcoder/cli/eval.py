@@ -1,4 +1,4 @@
-"""`git starcoder eval`: a model beside the references that a sceptic asks for."""
+"""`git starcoder eval`: measures a model on held-out files, next to simple baselines."""
 
 from __future__ import annotations
 
@@ -7,43 +7,39 @@ from typing import TYPE_CHECKING
 
 import click
 
-from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common, escape_line
+from git_starcoder.cli.commands import PATH_TYPE, common_options
+from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from git_starcoder.cli.talk import Talk
+    from git_starcoder.cli.console import Console
     from git_starcoder.errors import ExitCode
 
 
 @click.command("eval")
-@click.argument("model", type=PATH)
-@click.argument("dataset", type=PATH)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is drawn from the held-out text.")
-@click.option(
-    "--minutes",
-    type=click.FloatRange(0, min_open=True),
-    default=3.0,
-    show_default=True,
-    help="How long at most, about; in less time less is asked. `inf`: as long as it takes.",
-)
-@common
-def command(talk: Talk, model: Path, dataset: Path, seed: int, minutes: float) -> ExitCode:
-    """Score a model on what was held out, beside xz, PPM and others.
+@click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
+@click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed for choosing the samples.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True,
+              help="Approximate time limit. A shorter limit scores fewer samples; `inf` scores all.")  # fmt: skip
+@common_options
+def command(console: Console, model_folder: Path, dataset_folder: Path, seed: int, minutes: float) -> ExitCode:
+    """Score a model on held-out files, next to simple baselines.
 
-    MODEL and DATASET are their folders. The scores are also written to MODEL/scores.json, where
+    MODEL and DATASET are the folders of both. Baselines are the untrained model, the compressors xz and PPM, and the
+    most frequent next line. The scores are also written to MODEL/scores.json, where
     `git starcoder report` finds them.
     """
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.evaluate import SCORES_FILE, evaluate, format_scores, save_scores
 
-    opened = Dataset.open(dataset)
-    with talk.watch() as watch:
-        scores = evaluate(model, opened, seconds=60 * minutes if isfinite(minutes) else None, seed=seed, progress=watch)
-    kept = save_scores(scores, model)
-    if not kept:
-        talk.tell(f"the scores could not be written to {escape_line(str(model / SCORES_FILE))}")
-    return talk.answer(
-        {**scores.as_values(), "kept": str(model / SCORES_FILE) if kept else None}, format_scores(scores)
-    )
+    dataset = Dataset.open(dataset_folder)
+    max_seconds = 60 * minutes if isfinite(minutes) else None
+    with console.show_progress() as progress:
+        scores = evaluate(model_folder, dataset, seconds=max_seconds, seed=seed, progress=progress)
+    is_saved = save_scores(scores, model_folder)
+    path = str(model_folder / SCORES_FILE)
+    if not is_saved:
+        console.print_message(f"the scores could not be written to {escape_line(path)}")
+    return console.answer({**scores.as_values(), "kept": path if is_saved else None}, format_scores(scores))

@@ -1,77 +1,70 @@
-"""Watches that tell a person how a run goes, on stderr."""
+"""Shows the progress of the steps of a build or training on standard error."""
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Self
 
-from git_starcoder.cli.talk import coloured, escape_unsafe
+from git_starcoder.cli.console import use_color
+from git_starcoder.protocols import NoProgress
+from git_starcoder.text.visible import escape_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from git_starcoder.cli.talk import Talk
+    from git_starcoder.cli.console import Console
 
-FEW = 3
-"""Reasons for drops that a line names without --verbose."""
-PAUSE = 0.05
-"""Seconds between two redraws."""
+MAX_REASONS = 3
+"""The number of reasons for drops that a line names without --verbose."""
+REDRAW_SECONDS = 0.05
+"""The minimum time between two updates of a bar: more than an eye can see would cost time."""
 
 
-def line(step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int], *, verbose: bool) -> str:
-    """What a finished step comes to: `read  2,643 seen  2,401 kept  242 dropped (binary 120, …)  0.4 s`."""
-    parts = [f"{step:8}"]
+def step_line(step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int], *, verbose: bool) -> str:
+    """The line of a finished step: `read  2,643 seen  2,401 kept  242 dropped (binary 120, …)  0.4 s`."""
+    parts = [f"{step:8}", f"{seen:,} seen"]
     if dropped:
-        parts += [f"{seen:,} seen", f"{kept:,} kept", f"{seen - kept:,} dropped ({reasons(dropped, verbose=verbose)})"]
-    else:
-        parts.append(f"{seen:,} seen")
+        parts += [f"{kept:,} kept", f"{seen - kept:,} dropped ({drop_reasons(dropped, verbose=verbose)})"]
     return "  ".join((*parts, f"{seconds:.1f} s"))
 
 
-def reasons(dropped: Mapping[str, int], *, verbose: bool) -> str:
-    """Drops by reason, most first."""
-    most = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
-    shown = most if verbose else most[:FEW]
-    return ", ".join([*(f"{reason} {count:,}" for reason, count in shown), *(["…"] if len(shown) < len(most) else [])])
+def drop_reasons(dropped: Mapping[str, int], *, verbose: bool) -> str:
+    """The reasons for drops with their counts, largest first; without `verbose` only the first few."""
+    reasons = [f"{reason} {count:,}" for reason, count in sorted(dropped.items(), key=lambda item: (-item[1], item[0]))]
+    return ", ".join(reasons if verbose or len(reasons) <= MAX_REASONS else [*reasons[:MAX_REASONS], "…"])
 
 
-class Plain:
-    """One plain line per step, when it ends."""
+class ProgressLines(NoProgress):
+    """Prints one line per step when the step ends."""
 
-    def __init__(self, talk: Talk) -> None:
-        self._talk = talk
-
-    def begin(self, step: str, total: int | None) -> None:
-        """Nothing yet."""
-
-    def advance(self, count: int) -> None:
-        """Nothing yet."""
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
-        """The step's line."""
-        self._talk.tell(line(step, seconds, seen, kept, dropped, verbose=self._talk.verbose))
+        """Prints the line of the step."""
+        self.note(step_line(step, seconds, seen, kept, dropped, verbose=self._console.verbose))
 
     def note(self, text: str) -> None:
-        """A line."""
-        self._talk.tell(text)
+        """Prints a line."""
+        self._console.print_message(text)
 
 
-class Live:
-    """A bar for the step that runs, a line for each that is done. Only for terminals."""
+class ProgressBars(ProgressLines):
+    """Shows a bar for the current step, below the lines of the finished ones. Only for terminals."""
 
-    def __init__(self, talk: Talk) -> None:
-        import sys
-
-        from rich.console import Console
+    def __init__(self, console: Console) -> None:
+        import rich.console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        self._talk = talk
-        console = Console(stderr=True, no_color=not coloured(talk.color, sys.stderr), highlight=False)
+        super().__init__(console)
+        no_color = not use_color(console.color, sys.stderr)
+        self._terminal = rich.console.Console(stderr=True, no_color=no_color, highlight=False)
         columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, transient=True)
+        self._progress = Progress(*columns, console=self._terminal, transient=True)
         self._task = self._progress.add_task("", visible=False)
-        self._waiting = 0
-        self._drawn = 0.0
+        self._undrawn_count = 0
+        self._last_drawn = 0.0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -81,24 +74,24 @@ class Live:
         self._progress.stop()
 
     def begin(self, step: str, total: int | None) -> None:
-        """Show the step's bar."""
-        self._waiting = 0
-        self._progress.remove_task(self._task)  # reset() would keep the last total where this one is not known
+        """Shows the bar of a step."""
+        self._undrawn_count = 0
+        self._progress.remove_task(self._task)  # reset() would keep the previous total if this one is unknown
         self._task = self._progress.add_task(step, total=total)
 
     def advance(self, count: int) -> None:
-        """Move the bar, not more often than an eye can see."""
-        self._waiting += count
+        """Moves the bar."""
+        self._undrawn_count += count
         now = time.monotonic()
-        if now - self._drawn >= PAUSE:
-            self._progress.advance(self._task, self._waiting)
-            self._waiting, self._drawn = 0, now
+        if now - self._last_drawn >= REDRAW_SECONDS:
+            self._progress.advance(self._task, self._undrawn_count)
+            self._undrawn_count, self._last_drawn = 0, now
 
     def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
-        """The step's line instead of its bar."""
+        """Replaces the bar by the line of the step."""
         self._progress.update(self._task, visible=False)
-        self.note(line(step, seconds, seen, kept, dropped, verbose=self._talk.verbose))
+        super().end(step, seconds, seen, kept, dropped)
 
     def note(self, text: str) -> None:
-        """A line above the bar."""
-        self._progress.console.print(escape_unsafe(text), markup=False, soft_wrap=True)
+        """Prints a line above the bar."""
+        self._terminal.print(escape_unsafe(text), markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`git starcoder report`: a dataset as one page to look at."""
+"""`git starcoder report`: writes an HTML page about a dataset and a model."""
 
 from __future__ import annotations
 
@@ -8,79 +8,84 @@ from typing import TYPE_CHECKING
 import click
 
 from git_starcoder import user_paths
-from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common, escape_line
+from git_starcoder.cli.commands import PATH_TYPE, common_options
 from git_starcoder.errors import OutputError
+from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from git_starcoder.cli.talk import Talk
+    from git_starcoder.cli.console import Console
     from git_starcoder.errors import ExitCode
 
-HEAD = 4096
-"""Bytes of a page in which its generator is named."""
+PAGE_HEAD_BYTES = 4096
+"""The start of a page that is searched for its generator tag."""
 
 
 @click.command("report")
-@click.argument("dataset", type=PATH)
-@click.argument("model", type=PATH, required=False)
-@click.option("-o", "--out", type=PATH, default="report.html", show_default=True, help="File to write.")
-@click.option("--scores", type=PATH, help="Scores to show, as `eval --json` printed them (default: the last of MODEL).")
-@click.option("--check/--no-check", "checked", default=True, help="Run the checks and show what they find.")
-@common
-def command(talk: Talk, dataset: Path, model: Path | None, out: Path, scores: Path | None, checked: bool) -> ExitCode:
-    """Write one HTML page about a dataset, and about a model, too.
+@click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
+@click.argument("model_folder", metavar="[MODEL]", type=PATH_TYPE, required=False)
+@click.option("-o", "--out", type=PATH_TYPE, default="report.html", show_default=True, help="File to write.")
+@click.option("--scores", type=PATH_TYPE,
+              help="Scores to show, as printed by `eval --json` (default: MODEL/scores.json).")  # fmt: skip
+@click.option("--check/--no-check", "check", default=True, help="Run the checks and show their results (default: yes).")
+@common_options
+def command(
+    console: Console, dataset_folder: Path, model_folder: Path | None, out: Path, scores: Path | None, check: bool
+) -> ExitCode:
+    """Write an HTML page about a dataset and a model.
 
-    DATASET and MODEL are their folders. The page has everything in it, asks for nothing from outside and runs no
-    script.
+    DATASET and MODEL are the folders of both; MODEL is optional. The page is a single file: it loads nothing from
+    elsewhere and has no scripts.
     """
     from git_starcoder.atomic_write import convert_os_errors, write_atomically
-    from git_starcoder.cli import check as checking
+    from git_starcoder.cli.check import run_checks
     from git_starcoder.dataset import Dataset
     from git_starcoder.output_folder import resolve_destination
     from git_starcoder.report import page, report
-    from git_starcoder.report.model import Model, read
+    from git_starcoder.report.model import ModelRecord, read_json
 
+    # Everything that can fail is tried before the checks, which take their time.
     user_paths.offer_temporary_folder(out)
-    page.require()
+    page.require_libraries()
     with convert_os_errors(out):
-        place = resolve_destination(out, "report")
-        _require_free(place, out, page.GENERATOR)
-    opened = Dataset.open(dataset)
-    if scores is None and model is not None and (model / "scores.json").is_file():  # what `eval` left there
-        scores = model / "scores.json"
-    if model is not None:
-        Model.open(model)  # missing, it should be missed now and not after the checks
-    found = read(scores) if scores else None
-    outcomes = checking.checked(talk, opened) if checked else []
-    said = report(opened, outcomes, trained=model, scores=found)
+        target = resolve_destination(out, "report")
+        _require_writable(target, out, page.REPORT_GENERATOR)
+    dataset = Dataset.open(dataset_folder)
+    if scores is None and model_folder is not None and (model_folder / "scores.json").is_file():
+        scores = model_folder / "scores.json"
+    if model_folder is not None:
+        ModelRecord.open(model_folder)
+    score_values = read_json(scores) if scores else None
+    outcomes = run_checks(console, dataset) if check else []
+    html = report(dataset, outcomes, model_folder=model_folder, scores=score_values)
     with convert_os_errors(out):
-        _require_free(place, out, page.GENERATOR)  # looked at again: the checks took their time
-        write_atomically(place, said)
-    size = len(said.encode("utf-8"))
-    values = {"out": str(out), "bytes": size, "broken": [one.check for one in outcomes if one.finding_count]}
-    return talk.answer(values, f"{escape_line(str(out))}: {size:,} bytes")
+        _require_writable(target, out, page.REPORT_GENERATOR)  # another file may be there by now
+        write_atomically(target, html)
+    byte_count = len(html.encode("utf-8"))
+    broken = [outcome.check for outcome in outcomes if outcome.finding_count]
+    values = {"out": str(out), "bytes": byte_count, "broken": broken}
+    return console.answer(values, f"{escape_line(str(out))}: {byte_count:,} bytes")
 
 
-def _require_free(place: Path, out: Path, generator: str) -> None:
-    """Refuse to write over what is no page of ours, and where nothing can be written. `place` is what `out` leads to.
+def _require_writable(target: Path, out: Path, generator: str) -> None:
+    """Makes sure that a report can be written to `target`, the real path of `out`, and would replace only a report.
 
     Raises:
-        OutputError: something is in the way.
-
+        OutputError: Something else is there, or the file or its folder cannot be written.
     """
     from git_starcoder.output_folder import is_mount_point
 
     hint = "choose another file with --out"
-    if not place.parent.is_dir():
-        raise OutputError(f"there is no folder '{out.parent}'", where="--out", hint=hint)
-    if os.path.lexists(place):
-        mark = f'<meta name="generator" content="{generator}">'.encode()
-        if not place.is_file() or mark not in place.read_bytes()[:HEAD]:
-            raise OutputError(f"'{out}' exists and is not a report of ours", where="--out", hint=hint)
-        if is_mount_point(place):
+    if not target.parent.is_dir():
+        raise OutputError(f"the folder '{out.parent}' does not exist", where="--out", hint=hint)
+    if os.path.lexists(target):
+        tag = f'<meta name="generator" content="{generator}">'.encode()
+        if not target.is_file() or tag not in target.read_bytes()[:PAGE_HEAD_BYTES]:
+            what = f"'{out}' exists and was not written by git starcoder report"
+            raise OutputError(what, where="--out", hint=hint)
+        if is_mount_point(target):
             raise OutputError(f"'{out}' is a mount point, which cannot be replaced", where="--out", hint=hint)
-    for path in (place.parent, *([place] if place.exists() else [])):
+    for path in (target.parent, *([target] if target.exists() else [])):
         if not os.access(path, os.W_OK):
-            raise OutputError(f"'{path}' cannot be written", where="--out", hint="its rights do not allow it")
+            raise OutputError(f"no permission to write '{path}'", where="--out", hint="change its permissions")

@@ -1,191 +1,212 @@
-"""`git starcoder run`: build, check, train, eval and complete, in one go and within a budget of time."""
+"""`git starcoder run`: builds, checks, trains, evaluates and completes within a time budget."""
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from git_starcoder import user_paths
-from git_starcoder.cli import build as building
-from git_starcoder.cli import check as checking
-from git_starcoder.cli import train as training
-from git_starcoder.cli.options import PATH, of_build, opened_cache, opened_engine, with_seed
-from git_starcoder.cli.talk import as_json, common, escape_line, schema
+from git_starcoder.cli.build import dataset_values, describe_dataset
+from git_starcoder.cli.check import outcome_table, outcome_values, run_checks
+from git_starcoder.cli.commands import PATH_TYPE, build_options, common_options, open_cache, open_engine, override_seed
+from git_starcoder.cli.console import json_schema, to_json
+from git_starcoder.cli.train import describe_training
 from git_starcoder.errors import ExitCode, OutputError, UsageError
+from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from git_starcoder.cli.talk import Talk
+    from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
 
-RESULT = "run.json"
-SCHEMA = "git-starcoder/run/"
-"""How the schema of the result begins."""
-REST = 0.2
-"""Of the budget, what training leaves to evaluation."""
-LEAST = 0.2
-"""Of the budget, what training always gets, should the build have been slow."""
-KEPT = 0.9
-"""Of the time that is then left, what evaluation may use; the rest is for the completion."""
-SHOWN = 8
-"""Lines of what the model was given."""
-UNREPEATED = 6
-"""Tokens that a shown completion does not say again in a row: small models go round in circles else. On code this
-read better than drawing at a temperature of 0.4 or 0.6."""
+RESULT_FILE = "run.json"
+SCHEMA_PREFIX = "git-starcoder/run/"
+"""The start of the schema in `RESULT_FILE`, by which a folder is recognised as a run."""
+EVALUATION_SHARE = 0.2
+"""The share of the time budget that training leaves to evaluation."""
+MIN_TRAINING_SHARE = 0.2
+"""The share of the time budget that training always gets, even after a slow build."""
+SCORING_SHARE = 0.9
+"""The share of the time left after training that scoring may use; the rest is for the completion."""
+SHOWN_PROMPT_LINES = 8
+"""The number of lines at the end of the prompt that are printed above the completion."""
+MAX_COMPLETION_TOKENS = 64
+"""The length of the completion: about as many tokens as the author's lines that it is compared with."""
+NO_REPEAT_NGRAM = 6
+"""The shown completion never repeats a run of this many tokens, because small models otherwise repeat themselves
+endlessly. On code this read better than sampling at a temperature of 0.4 or 0.6."""
 
 
 @click.command("run")
-@of_build
-@click.option("-o", "--out", type=PATH, default=Path("starcoder_run"), show_default=True, help="Folder to make.")
-@click.option("--minutes", type=float, default=10.0, show_default=True, help="How long all of it may take.")
+@build_options
+@click.option("-o", "--out", type=PATH_TYPE, default=Path("starcoder_run"), show_default=True, help="Folder to write.")
+@click.option("--minutes", type=float, default=10.0, show_default=True, help="Time budget for everything.")
 @click.option(
     "--size",
     default="tiny",
     show_default=True,
-    help="Size of the model: tiny (4M parameters), or small (28M) on a GPU.",
+    help="Size of the model: tiny (4M parameters), or small (28M) on a GPU; others as in `git starcoder train`.",
 )
-@click.option("--force", is_flag=True, help="Build again, and replace files of ours that were changed since.")
-@common
+@click.option("--force", is_flag=True, help="Rebuild, and replace files of an earlier run even if you edited them.")
+@common_options
 def command(
-    talk: Talk,
-    repo: Path,
-    rev: str,
-    name: str,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    jobs: int | None,
-    cached: bool,
-    out: Path,
-    minutes: float,
-    size: str,
-    force: bool,
-) -> ExitCode:
-    """Build, check, train, eval and complete, all in one go.
+    console: Console, repo: Path, rev: str, name: str, overrides: tuple[str, ...], seed: int | None, jobs: int | None,
+    use_cache: bool, out: Path, minutes: float, size: str, force: bool,
+) -> ExitCode:  # fmt: skip
+    """Build, check, train, evaluate and complete in one go.
 
-    REPO is the folder of a Git repository (default: the current one). Its code is only read, never run.
+    REPO is the folder of a Git repository (default: the current folder). Its code is only read, never run.
 
-    The training is shuffled, also where the recipe has a curriculum: in minutes, strict stages cost more than they
-    gain. `git starcoder train` follows the curriculum.
+    The model is trained on shuffled rows, even if the recipe has a curriculum, because a curriculum makes models that
+    are trained for a few minutes worse. `git starcoder train` follows the curriculum.
 
-    Within --minutes, the build and the checks take what they take. Training gets the rest less a fifth of the
-    budget, but a fifth of it at least; what is scored is fitted to the time that is then left, but a few thousand
-    tokens and ten lines at least.
+    Within --minutes, build and checks take the time they need. A fifth of the budget is reserved for evaluation.
+    Training gets the rest, but at least a fifth of the budget. Evaluation fits its samples into the time that is left,
+    but always scores a few thousand tokens and ten lines.
     """
     from git_starcoder.git.objects import Repo
     from git_starcoder.pipeline import build
     from git_starcoder.recipe import Recipe
 
     if not minutes > 0:
-        raise UsageError("a budget must be above 0", where="--minutes")
-    begun = time.monotonic()
+        raise UsageError("the time budget must be above 0", where="--minutes")
+    start = time.monotonic()
     user_paths.offer_temporary_folder(out)
-    recipe = Recipe.load(name, with_seed(overrides, seed))
-    opened = Repo.open(repo, rev)
-    _prepare(out, force=force)
-    with talk.watch() as watch, opened_engine(watch, jobs) as engine, opened_cache(watch, wanted=cached) as cache:
-        dataset = build(opened, recipe, out / "dataset", engine=engine, progress=watch, cache=cache, force=force)
-    talk.part(building.text(dataset, dataset.folder))
-    outcomes = checking.checked(talk, dataset, opened)
-    talk.part(checking.table(outcomes))
-    values = {"dataset": building.as_values(dataset), **checking.as_values(outcomes)}
+    recipe = Recipe.load(name, override_seed(overrides, seed))
+    repository = Repo.open(repo, rev)
+    _prepare_folder(out, force=force)
+    with (
+        console.show_progress() as progress,
+        open_engine(progress, jobs) as engine,
+        open_cache(progress, wanted=use_cache) as cache,
+    ):
+        folder = out / "dataset"
+        dataset = build(repository, recipe, folder, engine=engine, progress=progress, cache=cache, force=force)
+    console.print_section(describe_dataset(dataset, dataset.folder))
+    outcomes = run_checks(console, dataset, repository)
+    console.print_section(outcome_table(outcomes))
+    values = {"dataset": dataset_values(dataset), **outcome_values(outcomes)}
     if any(outcome.finding_count for outcome in outcomes):
-        return _end(talk, out, values, ExitCode.FINDINGS)
+        return _finish(console, out, values, ExitCode.FINDINGS)
 
-    def left() -> float:
-        return minutes - (time.monotonic() - begun) / 60
+    def minutes_left() -> float:
+        return minutes - (time.monotonic() - start) / 60
 
-    values |= _model(talk, dataset, out, left, minutes, size, recipe.seed)
-    return _end(talk, out, values, ExitCode.SUCCESS)
+    values |= _train_and_evaluate(console, dataset, out / "model", minutes_left, minutes, size, recipe.seed)
+    return _finish(console, out, values, ExitCode.SUCCESS)
 
 
-def _model(
-    talk: Talk, dataset: Dataset, out: Path, left: Callable[[], float], minutes: float, size: str, seed: int
-) -> dict[str, Any]:
-    """Train, score and complete; gives the values of the parts."""
-    from git_starcoder.model.complete import complete, find_completion_example
+def _train_and_evaluate(
+    console: Console, dataset: Dataset, model_folder: Path, minutes_left: Callable[[], float], minutes: float,
+    size: str, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Trains a model, scores it and shows a completion; returns the values of these parts for `--json`."""
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.evaluate import evaluate, format_scores, save_scores
     from git_starcoder.model.net.network import import_libraries
     from git_starcoder.model.train.training import train
+
+    with console.show_progress() as progress:
+        progress.begin("prepare", None)
+        import_libraries()  # loading torch takes seconds, which training does not get
+        training_minutes = max(minutes * MIN_TRAINING_SHARE, minutes_left() - minutes * EVALUATION_SHARE)
+        # In one comparison (click, one seed, a short training) the curriculum cost 6.5 % of the held-out bits per byte.
+        config = TrainConfig.load(None, (), minutes=training_minutes, size=size, order="shuffled", seed=seed)
+        result = train(dataset, model_folder, config, progress=progress, force=True, fresh=True)
+    console.print_section(describe_training(result))
+    values: dict[str, Any] = {"training": asdict(result)}
+    if not (dataset.metadata["test_sequences"] or dataset.metadata["val_sequences"]):
+        console.print_section("nothing is held out, so the model cannot be scored")
+        return values
+    with console.show_progress() as progress:
+        seconds = minutes_left() * 60 * SCORING_SHARE
+        scores = evaluate(model_folder, dataset, seconds=seconds, seed=seed, progress=progress)
+    save_scores(scores, model_folder)
+    console.print_section(format_scores(scores))
+    values |= {key: value for key, value in scores.as_values().items() if key != "dataset"}  # a part of its own
+    return values | _show_completion(console, dataset, model_folder, seed)
+
+
+def _show_completion(console: Console, dataset: Dataset, model_folder: Path, seed: int) -> dict[str, Any]:
+    """Lets the model continue a held-out file; returns the values of this part for `--json`."""
+    from git_starcoder.model.complete import complete, find_completion_example
     from git_starcoder.text.encoding import split_lines
 
-    model = out / "model"
-    with talk.watch() as watch:
-        watch.begin("prepare", None)
-        import_libraries()  # which takes seconds
-        # Measured on click with one seed: in a short training, strict thirds cost 6.5 % of the held-out bits per byte.
-        share = max(minutes * LEAST, left() - minutes * REST)
-        config = TrainConfig.load(None, (), minutes=share, size=size, order="shuffled", seed=seed)
-        result = train(dataset, model, config, progress=watch, force=True, fresh=True)
-    talk.part(training.text(result))
-    values: dict[str, Any] = {"training": training.as_values(result)}
-    if not (dataset.metadata["test_sequences"] or dataset.metadata["val_sequences"]):
-        talk.part("nothing is held out, so there is nothing to score the model on")
-        return values
-    with talk.watch() as watch:
-        scores = evaluate(model, dataset, seconds=left() * 60 * KEPT, seed=seed, progress=watch)
-    save_scores(scores, model)
-    talk.part(format_scores(scores))
-    values |= {key: value for key, value in scores.as_values().items() if key != "dataset"}  # which has its own part
-    place = find_completion_example(dataset, seed)
-    if place is None:
-        talk.part("no held-out file is long enough to show a completion")
-        return values
-    written = complete(model, place.prompt, max_tokens=64, no_repeat_tokens=UNREPEATED)
-    shown = b"".join(split_lines(place.prompt.encode())[-SHOWN:]).decode()
-    how = f"the likeliest tokens, but no {UNREPEATED} of them twice"
-    lines = [f"{escape_line(place.path)}, which the model has not seen:"]
+    held_out = find_completion_example(dataset, seed)
+    if held_out is None:
+        console.print_section("no held-out file is long enough to show a completion")
+        return {}
+    completion = complete(
+        model_folder, held_out.prompt, max_tokens=MAX_COMPLETION_TOKENS, no_repeat_tokens=NO_REPEAT_NGRAM
+    )
+    prompt_end = b"".join(split_lines(held_out.prompt.encode())[-SHOWN_PROMPT_LINES:]).decode()
+    method = f"the most likely tokens, without repeating any {NO_REPEAT_NGRAM} of them"
+    lines = [f"{escape_line(held_out.path)}, which the model has never seen:"]
     for title, text in (
-        (f"given, its last {SHOWN} lines", shown),
-        (f"the model goes on ({how})", written),
-        ("the author went on", place.author),
+        (f"prompt, the last {SHOWN_PROMPT_LINES} lines", prompt_end),
+        (f"completion by the model ({method})", completion),
+        ("what the author wrote", held_out.author),
     ):
         lines += [f"--- {title}", text.rstrip("\n")]
-    talk.part("\n".join(lines))
-    return {**values, "completion": {**place._asdict(), "prompt": shown, "model": written, "how": how}}
+    console.print_section("\n".join(lines))
+    values = {
+        "path": held_out.path,
+        "prompt": prompt_end,
+        "author": held_out.author,
+        "model": completion,
+        "how": method,
+    }
+    return {"completion": values}
 
 
-def _prepare(out: Path, *, force: bool) -> None:
-    """Make the folder of the run, where nothing in it is in the way of a part of it.
+def _prepare_folder(out: Path, *, force: bool) -> None:
+    """Creates the folder of the run, if no file of the user is in the way.
 
     Raises:
-        OutputError: something is.
-
+        OutputError: A file is in the way, or the folder cannot be written.
     """
     from git_starcoder import dataset, output_folder
     from git_starcoder.atomic_write import convert_os_errors
     from git_starcoder.model.train.training import MODEL_KIND
 
     with convert_os_errors(out):
-        place = output_folder.resolve_destination(out, "run")
-        model = output_folder.resolve_destination(place / "model", "model")
-        ours = output_folder.has_schema(place / RESULT, SCHEMA) or output_folder.is_own_gitignore(
-            place / output_folder.GITIGNORE_NAME
+        folder = output_folder.resolve_destination(out, "run")
+        model = output_folder.resolve_destination(folder / "model", "model")
+        is_run = (
+            output_folder.has_schema(folder / RESULT_FILE, SCHEMA_PREFIX)
+            or output_folder.is_own_gitignore(folder / output_folder.GITIGNORE_NAME)
+            or output_folder.read_marker(folder / "dataset" / dataset.MANIFEST, dataset.KIND) is not None
         )
-        ours = ours or output_folder.read_marker(place / "dataset" / dataset.MANIFEST, dataset.KIND) is not None
-        if not ours and os.path.lexists(place) and not (place.is_dir() and output_folder.is_practically_empty(place)):
+        if (
+            not is_run
+            and os.path.lexists(folder)
+            and not (folder.is_dir() and output_folder.is_practically_empty(folder))
+        ):
+            what = f"'{out}' exists and is not a folder that git starcoder run wrote"
             hint = "choose another folder with --out, or remove it yourself"
-            raise OutputError(f"'{out}' exists and is not a run of ours", where="--out", hint=hint)
-        if os.path.lexists(place / RESULT) and not output_folder.has_schema(place / RESULT, SCHEMA):
-            hint = "move it away, or choose another folder with --out"
-            raise OutputError(f"'{RESULT}' in '{out}' is not ours, and its name is needed", where="--out", hint=hint)
-        if (there := output_folder.inspect_folder(model, MODEL_KIND)) is not None:
-            output_folder.require_replaceable(model, there, MODEL_KIND, force=force)
-        place.mkdir(parents=True, exist_ok=True)
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise OutputError(f"'{out}' cannot be written", where="--out", hint="its rights do not allow it")
-        if not os.path.lexists(place / output_folder.GITIGNORE_NAME):
-            output_folder.write_gitignore(place)
+            raise OutputError(what, where="--out", hint=hint)
+        if os.path.lexists(folder / RESULT_FILE) and not output_folder.has_schema(folder / RESULT_FILE, SCHEMA_PREFIX):
+            what = f"'{RESULT_FILE}' in '{out}' is your file, but the run needs its name"
+            raise OutputError(what, where="--out", hint="move it away, or choose another folder with --out")
+        if (contents := output_folder.inspect_folder(model, MODEL_KIND)) is not None:
+            output_folder.require_replaceable(model, contents, MODEL_KIND, force=force)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"no permission to write '{out}'", where="--out", hint="change its permissions")
+        if not os.path.lexists(folder / output_folder.GITIGNORE_NAME):
+            output_folder.write_gitignore(folder)
 
 
-def _end(talk: Talk, out: Path, values: dict[str, Any], code: ExitCode) -> ExitCode:
+def _finish(console: Console, out: Path, values: dict[str, Any], code: ExitCode) -> ExitCode:
+    """Writes `run.json`, and prints the end of the result."""
     from git_starcoder.atomic_write import convert_os_errors, write_atomically
 
     with convert_os_errors(out):
-        write_atomically(out / RESULT, as_json({"schema": schema(talk.verb), **values}, indent=1) + "\n")
-    return talk.answer(values, f"all of it is in {escape_line(str(out))}", code)
+        write_atomically(out / RESULT_FILE, to_json({"schema": json_schema(console.verb), **values}, indent=1) + "\n")
+    return console.answer(values, f"everything is in {escape_line(str(out))}", code)

@@ -1,4 +1,4 @@
-"""`git starcoder show`: what is in a dataset, what a row says and where it comes from, and why a file is not there."""
+"""`git starcoder show`: shows what a dataset contains, a row, or why a file or change is missing."""
 
 from __future__ import annotations
 
@@ -8,196 +8,203 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from git_starcoder import machine
-from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common, escape_line
+from git_starcoder.cli.commands import PATH_TYPE, common_options
+from git_starcoder.cli.console import align_columns
+from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from git_starcoder.cli.console import Console
     from git_starcoder.cli.lookup import Found, Gone, Place
-    from git_starcoder.cli.talk import Talk
     from git_starcoder.dataset import Dataset
     from git_starcoder.errors import ExitCode
+    from git_starcoder.text.pieces import Piece
 
-SHOWN = 40
-"""Lines of drops, those that say the same in one; -v tells every drop with its commit."""
+MAX_DROP_LINES = 40
+"""The number of lines about drops without -v. Equal drops share a line."""
 
 
 @click.command("show")
-@click.argument("dataset", type=PATH)
-@click.argument("what", metavar="[ROW|PATH|COMMIT]", required=False)
-@common
-def command(talk: Talk, dataset: Path, what: str | None) -> ExitCode:
-    """Show a dataset's contents, a row, or what became of a file.
+@click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
+@click.argument("query", metavar="[ROW|PATH|COMMIT]", required=False)
+@common_options
+def command(console: Console, dataset_folder: Path, query: str | None) -> ExitCode:
+    """Show what is in a dataset, a row, or why a file is missing.
 
-    DATASET alone, the folder of one: its rows by what made them, and what was dropped. ROW is train:17 (seq_id 17 of a
-    split) or the beginning of a row_id: its text, what of it counts for the loss, and where it comes from. PATH or
-    COMMIT: what is there of it, and why the rest is not.
+    DATASET is the folder of the dataset. Without a second argument, the command prints the number of rows of each
+    technique and the number of drops for each reason.
+
+    ROW is train:17 (row 17 of a split, counted from 0) or the start of a row_id. The command prints the text of the
+    row, which parts are in the loss, where the text comes from, and how the weight is calculated.
+
+    PATH is a file of the repository, COMMIT the start of a commit id. The command prints the number of rows made from
+    it, and why the rest was dropped.
     """
     from git_starcoder.cli import lookup
     from git_starcoder.dataset import Dataset
 
-    opened = Dataset.open(dataset)
-    if what is None:
-        return _overview(talk, opened)
-    found = lookup.find(opened, what)
+    dataset = Dataset.open(dataset_folder)
+    if query is None:
+        return _show_dataset(console, dataset)
+    found = lookup.find(dataset, query)
     if isinstance(found, lookup.Found):
-        return _file_or_commit(talk, found)
-    return _row(talk, opened, found)
+        return _show_file_or_commit(console, found)
+    return _show_row(console, dataset, found)
 
 
-def _overview(talk: Talk, dataset: Dataset) -> ExitCode:
+def _show_dataset(console: Console, dataset: Dataset) -> ExitCode:
     from git_starcoder.cli.lookup import drops, table
     from git_starcoder.records import SPLITS
 
     counts = table(dataset)
     sizes = sorted({size for _, _, size in counts})
-    makers = list(dict.fromkeys(made_by for _, made_by, _ in sorted(counts, key=lambda key: (key[1] != "base", key))))
-    dropped = Counter[tuple[str, str]]()
-    for gone in drops(dataset):
-        dropped[gone.step, gone.reason] += gone.things
-    splits = {split: sum(count for key, count in counts.items() if key[0] == split) for split in SPLITS}
-    rows = [["made by", *map(str, sizes), "rows", *SPLITS]]
-    for made_by in makers:
-        mine = {key: count for key, count in counts.items() if key[1] == made_by}
+    techniques = sorted({technique for _, technique, _ in counts}, key=lambda name: (name != "base", name))
+
+    def table_row(name: str, technique: str | None) -> list[str]:
+        """The number of rows of a technique, or of all: by window size, in total, by split."""
+        mine = {key: count for key, count in counts.items() if technique in {None, key[1]}}
         by_size = [sum(count for key, count in mine.items() if key[2] == size) for size in sizes]
         by_split = [sum(count for key, count in mine.items() if key[0] == split) for split in SPLITS]
-        rows.append([made_by, *(f"{count:,}" for count in (*by_size, sum(by_size), *by_split))])
-    every = [sum(count for key, count in counts.items() if key[2] == size) for size in sizes]
-    rows.append(["all", *(f"{count:,}" for count in (*every, sum(every), *splits.values()))])
-    lines = _aligned(rows)
+        return [name, *(f"{count:,}" for count in (*by_size, sum(by_size), *by_split))]
+
+    rows = [["technique", *map(str, sizes), "rows", *SPLITS]]
+    rows += [*(table_row(technique, technique) for technique in techniques), table_row("all", None)]
+    lines = align_columns(rows)
+    dropped = Counter[tuple[str, str]]()
+    for drop in drops(dataset):
+        dropped[drop.step, drop.reason] += drop.things
     if dropped:
-        lines += ["", *_aligned([["dropped by", "reason", "things"], *_told(dropped)], left=2)]
-    notebooks = _notebooks(dataset)
+        lines += ["", *align_columns([["dropped by", "reason", "count"], *_sorted_reasons(dropped)], text_columns=2)]
+    notebooks = _notebook_counts(dataset)
     lines += [""] if notebooks else []
-    for of, figures in notebooks.items():
-        told = ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in figures.items() if what != of)
-        lines.append(f"{of.replace('_', ' ')} {figures[of]:,}, left out: {told or 'nothing'}")
+    for name, figures in notebooks.items():
+        omitted = ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in figures.items() if what != name)
+        lines.append(f"{name.replace('_', ' ')} {figures[name]:,}, left out: {omitted or 'nothing'}")
     values = {
-        "splits": splits,
+        "splits": {split: sum(count for key, count in counts.items() if key[0] == split) for split in SPLITS},
         "rows": [
-            {"split": split, "made_by": made_by, "window_size": size, "rows": count}
-            for (split, made_by, size), count in sorted(counts.items())
+            {"split": split, "made_by": technique, "window_size": size, "rows": count}
+            for (split, technique, size), count in sorted(counts.items())
         ],
-        "drops": [{"step": step, "reason": why, "things": count} for (step, why), count in sorted(dropped.items())],
+        "drops": [
+            {"step": step, "reason": reason, "things": count} for (step, reason), count in sorted(dropped.items())
+        ],
         "notebooks": notebooks,
     }
-    return talk.answer(values, "\n".join(lines))
+    return console.answer(values, "\n".join(lines))
 
 
-def _notebooks(dataset: Dataset) -> dict[str, dict[str, int]]:
-    """How many notebooks and changes of notebooks are used, and what of them is left out."""
+def _notebook_counts(dataset: Dataset) -> dict[str, dict[str, int]]:
+    """The number of notebooks and of changes to notebooks, and of their outputs and images that are left out."""
     steps: list[dict[str, Any]] = dataset.manifest["steps"]
     figures = next((cast("dict[str, int]", step["figures"]) for step in steps if step["step"] == "read"), None) or {}
-    found: dict[str, dict[str, int]] = {}
-    for of, prefix in (("notebooks", "notebook_"), ("changes_of_notebooks", "changes_notebook_")):
-        if of in figures:
-            rest = {name.removeprefix(prefix): count for name, count in figures.items() if name.startswith(prefix)}
-            found[of] = {of: figures[of], **rest}
-    return found
+    counts: dict[str, dict[str, int]] = {}
+    for name, prefix in (("notebooks", "notebook_"), ("changes_of_notebooks", "changes_notebook_")):
+        if name in figures:
+            omitted = {key.removeprefix(prefix): count for key, count in figures.items() if key.startswith(prefix)}
+            counts[name] = {name: figures[name], **omitted}
+    return counts
 
 
-def _told(dropped: Counter[tuple[str, str]]) -> list[list[str]]:
-    """Reasons in the order of the steps, the most frequent first."""
+def _sorted_reasons(dropped: Counter[tuple[str, str]]) -> list[list[str]]:
+    """Table rows of step, reason and count: in the order of the steps, largest count first."""
     steps = list(dict.fromkeys(step for step, _ in dropped))
     ordered = sorted(dropped.items(), key=lambda item: (steps.index(item[0][0]), -item[1], item[0]))
     return [[step, reason, f"{count:,}"] for (step, reason), count in ordered]
 
 
-def _file_or_commit(talk: Talk, found: Found) -> ExitCode:
-    path = bool(found.path)
-    rows = found.of_path if path else found.of_commit
+def _show_file_or_commit(console: Console, found: Found) -> ExitCode:
+    is_file = bool(found.path)
+    rows = found.of_path if is_file else found.of_commit
     name = found.path or min(found.commits)
     lines = [f"{escape_line(name)}: {rows.count:,} rows"]
+    counts = sorted(rows.by.items())
     if rows.count:
-        header = [[*([] if path else ["path"]), "split", "made by", "window", "rows"]]
-        body = [
-            [*([] if path else [escape_line(key[0])]), *map(str, key[1:]), f"{count:,}"]
-            for key, count in sorted(rows.by.items())
-        ]
-        lines += ["", *_aligned(header + body, left=2 if path else 3)]
+        table = [["path", "split", "technique", "window", "rows"]]
+        table += [[escape_line(key[0]), *map(str, key[1:]), f"{count:,}"] for key, count in counts]
+        if is_file:  # the path is the same in all rows
+            table = [row[1:] for row in table]
+        lines += ["", *align_columns(table, text_columns=2 if is_file else 3)]
     if found.drops:
-        lines += ["", *_dropped(found.drops, with_path=not path, every=talk.verbose)]
+        lines += ["", *_describe_drops(found.drops, with_path=not is_file, verbose=console.verbose)]
     values = {
-        "path" if path else "commit": name,
+        "path" if is_file else "commit": name,
         "rows": [
             {"path": key[0], "split": key[1], "made_by": key[2], "window_size": key[3], "rows": count}
-            for key, count in sorted(rows.by.items())
+            for key, count in counts
         ],
-        "drops": [gone._asdict() for gone in found.drops],
-    }
-    return talk.answer(values, "\n".join(lines))
+        "drops": [
+            {"step": drop.step, "path": drop.path, "commit": drop.commit, "reason": drop.reason,
+             "because": drop.because, "things": drop.things}
+            for drop in found.drops
+        ],
+    }  # fmt: skip
+    return console.answer(values, "\n".join(lines))
 
 
-def _dropped(drops: Sequence[Gone], *, with_path: bool, every: bool) -> list[str]:
-    told = Counter[str]()
-    for gone in drops:
-        place = f"{escape_line(gone.path)}: " if with_path and gone.path else ""
-        because = f" ({escape_line(gone.because)})" if gone.because else ""
-        commit = f", commit {gone.commit}" if every and not with_path and gone.commit else ""
-        told[f"  {place}{gone.step}: {gone.reason}{because}{commit}"] += gone.things
-    most = len(told) if every else SHOWN
-    lines = [f"dropped: {told.total():,}"]
-    lines += [text if count == 1 else f"{text}, {count:,} times" for text, count in list(told.items())[:most]]
-    return [*lines, *([f"  and {len(told) - most:,} more; -v shows all"] if len(told) > most else [])]
+def _describe_drops(drops: Sequence[Gone], *, with_path: bool, verbose: bool) -> list[str]:
+    """A line for each different drop of a file (or, `with_path`, of a commit)."""
+    counts = Counter[str]()
+    for drop in drops:
+        path = f"{escape_line(drop.path)}: " if with_path and drop.path else ""
+        detail = f" ({escape_line(drop.because)})" if drop.because else ""
+        commit = f", commit {drop.commit}" if verbose and not with_path and drop.commit else ""
+        counts[f"  {path}{drop.step}: {drop.reason}{detail}{commit}"] += drop.things
+    lines = [text if count == 1 else f"{text}, {count:,} times" for text, count in counts.items()]
+    if not verbose and len(lines) > MAX_DROP_LINES:
+        lines[MAX_DROP_LINES:] = [f"  and {len(lines) - MAX_DROP_LINES:,} more; -v shows all"]
+    return [f"dropped: {counts.total():,}", *lines]
 
 
-def _row(talk: Talk, dataset: Dataset, place: Place) -> ExitCode:
+def _show_row(console: Console, dataset: Dataset, place: Place) -> ExitCode:
     machine.require_resources()
     from git_starcoder.cli.row import describe
 
     shown = describe(dataset, place)
+    extent = shown.extent
     width = max(map(len, shown.facts))
-    lines = [talk.style(f"{escape_line(shown.where)}  {escape_line(shown.id)}", bold=True)]
-    lines += [talk.style(f"  {name:{width}}  {escape_line(value)}") for name, value in shown.facts.items()]
-    lines += ["", *_text(talk, shown.pieces)]
+    lines = [console.style(f"{escape_line(shown.where)}  {escape_line(shown.id)}", bold=True)]
+    lines += [console.style(f"  {name:{width}}  {escape_line(value)}") for name, value in shown.facts.items()]
+    lines += ["", *_styled_text(console, shown.pieces)]
     values = {
         "row": shown.row.metadata,
         "place": {"split": place.split, "number": place.number, "file": shown.where},
         "facts": shown.facts,
         "weight_factors": shown.factors,
-        "extent": shown.extent._asdict() if shown.extent else None,
-        "pieces": [piece._asdict() for piece in shown.pieces],
-    }
-    return talk.answer(values, "\n".join(lines), styled=True)
+        "extent": extent and {"first_byte": extent.first_byte, "last_byte": extent.last_byte,
+                              "first_line": extent.first_line, "last_line": extent.last_line},
+        "pieces": [
+            {"text": piece.text, "counts": piece.counts, "control": piece.control} for piece in shown.pieces
+        ],
+    }  # fmt: skip
+    return console.answer(values, "\n".join(lines), styled=True)
 
 
-def _text(talk: Talk, pieces: Iterable[Any]) -> list[str]:
-    """The text, a bar before what counts for the loss; a new line wherever that changes."""
+def _styled_text(console: Console, pieces: Iterable[Piece]) -> list[str]:
+    """The lines of a row's text, with a bar before the lines in the loss. A new line starts where the loss begins."""
     lines: list[str] = []
     line: list[str] = []
-    bar = False
+    is_in_loss = False
 
-    def end() -> None:
-        lines.append((talk.style("│ ", fg="green") if bar else talk.style("  ")) + "".join(line))
+    def end_line() -> None:
+        margin = console.style("│ ", fg="green") if is_in_loss else console.style("  ")
+        lines.append(margin + "".join(line))
         line.clear()
 
     for piece in pieces:
-        if piece.counts != bar and line:
-            end()
-        bar = piece.counts
+        if piece.counts != is_in_loss and line:
+            end_line()
+        is_in_loss = piece.counts
         if piece.control:
-            line.append(talk.style(f"⟦{piece.text}⟧", fg="magenta"))
+            line.append(console.style(f"⟦{piece.text}⟧", fg="magenta"))
             continue
-        first, *others = piece.text.split("\n")
-        for number, text in enumerate((first, *others)):
-            if number:
-                end()
+        for index, text in enumerate(piece.text.split("\n")):
+            if index:
+                end_line()
             if text:
-                line.append(talk.style(text, dim=not piece.counts))
+                line.append(console.style(text, dim=not piece.counts))
     if line:
-        end()
+        end_line()
     return lines
-
-
-def _aligned(rows: list[list[str]], *, left: int = 1) -> list[str]:
-    """Rows of cells as lines; the first `left` columns to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            f"{cell:{width}}" if at < left else f"{cell:>{width}}"
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

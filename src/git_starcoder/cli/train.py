@@ -1,4 +1,4 @@
-"""`git starcoder train`: a dataset in, a model out."""
+"""`git starcoder train`: trains a model on a dataset, or explains what a training would do."""
 
 from __future__ import annotations
 
@@ -9,105 +9,86 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder import user_paths
-from git_starcoder.cli.options import PATH
-from git_starcoder.cli.talk import common, escape_line
+from git_starcoder.cli.commands import PATH_TYPE, common_options
 from git_starcoder.errors import ExitCode
+from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
-    from git_starcoder.cli.talk import Talk
+    from git_starcoder.cli.console import Console
     from git_starcoder.model.train.dry_run import DryRun, ExplainedStep
     from git_starcoder.model.train.training import TrainResult
 
 
 @click.command("train")
-@click.argument("dataset", type=PATH)
-@click.option("-o", "--out", type=PATH, help="Folder to make (default: model_<recipe>).")
-@click.option("--config", type=PATH, help="YAML file with training keys; flags go over it.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a training key, such as dropout=0.1."
-)
-@click.option("--minutes", type=float, help="How long to train (default: 8, unless another budget is given).")
-@click.option("--steps", type=int, help="How many steps to train.")
-@click.option("--epochs", type=float, help="How many passes over the rows.")
-@click.option("--tokens", type=float, help="How many tokens to train on.")
-@click.option(
-    "--size",
-    help="Of a model from scratch: tiny, small, medium, large, huge (4M, 28M, 90M, 350M, 1B parameters), or a number "
-    "such as 124M (default: tiny).",
-)
-@click.option("--base", help="A causal model to go on from: a folder, or a Hugging Face id.")
-@click.option(
-    "--tune",
-    type=click.Choice(["full", "lora", "qlora"]),
-    help="What of the base is trained: all, or adapters beside it; qlora keeps it in 4 bits (default: full).",
-)
-@click.option(
-    "--order",
-    type=click.Choice(["curriculum", "shuffled"]),
-    help="Order of the rows: from simple to complex as the dataset says (default), or shuffled.",
-)
-@click.option("--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Where to compute (default: the best).")
-@click.option("--seed", type=int, help="Seed of the first weights and of the order of rows (default: 0).")
-@click.option("--fresh", is_flag=True, help="Begin at the beginning, also where an unfinished training could go on.")
-@click.option("--force", is_flag=True, help="Replace a model that is there.")
-@click.option("-n", "--dry-run", is_flag=True, help="Look whether it can work, and say what would be trained on.")
-@click.option("--explain-step", type=click.IntRange(1), metavar="N", help="Show what step N trains on; train nothing.")
-@common
+@click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
+@click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: model_<recipe>).")
+@click.option("--config", type=PATH_TYPE, help="YAML file with training keys; flags override it.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Override a training key, for example dropout=0.1. Repeatable.")  # fmt: skip
+@click.option("--minutes", type=float, help="Training budget in minutes (default: 8, unless another budget is given).")
+@click.option("--steps", type=int, help="Training budget in optimizer steps.")
+@click.option("--epochs", type=float, help="Training budget in passes over the rows.")
+@click.option("--tokens", type=float, help="Training budget in tokens.")
+@click.option("--size", help="Size of a model from scratch: tiny, small, medium, large, huge (4M, 28M, 90M, 350M, 1B "
+              "parameters), or a number of parameters such as 124M (default: tiny).")  # fmt: skip
+@click.option("--base", help="Pretrained causal model to start from: a folder or a Hugging Face id.")
+@click.option("--tune", type=click.Choice(["full", "lora", "qlora"]),
+              help="What to train of the base model: all weights, or only adapters (LoRA); qlora also keeps the frozen "
+              "weights in 4 bits (default: full).")  # fmt: skip
+@click.option("--order", type=click.Choice(["curriculum", "shuffled"]),
+              help="Order of the rows: as in the dataset, from simple to complex, or shuffled (default: "
+              "curriculum).")  # fmt: skip
+@click.option("--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Device to train on (default: the fastest).")
+@click.option("--seed", type=int, help="Random seed of the initial weights and of the order of rows (default: 0).")
+@click.option("--fresh", is_flag=True, help="Start from the beginning instead of resuming an unfinished training.")
+@click.option("--force", is_flag=True, help="Replace an existing model.")
+@click.option("-n", "--dry-run", is_flag=True, help="Run preflight checks and print the plan; train nothing.")
+@click.option("--explain-step", type=click.IntRange(1), metavar="N",
+              help="Show the rows that step N trains on; train nothing.")  # fmt: skip
+@common_options
 def command(
-    talk: Talk,
-    dataset: Path,
-    out: Path | None,
-    config: Path | None,
-    overrides: tuple[str, ...],
-    fresh: bool,
-    force: bool,
-    dry_run: bool,
-    explain_step: int | None,
-    **flags: Any,
-) -> ExitCode:
-    """Train a model on a dataset: from scratch, or on from another.
+    console: Console, dataset_folder: Path, out: Path | None, config: Path | None, overrides: tuple[str, ...],
+    fresh: bool, force: bool, dry_run: bool, explain_step: int | None, **flags: Any,
+) -> ExitCode:  # fmt: skip
+    """Train a model on a dataset.
 
-    DATASET is the folder that `build` made. A training that was interrupted goes on where it was, exactly, when
-    the same command is given again.
+    DATASET is a folder that `git starcoder build` wrote. The model starts from scratch, or from a pretrained model with
+    --base. Run the same command again to resume an interrupted training exactly where it stopped.
     """
-    from git_starcoder.cli.build import file_name
+    from git_starcoder.cli.build import recipe_file_name
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.recipe import Recipe
 
     loaded = TrainConfig.load(config, overrides, **flags)
-    opened = Dataset.open(dataset)
-    out = out or Path(f"model_{file_name(Recipe.load(dataset / 'recipe.yaml'))}")
+    dataset = Dataset.open(dataset_folder)
+    out = out or Path(f"model_{recipe_file_name(Recipe.load(dataset_folder / 'recipe.yaml'))}")
     user_paths.offer_temporary_folder(out)
     if explain_step is not None:
         from git_starcoder.model.train.dry_run import explain_training_step
 
-        step = explain_training_step(opened, loaded, explain_step)
-        return talk.answer(step.as_values(), _rows(step))
+        step = explain_training_step(dataset, loaded, explain_step)
+        return console.answer(step.as_values(), _describe_step(step))
     if dry_run:
         from git_starcoder.model.train.dry_run import preview_training
 
-        found = preview_training(opened, out, loaded)
-        values = {"out": str(out), "config": asdict(loaded), **found.as_values()}
-        return talk.answer(values, _planned(found), ExitCode.SUCCESS if found.budget else ExitCode.USAGE_ERROR)
+        rehearsal = preview_training(dataset, out, loaded)
+        values = {"out": str(out), "config": asdict(loaded), **rehearsal.as_values()}
+        code = ExitCode.SUCCESS if rehearsal.budget else ExitCode.USAGE_ERROR
+        return console.answer(values, _describe_rehearsal(rehearsal), code)
     from git_starcoder.model.train.distributed import read_process_group
     from git_starcoder.model.train.training import train
 
-    with talk.watch() as watch:
-        watch.begin("prepare", None)  # reading, looking before it and trying steps take their time
-        result = train(opened, out, loaded, progress=watch, force=force, fresh=fresh)
-    if not read_process_group().is_first:  # of those that torchrun started, one tells
+    with console.show_progress() as progress:
+        progress.begin("prepare", None)  # reading the rows, preflight and batch-size search take a while
+        result = train(dataset, out, loaded, progress=progress, force=force, fresh=fresh)
+    if not read_process_group().is_first:  # only one of the processes that torchrun started prints the result
         return ExitCode.SUCCESS
-    return talk.answer(as_values(result), text(result))
+    return console.answer(asdict(result), describe_training(result))
 
 
-def as_values(result: TrainResult) -> dict[str, Any]:
-    """The training for `--json`."""
-    return asdict(result)
-
-
-def text(result: TrainResult) -> str:
-    """The folder, and what the training came to."""
+def describe_training(result: TrainResult) -> str:
+    """The result of a training as text."""
     held_out = "not known" if result.held_out is None else f"{result.held_out:.3f} bits per byte"
     return "\n".join((
         escape_line(str(result.folder)),
@@ -118,36 +99,36 @@ def text(result: TrainResult) -> str:
     ))  # fmt: skip
 
 
-def _planned(found: DryRun) -> str:
-    """What was looked at, and where the tokens would go."""
+def _describe_rehearsal(rehearsal: DryRun) -> str:
+    """The preflight checks, and the token budget of the plan, as text."""
     lines: list[str] = []
-    for line in found.preflight:
+    for line in rehearsal.preflight:
         lines.append(f"{line.what:15} {line.result:6} {escape_line(line.figure)}")
         if line.hint:
             lines.append(f"{'':22} {escape_line(line.hint)}")
-    ledger = found.budget
-    if ledger is None:
-        return "\n".join((*lines, "", "nothing can be trained"))
-    about = ", as measured now" if found.is_measured else ""
-    read = ledger.drawn + ledger.control
+    budget = rehearsal.budget
+    if budget is None:
+        return "\n".join((*lines, "", "this training cannot work"))
+    measured = ", estimated from trial steps" if rehearsal.is_measured else ""
     return "\n".join((
         *lines,
         "",
-        f"steps    {ledger.steps:,}{about}: {found.epochs:.2f} epochs",
-        f"rows     {ledger.draws:,} drawn, {ledger.fills:,} of them to fill in a middle",
-        f"tokens   {ledger.drawn:,} drawn and {ledger.control:,} of control added, read {read:,},",
-        f"         of which {ledger.trained:,} are trained on and {ledger.shown:,} only shown",
+        f"steps    {budget.steps:,}{measured}: {rehearsal.epochs:.2f} epochs",
+        f"rows     {budget.draws:,} drawn, {budget.fills:,} of them as fill-in-the-middle",
+        f"tokens   {budget.drawn + budget.control:,} read: {budget.drawn:,} of rows, {budget.control:,} control;",
+        f"         {budget.trained:,} in the loss, {budget.shown:,} only as context",
     ))  # fmt: skip
 
 
-def _rows(step: ExplainedStep) -> str:
-    """A line for each row of a step."""
+def _describe_step(step: ExplainedStep) -> str:
+    """The rows of a step as text, one per line."""
     stage = f", stage {step.stage} of {step.stages}" if step.stages > 1 else ""
     lines = [f"step {step.step:,} of {step.steps:,}{stage}: {len(step.rows):,} rows, {step.tokens:,} tokens"]
     for row in step.rows:
-        shown = f", {row.given:,} of them only shown" if row.given > 1 else ""
+        context = f", {row.given:,} of them only context" if row.given > 1 else ""
+        fill = f" ({row.fill})" if row.fill else ""
         lines.append(
-            f"  {row.place:34} {row.tokens:>6,} tokens{shown}, weight {row.weight:g}, draw {row.draw} of {row.draws}, "
-            f"{row.technique}{f' ({row.fill})' if row.fill else ''}, {escape_line(row.source_file)}"
+            f"  {row.place:34} {row.tokens:>6,} tokens{context}, weight {row.weight:g}, "
+            f"draw {row.draw} of {row.draws}, {row.technique}{fill}, {escape_line(row.source_file)}"
         )
     return "\n".join(lines)

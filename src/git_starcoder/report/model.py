@@ -1,4 +1,4 @@
-"""A model that was trained on the dataset: how it went, and its scores."""
+"""Report section about a model that was trained on the dataset: its loss curve and its scores."""
 
 from __future__ import annotations
 
@@ -10,34 +10,37 @@ import numpy as np
 
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import EXACT, FEW, PERPLEXITY, SIMILAR, UNITS
-from git_starcoder.report.parts import Figure, Section, Subject, Table
-from git_starcoder.report.plot import COLOURS, SERIES, WIDTH, label, short, svg
+from git_starcoder.report.charts import INK, SERIES, chart, format_number, shorten
+from git_starcoder.report.page import Figure, ReportInput, Section, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+SMOOTHED_SHARE = 50
+"""The training loss is a moving average over a 50th of the steps."""
+
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """What `train` says in a model's folder."""
+class ModelRecord:
+    """What `train` recorded in a model's folder."""
 
     training: Mapping[str, Any]
     """`training.json`."""
     metrics: Sequence[Mapping[str, float]]
-    """`metrics.jsonl`: a line for each step, and for each look at what is held out."""
+    """`metrics.jsonl`: one object per step, and one per validation."""
 
     @classmethod
-    def open(cls, folder: Path) -> Model:
-        """Read both files.
+    def open(cls, folder: Path) -> ModelRecord:
+        """Reads both files.
 
         Raises:
-            DatasetError: it is no folder of a model of ours.
+            DatasetError: The folder is not a model that `train` wrote.
         """
         if not (folder / "training.json").is_file():
-            hint = "`git starcoder train` makes one"
+            hint = "train one with `git starcoder train`"
             raise DatasetError(f"'{folder}' is not a model: it has no training.json", where=str(folder), hint=hint)
-        training = read(folder / "training.json")
+        training = read_json(folder / "training.json")
         try:
             lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
             return cls(training, [cast("dict[str, float]", json.loads(line)) for line in lines if line])
@@ -45,178 +48,177 @@ class Model:
             raise DatasetError(f"'{folder}' has no metrics: {error}", where="metrics.jsonl") from error
 
 
-def read(path: Path) -> dict[str, Any]:
-    """An object in a JSON file.
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that contains one object.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: The file cannot be read or contains something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        hint = "`git starcoder train` makes a model, `git starcoder eval --json` its scores"
-        why = error.strerror if isinstance(error, OSError) else error
-        raise DatasetError(f"'{path}' cannot be read: {why}", where=str(path.parent), hint=hint) from error
-    if not isinstance(found, dict):
-        raise DatasetError(f"'{path}' is not an object", where=str(path.parent))
-    return cast("dict[str, Any]", found)
+        hint = "`git starcoder train` writes a model, and `git starcoder eval --json` prints its scores"
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DatasetError(f"'{path}' cannot be read: {reason}", where=str(path.parent), hint=hint) from error
+    if not isinstance(value, dict):
+        raise DatasetError(f"'{path}' is not a JSON object", where=str(path.parent))
+    return cast("dict[str, Any]", value)
 
 
-def section(subject: Subject) -> Section | None:
-    """The curve, the scores with their intervals, and what the training was."""
-    if subject.model is None:
+def model_section(report_input: ReportInput) -> Section | None:
+    """The loss curve, the scores with their confidence intervals, and the training's settings; None without a model."""
+    if report_input.model is None:
         return None
     try:
-        return _section(subject, subject.model)
+        return _make_section(report_input, report_input.model)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         where = "training.json, metrics.jsonl, or the scores"
         raise DatasetError(f"the model's record is damaged: {error}", where=where) from error
 
 
-def _section(subject: Subject, model: Model) -> Section:
-    training = model.training
-    own = training["dataset"] == subject.dataset.digest
-    lead = [] if own else ["This model was trained on another dataset, so it may have seen what is held out here."]
-    figures = [_curve(model)]
+def _make_section(report_input: ReportInput, model: ModelRecord) -> Section:
+    training, scores = model.training, report_input.scores
+    digest = report_input.dataset.digest
+    paragraphs: list[str] = []
+    if training["dataset"] != digest:
+        paragraphs.append("This model was trained on another dataset, so it may have seen the files held out here.")
+    figures = [_loss_chart(model)]
     tables: list[Table] = []
-    scores = subject.scores
     if scores.get("scores"):
-        if scores.get("dataset", subject.dataset.digest) != subject.dataset.digest:
-            lead.append("These scores were made on another dataset.")
-        lead += [f"No {name.replace('_', ' ')}: {why}." for name, why in scores.get("skipped", {}).items()]
-        figures += [*_measures(scores), *_groups(scores)]
-        tables += _perplexity(scores)
+        if scores.get("dataset", digest) != digest:
+            paragraphs.append("These scores were measured on another dataset.")
+        paragraphs += [f"No {name.replace('_', ' ')}: {reason}." for name, reason in scores.get("skipped", {}).items()]
+        figures += [*_measure_charts(scores), *_group_charts(scores)]
+        tables += _perplexity_tables(scores)
     else:
-        lead.append("There are no scores yet; git starcoder eval makes them.")
-    said = {**{key: value for key, value in training.items() if not isinstance(value, dict)}, **training["result"]}
-    tables.append(_said("Training", said))
-    named = {"config": "Config of the training", "ledger": "Tokens of the training"}
-    tables += [_said(title, training[key]) for key, title in named.items() if training.get(key)]
-    return Section("Model", lead, figures, tables)
+        paragraphs.append("There are no scores yet. Measure them with `git starcoder eval`.")
+    values = {**{key: value for key, value in training.items() if not isinstance(value, dict)}, **training["result"]}
+    tables.append(_settings_table("Training", values))
+    for key, title in {"config": "Training configuration", "ledger": "Token budget of the training"}.items():
+        if training.get(key):
+            tables.append(_settings_table(title, training[key]))
+    return Section("Model", paragraphs, figures, tables)
 
 
-def _said(title: str, values: Mapping[str, Any]) -> Table:
-    """A folded table of names and what they were."""
+def _settings_table(title: str, values: Mapping[str, Any]) -> Table:
     rows = [
         (key.replace("_", " "), f"{value:,}" if type(value) is int else str(value)) for key, value in values.items()
     ]
-    return Table(title, ("what", "value"), rows, left=2)
+    return Table(title, ("name", "value"), rows, text_columns=2)
 
 
-def _curve(model: Model) -> Figure:
+def _loss_chart(model: ModelRecord) -> Figure:
     steps = [line for line in model.metrics if "loss" in line]
-    at = {line["step"]: line["tokens"] for line in steps}
-    looks = [line for line in model.metrics if "held_out" in line]
+    validations = [line for line in model.metrics if "held_out" in line]
+    tokens_at = {line["step"]: line["tokens"] for line in steps}
     losses = np.array([line["loss"] for line in steps])
-    width = max(1, len(losses) // 50)
-    smooth = np.convolve(losses, np.ones(width) / width, mode="valid") if len(losses) else losses
+    width = max(1, len(losses) // SMOOTHED_SHARE)
+    smooth_losses = np.convolve(losses, np.ones(width) / width, mode="valid") if len(losses) else losses
 
-    def paint(figure: Any) -> None:
+    def draw(figure: Any) -> None:
         axes = figure.subplots()
-        axes.plot(
-            [line["tokens"] for line in steps][width - 1 :],
-            smooth,
-            color=COLOURS["six"],
-            label="training, bits per token",
-        )
-        axes.plot([at[line["step"]] for line in looks], [line["held_out"] for line in looks], "o-", color=SERIES[0],
-                  label="held out, bits per byte")  # fmt: skip
+        tokens = [line["tokens"] for line in steps][width - 1 :]
+        axes.plot(tokens, smooth_losses, color=SERIES[5], label="training, bits per token")
+        validation_tokens = [tokens_at[line["step"]] for line in validations]
+        held_out = [line["held_out"] for line in validations]
+        axes.plot(validation_tokens, held_out, "o-", color=SERIES[0], label="validation, bits per byte")
         axes.set_xlabel("tokens seen")
-        axes.xaxis.set_major_formatter(short)
+        axes.xaxis.set_major_formatter(format_number)
         axes.set_ylim(bottom=0)
         figure.legend(loc="outside upper right", ncols=2)
 
-    rows = [(f"{line['step']:,}", f"{at[line['step']]:,}", f"{line['held_out']:.4f}") for line in looks]
-    title = "Loss along the training"
-    about = (
-        f"{len(steps):,} steps; held out {rows[0][2]} bits per byte first, {rows[-1][2]} last."
-        if rows
-        else f"{len(steps):,} steps."
-    )
-    table = Table(title, ("step", "tokens seen", "held out, bits per byte"), rows, left=0)
-    return Figure(svg("loss", title, about, paint, width=2 * WIDTH, height=320), title, "", table, wide=True)
+    rows = [(f"{line['step']:,}", f"{tokens_at[line['step']]:,}", f"{line['held_out']:.4f}") for line in validations]
+    description = f"{len(steps):,} steps."
+    if rows:
+        description += f" Validation: {rows[0][2]} bits per byte first, {rows[-1][2]} last."
+    header = ("step", "tokens seen", "validation, bits per byte")
+    return chart("loss", "Loss curve", description, draw, header, rows, text_columns=0, wide=True, height=320)
 
 
-def _measures(scores: Mapping[str, Any]) -> Iterator[Figure]:
-    """A figure for each measure: the model, and the references beside it."""
-    every = [score for score in scores["scores"] if not score.get("by")]
-    measures = dict.fromkeys(score["measure"] for score in every if score["measure"] != PERPLEXITY)
-    for number, measure in enumerate(measures):
-        of = [score for score in every if score["measure"] == measure]
-        title = f"{_capital(measure)} on {scores['files']:,} of {scores['of']:,} {scores['split']} files"
-        rows = [(score["subject"], score["note"], *_numbers(score)) for score in of]
-        table = Table(title, ("subject", "note", "value", "from", "to"), rows, left=2)
-        names = [label(score["subject"], 34) for score in of]
-        yield _bars(f"scores-{number}", title, "Lines are 95 % intervals.", of, names, table)
+def _measure_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
+    """A chart for each measure: the model and its baselines."""
+    overall = [score for score in scores["scores"] if not score.get("by")]
+    measures = dict.fromkeys(score["measure"] for score in overall if score["measure"] != PERPLEXITY)
+    for index, measure in enumerate(measures):
+        measured = [score for score in overall if score["measure"] == measure]
+        title = f"{_capitalize(measure)} on {scores['files']:,} of {scores['of']:,} {scores['split']} files"
+        rows = [(score["subject"], score["note"], *_formatted_interval(score)) for score in measured]
+        names = [shorten(score["subject"], 34) for score in measured]
+        header = ("model or baseline", "note", "value", "interval from", "to")
+        yield _score_chart(
+            f"scores-{index}", title, "Lines are 95 % confidence intervals.", measured, names, header, rows
+        )
 
 
-def _groups(scores: Mapping[str, Any]) -> Iterator[Figure]:
-    """A figure for each way in which text is told apart."""
-    every = [score for score in scores["scores"] if score.get("by")]
-    for by in dict.fromkeys(score["by"] for score in every):
-        of = sorted((score for score in every if score["by"] == by), key=lambda score: -score["over"])
-        measure = of[0]["measure"]
-        title = f"{_capital(measure)} by {'kind of row' if by == 'kind' else by}"
-        names = [f"{label(score['group'], 22)}, {_files(score)}" for score in of]
-        few = f" Grey: fewer than {FEW} files, so the figure may be far off."
-        caption = "Lines are 95 % intervals; a single file has none."
+def _group_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
+    """A chart for each property that scores are split by: kind of row, language and role."""
+    grouped = [score for score in scores["scores"] if score.get("by")]
+    for by in dict.fromkeys(score["by"] for score in grouped):
+        groups = sorted((score for score in grouped if score["by"] == by), key=lambda score: -score["over"])
+        measure = groups[0]["measure"]
+        caption = "Lines are 95 % confidence intervals; a single file has none."
+        if any(score["files"] < FEW for score in groups):
+            caption += f" Grey bars have fewer than {FEW} files and may be far off."
         rows = [
-            (score["group"], score["note"], *_numbers(score), f"{score['over']:,}", f"{score['files']:,}")
-            for score in of
+            (score["group"], score["note"], *_formatted_interval(score), f"{score['over']:,}", f"{score['files']:,}")
+            for score in groups
         ]
-        header = (by, "note", "value", "from", "to", UNITS.get(measure, "over"), "files")
-        caption += few * any(score["files"] < FEW for score in of)
-        yield _bars(f"scores-by-{by}", title, caption, of, names, Table(title, header, rows, left=2))
+        names = [
+            f"{shorten(score['group'], 22)}, {score['files']:,} file{'s' * (score['files'] != 1)}" for score in groups
+        ]
+        title = f"{_capitalize(measure)} by {'kind of row' if by == 'kind' else by}"
+        header = (by, "note", "value", "interval from", "to", UNITS.get(measure, "count"), "files")
+        yield _score_chart(f"scores-by-{by}", title, caption, groups, names, header, rows)
 
 
-def _perplexity(scores: Mapping[str, Any]) -> Iterator[Table]:
-    """A table: the bars of a trained and an untrained model would not fit one axis."""
-    of = [score for score in scores["scores"] if score["measure"] == PERPLEXITY]
-    if of:
+def _perplexity_tables(scores: Mapping[str, Any]) -> Iterator[Table]:
+    """A table and no chart: a trained model's perplexity would be invisible next to that of an untrained one."""
+    measured = [score for score in scores["scores"] if score["measure"] == PERPLEXITY]
+    if measured:
         tokenizer = scores["tokenizer"]
         title = (
-            f"Perplexity per token of the tokenizer {tokenizer['digest'][:8]}: {tokenizer['entries']:,} entries, "
-            f"{tokenizer['bytes_per_token']:.2f} bytes each"
+            f"Perplexity per token (tokenizer {tokenizer['digest'][:8]}: {tokenizer['entries']:,} entries, "
+            f"{tokenizer['bytes_per_token']:.2f} bytes per token)"
         )
-        rows = [(score["subject"], *_numbers(score)) for score in of]
-        yield Table(title, ("subject", "value", "from", "to"), rows, folded=False)
+        rows = [(score["subject"], *_formatted_interval(score)) for score in measured]
+        yield Table(title, ("model", "value", "interval from", "to"), rows, folded=False)
 
 
-def _bars(
-    key: str, title: str, caption: str, of: Sequence[Mapping[str, Any]], names: Sequence[str], table: Table
-) -> Figure:
-    """Horizontal bars with their intervals, from the top."""
-    known = [index for index, score in enumerate(of) if score["low"] is not None]
+def _score_chart(
+    key: str, title: str, caption: str, scores: Sequence[Mapping[str, Any]], names: Sequence[str],
+    header: Sequence[str], rows: Sequence[Sequence[str]],
+) -> Figure:  # fmt: skip
+    """Horizontal bars with confidence intervals, from the top down."""
+    measure = scores[0]["measure"]
 
-    def paint(figure: Any) -> None:
+    def draw(figure: Any) -> None:
         axes = figure.subplots()
-        colours = [COLOURS["six"] if score.get("files", FEW) < FEW else SERIES[0] for score in of]
-        axes.barh(range(len(of)), [score["value"] for score in of], color=colours, height=0.6, alpha=0.55)
+        colours = [SERIES[5] if score.get("files", FEW) < FEW else SERIES[0] for score in scores]
+        axes.barh(range(len(scores)), [score["value"] for score in scores], color=colours, height=0.6, alpha=0.55)
+        with_interval = [(line, score) for line, score in enumerate(scores) if score["low"] is not None]
+        values = [score["value"] for _, score in with_interval]
         errors = [
-            [of[index]["value"] - of[index]["low"] for index in known],
-            [of[index]["high"] - of[index]["value"] for index in known],
+            [score["value"] - score["low"] for _, score in with_interval],
+            [score["high"] - score["value"] for _, score in with_interval],
         ]
-        axes.errorbar([of[index]["value"] for index in known], known, xerr=np.maximum(errors, 0), fmt="none",
-                      color=COLOURS["ink"], capsize=3)  # fmt: skip
-        axes.set_yticks(range(len(of)), names)
-        axes.set_ylim(len(of) - 0.5, -0.5)
-        axes.set_xlabel(label(of[0]["measure"]))
-        if EXACT in of[0]["measure"] or SIMILAR in of[0]["measure"]:
+        lines = [line for line, _ in with_interval]
+        axes.errorbar(values, lines, xerr=np.maximum(errors, 0), fmt="none", color=INK, capsize=3)
+        axes.set_yticks(range(len(scores)), names)
+        axes.set_ylim(len(scores) - 0.5, -0.5)
+        axes.set_xlabel(shorten(measure))
+        if EXACT in measure or SIMILAR in measure:
             axes.set_xlim(0, 1)
 
-    about = ", ".join(f"{name} {score['value']:.3f}" for name, score in zip(names, of, strict=True))
-    return Figure(svg(key, title, about, paint, height=90 + 30 * len(of)), title, caption, table)
+    description = ", ".join(f"{name} {score['value']:.3f}" for name, score in zip(names, scores, strict=True))
+    height = 90 + 30 * len(scores)
+    return chart(key, title, description, draw, header, rows, caption=caption, text_columns=2, height=height)
 
 
-def _numbers(score: Mapping[str, Any]) -> tuple[str, str, str]:
-    """A value and its interval, as far as there is one."""
-    low, high = ("" if edge is None else f"{edge:.3f}" for edge in (score["low"], score["high"]))
+def _formatted_interval(score: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The value and the ends of its confidence interval; the ends are empty if there is none."""
+    low, high = ("" if end is None else f"{end:.3f}" for end in (score["low"], score["high"]))
     return f"{score['value']:.3f}", low, high
 
 
-def _files(score: Mapping[str, Any]) -> str:
-    return f"{score['files']:,} file{'s' * (score['files'] != 1)}"
-
-
-def _capital(text: str) -> str:
+def _capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]

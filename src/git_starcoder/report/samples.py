@@ -1,167 +1,177 @@
-"""Rows as a trainer sees them, each variation beside the row that it varies."""
+"""Report section with sample rows as a trainer sees them, each variation next to its original."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, cast
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from git_starcoder.errors import DatasetError
 from git_starcoder.registry import names, summary
-from git_starcoder.report.parts import Mark, Sample, Section, Subject, Text
+from git_starcoder.report.page import ReportInput, SampleRow, SampleText, Section, StyledText
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.pieces import pieces
 
 if TYPE_CHECKING:
-    from git_starcoder.dataset import Row
-    from git_starcoder.report.tally import Candidate
+    from collections.abc import Sequence
+
+    from git_starcoder.dataset import Dataset, Row
     from git_starcoder.text.tokenizer import Tokenizer
 
-WORD = re.compile(r"\w+|\s+|[^\w\s]")
-LONGEST = 8_000
-"""Characters of a text that are shown."""
-COMPARED = 64
-"""Windows of a file, at most, among which the one that a row varies is looked for."""
-LIKE = 0.7
-"""Share of equal words from which on two rows show the same place."""
-ENOUGH = 4
-"""Differences, of which more show nothing more."""
+DIFF_WORD = re.compile(r"\w+|\s+|[^\w\s]")
+MAX_TEXT_CHARACTERS = 8_000
+"""The length at which a part of a row's text is cut: enough for a window of 2,048 tokens."""
+MAX_COMPARED_WINDOWS = 64
+"""The number of windows of a file among which the original of a variation is searched, nearest first."""
+MIN_SIMILARITY = 0.7
+"""Two rows with a smaller share of equal words do not show the same place of the file."""
+ENOUGH_DIFFERENCES = 4
+"""A variation with this many differences is as good an example as one with more."""
 
 
-def section(subject: Subject) -> Section | None:
-    """For each technique a row drawn by its hash, whatever it shows."""
-    dataset, candidates = subject.dataset, subject.tally.candidates
-    drawn = {one.number: one for best in candidates.values() for one in best}
-    varied = {(one.path, one.size) for made_by, best in candidates.items() if made_by != "base" for one in best}
+class Comparison(NamedTuple):
+    """A variation and its most similar original. Comparisons sort by how clearly they show the technique."""
+
+    difference_count: int
+    similarity: float
+    variation: Row
+    original: Row
+
+
+def samples_section(report_input: ReportInput) -> Section | None:
+    """One training row of each technique, drawn by its hash; None without training rows."""
+    dataset, candidates = report_input.dataset, report_input.statistics.candidates
+    candidate_numbers = {candidate.row_number for group in candidates.values() for candidate in group}
+    varied_files = {
+        (candidate.path, candidate.window_size)
+        for technique, group in candidates.items() if technique != "base" for candidate in group
+    }  # fmt: skip
     rows: dict[int, Row] = {}
-    originals: dict[tuple[str, int], list[tuple[int, Row]]] = {}
+    originals: dict[tuple[str, int], list[Row]] = {}
 
-    def wanted(number: int, about: dict[str, Any]) -> bool:
-        place = about["source_file"], about["window_size"]
-        return number in drawn or (about["augmentation_type"] == "base" and place in varied)
+    def is_needed(number: int, metadata: dict[str, Any]) -> bool:
+        file = metadata["source_file"], metadata["window_size"]
+        return number in candidate_numbers or (metadata["augmentation_type"] == "base" and file in varied_files)
 
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
-    for row in dataset.select("train", wanted):
-        number = row.metadata["seq_id"]
-        if number in drawn:
-            rows[number] = row
-        if row.metadata["augmentation_type"] == "base":
-            originals.setdefault((row.metadata["source_file"], row.metadata["window_size"]), []).append((number, row))
-    samples: list[Sample] = []
-    for made_by in sorted(candidates, key=lambda made_by: (made_by != "base", made_by)):
+    for row in dataset.select("train", is_needed):
+        metadata = row.metadata
+        if metadata["seq_id"] in candidate_numbers:
+            rows[metadata["seq_id"]] = row
+        if metadata["augmentation_type"] == "base":
+            originals.setdefault((metadata["source_file"], metadata["window_size"]), []).append(row)
+    samples: list[SampleRow] = []
+    for technique in sorted(candidates, key=lambda technique: (technique != "base", technique)):
         try:
-            samples.append(_sample(subject, made_by, candidates[made_by], rows, originals, tokenizer))
+            candidate_rows = [rows[candidate.row_number] for candidate in candidates[technique]]
+            samples.append(_make_sample(dataset, technique, candidate_rows, originals, tokenizer))
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            raise DatasetError(f"a row of {made_by} is damaged: {error}", where=str(dataset.folder)) from error
-    if not samples:
-        return None
-    lead = (
-        "One training row of each technique, drawn by its hash from the smallest windows. Underlined is what differs "
-        "from the original; what stands in grey is context that does not count for the loss; control tokens are framed."
+            raise DatasetError(f"a row of {technique} is damaged: {error}", where=str(dataset.folder)) from error
+    paragraph = (
+        "One training row of each technique, drawn by its hash from the rows with the smallest windows. Differences "
+        "from the original are underlined, the context prefix (not in the loss) is grey, control tokens are framed."
     )
-    return Section("Sample rows", [lead], samples=samples)
+    return Section("Sample rows", [paragraph], samples=samples) if samples else None
 
 
-def _sample(
-    subject: Subject,
-    made_by: str,
-    best: list[Candidate],
-    rows: dict[int, Row],
-    originals: dict[tuple[str, int], list[tuple[int, Row]]],
+def _make_sample(
+    dataset: Dataset, technique: str, candidates: list[Row], originals: dict[tuple[str, int], list[Row]],
     tokenizer: Tokenizer,
-) -> Sample:
-    """The candidate with the most differences inside beside the row most like it of its file as it is; or one alone."""
-    about = summary("augmentations", made_by) if made_by in names("augmentations") else ""
-    clearest: tuple[int, float, Candidate, int, Row] | None = None
-    for one in best if made_by not in {"base", "git_diff"} else []:
-        words = _marks(rows[one.number], tokenizer)
-        found: tuple[float, int, Row] | None = None
-        for number, other in _near(rows[one.number], originals.get((one.path, one.size), [])):
-            like = _likeness(words, _marks(other, tokenizer))
-            if like >= LIKE and (found is None or like > found[0]):
-                found = like, number, other
-        if found and found[0] < 1:
-            inside = min(ENOUGH, _inside(_marks(found[2], tokenizer), words))
-            if clearest is None or (inside, found[0]) > clearest[:2]:
-                clearest = inside, found[0], one, found[1], found[2]
-    if clearest is None:
-        marks = _marks(rows[best[0].number], tokenizer)
-        return Sample(made_by, about, [_text(subject, "", best[0].number, rows[best[0].number], marks)])
-    _, _, one, number, original = clearest
-    before, after = _compared(_marks(original, tokenizer), _marks(rows[one.number], tokenizer))
-    return Sample(made_by, about, [
-        _text(subject, "original", number, original, before),
-        _text(subject, made_by, one.number, rows[one.number], after),
-    ])  # fmt: skip
+) -> SampleRow:  # fmt: skip
+    """The candidate that differs most clearly from its original, next to it; or the first candidate alone."""
+    description = summary("augmentations", technique) if technique in names("augmentations") else ""
+    comparisons: list[Comparison] = []
+    for row in candidates if technique not in {"base", "git_diff"} else ():
+        file = row.metadata["source_file"], row.metadata["window_size"]
+        if comparison := _compare(row, originals.get(file, []), tokenizer):
+            comparisons.append(comparison)
+    if not comparisons:
+        text = _sample_text(dataset, "", candidates[0], _styled_words(candidates[0], tokenizer))
+        return SampleRow(technique, description, [text])
+    _, _, variation, original = max(comparisons, key=lambda comparison: comparison[:2])
+    before, after = _mark_differences(_styled_words(original, tokenizer), _styled_words(variation, tokenizer))
+    texts = [_sample_text(dataset, "original", original, before), _sample_text(dataset, technique, variation, after)]
+    return SampleRow(technique, description, texts)
 
 
-def _near(row: Row, originals: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
-    """Those that begin nearest to where the row begins."""
-    start = row.metadata["token_start"]
-    return sorted(originals, key=lambda other: (abs(other[1].metadata["token_start"] - start), other[0]))[:COMPARED]
-
-
-def _text(subject: Subject, title: str, number: int, row: Row, marks: list[Mark]) -> Text:
-    about = row.metadata
-    kind = f", {about['kind']}" if about.get("kind") else ""
-    where = (
-        f"{about['source_file']}, {subject.dataset.place('train', number)}, "
-        f"{about['length']} of {about['window_size']} tokens, weight {about['weight']:g}{kind}"
+def _compare(row: Row, originals: list[Row], tokenizer: Tokenizer) -> Comparison | None:
+    """Compares a variation with the most similar window of its file; None if no window is similar, or one is equal."""
+    words, start = _styled_words(row, tokenizer), row.metadata["token_start"]
+    nearest = sorted(
+        originals, key=lambda other: (abs(other.metadata["token_start"] - start), other.metadata["seq_id"])
     )
-    return Text(title, where, _joined(marks))
+    similarities = [
+        (_similarity(words, _styled_words(original, tokenizer)), -index)
+        for index, original in enumerate(nearest[:MAX_COMPARED_WINDOWS])
+    ]
+    similarity, index = max(similarities, default=(0.0, 0))  # the nearest of equally similar ones
+    if not MIN_SIMILARITY <= similarity < 1:
+        return None
+    original = nearest[-index]
+    differences = _inner_differences(_styled_words(original, tokenizer), words)
+    return Comparison(min(ENOUGH_DIFFERENCES, differences), similarity, row, original)
 
 
-def _marks(row: Row, tokenizer: Tokenizer) -> list[Mark]:
+def _sample_text(dataset: Dataset, title: str, row: Row, words: Sequence[StyledText]) -> SampleText:
+    metadata = row.metadata
+    kind = f", {metadata['kind']}" if metadata.get("kind") else ""
+    location = (
+        f"{metadata['source_file']}, {dataset.place('train', metadata['seq_id'])}, "
+        f"{metadata['length']} of {metadata['window_size']} tokens, weight {metadata['weight']:g}{kind}"
+    )
+    parts: list[StyledText] = []
+    for style, run in groupby(words, key=lambda word: word.style):
+        texts = [word.text for word in run]
+        parts += [StyledText(text, style) for text in (texts if style == "control" else ["".join(texts)])]
+    return SampleText(title, location, parts)
+
+
+def _styled_words(row: Row, tokenizer: Tokenizer) -> list[StyledText]:
     """The row's text, word by word."""
-    found: list[Mark] = []
+    words: list[StyledText] = []
     for piece in pieces(row, tokenizer):
         if piece.control:
-            found.append(Mark(piece.text, "control"))
+            words.append(StyledText(piece.text, "control"))
         else:
-            found += [Mark(word, "" if piece.counts else "head") for word in WORD.findall(piece.text[:LONGEST])]
-    return found
+            style = "" if piece.counts else "head"
+            words += [StyledText(word, style) for word in DIFF_WORD.findall(piece.text[:MAX_TEXT_CHARACTERS])]
+    return words
 
 
-def _likeness(one: list[Mark], other: list[Mark]) -> float:
-    """The share of words that are equal, of what counts."""
+def _plain_words(words: list[StyledText]) -> list[str]:
+    """The words that are neither context prefix nor control tokens."""
+    return [word.text for word in words if word.style == ""]
+
+
+def _similarity(left: list[StyledText], right: list[StyledText]) -> float:
+    """The share of equal words, from 0 to 1."""
     from rapidfuzz.distance import Indel
 
-    left, right = ([mark.text for mark in marks if mark.kind == ""] for marks in (one, other))
-    return Indel.normalized_similarity(left, right)
+    return Indel.normalized_similarity(_plain_words(left), _plain_words(right))
 
 
-def _codes(one: list[Mark], other: list[Mark]) -> list[tuple[str, int, int, int, int]]:
-    """What makes the words of one text those of the other: in the order of `difflib`'s opcodes."""
+def _edit_operations(left: list[str], right: list[str]) -> list[tuple[str, int, int, int, int]]:
+    """The operations that turn one list of words into the other, in the form of `difflib`'s opcodes."""
     from rapidfuzz.distance import Indel
 
-    codes = Indel.opcodes([mark.text for mark in one], [mark.text for mark in other])
-    return cast("list[tuple[str, int, int, int, int]]", list(codes))
+    return cast("list[tuple[str, int, int, int, int]]", list(Indel.opcodes(left, right)))
 
 
-def _inside(one: list[Mark], other: list[Mark]) -> int:
-    """How many differences are neither at the beginning nor at the end: there one window just reaches further."""
-    codes = _codes(*([mark for mark in marks if mark.kind == ""] for marks in (one, other)))
-    equal = [at for at, code in enumerate(codes) if code[0] == "equal"]
-    return sum(code[0] == "insert" for code in codes[equal[0] : equal[-1]]) if equal else 0
+def _inner_differences(original: list[StyledText], variation: list[StyledText]) -> int:
+    """Counts insertions between equal words. Those at the ends only show that one window reaches further."""
+    operations = _edit_operations(_plain_words(original), _plain_words(variation))
+    equal = [index for index, operation in enumerate(operations) if operation[0] == "equal"]
+    return sum(operation[0] == "insert" for operation in operations[equal[0] : equal[-1]]) if equal else 0
 
 
-def _compared(one: list[Mark], other: list[Mark]) -> tuple[list[Mark], list[Mark]]:
-    """Both texts with the words marked that only one of them has."""
-    before, after = list(one), list(other)
-    for tag, begin, end, start, stop in _codes(one, other):
-        if tag != "equal":
-            for marks, first, last in ((before, begin, end), (after, start, stop)):
-                for at in range(first, last):
-                    if marks[at].kind == "":
-                        marks[at] = Mark(marks[at].text, "changed")
-    return before, after
-
-
-def _joined(marks: list[Mark]) -> list[Mark]:
-    """Neighbours of one kind as one."""
-    found: list[Mark] = []
-    for mark in marks:
-        if found and found[-1].kind == mark.kind and mark.kind != "control":
-            found[-1] = Mark(found[-1].text + mark.text, mark.kind)
-        else:
-            found.append(mark)
-    return found
+def _mark_differences(left: list[StyledText], right: list[StyledText]) -> tuple[list[StyledText], list[StyledText]]:
+    """Gives the words that only one of the two texts has the style `changed`."""
+    left, right = list(left), list(right)
+    operations = _edit_operations([word.text for word in left], [word.text for word in right])
+    for name, left_start, left_stop, right_start, right_stop in operations:
+        if name != "equal":
+            for words, start, stop in ((left, left_start, left_stop), (right, right_start, right_stop)):
+                for index in range(start, stop):
+                    if words[index].style == "":
+                        words[index] = StyledText(words[index].text, "changed")
+    return left, right

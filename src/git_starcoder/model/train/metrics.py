@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder import pictures
+from git_starcoder import matplotlib_setup
 from git_starcoder.atomic_write import convert_os_errors
 from git_starcoder.errors import MissingExtraError
 
@@ -107,7 +107,7 @@ def draw_loss_curve(metrics: Sequence[dict[str, float]], path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
 
     """
-    pictures.require("train")
+    matplotlib_setup.require_matplotlib("train")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from git_starcoder import pictures
+from git_starcoder import matplotlib_setup
 from git_starcoder.atomic_write import atomic_folder
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.evals import documents, sample, surprise
@@ -134,7 +134,7 @@ def train(
     if config.tensorboard and not is_utf8_path(out):
         hint = "rename the folder, or use a link with another name"
         raise UsageError(f"'{out}' is not UTF-8, and TensorBoard takes no other names", where="--out", hint=hint)
-    pictures.require("train")  # better to fail now than after all the work
+    matplotlib_setup.require_matplotlib("train")  # better to fail now than after all the work
     is_curriculum = follows_curriculum(dataset, config)
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
 

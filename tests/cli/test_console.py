@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.cli.progress import Live, Plain, line
-from git_starcoder.cli.talk import Talk, coloured, escape_line, escape_unsafe
+from git_starcoder.cli.console import Console, use_color
+from git_starcoder.cli.progress import ProgressBars, ProgressLines, step_line
 from git_starcoder.errors import ExitCode
+from git_starcoder.text.visible import escape_line, escape_unsafe
 
 
 @pytest.mark.parametrize(
@@ -40,9 +41,9 @@ def test_clean_text_is_printable_and_encodable(raw):
 
 
 def test_answer_is_text_or_one_json_object(capsys):
-    assert Talk("check").answer({"a": 1}, "words", ExitCode.FINDINGS) == 1
+    assert Console("check").answer({"a": 1}, "words", ExitCode.FINDINGS) == 1
     assert capsys.readouterr().out == "words\n"
-    Talk("check", as_json=True).answer({"path": "\udcff\x1b"}, "words", ExitCode.FINDINGS)
+    Console("check", as_json=True).answer({"path": "\udcff\x1b"}, "words", ExitCode.FINDINGS)
     raw = capsys.readouterr().out
     assert raw.isascii()
     assert orjson.loads(raw) == json.loads(raw)  # every program reads it, also one that knows no halves of a pair
@@ -50,11 +51,11 @@ def test_answer_is_text_or_one_json_object(capsys):
 
 
 def test_a_step_is_one_plain_line(capsys):
-    watch = Plain(Talk("build"))
-    watch.begin("read", 5)
-    watch.advance(5)
-    watch.end("read", 0.44, 2643, 2401, {"binary": 120, "giant": 2, "minified": 20, "symlink": 100})
-    watch.end("order", 0.1, 900, 900, {})
+    progress = ProgressLines(Console("build"))
+    progress.begin("read", 5)
+    progress.advance(5)
+    progress.end("read", 0.44, 2643, 2401, {"binary": 120, "giant": 2, "minified": 20, "symlink": 100})
+    progress.end("order", 0.1, 900, 900, {})
     assert capsys.readouterr().err.splitlines() == [
         "read      2,643 seen  2,401 kept  242 dropped (binary 120, symlink 100, minified 20, …)  0.4 s",
         "order     900 seen  0.1 s",
@@ -62,25 +63,25 @@ def test_a_step_is_one_plain_line(capsys):
 
 
 def test_a_bar_of_unknown_length_has_no_total():
-    with Live(Talk("build")) as watch:
-        watch.begin("read", 5)
-        watch.begin("prepare", None)
-        assert [(task.description, task.total) for task in watch._progress.tasks] == [("prepare", None)]
+    with ProgressBars(Console("build")) as progress:
+        progress.begin("read", 5)
+        progress.begin("prepare", None)
+        assert [(task.description, task.total) for task in progress._progress.tasks] == [("prepare", None)]
 
 
 def test_verbose_names_every_reason():
-    told = line("read", 1.0, 9, 5, {"d": 1, "c": 1, "b": 1, "a": 1}, verbose=True)
-    assert told == "read      9 seen  5 kept  4 dropped (a 1, b 1, c 1, d 1)  1.0 s"
+    line = step_line("read", 1.0, 9, 5, {"d": 1, "c": 1, "b": 1, "a": 1}, verbose=True)
+    assert line == "read      9 seen  5 kept  4 dropped (a 1, b 1, c 1, d 1)  1.0 s"
 
 
-def test_quiet_talk_says_nothing(capsys):
-    talk = Talk("build", quiet=True)
-    talk.tell("words")
-    with talk.watch() as watch:
-        watch.end("read", 1.0, 1, 1, {})
-        watch.note("words")
-    told = capsys.readouterr()
-    assert (told.out, told.err) == ("", "")
+def test_a_quiet_console_prints_nothing(capsys):
+    console = Console("build", quiet=True)
+    console.print_message("words")
+    with console.show_progress() as progress:
+        progress.end("read", 1.0, 1, 1, {})
+        progress.note("words")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
 
 
 class Terminal(io.StringIO):
@@ -106,4 +107,4 @@ def test_colour_follows_flag_environment_terminal(choice, variables, stream, wan
     monkeypatch.setenv("TERM", "xterm")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert coloured(choice, stream) is wanted
+    assert use_color(choice, stream) is wanted

@@ -16,10 +16,10 @@ from git_starcoder.user_paths import temporary_folder
 
 
 class PanicException(BaseException):
-    """What those raise when they give up: no `Exception`."""
+    """What a panic in a Rust library raises: it is not an `Exception`."""
 
 
-def ending(error):
+def failing_command(error):
     @click.command("ending")
     def command():
         raise error
@@ -28,7 +28,7 @@ def ending(error):
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (SystemExit(1), 70, "a bug in git-starcoder: SystemExit: 1"),
         (SystemExit("message"), 70, "a bug in git-starcoder"),
@@ -54,7 +54,7 @@ def ending(error):
         (
             ImportError("libx.so: failed to map segment from shared object", name="x"),
             2,
-            "x is installed and cannot be loaded",
+            "x is installed but does not load",
         ),
         (ModuleNotFoundError("No module named 'x'", name="x"), 2, "x is not installed"),
         (click.FileError("x", "no"), 2, "no"),
@@ -63,46 +63,49 @@ def ending(error):
         (BrokenPipeError(), 141, ""),
     ],
 )
-def test_no_end_is_1(error, code, said, capsys):
-    assert main([], command=ending(error)) == code
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {said}" if code in {2, 70} else said)
-    assert "Traceback" not in told
+def test_no_end_is_1(error, code, message, capsys):
+    assert main([], command=failing_command(error)) == code
+    output = capsys.readouterr().err
+    assert output.startswith(f"error: {message}" if code in {2, 70} else message)
+    assert "Traceback" not in output
 
 
-def test_an_interrupt_of_the_complaint_is_130(monkeypatch):
+def test_an_interrupt_while_an_error_is_printed_is_130(monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("git_starcoder.cli.faults.complain", interrupted)
-    assert main([], command=ending(MemoryError())) == 130
+    monkeypatch.setattr("git_starcoder.cli.error_messages.print_error", interrupted)
+    assert main([], command=failing_command(MemoryError())) == 130
 
 
-def test_a_complaint_that_cannot_be_made_is_no_traceback(monkeypatch):
+def test_an_error_that_cannot_be_printed_is_no_traceback(monkeypatch):
     def broken(*_, **__):
         raise ValueError
 
-    monkeypatch.setattr("git_starcoder.cli.faults.complain", broken)
-    assert main([], command=ending(MemoryError())) == 70
+    monkeypatch.setattr("git_starcoder.cli.error_messages.print_error", broken)
+    assert main([], command=failing_command(MemoryError())) == 70
 
 
-def test_a_traceback_that_nobody_can_keep(monkeypatch, capsys):
+def test_a_traceback_that_cannot_be_saved(monkeypatch, capsys):
     monkeypatch.setattr("tempfile.tempdir", "/proc/none")
-    assert main([], command=ending(KeyError("x"))) == 70
+    assert main([], command=failing_command(KeyError("x"))) == 70
     assert "hint: STARCODER_TRACEBACK=1 shows the traceback" in capsys.readouterr().err
 
 
 def test_an_interrupt_while_libraries_load_is_130(tmp_path):
     (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from git_starcoder.cli import main; sys.exit(main([]))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
 
 
 def test_a_library_that_does_not_load_is_not_missing():
     broken = ImportError("failed to map segment from shared object", name="torch", path="torch/lib.so")
-    assert "cannot be loaded" in MissingExtraError.of(broken, "torch", "train").what
-    assert "is not installed" in MissingExtraError.of(ModuleNotFoundError(name="torch"), "torch", "train").what
+    assert "does not load" in MissingExtraError.from_import_error(broken, "torch", "train").what
+    assert (
+        "is not installed"
+        in MissingExtraError.from_import_error(ModuleNotFoundError(name="torch"), "torch", "train").what
+    )
 
 
 def test_an_ordinary_error_is_no_limit():
@@ -123,10 +126,10 @@ def test_temporary_files_never_lie_in_the_current_folder(monkeypatch, tmp_path):
         monkeypatch.setenv(name, "")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("git_starcoder.user_paths._beside", [])
-    monkeypatch.setattr("git_starcoder.user_paths._writable", lambda folder: folder == str(tmp_path))
-    assert main([], command=ending(KeyError("x"))) == 70
+    monkeypatch.setattr("git_starcoder.user_paths._offered_folders", [])
+    monkeypatch.setattr("git_starcoder.user_paths._is_writable", lambda folder: folder == str(tmp_path))
+    assert main([], command=failing_command(KeyError("x"))) == 70
     with pytest.raises(Exception, match="there is no folder for temporary files"):
         temporary_folder()
-    monkeypatch.setattr("git_starcoder.user_paths._beside", [tmp_path])
+    monkeypatch.setattr("git_starcoder.user_paths._offered_folders", [tmp_path])
     assert temporary_folder() == str(tmp_path)
