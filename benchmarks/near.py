@@ -24,7 +24,7 @@ import numpy as np
 import orjson
 
 from git_starcoder.dataset import Dataset
-from git_starcoder.evals import documents as texts_of
+from git_starcoder.dataset.held_out import load_documents as texts_of
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.near import bands, keepers, links
 from git_starcoder.text.shingles import Shingles, TextShingles, WindowShingles

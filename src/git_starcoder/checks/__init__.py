@@ -18,9 +18,9 @@ import orjson
 
 from git_starcoder import registry
 from git_starcoder.build_state import pause_garbage_collection
+from git_starcoder.dataset.read_blocks import BulkRow, RowBlock, read_blocks
+from git_starcoder.dataset.samples import RebuiltSamples
 from git_starcoder.errors import DatasetError, RepositoryError, RevisionError
-from git_starcoder.folder.blocks import Block, Checked, blocks
-from git_starcoder.folder.samples import Samples
 from git_starcoder.git.objects import FOLDER, Repo
 from git_starcoder.protocols import NO_PROGRESS, Failure
 from git_starcoder.recipe import Recipe
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.folder.samples import Sample
+    from git_starcoder.dataset.samples import RebuiltSample
     from git_starcoder.git.history import LastChange
     from git_starcoder.protocols import Engine, Progress
     from git_starcoder.records import Split
@@ -80,7 +80,7 @@ class Skip(NamedTuple):
 class AlikeFiles(NamedTuple):
     """Files of a dataset, and which are alike: two numbers of `pairs` are places in `files`."""
 
-    files: list[Sample]
+    files: list[RebuiltSample]
     pairs: Alike
 
 
@@ -123,8 +123,8 @@ class Given:
     @cached_property
     def alike_files(self) -> AlikeFiles:
         """The files that rows show in full, and which of them are alike by the recipe's threshold (`split.near`)."""
-        base = (one for one in self.samples.of.values() if one.about["augmentation_type"] == "base")
-        texts = ((one, self.samples.complete(one)) for one in base)
+        base = (one for one in self.samples.by_id.values() if one.metadata["augmentation_type"] == "base")
+        texts = ((one, self.samples.full_text(one)) for one in base)
         files = [(one, text) for one, text in texts if text is not None and text.strip()]
         shingles, lines = TextShingles.of(text for _, text in files), Lines.of(text for _, text in files)
         return AlikeFiles([one for one, _ in files], alike(shingles, lines, self.recipe.split.near))
@@ -157,9 +157,9 @@ class Given:
         return tuple(printable_path(entry.path) for entry in entries if entry.mode == FOLDER and entry.fault)
 
     @cached_property
-    def samples(self) -> Samples:
+    def samples(self) -> RebuiltSamples:
         """What its rows were cut from: whole once all rows are read."""
-        return Samples(self.dataset)
+        return RebuiltSamples(self.dataset)
 
 
 class Check(Protocol):
@@ -192,12 +192,12 @@ class OfSamples:
         self._given, self._dataset, self._recipe, self._samples = given, given.dataset, given.recipe, given.samples
         self._source: Repo | None = given.source
 
-    def _found(self, sample: Sample, what: str) -> Finding:
+    def _found(self, sample: RebuiltSample, what: str) -> Finding:
         """A finding at the first row of a sample."""
         return Finding(type(self).__module__.rpartition(".")[2], self._place(sample), what)
 
-    def _place(self, sample: Sample) -> str:
-        return self._dataset.place(sample.split, sample.number)
+    def _place(self, sample: RebuiltSample) -> str:
+        return self._dataset.row_location(sample.split, sample.first_row)
 
 
 @dataclass(slots=True)
@@ -345,11 +345,11 @@ def _read(given: Given, checks: Iterable[tuple[Outcome, Check]], watch: Progress
     (first, look), *others = [(outcome, _looking(each)) for outcome, each in checks if rests_on_rows(type(each))]
     for split in ORDER:
         try:
-            for block in blocks(given.dataset, split, given.engine):
+            for block in read_blocks(given.dataset, split, given.engine):
                 first.collect(look(split, block))
                 if not first.found:
                     for row in block.rows:
-                        row.taken = given.samples.add(split, row.number, row.metadata, row.ids, row.top)
+                        row.added = given.samples.add(split, row.index, row.metadata, row.token_ids, row.max_token)
                     for outcome, look_too in others:
                         outcome.collect(look_too(split, block))
                 watch.advance(len(block.rows))
@@ -357,13 +357,13 @@ def _read(given: Given, checks: Iterable[tuple[Outcome, Check]], watch: Progress
             first.collect([Finding(FIRST, error.where, error.what)])
 
 
-def _looking(check: Any) -> Callable[[Split, Block], Iterable[Finding]]:
+def _looking(check: Any) -> Callable[[Split, RowBlock], Iterable[Finding]]:
     """How a check looks at the rows of a block."""
     skipped = isinstance(getattr(check, "figure", None), Skip)
     if hasattr(check, "block") and not skipped:
         return check.block
     if hasattr(check, "row") and not skipped:
-        row: Callable[[Split, Checked], Iterable[Finding]] = check.row
+        row: Callable[[Split, BulkRow], Iterable[Finding]] = check.row
         return lambda split, block: (found for each in block.rows for found in row(split, each))
     return lambda split, block: ()  # noqa: ARG005
 
@@ -373,9 +373,9 @@ def names() -> list[str]:
     return sorted(registry.names("checks"), key=lambda key: (key != FIRST, key))
 
 
-def place(dataset: Dataset, split: Split, row: Checked) -> str:
+def place(dataset: Dataset, split: Split, row: BulkRow) -> str:
     """Where a row lies, for a finding."""
-    return dataset.place(split, row.number)
+    return dataset.row_location(split, row.index)
 
 
 def written(dataset: Dataset, split: Split) -> int:

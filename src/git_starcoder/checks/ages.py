@@ -12,7 +12,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Split
 
@@ -32,10 +32,10 @@ class Check:
         self._recent = self._old = self._rows = 0
         self.figure = ""
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Their ages, against those of other rows of their commits."""
         self._rows += len(block.rows)
-        for row, said in zip(block.rows, block.said, strict=True):
+        for row, said in zip(block.rows, block.metadata, strict=True):
             days, commit = said["age_days"], said.get("commit", "")
             self._recent += days < RECENT_DAYS
             self._old += days >= OLD_DAYS

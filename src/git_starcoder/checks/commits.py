@@ -11,7 +11,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Split
 
@@ -29,9 +29,9 @@ class Check:
         self._message: dict[str, str] = {}
         self.figure: str | Skip = ""
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Their commits."""
-        for row, said in zip(block.rows, block.said, strict=True):
+        for row, said in zip(block.rows, block.metadata, strict=True):
             commit = said.get("commit", "")
             if not commit:  # a shallow history does not say
                 continue

@@ -10,7 +10,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_context_window_size",)
@@ -31,9 +31,9 @@ class Check:
         self._strides = {size: max(1, round(size * (1 - self._window.overlap))) for size in self._sizes}
         self.figure = ""
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Their sizes and where they begin."""
-        for row, said in zip(block.rows, block.said, strict=True):
+        for row, said in zip(block.rows, block.metadata, strict=True):
             size, index, start = said["window_size"], said["chunk_index"], said["token_start"]
             if size not in self._sizes:
                 what = f"window_size {size} is not one of {sorted(self._sizes)}"
@@ -41,7 +41,7 @@ class Check:
                 continue
             if index == start == 0:
                 continue
-            room = size - row.uncounted - (SENTINELS if "hole" in said else 0)
+            room = size - row.context_length - (SENTINELS if "hole" in said else 0)
             stride = min(self._strides[size], room)
             latest = index * stride
             earliest = latest - min(stride // 2, max(0, room - stride)) if index else 0

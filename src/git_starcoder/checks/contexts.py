@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.checks import Given
-    from git_starcoder.folder.samples import Sample
+    from git_starcoder.dataset.samples import RebuiltSample
     from git_starcoder.records import Finding
 
 SEEDS: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Check(OfSamples):
 
     def end(self) -> Iterator[Finding]:
         """Look at all contexts."""
-        shown = [one for one in self._samples.of.values() if one.about["augmentation_type"] == MADE_BY]
+        shown = [one for one in self._samples.by_id.values() if one.metadata["augmentation_type"] == MADE_BY]
         if not shown or MARK not in self._samples.tokenizer.controls.values():
             self.figure = Skip("no row has such a context" if not shown else f"the tokenizer has no {MARK}")
             return
@@ -50,9 +50,11 @@ class Check(OfSamples):
                 yield self._found(sample, wrong)
         self.figure = f"{self._lines:,} lines of {len(shown):,} contexts"
 
-    def _wrong(self, sample: Sample, declared: dict[str, set[str]], imported: dict[str, set[str]]) -> Iterator[str]:
-        own = str(sample.about["source_file"])
-        *others, (_, last) = self._samples.parts(sample) or [("", b"")]
+    def _wrong(
+        self, sample: RebuiltSample, declared: dict[str, set[str]], imported: dict[str, set[str]]
+    ) -> Iterator[str]:
+        own = str(sample.metadata["source_file"])
+        *others, (_, last) = self._samples.context_parts(sample) or [("", b"")]
         if last.decode("utf-8", "replace") != f"{own}\n":
             yield "its file does not stand last"
         for _, text in others:

@@ -13,7 +13,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Checked, Given
+    from git_starcoder.checks import BulkRow, Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS: tuple[str, ...] = ()
@@ -50,13 +50,13 @@ class Check(OfSamples):
         self._heads = {key: re.compile(_without(head, missing)) for key, head in HEADS.items()}
         self._rows = self._marked = 0
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Look at all control tokens of some rows."""
         # Most tokenizers have them side by side, so what is asked of all tokens is not much.
-        places = np.flatnonzero(block.flat - self._least <= self._span)
-        places = places[self._is_control.take(block.flat[places], mode="clip")]
-        begins = block.bounds[:-1]
-        lengths = [len(row.taken.tokens) for row in block.rows]
+        places = np.flatnonzero(block.token_ids - self._least <= self._span)
+        places = places[self._is_control.take(block.token_ids[places], mode="clip")]
+        begins = block.offsets[:-1]
+        lengths = [len(row.added.tokens) for row in block.rows]
         # Padding is a control token, too, so only what stands before it is made into Python's numbers.
         edges = np.searchsorted(places, np.column_stack((begins, begins + lengths)))
         self._rows += len(lengths)
@@ -64,13 +64,13 @@ class Check(OfSamples):
             if first == last and _needs_none(row):
                 continue
             here: list[int] = places[first:last].tolist()
-            found = [(at - begin, self._letters[int(block.flat[at])]) for at in here]
+            found = [(at - begin, self._letters[int(block.token_ids[at])]) for at in here]
             self._marked += bool(found)
             if length and (wrong := self._wrong(row, length, found)):
                 yield Finding("controls", place(self._dataset, split, row), wrong)
 
-    def _wrong(self, row: Checked, length: int, found: list[tuple[int, str]]) -> str:
-        about, context = row.metadata, row.uncounted
+    def _wrong(self, row: BulkRow, length: int, found: list[tuple[int, str]]) -> str:
+        about, context = row.metadata, row.context_length
         if hole := about.get("hole"):
             start, stop = hole
             wanted = [(0, "P"), (1 + start, "S"), (length - 2 - (stop - start), "M"), (length - 1, ".")]
@@ -100,7 +100,7 @@ class Check(OfSamples):
         yield from ()
 
 
-def _needs_none(row: Checked) -> bool:
+def _needs_none(row: BulkRow) -> bool:
     """Whether a row is a window of a text that goes on behind it, and nothing more."""
     said = row.metadata
     return said["chunk_index"] + 1 < said["total_chunks"] and "context" not in said and "hole" not in said

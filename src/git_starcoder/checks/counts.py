@@ -13,7 +13,7 @@ from git_starcoder.records import SPLITS, Finding
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.dataset import Dataset
     from git_starcoder.records import Split
 
@@ -30,7 +30,7 @@ class Check:
         self._rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
         self.figure = "the steps are not the nine"
 
-    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """Count them."""
         self._rows[split] += len(block.rows)
         return ()

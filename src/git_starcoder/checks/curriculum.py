@@ -10,7 +10,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_curriculum_learning",)
@@ -36,9 +36,9 @@ class Check:
         self._lowest: list[float] = [1.0] * STAGES
         self._highest: list[float] = [0.0] * STAGES
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Their stages and complexities, against those of the rows before them."""
-        for row, said in zip(block.rows, block.said, strict=True):
+        for row, said in zip(block.rows, block.metadata, strict=True):
             stage, size, complexity = said.get("stage", 0), said["window_size"], said["complexity"]
             most = self._most[split].get(size)
             if not 1 <= stage <= STAGES or most is None:

@@ -10,7 +10,7 @@ from git_starcoder.records import Finding, printable_path
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Split
 
@@ -27,9 +27,9 @@ class Check:
         self._has: dict[str, tuple[bool, str]] = {}
         self.figure: str | Skip = ""
 
-    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """Remember each file's split, and whether it is said to import others."""
-        for row, said in zip(block.rows, block.said, strict=True):
+        for row, said in zip(block.rows, block.metadata, strict=True):
             path = said["source_file"]
             if path not in self._has and not said.get("is_evolution"):
                 self._split[path] = split

@@ -13,7 +13,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Checked, Given
+    from git_starcoder.checks import BulkRow, Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_git_diff_sequences", "test_evolution_weighting")
@@ -38,9 +38,9 @@ class Check:
         self._rows = 0
         self._commits: set[str] = set()
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """What they say of themselves, and the order of their parts."""
-        for row, said in zip(block.rows, block.said, strict=True):
+        for row, said in zip(block.rows, block.metadata, strict=True):
             made_by = said["augmentation_type"]
             if made_by == DIFF:
                 self._rows += 1
@@ -51,7 +51,7 @@ class Check:
             for what in wrong:
                 yield Finding("diffs", place(self._dataset, split, row), what)
 
-    def _wrong(self, row: Checked) -> Iterator[str]:
+    def _wrong(self, row: BulkRow) -> Iterator[str]:
         said = row.metadata
         if said.get("is_evolution") is not True:
             yield "a diff that is no evolution"
@@ -61,13 +61,13 @@ class Check:
             yield "a diff without a commit_message"
         if said.get("kind") not in KINDS:
             yield f"a diff of kind {said.get('kind')!r}"
-        if not 0 < row.uncounted < said["length"]:
-            yield f"a diff with {row.uncounted} of {said['length']} tokens before what it made"
+        if not 0 < row.context_length < said["length"]:
+            yield f"a diff with {row.context_length} of {said['length']} tokens before what it made"
             return
         if len(self._marks) == 3:
-            head = row.ids[: row.uncounted]
+            head = row.token_ids[: row.context_length]
             last = [int(found[-1]) if len(found := np.flatnonzero(head == mark)) else -1 for mark in self._marks]
-            if not 0 <= last[0] < last[1] < last[2] == row.uncounted - 1:
+            if not 0 <= last[0] < last[1] < last[2] == row.context_length - 1:
                 yield "before, message and after are not in their order"
 
     def end(self) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from git_starcoder.dataset import MANIFEST
+from git_starcoder.dataset import MANIFEST_FILE
 from git_starcoder.output import IGNORE
 from git_starcoder.records import Finding
 
@@ -37,7 +37,7 @@ class Check:
         dataset = self._dataset
         files = dataset.manifest["files"]
         there = {path.relative_to(dataset.folder).as_posix() for path in dataset.folder.rglob("*") if path.is_file()}
-        for name in sorted(there - files.keys() - {MANIFEST, IGNORE}):
+        for name in sorted(there - files.keys() - {MANIFEST_FILE, IGNORE}):
             yield Finding("digests", name, "is not in the manifest")
         for name, said in sorted(files.items()):
             if name not in there:

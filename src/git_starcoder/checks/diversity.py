@@ -12,7 +12,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_augmentation_diversity",)
@@ -34,9 +34,9 @@ class Check:
         self._base = self._varied = 0
         self.figure: str | Skip = ""
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Count them; a file has one content, whatever is made of it."""
-        for row, said in zip(block.rows, block.said, strict=True):
+        for row, said in zip(block.rows, block.metadata, strict=True):
             made_by, path = said["augmentation_type"], said["source_file"]
             if made_by == "base":
                 self._base += 1

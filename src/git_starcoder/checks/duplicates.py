@@ -10,7 +10,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_no_duplicate_sequences",)
@@ -29,17 +29,17 @@ class Check:
         self._rows = 0
         self.figure = ""
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Whether they were there before."""
         self._rows += len(block.rows)
         last = ORDER.index(split)
-        for row, said in zip(block.rows, block.said, strict=True):
-            here = 4 * row.number + last
-            keeper = self._first.setdefault(row.content, here)
+        for row, said in zip(block.rows, block.metadata, strict=True):
+            here = 4 * row.index + last
+            keeper = self._first.setdefault(row.content_hash, here)
             if keeper == here and (copies := said.get("copies", 1)) > 1:
-                self._missing[row.content] = set(range(copies))
-            if row.content in self._missing and (copy := said.get("copy", 0)) in self._missing[row.content]:
-                self._missing[row.content].remove(copy)
+                self._missing[row.content_hash] = set(range(copies))
+            if row.content_hash in self._missing and (copy := said.get("copy", 0)) in self._missing[row.content_hash]:
+                self._missing[row.content_hash].remove(copy)
             elif keeper != here:
                 what = f"the same tokens as {self._place(keeper)}"
                 yield Finding("duplicates", place(self._dataset, split, row), what)
@@ -54,4 +54,4 @@ class Check:
         self.figure = f"{len(self._first):,} of {self._rows:,} rows are unique"
 
     def _place(self, here: int) -> str:
-        return self._dataset.place(ORDER[here % 4], here // 4)
+        return self._dataset.row_location(ORDER[here % 4], here // 4)

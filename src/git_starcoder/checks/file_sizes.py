@@ -13,7 +13,7 @@ from git_starcoder.records import SPLITS, Finding
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_file_sizes",)
@@ -29,11 +29,11 @@ class Check:
         self.figure: str | Skip = "" if jsonl else Skip("Parquet is compressed: `digests` knows its bytes")
         self._needed: dict[Split, int] = dict.fromkeys(SPLITS, 0)
 
-    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """The bytes of their lines."""
-        needed = _spelled(block.flat) + block.spelled
+        needed = _spelled(block.token_ids) + block.metadata_bytes
         for row in block.rows:
-            needed += FRAME + max(0, len(row.ids) - 1)
+            needed += FRAME + max(0, len(row.token_ids) - 1)
             for name, values in row.labels.items():
                 needed += len(orjson.dumps({name: values})) - 1
         self._needed[split] += needed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_starcoder.dataset import NAMES
+from git_starcoder.dataset import FIXED_FILES
 from git_starcoder.records import SPLITS, Finding
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Check:
         """Look at each."""
         folder = self._dataset.folder
         rows = [path for split in SPLITS for path in self._dataset.files(split)]
-        paths = [*(folder / name for name in NAMES), *rows]
+        paths = [*(folder / name for name in FIXED_FILES), *rows]
         for path in paths:
             name = path.relative_to(folder).as_posix()
             if path.is_symlink():

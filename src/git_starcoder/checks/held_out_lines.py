@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.checks import Given
-    from git_starcoder.folder.samples import Sample
+    from git_starcoder.dataset.samples import RebuiltSample
 
 SEEDS: tuple[str, ...] = ()
 CHANGES = ("git_diff", "temporal_context")
@@ -43,13 +43,13 @@ class Check(OfSamples):
 
     def end(self) -> Iterator[Finding]:
         """Look at the lines of all rows that show history, and at the paths of all contexts."""
-        held = [one for one in self._samples.of.values() if one.split != "train"]
-        learned = [one for one in self._samples.of.values() if one.split == "train"]
+        held = [one for one in self._samples.by_id.values() if one.split != "train"]
+        learned = [one for one in self._samples.by_id.values() if one.split == "train"]
         if not held:
             self.figure = Skip("nothing is held out")
             return
         changes = [one for one in learned if _kind(one) in CHANGES]
-        plain = (text for one in learned if _kind(one) not in CHANGES for text in self._samples.texts(one))
+        plain = (text for one in learned if _kind(one) not in CHANGES for text in self._samples.run_texts(one))
         texts = (text for one in held if _kind(one) in {"base", *CHANGES} for text in self._code(one))
         secret = Phrases.of(Lines.of(texts))
         known = [secret.find_in(Lines.of(texts)).phrase for texts in batches(chain(plain, self._files(held)))]
@@ -62,7 +62,7 @@ class Check(OfSamples):
                 what = "a line" if count == 1 else f"{count} lines"
                 yield self._found(one, f"{what} that only held-out code has")
         contexts = [one for one in learned if _kind(one) == "cross_file_context"]
-        paths = {str(one.about["source_file"]): one.split for one in held}
+        paths = {str(one.metadata["source_file"]): one.split for one in held}
         broken = [path for path in paths if "\n" in path]
         for one in contexts:
             for path in sorted(paths.keys() & set(self._paths(one, broken))):
@@ -78,37 +78,37 @@ class Check(OfSamples):
             what += ", files of the repository being missing"
         self.figure = f"{what} (from {LEAST} bytes); {len(contexts):,} contexts"
 
-    def _code(self, sample: Sample) -> list[bytes]:
+    def _code(self, sample: RebuiltSample) -> list[bytes]:
         """What a sample shows of files."""
         return [
-            *_behind(self._samples.parts(sample), "<commit_before>", "<commit_after>"),
-            *self._samples.texts(sample),
+            *_behind(self._samples.context_parts(sample), "<commit_before>", "<commit_after>"),
+            *self._samples.run_texts(sample),
         ]
 
-    def _learned(self, sample: Sample) -> bytes:
+    def _learned(self, sample: RebuiltSample) -> bytes:
         """The code of changes that a sample shows. The text behind a temporal context is a file as it is."""
-        parts = self._samples.parts(sample)
+        parts = self._samples.context_parts(sample)
         shown = _behind(parts, "<commit_before>")
         if _kind(sample) == "git_diff":
-            shown += [*_behind(parts, "<commit_after>"), *self._samples.texts(sample)]
+            shown += [*_behind(parts, "<commit_after>"), *self._samples.run_texts(sample)]
         return b"\n".join(shown)
 
-    def _quotes(self, sample: Sample) -> bytes:
+    def _quotes(self, sample: RebuiltSample) -> bytes:
         """What the messages of changes quote that a sample shows."""
-        return b"\n".join(map(quotes_of, _behind(self._samples.parts(sample), "<commit_msg>")))
+        return b"\n".join(map(quotes_of, _behind(self._samples.context_parts(sample), "<commit_msg>")))
 
-    def _paths(self, sample: Sample, broken: list[str]) -> Iterator[str]:
+    def _paths(self, sample: RebuiltSample, broken: list[str]) -> Iterator[str]:
         """The paths that a context shows; those of `broken` have line ends of their own."""
-        for _, text in self._samples.parts(sample):
+        for _, text in self._samples.context_parts(sample):
             yield text.partition(b"\n")[0].decode("utf-8", "replace")
             yield from (path for path in broken if text.startswith(f"{path}\n".encode()))
 
-    def _files(self, held: list[Sample]) -> Iterator[bytes]:
+    def _files(self, held: list[RebuiltSample]) -> Iterator[bytes]:
         """The files of the repository that are not held out."""
         if self._source is None:
             return
         options = self._recipe.read
-        paths = {one.about["source_file"] for one in held}
+        paths = {one.metadata["source_file"] for one in held}
         entries = [one for one in self._source.entries() if printable_path(one.path) not in paths]
         self._whole = not any(one.size is None and one.mode & KIND in {FILE, FOLDER} for one in entries)
         blobs = {one.blob for one in entries if one.size is not None and one.size <= most_bytes(one.path, options)}
@@ -118,8 +118,8 @@ class Check(OfSamples):
                 yield text.text
 
 
-def _kind(sample: Sample) -> str:
-    return sample.about["augmentation_type"]
+def _kind(sample: RebuiltSample) -> str:
+    return sample.metadata["augmentation_type"]
 
 
 def _behind(parts: list[tuple[str, bytes]], *marks: str) -> list[bytes]:

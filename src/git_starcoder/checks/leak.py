@@ -12,8 +12,8 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Given
-    from git_starcoder.folder.samples import Sample
+    from git_starcoder.checks import Given, RowBlock
+    from git_starcoder.dataset.samples import RebuiltSample
     from git_starcoder.records import Split
 
 SEEDS: tuple[str, ...] = ()
@@ -35,10 +35,10 @@ class Check(OfSamples):
         self._owners: dict[str, dict[str | bytes, Split]] = {kind: {} for kind in KINDS}
         self._told: set[tuple[str, str | bytes]] = set()
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Held-out rows come first, then those of training."""
-        paths, groups = (list(map(itemgetter(key), block.said)) for key in ("source_file", "group"))
-        columns: list[list[str | bytes]] = [paths, groups, [row.content for row in block.rows]]
+        paths, groups = (list(map(itemgetter(key), block.metadata)) for key in ("source_file", "group"))
+        columns: list[list[str | bytes]] = [paths, groups, [row.content_hash for row in block.rows]]
         owners = list(self._owners.values())
         if split == "train" and all(owned.keys().isdisjoint(keys) for owned, keys in zip(owners, columns, strict=True)):
             return
@@ -55,7 +55,7 @@ class Check(OfSamples):
         planted: dict[bytes, Split] = {}
         crossing: set[bytes] = set()
         for split in ORDER:
-            for sample in self._samples.of.values():
+            for sample in self._samples.by_id.values():
                 if sample.split != split:
                     continue
                 for canary in self._canaries(sample):
@@ -71,8 +71,8 @@ class Check(OfSamples):
             f"{said['held_out']:,} {name}" for name, said in self.certificate.items()
         )
 
-    def _canaries(self, sample: Sample) -> Iterator[bytes]:
-        head, runs = self._samples.spelled(sample)
+    def _canaries(self, sample: RebuiltSample) -> Iterator[bytes]:
+        head, runs = self._samples.prefix_and_runs(sample)
         for text in (head, *(run.text for run in runs)):
             if b"canary" in text.lower():
                 yield from (found[1].lower().replace(b"-", b"") for found in CANARY.finditer(text))

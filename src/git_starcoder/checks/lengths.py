@@ -12,7 +12,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Checked, Given
+    from git_starcoder.checks import BulkRow, Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_sequence_token_count",)
@@ -31,10 +31,10 @@ class Check:
         self._tokens = self._rows = 0
         self.figure = ""
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """The tokens of some rows, and what trainers are to learn from them."""
         self._rows += len(block.rows)
-        for row, said in zip(block.rows, block.said, strict=True):
+        for row, said in zip(block.rows, block.metadata, strict=True):
             self._tokens += said["length"]
             wrong = list(self._wrong(row))
             for what in wrong or (_wrong_labels(row) if self._labelled else []):
@@ -52,25 +52,25 @@ class Check:
                 yield Finding("lengths", "dataset_metadata.json", f"{key} is {said}, but {counted} were counted")
         self.figure = f"{self._tokens:,} tokens of a vocabulary of {self._vocabulary:,}"
 
-    def _wrong(self, row: Checked) -> Iterator[str]:
+    def _wrong(self, row: BulkRow) -> Iterator[str]:
         """What is wrong with a row."""
-        ids, length, size = row.ids, row.metadata["length"], row.metadata["window_size"]
+        ids, length, size = row.token_ids, row.metadata["length"], row.metadata["window_size"]
         if len(ids) != size:
             yield f"{len(ids)} tokens in a window of {size}"
         if not 0 < length <= size:
             yield f"length {length} in a window of {size}"
         elif length < len(ids) and ids[length:].tobytes() != self._padding * (len(ids) - length):
             yield f"something else than padding after token {length}"
-        if row.top >= self._vocabulary:
-            yield f"token {row.top} of a vocabulary of {self._vocabulary}"
-        if not 0 <= row.uncounted < max(1, length):
-            yield f"a context of {row.uncounted} tokens in a row of {length}"
+        if row.max_token >= self._vocabulary:
+            yield f"token {row.max_token} of a vocabulary of {self._vocabulary}"
+        if not 0 <= row.context_length < max(1, length):
+            yield f"a context of {row.context_length} tokens in a row of {length}"
 
 
-def _wrong_labels(row: Checked) -> Iterator[str]:
+def _wrong_labels(row: BulkRow) -> Iterator[str]:
     """What is wrong with what trainers are to learn from the row."""
-    tokens: list[int] = row.ids.tolist()
-    length, uncounted = row.metadata["length"], row.uncounted
+    tokens: list[int] = row.token_ids.tolist()
+    length, uncounted = row.metadata["length"], row.context_length
     padding = len(tokens) - length
     expected: dict[str, Any] = {
         "input_ids": tokens,

@@ -11,7 +11,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_metadata_content",)
@@ -32,9 +32,9 @@ class Check:
         self._files: set[str] = set()
         self.figure = ""
 
-    def block(self, split: Split, block: Block) -> Iterable[Finding]:  # noqa: ARG002
+    def block(self, split: Split, block: RowBlock) -> Iterable[Finding]:  # noqa: ARG002
         """Remember their files, of those that stand at the commit."""
-        self._files.update(said["source_file"] for said in block.said if not said.get("is_evolution"))
+        self._files.update(said["source_file"] for said in block.metadata if not said.get("is_evolution"))
         return ()
 
     def end(self) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_semantic_deduplication",)
@@ -77,23 +77,23 @@ class Check(OfSamples):
         """Of each sample its rows, as `FIELDS` numbers each."""
         self._kinds: dict[tuple[int, bytes], int] = {}
 
-    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """Remember where their texts lie."""
         last = ORDER.index(split)
-        for row, said in zip(block.rows, block.said, strict=True):
-            if row.taken.wrong:
+        for row, said in zip(block.rows, block.metadata, strict=True):
+            if row.added.problem:
                 continue
             length, context, hole, task = said["length"], said.get("context", 0), said.get("hole"), b""
             if hole:
-                task = row.ids[length - 1 - (hole[1] - hole[0]) : length - 1].tobytes()
+                task = row.token_ids[length - 1 - (hole[1] - hole[0]) : length - 1].tobytes()
             elif said["augmentation_type"] == "git_diff":
                 task = b"change"
             elif context:
-                task = row.ids[:context].tobytes()
+                task = row.token_ids[:context].tobytes()
             if (rows := self._rows.get(said["sample"])) is None:
                 rows = self._rows[said["sample"]] = array("Q")
             text = length - context - (4 if hole else 0)
-            rows.extend((4 * row.number + last, said["token_start"], text, self._kind(said["window_size"], task)))
+            rows.extend((4 * row.index + last, said["token_start"], text, self._kind(said["window_size"], task)))
         return ()
 
     def _kind(self, size: int, task: bytes) -> int:
@@ -113,10 +113,10 @@ class Check(OfSamples):
         limit = self._threshold or 1.0
 
         def tokens(row: int) -> NDArray[np.int32]:
-            sample = self._samples.of[names[samples[row]]]
+            sample = self._samples.by_id[names[samples[row]]]
             _, start, length, _ = seen[row].tolist()
             text = sample.tokens[start : start + length]
-            return np.concatenate((sample.head, text)) if sample.about.get("is_evolution") else text
+            return np.concatenate((sample.context_prefix, text)) if sample.metadata.get("is_evolution") else text
 
         pairs = _proposed(minima, samples)
         some = [pairs[begin : begin + AT_ONCE] for begin in range(0, len(pairs), AT_ONCE)]
@@ -162,9 +162,9 @@ class Check(OfSamples):
         batch: list[tuple[int, str, NDArray[np.int32]]] = []
         size = 0
         for number, name in enumerate(self._rows):
-            sample = self._samples.of[name]
-            batch.append((number, name, sample.tokens[: sample.stop]))
-            size += sample.stop
+            sample = self._samples.by_id[name]
+            batch.append((number, name, sample.tokens[: sample.length]))
+            size += sample.length
             if size >= BATCH:
                 yield batch
                 batch, size = [], 0
@@ -172,7 +172,7 @@ class Check(OfSamples):
             yield batch
 
     def _at(self, here: int) -> str:
-        return self._dataset.place(ORDER[here % 4], here // 4)
+        return self._dataset.row_location(ORDER[here % 4], here // 4)
 
 
 def least(spans: Spans) -> NDArray[np.uint32]:

@@ -40,9 +40,9 @@ class Check(OfSamples):
             one, other = files[left], files[right]
             if one.split == "train":
                 one, other = other, one
-            of = f"{other.about['source_file']} in {other.split} ({self._place(other)})"
-            yield self._found(one, f"{one.about['source_file']} is {share:.0%} like {of}")
-        base = sum(one.about["augmentation_type"] == "base" for one in self._samples.of.values())
+            of = f"{other.metadata['source_file']} in {other.split} ({self._place(other)})"
+            yield self._found(one, f"{one.metadata['source_file']} is {share:.0%} like {of}")
+        base = sum(one.metadata["augmentation_type"] == "base" for one in self._samples.by_id.values())
         threshold = self._recipe.split.near
         self.certificate = {"files": base, "compared": len(files), "threshold": threshold, "crossing": len(found)}
         self.figure = f"{len(files):,} of {base:,} files compared, alike from {threshold:g}"

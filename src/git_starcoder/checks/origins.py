@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.checks import Given
-    from git_starcoder.folder.samples import Sample
+    from git_starcoder.dataset.samples import RebuiltSample
     from git_starcoder.git.objects import Repo
 
 SEEDS = ("test_smart_weighting",)
@@ -50,7 +50,7 @@ class Check(OfSamples):
 
     def end(self) -> Iterator[Finding]:
         """Work it out again."""
-        samples = self._samples.of.values()
+        samples = self._samples.by_id.values()
         blobs: dict[str, str] = {}
         commits: dict[str, str] = {}
         if self._source:
@@ -58,8 +58,8 @@ class Check(OfSamples):
             commits = {printable_path(path): last.commit for path, last in self._given.last.items()}
         for sample in samples:
             wrong = self._wrong(sample)
-            if self._source and not wrong and not sample.about.get("is_evolution"):
-                path = str(sample.about["source_file"])
+            if self._source and not wrong and not sample.metadata.get("is_evolution"):
+                path = str(sample.metadata["source_file"])
                 if path in blobs or not path.startswith(self._given.unopened):
                     wrong = _not("blob", sample, blobs.get(path, "none"))
                 if not wrong and not self._given.partial:
@@ -78,10 +78,10 @@ class Check(OfSamples):
         names = (entry for entry in source.entries() if entry.path.rpartition("/")[2] == NAME)
         return not self._given.unopened and all(entry.size is not None for entry in names)
 
-    def _wrong(self, sample: Sample) -> str:
-        about = sample.about
+    def _wrong(self, sample: RebuiltSample) -> str:
+        about = sample.metadata
         path, language = parse_printable_path(str(about["source_file"])), str(about["language"])
-        if about["augmentation_type"] == "base" and (text := self._samples.complete(sample)) is not None:
+        if about["augmentation_type"] == "base" and (text := self._samples.full_text(sample)) is not None:
             language = language_of(path, text)
         said = about["role"]
         some = [self._attributes.said(path)] if self._attributes else self._sayings
@@ -91,6 +91,6 @@ class Check(OfSamples):
         return _not("language", sample, language) or _not("role", sample, role)
 
 
-def _not(key: str, sample: Sample, value: str) -> str:
-    said = sample.about.get(key)
+def _not(key: str, sample: RebuiltSample, value: str) -> str:
+    said = sample.metadata.get(key)
     return "" if said == value else f"{key} {said!r}, not {value!r}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder.checks import OfSamples, Skip
-from git_starcoder.folder.samples import known
+from git_starcoder.dataset.samples import known_runs
 from git_starcoder.records import Finding
 from git_starcoder.text.near import join_components
 from git_starcoder.text.overlap import RUN, Piece, Runs, runs, sampled
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.folder.samples import Sample, Tokens
+    from git_starcoder.dataset.samples import RebuiltSample, Tokens
 
 SEEDS: tuple[str, ...] = ()
 DRAWS = 20
@@ -56,8 +56,8 @@ class Check(OfSamples):
 
     def end(self) -> Iterator[Finding]:
         """Compare the runs."""
-        samples = self._samples.of.values()
-        total, rate = sum(sample.stop for sample in samples), 1
+        samples = self._samples.by_id.values()
+        total, rate = sum(sample.length for sample in samples), 1
         while total > rate * MOST:
             rate *= 2
         numbers: dict[str, int] = {}
@@ -66,12 +66,12 @@ class Check(OfSamples):
         history = [np.empty(0, dtype=np.uint64)]
         found_in = chain.from_iterable(self._given.answers(chosen, _texts(samples, rate)))
         for sample, found in zip(samples, found_in, strict=True):
-            kind = sample.about["augmentation_type"]
+            kind = sample.metadata["augmentation_type"]
             if kind in CHANGES:
                 if sample.split == "train":
                     history.append(found)
                 continue
-            number = numbers.setdefault(sample.about["source_file"], len(numbers))
+            number = numbers.setdefault(sample.metadata["source_file"], len(numbers))
             held[number] = held.get(number, False) or sample.split != "train"
             pieces.append(Piece(number, found, kind == "base"))
         every = Runs.of(pieces)
@@ -100,24 +100,24 @@ class Check(OfSamples):
     def _units(self, numbers: dict[str, int]) -> NDArray[np.int64]:
         """For each file by its number the files that it is alike with, as one number; shape (files,)."""
         files, pairs = self._given.alike_files
-        place = [numbers[one.about["source_file"]] for one in files]
+        place = [numbers[one.metadata["source_file"]] for one in files]
         left, right = (
             np.array([place[at] for at in side.tolist()], dtype=np.int64) for side in (pairs.left, pairs.right)
         )
         return join_components(np.arange(len(numbers)), left, right)
 
 
-def _plain(samples: Any) -> Iterator[Sample]:
-    return (sample for sample in samples if sample.about["augmentation_type"] not in CHANGES)
+def _plain(samples: Any) -> Iterator[RebuiltSample]:
+    return (sample for sample in samples if sample.metadata["augmentation_type"] not in CHANGES)
 
 
-def _texts(samples: Iterable[Sample], rate: int) -> Iterator[Texts]:
+def _texts(samples: Iterable[RebuiltSample], rate: int) -> Iterator[Texts]:
     """Samples, some at a time."""
     some: list[tuple[Tokens, Tokens]] = []
     size = 0
     for sample in samples:
-        some.append((sample.head, sample.tokens[: sample.stop]))
-        size += len(sample.head) + sample.stop
+        some.append((sample.context_prefix, sample.tokens[: sample.length]))
+        size += len(sample.context_prefix) + sample.length
         if size >= BATCH:
             yield Texts(some, rate)
             some, size = [], 0
@@ -129,6 +129,6 @@ def chosen(texts: Texts) -> list[NDArray[np.uint64]]:
     """Some of the runs of each text, each once; those that begin in its head with them. For worker processes, too."""
     found: list[NDArray[np.uint64]] = []
     for head, tokens in texts.parts:
-        parts = [runs(np.concatenate((head, run)) if start == 0 else run) for start, run in known(tokens)]
+        parts = [runs(np.concatenate((head, run)) if start == 0 else run) for start, run in known_runs(tokens)]
         found.append(sampled(np.concatenate((np.empty(0, dtype=np.uint64), *parts)), texts.rate))
     return found

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from git_starcoder.folder.blocks import NO_IDS
+from git_starcoder.dataset.read_blocks import NO_TOKEN_IDS
 from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Checked, Given
+    from git_starcoder.checks import BulkRow, Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_train_file_format", "test_val_file_format", "test_sequence_metadata")
@@ -41,19 +41,19 @@ class Check:
         self._forms: set[tuple[str | type, ...]] = set()
         self.figure = ""
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Keys, types, and what one can compare with the rows' places."""
         self._rows += len(block.rows)
         for row in block.rows:
             for what in self._wrong(row, split):
-                yield Finding("rows", self._dataset.place(split, row.number), what)
+                yield Finding("rows", self._dataset.row_location(split, row.index), what)
 
     def end(self) -> Iterator[Finding]:
         """Nothing more."""
         self.figure = f"{self._rows:,} rows"
         yield from ()
 
-    def _wrong(self, row: Checked, split: str) -> Iterator[str]:
+    def _wrong(self, row: BulkRow, split: str) -> Iterator[str]:
         """What is wrong with one row."""
         said = row.metadata
         if not isinstance(cast("Any", said), dict):
@@ -72,16 +72,16 @@ class Check:
         yield from _misplaced(row, split)
 
 
-def _misplaced(row: Checked, split: str) -> Iterator[str]:
+def _misplaced(row: BulkRow, split: str) -> Iterator[str]:
     """What one can compare with the place of a row."""
     said = row.metadata
-    if said["seq_id"] != row.number:
-        yield f"seq_id is {said['seq_id']}, not {row.number}"
+    if said["seq_id"] != row.index:
+        yield f"seq_id is {said['seq_id']}, not {row.index}"
     if said["split"] != split:
         yield f"split is {said['split']!r}"
     if not 0 <= said["chunk_index"] < said["total_chunks"]:
         yield f"chunk {said['chunk_index']} of {said['total_chunks']}"
-    if row.ids is NO_IDS:
+    if row.token_ids is NO_TOKEN_IDS:
         yield "tokens are not a list of token ids"
 
 

@@ -12,7 +12,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_multi_scale_contexts",)
@@ -34,16 +34,16 @@ class Check:
         self._first_stage: Counter[int] = Counter()
         self._continued: dict[int, str] = {}  # a row of each size whose text needs several of them
 
-    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """Count them by their sizes."""
-        sizes: list[int] = list(map(itemgetter("window_size"), block.said))
+        sizes: list[int] = list(map(itemgetter("window_size"), block.metadata))
         self._rows.update(sizes)
         for row, size in zip(block.rows, sizes, strict=True):
             if size not in self._continued and row.metadata["total_chunks"] > 1:
                 self._continued[size] = place(self._dataset, split, row)
         if split == "train":
-            self._top.update(sizes[: max(0, TOP - block.rows[0].number)])
-            stages = (said.get("stage", 1) for said in block.said)
+            self._top.update(sizes[: max(0, TOP - block.rows[0].index)])
+            stages = (said.get("stage", 1) for said in block.metadata)
             self._first_stage.update(size for size, stage in zip(sizes, stages, strict=True) if stage == 1)
         return ()
 

@@ -36,9 +36,9 @@ class Check(OfSamples):
             self.figure = Skip("the recipe leaves secrets (read.secrets: off)")
             return
         marks = size = 0
-        for sample in self._samples.of.values():
-            message = str(sample.about.get("commit_message", "")).encode()
-            texts = [self._samples.spelled(sample)[0], *self._samples.texts(sample), message]
+        for sample in self._samples.by_id.values():
+            message = str(sample.metadata.get("commit_message", "")).encode()
+            texts = [self._samples.prefix_and_runs(sample)[0], *self._samples.run_texts(sample), message]
             kinds: Counter[str] = Counter()
             for text in texts:
                 size += len(text)
@@ -61,12 +61,12 @@ class Check(OfSamples):
         """What Parquet files say for programs of others, by its first row: each text once."""
         seen: set[bytes] = set()
         for split in ORDER:
-            for number, values in enumerate(self._dataset.shown(split)):
+            for number, values in enumerate(self._dataset.compatibility_columns(split)):
                 for text in (str(value).encode() for value in values.values()):
                     digest = blake2b(text, digest_size=16).digest()
                     if digest not in seen:
                         seen.add(digest)
-                        yield self._dataset.place(split, number), text
+                        yield self._dataset.row_location(split, number), text
 
     def _beside(self, name: str) -> Iterator[tuple[int, bytes]]:
         """What a file says, by line: of JSON the values, for what stands around them is ours."""

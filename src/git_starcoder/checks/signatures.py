@@ -11,7 +11,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Split
 
@@ -33,9 +33,9 @@ class Check:
         self._blobs: dict[str, str] = {}
         self.figure: str | Skip = ""
 
-    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """Remember what is said of their files."""
-        for said in block.said:
+        for said in block.metadata:
             if not said.get("is_evolution"):
                 self._about[said["source_file"]] = split, said["language"], said["role"]
                 self._blobs[said["source_file"]] = said.get("blob", "")

@@ -11,7 +11,7 @@ import numpy as np
 from git_starcoder import augmentations, registry
 from git_starcoder.augmentations import Variant
 from git_starcoder.checks import OfSamples, Skip
-from git_starcoder.folder.samples import UNKNOWN
+from git_starcoder.dataset.samples import UNKNOWN_TOKEN
 from git_starcoder.git.attributes import attributes_of
 from git_starcoder.git.changes import changes_of
 from git_starcoder.parse.language import TEXT
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from git_starcoder.checks import Given
-    from git_starcoder.folder.samples import Sample
+    from git_starcoder.dataset.samples import RebuiltSample
     from git_starcoder.git.changes import FileChange
     from git_starcoder.git.objects import Repo
 
@@ -74,17 +74,17 @@ class Check(OfSamples):
         """Read the repository."""
         if self._source is None:
             return
-        samples = self._samples.of.values()
-        by_blob: dict[str, list[Sample]] = defaultdict(list)
+        samples = self._samples.by_id.values()
+        by_blob: dict[str, list[RebuiltSample]] = defaultdict(list)
         for one in samples:
-            if one.about["augmentation_type"] in AS_IT_IS or one.masked:
-                by_blob[str(one.about.get("blob", ""))].append(one)
+            if one.metadata["augmentation_type"] in AS_IT_IS or one.is_masked:
+                by_blob[str(one.metadata.get("blob", ""))].append(one)
         yield from self._files(self._source, by_blob)
-        every = sorted((one for one in samples if one.about["augmentation_type"] == DIFF), key=lambda one: one.id)
+        every = sorted((one for one in samples if one.metadata["augmentation_type"] == DIFF), key=lambda one: one.id)
         drawn = every[:DRAWN]
         yield from self._changes(self._source, drawn)
         known = {key for key in registry.names("augmentations") if augmentations.needs(key) in {"text", "tree"}}
-        other = [one for one in samples if one.about["augmentation_type"] in known and not one.masked]
+        other = [one for one in samples if one.metadata["augmentation_type"] in known and not one.is_masked]
         yield from self._variations(self._source, other)
         told = [f"{self._compared['file']:,} files and {self._compared['change']:,} of {len(every):,} changes compared"]
         told += [f"{len(self._unread):,} blobs are not in this copy"] if self._unread else []
@@ -103,7 +103,7 @@ class Check(OfSamples):
             text = clean(data, self._options) if isinstance(data, bytes) else None
             yield blob, text.text if isinstance(text, Clean) else None
 
-    def _files(self, source: Repo, by_blob: dict[str, list[Sample]]) -> Iterator[Finding]:
+    def _files(self, source: Repo, by_blob: dict[str, list[RebuiltSample]]) -> Iterator[Finding]:
         seen: set[str] = set()
         for blob, text in self._texts(source, sorted(by_blob)):
             seen.add(blob)
@@ -113,22 +113,22 @@ class Check(OfSamples):
                     yield self._found(sample, f"blob {blob[:12]} is no text")
                     continue
                 self._compared["file"] += 1
-                if sample.masked:
-                    if not all(part in text for part in self._samples.texts(sample)):
+                if sample.is_masked:
+                    if not all(part in text for part in self._samples.run_texts(sample)):
                         yield self._found(sample, f"its text does not stand in blob {blob[:12]}")
-                elif wrong := _differs(sample.tokens[: sample.stop], np.append(tokens, self._samples.tokenizer.end)):
+                elif wrong := _differs(sample.tokens[: sample.length], np.append(tokens, self._samples.tokenizer.end)):
                     yield self._found(sample, f"{wrong} blob {blob[:12]}")
         for blob in sorted(by_blob.keys() - seen - self._unread):
             yield self._found(by_blob[blob][0], f"blob {blob[:12] or 'unnamed'} is too large, or none")
 
-    def _changes(self, source: Repo, samples: list[Sample]) -> Iterator[Finding]:
+    def _changes(self, source: Repo, samples: list[RebuiltSample]) -> Iterator[Finding]:
         if not samples:
             return
         options = self._options
         skip = unread_by_path(attributes_of(source).said)
         found = changes_of(source, options.changes, options.commit_files, skip).kept
         known = {(one.commit, printable_path(one.path)): one for one in found}
-        wanted = [(one, known.get((str(one.about["commit"]), str(one.about["source_file"])))) for one in samples]
+        wanted = [(one, known.get((str(one.metadata["commit"]), str(one.metadata["source_file"])))) for one in samples]
         names = sorted({change.commit for _, change in wanted if change})
         messages = {
             name: message_of(data, redacted=options.secrets != "off")
@@ -143,7 +143,9 @@ class Check(OfSamples):
                 if self._need_not_be(change):
                     self._unknown += 1
                 elif change is None:
-                    what = f"no commit {str(sample.about['commit'])[:12]} did this to {sample.about['source_file']}"
+                    what = (
+                        f"no commit {str(sample.metadata['commit'])[:12]} did this to {sample.metadata['source_file']}"
+                    )
                     yield self._found(sample, what)
                 elif change.after in self._unread or change.before in self._unread:
                     continue
@@ -162,14 +164,14 @@ class Check(OfSamples):
     def _why(self) -> str:
         return self._given.partial or "blobs are missing that tell whether files were renamed"
 
-    def _variations(self, source: Repo, samples: list[Sample]) -> Iterator[Finding]:
+    def _variations(self, source: Repo, samples: list[RebuiltSample]) -> Iterator[Finding]:
         if self._samples.tokenizer.widths is None:
             return  # another tokenizer need not give back the very text
-        whole = ((one, self._samples.complete(one)) for one in sorted(samples, key=lambda one: one.id))
-        made: dict[str, dict[str, list[tuple[Sample, bytes]]]] = defaultdict(lambda: defaultdict(list))
+        whole = ((one, self._samples.full_text(one)) for one in sorted(samples, key=lambda one: one.id))
+        made: dict[str, dict[str, list[tuple[RebuiltSample, bytes]]]] = defaultdict(lambda: defaultdict(list))
         for one, text in islice(((one, text) for one, text in whole if text is not None), DRAWN):
-            made[str(one.about.get("blob", ""))][str(one.about["language"])].append((one, text))
-        asked: deque[list[Sample]] = deque()
+            made[str(one.metadata.get("blob", ""))][str(one.metadata["language"])].append((one, text))
+        asked: deque[list[RebuiltSample]] = deque()
         seen: set[str] = set()
 
         def tasks() -> Iterator[Varied]:
@@ -178,7 +180,9 @@ class Check(OfSamples):
                     seen.add(blob)
                     for language, some in made[blob].items():
                         asked.append([one for one, _ in some])
-                        yield Varied(before, language, [(one.about["augmentation_type"], text) for one, text in some])
+                        yield Varied(
+                            before, language, [(one.metadata["augmentation_type"], text) for one, text in some]
+                        )
 
         for answer in self._given.ask(verify, tasks()):
             varied = asked.popleft()
@@ -187,17 +191,17 @@ class Check(OfSamples):
             self._compared["variation"] += len(varied)
             for sample, wrong in zip(varied, answer, strict=True):
                 if wrong:
-                    yield self._found(sample, f"no {sample.about['augmentation_type']} of its file: {wrong}")
+                    yield self._found(sample, f"no {sample.metadata['augmentation_type']} of its file: {wrong}")
         for blob in sorted(made.keys() - seen - self._unread):
             sample, _ = next(iter(made[blob].values()))[0]
             yield self._found(sample, f"blob {blob[:12] or 'unnamed'} is no text, too large, or none")
 
-    def _wrong(self, sample: Sample, change: FileChange, texts: dict[str, Any], message: bytes) -> str:
+    def _wrong(self, sample: RebuiltSample, change: FileChange, texts: dict[str, Any], message: bytes) -> str:
         """What is wrong with a row of a change, whose head is a path and then before, message and after again."""
-        parts = self._samples.parts(sample)
+        parts = self._samples.context_parts(sample)
         befores, said, afters = ([text for mark, text in parts if mark == wanted] for wanted in MARKS)
-        shown = sample.tokens[: sample.stop]
-        if not len(befores) == len(said) == len(afters) > 0 or UNKNOWN in shown:
+        shown = sample.tokens[: sample.length]
+        if not len(befores) == len(said) == len(afters) > 0 or UNKNOWN_TOKEN in shown:
             return "" if not parts else "its head is not whole"  # without such control tokens nothing can be told
         if parts[0][1] != f"{printable_path(change.path)}\n".encode():
             return "it shows another path"
@@ -205,7 +209,7 @@ class Check(OfSamples):
             return f"the message is not that of commit {change.commit[:12]}"
         before = texts.get(change.before) or b""
         made = hunks(before, texts.get(change.after) or b"") or []
-        pairs = [*zip(befores, [*afters[:-1], self._samples.text(shown)], strict=True)]
+        pairs = [*zip(befores, [*afters[:-1], self._samples.decode(shown)], strict=True)]
         at = [(hunk.before, hunk.after) for hunk in made]
         places = [at.index(pair) if pair in at else -1 for pair in pairs]
         if -1 in places or places != sorted(places):
@@ -217,7 +221,7 @@ def _differs(shown: Any, tokens: Any) -> str:
     """Where tokens, some of them unknown, are not those of a file."""
     if len(shown) > len(tokens):
         return f"it goes on behind the {len(tokens):,} tokens of"
-    wrong = np.flatnonzero((shown != tokens[: len(shown)]) & (shown != UNKNOWN))
+    wrong = np.flatnonzero((shown != tokens[: len(shown)]) & (shown != UNKNOWN_TOKEN))
     return f"token {int(wrong[0]):,} is not that of" if len(wrong) else ""
 
 

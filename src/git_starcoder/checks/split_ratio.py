@@ -13,7 +13,7 @@ from git_starcoder.records import SPLITS, Finding
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_dataset_split_ratio",)
@@ -38,10 +38,10 @@ class Check:
         self._groups: Counter[str] = Counter()
         self.figure: str | Skip = ""
 
-    def block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """Count them, but no copies."""
-        self._rows[split] += sum(said.get("copy", 0) == 0 for said in block.said)
-        self._groups.update(map(itemgetter("group"), block.said))
+        self._rows[split] += sum(said.get("copy", 0) == 0 for said in block.metadata)
+        self._groups.update(map(itemgetter("group"), block.metadata))
         return ()
 
     def end(self) -> Iterator[Finding]:

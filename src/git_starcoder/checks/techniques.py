@@ -12,7 +12,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = ("test_augmentation_types_present", "test_elite_augmentation_types")
@@ -30,9 +30,9 @@ class Check:
         self._rows: Counter[str] = Counter()
         self.figure: str | Skip = ""
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Count them by what made them."""
-        made_by = list(map(MADE_BY, block.said))
+        made_by = list(map(MADE_BY, block.metadata))
         self._rows.update(made_by)
         for row, key in zip(block.rows, made_by, strict=True):
             if key not in self._known:

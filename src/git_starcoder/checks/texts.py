@@ -6,13 +6,13 @@ import codecs
 from typing import TYPE_CHECKING
 
 from git_starcoder.checks import OfSamples, place
-from git_starcoder.folder.samples import Run
+from git_starcoder.dataset.samples import TextRun
 from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks import Checked
+    from git_starcoder.checks import BulkRow
     from git_starcoder.records import Split
 
 SEEDS: tuple[str, ...] = ()
@@ -27,31 +27,31 @@ class Check(OfSamples):
     where a window cuts a character its rest is no fault. The figure is how much text there is, each token once.
     """
 
-    def row(self, split: Split, row: Checked) -> Iterator[Finding]:
+    def row(self, split: Split, row: BulkRow) -> Iterator[Finding]:
         """Whether it could be taken to its sample."""
-        if wrong := row.taken.wrong:
+        if wrong := row.added.problem:
             yield Finding("texts", place(self._dataset, split, row), wrong)
 
     def end(self) -> Iterator[Finding]:
         """Decode all."""
         size = 0
-        for sample in self._samples.of.values():
-            head, runs = self._samples.spelled(sample)
-            for run in (Run(0, head, ends=True), *runs):
+        for sample in self._samples.by_id.values():
+            head, runs = self._samples.prefix_and_runs(sample)
+            for run in (TextRun(0, head, has_end=True), *runs):
                 size += len(run.text)
                 if wrong := _wrong(run):
                     yield self._found(sample, wrong)
-        self.figure = f"{len(self._samples.of):,} texts of {size / 1e6:,.1f} MB"
+        self.figure = f"{len(self._samples.by_id):,} texts of {size / 1e6:,.1f} MB"
 
 
-def _wrong(run: Run) -> str:
+def _wrong(run: TextRun) -> str:
     text, start = run.text, 0
     if b"\0" in text:
         return "its text has a NUL"
     while run.start and start < min(CUT, len(text)) and text[start] & 0xC0 == 0x80:
         start += 1
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(text[start:], run.ends)
+        codecs.getincrementaldecoder("utf-8")().decode(text[start:], run.has_end)
     except UnicodeDecodeError as error:
         return f"its text is not UTF-8: {error.reason}"
     return ""

@@ -13,7 +13,7 @@ from git_starcoder.records import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from git_starcoder.checks import Block, Given
+    from git_starcoder.checks import Given, RowBlock
     from git_starcoder.records import Split
 
 SEEDS = (
@@ -38,10 +38,10 @@ class Check:
         self._right: set[tuple[Any, ...]] = set()
         self.figure = ""
 
-    def block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Their weights, from first principles; what many rows say is worked out once."""
         copied = split == "train" and self._copies
-        for row, said in zip(block.rows, block.said, strict=True):
+        for row, said in zip(block.rows, block.metadata, strict=True):
             asked = ASKED(said)
             if asked not in self._right or copied:
                 wrong = list(self._wrong(split, said))

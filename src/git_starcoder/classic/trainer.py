@@ -137,7 +137,7 @@ def _train(dataset: Dataset, loaded: Loaded, epochs: int, output: Path, *, force
 
     from git_starcoder.model.train import train
 
-    drawn = np.array([(about["length"], about["weight"]) for about in dataset.about("train")]).reshape(-1, 2)
+    drawn = np.array([(about["length"], about["weight"]) for about in dataset.row_metadata("train")]).reshape(-1, 2)
     config = loaded.config_for(drawn, epochs)
     once = float(drawn[:, 1].sum()) or 1.0
     click.echo(f"[STEP 1/3] Reading {len(drawn):,} rows of {one_line(str(dataset.folder))}...")

@@ -165,7 +165,7 @@ def _prepare(out: Path, *, force: bool) -> None:
         place = output.destination(out, "run")
         model = output.destination(place / "model", "model")
         ours = output.says(place / RESULT, SCHEMA) or output.is_ignore(place / output.IGNORE)
-        ours = ours or output.written(place / "dataset" / dataset.MANIFEST, dataset.KIND) is not None
+        ours = ours or output.written(place / "dataset" / dataset.MANIFEST_FILE, dataset.DATASET_FOLDER) is not None
         if not ours and os.path.lexists(place) and not (place.is_dir() and output.is_unused(place)):
             hint = "choose another folder with --out, or remove it yourself"
             raise OutputError(f"'{out}' exists and is not a run of ours", where="--out", hint=hint)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from git_starcoder.cli.lookup import Found, Gone, Place
     from git_starcoder.cli.talk import Talk
     from git_starcoder.dataset import Dataset
+    from git_starcoder.dataset.lookup import DropRecord, LookupResult, RowPosition
     from git_starcoder.errors import ExitCode
 
 SHOWN = 40
@@ -35,27 +35,26 @@ def command(talk: Talk, dataset: Path, what: str | None) -> ExitCode:
     split) or the beginning of a row_id: its text, what of it counts for the loss, and where it comes from. PATH or
     COMMIT: what is there of it, and why the rest is not.
     """
-    from git_starcoder.cli import lookup
-    from git_starcoder.dataset import Dataset
+    from git_starcoder.dataset import Dataset, lookup
 
     opened = Dataset.open(dataset)
     if what is None:
         return _overview(talk, opened)
-    found = lookup.find(opened, what)
-    if isinstance(found, lookup.Found):
+    found = lookup.look_up(opened, what)
+    if isinstance(found, lookup.LookupResult):
         return _file_or_commit(talk, found)
     return _row(talk, opened, found)
 
 
 def _overview(talk: Talk, dataset: Dataset) -> ExitCode:
-    from git_starcoder.cli.lookup import drops, table
+    from git_starcoder.dataset.lookup import count_rows_by_kind, read_drops
     from git_starcoder.records import SPLITS
 
-    counts = table(dataset)
+    counts = count_rows_by_kind(dataset)
     sizes = sorted({size for _, _, size in counts})
     makers = list(dict.fromkeys(made_by for _, made_by, _ in sorted(counts, key=lambda key: (key[1] != "base", key))))
     dropped = Counter[tuple[str, str]]()
-    for gone in drops(dataset):
+    for gone in read_drops(dataset):
         dropped[gone.step, gone.reason] += gone.things
     splits = {split: sum(count for key, count in counts.items() if key[0] == split) for split in SPLITS}
     rows = [["made by", *map(str, sizes), "rows", *SPLITS]]
@@ -105,16 +104,16 @@ def _told(dropped: Counter[tuple[str, str]]) -> list[list[str]]:
     return [[step, reason, f"{count:,}"] for (step, reason), count in ordered]
 
 
-def _file_or_commit(talk: Talk, found: Found) -> ExitCode:
+def _file_or_commit(talk: Talk, found: LookupResult) -> ExitCode:
     path = bool(found.path)
-    rows = found.of_path if path else found.of_commit
+    rows = found.path_rows if path else found.commit_rows
     name = found.path or min(found.commits)
     lines = [f"{one_line(name)}: {rows.count:,} rows"]
     if rows.count:
         header = [[*([] if path else ["path"]), "split", "made by", "window", "rows"]]
         body = [
             [*([] if path else [one_line(key[0])]), *map(str, key[1:]), f"{count:,}"]
-            for key, count in sorted(rows.by.items())
+            for key, count in sorted(rows.by_group.items())
         ]
         lines += ["", *_aligned(header + body, left=2 if path else 3)]
     if found.drops:
@@ -123,14 +122,14 @@ def _file_or_commit(talk: Talk, found: Found) -> ExitCode:
         "path" if path else "commit": name,
         "rows": [
             {"path": key[0], "split": key[1], "made_by": key[2], "window_size": key[3], "rows": count}
-            for key, count in sorted(rows.by.items())
+            for key, count in sorted(rows.by_group.items())
         ],
         "drops": [gone._asdict() for gone in found.drops],
     }
     return talk.answer(values, "\n".join(lines))
 
 
-def _dropped(drops: Sequence[Gone], *, with_path: bool, every: bool) -> list[str]:
+def _dropped(drops: Sequence[DropRecord], *, with_path: bool, every: bool) -> list[str]:
     told = Counter[str]()
     for gone in drops:
         place = f"{one_line(gone.path)}: " if with_path and gone.path else ""
@@ -143,22 +142,22 @@ def _dropped(drops: Sequence[Gone], *, with_path: bool, every: bool) -> list[str
     return [*lines, *([f"  and {len(told) - most:,} more; -v shows all"] if len(told) > most else [])]
 
 
-def _row(talk: Talk, dataset: Dataset, place: Place) -> ExitCode:
+def _row(talk: Talk, dataset: Dataset, place: RowPosition) -> ExitCode:
     machine.require()
-    from git_starcoder.cli.row import describe
+    from git_starcoder.dataset.explain_row import explain_row
 
-    shown = describe(dataset, place)
+    shown = explain_row(dataset, place)
     width = max(map(len, shown.facts))
-    lines = [talk.style(f"{one_line(shown.where)}  {one_line(shown.id)}", bold=True)]
+    lines = [talk.style(f"{one_line(shown.location)}  {one_line(shown.row_id)}", bold=True)]
     lines += [talk.style(f"  {name:{width}}  {one_line(value)}") for name, value in shown.facts.items()]
-    lines += ["", *_text(talk, shown.pieces)]
+    lines += ["", *_text(talk, shown.segments)]
     values = {
         "row": shown.row.metadata,
-        "place": {"split": place.split, "number": place.number, "file": shown.where},
+        "place": {"split": place.split, "number": place.row_index, "file": shown.location},
         "facts": shown.facts,
-        "weight_factors": shown.factors,
+        "weight_factors": shown.weight_factors,
         "extent": shown.extent._asdict() if shown.extent else None,
-        "pieces": [piece._asdict() for piece in shown.pieces],
+        "pieces": [piece._asdict() for piece in shown.segments],
     }
     return talk.answer(values, "\n".join(lines), styled=True)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from git_starcoder.dataset.held_out import load_documents
 from git_starcoder.errors import UsageError
-from git_starcoder.evals import documents
 from git_starcoder.model.load import load
 from git_starcoder.records import content_id
 from git_starcoder.text import tokenizer as tokenizers
@@ -119,7 +119,7 @@ def example(dataset: Dataset, seed: int = 0) -> Example | None:
     """A place in a held-out file where a block begins and code goes on; None if there is none."""
     tokenizer = tokenizers.load(dataset.tokenizer_folder)
     for split in ("test", "val"):
-        found = [each for each in documents(dataset, split) if each.start == 0]
+        found = [each for each in load_documents(dataset, split) if each.start == 0]
         found.sort(key=lambda each: (each.language == "text", content_id(seed, each.path)))
         for document in found:
             text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end])

@@ -62,17 +62,17 @@ class Corpus:
                 found: NDArray[Any] = np.array(row.tokens[: about["length"]])
                 weight = float(about["weight"])
                 opens_text = about["token_start"] == 0
-                key, shown = int(about["row_id"][:16], 16), int(row.uncounted)
+                key, shown = int(about["row_id"][:16], 16), int(row.context_length)
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 what = f"row {number + 1} is damaged: {type(error).__name__} {error}"
-                raise DatasetError(what, where=dataset.place("train", number)) from error
+                raise DatasetError(what, where=dataset.row_location("train", number)) from error
             fine = found.ndim == 1 and found.dtype.kind == "i"  # of no tokens it is "f"
             if not (fine and 0 <= found.min() <= found.max() < tokenizer.vocab_size):
                 what = f"row {number + 1} has tokens that its tokenizer does not have, or none"
-                raise DatasetError(what, where=dataset.place("train", number))
+                raise DatasetError(what, where=dataset.row_location("train", number))
             if not (0 < weight < float("inf") and shown >= 0):
                 what = f"row {number + 1} has a weight of {weight} and {shown} tokens of context"
-                raise DatasetError(what, where=dataset.place("train", number))
+                raise DatasetError(what, where=dataset.row_location("train", number))
             tokens.append(found.astype(dtype))
             whole.append(not about.keys() & {"hole", "context"})
             opens.append(whole[-1] and opens_text)

@@ -10,20 +10,17 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder import registry
+from git_starcoder.dataset.held_out import draw_documents, draw_rows, limit_rows, load_documents
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import (
-    FEW,
-    LOWER,
-    UNITS,
-    Exam,
+    LOWER_IS_BETTER,
+    MEASURE_UNITS,
+    MIN_RELIABLE_FILES,
+    EvalInput,
     bits_per_byte,
-    documents,
-    examples,
-    fewer,
     fill_in_the_middle,
     kinds,
     next_line,
-    sample,
     xz,
 )
 from git_starcoder.model.load import TRAINING, again, load, record
@@ -122,32 +119,32 @@ def evaluate(
     if (folder / "tokenizer.json").read_bytes() != (dataset.tokenizer_folder / "tokenizer.json").read_bytes():
         raise DatasetError("model and dataset have different tokenizers", where=str(folder), hint="train it again")
     split: Split = "test"
-    found = documents(dataset, split)
+    found = load_documents(dataset, split)
     if not found:
-        split, found = "val", documents(dataset, "val")
+        split, found = "val", load_documents(dataset, "val")
     if not found:
         hint = "the repository is too small to hold files out"
         raise DatasetError("nothing is held out", where=str(dataset.folder), hint=hint)
     training = record(folder)
     own = training["dataset"] == dataset.digest
-    exam = Exam(
+    exam = EvalInput(
         network,
         again(folder, tokenizer, seed),
         tokenizer,
-        documents(dataset, "train"),
-        sample(found, LIMIT, seed),
-        examples(dataset, split, LIMIT_OF_KIND, tokenizer.end, seed),
+        load_documents(dataset, "train"),
+        draw_documents(found, LIMIT, seed),
+        draw_rows(dataset, split, LIMIT_OF_KIND, tokenizer.end, seed),
         seed,
-        untaught=_untaught(tokenizer, training, dataset) if own else "",
+        no_fim_reason=_untaught(tokenizer, training, dataset) if own else "",
     )
     if seconds is not None:
         exam = _within(exam, lambda: seconds - (perf_counter() - entered))
     scores, skipped = _all(exam, progress)
-    files, of = (len({document.path for document in each}) for each in (exam.heldout, found))
+    files, of = (len({document.path for document in each}) for each in (exam.held_out, found))
     about = {
         "entries": tokenizer.vocab_size,
         "digest": tokenizer.digest,
-        "bytes_per_token": int(exam.sizes().sum()) / sum(len(document.tokens) for document in exam.heldout),
+        "bytes_per_token": int(exam.byte_counts().sum()) / sum(len(document.tokens) for document in exam.held_out),
     }
     return Scores(split, files, of, own, dataset.digest, about, tuple(scores), skipped)
 
@@ -167,7 +164,7 @@ def keep(scores: Scores, model: str | Path) -> bool:
     return True
 
 
-def _all(exam: Exam, watch: Progress) -> tuple[list[Score], dict[str, str]]:
+def _all(exam: EvalInput, watch: Progress) -> tuple[list[Score], dict[str, str]]:
     """Every eval of the shelf in order: what it found, and why it could not be made."""
     names = sorted(registry.names("evals"), key=lambda key: (ORDER.index(key) if key in ORDER else len(ORDER), key))
     watch.begin("eval", len(names))
@@ -190,13 +187,13 @@ def _untaught(tokenizer: Tokenizer, training: dict[str, Any], dataset: Dataset) 
     """Why a model of this dataset cannot fill in the middle; empty if it was shown how, or may have been."""
     config: dict[str, Any] = training.get("config") or {}
     if tokenizer.fim is None:
-        return fill_in_the_middle.UNTOLD
-    if config.get("fim") or config.get("base") or any("hole" in about for about in dataset.about("train")):
+        return fill_in_the_middle.NO_FIM_TOKENS
+    if config.get("fim") or config.get("base") or any("hole" in about for about in dataset.row_metadata("train")):
         return ""
     return "the model was not trained to: no row of the dataset is masked, and the training's `fim` is 0"
 
 
-def _within(exam: Exam, left: Callable[[], float]) -> Exam:
+def _within(exam: EvalInput, left: Callable[[], float]) -> EvalInput:
     """A smaller exam for the seconds that are left, from the speeds of a small one."""
 
     def measured(work: Callable[[], Any]) -> float:
@@ -205,18 +202,18 @@ def _within(exam: Exam, left: Callable[[], float]) -> Exam:
         return perf_counter() - begun
 
     few = replace(
-        exam, heldout=sample(exam.heldout, FEWEST // 2, exam.seed), rows=fewer(exam.rows, FEWEST_OF_KIND // 2),
-        given=LEAST_GIVEN // 4,
+        exam, held_out=draw_documents(exam.held_out, FEWEST // 2, exam.seed),
+        rows=limit_rows(exam.rows, FEWEST_OF_KIND // 2), compressor_bytes=LEAST_GIVEN // 4,
     )  # fmt: skip
-    asking = replace(exam, lines=FEWEST_LINES, holes=FEWEST_LINES)
-    training = few.priming()[0]
+    asking = replace(exam, line_count=FEWEST_LINES, hole_count=FEWEST_LINES)
+    training = few.compressor_text()[0]
     per_byte = (
-        3 * measured(lambda: xz.compressed(training)) / max(1, len(training))
+        3 * measured(lambda: xz.compressed_size(training)) / max(1, len(training))
     )  # twice xz, which gets slower, and PPMd
     per_token = 2 * measured(lambda: bits_per_byte.evaluate(few)) / (FEWEST // 2)  # two models
-    asked = sum(len(row.tokens) - row.given for row in few.rows)  # more than the limit, as rows are whole
+    asked = sum(len(row.tokens) - row.context_length for row in few.rows)  # more than the limit, as rows are whole
     per_row = (
-        measured(lambda: kinds.evaluate(few)) / asked * len({row.kind for row in few.rows})
+        measured(lambda: kinds.evaluate(few)) / asked * len({row.technique for row in few.rows})
     )  # a token of each kind
     per_line = measured(lambda: next_line.evaluate(asking)) / FEWEST_LINES
     per_hole = measured(lambda: fill_in_the_middle.evaluate(asking)) / FEWEST_LINES
@@ -227,21 +224,21 @@ def _within(exam: Exam, left: Callable[[], float]) -> Exam:
 
     return replace(
         exam,
-        heldout=sample(exam.heldout, max(FEWEST, affordable("scoring", per_token)), exam.seed),
-        rows=fewer(exam.rows, max(FEWEST_OF_KIND, affordable("kinds", per_row))),
-        lines=min(exam.lines, max(FEWEST_LINES, affordable("lines", per_line))),
-        holes=min(exam.holes, max(FEWEST_LINES, affordable("holes", per_hole))),
-        given=min(exam.given, max(LEAST_GIVEN, affordable("compressing", per_byte))),
+        held_out=draw_documents(exam.held_out, max(FEWEST, affordable("scoring", per_token)), exam.seed),
+        rows=limit_rows(exam.rows, max(FEWEST_OF_KIND, affordable("kinds", per_row))),
+        line_count=min(exam.line_count, max(FEWEST_LINES, affordable("lines", per_line))),
+        hole_count=min(exam.hole_count, max(FEWEST_LINES, affordable("holes", per_hole))),
+        compressor_bytes=min(exam.compressor_bytes, max(LEAST_GIVEN, affordable("compressing", per_byte))),
     )
 
 
 def table(scores: Scores) -> str:
     """The scores as plain text: a part for each measure and each way to tell things apart, a line for each score."""
     lines: list[str] = []
-    for measure, unit in UNITS.items():
+    for measure, unit in MEASURE_UNITS.items():
         of = [score for score in scores.scores if score.measure == measure and not score.by]
         if of:
-            better = "lower" if measure in LOWER else "higher"
+            better = "lower" if measure in LOWER_IS_BETTER else "higher"
             counted = f"{of[0].over:,} {unit} of {of[0].files} {scores.split} files"
             lines.append(f"{measure} ({better} is better; {counted}{_tokens(scores, measure)})")
             lines += [_line(score, score.subject, score.note) for score in of]
@@ -251,7 +248,9 @@ def table(scores: Scores) -> str:
         lines += [_line(score, score.group, _counted(score)) for score in sorted(of, key=lambda each: -each.over)]
     lines += [f"no {name.replace('_', ' ')}: {why}" for name, why in scores.skipped.items()]
     if any(score.low is not None for score in scores.scores):
-        lines.append(f"A to B: the 95 % interval over files; few: under {FEW} files, the figure may be chance")
+        lines.append(
+            f"A to B: the 95 % interval over files; few: under {MIN_RELIABLE_FILES} files, the figure may be chance"
+        )
     if not scores.own:
         lines.append("the model was trained on another dataset, so it may have seen these files")
     return "\n".join(lines)
@@ -264,14 +263,18 @@ def _line(score: Score, name: str, note: str) -> str:
 
 def _counted(score: Score) -> str:
     """What a line of a group is over."""
-    few = ", few" if score.files < FEW else ""
-    parts = [f"{score.over:,} {UNITS[score.measure]}", f"{score.files} file{'s' * (score.files != 1)}{few}", score.note]
+    few = ", few" if score.files < MIN_RELIABLE_FILES else ""
+    parts = [
+        f"{score.over:,} {MEASURE_UNITS[score.measure]}",
+        f"{score.files} file{'s' * (score.files != 1)}{few}",
+        score.note,
+    ]
     return ", ".join(part for part in parts if part)
 
 
 def _tokens(scores: Scores, measure: str) -> str:
     """Whose tokens perplexity counts."""
-    if UNITS[measure] != "tokens":
+    if MEASURE_UNITS[measure] != "tokens":
         return ""
     about = scores.tokenizer
     return (

@@ -61,7 +61,7 @@ def explain(plan: Plan, corpus: Corpus, dataset: Dataset, number: int) -> Explai
     """
     step = plan.step(number)
     wanted = set(step.rows.tolist())
-    said = {row: about for row, about in enumerate(dataset.about("train")) if row in wanted}
+    said = {row: about for row, about in enumerate(dataset.row_metadata("train")) if row in wanted}
     filled = fills(corpus, plan, step.rows, step.draws).tolist()
     first = suffix_first(plan, step.rows, step.draws).tolist()
     rows: list[Trained] = []
@@ -70,7 +70,7 @@ def explain(plan: Plan, corpus: Corpus, dataset: Dataset, number: int) -> Explai
     ):
         rows.append(
             Trained(
-                place=dataset.place("train", row),
+                place=dataset.row_location("train", row),
                 source_file=said[row]["source_file"],
                 technique=said[row]["augmentation_type"],
                 tokens=len(read),

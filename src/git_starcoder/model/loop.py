@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.errors import StarcoderError
-from git_starcoder.evals import surprise
 from git_starcoder.model import checkpoint
 from git_starcoder.model.checkpoint import Checkpoint
 from git_starcoder.model.ledger import Counts, Tally
 from git_starcoder.model.optimise import Average, put
+from git_starcoder.scoring import document_bits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from git_starcoder.evals import Document
+    from git_starcoder.dataset.held_out import Document
     from git_starcoder.model.learner import Learned, Learner
     from git_starcoder.model.metrics import Metrics
     from git_starcoder.model.plan import Plan, Step
@@ -234,7 +234,7 @@ class Loop:
         value = 0.0
         if self.processes.first:
             with self.average.shown() if self.average else nullcontext():
-                bits = surprise(self.network, self.exam.documents, self.network.end, parts=2).sum()
+                bits = document_bits(self.network, self.exam.documents, self.network.end, parts=2).sum()
             value = float(bits) / self.exam.bytes
         (value,) = self.processes.told([value])
         if not isfinite(value):

@@ -249,7 +249,7 @@ def _splits(dataset: Dataset) -> Line:
     owners: dict[tuple[str, Any], str] = {}
     crossing: set[tuple[str, Any]] = set()
     for split in SPLITS:
-        for about in dataset.about(split):
+        for about in dataset.row_metadata(split):
             for key in (("file", about.get("source_file")), ("group", about.get("group"))):
                 if key[1] is not None and owners.setdefault(key, split) != split:
                     crossing.add(key)

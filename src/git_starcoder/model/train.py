@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder import pictures
+from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.errors import OutputError, UsageError
-from git_starcoder.evals import documents, sample, surprise
 from git_starcoder.machine import threads
 from git_starcoder.model import checkpoint, curve, load
 from git_starcoder.model.config import Config
@@ -40,6 +40,7 @@ from git_starcoder.output import Kind, listing
 from git_starcoder.places import is_utf8
 from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.publish import whole
+from git_starcoder.scoring import document_bits
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ class _Training:
         network = made(self.dataset, config, self.tokenizer)
         if processes.beside > 1:
             network.torch.set_num_threads(max(1, threads() // processes.beside))
-        held_out = sample(documents(self.dataset, "val"), HELD_OUT, config.seed)
+        held_out = draw_documents(load_documents(self.dataset, "val"), HELD_OUT, config.seed)
         if not held_out:
             watch.note("no held-out text: the last weights are kept, whatever they are worth")
         decoded = (self.tokenizer.decode(each.tokens[each.tokens != self.tokenizer.end]) for each in held_out)
@@ -286,7 +287,7 @@ class _Training:
         if seconds is not None:
             begun = time.perf_counter()
             if self.processes.first and exam.bytes:
-                surprise(learner.network, exam.documents, learner.network.end, parts=2)
+                document_bits(learner.network, exam.documents, learner.network.end, parts=2)
             (looking,) = self.processes.told([time.perf_counter() - begun])
             exam.looks = max(1, min(LOOKS, int(LOOKING * seconds / looking)))
             seconds = max(1e-3, (left() or 0.0) - exam.looks * looking)

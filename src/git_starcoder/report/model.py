@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from git_starcoder.errors import DatasetError
-from git_starcoder.evals import EXACT, FEW, PERPLEXITY, SIMILAR, UNITS
+from git_starcoder.evals import EDIT_SIMILARITY, EXACT_MATCH, MEASURE_UNITS, MIN_RELIABLE_FILES, PERPLEXITY
 from git_starcoder.report.parts import Figure, Section, Subject, Table
 from git_starcoder.report.plot import COLOURS, SERIES, WIDTH, label, short, svg
 
@@ -158,14 +158,14 @@ def _groups(scores: Mapping[str, Any]) -> Iterator[Figure]:
         measure = of[0]["measure"]
         title = f"{_capital(measure)} by {'kind of row' if by == 'kind' else by}"
         names = [f"{label(score['group'], 22)}, {_files(score)}" for score in of]
-        few = f" Grey: fewer than {FEW} files, so the figure may be far off."
+        few = f" Grey: fewer than {MIN_RELIABLE_FILES} files, so the figure may be far off."
         caption = "Lines are 95 % intervals; a single file has none."
         rows = [
             (score["group"], score["note"], *_numbers(score), f"{score['over']:,}", f"{score['files']:,}")
             for score in of
         ]
-        header = (by, "note", "value", "from", "to", UNITS.get(measure, "over"), "files")
-        caption += few * any(score["files"] < FEW for score in of)
+        header = (by, "note", "value", "from", "to", MEASURE_UNITS.get(measure, "over"), "files")
+        caption += few * any(score["files"] < MIN_RELIABLE_FILES for score in of)
         yield _bars(f"scores-by-{by}", title, caption, of, names, Table(title, header, rows, left=2))
 
 
@@ -190,7 +190,9 @@ def _bars(
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
-        colours = [COLOURS["six"] if score.get("files", FEW) < FEW else SERIES[0] for score in of]
+        colours = [
+            COLOURS["six"] if score.get("files", MIN_RELIABLE_FILES) < MIN_RELIABLE_FILES else SERIES[0] for score in of
+        ]
         axes.barh(range(len(of)), [score["value"] for score in of], color=colours, height=0.6, alpha=0.55)
         errors = [
             [of[index]["value"] - of[index]["low"] for index in known],
@@ -201,7 +203,7 @@ def _bars(
         axes.set_yticks(range(len(of)), names)
         axes.set_ylim(len(of) - 0.5, -0.5)
         axes.set_xlabel(label(of[0]["measure"]))
-        if EXACT in of[0]["measure"] or SIMILAR in of[0]["measure"]:
+        if EXACT_MATCH in of[0]["measure"] or EDIT_SIMILARITY in of[0]["measure"]:
             axes.set_xlim(0, 1)
 
     about = ", ".join(f"{name} {score['value']:.3f}" for name, score in zip(names, of, strict=True))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+from git_starcoder.dataset.explain_row import split_row
 from git_starcoder.errors import DatasetError
 from git_starcoder.registry import names, summary
 from git_starcoder.report.parts import Mark, Sample, Section, Subject, Text
 from git_starcoder.text import tokenizer as tokenizers
-from git_starcoder.text.pieces import pieces
 
 if TYPE_CHECKING:
     from git_starcoder.dataset import Row
@@ -104,7 +104,7 @@ def _text(subject: Subject, title: str, number: int, row: Row, marks: list[Mark]
     about = row.metadata
     kind = f", {about['kind']}" if about.get("kind") else ""
     where = (
-        f"{about['source_file']}, {subject.dataset.place('train', number)}, "
+        f"{about['source_file']}, {subject.dataset.row_location('train', number)}, "
         f"{about['length']} of {about['window_size']} tokens, weight {about['weight']:g}{kind}"
     )
     return Text(title, where, _joined(marks))
@@ -113,7 +113,7 @@ def _text(subject: Subject, title: str, number: int, row: Row, marks: list[Mark]
 def _marks(row: Row, tokenizer: Tokenizer) -> list[Mark]:
     """The row's text, word by word."""
     found: list[Mark] = []
-    for piece in pieces(row, tokenizer):
+    for piece in split_row(row, tokenizer):
         if piece.control:
             found.append(Mark(piece.text, "control"))
         else:

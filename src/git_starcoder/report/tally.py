@@ -133,11 +133,11 @@ def counted(dataset: Dataset) -> Tally:
     """
     result = Tally()
     for split in SPLITS:
-        for number, about in enumerate(dataset.about(split)):
+        for number, about in enumerate(dataset.row_metadata(split)):
             try:
                 _add(result, split, number, about)
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-                raise DatasetError(f"the row is damaged: {error}", where=dataset.place(split, number)) from error
+                raise DatasetError(f"the row is damaged: {error}", where=dataset.row_location(split, number)) from error
     return result
 
 

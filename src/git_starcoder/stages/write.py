@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
-from git_starcoder.dataset import CARD, MANIFEST, METADATA, SCHEMA
-from git_starcoder.folder import card, facts, jsonl, parquet
-from git_starcoder.folder.lines import OWN, SHARED, Lines, shared
-from git_starcoder.folder.metadata import Written, metadata
-from git_starcoder.folder.spelled import numbers, texts
+from git_starcoder.dataset import CARD_FILE, DATASET_SCHEMA, MANIFEST_FILE, METADATA_FILE
+from git_starcoder.dataset.parquet import LABEL_COLUMNS
+from git_starcoder.dataset.write import card, jsonl, metadata, parquet
+from git_starcoder.dataset.write.metadata import (
+    ROW_COLUMNS,
+    SAMPLE_COLUMNS,
+    RowCounts,
+    SplitRows,
+    dataset_metadata,
+)
 from git_starcoder.output import listing
-from git_starcoder.parquet import LABELS
 from git_starcoder.records import SPLITS, Unit, escape_undecodable, printable_path
 from git_starcoder.stages import copies
 from git_starcoder.stages.window import Layout
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -44,11 +46,11 @@ def write_dataset(build: BuildState, recipe: Recipe, repo: Repo, windows: Window
         of_sample = np.array([SPLITS.index(sample.origin.split) for sample in windows.samples], dtype=np.int8)
         split = of_sample[windows.sample_index]
         rows = {name: np.flatnonzero(split == number) for number, name in enumerate(SPLITS)}
-        lines: dict[Split, Lines] = {
+        lines: dict[Split, SplitRows] = {
             name: _lines(layout, rows[name], recipe, step, copied=name == "train") for name in SPLITS
         }
-        write = _write_parquet if recipe.write.format == "parquet" else _write_jsonl
-        files = write(build, recipe, repo, layout, lines, lambda part: step.keep(part.rows))
+        write = parquet.write_parquet if recipe.write.format == "parquet" else jsonl.write_jsonl
+        files = write(build, recipe, repo, layout.tokenizer, lines, lambda part: step.keep(part.distinct_count))
         (build.folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         with (build.folder / "drops.jsonl").open("wb") as file:
             for drop in build.drops:
@@ -60,16 +62,16 @@ def write_dataset(build: BuildState, recipe: Recipe, repo: Repo, windows: Window
         units = list(
             {sample.origin.id: sample.origin for sample in windows.samples if isinstance(sample.origin, Unit)}.values()
         )
-        facts.write(build.folder, units)
-        said = metadata(build, recipe, repo, units, _written(lines))
-        (build.folder / METADATA).write_bytes(_pretty(said))
+        metadata.write_code_facts(build.folder, units)
+        said = dataset_metadata(build, recipe, repo, units, _written(lines))
+        (build.folder / METADATA_FILE).write_bytes(_pretty(said))
         features = _features(build, recipe, layout, lines["train"], files)
-        text = card.card(said, features, card.licence_of(units, build.texts))
-        (build.folder / CARD).write_text(text, encoding="utf-8")
+        text = card.render_card(said, features, card.detect_licence(units, build.texts))
+        (build.folder / CARD_FILE).write_text(text, encoding="utf-8")
     _write_manifest(build, repo, fingerprint, files)
 
 
-def _lines(layout: Layout, rows: Rows, recipe: Recipe, step: StepCounts, *, copied: bool) -> Lines:
+def _lines(layout: Layout, rows: Rows, recipe: Recipe, step: StepCounts, *, copied: bool) -> SplitRows:
     """The lines of a split, of which `rows` are those of the windows; with copies where the recipe wants them."""
     windows = layout.windows
     stage = windows.stage[rows]
@@ -86,96 +88,43 @@ def _lines(layout: Layout, rows: Rows, recipe: Recipe, step: StepCounts, *, copi
         step.figures["copies"] = int(np.count_nonzero(copy))
     if recipe.order.by == "curriculum":
         columns["stage"] = stage + 1
-    return Lines(windows, rows, layout.spans(rows), layout.masked(rows), layout.marks, **columns)
+    return SplitRows(windows, rows, layout.spans(rows), layout.masked(rows), layout.marks, **columns)
 
 
-def _write_jsonl(
-    run: BuildState,
-    recipe: Recipe,
-    repo: Repo,
-    layout: Layout,
-    lines: Mapping[Split, Lines],
-    done: Callable[[Lines], None],
-) -> Files:
-    tokenizer, samples = layout.tokenizer, layout.windows.samples
-    members = (orjson.dumps(shared(sample, repo.committed_at, run.texts))[1:] for sample in samples)
-    every = np.concatenate([part.spans for part in lines.values()])
-    files: Files = {}
-    with ThreadPoolExecutor(1) as thread:
-        shares = thread.submit(jsonl.share, run.scratch / "heads", members)  # while workers spell
-        spelled = numbers(layout.windows.tokens, tokenizer.vocab_size, run.scratch / "numbers", run.engine)
-    with spelled:
-        offsets, before, heads = spelled.offsets(every), 0, shares.result()
-        for split, part in lines.items():
-            name = f"training_data_{split}.jsonl"
-            own = offsets[before : before + len(part)]
-            files[name] = jsonl.write(
-                run.folder / name,
-                part,
-                spelled,
-                own,
-                tokenizer.pad,
-                heads,
-                run.engine,
-                done,
-                labels=recipe.write.labels,
-            )
-            before += len(part)
-    return files
-
-
-def _write_parquet(
-    run: BuildState,
-    recipe: Recipe,
-    repo: Repo,
-    layout: Layout,
-    lines: Mapping[Split, Lines],
-    done: Callable[[Lines], None],
-) -> Files:
-    tokenizer, samples = layout.tokenizer, layout.windows.samples
-    values = [shared(sample, repo.committed_at, run.texts) for sample in samples]
-    files: Files = {}
-    widths, tokens = tokenizer.widths, layout.windows.tokens
-    text = nullcontext() if widths is None else texts(tokens, widths, tokenizer.decode, run.scratch / "spelled")
-    with text as spelled:
-        writer = parquet.Writer(
-            run.folder, tokenizer, spelled, samples, values, run.texts, repo.commit, labels=recipe.write.labels
-        )
-        for split, part in lines.items():
-            files |= writer.write(split, part, done)
-    return files
-
-
-def _features(build: BuildState, recipe: Recipe, layout: Layout, lines: Lines, files: Files) -> card.Features:
+def _features(build: BuildState, recipe: Recipe, layout: Layout, lines: SplitRows, files: Files) -> card.ColumnTypes:
     """The type of each column of the rows, and of what is in their metadata."""
     if recipe.write.format == "parquet":
-        return parquet.features(build.folder / next(iter(files)))
+        return parquet.column_types(build.folder / next(iter(files)))
     ids = "uint16" if layout.tokenizer.dtype.itemsize == 2 else "int32"
-    labels = dict(zip(LABELS, ("list<int32>", "list<int8>", "list<int32>"), strict=True)) if recipe.write.labels else {}
-    own = lines.part(0, 0).columns()
+    labels = (
+        dict(zip(LABEL_COLUMNS, ("list<int32>", "list<int8>", "list<int32>"), strict=True))
+        if recipe.write.labels
+        else {}
+    )
+    own = lines.slice(0, 0).metadata_columns()
     return {
         "tokens": f"list<{ids}>",
         **labels,
-        "metadata": {name: kind for name, kind in OWN.items() if name in own} | SHARED,
+        "metadata": {name: kind for name, kind in ROW_COLUMNS.items() if name in own} | SAMPLE_COLUMNS,
     }
 
 
-def _written(lines: Mapping[Split, Lines]) -> Written:
+def _written(lines: Mapping[Split, SplitRows]) -> RowCounts:
     """What the rows of the files come to."""
     made_by: Counter[str] = Counter()
     for part in lines.values():
-        counts = np.bincount(part.windows.sample_index[part.row], minlength=len(part.windows.samples)).tolist()
+        counts = np.bincount(part.windows.sample_index[part.window_index], minlength=len(part.windows.samples)).tolist()
         for sample, count in zip(part.windows.samples, counts, strict=True):
             made_by[sample.technique] += count
     rows = Counter({split: len(part) for split, part in lines.items()})
-    return Written(rows, made_by, sum(int(part.length.sum()) for part in lines.values()))
+    return RowCounts(rows, made_by, sum(int(part.lengths.sum()) for part in lines.values()))
 
 
 def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: dict[str, dict[str, int | str]]) -> None:
     """`manifest.json`: what the dataset was made of, the counts of every step, the digest of every file."""
     files = listing(build.folder, files, without=build.scratch.name)
     manifest = {
-        "schema": SCHEMA,
+        "schema": DATASET_SCHEMA,
         "fingerprint": fingerprint,
         "commit": repo.commit,
         "shallow": repo.shallow or bool(repo.partial),
@@ -193,7 +142,7 @@ def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: dict
         "files": files,
         "digest": hashlib.sha256(orjson.dumps(files, option=orjson.OPT_SORT_KEYS)).hexdigest(),
     }
-    (build.folder / MANIFEST).write_bytes(_pretty(manifest))
+    (build.folder / MANIFEST_FILE).write_bytes(_pretty(manifest))
 
 
 def _pretty(values: dict[str, Any]) -> bytes:
