@@ -49,7 +49,7 @@ def command(
 
     REPO is its folder (default: the current one). Its code is only read, never run.
     """
-    from git_starcoder.dataset import parquet
+    from git_starcoder.dataset.read_rows import import_pyarrow
     from git_starcoder.git.objects import Repo
     from git_starcoder.pipeline import build
     from git_starcoder.recipe import Recipe
@@ -58,7 +58,7 @@ def command(
     overrides = (*overrides, *(f"{key}={value}" for key, value in short.items() if value))
     recipe = Recipe.load(name, with_seed(overrides, seed))
     if recipe.write.format == "parquet":
-        parquet.import_pyarrow()  # missing, it should be missed now and not after all the work
+        import_pyarrow()  # missing, it should be missed now and not after all the work
     out = out or Path(f"training_data_{file_name(recipe)}")
     if not dry_run:
         places.prefer(out)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from git_starcoder.dataset import parquet, read_rows
+from git_starcoder.dataset import read_rows
 from git_starcoder.errors import DatasetError
 from git_starcoder.output import Kind
 from git_starcoder.publish import whole
@@ -86,7 +86,7 @@ class Dataset:
         """
         if self.metadata.get("format", "jsonl") == "jsonl":
             return [self.folder / f"training_data_{split}.jsonl"]
-        prefix = f"data/{parquet.SPLIT_FILE_NAMES[split]}-"
+        prefix = f"data/{read_rows.SPLIT_FILE_NAMES[split]}-"
         names = [name for name in sorted(self.manifest.get("files", {})) if name.startswith(prefix)]
         if not names:
             raise DatasetError(f"'{self.folder}' is damaged: no files of {split}", where=MANIFEST_FILE)
@@ -113,10 +113,9 @@ class Dataset:
             yield from read_rows.read_metadata(path)
 
     def compatibility_columns(self, split: Split) -> Iterator[dict[str, Any]]:
-        """Yield, for each row of a Parquet split, its values of `parquet.COMPATIBILITY_COLUMNS`; JSONL has none."""
+        """Yield the values of `read_rows.COMPATIBILITY_COLUMNS` of each row; JSON lines have none."""
         for path in self.files(split):
-            if path.suffix == ".parquet":
-                yield from parquet.read_compatibility_columns(path)
+            yield from read_rows.read_compatibility_columns(path)
 
     def select(self, split: Split, wanted: Callable[[int, dict[str, Any]], bool]) -> Iterator[Row]:
         """Yield the rows for which `wanted(index, metadata)` holds; `index` counts the rows of the split from 0.

@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import orjson
 
-from git_starcoder.dataset import parquet
-from git_starcoder.dataset.read_rows import LINE_END, LINE_START, METADATA_START, parse_line, read_rows
+from git_starcoder.dataset.read_rows import (
+    LINE_END,
+    LINE_START,
+    METADATA_START,
+    PARQUET_BATCH_ROWS,
+    parse_line,
+    read_rows,
+)
 from git_starcoder.dataset.samples import NOT_ADDED
 from git_starcoder.errors import DatasetError
 from git_starcoder.protocols import Failure
@@ -150,7 +156,7 @@ def _unpack(first: int, packed: PackedRows) -> RowBlock:
 
 def _read_parquet(path: Path) -> Iterator[PackedRows]:
     rows = read_rows(path)
-    while batch := list(islice(rows, parquet.ROWS_PER_BATCH)):
+    while batch := list(islice(rows, PARQUET_BATCH_ROWS)):
         yield _pack_rows(batch)
 
 

@@ -1,25 +1,41 @@
 """Reads the rows of a dataset's files one by one, from JSON lines or Parquet. `read_blocks` reads many at once.
 
-A line is `{"tokens":[1,2],"metadata":{...}}`. Where the recipe asks for training labels, these stand between the two.
+A line is `{"tokens":[1,2],"metadata":{...}}`. If the recipe asks for training labels, these stand between the two. In
+Parquet, tokens, labels and each key of the metadata are columns. pyarrow is an extra and imported only when needed.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
-from git_starcoder.dataset import parquet
-from git_starcoder.errors import DatasetError
+from git_starcoder.errors import DatasetError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+SPLIT_FILE_NAMES = {"train": "train", "val": "validation", "test": "test"}
+"""The name of each split in the names of Parquet files, by the convention of the `datasets` library."""
+LABEL_COLUMNS = ("input_ids", "attention_mask", "labels")
+"""What trainers of Hugging Face expect; written if the recipe asks for it."""
+COMPATIBILITY_COLUMNS = (
+    "text", "path", "blob_id", "repo_name", "revision_id", "is_generated", "is_vendor", "old_file", "old_contents",
+    "new_contents", "subject", "message",
+)  # fmt: skip
+"""Parquet columns under the names of The Stack v2 and CommitPackFT, for programs written for those. They repeat what
+tokens and metadata say, and no key of the metadata has one of these names."""
 LINE_START, METADATA_START, LINE_END = b'{"tokens":[', b'],"metadata":', b"}\n"
 """How the writer spells a line; the fast readers rely on it. Any other spelling of the same JSON is read as well."""
-LABELS_START = [f'],"{name}":['.encode() for name in parquet.LABEL_COLUMNS]
+LABELS_START = [f'],"{name}":['.encode() for name in LABEL_COLUMNS]
 """What the writer puts before the values of each label column; the bracket ends the array before it."""
+PARQUET_BATCH_ROWS = 64
+"""Parquet rows that are Python objects at a time: enough for speed, and few megabytes."""
+
+Labels = dict[str, Any]
+"""The values of `LABEL_COLUMNS` of a row; empty if the dataset has none."""
 
 
 class Row(NamedTuple):
@@ -28,7 +44,7 @@ class Row(NamedTuple):
     tokens: list[int]
     """Token ids, as many as the window size, padded at the end."""
     metadata: dict[str, Any]
-    """The keys are those of `dataset.md`; `length` is the number of tokens before the padding."""
+    """For example `source_file`, and `length`, the number of tokens before the padding; `docs/dataset.md` has all."""
 
     @property
     def context_length(self) -> int:
@@ -40,10 +56,6 @@ class Row(NamedTuple):
         return self.metadata.get("context", 0)
 
 
-Labels = dict[str, Any]
-"""The label columns of a row, `input_ids`, `attention_mask` and `labels`; empty where the dataset has none."""
-
-
 def read_rows(path: Path, first: int = 0) -> Iterator[tuple[Row, Labels]]:
     """Yield the rows of a file and their labels, from row `first` on, counted from 0.
 
@@ -52,12 +64,11 @@ def read_rows(path: Path, first: int = 0) -> Iterator[tuple[Row, Labels]]:
         MissingExtraError: It is a Parquet file, and pyarrow is not installed.
     """
     if path.suffix != ".parquet":
-        for number, line in _numbered_lines(path):
-            if number > first:
-                yield parse_line(path, number, line)
+        yield from (parse_line(path, number, line) for number, line in _numbered_lines(path) if number > first)
         return
-    for number, values in enumerate(parquet.read_records(path, first), first + 1):
-        labels = {name: values.pop(name) for name in parquet.LABEL_COLUMNS if name in values}
+    columns = _parquet_records(path, lambda name: name not in COMPATIBILITY_COLUMNS, first)
+    for number, values in enumerate(columns, first + 1):
+        labels = {name: values.pop(name) for name in LABEL_COLUMNS if name in values}
         tokens: Any = values.pop("tokens", None)
         if not isinstance(tokens, list):
             raise DatasetError(f"row {number} has no tokens", where=path.name)
@@ -67,9 +78,16 @@ def read_rows(path: Path, first: int = 0) -> Iterator[tuple[Row, Labels]]:
 def read_metadata(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the metadata of each row of a file. Much faster than `read_rows`, because tokens are skipped."""
     if path.suffix == ".parquet":
-        yield from parquet.read_records(path, without=("tokens", *parquet.LABEL_COLUMNS))
+        skipped = {"tokens", *LABEL_COLUMNS, *COMPATIBILITY_COLUMNS}
+        yield from _parquet_records(path, lambda name: name not in skipped)
     else:
         yield from (_parse_metadata(path, number, line) for number, line in _numbered_lines(path))
+
+
+def read_compatibility_columns(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the values of `COMPATIBILITY_COLUMNS` of each row of a file; JSON lines have none."""
+    if path.suffix == ".parquet":
+        yield from _parquet_records(path, COMPATIBILITY_COLUMNS.__contains__)
 
 
 def select_rows(path: Path, wanted: Callable[[int, dict[str, Any]], bool]) -> Iterator[Row]:
@@ -86,7 +104,14 @@ def select_rows(path: Path, wanted: Callable[[int, dict[str, Any]], bool]) -> It
 
 def count_rows(path: Path) -> int:
     """Return the number of rows of a file."""
-    return parquet.count_rows(path) if path.suffix == ".parquet" else sum(1 for _ in _numbered_lines(path))
+    if path.suffix != ".parquet":
+        return sum(1 for _ in _numbered_lines(path))
+    pa = import_pyarrow()
+    try:
+        with path.open("rb") as opened:
+            return pa.parquet.read_metadata(opened).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
 
 
 def parse_line(path: Path, number: int, line: bytes) -> tuple[Row, Labels]:
@@ -115,3 +140,44 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             yield from enumerate(lines, 1)
     except OSError as error:
         raise DatasetError(f"'{path}' cannot be read: {error.strerror}", where=str(path.parent)) from error
+
+
+def import_pyarrow() -> Any:
+    """Return the module `pyarrow`, with `pyarrow.parquet` loaded.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+
+        import_module("pyarrow.parquet")  # makes it an attribute of pyarrow
+    except ImportError as error:
+        raise MissingExtraError.of(error, "pyarrow", "parquet") from error
+    return pa
+
+
+def _parquet_records(path: Path, is_wanted: Callable[[str], bool], first: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield the wanted columns of each row of a Parquet file from row `first` on, without null values."""
+    pa = import_pyarrow()
+    try:
+        # pyarrow takes only UTF-8 paths, so Python opens the file.
+        with path.open("rb") as opened, pa.parquet.ParquetFile(opened) as file:
+            columns = [name for name in file.schema_arrow.names if is_wanted(name)]
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if first >= rows:
+                    first -= rows
+                    continue
+                batches = file.iter_batches(PARQUET_BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False)
+                for batch in batches:
+                    for values in batch.slice(first).to_pylist():
+                        yield {name: value for name, value in values.items() if value is not None}
+                    first = max(0, first - len(batch))
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DatasetError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+    return DatasetError(f"'{path.name}' cannot be read: {reason}", where=str(path.parent))

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from git_starcoder.dataset import CARD_FILE, DATASET_SCHEMA, MANIFEST_FILE, METADATA_FILE
-from git_starcoder.dataset.parquet import LABEL_COLUMNS
+from git_starcoder.dataset.read_rows import LABEL_COLUMNS
 from git_starcoder.dataset.write import card, jsonl, metadata, parquet
 from git_starcoder.dataset.write.metadata import (
     ROW_COLUMNS,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder import strict_yaml
-from git_starcoder.dataset.parquet import SPLIT_FILE_NAMES
+from git_starcoder.dataset.read_rows import SPLIT_FILE_NAMES
 from git_starcoder.dataset.write.metadata import IMPORTS_FILE, SIGNATURES_FILE
 
 if TYPE_CHECKING:

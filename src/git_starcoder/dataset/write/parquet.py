@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from git_starcoder.dataset.parquet import COMPATIBILITY_COLUMNS, LABEL_COLUMNS, SPLIT_FILE_NAMES, import_pyarrow
+from git_starcoder.dataset.read_rows import COMPATIBILITY_COLUMNS, LABEL_COLUMNS, SPLIT_FILE_NAMES, import_pyarrow
 from git_starcoder.dataset.write.metadata import ROW_COLUMNS, sample_metadata
 from git_starcoder.dataset.write.token_text import write_decoded
 from git_starcoder.layout import IGNORED_LABEL, masked_row
