@@ -56,14 +56,14 @@ def spoiled(dataset, **changed):
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
-        ({"length": 65}, "not of the vocabulary, or too few"),
-        ({"hole": [3, 3]}, "has the hole [3, 3]"),
-        ({"hole": [3, 63]}, "has the hole [3, 63]"),
-        ({"hole": "x"}, "has the hole x"),
-        ({"context": 65}, "behind a head of 65"),
-        ({"token_start": -1}, "begins at token -1"),
-        ({"token_start": 10**15}, "begins at token 1000000000000000"),
-        ({"split": "val"}, "made otherwise than training_data_train.jsonl:"),
+        ({"length": 65}, "outside the vocabulary, or fewer than its length"),
+        ({"hole": [3, 3]}, "cannot have the hole [3, 3]"),
+        ({"hole": [3, 63]}, "cannot have the hole [3, 63]"),
+        ({"hole": "x"}, "cannot have the hole x"),
+        ({"context": 65}, "with a context of 65 tokens"),
+        ({"token_start": -1}, "start at token -1"),
+        ({"token_start": 10**15}, "start at token 1000000000000000"),
+        ({"split": "val"}, "its split, mask or context differs from training_data_train.jsonl:"),
     ],
 )
 def test_a_row_that_cannot_be_is_told_and_left(dataset, changed, what):

@@ -229,17 +229,29 @@ def _pack_our_lines(lines: list[bytes]) -> PackedRows | None:
 def parse_numbers(text: bytes) -> NDArray[np.uint32] | None:
     """Return the numbers of a text such as `7,42`, spelled as JSON requires; None for any other text.
 
-    Three times as fast as a JSON parser, which makes an object of every number. numpy is more lenient than JSON, so
-    its answer counts only for texts that JSON accepts, too. Numbers that need more than 32 bits are refused.
+    Three times as fast as a JSON parser, which makes an object of every number. Numbers that need more than 32 bits are
+    refused.
     """
-    if text.translate(None, b"0123456789,") or b",," in b",%b," % text:
+    characters = np.frombuffer(text, dtype=np.uint8)
+    is_comma = characters == ord(",")
+    is_digit = characters - ord("0") < 10  # below "0" the difference wraps around to a large number
+    if (
+        not text
+        or is_comma[0]
+        or is_comma[-1]
+        or not (is_comma | is_digit).all()
+        or (is_comma[1:] & is_comma[:-1]).any()
+    ):
         return None
-    numbers = np.fromstring(text, dtype=np.int64, sep=",")
-    # JSON has no leading zeros: `7,042` has 5 characters, but 7 and 42 have 1 + 2 digits and one comma.
-    digits = len(numbers) + sum(np.count_nonzero(numbers >= 10**power) for power in range(1, 10))
-    if numbers.max() >= 1 << 32 or digits + len(numbers) - 1 != len(text):
+    parsed = np.fromstring(text, dtype=np.int64, sep=",")
+    largest = int(parsed.max())
+    if largest >= 1 << 32:
         return None
-    return numbers.astype(np.uint32)
+    numbers = parsed.astype(np.uint32)
+    # JSON has no leading zeros: `7,042` has 4 digits, but 7 and 42 have 1 + 2. Count one digit for each number, one
+    # more for each from 10 on, one more for each from 100 on, and so on.
+    digits = len(numbers) + sum(np.count_nonzero(numbers >= 10**power) for power in range(1, len(str(largest))))
+    return numbers if digits == np.count_nonzero(is_digit) else None
 
 
 def _pack_rows(rows: list[tuple[Row, Labels]]) -> PackedRows:

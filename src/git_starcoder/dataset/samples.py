@@ -172,12 +172,12 @@ class RebuiltSamples:
         tokens = token_ids[:length].view(np.int32)
         vocabulary = self.tokenizer.vocab_size
         if len(tokens) != length or (max_token >= vocabulary and token_ids[:length].max(initial=0) >= vocabulary):
-            return AddedRow(NO_TOKENS, "it has tokens that are not of the vocabulary, or too few")
+            return AddedRow(NO_TOKENS, "it has tokens outside the vocabulary, or fewer than its length")
         hole, context, start = metadata.get("hole"), metadata.get("context", 0), metadata["token_start"]
         if not _is_hole(hole, length):
-            return AddedRow(tokens, f"no row of {length} tokens has the hole {hole}")
+            return AddedRow(tokens, f"a row of {length} tokens cannot have the hole {hole}")
         if not 0 <= context <= length or not 0 <= start <= self._max_start:
-            return AddedRow(tokens, f"no row begins at token {start} behind a head of {context}")
+            return AddedRow(tokens, f"a row cannot start at token {start} with a context of {context} tokens")
         window = tokens[context:] if hole is None else unmask_row(tokens, *hole)
         sample = self.by_id.get(metadata["sample"])
         if sample is None:
@@ -191,12 +191,14 @@ class RebuiltSamples:
             or context != len(sample.context_prefix)
             or (context and tokens[:context].tobytes() != sample.context_prefix.tobytes())
         ):
-            return AddedRow(tokens, f"it is made otherwise than {self._first_row(sample)}, which is of the same sample")
+            return AddedRow(
+                tokens, f"its split, mask or context differs from {self._first_row(sample)} of the same sample"
+            )
         elif [*map(metadata.get, sample.metadata)] != [*sample.metadata.values()]:
-            return AddedRow(tokens, f"it says other things of its sample than {self._first_row(sample)}")
+            return AddedRow(tokens, f"its metadata differ from {self._first_row(sample)} of the same sample")
         sample.decoded = None
         if not sample.join(start, window):
-            return AddedRow(tokens, f"other rows of its sample, as {self._first_row(sample)}, disagree")
+            return AddedRow(tokens, f"other rows of its sample, such as {self._first_row(sample)}, disagree")
         return AddedRow(tokens, "")
 
     def decode(self, tokens: Tokens) -> bytes:
