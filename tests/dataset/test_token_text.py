@@ -40,14 +40,20 @@ def test_no_tokens(tmp_path, engine):
 
 
 @pytest.mark.parametrize("most", [1, 3, 1 << 20])
-def test_bytes_are_written_whole_also_where_the_system_takes_fewer(tmp_path, monkeypatch, most):
+def test_pieces_are_written_whole_also_where_the_system_takes_fewer_bytes(tmp_path, monkeypatch, most):
     path = tmp_path / "file"
     path.write_bytes(b"before")
-    data = b"".join(b"%d," % number for number in range(2_500))
+    pieces = [b"%d," % number * (number % 4) for number in range(2_500)]
+    pieces[7] = memoryview(pieces[7])
     real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda file, rest, position: real(file, rest[:most], position))
-    assert token_text.write_at(str(path), 6, data) == 0
-    assert path.read_bytes() == b"before" + data
+
+    def few(file, data, at):
+        return real(file, bytes(data)[:most], at)
+
+    monkeypatch.setattr(os, "pwrite", few)
+    monkeypatch.setattr(os, "pwritev", lambda file, data, at: few(file, b"".join(data), at))
+    assert token_text.write_at(str(path), 6, pieces) == 0
+    assert path.read_bytes() == b"before" + b"".join(pieces)
 
 
 def test_what_cannot_be_written_is_told(tmp_path, monkeypatch):
@@ -57,5 +63,5 @@ def test_what_cannot_be_written_is_told(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(os, "pwrite", full)
-    assert token_text.write_at(str(path), 0, b"text") == errno.ENOSPC
+    monkeypatch.setattr(os, "pwritev", full)
+    assert token_text.write_at(str(path), 0, [b"text"]) == errno.ENOSPC

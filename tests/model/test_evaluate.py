@@ -139,6 +139,6 @@ def test_groups_with_few_files_are_shown_with_their_counts():
 
 
 def test_predictions_that_are_not_numbers_are_one_line(dataset, trained, monkeypatch):
-    monkeypatch.setattr(evaluation.bits_per_byte, "surprise", lambda *_: np.array([inf, 1.0]))
+    monkeypatch.setattr(evaluation.bits_per_byte, "document_bits", lambda *_: np.array([inf, 1.0]))
     with pytest.raises(DatasetError, match="not numbers"):
         evaluate(trained, dataset)

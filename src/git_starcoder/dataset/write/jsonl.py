@@ -218,10 +218,13 @@ def _own_members(columns: dict[str, list[Any]]) -> list[bytes]:
 def _write_batch(batch: _Batch) -> tuple[int, int]:
     """Write the lines of a batch. Return their size, and 0 or the error number. Runs in workers."""
     with _mapped(batch.numbers_path) as numbers, _mapped(batch.shared_path) as shared:
-        lines = b"".join(_line_pieces(batch, numbers, shared))
-    if len(lines) != batch.size:
-        raise ValueError(f"{len(lines)} bytes where {batch.size} were expected")
-    return len(lines), write_at(batch.path, batch.position, lines)
+        pieces = _line_pieces(batch, numbers, shared)
+        size = sum(map(len, pieces))
+        if size != batch.size:
+            raise ValueError(f"{size} bytes where {batch.size} were expected")
+        error = write_at(batch.path, batch.position, pieces)
+        pieces.clear()  # a map cannot be closed while there are views of it
+        return size, error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import orjson
 from git_starcoder.protocols import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 TOKENS_PER_CHUNK = 1 << 20
 """Tokens that become text at a time: a few megabytes."""
+PIECES_PER_WRITE = min(1024, os.sysconf("SC_IOV_MAX"))
+"""Byte strings that one system call writes."""
 CHUNK_TIMEOUT_SECONDS = 300.0
 """The time for one chunk, which takes milliseconds; reached only if a disk hangs."""
 
@@ -75,7 +77,7 @@ def write_decoded(
     position = 0
     for start in range(0, len(tokens), TOKENS_PER_CHUNK):
         data = decode(tokens[start : start + TOKENS_PER_CHUNK])
-        raise_if_failed(path, write_at(text.path, position, data))
+        raise_if_failed(path, write_at(text.path, position, [data]))
         position += len(data)
     return text
 
@@ -116,20 +118,26 @@ class _Chunk(NamedTuple):
 
 def _write_chunk(chunk: _Chunk) -> int:
     data = orjson.dumps(chunk.tokens, option=orjson.OPT_SERIALIZE_NUMPY)
-    return write_at(chunk.path, chunk.position, data[1:-1] + b",")  # `[7,42]` becomes `7,42,`
+    return write_at(chunk.path, chunk.position, [memoryview(data)[1:-1], b","])  # `[7,42]` becomes `7,42,`
 
 
-def write_at(path: str, position: int, data: bytes | memoryview) -> int:
-    """Write bytes at a position of an existing file. Return 0, or the error number if they cannot be written.
+def write_at(path: str, position: int, pieces: Sequence[bytes | memoryview]) -> int:
+    """Write byte strings at a position of an existing file. Return 0, or the error number if they cannot be written.
 
     Several workers write to one file at the same time. An error number crosses processes better than an exception.
+    `pwritev` takes the pieces as they are: to join them first would cost a third more processor time for the file.
     """
-    rest = memoryview(data)
     try:
         with Path(path).open("r+b", buffering=0) as file:
-            while rest:  # the system may write less than it was given
-                written = os.pwrite(file.fileno(), rest, position)
-                rest, position = rest[written:], position + written
+            for first in range(0, len(pieces), PIECES_PER_WRITE):
+                some = pieces[first : first + PIECES_PER_WRITE]
+                written = os.pwritev(file.fileno(), some, position)
+                position += written
+                # The system may write less than it was given.
+                rest = memoryview(b"".join(some))[written:] if written < sum(map(len, some)) else b""
+                while rest:
+                    written = os.pwrite(file.fileno(), rest, position)
+                    rest, position = rest[written:], position + written
     except OSError as error:
         return error.errno or errno.EIO
     return 0
