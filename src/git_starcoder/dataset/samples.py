@@ -198,7 +198,7 @@ class RebuiltSamples:
             return AddedRow(tokens, f"its metadata differ from {self._first_row(sample)} of the same sample")
         sample.decoded = None
         if not sample.join(start, window):
-            return AddedRow(tokens, f"other rows of its sample, such as {self._first_row(sample)}, disagree")
+            return AddedRow(tokens, f"other rows of its sample, as {self._first_row(sample)}, disagree")
         return AddedRow(tokens, "")
 
     def decode(self, tokens: Tokens) -> bytes:

@@ -212,8 +212,8 @@ def _own_members(columns: dict[str, list[Any]]) -> tuple[bytes, NDArray[np.int64
     r"""Return the members of each row's own metadata, one row after another, and where those of each row start.
 
     Columns seq_id [0, 1] and hole [None, [2, 5]] give `],"metadata":{"seq_id":0,` and
-    `],"metadata":{"seq_id":1,"hole":[2,5],`. One format string for all rows takes a
-    tenth less time of the main process, which limits the writing, than JSON for each row.
+    `],"metadata":{"seq_id":1,"hole":[2,5],`. One format string for all rows takes a tenth less time of the main
+    process, which limits the writing, than JSON for each row.
     """
     formats: list[str] = []
     cells: list[list[Any]] = []
