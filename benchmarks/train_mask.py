@@ -65,7 +65,7 @@ def main() -> None:
     loop.VALIDATION_COUNT = 3  # they cost time, and change nothing of what is measured at the end
     trials = SWEEP if arguments.sweep else MASK
     trials = [trials[number] for number in arguments.only] if arguments.only else trials
-    tokens = sum(row["length"] * row["weight"] for row in dataset.about("train"))
+    tokens = sum(row["length"] * row["weight"] for row in dataset.row_metadata("train"))
     print(json.dumps({"machine": measure.machine(), "command": " ".join(sys.argv), "defaults": asdict(first),
                       "passes": round(arguments.steps * first.batch / tokens, 3)}), flush=True)  # fmt: skip
     found: dict[int, list[float]] = {}

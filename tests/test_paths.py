@@ -103,7 +103,7 @@ def test_a_backslash_stays_where_it_is_no_escape(path):
 def test_every_file_has_a_path_of_its_own_and_every_check_is_kept(dataset, repo):
     blobs = defaultdict(set)
     for split in SPLITS:
-        for about in dataset.about(split):
+        for about in dataset.row_metadata(split):
             if not about.get("is_evolution"):
                 blobs[about["source_file"]].add(about["blob"])
     assert all(len(of_path) == 1 for of_path in blobs.values())
@@ -115,7 +115,7 @@ def test_every_file_has_a_path_of_its_own_and_every_check_is_kept(dataset, repo)
 
 
 def test_other_files_of_the_dataset_name_them_the_same(dataset):
-    rows = {about["source_file"] for split in SPLITS for about in dataset.about(split)}
+    rows = {about["source_file"] for split in SPLITS for about in dataset.row_metadata(split)}
     declared = {symbol["path"] for symbol in lines(dataset, "signatures.jsonl")}
     assert declared <= rows
     assert "caf\\xe9.py" in declared

@@ -11,9 +11,9 @@ from git_starcoder.records import SPLITS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from git_starcoder.cli.lookup import Gone
-    from git_starcoder.cli.row import Shown
     from git_starcoder.dataset import Dataset
+    from git_starcoder.dataset.explain_row import RowExplanation
+    from git_starcoder.dataset.lookup import DropRecord
     from git_starcoder.records import Split
 
 
@@ -60,11 +60,11 @@ class Origin:
     """The commit; empty where a file was asked for."""
     rows: tuple[RowCount, ...]
     """Its rows in the dataset."""
-    drops: tuple[Gone, ...]
+    drops: tuple[DropRecord, ...]
     """What was dropped of it, with step and reason."""
 
 
-def show(dataset: Dataset | str | Path, what: str | None = None) -> Overview | Origin | Shown:
+def show(dataset: Dataset | str | Path, what: str | None = None) -> Overview | Origin | RowExplanation:
     """Show what is in a dataset, a row, or what became of a file or commit.
 
     Args:
@@ -79,28 +79,27 @@ def show(dataset: Dataset | str | Path, what: str | None = None) -> Overview | O
         UsageError: nothing in the dataset has this name.
 
     """
-    from git_starcoder.cli import lookup, row
-    from git_starcoder.dataset import Dataset
+    from git_starcoder.dataset import Dataset, explain_row, lookup
 
     if not isinstance(dataset, Dataset):
         dataset = Dataset.open(dataset)
     if what is None:
-        counts = lookup.table(dataset)
+        counts = lookup.count_rows_by_kind(dataset)
         rows = tuple(
             RowCount("", cast("Split", split), technique, size, count)
             for (split, technique, size), count in sorted(counts.items())
         )
         splits: dict[Split, int] = {split: sum(each.rows for each in rows if each.split == split) for split in SPLITS}
         drops = Counter[tuple[str, str]]()
-        for drop in lookup.drops(dataset):
+        for drop in lookup.read_drops(dataset):
             drops[drop.step, drop.reason] += drop.things
         return Overview(splits, rows, tuple(DropCount(*key, count) for key, count in sorted(drops.items())))
-    found = lookup.find(dataset, what)
-    if not isinstance(found, lookup.Found):
-        return row.describe(dataset, found)
-    matching = found.of_path if found.path else found.of_commit
+    found = lookup.look_up(dataset, what)
+    if not isinstance(found, lookup.LookupResult):
+        return explain_row.explain_row(dataset, found)
+    matching = found.path_rows if found.path else found.commit_rows
     counted = tuple(
         RowCount(path, cast("Split", split), technique, size, count)
-        for (path, split, technique, size), count in sorted(matching.by.items())
+        for (path, split, technique, size), count in sorted(matching.by_group.items())
     )
     return Origin(found.path, "" if found.path else min(found.commits), counted, tuple(found.drops))

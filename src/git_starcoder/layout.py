@@ -21,6 +21,9 @@ IGNORED_LABEL = -100
 FIM_SENTINELS = 4
 """Control tokens in a masked row: `<fim_prefix>`, `<fim_suffix>`, `<fim_middle>` and the end of text."""
 
+CURRICULUM_STAGES = 3
+"""The stages of the curriculum, from easy to hard rows."""
+
 DAY_SECONDS = 86_400
 RECENT_DAYS = 60
 """Files and changes younger than this are recent; the recipe gives them a weight of their own."""
@@ -58,3 +61,8 @@ def age_in_days(changed_at: int, newest: int) -> int:
 def age_factor(days: int, recent: float, old: float) -> float:
     """The factor by which age changes a weight: `recent` for recent text, `old` for old text, 1 between."""
     return recent if days < RECENT_DAYS else 1.0 if days < OLD_DAYS else old
+
+
+def role_factor(role: str, core: float, utility: float, test: float) -> float:
+    """The factor by which a role changes a weight: `core` and `test` have their own, all others count as utilities."""
+    return {"core": core, "test": test}.get(role, utility)

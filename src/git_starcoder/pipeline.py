@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from git_starcoder.build_state import BuildState
-from git_starcoder.dataset import Dataset, fingerprint, publish
+from git_starcoder.dataset import Dataset, dataset_fingerprint, publish_dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress
@@ -56,10 +56,10 @@ def build(
     recipe = window.resolve_sizes(recipe)  # `auto` becomes a number, so the fingerprint says what was built
     # From a shallow clone a dataset knows less, and what it knows depends on where the history was cut.
     inputs = (*window.external_digests(recipe), *sorted(repo.shallow_boundary))
-    with publish(out, fingerprint(recipe, repo.commit, *inputs), force=force) as target:
-        if target.finished is not None:
+    with publish_dataset(out, dataset_fingerprint(recipe, repo.commit, *inputs), force=force) as target:
+        if target.up_to_date is not None:
             progress.note(f"{out} is up to date")
-            return target.finished
+            return target.up_to_date
         with (
             nullcontext(engine) if engine else LocalEngine() as workers,
             BuildState(target.folder, recipe.seed, workers, progress, cache) as state,

@@ -8,9 +8,9 @@ from random import Random
 import pytest
 
 import planted
-from git_starcoder import parquet
 from git_starcoder.checks import check
 from git_starcoder.dataset import Dataset
+from git_starcoder.dataset.read_rows import LABEL_COLUMNS, import_pyarrow
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.pipeline import build
@@ -61,7 +61,7 @@ def test_a_good_one_keeps_every_promise(made, repo, name):
 
 def rewrite(folder, change):
     """Change the columns of the training rows, as lists."""
-    pa = parquet.library()
+    pa = import_pyarrow()
     (path,) = (folder.path / "data").glob("train-*")
     table = pa.parquet.read_table(path)
     columns = table.to_pydict()
@@ -107,7 +107,7 @@ def test_a_parquet_file_that_is_cut_is_found(folder):
 
 
 @pytest.mark.parametrize("name", ["labels", "parquet, labels"])
-@pytest.mark.parametrize("label", parquet.LABELS)
+@pytest.mark.parametrize("label", LABEL_COLUMNS)
 def test_a_wrong_label_is_found(folder, name, label):
     spoiled = folder(name)
 

@@ -12,26 +12,19 @@ from hypothesis import strategies as st
 
 import finished
 from git_starcoder import registry
+from git_starcoder.dataset.held_out import Document, draw_documents, draw_rows, limit_rows, load_documents
 from git_starcoder.evals import (
-    UNITS,
-    Document,
-    Exam,
-    Question,
+    MEASURE_UNITS,
+    EvalInput,
     Score,
-    documents,
-    examples,
-    fewer,
     fill_in_the_middle,
     frequent_line,
-    graded,
     kinds,
     lines_above,
-    mean,
     next_line,
-    ratio,
-    sample,
-    surprise,
 )
+from git_starcoder.evals.next_line import CompletionTask, grade_answers
+from git_starcoder.scoring import bootstrap_ratio, document_bits, mean_over_files
 from git_starcoder.text import tokenizer as tokenizers
 
 
@@ -100,15 +93,15 @@ def tokenizer(dataset):
 
 @pytest.fixture
 def exam(dataset, tokenizer):
-    held_out = documents(dataset, "test")
-    rows = examples(dataset, "test", 4096, tokenizer.end_id, 0)
-    return Exam(Fixed(1.0), Fixed(2.0), tokenizer, documents(dataset, "train"), held_out, rows, seed=0)
+    held_out = load_documents(dataset, "test")
+    rows = draw_rows(dataset, "test", 4096, tokenizer.end_id, 0)
+    return EvalInput(Fixed(1.0), Fixed(2.0), tokenizer, load_documents(dataset, "train"), held_out, rows, seed=0)
 
 
 @pytest.fixture
 def knowing(exam):
-    model = Knowing([document.tokens for document in exam.heldout], exam.tokenizer)
-    return replace(exam, model=model, lines=40, holes=40)
+    model = Knowing([document.tokens for document in exam.held_out], exam.tokenizer)
+    return replace(exam, model=model, line_count=40, hole_count=40)
 
 
 def spoiled(path, tokens):
@@ -126,7 +119,7 @@ def test_every_eval_keeps_the_contract_of_the_shelf(exam, name):
     for score in scores:
         assert isinstance(score, Score)
         assert score.eval == name
-        assert score.measure in UNITS
+        assert score.measure in MEASURE_UNITS
         assert score.low is None or score.low <= score.value <= score.high
         assert score.over > 0
         assert score.files == 2
@@ -136,10 +129,10 @@ def test_every_eval_keeps_the_contract_of_the_shelf(exam, name):
 
 
 def test_documents_are_the_texts_again(dataset, exam):
-    found = documents(dataset, "train")
+    found = load_documents(dataset, "train")
     assert [document.path for document in found] == sorted(f"src/file_{number}.py" for number in range(20))
     for document in found:
-        assert exam.text(document.tokens) == finished.source(int(document.path[9:-3]))
+        assert exam.decode(document.tokens) == finished.source(int(document.path[9:-3]))
         assert document.tokens[-1] == exam.tokenizer.end_id
         assert document.language == "python"
 
@@ -148,12 +141,12 @@ def test_documents_break_where_rows_are_missing_and_know_no_variations(tmp_path)
     dataset = finished.write(
         tmp_path / "d", {"train": {"a.py": finished.source(1)}, "test": {"b.py": finished.source(2)}}
     )
-    whole = documents(dataset, "test")[0].tokens
+    whole = load_documents(dataset, "test")[0].tokens
     lines = dataset.files("test")[0].read_text().splitlines()
     assert len(lines) > 12
     renamed = lines[0].replace('"base"', '"variable_renaming"')
     dataset.files("test")[0].write_text("\n".join([*reversed(lines[:3]), *lines[9:], renamed]) + "\n")
-    first, second = documents(dataset, "test")
+    first, second = load_documents(dataset, "test")
     assert (first.start, second.start) == (0, 9 * 32)
     assert np.array_equal(first.tokens, whole[: 2 * 32 + 128])
     assert np.array_equal(second.tokens, whole[9 * 32 :])
@@ -163,7 +156,7 @@ def test_documents_break_where_rows_are_missing_and_know_no_variations(tmp_path)
 def test_every_token_is_scored_once_with_the_context_that_there_is(lengths, context):
     model = Fixed(0.5, context=context)
     found = [spoiled(str(number), range(1, length + 1)) for number, length in enumerate(lengths)]
-    assert surprise(model, found, 0).tolist() == [length / 2 for length in lengths]
+    assert document_bits(model, found, 0).tolist() == [length / 2 for length in lengths]
     for window in model.asked:
         assert len(window) <= context + 1
         assert window[0] == 0 or len(window) > 1
@@ -171,7 +164,7 @@ def test_every_token_is_scored_once_with_the_context_that_there_is(lengths, cont
 
 def test_later_tokens_see_three_quarters_of_the_context():
     model = Fixed(context=16)
-    surprise(model, [spoiled("a", range(1, 101))], 0)
+    document_bits(model, [spoiled("a", range(1, 101))], 0)
     assert [window[0] for window in model.asked] == list(range(0, len(model.asked) * 4, 4))
     assert all(len(window) == 17 for window in model.asked[:-1])
     assert model.asked[-1][-1] == 100
@@ -179,7 +172,7 @@ def test_later_tokens_see_three_quarters_of_the_context():
 
 def test_bits_are_over_the_bytes_of_the_text(exam):
     score = by_measure(registry.load("evals", "bits_per_byte").evaluate(exam))["bits per byte"]
-    tokens = sum(len(document.tokens) for document in exam.heldout)
+    tokens = sum(len(document.tokens) for document in exam.held_out)
     size = sum(len(finished.source(number)) for number in (23, 24))
     assert score.over == size
     assert score.value == pytest.approx(tokens / size)
@@ -191,9 +184,9 @@ def test_bits_are_over_the_bytes_of_the_text(exam):
 @pytest.mark.parametrize("name", ["xz", "ppm"])
 def test_compressors_gain_from_the_training_text(exam, name):
     (given_all,) = registry.load("evals", name).evaluate(exam)
-    alone = Exam(exam.model, exam.untrained, exam.tokenizer, [], exam.heldout)
+    alone = EvalInput(exam.model, exam.untrained, exam.tokenizer, [], exam.held_out)
     assert given_all.value < 0.7 * registry.load("evals", name).evaluate(alone)[0].value
-    known = Exam(exam.model, exam.untrained, exam.tokenizer, exam.heldout, exam.heldout)
+    known = EvalInput(exam.model, exam.untrained, exam.tokenizer, exam.held_out, exam.held_out)
     assert registry.load("evals", name).evaluate(known)[0].value < 0.2
 
 
@@ -201,7 +194,7 @@ def test_compressors_gain_from_the_training_text(exam, name):
 def test_a_training_text_that_is_too_long_is_cut_and_that_is_said(exam, name):
     module = registry.load("evals", name)
     (whole,) = module.evaluate(exam)
-    (cut,) = module.evaluate(replace(exam, given=2000))
+    (cut,) = module.evaluate(replace(exam, compressor_bytes=2000))
     assert (whole.note, cut.note) == ("", "given the first 0.0 MiB of it")
     assert cut.value > whole.value
 
@@ -211,9 +204,9 @@ def test_ppm_measures_what_a_separate_compression_does(exam):
 
     def size(found):
         encoder = pyppmd.Ppmd7Encoder(24, 1 << 28)
-        return len(b"".join(encoder.encode(exam.text(each.tokens) + b"\0") for each in found) + encoder.flush())
+        return len(b"".join(encoder.encode(exam.decode(each.tokens) + b"\0") for each in found) + encoder.flush())
 
-    added = size([*exam.training, *exam.heldout]) - size(exam.training)
+    added = size([*exam.training, *exam.held_out]) - size(exam.training)
     (score,) = registry.load("evals", "ppm").evaluate(exam)
     assert score.value * score.over / 8 == pytest.approx(added, abs=8)
 
@@ -221,48 +214,48 @@ def test_ppm_measures_what_a_separate_compression_does(exam):
 def at(exam, question):
     """The text of the file of a question, and what stands before it."""
     text = finished.source(int(question.path[9:-3]))
-    before = exam.text(question.before)
+    before = exam.decode(question.before)
     assert text.startswith(before)
     return text, before
 
 
 def test_questions_are_lines_with_what_stands_before(exam):
-    asked = next_line.questions(exam)
+    asked = next_line.next_line_tasks(exam)
     assert len(asked) == len({(question.path, len(question.before)) for question in asked}) > 50
     for question in asked:
         text, before = at(exam, question)
-        assert len(question.before) >= next_line.CONTEXT
+        assert len(question.before) >= next_line.MIN_LINE_CONTEXT
         assert not before.rpartition(b"\n")[2].strip()
         above = before.rpartition(b"\n")[0].rpartition(b"\n")[2].strip()
-        assert question.above == above
+        assert question.lines_above == above
         answer = text[len(before) :].lstrip(b" ").partition(b"\n")[0]
         assert question.answer == answer != b""
-    assert asked[0].answer == next_line.questions(exam)[0].answer
+    assert asked[0].answer == next_line.next_line_tasks(exam)[0].answer
 
 
 def test_holes_are_lines_with_what_stands_around(exam):
-    asked = fill_in_the_middle.questions(exam)
+    asked = fill_in_the_middle.fill_in_tasks(exam)
     assert len(asked) == len({(question.path, len(question.before)) for question in asked}) == 100
     assert {question.answer.count(b"\n") for question in asked} == {0, 1, 2, 3}
     assert 30 < sum(b"\n" not in question.answer for question in asked) < 70
     for question in asked:
         text, before = at(exam, question)
-        after = exam.text(question.after)
+        after = exam.decode(question.after)
         assert text.endswith(after)
         assert after.startswith(b"\n")
         assert not before.rpartition(b"\n")[2].strip()
         assert text[len(before) : len(text) - len(after)].strip() == question.answer != b""
-        assert before.rstrip().endswith(question.above.rpartition(b"\n")[2])
-        assert question.above.count(b"\n") <= question.answer.count(b"\n")
+        assert before.rstrip().endswith(question.lines_above.rpartition(b"\n")[2])
+        assert question.lines_above.count(b"\n") <= question.answer.count(b"\n")
 
 
-@pytest.mark.parametrize(("module", "key"), [(next_line, "lines"), (fill_in_the_middle, "holes")])
-def test_fewer_questions_are_some_of_the_same(exam, module, key):
-    every, few = (
-        [len(question.before) for question in module.questions(each)] for each in (exam, replace(exam, **{key: 7}))
-    )
+@pytest.mark.parametrize(
+    ("draw_tasks", "key"), [(next_line.next_line_tasks, "line_count"), (fill_in_the_middle.fill_in_tasks, "hole_count")]
+)
+def test_fewer_questions_are_some_of_the_same(exam, draw_tasks, key):
+    every, few = ([len(question.before) for question in draw_tasks(each)] for each in (exam, replace(exam, **{key: 7})))
     assert every[:7] == few
-    assert every != [len(question.before) for question in module.questions(replace(exam, seed=1))]
+    assert every != [len(question.before) for question in draw_tasks(replace(exam, seed=1))]
 
 
 def test_a_model_that_knows_the_files_is_right_everywhere(knowing):
@@ -275,11 +268,13 @@ def test_a_model_that_knows_the_files_is_right_everywhere(knowing):
 
 def test_a_prompt_is_in_the_format_of_training_and_fits(exam):
     prefix, middle, suffix = exam.tokenizer.fim_ids
-    question = fill_in_the_middle.questions(exam)[0]
+    question = fill_in_the_middle.fill_in_tasks(exam)[0]
     room = 100
     for before, after in ((5, 7), (500, 7), (5, 500), (500, 500)):
         asked = question._replace(before=np.arange(1000, 1000 + before), after=np.arange(2000, 2000 + after))
-        tokens = fill_in_the_middle.prompt(asked, exam.tokenizer.fim_ids, room + fill_in_the_middle.LENGTH).tolist()
+        tokens = fill_in_the_middle.fim_prompt(
+            asked, exam.tokenizer.fim_ids, room + fill_in_the_middle.MAX_HOLE_TOKENS
+        ).tolist()
         assert len(tokens) == min(room, before + min(after, (room - 3) // 2) + 3)
         assert (tokens[0], tokens[-1]) == (prefix, middle)
         split = tokens.index(suffix)
@@ -288,13 +283,13 @@ def test_a_prompt_is_in_the_format_of_training_and_fits(exam):
 
 
 def test_what_is_written_behind_the_missing_lines_does_not_count():
-    assert fill_in_the_middle.first(b"\n  a = 1\n  b = 2\nc", 2) == b"a = 1\n  b = 2"
-    assert fill_in_the_middle.first(b"a", 3) == b"a"
-    assert fill_in_the_middle.first(b"", 1) == b""
+    assert fill_in_the_middle.first_lines(b"\n  a = 1\n  b = 2\nc", 2) == b"a = 1\n  b = 2"
+    assert fill_in_the_middle.first_lines(b"a", 3) == b"a"
+    assert fill_in_the_middle.first_lines(b"", 1) == b""
 
 
 def test_a_model_that_cannot_fill_in_is_not_asked(exam, tokenizer):
-    untaught = replace(exam, untaught="not trained to")
+    untaught = replace(exam, no_fim_reason="not trained to")
     without = replace(exam, tokenizer=Blind(tokenizer))
     assert fill_in_the_middle.evaluate(untaught) == "not trained to"
     assert "no fill-in-the-middle tokens" in fill_in_the_middle.evaluate(without)
@@ -317,7 +312,7 @@ class Blind:
 
 
 def test_next_line_counts_exact_answers_only(exam):
-    asked = next_line.questions(exam)
+    asked = next_line.next_line_tasks(exam)
     right = [exam.tokenizer.encode([b"  " + question.answer + b"\nmore"])[0] for question in asked]
     exam.model.answers = right
     assert next_line.evaluate(exam)[0].value == 1.0
@@ -340,8 +335,8 @@ def test_next_line_counts_exact_answers_only(exam):
     ],
 )  # fmt: skip
 def test_edit_similarity_is_that_of_levenshtein_in_characters(answer, wanted, similarity):
-    question = Question("a", np.zeros(0), np.zeros(0), b"", wanted.encode())
-    exact, similar = graded("key", "next line", "who", [question], [answer.encode()], 0)
+    question = CompletionTask("a", np.zeros(0), np.zeros(0), b"", wanted.encode())
+    exact, similar = grade_answers("key", "next line", "who", [question], [answer.encode()], 0)
     assert exact.value == float(answer == wanted)
     assert similar.value == pytest.approx(similarity)
     assert (similar.low, similar.high, similar.files) == (None, None, 1)
@@ -349,16 +344,16 @@ def test_edit_similarity_is_that_of_levenshtein_in_characters(answer, wanted, si
 
 def test_the_most_frequent_next_line_is_counted(exam):
     exact, similar = frequent_line.evaluate(exam)
-    asked = next_line.questions(exam)
+    asked = next_line.next_line_tasks(exam)
     sure = np.mean([question.answer == b"return total" for question in asked])
     assert similar.value > exact.value >= sure > 0
-    empty = Exam(exam.model, exam.untrained, exam.tokenizer, [], exam.heldout)
+    empty = EvalInput(exam.model, exam.untrained, exam.tokenizer, [], exam.held_out)
     assert [score.value for score in frequent_line.evaluate(empty)] == [0.0, 0.0]
 
 
 def test_no_line_to_ask_for_is_said(tokenizer):
     document = spoiled("a", tokenizer.encode([b"x\ny\n"])[0])
-    exam = Exam(Fixed(), Fixed(), tokenizer, [], [document])
+    exam = EvalInput(Fixed(), Fixed(), tokenizer, [], [document])
     for module in (next_line, frequent_line, fill_in_the_middle, lines_above):
         assert "long enough" in module.evaluate(exam)
 
@@ -366,7 +361,7 @@ def test_no_line_to_ask_for_is_said(tokenizer):
 def test_an_even_model_needs_the_logarithm_of_the_vocabulary(exam):
     size = exam.tokenizer.vocab_size
     found = by_measure(registry.load("evals", "bits_per_byte").evaluate(replace(exam, model=Fixed(log2(size)))))
-    tokens = sum(len(document.tokens) for document in exam.heldout)
+    tokens = sum(len(document.tokens) for document in exam.held_out)
     perplexity, per_byte = found["perplexity"], found["bits per byte"]
     assert perplexity.over == tokens
     assert [perplexity.value, perplexity.low, perplexity.high] == pytest.approx([size] * 3, rel=1e-4)
@@ -377,9 +372,9 @@ def test_groups_add_up_to_all_of_it(knowing):
     different = [("rust", "core"), ("python", "test")]
     held_out = [
         replace(each, language=language, role=role)
-        for each, (language, role) in zip(knowing.heldout, different, strict=True)
+        for each, (language, role) in zip(knowing.held_out, different, strict=True)
     ]
-    scores = registry.load("evals", "bits_per_byte").evaluate(replace(knowing, heldout=held_out))
+    scores = registry.load("evals", "bits_per_byte").evaluate(replace(knowing, held_out=held_out))
     total = by_measure(scores)["bits per byte"]
     for by, names in (("language", {"rust", "python"}), ("role", {"core", "test"})):
         of = [score for score in scores if score.by == by]
@@ -413,9 +408,12 @@ def kinds_of_rows(tmp_path, tokenizer):
 
 def test_rows_are_shown_as_in_training(kinds_of_rows, tokenizer):
     dataset, text = kinds_of_rows
-    found = {example.kind: example for example in examples(dataset, "test", 10_000, tokenizer.end_id, 0)}
+    found = {example.technique: example for example in draw_rows(dataset, "test", 10_000, tokenizer.end_id, 0)}
     assert list(found) == ["base", "comment_toggle", "git_diff", "token_masking"]
-    shown = {kind: (example.tokens.tolist(), example.given, example.among) for kind, example in found.items()}
+    shown = {
+        kind: (example.tokens.tolist(), example.context_length, example.technique_count)
+        for kind, example in found.items()
+    }
     assert shown["base"] == ([tokenizer.end_id, *text], 1, 12)
     assert shown["comment_toggle"] == (text, 1, 1)
     assert shown["git_diff"] == ([*range(300, 310), *text], 10, 3)
@@ -424,7 +422,7 @@ def test_rows_are_shown_as_in_training(kinds_of_rows, tokenizer):
 
 def test_a_head_costs_nothing_and_each_kind_has_its_figure(exam, kinds_of_rows, tokenizer):
     dataset, text = kinds_of_rows
-    rows = examples(dataset, "test", 10_000, tokenizer.end_id, 0)
+    rows = draw_rows(dataset, "test", 10_000, tokenizer.end_id, 0)
     model = Fixed(1.0, context=64)
     scores = {score.group: score for score in kinds.evaluate(replace(exam, model=model, rows=rows))}
     size = len(b"def find_order(items):\n")
@@ -444,35 +442,37 @@ def test_a_head_costs_nothing_and_each_kind_has_its_figure(exam, kinds_of_rows, 
 
 def test_rows_are_drawn_from_all_files_first_and_fewer_are_some_of_them(kinds_of_rows, tokenizer):
     dataset, text = kinds_of_rows
-    every = examples(dataset, "test", 10_000, tokenizer.end_id, 0)
-    some = examples(dataset, "test", 6 * len(text), tokenizer.end_id, 0)
-    base = [example for example in some if example.kind == "base"]
+    every = draw_rows(dataset, "test", 10_000, tokenizer.end_id, 0)
+    some = draw_rows(dataset, "test", 6 * len(text), tokenizer.end_id, 0)
+    base = [example for example in some if example.technique == "base"]
     assert len(base) == 6
     assert {example.path for example in base[:4]} == {"0.py", "1.py", "2.py", "3.py"}
-    assert [key(example) for example in some] == [key(example) for example in fewer(every, 6 * len(text))]
-    assert {example.kind for example in fewer(every, 1)} == {example.kind for example in every}
+    assert [key(example) for example in some] == [key(example) for example in limit_rows(every, 6 * len(text))]
+    assert {example.technique for example in limit_rows(every, 1)} == {example.technique for example in every}
 
 
 def key(example):
-    return example.kind, example.path, example.tokens.tolist()
+    return example.technique, example.path, example.tokens.tolist()
 
 
 def test_a_sample_is_whole_files_and_one_cut(exam):
     found = exam.training
     total = sum(len(document.tokens) for document in found)
-    assert [len(each.tokens) for each in sample(found, total, 0)] == [len(each.tokens) for each in found]
-    drawn = sample(found, total // 2 + 5, 0)
+    assert [len(each.tokens) for each in draw_documents(found, total, 0)] == [len(each.tokens) for each in found]
+    drawn = draw_documents(found, total // 2 + 5, 0)
     assert sum(len(document.tokens) for document in drawn) == total // 2 + 5
     by_path = {document.path: document for document in found}
     cut = [document for document in drawn if len(document.tokens) < len(by_path[document.path].tokens)]
     assert len(cut) == 1
-    assert [document.path for document in drawn] != [document.path for document in sample(found, total // 2 + 5, 1)]
+    assert [document.path for document in drawn] != [
+        document.path for document in draw_documents(found, total // 2 + 5, 1)
+    ]
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), min_size=2, max_size=20))
 def test_an_interval_holds_its_value_and_no_more_than_the_extremes(pairs):
     above, below = np.array(pairs, dtype=np.float64).T
-    value, low, high = ratio(above, below, 0)
+    value, low, high = bootstrap_ratio(above, below, 0)
     each = above / below
     assert each.min() - 1e-9 <= low <= value + 1e-9
     assert value - 1e-9 <= high <= each.max() + 1e-9
@@ -484,7 +484,7 @@ def test_intervals_shrink_with_files_and_are_the_extremes_of_two():
     widths = []
     for files in (2, 8, 32, 128, 512):
         above = chance.normal(2.0, 0.5, files)
-        _, low, high = ratio(above, np.ones(files), 0)
+        _, low, high = bootstrap_ratio(above, np.ones(files), 0)
         widths.append(high - low)
         if files == 2:
             assert (low, high) == pytest.approx((above.min(), above.max()))
@@ -496,13 +496,13 @@ def test_intervals_shrink_with_files_and_are_the_extremes_of_two():
 def test_intervals_hold_what_is_true_as_often_as_they_say(files):
     chance = np.random.default_rng(4)
     draws = chance.normal(1.0, 0.3, (200, files))
-    hits = [low <= 1.0 <= high for _, low, high in (ratio(draw, np.ones(files), 0) for draw in draws)]
+    hits = [low <= 1.0 <= high for _, low, high in (bootstrap_ratio(draw, np.ones(files), 0) for draw in draws)]
     assert np.mean(hits) > (0.7 if files == 3 else 0.9)
 
 
 def test_a_figure_is_over_files_not_over_their_parts():
-    whole = mean(["a", "b", "c"], [3.0, 5.0, 1.0], [3, 4, 5], 0)
-    parts = mean(["a", "b", "a", "c"], [1.0, 5.0, 2.0, 1.0], [1, 4, 2, 5], 0)
+    whole = mean_over_files(["a", "b", "c"], [3.0, 5.0, 1.0], [3, 4, 5], 0)
+    parts = mean_over_files(["a", "b", "a", "c"], [1.0, 5.0, 2.0, 1.0], [1, 4, 2, 5], 0)
     assert parts == whole
     assert whole.files == 3
-    assert mean(["a", "a"], [1.0, 3.0], [2, 2], 0) == (1.0, None, None, 1)
+    assert mean_over_files(["a", "a"], [1.0, 3.0], [2, 2], 0) == (1.0, None, None, 1)

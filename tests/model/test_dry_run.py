@@ -49,7 +49,9 @@ def test_every_row_of_a_step_is_named_with_its_place(dataset, corpus):
             assert row.draw == drawn[row.place] <= row.draws
             fills[row.fill] += 1
         json.dumps(found.as_values())
-    assert drawn == {dataset.place("train", row): times for row, times in enumerate(plan.draw_counts.tolist()) if times}
+    assert drawn == {
+        dataset.row_location("train", row): times for row, times in enumerate(plan.draw_counts.tolist()) if times
+    }
     assert np.mean([fills["PSM"] / fills.total(), fills["SPM"] / fills.total()]) == pytest.approx(0.25, abs=0.03)
     with pytest.raises(IndexError):
         describe_step(plan, corpus, dataset, 90)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from git_starcoder.evals import documents
+from git_starcoder.dataset.held_out import load_documents
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.data.corpus import Corpus
 from git_starcoder.model.evaluate import evaluate
@@ -51,7 +51,7 @@ def kind(about):
 def shown(dataset, tokenizer):
     """The rows of the training split as a model reads them, with their labels."""
     found = {}
-    for row, labels in dataset.labelled("train"):
+    for row, labels in dataset.rows_with_labels("train"):
         length = row.metadata["length"]
         opens = row.metadata["token_start"] == 0 and kind(row.metadata) == "plain"
         tokens, asked = row.tokens[:length], labels["labels"][:length]
@@ -102,12 +102,12 @@ def test_a_model_is_asked_for_each_byte_that_is_held_out_once(dataset, tokenizer
     sizes, chunks = set(), 0
     for split in ("val", "test"):
         texts = defaultdict(bytes)
-        for document in documents(dataset, split):
+        for document in load_documents(dataset, split):
             texts[document.path] += tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])
         assert len(texts) > 1
         for path, text in texts.items():
             assert text == git(repo, "show", f"HEAD:{path}")
-        base = [about for about in dataset.about(split) if about["augmentation_type"] == "base"]
+        base = [about for about in dataset.row_metadata(split) if about["augmentation_type"] == "base"]
         sizes |= {about["window_size"] for about in base}
         chunks += len(base) - len(texts)
     assert sizes == set(SIZES)
@@ -118,7 +118,7 @@ def test_a_model_of_several_sizes_is_asked_in_full(dataset, tokenizer, tmp_path)
     train(dataset, tmp_path / "model", TrainConfig(size="toy", steps=2, batch=2048))
     scores = {score.eval: score for score in reversed(evaluate(tmp_path / "model", dataset).scores)}
     size = sum(
-        len(tokenizer.decode(each.tokens[each.tokens != tokenizer.end_id])) for each in documents(dataset, "test")
+        len(tokenizer.decode(each.tokens[each.tokens != tokenizer.end_id])) for each in load_documents(dataset, "test")
     )
     assert scores["bits_per_byte"].over == scores["xz"].over == size
     assert loading.load_model(tmp_path / "model")[0].context == max(SIZES)

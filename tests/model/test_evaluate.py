@@ -10,7 +10,7 @@ import pytest
 
 import finished
 from git_starcoder.errors import DatasetError
-from git_starcoder.evals import UNITS, Score
+from git_starcoder.evals import MEASURE_UNITS, Score
 from git_starcoder.model import evaluate as evaluation
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.evaluate import Scores, evaluate, format_scores, save_scores
@@ -43,15 +43,17 @@ def filled(trained):
 
 
 def test_every_measure_has_its_references_and_its_files(trained, scores):
-    wanted = dict.fromkeys(UNITS) if filled(trained) else [name for name in UNITS if "middle" not in name]
+    wanted = (
+        dict.fromkeys(MEASURE_UNITS) if filled(trained) else [name for name in MEASURE_UNITS if "middle" not in name]
+    )
     for measure in wanted:
         of = [score for score in scores.scores if score.measure == measure and not score.by]
         assert of[0].subject == "trained model"
         assert len({score.over for score in of}) == 1
         assert len(of) == {"bits per byte": 4, "perplexity": 2}.get(measure, 3 if "next" in measure else 2)
         assert {score.files for score in of} == {2}
-    assert [measure for measure in UNITS if measure not in {score.measure for score in scores.scores}] == [
-        name for name in UNITS if name not in wanted
+    assert [measure for measure in MEASURE_UNITS if measure not in {score.measure for score in scores.scores}] == [
+        name for name in MEASURE_UNITS if name not in wanted
     ]
     assert {(score.by, score.group) for score in scores.scores} == {
         ("", ""), ("kind", "base"), ("language", "python"), ("role", "core"),
@@ -137,6 +139,6 @@ def test_groups_with_few_files_are_shown_with_their_counts():
 
 
 def test_predictions_that_are_not_numbers_are_one_line(dataset, trained, monkeypatch):
-    monkeypatch.setattr(evaluation.bits_per_byte, "surprise", lambda *_: np.array([inf, 1.0]))
+    monkeypatch.setattr(evaluation.bits_per_byte, "document_bits", lambda *_: np.array([inf, 1.0]))
     with pytest.raises(DatasetError, match="not numbers"):
         evaluate(trained, dataset)

@@ -264,9 +264,9 @@ def test_sizes_are_those_of_the_rows(dataset_folder, html):
         for row in dataset.rows(split):
             for key, count in counts.items():
                 count[str(row.metadata[key])] += 1
-            tokens[split] += row.metadata["length"] - row.uncounted
+            tokens[split] += row.metadata["length"] - row.context_length
             weight[row.metadata["source_file"]] += (
-                row.metadata["weight"] * (row.metadata["length"] - row.uncounted) * (split == "train")
+                row.metadata["weight"] * (row.metadata["length"] - row.context_length) * (split == "train")
             )
     tables = cells(html)
     for key, caption in zip(

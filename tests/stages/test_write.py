@@ -14,10 +14,10 @@ import yaml
 
 from git_starcoder.checks import check
 from git_starcoder.dataset import Dataset
+from git_starcoder.dataset.write import parquet
+from git_starcoder.dataset.write.metadata import ROW_COLUMNS, SAMPLE_COLUMNS
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError, MissingExtraError
-from git_starcoder.folder import parquet
-from git_starcoder.folder.lines import OWN, SHARED
 from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
@@ -57,7 +57,7 @@ def found(dataset):
 
 
 def everything(dataset):
-    return [(split, *both) for split in SPLITS for both in dataset.labelled(split)]
+    return [(split, *both) for split in SPLITS for both in dataset.rows_with_labels(split)]
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
@@ -73,8 +73,10 @@ def test_both_formats_have_the_same_rows(made, options):
     made_by = {row.metadata["augmentation_type"] for _, row, _ in lines}
     assert {"base", "token_masking", "git_diff", "temporal_context"} <= made_by
     for split in SPLITS:
-        assert list(made("parquet", **options).about(split)) == [row.metadata for one, row, _ in lines if one == split]
-        assert list(made(**options).about(split)) == [row.metadata for one, row, _ in lines if one == split]
+        assert list(made("parquet", **options).row_metadata(split)) == [
+            row.metadata for one, row, _ in lines if one == split
+        ]
+        assert list(made(**options).row_metadata(split)) == [row.metadata for one, row, _ in lines if one == split]
 
 
 def test_parquet_has_the_same_bytes_each_time(made):
@@ -83,8 +85,8 @@ def test_parquet_has_the_same_bytes_each_time(made):
 
 def test_many_files_and_row_groups_hold_the_same_rows(made, monkeypatch):
     whole = everything(made("parquet"))
-    monkeypatch.setattr(parquet, "FILE", 20_000)
-    monkeypatch.setattr(parquet, "GROUP", 3_000)
+    monkeypatch.setattr(parquet, "TOKENS_PER_FILE", 20_000)
+    monkeypatch.setattr(parquet, "TOKENS_PER_ROW_GROUP", 3_000)
     cut = made("parquet", again="cut")
     files = cut.files("train")
     assert [path.name for path in files] == [f"train-{n:05}-of-{len(files):05}.parquet" for n in range(len(files))]
@@ -92,8 +94,8 @@ def test_many_files_and_row_groups_hold_the_same_rows(made, monkeypatch):
     assert everything(cut) == whole
     assert not any(found(cut).values())
     first = cut.manifest["files"]["data/" + files[0].name]["rows"]
-    assert cut.place("train", first - 1) == f"data/{files[0].name}:{first}"
-    assert cut.place("train", first) == f"data/{files[1].name}:1"
+    assert cut.row_location("train", first - 1) == f"data/{files[0].name}:{first}"
+    assert cut.row_location("train", first) == f"data/{files[1].name}:1"
     numbers = {0, first - 1, first, cut.count("train") - 1}
     selected = [row.metadata["seq_id"] for row in cut.select("train", lambda number, _: number in numbers)]
     assert selected == sorted(numbers)
@@ -126,7 +128,7 @@ def test_the_datasets_library_finds_the_splits(made, tmp_path, form, options):
     assert list(loaded) == list(NAMES)
     seen = {}
     for name, split in NAMES.items():
-        rows = list(dataset.labelled(split))
+        rows = list(dataset.rows_with_labels(split))
         assert len(rows) == len(loaded[name]) == dataset.metadata[f"{split}_sequences"] > 0
         for (row, labels), (tokens, about, whole) in zip(rows, loaded[name], strict=True):
             assert tokens == row.tokens
@@ -181,7 +183,7 @@ def test_parquet_rows_have_the_columns_of_the_stack(made, tmp_path):
 
 def test_the_types_of_metadata_are_known(made):
     keys = {key for _, row, _ in everything(made(copies="true")) for key in row.metadata}
-    assert keys <= OWN.keys() | SHARED.keys()
+    assert keys <= ROW_COLUMNS.keys() | SAMPLE_COLUMNS.keys()
 
 
 def test_changes_have_the_columns_of_commit_packs(made):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import orjson
 
-from git_starcoder.dataset import METADATA
-from git_starcoder.folder.samples import Samples
+from git_starcoder.dataset import METADATA_FILE
+from git_starcoder.dataset.samples import RebuiltSamples
 from git_starcoder.git.objects import FOLDER_MODE
 from git_starcoder.hashing.lines import HashedLines
 from git_starcoder.hashing.near_duplicates import CopyPairs, find_copies
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.folder.blocks import Block, Checked
-    from git_starcoder.folder.samples import Sample
+    from git_starcoder.dataset.read_blocks import BulkRow, RowBlock
+    from git_starcoder.dataset.samples import RebuiltSample
     from git_starcoder.git.history import LastChange
     from git_starcoder.git.objects import Repo
     from git_starcoder.protocols import Engine
@@ -46,7 +46,7 @@ TOKENS_PER_TASK = 1 << 16
 class SimilarFiles(NamedTuple):
     """The files of a dataset and which of them are alike. The numbers in `pairs` are indices into `files`."""
 
-    files: list[Sample]
+    files: list[RebuiltSample]
     pairs: CopyPairs
 
 
@@ -90,24 +90,26 @@ class CheckContext:
         return Recipe.load(self.dataset.folder / "recipe.yaml")
 
     @cached_property
-    def samples(self) -> Samples:
+    def samples(self) -> RebuiltSamples:
         """The samples that the rows were cut from, put together again; complete once all rows are read."""
-        return Samples(self.dataset)
+        return RebuiltSamples(self.dataset)
 
     @cached_property
-    def first_sample_of_file(self) -> Mapping[str, Sample]:
+    def first_sample_of_file(self) -> Mapping[str, RebuiltSample]:
         """For each file its first sample that no change made; complete once all rows are read."""
-        samples: dict[str, Sample] = {}
-        for sample in self.samples.of.values():
-            if not sample.about.get("is_evolution"):
-                samples.setdefault(sample.about["source_file"], sample)
+        samples: dict[str, RebuiltSample] = {}
+        for sample in self.samples.by_id.values():
+            if not sample.metadata.get("is_evolution"):
+                samples.setdefault(sample.metadata["source_file"], sample)
         return samples
 
     @cached_property
     def similar_files(self) -> SimilarFiles:
         """The files that rows show in full, and which of them are alike by the recipe's threshold (`split.near`)."""
-        base_samples = (sample for sample in self.samples.of.values() if sample.about["augmentation_type"] == BASE)
-        texts = ((sample, self.samples.complete(sample)) for sample in base_samples)
+        base_samples = (
+            sample for sample in self.samples.by_id.values() if sample.metadata["augmentation_type"] == BASE
+        )
+        texts = ((sample, self.samples.full_text(sample)) for sample in base_samples)
         files = [(sample, text) for sample, text in texts if text is not None and text.strip()]
         shingles, lines = (
             TextShingles.from_texts(text for _, text in files),
@@ -175,11 +177,11 @@ class Check:
         """What the check contributes to the leak certificate: see `Outcome.certificate`."""
 
     @property
-    def samples(self) -> Samples:
+    def samples(self) -> RebuiltSamples:
         """The samples that the rows were cut from."""
         return self.context.samples
 
-    def check_block(self, split: Split, block: Block) -> Iterable[Finding]:  # noqa: ARG002
+    def check_block(self, split: Split, block: RowBlock) -> Iterable[Finding]:  # noqa: ARG002
         """Return findings for some consecutive rows of a split."""
         return ()
 
@@ -191,29 +193,29 @@ class Check:
         """A finding in a file, or in a line of it (`drops.jsonl:7`)."""
         return Finding(self.name, where, problem)
 
-    def row_finding(self, split: Split, row: Checked, problem: str) -> Finding:
+    def row_finding(self, split: Split, row: BulkRow, problem: str) -> Finding:
         """A finding in a row."""
-        return Finding(self.name, self.dataset.place(split, row.number), problem)
+        return Finding(self.name, self.dataset.row_location(split, row.index), problem)
 
-    def sample_finding(self, sample: Sample, problem: str) -> Finding:
+    def sample_finding(self, sample: RebuiltSample, problem: str) -> Finding:
         """A finding in a sample, which is reported at its first row."""
-        return Finding(self.name, self.dataset.place(sample.split, sample.number), problem)
+        return Finding(self.name, self.dataset.row_location(sample.split, sample.first_row), problem)
 
     def metadata_findings(self, expected: Mapping[str, Any]) -> Iterator[Finding]:
         """A finding for each key whose value in `dataset_metadata.json` is not the expected one."""
         for key, value in expected.items():
             actual = self.dataset.metadata.get(key)
             if actual != value:
-                yield self.finding(METADATA, f"{key} is {actual}, not {value}")
+                yield self.finding(METADATA_FILE, f"{key} is {actual}, not {value}")
 
 
-def sample_batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+def sample_batches(samples: Iterable[RebuiltSample]) -> Iterator[list[RebuiltSample]]:
     """Samples in lists of about `TOKENS_PER_TASK` tokens."""
-    batch: list[Sample] = []
+    batch: list[RebuiltSample] = []
     token_count = 0
     for sample in samples:
         batch.append(sample)
-        token_count += len(sample.head) + sample.stop
+        token_count += len(sample.context_prefix) + sample.length
         if token_count >= TOKENS_PER_TASK:
             yield batch
             batch, token_count = [], 0

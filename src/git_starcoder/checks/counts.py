@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks.contract import Check, manifest_row_count, read_json_lines
-from git_starcoder.dataset import MANIFEST, METADATA
+from git_starcoder.dataset import MANIFEST_FILE, METADATA_FILE
 from git_starcoder.layout import STEPS
 from git_starcoder.records import SPLITS
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from git_starcoder.checks.contract import CheckContext
-    from git_starcoder.folder.blocks import Block
+    from git_starcoder.dataset.read_blocks import RowBlock
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Finding, Split
 
@@ -49,7 +49,7 @@ class CountsCheck(Check):
         super().__init__(context)
         self._rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
 
-    def check_block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """Count the rows."""
         self._rows[split] += len(block.rows)
         return ()
@@ -59,26 +59,26 @@ class CountsCheck(Check):
         steps = {step["step"]: step for step in self.dataset.manifest["steps"]}
         if tuple(steps) != STEPS:
             self.figure = "the steps are not the nine"
-            yield self.finding(MANIFEST, f"the steps are {', '.join(steps)}")
+            yield self.finding(MANIFEST_FILE, f"the steps are {', '.join(steps)}")
             return
         for name, step in steps.items():
             dropped = sum(step["dropped"].values())
             if step["seen"] != step["kept"] + dropped:
                 problem = f"{step['seen']} seen, but {step['kept']} kept and {dropped} dropped"
-                yield self.finding(f"{MANIFEST}, {name}", problem)
+                yield self.finding(f"{MANIFEST_FILE}, {name}", problem)
         yield from self._compare_steps(steps)
         yield from self._compare_drops()
         for split, count in self._rows.items():
             for expected, source in (
-                (manifest_row_count(self.dataset, split), MANIFEST),
-                (self.dataset.metadata[f"{split}_sequences"], METADATA),
+                (manifest_row_count(self.dataset, split), MANIFEST_FILE),
+                (self.dataset.metadata[f"{split}_sequences"], METADATA_FILE),
             ):
                 if count != expected:
                     yield self.finding(self.dataset.files(split)[0].name, f"{count} rows, but {expected} in {source}")
         total = sum(self._rows.values())
         for expected, source in (
-            (steps["write"]["kept"] + steps["write"]["figures"].get("copies", 0), MANIFEST),
-            (self.dataset.metadata["total_sequences"], METADATA),
+            (steps["write"]["kept"] + steps["write"]["figures"].get("copies", 0), MANIFEST_FILE),
+            (self.dataset.metadata["total_sequences"], METADATA_FILE),
         ):
             if total != expected:
                 yield self.finding(source, f"{expected} rows in all, but the files hold {total}")
@@ -93,11 +93,11 @@ class CountsCheck(Check):
             ("split", steps["analyse"]["kept"] + changes),
         ):
             if steps[name]["seen"] != expected:
-                yield self.finding(MANIFEST, f"{name} saw {steps[name]['seen']}, but was handed {expected}")
+                yield self.finding(MANIFEST_FILE, f"{name} saw {steps[name]['seen']}, but was handed {expected}")
         for before, after in pairwise(STEPS[STEPS.index("window") :]):  # from here on all steps count windows
             if steps[before]["kept"] != steps[after]["seen"]:
                 problem = f"{before} kept {steps[before]['kept']}, but {after} saw {steps[after]['seen']}"
-                yield self.finding(MANIFEST, problem)
+                yield self.finding(MANIFEST_FILE, problem)
 
     def _compare_drops(self) -> Iterator[Finding]:
         """Compare the drops that each step counts with the lines of `drops.jsonl`."""
@@ -115,7 +115,7 @@ class CountsCheck(Check):
         for step, reason in sorted(listed.keys() | counted.keys()):
             if listed[step, reason] != counted[step, reason]:
                 problem = f"{counted[step, reason]} dropped as '{reason}', but drops.jsonl has {listed[step, reason]}"
-                yield self.finding(f"{MANIFEST}, {step}", problem)
+                yield self.finding(f"{MANIFEST_FILE}, {step}", problem)
 
 
 class MetadataCheck(Check):
@@ -129,22 +129,24 @@ class MetadataCheck(Check):
         metadata, recipe, repository = self.dataset.metadata, self.context.recipe, self.context.repository
         for key in INTEGER_METADATA_KEYS:
             if type(metadata.get(key)) is not int:
-                yield self.finding(METADATA, f"{key} is {metadata.get(key)!r}, not a whole number")
+                yield self.finding(METADATA_FILE, f"{key} is {metadata.get(key)!r}, not a whole number")
         for key, value in _expected_metadata(recipe, self.dataset.manifest).items():
             if metadata.get(key) != value:
-                yield self.finding(METADATA, f"{key} is {metadata.get(key)!r}, not {value!r}")
+                yield self.finding(METADATA_FILE, f"{key} is {metadata.get(key)!r}, not {value!r}")
         if not metadata.get(f"{recipe.name}_version"):
-            yield self.finding(METADATA, f"no {recipe.name}_version")
+            yield self.finding(METADATA_FILE, f"no {recipe.name}_version")
         row_file_count = len(self.context.first_sample_of_file)
         if row_file_count > (file_count := metadata.get("source_files") or 0):
-            yield self.finding(METADATA, f"{file_count} source_files, but rows come from {row_file_count}")
+            yield self.finding(METADATA_FILE, f"{file_count} source_files, but rows come from {row_file_count}")
         try:
             created = datetime.fromisoformat(str(metadata.get("creation_date")))
         except ValueError:
-            yield self.finding(METADATA, f"creation_date is {metadata.get('creation_date')!r}, not a date")
+            yield self.finding(METADATA_FILE, f"creation_date is {metadata.get('creation_date')!r}, not a date")
         else:
             if repository and created != datetime.fromtimestamp(repository.committed_at, UTC):
-                yield self.finding(METADATA, f"creation_date is {metadata['creation_date']}, not that of the commit")
+                yield self.finding(
+                    METADATA_FILE, f"creation_date is {metadata['creation_date']}, not that of the commit"
+                )
         self.figure = f"{metadata.get('source_repo')}, recipe {recipe.name}"
 
 
@@ -163,10 +165,10 @@ class SplitRatioCheck(Check):
         self._rows: dict[Split, int] = dict.fromkeys(SPLITS, 0)
         self._group_rows: Counter[str] = Counter()
 
-    def check_block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """Count rows by split, without copies, and by group."""
-        self._rows[split] += sum(metadata.get("copy", 0) == 0 for metadata in block.said)
-        self._group_rows.update(map(itemgetter("group"), block.said))
+        self._rows[split] += sum(metadata.get("copy", 0) == 0 for metadata in block.metadata)
+        self._group_rows.update(map(itemgetter("group"), block.metadata))
         return ()
 
     def finish(self) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.checks.contract import CheckContext
     from git_starcoder.dataset import Dataset
-    from git_starcoder.folder.blocks import Block, Checked
+    from git_starcoder.dataset.read_blocks import BulkRow, RowBlock
     from git_starcoder.records import Finding, Split
 
 MINHASH_FACTORS = np.array(
@@ -76,18 +76,18 @@ class DuplicatesCheck(Check):
         self._missing_copies: dict[bytes, set[int]] = {}
         self._row_count = 0
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Compare each row with the rows before it."""
         self._row_count += len(block.rows)
         split_index = READING_ORDER.index(split)
-        for row, metadata in zip(block.rows, block.said, strict=True):
-            code = _row_code(row.number, split_index)
-            first_code = self._first_code.setdefault(row.content, code)
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
+            code = _row_code(row.index, split_index)
+            first_code = self._first_code.setdefault(row.content_hash, code)
             if first_code == code and (copies := metadata.get("copies", 1)) > 1:
-                self._missing_copies[row.content] = set(range(copies))
-            missing = self._missing_copies.get(row.content, ())
+                self._missing_copies[row.content_hash] = set(range(copies))
+            missing = self._missing_copies.get(row.content_hash, ())
             if missing and (copy := metadata.get("copy", 0)) in missing:
-                self._missing_copies[row.content].remove(copy)
+                self._missing_copies[row.content_hash].remove(copy)
             elif first_code != code:
                 yield self.row_finding(split, row, f"the same tokens as {_row_place(self.dataset, first_code)}")
 
@@ -119,18 +119,18 @@ class NearDuplicatesCheck(Check):
         """Sample id → for each of its rows the numbers of `SPAN_COLUMNS`, one row after the other."""
         self._known_kinds: dict[tuple[int, bytes], int] = {}
 
-    def check_block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """Remember where the text of each row lies in its sample."""
         split_index = READING_ORDER.index(split)
-        for row, metadata in zip(block.rows, block.said, strict=True):
-            if row.taken.wrong:
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
+            if row.added.problem:
                 continue
             if (rows := self._rows_of_sample.get(metadata["sample"])) is None:
                 rows = self._rows_of_sample[metadata["sample"]] = array("Q")
             control_count = FIM_SENTINELS if "hole" in metadata else 0
             text_length = metadata["length"] - metadata.get("context", 0) - control_count
             kind = self._kind(metadata["window_size"], _task_bytes(row))
-            rows.extend((_row_code(row.number, split_index), metadata["token_start"], text_length, kind))
+            rows.extend((_row_code(row.index, split_index), metadata["token_start"], text_length, kind))
         return ()
 
     def finish(self) -> Iterator[Finding]:
@@ -142,10 +142,10 @@ class NearDuplicatesCheck(Check):
         near_count = finding_count = 0
 
         def row_tokens(row: int) -> NDArray[np.int32]:
-            sample = self.samples.of[sample_ids[samples[row]]]
+            sample = self.samples.by_id[sample_ids[samples[row]]]
             _, start, length, _ = rows[row].tolist()
             text = sample.tokens[start : start + length]
-            return np.concatenate((sample.head, text)) if sample.about.get("is_evolution") else text
+            return np.concatenate((sample.context_prefix, text)) if sample.metadata.get("is_evolution") else text
 
         pairs = propose_pairs(minima, samples)
         batches = [pairs[first : first + PAIRS_PER_TASK] for first in range(0, len(pairs), PAIRS_PER_TASK)]
@@ -190,11 +190,11 @@ class NearDuplicatesCheck(Check):
 
         def tasks() -> Iterator[RowSpans]:
             first_index = 0
-            for batch in sample_batches(self.samples.of[sample_id] for sample_id in self._rows_of_sample):
+            for batch in sample_batches(self.samples.by_id[sample_id] for sample_id in self._rows_of_sample):
                 arrays = [np.frombuffer(self._rows_of_sample[sample.id], np.int64) for sample in batch]
                 rows = np.concatenate(arrays).reshape(-1, len(SPAN_COLUMNS))
                 row_counts = [len(values) // len(SPAN_COLUMNS) for values in arrays]
-                sizes = np.array([sample.stop for sample in batch], dtype=np.int64)
+                sizes = np.array([sample.length for sample in batch], dtype=np.int64)
                 # The texts are joined. Texts of 9 and 6 tokens begin at 0 and 9; the shingles of the first end at 5,
                 # because later ones would reach into the second.
                 text_start = np.cumsum(sizes) - sizes
@@ -206,7 +206,7 @@ class NearDuplicatesCheck(Check):
                 indices = np.arange(first_index, first_index + len(batch))
                 kept_samples.append(np.repeat(indices, row_counts)[has_shingle])
                 first_index += len(batch)
-                tokens = np.concatenate([sample.tokens[: sample.stop] for sample in batch])
+                tokens = np.concatenate([sample.tokens[: sample.length] for sample in batch])
                 yield RowSpans(tokens, start[has_shingle], stop[has_shingle])
 
         no_minima = np.empty((0, len(MINHASH_FACTORS)), dtype=np.uint32)
@@ -226,10 +226,10 @@ def _reading_position(code: int) -> tuple[int, int]:
 
 
 def _row_place(dataset: Dataset, code: int) -> str:
-    return dataset.place(READING_ORDER[code % 4], code // 4)
+    return dataset.row_location(READING_ORDER[code % 4], code // 4)
 
 
-def _task_bytes(row: Checked) -> bytes:
+def _task_bytes(row: BulkRow) -> bytes:
     """What tells the task of a row from that of another row with the same text.
 
     It is the masked middle, or the context prefix; the prefix of a diff is compared as text instead.
@@ -237,11 +237,11 @@ def _task_bytes(row: Checked) -> bytes:
     metadata = row.metadata
     length, hole = metadata["length"], metadata.get("hole")
     if hole:
-        return row.ids[length - 1 - (hole[1] - hole[0]) : length - 1].tobytes()
+        return row.token_ids[length - 1 - (hole[1] - hole[0]) : length - 1].tobytes()
     if metadata["augmentation_type"] == "git_diff":
         return b"change"
     context = metadata.get("context", 0)
-    return row.ids[:context].tobytes() if context else b""
+    return row.token_ids[:context].tobytes() if context else b""
 
 
 def token_shingles(tokens: NDArray[np.int32]) -> NDArray[np.uint64]:

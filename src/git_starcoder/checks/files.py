@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from git_starcoder.checks.contract import Check
-from git_starcoder.dataset import MANIFEST, NAMES
+from git_starcoder.dataset import FIXED_FILES, MANIFEST_FILE
 from git_starcoder.output_folder import GITIGNORE_NAME
 from git_starcoder.records import SPLITS
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_starcoder.checks.contract import CheckContext
-    from git_starcoder.folder.blocks import Block
+    from git_starcoder.dataset.read_blocks import RowBlock
     from git_starcoder.records import Finding, Split
 
 READ_BYTES = 4 << 20
@@ -38,7 +38,7 @@ class FilesCheck(Check):
         """Look at each file."""
         folder = self.dataset.folder
         split_paths = [path for split in SPLITS for path in self.dataset.files(split)]
-        paths = [*(folder / name for name in NAMES), *split_paths]
+        paths = [*(folder / name for name in FIXED_FILES), *split_paths]
         for path in paths:
             name = path.relative_to(folder).as_posix()
             if path.is_symlink():
@@ -62,7 +62,7 @@ class DigestsCheck(Check):
         manifest, folder = self.dataset.manifest, self.dataset.folder
         listed_files = manifest["files"]
         existing_names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        for name in sorted(existing_names - listed_files.keys() - {MANIFEST, GITIGNORE_NAME}):
+        for name in sorted(existing_names - listed_files.keys() - {MANIFEST_FILE, GITIGNORE_NAME}):
             yield self.finding(name, "is not in the manifest")
         for name, listed in sorted(listed_files.items()):
             if name not in existing_names:
@@ -73,7 +73,7 @@ class DigestsCheck(Check):
                 yield self.finding(name, f"has other bytes than the manifest says ({size:,}, {digest[:12]})")
         digest_of_all = hashlib.sha256(orjson.dumps(listed_files, option=orjson.OPT_SORT_KEYS)).hexdigest()
         if digest_of_all != manifest.get("digest"):
-            yield self.finding(MANIFEST, "its digest is not that of its files")
+            yield self.finding(MANIFEST_FILE, "its digest is not that of its files")
         self.figure = str(manifest.get("digest"))[:12]
 
 
@@ -89,11 +89,11 @@ class FileSizesCheck(Check):
             self.skip_reason = "Parquet is compressed: `digests` knows its bytes"
         self._needed_bytes: dict[Split, int] = dict.fromkeys(SPLITS, 0)
 
-    def check_block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """Add up the bytes of the rows as JSON lines."""
-        needed = _digit_count(block.flat) + block.spelled
+        needed = _digit_count(block.token_ids) + block.metadata_bytes
         for row in block.rows:
-            needed += len(EMPTY_JSONL_ROW) + max(0, len(row.ids) - 1)  # a comma between each two token ids
+            needed += len(EMPTY_JSONL_ROW) + max(0, len(row.token_ids) - 1)  # a comma between each two token ids
             for name, values in row.labels.items():
                 needed += len(orjson.dumps({name: values})) - 1
         self._needed_bytes[split] += needed

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from git_starcoder.checks.contract import CheckContext
-    from git_starcoder.folder.samples import Sample
+    from git_starcoder.dataset.samples import RebuiltSample
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Finding
 
@@ -53,7 +53,7 @@ class DependencyGraphCheck(Check):
         importers = {importer for importer, _ in line_of_edge}
         files = importers | {imported for _, imported in line_of_edge}
         for path, sample in sorted(self.context.first_sample_of_file.items()):
-            has_imports = sample.about["has_dependencies"]
+            has_imports = sample.metadata["has_dependencies"]
             if has_imports != (path in importers):
                 has = "has" if has_imports else "has no"
                 yield self.sample_finding(sample, f"{path} {has} dependencies, {IMPORT_GRAPH_FILE} says otherwise")
@@ -114,7 +114,7 @@ class SignaturesCheck(Check):
                 yield self.finding(place, f"the signature does not name {name}")
             about = symbol["split"], symbol["language"], symbol["role"]
             if sample := self.context.first_sample_of_file.get(path):
-                in_rows = sample.split, sample.about["language"], sample.about["role"]
+                in_rows = sample.split, sample.metadata["language"], sample.metadata["role"]
                 if in_rows != about:
                     yield self.finding(place, f"{path} is {', '.join(in_rows)} in its rows, not {', '.join(about)}")
         yield from self.metadata_findings({"function_signatures": function_count})
@@ -131,9 +131,9 @@ class SignaturesCheck(Check):
         """Report names that do not occur in their file. Files with NUL are skipped: they may be UTF-16."""
         samples = self.context.first_sample_of_file
         path_of_blob = {
-            samples[path].about["blob"]: path
+            samples[path].metadata["blob"]: path
             for path in names_of_file
-            if path in samples and samples[path].about.get("blob")
+            if path in samples and samples[path].metadata.get("blob")
         }
         repository.blob_sizes(path_of_blob)
         for blob, data in repository.read_blobs(path_of_blob):
@@ -161,8 +161,8 @@ class ContextsCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Check all contexts."""
-        all_samples = self.samples.of.values()
-        samples = [sample for sample in all_samples if sample.about["augmentation_type"] == "cross_file_context"]
+        all_samples = self.samples.by_id.values()
+        samples = [sample for sample in all_samples if sample.metadata["augmentation_type"] == "cross_file_context"]
         if not samples:
             self.skip_reason = "no row has such a context"
             return
@@ -185,10 +185,10 @@ class ContextsCheck(Check):
         return values
 
     def _context_problems(
-        self, sample: Sample, declared: dict[str, set[str]], imported: dict[str, set[str]]
+        self, sample: RebuiltSample, declared: dict[str, set[str]], imported: dict[str, set[str]]
     ) -> Iterator[str]:
-        own_path = str(sample.about["source_file"])
-        *others, (_, last) = self.samples.parts(sample) or [("", b"")]
+        own_path = str(sample.metadata["source_file"])
+        *others, (_, last) = self.samples.context_parts(sample) or [("", b"")]
         if last.decode("utf-8", "replace") != f"{own_path}\n":
             yield "its file does not stand last"
         for _, part in others:

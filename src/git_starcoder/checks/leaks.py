@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from git_starcoder.checks.contract import READING_ORDER, Check, sample_batches
-from git_starcoder.folder.samples import known
+from git_starcoder.dataset.samples import known_runs
 from git_starcoder.git.objects import FILE_MODE, FOLDER_MODE, MODE_TYPE_MASK
 from git_starcoder.hashing.arrays import connect_components
 from git_starcoder.hashing.lines import MIN_LINE_BYTES, MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.checks.contract import CheckContext
-    from git_starcoder.folder.blocks import Block
-    from git_starcoder.folder.samples import Sample, Tokens
+    from git_starcoder.dataset.read_blocks import RowBlock
+    from git_starcoder.dataset.samples import RebuiltSample, Tokens
     from git_starcoder.records import Finding, Split
 
 UNIT_KINDS = ("file", "group", "row")
@@ -75,10 +75,10 @@ class LeakCheck(Check):
         """Kind → file, group or row → the held-out split that it is in."""
         self._crossing: set[tuple[str, str | bytes]] = set()
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Remember what is in held-out rows, which come first, and look for it in training rows."""
-        paths, groups = (list(map(itemgetter(key), block.said)) for key in ("source_file", "group"))
-        columns: list[list[str | bytes]] = [paths, groups, [row.content for row in block.rows]]
+        paths, groups = (list(map(itemgetter(key), block.metadata)) for key in ("source_file", "group"))
+        columns: list[list[str | bytes]] = [paths, groups, [row.content_hash for row in block.rows]]
         owners = list(self._owners.values())
         if split == "train" and all(owned.keys().isdisjoint(keys) for owned, keys in zip(owners, columns, strict=True)):
             return
@@ -95,7 +95,7 @@ class LeakCheck(Check):
         owners: dict[str | bytes, Split] = {}
         crossing: set[bytes] = set()
         for split in READING_ORDER:
-            for sample in self.samples.of.values():
+            for sample in self.samples.by_id.values():
                 if sample.split != split:
                     continue
                 for canary in self._find_canaries(sample):
@@ -110,8 +110,8 @@ class LeakCheck(Check):
         counts = (f"{entry['held_out']:,} {name}" for name, entry in self.certificate.items())
         self.figure = f"held out: {', '.join(counts)}"
 
-    def _find_canaries(self, sample: Sample) -> Iterator[bytes]:
-        head, known_runs = self.samples.spelled(sample)
+    def _find_canaries(self, sample: RebuiltSample) -> Iterator[bytes]:
+        head, known_runs = self.samples.prefix_and_runs(sample)
         for text in (head, *(run.text for run in known_runs)):
             if b"canary" in text.lower():
                 yield from (match[1].lower().replace(b"-", b"") for match in CANARY.finditer(text))
@@ -144,10 +144,10 @@ class NearFilesCheck(Check):
             held_out, other = files[left], files[right]
             if held_out.split == "train":
                 held_out, other = other, held_out
-            place = self.dataset.place(other.split, other.number)
-            other_file = f"{other.about['source_file']} in {other.split} ({place})"
-            yield self.sample_finding(held_out, f"{held_out.about['source_file']} is {share:.0%} like {other_file}")
-        file_count = sum(_technique(sample) == BASE for sample in self.samples.of.values())
+            place = self.dataset.row_location(other.split, other.first_row)
+            other_file = f"{other.metadata['source_file']} in {other.split} ({place})"
+            yield self.sample_finding(held_out, f"{held_out.metadata['source_file']} is {share:.0%} like {other_file}")
+        file_count = sum(_technique(sample) == BASE for sample in self.samples.by_id.values())
         threshold = self.context.recipe.split.near
         self.certificate = {
             "files": file_count, "compared": len(files), "threshold": threshold, "crossing": len(crossing)
@@ -169,8 +169,8 @@ class OverlapCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Compare the overlap with that of random splits."""
-        samples = self.samples.of.values()
-        token_count, rate = sum(sample.stop for sample in samples), 1
+        samples = self.samples.by_id.values()
+        token_count, rate = sum(sample.length for sample in samples), 1
         while token_count > rate * MAX_SAMPLED_RUNS:
             rate *= 2
         file_numbers: dict[str, int] = {}
@@ -180,7 +180,7 @@ class OverlapCheck(Check):
         history_hashes = [no_hashes]
         training_hashes = [no_hashes]
         tasks = (
-            RunSampling([(sample.head, sample.tokens[: sample.stop]) for sample in batch], rate)
+            RunSampling([(sample.context_prefix, sample.tokens[: sample.length]) for sample in batch], rate)
             for batch in sample_batches(samples)
         )
         hashes_of_samples = chain.from_iterable(self.context.run_safe_tasks(sampled_run_hashes, tasks))
@@ -192,7 +192,7 @@ class OverlapCheck(Check):
                 continue
             if sample.split == "train":
                 training_hashes.append(hashes)
-            number = file_numbers.setdefault(sample.about["source_file"], len(file_numbers))
+            number = file_numbers.setdefault(sample.metadata["source_file"], len(file_numbers))
             is_held_out[number] = is_held_out.get(number, False) or sample.split != "train"
             pieces.append(FileRuns(number, hashes, technique == BASE))
         all_runs = RunIndex.from_files(pieces)
@@ -224,7 +224,7 @@ class OverlapCheck(Check):
     def _similarity_groups(self, file_numbers: dict[str, int]) -> NDArray[np.int64]:
         """For each file, by its number, a number that all files share which are alike; shape (files,)."""
         files, pairs = self.context.similar_files
-        numbers = np.array([file_numbers[sample.about["source_file"]] for sample in files], dtype=np.int64)
+        numbers = np.array([file_numbers[sample.metadata["source_file"]] for sample in files], dtype=np.int64)
         return connect_components(np.arange(len(file_numbers)), numbers[pairs.left], numbers[pairs.right])
 
 
@@ -246,8 +246,8 @@ class HeldOutLinesCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Compare the lines of all samples that show history, and the paths in all contexts."""
-        held_out = [sample for sample in self.samples.of.values() if sample.split != "train"]
-        training = [sample for sample in self.samples.of.values() if sample.split == "train"]
+        held_out = [sample for sample in self.samples.by_id.values() if sample.split != "train"]
+        training = [sample for sample in self.samples.by_id.values() if sample.split == "train"]
         if not held_out:
             self.skip_reason = "nothing is held out"
             return
@@ -259,7 +259,7 @@ class HeldOutLinesCheck(Check):
                 lines = "a line" if count == 1 else f"{count} lines"
                 yield self.sample_finding(sample, f"{lines} that only held-out code has")
         contexts = [sample for sample in training if _technique(sample) == "cross_file_context"]
-        split_of_path = {str(sample.about["source_file"]): sample.split for sample in held_out}
+        split_of_path = {str(sample.metadata["source_file"]): sample.split for sample in held_out}
         paths_with_newline = [path for path in split_of_path if "\n" in path]
         for sample in contexts:
             for path in sorted(split_of_path.keys() & set(self._shown_paths(sample, paths_with_newline))):
@@ -274,7 +274,7 @@ class HeldOutLinesCheck(Check):
             result += ", files of the repository being missing"
         self.figure = f"{result} (from {MIN_LINE_BYTES} bytes); {len(contexts):,} contexts"
 
-    def _find_secret_lines(self, held_out: list[Sample], training: list[Sample]) -> LineIndex:
+    def _find_secret_lines(self, held_out: list[RebuiltSample], training: list[RebuiltSample]) -> LineIndex:
         """The lines of held-out code, without those that training files have."""
         shown = {BASE, *HISTORY_TECHNIQUES}
         secret_lines = LineIndex.from_lines(
@@ -286,13 +286,13 @@ class HeldOutLinesCheck(Check):
             text
             for sample in training
             if _technique(sample) not in HISTORY_TECHNIQUES
-            for text in self.samples.texts(sample)
+            for text in self.samples.run_texts(sample)
         )
         all_texts = chain(training_texts, self._repository_texts(held_out))
         known_lines = [secret_lines.find_in(HashedLines.from_texts(batch)).entry for batch in text_batches(all_texts)]
         return secret_lines.without(np.concatenate(known_lines))
 
-    def _count_secret_lines(self, changes: list[Sample], secret_lines: LineIndex) -> list[int]:
+    def _count_secret_lines(self, changes: list[RebuiltSample], secret_lines: LineIndex) -> list[int]:
         """How many secret lines each sample shows, in its code and in quotes of its commit message."""
         code, quotes = (
             HashedLines.from_texts(map(self._shown_code, changes)),
@@ -302,36 +302,36 @@ class HeldOutLinesCheck(Check):
         in_quotes = quotes.count_per_text(secret_lines.find_in(quotes, MIN_QUOTED_SHARE).line)
         return (in_code + in_quotes).tolist()
 
-    def _code_texts(self, sample: Sample) -> list[bytes]:
+    def _code_texts(self, sample: RebuiltSample) -> list[bytes]:
         """All code that a sample shows."""
-        parts = self.samples.parts(sample)
-        return [*_texts_after(parts, "<commit_before>", "<commit_after>"), *self.samples.texts(sample)]
+        parts = self.samples.context_parts(sample)
+        return [*_texts_after(parts, "<commit_before>", "<commit_after>"), *self.samples.run_texts(sample)]
 
-    def _shown_code(self, sample: Sample) -> bytes:
+    def _shown_code(self, sample: RebuiltSample) -> bytes:
         """The code of changes that a sample shows. The text behind a temporal context is the file, and no change."""
-        parts = self.samples.parts(sample)
+        parts = self.samples.context_parts(sample)
         texts = _texts_after(parts, "<commit_before>")
         if _technique(sample) == "git_diff":
-            texts += [*_texts_after(parts, "<commit_after>"), *self.samples.texts(sample)]
+            texts += [*_texts_after(parts, "<commit_after>"), *self.samples.run_texts(sample)]
         return b"\n".join(texts)
 
-    def _shown_quotes(self, sample: Sample) -> bytes:
+    def _shown_quotes(self, sample: RebuiltSample) -> bytes:
         """What the commit messages that a sample shows quote."""
-        return b"\n".join(map(split_quotes, _texts_after(self.samples.parts(sample), "<commit_msg>")))
+        return b"\n".join(map(split_quotes, _texts_after(self.samples.context_parts(sample), "<commit_msg>")))
 
-    def _shown_paths(self, sample: Sample, paths_with_newline: list[str]) -> Iterator[str]:
+    def _shown_paths(self, sample: RebuiltSample, paths_with_newline: list[str]) -> Iterator[str]:
         """The paths that a context shows: the first line of each part, or several for a path with a newline."""
-        for _, text in self.samples.parts(sample):
+        for _, text in self.samples.context_parts(sample):
             yield text.partition(b"\n")[0].decode("utf-8", "replace")
             yield from (path for path in paths_with_newline if text.startswith(f"{path}\n".encode()))
 
-    def _repository_texts(self, held_out: list[Sample]) -> Iterator[bytes]:
+    def _repository_texts(self, held_out: list[RebuiltSample]) -> Iterator[bytes]:
         """The texts of all files of the repository that are not held out."""
         repository = self.context.repository
         if repository is None:
             return
         options = self.context.recipe.read
-        held_out_paths = {sample.about["source_file"] for sample in held_out}
+        held_out_paths = {sample.metadata["source_file"] for sample in held_out}
         entries = [entry for entry in repository.entries() if printable_path(entry.path) not in held_out_paths]
         self._has_all_files = not any(
             entry.size is None and entry.mode & MODE_TYPE_MASK in {FILE_MODE, FOLDER_MODE} for entry in entries
@@ -347,8 +347,8 @@ class HeldOutLinesCheck(Check):
                 yield text.text
 
 
-def _technique(sample: Sample) -> str:
-    return sample.about["augmentation_type"]
+def _technique(sample: RebuiltSample) -> str:
+    return sample.metadata["augmentation_type"]
 
 
 def _owning_split(owners: dict[str | bytes, Split], key: str | bytes, split: Split) -> Split:
@@ -368,6 +368,6 @@ def sampled_run_hashes(task: RunSampling) -> list[NDArray[np.uint64]]:
     """
     hashes_of_texts: list[NDArray[np.uint64]] = []
     for head, tokens in task.parts:
-        parts = [run_hashes(np.concatenate((head, run)) if start == 0 else run) for start, run in known(tokens)]
+        parts = [run_hashes(np.concatenate((head, run)) if start == 0 else run) for start, run in known_runs(tokens)]
         hashes_of_texts.append(sample_hashes(np.concatenate((np.empty(0, dtype=np.uint64), *parts)), task.rate))
     return hashes_of_texts

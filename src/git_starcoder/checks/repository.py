@@ -12,7 +12,7 @@ from git_starcoder import augmentations, registry
 from git_starcoder.augmentations import Variant
 from git_starcoder.checks.contract import Check
 from git_starcoder.checks.techniques import COMMIT_HASH
-from git_starcoder.folder.samples import UNKNOWN
+from git_starcoder.dataset.samples import UNKNOWN_TOKEN
 from git_starcoder.git.attributes import ATTRIBUTES_FILE, read_attributes
 from git_starcoder.git.changes import select_changes
 from git_starcoder.layout import BASE
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.checks.contract import CheckContext
-    from git_starcoder.folder.blocks import Block
-    from git_starcoder.folder.samples import Sample
+    from git_starcoder.dataset.read_blocks import RowBlock
+    from git_starcoder.dataset.samples import RebuiltSample
     from git_starcoder.git.changes import FileChange
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Finding, Split
@@ -78,14 +78,14 @@ class CommitsCheck(Check):
         self._message_of_commit: dict[str, str] = {}
         self._unknown_count = 0
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Remember the commits, and compare their messages."""
-        for row, metadata in zip(block.rows, block.said, strict=True):
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
             commit = metadata.get("commit", "")
             if not commit:  # a shallow history does not say
                 continue
             if commit not in self._place_of_commit:
-                self._place_of_commit[commit] = self.dataset.place(split, row.number)
+                self._place_of_commit[commit] = self.dataset.row_location(split, row.index)
                 if not COMMIT_HASH.fullmatch(commit):
                     yield self.row_finding(split, row, f"commit is {commit!r}")
             message = metadata.get("commit_message")
@@ -151,7 +151,7 @@ class OriginsCheck(Check):
     def finish(self) -> Iterator[Finding]:
         """Compute the metadata of each sample again."""
         samples, repository, history_problem = (
-            self.samples.of.values(), self.context.repository, self.context.history_problem,
+            self.samples.by_id.values(), self.context.repository, self.context.history_problem,
         )  # fmt: skip
         blobs: dict[str, str] = {}
         commits: dict[str, str] = {}
@@ -160,8 +160,8 @@ class OriginsCheck(Check):
             commits = {printable_path(path): last.commit for path, last in self.context.last_changes.items()}
         for sample in samples:
             problem = self._role_problem(sample)
-            if repository and not problem and not sample.about.get("is_evolution"):
-                path = str(sample.about["source_file"])
+            if repository and not problem and not sample.metadata.get("is_evolution"):
+                path = str(sample.metadata["source_file"])
                 if path in blobs or not path.startswith(self.context.unreadable_folders):
                     problem = _mismatch("blob", sample, blobs.get(path, "none"))
                 if not problem and not history_problem:
@@ -180,11 +180,11 @@ class OriginsCheck(Check):
         files = (entry for entry in repository.entries() if entry.path.rpartition("/")[2] == ATTRIBUTES_FILE)
         return not self.context.unreadable_folders and all(entry.size is not None for entry in files)
 
-    def _role_problem(self, sample: Sample) -> str:
+    def _role_problem(self, sample: RebuiltSample) -> str:
         """What is wrong with the language or the role of a sample, or ""."""
-        about = sample.about
+        about = sample.metadata
         path, language, role = parse_printable_path(str(about["source_file"])), str(about["language"]), about["role"]
-        if about["augmentation_type"] == BASE and (text := self.samples.complete(sample)) is not None:
+        if about["augmentation_type"] == BASE and (text := self.samples.full_text(sample)) is not None:
             language = detect_language(path, text)
         declared_roles = [self._attributes.declared_roles(path)] if self._attributes else self._possible_roles
         roles = [file_role(path, language, b"", declared) for declared in declared_roles]
@@ -222,19 +222,19 @@ class SourceCheck(Check):
         repository = self.context.repository
         if repository is None:
             return
-        samples = self.samples.of.values()
-        samples_of_blob: dict[str, list[Sample]] = defaultdict(list)
+        samples = self.samples.by_id.values()
+        samples_of_blob: dict[str, list[RebuiltSample]] = defaultdict(list)
         for sample in samples:
-            if sample.about["augmentation_type"] in UNCHANGED_TECHNIQUES or sample.masked:
-                samples_of_blob[str(sample.about.get("blob", ""))].append(sample)
+            if sample.metadata["augmentation_type"] in UNCHANGED_TECHNIQUES or sample.is_masked:
+                samples_of_blob[str(sample.metadata.get("blob", ""))].append(sample)
         yield from self._compare_files(repository, samples_of_blob)
-        diffs = [sample for sample in samples if sample.about["augmentation_type"] == "git_diff"]
+        diffs = [sample for sample in samples if sample.metadata["augmentation_type"] == "git_diff"]
         yield from self._compare_changes(repository, sorted(diffs, key=_sample_id)[:MAX_COMPARED_SAMPLES])
         techniques = {
             key for key in registry.names("augmentations") if augmentations.input_kind(key) in {"text", "tree"}
         }
         variations = [
-            sample for sample in samples if sample.about["augmentation_type"] in techniques and not sample.masked
+            sample for sample in samples if sample.metadata["augmentation_type"] in techniques and not sample.is_masked
         ]
         yield from self._verify_variations(repository, variations)
         compared = self._compared
@@ -260,7 +260,7 @@ class SourceCheck(Check):
             text = clean_file(data, options) if isinstance(data, bytes) else None
             yield blob, text.text if isinstance(text, CleanText) else None
 
-    def _compare_files(self, repository: Repo, samples_of_blob: dict[str, list[Sample]]) -> Iterator[Finding]:
+    def _compare_files(self, repository: Repo, samples_of_blob: dict[str, list[RebuiltSample]]) -> Iterator[Finding]:
         tokenizer = self.samples.tokenizer
         seen_blobs: set[str] = set()
         for blob, text in self._read_texts(repository, sorted(samples_of_blob)):
@@ -272,15 +272,15 @@ class SourceCheck(Check):
             tokens = np.append(tokenizer.encode([text])[0].astype(np.int32), tokenizer.end_id)
             for sample in samples_of_blob[blob]:
                 self._compared["file"] += 1
-                if sample.masked:
-                    if not all(part in text for part in self.samples.texts(sample)):
+                if sample.is_masked:
+                    if not all(part in text for part in self.samples.run_texts(sample)):
                         yield self.sample_finding(sample, f"its text does not stand in blob {blob[:12]}")
-                elif problem := _first_difference(sample.tokens[: sample.stop], tokens):
+                elif problem := _first_difference(sample.tokens[: sample.length], tokens):
                     yield self.sample_finding(sample, f"{problem} blob {blob[:12]}")
         for blob in sorted(samples_of_blob.keys() - seen_blobs - self._missing_blobs):
             yield self.sample_finding(samples_of_blob[blob][0], f"blob {blob[:12] or 'unnamed'} is too large, or none")
 
-    def _compare_changes(self, repository: Repo, samples: list[Sample]) -> Iterator[Finding]:
+    def _compare_changes(self, repository: Repo, samples: list[RebuiltSample]) -> Iterator[Finding]:
         if not samples:
             return
         options = self.context.recipe.read
@@ -288,7 +288,7 @@ class SourceCheck(Check):
         changes = select_changes(repository, options.changes, options.commit_files, skip).selected
         change_of = {(change.commit, printable_path(change.path)): change for change in changes}
         pairs = [
-            (sample, change_of.get((str(sample.about["commit"]), str(sample.about["source_file"]))))
+            (sample, change_of.get((str(sample.metadata["commit"]), str(sample.metadata["source_file"]))))
             for sample in samples
         ]
         messages = {
@@ -304,7 +304,9 @@ class SourceCheck(Check):
                 if self._may_differ_from_build(change):
                     self._unknown_changes += 1
                 elif change is None:
-                    problem = f"no commit {str(sample.about['commit'])[:12]} did this to {sample.about['source_file']}"
+                    problem = (
+                        f"no commit {str(sample.metadata['commit'])[:12]} did this to {sample.metadata['source_file']}"
+                    )
                     yield self.sample_finding(sample, problem)
                 elif not {change.blob_after, change.blob_before} & self._missing_blobs:
                     self._compared["change"] += 1
@@ -317,15 +319,15 @@ class SourceCheck(Check):
             return bool(self.context.history_problem)
         return self.context.has_unsure_renames and bool(change.former_path or not change.blob_before)
 
-    def _change_problem(self, sample: Sample, change: FileChange, texts: dict[str, Any], message: bytes) -> str:
+    def _change_problem(self, sample: RebuiltSample, change: FileChange, texts: dict[str, Any], message: bytes) -> str:
         """What is wrong with the sample of a change, or "".
 
         Its context prefix has a path, and then before, message and after of each hunk; the last after is the text.
         """
-        parts = self.samples.parts(sample)
+        parts = self.samples.context_parts(sample)
         befores, messages, afters = ([text for mark, text in parts if mark == wanted] for wanted in DIFF_PARTS)
-        tokens = sample.tokens[: sample.stop]
-        if not len(befores) == len(messages) == len(afters) > 0 or UNKNOWN in tokens:
+        tokens = sample.tokens[: sample.length]
+        if not len(befores) == len(messages) == len(afters) > 0 or UNKNOWN_TOKEN in tokens:
             return "its head is not whole" if parts else ""  # a tokenizer without control tokens gives no parts
         if parts[0][1] != f"{printable_path(change.path)}\n".encode():
             return "it shows another path"
@@ -333,21 +335,21 @@ class SourceCheck(Check):
             return f"the message is not that of commit {change.commit[:12]}"
         real_hunks = find_hunks(texts.get(change.blob_before) or b"", texts.get(change.blob_after) or b"") or []
         real_pairs = [(hunk.before, hunk.after) for hunk in real_hunks]
-        shown_pairs = zip(befores, [*afters[:-1], self.samples.text(tokens)], strict=True)
+        shown_pairs = zip(befores, [*afters[:-1], self.samples.decode(tokens)], strict=True)
         positions = [real_pairs.index(pair) if pair in real_pairs else -1 for pair in shown_pairs]
         if -1 in positions or positions != sorted(positions):
             return f"commit {change.commit[:12]} did something else"
         return ""
 
-    def _verify_variations(self, repository: Repo, samples: list[Sample]) -> Iterator[Finding]:
+    def _verify_variations(self, repository: Repo, samples: list[RebuiltSample]) -> Iterator[Finding]:
         if self.samples.tokenizer.token_byte_counts is None:
             return  # a tokenizer that is not byte-level may not give back the exact text
-        texts = ((sample, self.samples.complete(sample)) for sample in sorted(samples, key=_sample_id))
+        texts = ((sample, self.samples.full_text(sample)) for sample in sorted(samples, key=_sample_id))
         complete = ((sample, text) for sample, text in texts if text is not None)
-        by_blob: dict[str, dict[str, list[tuple[Sample, bytes]]]] = defaultdict(lambda: defaultdict(list))
+        by_blob: dict[str, dict[str, list[tuple[RebuiltSample, bytes]]]] = defaultdict(lambda: defaultdict(list))
         for sample, text in islice(complete, MAX_COMPARED_SAMPLES):
-            by_blob[str(sample.about.get("blob", ""))][str(sample.about["language"])].append((sample, text))
-        pending: deque[list[Sample]] = deque()
+            by_blob[str(sample.metadata.get("blob", ""))][str(sample.metadata["language"])].append((sample, text))
+        pending: deque[list[RebuiltSample]] = deque()
         seen_blobs: set[str] = set()
 
         def tasks() -> Iterator[VerifyVariationsTask]:
@@ -356,7 +358,7 @@ class SourceCheck(Check):
                     seen_blobs.add(blob)
                     for language, variations in by_blob[blob].items():
                         pending.append([sample for sample, _ in variations])
-                        named = [(sample.about["augmentation_type"], text) for sample, text in variations]
+                        named = [(sample.metadata["augmentation_type"], text) for sample, text in variations]
                         yield VerifyVariationsTask(original, language, named)
 
         for result in self.context.run_tasks(verify_variations, tasks()):
@@ -366,7 +368,7 @@ class SourceCheck(Check):
             self._compared["variation"] += len(verified)
             for sample, problem in zip(verified, result, strict=True):
                 if problem:
-                    technique = sample.about["augmentation_type"]
+                    technique = sample.metadata["augmentation_type"]
                     yield self.sample_finding(sample, f"no {technique} of its file: {problem}")
         for blob in sorted(by_blob.keys() - seen_blobs - self._missing_blobs):
             sample, _ = next(iter(by_blob[blob].values()))[0]
@@ -394,15 +396,15 @@ def _first_difference(shown: NDArray[np.int32], tokens: NDArray[np.int32]) -> st
     """Where the tokens of a sample, some of them `UNKNOWN`, differ from those of its file; "" if nowhere."""
     if len(shown) > len(tokens):
         return f"it goes on behind the {len(tokens):,} tokens of"
-    wrong = np.flatnonzero((shown != tokens[: len(shown)]) & (shown != UNKNOWN))
+    wrong = np.flatnonzero((shown != tokens[: len(shown)]) & (shown != UNKNOWN_TOKEN))
     return f"token {int(wrong[0]):,} is not that of" if len(wrong) else ""
 
 
-def _sample_id(sample: Sample) -> str:
+def _sample_id(sample: RebuiltSample) -> str:
     return sample.id
 
 
-def _mismatch(key: str, sample: Sample, expected: str) -> str:
+def _mismatch(key: str, sample: RebuiltSample, expected: str) -> str:
     """A message if the metadata of a sample say something else than expected, or ""."""
-    value = sample.about.get(key)
+    value = sample.metadata.get(key)
     return "" if value == expected else f"{key} {value!r}, not {expected!r}"

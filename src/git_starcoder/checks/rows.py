@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from git_starcoder.checks.contract import Check
-from git_starcoder.folder.blocks import NO_IDS
-from git_starcoder.folder.samples import Run
+from git_starcoder.dataset.read_blocks import NO_TOKEN_IDS
+from git_starcoder.dataset.samples import TextRun
 from git_starcoder.layout import IGNORED_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from git_starcoder.checks.contract import CheckContext
-    from git_starcoder.folder.blocks import Block, Checked
+    from git_starcoder.dataset.read_blocks import BulkRow, RowBlock
     from git_starcoder.records import Finding, Split
 
 REAL = (int, float)
@@ -60,7 +60,7 @@ class RowsCheck(Check):
         self._row_count = 0
         self._valid_shapes: set[tuple[str | type, ...]] = set()
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Check keys and types, and compare the metadata with the row's place."""
         self._row_count += len(block.rows)
         for row in block.rows:
@@ -72,7 +72,7 @@ class RowsCheck(Check):
         self.figure = f"{self._row_count:,} rows"
         return ()
 
-    def _shape_problems(self, row: Checked) -> list[str]:
+    def _shape_problems(self, row: BulkRow) -> list[str]:
         """What is wrong with the keys and types of a row."""
         metadata = row.metadata
         if not isinstance(cast("Any", metadata), dict):
@@ -103,10 +103,10 @@ class LengthsCheck(Check):
         self._has_labels = context.recipe.write.labels
         self._token_count = self._row_count = 0
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Check the tokens and the labels of each row."""
         self._row_count += len(block.rows)
-        for row, metadata in zip(block.rows, block.said, strict=True):
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
             self._token_count += metadata["length"]
             problems = list(self._length_problems(row))
             for problem in problems or (_label_problems(row) if self._has_labels else []):
@@ -124,18 +124,18 @@ class LengthsCheck(Check):
                 yield self.finding("dataset_metadata.json", f"{key} is {value}, but {counted} were counted")
         self.figure = f"{self._token_count:,} tokens of a vocabulary of {self._vocab_size:,}"
 
-    def _length_problems(self, row: Checked) -> Iterator[str]:
-        ids, length, size = row.ids, row.metadata["length"], row.metadata["window_size"]
+    def _length_problems(self, row: BulkRow) -> Iterator[str]:
+        ids, length, size = row.token_ids, row.metadata["length"], row.metadata["window_size"]
         if len(ids) != size:
             yield f"{len(ids)} tokens in a window of {size}"
         if not 0 < length <= size:
             yield f"length {length} in a window of {size}"
         elif length < len(ids) and ids[length:].tobytes() != self._padding_bytes * (len(ids) - length):
             yield f"something else than padding after token {length}"
-        if row.top >= self._vocab_size:
-            yield f"token {row.top} of a vocabulary of {self._vocab_size}"
-        if not 0 <= row.uncounted < max(1, length):
-            yield f"a context of {row.uncounted} tokens in a row of {length}"
+        if row.max_token >= self._vocab_size:
+            yield f"token {row.max_token} of a vocabulary of {self._vocab_size}"
+        if not 0 <= row.context_length < max(1, length):
+            yield f"a context of {row.context_length} tokens in a row of {length}"
 
 
 class ControlsCheck(Check):
@@ -174,14 +174,14 @@ class ControlsCheck(Check):
         }
         self._row_count = self._rows_with_controls = 0
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Find the control tokens of all rows at once, then compare those of each row with its layout."""
         # Control tokens have neighbouring ids in most tokenizers, so a range test leaves few candidates. It is one
         # comparison, because unsigned numbers below `_lowest_id` wrap around: 3 - 5 is 2**32 - 2.
-        positions = np.flatnonzero(block.flat - self._lowest_id <= self._id_range)
-        positions = positions[self._is_control.take(block.flat[positions], mode="clip")]
-        row_starts = block.bounds[:-1]
-        lengths = [len(row.taken.tokens) for row in block.rows]
+        positions = np.flatnonzero(block.token_ids - self._lowest_id <= self._id_range)
+        positions = positions[self._is_control.take(block.token_ids[positions], mode="clip")]
+        row_starts = block.offsets[:-1]
+        lengths = [len(row.added.tokens) for row in block.rows]
         # Padding is a control token, too, so only what stands before it becomes Python numbers. For example, with
         # positions [2, 5, 9] and a row of tokens 4 to 8, the edges are (1, 2): `positions[1:2]` lie in the row.
         edges = np.searchsorted(positions, np.column_stack((row_starts, row_starts + lengths)))
@@ -192,7 +192,7 @@ class ControlsCheck(Check):
             if first == last and _expects_no_control(row):
                 continue
             row_positions: list[int] = positions[first:last].tolist()
-            found = [(position - start, self._letters[int(block.flat[position])]) for position in row_positions]
+            found = [(position - start, self._letters[int(block.token_ids[position])]) for position in row_positions]
             self._rows_with_controls += bool(found)
             if length and (problem := self._layout_problem(row, length, found)):
                 yield self.row_finding(split, row, problem)
@@ -202,9 +202,9 @@ class ControlsCheck(Check):
         self.figure = f"{self._rows_with_controls:,} of {self._row_count:,} rows have control tokens"
         return ()
 
-    def _layout_problem(self, row: Checked, length: int, found: list[tuple[int, str]]) -> str:
+    def _layout_problem(self, row: BulkRow, length: int, found: list[tuple[int, str]]) -> str:
         """Compare the control tokens of a row, by position and letter, with its layout; "" if they are right."""
-        metadata, prefix_length = row.metadata, row.uncounted
+        metadata, prefix_length = row.metadata, row.context_length
         if hole := metadata.get("hole"):
             start, stop = hole
             expected = [(0, "P"), (1 + start, "S"), (length - 2 - (stop - start), "M"), (length - 1, ".")]
@@ -242,22 +242,22 @@ class TextsCheck(Check):
     name = "texts"
     promise = "Rows of one sample agree where they overlap, and decode to text."
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Report rows that do not fit into their sample."""
         for row in block.rows:
-            if row.taken.wrong:
-                yield self.row_finding(split, row, row.taken.wrong)
+            if row.added.problem:
+                yield self.row_finding(split, row, row.added.problem)
 
     def finish(self) -> Iterator[Finding]:
         """Decode all samples."""
         size = 0
-        for sample in self.samples.of.values():
-            head, runs = self.samples.spelled(sample)
-            for run in (Run(0, head, ends=True), *runs):
+        for sample in self.samples.by_id.values():
+            head, runs = self.samples.prefix_and_runs(sample)
+            for run in (TextRun(0, head, has_end=True), *runs):
                 size += len(run.text)
                 if problem := _text_problem(run):
                     yield self.sample_finding(sample, problem)
-        self.figure = f"{len(self.samples.of):,} texts of {size / 1e6:,.1f} MB"
+        self.figure = f"{len(self.samples.by_id):,} texts of {size / 1e6:,.1f} MB"
 
 
 def _has_type(value: Any, kind: type | tuple[type, ...]) -> bool:
@@ -265,23 +265,23 @@ def _has_type(value: Any, kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def _place_problems(row: Checked, split: str) -> Iterator[str]:
+def _place_problems(row: BulkRow, split: str) -> Iterator[str]:
     """What is wrong with the metadata that say where a row stands, and with the form of its tokens."""
     metadata = row.metadata
-    if metadata["seq_id"] != row.number:
-        yield f"seq_id is {metadata['seq_id']}, not {row.number}"
+    if metadata["seq_id"] != row.index:
+        yield f"seq_id is {metadata['seq_id']}, not {row.index}"
     if metadata["split"] != split:
         yield f"split is {metadata['split']!r}"
     if not 0 <= metadata["chunk_index"] < metadata["total_chunks"]:
         yield f"chunk {metadata['chunk_index']} of {metadata['total_chunks']}"
-    if row.ids is NO_IDS:
+    if row.token_ids is NO_TOKEN_IDS:
         yield "tokens are not a list of token ids"
 
 
-def _label_problems(row: Checked) -> Iterator[str]:
+def _label_problems(row: BulkRow) -> Iterator[str]:
     """What is wrong with the columns that trainers read."""
-    tokens: list[int] = row.ids.tolist()
-    length, prefix_length = row.metadata["length"], row.uncounted
+    tokens: list[int] = row.token_ids.tolist()
+    length, prefix_length = row.metadata["length"], row.context_length
     padding_length = len(tokens) - length
     labels = tokens[prefix_length:length]
     expected: dict[str, Any] = {
@@ -294,7 +294,7 @@ def _label_problems(row: Checked) -> Iterator[str]:
             yield f"{name} are not those of the tokens"
 
 
-def _expects_no_control(row: Checked) -> bool:
+def _expects_no_control(row: BulkRow) -> bool:
     """Whether a row is a window from the middle of a plain text."""
     metadata = row.metadata
     is_last = metadata["chunk_index"] + 1 >= metadata["total_chunks"]
@@ -311,7 +311,7 @@ def without_letters(pattern: str, letters: str) -> str:
     return short.replace("()+", "").replace("++", "+").lstrip("+") if short != pattern else pattern
 
 
-def _text_problem(run: Run) -> str:
+def _text_problem(run: TextRun) -> str:
     """What is wrong with known text of a sample, or ""."""
     text, start = run.text, 0
     if b"\0" in text:
@@ -320,7 +320,7 @@ def _text_problem(run: Run) -> str:
     while run.start and start < min(MAX_CUT_BYTES, len(text)) and text[start] & 0xC0 == 0x80:
         start += 1
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(text[start:], run.ends)
+        codecs.getincrementaldecoder("utf-8")().decode(text[start:], run.has_end)
     except UnicodeDecodeError as error:
         return f"its text is not UTF-8: {error.reason}"
     return ""

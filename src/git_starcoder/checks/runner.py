@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from git_starcoder.build_state import pause_garbage_collection
 from git_starcoder.checks.classic_tests import answered_tests
 from git_starcoder.checks.contract import READING_ORDER, Check, CheckContext, manifest_row_count
+from git_starcoder.dataset.read_blocks import read_blocks
 from git_starcoder.errors import DatasetError, RepositoryError, RevisionError
-from git_starcoder.folder.blocks import blocks
 from git_starcoder.git.objects import Repo
 from git_starcoder.protocols import NO_PROGRESS
 from git_starcoder.records import Finding
@@ -176,11 +176,11 @@ def _read_rows(context: CheckContext, running: list[tuple[Outcome, Check]], prog
     (first_outcome, first_check), *others = [(outcome, each) for outcome, each in running if not each.skip_reason]
     for split in READING_ORDER:
         try:
-            for block in blocks(context.dataset, split, context.engine):
+            for block in read_blocks(context.dataset, split, context.engine):
                 first_outcome.add_findings(first_check.check_block(split, block))
                 if not first_outcome.finding_count:
                     for row in block.rows:
-                        row.taken = context.samples.add(split, row.number, row.metadata, row.ids, row.top)
+                        row.added = context.samples.add(split, row.index, row.metadata, row.token_ids, row.max_token)
                     for outcome, each in others:
                         outcome.add_findings(each.check_block(split, block))
                 progress.advance(len(block.rows))

@@ -38,9 +38,9 @@ class SecretsCheck(Check):
             self.skip_reason = "the recipe leaves secrets (read.secrets: off)"
             return
         redaction_count = byte_count = 0
-        for sample in self.samples.of.values():
-            message = str(sample.about.get("commit_message", "")).encode()
-            texts = [self.samples.spelled(sample)[0], *self.samples.texts(sample), message]
+        for sample in self.samples.by_id.values():
+            message = str(sample.metadata.get("commit_message", "")).encode()
+            texts = [self.samples.prefix_and_runs(sample)[0], *self.samples.run_texts(sample), message]
             kinds: Counter[str] = Counter()
             for text in texts:
                 byte_count += len(text)
@@ -58,12 +58,12 @@ class SecretsCheck(Check):
         """Each text of the columns that Parquet files have for other programs, with the place of its first row."""
         seen_digests: set[bytes] = set()
         for split in READING_ORDER:
-            for number, values in enumerate(self.dataset.shown(split)):
+            for number, values in enumerate(self.dataset.compatibility_columns(split)):
                 for text in (str(value).encode() for value in values.values()):
                     digest = blake2b(text, digest_size=16).digest()
                     if digest not in seen_digests:
                         seen_digests.add(digest)
-                        yield self.dataset.place(split, number), text
+                        yield self.dataset.row_location(split, number), text
 
     def _file_texts(self) -> Iterator[tuple[str, bytes]]:
         """The values in other files, with their places: line by line in JSONL, one by one in JSON."""

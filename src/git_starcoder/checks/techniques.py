@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from git_starcoder.checks.contract import CheckContext
-    from git_starcoder.folder.blocks import Block, Checked
+    from git_starcoder.dataset.read_blocks import BulkRow, RowBlock
     from git_starcoder.records import Finding, Split
 
 MAX_DEVIATIONS = 5
@@ -44,9 +44,9 @@ class TechniquesCheck(Check):
         self._enabled = [name for name, technique in options.items() if technique.share > 0]
         self._rows: Counter[str] = Counter()
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Count rows by technique."""
-        techniques: list[str] = list(map(itemgetter("augmentation_type"), block.said))
+        techniques: list[str] = list(map(itemgetter("augmentation_type"), block.metadata))
         self._rows.update(techniques)
         for row, technique in zip(block.rows, techniques, strict=True):
             if technique not in self._known:
@@ -84,9 +84,9 @@ class DiversityCheck(Check):
         self._blob_of_file: dict[str, str] = {}
         self._base_count = self._varied_count = 0
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Count rows, and compare the blob of each with that of other rows of its file."""
-        for row, metadata in zip(block.rows, block.said, strict=True):
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
             technique, path = metadata["augmentation_type"], metadata["source_file"]
             if technique == BASE:
                 self._base_count += 1
@@ -135,9 +135,9 @@ class DiffsCheck(Check):
         self._row_count = 0
         self._commits: set[str] = set()
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Check the metadata of each row, and the order of the parts of a diff."""
-        for row, metadata in zip(block.rows, block.said, strict=True):
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
             technique = metadata["augmentation_type"]
             if technique == GIT_DIFF:
                 self._row_count += 1
@@ -161,7 +161,7 @@ class DiffsCheck(Check):
             reason = "the history has no change to learn from" if is_enabled else "the recipe wants none"
             self.skip_reason = f"no rows from changes: {reason}"
 
-    def _diff_problems(self, row: Checked) -> Iterator[str]:
+    def _diff_problems(self, row: BulkRow) -> Iterator[str]:
         metadata = row.metadata
         if metadata.get("is_evolution") is not True:
             yield "a diff that is no evolution"
@@ -171,12 +171,12 @@ class DiffsCheck(Check):
             yield "a diff without a commit_message"
         if metadata.get("kind") not in DIFF_KINDS:
             yield f"a diff of kind {metadata.get('kind')!r}"
-        if not 0 < row.uncounted < metadata["length"]:
-            yield f"a diff with {row.uncounted} of {metadata['length']} tokens before what it made"
+        if not 0 < row.context_length < metadata["length"]:
+            yield f"a diff with {row.context_length} of {metadata['length']} tokens before what it made"
             return
         if len(self._control_tokens) == 3:
-            prefix = row.ids[: row.uncounted]
+            prefix = row.token_ids[: row.context_length]
             places = (np.flatnonzero(prefix == token) for token in self._control_tokens)
             before, message, after = (int(found[-1]) if len(found) else -1 for found in places)
-            if not 0 <= before < message < after == row.uncounted - 1:
+            if not 0 <= before < message < after == row.context_length - 1:
                 yield "before, message and after are not in their order"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from git_starcoder.checks.contract import CheckContext
-    from git_starcoder.folder.blocks import Block
+    from git_starcoder.dataset.read_blocks import RowBlock
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Finding, Split
 
@@ -43,10 +43,10 @@ class WeightsCheck(Check):
         self._seen_weights: set[float] = set()
         self._valid_inputs: set[tuple[Any, ...]] = set()
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Compute the weights again, but once for rows of the same metadata."""
         has_copies = split == "train" and self._has_copies
-        for row, metadata in zip(block.rows, block.said, strict=True):
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
             inputs = weight_inputs(metadata)
             if inputs not in self._valid_inputs or has_copies:
                 problems = list(self._problems(metadata, has_copies=has_copies))
@@ -96,10 +96,10 @@ class AgesCheck(Check):
         """Commit → days and place of its first row."""
         self._recent_count = self._old_count = self._row_count = self._unknown_count = 0
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Compare the age of each row with that of earlier rows of its commit."""
         self._row_count += len(block.rows)
-        for row, metadata in zip(block.rows, block.said, strict=True):
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
             days, commit = metadata["age_days"], metadata.get("commit", "")
             self._recent_count += days < RECENT_DAYS
             self._old_count += days >= OLD_DAYS
@@ -108,7 +108,7 @@ class AgesCheck(Check):
             if not commit:
                 continue
             if commit not in self._age_of_commit:
-                self._age_of_commit[commit] = days, self.dataset.place(split, row.number)
+                self._age_of_commit[commit] = days, self.dataset.row_location(split, row.index)
             elif self._age_of_commit[commit][0] != days:
                 first_days, first_place = self._age_of_commit[commit]
                 yield self.row_finding(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from git_starcoder.checks.contract import CheckContext
-    from git_starcoder.folder.blocks import Block
+    from git_starcoder.dataset.read_blocks import RowBlock
     from git_starcoder.records import Finding, Split
 
 OPENING_ROWS = 100
@@ -41,16 +41,16 @@ class ContextWindowCheck(Check):
         self._window = context.recipe.window
         self._strides = {size: window_stride(size, self._window.overlap) for size in self._window.sizes}
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Check the size and the start of each window."""
-        for row, metadata in zip(block.rows, block.said, strict=True):
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
             size, index, start = metadata["window_size"], metadata["chunk_index"], metadata["token_start"]
             if size not in self._strides:
                 yield self.row_finding(split, row, f"window_size {size} is not one of {sorted(self._strides)}")
                 continue
             if index == start == 0:
                 continue
-            text_size = size - row.uncounted - (FIM_SENTINELS if "hole" in metadata else 0)
+            text_size = size - row.context_length - (FIM_SENTINELS if "hole" in metadata else 0)
             stride = min(self._strides[size], text_size)
             latest = index * stride
             earliest = latest - min(stride // 2, max(0, text_size - stride)) if index else 0
@@ -88,16 +88,16 @@ class ScalesCheck(Check):
         self._place_of_long_text: dict[int, str] = {}
         """For each window size where a row stands whose text needs several windows."""
 
-    def check_block(self, split: Split, block: Block) -> Iterable[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
         """Count rows by window size."""
-        sizes: list[int] = list(map(itemgetter("window_size"), block.said))
+        sizes: list[int] = list(map(itemgetter("window_size"), block.metadata))
         self._rows.update(sizes)
         for row, size in zip(block.rows, sizes, strict=True):
             if size not in self._place_of_long_text and row.metadata["total_chunks"] > 1:
-                self._place_of_long_text[size] = self.dataset.place(split, row.number)
+                self._place_of_long_text[size] = self.dataset.row_location(split, row.index)
         if split == "train":
-            self._opening_sizes.update(sizes[: max(0, OPENING_ROWS - block.rows[0].number)])
-            stages = (metadata.get("stage", 1) for metadata in block.said)
+            self._opening_sizes.update(sizes[: max(0, OPENING_ROWS - block.rows[0].index)])
+            stages = (metadata.get("stage", 1) for metadata in block.metadata)
             self._first_stage_rows.update(size for size, stage in zip(sizes, stages, strict=True) if stage == 1)
         return ()
 
@@ -135,9 +135,9 @@ class CurriculumCheck(Check):
         self._lowest: list[float] = [1.0] * STAGE_COUNT
         self._highest: list[float] = [0.0] * STAGE_COUNT
 
-    def check_block(self, split: Split, block: Block) -> Iterator[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Compare the stage and the complexity of each row with those of the rows before it."""
-        for row, metadata in zip(block.rows, block.said, strict=True):
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
             stage, size, complexity = metadata.get("stage", 0), metadata["window_size"], metadata["complexity"]
             highest = self._highest_so_far[split].get(size)
             if not 1 <= stage <= STAGE_COUNT or highest is None:

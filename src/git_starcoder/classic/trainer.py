@@ -146,7 +146,7 @@ def _train(dataset: Dataset, loaded: SeedConfig, epochs: int, output: Path, *, f
 
     from git_starcoder.model.train.training import train
 
-    rows = np.array([(about["length"], about["weight"]) for about in dataset.about("train")]).reshape(-1, 2)
+    rows = np.array([(about["length"], about["weight"]) for about in dataset.row_metadata("train")]).reshape(-1, 2)
     config = loaded.config_for(rows, epochs)
     rows_per_epoch = float(rows[:, 1].sum()) or 1.0
     click.echo(f"[STEP 1/3] Reading {len(rows):,} rows of {escape_line(str(dataset.folder))}...")

@@ -48,7 +48,7 @@ def command(
 
     REPO is the folder of the repository (default: the current folder). Its code is only read, never run.
     """
-    from git_starcoder import parquet
+    from git_starcoder.dataset import read_rows
     from git_starcoder.git.objects import Repo
     from git_starcoder.pipeline import build
     from git_starcoder.recipe import Recipe
@@ -57,7 +57,7 @@ def command(
     overrides = (*overrides, *(f"{key}={value}" for key, value in flags.items() if value))
     recipe = Recipe.load(name, override_seed(overrides, seed))
     if recipe.write.format == "parquet":
-        parquet.library()  # a missing library is reported before the work starts
+        read_rows.import_pyarrow()  # a missing library is reported before the work starts
     out = out or Path(f"training_data_{recipe_file_name(recipe)}")
     if not dry_run:
         user_paths.offer_temporary_folder(out)

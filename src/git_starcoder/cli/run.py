@@ -181,7 +181,7 @@ def _prepare_folder(out: Path, *, force: bool) -> None:
         is_run = (
             output_folder.has_schema(folder / RESULT_FILE, SCHEMA_PREFIX)
             or output_folder.is_own_gitignore(folder / output_folder.GITIGNORE_NAME)
-            or output_folder.read_marker(folder / "dataset" / dataset.MANIFEST, dataset.KIND) is not None
+            or output_folder.read_marker(folder / "dataset" / dataset.MANIFEST_FILE, dataset.DATASET_FOLDER) is not None
         )
         if (
             not is_run

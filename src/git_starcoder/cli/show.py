@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_starcoder.cli.console import Console
-    from git_starcoder.cli.lookup import Found, Gone, Place
     from git_starcoder.dataset import Dataset
+    from git_starcoder.dataset.explain_row import RowSegment
+    from git_starcoder.dataset.lookup import DropRecord, LookupResult, RowPosition
     from git_starcoder.errors import ExitCode
-    from git_starcoder.text.pieces import Piece
 
 MAX_DROP_LINES = 40
 """The number of lines about drops without -v. Equal drops share a line."""
@@ -42,23 +42,22 @@ def command(console: Console, dataset_folder: Path, query: str | None) -> ExitCo
     PATH is a file of the repository, COMMIT the start of a commit id. The command prints the number of rows made from
     it, and why the rest was dropped.
     """
-    from git_starcoder.cli import lookup
-    from git_starcoder.dataset import Dataset
+    from git_starcoder.dataset import Dataset, lookup
 
     dataset = Dataset.open(dataset_folder)
     if query is None:
         return _show_dataset(console, dataset)
-    found = lookup.find(dataset, query)
-    if isinstance(found, lookup.Found):
+    found = lookup.look_up(dataset, query)
+    if isinstance(found, lookup.LookupResult):
         return _show_file_or_commit(console, found)
     return _show_row(console, dataset, found)
 
 
 def _show_dataset(console: Console, dataset: Dataset) -> ExitCode:
-    from git_starcoder.cli.lookup import drops, table
+    from git_starcoder.dataset.lookup import count_rows_by_kind, read_drops
     from git_starcoder.records import SPLITS
 
-    counts = table(dataset)
+    counts = count_rows_by_kind(dataset)
     sizes = sorted({size for _, _, size in counts})
     techniques = sorted({technique for _, technique, _ in counts}, key=lambda name: (name != "base", name))
 
@@ -73,7 +72,7 @@ def _show_dataset(console: Console, dataset: Dataset) -> ExitCode:
     rows += [*(table_row(technique, technique) for technique in techniques), table_row("all", None)]
     lines = align_columns(rows)
     dropped = Counter[tuple[str, str]]()
-    for drop in drops(dataset):
+    for drop in read_drops(dataset):
         dropped[drop.step, drop.reason] += drop.things
     if dropped:
         lines += ["", *align_columns([["dropped by", "reason", "count"], *_sorted_reasons(dropped)], text_columns=2)]
@@ -115,18 +114,18 @@ def _sorted_reasons(dropped: Counter[tuple[str, str]]) -> list[list[str]]:
     return [[step, reason, f"{count:,}"] for (step, reason), count in ordered]
 
 
-def _show_file_or_commit(console: Console, found: Found) -> ExitCode:
+def _show_file_or_commit(console: Console, found: LookupResult) -> ExitCode:
     is_file = bool(found.path)
-    rows = found.of_path if is_file else found.of_commit
+    rows = found.path_rows if is_file else found.commit_rows
     name = found.path or min(found.commits)
     lines = [f"{escape_line(name)}: {rows.count:,} rows"]
-    counts = sorted(rows.by.items())
+    counts = sorted(rows.by_group.items())
     if rows.count:
-        table = [["path", "split", "technique", "window", "rows"]]
-        table += [[escape_line(key[0]), *map(str, key[1:]), f"{count:,}"] for key, count in counts]
+        count_rows_by_kind = [["path", "split", "technique", "window", "rows"]]
+        count_rows_by_kind += [[escape_line(key[0]), *map(str, key[1:]), f"{count:,}"] for key, count in counts]
         if is_file:  # the path is the same in all rows
-            table = [row[1:] for row in table]
-        lines += ["", *align_columns(table, text_columns=2 if is_file else 3)]
+            count_rows_by_kind = [row[1:] for row in count_rows_by_kind]
+        lines += ["", *align_columns(count_rows_by_kind, text_columns=2 if is_file else 3)]
     if found.drops:
         lines += ["", *_describe_drops(found.drops, with_path=not is_file, verbose=console.verbose)]
     values = {
@@ -144,7 +143,7 @@ def _show_file_or_commit(console: Console, found: Found) -> ExitCode:
     return console.answer(values, "\n".join(lines))
 
 
-def _describe_drops(drops: Sequence[Gone], *, with_path: bool, verbose: bool) -> list[str]:
+def _describe_drops(drops: Sequence[DropRecord], *, with_path: bool, verbose: bool) -> list[str]:
     """A line for each different drop of a file (or, `with_path`, of a commit)."""
     counts = Counter[str]()
     for drop in drops:
@@ -158,31 +157,31 @@ def _describe_drops(drops: Sequence[Gone], *, with_path: bool, verbose: bool) ->
     return [f"dropped: {counts.total():,}", *lines]
 
 
-def _show_row(console: Console, dataset: Dataset, place: Place) -> ExitCode:
+def _show_row(console: Console, dataset: Dataset, place: RowPosition) -> ExitCode:
     machine.require_resources()
-    from git_starcoder.cli.row import describe
+    from git_starcoder.dataset.explain_row import explain_row
 
-    shown = describe(dataset, place)
+    shown = explain_row(dataset, place)
     extent = shown.extent
     width = max(map(len, shown.facts))
-    lines = [console.style(f"{escape_line(shown.where)}  {escape_line(shown.id)}", bold=True)]
+    lines = [console.style(f"{escape_line(shown.location)}  {escape_line(shown.row_id)}", bold=True)]
     lines += [console.style(f"  {name:{width}}  {escape_line(value)}") for name, value in shown.facts.items()]
-    lines += ["", *_styled_text(console, shown.pieces)]
+    lines += ["", *_styled_text(console, shown.segments)]
     values = {
         "row": shown.row.metadata,
-        "place": {"split": place.split, "number": place.number, "file": shown.where},
+        "place": {"split": place.split, "number": place.index, "file": shown.location},
         "facts": shown.facts,
-        "weight_factors": shown.factors,
+        "weight_factors": shown.weight_factors,
         "extent": extent and {"first_byte": extent.first_byte, "last_byte": extent.last_byte,
                               "first_line": extent.first_line, "last_line": extent.last_line},
         "pieces": [
-            {"text": piece.text, "counts": piece.counts, "control": piece.control} for piece in shown.pieces
+            {"text": piece.text, "counts": piece.counts, "control": piece.control} for piece in shown.segments
         ],
     }  # fmt: skip
     return console.answer(values, "\n".join(lines), styled=True)
 
 
-def _styled_text(console: Console, pieces: Iterable[Piece]) -> list[str]:
+def _styled_text(console: Console, pieces: Iterable[RowSegment]) -> list[str]:
     """The lines of a row's text, with a bar before the lines in the loss. A new line starts where the loss begins."""
     lines: list[str] = []
     line: list[str] = []

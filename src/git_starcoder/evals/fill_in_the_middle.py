@@ -1,4 +1,4 @@
-"""Fill in the middle: held-out holes of one line or a few that a model fills in exactly, and how similar others are."""
+"""Fill in the middle: held-out holes of one to four lines that a model fills in exactly, and how similar others are."""
 
 from __future__ import annotations
 
@@ -6,89 +6,99 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.evals import MIDDLE, MODEL, Question, graded, newlines
+from git_starcoder.evals import FILL_IN_THE_MIDDLE, TRAINED_MODEL
+from git_starcoder.evals.next_line import NO_LONG_FILE, CompletionTask, grade_answers, newline_mask
 from git_starcoder.records import content_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from git_starcoder.evals import Document, Exam, Score
+    from git_starcoder.dataset.held_out import Document
+    from git_starcoder.evals import EvalInput, Score
 
-CONTEXT = 32
+MIN_HOLE_CONTEXT = 32
 """Tokens that must stand before a hole in its file."""
-LENGTH = 64
-"""Tokens that an answer may have; the author's lines have no more."""
-LINES = (1, 1, 1, 2, 3, 4)
-"""How many lines a hole has: half of them are single ones."""
-UNTOLD = "the tokenizer has no fill-in-the-middle tokens"
-NONE = "no held-out file is long enough"
-MARKS = 3
-"""Control tokens of a prompt."""
+MAX_HOLE_TOKENS = 64
+"""The longest hole, and the longest answer, in tokens."""
+HOLE_LINE_COUNTS = (1, 1, 1, 2, 3, 4)
+"""The numbers of lines that holes have, equally likely: half of the holes are single lines."""
+NO_FIM_TOKENS = "the tokenizer has no fill-in-the-middle tokens"
+PROMPT_CONTROL_TOKENS = 3
+"""Prefix, suffix and middle token."""
 
 
-def evaluate(exam: Exam) -> list[Score] | str:
-    """Let the model write what stood in each hole, and compare as many lines of it as are missing."""
-    fim = exam.tokenizer.fim_ids
-    if exam.untaught or fim is None:
-        return exam.untaught or UNTOLD
-    asked = questions(exam)
-    if not asked:
-        return NONE
-    prompts = [prompt(question, fim, exam.model.context) for question in asked]
-    # A single line ends with its line; several end where the model says so.
-    single = np.array([b"\n" not in question.answer for question in asked])
-    end = np.zeros(exam.tokenizer.vocab_size, dtype=np.bool_)
-    end[exam.tokenizer.end_id] = True
-    answers = [b""] * len(asked)
-    for of, stop in ((single, newlines(exam.tokenizer)), (~single, end)):
-        places = np.flatnonzero(of).tolist()
-        written = exam.model.generate([prompts[place] for place in places], LENGTH, stop=stop) if places else []
-        for place, tokens in zip(places, written, strict=True):
-            answers[place] = first(exam.text(tokens), asked[place].answer.count(b"\n") + 1)
-    return graded("fill_in_the_middle", MIDDLE, MODEL, asked, answers, exam.seed)
+def evaluate(inputs: EvalInput) -> list[Score] | str:
+    """Let the model fill in each hole, and compare as many lines as are missing with the author's."""
+    fim = inputs.tokenizer.fim_ids
+    if inputs.no_fim_reason or fim is None:
+        return inputs.no_fim_reason or NO_FIM_TOKENS
+    tasks = fill_in_tasks(inputs)
+    if not tasks:
+        return NO_LONG_FILE
+    prompts = [fim_prompt(task, fim, inputs.model.context) for task in tasks]
+    # A single line stops at its line break; several lines stop where the model ends the text.
+    is_single = np.array([b"\n" not in task.answer for task in tasks])
+    end = np.zeros(inputs.tokenizer.vocab_size, dtype=np.bool_)
+    end[inputs.tokenizer.end_id] = True
+    answers = [b""] * len(tasks)
+    for group, stop in ((is_single, newline_mask(inputs.tokenizer)), (~is_single, end)):
+        members = np.flatnonzero(group).tolist()
+        group_prompts = [prompts[index] for index in members]
+        written = inputs.model.generate(group_prompts, MAX_HOLE_TOKENS, stop=stop) if members else []
+        for index, tokens in zip(members, written, strict=True):
+            answers[index] = first_lines(inputs.decode(tokens), tasks[index].answer.count(b"\n") + 1)
+    return grade_answers("fill_in_the_middle", FILL_IN_THE_MIDDLE, TRAINED_MODEL, tasks, answers, inputs.seed)
 
 
-def prompt(question: Question, fim: tuple[int, int, int], context: int) -> NDArray[np.int64]:
-    """Prefix, suffix, and the token after which the middle is written (Bavarian et al., 2022, PSM), as in training."""
+def fim_prompt(task: CompletionTask, fim: tuple[int, int, int], context: int) -> NDArray[np.int64]:
+    """Return prefix, suffix, and the token after which the model writes the middle, as in training.
+
+    Bavarian et al. (2022) call this order PSM. If the text does not fit into the context, the suffix keeps half of the
+    room at most.
+    """
     prefix, middle, suffix = fim
-    room = max(context - LENGTH, context // 2) - MARKS
-    after = question.after[: room // 2]
-    before = question.before[max(0, len(question.before) - (room - len(after))) :]
+    room = max(context - MAX_HOLE_TOKENS, context // 2) - PROMPT_CONTROL_TOKENS
+    after = task.after[: room // 2]
+    before = task.before[max(0, len(task.before) - (room - len(after))) :]
     return np.concatenate(([prefix], before, [suffix], after, [middle])).astype(np.int64)
 
 
-def first(text: bytes, lines: int) -> bytes:
-    """The first lines of a text, from the first that is not blank, without the blanks at both ends."""
-    return b"\n".join(text.lstrip().split(b"\n")[:lines]).strip()
+def first_lines(text: bytes, count: int) -> bytes:
+    """Return the first lines of a text from the first that is not blank, without white space at both ends."""
+    return b"\n".join(text.lstrip().split(b"\n")[:count]).strip()
 
 
-def questions(exam: Exam) -> list[Question]:
-    """Holes in the held-out documents, drawn by content: whole lines, as training hides them, with text around them.
+def fill_in_tasks(inputs: EvalInput) -> list[CompletionTask]:
+    """Draw holes in the held-out documents by content: whole lines, as training masks them, with text around them.
 
-    There are none if the model cannot be asked.
-
-    A hole begins behind the indentation and ends before the line break, so that the break is the first that follows.
+    A hole begins after the indentation and ends before the line break, so the line break is the first text that
+    follows. There are no tasks if the model cannot fill in the middle.
     """
-    if exam.untaught or exam.tokenizer.fim_ids is None:
+    if inputs.no_fim_reason or inputs.tokenizer.fim_ids is None:
         return []
-    newline = newlines(exam.tokenizer)
+    newline = newline_mask(inputs.tokenizer)
     places: list[tuple[str, Document, int, int]] = []
-    for document in exam.heldout:
+    for document in inputs.held_out:
         breaks = np.flatnonzero(newline[document.tokens]).tolist()
-        for index, here in enumerate(breaks):
-            drawn = content_id(exam.seed, document.path, document.start + here)
-            there = index + LINES[int(drawn[-8:], 16) % len(LINES)]
-            if here + 1 >= CONTEXT and there < len(breaks) - 1 and 1 < breaks[there] - here <= LENGTH:
-                places.append((drawn, document, here + 1, breaks[there]))
-    asked: list[Question] = []
+        for index, before in enumerate(breaks):
+            drawn = content_id(inputs.seed, document.path, document.start + before)
+            last = index + HOLE_LINE_COUNTS[int(drawn[-8:], 16) % len(HOLE_LINE_COUNTS)]
+            if (
+                before + 1 >= MIN_HOLE_CONTEXT
+                and last < len(breaks) - 1
+                and 1 < breaks[last] - before <= MAX_HOLE_TOKENS
+            ):
+                places.append((drawn, document, before + 1, breaks[last]))
+    tasks: list[CompletionTask] = []
     for _, document, start, stop in sorted(places, key=lambda place: place[0]):
-        if len(asked) == exam.holes:
+        if len(tasks) == inputs.hole_count:
             break
-        above, _, begun = exam.text(document.tokens[max(0, start - 4 * LENGTH) : start]).rpartition(b"\n")
-        missing = exam.text(document.tokens[start:stop]).split(b"\n")
-        if missing[0].strip() and missing[-1].strip() and not begun.strip():
+        tokens = document.tokens
+        above, _, indentation = inputs.decode(tokens[max(0, start - 4 * MAX_HOLE_TOKENS) : start]).rpartition(b"\n")
+        missing = inputs.decode(tokens[start:stop]).split(b"\n")
+        if missing[0].strip() and missing[-1].strip() and not indentation.strip():
             answer = b"\n".join(missing).strip()
             lines = [line for line in above.split(b"\n") if line.strip()]
-            shown = b"\n".join(lines[-answer.count(b"\n") - 1 :]).strip()
-            asked.append(Question(document.path, document.tokens[:start], document.tokens[stop:], shown, answer))
-    return asked
+            lines_above = b"\n".join(lines[-answer.count(b"\n") - 1 :]).strip()
+            tasks.append(CompletionTask(document.path, tokens[:start], tokens[stop:], lines_above, answer))
+    return tasks

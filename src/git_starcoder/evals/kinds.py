@@ -1,7 +1,7 @@
-"""Bits per byte of held-out rows by their kind: text as it is, each variation of it, and each kind of context.
+"""Bits per byte of held-out rows by technique: files as they are, each variation of them, and each kind of context.
 
-Rows are scored as training shows them: a head of context is read and costs nothing. Rows overlap, and what stands
-before a row is not seen; so the figure of `base` is a little higher here than that of whole files.
+Rows are scored as training shows them: a context prefix is read and not scored. Rows overlap, and the text before a row
+is not seen, so the figure of `base` is a little higher here than that of whole files.
 """
 
 from __future__ import annotations
@@ -10,28 +10,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.evals import BITS, MODEL, Score, mean
+from git_starcoder.evals import BITS_PER_BYTE, TRAINED_MODEL, Score
+from git_starcoder.scoring import mean_over_files
 
 if TYPE_CHECKING:
-    from git_starcoder.evals import Exam
+    from git_starcoder.evals import EvalInput
 
 
-def evaluate(exam: Exam) -> list[Score] | str:
-    """Ask the trained model about the rows of each kind."""
-    windows = [row.tokens[-exam.model.context - 1 :] for row in exam.rows]
-    counts = [min(len(row.tokens) - row.given, exam.model.context) for row in exam.rows]
-    found = exam.model.token_bits(windows)
-    bits = np.array(
-        [float(line[len(line) - count :].sum(dtype=np.float64)) for line, count in zip(found, counts, strict=True)]
-    )
-    sizes = np.array(
-        [len(exam.text(row.tokens[len(row.tokens) - count :])) for row, count in zip(exam.rows, counts, strict=True)]
-    )
+def evaluate(inputs: EvalInput) -> list[Score] | str:
+    """Score the trained model on the rows of each technique."""
+    context = inputs.model.context
+    # If a row is longer than the model's context, its end is scored.
+    counts = [min(len(row.tokens) - row.context_length, context) for row in inputs.rows]
+    token_bits = inputs.model.token_bits([row.tokens[-context - 1 :] for row in inputs.rows])
+    scored = zip(token_bits, counts, strict=True)
+    bits = np.array([float(each[len(each) - count :].sum(dtype=np.float64)) for each, count in scored])
+    texts = [row.tokens[len(row.tokens) - count :] for row, count in zip(inputs.rows, counts, strict=True)]
+    byte_counts = np.array([len(inputs.decode(tokens)) for tokens in texts])
     scores: list[Score] = []
-    for kind in dict.fromkeys(row.kind for row in exam.rows):
-        of = [index for index, row in enumerate(exam.rows) if row.kind == kind]
-        if sizes[of].sum():
-            figure = mean([exam.rows[index].path for index in of], bits[of], sizes[of], exam.seed)
-            note = f"{len(of):,} of {exam.rows[of[0]].among:,} rows"
-            scores.append(Score("kinds", BITS, MODEL, *figure, int(sizes[of].sum()), note, "kind", kind))
+    for technique in dict.fromkeys(row.technique for row in inputs.rows):
+        members = [index for index, row in enumerate(inputs.rows) if row.technique == technique]
+        size = int(byte_counts[members].sum())
+        if size:
+            paths = [inputs.rows[index].path for index in members]
+            estimate = mean_over_files(paths, bits[members], byte_counts[members], inputs.seed)
+            note = f"{len(members):,} of {inputs.rows[members[0]].technique_count:,} rows"
+            scores.append(Score("kinds", BITS_PER_BYTE, TRAINED_MODEL, *estimate, size, note, "kind", technique))
     return scores or "no rows are held out"

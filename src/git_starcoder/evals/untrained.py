@@ -1,4 +1,4 @@
-"""Bits per byte and perplexity of the same model with fresh weights: what training added is the difference."""
+"""Bits per byte and perplexity of the same model with fresh weights: the difference is what training added."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from git_starcoder.evals import bits_per_byte
 
 if TYPE_CHECKING:
-    from git_starcoder.evals import Exam, Score
+    from git_starcoder.evals import EvalInput, Score
 
 
-def evaluate(exam: Exam) -> list[Score]:
-    """Ask the untrained model."""
-    return bits_per_byte.score(exam, exam.untrained, "untrained", "untrained model")[1]
+def evaluate(inputs: EvalInput) -> list[Score]:
+    """Score the untrained model."""
+    return bits_per_byte.score_model(inputs, inputs.untrained, "untrained", "untrained model")[1]

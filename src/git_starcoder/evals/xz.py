@@ -1,28 +1,28 @@
-"""Bits per byte of xz given the training text: what copying alone explains."""
+"""Bits per byte of xz after the training text: what copying alone explains."""
 
 from __future__ import annotations
 
 import lzma
 from typing import TYPE_CHECKING
 
-from git_starcoder.evals import BITS, Score
+from git_starcoder.evals import BITS_PER_BYTE, Score
 
 if TYPE_CHECKING:
-    from git_starcoder.evals import Exam
+    from git_starcoder.evals import EvalInput
 
 
-def evaluate(exam: Exam) -> list[Score]:
-    """The compressed size of training and held-out text, less that of the training text."""
-    training, note = exam.priming()
-    heldout = b"".join(exam.text(document.tokens) + b"\0" for document in exam.heldout)
-    size = int(exam.sizes().sum())
-    value = 8.0 * (compressed(training + heldout) - compressed(training)) / size
-    files = len({document.path for document in exam.heldout})
-    return [Score("xz", BITS, "xz given the training text", value, None, None, files, size, note)]
+def evaluate(inputs: EvalInput) -> list[Score]:
+    """Compress the training text with and without the held-out text; the difference is the size of the latter."""
+    training, note = inputs.compressor_text()
+    held_out = b"".join(inputs.decode(document.tokens) + b"\0" for document in inputs.held_out)
+    size = int(inputs.byte_counts().sum())
+    value = 8.0 * (compressed_size(training + held_out) - compressed_size(training)) / size
+    files = len({document.path for document in inputs.held_out})
+    return [Score("xz", BITS_PER_BYTE, "xz given the training text", value, None, None, files, size, note)]
 
 
-def compressed(text: bytes) -> int:
-    """Bytes of a text after the strongest compression that xz has."""
+def compressed_size(text: bytes) -> int:
+    """Return the bytes of a text after the strongest compression that xz has."""
     options = {
         "id": lzma.FILTER_LZMA2,
         "preset": 9 | lzma.PRESET_EXTREME,

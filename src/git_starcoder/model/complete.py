@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from git_starcoder.dataset.held_out import Document, load_documents
 from git_starcoder.errors import UsageError
-from git_starcoder.evals import Document, documents, surprise
 from git_starcoder.model.net.loading import load_model
 from git_starcoder.records import content_id
+from git_starcoder.scoring import document_bits
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.encoding import Refusal, decode_text, detect_codec, normalize_line_ends, split_lines
 
@@ -106,7 +107,7 @@ class Model:
         if not data:
             raise UsageError("bits per byte need a text that is not empty", where="text")
         document = Document("", "", "", 0, self.tokenizer.encode([data])[0])
-        return float(surprise(self.network, [document], self.network.end_token)[0]) / len(data)
+        return float(document_bits(self.network, [document], self.network.end_token)[0]) / len(data)
 
 
 def complete(
@@ -202,7 +203,7 @@ def find_completion_example(dataset: Dataset, seed: int = 0) -> CompletionExampl
     """Find a place in a held-out file where a block of code begins; None if there is none."""
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     for split in ("test", "val"):
-        found = [document for document in documents(dataset, split) if document.start == 0]
+        found = [document for document in load_documents(dataset, split) if document.start == 0]
         found.sort(key=lambda document: (document.language == "text", content_id(seed, document.path)))
         for document in found:
             text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])

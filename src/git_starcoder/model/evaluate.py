@@ -11,20 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from git_starcoder import registry
 from git_starcoder.atomic_write import write_atomically
+from git_starcoder.dataset.held_out import draw_documents, draw_rows, limit_rows, load_documents
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import (
-    FEW,
-    LOWER,
-    UNITS,
-    Exam,
+    LOWER_IS_BETTER,
+    MEASURE_UNITS,
+    MIN_RELIABLE_FILES,
+    EvalInput,
     bits_per_byte,
-    documents,
-    examples,
-    fewer,
     fill_in_the_middle,
     kinds,
     next_line,
-    sample,
     xz,
 )
 from git_starcoder.model.net.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
@@ -128,32 +125,32 @@ def evaluate(
         hint = "train a model on this dataset"
         raise DatasetError("model and dataset have different tokenizers", where=str(folder), hint=hint)
     split: Split = "test"
-    held_out = documents(dataset, split)
+    held_out = load_documents(dataset, split)
     if not held_out:
-        split, held_out = "val", documents(dataset, "val")
+        split, held_out = "val", load_documents(dataset, "val")
     if not held_out:
         hint = "the repository is too small to hold files out"
         raise DatasetError("nothing is held out", where=str(dataset.folder), hint=hint)
     training = read_training_record(folder)
     is_own_dataset = training["dataset"] == dataset.digest
-    exam = Exam(
+    exam = EvalInput(
         network,
         untrained_network(folder, tokenizer, seed),
         tokenizer,
-        documents(dataset, "train"),
-        sample(held_out, MAX_HELD_OUT_TOKENS, seed),
-        examples(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id, seed),
+        load_documents(dataset, "train"),
+        draw_documents(held_out, MAX_HELD_OUT_TOKENS, seed),
+        draw_rows(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id, seed),
         seed,
-        untaught=_reason_without_fim(tokenizer, training, dataset) if is_own_dataset else "",
+        no_fim_reason=_reason_without_fim(tokenizer, training, dataset) if is_own_dataset else "",
     )
     if seconds is not None:
         exam = _fit_time(exam, lambda: seconds - (perf_counter() - start))
     scores, skipped = _run_evals(exam, progress)
-    files, split_files = (len({document.path for document in texts}) for texts in (exam.heldout, held_out))
+    files, split_files = (len({document.path for document in texts}) for texts in (exam.held_out, held_out))
     tokenizer_values = {
         "entries": tokenizer.vocab_size,
         "digest": tokenizer.digest,
-        "bytes_per_token": int(exam.sizes().sum()) / sum(len(document.tokens) for document in exam.heldout),
+        "bytes_per_token": int(exam.byte_counts().sum()) / sum(len(document.tokens) for document in exam.held_out),
     }
     return Scores(split, files, split_files, is_own_dataset, dataset.digest, tokenizer_values, tuple(scores), skipped)
 
@@ -176,7 +173,7 @@ def save_scores(scores: Scores, model: str | Path) -> bool:
     return True
 
 
-def _run_evals(exam: Exam, progress: Progress) -> tuple[list[Score], dict[str, str]]:
+def _run_evals(exam: EvalInput, progress: Progress) -> tuple[list[Score], dict[str, str]]:
     """Run every eval of the registry; return the scores, and why evals were skipped."""
     order = {name: place for place, name in enumerate(EVAL_ORDER)}
     names = sorted(registry.names("evals"), key=lambda name: (order.get(name, len(order)), name))
@@ -200,13 +197,13 @@ def _reason_without_fim(tokenizer: Tokenizer, training: dict[str, Any], dataset:
     """Why a model of this dataset cannot fill in the middle; empty if it has learned to, or may have."""
     config: dict[str, Any] = training.get("config") or {}
     if tokenizer.fim_ids is None:
-        return fill_in_the_middle.UNTOLD
-    if config.get("fim") or config.get("base") or any("hole" in row for row in dataset.about("train")):
+        return fill_in_the_middle.NO_FIM_TOKENS
+    if config.get("fim") or config.get("base") or any("hole" in row for row in dataset.row_metadata("train")):
         return ""
     return "the model was not trained to: no row of the dataset is masked, and the training's `fim` is 0"
 
 
-def _fit_time(exam: Exam, seconds_left: Callable[[], float]) -> Exam:
+def _fit_time(exam: EvalInput, seconds_left: Callable[[], float]) -> EvalInput:
     """Reduce an exam to what fits into the time that is left, by the speed of a small one."""
 
     def measure(work: Callable[[], Any]) -> float:
@@ -215,17 +212,17 @@ def _fit_time(exam: Exam, seconds_left: Callable[[], float]) -> Exam:
         return perf_counter() - start
 
     small = replace(
-        exam, heldout=sample(exam.heldout, MIN_HELD_OUT_TOKENS // 2, exam.seed),
-        rows=fewer(exam.rows, MIN_TOKENS_PER_KIND // 2), given=MIN_COMPRESSOR_BYTES // 4,
+        exam, held_out=draw_documents(exam.held_out, MIN_HELD_OUT_TOKENS // 2, exam.seed),
+        rows=limit_rows(exam.rows, MIN_TOKENS_PER_KIND // 2), compressor_bytes=MIN_COMPRESSOR_BYTES // 4,
     )  # fmt: skip
-    few_tasks = replace(exam, lines=MIN_TASKS, holes=MIN_TASKS)
-    text = small.priming()[0]
+    few_tasks = replace(exam, line_count=MIN_TASKS, hole_count=MIN_TASKS)
+    text = small.compressor_text()[0]
     # Twice for xz, which becomes slower with more text, and once for PPMd.
-    per_byte = 3 * measure(lambda: xz.compressed(text)) / max(1, len(text))
+    per_byte = 3 * measure(lambda: xz.compressed_size(text)) / max(1, len(text))
     # Two models are scored.
     per_token = 2 * measure(lambda: bits_per_byte.evaluate(small)) / (MIN_HELD_OUT_TOKENS // 2)
-    scored = sum(len(row.tokens) - row.given for row in small.rows)  # more than the limit, because rows are whole
-    kind_count = len({row.kind for row in small.rows})
+    scored = sum(len(row.tokens) - row.context_length for row in small.rows)  # exceeds the limit: rows are whole
+    kind_count = len({row.technique for row in small.rows})
     per_token_of_each_kind = measure(lambda: kinds.evaluate(small)) / scored * kind_count
     per_line = measure(lambda: next_line.evaluate(few_tasks)) / MIN_TASKS
     per_hole = measure(lambda: fill_in_the_middle.evaluate(few_tasks)) / MIN_TASKS
@@ -236,21 +233,21 @@ def _fit_time(exam: Exam, seconds_left: Callable[[], float]) -> Exam:
 
     return replace(
         exam,
-        heldout=sample(exam.heldout, affordable("scoring", per_token, MIN_HELD_OUT_TOKENS), exam.seed),
-        rows=fewer(exam.rows, affordable("kinds", per_token_of_each_kind, MIN_TOKENS_PER_KIND)),
-        lines=min(exam.lines, affordable("lines", per_line, MIN_TASKS)),
-        holes=min(exam.holes, affordable("holes", per_hole, MIN_TASKS)),
-        given=min(exam.given, affordable("compressors", per_byte, MIN_COMPRESSOR_BYTES)),
+        held_out=draw_documents(exam.held_out, affordable("scoring", per_token, MIN_HELD_OUT_TOKENS), exam.seed),
+        rows=limit_rows(exam.rows, affordable("kinds", per_token_of_each_kind, MIN_TOKENS_PER_KIND)),
+        line_count=min(exam.line_count, affordable("lines", per_line, MIN_TASKS)),
+        hole_count=min(exam.hole_count, affordable("holes", per_hole, MIN_TASKS)),
+        compressor_bytes=min(exam.compressor_bytes, affordable("compressors", per_byte, MIN_COMPRESSOR_BYTES)),
     )
 
 
 def format_scores(scores: Scores) -> str:
     """Format scores as a table in plain text: a part for each measure and each kind of group, a line for each score."""
     lines: list[str] = []
-    for measure, unit in UNITS.items():
+    for measure, unit in MEASURE_UNITS.items():
         overall = [score for score in scores.scores if score.measure == measure and not score.by]
         if overall:
-            better = "lower" if measure in LOWER else "higher"
+            better = "lower" if measure in LOWER_IS_BETTER else "higher"
             counted = f"{overall[0].over:,} {unit} of {overall[0].files} {scores.split} files"
             lines.append(f"{measure} ({better} is better; {counted}{_describe_tokens(scores, measure)})")
             lines += [_format_score(score, score.subject, score.note) for score in overall]
@@ -262,7 +259,8 @@ def format_scores(scores: Scores) -> str:
     lines += [f"no {name.replace('_', ' ')}: {reason}" for name, reason in scores.skipped.items()]
     if any(score.low is not None for score in scores.scores):
         lines.append(
-            f"A to B: the 95 % confidence interval over files; few: under {FEW} files, the figure may be chance"
+            "A to B: the 95 % confidence interval over files; "
+            f"few: under {MIN_RELIABLE_FILES} files, the figure may be chance"
         )
     if not scores.is_own_dataset:
         lines.append("the model was trained on another dataset, so it may have seen these files")
@@ -276,14 +274,18 @@ def _format_score(score: Score, name: str, note: str) -> str:
 
 def _describe_group(score: Score) -> str:
     """What the score of a group was measured on."""
-    few = ", few" if score.files < FEW else ""
-    parts = [f"{score.over:,} {UNITS[score.measure]}", f"{score.files} file{'s' * (score.files != 1)}{few}", score.note]
+    few = ", few" if score.files < MIN_RELIABLE_FILES else ""
+    parts = [
+        f"{score.over:,} {MEASURE_UNITS[score.measure]}",
+        f"{score.files} file{'s' * (score.files != 1)}{few}",
+        score.note,
+    ]
     return ", ".join(part for part in parts if part)
 
 
 def _describe_tokens(scores: Scores, measure: str) -> str:
     """The tokenizer whose tokens perplexity counts."""
-    if UNITS[measure] != "tokens":
+    if MEASURE_UNITS[measure] != "tokens":
         return ""
     values = scores.tokenizer
     return (

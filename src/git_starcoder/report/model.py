@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from git_starcoder.errors import DatasetError
-from git_starcoder.evals import EXACT, FEW, PERPLEXITY, SIMILAR, UNITS
+from git_starcoder.evals import EDIT_SIMILARITY, EXACT_MATCH, MEASURE_UNITS, MIN_RELIABLE_FILES, PERPLEXITY
 from git_starcoder.report.charts import INK, SERIES, chart, format_number, shorten
 from git_starcoder.report.page import Figure, ReportInput, Section, Table
 
@@ -157,8 +157,8 @@ def _group_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
         groups = sorted((score for score in grouped if score["by"] == by), key=lambda score: -score["over"])
         measure = groups[0]["measure"]
         caption = "Lines are 95 % confidence intervals; a single file has none."
-        if any(score["files"] < FEW for score in groups):
-            caption += f" Grey bars have fewer than {FEW} files and may be far off."
+        if any(score["files"] < MIN_RELIABLE_FILES for score in groups):
+            caption += f" Grey bars have fewer than {MIN_RELIABLE_FILES} files and may be far off."
         rows = [
             (score["group"], score["note"], *_formatted_interval(score), f"{score['over']:,}", f"{score['files']:,}")
             for score in groups
@@ -167,7 +167,7 @@ def _group_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
             f"{shorten(score['group'], 22)}, {score['files']:,} file{'s' * (score['files'] != 1)}" for score in groups
         ]
         title = f"{_capitalize(measure)} by {'kind of row' if by == 'kind' else by}"
-        header = (by, "note", "value", "interval from", "to", UNITS.get(measure, "count"), "files")
+        header = (by, "note", "value", "interval from", "to", MEASURE_UNITS.get(measure, "count"), "files")
         yield _score_chart(f"scores-by-{by}", title, caption, groups, names, header, rows)
 
 
@@ -193,7 +193,9 @@ def _score_chart(
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        colours = [SERIES[5] if score.get("files", FEW) < FEW else SERIES[0] for score in scores]
+        colours = [
+            SERIES[5] if score.get("files", MIN_RELIABLE_FILES) < MIN_RELIABLE_FILES else SERIES[0] for score in scores
+        ]
         axes.barh(range(len(scores)), [score["value"] for score in scores], color=colours, height=0.6, alpha=0.55)
         with_interval = [(line, score) for line, score in enumerate(scores) if score["low"] is not None]
         values = [score["value"] for _, score in with_interval]
@@ -206,7 +208,7 @@ def _score_chart(
         axes.set_yticks(range(len(scores)), names)
         axes.set_ylim(len(scores) - 0.5, -0.5)
         axes.set_xlabel(shorten(measure))
-        if EXACT in measure or SIMILAR in measure:
+        if EXACT_MATCH in measure or EDIT_SIMILARITY in measure:
             axes.set_xlim(0, 1)
 
     description = ", ".join(f"{name} {score['value']:.3f}" for name, score in zip(names, scores, strict=True))

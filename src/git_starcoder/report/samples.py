@@ -6,11 +6,11 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from git_starcoder.dataset.explain_row import split_row
 from git_starcoder.errors import DatasetError
 from git_starcoder.registry import names, summary
 from git_starcoder.report.page import ReportInput, SampleRow, SampleText, Section, StyledText
 from git_starcoder.text import tokenizer as tokenizers
-from git_starcoder.text.pieces import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +116,7 @@ def _sample_text(dataset: Dataset, title: str, row: Row, words: Sequence[StyledT
     metadata = row.metadata
     kind = f", {metadata['kind']}" if metadata.get("kind") else ""
     location = (
-        f"{metadata['source_file']}, {dataset.place('train', metadata['seq_id'])}, "
+        f"{metadata['source_file']}, {dataset.row_location('train', metadata['seq_id'])}, "
         f"{metadata['length']} of {metadata['window_size']} tokens, weight {metadata['weight']:g}{kind}"
     )
     parts: list[StyledText] = []
@@ -129,7 +129,7 @@ def _sample_text(dataset: Dataset, title: str, row: Row, words: Sequence[StyledT
 def _styled_words(row: Row, tokenizer: Tokenizer) -> list[StyledText]:
     """The row's text, word by word."""
     words: list[StyledText] = []
-    for piece in pieces(row, tokenizer):
+    for piece in split_row(row, tokenizer):
         if piece.control:
             words.append(StyledText(piece.text, "control"))
         else:

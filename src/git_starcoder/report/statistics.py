@@ -134,11 +134,11 @@ def count_rows(dataset: Dataset) -> RowStatistics:
     """
     statistics = RowStatistics()
     for split in SPLITS:
-        for row_number, metadata in enumerate(dataset.about(split)):
+        for row_number, metadata in enumerate(dataset.row_metadata(split)):
             try:
                 _count_row(statistics, split, row_number, metadata)
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-                where = dataset.place(split, row_number)
+                where = dataset.row_location(split, row_number)
                 raise DatasetError(f"the row's metadata is damaged: {error}", where=where) from error
     return statistics
 

@@ -81,7 +81,7 @@ def activity_section(report_input: ReportInput) -> Section:
         f"Tokens by the date of their last change, in {bar_count} bars of {days}. The highest bar is at {busiest}.",
         draw, ("middle of the bar", *SPLITS, "in changes", "mean training weight"), table_rows, wide=True, height=360,
         caption=f"Each bar covers {days}. Weight = role factor × age factor × change factor. The age factor is "
-        f"{weigh.recent:g} for code younger than {RECENT_DAYS} days and {weigh.old:g} for code of {OLD_DAYS} days or more; "
+        f"{weigh.recent:g} for code younger than {RECENT_DAYS} days and {weigh.old:g} from {OLD_DAYS} days on; "
         f"the change factor is {weigh.evolution:g} for rows that show a change.",
     )  # fmt: skip
     return Section("Activity over time", (), [figure])

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 
-from git_starcoder.dataset import CARD, MANIFEST, METADATA, SCHEMA
-from git_starcoder.folder import card, facts, jsonl, parquet
-from git_starcoder.folder.lines import OWN, SHARED, Lines, shared
-from git_starcoder.folder.metadata import Written, metadata
-from git_starcoder.folder.spelled import numbers, texts
+from git_starcoder.dataset import CARD_FILE, DATASET_SCHEMA, MANIFEST_FILE, METADATA_FILE
+from git_starcoder.dataset.read_rows import LABEL_COLUMNS
+from git_starcoder.dataset.write import card, jsonl, metadata, parquet
+from git_starcoder.dataset.write.metadata import (
+    ROW_COLUMNS,
+    SAMPLE_COLUMNS,
+    RowCounts,
+    SplitRows,
+    dataset_metadata,
+)
 from git_starcoder.output_folder import describe_files
-from git_starcoder.parquet import LABELS
 from git_starcoder.records import SPLITS, Unit, escape_undecodable, printable_path
 from git_starcoder.stages.order import split_numbers
 from git_starcoder.stages.weigh import copy_counts, spread_copies
@@ -25,7 +27,7 @@ from git_starcoder.stages.window import RowLayout
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -43,27 +45,27 @@ def write_dataset(build: BuildState, recipe: Recipe, repo: Repo, windows: Window
         layout = RowLayout(windows, tokenizers.load_tokenizer(build.folder / "tokenizer"))
         split = split_numbers(windows)
         rows = {name: np.flatnonzero(split == number) for number, name in enumerate(SPLITS)}
-        lines: dict[Split, Lines] = {
+        lines: dict[Split, SplitRows] = {
             name: _plan_lines(layout, rows[name], recipe, step, is_training=name == "train") for name in SPLITS
         }
-        write_rows = _write_parquet if recipe.write.format == "parquet" else _write_jsonl
-        files = write_rows(build, recipe, repo, layout, lines, lambda part: step.keep(part.rows))
+        write_rows = parquet.write_parquet if recipe.write.format == "parquet" else jsonl.write_jsonl
+        files = write_rows(build, recipe, repo, layout.tokenizer, lines, lambda part: step.keep(part.distinct_count))
         (build.folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         _write_drops(build)
         origins = {sample.origin.id: sample.origin for sample in windows.samples}
         units = [origin for origin in origins.values() if isinstance(origin, Unit)]
-        facts.write(build.folder, units)
-        about = metadata(build, recipe, repo, units, _count_written(lines))
-        (build.folder / METADATA).write_bytes(_indented_json(about))
+        metadata.write_code_facts(build.folder, units)
+        about = dataset_metadata(build, recipe, repo, units, _count_written(lines))
+        (build.folder / METADATA_FILE).write_bytes(_indented_json(about))
         features = _features(build, recipe, layout, lines["train"], files)
-        text = card.card(about, features, card.licence_of(units, build.texts))
-        (build.folder / CARD).write_text(text, encoding="utf-8")
+        text = card.render_card(about, features, card.detect_licence(units, build.texts))
+        (build.folder / CARD_FILE).write_text(text, encoding="utf-8")
     _write_manifest(build, repo, fingerprint, files)
 
 
 def _plan_lines(
     layout: RowLayout, rows: NDArray[np.int64], recipe: Recipe, step: StepCounts, *, is_training: bool
-) -> Lines:
+) -> SplitRows:
     """The lines of a split's file. `rows` are its windows; training rows have copies if the recipe wants them."""
     windows = layout.windows
     stage = windows.stage[rows]
@@ -80,64 +82,7 @@ def _plan_lines(
         step.figures["copies"] = int(np.count_nonzero(copy))
     if recipe.order.by == "curriculum":
         columns["stage"] = stage + 1
-    return Lines(windows, rows, layout.spans(rows), layout.is_masked(rows), layout.control_tokens, **columns)
-
-
-def _write_jsonl(
-    build: BuildState,
-    recipe: Recipe,
-    repo: Repo,
-    layout: RowLayout,
-    lines: Mapping[Split, Lines],
-    report_done: Callable[[Lines], None],
-) -> FileListing:
-    tokenizer, samples = layout.tokenizer, layout.windows.samples
-    members = (orjson.dumps(shared(sample, repo.committed_at, build.texts))[1:] for sample in samples)
-    all_spans = np.concatenate([part.spans for part in lines.values()])
-    files: FileListing = {}
-    with ThreadPoolExecutor(1) as thread:
-        shares = thread.submit(jsonl.share, build.scratch / "heads", members)  # while workers spell tokens
-        spelled = numbers(layout.windows.tokens, tokenizer.vocab_size, build.scratch / "numbers", build.engine)
-    with spelled:
-        offsets, line_count, heads = spelled.offsets(all_spans), 0, shares.result()
-        for split, part in lines.items():
-            name = f"training_data_{split}.jsonl"
-            part_offsets = offsets[line_count : line_count + len(part)]
-            files[name] = jsonl.write(
-                build.folder / name,
-                part,
-                spelled,
-                part_offsets,
-                tokenizer.pad_id,
-                heads,
-                build.engine,
-                report_done,
-                labels=recipe.write.labels,
-            )
-            line_count += len(part)
-    return files
-
-
-def _write_parquet(
-    build: BuildState,
-    recipe: Recipe,
-    repo: Repo,
-    layout: RowLayout,
-    lines: Mapping[Split, Lines],
-    report_done: Callable[[Lines], None],
-) -> FileListing:
-    tokenizer, samples = layout.tokenizer, layout.windows.samples
-    values = [shared(sample, repo.committed_at, build.texts) for sample in samples]
-    files: FileListing = {}
-    widths, tokens = tokenizer.token_byte_counts, layout.windows.tokens
-    text = nullcontext() if widths is None else texts(tokens, widths, tokenizer.decode, build.scratch / "spelled")
-    with text as spelled:
-        writer = parquet.Writer(
-            build.folder, tokenizer, spelled, samples, values, build.texts, repo.commit, labels=recipe.write.labels
-        )
-        for split, part in lines.items():
-            files |= writer.write(split, part, report_done)
-    return files
+    return SplitRows(windows, rows, layout.spans(rows), layout.is_masked(rows), layout.control_tokens, **columns)
 
 
 def _write_drops(build: BuildState) -> None:
@@ -155,36 +100,42 @@ def _write_drops(build: BuildState) -> None:
             file.write(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def _features(build: BuildState, recipe: Recipe, layout: RowLayout, lines: Lines, files: FileListing) -> card.Features:
+def _features(
+    build: BuildState, recipe: Recipe, layout: RowLayout, lines: SplitRows, files: FileListing
+) -> card.ColumnTypes:
     """The type of each column of the rows, and of what is in their metadata."""
     if recipe.write.format == "parquet":
-        return parquet.features(build.folder / next(iter(files)))
+        return parquet.column_types(build.folder / next(iter(files)))
     ids = "uint16" if layout.tokenizer.dtype.itemsize == 2 else "int32"
-    labels = dict(zip(LABELS, ("list<int32>", "list<int8>", "list<int32>"), strict=True)) if recipe.write.labels else {}
-    own_columns = lines.part(0, 0).columns()
+    labels = (
+        dict(zip(LABEL_COLUMNS, ("list<int32>", "list<int8>", "list<int32>"), strict=True))
+        if recipe.write.labels
+        else {}
+    )
+    own_columns = lines.slice(0, 0).metadata_columns()
     return {
         "tokens": f"list<{ids}>",
         **labels,
-        "metadata": {name: kind for name, kind in OWN.items() if name in own_columns} | SHARED,
+        "metadata": {name: kind for name, kind in ROW_COLUMNS.items() if name in own_columns} | SAMPLE_COLUMNS,
     }
 
 
-def _count_written(lines: Mapping[Split, Lines]) -> Written:
+def _count_written(lines: Mapping[Split, SplitRows]) -> RowCounts:
     """The rows of each split and of each technique, and all tokens."""
     rows_of_technique: Counter[str] = Counter()
     for part in lines.values():
-        counts = np.bincount(part.windows.sample_index[part.row], minlength=len(part.windows.samples)).tolist()
+        counts = np.bincount(part.windows.sample_index[part.window_index], minlength=len(part.windows.samples)).tolist()
         for sample, count in zip(part.windows.samples, counts, strict=True):
             rows_of_technique[sample.technique] += count
     rows_of_split = Counter({split: len(part) for split, part in lines.items()})
-    return Written(rows_of_split, rows_of_technique, sum(int(part.length.sum()) for part in lines.values()))
+    return RowCounts(rows_of_split, rows_of_technique, sum(int(part.lengths.sum()) for part in lines.values()))
 
 
 def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: FileListing) -> None:
     """Write `manifest.json`: what the dataset was made of, the counts of every step, the digest of every file."""
     files = describe_files(build.folder, files, without=build.scratch.name)
     manifest = {
-        "schema": SCHEMA,
+        "schema": DATASET_SCHEMA,
         "fingerprint": fingerprint,
         "commit": repo.commit,
         "shallow": repo.is_shallow or bool(repo.incomplete_reason),
@@ -202,7 +153,7 @@ def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: File
         "files": files,
         "digest": hashlib.sha256(orjson.dumps(files, option=orjson.OPT_SORT_KEYS)).hexdigest(),
     }
-    (build.folder / MANIFEST).write_bytes(_indented_json(manifest))
+    (build.folder / MANIFEST_FILE).write_bytes(_indented_json(manifest))
 
 
 def _indented_json(values: dict[str, Any]) -> bytes:

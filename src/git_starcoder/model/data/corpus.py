@@ -66,17 +66,17 @@ class Corpus:
                 row_tokens: NDArray[Any] = np.array(row.tokens[: metadata["length"]])
                 weight = float(metadata["weight"])
                 is_first_window = metadata["token_start"] == 0
-                content_hash, context_length = int(metadata["row_id"][:16], 16), int(row.uncounted)
+                content_hash, context_length = int(metadata["row_id"][:16], 16), int(row.context_length)
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 what = f"row {number + 1} is damaged: {type(error).__name__} {error}"
-                raise DatasetError(what, where=dataset.place("train", number)) from error
+                raise DatasetError(what, where=dataset.row_location("train", number)) from error
             are_integers = row_tokens.ndim == 1 and row_tokens.dtype.kind == "i"  # an empty array is of kind "f"
             if not (are_integers and 0 <= row_tokens.min() <= row_tokens.max() < tokenizer.vocab_size):
                 what = f"row {number + 1} has no tokens, or tokens that the dataset's tokenizer does not have"
-                raise DatasetError(what, where=dataset.place("train", number))
+                raise DatasetError(what, where=dataset.row_location("train", number))
             if not (0 < weight < float("inf") and context_length >= 0):
                 what = f"row {number + 1} has a weight of {weight} and {context_length} tokens of context"
-                raise DatasetError(what, where=dataset.place("train", number))
+                raise DatasetError(what, where=dataset.row_location("train", number))
             tokens.append(row_tokens.astype(dtype))
             is_plain_text.append(not metadata.keys() & {"hole", "context"})
             starts_text.append(is_plain_text[-1] and is_first_window)

@@ -155,13 +155,13 @@ def describe_step(plan: TrainingPlan, corpus: Corpus, dataset: Dataset, number: 
     """
     step = plan.step(number)
     wanted = set(step.rows.tolist())
-    metadata = {row: values for row, values in enumerate(dataset.about("train")) if row in wanted}
+    metadata = {row: values for row, values in enumerate(dataset.row_metadata("train")) if row in wanted}
     is_fim = fim_mask(corpus, plan, step.rows, step.draw_numbers).tolist()
     is_spm = spm_mask(plan, step.rows, step.draw_numbers).tolist()
     inputs = input_rows(corpus, plan, step)
     rows = tuple(
         ExplainedRow(
-            place=dataset.place("train", row),
+            place=dataset.row_location("train", row),
             source_file=metadata[row]["source_file"],
             technique=metadata[row]["augmentation_type"],
             tokens=len(tokens),

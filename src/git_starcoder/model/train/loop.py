@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.errors import StarcoderError
-from git_starcoder.evals import surprise
 from git_starcoder.model.data.token_budget import TokenCounter, TokenCounts
 from git_starcoder.model.train.checkpoint import Checkpoint, random_state, restore_random_state, save_checkpoint
 from git_starcoder.model.train.optimizer import MovingAverage, copy_weights
+from git_starcoder.scoring import document_bits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -243,7 +243,7 @@ class TrainingLoop:
         value = 0.0
         if self.processes.is_first:
             with self.average.as_weights() if self.average else nullcontext():
-                bits = surprise(self.network, self.validation_set.documents, self.network.end_token, parts=2).sum()
+                bits = document_bits(self.network, self.validation_set.documents, self.network.end_token, parts=2).sum()
             value = float(bits) / self.validation_set.byte_count
         (value,) = self.processes.broadcast([value])
         if not isfinite(value):

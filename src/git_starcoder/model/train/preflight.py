@@ -276,7 +276,7 @@ def _check_splits(dataset: Dataset) -> PreflightResult:
     owners: dict[tuple[str, Any], str] = {}
     crossing: set[tuple[str, Any]] = set()
     for split in SPLITS:
-        for metadata in dataset.about(split):
+        for metadata in dataset.row_metadata(split):
             for key in (("file", metadata.get("source_file")), ("group", metadata.get("group"))):
                 if key[1] is not None and owners.setdefault(key, split) != split:
                     crossing.add(key)

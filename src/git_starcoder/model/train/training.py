@@ -18,8 +18,8 @@ import numpy as np
 
 from git_starcoder import matplotlib_setup
 from git_starcoder.atomic_write import atomic_folder
+from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.errors import OutputError, UsageError
-from git_starcoder.evals import documents, sample, surprise
 from git_starcoder.machine import limit_library_threads
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.data.corpus import Corpus
@@ -42,6 +42,7 @@ from git_starcoder.model.train.optimizer import StepRunner
 from git_starcoder.model.train.preflight import raise_if_wrong, run_preflight, search_batch_size
 from git_starcoder.output_folder import OutputKind, describe_files
 from git_starcoder.protocols import NO_PROGRESS, Progress
+from git_starcoder.scoring import document_bits
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.user_paths import is_utf8_path
 
@@ -262,7 +263,7 @@ class _TrainingRun:
         return loop
 
     def _sample_validation_set(self) -> ValidationSet:
-        texts = sample(documents(self.dataset, "val"), VALIDATION_TOKENS, self.config.seed)
+        texts = draw_documents(load_documents(self.dataset, "val"), VALIDATION_TOKENS, self.config.seed)
         if not texts:
             self.progress.note("no held-out text: the weights of the last step are kept, however good they are")
         end = self.tokenizer.end_id
@@ -311,7 +312,7 @@ class _TrainingRun:
         seconds = seconds_left()
         start = time.perf_counter()
         if self.processes.is_first and validation_set.byte_count:
-            surprise(runner.network, validation_set.documents, runner.network.end_token, parts=2)
+            document_bits(runner.network, validation_set.documents, runner.network.end_token, parts=2)
         (validation_seconds,) = self.processes.broadcast([time.perf_counter() - start])
         affordable = int(VALIDATION_TIME_SHARE * seconds / validation_seconds)
         validation_set.validation_count = max(1, min(VALIDATION_COUNT, affordable))

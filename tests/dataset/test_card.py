@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.folder.card import LICENCE, recognised
+from git_starcoder.dataset.write.card import LICENCE_FILE, recognise_licence
 
 MIT = "MIT License\n\nCopyright (c) 2026 Ada\n\nPermission is hereby granted, free of charge, to any person\nobtaining a copy"
 
@@ -19,14 +19,14 @@ MIT = "MIT License\n\nCopyright (c) 2026 Ada\n\nPermission is hereby granted, fr
     ],
 )
 def test_a_licence_is_known_by_its_words(text, key):
-    assert recognised(text) == key
+    assert recognise_licence(text) == key
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "LICENCE.md", "LICENSE-MIT", "COPYING", "UNLICENSE", "license.txt"])
 def test_names_of_licence_files(name):
-    assert LICENCE.fullmatch(name)
+    assert LICENCE_FILE.fullmatch(name)
 
 
 @pytest.mark.parametrize("name", ["src/LICENSE", "licenses", "README.md", "license_check.py/x"])
 def test_other_names(name):
-    assert not LICENCE.fullmatch(name)
+    assert not LICENCE_FILE.fullmatch(name)

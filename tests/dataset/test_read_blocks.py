@@ -5,22 +5,23 @@ from __future__ import annotations
 import pytest
 
 import finished
+from git_starcoder.dataset.read_blocks import read_blocks
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError
-from git_starcoder.folder import packed
-from git_starcoder.folder.blocks import blocks
 from git_starcoder.protocols import Failure
 
 
 @pytest.fixture
 def dataset(tmp_path, monkeypatch):
-    monkeypatch.setattr(packed, "SIZE", 1 << 12)
+    monkeypatch.setattr("git_starcoder.dataset.read_blocks.PART_BYTES", 1 << 12)
     return finished.toy(tmp_path / "out", size=64, stride=16)
 
 
 def read(dataset, engine=None):
-    every = [row for block in blocks(dataset, "train", engine) for row in block.rows]
-    return [(row.number, row.metadata, row.ids.tolist(), row.top, row.content, row.labels) for row in every]
+    every = [row for block in read_blocks(dataset, "train", engine) for row in block.rows]
+    return [
+        (row.index, row.metadata, row.token_ids.tolist(), row.max_token, row.content_hash, row.labels) for row in every
+    ]
 
 
 def test_rows_are_those_of_the_file(dataset):

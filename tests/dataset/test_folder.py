@@ -10,15 +10,15 @@ import sys
 
 import pytest
 
-from git_starcoder.dataset import METADATA, SCHEMA, Dataset, publish
+from git_starcoder.dataset import DATASET_SCHEMA, METADATA_FILE, Dataset, publish_dataset
 from git_starcoder.errors import DatasetError, OutputError
 from git_starcoder.output_folder import describe_files
 
 
 def fill(folder, fingerprint="f1", text="row"):
     (folder / "data").write_text(text)
-    (folder / METADATA).write_text("{}")
-    manifest = {"schema": SCHEMA, "fingerprint": fingerprint, "digest": "d", "files": describe_files(folder)}
+    (folder / METADATA_FILE).write_text("{}")
+    manifest = {"schema": DATASET_SCHEMA, "fingerprint": fingerprint, "digest": "d", "files": describe_files(folder)}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -28,7 +28,7 @@ def leftovers(out):
 
 def test_appears_whole(tmp_path):
     out = tmp_path / "deep" / "out"
-    with publish(out, "f1") as target:
+    with publish_dataset(out, "f1") as target:
         fill(target.folder)
         assert not out.exists()
     assert (out / "data").read_text() == "row"
@@ -38,7 +38,7 @@ def test_appears_whole(tmp_path):
 
 def test_an_error_leaves_nothing(tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt), publish(out, "f1") as target:
+    with pytest.raises(KeyboardInterrupt), publish_dataset(out, "f1") as target:
         fill(target.folder)
         raise KeyboardInterrupt
     assert not out.exists()
@@ -47,9 +47,9 @@ def test_an_error_leaves_nothing(tmp_path):
 
 def test_an_error_keeps_what_was_there(tmp_path):
     out = tmp_path / "out"
-    with publish(out, "f1") as target:
+    with publish_dataset(out, "f1") as target:
         fill(target.folder)
-    with pytest.raises(ZeroDivisionError), publish(out, "f2") as target:
+    with pytest.raises(ZeroDivisionError), publish_dataset(out, "f2") as target:
         fill(target.folder, "f2", "other")
         raise ZeroDivisionError
     assert (out / "data").read_text() == "row"
@@ -57,16 +57,16 @@ def test_an_error_keeps_what_was_there(tmp_path):
 
 def test_same_fingerprint_is_up_to_date_and_another_replaces(tmp_path):
     out = tmp_path / "out"
-    with publish(out, "f1") as target:
+    with publish_dataset(out, "f1") as target:
         fill(target.folder)
-    with publish(out, "f1") as target:
-        assert target.finished is not None
-    with publish(out, "f1", force=True) as target:
-        assert target.finished is None
+    with publish_dataset(out, "f1") as target:
+        assert target.up_to_date is not None
+    with publish_dataset(out, "f1", force=True) as target:
+        assert target.up_to_date is None
         fill(target.folder, text="again")
     assert (out / "data").read_text() == "again"
-    with publish(out, "f2") as target:
-        assert target.finished is None
+    with publish_dataset(out, "f2") as target:
+        assert target.up_to_date is None
         fill(target.folder, "f2", "other")
     assert (out / "data").read_text() == "other"
     assert leftovers(out) == []
@@ -74,11 +74,11 @@ def test_same_fingerprint_is_up_to_date_and_another_replaces(tmp_path):
 
 def test_a_truncated_file_is_not_up_to_date(tmp_path):
     out = tmp_path / "out"
-    with publish(out, "f1") as target:
+    with publish_dataset(out, "f1") as target:
         fill(target.folder)
     (out / "data").write_text("")
-    with publish(out, "f1") as target:
-        assert target.finished is None
+    with publish_dataset(out, "f1") as target:
+        assert target.up_to_date is None
         fill(target.folder)
     assert (out / "data").read_text() == "row"
 
@@ -94,7 +94,7 @@ def test_something_of_the_users_is_never_touched(tmp_path, kind):
             (out / "thesis.tex").write_text("mine")
         case _:
             out.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(OutputError, match="not a git-starcoder dataset"), publish(out, "f1", force=True):
+    with pytest.raises(OutputError, match="not a git-starcoder dataset"), publish_dataset(out, "f1", force=True):
         raise AssertionError("the build began")
     assert os.path.lexists(out)
     assert leftovers(out) == []
@@ -103,16 +103,16 @@ def test_something_of_the_users_is_never_touched(tmp_path, kind):
 def test_an_empty_folder_is_used(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    with publish(out, "f1") as target:
+    with publish_dataset(out, "f1") as target:
         fill(target.folder)
     assert (out / "data").read_text() == "row"
 
 
 def test_two_builds_of_one_folder_are_kept_apart(tmp_path):
     out = tmp_path / "out"
-    code = f"from pathlib import Path; from git_starcoder.dataset import publish\nwith publish(Path({str(out)!r}), 'f1'): pass"
+    code = f"from pathlib import Path; from git_starcoder.dataset import publish_dataset\nwith publish_dataset(Path({str(out)!r}), 'f1'): pass"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with publish(out, "f1") as target:
+    with publish_dataset(out, "f1") as target:
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
         assert "another build is writing" in other.stderr
         fill(target.folder)
@@ -123,7 +123,7 @@ def test_what_a_killed_build_left_is_cleared(tmp_path):
     out = tmp_path / "out"
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "half").write_text("half")
-    with publish(out, "f1") as target:
+    with publish_dataset(out, "f1") as target:
         assert not (target.folder / "half").exists()
         fill(target.folder)
     assert leftovers(out) == []
@@ -131,11 +131,11 @@ def test_what_a_killed_build_left_is_cleared(tmp_path):
 
 def test_killed_between_the_renames_the_old_dataset_comes_back(tmp_path):
     out = tmp_path / "out"
-    with publish(out, "f1") as target:
+    with publish_dataset(out, "f1") as target:
         fill(target.folder)
     out.rename(tmp_path / ".out.old")
-    with publish(out, "f1") as target:
-        assert target.finished is not None
+    with publish_dataset(out, "f1") as target:
+        assert target.up_to_date is not None
     assert (out / "data").read_text() == "row"
 
 
@@ -143,14 +143,14 @@ def test_a_hidden_folder_of_the_users_is_not_taken_for_an_old_dataset(tmp_path):
     out = tmp_path / "out"
     (tmp_path / ".out.old").mkdir()
     (tmp_path / ".out.old" / "thesis.tex").write_text("mine")
-    with pytest.raises(OutputError, match="not a git-starcoder dataset"), publish(out, "f1"):
+    with pytest.raises(OutputError, match="not a git-starcoder dataset"), publish_dataset(out, "f1"):
         raise AssertionError("the build began")
     assert leftovers(out) == [".out.old"]
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(OutputError, match="No space left on device"), publish(out, "f1"):
+    with pytest.raises(OutputError, match="No space left on device"), publish_dataset(out, "f1"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert leftovers(out) == []
 
@@ -162,12 +162,12 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
         (lambda out: (out / "manifest.json").write_text("{"), "damaged"),
         (lambda out: (out / "manifest.json").write_text("[]"), "damaged"),
         (lambda out: (out / "manifest.json").write_text("{}"), "another format"),
-        (lambda out: (out / METADATA).unlink(), "not a finished dataset"),
+        (lambda out: (out / METADATA_FILE).unlink(), "not a finished dataset"),
     ],
 )
 def test_opening_what_is_no_dataset(tmp_path, spoil, message):
     out = tmp_path / "out"
-    with publish(out, "f1") as target:
+    with publish_dataset(out, "f1") as target:
         fill(target.folder)
     spoil(out)
     with pytest.raises(DatasetError, match=message):
@@ -176,7 +176,7 @@ def test_opening_what_is_no_dataset(tmp_path, spoil, message):
 
 def test_a_line_that_is_not_a_row(tmp_path):
     out = tmp_path / "out"
-    with publish(out, "f1") as target:
+    with publish_dataset(out, "f1") as target:
         fill(target.folder)
         (target.folder / "training_data_val.jsonl").write_text('{"tokens":[1],"metadata":{}}\n{"tokens":[1]\n')
     rows = Dataset.open(out).rows("val")

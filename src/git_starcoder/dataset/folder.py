@@ -1,0 +1,211 @@
+"""Opens finished dataset folders, and publishes new ones: a folder appears complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from git_starcoder.atomic_write import atomic_folder
+from git_starcoder.dataset import read_rows
+from git_starcoder.errors import DatasetError
+from git_starcoder.output_folder import OutputKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from git_starcoder.dataset.read_rows import Labels, Row
+    from git_starcoder.recipe import Recipe
+    from git_starcoder.records import Split
+
+DATASET_SCHEMA = "git-starcoder/dataset/2"
+"""The format, in `manifest.json`. The number grows when the same commit and recipe give other bytes than before."""
+MANIFEST_FILE = "manifest.json"
+METADATA_FILE = "dataset_metadata.json"
+CARD_FILE = "README.md"
+FIXED_FILES = (
+    METADATA_FILE, MANIFEST_FILE, "recipe.yaml", "drops.jsonl", "imports.jsonl", "signatures.jsonl",
+    "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json", CARD_FILE,
+)  # fmt: skip
+"""The files that every dataset has besides those of its rows."""
+DATASET_FOLDER = OutputKind("dataset", "build", MANIFEST_FILE, "git-starcoder/dataset/", frozenset(FIXED_FILES))
+"""How a dataset folder is recognised as ours, so that a build replaces nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A finished dataset folder.
+
+    >>> dataset = Dataset.open("out")  # doctest: +SKIP
+    >>> [len(row.tokens) for row in dataset.rows("train")]  # doctest: +SKIP
+    """
+
+    folder: Path
+    metadata: dict[str, Any]
+    """The content of `dataset_metadata.json`: counts and settings for readers."""
+    manifest: dict[str, Any]
+    """The content of `manifest.json`: the fingerprint, the counts of every step, and the digest of every file."""
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Dataset:
+        """Open a finished folder.
+
+        Raises:
+            DatasetError: The folder is not a finished dataset, or has another format.
+
+        """
+        folder = Path(folder)
+        manifest = _read_object(folder / MANIFEST_FILE, folder)
+        if manifest.get("schema") != DATASET_SCHEMA:
+            what = f"'{folder}' was written in another format"
+            raise DatasetError(what, where=MANIFEST_FILE, hint=f"this is {DATASET_SCHEMA}")
+        return cls(folder, _read_object(folder / METADATA_FILE, folder), manifest)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the digests of all files: two datasets with the same digest have the same bytes."""
+        return self.manifest["digest"]
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The folder of the dataset's Hugging Face tokenizer."""
+        return self.folder / "tokenizer"
+
+    def files(self, split: Split) -> list[Path]:
+        """Return the files of a split, in the order of their rows.
+
+        Raises:
+            DatasetError: The manifest names none.
+
+        """
+        if self.metadata.get("format", "jsonl") == "jsonl":
+            return [self.folder / f"training_data_{split}.jsonl"]
+        prefix = f"data/{read_rows.SPLIT_FILE_NAMES[split]}-"
+        names = [name for name in sorted(self.manifest.get("files", {})) if name.startswith(prefix)]
+        if not names:
+            raise DatasetError(f"'{self.folder}' is damaged: no files of {split}", where=MANIFEST_FILE)
+        return [self.folder / name for name in names]
+
+    def rows(self, split: Split) -> Iterator[Row]:
+        """Yield the rows of a split in file order. Only a few of them are in memory at a time.
+
+        Raises:
+            DatasetError: A file cannot be read, or something in it is not a row.
+            MissingExtraError: The rows are in Parquet, and pyarrow is not installed.
+
+        """
+        return (row for row, _ in self.rows_with_labels(split))
+
+    def rows_with_labels(self, split: Split) -> Iterator[tuple[Row, Labels]]:
+        """Yield rows like `rows`, each with its `input_ids`, `attention_mask` and `labels` if the dataset has them."""
+        for path in self.files(split):
+            yield from read_rows.read_rows(path)
+
+    def row_metadata(self, split: Split) -> Iterator[dict[str, Any]]:
+        """Yield the metadata of each row of a split in file order. Much faster than `rows`: tokens are skipped."""
+        for path in self.files(split):
+            yield from read_rows.read_metadata(path)
+
+    def compatibility_columns(self, split: Split) -> Iterator[dict[str, Any]]:
+        """Yield the values of `read_rows.COMPATIBILITY_COLUMNS` of each row; JSON lines have none."""
+        for path in self.files(split):
+            yield from read_rows.read_compatibility_columns(path)
+
+    def select(self, split: Split, wanted: Callable[[int, dict[str, Any]], bool]) -> Iterator[Row]:
+        """Yield the rows for which `wanted(index, metadata)` holds; `index` counts the rows of the split from 0.
+
+        The tokens of other rows are not read.
+        """
+        first = 0  # index of the file's first row
+
+        def is_wanted(index: int, metadata: dict[str, Any]) -> bool:
+            return wanted(first + index, metadata)
+
+        for path in self.files(split):
+            yield from read_rows.select_rows(path, is_wanted)
+            first += read_rows.count_rows(path)
+
+    def count(self, split: Split) -> int:
+        """Return the number of rows in the files of a split."""
+        return sum(map(read_rows.count_rows, self.files(split)))
+
+    def row_location(self, split: Split, index: int) -> str:
+        """Return where row `index` of a split, counted from 0, is stored, such as `training_data_val.jsonl:18`."""
+        files = self.files(split)
+        for path in files[:-1]:
+            rows = int(self.manifest["files"][path.relative_to(self.folder).as_posix()]["rows"])
+            if index < rows:
+                return f"{path.relative_to(self.folder)}:{index + 1}"
+            index -= rows
+        return f"{files[-1].relative_to(self.folder)}:{index + 1}"
+
+
+def _read_object(path: Path, folder: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of a dataset folder."""
+    try:
+        loaded = orjson.loads(path.read_bytes())
+    except OSError as error:
+        hint = "`git starcoder build` makes one"
+        what = f"'{folder}' is not a finished dataset"
+        raise DatasetError(f"{what}: {error.strerror}", where=path.name, hint=hint) from error
+    except orjson.JSONDecodeError as error:
+        raise DatasetError(f"'{folder}' is damaged", where=f"{path.name}: {error}") from error
+    if not isinstance(loaded, dict):
+        raise DatasetError(f"'{folder}' is damaged", where=f"{path.name} is not an object")
+    return cast("dict[str, Any]", loaded)
+
+
+def dataset_fingerprint(recipe: Recipe, commit: str, *inputs: str) -> str:
+    """Return a hash of all that determines a dataset's bytes: format, recipe, commit, digests of outside files."""
+    parts = (DATASET_SCHEMA, recipe.fingerprint(), commit, *inputs)
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildTarget:
+    """Where a build writes."""
+
+    folder: Path
+    """A hidden folder next to the output folder; it takes the output folder's place at the end."""
+    fingerprint: str
+    up_to_date: Dataset | None
+    """The output itself, if a dataset with the same fingerprint is already there."""
+
+
+@contextmanager
+def publish_dataset(out: Path, fingerprint: str, *, force: bool = False) -> Generator[BuildTarget]:
+    """Give a build a folder to write to, and move it to `out` when the build ends without an error.
+
+    An undamaged dataset with the same fingerprint is left as it is, unless `force` is set. See `publish.whole`.
+
+    Raises:
+        OutputError: The folder is locked or cannot be written, the disk is full, or something else is in the way.
+
+    """
+
+    def find_up_to_date(folder: Path) -> Dataset | None:
+        dataset = _open_undamaged(folder)
+        same = dataset is not None and dataset.manifest.get("fingerprint") == fingerprint
+        return dataset if same and not force else None
+
+    with atomic_folder(out, DATASET_FOLDER, find_up_to_date, force=force) as (partial, up_to_date):
+        yield BuildTarget(partial, fingerprint, up_to_date)
+        if up_to_date is None:
+            shutil.rmtree(partial / ".scratch", ignore_errors=True)
+
+
+def _open_undamaged(folder: Path) -> Dataset | None:
+    """Return the dataset in a folder, or None if it cannot be opened or a file does not have its recorded size."""
+    with contextlib.suppress(DatasetError):
+        dataset = Dataset.open(folder)
+        files: dict[str, Any] = dataset.manifest["files"]
+        sizes = {folder / name: file["bytes"] for name, file in files.items()}
+        if all(path.is_file() and path.stat().st_size == size for path, size in sizes.items()):
+            return dataset
+    return None

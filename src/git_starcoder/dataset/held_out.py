@@ -1,0 +1,157 @@
+"""Reads held-out text for validation and evals: whole documents, and rows as training shows them.
+
+A dataset has rows that overlap. `load_documents` joins them, so that each token is scored once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from git_starcoder.dataset.samples import JoinedWindows
+from git_starcoder.layout import BASE
+from git_starcoder.records import content_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from git_starcoder.dataset.folder import Dataset
+    from git_starcoder.records import Split
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Document:
+    """Consecutive tokens of one file as it is: the whole file, unless some of its rows were dropped."""
+
+    path: str
+    language: str
+    role: str
+    start: int
+    """Where the tokens start in the file, in tokens."""
+    tokens: NDArray[np.int32]
+    """Each token once, shape (tokens,)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOutRow:
+    """A row of the held-out split, as training would show it."""
+
+    technique: str
+    """What made it: `base`, or the name of an augmentation."""
+    path: str
+    tokens: NDArray[np.int64]
+    """Shape (tokens,). Begins with the end-of-text token if the row begins a text, as in training."""
+    context_length: int
+    """The number of tokens at the beginning that are not scored, at least one."""
+    technique_count: int
+    """The number of rows of this technique in the split."""
+
+
+def load_documents(dataset: Dataset, split: Split) -> list[Document]:
+    """Return the files of a split as they are, in the order of their paths, without what augmentations made."""
+    joined: dict[tuple[str, str], tuple[JoinedWindows, str, str]] = {}
+    for tokens, metadata in dataset.rows(split):
+        if metadata["augmentation_type"] == BASE:
+            key = (str(metadata["source_file"]), str(metadata["sample"]))
+            if key not in joined:
+                joined[key] = (JoinedWindows(), str(metadata["language"]), str(metadata["role"]))
+            # `git starcoder check` reports rows that contradict each other.
+            joined[key][0].join(int(metadata["token_start"]), np.array(tokens[: metadata["length"]], dtype=np.int32))
+    return [
+        Document(path, language, role, start, tokens)
+        for (path, _), (windows, language, role) in sorted(joined.items(), key=lambda item: item[0])
+        for start, tokens in windows.token_runs()
+    ]
+
+
+def draw_documents(documents: Sequence[Document], limit: int, seed: int) -> list[Document]:
+    """Draw whole documents until they have `limit` tokens; the last one is cut. The draw depends on paths and seed."""
+    drawn: list[Document] = []
+    left = limit
+    for document in sorted(documents, key=lambda document: content_id(seed, document.path, document.start)):
+        if left <= 0:
+            break
+        drawn.append(replace(document, tokens=document.tokens[:left]))
+        left -= len(document.tokens)
+    return sorted(drawn, key=lambda document: (document.path, document.start))
+
+
+class _Candidate(NamedTuple):
+    """A row that may be drawn."""
+
+    path: str
+    order: str
+    """A hash by which rows are drawn."""
+    row_index: int
+    """Which row of the split it is."""
+    scored: int
+    """How many of its tokens are scored."""
+
+
+def draw_rows(dataset: Dataset, split: Split, limit: int, end: int, seed: int) -> list[HeldOutRow]:
+    """Draw rows of each technique until `limit` of their tokens are scored: one of each file, then a second of each.
+
+    `end` is the end-of-text token.
+    """
+    by_technique: dict[str, list[_Candidate]] = {}
+    for index, metadata in enumerate(dataset.row_metadata(split)):
+        scored = _scored_tokens(metadata)
+        if scored > 0 and not metadata.get("copy"):  # further copies of a row show nothing new
+            order = content_id(seed, metadata["row_id"])
+            candidate = _Candidate(metadata["source_file"], order, index, scored)
+            by_technique.setdefault(metadata["augmentation_type"], []).append(candidate)
+    drawn: dict[int, tuple[int, int]] = {}  # index of the row -> its turn, and how many rows its technique has
+    for candidates in by_technique.values():
+        left = limit
+        for turn, candidate in enumerate(_file_by_file(candidates)):
+            drawn[candidate.row_index] = (turn, len(candidates))
+            left -= candidate.scored
+            if left <= 0:
+                break
+    rows: list[tuple[str, int, HeldOutRow]] = []
+    for index, row in zip(sorted(drawn), dataset.select(split, lambda index, _: index in drawn), strict=True):
+        turn, technique_count = drawn[index]
+        metadata = row.metadata
+        ends = [end] * _begins_text(metadata)
+        tokens = np.array(ends + row.tokens[: metadata["length"]], dtype=np.int64)
+        context_length = max(1, len(ends) + row.context_length)
+        technique = str(metadata["augmentation_type"])
+        drawn_row = HeldOutRow(technique, str(metadata["source_file"]), tokens, context_length, technique_count)
+        rows.append((technique, turn, drawn_row))
+    return [row for _, _, row in sorted(rows, key=lambda item: item[:2])]
+
+
+def limit_rows(rows: Sequence[HeldOutRow], limit: int) -> list[HeldOutRow]:
+    """Return the first rows of each technique, until `limit` of their tokens are scored."""
+    left: dict[str, int] = {}
+    first: list[HeldOutRow] = []
+    for row in rows:
+        if left.setdefault(row.technique, limit) > 0:
+            first.append(row)
+            left[row.technique] -= len(row.tokens) - row.context_length
+    return first
+
+
+def _file_by_file(candidates: list[_Candidate]) -> list[_Candidate]:
+    """Return the first candidate of each file in the order of their hashes, then the second of each, and so on."""
+    turns: list[tuple[int, _Candidate]] = []
+    seen: dict[str, int] = {}
+    for candidate in sorted(candidates, key=lambda candidate: candidate.order):
+        seen[candidate.path] = seen.get(candidate.path, -1) + 1
+        turns.append((seen[candidate.path], candidate))
+    return [candidate for _, candidate in sorted(turns, key=lambda item: item[0])]
+
+
+def _begins_text(metadata: dict[str, Any]) -> bool:
+    """Return whether a row begins a text, so that training puts the end-of-text token before it."""
+    return metadata["token_start"] == 0 and not metadata.keys() & {"hole", "context"}
+
+
+def _scored_tokens(metadata: dict[str, Any]) -> int:
+    """Return how many tokens of a row are in the training loss; the first token of a sequence is never predicted."""
+    ends = int(_begins_text(metadata))
+    return metadata["length"] + ends - max(1, ends + metadata.get("context", 0))

@@ -1,0 +1,292 @@
+"""Reads the rows of a split in blocks: many rows at once, their tokens in one array. Used by the checks.
+
+A file is cut at line ends into parts of half a megabyte. Workers parse the parts and send the rows back packed into few
+byte strings, which cost little to send and to turn into arrays again. Lines as our writer spells them are parsed by
+numpy; all others by a JSON parser, one by one.
+"""
+
+from __future__ import annotations
+
+from array import array
+from hashlib import blake2b
+from io import BytesIO
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from git_starcoder.dataset.read_rows import (
+    LINE_END,
+    LINE_START,
+    METADATA_START,
+    PARQUET_BATCH_ROWS,
+    parse_line,
+    read_rows,
+)
+from git_starcoder.dataset.samples import NOT_ADDED
+from git_starcoder.errors import DatasetError
+from git_starcoder.protocols import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from git_starcoder.dataset.folder import Dataset
+    from git_starcoder.dataset.read_rows import Labels, Row
+    from git_starcoder.protocols import Engine
+    from git_starcoder.records import Split
+
+PART_BYTES = 1 << 19
+"""The approximate size of a part: some hundred rows, so that numpy's overhead per call does not matter."""
+PART_TIMEOUT_SECONDS = 60.0
+"""The time for one part, which takes milliseconds. If a worker hangs, this process reads the part itself."""
+HASH_BYTES = 16
+"""The size of the hash of a row's tokens."""
+NO_TOKEN_IDS = np.empty(0, dtype=np.uint32)
+
+
+class BulkRow:
+    """A row on its way through the checks, with what several of them need computed once."""
+
+    __slots__ = ("added", "content_hash", "index", "labels", "max_token", "metadata", "token_ids")
+
+    def __init__(self, index: int, metadata: dict[str, Any], token_ids: NDArray[np.uint32], content: bytes) -> None:
+        self.index = index
+        """Which row of its split this is, from 0."""
+        self.metadata = metadata
+        self.token_ids = token_ids
+        """The tokens with padding, shape (window_size,); the object `NO_TOKEN_IDS` if they are not token ids."""
+        self.content_hash = content
+        """A hash of the tokens: equal rows have equal hashes."""
+        self.max_token = 0
+        """The largest token id."""
+        self.labels: Labels = {}
+        """Its `input_ids`, `attention_mask` and `labels`, if the dataset has them."""
+        self.added = NOT_ADDED
+        """The result of adding the row to the samples that are rebuilt."""
+
+    @property
+    def context_length(self) -> int:
+        """The number of tokens at the beginning that are not in the loss; see `Row.context_length`."""
+        return self.metadata.get("context", 0)
+
+
+class RowBlock(NamedTuple):
+    """Consecutive rows of a split."""
+
+    rows: list[BulkRow]
+    metadata: list[dict[str, Any]]
+    """The metadata of each row."""
+    token_ids: NDArray[np.uint32]
+    """The tokens of all rows, shape (tokens,); `BulkRow.token_ids` are views of it."""
+    offsets: NDArray[np.int64]
+    """Where the tokens of each row start, and where the last row's stop, shape (rows + 1,)."""
+    metadata_bytes: int
+    """The size of the metadata as compact JSON, in bytes."""
+
+
+class FilePart(NamedTuple):
+    """Consecutive lines of a file."""
+
+    path: Path
+    start: int
+    """In bytes, like `stop`."""
+    stop: int
+
+
+class PackedRows(NamedTuple):
+    """Consecutive rows in a form that is cheap to send between processes."""
+
+    tokens: bytes
+    """The tokens of all rows as uint32."""
+    counts: list[int]
+    """The number of tokens of each row; -1 if they are not token ids."""
+    max_tokens: list[int]
+    """The largest token of each row; 0 for a row without tokens."""
+    content_hashes: bytes
+    """The hash of the tokens of each row, `HASH_BYTES` each."""
+    metadata: bytes
+    """A JSON array of the metadata of each row."""
+    labels: list[Labels]
+    """The labels of each row; an empty list if no row has labels."""
+    bad_line: bytes | None = None
+    """The line after these rows, if it is not a row."""
+
+
+def read_blocks(dataset: Dataset, split: Split, engine: Engine | None = None) -> Iterator[RowBlock]:
+    """Yield the rows of a split in file order. With an engine, workers read ahead.
+
+    Raises:
+        DatasetError: A file cannot be read, or something is not a row. All rows before it have been yielded.
+        MissingExtraError: The rows are in Parquet, and pyarrow is not installed.
+    """
+    index = 0
+    for path in dataset.files(split):
+        for packed in _read_parquet(path) if path.suffix == ".parquet" else _read_jsonl(path, engine):
+            if packed.counts:
+                yield _unpack(index, packed)
+                index += len(packed.counts)
+
+
+def _unpack(first: int, packed: PackedRows) -> RowBlock:
+    token_ids = np.frombuffer(packed.tokens, dtype=np.uint32)
+    counts = np.array(packed.counts, dtype=np.int64)
+    offsets = np.concatenate(([0], np.cumsum(np.maximum(counts, 0))))  # counts [3, -1, 2] -> offsets [0, 3, 3, 5]
+    edges: list[int] = offsets.tolist()
+    metadata: list[dict[str, Any]] = orjson.loads(packed.metadata)
+    rows = [
+        BulkRow(
+            first + i,
+            metadata[i],
+            NO_TOKEN_IDS if count < 0 else token_ids[edges[i] : edges[i + 1]],
+            packed.content_hashes[HASH_BYTES * i : HASH_BYTES * (i + 1)],
+        )
+        for i, count in enumerate(packed.counts)
+    ]
+    for row, max_token in zip(rows, packed.max_tokens, strict=True):
+        row.max_token = max_token
+    for row, labels in zip(rows, packed.labels, strict=False):
+        row.labels = labels
+    # The array has two brackets and a comma between neighbours: [{},{},{}] are 3 objects and 4 more bytes.
+    return RowBlock(rows, metadata, token_ids, offsets, len(packed.metadata) - len(rows) - 1)
+
+
+def _read_parquet(path: Path) -> Iterator[PackedRows]:
+    rows = read_rows(path)
+    while batch := list(islice(rows, PARQUET_BATCH_ROWS)):
+        yield _pack_rows(batch)
+
+
+def _read_jsonl(path: Path, engine: Engine | None) -> Iterator[PackedRows]:
+    try:
+        parts = list(_file_parts(path))
+        line_count = 0
+        answers = engine.map(pack_part, parts, limit=PART_TIMEOUT_SECONDS) if engine else map(pack_part, parts)
+        for part, answer in zip(parts, answers, strict=True):
+            packed = pack_part(part) if isinstance(answer, Failure) else answer
+            line_count += len(packed.counts)
+            yield packed
+            if packed.bad_line is not None:
+                parse_line(path, line_count + 1, packed.bad_line)  # raises the error that names the line
+    except OSError as error:
+        raise DatasetError(f"'{path}' cannot be read: {error.strerror}", where=str(path.parent)) from error
+
+
+def _file_parts(path: Path) -> Iterator[FilePart]:
+    with path.open("rb") as file:
+        start = 0
+        while file.seek(start + PART_BYTES) and file.readline():
+            yield FilePart(path, start, file.tell())
+            start = file.tell()
+        file.seek(0, 2)
+        if file.tell() > start:
+            yield FilePart(path, start, file.tell())
+
+
+def pack_part(part: FilePart) -> PackedRows:
+    """Read the rows of a part, up to a line that is not a row. Runs in workers.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with part.path.open("rb") as file:
+        file.seek(part.start)
+        lines = BytesIO(file.read(part.stop - part.start)).readlines()
+    packed = _pack_our_lines(lines)
+    if packed is not None:
+        return packed
+    rows: list[tuple[Row, Labels]] = []
+    for line in lines:
+        try:
+            rows.append(parse_line(part.path, 0, line))
+        except DatasetError:
+            return _pack_rows(rows)._replace(bad_line=line)
+    return _pack_rows(rows)
+
+
+def _pack_our_lines(lines: list[bytes]) -> PackedRows | None:
+    """Pack lines without labels that are spelled as our writer does; None if any line is not."""
+    ends = [line.find(b"]") for line in lines]
+    for line, end in zip(lines, ends, strict=True):
+        if not (line.startswith(LINE_START) and line.startswith(METADATA_START, end) and line.endswith(LINE_END)):
+            return None
+    texts = [line[len(LINE_START) : end] for line, end in zip(lines, ends, strict=True)]
+    token_ids = parse_numbers(b",".join(texts))
+    if token_ids is None:
+        return None
+    try:
+        starts = [end + len(METADATA_START) for end in ends]
+        metadata = [orjson.loads(line[start : -len(LINE_END)]) for line, start in zip(lines, starts, strict=True)]
+    except orjson.JSONDecodeError:
+        return None
+    stops = np.cumsum([text.count(b",") + 1 for text in texts]).tolist()
+    return _pack(token_ids, [token_ids[start:stop] for start, stop in pairwise([0, *stops])], metadata, [])
+
+
+def parse_numbers(text: bytes) -> NDArray[np.uint32] | None:
+    """Return the numbers of a text such as `7,42`, spelled as JSON requires; None for any other text.
+
+    Three times as fast as a JSON parser, which makes an object of every number. Numbers that need more than 32 bits are
+    refused.
+    """
+    characters = np.frombuffer(text, dtype=np.uint8)
+    is_comma = characters == ord(",")
+    is_digit = characters - ord("0") < 10  # below "0" the difference wraps around to a large number
+    if (
+        not text
+        or is_comma[0]
+        or is_comma[-1]
+        or not (is_comma | is_digit).all()
+        or (is_comma[1:] & is_comma[:-1]).any()
+    ):
+        return None
+    parsed = np.fromstring(text, dtype=np.int64, sep=",")
+    largest = int(parsed.max())
+    if largest >= 1 << 32:
+        return None
+    numbers = parsed.astype(np.uint32)
+    # JSON has no leading zeros: `7,042` has 4 digits, but 7 and 42 have 1 + 2. Count one digit for each number, one
+    # more for each from 10 on, one more for each from 100 on, and so on.
+    digits = len(numbers) + sum(np.count_nonzero(numbers >= 10**power) for power in range(1, len(str(largest))))
+    return numbers if digits == np.count_nonzero(is_digit) else None
+
+
+def _pack_rows(rows: list[tuple[Row, Labels]]) -> PackedRows:
+    labels = [labels for _, labels in rows] if any(labels for _, labels in rows) else []
+    arrays = [_to_token_ids(row.tokens) for row, _ in rows]
+    token_ids = np.concatenate((NO_TOKEN_IDS, *(ids for ids in arrays if ids is not None)))
+    return _pack(token_ids, arrays, [row.metadata for row, _ in rows], labels)
+
+
+def _pack(
+    token_ids: NDArray[np.uint32],
+    rows: Sequence[NDArray[np.uint32] | None],
+    metadata: list[dict[str, Any]],
+    labels: list[Labels],
+) -> PackedRows:
+    """Pack the tokens of all rows, the tokens of each row (None if they are not token ids), metadata and labels."""
+    arrays: list[Any] = [NO_TOKEN_IDS if ids is None else ids for ids in rows]
+    counts = np.array([len(ids) for ids in arrays], dtype=np.int64)
+    max_tokens = np.zeros(len(counts), dtype=np.uint32)
+    if len(token_ids):
+        # `reduceat` takes the maximum from each start to the next; rows without tokens have none.
+        starts = np.cumsum(counts) - counts
+        max_tokens[counts > 0] = np.maximum.reduceat(token_ids, starts[counts > 0])
+    return PackedRows(
+        token_ids.tobytes(),
+        [-1 if ids is None else len(ids) for ids in rows],
+        max_tokens.tolist(),
+        b"".join(blake2b(ids, digest_size=HASH_BYTES).digest() for ids in arrays),
+        orjson.dumps(metadata),
+        labels,
+    )
+
+
+def _to_token_ids(tokens: Iterable[int]) -> NDArray[np.uint32] | None:
+    try:
+        return np.array(array("I", tokens), dtype=np.uint32)
+    except (TypeError, OverflowError):
+        return None
