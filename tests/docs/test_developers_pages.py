@@ -32,7 +32,7 @@ def modules():
 
 def test_the_layers_of_the_architecture_are_those_that_are_checked():
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    (told,) = re.findall(r"stands to its right: `([^`]+)`", page)
+    (told,) = re.findall(r"may import the layers to its right: `([^`]+)`", page)
     assert [[name.strip() for name in layer.split("|")] for layer in told.split("→")] == layers()
 
 
