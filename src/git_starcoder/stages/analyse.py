@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.memo import Memo
+from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.parse import structure
 from git_starcoder.parse.imports import (
     Import,
@@ -25,7 +25,6 @@ from git_starcoder.parse.symbols import extract_symbols
 from git_starcoder.parse.tree import parse, run_queries
 from git_starcoder.protocols import Failure
 from git_starcoder.records import ParseStatus, Role, Source, Span, Symbol, Unit, content_id
-from git_starcoder.stages.tasks import batch_by_size, map_cached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,8 +108,7 @@ def _collect_facts(build: BuildState, step: StepCounts, sources: Sequence[Source
         return (found[key] for key in missing)
 
     memo: Memo[TextFacts] = Memo(build.cache, "facts", TextFacts)
-    results = map_cached(
-        memo,
+    results = memo.map(
         code,
         lambda key: (key[0], content_id(build.texts.get(key[1]))),
         parse_missing,

@@ -24,7 +24,6 @@ from git_starcoder.parse.structure import window_starts
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.protocols import Failure
 from git_starcoder.records import Change, ContextPart, Sample, Span, Unit, content_id
-from git_starcoder.stages.tasks import map_cached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -175,8 +174,7 @@ def _make_all_variations(
             VariationTask(build.texts.get(unit.source.text), unit.language, for_worker)
             for unit, drawn in planned if (for_worker := _worker_variations(unit, drawn))
         ]  # fmt: skip
-        answers = map_cached(
-            memo,
+        answers = memo.map(
             tasks,
             lambda task: (task.language, task.text, repr(task.drawn)),
             lambda missing: _run_tasks(build, missing),
@@ -274,8 +272,7 @@ class _FileFramer:
         inputs = FrameInput(
             unit.path, text, tuple((other.path, other.symbols) for other in visible), symbols=unit.symbols
         )
-        [result] = map_cached(
-            self._memo,
+        [result] = self._memo.map(
             [inputs],
             lambda inputs: self._cache_key(key, inputs),
             lambda missing: [_frame(key, inputs) for inputs in missing],

@@ -27,7 +27,6 @@ from git_starcoder.memo import Memo
 from git_starcoder.protocols import Failure
 from git_starcoder.records import SPLITS, Change, Role, cache_groups, printable_path
 from git_starcoder.stages.order import split_numbers
-from git_starcoder.stages.tasks import map_cached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -219,7 +218,7 @@ def _cached_bucket_keys(
 
     found = np.zeros((len(rows), width), dtype=np.uint64)
     if groups:
-        keys = b"".join(map_cached(memo, groups, key, compute))
+        keys = b"".join(memo.map(groups, key, compute))
         found[order] = np.frombuffer(keys, dtype="<u8").reshape(len(rows), -1)
     return found
 

@@ -21,7 +21,6 @@ from git_starcoder.hashing.arrays import find_sorted, run_offsets
 from git_starcoder.hashing.lines import MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
 from git_starcoder.memo import Memo
 from git_starcoder.records import EMPTY_SPAN
-from git_starcoder.stages.tasks import map_cached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -165,7 +164,7 @@ def cached_lines(
             )
 
     memo: Memo[LineColumns] = Memo(build.cache, "lines", LineColumns)
-    results = list(map_cached(memo, items, key, compute))
+    results = list(memo.map(items, key, compute))
     words, lengths, sizes, counts = (b"".join(columns[index] for columns in results) for index in range(4))
     return HashedLines(
         np.frombuffer(words, np.uint32),

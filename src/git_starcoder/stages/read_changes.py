@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from git_starcoder.git.changes import select_changes
 from git_starcoder.git.objects import Unreadable
-from git_starcoder.memo import Memo
+from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.parse import own_output
 from git_starcoder.parse.language import detect_language
 from git_starcoder.parse.own_output import OwnOutput
@@ -28,7 +28,6 @@ from git_starcoder.parse.role import decide_role, foreign_role_filter
 from git_starcoder.parse.structure import text_difficulty
 from git_starcoder.protocols import Failure
 from git_starcoder.records import FOREIGN_ROLES, NO_DECLARED_ROLES, Change, DeclaredRoles, Edit, Role, content_id
-from git_starcoder.stages.tasks import batch_by_size, map_cached
 from git_starcoder.text.clean import CleanText, clean_file, clean_message, decode_message, find_refusal, max_file_bytes
 from git_starcoder.text.diff import Hunk, find_hunks
 from git_starcoder.text.encoding import Refusal
@@ -257,7 +256,7 @@ def _diff_changes(
     entries = list(_cache_entries(changes))
     for first in range(0, len(entries), ENTRIES_PER_CACHE_QUERY):
         entries_of_query = entries[first : first + ENTRIES_PER_CACHE_QUERY]
-        found = map_cached(memo, entries_of_query, key, compute, lambda _, results: _are_final(results))
+        found = memo.map(entries_of_query, key, compute, lambda _, results: _are_final(results))
         for entry, results in zip(entries_of_query, found, strict=True):
             for sized, result in zip(entry, results, strict=True):
                 yield sized.change, cast("ChangeDiff | Refusal", result.diff or result.refusal)

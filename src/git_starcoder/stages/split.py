@@ -37,7 +37,6 @@ from git_starcoder.records import SPLITS, Split, content_id, printable_path
 from git_starcoder.stages.augment import draw_variations
 from git_starcoder.stages.dedup import ROLE_PREFERENCE
 from git_starcoder.stages.gate import apply_gate, cached_lines
-from git_starcoder.stages.tasks import map_cached
 from git_starcoder.text import embed
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def _cached_shingles(build: BuildState, spans: Mapping[str, Span]) -> TextShingl
             yield shingles.hashes[begin:end].tobytes()
 
     memo: Memo[bytes] = Memo(build.cache, "shingles", bytes)
-    parts = list(map_cached(memo, list(spans), lambda digest: (digest,), compute))
+    parts = list(memo.map(list(spans), lambda digest: (digest,), compute))
     counts = np.array([len(part) // 8 for part in parts], dtype=np.int64)  # a shingle has 8 bytes
     return TextShingles(np.frombuffer(b"".join(parts), dtype=np.uint64), run_offsets(counts))
 

@@ -23,10 +23,9 @@ from git_starcoder import machine
 from git_starcoder.hashing.arrays import run_offsets
 from git_starcoder.hashing.rolling import mix_bits, range_hashes
 from git_starcoder.layout import BASE, FIM_SENTINELS, masked_row, window_stride
-from git_starcoder.memo import Memo
+from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.records import WINDOW_COLUMNS, Change, Span, Unit, Windows, cache_groups
 from git_starcoder.stages.learn_tokenizer import learn_tokenizer
-from git_starcoder.stages.tasks import batch_by_size, map_cached
 from git_starcoder.text import embed
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -175,7 +174,7 @@ def encode_samples(
     with path.open("wb") as file:
         for batch in batch_by_size(cache_groups(samples), text_size, ENCODE_BATCH_BYTES):
             groups = [[index for index in group if not skipped[index]] for group in batch]
-            encoded = dict(zip(chain(*groups), chain(*map_cached(memo, groups, key, compute)), strict=True))
+            encoded = dict(zip(chain(*groups), chain(*memo.map(groups, key, compute)), strict=True))
             for index in chain(*batch):
                 prefix_starts[index] = text_bounds[index] = end
                 if (sample := encoded.get(index)) is not None:
