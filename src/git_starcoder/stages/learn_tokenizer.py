@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from git_starcoder.build_state import BuildState
     from git_starcoder.git.objects import TreeEntry
-    from git_starcoder.memo import Inputs
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Unit
 
@@ -60,7 +59,7 @@ def learn_tokenizer(build: BuildState, recipe: Recipe, repo: Repo, units: Sequen
     inputs = (repr(recipe.read), str(recipe.window.vocab_size), content_id(*(blob for _, blob in chosen)))
     texts: list[bytes] = []
 
-    def learn(_: list[Inputs]) -> Iterator[str]:
+    def learn(_: object) -> Iterator[str]:
         texts.extend(_read_texts(repo, recipe, chosen) if chosen else [])
         learned_from = texts or [build.texts.get(unit.source.text) for unit in units if unit.split == "train"]
         yield json.dumps(bpe.learn_bpe(learned_from, SPECIAL_TOKENS, recipe.window.vocab_size))
