@@ -307,9 +307,8 @@ def _describe_type_name(name: str) -> list[str]:
     """Words for a value whose type has this name."""
     if name in _SCALARS:
         return [_SCALARS[name]]
-    return (
-        _split_name(name) if len(name) > 2 and name.isidentifier() and name not in _GENERIC_TYPES | _EMPTY_TYPES else []
-    )
+    is_telling = len(name) > 2 and name.isidentifier() and name not in _GENERIC_TYPES | _EMPTY_TYPES
+    return _split_name(name) if is_telling else []
 
 
 def _first_parameter(parameters: str) -> str:

@@ -332,7 +332,6 @@ def read_changes(
 def _store_messages(
     build: BuildState, step: StepCounts, options: ReadOptions, repo: Repo, changes: Sequence[FileChange]
 ) -> dict[str, Span]:
-    """The message of each commit that can be read, in the text store."""
     messages: dict[str, Span] = {}
     undecodable = 0
     for name, data in repo.read_commits(dict.fromkeys(change.commit for change in changes)):

@@ -227,10 +227,15 @@ def _estimate_rows(
     changes: Sequence[Change],
     change_groups: Sequence[str],
 ) -> _ExpectedRows:
-    """Estimate the rows of each group. `fsum` is exact, so no sum depends on the order of the files."""
+    """Estimate the rows of each group. `fsum` is exact, so no sum depends on the order of the files.
+
+    A change has, with the share of each augmentation for changes, a row for each edit and one for each edit that
+    follows another.
+    """
+    shares = fsum(option.share for key, option in recipe.augment.items() if augmentations.input_kind(key) == "change")
     change_rows: dict[str, list[float]] = defaultdict(list)
     for change, name in zip(changes, change_groups, strict=True):
-        change_rows[name].append(_expected_change_rows(change, recipe.augment))
+        change_rows[name].append(shares * (2 * len(change.edits) - 1))
     rows_of_changes = defaultdict(float, {name: fsum(rows) for name, rows in change_rows.items()})
     deleted = rows_of_changes.pop(DELETED_FILES_GROUP, 0.0)
     return _ExpectedRows(
@@ -255,21 +260,9 @@ def expected_row_count(tokens: float, window: recipes.WindowOptions, variations:
 
 def _expected_variations(build: BuildState, unit: Unit, variations: Mapping[str, recipes.AugmentationOptions]) -> int:
     """Approximate samples of a unit besides its own text: the augmentations drawn for it that can be made of it."""
-    can_be_made = {
-        "text": True,
-        "tree": unit.parse_status == "clean",
-        "imports": bool(unit.imports),
-        "history": False,
-        "change": False,
-    }
+    can_be_made = {"text": True, "tree": unit.parse_status == "clean", "imports": bool(unit.imports)}
     drawn = draw_variations(build, variations, unit)
-    return sum(can_be_made[augmentations.input_kind(variation.key)] for variation in drawn)
-
-
-def _expected_change_rows(change: Change, variations: Mapping[str, recipes.AugmentationOptions]) -> float:
-    """Mean rows of a change: one for each edit, and one for each edit that follows another."""
-    shares = fsum(option.share for key, option in variations.items() if augmentations.input_kind(key) == "change")
-    return shares * (2 * len(change.edits) - 1)
+    return sum(can_be_made.get(augmentations.input_kind(variation.key), False) for variation in drawn)
 
 
 def _choose_splits(build: BuildState, options: recipes.SplitOptions, expected: _ExpectedRows) -> dict[str, Split]:
@@ -397,7 +390,7 @@ def _report_shares(
     step: StepCounts,
     options: recipes.SplitOptions,
     expected: _ExpectedRows,
-    splits: Mapping[str, Split],
+    splits: dict[str, Split],
 ) -> None:
     """Figures for the manifest, and a note for the user if the splits are not what the recipe asks for."""
     rows = {split: fsum(n for name, n in expected.of_group.items() if splits[name] == split) for split in SPLITS}
@@ -408,17 +401,15 @@ def _report_shares(
     for split in SPLITS:
         step.figures[f"expected_rows_{split}"] = round(rows[split])
     wanted = {"train": options.train, "val": options.val, "test": options.test}
+    fallback, note = "none", ""
     if len(expected.of_group) < 2:
-        step.figures["fallback"] = "all train"
-        build.progress.note("split: all files are alike, so nothing can be held out: val and test are empty")
+        fallback, note = "all train", "all files are alike, so nothing can be held out: val and test are empty"
     elif len(expected.of_group) < len(SPLITS):
-        step.figures["fallback"] = "no test"
-        build.progress.note("split: there are only two groups of different files: test is empty")
+        fallback, note = "no test", "there are only two groups of different files: test is empty"
     elif any(abs(rows[split] / total - wanted[split]) > NOTE_TOLERANCE for split in SPLITS):
-        step.figures["fallback"] = "uneven"
         shares = ", ".join(f"{split} {rows[split] / total:.1%}" for split in SPLITS)
-        build.progress.note(
-            f"split: the files cannot be split as the recipe asks without a leak; shares of the rows: {shares}"
-        )
-    else:
-        step.figures["fallback"] = "none"
+        fallback = "uneven"
+        note = f"the files cannot be split as the recipe asks without a leak; shares of the rows: {shares}"
+    step.figures["fallback"] = fallback
+    if note:
+        build.progress.note(f"split: {note}")
