@@ -287,20 +287,14 @@ def _describe_type(text: str) -> list[str]:
     if text.startswith("map["):
         return [*_describe_type(text.partition("]")[2]), "map"]
     if generic := _GENERIC_TYPE.fullmatch(text):
-        return _describe_generic_type(generic[1], generic[2])
+        name, parameters = generic.groups()
+        first = _first_parameter(parameters)
+        if name in _WRAPPERS:
+            return _describe_type(first)
+        if name in _COLLECTIONS:
+            return _plural(_describe_type(first))
+        return [*_describe_type(parameters[len(first) + 1 :]), "map"] if name in _MAPS else _describe_type_name(name)
     return ["callback"] if "=>" in text else _describe_type_name(_PATH_SEPARATOR.split(text)[-1])
-
-
-def _describe_generic_type(name: str, parameters: str) -> list[str]:
-    """Words for a value whose type has parameters."""
-    first = _first_parameter(parameters)
-    if name in _WRAPPERS:
-        return _describe_type(first)
-    if name in _COLLECTIONS:
-        return _plural(_describe_type(first))
-    if name in _MAPS:
-        return [*_describe_type(parameters[len(first) + 1 :]), "map"]
-    return _describe_type_name(name)
 
 
 def _describe_type_name(name: str) -> list[str]:

@@ -109,7 +109,7 @@ def assign_splits(
         splits = _choose_splits(build, recipe.split, expected)
         step.figures["groups"] = len(expected.of_group)
         step.figures["largest_group"] = max(Counter(group_names).values(), default=0)
-        _report_shares(build, step, recipe.split, expected, splits)
+        _report_shares(build, step, recipe, expected, splits)
         units = [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, group_names, strict=True)]
         changes = [
             change._replace(group=name, split=splits[name]) for change, name in zip(changes, change_groups, strict=True)
@@ -222,10 +222,7 @@ def _estimate_file_rows(
 
 
 def _estimate_rows(
-    recipe: recipes.Recipe,
-    file_rows: Mapping[str, list[float]],
-    changes: Sequence[Change],
-    change_groups: Sequence[str],
+    recipe: recipes.Recipe, file_rows: dict[str, list[float]], changes: Sequence[Change], change_groups: Sequence[str]
 ) -> _ExpectedRows:
     """Estimate the rows of each group. `fsum` is exact, so no sum depends on the order of the files.
 
@@ -386,11 +383,7 @@ def _preference_order(units: Sequence[Unit]) -> list[int]:
 
 
 def _report_shares(
-    build: BuildState,
-    step: StepCounts,
-    options: recipes.SplitOptions,
-    expected: _ExpectedRows,
-    splits: dict[str, Split],
+    build: BuildState, step: StepCounts, recipe: recipes.Recipe, expected: _ExpectedRows, splits: dict[str, Split]
 ) -> None:
     """Figures for the manifest, and a note for the user if the splits are not what the recipe asks for."""
     rows = {split: fsum(n for name, n in expected.of_group.items() if splits[name] == split) for split in SPLITS}
@@ -400,7 +393,7 @@ def _report_shares(
     total = fsum(rows.values()) or 1.0
     for split in SPLITS:
         step.figures[f"expected_rows_{split}"] = round(rows[split])
-    wanted = {"train": options.train, "val": options.val, "test": options.test}
+    wanted = {"train": recipe.split.train, "val": recipe.split.val, "test": recipe.split.test}
     fallback, note = "none", ""
     if len(expected.of_group) < 2:
         fallback, note = "all train", "all files are alike, so nothing can be held out: val and test are empty"
