@@ -115,33 +115,24 @@ def _collect_facts(build: BuildState, step: StepCounts, sources: Sequence[Source
 
 
 def _parse_in_workers(
-    build: BuildState,
-    step: StepCounts,
-    copies: Counter[TextKey],
-    keys: Sequence[TextKey],
-    failures: dict[TextKey, Failure],
+    build: BuildState, step: StepCounts, copies: Counter[TextKey], keys: list[TextKey], failures: dict[TextKey, Failure]
 ) -> dict[TextKey, TextFacts]:
     """The facts of each text. The failure of a text that cannot be parsed even alone is added to `failures`."""
     found: dict[TextKey, TextFacts] = {}
     retries: list[list[TextKey]] = []
-
-    def add(key: TextKey, facts: TextFacts) -> None:
-        found[key] = facts
-        step.keep(copies[key])
-
     batches = list(batch_by_size(keys, lambda key: key[1].stop - key[1].start, PARSE_TASK_BYTES))
     for batch, answer in _run_tasks(build, batches):
         if isinstance(answer, Failure):
             retries += [[key] for key in batch]
         else:
-            for key, facts in zip(batch, answer, strict=True):
-                add(key, facts)
+            found.update(zip(batch, answer, strict=True))
+            step.keep(sum(copies[key] for key in batch))
     for (key,), answer in _run_tasks(build, retries):
         if isinstance(answer, Failure):
             failures[key] = answer
-            add(key, _plain_text_facts(build.texts.get(key[1])))
-        else:
-            add(key, answer[0])
+            answer = [_plain_text_facts(build.texts.get(key[1]))]
+        found[key] = answer[0]
+        step.keep(copies[key])
     return found
 
 

@@ -286,13 +286,7 @@ def _framed_samples(
         step.drop(name, result.reason, f"{key}: {result.detail}" if result.detail else key)
         return
     step.keep()
-    stored: dict[bytes, Span] = {}  # the frames of one change repeat the same hunks
-
-    def store(text: bytes) -> Span:
-        if text not in stored:
-            stored[text] = build.texts.put(text)
-        return stored[text]
-
+    store = cache(build.texts.put)  # the frames of one change repeat the same hunks
     for frame in result.frames:
         prefix = tuple(ContextPart(control_token, store(text)) for control_token, text in frame.prefix)
         content = b"\0".join((frame.text, *(part.text for part in frame.prefix)))
