@@ -92,9 +92,7 @@ def vary(code: Code, random: Random) -> Variant | str:
     return Variant(rename_local_names(code, new_names)) if any(new_names) else NOTHING_TO_CHANGE
 
 
-def verify(before: Code, variant: Variant, after: Code) -> str:
-    """Check alpha-equivalence: only safe names differ, and each has one new name, its own, everywhere."""
-    return variable_renaming.verify(before, variant, after)
+verify = variable_renaming.verify
 
 
 def _choose_names(
@@ -142,18 +140,14 @@ def _propose_names(code: Code) -> list[dict[bytes, list[str]]]:
                 best[index][old] = rank, new
     proposals: list[dict[bytes, list[str]]] = []
     for function, with_evidence in zip(functions, best, strict=True):
-        words_of = {
-            old: with_evidence[old][1] if old in with_evidence else _written_out(old) for old in function.safe_names
-        }
-        proposals.append({old: words for old, words in words_of.items() if words})
+        words_of: dict[bytes, list[str]] = {}
+        for old in function.safe_names:
+            parts = _split_name(old.decode())
+            words = with_evidence[old][1] if old in with_evidence else _expand(parts)
+            if old in with_evidence or words != parts:
+                words_of[old] = words
+        proposals.append(words_of)
     return proposals
-
-
-def _written_out(old: bytes) -> list[str]:
-    """The words of a name with its abbreviations written out; nothing if it has none."""
-    parts = _split_name(old.decode())
-    expanded = _expand(parts)
-    return expanded if expanded != parts else []
 
 
 def _combine_words(parts: list[str], words: list[str], rank: int) -> list[str]:
@@ -293,29 +287,22 @@ def _describe_type(text: str) -> list[str]:
     if text.startswith("map["):
         return [*_describe_type(text.partition("]")[2]), "map"]
     if generic := _GENERIC_TYPE.fullmatch(text):
-        return _describe_generic_type(generic[1], generic[2])
+        name, parameters = generic.groups()
+        first = _first_parameter(parameters)
+        if name in _WRAPPERS:
+            return _describe_type(first)
+        if name in _COLLECTIONS:
+            return _plural(_describe_type(first))
+        return [*_describe_type(parameters[len(first) + 1 :]), "map"] if name in _MAPS else _describe_type_name(name)
     return ["callback"] if "=>" in text else _describe_type_name(_PATH_SEPARATOR.split(text)[-1])
-
-
-def _describe_generic_type(name: str, parameters: str) -> list[str]:
-    """Words for a value whose type has parameters."""
-    first = _first_parameter(parameters)
-    if name in _WRAPPERS:
-        return _describe_type(first)
-    if name in _COLLECTIONS:
-        return _plural(_describe_type(first))
-    if name in _MAPS:
-        return [*_describe_type(parameters[len(first) + 1 :]), "map"]
-    return _describe_type_name(name)
 
 
 def _describe_type_name(name: str) -> list[str]:
     """Words for a value whose type has this name."""
     if name in _SCALARS:
         return [_SCALARS[name]]
-    return (
-        _split_name(name) if len(name) > 2 and name.isidentifier() and name not in _GENERIC_TYPES | _EMPTY_TYPES else []
-    )
+    is_telling = len(name) > 2 and name.isidentifier() and name not in _GENERIC_TYPES | _EMPTY_TYPES
+    return _split_name(name) if is_telling else []
 
 
 def _first_parameter(parameters: str) -> str:

@@ -120,7 +120,10 @@ def _find_used_symbols(inputs: FrameInput) -> list[_UsedSymbol]:
         homes[symbol.name, bool(symbol.owner)].add(symbol.owner or path)
     found: list[_UsedSymbol] = []
     types: dict[tuple[str, str], _UsedSymbol] = {}
-    modules = {path: _module_names(path) for path, _ in inputs.imported_files}
+    modules: dict[str, set[bytes]] = {}  # names that the module of a file may have: its folders' and its own
+    for path, _ in inputs.imported_files:
+        *folders, name = printable_path(path).encode().split(b"/")
+        modules[path] = {*folders, name.partition(b".")[0]}
     for path, symbol in candidates:
         if symbol.owner or symbol.name in own or len(homes[symbol.name, False]) > 1:
             continue
@@ -176,12 +179,6 @@ def _written_name(symbol: Symbol) -> bytes:
     return symbol.name.rpartition("::")[2].encode()
 
 
-def _module_names(path: str) -> set[bytes]:
-    """Names that the module of a file may have: those of its folders, and its own."""
-    *folders, name = printable_path(path).encode().split(b"/")
-    return {*folders, name.partition(b".")[0]}
-
-
 def _is_from_module(qualifier: bytes, modules: set[bytes]) -> bool:
     """Whether what stands before a name, if anything, says that it is from one of these modules."""
     if not qualifier or qualifier in _MODULE_ROOTS:
@@ -226,17 +223,13 @@ def verify(inputs: FrameInput, frame: FramedText) -> str:
         for line in lines:
             member_of: str = owner if line.startswith(MEMBER_INDENT) else ""
             signature = line.removeprefix(MEMBER_INDENT) if member_of else line
-            shown = [
-                symbol
-                for symbol in symbols
-                if symbol.owner == member_of and symbol.signature.encode() + b"\n" == signature
-            ]
-            if not shown:
+            same = (one for one in symbols if one.owner == member_of and one.signature.encode() + b"\n" == signature)
+            shown = next(same, None)
+            if shown is None:
                 return "the file declares no such thing"
-            if not member_of:
-                owner = shown[0].name
-                if owner in own:
-                    return "the file itself declares it"
-            if _written_name(shown[0]) not in words:
+            if not member_of and shown.name in own:
+                return "the file itself declares it"
+            owner = owner if member_of else shown.name
+            if _written_name(shown) not in words:
                 return "the text does not name it"
     return ""

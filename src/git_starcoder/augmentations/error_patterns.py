@@ -6,6 +6,7 @@ The forms, and the conditions under which they mean the same, are in the `[error
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
@@ -13,6 +14,7 @@ from git_starcoder.parse.forms import alternative_forms, equal_parts, find_sites
 from git_starcoder.parse.renaming import apply_edits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from random import Random
 
     from tree_sitter import Node
@@ -53,33 +55,26 @@ class _ChildWalk:
 
     def __init__(self, code: Code, node: Node) -> None:
         self._data = code.data
-        self._nodes = node.children
-        self._index = 0
-        self._child_ends = {child.end_byte for child in self._nodes}
+        self._remaining = deque(node.children)
+        self._child_ends = {child.end_byte for child in node.children}
         self.edge = node.start_byte
         """The end of what has been walked over."""
 
     def next_child(self) -> Node | None:
         """The next child, or None at the end."""
-        return self._nodes[self._index] if self._index < len(self._nodes) else None
+        return self._remaining[0] if self._remaining else None
 
-    def text_to_end_of(self, node: Node) -> bytes:
-        """The text from the edge to the end of a node."""
-        return self._data[self.edge : node.end_byte]
+    def text_until(self, end: int) -> bytes:
+        return self._data[self.edge : end]
 
-    def text_before(self, node: Node) -> bytes:
-        """The text from the edge to the start of a node."""
-        return self._data[self.edge : node.start_byte]
-
-    def has_end(self, site: Site) -> bool:
-        """Whether a site that begins with the next child ends with it or with a later one."""
+    def ends_with_child(self, site: Site) -> bool:
         return site.span.stop in self._child_ends
 
     def advance(self, stop: int) -> None:
         """Walk over the next child, and over all others that begin before `stop`."""
-        self._index += 1
-        while self._index < len(self._nodes) and self._nodes[self._index].start_byte < stop:
-            self._index += 1
+        self._remaining.popleft()
+        while self._remaining and self._remaining[0].start_byte < stop:
+            self._remaining.popleft()
         self.edge = stop
 
 
@@ -92,48 +87,38 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
     if variant.text != after.data or before.root is None or after.root is None:
         return "another text was parsed"
     old_root, new_root = before.root, after.root
-    if (
-        before.data[: old_root.start_byte] != after.data[: new_root.start_byte]
-        or before.data[old_root.end_byte :] != after.data[new_root.end_byte :]
-    ):
+    old_outside = before.data[: old_root.start_byte], before.data[old_root.end_byte :]
+    if old_outside != (after.data[: new_root.start_byte], after.data[new_root.end_byte :]):
         return "more than error handling differs, outside of the code"
     stack = [(old_root, new_root)]
     old_sites = _sites_by_start(before)
     new_sites = _sites_by_start(after) if len(old_sites) > MAX_SINGLE_LOOKUPS else None
+
+    def new_sites_at(start: int) -> Iterable[Site]:
+        return find_sites_at(after, FORMS_TABLE, start) if new_sites is None else new_sites.get(start, ())
+
     while stack:
         old_parent, new_parent = stack.pop()
         old_walk, new_walk = _ChildWalk(before, old_parent), _ChildWalk(after, new_parent)
         while (old := old_walk.next_child()) and (new := new_walk.next_child()):
-            if old_walk.text_before(old) != new_walk.text_before(new):
+            if old_walk.text_until(old.start_byte) != new_walk.text_until(new.start_byte):
                 return _describe_difference(old)
-            if old.type == new.type and old_walk.text_to_end_of(old) == new_walk.text_to_end_of(new):
-                old_walk.advance(old.end_byte)
-                new_walk.advance(new.end_byte)
-                continue
-            old_here = [site for site in old_sites.get(old.start_byte, ()) if old_walk.has_end(site)]
-            new_here: list[Site] = []
-            if old_here:
-                starting = (
-                    find_sites_at(after, FORMS_TABLE, new.start_byte)
-                    if new_sites is None
-                    else new_sites.get(new.start_byte, ())
-                )
-                new_here = [site for site in starting if new_walk.has_end(site)]
-            pairs = ((a, b) for a in old_here for b in new_here if _have_same_meaning(before, a, after, b))
-            if pair := next(pairs, None):
-                old_walk.advance(pair[0].span.stop)
-                new_walk.advance(pair[1].span.stop)
-            elif old.type == new.type and old.children:
-                stack.append((old, new))
-                old_walk.advance(old.end_byte)
-                new_walk.advance(new.end_byte)
-            else:
-                return _describe_difference(old)
-        if (
-            old_walk.next_child()
-            or new_walk.next_child()
-            or old_walk.text_to_end_of(old_parent) != new_walk.text_to_end_of(new_parent)
-        ):
+            old_stop, new_stop = old.end_byte, new.end_byte
+            if old.type != new.type or old_walk.text_until(old_stop) != new_walk.text_until(new_stop):
+                old_here = [site for site in old_sites.get(old.start_byte, ()) if old_walk.ends_with_child(site)]
+                starting = new_sites_at(new.start_byte) if old_here else ()
+                new_here = [site for site in starting if new_walk.ends_with_child(site)]
+                pairs = ((a, b) for a in old_here for b in new_here if _have_same_meaning(before, a, after, b))
+                if pair := next(pairs, None):
+                    old_stop, new_stop = pair[0].span.stop, pair[1].span.stop
+                elif old.type == new.type and old.children:
+                    stack.append((old, new))
+                else:
+                    return _describe_difference(old)
+            old_walk.advance(old_stop)
+            new_walk.advance(new_stop)
+        rest = old_walk.text_until(old_parent.end_byte), new_walk.text_until(new_parent.end_byte)
+        if old_walk.next_child() or new_walk.next_child() or rest[0] != rest[1]:
             return _describe_difference(old_parent)
     return ""
 

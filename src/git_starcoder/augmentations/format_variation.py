@@ -32,7 +32,8 @@ def vary(code: Code, random: Random) -> Variant | str:
     if code.language is None:
         raise ValueError("layout needs a tree")
     old_unit = _indent_unit(code.data)
-    allowed = _allowed_units(old_unit, tabs=code.language.table["layout"]["tabs"])
+    has_tabs = code.language.table["layout"]["tabs"]
+    allowed = (TABS, 2, 4, 8) if has_tabs else (2, 4, 8) if old_unit else (4, 2)
     new_unit = random.choice([unit for unit in allowed if unit != old_unit])
     blank = random.choice((b"\n", b"\n\n", b"\n\n\n"))
     tight_commas = random.random() < 0.5
@@ -73,10 +74,6 @@ def _indent_unit(data: bytes) -> int:
         if sum(width % unit > 0 for width in widths) * 10 <= len(widths):
             return unit
     return 2
-
-
-def _allowed_units(old_unit: int, *, tabs: bool) -> tuple[int, ...]:
-    return (TABS, 2, 4, 8) if tabs else (2, 4, 8) if old_unit else (4, 2)
 
 
 def _convert_indent(old: bytes, old_unit: int, new_unit: int) -> bytes:

@@ -12,7 +12,7 @@ changelog does, is left out for the same reason. Of a message only the subject i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import FramedText, PrefixPart, path_line
 from git_starcoder.text.diff import diff_lines
@@ -35,13 +35,6 @@ MAX_HUNK_BYTES = 24_000
 """Bytes of a hunk, before or after. Removed lines of larger hunks would hardly fit into the prefix."""
 
 
-class _Entry(NamedTuple):
-    """What a commit removed."""
-
-    removed: bytes
-    subject: bytes
-
-
 def frame(inputs: FrameInput) -> list[FramedText] | str:
     """The file with its latest changes before it: those of the newest commits for which there is room.
 
@@ -52,7 +45,7 @@ def frame(inputs: FrameInput) -> list[FramedText] | str:
         return "no_history"
     present = _revealing_lines(inputs.text)
     room = MAX_PREFIX_BYTES
-    entries: list[_Entry] = []
+    entries: list[tuple[bytes, bytes]] = []  # removed lines and subject, the newest commit first
     for change in inputs.changes[:MAX_COMMITS]:
         subject = _subject(change)
         if len(subject) > room or _is_quoted(subject, inputs.text):
@@ -63,12 +56,12 @@ def frame(inputs: FrameInput) -> list[FramedText] | str:
             if len(run) <= room and run not in removed:
                 removed.append(run)
                 room -= len(run)
-        entries.append(_Entry(b"".join(removed), subject))
-    if not any(entry.removed for entry in entries):
+        entries.append((b"".join(removed), subject))
+    if not any(removed for removed, _ in entries):
         return "only_new"
     prefix: list[PrefixPart] = []
-    for entry in reversed(entries):
-        prefix += (PrefixPart("<commit_before>", entry.removed), PrefixPart("<commit_msg>", entry.subject))
+    for removed_lines, subject in reversed(entries):
+        prefix += (PrefixPart("<commit_before>", removed_lines), PrefixPart("<commit_msg>", subject))
     prefix += (PrefixPart("<commit_after>", b""), PrefixPart("<file_sep>", path_line(inputs.path)))
     return [FramedText(tuple(prefix), inputs.text)]
 

@@ -99,9 +99,8 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
     """Check that both texts are the same to the byte without the types that their own trees say are certain."""
     if variant.text != after.data:
         return "another text was parsed"
-    if _without_types(before, before.data) != _without_types(after, before.data):
-        return "more than certain types differs"
-    return ""
+    is_same = _without_types(before, before.data) == _without_types(after, before.data)
+    return "" if is_same else "more than certain types differs"
 
 
 def _without_types(code: Code, original: bytes) -> bytes:

@@ -10,14 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.memo import Memo
+from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.parse import structure
-from git_starcoder.parse.imports import (
-    Import,
-    ResolvedImports,
-    extract_imports,
-    resolve_imports,
-)
+from git_starcoder.parse.imports import Import, ResolvedImports, extract_imports, resolve_imports
 from git_starcoder.parse.language import PLAIN_TEXT, load_language
 from git_starcoder.parse.role import decide_role
 from git_starcoder.parse.structure import window_starts
@@ -25,12 +20,12 @@ from git_starcoder.parse.symbols import extract_symbols
 from git_starcoder.parse.tree import parse, run_queries
 from git_starcoder.protocols import Failure
 from git_starcoder.records import ParseStatus, Role, Source, Span, Symbol, Unit, content_id
-from git_starcoder.stages.tasks import batch_by_size, map_cached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from git_starcoder.build_state import BuildState, StepCounts
+    from git_starcoder.memo import Inputs
     from git_starcoder.recipe import AnalyseOptions
 
 PARSE_TASK_BYTES = 200_000
@@ -75,9 +70,7 @@ def analyse_sources(build: BuildState, options: AnalyseOptions, sources: list[So
                 kept.append((source, role))
         facts = _collect_facts(build, step, [source for source, _ in kept])
         text_of = {source.path: source.text for source in sources}
-        imports = {
-            source.path: (source.language, found.imports) for (source, _), found in zip(kept, facts, strict=True)
-        }
+        imports = {file.path: (file.language, found.imports) for (file, _), found in zip(kept, facts, strict=True)}
         resolved = resolve_imports(imports, frozenset(text_of), lambda path: build.texts.get(text_of[path]))
         units = [
             Unit(
@@ -108,14 +101,11 @@ def _collect_facts(build: BuildState, step: StepCounts, sources: Sequence[Source
         found = _parse_in_workers(build, step, copies, missing, failures)
         return (found[key] for key in missing)
 
+    def cache_key(key: TextKey) -> Inputs:
+        return key[0], content_id(build.texts.get(key[1]))
+
     memo: Memo[TextFacts] = Memo(build.cache, "facts", TextFacts)
-    results = map_cached(
-        memo,
-        code,
-        lambda key: (key[0], content_id(build.texts.get(key[1]))),
-        parse_missing,
-        lambda key, _: key not in failures,
-    )
+    results = memo.map(code, cache_key, parse_missing, lambda key, _: key not in failures)
     facts = dict(zip(code, results, strict=True))
     facts |= {key: _plain_text_facts(build.texts.get(key[1])) for key in copies if key[0] == PLAIN_TEXT}
     _report_failures(build, step, sources, failures)
@@ -125,33 +115,24 @@ def _collect_facts(build: BuildState, step: StepCounts, sources: Sequence[Source
 
 
 def _parse_in_workers(
-    build: BuildState,
-    step: StepCounts,
-    copies: Counter[TextKey],
-    keys: Sequence[TextKey],
-    failures: dict[TextKey, Failure],
+    build: BuildState, step: StepCounts, copies: Counter[TextKey], keys: list[TextKey], failures: dict[TextKey, Failure]
 ) -> dict[TextKey, TextFacts]:
     """The facts of each text. The failure of a text that cannot be parsed even alone is added to `failures`."""
     found: dict[TextKey, TextFacts] = {}
     retries: list[list[TextKey]] = []
-
-    def add(key: TextKey, facts: TextFacts) -> None:
-        found[key] = facts
-        step.keep(copies[key])
-
     batches = list(batch_by_size(keys, lambda key: key[1].stop - key[1].start, PARSE_TASK_BYTES))
     for batch, answer in _run_tasks(build, batches):
         if isinstance(answer, Failure):
             retries += [[key] for key in batch]
         else:
-            for key, facts in zip(batch, answer, strict=True):
-                add(key, facts)
+            found.update(zip(batch, answer, strict=True))
+            step.keep(sum(copies[key] for key in batch))
     for (key,), answer in _run_tasks(build, retries):
         if isinstance(answer, Failure):
             failures[key] = answer
-            add(key, _plain_text_facts(build.texts.get(key[1])))
-        else:
-            add(key, answer[0])
+            answer = [_plain_text_facts(build.texts.get(key[1]))]
+        found[key] = answer[0]
+        step.keep(copies[key])
     return found
 
 
@@ -216,16 +197,13 @@ def _report_failures(
 
 
 def _record_figures(step: StepCounts, units: Sequence[Unit], resolved: dict[str, ResolvedImports]) -> None:
-    """Add the step's figures to the manifest."""
     graph_paths = {path for unit in units if unit.imports for path in (unit.source.path, *unit.imports)}
     step.figures["functions"] = sum(symbol.kind == "function" for unit in units for symbol in unit.symbols)
     step.figures["imports_resolved"] = sum(imports.resolved_count for imports in resolved.values())
     step.figures["imports_unresolved"] = sum(imports.unresolved_count for imports in resolved.values())
     step.figures["graph_edges"] = sum(len(unit.imports) for unit in units)
     step.figures["graph_nodes"] = len(graph_paths)
-    for prefix, counts in (
-        ("trees", Counter(unit.parse_status for unit in units)),
-        ("files", Counter(unit.source.language for unit in units)),
-        ("role", Counter(unit.role for unit in units)),
-    ):
-        step.figures.update({f"{prefix}_{name}": count for name, count in sorted(counts.items())})
+    counts = {f"trees_{status}": n for status, n in sorted(Counter(unit.parse_status for unit in units).items())}
+    counts |= {f"files_{language}": n for language, n in sorted(Counter(unit.language for unit in units).items())}
+    counts |= {f"role_{role}": n for role, n in sorted(Counter(unit.role for unit in units).items())}
+    step.figures.update(counts)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -19,19 +20,17 @@ import msgspec
 from git_starcoder import augmentations
 from git_starcoder.augmentations import ChangeTexts, FramedText, FrameInput
 from git_starcoder.layout import BASE
-from git_starcoder.memo import Memo
+from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.parse.structure import window_starts
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.protocols import Failure
 from git_starcoder.records import Change, ContextPart, Sample, Span, Unit, content_id
-from git_starcoder.stages.tasks import map_cached
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.recipe import AugmentationOptions
-    from git_starcoder.records import Symbol
 
 VARIATIONS_TIMEOUT_SECONDS = 60.0
 """Time limit for all variations of one file. Every step of them is bounded by the file's size; this is for hangs."""
@@ -96,7 +95,7 @@ def make_samples(
     total = len(units) * (1 + sum(option.copies for option in for_files.values())) + len(changes) * len(for_changes)
     samples: list[Sample] = []
     with build.count_step("augment", total) as step:
-        framer = _FileFramer(build, units, changes)
+        frame_file = _file_framer(build, units, changes)
         for unit, drawn, results in _make_all_variations(build, units, for_files):
             samples.append(
                 Sample(content_id(unit.id, BASE), unit, BASE, unit.source.text, window_starts=unit.window_starts)
@@ -105,11 +104,11 @@ def make_samples(
             for key, option in for_files.items():
                 copies = [variation for variation in drawn if variation.key == key]
                 if augmentations.input_kind(key) in {"text", "tree"}:
-                    not_drawn = [_no_variation("not_drawn")] * (option.copies - len(copies))
                     made = [results[variation] for variation in copies]
-                    samples += _variation_samples(build, step, unit, key, made + not_drawn)
+                    made += [_no_variation("not_drawn")] * (option.copies - len(copies))
+                    samples += _variation_samples(build, step, unit, key, made)
                 else:
-                    result = framer.frame(unit, key) if copies else FramesResult([], "not_drawn")
+                    result = frame_file(unit, key) if copies else FramesResult([], "not_drawn")
                     samples += _framed_samples(build, step, unit, key, result)
         for key, option in for_changes.items():
             for change in changes:
@@ -165,35 +164,35 @@ def _make_all_variations(
 ) -> Iterator[tuple[Unit, list[DrawnVariation], dict[DrawnVariation, VariationResult]]]:
     """Each unit with the augmentations that were drawn for it and the results of those that are variations.
 
-    What needs a tree is made in workers, the rest here.
+    What needs a tree is made in workers, if the file has one without errors; the rest here.
     """
     memo: Memo[list[VariationResult]] = Memo(build.cache, "variations", list[VariationResult])
-    for first in range(0, len(units), FILES_PER_CACHE_QUERY):
-        planned = [(unit, draw_variations(build, options, unit))
-                   for unit in units[first : first + FILES_PER_CACHE_QUERY]]  # fmt: skip
+    for some_units in batch_by_size(units, lambda _: 1, FILES_PER_CACHE_QUERY):
+        drawn_for = [draw_variations(build, options, unit) for unit in some_units]
+        for_workers = [
+            [one for one in drawn if unit.parse_status == "clean" and augmentations.input_kind(one.key) == "tree"]
+            for unit, drawn in zip(some_units, drawn_for, strict=True)
+        ]
         tasks = [
-            VariationTask(build.texts.get(unit.source.text), unit.language, for_worker)
-            for unit, drawn in planned if (for_worker := _worker_variations(unit, drawn))
+            VariationTask(build.texts.get(unit.source.text), unit.language, variations)
+            for unit, variations in zip(some_units, for_workers, strict=True) if variations
         ]  # fmt: skip
-        answers = map_cached(
-            memo,
+        answers = memo.map(
             tasks,
             lambda task: (task.language, task.text, repr(task.drawn)),
             lambda missing: _run_tasks(build, missing),
             lambda _, results: not any(result.reason.startswith("parser_") for result in results),
         )
-        for unit, drawn in planned:
-            results = _make_variations_here(build, unit, drawn)
-            if for_worker := _worker_variations(unit, drawn):
-                results |= dict(zip(for_worker, next(answers), strict=True))
+        for unit, drawn, variations in zip(some_units, drawn_for, for_workers, strict=True):
+            results = dict(zip(variations, next(answers) if variations else (), strict=True))
+            for variation in drawn:
+                kind = augmentations.input_kind(variation.key)
+                if kind == "text":
+                    text = Code(build.texts.get(unit.source.text), None, None, is_clean=False)
+                    results[variation] = _make_variation(text, variation)
+                elif kind == "tree" and variation not in results:
+                    results[variation] = _no_variation("no_tree" if unit.parse_status == "none" else "not_clean")
             yield unit, drawn, results
-
-
-def _worker_variations(unit: Unit, drawn: list[DrawnVariation]) -> list[DrawnVariation]:
-    """Those that are made in a worker: they need a tree, and the file has one without errors."""
-    if unit.parse_status != "clean":
-        return []
-    return [variation for variation in drawn if augmentations.input_kind(variation.key) == "tree"]
 
 
 def _run_tasks(build: BuildState, tasks: list[VariationTask]) -> Iterator[list[VariationResult]]:
@@ -203,22 +202,6 @@ def _run_tasks(build: BuildState, tasks: list[VariationTask]) -> Iterator[list[V
             yield [_no_variation(f"parser_{answer.kind}", answer.detail)] * len(task.drawn)
         else:
             yield answer
-
-
-def _make_variations_here(
-    build: BuildState, unit: Unit, drawn: list[DrawnVariation]
-) -> dict[DrawnVariation, VariationResult]:
-    """Variations that need no tree, and the reason for those that would need one where the file has none."""
-    no_tree = _no_variation("no_tree" if unit.parse_status == "none" else "not_clean")
-    results: dict[DrawnVariation, VariationResult] = {}
-    for variation in drawn:
-        kind = augmentations.input_kind(variation.key)
-        if kind == "text":
-            text = Code(build.texts.get(unit.source.text), None, None, is_clean=False)
-            results[variation] = _make_variation(text, variation)
-        elif kind == "tree" and unit.parse_status != "clean":
-            results[variation] = no_tree
-    return results
 
 
 def _variation_samples(
@@ -245,52 +228,38 @@ def _variation_samples(
             )
 
 
-class _FileFramer:
-    """Adds context prefixes to files: from the files they import, or from their latest changes."""
+def _file_framer(
+    build: BuildState, units: Sequence[Unit], changes: Sequence[Change]
+) -> Callable[[Unit, str], FramesResult]:
+    """A function that adds context prefixes to a file: from the files it imports, or from its latest changes.
 
-    def __init__(self, build: BuildState, units: Sequence[Unit], changes: Sequence[Change]) -> None:
-        self._build = build
-        self._units = {unit.path: unit for unit in units}
-        self._changes: dict[str, list[Change]] = defaultdict(list)
-        for change in changes:
-            if len(self._changes[change.current_path]) < MAX_HISTORY_CHANGES:
-                self._changes[change.current_path].append(change)
-        self._memo: Memo[FramesResult] = Memo(build.cache, "frames", FramesResult)
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._symbol_digests: dict[str, str] = {}
+    Framed texts from imports are cached, because they take a search through the symbols of many files.
+    """
+    unit_of_path = {unit.path: unit for unit in units}
+    history: dict[str, list[Change]] = defaultdict(list)
+    for change in changes:
+        if len(history[change.current_path]) < MAX_HISTORY_CHANGES:
+            history[change.current_path].append(change)
+    memo: Memo[FramesResult] = Memo(build.cache, "frames", FramesResult)
 
-    def frame(self, unit: Unit, key: str) -> FramesResult:
-        """The framed texts of a file.
+    @cache
+    def symbols_digest(path: str) -> str:
+        return content_id(msgspec.msgpack.encode(unit_of_path[path].symbols))
 
-        Those from imports are cached, because they take a search through the symbols of many files. Those from history
-        are cheap.
-        """
-        text = self._build.texts.get(unit.source.text)
+    def frame(unit: Unit, key: str) -> FramesResult:
+        text = build.texts.get(unit.source.text)
         if augmentations.input_kind(key) == "history":
-            changes = tuple(_load_change(self._build, change) for change in self._changes[unit.path])
-            return _frame(key, FrameInput(unit.path, text, changes=changes))
-        imported = (self._units.get(path) for path in unit.imports)
+            latest = tuple(_load_change(build, change) for change in history[unit.path])
+            return _frame(key, FrameInput(unit.path, text, changes=latest))
+        imported = (unit_of_path.get(path) for path in unit.imports)
         visible = [other for other in imported if other is not None and other.split in {"train", unit.split}]
-        inputs = FrameInput(
-            unit.path, text, tuple((other.path, other.symbols) for other in visible), symbols=unit.symbols
-        )
-        [result] = map_cached(
-            self._memo,
-            [inputs],
-            lambda inputs: self._cache_key(key, inputs),
-            lambda missing: [_frame(key, inputs) for inputs in missing],
-        )
+        symbols = tuple((other.path, other.symbols) for other in visible)
+        inputs = FrameInput(unit.path, text, symbols, symbols=unit.symbols)
+        names = (part for other in (unit, *visible) for part in (other.path, symbols_digest(other.path)))
+        [result] = memo.map([(key, text, *names)], lambda inputs: inputs, lambda _: [_frame(key, inputs)])
         return result
 
-    def _cache_key(self, key: str, inputs: FrameInput) -> tuple[str | bytes, ...]:
-        files = ((inputs.path, inputs.symbols), *inputs.imported_files)
-        return (key, inputs.text, *(part for path, symbols in files for part in (path, self._digest(path, symbols))))
-
-    def _digest(self, path: str, symbols: tuple[Symbol, ...]) -> str:
-        """A hash of the symbols of a file."""
-        if path not in self._symbol_digests:
-            self._symbol_digests[path] = content_id(self._encode(symbols))
-        return self._symbol_digests[path]
+    return frame
 
 
 def _load_change(build: BuildState, change: Change) -> ChangeTexts:
@@ -317,13 +286,7 @@ def _framed_samples(
         step.drop(name, result.reason, f"{key}: {result.detail}" if result.detail else key)
         return
     step.keep()
-    stored: dict[bytes, Span] = {}  # the frames of one change repeat the same hunks
-
-    def store(text: bytes) -> Span:
-        if text not in stored:
-            stored[text] = build.texts.put(text)
-        return stored[text]
-
+    store = cache(build.texts.put)  # the frames of one change repeat the same hunks
     for frame in result.frames:
         prefix = tuple(ContextPart(control_token, store(text)) for control_token, text in frame.prefix)
         content = b"\0".join((frame.text, *(part.text for part in frame.prefix)))

@@ -23,11 +23,10 @@ from git_starcoder.hashing.arrays import run_offsets, run_positions
 from git_starcoder.hashing.near_duplicates import band_keys, band_shape, find_keepers
 from git_starcoder.hashing.shingles import WindowShingles
 from git_starcoder.layout import BASE
-from git_starcoder.memo import Memo
+from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.protocols import Failure
 from git_starcoder.records import SPLITS, Change, Role, cache_groups, printable_path
 from git_starcoder.stages.order import split_numbers
-from git_starcoder.stages.tasks import map_cached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from git_starcoder.hashing.near_duplicates import Keepers
     from git_starcoder.memo import Inputs
     from git_starcoder.recipe import DedupOptions
-    from git_starcoder.records import Sample, Windows
+    from git_starcoder.records import Windows
 
     RowIndexes = NDArray[np.int64]
 
@@ -66,9 +65,8 @@ def drop_duplicates(build: BuildState, options: DedupOptions, windows: Windows) 
         similarity = np.where(keeper < 0, 0.0, 1.0)
         is_near = np.zeros(len(windows), dtype=np.bool_)
         if options.near is not None:
-            near_keeper, near_similarity = _find_near_copies(
-                build, windows, order[keeper[order] < 0], options.near, step
-            )
+            rows = order[keeper[order] < 0]
+            near_keeper, near_similarity = _find_near_copies(build, windows, rows, options.near, step)
             # A copy of a row that is itself dropped as near gets the keeper of that row.
             original = np.where(keeper < 0, np.arange(len(windows)), keeper)
             is_near = near_keeper[original] >= 0
@@ -77,26 +75,23 @@ def drop_duplicates(build: BuildState, options: DedupOptions, windows: Windows) 
         dropped = np.flatnonzero(keeper >= 0)
         kept = keeper[dropped]
         reasons = np.select([split[dropped] != split[kept], is_near[dropped]], ["leak", "near"], "exact").tolist()
-        names = zip(_row_names(windows, dropped), _row_names(windows, kept), strict=True)
-        for ((name, _), (keeper_name, sample)), reason, value in zip(
-            names, reasons, similarity[dropped].tolist(), strict=True
-        ):
-            step.drop(name, reason, f"{printable_path(keeper_name)} ({sample.technique}), similarity {value:.3f}")
+        rows_of_drops = zip(_row_names(windows, dropped), _row_names(windows, kept), strict=True)
+        values: list[float] = similarity[dropped].tolist()
+        for ((name, _), (stays, technique)), reason, value in zip(rows_of_drops, reasons, values, strict=True):
+            step.drop(name, reason, f"{printable_path(stays)} ({technique}), similarity {value:.3f}")
         step.keep(len(windows) - len(dropped))
         return windows.take(keeper < 0)
 
 
 def preference_order(windows: Windows) -> RowIndexes:
     """All rows, those to keep before those to drop. It is a total order that does not depend on the order of rows."""
-
-    def preference(index: int) -> tuple[int, bool, int, int, str, str, str]:
-        sample: Sample = windows.samples[index]
-        origin = sample.origin
-        split, role = SPLITS.index(origin.split), ROLE_PREFERENCE.index(origin.role)
-        return split, sample.technique != BASE, role, -origin.changed_at, origin.path, sample.technique, sample.id
-
-    rank = np.empty(len(windows.samples), dtype=np.int64)
-    rank[sorted(range(len(rank)), key=preference)] = np.arange(len(rank))
+    keys: list[tuple[int, bool, int, int, str, str, str]] = []
+    for sample in windows.samples:
+        file, technique = sample.origin, sample.technique
+        split, role = SPLITS.index(file.split), ROLE_PREFERENCE.index(file.role)
+        keys.append((split, technique != BASE, role, -file.changed_at, file.path, technique, sample.id))
+    rank = np.empty(len(keys), dtype=np.int64)
+    rank[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
     # np.lexsort sorts by its last key first.
     return np.lexsort(
         (windows.mask_stop, windows.mask_start, windows.sample_offset, windows.size, rank[windows.sample_index])
@@ -207,8 +202,7 @@ def _cached_bucket_keys(
         return (f"{threshold}", windows.content_key[rows[group]].tobytes(), shingles.salt[group].tobytes())
 
     def compute(missing: list[RowIndexes]) -> Iterator[bytes]:
-        parts = [missing[first : first + GROUPS_PER_SKETCH_TASK]
-                 for first in range(0, len(missing), GROUPS_PER_SKETCH_TASK)]  # fmt: skip
+        parts = list(batch_by_size(missing, lambda _: 1, GROUPS_PER_SKETCH_TASK))
         tasks = ((_windows_of_task(shingles, part), threshold) for part in parts)
         answers = build.engine.map(sketch_windows, tasks, limit=SKETCH_TIMEOUT_SECONDS)
         for part, answer in zip(parts, answers, strict=True):
@@ -219,7 +213,7 @@ def _cached_bucket_keys(
 
     found = np.zeros((len(rows), width), dtype=np.uint64)
     if groups:
-        keys = b"".join(map_cached(memo, groups, key, compute))
+        keys = b"".join(memo.map(groups, key, compute))
         found[order] = np.frombuffer(keys, dtype="<u8").reshape(len(rows), -1)
     return found
 
@@ -262,21 +256,19 @@ def _task_numbers(windows: Windows, is_change: NDArray[np.bool_]) -> NDArray[np.
     """
     tasks = np.zeros(len(windows), dtype=np.uint64)
     prefix_starts = windows.prefix_starts[windows.sample_index]
-    for row in np.flatnonzero((windows.mask_start >= 0) | (windows.prefix_length > 0) & ~is_change).tolist():
-        if windows.prefix_length[row]:
-            first, stop = prefix_starts[row], prefix_starts[row] + windows.prefix_length[row]
-        else:
-            first = windows.token_start[row] + windows.mask_start[row]
-            stop = windows.token_start[row] + windows.mask_stop[row]
-        data = np.asarray(windows.tokens[first:stop], dtype="<u4").tobytes()
+    has_prefix = windows.prefix_length > 0
+    first = np.where(has_prefix, prefix_starts, windows.token_start + windows.mask_start)
+    stop = np.where(has_prefix, prefix_starts + windows.prefix_length, windows.token_start + windows.mask_stop)
+    for row in np.flatnonzero((windows.mask_start >= 0) | has_prefix & ~is_change).tolist():
+        data = np.asarray(windows.tokens[first[row] : stop[row]], dtype="<u4").tobytes()
         tasks[row] = int.from_bytes(blake2b(data, digest_size=8).digest())
     return tasks
 
 
-def _row_names(windows: Windows, rows: RowIndexes) -> Iterator[tuple[str, Sample]]:
-    """The names of rows in drops, and their samples."""
+def _row_names(windows: Windows, rows: RowIndexes) -> Iterator[tuple[str, str]]:
+    """The names of rows in drops, and their techniques."""
     keys: list[int] = windows.content_key[rows].tolist()
     sample_indexes: list[int] = windows.sample_index[rows].tolist()
     for key, index in zip(keys, sample_indexes, strict=True):
         sample = windows.samples[index]
-        yield f"{sample.origin.path}#{key:016x}", sample
+        yield f"{sample.origin.path}#{key:016x}", sample.technique

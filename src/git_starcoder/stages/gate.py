@@ -21,7 +21,6 @@ from git_starcoder.hashing.arrays import find_sorted, run_offsets
 from git_starcoder.hashing.lines import MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
 from git_starcoder.memo import Memo
 from git_starcoder.records import EMPTY_SPAN
-from git_starcoder.stages.tasks import map_cached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,27 +70,23 @@ def apply_gate(
     secret = secret.without(secret.find_in(training_lines).entry)
     # Each edit has two texts, before and after: counts of secret lines [0, 2, 1, 0] -> edits [2, 1] -> both blocked.
     secret_counts = training_edits.count_per_text(secret.find_in(training_edits).line).reshape(-1, 2).sum(axis=1)
-    is_blocked = {
-        "train": iter((secret_counts > 0).tolist()),
-        "held_out": iter(_are_answers_known(held_out_edits, training_lines)),
-    }
+    is_secret = iter((secret_counts > 0).tolist())
+    is_known = iter(_are_answers_known(held_out_edits, training_lines))
     quoting = _quoting_messages(build, training_changes, secret)
     passed: list[Change] = []
     blocked_edits: Counter[str] = Counter()
     withheld_messages = 0
     for change in changes:
         is_training = change.split == "train"
-        reason = "held_out_code" if is_training else "learned_code"
-        blocked = is_blocked["train" if is_training else "held_out"]
-        edits = tuple(edit for edit in change.edits if not next(blocked))
+        reason, is_blocked = ("held_out_code", is_secret) if is_training else ("learned_code", is_known)
+        edits = tuple(edit for edit in change.edits if not next(is_blocked))
         blocked_edits[reason] += len(change.edits) - len(edits)
         message = change.message
         if is_training and message in quoting:
             message = EMPTY_SPAN
             withheld_messages += 1
         if edits:
-            is_unchanged = len(edits) == len(change.edits) and message == change.message
-            passed.append(change if is_unchanged else change._replace(edits=edits, message=message))
+            passed.append(change._replace(edits=edits, message=message))
             step.keep()
         else:
             step.drop(f"{change.path}@{change.commit}", reason, DROP_DETAILS[reason])
@@ -165,7 +160,7 @@ def cached_lines(
             )
 
     memo: Memo[LineColumns] = Memo(build.cache, "lines", LineColumns)
-    results = list(map_cached(memo, items, key, compute))
+    results = list(memo.map(items, key, compute))
     words, lengths, sizes, counts = (b"".join(columns[index] for columns in results) for index in range(4))
     return HashedLines(
         np.frombuffer(words, np.uint32),

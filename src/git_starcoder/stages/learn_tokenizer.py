@@ -19,13 +19,13 @@ from git_starcoder.git.objects import FILE_MODE, MODE_TYPE_MASK, Repo, Unreadabl
 from git_starcoder.memo import Memo
 from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.records import content_id
-from git_starcoder.stages.split import holdout_rank
+from git_starcoder.stages.split import holdout_rank, oldest_path
 from git_starcoder.text import bpe
 from git_starcoder.text.clean import CleanText, clean_file, find_refusal
 from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learned_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from git_starcoder.build_state import BuildState
     from git_starcoder.git.objects import TreeEntry
@@ -56,16 +56,16 @@ def learn_tokenizer(build: BuildState, recipe: Recipe, repo: Repo, units: Sequen
     If there are none (a small or shallow repository, a damaged anchor), learn it from the training units themselves.
     """
     chosen = _choose_files(build, repo, units, recipe.read.max_bytes)
-    memo: Memo[str] = Memo(build.cache, "tokenizer", str)
     inputs = (repr(recipe.read), str(recipe.window.vocab_size), content_id(*(blob for _, blob in chosen)))
-    [definition] = memo.get([inputs]) if chosen else [None]
-    if definition is None:
-        texts = _read_texts(repo, recipe, chosen) if chosen else []
-        is_reusable = bool(texts)
-        texts = texts or [build.texts.get(unit.source.text) for unit in units if unit.split == "train"]
-        definition = json.dumps(bpe.learn_bpe(texts, SPECIAL_TOKENS, recipe.window.vocab_size))
-        if is_reusable:
-            memo.put([(inputs, definition)])
+    texts: list[bytes] = []
+
+    def learn(_: object) -> Iterator[str]:
+        texts.extend(_read_texts(repo, recipe, chosen) if chosen else [])
+        learned_from = texts or [build.texts.get(unit.source.text) for unit in units if unit.split == "train"]
+        yield json.dumps(bpe.learn_bpe(learned_from, SPECIAL_TOKENS, recipe.window.vocab_size))
+
+    memo: Memo[str] = Memo(build.cache, "tokenizer", str)
+    [definition] = memo.map([inputs], lambda inputs: inputs, learn, lambda _, _text: bool(texts))
     return learned_tokenizer(json.loads(definition))
 
 
@@ -79,12 +79,10 @@ def _choose_files(build: BuildState, repo: Repo, units: Sequence[Unit], max_byte
     candidates: list[tuple[str, TreeEntry]] = []
     for entry in entries:
         unit = unit_of_path.get(entry.path)
-        if (
-            unit
-            and unit.split == "train"
-            and entry.mode & MODE_TYPE_MASK == FILE_MODE
-            and _rank_alone(build, unit) >= MIN_HOLDOUT_RANK
-        ):
+        if unit is None or unit.split != "train" or entry.mode & MODE_TYPE_MASK != FILE_MODE:
+            continue
+        # The rank that the file would have as a group of its own: its real group may change with any file like it.
+        if holdout_rank(build, content_id(oldest_path(unit))) >= MIN_HOLDOUT_RANK:
             candidates.append((content_id(entry.path), entry))
     chosen: list[tuple[str, str]] = []
     room = MAX_LEARNING_BYTES
@@ -93,12 +91,6 @@ def _choose_files(build: BuildState, repo: Repo, units: Sequence[Unit], max_byte
         if room >= 0 and entry.size:
             chosen.append((entry.path, entry.blob))
     return chosen
-
-
-def _rank_alone(build: BuildState, unit: Unit) -> float:
-    """The rank of a file as a group of its own. Its real group may change with any file that is like it."""
-    oldest_path = (unit.path, *unit.source.former_paths)[-1]
-    return holdout_rank(build, content_id(oldest_path))
 
 
 def _read_texts(repo: Repo, recipe: Recipe, chosen: Sequence[tuple[str, str]]) -> list[bytes]:

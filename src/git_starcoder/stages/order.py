@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder.hashing.rolling import mix_bits
+from git_starcoder.layout import CURRICULUM_STAGES
 from git_starcoder.records import SPLITS
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from git_starcoder.recipe import OrderOptions
     from git_starcoder.records import Windows
 
-STAGE_COUNT = 3
-"""Stages of the curriculum."""
 MIDDLE_SHARE = 1 / 3
 """Share of the rows of each size that are in the middle stage."""
 FIRST_STAGE_SHARES = 1 / 2, 1 / 6
@@ -69,7 +68,7 @@ def _places_in_stage(
     """
     numbers = {name: number for number, name in enumerate(sorted({sample.technique for sample in windows.samples}))}
     of_sample = np.array([numbers[sample.technique] for sample in windows.samples], dtype=np.int64)
-    stratum = (split.astype(np.int64) * STAGE_COUNT + stage) * len(numbers) + of_sample[windows.sample_index]
+    stratum = (split.astype(np.int64) * CURRICULUM_STAGES + stage) * len(numbers) + of_sample[windows.sample_index]
     order = np.lexsort((shuffled, stratum))
     # Strata in order [4, 4, 4, 7, 7] -> begin [0, 0, 0, 3, 3], count [3, 3, 3, 2, 2].
     begin = np.searchsorted(stratum[order], stratum[order])

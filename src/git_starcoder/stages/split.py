@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from git_starcoder import augmentations
-from git_starcoder.hashing.arrays import run_offsets
+from git_starcoder.hashing.arrays import connect_components, run_offsets
 from git_starcoder.hashing.near_duplicates import find_copies, find_keepers
 from git_starcoder.hashing.rolling import SHINGLE_TOKENS
 from git_starcoder.hashing.shingles import TextShingles
@@ -37,7 +37,6 @@ from git_starcoder.records import SPLITS, Split, content_id, printable_path
 from git_starcoder.stages.augment import draw_variations
 from git_starcoder.stages.dedup import ROLE_PREFERENCE
 from git_starcoder.stages.gate import apply_gate, cached_lines
-from git_starcoder.stages.tasks import map_cached
 from git_starcoder.text import embed
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from git_starcoder import recipe as recipes
     from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.hashing.lines import HashedLines
+    from git_starcoder.hashing.near_duplicates import Keepers
     from git_starcoder.records import Change, Span, Unit
 
 TOKENS_PER_WORD = 1.33
@@ -84,14 +84,6 @@ class _DistinctTexts(NamedTuple):
     shingles: TextShingles
     lines: HashedLines
 
-    def shingles_of_units(self) -> TextShingles:
-        """The shingles of each unit's text."""
-        return self.shingles.select(self.text_of_unit)
-
-    def lines_of_units(self) -> HashedLines:
-        """The lines of each unit's text."""
-        return self.lines.select(self.text_of_unit)
-
 
 class _ExpectedRows(NamedTuple):
     """Estimates of how many rows there will be."""
@@ -112,23 +104,23 @@ def assign_splits(
         texts = _find_distinct_texts(build, units)
         group_names = _find_groups(build, step, units, texts, recipe.split.near)
         change_groups = _groups_of_changes(changes, units, group_names)
-        expected = _estimate_rows(build, recipe, units, changes, texts, group_names, change_groups)
+        file_rows = _estimate_file_rows(build, recipe, units, texts, group_names)
+        expected = _estimate_rows(recipe, file_rows, changes, change_groups)
         splits = _choose_splits(build, recipe.split, expected)
         step.figures["groups"] = len(expected.of_group)
         step.figures["largest_group"] = max(Counter(group_names).values(), default=0)
-        _report_shares(build, step, recipe.split, expected, splits)
+        _report_shares(build, step, recipe, expected, splits)
         units = [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, group_names, strict=True)]
         changes = [
             change._replace(group=name, split=splits[name]) for change, name in zip(changes, change_groups, strict=True)
         ]
-        kept = _drop_near_copies(step, units, texts.shingles_of_units(), recipe.dedup.files)
+        kept = _drop_near_copies(step, units, texts.shingles.select(texts.text_of_unit), recipe.dedup.files)
         kept = _drop_same_meaning(build, step, kept, recipe.dedup)
         step.keep(len(kept))
-        return kept, apply_gate(build, step, units, texts.lines_of_units(), changes, recipe.read)
+        return kept, apply_gate(build, step, units, texts.lines.select(texts.text_of_unit), changes, recipe.read)
 
 
 def _find_distinct_texts(build: BuildState, units: Sequence[Unit]) -> _DistinctTexts:
-    """The different texts of the units, with their shingles and lines."""
     digests = [_text_digest(build, unit) for unit in units]
     first_unit: dict[str, int] = {}
     for index in sorted(range(len(units)), key=lambda index: units[index].path):
@@ -158,52 +150,41 @@ def _cached_shingles(build: BuildState, spans: Mapping[str, Span]) -> TextShingl
             yield shingles.hashes[begin:end].tobytes()
 
     memo: Memo[bytes] = Memo(build.cache, "shingles", bytes)
-    parts = list(map_cached(memo, list(spans), lambda digest: (digest,), compute))
+    parts = list(memo.map(list(spans), lambda digest: (digest,), compute))
     counts = np.array([len(part) // 8 for part in parts], dtype=np.int64)  # a shingle has 8 bytes
     return TextShingles(np.frombuffer(b"".join(parts), dtype=np.uint64), run_offsets(counts))
 
 
-class _DisjointSets:
-    """A union-find structure over indexes."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-
-    def find(self, index: int) -> int:
-        """The index that stands for the set of an index."""
-        while self._parent[index] != index:
-            self._parent[index] = self._parent[self._parent[index]]
-            index = self._parent[index]
-        return index
-
-    def join(self, left: int, right: int) -> None:
-        """Make one set of the sets of two indexes."""
-        self._parent[self.find(left)] = self.find(right)
+def oldest_path(unit: Unit) -> str:
+    """The first path that a unit's file is known to have had."""
+    return (unit.source.path, *unit.source.former_paths)[-1]
 
 
 def _find_groups(
     build: BuildState, step: StepCounts, units: Sequence[Unit], texts: _DistinctTexts, threshold: float
 ) -> list[str]:
     """The name of each unit's leak group: a hash of the oldest path of all its files."""
-    groups = _DisjointSets(len(units))
+    first_unit = np.array(texts.first_unit, dtype=np.int64)
+    units_by_index = np.arange(len(units))
     unit_of_path: dict[str, int] = {}
-    lineage_links = 0
-    for index, unit in enumerate(units):
-        groups.join(index, texts.first_unit[texts.text_of_unit[index]])
-        for path in (unit.source.path, *unit.source.former_paths):
-            lineage_links += unit_of_path.setdefault(path, index) != index
-            groups.join(index, unit_of_path[path])
+    lineage_links = [
+        (other, index)
+        for index, unit in enumerate(units)
+        for path in (unit.source.path, *unit.source.former_paths)
+        if (other := unit_of_path.setdefault(path, index)) != index
+    ]
+    earlier, later = np.array(lineage_links, dtype=np.int64).reshape(-1, 2).T
     found = find_copies(texts.shingles, texts.lines, threshold, threads=build.engine.jobs)
-    links: list[tuple[int, int]] = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
-    for left, right in links:
-        groups.join(texts.first_unit[left], texts.first_unit[right])
-    oldest_path: dict[int, str] = {}
-    for index, unit in enumerate(units):
-        path = (unit.source.path, *unit.source.former_paths)[-1]
-        root = groups.find(index)
-        oldest_path[root] = min(path, oldest_path.get(root, path))
+    groups = connect_components(
+        units_by_index,
+        np.concatenate((first_unit[texts.text_of_unit], earlier, first_unit[found.left])),
+        np.concatenate((units_by_index, later, first_unit[found.right])),
+    ).tolist()
+    oldest: dict[int, str] = {}
+    for group, unit in zip(groups, units, strict=True):
+        oldest[group] = min(oldest_path(unit), oldest.get(group, oldest_path(unit)))
     step.figures["equal_texts"] = len(units) - len(texts.first_unit)
-    step.figures["lineage_links"] = lineage_links
+    step.figures["lineage_links"] = len(lineage_links)
     for search, count in found.search_counts.items():
         step.figures[f"{search}_links"] = count
     if not found.is_exact:
@@ -211,7 +192,8 @@ def _find_groups(
         build.progress.note(
             "split: too many files are half alike to compare all pairs; some were grouped by an estimate"
         )
-    return [content_id(oldest_path[groups.find(index)]) for index in range(len(units))]
+    names = {group: content_id(path) for group, path in oldest.items()}
+    return [names[group] for group in groups]
 
 
 def _groups_of_changes(changes: Sequence[Change], units: Sequence[Unit], group_names: Sequence[str]) -> list[str]:
@@ -227,27 +209,30 @@ def _groups_of_changes(changes: Sequence[Change], units: Sequence[Unit], group_n
     ]
 
 
-def _estimate_rows(
-    build: BuildState,
-    recipe: recipes.Recipe,
-    units: Sequence[Unit],
-    changes: Sequence[Change],
-    texts: _DistinctTexts,
-    group_names: Sequence[str],
-    change_groups: Sequence[str],
-) -> _ExpectedRows:
-    """Estimate the rows of each group. Of equal texts one counts, because only one will stay.
-
-    `fsum` is exact, so no sum depends on the order of the files.
-    """
+def _estimate_file_rows(
+    build: BuildState, recipe: recipes.Recipe, units: Sequence[Unit], texts: _DistinctTexts, group_names: Sequence[str]
+) -> dict[str, list[float]]:
+    """The expected rows of the files of each group. Of equal texts one counts, because only one will stay."""
     token_counts = ((texts.shingles.shingle_counts() + SHINGLE_TOKENS - 1) * TOKENS_PER_WORD).tolist()
     file_rows: dict[str, list[float]] = defaultdict(list)
     for index, token_count in zip(texts.first_unit, token_counts, strict=True):
         variations = _expected_variations(build, units[index], recipe.augment)
         file_rows[group_names[index]].append(expected_row_count(token_count, recipe.window, variations))
+    return file_rows
+
+
+def _estimate_rows(
+    recipe: recipes.Recipe, file_rows: dict[str, list[float]], changes: Sequence[Change], change_groups: Sequence[str]
+) -> _ExpectedRows:
+    """Estimate the rows of each group. `fsum` is exact, so no sum depends on the order of the files.
+
+    A change has, with the share of each augmentation for changes, a row for each edit and one for each edit that
+    follows another.
+    """
+    shares = fsum(option.share for key, option in recipe.augment.items() if augmentations.input_kind(key) == "change")
     change_rows: dict[str, list[float]] = defaultdict(list)
     for change, name in zip(changes, change_groups, strict=True):
-        change_rows[name].append(_expected_change_rows(change, recipe.augment))
+        change_rows[name].append(shares * (2 * len(change.edits) - 1))
     rows_of_changes = defaultdict(float, {name: fsum(rows) for name, rows in change_rows.items()})
     deleted = rows_of_changes.pop(DELETED_FILES_GROUP, 0.0)
     return _ExpectedRows(
@@ -272,21 +257,9 @@ def expected_row_count(tokens: float, window: recipes.WindowOptions, variations:
 
 def _expected_variations(build: BuildState, unit: Unit, variations: Mapping[str, recipes.AugmentationOptions]) -> int:
     """Approximate samples of a unit besides its own text: the augmentations drawn for it that can be made of it."""
-    can_be_made = {
-        "text": True,
-        "tree": unit.parse_status == "clean",
-        "imports": bool(unit.imports),
-        "history": False,
-        "change": False,
-    }
+    can_be_made = {"text": True, "tree": unit.parse_status == "clean", "imports": bool(unit.imports)}
     drawn = draw_variations(build, variations, unit)
-    return sum(can_be_made[augmentations.input_kind(variation.key)] for variation in drawn)
-
-
-def _expected_change_rows(change: Change, variations: Mapping[str, recipes.AugmentationOptions]) -> float:
-    """Mean rows of a change: one for each edit, and one for each edit that follows another."""
-    shares = fsum(option.share for key, option in variations.items() if augmentations.input_kind(key) == "change")
-    return shares * (2 * len(change.edits) - 1)
+    return sum(can_be_made.get(augmentations.input_kind(variation.key), False) for variation in drawn)
 
 
 def _choose_splits(build: BuildState, options: recipes.SplitOptions, expected: _ExpectedRows) -> dict[str, Split]:
@@ -372,7 +345,7 @@ def _drop_near_copies(
     ordered = [units[index] for index in order]
     groups = np.array([int(unit.group[:8], 16) for unit in ordered], dtype=np.int64)
     found = find_keepers(shingles.select(order), threshold, lambda left, right: groups[left] != groups[right])
-    return _drop_repeats(step, units, ordered, found.keeper.tolist(), found.similarity.tolist(), "near_copy")
+    return _drop_repeats(step, units, ordered, found, "near_copy")
 
 
 def _drop_same_meaning(
@@ -387,20 +360,16 @@ def _drop_same_meaning(
     groups = np.unique([unit.group for unit in ordered], return_inverse=True)[1]
     vectors = model.vectors(build.texts.get(unit.source.text) for unit in ordered)
     found = embed.find_embedding_keepers(vectors, groups, options.embedded)
-    return _drop_repeats(step, units, ordered, found.keeper.tolist(), found.similarity.tolist(), "near_meaning")
+    return _drop_repeats(step, units, ordered, found, "near_meaning")
 
 
 def _drop_repeats(
-    step: StepCounts,
-    units: list[Unit],
-    ordered: Sequence[Unit],
-    keeper_indexes: list[int],
-    similarities: list[float],
-    reason: str,
+    step: StepCounts, units: list[Unit], ordered: Sequence[Unit], found: Keepers | embed.EmbeddingKeepers, reason: str
 ) -> list[Unit]:
-    """The units without those of `ordered` that have a keeper: the index of another of `ordered`, else -1."""
+    """The units without those of `ordered` that have a keeper, which is one of `ordered`, too."""
     dropped: set[str] = set()
-    for unit, keeper, similarity in zip(ordered, keeper_indexes, similarities, strict=True):
+    keepers: list[int] = found.keeper.tolist()
+    for unit, keeper, similarity in zip(ordered, keepers, found.similarity.tolist(), strict=True):
         if keeper >= 0:
             dropped.add(unit.path)
             step.drop(unit.path, reason, f"{printable_path(ordered[keeper].path)}, similarity {similarity:.3f}")
@@ -409,43 +378,31 @@ def _drop_repeats(
 
 def _preference_order(units: Sequence[Unit]) -> list[int]:
     """The indexes of units, those to be kept before those like them: by role, newest first, by path."""
-
-    def preference(index: int) -> tuple[int, int, str]:
-        unit = units[index]
-        return ROLE_PREFERENCE.index(unit.role), -unit.changed_at, unit.path
-
-    return sorted(range(len(units)), key=preference)
+    keys = [(ROLE_PREFERENCE.index(unit.role), -unit.changed_at, unit.path) for unit in units]
+    return sorted(range(len(units)), key=keys.__getitem__)
 
 
 def _report_shares(
-    build: BuildState,
-    step: StepCounts,
-    options: recipes.SplitOptions,
-    expected: _ExpectedRows,
-    splits: Mapping[str, Split],
+    build: BuildState, step: StepCounts, recipe: recipes.Recipe, expected: _ExpectedRows, splits: dict[str, Split]
 ) -> None:
     """Figures for the manifest, and a note for the user if the splits are not what the recipe asks for."""
-    rows_of_split: dict[Split, list[float]] = {split: [] for split in SPLITS}
-    for name, rows in expected.of_group.items():
-        split = splits[name]
-        rows_of_split[split].append(rows - expected.gated[name] * (split == "train"))
-    rows = {split: fsum(values) for split, values in rows_of_split.items()}
-    rows["train"] += expected.of_deleted_files
+    rows = {split: fsum(n for name, n in expected.of_group.items() if splits[name] == split) for split in SPLITS}
+    rows["train"] = expected.of_deleted_files + fsum(
+        n - expected.gated[name] for name, n in expected.of_group.items() if splits[name] == "train"
+    )
     total = fsum(rows.values()) or 1.0
     for split in SPLITS:
         step.figures[f"expected_rows_{split}"] = round(rows[split])
-    wanted = {"train": options.train, "val": options.val, "test": options.test}
+    wanted = {"train": recipe.split.train, "val": recipe.split.val, "test": recipe.split.test}
+    fallback, note = "none", ""
     if len(expected.of_group) < 2:
-        step.figures["fallback"] = "all train"
-        build.progress.note("split: all files are alike, so nothing can be held out: val and test are empty")
+        fallback, note = "all train", "all files are alike, so nothing can be held out: val and test are empty"
     elif len(expected.of_group) < len(SPLITS):
-        step.figures["fallback"] = "no test"
-        build.progress.note("split: there are only two groups of different files: test is empty")
+        fallback, note = "no test", "there are only two groups of different files: test is empty"
     elif any(abs(rows[split] / total - wanted[split]) > NOTE_TOLERANCE for split in SPLITS):
-        step.figures["fallback"] = "uneven"
         shares = ", ".join(f"{split} {rows[split] / total:.1%}" for split in SPLITS)
-        build.progress.note(
-            f"split: the files cannot be split as the recipe asks without a leak; shares of the rows: {shares}"
-        )
-    else:
-        step.figures["fallback"] = "none"
+        fallback = "uneven"
+        note = f"the files cannot be split as the recipe asks without a leak; shares of the rows: {shares}"
+    step.figures["fallback"] = fallback
+    if note:
+        build.progress.note(f"split: {note}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.layout import age_factor, age_in_days
+from git_starcoder.layout import age_factor, age_in_days, role_factor
 from git_starcoder.records import Change
 from git_starcoder.stages.order import shuffle_keys
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from git_starcoder.build_state import BuildState
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import WeighOptions
-    from git_starcoder.records import Role, Windows
+    from git_starcoder.records import Windows
 
 WEIGHT_UNITS = 10_000
 """Units per weight of 1: weights are written with four decimals."""
@@ -31,18 +31,13 @@ def weigh_windows(build: BuildState, options: WeighOptions, repo: Repo, windows:
     """The same windows with their `weight`."""
     with build.count_step("weigh", len(windows)) as step:
         weights = [
-            role_factor(options, origin.role)
+            role_factor(origin.role, options.core, options.utility, options.test)
             * age_factor(age_in_days(origin.changed_at, repo.committed_at), options.recent, options.old)
             * (options.evolution if isinstance(origin, Change) else 1.0)
             for origin in (sample.origin for sample in windows.samples)
         ]
         step.keep(len(windows))
         return windows.with_columns(weight=np.array(weights, dtype=np.float64)[windows.sample_index])
-
-
-def role_factor(options: WeighOptions, role: Role) -> float:
-    """The factor of a role: `core` and `test` have their own, all others count as utilities."""
-    return {"core": options.core, "test": options.test}.get(role, options.utility)
 
 
 def copy_counts(weight: NDArray[np.float64], key: NDArray[np.uint64], seed: int) -> NDArray[np.int64]:

@@ -23,10 +23,9 @@ from git_starcoder import machine
 from git_starcoder.hashing.arrays import run_offsets
 from git_starcoder.hashing.rolling import mix_bits, range_hashes
 from git_starcoder.layout import BASE, FIM_SENTINELS, masked_row, window_stride
-from git_starcoder.memo import Memo
+from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.records import WINDOW_COLUMNS, Change, Span, Unit, Windows, cache_groups
 from git_starcoder.stages.learn_tokenizer import learn_tokenizer
-from git_starcoder.stages.tasks import batch_by_size, map_cached
 from git_starcoder.text import embed
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -41,6 +40,8 @@ if TYPE_CHECKING:
     from git_starcoder.memo import Inputs
     from git_starcoder.records import Sample
     from git_starcoder.text.tokenizer import Tokenizer
+
+    Places = NDArray[np.int64]
 
 ENCODE_BATCH_BYTES = 4 << 20
 """Bytes of text encoded at a time, approximately: enough to keep the encoder's threads busy."""
@@ -60,14 +61,18 @@ class EncodedSamples(NamedTuple):
 
     tokens: NDArray[Any]
     """Shape (tokens,)."""
-    prefix_starts: NDArray[np.int64]
+    prefix_starts: Places
     """Where the prefix of each sample begins, shape (samples,)."""
-    text_bounds: NDArray[np.int64]
+    text_bounds: Places
     """Where the text of each sample begins and ends, shape (samples, 2). Its prefix lies directly before it."""
-    masked_bounds: NDArray[np.int64]
+    masked_bounds: Places
     """Where each masked span begins and ends, in order, shape (masked spans, 2)."""
-    window_starts: NDArray[np.int64]
+    window_starts: Places
     """Where windows should begin, in order."""
+
+    def prefix_lengths(self) -> Places:
+        """The tokens of each sample's prefix, shape (samples,)."""
+        return self.text_bounds[:, 0] - self.prefix_starts
 
 
 class EncodedSample(NamedTuple):
@@ -167,15 +172,15 @@ def encode_samples(
         return ([next(encoded) for _ in group] for group in groups)
 
     def text_size(group: list[int]) -> int:
-        spans = (span for index in group for span in (samples[index].text, *_prefix_spans(samples[index])))
-        return sum(stop - start for start, stop in spans)
+        spans = [part.text for index in group for part in (samples[index], *samples[index].context_prefix)]
+        return sum(span.stop - span.start for span in spans)
 
     path = build.scratch / "tokens"
     end = 0
     with path.open("wb") as file:
         for batch in batch_by_size(cache_groups(samples), text_size, ENCODE_BATCH_BYTES):
             groups = [[index for index in group if not skipped[index]] for group in batch]
-            encoded = dict(zip(chain(*groups), chain(*map_cached(memo, groups, key, compute)), strict=True))
+            encoded = dict(zip(chain(*groups), chain(*memo.map(groups, key, compute)), strict=True))
             for index in chain(*batch):
                 prefix_starts[index] = text_bounds[index] = end
                 if (sample := encoded.get(index)) is not None:
@@ -191,10 +196,6 @@ def encode_samples(
     return EncodedSamples(tokens, prefix_starts, text_bounds, masked, np.concatenate(window_starts))
 
 
-def _prefix_spans(sample: Sample) -> Iterator[Span]:
-    return (part.text for part in sample.context_prefix)
-
-
 def _split_at_masks(sample: Sample) -> list[Span]:
     """The spans of a text between the edges of its masked spans: every second one is masked.
 
@@ -208,9 +209,8 @@ def _split_at_masks(sample: Sample) -> list[Span]:
 def _encode(build: BuildState, samples: Sequence[Sample], tokenizer: Tokenizer) -> Iterator[EncodedSample]:
     """Encode some samples: all their prefixes in one call of the tokenizer, and all their texts in another."""
     spans_of_sample = [_split_at_masks(sample) for sample in samples]
-    prefix_tokens, prefix_ends = tokenizer.encode(
-        [build.texts.get(span) for sample in samples for span in _prefix_spans(sample)]
-    )
+    prefix_texts = [build.texts.get(part.text) for sample in samples for part in sample.context_prefix]
+    prefix_tokens, prefix_ends = tokenizer.encode(prefix_texts)
     tokens, ends = tokenizer.encode([build.texts.get(span) for spans in spans_of_sample for span in spans])
     # For tokens that are 3, 1 and 2 bytes wide, byte_offsets is [0, 3, 4, 6].
     byte_offsets = None if tokenizer.token_byte_counts is None else run_offsets(tokenizer.token_byte_counts[tokens])
@@ -242,8 +242,7 @@ def plan_windows(
     """Windows over the tokens of each sample, every token in at least one; and the samples that no size can hold."""
     is_masked = np.array([bool(sample.masked_spans) for sample in samples], dtype=bool)
     is_change = np.array([isinstance(sample.origin, Change) for sample in samples], dtype=bool)
-    prefix_length = encoded.text_bounds[:, 0] - encoded.prefix_starts
-    overhead = prefix_length + FIM_SENTINELS * is_masked
+    overhead = encoded.prefix_lengths() + FIM_SENTINELS * is_masked
     whole_length = overhead + encoded.text_bounds[:, 1] - encoded.text_bounds[:, 0]
     is_planned = np.zeros(len(samples), dtype=bool)
     is_done = is_planned.copy()
@@ -252,25 +251,17 @@ def plan_windows(
         chosen = ~is_done & np.where(is_change, whole_length <= size, overhead <= size // 2)
         is_planned |= chosen
         is_done |= chosen & (whole_length <= size)
-        parts.append(
-            _cut_at_size(samples, encoded, np.flatnonzero(chosen), size, overlap, size - overhead, prefix_length)
-        )
+        parts.append(_cut_at_size(samples, encoded, np.flatnonzero(chosen), size, overlap, size - overhead))
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in WINDOW_COLUMNS}
     return replace(parts[0], **columns), np.flatnonzero(~is_planned).tolist()
 
 
 def _cut_at_size(
-    samples: Sequence[Sample],
-    encoded: EncodedSamples,
-    chosen: NDArray[np.int64],
-    size: int,
-    overlap: float,
-    room: NDArray[np.int64],
-    prefix_length: NDArray[np.int64],
+    samples: Sequence[Sample], encoded: EncodedSamples, chosen: Places, size: int, overlap: float, room: Places
 ) -> Windows:
     """The windows of one size over the chosen samples.
 
-    `room`, the tokens of text that fit into a window, and `prefix_length` have shape (samples,).
+    `room` has shape (samples,): the tokens of text that fit into a window of each sample.
     """
     begin, end = encoded.text_bounds[chosen, 0], encoded.text_bounds[chosen, 1]
     # With little overlap, windows that hold more than text would leave gaps at the usual stride.
@@ -297,7 +288,7 @@ def _cut_at_size(
         sample_offset=(first - begin).astype(np.int32),
         length=length.astype(np.int32),
         size=np.full(len(sample), size, dtype=np.int32),
-        prefix_length=prefix_length[sample].astype(np.int32),
+        prefix_length=encoded.prefix_lengths()[sample].astype(np.int32),
         mask_start=mask_start,
         mask_stop=mask_stop,
         window_index=index.astype(np.int32),
@@ -309,9 +300,7 @@ def _cut_at_size(
     )
 
 
-def _snap_to_starts(
-    first: NDArray[np.int64], earliest: NDArray[np.int64], window_starts: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _snap_to_starts(first: Places, earliest: Places, window_starts: Places) -> Places:
     """For each window the last of `window_starts` from `earliest` to `first`, or `first` if there is none."""
     if not len(window_starts):
         return first
@@ -319,9 +308,7 @@ def _snap_to_starts(
     return np.where((found >= earliest) & (found <= first), found, first)
 
 
-def _middle_masks(
-    masked_bounds: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _middle_masks(masked_bounds: Places, begin: Places, end: Places) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """For each window, start and stop of the masked span nearest to its middle of those wholly inside it, or -1.
 
     They count from the window's start. Spans and windows are places in the tokens of all samples, so a span inside a
@@ -382,7 +369,7 @@ class RowLayout:
         self.windows = windows
         self.tokenizer = tokenizer
 
-    def spans(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def spans(self, rows: Places) -> Places:
         """The spans of `windows.tokens` that rows consist of: three of each row, in its order, shape (rows, 3, 2).
 
         For a plain row they are its prefix, its text, and an empty span. For a masked row they are what comes before
@@ -398,7 +385,7 @@ class RowLayout:
         edges = np.where(self.is_masked(rows), list(chain(*masked)), plain)  # shape (6, rows)
         return np.ascontiguousarray(edges.T).reshape(-1, 3, 2)
 
-    def is_masked(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def is_masked(self, rows: Places) -> NDArray[np.bool_]:
         """Which rows have masked tokens to predict, shape (rows,)."""
         return (self.windows.mask_start[rows] >= 0) & (self.tokenizer.fim_ids is not None)
 

@@ -12,13 +12,7 @@ import orjson
 from git_starcoder.dataset import CARD_FILE, DATASET_SCHEMA, MANIFEST_FILE, METADATA_FILE
 from git_starcoder.dataset.read_rows import LABEL_COLUMNS
 from git_starcoder.dataset.write import card, jsonl, metadata, parquet
-from git_starcoder.dataset.write.metadata import (
-    ROW_COLUMNS,
-    SAMPLE_COLUMNS,
-    RowCounts,
-    SplitRows,
-    dataset_metadata,
-)
+from git_starcoder.dataset.write.metadata import ROW_COLUMNS, SAMPLE_COLUMNS, RowCounts, SplitRows, dataset_metadata
 from git_starcoder.output_folder import describe_files
 from git_starcoder.records import SPLITS, Unit, escape_undecodable, printable_path
 from git_starcoder.stages.order import split_numbers
@@ -89,12 +83,8 @@ def _write_drops(build: BuildState) -> None:
     """Write `drops.jsonl`: everything that a step saw and dropped, and why."""
     with (build.folder / "drops.jsonl").open("wb") as file:
         for drop in build.drops:
-            values: dict[str, Any] = {
-                "step": drop.step,
-                "id": printable_path(drop.id),
-                "reason": drop.reason,
-                "because": escape_undecodable(drop.detail),
-            }
+            values: dict[str, Any] = {"step": drop.step, "id": printable_path(drop.id), "reason": drop.reason}
+            values["because"] = escape_undecodable(drop.detail)
             if drop.occurrences > 1:
                 values["things"] = drop.occurrences
             file.write(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
@@ -107,15 +97,11 @@ def _features(
     if recipe.write.format == "parquet":
         return parquet.column_types(build.folder / next(iter(files)))
     ids = "uint16" if layout.tokenizer.dtype.itemsize == 2 else "int32"
-    labels = (
-        dict(zip(LABEL_COLUMNS, ("list<int32>", "list<int8>", "list<int32>"), strict=True))
-        if recipe.write.labels
-        else {}
-    )
+    label_types = zip(LABEL_COLUMNS, ("list<int32>", "list<int8>", "list<int32>"), strict=True)
     own_columns = lines.slice(0, 0).metadata_columns()
     return {
         "tokens": f"list<{ids}>",
-        **labels,
+        **(dict(label_types) if recipe.write.labels else {}),
         "metadata": {name: kind for name, kind in ROW_COLUMNS.items() if name in own_columns} | SAMPLE_COLUMNS,
     }
 
