@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder.checks.contract import READING_ORDER, Check, sample_batches
-from git_starcoder.hashing.rolling import SHINGLE_TOKENS, shingle_hashes
+from git_starcoder.hashing.arrays import SHINGLE_TOKENS, shingle_hashes
 from git_starcoder.layout import FIM_SENTINELS
 
 if TYPE_CHECKING:
@@ -74,11 +74,9 @@ class DuplicatesCheck(Check):
         self._first_code: dict[bytes, int] = {}
         """Hash of a row's tokens → code of the first such row."""
         self._missing_copies: dict[bytes, set[int]] = {}
-        self._row_count = 0
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Compare each row with the rows before it."""
-        self._row_count += len(block.rows)
         split_index = READING_ORDER.index(split)
         for row, metadata in zip(block.rows, block.metadata, strict=True):
             code = _row_code(row.index, split_index)
@@ -97,7 +95,7 @@ class DuplicatesCheck(Check):
             if copies:
                 place = _row_place(self.dataset, self._first_code[content])
                 yield self.finding(place, f"{len(copies)} of its copies are not there")
-        self.figure = f"{len(self._first_code):,} of {self._row_count:,} rows are unique"
+        self.figure = f"{len(self._first_code):,} of {self.context.row_counts.total():,} rows are unique"
 
 
 class NearDuplicatesCheck(Check):

@@ -13,11 +13,16 @@ import numpy as np
 from git_starcoder.checks.contract import READING_ORDER, Check, sample_batches
 from git_starcoder.dataset.samples import known_runs
 from git_starcoder.git.objects import FILE_MODE, FOLDER_MODE, MODE_TYPE_MASK
-from git_starcoder.hashing.arrays import connect_components
-from git_starcoder.hashing.lines import MIN_LINE_BYTES, MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
+from git_starcoder.hashing.arrays import RUN_TOKENS, connect_components, run_hashes
 from git_starcoder.hashing.overlap import FileRuns, RunIndex, sample_hashes
-from git_starcoder.hashing.rolling import RUN_TOKENS, run_hashes
-from git_starcoder.hashing.shingles import text_batches
+from git_starcoder.hashing.texts import (
+    MIN_LINE_BYTES,
+    MIN_QUOTED_SHARE,
+    HashedLines,
+    LineIndex,
+    split_quotes,
+    text_batches,
+)
 from git_starcoder.layout import BASE
 from git_starcoder.records import printable_path
 from git_starcoder.text.clean import CleanText, clean_file, max_file_bytes

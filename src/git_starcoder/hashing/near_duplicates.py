@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.hashing.lines import HashedLines
-    from git_starcoder.hashing.shingles import Shingles, TextShingles
+    from git_starcoder.hashing.texts import HashedLines, Shingles, TextShingles
 
     Array = NDArray[np.int64]
     IsExempt = Callable[[Array, Array], NDArray[np.bool_]]
