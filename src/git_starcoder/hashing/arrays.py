@@ -1,4 +1,14 @@
-"""Array helpers for hashing: runs of elements in flat arrays, sorted arrays, and connected components."""
+"""Array helpers (runs of elements in flat arrays, sorted arrays, connected components), and hashes of token runs.
+
+Hashes of many overlapping runs are computed in one pass over the data. Their values decide which samples are dropped or
+held out, so a change of any hash function changes datasets. Equal runs have equal hashes; different runs may in theory
+share one.
+
+- `shingle_hashes`: runs of one short length, at every position;
+- `run_hashes`: runs of 32 tokens, at every position;
+- `range_hashes`: runs of any lengths and at any positions, of tokens;
+- `polynomial_hashes`: the same for values that are in memory as a whole.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +22,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+SHINGLE_TOKENS = 5
+"""Tokens per shingle."""
+RUN_TOKENS = 32
+"""Tokens per run of `run_hashes`: long enough that files share one only by copying or convention. A power of two."""
+CHUNK_TOKENS = 1 << 17
+"""Start positions that `range_hashes` handles at a time: arrays of 1 MiB, which fit in a cache."""
+
+_BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
+_FACTOR = np.uint64(0xD1342543DE82EF95)
+_tables = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64)
 
 
 def run_offsets(lengths: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
@@ -74,14 +95,8 @@ def connect_components(
 ) -> NDArray[np.int64]:
     """Merge components whose members `left` and `right` are connected (union-find for arrays of pairs).
 
-    Args:
-        component: The component of each member, named by its smallest member; `np.arange(count)` to begin with.
-        left: One member of each pair.
-        right: The other member of each pair.
-
-    Returns:
-        The components afterwards, also named by their smallest members: [0, 1, 2, 3] with the pairs (1, 3) and (3, 2)
-        gives [0, 1, 1, 1].
+    The component of each member is named by its smallest member; `np.arange(count)` to begin with. The components
+    [0, 1, 2, 3] with the pairs (1, 3) and (3, 2) become [0, 1, 1, 1].
     """
     while True:
         smaller = np.minimum(component[left], component[right])
@@ -92,17 +107,6 @@ def connect_components(
         if np.array_equal(merged, component):
             return component
         component = merged
-
-
-SHINGLE_TOKENS = 5
-"""Tokens per shingle."""
-RUN_TOKENS = 32
-"""Tokens per run of `run_hashes`: long enough that files share one only by copying or convention. A power of two."""
-CHUNK_TOKENS = 1 << 17
-"""Start positions that `range_hashes` handles at a time: arrays of 1 MiB, which fit in a cache."""
-
-_BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
-_FACTOR = np.uint64(0xD1342543DE82EF95)
 
 
 def mix_bits(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -162,32 +166,19 @@ def polynomial_hashes(
     """
     # With base b, prefix[i] = v[0] + v[1] b + ... + v[i-1] b^(i-1). So the run from 2 to 4 has the hash
     # (prefix[4] - prefix[2]) / b^2 = v[2] + v[3] b, wherever it stands.
-    powers, inverse_powers = _POWERS.up_to(len(values) + 1)
+    powers, inverse_powers = _power_tables(len(values) + 1)
     prefix = np.zeros(len(values) + 1, dtype=np.uint64)
     np.cumsum(values * powers[: len(values)], out=prefix[1:])
     return (prefix[stops] - prefix[starts]) * inverse_powers[starts]
 
 
-class _PowerTable:
-    """Powers of the polynomial's base and of its inverse, modulo 2^64; the tables grow on demand."""
-
-    def __init__(self) -> None:
-        self._tables = (np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64))
-
-    def up_to(self, count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Tables of at least `count` powers each."""
-        tables = self._tables
-        if count > len(tables[0]):
-            size = 1 << (count - 1).bit_length()
-            tables = _powers(_BASE, size), _powers(pow(_BASE, -1, 1 << 64), size)
-            self._tables = tables  # one assignment, so that other threads see both tables or neither
-        return tables
-
-
-def _powers(base: int, count: int) -> NDArray[np.uint64]:
-    powers = np.full(count, base, dtype=np.uint64)
-    powers[0] = 1
-    return np.multiply.accumulate(powers)
-
-
-_POWERS = _PowerTable()
+def _power_tables(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """At least `count` powers of the polynomial's base and of its inverse, modulo 2^64; the tables grow on demand."""
+    global _tables
+    tables = _tables
+    if count > len(tables[0]):
+        powers = np.ones((2, 1 << (count - 1).bit_length()), dtype=np.uint64)
+        powers[:, 1:] = np.array([[_BASE], [pow(_BASE, -1, 1 << 64)]], dtype=np.uint64)
+        np.multiply.accumulate(powers, axis=1, out=powers)
+        tables = _tables = powers[0], powers[1]  # one assignment, so that other threads see both tables or neither
+    return tables
