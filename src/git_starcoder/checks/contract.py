@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import import_module
 from inspect import getmembers, isclass
+from itertools import tee
 from pkgutil import iter_modules
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
@@ -58,45 +59,30 @@ MAX_KEPT_FINDINGS = 20
 """Findings that are kept and printed for each check; all are counted."""
 
 _IN_BOTH: dict[str, tuple[str, ...]] = {
-    "test_dataset_directory_exists": ("files",),
-    "test_metadata_file_exists": ("files",),
-    "test_metadata_content": ("metadata",),
-    "test_train_file_exists": ("files",),
-    "test_val_file_exists": ("files",),
-    "test_train_file_format": ("rows",),
-    "test_val_file_format": ("rows",),
-    "test_sequence_token_count": ("lengths",),
-    "test_sequence_metadata": ("rows",),
-    "test_dataset_split_ratio": ("split_ratio",),
-    "test_augmentation_diversity": ("diversity",),
-}
+    "test_dataset_directory_exists": ("files",), "test_metadata_file_exists": ("files",),
+    "test_metadata_content": ("metadata",), "test_train_file_exists": ("files",),
+    "test_val_file_exists": ("files",), "test_train_file_format": ("rows",), "test_val_file_format": ("rows",),
+    "test_sequence_token_count": ("lengths",), "test_sequence_metadata": ("rows",),
+    "test_dataset_split_ratio": ("split_ratio",), "test_augmentation_diversity": ("diversity",),
+}  # fmt: skip
 CLASSIC_SUITES: dict[str, dict[str, tuple[str, ...]]] = {
     "effectiveness": {
         **_IN_BOTH,
-        "test_context_window_size": ("context_window",),
-        "test_weighting_strategy": ("weights",),
-        "test_curriculum_learning": ("curriculum",),
-        "test_no_duplicate_sequences": ("duplicates",),
-        "test_file_sizes": ("file_sizes",),
-        "test_augmentation_types_present": ("techniques",),
+        "test_context_window_size": ("context_window",), "test_weighting_strategy": ("weights",),
+        "test_curriculum_learning": ("curriculum",), "test_no_duplicate_sequences": ("duplicates",),
+        "test_file_sizes": ("file_sizes",), "test_augmentation_types_present": ("techniques",),
     },
     "elite": {
         **_IN_BOTH,
-        "test_git_history_integration": ("commits",),
-        "test_function_signatures_extracted": ("signatures",),
-        "test_dependency_graph_built": ("dependency_graph",),
-        "test_multi_scale_contexts": ("scales",),
-        "test_elite_augmentation_types": ("techniques",),
-        "test_git_diff_sequences": ("diffs",),
-        "test_smart_weighting": ("origins", "weights"),
-        "test_temporal_weighting": ("ages", "weights"),
-        "test_evolution_weighting": ("diffs", "weights"),
-        "test_semantic_deduplication": ("near_duplicates",),
-        "test_curriculum_learning": ("curriculum",),
-        "test_no_duplicate_sequences": ("duplicates",),
+        "test_git_history_integration": ("commits",), "test_function_signatures_extracted": ("signatures",),
+        "test_dependency_graph_built": ("dependency_graph",), "test_multi_scale_contexts": ("scales",),
+        "test_elite_augmentation_types": ("techniques",), "test_git_diff_sequences": ("diffs",),
+        "test_smart_weighting": ("origins", "weights"), "test_temporal_weighting": ("ages", "weights"),
+        "test_evolution_weighting": ("diffs", "weights"), "test_semantic_deduplication": ("near_duplicates",),
+        "test_curriculum_learning": ("curriculum",), "test_no_duplicate_sequences": ("duplicates",),
         "test_file_sizes": ("file_sizes",),
     },
-}
+}  # fmt: skip
 """Suite of the seed documents → its tests in the order of the document → the checks that answer for a test.
 
 The first suite has 17 tests. The second names 12 of its 24 itself; the others follow from its features.
@@ -145,15 +131,8 @@ class CheckContext:
 
     def run_safe_tasks(self, function: Callable[[Input], Output], tasks: Iterable[Input]) -> Iterator[Output]:
         """Do the same with a function that can neither crash nor hang: this process repeats what a worker failed at."""
-        pending: deque[Input] = deque()
-
-        def remembered_tasks() -> Iterator[Input]:
-            for task in tasks:
-                pending.append(task)
-                yield task
-
-        for result in self.run_tasks(function, remembered_tasks()):
-            task = pending.popleft()
+        tasks, repeatable_tasks = tee(tasks)
+        for result, task in zip(self.run_tasks(function, tasks), repeatable_tasks, strict=True):
             yield function(task) if isinstance(result, Failure) else result
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import sqrt
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -58,9 +58,7 @@ class FilesCheck(Check):
     def finish(self) -> Iterator[Finding]:
         """Look at each file."""
         folder = self.dataset.folder
-        paths = [folder / name for name in FIXED_FILES] + [
-            path for split in SPLITS for path in self.dataset.files(split)
-        ]
+        paths = [*(folder / name for name in FIXED_FILES), *chain.from_iterable(map(self.dataset.files, SPLITS))]
         for path in paths:
             name = path.relative_to(folder).as_posix()
             if path.is_symlink():

@@ -53,6 +53,8 @@ UNKNOWN_PREFIX_PATTERN = "[fbma]*"
 """The control tokens of a context prefix of any other technique."""
 MAX_CUT_BYTES = 3
 """Bytes of a character that may remain where a window begins inside it: UTF-8 has at most 4 bytes per character."""
+FILES_WITH_TEXT = ("drops.jsonl", "imports.jsonl", "signatures.jsonl", "dataset_metadata.json", "manifest.json")
+"""Files besides the rows that hold words from the repository."""
 
 
 class RowsCheck(Check):
@@ -166,9 +168,8 @@ class ControlsCheck(Check):
         self._id_range = np.uint32(max(letters)) - self._lowest_id
         self._is_control = np.zeros(tokenizer.vocab_size + 1, dtype=bool)  # the last entry is for ids out of range
         self._is_control[list(letters)] = True
-        self._prefix_patterns = {
-            key: re.compile(without_letters(pattern, missing_letters)) for key, pattern in PREFIX_PATTERNS.items()
-        }
+        patterns = PREFIX_PATTERNS.items()
+        self._prefix_patterns = {key: without_letters(pattern, missing_letters) for key, pattern in patterns}
         self._rows_with_controls = 0
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
@@ -206,8 +207,8 @@ class ControlsCheck(Check):
         else:
             technique = metadata["augmentation_type"]
             prefix = "".join(letter for position, letter in found if position < prefix_length)
-            pattern = self._prefix_patterns.get(technique)
-            if prefix_length and not (pattern or re.compile(UNKNOWN_PREFIX_PATTERN)).fullmatch(prefix):
+            pattern = self._prefix_patterns.get(technique, UNKNOWN_PREFIX_PATTERN)
+            if prefix_length and not re.fullmatch(pattern, prefix):
                 return f"the head of a {technique} has the control tokens {self._spell(prefix)}"
             found = [(position, letter) for position, letter in found if position >= prefix_length]
             is_last = metadata["chunk_index"] + 1 == metadata["total_chunks"]
@@ -253,76 +254,6 @@ class TextsCheck(Check):
                 if problem := _text_problem(run):
                     yield self.sample_finding(sample, problem)
         self.figure = f"{len(self.samples.by_id):,} texts of {size / 1e6:,.1f} MB"
-
-
-def _has_type(value: Any, kind: type | tuple[type, ...]) -> bool:
-    """Like `isinstance`, but a bool is not a number."""
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-
-
-def _place_problems(row: BulkRow, split: str) -> Iterator[str]:
-    """What is wrong with the metadata that say where a row stands, and with the form of its tokens."""
-    metadata = row.metadata
-    if metadata["seq_id"] != row.index:
-        yield f"seq_id is {metadata['seq_id']}, not {row.index}"
-    if metadata["split"] != split:
-        yield f"split is {metadata['split']!r}"
-    if not 0 <= metadata["chunk_index"] < metadata["total_chunks"]:
-        yield f"chunk {metadata['chunk_index']} of {metadata['total_chunks']}"
-    if row.token_ids is NO_TOKEN_IDS:
-        yield "tokens are not a list of token ids"
-
-
-def _label_problems(row: BulkRow) -> Iterator[str]:
-    """What is wrong with the columns that trainers read."""
-    tokens: list[int] = row.token_ids.tolist()
-    length, prefix_length = row.metadata["length"], row.context_length
-    padding_length = len(tokens) - length
-    labels = tokens[prefix_length:length]
-    expected: dict[str, Any] = {
-        "input_ids": tokens,
-        "attention_mask": [1] * length + [0] * padding_length,
-        "labels": [IGNORED_LABEL] * prefix_length + labels + [IGNORED_LABEL] * padding_length,
-    }
-    for name, values in expected.items():
-        if row.labels.get(name) != values:
-            yield f"{name} are not those of the tokens"
-
-
-def _expects_no_control(row: BulkRow) -> bool:
-    """Whether a row is a window from the middle of a plain text."""
-    metadata = row.metadata
-    is_last = metadata["chunk_index"] + 1 >= metadata["total_chunks"]
-    return not is_last and "context" not in metadata and "hole" not in metadata
-
-
-def without_letters(pattern: str, letters: str) -> str:
-    """Remove the letters of control tokens that a tokenizer lacks from a pattern for context prefixes.
-
-    >>> without_letters("f(bma)+", "f")
-    '(bma)+'
-    """
-    short = "".join(letter for letter in pattern if letter not in letters)
-    return short.replace("()+", "").replace("++", "+").lstrip("+") if short != pattern else pattern
-
-
-def _text_problem(run: TextRun) -> str:
-    """What is wrong with known text of a sample, or ""."""
-    text, start = run.text, 0
-    if b"\0" in text:
-        return "its text has a NUL"
-    # A run that is not at the sample's start may begin with the rest of a character: bytes 0b10xxxxxx.
-    while run.start and start < min(MAX_CUT_BYTES, len(text)) and text[start] & 0xC0 == 0x80:
-        start += 1
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(text[start:], run.has_end)
-    except UnicodeDecodeError as error:
-        return f"its text is not UTF-8: {error.reason}"
-    return ""
-
-
-FILES_WITH_TEXT = ("drops.jsonl", "imports.jsonl", "signatures.jsonl", "dataset_metadata.json", "manifest.json")
-"""Files besides the rows that hold words from the repository."""
 
 
 class SecretsCheck(Check):
@@ -400,3 +331,69 @@ def _json_texts(value: Any) -> Iterator[str]:
 
 def _format_kinds(kinds: Counter[str]) -> str:
     return ", ".join(f"{count} × {kind}" for kind, count in sorted(kinds.items()))
+
+
+def _has_type(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """Like `isinstance`, but a bool is not a number."""
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _place_problems(row: BulkRow, split: str) -> Iterator[str]:
+    """What is wrong with the metadata that say where a row stands, and with the form of its tokens."""
+    metadata = row.metadata
+    if metadata["seq_id"] != row.index:
+        yield f"seq_id is {metadata['seq_id']}, not {row.index}"
+    if metadata["split"] != split:
+        yield f"split is {metadata['split']!r}"
+    if not 0 <= metadata["chunk_index"] < metadata["total_chunks"]:
+        yield f"chunk {metadata['chunk_index']} of {metadata['total_chunks']}"
+    if row.token_ids is NO_TOKEN_IDS:
+        yield "tokens are not a list of token ids"
+
+
+def _label_problems(row: BulkRow) -> Iterator[str]:
+    """What is wrong with the columns that trainers read."""
+    tokens: list[int] = row.token_ids.tolist()
+    length, prefix_length = row.metadata["length"], row.context_length
+    padding_length = len(tokens) - length
+    labels = tokens[prefix_length:length]
+    expected: dict[str, Any] = {
+        "input_ids": tokens,
+        "attention_mask": [1] * length + [0] * padding_length,
+        "labels": [IGNORED_LABEL] * prefix_length + labels + [IGNORED_LABEL] * padding_length,
+    }
+    for name, values in expected.items():
+        if row.labels.get(name) != values:
+            yield f"{name} are not those of the tokens"
+
+
+def _expects_no_control(row: BulkRow) -> bool:
+    """Whether a row is a window from the middle of a plain text."""
+    metadata = row.metadata
+    is_last = metadata["chunk_index"] + 1 >= metadata["total_chunks"]
+    return not is_last and "context" not in metadata and "hole" not in metadata
+
+
+def without_letters(pattern: str, letters: str) -> str:
+    """Remove the letters of control tokens that a tokenizer lacks from a pattern for context prefixes.
+
+    >>> without_letters("f(bma)+", "f")
+    '(bma)+'
+    """
+    short = "".join(letter for letter in pattern if letter not in letters)
+    return short.replace("()+", "").replace("++", "+").lstrip("+") if short != pattern else pattern
+
+
+def _text_problem(run: TextRun) -> str:
+    """What is wrong with known text of a sample, or ""."""
+    text, start = run.text, 0
+    if b"\0" in text:
+        return "its text has a NUL"
+    # A run that is not at the sample's start may begin with the rest of a character: bytes 0b10xxxxxx.
+    while run.start and start < min(MAX_CUT_BYTES, len(text)) and text[start] & 0xC0 == 0x80:
+        start += 1
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(text[start:], run.has_end)
+    except UnicodeDecodeError as error:
+        return f"its text is not UTF-8: {error.reason}"
+    return ""

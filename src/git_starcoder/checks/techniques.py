@@ -110,10 +110,8 @@ class DiversityCheck(Check):
                 problem = f"{technique} varies {len(files)} of {file_count} files, more than a share of {share:g} draws"
                 yield self.finding("recipe.yaml", problem)
         varied_files = set[str]().union(*(files for key, files in self._files_of_technique.items() if key != BASE))
-        self.figure = (
-            f"{self._base_count:,} rows as they are, {varied_count:,} made; "
-            f"{len(varied_files):,} of {file_count:,} files varied"
-        )
+        rows = f"{self._base_count:,} rows as they are, {varied_count:,} made"
+        self.figure = f"{rows}; {len(varied_files):,} of {file_count:,} files varied"
         if not options:
             self.skip_reason = f"the recipe has no augmentation: {self.figure}"
 

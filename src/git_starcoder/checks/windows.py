@@ -28,6 +28,13 @@ once in 40,000 datasets."""
 STAGE_COUNT = 3
 COMPLEXITY_TOLERANCE = 1e-4
 """Complexities are written with four decimals."""
+PRIORITY_OF_ROLE = {"core": "high", "test": "low"}
+"""All other roles have the priority `medium`."""
+WEIGHT_TOLERANCE = 5e-5
+"""Weights are written with four decimals."""
+
+weight_inputs = itemgetter("role", "age_days", "augmentation_type", "weight", "priority", "is_core", "is_test")
+"""The metadata that the check `weights` compares with each other."""
 
 
 class ContextWindowCheck(Check):
@@ -162,15 +169,6 @@ class CurriculumCheck(Check):
         """Set the figure."""
         ranges = (f"{low:.2f}-{high:.2f}" for low, high in zip(self._lowest, self._highest, strict=True))
         self.figure = f"complexity of training {', '.join(ranges)}"
-
-
-PRIORITY_OF_ROLE = {"core": "high", "test": "low"}
-"""All other roles have the priority `medium`."""
-WEIGHT_TOLERANCE = 5e-5
-"""Weights are written with four decimals."""
-
-weight_inputs = itemgetter("role", "age_days", "augmentation_type", "weight", "priority", "is_core", "is_test")
-"""The metadata that the check `weights` compares with each other."""
 
 
 class WeightsCheck(Check):
