@@ -14,9 +14,9 @@ from mkdocs.structure.files import File
 
 import git_starcoder
 from git_starcoder import checks, cli, errors, recipe, registry
-from git_starcoder.checks import counts, rows
-from git_starcoder.checks.classic_tests import answered_tests
-from git_starcoder.classic import config as classic
+from git_starcoder.checks import files, rows
+from git_starcoder.checks.contract import answered_tests
+from git_starcoder.classic import trainer as classic
 from git_starcoder.cli import commands
 from git_starcoder.model import config
 from git_starcoder.strict_config import describe_type, field_types
@@ -318,7 +318,7 @@ def _rows_page() -> Iterator[str]:
         yield f"## {title}\n"
         yield from _table("key|kind", [(f"`{key}`", _kind(kind)) for key, kind in keys.items()])
     yield "## whole numbers of `dataset_metadata.json`\n"
-    yield ", ".join(f"`{key}`" for key in counts.INTEGER_METADATA_KEYS)
+    yield ", ".join(f"`{key}`" for key in files.INTEGER_METADATA_KEYS)
 
 
 def _kind(kind: type | tuple[type, ...]) -> str:

@@ -17,7 +17,7 @@ import yaml
 
 from checkout import CONFIG, ROOT, SCRIPTS, furnish
 from conftest import ENVIRONMENT
-from git_starcoder.classic.config import SeedConfig
+from git_starcoder.classic.trainer import SeedConfig
 from shell import HUNG, environment
 from toy import evolving
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder.hashing.near_duplicates import CONTAINMENT_RATE, find_contained
-from git_starcoder.hashing.shingles import TextShingles
+from git_starcoder.hashing.texts import TextShingles
 
 
 def text(seed, words=600):

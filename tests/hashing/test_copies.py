@@ -6,9 +6,8 @@ from itertools import combinations
 
 import pytest
 
-from git_starcoder.hashing.lines import HashedLines
 from git_starcoder.hashing.near_duplicates import find_copies
-from git_starcoder.hashing.shingles import TextShingles
+from git_starcoder.hashing.texts import HashedLines, TextShingles
 from wrapped import WRAPS, code
 
 

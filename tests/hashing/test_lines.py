@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.hashing import lines as module
-from git_starcoder.hashing import shingles
-from git_starcoder.hashing.lines import MAX_LINE_WORDS, MIN_LINE_BYTES, HashedLines, LineIndex
+from git_starcoder.hashing import texts as module
+from git_starcoder.hashing.texts import MAX_LINE_WORDS, MIN_LINE_BYTES, HashedLines, LineIndex
 from wrapped import WRAPS, code
 
 WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
@@ -66,7 +65,7 @@ def test_lines_of_some_texts(texts, chosen):
 def test_batches_do_not_matter(monkeypatch):
     texts = [f"this is line number {number} of them all\n".encode() * 3 for number in range(50)]
     expected = HashedLines.from_texts(texts)
-    monkeypatch.setattr(shingles, "TEXT_BATCH_BYTES", 100)
+    monkeypatch.setattr(module, "TEXT_BATCH_BYTES", 100)
     found = HashedLines.from_texts(texts)
     assert found.word_hashes.tolist() == expected.word_hashes.tolist()
     assert found.line_counts.tolist() == expected.line_counts.tolist() == [3] * 50

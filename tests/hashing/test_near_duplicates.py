@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from git_starcoder.hashing import near_duplicates
 from git_starcoder.hashing.near_duplicates import band_shape, find_keepers, find_similar_pairs
-from git_starcoder.hashing.shingles import TextShingles, WindowShingles
+from git_starcoder.hashing.texts import TextShingles, WindowShingles
 
 
 def sets(shingles):
@@ -221,7 +221,7 @@ def plain_tokens(text):
 @given(st.lists(WORDS, max_size=6), st.sampled_from([1, 20, 1 << 20]))
 def test_texts_have_the_shingles_of_their_tokens_whatever_the_batch(texts, batch):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("git_starcoder.hashing.shingles.TEXT_BATCH_BYTES", batch)
+        patch.setattr("git_starcoder.hashing.texts.TEXT_BATCH_BYTES", batch)
         content = sets(TextShingles.from_texts(text.encode() for text in texts))
     tokens = [plain_tokens(text) for text in texts]
     fives = [{tuple(own[at : at + 5]) for at in range(len(own) - 4)} for own in tokens]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from git_starcoder.hashing.arrays import RUN_TOKENS, run_hashes
 from git_starcoder.hashing.overlap import FileRuns, RunIndex, sample_hashes
-from git_starcoder.hashing.rolling import RUN_TOKENS, run_hashes
 
 
 def tokens(seed, count):

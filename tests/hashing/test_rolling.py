@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.hashing import rolling as module
-from git_starcoder.hashing.rolling import range_hashes
+from git_starcoder.hashing import arrays as module
+from git_starcoder.hashing.arrays import range_hashes
 
 TOKENS = np.array([1, 2, 1, 2, 0, 0, 1, 2, 1, 2, 0, 0, 0, 65535, 3], dtype=np.uint16)
 run = st.integers(0, len(TOKENS)).flatmap(lambda a: st.integers(a, len(TOKENS)).map(lambda b: (a, b - a)))

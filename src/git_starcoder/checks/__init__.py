@@ -4,10 +4,11 @@ To add one, write a subclass of `Check` in the module of its subject, or in a ne
 registers it. `contract` says what a check is, `runner` runs all of them.
 """
 
-from git_starcoder.checks.classic_tests import CLASSIC_SUITES
-from git_starcoder.checks.contract import Check, CheckContext
-from git_starcoder.checks.runner import (
+from git_starcoder.checks.contract import (
+    CLASSIC_SUITES,
     MAX_KEPT_FINDINGS,
+    Check,
+    CheckContext,
     Outcome,
     check,
     check_classes,

@@ -5,16 +5,16 @@ from __future__ import annotations
 from array import array
 from hashlib import blake2b
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from git_starcoder.checks.contract import READING_ORDER, Check, sample_batches
-from git_starcoder.hashing.rolling import SHINGLE_TOKENS, shingle_hashes
+from git_starcoder.hashing.arrays import SHINGLE_TOKENS, shingle_hashes, sorted_unique
 from git_starcoder.layout import FIM_SENTINELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
     from git_starcoder.dataset.read_blocks import BulkRow, RowBlock
     from git_starcoder.records import Finding, Split
+
+    Spans = tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
+    """Rows as spans of one array of tokens: the tokens, and the first and the end of each row's shingles, (rows,)."""
 
 MINHASH_FACTORS = np.array(
     [0x7F4A7C15, 0x1CE4E5B9, 0x133111EB, 0x6659FD93, 0x78BD642F, 0xA0B428DB, 0x9C88C6E3, 0x75CC374D], dtype=np.uint32
@@ -31,8 +34,9 @@ MIN_EQUAL_MINIMA = 7
 """Rows that have so many of the 8 minima in common are compared. Pairs with a similarity of 0.975 are found in 98 of
 100 cases, and pairs with a similarity of 0.5 are compared in 4 of 100."""
 SPAN_COLUMNS = ("code", "start", "length", "kind")
-"""What is remembered of a row: see `_row_code`; where its text begins in its sample and how long it is, in tokens; and
-a hash of its window size and its task. Only rows of one kind are compared."""
+"""What is remembered of a row: its code, 4 times its number in the split plus the index of the split in
+`READING_ORDER`; where its text begins in its sample and how long it is, in tokens; and a hash of its window size and
+its task. Only rows of one kind are compared."""
 MAX_SHARED_TASK_BYTES = 64
 """The hashes of shorter tasks are remembered, because many rows have no task or the same short one."""
 PAIRS_PER_TASK = 256
@@ -40,24 +44,6 @@ PAIRS_PER_TASK = 256
 COMPARED_NEIGHBOURS = 8
 """Rows with equal hashes that each row is compared with."""
 KEY_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-
-
-class RowSpans(NamedTuple):
-    """Rows as spans of one array of tokens, for a worker."""
-
-    tokens: NDArray[np.int32]
-    start: NDArray[np.int64]
-    """The first shingle of each row, shape (rows,)."""
-    stop: NDArray[np.int64]
-    """The end of its shingles, shape (rows,)."""
-
-
-class RowPairs(NamedTuple):
-    """Pairs of rows to compare, for a worker."""
-
-    pairs: list[tuple[int, int]]
-    texts: dict[int, NDArray[np.int32]]
-    """The tokens of each row."""
 
 
 class DuplicatesCheck(Check):
@@ -74,14 +60,12 @@ class DuplicatesCheck(Check):
         self._first_code: dict[bytes, int] = {}
         """Hash of a row's tokens → code of the first such row."""
         self._missing_copies: dict[bytes, set[int]] = {}
-        self._row_count = 0
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Compare each row with the rows before it."""
-        self._row_count += len(block.rows)
         split_index = READING_ORDER.index(split)
         for row, metadata in zip(block.rows, block.metadata, strict=True):
-            code = _row_code(row.index, split_index)
+            code = 4 * row.index + split_index
             first_code = self._first_code.setdefault(row.content_hash, code)
             if first_code == code and (copies := metadata.get("copies", 1)) > 1:
                 self._missing_copies[row.content_hash] = set(range(copies))
@@ -97,7 +81,7 @@ class DuplicatesCheck(Check):
             if copies:
                 place = _row_place(self.dataset, self._first_code[content])
                 yield self.finding(place, f"{len(copies)} of its copies are not there")
-        self.figure = f"{len(self._first_code):,} of {self._row_count:,} rows are unique"
+        self.figure = f"{len(self._first_code):,} of {self.context.row_counts.total():,} rows are unique"
 
 
 class NearDuplicatesCheck(Check):
@@ -119,7 +103,7 @@ class NearDuplicatesCheck(Check):
         """Sample id → for each of its rows the numbers of `SPAN_COLUMNS`, one row after the other."""
         self._known_kinds: dict[tuple[int, bytes], int] = {}
 
-    def check_block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> None:
         """Remember where the text of each row lies in its sample."""
         split_index = READING_ORDER.index(split)
         for row, metadata in zip(block.rows, block.metadata, strict=True):
@@ -130,8 +114,7 @@ class NearDuplicatesCheck(Check):
             control_count = FIM_SENTINELS if "hole" in metadata else 0
             text_length = metadata["length"] - metadata.get("context", 0) - control_count
             kind = self._kind(metadata["window_size"], _task_bytes(row))
-            rows.extend((_row_code(row.index, split_index), metadata["token_start"], text_length, kind))
-        return ()
+            rows.extend((4 * row.index + split_index, metadata["token_start"], text_length, kind))
 
     def finish(self) -> Iterator[Finding]:
         """Propose pairs of rows and compare them."""
@@ -149,10 +132,7 @@ class NearDuplicatesCheck(Check):
 
         pairs = propose_pairs(minima, samples)
         batches = [pairs[first : first + PAIRS_PER_TASK] for first in range(0, len(pairs), PAIRS_PER_TASK)]
-        tasks = (
-            RowPairs(batch, {row: row_tokens(row) for row in sorted({*chain.from_iterable(batch)})})
-            for batch in batches
-        )
+        tasks = ((batch, {row: row_tokens(row) for row in sorted({*chain.from_iterable(batch)})}) for batch in batches)
         similarities = chain.from_iterable(self.context.run_safe_tasks(jaccard_similarities, tasks))
         for (left, right), similarity in zip(pairs, similarities, strict=True):
             if similarity == 1 and np.array_equal(row_tokens(left), row_tokens(right)):
@@ -161,34 +141,30 @@ class NearDuplicatesCheck(Check):
             if similarity >= finding_threshold:
                 finding_count += 1
                 codes = int(rows[left, 0]), int(rows[right, 0])
-                first, second = sorted(codes, key=_reading_position)
+                first, second = sorted(codes, key=lambda code: (code % 4, code // 4))  # as they are read
                 problem = f"{similarity:.3f} like {_row_place(self.dataset, first)}"
                 yield self.finding(_row_place(self.dataset, second), problem)
-        self.figure = (
-            f"{near_count} of {len(rows):,} rows are {threshold:g} like another, "
-            f"{finding_count} are {finding_threshold:g}"
-        )
+        near = f"{near_count} of {len(rows):,} rows are {threshold:g} like another"
+        self.figure = f"{near}, {finding_count} are {finding_threshold:g}"
 
     def _kind(self, window_size: int, task: bytes) -> int:
         known = self._known_kinds.get((window_size, task))
         if known is None:
-            digest = blake2b(b"%d " % window_size + task, digest_size=8).digest()
-            known = int.from_bytes(digest, "little")
+            known = int.from_bytes(blake2b(b"%d " % window_size + task, digest_size=8).digest(), "little")
             if len(task) < MAX_SHARED_TASK_BYTES:
                 self._known_kinds[window_size, task] = known
         return known
 
     def _collect_minima(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
-        """Collect all rows that have a shingle.
+        """All rows that have a shingle: their numbers, the index of the sample of each, and its minima.
 
-        Returns:
-            The rows as numbers of `SPAN_COLUMNS`, shape (rows, 4); the index of the sample of each, shape (rows,); and
-            its minima, shape (rows, 8), which are mixed with its kind so that only rows of one kind can be equal.
+        The numbers are those of `SPAN_COLUMNS`, shape (rows, 4). The minima, shape (rows, 8), are mixed with the row's
+        kind, so that only rows of one kind can be equal.
         """
         kept_rows = [np.empty((0, len(SPAN_COLUMNS)), dtype=np.int64)]
         kept_samples = [np.empty(0, dtype=np.int64)]
 
-        def tasks() -> Iterator[RowSpans]:
+        def tasks() -> Iterator[Spans]:
             first_index = 0
             for batch in sample_batches(self.samples.by_id[sample_id] for sample_id in self._rows_of_sample):
                 arrays = [np.frombuffer(self._rows_of_sample[sample.id], np.int64) for sample in batch]
@@ -207,22 +183,12 @@ class NearDuplicatesCheck(Check):
                 kept_samples.append(np.repeat(indices, row_counts)[has_shingle])
                 first_index += len(batch)
                 tokens = np.concatenate([sample.tokens[: sample.length] for sample in batch])
-                yield RowSpans(tokens, start[has_shingle], stop[has_shingle])
+                yield tokens, start[has_shingle], stop[has_shingle]
 
         no_minima = np.empty((0, len(MINHASH_FACTORS)), dtype=np.uint32)
         minima = np.concatenate([no_minima, *self.context.run_safe_tasks(row_minima, tasks())])
         rows = np.concatenate(kept_rows)
         return rows, np.concatenate(kept_samples), minima ^ rows[:, 3:].astype(np.uint32)
-
-
-def _row_code(number: int, split_index: int) -> int:
-    """A row as one number: 4 times its number in the split, plus the index of the split in `READING_ORDER`."""
-    return 4 * number + split_index
-
-
-def _reading_position(code: int) -> tuple[int, int]:
-    """A sort key: rows in the order in which they are read."""
-    return code % 4, code // 4
 
 
 def _row_place(dataset: Dataset, code: int) -> str:
@@ -244,34 +210,31 @@ def _task_bytes(row: BulkRow) -> bytes:
     return row.token_ids[:context].tobytes() if context else b""
 
 
-def token_shingles(tokens: NDArray[np.int32]) -> NDArray[np.uint64]:
-    """A hash of each five consecutive tokens, shape (max(0, tokens - 4),)."""
-    return shingle_hashes(tokens.astype(np.uint64))
-
-
-def row_minima(spans: RowSpans) -> NDArray[np.uint32]:
+def row_minima(spans: Spans) -> NDArray[np.uint32]:
     """The smallest shingle hash of each row under each permutation, shape (rows, 8). Runs in workers, too."""
-    hashes = (token_shingles(spans.tokens) >> np.uint64(32)).astype(np.uint32)
+    tokens, start, stop = spans
+    hashes = (shingle_hashes(tokens.astype(np.uint64)) >> np.uint64(32)).astype(np.uint32)
     hashes = np.append(hashes, np.zeros(SHINGLE_TOKENS, np.uint32))
-    minima = np.empty((len(spans.start), len(MINHASH_FACTORS)), dtype=np.uint32)
+    minima = np.empty((len(start), len(MINHASH_FACTORS)), dtype=np.uint32)
     # `reduceat` gives one minimum from each edge to the next, so every second one is that of a row: the edges
     # [0, 5, 3, 8] of two rows give minima of [0, 5), of no row, of [3, 8), and of the rest.
-    edges = np.column_stack((spans.start, spans.stop)).ravel()
+    edges = np.column_stack((start, stop)).ravel()
     for column, factor in enumerate(MINHASH_FACTORS if len(edges) else ()):
         minima[:, column] = np.minimum.reduceat(hashes * factor, edges)[::2]
     return minima
 
 
-def jaccard_similarities(task: RowPairs) -> list[float]:
-    """The Jaccard similarity, 0 to 1, of each pair of rows. Runs in workers, too."""
-    hashes = token_shingles(np.concatenate(list(task.texts.values())))
+def jaccard_similarities(task: tuple[list[tuple[int, int]], dict[int, NDArray[np.int32]]]) -> list[float]:
+    """The Jaccard similarity, 0 to 1, of each pair of rows, given pairs and tokens of rows. Runs in workers, too."""
+    pairs, texts = task
+    hashes = shingle_hashes(np.concatenate(list(texts.values())).astype(np.uint64))
     sets: dict[int, NDArray[np.uint64]] = {}
     start = 0
-    for row, text in task.texts.items():
-        sets[row] = _distinct(hashes[start : start + max(0, len(text) - SHINGLE_TOKENS + 1)])
+    for row, text in texts.items():
+        sets[row] = sorted_unique(hashes[start : start + max(0, len(text) - SHINGLE_TOKENS + 1)])
         start += len(text)
     similarities: list[float] = []
-    for left, right in task.pairs:
+    for left, right in pairs:
         both = np.sort(np.concatenate((sets[left], sets[right])))
         common = int(np.count_nonzero(both[1:] == both[:-1]))
         similarities.append(common / max(1, len(both) - common))
@@ -300,10 +263,4 @@ def propose_pairs(minima: NDArray[np.uint32], samples: NDArray[np.int64]) -> lis
             is_near = (minima[left] == minima[right]).sum(axis=1) >= MIN_EQUAL_MINIMA
             left, right = left[is_near], right[is_near]
             codes.append(np.minimum(left, right) * len(samples) + np.maximum(left, right))
-    return [divmod(code, len(samples)) for code in _distinct(np.concatenate(codes)).tolist()]
-
-
-def _distinct(values: NDArray[Any]) -> NDArray[Any]:
-    """Each value once, sorted: for short arrays several times as fast as `np.unique`."""
-    values = np.sort(values)
-    return values[np.concatenate((np.ones(min(1, len(values)), dtype=bool), values[1:] != values[:-1]))]
+    return [divmod(code, len(samples)) for code in sorted_unique(np.concatenate(codes)).tolist()]

@@ -11,25 +11,14 @@ from git_starcoder.records import printable_path
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from git_starcoder.checks.contract import CheckContext
     from git_starcoder.dataset.samples import RebuiltSample
-    from git_starcoder.git.objects import Repo
     from git_starcoder.records import Finding
 
 IMPORT_GRAPH_FILE = "imports.jsonl"
 SIGNATURE_LIST_FILE = "signatures.jsonl"
 REQUIRED_SIGNATURE_KEYS = (
-    "path",
-    "line",
-    "name",
-    "owner",
-    "kind",
-    "signature",
-    "visibility",
-    "language",
-    "role",
-    "split",
-)
+    "path", "line", "name", "owner", "kind", "signature", "visibility", "language", "role", "split",
+)  # fmt: skip
 SYMBOL_KINDS = ("function", "type", "constant")
 
 
@@ -60,19 +49,14 @@ class DependencyGraphCheck(Check):
         counts = {"dependency_graph_nodes": len(files), "dependency_graph_edges": len(line_of_edge)}
         yield from self.metadata_findings(counts)
         if self.context.repository:
-            yield from self._compare_with_repository(self.context.repository, line_of_edge)
+            existing_paths = {printable_path(entry.path) for entry in self.context.repository.entries()}
+            for edge, number in line_of_edge.items():
+                for path in sorted({*edge} - existing_paths):
+                    if not path.startswith(self.context.unreadable_folders):
+                        yield self.finding(f"{IMPORT_GRAPH_FILE}:{number}", f"{path} is no file of the commit")
         self.figure = f"{len(files):,} files, {len(line_of_edge):,} imports between them"
         if not line_of_edge:
             self.skip_reason = "no file imports another of the repository"
-
-    def _compare_with_repository(
-        self, repository: Repo, line_of_edge: Mapping[tuple[str, str], int]
-    ) -> Iterator[Finding]:
-        existing_paths = {printable_path(entry.path) for entry in repository.entries()}
-        for edge, number in line_of_edge.items():
-            for path in sorted({*edge} - existing_paths):
-                if not path.startswith(self.context.unreadable_folders):
-                    yield self.finding(f"{IMPORT_GRAPH_FILE}:{number}", f"{path} is no file of the commit")
 
     def _edge_problem(self, edge: Mapping[str, Any], line_of_edge: Mapping[tuple[str, str], int]) -> str:
         """What is wrong with an edge, or ""; `line_of_edge` has the edges before it."""
@@ -118,23 +102,20 @@ class SignaturesCheck(Check):
                 if in_rows != about:
                     yield self.finding(place, f"{path} is {', '.join(in_rows)} in its rows, not {', '.join(about)}")
         yield from self.metadata_findings({"function_signatures": function_count})
-        if self.context.repository:
-            yield from self._compare_with_repository(self.context.repository, names_of_file)
+        yield from self._compare_with_repository(names_of_file)
         others = f"{symbol_count - function_count:,} types and constants"
         self.figure = f"{function_count:,} functions, {others}, in {len(names_of_file):,} files"
         if not symbol_count:
             self.skip_reason = "no file declares anything that we read: see the languages shelf"
 
-    def _compare_with_repository(
-        self, repository: Repo, names_of_file: Mapping[str, Mapping[str, int]]
-    ) -> Iterator[Finding]:
+    def _compare_with_repository(self, names_of_file: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
         """Report names that do not occur in their file. Files with NUL are skipped: they may be UTF-16."""
+        repository = self.context.repository
+        if repository is None:
+            return
         samples = self.context.first_sample_of_file
-        path_of_blob = {
-            samples[path].metadata["blob"]: path
-            for path in names_of_file
-            if path in samples and samples[path].metadata.get("blob")
-        }
+        blob_of_path = {path: samples[path].metadata.get("blob") for path in names_of_file if path in samples}
+        path_of_blob = {blob: path for path, blob in blob_of_path.items() if blob}
         repository.blob_sizes(path_of_blob)
         for blob, data in repository.read_blobs(path_of_blob):
             path = path_of_blob[blob]
@@ -155,9 +136,7 @@ class ContextsCheck(Check):
     name = "contexts"
     promise = "A context of other files shows what they declare, of files that are imported and of no others."
 
-    def __init__(self, context: CheckContext) -> None:
-        super().__init__(context)
-        self._line_count = 0
+    _line_count = 0
 
     def finish(self) -> Iterator[Finding]:
         """Check all contexts."""

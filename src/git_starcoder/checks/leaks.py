@@ -6,18 +6,23 @@ import re
 from itertools import chain
 from operator import itemgetter
 from statistics import fmean, pstdev
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from git_starcoder.checks.contract import READING_ORDER, Check, sample_batches
 from git_starcoder.dataset.samples import known_runs
 from git_starcoder.git.objects import FILE_MODE, FOLDER_MODE, MODE_TYPE_MASK
-from git_starcoder.hashing.arrays import connect_components
-from git_starcoder.hashing.lines import MIN_LINE_BYTES, MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
+from git_starcoder.hashing.arrays import RUN_TOKENS, connect_components, run_hashes
 from git_starcoder.hashing.overlap import FileRuns, RunIndex, sample_hashes
-from git_starcoder.hashing.rolling import RUN_TOKENS, run_hashes
-from git_starcoder.hashing.shingles import text_batches
+from git_starcoder.hashing.texts import (
+    MIN_LINE_BYTES,
+    MIN_QUOTED_SHARE,
+    HashedLines,
+    LineIndex,
+    split_quotes,
+    text_batches,
+)
 from git_starcoder.layout import BASE
 from git_starcoder.records import printable_path
 from git_starcoder.text.clean import CleanText, clean_file, max_file_bytes
@@ -48,15 +53,6 @@ OVERLAP_MARGIN = 0.05
 worse limit: leaked text also raises the overlap of those random splits that hold out the file it came from."""
 MIN_LINES_WITHOUT_REPOSITORY = 3
 """Without the repository a change is a finding if it shows so many lines that only held-out code has."""
-
-
-class RunSampling(NamedTuple):
-    """Samples whose runs a worker hashes."""
-
-    parts: list[tuple[Tokens, Tokens]]
-    """The context prefix and the tokens of each sample, with `UNKNOWN` in gaps."""
-    rate: int
-    """One run in so many is wanted."""
 
 
 class LeakCheck(Check):
@@ -94,15 +90,12 @@ class LeakCheck(Check):
         """Look for canaries in all samples."""
         owners: dict[str | bytes, Split] = {}
         crossing: set[bytes] = set()
-        for split in READING_ORDER:
-            for sample in self.samples.by_id.values():
-                if sample.split != split:
-                    continue
-                for canary in self._find_canaries(sample):
-                    owner = _owning_split(owners, canary, split)
-                    if owner != split and canary not in crossing:
-                        crossing.add(canary)
-                        yield self.sample_finding(sample, f"canary {canary.decode()} is in {owner} too")
+        for sample in sorted(self.samples.by_id.values(), key=lambda sample: READING_ORDER.index(sample.split)):
+            for canary in self._find_canaries(sample):
+                owner = _owning_split(owners, canary, sample.split)
+                if owner != sample.split and canary not in crossing:
+                    crossing.add(canary)
+                    yield self.sample_finding(sample, f"canary {canary.decode()} is in {owner} too")
         crossing_kinds = [kind for kind, _ in self._crossing]
         for kind, owned in self._owners.items():
             self.certificate[f"{kind}s"] = {"held_out": len(owned), "crossing": crossing_kinds.count(kind)}
@@ -133,10 +126,8 @@ class NearFilesCheck(Check):
         """Compare all files."""
         files, pairs = self.context.similar_files
         crossing: dict[tuple[int, int], float] = {}
-        alike: list[tuple[int, int, float]] = [
-            *zip(pairs.left.tolist(), pairs.right.tolist(), pairs.share.tolist(), strict=True)
-        ]
-        for left, right, share in alike:
+        indices: list[list[int]] = np.column_stack((pairs.left, pairs.right)).tolist()
+        for (left, right), share in zip(indices, pairs.share.tolist(), strict=True):
             if files[left].split != files[right].split:
                 pair = min(left, right), max(left, right)
                 crossing[pair] = max(share, crossing.get(pair, 0.0))
@@ -176,11 +167,9 @@ class OverlapCheck(Check):
         file_numbers: dict[str, int] = {}
         is_held_out: dict[int, bool] = {}
         pieces: list[FileRuns] = []
-        no_hashes = np.empty(0, dtype=np.uint64)
-        history_hashes = [no_hashes]
-        training_hashes = [no_hashes]
+        history_hashes, training_hashes = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.uint64)]
         tasks = (
-            RunSampling([(sample.context_prefix, sample.tokens[: sample.length]) for sample in batch], rate)
+            ([(sample.context_prefix, sample.tokens[: sample.length]) for sample in batch], rate)
             for batch in sample_batches(samples)
         )
         hashes_of_samples = chain.from_iterable(self.context.run_safe_tasks(sampled_run_hashes, tasks))
@@ -204,18 +193,16 @@ class OverlapCheck(Check):
         learned = all_runs.find_runs(np.concatenate(training_hashes))
         overlap_without_changes = all_runs.overlap_share(held_out, learned)
         overlap = all_runs.overlap_share(held_out, learned, all_runs.find_runs(np.concatenate(history_hashes)))
-        random_overlaps = all_runs.random_overlap_shares(
-            held_out, RANDOM_SPLITS, self._similarity_groups(file_numbers)
-        ) or [1.0]
+        groups = self._similarity_groups(file_numbers)
+        random_overlaps = all_runs.random_overlap_shares(held_out, RANDOM_SPLITS, groups) or [1.0]
         mean, deviation = fmean(random_overlaps), pstdev(random_overlaps)
         run_count = int(np.count_nonzero(np.bincount(all_runs.measured[0][held_out[all_runs.measured[1]]])))
         self.certificate = {
             "run": RUN_TOKENS, "one_in": rate, "runs": run_count, "overlap": overlap,
             "without_changes": overlap_without_changes, "floor": mean, "deviation": deviation, "draws": random_overlaps,
         }  # fmt: skip
-        result = (
-            f"{overlap:.1%} of held-out {RUN_TOKENS}-token runs are in training; of files held out at random {mean:.1%}"
-        )
+        result = f"{overlap:.1%} of held-out {RUN_TOKENS}-token runs are in training; "
+        result += f"of files held out at random {mean:.1%}"
         self.figure = f"{result} ± {deviation:.1%} ({run_count:,} runs, one in {rate})"
         if overlap > max(random_overlaps) + OVERLAP_MARGIN:
             first = next(sample for sample in samples if sample.split != "train")
@@ -277,27 +264,18 @@ class HeldOutLinesCheck(Check):
     def _find_secret_lines(self, held_out: list[RebuiltSample], training: list[RebuiltSample]) -> LineIndex:
         """The lines of held-out code, without those that training files have."""
         shown = {BASE, *HISTORY_TECHNIQUES}
-        secret_lines = LineIndex.from_lines(
-            HashedLines.from_texts(
-                text for sample in held_out if _technique(sample) in shown for text in self._code_texts(sample)
-            )
-        )
-        training_texts = (
-            text
-            for sample in training
-            if _technique(sample) not in HISTORY_TECHNIQUES
-            for text in self.samples.run_texts(sample)
-        )
+        held_out_texts = (self._code_texts(sample) for sample in held_out if _technique(sample) in shown)
+        secret_lines = LineIndex.from_lines(HashedLines.from_texts(chain.from_iterable(held_out_texts)))
+        unchanged = (sample for sample in training if _technique(sample) not in HISTORY_TECHNIQUES)
+        training_texts = chain.from_iterable(map(self.samples.run_texts, unchanged))
         all_texts = chain(training_texts, self._repository_texts(held_out))
         known_lines = [secret_lines.find_in(HashedLines.from_texts(batch)).entry for batch in text_batches(all_texts)]
         return secret_lines.without(np.concatenate(known_lines))
 
     def _count_secret_lines(self, changes: list[RebuiltSample], secret_lines: LineIndex) -> list[int]:
         """How many secret lines each sample shows, in its code and in quotes of its commit message."""
-        code, quotes = (
-            HashedLines.from_texts(map(self._shown_code, changes)),
-            HashedLines.from_texts(map(self._shown_quotes, changes)),
-        )
+        code = HashedLines.from_texts(map(self._shown_code, changes))
+        quotes = HashedLines.from_texts(map(self._shown_quotes, changes))
         in_code = code.count_per_text(secret_lines.find_in(code).line)
         in_quotes = quotes.count_per_text(secret_lines.find_in(quotes, MIN_QUOTED_SHARE).line)
         return (in_code + in_quotes).tolist()
@@ -336,11 +314,8 @@ class HeldOutLinesCheck(Check):
         self._has_all_files = not any(
             entry.size is None and entry.mode & MODE_TYPE_MASK in {FILE_MODE, FOLDER_MODE} for entry in entries
         )
-        blobs = {
-            entry.blob
-            for entry in entries
-            if entry.size is not None and entry.size <= max_file_bytes(entry.path, options)
-        }
+        readable = (entry for entry in entries if entry.size is not None)
+        blobs = {entry.blob for entry in readable if (entry.size or 0) <= max_file_bytes(entry.path, options)}
         for _, data in repository.read_blobs(sorted(blobs)):
             text = clean_file(data, options) if isinstance(data, bytes) else None
             if isinstance(text, CleanText):
@@ -361,13 +336,15 @@ def _texts_after(parts: list[tuple[str, bytes]], *control_tokens: str) -> list[b
     return [text for control_token, text in parts if control_token in control_tokens]
 
 
-def sampled_run_hashes(task: RunSampling) -> list[NDArray[np.uint64]]:
-    """The hashes of a sample of each text's runs, each once. Runs in workers, too.
+def sampled_run_hashes(task: tuple[list[tuple[Tokens, Tokens]], int]) -> list[NDArray[np.uint64]]:
+    """The hashes of one in `rate` of each text's runs, each once. Runs in workers, too.
 
-    A run may begin in the context prefix, if the text behind it is known from its first token on.
+    The texts are context prefixes and tokens, with `UNKNOWN` in gaps. A run may begin in the context prefix, if the
+    text behind it is known from its first token on.
     """
+    texts, rate = task
     hashes_of_texts: list[NDArray[np.uint64]] = []
-    for head, tokens in task.parts:
+    for head, tokens in texts:
         parts = [run_hashes(np.concatenate((head, run)) if start == 0 else run) for start, run in known_runs(tokens)]
-        hashes_of_texts.append(sample_hashes(np.concatenate((np.empty(0, dtype=np.uint64), *parts)), task.rate))
+        hashes_of_texts.append(sample_hashes(np.concatenate((np.empty(0, dtype=np.uint64), *parts)), rate))
     return hashes_of_texts

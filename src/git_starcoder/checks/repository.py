@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from itertools import islice, product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from git_starcoder import augmentations, registry
 from git_starcoder.augmentations import Variant
 from git_starcoder.checks.contract import Check
 from git_starcoder.checks.techniques import COMMIT_HASH
+from git_starcoder.dataset import METADATA_FILE
 from git_starcoder.dataset.samples import UNKNOWN_TOKEN
 from git_starcoder.git.attributes import ATTRIBUTES_FILE, read_attributes
 from git_starcoder.git.changes import select_changes
@@ -43,10 +45,10 @@ if TYPE_CHECKING:
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Finding, Split
 
-ALL_DECLARED_ROLES = [
-    DeclaredRoles(vendored, generated, documentation)
-    for vendored, generated, documentation in product((None, True, False), repeat=3)
-]
+    Variations = tuple[bytes, str, list[tuple[str, bytes]]]
+    """A file, its language, and the technique and the text of each variation of it."""
+
+ALL_DECLARED_ROLES = [DeclaredRoles(a, b, c) for a, b, c in product((None, True, False), repeat=3)]
 """Everything that `.gitattributes` may declare of a file."""
 UNCHANGED_TECHNIQUES = (BASE, "temporal_context", "cross_file_context")
 """Techniques whose text is the file as it is, with or without a context prefix."""
@@ -55,15 +57,6 @@ MAX_COMPARED_SAMPLES = 512
 CHANGES_IN_MEMORY = 32
 """Changes whose texts are in memory together."""
 DIFF_PARTS = ("<commit_before>", "<commit_msg>", "<commit_after>")
-
-
-class VerifyVariationsTask(NamedTuple):
-    """A file and variations of it, for a worker."""
-
-    original: bytes
-    language: str
-    variations: list[tuple[str, bytes]]
-    """The technique and the text of each."""
 
 
 class CommitsCheck(Check):
@@ -98,15 +91,13 @@ class CommitsCheck(Check):
     def finish(self) -> Iterator[Finding]:
         """Compare with the metadata, the manifest and the history."""
         listed: int = self.dataset.metadata.get("git_commits_analyzed", 0)
-        steps: dict[str, dict[str, Any]] = {step["step"]: step for step in self.dataset.manifest["steps"]}
-        counted = steps.get("read", {}).get("figures", {}).get("commits")
+        counted = self.context.steps.get("read", {}).get("figures", {}).get("commits")
         named_count = len(self._place_of_commit)
+        problem = f"git_commits_analyzed is {listed}, but "
         if counted is not None and counted != listed:
-            problem = f"git_commits_analyzed is {listed}, but {counted} in manifest.json"
-            yield self.finding("dataset_metadata.json", problem)
+            yield self.finding(METADATA_FILE, f"{problem}{counted} in manifest.json")
         if named_count > listed:
-            problem = f"git_commits_analyzed is {listed}, but rows name {named_count} commits"
-            yield self.finding("dataset_metadata.json", problem)
+            yield self.finding(METADATA_FILE, f"{problem}rows name {named_count} commits")
         if self.context.repository:
             yield from self._compare_with_history(self.context.repository, counted)
         self.figure = f"{listed:,} commits read, {named_count:,} of them in rows"
@@ -116,7 +107,6 @@ class CommitsCheck(Check):
             self.skip_reason = "no row names a commit: the history is shallow or none"
 
     def _compare_with_history(self, repository: Repo, counted: int | None) -> Iterator[Finding]:
-        history_problem = self.context.history_problem
         with repository.start_git("rev-list", repository.commit) as output:
             history = {line.decode() for line in iter(output.read_line, None)}
         for commit, place in sorted(self._place_of_commit.items()):
@@ -124,9 +114,8 @@ class CommitsCheck(Check):
                 self._unknown_count += 1
             elif commit not in history:
                 yield self.finding(place, f"commit {commit} is not in the history of {repository.commit[:12]}")
-        if counted is not None and counted != len(history) and not history_problem:
-            problem = f"{counted} commits, but the history has {len(history)}"
-            yield self.finding("manifest.json, read", problem)
+        if counted is not None and counted != len(history) and not self.context.history_problem:
+            yield self.finding("manifest.json, read", f"{counted} commits, but the history has {len(history)}")
 
 
 class OriginsCheck(Check):
@@ -142,17 +131,16 @@ class OriginsCheck(Check):
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
         repository = context.repository
-        steps: list[dict[str, Any]] = self.dataset.manifest.get("steps", [])
-        has_attributes = any(step["figures"].get("marked") or step["figures"].get("changes_marked") for step in steps)
+        figures = [step["figures"] for step in context.steps.values()]
+        has_attributes = any(each.get("marked") or each.get("changes_marked") for each in figures)
         self._possible_roles = ALL_DECLARED_ROLES if has_attributes else [NO_DECLARED_ROLES]
         """What `.gitattributes` may declare, where they cannot be read."""
         self._attributes = read_attributes(repository) if repository and self._can_read_attributes(repository) else None
 
     def finish(self) -> Iterator[Finding]:
         """Compute the metadata of each sample again."""
-        samples, repository, history_problem = (
-            self.samples.by_id.values(), self.context.repository, self.context.history_problem,
-        )  # fmt: skip
+        samples, repository = self.samples.by_id.values(), self.context.repository
+        history_problem = self.context.history_problem
         blobs: dict[str, str] = {}
         commits: dict[str, str] = {}
         if repository:
@@ -229,13 +217,11 @@ class SourceCheck(Check):
                 samples_of_blob[str(sample.metadata.get("blob", ""))].append(sample)
         yield from self._compare_files(repository, samples_of_blob)
         diffs = [sample for sample in samples if sample.metadata["augmentation_type"] == "git_diff"]
-        yield from self._compare_changes(repository, sorted(diffs, key=_sample_id)[:MAX_COMPARED_SAMPLES])
-        techniques = {
-            key for key in registry.names("augmentations") if augmentations.input_kind(key) in {"text", "tree"}
-        }
-        variations = [
-            sample for sample in samples if sample.metadata["augmentation_type"] in techniques and not sample.is_masked
-        ]
+        yield from self._compare_changes(repository, sorted(diffs, key=attrgetter("id"))[:MAX_COMPARED_SAMPLES])
+        keys = registry.names("augmentations")
+        techniques = {key for key in keys if augmentations.input_kind(key) in {"text", "tree"}}
+        varied = (sample for sample in samples if sample.metadata["augmentation_type"] in techniques)
+        variations = [sample for sample in varied if not sample.is_masked]
         yield from self._verify_variations(repository, variations)
         compared = self._compared
         results = [f"{compared['file']:,} files and {compared['change']:,} of {len(diffs):,} changes compared"]
@@ -272,10 +258,12 @@ class SourceCheck(Check):
             tokens = np.append(tokenizer.encode([text])[0].astype(np.int32), tokenizer.end_id)
             for sample in samples_of_blob[blob]:
                 self._compared["file"] += 1
-                if sample.is_masked:
-                    if not all(part in text for part in self.samples.run_texts(sample)):
-                        yield self.sample_finding(sample, f"its text does not stand in blob {blob[:12]}")
-                elif problem := _first_difference(sample.tokens[: sample.length], tokens):
+                problem = ""
+                if not sample.is_masked:
+                    problem = _first_difference(sample.tokens[: sample.length], tokens)
+                elif not all(part in text for part in self.samples.run_texts(sample)):
+                    problem = "its text does not stand in"
+                if problem:
                     yield self.sample_finding(sample, f"{problem} blob {blob[:12]}")
         for blob in sorted(samples_of_blob.keys() - seen_blobs - self._missing_blobs):
             yield self.sample_finding(samples_of_blob[blob][0], f"blob {blob[:12] or 'unnamed'} is too large, or none")
@@ -287,10 +275,8 @@ class SourceCheck(Check):
         skip = foreign_role_filter(read_attributes(repository).declared_roles)
         changes = select_changes(repository, options.changes, options.commit_files, skip).selected
         change_of = {(change.commit, printable_path(change.path)): change for change in changes}
-        pairs = [
-            (sample, change_of.get((str(sample.metadata["commit"]), str(sample.metadata["source_file"]))))
-            for sample in samples
-        ]
+        origins = [(str(sample.metadata["commit"]), str(sample.metadata["source_file"])) for sample in samples]
+        pairs = [(sample, change_of.get(origin)) for sample, origin in zip(samples, origins, strict=True)]
         messages = {
             name: clean_message(data, redacted=options.secrets != "off")
             for name, data in repository.read_commits(sorted({change.commit for _, change in pairs if change}))
@@ -304,10 +290,8 @@ class SourceCheck(Check):
                 if self._may_differ_from_build(change):
                     self._unknown_changes += 1
                 elif change is None:
-                    problem = (
-                        f"no commit {str(sample.metadata['commit'])[:12]} did this to {sample.metadata['source_file']}"
-                    )
-                    yield self.sample_finding(sample, problem)
+                    commit, path = str(sample.metadata["commit"])[:12], sample.metadata["source_file"]
+                    yield self.sample_finding(sample, f"no commit {commit} did this to {path}")
                 elif not {change.blob_after, change.blob_before} & self._missing_blobs:
                     self._compared["change"] += 1
                     if problem := self._change_problem(sample, change, texts, messages.get(change.commit, b"")):
@@ -344,7 +328,7 @@ class SourceCheck(Check):
     def _verify_variations(self, repository: Repo, samples: list[RebuiltSample]) -> Iterator[Finding]:
         if self.samples.tokenizer.token_byte_counts is None:
             return  # a tokenizer that is not byte-level may not give back the exact text
-        texts = ((sample, self.samples.full_text(sample)) for sample in sorted(samples, key=_sample_id))
+        texts = ((sample, self.samples.full_text(sample)) for sample in sorted(samples, key=attrgetter("id")))
         complete = ((sample, text) for sample, text in texts if text is not None)
         by_blob: dict[str, dict[str, list[tuple[RebuiltSample, bytes]]]] = defaultdict(lambda: defaultdict(list))
         for sample, text in islice(complete, MAX_COMPARED_SAMPLES):
@@ -352,14 +336,14 @@ class SourceCheck(Check):
         pending: deque[list[RebuiltSample]] = deque()
         seen_blobs: set[str] = set()
 
-        def tasks() -> Iterator[VerifyVariationsTask]:
+        def tasks() -> Iterator[Variations]:
             for blob, original in self._read_texts(repository, sorted(by_blob)):
                 if original is not None:
                     seen_blobs.add(blob)
                     for language, variations in by_blob[blob].items():
                         pending.append([sample for sample, _ in variations])
                         named = [(sample.metadata["augmentation_type"], text) for sample, text in variations]
-                        yield VerifyVariationsTask(original, language, named)
+                        yield original, language, named
 
         for result in self.context.run_tasks(verify_variations, tasks()):
             verified = pending.popleft()
@@ -375,10 +359,11 @@ class SourceCheck(Check):
             yield self.sample_finding(sample, f"blob {blob[:12] or 'unnamed'} is no text, too large, or none")
 
 
-def verify_variations(task: VerifyVariationsTask) -> list[str]:
+def verify_variations(task: Variations) -> list[str]:
     """What is wrong with each variation of a file, or "". Runs in workers, too."""
-    original = parse(task.original, task.language if task.language in registry.names("languages") else PLAIN_TEXT)
-    return [_variation_problem(original, technique, text) for technique, text in task.variations]
+    text, language, variations = task
+    original = parse(text, language if language in registry.names("languages") else PLAIN_TEXT)
+    return [_variation_problem(original, technique, varied) for technique, varied in variations]
 
 
 def _variation_problem(original: Code, technique: str, text: bytes) -> str:
@@ -398,10 +383,6 @@ def _first_difference(shown: NDArray[np.int32], tokens: NDArray[np.int32]) -> st
         return f"it goes on behind the {len(tokens):,} tokens of"
     wrong = np.flatnonzero((shown != tokens[: len(shown)]) & (shown != UNKNOWN_TOKEN))
     return f"token {int(wrong[0]):,} is not that of" if len(wrong) else ""
-
-
-def _sample_id(sample: RebuiltSample) -> str:
-    return sample.id
 
 
 def _mismatch(key: str, sample: RebuiltSample, expected: str) -> str:

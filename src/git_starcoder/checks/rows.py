@@ -1,20 +1,26 @@
-"""Checks of single rows: their keys, lengths, control tokens and text."""
+"""Checks of single rows and their samples: keys, lengths, control tokens, text and secrets."""
 
 from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
+from hashlib import blake2b
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import orjson
 
-from git_starcoder.checks.contract import Check
+from git_starcoder.checks.contract import READING_ORDER, Check
 from git_starcoder.dataset.read_blocks import NO_TOKEN_IDS
 from git_starcoder.dataset.samples import TextRun
+from git_starcoder.errors import DatasetError
 from git_starcoder.layout import IGNORED_LABEL
+from git_starcoder.text.secrets import REDACTED_MARK, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from git_starcoder.checks.contract import CheckContext
     from git_starcoder.dataset.read_blocks import BulkRow, RowBlock
@@ -47,6 +53,8 @@ UNKNOWN_PREFIX_PATTERN = "[fbma]*"
 """The control tokens of a context prefix of any other technique."""
 MAX_CUT_BYTES = 3
 """Bytes of a character that may remain where a window begins inside it: UTF-8 has at most 4 bytes per character."""
+FILES_WITH_TEXT = ("drops.jsonl", "imports.jsonl", "signatures.jsonl", "dataset_metadata.json", "manifest.json")
+"""Files besides the rows that hold words from the repository."""
 
 
 class RowsCheck(Check):
@@ -57,20 +65,17 @@ class RowsCheck(Check):
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
-        self._row_count = 0
         self._valid_shapes: set[tuple[str | type, ...]] = set()
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Check keys and types, and compare the metadata with the row's place."""
-        self._row_count += len(block.rows)
         for row in block.rows:
             for problem in self._shape_problems(row) or _place_problems(row, split):
                 yield self.row_finding(split, row, problem)
 
-    def finish(self) -> Iterable[Finding]:
+    def finish(self) -> None:
         """Set the figure."""
-        self.figure = f"{self._row_count:,} rows"
-        return ()
+        self.figure = f"{self.context.row_counts.total():,} rows"
 
     def _shape_problems(self, row: BulkRow) -> list[str]:
         """What is wrong with the keys and types of a row."""
@@ -80,10 +85,8 @@ class RowsCheck(Check):
         shape = (*metadata, *map(type, metadata.values()))
         if shape in self._valid_shapes:
             return []
-        wrong_keys = [key for key, kind in REQUIRED_KEYS.items() if not _has_type(metadata.get(key), kind)]
-        wrong_keys += [
-            key for key, kind in OPTIONAL_KEYS.items() if key in metadata and not _has_type(metadata[key], kind)
-        ]
+        expected = REQUIRED_KEYS | {key: kind for key, kind in OPTIONAL_KEYS.items() if key in metadata}
+        wrong_keys = [key for key, kind in expected.items() if not _has_type(metadata.get(key), kind)]
         if not wrong_keys and len(self._valid_shapes) < MAX_VALID_SHAPES:
             self._valid_shapes.add(shape)
         return [f"{key} is {metadata[key]!r}" if key in metadata else f"no {key}" for key in wrong_keys]
@@ -101,11 +104,10 @@ class LengthsCheck(Check):
         self._padding_bytes = np.uint32(tokenizer.pad_id).tobytes()
         self._vocab_size = tokenizer.vocab_size
         self._has_labels = context.recipe.write.labels
-        self._token_count = self._row_count = 0
+        self._token_count = 0
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Check the tokens and the labels of each row."""
-        self._row_count += len(block.rows)
         for row, metadata in zip(block.rows, block.metadata, strict=True):
             self._token_count += metadata["length"]
             problems = list(self._length_problems(row))
@@ -114,14 +116,11 @@ class LengthsCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Compare the totals with the metadata."""
-        for key, counted in (
-            ("total_tokens", self._token_count),
-            ("avg_tokens_per_sequence", round(self._token_count / max(1, self._row_count), 1)),
-            ("vocab_size", self._vocab_size),
-        ):
-            value = self.dataset.metadata.get(key)
-            if value != counted:
-                yield self.finding("dataset_metadata.json", f"{key} is {value}, but {counted} were counted")
+        average = round(self._token_count / max(1, self.context.row_counts.total()), 1)
+        counted = {
+            "total_tokens": self._token_count, "avg_tokens_per_sequence": average, "vocab_size": self._vocab_size
+        }  # fmt: skip
+        yield from self.metadata_findings(counted, "{key} is {actual}, but {expected} were counted")
         self.figure = f"{self._token_count:,} tokens of a vocabulary of {self._vocab_size:,}"
 
     def _length_problems(self, row: BulkRow) -> Iterator[str]:
@@ -169,10 +168,9 @@ class ControlsCheck(Check):
         self._id_range = np.uint32(max(letters)) - self._lowest_id
         self._is_control = np.zeros(tokenizer.vocab_size + 1, dtype=bool)  # the last entry is for ids out of range
         self._is_control[list(letters)] = True
-        self._prefix_patterns = {
-            key: re.compile(without_letters(pattern, missing_letters)) for key, pattern in PREFIX_PATTERNS.items()
-        }
-        self._row_count = self._rows_with_controls = 0
+        patterns = PREFIX_PATTERNS.items()
+        self._prefix_patterns = {key: without_letters(pattern, missing_letters) for key, pattern in patterns}
+        self._rows_with_controls = 0
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Find the control tokens of all rows at once, then compare those of each row with its layout."""
@@ -185,10 +183,8 @@ class ControlsCheck(Check):
         # Padding is a control token, too, so only what stands before it becomes Python numbers. For example, with
         # positions [2, 5, 9] and a row of tokens 4 to 8, the edges are (1, 2): `positions[1:2]` lie in the row.
         edges = np.searchsorted(positions, np.column_stack((row_starts, row_starts + lengths)))
-        self._row_count += len(lengths)
-        for row, length, start, (first, last) in zip(
-            block.rows, lengths, row_starts.tolist(), edges.tolist(), strict=True
-        ):
+        bounds = row_starts.tolist(), edges.tolist()
+        for row, length, start, (first, last) in zip(block.rows, lengths, *bounds, strict=True):
             if first == last and _expects_no_control(row):
                 continue
             row_positions: list[int] = positions[first:last].tolist()
@@ -197,10 +193,10 @@ class ControlsCheck(Check):
             if length and (problem := self._layout_problem(row, length, found)):
                 yield self.row_finding(split, row, problem)
 
-    def finish(self) -> Iterable[Finding]:
+    def finish(self) -> None:
         """Set the figure."""
-        self.figure = f"{self._rows_with_controls:,} of {self._row_count:,} rows have control tokens"
-        return ()
+        row_count = self.context.row_counts.total()
+        self.figure = f"{self._rows_with_controls:,} of {row_count:,} rows have control tokens"
 
     def _layout_problem(self, row: BulkRow, length: int, found: list[tuple[int, str]]) -> str:
         """Compare the control tokens of a row, by position and letter, with its layout; "" if they are right."""
@@ -211,8 +207,8 @@ class ControlsCheck(Check):
         else:
             technique = metadata["augmentation_type"]
             prefix = "".join(letter for position, letter in found if position < prefix_length)
-            pattern = self._prefix_patterns.get(technique)
-            if prefix_length and not (pattern or re.compile(UNKNOWN_PREFIX_PATTERN)).fullmatch(prefix):
+            pattern = self._prefix_patterns.get(technique, UNKNOWN_PREFIX_PATTERN)
+            if prefix_length and not re.fullmatch(pattern, prefix):
                 return f"the head of a {technique} has the control tokens {self._spell(prefix)}"
             found = [(position, letter) for position, letter in found if position >= prefix_length]
             is_last = metadata["chunk_index"] + 1 == metadata["total_chunks"]
@@ -258,6 +254,83 @@ class TextsCheck(Check):
                 if problem := _text_problem(run):
                     yield self.sample_finding(sample, problem)
         self.figure = f"{len(self.samples.by_id):,} texts of {size / 1e6:,.1f} MB"
+
+
+class SecretsCheck(Check):
+    """Reports each text with a secret, by its first row or by its line. The figure is the amount of text.
+
+    Rows overlap, so samples are searched instead, where each token is there once: context prefix, text, and the commit
+    message in the metadata. Findings name the kind of a secret and never the secret.
+    """
+
+    name = "secrets"
+    promise = "No key, token or password is anywhere in the dataset."
+
+    def finish(self) -> Iterator[Finding]:
+        """Search all texts."""
+        if self.context.recipe.read.secrets == "off":
+            self.skip_reason = "the recipe leaves secrets (read.secrets: off)"
+            return
+        redaction_count = byte_count = 0
+        for sample in self.samples.by_id.values():
+            message = str(sample.metadata.get("commit_message", "")).encode()
+            texts = [self.samples.prefix_and_runs(sample)[0], *self.samples.run_texts(sample), message]
+            kinds: Counter[str] = Counter()
+            for text in texts:
+                byte_count += len(text)
+                kinds += redact(text).counts
+                redaction_count += len(REDACTED_MARK.findall(text))
+            if kinds:
+                yield self.sample_finding(sample, _format_kinds(kinds))
+        for place, text in chain(self._parquet_texts(), self._file_texts()):
+            byte_count += len(text)
+            if kinds := redact(text).counts:
+                yield self.finding(place, _format_kinds(kinds))
+        self.figure = f"{byte_count / 1e6:,.1f} MB of text, {redaction_count:,} secrets redacted"
+
+    def _parquet_texts(self) -> Iterator[tuple[str, bytes]]:
+        """Each text of the columns that Parquet files have for other programs, with the place of its first row."""
+        seen_digests: set[bytes] = set()
+        for split in READING_ORDER:
+            for number, values in enumerate(self.dataset.compatibility_columns(split)):
+                for text in (str(value).encode() for value in values.values()):
+                    digest = blake2b(text, digest_size=16).digest()
+                    if digest not in seen_digests:
+                        seen_digests.add(digest)
+                        yield self.dataset.row_location(split, number), text
+
+    def _file_texts(self) -> Iterator[tuple[str, bytes]]:
+        """The values in other files, with their places: line by line in JSONL, one by one in JSON."""
+        for name in FILES_WITH_TEXT:
+            path = self.dataset.folder / name
+            try:
+                if path.suffix == ".json":
+                    yield from ((f"{name}:1", text.encode()) for text in _json_texts(orjson.loads(path.read_bytes())))
+                    continue
+                with path.open("rb") as lines:
+                    for number, line in enumerate(lines, 1):
+                        yield f"{name}:{number}", "\n".join(_json_texts(orjson.loads(line))).encode()
+            except orjson.JSONDecodeError as error:
+                raise DatasetError(f"'{path}' is damaged: {error}", where=name) from error
+            except OSError as error:
+                raise DatasetError(f"'{path}' cannot be read: {error.strerror}", where=name) from error
+
+
+def _json_texts(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, but no keys: those are ours."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, list):
+            pending += cast("list[Any]", item)
+        elif isinstance(item, dict):
+            pending += cast("dict[str, Any]", item).values()
+
+
+def _format_kinds(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} × {kind}" for kind, count in sorted(kinds.items()))
 
 
 def _has_type(value: Any, kind: type | tuple[type, ...]) -> bool:

@@ -39,9 +39,7 @@ class TechniquesCheck(Check):
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
-        options = context.recipe.augment
-        self._known = (BASE, *options)
-        self._enabled = [name for name, technique in options.items() if technique.share > 0]
+        self._known = (BASE, *context.recipe.augment)
         self._rows: Counter[str] = Counter()
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
@@ -59,12 +57,13 @@ class TechniquesCheck(Check):
             if listed.get(name) != self._rows[name]:
                 problem = f"{name} is {listed.get(name)}, but it made {self._rows[name]} rows"
                 yield self.finding("dataset_metadata.json", f"augmentation_techniques: {problem}")
-        without_rows = [name for name in self._enabled if not self._rows[name]]
+        enabled = [name for name, technique in self.context.recipe.augment.items() if technique.share > 0]
+        without_rows = [name for name in enabled if not self._rows[name]]
         self.figure = ", ".join(f"{name} {self._rows[name]:,}" for name in self._known if self._rows[name])
         if without_rows:
             self.figure += f"; nothing to do for {', '.join(without_rows)}"
-        if without_rows == self._enabled:
-            reason = "found nothing to work on" if self._enabled else "are not in the recipe"
+        if without_rows == enabled:
+            reason = "found nothing to work on" if enabled else "are not in the recipe"
             self.skip_reason = f"techniques {reason}: {self.figure}"
 
 
@@ -82,16 +81,13 @@ class DiversityCheck(Check):
         super().__init__(context)
         self._files_of_technique: dict[str, set[str]] = defaultdict(set)
         self._blob_of_file: dict[str, str] = {}
-        self._base_count = self._varied_count = 0
+        self._base_count = 0
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Count rows, and compare the blob of each with that of other rows of its file."""
         for row, metadata in zip(block.rows, block.metadata, strict=True):
             technique, path = metadata["augmentation_type"], metadata["source_file"]
-            if technique == BASE:
-                self._base_count += 1
-            else:
-                self._varied_count += 1
+            self._base_count += technique == BASE
             if metadata.get("is_evolution"):
                 continue
             self._files_of_technique[technique].add(path)
@@ -103,7 +99,8 @@ class DiversityCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Compare with the metadata and with the shares of the recipe."""
-        counts = {"base_sequences": self._base_count, "augmented_sequences": self._varied_count}
+        varied_count = self.context.row_counts.total() - self._base_count
+        counts = {"base_sequences": self._base_count, "augmented_sequences": varied_count}
         yield from self.metadata_findings(counts)
         options, file_count = self.context.recipe.augment, len(self._blob_of_file)
         for technique, files in sorted(self._files_of_technique.items()):
@@ -113,10 +110,8 @@ class DiversityCheck(Check):
                 problem = f"{technique} varies {len(files)} of {file_count} files, more than a share of {share:g} draws"
                 yield self.finding("recipe.yaml", problem)
         varied_files = set[str]().union(*(files for key, files in self._files_of_technique.items() if key != BASE))
-        self.figure = (
-            f"{self._base_count:,} rows as they are, {self._varied_count:,} made; "
-            f"{len(varied_files):,} of {file_count:,} files varied"
-        )
+        rows = f"{self._base_count:,} rows as they are, {varied_count:,} made"
+        self.figure = f"{rows}; {len(varied_files):,} of {file_count:,} files varied"
         if not options:
             self.skip_reason = f"the recipe has no augmentation: {self.figure}"
 
@@ -150,10 +145,7 @@ class DiffsCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Compare with the metadata."""
-        listed = self.dataset.metadata.get("git_diffs")
-        if listed != self._row_count:
-            problem = f"git_diffs is {listed}, but there are {self._row_count}"
-            yield self.finding("dataset_metadata.json", problem)
+        yield from self.metadata_findings({"git_diffs": self._row_count}, "{key} is {actual}, but there are {expected}")
         self.figure = f"{self._row_count:,} rows of {len(self._commits):,} commits"
         if not self._row_count:
             recipe = self.context.recipe

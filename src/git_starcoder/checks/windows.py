@@ -1,20 +1,23 @@
-"""Checks of windows: their sizes and places, and the order of the curriculum."""
+"""Checks of windows: their sizes, places, weights and ages, and the order of the curriculum."""
 
 from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from math import ceil, floor
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks.contract import READING_ORDER, Check
-from git_starcoder.layout import FIM_SENTINELS, window_stride
+from git_starcoder.git.history import committer_time
+from git_starcoder.layout import FIM_SENTINELS, OLD_DAYS, RECENT_DAYS, age_factor, age_in_days, window_stride
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
 
     from git_starcoder.checks.contract import CheckContext
     from git_starcoder.dataset.read_blocks import RowBlock
+    from git_starcoder.git.objects import Repo
     from git_starcoder.records import Finding, Split
 
 OPENING_ROWS = 100
@@ -25,6 +28,13 @@ once in 40,000 datasets."""
 STAGE_COUNT = 3
 COMPLEXITY_TOLERANCE = 1e-4
 """Complexities are written with four decimals."""
+PRIORITY_OF_ROLE = {"core": "high", "test": "low"}
+"""All other roles have the priority `medium`."""
+WEIGHT_TOLERANCE = 5e-5
+"""Weights are written with four decimals."""
+
+weight_inputs = itemgetter("role", "age_days", "augmentation_type", "weight", "priority", "is_core", "is_test")
+"""The metadata that the check `weights` compares with each other."""
 
 
 class ContextWindowCheck(Check):
@@ -38,8 +48,8 @@ class ContextWindowCheck(Check):
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
-        self._window = context.recipe.window
-        self._strides = {size: window_stride(size, self._window.overlap) for size in self._window.sizes}
+        window = context.recipe.window
+        self._strides = {size: window_stride(size, window.overlap) for size in window.sizes}
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Check the size and the start of each window."""
@@ -60,13 +70,11 @@ class ContextWindowCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Compare the metadata with the recipe."""
-        window = self._window
+        window = self.context.recipe.window
         overlap = round(window.primary * window.overlap)
         yield from self.metadata_findings({
-            "context_windows": list(window.sizes),
-            "primary_window": window.primary,
-            "max_tokens_per_sequence": max(window.sizes),
-            "overlap_tokens": overlap,
+            "context_windows": list(window.sizes), "primary_window": window.primary,
+            "max_tokens_per_sequence": max(window.sizes), "overlap_tokens": overlap,
         })  # fmt: skip
         self.figure = f"{window.primary:,} tokens, {overlap:,} of them overlap"
 
@@ -88,7 +96,7 @@ class ScalesCheck(Check):
         self._place_of_long_text: dict[int, str] = {}
         """For each window size where a row stands whose text needs several windows."""
 
-    def check_block(self, split: Split, block: RowBlock) -> Iterable[Finding]:
+    def check_block(self, split: Split, block: RowBlock) -> None:
         """Count rows by window size."""
         sizes: list[int] = list(map(itemgetter("window_size"), block.metadata))
         self._rows.update(sizes)
@@ -99,7 +107,6 @@ class ScalesCheck(Check):
             self._opening_sizes.update(sizes[: max(0, OPENING_ROWS - block.rows[0].index)])
             stages = (metadata.get("stage", 1) for metadata in block.metadata)
             self._first_stage_rows.update(size for size, stage in zip(sizes, stages, strict=True) if stage == 1)
-        return ()
 
     def finish(self) -> Iterator[Finding]:
         """Report missing sizes."""
@@ -145,7 +152,7 @@ class CurriculumCheck(Check):
                 continue
             if stage < self._latest_stage[split]:
                 yield self.row_finding(split, row, f"stage {stage} behind rows of stage {self._latest_stage[split]}")
-            elif stage > self._latest_stage[split]:
+            else:
                 self._latest_stage[split] = stage
             if complexity < highest[stage - 1] - COMPLEXITY_TOLERANCE:
                 problem = f"complexity {complexity} in stage {stage}, after {highest[stage - 1]} in an earlier one"
@@ -158,8 +165,117 @@ class CurriculumCheck(Check):
                 if complexity > self._highest[stage - 1]:
                     self._highest[stage - 1] = complexity
 
-    def finish(self) -> Iterable[Finding]:
+    def finish(self) -> None:
         """Set the figure."""
         ranges = (f"{low:.2f}-{high:.2f}" for low, high in zip(self._lowest, self._highest, strict=True))
         self.figure = f"complexity of training {', '.join(ranges)}"
-        return ()
+
+
+class WeightsCheck(Check):
+    """Reports each row whose weight, priority or flags do not follow from its metadata. The figure is the weights.
+
+    Where training rows are copied by their weight, each copy has weight 1.
+    """
+
+    name = "weights"
+    promise = "The weight of every row follows from its role, its age and its technique."
+
+    def __init__(self, context: CheckContext) -> None:
+        super().__init__(context)
+        self._weigh = context.recipe.weigh
+        self._weight_of_role = {"core": self._weigh.core, "test": self._weigh.test}
+        self._seen_weights: set[float] = set()
+        self._valid_inputs: set[tuple[Any, ...]] = set()
+
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
+        """Compute the weights again, but once for rows of the same metadata."""
+        has_copies = split == "train" and self.context.recipe.write.copies
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
+            inputs = weight_inputs(metadata)
+            if inputs not in self._valid_inputs or has_copies:
+                problems = list(self._problems(metadata, has_copies=has_copies))
+                if not problems:
+                    self._valid_inputs.add(inputs)
+                for problem in problems:
+                    yield self.row_finding(split, row, problem)
+
+    def finish(self) -> None:
+        """Set the figure."""
+        self.figure = f"weights {', '.join(f'{weight:g}' for weight in sorted(self._seen_weights))}"
+
+    def _problems(self, metadata: Mapping[str, Any], *, has_copies: bool) -> Iterator[str]:
+        weigh, role = self._weigh, metadata["role"]
+        expected = self._weight_of_role.get(role, weigh.utility)
+        expected *= age_factor(metadata["age_days"], weigh.recent, weigh.old)
+        expected *= weigh.evolution if metadata["augmentation_type"] == "git_diff" else 1.0
+        weight = metadata["weight"]
+        if has_copies:
+            if weight != 1:
+                yield f"a copy of weight {weight}"
+            weight = metadata.get("weight_of_row", 0)
+            if metadata.get("copies", 0) not in {floor(weight), ceil(weight)}:
+                yield f"{metadata.get('copies')} copies for {expected:g}"
+        self._seen_weights.add(weight)
+        if abs(weight - expected) > WEIGHT_TOLERANCE:
+            yield f"weight {weight}, not {expected:g}"
+        if metadata["priority"] != PRIORITY_OF_ROLE.get(role, "medium"):
+            yield f"priority {metadata['priority']} for {role}"
+        if (metadata["is_core"], metadata["is_test"]) != (role == "core", role == "test"):
+            yield f"is_core or is_test does not say {role}"
+
+
+class AgesCheck(Check):
+    """Reports each row whose age is not that of its commit. The figure is the shares of recent and of old rows.
+
+    Without the repository, all rows of one commit must have the same age; with it, the age of the commit.
+    """
+
+    name = "ages"
+    promise = "Every row is as old as the commit that changed it, counted from the newest commit."
+
+    def __init__(self, context: CheckContext) -> None:
+        super().__init__(context)
+        self._age_of_commit: dict[str, tuple[int, str]] = {}
+        """Commit → days and place of its first row."""
+        self._recent_count = self._old_count = self._unknown_count = 0
+
+    def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
+        """Compare the age of each row with that of earlier rows of its commit."""
+        for row, metadata in zip(block.rows, block.metadata, strict=True):
+            days, commit = metadata["age_days"], metadata.get("commit", "")
+            self._recent_count += days < RECENT_DAYS
+            self._old_count += days >= OLD_DAYS
+            if days < 0:
+                yield self.row_finding(split, row, f"{days} days old")
+            if not commit:
+                continue
+            if commit not in self._age_of_commit:
+                self._age_of_commit[commit] = days, self.dataset.row_location(split, row.index)
+            first_days, first_place = self._age_of_commit[commit]
+            if first_days != days:
+                problem = f"{days} days old, but {first_place}, of the same commit, {first_days}"
+                yield self.row_finding(split, row, problem)
+
+    def finish(self) -> Iterator[Finding]:
+        """Compare with the commits of the repository."""
+        if self.context.repository:
+            yield from self._compare_commits(self.context.repository)
+        row_count = max(1, self.context.row_counts.total())
+        old, recent = self._old_count / row_count, self._recent_count / row_count
+        self.figure = f"{recent:.0%} of the rows are younger than {RECENT_DAYS} days, {old:.0%} are {OLD_DAYS} or older"
+        if self._unknown_count:
+            self.figure += f"; {self._unknown_count:,} commits not looked at: {self.context.history_problem}"
+
+    def _compare_commits(self, repository: Repo) -> Iterator[Finding]:
+        commits = dict(repository.read_commits(sorted(self._age_of_commit)))
+        may_lack_commits = self.context.history_problem and repository.incomplete_reason
+        for commit, (days, place) in sorted(self._age_of_commit.items()):
+            data = commits.get(commit)
+            if isinstance(data, bytes):
+                age = age_in_days(committer_time(data), repository.committed_at)
+                if age != days:
+                    yield self.finding(place, f"{days} days old, but commit {commit[:12]} is {age}")
+            elif may_lack_commits:
+                self._unknown_count += 1
+            else:
+                yield self.finding(place, f"commit {commit} is not in the repository")

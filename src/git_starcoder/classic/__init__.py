@@ -8,10 +8,10 @@ from __future__ import annotations
 from git_starcoder.cli import main
 
 SCRIPT_COMMANDS = {
-    "create_training_dataset_effectiveness": "create:effectiveness",
-    "create_training_dataset_ELITE": "create:elite",
-    "test_dataset_effectiveness": "suite:effectiveness",
-    "test_dataset_ELITE": "suite:elite",
+    "create_training_dataset_effectiveness": "datasets:create_effectiveness",
+    "create_training_dataset_ELITE": "datasets:create_elite",
+    "test_dataset_effectiveness": "datasets:test_effectiveness",
+    "test_dataset_ELITE": "datasets:test_elite",
     "model_trainer_unified": "trainer:command",
 }
 """Module and name of the command of each script."""

@@ -1,32 +1,110 @@
-"""Implements `training/model_trainer_unified.py`: train, resume, continue from a model, or evaluate."""
+"""Implements `training/model_trainer_unified.py`: train, resume, continue from a model, or evaluate.
+
+Its config, `training_config_metal_cuda_universal.yaml`, has the keys of the seeds, and other trainers' names of ours.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import click
+import numpy as np
+from msgspec import Meta
 
 from git_starcoder.cli.commands import PATH_TYPE
 from git_starcoder.errors import UsageError
+from git_starcoder.model.config import BUDGET_KEYS, Count, TrainConfig
 from git_starcoder.protocols import NoProgress
+from git_starcoder.records import SPLITS
+from git_starcoder.registry import suggest
+from git_starcoder.strict_config import Places, StrictConfig, field_types, from_values, read_mapping
 from git_starcoder.text.visible import escape_line, escape_unsafe
 from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
-    from git_starcoder.classic.config import SeedConfig, SeedKeys
+    from numpy.typing import NDArray
+
     from git_starcoder.dataset import Dataset
     from git_starcoder.records import Split
 
-SPLIT_OF_FILE: dict[str, Split] = {
-    "training_data_train.jsonl": "train",
-    "training_data_val.jsonl": "val",
-    "training_data_test.jsonl": "test",
-}
+SPLIT_OF_FILE: dict[str, Split] = {f"training_data_{split}.jsonl": split for split in SPLITS}
 MODELS_FOLDER = Path("models")
 """The folder in which `--eval_only` looks for a model if none is named."""
+RENAMED_KEYS = {"base_model": "base", "model_size": "size", "lora_r": "lora_rank", "max_grad_norm": "clip"}
+"""Keys of other trainers, and the keys of `TrainConfig` with the same meaning."""
+DERIVED_KEYS = {
+    "batch": "batch_size", "warmup": "warmup_steps", "tune": "use_lora", **dict.fromkeys(BUDGET_KEYS, "max_epochs")
+}  # fmt: skip
+"""Keys of `TrainConfig` that this file may not have, because one of its own keys decides them."""
+MAX_WARMUP_SHARE = 0.5
+"""Largest share of the steps that is warmup: the seeds' 1,000 steps of warmup may be more than there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeedKeys(StrictConfig):
+    """The keys of the file that depend on the rows, or that `model.config.TrainConfig` does not have."""
+
+    train_path: str = "training_data_effectiveness/training_data_train.jsonl"
+    """The rows to train on, unless `--sequences` names others; a file in the folder of a dataset."""
+    val_path: str = ""
+    """Rows of the same dataset that choose the weights to keep."""
+    test_path: str = ""
+    """Rows of the same dataset that `--eval_only` scores."""
+    batch_size: Count = 2
+    """Average rows of a micro-batch."""
+    gradient_accumulation_steps: Count = 1
+    """Micro-batches of an optimizer step."""
+    warmup_steps: Annotated[int, Meta(ge=0)] = 20
+    """Steps in which the learning rate rises."""
+    max_epochs: Count = 1
+    """Passes over the rows, unless `--epochs` sets them."""
+    use_lora: bool = False
+    """Whether adapters of the base model are trained instead of all its weights."""
+
+
+class SeedConfig(NamedTuple):
+    """What a file of the seeds' trainer says: `config` has the keys that are not the seeds', under our names."""
+
+    seeds: SeedKeys
+    config: TrainConfig
+
+    @classmethod
+    def load(cls, path: Path, **flags: str | None) -> Self:
+        """Read a file, and put flags over it; a flag of None is not set."""
+        values = read_mapping(path, f"'{path}'", f"--config {path}")
+        seed_keys, our_keys = field_types(SeedKeys), field_types(TrainConfig)
+        known = [*seed_keys, *RENAMED_KEYS, *(key for key in our_keys if key not in DERIVED_KEYS)]
+        for key in values:
+            if key not in known:
+                hint = f"here it is '{DERIVED_KEYS[key]}'" if key in DERIVED_KEYS else suggest(key, known)
+                raise UsageError(f"unknown key '{key}'", where=str(path), hint=hint)
+            if key in RENAMED_KEYS and RENAMED_KEYS[key] in values:
+                raise UsageError(f"'{key}' and '{RENAMED_KEYS[key]}' are the same key", where=str(path))
+        places = Places(str(path))
+        seeds = from_values(SeedKeys, {key: value for key, value in values.items() if key in seed_keys}, places)
+        ours: dict[str, Any] = {"tune": "lora"} if seeds.use_lora else {}
+        ours |= {RENAMED_KEYS.get(key, key): value for key, value in values.items() if key not in seed_keys}
+        for key, value in flags.items():
+            if value is not None:
+                ours[key], places.of_keys[key] = value, f"--{key}"
+        return cls(seeds, from_values(TrainConfig, ours, places))
+
+    def config_for(self, rows: NDArray[np.float64], epochs: int) -> TrainConfig:
+        """The training config for the rows of a dataset.
+
+        The average step has `batch_size` x `gradient_accumulation_steps` rows, each drawn as often as its weight says.
+        `rows` has the tokens and the weight of each, shape (rows, 2).
+        """
+        tokens, weights = rows.T if len(rows) else np.ones((2, 1))  # an empty dataset is reported by the training
+        rows_per_step = self.seeds.batch_size * self.seeds.gradient_accumulation_steps
+        batch = max(1, round(rows_per_step * float(np.average(tokens, weights=weights))))
+        steps = max(1.0, epochs * float(tokens @ weights) / max(batch, float(tokens.max())))
+        warmup = min(MAX_WARMUP_SHARE, self.seeds.warmup_steps / steps)
+        return replace(self.config, batch=batch, warmup=warmup, epochs=float(epochs))
 
 
 class SeedProgress(NoProgress):
@@ -63,28 +141,27 @@ def command(
     force: bool,
 ) -> None:
     """Train a model on the rows of a dataset, or score one."""
-    from git_starcoder.classic.config import SeedConfig
-
     base = None
     if checkpoint and not eval_only:
-        if _is_unfinished(checkpoint):
-            if output and output.resolve() != checkpoint.resolve():
-                what = f"the training of '{checkpoint}' is not finished, so no other training can continue from it"
-                raise UsageError(what, where="--output", hint=f"--output {checkpoint} resumes it")
-            output = checkpoint
-        else:
+        from git_starcoder.model.net.loading import TRAINING_RECORD
+        from git_starcoder.model.train.checkpoint import checkpoint_folder
+
+        if (checkpoint / TRAINING_RECORD).exists() or not checkpoint_folder(checkpoint).is_dir():
             base = str(checkpoint)
+        elif output and output.resolve() != checkpoint.resolve():
+            what = f"the training of '{checkpoint}' is not finished, so no other training can continue from it"
+            raise UsageError(what, where="--output", hint=f"--output {checkpoint} resumes it")
+        else:
+            output = checkpoint
     loaded = SeedConfig.load(config, base=base, device=device)
     seeds = loaded.seeds
-    dataset, split = _dataset_and_split(
-        sequences or expand_user(seeds.test_path if eval_only else seeds.train_path), seeds
-    )
+    path = sequences or expand_user(seeds.test_path if eval_only else seeds.train_path)
+    dataset, split = _dataset_and_split(path, seeds)
     wanted = "test" if eval_only else "train"
     if split != wanted:
         what = f"the trainer {'scores test' if eval_only else 'learns from training'} rows only"
-        raise UsageError(
-            what, where=f"--sequences {sequences}", hint=f"training_data_{wanted}.jsonl of the same folder"
-        )
+        hint = f"training_data_{wanted}.jsonl of the same folder"
+        raise UsageError(what, where=f"--sequences {sequences}", hint=hint)
     if not (eval_only or output):
         raise UsageError("a training needs a folder for its model", where="--output", hint="--output models/NAME")
     _select_device(device)
@@ -95,12 +172,7 @@ def command(
 
 
 def _dataset_and_split(sequences: Path, config: SeedKeys) -> tuple[Dataset, Split]:
-    """The dataset and the split of a split file.
-
-    Raises:
-        UsageError: it is not a split file, or the config names rows of another dataset.
-
-    """
+    """The dataset and the split of a split file, if the config names rows of the same dataset."""
     from git_starcoder.dataset import Dataset
 
     if sequences.name not in SPLIT_OF_FILE:
@@ -116,12 +188,7 @@ def _dataset_and_split(sequences: Path, config: SeedKeys) -> tuple[Dataset, Spli
 
 
 def _select_device(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
-    """Make the model, which takes the best visible device, take the wanted one.
-
-    Raises:
-        UsageError: this machine does not have the device.
-
-    """
+    """Make the model, which takes the best visible device, take the wanted one."""
     from git_starcoder.model.net.network import best_device
 
     if wanted == "cpu":
@@ -132,18 +199,8 @@ def _select_device(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
         raise UsageError(f"'{wanted}' cannot be used here", where="--device", hint=hint)
 
 
-def _is_unfinished(checkpoint: Path) -> bool:
-    """Whether there is no model yet, but checkpoints of its training, which can be resumed."""
-    from git_starcoder.model.net.loading import TRAINING_RECORD
-    from git_starcoder.model.train.checkpoint import checkpoint_folder
-
-    return not (checkpoint / TRAINING_RECORD).exists() and checkpoint_folder(checkpoint).is_dir()
-
-
 def _train(dataset: Dataset, loaded: SeedConfig, epochs: int, output: Path, *, force: bool) -> None:
     """Train a model, and print the result in the words of the seeds."""
-    import numpy as np
-
     from git_starcoder.model.train.training import train
 
     rows = np.array([(about["length"], about["weight"]) for about in dataset.row_metadata("train")]).reshape(-1, 2)
@@ -163,12 +220,7 @@ def _train(dataset: Dataset, loaded: SeedConfig, epochs: int, output: Path, *, f
 
 
 def _newest_model(dataset: Dataset) -> Path:
-    """The newest model in `models/` that was trained on this dataset.
-
-    Raises:
-        UsageError: there is none.
-
-    """
+    """The newest model in `models/` that was trained on this dataset."""
     found = [path for path in MODELS_FOLDER.glob("*/training.json") if _dataset_digest(path) == dataset.digest]
     if not found:
         what = f"no model in '{MODELS_FOLDER}' was trained on '{dataset.folder}'"

@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.hashing.lines import HashedLines
-    from git_starcoder.hashing.shingles import Shingles, TextShingles
+    from git_starcoder.hashing.texts import HashedLines, Shingles, TextShingles
 
     Array = NDArray[np.int64]
     IsExempt = Callable[[Array, Array], NDArray[np.bool_]]
@@ -131,13 +130,12 @@ def find_copies(shingles: TextShingles, lines: HashedLines, threshold: float, th
 
     `shingles` and `lines` are those of the same texts.
     """
+    line_threshold = max(threshold, MIN_REWRAPPED_SHARE)
     with ThreadPoolExecutor(threads) as pool:  # numpy releases the interpreter lock
-        search_similar = pool.submit(find_similar_pairs, shingles, threshold)
-        search_rewrapped = pool.submit(
-            lambda: find_contained(lines.shingles(), max(threshold, MIN_REWRAPPED_SHARE), rate=1)
-        )
-        search_contained = pool.submit(find_contained, shingles, threshold, CONTAINMENT_RATE)
-        similar, rewrapped, contained = search_similar.result(), search_rewrapped.result(), search_contained.result()
+        similar_search = pool.submit(find_similar_pairs, shingles, threshold)
+        rewrapped_search = pool.submit(lambda: find_contained(lines.shingles(), line_threshold, rate=1))
+        contained = pool.submit(find_contained, shingles, threshold, CONTAINMENT_RATE).result()
+    similar, rewrapped = similar_search.result(), rewrapped_search.result()
     return CopyPairs(
         np.concatenate((similar.left, contained.part, rewrapped.part)),
         np.concatenate((similar.right, contained.whole, rewrapped.whole)),
@@ -155,9 +153,12 @@ def find_contained(shingles: TextShingles, threshold: float, rate: int) -> Conta
     hash: the same ones in every document. The kind of shingle decides which copies are found: five consecutive tokens
     find text that was moved, three words of a line find text that had something added to every line.
     """
-    hashes, document = _sample_shingles(shingles, rate)
+    chosen = np.flatnonzero(shingles.hashes % np.uint64(rate) == 0)
+    hashes, document = shingles.hashes[chosen], np.searchsorted(shingles.offsets, chosen, side="right") - 1
     order = np.lexsort((document, hashes))
     hashes, document = hashes[order], document[order]
+    distinct = equal_run_starts(hashes, document)  # each shingle once per document
+    hashes, document = hashes[distinct], document[distinct]
     starts = equal_run_starts(hashes)
     document_counts = np.diff(starts, append=len(hashes))  # how many documents have each shingle
     is_rare = np.repeat(document_counts <= MAX_SHINGLE_DOCUMENTS, document_counts)
@@ -179,17 +180,6 @@ def find_contained(shingles: TextShingles, threshold: float, rate: int) -> Conta
     found = np.flatnonzero((share >= threshold) & (size[part] >= MIN_SAMPLED_SHINGLES))
     found = found[np.lexsort((whole[found], part[found]))]
     return ContainedPairs(part[found], whole[found], share[found])
-
-
-def _sample_shingles(shingles: TextShingles, rate: int) -> tuple[NDArray[np.uint64], Array]:
-    """The sampled shingles of all documents, each once per document, and the document of each."""
-    chosen = np.flatnonzero(shingles.hashes % np.uint64(rate) == 0)
-    hashes = shingles.hashes[chosen]
-    document = np.searchsorted(shingles.offsets, chosen, side="right") - 1
-    order = np.lexsort((hashes, document))
-    hashes, document = hashes[order], document[order]
-    distinct = equal_run_starts(hashes, document)
-    return hashes[distinct], document[distinct]
 
 
 def find_similar_pairs(shingles: Shingles, threshold: float) -> SimilarPairs:
@@ -216,10 +206,8 @@ def find_similar_pairs(shingles: Shingles, threshold: float) -> SimilarPairs:
         costs = np.cumsum(index.shingle_counts[index.documents[left]] + index.shingle_counts[index.documents[right]])
         exact = int(np.searchsorted(costs, shingles_left, side="right"))  # pairs that can still be compared exactly
         shingles_left -= int(costs[-1]) if len(costs) else 0
-        similarity = np.concatenate((
-            index.similarity(left[:exact], right[:exact]),
-            index.estimate(left[exact:], right[exact:]),
-        ))  # fmt: skip
+        estimates = index.estimate(left[exact:], right[exact:])
+        similarity = np.concatenate((index.similarity(left[:exact], right[:exact]), estimates))
         is_similar = similarity >= threshold
         unlike = np.sort(np.concatenate((unlike, code[~is_similar])))
         component = connect_components(component, left[is_similar], right[is_similar])
@@ -249,11 +237,8 @@ def find_keepers(
     thousand comparisons. The rounds leave long chains, each document in a bucket with the next. For these, all pairs
     within a bucket are compared first and then walked.
 
-    Args:
-        shingles: The documents, in the order in which they are preferred.
-        threshold: Jaccard similarity from which a document is dropped.
-        is_exempt: For arrays of earlier and later documents, which pairs must not be compared.
-        keys: The `band_keys` of these documents, if they are known.
+    `is_exempt` says for arrays of earlier and later documents which pairs must not be compared; `keys` are the
+    `band_keys` of the documents, if they are known.
     """
     index = _BandIndex(shingles, threshold, keys)
     count = len(index.documents)

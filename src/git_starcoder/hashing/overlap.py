@@ -48,11 +48,8 @@ class RunIndex:
         present, present_files = _concatenate(file_runs)
         hashes = sorted_unique(measured)
         number, is_measured = find_sorted(present, hashes)
-        return cls(
-            hashes,
-            (np.searchsorted(hashes, measured), measured_files),
-            (number[is_measured], present_files[is_measured]),
-        )
+        measured = np.searchsorted(hashes, measured)
+        return cls(hashes, (measured, measured_files), (number[is_measured], present_files[is_measured]))
 
     def find_runs(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The numbers of the runs that are among these hashes; repetitions stay."""

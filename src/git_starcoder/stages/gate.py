@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from git_starcoder.hashing.arrays import find_sorted, run_offsets
-from git_starcoder.hashing.lines import MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
+from git_starcoder.hashing.texts import MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
 from git_starcoder.memo import Memo
 from git_starcoder.records import EMPTY_SPAN
 

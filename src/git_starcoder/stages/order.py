@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.hashing.rolling import mix_bits
+from git_starcoder.hashing.arrays import mix_bits
 from git_starcoder.layout import CURRICULUM_STAGES
 from git_starcoder.records import SPLITS
 

@@ -27,10 +27,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from git_starcoder import augmentations
-from git_starcoder.hashing.arrays import connect_components, run_offsets
+from git_starcoder.hashing.arrays import SHINGLE_TOKENS, connect_components, run_offsets
 from git_starcoder.hashing.near_duplicates import find_copies, find_keepers
-from git_starcoder.hashing.rolling import SHINGLE_TOKENS
-from git_starcoder.hashing.shingles import TextShingles
+from git_starcoder.hashing.texts import TextShingles
 from git_starcoder.layout import window_stride
 from git_starcoder.memo import Memo
 from git_starcoder.records import SPLITS, Split, content_id, printable_path
@@ -44,8 +43,8 @@ if TYPE_CHECKING:
 
     from git_starcoder import recipe as recipes
     from git_starcoder.build_state import BuildState, StepCounts
-    from git_starcoder.hashing.lines import HashedLines
     from git_starcoder.hashing.near_duplicates import Keepers
+    from git_starcoder.hashing.texts import HashedLines
     from git_starcoder.records import Change, Span, Unit
 
 TOKENS_PER_WORD = 1.33

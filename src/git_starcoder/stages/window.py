@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder import machine
-from git_starcoder.hashing.arrays import run_offsets
-from git_starcoder.hashing.rolling import mix_bits, range_hashes
+from git_starcoder.hashing.arrays import mix_bits, range_hashes, run_offsets
 from git_starcoder.layout import BASE, FIM_SENTINELS, masked_row, window_stride
 from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.records import WINDOW_COLUMNS, Change, Span, Unit, Windows, cache_groups

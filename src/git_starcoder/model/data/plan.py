@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from git_starcoder.errors import UsageError
-from git_starcoder.hashing.rolling import mix_bits
+from git_starcoder.hashing.arrays import mix_bits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,9 +1,12 @@
-r"""Lines of texts, compared by their words, so that a copy is found whatever its lines are wrapped in.
+r"""Texts as hashes: shingles, that is, five consecutive tokens, and lines, which are compared by their words.
 
-Code is often copied with something added to every line: commented out, quoted in a mail, in a patch, as a numbered
-listing, as strings of a JSON array or a C table, as HTML with a tag around each line. So lines are compared by their
-words, that is, runs of letters, digits, `_` and non-ASCII bytes. Symbols and white space do not count, nor do escapes
-(`\n`), character references (`&lt;`) and the tags of HTML listings. Worked example, the same line three times:
+Shingles are taken from texts, before there is a tokenizer, and from windows of an array of token ids.
+
+Lines are compared so that a copy is found whatever its lines are wrapped in. Code is often copied with something added
+to every line: commented out, quoted in a mail, in a patch, as a numbered listing, as strings of a JSON array or a C
+table, as HTML with a tag around each line. So lines are compared by their words, that is, runs of letters, digits, `_`
+and non-ASCII bytes. Symbols and white space do not count, nor do escapes (`\n`), character references (`&lt;`) and the
+tags of HTML listings. Worked example, the same line three times:
 
     if count > limit[0]:                                  ->  if count limit 0
     "    if count > limit[0]:\n",                         ->  if count limit 0
@@ -16,19 +19,29 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.hashing.arrays import chunk_slices, equal_run_starts, find_sorted, run_offsets, run_positions
-from git_starcoder.hashing.rolling import polynomial_hashes, range_hashes, shingle_hashes
-from git_starcoder.hashing.shingles import WORD_CLASS, TextShingles, classify_bytes, join_texts, text_batches
+from git_starcoder.hashing.arrays import (
+    SHINGLE_TOKENS,
+    chunk_slices,
+    equal_run_starts,
+    find_sorted,
+    polynomial_hashes,
+    range_hashes,
+    run_offsets,
+    run_positions,
+    shingle_hashes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+TEXT_BATCH_BYTES = 1 << 18
+"""Bytes of text that are hashed at a time."""
 WORDS_PER_SHINGLE = 3
 """Words per shingle of a line. A line of ordinary code has three to eight words."""
 ANCHOR_WORDS = 2
@@ -41,7 +54,7 @@ MIN_QUOTED_SHARE = 0.5
 does: "use sphinx.ext.extlinks instead of sphinx-issues" quotes no line of a configuration."""
 BLOCK_WORDS = 1 << 17
 """Words that are handled at a time: arrays of 1 MiB, which fit in a cache."""
-FILTER_BITS = 20
+FILTER_MASK = np.uint64((1 << 20) - 1)
 """Bits of a hash that index the filter of `LineIndex`: a table of 1 MiB, which fits in a cache."""
 MAX_LINE_WORDS = 64
 """Words of a line that are compared; the rest of a longer line is ignored. This bounds the work for hostile lines."""
@@ -55,10 +68,88 @@ WRAPPING_MARKUP = (
 )
 """Markup that is blanked out, in this order. Each expression begins with a literal, which `re` finds quickly."""
 
+_SPACE_CLASS, _WORD_CLASS, _SYMBOL_CLASS = 0, 1, 2
+_BYTE_CLASSES = np.full(256, _SYMBOL_CLASS, dtype=np.uint8)
+"""The class of each byte: white space, part of a word, or another symbol."""
+_BYTE_CLASSES[:0x21] = _SPACE_CLASS
+_BYTE_CLASSES[[byte for byte in range(256) if byte >= 0x80 or chr(byte).isalnum() or byte == ord("_")]] = _WORD_CLASS
 
-def split_quotes(message: bytes) -> bytes:
-    """A commit message with a line break at each backtick, so that quoted code stands on lines of its own."""
-    return message.replace(b"`", b"\n")
+
+@dataclass(frozen=True, slots=True)
+class TextShingles:
+    """Shingles of texts.
+
+    A token is a run of letters, digits, `_` and non-ASCII bytes, or a run of other symbols. White space separates
+    tokens and does not count otherwise. A text of fewer than five tokens has no shingle.
+    """
+
+    hashes: NDArray[np.uint64]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[bytes]) -> TextShingles:
+        """Hash the shingles of each text."""
+        hashes, counts = zip(*(_hash_texts(batch) for batch in text_batches(texts)), strict=True)
+        return cls(np.concatenate(hashes), run_offsets(np.concatenate(counts)))
+
+    def shingle_counts(self) -> NDArray[np.int64]:
+        """The number of shingles of each text."""
+        return np.diff(self.offsets)
+
+    def positions(self) -> NDArray[np.int64]:
+        """Where the shingles of each text begin."""
+        return self.offsets[:-1]
+
+    def gather(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """The hashes of some texts, and their offsets."""
+        offsets = run_offsets(self.shingle_counts()[documents])
+        return self.hashes[run_positions(self.offsets[:-1][documents], offsets)], offsets
+
+    def select(self, documents: Sequence[int]) -> TextShingles:
+        """The shingles of some texts, in the order given."""
+        return TextShingles(*self.gather(np.array(documents, dtype=np.int64)))
+
+
+@dataclass(frozen=True, slots=True)
+class WindowShingles:
+    """Shingles of windows of one token array. They are hashed on demand, because windows overlap and texts are long."""
+
+    tokens: NDArray[Any]
+    first: NDArray[np.int64]
+    """Where each window begins in `tokens`."""
+    length: NDArray[np.int64]
+    """Tokens of each window."""
+    salt: NDArray[np.uint64]
+    """A number for each window. Windows with different salts have no shingle in common."""
+
+    def shingle_counts(self) -> NDArray[np.int64]:
+        """The number of shingles of each window."""
+        return np.maximum(self.length - (SHINGLE_TOKENS - 1), 0)
+
+    def positions(self) -> NDArray[np.int64]:
+        """Where each window begins."""
+        return self.first
+
+    def gather(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """The hashes of some windows, and their offsets."""
+        first, length = self.first[documents], self.length[documents]
+        counts = np.maximum(length - (SHINGLE_TOKENS - 1), 0)
+        offsets = run_offsets(counts)
+        low, high = int(first.min(initial=len(self.tokens))), int((first + length).max(initial=0))
+        if high - low < length.sum():  # the windows overlap, so hash their union once
+            tokens = self.tokens[low:high]
+            first = first - low
+        else:
+            bounds = run_offsets(length)
+            tokens = self.tokens[run_positions(first, bounds)]
+            first = bounds[:-1]
+        hashed = shingle_hashes(np.asarray(tokens).astype(np.uint64))
+        begins: list[int] = first.tolist()
+        ends: list[int] = (first + counts).tolist()
+        hashes = np.concatenate([*(hashed[begin:end] for begin, end in zip(begins, ends, strict=True)), hashed[:0]])
+        for index in np.flatnonzero(self.salt[documents]).tolist():
+            hashes[offsets[index] : offsets[index + 1]] ^= self.salt[documents[index]]
+        return hashes, offsets
 
 
 class LineMatches(NamedTuple):
@@ -68,6 +159,9 @@ class LineMatches(NamedTuple):
     """The number of the line in the index."""
     line: NDArray[np.int64]
     """The number of the other line, among all lines of all texts."""
+
+
+Shingles = TextShingles | WindowShingles
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +180,13 @@ class HashedLines:
     @classmethod
     def from_texts(cls, texts: Iterable[bytes]) -> HashedLines:
         """Hash the words of the lines of each text."""
-        return cls.concatenate([_hash_texts(batch) for batch in text_batches(texts)])
+        return cls.concatenate([_hash_lines(batch) for batch in text_batches(texts)])
 
     @classmethod
     def concatenate(cls, parts: Sequence[HashedLines]) -> HashedLines:
         """The lines of several groups of texts (at least one), in order."""
-        return cls(
-            np.concatenate([part.word_hashes for part in parts]),
-            np.concatenate([part.word_counts for part in parts]),
-            np.concatenate([part.byte_counts for part in parts]),
-            np.concatenate([part.line_counts for part in parts]),
-        )
+        columns = ((part.word_hashes, part.word_counts, part.byte_counts, part.line_counts) for part in parts)
+        return cls(*map(np.concatenate, zip(*columns, strict=True)))
 
     def select(self, texts: Sequence[int]) -> HashedLines:
         """The lines of some texts, in the order given."""
@@ -131,10 +221,8 @@ class HashedLines:
         offsets = run_offsets(self.word_counts)
         for lines in chunk_slices(self.word_counts, BLOCK_WORDS):
             words = self.word_hashes[offsets[lines.start] : offsets[lines.stop]]
-            yield (
-                lines.start,
-                HashedLines(words, self.word_counts[lines], self.byte_counts[lines], self.line_counts[:0]),
-            )
+            block = HashedLines(words, self.word_counts[lines], self.byte_counts[lines], self.line_counts[:0])
+            yield lines.start, block
 
     def word_run_hashes(self, size: int) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
         """Every `size` consecutive words of a line: their hash, the index of the first word, and the line.
@@ -162,13 +250,7 @@ class LineIndex:
     def __init__(
         self, line_hashes: NDArray[np.uint64], anchors: NDArray[np.uint64], lengths: NDArray[np.int64]
     ) -> None:
-        """Build the index.
-
-        Args:
-            line_hashes: The hash of each line, sorted and distinct.
-            anchors: The hash of the first words of each line.
-            lengths: How many words of each line are compared.
-        """
+        """Build the index from what `_line_keys` returns, sorted by the hashes of the lines, which are distinct."""
         self.line_hashes = line_hashes
         self._anchors, self._lengths = anchors, lengths
         # Where the first words of a line occur, each length that a line with these first words has is tried. So a
@@ -183,8 +265,8 @@ class LineIndex:
         self._group_sizes = np.diff(self._group_starts, append=len(anchors))
         self._group_anchors = anchors[self._group_starts]
         # The last bits of a hash rule out most places: a lookup in this table costs a tenth of a binary search.
-        self._filter = np.zeros(1 << FILTER_BITS, dtype=bool)
-        self._filter[_filter_index(self._group_anchors)] = True
+        self._filter = np.zeros(int(FILTER_MASK) + 1, dtype=bool)
+        self._filter[self._group_anchors & FILTER_MASK] = True
 
     @classmethod
     def from_lines(cls, lines: HashedLines) -> LineIndex:
@@ -216,7 +298,7 @@ class LineIndex:
     def _find_in_block(self, lines: HashedLines, share: float) -> LineMatches:
         # Candidates are runs of words: where the first words of an indexed line occur, with each length to be tried ...
         anchors, word, line = lines.word_run_hashes(ANCHOR_WORDS)
-        possible = np.flatnonzero(self._filter[_filter_index(anchors)])
+        possible = np.flatnonzero(self._filter[anchors & FILTER_MASK])
         group, is_known = find_sorted(anchors[possible], self._group_anchors)
         group, word, line = group[is_known], word[possible][is_known], line[possible][is_known]
         sizes = self._group_sizes[group]
@@ -233,8 +315,45 @@ class LineIndex:
         return LineMatches(entry[is_entry], line[is_entry])
 
 
-def _filter_index(anchors: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return anchors & np.uint64((1 << FILTER_BITS) - 1)
+def split_quotes(message: bytes) -> bytes:
+    """A commit message with a line break at each backtick, so that quoted code stands on lines of its own."""
+    return message.replace(b"`", b"\n")
+
+
+def text_batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Texts in lists of about `TEXT_BATCH_BYTES`; the last list may be empty."""
+    batch: list[bytes] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= TEXT_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    yield batch
+
+
+def join_texts(texts: list[bytes]) -> tuple[bytes, NDArray[np.int64]]:
+    """Texts joined by newlines, and where each ends in the result, newline included."""
+    return b"\n".join((*texts, b"\n")), np.cumsum([len(text) + 1 for text in texts], dtype=np.int64)
+
+
+def _hash_texts(texts: list[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The shingles of some texts, and the number of shingles of each."""
+    joined, text_ends = join_texts(texts)
+    data = np.frombuffer(joined, dtype=np.uint8)
+    classes = _BYTE_CLASSES[data]
+    # A token is a run of bytes of one class: b"if (a)\n" -> edges [0, 2, 3, 4, 5, 6, 7]; the runs that are not white
+    # space are the tokens if, (, a and ).
+    edges = np.concatenate(([0], np.flatnonzero(classes[1:] != classes[:-1]) + 1, [len(data)]))
+    is_token = classes[edges[:-1]] != _SPACE_CLASS
+    starts, stops = edges[:-1][is_token], edges[1:][is_token]
+    tokens = polynomial_hashes(data.astype(np.uint64) + np.uint64(1), starts, stops)
+    text = np.searchsorted(text_ends, starts, side="right")  # the text that each token belongs to
+    count = max(0, len(tokens) - SHINGLE_TOKENS + 1)
+    is_inside = text[:count] == text[SHINGLE_TOKENS - 1 :]  # a shingle across two texts does not count
+    hashes = shingle_hashes(tokens)[is_inside]
+    return hashes, np.bincount(text[:count][is_inside], minlength=len(texts)).astype(np.int64)
 
 
 def _line_keys(lines: HashedLines) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
@@ -247,14 +366,14 @@ def _line_keys(lines: HashedLines) -> tuple[NDArray[np.uint64], NDArray[np.uint6
     return range_hashes(lines.word_hashes, starts, lengths), anchors, lengths
 
 
-def _hash_texts(texts: list[bytes]) -> HashedLines:
+def _hash_lines(texts: list[bytes]) -> HashedLines:
     """The lines of some texts."""
     joined, text_ends = join_texts(texts)
     for expression in WRAPPING_MARKUP:
         joined = expression.sub(lambda match: b" " * len(match[0]), joined)
     data = np.frombuffer(joined, dtype=np.uint8)
     # b"if x:\n" -> is_word [1, 1, 0, 1, 0, 0], which changes at [0, 2, 3, 4]: words from 0 to 2 and from 3 to 4.
-    edges = np.flatnonzero(np.diff(classify_bytes(data) == WORD_CLASS, prepend=False, append=False))
+    edges = np.flatnonzero(np.diff(_BYTE_CLASSES[data] == _WORD_CLASS, prepend=False, append=False))
     starts, stops = edges[::2], edges[1::2]
     words = polynomial_hashes(data.astype(np.uint64) + np.uint64(1), starts, stops)
     words ^= words >> np.uint64(32)
