@@ -20,9 +20,8 @@ from git_starcoder.memo import Memo
 from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.records import content_id
 from git_starcoder.stages.split import holdout_rank
-from git_starcoder.text import bpe
 from git_starcoder.text.clean import CleanText, clean_file, find_refusal
-from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learned_tokenizer
+from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learn_bpe, learned_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +62,7 @@ def learn_tokenizer(build: BuildState, recipe: Recipe, repo: Repo, units: Sequen
         texts = _read_texts(repo, recipe, chosen) if chosen else []
         is_reusable = bool(texts)
         texts = texts or [build.texts.get(unit.source.text) for unit in units if unit.split == "train"]
-        definition = json.dumps(bpe.learn_bpe(texts, SPECIAL_TOKENS, recipe.window.vocab_size))
+        definition = json.dumps(learn_bpe(texts, SPECIAL_TOKENS, recipe.window.vocab_size))
         if is_reusable:
             memo.put([(inputs, definition)])
     return learned_tokenizer(json.loads(definition))
