@@ -47,7 +47,15 @@ def count_nonblank_lines(data: bytes) -> int:
 def code_difficulty(captures: Captures, line_count: int) -> float:
     """The difficulty of a file with a syntax tree."""
     branches = captures.get("branch", ())
-    return difficulty_score(len(branches) + len(captures.get("case", ())), _branch_nesting(captures), line_count)
+    chained = {node.id for node in captures.get("chain", ())}  # `else if` adds no level
+    deepest = 0
+    open_ends: list[int] = []
+    for start, negative_end in sorted((n.start_byte, -n.end_byte) for n in branches if n.id not in chained):
+        while open_ends and open_ends[-1] <= start:
+            open_ends.pop()
+        open_ends.append(-negative_end)
+        deepest = max(deepest, len(open_ends))
+    return difficulty_score(len(branches) + len(captures.get("case", ())), deepest, line_count)
 
 
 def text_difficulty(data: bytes) -> float:
@@ -55,20 +63,6 @@ def text_difficulty(data: bytes) -> float:
     lines = [line for line in data.split(b"\n") if line and not line.isspace()]
     indents = {len(line) - len(line.lstrip(b" \t")) for line in lines}
     return difficulty_score(0, max(0, len(indents) - 1), len(lines))
-
-
-def _branch_nesting(captures: Captures) -> int:
-    """The largest number of branches inside one another. Branches captured as `chain` (`else if`) add no level."""
-    chained = {node.id for node in captures.get("chain", ())}
-    branches = (node for node in captures.get("branch", ()) if node.id not in chained)
-    deepest = 0
-    open_ends: list[int] = []
-    for start, negative_end in sorted((node.start_byte, -node.end_byte) for node in branches):
-        while open_ends and open_ends[-1] <= start:
-            open_ends.pop()
-        open_ends.append(-negative_end)
-        deepest = max(deepest, len(open_ends))
-    return deepest
 
 
 def window_starts(code: Code) -> bytes:

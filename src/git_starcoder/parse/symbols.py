@@ -21,7 +21,7 @@ bodies that contain them, by the visibility before the first head.
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import defaultdict, deque
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -55,8 +55,6 @@ CaptureKind = Literal["function", "type", "constant", "owner", "field"]
 
 
 class _Captured(NamedTuple):
-    """A captured node."""
-
     node: Node
     name: str
     group: str
@@ -76,10 +74,10 @@ def extract_symbols(code: Code, captures: Captures) -> tuple[Symbol, ...]:
     captured = sorted(_captured_nodes(code, captures), key=lambda item: (item.start, -item.stop))
     owners = _owner_indexes(captured)
     owners_with_functions = {owner for item, owner in zip(captured, owners, strict=True) if item.kind == "function"}
-    fields: dict[int, list[Node]] = {}
+    fields: defaultdict[int, list[Node]] = defaultdict(list)
     for item, owner in zip(captured, owners, strict=True):
         if item.kind == "field":
-            fields.setdefault(owner, []).append(item.node)
+            fields[owner].append(item.node)
     symbols: list[Symbol] = []
     for index, (item, owner) in enumerate(zip(captured, owners, strict=True)):
         if item.kind == "owner" or item.kind == "field":
@@ -88,20 +86,17 @@ def extract_symbols(code: Code, captures: Captures) -> tuple[Symbol, ...]:
             signature = _function_signature(code, item.node, rules)
         else:
             may_be_full = index not in owners_with_functions
-            signature = _definition(code, item, rules, fields.get(index, ()), may_be_full=may_be_full)
+            signature = _definition(code, item, rules, fields[index], may_be_full=may_be_full)
         if is_public_at is not None and item.group == "method":
             is_public = is_public_at(item.start)
         else:
-            pattern = rules.get("public", {}).get(item.group, "")
-            is_public = _compile(pattern).search(signature) is not None
+            is_public = re.search(rules.get("public", {}).get(item.group, ""), signature)
         owner_name = captured[owner].name if owner >= 0 else ""
-        if not owner_name and "owner" in rules and (stated := _compile(rules["owner"]).search(signature)):
+        if not owner_name and "owner" in rules and (stated := re.search(rules["owner"], signature)):
             owner_name = stated[1]
-        if "lead" in rules:
-            signature = rules["lead"].get(item.group, "") + signature
-        line = item.node.start_point.row + 1
+        signature = rules.get("lead", {}).get(item.group, "") + signature
         visibility = "public" if is_public else "private"
-        symbols.append(Symbol(item.name, signature, visibility, line, item.kind, owner_name))
+        symbols.append(Symbol(item.name, signature, visibility, item.node.start_point.row + 1, item.kind, owner_name))
     return tuple(symbols)
 
 
@@ -124,23 +119,21 @@ def _captured_nodes(code: Code, captures: Captures) -> Iterator[_Captured]:
     for group in declaration_groups(code.language.key):
         kind = "type" if group.startswith("type_") else "constant" if group.startswith("constant") else "function"
         for node in captures.get(group, ()):
-            name = _name_node(node)
-            if name is not None:
-                text = _one_line(code.data[name.start_byte : name.end_byte].decode("utf-8", "replace"))
+            if (name := _name_node(node)) is not None:
+                text = _one_line(code.data[slice(*name.byte_range)])
                 # The last group wins: an exported declaration is also an ordinary declaration.
                 declarations[name.start_byte] = _Captured(node, text, group, kind, node.start_byte, node.end_byte)
     yield from declarations.values()
     for node in captures.get("owner", ()):
         owner_type = node.child_by_field_name("type") or node
-        text = code.data[owner_type.start_byte : owner_type.end_byte].decode("utf-8", "replace")
-        words = re.findall(r"\w+", text.partition("<")[0])
+        words = re.findall(r"\w+", _one_line(code.data[slice(*owner_type.byte_range)]).partition("<")[0])
         yield _Captured(node, words[-1] if words else "", "owner", "owner", node.start_byte, node.end_byte)
     for node in captures.get("field", ()):
         yield _Captured(node, "", "field", "field", node.start_byte, node.end_byte)
 
 
 def _owner_indexes(captured: Sequence[_Captured]) -> list[int]:
-    """For each captured node, in order, the index of the innermost one around it, or -1. Constants own nothing."""
+    """The index of the innermost captured node around each, or -1. Nodes are in order. Constants own nothing."""
     owners: list[int] = []
     open_indexes: list[int] = []
     for index, item in enumerate(captured):
@@ -150,11 +143,6 @@ def _owner_indexes(captured: Sequence[_Captured]) -> list[int]:
         if item.kind != "constant" and item.kind != "field":
             open_indexes.append(index)
     return owners
-
-
-@cache
-def _compile(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
 
 
 def _name_node(node: Node) -> Node | None:
@@ -179,7 +167,6 @@ def _declarator(node: Node) -> Node | None:
 
 
 def _function_signature(code: Code, node: Node, rules: Mapping[str, Any]) -> str:
-    """A function without its body."""
     value = node.child_by_field_name("value")
     body = (value or node).child_by_field_name("body")
     stop = body.start_byte if body else node.end_byte
@@ -221,7 +208,7 @@ def _declaration_text(code: Code, node: Node, stop: int, rules: Mapping[str, Any
     text = code.data[start:stop]
     if _COMMENT_OR_ANNOTATION_START.search(text):
         text = b" ".join(_parts_without_comments(code, node, start, stop, rules))
-    line = _one_line(text.replace(b"\\\n", b"\n").decode("utf-8", "replace"))[:MAX_SIGNATURE_CHARACTERS]
+    line = _one_line(text.replace(b"\\\n", b"\n"))[:MAX_SIGNATURE_CHARACTERS]
     while line.endswith(_SIGNATURE_TAILS):
         line = line[: -2 if line.endswith("=>") else -1].rstrip()
     return line
@@ -245,8 +232,8 @@ def _parts_without_comments(code: Code, node: Node, start: int, stop: int, rules
     yield code.data[edge:stop]
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _one_line(text: bytes) -> str:
+    return " ".join(text.decode("utf-8", "replace").split())
 
 
 def _section_visibility(captures: Captures) -> Callable[[int], bool]:
@@ -254,11 +241,8 @@ def _section_visibility(captures: Captures) -> Callable[[int], bool]:
 
     The last head of a section before the offset, in the same body, decides.
     """
-    bodies = [
-        (body.start_byte, body.end_byte, group.removeprefix("section."))
-        for group in ("section.private", "section.public")
-        for body in captures.get(group, ())
-    ]
+    sections = ("private", "public")
+    bodies = [(*body.byte_range, name) for name in sections for body in captures.get(f"section.{name}", ())]
     heads = [(head.start_byte, 0, (head.text or b"").decode("utf-8", "replace")) for head in captures["section"]]
     events = deque(sorted([*bodies, *heads]))
     open_bodies: list[tuple[int, str]] = []  # end of the body, and its current section

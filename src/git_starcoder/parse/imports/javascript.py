@@ -69,9 +69,11 @@ class NodePackages:
         """The packages that the manifest of a folder names: its own and its dependencies."""
         if folder not in self._known_names:
             manifest = self._manifests.get(folder, {})
-            sections = [section for key in DEPENDENCY_KEYS if isinstance(section := manifest.get(key), dict)]
-            own_name = {manifest["name"]} if isinstance(manifest.get("name"), str) else set[str]()
-            self._known_names[folder] = frozenset(own_name.union(*cast("list[dict[str, Any]]", sections)))
+            names = {manifest["name"]} if isinstance(manifest.get("name"), str) else set[str]()
+            for key in DEPENDENCY_KEYS:
+                if isinstance(section := manifest.get(key), dict):
+                    names.update(cast("dict[str, Any]", section))
+            self._known_names[folder] = frozenset(names)
         return self._known_names[folder]
 
 
