@@ -83,8 +83,6 @@ def is_jumbled(secret: bytes) -> bool:
 
 def unescape(secret: bytes) -> bytes:
     r"""A value with the characters that its `\uXXXX` stand for."""
-    if b"\\u" not in secret:
-        return secret
     return UNICODE_ESCAPE.sub(lambda match: chr(int(match[1], 16)).encode(errors="replace"), secret)
 
 
@@ -126,10 +124,7 @@ def is_numbered(match: re.Match[bytes], secret: bytes) -> bool:
 
 
 def is_password(_match: re.Match[bytes], secret: bytes) -> bool:
-    """Whether it may be a password, for a place where only passwords stand.
-
-    Anything is, except templates, placeholders and the usual words of examples.
-    """
+    """Whether it is no template, placeholder or usual word of examples, for a place where only passwords stand."""
     if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 4:
         return False
     if b"." in secret and PLAIN_WORDS.fullmatch(secret.rstrip(b")]}") + b"."):  # the end of a sentence, an attribute
@@ -221,9 +216,8 @@ def is_wordpress_salt(_match: re.Match[bytes], secret: bytes) -> bool:
 
 def is_sql_password(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is the password itself: SQL accepts its hash too. `identified by "a::b"` may be English."""
-    return is_password(match, secret) and not re.fullmatch(
-        rb"\*[0-9A-F]{40}|md5[0-9a-f]{32}|SCRAM-.*|[a-z]+(?:::[a-z]+)+", secret
-    )
+    is_hash_or_text = re.fullmatch(rb"\*[0-9A-F]{40}|md5[0-9a-f]{32}|SCRAM-.*|[a-z]+(?:::[a-z]+)+", secret)
+    return is_password(match, secret) and not is_hash_or_text
 
 
 def is_option_password(match: re.Match[bytes], secret: bytes) -> bool:
@@ -236,8 +230,7 @@ def is_option_password(match: re.Match[bytes], secret: bytes) -> bool:
 
 
 def _line_before(match: re.Match[bytes]) -> bytes:
-    start = match.start()
-    return match.string[max(0, start - 200) : start].rpartition(b"\n")[2]
+    return match.string[max(0, match.start() - 200) : match.start()].rpartition(b"\n")[2]
 
 
 def is_login_password(match: re.Match[bytes], secret: bytes) -> bool:
@@ -264,25 +257,21 @@ def is_one_of_two(match: re.Match[bytes], secret: bytes) -> bool:
 
 def is_npm_login(match: re.Match[bytes], secret: bytes) -> bool:
     """Whether it is base64 and not an identifier."""
-    return (
-        bool(LOWERCASE.search(secret)) and is_mixed(match, secret) and (secret.endswith(b"=") or is_scattered(secret))
-    )
+    has_form = LOWERCASE.search(secret) and (secret.endswith(b"=") or is_scattered(secret))
+    return bool(has_form) and is_mixed(match, secret)
 
 
 def is_assigned_secret(match: re.Match[bytes], secret: bytes) -> bool:
-    """Whether the value that is assigned to a name such as `password` is a secret.
-
-    It is not if it is a template, a hash, a path or an identifier, or if the name is about something else.
-    """
+    """Whether a value is a secret, not a template, hash, path or identifier, and its name means one."""
     name, sign, close = match["name"], match["sign"], match["close"]
     secret = unescape(secret)
-    if (
-        len(secret) < 15 and PLAIN_WORDS.fullmatch(secret) and not is_jumbled(secret)
-    ):  # most are, and this test is the fastest
+    # Most values are short words, and this test is the fastest.
+    if len(secret) < 15 and PLAIN_WORDS.fullmatch(secret) and not is_jumbled(secret):
         return False
     if TEMPLATE.search(secret) or PLACEHOLDER.search(secret) or len(set(secret)) < 5 or is_translation(secret):
         return False
-    prefix = _name_prefix(match)
+    found = NAME_PREFIX.search(match.string[max(0, match.start() - 32) : match.start()])
+    prefix: bytes = found[0] if found else b""  # of the whole name: `DB_` of `DB_PASSWORD`
     if EXCLUDING_PREFIX.search(prefix) or POSITION_TOKEN.search(prefix + name):
         return False
     if _is_no_name(match, prefix) or _is_argument(match, prefix):
@@ -294,17 +283,12 @@ def is_assigned_secret(match: re.Match[bytes], secret: bytes) -> bool:
     if sign is None and not close and not prefix and LEXER_TOKEN.fullmatch(name) and not CREDENTIAL_NAME.search(name):
         return False
     if match["quoted"] or match["bracketed"] or match["element"]:
-        if sign == b"(" and name.lower().startswith(b"token") and not _is_token_argument(secret):
-            return False
+        if sign == b"(" and name.lower().startswith(b"token"):  # else the call may belong to a lexer
+            is_dense = secret.isalnum() and secret[:1] != b"0" and _is_dense(secret)
+            if not is_dense and not TOKEN_VALUE.fullmatch(secret):
+                return False
         return _is_quoted_secret(name, secret, is_loose=sign in {None, b""} or (sign == b"," and not close))
     return _is_unquoted_secret(match, prefix, secret)
-
-
-def _name_prefix(match: re.Match[bytes]) -> bytes:
-    """What the whole name has before the group `name`: `DB_` of `DB_PASSWORD`."""
-    start = match.start()
-    found = NAME_PREFIX.search(match.string[max(0, start - 32) : start])
-    return found[0] if found else b""
 
 
 def _is_no_name(match: re.Match[bytes], prefix: bytes) -> bool:
@@ -333,10 +317,9 @@ def _is_argument(match: re.Match[bytes], prefix: bytes) -> bool:
     call, sign = match["call"], match["sign"]
     if call and b"token" in (prefix + match["name"]).lower() and TOKEN_FUNCTION.search(call):
         return True
-    if sign in {b",", b"(", None}:
-        start = match.start() - len(prefix)
-        if HASH_CALL.search(match.string[max(0, start - 40) : start]):
-            return True
+    start = match.start() - len(prefix)
+    if sign in {b",", b"(", None} and HASH_CALL.search(match.string[max(0, start - 40) : start]):
+        return True
     return bool(LOOKUP_FUNCTION.search(call or (prefix if sign == b"(" else b"")))
 
 
@@ -351,7 +334,13 @@ def _is_unquoted_secret(match: re.Match[bytes], prefix: bytes, secret: bytes) ->
     next_byte = match.string[match.end() : match.end() + 1]
     if match["inline"] and secret.islower() and secret.isalnum() and next_byte in {b",", b")"}:
         return is_scattered(secret) or len(DIGIT.findall(secret)) > 3  # else it may be a variable in a call
-    return is_jumbled(secret) or _is_bare_secret(name, secret)
+    # Without quotes, code looks alike, so a secret needs several digits.
+    digit_count = len(DIGIT.findall(secret))
+    if is_jumbled(secret):
+        return True
+    if NUMBERED_WORDS.fullmatch(secret):
+        return _may_be_words(name, secret) and digit_count > 2
+    return digit_count > 1 or (digit_count > 0 and bool(re.search(rb"[@!#$^]", secret)))
 
 
 def _is_quoted_secret(name: bytes, secret: bytes, *, is_loose: bool) -> bool:
@@ -376,19 +365,6 @@ def _may_be_words(name: bytes, secret: bytes) -> bool:
     """Whether numbered words may be the value of the name, as a password that someone invented."""
     is_common = COMMON_WORDS.search(secret) or re.search(rb"[/:.,;=]", secret)
     return bool(PASSWORD_NAME.fullmatch(name)) and not is_common
-
-
-def _is_token_argument(secret: bytes) -> bool:
-    """Whether the argument of a call whose name ends in `token` is one; else the call may belong to a lexer."""
-    return bool(TOKEN_VALUE.fullmatch(secret)) or (secret.isalnum() and secret[:1] != b"0" and _is_dense(secret))
-
-
-def _is_bare_secret(name: bytes, secret: bytes) -> bool:
-    """Whether it is a secret although without quotes code looks alike: it needs several digits."""
-    digit_count = len(DIGIT.findall(secret))
-    if NUMBERED_WORDS.fullmatch(secret):
-        return _may_be_words(name, secret) and digit_count > 2
-    return digit_count > 1 or (digit_count > 0 and bool(re.search(rb"[@!#$^]", secret)))
 
 
 def _is_dense(secret: bytes) -> bool:

@@ -36,20 +36,18 @@ MAIL_TRAILER = re.compile(rb"(?im)^[ \t]{0,8}(?:(?:[a-z]{1,20}-){1,4}by|cc|from|
 EMAIL = re.compile(rb"(?<![^\s<>(),;:\"])[^\s<>(),;:@\"]++@[^\s<>(),;:@\"]++")
 
 SECRET_FILES = {
-    re.compile(r"id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?"): "an SSH private key",
-    re.compile(r".*\.(?:p12|pfx|jks|jceks|bks|keystore|kdbx|ppk)"): "a key store",
-    re.compile(r"\.env(?:\.(?!example|sample|template|dist|defaults?$).*)?|\.envrc"): "an environment file",
-    re.compile(
-        r"credentials\.json|\.git-credentials|\.netrc|_netrc|\.pgpass|\.pypirc|\.htpasswd|\.dockercfg|.*\.tfstate"
-    ): ("a credentials file"),
-}
-"""Expressions for names of files that consist of secrets, with the reason."""
+    "an SSH private key": r"id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?",
+    "a key store": r".*\.(?:p12|pfx|jks|jceks|bks|keystore|kdbx|ppk)",
+    "an environment file": r"\.env(?:\.(?!example|sample|template|dist|defaults?$).*)?|\.envrc",
+    "a credentials file":
+        r"credentials\.json|\.git-credentials|\.netrc|_netrc|\.pgpass|\.pypirc|\.htpasswd|\.dockercfg|.*\.tfstate",
+}  # fmt: skip
+"""Expressions for names of files that consist of secrets, by the reason for dropping the file."""
 FILES_WITH_SECRETS = {
-    re.compile(r".*\.(?:pem|key|asc|der|pkcs8|p8)"): "a private key",
-    re.compile(r"\.npmrc|\.yarnrc(?:\.yml)?|nuget\.config|service[-_]?account.*\.json|kubeconfig|auth\.json"): (
-        "a configuration with a secret in it"
-    ),
-}
+    "a private key": r".*\.(?:pem|key|asc|der|pkcs8|p8)",
+    "a configuration with a secret in it":
+        r"\.npmrc|\.yarnrc(?:\.yml)?|nuget\.config|service[-_]?account.*\.json|kubeconfig|auth\.json",
+}  # fmt: skip
 """The same for files that are only dropped if they contain a secret."""
 
 
@@ -76,16 +74,12 @@ def _load_patterns() -> tuple[SecretPattern, ...]:
     patterns: list[SecretPattern] = []
     for entry in cast("list[dict[str, Any]]", table["patterns"]["entries"]):
         token = entry.get("token", "")
+        expression = entry.get("expression", f"<BEFORE>(?:{token})<AFTER>")
         if "before" in entry:  # the match begins at the literal and looks back from there
             expression = f"(?<=(?P<before>(?<![A-Za-z0-9_-]){entry['before']})){token}<AFTER>"
-        else:
-            expression = entry.get("expression", f"<BEFORE>(?:{token})<AFTER>")
         literals = entry.get("literals", [])
-        literals = [
-            *_spellings(entry.get("spellings", "")),
-            *(literals.split() if isinstance(literals, str) else literals),
-        ]
-        encoded = tuple(literal.encode() for literal in literals)
+        literals = literals.split() if isinstance(literals, str) else literals
+        encoded = tuple(literal.encode() for literal in (*_spellings(entry.get("spellings", "")), *literals))
         test = TESTS[entry.get("test", "random")]
         patterns.append(SecretPattern(entry["kind"], encoded, _fill_in(expression, parts).encode(), test))
     return tuple(patterns)
@@ -168,8 +162,6 @@ def redact_message(text: bytes) -> RedactedText:
         return trailer.replace(b"<<EMAIL>>", b"<EMAIL>")
 
     message = MAIL_TRAILER.sub(redact_trailer, redacted.text)
-    if not email_count:
-        return redacted
     return redacted._replace(text=message, counts=redacted.counts + Counter(EMAIL=email_count))
 
 
@@ -179,12 +171,10 @@ def secret_file_reason(path: str, text: bytes = b"") -> str:
     The text may be redacted already.
     """
     name = path.rpartition("/")[2].lower()
-    for expression, reason in SECRET_FILES.items():
-        if expression.fullmatch(name):
-            return reason
-    for expression, reason in FILES_WITH_SECRETS.items():
-        if expression.fullmatch(name) and (REDACTED_MARK.search(text) or redact(text).counts):
-            return reason
+    for reason, expression in (SECRET_FILES | FILES_WITH_SECRETS).items():
+        if re.fullmatch(expression, name):
+            is_secret = reason in SECRET_FILES or REDACTED_MARK.search(text) or redact(text).counts
+            return reason if is_secret else ""
     return ""
 
 
@@ -197,13 +187,11 @@ def _find_secrets(text: bytes) -> list[tuple[int, int, int]]:
         for order in patterns_of_literal[literal]:
             if position < searched[order]:
                 continue
-            match = _compiled(order).match(text, position)
-            if match is None:
+            if (match := _compiled(order).match(text, position)) is None:
                 continue
             group = next((name for name in VALUE_GROUPS if name in match.re.groupindex and match[name]), 0)
-            start, stop = match.span(group)
-            if "before" in match.re.groupindex:
-                start = match.start("before")
+            stop = match.end(group)
+            start = match.start("before" if "before" in match.re.groupindex else group)
             secret = text[start:stop]
             if not REDACTED_MARK.search(secret) and PATTERNS[order].accepts(match, secret):
                 spans.append((start, stop, order))
