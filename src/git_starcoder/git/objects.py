@@ -21,17 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from git_starcoder.errors import RepositoryError, RevisionError
+from git_starcoder.git import history
 from git_starcoder.git.command import GitOutput, git_environment, run_git, start_git
-from git_starcoder.git.history import (
-    MAX_PATH_BYTES,
-    SECONDS_PER_DAY,
-    LastChange,
-    committer_time,
-    decode_path,
-    encode_path,
-    format_day,
-    walk_history,
-)
+from git_starcoder.git.history import MAX_PATH_BYTES, LastChange, decode_path, encode_path
 from git_starcoder.user_paths import temporary_folder
 
 if TYPE_CHECKING:
@@ -69,6 +61,12 @@ class Unreadable(NamedTuple):
     reason: str
     """`missing`, `corrupt` or `too_large`; in a commit also `too_deep` for a folder and `long_path` for a file."""
     detail: str = ""
+
+
+class UntrustedOutput(Unreadable):
+    """Why an object cannot be read, where nothing that the process prints afterwards can be trusted."""
+
+    __slots__ = ()
 
 
 class TreeEntry(NamedTuple):
@@ -111,10 +109,10 @@ def find_repository(path: Path, revision: str) -> RepositoryLocation:
         raise RepositoryError(f"{revision!r} is not a revision", where="--rev", hint="give a branch, tag or commit")
     folders = ("--show-object-format", "--path-format=absolute", "--git-common-dir")
     code, output, message = _run_git_in(path, "rev-parse", *folders)
+    if code and "not a git repository" in message:
+        hint = "give the path of a repository, or create one with `git init`"
+        raise RepositoryError(f"'{path}' is not a Git repository", hint=hint)
     if code:
-        if "not a git repository" in message:
-            hint = "give the path of a repository, or create one with `git init`"
-            raise RepositoryError(f"'{path}' is not a Git repository", hint=hint)
         raise RepositoryError(f"git cannot read '{path}': {message}", hint="run `git status` there for details")
     object_format, _, git_folder = output.removesuffix("\n").partition("\n")
     code, output, _ = _run_git_in(path, "rev-parse", "--verify", "--quiet", "--end-of-options", revision)
@@ -125,13 +123,11 @@ def find_repository(path: Path, revision: str) -> RepositoryLocation:
 
 
 def _run_git_in(path: Path, *arguments: str) -> tuple[int, str, str]:
-    """Run git in the repository itself; see `run_git`."""
     env = git_environment(GIT_GRAFT_FILE=os.devnull)
     return run_git("-C", str(path.absolute()), *SAFE_OPTIONS, *arguments, env=env)
 
 
 def _revision_error(revision: str, path: Path) -> RevisionError:
-    """The error for a revision that names nothing."""
     _, branches, _ = _run_git_in(path, "for-each-ref", "--format=%(refname:short)", "--count=5")
     if not branches and revision == "HEAD":
         return RevisionError(f"'{path}' has no commits yet", hint="commit something first")
@@ -172,8 +168,8 @@ class Repo:
         if self.is_shallow:
             self.notes.append("the history is shallow: files that did not change since it begins have no last commit")
         self.commit, self._tree, self.committed_at = self._resolve_commit(location.object_id)
-        if self.committed_at > time.time() + SECONDS_PER_DAY:
-            what = f"the date of the newest commit, {format_day(self.committed_at)}, lies in the future"
+        if self.committed_at > time.time() + history.SECONDS_PER_DAY:
+            what = f"the date of the newest commit, {history.format_day(self.committed_at)}, lies in the future"
             self.notes.append(f"{what}: ages count from it, so that all other files look old")
 
     @classmethod
@@ -191,7 +187,7 @@ class Repo:
             if kind not in {"commit", "tag"} or not target:
                 raise RepositoryError(f"the revision names a {kind}, not a commit", where="--rev")
             if kind == "commit":
-                return object_id, target[1].decode(), committer_time(data)
+                return object_id, target[1].decode(), history.committer_time(data)
             object_id = target[1].decode()
         what = f"commit {object_id} cannot be read"
         raise RevisionError(what, where=str(self.path), hint="run `git fsck` for details")
@@ -269,7 +265,7 @@ class Repo:
 
     def last_changes(self) -> dict[str, LastChange]:
         """The last commit that changed each path of the commit; see `git_starcoder.git.history`."""
-        return walk_history(self).last_changes
+        return history.walk_history(self).last_changes
 
     def explain_unreadable(self, blob: str) -> Unreadable:
         """Why a blob has no size: it is missing or damaged."""
@@ -289,7 +285,7 @@ class Repo:
             yield (object_id, "", answer) if isinstance(answer, Unreadable) else (object_id, *answer)
 
     def _cat_file(
-        self, option: str, ids: Sequence[str], parse: Callable[[GitOutput, str], T | UntrustedOutput]
+        self, option: str, ids: Sequence[str], parse: Callable[[GitOutput, str], T | Unreadable]
     ) -> Iterator[T | Unreadable]:
         """Run `git cat-file` on objects. If it dies or prints nonsense, a new process continues after that object."""
         if not ids:
@@ -305,11 +301,11 @@ class Repo:
                         result = parse(output, ids[done])
                         done += 1
                         if isinstance(result, UntrustedOutput):
-                            yield result.unreadable
+                            yield Unreadable(*result)
                             break
                         yield result
 
-    def _parse_object(self, output: GitOutput, object_id: str) -> tuple[str, bytes] | Unreadable | UntrustedOutput:
+    def _parse_object(self, output: GitOutput, object_id: str) -> tuple[str, bytes] | Unreadable:
         """Kind and data of one object in the output of `cat-file --batch`, hashed again."""
         match (output.read_line() or b"").decode("ascii", "replace").split(" "):
             case [name, "missing"] if name == object_id:
@@ -317,26 +313,20 @@ class Repo:
             case [name, kind, digits] if name == object_id and digits.isdecimal():
                 size = int(digits)
             case _:
-                return UntrustedOutput(Unreadable("corrupt", "git cannot read it"))
+                return UntrustedOutput("corrupt", "git cannot read it")
         if size > MAX_OBJECT_BYTES:
-            return UntrustedOutput(Unreadable("too_large", f"{size} bytes"))
+            return UntrustedOutput("too_large", f"{size} bytes")
         data = output.read_bytes(size)
         if len(data) < size or output.read_bytes(1) != b"\n":
-            return UntrustedOutput(Unreadable("corrupt", "it is cut off, or its size is a lie"))
+            return UntrustedOutput("corrupt", "it is cut off, or its size is a lie")
         digest = hashlib.new(self._object_format, f"{kind} {size}\0".encode())
         digest.update(data)
         if digest.hexdigest() != object_id:
-            return UntrustedOutput(Unreadable("corrupt", "its content does not have its name"))
+            return UntrustedOutput("corrupt", "its content does not have its name")
         return kind, data
 
 
-class UntrustedOutput(NamedTuple):
-    """The end of an output: nothing that the process prints afterwards can be trusted."""
-
-    unreadable: Unreadable
-
-
-def _parse_size(output: GitOutput, object_id: str) -> int | Unreadable | UntrustedOutput:
+def _parse_size(output: GitOutput, object_id: str) -> int | Unreadable:
     """The size of one blob in the output of `cat-file --batch-check`."""
     match (output.read_line() or b"").decode("ascii", "replace").split(" "):
         case [name, "blob", digits] if name == object_id and digits.isdecimal():
@@ -344,7 +334,7 @@ def _parse_size(output: GitOutput, object_id: str) -> int | Unreadable | Untrust
         case [name, *_] if name == object_id:
             return Unreadable("missing")
         case _:
-            return UntrustedOutput(Unreadable("corrupt"))
+            return UntrustedOutput("corrupt")
 
 
 def _parse_tree(data: bytes, id_bytes: int) -> list[tuple[bytes, int, str]] | Unreadable:

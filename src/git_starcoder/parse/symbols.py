@@ -161,9 +161,8 @@ def _name_node(node: Node) -> Node | None:
 
 def _declarator(node: Node) -> Node | None:
     inner = node.child_by_field_name("declarator") or node.child_by_field_name("left")
-    if inner is None and node.type in {"reference_declarator", "lexical_declaration"}:
-        inner = node.named_child(0)
-    return inner
+    is_wrapper = inner is None and node.type in {"reference_declarator", "lexical_declaration"}
+    return node.named_child(0) if is_wrapper else inner
 
 
 def _function_signature(code: Code, node: Node, rules: Mapping[str, Any]) -> str:

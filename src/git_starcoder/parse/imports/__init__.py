@@ -154,10 +154,9 @@ def find_resolver(
 def _import_text(code: Code, node: Node, rules: Mapping[str, Any]) -> str:
     """The text of an import, including the nodes directly above it that the language lists in `before` (attributes)."""
     start = node.start_byte
-    if "before" in rules:
-        before = node.prev_named_sibling
-        while before is not None and before.type in rules["before"]:
-            start, before = before.start_byte, before.prev_named_sibling
+    before = node.prev_named_sibling if "before" in rules else None
+    while before is not None and before.type in rules["before"]:
+        start, before = before.start_byte, before.prev_named_sibling
     return code.data[start : node.end_byte].decode("utf-8", "replace")
 
 

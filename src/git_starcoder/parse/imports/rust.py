@@ -115,8 +115,8 @@ class Crates:
         """The folder of the package that a file belongs to."""
         folder = posixpath.dirname(path)
         if folder not in self._package_folders:
-            parents = _with_parents(folder)
-            self._package_folders[folder] = next((parent for parent in parents if parent in self._packages), None)
+            around = (folder, *parent_folders(folder))
+            self._package_folders[folder] = next((parent for parent in around if parent in self._packages), None)
         return self._package_folders[folder]
 
     def _is_default_target(self, path: str) -> bool:
@@ -127,10 +127,6 @@ class Crates:
         relative = path[len(folder) :].lstrip("/")
         folders = "|".join(TARGET_FOLDERS.values())
         return re.fullmatch(rf"src/main\.rs|build\.rs|(?:{folders})/(?:[^/]*|[^/]*/main\.rs)", relative) is not None
-
-
-def _with_parents(folder: str) -> list[str]:
-    return [folder, *parent_folders(folder)]
 
 
 def _parse_manifest(text: bytes) -> dict[str, Any]:
@@ -159,7 +155,8 @@ def _package(folder: str, manifests: dict[str, dict[str, Any]]) -> CargoPackage:
     library = _table(manifest, "lib")
     name = _text(library.get("name")) or _text(_table(manifest, "package").get("name"))
     root = join_path(folder, _text(library.get("path")) or "src/lib.rs") or ""
-    workspaces = (parent for parent in _with_parents(folder) if "workspace" in manifests.get(parent, {}))
+    around = (folder, *parent_folders(folder))
+    workspaces = (parent for parent in around if "workspace" in manifests.get(parent, {}))
     workspace = next(((parent, manifests[parent]) for parent in workspaces), None)
     return CargoPackage(name.replace("-", "_"), root, dict(_path_dependencies(folder, manifest, workspace)))
 
@@ -261,11 +258,8 @@ class ModuleTrees:
         """The module in which a module is declared."""
         if module is None:
             return None
-        path, inner = module
-        if inner:
-            return (path, inner[:-1])
-        declared = self._parents.get(path)
-        return declared and (declared[0], declared[1][:-1])
+        path, inner = module if module[1] else self._parents.get(module[0], ("", ()))
+        return (path, inner[:-1]) if inner else None
 
 
 def create_rust_resolver(repository: RepositoryFiles) -> Resolver:
