@@ -12,7 +12,7 @@ from git_starcoder import registry
 from git_starcoder.parse import language
 from git_starcoder.parse.imports import find_resolver
 from git_starcoder.parse.language import detect_language, language_table, load_language
-from git_starcoder.parse.symbols import AUXILIARY_CAPTURES, declaration_groups
+from git_starcoder.parse.structure import AUXILIARY_CAPTURES, declaration_groups
 from git_starcoder.stages.analyse import QUERY_TABLES
 
 KEYS = registry.names("languages")
