@@ -102,7 +102,7 @@ def read_attributes(repo: Repo) -> GitAttributes:
     }
     named = [entry for entry in files if entry.path.rpartition("/")[2] == ATTRIBUTES_FILE]
     wanted = [entry for entry in named if 0 < (entry.size or 0) <= MAX_ATTRIBUTES_BYTES]
-    contents = repo.read_blobs(entry.blob for entry in wanted)
+    contents = repo.read_blobs(entry.blob for entry in wanted) if wanted else iter(())
     parsed: dict[bytes, list[tuple[bytes | None, bytes, list[Setting]]]] = {}
     for entry, (_, data) in zip(wanted, contents, strict=True):
         if isinstance(data, bytes):
