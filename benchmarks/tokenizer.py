@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import measure
 
 from git_starcoder.git.objects import Repo, Unreadable
-from git_starcoder.text import bpe
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
@@ -77,8 +76,8 @@ def learners(texts: list[bytes], size: int) -> dict[str, Callable[[], Any]]:
     """Ways to learn; each gives the merges."""
     special = tokenizers.SPECIAL_TOKENS
     return {
-        "tokenizers": lambda: bpe._merges_exact(texts, special, size),  # noqa: SLF001
-        "ours": lambda: bpe.learn_bpe(texts, special, size)["model"]["merges"],
+        "tokenizers": lambda: tokenizers._merges_exact(texts, special, size),  # noqa: SLF001
+        "ours": lambda: tokenizers.learn_bpe(texts, special, size)["model"]["merges"],
     }
 
 
@@ -118,7 +117,9 @@ def main() -> None:
     arguments = parser.parse_args()
     texts = texts_of(arguments.repo, arguments.megabytes)
     megabytes = sum(map(len, texts)) / 1e6
-    tokenizer = tokenizers.learned_tokenizer(bpe.learn_bpe(texts, tokenizers.SPECIAL_TOKENS, arguments.vocab_size))
+    tokenizer = tokenizers.learned_tokenizer(
+        tokenizers.learn_bpe(texts, tokenizers.SPECIAL_TOKENS, arguments.vocab_size)
+    )
     summary = {
         "machine": measure.machine(),
         "texts": len(texts),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from git_starcoder.text import bpe
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ TEXT = b"def find(items, limit):\n    return [item for item in items if item > l
 
 def learn(texts: Sequence[bytes], vocab_size: int) -> Tokenizer:
     """A tokenizer learned from texts, as a build learns it."""
-    return tokenizers.learned_tokenizer(bpe.learn_bpe(texts, tokenizers.SPECIAL_TOKENS, vocab_size))
+    return tokenizers.learned_tokenizer(tokenizers.learn_bpe(texts, tokenizers.SPECIAL_TOKENS, vocab_size))
 
 
 def tokenizer(vocab_size: int = 300) -> Tokenizer:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from importlib import import_module
 from itertools import combinations
 
 import pytest
 
 from git_starcoder import registry
 from git_starcoder.parse import language
+from git_starcoder.parse.imports import find_resolver
 from git_starcoder.parse.language import detect_language, language_table, load_language
-from git_starcoder.parse.symbols import AUXILIARY_CAPTURES, declaration_groups
+from git_starcoder.parse.structure import AUXILIARY_CAPTURES, declaration_groups
 from git_starcoder.stages.analyse import QUERY_TABLES
 
 KEYS = registry.names("languages")
@@ -76,9 +76,9 @@ def test_patterns_compile_and_resolvers_exist(key):
     for pattern in rules.get("symbols", {}).get("public", {}).values():
         re.compile(pattern)
     if "imports" in rules:
-        resolver = import_module(f"git_starcoder.parse.imports.{rules['imports']['resolver']}")
-        assert callable(resolver.parse_import)
-        assert callable(resolver.create_resolver)
+        parse_import, create_resolver = find_resolver(rules["imports"]["resolver"])
+        assert callable(parse_import)
+        assert callable(create_resolver)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from git_starcoder.augmentations import FramedText, FrameInput, PrefixPart, cross_file_context
 from git_starcoder.augmentations.cross_file_context import MAX_PREFIX_BYTES
 from git_starcoder.parse.language import detect_language
-from git_starcoder.parse.symbols import extract_symbols
+from git_starcoder.parse.structure import extract_symbols
 from git_starcoder.parse.tree import parse, run_queries
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.parse.symbols import MAX_FULL_DEFINITION_CHARACTERS, MAX_SIGNATURE_CHARACTERS, extract_symbols
+from git_starcoder.parse.structure import MAX_FULL_DEFINITION_CHARACTERS, MAX_SIGNATURE_CHARACTERS, extract_symbols
 from git_starcoder.parse.tree import parse, run_queries
 
 SOURCES = {

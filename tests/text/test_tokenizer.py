@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import bases
 from git_starcoder.errors import UsageError
-from git_starcoder.text import bpe, tokenizer
+from git_starcoder.text import tokenizer
 
 CODE = [Path(module.__file__).read_bytes() for module in (argparse, ast, random, shutil)]
 SPELLINGS = (
@@ -311,26 +311,26 @@ class PanicException(BaseException):
 
 
 def test_a_fast_encoder_that_differs_is_given_up(monkeypatch, folder, saved):
-    right = bpe.fast_encoder
+    right = tokenizer.fast_encoder
 
     def wrong(definition):
         encode = right(definition)
         return lambda data: encode(data)[:-1] if b"\0" in data else encode(data)
 
-    monkeypatch.setattr(bpe, "fast_encoder", wrong)
+    monkeypatch.setattr(tokenizer, "fast_encoder", wrong)
     some = tokenizer.load_tokenizer(folder)
     assert some.encoder_name == "tokenizers"
     assert ids_of(some, "a\0b") == saved.encode("a\0b").ids
 
 
 def test_a_difference_that_only_the_corpus_shows_is_found(monkeypatch, folder, saved):
-    right = bpe.fast_encoder
+    right = tokenizer.fast_encoder
 
     def wrong(definition):
         encode = right(definition)
         return lambda data: encode(data)[::-1] if b"class Ada" in data else encode(data)
 
-    monkeypatch.setattr(bpe, "fast_encoder", wrong)
+    monkeypatch.setattr(tokenizer, "fast_encoder", wrong)
     some = tokenizer.load_tokenizer(folder)
     assert some.encoder_name == "gigatoken"
     some.verify([b"class Bo: pass", b"class Ada: pass"])
@@ -340,7 +340,7 @@ def test_a_difference_that_only_the_corpus_shows_is_found(monkeypatch, folder, s
 
 @pytest.mark.parametrize("failure", [PanicException, RuntimeError])
 def test_a_fast_encoder_that_fails_late_costs_only_speed(monkeypatch, folder, saved, failure):
-    right = bpe.fast_encoder
+    right = tokenizer.fast_encoder
 
     def fragile(definition):
         encode = right(definition)
@@ -352,7 +352,7 @@ def test_a_fast_encoder_that_fails_late_costs_only_speed(monkeypatch, folder, sa
 
         return encode_or_fail
 
-    monkeypatch.setattr(bpe, "fast_encoder", fragile)
+    monkeypatch.setattr(tokenizer, "fast_encoder", fragile)
     some = tokenizer.load_tokenizer(folder)
     assert some.encoder_name == "gigatoken"
     flat, _ = some.encode([b"one", b"boom", b"two"])
@@ -364,7 +364,7 @@ def test_an_interrupt_is_not_taken_for_a_failure(monkeypatch, folder):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bpe, "fast_encoder", lambda definition: interrupted)  # noqa: ARG005
+    monkeypatch.setattr(tokenizer, "fast_encoder", lambda definition: interrupted)  # noqa: ARG005
     with pytest.raises(KeyboardInterrupt):
         tokenizer.load_tokenizer(folder)
 
@@ -386,15 +386,15 @@ words = st.text(st.sampled_from("ab \n'sé日\u3000=1"), max_size=40)
 @given(st.lists(words.map(str.encode), max_size=6), st.integers(267, 330))
 @settings(max_examples=150)
 def test_merges_are_those_that_tokenizers_learns(texts, size):
-    definition = bpe.learn_bpe(texts, tokenizer.SPECIAL_TOKENS, size)
-    assert definition["model"]["merges"] == bpe._merges_exact(texts, tokenizer.SPECIAL_TOKENS, size)
+    definition = tokenizer.learn_bpe(texts, tokenizer.SPECIAL_TOKENS, size)
+    assert definition["model"]["merges"] == tokenizer._merges_exact(texts, tokenizer.SPECIAL_TOKENS, size)
     assert len(definition["model"]["vocab"]) <= size
 
 
 def test_enough_text_is_learned_fast_and_the_same(monkeypatch, learned):
-    exact = bpe._merges_exact(CODE, tokenizer.SPECIAL_TOKENS, 1024)
-    monkeypatch.setattr(bpe, "_merges_exact", None)  # is not called
-    assert bpe.learn_bpe(CODE, tokenizer.SPECIAL_TOKENS, 1024)["model"]["merges"] == exact
+    exact = tokenizer._merges_exact(CODE, tokenizer.SPECIAL_TOKENS, 1024)
+    monkeypatch.setattr(tokenizer, "_merges_exact", None)  # is not called
+    assert tokenizer.learn_bpe(CODE, tokenizer.SPECIAL_TOKENS, 1024)["model"]["merges"] == exact
     assert bases.learn(CODE, 1024).digest == learned.digest
 
 
@@ -413,7 +413,7 @@ def test_special_tokens_in_the_texts_are_learned_from_as_text():
 
 def test_words_without_end_are_not_learned_from():
     texts = [b"fn a() {}\n" * 9 + b"\n" * 1_000_000 + b"fn b() {}", b"let x = 1;", ("é" * 500 + " ok").encode()]
-    pieces = bpe.drop_long_words(texts)
+    pieces = tokenizer.drop_long_words(texts)
     assert b"let x = 1;" in pieces
     assert b"fn b() {}" in b"".join(pieces)
     assert sum(map(len, pieces)) < 400
@@ -423,9 +423,9 @@ def test_words_without_end_are_not_learned_from():
 LEARN = """
 import hashlib, sys
 from pathlib import Path
-from git_starcoder.text import bpe, tokenizer
+from git_starcoder.text import tokenizer
 texts = [Path(name).read_bytes() for name in sys.argv[2:]]
-tokenizer.learned_tokenizer(bpe.learn_bpe(texts, tokenizer.SPECIAL_TOKENS, 900)).save(Path(sys.argv[1]))
+tokenizer.learned_tokenizer(tokenizer.learn_bpe(texts, tokenizer.SPECIAL_TOKENS, 900)).save(Path(sys.argv[1]))
 print(hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(sys.argv[1]).iterdir()))).hexdigest())
 """
 
@@ -435,7 +435,7 @@ def test_fresh_processes_learn_the_same_bytes_and_say_nothing(tmp_path):
     found = set()
     for seed, threads in (("0", "1"), ("1", "3")):
         environment = os.environ | {
-            "PYTHONHASHSEED": seed, "RAYON_NUM_THREADS": threads, "PYTHONPATH": str(Path(bpe.__file__).parents[2]),
+            "PYTHONHASHSEED": seed, "RAYON_NUM_THREADS": threads, "PYTHONPATH": str(Path(tokenizer.__file__).parents[2]),
         }  # fmt: skip
         command = [sys.executable, "-c", LEARN, str(tmp_path / seed), *names]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -446,7 +446,7 @@ def test_fresh_processes_learn_the_same_bytes_and_say_nothing(tmp_path):
 
 
 def test_learning_without_standard_streams(tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(Path(bpe.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(tokenizer.__file__).parents[2])}
     command = [sys.executable, "-c", LEARN.replace("print", "len"), str(tmp_path / "made"), ast.__file__]
     done = subprocess.run(["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command], env=environment, check=False)
     assert done.returncode == 0

@@ -61,9 +61,7 @@ class GitAttributes:
         self, rules: dict[bytes, list[AttributeRule]], macros: dict[bytes, list[Setting]], environments: set[str]
     ) -> None:
         """`rules` are those of each folder, whose name is empty or ends with a slash."""
-        self._rules = rules
-        self._macros = macros
-        self._environments = frozenset(environments)
+        self._rules, self._macros, self._environments = rules, macros, environments
         self.declared_roles = lru_cache(1 << 14)(self._declared_roles)
 
     def _declared_roles(self, path: str) -> DeclaredRoles:
@@ -102,12 +100,8 @@ def read_attributes(repo: Repo) -> GitAttributes:
     environments = {
         entry.path[: -len(name)] for entry in files for name in ENVIRONMENT_FILES if entry.path.endswith(f"/{name}")
     }
-    wanted = [
-        entry
-        for entry in files
-        if entry.path.rpartition("/")[2] == ATTRIBUTES_FILE
-        and (entry.size or MAX_ATTRIBUTES_BYTES + 1) <= MAX_ATTRIBUTES_BYTES
-    ]
+    named = [entry for entry in files if entry.path.rpartition("/")[2] == ATTRIBUTES_FILE]
+    wanted = [entry for entry in named if 0 < (entry.size or 0) <= MAX_ATTRIBUTES_BYTES]
     contents = repo.read_blobs(entry.blob for entry in wanted) if wanted else iter(())
     parsed: dict[bytes, list[tuple[bytes | None, bytes, list[Setting]]]] = {}
     for entry, (_, data) in zip(wanted, contents, strict=True):
@@ -115,7 +109,9 @@ def read_attributes(repo: Repo) -> GitAttributes:
             folder = encode_path(entry.path)[: -len(ATTRIBUTES_FILE)]
             parsed[folder] = list(_parse_lines(data, is_root=not folder))
     macros = {name: settings for pattern, name, settings in parsed.get(b"", ()) if pattern is None}
-    relevant = _add_macros(macros, {*LINGUIST_ATTRIBUTES})
+    relevant = {*LINGUIST_ATTRIBUTES}  # and the macros that set one of them, directly or through other macros
+    while more := {name for name in macros.keys() - relevant if any(a in relevant for a, _ in macros[name])}:
+        relevant |= more
     rules: defaultdict[bytes, list[AttributeRule]] = defaultdict(list)
     line_count = 0
     for folder, lines in sorted(parsed.items()):
@@ -126,22 +122,9 @@ def read_attributes(repo: Repo) -> GitAttributes:
             line_count += 1
             if line_count <= MAX_ATTRIBUTE_LINES and (compiled := _compile_pattern(pattern)):
                 rules[folder].append(AttributeRule(compiled, b"/" not in pattern, settings))
-    if line_count > MAX_ATTRIBUTE_LINES:
-        excess = line_count - MAX_ATTRIBUTE_LINES
+    if (excess := line_count - MAX_ATTRIBUTE_LINES) > 0:
         repo.notes.append(f"{excess} lines of .gitattributes beyond {MAX_ATTRIBUTE_LINES:,} are ignored")
     return GitAttributes(dict(rules), macros, environments)
-
-
-def _add_macros(macros: dict[bytes, list[Setting]], attributes: set[bytes]) -> set[bytes]:
-    """Add the macros that set one of the attributes, directly or through other macros."""
-    found = set(attributes)
-    while more := {
-        name
-        for name, settings in macros.items()
-        if name not in found and any(attribute in found for attribute, _ in settings)
-    }:
-        found |= more
-    return found
 
 
 def _parse_lines(data: bytes, *, is_root: bool) -> Iterator[tuple[bytes | None, bytes, list[Setting]]]:
@@ -233,8 +216,7 @@ def _translate_names(pattern: bytes) -> list[tuple[bytes, bool]] | None:
         char = pattern[offset : offset + 1]
         offset += 1
         if char in {b"", b"/"}:
-            first, *others = parts
-            names.append((first + _join_at_stars(others), star_count > 1 and not any(parts)))
+            names.append((_join_at_stars(parts), star_count > 1 and not any(parts)))
             if not char:
                 return names
             parts, star_count = [b""], 0
@@ -260,11 +242,10 @@ def _translate_names(pattern: bytes) -> list[tuple[bytes, bool]] | None:
 
 
 def _join_at_stars(parts: list[bytes]) -> bytes:
-    """The expression for parts of a name, each after a star."""
-    if not parts:
-        return b""
-    *middle, last = parts
-    return b"".join(b"(?>[^/]*?%b)" % part for part in middle) + b"[^/]*" + last
+    """The expression for parts of a name with stars between them."""
+    first, *middle = parts[: max(1, len(parts) - 1)]
+    last = b"[^/]*" + parts[-1] if len(parts) > 1 else b""
+    return first + b"".join(b"(?>[^/]*?%b)" % part for part in middle) + last
 
 
 CHARACTER_CLASSES = {
@@ -292,9 +273,7 @@ def _translate_bracket(pattern: bytes, offset: int) -> tuple[bytes, int] | None:
         member = BRACKET_MEMBER.match(pattern, offset)
         if member is None:
             return None
-        low = high = member[1][-1]
-        if member[2]:
-            high = member[2][-1]
+        low, high = member[1][-1], (member[2] or member[1])[-1]
         if low <= high:
             members.append(b"\\x%02x-\\x%02x" % (low, high))
         offset = member.end()

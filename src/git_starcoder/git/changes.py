@@ -17,6 +17,7 @@ which changes are rejected, in the order in which they are checked:
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.git.history import MAX_PATH_BYTES, RenameTracker, decode_path, encode_path, walk_history
@@ -80,43 +81,33 @@ def select_changes(
 ) -> SelectedHistory:
     """Select the newest changes that are worth learning from.
 
-    Args:
-        repo: The repository.
-        max_changes: The largest number of changes to select.
-        max_commit_files: A commit that changes more files is a giant.
-        skip_reason: Returns for a path why its changes are not used, or "".
+    A commit that changes more than `max_commit_files` is a giant. `skip_reason` returns for a path why its changes are
+    not used, or "".
     """
     commits = _CommitSelection(max_changes, max_commit_files)
     history = walk_history(repo, commits.visit)
     # A rename is one change but two paths of its commit, so counts of paths are reduced by the number of renames.
-    rename_counts = {
-        candidates.commit: len(history.renames.get(candidates.commit, ())) for candidates in history.rename_candidates
-    }
     rejected = [
-        whole._replace(change_count=whole.change_count - rename_counts.get(whole.commit, 0))
+        whole._replace(change_count=whole.change_count - len(history.renames.get(whole.commit, ())))
         for whole in commits.rejected
     ]
     if commits.over_budget_paths:
-        rename_count = sum(
-            rename_counts[candidates.commit]
-            for candidates in history.rename_candidates
-            if candidates.walk_index >= commits.over_budget_index
-        )
+        over_budget = (each for each in history.rename_candidates if each.walk_index >= commits.over_budget_index)
+        rename_count = sum(len(history.renames.get(candidates.commit, ())) for candidates in over_budget)
         change_count = commits.over_budget_paths - rename_count
         rejected.append(RejectedChanges("over_budget", commits.over_budget_commit, change_count=change_count))
     selected: list[FileChange] = []
     seen: set[tuple[str, str, str]] = set()
     tracker = RenameTracker(encode_path(entry.path) for entry in repo.entries())
-    remaining_candidates = iter(history.rename_candidates)
-    candidates = next(remaining_candidates, None)
+    remaining_candidates = deque(history.rename_candidates)
     for commit in commits.selected:
-        while candidates is not None and candidates.walk_index < commit.walk_index:
-            tracker.step_back(candidates, history.renames)
-            candidates = next(remaining_candidates, None)
+        while remaining_candidates and remaining_candidates[0].walk_index < commit.walk_index:
+            tracker.step_back(remaining_candidates.popleft(), history.renames)
         for change, reason in _examine_commit(commit, history.renames.get(commit.id, {}), tracker, skip_reason):
             effect = change.path, change.blob_before, change.blob_after
-            if reason or effect in seen or len(selected) == max_changes:
-                reason = reason or ("repeated" if effect in seen else "over_budget")
+            reason = reason or ("repeated" if effect in seen else "")
+            if reason or len(selected) == max_changes:
+                reason = reason or "over_budget"
                 rejected.append(RejectedChanges(reason, commit.id, change.path[:MAX_PATH_BYTES]))
             else:
                 seen.add(effect)
@@ -154,9 +145,8 @@ def _rejection_reason(change: PathChange, file_change: FileChange) -> str:
         return "deletion"
     if any(len(encode_path(path)) > MAX_PATH_BYTES for path in (file_change.path, file_change.former_path)):
         return "long_path"
-    for mode in change.modes:
-        if mode[:3] in SPECIAL_MODES:
-            return SPECIAL_MODES[mode[:3]]
+    if special := next((mode[:3] for mode in change.modes if mode[:3] in SPECIAL_MODES), ""):
+        return SPECIAL_MODES[special]
     if file_change.blob_before == file_change.blob_after:
         return "moved" if file_change.former_path else "mode_only"
     return ""
@@ -172,10 +162,8 @@ class _CommitSelection:
         self.commit_count = 0
         self.over_budget_paths = 0
         """Number of paths in commits after the budget was used up."""
-        self.over_budget_index = 0
-        """The position of the first such commit in the walk."""
-        self.over_budget_commit = ""
-        """The id of that commit."""
+        self.over_budget_index, self.over_budget_commit = 0, ""
+        """The position of the first such commit in the walk, and its id."""
         self._remaining_paths = max_changes * EXAMINED_PATHS_PER_CHANGE
         self._max_commit_files = max_commit_files
 
@@ -183,8 +171,7 @@ class _CommitSelection:
         """Sort the next commit into one of the groups."""
         self.commit_count += 1
         path_count = len(commit.path_changes)
-        added_count = sum(change.status == "A" for change in commit.path_changes)
-        deleted_count = sum(change.status == "D" for change in commit.path_changes)
+        possible_renames = min(sum(change.status == status for change in commit.path_changes) for status in "AD")
         if self._remaining_paths <= 0:
             if not self.over_budget_paths:
                 self.over_budget_index, self.over_budget_commit = commit.walk_index, commit.id
@@ -193,7 +180,7 @@ class _CommitSelection:
             return
         elif commit.is_boundary:
             self.rejected.append(RejectedChanges("shallow", commit.id, change_count=path_count))
-        elif path_count - min(added_count, deleted_count) > self._max_commit_files:  # as if all possible were renames
+        elif path_count - possible_renames > self._max_commit_files:
             self.rejected.append(RejectedChanges("giant_commit", commit.id, change_count=path_count))
         else:
             self.selected.append(commit)

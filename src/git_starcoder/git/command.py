@@ -33,18 +33,12 @@ WORKING_FOLDER = "/"
 MAX_FIELD_BYTES = 1 << 22
 """Bytes of one field of the output, such as a path. A longer field ends the output."""
 SAFE_ENVIRONMENT = {
-    "HOME": "/nonexistent",
-    "LC_ALL": "C",
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_SYSTEM": os.devnull,
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_NO_REPLACE_OBJECTS": "1",
+    "HOME": "/nonexistent", "LC_ALL": "C",
+    "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_SYSTEM": os.devnull, "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_ATTR_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0",
     "GIT_NO_LAZY_FETCH": "1",  # since git 2.39.4; for older versions the empty list of protocols does the same
     "GIT_ALLOW_PROTOCOL": "",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_OPTIONAL_LOCKS": "0",
-}
+}  # fmt: skip
 
 
 def git_environment(**variables: str) -> dict[str, str]:
@@ -53,26 +47,17 @@ def git_environment(**variables: str) -> dict[str, str]:
 
 
 def run_git(*arguments: str, env: dict[str, str]) -> tuple[int, str, str]:
-    """Run a git command with a small output.
-
-    Returns:
-        The exit code, the standard output, and the error message as one line.
-    """
+    """Run a git command with a small output: its exit code, standard output, and error message as one line."""
     try:
         done = subprocess.run(
-            ["git", *arguments],
-            env=env,
-            cwd=WORKING_FOLDER,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=SHORT_COMMAND_TIMEOUT_SECONDS,
-            check=False,
-        )
+            ["git", *arguments], env=env, cwd=WORKING_FOLDER, stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=SHORT_COMMAND_TIMEOUT_SECONDS, check=False,
+        )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise timeout_error(arguments, SHORT_COMMAND_TIMEOUT_SECONDS) from error
+        raise _timeout_error(arguments, SHORT_COMMAND_TIMEOUT_SECONDS) from error
     except FileNotFoundError as error:
-        raise git_missing_error() from error
-    return done.returncode, done.stdout.decode("utf-8", "surrogateescape"), printable_message(done.stderr)
+        raise _git_missing_error() from error
+    return done.returncode, done.stdout.decode("utf-8", "surrogateescape"), _printable_message(done.stderr)
 
 
 class GitOutput:
@@ -80,10 +65,8 @@ class GitOutput:
 
     def __init__(self, arguments: tuple[str, ...], process: subprocess.Popen[bytes], messages: BinaryIO) -> None:
         """`messages` is the file that receives the standard error."""
-        self._arguments = arguments
-        self._process = process
+        self._arguments, self._process, self._messages = arguments, process, messages
         self._stdout = cast("BinaryIO", process.stdout)
-        self._messages = messages
         self._poll = select.poll()  # select() does not accept descriptors from 1024
         self._poll.register(self._stdout, select.POLLIN)
         self._buffer = bytearray()
@@ -92,7 +75,7 @@ class GitOutput:
     def _fill_buffer(self) -> bool:
         """Read more output; False at its end."""
         if not self._poll.poll(SILENCE_TIMEOUT_SECONDS * 1000):
-            raise timeout_error(self._arguments, SILENCE_TIMEOUT_SECONDS)
+            raise _timeout_error(self._arguments, SILENCE_TIMEOUT_SECONDS)
         data = os.read(self._stdout.fileno(), PIPE_READ_BYTES)
         self._buffer += data
         return bool(data)
@@ -131,8 +114,7 @@ class GitOutput:
         if not code:
             return ""
         self._messages.seek(0)
-        message = printable_message(self._messages.read(PIPE_READ_BYTES))
-        return self._long_field or message or f"git ended with {code}"
+        return self._long_field or _printable_message(self._messages.read(PIPE_READ_BYTES)) or f"git ended with {code}"
 
 
 @contextmanager
@@ -144,16 +126,11 @@ def start_git(*arguments: str, env: dict[str, str], stdin: BinaryIO | None = Non
     with TemporaryFile(dir=temporary_folder()) as messages:
         try:
             process = subprocess.Popen(
-                ["git", *arguments],
-                env=env,
-                cwd=WORKING_FOLDER,
-                stdin=subprocess.DEVNULL if stdin is None else stdin,
-                stdout=subprocess.PIPE,
-                stderr=messages,
-                bufsize=0,
-            )
+                ["git", *arguments], env=env, cwd=WORKING_FOLDER, bufsize=0,
+                stdin=subprocess.DEVNULL if stdin is None else stdin, stdout=subprocess.PIPE, stderr=messages,
+            )  # fmt: skip
         except FileNotFoundError as error:
-            raise git_missing_error() from error
+            raise _git_missing_error() from error
         with process:
             if sys.platform == "linux":
                 with suppress(ProcessLookupError):
@@ -164,21 +141,17 @@ def start_git(*arguments: str, env: dict[str, str], stdin: BinaryIO | None = Non
                 process.kill()
 
 
-def git_missing_error() -> RepositoryError:
-    """The error for a machine without git."""
+def _git_missing_error() -> RepositoryError:
     return RepositoryError("git is not installed", where="PATH", hint="install git 2.39 or newer")
 
 
-def timeout_error(arguments: tuple[str, ...], seconds: float) -> RepositoryError:
-    """The error for a git command that printed nothing for too long."""
-    return RepositoryError(
-        f"git gave no answer for {seconds:g} seconds",
-        where="git " + " ".join(arguments[-2:]),
-        hint="check that every file in the repository's .git folder is a regular file on a working disk",
-    )
+def _timeout_error(arguments: tuple[str, ...], seconds: float) -> RepositoryError:
+    hint = "check that every file in the repository's .git folder is a regular file on a working disk"
+    where = "git " + " ".join(arguments[-2:])
+    return RepositoryError(f"git gave no answer for {seconds:g} seconds", where=where, hint=hint)
 
 
-def printable_message(stderr: bytes) -> str:
+def _printable_message(stderr: bytes) -> str:
     """The error message of git as one printable line."""
     words = stderr.decode("utf-8", "replace").removeprefix("fatal: ").removeprefix("error: ").split()
     return "".join(char if char.isprintable() else "?" for char in " ".join(words))[:200]

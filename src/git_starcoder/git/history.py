@@ -113,11 +113,6 @@ class History(NamedTuple):
     """For each commit, new path → old path."""
 
 
-def find_last_changes(repo: Repo) -> dict[str, LastChange]:
-    """The last change of each path of the commit; paths that no commit explains are missing."""
-    return walk_history(repo).last_changes
-
-
 def walk_history(repo: Repo, visit: Callable[[HistoryCommit], None] | None = None) -> History:
     """Walk over every commit once, from the newest to the oldest that can be read, and call `visit` with each."""
     head_paths = {encode_path(entry.path) for entry in repo.entries()}
@@ -135,17 +130,15 @@ def walk_history(repo: Repo, visit: Callable[[HistoryCommit], None] | None = Non
         for change in commit.path_changes:
             if change.path in head_paths and change.status != "D":
                 last_commits.setdefault(change.path, ("" if commit.is_boundary else commit.id, commit.committed_at))
-        added = {change.path: change.blob_after for change in commit.path_changes if change.status == "A"}
-        if added:
+        if added := {change.path: change.blob_after for change in commit.path_changes if change.status == "A"}:
             deleted = {change.path: change.blob_before for change in commit.path_changes if change.status == "D"}
             rename_candidates.append(RenameCandidates(commit.id, commit.walk_index, added, deleted))
             for change in commit.path_changes:
                 if SUBMODULE_MODE_DIGITS in change.modes:
                     submodules.update((change.blob_before, change.blob_after))
     if later_count:
-        newest = format_day(repo.committed_at)
-        what = f"{later_count:,} of {commit_count:,} commits have later dates than the newest ({newest})"
-        repo.notes.append(f"{what}: what they changed counts as new")
+        what = f"{later_count:,} of {commit_count:,} commits have later dates than the newest"
+        repo.notes.append(f"{what} ({format_day(repo.committed_at)}): what they changed counts as new")
     renames = _find_renames(repo, rename_candidates, submodules)
     tracker = RenameTracker(head_paths)
     for candidates in rename_candidates:
@@ -203,9 +196,7 @@ def _read_log(repo: Repo) -> Iterator[HistoryCommit]:
     with repo.start_git(*LOG_COMMAND, repo.commit) as output:
         for index, (header, changes) in enumerate(_parse_raw_diffs(output.read_fields())):
             path_count += len(changes)
-            byte_count += sum(
-                len(change.path) + ADDED_PATH_OVERHEAD_BYTES * (change.status in {"A", "D"}) for change in changes
-            )
+            byte_count += sum(len(each.path) + ADDED_PATH_OVERHEAD_BYTES * (each.status in "AD") for each in changes)
             commit_id, *times = header.split(" ")
             is_commit_too_large = len(changes) > MAX_CHANGED_PATHS_PER_COMMIT
             if path_count > MAX_CHANGED_PATHS or is_commit_too_large or byte_count > MAX_CHANGED_PATHS_BYTES:
@@ -224,9 +215,7 @@ def _find_renames(
 ) -> dict[str, dict[bytes, bytes]]:
     """The renames of each commit, new path → old path. `submodules` are ids that are no blobs of the repository."""
     rename_candidates = [candidates for candidates in rename_candidates if candidates.deleted]
-    blobs = {
-        blob for candidates in rename_candidates for blob in (*candidates.added.values(), *candidates.deleted.values())
-    }
+    blobs = {blob for each in rename_candidates for blob in (*each.added.values(), *each.deleted.values())}
     sizes = repo.blob_sizes(sorted(blobs))
     repo.has_uncertain_renames = not blobs - sizes.keys() <= submodules
     compared_commits: list[str] = []
@@ -237,11 +226,9 @@ def _find_renames(
         is_small = all(sizes.get(blob, MAX_COMPARED_FILE_BYTES) < MAX_COMPARED_FILE_BYTES for blob in added | deleted)
         new, old = added - deleted, deleted - added  # git finds files with the same content without comparing
         cost = sum(len(old) * sizes.get(blob, 0) for blob in new) + sum(len(new) * sizes.get(blob, 0) for blob in old)
-        if is_small and compared_bytes + cost <= MAX_COMPARED_BYTES:
-            compared_bytes += cost
-            compared_commits.append(candidates.commit)
-        else:
-            exact_commits.append(candidates.commit)
+        is_compared = is_small and compared_bytes + cost <= MAX_COMPARED_BYTES
+        compared_bytes += cost if is_compared else 0
+        (compared_commits if is_compared else exact_commits).append(candidates.commit)
     similar_renames, failure = _run_diff_tree(repo, compared_commits, "-M", "-l1000")
     if failure:  # a blob is damaged; searching for equal content reads no blobs
         exact_commits = [candidates.commit for candidates in rename_candidates]
@@ -260,10 +247,8 @@ def _run_diff_tree(repo: Repo, commits: Sequence[str], *options: str) -> tuple[d
         input_file.writelines(f"{commit}\n".encode() for commit in commits)
         input_file.seek(0)
         with repo.start_git(*RENAMES_COMMAND, *options, stdin=input_file) as output:
-            renames = {
-                header: {change.path: change.old_path for change in changes}
-                for header, changes in _parse_raw_diffs(output.read_fields())
-            }
+            diffs = _parse_raw_diffs(output.read_fields())
+            renames = {header: {change.path: change.old_path for change in changes} for header, changes in diffs}
             return renames, output.failure_message()
 
 
@@ -275,9 +260,9 @@ def _parse_raw_diffs(fields: Iterator[bytes]) -> Iterator[tuple[str, list[PathCh
     for raw_field in fields:
         field = raw_field.lstrip(b"\n")
         if not field.startswith(b":"):
+            if field and header:
+                yield header, changes
             if field:
-                if header:
-                    yield header, changes
                 header, changes, path_bytes = field.decode("ascii"), [], 0
             continue
         path = old_path = next(fields, b"")  # if git died, its output may end anywhere

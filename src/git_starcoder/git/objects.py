@@ -21,17 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from git_starcoder.errors import RepositoryError, RevisionError
+from git_starcoder.git import history
 from git_starcoder.git.command import GitOutput, git_environment, run_git, start_git
-from git_starcoder.git.history import (
-    MAX_PATH_BYTES,
-    SECONDS_PER_DAY,
-    LastChange,
-    committer_time,
-    decode_path,
-    encode_path,
-    find_last_changes,
-    format_day,
-)
+from git_starcoder.git.history import MAX_PATH_BYTES, LastChange, decode_path, encode_path
 from git_starcoder.user_paths import temporary_folder
 
 if TYPE_CHECKING:
@@ -69,6 +61,12 @@ class Unreadable(NamedTuple):
     reason: str
     """`missing`, `corrupt` or `too_large`; in a commit also `too_deep` for a folder and `long_path` for a file."""
     detail: str = ""
+
+
+class UntrustedOutput(Unreadable):
+    """Why an object cannot be read, where nothing that the process prints afterwards can be trusted."""
+
+    __slots__ = ()
 
 
 class TreeEntry(NamedTuple):
@@ -111,10 +109,10 @@ def find_repository(path: Path, revision: str) -> RepositoryLocation:
         raise RepositoryError(f"{revision!r} is not a revision", where="--rev", hint="give a branch, tag or commit")
     folders = ("--show-object-format", "--path-format=absolute", "--git-common-dir")
     code, output, message = _run_git_in(path, "rev-parse", *folders)
+    if code and "not a git repository" in message:
+        hint = "give the path of a repository, or create one with `git init`"
+        raise RepositoryError(f"'{path}' is not a Git repository", hint=hint)
     if code:
-        if "not a git repository" in message:
-            hint = "give the path of a repository, or create one with `git init`"
-            raise RepositoryError(f"'{path}' is not a Git repository", hint=hint)
         raise RepositoryError(f"git cannot read '{path}': {message}", hint="run `git status` there for details")
     object_format, _, git_folder = output.removesuffix("\n").partition("\n")
     code, output, _ = _run_git_in(path, "rev-parse", "--verify", "--quiet", "--end-of-options", revision)
@@ -125,13 +123,11 @@ def find_repository(path: Path, revision: str) -> RepositoryLocation:
 
 
 def _run_git_in(path: Path, *arguments: str) -> tuple[int, str, str]:
-    """Run git in the repository itself; see `run_git`."""
     env = git_environment(GIT_GRAFT_FILE=os.devnull)
     return run_git("-C", str(path.absolute()), *SAFE_OPTIONS, *arguments, env=env)
 
 
 def _revision_error(revision: str, path: Path) -> RevisionError:
-    """The error for a revision that names nothing."""
     _, branches, _ = _run_git_in(path, "for-each-ref", "--format=%(refname:short)", "--count=5")
     if not branches and revision == "HEAD":
         return RevisionError(f"'{path}' has no commits yet", hint="commit something first")
@@ -151,7 +147,10 @@ class Repo:
         self.path = path
         self.name = git_folder.parent.name if git_folder.name == ".git" else git_folder.name.removesuffix(".git")
         self.objects_folder = git_folder / "objects"
-        self.shallow_boundary = _read_ids(git_folder / "shallow", location.object_format)
+        self._object_format = location.object_format
+        self._id_bytes = hashlib.new(location.object_format).digest_size
+        shallow = _read_file(git_folder / "shallow").decode("ascii", "replace")
+        self.shallow_boundary = frozenset(re.findall(rf"(?m)^[0-9a-f]{{{2 * self._id_bytes}}}$", shallow))
         """Commits whose parents are missing because the clone is shallow."""
         self.is_shallow = bool(self.shallow_boundary)
         self.notes: list[str] = []
@@ -160,8 +159,6 @@ class Repo:
         """Why the walked history is incomplete; known after `last_changes` was called."""
         self.has_uncertain_renames = False
         """Whether objects are missing that are needed to find renames; known after `last_changes` was called."""
-        self._object_format = location.object_format
-        self._id_bytes = hashlib.new(location.object_format).digest_size
         own_repository = _create_own_repository(location.object_format, self.shallow_boundary)
         weakref.finalize(self, shutil.rmtree, own_repository, ignore_errors=True)
         self._entries: list[TreeEntry] = []
@@ -171,27 +168,17 @@ class Repo:
         if self.is_shallow:
             self.notes.append("the history is shallow: files that did not change since it begins have no last commit")
         self.commit, self._tree, self.committed_at = self._resolve_commit(location.object_id)
-        if self.committed_at > time.time() + SECONDS_PER_DAY:
-            self.notes.append(
-                f"the date of the newest commit, {format_day(self.committed_at)}, lies in the future: "
-                "ages count from it, so that all other files look old"
-            )
+        if self.committed_at > time.time() + history.SECONDS_PER_DAY:
+            what = f"the date of the newest commit, {history.format_day(self.committed_at)}, lies in the future"
+            self.notes.append(f"{what}: ages count from it, so that all other files look old")
 
     @classmethod
     def open(cls, path: str | Path, rev: str = "HEAD") -> Repo:
-        """Open the repository that contains a path, at a branch, tag or commit.
-
-        Raises:
-            RepositoryError: There is no repository, it cannot be read, or the revision names no commit.
-        """
+        """Open the repository that contains a path, at a branch, tag or commit; see `find_repository`."""
         return cls(Path(path), find_repository(Path(path), rev))
 
     def _resolve_commit(self, object_id: str) -> tuple[str, str, int]:
-        """Follow tags to a commit.
-
-        Returns:
-            Its id, its tree and its committer time.
-        """
+        """Follow tags to a commit, and return its id, its tree and its committer time."""
         for _ in range(10):
             [(_, kind, data)] = self._read_objects([object_id])
             if isinstance(data, Unreadable):
@@ -200,11 +187,10 @@ class Repo:
             if kind not in {"commit", "tag"} or not target:
                 raise RepositoryError(f"the revision names a {kind}, not a commit", where="--rev")
             if kind == "commit":
-                return object_id, target[1].decode(), committer_time(data)
+                return object_id, target[1].decode(), history.committer_time(data)
             object_id = target[1].decode()
-        raise RevisionError(
-            f"commit {object_id} cannot be read", where=str(self.path), hint="run `git fsck` for details"
-        )
+        what = f"commit {object_id} cannot be read"
+        raise RevisionError(what, where=str(self.path), hint="run `git fsck` for details")
 
     def start_git(self, *arguments: str, stdin: BinaryIO | None = None) -> AbstractContextManager[GitOutput]:
         """Start a git command that sees the objects and nothing else of the repository."""
@@ -226,7 +212,10 @@ class Repo:
         level = [(b"", self._tree)]
         entry_count = depth = path_bytes = 0
         while level:
-            trees = self._read_trees({tree for _, tree in level})
+            trees = {
+                tree: data if isinstance(data, Unreadable) else _parse_tree(data, self._id_bytes)
+                for tree, data in self._read_objects_of_kind("tree", sorted({tree for _, tree in level}))
+            }
             next_level: list[tuple[bytes, str]] = []
             for prefix, tree in level:
                 children = trees[tree]
@@ -239,20 +228,19 @@ class Repo:
                     continue
                 entry_count += len(children)
                 path_bytes += sum(len(prefix) + len(name) for name, _, _ in children)
-                if entry_count > MAX_TREE_ENTRIES or path_bytes > MAX_TOTAL_PATH_BYTES:
+                if entry_count > MAX_TREE_ENTRIES:
                     what = f"the commit has more than {MAX_TREE_ENTRIES:,} files and folders"
-                    if entry_count <= MAX_TREE_ENTRIES:
-                        what = f"the paths of the commit have more than {MAX_TOTAL_PATH_BYTES:,} bytes"
+                    raise RepositoryError(what, where=str(self.path))
+                if path_bytes > MAX_TOTAL_PATH_BYTES:
+                    what = f"the paths of the commit have more than {MAX_TOTAL_PATH_BYTES:,} bytes"
                     raise RepositoryError(what, where=str(self.path))
                 for name, mode, object_id in children:
                     path = prefix + name
                     if mode & MODE_TYPE_MASK == FOLDER_MODE:
                         next_level.append((path + b"/", object_id))
                     elif len(path) > MAX_PATH_BYTES:
-                        unreadable = Unreadable("long_path", f"{len(path)} bytes")
-                        unopened.append(
-                            TreeEntry(decode_path(path[:MAX_PATH_BYTES]), mode, object_id, None, unreadable)
-                        )
+                        why = Unreadable("long_path", f"{len(path)} bytes")
+                        unopened.append(TreeEntry(decode_path(path[:MAX_PATH_BYTES]), mode, object_id, None, why))
                     else:
                         files.append((path, mode, object_id))
             level = next_level
@@ -277,7 +265,7 @@ class Repo:
 
     def last_changes(self) -> dict[str, LastChange]:
         """The last commit that changed each path of the commit; see `git_starcoder.git.history`."""
-        return find_last_changes(self)
+        return history.walk_history(self).last_changes
 
     def explain_unreadable(self, blob: str) -> Unreadable:
         """Why a blob has no size: it is missing or damaged."""
@@ -287,22 +275,9 @@ class Repo:
 
     def _read_objects_of_kind(self, kind: str, ids: Iterable[str]) -> Iterator[tuple[str, bytes | Unreadable]]:
         for object_id, found_kind, data in self._read_objects(list(ids)):
-            if found_kind == kind or isinstance(data, Unreadable):
-                yield object_id, data
-            else:
-                yield object_id, Unreadable("corrupt", f"is a {found_kind}")
-
-    def _read_trees(self, ids: set[str]) -> dict[str, list[tuple[bytes, int, str]] | Unreadable]:
-        """The children of each tree: name, mode and object id."""
-        trees: dict[str, list[tuple[bytes, int, str]] | Unreadable] = {}
-        for object_id, kind, data in self._read_objects(sorted(ids)):
-            if isinstance(data, Unreadable):
-                trees[object_id] = data
-            elif kind != "tree":
-                trees[object_id] = Unreadable("corrupt", f"is a {kind}, not a folder")
-            else:
-                trees[object_id] = _parse_tree(data, self._id_bytes)
-        return trees
+            if not isinstance(data, Unreadable) and found_kind != kind:
+                data = Unreadable("corrupt", f"is a {found_kind}{', not a folder' if kind == 'tree' else ''}")
+            yield object_id, data
 
     def _read_objects(self, ids: Sequence[str]) -> Iterator[tuple[str, str, bytes | Unreadable]]:
         """Id, kind and data of each object."""
@@ -310,7 +285,7 @@ class Repo:
             yield (object_id, "", answer) if isinstance(answer, Unreadable) else (object_id, *answer)
 
     def _cat_file(
-        self, option: str, ids: Sequence[str], parse: Callable[[GitOutput, str], T | UntrustedOutput]
+        self, option: str, ids: Sequence[str], parse: Callable[[GitOutput, str], T | Unreadable]
     ) -> Iterator[T | Unreadable]:
         """Run `git cat-file` on objects. If it dies or prints nonsense, a new process continues after that object."""
         if not ids:
@@ -326,11 +301,11 @@ class Repo:
                         result = parse(output, ids[done])
                         done += 1
                         if isinstance(result, UntrustedOutput):
-                            yield result.unreadable
+                            yield Unreadable(*result)
                             break
                         yield result
 
-    def _parse_object(self, output: GitOutput, object_id: str) -> tuple[str, bytes] | Unreadable | UntrustedOutput:
+    def _parse_object(self, output: GitOutput, object_id: str) -> tuple[str, bytes] | Unreadable:
         """Kind and data of one object in the output of `cat-file --batch`, hashed again."""
         match (output.read_line() or b"").decode("ascii", "replace").split(" "):
             case [name, "missing"] if name == object_id:
@@ -338,26 +313,20 @@ class Repo:
             case [name, kind, digits] if name == object_id and digits.isdecimal():
                 size = int(digits)
             case _:
-                return UntrustedOutput(Unreadable("corrupt", "git cannot read it"))
+                return UntrustedOutput("corrupt", "git cannot read it")
         if size > MAX_OBJECT_BYTES:
-            return UntrustedOutput(Unreadable("too_large", f"{size} bytes"))
+            return UntrustedOutput("too_large", f"{size} bytes")
         data = output.read_bytes(size)
         if len(data) < size or output.read_bytes(1) != b"\n":
-            return UntrustedOutput(Unreadable("corrupt", "it is cut off, or its size is a lie"))
+            return UntrustedOutput("corrupt", "it is cut off, or its size is a lie")
         digest = hashlib.new(self._object_format, f"{kind} {size}\0".encode())
         digest.update(data)
         if digest.hexdigest() != object_id:
-            return UntrustedOutput(Unreadable("corrupt", "its content does not have its name"))
+            return UntrustedOutput("corrupt", "its content does not have its name")
         return kind, data
 
 
-class UntrustedOutput(NamedTuple):
-    """The end of an output: nothing that the process prints afterwards can be trusted."""
-
-    unreadable: Unreadable
-
-
-def _parse_size(output: GitOutput, object_id: str) -> int | Unreadable | UntrustedOutput:
+def _parse_size(output: GitOutput, object_id: str) -> int | Unreadable:
     """The size of one blob in the output of `cat-file --batch-check`."""
     match (output.read_line() or b"").decode("ascii", "replace").split(" "):
         case [name, "blob", digits] if name == object_id and digits.isdecimal():
@@ -365,7 +334,7 @@ def _parse_size(output: GitOutput, object_id: str) -> int | Unreadable | Untrust
         case [name, *_] if name == object_id:
             return Unreadable("missing")
         case _:
-            return UntrustedOutput(Unreadable("corrupt"))
+            return UntrustedOutput("corrupt")
 
 
 def _parse_tree(data: bytes, id_bytes: int) -> list[tuple[bytes, int, str]] | Unreadable:
@@ -386,12 +355,10 @@ def _create_own_repository(object_format: str, shallow_boundary: frozenset[str])
         for name in ("objects", "refs"):
             (folder / name).mkdir()
         (folder / "HEAD").write_text("ref: refs/heads/none\n")
-        version, extension = 0, ""
+        config = "[core]\nbare = true\ncommitGraph = false\n"
         if object_format != "sha1":
-            version, extension = 1, f"[extensions]\nobjectFormat = {object_format}\n"
-        (folder / "config").write_text(
-            f"[core]\nrepositoryFormatVersion = {version}\nbare = true\ncommitGraph = false\n{extension}"
-        )
+            config += f"repositoryFormatVersion = 1\n[extensions]\nobjectFormat = {object_format}\n"
+        (folder / "config").write_text(config)
         if shallow_boundary:
             (folder / "shallow").write_text("".join(f"{commit}\n" for commit in sorted(shallow_boundary)))
     except OSError as error:
@@ -408,9 +375,3 @@ def _read_file(path: Path) -> bytes:
             return file.read(MAX_OBJECT_BYTES)
     except OSError as error:
         raise RepositoryError(f"a file cannot be read: {error.strerror}", where=str(path)) from error
-
-
-def _read_ids(path: Path, object_format: str) -> frozenset[str]:
-    """The object ids that a file lists, one per line; anything else in it is ignored."""
-    digits = 2 * hashlib.new(object_format).digest_size
-    return frozenset(re.findall(rf"^[0-9a-f]{{{digits}}}$", _read_file(path).decode("ascii", "replace"), re.MULTILINE))

@@ -136,7 +136,6 @@ def find_sites_at(code: Code, table: str, offset: int) -> list[Site]:
 
 
 def _find_sites(code: Code, table: str, offset: int | None) -> list[Site]:
-    """The sites of a text; with an offset, only those that the nodes at this offset belong to."""
     if code.language is None or code.root is None:
         raise ValueError("sites need a syntax tree")
     form_table = _load_table(code.language.key, table)
@@ -172,8 +171,6 @@ def _matching_sites(code: Code, forms: Iterable[Form], captures: dict[str, list[
 
 
 def _site_part(nodes: list[Node]) -> SitePart:
-    if len(nodes) == 1:
-        return SitePart(nodes, Span(*nodes[0].byte_range))
     return SitePart(nodes, Span(min(node.start_byte for node in nodes), max(node.end_byte for node in nodes)))
 
 
@@ -255,9 +252,8 @@ def rewrite_site(code: Code, site: Site, form: Form, random: Random) -> bytes | 
     lines: list[bytes] = []
     for template_line in form.template.split(b"\n"):
         line = template_line.lstrip(b"\t")
-        indent = (
-            base + _indent_unit(code) * (len(template_line) - len(line)) if len(line) < len(template_line) else base
-        )
+        tab_count = len(template_line) - len(line)
+        indent = base + _indent_unit(code) * tab_count if tab_count else base
         for name in _PLACEHOLDER.findall(line):
             if (part := site.parts.get(name.decode())) is not None:
                 indented = _change_indent(code, part.span, indent)
@@ -302,7 +298,6 @@ def _change_indent(code: Code, span: Span, indent: bytes) -> bytes | None:
 
 
 def _fixed_layout_spans(code: Code, span: Span) -> list[Span]:
-    """The texts with a fixed layout that start in a span."""
     if code.language is None or code.root is None:
         return []
     cursor = QueryCursor(code.language.compile_query("layout.fixed"))

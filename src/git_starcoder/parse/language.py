@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -38,23 +39,18 @@ class Language:
     _queries: dict[tuple[str, ...], Query] = field(default_factory=dict[tuple[str, ...], Query])
 
     def compile_query(self, *names: str) -> Query:
-        """Compile the queries of these names into one, because one walk over the tree costs less than two.
+        """Compile queries into one, because one walk over the tree costs less than two. The result is cached.
 
-        The result is cached.
-
-        Args:
-            names: `table.key` of the TOML file, or `table` for its key `query`.
+        A name is `table.key` of the TOML file, or `table` for its key `query`.
 
         Raises:
             KeyError: The file has no such query.
             tree_sitter.QueryError: The query does not fit the grammar.
         """
         if names not in self._queries:
-            texts: list[str] = []
-            for name in names:
-                table, _, key = name.partition(".")
-                texts.append(self.table[table][key or "query"])
-            self._queries[names] = Query(self.grammar, "\n".join(texts))
+            parts = (name.partition(".") for name in names)
+            text = "\n".join(self.table[table][key or "query"] for table, _, key in parts)
+            self._queries[names] = Query(self.grammar, text)
         return self._queries[names]
 
 
@@ -62,10 +58,8 @@ def detect_language(path: str, text: bytes = b"") -> str:
     """The language of a file: a registered key or `PLAIN_TEXT`. Claims count only if a text is given."""
     extension = PurePosixPath(path).suffix.lower()
     owners, claims = _extensions()
-    for key, pattern in claims.get(extension, ()) if text else ():
-        if pattern.search(text):
-            return key
-    return owners.get(extension, PLAIN_TEXT)
+    claimed = (key for key, pattern in claims.get(extension, ()) if text and pattern.search(text))
+    return next(claimed, owners.get(extension, PLAIN_TEXT))
 
 
 @cache
@@ -76,14 +70,9 @@ def language_table(key: str) -> dict[str, Any]:
 
 @cache
 def load_language(key: str) -> Language:
-    """Load a language with its grammar.
-
-    Raises:
-        FileNotFoundError: No such language is registered.
-    """
+    """Load a registered language with its grammar."""
     file = language_table(key)["file"]
-    capsule: Any = getattr(import_module(file["grammar"]), file["function"])()
-    grammar = Grammar(cast("object", capsule))
+    grammar = Grammar(cast("object", getattr(import_module(file["grammar"]), file["function"])()))
     return Language(key, language_table(key), grammar, Parser(grammar), frozenset(file["comments"]))
 
 
@@ -91,10 +80,10 @@ def load_language(key: str) -> Language:
 def _extensions() -> tuple[dict[str, str], dict[str, list[tuple[str, re.Pattern[bytes]]]]]:
     """The language that owns each extension, and the languages that claim it with the pattern of each claim."""
     owners: dict[str, str] = {}
-    claims: dict[str, list[tuple[str, re.Pattern[bytes]]]] = {}
+    claims: defaultdict[str, list[tuple[str, re.Pattern[bytes]]]] = defaultdict(list)
     for key in registry.names("languages"):
         file = language_table(key)["file"]
         owners.update(dict.fromkeys(file["extensions"], key))
         for extension, pattern in file.get("claims", {}).items():
-            claims.setdefault(extension, []).append((key, re.compile(pattern.encode(), re.MULTILINE)))
+            claims[extension].append((key, re.compile(pattern.encode(), re.MULTILINE)))
     return owners, claims

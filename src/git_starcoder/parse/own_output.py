@@ -16,7 +16,7 @@ import orjson
 from git_starcoder.output_folder import GITIGNORE_TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 DROP_REASON = "own_output"
 REPORT_HEAD_BYTES = 1 << 12
@@ -78,44 +78,45 @@ def recognise_own_output(data: bytes) -> OwnOutput | None:
 
 
 def find_companions(recognised: Mapping[str, OwnOutput], files: Iterable[tuple[str, int | None]]) -> set[str]:
-    """The paths of files that belong to recognised files.
+    """The paths of files that belong to recognised files, given the path and size in bytes of all files.
 
     If a recognised file lists the files of its folder, a companion is in the list, and has the listed size or a name
     that only our output has. If there is no list, the name decides.
-
-    Args:
-        recognised: The recognised files by path.
-        files: Path and size in bytes of all files.
     """
-    if not recognised:
-        return set()
-    listed_sizes: dict[str, int] = {}
-    for path, own in recognised.items():
-        folder = posixpath.dirname(path)
-        listed_sizes |= {posixpath.join(folder, name): size for name, size in own.file_sizes.items()}
+    listed_sizes = {
+        posixpath.join(posixpath.dirname(path), name): size
+        for path, own in recognised.items()
+        for name, size in own.file_sizes.items()
+    }
     output_folders = _output_folders(recognised)
     folders_with_list = {posixpath.dirname(path) for path, own in recognised.items() if own.file_sizes}
     without_list = {(folder, kind) for folder, kind in output_folders if folder not in folders_with_list}
-    companions: set[str] = set()
-    for path, size in files:
-        if path in recognised:
-            continue
-        eligible_folders = output_folders if path in listed_sizes else without_list
-        has_listed_size = path in listed_sizes and listed_sizes[path] == size
-        if has_listed_size or not eligible_folders.isdisjoint(_possible_folders(path)):
-            companions.add(path)
-    return companions
+    return {
+        path
+        for path, size in (files if recognised else ())
+        if path not in recognised
+        and (
+            (path in listed_sizes and listed_sizes[path] == size)
+            or could_be_companion(path, output_folders if path in listed_sizes else without_list)
+        )
+    }
 
 
 def find_companions_by_name(recognised: Mapping[str, OwnOutput], paths: Iterable[str]) -> set[str]:
     """The paths that belong to recognised files by their names alone."""
     output_folders = _output_folders(recognised)
-    return {path for path in paths if not output_folders.isdisjoint(_possible_folders(path))}
+    return {path for path in paths if could_be_companion(path, output_folders)}
 
 
-def could_be_companion(path: str) -> bool:
-    """Whether a file would belong to a recognised file if there were one in its folder."""
-    return bool(_possible_folders(path))
+def could_be_companion(path: str, output_folders: Collection[tuple[str, str]] | None = None) -> bool:
+    """Whether the name of a file is typical of a folder of ours: of any kind, or of the given folders and kinds."""
+    parts = path.split("/")
+    return any(
+        names.fullmatch("/".join(parts[-count:]))
+        and (output_folders is None or ("/".join(parts[:-count]), kind) in output_folders)
+        for count in range(1, min(2, len(parts)) + 1)
+        for kind, names in COMPANION_NAMES.items()
+    )
 
 
 def _output_folders(recognised: Mapping[str, OwnOutput]) -> set[tuple[str, str]]:
@@ -124,20 +125,9 @@ def _output_folders(recognised: Mapping[str, OwnOutput]) -> set[tuple[str, str]]
     return folders | {(posixpath.dirname(folder), "training") for folder, kind in folders if kind == "checkpoint"}
 
 
-def _possible_folders(path: str) -> set[tuple[str, str]]:
-    """The folders, with their kind, in which a file with this name would be a companion."""
-    parts = path.split("/")
-    return {
-        ("/".join(parts[:-count]), kind)
-        for count in range(1, min(2, len(parts)) + 1)
-        for kind, names in COMPANION_NAMES.items()
-        if names.fullmatch("/".join(parts[-count:]))
-    }
-
-
 def _recognise_json_lines(data: bytes) -> OwnOutput | None:
     line = data.lstrip().partition(b"\n")[0]
-    if not any(key in line for key in (b'"augmentation_type"', b'"because"', b'"from_split"', b'"visibility"')):
+    if not re.search(rb'"(?:augmentation_type|because|from_split|visibility)"', line):
         return None
     values = _parse_object(line)
     metadata = values.get("metadata")

@@ -26,9 +26,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING
 
 from tree_sitter import Query, QueryCursor
@@ -71,16 +72,8 @@ class LocalNames:
     """Every word of the text, wherever it occurs."""
 
 
-@dataclass(frozen=True, slots=True)
-class _RenameRules:
-    names: Query
-    reach: Query
-    reserved: frozenset[bytes]
-    sealed: re.Pattern[bytes]
-
-
 @cache
-def _rename_rules(key: str) -> _RenameRules:
+def _names_query(key: str) -> Query:
     language = load_language(key)
     table = language.table["rename"]
     patterns = [table["names"]]
@@ -88,12 +81,7 @@ def _rename_rules(key: str) -> _RenameRules:
         for entry in table[f"{capture}s"]:
             parent, _, field = entry.partition(".")
             patterns.append(f"({parent} {field + ': ' if field else ''}(identifier) @{capture})")
-    return _RenameRules(
-        Query(language.grammar, "\n".join(patterns)),
-        language.compile_query("rename.reach"),
-        reserved_words(key),
-        re.compile(table.get("sealed", r"(?!)").encode()),
-    )
+    return Query(language.grammar, "\n".join(patterns))
 
 
 @cache
@@ -107,25 +95,24 @@ def find_local_names(code: Code) -> LocalNames:
     """The functions of a text with a syntax tree, and their safe names."""
     if code.language is None or code.root is None:
         raise ValueError("local names need a syntax tree")
-    rules = _rename_rules(code.language.key)
-    captures = QueryCursor(rules.names).captures(code.root)
+    captures = QueryCursor(_names_query(code.language.key)).captures(code.root)
     data = bytearray(code.data)  # names of other namespaces, comments and strings are blanked out with zeros
     for capture in ("other", "quiet"):
         for node in captures.get(capture, ()):
-            start, stop = node.start_byte, node.end_byte
-            data[start:stop] = bytes(stop - start)
-    functions = outermost_spans((node.start_byte, node.end_byte) for node in captures.get("function", ()))
-    candidates = _bindings_by_function(code, rules, captures, functions, data)
+            data[slice(*node.byte_range)] = bytes(node.end_byte - node.start_byte)
+    functions = outermost_spans(node.byte_range for node in captures.get("function", ()))
+    candidates = _bindings_by_function(code, captures, functions, data)
     if not candidates:
         return LocalNames([], frozenset())
-    fixed_words = _file_level_words(code, captures, functions, data) | rules.reserved
+    fixed_words = _file_level_words(code, captures, functions, data) | reserved_words(code.language.key)
     opaque_words = _opaque_words(code, captures.get("opaque", ()), functions)
-    sealed = [(node.start_byte, node.end_byte) for node in captures.get("sealed", ())]
+    sealed_pattern = re.compile(code.language.table["rename"].get("sealed", r"(?!)").encode())
+    sealed = [node.byte_range for node in captures.get("sealed", ())]
     uses = {node.start_byte for node in captures.get("use", ())}
     result: list[FunctionNames] = []
     for index in sorted(candidates):
         start, stop = functions[index]
-        if rules.sealed.search(code.data, start, stop) or any(a < stop and b > start for a, b in sealed):
+        if sealed_pattern.search(code.data, start, stop) or any(a < stop and b > start for a, b in sealed):
             continue
         names = {
             name: bindings for name, bindings in candidates[index].items()
@@ -143,12 +130,11 @@ def find_span_index(starts: list[int], spans: list[Span], offset: int) -> int:
 
 
 def _bindings_by_function(
-    code: Code, rules: _RenameRules, captures: dict[str, list[Node]], functions: list[Span], data: bytearray
+    code: Code, captures: dict[str, list[Node]], functions: list[Span], data: bytearray
 ) -> dict[int, dict[bytes, dict[int, VisibleSpans]]]:
     """For each function index and each name bound in it: the offset of every binding, and where that is visible."""
-    patterns, visible, whole_patterns = _visible_spans(code, rules, captures)
-    if not patterns:
-        return {}
+    visible, whole_patterns = _visible_spans(code, captures)
+    patterns = sorted(visible)
     pattern_starts = [pattern.start for pattern in patterns]
     function_starts = [function.start for function in functions]
     bindings: dict[int, dict[bytes, dict[int, VisibleSpans]]] = {}
@@ -156,24 +142,21 @@ def _bindings_by_function(
         pattern = find_span_index(pattern_starts, patterns, offset)
         function = find_span_index(function_starts, functions, offset)
         word = IDENTIFIER_WORD.match(data, offset)
-        if pattern < 0 or function < 0 or word is None or not RENAMABLE_NAME.fullmatch(word[0]):
-            continue
-        bindings.setdefault(function, {}).setdefault(word[0], {})[offset] = visible[patterns[pattern]]
+        if pattern >= 0 and function >= 0 and word is not None and RENAMABLE_NAME.fullmatch(word[0]):
+            bindings.setdefault(function, {}).setdefault(word[0], {})[offset] = visible[patterns[pattern]]
     return bindings
 
 
-def _visible_spans(
-    code: Code, rules: _RenameRules, captures: dict[str, list[Node]]
-) -> tuple[list[Span], dict[Span, VisibleSpans], set[int]]:
-    """The sorted patterns, where each is visible, and the offsets of patterns that are a single identifier."""
-    if code.root is None:
-        return [], {}, set()
+def _visible_spans(code: Code, captures: dict[str, list[Node]]) -> tuple[dict[Span, VisibleSpans], set[int]]:
+    """Where each pattern is visible, and the offsets of patterns that are a single identifier."""
+    assert code.language is not None  # noqa: S101 - see `find_local_names`
+    assert code.root is not None  # noqa: S101
     visible: dict[Span, VisibleSpans] = defaultdict(list)
     whole_patterns: set[int] = set()
     scoped: list[tuple[Span, int]] = []  # patterns that are visible until the end of their innermost scope
-    for _, match in QueryCursor(rules.reach).matches(code.root):
+    for _, match in QueryCursor(code.language.compile_query("rename.reach")).matches(code.root):
         node = match["pattern"][0]
-        pattern = Span(node.start_byte, node.end_byte)
+        pattern = Span(*node.byte_range)
         if node.type == "identifier":
             whole_patterns.add(pattern.start)
         visible_from = match["after"][0].end_byte if "after" in match else -1
@@ -182,45 +165,41 @@ def _visible_spans(
             visible[pattern].append(Span(max(visible_from, inside.start_byte), inside.end_byte))
         else:
             scoped.append((pattern, visible_from))
-    scopes = sorted((node.start_byte, -node.end_byte) for node in captures.get("scope", ()))
+    scopes = deque(sorted((node.start_byte, -node.end_byte) for node in captures.get("scope", ())))
     open_scopes: list[Span] = []
-    index = 0
     for pattern, visible_from in sorted(scoped):
-        while index < len(scopes) and scopes[index][0] <= pattern.start:
-            open_scopes.append(Span(scopes[index][0], -scopes[index][1]))
-            index += 1
+        while scopes and scopes[0][0] <= pattern.start:
+            start, negative_stop = scopes.popleft()
+            open_scopes.append(Span(start, -negative_stop))
         while open_scopes and open_scopes[-1].stop <= pattern.start:
             open_scopes.pop()
         if open_scopes:
             visible[pattern].append(Span(max(visible_from, open_scopes[-1].start), open_scopes[-1].stop))
-    return sorted(visible), visible, whole_patterns
+    return visible, whole_patterns
 
 
 def _file_level_words(
     code: Code, captures: dict[str, list[Node]], functions: list[Span], data: bytearray
 ) -> set[bytes]:
     """The words that have a meaning in the whole file: those of `@item` captures and those outside of functions."""
-    words: set[bytes] = set()
-    for node in captures.get("item", ()):
-        words.update(IDENTIFIER_WORD.findall(code.data, node.start_byte, node.end_byte))
-    edge = 0
-    for start, stop in [*functions, Span(len(data), len(data))]:
-        words.update(IDENTIFIER_WORD.findall(data, edge, start))
-        edge = stop
-    return words
+    items = [IDENTIFIER_WORD.findall(code.data, *node.byte_range) for node in captures.get("item", ())]
+    # functions [(3, 5), (8, 9)] of a text of 10 bytes -> outside of them (0, 3), (5, 8), (9, 10)
+    edges = pairwise([0, *chain.from_iterable(functions), len(data)])
+    outside = [IDENTIFIER_WORD.findall(data, *span) for span in islice(edges, 0, None, 2)]
+    return set[bytes]().union(*items, *outside)
 
 
 def _opaque_words(code: Code, nodes: Iterable[Node], functions: list[Span]) -> dict[int, set[bytes]]:
     """For each function index, the words in its opaque parts."""
     starts = [function.start for function in functions]
-    texts: dict[int, list[bytes]] = defaultdict(list)
+    words: dict[int, set[bytes]] = defaultdict(set)
     edge = 0
-    for start, stop in sorted([(node.start_byte, node.end_byte) for node in nodes]):
+    for start, stop in sorted([node.byte_range for node in nodes]):
         function = find_span_index(starts, functions, start)
         if function >= 0 and start > starts[function] and stop > edge:
-            texts[function].append(code.data[start:stop])
+            words[function].update(IDENTIFIER_WORD.findall(code.data, start, stop))
             edge = stop
-    return {function: set(IDENTIFIER_WORD.findall(b"\n".join(parts))) for function, parts in texts.items()}
+    return words
 
 
 def _safe_names(
@@ -250,11 +229,15 @@ def _are_explained(offsets: list[int], bindings: dict[int, VisibleSpans], uses: 
 
 def rename_local_names(code: Code, new_names: Iterable[dict[bytes, bytes]]) -> bytes:
     """Replace safe names: `new_names` maps old to new ones for each of `find_local_names(code).functions`, in order."""
-    edits: list[tuple[int, int, bytes]] = []
-    for function, names in zip(find_local_names(code).functions, new_names, strict=True):
-        for old, new in names.items():
-            edits.extend((offset, offset + len(old), new) for offset in function.safe_names[old])
-    return apply_edits(code.data, edits)
+    return apply_edits(
+        code.data,
+        (
+            (offset, offset + len(old), new)
+            for function, names in zip(find_local_names(code).functions, new_names, strict=True)
+            for old, new in names.items()
+            for offset in function.safe_names[old]
+        ),
+    )
 
 
 def rename_error(before: Code, after: Code) -> str:
@@ -278,10 +261,11 @@ def rename_error(before: Code, after: Code) -> str:
     for offset, old, index in occurrences:
         word = IDENTIFIER_WORD.match(after.data, offset + shift)
         new = word[0] if word else b""
+        old_text, new_text = old.decode("utf-8", "replace"), new.decode("utf-8", "replace")
         if not RENAMABLE_NAME.fullmatch(new):
-            return f"'{_decode(new)}' is no name"
+            return f"'{new_text}' is no name"
         if new_names[index].setdefault(old, new) != new:
-            return f"'{_decode(old)}' became '{_decode(new)}' in one place only"
+            return f"'{old_text}' became '{new_text}' in one place only"
         edits.append((offset, offset + len(old), new))
         shift += len(new) - len(old)
     if apply_edits(before.data, edits) != after.data:
@@ -293,7 +277,3 @@ def rename_error(before: Code, after: Code) -> str:
         if not known.words.isdisjoint(changed):
             return "a new name was there before"
     return ""
-
-
-def _decode(word: bytes) -> str:
-    return word.decode("utf-8", "replace")

@@ -99,14 +99,7 @@ def foreign_role_filter(declared_roles: Callable[[str], DeclaredRoles]) -> Calla
 
 
 def decide_role(path: str, language: str, text: bytes, declared: DeclaredRoles = NO_DECLARED_ROLES) -> RoleDecision:
-    """The role of a file and why it has it.
-
-    Args:
-        path: Its path in the repository.
-        language: A registered language, or plain text.
-        text: Its text; if empty, only the path counts.
-        declared: What the repository declares about the file.
-    """
+    """The role of a file and why it has it. If the text is empty, only the path counts."""
     path = path[-MAX_PATH_CHARACTERS:]
     *folders, name = path.split("/")
     name = name[-MAX_FILE_NAME_CHARACTERS:]
@@ -122,7 +115,15 @@ def decide_role(path: str, language: str, text: bytes, declared: DeclaredRoles =
         return RoleDecision("docs")
     if _CONFIGURATION_NAME.fullmatch(lower_name) and (not is_code or ".config." in lower_name):
         return RoleDecision("configuration")
-    return RoleDecision(_core_or_utility(folders, lower_name, is_code=is_code))
+    outermost = next((folder for folder in folders if folder in _UTILITY_FOLDERS or folder in _CORE_FOLDERS), "")
+    is_utility = (
+        outermost in _UTILITY_FOLDERS
+        or not _CARGO_FOLDERS.isdisjoint(_folders_above_src(folders))
+        or _UTILITY_NAME.fullmatch(lower_name)
+        or lower_name.endswith(_SHELL_EXTENSIONS)
+        or not (is_code or outermost)
+    )
+    return RoleDecision("utility" if is_utility else "core")
 
 
 def _foreign_role(path: str, folders: list[str], text: bytes, declared: DeclaredRoles) -> RoleDecision | None:
@@ -151,13 +152,3 @@ def _is_docs(path: str, folders: list[str], name: str, *, is_code: bool) -> bool
     if not is_code:
         return _DOCS_NAME.fullmatch(name) is not None or bool(linguist.documentation_reason(path))
     return "src" not in folders and bool(linguist.documentation_reason(path[: path.rfind("/") + 1]))
-
-
-def _core_or_utility(folders: list[str], name: str, *, is_code: bool) -> Role:
-    known_folders = (folder for folder in folders if folder in _UTILITY_FOLDERS or folder in _CORE_FOLDERS)
-    outermost = next(known_folders, "")
-    if outermost in _UTILITY_FOLDERS or not _CARGO_FOLDERS.isdisjoint(_folders_above_src(folders)):
-        return "utility"
-    if _UTILITY_NAME.fullmatch(name) or name.endswith(_SHELL_EXTENSIONS):
-        return "utility"
-    return "core" if is_code or outermost else "utility"

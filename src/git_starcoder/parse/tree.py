@@ -71,16 +71,17 @@ def parse(data: bytes, key: str) -> Code:
     if key == PLAIN_TEXT:
         return Code(data, None, None, is_clean=False)
     language = load_language(key)
+    exceeded: ParseLimit = ""
+    root = None
     if len(data) > MAX_PARSED_BYTES:
-        return Code(data, language, None, is_clean=False, exceeded_limit="size")
-    if _max_open_brackets(data) > MAX_OPEN_BRACKETS:
-        return Code(data, language, None, is_clean=False, exceeded_limit="depth")
-    root = _parse_within_limits(data, language)
-    if root is None:
-        return Code(data, language, None, is_clean=False, exceeded_limit="steps")
-    if is_deeper(root, MAX_TREE_DEPTH):
-        return Code(data, language, None, is_clean=False, exceeded_limit="depth")
-    return Code(data, language, root, is_clean=not root.has_error)
+        exceeded = "size"
+    elif _max_open_brackets(data) > MAX_OPEN_BRACKETS:
+        exceeded = "depth"
+    elif (root := _parse_within_limits(data, language)) is None:
+        exceeded = "steps"
+    elif is_deeper(root, MAX_TREE_DEPTH):
+        exceeded, root = "depth", None
+    return Code(data, language, root, root is not None and not root.has_error, exceeded)
 
 
 def run_queries(code: Code, *queries: str) -> Captures:
@@ -152,10 +153,8 @@ def tree_shape(code: Code) -> str:
 @lru_cache(maxsize=2)
 def protected_spans(code: Code) -> dict[str, list[tuple[int, int]]]:
     """The sorted spans of comments and of texts with a fixed layout, by capture of `[comments]` and `[layout]`."""
-    if code.language is None or code.root is None:
-        return {}
     found = run_queries(code, "comments", "layout.fixed")
-    return {name: sorted([(node.start_byte, node.end_byte) for node in nodes]) for name, nodes in found.items()}
+    return {name: sorted([node.byte_range for node in nodes]) for name, nodes in found.items()}
 
 
 @lru_cache(maxsize=2)

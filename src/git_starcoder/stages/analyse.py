@@ -15,8 +15,7 @@ from git_starcoder.parse import structure
 from git_starcoder.parse.imports import Import, ResolvedImports, extract_imports, resolve_imports
 from git_starcoder.parse.language import PLAIN_TEXT, load_language
 from git_starcoder.parse.role import decide_role
-from git_starcoder.parse.structure import window_starts
-from git_starcoder.parse.symbols import extract_symbols
+from git_starcoder.parse.structure import extract_symbols, window_starts
 from git_starcoder.parse.tree import parse, run_queries
 from git_starcoder.protocols import Failure
 from git_starcoder.records import ParseStatus, Role, Source, Span, Symbol, Unit, content_id

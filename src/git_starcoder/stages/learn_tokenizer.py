@@ -20,9 +20,8 @@ from git_starcoder.memo import Memo
 from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.records import content_id
 from git_starcoder.stages.split import holdout_rank, oldest_path
-from git_starcoder.text import bpe
 from git_starcoder.text.clean import CleanText, clean_file, find_refusal
-from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learned_tokenizer
+from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learn_bpe, learned_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,7 +61,7 @@ def learn_tokenizer(build: BuildState, recipe: Recipe, repo: Repo, units: Sequen
     def learn(_: object) -> Iterator[str]:
         texts.extend(_read_texts(repo, recipe, chosen) if chosen else [])
         learned_from = texts or [build.texts.get(unit.source.text) for unit in units if unit.split == "train"]
-        yield json.dumps(bpe.learn_bpe(learned_from, SPECIAL_TOKENS, recipe.window.vocab_size))
+        yield json.dumps(learn_bpe(learned_from, SPECIAL_TOKENS, recipe.window.vocab_size))
 
     memo: Memo[str] = Memo(build.cache, "tokenizer", str)
     [definition] = memo.map([inputs], lambda inputs: inputs, learn, lambda _, _text: bool(texts))

@@ -51,9 +51,7 @@ class CleanText(NamedTuple):
 
 def max_file_bytes(path: str, options: ReadOptions) -> int:
     """The size above which a file is not even read."""
-    return (
-        max(options.max_bytes, notebook.MAX_NOTEBOOK_BYTES) if notebook.has_notebook_name(path) else options.max_bytes
-    )
+    return max(options.max_bytes, notebook.MAX_NOTEBOOK_BYTES if notebook.has_notebook_name(path) else 0)
 
 
 def clean_file(data: bytes, options: ReadOptions) -> CleanText | Refusal:
@@ -113,7 +111,12 @@ def clean_message(commit: bytes, *, redacted: bool) -> bytes:
     while lines and TRAILER_LINE.fullmatch(lines[-1]):
         lines.pop()
     data = "\n".join(lines).encode()
-    return _cut_message(redact_message(data).text if redacted else data)
+    data = redact_message(data).text if redacted else data
+    if len(data) <= MAX_MESSAGE_BYTES:
+        return data
+    start = data[: MAX_MESSAGE_BYTES + 1]
+    end = max(start.rfind(b"\n"), 0) or max(start.rfind(b" "), 0) or MAX_MESSAGE_BYTES
+    return data[:end].rstrip().decode("utf-8", "ignore").encode()
 
 
 def decode_message(commit: bytes) -> tuple[str, bool]:
@@ -136,11 +139,3 @@ def decode_message(commit: bytes) -> tuple[str, bool]:
         except UnicodeDecodeError:
             continue
     return raw.decode(declared, "replace"), False
-
-
-def _cut_message(data: bytes) -> bytes:
-    if len(data) <= MAX_MESSAGE_BYTES:
-        return data
-    start = data[: MAX_MESSAGE_BYTES + 1]
-    end = max(start.rfind(b"\n"), 0) or max(start.rfind(b" "), 0) or MAX_MESSAGE_BYTES
-    return data[:end].rstrip().decode("utf-8", "ignore").encode()

@@ -51,7 +51,10 @@ def find_hunks(before: bytes, after: bytes) -> list[Hunk] | None:
     if not before or not after or (is_small(before) and is_small(after)):
         return [Hunk(before, after, 1)]
     head, tail = _common_bytes(before, after)
-    start, stop = _context_start(before, head), _context_stop(before, len(before) - tail)
+    start, stop = head, len(before) - tail
+    for _ in range(CONTEXT_LINES):
+        start = before.rfind(b"\n", 0, max(0, start - 1)) + 1
+        stop = before.find(b"\n", stop) + 1 or len(before)
     lines_above = before.count(b"\n", 0, start)
     old = split_lines(before[start:stop])
     new = split_lines(after[start : len(after) - len(before) + stop])
@@ -77,9 +80,7 @@ def diff_lines(old: list[bytes], new: list[bytes]) -> list[LineRange] | None:
         return None
     numbers = {line: number for number, line in enumerate({**dict.fromkeys(old), **dict.fromkeys(new)})}
     codes = LCSseq.opcodes([*map(numbers.__getitem__, old)], [*map(numbers.__getitem__, new)])
-    return [
-        LineRange(code.src_start, code.src_end, code.dest_start, code.dest_end) for code in codes if code.tag != "equal"
-    ]
+    return [LineRange(c.src_start, c.src_end, c.dest_start, c.dest_end) for c in codes if c.tag != "equal"]
 
 
 def _common_bytes(before: bytes, after: bytes) -> tuple[int, int]:
@@ -91,24 +92,6 @@ def _common_bytes(before: bytes, after: bytes) -> tuple[int, int]:
     same = bisect_left(range(1, shorter - head + 1), 1, key=lambda size: not after.endswith(before[-size:]))
     line_end = before.find(b"\n", len(before) - same) if same else -1
     return head, len(before) - line_end - 1 if line_end >= 0 else 0
-
-
-def _context_start(text: bytes, start: int) -> int:
-    """Where the line begins that is `CONTEXT_LINES` above the line that begins at `start`, or 0."""
-    for _ in range(CONTEXT_LINES):
-        if not start:
-            break
-        start = text.rfind(b"\n", 0, start - 1) + 1
-    return start
-
-
-def _context_stop(text: bytes, stop: int) -> int:
-    """Where the line begins that is `CONTEXT_LINES` below the line that begins at `stop`, or the end of the text."""
-    for _ in range(CONTEXT_LINES):
-        if (end := text.find(b"\n", stop)) < 0:
-            return len(text)
-        stop = end + 1
-    return stop
 
 
 def _merge_close(ranges: list[LineRange]) -> list[LineRange]:

@@ -87,6 +87,7 @@ def load_embedding_model(name: str) -> EmbeddingModel:
     name = str(expand_user(name)) if name else ""
     if not name or (not Path(name).is_dir() and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)):
         raise UsageError(f"no embedding model '{name}'", where="dedup.embedding", hint=EMBEDDING_HINT)
+    what = f"embedding model '{name}' cannot be read"
     try:
         with utf8_path(Path(name)) as place:
             model: Any = static.from_pretrained(str(place), max_length=None, force_download=False)
@@ -94,13 +95,10 @@ def load_embedding_model(name: str) -> EmbeddingModel:
         table = table if model.token_mapping is None else table[model.token_mapping]
         table = table if model.weights is None else table * np.asarray(model.weights, dtype=np.float32)[:, None]
     except Exception as error:  # whatever a damaged file or a hub without network makes the libraries raise
-        reason = " ".join(str(error).split())[:200]
-        unreadable = UsageError(f"embedding model '{name}' cannot be read", where=reason, hint=EMBEDDING_HINT)
+        unreadable = UsageError(what, where=" ".join(str(error).split())[:200], hint=EMBEDDING_HINT)
         raise as_machine_error(error) or unreadable from error
     if not np.isfinite(table).all():
-        raise UsageError(
-            f"embedding model '{name}' cannot be read", where="its vectors are not numbers", hint=EMBEDDING_HINT
-        )
+        raise UsageError(what, where="its vectors are not numbers", hint=EMBEDDING_HINT)
     return EmbeddingModel(model, table)
 
 
@@ -109,12 +107,8 @@ def find_embedding_keepers(
 ) -> EmbeddingKeepers:
     """Find for each text the first earlier text that is kept, belongs to the same group and is similar enough.
 
-    All pairs of a group are compared, so the time grows with the square of the largest group.
-
-    Args:
-        vectors: Vectors of whole numbers, shape (texts, dimensions).
-        groups: The group of each text, shape (texts,).
-        threshold: The smallest cosine at which a text is dropped.
+    All pairs of a group are compared, so the time grows with the square of the largest group. Vectors are whole
+    numbers, shape (texts, dimensions). A text is dropped if its cosine is at least the threshold.
     """
     keeper = np.full(len(vectors), -1, dtype=np.int64)
     similarity = np.zeros(len(vectors))

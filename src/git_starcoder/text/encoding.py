@@ -100,10 +100,8 @@ def decode_file(data: bytes, *, max_line: int, mean_line: int) -> DecodedText | 
 def decode_text(data: bytes, *, like: str = "", cut: bool = False) -> DecodedText | Refusal:
     """The text of a file, however long and however empty.
 
-    Args:
-        data: The bytes of the file.
-        like: The codec of a related text, for a file that does not declare its encoding.
-        cut: Whether the bytes may end in the middle of a character, which is then left out.
+    `like` is the codec of a related text, for a file that does not declare its encoding. With `cut`, the bytes may end
+    in the middle of a character, which is then left out.
     """
     decoded = _decode(data, like, cut=cut)
     if isinstance(decoded, Refusal):
@@ -113,8 +111,7 @@ def decode_text(data: bytes, *, like: str = "", cut: bool = False) -> DecodedTex
         return Refusal("binary", "has a NUL")
     utf8 = data if codec == "utf-8" and not changed and not cut else text.encode()
     normalized = normalize_line_ends(utf8)
-    changes = (changed, "" if normalized == utf8 else "crlf")
-    return DecodedText(normalized, tuple(filter(None, changes)))
+    return DecodedText(normalized, tuple(filter(None, (changed, "" if normalized == utf8 else "crlf"))))
 
 
 def detect_codec(data: bytes, *, cut: bool = False) -> str:
@@ -175,7 +172,6 @@ def _decode(data: bytes, like: str, *, cut: bool) -> _Decoded | Refusal:
 
 
 def _decode_with(data: bytes, candidates: list[str], changed: str, *, cut: bool) -> _Decoded | Refusal:
-    """The text by the first codec that fits."""
     first_error = ""
     for codec in dict.fromkeys(candidates):
         try:
@@ -200,13 +196,11 @@ def _declared_names(data: bytes) -> Iterator[tuple[str, bool]]:
     """Names of encodings that a file declares, one for each way to do it, and whether a browser would read it."""
     head, tail = data[:HEAD_BYTES], data[-TAIL_BYTES:]
     edges = b"\n".join((*LINE_END.split(head)[:MODELINE_LINES], *LINE_END.split(tail)[-MODELINE_LINES - 1 :]))
-    places = [(COOKIE, head), (MODELINE, edges), (LOCAL_VARIABLE, tail), *((each, head) for each in DECLARATIONS)]
+    places = [(COOKIE, head), (MODELINE, edges), (LOCAL_VARIABLE, tail)]
+    places += [(expression, head) for expression in (*DECLARATIONS, *WEB_DECLARATIONS)]
     for expression, text in places:
         if match := expression.search(text):
-            yield match[1].decode("ascii", "replace"), False
-    for expression in WEB_DECLARATIONS:
-        if match := expression.search(head):
-            yield match[1].decode("ascii", "replace"), True
+            yield match[1].decode("ascii", "replace"), expression in WEB_DECLARATIONS
 
 
 # Names of encodings: every name that Python, glibc or libiconv knows, and those of editors. Only encodings of text in
@@ -274,7 +268,6 @@ _POINTER_FORMS = {
     rb"path|cache|persist|isexec|version_id|push|remote|desc|type):[ ][^\n]*)+",
 }
 """Expressions for the whole file, without blanks at its end."""
-_POINTERS = {name: re.compile(form) for name, form in _POINTER_FORMS.items()}
 
 
 def pointer_kind(text: bytes) -> str:
@@ -286,4 +279,4 @@ def pointer_kind(text: bytes) -> str:
     if has_version and has_id and all(map(_LFS_LINE.fullmatch, lines)):
         return "lfs_pointer"
     whole = b"\n".join(line.rstrip() for line in text.rstrip().split(b"\n"))
-    return next((name for name, form in _POINTERS.items() if form.fullmatch(whole)), "")
+    return next((name for name, form in _POINTER_FORMS.items() if re.fullmatch(form, whole)), "")

@@ -140,10 +140,7 @@ def may_be_notebook(data: bytes) -> bool:
 
 
 def extract_text(utf8: bytes, max_line: int) -> NotebookText | None:
-    """The text of a notebook, without cells that have a line of more than `max_line` bytes.
-
-    The result is None where the content is not a notebook.
-    """
+    """The text of a notebook, without cells that have a line of more than `max_line` bytes; None for other files."""
     if b'"cells"' not in utf8 and b'"worksheets"' not in utf8:
         return None
     notebook = _parse(utf8, Notebook) if _json_depth(utf8) <= MAX_JSON_DEPTH else None
@@ -210,21 +207,19 @@ def _parse_string(raw: msgspec.Raw) -> str:
 
 def _notebook_language(metadata: NotebookMetadata, cells: Iterable[Cell]) -> str:
     """The notebook's language, by the name in our registry if it is there; Python if nothing names another one."""
-    kernel, info = metadata.kernelspec or LanguageFields(), metadata.language_info or LanguageFields()
-    databricks = metadata.databricks or LanguageFields()
-    for field in (databricks.language, kernel.language, info.name, kernel.name):
-        if (name := _language_name(field)) and name != "polyglot-notebook":
-            return name
-    return next((name for cell in cells if (name := _language_name(_parse_string(cell.language)))), "python")
+    parts = (metadata.kernelspec, metadata.language_info, metadata.databricks)
+    kernel, info, databricks = (fields or LanguageFields() for fields in parts)
+    fields = (databricks.language, kernel.language, info.name, kernel.name)
+    named = next((name for name in map(_language_name, fields) if name and name != "polyglot-notebook"), "")
+    of_cells = (name for cell in cells if (name := _language_name(_parse_string(cell.language))))
+    return named or next(of_cells, "python")
 
 
 def _cell_language(cell: Cell) -> str:
     """The language that a cell names, or ""."""
     metadata = _parse_metadata(cell.metadata)
-    dotnet, polyglot, editor = (
-        fields or LanguageFields()
-        for fields in (metadata.dotnet_interactive, metadata.polyglot_notebook, metadata.vscode)
-    )
+    parts = (metadata.dotnet_interactive, metadata.polyglot_notebook, metadata.vscode)
+    dotnet, polyglot, editor = (fields or LanguageFields() for fields in parts)
     fields = (dotnet.language, polyglot.kernelName, editor.languageId, metadata.kernel)
     return next((name for name in map(_language_name, fields) if name), "")
 
@@ -232,10 +227,8 @@ def _cell_language(cell: Cell) -> str:
 def _language_name(field: object) -> str:
     """The language that a metadata field names in any spelling, or ""."""
     name = field.strip().lower()[:40] if isinstance(field, str) else ""
-    for pattern, language in _tables()["names"]:
-        if pattern.fullmatch(name):
-            return language
-    return re.sub(r"[^a-z0-9+#._-]+", "-", name)
+    known = (language for pattern, language in _tables()["names"] if pattern.fullmatch(name))
+    return next(known, re.sub(r"[^a-z0-9+#._-]+", "-", name))
 
 
 @cache
@@ -254,7 +247,12 @@ def _render_cell(
     cell: Cell, language: str, mark: str, max_line: int, left_out: Counter[str], *, is_databricks: bool
 ) -> Iterator[str]:
     """The text of a cell with the line before it; nothing for an empty cell. Counts what it leaves out."""
-    _count_left_out(cell, left_out)
+    for raw in (cell.outputs, cell.attachments):
+        left_out["images"] += len(_PICTURE.findall(raw))
+    left_out["outputs"] += len(_OUTPUT.findall(cell.outputs))
+    if cell.attachments:
+        left_out["attachments"] += len(_parse(bytes(cell.attachments), dict[str, msgspec.Raw]) or ())
+    left_out["execution_counts"] += bytes(cell.execution_count or cell.prompt_number) not in {b"", b"null"}
     kind = _parse_string(cell.cell_type)
     lines = _cell_lines(cell, left_out)
     if any(len(line.encode()) > max_line - CELL_PREFIX_BYTES for line in lines):
@@ -275,16 +273,6 @@ def _render_cell(
         yield f"{mark} %% [{kind}]\n{_comment_out(lines, mark)}"
 
 
-def _count_left_out(cell: Cell, left_out: Counter[str]) -> None:
-    """Count what a cell has besides its source."""
-    for raw in (cell.outputs, cell.attachments):
-        left_out["images"] += len(_PICTURE.findall(raw))
-    left_out["outputs"] += len(_OUTPUT.findall(cell.outputs))
-    if cell.attachments:
-        left_out["attachments"] += len(_parse(bytes(cell.attachments), dict[str, msgspec.Raw]) or ())
-    left_out["execution_counts"] += bytes(cell.execution_count or cell.prompt_number) not in {b"", b"null"}
-
-
 def _cell_lines(cell: Cell, left_out: Counter[str]) -> list[str]:
     """The lines of a cell, without blank lines at its beginning and end and without pictures as data URIs."""
     raw = cell.source or cell.input
@@ -293,10 +281,8 @@ def _cell_lines(cell: Cell, left_out: Counter[str]) -> list[str]:
     text, pictures = _DATA_URI.subn(r"\1", text)
     left_out["images"] += pictures
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    while lines and not lines[-1].strip():
-        lines.pop()
-    first = next((index for index, line in enumerate(lines) if line.strip()), 0)
-    return lines[first:]
+    filled = [index for index, line in enumerate(lines) if line.strip()]
+    return lines[filled[0] : filled[-1] + 1] if filled else []
 
 
 def _comment_out(lines: Iterable[str], mark: str) -> str:

@@ -2,26 +2,32 @@
 
 Control tokens that are spelled in a source file are text there, never control tokens. Texts are encoded by gigatoken,
 which is many times faster than `tokenizers`, as long as it agrees with the saved tokenizer, and by `tokenizers`
-otherwise.
+otherwise. gigatoken is young: its output is silenced, and its results are verified.
+
+A learned tokenizer is a byte-level BPE: it splits text into words as GPT-2's does and learns merges within words
+(Sennrich et al., 2016; Radford et al., 2019).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from git_starcoder.errors import UsageError, as_machine_error
-from git_starcoder.text import bpe
 from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -59,15 +65,25 @@ UNLIMITED_LENGTH = int(1e30)
 TOKENIZER_HINT = "use `learn`, which needs no network, a folder with tokenizer.json, or a Hugging Face id"
 
 
-class TokenizerFiles(NamedTuple):
-    """What the files of a tokenizer contain."""
+Merges = list[tuple[str, str]]
 
-    definition: dict[str, Any]
-    """The content of `tokenizer.json`, with every control token marked `special`."""
-    roles: dict[str, str]
-    """The token of each role (`eos_token`, …)."""
-    max_length: int
-    """`model_max_length`, in tokens."""
+TEXT_SEPARATOR = b"\xff"
+"""Separates texts that are passed to gigatoken as one: a byte that UTF-8 never contains."""
+MAX_WORD_BYTES = 256
+"""Bytes of the longest word that is learned from. Longer ones teach nothing, and a megabyte of one character would take
+ten seconds and more."""
+MIN_PAIR_COUNT = 2
+"""A pair is merged if it occurs at least this often: learning what occurs once is memorising."""
+
+
+def _byte_characters() -> str:
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return "".join(chr(byte if byte in printable else next(others)) for byte in range(256))
+
+
+BYTE_CHARACTERS = _byte_characters()
+"""The character that stands for each byte in a byte-level vocabulary (GPT-2's table)."""
 
 
 class Tokenizer:
@@ -76,19 +92,15 @@ class Tokenizer:
     def __init__(
         self, definition: dict[str, Any], roles: Mapping[str, str], max_length: int = UNLIMITED_LENGTH
     ) -> None:
-        """Build the tokenizer and verify it.
-
-        Args:
-            definition: The content of a `tokenizer.json`.
-            roles: The token of each role (`eos_token`, …).
-            max_length: `model_max_length`, in tokens.
+        """Build the tokenizer from the content of a `tokenizer.json` and the token of each role, and verify it.
 
         Raises:
             UsageError: It does not load, has no end-of-text token, or makes control tokens out of text.
         """
         import tokenizers
 
-        self._definition = definition
+        self.definition = definition
+        """The content of `tokenizer.json`."""
         self._added_tokens: list[dict[str, Any]] = definition.get("added_tokens") or []
         self._json = json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
         try:
@@ -96,8 +108,8 @@ class Tokenizer:
         except Exception as error:  # tokenizers raises nothing more specific
             raise as_machine_error(error) or _unusable_error(f"it does not load ({summarize_error(error)})") from error
         self._exact.encode_special_tokens = True  # is not saved, so it is set after every load
-        self.control_tokens = {
-            token["id"]: cast("str", token["content"]) for token in self._added_tokens if token["special"]
+        self.control_tokens: dict[int, str] = {
+            token["id"]: token["content"] for token in self._added_tokens if token["special"]
         }
         """The spelling of each control token, by its id."""
         self._control_token_ids: dict[str, list[int]] = {"": []}
@@ -106,10 +118,10 @@ class Tokenizer:
         """One more than the largest id."""
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
         """The type of token arrays."""
-        end = self._id(roles.get("eos_token", roles.get("sep_token", "")))
+        end = self._exact.token_to_id(roles.get("eos_token", roles.get("sep_token", "")))
         if end is None:
             raise _unusable_error("it has no end-of-text token (eos_token)")
-        pad = self._id(roles.get("pad_token", ""))
+        pad = self._exact.token_to_id(roles.get("pad_token", ""))
         self.end_id = end
         """The id of the end-of-text token."""
         self.pad_id = end if pad is None else pad
@@ -117,14 +129,16 @@ class Tokenizer:
         spelling = cast("Callable[[int], str]", self._exact.id_to_token)
         named = {**roles, "eos_token": spelling(self.end_id), "pad_token": spelling(self.pad_id)}
         self._roles = {role: named[role] for role in TOKEN_ROLES if role in named}
-        self.fim_ids = self._find_fim_ids()
+        fim_ids = (tuple(map(self._exact.token_to_id, spellings)) for spellings in FIM_SPELLINGS)
+        found = next((ids for ids in fim_ids if self.control_tokens.keys() >= {*ids}), None)
+        self.fim_ids = cast("tuple[int, int, int] | None", found)
         """Ids of the prefix, middle and suffix tokens, or None."""
         saved = json.dumps([self._json, self._roles, max_length])
         self.digest = blake2b(saved.encode(), digest_size=16).hexdigest()
         """Hash of everything that is saved, 32 hexadecimal digits."""
         self.is_lossless = True
         """Whether every verified text decodes to itself."""
-        self._fast = bpe.fast_encoder(definition)
+        self._fast = fast_encoder(definition)
         self.verify([text.encode() for token in self.control_tokens.values() for text in (token, f"x {token} x")])
         self.verify([PROBE_TEXT.encode()])
 
@@ -157,21 +171,17 @@ class Tokenizer:
             if self.vocabulary.get(token) != number:
                 mine = self.vocabulary.get(token, "none")
                 return f"its token {token!r} has the id {number} there and {mine} here"
-        differing = [name for name, part in self.definition_parts.items() if part != other.definition_parts[name]]
-        return f"the {differing[0]} of its tokenizer is another one" if differing else ""
-
-    @property
-    def definition_parts(self) -> dict[str, str]:
-        """The parts of the definition that decide how text becomes tokens and back, as JSON."""
-        names = ("normalizer", "pre_tokenizer", "model", "decoder")
-        return {name: json.dumps(self._definition.get(name), sort_keys=True) for name in names}
+        for name in ("normalizer", "pre_tokenizer", "model", "decoder"):
+            mine, theirs = (json.dumps(each.definition.get(name), sort_keys=True) for each in (self, other))
+            if mine != theirs:
+                return f"the {name} of its tokenizer is another one"
+        return ""
 
     def control_token_ids(self, name: str) -> list[int]:
         """The id of a control token in a list, or the ids of its spelling as text where there is no such token."""
         if name not in self._control_token_ids:
-            spellings = (name, QWEN_SPELLINGS.get(name))
             tokens = self.control_tokens.items()
-            ids = [number for spelling in spellings for number, token in tokens if token == spelling]
+            ids = [n for spelling in (name, QWEN_SPELLINGS.get(name)) for n, token in tokens if token == spelling]
             self._control_token_ids[name] = ids[:1] or self._encode_exactly([name.encode()])[0].tolist()
         return self._control_token_ids[name]
 
@@ -188,8 +198,7 @@ class Tokenizer:
         numbers = np.array(ids if isinstance(ids, np.ndarray) else list(ids), dtype=np.int64)
         if self._bytes is None:
             return self._exact.decode(numbers.tolist(), skip_special_tokens=False).encode()
-        spelled: list[bytes] = self._bytes.take(numbers).tolist()
-        return b"".join(spelled)
+        return b"".join(cast("list[bytes]", self._bytes.take(numbers).tolist()))
 
     def verify(self, texts: Sequence[bytes]) -> None:
         """Compare the fast encoder with the saved tokenizer on texts, and stop using it if they differ.
@@ -197,14 +206,13 @@ class Tokenizer:
         Raises:
             UsageError: A text became a control token.
         """
-        unknown = self._id(self._roles.get("unk_token", ""))  # what some tokenizers make of rare characters
+        unknown = self._exact.token_to_id(self._roles.get("unk_token", ""))  # what some make of rare characters
         exact = self._encode_exactly(texts)
         fast = self._encode_fast(texts)
         if fast is not None and not all(map(np.array_equal, fast, exact)):
             self._fast = None
         for text, ids in zip(texts, exact, strict=True):
-            controls = self.control_tokens.keys() & set(ids.tolist()) - {unknown}
-            if controls:
+            if controls := self.control_tokens.keys() & set(ids.tolist()) - {unknown}:
                 raise _unusable_error(f"it makes the control token {self.control_tokens[min(controls)]} out of text")
             self.is_lossless = self.is_lossless and self.decode(ids) == text
 
@@ -236,33 +244,18 @@ class Tokenizer:
         try:
             return list(map(self._fast, texts))
         except BaseException as error:
-            if not bpe.is_gigatoken_failure(error):
+            if not is_gigatoken_failure(error):
                 raise
             self._fast = None
             return None
 
-    def _find_fim_ids(self) -> tuple[int, int, int] | None:
-        for spellings in FIM_SPELLINGS:
-            prefix, middle, suffix = (self._control_id(token) for token in spellings)
-            if prefix is not None and middle is not None and suffix is not None:
-                return prefix, middle, suffix
-        return None
-
-    def _control_id(self, token: str) -> int | None:
-        """The id of a control token; None for an entry that text can be encoded to."""
-        number = self._id(token)
-        return number if number in self.control_tokens else None
-
-    def _id(self, token: str) -> int | None:
-        return self._exact.token_to_id(token)
-
     @cached_property
     def _bytes(self) -> NDArray[np.object_] | None:
         """The bytes that each id stands for, shape (vocab_size,), if the tokenizer is byte-level."""
-        decoder: dict[str, Any] = self._definition.get("decoder") or {}
+        decoder: dict[str, Any] = self.definition.get("decoder") or {}
         if decoder.get("type") != "ByteLevel":
             return None
-        byte_of = {character: bytes([byte]) for byte, character in enumerate(bpe.BYTE_CHARACTERS)}
+        byte_of = {character: bytes([byte]) for byte, character in enumerate(BYTE_CHARACTERS)}
         table = [b""] * self.vocab_size
         for token, number in self._exact.get_vocab(with_added_tokens=False).items():
             table[number] = b"".join(byte_of.get(character) or character.encode() for character in token)
@@ -272,7 +265,7 @@ class Tokenizer:
 
 
 def learned_tokenizer(definition: dict[str, Any]) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json` that `bpe.learn_bpe` learned with `SPECIAL_TOKENS`."""
+    """The tokenizer whose `tokenizer.json` was learned with `SPECIAL_TOKENS`."""
     return Tokenizer(definition, {"eos_token": "<|endoftext|>", "pad_token": "<fim_pad>"})
 
 
@@ -282,33 +275,22 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
     Raises:
         UsageError: There is none, it is not available offline, or it cannot be used.
     """
-    return Tokenizer(*read_tokenizer_files(name))
-
-
-def read_tokenizer_files(name: str | Path) -> TokenizerFiles:
-    """Read the tokenizer files of a folder, or of a Hugging Face id.
-
-    Raises:
-        UsageError: There are none, they are not available offline, or their content is not as it should be.
-    """
     folder = expand_user(name)
     if not str(name) or not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", str(name)):
             raise UsageError(f"no tokenizer folder '{name}'", where="tokenizer", hint=TOKENIZER_HINT)
         folder = _from_hub(str(name))
     try:
-        files = {
-            file: (folder / file).read_text(encoding="utf-8") for file in TOKENIZER_FILES if (folder / file).is_file()
-        }
+        paths = (folder / file for file in TOKENIZER_FILES)
+        files = {path.name: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
         config = json.loads(files.get("tokenizer_config.json", "{}"))
         roles = _roles(config) | _roles(json.loads(files.get("special_tokens_map.json", "{}")))
         definition = _definition(files, roles)
         limit = int(config.get("model_max_length") or UNLIMITED_LENGTH)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # unreadable, or JSON of another shape
-        raise UsageError(
-            f"tokenizer '{name}' cannot be read: {summarize_error(error)}", where="tokenizer", hint=TOKENIZER_HINT
-        ) from error
-    return TokenizerFiles(definition, {role: token["content"] for role, token in roles.items()}, limit)
+        what = f"tokenizer '{name}' cannot be read: {summarize_error(error)}"
+        raise UsageError(what, where="tokenizer", hint=TOKENIZER_HINT) from error
+    return Tokenizer(definition, {role: token["content"] for role, token in roles.items()}, limit)
 
 
 def summarize_error(error: Exception) -> str:
@@ -352,23 +334,20 @@ def _roles(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _definition(files: Mapping[str, str], roles: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The content of `tokenizer.json`, or one built from the `vocab.json` and `merges.txt` of GPT-2 and RoBERTa."""
-    definition: dict[str, Any]
     if "tokenizer.json" in files:
-        definition = json.loads(files["tokenizer.json"])
+        definition: dict[str, Any] = json.loads(files["tokenizer.json"])
     elif "vocab.json" in files and "merges.txt" in files:
         vocab: dict[str, int] = json.loads(files["vocab.json"])
         lines = [line for line in files["merges.txt"].split("\n") if line and not line.startswith("#version")]
         merges = [(left, right) for left, _, right in (line.rstrip("\r").partition(" ") for line in lines)]
-        tokens = {token["content"]: token for token in roles.values() if token["content"] in vocab}
-        added = [bpe.control_token_entry(vocab[content], token) for content, token in tokens.items()]
-        definition = bpe.bpe_definition(vocab, merges, sorted(added, key=lambda token: token["id"]))
+        tokens = {vocab[token["content"]]: token for token in roles.values() if token["content"] in vocab}
+        definition = bpe_definition(vocab, merges, [control_token_entry(*item) for item in sorted(tokens.items())])
     else:
         raise ValueError("it has neither tokenizer.json nor vocab.json with merges.txt")
     definition |= {"truncation": None, "padding": None}
     if "dropout" in definition["model"]:
         definition["model"]["dropout"] = None  # so that encoding is deterministic
-    controls: list[dict[str, Any]] = definition.get("added_tokens") or []
-    for token in controls:
+    for token in cast("list[dict[str, Any]]", definition.get("added_tokens") or []):
         # Some tokenizers have control tokens that are not marked special (Qwen's <|fim_prefix|>), so that they would be
         # found in text. Only runs of white space are added tokens that are meant to be found.
         token["special"] = bool(token["content"].strip())
@@ -377,3 +356,139 @@ def _definition(files: Mapping[str, str], roles: Mapping[str, Mapping[str, Any]]
 
 def _unusable_error(reason: str) -> UsageError:
     return UsageError(f"the tokenizer cannot be used: {reason}", where="tokenizer", hint=TOKENIZER_HINT)
+
+
+def learn_bpe(texts: Sequence[bytes], special: Sequence[str], vocab_size: int) -> dict[str, Any]:
+    """Learn a tokenizer from UTF-8 texts. The result depends on nothing but the arguments.
+
+    Returns:
+        The content of a `tokenizer.json` with at most `vocab_size` entries. The ids are, in this order: the special
+        tokens, the 256 bytes, the merges in the order learned.
+    """
+    import gigatoken
+
+    texts = drop_long_words(texts)
+    with silence_output():
+        size = vocab_size - len(special)
+        _, pairs = gigatoken.train_bpe(TEXT_SEPARATOR.join(texts), size, [], separator=TEXT_SEPARATOR)
+    left, right = ([pair[side].decode("latin-1").translate(BYTE_CHARACTERS) for pair in pairs] for side in (0, 1))
+    definition = _learned_definition(special, list(zip(left, right, strict=True)))
+    # gigatoken finds the same merges as `tokenizers` while there are pairs, and then continues with pairs that do not
+    # occur. Counts only ever fall, so if the newest token is used often enough to be merged, all tokens are.
+    if not _is_used(definition, vocab_size - 1, texts):
+        definition = _learned_definition(special, _merges_exact(texts, special, vocab_size))
+    return definition
+
+
+def drop_long_words(texts: Sequence[bytes]) -> list[bytes]:
+    """The texts without words that are too long to learn from; a text is cut at such a word."""
+    import gigatoken
+    from gigatoken.gigatoken_rs import pretokenized_counts
+
+    def longest_word(data: bytes) -> int:
+        return max((len(word) for word, _ in pretokenized_counts(data, TEXT_SEPARATOR)), default=0)
+
+    result: list[bytes] = []
+    with silence_output():
+        if longest_word(TEXT_SEPARATOR.join(texts)) <= MAX_WORD_BYTES:
+            return list(texts)
+        for text in texts:
+            if longest_word(text) <= MAX_WORD_BYTES:
+                result.append(text)
+                continue
+            words = (w if len(w) <= MAX_WORD_BYTES else TEXT_SEPARATOR for w in gigatoken.pretokenizer(text))
+            result.extend(b"".join(words).split(TEXT_SEPARATOR))
+    return result
+
+
+def bpe_definition(vocab: Mapping[str, int], merges: Merges, added: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of the `tokenizer.json` of a byte-level BPE."""
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    model = {
+        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+        "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+        "vocab": vocab, "merges": merges,
+    }  # fmt: skip
+    return {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+        "pre_tokenizer": level, "post_processor": None, "decoder": level, "model": model,
+    }  # fmt: skip
+
+
+def control_token_entry(number: int, token: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of a control token in `added_tokens`."""
+    flags = {flag: bool(token.get(flag, False)) for flag in ("single_word", "lstrip", "rstrip", "normalized")}
+    return {"id": number, "content": token["content"], **flags, "special": True}
+
+
+def _learned_definition(special: Sequence[str], merges: Merges) -> dict[str, Any]:
+    vocab = {token: number for number, token in enumerate((*special, *BYTE_CHARACTERS))}
+    for left, right in merges:
+        vocab.setdefault(left + right, len(vocab))
+    entries = [control_token_entry(number, {"content": token}) for number, token in enumerate(special)]
+    return bpe_definition(vocab, merges, entries)
+
+
+def _merges_exact(texts: Sequence[bytes], special: Sequence[str], vocab_size: int) -> Merges:
+    import tokenizers
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    learner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    learner.pre_tokenizer = ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size, min_frequency=MIN_PAIR_COUNT, special_tokens=list(special),
+        initial_alphabet=ByteLevel.alphabet(), show_progress=False,
+    )  # fmt: skip
+    learner.train_from_iterator((text.decode() for text in texts), trainer)
+    return [(left, right) for left, right in json.loads(learner.to_str())["model"]["merges"]]
+
+
+def _is_used(definition: dict[str, Any], token: int, texts: Sequence[bytes]) -> bool:
+    """Whether a token occurs in the texts at least `MIN_PAIR_COUNT` times."""
+    encode = fast_encoder(definition)
+    counts = (0 if encode is None else np.count_nonzero(encode(text) == token) for text in texts)
+    return any(total >= MIN_PAIR_COUNT for total in accumulate(counts))
+
+
+def fast_encoder(definition: dict[str, Any]) -> Callable[[bytes], NDArray[np.uint32]] | None:
+    """The encoder of gigatoken for a `tokenizer.json` without its control tokens; None if gigatoken cannot load it.
+
+    The definition is passed in memory: given a path that does not exist, gigatoken would ask the network.
+    """
+    import gigatoken
+
+    added = [token for token in cast("list[Any]", definition.get("added_tokens") or []) if not token["special"]]
+    try:
+        with silence_output():
+            return gigatoken.Tokenizer.from_json(json.dumps(definition | {"added_tokens": added})).encode
+    except BaseException as error:
+        if not is_gigatoken_failure(error):
+            raise
+        return None
+
+
+def is_gigatoken_failure(error: BaseException) -> bool:
+    """Whether it is an ordinary exception, or a panic in Rust, which is a bare BaseException."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+@contextmanager
+def silence_output() -> Generator[None]:
+    """Discard what gigatoken prints to file descriptors 1 and 2, past Python."""
+    for file in (sys.stdout, sys.stderr):
+        if file is not None:  # pyright: ignore[reportUnnecessaryComparison] - None where it was closed before the start
+            file.flush()
+    saved: list[tuple[int, int]] = []
+    with Path(os.devnull).open("wb") as nowhere:
+        for stream in (1, 2):
+            try:
+                saved.append((stream, os.dup(stream)))
+            except OSError:  # closed by the parent process, so there is nothing to silence
+                continue
+            os.dup2(nowhere.fileno(), stream)
+        try:
+            yield
+        finally:
+            for stream, copy in saved:
+                os.dup2(copy, stream)
+                os.close(copy)

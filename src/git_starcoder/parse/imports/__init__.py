@@ -1,12 +1,12 @@
 """Reads the imports of a file from its syntax tree, and resolves them to files of the repository.
 
 Imports are read in worker processes and resolved in the main process, when all are known. The `[imports]` table of a
-language file has a query and names a `resolver`: one module of this package per family of languages. The query has
-captures `import.KIND`, whose text goes to the resolver, and `inside`, for modules inside the file: imports in one of
-them belong to it. A resolver module has two functions:
+language file has a query and names a `resolver`, one per family of languages. The query has captures `import.KIND`,
+whose text goes to the resolver, and `inside`, for modules inside the file: imports in one of them belong to it. A
+resolver is two functions in a module of this package:
 
-- `parse_import(kind, text)` turns the text of one captured import into the names that it imports. Runs in a worker.
-- `create_resolver(repository)` returns a `Resolver`. Runs in the main process.
+- `parse_NAME_import(kind, text)` turns the text of one captured import into the names that it imports, in a worker.
+- `create_NAME_resolver(repository)` returns a `Resolver`. Runs in the main process.
 
 A resolver never guesses: an import that might mean several files, or another package, stays unresolved.
 """
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from git_starcoder.parse.language import PLAIN_TEXT, language_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tree_sitter import Node
 
@@ -37,6 +37,8 @@ MAX_MANIFEST_BYTES = 1 << 16
 """Longer package manifests are not read: the cost of parsing a hostile one may grow with the square of its length."""
 INSIDE = "inside"
 """The capture and import kind that declares a module inside the file."""
+RESOLVER_MODULES = {"c": "c_go_java", "go": "c_go_java", "java": "c_go_java"}
+"""The module of each resolver whose module does not have the same name."""
 DECLARATION_KINDS = frozenset({INSIDE, "package"})
 """Kinds that import nothing but declare something about their file."""
 
@@ -98,7 +100,7 @@ def extract_imports(code: Code, captures: Captures) -> tuple[Import, ...]:
     rules = code.language.table.get("imports")
     if rules is None:
         return ()
-    parse_import = _resolver_module(rules["resolver"]).parse_import
+    parse_import, _ = find_resolver(rules["resolver"])
     kinds = [kind for kind in captures if kind == INSIDE or kind.startswith("import.")]
     nodes = [(node.start_byte, kind, node) for kind in kinds for node in captures[kind]]
     imports: dict[Import, None] = {}
@@ -124,22 +126,16 @@ def extract_imports(code: Code, captures: Captures) -> tuple[Import, ...]:
 def resolve_imports(
     imports: Mapping[str, tuple[str, Sequence[Import]]], paths: frozenset[str], read: Callable[[str], bytes]
 ) -> dict[str, ResolvedImports]:
-    """Resolve the imports of all files of a repository.
-
-    Args:
-        imports: For each path its language and its imports.
-        paths: All paths of the repository.
-        read: Returns the text of a path.
-    """
+    """Resolve the imports of all files of a repository; `imports` is for each path its language and its imports."""
     imports_by_resolver: dict[str, dict[str, Sequence[Import]]] = {}
     for path, (language, file_imports) in imports.items():
         if language != PLAIN_TEXT and "imports" in language_table(language):
             imports_by_resolver.setdefault(language_table(language)["imports"]["resolver"], {})[path] = file_imports
     result: dict[str, ResolvedImports] = {}
     for name, files in sorted(imports_by_resolver.items()):
-        resolver: Resolver = _resolver_module(name).create_resolver(RepositoryFiles(read, paths, files))
+        resolve = find_resolver(name)[1](RepositoryFiles(read, paths, files))
         for path, file_imports in files.items():
-            found = [resolver(path, imported) for imported in file_imports if imported.kind not in DECLARATION_KINDS]
+            found = [resolve(path, imported) for imported in file_imports if imported.kind not in DECLARATION_KINDS]
             targets = {target for target_paths in found for target in target_paths or ()} - {path}
             unresolved_count = found.count(None)
             result[path] = ResolvedImports(tuple(sorted(targets)), len(found) - unresolved_count, unresolved_count)
@@ -147,17 +143,20 @@ def resolve_imports(
 
 
 @cache
-def _resolver_module(name: str) -> Any:
-    return import_module(f"git_starcoder.parse.imports.{name}")
+def find_resolver(
+    name: str,
+) -> tuple[Callable[[str, str], Iterator[Import]], Callable[[RepositoryFiles], Resolver]]:
+    """The two functions of a resolver, which parse imports and create the resolver."""
+    module = import_module(f"git_starcoder.parse.imports.{RESOLVER_MODULES.get(name, name)}")
+    return getattr(module, f"parse_{name}_import"), getattr(module, f"create_{name}_resolver")
 
 
 def _import_text(code: Code, node: Node, rules: Mapping[str, Any]) -> str:
     """The text of an import, including the nodes directly above it that the language lists in `before` (attributes)."""
     start = node.start_byte
-    if "before" in rules:
-        before = node.prev_named_sibling
-        while before is not None and before.type in rules["before"]:
-            start, before = before.start_byte, before.prev_named_sibling
+    before = node.prev_named_sibling if "before" in rules else None
+    while before is not None and before.type in rules["before"]:
+        start, before = before.start_byte, before.prev_named_sibling
     return code.data[start : node.end_byte].decode("utf-8", "replace")
 
 

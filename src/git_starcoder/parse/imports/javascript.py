@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from git_starcoder.parse.imports import (
-    MAX_MANIFEST_BYTES,
-    MAX_NAME_DEPTH,
-    Import,
-    RepositoryFiles,
-    Resolver,
-    join_path,
-    parent_folders,
-)
+from git_starcoder.parse import imports
+from git_starcoder.parse.imports import Import, RepositoryFiles, Resolver, join_path, parent_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +33,7 @@ ENTRY_KEYS = ("source", "module", "main")
 DEPENDENCY_KEYS = ("dependencies", "devDependencies", "peerDependencies", "optionalDependencies")
 
 
-def parse_import(_kind: str, text: str) -> Iterator[Import]:
+def parse_javascript_import(_kind: str, text: str) -> Iterator[Import]:
     """The module without its quotes."""
     yield Import("from", text[1:-1])
 
@@ -69,9 +62,7 @@ class NodePackages:
     def entry_points(self, folder: str) -> Iterator[str]:
         """Paths at which the main module of a package may be, best first."""
         manifest = self._manifests[folder]
-        for key in ENTRY_KEYS:
-            if isinstance(entry := manifest.get(key), str):
-                yield entry
+        yield from (entry for key in ENTRY_KEYS if isinstance(entry := manifest.get(key), str))
         yield from ("index", *(f"{source}/index" for source in SOURCE_FOLDERS))
 
     def _names_known_in(self, folder: str) -> frozenset[str]:
@@ -89,23 +80,20 @@ class NodePackages:
 def _parse_manifest(text: bytes) -> dict[str, Any]:
     """A manifest; empty if it is not a JSON object or longer than any that a person writes."""
     try:
-        manifest = orjson.loads(text) if len(text) <= MAX_MANIFEST_BYTES else None
+        manifest = orjson.loads(text) if len(text) <= imports.MAX_MANIFEST_BYTES else None
     except orjson.JSONDecodeError:
         return {}
     return cast("dict[str, Any]", manifest) if isinstance(manifest, dict) else {}
 
 
-def create_resolver(repository: RepositoryFiles) -> Resolver:
+def create_javascript_resolver(repository: RepositoryFiles) -> Resolver:
     """Create a resolver for relative modules and for bare names of the repository's own packages."""
     packages = NodePackages(repository)
 
     def find_module(folder: str, name: str) -> str | None:
         base = join_path(folder, name)
-        if base is None:
-            return None
-        return find_file(base) or next(
-            (found for source in _source_candidates(base) if (found := find_file(source))), None
-        )
+        candidates = () if base is None else (base, *_source_candidates(base))
+        return next((found for candidate in candidates if (found := find_file(candidate))), None)
 
     def find_file(base: str) -> str | None:
         if base in repository.paths:
@@ -117,16 +105,14 @@ def create_resolver(repository: RepositoryFiles) -> Resolver:
         return next((name for name in names if name in repository.paths), None)
 
     def resolve(path: str, imported: Import) -> tuple[str, ...] | None:
-        if imported.name.startswith("."):
-            found = find_module(posixpath.dirname(path), imported.name)
-            return None if found is None else (found,)
-        parts = imported.name.split("/")
-        package_parts = 2 if imported.name.startswith("@") else 1
-        folder = packages.find_folder(path, "/".join(parts[:package_parts]))
-        if folder is None:
-            return None
-        rest = "/".join(parts[package_parts:])
-        modules = [rest] if parts[package_parts:] else packages.entry_points(folder)
+        folder, modules = posixpath.dirname(path), [imported.name]
+        if not imported.name.startswith("."):
+            parts = imported.name.split("/")
+            package_parts = 2 if imported.name.startswith("@") else 1
+            folder = packages.find_folder(path, "/".join(parts[:package_parts]))
+            if folder is None:
+                return None
+            modules = ["/".join(parts[package_parts:])] if parts[package_parts:] else packages.entry_points(folder)
         found = next((found for name in modules if (found := find_module(folder, name))), None)
         return None if found is None else (found,)
 
@@ -136,8 +122,6 @@ def create_resolver(repository: RepositoryFiles) -> Resolver:
 def _source_candidates(base: str) -> Iterator[str]:
     """The paths that a path in a build folder may be built from."""
     parts = BUNDLE_SUFFIX.sub("", base).split("/")
-    if len(parts) > MAX_NAME_DEPTH:
-        return
-    for index in range(len(parts) - 2, -1, -1):
+    for index in range(len(parts) - 2, -1, -1) if len(parts) <= imports.MAX_NAME_DEPTH else ():
         if parts[index] in BUILD_FOLDERS:
             yield from ("/".join((*parts[:index], source, *parts[index + 1 :])) for source in SOURCE_FOLDERS)

@@ -13,6 +13,7 @@ A name of the standard library is searched in the first place only.
 from __future__ import annotations
 
 import posixpath
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from git_starcoder.parse.imports import Import, RepositoryFiles, Resolver, join_path, parent_folders
@@ -25,7 +26,7 @@ SOURCE_ROOTS = ("src", "lib", "")
 MODULE_EXTENSIONS = (".py", ".pyi")
 
 
-def parse_import(kind: str, text: str) -> Iterator[Import]:
+def parse_python_import(kind: str, text: str) -> Iterator[Import]:
     """`import a.b, c` gives `a.b` and `c`; `from .a import b, c` gives `.a` with the names `b` and `c`."""
     lines = (line.partition("#")[0].rstrip().removesuffix("\\") for line in text.split("\n"))
     keyword, _, rest = " ".join(lines).partition(" ")
@@ -46,11 +47,10 @@ class PythonModules:
         self._paths = repository.paths
         self._standard_library = frozenset(language_table("python")["imports"]["standard"].split())
         self._packages = {posixpath.dirname(path) for path in repository.paths_named("__init__.py")}
-        self._package_parents: dict[str, list[str]] = {}
-        for package in sorted(self._packages):
-            parent, name = posixpath.split(package)
+        self._package_parents: defaultdict[str, list[str]] = defaultdict(list)
+        for parent, name in map(posixpath.split, sorted(self._packages)):
             if parent not in self._packages:
-                self._package_parents.setdefault(name, []).append(parent)
+                self._package_parents[name].append(parent)
 
     def find_file(self, base: str) -> str | None:
         """The file of the module or package whose path without extension is `base`."""
@@ -66,9 +66,8 @@ class PythonModules:
             return join_path(posixpath.dirname(path), "/".join([*[".."] * (dots - 1), parts]) or ".")
         top = parts.partition("/")[0]
         for root in dict.fromkeys(self._search_roots(path, top)):
-            base = posixpath.join(root, parts)
-            if self.find_file(posixpath.join(root, top)) is not None or self.find_file(base) is not None:
-                return base
+            if any(self.find_file(posixpath.join(root, name)) is not None for name in (top, parts)):
+                return posixpath.join(root, parts)
         return None
 
     def _search_roots(self, path: str, top: str) -> Iterator[str]:
@@ -79,15 +78,13 @@ class PythonModules:
         yield root
         if top not in self._standard_library:
             # Packages need no `__init__.py`, and an empty file is not among the paths.
-            yield from (
-                posixpath.dirname(parent) for parent in parent_folders(path) if posixpath.basename(parent) == top
-            )
+            yield from (folder for folder, name in map(posixpath.split, parent_folders(path)) if name == top)
             yield from SOURCE_ROOTS
             if len(self._package_parents.get(top, ())) == 1:
                 yield self._package_parents[top][0]
 
 
-def create_resolver(repository: RepositoryFiles) -> Resolver:
+def create_python_resolver(repository: RepositoryFiles) -> Resolver:
     """Create a resolver that knows paths only."""
     modules = PythonModules(repository)
 

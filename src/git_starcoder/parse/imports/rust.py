@@ -11,19 +11,10 @@ import posixpath
 import re
 import tomllib
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from git_starcoder.parse.imports import (
-    INSIDE,
-    MAX_MANIFEST_BYTES,
-    MAX_NAME_DEPTH,
-    Import,
-    RepositoryFiles,
-    Resolver,
-    join_path,
-    parent_folders,
-)
+from git_starcoder.parse import imports
+from git_starcoder.parse.imports import Import, RepositoryFiles, Resolver, join_path, parent_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,7 +32,7 @@ Module = tuple[str, tuple[str, ...]]
 """A file, and the names of the modules inside it that lead to the module."""
 
 
-def parse_import(kind: str, text: str) -> Iterator[Import]:
+def parse_rust_import(kind: str, text: str) -> Iterator[Import]:
     """`use a::{b, c::d}` gives `a::b` and `a::c::d`; `#[path = "x.rs"] mod y` gives `y x.rs`."""
     text = _COMMENT.sub(" ", text)
     if kind == "mod":
@@ -66,9 +57,9 @@ def _expand_use(text: str) -> Iterator[list[str]]:
     for lexeme in lexemes:
         if lexeme == "{":
             outer_prefixes.append(prefix)
-            prefix, path = [*prefix, *path][: MAX_NAME_DEPTH + 1], []
+            prefix, path = [*prefix, *path][: imports.MAX_NAME_DEPTH + 1], []
         elif lexeme in {",", "}"}:
-            if path and len(prefix) + len(path) <= MAX_NAME_DEPTH:
+            if path and len(prefix) + len(path) <= imports.MAX_NAME_DEPTH:
                 yield [*prefix, *path]
             path = []
             if lexeme == "}" and outer_prefixes:
@@ -77,19 +68,18 @@ def _expand_use(text: str) -> Iterator[list[str]]:
             next(lexemes, None)
         else:
             path.append(lexeme.removeprefix("r#"))
-    if path and len(prefix) + len(path) <= MAX_NAME_DEPTH:
+    if path and len(prefix) + len(path) <= imports.MAX_NAME_DEPTH:
         yield [*prefix, *path]
 
 
-@dataclass(slots=True)
-class CargoPackage:
+class CargoPackage(NamedTuple):
     """One package of the repository."""
 
     crate: str
     """The name of its library as code writes it."""
     library: str
     """The root file of its library, which may not exist."""
-    dependencies: dict[str, str] = field(default_factory=dict[str, str])
+    dependencies: dict[str, str]
     """The folder of each crate that its manifest requires by path."""
 
 
@@ -101,13 +91,7 @@ class Crates:
             posixpath.dirname(path): _parse_manifest(repository.read(path))
             for path in repository.paths_named("Cargo.toml")
         }
-        self._packages = {
-            folder: _package(folder, manifest) for folder, manifest in manifests.items() if "package" in manifest
-        }
-        for folder, package in self._packages.items():
-            workspaces = (parent for parent in _with_parents(folder) if "workspace" in manifests.get(parent, {}))
-            workspace = next(((parent, manifests[parent]) for parent in workspaces), None)
-            package.dependencies = dict(_path_dependencies(folder, manifests[folder], workspace))
+        self._packages = {folder: _package(folder, manifests) for folder in manifests if "package" in manifests[folder]}
         self._package_folders: dict[str, str | None] = {}
         self._listed_targets = {
             target: folder for folder in self._packages for target in _listed_targets(folder, manifests[folder])
@@ -121,20 +105,18 @@ class Crates:
     def find_library(self, path: str, name: str) -> str | None:
         """The root of the library that a file means by a crate name, if it is in this repository."""
         folder = self._listed_targets.get(path) or self._package_folder(path)
-        package = None if folder is None else self._packages[folder]
-        if package is None:
+        if folder is None:
             return None
-        if name == package.crate:
-            return package.library
-        dependency = self._packages.get(package.dependencies.get(name, "\0"))
-        return dependency and dependency.library
+        package = self._packages[folder]
+        required = package if name == package.crate else self._packages.get(package.dependencies.get(name, "\0"))
+        return required and required.library
 
     def _package_folder(self, path: str) -> str | None:
         """The folder of the package that a file belongs to."""
         folder = posixpath.dirname(path)
         if folder not in self._package_folders:
-            parents = _with_parents(folder)
-            self._package_folders[folder] = next((parent for parent in parents if parent in self._packages), None)
+            around = (folder, *parent_folders(folder))
+            self._package_folders[folder] = next((parent for parent in around if parent in self._packages), None)
         return self._package_folders[folder]
 
     def _is_default_target(self, path: str) -> bool:
@@ -143,22 +125,13 @@ class Crates:
         if folder is None:
             return False
         relative = path[len(folder) :].lstrip("/")
-        if relative in {"src/main.rs", "build.rs"}:
-            return True
-        for target_folder in TARGET_FOLDERS.values():
-            if relative.startswith(target_folder + "/"):
-                rest = relative[len(target_folder) + 1 :]
-                return "/" not in rest or (rest.count("/") == 1 and rest.endswith("/main.rs"))
-        return False
-
-
-def _with_parents(folder: str) -> list[str]:
-    return [folder, *parent_folders(folder)]
+        folders = "|".join(TARGET_FOLDERS.values())
+        return re.fullmatch(rf"src/main\.rs|build\.rs|(?:{folders})/(?:[^/]*|[^/]*/main\.rs)", relative) is not None
 
 
 def _parse_manifest(text: bytes) -> dict[str, Any]:
     """A manifest; empty if it is not TOML or exceeds the limits."""
-    if len(text) > MAX_MANIFEST_BYTES or any(len(line) > MAX_MANIFEST_LINE_BYTES for line in text.split(b"\n")):
+    if len(text) > imports.MAX_MANIFEST_BYTES or any(len(line) > MAX_MANIFEST_LINE_BYTES for line in text.split(b"\n")):
         return {}
     try:
         return tomllib.loads(text.decode("utf-8", "replace"))
@@ -177,11 +150,15 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _package(folder: str, manifest: dict[str, Any]) -> CargoPackage:
+def _package(folder: str, manifests: dict[str, dict[str, Any]]) -> CargoPackage:
+    manifest = manifests[folder]
     library = _table(manifest, "lib")
     name = _text(library.get("name")) or _text(_table(manifest, "package").get("name"))
     root = join_path(folder, _text(library.get("path")) or "src/lib.rs") or ""
-    return CargoPackage(name.replace("-", "_"), root)
+    around = (folder, *parent_folders(folder))
+    workspaces = (parent for parent in around if "workspace" in manifests.get(parent, {}))
+    workspace = next(((parent, manifests[parent]) for parent in workspaces), None)
+    return CargoPackage(name.replace("-", "_"), root, dict(_path_dependencies(folder, manifest, workspace)))
 
 
 def _listed_targets(folder: str, manifest: dict[str, Any]) -> Iterator[str]:
@@ -198,10 +175,7 @@ def _listed_targets(folder: str, manifest: dict[str, Any]) -> Iterator[str]:
 def _path_dependencies(
     folder: str, manifest: dict[str, Any], workspace: tuple[str, dict[str, Any]] | None
 ) -> Iterator[tuple[str, str]]:
-    """The name and folder of each crate that a package requires by path.
-
-    `workspace` is the folder and manifest of the package's workspace.
-    """
+    """The name and folder of each crate that a package requires by path; `workspace` is a folder and its manifest."""
     conditional = (_table(target) for target in _table(manifest, "target").values())
     for table in (manifest, *conditional):
         for section in ("dependencies", "dev-dependencies", "build-dependencies"):
@@ -209,8 +183,7 @@ def _path_dependencies(
                 base, dependency = folder, _table(value)
                 if dependency.get("workspace") is True and workspace is not None:
                     base, dependency = workspace[0], _table(workspace[1], "workspace", "dependencies", name)
-                path = join_path(base, _text(dependency.get("path"))) if "path" in dependency else None
-                if path is not None:
+                if "path" in dependency and (path := join_path(base, _text(dependency["path"]))) is not None:
                     yield name.replace("-", "_"), path
 
 
@@ -219,8 +192,8 @@ class ModuleTrees:
 
     def __init__(self, repository: RepositoryFiles, roots: Iterable[str]) -> None:
         self._inner_modules = {
-            path: frozenset(declared.names for declared in imports if declared.kind == INSIDE)
-            for path, imports in repository.imports.items()
+            path: frozenset(declared.names for declared in declarations if declared.kind == imports.INSIDE)
+            for path, declarations in repository.imports.items()
         }
         self._children: dict[Module, dict[str, str | None]] = {}
         self._parents: dict[str, Module] = {}
@@ -228,12 +201,10 @@ class ModuleTrees:
         """For each file the root of the first crate that contains it."""
         self._roots = frozenset(roots)
         for root in roots:
-            if root in repository.imports:
+            if root in repository.imports and root not in self.crate_roots:  # else a module of another crate, too
                 self._add_crate(repository, root)
 
     def _add_crate(self, repository: RepositoryFiles, root: str) -> None:
-        if root in self.crate_roots:  # it is a module of another crate, too
-            return
         self.crate_roots[root] = root
         queue = deque([root])
         while queue:
@@ -278,10 +249,8 @@ class ModuleTrees:
         """The last module on a path that starts in a module."""
         for segment in segments:
             child = self.find_child(module, segment)
-            if child == "unknown":
-                return None
-            if child == "item":
-                break
+            if isinstance(child, str):
+                return module if child == "item" else None
             module = child
         return module
 
@@ -289,14 +258,11 @@ class ModuleTrees:
         """The module in which a module is declared."""
         if module is None:
             return None
-        path, inner = module
-        if inner:
-            return (path, inner[:-1])
-        declared = self._parents.get(path)
-        return declared and (declared[0], declared[1][:-1])
+        path, inner = module if module[1] else self._parents.get(module[0], ("", ()))
+        return (path, inner[:-1]) if inner else None
 
 
-def create_resolver(repository: RepositoryFiles) -> Resolver:
+def create_rust_resolver(repository: RepositoryFiles) -> Resolver:
     """Create a resolver that knows the module trees of the repository's crates."""
     crates = Crates(repository)
     trees = ModuleTrees(repository, crates.roots)

@@ -68,26 +68,14 @@ GENERATED_ANYWHERE = re.compile(
 )
 """Words anywhere in the comment at the start of a file if the file is generated."""
 TELLTALE_WORDS = (
-    b"generat",
-    b"bison parser",
-    b"object code",
-    b"by gperf",
-    b"resource compiler",
-    b"automatically ",
-    b"auto ",
-)
+    b"generat", b"bison parser", b"object code", b"by gperf", b"resource compiler", b"automatically ", b"auto ",
+)  # fmt: skip
 """Every text that the four expressions match contains one of these; searching them is cheaper."""
 TITLE_EXTENSIONS = frozenset([".md", ".mdx", ".markdown", ".rst", ".adoc", ".asciidoc", ".org", ".ipynb"])
 """Extensions of files in which a line that starts with # is a title, not a comment."""
 BLOCK_COMMENTS = {
-    b"/*": b"*/",
-    b"<!--": b"-->",
-    b'"""': b'"""',
-    b"'''": b"'''",
-    b"{-": b"-}",
-    b"(*": b"*)",
-    b"=begin": b"=end",
-}
+    b"/*": b"*/", b"<!--": b"-->", b'"""': b'"""', b"'''": b"'''", b"{-": b"-}", b"(*": b"*)", b"=begin": b"=end",
+}  # fmt: skip
 """The closer of each opener of a block comment."""
 LINE_COMMENT = re.compile(
     rb"//|#|--|;|%|!|\*|'|\.\\\"|(?:dnl|rem|@rem|REM)\b|<\?|<!DOCTYPE|\xef\xbb\xbf", re.IGNORECASE
@@ -123,14 +111,14 @@ class PathRules:
 
     def _search(self, path: str) -> str:
         """The name of the first expression that matches, or ""."""
-        rule = self._find_folder_rule(path[: path.rfind("/") + 1])
-        return rule or (self._first_match(path) if self._file_pattern.search(path) else "")
+        return self._find_folder_rule(path[: path.rfind("/") + 1]) or self._first_match(self._file_pattern, path)
 
     def _search_folder(self, folder: str) -> str:
-        return self._first_match(folder) if folder and self._folder_pattern.search(folder) else ""
+        return self._first_match(self._folder_pattern, folder) if folder else ""
 
-    def _first_match(self, path: str) -> str:
-        return next(name for pattern, name in self._names.items() if re.search(pattern, path))
+    def _first_match(self, combined: re.Pattern[str], path: str) -> str:
+        names = self._names.items() if combined.search(path) else ()
+        return next((name for pattern, name in names if re.search(pattern, path)), "")
 
 
 def _combine(patterns: Iterable[str]) -> re.Pattern[str]:
@@ -172,8 +160,11 @@ def generated_reason(path: str, text: bytes) -> str:
     rules = (*line_rules.get(extension, ()), *any_case_line_rules.get(lower_extension, ()))
     if rule := _matching_line_rule(rules, text):
         return f"{rule} (Linguist)"
-    if lower_extension in {".js", ".css"} and _mean_line_length(text) > MINIFIED_LINE_CHARACTERS:
-        return "minified_files (Linguist)"
+    if lower_extension in {".js", ".css"}:
+        newline_count = text.count(b"\n")
+        mean = (len(text.decode("utf-8", "replace")) - newline_count) // (newline_count + 1)
+        if mean > MINIFIED_LINE_CHARACTERS:
+            return "minified_files (Linguist)"
     if extension == ".js" and _is_compiled_coffeescript(text):
         return "compiled_coffeescript (Linguist)"
     return _generated_statement(text[:HEAD_BYTES], has_titles=lower_extension in TITLE_EXTENSIONS)
@@ -190,10 +181,7 @@ def _matching_line_rule(rules: Sequence[LineRule], text: bytes) -> str:
 
 
 def _generated_statement(head: bytes, *, has_titles: bool) -> str:
-    """The words in a head that say that the file is generated, or "".
-
-    With `has_titles`, lines that start with # are titles, so only markup counts.
-    """
+    """The words in a head that say that the file is generated, or "". Beside titles, only markup counts."""
     lower_head = head.lower()
     if not any(word in lower_head for word in TELLTALE_WORDS):
         return ""
@@ -223,21 +211,13 @@ def _first_comment(head: bytes) -> list[bytes]:
     return lines
 
 
-def _mean_line_length(text: bytes) -> int:
-    """The characters of an average line, as Linguist counts them."""
-    newline_count = text.count(b"\n")
-    return (len(text.decode("utf-8", "replace")) - newline_count) // (newline_count + 1)
-
-
 def _is_compiled_coffeescript(text: bytes) -> bool:
     """Whether JavaScript looks like the output of CoffeeScript's compiler before version 1.2."""
     if not (text.startswith(b"(function() {\n") and text.endswith(b"\n}).call(this);\n")):
         return False
-    score = 0
-    for line in text.split(b"\n"):
-        if b"var " in line:
-            score += len(re.findall(rb"_fn|_i|_len|_ref|_results", line))
-            score += 3 * len(re.findall(rb"__bind|__extends|__hasProp|__indexOf|__slice", line))
+    variables = b"\n".join(line for line in text.split(b"\n") if b"var " in line)
+    score = len(re.findall(rb"_fn|_i|_len|_ref|_results", variables))
+    score += 3 * len(re.findall(rb"__bind|__extends|__hasProp|__indexOf|__slice", variables))
     return score >= COFFEESCRIPT_SCORE
 
 
@@ -245,19 +225,19 @@ def _one_line(text: bytes) -> str:
     return " ".join(text.decode("utf-8", "replace").split())[:80]
 
 
-def _read_data(name: str) -> str:
-    return (files("git_starcoder.parse.linguist") / name).read_text(encoding="utf-8")
+DATA_FOLDER = files("git_starcoder.parse.linguist")
 
 
 def read_list(name: str) -> list[str]:
     """The expressions of one of Linguist's YAML files, which are lists of plain words."""
-    return [line[1:].strip() for line in _read_data(name).split("\n") if line.startswith("-")]
+    lines = (DATA_FOLDER / name).read_text(encoding="utf-8").split("\n")
+    return [line[1:].strip() for line in lines if line.startswith("-")]
 
 
 @cache
 def read_table(name: str) -> dict[str, Any]:
     """The content of one of our TOML files."""
-    return tomllib.loads(_read_data(name))
+    return tomllib.loads((DATA_FOLDER / name).read_text(encoding="utf-8"))
 
 
 @cache
@@ -273,9 +253,7 @@ def _vendored_rules_with_head() -> tuple[PathRules, dict[str, re.Pattern[bytes]]
     """Rules about paths that apply only if the head of the text matches, and for each rule's name that expression."""
     heads = read_table("ours.toml")["if_head"]
     names = {pattern: f"{pattern} (Linguist), and its head says so" for pattern in heads}
-    return PathRules(names), {
-        names[pattern]: re.compile(head.encode(), re.IGNORECASE) for pattern, head in heads.items()
-    }
+    return PathRules(names), {names[each]: re.compile(heads[each].encode(), re.IGNORECASE) for each in heads}
 
 
 @cache
@@ -293,10 +271,9 @@ def _generated_rules() -> tuple[PathRules, dict[str, list[LineRule]], dict[str, 
     by_extension: dict[str, list[LineRule]] = {}
     by_lower_extension: dict[str, list[LineRule]] = {}
     for name, table in theirs["lines"].items():
+        pattern = re.compile(table["pattern"].encode(), re.MULTILINE)
         first, stop = table["lines"]
-        rule = LineRule(
-            name, re.compile(table["pattern"].encode(), re.MULTILINE), first, stop, table.get("min_lines", 1)
-        )
+        rule = LineRule(name, pattern, first, stop, table.get("min_lines", 1))
         for extension in table["extensions"].split():
             (by_lower_extension if table.get("any_case") else by_extension).setdefault(extension, []).append(rule)
     return PathRules(paths | read_table("ours.toml")["generated"]), by_extension, by_lower_extension
