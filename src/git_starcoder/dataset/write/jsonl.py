@@ -1,6 +1,6 @@
 """Writes rows as JSON lines, `{"tokens":[...],"metadata":{...}}`, half a gigabyte in about two seconds.
 
-The parts of a line are made once: the tokens of all samples as numbers (`token_text`), the metadata that the rows of a
+The parts of a line are made once: the tokens of all samples as numbers (`TokenText`), the metadata that the rows of a
 sample share, and the members that differ from row to row. A line is only copied together from slices of these. Its size
 is therefore known in advance, and workers write batches of lines at their positions in the file at the same time,
 while a thread computes the digest of what is already there.
@@ -8,6 +8,7 @@ while a thread computes the digest of what is already there.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -15,14 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import orjson
 
 from git_starcoder.dataset.read_rows import LABELS_START, LINE_END, LINE_START, METADATA_START
 from git_starcoder.dataset.write.metadata import sample_metadata
-from git_starcoder.dataset.write.token_text import raise_if_failed, write_at, write_numbers
 from git_starcoder.hashing.arrays import run_offsets
 from git_starcoder.layout import IGNORED_LABEL, masked_row
 from git_starcoder.protocols import Failure
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from git_starcoder.build_state import BuildState
     from git_starcoder.dataset.write.metadata import SplitRows
-    from git_starcoder.dataset.write.token_text import TokenText
     from git_starcoder.git.objects import Repo
     from git_starcoder.protocols import Engine
     from git_starcoder.recipe import Recipe
@@ -42,9 +41,15 @@ if TYPE_CHECKING:
     from git_starcoder.text.tokenizer import Tokenizer
 
     Files = dict[str, dict[str, int | str]]
+    _NumbersTask = tuple[str, int, NDArray[Any]]
+    """Tokens that a worker writes as numbers, the path of the file, and the position in it."""
 
 ROWS_PER_TASK = 2048
 """Lines that a worker writes at a time: some megabytes."""
+TOKENS_PER_CHUNK = 1 << 20
+"""Tokens that become text at a time: a few megabytes."""
+PIECES_PER_WRITE = min(1024, os.sysconf("SC_IOV_MAX"))
+"""Byte strings that one system call writes."""
 TASK_TIMEOUT_SECONDS = 300.0
 """The time for one task, which takes milliseconds; reached only if a disk hangs."""
 HASH_CHUNK_BYTES = 4 << 20
@@ -289,3 +294,108 @@ def _label_pieces(
     labels = b",".join([IGNORED] * context_length + numbers[context_length:] + [IGNORED] * pad_count)
     ids_start, mask_start, labels_start = LABELS_START
     return [ids_start, input_ids, mask_start, attention_mask, labels_start, labels]
+
+
+class TokenText:
+    """The text of an array of tokens, and where in it each token stands."""
+
+    def __init__(self, tokens: NDArray[Any], widths: NDArray[Any], path: Path) -> None:
+        """Create an empty file at `path` for `tokens`. `widths` is the bytes of each token id, shape (vocab_size,)."""
+        self._tokens, self._widths = tokens, widths
+        self.path = str(path)
+        self._file: BinaryIO = path.open("w+b", buffering=0)
+
+    def offsets(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where the text of the token at each position starts, in bytes; same shape.
+
+        The position after the last token is allowed. Tokens [7, 42, 5] are the text `7,42,5,`: positions [0, 2, 3] are
+        at [0, 5, 7].
+        """
+        # All tokens take more memory than their positions, so their widths are added up chunk by chunk.
+        order = np.argsort(positions, axis=None, kind="stable")
+        ascending = positions.ravel()[order]
+        offsets = np.zeros(positions.size, dtype=np.int64)
+        chunk_offset = 0
+        for start in range(0, len(self._tokens) + 1, TOKENS_PER_CHUNK):
+            ends = np.cumsum(self._widths[self._tokens[start : start + TOKENS_PER_CHUNK]], dtype=np.int64)
+            low, high = np.searchsorted(ascending, (start, start + TOKENS_PER_CHUNK))
+            offsets[order[low:high]] = chunk_offset + np.concatenate(([0], ends))[ascending[low:high] - start]
+            chunk_offset += int(ends[-1]) if len(ends) else 0
+        return offsets.reshape(positions.shape)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from one offset to another."""
+        return os.pread(self._file.fileno(), stop - start, start) if start < stop else b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def write_numbers(tokens: NDArray[Any], vocab_size: int, path: Path, engine: Engine) -> TokenText:
+    """Write tokens as JSON numbers, each with a comma after it. Workers do it.
+
+    Raises:
+        OSError: A worker cannot write.
+        RuntimeError: A worker failed for another reason.
+    """
+    ids = np.arange(vocab_size)
+    widths = np.full(vocab_size, 2, dtype=np.uint8)  # a digit and a comma
+    for power in range(1, 10):
+        widths += ids >= 10**power
+
+    def chunks() -> Iterator[_NumbersTask]:
+        position = 0
+        for start in range(0, len(tokens), TOKENS_PER_CHUNK):
+            chunk = np.array(tokens[start : start + TOKENS_PER_CHUNK])
+            yield str(path), position, chunk
+            position += int(widths[chunk].sum(dtype=np.int64))
+
+    text = TokenText(tokens, widths, path)
+    for answer in engine.map(_write_chunk, chunks(), limit=TASK_TIMEOUT_SECONDS):
+        raise_if_failed(path, answer)
+    return text
+
+
+def _write_chunk(task: _NumbersTask) -> int:
+    path, position, tokens = task
+    data = orjson.dumps(tokens, option=orjson.OPT_SERIALIZE_NUMPY)
+    return write_at(path, position, [memoryview(data)[1:-1], b","])  # `[7,42]` becomes `7,42,`
+
+
+def write_at(path: str, position: int, pieces: Sequence[bytes | memoryview]) -> int:
+    """Write byte strings at a position of an existing file. Return 0, or the error number if they cannot be written.
+
+    Several workers write to one file at the same time. An error number crosses processes better than an exception.
+    `pwritev` takes the pieces as they are: to join them first would cost a third more processor time for the file.
+    """
+    try:
+        with Path(path).open("r+b", buffering=0) as file:
+            for first in range(0, len(pieces), PIECES_PER_WRITE):
+                some = pieces[first : first + PIECES_PER_WRITE]
+                written = os.pwritev(file.fileno(), some, position)
+                position += written
+                # The system may write less than it was given.
+                rest = memoryview(b"".join(some))[written:] if written < sum(map(len, some)) else b""
+                while rest:
+                    written = os.pwrite(file.fileno(), rest, position)
+                    rest, position = rest[written:], position + written
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def raise_if_failed(path: Path, answer: int | Failure) -> None:
+    """Raise an error if `write_at`, or the worker that called it, could not write the file.
+
+    Raises:
+        OSError: The answer is an error number.
+        RuntimeError: The worker failed for another reason.
+    """
+    if isinstance(answer, Failure):
+        what = f"'{path.name}' cannot be written: {answer.kind} {answer.detail}"
+        raise RuntimeError(what)  # noqa: TRY004 - of a worker, not of an argument
+    if answer:
+        raise OSError(answer, os.strerror(answer), str(path))

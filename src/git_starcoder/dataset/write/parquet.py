@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from git_starcoder.dataset.read_rows import COMPATIBILITY_COLUMNS, LABEL_COLUMNS, SPLIT_FILE_NAMES, import_pyarrow
+from git_starcoder.dataset.write.jsonl import TOKENS_PER_CHUNK, TokenText, raise_if_failed, write_at
 from git_starcoder.dataset.write.metadata import ROW_COLUMNS, sample_metadata
-from git_starcoder.dataset.write.token_text import write_decoded
 from git_starcoder.layout import IGNORED_LABEL, masked_row
 from git_starcoder.records import Change, printable_path
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from git_starcoder.build_state import BuildState, TextStore
     from git_starcoder.dataset.write.metadata import SplitRows
-    from git_starcoder.dataset.write.token_text import TokenText
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Sample, Split
@@ -74,6 +73,19 @@ def write_parquet(
         for split, rows in splits.items():
             files |= writer.write_split(split, rows, report_written)
     return files
+
+
+def write_decoded(
+    tokens: NDArray[Any], widths: NDArray[Any], decode: Callable[[NDArray[Any]], bytes], path: Path
+) -> TokenText:
+    """Write tokens as the text that `decode` makes of them."""
+    text = TokenText(tokens, widths, path)
+    position = 0
+    for start in range(0, len(tokens), TOKENS_PER_CHUNK):
+        data = decode(tokens[start : start + TOKENS_PER_CHUNK])
+        raise_if_failed(path, write_at(text.path, position, [data]))
+        position += len(data)
+    return text
 
 
 class ParquetWriter:
