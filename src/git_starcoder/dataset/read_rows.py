@@ -57,12 +57,7 @@ class Row(NamedTuple):
 
 
 def read_rows(path: Path, first: int = 0) -> Iterator[tuple[Row, Labels]]:
-    """Yield the rows of a file and their labels, from row `first` on, counted from 0.
-
-    Raises:
-        DatasetError: The file cannot be read, or something in it is not a row.
-        MissingExtraError: It is a Parquet file, and pyarrow is not installed.
-    """
+    """Yield the rows of a file and their labels, from row `first` on, counted from 0."""
     if path.suffix != ".parquet":
         yield from (parse_line(path, number, line) for number, line in _numbered_lines(path) if number > first)
         return
@@ -143,11 +138,7 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def import_pyarrow() -> Any:
-    """Return the module `pyarrow`, with `pyarrow.parquet` loaded.
-
-    Raises:
-        MissingExtraError: pyarrow is not installed.
-    """
+    """Return the module `pyarrow`, with `pyarrow.parquet` loaded."""
     try:
         import pyarrow as pa
 

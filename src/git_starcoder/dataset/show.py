@@ -44,7 +44,7 @@ _RowCounter = Counter[tuple[str, Split, str, int]]
 
 
 class RowPosition(NamedTuple):
-    """Which row is meant."""
+    """Where a row is."""
 
     split: Split
     row_index: int
@@ -258,11 +258,7 @@ def _checked_metadata(dataset: Dataset) -> Iterator[tuple[Split, int, dict[str, 
 
 
 def count_rows_by_kind(dataset: Dataset) -> Counter[tuple[Split, str, int]]:
-    """Count the rows of a dataset by split, technique and window size.
-
-    Raises:
-        DatasetError: The dataset is damaged.
-    """
+    """Count the rows of a dataset by split, technique and window size."""
     return Counter(
         (split, metadata["augmentation_type"], metadata["window_size"])
         for split, _, metadata in _checked_metadata(dataset)
@@ -270,11 +266,7 @@ def count_rows_by_kind(dataset: Dataset) -> Counter[tuple[Split, str, int]]:
 
 
 def read_drops(dataset: Dataset) -> Iterator[DropRecord]:
-    """Yield what the build saw and did not pass on, from `drops.jsonl`.
-
-    Raises:
-        DatasetError: The file cannot be read, or a line is not a drop.
-    """
+    """Yield what the build saw and did not pass on, from `drops.jsonl`."""
     path = dataset.folder / "drops.jsonl"
     try:
         with path.open("rb") as lines:
@@ -297,11 +289,7 @@ def _parse_drop(values: dict[str, Any]) -> DropRecord:
 
 
 def explain_row(dataset: Dataset, position: RowPosition) -> RowExplanation:
-    """Explain the row at a position.
-
-    Raises:
-        DatasetError: There is no such row, or the dataset is damaged.
-    """
+    """Explain the row at a position. A `DatasetError` says that there is none, or that the dataset is damaged."""
     row = next(dataset.select(position.split, lambda index, _: index == position.row_index), None)
     if row is None:
         hint = f"the last one is {position.split}:{dataset.count(position.split) - 1}; they count from 0"
@@ -313,7 +301,7 @@ def explain_row(dataset: Dataset, position: RowPosition) -> RowExplanation:
     try:
         factors = weight_factors(recipe, row.metadata)
         extent = _file_extent(dataset, position, row, tokenizer)
-        facts = _facts(row, factors, extent, dataset, position)
+        facts = _facts(row, factors, extent, position, dataset.count(position.split))
         row_id = str(row.metadata["row_id"])
         return RowExplanation(row, location, row_id, facts, factors, extent, split_row(row, tokenizer))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
@@ -344,21 +332,16 @@ def weight_factors(recipe: Recipe, metadata: dict[str, Any]) -> dict[str, float]
 
 
 def _facts(
-    row: Row, factors: dict[str, float], extent: FileExtent | None, dataset: Dataset, position: RowPosition
+    row: Row, factors: dict[str, float], extent: FileExtent | None, position: RowPosition, row_count: int
 ) -> dict[str, str]:
     metadata = row.metadata
     length, size = metadata["length"], metadata["window_size"]
-    part = (
-        f", lines {extent.first_line:,}-{extent.last_line:,}, bytes {extent.first_byte:,}-{extent.last_byte:,}"
-        if extent
-        else ""
-    )
-    made_by = f"{metadata['augmentation_type']}{' (' + metadata['kind'] + ')' if metadata.get('kind') else ''}"
+    part = ", lines {2:,}-{3:,}, bytes {0:,}-{1:,}".format(*extent) if extent else ""
+    made_by = metadata["augmentation_type"] + (f" ({metadata['kind']})" if metadata.get("kind") else "")
     product = " × ".join(f"{name} {factor:g}" for name, factor in factors.items())
     weight = metadata.get("weight_of_row", metadata["weight"])
     copies = f", copy {metadata['copy'] + 1} of {metadata['copies']}" if "copies" in metadata else ""
     stage = f"stage {metadata['stage']} of {CURRICULUM_STAGES}, " if "stage" in metadata else ""
-    row_count = dataset.count(position.split)
     commit = metadata["commit"] or "unknown"
     facts = {
         "file": f"{metadata['source_file']}{part}",
@@ -382,15 +365,14 @@ def _file_extent(dataset: Dataset, position: RowPosition, row: Row, tokenizer: T
     if metadata["augmentation_type"] != BASE or tokenizer.token_byte_counts is None:
         return None
     sample, start = metadata["sample"], metadata["token_start"]
+
+    def is_earlier(_: int, other: dict[str, Any]) -> bool:
+        return other["sample"] == sample and other["token_start"] < start
+
     earlier = JoinedWindows()
-    if start:
-
-        def is_earlier(_: int, other: dict[str, Any]) -> bool:
-            return other["sample"] == sample and other["token_start"] < start
-
-        for other in dataset.select(position.split, is_earlier):
-            window = np.array(other.tokens[: other.metadata["length"]], dtype=np.int32)
-            earlier.join(other.metadata["token_start"], window)
+    for other in dataset.select(position.split, is_earlier) if start else ():
+        window = np.array(other.tokens[: other.metadata["length"]], dtype=np.int32)
+        earlier.join(other.metadata["token_start"], window)
     before = earlier.tokens[: min(start, earlier.length)]
     if len(before) < start or UNKNOWN_TOKEN in before:
         return None

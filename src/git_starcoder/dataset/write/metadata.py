@@ -85,9 +85,8 @@ class SplitRows:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """The number of tokens of each row before padding."""
-        return (self.token_spans[:, :, 1] - self.token_spans[:, :, 0]).sum(axis=1) + len(
-            self.control_tokens
-        ) * self.is_masked
+        lengths = self.token_spans[:, :, 1] - self.token_spans[:, :, 0]
+        return lengths.sum(axis=1) + len(self.control_tokens) * self.is_masked
 
     @property
     def context_lengths(self) -> NDArray[np.int64]:
@@ -97,13 +96,10 @@ class SplitRows:
     def slice(self, start: int, stop: int) -> SplitRows:
         """Return the rows from `start` to `stop`."""
         part = slice(start, stop)
-        stage, copy, copies = (
-            None if column is None else column[part] for column in (self.stage, self.copy, self.copies)
-        )
-        return replace(
-            self, window_index=self.window_index[part], token_spans=self.token_spans[part],
-            is_masked=self.is_masked[part], stage=stage, copy=copy, copies=copies, first_row=self.first_row + start,
-        )  # fmt: skip
+        names = ("window_index", "token_spans", "is_masked", "stage", "copy", "copies")
+        columns = {name: getattr(self, name) for name in names}
+        columns = {name: column[part] for name, column in columns.items() if column is not None}
+        return replace(self, first_row=self.first_row + start, **columns)
 
     def metadata_columns(self) -> dict[str, list[Any]]:
         """Return the metadata of each row by the keys of `ROW_COLUMNS`; None where a row does not have it."""
@@ -129,9 +125,8 @@ class SplitRows:
         context_lengths = np.where(self.is_masked, 0, windows.prefix_length[index])
         columns["context"] = [length or None for length in context_lengths.tolist()]
         holes = np.stack([windows.mask_start[index], windows.mask_stop[index]], axis=1).tolist()
-        columns["hole"] = [
-            hole if masked else None for hole, masked in zip(holes, self.is_masked.tolist(), strict=True)
-        ]
+        masked_holes = zip(holes, self.is_masked.tolist(), strict=True)
+        columns["hole"] = [hole if is_masked else None for hole, is_masked in masked_holes]
         return columns
 
 
