@@ -11,6 +11,7 @@ from git_starcoder import user_paths
 from git_starcoder.cli.commands import PATH_TYPE, open_cache, open_engine, override_seed
 from git_starcoder.cli.progress import step_line
 from git_starcoder.errors import UsageError
+from git_starcoder.protocols import Progress
 from git_starcoder.records import SPLITS
 from git_starcoder.text.visible import escape_line, escape_unsafe
 
@@ -46,7 +47,7 @@ ELITE: StepTitles = (
 )
 
 
-class NumberedProgress:
+class NumberedProgress(Progress):
     """Prints `[STEP 2/8] …` when a step begins, and its counts when it ends."""
 
     def __init__(self, steps: StepTitles, recipe: Recipe) -> None:
@@ -68,9 +69,6 @@ class NumberedProgress:
         for name, text in self._titles:
             if name == step:
                 self.announce(text)
-
-    def advance(self, count: int) -> None:
-        """Print nothing: the output is a log, not a terminal."""
 
     def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
         """Print the counts of the step."""

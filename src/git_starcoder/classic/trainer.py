@@ -11,7 +11,7 @@ import click
 
 from git_starcoder.cli.commands import PATH_TYPE
 from git_starcoder.errors import UsageError
-from git_starcoder.protocols import NoProgress
+from git_starcoder.protocols import Progress
 from git_starcoder.text.visible import escape_line, escape_unsafe
 from git_starcoder.user_paths import expand_user
 
@@ -29,7 +29,7 @@ MODELS_FOLDER = Path("models")
 """The folder in which `--eval_only` looks for a model if none is named."""
 
 
-class SeedProgress(NoProgress):
+class SeedProgress(Progress):
     """Prints the messages of a training in the words of the seeds (`Val Loss`)."""
 
     def note(self, text: str) -> None:

@@ -103,7 +103,7 @@ class PackedRows(NamedTuple):
     counts: list[int]
     """The number of tokens of each row; -1 if they are not token ids."""
     max_tokens: list[int]
-    """The largest token of each row; 0 for a row without tokens."""
+    """The largest token of each row; 0 if it has none."""
     content_hashes: bytes
     """The hash of the tokens of each row, `HASH_BYTES` each."""
     metadata: bytes

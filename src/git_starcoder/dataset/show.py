@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 
 from git_starcoder.dataset.folder import Dataset
+from git_starcoder.dataset.read_rows import numbered_lines
 from git_starcoder.dataset.samples import UNKNOWN_TOKEN, JoinedWindows
 from git_starcoder.errors import DatasetError, UsageError
 from git_starcoder.layout import BASE, CURRICULUM_STAGES, age_factor, role_factor
@@ -165,7 +166,6 @@ def show(dataset: Dataset | str | Path, what: str | None = None) -> Overview | O
     Raises:
         DatasetError: the folder is not a dataset, or it is damaged.
         UsageError: nothing in the dataset has this name.
-
     """
     if not isinstance(dataset, Dataset):
         dataset = Dataset.open(dataset)
@@ -268,15 +268,11 @@ def count_rows_by_kind(dataset: Dataset) -> Counter[tuple[Split, str, int]]:
 def read_drops(dataset: Dataset) -> Iterator[DropRecord]:
     """Yield what the build saw and did not pass on, from `drops.jsonl`."""
     path = dataset.folder / "drops.jsonl"
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield _parse_drop(orjson.loads(line))
-                except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-                    raise DatasetError(f"line {number} is not a drop: {error}", where=path.name) from error
-    except OSError as error:
-        raise DatasetError(f"'{path}' cannot be read: {error.strerror}", where=str(dataset.folder)) from error
+    for number, line in numbered_lines(path):
+        try:
+            yield _parse_drop(orjson.loads(line))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise DatasetError(f"line {number} is not a drop: {error}", where=path.name) from error
 
 
 def _parse_drop(values: dict[str, Any]) -> DropRecord:

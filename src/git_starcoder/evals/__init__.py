@@ -173,7 +173,6 @@ def mean_over_files(
 
     Raises:
         DatasetError: A numerator is not a finite number.
-
     """
     if not np.isfinite(numerators).all():
         hint = "its training went wrong: train it again, with a smaller learning rate"

@@ -118,9 +118,7 @@ def score_frequent_lines(inputs: EvalInput) -> list[Score] | str:
                 counts_after[above][line] += 1
             above = line
     best = _most_frequent(counts)
-    answers = [
-        _most_frequent(counts_after[task.lines_above]) if task.lines_above in counts_after else best for task in tasks
-    ]
+    answers = [_most_frequent(counts_after.get(task.lines_above, Counter())) or best for task in tasks]
     return grade_answers("frequent_line", NEXT_LINE, "most frequent next line", tasks, answers, inputs.seed)
 
 
@@ -189,11 +187,8 @@ def fill_in_tasks(inputs: EvalInput) -> list[CompletionTask]:
         for index, before in enumerate(breaks):
             drawn = content_id(inputs.seed, document.path, document.start + before)
             last = index + HOLE_LINE_COUNTS[int(drawn[-8:], 16) % len(HOLE_LINE_COUNTS)]
-            if (
-                before + 1 >= MIN_HOLE_CONTEXT
-                and last < len(breaks) - 1
-                and 1 < breaks[last] - before <= MAX_HOLE_TOKENS
-            ):
+            fits = last < len(breaks) - 1 and 1 < breaks[last] - before <= MAX_HOLE_TOKENS
+            if fits and before + 1 >= MIN_HOLE_CONTEXT:
                 places.append((drawn, document, before + 1, breaks[last]))
     tasks: list[CompletionTask] = []
     for _, document, start, stop in sorted(places, key=lambda place: place[0]):
@@ -232,12 +227,10 @@ def grade_answers(
     from rapidfuzz.distance import Levenshtein
 
     pairs = [(answer, task.answer) for answer, task in zip(answers, tasks, strict=True)]
+    texts = [(answer.decode("utf-8", "replace"), wanted.decode("utf-8", "replace")) for answer, wanted in pairs]
     marks = {
         EXACT_MATCH: [float(answer == wanted) for answer, wanted in pairs],
-        EDIT_SIMILARITY: [
-            Levenshtein.normalized_similarity(answer.decode("utf-8", "replace"), wanted.decode("utf-8", "replace"))
-            for answer, wanted in pairs
-        ],
+        EDIT_SIMILARITY: [Levenshtein.normalized_similarity(answer, wanted) for answer, wanted in texts],
     }
     paths = [task.path for task in tasks]
     return [

@@ -181,13 +181,11 @@ def _path_metadata(path: str) -> dict[str, str]:
 
 
 class RowCounts(NamedTuple):
-    """Totals of the rows in the files."""
+    """Totals of the rows in the files: rows by split and by technique, and tokens without padding."""
 
     rows: Counter[str]
-    """By split."""
     by_technique: Counter[str]
     tokens: int
-    """Without padding."""
 
 
 def dataset_metadata(
@@ -249,15 +247,14 @@ def write_code_facts(folder: Path, units: Iterable[Unit]) -> None:
     units = sorted(units, key=lambda unit: printable_path(unit.path))
     splits = {unit.path: unit.split for unit in units}
     with (folder / IMPORTS_FILE).open("wb") as file:
-        for unit in units:
-            for target in sorted(unit.imports, key=printable_path):
-                edge = {
-                    "from": printable_path(unit.path),
-                    "to": printable_path(target),
-                    "from_split": unit.split,
-                    "to_split": splits.get(target),
-                }
-                file.write(orjson.dumps(edge, option=orjson.OPT_APPEND_NEWLINE))
+        for source, target in ((unit, path) for unit in units for path in sorted(unit.imports, key=printable_path)):
+            edge = {
+                "from": printable_path(source.path),
+                "to": printable_path(target),
+                "from_split": source.split,
+                "to_split": splits.get(target),
+            }
+            file.write(orjson.dumps(edge, option=orjson.OPT_APPEND_NEWLINE))
     with (folder / SIGNATURES_FILE).open("wb") as file:
         for unit in units:
             for symbol in sorted(unit.symbols, key=lambda symbol: (symbol.line, symbol.name, symbol.signature)):
