@@ -13,7 +13,7 @@ import click
 from mkdocs.structure.files import File
 
 import git_starcoder
-from git_starcoder import checks, cli, errors, recipe, registry
+from git_starcoder import checks, cli, errors, evals, recipe, registry
 from git_starcoder.checks import files, rows
 from git_starcoder.checks.contract import answered_tests
 from git_starcoder.classic import trainer as classic
@@ -300,10 +300,15 @@ def _summary(thing: Any) -> str:
 
 
 def _registries_page() -> Iterator[str]:
-    yield "A registry is a folder of `src/git_starcoder`: the name of a file is its key, its first line is its help.\n"
-    for name in ("augmentations", "evals"):
+    yield "A registry is a folder of `src/git_starcoder`: the name of a file is its key, its first line is its help."
+    yield "Evals are functions: each has its key in the decorator `evaluation`.\n"
+    tables = {
+        "augmentations": {key: registry.summary("augmentations", key) for key in registry.names("augmentations")},
+        "evals": {key: _summary(function) for key, function in evals.load_evals().items()},
+    }
+    for name, summaries in tables.items():
         yield f"## {name}\n"
-        yield from _table("key|what it is", [(f"`{key}`", registry.summary(name, key)) for key in registry.names(name)])
+        yield from _table("key|what it is", [(f"`{key}`", summary) for key, summary in summaries.items()])
     yield "## recipes\n"
     recipes = [(f"`{key}`", recipe.Recipe.load(key).about) for key in registry.names("recipes")]
     yield from _table("key|what it is", recipes)

@@ -17,9 +17,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from git_starcoder.api import show
     from git_starcoder.checks import Outcome, check
     from git_starcoder.dataset import Dataset, Row
+    from git_starcoder.dataset.show import show
     from git_starcoder.errors import (
         DatasetError,
         MachineError,
@@ -83,7 +83,7 @@ MODULES = {
     "check": "checks",
     "complete": "model.complete",
     "evaluate": "model.evaluate",
-    "show": "api",
+    "show": "dataset.show",
     "train": "model.train.training",
 }
 """The module that defines each public name; errors are in `errors`."""

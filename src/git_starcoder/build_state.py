@@ -131,7 +131,6 @@ class BuildState:
 
         Raises:
             AssertionError: the counts do not add up, so the step has a bug.
-
         """
         step = StepCounts(name, self.progress, self.drops)
         self.progress.begin(name, total)

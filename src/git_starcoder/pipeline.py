@@ -48,7 +48,6 @@ def build(
     Raises:
         RepositoryError: the repository cannot be read, or nothing in it can be used.
         OutputError: the folder cannot be written, is locked by another build, or holds something else.
-
     """
     out = Path(out)
     offer_temporary_folder(out)

@@ -39,7 +39,6 @@ class Engine(Protocol):
             function: A function that a worker can import.
             tasks: Drawn lazily, so a generator may read files while results are consumed.
             limit: Processor seconds that one task may take.
-
         """
         ...
 
@@ -97,45 +96,24 @@ class LanguageModel(Protocol):
             prompts: Token ids of each prompt.
             limit: Largest number of new tokens.
             stop: For each token of the vocabulary whether the continuation ends with it, shape (vocabulary,).
-
         """
         ...
 
 
-class Progress(Protocol):
-    """Receives the progress of a run, in calls from one thread."""
+class Progress:
+    """Receives the progress of a run, in calls from one thread. This class ignores it; subclasses override methods."""
 
     def begin(self, step: str, total: int | None) -> None:
         """A step begins; `total` is the number of its items, if it is known."""
-        ...
 
     def advance(self, count: int) -> None:
         """That many more items of the step are done."""
-        ...
 
     def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
         """The step is done; `seen` is `kept` plus the sum of `dropped`."""
-        ...
 
     def note(self, text: str) -> None:
         """A message for the user, on one line."""
-        ...
 
 
-class NoProgress:
-    """Ignores all progress."""
-
-    def begin(self, step: str, total: int | None) -> None:
-        """Ignore it."""
-
-    def advance(self, count: int) -> None:
-        """Ignore it."""
-
-    def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
-        """Ignore it."""
-
-    def note(self, text: str) -> None:
-        """Ignore it."""
-
-
-NO_PROGRESS = NoProgress()
+NO_PROGRESS = Progress()

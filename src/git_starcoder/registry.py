@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-SUFFIXES = {"augmentations": ".py", "evals": ".py", "languages": ".toml", "recipes": ".yaml"}
+SUFFIXES = {"augmentations": ".py", "languages": ".toml", "recipes": ".yaml"}
 """The suffix of the files of each registry."""
 
 

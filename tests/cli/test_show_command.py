@@ -11,7 +11,8 @@ from typing import cast
 import pytest
 
 from git_starcoder.cli import main
-from git_starcoder.dataset import Dataset, lookup
+from git_starcoder.dataset import Dataset
+from git_starcoder.dataset.show import DropRecord
 from git_starcoder.recipe import ReadOptions
 from git_starcoder.records import SPLITS
 from git_starcoder.text.clean import CleanText, clean_file
@@ -178,8 +179,8 @@ def test_a_path_shows_its_rows_and_drops(dataset_folder, show):
 def test_drops_that_say_the_same_are_one_line(show, monkeypatch):
     path = "many.py"
     commits = [f"{number:040x}" for number in range(1, 4)]
-    drops = [lookup.DropRecord("augment", path, commit, "not_drawn", "git_diff", 1) for commit in commits]
-    monkeypatch.setattr(lookup, "read_drops", lambda _: iter(drops))
+    drops = [DropRecord("augment", path, commit, "not_drawn", "git_diff", 1) for commit in commits]
+    monkeypatch.setattr("git_starcoder.dataset.show.read_drops", lambda _: iter(drops))
     assert show(path).splitlines()[2:] == ["dropped: 3", "  augment: not_drawn (git_diff), 3 times"]
     assert [line.rpartition(" ")[2] for line in show(path, "-v").splitlines()[3:]] == commits
 
@@ -211,7 +212,7 @@ def test_what_is_not_there_is_one_clear_line(dataset_folder, show):
 
 def test_a_beginning_of_several_rows_asks_for_more(dataset_folder, show, monkeypatch):
     ids = [row.metadata["row_id"] for *_, row in rows(dataset_folder)]
-    monkeypatch.setattr("git_starcoder.dataset.lookup.HEX_PREFIX", re.compile(r"[0-9a-f]{1,64}"))
+    monkeypatch.setattr("git_starcoder.dataset.show.HEX_PREFIX", re.compile(r"[0-9a-f]{1,64}"))
     digit = next(digit for digit in "0123456789abcdef" if sum(one.startswith(digit) for one in ids) > 1)
     assert "give more digits" in show(digit, code=2)
 

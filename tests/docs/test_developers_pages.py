@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from importlib import import_module
@@ -54,7 +55,7 @@ def rows_of_contributing():
     return {what: (folder, names) for what, folder, names in found}
 
 
-@pytest.mark.parametrize("what", ["augmentation", "eval", "command"])
+@pytest.mark.parametrize("what", ["augmentation", "command"])
 def test_what_a_contributor_is_told_to_write_is_what_every_other_one_has(what):
     folder, names = rows_of_contributing()[what]
     keys = cli.COMMANDS if folder == "cli" else registry.names(folder)
@@ -62,6 +63,19 @@ def test_what_a_contributor_is_told_to_write_is_what_every_other_one_has(what):
         module = import_module(f"git_starcoder.{folder}.{key}")
         for choice in re.findall(r"`\w+`(?: or `\w+`)*", names):
             assert any(hasattr(module, name) for name in re.findall(r"\w+", choice.replace(" or ", " "))), (key, choice)
+
+
+def test_an_eval_is_a_function_with_the_decorator_that_a_contributor_is_told_to_write():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    ((decorator, folder),) = re.findall(
+        r"^\| an eval \| a function with `@(\w+)\(\"NAME\"\)` in a module of `(\w+)/` \|$", text, re.MULTILINE
+    )
+    package = import_module(f"git_starcoder.{folder}")
+    assert callable(getattr(package, decorator))
+    for key, function in package.load_evals().items():
+        assert f'@{decorator}("{key}")\ndef {function.__name__}(' in inspect.getsource(
+            import_module(function.__module__)
+        )
 
 
 def test_what_a_check_beside_may_ask_for_is_said_alike():

@@ -11,20 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import finished
-from git_starcoder import registry
 from git_starcoder.dataset.held_out import Document, draw_documents, draw_rows, limit_rows, load_documents
 from git_starcoder.evals import (
     MEASURE_UNITS,
     EvalInput,
     Score,
-    fill_in_the_middle,
-    frequent_line,
-    kinds,
-    lines_above,
-    next_line,
+    bootstrap_ratio,
+    completion,
+    load_evals,
+    mean_over_files,
 )
-from git_starcoder.evals.next_line import CompletionTask, grade_answers
-from git_starcoder.scoring import bootstrap_ratio, document_bits, mean_over_files
+from git_starcoder.evals.completion import CompletionTask, grade_answers
+from git_starcoder.evals.likelihood import document_bits
 from git_starcoder.text import tokenizer as tokenizers
 
 
@@ -112,9 +110,9 @@ def by_measure(scores):
     return {score.measure: score for score in scores if not score.by}
 
 
-@pytest.mark.parametrize("name", registry.names("evals"))
+@pytest.mark.parametrize("name", list(load_evals()))
 def test_every_eval_keeps_the_contract_of_the_shelf(exam, name):
-    scores = registry.load("evals", name).evaluate(exam)
+    scores = load_evals()[name](exam)
     assert len(scores) > 0
     for score in scores:
         assert isinstance(score, Score)
@@ -125,7 +123,7 @@ def test_every_eval_keeps_the_contract_of_the_shelf(exam, name):
         assert score.files == 2
         assert (score.by, score.group) == ("", "") or score.by in {"kind", "language", "role"}
         json.dumps(score._asdict())
-    assert len(registry.summary("evals", name)) > 20
+    assert len(load_evals()[name].__doc__.partition("\n")[0]) > 20
 
 
 def test_documents_are_the_texts_again(dataset, exam):
@@ -171,30 +169,28 @@ def test_later_tokens_see_three_quarters_of_the_context():
 
 
 def test_bits_are_over_the_bytes_of_the_text(exam):
-    score = by_measure(registry.load("evals", "bits_per_byte").evaluate(exam))["bits per byte"]
+    score = by_measure(load_evals()["bits_per_byte"](exam))["bits per byte"]
     tokens = sum(len(document.tokens) for document in exam.held_out)
     size = sum(len(finished.source(number)) for number in (23, 24))
     assert score.over == size
     assert score.value == pytest.approx(tokens / size)
-    assert by_measure(registry.load("evals", "untrained").evaluate(exam))["bits per byte"].value == pytest.approx(
-        2 * tokens / size
-    )
+    assert by_measure(load_evals()["untrained"](exam))["bits per byte"].value == pytest.approx(2 * tokens / size)
 
 
 @pytest.mark.parametrize("name", ["xz", "ppm"])
 def test_compressors_gain_from_the_training_text(exam, name):
-    (given_all,) = registry.load("evals", name).evaluate(exam)
+    (given_all,) = load_evals()[name](exam)
     alone = EvalInput(exam.model, exam.untrained, exam.tokenizer, [], exam.held_out)
-    assert given_all.value < 0.7 * registry.load("evals", name).evaluate(alone)[0].value
+    assert given_all.value < 0.7 * load_evals()[name](alone)[0].value
     known = EvalInput(exam.model, exam.untrained, exam.tokenizer, exam.held_out, exam.held_out)
-    assert registry.load("evals", name).evaluate(known)[0].value < 0.2
+    assert load_evals()[name](known)[0].value < 0.2
 
 
 @pytest.mark.parametrize("name", ["xz", "ppm"])
 def test_a_training_text_that_is_too_long_is_cut_and_that_is_said(exam, name):
-    module = registry.load("evals", name)
-    (whole,) = module.evaluate(exam)
-    (cut,) = module.evaluate(replace(exam, compressor_bytes=2000))
+    evaluate = load_evals()[name]
+    (whole,) = evaluate(exam)
+    (cut,) = evaluate(replace(exam, compressor_bytes=2000))
     assert (whole.note, cut.note) == ("", "given the first 0.0 MiB of it")
     assert cut.value > whole.value
 
@@ -207,7 +203,7 @@ def test_ppm_measures_what_a_separate_compression_does(exam):
         return len(b"".join(encoder.encode(exam.decode(each.tokens) + b"\0") for each in found) + encoder.flush())
 
     added = size([*exam.training, *exam.held_out]) - size(exam.training)
-    (score,) = registry.load("evals", "ppm").evaluate(exam)
+    (score,) = load_evals()["ppm"](exam)
     assert score.value * score.over / 8 == pytest.approx(added, abs=8)
 
 
@@ -220,21 +216,21 @@ def at(exam, question):
 
 
 def test_questions_are_lines_with_what_stands_before(exam):
-    asked = next_line.next_line_tasks(exam)
+    asked = completion.next_line_tasks(exam)
     assert len(asked) == len({(question.path, len(question.before)) for question in asked}) > 50
     for question in asked:
         text, before = at(exam, question)
-        assert len(question.before) >= next_line.MIN_LINE_CONTEXT
+        assert len(question.before) >= completion.MIN_LINE_CONTEXT
         assert not before.rpartition(b"\n")[2].strip()
         above = before.rpartition(b"\n")[0].rpartition(b"\n")[2].strip()
         assert question.lines_above == above
         answer = text[len(before) :].lstrip(b" ").partition(b"\n")[0]
         assert question.answer == answer != b""
-    assert asked[0].answer == next_line.next_line_tasks(exam)[0].answer
+    assert asked[0].answer == completion.next_line_tasks(exam)[0].answer
 
 
 def test_holes_are_lines_with_what_stands_around(exam):
-    asked = fill_in_the_middle.fill_in_tasks(exam)
+    asked = completion.fill_in_tasks(exam)
     assert len(asked) == len({(question.path, len(question.before)) for question in asked}) == 100
     assert {question.answer.count(b"\n") for question in asked} == {0, 1, 2, 3}
     assert 30 < sum(b"\n" not in question.answer for question in asked) < 70
@@ -250,7 +246,7 @@ def test_holes_are_lines_with_what_stands_around(exam):
 
 
 @pytest.mark.parametrize(
-    ("draw_tasks", "key"), [(next_line.next_line_tasks, "line_count"), (fill_in_the_middle.fill_in_tasks, "hole_count")]
+    ("draw_tasks", "key"), [(completion.next_line_tasks, "line_count"), (completion.fill_in_tasks, "hole_count")]
 )
 def test_fewer_questions_are_some_of_the_same(exam, draw_tasks, key):
     every, few = ([len(question.before) for question in draw_tasks(each)] for each in (exam, replace(exam, **{key: 7})))
@@ -259,8 +255,8 @@ def test_fewer_questions_are_some_of_the_same(exam, draw_tasks, key):
 
 
 def test_a_model_that_knows_the_files_is_right_everywhere(knowing):
-    for module, task in ((next_line, "next line"), (fill_in_the_middle, "fill in the middle")):
-        found = by_measure(module.evaluate(knowing))
+    for name, task in (("next_line", "next line"), ("fill_in_the_middle", "fill in the middle")):
+        found = by_measure(load_evals()[name](knowing))
         assert set(found) == {f"{task}, exact match", f"{task}, edit similarity"}
         for score in found.values():
             assert (score.value, score.low, score.high, score.over, score.files) == (1.0, 1.0, 1.0, 40, 2)
@@ -268,13 +264,11 @@ def test_a_model_that_knows_the_files_is_right_everywhere(knowing):
 
 def test_a_prompt_is_in_the_format_of_training_and_fits(exam):
     prefix, middle, suffix = exam.tokenizer.fim_ids
-    question = fill_in_the_middle.fill_in_tasks(exam)[0]
+    question = completion.fill_in_tasks(exam)[0]
     room = 100
     for before, after in ((5, 7), (500, 7), (5, 500), (500, 500)):
         asked = question._replace(before=np.arange(1000, 1000 + before), after=np.arange(2000, 2000 + after))
-        tokens = fill_in_the_middle.fim_prompt(
-            asked, exam.tokenizer.fim_ids, room + fill_in_the_middle.MAX_HOLE_TOKENS
-        ).tolist()
+        tokens = completion.fim_prompt(asked, exam.tokenizer.fim_ids, room + completion.MAX_HOLE_TOKENS).tolist()
         assert len(tokens) == min(room, before + min(after, (room - 3) // 2) + 3)
         assert (tokens[0], tokens[-1]) == (prefix, middle)
         split = tokens.index(suffix)
@@ -283,18 +277,18 @@ def test_a_prompt_is_in_the_format_of_training_and_fits(exam):
 
 
 def test_what_is_written_behind_the_missing_lines_does_not_count():
-    assert fill_in_the_middle.first_lines(b"\n  a = 1\n  b = 2\nc", 2) == b"a = 1\n  b = 2"
-    assert fill_in_the_middle.first_lines(b"a", 3) == b"a"
-    assert fill_in_the_middle.first_lines(b"", 1) == b""
+    assert completion.first_lines(b"\n  a = 1\n  b = 2\nc", 2) == b"a = 1\n  b = 2"
+    assert completion.first_lines(b"a", 3) == b"a"
+    assert completion.first_lines(b"", 1) == b""
 
 
 def test_a_model_that_cannot_fill_in_is_not_asked(exam, tokenizer):
     untaught = replace(exam, no_fim_reason="not trained to")
     without = replace(exam, tokenizer=Blind(tokenizer))
-    assert fill_in_the_middle.evaluate(untaught) == "not trained to"
-    assert "no fill-in-the-middle tokens" in fill_in_the_middle.evaluate(without)
+    assert load_evals()["fill_in_the_middle"](untaught) == "not trained to"
+    assert "no fill-in-the-middle tokens" in load_evals()["fill_in_the_middle"](without)
     for each in (untaught, without):
-        assert {score.measure for score in lines_above.evaluate(each)} == {
+        assert {score.measure for score in load_evals()["lines_above"](each)} == {
             "next line, exact match", "next line, edit similarity",
         }  # fmt: skip
 
@@ -312,19 +306,19 @@ class Blind:
 
 
 def test_next_line_counts_exact_answers_only(exam):
-    asked = next_line.next_line_tasks(exam)
+    asked = completion.next_line_tasks(exam)
     right = [exam.tokenizer.encode([b"  " + question.answer + b"\nmore"])[0] for question in asked]
     exam.model.answers = right
-    assert next_line.evaluate(exam)[0].value == 1.0
+    assert load_evals()["next_line"](exam)[0].value == 1.0
     wrong = [exam.tokenizer.encode([question.answer + b"x\n"])[0] for question in asked]
     exam.model.answers = [*wrong[: len(wrong) // 2], *right[len(wrong) // 2 :]]
-    exact, similar = next_line.evaluate(exam)
+    exact, similar = load_evals()["next_line"](exam)
     assert exact.value == pytest.approx(0.5, abs=0.01)
     lengths = [len(question.answer) for question in asked[: len(asked) // 2]]
     assert similar.value == pytest.approx(1 - sum(1 / (length + 1) for length in lengths) / len(asked))
     assert max(map(len, exam.model.prompts)) <= exam.model.context
     exam.model.answers = [np.concatenate((tokens, [exam.tokenizer.end_id])) for tokens in right]
-    assert next_line.evaluate(exam)[0].value == 1.0
+    assert load_evals()["next_line"](exam)[0].value == 1.0
 
 
 @pytest.mark.parametrize(
@@ -343,24 +337,24 @@ def test_edit_similarity_is_that_of_levenshtein_in_characters(answer, wanted, si
 
 
 def test_the_most_frequent_next_line_is_counted(exam):
-    exact, similar = frequent_line.evaluate(exam)
-    asked = next_line.next_line_tasks(exam)
+    exact, similar = load_evals()["frequent_line"](exam)
+    asked = completion.next_line_tasks(exam)
     sure = np.mean([question.answer == b"return total" for question in asked])
     assert similar.value > exact.value >= sure > 0
     empty = EvalInput(exam.model, exam.untrained, exam.tokenizer, [], exam.held_out)
-    assert [score.value for score in frequent_line.evaluate(empty)] == [0.0, 0.0]
+    assert [score.value for score in load_evals()["frequent_line"](empty)] == [0.0, 0.0]
 
 
 def test_no_line_to_ask_for_is_said(tokenizer):
     document = spoiled("a", tokenizer.encode([b"x\ny\n"])[0])
     exam = EvalInput(Fixed(), Fixed(), tokenizer, [], [document])
-    for module in (next_line, frequent_line, fill_in_the_middle, lines_above):
-        assert "long enough" in module.evaluate(exam)
+    for name in ("next_line", "frequent_line", "fill_in_the_middle", "lines_above"):
+        assert "long enough" in load_evals()[name](exam)
 
 
 def test_an_even_model_needs_the_logarithm_of_the_vocabulary(exam):
     size = exam.tokenizer.vocab_size
-    found = by_measure(registry.load("evals", "bits_per_byte").evaluate(replace(exam, model=Fixed(log2(size)))))
+    found = by_measure(load_evals()["bits_per_byte"](replace(exam, model=Fixed(log2(size)))))
     tokens = sum(len(document.tokens) for document in exam.held_out)
     perplexity, per_byte = found["perplexity"], found["bits per byte"]
     assert perplexity.over == tokens
@@ -374,7 +368,7 @@ def test_groups_add_up_to_all_of_it(knowing):
         replace(each, language=language, role=role)
         for each, (language, role) in zip(knowing.held_out, different, strict=True)
     ]
-    scores = registry.load("evals", "bits_per_byte").evaluate(replace(knowing, held_out=held_out))
+    scores = load_evals()["bits_per_byte"](replace(knowing, held_out=held_out))
     total = by_measure(scores)["bits per byte"]
     for by, names in (("language", {"rust", "python"}), ("role", {"core", "test"})):
         of = [score for score in scores if score.by == by]
@@ -424,7 +418,7 @@ def test_a_head_costs_nothing_and_each_kind_has_its_figure(exam, kinds_of_rows, 
     dataset, text = kinds_of_rows
     rows = draw_rows(dataset, "test", 10_000, tokenizer.end_id, 0)
     model = Fixed(1.0, context=64)
-    scores = {score.group: score for score in kinds.evaluate(replace(exam, model=model, rows=rows))}
+    scores = {score.group: score for score in load_evals()["kinds"](replace(exam, model=model, rows=rows))}
     size = len(b"def find_order(items):\n")
     asked = {"base": len(text), "git_diff": len(text), "token_masking": len(text) + 3, "comment_toggle": len(text) - 1}
     rest = size - len(tokenizer.decode(text[:1]))
@@ -436,7 +430,7 @@ def test_a_head_costs_nothing_and_each_kind_has_its_figure(exam, kinds_of_rows, 
         "base": (4, "12 of 12 rows"), "git_diff": (3, "3 of 3 rows"), "token_masking": (1, "1 of 1 rows"),
         "comment_toggle": (1, "1 of 1 rows"),
     }  # fmt: skip
-    short = kinds.evaluate(replace(exam, model=Fixed(1.0, context=4), rows=rows))
+    short = load_evals()["kinds"](replace(exam, model=Fixed(1.0, context=4), rows=rows))
     assert {score.group: score.over for score in short}["git_diff"] == 3 * len(tokenizer.decode(text[-4:]))
 
 

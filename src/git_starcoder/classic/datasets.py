@@ -16,7 +16,7 @@ from git_starcoder import user_paths
 from git_starcoder.cli.commands import PATH_TYPE, open_cache, open_engine, override_seed
 from git_starcoder.cli.progress import step_line
 from git_starcoder.errors import DatasetError, ExitCode, UsageError
-from git_starcoder.protocols import NoProgress
+from git_starcoder.protocols import Progress
 from git_starcoder.records import SPLITS
 from git_starcoder.text.visible import escape_line, escape_unsafe
 
@@ -59,7 +59,7 @@ STEP_TITLES = {
 """Recipe → steps of the build and the lines that announce them. Other steps belong to the number before."""
 
 
-class NumberedProgress(NoProgress):
+class NumberedProgress(Progress):
     """Prints `[STEP 2/8] …` when a step begins, and its counts when it ends."""
 
     def __init__(self, script_recipe: str, recipe: Recipe) -> None:

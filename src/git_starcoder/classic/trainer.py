@@ -18,7 +18,7 @@ from msgspec import Meta
 from git_starcoder.cli.commands import PATH_TYPE
 from git_starcoder.errors import UsageError
 from git_starcoder.model.config import BUDGET_KEYS, Count, TrainConfig
-from git_starcoder.protocols import NoProgress
+from git_starcoder.protocols import Progress
 from git_starcoder.records import SPLITS
 from git_starcoder.registry import suggest
 from git_starcoder.strict_config import Places, StrictConfig, field_types, from_values, read_mapping
@@ -107,7 +107,7 @@ class SeedConfig(NamedTuple):
         return replace(self.config, batch=batch, warmup=warmup, epochs=float(epochs))
 
 
-class SeedProgress(NoProgress):
+class SeedProgress(Progress):
     """Prints the messages of a training in the words of the seeds (`Val Loss`)."""
 
     def note(self, text: str) -> None:

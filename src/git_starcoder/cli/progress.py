@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from git_starcoder.cli.console import use_color
-from git_starcoder.protocols import NoProgress
+from git_starcoder.protocols import Progress
 from git_starcoder.text.visible import escape_unsafe
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def drop_reasons(dropped: Mapping[str, int], *, verbose: bool) -> str:
     return ", ".join(reasons if verbose or len(reasons) <= MAX_REASONS else [*reasons[:MAX_REASONS], "…"])
 
 
-class ProgressLines(NoProgress):
+class ProgressLines(Progress):
     """Prints one line per step when the step ends."""
 
     def __init__(self, console: Console) -> None:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
-    from git_starcoder.dataset.explain_row import RowSegment
-    from git_starcoder.dataset.lookup import DropRecord, LookupResult, RowPosition
+    from git_starcoder.dataset.show import DropRecord, Origin, RowPosition, RowSegment
     from git_starcoder.errors import ExitCode
 
 MAX_DROP_LINES = 40
@@ -42,19 +41,20 @@ def command(console: Console, dataset_folder: Path, query: str | None) -> ExitCo
     PATH is a file of the repository, COMMIT the start of a commit id. The command prints the number of rows made from
     it, and why the rest was dropped.
     """
-    from git_starcoder.dataset import Dataset, lookup
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.dataset.show import Origin, look_up
 
     dataset = Dataset.open(dataset_folder)
     if query is None:
         return _show_dataset(console, dataset)
-    found = lookup.look_up(dataset, query)
-    if isinstance(found, lookup.LookupResult):
+    found = look_up(dataset, query)
+    if isinstance(found, Origin):
         return _show_file_or_commit(console, found)
     return _show_row(console, dataset, found)
 
 
 def _show_dataset(console: Console, dataset: Dataset) -> ExitCode:
-    from git_starcoder.dataset.lookup import count_rows_by_kind, read_drops
+    from git_starcoder.dataset.show import count_rows_by_kind, read_drops
     from git_starcoder.records import SPLITS
 
     counts = count_rows_by_kind(dataset)
@@ -114,25 +114,24 @@ def _sorted_reasons(dropped: Counter[tuple[str, str]]) -> list[list[str]]:
     return [[step, reason, f"{count:,}"] for (step, reason), count in ordered]
 
 
-def _show_file_or_commit(console: Console, found: LookupResult) -> ExitCode:
+def _show_file_or_commit(console: Console, found: Origin) -> ExitCode:
     is_file = bool(found.path)
-    rows = found.path_rows if is_file else found.commit_rows
-    name = found.path or min(found.commits)
-    lines = [f"{escape_line(name)}: {rows.count:,} rows"]
-    counts = sorted(rows.by_group.items())
-    if rows.count:
-        count_rows_by_kind = [["path", "split", "technique", "window", "rows"]]
-        count_rows_by_kind += [[escape_line(key[0]), *map(str, key[1:]), f"{count:,}"] for key, count in counts]
+    name = found.path or found.commit
+    lines = [f"{escape_line(name)}: {sum(each.rows for each in found.rows):,} rows"]
+    if found.rows:
+        table = [["path", "split", "technique", "window", "rows"]]
+        table += [[escape_line(each.path), *map(str, each[1:4]), f"{each.rows:,}"] for each in found.rows]
         if is_file:  # the path is the same in all rows
-            count_rows_by_kind = [row[1:] for row in count_rows_by_kind]
-        lines += ["", *align_columns(count_rows_by_kind, text_columns=2 if is_file else 3)]
+            table = [row[1:] for row in table]
+        lines += ["", *align_columns(table, text_columns=2 if is_file else 3)]
     if found.drops:
         lines += ["", *_describe_drops(found.drops, with_path=not is_file, verbose=console.verbose)]
     values = {
         "path" if is_file else "commit": name,
         "rows": [
-            {"path": key[0], "split": key[1], "made_by": key[2], "window_size": key[3], "rows": count}
-            for key, count in counts
+            {"path": each.path, "split": each.split, "made_by": each.technique, "window_size": each.window_size,
+             "rows": each.rows}
+            for each in found.rows
         ],
         "drops": [
             {"step": drop.step, "path": drop.path, "commit": drop.commit, "reason": drop.reason,
@@ -159,7 +158,7 @@ def _describe_drops(drops: Sequence[DropRecord], *, with_path: bool, verbose: bo
 
 def _show_row(console: Console, dataset: Dataset, place: RowPosition) -> ExitCode:
     machine.require_resources()
-    from git_starcoder.dataset.explain_row import explain_row
+    from git_starcoder.dataset.show import explain_row
 
     shown = explain_row(dataset, place)
     extent = shown.extent
@@ -169,7 +168,7 @@ def _show_row(console: Console, dataset: Dataset, place: RowPosition) -> ExitCod
     lines += ["", *_styled_text(console, shown.segments)]
     values = {
         "row": shown.row.metadata,
-        "place": {"split": place.split, "number": place.index, "file": shown.location},
+        "place": {"split": place.split, "number": place.row_index, "file": shown.location},
         "facts": shown.facts,
         "weight_factors": shown.weight_factors,
         "extent": extent and {"first_byte": extent.first_byte, "last_byte": extent.last_byte,

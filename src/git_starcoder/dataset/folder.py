@@ -58,7 +58,6 @@ class Dataset:
 
         Raises:
             DatasetError: The folder is not a finished dataset, or has another format.
-
         """
         folder = Path(folder)
         manifest = _read_object(folder / MANIFEST_FILE, folder)
@@ -78,12 +77,7 @@ class Dataset:
         return self.folder / "tokenizer"
 
     def files(self, split: Split) -> list[Path]:
-        """Return the files of a split, in the order of their rows.
-
-        Raises:
-            DatasetError: The manifest names none.
-
-        """
+        """Return the files of a split, in the order of their rows."""
         if self.metadata.get("format", "jsonl") == "jsonl":
             return [self.folder / f"training_data_{split}.jsonl"]
         prefix = f"data/{read_rows.SPLIT_FILE_NAMES[split]}-"
@@ -98,7 +92,6 @@ class Dataset:
         Raises:
             DatasetError: A file cannot be read, or something in it is not a row.
             MissingExtraError: The rows are in Parquet, and pyarrow is not installed.
-
         """
         return (row for row, _ in self.rows_with_labels(split))
 
@@ -151,9 +144,8 @@ def _read_object(path: Path, folder: Path) -> dict[str, Any]:
     try:
         loaded = orjson.loads(path.read_bytes())
     except OSError as error:
-        hint = "`git starcoder build` makes one"
-        what = f"'{folder}' is not a finished dataset"
-        raise DatasetError(f"{what}: {error.strerror}", where=path.name, hint=hint) from error
+        what = f"'{folder}' is not a finished dataset: {error.strerror}"
+        raise DatasetError(what, where=path.name, hint="`git starcoder build` makes one") from error
     except orjson.JSONDecodeError as error:
         raise DatasetError(f"'{folder}' is damaged", where=f"{path.name}: {error}") from error
     if not isinstance(loaded, dict):
@@ -182,30 +174,19 @@ class BuildTarget:
 def publish_dataset(out: Path, fingerprint: str, *, force: bool = False) -> Generator[BuildTarget]:
     """Give a build a folder to write to, and move it to `out` when the build ends without an error.
 
-    An undamaged dataset with the same fingerprint is left as it is, unless `force` is set. See `publish.whole`.
-
-    Raises:
-        OutputError: The folder is locked or cannot be written, the disk is full, or something else is in the way.
-
+    An undamaged dataset with the same fingerprint is left as it is, unless `force` is set. See `atomic_folder`.
     """
 
     def find_up_to_date(folder: Path) -> Dataset | None:
-        dataset = _open_undamaged(folder)
-        same = dataset is not None and dataset.manifest.get("fingerprint") == fingerprint
-        return dataset if same and not force else None
+        """The dataset in a folder, if it has the fingerprint and all its files have their recorded sizes."""
+        with contextlib.suppress(DatasetError):
+            dataset = Dataset.open(folder)
+            sizes = {folder / name: file["bytes"] for name, file in dataset.manifest["files"].items()}
+            intact = all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
+            return dataset if intact and dataset.manifest.get("fingerprint") == fingerprint and not force else None
+        return None
 
     with atomic_folder(out, DATASET_FOLDER, find_up_to_date, force=force) as (partial, up_to_date):
         yield BuildTarget(partial, fingerprint, up_to_date)
         if up_to_date is None:
             shutil.rmtree(partial / ".scratch", ignore_errors=True)
-
-
-def _open_undamaged(folder: Path) -> Dataset | None:
-    """Return the dataset in a folder, or None if it cannot be opened or a file does not have its recorded size."""
-    with contextlib.suppress(DatasetError):
-        dataset = Dataset.open(folder)
-        files: dict[str, Any] = dataset.manifest["files"]
-        sizes = {folder / name: file["bytes"] for name, file in files.items()}
-        if all(path.is_file() and path.stat().st_size == size for path, size in sizes.items()):
-            return dataset
-    return None

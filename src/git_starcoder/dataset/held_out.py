@@ -5,8 +5,9 @@ A dataset has rows that overlap. `load_documents` joins them, so that each token
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,49 +81,40 @@ def draw_documents(documents: Sequence[Document], limit: int, seed: int) -> list
     return sorted(drawn, key=lambda document: (document.path, document.start))
 
 
-class _Candidate(NamedTuple):
-    """A row that may be drawn."""
-
-    path: str
-    order: str
-    """A hash by which rows are drawn."""
-    row_index: int
-    """Which row of the split it is."""
-    scored: int
-    """How many of its tokens are scored."""
-
-
 def draw_rows(dataset: Dataset, split: Split, limit: int, end: int, seed: int) -> list[HeldOutRow]:
     """Draw rows of each technique until `limit` of their tokens are scored: one of each file, then a second of each.
 
     `end` is the end-of-text token.
     """
-    by_technique: dict[str, list[_Candidate]] = {}
+    # By technique, of each row: a hash by which rows are drawn, its index, its file, how many of its tokens are scored.
+    candidates: dict[str, list[tuple[str, int, str, int]]] = {}
     for index, metadata in enumerate(dataset.row_metadata(split)):
         scored = _scored_tokens(metadata)
         if scored > 0 and not metadata.get("copy"):  # further copies of a row show nothing new
             order = content_id(seed, metadata["row_id"])
-            candidate = _Candidate(metadata["source_file"], order, index, scored)
-            by_technique.setdefault(metadata["augmentation_type"], []).append(candidate)
-    drawn: dict[int, tuple[int, int]] = {}  # index of the row -> its turn, and how many rows its technique has
-    for candidates in by_technique.values():
+            candidate = (order, index, metadata["source_file"], scored)
+            candidates.setdefault(metadata["augmentation_type"], []).append(candidate)
+    drawn: dict[int, tuple[str, int]] = {}  # index of each drawn row, in their order -> its technique, and its rows
+    for technique, rows in sorted(candidates.items()):
+        seen = Counter[str]()  # rows of each file so far
+        turns: list[tuple[int, int, int]] = []
+        for _, index, path, scored in sorted(rows):
+            turns.append((seen[path], index, scored))
+            seen[path] += 1
         left = limit
-        for turn, candidate in enumerate(_file_by_file(candidates)):
-            drawn[candidate.row_index] = (turn, len(candidates))
-            left -= candidate.scored
+        for _, index, scored in sorted(turns, key=lambda turn: turn[0]):
+            drawn[index] = (technique, len(rows))
+            left -= scored
             if left <= 0:
                 break
-    rows: list[tuple[str, int, HeldOutRow]] = []
+    found: dict[int, HeldOutRow] = {}
     for index, row in zip(sorted(drawn), dataset.select(split, lambda index, _: index in drawn), strict=True):
-        turn, technique_count = drawn[index]
-        metadata = row.metadata
-        ends = [end] * _begins_text(metadata)
-        tokens = np.array(ends + row.tokens[: metadata["length"]], dtype=np.int64)
+        ends = [end] * _begins_text(row.metadata)
+        tokens = np.array(ends + row.tokens[: row.metadata["length"]], dtype=np.int64)
+        technique, count = drawn[index]
         context_length = max(1, len(ends) + row.context_length)
-        technique = str(metadata["augmentation_type"])
-        drawn_row = HeldOutRow(technique, str(metadata["source_file"]), tokens, context_length, technique_count)
-        rows.append((technique, turn, drawn_row))
-    return [row for _, _, row in sorted(rows, key=lambda item: item[:2])]
+        found[index] = HeldOutRow(technique, str(row.metadata["source_file"]), tokens, context_length, count)
+    return [found[index] for index in drawn]
 
 
 def limit_rows(rows: Sequence[HeldOutRow], limit: int) -> list[HeldOutRow]:
@@ -134,16 +126,6 @@ def limit_rows(rows: Sequence[HeldOutRow], limit: int) -> list[HeldOutRow]:
             first.append(row)
             left[row.technique] -= len(row.tokens) - row.context_length
     return first
-
-
-def _file_by_file(candidates: list[_Candidate]) -> list[_Candidate]:
-    """Return the first candidate of each file in the order of their hashes, then the second of each, and so on."""
-    turns: list[tuple[int, _Candidate]] = []
-    seen: dict[str, int] = {}
-    for candidate in sorted(candidates, key=lambda candidate: candidate.order):
-        seen[candidate.path] = seen.get(candidate.path, -1) + 1
-        turns.append((seen[candidate.path], candidate))
-    return [candidate for _, candidate in sorted(turns, key=lambda item: item[0])]
 
 
 def _begins_text(metadata: dict[str, Any]) -> bool:

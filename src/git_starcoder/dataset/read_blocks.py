@@ -8,6 +8,7 @@ numpy; all others by a JSON parser, one by one.
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass
 from hashlib import blake2b
 from io import BytesIO
 from itertools import islice, pairwise
@@ -24,7 +25,7 @@ from git_starcoder.dataset.read_rows import (
     parse_line,
     read_rows,
 )
-from git_starcoder.dataset.samples import NOT_ADDED
+from git_starcoder.dataset.samples import NOT_ADDED, AddedRow
 from git_starcoder.errors import DatasetError
 from git_starcoder.protocols import Failure
 
@@ -48,25 +49,23 @@ HASH_BYTES = 16
 NO_TOKEN_IDS = np.empty(0, dtype=np.uint32)
 
 
+@dataclass(slots=True, eq=False)
 class BulkRow:
     """A row on its way through the checks, with what several of them need computed once."""
 
-    __slots__ = ("added", "content_hash", "index", "labels", "max_token", "metadata", "token_ids")
-
-    def __init__(self, index: int, metadata: dict[str, Any], token_ids: NDArray[np.uint32], content: bytes) -> None:
-        self.index = index
-        """Which row of its split this is, from 0."""
-        self.metadata = metadata
-        self.token_ids = token_ids
-        """The tokens with padding, shape (window_size,); the object `NO_TOKEN_IDS` if they are not token ids."""
-        self.content_hash = content
-        """A hash of the tokens: equal rows have equal hashes."""
-        self.max_token = 0
-        """The largest token id."""
-        self.labels: Labels = {}
-        """Its `input_ids`, `attention_mask` and `labels`, if the dataset has them."""
-        self.added = NOT_ADDED
-        """The result of adding the row to the samples that are rebuilt."""
+    index: int
+    """Which row of its split this is, from 0."""
+    metadata: dict[str, Any]
+    token_ids: NDArray[np.uint32]
+    """The tokens with padding, shape (window_size,); the object `NO_TOKEN_IDS` if they are not token ids."""
+    content_hash: bytes
+    """A hash of the tokens: equal rows have equal hashes."""
+    max_token: int
+    """The largest token id."""
+    labels: Labels
+    """Its `input_ids`, `attention_mask` and `labels`, if the dataset has them."""
+    added: AddedRow = NOT_ADDED
+    """The result of adding the row to the samples that are rebuilt."""
 
     @property
     def context_length(self) -> int:
@@ -89,11 +88,10 @@ class RowBlock(NamedTuple):
 
 
 class FilePart(NamedTuple):
-    """Consecutive lines of a file."""
+    """Consecutive lines of a file, which start and stop at these bytes."""
 
     path: Path
     start: int
-    """In bytes, like `stop`."""
     stop: int
 
 
@@ -105,7 +103,7 @@ class PackedRows(NamedTuple):
     counts: list[int]
     """The number of tokens of each row; -1 if they are not token ids."""
     max_tokens: list[int]
-    """The largest token of each row; 0 for a row without tokens."""
+    """The largest token of each row; 0 if it has none."""
     content_hashes: bytes
     """The hash of the tokens of each row, `HASH_BYTES` each."""
     metadata: bytes
@@ -143,13 +141,11 @@ def _unpack(first: int, packed: PackedRows) -> RowBlock:
             metadata[i],
             NO_TOKEN_IDS if count < 0 else token_ids[edges[i] : edges[i + 1]],
             packed.content_hashes[HASH_BYTES * i : HASH_BYTES * (i + 1)],
+            packed.max_tokens[i],
+            packed.labels[i] if packed.labels else {},
         )
         for i, count in enumerate(packed.counts)
     ]
-    for row, max_token in zip(rows, packed.max_tokens, strict=True):
-        row.max_token = max_token
-    for row, labels in zip(rows, packed.labels, strict=False):
-        row.labels = labels
     # The array has two brackets and a comma between neighbours: [{},{},{}] are 3 objects and 4 more bytes.
     return RowBlock(rows, metadata, token_ids, offsets, len(packed.metadata) - len(rows) - 1)
 
@@ -187,11 +183,7 @@ def _file_parts(path: Path) -> Iterator[FilePart]:
 
 
 def pack_part(part: FilePart) -> PackedRows:
-    """Read the rows of a part, up to a line that is not a row. Runs in workers.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
+    """Read the rows of a part, up to a line that is not a row. Runs in workers."""
     with part.path.open("rb") as file:
         file.seek(part.start)
         lines = BytesIO(file.read(part.stop - part.start)).readlines()

@@ -57,14 +57,9 @@ class Row(NamedTuple):
 
 
 def read_rows(path: Path, first: int = 0) -> Iterator[tuple[Row, Labels]]:
-    """Yield the rows of a file and their labels, from row `first` on, counted from 0.
-
-    Raises:
-        DatasetError: The file cannot be read, or something in it is not a row.
-        MissingExtraError: It is a Parquet file, and pyarrow is not installed.
-    """
+    """Yield the rows of a file and their labels, from row `first` on, counted from 0."""
     if path.suffix != ".parquet":
-        yield from (parse_line(path, number, line) for number, line in _numbered_lines(path) if number > first)
+        yield from (parse_line(path, number, line) for number, line in numbered_lines(path) if number > first)
         return
     columns = _parquet_records(path, lambda name: name not in COMPATIBILITY_COLUMNS, first)
     for number, values in enumerate(columns, first + 1):
@@ -81,7 +76,7 @@ def read_metadata(path: Path) -> Iterator[dict[str, Any]]:
         skipped = {"tokens", *LABEL_COLUMNS, *COMPATIBILITY_COLUMNS}
         yield from _parquet_records(path, lambda name: name not in skipped)
     else:
-        yield from (_parse_metadata(path, number, line) for number, line in _numbered_lines(path))
+        yield from (_parse_metadata(path, number, line) for number, line in numbered_lines(path))
 
 
 def read_compatibility_columns(path: Path) -> Iterator[dict[str, Any]]:
@@ -97,7 +92,7 @@ def select_rows(path: Path, wanted: Callable[[int, dict[str, Any]], bool]) -> It
             if wanted(index, metadata):
                 yield next(read_rows(path, index))[0]
     else:
-        for number, line in _numbered_lines(path):
+        for number, line in numbered_lines(path):
             if wanted(number - 1, _parse_metadata(path, number, line)):
                 yield parse_line(path, number, line)[0]
 
@@ -105,7 +100,7 @@ def select_rows(path: Path, wanted: Callable[[int, dict[str, Any]], bool]) -> It
 def count_rows(path: Path) -> int:
     """Return the number of rows of a file."""
     if path.suffix != ".parquet":
-        return sum(1 for _ in _numbered_lines(path))
+        return sum(1 for _ in numbered_lines(path))
     pa = import_pyarrow()
     try:
         with path.open("rb") as opened:
@@ -134,7 +129,8 @@ def _parse_metadata(path: Path, number: int, line: bytes) -> dict[str, Any]:
     return parse_line(path, number, line if start < 0 else LINE_START + b"]" + line[start:])[0].metadata
 
 
-def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file with their numbers, counted from 1."""
     try:
         with path.open("rb") as lines:
             yield from enumerate(lines, 1)
@@ -143,11 +139,7 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def import_pyarrow() -> Any:
-    """Return the module `pyarrow`, with `pyarrow.parquet` loaded.
-
-    Raises:
-        MissingExtraError: pyarrow is not installed.
-    """
+    """Return the module `pyarrow`, with `pyarrow.parquet` loaded."""
     try:
         import pyarrow as pa
 

@@ -7,6 +7,7 @@ cheaper to ask of the samples: they have a sixth of the tokens. Joining also sho
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,15 +39,13 @@ MAX_TOKENS_PER_BYTE = 4
 NO_TOKENS = np.empty(0, dtype=np.int32)
 
 
+@dataclass(slots=True, eq=False)
 class JoinedWindows:
     """The tokens of one text, from overlapping windows of it."""
 
-    __slots__ = ("length", "tokens")
-
-    def __init__(self) -> None:
-        self.tokens: Tokens = NO_TOKENS
-        """Each token once, `UNKNOWN_TOKEN` in gaps. Valid up to `length`; what is behind is reserve for growth."""
-        self.length = 0
+    tokens: Tokens = field(init=False, default_factory=lambda: NO_TOKENS)
+    """Each token once, `UNKNOWN_TOKEN` in gaps. Valid up to `length`; what is behind is reserve for growth."""
+    length: int = field(init=False, default=0)
 
     def join(self, start: int, window: Tokens) -> bool:
         """Add a window that starts at token `start` of the text. If it contradicts others, return False and skip it.
@@ -108,40 +107,27 @@ class DecodedSample(NamedTuple):
     """A sample as text."""
 
     prefix: bytes
-    """The context prefix."""
     cuts: array[int]
     """Where each control token of the prefix starts and stops, in bytes, and at the end the length of the prefix."""
     runs: list[TextRun]
 
 
+@dataclass(slots=True, eq=False)
 class RebuiltSample(JoinedWindows):
     """A sample, as far as rows show it."""
 
-    __slots__ = ("context_prefix", "decoded", "first_row", "id", "is_masked", "metadata", "split")
-
-    def __init__(
-        self,
-        sample_id: str,
-        split: Split,
-        first_row: int,
-        metadata: Mapping[str, Any],
-        context_prefix: Tokens,
-        *,
-        is_masked: bool,
-    ) -> None:
-        super().__init__()
-        self.id = sample_id
-        self.split: Split = split
-        self.first_row = first_row
-        """The index of its first row in the split, from 0."""
-        self.metadata = metadata
-        """Its values of `SAMPLE_KEYS`."""
-        self.context_prefix = context_prefix
-        """The same in each of its rows."""
-        self.is_masked = is_masked
-        """Whether it is a fill-in-the-middle sample."""
-        self.decoded: DecodedSample | None = None
-        """The sample as text, once it has been asked for."""
+    id: str
+    split: Split
+    first_row: int
+    """The index of its first row in the split, from 0."""
+    metadata: Mapping[str, Any]
+    """Its values of `SAMPLE_KEYS`."""
+    context_prefix: Tokens
+    """The same in each of its rows."""
+    is_masked: bool
+    """Whether it is a fill-in-the-middle sample."""
+    decoded: DecodedSample | None = None
+    """The sample as text, once it has been asked for."""
 
 
 class RebuiltSamples:
@@ -159,14 +145,9 @@ class RebuiltSamples:
     def add(
         self, split: Split, index: int, metadata: Mapping[str, Any], token_ids: NDArray[np.uint32], max_token: int
     ) -> AddedRow:
-        """Add a row to its sample. Rows come in the order of their files.
+        """Add row `index` of a split to its sample. Rows come in the order of their files.
 
-        Args:
-            split: The split of the row.
-            index: The index of the row in its split.
-            metadata: The metadata of the row.
-            token_ids: All its tokens with padding, shape (window_size,).
-            max_token: The largest of them.
+        `token_ids` are all its tokens with padding, shape (window_size,), and `max_token` is the largest of them.
         """
         length: int = metadata["length"]
         tokens = token_ids[:length].view(np.int32)
@@ -183,7 +164,7 @@ class RebuiltSamples:
         if sample is None:
             shared = {key: metadata[key] for key in SAMPLE_KEYS if key in metadata}
             prefix = tokens[:context].copy() if context else NO_TOKENS
-            sample = RebuiltSample(metadata["sample"], split, index, shared, prefix, is_masked=hole is not None)
+            sample = RebuiltSample(metadata["sample"], split, index, shared, prefix, hole is not None)
             self.by_id[sample.id] = sample
         elif (
             split != sample.split
@@ -191,9 +172,8 @@ class RebuiltSamples:
             or context != len(sample.context_prefix)
             or (context and tokens[:context].tobytes() != sample.context_prefix.tobytes())
         ):
-            return AddedRow(
-                tokens, f"its split, mask or context differs from {self._first_row(sample)} of the same sample"
-            )
+            problem = f"its split, mask or context differs from {self._first_row(sample)} of the same sample"
+            return AddedRow(tokens, problem)
         elif [*map(metadata.get, sample.metadata)] != [*sample.metadata.values()]:
             return AddedRow(tokens, f"its metadata differ from {self._first_row(sample)} of the same sample")
         sample.decoded = None
@@ -239,9 +219,8 @@ class RebuiltSamples:
                 control = tokenizer.control_tokens[int(prefix[before])].encode() if before >= 0 else b""
                 texts += control, tokenizer.decode(prefix[before + 1 : stop])
             cuts = array("I", [*accumulate(map(len, texts))][1:])
-            runs = [
-                TextRun(start, self.decode(run), int(run[-1]) == tokenizer.end_id) for start, run in sample.token_runs()
-            ]
+            end = tokenizer.end_id
+            runs = [TextRun(start, self.decode(run), int(run[-1]) == end) for start, run in sample.token_runs()]
             sample.decoded = DecodedSample(b"".join(texts), cuts, runs)
         return sample.decoded
 

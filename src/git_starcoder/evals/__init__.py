@@ -1,26 +1,34 @@
-"""The registry of evals: each other file here measures something on held-out text.
+"""The contract and registry of evals: each measures something on held-out text.
 
-An eval is a module with one function, `evaluate(inputs: EvalInput) -> list[Score] | str`; a string says why it cannot
-be measured. Its file name is its key, and its docstring's first line is its help. Every eval gets the same input, so
-that scores compare: some measure the trained model, others a baseline such as xz, the untrained model, or copying.
+An eval is a function with the decorator `evaluation` in any module of this package; nothing else registers it. The
+first line of its docstring is its help. Every eval gets the same input, so that scores compare: some measure the
+trained model, others a baseline such as xz, the untrained model, or copying.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import import_module
+from math import sqrt
+from pkgutil import iter_modules
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from git_starcoder.errors import DatasetError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from git_starcoder.dataset.held_out import Document, HeldOutRow
     from git_starcoder.protocols import LanguageModel
     from git_starcoder.text.tokenizer import Tokenizer
+
+    EvalFunction = Callable[["EvalInput"], "list[Score] | str"]
 
 MIN_RELIABLE_FILES = 5
 """A score over fewer files is marked: its interval is wide, or there is none."""
@@ -41,6 +49,8 @@ MEASURE_UNITS = {
 """All measures in the order of a table, and what `Score.over` counts."""
 LOWER_IS_BETTER = (BITS_PER_BYTE, PERPLEXITY)
 TRAINED_MODEL = "trained model"
+BOOTSTRAP_DRAWS = 2000
+"""Resamples for an interval: enough that its ends move by far less than its width from seed to seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +130,81 @@ def _control_mask(tokenizer: Tokenizer) -> NDArray[np.bool_]:
     mask[list(tokenizer.control_tokens)] = True
     mask[tokenizer.end_id] = True
     return mask
+
+
+_registered: dict[str, EvalFunction] = {}
+
+
+def evaluation(key: str) -> Callable[[EvalFunction], EvalFunction]:
+    """Register a function as the eval with a key. It returns scores, or a text that says why it cannot measure any."""
+
+    def register(function: EvalFunction) -> EvalFunction:
+        _registered[key] = function
+        return function
+
+    return register
+
+
+@cache
+def load_evals() -> dict[str, EvalFunction]:
+    """Return all evals by key, sorted."""
+    for module in iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
+    return dict(sorted(_registered.items()))
+
+
+class Estimate(NamedTuple):
+    """A mean over files."""
+
+    value: float
+    low: float | None
+    """The 95 % confidence interval over files; None if the spread is unknown, as for a single file."""
+    high: float | None
+    files: int
+
+
+def mean_over_files(
+    paths: Sequence[str], numerators: Sequence[Any] | NDArray[Any], denominators: Any, seed: int
+) -> Estimate:
+    """Return the sum of `numerators` over the sum of `denominators`, with a confidence interval over files.
+
+    `paths` names the file of each number: all three have the same length. Numbers are summed per file first, because
+    parts of one file are not independent.
+
+    Raises:
+        DatasetError: A numerator is not a finite number.
+    """
+    if not np.isfinite(numerators).all():
+        hint = "its training went wrong: train it again, with a smaller learning rate"
+        raise DatasetError("the model's predictions are not numbers", where="eval", hint=hint)
+    files = {path: index for index, path in enumerate(dict.fromkeys(paths))}
+    owners = np.array([files[path] for path in paths], dtype=np.int64)
+    above, below = (
+        np.bincount(owners, np.asarray(numbers, dtype=np.float64), len(files)) for numbers in (numerators, denominators)
+    )
+    return Estimate(*bootstrap_ratio(above, below, seed), len(files))
+
+
+def bootstrap_ratio(
+    numerators: NDArray[Any], denominators: NDArray[Any], seed: int
+) -> tuple[float, float | None, float | None]:
+    """Return sum over sum, and the ends of its 95 % interval from a bootstrap over files. Both have shape (files,).
+
+    A bootstrap over few files underestimates the spread. So its quantiles are those of the expanded percentile interval
+    (Hesterberg, 2015, "What Teachers Should Know About the Bootstrap"), which widens it as Student's t widens the
+    normal interval: for two or three files the ends are the extremes. One file has no interval.
+    """
+    value = float(numerators.sum() / denominators.sum())
+    files = len(numerators)
+    if files < 2:
+        return value, None, None
+    drawn = np.random.default_rng(seed).integers(0, files, (BOOTSTRAP_DRAWS, files))
+    totals = denominators[drawn].sum(axis=1)
+    normal = NormalDist()
+    z, degrees = normal.inv_cdf(0.975), files - 1
+    # Student's t by Abramowitz and Stegun, 26.7.5.
+    t = z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+    quantile = normal.cdf(-sqrt(files / degrees) * t)  # nears 0.025 for many files
+    ratios = numerators[drawn].sum(axis=1)[totals > 0] / totals[totals > 0]
+    low, high = np.quantile(ratios, (quantile, 1 - quantile))
+    return value, float(low), float(high)

@@ -8,9 +8,9 @@ import numpy as np
 
 from git_starcoder.dataset.held_out import Document, load_documents
 from git_starcoder.errors import UsageError
+from git_starcoder.evals.likelihood import document_bits
 from git_starcoder.model.net.loading import load_model
 from git_starcoder.records import content_id
-from git_starcoder.scoring import document_bits
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.encoding import Refusal, decode_text, detect_codec, normalize_line_ends, split_lines
 

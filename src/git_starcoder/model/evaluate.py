@@ -9,7 +9,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder import registry
 from git_starcoder.atomic_write import write_atomically
 from git_starcoder.dataset.held_out import draw_documents, draw_rows, limit_rows, load_documents
 from git_starcoder.errors import DatasetError
@@ -18,12 +17,11 @@ from git_starcoder.evals import (
     MEASURE_UNITS,
     MIN_RELIABLE_FILES,
     EvalInput,
-    bits_per_byte,
-    fill_in_the_middle,
-    kinds,
-    next_line,
-    xz,
+    load_evals,
 )
+from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, score_next_lines
+from git_starcoder.evals.compressors import xz_size
+from git_starcoder.evals.likelihood import score_kinds_of_rows, score_trained_model
 from git_starcoder.model.net.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
 from git_starcoder.output_folder import has_schema
 from git_starcoder.protocols import NO_PROGRESS, Progress
@@ -176,13 +174,14 @@ def save_scores(scores: Scores, model: str | Path) -> bool:
 def _run_evals(exam: EvalInput, progress: Progress) -> tuple[list[Score], dict[str, str]]:
     """Run every eval of the registry; return the scores, and why evals were skipped."""
     order = {name: place for place, name in enumerate(EVAL_ORDER)}
-    names = sorted(registry.names("evals"), key=lambda name: (order.get(name, len(order)), name))
+    evals = load_evals()
+    names = sorted(evals, key=lambda name: (order.get(name, len(order)), name))
     progress.begin("eval", len(names))
     start = perf_counter()
     scores: list[Score] = []
     skipped: dict[str, str] = {}
     for name in names:
-        outcome: list[Score] | str = registry.load("evals", name).evaluate(exam)
+        outcome = evals[name](exam)
         if isinstance(outcome, str):
             skipped[name] = outcome
         else:
@@ -197,7 +196,7 @@ def _reason_without_fim(tokenizer: Tokenizer, training: dict[str, Any], dataset:
     """Why a model of this dataset cannot fill in the middle; empty if it has learned to, or may have."""
     config: dict[str, Any] = training.get("config") or {}
     if tokenizer.fim_ids is None:
-        return fill_in_the_middle.NO_FIM_TOKENS
+        return NO_FIM_TOKENS
     if config.get("fim") or config.get("base") or any("hole" in row for row in dataset.row_metadata("train")):
         return ""
     return "the model was not trained to: no row of the dataset is masked, and the training's `fim` is 0"
@@ -218,14 +217,14 @@ def _fit_time(exam: EvalInput, seconds_left: Callable[[], float]) -> EvalInput:
     few_tasks = replace(exam, line_count=MIN_TASKS, hole_count=MIN_TASKS)
     text = small.compressor_text()[0]
     # Twice for xz, which becomes slower with more text, and once for PPMd.
-    per_byte = 3 * measure(lambda: xz.compressed_size(text)) / max(1, len(text))
+    per_byte = 3 * measure(lambda: xz_size(text)) / max(1, len(text))
     # Two models are scored.
-    per_token = 2 * measure(lambda: bits_per_byte.evaluate(small)) / (MIN_HELD_OUT_TOKENS // 2)
+    per_token = 2 * measure(lambda: score_trained_model(small)) / (MIN_HELD_OUT_TOKENS // 2)
     scored = sum(len(row.tokens) - row.context_length for row in small.rows)  # exceeds the limit: rows are whole
     kind_count = len({row.technique for row in small.rows})
-    per_token_of_each_kind = measure(lambda: kinds.evaluate(small)) / scored * kind_count
-    per_line = measure(lambda: next_line.evaluate(few_tasks)) / MIN_TASKS
-    per_hole = measure(lambda: fill_in_the_middle.evaluate(few_tasks)) / MIN_TASKS
+    per_token_of_each_kind = measure(lambda: score_kinds_of_rows(small)) / scored * kind_count
+    per_line = measure(lambda: score_next_lines(few_tasks)) / MIN_TASKS
+    per_hole = measure(lambda: score_filled_holes(few_tasks)) / MIN_TASKS
     seconds = max(0.0, seconds_left())
 
     def affordable(part: str, cost: float, least: int) -> int:

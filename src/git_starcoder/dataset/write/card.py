@@ -48,11 +48,9 @@ def render_card(metadata: Mapping[str, Any], columns: ColumnTypes, licence: str)
     The card names the files of each split. From the file names alone `datasets` would guess wrong, because
     "training" is in all names of JSON lines.
     """
+    pattern = "data/{name}-*.parquet" if metadata["format"] == "parquet" else "training_data_{key}.jsonl"
     files = [
-        {
-            "split": name,
-            "path": f"data/{name}-*.parquet" if metadata["format"] == "parquet" else f"training_data_{key}.jsonl",
-        }
+        {"split": name, "path": pattern.format(name=name, key=key)}
         for key, name in SPLIT_FILE_NAMES.items()
         if metadata[f"{key}_sequences"]  # the library fails at a split without rows
     ]

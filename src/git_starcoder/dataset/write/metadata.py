@@ -85,9 +85,8 @@ class SplitRows:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """The number of tokens of each row before padding."""
-        return (self.token_spans[:, :, 1] - self.token_spans[:, :, 0]).sum(axis=1) + len(
-            self.control_tokens
-        ) * self.is_masked
+        lengths = self.token_spans[:, :, 1] - self.token_spans[:, :, 0]
+        return lengths.sum(axis=1) + len(self.control_tokens) * self.is_masked
 
     @property
     def context_lengths(self) -> NDArray[np.int64]:
@@ -97,13 +96,10 @@ class SplitRows:
     def slice(self, start: int, stop: int) -> SplitRows:
         """Return the rows from `start` to `stop`."""
         part = slice(start, stop)
-        stage, copy, copies = (
-            None if column is None else column[part] for column in (self.stage, self.copy, self.copies)
-        )
-        return replace(
-            self, window_index=self.window_index[part], token_spans=self.token_spans[part],
-            is_masked=self.is_masked[part], stage=stage, copy=copy, copies=copies, first_row=self.first_row + start,
-        )  # fmt: skip
+        names = ("window_index", "token_spans", "is_masked", "stage", "copy", "copies")
+        columns = {name: getattr(self, name) for name in names}
+        columns = {name: column[part] for name, column in columns.items() if column is not None}
+        return replace(self, first_row=self.first_row + start, **columns)
 
     def metadata_columns(self) -> dict[str, list[Any]]:
         """Return the metadata of each row by the keys of `ROW_COLUMNS`; None where a row does not have it."""
@@ -129,9 +125,8 @@ class SplitRows:
         context_lengths = np.where(self.is_masked, 0, windows.prefix_length[index])
         columns["context"] = [length or None for length in context_lengths.tolist()]
         holes = np.stack([windows.mask_start[index], windows.mask_stop[index]], axis=1).tolist()
-        columns["hole"] = [
-            hole if masked else None for hole, masked in zip(holes, self.is_masked.tolist(), strict=True)
-        ]
+        masked_holes = zip(holes, self.is_masked.tolist(), strict=True)
+        columns["hole"] = [hole if is_masked else None for hole, is_masked in masked_holes]
         return columns
 
 
@@ -186,13 +181,11 @@ def _path_metadata(path: str) -> dict[str, str]:
 
 
 class RowCounts(NamedTuple):
-    """Totals of the rows in the files."""
+    """Totals of the rows in the files: rows by split and by technique, and tokens without padding."""
 
     rows: Counter[str]
-    """By split."""
     by_technique: Counter[str]
     tokens: int
-    """Without padding."""
 
 
 def dataset_metadata(
@@ -254,15 +247,14 @@ def write_code_facts(folder: Path, units: Iterable[Unit]) -> None:
     units = sorted(units, key=lambda unit: printable_path(unit.path))
     splits = {unit.path: unit.split for unit in units}
     with (folder / IMPORTS_FILE).open("wb") as file:
-        for unit in units:
-            for target in sorted(unit.imports, key=printable_path):
-                edge = {
-                    "from": printable_path(unit.path),
-                    "to": printable_path(target),
-                    "from_split": unit.split,
-                    "to_split": splits.get(target),
-                }
-                file.write(orjson.dumps(edge, option=orjson.OPT_APPEND_NEWLINE))
+        for source, target in ((unit, path) for unit in units for path in sorted(unit.imports, key=printable_path)):
+            edge = {
+                "from": printable_path(source.path),
+                "to": printable_path(target),
+                "from_split": source.split,
+                "to_split": splits.get(target),
+            }
+            file.write(orjson.dumps(edge, option=orjson.OPT_APPEND_NEWLINE))
     with (folder / SIGNATURES_FILE).open("wb") as file:
         for unit in units:
             for symbol in sorted(unit.symbols, key=lambda symbol: (symbol.line, symbol.name, symbol.signature)):

@@ -6,16 +6,16 @@ and CommitPackFT look for, under their names. The bytes depend on the rows and o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from contextlib import nullcontext
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from git_starcoder.dataset.read_rows import COMPATIBILITY_COLUMNS, LABEL_COLUMNS, SPLIT_FILE_NAMES, import_pyarrow
+from git_starcoder.dataset.write.jsonl import TOKENS_PER_CHUNK, TokenText, raise_if_failed, write_at
 from git_starcoder.dataset.write.metadata import ROW_COLUMNS, sample_metadata
-from git_starcoder.dataset.write.token_text import write_decoded
 from git_starcoder.layout import IGNORED_LABEL, masked_row
 from git_starcoder.records import Change, printable_path
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from git_starcoder.build_state import BuildState, TextStore
     from git_starcoder.dataset.write.metadata import SplitRows
-    from git_starcoder.dataset.write.token_text import TokenText
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Sample, Split
@@ -62,13 +61,7 @@ def write_parquet(
     windows = next(iter(splits.values())).windows
     metadata = [sample_metadata(sample, repo.committed_at, build.texts) for sample in windows.samples]
     files: Files = {}
-    widths = tokenizer.token_byte_counts
-    text = (
-        nullcontext()
-        if widths is None
-        else write_decoded(windows.tokens, widths, tokenizer.decode, build.scratch / "text")
-    )
-    with text as token_text:
+    with _write_text(windows.tokens, tokenizer, build.scratch / "text") as token_text:
         columns = _sample_columns(windows.samples, metadata, build.texts, repo.commit)
         writer = ParquetWriter(build.folder, tokenizer, token_text, columns, has_labels=recipe.write.labels)
         for split, rows in splits.items():
@@ -76,21 +69,29 @@ def write_parquet(
     return files
 
 
+def _write_text(tokens: NDArray[Any], tokenizer: Tokenizer, path: Path) -> TokenText | contextlib.nullcontext[None]:
+    """Write the text of all tokens; nothing if not every token is whole bytes."""
+    if tokenizer.token_byte_counts is None:
+        return contextlib.nullcontext()
+    text = TokenText(tokens, tokenizer.token_byte_counts, path)
+    position = 0
+    for start in range(0, len(tokens), TOKENS_PER_CHUNK):
+        data = tokenizer.decode(tokens[start : start + TOKENS_PER_CHUNK])
+        raise_if_failed(path, write_at(text.path, position, [data]))
+        position += len(data)
+    return text
+
+
 class ParquetWriter:
-    """Writes the rows of splits to Parquet files."""
+    """Writes the rows of splits to Parquet files in a dataset folder.
+
+    Without `token_text`, the text of all tokens, each row is decoded. `sample_columns`
+    is a table of what the rows of each sample share, one row per sample.
+    """
 
     def __init__(
         self, folder: Path, tokenizer: Tokenizer, token_text: TokenText | None, sample_columns: Any, *, has_labels: bool
     ) -> None:
-        """Create a writer.
-
-        Args:
-            folder: The dataset folder.
-            tokenizer: The tokenizer of the dataset.
-            token_text: The text of all tokens; None if not every token is whole bytes.
-            sample_columns: A table of what the rows of each sample share, one row per sample.
-            has_labels: Whether to write the label columns.
-        """
         self._arrow = import_pyarrow()
         self._folder, self._tokenizer, self._token_text, self._has_labels = folder, tokenizer, token_text, has_labels
         # Not every reader knows uint32.
@@ -123,9 +124,7 @@ class ParquetWriter:
         return files
 
     def _open(self, file: BinaryIO, schema: Any) -> Any:
-        strings = [
-            name for name in schema.names if str(schema.field(name).type) == "string" and name not in UNIQUE_COLUMNS
-        ]
+        strings = [field.name for field in schema if str(field.type) == "string" and field.name not in UNIQUE_COLUMNS]
         lists = [f"{name}.list.element" for name in ("tokens", *LABEL_COLUMNS)]
         return self._arrow.parquet.ParquetWriter(
             file, schema, compression="zstd", compression_level=COMPRESSION_LEVEL, use_dictionary=[*strings, *lists]
@@ -212,9 +211,8 @@ def _sample_columns(
     arrow = import_pyarrow()
     names = list(dict.fromkeys(name for values in metadata for name in values))
     columns = {name: arrow.array([values.get(name) for values in metadata]) for name in names}
-    records = [
-        _compatibility_values(sample, shared, texts, commit) for sample, shared in zip(samples, metadata, strict=True)
-    ]
+    pairs = zip(samples, metadata, strict=True)
+    records = [_compatibility_values(sample, shared, texts, commit) for sample, shared in pairs]
     for name in COMPATIBILITY_COLUMNS:
         if name != "text":  # differs from row to row
             kind = arrow.bool_() if name.startswith("is_") else arrow.string()

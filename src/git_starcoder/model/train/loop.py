@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.errors import StarcoderError
+from git_starcoder.evals.likelihood import document_bits
 from git_starcoder.model.data.token_budget import TokenCounter, TokenCounts
 from git_starcoder.model.train.checkpoint import Checkpoint, random_state, restore_random_state, save_checkpoint
 from git_starcoder.model.train.optimizer import MovingAverage, copy_weights
-from git_starcoder.scoring import document_bits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

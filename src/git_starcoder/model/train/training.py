@@ -20,6 +20,7 @@ from git_starcoder import matplotlib_setup
 from git_starcoder.atomic_write import atomic_folder
 from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.errors import OutputError, UsageError
+from git_starcoder.evals.likelihood import document_bits
 from git_starcoder.machine import limit_library_threads
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.data.corpus import Corpus
@@ -42,7 +43,6 @@ from git_starcoder.model.train.optimizer import StepRunner
 from git_starcoder.model.train.preflight import raise_if_wrong, run_preflight, search_batch_size
 from git_starcoder.output_folder import OutputKind, describe_files
 from git_starcoder.protocols import NO_PROGRESS, Progress
-from git_starcoder.scoring import document_bits
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.user_paths import is_utf8_path
 
