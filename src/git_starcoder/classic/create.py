@@ -9,7 +9,7 @@ import click
 
 from git_starcoder import user_paths
 from git_starcoder.cli.commands import PATH_TYPE, open_cache, open_engine, override_seed
-from git_starcoder.cli.progress import step_line
+from git_starcoder.cli.console import step_line
 from git_starcoder.errors import UsageError
 from git_starcoder.records import SPLITS
 from git_starcoder.text.visible import escape_line, escape_unsafe

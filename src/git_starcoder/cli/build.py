@@ -13,11 +13,10 @@ import click
 
 from git_starcoder import user_paths
 from git_starcoder.cli.commands import PATH_TYPE, build_options, common_options, open_cache, open_engine, override_seed
-from git_starcoder.cli.progress import drop_reasons
+from git_starcoder.cli.console import Console, drop_reasons
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
-    from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
     from git_starcoder.errors import ExitCode
     from git_starcoder.git.objects import Repo
@@ -127,16 +126,14 @@ class BuildEstimate:
 
     def describe(self, out: Path) -> str:
         """The estimate as text."""
-        lines = [
-            f"would build {escape_line(str(out))} from commit {self.commit[:12]}",
-            f"  files   {self.files:,} of {self.files_seen:,}, {self.text_bytes:,} bytes of text",
-            f"  changes {self.changes:,} of {self.changes_seen:,} that commits made to files",
-            f"  windows {', '.join(f'{size:,}' for size in self.windows)} tokens",
-            f"  rows    about {self.rows:,}",
-            f"  tokens  about {self.tokens:,}",
-            f"  bytes   about {self.bytes:,}",
-        ]
-        return "\n".join(line for line in lines if self.changes_seen or not line.startswith("  changes"))
+        changes = f"  changes {self.changes:,} of {self.changes_seen:,} that commits made to files\n"
+        return (
+            f"would build {escape_line(str(out))} from commit {self.commit[:12]}\n"
+            f"  files   {self.files:,} of {self.files_seen:,}, {self.text_bytes:,} bytes of text\n"
+            f"{changes if self.changes_seen else ''}"
+            f"  windows {', '.join(f'{size:,}' for size in self.windows)} tokens\n"
+            f"  rows    about {self.rows:,}\n  tokens  about {self.tokens:,}\n  bytes   about {self.bytes:,}"
+        )
 
 
 def estimate_build(repo: Repo, recipe: Recipe, engine: Engine, progress: Progress) -> BuildEstimate:
