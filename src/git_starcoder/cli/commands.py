@@ -35,15 +35,13 @@ DEFAULT_CACHE_MEGABYTES = 2048
 """Default size limit of the cache, in megabytes."""
 
 
-class CommandGroup(click.Group):
+class _CommandGroup(click.Group):
     """The commands, each loaded from the module of its name when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of that name."""
         return import_module(f"git_starcoder.cli.{cmd_name}").command if cmd_name in COMMANDS else None
 
     def resolve_command(
@@ -58,7 +56,7 @@ class CommandGroup(click.Group):
 
 @click.group(
     PROGRAM_NAME,
-    cls=CommandGroup,
+    cls=_CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 success, 1 a check failed, 2 invalid usage or input, 70 a bug in git-starcoder, "
     "130 interrupted, 141 broken pipe.",

@@ -163,7 +163,7 @@ def _show_row(console: Console, dataset: Dataset, place: RowPosition) -> ExitCod
     lines += ["", *_styled_text(console, shown.segments)]
     values = {
         "row": shown.row.metadata,
-        "place": {"split": place.split, "number": place.index, "file": shown.location},
+        "place": {"split": place.split, "number": place.row_index, "file": shown.location},
         "facts": shown.facts,
         "weight_factors": shown.weight_factors,
         "extent": extent and {"first_byte": extent.first_byte, "last_byte": extent.last_byte,
