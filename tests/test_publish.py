@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from git_starcoder.atomic_write import atomic_folder
 from git_starcoder.errors import OutputError
-from git_starcoder.output_folder import GITIGNORE_TEXT, OutputKind, describe_files, resolve_destination
+from git_starcoder.output_folder import GITIGNORE_TEXT, OutputKind, atomic_folder, describe_files, resolve_destination
 
 KIND = OutputKind(
     "thing", "maker", "sign.json", "git-starcoder/thing/", frozenset({"README.md"}), {"score.json": "score/"}

@@ -71,25 +71,20 @@ class MissingExtraError(StarcoderError):
     """An optional library is not installed; the hint names the extra to install."""
 
     def __init__(self, library: str, extra: str) -> None:
-        super().__init__(
-            f"{library} is not installed; it belongs to the extra '{extra}'",
-            hint=f"pip install 'git-starcoder[{extra}]'",
-        )
+        what = f"{library} is not installed; it belongs to the extra '{extra}'"
+        super().__init__(what, hint=f"pip install 'git-starcoder[{extra}]'")
 
     @staticmethod
     def from_import_error(error: ImportError, library: str, extra: str) -> StarcoderError:
         """The error for a failed import: the library is not installed, or it is installed and does not load."""
-        if error.path is None:  # no file was found
-            return MissingExtraError(library, extra)
-        return library_load_error(error, library)
+        return MissingExtraError(library, extra) if error.path is None else library_load_error(error, library)
 
 
 def library_load_error(error: ImportError, library: str) -> MachineError:
     """The error for a library that is installed and does not load: memory is short, or files of it are damaged."""
     hint = "check that there is enough memory, then install the library again"
-    return MachineError(
-        f"{library} is installed but does not load", where=" ".join(str(error).split())[:200], hint=hint
-    )
+    where = " ".join(str(error).split())[:200]
+    return MachineError(f"{library} is installed but does not load", where=where, hint=hint)
 
 
 FEWER_WORKERS_HINT = "fewer workers need less: -j 1"
@@ -104,12 +99,8 @@ LIMIT_MESSAGES = {
 THREAD_REFUSED_PHRASES = ("can't start new thread", "threadpoolbuilderror", "resource temporarily unavailable")
 """Parts of the messages by which libraries report that a thread was refused."""
 ALLOCATION_FAILED_PHRASES = (
-    "can't allocate memory",
-    "cannot allocate memory",
-    "not enough memory",
-    "out of memory",
-    "bad allocation",
-)
+    "can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "bad allocation",
+)  # fmt: skip
 """Parts of the messages by which libraries report that memory was refused."""
 
 

@@ -36,7 +36,6 @@ ADDRESS_SPACE_PER_THREAD_BYTES = 128 << 20
 """Address space that each thread of a library needs, mostly for its stack and its malloc arena."""
 THREAD_COUNT_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 """Environment variables that tell libraries how many threads to start."""
-
 GIB = 1 << 30
 WINDOW_BY_MEMORY_GIB = ((24, 4096), (16, 2048), (12, 1536), (8, 1024))
 """GPU memory in GiB and the window in tokens that is used from there on."""
@@ -103,12 +102,7 @@ def startable_thread_count(wanted: int) -> int:
 
 
 def require_resources(address_space: int = MIN_ADDRESS_SPACE_BYTES) -> None:
-    """End with a clear error where a library would abort the process.
-
-    Raises:
-        MachineError: too few threads can be started, or the address space is too small.
-
-    """
+    """End with a `MachineError` where a library would abort the process: too few threads, or a small address space."""
     limit = address_space_limit()
     if limit is not None and limit < address_space:
         what = f"addresses are limited to {limit >> 20:,} MiB (ulimit -v); at least {address_space >> 20:,} are needed"
@@ -130,18 +124,15 @@ def detect_device() -> Device:
     """The largest accelerator of this machine. One that cannot be queried counts as none: detection never fails."""
     if memory := max(cuda_memories(), default=0):
         return Device("cuda", memory)
-    if memory := metal_memory():
-        return Device("metal", memory)
-    return Device("none", 0)
+    memory = metal_memory()
+    return Device("metal" if memory else "none", memory)
 
 
 def recommended_window(device: Device) -> int:
     """The largest window, in tokens, that suits the memory of a device."""
     if device.kind == "none":
         return WINDOW_WITHOUT_GPU
-    fitting = (
-        tokens for gibibytes, tokens in WINDOW_BY_MEMORY_GIB if device.memory >= gibibytes * GIB * NOMINAL_MEMORY_SHARE
-    )
+    fitting = (tokens for gib, tokens in WINDOW_BY_MEMORY_GIB if device.memory >= gib * GIB * NOMINAL_MEMORY_SHARE)
     return next(fitting, SMALLEST_WINDOW)
 
 

@@ -1,26 +1,45 @@
-"""Inspects output folders: where an output path leads, and which files there belong to the user.
+"""Writes output folders and files that appear complete or not at all, and never replaces files of the user.
 
 A folder that git-starcoder wrote has a marker: a JSON file such as `manifest.json` that says what kind of folder it is
 and lists its files with their sizes and SHA-256. Files that are not listed belong to the user, and are never removed or
 replaced. Listed files that were changed later are replaced only with `--force`.
+
+New files are written to a hidden folder first. Usually this folder is then renamed to the output, so that the output is
+always absent or complete. Some output folders must stay the same folder, such as a mount point or a folder with files
+of the user (see `_must_keep_folder`). There files are replaced one by one. The marker is removed first and comes back
+last, so a folder with a marker is complete, and the next run finishes what a kill interrupted.
+
+The hidden names, for an output called `out`:
+
+    .out.lock      held by the one process that writes
+    .out.partial   being written; removed by the next run
+    .out.ready     complete, its files are being moved to `out`; finished by the next run
+    .out.old       the old output, while the new one takes its name
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import re
+import shutil
 import stat
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import orjson
 
-from git_starcoder.errors import OutputError
+from git_starcoder.errors import OutputError, as_machine_error
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+
+T = TypeVar("T")
 
 GITIGNORE_NAME = ".gitignore"
 """The name of the file that hides an output folder from git."""
@@ -31,7 +50,11 @@ NEGLIGIBLE_NAMES = frozenset({GITIGNORE_NAME, "lost+found", ".DS_Store", "Thumbs
 MAX_NAMED_FILES = 3
 """Largest number of files that an error names."""
 HIDDEN_SUFFIXES = ("partial", "ready", "old", "lock", "training")
-"""Suffixes of the hidden files and folders of an output; see `atomic_write`."""
+"""Suffixes of the hidden files and folders of an output; see the top of this module."""
+RENAME_REFUSED_ERRORS = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES}
+"""Errors where a folder may not be renamed, but files in it may: a mount, an overlay, a folder of another user."""
+REPLACED_MARKER = ".former"
+"""The name of the old marker file while files are replaced one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +97,7 @@ class FolderContents(NamedTuple):
 def resolve_destination(out: Path, name: str) -> Path:
     """The absolute path of an output. Links are followed, so the files go where the user's link points.
 
-    Raises:
-        OutputError: the path is a broken link, the root of the file system, or inside a git directory.
-
+    An `OutputError` says that it is a broken link, the root of the file system, or inside a git directory.
     """
     hint = "choose another place with --out"
     for path in (out, *out.parents):
@@ -87,14 +108,10 @@ def resolve_destination(out: Path, name: str) -> Path:
     real = Path(os.path.realpath(out))
     if real == real.parent:
         raise OutputError(f"'{out}' is the root of the file system", where="--out", hint=hint)
-    inside = next((folder for folder in (real, *real.parents) if _is_git_directory(folder)), None)
-    if inside is not None:
-        raise OutputError(f"'{out}' is inside the git directory '{inside}'", where="--out", hint=hint)
+    for folder in (real, *real.parents):
+        if (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir():
+            raise OutputError(f"'{out}' is inside the git directory '{folder}'", where="--out", hint=hint)
     return real
-
-
-def _is_git_directory(folder: Path) -> bool:
-    return (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
 
 
 def hidden_path(folder: Path, out: Path, suffix: str) -> Path:
@@ -135,7 +152,7 @@ def is_own_gitignore(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.read_bytes() == GITIGNORE_TEXT.encode()
 
 
-def list_files(folder: Path) -> list[str]:
+def _list_files(folder: Path) -> list[str]:
     """The paths of all files below a folder, sorted and relative to it. Links to folders count as files."""
     names: list[str] = []
     for base, folders, files in os.walk(folder):
@@ -147,30 +164,23 @@ def list_files(folder: Path) -> list[str]:
 def describe_files(
     folder: Path, known: Mapping[str, dict[str, int | str]] | None = None, *, without: str = ""
 ) -> dict[str, dict[str, int | str]]:
-    """Size and SHA-256 of every file in a folder, as its marker lists them.
+    """Size and SHA-256 of every file in an output folder, as its marker lists them.
 
-    `.gitignore` is left out: users who commit or upload the folder remove it.
-
-    Args:
-        folder: The output folder.
-        known: Results for files that need not be read again.
-        without: A folder in it that is left out.
-
+    `.gitignore` is left out, because users who commit or upload the folder remove it; so is the folder `without`.
+    Files with `known` results are not read again.
     """
-    names = [name for name in list_files(folder) if name != GITIGNORE_NAME and name.partition("/")[0] != without]
-    return {name: known[name] if known and name in known else _describe_file(folder / name) for name in names}
-
-
-def _describe_file(path: Path) -> dict[str, int | str]:
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    names = [name for name in _list_files(folder) if name != GITIGNORE_NAME and name.partition("/")[0] != without]
+    known = known or {}
+    return {
+        name: known.get(name) or {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
+        for name in names
+    }
 
 
 def inspect_folder(out: Path, kind: OutputKind) -> FolderContents | None:
     """The contents of a folder of this kind; None if nothing is at `out`, or a practically empty folder.
 
-    Raises:
-        OutputError: `out` is something else, or it is not writable.
-
+    An `OutputError` says that `out` is something else or not writable.
     """
     if not os.path.lexists(out) or (out.is_dir() and is_practically_empty(out)):
         if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
@@ -181,9 +191,9 @@ def inspect_folder(out: Path, kind: OutputKind) -> FolderContents | None:
         hint = "choose another folder with --out, or remove it yourself"
         raise OutputError(f"'{out}' exists and is not a git-starcoder {kind.name}", where="--out", hint=hint)
     later = [name for name, schema in kind.late_files.items() if has_schema(out / name, schema)]
-    files |= dict.fromkeys(
-        [*later, GITIGNORE_NAME] if is_own_gitignore(out / GITIGNORE_NAME) else later, WrittenFile(0, "")
-    )
+    if is_own_gitignore(out / GITIGNORE_NAME):
+        later.append(GITIGNORE_NAME)
+    files |= dict.fromkeys(later, WrittenFile(0, ""))
     folders = {folder for name in files for folder in _parent_folders(name)} | {"."}
     for folder in sorted(folders):
         path = out / folder
@@ -232,37 +242,21 @@ def has_schema(path: Path, schema: str) -> bool:
 
 
 def require_replaceable(out: Path, contents: FolderContents, kind: OutputKind, *, force: bool) -> None:
-    """Check that replacing an output loses no work of the user.
-
-    Raises:
-        OutputError: a written file was changed later, and `force` is not set; or a file of the user has a name that is
-            needed.
-
-    """
+    """Check that replacing an output loses no work of the user; with `force`, files changed later may be replaced."""
     if blocked := sorted((kind.reserved_names | contents.files.keys()).intersection(contents.user_files)):
-        raise OutputError(
-            f"'{out}' has files of yours with names that the {kind.name} needs: {_shorten_list(blocked)}",
-            where="--out",
-            hint="move them away, or choose another folder with --out",
-        )
+        what = f"'{out}' has files of yours with names that the {kind.name} needs: {_shorten_list(blocked)}"
+        raise OutputError(what, where="--out", hint="move them away, or choose another folder with --out")
     if contents.changed_files and not force:
-        raise OutputError(
-            f"files in '{out}' were changed after they were written: {_shorten_list(contents.changed_files)}",
-            where="--out",
-            hint="--force replaces them; or choose another folder with --out",
-        )
+        what = f"files in '{out}' were changed after they were written: {_shorten_list(contents.changed_files)}"
+        raise OutputError(what, where="--out", hint="--force replaces them; or choose another folder with --out")
 
 
-def require_no_collision(out: Path, old: Collection[str], new: Collection[str]) -> None:
-    """Check that no new file has the name of a file or folder of the user.
-
-    Raises:
-        OutputError: one has.
-
-    """
+def _require_no_collision(out: Path, old: Collection[str], new: Collection[str]) -> None:
+    """Check that no new file has the name of a file or folder of the user."""
     for name in new:
+        parents = {folder: out / folder for folder in _parent_folders(name)}
         occupied = [
-            folder for folder in _parent_folders(name) if os.path.lexists(out / folder) and not _is_folder(out / folder)
+            folder for folder, path in parents.items() if path.is_symlink() or (path.exists() and not path.is_dir())
         ]
         if name not in old and os.path.lexists(out / name):
             occupied.append(name)
@@ -271,7 +265,7 @@ def require_no_collision(out: Path, old: Collection[str], new: Collection[str]) 
             raise OutputError(what, where="--out", hint="move it away, and give the same command again")
 
 
-def must_keep_folder(out: Path, contents: FolderContents | None) -> bool:
+def _must_keep_folder(out: Path, contents: FolderContents | None) -> bool:
     """Whether the folder must stay the same folder, so that its files are replaced one by one.
 
     It must if it was empty or has files of the user, is a mount point or the current folder, or has another owner or
@@ -303,10 +297,6 @@ def _has_access_list(out: Path) -> bool:
 def _parent_folders(name: str) -> list[str]:
     """The folders between the output and a file: `a/b/c` -> [`a/b`, `a`]."""
     return [str(parent) for parent in PurePosixPath(name).parents if parent.name]
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 def _find_user_files(
@@ -353,3 +343,220 @@ def _read_json_object(path: Path) -> dict[str, Any] | None:
 def _shorten_list(names: list[str]) -> str:
     more = f" and {len(names) - MAX_NAMED_FILES} more" if len(names) > MAX_NAMED_FILES else ""
     return ", ".join(names[:MAX_NAMED_FILES]) + more
+
+
+@contextmanager
+def atomic_folder(
+    out: Path, kind: OutputKind, reusable: Callable[[Path], T | None], *, force: bool = False
+) -> Generator[tuple[Path, T | None]]:
+    """Make a folder that appears complete or not at all.
+
+    The block fills a hidden folder. When the block ends without an error, the files are flushed to the disk and moved
+    to `out`. Files that an earlier run wrote there are replaced; files of the user stay.
+
+    Args:
+        out: The folder to make.
+        kind: What kind of folder it is. A folder of another kind is never touched.
+        reusable: Called under the lock if a folder of this kind is at `out`. If it returns something other than None,
+            that is yielded, there is no folder to fill, and nothing changes.
+        force: Also replace files that were changed since they were written.
+
+    Yields:
+        The hidden folder to fill and None, or a folder that does not exist and the result of `reusable`.
+    """
+    with convert_os_errors(out):
+        target = resolve_destination(out, kind.name)
+        lock = hidden_path(hidden_files_folder(target), target, "lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(out, kind, lock):
+            _recover(target, kind)
+            contents = inspect_folder(target, kind)
+            reused = reusable(target) if contents else None
+            if contents and reused is None:
+                require_replaceable(target, contents, kind, force=force)
+            partial = hidden_path(target if _must_keep_folder(target, contents) else target.parent, target, "partial")
+            if reused is not None:
+                yield partial, reused
+                return
+            partial.mkdir()
+            try:
+                if target.exists():  # users who may not read the output may not read the hidden folder either
+                    partial.chmod(partial.stat().st_mode & ~0o777 | target.stat().st_mode & 0o777 | 0o700)
+                write_gitignore(partial)
+                yield partial, None
+                _apply_folder_mode(partial)
+                flush_folder(partial)
+                _publish(partial, target, kind, force=force)
+            finally:
+                _remove(partial)
+
+
+def _publish(partial: Path, out: Path, kind: OutputKind, *, force: bool) -> None:
+    """Replace the output by the folder that was filled."""
+    contents = inspect_folder(out, kind)  # inspected again: the user may have changed it since
+    if contents:
+        require_replaceable(out, contents, kind, force=force)
+    # The user may have another .gitignore, or have removed ours.
+    keeps_gitignore = GITIGNORE_NAME not in contents.files if contents else os.path.lexists(out / GITIGNORE_NAME)
+    if keeps_gitignore:
+        (partial / GITIGNORE_NAME).unlink()
+    if out.exists() and not _must_keep_folder(out, contents) and partial.parent == out.parent:
+        shutil.copystat(out, partial)
+        old = hidden_path(out.parent, out, "old")
+        try:
+            out.rename(old)
+        except OSError as error:
+            if error.errno not in RENAME_REFUSED_ERRORS:
+                raise
+        else:
+            partial.rename(out)
+            flush_to_disk(out.parent)
+            old.rename(partial)  # to be removed; a folder named .old is always complete
+            return
+    if not out.exists():
+        partial.rename(out)
+        flush_to_disk(out.parent)
+        return
+    _require_no_collision(out, contents.files if contents else (), _list_files(partial))
+    ready = partial.with_name(f".{out.name}.ready")
+    partial.rename(ready)  # from here on, the next run would finish the work
+    flush_to_disk(ready.parent)
+    _replace_files(ready, out, kind)
+
+
+def _replace_files(ready: Path, out: Path, kind: OutputKind) -> None:
+    """Move the files of a complete folder to the output, and remove the old files that have no successor.
+
+    Every operation can be repeated, so the next run can finish what a kill interrupted.
+    """
+    marker, old_marker = ready / kind.marker, ready / REPLACED_MARKER
+    new = read_marker(marker, kind)
+    if new is not None:
+        if os.path.lexists(out / kind.marker) and not old_marker.exists():
+            (out / kind.marker).rename(old_marker)
+            flush_to_disk(out)
+        old = read_marker(old_marker, kind) or {}
+        for name in _list_files(ready):
+            if name not in {kind.marker, REPLACED_MARKER}:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                (ready / name).replace(out / name)
+        for name in sorted(old.keys() | kind.late_files.keys()):
+            if name not in new and (name in old or has_schema(out / name, kind.late_files[name])):
+                (out / name).unlink(missing_ok=True)
+        _remove_empty_folders(out, old)
+        for folder in {(out / name).parent for name in new}:
+            flush_to_disk(folder)
+        marker.replace(out / kind.marker)
+        flush_to_disk(out)
+    elif {*_list_files(ready)} - {REPLACED_MARKER}:
+        what = f"'{ready}' is in the way and was not written by git-starcoder"
+        raise OutputError(what, where="--out", hint="move it away, or remove it")
+    shutil.rmtree(ready)
+
+
+def _remove_empty_folders(out: Path, names: Iterable[str]) -> None:
+    """Remove the folders of removed files, as far as nothing is left in them."""
+    folders = {out / parent for name in names for parent in Path(name).parents if parent.name}
+    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _recover(out: Path, kind: OutputKind) -> None:
+    """Finish or remove what a killed process left beside the output and in it."""
+    old = hidden_path(out.parent, out, "old")
+    if os.path.lexists(old):  # killed between the two renames
+        contents = inspect_folder(old, kind)
+        if contents and contents.user_files:
+            what = f"'{old}', which '{out}' has replaced, has files of yours: {contents.user_files[0]}"
+            raise OutputError(what, where="--out", hint="move them away, and give the same command again")
+        if out.exists():
+            _remove(hidden_path(out.parent, out, "partial"))
+            old.rename(hidden_path(out.parent, out, "partial"))
+        else:
+            old.rename(out)
+    for folder in (out.parent, out):
+        ready = hidden_path(folder, out, "ready")
+        if os.path.lexists(ready):
+            out.mkdir(exist_ok=True)
+            _replace_files(ready, out, kind)
+        _remove(hidden_path(folder, out, "partial"))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file that appears complete or not at all, replacing an existing one. Its folder must exist."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(handle)
+    partial = Path(name)
+    try:
+        partial.write_bytes(text.encode("utf-8"))
+        flush_to_disk(partial)
+        # mkstemp makes a file that only its owner may read.
+        partial.chmod(path.stat().st_mode & 0o777 if path.exists() else path.parent.stat().st_mode & 0o666)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or the user's link to a folder, if it exists."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def _apply_folder_mode(folder: Path) -> None:
+    """Give every file the permissions of the folder: some libraries write files that only the owner may read."""
+    mode = folder.stat().st_mode & 0o666
+    for base, _, names in os.walk(folder):
+        for name in names:
+            (Path(base) / name).chmod(mode)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush every file and folder below a folder to the disk."""
+    for base, _, names in os.walk(folder):
+        for name in names:
+            flush_to_disk(Path(base) / name)
+        flush_to_disk(Path(base))
+
+
+def flush_to_disk(path: Path) -> None:
+    """Flush one file or folder to the disk (`fsync`)."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def convert_os_errors(out: Path) -> Generator[None]:
+    """Turn an error of the operating system about an output into an `OutputError` or `MachineError`."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else str(out)
+        raise as_machine_error(error) or OutputError(f"cannot write '{out}': {error.strerror}", where=where) from error
+
+
+@contextmanager
+def exclusive_lock(out: Path, kind: OutputKind, lock: Path) -> Generator[None]:
+    """Keep other processes from writing `out`, by the file `lock`, whose folder exists.
+
+    It is a lock of `flock`, which the kernel frees when the process dies. The file is removed afterwards; the library
+    filelock would leave it beside the output.
+    """
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_locked = os.path.samestat(lock.stat(), os.fstat(file.fileno()))  # its last holder may have removed it
+        except (BlockingIOError, FileNotFoundError):
+            is_locked = False
+        if not is_locked:
+            raise OutputError(f"another {kind.writer} is writing '{out}'", where=str(lock), hint="wait for it to end")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

@@ -18,17 +18,7 @@ from msgspec import Meta
 from git_starcoder import registry, strict_config, user_paths
 from git_starcoder.errors import RecipeError
 from git_starcoder.records import printable_path
-from git_starcoder.strict_config import (
-    InvalidValueError,
-    Places,
-    PositiveFloat,
-    PositiveInt,
-    Share,
-    StrictConfig,
-    from_values,
-    parse_mapping,
-    parse_override,
-)
+from git_starcoder.strict_config import InvalidValueError, Places, PositiveFloat, PositiveInt, Share, StrictConfig
 
 MAX_COPIES = 16
 """Variations of one file by one augmentation. More would be near-duplicates of each other."""
@@ -106,12 +96,7 @@ class WindowOptions(StrictConfig):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The sizes in rising order, once `stages.window.resolve` has replaced `auto` and `scales` by numbers.
-
-        Raises:
-            ValueError: they have not been replaced.
-
-        """
+        """The sizes in rising order, once `stages.window.resolve_sizes` has replaced `auto` and `scales` by numbers."""
         if isinstance(self.size, str):
             what = f"resolve the recipe first: a window of {self.size!r} has no size"
             raise ValueError(what)  # noqa: TRY004 - a bug of ours
@@ -207,30 +192,24 @@ class Recipe(StrictConfig):
 
     @classmethod
     def load(cls, name: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
-        """Load a recipe of the registry or of a YAML file, with `section.key=value` overrides on top.
-
-        Args:
-            name: `effectiveness`, `elite`, `baseline`, or a path.
-            overrides: For example `("window.size=2048", "seed=7")`.
+        """Load a recipe of the registry or of a YAML file, with overrides such as `window.size=2048` on top.
 
         Raises:
             RecipeError: there is no such recipe, it is not YAML, a key is unknown, or a value is invalid.
-
         """
         values = _load_values(str(name), ())
         places = Places(f"recipe {name}")
         for override in overrides:
-            keys, value = parse_override(override, "window.size=2048", 2, RecipeError)
+            keys, value = strict_config.parse_override(override, "window.size=2048", 2, RecipeError)
             target = values
-            for key in keys[:-1]:
-                below = target.get(key)
-                target[key] = dict(cast("dict[str, Any]", below)) if isinstance(below, dict) else {}
-                target = target[key]
+            if len(keys) > 1:
+                section = values.get(keys[0])
+                target = values[keys[0]] = dict(cast("dict[str, Any]", section)) if isinstance(section, dict) else {}
             target[keys[-1]] = value
             places.of_keys[".".join(keys)] = f"--set {'.'.join(keys)}"
         if "augment" in values:
             values["augment"] = _normalise_augmentations(values["augment"], places)
-        return from_values(cls, values, places, RecipeError)
+        return strict_config.from_values(cls, values, places, RecipeError)
 
     def to_yaml(self) -> str:
         """The complete recipe as YAML, with every default written out."""
@@ -259,7 +238,7 @@ def _load_values(name: str, chain: tuple[str, ...], folder: Path | None = None) 
     known = registry.names("recipes")
     path = (folder or Path()) / user_paths.expand_user(name)
     if name in known:
-        own = parse_mapping(registry.read("recipes", name), title, name, RecipeError)
+        own = strict_config.parse_mapping(registry.read("recipes", name), title, name, RecipeError)
     elif path.suffix in {".yaml", ".yml"} and path.is_file():
         own = strict_config.read_mapping(path, title, str(path), RecipeError)
     else:

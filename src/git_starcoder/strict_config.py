@@ -97,24 +97,13 @@ class Places:
 
 
 def from_values(
-    kind: type[T],
-    values: Mapping[Any, Any],
-    places: Places,
-    error: type[StarcoderError] = UsageError,
+    kind: type[T], values: Mapping[Any, Any], places: Places, error: type[StarcoderError] = UsageError,
     path: tuple[str, ...] = (),
-) -> T:
-    """A config of plain values, such as YAML gives. Nested dataclasses, and mappings to dataclasses, are sections.
+) -> T:  # fmt: skip
+    """A `StrictConfig` of plain values, such as YAML gives. Nested dataclasses and mappings to them are sections.
 
-    Args:
-        kind: A `StrictConfig`.
-        values: The values by key; what is left out has its default.
-        places: Where the values come from.
-        error: The class of the error.
-        path: The keys of the section within the whole config.
-
-    Raises:
-        StarcoderError: of class `error`, if a key is unknown or a value is invalid.
-
+    Raises an error of class `error` if a key is unknown or a value is invalid. `path` is the section that `kind` is of
+    the whole config.
     """
     hints = field_types(kind)
     arguments: dict[str, Any] = {}
@@ -159,12 +148,7 @@ def is_section(hint: Any) -> bool:
 
 
 def check_value(key: str, value: Any, hint: Any) -> Any:
-    """The value converted to its type.
-
-    Raises:
-        InvalidValueError: it has another type, or is out of range.
-
-    """
+    """The value converted to its type; an `InvalidValueError` if it has another type or is out of range."""
     is_float = isinstance(value, float)
     for candidate in (value, int(value)) if is_float and isfinite(value) and value.is_integer() else (value,):
         try:
@@ -186,9 +170,8 @@ def describe_type(hint: Any) -> str:
 def _alternatives(hint: Any) -> list[str]:
     """What a type takes, in words: an item for each alternative."""
     if isinstance(hint, type):
-        return {int: ["a whole number"], float: ["a number"], str: ["text"], bool: ["true", "false"]}.get(
-            hint, ["null"]
-        )
+        words = {int: ["a whole number"], float: ["a number"], str: ["text"], bool: ["true", "false"]}
+        return words.get(hint, ["null"])
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         return list(map(repr, arguments))
@@ -197,13 +180,9 @@ def _alternatives(hint: Any) -> list[str]:
         return ["a list of whole numbers" if "whole number" in items else f"a list of {items}"]
     if origin is Annotated:
         (number,), limits = _alternatives(arguments[0]), arguments[1]
-        words = (
-            ("above", limits.gt),
-            ("from", limits.ge),
-            ("to", limits.le),
-            ("below" if limits.ge is None else "to below", limits.lt),
-        )
-        return [" ".join([number, *(f"{word} {limit:,}" for word, limit in words if limit is not None)])]
+        below = "below" if limits.ge is None else "to below"
+        words = {"above": limits.gt, "from": limits.ge, "to": limits.le, below: limits.lt}
+        return [" ".join([number, *(f"{word} {limit:,}" for word, limit in words.items() if limit is not None)])]
     return [words for part in arguments for words in _alternatives(part)]
 
 
@@ -231,12 +210,7 @@ def _cut(text: Any) -> str:
 
 
 def read_mapping(path: Path, title: str, where: str, error: type[StarcoderError] = UsageError) -> dict[str, Any]:
-    """The keys and values of a YAML file; `title` is what an error calls it.
-
-    Raises:
-        StarcoderError: of class `error`, if there is no such file, or it is not YAML with keys and values.
-
-    """
+    """The keys and values of a YAML file; `title` is what an error of class `error` calls it."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as wrong:
@@ -247,12 +221,7 @@ def read_mapping(path: Path, title: str, where: str, error: type[StarcoderError]
 
 
 def parse_mapping(text: str, title: str, where: str, error: type[StarcoderError] = UsageError) -> dict[str, Any]:
-    """The keys and values of a YAML text; `title` is what an error calls it.
-
-    Raises:
-        StarcoderError: of class `error`, if it is not YAML with keys and values.
-
-    """
+    """The keys and values of a YAML text; `title` is what an error of class `error` calls it."""
     try:
         values = load(text)
     except NotYamlError as wrong:
@@ -265,12 +234,7 @@ def parse_mapping(text: str, title: str, where: str, error: type[StarcoderError]
 def parse_override(
     text: str, example: str, max_depth: int, error: type[StarcoderError] = UsageError
 ) -> tuple[list[str], Any]:
-    """The keys and the value of `--set key=value` or `--set section.key=value`.
-
-    Raises:
-        StarcoderError: of class `error`, if it is something else, or the value is not YAML.
-
-    """
+    """The keys and the value of `--set key=value` or `--set section.key=value`; otherwise an error of class `error`."""
     if printable_path(text) != text:
         raise error(f"'{text}' is not UTF-8", where="--set", hint="give the file another name, or link to it")
     path, equals, value = text.partition("=")
@@ -288,19 +252,11 @@ _TAG = "tag:yaml.org,2002:"
 _FLOAT = r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
 _SCALARS: dict[str, tuple[re.Pattern[str], list[str], Callable[[str], Any]]] = {
     "null": (re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""], lambda _: None),
-    "bool": (
-        re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"), lambda text: text.lower() == "true"
-    ),
-    "int": (
-        re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z"),
-        list("-+0123456789"),
-        lambda text: int(text, {"0o": 8, "0x": 16}.get(text[:2], 10)),
-    ),
-    "float": (
-        re.compile(_FLOAT),
-        list("-+.0123456789"),
-        lambda text: float(text.replace(".", "", 1) if text[-1] in "fFnN" else text),
-    ),
+    "bool": (re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"), lambda text: text[0] in "tT"),
+    "int": (re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z"), list("-+0123456789"),
+            lambda text: int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))),
+    "float": (re.compile(_FLOAT), list("-+.0123456789"),
+              lambda text: float(text.replace(".", "", 1) if text[-1] in "fFnN" else text)),
 }  # fmt: skip
 """How values that are not text are spelled, their first characters, and their value; the first that fits counts."""
 _UNICODE_LINE_BREAK = re.compile("[\x85\u2028\u2029]")
@@ -311,12 +267,7 @@ class NotYamlError(ValueError):
 
 
 def load(text: str) -> Any:
-    """The value of a YAML text.
-
-    Raises:
-        NotYamlError: it is not YAML, it has a tag of another schema, or a key stands twice in a mapping.
-
-    """
+    """The value of a YAML text; a `NotYamlError` if a tag is of another schema, or a key stands twice, too."""
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -345,12 +296,7 @@ class _Loader(yaml.SafeLoader):
     yaml_constructors = {}  # noqa: RUF012 - filled below
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node.
-
-        Raises:
-            ConstructorError: a key is not a plain value, or stands twice.
-
-        """
+        """The mapping of a node; an error if a key is not a plain value, or stands twice."""
         if not isinstance(node, MappingNode):  # pyright: ignore[reportUnnecessaryIsInstance] - `!!map [1]`
             raise ConstructorError(None, None, "expected a mapping", node.start_mark)
         construct = cast("Callable[..., Any]", self.construct_object)  # pyright: ignore[reportUnknownMemberType]

@@ -7,14 +7,18 @@ that is read, and it accepts a relative HOME.
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import pwd
+import shutil
 import tempfile
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_starcoder.errors import MachineError, UsageError, as_machine_error
+from git_starcoder.errors import MachineError, MissingExtraError, UsageError, as_machine_error
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,21 +44,14 @@ def home_folder() -> Path | None:
 
 
 def expand_user(path: str | Path) -> Path:
-    """The path with a leading `~` or `~user` replaced, as a shell does; an unknown user stays as written.
-
-    Raises:
-        UsageError: the path begins with `~`, and no home folder is known.
-
-    """
+    """The path with a leading `~` or `~user` replaced, as a shell does; an unknown user stays as written."""
     name, _, rest = os.fspath(path).partition("/")
     if not name.startswith("~"):
         return Path(path)
     if name == "~":
-        folder = home_folder()
-        if folder is None:
-            raise UsageError(
-                f"'{path}' cannot be found: no home folder is known", hint="set HOME, or write the path in full"
-            )
+        if (folder := home_folder()) is None:
+            what = f"'{path}' cannot be found: no home folder is known"
+            raise UsageError(what, hint="set HOME, or write the path in full")
         return folder / rest
     try:
         return Path(pwd.getpwnam(os.fsencode(name[1:]).decode("ascii")).pw_dir) / rest
@@ -71,12 +68,7 @@ def current_folder() -> Path | None:
 
 
 def require_reachable(path: Path) -> Path:
-    """The path itself, after checking that it can be resolved.
-
-    Raises:
-        UsageError: the path is relative, and the current folder was deleted.
-
-    """
+    """The path itself; a `UsageError` if it is relative and the current folder was deleted."""
     if not path.is_absolute() and current_folder() is None:
         hint = "change to another folder, or give absolute paths"
         raise UsageError(f"{CURRENT_FOLDER_GONE}, so '{path}' cannot be found", hint=hint)
@@ -97,7 +89,6 @@ def temporary_folder() -> str:
 
     Raises:
         MachineError: none of these folders is writable.
-
     """
     if tempfile.tempdir is None:
         named = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
@@ -141,3 +132,26 @@ def _is_writable(folder: str) -> bool:
         if limit := as_machine_error(error):  # the folder is not to blame
             raise limit from error
         return False
+
+
+def require_matplotlib(extra: str) -> None:
+    """Loads matplotlib, which the extra `extra` of this package needs, quietly.
+
+    Its font cache goes to a temporary folder where the user's cache folder cannot be used.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    folder = temporary_folder()  # also makes sure that matplotlib itself finds a temporary folder
+    # A relative path leads into the current folder, which may be a repository.
+    has_relative_folder = any(
+        not Path(os.environ[name]).is_absolute() for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME") if name in os.environ
+    )
+    if "MPLCONFIGDIR" not in os.environ and (home_folder() is None or has_relative_folder):
+        os.environ["MPLCONFIGDIR"] = cache = tempfile.mkdtemp(prefix="git-starcoder-", dir=folder)
+        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns at length where it cannot write its cache
+    try:
+        import_module("matplotlib.figure")
+    except ImportError as error:
+        raise MissingExtraError.from_import_error(error, error.name or "matplotlib", extra) from error

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.cli.console import Console, use_color
-from git_starcoder.cli.progress import ProgressBars, ProgressLines, step_line
+from git_starcoder.cli.console import Console, ProgressBars, ProgressLines, step_line, use_color
 from git_starcoder.errors import ExitCode
 from git_starcoder.text.visible import escape_line, escape_unsafe
 

@@ -74,7 +74,7 @@ def test_an_interrupt_while_an_error_is_printed_is_130(monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("git_starcoder.cli.error_messages.print_error", interrupted)
+    monkeypatch.setattr("git_starcoder.cli.console.print_error", interrupted)
     assert main([], command=failing_command(MemoryError())) == 130
 
 
@@ -82,7 +82,7 @@ def test_an_error_that_cannot_be_printed_is_no_traceback(monkeypatch):
     def broken(*_, **__):
         raise ValueError
 
-    monkeypatch.setattr("git_starcoder.cli.error_messages.print_error", broken)
+    monkeypatch.setattr("git_starcoder.cli.console.print_error", broken)
     assert main([], command=failing_command(MemoryError())) == 70
 
 

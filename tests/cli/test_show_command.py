@@ -104,6 +104,7 @@ def test_a_row_of_a_file_says_where_it_stands(dataset_folder, show, history):
             continue
         answer = json.loads(show(f"{split}:{at}", "--json"))
         assert answer["row"] == about
+        assert (answer["place"]["split"], answer["place"]["number"]) == (split, at)
         text = subprocess.run(
             ["git", "-C", history, "show", f"HEAD:{about['source_file']}"], capture_output=True, check=True
         ).stdout

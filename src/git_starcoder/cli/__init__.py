@@ -1,7 +1,6 @@
 """The command line `git starcoder COMMAND`: one module per command, imported when the command is used.
 
-Only this module turns outcomes into exit codes: 0 success, 1 a check failed, 2 invalid usage or input, 70 a bug in
-git-starcoder, 130 interrupted, 141 broken pipe. Before `main` runs, it imports only the standard library, so that a
+Only this module turns outcomes into exit codes. Before `main` runs, it imports only the standard library, so that a
 missing library, or Ctrl-C while libraries load, also ends with one clear line and not with a traceback and exit code 1.
 """
 
@@ -12,7 +11,7 @@ import io
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from git_starcoder import machine
 from git_starcoder.errors import ExitCode
@@ -67,7 +66,11 @@ def _run_and_report(arguments: list[str], command: click.Command | str) -> int:
 def _run(arguments: list[str], command: click.Command | str) -> int:
     import click
 
-    command = _load_command(command) if isinstance(command, str) else command
+    if isinstance(command, str):
+        if command != COMMAND_GROUP:  # our own commands check the machine themselves
+            machine.require_resources()
+        module, _, attribute = command.partition(":")
+        command = cast("click.Command", getattr(import_module(module), attribute))
     try:  # without command.main(), which handles interrupts and broken pipes in its own way
         with command.make_context(command.name, arguments) as context:
             code: Any = command.invoke(context)
@@ -79,21 +82,12 @@ def _run(arguments: list[str], command: click.Command | str) -> int:
     return code or ExitCode.SUCCESS
 
 
-def _load_command(name: str) -> click.Command:
-    """Imports the command that `module:attribute` names."""
-    if name != COMMAND_GROUP:  # our own commands check the machine themselves
-        machine.require_resources()
-    module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
-
-
 def _report_error(error: BaseException, arguments: list[str]) -> int:
-    """Prints an error and returns the exit code."""
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":  # click's, at a prompt
         sys.stderr.write("interrupted\n")
         return ExitCode.INTERRUPTED
     try:
-        from git_starcoder.cli import error_messages
+        from git_starcoder.cli import console
     except ImportError as missing:
         reason = f"{missing.name} is not installed" if isinstance(missing, ModuleNotFoundError) else str(missing)
         return _print_installation_error(f"{sys.executable} cannot load git-starcoder: {reason}")
@@ -101,9 +95,9 @@ def _report_error(error: BaseException, arguments: list[str]) -> int:
         import traceback
 
         traceback.print_exception(error)
-    described, code = error_messages.describe_error(error)
+    described, code = console.describe_error(error)
     verb = next((word for word in arguments if word in COMMANDS), "starcoder")
-    error_messages.print_error(described, verb, in_json="--json" in arguments, code=code)
+    console.print_error(described, verb, in_json="--json" in arguments, code=code)
     return code
 
 
@@ -114,10 +108,7 @@ def _print_installation_error(message: str) -> int:
 
 
 class _LossyStderr(io.FileIO):
-    """Standard error that ignores full disks and closed terminals, because messages are not worth ending the work.
-
-    A broken pipe still ends it: whoever read the messages is gone.
-    """
+    """Standard error that ignores full disks and closed terminals; a broken pipe still ends the work."""
 
     def write(self, data: object, /) -> int:
         byte_count = memoryview(data).nbytes  # pyright: ignore[reportArgumentType]

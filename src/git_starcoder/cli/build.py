@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import asdict, dataclass
 from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,10 @@ import click
 
 from git_starcoder import user_paths
 from git_starcoder.cli.commands import PATH_TYPE, build_options, common_options, open_cache, open_engine, override_seed
-from git_starcoder.cli.progress import drop_reasons
+from git_starcoder.cli.console import Console, drop_reasons
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
-    from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
     from git_starcoder.errors import ExitCode
     from git_starcoder.git.objects import Repo
@@ -68,8 +66,8 @@ def command(
         open_cache(progress, wanted=use_cache) as cache,
     ):
         if dry_run:
-            estimate = estimate_build(repository, recipe, engine, progress)
-            return console.answer({"plan": asdict(estimate), "out": str(out)}, estimate.describe(out))
+            plan = estimate_build(repository, recipe, engine, progress)
+            return console.answer({"plan": plan, "out": str(out)}, describe_estimate(plan, out))
         dataset = build(repository, recipe, out, engine=engine, progress=progress, cache=cache, force=force)
     values = {"out": str(out), **dataset_values(dataset), "notes": repository.notes}
     return console.answer(values, describe_dataset(dataset, out))
@@ -109,38 +107,12 @@ def describe_dataset(dataset: Dataset, out: Path) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class BuildEstimate:
-    """What a build would read and write. Files and changes are exact, the rest is estimated."""
+def estimate_build(repo: Repo, recipe: Recipe, engine: Engine, progress: Progress) -> dict[str, Any]:
+    """What a build would read and write, as `--json` prints it. Files and changes are exact, the rest is estimated.
 
-    commit: str
-    files: int
-    files_seen: int
-    changes: int
-    changes_seen: int
-    """Changes that commits made to files; 0 if the recipe reads no history."""
-    text_bytes: int
-    windows: tuple[int, ...]
-    rows: int
-    tokens: int
-    bytes: int
-
-    def describe(self, out: Path) -> str:
-        """The estimate as text."""
-        lines = [
-            f"would build {escape_line(str(out))} from commit {self.commit[:12]}",
-            f"  files   {self.files:,} of {self.files_seen:,}, {self.text_bytes:,} bytes of text",
-            f"  changes {self.changes:,} of {self.changes_seen:,} that commits made to files",
-            f"  windows {', '.join(f'{size:,}' for size in self.windows)} tokens",
-            f"  rows    about {self.rows:,}",
-            f"  tokens  about {self.tokens:,}",
-            f"  bytes   about {self.bytes:,}",
-        ]
-        return "\n".join(line for line in lines if self.changes_seen or not line.startswith("  changes"))
-
-
-def estimate_build(repo: Repo, recipe: Recipe, engine: Engine, progress: Progress) -> BuildEstimate:
-    """Runs the steps read, analyse and split, and estimates what the other steps would produce."""
+    Only the steps read, analyse and split run. `changes_seen` are the changes that commits made to files; 0 if the
+    recipe reads no history.
+    """
     from git_starcoder.build_state import BuildState
     from git_starcoder.records import SPLITS
     from git_starcoder.stages import analyse, read, split, window
@@ -160,15 +132,22 @@ def estimate_build(repo: Repo, recipe: Recipe, engine: Engine, progress: Progres
     # Every window size covers the same text, so it has rows in proportion to 1 / size, and all have as many tokens:
     # 30 rows with sizes 64 and 128 -> 20 + 10 rows, 20 * 64 + 10 * 128 = 2,560 tokens.
     token_count = round(len(sizes) * row_count / fsum(1 / size for size in sizes))
-    return BuildEstimate(
-        commit=repo.commit,
-        files=len(units),
-        files_seen=entry_count,
-        changes=len(changes),
-        changes_seen=state.steps[0].seen - entry_count,
-        text_bytes=sum(unit.source.text.stop - unit.source.text.start for unit in units),
-        windows=sizes,
-        rows=row_count,
-        tokens=token_count,
-        bytes=round(token_count * JSON_BYTES_PER_TOKEN + row_count * JSON_BYTES_PER_ROW),
+    return {
+        "commit": repo.commit, "files": len(units), "files_seen": entry_count,
+        "changes": len(changes), "changes_seen": state.steps[0].seen - entry_count,
+        "text_bytes": sum(unit.source.text.stop - unit.source.text.start for unit in units),
+        "windows": sizes, "rows": row_count, "tokens": token_count,
+        "bytes": round(token_count * JSON_BYTES_PER_TOKEN + row_count * JSON_BYTES_PER_ROW),
+    }  # fmt: skip
+
+
+def describe_estimate(plan: dict[str, Any], out: Path) -> str:
+    """The result of `estimate_build` as text."""
+    changes = f"  changes {plan['changes']:,} of {plan['changes_seen']:,} that commits made to files\n"
+    return (
+        f"would build {escape_line(str(out))} from commit {plan['commit'][:12]}\n"
+        f"  files   {plan['files']:,} of {plan['files_seen']:,}, {plan['text_bytes']:,} bytes of text\n"
+        f"{changes if plan['changes_seen'] else ''}"
+        f"  windows {', '.join(f'{size:,}' for size in plan['windows'])} tokens\n"
+        f"  rows    about {plan['rows']:,}\n  tokens  about {plan['tokens']:,}\n  bytes   about {plan['bytes']:,}"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder.cli.commands import PATH_TYPE, common_options
-from git_starcoder.cli.console import align_columns
+from git_starcoder.cli.console import Console, align_columns
 from git_starcoder.errors import ExitCode
 from git_starcoder.text.visible import escape_line
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_starcoder.checks import Outcome
-    from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
     from git_starcoder.git.objects import Repo
 
@@ -51,15 +50,11 @@ def command(console: Console, dataset_folder: Path, repo: Path | None, seeds: bo
 
 
 def run_checks(console: Console, dataset: Dataset, source: Repo | str | None = None) -> list[Outcome]:
-    """Runs all checks on a dataset; separate processes read the rows of a large one.
-
-    `source` is the dataset's repository, or the reason why it cannot be compared with it.
-    """
+    """Runs all checks; `source` is the dataset's repository, or the reason why it cannot be compared with it."""
     from git_starcoder.checks import check
     from git_starcoder.engine.local import LocalEngine
 
-    byte_count = sum(path.stat().st_size for path in dataset.folder.glob("*.jsonl"))
-    is_large = byte_count >= MIN_BYTES_FOR_READERS
+    is_large = sum(path.stat().st_size for path in dataset.folder.glob("*.jsonl")) >= MIN_BYTES_FOR_READERS
     with console.show_progress() as progress, LocalEngine(READER_COUNT) if is_large else nullcontext() as engine:
         return list(check(dataset, source, progress, engine))
 
@@ -68,20 +63,15 @@ def outcome_values(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """What `--json` prints about the outcomes."""
     from git_starcoder.report.certificate import outcome_result
 
-    return {
-        "checks": [
-            {
-                "check": outcome.check,
-                "promise": outcome.promise,
-                "seeds": list(outcome.classic_tests),
-                "result": outcome_result(outcome),
-                "figure": outcome.figure,
-                "found": outcome.finding_count,
-                "findings": [{"where": finding.where, "what": finding.what} for finding in outcome.findings],
-            }
-            for outcome in outcomes
-        ]
-    }
+    checks = [
+        {
+            "check": outcome.check, "promise": outcome.promise, "seeds": list(outcome.classic_tests),
+            "result": outcome_result(outcome), "figure": outcome.figure, "found": outcome.finding_count,
+            "findings": [{"where": finding.where, "what": finding.what} for finding in outcome.findings],
+        }
+        for outcome in outcomes
+    ]  # fmt: skip
+    return {"checks": checks}
 
 
 def outcome_table(outcomes: Sequence[Outcome], *, show_seeds: bool = False) -> str:

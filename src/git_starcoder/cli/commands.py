@@ -1,18 +1,25 @@
-"""The command group `git starcoder`, and the options that several commands share."""
+"""The command group `git starcoder`, the options that several commands share, and the settings behind them.
+
+A setting comes from a flag, else a STARCODER_* variable, else the git config, else a default. Settings never change the
+bytes of a dataset. Only the user's own git config is read (`git config --global starcoder.jobs 4`), never that of the
+repository, which is untrusted. A wrong setting is a `UsageError`.
+"""
 
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
-from git_starcoder import machine, registry, settings, user_paths
+from git_starcoder import machine, registry, user_paths
 from git_starcoder.cli import COMMANDS, PROGRAM_NAME
-from git_starcoder.cli.console import Console
+from git_starcoder.cli.console import Color, Console
 from git_starcoder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,27 +31,23 @@ if TYPE_CHECKING:
 
 LIGHTWEIGHT_COMMANDS = {"recipe", "show", "doctor"}
 """Commands that load no large libraries, or check the limits of the machine themselves."""
+DEFAULT_CACHE_MEGABYTES = 2048
+"""Default size limit of the cache, in megabytes."""
 
 
-class CommandGroup(click.Group):
+class _CommandGroup(click.Group):
     """The commands, each loaded from the module of its name when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of that name."""
         return import_module(f"git_starcoder.cli.{cmd_name}").command if cmd_name in COMMANDS else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds the command that the arguments name.
-
-        Raises:
-            UsageError: There is none; the hint suggests the nearest name.
-        """
+        """Finds the command that the arguments name; an error about an unknown one suggests the nearest name."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             hint = f"{registry.suggest(args[0], list(COMMANDS))} `{PROGRAM_NAME} -h` lists all commands"
             raise UsageError(f"'{args[0]}' is not a command", where=PROGRAM_NAME, hint=hint)
@@ -53,7 +56,7 @@ class CommandGroup(click.Group):
 
 @click.group(
     PROGRAM_NAME,
-    cls=CommandGroup,
+    cls=_CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 success, 1 a check failed, 2 invalid usage or input, 70 a bug in git-starcoder, "
     "130 interrupted, 141 broken pipe.",
@@ -94,22 +97,15 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("-q", "--quiet", is_flag=True, help="Print only the result: no progress, no notes.")
     @click.option("-v", "--verbose", is_flag=True, help="Print more details, such as every reason for drops.")
     @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-    @click.option(
-        "--color", type=click.Choice(["auto", "always", "never"]), help="When to use colours (default: auto)."
-    )
+    @click.option("--color", type=click.Choice(get_args(Color)), help="When to use colours (default: auto).")
     @click.pass_context
     @functools.wraps(function)
     def wrapper(
-        context: click.Context,
-        *arguments: Any,
-        quiet: bool,
-        verbose: bool,
-        as_json: bool,
-        color: settings.Color | None,
+        context: click.Context, *arguments: Any, quiet: bool, verbose: bool, as_json: bool, color: Color | None,
         **options: Any,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         verb = context.command_path.removeprefix(f"{PROGRAM_NAME} ").partition(" ")[0]
-        console = Console(verb, quiet, verbose, as_json, settings.color(color))
+        console = Console(verb, quiet, verbose, as_json, resolve_color(color))
         if verb not in LIGHTWEIGHT_COMMANDS:
             machine.require_resources()
         return function(console, *arguments, **options)
@@ -151,7 +147,7 @@ def open_engine(progress: Progress, jobs: int | None) -> LocalEngine:
     """Starts worker processes; notes if the machine allows fewer than were requested."""
     from git_starcoder.engine.local import LocalEngine
 
-    engine = LocalEngine(settings.jobs(jobs))
+    engine = LocalEngine(resolve_jobs(jobs))
     if engine.shortage:
         progress.note(f"using only {engine.jobs} worker{'s' * (engine.jobs != 1)}: {engine.shortage}")
     return engine
@@ -159,20 +155,82 @@ def open_engine(progress: Progress, jobs: int | None) -> LocalEngine:
 
 def open_cache(progress: Progress, *, wanted: bool) -> AbstractContextManager[Cache]:
     """Opens the cache in the configured folder; notes if it cannot be used. If it is not wanted, nothing is cached."""
-    from git_starcoder.engine import cache
+    from git_starcoder.engine.cache import SqliteCache
     from git_starcoder.protocols import NO_CACHE
 
     if not wanted:
         return nullcontext(NO_CACHE)
-    max_bytes = settings.cache_limit_bytes()
+    max_bytes = cache_limit_bytes()
     try:
-        folder = settings.cache_folder()
+        folder = cache_folder()
     except UsageError as error:
         progress.note(f"building without a cache: {error.what}; {error.hint}")
-        folder = None
+        return nullcontext(NO_CACHE)
     if folder is None:
         return nullcontext(NO_CACHE)
-    disk_cache = cache.SqliteCache(folder, max_bytes)
+    disk_cache = SqliteCache(folder, max_bytes)
     if disk_cache.problem:
         progress.note(f"building without a cache: {disk_cache.problem}")
     return disk_cache
+
+
+def resolve_jobs(flag: int | None = None) -> int | None:
+    """The number of worker processes: the flag, else the setting; None leaves the choice to the engine."""
+    if flag is not None:
+        return flag
+    text, where = _configured("jobs")
+    if text and not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise UsageError(f"'{text}' is not a number of jobs", where=where, hint="a whole number from 1")
+    return int(text) if text else None
+
+
+def resolve_color(flag: Color | None = None) -> Color:
+    """Whether output is coloured: the flag, else the setting; `auto` colours on a terminal only."""
+    if flag is not None:
+        return flag
+    text, where = _configured("color")
+    if text and text not in get_args(Color):
+        raise UsageError(f"'{text}' is not a choice of colour", where=where, hint="auto, always or never")
+    return cast("Color", text or "auto")
+
+
+def cache_folder() -> Path | None:
+    """The folder of the cache; None if the environment or the git config says `off`.
+
+    A relative XDG_CACHE_HOME is ignored, as the XDG Base Directory Specification demands.
+    """
+    text, _ = _configured("cache")
+    if text:
+        return None if text == "off" else user_paths.require_reachable(user_paths.expand_user(text))
+    folder = user_paths.expand_user(os.environ.get("XDG_CACHE_HOME", ""))
+    if not folder.is_absolute():
+        home = user_paths.home_folder()
+        if home is None:
+            raise UsageError("no home folder is known", where="HOME", hint="set STARCODER_CACHE to a folder, or to off")
+        folder = home / ".cache"
+    return folder / "git-starcoder"
+
+
+def cache_limit_bytes() -> int:
+    """The size limit of the cache, in bytes; the setting is in megabytes."""
+    text, where = _configured("cachesize")
+    if text and not (text.isascii() and text.isdecimal()):
+        raise UsageError(f"'{text}' is not a size in megabytes", where=where, hint="a whole number from 0")
+    return int(text or DEFAULT_CACHE_MEGABYTES) << 20
+
+
+def _configured(name: str) -> tuple[str, str]:
+    """The text of a setting in the environment or in the user's git config, and its place; empty if it is not set."""
+    variable = f"STARCODER_{name.upper()}"
+    if text := os.environ.get(variable):
+        return text, variable
+    # From the root folder and without GIT_*, so that git does not read the repository of the current folder.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "config", "--global", "--get", f"starcoder.{name}"]
+    try:
+        done = subprocess.run(
+            command, cwd="/", env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except OSError:  # no git, or no more processes: code that needs them reports it
+        return "", ""
+    return os.fsdecode(done.stdout).strip(), f"git config --global starcoder.{name}"

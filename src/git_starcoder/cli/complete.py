@@ -35,12 +35,6 @@ def command(
     """
     from git_starcoder.model.complete import complete
 
-    completion = complete(
-        model_folder,
-        file.read(),
-        max_tokens=max_tokens,
-        suffix=suffix.read() if suffix else None,
-        temperature=temperature,
-        seed=seed,
-    )
+    prefix, end = file.read(), suffix.read() if suffix else None
+    completion = complete(model_folder, prefix, max_tokens=max_tokens, suffix=end, temperature=temperature, seed=seed)
     return console.answer({"completion": completion}, completion, exact=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from git_starcoder import machine, settings
-from git_starcoder.cli.commands import common_options
+from git_starcoder import machine
+from git_starcoder.cli.commands import cache_folder, common_options
 from git_starcoder.errors import ExitCode, MachineError, MissingExtraError, UsageError
 from git_starcoder.git.command import git_environment
 from git_starcoder.text.visible import escape_line
@@ -42,6 +42,7 @@ def command(console: Console) -> ExitCode:
     """
     libraries, extras = _library_versions()
     current = current_folder()
+    disk_free = round(shutil.disk_usage(current).free / GIB, 1) if current else f"not known: {CURRENT_FOLDER_GONE}"
     git, is_recent_git = _git_version()
     problems = [f"{name} is not installed" for name, version in libraries.items() if not version]
     if not is_recent_git:
@@ -53,17 +54,12 @@ def command(console: Console) -> ExitCode:
         "git": git,
         "processors": machine.usable_cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
-        "disk_free_gib": round(shutil.disk_usage(current).free / GIB, 1)
-        if current
-        else f"not known: {CURRENT_FOLDER_GONE}",
-        "cache": _folder_or_reason(settings.cache_folder),
+        "disk_free_gib": disk_free,
+        "cache": _folder_or_reason(cache_folder),
         "temporary": _folder_or_reason(temporary_folder),
         **_training_environment(),
         "hub": "offline" if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"} else "online",
-        "extras": {
-            name: "installed" if complete else f"pip install 'git-starcoder[{name}]'"
-            for name, complete in extras.items()
-        },
+        "extras": extras,
         "libraries": libraries,
         "problems": problems,
     }
@@ -90,17 +86,17 @@ def _folder_or_reason(find_folder: Callable[[], object]) -> str:
         return f"none: {error.what}; {error.hint}"
 
 
-def _library_versions() -> tuple[dict[str, str], dict[str, bool]]:
-    """The version of each required library, empty if it is missing, and whether each extra is complete."""
+def _library_versions() -> tuple[dict[str, str], dict[str, str]]:
+    """The version of each required library, empty if it is missing, and how to install each incomplete extra."""
     required: dict[str, str] = {}
-    extras = dict.fromkeys(EXTRAS, True)
+    extras = dict.fromkeys(EXTRAS, "installed")
     for requirement in metadata.requires("git-starcoder") or []:
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
         extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
         if extra is None:
             required[name] = _version(name)
-        elif extra[1] in extras:
-            extras[extra[1]] = extras[extra[1]] and bool(_version(name))
+        elif extra[1] in extras and not _version(name):
+            extras[extra[1]] = f"pip install 'git-starcoder[{extra[1]}]'"
     return required, extras
 
 
@@ -114,13 +110,9 @@ def _version(library: str) -> str:
 def _git_version() -> tuple[str, bool]:
     """The version of git, and whether it is new enough."""
     try:
+        command = ["git", "version"]
         result = subprocess.run(
-            ["git", "version"],
-            cwd="/",
-            env=git_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=True,
+            command, cwd="/", env=git_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=True
         )
     except FileNotFoundError:
         return "not found", False
@@ -144,14 +136,14 @@ def _training_environment() -> dict[str, Any]:
         return {**unknown, **versions}
     device = network.best_device()
     return {
-        "device": _device_memory(torch) if device == "cuda" else device,
+        "device": _describe_gpus(torch) if device == "cuda" else device,
         "precision": f"{network.best_precision(device)}{' (measured)' if device == 'cpu' else ''}",
         "threads": machine.limit_library_threads(),
         **versions,
     }
 
 
-def _device_memory(torch: Any) -> str:
+def _describe_gpus(torch: Any) -> str:
     """The name and the free memory of each GPU."""
     devices: list[str] = []
     for index in range(torch.cuda.device_count()):

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from git_starcoder.cli.commands import common_options, override_seed, recipe_options
-from git_starcoder.cli.console import align_columns
+from git_starcoder.cli.console import Console, align_columns
 from git_starcoder.errors import ExitCode, RecipeError
-
-if TYPE_CHECKING:
-    from git_starcoder.cli.console import Console
 
 
 @click.group("recipe")

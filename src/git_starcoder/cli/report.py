@@ -9,14 +9,13 @@ import click
 
 from git_starcoder import user_paths
 from git_starcoder.cli.commands import PATH_TYPE, common_options
-from git_starcoder.errors import OutputError
+from git_starcoder.errors import ExitCode, OutputError
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from git_starcoder.cli.console import Console
-    from git_starcoder.errors import ExitCode
 
 PAGE_HEAD_BYTES = 4096
 """The start of a page that is searched for its generator tag."""
@@ -38,10 +37,9 @@ def command(
     DATASET and MODEL are the folders of both; MODEL is optional. The page is a single file: it loads nothing from
     elsewhere and has no scripts.
     """
-    from git_starcoder.atomic_write import convert_os_errors, write_atomically
     from git_starcoder.cli.check import run_checks
     from git_starcoder.dataset import Dataset
-    from git_starcoder.output_folder import resolve_destination
+    from git_starcoder.output_folder import convert_os_errors, resolve_destination, write_atomically
     from git_starcoder.report import page, report
     from git_starcoder.report.model import ModelRecord, read_json
 
@@ -69,11 +67,7 @@ def command(
 
 
 def _require_writable(target: Path, out: Path, generator: str) -> None:
-    """Makes sure that a report can be written to `target`, the real path of `out`, and would replace only a report.
-
-    Raises:
-        OutputError: Something else is there, or the file or its folder cannot be written.
-    """
+    """Makes sure that a report can be written to `target`, the real path of `out`, and would replace only a report."""
     from git_starcoder.output_folder import is_mount_point
 
     hint = "choose another file with --out"

@@ -14,7 +14,7 @@ from git_starcoder import user_paths
 from git_starcoder.cli.build import dataset_values, describe_dataset
 from git_starcoder.cli.check import outcome_table, outcome_values, run_checks
 from git_starcoder.cli.commands import PATH_TYPE, build_options, common_options, open_cache, open_engine, override_seed
-from git_starcoder.cli.console import json_schema, to_json
+from git_starcoder.cli.console import Console, json_schema, to_json
 from git_starcoder.cli.train import describe_training
 from git_starcoder.errors import ExitCode, OutputError, UsageError
 from git_starcoder.text.visible import escape_line
@@ -22,7 +22,6 @@ from git_starcoder.text.visible import escape_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
 
 RESULT_FILE = "run.json"
@@ -47,12 +46,9 @@ endlessly. On code this read better than sampling at a temperature of 0.4 or 0.6
 @build_options
 @click.option("-o", "--out", type=PATH_TYPE, default=Path("starcoder_run"), show_default=True, help="Folder to write.")
 @click.option("--minutes", type=float, default=10.0, show_default=True, help="Time budget for everything.")
-@click.option(
-    "--size",
-    default="tiny",
-    show_default=True,
-    help="Size of the model: tiny (4M parameters), or small (28M) on a GPU; others as in `git starcoder train`.",
-)
+@click.option("--size", default="tiny", show_default=True,
+              help="Size of the model: tiny (4M parameters), or small (28M) on a GPU; others as in "
+              "`git starcoder train`.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Rebuild, and replace files of an earlier run even if you edited them.")
 @common_options
 def command(
@@ -155,43 +151,31 @@ def _show_completion(console: Console, dataset: Dataset, model_folder: Path, see
     ):
         lines += [f"--- {title}", text.rstrip("\n")]
     console.print_section("\n".join(lines))
-    values = {
-        "path": held_out.path,
-        "prompt": prompt_end,
-        "author": held_out.author,
-        "model": completion,
-        "how": method,
-    }
-    return {"completion": values}
+    shown = {"path": held_out.path, "prompt": prompt_end, "author": held_out.author}
+    return {"completion": {**shown, "model": completion, "how": method}}
 
 
 def _prepare_folder(out: Path, *, force: bool) -> None:
-    """Creates the folder of the run, if no file of the user is in the way.
-
-    Raises:
-        OutputError: A file is in the way, or the folder cannot be written.
-    """
+    """Creates the folder of the run; an `OutputError` if it cannot be written or a file of the user is in the way."""
     from git_starcoder import dataset, output_folder
-    from git_starcoder.atomic_write import convert_os_errors
     from git_starcoder.model.train.training import MODEL_KIND
+    from git_starcoder.output_folder import convert_os_errors
 
     with convert_os_errors(out):
         folder = output_folder.resolve_destination(out, "run")
         model = output_folder.resolve_destination(folder / "model", "model")
+        has_result = output_folder.has_schema(folder / RESULT_FILE, SCHEMA_PREFIX)
         is_run = (
-            output_folder.has_schema(folder / RESULT_FILE, SCHEMA_PREFIX)
+            has_result
             or output_folder.is_own_gitignore(folder / output_folder.GITIGNORE_NAME)
             or output_folder.read_marker(folder / "dataset" / dataset.MANIFEST_FILE, dataset.DATASET_FOLDER) is not None
         )
-        if (
-            not is_run
-            and os.path.lexists(folder)
-            and not (folder.is_dir() and output_folder.is_practically_empty(folder))
-        ):
+        is_free = not os.path.lexists(folder) or (folder.is_dir() and output_folder.is_practically_empty(folder))
+        if not is_run and not is_free:
             what = f"'{out}' exists and is not a folder that git starcoder run wrote"
             hint = "choose another folder with --out, or remove it yourself"
             raise OutputError(what, where="--out", hint=hint)
-        if os.path.lexists(folder / RESULT_FILE) and not output_folder.has_schema(folder / RESULT_FILE, SCHEMA_PREFIX):
+        if os.path.lexists(folder / RESULT_FILE) and not has_result:
             what = f"'{RESULT_FILE}' in '{out}' is your file, but the run needs its name"
             raise OutputError(what, where="--out", hint="move it away, or choose another folder with --out")
         if (contents := output_folder.inspect_folder(model, MODEL_KIND)) is not None:
@@ -205,7 +189,7 @@ def _prepare_folder(out: Path, *, force: bool) -> None:
 
 def _finish(console: Console, out: Path, values: dict[str, Any], code: ExitCode) -> ExitCode:
     """Writes `run.json`, and prints the end of the result."""
-    from git_starcoder.atomic_write import convert_os_errors, write_atomically
+    from git_starcoder.output_folder import convert_os_errors, write_atomically
 
     with convert_os_errors(out):
         write_atomically(out / RESULT_FILE, to_json({"schema": json_schema(console.verb), **values}, indent=1) + "\n")

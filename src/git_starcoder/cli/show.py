@@ -9,14 +9,13 @@ import click
 
 from git_starcoder import machine
 from git_starcoder.cli.commands import PATH_TYPE, common_options
-from git_starcoder.cli.console import align_columns
+from git_starcoder.cli.console import Console, align_columns
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
     from git_starcoder.dataset.show import DropRecord, Origin, RowPosition, RowSegment
     from git_starcoder.errors import ExitCode
@@ -81,17 +80,13 @@ def _show_dataset(console: Console, dataset: Dataset) -> ExitCode:
     for name, figures in notebooks.items():
         omitted = ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in figures.items() if what != name)
         lines.append(f"{name.replace('_', ' ')} {figures[name]:,}, left out: {omitted or 'nothing'}")
-    values = {
-        "splits": {split: sum(count for key, count in counts.items() if key[0] == split) for split in SPLITS},
-        "rows": [
-            {"split": split, "made_by": technique, "window_size": size, "rows": count}
-            for (split, technique, size), count in sorted(counts.items())
-        ],
-        "drops": [
-            {"step": step, "reason": reason, "things": count} for (step, reason), count in sorted(dropped.items())
-        ],
-        "notebooks": notebooks,
-    }
+    splits = {split: sum(count for key, count in counts.items() if key[0] == split) for split in SPLITS}
+    kinds = [
+        {"split": split, "made_by": technique, "window_size": size, "rows": count}
+        for (split, technique, size), count in sorted(counts.items())
+    ]
+    drops = [{"step": step, "reason": reason, "things": count} for (step, reason), count in sorted(dropped.items())]
+    values = {"splits": splits, "rows": kinds, "drops": drops, "notebooks": notebooks}
     return console.answer(values, "\n".join(lines))
 
 
@@ -173,9 +168,7 @@ def _show_row(console: Console, dataset: Dataset, place: RowPosition) -> ExitCod
         "weight_factors": shown.weight_factors,
         "extent": extent and {"first_byte": extent.first_byte, "last_byte": extent.last_byte,
                               "first_line": extent.first_line, "last_line": extent.last_line},
-        "pieces": [
-            {"text": piece.text, "counts": piece.counts, "control": piece.control} for piece in shown.segments
-        ],
+        "pieces": [{"text": part.text, "counts": part.counts, "control": part.control} for part in shown.segments],
     }  # fmt: skip
     return console.answer(values, "\n".join(lines), styled=True)
 

@@ -58,6 +58,9 @@ def command(
     from git_starcoder.cli.build import recipe_file_name
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.config import TrainConfig
+    from git_starcoder.model.train.distributed import read_process_group
+    from git_starcoder.model.train.dry_run import explain_training_step, preview_training
+    from git_starcoder.model.train.training import train
     from git_starcoder.recipe import Recipe
 
     loaded = TrainConfig.load(config, overrides, **flags)
@@ -65,20 +68,13 @@ def command(
     out = out or Path(f"model_{recipe_file_name(Recipe.load(dataset_folder / 'recipe.yaml'))}")
     user_paths.offer_temporary_folder(out)
     if explain_step is not None:
-        from git_starcoder.model.train.dry_run import explain_training_step
-
         step = explain_training_step(dataset, loaded, explain_step)
         return console.answer(step.as_values(), _describe_step(step))
     if dry_run:
-        from git_starcoder.model.train.dry_run import preview_training
-
         rehearsal = preview_training(dataset, out, loaded)
         values = {"out": str(out), "config": asdict(loaded), **rehearsal.as_values()}
         code = ExitCode.SUCCESS if rehearsal.budget else ExitCode.USAGE_ERROR
         return console.answer(values, _describe_rehearsal(rehearsal), code)
-    from git_starcoder.model.train.distributed import read_process_group
-    from git_starcoder.model.train.training import train
-
     with console.show_progress() as progress:
         progress.begin("prepare", None)  # reading the rows, preflight and batch-size search take a while
         result = train(dataset, out, loaded, progress=progress, force=force, fresh=fresh)

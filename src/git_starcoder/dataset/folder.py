@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from git_starcoder.atomic_write import atomic_folder
 from git_starcoder.dataset import read_rows
 from git_starcoder.errors import DatasetError
-from git_starcoder.output_folder import OutputKind
+from git_starcoder.output_folder import OutputKind, atomic_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -114,7 +114,13 @@ class SqliteCache:
         """Why nothing is stored, if the database cannot be opened."""
         self._reader = self._connect()
         self._thread = Thread(target=self._write, daemon=True)
-        self._is_writing = self._start_writer()
+        self._is_writing = False
+        if self._reader is not None:
+            try:
+                self._thread.start()
+                self._is_writing = True
+            except RuntimeError as error:  # a limit of threads is reached
+                self.problem = str(error)
 
     def key(self, *parts: str | bytes) -> bytes:
         """The key of the result of a function, named by the first part, for inputs, given by the other parts."""
@@ -150,17 +156,6 @@ class SqliteCache:
         self.misses += missing
         self.hits += len(values) - missing
         return values
-
-    def _start_writer(self) -> bool:
-        """Start the thread that writes; return whether it runs."""
-        if self._reader is None:
-            return False
-        try:
-            self._thread.start()
-        except RuntimeError as error:  # a limit of threads is reached
-            self.problem = str(error)
-            return False
-        return True
 
     def put(self, entries: list[Entry]) -> None:
         """Store entries. The other thread writes them later."""
@@ -230,10 +225,11 @@ class SqliteCache:
         connection.executemany(
             "UPDATE entries SET used = ? WHERE place = ?", [(self._today, row_number) for row_number in self._reused]
         )
-        size = _used_bytes(connection)
-        if size <= self.limit:
+        pages, page_bytes, free_pages = (connection.execute(f"PRAGMA {name}").fetchone()[0]
+                                         for name in ("page_count", "page_size", "freelist_count"))  # fmt: skip
+        excess = (pages - free_pages) * page_bytes - self.limit
+        if excess <= 0:
             return
-        excess = size - self.limit
         evicted: list[tuple[int]] = []
         for row_number, width in connection.execute("SELECT place, length(value) FROM entries ORDER BY used, place"):
             evicted.append((row_number,))
@@ -248,13 +244,6 @@ def _delete_database(path: Path) -> None:
     """Delete the database and the files that SQLite writes beside it."""
     for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
         (path.parent / name).unlink(missing_ok=True)
-
-
-def _used_bytes(connection: sqlite3.Connection) -> int:
-    """The size of the pages that are in use."""
-    count, size, free = (connection.execute(f"PRAGMA {what}").fetchone()[0]
-                         for what in ("page_count", "page_size", "freelist_count"))  # fmt: skip
-    return (count - free) * size
 
 
 def _row_number(key: bytes) -> int:

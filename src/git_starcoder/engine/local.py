@@ -10,9 +10,12 @@ ends with a `MachineError`: a lack of memory must not look like a file that cann
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
+import gc
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -23,7 +26,6 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from git_starcoder.engine.worker import MAX_WORKER_BYTES, MEMORY_FAILURE
 from git_starcoder.errors import LIMIT_MESSAGES, MachineError, as_machine_error
 from git_starcoder.machine import OWN_THREADS, address_space_limit, startable_thread_count, usable_cpu_count
 from git_starcoder.protocols import Failure
@@ -31,9 +33,16 @@ from git_starcoder.protocols import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+
 T = TypeVar("T")
 R = TypeVar("R")
 
+MAX_WORKER_BYTES = 4 << 30
+"""Address space of a worker: a runaway parse becomes a counted failure instead of a swapping machine."""
+MEMORY_FAILURE = "memory"
+"""Kind of a failure for lack of memory where the user allows less than `MAX_WORKER_BYTES`: with more it may succeed."""
+GARBAGE_COLLECTION_THRESHOLD = 100_000
+"""New objects after which Python searches for reference cycles: tasks make many objects and hardly any cycles."""
 MAX_WAITING_RESULTS = 64
 """Results per worker that may wait for an earlier result, so that one slow task does not stall the other workers."""
 
@@ -43,7 +52,7 @@ MIN_RECHECK_SECONDS = 0.1
 """Shortest time until the processor time of an overdue worker is checked again."""
 
 PIPE_BYTES = 1 << 20
-"""Size of a pipe to a worker: the largest that Linux allows every user."""
+"""Size of a pipe to a worker, so that a message passes in few steps: the largest that Linux allows every user."""
 
 GLIBC_VARIABLES = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
 """Freed bytes that glibc keeps for the worker: getting new pages for each array would cost as much as the work."""
@@ -59,7 +68,7 @@ WORKER_SCRIPT = """\
 import sys
 sys.path[:] = {path!r}
 try:
-    from git_starcoder.engine.worker import serve
+    from git_starcoder.engine.local import serve
 except BaseException as error:
     import os
     reason = f"{{type(error).__name__}}: {{error}}".encode("utf-8", "replace")[:500]
@@ -92,8 +101,10 @@ class _Worker:
             pipes += os.pipe()
             pipes += os.pipe()
             task_out, task_in, result_out, result_in = pipes
+            # A worker never finds modules in the current folder, which may be the repository.
+            path = [entry for entry in sys.path if entry]
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", WORKER_SCRIPT.format(path=_module_path(), read=task_out, write=result_in)],
+                [sys.executable, "-I", "-c", WORKER_SCRIPT.format(path=path, read=task_out, write=result_in)],
                 process_group=0,  # Ctrl-C must reach only us: a starting worker would print a traceback
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -104,8 +115,9 @@ class _Worker:
             for pipe in pipes:
                 os.close(pipe)
             raise
-        for pipe in (task_in, result_out):
-            _enlarge_pipe(pipe)
+        for pipe in (task_in, result_out) if sys.platform == "linux" else ():
+            with suppress(OSError):  # the limit of the user is used up
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         os.close(task_out)
         os.close(result_in)
         self._tasks = Connection(task_in, readable=False)
@@ -143,32 +155,21 @@ class _Worker:
         return time.monotonic()
 
     def has_result(self) -> bool:
-        """Whether the received message is a result, and not the first message, which is read here.
-
-        Raises:
-            _WorkerLostError: the worker could not start.
-
-        """
+        """Whether the received message is a result, and not the first message, which is read here."""
         if self.started:
             return True
         try:
             reason = self.results.recv_bytes()
         except (EOFError, OSError) as error:
-            raise _WorkerLostError(
-                f"a worker ended with {self.process.wait()} before it began", started=False
-            ) from error
+            what = f"a worker ended with {self.process.wait()} before it began"
+            raise _WorkerLostError(what, started=False) from error
         if reason:
             raise _WorkerLostError(reason.decode("utf-8", "replace"), started=False)
         self.started = True
         return False
 
     def receive_result(self) -> Any:
-        """The result, or a `Failure` if the task crashed the worker.
-
-        Raises:
-            _WorkerLostError: the worker was killed from outside.
-
-        """
+        """The result, or a `Failure` if the task crashed the worker; an error if it was killed from outside."""
         try:
             return self.results.recv()
         except (EOFError, OSError):  # before a result, or in the middle of one
@@ -184,18 +185,6 @@ class _Worker:
         self.process.wait()
         self._tasks.close()
         self.results.close()
-
-
-def _module_path() -> list[str]:
-    """The folders in which a worker finds modules: never the current folder, which may be the repository."""
-    return [entry for entry in sys.path if entry]
-
-
-def _enlarge_pipe(pipe: int) -> None:
-    """Enlarge a pipe, so that a message passes in few steps."""
-    if sys.platform == "linux":
-        with suppress(OSError):  # the limit of the user is used up
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _raise_file_limit(wanted: int) -> None:
@@ -222,23 +211,14 @@ def _has_spare_resources(jobs: int) -> bool:
     return True
 
 
-def _is_memory_limited() -> bool:
-    """Whether the user limits the memory of processes to less than a worker may take."""
-    return (address_space_limit() or MAX_WORKER_BYTES) < MAX_WORKER_BYTES
-
-
 class LocalEngine:
     """Worker processes on this machine. Results are in the order of the tasks, whatever the number of workers."""
 
     def __init__(self, jobs: int | None = None) -> None:
-        """Start the workers now, so that they import modules while the repository is read.
-
-        Args:
-            jobs: Number of workers; by default one per processor.
+        """Start `jobs` workers, by default one per processor, so that they import modules while the repository is read.
 
         Raises:
             MachineError: not even one worker can be started.
-
         """
         wanted = jobs or usable_cpu_count()
         self._workers: list[_Worker] = []
@@ -276,7 +256,6 @@ class LocalEngine:
 
         Raises:
             MachineError: no worker is left, and none can be started.
-
         """
         self._require_workers()
         source = enumerate(tasks)
@@ -347,19 +326,14 @@ class LocalEngine:
 
         Raises:
             MachineError: the task failed for lack of memory, or no worker is left.
-
         """
-        if isinstance(result, Failure) and _is_memory_limited() and result.kind == "crash":
-            raise MachineError(
-                f"a worker died, and {MEMORY_IS_LIMITED}", where=result.detail, hint=LIMIT_MESSAGES[errno.ENOMEM][1]
-            )
-        if isinstance(result, Failure) and result.kind == MEMORY_FAILURE:
-            raise MachineError(
-                f"memory does not suffice, and {MEMORY_IS_LIMITED}", hint=LIMIT_MESSAGES[errno.ENOMEM][1]
-            )
-        if not isinstance(result, _WorkerLostError) and not (
-            isinstance(result, Failure) and result.kind in FATAL_FAILURES
-        ):
+        failure = result.kind if isinstance(result, Failure) else ""
+        hint = LIMIT_MESSAGES[errno.ENOMEM][1]
+        if failure == "crash" and (address_space_limit() or MAX_WORKER_BYTES) < MAX_WORKER_BYTES:
+            raise MachineError(f"a worker died, and {MEMORY_IS_LIMITED}", where=result.detail, hint=hint)
+        if failure == MEMORY_FAILURE:
+            raise MachineError(f"memory does not suffice, and {MEMORY_IS_LIMITED}", hint=hint)
+        if not isinstance(result, _WorkerLostError) and failure not in FATAL_FAILURES:
             return [worker]
         self._stop_worker(worker)
         if isinstance(result, _WorkerLostError):
@@ -392,12 +366,46 @@ class LocalEngine:
         self.jobs = max(1, len(self._workers))
 
     def _shrink(self, count: int) -> None:
-        """Stop workers until `count` are left."""
         while len(self._workers) > count:
             self._stop_worker(self._workers[-1])
 
     def _require_workers(self) -> None:
-        """Check that there is at least one worker."""
         if not self._workers:
             hint = "more memory, processes (ulimit -u) or open files (ulimit -n) are needed"
             raise MachineError("no worker process can be started", where=self.shortage, hint=hint)
+
+
+def serve(read: int, write: int) -> None:
+    """Receive tasks from one pipe and send results to the other, until the first is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and kills us
+    if sys.platform == "linux":  # the kernel kills this process when the parent dies, even while a grammar hangs
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
+        if os.getppid() == 1:  # the parent died before
+            os._exit(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    is_memory_limited = False
+    if sys.platform == "linux":
+        limits = [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit != resource.RLIM_INFINITY]
+        smallest = min([MAX_WORKER_BYTES, *limits])
+        is_memory_limited = smallest < MAX_WORKER_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (smallest, smallest))
+    gc.freeze()
+    gc.set_threshold(GARBAGE_COLLECTION_THRESHOLD)
+    tasks, results = Connection(read, writable=False), Connection(write, readable=False)
+    results.send_bytes(b"")  # tells the parent that the worker has started
+    while True:
+        try:
+            message = tasks.recv_bytes()
+        except EOFError:
+            return
+        try:
+            function, task = pickle.loads(message)  # noqa: S301 - from our own parent, over our own pipe
+            result = function(task)
+        except MemoryError as error:
+            result = Failure(MEMORY_FAILURE if is_memory_limited else "error", f"MemoryError: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever the task raises is its result, and the parent counts it
+            result = Failure("error", f"{type(error).__name__}: {error}")
+        try:
+            results.send(result)
+        except BrokenPipeError:
+            return

@@ -9,7 +9,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder.atomic_write import write_atomically
 from git_starcoder.dataset.held_out import draw_documents, draw_rows, limit_rows, load_documents
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import (
@@ -23,7 +22,7 @@ from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, sc
 from git_starcoder.evals.compressors import xz_size
 from git_starcoder.evals.likelihood import score_kinds_of_rows, score_trained_model
 from git_starcoder.model.net.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
-from git_starcoder.output_folder import has_schema
+from git_starcoder.output_folder import has_schema, write_atomically
 from git_starcoder.protocols import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:

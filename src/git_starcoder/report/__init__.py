@@ -1,12 +1,17 @@
-"""Writes a report about a dataset: one HTML page that needs no scripts and no other files."""
+"""Writes a report about a dataset: one HTML page that needs no scripts and no other files.
+
+The template escapes every text, and control characters are written out, because most texts come from the repository.
+"""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.errors import DatasetError
 from git_starcoder.recipe import Recipe
-from git_starcoder.report import certificate, model, overview, page, repository, samples, statistics, timelines
+from git_starcoder.report import certificate, model, overview, page, repository, samples, statistics
+from git_starcoder.text.visible import escape_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,9 +24,9 @@ SECTIONS = (
     overview.steps_section,
     overview.sizes_section,
     repository.map_section,
-    timelines.activity_section,
+    overview.activity_section,
     repository.imports_section,
-    timelines.curriculum_section,
+    overview.curriculum_section,
     overview.lengths_section,
     certificate.certificate_section,
     samples.samples_section,
@@ -34,13 +39,9 @@ def report(
     dataset: Dataset, outcomes: Sequence[Outcome] = (), *, model_folder: Path | None = None,
     scores: Mapping[str, Any] | None = None,
 ) -> str:  # fmt: skip
-    """Renders the report about a dataset as HTML.
+    """Renders the report about a dataset, the outcomes of its checks and a model that was trained on it, as HTML.
 
-    Args:
-        dataset: The dataset.
-        outcomes: The outcomes of its checks, if they were run.
-        model_folder: The folder of a model that was trained on the dataset.
-        scores: The scores of the model, in the form that `eval --json` prints.
+    `scores` are those of the model, in the form that `eval --json` prints.
 
     Raises:
         DatasetError: The dataset or the model is damaged.
@@ -52,7 +53,48 @@ def report(
     report_input = page.ReportInput(dataset, recipe, statistics.count_rows(dataset), outcomes, record, scores or {})
     try:
         sections = [section for make_section in SECTIONS if (section := make_section(report_input)) is not None]
-        return page.render_page(report_input, sections)
+        return _render_page(report_input, sections)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         where = "manifest.json, dataset_metadata.json"
         raise DatasetError(f"'{dataset.folder}' is damaged: {error}", where=where) from error
+
+
+def _render_page(report_input: page.ReportInput, sections: Sequence[page.Section]) -> str:
+    """Renders the whole page as HTML."""
+    import jinja2
+    from markupsafe import Markup
+
+    folder = files("git_starcoder") / "report"
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_make_visible
+    )
+    template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
+    style = Markup((folder / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own style sheet
+    dataset = report_input.dataset
+    return template.render(
+        generator=page.REPORT_GENERATOR, style=style, sections=sections, facts=_key_facts(report_input),
+        metadata=dataset.metadata, digest=dataset.digest,
+    )  # fmt: skip
+
+
+def _make_visible(value: Any) -> Any:
+    """Writes out the control characters of every text that is not our own markup."""
+    from markupsafe import Markup
+
+    return value if isinstance(value, Markup) else escape_unsafe(str(value))
+
+
+def _key_facts(report_input: page.ReportInput) -> list[tuple[str, str]]:
+    """The facts at the top of the page, as pairs of name and value."""
+    statistics, dataset = report_input.statistics, report_input.dataset
+    total, train = statistics.total(), statistics.total(split="train")
+    return [
+        ("rows", f"{total.rows:,}"),
+        ("tokens in the loss", f"{total.tokens:,}"),
+        ("share of tokens held out", page.percent(total.tokens - train.tokens, total.tokens)),
+        ("files", f"{len(statistics.splits_of['files']):,}"),
+        ("languages", f"{len(statistics.values('language')):,}"),
+        ("recipe", report_input.recipe.name),
+        ("commit", str(dataset.manifest["commit"])[:12]),
+        ("commit date", str(dataset.metadata["creation_date"])[:10]),
+    ]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from git_starcoder.records import SPLITS
-from git_starcoder.report.charts import INK, SERIES, chart, draw_share_bars
-from git_starcoder.report.page import Figure, ReportInput, Section, Table, percent
+from git_starcoder.report.page import INK, SERIES, Figure, ReportInput, Section, Table, chart, draw_share_bars, percent
 from git_starcoder.report.statistics import read_json_lines
 
 if TYPE_CHECKING:
@@ -16,14 +15,8 @@ if TYPE_CHECKING:
     from git_starcoder.checks import Outcome
 
 RESULTS = ("kept", "broken", "skipped")
-
-
-class LeakCount(NamedTuple):
-    """How many held-out items of one kind are also in the training split."""
-
-    kind: str
-    leaked: int
-    total: int
+LeakCount = tuple[str, int, int]
+"""A kind of held-out items, how many of them are also in the training split, and how many there are."""
 
 
 def certificate_section(report_input: ReportInput) -> Section:
@@ -70,17 +63,17 @@ def _counts_of_rows(report_input: ReportInput) -> Iterator[LeakCount]:
     """Counts the held-out files, groups and rows that are also in training, by their names alone."""
     for kind, splits_by_name in report_input.statistics.splits_of.items():
         held_out = [splits for splits in splits_by_name.values() if splits != {"train"}]
-        yield LeakCount(f"held-out {kind}", sum("train" in splits for splits in held_out), len(held_out))
+        yield f"held-out {kind}", sum("train" in splits for splits in held_out), len(held_out)
 
 
 def _counts_of_checks(certificates: Mapping[str, Mapping[str, Any]]) -> Iterator[LeakCount]:
     """What the checks have counted: they also compare texts."""
     if near := certificates.get("near_files"):
-        yield LeakCount("near-duplicate files across splits", near["crossing"], near["compared"])
+        yield "near-duplicate files across splits", near["crossing"], near["compared"]
     if lines := certificates.get("held_out_lines"):
-        yield LeakCount("changes with held-out lines", lines["changes_with_a_line"], lines["changes"])
+        yield "changes with held-out lines", lines["changes_with_a_line"], lines["changes"]
     if (canaries := certificates.get("leak", {}).get("canaries")) and canaries["held_out"]:
-        yield LeakCount("planted canaries", canaries["crossing"], canaries["held_out"])
+        yield "planted canaries", canaries["crossing"], canaries["held_out"]
 
 
 def _overlap_chart(overlap: Mapping[str, Any]) -> Figure:
@@ -110,8 +103,7 @@ def _overlap_chart(overlap: Mapping[str, Any]) -> Figure:
     }
     sampled = f", a sample of one in {overlap['one_in']}" if overlap["one_in"] > 1 else ""
     return chart(
-        "overlap",
-        f"Held-out runs of {overlap['run']} tokens that are in training",
+        "overlap", f"Held-out runs of {overlap['run']} tokens that are in training",
         f"{overlap['overlap']:.1%} here, {overlap['floor']:.1%} ± {overlap['deviation']:.1%} in random splits.",
         draw, ("split", "share"), [(name, f"{share:.2%}") for name, share in shares.items()], height=250,
         caption=f"{overlap['runs']:,} different runs{sampled}. Code repeats itself, so every honest split has some "

@@ -10,8 +10,7 @@ import numpy as np
 
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import EDIT_SIMILARITY, EXACT_MATCH, MEASURE_UNITS, MIN_RELIABLE_FILES, PERPLEXITY
-from git_starcoder.report.charts import INK, SERIES, chart, format_number, shorten
-from git_starcoder.report.page import Figure, ReportInput, Section, Table
+from git_starcoder.report.page import INK, SERIES, Figure, ReportInput, Section, Table, chart, format_number, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,11 +31,7 @@ class ModelRecord:
 
     @classmethod
     def open(cls, folder: Path) -> ModelRecord:
-        """Reads both files.
-
-        Raises:
-            DatasetError: The folder is not a model that `train` wrote.
-        """
+        """Reads both files; a `DatasetError` if the folder is not a model that `train` wrote."""
         if not (folder / "training.json").is_file():
             hint = "train one with `git starcoder train`"
             raise DatasetError(f"'{folder}' is not a model: it has no training.json", where=str(folder), hint=hint)
@@ -49,11 +44,7 @@ class ModelRecord:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON file that contains one object.
-
-    Raises:
-        DatasetError: The file cannot be read or contains something else.
-    """
+    """Reads a JSON file that contains one object; a `DatasetError` if it contains something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -141,13 +132,12 @@ def _measure_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
     measures = dict.fromkeys(score["measure"] for score in overall if score["measure"] != PERPLEXITY)
     for index, measure in enumerate(measures):
         measured = [score for score in overall if score["measure"] == measure]
-        title = f"{_capitalize(measure)} on {scores['files']:,} of {scores['of']:,} {scores['split']} files"
+        title = f"{measure[:1].upper()}{measure[1:]} on {scores['files']:,} of {scores['of']:,} {scores['split']} files"
         rows = [(score["subject"], score["note"], *_formatted_interval(score)) for score in measured]
         names = [shorten(score["subject"], 34) for score in measured]
         header = ("model or baseline", "note", "value", "interval from", "to")
-        yield _score_chart(
-            f"scores-{index}", title, "Lines are 95 % confidence intervals.", measured, names, header, rows
-        )
+        caption = "Lines are 95 % confidence intervals."
+        yield _score_chart(f"scores-{index}", title, caption, measured, names, header, rows)
 
 
 def _group_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
@@ -166,7 +156,7 @@ def _group_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
         names = [
             f"{shorten(score['group'], 22)}, {score['files']:,} file{'s' * (score['files'] != 1)}" for score in groups
         ]
-        title = f"{_capitalize(measure)} by {'kind of row' if by == 'kind' else by}"
+        title = f"{measure[:1].upper()}{measure[1:]} by {'kind of row' if by == 'kind' else by}"
         header = (by, "note", "value", "interval from", "to", MEASURE_UNITS.get(measure, "count"), "files")
         yield _score_chart(f"scores-by-{by}", title, caption, groups, names, header, rows)
 
@@ -193,18 +183,13 @@ def _score_chart(
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        colours = [
-            SERIES[5] if score.get("files", MIN_RELIABLE_FILES) < MIN_RELIABLE_FILES else SERIES[0] for score in scores
-        ]
+        is_reliable = [score.get("files", MIN_RELIABLE_FILES) >= MIN_RELIABLE_FILES for score in scores]
+        colours = [SERIES[0] if reliable else SERIES[5] for reliable in is_reliable]
         axes.barh(range(len(scores)), [score["value"] for score in scores], color=colours, height=0.6, alpha=0.55)
-        with_interval = [(line, score) for line, score in enumerate(scores) if score["low"] is not None]
-        values = [score["value"] for _, score in with_interval]
-        errors = [
-            [score["value"] - score["low"] for _, score in with_interval],
-            [score["high"] - score["value"] for _, score in with_interval],
-        ]
-        lines = [line for line, _ in with_interval]
-        axes.errorbar(values, lines, xerr=np.maximum(errors, 0), fmt="none", color=INK, capsize=3)
+        lines = [line for line, score in enumerate(scores) if score["low"] is not None]
+        values, lows, highs = ([scores[line][key] for line in lines] for key in ("value", "low", "high"))
+        errors = np.maximum((np.subtract(values, lows), np.subtract(highs, values)), 0)
+        axes.errorbar(values, lines, xerr=errors, fmt="none", color=INK, capsize=3)
         axes.set_yticks(range(len(scores)), names)
         axes.set_ylim(len(scores) - 0.5, -0.5)
         axes.set_xlabel(shorten(measure))
@@ -220,7 +205,3 @@ def _formatted_interval(score: Mapping[str, Any]) -> tuple[str, str, str]:
     """The value and the ends of its confidence interval; the ends are empty if there is none."""
     low, high = ("" if end is None else f"{end:.3f}" for end in (score["low"], score["high"]))
     return f"{score['value']:.3f}", low, high
-
-
-def _capitalize(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -1,13 +1,40 @@
-"""Report sections about the whole dataset: what each step dropped, the sizes of its parts, lengths and duplicates."""
+"""Report sections about the rows: drops, sizes, lengths and duplicates, age of the code, order of the training file."""
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from git_starcoder.errors import DatasetError
+from git_starcoder.layout import OLD_DAYS, RECENT_DAYS
 from git_starcoder.records import SPLITS
-from git_starcoder.report.charts import SERIES, SPLIT_COLOURS, chart, draw_bars, draw_share_bars, format_number
-from git_starcoder.report.page import Figure, ReportInput, Section, Table, percent
+from git_starcoder.report.page import (
+    INK,
+    PAPER,
+    SERIES,
+    SPLIT_COLOURS,
+    Figure,
+    ReportInput,
+    Section,
+    Table,
+    chart,
+    draw_bars,
+    draw_share_bars,
+    format_number,
+    percent,
+)
 from git_starcoder.report.statistics import FILL_BINS, RowStatistics, read_json_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from numpy.typing import NDArray
+
+    from git_starcoder.report.statistics import AgeGroup, RowTotals
+
 
 MAX_EXAMPLE_CHARACTERS = 120
 """The length at which the example of a drop is cut, so that the table stays readable."""
@@ -16,6 +43,12 @@ GROUP_TITLES = {
     "role": "By role",
 }  # fmt: skip
 """The charts of the sizes section, by the `RowGroup` field that they count by."""
+MAX_ACTIVITY_BARS = 60
+"""More bars would be too thin to tell apart. A bar covers as many days as this limit requires."""
+CURRICULUM_POINTS = 100
+"""The number of parts that the training file is cut into; each part is a point of the curves."""
+CURRICULUM_TABLE_ROWS = 10
+"""The number of rows of the table: each averages 10 points, because 100 rows would be too many to read."""
 
 
 def steps_section(report_input: ReportInput) -> Section:
@@ -157,3 +190,141 @@ def _duplicates(report_input: ReportInput) -> Table:
     repeated = row_count - len(report_input.statistics.splits_of["rows"])
     rows.append(("kept, but identical to an earlier row", f"{repeated:,}", percent(repeated, row_count)))
     return Table("Duplicate rows", ("rows", "count", "share"), rows, folded=False)
+
+
+def activity_section(report_input: ReportInput) -> Section:
+    """Tokens by the date of their last change, above the mean weight of training rows of the same age."""
+    newest = _newest_date(report_input)
+    by_age, weigh = report_input.statistics.by_age, report_input.recipe.weigh
+    max_age = max((group.age_days for group in by_age), default=0)
+    bar_days = max(1, -(-(max_age + 1) // MAX_ACTIVITY_BARS))
+    bar_count = max_age // bar_days + 1
+    both = (False, True)
+    tokens = {split: _sum_by_age(by_age, bar_count, bar_days, {split}, both)[0] for split in SPLITS}
+    change_tokens = _sum_by_age(by_age, bar_count, bar_days, set(SPLITS), (True,))[0]
+    train_tokens, train_weights = _sum_by_age(by_age, bar_count, bar_days, {"train"}, both)
+    mean_weights = np.divide(train_weights, train_tokens, out=np.full(bar_count, np.nan), where=train_tokens > 0)
+    dates = [_days_before(newest, (bar + 0.5) * bar_days) for bar in range(bar_count)]
+
+    def draw(figure: Any) -> None:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        heights = np.zeros(bar_count)
+        for split in SPLITS:
+            colour = SPLIT_COLOURS[split]
+            upper.bar(dates, tokens[split], bar_days * 0.9, bottom=heights, color=colour, label=split)
+            heights += tokens[split]
+        upper.plot(dates, change_tokens, color=SERIES[3], drawstyle="steps-mid", label="of these, in changes")
+        upper.set_ylabel("tokens")
+        upper.yaxis.set_major_formatter(format_number)
+        lower.plot(dates, mean_weights, color=SERIES[4], drawstyle="steps-mid", marker=".", label="mean weight")
+        limits = [newest - timedelta(days=days) for days in (RECENT_DAYS, RECENT_DAYS, OLD_DAYS, OLD_DAYS)]
+        edges = [newest, *limits, dates[-1]]
+        factors = [weigh.recent, weigh.recent, 1, 1, weigh.old, weigh.old]
+        lower.plot(edges, factors, color=SERIES[5], linestyle="--", label="age factor")
+        lower.legend(loc="upper left", ncols=2)
+        lower.set_xlim(dates[-1] - timedelta(days=bar_days), newest + timedelta(days=bar_days))
+        lower.set_ylim(bottom=0)
+        lower.set_ylabel("weight")
+        lower.tick_params(axis="x", rotation=30)
+        figure.legend(*upper.get_legend_handles_labels(), loc="outside upper right", ncols=4)
+
+    table_rows = [
+        (dates[bar].strftime("%Y-%m-%d"), *(f"{tokens[split][bar]:,.0f}" for split in SPLITS),
+         f"{change_tokens[bar]:,.0f}", f"{mean_weights[bar]:.2f}" if train_tokens[bar] else "")
+        for bar in reversed(range(bar_count)) if any(tokens[split][bar] for split in SPLITS)
+    ]  # fmt: skip
+    sums = sum(tokens.values(), np.zeros(bar_count))
+    busiest = dates[int(sums.argmax())].strftime("%Y-%m-%d") if sums.any() else "no date"
+    days = f"{bar_days} day{'s' * (bar_days > 1)}"
+    figure = chart(
+        "activity", "Activity over time",
+        f"Tokens by the date of their last change, in {bar_count} bars of {days}. The highest bar is at {busiest}.",
+        draw, ("middle of the bar", *SPLITS, "in changes", "mean training weight"), table_rows, wide=True, height=360,
+        caption=f"Each bar covers {days}. Weight = role factor × age factor × change factor. The age factor is "
+        f"{weigh.recent:g} for code younger than {RECENT_DAYS} days and {weigh.old:g} from {OLD_DAYS} days on; "
+        f"the change factor is {weigh.evolution:g} for rows that show a change.",
+    )  # fmt: skip
+    return Section("Activity over time", (), [figure])
+
+
+def _newest_date(report_input: ReportInput) -> datetime:
+    try:
+        return datetime.fromisoformat(report_input.dataset.metadata["creation_date"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(f"creation_date is not a date: {error}", where="dataset_metadata.json") from error
+
+
+def _days_before(date: datetime, days: float) -> datetime:
+    try:
+        return date - timedelta(days=days)
+    except OverflowError:
+        return datetime(1, 1, 1, tzinfo=UTC)
+
+
+def _sum_by_age(
+    by_age: dict[AgeGroup, RowTotals], bar_count: int, bar_days: int, splits: Container[str], is_change: Container[bool]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Tokens, and tokens times weight, of each bar, newest first; both of shape (bar_count,)."""
+    tokens, weights = np.zeros(bar_count), np.zeros(bar_count)
+    for group, totals in by_age.items():
+        if group.split in splits and group.is_change in is_change:
+            tokens[group.age_days // bar_days] += totals.tokens
+            weights[group.age_days // bar_days] += totals.weight
+    return tokens, weights
+
+
+def curriculum_section(report_input: ReportInput) -> Section | None:
+    """Difficulty and window sizes along the training file; None without training rows."""
+    difficulties = np.array(report_input.statistics.train_difficulties)
+    window_sizes = np.array(report_input.statistics.train_window_sizes)
+    row_count = len(difficulties)
+    if not row_count:
+        return None
+    # The file is cut at rows `edges`: 250 rows in 100 points -> edges [0, 2, 5, 8, 10, ...].
+    edges = np.unique(np.linspace(0, row_count, CURRICULUM_POINTS + 1).round().astype(np.int64))
+    percentiles = [np.percentile(difficulties[start:stop], (10, 50, 90)) for start, stop in pairwise(edges)]
+    low, median, high = np.array(percentiles).T
+    sizes = np.unique(window_sizes)
+    # The share of each size in each part: running counts at the edges, their differences, by the lengths of the parts.
+    size_shares = np.stack([
+        np.diff(np.concatenate(([0], np.cumsum(window_sizes == size)))[edges]) / np.diff(edges) for size in sizes
+    ])  # fmt: skip
+    centres = (edges[:-1] + edges[1:]) / 2 / row_count
+    stage_starts = ((np.flatnonzero(np.diff(np.array(report_input.statistics.train_stages))) + 1) / row_count).tolist()
+
+    def draw(figure: Any) -> None:
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        upper.fill_between(centres, low, high, color=SERIES[0], alpha=0.3, linewidth=0, label="10 to 90 % of the rows")
+        upper.plot(centres, median, color=SERIES[0], label="median")
+        upper.set_ylabel("difficulty")
+        upper.set_ylim(0, 1)
+        upper.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
+        lower.stackplot(
+            centres, size_shares, labels=[str(size) for size in sizes.tolist()], edgecolor=PAPER,
+            linewidth=0.6, colors=[SERIES[index % len(SERIES)] for index in range(len(sizes))],
+        )  # fmt: skip
+        for axes in (upper, lower):
+            for stage_start in stage_starts:
+                axes.axvline(stage_start, color=INK, linestyle=":", linewidth=1)
+        lower.set_ylabel("share of window sizes")
+        lower.set_xlim(0, 1)
+        lower.set_xticks([0, 0.25, 0.5, 0.75, 1], ["first row", "25 %", "50 %", "75 %", "last row"])
+        figure.legend(*lower.get_legend_handles_labels(), loc="outside lower center", ncols=6)
+
+    parts = np.array_split(np.arange(len(centres)), min(CURRICULUM_TABLE_ROWS, len(centres)))
+    table_rows = [
+        (f"{percent(float(edges[part[0]]), row_count)} to {percent(float(edges[part[-1] + 1]), row_count)}",
+         *(f"{values[part].mean():.3f}" for values in (low, median, high)),
+         *(f"{values[part].mean():.0%}" for values in size_shares))
+        for part in parts
+    ]  # fmt: skip
+    figure = chart(
+        "curriculum", "Difficulty and window sizes along the training file",
+        f"The median difficulty is {median[0]:.3f} in the first rows and {median[-1]:.3f} in the last; the "
+        f"{len(stage_starts) + 1} stages start at {', '.join(f'{start:.0%}' for start in (0, *stage_starts))}.",
+        draw, ("rows", "10 %", "median", "90 %", *(f"window {size}" for size in sizes.tolist())), table_rows,
+        wide=True, height=380,
+    )  # fmt: skip
+    strategy = report_input.dataset.metadata.get("learning_strategy", "unknown")
+    paragraph = f"Order of the training rows: {strategy}. Dotted lines mark the start of a stage of the curriculum."
+    return Section("Curriculum", [paragraph], [figure])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from git_starcoder.errors import DatasetError
-from git_starcoder.report.charts import (
+from git_starcoder.report.page import (
     FAINT,
     INK,
     LETTER_WIDTH,
@@ -15,11 +15,15 @@ from git_starcoder.report.charts import (
     SERIES,
     SPLIT_COLOURS,
     WIDE_CHART_WIDTH,
+    Figure,
+    ReportInput,
+    Section,
+    Table,
     chart,
     draw_svg,
+    percent,
     shorten,
 )
-from git_starcoder.report.page import Figure, ReportInput, Section, Table, percent
 from git_starcoder.report.statistics import read_json_lines
 
 if TYPE_CHECKING:
@@ -114,6 +118,9 @@ def build_tree(files: dict[str, tuple[float, str]]) -> TreeNode:
 
 def treemap_boxes(root: TreeNode) -> Iterator[TreemapBox]:
     """Boxes that fill the map, each with an area in proportion to its weight."""
+    import squarify  # pyright: ignore[reportMissingTypeStubs]
+
+    library = cast("Any", squarify)
     min_weight = MIN_WEIGHT_SHARE * root.weight
     open_boxes = [TreemapBox(0, 0, TREEMAP_WIDTH, TREEMAP_HEIGHT, root)]
     while open_boxes:
@@ -133,19 +140,12 @@ def treemap_boxes(root: TreeNode) -> Iterator[TreemapBox]:
                 rest.roles.update(node.roles)
             nodes.append(rest)
         nodes.sort(key=lambda node: (-node.weight, node.path))
-        open_boxes += _divide_box(box, nodes)
-
-
-def _divide_box(box: TreemapBox, nodes: list[TreeNode]) -> list[TreemapBox]:
-    import squarify  # pyright: ignore[reportMissingTypeStubs]
-
-    library = cast("Any", squarify)
-    sizes = library.normalize_sizes([node.weight for node in nodes], box.width, box.height)
-    rectangles: list[dict[str, float]] = library.squarify(sizes, box.x, box.y, box.width, box.height)
-    return [
-        TreemapBox(rectangle["x"], rectangle["y"], rectangle["dx"], rectangle["dy"], node)
-        for rectangle, node in zip(rectangles, nodes, strict=True)
-    ]
+        sizes = library.normalize_sizes([node.weight for node in nodes], box.width, box.height)
+        rectangles: list[dict[str, float]] = library.squarify(sizes, box.x, box.y, box.width, box.height)
+        open_boxes += [
+            TreemapBox(rectangle["x"], rectangle["y"], rectangle["dx"], rectangle["dy"], node)
+            for rectangle, node in zip(rectangles, nodes, strict=True)
+        ]
 
 
 def _draw_map(figure: Any, boxes: list[TreemapBox], colours: dict[str, str]) -> None:
@@ -195,8 +195,7 @@ def imports_section(report_input: ReportInput) -> Section | None:
     ]  # fmt: skip
     examples = ", ".join(f"{path} by {importer_counts[path]}" for path in most_imported[:5])
     figure = chart(
-        "imports",
-        f"The {len(shown)} most imported of {len(splits):,} files",
+        "imports", f"The {len(shown)} most imported of {len(splits):,} files",
         f"{len(arcs)} imports among them. Most imported: {examples}",
         lambda figure: _draw_graph(figure, sorted(shown), arcs, importer_counts, splits),
         ("file", "split", "imports among these files", "imported by", "all imports"), rows, text_columns=3,
@@ -237,12 +236,8 @@ def _draw_graph(
         colour = SPLIT_COLOURS.get(splits[path], FAINT)
         axes.plot([0], [line], "o", color=colour, markersize=size, markeredgewidth=0)
         axes.text(-0.02, line, text, ha="right", va="center", fontsize=11)
-    handles = [
-        *(
-            Line2D([], [], marker="o", linestyle="", color=colour, label=split)
-            for split, colour in SPLIT_COLOURS.items()
-        ),
-        Line2D([], [], color=SERIES[1], label="down"),
-        Line2D([], [], color=SERIES[3], linestyle="--", label="up"),
-    ]
+    dot: dict[str, Any] = {"marker": "o", "linestyle": ""}
+    handles = [Line2D([], [], color=colour, label=split, **dot) for split, colour in SPLIT_COLOURS.items()]
+    handles.append(Line2D([], [], color=SERIES[1], label="down"))
+    handles.append(Line2D([], [], color=SERIES[3], linestyle="--", label="up"))
     figure.legend(handles=handles, loc="upper right", ncols=5)

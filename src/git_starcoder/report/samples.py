@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from git_starcoder.dataset.show import split_row
 from git_starcoder.errors import DatasetError
@@ -27,15 +27,6 @@ MIN_SIMILARITY = 0.7
 """Two rows with a smaller share of equal words do not show the same place of the file."""
 ENOUGH_DIFFERENCES = 4
 """A variation with this many differences is as good an example as one with more."""
-
-
-class Comparison(NamedTuple):
-    """A variation and its most similar original. Comparisons sort by how clearly they show the technique."""
-
-    difference_count: int
-    similarity: float
-    variation: Row
-    original: Row
 
 
 def samples_section(report_input: ReportInput) -> Section | None:
@@ -80,11 +71,9 @@ def _make_sample(
 ) -> SampleRow:  # fmt: skip
     """The candidate that differs most clearly from its original, next to it; or the first candidate alone."""
     description = summary("augmentations", technique) if technique in names("augmentations") else ""
-    comparisons: list[Comparison] = []
-    for row in candidates if technique not in {"base", "git_diff"} else ():
-        file = row.metadata["source_file"], row.metadata["window_size"]
-        if comparison := _compare(row, originals.get(file, []), tokenizer):
-            comparisons.append(comparison)
+    has_original = technique not in {"base", "git_diff"}
+    compared = (_compare(row, originals, tokenizer) for row in candidates if has_original)
+    comparisons = [comparison for comparison in compared if comparison]
     if not comparisons:
         text = _sample_text(dataset, "", candidates[0], _styled_words(candidates[0], tokenizer))
         return SampleRow(technique, description, [text])
@@ -94,14 +83,25 @@ def _make_sample(
     return SampleRow(technique, description, texts)
 
 
-def _compare(row: Row, originals: list[Row], tokenizer: Tokenizer) -> Comparison | None:
-    """Compares a variation with the most similar window of its file; None if no window is similar, or one is equal."""
+def _compare(
+    row: Row, originals: dict[tuple[str, int], list[Row]], tokenizer: Tokenizer
+) -> tuple[int, float, Row, Row] | None:
+    """Compares a variation with the most similar window of its file; None if no window is similar, or one is equal.
+
+    Returns:
+        The number of differences, the similarity, the variation and the original. The first two say how clearly the
+        two rows show the technique.
+    """
+    from rapidfuzz.distance import Indel
+
     words, start = _styled_words(row, tokenizer), row.metadata["token_start"]
     nearest = sorted(
-        originals, key=lambda other: (abs(other.metadata["token_start"] - start), other.metadata["seq_id"])
+        originals.get((row.metadata["source_file"], row.metadata["window_size"]), []),
+        key=lambda other: (abs(other.metadata["token_start"] - start), other.metadata["seq_id"]),
     )
-    similarities = [
-        (_similarity(words, _styled_words(original, tokenizer)), -index)
+    plain_words = _plain_words(words)
+    similarities = [  # the shares of equal words, from 0 to 1
+        (Indel.normalized_similarity(plain_words, _plain_words(_styled_words(original, tokenizer))), -index)
         for index, original in enumerate(nearest[:MAX_COMPARED_WINDOWS])
     ]
     similarity, index = max(similarities, default=(0.0, 0))  # the nearest of equally similar ones
@@ -109,7 +109,7 @@ def _compare(row: Row, originals: list[Row], tokenizer: Tokenizer) -> Comparison
         return None
     original = nearest[-index]
     differences = _inner_differences(_styled_words(original, tokenizer), words)
-    return Comparison(min(ENOUGH_DIFFERENCES, differences), similarity, row, original)
+    return min(ENOUGH_DIFFERENCES, differences), similarity, row, original
 
 
 def _sample_text(dataset: Dataset, title: str, row: Row, words: Sequence[StyledText]) -> SampleText:
@@ -129,25 +129,16 @@ def _sample_text(dataset: Dataset, title: str, row: Row, words: Sequence[StyledT
 def _styled_words(row: Row, tokenizer: Tokenizer) -> list[StyledText]:
     """The row's text, word by word."""
     words: list[StyledText] = []
-    for piece in split_row(row, tokenizer):
-        if piece.control:
-            words.append(StyledText(piece.text, "control"))
-        else:
-            style = "" if piece.counts else "head"
-            words += [StyledText(word, style) for word in DIFF_WORD.findall(piece.text[:MAX_TEXT_CHARACTERS])]
+    for part in split_row(row, tokenizer):
+        style = "control" if part.control else "" if part.counts else "head"
+        texts = [part.text] if part.control else DIFF_WORD.findall(part.text[:MAX_TEXT_CHARACTERS])
+        words += [StyledText(text, style) for text in texts]
     return words
 
 
 def _plain_words(words: list[StyledText]) -> list[str]:
     """The words that are neither context prefix nor control tokens."""
     return [word.text for word in words if word.style == ""]
-
-
-def _similarity(left: list[StyledText], right: list[StyledText]) -> float:
-    """The share of equal words, from 0 to 1."""
-    from rapidfuzz.distance import Indel
-
-    return Indel.normalized_similarity(_plain_words(left), _plain_words(right))
 
 
 def _edit_operations(left: list[str], right: list[str]) -> list[tuple[str, int, int, int, int]]:

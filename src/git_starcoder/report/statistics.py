@@ -127,11 +127,7 @@ class RowStatistics:
 
 
 def count_rows(dataset: Dataset) -> RowStatistics:
-    """Reads the metadata of every row and counts.
-
-    Raises:
-        DatasetError: The metadata of a row is damaged.
-    """
+    """Reads the metadata of every row and counts; a `DatasetError` if that of a row is damaged."""
     statistics = RowStatistics()
     for split in SPLITS:
         for row_number, metadata in enumerate(dataset.row_metadata(split)):
@@ -144,7 +140,9 @@ def count_rows(dataset: Dataset) -> RowStatistics:
 
 
 def _count_row(statistics: RowStatistics, split: Split, row_number: int, metadata: dict[str, Any]) -> None:
-    technique, window_size = str(metadata["augmentation_type"]), _positive_int(metadata["window_size"])
+    technique, window_size = str(metadata["augmentation_type"]), metadata["window_size"]
+    if not isinstance(window_size, int) or window_size <= 0:
+        raise ValueError(f"a window of {window_size!r} tokens")
     path, role, language, row_id = (str(metadata[name]) for name in ("source_file", "role", "language", "row_id"))
     length, weight = metadata["length"], float(metadata["weight"])
     if not (isfinite(weight) and weight >= 0 and 0 <= length <= window_size):
@@ -178,18 +176,8 @@ def _count_row(statistics: RowStatistics, split: Split, row_number: int, metadat
             del candidates[CANDIDATES_PER_TECHNIQUE:]
 
 
-def _positive_int(value: Any) -> int:
-    if not isinstance(value, int) or value <= 0:
-        raise ValueError(f"a window of {value!r} tokens")
-    return value
-
-
 def read_json_lines(dataset: Dataset, name: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects in a file of the dataset, one per line. A file that does not exist has none.
-
-    Raises:
-        DatasetError: A line is not a JSON object.
-    """
+    """The JSON objects in a file of the dataset, one per line. A file that does not exist has none."""
     path = dataset.folder / name
     if not path.is_file():
         return

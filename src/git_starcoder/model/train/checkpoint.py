@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from git_starcoder.atomic_write import convert_os_errors, exclusive_lock, flush_folder, flush_to_disk
 from git_starcoder.errors import OutputError, as_machine_error
 from git_starcoder.model.train.metrics import METRICS_FILE, TENSORBOARD_FOLDER
 from git_starcoder.output_folder import (
     GITIGNORE_NAME,
     OutputKind,
+    convert_os_errors,
+    exclusive_lock,
+    flush_folder,
+    flush_to_disk,
     hidden_files_folder,
     hidden_path,
     resolve_destination,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder import matplotlib_setup
-from git_starcoder.atomic_write import convert_os_errors
+from git_starcoder import user_paths
 from git_starcoder.errors import MissingExtraError
+from git_starcoder.output_folder import convert_os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +107,7 @@ def draw_loss_curve(metrics: Sequence[dict[str, float]], path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
 
     """
-    matplotlib_setup.require_matplotlib("train")
+    user_paths.require_matplotlib("train")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from git_starcoder import matplotlib_setup
-from git_starcoder.atomic_write import atomic_folder
+from git_starcoder import user_paths
 from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.evals.likelihood import document_bits
@@ -41,7 +40,7 @@ from git_starcoder.model.train.loop import VALIDATION_COUNT, TrainingLoop, Valid
 from git_starcoder.model.train.metrics import METRICS_FILE, MetricsLog, draw_loss_curve
 from git_starcoder.model.train.optimizer import StepRunner
 from git_starcoder.model.train.preflight import raise_if_wrong, run_preflight, search_batch_size
-from git_starcoder.output_folder import OutputKind, describe_files
+from git_starcoder.output_folder import OutputKind, atomic_folder, describe_files
 from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.user_paths import is_utf8_path
@@ -135,7 +134,7 @@ def train(
     if config.tensorboard and not is_utf8_path(out):
         hint = "rename the folder, or use a link with another name"
         raise UsageError(f"'{out}' is not UTF-8, and TensorBoard takes no other names", where="--out", hint=hint)
-    matplotlib_setup.require_matplotlib("train")  # better to fail now than after all the work
+    user_paths.require_matplotlib("train")  # better to fail now than after all the work
     is_curriculum = follows_curriculum(dataset, config)
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
 
