@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.dataset.show import DropRecord, Origin, RowPosition, RowSegment
+    from git_starcoder.dataset.explain_row import RowSegment
+    from git_starcoder.dataset.show import DropRecord, Origin, RowPosition
     from git_starcoder.errors import ExitCode
 
 MAX_DROP_LINES = 40
@@ -153,7 +154,7 @@ def _describe_drops(drops: Sequence[DropRecord], *, with_path: bool, verbose: bo
 
 def _show_row(console: Console, dataset: Dataset, place: RowPosition) -> ExitCode:
     machine.require_resources()
-    from git_starcoder.dataset.show import explain_row
+    from git_starcoder.dataset.explain_row import explain_row
 
     shown = explain_row(dataset, place)
     extent = shown.extent

@@ -6,7 +6,7 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
-from git_starcoder.dataset.show import split_row
+from git_starcoder.dataset.explain_row import split_row
 from git_starcoder.errors import DatasetError
 from git_starcoder.registry import names, summary
 from git_starcoder.report.page import ReportInput, SampleRow, SampleText, Section, StyledText
