@@ -10,18 +10,20 @@ from hypothesis import strategies as st
 
 from git_starcoder.errors import StarcoderError, UsageError
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.data.corpus import Corpus
-from git_starcoder.model.data.packing import (
+from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.packing import (
+    TokenCounter,
+    TokenCounts,
     best_fit_bins,
     fim_mask,
     input_rows,
     max_row_tokens,
     micro_batch_size,
     pack_step,
+    planned_budget,
     spm_mask,
 )
-from git_starcoder.model.data.plan import TrainingPlan, budget_steps
-from git_starcoder.model.data.token_budget import TokenCounter, TokenCounts, planned_budget
+from git_starcoder.model.plan import TrainingPlan, budget_steps
 
 END, PREFIX, MIDDLE, SUFFIX = range(4)
 WHOLE = (1.0, 0.0, 0.0)

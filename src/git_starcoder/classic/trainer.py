@@ -122,7 +122,7 @@ def _select_device(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
         UsageError: this machine does not have the device.
 
     """
-    from git_starcoder.model.net.network import best_device
+    from git_starcoder.model.network import best_device
 
     if wanted == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch is not loaded yet
@@ -134,8 +134,8 @@ def _select_device(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
 
 def _is_unfinished(checkpoint: Path) -> bool:
     """Whether there is no model yet, but checkpoints of its training, which can be resumed."""
-    from git_starcoder.model.net.loading import TRAINING_RECORD
-    from git_starcoder.model.train.checkpoint import checkpoint_folder
+    from git_starcoder.model.checkpoint import checkpoint_folder
+    from git_starcoder.model.loading import TRAINING_RECORD
 
     return not (checkpoint / TRAINING_RECORD).exists() and checkpoint_folder(checkpoint).is_dir()
 
@@ -144,7 +144,7 @@ def _train(dataset: Dataset, loaded: SeedConfig, epochs: int, output: Path, *, f
     """Train a model, and print the result in the words of the seeds."""
     import numpy as np
 
-    from git_starcoder.model.train.training import train
+    from git_starcoder.model.training import train
 
     rows = np.array([(about["length"], about["weight"]) for about in dataset.row_metadata("train")]).reshape(-1, 2)
     config = loaded.config_for(rows, epochs)

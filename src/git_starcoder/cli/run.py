@@ -109,8 +109,8 @@ def _train_and_evaluate(
     """Trains a model, scores it and shows a completion; returns the values of these parts for `--json`."""
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.evaluate import evaluate, format_scores, save_scores
-    from git_starcoder.model.net.network import import_libraries
-    from git_starcoder.model.train.training import train
+    from git_starcoder.model.network import import_libraries
+    from git_starcoder.model.training import train
 
     with console.show_progress() as progress:
         progress.begin("prepare", None)
@@ -173,7 +173,7 @@ def _prepare_folder(out: Path, *, force: bool) -> None:
     """
     from git_starcoder import dataset, output_folder
     from git_starcoder.atomic_write import convert_os_errors
-    from git_starcoder.model.train.training import MODEL_KIND
+    from git_starcoder.model.training import MODEL_KIND
 
     with convert_os_errors(out):
         folder = output_folder.resolve_destination(out, "run")

@@ -15,8 +15,8 @@ from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
     from git_starcoder.cli.console import Console
-    from git_starcoder.model.train.dry_run import DryRun, ExplainedStep
-    from git_starcoder.model.train.training import TrainResult
+    from git_starcoder.model.dry_run import DryRun, ExplainedStep
+    from git_starcoder.model.training import TrainResult
 
 
 @click.command("train")
@@ -65,19 +65,19 @@ def command(
     out = out or Path(f"model_{recipe_file_name(Recipe.load(dataset_folder / 'recipe.yaml'))}")
     user_paths.offer_temporary_folder(out)
     if explain_step is not None:
-        from git_starcoder.model.train.dry_run import explain_training_step
+        from git_starcoder.model.dry_run import explain_training_step
 
         step = explain_training_step(dataset, loaded, explain_step)
         return console.answer(step.as_values(), _describe_step(step))
     if dry_run:
-        from git_starcoder.model.train.dry_run import preview_training
+        from git_starcoder.model.dry_run import preview_training
 
         rehearsal = preview_training(dataset, out, loaded)
         values = {"out": str(out), "config": asdict(loaded), **rehearsal.as_values()}
         code = ExitCode.SUCCESS if rehearsal.budget else ExitCode.USAGE_ERROR
         return console.answer(values, _describe_rehearsal(rehearsal), code)
-    from git_starcoder.model.train.distributed import read_process_group
-    from git_starcoder.model.train.training import train
+    from git_starcoder.model.optimizer import read_process_group
+    from git_starcoder.model.training import train
 
     with console.show_progress() as progress:
         progress.begin("prepare", None)  # reading the rows, preflight and batch-size search take a while

@@ -8,7 +8,7 @@ import numpy as np
 
 from git_starcoder.dataset.held_out import Document, load_documents
 from git_starcoder.errors import UsageError
-from git_starcoder.model.net.loading import load_model
+from git_starcoder.model.loading import load_model
 from git_starcoder.records import content_id
 from git_starcoder.scoring import document_bits
 from git_starcoder.text import tokenizer as tokenizers
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.net.network import Network
+    from git_starcoder.model.network import Network
     from git_starcoder.text.tokenizer import Tokenizer
 
 MIN_PROMPT_LINES = 12
@@ -38,7 +38,6 @@ class Model:
 
     Example:
         `Model.open("model_effectiveness").complete("def add(a, b):")`
-
     """
 
     def __init__(self, network: Network, tokenizer: Tokenizer) -> None:
@@ -52,7 +51,6 @@ class Model:
         Raises:
             DatasetError: It is not a model folder, or it is damaged.
             MissingExtraError: torch or transformers is not installed.
-
         """
         return cls(*load_model(folder))
 
@@ -81,7 +79,6 @@ class Model:
         Raises:
             UsageError: A number is out of range, the prompt is not text, or there is a suffix and the tokenizer has no
                 fill-in-the-middle tokens.
-
         """
         _check_sampling(max_tokens, temperature)
         network, tokenizer = self.network, self.tokenizer
@@ -101,7 +98,6 @@ class Model:
 
         Raises:
             UsageError: The text is empty, or is not text.
-
         """
         data = clean_prompt(text, "the text")
         if not data:
@@ -125,7 +121,6 @@ def complete(
     Raises:
         UsageError: As for `Model.complete`.
         DatasetError: It is not a model folder, or it is damaged.
-
     """
     _check_sampling(max_tokens, temperature)  # before the model is loaded, which takes seconds
     return Model.open(model).complete(
@@ -152,7 +147,6 @@ def prompt_tokens(
 
     Raises:
         UsageError: The tokenizer has no fill-in-the-middle tokens, or the prompt or the suffix is not text.
-
     """
     room = network.context - max_tokens - RESERVED_TOKENS
     before = tokenizer.encode([clean_prompt(prompt, "the prompt")])[0].astype(np.int64)
@@ -178,7 +172,6 @@ def clean_prompt(text: str | bytes, name: str, codec: str = "") -> bytes:
 
     Raises:
         UsageError: It has a NUL.
-
     """
     data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
     decoded = decode_text(data, like=codec, cut=True)

@@ -24,7 +24,7 @@ from git_starcoder.evals import (
     next_line,
     xz,
 )
-from git_starcoder.model.net.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
+from git_starcoder.model.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
 from git_starcoder.output_folder import has_schema
 from git_starcoder.protocols import NO_PROGRESS, Progress
 
@@ -116,7 +116,6 @@ def evaluate(
             model
             are not numbers.
         MissingExtraError: torch, transformers or pyppmd is not installed.
-
     """
     start = perf_counter()
     folder = Path(model)

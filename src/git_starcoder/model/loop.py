@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.errors import StarcoderError
-from git_starcoder.model.data.token_budget import TokenCounter, TokenCounts
-from git_starcoder.model.train.checkpoint import Checkpoint, random_state, restore_random_state, save_checkpoint
-from git_starcoder.model.train.optimizer import MovingAverage, copy_weights
+from git_starcoder.model.checkpoint import Checkpoint, random_state, restore_random_state, save_checkpoint
+from git_starcoder.model.optimizer import MovingAverage, copy_weights
+from git_starcoder.model.packing import TokenCounter, TokenCounts
 from git_starcoder.scoring import document_bits
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from git_starcoder.evals import Document
-    from git_starcoder.model.data.plan import PlannedStep, TrainingPlan
-    from git_starcoder.model.train.metrics import MetricsLog
-    from git_starcoder.model.train.optimizer import StepResult, StepRunner
+    from git_starcoder.model.checkpoint import MetricsLog
+    from git_starcoder.model.optimizer import StepResult, StepRunner
+    from git_starcoder.model.plan import PlannedStep, TrainingPlan
     from git_starcoder.protocols import Progress
 
 VALIDATION_COUNT = 12
@@ -117,7 +117,6 @@ class TrainingLoop:
             folder: Where to save checkpoints.
             checkpoint_values: Constants of the run that every checkpoint stores.
             progress: Who is told how training goes.
-
         """
         self.step_runner = step_runner
         self.network = step_runner.network
@@ -200,7 +199,6 @@ class TrainingLoop:
 
         Raises:
             StarcoderError: A loss or a gradient is not finite.
-
         """
         state = self.state
         tensors = [tensor.float() for result in self.pending for tensor in (result.loss, result.gradient_norm)]
@@ -238,7 +236,6 @@ class TrainingLoop:
 
         Raises:
             StarcoderError: It is not finite.
-
         """
         value = 0.0
         if self.processes.is_first:

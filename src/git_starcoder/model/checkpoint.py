@@ -1,4 +1,6 @@
-"""Checkpoints of a training. Each is complete or absent, and its files are verified by their digests when it is read.
+"""What a training writes while it runs: checkpoints, a line of metrics per step and validation, and the loss curve.
+
+Each checkpoint is complete or absent, and its files are verified by their digests when it is read.
 
 The hidden folder `.NAME.training/` beside the model to come holds the newest two checkpoints as `step-N`, and the other
 files that a training keeps until its model is published. Tensors are safetensors and everything else is JSON; nothing
@@ -10,19 +12,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from git_starcoder import matplotlib_setup
 from git_starcoder.atomic_write import convert_os_errors, exclusive_lock, flush_folder, flush_to_disk
-from git_starcoder.errors import OutputError, as_machine_error
-from git_starcoder.model.train.metrics import METRICS_FILE, TENSORBOARD_FOLDER
+from git_starcoder.errors import MissingExtraError, OutputError, as_machine_error
 from git_starcoder.output_folder import (
     GITIGNORE_NAME,
     OutputKind,
@@ -34,7 +39,7 @@ from git_starcoder.output_folder import (
 from git_starcoder.user_paths import utf8_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Mapping
+    from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 
 CHECKPOINT_SCHEMA = "git-starcoder/checkpoint/1"
 CHECKPOINT_MANIFEST = "manifest.json"
@@ -46,8 +51,19 @@ PARTIAL_NAME = re.compile(r"\.step-\d{1,18}(\.old)?\.partial")
 """Name of a checkpoint that is being written or removed."""
 TRAINING_KIND = OutputKind("training", "training", CHECKPOINT_MANIFEST, CHECKPOINT_SCHEMA)
 LOCK_FILE = "lock"
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
 OTHER_FILES = {GITIGNORE_NAME, LOCK_FILE, METRICS_FILE, TENSORBOARD_FOLDER}
 """What the folder of a training has besides checkpoints."""
+TENSORBOARD_TAGS = {
+    "loss": "loss/training, bits per token",
+    "held_out": "loss/held-out, bits per byte",
+    "learning_rate": "learning rate",
+    "norm": "norm of the gradient",
+}
+"""Tags in TensorBoard by the keys of `metrics.jsonl`."""
+SMOOTHING_DIVISOR = 50
+"""The loss curve is a moving average over this part of the steps: a fiftieth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +97,6 @@ def locked_checkpoint_folder(out: Path, *, fresh: bool) -> Generator[Path]:
 
     Raises:
         OutputError: Another training has locked the folder, or it cannot be written.
-
     """
     with convert_os_errors(out):
         folder = checkpoint_folder(out)
@@ -118,7 +133,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
     Raises:
         OutputError: It cannot be written, for example because the disk is full. Earlier checkpoints stay.
-
     """
     from safetensors import SafetensorError
     from safetensors import torch as safetensors
@@ -166,7 +180,6 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
 
     Raises:
         OutputError: It is not there, or damaged.
-
     """
     try:
         return _read_checkpoint(folder / f"step-{step}", step)
@@ -276,3 +289,105 @@ def _file_digest(path: Path) -> str:
 def _manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Digest of a manifest without its own digest."""
     return hashlib.blake2b(json.dumps(manifest, sort_keys=True).encode(), digest_size=32).hexdigest()
+
+
+class MetricsLog:
+    """The file `metrics.jsonl` of a training, and its TensorBoard files. Lines are appended as training runs.
+
+    Raises:
+        OutputError: The files cannot be written.
+        MissingExtraError: TensorBoard files are wanted, and TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, *, size: int, step: int, tensorboard: bool) -> None:
+        """Open the log in `folder`, cut back to a checkpoint.
+
+        Args:
+            folder: The folder of the files.
+            size: Bytes of `metrics.jsonl` at the checkpoint; the rest is cut off.
+            step: The step of the checkpoint; later TensorBoard events are dropped.
+            tensorboard: Whether to write TensorBoard files.
+        """
+        self.folder = folder
+        self.path = folder / METRICS_FILE
+        with convert_os_errors(self.path):
+            self.path.touch()
+            os.truncate(self.path, min(size, self.path.stat().st_size))
+            text = self.path.read_text(encoding="utf-8")
+            self.lines: list[dict[str, float]] = [json.loads(line) for line in text.split("\n") if line]
+            self.unwritten: list[dict[str, float]] = []
+            self.tensorboard: Any = None
+            if tensorboard:
+                try:
+                    writer = import_module("torch.utils.tensorboard").SummaryWriter
+                except ImportError as error:
+                    raise MissingExtraError.from_import_error(error, "tensorboard", "tensorboard") from error
+                self.tensorboard = writer(str(folder / TENSORBOARD_FOLDER), purge_step=step + 1)
+
+    def add(self, **values: float) -> None:
+        """Add a line. One of its values is the `step`."""
+        self.unwritten.append(values)
+        if self.tensorboard is not None:
+            for key, tag in TENSORBOARD_TAGS.items():
+                if key in values:
+                    self.tensorboard.add_scalar(tag, values[key], values["step"])
+
+    def write(self) -> None:
+        """Hand all lines to the operating system, which keeps them if this process is killed."""
+        with convert_os_errors(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in self.unwritten)
+        self.lines += self.unwritten
+        self.unwritten = []
+
+    def sync(self) -> int:
+        """Flush all lines to the disk and return the size of the file in bytes, for the checkpoint."""
+        self.write()
+        with convert_os_errors(self.path), self.path.open("rb") as file:
+            os.fsync(file.fileno())
+            size = os.fstat(file.fileno()).st_size
+        if self.tensorboard is not None:
+            self.tensorboard.flush()
+        return size
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy everything into the folder of the model."""
+        self.write()
+        shutil.copyfile(self.path, folder / METRICS_FILE)
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+            shutil.copytree(self.folder / TENSORBOARD_FOLDER, folder / TENSORBOARD_FOLDER)
+
+
+def draw_loss_curve(metrics: Sequence[dict[str, float]], path: Path) -> None:
+    """Draw the smoothed training loss in bits per token and the held-out bits per byte, over the tokens seen.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    matplotlib_setup.require_matplotlib("train")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps = [line for line in metrics if "loss" in line]
+    validations = [line for line in metrics if "held_out" in line]
+    tokens_at_step = {line["step"]: line["tokens"] for line in steps}
+    figure: Any = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    losses = np.array([line["loss"] for line in steps])
+    width = max(1, len(losses) // SMOOTHING_DIVISOR)
+    smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+    tokens = [line["tokens"] for line in steps][width - 1 :]
+    axes.plot(tokens, smooth, color="tab:grey", label="training, bits per token")
+    axes.set_xlabel("tokens seen")
+    axes.set_ylabel("bits per token")
+    axes.set_ylim(bottom=0)
+    if validations:
+        right = axes.twinx()
+        tokens = [tokens_at_step[line["step"]] for line in validations]
+        held_out = [line["held_out"] for line in validations]
+        right.plot(tokens, held_out, "o-", color="tab:blue", label="held-out, bits per byte")
+        right.set_ylabel("bits per byte")
+        right.set_ylim(bottom=0)
+    figure.legend(loc="outside upper right")
+    figure.savefig(path, dpi=120, metadata={"Software": None})

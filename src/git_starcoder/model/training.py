@@ -21,25 +21,26 @@ from git_starcoder.atomic_write import atomic_folder
 from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.machine import limit_library_threads
-from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.data.corpus import Corpus
-from git_starcoder.model.data.packing import FIM_TOKEN_COUNT
-from git_starcoder.model.data.plan import TrainingPlan, budget_steps
-from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
-from git_starcoder.model.net.loading import MODEL_SCHEMA, TRAINING_RECORD, build_network, save_model
-from git_starcoder.model.net.network import best_device, import_libraries
-from git_starcoder.model.train.checkpoint import (
+from git_starcoder.model.checkpoint import (
+    METRICS_FILE,
+    MetricsLog,
     checkpoint_folder,
     clear_folder,
+    draw_loss_curve,
     load_checkpoint,
     load_newest_checkpoint,
     locked_checkpoint_folder,
 )
-from git_starcoder.model.train.distributed import connect_processes
-from git_starcoder.model.train.loop import VALIDATION_COUNT, TrainingLoop, ValidationSet
-from git_starcoder.model.train.metrics import METRICS_FILE, MetricsLog, draw_loss_curve
-from git_starcoder.model.train.optimizer import StepRunner
-from git_starcoder.model.train.preflight import raise_if_wrong, run_preflight, search_batch_size
+from git_starcoder.model.config import TrainConfig
+from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
+from git_starcoder.model.loading import MODEL_SCHEMA, TRAINING_RECORD, build_network, save_model
+from git_starcoder.model.loop import VALIDATION_COUNT, TrainingLoop, ValidationSet
+from git_starcoder.model.network import best_device, import_libraries
+from git_starcoder.model.optimizer import StepRunner, connect_processes
+from git_starcoder.model.packing import FIM_TOKEN_COUNT
+from git_starcoder.model.plan import TrainingPlan, budget_steps
+from git_starcoder.model.preflight import raise_if_wrong, run_preflight, search_batch_size
 from git_starcoder.output_folder import OutputKind, describe_files
 from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.scoring import document_bits
@@ -50,9 +51,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.net.network import Network
-    from git_starcoder.model.train.checkpoint import Checkpoint
-    from git_starcoder.model.train.distributed import ProcessGroup
+    from git_starcoder.model.checkpoint import Checkpoint
+    from git_starcoder.model.network import Network
+    from git_starcoder.model.optimizer import ProcessGroup
     from git_starcoder.text.tokenizer import Tokenizer
 
 DEFAULT_MINUTES = 8.0
@@ -127,7 +128,6 @@ def train(
         OutputError: The folder cannot be written, or it exists (and is not a model, or `force` is not given).
         MissingExtraError: torch, transformers, matplotlib or another library that the config needs is not installed.
         StarcoderError: The loss is not finite, memory does not suffice, or another process has ended.
-
     """
     start_time = time.perf_counter()  # a time budget includes reading the rows
     config = config or TrainConfig()
@@ -166,7 +166,6 @@ def follows_curriculum(dataset: Dataset, config: TrainConfig) -> bool:
 
     Raises:
         UsageError: The config wants it, but the dataset has none.
-
     """
     has_curriculum = dataset.metadata.get("learning_strategy") == "curriculum"
     if config.order == "curriculum" and not has_curriculum:
@@ -180,7 +179,6 @@ def build_network_for(dataset: Dataset, config: TrainConfig, tokenizer: Tokenize
 
     Raises:
         UsageError, DatasetError, MissingExtraError: As for `train`.
-
     """
     # A fill-in-the-middle row has additional control tokens.
     context = int(dataset.metadata["max_tokens_per_sequence"]) + (FIM_TOKEN_COUNT if config.fim else 0)
@@ -279,7 +277,6 @@ class _TrainingRun:
 
         Raises:
             UsageError: It is of another training.
-
         """
         checkpoint = None
         if self.processes.is_first and (checkpoint := load_newest_checkpoint(self.folder, self.progress.note)):

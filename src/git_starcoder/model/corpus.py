@@ -51,7 +51,6 @@ class Corpus:
 
         Raises:
             DatasetError: The split has no rows, or a row is damaged or has tokens that the tokenizer does not have.
-
         """
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
         tokens: list[NDArray[Any]] = []

@@ -1,4 +1,7 @@
-"""Runs a causal language model of transformers on a device: losses of packed rows, bits per token, and generation."""
+"""Runs a causal language model of transformers on a device: losses of packed rows, bits per token, and generation.
+
+Packed rows lie one after another. Attention stays within their segments: no row sees another or costs time for it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import os
 import sys
 import time
+from contextlib import contextmanager
 from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,19 +19,23 @@ import numpy as np
 from git_starcoder import user_paths
 from git_starcoder.errors import MachineError, MissingExtraError, UsageError, as_machine_error
 from git_starcoder.machine import MIN_TRAINING_ADDRESS_SPACE_BYTES, limit_library_threads, require_resources
-from git_starcoder.model.data.packing import IGNORED_TARGET, TILE_TOKENS, pack_rows
-from git_starcoder.model.net import attention
+from git_starcoder.model.packing import IGNORED_TARGET, TILE_TOKENS, pack_rows
 from git_starcoder.text.tokenizer import summarize_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
-    from git_starcoder.model.data.packing import PackedRows
+    from git_starcoder.model.packing import PackedRows
     from git_starcoder.text.tokenizer import Tokenizer
 
+
+ATTENTION_NAME = "git_starcoder_rows"
+"""The name of our attention function in transformers."""
+MIN_SEGMENT_SLOTS = 64
+"""Segments that a fixed shape has room for at least; more segments take the next power of two."""
 INFERENCE_BATCH_TOKENS = 8192
 """Tokens that go through the network at once when nothing is trained, with padding."""
 MAX_PADDING_TOKENS = 128
@@ -40,6 +48,139 @@ MAX_STORED_LOGITS = 1 << 28
 """With more logits than this (1 GiB of them), the backward pass computes logits again instead of storing them."""
 UNLIMITED_CONTEXT_TOKENS = 1 << 20
 """Context of a model whose positions have no end."""
+
+
+class Segments(NamedTuple):
+    """Where the segments of packed rows lie."""
+
+    bounds: Any
+    """A tensor on the device: segment i is `bounds[i]:bounds[i + 1]`, int32, shape (segments + 1,)."""
+    lengths: tuple[int, ...] | None
+    """Tokens of each segment; None if only the device may know, so that one compiled graph serves all packed rows."""
+    max_length: int
+    """Upper bound on the tokens of a segment."""
+
+
+def build_segments(torch: Any, bounds: NDArray[Any], device: str, fixed_length: int = 0) -> Segments:
+    """Put segment bounds on the device.
+
+    With `fixed_length`, the longest segment possible, nothing but the content of the tensor depends on the segments.
+    """
+    lengths = np.diff(bounds)
+    if not fixed_length:
+        return Segments(torch.from_numpy(bounds).to(device), tuple(lengths.tolist()), int(lengths.max(initial=0)))
+    # Empty segments at the end, up to a power of two, so that there are few shapes.
+    count = max(MIN_SEGMENT_SLOTS, 1 << (len(bounds) - 1).bit_length())
+    filled = np.full(count + 1, bounds[-1], dtype=np.int32)
+    filled[: len(bounds)] = bounds
+    return Segments(torch.from_numpy(filled).to(device, non_blocking=True), None, fixed_length)
+
+
+def register_attention() -> None:
+    """Register `attend` with transformers. It has no mask function of this name, so no mask is made."""
+    interface: Any = import_module("transformers").AttentionInterface
+    interface.register(ATTENTION_NAME, attend)
+
+
+@contextmanager
+def segment_attention(model: Any) -> Generator[None]:
+    """Let a model of transformers use `attend`, which needs the argument `segments`, until the context ends.
+
+    Raises:
+        NotImplementedError: Its architecture does not let the attention function be chosen.
+    """
+    before = _current_attention(model)
+    model.set_attn_implementation(ATTENTION_NAME)
+    try:
+        if _current_attention(model) != ATTENTION_NAME:
+            raise NotImplementedError(ATTENTION_NAME)
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _current_attention(model: Any) -> str:
+    return model.config._attn_implementation  # noqa: SLF001
+
+
+def attend(
+    module: Any,  # noqa: ARG001
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    *,
+    segments: Segments,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Any, None]:
+    """Causal attention within segments: a query of (1, heads, tokens, width) gives (1, tokens, heads, width).
+
+    Raises:
+        NotImplementedError: The architecture needs more than plain causal attention.
+    """
+    import torch
+
+    if mask is not None or softcap is not None:
+        raise NotImplementedError("attention with a mask or a soft cap")
+    window = sliding_window if sliding_window and sliding_window < segments.max_length else None
+    # The CUDA kernel takes no float32 and has no dropout.
+    if query.device.type == "cuda" and value.dtype != torch.float32 and not dropout:
+        return _attend_on_cuda(query, key, value, segments, scaling, window), None
+    return _attend_by_segment(query, key, value, segments, scaling, window, dropout), None
+
+
+def _attend_on_cuda(
+    query: Any, key: Any, value: Any, segments: Segments, scaling: float | None, window: int | None
+) -> Any:
+    from torch.nn.attention import varlen
+
+    # Under autocast, rotary positions turn queries and keys into float32; values stay in the kernel's precision.
+    parts = [part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value)]
+    bounds = segments.bounds, segments.bounds, segments.max_length, segments.max_length
+    window_size = (-1 if window is None else window - 1, 0)
+    is_grouped = query.shape[1] != key.shape[1]
+    kernel: Any = varlen.varlen_attn
+    return kernel(*parts, *bounds, scale=scaling, window_size=window_size, enable_gqa=is_grouped)[None]
+
+
+def _attend_by_segment(
+    query: Any,
+    key: Any,
+    value: Any,
+    segments: Segments,
+    scaling: float | None,
+    window: int | None,
+    dropout: float,
+) -> Any:
+    import torch
+
+    lengths = list(segments.lengths or np.diff(segments.bounds.cpu().numpy()).tolist())
+    # Split, not sliced: the gradient of a slice is as long as all packed rows, once per segment. In a loop, because on
+    # a CPU a batch of segments of one length is not faster from 128 tokens on, and padding to one length is slower.
+    # Segments are padded to whole tiles, so that there are few shapes: tokens do not see what comes after them.
+    outputs: list[Any] = []
+    for parts in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
+        length = parts[0].shape[2]
+        padding = -length % TILE_TOKENS
+        padded = [torch.nn.functional.pad(part, (0, 0, 0, padding)) if padding else part for part in parts]
+        size = length + padding
+        window_mask = None
+        if window is not None and size > window:
+            window_mask = torch.ones(size, size, dtype=torch.bool, device=query.device).tril().triu(1 - window)
+        output = torch.nn.functional.scaled_dot_product_attention(
+            *padded,
+            attn_mask=window_mask,
+            dropout_p=dropout,
+            is_causal=window_mask is None,
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        outputs.append(output.transpose(1, 2)[:, :length])
+    return torch.cat(outputs, 1)
 
 
 class ForwardPath(NamedTuple):
@@ -61,7 +202,6 @@ def import_libraries() -> tuple[Any, Any]:
     Raises:
         MissingExtraError: One of them is not installed.
         MachineError: One of them cannot be loaded here, or not with these options of Python.
-
     """
     if sys.flags.optimize > 1:
         what = "transformers reads docstrings at run time, and Python was told to drop them"
@@ -121,7 +261,6 @@ def padded_batches(
 
     Yields:
         The indices of the rows of a batch.
-
     """
     order = np.argsort(-lengths, kind="stable")
     begin = padding = 0
@@ -162,7 +301,6 @@ class Network:
 
         Raises:
             UsageError: The model cannot be run, has weights that are not numbers, or is not causal.
-
         """
         self.torch, _ = import_libraries()
         # Otherwise torch follows OMP_NUM_THREADS, which many environments set for the sake of other programs.
@@ -191,7 +329,7 @@ class Network:
         """Whether all packed rows should have one length: every other length is compiled, or buffered, on its own."""
         self.notes: list[str] = []
         """What the user should know about how this model is run."""
-        attention.register_attention()
+        register_attention()
         self._forward_path = self._choose_forward_path()
         self._body: Any = self._forward_path.body
         if is_compiled:
@@ -262,9 +400,9 @@ class Network:
         """The hidden states at the wanted positions of packed rows, shape (positions, width)."""
         if path.is_packed:
             fixed_length = len(packed.tokens) if self.is_compiled else 0
-            segments = attention.build_segments(self.torch, packed.segment_bounds, self.device, fixed_length)
+            segments = build_segments(self.torch, packed.segment_bounds, self.device, fixed_length)
             tokens, positions = self._to_device(packed.tokens)[None], self._to_device(packed.positions)[None]
-            with attention.segment_attention(self.model):
+            with segment_attention(self.model):
                 output = body(input_ids=tokens, position_ids=positions, use_cache=False, segments=segments)
             return output[0][0][self._to_device(wanted)]
         bounds = packed.segment_bounds
@@ -296,7 +434,6 @@ class Network:
 
         Raises:
             UsageError: The model cannot be run, its weights are not numbers, or it is not causal.
-
         """
         model, kind = self.model, self.model.config.model_type
         rows = [np.arange(count) * 7 % self.vocab_size for count in (10, 6)]

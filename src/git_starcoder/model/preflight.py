@@ -22,11 +22,11 @@ import numpy as np
 
 from git_starcoder.checks import check
 from git_starcoder.errors import DatasetError, StarcoderError
-from git_starcoder.model.data.packing import max_row_tokens, micro_batch_size
-from git_starcoder.model.data.plan import CURRICULUM_STAGES, TrainingPlan
-from git_starcoder.model.net.network import MAX_STORED_LOGITS
-from git_starcoder.model.train.checkpoint import random_state, restore_random_state
-from git_starcoder.model.train.optimizer import Optimizer, copy_weights
+from git_starcoder.model.checkpoint import random_state, restore_random_state
+from git_starcoder.model.network import MAX_STORED_LOGITS
+from git_starcoder.model.optimizer import Optimizer, copy_weights
+from git_starcoder.model.packing import max_row_tokens, micro_batch_size
+from git_starcoder.model.plan import CURRICULUM_STAGES, TrainingPlan
 from git_starcoder.records import SPLITS
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.config import TrainConfig
-    from git_starcoder.model.data.corpus import Corpus
-    from git_starcoder.model.net.network import Network
-    from git_starcoder.model.train.optimizer import StepRunner
+    from git_starcoder.model.corpus import Corpus
+    from git_starcoder.model.network import Network
+    from git_starcoder.model.optimizer import StepRunner
     from git_starcoder.text.tokenizer import Tokenizer
 
 GIB = 1 << 30
@@ -102,7 +102,6 @@ def raise_if_wrong(result: PreflightResult) -> PreflightResult:
 
     Raises:
         StarcoderError: It is wrong.
-
     """
     if result.result == "wrong":
         raise StarcoderError(result.figure, where=f"before training: {result.what}", hint=result.hint)
@@ -338,7 +337,6 @@ def search_batch_size(runner: StepRunner, *, is_curriculum: bool, seconds: float
 
     Returns:
         The steps that fit into the time; None without a time.
-
     """
     weights = {name: weight.detach().to("cpu", copy=True) for name, weight in runner.weights.items()}
     state = random_state(runner.torch)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, UsageError, as_machine_error
-from git_starcoder.model.net.network import Network, best_device, import_libraries
+from git_starcoder.model.network import Network, best_device, import_libraries
 from git_starcoder.registry import suggest
 from git_starcoder.text import tokenizer as pretrained
 from git_starcoder.text import tokenizer as tokenizers
@@ -86,7 +86,6 @@ def dimensions_for_size(size: str, vocab_size: int) -> dict[str, int]:
 
     Raises:
         UsageError: There is no such size, or the vocabulary alone has more parameters.
-
     """
     if size in MODEL_SIZES:
         return MODEL_SIZES[size]
@@ -124,7 +123,6 @@ def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int) -> Ne
         UsageError: The size, base, device or way of tuning does not exist, or the base has another tokenizer.
         DatasetError: The base is damaged.
         MissingExtraError: torch, transformers, or a library that the way of tuning needs is not installed.
-
     """
     device = config.device or best_device()
     if config.compile and device != "cuda":
@@ -152,7 +150,6 @@ def new_network(
 
     Raises:
         UsageError: There is no such size.
-
     """
     _, transformers = import_libraries()
     # The added entries are never a target and never generated, so they only cost their share of memory.
@@ -191,7 +188,6 @@ def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
 
     Raises:
         DatasetError: It is not a model folder, or it is damaged.
-
     """
     folder = Path(folder)
     if not (folder / TRAINING_RECORD).is_file():
@@ -209,7 +205,6 @@ def load_weights(folder: Path, **options: Any) -> Any:
 
     Raises:
         DatasetError: Its files are damaged or incomplete, or it wants code of the hub to run.
-
     """
     torch, transformers = import_libraries()
     safe = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32}
@@ -255,7 +250,6 @@ def save_model(network: Network, tokenizer_folder: Path, folder: Path) -> None:
 
     Raises:
         OutputError: The weights cannot be written, for example because the disk is full.
-
     """
     from safetensors import SafetensorError
 
@@ -286,7 +280,6 @@ def load_base_model(config: TrainConfig, tokenizer: Tokenizer, context: int, dev
         UsageError: There is no such model, or it does not fit this dataset.
         DatasetError: It is damaged.
         MissingExtraError: torch or transformers is not installed.
-
     """
     name = str(config.base)
     folder = find_base_folder(name)
@@ -312,7 +305,6 @@ def find_base_folder(name: str) -> Path:
 
     Raises:
         UsageError: There is none, it cannot be downloaded, or it has no safetensors.
-
     """
     folder = expand_user(name)
     if not folder.is_dir():
@@ -361,7 +353,6 @@ def read_model_config(folder: Path, name: str) -> dict[str, Any]:
 
     Raises:
         UsageError: It cannot be read, is not of a causal language model, or needs code of its own.
-
     """
     try:
         values = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
@@ -382,7 +373,6 @@ def missing_control_tokens(tokenizer: Tokenizer, base_tokenizer: Tokenizer, name
 
     Raises:
         UsageError: The two tokenizers encode text differently.
-
     """
     if difference := tokenizer.find_difference(base_tokenizer):
         hint = f"build it with --set window.tokenizer={name}"
@@ -395,7 +385,6 @@ def quantization_options(device: str) -> dict[str, Any]:
 
     Raises:
         UsageError: The device is not CUDA, or bitsandbytes is not installed.
-
     """
     if device != "cuda":
         raise UsageError(f"weights in 4 bits need CUDA, and this is '{device}'", where="tune", hint="use tune: lora")
@@ -434,7 +423,6 @@ def import_peft() -> Any:
 
     Raises:
         MissingExtraError: It is not installed.
-
     """
     try:
         return import_module("peft")
@@ -457,7 +445,6 @@ def add_adapters(model: Any, config: TrainConfig, new_tokens: list[int]) -> Any:
 
     Returns:
         The model of peft around it.
-
     """
     peft = import_peft()
     lora = peft.LoraConfig(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.model.config import TrainConfig
-    from git_starcoder.model.data.corpus import Corpus
+    from git_starcoder.model.corpus import Corpus
 
 PLAN_SCHEMA = "git-starcoder/plan/1"
 """Version of the planning algorithm. Increase the number when the same rows give other steps."""
@@ -82,7 +82,6 @@ class TrainingPlan:
 
         Raises:
             UsageError: The config wants fill-in-the-middle rows, and the tokenizer has no tokens for them.
-
         """
         if config.fim and corpus.fim_tokens is None:
             raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="fim", hint="set fim: 0")
@@ -171,7 +170,6 @@ class TrainingPlan:
 
         Raises:
             IndexError: The run has no such step.
-
         """
         if not 0 <= number < self.step_count:
             raise IndexError(number)
@@ -205,7 +203,6 @@ class PlanStage:
             end_step: The step after its last one.
             rows: Rows of the plan that the stage draws.
             draw_counts: How often earlier stages draw each row of the plan.
-
         """
         is_in_stage = np.zeros(len(plan.content_hashes), dtype=np.bool_)
         is_in_stage[rows] = True
