@@ -18,7 +18,6 @@ import re
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -89,11 +88,9 @@ def checkpoint_folder(out: Path) -> Path:
 
 @contextmanager
 def locked_checkpoint_folder(out: Path, *, fresh: bool) -> Generator[Path]:
-    """Create and lock the checkpoint folder. At the end it is removed again if it has no checkpoint.
+    """Create and lock the checkpoint folder of a model. At the end it is removed again if it has no checkpoint.
 
-    Args:
-        out: Where the model will be written.
-        fresh: Remove what an earlier training left.
+    With `fresh`, what an earlier training left is removed first.
 
     Raises:
         OutputError: Another training has locked the folder, or it cannot be written.
@@ -145,8 +142,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
                 contiguous = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
                 cast("Any", safetensors).save_file(contiguous, partial / f"{name}.safetensors")
             _write_json(partial / STATE_FILE, checkpoint.values)
-            files = {path.name: {"size": path.stat().st_size, "blake2b": _file_digest(path)}
-                     for path in sorted(partial.iterdir())}  # fmt: skip
+            files = {path.name: _describe_file(path) for path in sorted(partial.iterdir())}
             manifest = {"schema": CHECKPOINT_SCHEMA, "step": checkpoint.step, "files": files}
             _write_json(partial / CHECKPOINT_MANIFEST, {**manifest, "digest": _manifest_digest(manifest)})
             flush_folder(partial)
@@ -258,10 +254,9 @@ def _read_checkpoint(folder: Path, step: int) -> Checkpoint:
         if digest != _manifest_digest(manifest) or manifest["step"] != step:
             raise _DamagedError(f"{CHECKPOINT_MANIFEST} is damaged")
         for name, recorded in manifest["files"].items():
-            path = folder / name
-            if not path.is_file():
+            if not (folder / name).is_file():
                 raise _DamagedError(f"{name} is missing")
-            if path.stat().st_size != recorded["size"] or _file_digest(path) != recorded["blake2b"]:
+            if _describe_file(folder / name) != recorded:
                 raise _DamagedError(f"{name} is damaged")
         names = [name for name in manifest["files"] if name.endswith(".safetensors")]
         with utf8_path(folder) as place:
@@ -281,9 +276,10 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def _file_digest(path: Path) -> str:
+def _describe_file(path: Path) -> dict[str, int | str]:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32))
+    return {"size": path.stat().st_size, "blake2b": digest.hexdigest()}
 
 
 def _manifest_digest(manifest: Mapping[str, Any]) -> str:
@@ -300,14 +296,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, *, size: int, step: int, tensorboard: bool) -> None:
-        """Open the log in `folder`, cut back to a checkpoint.
-
-        Args:
-            folder: The folder of the files.
-            size: Bytes of `metrics.jsonl` at the checkpoint; the rest is cut off.
-            step: The step of the checkpoint; later TensorBoard events are dropped.
-            tensorboard: Whether to write TensorBoard files.
-        """
+        """Open the log in `folder`, cut back to the checkpoint of `step`, when `metrics.jsonl` had `size` bytes."""
         self.folder = folder
         self.path = folder / METRICS_FILE
         with convert_os_errors(self.path):

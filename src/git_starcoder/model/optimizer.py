@@ -84,19 +84,16 @@ class Optimizer:
         if groups := [group for group in groups if group["params"]]:
             self.optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True))
 
-    def clip_gradient(self) -> Any:
-        """Scale the gradient down to the largest norm allowed, and return the norm that it had."""
-        return self.torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.clip)
-
-    def update_weights(self, budget_used: float) -> float:
-        """Move the weights along the gradient, clear it, and return the learning rate."""
+    def update_weights(self, budget_used: float) -> tuple[Any, float]:
+        """Move the weights along the clipped gradient and clear it; return the norm it had, and the learning rate."""
+        norm = self.torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.clip)
         rate = learning_rate(self.config, budget_used)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
         self.clear_gradient()
-        return rate
+        return norm, rate
 
     def clear_gradient(self) -> None:
         """Remove the gradient."""
@@ -106,20 +103,13 @@ class Optimizer:
     def state_tensors(self) -> dict[str, Any]:
         """All tensors of the state, by `name of the weight/name of the tensor`."""
         states = {weight: state for optimizer in self.optimizers for weight, state in optimizer.state.items()}
-        return {
-            f"{name}/{key}": tensor
-            for name, weight in self.weights.items()
-            for key, tensor in states.get(weight, {}).items()
-        }
+        named = [(name, states.get(weight, {})) for name, weight in self.weights.items()]
+        return {f"{name}/{key}": tensor for name, state in named for key, tensor in state.items()}
 
     def restore_state(self, tensors: Mapping[str, Any]) -> None:
         """Restore what `state_tensors` returned."""
-        owners = {
-            weight: optimizer
-            for optimizer in self.optimizers
-            for group in optimizer.param_groups
-            for weight in group["params"]
-        }
+        groups = [(optimizer, group) for optimizer in self.optimizers for group in optimizer.param_groups]
+        owners = {weight: optimizer for optimizer, group in groups for weight in group["params"]}
         for path, tensor in tensors.items():
             name, _, key = path.rpartition("/")
             weight = self.weights[name]
@@ -207,17 +197,12 @@ class StepRunner:
                 if not is_out_of_memory(error):
                     raise
                 self._halve_micro_batches(error)
-        norm = self.optimizer.clip_gradient()
-        rate = self.optimizer.update_weights(budget_used)
+        norm, rate = self.optimizer.update_weights(budget_used)
         target_count = sum(packed.target_count for packed in micro_batches)
         return StepResult(step, loss, norm, rate, target_count, micro_batches)
 
     def _halve_micro_batches(self, error: RuntimeError) -> None:
-        """Make micro-batches smaller from now on.
-
-        Raises:
-            StarcoderError: They hold only one row already, or other processes use the same size.
-        """
+        """Make micro-batches smaller from now on, unless they hold one row or other processes use the same size."""
         self.optimizer.clear_gradient()
         if self.network.device == "cuda":
             self.torch.cuda.empty_cache()
@@ -273,11 +258,7 @@ class ProcessGroup:
         return self.rank == 0
 
     def sum_tensors(self, tensors: Sequence[Any]) -> None:
-        """Replace each tensor by its sum over all processes, which must pass the same number of tensors and shapes.
-
-        Raises:
-            StarcoderError: Another process has ended.
-        """
+        """Replace each tensor by its sum over all processes, which must pass the same number of tensors and shapes."""
         if self.world_size == 1:
             return
         torch: Any = import_module("torch")
@@ -295,11 +276,7 @@ class ProcessGroup:
                     bucket, size = [], 0
 
     def broadcast(self, numbers: Sequence[float]) -> list[float]:
-        """Return the numbers of the first process. The others pass as many numbers, which are ignored.
-
-        Raises:
-            StarcoderError: Another process has ended.
-        """
+        """Return the numbers of the first process. The others pass as many numbers, which are ignored."""
         if self.world_size == 1:
             return list(numbers)
         torch: Any = import_module("torch")

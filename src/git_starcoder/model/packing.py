@@ -11,12 +11,13 @@ shown. All but the last token of every row go through the network, with padding.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from git_starcoder.errors import StarcoderError
+from git_starcoder.layout import IGNORED_LABEL
 from git_starcoder.model.plan import STEPS_PER_DEAL
 
 if TYPE_CHECKING:
@@ -24,14 +25,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.model.corpus import Corpus
+    from git_starcoder.model.corpus import Corpus, Integers
     from git_starcoder.model.plan import PlannedStep, TrainingPlan
 
 
-IGNORED_TARGET = -100
-"""The target of a token whose successor is not in the loss, as torch and transformers have it."""
 STEP_SLACK_DIVISOR = 128
 """A micro-batch gets room for 1/128 of a step more than its share, because packing is not perfect."""
+Attend: TypeAlias = Literal["row", "piece"]
 TILE_TOKENS = 64
 """Packed rows, rows in attention and tokens with logits are padded to whole tiles of this many tokens. Matrix units
 work in tiles, and it keeps the number of shapes small: in bfloat16, oneDNN keeps half a megabyte of code on a processor
@@ -47,16 +47,16 @@ class PackedRows(NamedTuple):
     padded to 4, are tokens [a b d 0], targets [b c e -100], positions [0 1 0 0] and segment bounds [0 2 3 4].
     """
 
-    tokens: NDArray[np.int64]
+    tokens: Integers
     """Shape (tokens,)."""
-    positions: NDArray[np.int64]
+    positions: Integers
     """Position of each token in its row, from 0, shape (tokens,)."""
     segment_bounds: NDArray[np.int32]
     """Segment i is `tokens[bounds[i]:bounds[i + 1]]`, and a token attends only to earlier ones in its segment. Each row
     is a segment, or all rows together are one; the padding is a segment of its own. Shape (segments + 1,)."""
-    targets: NDArray[np.int64]
+    targets: Integers
     """The next token of the same row, or -100 where it is not in the loss, shape (tokens,)."""
-    row_indices: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+    row_indices: Integers = np.zeros(0, dtype=np.int64)
     """Which rows of the step these are, in their order here, shape (rows,)."""
     padding_count: int = 0
     """Padding tokens, all at the end."""
@@ -64,7 +64,7 @@ class PackedRows(NamedTuple):
     @property
     def target_count(self) -> int:
         """How many tokens are predicted."""
-        return int(np.count_nonzero(self.targets != IGNORED_TARGET))
+        return int(np.count_nonzero(self.targets != IGNORED_LABEL))
 
 
 def pack_step(
@@ -73,19 +73,12 @@ def pack_step(
     step: PlannedStep,
     limit: int,
     multiple: int | None = None,
-    attend: Literal["row", "piece"] = "row",
+    attend: Attend = "row",
 ) -> list[PackedRows]:
-    """Pack the rows of a step into micro-batches of at most `limit` tokens, the longest rows first.
+    """Pack the rows of a step into micro-batches of at most `limit` tokens without padding, the longest rows first.
 
     A row that is longer than `limit` is a micro-batch of its own. Rows without any token in the loss are left out.
-
-    Args:
-        corpus: The training rows.
-        plan: The plan of the run.
-        step: The step to pack.
-        limit: Largest number of tokens of a micro-batch, without padding.
-        multiple: Pad the length of every micro-batch to a multiple of this.
-        attend: `row` if each row is a segment, `piece` if all rows of a micro-batch are one.
+    `multiple` and `attend` are those of `pack_rows`.
     """
     rows = input_rows(corpus, plan, step)
     is_fim = fim_mask(corpus, plan, step.rows, step.draw_numbers)
@@ -103,9 +96,9 @@ def pack_step(
 
 def pack_rows(
     rows: Sequence[NDArray[Any]],
-    loss_starts: NDArray[np.int64] | None = None,
+    loss_starts: Integers | None = None,
     multiple: int | None = None,
-    attend: Literal["row", "piece"] = "row",
+    attend: Attend = "row",
 ) -> PackedRows:
     """Pack rows of at least two tokens each.
 
@@ -113,7 +106,7 @@ def pack_rows(
         rows: The rows.
         loss_starts: Index of the first token of each row that is in the loss; 1 unless given.
         multiple: Pad the length to a multiple of this.
-        attend: As in `pack_step`.
+        attend: `row` if each row is a segment, `piece` if all rows are one.
     """
     loss_starts = np.ones(len(rows), dtype=np.int64) if loss_starts is None else loss_starts
     lengths = np.array([len(row) - 1 for row in rows], dtype=np.int64)
@@ -121,7 +114,7 @@ def pack_rows(
     filled = int(ends[-1])
     padding = -filled % multiple if multiple else 0
     tokens = np.zeros(filled + padding, dtype=np.int64)
-    targets = np.full(filled + padding, IGNORED_TARGET, dtype=np.int64)
+    targets = np.full(filled + padding, IGNORED_LABEL, dtype=np.int64)
     positions = np.zeros(filled + padding, dtype=np.int64)
     tokens[:filled] = np.concatenate([row[:-1] for row in rows])
     # lengths [2, 1] -> ends [2, 3] -> positions [0, 1, 2] - [0, 0, 2] = [0, 1, 0]
@@ -149,8 +142,8 @@ def micro_batch_size(corpus: Corpus, plan: TrainingPlan, count: int) -> int:
     return max(max_row_tokens(corpus, plan.fim_share), whole_tiles)
 
 
-def best_fit_bins(lengths: NDArray[np.int64], limit: int) -> list[NDArray[np.int64]]:
-    """Indices of `lengths` in groups whose total is at most `limit`; a longer one is a group of its own.
+def best_fit_bins(lengths: Integers, limit: int) -> list[Integers]:
+    """Integers of `lengths` in groups whose total is at most `limit`; a longer one is a group of its own.
 
     Best-fit decreasing: each length, the longest first, goes into the group with the least room that still holds it.
     With many groups that is at most 22 % more of them than the best packing needs (Johnson, 1973). Example: lengths
@@ -171,16 +164,14 @@ def best_fit_bins(lengths: NDArray[np.int64], limit: int) -> list[NDArray[np.int
     return [np.array(group, dtype=np.int64) for group in groups]
 
 
-def fim_mask(
-    corpus: Corpus, plan: TrainingPlan, rows: NDArray[np.int64], draw_numbers: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def fim_mask(corpus: Corpus, plan: TrainingPlan, rows: Integers, draw_numbers: Integers) -> NDArray[np.bool_]:
     """Whether each draw of a row is learned as prefix, suffix, middle, shape (draws,)."""
     if corpus.fim_tokens is None or not plan.fim_share:
         return np.zeros(len(rows), dtype=np.bool_)
     return corpus.is_plain_text[rows] & (plan.random_shares(rows, draw_numbers, "fill") < plan.fim_share)
 
 
-def spm_mask(plan: TrainingPlan, rows: NDArray[np.int64], draw_numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+def spm_mask(plan: TrainingPlan, rows: Integers, draw_numbers: Integers) -> NDArray[np.bool_]:
     """Whether a fill-in-the-middle draw has the suffix before the prefix (SPM), as half of them do, shape (draws,)."""
     return plan.random_shares(rows, draw_numbers, "suffix first") < 0.5
 
@@ -213,46 +204,35 @@ def input_rows(corpus: Corpus, plan: TrainingPlan, step: PlannedStep) -> list[ND
     return rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TokenBudget:
     """What some steps train on. All but the first three are tokens. The names are keys of `training.json`."""
 
-    steps: int
-    draws: int
+    steps: int = 0
+    draws: int = 0
     """Draws of rows."""
-    fills: int
+    fills: int = 0
     """Draws that are learned as prefix, suffix, middle."""
-    drawn: int
+    drawn: int = 0
     """Tokens of the drawn rows, as the dataset has them."""
-    control: int
+    control: int = 0
     """Control tokens that were added: end-of-text, and those of fill-in-the-middle."""
-    trained: int
+    trained: int = 0
     """Tokens in the loss."""
-    shown: int
+    shown: int = 0
     """Tokens that the model reads and that are not in the loss: context prefixes, and the first token of a row."""
 
     def as_values(self) -> dict[str, int]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    def __sub__(self, earlier: TokenBudget) -> TokenBudget:
-        """The budget of the steps that come after those of `earlier`."""
-        return TokenBudget(**{name: value - getattr(earlier, name) for name, value in asdict(self).items()})
+        """Plain values for the `ledger` of `training.json`."""
+        return {name: value for name, value in asdict(self).items() if name != "begin"}
 
 
 @dataclass(slots=True)
-class TokenCounts:
-    """What a `TokenCounter` has counted. The names are keys of checkpoints; see `TokenBudget` for the first of them."""
+class TokenCounts(TokenBudget):
+    """What a `TokenCounter` has counted. The names are keys of checkpoints."""
 
     begin: int = 0
     """The first step that is counted."""
-    steps: int = 0
-    draws: int = 0
-    fills: int = 0
-    drawn: int = 0
-    control: int = 0
-    trained: int = 0
-    shown: int = 0
     pieces: int = 0
     """Micro-batches."""
     laid: int = 0
@@ -264,23 +244,19 @@ class TokenCounts:
     unasked: int = 0
     """Tokens of rows without any token in the loss, which are in no micro-batch."""
 
-    @property
-    def budget(self) -> TokenBudget:
-        """The part that the plan determines."""
-        return TokenBudget(**{field.name: getattr(self, field.name) for field in fields(TokenBudget)})
-
-    def as_values(self) -> dict[str, int]:
-        """Plain values for the `ledger` of `training.json`."""
-        return {name: value for name, value in asdict(self).items() if name != "begin"}
-
 
 def planned_budget(plan: TrainingPlan, corpus: Corpus, end_step: int | None = None) -> TokenBudget:
     """The budget of the steps before `end_step`, or of all, from the lengths of the rows alone."""
     end_step = plan.step_count if end_step is None else end_step
     draws = plan.draws_before_step(end_step)
-    fim_draws = _count_fim_draws(plan, corpus, draws)
+    fim_draws = np.zeros(len(draws), dtype=np.int64)
+    if plan.fim_share and corpus.fim_tokens is not None:
+        for draw in range(int(draws.max(initial=0))):
+            rows = np.flatnonzero(corpus.is_plain_text & (draws > draw))
+            fim_draws[rows] += fim_mask(corpus, plan, rows, np.full(len(rows), draw))
     plain_draws = draws - fim_draws
     input_lengths = corpus.lengths + corpus.starts_text
+    plain_losses = np.maximum(input_lengths - corpus.loss_starts, 0)
     fim_control = FIM_TOKEN_COUNT + ~corpus.ends_text  # 3, or 4 for a row without an end-of-text token of its own
     return TokenBudget(
         steps=end_step,
@@ -288,22 +264,9 @@ def planned_budget(plan: TrainingPlan, corpus: Corpus, end_step: int | None = No
         fills=int(fim_draws.sum()),
         drawn=int(draws @ corpus.lengths),
         control=int(plain_draws @ corpus.starts_text.astype(np.int64) + fim_draws @ fim_control),
-        trained=int(
-            plain_draws @ np.maximum(input_lengths - corpus.loss_starts, 0)
-            + fim_draws @ (corpus.lengths + fim_control - 1)
-        ),
+        trained=int(plain_draws @ plain_losses + fim_draws @ (corpus.lengths + fim_control - 1)),
         shown=int(plain_draws @ np.minimum(input_lengths, corpus.loss_starts) + fim_draws.sum()),
     )
-
-
-def _count_fim_draws(plan: TrainingPlan, corpus: Corpus, draws: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of the first `draws` draws of each row are learned as prefix, suffix, middle, shape (rows,)."""
-    counts = np.zeros(len(draws), dtype=np.int64)
-    if plan.fim_share and corpus.fim_tokens is not None:
-        for draw in range(int(draws.max(initial=0))):
-            rows = np.flatnonzero(corpus.is_plain_text & (draws > draw))
-            counts[rows] += fim_mask(corpus, plan, rows, np.full(len(rows), draw))
-    return counts
 
 
 class TokenCounter:
@@ -320,8 +283,7 @@ class TokenCounter:
 
         Raises:
             StarcoderError: It is not the next step, a row is missing or there twice, or a token is lost, added, moved,
-                or
-                in the loss where it must not be.
+                or in the loss where it must not be.
         """
         corpus, counts = self.corpus, self.counts
         if step.number != counts.begin + counts.steps:
@@ -329,7 +291,7 @@ class TokenCounter:
         times_seen = np.zeros(len(step.rows), dtype=np.int64)
         for packed in micro_batches:
             filled = len(packed.tokens) - packed.padding_count
-            if np.any(packed.targets[filled:] != IGNORED_TARGET):
+            if np.any(packed.targets[filled:] != IGNORED_LABEL):
                 raise _mismatch(f"step {step.number} has padding in the loss")
             begins = np.flatnonzero(packed.positions[:filled] == 0).tolist()
             for index, begin, end in zip(packed.row_indices.tolist(), begins, [*begins[1:], filled], strict=True):
@@ -351,7 +313,7 @@ class TokenCounter:
         counts.draws += len(step.rows)
         counts.steps += 1
 
-    def _count_row(self, row: int, tokens: NDArray[np.int64], targets: NDArray[np.int64]) -> None:
+    def _count_row(self, row: int, tokens: Integers, targets: Integers) -> None:
         """Compare one packed row with the dataset, and count it."""
         corpus, counts = self.corpus, self.counts
         inputs = np.append(tokens, targets[-1])
@@ -365,7 +327,7 @@ class TokenCounter:
         if not (
             np.array_equal(original, corpus.dataset_tokens(row))
             and np.array_equal(targets[loss_start - 1 :], inputs[loss_start:])
-            and np.all(ignored == IGNORED_TARGET)
+            and np.all(ignored == IGNORED_LABEL)
         ):
             raise _mismatch(f"row {row + 1} is not what the dataset has, or its loss begins elsewhere")
         counts.drawn += len(original)
@@ -374,7 +336,7 @@ class TokenCounter:
         counts.shown += loss_start
         counts.last += 1
 
-    def _undo_fim(self, row: int, inputs: NDArray[np.int64], fim_tokens: tuple[int, int, int]) -> NDArray[np.int64]:
+    def _undo_fim(self, row: int, inputs: Integers, fim_tokens: tuple[int, int, int]) -> Integers:
         """The text that was cut into prefix, suffix and middle."""
         places = [np.flatnonzero(inputs == token).tolist() for token in fim_tokens]
         if [len(found) for found in places] != [1] * FIM_TOKEN_COUNT or inputs[-1] != self.corpus.end_token:
@@ -392,12 +354,13 @@ class TokenCounter:
             StarcoderError: They differ from what the lengths of the rows give.
         """
         counts = self.counts
-        end_step = counts.begin + counts.steps
-        planned = [planned_budget(self.plan, self.corpus, step) for step in (end_step, counts.begin)]
-        budget, expected = counts.budget, planned[0] - planned[1]
-        if budget != expected:
-            raise _mismatch(f"counted {budget.as_values()}, not {expected.as_values()}")
-        if budget.drawn + budget.control != counts.laid - counts.padded + counts.last + counts.unasked:
+        edges = (counts.begin, counts.begin + counts.steps)
+        begin, end = (planned_budget(self.plan, self.corpus, step).as_values() for step in edges)
+        expected = {name: end[name] - begin[name] for name in end}
+        counted = {name: getattr(counts, name) for name in end}
+        if counted != expected:
+            raise _mismatch(f"counted {counted}, not {expected}")
+        if counts.drawn + counts.control != counts.laid - counts.padded + counts.last + counts.unasked:
             raise _mismatch(f"micro-batches of {counts.laid} tokens, {counts.padded} of them padding, lack tokens")
         return counts
 
