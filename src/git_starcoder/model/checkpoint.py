@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from git_starcoder import matplotlib_setup
 from git_starcoder.atomic_write import convert_os_errors, exclusive_lock, flush_folder, flush_to_disk
 from git_starcoder.errors import MissingExtraError, OutputError, as_machine_error
 from git_starcoder.output_folder import (
@@ -91,9 +90,6 @@ def locked_checkpoint_folder(out: Path, *, fresh: bool) -> Generator[Path]:
     """Create and lock the checkpoint folder of a model. At the end it is removed again if it has no checkpoint.
 
     With `fresh`, what an earlier training left is removed first.
-
-    Raises:
-        OutputError: Another training has locked the folder, or it cannot be written.
     """
     with convert_os_errors(out):
         folder = checkpoint_folder(out)
@@ -172,11 +168,7 @@ def load_newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Check
 
 
 def load_checkpoint(folder: Path, step: int) -> Checkpoint:
-    """Load the checkpoint of a step that another process found valid.
-
-    Raises:
-        OutputError: It is not there, or damaged.
-    """
+    """Load the checkpoint of a step that another process found valid."""
     try:
         return _read_checkpoint(folder / f"step-{step}", step)
     except _DamagedError as error:
@@ -288,12 +280,7 @@ def _manifest_digest(manifest: Mapping[str, Any]) -> str:
 
 
 class MetricsLog:
-    """The file `metrics.jsonl` of a training, and its TensorBoard files. Lines are appended as training runs.
-
-    Raises:
-        OutputError: The files cannot be written.
-        MissingExtraError: TensorBoard files are wanted, and TensorBoard is not installed.
-    """
+    """The file `metrics.jsonl` of a training, and its TensorBoard files. Lines are appended as training runs."""
 
     def __init__(self, folder: Path, *, size: int, step: int, tensorboard: bool) -> None:
         """Open the log in `folder`, cut back to the checkpoint of `step`, when `metrics.jsonl` had `size` bytes."""
@@ -348,34 +335,24 @@ class MetricsLog:
 
 
 def draw_loss_curve(metrics: Sequence[dict[str, float]], path: Path) -> None:
-    """Draw the smoothed training loss in bits per token and the held-out bits per byte, over the tokens seen.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    matplotlib_setup.require_matplotlib("train")
+    """Draw the smoothed training loss in bits per token and the held-out bits per byte, over the tokens seen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    steps = [line for line in metrics if "loss" in line]
-    validations = [line for line in metrics if "held_out" in line]
-    tokens_at_step = {line["step"]: line["tokens"] for line in steps}
+    losses = [line["loss"] for line in metrics if "loss" in line]
+    tokens = {line["step"]: line["tokens"] for line in metrics if "loss" in line}
+    held_out = [(tokens[line["step"]], line["held_out"]) for line in metrics if "held_out" in line]
     figure: Any = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    losses = np.array([line["loss"] for line in steps])
     width = max(1, len(losses) // SMOOTHING_DIVISOR)
     smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
-    tokens = [line["tokens"] for line in steps][width - 1 :]
-    axes.plot(tokens, smooth, color="tab:grey", label="training, bits per token")
-    axes.set_xlabel("tokens seen")
-    axes.set_ylabel("bits per token")
+    axes.plot([*tokens.values()][width - 1 :], smooth, color="tab:grey", label="training, bits per token")
+    axes.set(xlabel="tokens seen", ylabel="bits per token")
     axes.set_ylim(bottom=0)
-    if validations:
+    if held_out:
         right = axes.twinx()
-        tokens = [tokens_at_step[line["step"]] for line in validations]
-        held_out = [line["held_out"] for line in validations]
-        right.plot(tokens, held_out, "o-", color="tab:blue", label="held-out, bits per byte")
+        right.plot(*zip(*held_out, strict=True), "o-", color="tab:blue", label="held-out, bits per byte")
         right.set_ylabel("bits per byte")
         right.set_ylim(bottom=0)
     figure.legend(loc="outside upper right")

@@ -93,11 +93,7 @@ class ExplainedStep:
 
 
 def preview_training(dataset: Dataset, out: Path, config: TrainConfig) -> DryRun:
-    """Run all preflight checks, and count the tokens that a training would train on.
-
-    Raises:
-        UsageError, DatasetError, MissingExtraError: As for `training.train`.
-    """
+    """Run all preflight checks, and count the tokens that a training would train on."""
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     is_curriculum = follows_curriculum(dataset, config)
     corpus = Corpus.read(dataset, tokenizer)
@@ -143,11 +139,7 @@ def explain_training_step(dataset: Dataset, config: TrainConfig, number: int) ->
 
 
 def describe_step(plan: TrainingPlan, corpus: Corpus, dataset: Dataset, number: int) -> ExplainedStep:
-    """List the rows of a step of a plan, counted from 0.
-
-    Raises:
-        IndexError: The plan has no such step.
-    """
+    """List the rows of a step of a plan, counted from 0."""
     step = plan.step(number)
     wanted = set(step.rows.tolist())
     metadata = {row: values for row, values in enumerate(dataset.row_metadata("train")) if row in wanted}

@@ -83,9 +83,6 @@ def dimensions_for_size(size: str, vocab_size: int) -> dict[str, int]:
 
     For each width in steps of 128, the depth that comes nearest to the number is a candidate. The best candidate has a
     ratio of width to depth nearest to 64; the loss depends on that ratio only slightly (Kaplan et al., 2020).
-
-    Raises:
-        UsageError: There is no such size, or the vocabulary alone has more parameters.
     """
     if size in MODEL_SIZES:
         return MODEL_SIZES[size]
@@ -137,9 +134,6 @@ def new_network(
     """An untrained Llama-style decoder: rotary positions, SwiGLU, tied embeddings, no biases.
 
     `options` go to `Network`.
-
-    Raises:
-        UsageError: There is no such size.
     """
     _, transformers = import_libraries()
     # The added entries are never a target and never generated, so they only cost their share of memory.
@@ -263,10 +257,6 @@ def load_base_model(config: TrainConfig, tokenizer: Tokenizer, context: int, dev
     """Load the base model of a config, with embeddings for every token of the dataset's tokenizer.
 
     Returns the model, and the ids of control tokens that are new to it.
-
-    Raises:
-        UsageError: There is no such model, or it does not fit this dataset.
-        DatasetError: It is damaged.
     """
     name = str(config.base)
     folder = find_base_folder(name)

@@ -106,17 +106,10 @@ class TrainingLoop:
         checkpoint_values: dict[str, Any],
         progress: Progress,
     ) -> None:
-        """Prepare a training from its first step.
+        """Prepare a training from its first step, with checkpoints in `folder`.
 
-        Args:
-            step_runner: Runs the steps.
-            plan: The rows of each step.
-            time_limit: The budget in seconds, if it is a time.
-            validation_set: The held-out text for validation.
-            metrics: The log of the first process; None in the others, which save nothing.
-            folder: Where to save checkpoints.
-            checkpoint_values: Constants of the run that every checkpoint stores.
-            progress: Who is told how training goes.
+        `time_limit` is the budget in seconds, if it is a time. Only the first process has `metrics` and saves anything.
+        `checkpoint_values` are constants of the run that every checkpoint stores.
         """
         self.step_runner, self.network, self.torch = step_runner, step_runner.network, step_runner.torch
         self.processes, self.config = step_runner.processes, step_runner.config

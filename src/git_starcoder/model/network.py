@@ -81,11 +81,7 @@ def build_segments(torch: Any, bounds: NDArray[Any], device: str, fixed_length: 
 
 @contextmanager
 def segment_attention(model: Any) -> Generator[None]:
-    """Let a model of transformers use `attend`, which needs the argument `segments`, until the context ends.
-
-    Raises:
-        NotImplementedError: Its architecture does not let the attention function be chosen.
-    """
+    """Let a model of transformers use `attend`, which needs the argument `segments`, until the context ends."""
     key = "_attn_implementation"
     before = getattr(model.config, key)
     model.set_attn_implementation(ATTENTION_NAME)
@@ -100,11 +96,7 @@ def segment_attention(model: Any) -> Generator[None]:
 def attend(
     _: Any, query: Any, key: Any, value: Any, mask: Any, *, segments: Segments, dropout: float = 0.0, **options: Any
 ) -> tuple[Any, None]:
-    """Causal attention within segments: a query of (1, heads, tokens, width) gives (1, tokens, heads, width).
-
-    Raises:
-        NotImplementedError: The architecture needs more than plain causal attention.
-    """
+    """Causal attention within segments: a query of (1, heads, tokens, width) gives (1, tokens, heads, width)."""
     import torch
 
     if mask is not None or options.get("softcap") is not None:
@@ -252,13 +244,8 @@ class Network:
     ) -> None:
         """Move the model to the device and find out how packed rows can go through it.
 
-        Args:
-            model: A causal language model of transformers.
-            tokenizer: Its tokenizer.
-            adapter: The model of peft around `model`, if that has adapters.
-            device: The best one unless given.
-            precision: Precision of matrix products; the faster one unless given.
-            is_compiled: Whether to use `torch.compile`; on CUDA only.
+        `adapter` is the model of peft around `model`, if that has adapters. The device is the best one and the
+        precision of matrix products the faster one unless given. `is_compiled` is for CUDA only.
 
         Raises:
             UsageError: The model cannot be run, has weights that are not numbers, or is not causal.
@@ -462,6 +449,10 @@ class Network:
         torch = self.torch
         continuations: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * len(prompts)
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+        # The configuration of a base model may have other defaults, for chats.
+        options = {"do_sample": False, "repetition_penalty": 1.0, "num_beams": 1, **options}
+        options |= {"eos_token_id": np.flatnonzero(stop).tolist(), "pad_token_id": self.pad_token}
+        options |= {"max_new_tokens": limit, "suppress_tokens": self.suppressed_tokens}
         self.model.eval()
         with torch.inference_mode():
             for batch in padded_batches(lengths, max_padding=GENERATION_PADDING_TOKENS):
@@ -472,17 +463,9 @@ class Network:
                     begin = longest - lengths[index]
                     tokens[line, begin:] = torch.from_numpy(np.asarray(prompts[index], dtype=np.int64))
                     mask[line, begin:] = 1
+                tokens, mask = tokens.to(self.device), mask.to(self.device)
                 with self.autocast():
-                    output: Any = self.model.generate(
-                        tokens.to(self.device),
-                        attention_mask=mask.to(self.device),
-                        max_new_tokens=limit,
-                        eos_token_id=np.flatnonzero(stop).tolist(),
-                        pad_token_id=self.pad_token,
-                        suppress_tokens=self.suppressed_tokens,
-                        # The configuration of a base model may have other defaults, for chats.
-                        **{"do_sample": False, "repetition_penalty": 1.0, "num_beams": 1, **options},
-                    )
+                    output: Any = self.model.generate(tokens, attention_mask=mask, **options)
                 for index, line in zip(batch, output[:, longest:].cpu().numpy(), strict=True):
                     stops = np.flatnonzero(stop[line])
                     continuations[index] = line[: stops[0] + 1 if len(stops) else limit].astype(np.int32)

@@ -348,11 +348,7 @@ class TokenCounter:
         return np.concatenate((prefix, middle, suffix, end))
 
     def close(self) -> TokenCounts:
-        """Compare the counts with the plan.
-
-        Raises:
-            StarcoderError: They differ from what the lengths of the rows give.
-        """
+        """Compare the counts with the plan."""
         counts = self.counts
         edges = (counts.begin, counts.begin + counts.steps)
         begin, end = (planned_budget(self.plan, self.corpus, step).as_values() for step in edges)

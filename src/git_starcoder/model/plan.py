@@ -77,11 +77,7 @@ class TrainingPlan:
 
     @classmethod
     def build(cls, corpus: Corpus, config: TrainConfig, step_count: int, *, is_curriculum: bool) -> TrainingPlan:
-        """Build the plan of a config for the rows of a corpus.
-
-        Raises:
-            UsageError: The config wants fill-in-the-middle rows, and the tokenizer has no tokens for them.
-        """
+        """Build the plan of a config for the rows of a corpus."""
         if config.fim and corpus.fim_tokens is None:
             raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="fim", hint="set fim: 0")
         columns = corpus.content_hashes, corpus.lengths, corpus.weights
@@ -161,11 +157,7 @@ class TrainingPlan:
         return (self.random_hashes(rows, draw_numbers, purpose) >> np.uint64(11)).astype(np.float64) / 2.0**53
 
     def step(self, number: int) -> PlannedStep:
-        """Find one step, counted from 0.
-
-        Raises:
-            IndexError: The run has no such step.
-        """
+        """Find one step, counted from 0."""
         if not 0 <= number < self.step_count:
             raise IndexError(number)
         return next(self.steps_from(number))

@@ -159,11 +159,7 @@ def train(
 
 
 def follows_curriculum(dataset: Dataset, config: TrainConfig) -> bool:
-    """Whether training follows the curriculum of the dataset.
-
-    Raises:
-        UsageError: The config wants it, but the dataset has none.
-    """
+    """Whether training follows the curriculum of the dataset. A config that wants it needs a dataset that has one."""
     has_curriculum = dataset.metadata.get("learning_strategy") == "curriculum"
     if config.order == "curriculum" and not has_curriculum:
         hint = "build it with --set order.by=curriculum"
