@@ -89,7 +89,7 @@ def test_bins_are_well_filled():
     assert len(found) <= 1.01 * lengths.sum() / 4096 + 1
 
 
-@given(runs(), st.integers(1, 120), st.sampled_from([None, 1, 64]), st.sampled_from(["row", "piece"]))
+@given(runs(), st.integers(1, 120), st.sampled_from([1, 64]), st.sampled_from(["row", "piece"]))
 def test_micro_batches_hold_every_row_of_a_step_in_full(run, limit, size, attend):
     corpus, plan = run
     for step in plan.steps_from():
@@ -101,8 +101,8 @@ def test_micro_batches_hold_every_row_of_a_step_in_full(run, limit, size, attend
             end = len(packed.tokens) - packed.padding_count
             begins = np.flatnonzero(packed.positions[:end] == 0)
             assert end <= limit or len(packed.row_indices) == 1
-            assert size is None or len(packed.tokens) % size == 0
-            assert packed.padding_count < (size or 1)
+            assert len(packed.tokens) % size == 0
+            assert packed.padding_count < size
             assert packed.segment_bounds[0] == 0
             assert packed.segment_bounds[-1] == len(packed.tokens)
             segments = [*begins, end] if attend == "row" else [0, end]
@@ -192,7 +192,7 @@ def test_no_middle_is_filled_without_the_tokens_for_it():
         TrainingPlan.build(corpus, TrainConfig(fim=0.5), 10, is_curriculum=False)
 
 
-@given(runs(), st.integers(10, 80), st.sampled_from([None, 64]), st.sampled_from(["row", "piece"]), st.data())
+@given(runs(), st.integers(10, 80), st.sampled_from([1, 64]), st.sampled_from(["row", "piece"]), st.data())
 def test_the_counted_token_budget_is_the_planned_one(run, limit, size, attend, data):
     corpus, plan = run
     begin = data.draw(st.integers(0, plan.step_count))

@@ -68,12 +68,7 @@ class PackedRows(NamedTuple):
 
 
 def pack_step(
-    corpus: Corpus,
-    plan: TrainingPlan,
-    step: PlannedStep,
-    limit: int,
-    multiple: int | None = None,
-    attend: Attend = "row",
+    corpus: Corpus, plan: TrainingPlan, step: PlannedStep, limit: int, multiple: int = 1, attend: Attend = "row"
 ) -> list[PackedRows]:
     """Pack the rows of a step into micro-batches of at most `limit` tokens without padding, the longest rows first.
 
@@ -95,24 +90,18 @@ def pack_step(
 
 
 def pack_rows(
-    rows: Sequence[NDArray[Any]],
-    loss_starts: Integers | None = None,
-    multiple: int | None = None,
-    attend: Attend = "row",
+    rows: Sequence[NDArray[Any]], loss_starts: Integers | None = None, multiple: int = 1, attend: Attend = "row"
 ) -> PackedRows:
     """Pack rows of at least two tokens each.
 
-    Args:
-        rows: The rows.
-        loss_starts: Index of the first token of each row that is in the loss; 1 unless given.
-        multiple: Pad the length to a multiple of this.
-        attend: `row` if each row is a segment, `piece` if all rows are one.
+    `loss_starts` has the index of the first token of each row that is in the loss; 1 unless given. The length is padded
+    to a multiple of `multiple`. Each row is a segment, or all rows are one with `attend="piece"`.
     """
     loss_starts = np.ones(len(rows), dtype=np.int64) if loss_starts is None else loss_starts
     lengths = np.array([len(row) - 1 for row in rows], dtype=np.int64)
     ends = np.cumsum(lengths)
     filled = int(ends[-1])
-    padding = -filled % multiple if multiple else 0
+    padding = -filled % multiple
     tokens = np.zeros(filled + padding, dtype=np.int64)
     targets = np.full(filled + padding, IGNORED_LABEL, dtype=np.int64)
     positions = np.zeros(filled + padding, dtype=np.int64)

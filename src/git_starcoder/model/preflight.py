@@ -24,6 +24,7 @@ import numpy as np
 from git_starcoder.checks import check
 from git_starcoder.errors import DatasetError, StarcoderError
 from git_starcoder.layout import CURRICULUM_STAGES
+from git_starcoder.machine import GIB
 from git_starcoder.model.checkpoint import random_state, restore_random_state
 from git_starcoder.model.network import MAX_STORED_LOGITS
 from git_starcoder.model.optimizer import Optimizer, copy_weights
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from git_starcoder.model.optimizer import StepRunner
     from git_starcoder.text.tokenizer import Tokenizer
 
-GIB = 1 << 30
 FLOAT_BYTES = 4
 """Bytes of a logit, which is always computed in float32."""
 CPU_FRAGMENTATION = 1.8
