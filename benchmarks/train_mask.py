@@ -26,9 +26,9 @@ from typing import Any
 import measure
 
 from git_starcoder.dataset import Dataset
+from git_starcoder.model import loop
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.train import loop
-from git_starcoder.model.train.training import train
+from git_starcoder.model.training import train
 
 MASK: list[dict[str, Any]] = [{}, {"attend": "piece"}]
 SWEEP: list[dict[str, Any]] = [

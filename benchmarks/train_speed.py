@@ -41,15 +41,14 @@ import train_others as others
 import transformers
 
 from git_starcoder.dataset import Dataset
+from git_starcoder.model import loading
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.data.corpus import Corpus
-from git_starcoder.model.data.packing import TILE_TOKENS, PackedRows, pack_step
-from git_starcoder.model.data.plan import TrainingPlan
-from git_starcoder.model.net import loading
-from git_starcoder.model.net.network import Network
-from git_starcoder.model.train.distributed import ProcessGroup
-from git_starcoder.model.train.optimizer import StepRunner
-from git_starcoder.model.train.preflight import CPU_MICRO_BATCH_TOKENS
+from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.network import Network
+from git_starcoder.model.optimizer import ProcessGroup, StepRunner
+from git_starcoder.model.packing import TILE_TOKENS, PackedRows, pack_step
+from git_starcoder.model.plan import TrainingPlan
+from git_starcoder.model.preflight import CPU_MICRO_BATCH_TOKENS
 from git_starcoder.text import tokenizer as tokenizers
 
 BLOCK = 1024

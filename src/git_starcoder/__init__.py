@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from git_starcoder.model.complete import Model, complete
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.evaluate import Scores, evaluate
-    from git_starcoder.model.train.training import TrainResult, train
+    from git_starcoder.model.training import TrainResult, train
     from git_starcoder.pipeline import build
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Finding
@@ -78,13 +78,13 @@ MODULES = {
     "Row": "dataset",
     "Scores": "model.evaluate",
     "TrainConfig": "model.config",
-    "TrainResult": "model.train.training",
+    "TrainResult": "model.training",
     "build": "pipeline",
     "check": "checks",
     "complete": "model.complete",
     "evaluate": "model.evaluate",
     "show": "dataset.show",
-    "train": "model.train.training",
+    "train": "model.training",
 }
 """The module that defines each public name; errors are in `errors`."""
 

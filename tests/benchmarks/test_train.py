@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import finished
-from git_starcoder.model.data.packing import TILE_TOKENS
-from git_starcoder.model.net import loading, network
+from git_starcoder.model import loading, network
+from git_starcoder.model.packing import TILE_TOKENS
 
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 

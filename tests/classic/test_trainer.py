@@ -8,7 +8,7 @@ import pytest
 from checkout import CONFIG, ROOT
 from git_starcoder.classic import trainer
 from git_starcoder.cli import main
-from git_starcoder.model.train.checkpoint import checkpoint_folder
+from git_starcoder.model.checkpoint import checkpoint_folder
 
 
 @pytest.fixture

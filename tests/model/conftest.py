@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.model.net import loading, network
+from git_starcoder.model import loading, network
 
 
 @pytest.fixture(scope="module", autouse=True)

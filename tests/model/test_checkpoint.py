@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from git_starcoder.errors import OutputError
-from git_starcoder.model.train import checkpoint
-from git_starcoder.model.train.checkpoint import Checkpoint
+from git_starcoder.model import checkpoint
+from git_starcoder.model.checkpoint import Checkpoint
 
 torch = pytest.importorskip("torch")
 

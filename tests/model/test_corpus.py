@@ -7,7 +7,7 @@ import pytest
 
 import finished
 from git_starcoder.errors import DatasetError
-from git_starcoder.model.data.corpus import Corpus
+from git_starcoder.model.corpus import Corpus
 from git_starcoder.text import tokenizer as tokenizers
 
 

@@ -11,10 +11,10 @@ import pytest
 import finished
 from git_starcoder.model import complete
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.data.corpus import Corpus
-from git_starcoder.model.data.packing import fim_mask, input_rows, pack_step, spm_mask
-from git_starcoder.model.data.plan import TrainingPlan
-from git_starcoder.model.train.dry_run import describe_step
+from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.dry_run import describe_step
+from git_starcoder.model.packing import fim_mask, input_rows, pack_step, spm_mask
+from git_starcoder.model.plan import TrainingPlan
 from git_starcoder.text import tokenizer as tokenizers
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from git_starcoder.dataset.held_out import load_documents
+from git_starcoder.model import loading, network
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.data.corpus import Corpus
+from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import evaluate
-from git_starcoder.model.net import loading, network
-from git_starcoder.model.net.network import padded_batches
-from git_starcoder.model.train.training import train
+from git_starcoder.model.network import padded_batches
+from git_starcoder.model.training import train
 from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from git_starcoder.text import tokenizer as tokenizers
@@ -76,7 +76,7 @@ def test_what_does_not_count_is_shown_and_not_learned(dataset, shown, tmp_path, 
         return nats(self, piece)
 
     monkeypatch.setattr(network.Network, "token_losses", watched)
-    monkeypatch.setattr("git_starcoder.model.train.training.run_preflight", lambda *_: [])  # has rows of its own
+    monkeypatch.setattr("git_starcoder.model.training.run_preflight", lambda *_: [])  # has rows of its own
     config = TrainConfig(size="toy", steps=20, batch=2048, device="cpu", precision="float32")
     result = train(dataset, tmp_path / "model", config)
     assert result.tokens == asked

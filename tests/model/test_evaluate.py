@@ -12,10 +12,10 @@ import finished
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import MEASURE_UNITS, Score, likelihood
 from git_starcoder.model import evaluate as evaluation
+from git_starcoder.model import loading
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.evaluate import Scores, evaluate, format_scores, save_scores
-from git_starcoder.model.net import loading
-from git_starcoder.model.train.training import train
+from git_starcoder.model.training import train
 
 TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 

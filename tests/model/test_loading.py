@@ -9,11 +9,11 @@ import pytest
 import bases
 import finished
 from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
+from git_starcoder.model import loading
+from git_starcoder.model import network as networks
 from git_starcoder.model.complete import Model, complete, find_completion_example, prompt_tokens
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.data.packing import pack_rows
-from git_starcoder.model.net import loading
-from git_starcoder.model.net import network as networks
+from git_starcoder.model.packing import pack_rows
 from git_starcoder.text import tokenizer as pretrained
 from git_starcoder.text import tokenizer as tokenizers
 

@@ -5,10 +5,9 @@ import pytest
 
 import bases
 from git_starcoder.errors import UsageError
-from git_starcoder.model.data.packing import TILE_TOKENS, pack_rows
-from git_starcoder.model.net import attention
-from git_starcoder.model.net import network as networks
-from git_starcoder.model.net.network import Network, padded_batches
+from git_starcoder.model import network as networks
+from git_starcoder.model.network import Network, padded_batches
+from git_starcoder.model.packing import TILE_TOKENS, pack_rows
 
 VOCABULARY = 320
 
@@ -196,10 +195,10 @@ def test_what_a_cuda_kernel_is_asked_for_is_what_is_worked_out_on_a_cpu(name, fi
 
     def both(module, query, key, value, mask, *, segments, dropout, scaling, sliding_window=None, **_):  # noqa: ARG001
         window = sliding_window if sliding_window and sliding_window < segments.max_length else None
-        found = attention._attend_by_segment(query, key, value, segments, scaling, window, dropout)
+        found = networks._attend_by_segment(query, key, value, segments, scaling, window, dropout)
         parts = (query, key, value.bfloat16())
-        shown = attention._attend_on_cuda(
-            *parts, attention.build_segments(torch, piece.segment_bounds, "cpu", fixed), scaling, window
+        shown = networks._attend_on_cuda(
+            *parts, networks.build_segments(torch, piece.segment_bounds, "cpu", fixed), scaling, window
         )
         seen.append(float((found - shown).abs().max() / found.abs().max()))
         return found, None
@@ -216,14 +215,14 @@ def transformers_knows(monkeypatch, function):
     """Let transformers know another function by our name, for a test."""
     from transformers import AttentionInterface
 
-    monkeypatch.setitem(AttentionInterface._global_mapping, attention.ATTENTION_NAME, function)
+    monkeypatch.setitem(AttentionInterface._global_mapping, networks.ATTENTION_NAME, function)
 
 
 def test_fixed_shapes_do_not_depend_on_the_rows():
     import torch
 
     few, many = (
-        attention.build_segments(torch, pack_rows(random_rows(1, lengths), multiple=128).segment_bounds, "cpu", 128)
+        networks.build_segments(torch, pack_rows(random_rows(1, lengths), multiple=128).segment_bounds, "cpu", 128)
         for lengths in ([5, 9], [3] * 30)
     )
     assert few.bounds.shape == many.bounds.shape == (65,)
@@ -251,7 +250,7 @@ def test_a_compiled_network_is_the_same_and_is_compiled_once(tokenizer, monkeypa
 
     compile_it = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_it(model, dynamic=dynamic, backend=backend))
-    monkeypatch.setattr(attention, "_attend_by_segment", masked)
+    monkeypatch.setattr(networks, "_attend_by_segment", masked)
     network = Network(
         make_network("Llama", tokenizer).model, tokenizer, device="cpu", precision="float32", is_compiled=True
     )

@@ -5,10 +5,9 @@ import json
 import pytest
 
 from finished import toy as toy_dataset
+from git_starcoder.model import checkpoint, loading
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.net import loading
-from git_starcoder.model.train import checkpoint
-from git_starcoder.model.train.training import train
+from git_starcoder.model.training import train
 from git_starcoder.output_folder import describe_files
 from git_starcoder.parse.own_output import find_companions, recognise_own_output
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.model.data.plan import PLAN_SCHEMA, STEPS_PER_DEAL, TrainingPlan
+from git_starcoder.model.plan import PLAN_SCHEMA, STEPS_PER_DEAL, TrainingPlan
 
 WEIGHTS = [0.3, 0.7, 1.0, 1.95, 3.0]
 

@@ -12,10 +12,10 @@ import pytest
 
 import finished
 from git_starcoder.errors import StarcoderError
+from git_starcoder.model import loading, preflight
+from git_starcoder.model import network as networks
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.data.corpus import Corpus
-from git_starcoder.model.net import attention, loading
-from git_starcoder.model.train import preflight
+from git_starcoder.model.corpus import Corpus
 from git_starcoder.text import tokenizer as tokenizers
 
 CHECKED = (
@@ -171,13 +171,13 @@ def test_text_that_becomes_a_control_token(run_checks, tokenizer):
 
 
 def test_rows_that_see_their_neighbours(run_checks, network, monkeypatch):
-    honest = attention.build_segments
+    honest = networks.build_segments
     network.precision = "float32"  # this small, and untrained, it hardly heeds what it sees
 
     def leaking(torch, bounds, *options):
         return honest(torch, bounds[[0, -1]], *options)
 
-    monkeypatch.setattr(attention, "build_segments", leaking)
+    monkeypatch.setattr(networks, "build_segments", leaking)
     wrong(run_checks()["packed rows"], "rows see the rows packed before them")
     assert run_checks(TrainConfig(attend="piece"))["packed rows"].result == "note"
 

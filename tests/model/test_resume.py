@@ -18,9 +18,9 @@ import pytest
 
 import finished
 from git_starcoder.errors import OutputError, UsageError
+from git_starcoder.model import checkpoint
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.train import checkpoint
-from git_starcoder.model.train.training import train
+from git_starcoder.model.training import train
 
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 ALWAYS = 1e-9
@@ -91,9 +91,9 @@ PROGRAM = """
 import os, signal, sys, time
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import StarcoderError
-from git_starcoder.model.net import loading, network
+from git_starcoder.model import loading, network
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.train.training import train
+from git_starcoder.model.training import train
 loading.MODEL_SIZES["toy"] = {toy!r}
 network.limit_library_threads = lambda: 1
 class Watch:
@@ -246,7 +246,7 @@ def test_a_training_that_has_only_to_be_published(dataset, whole, tmp_path, monk
         raise OutputError("cannot write the weights: no space", where="here")
 
     with monkeypatch.context() as patch:
-        patch.setattr("git_starcoder.model.train.training.save_model", full)
+        patch.setattr("git_starcoder.model.training.save_model", full)
         with pytest.raises(OutputError, match="no space"):
             train(dataset, out, toy())
     watch = Notes(16)

@@ -14,11 +14,11 @@ import finished
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, StarcoderError, UsageError
 from git_starcoder.model import evaluate as evaluation
+from git_starcoder.model import loading
 from git_starcoder.model.complete import find_completion_example
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.evaluate import evaluate, format_scores
-from git_starcoder.model.net import loading
-from git_starcoder.model.train.training import train
+from git_starcoder.model.training import train
 
 TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -227,8 +227,8 @@ def test_what_a_killed_training_left_is_cleared(dataset, tmp_path):
     code = f"""
 import os, signal
 from git_starcoder.dataset import Dataset
-from git_starcoder.model.net import loading
-from git_starcoder.model.train import training
+from git_starcoder.model import loading
+from git_starcoder.model import training
 from git_starcoder.model.config import TrainConfig
 loading.MODEL_SIZES["toy"] = {TOY!r}
 class Watch:

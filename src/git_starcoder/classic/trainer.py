@@ -143,8 +143,8 @@ def command(
     """Train a model on the rows of a dataset, or score one."""
     base = None
     if checkpoint and not eval_only:
-        from git_starcoder.model.net.loading import TRAINING_RECORD
-        from git_starcoder.model.train.checkpoint import checkpoint_folder
+        from git_starcoder.model.checkpoint import checkpoint_folder
+        from git_starcoder.model.loading import TRAINING_RECORD
 
         if (checkpoint / TRAINING_RECORD).exists() or not checkpoint_folder(checkpoint).is_dir():
             base = str(checkpoint)
@@ -189,7 +189,7 @@ def _dataset_and_split(sequences: Path, config: SeedKeys) -> tuple[Dataset, Spli
 
 def _select_device(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
     """Make the model, which takes the best visible device, take the wanted one."""
-    from git_starcoder.model.net.network import best_device
+    from git_starcoder.model.network import best_device
 
     if wanted == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch is not loaded yet
@@ -201,7 +201,7 @@ def _select_device(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
 
 def _train(dataset: Dataset, loaded: SeedConfig, epochs: int, output: Path, *, force: bool) -> None:
     """Train a model, and print the result in the words of the seeds."""
-    from git_starcoder.model.train.training import train
+    from git_starcoder.model.training import train
 
     rows = np.array([(about["length"], about["weight"]) for about in dataset.row_metadata("train")]).reshape(-1, 2)
     config = loaded.config_for(rows, epochs)

@@ -128,7 +128,7 @@ def _training_environment() -> dict[str, Any]:
     versions = {"training": {name: _version(name) for name in TRAINING_LIBRARIES}}
     try:
         machine.require_resources()
-        from git_starcoder.model.net import network
+        from git_starcoder.model import network
 
         torch, _ = network.import_libraries()
     except (MissingExtraError, MachineError) as error:

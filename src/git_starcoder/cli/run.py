@@ -105,8 +105,8 @@ def _train_and_evaluate(
     """Trains a model, scores it and shows a completion; returns the values of these parts for `--json`."""
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.evaluate import evaluate, format_scores, save_scores
-    from git_starcoder.model.net.network import import_libraries
-    from git_starcoder.model.train.training import train
+    from git_starcoder.model.network import import_libraries
+    from git_starcoder.model.training import train
 
     with console.show_progress() as progress:
         progress.begin("prepare", None)
@@ -158,7 +158,7 @@ def _show_completion(console: Console, dataset: Dataset, model_folder: Path, see
 def _prepare_folder(out: Path, *, force: bool) -> None:
     """Creates the folder of the run; an `OutputError` if it cannot be written or a file of the user is in the way."""
     from git_starcoder import dataset, output_folder
-    from git_starcoder.model.train.training import MODEL_KIND
+    from git_starcoder.model.training import MODEL_KIND
     from git_starcoder.output_folder import convert_os_errors
 
     with convert_os_errors(out):

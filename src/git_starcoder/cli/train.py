@@ -15,8 +15,8 @@ from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
     from git_starcoder.cli.console import Console
-    from git_starcoder.model.train.dry_run import DryRun, ExplainedStep
-    from git_starcoder.model.train.training import TrainResult
+    from git_starcoder.model.dry_run import DryRun, ExplainedStep
+    from git_starcoder.model.training import TrainResult
 
 
 @click.command("train")
@@ -58,9 +58,9 @@ def command(
     from git_starcoder.cli.build import recipe_file_name
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.config import TrainConfig
-    from git_starcoder.model.train.distributed import read_process_group
-    from git_starcoder.model.train.dry_run import explain_training_step, preview_training
-    from git_starcoder.model.train.training import train
+    from git_starcoder.model.dry_run import explain_training_step, preview_training
+    from git_starcoder.model.optimizer import read_process_group
+    from git_starcoder.model.training import train
     from git_starcoder.recipe import Recipe
 
     loaded = TrainConfig.load(config, overrides, **flags)

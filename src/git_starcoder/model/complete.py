@@ -9,7 +9,7 @@ import numpy as np
 from git_starcoder.dataset.held_out import Document, load_documents
 from git_starcoder.errors import UsageError
 from git_starcoder.evals.likelihood import document_bits
-from git_starcoder.model.net.loading import load_model
+from git_starcoder.model.loading import load_model
 from git_starcoder.records import content_id
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.encoding import Refusal, decode_text, detect_codec, normalize_line_ends, split_lines
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.net.network import Network
+    from git_starcoder.model.network import Network
     from git_starcoder.text.tokenizer import Tokenizer
 
 MIN_PROMPT_LINES = 12
@@ -38,7 +38,6 @@ class Model:
 
     Example:
         `Model.open("model_effectiveness").complete("def add(a, b):")`
-
     """
 
     def __init__(self, network: Network, tokenizer: Tokenizer) -> None:
@@ -52,7 +51,6 @@ class Model:
         Raises:
             DatasetError: It is not a model folder, or it is damaged.
             MissingExtraError: torch or transformers is not installed.
-
         """
         return cls(*load_model(folder))
 
@@ -81,7 +79,6 @@ class Model:
         Raises:
             UsageError: A number is out of range, the prompt is not text, or there is a suffix and the tokenizer has no
                 fill-in-the-middle tokens.
-
         """
         _check_sampling(max_tokens, temperature)
         network, tokenizer = self.network, self.tokenizer
@@ -97,12 +94,7 @@ class Model:
         return tokenizer.decode(generated[generated != network.end_token]).decode("utf-8", "replace")
 
     def bits_per_byte(self, text: str | bytes) -> float:
-        """How many bits the model needs to predict one byte of a text; lower is better.
-
-        Raises:
-            UsageError: The text is empty, or is not text.
-
-        """
+        """How many bits the model needs to predict one byte of a text, which is not empty; lower is better."""
         data = clean_prompt(text, "the text")
         if not data:
             raise UsageError("bits per byte need a text that is not empty", where="text")
@@ -120,22 +112,10 @@ def complete(
     no_repeat_tokens: int = 0,
     seed: int = 0,
 ) -> str:
-    """Continue a text with the model in a folder. See `Model.complete`.
-
-    Raises:
-        UsageError: As for `Model.complete`.
-        DatasetError: It is not a model folder, or it is damaged.
-
-    """
+    """Continue a text with the model in a folder. See `Model.open` and `Model.complete`."""
     _check_sampling(max_tokens, temperature)  # before the model is loaded, which takes seconds
-    return Model.open(model).complete(
-        prompt,
-        max_tokens=max_tokens,
-        suffix=suffix,
-        temperature=temperature,
-        no_repeat_tokens=no_repeat_tokens,
-        seed=seed,
-    )
+    options: dict[str, Any] = {"temperature": temperature, "no_repeat_tokens": no_repeat_tokens, "seed": seed}
+    return Model.open(model).complete(prompt, max_tokens=max_tokens, suffix=suffix, **options)
 
 
 def _check_sampling(max_tokens: int, temperature: float) -> None:
@@ -149,10 +129,6 @@ def prompt_tokens(
     """The tokens that the model continues with up to `max_tokens`, shape (tokens,).
 
     With a suffix: `<fim_prefix> prompt <fim_suffix> suffix <fim_middle>`. Without: `<|endoftext|> prompt`.
-
-    Raises:
-        UsageError: The tokenizer has no fill-in-the-middle tokens, or the prompt or the suffix is not text.
-
     """
     room = network.context - max_tokens - RESERVED_TOKENS
     before = tokenizer.encode([clean_prompt(prompt, "the prompt")])[0].astype(np.int64)
@@ -167,18 +143,10 @@ def prompt_tokens(
 
 
 def clean_prompt(text: str | bytes, name: str, codec: str = "") -> bytes:
-    """The UTF-8 of a text as `build` would store it in a row.
+    """The UTF-8 of a text as `build` would store it in a row. A text with a NUL is a `UsageError` about `name`.
 
-    A character that is cut off at the end is left out. Bytes that do not fit their encoding become U+FFFD.
-
-    Args:
-        text: The text.
-        name: What an error calls it.
-        codec: The codec of the text that it belongs to, if known.
-
-    Raises:
-        UsageError: It has a NUL.
-
+    A character that is cut off at the end is left out. Bytes that do not fit their encoding become U+FFFD. `codec` is
+    that of the text that it belongs to, if known.
     """
     data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
     decoded = decode_text(data, like=codec, cut=True)
@@ -208,10 +176,8 @@ def find_completion_example(dataset: Dataset, seed: int = 0) -> CompletionExampl
         for document in found:
             text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])
             lines = [line.decode("utf-8", "replace") for line in split_lines(text)]
-            places = [
-                line for line in range(MIN_PROMPT_LINES, len(lines) - HIDDEN_LINES + 1) if _begins_block(lines, line)
-            ]
-            if places:
+            numbers = range(MIN_PROMPT_LINES, len(lines) - HIDDEN_LINES + 1)
+            if places := [number for number in numbers if _begins_block(lines, number)]:
                 place = places[len(places) // 2]
                 hidden = lines[place : place + HIDDEN_LINES]
                 return CompletionExample(document.path, "".join(lines[:place]), "".join(hidden))
@@ -220,11 +186,7 @@ def find_completion_example(dataset: Dataset, seed: int = 0) -> CompletionExampl
 
 def _begins_block(lines: list[str], index: int) -> bool:
     """Whether the line before opens a block, and the next lines are code with few blank lines and no comment first."""
-    next_lines = lines[index : index + HIDDEN_LINES]
-    written = [line.strip() for line in next_lines if line.strip()]
-    return (
-        lines[index - 1].rstrip().endswith(("{", ":"))
-        and bool(next_lines[0].strip())
-        and all(line[0] not in COMMENT_STARTS for line in written[:2])
-        and len(written) >= HIDDEN_LINES - 1
-    )
+    next_lines = [line.strip() for line in lines[index : index + HIDDEN_LINES]]
+    written = [line for line in next_lines if line]
+    is_code = next_lines[0] != "" and all(line[0] not in COMMENT_STARTS for line in written[:2])
+    return lines[index - 1].rstrip().endswith(("{", ":")) and is_code and len(written) >= HIDDEN_LINES - 1

@@ -140,7 +140,6 @@ class TrainConfig(StrictConfig):
 
         Raises:
             UsageError: there is no such file, it is not YAML, a key is unknown, or a value is invalid.
-
         """
         values = read_mapping(path, f"'{path}'", f"--config {path}") if path else {}
         places = Places(str(path) if path else "")

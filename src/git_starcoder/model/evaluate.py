@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -21,7 +22,7 @@ from git_starcoder.evals import (
 from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, score_next_lines
 from git_starcoder.evals.compressors import xz_size
 from git_starcoder.evals.likelihood import score_kinds_of_rows, score_trained_model
-from git_starcoder.model.net.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
+from git_starcoder.model.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
 from git_starcoder.output_folder import has_schema, write_atomically
 from git_starcoder.protocols import NO_PROGRESS, Progress
 
@@ -100,20 +101,14 @@ def evaluate(
 ) -> Scores:
     """Run every eval of the registry on the test split of a dataset.
 
-    Args:
-        model: The model folder.
-        dataset: The dataset, with the tokenizer that the model was trained with.
-        seconds: Time limit. Fewer tokens, rows, lines and gaps are scored if this machine would need longer, but never
-            less than the minima of this module.
-        seed: Seed of the sample of held-out text.
-        progress: Who is told how the evaluation goes.
+    The dataset needs the tokenizer that the model was trained with. `seconds` is a time limit: fewer tokens, rows,
+    lines and gaps are scored if this machine would need longer, but never less than the minima of this module. `seed`
+    is that of the sample of held-out text.
 
     Raises:
         DatasetError: It is not a model folder, the tokenizers differ, nothing is held out, or the predictions of the
-            model
-            are not numbers.
+            model are not numbers.
         MissingExtraError: torch, transformers or pyppmd is not installed.
-
     """
     start = perf_counter()
     folder = Path(model)
@@ -130,16 +125,12 @@ def evaluate(
         raise DatasetError("nothing is held out", where=str(dataset.folder), hint=hint)
     training = read_training_record(folder)
     is_own_dataset = training["dataset"] == dataset.digest
-    exam = EvalInput(
-        network,
-        untrained_network(folder, tokenizer, seed),
-        tokenizer,
-        load_documents(dataset, "train"),
-        draw_documents(held_out, MAX_HELD_OUT_TOKENS, seed),
-        draw_rows(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id, seed),
-        seed,
-        no_fim_reason=_reason_without_fim(tokenizer, training, dataset) if is_own_dataset else "",
-    )
+    drawn = draw_documents(held_out, MAX_HELD_OUT_TOKENS, seed)
+    rows = draw_rows(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id, seed)
+    no_fim_reason = _reason_without_fim(tokenizer, training, dataset) if is_own_dataset else ""
+    networks = network, untrained_network(folder, tokenizer, seed)
+    documents = load_documents(dataset, "train")
+    exam = EvalInput(*networks, tokenizer, documents, drawn, rows, seed, no_fim_reason=no_fim_reason)
     if seconds is not None:
         exam = _fit_time(exam, lambda: seconds - (perf_counter() - start))
     scores, skipped = _run_evals(exam, progress)
@@ -163,11 +154,10 @@ def save_scores(scores: Scores, model: str | Path) -> bool:
     text = json.dumps({"schema": SCORES_SCHEMA, **scores.as_values()}, indent=1) + "\n"
     if os.path.lexists(folder / SCORES_FILE) and not has_schema(folder / SCORES_FILE, SCORES_SCHEMA[:-1]):
         return False  # a file of the user
-    try:
+    with suppress(OSError):
         write_atomically(folder / SCORES_FILE, text)
-    except OSError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _run_evals(exam: EvalInput, progress: Progress) -> tuple[list[Score], dict[str, str]]:
@@ -250,16 +240,14 @@ def format_scores(scores: Scores) -> str:
             lines.append(f"{measure} ({better} is better; {counted}{_describe_tokens(scores, measure)})")
             lines += [_format_score(score, score.subject, score.note) for score in overall]
     for by in dict.fromkeys(score.by for score in scores.scores if score.by):
-        groups = sorted((score for score in scores.scores if score.by == by), key=lambda score: -score.over)
-        first = next(score for score in scores.scores if score.by == by)
-        lines.append(f"{first.measure} by {'kind of row' if by == 'kind' else by} ({first.subject})")
+        groups = [score for score in scores.scores if score.by == by]
+        lines.append(f"{groups[0].measure} by {'kind of row' if by == 'kind' else by} ({groups[0].subject})")
+        groups.sort(key=lambda score: -score.over)
         lines += [_format_score(score, score.group, _describe_group(score)) for score in groups]
     lines += [f"no {name.replace('_', ' ')}: {reason}" for name, reason in scores.skipped.items()]
     if any(score.low is not None for score in scores.scores):
-        lines.append(
-            "A to B: the 95 % confidence interval over files; "
-            f"few: under {MIN_RELIABLE_FILES} files, the figure may be chance"
-        )
+        few = f"few: under {MIN_RELIABLE_FILES} files, the figure may be chance"
+        lines.append(f"A to B: the 95 % confidence interval over files; {few}")
     if not scores.is_own_dataset:
         lines.append("the model was trained on another dataset, so it may have seen these files")
     return "\n".join(lines)
@@ -273,12 +261,8 @@ def _format_score(score: Score, name: str, note: str) -> str:
 def _describe_group(score: Score) -> str:
     """What the score of a group was measured on."""
     few = ", few" if score.files < MIN_RELIABLE_FILES else ""
-    parts = [
-        f"{score.over:,} {MEASURE_UNITS[score.measure]}",
-        f"{score.files} file{'s' * (score.files != 1)}{few}",
-        score.note,
-    ]
-    return ", ".join(part for part in parts if part)
+    count = f"{score.over:,} {MEASURE_UNITS[score.measure]}, {score.files} file{'s' * (score.files != 1)}{few}"
+    return f"{count}, {score.note}" if score.note else count
 
 
 def _describe_tokens(scores: Scores, measure: str) -> str:
@@ -286,7 +270,5 @@ def _describe_tokens(scores: Scores, measure: str) -> str:
     if MEASURE_UNITS[measure] != "tokens":
         return ""
     values = scores.tokenizer
-    return (
-        f"; per token of the tokenizer {values['digest'][:8]} with {values['entries']:,} entries, "
-        f"{values['bytes_per_token']:.2f} bytes each"
-    )
+    entries = f"{values['entries']:,} entries, {values['bytes_per_token']:.2f} bytes each"
+    return f"; per token of the tokenizer {values['digest'][:8]} with {entries}"

@@ -1,4 +1,6 @@
-"""Checkpoints of a training. Each is complete or absent, and its files are verified by their digests when it is read.
+"""What a training writes while it runs: checkpoints, a line of metrics per step and validation, and the loss curve.
+
+Each checkpoint is complete or absent, and its files are verified by their digests when it is read.
 
 The hidden folder `.NAME.training/` beside the model to come holds the newest two checkpoints as `step-N`, and the other
 files that a training keeps until its model is published. Tensors are safetensors and everything else is JSON; nothing
@@ -10,18 +12,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from git_starcoder.errors import OutputError, as_machine_error
-from git_starcoder.model.train.metrics import METRICS_FILE, TENSORBOARD_FOLDER
+from git_starcoder.errors import MissingExtraError, OutputError, as_machine_error
 from git_starcoder.output_folder import (
     GITIGNORE_NAME,
     OutputKind,
@@ -37,7 +40,7 @@ from git_starcoder.output_folder import (
 from git_starcoder.user_paths import utf8_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Mapping
+    from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 
 CHECKPOINT_SCHEMA = "git-starcoder/checkpoint/1"
 CHECKPOINT_MANIFEST = "manifest.json"
@@ -49,8 +52,19 @@ PARTIAL_NAME = re.compile(r"\.step-\d{1,18}(\.old)?\.partial")
 """Name of a checkpoint that is being written or removed."""
 TRAINING_KIND = OutputKind("training", "training", CHECKPOINT_MANIFEST, CHECKPOINT_SCHEMA)
 LOCK_FILE = "lock"
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
 OTHER_FILES = {GITIGNORE_NAME, LOCK_FILE, METRICS_FILE, TENSORBOARD_FOLDER}
 """What the folder of a training has besides checkpoints."""
+TENSORBOARD_TAGS = {
+    "loss": "loss/training, bits per token",
+    "held_out": "loss/held-out, bits per byte",
+    "learning_rate": "learning rate",
+    "norm": "norm of the gradient",
+}
+"""Tags in TensorBoard by the keys of `metrics.jsonl`."""
+SMOOTHING_DIVISOR = 50
+"""The loss curve is a moving average over this part of the steps: a fiftieth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +90,9 @@ def checkpoint_folder(out: Path) -> Path:
 
 @contextmanager
 def locked_checkpoint_folder(out: Path, *, fresh: bool) -> Generator[Path]:
-    """Create and lock the checkpoint folder. At the end it is removed again if it has no checkpoint.
+    """Create and lock the checkpoint folder of a model. At the end it is removed again if it has no checkpoint.
 
-    Args:
-        out: Where the model will be written.
-        fresh: Remove what an earlier training left.
-
-    Raises:
-        OutputError: Another training has locked the folder, or it cannot be written.
-
+    With `fresh`, what an earlier training left is removed first.
     """
     with convert_os_errors(out):
         folder = checkpoint_folder(out)
@@ -121,7 +129,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
     Raises:
         OutputError: It cannot be written, for example because the disk is full. Earlier checkpoints stay.
-
     """
     from safetensors import SafetensorError
     from safetensors import torch as safetensors
@@ -134,8 +141,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
                 contiguous = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
                 cast("Any", safetensors).save_file(contiguous, partial / f"{name}.safetensors")
             _write_json(partial / STATE_FILE, checkpoint.values)
-            files = {path.name: {"size": path.stat().st_size, "blake2b": _file_digest(path)}
-                     for path in sorted(partial.iterdir())}  # fmt: skip
+            files = {path.name: _describe_file(path) for path in sorted(partial.iterdir())}
             manifest = {"schema": CHECKPOINT_SCHEMA, "step": checkpoint.step, "files": files}
             _write_json(partial / CHECKPOINT_MANIFEST, {**manifest, "digest": _manifest_digest(manifest)})
             flush_folder(partial)
@@ -165,12 +171,7 @@ def load_newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Check
 
 
 def load_checkpoint(folder: Path, step: int) -> Checkpoint:
-    """Load the checkpoint of a step that another process found valid.
-
-    Raises:
-        OutputError: It is not there, or damaged.
-
-    """
+    """Load the checkpoint of a step that another process found valid."""
     try:
         return _read_checkpoint(folder / f"step-{step}", step)
     except _DamagedError as error:
@@ -248,10 +249,9 @@ def _read_checkpoint(folder: Path, step: int) -> Checkpoint:
         if digest != _manifest_digest(manifest) or manifest["step"] != step:
             raise _DamagedError(f"{CHECKPOINT_MANIFEST} is damaged")
         for name, recorded in manifest["files"].items():
-            path = folder / name
-            if not path.is_file():
+            if not (folder / name).is_file():
                 raise _DamagedError(f"{name} is missing")
-            if path.stat().st_size != recorded["size"] or _file_digest(path) != recorded["blake2b"]:
+            if _describe_file(folder / name) != recorded:
                 raise _DamagedError(f"{name} is damaged")
         names = [name for name in manifest["files"] if name.endswith(".safetensors")]
         with utf8_path(folder) as place:
@@ -271,11 +271,92 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def _file_digest(path: Path) -> str:
+def _describe_file(path: Path) -> dict[str, int | str]:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32))
+    return {"size": path.stat().st_size, "blake2b": digest.hexdigest()}
 
 
 def _manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Digest of a manifest without its own digest."""
     return hashlib.blake2b(json.dumps(manifest, sort_keys=True).encode(), digest_size=32).hexdigest()
+
+
+class MetricsLog:
+    """The file `metrics.jsonl` of a training, and its TensorBoard files. Lines are appended as training runs."""
+
+    def __init__(self, folder: Path, *, size: int, step: int, tensorboard: bool) -> None:
+        """Open the log in `folder`, cut back to the checkpoint of `step`, when `metrics.jsonl` had `size` bytes."""
+        self.folder = folder
+        self.path = folder / METRICS_FILE
+        with convert_os_errors(self.path):
+            self.path.touch()
+            os.truncate(self.path, min(size, self.path.stat().st_size))
+            text = self.path.read_text(encoding="utf-8")
+            self.lines: list[dict[str, float]] = [json.loads(line) for line in text.split("\n") if line]
+            self.unwritten: list[dict[str, float]] = []
+            self.tensorboard: Any = None
+            if tensorboard:
+                try:
+                    writer = import_module("torch.utils.tensorboard").SummaryWriter
+                except ImportError as error:
+                    raise MissingExtraError.from_import_error(error, "tensorboard", "tensorboard") from error
+                self.tensorboard = writer(str(folder / TENSORBOARD_FOLDER), purge_step=step + 1)
+
+    def add(self, **values: float) -> None:
+        """Add a line. One of its values is the `step`."""
+        self.unwritten.append(values)
+        if self.tensorboard is not None:
+            for key, tag in TENSORBOARD_TAGS.items():
+                if key in values:
+                    self.tensorboard.add_scalar(tag, values[key], values["step"])
+
+    def write(self) -> None:
+        """Hand all lines to the operating system, which keeps them if this process is killed."""
+        with convert_os_errors(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in self.unwritten)
+        self.lines += self.unwritten
+        self.unwritten = []
+
+    def sync(self) -> int:
+        """Flush all lines to the disk and return the size of the file in bytes, for the checkpoint."""
+        self.write()
+        with convert_os_errors(self.path), self.path.open("rb") as file:
+            os.fsync(file.fileno())
+            size = os.fstat(file.fileno()).st_size
+        if self.tensorboard is not None:
+            self.tensorboard.flush()
+        return size
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy everything into the folder of the model."""
+        self.write()
+        shutil.copyfile(self.path, folder / METRICS_FILE)
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+            shutil.copytree(self.folder / TENSORBOARD_FOLDER, folder / TENSORBOARD_FOLDER)
+
+
+def draw_loss_curve(metrics: Sequence[dict[str, float]], path: Path) -> None:
+    """Draw the smoothed training loss in bits per token and the held-out bits per byte, over the tokens seen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    losses = [line["loss"] for line in metrics if "loss" in line]
+    tokens = {line["step"]: line["tokens"] for line in metrics if "loss" in line}
+    held_out = [(tokens[line["step"]], line["held_out"]) for line in metrics if "held_out" in line]
+    figure: Any = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    width = max(1, len(losses) // SMOOTHING_DIVISOR)
+    smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+    axes.plot([*tokens.values()][width - 1 :], smooth, color="tab:grey", label="training, bits per token")
+    axes.set(xlabel="tokens seen", ylabel="bits per token")
+    axes.set_ylim(bottom=0)
+    if held_out:
+        right = axes.twinx()
+        right.plot(*zip(*held_out, strict=True), "o-", color="tab:blue", label="held-out, bits per byte")
+        right.set_ylabel("bits per byte")
+        right.set_ylim(bottom=0)
+    figure.legend(loc="outside upper right")
+    figure.savefig(path, dpi=120, metadata={"Software": None})

@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -22,11 +23,13 @@ import numpy as np
 
 from git_starcoder.checks import check
 from git_starcoder.errors import DatasetError, StarcoderError
-from git_starcoder.model.data.packing import max_row_tokens, micro_batch_size
-from git_starcoder.model.data.plan import CURRICULUM_STAGES, TrainingPlan
-from git_starcoder.model.net.network import MAX_STORED_LOGITS
-from git_starcoder.model.train.checkpoint import random_state, restore_random_state
-from git_starcoder.model.train.optimizer import Optimizer, copy_weights
+from git_starcoder.layout import CURRICULUM_STAGES
+from git_starcoder.machine import GIB
+from git_starcoder.model.checkpoint import random_state, restore_random_state
+from git_starcoder.model.network import MAX_STORED_LOGITS
+from git_starcoder.model.optimizer import Optimizer, copy_weights
+from git_starcoder.model.packing import max_row_tokens, micro_batch_size
+from git_starcoder.model.plan import TrainingPlan
 from git_starcoder.records import SPLITS
 
 if TYPE_CHECKING:
@@ -34,12 +37,11 @@ if TYPE_CHECKING:
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.config import TrainConfig
-    from git_starcoder.model.data.corpus import Corpus
-    from git_starcoder.model.net.network import Network
-    from git_starcoder.model.train.optimizer import StepRunner
+    from git_starcoder.model.corpus import Corpus
+    from git_starcoder.model.network import Network
+    from git_starcoder.model.optimizer import StepRunner
     from git_starcoder.text.tokenizer import Tokenizer
 
-GIB = 1 << 30
 FLOAT_BYTES = 4
 """Bytes of a logit, which is always computed in float32."""
 CPU_FRAGMENTATION = 1.8
@@ -97,13 +99,12 @@ def run_preflight(
     yield _check_disk(network, config, out)
 
 
+def _ok_or_wrong(what: str, figure: str, hint: str, *, is_wrong: bool) -> PreflightResult:
+    return PreflightResult(what, "wrong", figure, hint) if is_wrong else PreflightResult(what, "ok", figure)
+
+
 def raise_if_wrong(result: PreflightResult) -> PreflightResult:
-    """Return a result unless it is wrong.
-
-    Raises:
-        StarcoderError: It is wrong.
-
-    """
+    """Return a result unless it is wrong, which is a `StarcoderError`."""
     if result.result == "wrong":
         raise StarcoderError(result.figure, where=f"before training: {result.what}", hint=result.hint)
     return result
@@ -118,12 +119,9 @@ def check_certificate(dataset: Dataset) -> PreflightResult:
         return PreflightResult("certificate", "note", f"cannot be computed: {error.what}", hint)
     certificates = {key: outcome.certificate for key, outcome in outcomes.items() if outcome.certificate}
     broken = [key for key, outcome in outcomes.items() if outcome.finding_count]
-    overlap = certificates.get("overlap", {})
-    shared = (
-        f"; {overlap['overlap']:.1%} of held-out runs are in training, {overlap['floor']:.1%} by chance"
-        if overlap
-        else ""
-    )
+    shared = ""
+    if overlap := certificates.get("overlap"):
+        shared = f"; {overlap['overlap']:.1%} of held-out runs are in training, {overlap['floor']:.1%} by chance"
     if broken:
         return PreflightResult("certificate", "note", f"broken: {', '.join(broken)}{shared}", hint)
     counts = ", ".join(f"{leak['held_out']:,} {kind}" for kind, leak in certificates.get("leak", {}).items())
@@ -131,9 +129,9 @@ def check_certificate(dataset: Dataset) -> PreflightResult:
 
 
 def _describe_device(network: Network) -> PreflightResult:
-    threads = f", {network.torch.get_num_threads()} threads" if network.device == "cpu" else ""
-    name = f" {network.torch.cuda.get_device_name()}" if network.device == "cuda" else ""
-    return PreflightResult("device", "ok", f"{network.device}{name}{threads}, matrices in {network.precision}")
+    details = f", {network.torch.get_num_threads()} threads" if network.device == "cpu" else ""
+    details = f" {network.torch.cuda.get_device_name()}" if network.device == "cuda" else details
+    return PreflightResult("device", "ok", f"{network.device}{details}, matrices in {network.precision}")
 
 
 def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iterator[PreflightResult]:
@@ -141,20 +139,18 @@ def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iter
     weights = list(network.model.parameters())
     trainable = [weight for weight in weights if weight.requires_grad]
     weight_bytes, gradient_bytes = _weight_bytes(weights), _weight_bytes(trainable)
-    is_muon = config.optimizer == "muon"
-    muon_bytes = _weight_bytes([weight for weight in trainable if weight.ndim == 2]) if is_muon else 0
-    optimizer_bytes = 2 * gradient_bytes - muon_bytes  # AdamW stores two numbers per weight, Muon one
+    muon_weights = [weight for weight in trainable if weight.ndim == 2 and config.optimizer == "muon"]
     # On a CPU, weights and rows are part of the memory of the process already.
     used = _process_memory() if network.device == "cpu" else 0
     available = _free_memory(network) + used
     parts = {
         "the process now" if used else "weights": used or weight_bytes,
         "gradients": gradient_bytes,
-        "optimizer": optimizer_bytes,
+        # AdamW stores two numbers per weight, Muon one.
+        "optimizer": 2 * gradient_bytes - _weight_bytes(muon_weights),
     }
     longest = int((corpus.lengths + corpus.starts_text).max()) - 1  # the last token is only a target
-    is_possible = sum(parts.values()) <= available
-    if is_possible:
+    if is_possible := sum(parts.values()) <= available:
         tokens = max(longest, config.piece or min(config.batch, CPU_MICRO_BATCH_TOKENS))
         activations = _estimate_activations(network, tokens, longest)
         # The best weights are kept on the CPU, the moving average on the device.
@@ -165,11 +161,11 @@ def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iter
     details = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items() if size)
     parameters = sum(weight.numel() for weight in weights)
     figure = f"{parameters:,} parameters: about {needed / GIB:.2f} GiB ({details}) of {available / GIB:.1f} GiB"
-    if not is_possible:
+    if is_possible:
+        yield PreflightResult("memory", "ok" if needed < available else "note", figure)
+        yield _check_longest_row(corpus, network, longest)
+    else:
         yield PreflightResult("memory", "wrong", figure, "a smaller --size, or --tune lora")
-        return
-    yield PreflightResult("memory", "ok" if needed < available else "note", figure)
-    yield _check_longest_row(corpus, network, longest)
 
 
 def _estimate_activations(network: Network, tokens: int, row_length: int) -> int:
@@ -191,11 +187,11 @@ def _estimate_activations(network: Network, tokens: int, row_length: int) -> int
 
 def _check_longest_row(corpus: Corpus, network: Network, longest: int) -> PreflightResult:
     """Send the longest row forward and backward through the network."""
-    torch = network.torch
+    torch, hint = network.torch, "build with a smaller window.size"
     row = int((corpus.lengths + corpus.starts_text).argmax())
     if longest > network.context:
         what = f"a row takes {longest:,} tokens, and the model sees {network.context:,}"
-        return PreflightResult("longest row", "wrong", what, "build with a smaller window.size")
+        return PreflightResult("longest row", "wrong", what, hint)
     network.model.eval()  # no dropout, so no random numbers are drawn
     start = time.perf_counter()
     try:
@@ -203,36 +199,33 @@ def _check_longest_row(corpus: Corpus, network: Network, longest: int) -> Prefli
         loss.backward()
         bits = float(loss.detach()) / log(2)
     except torch.OutOfMemoryError:
-        what = f"{longest:,} tokens do not fit on the device"
-        return PreflightResult("longest row", "wrong", what, "build with a smaller window.size")
+        return PreflightResult("longest row", "wrong", f"{longest:,} tokens do not fit on the device", hint)
     finally:
         network.model.zero_grad(set_to_none=True)
     seconds = time.perf_counter() - start
     peak = f", {torch.cuda.max_memory_allocated() / GIB:.2f} GiB at most" if network.device == "cuda" else ""
     figure = f"{longest:,} tokens forward and backward in {seconds:.2f} s{peak}, {bits:.2f} bits per token"
-    if not np.isfinite(bits):
-        return PreflightResult("longest row", "wrong", figure, "the weights of the base model are not numbers")
-    return PreflightResult("longest row", "ok", figure)
+    hint = "the weights of the base model are not numbers"
+    return _ok_or_wrong("longest row", figure, hint, is_wrong=not np.isfinite(bits))
 
 
 def _check_vocabulary(corpus: Corpus, network: Network, tokenizer: Tokenizer) -> PreflightResult:
     """Check that the model has an embedding for every token of the rows."""
     size = int(network.model.get_input_embeddings().weight.shape[0])
+    is_wrong = max(int(corpus.tokens.max()), tokenizer.end_id, tokenizer.pad_id) >= size
     figure = f"{tokenizer.vocab_size:,} tokens in a vocabulary of {size:,}"
-    if max(int(corpus.tokens.max()), tokenizer.end_id, tokenizer.pad_id) >= size:
-        hint = "build the dataset with the model's tokenizer: --set window.tokenizer=FOLDER"
-        return PreflightResult("tokenizer", "wrong", f"{figure}: the model lacks entries that the rows have", hint)
-    return PreflightResult("tokenizer", "ok", figure)
+    figure += ": the model lacks entries that the rows have" * is_wrong
+    hint = "build the dataset with the model's tokenizer: --set window.tokenizer=FOLDER"
+    return _ok_or_wrong("tokenizer", figure, hint, is_wrong=is_wrong)
 
 
 def _check_end_of_text(corpus: Corpus) -> PreflightResult:
     """Check that some row has the end of a text in its loss: otherwise the model would not learn to stop."""
     is_learned = corpus.ends_text & (corpus.lengths + corpus.starts_text > corpus.loss_starts)
-    if not is_learned.any():
-        what = f"no row learns the end-of-text token {corpus.end_token}"
-        return PreflightResult("end of text", "wrong", what, "build the dataset again")
     figure = f"{int(is_learned.sum()):,} of {len(corpus.ends_text):,} rows end a text, and learn that it ends"
-    return PreflightResult("end of text", "ok", figure)
+    if not is_learned.any():
+        figure = f"no row learns the end-of-text token {corpus.end_token}"
+    return _ok_or_wrong("end of text", figure, "build the dataset again", is_wrong=not is_learned.any())
 
 
 def _check_control_tokens(tokenizer: Tokenizer) -> PreflightResult:
@@ -241,13 +234,13 @@ def _check_control_tokens(tokenizer: Tokenizer) -> PreflightResult:
     tokens, _ = tokenizer.encode([text.encode() for text in texts])
     encoded = tokenizer.control_tokens.keys() & set(tokens.tolist())
     duplicates = len(tokenizer.control_tokens) - len(set(tokenizer.control_tokens.values()))
-    if encoded or duplicates:
-        name = tokenizer.control_tokens[min(encoded)] if encoded else f"{duplicates} control tokens"
-        problem = "is made of ordinary text" if encoded else "have more than one id"
-        return PreflightResult("control tokens", "wrong", f"{name} {problem}", "use another tokenizer")
     fim = "with" if tokenizer.fim_ids else "without"
     figure = f"{len(tokenizer.control_tokens)} of one id each, none made of text; {fim} fill-in-the-middle"
-    return PreflightResult("control tokens", "ok", figure)
+    if encoded:
+        figure = f"{tokenizer.control_tokens[min(encoded)]} is made of ordinary text"
+    elif duplicates:
+        figure = f"{duplicates} control tokens have more than one id"
+    return _ok_or_wrong("control tokens", figure, "use another tokenizer", is_wrong=bool(encoded or duplicates))
 
 
 def _check_packing(corpus: Corpus, network: Network, config: TrainConfig) -> PreflightResult:
@@ -264,11 +257,10 @@ def _check_packing(corpus: Corpus, network: Network, config: TrainConfig) -> Pre
             network.row_losses(rows).float().cpu().numpy()[1 - len(second) :] for rows in ([second], [first, second])
         )
     difference = float(((alone - packed) ** 2).mean()) ** 0.5
-    figure = f"losses of a row differ by {difference:.1e} nats behind another row"
-    if difference > MAX_PACKING_DIFFERENCE[network.precision]:
-        what = f"rows see the rows packed before them: {figure}"
-        return PreflightResult("packed rows", "wrong", what, "please report this bug")
-    return PreflightResult("packed rows", "ok", figure)
+    is_wrong = difference > MAX_PACKING_DIFFERENCE[network.precision]
+    problem = "rows see the rows packed before them: " * is_wrong
+    figure = f"{problem}losses of a row differ by {difference:.1e} nats behind another row"
+    return _ok_or_wrong("packed rows", figure, "please report this bug", is_wrong=is_wrong)
 
 
 def _check_splits(dataset: Dataset) -> PreflightResult:
@@ -280,12 +272,12 @@ def _check_splits(dataset: Dataset) -> PreflightResult:
             for key in (("file", metadata.get("source_file")), ("group", metadata.get("group"))):
                 if key[1] is not None and owners.setdefault(key, split) != split:
                     crossing.add(key)
+    figure = f"none of {len(owners):,} files and groups is in two"
     if crossing:
         kind, name = min(crossing, key=repr)
-        what = f"{len(crossing):,} files and groups are in two splits, such as {kind} {name}"
-        hint = "the model would train on held-out text; `git starcoder check` names all of it"
-        return PreflightResult("splits", "wrong", what, hint)
-    return PreflightResult("splits", "ok", f"none of {len(owners):,} files and groups is in two")
+        figure = f"{len(crossing):,} files and groups are in two splits, such as {kind} {name}"
+    hint = "the model would train on held-out text; `git starcoder check` names all of it"
+    return _ok_or_wrong("splits", figure, hint, is_wrong=bool(crossing))
 
 
 def _check_disk(network: Network, config: TrainConfig, out: Path) -> PreflightResult:
@@ -296,9 +288,7 @@ def _check_disk(network: Network, config: TrainConfig, out: Path) -> PreflightRe
     folder = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(folder).free
     figure = f"{free / GIB:.1f} GiB free for {needed / GIB:.2f} GiB of checkpoints and model"
-    if free <= needed:
-        return PreflightResult("disk", "wrong", figure, "choose another --out")
-    return PreflightResult("disk", "ok", figure)
+    return _ok_or_wrong("disk", figure, "choose another --out", is_wrong=free <= needed)
 
 
 def _weight_bytes(weights: list[Any]) -> int:
@@ -329,22 +319,15 @@ def _free_memory(network: Network) -> int:
 
 
 def search_batch_size(runner: StepRunner, *, is_curriculum: bool, seconds: float | None) -> int | None:
-    """Run trial steps to set `runner.micro_batch_tokens`, and estimate how many steps fit into a time.
-
-    Args:
-        runner: Runs the trial steps. Its weights and optimizer are as before afterwards.
-        is_curriculum: Whether the rows follow a curriculum.
-        seconds: The time, including that of the search; None if the budget is not a time.
+    """Run trial steps to set `runner.micro_batch_tokens`. The runner's weights and optimizer are afterwards as before.
 
     Returns:
-        The steps that fit into the time; None without a time.
-
+        The estimated steps that fit into `seconds`, which include the search; None if the budget is not a time.
     """
     weights = {name: weight.detach().to("cpu", copy=True) for name, weight in runner.weights.items()}
     state = random_state(runner.torch)
-    plan = TrainingPlan.build(
-        runner.corpus, runner.config, MAX_TIMED_STEPS * CURRICULUM_STAGES, is_curriculum=is_curriculum
-    )
+    steps = MAX_TIMED_STEPS * CURRICULUM_STAGES
+    plan = TrainingPlan.build(runner.corpus, runner.config, steps, is_curriculum=is_curriculum)
     steps = 0
     start = time.perf_counter()
     try:
@@ -360,8 +343,7 @@ def search_batch_size(runner: StepRunner, *, is_curriculum: bool, seconds: float
         if runner.network.device == "cuda":
             runner.torch.cuda.empty_cache()
             runner.torch.compiler.reset()  # the graphs of other sizes, of which there may only be a few
-    tokens, steps = map(int, runner.processes.broadcast([runner.micro_batch_tokens, steps]))
-    runner.micro_batch_tokens = tokens
+    runner.micro_batch_tokens, steps = map(int, runner.processes.broadcast([runner.micro_batch_tokens, steps]))
     return steps or None
 
 
@@ -371,10 +353,7 @@ def _search_micro_batch_tokens(runner: StepRunner, plan: TrainingPlan) -> int:
     A step has as many micro-batches as there are processes, or a multiple, so that all processes have the same to do.
     """
     world_size = runner.processes.world_size
-
-    def size(count: int) -> int:
-        return micro_batch_size(runner.corpus, plan, count)
-
+    size = partial(micro_batch_size, runner.corpus, plan)
     longest = max_row_tokens(runner.corpus, runner.config.fim)
     count = world_size
     if runner.config.piece or runner.network.device != "cuda":

@@ -1,11 +1,16 @@
-"""Runs a causal language model of transformers on a device: losses of packed rows, bits per token, and generation."""
+"""Runs a causal language model of transformers on a device: losses of packed rows, bits per token, and generation.
+
+Packed rows lie one after another. Attention stays within their segments: no row sees another or costs time for it.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
+import timeit
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,20 +19,26 @@ import numpy as np
 
 from git_starcoder import user_paths
 from git_starcoder.errors import MachineError, MissingExtraError, UsageError, as_machine_error
+from git_starcoder.layout import IGNORED_LABEL
 from git_starcoder.machine import MIN_TRAINING_ADDRESS_SPACE_BYTES, limit_library_threads, require_resources
-from git_starcoder.model.data.packing import IGNORED_TARGET, TILE_TOKENS, pack_rows
-from git_starcoder.model.net import attention
+from git_starcoder.model.packing import TILE_TOKENS, pack_rows
 from git_starcoder.text.tokenizer import summarize_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
-    from git_starcoder.model.data.packing import PackedRows
+    from git_starcoder.model.corpus import Integers
+    from git_starcoder.model.packing import PackedRows
     from git_starcoder.text.tokenizer import Tokenizer
 
+
+ATTENTION_NAME = "git_starcoder_rows"
+"""The name of our attention function in transformers."""
+MIN_SEGMENT_SLOTS = 64
+"""Segments that a fixed shape has room for at least; more segments take the next power of two."""
 INFERENCE_BATCH_TOKENS = 8192
 """Tokens that go through the network at once when nothing is trained, with padding."""
 MAX_PADDING_TOKENS = 128
@@ -42,6 +53,102 @@ UNLIMITED_CONTEXT_TOKENS = 1 << 20
 """Context of a model whose positions have no end."""
 
 
+class Segments(NamedTuple):
+    """Where the segments of packed rows lie."""
+
+    bounds: Any
+    """A tensor on the device: segment i is `bounds[i]:bounds[i + 1]`, int32, shape (segments + 1,)."""
+    lengths: tuple[int, ...] | None
+    """Tokens of each segment; None if only the device may know, so that one compiled graph serves all packed rows."""
+    max_length: int
+    """Upper bound on the tokens of a segment."""
+
+
+def build_segments(torch: Any, bounds: NDArray[Any], device: str, fixed_length: int = 0) -> Segments:
+    """Put segment bounds on the device.
+
+    With `fixed_length`, the longest segment possible, nothing but the content of the tensor depends on the segments.
+    """
+    lengths = np.diff(bounds)
+    if not fixed_length:
+        return Segments(torch.from_numpy(bounds).to(device), tuple(lengths.tolist()), int(lengths.max(initial=0)))
+    # Empty segments at the end, up to a power of two, so that there are few shapes.
+    count = max(MIN_SEGMENT_SLOTS, 1 << (len(bounds) - 1).bit_length())
+    filled = np.full(count + 1, bounds[-1], dtype=np.int32)
+    filled[: len(bounds)] = bounds
+    return Segments(torch.from_numpy(filled).to(device, non_blocking=True), None, fixed_length)
+
+
+@contextmanager
+def segment_attention(model: Any) -> Generator[None]:
+    """Let a model of transformers use `attend`, which needs the argument `segments`, until the context ends."""
+    key = "_attn_implementation"
+    before = getattr(model.config, key)
+    model.set_attn_implementation(ATTENTION_NAME)
+    try:
+        if getattr(model.config, key) != ATTENTION_NAME:
+            raise NotImplementedError(ATTENTION_NAME)
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def attend(
+    _: Any, query: Any, key: Any, value: Any, mask: Any, *, segments: Segments, dropout: float = 0.0, **options: Any
+) -> tuple[Any, None]:
+    """Causal attention within segments: a query of (1, heads, tokens, width) gives (1, tokens, heads, width)."""
+    import torch
+
+    if mask is not None or options.get("softcap") is not None:
+        raise NotImplementedError("attention with a mask or a soft cap")
+    scaling, window = options.get("scaling"), options.get("sliding_window")
+    window = window if window and window < segments.max_length else None
+    # The CUDA kernel takes no float32 and has no dropout.
+    if query.device.type == "cuda" and value.dtype != torch.float32 and not dropout:
+        return _attend_on_cuda(query, key, value, segments, scaling, window), None
+    return _attend_by_segment(query, key, value, segments, scaling, window, dropout), None
+
+
+def _attend_on_cuda(
+    query: Any, key: Any, value: Any, segments: Segments, scaling: float | None, window: int | None
+) -> Any:
+    from torch.nn.attention import varlen
+
+    # Under autocast, rotary positions turn queries and keys into float32; values stay in the kernel's precision.
+    parts = [part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value)]
+    bounds = segments.bounds, segments.bounds, segments.max_length, segments.max_length
+    window_size = (-1 if window is None else window - 1, 0)
+    is_grouped = query.shape[1] != key.shape[1]
+    kernel: Any = varlen.varlen_attn
+    return kernel(*parts, *bounds, scale=scaling, window_size=window_size, enable_gqa=is_grouped)[None]
+
+
+def _attend_by_segment(
+    query: Any, key: Any, value: Any, segments: Segments, scaling: float | None, window: int | None, dropout: float
+) -> Any:
+    import torch
+
+    lengths = list(segments.lengths or segments.bounds.diff().tolist())
+    # Split, not sliced: the gradient of a slice is as long as all packed rows, once per segment. In a loop, because on
+    # a CPU a batch of segments of one length is not faster from 128 tokens on, and padding to one length is slower.
+    # Segments are padded to whole tiles, so that there are few shapes: tokens do not see what comes after them.
+    attention: Any = torch.nn.functional.scaled_dot_product_attention
+    is_grouped = query.shape[1] != key.shape[1]
+    outputs: list[Any] = []
+    for parts in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
+        length = parts[0].shape[2]
+        padding = -length % TILE_TOKENS
+        padded = [torch.nn.functional.pad(part, (0, 0, 0, padding)) if padding else part for part in parts]
+        size = length + padding
+        window_mask = None
+        if window is not None and size > window:
+            window_mask = torch.ones(size, size, dtype=torch.bool, device=query.device).tril().triu(1 - window)
+        options = {"attn_mask": window_mask, "is_causal": window_mask is None, "enable_gqa": is_grouped}
+        output: Any = attention(*padded, dropout_p=dropout, scale=scaling, **options)
+        outputs.append(output.transpose(1, 2)[:, :length])
+    return torch.cat(outputs, 1)
+
+
 class ForwardPath(NamedTuple):
     """How tokens go through an architecture: `body` gives hidden states, and `head` makes logits of them."""
 
@@ -51,17 +158,12 @@ class ForwardPath(NamedTuple):
     """Whether the model can attend within the segments of packed rows; else rows are padded to one length."""
 
 
-def _identity(states: Any) -> Any:
-    return states
-
-
 def import_libraries() -> tuple[Any, Any]:
     """Import torch and transformers, and silence the latter.
 
     Raises:
         MissingExtraError: One of them is not installed.
         MachineError: One of them cannot be loaded here, or not with these options of Python.
-
     """
     if sys.flags.optimize > 1:
         what = "transformers reads docstrings at run time, and Python was told to drop them"
@@ -97,31 +199,21 @@ def best_precision(device: str) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     if device != "cpu":
         return "float32"
-    seconds: dict[str, float] = {}
-    for name in ("float32", "bfloat16"):
-        left, right = (torch.ones(512, 512, dtype=getattr(torch, name)) for _ in range(2))
-        times: list[float] = []
-        for _ in range(8):
-            start = time.process_time()  # other processes on the machine do not change it
-            torch.mm(left, right)
-            times.append(time.process_time() - start)
-        seconds[name] = min(times)
-    return "bfloat16" if seconds["bfloat16"] * 1.5 < seconds["float32"] else "float32"
+
+    def product_seconds(dtype: Any) -> float:
+        left, right = (torch.ones(512, 512, dtype=dtype) for _ in range(2))
+        # Processor time: other processes on the machine do not change it.
+        return min(timeit.repeat(lambda: torch.mm(left, right), timer=time.process_time, repeat=8, number=1))
+
+    return "bfloat16" if product_seconds(torch.bfloat16) * 1.5 < product_seconds(torch.float32) else "float32"
 
 
 def padded_batches(
-    lengths: NDArray[np.int64], limit: int = INFERENCE_BATCH_TOKENS, max_padding: int = MAX_PADDING_TOKENS
+    lengths: Integers, limit: int = INFERENCE_BATCH_TOKENS, max_padding: int = MAX_PADDING_TOKENS
 ) -> Iterator[list[int]]:
-    """Group rows by length, longest first, into batches that are padded to one length.
+    """Group rows by length, longest first, into batches that are padded to one length; yield the indices of each.
 
-    Args:
-        lengths: Tokens of each row, shape (rows,).
-        limit: Most tokens of a batch, with padding. A longer row is a batch of its own.
-        max_padding: Most tokens of padding of a batch.
-
-    Yields:
-        The indices of the rows of a batch.
-
+    A batch has at most `limit` tokens with padding, or one row that is longer, and at most `max_padding` of padding.
     """
     order = np.argsort(-lengths, kind="stable")
     begin = padding = 0
@@ -152,19 +244,13 @@ class Network:
     ) -> None:
         """Move the model to the device and find out how packed rows can go through it.
 
-        Args:
-            model: A causal language model of transformers.
-            tokenizer: Its tokenizer.
-            adapter: The model of peft around `model`, if that has adapters.
-            device: The best one unless given.
-            precision: Precision of matrix products; the faster one unless given.
-            is_compiled: Whether to use `torch.compile`; on CUDA only.
+        `adapter` is the model of peft around `model`, if that has adapters. The device is the best one and the
+        precision of matrix products the faster one unless given. `is_compiled` is for CUDA only.
 
         Raises:
             UsageError: The model cannot be run, has weights that are not numbers, or is not causal.
-
         """
-        self.torch, _ = import_libraries()
+        self.torch, transformers = import_libraries()
         # Otherwise torch follows OMP_NUM_THREADS, which many environments set for the sake of other programs.
         self.torch.set_num_threads(limit_library_threads())
         self.device = device or best_device()
@@ -180,18 +266,16 @@ class Network:
         """Tokens that the model sees at once."""
         self.pad_token = tokenizer.pad_id
         self.end_token = tokenizer.end_id
-        self.suppressed_tokens = [
-            self.pad_token,
-            *(tokenizer.fim_ids or ()),
-            *range(tokenizer.vocab_size, self.vocab_size),
-        ]
+        padding = range(tokenizer.vocab_size, self.vocab_size)
+        self.suppressed_tokens = [self.pad_token, *(tokenizer.fim_ids or ()), *padding]
         """Tokens that are never generated: control tokens, and entries that the tokenizer does not have."""
         self.is_compiled = is_compiled
         self.has_fixed_shapes = is_compiled or self.device == "mps"
         """Whether all packed rows should have one length: every other length is compiled, or buffered, on its own."""
         self.notes: list[str] = []
         """What the user should know about how this model is run."""
-        attention.register_attention()
+        # Transformers has no mask function of this name, so no mask is made.
+        transformers.AttentionInterface.register(ATTENTION_NAME, attend)
         self._forward_path = self._choose_forward_path()
         self._body: Any = self._forward_path.body
         if is_compiled:
@@ -204,10 +288,10 @@ class Network:
     def autocast(self) -> AbstractContextManager[Any]:
         """A context in which matrix products have the network's precision."""
         if self.precision == "float32":
-            return contextlib.nullcontext()
+            return nullcontext()
         return self.torch.autocast(self.device, getattr(self.torch, self.precision))
 
-    def row_losses(self, rows: Sequence[NDArray[Any]], loss_starts: NDArray[np.int64] | None = None) -> Any:
+    def row_losses(self, rows: Sequence[NDArray[Any]], loss_starts: Integers | None = None) -> Any:
         """Pack rows and return their `token_losses`. The loss of a row begins at its token `loss_starts`, or at 1."""
         return self.token_losses(pack_rows(rows, loss_starts))
 
@@ -216,25 +300,23 @@ class Network:
         torch = self.torch
         count = packed.target_count
         # Pad to whole tiles, so that there are few shapes; the padding reads any place and has no target.
-        target_positions = np.pad(np.flatnonzero(packed.targets != IGNORED_TARGET), (0, -count % TILE_TOKENS))
-        targets = np.pad(
-            packed.targets[target_positions[:count]], (0, -count % TILE_TOKENS), constant_values=IGNORED_TARGET
-        )
+        target_positions = np.pad(np.flatnonzero(packed.targets != IGNORED_LABEL), (0, -count % TILE_TOKENS))
+        targets = packed.targets[target_positions]
+        targets[count:] = IGNORED_LABEL
         with self.autocast():
             # Logits are computed only for target tokens: the same as a weight of 0 for the others, and cheaper.
             states = self._hidden_states(self._forward_path, self._body, packed, target_positions)
             # In slices that fit into a cache: twice as fast on a CPU as all logits at once, with a fraction of the
             # memory. (torch's linear_cross_entropy was 2 to 4 times slower there.)
-            slices = zip(
-                states.split(LOGIT_SLICE_TOKENS), self._to_device(targets).split(LOGIT_SLICE_TOKENS), strict=True
-            )
-            if len(target_positions) * self.vocab_size <= MAX_STORED_LOGITS or not torch.is_grad_enabled():
-                return torch.cat([self._cross_entropy(*part) for part in slices])[:count]
-            recompute = torch.utils.checkpoint.checkpoint
-            return torch.cat([recompute(self._cross_entropy, *part, use_reentrant=False) for part in slices])[:count]
+            parts = (part.split(LOGIT_SLICE_TOKENS) for part in (states, self._to_device(targets)))
+            loss: Any = self._cross_entropy
+            if len(target_positions) * self.vocab_size > MAX_STORED_LOGITS and torch.is_grad_enabled():
+                loss = partial(torch.utils.checkpoint.checkpoint, loss, use_reentrant=False)
+            return torch.cat([loss(*part) for part in zip(*parts, strict=True)])[:count]
 
     def activation_bytes(self, rows: Sequence[NDArray[Any]]) -> int:
         """Bytes that a forward pass over rows stores for the backward pass, without the weights. Compiles nothing."""
+        torch = self.torch
         weights = {weight.untyped_storage().data_ptr() for weight in self.model.parameters()}
         stored: dict[int, int] = {}
 
@@ -247,7 +329,7 @@ class Network:
         try:
             # In training mode, because dropout stores its mask. Random generators stay as they are.
             self.model.train()
-            with self.torch.random.fork_rng(), self.torch.autograd.graph.saved_tensors_hooks(record, _identity):
+            with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(record, torch.nn.Identity()):
                 losses = self.row_losses(rows)
         finally:
             self._body = body
@@ -258,13 +340,13 @@ class Network:
         logits = self._forward_path.head(states).float()
         return self.torch.nn.functional.cross_entropy(logits, targets, reduction="none")
 
-    def _hidden_states(self, path: ForwardPath, body: Any, packed: PackedRows, wanted: NDArray[np.int64]) -> Any:
+    def _hidden_states(self, path: ForwardPath, body: Any, packed: PackedRows, wanted: Integers) -> Any:
         """The hidden states at the wanted positions of packed rows, shape (positions, width)."""
         if path.is_packed:
             fixed_length = len(packed.tokens) if self.is_compiled else 0
-            segments = attention.build_segments(self.torch, packed.segment_bounds, self.device, fixed_length)
+            segments = build_segments(self.torch, packed.segment_bounds, self.device, fixed_length)
             tokens, positions = self._to_device(packed.tokens)[None], self._to_device(packed.positions)[None]
-            with attention.segment_attention(self.model):
+            with segment_attention(self.model):
                 output = body(input_ids=tokens, position_ids=positions, use_cache=False, segments=segments)
             return output[0][0][self._to_device(wanted)]
         bounds = packed.segment_bounds
@@ -275,7 +357,7 @@ class Network:
             raise UsageError(what, where="attend", hint="attend: row; its attention cannot be kept within rows")
         segment_of_place = np.searchsorted(bounds, wanted, side="right") - 1
         parts: list[Any] = []
-        order: list[NDArray[np.int64]] = []
+        order: list[Integers] = []
         for batch in padded_batches(lengths):
             # Padding is on the right, where causal attention does not look, so no mask is needed.
             padded = np.zeros((len(batch), int(lengths[batch].max())), dtype=np.int64)
@@ -292,12 +374,7 @@ class Network:
         return self.torch.cat(parts)[self._to_device(np.argsort(np.concatenate(order)))]
 
     def _choose_forward_path(self) -> ForwardPath:
-        """Find the fastest path on which packed rows give the logits that they give alone, by trying short rows.
-
-        Raises:
-            UsageError: The model cannot be run, its weights are not numbers, or it is not causal.
-
-        """
+        """Find the fastest path on which packed rows give the logits that they give alone, by trying short rows."""
         model, kind = self.model, self.model.config.model_type
         rows = [np.arange(count) * 7 % self.vocab_size for count in (10, 6)]
         rows.append(rows[0][:4])  # the beginning of the first row: a causal model gives it the same logits
@@ -305,7 +382,7 @@ class Network:
         model.eval()
         # Only a CPU multiplies in full float32, and the kernel of CUDA does not take float32 at all.
         is_exact = self.device == "cpu"
-        with self.torch.inference_mode(), contextlib.nullcontext() if is_exact else self.autocast():
+        with self.torch.inference_mode(), nullcontext() if is_exact else self.autocast():
             try:
                 logits = [model(input_ids=self._to_device(row[None, :-1]), use_cache=False)[0][0] for row in rows]
             except Exception as error:  # an architecture may raise anything if its configuration makes no sense
@@ -318,7 +395,7 @@ class Network:
             if (logits[0][:3] - logits[2]).abs().max() > tolerance:
                 raise UsageError(f"{kind} is not a causal model: its predictions depend on later tokens", where="base")
             decoder = ForwardPath(model.get_decoder(), model.get_output_embeddings())
-            whole = ForwardPath(model, _identity)
+            whole = ForwardPath(model, self.torch.nn.Identity())
             paths = [decoder._replace(is_packed=True), whole._replace(is_packed=True), decoder, whole]
             packed = pack_rows(rows)
             path = next((path for path in paths if self._matches_rows_alone(path, packed, expected, tolerance)), None)
@@ -372,6 +449,10 @@ class Network:
         torch = self.torch
         continuations: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * len(prompts)
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+        # The configuration of a base model may have other defaults, for chats.
+        options = {"do_sample": False, "repetition_penalty": 1.0, "num_beams": 1, **options}
+        options |= {"eos_token_id": np.flatnonzero(stop).tolist(), "pad_token_id": self.pad_token}
+        options |= {"max_new_tokens": limit, "suppress_tokens": self.suppressed_tokens}
         self.model.eval()
         with torch.inference_mode():
             for batch in padded_batches(lengths, max_padding=GENERATION_PADDING_TOKENS):
@@ -382,17 +463,9 @@ class Network:
                     begin = longest - lengths[index]
                     tokens[line, begin:] = torch.from_numpy(np.asarray(prompts[index], dtype=np.int64))
                     mask[line, begin:] = 1
+                tokens, mask = tokens.to(self.device), mask.to(self.device)
                 with self.autocast():
-                    output: Any = self.model.generate(
-                        tokens.to(self.device),
-                        attention_mask=mask.to(self.device),
-                        max_new_tokens=limit,
-                        eos_token_id=np.flatnonzero(stop).tolist(),
-                        pad_token_id=self.pad_token,
-                        suppress_tokens=self.suppressed_tokens,
-                        # The configuration of a base model may have other defaults, for chats.
-                        **{"do_sample": False, "repetition_penalty": 1.0, "num_beams": 1, **options},
-                    )
+                    output: Any = self.model.generate(tokens, attention_mask=mask, **options)
                 for index, line in zip(batch, output[:, longest:].cpu().numpy(), strict=True):
                     stops = np.flatnonzero(stop[line])
                     continuations[index] = line[: stops[0] + 1 if len(stops) else limit].astype(np.int32)

@@ -6,14 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from git_starcoder.errors import UsageError
-from git_starcoder.model.data.corpus import Corpus
-from git_starcoder.model.data.packing import fim_mask, input_rows, spm_mask
-from git_starcoder.model.data.plan import TrainingPlan, budget_steps
-from git_starcoder.model.data.token_budget import planned_budget
-from git_starcoder.model.train.distributed import connect_processes
-from git_starcoder.model.train.optimizer import StepRunner
-from git_starcoder.model.train.preflight import check_certificate, run_preflight, search_batch_size
-from git_starcoder.model.train.training import (
+from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.optimizer import StepRunner, connect_processes
+from git_starcoder.model.packing import fim_mask, input_rows, planned_budget, spm_mask
+from git_starcoder.model.plan import TrainingPlan, budget_steps
+from git_starcoder.model.preflight import check_certificate, run_preflight, search_batch_size
+from git_starcoder.model.training import (
     DEFAULT_MINUTES,
     VALIDATION_TIME_SHARE,
     build_network_for,
@@ -26,9 +24,9 @@ if TYPE_CHECKING:
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.config import TrainConfig
-    from git_starcoder.model.data.token_budget import TokenBudget
-    from git_starcoder.model.net.network import Network
-    from git_starcoder.model.train.preflight import PreflightResult
+    from git_starcoder.model.network import Network
+    from git_starcoder.model.packing import TokenBudget
+    from git_starcoder.model.preflight import PreflightResult
 
 MAX_MEASURED_SECONDS = 120.0
 """Longest time budget for which steps are measured; the steps of a longer one are extrapolated."""
@@ -95,12 +93,7 @@ class ExplainedStep:
 
 
 def preview_training(dataset: Dataset, out: Path, config: TrainConfig) -> DryRun:
-    """Run all preflight checks, and count the tokens that a training would train on.
-
-    Raises:
-        UsageError, DatasetError, MissingExtraError: As for `training.train`.
-
-    """
+    """Run all preflight checks, and count the tokens that a training would train on."""
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     is_curriculum = follows_curriculum(dataset, config)
     corpus = Corpus.read(dataset, tokenizer)
@@ -133,7 +126,6 @@ def explain_training_step(dataset: Dataset, config: TrainConfig, number: int) ->
     Raises:
         UsageError: The training has no such step, or its budget is a time.
         DatasetError: There are no training rows, or the dataset is damaged.
-
     """
     corpus = Corpus.read(dataset, tokenizers.load_tokenizer(dataset.tokenizer_folder))
     steps = budget_steps(config, corpus)
@@ -147,12 +139,7 @@ def explain_training_step(dataset: Dataset, config: TrainConfig, number: int) ->
 
 
 def describe_step(plan: TrainingPlan, corpus: Corpus, dataset: Dataset, number: int) -> ExplainedStep:
-    """List the rows of a step of a plan, counted from 0.
-
-    Raises:
-        IndexError: The plan has no such step.
-
-    """
+    """List the rows of a step of a plan, counted from 0."""
     step = plan.step(number)
     wanted = set(step.rows.tolist())
     metadata = {row: values for row, values in enumerate(dataset.row_metadata("train")) if row in wanted}

@@ -11,6 +11,7 @@ import platform
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,25 +22,26 @@ from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.evals.likelihood import document_bits
 from git_starcoder.machine import limit_library_threads
-from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.data.corpus import Corpus
-from git_starcoder.model.data.packing import FIM_TOKEN_COUNT
-from git_starcoder.model.data.plan import TrainingPlan, budget_steps
-from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
-from git_starcoder.model.net.loading import MODEL_SCHEMA, TRAINING_RECORD, build_network, save_model
-from git_starcoder.model.net.network import best_device, import_libraries
-from git_starcoder.model.train.checkpoint import (
+from git_starcoder.model.checkpoint import (
+    METRICS_FILE,
+    MetricsLog,
     checkpoint_folder,
     clear_folder,
+    draw_loss_curve,
     load_checkpoint,
     load_newest_checkpoint,
     locked_checkpoint_folder,
 )
-from git_starcoder.model.train.distributed import connect_processes
-from git_starcoder.model.train.loop import VALIDATION_COUNT, TrainingLoop, ValidationSet
-from git_starcoder.model.train.metrics import METRICS_FILE, MetricsLog, draw_loss_curve
-from git_starcoder.model.train.optimizer import StepRunner
-from git_starcoder.model.train.preflight import raise_if_wrong, run_preflight, search_batch_size
+from git_starcoder.model.config import BUDGET_KEYS, TrainConfig
+from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
+from git_starcoder.model.loading import MODEL_SCHEMA, TRAINING_RECORD, build_network, save_model
+from git_starcoder.model.loop import VALIDATION_COUNT, TrainingLoop, ValidationSet
+from git_starcoder.model.network import best_device, import_libraries
+from git_starcoder.model.optimizer import StepRunner, connect_processes
+from git_starcoder.model.packing import FIM_TOKEN_COUNT
+from git_starcoder.model.plan import TrainingPlan, budget_steps
+from git_starcoder.model.preflight import raise_if_wrong, run_preflight, search_batch_size
 from git_starcoder.output_folder import OutputKind, atomic_folder, describe_files
 from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.text import tokenizer as tokenizers
@@ -49,9 +51,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.net.network import Network
-    from git_starcoder.model.train.checkpoint import Checkpoint
-    from git_starcoder.model.train.distributed import ProcessGroup
+    from git_starcoder.model.checkpoint import Checkpoint
+    from git_starcoder.model.network import Network
+    from git_starcoder.model.optimizer import ProcessGroup
     from git_starcoder.text.tokenizer import Tokenizer
 
 DEFAULT_MINUTES = 8.0
@@ -126,7 +128,6 @@ def train(
         OutputError: The folder cannot be written, or it exists (and is not a model, or `force` is not given).
         MissingExtraError: torch, transformers, matplotlib or another library that the config needs is not installed.
         StarcoderError: The loss is not finite, memory does not suffice, or another process has ended.
-
     """
     start_time = time.perf_counter()  # a time budget includes reading the rows
     config = config or TrainConfig()
@@ -142,31 +143,22 @@ def train(
         if not force:
             raise OutputError(f"'{model}' holds a model", where="--out", hint="--force replaces it")
 
-    device = config.device or best_device()
+    device, folder = config.device or best_device(), checkpoint_folder(out)
     with connect_processes(device) as processes, _deterministic_torch(device), ExitStack() as stack:
-        run = _TrainingRun(
-            dataset, out, config, tokenizer, processes, progress, start_time, is_curriculum=is_curriculum
-        )
+        progress = progress if processes.is_first else NO_PROGRESS
+        run = _TrainingRun(dataset, out, folder, config, tokenizer, processes, progress, start_time, is_curriculum)
         if not processes.is_first:
-            loop = run.prepare()
-            loop.run()
-            return run.result(loop)
-        folder = stack.enter_context(locked_checkpoint_folder(out, fresh=fresh))
+            return run.result(run.finished_loop())
+        stack.enter_context(locked_checkpoint_folder(out, fresh=fresh))
         with atomic_folder(out, MODEL_KIND, refuse_existing, force=force) as (model_folder, _):
-            loop = run.prepare()
-            loop.run()
+            loop = run.finished_loop()
             run.publish(loop, model_folder)
         clear_folder(folder)
     return run.result(loop)
 
 
 def follows_curriculum(dataset: Dataset, config: TrainConfig) -> bool:
-    """Whether training follows the curriculum of the dataset.
-
-    Raises:
-        UsageError: The config wants it, but the dataset has none.
-
-    """
+    """Whether training follows the curriculum of the dataset. A config that wants it needs a dataset that has one."""
     has_curriculum = dataset.metadata.get("learning_strategy") == "curriculum"
     if config.order == "curriculum" and not has_curriculum:
         hint = "build it with --set order.by=curriculum"
@@ -175,44 +167,29 @@ def follows_curriculum(dataset: Dataset, config: TrainConfig) -> bool:
 
 
 def build_network_for(dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer) -> Network:
-    """Build the network of a config with a context that fits the rows of a dataset.
-
-    Raises:
-        UsageError, DatasetError, MissingExtraError: As for `train`.
-
-    """
+    """Build the network of a config with a context that fits the rows of a dataset. Raises the errors of `train`."""
     # A fill-in-the-middle row has additional control tokens.
     context = int(dataset.metadata["max_tokens_per_sequence"]) + (FIM_TOKEN_COUNT if config.fim else 0)
     return build_network(config, tokenizer, context)
 
 
+@dataclass(frozen=True)
 class _TrainingRun:
-    """One call of `train`: `prepare` sets up the training loop, and `publish` writes its model."""
+    """One call of `train`: `finished_loop` trains, and `publish` writes the model."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        out: Path,
-        config: TrainConfig,
-        tokenizer: Tokenizer,
-        processes: ProcessGroup,
-        progress: Progress,
-        start_time: float,
-        *,
-        is_curriculum: bool,
-    ) -> None:
-        self.dataset = dataset
-        self.out = out
-        self.folder = checkpoint_folder(out)
-        self.config = config
-        self.tokenizer = tokenizer
-        self.processes = processes
-        self.progress = progress if processes.is_first else NO_PROGRESS
-        self.start_time = start_time
-        self.is_curriculum = is_curriculum
+    dataset: Dataset
+    out: Path
+    folder: Path
+    """The folder of the checkpoints."""
+    config: TrainConfig
+    tokenizer: Tokenizer
+    processes: ProcessGroup
+    progress: Progress
+    start_time: float
+    is_curriculum: bool
 
-    def prepare(self) -> TrainingLoop:
-        """Set up the training loop, at the first step or at the newest checkpoint."""
+    def finished_loop(self) -> TrainingLoop:
+        """Run the training loop, from the first step or from the newest checkpoint."""
         config, processes = self.config, self.processes
         corpus = Corpus.read(self.dataset, self.tokenizer)
         checkpoint = self._find_checkpoint()
@@ -244,7 +221,7 @@ class _TrainingRun:
         if processes.is_first:
             size, step = (checkpoint.values["metrics"], checkpoint.step) if checkpoint else (0, 0)
             metrics = MetricsLog(self.folder, size=size, step=step, tensorboard=config.tensorboard)
-        checkpoint_values = {
+        values = {
             **self._identity(),
             "plan": plan.digest,
             "steps": steps,
@@ -253,12 +230,11 @@ class _TrainingRun:
             "looks": validation_set.validation_count,
             "processes": processes.world_size,
         }
-        loop = TrainingLoop(
-            runner, plan, time_limit, validation_set, metrics, self.folder, checkpoint_values, self.progress
-        )
+        loop = TrainingLoop(runner, plan, time_limit, validation_set, metrics, self.folder, values, self.progress)
         if checkpoint:
             loop.restore(checkpoint)
             self.progress.note(f"resuming after step {checkpoint.step:,} of {steps:,}; use --fresh to start over")
+        loop.run()
         return loop
 
     def _sample_validation_set(self) -> ValidationSet:
@@ -274,12 +250,7 @@ class _TrainingRun:
         return {"dataset": self.dataset.digest, "config": self.config.fingerprint()}
 
     def _find_checkpoint(self) -> Checkpoint | None:
-        """Load the newest valid checkpoint, the same in all processes.
-
-        Raises:
-            UsageError: It is of another training.
-
-        """
+        """Load the newest valid checkpoint, the same in all processes. One of another training is an error."""
         checkpoint = None
         if self.processes.is_first and (checkpoint := load_newest_checkpoint(self.folder, self.progress.note)):
             for key, value in self._identity().items():
@@ -322,10 +293,8 @@ class _TrainingRun:
     def result(self, loop: TrainingLoop) -> TrainResult:
         """The result of a finished loop."""
         state = loop.state
-        loss = float(np.mean(state.recent_losses))
-        return TrainResult(
-            self.out, state.step, state.rows, state.tokens, state.seconds, loss, state.best, state.stop_reason
-        )
+        counts = state.step, state.rows, state.tokens, state.seconds
+        return TrainResult(self.out, *counts, float(np.mean(state.recent_losses)), state.best, state.stop_reason)
 
     def publish(self, loop: TrainingLoop, folder: Path) -> None:
         """Write the model of a finished loop, and what is known about its training, into a folder."""
@@ -335,8 +304,9 @@ class _TrainingRun:
             loop.metrics.copy_to(folder)
             draw_loss_curve(loop.metrics.lines, folder / LOSS_CURVE_FILE)
         values = asdict(config)
-        budget = {key: values[key] for key in ("minutes", "steps", "epochs", "tokens") if values[key] is not None}
-        micro_batch_tokens = loop.step_runner.micro_batch_tokens
+        budget = {key: values[key] for key in BUDGET_KEYS if values[key] is not None}
+        versions = {name: version(name) for name in ("torch", "transformers", "numpy")}
+        measured = {"precision": network.precision, "piece": loop.step_runner.micro_batch_tokens}
         record = {
             "schema": MODEL_SCHEMA,
             "dataset": self.dataset.digest,
@@ -346,16 +316,15 @@ class _TrainingRun:
             "size": config.size if config.base is None else config.base,
             "seed": config.seed,
             "budget": budget or {"minutes": DEFAULT_MINUTES},
-            "config": {**values, "piece": micro_batch_tokens},
+            "config": {**values, "piece": measured["piece"]},
             "parameters": sum(weight.numel() for weight in network.model.parameters()),
             "device": network.device,
             "precision": network.precision,
             "processes": self.processes.world_size,
-            "versions": _library_versions(),
+            "versions": {"python": platform.python_version(), **versions},
             "ledger": loop.token_counter.close().as_values(),
             "result": {key: value for key, value in asdict(self.result(loop)).items() if key != "folder"},
         }
-        measured = {"precision": network.precision, "piece": micro_batch_tokens}
         (folder / CONFIG_FILE).write_text(replace(config, **measured).to_yaml(), encoding="utf-8")
         record["files"] = describe_files(folder)
         (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -365,21 +334,13 @@ class _TrainingRun:
 def _deterministic_torch(device: str) -> Generator[None]:
     """Let torch compute the same every time on a CPU, where that costs nothing, until the context ends."""
     torch, _ = import_libraries()
-    if device != "cpu":
-        yield
-        return
     memory = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
-    memory.fill_uninitialized_memory = False  # it takes time, and we read no uninitialized memory
+    if device == "cpu":
+        torch.use_deterministic_algorithms(True)
+        memory.fill_uninitialized_memory = False  # it takes time, and we read no uninitialized memory
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
         memory.fill_uninitialized_memory = before[1]
-
-
-def _library_versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "transformers", "numpy")}}

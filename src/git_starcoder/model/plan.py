@@ -26,6 +26,7 @@ import numpy as np
 
 from git_starcoder.errors import UsageError
 from git_starcoder.hashing.arrays import mix_bits
+from git_starcoder.layout import CURRICULUM_STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +34,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.model.config import TrainConfig
-    from git_starcoder.model.data.corpus import Corpus
+    from git_starcoder.model.corpus import Corpus, Integers
 
 PLAN_SCHEMA = "git-starcoder/plan/1"
 """Version of the planning algorithm. Increase the number when the same rows give other steps."""
-CURRICULUM_STAGES = 3
-"""Stages of a curriculum."""
 STEPS_PER_DEAL = 16
 """Consecutive steps among which draws are distributed to make the steps equally long."""
 GOLDEN_RATIO_64 = np.uint64(0x9E3779B97F4A7C15)
@@ -51,9 +50,9 @@ class PlannedStep(NamedTuple):
     number: int
     """Counted from 0."""
     stage: int
-    rows: NDArray[np.int64]
-    """Indices of rows in the corpus."""
-    draw_numbers: NDArray[np.int64]
+    rows: Integers
+    """Integers of rows in the corpus."""
+    draw_numbers: Integers
     """How often the row was drawn before in the whole run."""
 
 
@@ -63,7 +62,7 @@ class TrainingPlan:
 
     content_hashes: NDArray[np.uint64]
     """Hash of the row's content."""
-    lengths: NDArray[np.int64]
+    lengths: Integers
     """Tokens of the row."""
     weights: NDArray[np.float64]
     """How often the row is drawn per pass; above 0."""
@@ -78,12 +77,7 @@ class TrainingPlan:
 
     @classmethod
     def build(cls, corpus: Corpus, config: TrainConfig, step_count: int, *, is_curriculum: bool) -> TrainingPlan:
-        """Build the plan of a config for the rows of a corpus.
-
-        Raises:
-            UsageError: The config wants fill-in-the-middle rows, and the tokenizer has no tokens for them.
-
-        """
+        """Build the plan of a config for the rows of a corpus."""
         if config.fim and corpus.fim_tokens is None:
             raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="fim", hint="set fim: 0")
         columns = corpus.content_hashes, corpus.lengths, corpus.weights
@@ -126,11 +120,11 @@ class TrainingPlan:
         return tuple(stages)
 
     @cached_property
-    def draw_counts(self) -> NDArray[np.int64]:
+    def draw_counts(self) -> Integers:
         """How often each row is drawn in the whole run, shape (rows,)."""
         return self.draws_before_step(self.step_count)
 
-    def draws_before_step(self, step: int) -> NDArray[np.int64]:
+    def draws_before_step(self, step: int) -> Integers:
         """How often the steps before `step` draw each row, shape (rows,)."""
         counts = np.zeros(len(self.content_hashes), dtype=np.int64)
         for stage in self.stages:
@@ -139,7 +133,7 @@ class TrainingPlan:
         return counts
 
     @cached_property
-    def rows_by_content(self) -> NDArray[np.int64]:
+    def rows_by_content(self) -> Integers:
         """All rows, sorted by content hash; copies of a row stay in the order of the file. Shape (rows,)."""
         return np.argsort(self.content_hashes, kind="stable")
 
@@ -153,26 +147,17 @@ class TrainingPlan:
         row_hashes[self.rows_by_content] = mix_bits(hashes + copy * GOLDEN_RATIO_64)
         return row_hashes
 
-    def random_hashes(
-        self, rows: NDArray[np.int64], draw_numbers: NDArray[np.int64], purpose: str
-    ) -> NDArray[np.uint64]:
+    def random_hashes(self, rows: Integers, draw_numbers: Integers, purpose: str) -> NDArray[np.uint64]:
         """A pseudo-random number for each draw, from the seed, the row's content, the draw and the purpose."""
         hashes = mix_bits(self.row_hashes[rows] ^ _purpose_hash(self.seed, purpose))
         return mix_bits(hashes + draw_numbers.astype(np.uint64) * GOLDEN_RATIO_64)
 
-    def random_shares(
-        self, rows: NDArray[np.int64], draw_numbers: NDArray[np.int64], purpose: str
-    ) -> NDArray[np.float64]:
+    def random_shares(self, rows: Integers, draw_numbers: Integers, purpose: str) -> NDArray[np.float64]:
         """Like `random_hashes`, as numbers from 0 to below 1."""
         return (self.random_hashes(rows, draw_numbers, purpose) >> np.uint64(11)).astype(np.float64) / 2.0**53
 
     def step(self, number: int) -> PlannedStep:
-        """Find one step, counted from 0.
-
-        Raises:
-            IndexError: The run has no such step.
-
-        """
+        """Find one step, counted from 0."""
         if not 0 <= number < self.step_count:
             raise IndexError(number)
         return next(self.steps_from(number))
@@ -193,19 +178,12 @@ class PlanStage:
         number: int,
         first_step: int,
         end_step: int,
-        rows: NDArray[np.int64],
-        draw_counts: NDArray[np.int64],
+        rows: Integers,
+        draw_counts: Integers,
     ) -> None:
         """Create the stage of steps `first_step` to `end_step` (exclusive) that draws `rows`.
 
-        Args:
-            plan: The plan that the stage belongs to.
-            number: Number of the stage, from 0.
-            first_step: The stage's first step.
-            end_step: The step after its last one.
-            rows: Rows of the plan that the stage draws.
-            draw_counts: How often earlier stages draw each row of the plan.
-
+        `number` counts from 0, and `draw_counts` says how often earlier stages draw each row of the plan.
         """
         is_in_stage = np.zeros(len(plan.content_hashes), dtype=np.bool_)
         is_in_stage[rows] = True
@@ -221,7 +199,7 @@ class PlanStage:
         start = float(_purpose_hash(plan.seed, f"phase {number}")) / 2.0**64
         self.phase = (np.cumsum(self.weights) - self.weights + start) % 1.0
 
-    def draws_after(self, passes: int) -> NDArray[np.int64]:
+    def draws_after(self, passes: int) -> Integers:
         """How often the first `passes` passes draw each row.
 
         A row of weight 0.7 and phase 0.5 is drawn floor(0.5 + 0.7 n) times: 0, 1, 1, 2, 3, 4, 4, … times.
@@ -232,7 +210,7 @@ class PlanStage:
         """How many tokens the first `passes` passes draw."""
         return int(self.draws_after(passes) @ self.lengths)
 
-    def shuffled_pass(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def shuffled_pass(self, number: int) -> tuple[Integers, Integers]:
         """The draws of one pass, counted from 0, in shuffled order: rows of the plan, and their draw numbers."""
         before = self.draws_after(number)
         times = self.draws_after(number + 1) - before
@@ -255,7 +233,7 @@ class PlanStage:
             low, high = (middle, high) if self.tokens_after(middle) <= token_offset else (low, middle)
         return low
 
-    def draws_before_step(self, step: int) -> NDArray[np.int64]:
+    def draws_before_step(self, step: int) -> Integers:
         """How often the steps of this stage before `step` draw each row, shape (rows of the stage,)."""
         # Whole deals are counted by their tokens; only the steps of the last, incomplete deal are generated.
         remainder = (step - self.first_step) % STEPS_PER_DEAL if step < self.end_step else 0
@@ -303,8 +281,8 @@ class PlanStage:
             deal_step, deal_offset = deal_step + count, deal_end
 
 
-def balanced_groups(lengths: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
-    """Indices of `lengths` in `count` groups of nearly the same total length, each group in ascending order.
+def balanced_groups(lengths: Integers, count: int) -> list[Integers]:
+    """Integers of `lengths` in `count` groups of nearly the same total length, each group in ascending order.
 
     The longest goes first, each into the group with the smallest total (Graham, 1969). Totals of groups therefore
     differ by less than one length. Example: lengths [5, 4, 3, 3] in two groups give [0, 3] and [1, 2].

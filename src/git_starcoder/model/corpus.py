@@ -11,10 +11,14 @@ import numpy as np
 from git_starcoder.errors import DatasetError
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.text.tokenizer import Tokenizer
+
+    Integers: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +31,7 @@ class Corpus:
 
     tokens: NDArray[Any]
     """Tokens of all rows without padding, in the smallest integer type that holds them, shape (tokens,)."""
-    offsets: NDArray[np.int64]
+    offsets: Integers
     """Row i is `tokens[offsets[i]:offsets[i + 1]]`, shape (rows + 1,)."""
     is_plain_text: NDArray[np.bool_]
     """Whether the row is text alone, with no context prefix and no masked span, shape (rows,)."""
@@ -51,17 +55,11 @@ class Corpus:
 
         Raises:
             DatasetError: The split has no rows, or a row is damaged or has tokens that the tokenizer does not have.
-
         """
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-        tokens: list[NDArray[Any]] = []
-        is_plain_text: list[bool] = []
-        starts_text: list[bool] = []
-        context_lengths: list[int] = []
-        weights: list[float] = []
-        content_hashes: list[int] = []
+        rows: list[tuple[Any, ...]] = []
         for number, row in enumerate(dataset.rows("train")):
-            metadata = row.metadata
+            metadata, what = row.metadata, ""
             try:
                 row_tokens: NDArray[Any] = np.array(row.tokens[: metadata["length"]])
                 weight = float(metadata["weight"])
@@ -73,33 +71,23 @@ class Corpus:
             are_integers = row_tokens.ndim == 1 and row_tokens.dtype.kind == "i"  # an empty array is of kind "f"
             if not (are_integers and 0 <= row_tokens.min() <= row_tokens.max() < tokenizer.vocab_size):
                 what = f"row {number + 1} has no tokens, or tokens that the dataset's tokenizer does not have"
-                raise DatasetError(what, where=dataset.row_location("train", number))
-            if not (0 < weight < float("inf") and context_length >= 0):
+            elif not (0 < weight < float("inf") and context_length >= 0):
                 what = f"row {number + 1} has a weight of {weight} and {context_length} tokens of context"
+            if what:
                 raise DatasetError(what, where=dataset.row_location("train", number))
-            tokens.append(row_tokens.astype(dtype))
-            is_plain_text.append(not metadata.keys() & {"hole", "context"})
-            starts_text.append(is_plain_text[-1] and is_first_window)
-            context_lengths.append(context_length)
-            weights.append(weight)
-            content_hashes.append(content_hash)
-        if not tokens:
+            is_plain_text = not metadata.keys() & {"hole", "context"}
+            columns = is_plain_text, is_plain_text and is_first_window, context_length, weight, content_hash
+            rows.append((row_tokens.astype(dtype), *columns))
+        if not rows:
             hint = "the repository is too small for this recipe"
             raise DatasetError("there are no rows to train on", where=str(dataset.files("train")[0]), hint=hint)
-        return cls(
-            np.concatenate(tokens),
-            np.cumsum([0, *map(len, tokens)], dtype=np.int64),
-            np.array(is_plain_text),
-            np.array(starts_text),
-            np.array(context_lengths, dtype=np.int32),
-            np.array(weights, dtype=np.float64),
-            np.array(content_hashes, dtype=np.uint64),
-            tokenizer.end_id,
-            tokenizer.fim_ids,
-        )
+        tokens, *values = zip(*rows, strict=True)
+        offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
+        arrays = map(np.array, values, (np.bool_, np.bool_, np.int32, np.float64, np.uint64))
+        return cls(np.concatenate(tokens), offsets, *arrays, end_token=tokenizer.end_id, fim_tokens=tokenizer.fim_ids)
 
     @cached_property
-    def lengths(self) -> NDArray[np.int64]:
+    def lengths(self) -> Integers:
         """Tokens of each row in the dataset, shape (rows,)."""
         return np.diff(self.offsets)
 
@@ -109,7 +97,7 @@ class Corpus:
         return self.tokens[self.offsets[1:] - 1] == self.end_token
 
     @cached_property
-    def loss_starts(self) -> NDArray[np.int64]:
+    def loss_starts(self) -> Integers:
         """Index of the first token of `input_tokens` that is in the loss, at least 1, shape (rows,)."""
         return np.maximum(1, self.starts_text + self.context_lengths.astype(np.int64))
 

@@ -10,23 +10,23 @@ import json
 import re
 import shutil
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from math import log
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, UsageError, as_machine_error
-from git_starcoder.model.net.network import Network, best_device, import_libraries
+from git_starcoder.model.network import Network, best_device, import_libraries
 from git_starcoder.registry import suggest
-from git_starcoder.text import tokenizer as pretrained
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.tokenizer import summarize_error
 from git_starcoder.user_paths import expand_user, utf8_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.text.tokenizer import Tokenizer
@@ -39,9 +39,9 @@ ADAPTER_FOLDER = "adapter"
 MODEL_CONFIG = "config.json"
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-DOWNLOAD_PATTERNS = (
-    *pretrained.TOKENIZER_FILES, MODEL_CONFIG, "generation_config.json", "*.safetensors", "*.safetensors.index.json",
-)  # fmt: skip
+DOWNLOAD_PATTERNS = [
+    *tokenizers.TOKENIZER_FILES, MODEL_CONFIG, "generation_config.json", "*.safetensors", "*.safetensors.index.json",
+]  # fmt: skip
 """Files that are downloaded for a Hugging Face id."""
 BASE_HINT = "give a folder that transformers' save_pretrained wrote, or a Hugging Face id"
 KERNEL_KEY_SUFFIX = "_implementation"
@@ -83,10 +83,6 @@ def dimensions_for_size(size: str, vocab_size: int) -> dict[str, int]:
 
     For each width in steps of 128, the depth that comes nearest to the number is a candidate. The best candidate has a
     ratio of width to depth nearest to 64; the loss depends on that ratio only slightly (Kaplan et al., 2020).
-
-    Raises:
-        UsageError: There is no such size, or the vocabulary alone has more parameters.
-
     """
     if size in MODEL_SIZES:
         return MODEL_SIZES[size]
@@ -109,14 +105,6 @@ def dimensions_for_size(size: str, vocab_size: int) -> dict[str, int]:
     return layer_dimensions(width, depth)
 
 
-class ComputeOptions(NamedTuple):
-    """How a network computes: the best device and precision unless given. See `Network`."""
-
-    device: str | None = None
-    precision: str | None = None
-    is_compiled: bool = False
-
-
 def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int) -> Network:
     """Build the network that a config describes, from scratch or on a base model, for rows of up to `context` tokens.
 
@@ -124,35 +112,28 @@ def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int) -> Ne
         UsageError: The size, base, device or way of tuning does not exist, or the base has another tokenizer.
         DatasetError: The base is damaged.
         MissingExtraError: torch, transformers, or a library that the way of tuning needs is not installed.
-
     """
     device = config.device or best_device()
     if config.compile and device != "cuda":
         raise UsageError(f"networks are compiled on CUDA only, and this is '{device}'", where="compile")
-    options = ComputeOptions(device, config.precision, device == "cuda" and config.compile is not False)
+    is_compiled = device == "cuda" and config.compile is not False
+    options: dict[str, Any] = {"device": device, "precision": config.precision, "is_compiled": is_compiled}
     if config.base is None:
-        return new_network(config.size, tokenizer, context, config.seed, config.dropout, options)
+        return new_network(config.size, tokenizer, context, config.seed, config.dropout, **options)
     torch, _ = import_libraries()
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model, new_tokens = load_base_model(config, tokenizer, context, device)
         adapter = None if config.tune == "full" else add_adapters(model, config, new_tokens)
-    return Network(model, tokenizer, adapter, **options._asdict())
+    return Network(model, tokenizer, adapter, **options)
 
 
 def new_network(
-    size: str,
-    tokenizer: Tokenizer,
-    context: int,
-    seed: int,
-    dropout: float = 0.0,
-    options: ComputeOptions | None = None,
+    size: str, tokenizer: Tokenizer, context: int, seed: int, dropout: float = 0.0, **options: Any
 ) -> Network:
     """An untrained Llama-style decoder: rotary positions, SwiGLU, tied embeddings, no biases.
 
-    Raises:
-        UsageError: There is no such size.
-
+    `options` go to `Network`.
     """
     _, transformers = import_libraries()
     # The added entries are never a target and never generated, so they only cost their share of memory.
@@ -167,7 +148,7 @@ def new_network(
         eos_token_id=tokenizer.end_id,
         pad_token_id=tokenizer.pad_id,
     )
-    return _network_from_config(config, tokenizer, seed, options or ComputeOptions())
+    return _network_from_config(config, tokenizer, seed, **options)
 
 
 def untrained_network(folder: Path, tokenizer: Tokenizer, seed: int) -> Network:
@@ -175,23 +156,22 @@ def untrained_network(folder: Path, tokenizer: Tokenizer, seed: int) -> Network:
     _, transformers = import_libraries()
     with utf8_path(folder) as place:
         config = transformers.AutoConfig.from_pretrained(place, local_files_only=True)
-    return _network_from_config(config, tokenizer, seed, ComputeOptions())
+    return _network_from_config(config, tokenizer, seed)
 
 
-def _network_from_config(config: Any, tokenizer: Tokenizer, seed: int, options: ComputeOptions) -> Network:
+def _network_from_config(config: Any, tokenizer: Tokenizer, seed: int, **options: Any) -> Network:
     torch, transformers = import_libraries()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return Network(model, tokenizer, **options._asdict())
+    return Network(model, tokenizer, **options)
 
 
 def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
-    """Load the model in a folder and its tokenizer.
+    """Load the model in a folder, which `train` wrote, and its tokenizer.
 
     Raises:
         DatasetError: It is not a model folder, or it is damaged.
-
     """
     folder = Path(folder)
     if not (folder / TRAINING_RECORD).is_file():
@@ -209,7 +189,6 @@ def load_weights(folder: Path, **options: Any) -> Any:
 
     Raises:
         DatasetError: Its files are damaged or incomplete, or it wants code of the hub to run.
-
     """
     torch, transformers = import_libraries()
     safe = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32}
@@ -219,11 +198,10 @@ def load_weights(folder: Path, **options: Any) -> Any:
         raise DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
     if kernel:
         raise DatasetError(f"'{folder}' wants the code of {kernel}, which is never run", where=str(folder))
+    options = {"output_loading_info": True, **safe, **options}
     try:
         with utf8_path(folder) as place:
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
-                place, output_loading_info=True, **{**safe, **options}
-            )
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(place, **options)
     except Exception as error:  # the library may raise anything for a damaged file
         raise as_machine_error(error) or DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
     if missing := sorted(info["missing_keys"]):
@@ -255,7 +233,6 @@ def save_model(network: Network, tokenizer_folder: Path, folder: Path) -> None:
 
     Raises:
         OutputError: The weights cannot be written, for example because the disk is full.
-
     """
     from safetensors import SafetensorError
 
@@ -279,18 +256,11 @@ def save_model(network: Network, tokenizer_folder: Path, folder: Path) -> None:
 def load_base_model(config: TrainConfig, tokenizer: Tokenizer, context: int, device: str) -> tuple[Any, list[int]]:
     """Load the base model of a config, with embeddings for every token of the dataset's tokenizer.
 
-    Returns:
-        The model, and the ids of control tokens that are new to it.
-
-    Raises:
-        UsageError: There is no such model, or it does not fit this dataset.
-        DatasetError: It is damaged.
-        MissingExtraError: torch or transformers is not installed.
-
+    Returns the model, and the ids of control tokens that are new to it.
     """
     name = str(config.base)
     folder = find_base_folder(name)
-    values = read_model_config(folder, name)
+    values = _read_model_config(folder, name)
     if "quantization_config" in values:
         hint = "give the model that it was made from; tune: qlora quantizes it"
         raise UsageError(f"the weights of '{name}' are quantised", where="base", hint=hint)
@@ -299,21 +269,21 @@ def load_base_model(config: TrainConfig, tokenizer: Tokenizer, context: int, dev
         what = f"'{name}' reads {positions:,} tokens, and the rows have up to {context:,}"
         hint = f"build the dataset with --set window.size={positions - positions % 64}"
         raise UsageError(what, where="base", hint=hint)
-    new_tokens = missing_control_tokens(tokenizer, tokenizers.load_tokenizer(folder), name)
-    model = load_weights(folder, **(quantization_options(device) if config.tune == "qlora" else {}))
-    add_token_embeddings(model, tokenizer.vocab_size, new_tokens)
+    base_tokenizer = tokenizers.load_tokenizer(folder)
+    if difference := tokenizer.find_difference(base_tokenizer):
+        hint = f"build it with --set window.tokenizer={name}"
+        raise UsageError(f"the dataset was not made for '{name}': {difference}", where="base", hint=hint)
+    new_tokens = sorted(set(tokenizer.vocabulary.values()) - set(base_tokenizer.vocabulary.values()))
+    model = load_weights(folder, **(_quantization_options(device) if config.tune == "qlora" else {}))
+    if new_tokens:
+        _add_token_embeddings(model, tokenizer.vocab_size, new_tokens)
     for settings in (model.config, model.generation_config):  # a chat may end otherwise than a text of the dataset
         settings.eos_token_id, settings.pad_token_id = tokenizer.end_id, tokenizer.pad_id
     return model, new_tokens
 
 
 def find_base_folder(name: str) -> Path:
-    """The folder of a model, which is downloaded if `name` is a Hugging Face id.
-
-    Raises:
-        UsageError: There is none, it cannot be downloaded, or it has no safetensors.
-
-    """
+    """The folder of a model that has safetensors. It is downloaded if `name` is a Hugging Face id."""
     folder = expand_user(name)
     if not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
@@ -322,10 +292,9 @@ def find_base_folder(name: str) -> Path:
     if not (folder / MODEL_CONFIG).is_file():
         raise UsageError(f"'{name}' is not a model: it has no {MODEL_CONFIG}", where="base", hint=BASE_HINT)
     if not _has_weights(folder):
-        is_pickled = any(file.suffix in PICKLE_SUFFIXES for file in folder.iterdir())
-        what = (
-            "has its weights as pickles, which could run code" if is_pickled else f"has no weights ({WEIGHT_FILES[0]})"
-        )
+        what = f"has no weights ({WEIGHT_FILES[0]})"
+        if any(file.suffix in PICKLE_SUFFIXES for file in folder.iterdir()):
+            what = "has its weights as pickles, which could run code"
         raise UsageError(f"'{name}' {what}", where="base", hint="only safetensors are read")
     return folder
 
@@ -342,27 +311,20 @@ def _download(name: str) -> Path:
 
     disable_progress_bars()
     logging.set_verbosity_error()  # the user needs the outcome, not each retry
-    snapshot = cast("Callable[..., str]", huggingface_hub.snapshot_download)  # pyright: ignore[reportUnknownMemberType]
-    try:
-        folder = Path(snapshot(name, allow_patterns=list(DOWNLOAD_PATTERNS), local_files_only=True))
+    snapshot: Any = partial(cast("Any", huggingface_hub).snapshot_download, name, allow_patterns=DOWNLOAD_PATTERNS)
+    with suppress(OSError, ValueError):  # not in the cache
+        folder = Path(snapshot(local_files_only=True))
         if (folder / MODEL_CONFIG).is_file() and _has_weights(folder):
             return folder
-    except (OSError, ValueError):
-        pass  # not in the cache
     try:
-        return Path(snapshot(name, allow_patterns=list(DOWNLOAD_PATTERNS)))
+        return Path(snapshot())
     except (OSError, ValueError) as error:
         what = f"model '{name}' is not a folder, not in the Hugging Face cache, and cannot be downloaded"
         raise UsageError(what, where=summarize_error(error), hint=BASE_HINT) from error
 
 
-def read_model_config(folder: Path, name: str) -> dict[str, Any]:
-    """Read the configuration of a model.
-
-    Raises:
-        UsageError: It cannot be read, is not of a causal language model, or needs code of its own.
-
-    """
+def _read_model_config(folder: Path, name: str) -> dict[str, Any]:
+    """Read the configuration of a model, which must be a causal language model without code of its own."""
     try:
         values = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
         kind = values["model_type"]
@@ -377,45 +339,21 @@ def read_model_config(folder: Path, name: str) -> dict[str, Any]:
     return cast("dict[str, Any]", values)
 
 
-def missing_control_tokens(tokenizer: Tokenizer, base_tokenizer: Tokenizer, name: str) -> list[int]:
-    """Ids of the dataset's control tokens that a base model does not have.
-
-    Raises:
-        UsageError: The two tokenizers encode text differently.
-
-    """
-    if difference := tokenizer.find_difference(base_tokenizer):
-        hint = f"build it with --set window.tokenizer={name}"
-        raise UsageError(f"the dataset was not made for '{name}': {difference}", where="base", hint=hint)
-    return sorted(set(tokenizer.vocabulary.values()) - set(base_tokenizer.vocabulary.values()))
-
-
-def quantization_options(device: str) -> dict[str, Any]:
-    """Options with which transformers loads weights in 4 bits.
-
-    Raises:
-        UsageError: The device is not CUDA, or bitsandbytes is not installed.
-
-    """
+def _quantization_options(device: str) -> dict[str, Any]:
+    """Options with which transformers loads weights in 4 bits. It needs CUDA and bitsandbytes."""
     if device != "cuda":
         raise UsageError(f"weights in 4 bits need CUDA, and this is '{device}'", where="tune", hint="use tune: lora")
     if find_spec("bitsandbytes") is None:
         hint = "pip install bitsandbytes accelerate"
         raise UsageError("bitsandbytes is not installed", where="tune: qlora", hint=hint)
     torch, transformers = import_libraries()
-    quantization = transformers.BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
+    dtypes = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}
+    quantization = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_use_double_quant=True, **dtypes)
     return {"quantization_config": quantization, "device_map": {"": 0}}
 
 
-def add_token_embeddings(model: Any, vocab_size: int, new_tokens: list[int]) -> None:
+def _add_token_embeddings(model: Any, vocab_size: int, new_tokens: list[int]) -> None:
     """Give a model embeddings for `vocab_size` tokens. Those of `new_tokens` begin as the mean of the known ones."""
-    if not new_tokens:
-        return
     torch, _ = import_libraries()
     known_size = model.get_input_embeddings().weight.shape[0]
     if vocab_size > known_size:
@@ -429,13 +367,7 @@ def add_token_embeddings(model: Any, vocab_size: int, new_tokens: list[int]) -> 
             weight[new_tokens] = weight[is_known.to(weight.device)].mean(dim=0)
 
 
-def import_peft() -> Any:
-    """Import peft.
-
-    Raises:
-        MissingExtraError: It is not installed.
-
-    """
+def _import_peft() -> Any:
     try:
         return import_module("peft")
     except ImportError as error:
@@ -453,13 +385,9 @@ def no_warnings() -> Generator[None]:
 def add_adapters(model: Any, config: TrainConfig, new_tokens: list[int]) -> Any:
     """Put adapters (LoRA; Hu et al., 2021) into every linear layer of a model but its head.
 
-    The embeddings of `new_tokens` are trained, too.
-
-    Returns:
-        The model of peft around it.
-
+    The embeddings of `new_tokens` are trained, too. Returns the model of peft around it.
     """
-    peft = import_peft()
+    peft = _import_peft()
     lora = peft.LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
@@ -497,4 +425,4 @@ def merge_into_unquantized(base: str, folder: Path, vocab_size: int) -> Any:
     if vocab_size > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(vocab_size, mean_resizing=False)
     with no_warnings(), utf8_path(folder) as place:
-        return import_peft().PeftModel.from_pretrained(model, place).merge_and_unload()
+        return _import_peft().PeftModel.from_pretrained(model, place).merge_and_unload()

@@ -1,29 +1,40 @@
-"""One optimizer step: gradients of micro-batches are added up, clipped, and move the weights along a schedule."""
+"""One optimizer step: gradients of micro-batches are added up, clipped, and move the weights along a schedule.
+
+`torchrun` starts several processes of one training. All have the same weights and move them by the same gradient, which
+is summed over all of them. Only the first process validates, reads the clock, writes files and publishes; it broadcasts
+what the others need to know.
+"""
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
 from math import cos, pi
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from git_starcoder.errors import StarcoderError
-from git_starcoder.model.data.packing import TILE_TOKENS, max_row_tokens, pack_step
+from git_starcoder.errors import StarcoderError, UsageError
+from git_starcoder.model.packing import TILE_TOKENS, max_row_tokens, pack_step
 from git_starcoder.records import content_id
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from git_starcoder.model.config import TrainConfig
-    from git_starcoder.model.data.corpus import Corpus
-    from git_starcoder.model.data.packing import PackedRows
-    from git_starcoder.model.data.plan import PlannedStep, TrainingPlan
-    from git_starcoder.model.net.network import Network
-    from git_starcoder.model.train.distributed import ProcessGroup
+    from git_starcoder.model.corpus import Corpus
+    from git_starcoder.model.network import Network
+    from git_starcoder.model.packing import PackedRows
+    from git_starcoder.model.plan import PlannedStep, TrainingPlan
 
 WARMUP_OFFSET = 1e-3
 """Share of the budget that counts as used before the first step of a warmup, so that its learning rate is not 0."""
 WSD_DECAY_SHARE = 0.2
 """Share of the budget in which the WSD schedule falls to zero (Hägele et al., 2024)."""
+REDUCE_BUCKET_NUMBERS = 1 << 25
+"""Numbers that are summed over the processes in one operation; larger buckets would need more memory for their copy."""
+TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+"""Environment variables of `torchrun`, in the order of the fields of `ProcessGroup`."""
 
 
 def learning_rate(config: TrainConfig, budget_used: float) -> float:
@@ -73,19 +84,16 @@ class Optimizer:
         if groups := [group for group in groups if group["params"]]:
             self.optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True))
 
-    def clip_gradient(self) -> Any:
-        """Scale the gradient down to the largest norm allowed, and return the norm that it had."""
-        return self.torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.clip)
-
-    def update_weights(self, budget_used: float) -> float:
-        """Move the weights along the gradient, clear it, and return the learning rate."""
+    def update_weights(self, budget_used: float) -> tuple[Any, float]:
+        """Move the weights along the clipped gradient and clear it; return the norm it had, and the learning rate."""
+        norm = self.torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.clip)
         rate = learning_rate(self.config, budget_used)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
         self.clear_gradient()
-        return rate
+        return norm, rate
 
     def clear_gradient(self) -> None:
         """Remove the gradient."""
@@ -95,20 +103,13 @@ class Optimizer:
     def state_tensors(self) -> dict[str, Any]:
         """All tensors of the state, by `name of the weight/name of the tensor`."""
         states = {weight: state for optimizer in self.optimizers for weight, state in optimizer.state.items()}
-        return {
-            f"{name}/{key}": tensor
-            for name, weight in self.weights.items()
-            for key, tensor in states.get(weight, {}).items()
-        }
+        named = [(name, states.get(weight, {})) for name, weight in self.weights.items()]
+        return {f"{name}/{key}": tensor for name, state in named for key, tensor in state.items()}
 
     def restore_state(self, tensors: Mapping[str, Any]) -> None:
         """Restore what `state_tensors` returned."""
-        owners = {
-            weight: optimizer
-            for optimizer in self.optimizers
-            for group in optimizer.param_groups
-            for weight in group["params"]
-        }
+        groups = [(optimizer, group) for optimizer in self.optimizers for group in optimizer.param_groups]
+        owners = {weight: optimizer for optimizer, group in groups for weight in group["params"]}
         for path, tensor in tensors.items():
             name, _, key = path.rpartition("/")
             weight = self.weights[name]
@@ -187,7 +188,6 @@ class StepRunner:
 
         Raises:
             StarcoderError: Memory does not even suffice for the longest row, or another process has ended.
-
         """
         while True:
             try:
@@ -197,18 +197,12 @@ class StepRunner:
                 if not is_out_of_memory(error):
                     raise
                 self._halve_micro_batches(error)
-        norm = self.optimizer.clip_gradient()
-        rate = self.optimizer.update_weights(budget_used)
+        norm, rate = self.optimizer.update_weights(budget_used)
         target_count = sum(packed.target_count for packed in micro_batches)
         return StepResult(step, loss, norm, rate, target_count, micro_batches)
 
     def _halve_micro_batches(self, error: RuntimeError) -> None:
-        """Make micro-batches smaller from now on.
-
-        Raises:
-            StarcoderError: They hold only one row already, or other processes use the same size.
-
-        """
+        """Make micro-batches smaller from now on, unless they hold one row or other processes use the same size."""
         self.optimizer.clear_gradient()
         if self.network.device == "cuda":
             self.torch.cuda.empty_cache()
@@ -244,3 +238,105 @@ class StepRunner:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch says by this error that a device, or the machine, has no memory left."""
     return "out of memory" in str(error) or "can't allocate memory" in str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessGroup:
+    """The place of this process among all processes of its training."""
+
+    rank: int = 0
+    world_size: int = 1
+    """Processes on all machines."""
+    local_rank: int = 0
+    """Number of this process on its machine."""
+    local_world_size: int = 1
+    """Processes on this machine."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that decides and writes."""
+        return self.rank == 0
+
+    def sum_tensors(self, tensors: Sequence[Any]) -> None:
+        """Replace each tensor by its sum over all processes, which must pass the same number of tensors and shapes."""
+        if self.world_size == 1:
+            return
+        torch: Any = import_module("torch")
+        bucket: list[Any] = []
+        size = 0
+        with _report_lost_process():
+            for index, tensor in enumerate(tensors):
+                bucket.append(tensor)
+                size += tensor.numel()
+                if size >= REDUCE_BUCKET_NUMBERS or index == len(tensors) - 1:
+                    joined = torch.cat([each.reshape(-1) for each in bucket])
+                    torch.distributed.all_reduce(joined)
+                    for each, part in zip(bucket, joined.split([each.numel() for each in bucket]), strict=True):
+                        each.copy_(part.view_as(each))
+                    bucket, size = [], 0
+
+    def broadcast(self, numbers: Sequence[float]) -> list[float]:
+        """Return the numbers of the first process. The others pass as many numbers, which are ignored."""
+        if self.world_size == 1:
+            return list(numbers)
+        torch: Any = import_module("torch")
+        with _report_lost_process():
+            tensor = torch.tensor(numbers, dtype=torch.float64)
+            torch.distributed.broadcast(tensor, 0)
+        return tensor.tolist()
+
+
+def read_process_group() -> ProcessGroup:
+    """Read from the environment which process of `torchrun` this is; without `torchrun`, it is the only one.
+
+    Raises:
+        UsageError: Some of the variables are missing or not numbers.
+    """
+    world_size = os.environ.get("WORLD_SIZE", "1")
+    if world_size == "1":
+        return ProcessGroup()
+    hint = "torchrun --nproc-per-node N -m git_starcoder train …"
+    missing = [name for name in (*TORCHRUN_VARIABLES, "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UsageError(f"WORLD_SIZE is {world_size}, but {missing[0]} is not there", where="environment", hint=hint)
+    try:
+        return ProcessGroup(*(int(os.environ[name]) for name in TORCHRUN_VARIABLES))
+    except ValueError as error:
+        raise UsageError(str(error), where=", ".join(TORCHRUN_VARIABLES), hint=hint) from error
+
+
+@contextmanager
+def connect_processes(device: str) -> Generator[ProcessGroup]:
+    """Connect the processes of this training: by NCCL for tensors on `cuda`, else by gloo.
+
+    Raises:
+        UsageError: The environment is incomplete, or the device cannot be shared by the processes.
+        StarcoderError: The other processes cannot be reached.
+    """
+    group = read_process_group()
+    if group.world_size == 1:
+        yield group
+        return
+    torch: Any = import_module("torch")
+    if device == "mps":
+        hint = "start one without torchrun"
+        raise UsageError("several processes cannot share one 'mps'", where="torchrun", hint=hint)
+    if device == "cuda":
+        if group.local_rank >= torch.cuda.device_count():
+            what = f"there are {torch.cuda.device_count()} GPUs here for {group.local_world_size} processes"
+            raise UsageError(what, where="torchrun", hint="--nproc-per-node as many as GPUs")
+        torch.cuda.set_device(group.local_rank)
+    with _report_lost_process():
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    yield group  # after an error the process ends, and the others notice
+    torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def _report_lost_process() -> Generator[None]:
+    """Turn the failure of an operation among processes into an error of ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        hint = "its own output says why; the same command continues from the newest checkpoint"
+        raise StarcoderError("another process of this training has ended", where="torchrun", hint=hint) from error

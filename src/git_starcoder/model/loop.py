@@ -16,18 +16,18 @@ import numpy as np
 
 from git_starcoder.errors import StarcoderError
 from git_starcoder.evals.likelihood import document_bits
-from git_starcoder.model.data.token_budget import TokenCounter, TokenCounts
-from git_starcoder.model.train.checkpoint import Checkpoint, random_state, restore_random_state, save_checkpoint
-from git_starcoder.model.train.optimizer import MovingAverage, copy_weights
+from git_starcoder.model.checkpoint import Checkpoint, random_state, restore_random_state, save_checkpoint
+from git_starcoder.model.optimizer import MovingAverage, copy_weights
+from git_starcoder.model.packing import TokenCounter, TokenCounts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from git_starcoder.evals import Document
-    from git_starcoder.model.data.plan import PlannedStep, TrainingPlan
-    from git_starcoder.model.train.metrics import MetricsLog
-    from git_starcoder.model.train.optimizer import StepResult, StepRunner
+    from git_starcoder.model.checkpoint import MetricsLog
+    from git_starcoder.model.optimizer import StepResult, StepRunner
+    from git_starcoder.model.plan import PlannedStep, TrainingPlan
     from git_starcoder.protocols import Progress
 
 VALIDATION_COUNT = 12
@@ -106,31 +106,16 @@ class TrainingLoop:
         checkpoint_values: dict[str, Any],
         progress: Progress,
     ) -> None:
-        """Prepare a training from its first step.
+        """Prepare a training from its first step, with checkpoints in `folder`.
 
-        Args:
-            step_runner: Runs the steps.
-            plan: The rows of each step.
-            time_limit: The budget in seconds, if it is a time.
-            validation_set: The held-out text for validation.
-            metrics: The log of the first process; None in the others, which save nothing.
-            folder: Where to save checkpoints.
-            checkpoint_values: Constants of the run that every checkpoint stores.
-            progress: Who is told how training goes.
-
+        `time_limit` is the budget in seconds, if it is a time. Only the first process has `metrics` and saves anything.
+        `checkpoint_values` are constants of the run that every checkpoint stores.
         """
-        self.step_runner = step_runner
-        self.network = step_runner.network
-        self.torch = step_runner.torch
-        self.processes = step_runner.processes
-        self.config = step_runner.config
-        self.plan = plan
-        self.time_limit = time_limit
-        self.validation_set = validation_set
-        self.metrics = metrics
-        self.folder = folder
-        self.checkpoint_values = checkpoint_values
-        self.progress = progress
+        self.step_runner, self.network, self.torch = step_runner, step_runner.network, step_runner.torch
+        self.processes, self.config = step_runner.processes, step_runner.config
+        self.plan, self.time_limit, self.validation_set = plan, time_limit, validation_set
+        self.metrics, self.progress = metrics, progress
+        self.folder, self.checkpoint_values = folder, checkpoint_values
         self.average = MovingAverage(self.torch, step_runner.weights, self.config.ema) if self.config.ema else None
         self.best_weights: dict[str, Any] = {}
         """Weights with the lowest held-out loss, on the CPU of the first process."""
@@ -196,20 +181,19 @@ class TrainingLoop:
         self.progress.advance(1)
 
     def _record_losses(self) -> None:
-        """Fetch the losses of pending steps from the device, and the time from the first process, and log them.
-
-        Raises:
-            StarcoderError: A loss or a gradient is not finite.
-
-        """
+        """Fetch the losses of pending steps from the device, and the time from the first process, and log them."""
         state = self.state
         tensors = [tensor.float() for result in self.pending for tensor in (result.loss, result.gradient_norm)]
         values: list[float] = self.torch.stack(tensors).tolist()  # waits for the device once
         (state.seconds,) = self.processes.broadcast([time.perf_counter() - self.start_time])
         tokens = state.tokens - sum(result.target_count for result in self.pending)
         for result, nats, norm in zip(self.pending, values[::2], values[1::2], strict=True):
-            if not (isfinite(nats) and isfinite(norm)):
-                raise _not_finite(result.step, nats, norm)
+            for name, value in (("loss", nats), ("norm of the gradient", norm)):
+                if not isfinite(value):
+                    numbers = [*map(str, result.step.rows[:4].tolist()), *["…"] * (len(result.step.rows) > 4)]
+                    what = f"the {name} is {value} at step {result.step.number + 1}"
+                    hint = "a smaller learning rate may help; --explain-step shows the rows of a step"
+                    raise StarcoderError(what, where=f"rows {', '.join(numbers)} of the training split", hint=hint)
             tokens += result.target_count
             loss = nats / log(2)
             state.recent_losses = [*state.recent_losses[1 - RECENT_STEPS :], loss]
@@ -234,12 +218,7 @@ class TrainingLoop:
             self._compare_with_best(held_out)
 
     def _held_out_bits_per_byte(self) -> float:
-        """The held-out loss, measured by the first process.
-
-        Raises:
-            StarcoderError: It is not finite.
-
-        """
+        """The held-out loss, measured by the first process."""
         value = 0.0
         if self.processes.is_first:
             with self.average.as_weights() if self.average else nullcontext():
@@ -305,11 +284,3 @@ class TrainingLoop:
         self.state = TrainingState.from_values(checkpoint.values["at"])
         counts = TokenCounts(**checkpoint.values["tally"])
         self.token_counter = TokenCounter(self.plan, self.step_runner.corpus, counts)
-
-
-def _not_finite(step: PlannedStep, nats: float, norm: float) -> StarcoderError:
-    name, value = ("norm of the gradient", norm) if isfinite(nats) else ("loss", nats)
-    rows = ", ".join(map(str, step.rows[:4].tolist())) + (", …" if len(step.rows) > 4 else "")
-    hint = "a smaller learning rate may help; --explain-step shows the rows of a step"
-    what = f"the {name} is {value} at step {step.number + 1}"
-    return StarcoderError(what, where=f"rows {rows} of the training split", hint=hint)
