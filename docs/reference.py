@@ -15,9 +15,9 @@ from mkdocs.structure.files import File
 import git_starcoder
 from git_starcoder import checks, cli, errors, evals, recipe, registry
 from git_starcoder.checks import files, rows
-from git_starcoder.checks.contract import answered_tests
+from git_starcoder.checks.base import answered_tests
 from git_starcoder.classic import trainer as classic
-from git_starcoder.cli import commands
+from git_starcoder.cli import shared_options
 from git_starcoder.model import config
 from git_starcoder.strict_config import describe_type, field_types
 
@@ -143,7 +143,7 @@ def _cell(text: str) -> str:
 
 
 def _commands_page() -> Iterator[str]:
-    group = commands.cli_group
+    group = shared_options.cli_group
     context = click.Context(group, info_name=cli.PROGRAM_NAME)
     yield f"The help of `{cli.PROGRAM_NAME} -h` and `{cli.PROGRAM_NAME} COMMAND -h`. `-h` works everywhere.\n"
     for name in group.list_commands(context):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from git_starcoder import user_paths
-from git_starcoder.cli import commands
+from git_starcoder.cli import shared_options
 from git_starcoder.errors import UsageError
 
 
@@ -23,17 +23,17 @@ def config(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("config")
 def test_nothing_said_leaves_the_default():
-    assert commands.resolve_jobs() is None
-    assert commands.resolve_color() == "auto"
+    assert shared_options.resolve_jobs() is None
+    assert shared_options.resolve_color() == "auto"
 
 
 def test_each_goes_before_the_next(config, monkeypatch):
     config.write_text("[starcoder]\n\tjobs = 3\n\tcolor = never\n")
-    assert (commands.resolve_jobs(), commands.resolve_color()) == (3, "never")
+    assert (shared_options.resolve_jobs(), shared_options.resolve_color()) == (3, "never")
     monkeypatch.setenv("STARCODER_JOBS", "5")
     monkeypatch.setenv("STARCODER_COLOR", "always")
-    assert (commands.resolve_jobs(), commands.resolve_color()) == (5, "always")
-    assert (commands.resolve_jobs(7), commands.resolve_color("auto")) == (7, "auto")
+    assert (shared_options.resolve_jobs(), shared_options.resolve_color()) == (5, "always")
+    assert (shared_options.resolve_jobs(7), shared_options.resolve_color("auto")) == (7, "auto")
 
 
 @pytest.mark.usefixtures("config")
@@ -41,14 +41,14 @@ def test_each_goes_before_the_next(config, monkeypatch):
 def test_a_number_of_jobs_must_be_one(monkeypatch, word):
     monkeypatch.setenv("STARCODER_JOBS", word)
     with pytest.raises(UsageError) as caught:
-        commands.resolve_jobs()
+        shared_options.resolve_jobs()
     assert caught.value.where == "STARCODER_JOBS"
 
 
 def test_an_unknown_colour_names_its_place(config):
     config.write_text("[starcoder]\n\tcolor = pink\n")
     with pytest.raises(UsageError) as caught:
-        commands.resolve_color()
+        shared_options.resolve_color()
     assert caught.value.where == "git config --global starcoder.color"
 
 
@@ -57,15 +57,15 @@ def test_the_repository_one_stands_in_is_not_asked(repo_maker, git, monkeypatch)
     repo = repo_maker({"a.py": "x = 1\n"})
     git(repo, "config", "starcoder.jobs", "9")
     monkeypatch.chdir(repo)
-    assert commands.resolve_jobs() is None
+    assert shared_options.resolve_jobs() is None
     monkeypatch.setenv("GIT_DIR", str(repo / ".git"))
-    assert commands.resolve_jobs() is None
+    assert shared_options.resolve_jobs() is None
 
 
 @pytest.mark.usefixtures("config")
 def test_no_git_is_no_setting(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert commands.resolve_jobs() is None
+    assert shared_options.resolve_jobs() is None
     assert Path(os.environ["PATH"]).is_dir()
 
 
@@ -82,13 +82,13 @@ def test_where_the_cache_is(monkeypatch, tmp_path, said, kept, folder):
     if said is not None:
         monkeypatch.setenv("STARCODER_CACHE", said)
     monkeypatch.setenv("XDG_CACHE_HOME", kept)
-    assert commands.cache_folder() == (None if folder is None else Path(folder.replace("~", str(tmp_path))))
+    assert shared_options.cache_folder() == (None if folder is None else Path(folder.replace("~", str(tmp_path))))
 
 
 def test_a_home_in_the_git_config(config, monkeypatch, tmp_path):
     monkeypatch.delenv("STARCODER_CACHE")
     config.write_text('[starcoder]\n\tcache = "~/from-git"\n')
-    assert commands.cache_folder() == tmp_path / "from-git"
+    assert shared_options.cache_folder() == tmp_path / "from-git"
 
 
 @pytest.mark.parametrize("home", ["", "relative", None])
@@ -101,7 +101,7 @@ def test_no_home_is_said(monkeypatch, home):
     else:
         monkeypatch.setenv("HOME", home)
     with pytest.raises(UsageError, match="no home folder is known"):
-        commands.cache_folder()
+        shared_options.cache_folder()
     with pytest.raises(UsageError, match="no home folder is known"):
         user_paths.expand_user("~/x")
 
@@ -119,4 +119,4 @@ def test_a_git_that_cannot_be_started_is_no_setting(monkeypatch):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr("subprocess.run", refused)
-    assert commands.resolve_jobs() is None
+    assert shared_options.resolve_jobs() is None

@@ -13,7 +13,7 @@ import pytest
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
-from git_starcoder.stages import gate as module
+from git_starcoder.stages import history_gate as module
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "leak_lines.py"
 END = 256

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from git_starcoder.cli import COMMANDS, main
-from git_starcoder.cli.commands import cli_group
+from git_starcoder.cli.shared_options import cli_group
 from git_starcoder.recipe import Recipe
 
 HEAVY = ("numpy", "torch", "transformers", "rich", "orjson", "yaml", "tree_sitter", "tokenizers")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.dataset.write.card import LICENCE_FILE, recognise_licence
+from git_starcoder.dataset.write_card import LICENCE_FILE, recognise_licence
 
 MIT = "MIT License\n\nCopyright (c) 2026 Ada\n\nPermission is hereby granted, free of charge, to any person\nobtaining a copy"
 

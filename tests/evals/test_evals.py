@@ -21,8 +21,8 @@ from git_starcoder.evals import (
     load_evals,
     mean_over_files,
 )
+from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.evals.completion import CompletionTask, grade_answers
-from git_starcoder.evals.likelihood import document_bits
 from git_starcoder.text import tokenizer as tokenizers
 
 

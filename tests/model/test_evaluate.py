@@ -10,7 +10,7 @@ import pytest
 
 import finished
 from git_starcoder.errors import DatasetError
-from git_starcoder.evals import MEASURE_UNITS, Score, likelihood
+from git_starcoder.evals import MEASURE_UNITS, Score, bits_per_byte
 from git_starcoder.model import evaluate as evaluation
 from git_starcoder.model import loading
 from git_starcoder.model.config import TrainConfig
@@ -139,6 +139,6 @@ def test_groups_with_few_files_are_shown_with_their_counts():
 
 
 def test_predictions_that_are_not_numbers_are_one_line(dataset, trained, monkeypatch):
-    monkeypatch.setattr(likelihood, "document_bits", lambda *_: np.array([inf, 1.0]))
+    monkeypatch.setattr(bits_per_byte, "document_bits", lambda *_: np.array([inf, 1.0]))
     with pytest.raises(DatasetError, match="not numbers"):
         evaluate(trained, dataset)

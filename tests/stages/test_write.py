@@ -13,9 +13,8 @@ import pytest
 import yaml
 
 from git_starcoder.checks import check
-from git_starcoder.dataset import Dataset
-from git_starcoder.dataset.write import parquet
-from git_starcoder.dataset.write.metadata import ROW_COLUMNS, SAMPLE_COLUMNS
+from git_starcoder.dataset import Dataset, write_parquet
+from git_starcoder.dataset.write_metadata import ROW_COLUMNS, SAMPLE_COLUMNS
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError, MissingExtraError
 from git_starcoder.pipeline import build
@@ -85,8 +84,8 @@ def test_parquet_has_the_same_bytes_each_time(made):
 
 def test_many_files_and_row_groups_hold_the_same_rows(made, monkeypatch):
     whole = everything(made("parquet"))
-    monkeypatch.setattr(parquet, "TOKENS_PER_FILE", 20_000)
-    monkeypatch.setattr(parquet, "TOKENS_PER_ROW_GROUP", 3_000)
+    monkeypatch.setattr(write_parquet, "TOKENS_PER_FILE", 20_000)
+    monkeypatch.setattr(write_parquet, "TOKENS_PER_ROW_GROUP", 3_000)
     cut = made("parquet", again="cut")
     files = cut.files("train")
     assert [path.name for path in files] == [f"train-{n:05}-of-{len(files):05}.parquet" for n in range(len(files))]

@@ -4,7 +4,7 @@ To add one, write a subclass of `Check` in the module of its subject, or in a ne
 registers it. `contract` says what a check is, `runner` runs all of them.
 """
 
-from git_starcoder.checks.contract import (
+from git_starcoder.checks.base import (
     CLASSIC_SUITES,
     MAX_KEPT_FINDINGS,
     Check,

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.checks.contract import READING_ORDER, Check, sample_batches
+from git_starcoder.checks.base import READING_ORDER, Check, sample_batches
 from git_starcoder.hashing.arrays import SHINGLE_TOKENS, shingle_hashes, sorted_unique
-from git_starcoder.layout import FIM_SENTINELS
+from git_starcoder.row_layout import FIM_SENTINELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from git_starcoder.checks.contract import CheckContext
+    from git_starcoder.checks.base import CheckContext
     from git_starcoder.dataset import Dataset
     from git_starcoder.dataset.read_blocks import BulkRow, RowBlock
     from git_starcoder.records import Finding, Split

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from git_starcoder.checks.contract import Check, manifest_row_count, read_json_lines
+from git_starcoder.checks.base import Check, manifest_row_count, read_json_lines
 from git_starcoder.dataset import FIXED_FILES, MANIFEST_FILE, METADATA_FILE
-from git_starcoder.layout import STEPS
 from git_starcoder.output_folder import GITIGNORE_NAME
 from git_starcoder.records import SPLITS
+from git_starcoder.row_layout import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from git_starcoder.checks.contract import CheckContext
+    from git_starcoder.checks.base import CheckContext
     from git_starcoder.dataset.read_blocks import RowBlock
     from git_starcoder.records import Finding, Split
 

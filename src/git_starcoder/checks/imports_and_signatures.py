@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder.checks.contract import Check, read_json_lines
+from git_starcoder.checks.base import Check, read_json_lines
 from git_starcoder.records import printable_path
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.checks.contract import READING_ORDER, Check, sample_batches
+from git_starcoder.checks.base import READING_ORDER, Check, sample_batches
 from git_starcoder.dataset.samples import known_runs
 from git_starcoder.git.objects import FILE_MODE, FOLDER_MODE, MODE_TYPE_MASK
 from git_starcoder.hashing.arrays import RUN_TOKENS, connect_components, run_hashes
@@ -23,8 +23,8 @@ from git_starcoder.hashing.texts import (
     split_quotes,
     text_batches,
 )
-from git_starcoder.layout import BASE
 from git_starcoder.records import printable_path
+from git_starcoder.row_layout import BASE
 from git_starcoder.text.clean import CleanText, clean_file, max_file_bytes
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.checks.contract import CheckContext
+    from git_starcoder.checks.base import CheckContext
     from git_starcoder.dataset.read_blocks import RowBlock
     from git_starcoder.dataset.samples import RebuiltSample, Tokens
     from git_starcoder.records import Finding, Split

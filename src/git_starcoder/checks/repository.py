@@ -11,13 +11,12 @@ import numpy as np
 
 from git_starcoder import augmentations, registry
 from git_starcoder.augmentations import Variant
-from git_starcoder.checks.contract import Check
+from git_starcoder.checks.base import Check
 from git_starcoder.checks.techniques import COMMIT_HASH
 from git_starcoder.dataset import METADATA_FILE
 from git_starcoder.dataset.samples import UNKNOWN_TOKEN
 from git_starcoder.git.attributes import ATTRIBUTES_FILE, read_attributes
 from git_starcoder.git.changes import select_changes
-from git_starcoder.layout import BASE
 from git_starcoder.parse.language import PLAIN_TEXT, detect_language
 from git_starcoder.parse.role import file_role, foreign_role_filter
 from git_starcoder.parse.tree import Code, parse
@@ -29,6 +28,7 @@ from git_starcoder.records import (
     parse_printable_path,
     printable_path,
 )
+from git_starcoder.row_layout import BASE
 from git_starcoder.text.clean import CleanText, clean_file, clean_message
 from git_starcoder.text.diff import find_hunks
 from git_starcoder.text.notebook import MAX_NOTEBOOK_BYTES
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from git_starcoder.checks.contract import CheckContext
+    from git_starcoder.checks.base import CheckContext
     from git_starcoder.dataset.read_blocks import RowBlock
     from git_starcoder.dataset.samples import RebuiltSample
     from git_starcoder.git.changes import FileChange

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import orjson
 
-from git_starcoder.checks.contract import READING_ORDER, Check
+from git_starcoder.checks.base import READING_ORDER, Check
 from git_starcoder.dataset.read_blocks import NO_TOKEN_IDS
 from git_starcoder.dataset.samples import TextRun
 from git_starcoder.errors import DatasetError
-from git_starcoder.layout import IGNORED_LABEL
+from git_starcoder.row_layout import IGNORED_LABEL
 from git_starcoder.text.secrets import REDACTED_MARK, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks.contract import CheckContext
+    from git_starcoder.checks.base import CheckContext
     from git_starcoder.dataset.read_blocks import BulkRow, RowBlock
     from git_starcoder.records import Finding, Split
 

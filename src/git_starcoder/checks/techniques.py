@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.checks.contract import Check
-from git_starcoder.layout import BASE
+from git_starcoder.checks.base import Check
+from git_starcoder.row_layout import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from git_starcoder.checks.contract import CheckContext
+    from git_starcoder.checks.base import CheckContext
     from git_starcoder.dataset.read_blocks import BulkRow, RowBlock
     from git_starcoder.records import Finding, Split
 

@@ -8,14 +8,15 @@ from math import ceil, floor
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder.checks.contract import READING_ORDER, Check
+from git_starcoder.checks.base import READING_ORDER, Check
 from git_starcoder.git.history import committer_time
-from git_starcoder.layout import FIM_SENTINELS, OLD_DAYS, RECENT_DAYS, age_factor, age_in_days, window_stride
+from git_starcoder.row_layout import FIM_SENTINELS, window_stride
+from git_starcoder.weight_rules import OLD_DAYS, RECENT_DAYS, age_factor, age_in_days
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from git_starcoder.checks.contract import CheckContext
+    from git_starcoder.checks.base import CheckContext
     from git_starcoder.dataset.read_blocks import RowBlock
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Finding, Split

@@ -15,7 +15,7 @@ import click
 import numpy as np
 from msgspec import Meta
 
-from git_starcoder.cli.commands import PATH_TYPE
+from git_starcoder.cli.shared_options import PATH_TYPE
 from git_starcoder.errors import UsageError
 from git_starcoder.model.config import BUDGET_KEYS, Count, TrainConfig
 from git_starcoder.protocols import Progress

@@ -23,7 +23,7 @@ COMMANDS = ("run", "build", "check", "show", "report", "train", "eval", "complet
 """The commands in the order of the help text, which is the order in which a user meets them."""
 PROGRAM_NAME = "git starcoder"
 """The command as a user types it."""
-COMMAND_GROUP = "git_starcoder.cli.commands:cli_group"
+COMMAND_GROUP = "git_starcoder.cli.shared_options:cli_group"
 """The click command that `main` runs by default, as `module:attribute`."""
 MIN_PYTHON = (3, 11)
 """The oldest version of Python that is supported."""

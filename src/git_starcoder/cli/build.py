@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder import user_paths
-from git_starcoder.cli.commands import PATH_TYPE, build_options, common_options, open_cache, open_engine, override_seed
 from git_starcoder.cli.console import Console, drop_reasons
+from git_starcoder.cli.shared_options import (
+    PATH_TYPE,
+    build_options,
+    common_options,
+    open_cache,
+    open_engine,
+    override_seed,
+)
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder.cli.commands import PATH_TYPE, common_options
 from git_starcoder.cli.console import Console, align_columns
+from git_starcoder.cli.shared_options import PATH_TYPE, common_options
 from git_starcoder.errors import ExitCode
 from git_starcoder.text.visible import escape_line
 

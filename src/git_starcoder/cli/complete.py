@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from git_starcoder.cli.commands import FILE_TYPE, PATH_TYPE, common_options
+from git_starcoder.cli.shared_options import FILE_TYPE, PATH_TYPE, common_options
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from git_starcoder import machine
-from git_starcoder.cli.commands import cache_folder, common_options
+from git_starcoder.cli.shared_options import cache_folder, common_options
 from git_starcoder.errors import ExitCode, MachineError, MissingExtraError, UsageError
 from git_starcoder.git.command import git_environment
 from git_starcoder.text.visible import escape_line

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from git_starcoder.cli.commands import PATH_TYPE, common_options
+from git_starcoder.cli.shared_options import PATH_TYPE, common_options
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from git_starcoder.cli.commands import common_options, override_seed, recipe_options
 from git_starcoder.cli.console import Console, align_columns
+from git_starcoder.cli.shared_options import common_options, override_seed, recipe_options
 from git_starcoder.errors import ExitCode, RecipeError
 
 

@@ -13,8 +13,15 @@ import click
 from git_starcoder import user_paths
 from git_starcoder.cli.build import dataset_values, describe_dataset
 from git_starcoder.cli.check import outcome_table, outcome_values, run_checks
-from git_starcoder.cli.commands import PATH_TYPE, build_options, common_options, open_cache, open_engine, override_seed
 from git_starcoder.cli.console import Console, json_schema, to_json
+from git_starcoder.cli.shared_options import (
+    PATH_TYPE,
+    build_options,
+    common_options,
+    open_cache,
+    open_engine,
+    override_seed,
+)
 from git_starcoder.cli.train import describe_training
 from git_starcoder.errors import ExitCode, OutputError, UsageError
 from git_starcoder.text.visible import escape_line

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from git_starcoder import machine
-from git_starcoder.cli.commands import PATH_TYPE, common_options
 from git_starcoder.cli.console import Console, align_columns
+from git_starcoder.cli.shared_options import PATH_TYPE, common_options
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ import numpy as np
 
 from git_starcoder.dataset.samples import UNKNOWN_TOKEN, JoinedWindows
 from git_starcoder.errors import DatasetError
-from git_starcoder.layout import BASE, CURRICULUM_STAGES, age_factor, role_factor
 from git_starcoder.recipe import Recipe
+from git_starcoder.row_layout import BASE, CURRICULUM_STAGES
 from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.weight_rules import age_factor, role_factor
 
 if TYPE_CHECKING:
     from git_starcoder.dataset.folder import Dataset

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.dataset.samples import JoinedWindows
-from git_starcoder.layout import BASE
 from git_starcoder.records import content_id
+from git_starcoder.row_layout import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

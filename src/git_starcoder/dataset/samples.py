@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.layout import FIM_SENTINELS
 from git_starcoder.recipe import Recipe
+from git_starcoder.row_layout import FIM_SENTINELS
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Self
 from zlib import crc32
 
 from git_starcoder import registry
-from git_starcoder.layout import DAY_SECONDS
 from git_starcoder.parse.language import language_table
+from git_starcoder.weight_rules import DAY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,7 +8,7 @@ import numpy as np
 
 from git_starcoder.dataset.held_out import Document, load_documents
 from git_starcoder.errors import UsageError
-from git_starcoder.evals.likelihood import document_bits
+from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.model.loading import load_model
 from git_starcoder.records import content_id
 from git_starcoder.text import tokenizer as tokenizers

@@ -19,9 +19,8 @@ from git_starcoder.evals import (
     EvalInput,
     load_evals,
 )
+from git_starcoder.evals.bits_per_byte import score_kinds_of_rows, score_trained_model, xz_size
 from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, score_next_lines
-from git_starcoder.evals.compressors import xz_size
-from git_starcoder.evals.likelihood import score_kinds_of_rows, score_trained_model
 from git_starcoder.model.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
 from git_starcoder.output_folder import has_schema, write_atomically
 from git_starcoder.protocols import NO_PROGRESS, Progress

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.errors import StarcoderError
-from git_starcoder.evals.likelihood import document_bits
+from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.model.checkpoint import Checkpoint, random_state, restore_random_state, save_checkpoint
 from git_starcoder.model.optimizer import MovingAverage, copy_weights
 from git_starcoder.model.packing import TokenCounter, TokenCounts

@@ -19,9 +19,9 @@ import numpy as np
 
 from git_starcoder import user_paths
 from git_starcoder.errors import MachineError, MissingExtraError, UsageError, as_machine_error
-from git_starcoder.layout import IGNORED_LABEL
 from git_starcoder.machine import MIN_TRAINING_ADDRESS_SPACE_BYTES, limit_library_threads, require_resources
 from git_starcoder.model.packing import TILE_TOKENS, pack_rows
+from git_starcoder.row_layout import IGNORED_LABEL
 from git_starcoder.text.tokenizer import summarize_error
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from git_starcoder.errors import StarcoderError
-from git_starcoder.layout import IGNORED_LABEL
 from git_starcoder.model.plan import STEPS_PER_DEAL
+from git_starcoder.row_layout import IGNORED_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,7 +26,7 @@ import numpy as np
 
 from git_starcoder.errors import UsageError
 from git_starcoder.hashing.arrays import mix_bits
-from git_starcoder.layout import CURRICULUM_STAGES
+from git_starcoder.row_layout import CURRICULUM_STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

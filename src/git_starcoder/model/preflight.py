@@ -23,7 +23,6 @@ import numpy as np
 
 from git_starcoder.checks import check
 from git_starcoder.errors import DatasetError, StarcoderError
-from git_starcoder.layout import CURRICULUM_STAGES
 from git_starcoder.machine import GIB
 from git_starcoder.model.checkpoint import random_state, restore_random_state
 from git_starcoder.model.network import MAX_STORED_LOGITS
@@ -31,6 +30,7 @@ from git_starcoder.model.optimizer import Optimizer, copy_weights
 from git_starcoder.model.packing import max_row_tokens, micro_batch_size
 from git_starcoder.model.plan import TrainingPlan
 from git_starcoder.records import SPLITS
+from git_starcoder.row_layout import CURRICULUM_STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

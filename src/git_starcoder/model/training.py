@@ -20,7 +20,7 @@ import numpy as np
 from git_starcoder import user_paths
 from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.errors import OutputError, UsageError
-from git_starcoder.evals.likelihood import document_bits
+from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.machine import limit_library_threads
 from git_starcoder.model.checkpoint import (
     METRICS_FILE,

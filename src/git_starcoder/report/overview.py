@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.errors import DatasetError
-from git_starcoder.layout import OLD_DAYS, RECENT_DAYS
 from git_starcoder.records import SPLITS
 from git_starcoder.report.page import (
     INK,
@@ -27,6 +26,7 @@ from git_starcoder.report.page import (
     percent,
 )
 from git_starcoder.report.statistics import FILL_BINS, RowStatistics, read_json_lines
+from git_starcoder.weight_rules import OLD_DAYS, RECENT_DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Container

@@ -19,12 +19,12 @@ import msgspec
 
 from git_starcoder import augmentations
 from git_starcoder.augmentations import ChangeTexts, FramedText, FrameInput
-from git_starcoder.layout import BASE
 from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.parse.structure import window_starts
 from git_starcoder.parse.tree import Code, parse
 from git_starcoder.protocols import Failure
 from git_starcoder.records import Change, ContextPart, Sample, Span, Unit, content_id
+from git_starcoder.row_layout import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -22,10 +22,10 @@ import numpy as np
 from git_starcoder.hashing.arrays import run_offsets, run_positions
 from git_starcoder.hashing.near_duplicates import band_keys, band_shape, find_keepers
 from git_starcoder.hashing.texts import WindowShingles
-from git_starcoder.layout import BASE
 from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.protocols import Failure
 from git_starcoder.records import SPLITS, Change, Role, cache_groups, printable_path
+from git_starcoder.row_layout import BASE
 from git_starcoder.stages.order import split_numbers
 
 if TYPE_CHECKING:

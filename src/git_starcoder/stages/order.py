@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from git_starcoder.hashing.arrays import mix_bits
-from git_starcoder.layout import CURRICULUM_STAGES
 from git_starcoder.records import SPLITS
+from git_starcoder.row_layout import CURRICULUM_STAGES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,7 +5,7 @@ contained in others, copies with something added to every line (`text.alike`), a
 samples of a file inherit its split.
 
 A change belongs to the group of the file that descends from it, or else of the file that had its path before, so that
-no path is in two splits. Changes of files of which nothing is left train. Training history passes a gate (`gate`): an
+no path is in two splits. Changes of files of which nothing is left train. Training history passes a gate (`history_gate`): an
 edit with a line of held-out code is dropped, because code moves between files without a trace.
 
 Groups are ordered by a hash of the seed and the group's oldest path. In this order they fill test and val up to their
@@ -30,12 +30,12 @@ from git_starcoder import augmentations
 from git_starcoder.hashing.arrays import SHINGLE_TOKENS, connect_components, run_offsets
 from git_starcoder.hashing.near_duplicates import find_copies, find_keepers
 from git_starcoder.hashing.texts import TextShingles
-from git_starcoder.layout import window_stride
 from git_starcoder.memo import Memo
 from git_starcoder.records import SPLITS, Split, content_id, printable_path
+from git_starcoder.row_layout import window_stride
 from git_starcoder.stages.augment import draw_variations
 from git_starcoder.stages.dedup import ROLE_PREFERENCE
-from git_starcoder.stages.gate import apply_gate, cached_lines
+from git_starcoder.stages.history_gate import apply_gate, cached_lines
 from git_starcoder.text import embed
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from git_starcoder.layout import age_factor, age_in_days, role_factor
 from git_starcoder.records import Change
 from git_starcoder.stages.order import shuffle_keys
+from git_starcoder.weight_rules import age_factor, age_in_days, role_factor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from git_starcoder.dataset import CARD_FILE, DATASET_SCHEMA, MANIFEST_FILE, METADATA_FILE
+from git_starcoder.dataset import (
+    CARD_FILE,
+    DATASET_SCHEMA,
+    MANIFEST_FILE,
+    METADATA_FILE,
+    write_card,
+    write_jsonl,
+    write_metadata,
+    write_parquet,
+)
 from git_starcoder.dataset.read_rows import LABEL_COLUMNS
-from git_starcoder.dataset.write import card, jsonl, metadata, parquet
-from git_starcoder.dataset.write.metadata import ROW_COLUMNS, SAMPLE_COLUMNS, RowCounts, SplitRows, dataset_metadata
+from git_starcoder.dataset.write_metadata import ROW_COLUMNS, SAMPLE_COLUMNS, RowCounts, SplitRows, dataset_metadata
 from git_starcoder.output_folder import describe_files
 from git_starcoder.records import SPLITS, Unit, escape_undecodable, printable_path
 from git_starcoder.stages.order import split_numbers
@@ -42,17 +50,17 @@ def write_dataset(build: BuildState, recipe: Recipe, repo: Repo, windows: Window
         lines: dict[Split, SplitRows] = {
             name: _plan_lines(layout, rows[name], recipe, step, is_training=name == "train") for name in SPLITS
         }
-        write_rows = parquet.write_parquet if recipe.write.format == "parquet" else jsonl.write_jsonl
+        write_rows = write_parquet.write_parquet if recipe.write.format == "parquet" else write_jsonl.write_jsonl
         files = write_rows(build, recipe, repo, layout.tokenizer, lines, lambda part: step.keep(part.distinct_count))
         (build.folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         _write_drops(build)
         origins = {sample.origin.id: sample.origin for sample in windows.samples}
         units = [origin for origin in origins.values() if isinstance(origin, Unit)]
-        metadata.write_code_facts(build.folder, units)
+        write_metadata.write_code_facts(build.folder, units)
         about = dataset_metadata(build, recipe, repo, units, _count_written(lines))
         (build.folder / METADATA_FILE).write_bytes(_indented_json(about))
         features = _features(build, recipe, layout, lines["train"], files)
-        text = card.render_card(about, features, card.detect_licence(units, build.texts))
+        text = write_card.render_card(about, features, write_card.detect_licence(units, build.texts))
         (build.folder / CARD_FILE).write_text(text, encoding="utf-8")
     _write_manifest(build, repo, fingerprint, files)
 
@@ -92,10 +100,10 @@ def _write_drops(build: BuildState) -> None:
 
 def _features(
     build: BuildState, recipe: Recipe, layout: RowLayout, lines: SplitRows, files: FileListing
-) -> card.ColumnTypes:
+) -> write_card.ColumnTypes:
     """The type of each column of the rows, and of what is in their metadata."""
     if recipe.write.format == "parquet":
-        return parquet.column_types(build.folder / next(iter(files)))
+        return write_parquet.column_types(build.folder / next(iter(files)))
     ids = "uint16" if layout.tokenizer.dtype.itemsize == 2 else "int32"
     label_types = zip(LABEL_COLUMNS, ("list<int32>", "list<int8>", "list<int32>"), strict=True)
     own_columns = lines.slice(0, 0).metadata_columns()

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from git_starcoder.dataset.read_rows import COMPATIBILITY_COLUMNS, LABEL_COLUMNS, SPLIT_FILE_NAMES, import_pyarrow
-from git_starcoder.dataset.write.jsonl import TOKENS_PER_CHUNK, TokenText, raise_if_failed, write_at
-from git_starcoder.dataset.write.metadata import ROW_COLUMNS, sample_metadata
-from git_starcoder.layout import IGNORED_LABEL, masked_row
+from git_starcoder.dataset.write_jsonl import TOKENS_PER_CHUNK, TokenText, raise_if_failed, write_at
+from git_starcoder.dataset.write_metadata import ROW_COLUMNS, sample_metadata
 from git_starcoder.records import Change, printable_path
+from git_starcoder.row_layout import IGNORED_LABEL, masked_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.build_state import BuildState, TextStore
-    from git_starcoder.dataset.write.metadata import SplitRows
+    from git_starcoder.dataset.write_metadata import SplitRows
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Sample, Split

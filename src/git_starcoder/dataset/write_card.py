@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_starcoder import strict_config
 from git_starcoder.dataset.read_rows import SPLIT_FILE_NAMES
-from git_starcoder.dataset.write.metadata import IMPORTS_FILE, SIGNATURES_FILE
+from git_starcoder.dataset.write_metadata import IMPORTS_FILE, SIGNATURES_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

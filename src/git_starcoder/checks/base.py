@@ -27,10 +27,10 @@ from git_starcoder.errors import DatasetError, RepositoryError, RevisionError
 from git_starcoder.git.objects import FOLDER_MODE, Repo
 from git_starcoder.hashing.near_duplicates import CopyPairs, find_copies
 from git_starcoder.hashing.texts import HashedLines, TextShingles
-from git_starcoder.layout import BASE
 from git_starcoder.protocols import NO_PROGRESS, Failure
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import Finding, printable_path
+from git_starcoder.row_layout import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Rules that several modules must agree on, each defined once: steps, windows, masked rows, labels and ages."""
+"""Rules that several modules must agree on, each defined once: steps, windows, masked rows, labels, stages."""
 
 from __future__ import annotations
 
@@ -24,12 +24,6 @@ FIM_SENTINELS = 4
 CURRICULUM_STAGES = 3
 """The stages of the curriculum, from easy to hard rows."""
 
-DAY_SECONDS = 86_400
-RECENT_DAYS = 60
-"""Files and changes younger than this are recent; the recipe gives them a weight of their own."""
-OLD_DAYS = 90
-"""Files and changes of this age or older are old; the recipe gives them a weight of their own."""
-
 
 def window_stride(size: int, overlap: float) -> int:
     """The tokens from the start of one window to the start of the next.
@@ -51,18 +45,3 @@ def masked_row(prefix: T, suffix: T, middle: T, control_tokens: Sequence[T]) -> 
     """
     prefix_token, suffix_token, middle_token, end_token = control_tokens
     return [prefix_token, prefix, suffix_token, suffix, middle_token, middle, end_token]
-
-
-def age_in_days(changed_at: int, newest: int) -> int:
-    """Whole days from a change to the newest commit; both are committer times in seconds since 1970."""
-    return max(0, newest - changed_at) // DAY_SECONDS
-
-
-def age_factor(days: int, recent: float, old: float) -> float:
-    """The factor by which age changes a weight: `recent` for recent text, `old` for old text, 1 between."""
-    return recent if days < RECENT_DAYS else 1.0 if days < OLD_DAYS else old
-
-
-def role_factor(role: str, core: float, utility: float, test: float) -> float:
-    """The factor by which a role changes a weight: `core` and `test` have their own, all others count as utilities."""
-    return {"core": core, "test": test}.get(role, utility)

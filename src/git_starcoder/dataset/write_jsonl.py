@@ -22,10 +22,10 @@ import numpy as np
 import orjson
 
 from git_starcoder.dataset.read_rows import LABELS_START, LINE_END, LINE_START, METADATA_START
-from git_starcoder.dataset.write.metadata import sample_metadata
+from git_starcoder.dataset.write_metadata import sample_metadata
 from git_starcoder.hashing.arrays import run_offsets
-from git_starcoder.layout import IGNORED_LABEL, masked_row
 from git_starcoder.protocols import Failure
+from git_starcoder.row_layout import IGNORED_LABEL, masked_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.build_state import BuildState
-    from git_starcoder.dataset.write.metadata import SplitRows
+    from git_starcoder.dataset.write_metadata import SplitRows
     from git_starcoder.git.objects import Repo
     from git_starcoder.protocols import Engine
     from git_starcoder.recipe import Recipe

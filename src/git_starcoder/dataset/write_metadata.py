@@ -16,8 +16,9 @@ import numpy as np
 import orjson
 
 from git_starcoder.dataset.folder import DATASET_SCHEMA
-from git_starcoder.layout import BASE, age_in_days
 from git_starcoder.records import Change, escape_undecodable, printable_path
+from git_starcoder.row_layout import BASE
+from git_starcoder.weight_rules import age_in_days
 
 if TYPE_CHECKING:
     from collections import Counter
