@@ -132,7 +132,7 @@ def micro_batch_size(corpus: Corpus, plan: TrainingPlan, count: int) -> int:
 
 
 def best_fit_bins(lengths: Integers, limit: int) -> list[Integers]:
-    """Integers of `lengths` in groups whose total is at most `limit`; a longer one is a group of its own.
+    """Indexes of `lengths` in groups whose total is at most `limit`; a longer one is a group of its own.
 
     Best-fit decreasing: each length, the longest first, goes into the group with the least room that still holds it.
     With many groups that is at most 22 % more of them than the best packing needs (Johnson, 1973). Example: lengths
