@@ -51,7 +51,7 @@ class PlannedStep(NamedTuple):
     """Counted from 0."""
     stage: int
     rows: Integers
-    """Integers of rows in the corpus."""
+    """Indexes of rows in the corpus."""
     draw_numbers: Integers
     """How often the row was drawn before in the whole run."""
 
@@ -282,7 +282,7 @@ class PlanStage:
 
 
 def balanced_groups(lengths: Integers, count: int) -> list[Integers]:
-    """Integers of `lengths` in `count` groups of nearly the same total length, each group in ascending order.
+    """Indexes of `lengths` in `count` groups of nearly the same total length, each group in ascending order.
 
     The longest goes first, each into the group with the smallest total (Graham, 1969). Totals of groups therefore
     differ by less than one length. Example: lengths [5, 4, 3, 3] in two groups give [0, 3] and [1, 2].
