@@ -5,8 +5,8 @@ contained in others, copies with something added to every line (`text.alike`), a
 samples of a file inherit its split.
 
 A change belongs to the group of the file that descends from it, or else of the file that had its path before, so that
-no path is in two splits. Changes of files of which nothing is left train. Training history passes a gate (`history_gate`): an
-edit with a line of held-out code is dropped, because code moves between files without a trace.
+no path is in two splits. Changes of files of which nothing is left train. Training history passes a gate
+(`history_gate`): an edit with a line of held-out code is dropped, because code moves between files without a trace.
 
 Groups are ordered by a hash of the seed and the group's oldest path. In this order they fill test and val up to their
 shares of the rows; the rest trains. So a file keeps its split when it is edited or renamed, and a small commit moves
