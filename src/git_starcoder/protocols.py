@@ -107,7 +107,7 @@ class Progress:
         """A step begins; `total` is the number of its items, if it is known."""
 
     def advance(self, count: int) -> None:
-        """That many more items of the step are done."""
+        """Report that `count` more items of the step are done."""
 
     def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
         """The step is done; `seen` is `kept` plus the sum of `dropped`."""

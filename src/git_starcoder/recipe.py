@@ -183,7 +183,7 @@ class Recipe(StrictConfig):
     analyse: AnalyseOptions = field(default_factory=AnalyseOptions)
     split: SplitOptions = field(default_factory=SplitOptions)
     augment: Mapping[str, AugmentationOptions] = field(default_factory=dict[str, AugmentationOptions])
-    """By the name of the augmentation."""
+    """The options of each augmentation, by its name."""
     window: WindowOptions = field(default_factory=WindowOptions)
     dedup: DedupOptions = field(default_factory=DedupOptions)
     weigh: WeighOptions = field(default_factory=WeighOptions)

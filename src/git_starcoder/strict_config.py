@@ -117,7 +117,7 @@ def from_values(
             arguments[key] = value
             continue
         if not isinstance(value, Mapping):
-            what = f"'{key}' is a section with keys, not {_shown(value)}"
+            what = f"'{key}' is a section with keys, not {_format_value(value)}"
             raise error(what, where=places.locate(inside))
         section = cast("Mapping[Any, Any]", value)
         if get_origin(hints[key]) is Mapping:
@@ -158,7 +158,7 @@ def check_value(key: str, value: Any, hint: Any) -> Any:
             continue
     choices = _choices(hint)
     help_text = suggest(value, choices) if choices and isinstance(value, str) else ""
-    raise InvalidValueError(f"'{key}' is {_shown(value)} and should be {describe_type(hint)}", (key,), help_text)
+    raise InvalidValueError(f"'{key}' is {_format_value(value)} and should be {describe_type(hint)}", (key,), help_text)
 
 
 def describe_type(hint: Any) -> str:
@@ -193,14 +193,14 @@ def _choices(hint: Any) -> list[str]:
     return [choice for part in get_args(hint) for choice in _choices(part)]
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """A value for an error. Nested values are only named: aliases in YAML can make them endless."""
     if isinstance(value, str | float | None) or (isinstance(value, int) and value.bit_length() < 64):
         return _cut(repr(value))
     if isinstance(value, list):
         items = cast("list[Any]", value)
         if len(items) <= MAX_SHOWN_ITEMS and not any(isinstance(item, list | dict) for item in items):
-            return _cut(f"[{', '.join(map(_shown, items))}]")
+            return _cut(f"[{', '.join(map(_format_value, items))}]")
         return "a list"
     return "a mapping" if isinstance(value, Mapping) else f"a {type(value).__name__}"
 

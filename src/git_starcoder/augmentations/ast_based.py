@@ -1,9 +1,9 @@
 """Renames local variables by what the syntax tree says they are (whole files, scope-aware, checked).
 
-A name that is safe to rename (`parse.scope`) becomes its declared type (`cfg: &NetworkConfig` → `network_config`), what
-its value comes from (`Config::load()` → `loaded_config`, `a == b` → `is_equal`), an element of the collection that it
-runs over (`for x in &items` → `item`), or its abbreviation in full (`ctx` → `context`). A name that is good already
-stays, and so does a name that the tree says nothing about. Every new name occurs nowhere else in the file.
+A name that is safe to rename (`parse.renaming`) becomes its declared type (`cfg: &NetworkConfig` → `network_config`),
+what its value comes from (`Config::load()` → `loaded_config`, `a == b` → `is_equal`), an element of the collection
+that it runs over (`for x in &items` → `item`), or its abbreviation in full (`ctx` → `context`). A name that is good
+already stays, and so does a name that the tree says nothing about. Every new name occurs nowhere else in the file.
 
 The `[ast_based]` table of a language file says where to look. In its query `names`, `@name` is a binding, and `@type`,
 `@value` or `@over` is the evidence for its name. The other entries are about the nodes of a value:

@@ -1,6 +1,6 @@
 """Renames local variables in ways that cannot change meaning (whole files, scope-aware, checked).
 
-Every name of a function that is safe to rename (`parse.scope`) becomes a plausible name that occurs nowhere in the
+Every name of a function that is safe to rename (`parse.renaming`) becomes a plausible name that occurs nowhere in the
 file.
 """
 

@@ -1,7 +1,7 @@
 """The checks: each is a promise that a dataset keeps or breaks.
 
 To add one, write a subclass of `Check` in the module of its subject, or in a new module of this package; nothing else
-registers it. `contract` says what a check is, `runner` runs all of them.
+registers it. `base` defines what a check is and runs all of them.
 """
 
 from git_starcoder.checks.base import (

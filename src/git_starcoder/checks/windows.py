@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks.base import READING_ORDER, Check
 from git_starcoder.git.history import committer_time
-from git_starcoder.row_layout import FIM_SENTINELS, window_stride
+from git_starcoder.row_layout import CURRICULUM_STAGES, FIM_SENTINELS, window_stride
 from git_starcoder.weight_rules import OLD_DAYS, RECENT_DAYS, age_factor, age_in_days
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ OPENING_ROWS = 100
 COMMON_SIZE_SHARE = 0.1
 """A window size with this share of the first stage's rows must be among the opening rows: by chance 100 rows miss it
 once in 40,000 datasets."""
-STAGE_COUNT = 3
 COMPLEXITY_TOLERANCE = 1e-4
 """Complexities are written with four decimals."""
 PRIORITY_OF_ROLE = {"core": "high", "test": "low"}
@@ -137,18 +136,20 @@ class CurriculumCheck(Check):
         if context.recipe.order.by != "curriculum":
             self.skip_reason = "the recipe wants a random order"
         sizes: list[int] = context.dataset.metadata["context_windows"]
-        self._highest_so_far = {split: {size: [0.0] * (STAGE_COUNT + 1) for size in sizes} for split in READING_ORDER}
+        self._highest_so_far = {
+            split: {size: [0.0] * (CURRICULUM_STAGES + 1) for size in sizes} for split in READING_ORDER
+        }
         """Split → window size → by stage, from 0, the highest complexity in it or an earlier one."""
         self._latest_stage = dict.fromkeys(READING_ORDER, 1)
-        self._lowest: list[float] = [1.0] * STAGE_COUNT
-        self._highest: list[float] = [0.0] * STAGE_COUNT
+        self._lowest: list[float] = [1.0] * CURRICULUM_STAGES
+        self._highest: list[float] = [0.0] * CURRICULUM_STAGES
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Compare the stage and the complexity of each row with those of the rows before it."""
         for row, metadata in zip(block.rows, block.metadata, strict=True):
             stage, size, complexity = metadata.get("stage", 0), metadata["window_size"], metadata["complexity"]
             highest = self._highest_so_far[split].get(size)
-            if not 1 <= stage <= STAGE_COUNT or highest is None:
+            if not 1 <= stage <= CURRICULUM_STAGES or highest is None:
                 yield self.row_finding(split, row, f"stage {stage} of windows of {size}")
                 continue
             if stage < self._latest_stage[split]:

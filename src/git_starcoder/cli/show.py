@@ -10,6 +10,7 @@ import click
 from git_starcoder import machine
 from git_starcoder.cli.console import Console, align_columns
 from git_starcoder.cli.shared_options import PATH_TYPE, common_options
+from git_starcoder.row_layout import BASE
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _show_dataset(console: Console, dataset: Dataset) -> ExitCode:
 
     counts = count_rows_by_kind(dataset)
     sizes = sorted({size for _, _, size in counts})
-    techniques = sorted({technique for _, technique, _ in counts}, key=lambda name: (name != "base", name))
+    techniques = sorted({technique for _, technique, _ in counts}, key=lambda name: (name != BASE, name))
 
     def table_row(name: str, technique: str | None) -> list[str]:
         """The number of rows of a technique, or of all: by window size, in total, by split."""

@@ -112,7 +112,7 @@ class _LineSource(NamedTuple):
     shared_path: str
     """A scratch file with the end of a line for each sample: the metadata that its rows share, and the braces."""
     control_tokens: list[bytes]
-    """As numbers, each with a comma: those before the parts of masked lines, and the last."""
+    """The control tokens of a masked row as numbers, each with a comma: one before each part, and the last one."""
     pad: bytes
     """The padding token with a comma."""
     has_labels: bool

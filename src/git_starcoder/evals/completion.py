@@ -57,7 +57,7 @@ class CompletionTask(NamedTuple):
     after: NDArray[Any]
     """All tokens of the document after it that may be shown."""
     lines_above: bytes
-    """As many lines before it as it has itself, without white space at both ends."""
+    """The lines before the answer, as many as the answer has, without white space at both ends."""
     answer: bytes
     """What the author wrote, without white space at both ends."""
 

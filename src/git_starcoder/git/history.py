@@ -21,6 +21,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.user_paths import temporary_folder
+from git_starcoder.weight_rules import DAY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 MAX_TIMESTAMP = 253_402_300_799
 """The last second of the year 9999; later times are replaced by it."""
-SECONDS_PER_DAY = 86_400
 COMMITTER_LINE = re.compile(rb"^committer ([^\n]*)$", re.MULTILINE)
 COMMITTER_TIMESTAMP = re.compile(rb"[ \t\r]*(\d+)[ \t\r]*[+-]\d")
 """What follows a name and an address. Git shows no date without a time zone, however odd that is."""
@@ -122,7 +122,7 @@ def walk_history(repo: Repo, visit: Callable[[HistoryCommit], None] | None = Non
     later_count = commit_count = 0
     for commit in _read_log(repo):
         commit_count += 1
-        later_count += commit.committed_at > repo.committed_at + SECONDS_PER_DAY
+        later_count += commit.committed_at > repo.committed_at + DAY_SECONDS
         if commit.is_boundary:
             repo.incomplete_reason = "the clone is shallow"
         if visit is not None:

@@ -25,6 +25,7 @@ from git_starcoder.git import history
 from git_starcoder.git.command import GitOutput, git_environment, run_git, start_git
 from git_starcoder.git.history import MAX_PATH_BYTES, LastChange, decode_path, encode_path
 from git_starcoder.user_paths import temporary_folder
+from git_starcoder.weight_rules import DAY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -168,7 +169,7 @@ class Repo:
         if self.is_shallow:
             self.notes.append("the history is shallow: files that did not change since it begins have no last commit")
         self.commit, self._tree, self.committed_at = self._resolve_commit(location.object_id)
-        if self.committed_at > time.time() + history.SECONDS_PER_DAY:
+        if self.committed_at > time.time() + DAY_SECONDS:
             what = f"the date of the newest commit, {history.format_day(self.committed_at)}, lies in the future"
             self.notes.append(f"{what}: ages count from it, so that all other files look old")
 

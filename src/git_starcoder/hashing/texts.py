@@ -34,6 +34,7 @@ from git_starcoder.hashing.arrays import (
     run_positions,
     shingle_hashes,
 )
+from git_starcoder.memo import batch_by_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -321,16 +322,9 @@ def split_quotes(message: bytes) -> bytes:
 
 
 def text_batches(texts: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Texts in lists of about `TEXT_BATCH_BYTES`; the last list may be empty."""
-    batch: list[bytes] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= TEXT_BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    yield batch
+    """Texts in lists of about `TEXT_BATCH_BYTES`, and an empty list, so that there is always one."""
+    yield from batch_by_size(texts, len, TEXT_BATCH_BYTES)
+    yield []
 
 
 def join_texts(texts: list[bytes]) -> tuple[bytes, NDArray[np.int64]]:

@@ -48,7 +48,7 @@ GENERATION_PADDING_TOKENS = 2048
 LOGIT_SLICE_TOKENS = 512
 """Tokens whose logits are computed at once. They fit into a processor's cache."""
 MAX_STORED_LOGITS = 1 << 28
-"""With more logits than this (1 GiB of them), the backward pass computes logits again instead of storing them."""
+"""The largest number of stored logits (1 GiB). Beyond it, the backward pass computes logits again."""
 UNLIMITED_CONTEXT_TOKENS = 1 << 20
 """Context of a model whose positions have no end."""
 

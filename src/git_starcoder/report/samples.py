@@ -10,6 +10,7 @@ from git_starcoder.dataset.explain_row import split_row
 from git_starcoder.errors import DatasetError
 from git_starcoder.registry import names, summary
 from git_starcoder.report.page import ReportInput, SampleRow, SampleText, Section, StyledText
+from git_starcoder.row_layout import BASE
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
@@ -35,24 +36,24 @@ def samples_section(report_input: ReportInput) -> Section | None:
     candidate_numbers = {candidate.row_number for group in candidates.values() for candidate in group}
     varied_files = {
         (candidate.path, candidate.window_size)
-        for technique, group in candidates.items() if technique != "base" for candidate in group
+        for technique, group in candidates.items() if technique != BASE for candidate in group
     }  # fmt: skip
     rows: dict[int, Row] = {}
     originals: dict[tuple[str, int], list[Row]] = {}
 
     def is_needed(number: int, metadata: dict[str, Any]) -> bool:
         file = metadata["source_file"], metadata["window_size"]
-        return number in candidate_numbers or (metadata["augmentation_type"] == "base" and file in varied_files)
+        return number in candidate_numbers or (metadata["augmentation_type"] == BASE and file in varied_files)
 
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     for row in dataset.select("train", is_needed):
         metadata = row.metadata
         if metadata["seq_id"] in candidate_numbers:
             rows[metadata["seq_id"]] = row
-        if metadata["augmentation_type"] == "base":
+        if metadata["augmentation_type"] == BASE:
             originals.setdefault((metadata["source_file"], metadata["window_size"]), []).append(row)
     samples: list[SampleRow] = []
-    for technique in sorted(candidates, key=lambda technique: (technique != "base", technique)):
+    for technique in sorted(candidates, key=lambda technique: (technique != BASE, technique)):
         try:
             candidate_rows = [rows[candidate.row_number] for candidate in candidates[technique]]
             samples.append(_make_sample(dataset, technique, candidate_rows, originals, tokenizer))
@@ -71,7 +72,7 @@ def _make_sample(
 ) -> SampleRow:  # fmt: skip
     """The candidate that differs most clearly from its original, next to it; or the first candidate alone."""
     description = summary("augmentations", technique) if technique in names("augmentations") else ""
-    has_original = technique not in {"base", "git_diff"}
+    has_original = technique not in {BASE, "git_diff"}
     compared = (_compare(row, originals, tokenizer) for row in candidates if has_original)
     comparisons = [comparison for comparison in compared if comparison]
     if not comparisons:

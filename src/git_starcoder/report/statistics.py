@@ -13,6 +13,7 @@ import orjson
 
 from git_starcoder.errors import DatasetError
 from git_starcoder.records import SPLITS
+from git_starcoder.row_layout import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,11 +91,11 @@ class RowStatistics:
     by_group: dict[RowGroup, RowTotals] = field(default_factory=dict[RowGroup, RowTotals])
     by_age: dict[AgeGroup, RowTotals] = field(default_factory=dict[AgeGroup, RowTotals])
     train_files: dict[str, FileTotals] = field(default_factory=dict[str, FileTotals])
-    """By path."""
+    """The totals of each training file, by path."""
     fill_counts: Counter[tuple[int, int]] = field(default_factory=Counter[tuple[int, int]])
     """The number of rows by window size and fill bin: bin 0 is nearly empty, the last bin is nearly full."""
     padding_tokens: Counter[int] = field(default_factory=Counter[int])
-    """By window size."""
+    """The number of padding tokens, by window size."""
     base_lengths: dict[str, int] = field(default_factory=dict[str, int])
     """The number of tokens of each `base` sample, by sample id."""
     base_tokens: Counter[int] = field(default_factory=Counter[int])
@@ -159,7 +160,7 @@ def _count_row(statistics: RowStatistics, split: Split, row_number: int, metadat
     names = path, str(metadata["group"]), row_id
     for splits_by_name, name in zip(statistics.splits_of.values(), names, strict=True):
         splits_by_name.setdefault(name, set()).add(split)
-    if technique == "base":
+    if technique == BASE:
         sample = str(metadata["sample"])
         end = int(metadata["token_start"]) + length
         statistics.base_lengths[sample] = max(statistics.base_lengths.get(sample, 0), end)

@@ -4,9 +4,9 @@
 - A held-out edit must not ask for a text of which nearly all lines are in training files.
 
 The lineage of files is not enough for this, because code moves between files without a trace. Lines are compared by
-their words, so that whatever surrounds them does not matter (`text.lines`). Lines that training files have too are not
-secret. A held-out edit usually asks for a few of those, because code is reused everywhere; if they are nearly all of
-it, its text has moved.
+their words, so that whatever surrounds them does not matter (`hashing.texts`). Lines that training files have too are
+not secret. A held-out edit usually asks for a few of those, because code is reused everywhere; if they are nearly all
+of it, its text has moved.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The split step: decides once, before anything multiplies, which files train and which are held out.
 
 Files that share text form a leak group and get the same split: equal texts, near-duplicates, files that are mostly
-contained in others, copies with something added to every line (`text.alike`), and the rename lineage of each. All
-samples of a file inherit its split.
+contained in others, copies with something added to every line (`hashing.near_duplicates`), and the rename lineage of
+each. All samples of a file inherit its split.
 
 A change belongs to the group of the file that descends from it, or else of the file that had its path before, so that
 no path is in two splits. Changes of files of which nothing is left train. Training history passes a gate
