@@ -585,8 +585,8 @@ def test_a_draw_keeps_to_its_limit_and_no_file_has_much_of_it(lengths, limit):
         most = max_piece_tokens(lengths, limit)
         assert max(found) <= most
         # As much as is possible is drawn: the rest of a division is lost at most.
-        assert sum(found) > limit - len(lengths) or most in {512, limit // 32}
-        assert most <= max(512, limit // 32) or sum(min(length, most) for length in lengths) <= limit
+        assert sum(found) > limit - len(lengths) or most in {256, limit // 32}
+        assert most <= max(256, limit // 32) or sum(min(length, most) for length in lengths) <= limit
     for document in drawn:
         assert document.tokens.tolist() == list(range(document.start, document.start + len(document.tokens)))
         assert document.context_length == min(document.start + document.context_length, 4096)
@@ -595,7 +595,7 @@ def test_a_draw_keeps_to_its_limit_and_no_file_has_much_of_it(lengths, limit):
 def test_a_short_limit_on_files_as_in_the_docstring():
     assert max_piece_tokens([10_000, 50_000, 90_000], 100_000) == 45_000
     assert max_piece_tokens([10_000] * 100, 64_000) == 2000
-    assert max_piece_tokens([10_000] * 100, 2048) == 512
+    assert max_piece_tokens([10_000] * 100, 2048) == 256
 
 
 def test_pieces_come_from_everywhere_and_runs_of_one_file_count_together():

@@ -29,8 +29,9 @@ DRAW_SEED = 0
 MAX_FILE_SHARE = 1 / 32
 """The share of the drawn tokens that one file may have if there is more text than is drawn: few long files would say
 little about the others."""
-MIN_PIECE_TOKENS = 512
-"""Tokens that a piece of a longer file may always have, however few are drawn."""
+MIN_PIECE_TOKENS = 256
+"""Tokens that a piece of a longer file may always have, however few are drawn: shorter pieces of more files would cost
+as much, because the text before each is read."""
 MAX_READ_TOKENS = 4096
 """Tokens before a piece that are read and not scored. Models of this size attend to fewer."""
 

@@ -124,7 +124,7 @@ class Score(NamedTuple):
     measure: str
     """One of `MEASURE_UNITS`."""
     subject: str
-    """What was measured: `trained model`, or a baseline."""
+    """What was measured: a model such as `network`, or a baseline."""
     value: float
     low: float | None
     """The 95 % confidence interval over leak groups; None if the spread is unknown, as for a single group."""

@@ -155,7 +155,7 @@ def _result_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
         for line, score in enumerate(shown):
             edge = score["value"] if score["high"] is None else score["high"]
             axes.annotate(f"{score['value']:.2f}", (edge, line), (6, 0), textcoords="offset points", va="center")
-        axes.set_yticks(range(len(shown)), [shorten(score["subject"], 34) for score in shown])
+        axes.set_yticks(range(len(shown)), [shorten(score["subject"]) for score in shown])
         axes.set_xlabel("bits per byte of code that none of them has seen; less is better")
         axes.margins(x=0.1)
 
@@ -163,7 +163,8 @@ def _result_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
     description = ", ".join(f"{score['subject']} {score['value']:.3f}" for score in shown)
     header = ("model or compressor", "note", "value", "interval from", "to")
     rows = [(score["subject"], score["note"], *_formatted_interval(score)) for score in measured]
-    caption = f"{_describe_result(shown, scores['comparisons'])} Lines are 95 % confidence intervals."
+    overlap = "they may overlap where the difference is certain, because some files are hard for all"
+    caption = f"{_describe_result(shown, scores['comparisons'])} Lines are 95 % confidence intervals; {overlap}."
     height = 90 + 36 * len(shown)
     yield chart("result", title, description, draw, header, rows, caption=caption, text_columns=2, wide=True,
                 height=height)  # fmt: skip
