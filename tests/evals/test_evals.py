@@ -35,6 +35,7 @@ from git_starcoder.evals import (
 from git_starcoder.evals.bits_per_byte import document_bits, identifier_shares
 from git_starcoder.evals.completion import CompletionTask, grade_answers, next_line_prompt
 from git_starcoder.evals.compressors import PPM, PPM_GOING_ON, XZ
+from git_starcoder.protocols import Failure
 from git_starcoder.text import tokenizer as tokenizers
 
 
@@ -289,6 +290,29 @@ def test_compressors_read_what_stands_before_a_piece(exam):
     read, scored = exam.decode(document.tokens[:200]), exam.decode(document.tokens[200:]) + b"\0"
     assert bits == 8.0 * (ppm_size([*training, read, scored]) - ppm_size([*training, read]))
     assert exam.scored_text(replace(piece, tokens=piece.tokens[:-1])) == exam.decode(document.tokens[200:])
+
+
+class FailingEngine:
+    """An engine whose workers crash on every task."""
+
+    jobs = 1
+
+    def map(self, function, tasks, *, limit):  # noqa: ARG002
+        return (Failure("crash", "out of memory") for _ in tasks)
+
+
+def test_a_worker_that_crashes_costs_the_compressors_and_makes_words_of_identifiers(exam):
+    broken = replace(exam, engine=FailingEngine())
+    assert load_evals()["compressors"](broken) == "xz failed: crash out of memory"
+    words = replace(exam, held_out=[replace(document, language="text") for document in exam.held_out])
+    assert by_measure(load_evals()["bits_per_byte"](broken)) == by_measure(load_evals()["bits_per_byte"](words))
+
+
+def test_a_tokenizer_whose_bytes_are_not_known_has_no_scores_of_identifiers(exam, tokenizer):
+    blind = Blind(tokenizer)
+    blind.token_byte_counts = None
+    found = by_measure(load_evals()["bits_per_byte"](replace(exam, tokenizer=blind)))
+    assert list(found) == ["perplexity", "bits per byte"]
 
 
 def at(exam, question):
