@@ -36,13 +36,18 @@ def view_of(predicted: np.ndarray, tokens: np.ndarray) -> NetworkView:
     return NetworkView(bits, entropy, predicted.max(axis=1))
 
 
+def score(memory: RepositoryMemory, texts: list[np.ndarray], view: NetworkView | None = None) -> np.ndarray:
+    return memory.token_bits(texts, [0] * len(texts), view)
+
+
 @pytest.fixture(scope="module")
 def memory() -> RepositoryMemory:
     """A memory with trained gates."""
     held_out = documents(1)
     tokens = np.concatenate(held_out)
     found = RepositoryMemory.build(documents(0, 20), "training split", TOKENIZER)
-    return found.fit_gate(held_out).fit_gate(held_out, view_of(predictions(len(tokens)), tokens))
+    scored = [0] * len(held_out)
+    return found.fit_gate(held_out, scored).fit_gate(held_out, scored, view_of(predictions(len(tokens)), tokens))
 
 
 @pytest.mark.parametrize("with_network", [True, False])
@@ -50,7 +55,7 @@ def test_every_mixture_sums_to_1_and_gives_the_reported_bits(memory: RepositoryM
     texts = documents(2, 2)
     tokens = np.concatenate(texts)
     predicted = predictions(len(tokens), 3)
-    bits = memory.token_bits(texts, view_of(predicted, tokens) if with_network else None)
+    bits = score(memory, texts, view_of(predicted, tokens) if with_network else None)
     mixtures = []
     rows = iter(predicted)
     for text in texts:
@@ -66,7 +71,7 @@ def test_every_mixture_sums_to_1_and_gives_the_reported_bits(memory: RepositoryM
 def test_an_arithmetic_coder_needs_the_reported_bits_and_gives_the_text_back(memory: RepositoryMemory) -> None:
     text = documents(4, 1)[0]
     predicted = predictions(len(text), 5)
-    bits = float(memory.token_bits([text], view_of(predicted, text)).sum())
+    bits = float(score(memory, [text], view_of(predicted, text)).sum())
 
     def frequencies(reader: MemoryReader, row: np.ndarray) -> list[int]:
         return [int(share * (1 << 24)) + 1 for share in reader.mix(row).tolist()]
@@ -103,31 +108,41 @@ def test_a_gate_never_sees_the_next_token(memory: RepositoryMemory) -> None:
     text = documents(6, 1)[0]
     other = text.copy()
     other[-1] = (other[-1] + 1) % VOCAB_SIZE
-    escapes = [memory.gates["alone"].escapes(memory.evidence([each])) for each in (text, other)]
+    escapes = [memory.gates["alone"].escapes(memory.evidence([each], [0])) for each in (text, other)]
     assert np.array_equal(*escapes)
 
 
 def test_documents_are_read_on_their_own(memory: RepositoryMemory) -> None:
     texts = documents(7, 3)
-    together = memory.token_bits(texts)
-    assert np.array_equal(together, np.concatenate([memory.token_bits([text]) for text in texts]))
+    assert np.array_equal(score(memory, texts), np.concatenate([score(memory, [text]) for text in texts]))
+
+
+def test_tokens_before_the_scored_ones_are_read(memory: RepositoryMemory) -> None:
+    texts = documents(7, 2)
+    bits = score(memory, texts)
+    assert np.array_equal(
+        memory.token_bits(texts, [0, 40]), np.delete(bits, np.arange(len(texts[0]), len(texts[0]) + 40))
+    )
+
+
+def test_a_score_never_comes_from_a_memory_of_the_whole_repository(memory: RepositoryMemory) -> None:
+    whole = memory.update(documents(0, 20), "repository")
+    with pytest.raises(ValueError, match="a score may not come from a memory of the repository"):
+        score(whole, documents(1))
 
 
 def test_an_update_predicts_as_a_new_memory_does(memory: RepositoryMemory) -> None:
     later = [*documents(0, 20)[:12], *documents(9)]
-    updated, built = memory.update(later), RepositoryMemory.build(later, "training split", TOKENIZER)
-    text = documents(2)
-    assert np.array_equal(
-        updated.token_bits(text),
-        RepositoryMemory(built.index, built.contents, built.vocab_size, memory.gates).token_bits(text),
-    )
+    updated = memory.update(later, "training split")
+    built = RepositoryMemory.build(later, "training split", TOKENIZER, memory.gates)
+    assert np.array_equal(score(updated, documents(2)), score(built, documents(2)))
 
 
 def test_a_memory_is_read_back(memory: RepositoryMemory, tmp_path: Path) -> None:
     memory.save(tmp_path / "memory")
     again = RepositoryMemory.open(tmp_path / "memory")
     assert again.contents == "training split"
-    assert np.array_equal(again.token_bits(documents(2)), memory.token_bits(documents(2)))
+    assert np.array_equal(score(again, documents(2)), score(memory, documents(2)))
     assert isinstance(again.index.places.base, np.memmap) or isinstance(again.index.places, np.memmap)
 
 

@@ -150,7 +150,7 @@ class ContextIndex:
         shared[chain] = shared_context(tokens, places[chain], places[previous], self.end_token)
         return type(self)(self.end_token, tokens, places, next_tokens, shared, digests, lengths)
 
-    def intervals(self, text: NDArray[np.integer], at: Integers) -> tuple[Integers, Integers]:
+    def intervals(self, text: NDArray[np.integer], at: NDArray[np.integer]) -> tuple[Integers, Integers]:
         """Find the contexts of places of another text: where the interval of each order begins and ends.
 
         Both have shape (places, MAX_ORDER + 1). The interval of a context that is unknown, or that would reach beyond
@@ -180,7 +180,7 @@ class ContextIndex:
             high = np.where(is_open & ~is_before, middle, high)
         return low
 
-    def _insertion_points(self, added: Integers) -> Integers:
+    def _insertion_points(self, added: NDArray[np.integer]) -> Integers:
         """Where places of `tokens` belong among `places`: by their contexts, and if these are equal, by the place."""
         if not len(self.places):
             return np.zeros(len(added), dtype=np.int64)
@@ -189,7 +189,7 @@ class ContextIndex:
         rows = np.arange(len(added))
         is_tie = (known == MAX_ORDER) | ((known > 0) & (self.tokens[added - known] == self.end_token))
         # An unknown context has an empty interval, which is where it belongs.
-        order = np.where(is_tie, known, np.minimum(known + 1, MAX_ORDER))
+        order: Any = np.where(is_tie, known, np.minimum(known + 1, MAX_ORDER))
         low, high = low[rows, order], high[rows, order]
         while (is_open := low < high).any():
             middle = (low + high) // 2

@@ -12,7 +12,7 @@ context is a function of its counts that never sees the next token, so the resul
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -67,10 +67,11 @@ class Evidence(NamedTuple):
 
     def select(self, rows: NDArray[np.integer]) -> Evidence:
         """Return the evidence of some tokens."""
-        return Evidence(*(array[rows] for array in self))
+        arrays: Any = (array[rows] for array in self)
+        return Evidence(*arrays)
 
 
-def discounted(counts: Floats) -> Floats:
+def discounted(counts: NDArray[Any]) -> Floats:
     """Return counts less their discounts."""
     return counts - DISCOUNTS[np.minimum(counts, 3).astype(np.int64)]
 
@@ -83,7 +84,7 @@ def collect_evidence(
     If the base is a network's, `network` is the entropy of its prediction in bits, and its largest probability, for
     each token, shape (tokens, 2).
     """
-    column = np.where(SOURCES == REPOSITORY, ORDERS, MAX_ORDER + 1 + ORDERS)
+    column: Any = np.where(SOURCES == REPOSITORY, ORDERS, MAX_ORDER + 1 + ORDERS)
     counts = OrderCounts(*(np.concatenate(pair, axis=1)[:, column] for pair in zip(repository, file, strict=True)))
     longest = np.stack([(each.total > 0).sum(axis=1) - 1 for each in (repository, file)], axis=1)
     total = np.maximum(counts.total, 1)
@@ -105,7 +106,7 @@ def collect_evidence(
     is_known = counts.total > 0
     kept = np.where(is_known, counts.total - taken, 1)
     escapes = np.clip(taken / total, MIN_ESCAPE, 1 - MIN_ESCAPE)
-    predictions = discounted(counts.target) / kept
+    predictions = (discounted(counts.target) / kept).astype(np.float32)
     return Evidence(np.stack(features, axis=2, dtype=np.float32), is_known, kept, escapes, predictions, base)
 
 

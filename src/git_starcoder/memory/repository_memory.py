@@ -15,7 +15,7 @@ from git_starcoder.memory.file_counts import MAX_FILE_ORDER, FileCounts, file_co
 from git_starcoder.memory.gate import EXPERTS, REPOSITORY, Gate, collect_evidence, discounted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -57,50 +57,68 @@ class RepositoryMemory:
     index: ContextIndex
     contents: Contents
     vocab_size: int
-    gates: dict[GateName, Gate]
+    gates: Mapping[GateName, Gate]
 
     @classmethod
-    def build(cls, documents: Iterable[Tokens], contents: Contents, tokenizer: Tokenizer) -> Self:
-        """Remember documents, each given by its tokens. The gates are untrained."""
+    def build(
+        cls, documents: Iterable[Tokens], contents: Contents, tokenizer: Tokenizer,
+        gates: Mapping[GateName, Gate] | None = None,
+    ) -> Self:  # fmt: skip
+        """Remember documents, each given by its tokens. Without `gates`, they are untrained."""
         index = ContextIndex.build(documents, tokenizer.vocab_size, tokenizer.end_id)
-        gates: dict[GateName, Gate] = {"alone": Gate.untrained(), "network": Gate.untrained(of_network=True)}
-        return cls(index, contents, tokenizer.vocab_size, gates)
+        untrained: dict[GateName, Gate] = {"alone": Gate.untrained(), "network": Gate.untrained(of_network=True)}
+        return cls(index, contents, tokenizer.vocab_size, untrained if gates is None else gates)
 
-    def update(self, documents: Iterable[Tokens]) -> Self:
-        """Return the memory of other documents. Only what this memory does not hold is indexed."""
-        return replace(self, index=self.index.update(documents))
+    def update(self, documents: Iterable[Tokens], contents: Contents) -> Self:
+        """Return the memory of other documents. Only those that this memory does not hold are indexed."""
+        return replace(self, index=self.index.update(documents), contents=contents)
 
-    def fit_gate(self, documents: Sequence[Tokens], view: NetworkView | None = None, seed: int = 0) -> Self:
-        """Return this memory with a gate trained on documents that it does not hold, such as the val split."""
-        gate = Gate.fit(self.evidence(documents, view), seed)
+    def fit_gate(
+        self, documents: Sequence[Tokens], first_scored: Sequence[int], view: NetworkView | None = None, seed: int = 0
+    ) -> Self:
+        """Return this memory with a gate trained on documents that it does not hold, such as the val split.
+
+        The arguments are those of `token_bits`.
+        """
+        gate = Gate.fit(self.evidence(documents, first_scored, view), seed)
         return replace(self, gates={**self.gates, "alone" if view is None else "network": gate})
 
-    def token_bits(self, documents: Sequence[Tokens], view: NetworkView | None = None) -> Floats:
-        """Return the bits of each token of some documents, one document after another, shape (tokens,).
+    def token_bits(
+        self, documents: Sequence[Tokens], first_scored: Sequence[int], view: NetworkView | None = None
+    ) -> Floats:
+        """Return the bits of tokens of some documents, one document after another, shape (scored tokens,).
 
-        Each document is read on its own: of the others, nothing is learned. With the view of a network, the memory is
-        mixed into its predictions.
+        Args:
+            documents: Tokens of each document. Each is read on its own: nothing is learned from the others.
+            first_scored: The index for each document from which its tokens are scored. Those before it are only read.
+            view: What a network predicts for the scored tokens; the memory is then mixed into its predictions.
+
+        Raises:
+            ValueError: The memory holds more than the training split, so it may hold what would be scored.
         """
+        if self.contents != "training split":
+            raise ValueError(f"a score may not come from a memory of the {self.contents}")
         gate = self.gates["alone" if view is None else "network"]
-        return -np.log2(gate.probabilities(self.evidence(documents, view)))
+        return -np.log2(gate.probabilities(self.evidence(documents, first_scored, view)))
 
-    def evidence(self, documents: Sequence[Tokens], view: NetworkView | None = None) -> Evidence:
-        """Collect what is known before each token of some documents."""
+    def evidence(
+        self, documents: Sequence[Tokens], first_scored: Sequence[int], view: NetworkView | None = None
+    ) -> Evidence:
+        """Collect what is known before each scored token of some documents. See `token_bits`."""
         end = np.array([self.index.end_token])
         text = np.concatenate([end[:0], *(part for document in documents for part in (end, document))]).astype(np.int64)
-        lengths = np.array([len(document) for document in documents], dtype=np.int64)
-        is_start = np.zeros(len(text), dtype=np.bool_)
-        is_start[np.cumsum(lengths + 1) - lengths - 1] = True
-        repository = self.index.counts(text, np.flatnonzero(~is_start))
-        files = [
-            OrderCounts.zeros(0, MAX_FILE_ORDER + 1),
-            *(file_counts(each, self.index.end_token) for each in documents),
-        ]
+        files = [OrderCounts.zeros(0, MAX_FILE_ORDER + 1)]
+        places: list[NDArray[np.int64]] = [end[:0]]
+        start = 0
+        for document, first in zip(documents, first_scored, strict=True):
+            places.append(np.arange(start + 1 + first, start + 1 + len(document)))
+            start += 1 + len(document)
+            files.append(OrderCounts(*(column[first:] for column in file_counts(document, self.index.end_token))))
+        at = np.concatenate(places)
+        repository = self.index.counts(text, at)
         file = OrderCounts(*(np.concatenate(columns) for columns in zip(*files, strict=True)))
         if view is None:
-            return collect_evidence(
-                repository, file, np.full(int(lengths.sum()), 1 / self.vocab_size, dtype=np.float32)
-            )
+            return collect_evidence(repository, file, np.full(len(at), 1 / self.vocab_size, dtype=np.float32))
         return collect_evidence(repository, file, np.exp2(-view.bits), np.stack((view.entropy, view.largest), axis=1))
 
     def save(self, folder: Path) -> None:
@@ -109,7 +127,7 @@ class RepositoryMemory:
         for name in ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self.index, name))
         for name, gate in self.gates.items():
-            np.savez(folder / f"gate_{name}.npz", **gate.parameters)
+            np.savez(folder / f"gate_{name}.npz", allow_pickle=False, **gate.parameters)
         marker = {
             "schema": MEMORY_SCHEMA, "contents": self.contents, "vocab_size": self.vocab_size,
             "end_token": self.index.end_token, "documents": len(self.index.lengths), "tokens": len(self.index.places),
@@ -126,7 +144,8 @@ class RepositoryMemory:
         try:
             marker = orjson.loads((folder / MARKER_FILE).read_bytes())
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-            gates = {name: Gate(dict(np.load(folder / f"gate_{name}.npz"))) for name in ("alone", "network")}
+            names: tuple[GateName, ...] = ("alone", "network")
+            gates: dict[GateName, Gate] = {name: Gate(dict(np.load(folder / f"gate_{name}.npz"))) for name in names}
             memory = cls(ContextIndex(marker["end_token"], **arrays), marker["contents"], marker["vocab_size"], gates)
             is_whole = {len(arrays[name]) for name in ("places", "next_tokens", "shared")} == {marker["tokens"]}
         except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:

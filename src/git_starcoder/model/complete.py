@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,14 +10,15 @@ import numpy as np
 from git_starcoder.dataset.held_out import Document, load_documents
 from git_starcoder.errors import UsageError
 from git_starcoder.evals.bits_per_byte import document_bits
+from git_starcoder.memory.repository_memory import RepositoryMemory
+from git_starcoder.model.generation import Sampling, generate
 from git_starcoder.model.loading import load_model
+from git_starcoder.model.with_memory import MEMORY_FOLDER, read_prompt
 from git_starcoder.records import content_id
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.encoding import Refusal, decode_text, detect_codec, normalize_line_ends, split_lines
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset
@@ -40,9 +42,11 @@ class Model:
         `Model.open("model_effectiveness").complete("def add(a, b):")`
     """
 
-    def __init__(self, network: Network, tokenizer: Tokenizer) -> None:
+    def __init__(self, network: Network, tokenizer: Tokenizer, memory: RepositoryMemory | None = None) -> None:
         self.network = network
         self.tokenizer = tokenizer
+        self.memory = memory
+        """What the repository contains, exactly; None if the model has no memory."""
 
     @classmethod
     def open(cls, folder: str | Path) -> Model:
@@ -52,7 +56,9 @@ class Model:
             DatasetError: It is not a model folder, or it is damaged.
             MissingExtraError: torch or transformers is not installed.
         """
-        return cls(*load_model(folder))
+        network, tokenizer = load_model(folder)
+        place = Path(folder) / MEMORY_FOLDER
+        return cls(network, tokenizer, RepositoryMemory.open(place) if place.exists() else None)
 
     def complete(
         self,
@@ -86,11 +92,9 @@ class Model:
         tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit)
         stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
         stop[network.end_token] = True
-        options: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {}
-        if no_repeat_tokens:
-            options["no_repeat_ngram_size"] = no_repeat_tokens
-        network.torch.manual_seed(seed)
-        generated = network.generate([tokens], limit, stop=stop, **options)[0]
+        readers = [] if self.memory is None else [read_prompt(self.memory, tokens, tokenizer)]
+        sampling = Sampling(temperature, no_repeat_tokens, seed)
+        (generated,) = generate(network, [tokens], limit, stop=stop, sampling=sampling, readers=readers)
         return tokenizer.decode(generated[generated != network.end_token]).decode("utf-8", "replace")
 
     def bits_per_byte(self, text: str | bytes) -> float:

@@ -6,12 +6,13 @@ written itself are kept (speculative decoding; Leviathan et al., 2023). The text
 
 from __future__ import annotations
 
+from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.model.network import import_libraries, padded_batches
+from git_starcoder.model.packing import padded_batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,9 +83,9 @@ class Writer:
         if not temperature or not allowed.any():
             return int(allowed.argmax())
         # Powers of p / max p, so that none overflows. Each place has a random number of its own, drafts or not.
-        shares = np.cumsum((allowed / allowed.max()) ** (1 / temperature))
-        draw = np.random.default_rng((seed, len(self.written))).random()
-        return int(np.searchsorted(shares, draw * shares[-1], side="right"))
+        shares: Any = np.cumsum((allowed / allowed.max()) ** (1 / temperature))
+        draw = np.random.default_rng((seed % (1 << 64), len(self.written))).random() * shares[-1]
+        return int(np.searchsorted(shares, draw, side="right"))
 
     def _remember(self, end: int) -> None:
         if (repeat := self._sampling.no_repeat_tokens) and end + 1 >= repeat:
@@ -143,15 +144,16 @@ def _write_with_drafts(passes: NetworkPasses, writer: Writer, probabilities: NDA
     draft: list[int] = []
     while not writer.is_done:
         # Row 0 predicts the first token of the draft, row 1 the second one, and so on, as long as the draft is right.
-        for used, row in enumerate(probabilities[-1 - len(draft) :], 1):
-            token = writer.write(row)
-            if writer.is_done or used > len(draft) or token != draft[used - 1]:
-                break
-        if writer.is_done:
-            return
-        passes.forget(len(draft) + 1 - used)
-        draft = writer.draft() if passes.can_forget else []
-        probabilities = passes.read([[token, *draft]])[0]
+        used = 0
+        is_right = True
+        while is_right and not writer.is_done:
+            token = writer.write(probabilities[used])
+            is_right = used < len(draft) and token == draft[used]
+            used += 1
+        if not writer.is_done:
+            passes.forget(1 + len(draft) - used)
+            draft = writer.draft() if passes.can_forget else []
+            probabilities = passes.read([[writer.history[-1], *draft]])[0]
 
 
 class NetworkPasses:
@@ -162,9 +164,9 @@ class NetworkPasses:
         self._parameters = signature(network.model.forward).parameters
         self._tokens = network.torch.empty((count, 0), dtype=network.torch.int64)
         self._mask = self._tokens.clone()
-        self._cache = None
+        self._cache: Any = None
         if "past_key_values" in self._parameters:
-            _, transformers = import_libraries()
+            transformers: Any = import_module("transformers")
             self._cache = transformers.DynamicCache(config=network.model.config)
         self.can_forget = self._cache is not None and not any(self._cache.is_sliding)
         """Whether the last tokens can be taken back."""
