@@ -43,8 +43,8 @@ read rows are skipped.
 ## What each check promises, and datasets that break the promise
 
 The last column lists errors that a test plants in a correct dataset, one at a time. The test also updates the digests in the
-manifest, so that nothing else is wrong. It fails if the check does not find the error, or if a check finds it that is not named in
-brackets. Errors marked ¹ are found only with `--repo`.
+manifest, so that nothing else is wrong. It fails if the check does not find the error, or if a check that is not named in brackets
+also finds the error. Errors marked ¹ are found only with `--repo`.
 
 | check | promise | planted errors that the check finds |
 | --- | --- | --- |

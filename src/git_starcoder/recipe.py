@@ -222,7 +222,7 @@ class Recipe(StrictConfig):
         return strict_config.dump(_as_plain_values(self))
 
     def fingerprint(self) -> str:
-        """A hash of everything in the recipe but its name and description."""
+        """A hash of everything in the recipe except its name and description."""
         values = _as_plain_values(self)
         del values["name"], values["about"]
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()

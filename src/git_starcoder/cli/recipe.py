@@ -11,7 +11,7 @@ from git_starcoder.errors import ExitCode, RecipeError
 
 @click.group("recipe")
 def command() -> None:
-    """List recipes, print a recipe with all its keys, or check your own recipe."""
+    """List, print or check recipes (the settings of builds)."""
 
 
 @command.command("list")

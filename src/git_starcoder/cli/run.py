@@ -66,7 +66,7 @@ def command(
     console: Console, repo: Path, rev: str, name: str, overrides: tuple[str, ...], seed: int | None, jobs: int | None,
     use_cache: bool, out: Path, minutes: float, size: str, force: bool,
 ) -> ExitCode:  # fmt: skip
-    """Build a dataset, check it, train a model on it, score the model, and complete code.
+    """Run build, check, train, eval and complete with one command.
 
     REPO is the folder of a Git repository (default: the current folder). Its code is only read, never run.
 

@@ -31,7 +31,7 @@ MAX_DROP_LINES = 40
 @click.argument("query", metavar="[ROW|PATH|COMMIT]", required=False)
 @common_options
 def command(console: Console, dataset_folder: Path, query: str | None) -> ExitCode:
-    """Show the content of a dataset, the text of a row, or why a file is missing.
+    """Show dataset counts, a row as text, or why a file is missing.
 
     DATASET is the folder of the dataset. Without a second argument, the command prints the number of rows of each
     technique and the number of drops for each reason.
