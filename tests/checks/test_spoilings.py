@@ -68,7 +68,7 @@ def test_this_check_finds_it_and_no_unrelated_one(folder, repo, spoiling):
 
 
 def test_workers_verify_variations_as_this_process_does(folder, repo):
-    next(each for each in SPOILINGS if "word of a variation" in each.what).spoil(folder)
+    next(each for each in SPOILINGS if "token of a variation" in each.what).spoil(folder)
     folder.sign()
     dataset = Dataset.open(folder.path)
     with LocalEngine(1) as engine:

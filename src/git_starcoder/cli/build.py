@@ -38,11 +38,15 @@ JSON_BYTES_PER_ROW = 700
 @click.command("build")
 @build_options
 @click.option("--format", "row_format", type=click.Choice(["jsonl", "parquet"]),
-              help="File format of the rows; short for --set write.format=F.")  # fmt: skip
-@click.option("--copies", is_flag=True, help="Write each training row as often as its weight says.")
-@click.option("--labels", is_flag=True, help="Also write the keys input_ids, attention_mask and labels.")
+              help="File format of the rows; the same as --set write.format=F.")  # fmt: skip
+@click.option(
+    "--copies", is_flag=True, help="Write a training row of weight 3 three times, for trainers that ignore weights."
+)
+@click.option(
+    "--labels", is_flag=True, help="Add input_ids, attention_mask and labels to each row, for other trainers."
+)
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: training_data_<recipe>).")
-@click.option("-n", "--dry-run", is_flag=True, help="Print what would be built; write nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print an estimate of the dataset, and write nothing.")
 @click.option("--force", is_flag=True, help="Rebuild even if the dataset is up to date or you edited its files.")
 @common_options
 def command(

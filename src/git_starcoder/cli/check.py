@@ -28,13 +28,15 @@ READER_COUNT = 2
 
 @click.command("check")
 @click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
-@click.option("--repo", type=PATH_TYPE, help="Repository that the dataset was built from, to compare with the source.")
-@click.option("--seeds", is_flag=True, help="Show the tests of the seed documents that each check covers.")
+@click.option(
+    "--repo", type=PATH_TYPE, help="Repository that the dataset was built from; rows are then compared with its files."
+)
+@click.option("--seeds", is_flag=True, help="Also print the names of the original tests that each check replaces.")
 @common_options
 def command(console: Console, dataset_folder: Path, repo: Path | None, seeds: bool) -> ExitCode:
     """Check a dataset for leaks and other errors; exit with 1 if any.
 
-    DATASET is the folder of the dataset. Each check tests one promise, for example that no held-out file is in the
+    DATASET is the folder of the dataset. Each check verifies one promise, for example that no held-out file is in the
     training split.
     """
     from git_starcoder.checks import open_source_repository

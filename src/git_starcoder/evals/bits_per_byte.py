@@ -44,13 +44,13 @@ def score_trained_model(inputs: EvalInput) -> list[Score]:
 
 @evaluation("untrained")
 def score_untrained_model(inputs: EvalInput) -> list[Score]:
-    """Bits per byte and perplexity of the same model with fresh weights: the difference is what training added."""
+    """Bits per byte and perplexity of the untrained model, which has the same architecture and random weights."""
     return _score_model(inputs, inputs.untrained, "untrained", "untrained model")[1]
 
 
 @evaluation("kinds")
 def score_kinds_of_rows(inputs: EvalInput) -> list[Score] | str:
-    """Bits per byte of held-out rows by technique: files as they are, each variation of them, and each kind of context.
+    """Bits per byte of held-out rows, separately for each technique (`base`, each variation, each kind of context).
 
     Rows are scored as training shows them: a context prefix is read and not scored. Rows overlap, and the text before
     a row is not seen, so the figure of `base` is a little higher here than that of whole files.
@@ -134,7 +134,7 @@ def document_bits(
 
 @evaluation("xz")
 def score_xz(inputs: EvalInput) -> list[Score]:
-    """Bits per byte of xz after the training text: what copying alone explains.
+    """Bits per byte of the compressor xz after the training text: what copying alone achieves.
 
     The training text is compressed with and without the held-out text; the difference is the size of the latter.
     """
@@ -156,7 +156,7 @@ def xz_size(text: bytes) -> int:
 
 @evaluation("ppm")
 def score_ppm(inputs: EvalInput) -> list[Score]:
-    """Bits per byte of PPMd after the training text: a strong compressor that counts what follows what.
+    """Bits per byte of the compressor PPMd after the training text. PPMd predicts each byte from the bytes before it.
 
     It goes on learning from one held-out file to the next, which the model may not.
     """
