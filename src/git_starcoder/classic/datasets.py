@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder import user_paths
-from git_starcoder.cli.console import step_line
+from git_starcoder.cli.progress import step_line
 from git_starcoder.cli.shared_options import PATH_TYPE, open_cache, open_engine, override_seed
 from git_starcoder.errors import DatasetError, ExitCode, UsageError
 from git_starcoder.protocols import Progress

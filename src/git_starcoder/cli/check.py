@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder.cli.console import Console, align_columns
+from git_starcoder.cli.progress import show_progress
 from git_starcoder.cli.shared_options import PATH_TYPE, common_options
 from git_starcoder.errors import ExitCode
 from git_starcoder.text.visible import escape_line
@@ -55,7 +56,7 @@ def run_checks(console: Console, dataset: Dataset, source: Repo | str | None = N
     from git_starcoder.engine.local import LocalEngine
 
     is_large = sum(path.stat().st_size for path in dataset.folder.glob("*.jsonl")) >= MIN_BYTES_FOR_READERS
-    with console.show_progress() as progress, LocalEngine(READER_COUNT) if is_large else nullcontext() as engine:
+    with show_progress(console) as progress, LocalEngine(READER_COUNT) if is_large else nullcontext() as engine:
         return list(check(dataset, source, progress, engine))
 
 
