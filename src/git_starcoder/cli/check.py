@@ -66,7 +66,7 @@ def outcome_values(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
     checks = [
         {
-            "check": outcome.check, "promise": outcome.promise, "seeds": list(outcome.classic_tests),
+            "check": outcome.check, "promise": outcome.promise, "seeds": list(outcome.seed_tests),
             "result": outcome_result(outcome), "figure": outcome.figure, "found": outcome.finding_count,
             "findings": [{"where": finding.where, "what": finding.what} for finding in outcome.findings],
         }
@@ -81,7 +81,7 @@ def outcome_table(outcomes: Sequence[Outcome], *, show_seeds: bool = False) -> s
 
     rows = [("check", "seeds" if show_seeds else "promise", "result", "figure")]
     for outcome in outcomes:
-        description = " ".join(outcome.classic_tests) or "-" if show_seeds else outcome.promise
+        description = " ".join(outcome.seed_tests) or "-" if show_seeds else outcome.promise
         rows.append((outcome.check, description, outcome_result(outcome), escape_line(outcome.figure)))
     lines = align_columns(rows, text_columns=4)
     for outcome in outcomes:
