@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("src", "tests")]
 
-from git_starcoder.checks import CLASSIC_SUITES, check_classes  # noqa: E402
+from git_starcoder.checks import SEED_SUITES, check_classes  # noqa: E402
 from git_starcoder.checks.base import answering_checks  # noqa: E402
 from spoilings import SPOILINGS  # noqa: E402
 
@@ -49,7 +49,7 @@ also finds the error. Errors marked ¹ are found only with `--repo`.
 | check | promise | planted errors that the check finds |
 | --- | --- | --- |
 """
-CLASSIC_HEAD = """
+SEED_HEAD = """
 ## The tests of the seed documents
 
 The project started from two documents (see [Seed documents](seeds/index.md)) that name tests of a dataset. The columns
@@ -75,9 +75,9 @@ def main() -> None:
     page = HEAD
     for name, check_class in check_classes().items():
         page += f"| `{name}` | {check_class.promise} | {describe_spoilings(name)} |\n"
-    page += CLASSIC_HEAD.format(" | ".join(CLASSIC_SUITES), " --- |" * len(CLASSIC_SUITES))
+    page += SEED_HEAD.format(" | ".join(SEED_SUITES), " --- |" * len(SEED_SUITES))
     for test, checks in answering_checks().items():
-        in_suites = " | ".join("yes" if test in suite else "" for suite in CLASSIC_SUITES.values())
+        in_suites = " | ".join("yes" if test in suite else "" for suite in SEED_SUITES.values())
         page += f"| `{test}` | {in_suites} | {', '.join(f'`{name}`' for name in checks)} |\n"
     print(page, end="")
 

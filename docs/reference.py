@@ -16,8 +16,7 @@ import git_starcoder
 from git_starcoder import checks, cli, errors, evals, recipe, registry
 from git_starcoder.checks import files, rows
 from git_starcoder.checks.base import answered_tests
-from git_starcoder.classic import trainer as classic
-from git_starcoder.cli import shared_options
+from git_starcoder.cli import seed_trainer_script, shared_options
 from git_starcoder.model import config
 from git_starcoder.strict_config import describe_type, field_types
 
@@ -191,10 +190,10 @@ def _config_page() -> Iterator[str]:
     yield "## Keys of the original trainer\n"
     yield "`training_config_metal_cuda_universal.yaml`, the config of the original trainer, may have the keys of this "
     yield "table and all keys above, except those that a key of this table replaces: "
-    yield ", ".join(f"`{key}` (`{theirs}`)" for key, theirs in classic.DERIVED_KEYS.items()) + ". "
+    yield ", ".join(f"`{key}` (`{theirs}`)" for key, theirs in seed_trainer_script.DERIVED_KEYS.items()) + ". "
     yield "Some keys have another name there: "
-    yield ", ".join(f"`{theirs}` is `{ours}`" for theirs, ours in classic.RENAMED_KEYS.items()) + ".\n"
-    yield from _table("key|kind|default|meaning", _keys(classic.SeedKeys))
+    yield ", ".join(f"`{theirs}` is `{ours}`" for theirs, ours in seed_trainer_script.RENAMED_KEYS.items()) + ".\n"
+    yield from _table("key|kind|default|meaning", _keys(seed_trainer_script.SeedKeys))
 
 
 def _keys(kind: type) -> list[tuple[str, str, str, str]]:

@@ -65,7 +65,7 @@ _IN_BOTH: dict[str, tuple[str, ...]] = {
     "test_sequence_token_count": ("lengths",), "test_sequence_metadata": ("rows",),
     "test_dataset_split_ratio": ("split_ratio",), "test_augmentation_diversity": ("diversity",),
 }  # fmt: skip
-CLASSIC_SUITES: dict[str, dict[str, tuple[str, ...]]] = {
+SEED_SUITES: dict[str, dict[str, tuple[str, ...]]] = {
     "effectiveness": {
         **_IN_BOTH,
         "test_context_window_size": ("context_window",), "test_weighting_strategy": ("weights",),
@@ -91,7 +91,7 @@ The first suite has 17 tests. The second names 12 of its 24 itself; the others f
 
 def answering_checks() -> dict[str, tuple[str, ...]]:
     """The checks that answer for each test of any suite."""
-    return {test: checks for suite in CLASSIC_SUITES.values() for test, checks in suite.items()}
+    return {test: checks for suite in SEED_SUITES.values() for test, checks in suite.items()}
 
 
 def answered_tests(check: str) -> tuple[str, ...]:
@@ -314,8 +314,13 @@ class Outcome:
     check: str
     promise: str
     """One sentence: what is true of a dataset that passes."""
+<<<<<<< HEAD
     classic_tests: tuple[str, ...] = ()
     """Names of the tests in the seed documents that the check covers."""
+=======
+    seed_tests: tuple[str, ...] = ()
+    """Names of the seed documents' tests that the check answers for."""
+>>>>>>> checkspeed
     finding_count: int = 0
     findings: list[Finding] = field(default_factory=list[Finding])
     """The first `MAX_KEPT_FINDINGS` findings."""

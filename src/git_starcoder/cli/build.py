@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder import user_paths
-from git_starcoder.cli.console import Console, drop_reasons
+from git_starcoder.cli.progress import drop_reasons, show_progress
 from git_starcoder.cli.shared_options import (
     PATH_TYPE,
     build_options,
@@ -23,6 +23,7 @@ from git_starcoder.cli.shared_options import (
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
+    from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
     from git_starcoder.errors import ExitCode
     from git_starcoder.git.objects import Repo
@@ -72,7 +73,7 @@ def command(
         user_paths.offer_temporary_folder(out)
     repository = Repo.open(repo, rev)
     with (
-        console.show_progress() as progress,
+        show_progress(console) as progress,
         open_engine(progress, jobs) as engine,
         open_cache(progress, wanted=use_cache) as cache,
     ):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from git_starcoder.cli.progress import show_progress
 from git_starcoder.cli.shared_options import PATH_TYPE, common_options
 from git_starcoder.text.visible import escape_line
 
@@ -36,7 +37,7 @@ def command(console: Console, model_folder: Path, dataset_folder: Path, seed: in
 
     dataset = Dataset.open(dataset_folder)
     max_seconds = 60 * minutes if isfinite(minutes) else None
-    with console.show_progress() as progress:
+    with show_progress(console) as progress:
         scores = evaluate(model_folder, dataset, seconds=max_seconds, seed=seed, progress=progress)
     is_saved = save_scores(scores, model_folder)
     path = str(model_folder / SCORES_FILE)

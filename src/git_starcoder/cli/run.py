@@ -14,6 +14,7 @@ from git_starcoder import user_paths
 from git_starcoder.cli.build import dataset_values, describe_dataset
 from git_starcoder.cli.check import outcome_table, outcome_values, run_checks
 from git_starcoder.cli.console import Console, json_schema, to_json
+from git_starcoder.cli.progress import show_progress
 from git_starcoder.cli.shared_options import (
     PATH_TYPE,
     build_options,
@@ -89,7 +90,7 @@ def command(
     repository = Repo.open(repo, rev)
     _prepare_folder(out, force=force)
     with (
-        console.show_progress() as progress,
+        show_progress(console) as progress,
         open_engine(progress, jobs) as engine,
         open_cache(progress, wanted=use_cache) as cache,
     ):
@@ -119,7 +120,7 @@ def _train_and_evaluate(
     from git_starcoder.model.network import import_libraries
     from git_starcoder.model.training import train
 
-    with console.show_progress() as progress:
+    with show_progress(console) as progress:
         progress.begin("prepare", None)
         import_libraries()  # loading torch takes seconds, which training does not get
         training_minutes = max(minutes * MIN_TRAINING_SHARE, minutes_left() - minutes * EVALUATION_SHARE)
@@ -131,7 +132,7 @@ def _train_and_evaluate(
     if not (dataset.metadata["test_sequences"] or dataset.metadata["val_sequences"]):
         console.print_section("nothing is held out, so the model cannot be scored")
         return values
-    with console.show_progress() as progress:
+    with show_progress(console) as progress:
         seconds = minutes_left() * 60 * SCORING_SHARE
         scores = evaluate(model_folder, dataset, seconds=seconds, seed=seed, progress=progress)
     save_scores(scores, model_folder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder import user_paths
+from git_starcoder.cli.progress import show_progress
 from git_starcoder.cli.shared_options import PATH_TYPE, common_options
 from git_starcoder.errors import ExitCode
 from git_starcoder.text.visible import escape_line
@@ -75,7 +76,7 @@ def command(
         values = {"out": str(out), "config": asdict(loaded), **rehearsal.as_values()}
         code = ExitCode.SUCCESS if rehearsal.budget else ExitCode.USAGE_ERROR
         return console.answer(values, _describe_rehearsal(rehearsal), code)
-    with console.show_progress() as progress:
+    with show_progress(console) as progress:
         progress.begin("prepare", None)  # reading the rows, preflight and batch-size search take a while
         result = train(dataset, out, loaded, progress=progress, force=force, fresh=fresh)
     if not read_process_group().is_first:  # only one of the processes that torchrun started prints the result
