@@ -314,13 +314,8 @@ class Outcome:
     check: str
     promise: str
     """One sentence: what is true of a dataset that passes."""
-<<<<<<< HEAD
-    classic_tests: tuple[str, ...] = ()
-    """Names of the tests in the seed documents that the check covers."""
-=======
     seed_tests: tuple[str, ...] = ()
-    """Names of the seed documents' tests that the check answers for."""
->>>>>>> checkspeed
+    """Names of the tests in the seed documents that the check covers."""
     finding_count: int = 0
     findings: list[Finding] = field(default_factory=list[Finding])
     """The first `MAX_KEPT_FINDINGS` findings."""
