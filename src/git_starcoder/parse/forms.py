@@ -193,7 +193,8 @@ def _has_unread_names(code: Code, site: Site) -> bool:
     if not site.form.unread_parts:
         return True
     names = site.form.new_names
-    others = {word for name, part in site.parts.items() if name not in names for word in _identifier_words(code, part.span)}
+    old_parts = [part.span for name, part in site.parts.items() if name not in names]
+    others = {word for span in old_parts for word in _identifier_words(code, span)}
     return all(others.isdisjoint(_identifier_words(code, site.parts[name].span)) for name in site.form.unread_parts)
 
 
