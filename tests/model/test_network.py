@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bases
 from git_starcoder.errors import UsageError
 from git_starcoder.model import network as networks
 from git_starcoder.model.network import Network, padded_batches
 from git_starcoder.model.packing import TILE_TOKENS, pack_rows
+from git_starcoder.text.tokenizer import Tokenizer
 
 VOCABULARY = 320
 
@@ -160,6 +165,42 @@ def test_bits_are_losses_row_by_row_in_batches_of_any_size(tokenizer, monkeypatc
     assert list(network.token_bits([])) == []
 
 
+@given(st.lists(st.tuples(st.integers(2, 90), st.integers(1, 90)), min_size=1, max_size=4), st.integers(4, 40))
+def test_every_token_of_a_sequence_is_in_one_window_with_the_context_that_there_is(shapes, context):
+    asked = []
+
+    def token_bits(windows):
+        asked.extend(windows)
+        return iter([window[1:].astype(np.float32) for window in windows])
+
+    stub = SimpleNamespace(context=context, token_bits=token_bits)
+    shapes = [(length, min(first, length - 1)) for length, first in shapes]
+    sequences = [np.arange(length) for length, _ in shapes]
+    found = Network.sequence_bits(stub, sequences, [first for _, first in shapes])
+    assert [bits.tolist() for bits in found] == [list(range(first, length)) for length, first in shapes]
+    assert all(len(window) <= context + 1 for window in asked)
+
+
+def test_later_tokens_see_three_quarters_of_the_context_and_what_is_only_read_costs_little():
+    asked = []
+    stub = SimpleNamespace(context=16, token_bits=lambda windows: asked.extend(windows) or [row[1:] for row in windows])
+    Network.sequence_bits(stub, [np.arange(101)], [1])
+    assert [window[0] for window in asked] == list(range(0, len(asked) * 4, 4))
+    assert all(len(window) == 17 for window in asked[:-1])
+    assert asked[-1][-1] == 100
+    asked.clear()
+    Network.sequence_bits(stub, [np.arange(101)], [90])
+    assert [window[0] for window in asked] == [76, 80, 84]
+
+
+def test_bits_of_a_sequence_are_those_of_its_window(tokenizer):
+    network = make_network("Llama", tokenizer)
+    rows = random_rows(4, [9, 60])
+    expected = [bits[first - 1 :] for bits, first in zip(network.token_bits(rows), (1, 20), strict=True)]
+    for bits, right in zip(network.sequence_bits(rows, [1, 20]), expected, strict=True):
+        assert np.allclose(bits, right, atol=1e-5)
+
+
 def kernel(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
     """What torch's varlen_attn says it does: (tokens, heads, width) of rows behind one another, causal, in a window."""
     import torch
@@ -283,6 +324,38 @@ def test_generating_in_a_batch_is_generating_alone(name, tokenizer):
                 logits[network.suppressed_tokens] = -np.inf
             assert token == int(logits.argmax())
             tokens.append(token)
+
+
+def test_the_end_of_text_is_written_also_where_it_is_the_padding(tokenizer):
+    same = Tokenizer(tokenizer.definition, {"eos_token": "<|endoftext|>"})  # as in StarCoder2
+    assert same.pad_id == same.end_id
+    for each, tokens in ((same, [tokenizer.end_id]), (tokenizer, [tokenizer.end_id])):
+        network = make_network("Llama", each, tie_word_embeddings=False)
+        with network.torch.no_grad():  # the likeliest token is always the end of text
+            network.model.lm_head.weight.zero_()
+            network.model.lm_head.weight[each.end_id] = 1
+            network.model.model.norm.weight.zero_()
+            network.model.lm_head.weight[each.end_id + 1 :] = -1
+        stop = np.zeros(VOCABULARY, dtype=bool)
+        stop[each.end_id] = True
+        assert network.generate(random_rows(1, [5]), 8, stop=stop)[0].tolist() == tokens
+        assert (each.pad_id in network.suppressed_tokens) == (each is tokenizer)
+
+
+def test_rows_of_one_segment_have_the_losses_of_one_text(tokenizer):
+    network = make_network("Llama", tokenizer)
+    rows = random_rows(1, [20, 30])
+    found = network.token_losses(pack_rows(rows, attend="piece"))
+    joined = np.concatenate((rows[0][:-1], rows[1]))
+    expected = alone(network, joined).tolist()
+    assert np.allclose(found[:18].tolist(), expected[:18], atol=1e-4)
+    assert np.allclose(found[19:].tolist(), expected[19:], atol=1e-4)
+
+
+def test_a_segment_beyond_the_last_position_is_one_line(tokenizer):
+    network = make_network("GPT2", tokenizer)
+    with pytest.raises(UsageError, match="reads 64 tokens at once, and not 78"):
+        network.token_losses(pack_rows(random_rows(1, [40, 40]), attend="piece"))
 
 
 def test_a_model_that_cannot_be_run_is_one_line(tokenizer):

@@ -185,7 +185,7 @@ def test_rows_that_see_their_neighbours(run_checks, network, monkeypatch):
 def test_a_file_in_two_splits(run_checks, tmp_path):
     same = {"a.py": finished.source(1)}
     dataset = finished.write(tmp_path / "leaking", {"train": same, "val": same})
-    wrong(run_checks(dataset=dataset)["splits"], "1 files and groups are in two splits, such as file a.py")
+    wrong(run_checks(dataset=dataset)["splits"], "2 files and groups are in two splits, such as file a.py")
 
 
 def test_a_full_disk(run_checks, monkeypatch):

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
 @click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
-@click.option("--seed", type=int, default=0, show_default=True, help="Random seed for the choice of the samples.")
+@click.option("--seed", type=int, default=0, show_default=True,
+              help="Random seed for the confidence intervals and for the untrained network.")  # fmt: skip
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True,
               help="Approximate time limit. With less time, fewer samples are scored; `inf` scores all.")  # fmt: skip
 @common_options
 def command(console: Console, model_folder: Path, dataset_folder: Path, seed: int, minutes: float) -> ExitCode:
     """Score a model on held-out files, next to simple baselines.
 
-    MODEL is the folder of the model, and DATASET is the folder of the dataset. The baselines are the untrained model,
+    MODEL is the folder of the model, and DATASET is the folder of the dataset. The baselines are the untrained network,
     the compressors xz and PPM, and the most frequent next line. The scores are also written to MODEL/scores.json, where
     `git starcoder report` finds them.
     """

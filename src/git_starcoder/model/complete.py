@@ -98,7 +98,7 @@ class Model:
         data = clean_prompt(text, "the text")
         if not data:
             raise UsageError("bits per byte need a text that is not empty", where="text")
-        document = Document("", "", "", 0, self.tokenizer.encode([data])[0])
+        document = Document("", "", "", "", 0, self.tokenizer.encode([data])[0])
         return float(document_bits(self.network, [document], self.network.end_token)[0]) / len(data)
 
 

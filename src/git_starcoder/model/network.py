@@ -267,8 +267,9 @@ class Network:
         self.pad_token = tokenizer.pad_id
         self.end_token = tokenizer.end_id
         padding = range(tokenizer.vocab_size, self.vocab_size)
-        self.suppressed_tokens = [self.pad_token, *(tokenizer.fim_ids or ()), *padding]
-        """Tokens that are never generated: control tokens, and entries that the tokenizer does not have."""
+        self.suppressed_tokens = [*({self.pad_token} - {self.end_token}), *(tokenizer.fim_ids or ()), *padding]
+        """Tokens that are never generated: control tokens, and entries that the tokenizer does not have. The end of
+        text is generated also where it is the padding, too, as with StarCoder2."""
         self.is_compiled = is_compiled
         self.has_fixed_shapes = is_compiled or self.device == "mps"
         """Whether all packed rows should have one length: every other length is compiled, or buffered, on its own."""
@@ -343,6 +344,9 @@ class Network:
     def _hidden_states(self, path: ForwardPath, body: Any, packed: PackedRows, wanted: Integers) -> Any:
         """The hidden states at the wanted positions of packed rows, shape (positions, width)."""
         if path.is_packed:
+            has_last_position = not getattr(self.model.config.get_text_config(), "rope_parameters", None)
+            if has_last_position and packed.positions.max(initial=0) >= self.context:
+                raise self._too_long_error(int(packed.positions.max()) + 1)
             fixed_length = len(packed.tokens) if self.is_compiled else 0
             segments = build_segments(self.torch, packed.segment_bounds, self.device, fixed_length)
             tokens, positions = self._to_device(packed.tokens)[None], self._to_device(packed.positions)[None]
@@ -352,9 +356,7 @@ class Network:
         bounds = packed.segment_bounds
         lengths = np.diff(bounds).astype(np.int64)
         if lengths.max(initial=0) > self.context:
-            kind = self.model.config.model_type
-            what = f"{kind} reads {self.context:,} tokens at once, and not {lengths.max():,}"
-            raise UsageError(what, where="attend", hint="attend: row; its attention cannot be kept within rows")
+            raise self._too_long_error(int(lengths.max()))
         segment_of_place = np.searchsorted(bounds, wanted, side="right") - 1
         parts: list[Any] = []
         order: list[Integers] = []
@@ -372,6 +374,10 @@ class Network:
             columns = wanted[found] - bounds[segment_of_place[found]]
             parts.append(output[self._to_device(lines), self._to_device(columns)])
         return self.torch.cat(parts)[self._to_device(np.argsort(np.concatenate(order)))]
+
+    def _too_long_error(self, length: int) -> UsageError:
+        what = f"{self.model.config.model_type} reads {self.context:,} tokens at once, and not {length:,}"
+        return UsageError(what, where="attend", hint="attend: row; positions restart with each row then")
 
     def _choose_forward_path(self) -> ForwardPath:
         """Find the fastest path on which packed rows give the logits that they give alone, by trying short rows."""
@@ -423,7 +429,7 @@ class Network:
         return tensor.to(self.device)
 
     def token_bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
-        """Compute the bits of every token but the first of each window. See `protocols.LanguageModel`."""
+        """Compute the bits of every token but the first of each window that fits into the context."""
         bits: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(windows)
         indices = [index for index, window in enumerate(windows) if len(window) > 1]
         lengths = np.array([len(windows[index]) - 1 for index in indices], dtype=np.int64)
@@ -441,6 +447,30 @@ class Network:
                     bits[index] = (row / np.log(2)).astype(np.float32)
                 begin = end
         return iter(bits)
+
+    def sequence_bits(
+        self, sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], *, parts: int = 4
+    ) -> list[NDArray[np.float32]]:
+        """Compute the bits of sequences of any length. See `protocols.LanguageModel`.
+
+        Windows as long as the context move forward by a part of it, and only the tokens that are new in a window count.
+        Four parts cost four times as much as one, and are close to a full context for every token.
+        """
+        windows: list[NDArray[Any]] = []
+        owners: list[tuple[int, int]] = []  # which sequence each window is from, and how many of its tokens are new
+        stride = max(1, self.context // parts)
+        for index, (tokens, first) in enumerate(zip(sequences, first_scored, strict=True)):
+            done = first
+            for start in range(0, len(tokens), stride):
+                stop = min(len(tokens), start + self.context + 1)
+                if stop > done:
+                    windows.append(tokens[start:stop])
+                    owners.append((index, stop - done))
+                    done = stop
+        found: list[list[NDArray[np.float32]]] = [[np.zeros(0, dtype=np.float32)] for _ in sequences]
+        for (index, new_count), bits in zip(owners, self.token_bits(windows), strict=True):
+            found[index].append(bits[-new_count:])
+        return [np.concatenate(bits) for bits in found]
 
     def generate(
         self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_], **options: Any

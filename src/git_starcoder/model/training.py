@@ -238,11 +238,11 @@ class _TrainingRun:
         return loop
 
     def _sample_validation_set(self) -> ValidationSet:
-        texts = draw_documents(load_documents(self.dataset, "val"), VALIDATION_TOKENS, self.config.seed)
+        texts = draw_documents(load_documents(self.dataset, "val"), VALIDATION_TOKENS)
         if not texts:
             self.progress.note("no held-out text: the weights of the last step are kept, however good they are")
         end = self.tokenizer.end_id
-        byte_count = sum(len(self.tokenizer.decode(text.tokens[text.tokens != end])) for text in texts)
+        byte_count = sum(len(self.tokenizer.decode(text.scored[text.scored != end])) for text in texts)
         return ValidationSet(texts, byte_count)
 
     def _identity(self) -> dict[str, str]:
