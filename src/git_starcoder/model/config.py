@@ -88,7 +88,7 @@ class TrainConfig(StrictConfig):
     """Weight decay of matrices, per unit of learning rate. Default: 1 from scratch, 0.1 for a whole base model, 0 for
     adapters."""
     dropout: ShareBelowOne = 0.0
-    """Dropout of the attention weights of a model from scratch."""
+    """Dropout of what attention and feed-forward layers of a model from scratch add to the residual stream."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"
     """How the learning rate falls to zero after the warmup: linearly, along a cosine, or only in the last fifth
     (warmup, stable, decay)."""
