@@ -189,8 +189,9 @@ def _attend_by_query_block(
 
     groups = query.shape[1] // key.shape[1]
     # Under autocast, rotary positions turn queries and keys into float32; values stay in the precision of products.
-    query, key = query[0].to(value.dtype), key[0].to(value.dtype).repeat_interleave(groups, 0)
-    value = value[0].repeat_interleave(groups, 0)
+    query, key, value = (part[0].to(value.dtype) for part in (query, key, value))
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
     scale = float(query.shape[2] ** -0.5) if scaling is None else scaling
     outputs: list[Any] = []
     for begin in range(0, query.shape[1], QUERY_BLOCK_TOKENS):
