@@ -93,7 +93,7 @@ class TrainConfig(StrictConfig):
     """Weight decay of matrices: in each step they shrink by this value times the learning rate. The default is 1 from
     scratch, 0.1 for all weights of a base model, and 0 for adapters."""
     dropout: ShareBelowOne = 0.0
-    """Dropout rate of the attention weights in a model from scratch."""
+    """Dropout rate of what attention and feed-forward layers add to the residual stream, in a model from scratch."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"
     """How the learning rate falls to zero after the warmup: linearly, along a cosine, or only in the last fifth
     (warmup, stable, decay)."""
