@@ -88,8 +88,11 @@ KINDS = {
 FLAT = {name for name in KINDS if not name.startswith(("Gemma2", "GPTNeo, old", "Mamba"))}
 
 
+@pytest.mark.parametrize("stored", [1024, 0])
 @pytest.mark.parametrize("name", KINDS)
-def test_packed_rows_have_the_losses_of_rows_alone(name, tokenizer):
+def test_packed_rows_have_the_losses_of_rows_alone(name, stored, tokenizer, monkeypatch):
+    monkeypatch.setattr(networks, "MAX_STORED_SCORES_TOKENS", stored)
+    monkeypatch.setattr(networks, "QUERY_BLOCK_TOKENS", 8)
     network = make_network(KINDS[name][0], tokenizer, **KINDS[name][1])
     assert bool(network.notes) == (name not in FLAT)
     rows = random_rows(2, [9, 33, 2, 9, 17])
@@ -129,18 +132,18 @@ def test_rows_of_all_lengths_come_in_few_shapes(tokenizer, monkeypatch):
 
     network = make_network("Llama", tokenizer, max_position_embeddings=200)
     attended, lines = set(), set()
-    honest = torch.nn.functional.scaled_dot_product_attention
+    honest = networks._attend_by_query_block
     linear = torch.nn.functional.linear
 
-    def attend(query, *parts, **options):
+    def attend(query, *parts):
         attended.add(query.shape[2])
-        return honest(query, *parts, **options)
+        return honest(query, *parts)
 
     def multiply(states, *weights):
         lines.add(states.shape[-2])
         return linear(states, *weights)
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+    monkeypatch.setattr(networks, "_attend_by_query_block", attend)
     monkeypatch.setattr(torch.nn.functional, "linear", multiply)
     with torch.inference_mode():
         for row in random_rows(7, range(60, 140, 7)):
@@ -272,16 +275,10 @@ def test_fixed_shapes_do_not_depend_on_the_rows():
     assert few.bounds[-1] == many.bounds[-1] == 128
 
 
-def test_a_compiled_network_is_the_same_and_is_compiled_once(tokenizer, monkeypatch):
+@pytest.mark.parametrize("name", ["Llama", "Llama, grouped", "Mistral, sliding"])
+def test_a_compiled_network_is_the_same_and_is_compiled_once(name, tokenizer, monkeypatch):
+    """In float32, which the kernel of CUDA does not take."""
     import torch
-
-    def masked(query, key, value, segments, scaling, window, dropout):  # noqa: ARG001
-        """In the place of the kernel: one graph, whatever the rows."""
-        place = torch.arange(query.shape[2], dtype=torch.int32)
-        row = torch.searchsorted(segments.bounds, place, right=True)
-        near = (row[:, None] == row) & (place[:, None] >= place)
-        attend = torch.nn.functional.scaled_dot_product_attention
-        return attend(query, key, value, attn_mask=near, scale=scaling).transpose(1, 2)
 
     graphs = []
 
@@ -291,9 +288,12 @@ def test_a_compiled_network_is_the_same_and_is_compiled_once(tokenizer, monkeypa
 
     compile_it = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_it(model, dynamic=dynamic, backend=backend))
-    monkeypatch.setattr(networks, "_attend_by_segment", masked)
     network = Network(
-        make_network("Llama", tokenizer).model, tokenizer, device="cpu", precision="float32", is_compiled=True
+        make_network(KINDS[name][0], tokenizer, **KINDS[name][1]).model,
+        tokenizer,
+        device="cpu",
+        precision="float32",
+        is_compiled=True,
     )
     assert network.has_fixed_shapes
     network.model.eval()
@@ -304,6 +304,14 @@ def test_a_compiled_network_is_the_same_and_is_compiled_once(tokenizer, monkeypa
             expected = torch.cat([alone(network, row) for row in rows])
         assert (found - expected).abs().max() < 1e-4
         assert len(graphs) == 1
+    network.model.train()
+    network.model.config.attention_dropout = 0.5
+    for layer in network.model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    compiled = len(graphs)
+    for lengths in ([9, 33, 17], [20, 21], [5] * 9):
+        assert network.token_losses(pack_rows(random_rows(6, lengths), multiple=64)).isfinite().all()
+    assert len(graphs) == compiled + 1
 
 
 @pytest.mark.parametrize("name", ["Llama, grouped", "GPT2", "GPTNeo, old"])

@@ -390,7 +390,7 @@ def test_the_scores_are_drawn_and_every_figure_is_in_a_table(html):
     assert tables["Training configuration"][1:] == [["batch", "2,048"], ["compile", "None"], ["tensorboard", "True"]]
     assert tables["Token budget of the training"][1] == ["trained", "1,234,567"]
     text = "".join(data for _, data in Page(html).text)
-    assert text.count("Grey bars have fewer than 5 groups of files") == 3
+    assert text.count("Grey bars have fewer than 5 leak groups") == 3
     assert "most of it, 12 files" in text
     assert "No fill in the middle: <script>" in text
     assert "measured on another dataset" not in text

@@ -39,9 +39,10 @@ PARSE_SECONDS = 60.0
 
 @evaluation("bits_per_byte")
 def score_models(inputs: EvalInput) -> list[Score]:
-    """Bits per byte of held-out text for each model: in total, of identifiers and the rest, by language and role.
+    """Bits per byte and perplexity of each model and of the untrained network, which has random weights.
 
-    The bits of a token are spread evenly over its bytes. Those of the end-of-text token belong to the rest.
+    Bits per byte are also divided into identifiers and the rest, and by language and role. The bits of a token are
+    spread evenly over its bytes. The bits of the end-of-text token belong to the rest.
     """
     scores: list[Score] = []
     shares = identifier_shares(inputs)
@@ -60,7 +61,7 @@ def score_models(inputs: EvalInput) -> list[Score]:
 
 @evaluation("kinds")
 def score_kinds_of_rows(inputs: EvalInput) -> list[Score] | str:
-    """Bits per byte of held-out rows by technique: files as they are, each variation of them, and each kind of context.
+    """Bits per byte of held-out rows, separately for each technique (`base`, each variation, each kind of context).
 
     Rows are scored as training shows them: a context prefix is read and not scored. Rows overlap, and the text before
     a row is not seen, so the figure of `base` is a little higher here than that of whole files.

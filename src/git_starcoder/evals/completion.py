@@ -64,7 +64,7 @@ class CompletionTask(NamedTuple):
 
 @evaluation("next_line")
 def score_next_lines(inputs: EvalInput) -> list[Score] | str:
-    """Next line: held-out lines that a model writes exactly, given the text before, and how similar the others are.
+    """Next line: each model writes a held-out line, given the text before it. Exact match and edit similarity.
 
     Each model writes each line greedily. White space at both ends does not count.
     """
@@ -114,7 +114,10 @@ def next_line_tasks(inputs: EvalInput) -> list[CompletionTask]:
 
 @evaluation("frequent_line")
 def score_frequent_lines(inputs: EvalInput) -> list[Score] | str:
-    """Next line by counting: the line that most often follows this one in the training text, or the most frequent."""
+    """Baseline for the next line: the line that most often follows the previous line in the training text.
+
+    If the previous line is not in the training text, it is the most frequent line of all.
+    """
     tasks = next_line_tasks(inputs)
     if not tasks:
         return NO_LONG_FILE
@@ -139,7 +142,7 @@ def _most_frequent(counts: Counter[bytes]) -> bytes:
 
 @evaluation("fill_in_the_middle")
 def score_filled_holes(inputs: EvalInput) -> list[Score] | str:
-    """Fill in the middle: held-out holes of one to four lines that a model fills in exactly; how similar others are.
+    """Fill in the middle: each model fills a hole of one to four lines. Exact match and edit similarity.
 
     As many lines as are missing are compared with the author's.
     """
@@ -220,7 +223,7 @@ def fill_in_tasks(inputs: EvalInput) -> list[CompletionTask]:
 
 @evaluation("lines_above")
 def score_lines_above(inputs: EvalInput) -> list[Score] | str:
-    """Next line and middle by copying the lines that stand above, as many as are missing: a baseline."""
+    """Baseline for the next line and for filling in the middle: a copy of the lines above, as many as are missing."""
     scores: list[Score] = []
     for name, tasks in ((NEXT_LINE, next_line_tasks(inputs)), (FILL_IN_THE_MIDDLE, fill_in_tasks(inputs))):
         if tasks:

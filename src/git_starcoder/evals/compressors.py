@@ -60,7 +60,7 @@ class CompressedSizes(NamedTuple):
 
 @evaluation("compressors")
 def score_compressors(inputs: EvalInput) -> list[Score] | str:
-    """Bits per byte of xz and PPMd after the training text: what copying, and counting what follows what, explain.
+    """Bits per byte of the compressors xz and PPMd after the training text: what copying and counting alone achieve.
 
     The size of a held-out text is what it adds to the compressed training text. Both compressors read the same text.
     """

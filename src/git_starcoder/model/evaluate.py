@@ -319,7 +319,7 @@ def format_scores(scores: Scores) -> str:
         lines += [_format_score(score, score.group, _describe_group(score)) for score in groups]
     lines += [f"no {name.replace('_', ' ')}: {reason}" for name, reason in scores.skipped.items()]
     if any(score.low is not None for score in scores.scores):
-        few = f"few: under {MIN_RELIABLE_GROUPS} of these, the figure may be chance"
+        few = f"few: under {MIN_RELIABLE_GROUPS} such groups, the figure may be chance"
         lines.append(f"A to B: the 95 % confidence interval over groups of files that resemble each other; {few}")
     if not scores.is_own_dataset:
         lines.append("the model was trained on another dataset, so it may have seen these files")

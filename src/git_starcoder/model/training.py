@@ -112,16 +112,16 @@ def train(
     The model folder appears complete or not at all. Until then, a hidden folder beside it has checkpoints. If that has
     checkpoints of the same training, training resumes from the newest one.
 
-    The weights that are kept have the lowest loss on a fixed sample of the `base` text of the val split. Under
+    The saved weights are those with the lowest loss on a fixed sample of the `base` text of the val split. Under
     `torchrun`, each process calls this function with the same arguments, and only the first one writes.
 
     Args:
         dataset: The dataset to train on.
         out: The model folder to write.
-        config: How to train; 8 minutes of the smallest model from scratch unless given.
-        progress: Who is told how training goes.
-        force: Replace a model that is at `out`.
-        fresh: Start over, even if there are checkpoints.
+        config: The training keys. By default, the smallest model is trained from scratch for 8 minutes.
+        progress: Receives the progress of the training.
+        force: Whether an existing model in `out` is replaced.
+        fresh: Whether training starts from the beginning, even if there are checkpoints.
 
     Raises:
         UsageError: The config cannot be used with this dataset, or the checkpoints are of another training.

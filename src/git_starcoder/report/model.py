@@ -223,9 +223,9 @@ def _group_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
     for by in dict.fromkeys(score["by"] for score in grouped):
         groups = sorted((score for score in grouped if score["by"] == by), key=lambda score: -score["over"])
         measure = groups[0]["measure"]
-        caption = "Lines are 95 % confidence intervals; a single file has none."
+        caption = "Lines are 95 % confidence intervals; a single leak group has none."
         if any(score["groups"] < MIN_RELIABLE_GROUPS for score in groups):
-            caption += f" Grey bars have fewer than {MIN_RELIABLE_GROUPS} groups of files and may be far off."
+            caption += f" Grey bars have fewer than {MIN_RELIABLE_GROUPS} leak groups and may be far off."
         rows = [
             (score["group"], score["note"], *_formatted_interval(score), f"{score['over']:,}", f"{score['files']:,}")
             for score in groups
