@@ -11,7 +11,7 @@ from git_starcoder.dataset.held_out import Document, load_documents
 from git_starcoder.errors import UsageError
 from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.memory.repository_memory import RepositoryMemory
-from git_starcoder.model.generation import Sampling, generate
+from git_starcoder.model.generation import Sampling
 from git_starcoder.model.loading import load_model
 from git_starcoder.model.with_memory import MEMORY_FOLDER, read_prompt
 from git_starcoder.records import content_id
@@ -94,7 +94,7 @@ class Model:
         stop[network.end_token] = True
         readers = [] if self.memory is None else [read_prompt(self.memory, tokens, tokenizer)]
         sampling = Sampling(temperature, no_repeat_tokens, seed)
-        (generated,) = generate(network, [tokens], limit, stop=stop, sampling=sampling, readers=readers)
+        (generated,) = network.generate([tokens], limit, stop=stop, sampling=sampling, readers=readers)
         return tokenizer.decode(generated[generated != network.end_token]).decode("utf-8", "replace")
 
     def bits_per_byte(self, text: str | bytes) -> float:

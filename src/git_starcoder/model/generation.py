@@ -77,15 +77,15 @@ class Writer:
 
     def _choose(self, probabilities: NDArray[np.float32]) -> int:
         temperature, repeat, seed = self._sampling
-        allowed = probabilities.astype(np.float64)
+        allowed: NDArray[np.float64] = probabilities.astype(np.float64)
         if repeat and len(self.history) >= repeat:
             allowed[list(self._followers.get(tuple(self.history[len(self.history) - repeat + 1 :]), ()))] = 0
         if not temperature or not allowed.any():
             return int(allowed.argmax())
         # Powers of p / max p, so that none overflows. Each place has a random number of its own, drafts or not.
-        shares: Any = np.cumsum((allowed / allowed.max()) ** (1 / temperature))
-        draw = np.random.default_rng((seed % (1 << 64), len(self.written))).random() * shares[-1]
-        return int(np.searchsorted(shares, draw, side="right"))
+        powers: NDArray[np.float64] = (allowed / allowed.max()) ** (1 / temperature)
+        generator = np.random.default_rng((seed % (1 << 64), len(self.written)))
+        return int(generator.choice(len(powers), p=powers / powers.sum()))
 
     def _remember(self, end: int) -> None:
         if (repeat := self._sampling.no_repeat_tokens) and end + 1 >= repeat:

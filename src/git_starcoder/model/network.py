@@ -551,7 +551,7 @@ class Network:
         return [np.concatenate(values) if values else nothing for values in found]
 
     def generate(
-        self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_]
+        self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_], **options: Any
     ) -> list[NDArray[np.int32]]:
-        """Continue each prompt. See `protocols.LanguageModel`."""
-        return generation.generate(self, prompts, limit, stop=stop)
+        """Continue each prompt. See `protocols.LanguageModel`; `options` go to `generation.generate`."""
+        return generation.generate(self, prompts, limit, stop=stop, **options)

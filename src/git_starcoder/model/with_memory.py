@@ -10,7 +10,6 @@ import numpy as np
 from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.evals.bits_per_byte import document_sequences
 from git_starcoder.memory.repository_memory import MemoryReader, NetworkView, RepositoryMemory
-from git_starcoder.model.generation import GREEDY, Sampling, generate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,12 +75,10 @@ class NetworkWithMemory:
         views = self.network.sequence_views(sequences, first_scored, parts=parts)
         return _score(self.memory, sequences, first_scored, views)
 
-    def generate(
-        self, prompts: Sequence[Tokens], limit: int, *, stop: NDArray[np.bool_], sampling: Sampling = GREEDY
-    ) -> list[NDArray[np.int32]]:
+    def generate(self, prompts: Sequence[Tokens], limit: int, *, stop: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
         """Continue each prompt. See `protocols.LanguageModel`."""
         readers = [read_prompt(self.memory, prompt, self.tokenizer) for prompt in prompts]
-        return generate(self.network, prompts, limit, stop=stop, sampling=sampling, readers=readers)
+        return self.network.generate(prompts, limit, stop=stop, readers=readers)
 
 
 def read_prompt(memory: RepositoryMemory, prompt: Tokens, tokenizer: Tokenizer) -> MemoryReader:
