@@ -24,6 +24,8 @@ MAX_COPIES = 16
 """Variations of one file by one augmentation. More would be near-duplicates of each other."""
 WindowSize = Annotated[int, Meta(ge=16, le=1_048_576)]
 """Tokens of a row."""
+RepositoryName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A name on one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,9 @@ class WindowOptions(StrictConfig):
     """`learn`: a byte-level BPE from the training split; otherwise a folder or a Hugging Face id."""
     vocab_size: Annotated[int, Meta(ge=512, le=1_000_000)] = 4096
     """Entries of a learned tokenizer, special tokens included."""
+    header: RepositoryName | None = None
+    """The repository's name, which stands before every window of a file as it is, followed by the file's path; `auto`
+    takes the last part of the URL of the remote `origin`; null: windows have no header."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -191,7 +196,7 @@ class Recipe(StrictConfig):
     write: WriteOptions = field(default_factory=WriteOptions)
 
     @classmethod
-    def load(cls, name: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    def load(cls, name: str | Path = registry.DEFAULT_RECIPE, overrides: tuple[str, ...] = ()) -> Recipe:
         """Load a recipe of the registry or of a YAML file, with overrides such as `window.size=2048` on top.
 
         Raises:
@@ -223,8 +228,14 @@ class Recipe(StrictConfig):
 
 
 def _as_plain_values(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as dictionaries and lists, as YAML and JSON have them."""
-    return json.loads(json.dumps(asdict(recipe)))
+    """The recipe as dictionaries and lists, as YAML and JSON have them.
+
+    A header that is null is left out: datasets without headers keep the bytes that they had before there were any.
+    """
+    values: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    if recipe.window.header is None:
+        del values["window"]["header"]
+    return values
 
 
 def _load_values(name: str, chain: tuple[str, ...], folder: Path | None = None) -> dict[str, Any]:

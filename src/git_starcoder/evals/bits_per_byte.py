@@ -109,21 +109,22 @@ def document_bits(
 ) -> NDArray[np.float64]:
     """Return the bits that a model needs to predict each document, shape (documents,).
 
-    Every token is scored once; the first follows the end-of-text token `end`, as in training. Windows as long as the
-    model's context move forward by a part of it, and only the tokens that are new in a window count. With four parts,
-    each token is predicted from at least three quarters of the context, or from all text before it. That costs four
-    times as much as one part, and is close to a full context for every token.
+    Every token is scored once; the first follows the end-of-text token `end` and the header, as in training. Windows as
+    long as the model's context move forward by a part of it, and only the tokens that are new in a window count. With
+    four parts, each token is predicted from at least three quarters of the context, or from all text before it. That
+    costs four times as much as one part, and is close to a full context for every token. All windows have the header.
     """
     windows: list[NDArray[np.int64]] = []
     owners: list[tuple[int, int]] = []  # which document each window is from, and how many of its tokens are new
-    stride = max(1, model.context // parts)
     for index, document in enumerate(documents):
         tokens = np.concatenate(([end], document.tokens)).astype(np.int64)
+        header = document.header[: model.context // 2].astype(np.int64)
+        room = model.context - len(header)
         done = 1
-        for start in range(0, len(tokens), stride):
-            stop = min(len(tokens), start + model.context + 1)
+        for start in range(0, len(tokens), max(1, room // parts)):
+            stop = min(len(tokens), start + room + 1)
             if stop > done:
-                windows.append(tokens[start:stop])
+                windows.append(np.insert(tokens[start:stop], int(start == 0), header))
                 owners.append((index, stop - done))
                 done = stop
     total = np.zeros(len(documents))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.errors import DatasetError
+from git_starcoder.row_layout import is_plain_text
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -34,12 +35,12 @@ class Corpus:
     offsets: Integers
     """Row i is `tokens[offsets[i]:offsets[i + 1]]`, shape (rows + 1,)."""
     is_plain_text: NDArray[np.bool_]
-    """Whether the row is text alone, with no context prefix and no masked span, shape (rows,)."""
+    """Whether the row is text as it is, at most with a header before it, shape (rows,)."""
     starts_text: NDArray[np.bool_]
-    """Whether the row is the beginning of a plain text, so that a model reads an end-of-text token before it. Rows that
-    begin with a control token of their own need none. Shape (rows,)."""
+    """Whether the row is the beginning of a plain text, so that a model reads an end-of-text token before it. Other
+    rows that begin with a control token of their own need none. Shape (rows,)."""
     context_lengths: NDArray[np.int32]
-    """Tokens of the row's context prefix, which is not in the loss, shape (rows,)."""
+    """Tokens of the row's header or other context prefix, which is not in the loss, shape (rows,)."""
     weights: NDArray[np.float64]
     """How often to draw the row, relative to the others; above 0. Shape (rows,)."""
     content_hashes: NDArray[np.uint64]
@@ -75,8 +76,8 @@ class Corpus:
                 what = f"row {number + 1} has a weight of {weight} and {context_length} tokens of context"
             if what:
                 raise DatasetError(what, where=dataset.row_location("train", number))
-            is_plain_text = not metadata.keys() & {"hole", "context"}
-            columns = is_plain_text, is_plain_text and is_first_window, context_length, weight, content_hash
+            is_plain = is_plain_text(metadata)
+            columns = is_plain, is_plain and is_first_window, context_length, weight, content_hash
             rows.append((row_tokens.astype(dtype), *columns))
         if not rows:
             hint = "the repository is too small for this recipe"
