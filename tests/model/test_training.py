@@ -14,7 +14,7 @@ import finished
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, StarcoderError, UsageError
 from git_starcoder.model import evaluate as evaluation
-from git_starcoder.model import loading
+from git_starcoder.model import loading, training
 from git_starcoder.model.complete import find_completion_example
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.evaluate import evaluate, format_scores
@@ -100,6 +100,18 @@ def test_steps_are_reproducible_to_the_bit_and_a_seed_matters(dataset, tmp_path)
         train(dataset, folder, toy(steps=3, seed=seed))
     one, again, other = ((folder / "model.safetensors").read_bytes() for folder in folders)
     assert one == again != other
+
+
+def test_a_seed_does_not_change_the_validation_text(dataset, tmp_path, monkeypatch):
+    drawn = []
+    draw = training.draw_documents
+    monkeypatch.setattr(training, "VALIDATION_TOKENS", 300)  # less than there is, so that there is a choice
+    monkeypatch.setattr(training, "draw_documents", lambda *values: drawn.append(draw(*values)) or drawn[-1])
+    for seed in (1, 2):
+        train(dataset, tmp_path / f"{seed}", toy(steps=1, seed=seed))
+    paths = [[(document.path, document.start, len(document.tokens)) for document in texts] for texts in drawn]
+    assert paths[0] == paths[1]
+    assert sum(length for *_, length in paths[0]) <= 300
 
 
 def test_a_budget_of_time_ends(dataset, tmp_path):

@@ -36,6 +36,8 @@ BASE_MODEL_DEFAULTS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e
 destroy what the base model has learned."""
 ADAPTER_DEFAULTS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e-4, "weight_decay": 0.0}
 """Defaults of adapters, from the literature (Hu et al., 2021; Dettmers et al., 2023)."""
+DEFAULT_ROPE_BASE = 50_000.0
+"""Default of `rope_base`."""
 _BY_BASE: Any = UNSET
 """Stands for the default of the keys above until it is known which of the three tables holds."""
 
@@ -48,6 +50,8 @@ class TrainConfig(StrictConfig):
     """Folder or Hugging Face id of a causal language model to continue from; null trains from scratch."""
     size: str = "tiny"
     """Size of a model from scratch: `tiny`, `small`, …, or a number of parameters such as `124M`."""
+    rope_base: PositiveFloat = DEFAULT_ROPE_BASE
+    """Base of the rotary positions of a model from scratch: a larger one lets attention reach farther back."""
     tune: Literal["full", "lora", "qlora"] = "full"
     """What is trained of the base model: all weights, low-rank adapters, or adapters over 4-bit weights (CUDA only)."""
     lora_rank: Count = 16

@@ -74,6 +74,8 @@ MODEL_KIND = OutputKind(
 )  # fmt: skip
 VALIDATION_TIME_SHARE = 0.15
 """Share of a time budget that validation may take."""
+VALIDATION_SEED = 0
+"""Seed of the draw of this text: the same for every training, so that trainings with several seeds can be compared."""
 VALIDATION_TOKENS = 12_288
 """Tokens of the val split that are used for validation."""
 
@@ -238,7 +240,7 @@ class _TrainingRun:
         return loop
 
     def _sample_validation_set(self) -> ValidationSet:
-        texts = draw_documents(load_documents(self.dataset, "val"), VALIDATION_TOKENS, self.config.seed)
+        texts = draw_documents(load_documents(self.dataset, "val"), VALIDATION_TOKENS, VALIDATION_SEED)
         if not texts:
             self.progress.note("no held-out text: the weights of the last step are kept, however good they are")
         end = self.tokenizer.end_id
@@ -315,6 +317,7 @@ class _TrainingRun:
             "order": "curriculum" if self.is_curriculum else "shuffled",
             "size": config.size if config.base is None else config.base,
             "seed": config.seed,
+            "repository": self.dataset.metadata.get("repository"),
             "budget": budget or {"minutes": DEFAULT_MINUTES},
             "config": {**values, "piece": measured["piece"]},
             "parameters": sum(weight.numel() for weight in network.model.parameters()),
