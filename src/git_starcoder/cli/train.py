@@ -37,7 +37,7 @@ if TYPE_CHECKING:
               "weights in 4 bits (default: full).")  # fmt: skip
 @click.option("--order", type=click.Choice(["curriculum", "shuffled"]),
               help="Order of the rows: as in the dataset, from simple to complex, or shuffled (default: "
-              "curriculum).")  # fmt: skip
+              "as in the dataset, if it has a curriculum).")  # fmt: skip
 @click.option("--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Device to train on (default: the fastest).")
 @click.option("--seed", type=int, help="Random seed of the initial weights and of the order of rows (default: 0).")
 @click.option("--fresh", is_flag=True, help="Start from the beginning instead of resuming an unfinished training.")

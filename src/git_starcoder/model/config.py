@@ -36,6 +36,8 @@ BASE_MODEL_DEFAULTS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e
 destroy what the base model has learned."""
 ADAPTER_DEFAULTS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e-4, "weight_decay": 0.0}
 """Defaults of adapters, from the literature (Hu et al., 2021; Dettmers et al., 2023)."""
+DEFAULT_FIM_SHARE = 0.3
+"""Share of fill-in-the-middle rows where a model is trained from scratch on natural text."""
 DEFAULT_ROPE_BASE = 50_000.0
 """Default of `rope_base`."""
 _BY_BASE: Any = UNSET
@@ -78,8 +80,14 @@ class TrainConfig(StrictConfig):
     finds the largest one that fits and is fast."""
     order: Literal["curriculum", "shuffled"] | None = None
     """If null, the order of the dataset. `shuffled` always draws from all rows: the control for a curriculum."""
-    fim: ShareBelowOne = 0.0
-    """Share of plain rows that are trained on as prefix, suffix, middle (PSM or SPM), decided by their content."""
+    fim: ShareBelowOne | None = None
+    """Share of plain rows that are trained on as prefix, suffix, middle (PSM or SPM), decided by their content; half of
+    the middles are syntax nodes. If null, 0.3 from scratch where rows have headers (as by the default recipe), else
+    0."""
+    shift_windows: bool = True
+    """Whether windows that do not overlap begin at other places of their file in every pass."""
+    noise: ShareBelowOne = 0.0
+    """Share of the tokens that the model reads that are replaced by random ones; what it is to predict stays."""
     attend: Literal["row", "piece"] = "row"
     """Whether a token attends only to its own row, or also to the rows packed before it in the micro-batch."""
 
@@ -89,8 +97,11 @@ class TrainConfig(StrictConfig):
     learning_rate: PositiveFloat = _BY_BASE
     """Peak learning rate. Default: 1e-2 from scratch, 2e-5 for a whole base model, 2e-4 for adapters."""
     weight_decay: Annotated[float, Meta(ge=0)] = _BY_BASE
-    """Weight decay of matrices, per unit of learning rate. Default: 1 from scratch, 0.1 for a whole base model, 0 for
-    adapters."""
+    """Weight decay of matrices except embeddings, per unit of learning rate. Default: 1 from scratch, 0.1 for a whole
+    base model, 0 for adapters."""
+    decay_epochs: PositiveFloat | None = None
+    """After how many passes weight decay alone would have shrunk a weight to 1/e, at the peak learning rate. If set,
+    `weight_decay` follows from it."""
     dropout: ShareBelowOne = 0.0
     """Dropout of the attention weights of a model from scratch."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"

@@ -139,8 +139,10 @@ def new_network(
     rope_base: float = DEFAULT_ROPE_BASE,
     **options: Any,
 ) -> Network:
-    """An untrained decoder of the Qwen3 architecture (Yang et al., 2025): rotary positions, SwiGLU, tied embeddings, no
-    biases, and queries and keys of norm 1 (Dehghani et al., 2023), which keeps attention stable at high learning rates.
+    """An untrained decoder of the Qwen3 architecture (Yang et al., 2025).
+
+    It has rotary positions, SwiGLU, tied embeddings, no biases, and normalised queries and keys (Dehghani et al.,
+    2023), which keep attention stable at high learning rates.
 
     `options` go to `Network`.
     """

@@ -19,6 +19,7 @@ import numpy as np
 
 from git_starcoder import user_paths
 from git_starcoder.dataset.held_out import draw_documents, load_documents
+from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.machine import limit_library_threads
@@ -32,7 +33,7 @@ from git_starcoder.model.checkpoint import (
     load_newest_checkpoint,
     locked_checkpoint_folder,
 )
-from git_starcoder.model.config import BUDGET_KEYS, TrainConfig
+from git_starcoder.model.config import BUDGET_KEYS, DEFAULT_FIM_SHARE, TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
 from git_starcoder.model.loading import MODEL_SCHEMA, TRAINING_RECORD, build_network, save_model
@@ -40,7 +41,7 @@ from git_starcoder.model.loop import VALIDATION_COUNT, TrainingLoop, ValidationS
 from git_starcoder.model.network import best_device, import_libraries
 from git_starcoder.model.optimizer import StepRunner, connect_processes
 from git_starcoder.model.packing import FIM_TOKEN_COUNT
-from git_starcoder.model.plan import TrainingPlan, budget_steps
+from git_starcoder.model.plan import TrainingPlan, budget_steps, epoch_steps
 from git_starcoder.model.preflight import raise_if_wrong, run_preflight, search_batch_size
 from git_starcoder.output_folder import OutputKind, atomic_folder, describe_files
 from git_starcoder.protocols import NO_PROGRESS, Progress
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from git_starcoder.model.checkpoint import Checkpoint
     from git_starcoder.model.network import Network
     from git_starcoder.model.optimizer import ProcessGroup
+    from git_starcoder.protocols import Engine
     from git_starcoder.text.tokenizer import Tokenizer
 
 DEFAULT_MINUTES = 8.0
@@ -148,7 +150,9 @@ def train(
     device, folder = config.device or best_device(), checkpoint_folder(out)
     with connect_processes(device) as processes, _deterministic_torch(device), ExitStack() as stack:
         progress = progress if processes.is_first else NO_PROGRESS
-        run = _TrainingRun(dataset, out, folder, config, tokenizer, processes, progress, start_time, is_curriculum)
+        engine = stack.enter_context(LocalEngine(1))
+        settings = config, tokenizer, processes, progress, start_time, is_curriculum, engine
+        run = _TrainingRun(dataset, out, folder, *settings)
         if not processes.is_first:
             return run.result(run.finished_loop())
         stack.enter_context(locked_checkpoint_folder(out, fresh=fresh))
@@ -166,6 +170,21 @@ def follows_curriculum(dataset: Dataset, config: TrainConfig) -> bool:
         hint = "build it with --set order.by=curriculum"
         raise UsageError("the dataset has no curriculum", where="--order", hint=hint)
     return has_curriculum and config.order != "shuffled"
+
+
+def resolve_config(config: TrainConfig, dataset: Dataset, corpus: Corpus) -> TrainConfig:
+    """The config with the values that depend on the dataset: the share of fill-in-the-middle rows, and weight decay.
+
+    Decay multiplies a weight by 1 - rate * decay in every step, so it is 1/e after 1 / (rate * decay) steps.
+    """
+    fim = config.fim
+    if fim is None:
+        is_natural = config.base is None and "repository" in dataset.metadata and corpus.fim_tokens is not None
+        fim = DEFAULT_FIM_SHARE if is_natural else 0.0
+    decay = config.weight_decay
+    if config.decay_epochs is not None:
+        decay = 1 / (config.learning_rate * config.decay_epochs * epoch_steps(config, corpus))
+    return replace(config, fim=fim, weight_decay=decay)
 
 
 def build_network_for(dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer) -> Network:
@@ -189,11 +208,14 @@ class _TrainingRun:
     progress: Progress
     start_time: float
     is_curriculum: bool
+    engine: Engine
+    """Where rows are parsed."""
 
     def finished_loop(self) -> TrainingLoop:
         """Run the training loop, from the first step or from the newest checkpoint."""
         config, processes = self.config, self.processes
-        corpus = Corpus.read(self.dataset, self.tokenizer)
+        corpus = Corpus.read(self.dataset, self.tokenizer, self.engine)
+        config = resolve_config(config, self.dataset, corpus)
         checkpoint = self._find_checkpoint()
         if checkpoint:  # the measured precision stays
             config = replace(config, precision=checkpoint.values["precision"])
@@ -204,7 +226,7 @@ class _TrainingRun:
         for note in network.notes:
             self.progress.note(note)
         if processes.is_first and not checkpoint:
-            for result in run_preflight(self.dataset, corpus, network, self.tokenizer, self.config, self.out):
+            for result in run_preflight(self.dataset, corpus, network, self.tokenizer, config, self.out):
                 if raise_if_wrong(result).result == "note":
                     self.progress.note(f"{result.what}: {result.figure}")
         runner = StepRunner(network, corpus, config, processes)
@@ -300,7 +322,7 @@ class _TrainingRun:
 
     def publish(self, loop: TrainingLoop, folder: Path) -> None:
         """Write the model of a finished loop, and what is known about its training, into a folder."""
-        network, config = loop.network, self.config
+        network, config = loop.network, loop.config
         save_model(network, self.dataset.tokenizer_folder, folder)
         if loop.metrics:
             loop.metrics.copy_to(folder)
