@@ -142,6 +142,7 @@ def train(
     user_paths.require_matplotlib("train")  # better to fail now than after all the work
     is_curriculum = follows_curriculum(dataset, config)
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
+    config = resolve_fim(config, dataset, tokenizer)
 
     def refuse_existing(model: Path) -> None:
         if not force:
@@ -150,7 +151,7 @@ def train(
     device, folder = config.device or best_device(), checkpoint_folder(out)
     with connect_processes(device) as processes, _deterministic_torch(device), ExitStack() as stack:
         progress = progress if processes.is_first else NO_PROGRESS
-        engine = stack.enter_context(LocalEngine(1))
+        engine = stack.enter_context(LocalEngine(1)) if config.fim else None
         settings = config, tokenizer, processes, progress, start_time, is_curriculum, engine
         run = _TrainingRun(dataset, out, folder, *settings)
         if not processes.is_first:
@@ -172,19 +173,23 @@ def follows_curriculum(dataset: Dataset, config: TrainConfig) -> bool:
     return has_curriculum and config.order != "shuffled"
 
 
-def resolve_config(config: TrainConfig, dataset: Dataset, corpus: Corpus) -> TrainConfig:
-    """The config with the values that depend on the dataset: the share of fill-in-the-middle rows, and weight decay.
+def resolve_fim(config: TrainConfig, dataset: Dataset, tokenizer: Tokenizer) -> TrainConfig:
+    """The config with the share of fill-in-the-middle rows that this dataset has by default."""
+    if config.fim is not None:
+        return config
+    is_natural = config.base is None and "repository" in dataset.metadata and tokenizer.fim_ids is not None
+    return replace(config, fim=DEFAULT_FIM_SHARE if is_natural else 0.0)
+
+
+def resolve_decay(config: TrainConfig, corpus: Corpus) -> TrainConfig:
+    """The config with the weight decay that follows from `decay_epochs`.
 
     Decay multiplies a weight by 1 - rate * decay in every step, so it is 1/e after 1 / (rate * decay) steps.
     """
-    fim = config.fim
-    if fim is None:
-        is_natural = config.base is None and "repository" in dataset.metadata and corpus.fim_tokens is not None
-        fim = DEFAULT_FIM_SHARE if is_natural else 0.0
-    decay = config.weight_decay
-    if config.decay_epochs is not None:
-        decay = 1 / (config.learning_rate * config.decay_epochs * epoch_steps(config, corpus))
-    return replace(config, fim=fim, weight_decay=decay)
+    if config.decay_epochs is None:
+        return config
+    decay_steps = config.decay_epochs * epoch_steps(config, corpus)
+    return replace(config, weight_decay=1 / (config.learning_rate * decay_steps))
 
 
 def build_network_for(dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer) -> Network:
@@ -208,14 +213,14 @@ class _TrainingRun:
     progress: Progress
     start_time: float
     is_curriculum: bool
-    engine: Engine
-    """Where rows are parsed."""
+    engine: Engine | None
+    """Where rows are parsed; None if they need not be."""
 
     def finished_loop(self) -> TrainingLoop:
         """Run the training loop, from the first step or from the newest checkpoint."""
         config, processes = self.config, self.processes
         corpus = Corpus.read(self.dataset, self.tokenizer, self.engine)
-        config = resolve_config(config, self.dataset, corpus)
+        config = resolve_decay(config, corpus)
         checkpoint = self._find_checkpoint()
         if checkpoint:  # the measured precision stays
             config = replace(config, precision=checkpoint.values["precision"])
