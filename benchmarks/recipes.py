@@ -22,13 +22,14 @@ import json
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from git_starcoder import strict_config
-from git_starcoder.dataset.held_out import draw_documents, load_documents
+from git_starcoder.dataset.held_out import load_documents
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.evals import bootstrap_ratio
 from git_starcoder.evals.bits_per_byte import document_bits
@@ -41,8 +42,8 @@ from git_starcoder.recipe import Recipe
 if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
 
-MAX_FILE_TOKENS = 4096
-"""Tokens of a file that are scored: a few long files must not decide."""
+MAX_FILE_BYTES = 16_384
+"""Bytes of a file that are scored: a few long files must not decide."""
 Arm = dict[str, Any]
 
 
@@ -115,21 +116,23 @@ def shared_files(datasets: dict[str, Dataset], split: Any) -> list[str]:
 
 
 def measure(arm: Arm, dataset: Dataset, asked: Any, seed: int, files: list[str], out: Path) -> dict[str, Any]:
-    """Train a model, and score it on the first tokens of each file."""
+    """Train a model, and score it on the beginning of each file."""
     config = TrainConfig.load(None, arm.get("train", ()), tokens=asked.tokens, seed=seed, size=asked.size)
     begun = time.perf_counter()
     result = train(dataset, out, config, force=True, fresh=True)
     seconds = time.perf_counter() - begun
     network, tokenizer = load_model(out)
+    shutil.rmtree(out)
+    documents = [each for each in load_documents(dataset, asked.split) if each.path in set(files) and each.start == 0]
     bits_of_file: dict[str, tuple[float, int]] = {}
-    wanted = set(files)
-    for document in load_documents(dataset, asked.split):
-        if document.path in wanted and document.start == 0:
-            (document,) = draw_documents([document], MAX_FILE_TOKENS, 0)
-            text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])
+    for document in documents:
+        text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])
+        if len(text) > MAX_FILE_BYTES:  # the same bytes for every arm, whatever its tokenizer
+            text = text[: text.rfind(b"\n", 0, MAX_FILE_BYTES) + 1]
+            document = replace(document, tokens=tokenizer.encode([text])[0].astype(np.int32))
+        if text:
             bits = document_bits(network, [document], tokenizer.end_id, parts=2)
             bits_of_file[document.path] = float(bits[0]), len(text)
-    shutil.rmtree(out)
     bits, size = np.sum(list(bits_of_file.values()), axis=0).tolist()
     return {
         "bits_per_byte": bits / size, "validation": result.held_out, "loss": result.loss, "steps": result.steps,
@@ -138,35 +141,23 @@ def measure(arm: Arm, dataset: Dataset, asked: Any, seed: int, files: list[str],
 
 
 def print_summary(lines: list[dict[str, Any]], arms: list[str]) -> None:
-    """Print the mean of each arm and repository, and its ratio to the first arm."""
+    """Print the mean of each arm and repository, and its ratio to the first arm, over the seeds that both have."""
     for repo in dict.fromkeys(line["repo"] for line in lines):
         print(repo)
-        ours = [line for line in lines if line["repo"] == repo]
-        bits: dict[str, dict[tuple[int, str], float]] = {
-            arm: {
-                # Tokenizers differ, and so do the first tokens: bits per byte of the file, whatever part was scored.
-                (line["seed"], path): value / size
-                for line in ours if line["arm"] == arm
-                for path, (value, size) in line["files"].items() if size
-            }
-            for arm in arms
-        }  # fmt: skip
-        sizes = {path: size for line in ours if line["arm"] == arms[0] for path, (_, size) in line["files"].items()}
+        files = {(line["arm"], line["seed"]): line["files"] for line in lines if line["repo"] == repo}
         for arm in arms:
-            if mine := [line["bits_per_byte"] for line in ours if line["arm"] == arm]:
-                shared = sorted({path for _, path in bits[arm].keys() & bits[arms[0]].keys()})
-                above, below = (
-                    np.array([
-                        sizes[path] * sum(value for (seed, each), value in values.items() if each == path and (seed, each) in other)
-                        for path in shared
-                    ])
-                    for values, other in ((bits[arm], bits[arms[0]]), (bits[arms[0]], bits[arm]))
-                )  # fmt: skip
-                ratio, low, high = bootstrap_ratio(above, below, 0) if shared else (float("nan"), None, None)
-                interval = "" if low is None else f"{low:.3f} to {high:.3f}"
-                print(
-                    f"  {arm:24} {np.mean(mine):.4f} bits per byte, {ratio:.3f} of {arms[0]}  {interval}  ({len(mine)} seeds)"
-                )
+            seeds = [seed for name, seed in files if name == arm and (arms[0], seed) in files]
+            if not seeds:
+                continue
+            paths = sorted(files[arm, seeds[0]])
+            bits, base_bits, sizes = (
+                np.array([sum(files[name, seed][path][column] for seed in seeds) for path in paths])
+                for name, column in ((arm, 0), (arms[0], 0), (arm, 1))
+            )
+            ratio, low, high = bootstrap_ratio(bits, base_bits, 0)
+            interval = "" if low is None else f", {low:.3f} to {high:.3f}"
+            mean = bits.sum() / sizes.sum()
+            print(f"  {arm:24} {mean:.4f} bits per byte; {ratio:.3f} of {arms[0]}{interval}; {len(seeds)} seeds")
 
 
 if __name__ == "__main__":
