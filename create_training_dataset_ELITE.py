@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from git_starcoder.classic import start
+from git_starcoder.cli import main
 
 if __name__ == "__main__":
-    sys.exit(start("create_training_dataset_ELITE"))
+    sys.exit(main(command="git_starcoder.cli.seed_dataset_scripts:create_elite"))

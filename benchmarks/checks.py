@@ -13,43 +13,49 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("src", "tests")]
 
-from git_starcoder.checks import CLASSIC_SUITES, check_classes  # noqa: E402
+from git_starcoder.checks import SEED_SUITES, check_classes  # noqa: E402
 from git_starcoder.checks.base import answering_checks  # noqa: E402
 from spoilings import SPOILINGS  # noqa: E402
 
 HEAD = """\
 # Checks
 
-`git starcoder check DATASET [--repo REPOSITORY] [--seeds] [--json]` reads all rows once. For each check it prints what the
-check promises, the result and a figure. The result is one of three words:
+`git starcoder check DATASET [--repo REPOSITORY] [--seeds] [--json]` reads all rows once. Each check has a promise: a sentence
+that is true of every correct dataset. The command prints one line per check with the promise, the result and a figure, such as
+the number of rows compared. The result is one of three words:
 
-- `kept`: the check found nothing.
-- `broken`: findings follow, each with a file and a line.
-- `skipped`: the dataset cannot have what the check looks for, or the check needs the repository. The figure says why. A
-  skipped check has not passed.
+- `kept`: the promise is true.
+- `broken`: the promise is false. The violations are listed below the line, each with a file and a line number.
+- `skipped`: the check could not run. Either it does not apply to this dataset, or it needs the repository. The figure gives the
+  reason. A skipped check has not passed.
 
-Exit code 0: nothing is broken. 1: something is broken. 2: this is not a dataset.
+The exit code is 0 if no promise is broken, 1 if one is broken, and 2 if the folder is not a dataset.
 
-With `--repo` a dataset is also compared with its repository. In a shallow or partial clone only what exists is compared;
-figures say what was not compared, and why. If the repository does not have the commit of the dataset, a line says so, and
-checks that need the repository are skipped.
+With `--repo`, the dataset is also compared with its repository. A shallow or partial clone lacks some commits or files; the
+figures say which comparisons were impossible. If the commit of the dataset is missing in the repository, the command says so and
+skips the checks that need the repository.
 
-If `rows` is broken, all checks that read rows are skipped, because they rely on the keys that it verifies.
+The check `rows` runs first, because the other checks rely on the metadata keys of rows. If `rows` is broken, all checks that
+read rows are skipped.
 
-`benchmarks/checks.py` prints this page. How to write a check: [Write a check](how-to/check.md).
+`benchmarks/checks.py` generates this page. [Write a check](how-to/check.md) explains how to add one.
 
 ## What each check promises, and datasets that break the promise
 
-A test spoils a good dataset in each of these ways and rewrites the manifest, so that nothing else is wrong. The check finds
-it, and no other check does, except those in brackets. ¹: found only with `--repo`.
+The last column lists errors that a test plants in a correct dataset, one at a time. The test also updates the digests in the
+manifest, so that nothing else is wrong. It fails if the check does not find the error, or if a check that is not named in brackets
+also finds the error. Errors marked ¹ are found only with `--repo`.
 
-| check | promise | spoiled datasets that it finds |
+| check | promise | planted errors that the check finds |
 | --- | --- | --- |
 """
-CLASSIC_HEAD = """
+SEED_HEAD = """
 ## The tests of the seed documents
 
-| test | {} | answered by |
+The project started from two documents (see [Seed documents](seeds/index.md)) that name tests of a dataset. The columns
+`effectiveness` and `elite` say which of the two documents has the test.
+
+| test | {} | checks that cover it |
 | --- |{} --- |
 """
 
@@ -69,9 +75,9 @@ def main() -> None:
     page = HEAD
     for name, check_class in check_classes().items():
         page += f"| `{name}` | {check_class.promise} | {describe_spoilings(name)} |\n"
-    page += CLASSIC_HEAD.format(" | ".join(CLASSIC_SUITES), " --- |" * len(CLASSIC_SUITES))
+    page += SEED_HEAD.format(" | ".join(SEED_SUITES), " --- |" * len(SEED_SUITES))
     for test, checks in answering_checks().items():
-        in_suites = " | ".join("yes" if test in suite else "" for suite in CLASSIC_SUITES.values())
+        in_suites = " | ".join("yes" if test in suite else "" for suite in SEED_SUITES.values())
         page += f"| `{test}` | {in_suites} | {', '.join(f'`{name}`' for name in checks)} |\n"
     print(page, end="")
 

@@ -3,7 +3,8 @@
 
     pip install trl==1.16.0  # not a library of this project; without it its sides are left out
     python benchmarks/train_speed.py DATASET [--tokens 20000] [--rounds 3] [--precision float32] [--table]
-    python benchmarks/train_speed.py DATASET --profile  # where the time of ours goes
+    python benchmarks/train_speed.py DATASET --profile  # where the time of ours goes, by operations
+    python benchmarks/train_speed.py DATASET --shares [--size small] [--dropout 0.1]  # the same, by parts of a step
     python benchmarks/train_speed.py DATASET --count [--tokens 2000000]  # no training: what is padded, dropped, cropped
 
 Sides: `ours` (this project's step: pieces, gradient, optimiser) with AdamW as all others have it, and with Muon; `example`
@@ -27,11 +28,13 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import datasets
 import measure
@@ -42,6 +45,7 @@ import transformers
 
 from git_starcoder.dataset import Dataset
 from git_starcoder.model import loading
+from git_starcoder.model import optimizer as optimizers
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.network import Network
@@ -78,7 +82,10 @@ def item(piece: PackedRows) -> dict[str, Any]:
 class Sides:
     """All sides on one dataset."""
 
-    def __init__(self, dataset: Dataset, tokens: int, precision: str, batch: int, scratch: Path) -> None:
+    def __init__(
+        self, dataset: Dataset, tokens: int, precision: str, batch: int, scratch: Path, size: str = "tiny"
+    ) -> None:
+        self.name = size
         self.tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
         self.theirs = transformers.AutoTokenizer.from_pretrained(dataset.tokenizer_folder)
         self.corpus = Corpus.read(dataset, self.tokenizer)
@@ -103,7 +110,7 @@ class Sides:
         self.longest = max(map(len, rows))
         self.size = sum(map(len, rows)) // len(self.steps)
         self.rows_a_step = max(1, round(self.size / (sum(map(len, rows)) / len(rows))))
-        self.first = loading.new_network("tiny", self.tokenizer, max(self.longest, 2 * BLOCK), 0).model
+        self.first = loading.new_network(size, self.tokenizer, max(self.longest, 2 * BLOCK), 0).model
         head = self.first.get_output_embeddings().weight
         inner = sum(weight.numel() for weight in self.first.parameters() if weight.ndim == 2 and weight is not head)
         self.per_token = 6 * (inner + head.numel())
@@ -131,6 +138,47 @@ class Sides:
             content.append(sum(len(piece.tokens) - piece.padding_count + len(piece.row_indices) for piece in pieces))
         return {**clock.taken(), "steps": len(content), "content": sum(content),
                 "computed": sum(content) + sum(padded), "dropped": 0}  # fmt: skip
+
+    def shares(self, optimizer: str, dropout: float) -> dict[str, Any]:
+        """Tokens per processor second of steps, and the share of their processor time in each part of a step."""
+        config = replace(self.config, optimizer=optimizer, size=self.name, dropout=dropout)
+        options: dict[str, Any] = {"device": "cpu", "precision": self.precision}
+        network = loading.new_network(self.name, self.tokenizer, self.longest, 0, dropout, **options)
+        learner = StepRunner(network, self.corpus, config, ProcessGroup())
+        learner.micro_batch_tokens = CPU_MICRO_BATCH_TOKENS
+        spent: dict[str, float] = {}
+
+        def time_calls(owner: Any, name: str, part: str) -> Any:
+            function = getattr(owner, name)
+
+            def timed(*values: Any, **named: Any) -> Any:
+                begun = time.process_time()
+                try:
+                    return function(*values, **named)
+                finally:
+                    spent[part] = spent.get(part, 0.0) + time.process_time() - begun
+
+            return mock.patch.object(owner, name, timed)
+
+        with ExitStack() as stack:
+            for owner, name, part in (
+                (optimizers, "pack_step", "packing"),
+                (network, "token_losses", "forward"),
+                (torch.Tensor, "backward", "backward"),
+                (torch.nn.utils, "clip_grad_norm_", "clipping"),
+                *((each, "step", type(each).__name__) for each in learner.optimizer.optimizers),
+            ):
+                stack.enter_context(time_calls(owner, name, part))
+            tokens = 0
+            for number, step in enumerate(self.steps):
+                if number == others.WARM:
+                    spent.clear()
+                    begun, tokens = time.process_time(), 0
+                tokens += learner.run_step(self.plan, step, step.number / self.plan.step_count).target_count
+            seconds = time.process_time() - begun
+        spent["rest"] = seconds - sum(spent.values())
+        return {"optimizer": optimizer, "dropout": dropout, "tokens_per_processor_second": round(tokens / seconds),
+                **{part: round(value / seconds, 3) for part, value in spent.items()}}  # fmt: skip
 
     def fed(self) -> dict[str, float]:
         network = Network(self.model(), self.tokenizer, precision=self.precision)
@@ -213,6 +261,26 @@ def flops(precision: str) -> float:
     return best
 
 
+def print_parts(sides: Sides, arguments: argparse.Namespace) -> bool:
+    """Print what ours does instead of a comparison, if the arguments ask for that; whether they do."""
+    if arguments.shares:
+        for _ in range(arguments.rounds):
+            for optimizer in ("muon", "adamw"):
+                print(json.dumps(sides.shares(optimizer, arguments.dropout)))
+        return True
+    if arguments.count:
+        print(json.dumps({"command": " ".join(sys.argv), "rows": len(sides.rows), "longest": sides.longest}))
+        for name, found in counted(sides, arguments.batch).items():
+            print(json.dumps({"side": name, **{what: round(share, 4) for what, share in found.items()}}))
+        return True
+    if arguments.profile:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            sides.ours("adamw")
+        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
+        return True
+    return False
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
@@ -220,6 +288,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=2048, help="tokens of a step")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--size", default="tiny", help="of the model")
+    parser.add_argument("--shares", action="store_true", help="the parts of our steps, and nothing else")
+    parser.add_argument("--dropout", type=float, default=0.0, help="for --shares")
     parser.add_argument("--sides", nargs="*", help="only those whose names begin so")
     parser.add_argument("--table", action="store_true", help="a Markdown table at the end")
     parser.add_argument("--count", action="store_true", help="what is padded and lost, and nothing else")
@@ -231,17 +302,14 @@ def main() -> None:
     datasets.disable_caching()
     with tempfile.TemporaryDirectory(prefix="starcoder-bench-") as scratch:
         sides = Sides(
-            Dataset.open(arguments.dataset), arguments.tokens, arguments.precision, arguments.batch, Path(scratch)
+            Dataset.open(arguments.dataset),
+            arguments.tokens,
+            arguments.precision,
+            arguments.batch,
+            Path(scratch),
+            arguments.size,
         )
-        if arguments.count:
-            print(json.dumps({"command": " ".join(sys.argv), "rows": len(sides.rows), "longest": sides.longest}))
-            for name, found in counted(sides, arguments.batch).items():
-                print(json.dumps({"side": name, **{what: round(share, 4) for what, share in found.items()}}))
-            return
-        if arguments.profile:
-            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-                sides.ours("adamw")
-            print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
+        if print_parts(sides, arguments):
             return
         chosen = {
             name: side

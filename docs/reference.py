@@ -16,8 +16,7 @@ import git_starcoder
 from git_starcoder import checks, cli, errors, evals, recipe, registry
 from git_starcoder.checks import files, rows
 from git_starcoder.checks.base import answered_tests
-from git_starcoder.classic import trainer as classic
-from git_starcoder.cli import shared_options
+from git_starcoder.cli import seed_trainer_script, shared_options
 from git_starcoder.model import config
 from git_starcoder.strict_config import describe_type, field_types
 
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {
     errors.ExitCode.SUCCESS: "success",
-    errors.ExitCode.FINDINGS: "a check or a test found something",
-    errors.ExitCode.USAGE_ERROR: "wrong use or input; one line says what, where, and a hint",
-    errors.ExitCode.BUG: "a bug of git-starcoder; the message names a file with the traceback",
-    errors.ExitCode.INTERRUPTED: "interrupted",
-    errors.ExitCode.BROKEN_PIPE: "the reader of the output has closed it",
+    errors.ExitCode.FINDINGS: "a check found an error in the dataset",
+    errors.ExitCode.USAGE_ERROR: "invalid usage or input; a line names the problem, its place and a hint",
+    errors.ExitCode.BUG: "a bug in git-starcoder; the message names a file with the traceback",
+    errors.ExitCode.INTERRUPTED: "interrupted, for example with Ctrl-C",
+    errors.ExitCode.BROKEN_PIPE: "the program that reads the output has closed the pipe",
 }
 EXAMPLES = {
     "build": """\
@@ -167,9 +166,9 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _recipe_page() -> Iterator[str]:
-    yield "A recipe is YAML 1.2 without repeated keys: a section for each step. What is left out has its default."
-    yield "`extends: NAME` starts from another recipe. `git starcoder recipe show` prints one in full;"
-    yield "`--set section.key=value` changes a key.\n"
+    yield "A recipe is a YAML 1.2 file with one section per step. A key that you leave out has the default value below."
+    yield "`extends: NAME` starts from another recipe, and `--set section.key=value` changes one key."
+    yield "`git starcoder recipe show NAME` prints a recipe with all its keys.\n"
     sections: dict[str, type] = {"the file itself": recipe.Recipe}
     for key, kind in field_types(recipe.Recipe).items():
         if key == "augment":
@@ -184,14 +183,17 @@ def _recipe_page() -> Iterator[str]:
 
 
 def _config_page() -> Iterator[str]:
-    yield "A training is described by YAML with these keys (`--config`), by `--set key=value`, and by flags of the same"
-    yield "names; later ones win. `training.yaml` in a model's folder has all keys of its training.\n"
+    yield "Set these keys in a YAML file (`--config`), with `--set key=value`, or with flags of the same names. Flags"
+    yield "override `--set`, and `--set` overrides the file. `training.yaml` in a model's folder has all keys that the"
+    yield "training used.\n"
     yield from _table("key|kind|default|meaning", _keys(config.TrainConfig))
-    yield "## keys of the seeds' trainer\n"
-    yield "`training_config_metal_cuda_universal.yaml` has these keys, and those above except "
-    yield ", ".join(f"`{key}` (`{theirs}`)" for key, theirs in classic.DERIVED_KEYS.items()) + ". "
-    yield ", ".join(f"`{theirs}` is `{ours}`" for theirs, ours in classic.RENAMED_KEYS.items()) + ".\n"
-    yield from _table("key|kind|default|meaning", _keys(classic.SeedKeys))
+    yield "## Keys of the original trainer\n"
+    yield "`training_config_metal_cuda_universal.yaml`, the config of the original trainer, may have the keys of this "
+    yield "table and all keys above, except those that a key of this table replaces: "
+    yield ", ".join(f"`{key}` (`{theirs}`)" for key, theirs in seed_trainer_script.DERIVED_KEYS.items()) + ". "
+    yield "Some keys have another name there: "
+    yield ", ".join(f"`{theirs}` is `{ours}`" for theirs, ours in seed_trainer_script.RENAMED_KEYS.items()) + ".\n"
+    yield from _table("key|kind|default|meaning", _keys(seed_trainer_script.SeedKeys))
 
 
 def _keys(kind: type) -> list[tuple[str, str, str, str]]:
@@ -221,7 +223,7 @@ def _field_docstrings(kind: type) -> dict[str, str]:
 
 
 def _python_page() -> Iterator[str]:
-    yield "`import git_starcoder` offers these names. They are typed, and each is imported when it is first used.\n"
+    yield "The package `git_starcoder` has these public names. Each is typed, and is imported when it is first used.\n"
     functions = [name for name in EXAMPLES if inspect.isfunction(getattr(git_starcoder, name))]
     kinds = {name: getattr(git_starcoder, name) for name in git_starcoder.__all__ if name not in functions}
     exceptions = {name: kind for name, kind in kinds.items() if issubclass(kind, Exception)}
@@ -231,7 +233,7 @@ def _python_page() -> Iterator[str]:
     for name in sorted(kinds.keys() - exceptions.keys(), key=lambda name: (name not in EXAMPLES, name)):
         yield from _class(name, kinds[name])
     yield "## Errors\n"
-    yield "Errors have `what`, `where` and `hint`.\n"
+    yield "Each error has the attributes `what` (the problem), `where` (its place) and `hint` (what to do).\n"
     yield from _table("error|meaning", [(f"`{name}`", _summary(kind)) for name, kind in exceptions.items()])
 
 
@@ -300,8 +302,8 @@ def _summary(thing: Any) -> str:
 
 
 def _registries_page() -> Iterator[str]:
-    yield "A registry is a folder of `src/git_starcoder`: the name of a file is its key, its first line is its help."
-    yield "Evals are functions: each has its key in the decorator `evaluation`.\n"
+    yield "A registry is a folder of `src/git_starcoder` in which each file is one entry. The file name is the key."
+    yield "Evals are functions instead of files; the decorator `evaluation` names the key.\n"
     tables = {
         "augmentations": {key: registry.summary("augmentations", key) for key in registry.names("augmentations")},
         "evals": {key: _summary(function) for key, function in evals.load_evals().items()},
@@ -313,12 +315,15 @@ def _registries_page() -> Iterator[str]:
     recipes = [(f"`{key}`", recipe.Recipe.load(key).about) for key in registry.names("recipes")]
     yield from _table("key|what it is", recipes)
     yield "## languages\n"
-    yield ", ".join(f"`{key}`" for key in registry.names("languages")) + "; every other text is `text`."
+    yield (
+        ", ".join(f"`{key}`" for key in registry.names("languages"))
+        + ". Text in any other language has the language `text`."
+    )
 
 
 def _rows_page() -> Iterator[str]:
-    yield "The keys that `git starcoder check` expects in every row and in the metadata. Their meaning is on the page"
-    yield "[The dataset folder](../dataset.md).\n"
+    yield "The keys that `git starcoder check` expects in every row and in the metadata."
+    yield "[The dataset folder](../dataset.md) explains them.\n"
     for title, keys in (("metadata of every row", rows.REQUIRED_KEYS), ("metadata of some rows", rows.OPTIONAL_KEYS)):
         yield f"## {title}\n"
         yield from _table("key|kind", [(f"`{key}`", _kind(kind)) for key, kind in keys.items()])
@@ -332,10 +337,10 @@ def _kind(kind: type | tuple[type, ...]) -> str:
 
 
 def _checks_page() -> Iterator[str]:
-    yield "`git starcoder check DATASET` runs all of them over one reading of the rows.\n"
+    yield "`git starcoder check DATASET` reads the rows once and runs all of these checks.\n"
     about = [(key, each.promise, answered_tests(key)) for key, each in checks.check_classes().items()]
     yield from _table(
-        "check|promise|covers these tests of the seeds",
+        "check|promise|original tests that it replaces",
         [(f"`{key}`", promise, ", ".join(f"`{name}`" for name in seeds)) for key, promise, seeds in about],
     )
 

@@ -59,6 +59,7 @@ def write(
                         "augmentation_type": "base",
                         "language": "python",
                         "role": "core",
+                        "group": f"group of {path}",
                         "weight": (weights or {}).get(path, 1.0),
                     }
                     row += [tokenizer.pad_id] * (size - len(row))

@@ -151,32 +151,32 @@ def alike(left: dict[str, Any], right: dict[str, Any]) -> bool:
     return all(left.get(key) == right.get(key) for key in keys)
 
 
-@spoils("rows", "the weight of a row is a string")
+@spoils("rows", "the weight of a row is a string instead of a number")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     rows[4]["metadata"]["weight"] = "3"
     folder.write(rows)
 
 
-@spoils("rows", "a training file that ends within its last row")
+@spoils("rows", "the training file ends in the middle of its last row")
 def _(folder: Folder) -> None:
     path = folder.path / "training_data_train.jsonl"
     path.write_bytes(path.read_bytes()[:-99])
 
 
-@spoils("rows", "two rows are swapped and keep their numbers")
+@spoils("rows", "two rows are swapped, but their `seq_id` is not")
 def _(folder: Folder) -> None:
     path = folder.path / "training_data_val.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], lines[3], lines[2], *lines[4:]]))
 
 
-@spoils("headers", "the recipe asks for a header that the windows do not have")
+@spoils("headers", "the recipe sets a header that the windows do not have")
 def _(folder: Folder) -> None:
     folder.replace("recipe.yaml", "window:\n", "window:\n  header: name\n")
 
 
-@spoils("files", "the validation file is a link to a file elsewhere")
+@spoils("files", "the validation file is a symbolic link to a file outside the dataset")
 def _(folder: Folder) -> None:
     path = folder.path / "training_data_val.jsonl"
     elsewhere = folder.path.parent / "elsewhere.jsonl"
@@ -184,7 +184,7 @@ def _(folder: Folder) -> None:
     path.symlink_to(elsewhere)
 
 
-@spoils("digests", "one byte of the list of drops is changed", signed=False)
+@spoils("digests", "one byte of `drops.jsonl` is changed", signed=False)
 def _(folder: Folder) -> None:
     path = folder.path / "drops.jsonl"
     data = bytearray(path.read_bytes())
@@ -192,50 +192,50 @@ def _(folder: Folder) -> None:
     path.write_bytes(data)
 
 
-@spoils("digests", "an extra file", signed=False)
+@spoils("digests", "the tokenizer folder contains an extra file", signed=False)
 def _(folder: Folder) -> None:
     (folder.path / "tokenizer" / "extra.py").write_text("")
 
 
-@spoils("counts", "the list of drops lacks its last line")
+@spoils("counts", "the last line of `drops.jsonl` is missing")
 def _(folder: Folder) -> None:
     path = folder.path / "drops.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
 
 
-@spoils("counts", "the manifest says that a step saw more")
+@spoils("counts", "`seen` of a step is too high by one in the manifest")
 def _(folder: Folder) -> None:
     folder.edit("manifest.json", lambda said: said["steps"][3].update(seen=said["steps"][3]["seen"] + 1))
 
 
-@spoils("metadata", "the metadata say another strategy than the recipe")
+@spoils("metadata", "the metadata state another `learning_strategy` than the recipe")
 def _(folder: Folder) -> None:
     folder.edit("dataset_metadata.json", lambda said: said.update(learning_strategy="random"))
 
 
-@spoils("metadata", "the metadata name another commit")
+@spoils("metadata", "the metadata name another commit than the manifest")
 def _(folder: Folder) -> None:
     folder.edit("dataset_metadata.json", lambda said: said.update(source_repo="git:" + "0" * 40))
 
 
-@spoils("lengths", "a token stands behind a row's padding")
+@spoils("lengths", "a row has a token after its padding")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     first(rows, lambda about: about["length"] < about["window_size"])["tokens"][-1] = 99
     folder.write(rows)
 
 
-@spoils("lengths", "the metadata say more tokens than there are")
+@spoils("lengths", "the total number of tokens in the metadata is too high")
 def _(folder: Folder) -> None:
     folder.edit("dataset_metadata.json", lambda said: said.update(total_tokens=said["total_tokens"] * 2))
 
 
-@spoils("split_ratio", "the recipe asks for other shares")
+@spoils("split_ratio", "the recipe sets other shares than the dataset has")
 def _(folder: Folder) -> None:
     folder.replace("recipe.yaml", "train: 0.85\n  val: 0.1\n", "train: 0.45\n  val: 0.5\n")
 
 
-@spoils("duplicates", "a row replaces another, so that it occurs twice")
+@spoils("duplicates", "a row is replaced by a copy of another row")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     for at, row in enumerate(rows):
@@ -246,7 +246,7 @@ def _(folder: Folder) -> None:
             return
 
 
-@spoils("near_duplicates", "the recipe sets the near-duplicate threshold to 0.25")
+@spoils("near_duplicates", "the recipe sets the near-duplicate threshold to 0.25 instead of 0.95")
 def _(folder: Folder) -> None:
     folder.replace("recipe.yaml", "near: 0.95", "near: 0.25")
     folder.edit("dataset_metadata.json", lambda said: said["deduplication"].update(near=0.25))
@@ -259,21 +259,21 @@ def _(folder: Folder) -> None:
     folder.write(rows)
 
 
-@spoils("curriculum", "rows from the first stage are said to be of the last")
+@spoils("curriculum", "a row of the first stage is labelled as one of the last stage")
 def _(folder: Folder) -> None:
     rows = folder.rows("val")
     rows[0]["metadata"]["stage"] = 3
     folder.write(rows, "val")
 
 
-@spoils("weights", "a row has twice its weight")
+@spoils("weights", "the weight of a row is doubled")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     rows[2]["metadata"]["weight"] *= 2
     folder.write(rows)
 
 
-@spoils("weights", "weights of tests are rounded up to 1")
+@spoils("weights", "the weights of rows from test files are raised to 1")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     for row in rows:
@@ -281,7 +281,7 @@ def _(folder: Folder) -> None:
     folder.write(rows)
 
 
-@spoils("ages", "a row is older than another of its commit")
+@spoils("ages", "two rows of one commit have different ages")
 def _(folder: Folder) -> None:
     rows = folder.rows("val")
     commits = Counter(row["metadata"]["commit"] for row in rows if not base(row["metadata"]))
@@ -290,7 +290,7 @@ def _(folder: Folder) -> None:
     folder.write(rows, "val")
 
 
-@spoils("commits", "a row names an impossible commit")
+@spoils("commits", "the commit of a row is `HEAD` instead of an id")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     sample = first(rows, base)["metadata"]["sample"]
@@ -300,45 +300,45 @@ def _(folder: Folder) -> None:
     folder.write(rows)
 
 
-@spoils("commits", "the metadata say more commits than were read")
+@spoils("commits", "the number of commits in the metadata is too high")
 def _(folder: Folder) -> None:
     folder.edit("dataset_metadata.json", lambda said: said.update(git_commits_analyzed=9_999))
 
 
-@spoils("context_window", "the recipe asks for another overlap")
+@spoils("context_window", "the recipe sets another overlap than the windows have")
 def _(folder: Folder) -> None:
     folder.replace("recipe.yaml", "overlap: 0.75", "overlap: 0.5")
 
 
-@spoils("scales", "all first rows of training have one window size")
+@spoils("scales", "the first training rows all have the same window size")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     folder.write(sorted(rows, key=lambda row: (row["metadata"]["stage"], row["metadata"]["window_size"])))
 
 
-@spoils("techniques", "the metadata say more rows of a technique than it made")
+@spoils("techniques", "the number of rows of a technique in the metadata is too high")
 def _(folder: Folder) -> None:
     folder.edit("dataset_metadata.json", lambda said: said["augmentation_techniques"].update(ast_based=9_999))
 
 
-@spoils("diversity", "more files are varied than the recipe draws")
+@spoils("diversity", "more files have variations than the recipe's share allows")
 def _(folder: Folder) -> None:
     folder.replace("recipe.yaml", "token_masking:\n    share: 0.3", "token_masking:\n    share: 0.001")
 
 
-@spoils("diversity", "the metadata count no base rows")
+@spoils("diversity", "the number of `base` rows in the metadata is 0")
 def _(folder: Folder) -> None:
     folder.edit("dataset_metadata.json", lambda said: said.update(base_sequences=0))
 
 
-@spoils("diffs", "a row of a change has no message")
+@spoils("diffs", "a row made from a commit has no commit message")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     del first(rows, diff)["metadata"]["commit_message"]
     folder.write(rows)
 
 
-@spoils("diffs", "before and after are swapped", "controls")
+@spoils("diffs", "the old and the new text of a row are swapped", "controls")
 def _(folder: Folder) -> None:
     tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     before, after = (tokenizer.control_token_ids(mark)[0] for mark in ("<commit_before>", "<commit_after>"))
@@ -348,30 +348,30 @@ def _(folder: Folder) -> None:
     folder.write(rows)
 
 
-@spoils("dependency_graph", "the import graph lacks an edge")
+@spoils("dependency_graph", "an edge is missing in the import graph")
 def _(folder: Folder) -> None:
     path = folder.path / "imports.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
 
 
-@spoils("dependency_graph", "the import graph is missing", "contexts", "files", "secrets", signed=False)
+@spoils("dependency_graph", "the file of the import graph is missing", "contexts", "files", "secrets", signed=False)
 def _(folder: Folder) -> None:
     folder.edit("manifest.json", lambda said: said["files"].pop("imports.jsonl"))
     (folder.path / "imports.jsonl").unlink()
     folder.sign()
 
 
-@spoils("signatures", "a signature names another function")
+@spoils("signatures", "the name of a symbol is not the one in its signature")
 def _(folder: Folder) -> None:
     folder.replace("signatures.jsonl", '"name":"', '"name":"un')
 
 
-@spoils("signatures", "the metadata count no functions")
+@spoils("signatures", "the number of functions in the metadata is 0")
 def _(folder: Folder) -> None:
     folder.edit("dataset_metadata.json", lambda said: said.update(function_signatures=0))
 
 
-@spoils("file_sizes", "rows are written with spaces between their tokens")
+@spoils("file_sizes", "the JSON of rows has spaces between the tokens")
 def _(folder: Folder) -> None:
     path = folder.path / "training_data_val.jsonl"
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in folder.rows("val")))
@@ -398,7 +398,7 @@ def without_others(rows: list[dict[str, Any]], kept: list[dict[str, Any]]) -> li
     return [row for row in rows if row["metadata"]["sample"] not in samples or any(row is one for one in kept)]
 
 
-@spoils("leak", "a row of the test split is also in training", "duplicates")
+@spoils("leak", "a row of the test split is also in the training split", "duplicates")
 def _(folder: Folder) -> None:
     held, rows = first(folder.rows("test"), diff), folder.rows()
     row = first(rows, lambda about: diff(about) and about["window_size"] == held["metadata"]["window_size"])
@@ -408,7 +408,7 @@ def _(folder: Folder) -> None:
     folder.recount()
 
 
-@spoils("leak", "a training row has the group of a held-out file")
+@spoils("leak", "a training row has the leak group of a held-out file")
 def _(folder: Folder) -> None:
     group = folder.rows("val")[0]["metadata"]["group"]
     rows = folder.rows()
@@ -416,7 +416,7 @@ def _(folder: Folder) -> None:
     folder.write(rows)
 
 
-@spoils("near_files", "a held-out file was copied into training and its end edited", "overlap")
+@spoils("near_files", "the training split contains a copy of a held-out file with an edited end", "overlap")
 def _(folder: Folder) -> None:
     tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     text, rows = texts_of(folder, "val")[0], folder.rows()
@@ -427,7 +427,7 @@ def _(folder: Folder) -> None:
     folder.recount()
 
 
-@spoils("overlap", "windows of held-out files replace variations")
+@spoils("overlap", "windows of held-out files replace training rows")
 def _(folder: Folder) -> None:
     tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     held = [row for split in ("val", "test") for row in folder.rows(split) if base(row["metadata"])]
@@ -447,7 +447,7 @@ def _(folder: Folder) -> None:
     folder.recount()
 
 
-@spoils("held_out_lines", "a training edit shows lines of a held-out file", "overlap")
+@spoils("held_out_lines", "a training row made from a commit shows lines of a held-out file", "overlap")
 def _(folder: Folder) -> None:
     tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     text, rows = texts_of(folder, "val")[0], folder.rows()
@@ -457,7 +457,7 @@ def _(folder: Folder) -> None:
     folder.recount()
 
 
-@spoils("controls", "a control token stands in a text")
+@spoils("controls", "a control token is inside a text")
 def _(folder: Folder) -> None:
     tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     rows = folder.rows()
@@ -466,13 +466,13 @@ def _(folder: Folder) -> None:
     folder.write(rows)
 
 
-@spoils("secrets", "a signature holds a token of GitHub")
+@spoils("secrets", "a signature contains a GitHub access token")
 def _(folder: Folder) -> None:
     secret = planted.KINDS["GITHUB_TOKEN"](Random("beside")).text
     folder.replace("signatures.jsonl", '"signature":"', f'"signature":"{secret} ')
 
 
-@spoils("source", "one token of a file is changed", source=True)
+@spoils("source", "one token of an unchanged file is replaced", source=True)
 def _(folder: Folder) -> None:
     rows = folder.rows()
     row = first(rows, lambda about: single(about) and base(about) and about["length"] > 40)
@@ -481,7 +481,7 @@ def _(folder: Folder) -> None:
     folder.recount()
 
 
-@spoils("source", "one word of a variation is changed", source=True)
+@spoils("source", "one token of a variation is replaced", source=True)
 def _(folder: Folder) -> None:
     made_by = {"ast_based", "error_patterns", "type_annotations"}
     rows = folder.rows()
@@ -491,7 +491,7 @@ def _(folder: Folder) -> None:
     folder.recount()
 
 
-@spoils("texts", "windows of a text show different tokens where they overlap")
+@spoils("texts", "two windows of a text have different tokens in their overlap")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     row = first(rows, lambda about: about["total_chunks"] > 2 and base(about) and about["chunk_index"] == 1)
@@ -499,7 +499,7 @@ def _(folder: Folder) -> None:
     folder.write(rows)
 
 
-@spoils("origins", "a row has another role than its path")
+@spoils("origins", "the role of a row does not fit its path")
 def _(folder: Folder) -> None:
     rows = folder.rows()
     about = first(rows, lambda about: diff(about) and about["priority"] == "medium")["metadata"]
@@ -507,7 +507,7 @@ def _(folder: Folder) -> None:
     folder.write(rows)
 
 
-@spoils("contexts", "a context shows what its file does not declare")
+@spoils("contexts", "a context prefix shows a declaration that the imported file does not have")
 def _(folder: Folder) -> None:
     tokenizer = tokenizers.load_tokenizer(folder.path / "tokenizer")
     newline, letter = (tokenizer.encode([text])[0].tolist()[0] for text in (b"\n", b"q"))
@@ -524,7 +524,7 @@ def _(folder: Folder) -> None:
     folder.write(rows, split)
 
 
-@spoils("contexts", "signatures differ from those that contexts show")
+@spoils("contexts", "a signature in `signatures.jsonl` differs from the one in a context prefix")
 def _(folder: Folder) -> None:
     path = folder.path / "signatures.jsonl"
     path.write_text(path.read_text().replace('"signature":"def make_', '"signature":"async def make_'))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from git_starcoder.classic import start
+from git_starcoder.cli import main
 
 if __name__ == "__main__":
-    sys.exit(start("test_dataset_effectiveness"))
+    sys.exit(main(command="git_starcoder.cli.seed_dataset_scripts:test_effectiveness"))

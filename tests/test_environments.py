@@ -339,11 +339,12 @@ MISSING = "import sys; sys.modules[{library!r}] = None; sys.argv[1:] = {argument
 
 
 @pytest.mark.parametrize("library", ["click", "numpy", "orjson", "yaml", "git_starcoder.cli.console"])
-@pytest.mark.parametrize("script", ["", "create_training_dataset_ELITE", "test_dataset_ELITE", "model_trainer_unified"])
+@pytest.mark.parametrize(
+    "script", ["", "dataset_scripts:create_elite", "dataset_scripts:test_elite", "trainer_script:command"]
+)
 def test_a_library_that_is_missing(tmp_path, library, script):
-    start = "from git_starcoder.cli import main; sys.exit(main())"
-    if script:
-        start = f"from git_starcoder.classic import start; sys.exit(start({script!r}))"
+    command = f"command='git_starcoder.cli.seed_{script}'" if script else ""
+    start = f"from git_starcoder.cli import main; sys.exit(main({command}))"
     code = MISSING.format(library=library, start=start, arguments=["--none"] if script else ["show", "nothing"])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr

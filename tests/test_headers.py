@@ -14,6 +14,7 @@ from git_starcoder.errors import RecipeError
 from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.git.objects import Repo
 from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.network import Network
 from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from git_starcoder.text import tokenizer as tokenizers
@@ -105,6 +106,10 @@ class Spy:
     """A model that writes down what it reads."""
 
     context = 60
+    sequence_bits = Network.sequence_bits
+
+    def __init__(self, end_token):
+        self.end_token = end_token
 
     def token_bits(self, windows):
         self.windows = [window.tolist() for window in windows]
@@ -115,7 +120,7 @@ def test_held_out_text_is_scored_behind_headers_as_in_training(dataset):
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     documents = load_documents(dataset, "val")
     longest = max(documents, key=lambda document: len(document.tokens))
-    spy = Spy()
+    spy = Spy(tokenizer.end_id)
     assert document_bits(spy, [longest], tokenizer.end_id).tolist() == [len(longest.tokens)]
     header = longest.header.tolist()
     assert len(header) > 5
@@ -124,7 +129,7 @@ def test_held_out_text_is_scored_behind_headers_as_in_training(dataset):
     for window in spy.windows[1:]:
         assert window[: len(header)] == header
         assert len(window) <= spy.context + 1
-    rows = draw_rows(dataset, "val", 10**6, tokenizer.end_id, 0)
+    rows = draw_rows(dataset, "val", 10**6, tokenizer.end_id)
     assert all(row.context_length >= len(header) - 20 for row in rows)
     assert {row.tokens[0] == tokenizer.end_id for row in rows} == {True, False}
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
 FIRST = (
-    "classic/test_seed_documents.py", "docs/test_pages.py", "model/test_resume.py", "cli/test_model_commands.py",
+    "seed_scripts/test_seed_documents.py", "docs/test_pages.py", "model/test_resume.py", "cli/test_model_commands.py",
     "report/test_in_a_browser.py", "model/test_training.py", "test_elite.py", "cli/test_build_command.py",
     "test_hostile_history.py", "report/test_report.py", "checks/test_checks.py", "test_build.py",
 )  # fmt: skip

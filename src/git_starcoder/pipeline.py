@@ -34,16 +34,18 @@ def build(
 ) -> Dataset:
     """Build the dataset that a recipe describes.
 
-    A finished folder with the same fingerprint is left as it is. The folder appears complete or not at all.
+    If the folder already has a dataset with the same fingerprint, nothing is built. The folder appears complete or not
+    at all.
 
     Args:
-        repo: The repository or its folder; its HEAD is read. `Repo.open(folder, revision)` names another commit.
-        recipe: What the dataset is to be.
-        out: The folder to make.
-        engine: Where tasks run; by default one worker process per processor.
-        progress: Who is told how the build goes.
-        cache: Results of earlier builds; by default none are used.
-        force: Build again, and replace files that were changed in a dataset that is there.
+        repo: The repository or its folder, whose commit HEAD is read. `Repo.open(folder, revision)` selects another
+            commit.
+        recipe: The settings of the dataset.
+        out: The folder of the new dataset.
+        engine: The worker processes that run tasks. The default is one per CPU.
+        progress: Receives the progress of the build.
+        cache: Results of earlier builds. By default, there is no cache.
+        force: Whether to build again, and to replace files of an existing dataset that were edited.
 
     Raises:
         RepositoryError: the repository cannot be read, or nothing in it can be used.

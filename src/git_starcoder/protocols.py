@@ -81,10 +81,26 @@ class LanguageModel(Protocol):
     """Predicts tokens. Evals use it without depending on torch; `model/` implements it."""
 
     context: int
-    """The largest number of tokens that it can attend to."""
+    """The largest number of tokens that a prompt and its continuation may have."""
 
-    def token_bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
-        """For each window, the bits of every token but the first, given those before it: shape (tokens - 1,)."""
+    def sequence_bits(
+        self,
+        sequences: Sequence[NDArray[Any]],
+        first_scored: Sequence[int],
+        *,
+        headers: Sequence[NDArray[Any]] = (),
+        parts: int = 4,
+    ) -> list[NDArray[np.float32]]:
+        """For each sequence, the bits of its tokens from an index on, given those before: shape (tokens - index,).
+
+        Args:
+            sequences: Token ids of texts of any length. One that begins a file begins with the end-of-text token.
+            first_scored: The index for each sequence, at least 1. The tokens before it are only read.
+            headers: Token ids for each sequence that a model reads before any part of it: repository and path, as in
+                training. In the first part, they follow the end-of-text token.
+            parts: A model that reads windows moves them by the `parts`-th part of its context, so each token is
+                predicted from at least the rest of it, or from all text before. Other models need no such thing.
+        """
         ...
 
     def generate(

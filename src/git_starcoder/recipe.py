@@ -33,15 +33,15 @@ class ReadOptions(StrictConfig):
     """Which files and changes are read."""
 
     max_bytes: PositiveInt = 1_048_576
-    """A larger file is skipped."""
+    """Files with more bytes are dropped."""
     max_line: PositiveInt = 65_536
-    """A file with a longer line, in bytes, is skipped."""
+    """Files with a longer line are dropped. The unit is bytes."""
     mean_line: PositiveInt = 500
-    """A file whose lines are longer on average, in bytes, is skipped as minified."""
+    """Files whose lines are longer on average are dropped as minified. The unit is bytes."""
     changes: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    """How many changes of files are read from the history, the newest first."""
+    """Number of file changes that are read from the history, newest first. 0 reads no history."""
     commit_files: PositiveInt = 100
-    """A commit that touches more files is skipped: it formats the whole tree, or imports other code."""
+    """Commits that touch more files are skipped, because they usually reformat the code or import a library."""
     secrets: Literal["redact", "drop", "off"] = "redact"
     """`redact` replaces secrets by `REDACTED_<KIND>_<hash>`, `drop` skips files with secrets, `off` leaves them."""
 
@@ -63,10 +63,10 @@ class SplitOptions(StrictConfig):
     val: PositiveFloat = 0.10
     """Share of the validation split, on which the loss is measured during training."""
     test: PositiveFloat = 0.05
-    """Share of the test split, on which the finished model is scored."""
+    """Share of the test split, on which `git starcoder eval` scores the finished model."""
     near: Share = 0.5
-    """Two files belong to one leak group from this Jaccard similarity of token shingles, or if one file contains this
-    share of the other's shingles."""
+    """Files that are at least this similar get the same split. The similarity of two files is the Jaccard similarity of
+    token shingles, or the share of one file's shingles that the other file contains."""
 
     def _check(self) -> None:
         if abs(self.train + self.val + self.test - 1) > 1e-9:
@@ -75,12 +75,12 @@ class SplitOptions(StrictConfig):
 
 @dataclass(frozen=True, slots=True)
 class AugmentationOptions(StrictConfig):
-    """How often an augmentation is applied. A plain number is the share, with one copy."""
+    """How often an augmentation is applied. A plain number sets `share`, and `copies` is then 1."""
 
     share: Share = 0.0
-    """Share of the files."""
+    """Share of the files that the augmentation is applied to."""
     copies: Annotated[int, Meta(ge=1, le=MAX_COPIES)] = 1
-    """Different variations of each of these files."""
+    """Number of different variations of each of these files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +88,18 @@ class WindowOptions(StrictConfig):
     """How texts become rows of tokens."""
 
     size: WindowSize | tuple[WindowSize, ...] | Literal["auto", "scales"] = "auto"
-    """Tokens per row, or several such sizes; `auto` and `scales` follow the memory of the detected device."""
+    """Tokens per row: a number, or a list of numbers. `auto` (one size) and `scales` (several sizes) depend on the
+    memory of the GPU."""
     overlap: Annotated[float, Meta(ge=0, lt=1)] = 0.75
-    """Share of a window that the next one repeats; the stride is the rest."""
+    """Share of a window's tokens that the next window repeats."""
     tokenizer: str = "learn"
-    """`learn`: a byte-level BPE from the training split; otherwise a folder or a Hugging Face id."""
+    """`learn` trains a byte-level BPE tokenizer on the training split. Any other value is the folder or the Hugging
+    Face id of a tokenizer."""
     vocab_size: Annotated[int, Meta(ge=512, le=1_000_000)] = 4096
-    """Entries of a learned tokenizer, special tokens included."""
+    """Vocabulary size of a learned tokenizer, including special tokens."""
     header: RepositoryName | None = None
-    """The repository's name, which stands before every window of a file as it is, followed by the file's path; `auto`
-    takes the last part of the URL of the remote `origin`; null: windows have no header."""
+    """The name of the repository. It stands before every window of a file as it is, followed by the path of the file.
+    `auto` takes the last part of the URL of the remote `origin`. With null, windows have no header."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -124,34 +126,38 @@ class DedupOptions(StrictConfig):
     exact: bool = True
     """Drop rows with the same tokens."""
     near: Share | None = None
-    """Jaccard similarity of 5-token shingles from which the later row is dropped; null: off."""
+    """Of two rows that are at least this similar, the later one is dropped. The similarity is the Jaccard similarity of
+    5-token shingles. null keeps all rows."""
     files: Share | None = None
-    """The same of whole files; the less important file is dropped with everything made from it; null: off."""
+    """Of two files that are at least this similar, the less important one is dropped, with all its rows. The
+    similarity is that of `near`. null keeps all files."""
     embedding: str | None = None
-    """A static embedding model that compares what files are about: a folder or a Hugging Face id; null: off."""
+    """Folder or Hugging Face id of a static embedding model, which finds files with a similar meaning. null uses
+    none."""
     embedded: Share = 0.95
-    """Cosine similarity by that model from which the less important of two files of a group is dropped as well."""
+    """Of two files of a leak group whose embeddings have at least this cosine similarity, the less important one is
+    dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeighOptions(StrictConfig):
-    """How often a trainer should draw a row: the product of a factor for its role, for its age, and for changes.
+    """How often a trainer should draw a row, relative to other rows: the product of the factors that apply to the row.
 
-    Ages are days from the last change to the newest commit.
+    The age of a row is the number of days from the last change of its file to the newest commit.
     """
 
     core: PositiveFloat = 1.0
-    """Rows of core files."""
+    """Factor of rows from core files."""
     utility: PositiveFloat = 1.0
-    """Rows of utility files."""
+    """Factor of rows from utility files."""
     test: PositiveFloat = 1.0
-    """Rows of test files."""
+    """Factor of rows from test files."""
     recent: PositiveFloat = 1.0
-    """Rows younger than 60 days."""
+    """Factor of rows that are younger than 60 days."""
     old: PositiveFloat = 1.0
-    """Rows of 90 days and older; between the two limits the factor is 1."""
+    """Factor of rows that are 90 days old or older. Between 60 and 90 days the factor is 1."""
     evolution: PositiveFloat = 1.0
-    """Rows made from a change."""
+    """Factor of rows that show what a commit changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +165,7 @@ class OrderOptions(StrictConfig):
     """The order of the rows in a split file."""
 
     by: Literal["curriculum", "random"] = "random"
-    """`curriculum`: from easy to hard, in three stages."""
+    """`curriculum` sorts rows from easy to hard, in three stages. `random` shuffles them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +175,9 @@ class WriteOptions(StrictConfig):
     format: Literal["jsonl", "parquet"] = "jsonl"
     """The format of the split files."""
     copies: bool = False
-    """Write a training row as often as its weight says, for trainers that cannot weigh rows."""
+    """Whether a training row of weight 3 is written three times, for trainers that ignore weights."""
     labels: bool = False
-    """Also give rows `input_ids`, `attention_mask` and `labels`, the columns that most trainers read."""
+    """Whether rows also have `input_ids`, `attention_mask` and `labels`, the columns that most trainers read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +185,11 @@ class Recipe(StrictConfig):
     """Everything that determines a dataset. Two equal recipes on the same commit give the same bytes."""
 
     name: str = "recipe"
-    """The name of the recipe or of its file; it does not change the bytes of rows."""
+    """Name of the recipe. It does not change the rows."""
     about: str = ""
-    """One line that says what the recipe is for."""
+    """Description of the recipe in one line."""
     seed: int = 0
-    """Seed of everything that is random."""
+    """Random seed of the build."""
     read: ReadOptions = field(default_factory=ReadOptions)
     analyse: AnalyseOptions = field(default_factory=AnalyseOptions)
     split: SplitOptions = field(default_factory=SplitOptions)
@@ -221,7 +227,7 @@ class Recipe(StrictConfig):
         return strict_config.dump(_as_plain_values(self))
 
     def fingerprint(self) -> str:
-        """A hash of everything in the recipe but its name and description."""
+        """A hash of everything in the recipe except its name and description."""
         values = _as_plain_values(self)
         del values["name"], values["about"]
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()

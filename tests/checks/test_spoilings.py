@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from git_starcoder.checks import CLASSIC_SUITES, check, check_names
+from git_starcoder.checks import SEED_SUITES, check, check_names
 from git_starcoder.checks.base import answering_checks
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
@@ -68,7 +68,7 @@ def test_this_check_finds_it_and_no_unrelated_one(folder, repo, spoiling):
 
 
 def test_workers_verify_variations_as_this_process_does(folder, repo):
-    next(each for each in SPOILINGS if "word of a variation" in each.what).spoil(folder)
+    next(each for each in SPOILINGS if "token of a variation" in each.what).spoil(folder)
     folder.sign()
     dataset = Dataset.open(folder.path)
     with LocalEngine(1) as engine:
@@ -103,13 +103,13 @@ def test_the_documentation_has_the_table():
     assert (script.parents[1] / "docs" / "checks.md").read_text() == told
 
 
-@pytest.mark.parametrize("recipe", CLASSIC_SUITES)
+@pytest.mark.parametrize("recipe", SEED_SUITES)
 def test_the_tests_of_the_seeds_are_answered_for(recipe):
-    names = CLASSIC_SUITES[recipe]
+    names = SEED_SUITES[recipe]
     assert len(set(names)) == len(names) == {"effectiveness": 17, "elite": 24}[recipe]
     answered = answering_checks()
     assert set(names) <= answered.keys()
-    assert answered.keys() <= {name for names in CLASSIC_SUITES.values() for name in names}
+    assert answered.keys() <= {name for names in SEED_SUITES.values() for name in names}
     assert all(answered.values())
     assert {check for checks in answered.values() for check in checks} <= set(check_names())
 

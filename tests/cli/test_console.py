@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.cli.console import Console, ProgressBars, ProgressLines, step_line, use_color
+from git_starcoder.cli.console import Console, use_color
+from git_starcoder.cli.progress import ProgressBars, ProgressLines, show_progress, step_line
 from git_starcoder.errors import ExitCode
 from git_starcoder.text.visible import escape_line, escape_unsafe
 
@@ -76,7 +77,7 @@ def test_verbose_names_every_reason():
 def test_a_quiet_console_prints_nothing(capsys):
     console = Console("build", quiet=True)
     console.print_message("words")
-    with console.show_progress() as progress:
+    with show_progress(console) as progress:
         progress.end("read", 1.0, 1, 1, {})
         progress.note("words")
     captured = capsys.readouterr()

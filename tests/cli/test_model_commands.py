@@ -150,11 +150,11 @@ def test_eval_puts_the_references_beside_the_model(model, dataset, capsys):
     answer = json.loads(captured.out)
     assert answer["schema"] == "git-starcoder/eval/1"
     assert list(dict.fromkeys(score["eval"] for score in answer["scores"])) == [
-        "bits_per_byte", "untrained", "xz", "ppm", "next_line", "frequent_line", "fill_in_the_middle", "lines_above", "kinds",
+        "bits_per_byte", "compressors", "next_line", "frequent_line", "fill_in_the_middle", "lines_above", "kinds",
     ]  # fmt: skip
     assert answer["kept"] == str(model / "scores.json")
     kept = json.loads((model / "scores.json").read_text())
-    assert kept == {"schema": "git-starcoder/scores/1", **{key: answer[key] for key in kept if key != "schema"}}
+    assert kept == {"schema": "git-starcoder/scores/2", **{key: answer[key] for key in kept if key != "schema"}}
     assert kept["dataset"] == Dataset.open(dataset).digest
     assert captured.err.startswith("eval ")
 
@@ -283,7 +283,7 @@ def test_run_does_everything(starcoder, repo):
     assert parts[1].startswith("check ")
     assert parts[2].startswith("starcoder_run/model\n")
     assert parts[3].startswith("bits per byte")
-    for subject in ("trained model", "untrained model", "xz", "PPM", "most frequent next line"):
+    for subject in ("network", "untrained network", "xz", "PPM", "most frequent next line"):
         assert subject in parts[3]
     assert "--- completion by the model" in result.stdout
     assert result.stdout.endswith("everything is in starcoder_run\n")

@@ -11,6 +11,7 @@ import pytest
 import finished
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import MEASURE_UNITS, Score, bits_per_byte
+from git_starcoder.evals.compressors import PPM, PPM_GOING_ON, XZ
 from git_starcoder.model import evaluate as evaluation
 from git_starcoder.model import loading
 from git_starcoder.model.config import TrainConfig
@@ -48,10 +49,10 @@ def test_every_measure_has_its_references_and_its_files(trained, scores):
     )
     for measure in wanted:
         of = [score for score in scores.scores if score.measure == measure and not score.by]
-        assert of[0].subject == "trained model"
+        assert of[0].subject == "network"
         assert len({score.over for score in of}) == 1
-        assert len(of) == {"bits per byte": 4, "perplexity": 2}.get(measure, 3 if "next" in measure else 2)
-        assert {score.files for score in of} == {2}
+        assert len(of) == {"bits per byte": 5}.get(measure, 3 if "next" in measure else 2)
+        assert {(score.files, score.groups) for score in of} == {(2, 2)}
     assert [measure for measure in MEASURE_UNITS if measure not in {score.measure for score in scores.scores}] == [
         name for name in MEASURE_UNITS if name not in wanted
     ]
@@ -88,10 +89,43 @@ def test_the_table_has_a_part_for_each_measure_and_group(scores):
         in text
     )
     for by in ("kind of row", "language", "role"):
-        assert f"bits per byte by {by} (trained model)" in heads
+        assert f"bits per byte by {by} (network)" in heads
     assert "2 files, few" in text
-    assert heads[-1].startswith("A to B: the 95 % confidence interval over files; ")
+    assert heads[-1].startswith("A to B: the 95 % confidence interval over groups of files")
+    shares = [line.split("  ")[1] for line in text.splitlines() if line.startswith("  network / ")]
+    assert shares == [f"network / {name}" for name in ("untrained network", XZ, PPM, PPM_GOING_ON)]
     assert max(map(len, text.splitlines())) < 150
+
+
+def test_the_bits_of_each_file_are_kept_and_add_up(scores):
+    documents = scores.as_values()["documents"]
+    assert documents["path"] == ["src/file_23.py", "src/file_24.py"]
+    assert documents["group"] == ["group of src/file_23.py", "group of src/file_24.py"]
+    assert documents["start"] == [0, 0]
+    for score in scores.scores:
+        if score.measure == "bits per byte" and not score.by:
+            bits = documents["bits"][score.subject]
+            assert len(bits) == 2
+            assert sum(bits) == pytest.approx(score.value * score.over, abs=0.2)
+    for each in scores.comparisons:
+        below, above = (sum(documents["bits"][name]) for name in (each.reference, each.subject))
+        assert each.ratio == pytest.approx(above / below, rel=1e-3)
+        assert each.low <= each.ratio <= each.high
+
+
+def test_the_text_that_is_scored_does_not_depend_on_the_seed(dataset, trained, scores, monkeypatch):
+    monkeypatch.setattr(evaluation, "MAX_HELD_OUT_TOKENS", 1050)
+    first, second = (evaluate(trained, dataset, seed=seed) for seed in (0, 1))
+    assert first.as_values()["documents"]["tokens"] != scores.as_values()["documents"]["tokens"]
+    keys = [key for key in first.as_values()["documents"] if key != "bits"]
+    for key in keys:
+        assert first.as_values()["documents"][key] == second.as_values()["documents"][key]
+    values = [
+        [(score.value, score.over) for score in each.scores if score.subject != "untrained network"]
+        for each in (first, second)
+    ]
+    assert values[0] == values[1]
+    assert [score.value for score in first.scores] != [score.value for score in second.scores]
 
 
 def test_scores_are_kept_beside_the_model_whole_or_not_at_all(dataset, scores, tmp_path):
@@ -102,7 +136,7 @@ def test_scores_are_kept_beside_the_model_whole_or_not_at_all(dataset, scores, t
     (folder / "training.json").write_text("{}")
     assert save_scores(scores, folder)
     values = json.loads((folder / "scores.json").read_text())
-    assert values == json.loads(json.dumps({"schema": "git-starcoder/scores/1", **scores.as_values()}))
+    assert values == json.loads(json.dumps({"schema": "git-starcoder/scores/2", **scores.as_values()}))
     assert values["dataset"] == dataset.digest
     assert (folder / "scores.json").stat().st_mode & 0o777 == folder.stat().st_mode & 0o666
     assert save_scores(scores, folder)
@@ -116,9 +150,7 @@ def test_scores_are_kept_beside_the_model_whole_or_not_at_all(dataset, scores, t
 def test_less_of_everything_is_asked_where_time_is_short(dataset, trained, scores, monkeypatch):
     monkeypatch.setattr(evaluation, "MIN_HELD_OUT_TOKENS", 300)
     ample, short = (evaluate(trained, dataset, seconds=seconds).scores for seconds in (1e6, 0.0))
-    assert [score[1:] for score in ample if score.eval != "xz"] == [
-        score[1:] for score in scores.scores if score.eval != "xz"
-    ]
+    assert ample == scores.scores
     of = {(score.eval, score.by): score.over for score in short}
     every = {(score.eval, score.by): score.over for score in scores.scores}
     assert of["next_line", ""] == evaluation.MIN_TASKS < every["next_line", ""]
@@ -128,17 +160,17 @@ def test_less_of_everything_is_asked_where_time_is_short(dataset, trained, score
 
 
 def test_groups_with_few_files_are_shown_with_their_counts():
-    score = Score(
-        "kinds", "bits per byte", "trained model", 2.0, None, None, 1, 12_345, "1 of 9 rows", "kind", "git_diff"
-    )
-    some = score._replace(low=1.5, high=2.5, files=7, over=99_999, group="base")
+    score = Score("kinds", "bits per byte", "network", 2.0, None, None, 1, 1, 12_345, "1 of 9 rows", "kind", "git_diff")
+    some = score._replace(low=1.5, high=2.5, files=7, groups=5, over=99_999, group="base")
     about = {"digest": "0" * 32, "entries": 9, "bytes_per_token": 2.0}
-    lines = format_scores(Scores("test", 8, 8, True, "digest", about, (score, some), {})).splitlines()
+    lines = format_scores(Scores("test", 8, 8, True, "digest", about, (score, some), (), (), {})).splitlines()
     assert " ".join(lines[1].split()) == "base 2.000 1.500 to 2.500 99,999 bytes, 7 files, 1 of 9 rows"
     assert " ".join(lines[2].split()) == "git_diff 2.000 12,345 bytes, 1 file, few, 1 of 9 rows"
 
 
 def test_predictions_that_are_not_numbers_are_one_line(dataset, trained, monkeypatch):
-    monkeypatch.setattr(bits_per_byte, "document_bits", lambda *_: np.array([inf, 1.0]))
+    bits = [np.array([inf]), np.array([1.0])]
+    monkeypatch.setattr(bits_per_byte, "document_token_bits", lambda *_: bits)
+    monkeypatch.setattr(bits_per_byte, "identifier_shares", lambda _: None)
     with pytest.raises(DatasetError, match="not numbers"):
         evaluate(trained, dataset)

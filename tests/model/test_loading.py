@@ -84,12 +84,29 @@ def test_a_size_has_as_many_parameters_as_it_says():
     network = loading.new_network("1M", tokenizer, 64, 0, dropout=0.25)
     assert sum(weight.numel() for weight in network.model.parameters()) == pytest.approx(1e6, rel=0.15)
     assert network.model.config.vocab_size % 64 == 0
-    assert network.model.config.attention_dropout == 0.25
+    assert network.model.config.attention_dropout == 0.0
     network.model.train()
     losses = {float(network.token_losses(pack_rows(ROWS)).detach().sum()) for _ in range(3)}
     assert len(losses) == 3
     network.model.eval()
     assert len({float(network.token_losses(pack_rows(ROWS)).detach().sum()) for _ in range(3)}) == 1
+
+
+def test_dropout_is_of_what_layers_add_to_the_residual_stream():
+    network = loading.new_network("1M", bases.tokenizer(), 64, 0, dropout=0.25)
+    torch, model = network.torch, network.model
+    for parent, part in ((model.model.layers[0], "self_attn"), (model.model.layers[-1], "mlp")):
+        layer = getattr(parent, part)
+        output = []
+        layer.register_forward_hook(lambda _, __, added, output=output: output.append(added))
+        for is_training in (True, False):
+            model.train(is_training)
+            model(torch.arange(64)[None])
+        dropped, whole = (added[0] if isinstance(added, tuple) else added for added in output)
+        zeros = dropped == 0
+        assert 0.2 < float(zeros.float().mean()) < 0.3
+        if part == "self_attn":  # nothing before it was dropped
+            assert torch.allclose(dropped[~zeros], whole[~zeros] / 0.75, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", ["tinny", "many", "-5M", "10", "1e9", "", "0M"])

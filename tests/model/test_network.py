@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bases
 from git_starcoder.errors import UsageError
 from git_starcoder.model import network as networks
 from git_starcoder.model.network import Network, padded_batches
 from git_starcoder.model.packing import TILE_TOKENS, pack_rows
+from git_starcoder.text.tokenizer import Tokenizer
 
 VOCABULARY = 320
 
@@ -83,8 +88,11 @@ KINDS = {
 FLAT = {name for name in KINDS if not name.startswith(("Gemma2", "GPTNeo, old", "Mamba"))}
 
 
+@pytest.mark.parametrize("stored", [1024, 0])
 @pytest.mark.parametrize("name", KINDS)
-def test_packed_rows_have_the_losses_of_rows_alone(name, tokenizer):
+def test_packed_rows_have_the_losses_of_rows_alone(name, stored, tokenizer, monkeypatch):
+    monkeypatch.setattr(networks, "MAX_STORED_SCORES_TOKENS", stored)
+    monkeypatch.setattr(networks, "QUERY_BLOCK_TOKENS", 8)
     network = make_network(KINDS[name][0], tokenizer, **KINDS[name][1])
     assert bool(network.notes) == (name not in FLAT)
     rows = random_rows(2, [9, 33, 2, 9, 17])
@@ -124,18 +132,18 @@ def test_rows_of_all_lengths_come_in_few_shapes(tokenizer, monkeypatch):
 
     network = make_network("Llama", tokenizer, max_position_embeddings=200)
     attended, lines = set(), set()
-    honest = torch.nn.functional.scaled_dot_product_attention
+    honest = networks._attend_by_query_block
     linear = torch.nn.functional.linear
 
-    def attend(query, *parts, **options):
+    def attend(query, *parts):
         attended.add(query.shape[2])
-        return honest(query, *parts, **options)
+        return honest(query, *parts)
 
     def multiply(states, *weights):
         lines.add(states.shape[-2])
         return linear(states, *weights)
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+    monkeypatch.setattr(networks, "_attend_by_query_block", attend)
     monkeypatch.setattr(torch.nn.functional, "linear", multiply)
     with torch.inference_mode():
         for row in random_rows(7, range(60, 140, 7)):
@@ -158,6 +166,44 @@ def test_bits_are_losses_row_by_row_in_batches_of_any_size(tokenizer, monkeypatc
             with network.torch.inference_mode():
                 assert len(row) == 1 or np.allclose(bits * np.log(2), alone(network, row).numpy(), atol=1e-5)
     assert list(network.token_bits([])) == []
+
+
+@given(st.lists(st.tuples(st.integers(2, 90), st.integers(1, 90)), min_size=1, max_size=4), st.integers(4, 40))
+def test_every_token_of_a_sequence_is_in_one_window_with_the_context_that_there_is(shapes, context):
+    asked = []
+
+    def token_bits(windows):
+        asked.extend(windows)
+        return iter([window[1:].astype(np.float32) for window in windows])
+
+    stub = SimpleNamespace(context=context, token_bits=token_bits, end_token=-1)
+    shapes = [(length, min(first, length - 1)) for length, first in shapes]
+    sequences = [np.arange(length) for length, _ in shapes]
+    found = Network.sequence_bits(stub, sequences, [first for _, first in shapes])
+    assert [bits.tolist() for bits in found] == [list(range(first, length)) for length, first in shapes]
+    assert all(len(window) <= context + 1 for window in asked)
+
+
+def test_later_tokens_see_three_quarters_of_the_context_and_what_is_only_read_costs_little():
+    asked = []
+    stub = SimpleNamespace(
+        context=16, end_token=-1, token_bits=lambda windows: asked.extend(windows) or [row[1:] for row in windows]
+    )
+    Network.sequence_bits(stub, [np.arange(101)], [1])
+    assert [window[0] for window in asked] == list(range(0, len(asked) * 4, 4))
+    assert all(len(window) == 17 for window in asked[:-1])
+    assert asked[-1][-1] == 100
+    asked.clear()
+    Network.sequence_bits(stub, [np.arange(101)], [90])
+    assert [window[0] for window in asked] == [76, 80, 84]
+
+
+def test_bits_of_a_sequence_are_those_of_its_window(tokenizer):
+    network = make_network("Llama", tokenizer)
+    rows = random_rows(4, [9, 60])
+    expected = [bits[first - 1 :] for bits, first in zip(network.token_bits(rows), (1, 20), strict=True)]
+    for bits, right in zip(network.sequence_bits(rows, [1, 20]), expected, strict=True):
+        assert np.allclose(bits, right, atol=1e-5)
 
 
 def kernel(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
@@ -231,16 +277,10 @@ def test_fixed_shapes_do_not_depend_on_the_rows():
     assert few.bounds[-1] == many.bounds[-1] == 128
 
 
-def test_a_compiled_network_is_the_same_and_is_compiled_once(tokenizer, monkeypatch):
+@pytest.mark.parametrize("name", ["Llama", "Llama, grouped", "Mistral, sliding"])
+def test_a_compiled_network_is_the_same_and_is_compiled_once(name, tokenizer, monkeypatch):
+    """In float32, which the kernel of CUDA does not take."""
     import torch
-
-    def masked(query, key, value, segments, scaling, window, dropout):  # noqa: ARG001
-        """In the place of the kernel: one graph, whatever the rows."""
-        place = torch.arange(query.shape[2], dtype=torch.int32)
-        row = torch.searchsorted(segments.bounds, place, right=True)
-        near = (row[:, None] == row) & (place[:, None] >= place)
-        attend = torch.nn.functional.scaled_dot_product_attention
-        return attend(query, key, value, attn_mask=near, scale=scaling).transpose(1, 2)
 
     graphs = []
 
@@ -250,9 +290,12 @@ def test_a_compiled_network_is_the_same_and_is_compiled_once(tokenizer, monkeypa
 
     compile_it = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_it(model, dynamic=dynamic, backend=backend))
-    monkeypatch.setattr(networks, "_attend_by_segment", masked)
     network = Network(
-        make_network("Llama", tokenizer).model, tokenizer, device="cpu", precision="float32", is_compiled=True
+        make_network(KINDS[name][0], tokenizer, **KINDS[name][1]).model,
+        tokenizer,
+        device="cpu",
+        precision="float32",
+        is_compiled=True,
     )
     assert network.has_fixed_shapes
     network.model.eval()
@@ -263,6 +306,14 @@ def test_a_compiled_network_is_the_same_and_is_compiled_once(tokenizer, monkeypa
             expected = torch.cat([alone(network, row) for row in rows])
         assert (found - expected).abs().max() < 1e-4
         assert len(graphs) == 1
+    network.model.train()
+    network.model.config.attention_dropout = 0.5
+    for layer in network.model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    compiled = len(graphs)
+    for lengths in ([9, 33, 17], [20, 21], [5] * 9):
+        assert network.token_losses(pack_rows(random_rows(6, lengths), multiple=64)).isfinite().all()
+    assert len(graphs) == compiled + 1
 
 
 @pytest.mark.parametrize("name", ["Llama, grouped", "GPT2", "GPTNeo, old"])
@@ -283,6 +334,38 @@ def test_generating_in_a_batch_is_generating_alone(name, tokenizer):
                 logits[network.suppressed_tokens] = -np.inf
             assert token == int(logits.argmax())
             tokens.append(token)
+
+
+def test_the_end_of_text_is_written_also_where_it_is_the_padding(tokenizer):
+    same = Tokenizer(tokenizer.definition, {"eos_token": "<|endoftext|>"})  # as in StarCoder2
+    assert same.pad_id == same.end_id
+    for each, tokens in ((same, [tokenizer.end_id]), (tokenizer, [tokenizer.end_id])):
+        network = make_network("Llama", each, tie_word_embeddings=False)
+        with network.torch.no_grad():  # the likeliest token is always the end of text
+            network.model.lm_head.weight.zero_()
+            network.model.lm_head.weight[each.end_id] = 1
+            network.model.model.norm.weight.zero_()
+            network.model.lm_head.weight[each.end_id + 1 :] = -1
+        stop = np.zeros(VOCABULARY, dtype=bool)
+        stop[each.end_id] = True
+        assert network.generate(random_rows(1, [5]), 8, stop=stop)[0].tolist() == tokens
+        assert (each.pad_id in network.suppressed_tokens) == (each is tokenizer)
+
+
+def test_rows_of_one_segment_have_the_losses_of_one_text(tokenizer):
+    network = make_network("Llama", tokenizer)
+    rows = random_rows(1, [20, 30])
+    found = network.token_losses(pack_rows(rows, attend="piece"))
+    joined = np.concatenate((rows[0][:-1], rows[1]))
+    expected = alone(network, joined).tolist()
+    assert np.allclose(found[:18].tolist(), expected[:18], atol=1e-4)
+    assert np.allclose(found[19:].tolist(), expected[19:], atol=1e-4)
+
+
+def test_a_segment_beyond_the_last_position_is_one_line(tokenizer):
+    network = make_network("GPT2", tokenizer)
+    with pytest.raises(UsageError, match="reads 64 tokens at once, and not 78"):
+        network.token_losses(pack_rows(random_rows(1, [40, 40]), attend="piece"))
 
 
 def test_a_model_that_cannot_be_run_is_one_line(tokenizer):

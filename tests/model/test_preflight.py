@@ -110,9 +110,7 @@ def test_activations_of_a_micro_batch_are_estimated_from_short_rows(tokenizer, d
     drawn = network.torch.get_rng_state()
     stored = network.activation_bytes(rows)
     assert preflight._estimate_activations(network, 3 * 512, 512) == pytest.approx(stored, rel=1e-3)
-    assert (stored > 4 * network.activation_bytes([row[:129] for row in rows]) * 1.05) == (
-        dropout > 0
-    )  # more than in proportion
+    assert stored > 4 * network.activation_bytes([row[:129] for row in rows]) * 1.05  # more than in proportion
     assert network.torch.get_rng_state().equal(drawn)
     weights = {weight.data_ptr() for weight in network.model.parameters()}
     held = []
@@ -185,7 +183,7 @@ def test_rows_that_see_their_neighbours(run_checks, network, monkeypatch):
 def test_a_file_in_two_splits(run_checks, tmp_path):
     same = {"a.py": finished.source(1)}
     dataset = finished.write(tmp_path / "leaking", {"train": same, "val": same})
-    wrong(run_checks(dataset=dataset)["splits"], "1 files and groups are in two splits, such as file a.py")
+    wrong(run_checks(dataset=dataset)["splits"], "2 files and groups are in two splits, such as file a.py")
 
 
 def test_a_full_disk(run_checks, monkeypatch):

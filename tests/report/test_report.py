@@ -16,6 +16,7 @@ import pytest
 from git_starcoder.checks import Outcome, check
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
+from git_starcoder.evals.compressors import PPM_GOING_ON
 from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.records import SPLITS
 from git_starcoder.report import report, repository
@@ -133,9 +134,9 @@ def model_folder(dataset_folder, tmp_path_factory):
     ]
     looks = [{"step": step, "seconds": 1.0, "held_out": 4.0 / step} for step in (1, 3)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in steps + looks))
-    score = {"measure": "bits per byte", "subject": "the model", "value": 1.25, "low": 1.0, "high": 1.5, "over": 1000,
-             "files": 12, "note": "", "by": "", "group": ""}  # fmt: skip
-    alone = {"low": None, "high": None, "files": 1, "over": 10}
+    score = {"eval": "bits_per_byte", "measure": "bits per byte", "subject": "the model", "value": 1.25, "low": 1.0,
+             "high": 1.5, "groups": 9, "over": 1000, "files": 12, "note": "", "by": "", "group": ""}  # fmt: skip
+    alone = {"low": None, "high": None, "files": 1, "groups": 1, "over": 10}
     scores = [score, {**score, "subject": SAFE, "value": 2.5, **alone, "note": SAFE}]
     scores += [
         {**score, "measure": "perplexity", "value": 31.5},
@@ -147,6 +148,7 @@ def model_folder(dataset_folder, tmp_path_factory):
             {**score, "by": by, "group": "most of it", "value": 1.125},
         ]
     values = {"split": "test", "files": 2, "of": 3, "own": True, "dataset": Dataset.open(dataset_folder).digest, "scores": scores,
+              "comparisons": [],
               "tokenizer": {"entries": 600, "digest": "0123456789", "bytes_per_token": 2.5},
               "skipped": {"fill_in_the_middle": f"{SAFE} is why"}}  # fmt: skip
     (folder / "scores.json").write_text(json.dumps(values))
@@ -388,7 +390,7 @@ def test_the_scores_are_drawn_and_every_figure_is_in_a_table(html):
     assert tables["Training configuration"][1:] == [["batch", "2,048"], ["compile", "None"], ["tensorboard", "True"]]
     assert tables["Token budget of the training"][1] == ["trained", "1,234,567"]
     text = "".join(data for _, data in Page(html).text)
-    assert text.count("Grey bars have fewer than 5 files") == 3
+    assert text.count("Grey bars have fewer than 5 leak groups") == 3
     assert "most of it, 12 files" in text
     assert "No fill in the middle: <script>" in text
     assert "measured on another dataset" not in text
@@ -416,7 +418,45 @@ def test_a_model_without_scores_and_one_with_damaged_ones(dataset_folder, model_
     assert "There are no scores yet" in (tmp_path / "page.html").read_text()
     (tmp_path / "model" / "scores.json").write_text('{"scores": [{"measure": "bits per byte"}]}')
     assert main(arguments) == 2
+    assert "of an earlier version" in capsys.readouterr().err
+    (tmp_path / "model" / "scores.json").write_text('{"comparisons": [], "scores": [{"measure": "bits per byte"}]}')
+    assert main(arguments) == 2
     assert "damaged" in capsys.readouterr().err
+
+
+FEWER = "The network needs 18 % fewer bits than the best compressor (PPM); with 95 % confidence, between 15 and 20 %."
+MORE = "The network needs 10 % more bits than the best compressor (PPM); with 95 % confidence, between 5 and 20 %."
+UNCLEAR = "The network needs about as many bits as the best compressor (PPM): the difference may be chance."
+ALONE = "50 % fewer bits than the best compressor (PPM). All files resemble each other, so this may be chance."
+
+
+@pytest.mark.parametrize(
+    ("pair", "sentence"),
+    [((0.82, 0.8, 0.85), FEWER), ((1.1, 1.05, 1.2), MORE), ((0.98, 0.9, 1.01), UNCLEAR), ((0.5, None, None), ALONE)],
+)
+def test_the_result_is_one_picture_and_one_sentence(dataset_folder, model_folder, pair, sentence):
+    scores = json.loads((model_folder / "scores.json").read_text())
+    score = scores["scores"][0]
+    subjects = {"network": 1.0, "untrained network": 5.0}
+    compressors = {"xz": 1.4, "PPM": 1.2, PPM_GOING_ON: 1.1}
+    scores["scores"] = [
+        {**score, "subject": name, "value": value, "eval": key}
+        for key, group in {"bits_per_byte": subjects, "compressors": compressors}.items()
+        for name, value in group.items()
+    ]
+    scores["comparisons"] = [
+        {"subject": "network", "reference": name, "ratio": ratio, "low": low, "high": high, "groups": 9}
+        for name, (ratio, low, high) in {"xz": (0.1, 0.1, 0.1), "PPM": pair, PPM_GOING_ON: (0.1, 0.1, 0.1)}.items()
+    ]
+    page = report(Dataset.open(dataset_folder), model_folder=model_folder, scores=scores)
+    assert sentence in "".join(data for _, data in Page(page).text)
+    tables = cells(page)
+    assert len(tables["Bits per byte on 2 of 3 test files"]) == 6
+    shares = tables["Bits as a share of those of another on the same files (below 1: fewer)"]
+    assert [row[1] for row in shares[1:]] == ["xz", "PPM", PPM_GOING_ON]
+    description = re.search(r'<desc id="result-about">(.*?)</desc>', page)[1]
+    assert "network 1.000" in description
+    assert "untrained" not in description
 
 
 def test_the_command_writes_a_page_and_only_over_its_own(dataset_folder, model_folder, tmp_path, capsys):

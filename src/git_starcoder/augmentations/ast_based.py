@@ -1,4 +1,4 @@
-"""Renames local variables by what the syntax tree says they are (whole files, scope-aware, checked).
+"""Renames local variables after their types or values (whole files, scope-aware, verified).
 
 A name that is safe to rename (`parse.renaming`) becomes its declared type (`cfg: &NetworkConfig` → `network_config`),
 what its value comes from (`Config::load()` → `loaded_config`, `a == b` → `is_equal`), an element of the collection

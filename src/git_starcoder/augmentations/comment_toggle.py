@@ -1,4 +1,4 @@
-"""Removes comments (whole files), except those that tools obey and documentation that is code.
+"""Removes comments (whole files), except directives and documentation that programs read.
 
 A comment alone on its lines goes with these lines; one after code goes with the space before it.
 """

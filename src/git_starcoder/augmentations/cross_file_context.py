@@ -1,4 +1,4 @@
-"""What a file uses of others, before the file: signatures and short definitions, by path.
+"""A file after the signatures and short definitions that it uses from other files.
 
 A row reads `<file_sep>PATH⏎SIGNATURES … <file_sep>PATH⏎TEXT`. For each imported file of which the text uses something
 it has what an editor would show, one line for each declaration, members indented under their type; then the file

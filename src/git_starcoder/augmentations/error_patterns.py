@@ -1,4 +1,4 @@
-"""Writes the handling of errors in another form that means the same (`?` as a `match`).
+"""Writes error handling in another form with the same meaning, such as `?` as a `match`.
 
 The forms, and the conditions under which they mean the same, are in the `[error_patterns]` table of a language file;
 `parse.forms` describes and applies such tables.

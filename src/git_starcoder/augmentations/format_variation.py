@@ -1,4 +1,4 @@
-"""Changes layout only: indentation, blank lines and the space after commas (whole files, checked).
+"""Changes only the layout: indentation, blank lines, spaces after commas (whole files, verified).
 
 Comments, strings, templates, preprocessor lines and text between tags stay the same to the byte.
 """

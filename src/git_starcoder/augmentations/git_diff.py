@@ -1,4 +1,4 @@
-"""What a commit did to a file: what was there, why, and what came instead (hunks and small files).
+"""A change by a commit: the old text, the commit message and the new text (hunks and small files).
 
 A row reads `<file_sep>PATH⏎<commit_before>BEFORE<commit_msg>MESSAGE<commit_after>AFTER<|endoftext|>`. Only AFTER and
 the end-of-text token are in the loss: the model is prompted with everything up to `<commit_after>` and writes what

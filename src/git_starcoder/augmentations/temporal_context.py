@@ -1,4 +1,4 @@
-"""What changed in a file recently, before the file as it is now: lines that were removed, and why.
+"""A file after the lines that recent commits removed from it, with their commit messages.
 
 A row reads `<commit_before>REMOVED<commit_msg>SUBJECT … <commit_after><file_sep>PATH⏎TEXT`: the latest commits of the
 file, the newest last and so nearest to the text, which is the result of them all. Only TEXT is in the loss.

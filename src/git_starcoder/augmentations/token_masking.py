@@ -1,4 +1,4 @@
-"""Masks spans of a text, to be predicted from what stands around them (fill in the middle)."""
+"""Masks spans of a text, to be predicted from the text around them (fill-in-the-middle)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes out types that are certain, or leaves out those the value has anyway (whole files, checked).
+"""Adds type annotations that are certain, or removes redundant ones (whole files, verified).
 
 A type is certain if a literal or the syntax tree states it, whatever the rest of the program is: `true`, `5u8`,
 `x as u64`, `new Reader()`. Nothing is inferred from names or from other files. The `[type_annotations]` table of a

@@ -1,4 +1,4 @@
-"""Renames local variables in ways that cannot change meaning (whole files, scope-aware, checked).
+"""Renames local variables to plausible new names (whole files, scope-aware, verified).
 
 Every name of a function that is safe to rename (`parse.renaming`) becomes a plausible name that occurs nowhere in the
 file.

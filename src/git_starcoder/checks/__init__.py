@@ -5,8 +5,8 @@ registers it. `base` defines what a check is and runs all of them.
 """
 
 from git_starcoder.checks.base import (
-    CLASSIC_SUITES,
     MAX_KEPT_FINDINGS,
+    SEED_SUITES,
     Check,
     CheckContext,
     Outcome,
@@ -17,6 +17,6 @@ from git_starcoder.checks.base import (
 )
 
 __all__ = [
-    "CLASSIC_SUITES", "MAX_KEPT_FINDINGS", "Check", "CheckContext", "Outcome", "check", "check_classes", "check_names",
+    "MAX_KEPT_FINDINGS", "SEED_SUITES", "Check", "CheckContext", "Outcome", "check", "check_classes", "check_names",
     "open_source_repository",
 ]  # fmt: skip

@@ -65,7 +65,7 @@ _IN_BOTH: dict[str, tuple[str, ...]] = {
     "test_sequence_token_count": ("lengths",), "test_sequence_metadata": ("rows",),
     "test_dataset_split_ratio": ("split_ratio",), "test_augmentation_diversity": ("diversity",),
 }  # fmt: skip
-CLASSIC_SUITES: dict[str, dict[str, tuple[str, ...]]] = {
+SEED_SUITES: dict[str, dict[str, tuple[str, ...]]] = {
     "effectiveness": {
         **_IN_BOTH,
         "test_context_window_size": ("context_window",), "test_weighting_strategy": ("weights",),
@@ -91,7 +91,7 @@ The first suite has 17 tests. The second names 12 of its 24 itself; the others f
 
 def answering_checks() -> dict[str, tuple[str, ...]]:
     """The checks that answer for each test of any suite."""
-    return {test: checks for suite in CLASSIC_SUITES.values() for test, checks in suite.items()}
+    return {test: checks for suite in SEED_SUITES.values() for test, checks in suite.items()}
 
 
 def answered_tests(check: str) -> tuple[str, ...]:
@@ -314,23 +314,26 @@ class Outcome:
     check: str
     promise: str
     """One sentence: what is true of a dataset that passes."""
-    classic_tests: tuple[str, ...] = ()
-    """Names of the seed documents' tests that the check answers for."""
+    seed_tests: tuple[str, ...] = ()
+    """Names of the tests in the seed documents that the check covers."""
     finding_count: int = 0
     findings: list[Finding] = field(default_factory=list[Finding])
     """The first `MAX_KEPT_FINDINGS` findings."""
     figure: str = ""
-    """A short result for the table, or, if `skipped`, the reason."""
+    """A short result for the table. If the check was skipped, the reason."""
     skipped: bool = False
     certificate: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the check contributes to the leak certificate; empty if there is nothing to look for.
 
-    - `leak`: for `files`, `groups`, `rows` and `canaries` how many are `held_out`, and `crossing` into another split.
-    - `near_files`: `files`; those that could be `compared`; the `threshold` from which two are alike; pairs `crossing`.
-    - `overlap`: `runs` (one `one_in` of the different held-out runs of `run` tokens), the share of them in training
-      (`overlap`; `without_changes`), its mean where files are held out at random (`floor`, `deviation`, `draws`).
-    - `held_out_lines`: `lines` that only held-out code has; `changes` learned from, and `changes_with_a_line` of these;
-      `contexts` that show other files; whether `with_repository`.
+    - `leak`: the number of `files`, `groups`, `rows` and `canaries` that are `held_out`, and how many of them are also
+      in another split (`crossing`).
+    - `near_files`: the number of `files`, how many were `compared`, the similarity `threshold`, and the number of
+      similar pairs in two splits (`crossing`).
+    - `overlap`: the number of held-out `runs` of `run` tokens, of which one in `one_in` is used; the share of these
+      runs in training (`overlap`, and `without_changes`); and this share in the random splits `draws`, with the mean
+      `floor` and the standard `deviation`.
+    - `held_out_lines`: the number of `lines` that only held-out files have, of training `changes`, of
+      `changes_with_a_line` of these, and of `contexts`; and whether the repository was used (`with_repository`).
     """
 
     def add_findings(self, findings: Iterable[Finding] | None) -> None:
@@ -380,10 +383,10 @@ def check(
 
     Args:
         dataset: The dataset.
-        source: The repository that it was built from. Without it, checks that need it are skipped. A text says why
-            there is none, and becomes the reason of the skips.
+        source: The repository that the dataset was built from. If it is None, checks that need the repository are
+            skipped. If it is a text, they are skipped with this text as the reason.
         progress: Receives the number of rows that have been read.
-        engine: Worker processes. With two or more of them rows are read ahead.
+        engine: Worker processes. Two or more of them also read rows ahead.
 
     Raises:
         DatasetError: The manifest or the metadata lacks what every check reads.

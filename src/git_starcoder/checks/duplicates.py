@@ -53,7 +53,7 @@ class DuplicatesCheck(Check):
     """
 
     name = "duplicates"
-    promise = "Every row occurs once."
+    promise = "No two rows have the same tokens."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -93,7 +93,7 @@ class NearDuplicatesCheck(Check):
     """
 
     name = "near_duplicates"
-    promise = "No row is a near-duplicate of another row."
+    promise = "No row is a near-duplicate of another row, by the threshold of the recipe."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)

@@ -52,7 +52,7 @@ class FilesCheck(Check):
     """Reports each file that is missing or is a symbolic link. The figure is the number of files and their size."""
 
     name = "files"
-    promise = "All files of the dataset exist, and none of them is a link."
+    promise = "All files of the dataset exist, and none is a symbolic link."
     needs_rows = False
 
     def finish(self) -> Iterator[Finding]:
@@ -73,7 +73,7 @@ class DigestsCheck(Check):
     """Reports each file that is missing, altered or not in the manifest. The figure is the digest of all files."""
 
     name = "digests"
-    promise = "Every file is as the build wrote it."
+    promise = "No file was added, removed or changed after the build."
     needs_rows = False
     in_background = True
 
@@ -101,7 +101,7 @@ class FileSizesCheck(Check):
     """Reports each split file that is larger or smaller than its rows need. The figure is the size of each."""
 
     name = "file_sizes"
-    promise = "Split files hold their rows as compact JSON lines, and nothing else."
+    promise = "The files of the splits contain one row per line, as JSON without extra spaces."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -133,7 +133,7 @@ class CountsCheck(Check):
     """Reports each count that differs from another one. The figure is what was seen, written and dropped."""
 
     name = "counts"
-    promise = "Counts add up at every step and in every file."
+    promise = "At every step, seen = kept + dropped, and every file has as many rows as the manifest states."
 
     def finish(self) -> Iterator[Finding]:
         """Compare all counts."""
@@ -193,7 +193,7 @@ class MetadataCheck(Check):
     """Reports each key of the metadata that is missing or wrong. The figure is where the dataset comes from."""
 
     name = "metadata"
-    promise = "The metadata agree with the recipe and the manifest on settings and origin."
+    promise = "dataset_metadata.json states the same settings and commit as the recipe and the manifest."
 
     def finish(self) -> Iterator[Finding]:
         """Compare all keys."""
@@ -240,7 +240,7 @@ class SplitRatioCheck(Check):
     """
 
     name = "split_ratio"
-    promise = "The splits have their shares of the rows."
+    promise = "Each split has about the share of the rows that the recipe sets."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)

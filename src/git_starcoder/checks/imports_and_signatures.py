@@ -26,9 +26,7 @@ class DependencyGraphCheck(Check):
     """Reports each import or row that does not fit the import graph. The figure is its numbers of files and imports."""
 
     name = "dependency_graph"
-    promise = (
-        "The import graph names files of the dataset, in their splits, and rows say whether their file has imports."
-    )
+    promise = "The import graph contains only files of the dataset, and has_dependencies of rows agrees with it."
 
     def finish(self) -> Iterator[Finding]:
         """Compare the import graph with the rows, the metadata and the commit."""
@@ -77,7 +75,7 @@ class SignaturesCheck(Check):
     """
 
     name = "signatures"
-    promise = "Every listed signature belongs to a file of the dataset and names its symbol."
+    promise = "Every signature in signatures.jsonl is of a file of the dataset and contains the symbol's name."
 
     def finish(self) -> Iterator[Finding]:
         """Check each symbol."""
@@ -134,7 +132,7 @@ class ContextsCheck(Check):
     """
 
     name = "contexts"
-    promise = "A context of other files shows what they declare, of files that are imported and of no others."
+    promise = "A context prefix with signatures shows only declarations of files that the row's file imports."
 
     _line_count = 0
 

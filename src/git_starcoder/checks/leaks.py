@@ -63,7 +63,7 @@ class LeakCheck(Check):
     """
 
     name = "leak"
-    promise = "No file, group of files, row or planted canary is in two splits."
+    promise = "No file, leak group, row or canary (a planted test string) is in two splits."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -119,7 +119,7 @@ class NearFilesCheck(Check):
     """
 
     name = "near_files"
-    promise = "No held-out file is a near-duplicate of a training file, or a part of one."
+    promise = "No held-out file is a near-duplicate of a training file or contained in one."
     in_background = True
 
     def finish(self) -> Iterator[Finding]:
@@ -155,7 +155,7 @@ class OverlapCheck(Check):
     """
 
     name = "overlap"
-    promise = "Held-out code repeats no more training code than it would if files were held out at random."
+    promise = "Held-out files share no more code with training files than randomly chosen files would."
     in_background = True
 
     def finish(self) -> Iterator[Finding]:
@@ -225,7 +225,7 @@ class HeldOutLinesCheck(Check):
     """
 
     name = "held_out_lines"
-    promise = "Training rows of changes and contexts show no line that only held-out code has."
+    promise = "No training row made from history or other files shows a line that only held-out files have."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)

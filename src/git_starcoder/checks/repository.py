@@ -63,7 +63,7 @@ class CommitsCheck(Check):
     """Reports each commit that cannot be right. The figure is how many were read, and how many of them rows name."""
 
     name = "commits"
-    promise = "Commits that rows name are commits of the history that was read."
+    promise = "Every commit id in a row belongs to the history that the build read."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -126,7 +126,7 @@ class OriginsCheck(Check):
     """
 
     name = "origins"
-    promise = "The language and role of rows are those of their file; with the repository, blob and commit, too."
+    promise = "Language and role of a row are those of its file; with --repo, also its blob and commit."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -192,9 +192,7 @@ class SourceCheck(Check):
     """
 
     name = "source"
-    promise = (
-        "Every text is in the repository: files token by token, changes hunk by hunk, variations by their technique."
-    )
+    promise = "Every text comes from the repository: from a file, from a diff, or from a verified variation."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)

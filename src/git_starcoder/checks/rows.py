@@ -65,7 +65,7 @@ class RowsCheck(Check):
     """Reports each row whose keys, types or place are wrong. The figure is the number of rows."""
 
     name = "rows"
-    promise = "Every row has its metadata keys, with the right types, and they match its place in the file."
+    promise = "Every row has all metadata keys, each of the right type; seq_id is its line in the file."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -100,7 +100,7 @@ class LengthsCheck(Check):
     """Reports each row that is too long, or has wrong padding or labels. The figure is the number of tokens."""
 
     name = "lengths"
-    promise = "Every row is as long as its window: text, then padding, and tokens of the vocabulary only."
+    promise = "Every row has exactly window_size tokens: length tokens of the vocabulary, then padding."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -150,7 +150,7 @@ class ControlsCheck(Check):
     """
 
     name = "controls"
-    promise = "Control tokens stand only where the layout of a row has one."
+    promise = "Control tokens such as <fim_prefix> separate the parts of a row and never occur inside a text."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -236,7 +236,7 @@ class HeadersCheck(Check):
     """Reports each file as it is that has no header or a wrong one. The figure is the number of files with a header."""
 
     name = "headers"
-    promise = "Every window of a file as it is begins with the recipe's header: the repository's name and the path."
+    promise = "Every window of an unchanged file starts with the recipe's header: repository name and path."
 
     def finish(self) -> Iterator[Finding]:
         """Compare the context prefix of each file, which all its windows share."""
@@ -265,7 +265,7 @@ class TextsCheck(Check):
     """
 
     name = "texts"
-    promise = "Rows of one sample agree where they overlap, and decode to text."
+    promise = "Overlapping windows of a text have the same tokens in the overlap, and all tokens decode to text."
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Report rows that do not fit into their sample."""
@@ -293,7 +293,7 @@ class SecretsCheck(Check):
     """
 
     name = "secrets"
-    promise = "No key, token or password is anywhere in the dataset."
+    promise = "No file of the dataset contains an API key, an access token or a password."
 
     def finish(self) -> Iterator[Finding]:
         """Search all texts."""

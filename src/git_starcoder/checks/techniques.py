@@ -35,7 +35,7 @@ class TechniquesCheck(Check):
     """Reports each technique that is unknown, miscounted or lost. The figure is the rows of each technique."""
 
     name = "techniques"
-    promise = "Rows are made by the recipe's techniques only, and each has as many rows as the metadata say."
+    promise = "Every row was made by a technique of the recipe, and the metadata count these rows correctly."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -75,7 +75,7 @@ class DiversityCheck(Check):
     """
 
     name = "diversity"
-    promise = "All rows of a file are made from one content, and no more files are varied than the recipe draws."
+    promise = "All rows of a file come from one version of it, and no technique varies more files than its share."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -120,7 +120,7 @@ class DiffsCheck(Check):
     """Reports each row of a change that is incomplete. The figure is the number of rows and of their commits."""
 
     name = "diffs"
-    promise = "Rows from changes are marked as such, and show before, message and after."
+    promise = "Every row made from a commit has kind and commit_message, and shows the old and the new text."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)

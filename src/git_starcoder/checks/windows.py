@@ -44,7 +44,7 @@ class ContextWindowCheck(Check):
     """
 
     name = "context_window"
-    promise = "Windows have the recipe's sizes and overlap, and begin where their number says."
+    promise = "Windows have the sizes and the overlap that the recipe sets."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -83,7 +83,7 @@ class ScalesCheck(Check):
     """Reports each window size that is missing although texts are longer. The figure is the rows of each size."""
 
     name = "scales"
-    promise = "Every window size has rows where texts are long enough, and the first rows of training show several."
+    promise = "Every window size of the recipe has rows, and the first 100 training rows mix several sizes."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -129,7 +129,7 @@ class CurriculumCheck(Check):
     """
 
     name = "curriculum"
-    promise = "Rows go from simple to complex, and from small to large windows, in three stages."
+    promise = "Rows are in three stages: simple files and small windows first, complex files and large ones last."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -180,7 +180,7 @@ class WeightsCheck(Check):
     """
 
     name = "weights"
-    promise = "The weight of every row follows from its role, its age and its technique."
+    promise = "The weight of a row is the product of the recipe's factors for its role, age and technique."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -233,7 +233,7 @@ class AgesCheck(Check):
     """
 
     name = "ages"
-    promise = "Every row is as old as the commit that changed it, counted from the newest commit."
+    promise = "The age of a row is the number of days from its commit to the newest commit."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder import user_paths
-from git_starcoder.cli.console import Console, drop_reasons
+from git_starcoder.cli.progress import drop_reasons, show_progress
 from git_starcoder.cli.shared_options import (
     PATH_TYPE,
     build_options,
@@ -23,6 +23,7 @@ from git_starcoder.cli.shared_options import (
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
+    from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
     from git_starcoder.errors import ExitCode
     from git_starcoder.git.objects import Repo
@@ -38,11 +39,15 @@ JSON_BYTES_PER_ROW = 700
 @click.command("build")
 @build_options
 @click.option("--format", "row_format", type=click.Choice(["jsonl", "parquet"]),
-              help="File format of the rows; short for --set write.format=F.")  # fmt: skip
-@click.option("--copies", is_flag=True, help="Write each training row as often as its weight says.")
-@click.option("--labels", is_flag=True, help="Also write the keys input_ids, attention_mask and labels.")
+              help="File format of the rows; the same as --set write.format=F.")  # fmt: skip
+@click.option(
+    "--copies", is_flag=True, help="Write a training row of weight 3 three times, for trainers that ignore weights."
+)
+@click.option(
+    "--labels", is_flag=True, help="Add input_ids, attention_mask and labels to each row, for other trainers."
+)
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: training_data_<recipe>).")
-@click.option("-n", "--dry-run", is_flag=True, help="Print what would be built; write nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print an estimate of the dataset, and write nothing.")
 @click.option("--force", is_flag=True, help="Rebuild even if the dataset is up to date or you edited its files.")
 @common_options
 def command(
@@ -68,7 +73,7 @@ def command(
         user_paths.offer_temporary_folder(out)
     repository = Repo.open(repo, rev)
     with (
-        console.show_progress() as progress,
+        show_progress(console) as progress,
         open_engine(progress, jobs) as engine,
         open_cache(progress, wanted=use_cache) as cache,
     ):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder.cli.console import Console, align_columns
+from git_starcoder.cli.progress import show_progress
 from git_starcoder.cli.shared_options import PATH_TYPE, common_options
 from git_starcoder.errors import ExitCode
 from git_starcoder.text.visible import escape_line
@@ -28,13 +29,15 @@ READER_COUNT = 2
 
 @click.command("check")
 @click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
-@click.option("--repo", type=PATH_TYPE, help="Repository that the dataset was built from, to compare with the source.")
-@click.option("--seeds", is_flag=True, help="Show the tests of the seed documents that each check covers.")
+@click.option(
+    "--repo", type=PATH_TYPE, help="Repository that the dataset was built from; rows are then compared with its files."
+)
+@click.option("--seeds", is_flag=True, help="Also print the names of the original tests that each check replaces.")
 @common_options
 def command(console: Console, dataset_folder: Path, repo: Path | None, seeds: bool) -> ExitCode:
     """Check a dataset for leaks and other errors; exit with 1 if any.
 
-    DATASET is the folder of the dataset. Each check tests one promise, for example that no held-out file is in the
+    DATASET is the folder of the dataset. Each check verifies one promise, for example that no held-out file is in the
     training split.
     """
     from git_starcoder.checks import open_source_repository
@@ -55,7 +58,7 @@ def run_checks(console: Console, dataset: Dataset, source: Repo | str | None = N
     from git_starcoder.engine.local import LocalEngine
 
     is_large = sum(path.stat().st_size for path in dataset.folder.glob("*.jsonl")) >= MIN_BYTES_FOR_READERS
-    with console.show_progress() as progress, LocalEngine(READER_COUNT) if is_large else nullcontext() as engine:
+    with show_progress(console) as progress, LocalEngine(READER_COUNT) if is_large else nullcontext() as engine:
         return list(check(dataset, source, progress, engine))
 
 
@@ -65,7 +68,7 @@ def outcome_values(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
     checks = [
         {
-            "check": outcome.check, "promise": outcome.promise, "seeds": list(outcome.classic_tests),
+            "check": outcome.check, "promise": outcome.promise, "seeds": list(outcome.seed_tests),
             "result": outcome_result(outcome), "figure": outcome.figure, "found": outcome.finding_count,
             "findings": [{"where": finding.where, "what": finding.what} for finding in outcome.findings],
         }
@@ -80,7 +83,7 @@ def outcome_table(outcomes: Sequence[Outcome], *, show_seeds: bool = False) -> s
 
     rows = [("check", "seeds" if show_seeds else "promise", "result", "figure")]
     for outcome in outcomes:
-        description = " ".join(outcome.classic_tests) or "-" if show_seeds else outcome.promise
+        description = " ".join(outcome.seed_tests) or "-" if show_seeds else outcome.promise
         rows.append((outcome.check, description, outcome_result(outcome), escape_line(outcome.figure)))
     lines = align_columns(rows, text_columns=4)
     for outcome in outcomes:

@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 @click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
 @click.argument("file", type=FILE_TYPE, default="-")
 @click.option("--suffix", type=FILE_TYPE, help="File with the text after the gap that the model fills.")
-@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Maximum number of tokens.")
+@click.option(
+    "--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Largest number of tokens to write."
+)
 @click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True,
               help="Randomness of sampling; 0 always takes the most likely token.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of sampling.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Random seed of sampling, which has no effect at temperature 0.",
+)
 @common_options
 def command(
     console: Console, model_folder: Path, file: BinaryIO, suffix: BinaryIO | None, max_tokens: int, temperature: float,
@@ -30,7 +38,7 @@ def command(
 ) -> ExitCode:  # fmt: skip
     """Continue a text with a model, or fill a gap in it.
 
-    MODEL is the folder of the model, FILE contains the text (default: standard input). Encodings, byte order marks and
+    MODEL is the folder of the model. FILE contains the text (default: standard input). Encodings, byte order marks and
     line endings are handled as in `git starcoder build`.
     """
     from git_starcoder.model.complete import complete

@@ -38,7 +38,7 @@ TRAINING_LIBRARIES = ("torch", "transformers", "safetensors", "pydantic", "peft"
 def command(console: Console) -> ExitCode:
     """Show what this machine offers and what is missing.
 
-    Exits with 1 if builds cannot work.
+    The exit code is 1 if this machine cannot build datasets.
     """
     libraries, extras = _library_versions()
     current = current_folder()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from git_starcoder.cli.progress import show_progress
 from git_starcoder.cli.shared_options import PATH_TYPE, common_options
 from git_starcoder.text.visible import escape_line
 
@@ -20,15 +21,16 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
 @click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
-@click.option("--seed", type=int, default=0, show_default=True, help="Random seed for choosing the samples.")
+@click.option("--seed", type=int, default=0, show_default=True,
+              help="Random seed for the confidence intervals and for the untrained network.")  # fmt: skip
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True,
-              help="Approximate time limit. A shorter limit scores fewer samples; `inf` scores all.")  # fmt: skip
+              help="Approximate time limit. With less time, fewer samples are scored; `inf` scores all.")  # fmt: skip
 @common_options
 def command(console: Console, model_folder: Path, dataset_folder: Path, seed: int, minutes: float) -> ExitCode:
     """Score a model on held-out files, next to simple baselines.
 
-    MODEL and DATASET are the folders of both. Baselines are the untrained model, the compressors xz and PPM, and the
-    most frequent next line. The scores are also written to MODEL/scores.json, where
+    MODEL is the folder of the model, and DATASET is the folder of the dataset. The baselines are the untrained network,
+    the compressors xz and PPM, and the most frequent next line. The scores are also written to MODEL/scores.json, where
     `git starcoder report` finds them.
     """
     from git_starcoder.dataset import Dataset
@@ -36,7 +38,7 @@ def command(console: Console, model_folder: Path, dataset_folder: Path, seed: in
 
     dataset = Dataset.open(dataset_folder)
     max_seconds = 60 * minutes if isfinite(minutes) else None
-    with console.show_progress() as progress:
+    with show_progress(console) as progress:
         scores = evaluate(model_folder, dataset, seconds=max_seconds, seed=seed, progress=progress)
     is_saved = save_scores(scores, model_folder)
     path = str(model_folder / SCORES_FILE)

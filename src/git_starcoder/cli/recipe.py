@@ -11,7 +11,7 @@ from git_starcoder.errors import ExitCode, RecipeError
 
 @click.group("recipe")
 def command() -> None:
-    """List recipes, show one in full, or check your own."""
+    """List, print or check recipes (the settings of builds)."""
 
 
 @command.command("list")
@@ -30,7 +30,7 @@ def list_recipes(console: Console) -> ExitCode:
 @recipe_options
 @common_options
 def show(console: Console, recipe: str | None, name: str, overrides: tuple[str, ...], seed: int | None) -> ExitCode:
-    """Show a recipe in full, to start your own from.
+    """Print a recipe with all its keys, as a start for your own.
 
     All keys are printed, also those with default values. RECIPE is the name of a recipe or a YAML file, as for -r.
     """

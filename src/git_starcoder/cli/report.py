@@ -26,7 +26,7 @@ PAGE_HEAD_BYTES = 4096
 @click.argument("model_folder", metavar="[MODEL]", type=PATH_TYPE, required=False)
 @click.option("-o", "--out", type=PATH_TYPE, default="report.html", show_default=True, help="File to write.")
 @click.option("--scores", type=PATH_TYPE,
-              help="Scores to show, as printed by `eval --json` (default: MODEL/scores.json).")  # fmt: skip
+              help="File with the scores, as printed by `eval --json` (default: MODEL/scores.json).")  # fmt: skip
 @click.option("--check/--no-check", "check", default=True, help="Run the checks and show their results (default: yes).")
 @common_options
 def command(
@@ -34,8 +34,8 @@ def command(
 ) -> ExitCode:
     """Write an HTML page about a dataset and a model.
 
-    DATASET and MODEL are the folders of both; MODEL is optional. The page is a single file: it loads nothing from
-    elsewhere and has no scripts.
+    DATASET is the folder of a dataset. MODEL, which is optional, is the folder of a model. The page is a single file
+    that works without a network and without scripts.
     """
     from git_starcoder.cli.check import run_checks
     from git_starcoder.dataset import Dataset

@@ -14,6 +14,7 @@ from git_starcoder import user_paths
 from git_starcoder.cli.build import dataset_values, describe_dataset
 from git_starcoder.cli.check import outcome_table, outcome_values, run_checks
 from git_starcoder.cli.console import Console, json_schema, to_json
+from git_starcoder.cli.progress import show_progress
 from git_starcoder.cli.shared_options import (
     PATH_TYPE,
     build_options,
@@ -52,26 +53,30 @@ endlessly. On code this read better than sampling at a temperature of 0.4 or 0.6
 @click.command("run")
 @build_options
 @click.option("-o", "--out", type=PATH_TYPE, default=Path("starcoder_run"), show_default=True, help="Folder to write.")
-@click.option("--minutes", type=float, default=10.0, show_default=True, help="Time budget for everything.")
+@click.option(
+    "--minutes", type=float, default=10.0, show_default=True, help="Time budget for all steps together, in minutes."
+)
 @click.option("--size", default="tiny", show_default=True,
-              help="Size of the model: tiny (4M parameters), or small (28M) on a GPU; others as in "
-              "`git starcoder train`.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Rebuild, and replace files of an earlier run even if you edited them.")
+              help="Size of the model: tiny (4 million parameters), small (28 million), or another size "
+              "that `git starcoder train` accepts.")  # fmt: skip
+@click.option(
+    "--force", is_flag=True, help="Build and train again, and replace files of an earlier run even if you edited them."
+)
 @common_options
 def command(
     console: Console, repo: Path, rev: str, name: str, overrides: tuple[str, ...], seed: int | None, jobs: int | None,
     use_cache: bool, out: Path, minutes: float, size: str, force: bool,
 ) -> ExitCode:  # fmt: skip
-    """Build, check, train, evaluate and complete in one go.
+    """Run build, check, train, eval and complete with one command.
 
     REPO is the folder of a Git repository (default: the current folder). Its code is only read, never run.
 
     The model is trained on shuffled rows, even if the recipe has a curriculum, because a curriculum makes models that
     are trained for a few minutes worse. `git starcoder train` follows the curriculum.
 
-    Within --minutes, build and checks take the time they need. A fifth of the budget is reserved for evaluation.
-    Training gets the rest, but at least a fifth of the budget. Evaluation fits its samples into the time that is left,
-    but always scores a few thousand tokens and ten lines.
+    The time budget is divided as follows. Building and checking take the time that they need. A fifth of the budget is
+    reserved for evaluation. Training gets the rest, but at least a fifth of the budget. If little time is left,
+    evaluation scores fewer samples, but always a few thousand tokens and ten lines.
     """
     from git_starcoder.git.objects import Repo
     from git_starcoder.pipeline import build
@@ -85,7 +90,7 @@ def command(
     repository = Repo.open(repo, rev)
     _prepare_folder(out, force=force)
     with (
-        console.show_progress() as progress,
+        show_progress(console) as progress,
         open_engine(progress, jobs) as engine,
         open_cache(progress, wanted=use_cache) as cache,
     ):
@@ -115,7 +120,7 @@ def _train_and_evaluate(
     from git_starcoder.model.network import import_libraries
     from git_starcoder.model.training import train
 
-    with console.show_progress() as progress:
+    with show_progress(console) as progress:
         progress.begin("prepare", None)
         import_libraries()  # loading torch takes seconds, which training does not get
         training_minutes = max(minutes * MIN_TRAINING_SHARE, minutes_left() - minutes * EVALUATION_SHARE)
@@ -127,7 +132,7 @@ def _train_and_evaluate(
     if not (dataset.metadata["test_sequences"] or dataset.metadata["val_sequences"]):
         console.print_section("nothing is held out, so the model cannot be scored")
         return values
-    with console.show_progress() as progress:
+    with show_progress(console) as progress:
         seconds = minutes_left() * 60 * SCORING_SHARE
         scores = evaluate(model_folder, dataset, seconds=seconds, seed=seed, progress=progress)
     save_scores(scores, model_folder)

@@ -65,7 +65,7 @@ class _CommandGroup(click.Group):
 def cli_group() -> None:
     """Turn a Git repository into a leak-free training dataset, and train a small code model on it.
 
-    `git starcoder run` does everything in one go. `git starcoder COMMAND -h` explains a command.
+    `git starcoder run` does all steps with one command. `git starcoder COMMAND -h` explains a command.
     """
 
 
@@ -94,8 +94,10 @@ FILE_TYPE = _FileType("rb")
 def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds -q, -v, --json and --color, which every command has, and passes a `Console` as first argument."""
 
-    @click.option("-q", "--quiet", is_flag=True, help="Print only the result: no progress, no notes.")
-    @click.option("-v", "--verbose", is_flag=True, help="Print more details, such as every reason for drops.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print only the result, without progress and notes.")
+    @click.option(
+        "-v", "--verbose", is_flag=True, help="Print more details, such as all reasons why files were dropped."
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
     @click.option("--color", type=click.Choice(get_args(Color)), help="When to use colours (default: auto).")
     @click.pass_context
@@ -117,10 +119,10 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds -r, --set and --seed, which say what to build."""
     options = (
         click.option("-r", "--recipe", "name", default=registry.DEFAULT_RECIPE, show_default=True,
-                     help="Name of a recipe (see `git starcoder recipe list`) or a YAML file."),
+                     help="Name of a recipe (see `git starcoder recipe list`), or path of a YAML file."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-                     help="Override a key of the recipe, for example window.size=512. Repeatable."),
-        click.option("--seed", type=int, help="Random seed; short for --set seed=N."),
+                     help="Override a key of the recipe, for example window.size=512. You can repeat this flag."),
+        click.option("--seed", type=int, help="Random seed of the recipe; the same as --set seed=N."),
     )  # fmt: skip
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), function)
 
@@ -132,7 +134,7 @@ def build_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--rev", default="HEAD", show_default=True, help="Commit, branch or tag to read."),
         recipe_options,
         click.option("--cache/--no-cache", "use_cache", default=True,
-                     help="Reuse results of earlier builds, and store new ones (default: yes)."),
+                     help="Read and write the cache, which makes later builds faster (default: yes)."),
         click.option("-j", "--jobs", type=click.IntRange(1), help="Number of worker processes (default: one per CPU)."),
     )  # fmt: skip
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), function)

@@ -31,16 +31,16 @@ MAX_DROP_LINES = 40
 @click.argument("query", metavar="[ROW|PATH|COMMIT]", required=False)
 @common_options
 def command(console: Console, dataset_folder: Path, query: str | None) -> ExitCode:
-    """Show what is in a dataset, a row, or why a file is missing.
+    """Show dataset counts, a row as text, or why a file is missing.
 
     DATASET is the folder of the dataset. Without a second argument, the command prints the number of rows of each
     technique and the number of drops for each reason.
 
     ROW is train:17 (row 17 of a split, counted from 0) or the start of a row_id. The command prints the text of the
-    row, which parts are in the loss, where the text comes from, and how the weight is calculated.
+    row, which parts count for the loss, where the text comes from, and how the weight is calculated.
 
-    PATH is a file of the repository, COMMIT the start of a commit id. The command prints the number of rows made from
-    it, and why the rest was dropped.
+    PATH is a file of the repository, and COMMIT is the start of a commit id. The command prints how many rows the file
+    or commit has, and why others were dropped.
     """
     from git_starcoder.dataset import Dataset
     from git_starcoder.dataset.show import Origin, look_up

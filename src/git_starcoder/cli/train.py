@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder import user_paths
+from git_starcoder.cli.progress import show_progress
 from git_starcoder.cli.shared_options import PATH_TYPE, common_options
 from git_starcoder.errors import ExitCode
 from git_starcoder.text.visible import escape_line
@@ -24,27 +25,27 @@ if TYPE_CHECKING:
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: model_<recipe>).")
 @click.option("--config", type=PATH_TYPE, help="YAML file with training keys; flags override it.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="Override a training key, for example dropout=0.1. Repeatable.")  # fmt: skip
+              help="Override a training key, for example dropout=0.1. You can repeat this flag.")  # fmt: skip
 @click.option("--minutes", type=float, help="Training budget in minutes (default: 8, unless another budget is given).")
 @click.option("--steps", type=int, help="Training budget in optimizer steps.")
-@click.option("--epochs", type=float, help="Training budget in passes over the rows.")
+@click.option("--epochs", type=float, help="Training budget in epochs (passes over the training rows).")
 @click.option("--tokens", type=float, help="Training budget in tokens.")
-@click.option("--size", help="Size of a model from scratch: tiny, small, medium, large, huge (4M, 28M, 90M, 350M, 1B "
-              "parameters), or a number of parameters such as 124M (default: tiny).")  # fmt: skip
+@click.option("--size", help="Size of a model from scratch: tiny, small, medium, large or huge (4, 28, 90, 350 or 1000 "
+              "million parameters), or a number of parameters such as 124M (default: tiny).")  # fmt: skip
 @click.option("--base", help="Pretrained causal model to start from: a folder or a Hugging Face id.")
 @click.option("--tune", type=click.Choice(["full", "lora", "qlora"]),
-              help="What to train of the base model: all weights, or only adapters (LoRA); qlora also keeps the frozen "
-              "weights in 4 bits (default: full).")  # fmt: skip
+              help="How to train the base model: full trains all weights, lora trains only adapters, and qlora does so "
+              "with the base weights stored in 4 bits (default: full).")  # fmt: skip
 @click.option("--order", type=click.Choice(["curriculum", "shuffled"]),
-              help="Order of the rows: as in the dataset, from simple to complex, or shuffled (default: "
-              "as in the dataset, if it has a curriculum).")  # fmt: skip
+              help="Order of the rows: curriculum follows the dataset (from simple to complex), shuffled is random "
+              "(default: curriculum, if the dataset has one).")  # fmt: skip
 @click.option("--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Device to train on (default: the fastest).")
 @click.option("--seed", type=int, help="Random seed of the initial weights and of the order of rows (default: 0).")
-@click.option("--fresh", is_flag=True, help="Start from the beginning instead of resuming an unfinished training.")
+@click.option("--fresh", is_flag=True, help="Start a new training instead of resuming an interrupted one.")
 @click.option("--force", is_flag=True, help="Replace an existing model.")
-@click.option("-n", "--dry-run", is_flag=True, help="Run preflight checks and print the plan; train nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Check that training can work, print the plan, and train nothing.")
 @click.option("--explain-step", type=click.IntRange(1), metavar="N",
-              help="Show the rows that step N trains on; train nothing.")  # fmt: skip
+              help="Print the rows that optimizer step N trains on, and train nothing.")  # fmt: skip
 @common_options
 def command(
     console: Console, dataset_folder: Path, out: Path | None, config: Path | None, overrides: tuple[str, ...],
@@ -75,7 +76,7 @@ def command(
         values = {"out": str(out), "config": asdict(loaded), **rehearsal.as_values()}
         code = ExitCode.SUCCESS if rehearsal.budget else ExitCode.USAGE_ERROR
         return console.answer(values, _describe_rehearsal(rehearsal), code)
-    with console.show_progress() as progress:
+    with show_progress(console) as progress:
         progress.begin("prepare", None)  # reading the rows, preflight and batch-size search take a while
         result = train(dataset, out, loaded, progress=progress, force=force, fresh=fresh)
     if not read_process_group().is_first:  # only one of the processes that torchrun started prints the result

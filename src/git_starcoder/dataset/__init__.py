@@ -1,4 +1,4 @@
-"""A finished dataset folder: open it, read its rows, and (in `write/`) write its files."""
+"""A finished dataset folder: open it, read its rows, and (`write_*`) write its files."""
 
 from git_starcoder.dataset.folder import (
     CARD_FILE,

@@ -1,6 +1,7 @@
 """Reads held-out text for validation and evals: whole documents, and rows as training shows them.
 
-A dataset has rows that overlap. `load_documents` joins them, so that each token is scored once.
+A dataset has rows that overlap. `load_documents` joins them, so that each token is scored once. What is drawn depends
+on the dataset alone: scores of two models, or of one model with two seeds, are of the same text.
 """
 
 from __future__ import annotations
@@ -23,21 +24,41 @@ if TYPE_CHECKING:
     from git_starcoder.dataset.folder import Dataset
     from git_starcoder.records import Split
 
+DRAW_SEED = 0
+"""The seed of every choice of held-out text: a constant, so that all scores of a dataset are of the same text."""
+MAX_FILE_SHARE = 1 / 32
+"""The share of the drawn tokens that one file may have if there is more text than is drawn: few long files would say
+little about the others."""
+MIN_PIECE_TOKENS = 256
+"""Tokens that a piece of a longer file may always have, however few are drawn: shorter pieces of more files would cost
+as much, because the text before each is read."""
+MAX_READ_TOKENS = 4096
+"""Tokens before a piece that are read and not scored. Models of this size attend to fewer."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
-    """Consecutive tokens of one file as it is: the whole file, unless some of its rows were dropped."""
+    """Consecutive tokens of one file as it is: all of them, unless some of its rows were dropped or it is a piece."""
 
     path: str
     language: str
     role: str
+    group: str
+    """The leak group of the file."""
     start: int
     """Where the tokens start in the file, in tokens."""
     tokens: NDArray[np.int32]
     """Each token once, shape (tokens,)."""
+    context_length: int = 0
+    """The number of tokens at the beginning that are only read, and not scored."""
     header: NDArray[np.int32] = field(default_factory=lambda: NO_TOKENS)
     """What a model reads before any part of the text: name of the repository and path, as in training. Empty if the
     rows have no header."""
+
+    @property
+    def scored(self) -> NDArray[np.int32]:
+        """The tokens that are scored."""
+        return self.tokens[self.context_length :]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +68,8 @@ class HeldOutRow:
     technique: str
     """What made it: `base`, or the name of an augmentation."""
     path: str
+    group: str
+    """The leak group of the file."""
     tokens: NDArray[np.int64]
     """Shape (tokens,). Begins with the end-of-text token if the row begins a text, as in training."""
     context_length: int
@@ -57,36 +80,73 @@ class HeldOutRow:
 
 def load_documents(dataset: Dataset, split: Split) -> list[Document]:
     """Return the files of a split as they are, in the order of their paths, without what augmentations made."""
-    joined: dict[tuple[str, str], tuple[JoinedWindows, str, str, NDArray[np.int32]]] = {}
+    joined: dict[tuple[str, str], tuple[JoinedWindows, str, str, str, NDArray[np.int32]]] = {}
     for row in dataset.rows(split):
         metadata = row.metadata
         if metadata["augmentation_type"] == BASE:
             key = (str(metadata["source_file"]), str(metadata["sample"]))
             header, text = np.split(np.array(row.tokens[: metadata["length"]], dtype=np.int32), [row.context_length])
             if key not in joined:
-                joined[key] = (JoinedWindows(), str(metadata["language"]), str(metadata["role"]), header)
+                language, role, group = (str(metadata[name]) for name in ("language", "role", "group"))
+                joined[key] = (JoinedWindows(), language, role, group, header)
             # `git starcoder check` reports rows that contradict each other.
             joined[key][0].join(int(metadata["token_start"]), text)
     return [
-        Document(path, language, role, start, tokens, header)
-        for (path, _), (windows, language, role, header) in sorted(joined.items(), key=lambda item: item[0])
+        Document(path, language, role, group, start, tokens, header=header)
+        for (path, _), (windows, language, role, group, header) in sorted(joined.items(), key=lambda item: item[0])
         for start, tokens in windows.token_runs()
     ]
 
 
-def draw_documents(documents: Sequence[Document], limit: int, seed: int) -> list[Document]:
-    """Draw whole documents until they have `limit` tokens; the last one is cut. The draw depends on paths and seed."""
+def draw_documents(documents: Sequence[Document], limit: int, max_documents: int | None = None) -> list[Document]:
+    """Draw documents until `limit` of their tokens are scored: all of them if they have no more.
+
+    A document that is longer than `max_piece_tokens` gives one piece of that size. All pieces of a document are equally
+    likely: with its beginning alone, licence headers and imports would count for too much. The text before the piece is
+    read, so each token is predicted from what stands before it in the file. The draw depends on the paths alone.
+    """
+    most = max_piece_tokens([len(document.tokens) for document in documents], limit)
     drawn: list[Document] = []
+    tokens_of_file = Counter[str]()
     left = limit
-    for document in sorted(documents, key=lambda document: content_id(seed, document.path, document.start)):
-        if left <= 0:
-            break
-        drawn.append(replace(document, tokens=document.tokens[:left]))
-        left -= len(document.tokens)
+    hashes = [content_id(DRAW_SEED, document.path, document.start) for document in documents]
+    for drawn_by, index in sorted(zip(hashes, range(len(hashes)), strict=True)):
+        document = documents[index]
+        size = min(len(document.tokens), most - tokens_of_file[document.path], left)
+        if size > 0 and (max_documents is None or len(drawn) < max_documents):
+            drawn.append(_cut_piece(document, size, drawn_by))
+            tokens_of_file[document.path] += size
+            left -= size
     return sorted(drawn, key=lambda document: (document.path, document.start))
 
 
-def draw_rows(dataset: Dataset, split: Split, limit: int, end: int, seed: int) -> list[HeldOutRow]:
+def max_piece_tokens(lengths: Sequence[int], limit: int) -> int:
+    """Return how many tokens of one file are scored at most, if `limit` tokens of files of these lengths are drawn.
+
+    It is `MAX_FILE_SHARE` of the limit, or as much as exhausts the limit where there are too few files for that: three
+    files of 10, 50 and 90 tokens and a limit of 100 give 45, because 10 + 45 + 45 = 100.
+    """
+    ordered = np.sort(np.array(lengths, dtype=np.int64))
+    if ordered.sum() <= limit:
+        return int(ordered.max(initial=0))
+    # The first file that is too long if all longer ones get as much: the shorter ones are whole, and it shares the rest
+    # of the limit with the longer ones. [10, 50, 90] -> before [0, 10, 60], sharing [3, 2, 1] -> 30, 110 > 100 -> 45.
+    before, sharing = np.cumsum(ordered) - ordered, np.arange(len(ordered), 0, -1)
+    first = int(np.argmax(before + ordered * sharing > limit))
+    level = int((limit - before[first]) // sharing[first])
+    return max(level, MIN_PIECE_TOKENS, int(limit * MAX_FILE_SHARE))
+
+
+def _cut_piece(document: Document, size: int, drawn_by: str) -> Document:
+    """Return a piece of a document to score, with the text before it: the first, second, ... or last `size` tokens."""
+    length = len(document.tokens)
+    begin = min(int(drawn_by, 16) % -(-length // size) * size, length - size)
+    read = min(begin, MAX_READ_TOKENS)
+    tokens = document.tokens[begin - read : begin + size]
+    return replace(document, start=document.start + begin - read, tokens=tokens, context_length=read)
+
+
+def draw_rows(dataset: Dataset, split: Split, limit: int, end: int) -> list[HeldOutRow]:
     """Draw rows of each technique until `limit` of their tokens are scored: one of each file, then a second of each.
 
     `end` is the end-of-text token.
@@ -96,7 +156,7 @@ def draw_rows(dataset: Dataset, split: Split, limit: int, end: int, seed: int) -
     for index, metadata in enumerate(dataset.row_metadata(split)):
         scored = _scored_tokens(metadata)
         if scored > 0 and not metadata.get("copy"):  # further copies of a row show nothing new
-            order = content_id(seed, metadata["row_id"])
+            order = content_id(DRAW_SEED, metadata["row_id"])
             candidate = (order, index, metadata["source_file"], scored)
             candidates.setdefault(metadata["augmentation_type"], []).append(candidate)
     drawn: dict[int, tuple[str, int]] = {}  # index of each drawn row, in their order -> its technique, and its rows
@@ -118,7 +178,8 @@ def draw_rows(dataset: Dataset, split: Split, limit: int, end: int, seed: int) -
         tokens = np.array(ends + row.tokens[: row.metadata["length"]], dtype=np.int64)
         technique, count = drawn[index]
         context_length = max(1, len(ends) + row.context_length)
-        found[index] = HeldOutRow(technique, str(row.metadata["source_file"]), tokens, context_length, count)
+        path, group = str(row.metadata["source_file"]), str(row.metadata["group"])
+        found[index] = HeldOutRow(technique, path, group, tokens, context_length, count)
     return [found[index] for index in drawn]
 
 

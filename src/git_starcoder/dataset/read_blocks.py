@@ -46,6 +46,8 @@ PART_TIMEOUT_SECONDS = 60.0
 """The time for one part, which takes milliseconds. If a worker hangs, this process reads the part itself."""
 HASH_BYTES = 16
 """The size of the hash of a row's tokens."""
+MAX_DIGITS = 8
+"""The number of digits that fit into a word of 64 bits. Longer numbers are left to the JSON parser."""
 NO_TOKEN_IDS = np.empty(0, dtype=np.uint32)
 
 
@@ -206,44 +208,51 @@ def _pack_our_lines(lines: list[bytes]) -> PackedRows | None:
         if not (line.startswith(LINE_START) and line.startswith(METADATA_START, end) and line.endswith(LINE_END)):
             return None
     texts = [line[len(LINE_START) : end] for line, end in zip(lines, ends, strict=True)]
-    token_ids = parse_numbers(b",".join(texts))
-    if token_ids is None:
+    parsed = parse_numbers(b",".join(texts))
+    if parsed is None:
         return None
     try:
         starts = [end + len(METADATA_START) for end in ends]
         metadata = [orjson.loads(line[start : -len(LINE_END)]) for line, start in zip(lines, starts, strict=True)]
     except orjson.JSONDecodeError:
         return None
-    stops = np.cumsum([text.count(b",") + 1 for text in texts]).tolist()
+    token_ids, token_stops = parsed
+    text_stops = np.cumsum([len(text) + 1 for text in texts]) - 1
+    stops = (np.searchsorted(token_stops, text_stops) + 1).tolist()
     return _pack(token_ids, [token_ids[start:stop] for start, stop in pairwise([0, *stops])], metadata, [])
 
 
-def parse_numbers(text: bytes) -> NDArray[np.uint32] | None:
-    """Return the numbers of a text such as `7,42`, spelled as JSON requires; None for any other text.
+def parse_numbers(text: bytes) -> tuple[NDArray[np.uint32], NDArray[np.int64]] | None:
+    """Return the numbers of a text, spelled as JSON requires, and where each stops; None for any other text.
 
-    Three times as fast as a JSON parser, which makes an object of every number. Numbers that need more than 32 bits are
-    refused.
+    `7,42` gives the numbers 7 and 42, which stop at 1 and 4.
+
+    Three times as fast as a JSON parser, which makes an object of every number. Numbers of more than
+    `MAX_DIGITS` digits are refused.
     """
-    characters = np.frombuffer(text, dtype=np.uint8)
-    is_comma = characters == ord(",")
-    is_digit = characters - ord("0") < 10  # below "0" the difference wraps around to a large number
-    if (
-        not text
-        or is_comma[0]
-        or is_comma[-1]
-        or not (is_comma | is_digit).all()
-        or (is_comma[1:] & is_comma[:-1]).any()
-    ):
+    characters = np.frombuffer(text + b"," + bytes(MAX_DIGITS), dtype=np.uint8)
+    stops = np.flatnonzero(characters == ord(","))
+    starts = np.concatenate(([0], stops[:-1] + 1))
+    lengths = stops - starts
+    longest = lengths.max()
+    digit_count = np.count_nonzero(characters - ord("0") < 10)  # below "0" the difference wraps to a large number
+    if lengths.min() < 1 or longest > MAX_DIGITS or digit_count + len(stops) <= len(text):
         return None
-    parsed = np.fromstring(text, dtype=np.int64, sep=",")
-    largest = int(parsed.max())
-    if largest >= 1 << 32:
+    has_zero_first = characters[starts] == ord("0")
+    if has_zero_first.any() and lengths[has_zero_first].max() > 1:
         return None
-    numbers = parsed.astype(np.uint32)
-    # JSON has no leading zeros: `7,042` has 4 digits, but 7 and 42 have 1 + 2. Count one digit for each number, one
-    # more for each from 10 on, one more for each from 100 on, and so on.
-    digits = len(numbers) + sum(np.count_nonzero(numbers >= 10**power) for power in range(1, len(str(largest))))
-    return numbers if digits == np.count_nonzero(is_digit) else None
+    # Example: "42" in "42,7" is read as the word "42,7", its first character in the lowest byte. Shifted by two bytes,
+    # it is "42" after two zero bytes. The low halves of the bytes are the digits 0 0 4 2. Ten times each byte plus the
+    # next one gives 0 4 42 20; every second is kept: 0 42. A hundred times each of these plus the next gives 42.
+    word = np.dtype("<u4" if longest <= 4 else "<u8")
+    word_bits = 8 * word.itemsize
+    words = np.ndarray(len(text) + 1, word, characters, strides=(1,))[starts]
+    words <<= word_bits - 8 * lengths.astype(word)
+    words &= int.from_bytes(b"\x0f" * word.itemsize)
+    for bits, factor in ((8, 10), (16, 100), (32, 10_000))[: 2 if word.itemsize == 4 else 3]:
+        kept = ((1 << word_bits) - 1) // ((1 << bits) + 1)  # 0xffffffff // 0x101 is 0x00ff00ff
+        words = (words * factor + (words >> bits)) & kept
+    return words.astype(np.uint32), stops
 
 
 def _pack_rows(rows: list[tuple[Row, Labels]]) -> PackedRows:

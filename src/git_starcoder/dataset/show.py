@@ -108,11 +108,11 @@ class Origin:
 
 
 def show(dataset: Dataset | str | Path, what: str | None = None) -> Overview | Origin | RowExplanation:
-    """Show what is in a dataset, a row, or what became of a file or commit.
+    """Describe a dataset, a row, or why rows of a file or commit were dropped.
 
     Args:
         dataset: A dataset or its folder.
-        what: Nothing for an overview; `train:17` or the beginning of a row id for a row; else a path or a commit.
+        what: None for an overview, `train:17` or the start of a row id for a row, or a path or a commit id.
 
     Returns:
         An `Overview`, an `Origin`, or for a row its text and where it comes from.

@@ -1,8 +1,10 @@
 """The contract and registry of evals: each measures something on held-out text.
 
 An eval is a function with the decorator `evaluation` in any module of this package; nothing else registers it. The
-first line of its docstring is its help. Every eval gets the same input, so that scores compare: some measure the
-trained model, others a baseline such as xz, the untrained model, or copying.
+first line of its docstring is its help. Every eval gets the same input, so that scores compare: some measure trained
+models, others a baseline such as xz or copying.
+
+Every interval is over leak groups: files that resemble each other are drawn together, because they are not independent.
 """
 
 from __future__ import annotations
@@ -20,19 +22,21 @@ import numpy as np
 from git_starcoder.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from git_starcoder.dataset.held_out import Document, HeldOutRow
-    from git_starcoder.protocols import LanguageModel
+    from git_starcoder.protocols import Engine, LanguageModel
     from git_starcoder.text.tokenizer import Tokenizer
 
     EvalFunction = Callable[["EvalInput"], "list[Score] | str"]
 
-MIN_RELIABLE_FILES = 5
-"""A score over fewer files is marked: its interval is wide, or there is none."""
+MIN_RELIABLE_GROUPS = 5
+"""A score over fewer leak groups is marked: its interval is wide, or there is none."""
 BITS_PER_BYTE = "bits per byte"
+IDENTIFIER_BITS = "bits per byte of identifiers"
+OTHER_BITS = "bits per byte of the rest"
 PERPLEXITY = "perplexity"
 NEXT_LINE = "next line"
 FILL_IN_THE_MIDDLE = "fill in the middle"
@@ -40,6 +44,8 @@ EXACT_MATCH, EDIT_SIMILARITY = ", exact match", ", edit similarity"
 """What is measured of text that a model writes; follows the name of the task."""
 MEASURE_UNITS = {
     BITS_PER_BYTE: "bytes",
+    IDENTIFIER_BITS: "bytes",
+    OTHER_BITS: "bytes",
     PERPLEXITY: "tokens",
     NEXT_LINE + EXACT_MATCH: "lines",
     NEXT_LINE + EDIT_SIMILARITY: "lines",
@@ -47,8 +53,11 @@ MEASURE_UNITS = {
     FILL_IN_THE_MIDDLE + EDIT_SIMILARITY: "holes",
 }
 """All measures in the order of a table, and what `Score.over` counts."""
-LOWER_IS_BETTER = (BITS_PER_BYTE, PERPLEXITY)
-TRAINED_MODEL = "trained model"
+LOWER_IS_BETTER = (BITS_PER_BYTE, IDENTIFIER_BITS, OTHER_BITS, PERPLEXITY)
+NETWORK = "network"
+"""The subject that `train` wrote."""
+UNTRAINED = "untrained network"
+"""The same architecture with fresh weights: the difference is what training added."""
 BOOTSTRAP_DRAWS = 2000
 """Resamples for an interval: enough that its ends move by far less than its width from seed to seed."""
 
@@ -57,17 +66,21 @@ BOOTSTRAP_DRAWS = 2000
 class EvalInput:
     """The models, the text and the limits of an evaluation."""
 
-    model: LanguageModel
+    models: Mapping[str, LanguageModel]
+    """The models to measure by subject, the main one first: only its scores are broken down by group."""
     untrained: LanguageModel
-    """The same architecture with fresh weights."""
+    """The model that `UNTRAINED` names."""
     tokenizer: Tokenizer
     training: Sequence[Document]
     """The files of the training split."""
     held_out: Sequence[Document]
-    """The held-out files that are scored."""
+    """The held-out texts that are scored."""
+    engine: Engine
+    """Runs what must not run in this process: grammars, and compressors that fork."""
     rows: Sequence[HeldOutRow] = ()
     """Held-out rows of every technique."""
     seed: int = 0
+    """The seed of the intervals. What is scored does not depend on it."""
     line_count: int = 200
     """How many next lines the model writes."""
     hole_count: int = 100
@@ -80,11 +93,15 @@ class EvalInput:
 
     def decode(self, tokens: NDArray[Any]) -> bytes:
         """Return the UTF-8 text of tokens, without control tokens."""
-        return self.tokenizer.decode(tokens[~_control_mask(self.tokenizer)[tokens]])
+        return self.tokenizer.decode(tokens[~control_mask(self.tokenizer)[tokens]])
 
     def byte_counts(self) -> NDArray[np.int64]:
-        """Return the bytes of each held-out document, shape (documents,)."""
-        return np.array([len(self.decode(document.tokens)) for document in self.held_out], dtype=np.int64)
+        """Return the bytes of each held-out document that are scored, shape (documents,)."""
+        return np.array([len(self.decode(document.scored)) for document in self.held_out], dtype=np.int64)
+
+    def scored_text(self, document: Document) -> bytes:
+        """Return the text of a document that a compressor is scored on; a zero byte stands for the end of the file."""
+        return self.decode(document.scored) + b"\0" * int(document.tokens[-1] == self.tokenizer.end_id)
 
     def compressor_text(self) -> tuple[bytes, str]:
         """Return the training text for a compressor, a zero byte after each document, and a note if it was cut."""
@@ -107,11 +124,13 @@ class Score(NamedTuple):
     measure: str
     """One of `MEASURE_UNITS`."""
     subject: str
-    """What was measured: `trained model`, or a baseline."""
+    """What was measured: a model such as `network`, or a baseline."""
     value: float
     low: float | None
-    """The 95 % confidence interval over files; None if the spread is unknown, as for a single file."""
+    """The 95 % confidence interval over leak groups; None if the spread is unknown, as for a single group."""
     high: float | None
+    groups: int
+    """The number of leak groups of these files."""
     files: int
     """The number of files that were scored."""
     over: int
@@ -121,10 +140,25 @@ class Score(NamedTuple):
     """How scores are grouped: by `kind` (of row), `language` or `role`; empty for a score over everything."""
     group: str = ""
     """The kind, language or role."""
+    document_bits: tuple[float, ...] = ()
+    """The bits of each document of `EvalInput.held_out`, if that is what was measured."""
+
+
+class Comparison(NamedTuple):
+    """The bits of a subject as a share of those of a reference, on the same documents. The fields are JSON keys."""
+
+    subject: str
+    reference: str
+    ratio: float
+    """Below 1 if the subject needs fewer bits."""
+    low: float | None
+    """The paired 95 % confidence interval over leak groups; None for a single group."""
+    high: float | None
+    groups: int
 
 
 @lru_cache(maxsize=2)
-def _control_mask(tokenizer: Tokenizer) -> NDArray[np.bool_]:
+def control_mask(tokenizer: Tokenizer) -> NDArray[np.bool_]:
     """Return which tokens are control tokens, shape (vocab_size,)."""
     mask = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
     mask[list(tokenizer.control_tokens)] = True
@@ -154,22 +188,23 @@ def load_evals() -> dict[str, EvalFunction]:
 
 
 class Estimate(NamedTuple):
-    """A mean over files."""
+    """A mean over leak groups."""
 
     value: float
     low: float | None
-    """The 95 % confidence interval over files; None if the spread is unknown, as for a single file."""
+    """The 95 % confidence interval over leak groups; None if the spread is unknown, as for a single group."""
     high: float | None
-    files: int
+    groups: int
 
 
-def mean_over_files(
-    paths: Sequence[str], numerators: Sequence[Any] | NDArray[Any], denominators: Any, seed: int
+def mean_over_groups(
+    groups: Sequence[str], numerators: Sequence[Any] | NDArray[Any], denominators: Any, seed: int
 ) -> Estimate:
-    """Return the sum of `numerators` over the sum of `denominators`, with a confidence interval over files.
+    """Return the sum of `numerators` over the sum of `denominators`, with a confidence interval over leak groups.
 
-    `paths` names the file of each number: all three have the same length. Numbers are summed per file first, because
-    parts of one file are not independent.
+    `groups` names the leak group of each number: all three have the same length. Numbers are summed per group first,
+    because files of one group resemble each other, and so do parts of one file. With the bits of two subjects for the
+    same documents, this is a paired comparison: what makes a file hard for both cancels.
 
     Raises:
         DatasetError: A numerator is not a finite number.
@@ -177,34 +212,53 @@ def mean_over_files(
     if not np.isfinite(numerators).all():
         hint = "its training went wrong: train it again, with a smaller learning rate"
         raise DatasetError("the model's predictions are not numbers", where="eval", hint=hint)
-    files = {path: index for index, path in enumerate(dict.fromkeys(paths))}
-    owners = np.array([files[path] for path in paths], dtype=np.int64)
+    numbers_of = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    owners = np.array([numbers_of[group] for group in groups], dtype=np.int64)
     above, below = (
-        np.bincount(owners, np.asarray(numbers, dtype=np.float64), len(files)) for numbers in (numerators, denominators)
+        np.bincount(owners, np.asarray(values, dtype=np.float64), len(numbers_of))
+        for values in (numerators, denominators)
     )
-    return Estimate(*bootstrap_ratio(above, below, seed), len(files))
+    return Estimate(*bootstrap_ratio(above, below, seed), len(numbers_of))
+
+
+def compare(scores: Sequence[Score], subjects: Sequence[str], groups: Sequence[str], seed: int) -> list[Comparison]:
+    """Return the bits of each of the subjects as a share of those of all others that were scored by document.
+
+    `groups` names the leak group of each document. Two of the subjects are compared once, the later with the earlier.
+    """
+    bits = {score.subject: score.document_bits for score in scores if score.document_bits}
+    pairs = [
+        (subject, reference)
+        for index, subject in enumerate(subjects)
+        for reference in bits
+        if reference not in subjects[index:]
+    ]
+    return [
+        Comparison(subject, reference, *mean_over_groups(groups, bits[subject], bits[reference], seed))
+        for subject, reference in pairs
+    ]
 
 
 def bootstrap_ratio(
     numerators: NDArray[Any], denominators: NDArray[Any], seed: int
 ) -> tuple[float, float | None, float | None]:
-    """Return sum over sum, and the ends of its 95 % interval from a bootstrap over files. Both have shape (files,).
+    """Return sum over sum, and the ends of its 95 % interval from a bootstrap. Both have a number for each leak group.
 
-    A bootstrap over few files underestimates the spread. So its quantiles are those of the expanded percentile interval
-    (Hesterberg, 2015, "What Teachers Should Know About the Bootstrap"), which widens it as Student's t widens the
-    normal interval: for two or three files the ends are the extremes. One file has no interval.
+    A bootstrap over few groups underestimates the spread. So its quantiles are those of the expanded percentile
+    interval (Hesterberg, 2015, "What Teachers Should Know About the Bootstrap"), which widens it as Student's t widens
+    the normal interval: for two or three groups the ends are the extremes. One group has no interval.
     """
     value = float(numerators.sum() / denominators.sum())
-    files = len(numerators)
-    if files < 2:
+    groups = len(numerators)
+    if groups < 2:
         return value, None, None
-    drawn = np.random.default_rng(seed).integers(0, files, (BOOTSTRAP_DRAWS, files))
+    drawn = np.random.default_rng(seed).integers(0, groups, (BOOTSTRAP_DRAWS, groups))
     totals = denominators[drawn].sum(axis=1)
     normal = NormalDist()
-    z, degrees = normal.inv_cdf(0.975), files - 1
+    z, degrees = normal.inv_cdf(0.975), groups - 1
     # Student's t by Abramowitz and Stegun, 26.7.5.
     t = z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-    quantile = normal.cdf(-sqrt(files / degrees) * t)  # nears 0.025 for many files
+    quantile = normal.cdf(-sqrt(groups / degrees) * t)  # nears 0.025 for many groups
     ratios = numerators[drawn].sum(axis=1)[totals > 0] / totals[totals > 0]
     low, high = np.quantile(ratios, (quantile, 1 - quantile))
     return value, float(low), float(high)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from git_starcoder.dataset.held_out import DRAW_SEED
 from git_starcoder.evals import (
     EDIT_SIMILARITY,
     EXACT_MATCH,
     FILL_IN_THE_MIDDLE,
     NEXT_LINE,
-    TRAINED_MODEL,
     Score,
     evaluation,
-    mean_over_files,
+    mean_over_groups,
 )
 from git_starcoder.records import content_id
 
@@ -51,7 +51,7 @@ PROMPT_CONTROL_TOKENS = 3
 class CompletionTask(NamedTuple):
     """A text that a model is to write."""
 
-    path: str
+    document: Document
     before: NDArray[Any]
     """All tokens of the document before it."""
     after: NDArray[Any]
@@ -64,18 +64,31 @@ class CompletionTask(NamedTuple):
 
 @evaluation("next_line")
 def score_next_lines(inputs: EvalInput) -> list[Score] | str:
-    """Next line: held-out lines that the model writes exactly, given the text before, and how similar the others are.
+    """Next line: each model writes a held-out line, given the text before it. Exact match and edit similarity.
 
-    The model writes each line greedily. White space at both ends does not count.
+    Each model writes each line greedily. White space at both ends does not count.
     """
     tasks = next_line_tasks(inputs)
     if not tasks:
         return NO_LONG_FILE
-    room = max(inputs.model.context - MAX_LINE_TOKENS, inputs.model.context // 2)
-    prompts = [task.before[-room:] for task in tasks]
-    written = inputs.model.generate(prompts, MAX_LINE_TOKENS, stop=newline_mask(inputs.tokenizer))
-    answers = [inputs.decode(tokens).partition(b"\n")[0].strip() for tokens in written]
-    return grade_answers("next_line", NEXT_LINE, TRAINED_MODEL, tasks, answers, inputs.seed)
+    scores: list[Score] = []
+    for subject, model in inputs.models.items():
+        prompts = [next_line_prompt(task, inputs.tokenizer.end_id, model.context) for task in tasks]
+        written = model.generate(prompts, MAX_LINE_TOKENS, stop=newline_mask(inputs.tokenizer))
+        answers = [inputs.decode(tokens).partition(b"\n")[0].strip() for tokens in written]
+        scores += grade_answers("next_line", NEXT_LINE, subject, tasks, answers, inputs.seed)
+    return scores
+
+
+def next_line_prompt(task: CompletionTask, end: int, context: int) -> NDArray[np.int64]:
+    """Return the text before a line, as far as it fits, behind the header.
+
+    The beginning of a file follows the end-of-text token `end` and the header, as in training.
+    """
+    header = task.document.header
+    room = max(context - MAX_LINE_TOKENS - len(header), context // 2)
+    first = [end] * (task.document.start == 0 and len(task.before) < room)
+    return np.concatenate((first, header, task.before[-room:])).astype(np.int64)
 
 
 def next_line_tasks(inputs: EvalInput) -> list[CompletionTask]:
@@ -85,18 +98,19 @@ def next_line_tasks(inputs: EvalInput) -> list[CompletionTask]:
     for index, document in enumerate(inputs.held_out):
         breaks = np.flatnonzero(newline[document.tokens])
         for before, after in zip(breaks[:-1].tolist(), breaks[1:].tolist(), strict=True):
-            if before + 1 >= MIN_LINE_CONTEXT and 1 < after - before <= MAX_LINE_TOKENS:
+            if before + 1 >= max(MIN_LINE_CONTEXT, document.context_length) and 1 < after - before <= MAX_LINE_TOKENS:
                 places.append((index, before + 1, after + 1))
     tasks: list[CompletionTask] = []
-    order: list[int] = np.random.default_rng(inputs.seed).permutation(len(places)).tolist()
+    order: list[int] = np.random.default_rng(DRAW_SEED).permutation(len(places)).tolist()
     for place in order:
         index, start, stop = places[place]
-        path, tokens = inputs.held_out[index].path, inputs.held_out[index].tokens
+        document = inputs.held_out[index]
+        tokens = document.tokens
         above, _, indentation = inputs.decode(tokens[max(0, start - 4 * MAX_LINE_TOKENS) : start]).rpartition(b"\n")
         answer = inputs.decode(tokens[start:stop]).partition(b"\n")[0].strip()
         if answer and not indentation.strip():
             line_above = above.rpartition(b"\n")[2].strip()
-            tasks.append(CompletionTask(path, tokens[:start], tokens[stop:], line_above, answer))
+            tasks.append(CompletionTask(document, tokens[:start], tokens[stop:], line_above, answer))
         if len(tasks) == inputs.line_count:
             break
     return tasks
@@ -104,7 +118,10 @@ def next_line_tasks(inputs: EvalInput) -> list[CompletionTask]:
 
 @evaluation("frequent_line")
 def score_frequent_lines(inputs: EvalInput) -> list[Score] | str:
-    """Next line by counting: the line that most often follows this one in the training text, or the most frequent."""
+    """Baseline for the next line: the line that most often follows the previous line in the training text.
+
+    If the previous line is not in the training text, it is the most frequent line of all.
+    """
     tasks = next_line_tasks(inputs)
     if not tasks:
         return NO_LONG_FILE
@@ -129,7 +146,7 @@ def _most_frequent(counts: Counter[bytes]) -> bytes:
 
 @evaluation("fill_in_the_middle")
 def score_filled_holes(inputs: EvalInput) -> list[Score] | str:
-    """Fill in the middle: held-out holes of one to four lines that a model fills in exactly; how similar others are.
+    """Fill in the middle: each model fills a hole of one to four lines. Exact match and edit similarity.
 
     As many lines as are missing are compared with the author's.
     """
@@ -139,32 +156,36 @@ def score_filled_holes(inputs: EvalInput) -> list[Score] | str:
     tasks = fill_in_tasks(inputs)
     if not tasks:
         return NO_LONG_FILE
-    prompts = [fim_prompt(task, fim, inputs.model.context) for task in tasks]
     # A single line stops at its line break; several lines stop where the model ends the text.
     is_single = np.array([b"\n" not in task.answer for task in tasks])
     end = np.zeros(inputs.tokenizer.vocab_size, dtype=np.bool_)
     end[inputs.tokenizer.end_id] = True
-    answers = [b""] * len(tasks)
-    for group, stop in ((is_single, newline_mask(inputs.tokenizer)), (~is_single, end)):
-        members = np.flatnonzero(group).tolist()
-        group_prompts = [prompts[index] for index in members]
-        written = inputs.model.generate(group_prompts, MAX_HOLE_TOKENS, stop=stop) if members else []
-        for index, tokens in zip(members, written, strict=True):
-            answers[index] = first_lines(inputs.decode(tokens), tasks[index].answer.count(b"\n") + 1)
-    return grade_answers("fill_in_the_middle", FILL_IN_THE_MIDDLE, TRAINED_MODEL, tasks, answers, inputs.seed)
+    scores: list[Score] = []
+    for subject, model in inputs.models.items():
+        prompts = [fim_prompt(task, fim, model.context) for task in tasks]
+        answers = [b""] * len(tasks)
+        for group, stop in ((is_single, newline_mask(inputs.tokenizer)), (~is_single, end)):
+            members = np.flatnonzero(group).tolist()
+            group_prompts = [prompts[index] for index in members]
+            written = model.generate(group_prompts, MAX_HOLE_TOKENS, stop=stop) if members else []
+            for index, tokens in zip(members, written, strict=True):
+                answers[index] = first_lines(inputs.decode(tokens), tasks[index].answer.count(b"\n") + 1)
+        scores += grade_answers("fill_in_the_middle", FILL_IN_THE_MIDDLE, subject, tasks, answers, inputs.seed)
+    return scores
 
 
 def fim_prompt(task: CompletionTask, fim: tuple[int, int, int], context: int) -> NDArray[np.int64]:
-    """Return prefix, suffix, and the token after which the model writes the middle, as in training.
+    """Return header, prefix, suffix, and the token after which the model writes the middle, as in training.
 
     Bavarian et al. (2022) call this order PSM. If the text does not fit into the context, the suffix keeps half of the
     room at most.
     """
     prefix, middle, suffix = fim
-    room = max(context - MAX_HOLE_TOKENS, context // 2) - PROMPT_CONTROL_TOKENS
+    header = task.document.header
+    room = max(context - MAX_HOLE_TOKENS - len(header), context // 2) - PROMPT_CONTROL_TOKENS
     after = task.after[: room // 2]
     before = task.before[max(0, len(task.before) - (room - len(after))) :]
-    return np.concatenate(([prefix], before, [suffix], after, [middle])).astype(np.int64)
+    return np.concatenate((header, [prefix], before, [suffix], after, [middle])).astype(np.int64)
 
 
 def first_lines(text: bytes, count: int) -> bytes:
@@ -185,10 +206,10 @@ def fill_in_tasks(inputs: EvalInput) -> list[CompletionTask]:
     for document in inputs.held_out:
         breaks = np.flatnonzero(newline[document.tokens]).tolist()
         for index, before in enumerate(breaks):
-            drawn = content_id(inputs.seed, document.path, document.start + before)
+            drawn = content_id(DRAW_SEED, document.path, document.start + before)
             last = index + HOLE_LINE_COUNTS[int(drawn[-8:], 16) % len(HOLE_LINE_COUNTS)]
             fits = last < len(breaks) - 1 and 1 < breaks[last] - before <= MAX_HOLE_TOKENS
-            if fits and before + 1 >= MIN_HOLE_CONTEXT:
+            if fits and before + 1 >= max(MIN_HOLE_CONTEXT, document.context_length):
                 places.append((drawn, document, before + 1, breaks[last]))
     tasks: list[CompletionTask] = []
     for _, document, start, stop in sorted(places, key=lambda place: place[0]):
@@ -201,13 +222,13 @@ def fill_in_tasks(inputs: EvalInput) -> list[CompletionTask]:
             answer = b"\n".join(missing).strip()
             lines = [line for line in above.split(b"\n") if line.strip()]
             lines_above = b"\n".join(lines[-answer.count(b"\n") - 1 :]).strip()
-            tasks.append(CompletionTask(document.path, tokens[:start], tokens[stop:], lines_above, answer))
+            tasks.append(CompletionTask(document, tokens[:start], tokens[stop:], lines_above, answer))
     return tasks
 
 
 @evaluation("lines_above")
 def score_lines_above(inputs: EvalInput) -> list[Score] | str:
-    """Next line and middle by copying the lines that stand above, as many as are missing: a baseline."""
+    """Baseline for the next line and for filling in the middle: a copy of the lines above, as many as are missing."""
     scores: list[Score] = []
     for name, tasks in ((NEXT_LINE, next_line_tasks(inputs)), (FILL_IN_THE_MIDDLE, fill_in_tasks(inputs))):
         if tasks:
@@ -232,9 +253,11 @@ def grade_answers(
         EXACT_MATCH: [float(answer == wanted) for answer, wanted in pairs],
         EDIT_SIMILARITY: [Levenshtein.normalized_similarity(answer, wanted) for answer, wanted in texts],
     }
-    paths = [task.path for task in tasks]
+    groups, files = [task.document.group for task in tasks], len({task.document.path for task in tasks})
     return [
-        Score(key, name + measure, subject, *mean_over_files(paths, values, [1] * len(tasks), seed), len(tasks))
+        Score(
+            key, name + measure, subject, *mean_over_groups(groups, values, [1] * len(tasks), seed), files, len(tasks)
+        )
         for measure, values in marks.items()
     ]
 

@@ -69,8 +69,8 @@ class Model:
         Both are read as `build` reads a file: encoding, byte order mark and line ends.
 
         Args:
-            prompt: The text before. If it is too long, its beginning is cut off.
-            max_tokens: Most tokens to generate.
+            prompt: The text to continue. If it is too long, its beginning is cut off.
+            max_tokens: The largest number of tokens to generate.
             suffix: The text after the gap. If it is too long, its end is cut off.
             temperature: Randomness of sampling; 0 takes the most likely token every time.
             no_repeat_tokens: If not 0, no sequence of this many tokens is generated that occurred before.
@@ -94,11 +94,11 @@ class Model:
         return tokenizer.decode(generated[generated != network.end_token]).decode("utf-8", "replace")
 
     def bits_per_byte(self, text: str | bytes) -> float:
-        """How many bits the model needs to predict one byte of a text, which is not empty; lower is better."""
+        """The average number of bits that the model needs to predict one byte of a non-empty text; lower is better."""
         data = clean_prompt(text, "the text")
         if not data:
             raise UsageError("bits per byte need a text that is not empty", where="text")
-        document = Document("", "", "", 0, self.tokenizer.encode([data])[0])
+        document = Document("", "", "", "", 0, self.tokenizer.encode([data])[0])
         return float(document_bits(self.network, [document], self.network.end_token)[0]) / len(data)
 
 

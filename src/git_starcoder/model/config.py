@@ -49,85 +49,90 @@ class TrainConfig(StrictConfig):
     """How a model is trained. The complete config is saved with the model."""
 
     base: str | None = None
-    """Folder or Hugging Face id of a causal language model to continue from; null trains from scratch."""
+    """Folder or Hugging Face id of a causal language model from which training starts. null trains from scratch."""
     size: str = "tiny"
     """Size of a model from scratch: `tiny`, `small`, …, or a number of parameters such as `124M`."""
     rope_base: PositiveFloat = DEFAULT_ROPE_BASE
     """Base of the rotary positions of a model from scratch: a larger one lets attention reach farther back."""
     tune: Literal["full", "lora", "qlora"] = "full"
-    """What is trained of the base model: all weights, low-rank adapters, or adapters over 4-bit weights (CUDA only)."""
+    """How a base model is trained. `full` trains all weights, `lora` only low-rank adapters. `qlora` also trains
+    adapters, with the base weights stored in 4 bits (CUDA only)."""
     lora_rank: Count = 16
     """Rank of the adapters."""
     lora_alpha: PositiveFloat = 32.0
     """The output of the adapters is scaled by alpha / rank."""
     lora_dropout: ShareBelowOne = 0.0
-    """Dropout of the input of the adapters."""
+    """Dropout rate of the adapters' input."""
 
     minutes: PositiveFloat | None = None
-    """Time budget. How many steps fit is measured once, before the first step. At most one budget may be set; without
-    any it is 8 minutes."""
+    """Time budget. The number of steps that fit is measured once, before the first step. Set at most one of the four
+    budgets; if none is set, the budget is 8 minutes."""
     steps: Count | None = None
-    """Budget of optimizer steps."""
+    """Budget as a number of optimizer steps."""
     epochs: PositiveFloat | None = None
-    """Budget of passes over the rows, each drawn as often as its weight says."""
+    """Budget in epochs. In an epoch, a row of weight 2 is drawn twice as often as a row of weight 1."""
     tokens: Count | None = None
-    """Budget of tokens."""
+    """Budget as a number of tokens."""
 
     batch: Count = 2048
-    """Average tokens of an optimizer step. A step has at least the tokens of the longest row: no row is cut."""
+    """Average number of tokens in an optimizer step. Rows are never cut, so a step has at least the tokens of the
+    longest row."""
     piece: Count | None = None
-    """Largest micro-batch, in tokens. A step adds up the gradients of its micro-batches. If null, a batch-size search
-    finds the largest one that fits and is fast."""
+    """Size limit of a micro-batch, in tokens. A step adds up the gradients of its micro-batches. If null, a batch-size
+    search finds the largest fast size that fits into memory."""
     order: Literal["curriculum", "shuffled"] | None = None
-    """If null, the order of the dataset. `shuffled` always draws from all rows: the control for a curriculum."""
+    """Order of the training rows. `curriculum` draws from one stage of the dataset at a time. `shuffled` always draws
+    from all rows. null uses the order of the dataset."""
     fim: ShareBelowOne | None = None
-    """Share of plain rows that are trained on as prefix, suffix, middle (PSM or SPM), decided by their content; half of
-    the middles are syntax nodes. If null, 0.3 from scratch where rows have headers (as by the default recipe), else
-    0."""
+    """Share of plain rows that become fill-in-the-middle rows during training. The layout of such a row is
+    prefix-suffix-middle (PSM) or suffix-prefix-middle (SPM); a hash of the row selects it. Half of the middles are
+    syntax nodes. null is 0.3 from scratch if the rows have headers, as with the default recipe, and otherwise 0."""
     shift_windows: bool = True
     """Whether windows that do not overlap begin at other places of their file in every pass."""
     noise: ShareBelowOne = 0.0
-    """Share of the tokens that the model reads that are replaced by random ones; what it is to predict stays."""
+    """Share of the input tokens that are replaced by random tokens during training. The targets stay."""
     attend: Literal["row", "piece"] = "row"
-    """Whether a token attends only to its own row, or also to the rows packed before it in the micro-batch."""
+    """What a token attends to: only its own row, or (`piece`) also the rows packed before it in the micro-batch."""
 
     optimizer: Literal["muon", "adamw"] = _BY_BASE
-    """`muon` is Muon for the matrices between layers and AdamW for the rest. Default: `muon` from scratch, else
-    `adamw`."""
+    """`muon` trains the inner weight matrices with Muon and all other weights with AdamW. The default is `muon` from
+    scratch and `adamw` for a base model."""
     learning_rate: PositiveFloat = _BY_BASE
-    """Peak learning rate. Default: 1e-2 from scratch, 2e-5 for a whole base model, 2e-4 for adapters."""
+    """Peak learning rate. The default is 1e-2 from scratch, 2e-5 for all weights of a base model, and 2e-4 for
+    adapters."""
     weight_decay: Annotated[float, Meta(ge=0)] = _BY_BASE
-    """Weight decay of matrices except embeddings, per unit of learning rate. Default: 1 from scratch, 0.1 for a whole
-    base model, 0 for adapters."""
+    """Weight decay of matrices except embeddings: in each step they shrink by this value times the learning rate. The
+    default is 1 from scratch, 0.1 for all weights of a base model, and 0 for adapters."""
     decay_epochs: PositiveFloat | None = None
-    """After how many passes weight decay alone would have shrunk a weight to 1/e, at the peak learning rate. If set,
-    `weight_decay` follows from it."""
+    """The number of epochs after which weight decay alone would shrink a weight to 1/e, at the peak learning rate. If
+    set, `weight_decay` follows from it."""
     dropout: ShareBelowOne = 0.0
-    """Dropout of the attention weights of a model from scratch."""
+    """Dropout rate of what attention and feed-forward layers add to the residual stream, in a model from scratch."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"
     """How the learning rate falls to zero after the warmup: linearly, along a cosine, or only in the last fifth
     (warmup, stable, decay)."""
     warmup: ShareBelowOne = 0.03
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps in which the learning rate rises from zero to its peak."""
     clip: PositiveFloat = 1.0
-    """Largest norm of the gradient."""
+    """Gradient clipping: the largest norm that a gradient may have."""
     ema: ShareBelowOne = 0.0
-    """Decay per step of the moving average of the weights, which is used for validation and kept; 0: no average."""
+    """Decay per step of a moving average of the weights. The average is validated and saved as the model. 0 turns it
+    off."""
     patience: Count = 3
-    """Validations in a row without improvement after which training stops early, if the last is clearly worse."""
+    """Training stops early after this many validations in a row without improvement, if the last is clearly worse."""
 
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
-    """Seed of the initial weights and of the order of rows."""
+    """Random seed of the initial weights and of the order of rows."""
     device: Literal["cuda", "mps", "cpu"] | None = None
-    """If null, the best device of the machine."""
+    """Device that trains the model. null selects the fastest one."""
     precision: Literal["float32", "bfloat16"] | None = None
-    """Precision of matrix products; if null, the faster one of the device."""
+    """Number format of matrix products. null selects the faster one on the device."""
     compile: bool | None = None
-    """Whether the network is compiled (`torch.compile`); if null, on CUDA only."""
+    """Whether `torch.compile` compiles the network. null compiles it only on CUDA."""
     checkpoint_minutes: PositiveFloat = 5.0
-    """Time between two checkpoints. The newest two are kept."""
+    """Minutes between two checkpoints. The newest two checkpoints are kept."""
     tensorboard: bool = False
-    """Also write TensorBoard files beside the metrics."""
+    """Whether TensorBoard files are written, in addition to the metrics."""
 
     def _fill_defaults(self) -> None:
         table = SCRATCH_DEFAULTS

@@ -11,47 +11,56 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.dataset.held_out import draw_documents, draw_rows, limit_rows, load_documents
+from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import (
     LOWER_IS_BETTER,
     MEASURE_UNITS,
-    MIN_RELIABLE_FILES,
+    MIN_RELIABLE_GROUPS,
+    NETWORK,
     EvalInput,
+    compare,
     load_evals,
 )
-from git_starcoder.evals.bits_per_byte import score_kinds_of_rows, score_trained_model, xz_size
+from git_starcoder.evals.bits_per_byte import score_kinds_of_rows, score_models
 from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, score_next_lines
+from git_starcoder.evals.compressors import compressed_sizes
 from git_starcoder.model.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
 from git_starcoder.output_folder import has_schema, write_atomically
 from git_starcoder.protocols import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from git_starcoder.dataset import Dataset
-    from git_starcoder.evals import Score
+    from git_starcoder.dataset.held_out import Document
+    from git_starcoder.evals import Comparison, Score
     from git_starcoder.records import Split
     from git_starcoder.text.tokenizer import Tokenizer
 
 SCORES_FILE = "scores.json"
 """File in a model folder with the scores of its last evaluation."""
-SCORES_SCHEMA = "git-starcoder/scores/1"
+SCORES_SCHEMA = "git-starcoder/scores/2"
 MAX_HELD_OUT_TOKENS = 65_536
-"""Held-out tokens that are scored; if there are more, whole files are drawn."""
+"""Held-out tokens that are scored; if there are more, files and pieces of files are drawn."""
 MAX_TOKENS_PER_KIND = 16_384
 """Tokens of each kind of row that are scored."""
 MIN_HELD_OUT_TOKENS = 2048
 """Held-out tokens that are scored, however short the time is."""
 MIN_TOKENS_PER_KIND = 256
 """Tokens of each kind of row that are scored, however short the time is."""
+MIN_DOCUMENTS = 32
+"""Held-out texts that compressors are measured on, however short the time is."""
 MIN_TASKS = 10
 """Lines to predict and gaps to fill, however short the time is."""
 MIN_COMPRESSOR_BYTES = 1 << 20
 """Bytes of training text that compressors see, however short the time is."""
+PART_WORKERS = 2
+"""Workers: two compressors read the training text at the same time."""
 TIME_SHARES = {"compressors": 0.3, "scoring": 0.25, "kinds": 0.1, "lines": 0.1, "holes": 0.1}
 """Share of the time that each part may take; the rest is a reserve."""
 EVAL_ORDER = (
-    "bits_per_byte", "untrained", "xz", "ppm", "next_line", "frequent_line", "fill_in_the_middle", "lines_above",
+    "bits_per_byte", "compressors", "next_line", "frequent_line", "fill_in_the_middle", "lines_above",
     "kinds",
 )  # fmt: skip
 """The evals with which a table begins; others follow by name."""
@@ -73,11 +82,26 @@ class Scores:
     tokenizer: dict[str, Any]
     """The tokenizer that perplexity depends on: `entries`, `digest`, and `bytes_per_token` of the held-out text."""
     scores: tuple[Score, ...]
+    comparisons: tuple[Comparison, ...]
+    """The bits of each model as a share of those of each other subject."""
+    documents: tuple[Document, ...]
+    """The texts that were scored, in the order of `Score.document_bits`."""
     skipped: dict[str, str]
     """Evals that were not possible, and why."""
 
     def as_values(self) -> dict[str, Any]:
         """Plain values for JSON."""
+        columns = {
+            "path": [document.path for document in self.documents],
+            "group": [document.group for document in self.documents],
+            "start": [document.start + document.context_length for document in self.documents],
+            "tokens": [len(document.scored) for document in self.documents],
+        }
+        bits = {
+            score.subject: [round(value, 1) for value in score.document_bits]
+            for score in self.scores
+            if score.document_bits
+        }
         return {
             "split": self.split,
             "files": self.files,
@@ -86,7 +110,12 @@ class Scores:
             "dataset": self.dataset_digest,
             "tokenizer": self.tokenizer,
             "skipped": self.skipped,
-            "scores": [score._asdict() for score in self.scores],
+            "scores": [
+                {key: value for key, value in score._asdict().items() if key != "document_bits"}
+                for score in self.scores
+            ],
+            "comparisons": [comparison._asdict() for comparison in self.comparisons],
+            "documents": {**columns, "bits": bits},
         }
 
 
@@ -102,7 +131,7 @@ def evaluate(
 
     The dataset needs the tokenizer that the model was trained with. `seconds` is a time limit: fewer tokens, rows,
     lines and gaps are scored if this machine would need longer, but never less than the minima of this module. `seed`
-    is that of the sample of held-out text.
+    is that of the intervals and of the untrained network. The text that is scored does not depend on it.
 
     Raises:
         DatasetError: It is not a model folder, the tokenizers differ, nothing is held out, or the predictions of the
@@ -124,22 +153,34 @@ def evaluate(
         raise DatasetError("nothing is held out", where=str(dataset.folder), hint=hint)
     training = read_training_record(folder)
     is_own_dataset = training["dataset"] == dataset.digest
-    drawn = draw_documents(held_out, MAX_HELD_OUT_TOKENS, seed)
-    rows = draw_rows(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id, seed)
+    drawn = draw_documents(held_out, MAX_HELD_OUT_TOKENS)
+    rows = draw_rows(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id)
     no_fim_reason = _reason_without_fim(tokenizer, training, dataset) if is_own_dataset else ""
-    networks = network, untrained_network(folder, tokenizer, seed)
+    models = {NETWORK: network}
+    untrained = untrained_network(folder, tokenizer, seed)
     documents = load_documents(dataset, "train")
-    exam = EvalInput(*networks, tokenizer, documents, drawn, rows, seed, no_fim_reason=no_fim_reason)
-    if seconds is not None:
-        exam = _fit_time(exam, lambda: seconds - (perf_counter() - start))
-    scores, skipped = _run_evals(exam, progress)
+    with LocalEngine(PART_WORKERS) as engine:
+        exam = EvalInput(
+            models, untrained, tokenizer, documents, drawn, engine, rows, seed, no_fim_reason=no_fim_reason
+        )
+        if seconds is not None:
+            exam = _fit_time(exam, held_out, lambda: seconds - (perf_counter() - start))
+        scores, skipped = _run_evals(exam, progress)
+    comparisons = compare(scores, list(models), [document.group for document in exam.held_out], seed)
     files, split_files = (len({document.path for document in texts}) for texts in (exam.held_out, held_out))
     tokenizer_values = {
         "entries": tokenizer.vocab_size,
         "digest": tokenizer.digest,
-        "bytes_per_token": int(exam.byte_counts().sum()) / sum(len(document.tokens) for document in exam.held_out),
+        "bytes_per_token": int(exam.byte_counts().sum()) / _token_count(exam.held_out),
     }
-    return Scores(split, files, split_files, is_own_dataset, dataset.digest, tokenizer_values, tuple(scores), skipped)
+    return Scores(
+        split, files, split_files, is_own_dataset, dataset.digest, tokenizer_values, tuple(scores), tuple(comparisons),
+        tuple(exam.held_out), skipped,
+    )  # fmt: skip
+
+
+def _token_count(documents: Sequence[Document]) -> int:
+    return sum(len(document.scored) for document in documents)
 
 
 def save_scores(scores: Scores, model: str | Path) -> bool:
@@ -150,7 +191,9 @@ def save_scores(scores: Scores, model: str | Path) -> bool:
     folder = Path(model)
     if not (folder / TRAINING_RECORD).is_file():
         return False
-    text = json.dumps({"schema": SCORES_SCHEMA, **scores.as_values()}, indent=1) + "\n"
+    values = {"schema": SCORES_SCHEMA, **scores.as_values()}
+    # A line for each key: with an indent, the bits of each document would have a line of their own.
+    text = "{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()) + "\n}\n"
     if os.path.lexists(folder / SCORES_FILE) and not has_schema(folder / SCORES_FILE, SCORES_SCHEMA[:-1]):
         return False  # a file of the user
     with suppress(OSError):
@@ -190,8 +233,11 @@ def _reason_without_fim(tokenizer: Tokenizer, training: dict[str, Any], dataset:
     return "the model was not trained to: no row of the dataset is masked, and the training's `fim` is 0"
 
 
-def _fit_time(exam: EvalInput, seconds_left: Callable[[], float]) -> EvalInput:
-    """Reduce an exam to what fits into the time that is left, by the speed of a small one."""
+def _fit_time(exam: EvalInput, documents: Sequence[Document], seconds_left: Callable[[], float]) -> EvalInput:
+    """Reduce an exam to what fits into the time that is left, by the speed of a small one.
+
+    `documents` are those that held-out text is drawn from.
+    """
 
     def measure(work: Callable[[], Any]) -> float:
         start = perf_counter()
@@ -199,33 +245,47 @@ def _fit_time(exam: EvalInput, seconds_left: Callable[[], float]) -> EvalInput:
         return perf_counter() - start
 
     small = replace(
-        exam, held_out=draw_documents(exam.held_out, MIN_HELD_OUT_TOKENS // 2, exam.seed),
+        exam, held_out=draw_documents(documents, MIN_HELD_OUT_TOKENS // 2),
         rows=limit_rows(exam.rows, MIN_TOKENS_PER_KIND // 2), compressor_bytes=MIN_COMPRESSOR_BYTES // 4,
     )  # fmt: skip
     few_tasks = replace(exam, line_count=MIN_TASKS, hole_count=MIN_TASKS)
-    text = small.compressor_text()[0]
-    # Twice for xz, which becomes slower with more text, and once for PPMd.
-    per_byte = 3 * measure(lambda: xz_size(text)) / max(1, len(text))
-    # Two models are scored.
-    per_token = 2 * measure(lambda: score_trained_model(small)) / (MIN_HELD_OUT_TOKENS // 2)
+    per_token = measure(lambda: score_models(small)) / _token_count(small.held_out)
     scored = sum(len(row.tokens) - row.context_length for row in small.rows)  # exceeds the limit: rows are whole
     kind_count = len({row.technique for row in small.rows})
-    per_token_of_each_kind = measure(lambda: score_kinds_of_rows(small)) / scored * kind_count
+    per_token_of_each_kind = measure(lambda: score_kinds_of_rows(small)) / max(1, scored) * kind_count
     per_line = measure(lambda: score_next_lines(few_tasks)) / MIN_TASKS
     per_hole = measure(lambda: score_filled_holes(few_tasks)) / MIN_TASKS
+    # Doubled, because compressors become slower with more training text: per byte of it, and per held-out text.
+    per_byte, per_document = (2 * cost for cost in _compressor_costs(small))
     seconds = max(0.0, seconds_left())
 
     def affordable(part: str, cost: float, least: int) -> int:
-        return max(least, int(seconds * TIME_SHARES[part] / cost))
+        return max(least, int(seconds * TIME_SHARES[part] / max(cost, 1e-9)))
 
+    # The texts take half of the time of the compressors at most.
+    max_documents = affordable("compressors", 2 * per_document, MIN_DOCUMENTS)
+    tokens = min(MAX_HELD_OUT_TOKENS, affordable("scoring", per_token, MIN_HELD_OUT_TOKENS))
+    held_out = draw_documents(documents, tokens, max_documents)
+    per_byte /= max(0.5, 1 - per_document * len(held_out) / max(1e-9, seconds * TIME_SHARES["compressors"]))
     return replace(
         exam,
-        held_out=draw_documents(exam.held_out, affordable("scoring", per_token, MIN_HELD_OUT_TOKENS), exam.seed),
+        held_out=held_out,
         rows=limit_rows(exam.rows, affordable("kinds", per_token_of_each_kind, MIN_TOKENS_PER_KIND)),
         line_count=min(exam.line_count, affordable("lines", per_line, MIN_TASKS)),
         hole_count=min(exam.hole_count, affordable("holes", per_hole, MIN_TASKS)),
         compressor_bytes=min(exam.compressor_bytes, affordable("compressors", per_byte, MIN_COMPRESSOR_BYTES)),
     )
+
+
+def _compressor_costs(exam: EvalInput) -> tuple[float, float]:
+    """Return the seconds of the compressors per byte of training text, and per held-out text."""
+    sizes = compressed_sizes(exam)
+    if isinstance(sizes, str):  # they fail again later, which is reported
+        return 0.0, 0.0
+    longest = max if exam.engine.jobs >= PART_WORKERS else sum
+    training = longest([size.training_seconds for size in sizes])
+    texts = longest([size.seconds for size in sizes])
+    return training / max(1, len(exam.compressor_text()[0])), texts / len(exam.held_out)
 
 
 def format_scores(scores: Scores) -> str:
@@ -238,6 +298,12 @@ def format_scores(scores: Scores) -> str:
             counted = f"{overall[0].over:,} {unit} of {overall[0].files} {scores.split} files"
             lines.append(f"{measure} ({better} is better; {counted}{_describe_tokens(scores, measure)})")
             lines += [_format_score(score, score.subject, score.note) for score in overall]
+    if scores.comparisons:
+        lines.append("bits as a share of those of another on the same files (below 1: fewer)")
+        lines += [
+            _format_line(f"{each.subject} / {each.reference}", each.ratio, each.low, each.high)
+            for each in scores.comparisons
+        ]
     for by in dict.fromkeys(score.by for score in scores.scores if score.by):
         groups = [score for score in scores.scores if score.by == by]
         lines.append(f"{groups[0].measure} by {'kind of row' if by == 'kind' else by} ({groups[0].subject})")
@@ -245,21 +311,25 @@ def format_scores(scores: Scores) -> str:
         lines += [_format_score(score, score.group, _describe_group(score)) for score in groups]
     lines += [f"no {name.replace('_', ' ')}: {reason}" for name, reason in scores.skipped.items()]
     if any(score.low is not None for score in scores.scores):
-        few = f"few: under {MIN_RELIABLE_FILES} files, the figure may be chance"
-        lines.append(f"A to B: the 95 % confidence interval over files; {few}")
+        few = f"few: under {MIN_RELIABLE_GROUPS} such groups, the figure may be chance"
+        lines.append(f"A to B: the 95 % confidence interval over groups of files that resemble each other; {few}")
     if not scores.is_own_dataset:
         lines.append("the model was trained on another dataset, so it may have seen these files")
     return "\n".join(lines)
 
 
 def _format_score(score: Score, name: str, note: str) -> str:
-    interval = "" if score.low is None else f"{score.low:.3f} to {score.high:.3f}"
-    return f"  {name:32} {score.value:9.3f}  {interval:18}  {note}".rstrip()
+    return _format_line(name, score.value, score.low, score.high, note)
+
+
+def _format_line(name: str, value: float, low: float | None, high: float | None, note: str = "") -> str:
+    interval = "" if low is None else f"{low:.3f} to {high:.3f}"
+    return f"  {name:46} {value:9.3f}  {interval:18}  {note}".rstrip()
 
 
 def _describe_group(score: Score) -> str:
     """What the score of a group was measured on."""
-    few = ", few" if score.files < MIN_RELIABLE_FILES else ""
+    few = ", few" if score.groups < MIN_RELIABLE_GROUPS else ""
     count = f"{score.over:,} {MEASURE_UNITS[score.measure]}, {score.files} file{'s' * (score.files != 1)}{few}"
     return f"{count}, {score.note}" if score.note else count
 

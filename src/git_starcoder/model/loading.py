@@ -157,13 +157,12 @@ def new_network(
         vocab_size=vocab_size,
         max_position_embeddings=context,
         rope_parameters={"rope_type": "default", "rope_theta": rope_base},
-        attention_dropout=dropout,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.end_id,
         eos_token_id=tokenizer.end_id,
         pad_token_id=tokenizer.pad_id,
     )
-    return _network_from_config(config, tokenizer, seed, **options)
+    return _network_from_config(config, tokenizer, seed, dropout, **options)
 
 
 def untrained_network(folder: Path, tokenizer: Tokenizer, seed: int) -> Network:
@@ -174,12 +173,28 @@ def untrained_network(folder: Path, tokenizer: Tokenizer, seed: int) -> Network:
     return _network_from_config(config, tokenizer, seed)
 
 
-def _network_from_config(config: Any, tokenizer: Tokenizer, seed: int, **options: Any) -> Network:
+def _network_from_config(config: Any, tokenizer: Tokenizer, seed: int, dropout: float = 0.0, **options: Any) -> Network:
     torch, transformers = import_libraries()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    if dropout:
+        _add_residual_dropout(torch, model, dropout)
     return Network(model, tokenizer, **options)
+
+
+def _add_residual_dropout(torch: Any, model: Any, share: float) -> None:
+    """Drop this share of what attention and feed-forward layers of a Llama add to the residual stream, in training.
+
+    Transformers has dropout of attention weights only for a Llama, which the fast kernels of attention do not offer.
+    """
+
+    def drop(module: Any, _: Any, output: Any) -> Any:
+        return torch.nn.functional.dropout(output, share, module.training)
+
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.register_forward_hook(drop)
+        layer.mlp.down_proj.register_forward_hook(drop)
 
 
 def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:

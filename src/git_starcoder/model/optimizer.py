@@ -15,6 +15,7 @@ from math import cos, pi
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_starcoder.errors import StarcoderError, UsageError
+from git_starcoder.model.muon import Muon
 from git_starcoder.model.packing import TILE_TOKENS, max_row_tokens, pack_step, replace_inputs
 from git_starcoder.records import content_id
 
@@ -79,8 +80,7 @@ class Optimizer:
         self.optimizers: list[Any] = []
         if inner_matrices:
             # Scaled so that both optimizers move weights equally fast: one learning rate serves both.
-            muon = torch.optim.Muon(inner_matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
-            self.optimizers.append(muon)
+            self.optimizers.append(Muon(torch, inner_matrices, network.precision, decay))
         groups = [{"params": other_matrices, "weight_decay": decay}, {"params": undecayed, "weight_decay": 0.0}]
         if groups := [group for group in groups if group["params"]]:
             self.optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True))

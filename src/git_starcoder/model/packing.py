@@ -52,7 +52,7 @@ class PackedRows(NamedTuple):
     tokens: Integers
     """Shape (tokens,)."""
     positions: Integers
-    """Position of each token in its row, from 0, shape (tokens,)."""
+    """Position of each token in its segment, from 0, shape (tokens,)."""
     segment_bounds: NDArray[np.int32]
     """Segment i is `tokens[bounds[i]:bounds[i + 1]]`, and a token attends only to earlier ones in its segment. Each row
     is a segment, or all rows together are one; the padding is a segment of its own. Shape (segments + 1,)."""
@@ -62,6 +62,8 @@ class PackedRows(NamedTuple):
     """Which rows of the step these are, in their order here, shape (rows,)."""
     padding_count: int = 0
     """Padding tokens, all at the end."""
+    row_starts: Integers = np.zeros(0, dtype=np.int64)
+    """Where each row begins, shape (rows,)."""
 
     @property
     def target_count(self) -> int:
@@ -108,13 +110,16 @@ def pack_rows(
     targets = np.full(filled + padding, IGNORED_LABEL, dtype=np.int64)
     positions = np.zeros(filled + padding, dtype=np.int64)
     tokens[:filled] = np.concatenate([row[:-1] for row in rows])
-    # lengths [2, 1] -> ends [2, 3] -> positions [0, 1, 2] - [0, 0, 2] = [0, 1, 0]
-    positions[:filled] = np.arange(filled) - np.repeat(ends - lengths, lengths)
-    in_loss = positions[:filled] + 1 >= np.repeat(loss_starts, lengths)
+    # lengths [2, 1] -> ends [2, 3] -> places [0, 1, 2] - [0, 0, 2] = [0, 1, 0]
+    row_starts = ends - lengths
+    row_places = np.arange(filled) - np.repeat(row_starts, lengths)
+    # Positions that begin anew with each row would give tokens of different rows in one segment the same place.
+    positions[:filled] = row_places if attend == "row" else np.arange(filled)
+    in_loss = row_places + 1 >= np.repeat(loss_starts, lengths)
     targets[:filled][in_loss] = np.concatenate([row[1:] for row in rows])[in_loss]
     segment_ends = ends.tolist() if attend == "row" else [filled]
     bounds = np.array([0, *segment_ends, *([filled + padding] if padding else [])], dtype=np.int32)
-    return PackedRows(tokens, positions, bounds, targets, np.arange(len(rows), dtype=np.int64), padding)
+    return PackedRows(tokens, positions, bounds, targets, np.arange(len(rows), dtype=np.int64), padding, row_starts)
 
 
 def max_row_tokens(corpus: Corpus, fim_share: float) -> int:
@@ -342,7 +347,7 @@ class TokenCounter:
             filled = len(packed.tokens) - packed.padding_count
             if np.any(packed.targets[filled:] != IGNORED_LABEL):
                 raise _mismatch(f"step {step.number} has padding in the loss")
-            begins = np.flatnonzero(packed.positions[:filled] == 0).tolist()
+            begins = packed.row_starts.tolist()
             for index, begin, end in zip(packed.row_indices.tolist(), begins, [*begins[1:], filled], strict=True):
                 times_seen[index] += 1
                 row, tokens, targets = int(step.rows[index]), packed.tokens[begin:end], packed.targets[begin:end]

@@ -25,7 +25,7 @@ from git_starcoder.checks import check
 from git_starcoder.errors import DatasetError, StarcoderError
 from git_starcoder.machine import GIB
 from git_starcoder.model.checkpoint import random_state, restore_random_state
-from git_starcoder.model.network import MAX_STORED_LOGITS
+from git_starcoder.model.network import MAX_STORED_LOGITS, QUERY_BLOCK_TOKENS
 from git_starcoder.model.optimizer import Optimizer, copy_weights
 from git_starcoder.model.packing import max_row_tokens, micro_batch_size
 from git_starcoder.model.plan import TrainingPlan
@@ -51,7 +51,7 @@ ONEDNN_CODE_BYTES = 100 << 20
 MAX_PACKING_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1}
 """Largest difference in nats (root mean square) between a row packed behind another one and the same row alone that is
 still rounding. If rows see each other, it is 0.4 for an untrained `tiny`, and more for a trained model."""
-PROBE_TOKENS = 256
+PROBE_TOKENS = 2 * QUERY_BLOCK_TOKENS
 """Most tokens of a row that a check sends through the network."""
 SPELLED_CONTROL = "<fim_middle>"
 """A control token as a source file may spell it."""
@@ -171,8 +171,8 @@ def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iter
 def _estimate_activations(network: Network, tokens: int, row_length: int) -> int:
     """Bytes that a micro-batch of rows of `row_length` tokens stores for the backward pass, measured on short rows.
 
-    The bytes are fixed + a * tokens + b * sum of squares of row lengths, where b is not 0 for attention with dropout.
-    One row of h tokens, two such rows, and one row of 2h tokens give the three unknowns.
+    The bytes are fixed + a * tokens + b * sum of squares of row lengths, where b is for attention weights, which
+    a CPU stores. One row of h tokens, two such rows, and one row of 2h tokens give the three unknowns.
     """
     half = max(1, min(PROBE_TOKENS, row_length, network.context) // 2)
     row = np.zeros(2 * half + 1, dtype=np.int64)

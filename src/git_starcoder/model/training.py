@@ -76,8 +76,6 @@ MODEL_KIND = OutputKind(
 )  # fmt: skip
 VALIDATION_TIME_SHARE = 0.15
 """Share of a time budget that validation may take."""
-VALIDATION_SEED = 0
-"""Seed of the draw of this text: the same for every training, so that trainings with several seeds can be compared."""
 VALIDATION_TOKENS = 12_288
 """Tokens of the val split that are used for validation."""
 
@@ -115,16 +113,16 @@ def train(
     The model folder appears complete or not at all. Until then, a hidden folder beside it has checkpoints. If that has
     checkpoints of the same training, training resumes from the newest one.
 
-    The weights that are kept have the lowest loss on a fixed sample of the `base` text of the val split. Under
+    The saved weights are those with the lowest loss on a fixed sample of the `base` text of the val split. Under
     `torchrun`, each process calls this function with the same arguments, and only the first one writes.
 
     Args:
         dataset: The dataset to train on.
         out: The model folder to write.
-        config: How to train; 8 minutes of the smallest model from scratch unless given.
-        progress: Who is told how training goes.
-        force: Replace a model that is at `out`.
-        fresh: Start over, even if there are checkpoints.
+        config: The training keys. By default, the smallest model is trained from scratch for 8 minutes.
+        progress: Receives the progress of the training.
+        force: Whether an existing model in `out` is replaced.
+        fresh: Whether training starts from the beginning, even if there are checkpoints.
 
     Raises:
         UsageError: The config cannot be used with this dataset, or the checkpoints are of another training.
@@ -267,11 +265,11 @@ class _TrainingRun:
         return loop
 
     def _sample_validation_set(self) -> ValidationSet:
-        texts = draw_documents(load_documents(self.dataset, "val"), VALIDATION_TOKENS, VALIDATION_SEED)
+        texts = draw_documents(load_documents(self.dataset, "val"), VALIDATION_TOKENS)
         if not texts:
             self.progress.note("no held-out text: the weights of the last step are kept, however good they are")
         end = self.tokenizer.end_id
-        byte_count = sum(len(self.tokenizer.decode(text.tokens[text.tokens != end])) for text in texts)
+        byte_count = sum(len(self.tokenizer.decode(text.scored[text.scored != end])) for text in texts)
         return ValidationSet(texts, byte_count)
 
     def _identity(self) -> dict[str, str]:

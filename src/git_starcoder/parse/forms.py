@@ -183,7 +183,8 @@ def _fill_template(template: bytes, parts: Mapping[str, bytes]) -> bytes:
     return _PLACEHOLDER.sub(lambda match: parts[match[1].decode()], template)
 
 
-def _find_words(code: Code, span: Span) -> list[bytes]:
+def _identifier_words(code: Code, span: Span) -> list[bytes]:
+    """The words in a span that may be identifiers, also those in strings and comments."""
     return IDENTIFIER_WORD.findall(code.data, *span)
 
 
@@ -192,8 +193,9 @@ def _has_unread_names(code: Code, site: Site) -> bool:
     if not site.form.unread_parts:
         return True
     names = site.form.new_names
-    others = {word for name, part in site.parts.items() if name not in names for word in _find_words(code, part.span)}
-    return all(others.isdisjoint(_find_words(code, site.parts[name].span)) for name in site.form.unread_parts)
+    old_parts = [part.span for name, part in site.parts.items() if name not in names]
+    others = {word for span in old_parts for word in _identifier_words(code, span)}
+    return all(others.isdisjoint(_identifier_words(code, site.parts[name].span)) for name in site.form.unread_parts)
 
 
 def _filter_by_frames(code: Code, sites: list[Site], frames: list[tuple[int, int, str]]) -> Iterator[Site]:
@@ -218,14 +220,14 @@ def _filter_by_frames(code: Code, sites: list[Site], frames: list[tuple[int, int
 
 def _has_local_names(code: Code, site: Site, frame: Span) -> bool:
     """Whether the words that must not occur elsewhere in the frame do not."""
-    frame_counts, site_counts = _count_words(code, frame), Counter(_find_words(code, site.span))
-    words = {word for name in site.form.local_parts for word in _find_words(code, site.parts[name].span)}
+    frame_counts, site_counts = _count_words(code, frame), Counter(_identifier_words(code, site.span))
+    words = {word for name in site.form.local_parts for word in _identifier_words(code, site.parts[name].span)}
     return all(frame_counts[word] == site_counts[word] for word in words)
 
 
 @lru_cache(maxsize=16)  # a frame has many sites
 def _count_words(code: Code, frame: Span) -> Counter[bytes]:
-    return Counter(_find_words(code, frame))
+    return Counter(_identifier_words(code, frame))
 
 
 def alternative_forms(code: Code, site: Site, table: str) -> list[Form]:
@@ -240,7 +242,7 @@ def alternative_forms(code: Code, site: Site, table: str) -> list[Form]:
 def rewrite_site(code: Code, site: Site, form: Form, random: Random) -> bytes | None:
     """A site in another form; None if no new name is free, or a line has less indentation than the first one."""
     texts = {name: code.data[slice(*part.span)] for name, part in site.parts.items()}
-    used_words = {word for part in site.parts.values() for word in _find_words(code, part.span)}
+    used_words = {word for part in site.parts.values() for word in _identifier_words(code, part.span)}
     for name, words in form.new_names.items():
         if name not in texts:
             free = [word for word in words if word not in used_words]

@@ -3,7 +3,7 @@
 `.gitattributes` (`linguist-vendored`, `linguist-generated`, `linguist-documentation`) override our rules. The first of
 our rules that applies decides:
 
-1. `vendored`, 2. `generated`: see `git_starcoder.parse.linguist`.
+1. `vendored`, 2. `generated`: see `git_starcoder.parse.vendored_or_generated`.
 3. `test`: in a folder for tests or with the name of a test. Tests and their fixtures are tests wherever they are. Tests
    inside a source file do not make it a test.
 4. `docs`, 5. `configuration`: by folder (`docs/`), extension or name.
@@ -20,8 +20,8 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from git_starcoder.parse import linguist
 from git_starcoder.parse.language import PLAIN_TEXT, detect_language
+from git_starcoder.parse.vendored_or_generated import documentation_reason, generated_reason, vendored_reason
 from git_starcoder.records import FOREIGN_ROLES, NO_DECLARED_ROLES
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _foreign_role(path: str, folders: list[str], text: bytes, declared: Declared
     """The decision for a vendored or generated file; None for other files."""
     if declared.vendored:
         return RoleDecision("vendored", declared.reason or "linguist-vendored in .gitattributes")
-    if declared.vendored is None and (reason := linguist.vendored_reason(path, text)):
+    if declared.vendored is None and (reason := vendored_reason(path, text)):
         return RoleDecision("vendored", reason)
     if declared.generated:
         return RoleDecision("generated", "linguist-generated in .gitattributes")
@@ -138,7 +138,7 @@ def _foreign_role(path: str, folders: list[str], text: bytes, declared: Declared
         return None
     if not _BUILD_OUTPUT_FOLDERS.isdisjoint(_folders_above_src(folders)):
         return RoleDecision("generated", "a folder of build outputs")
-    reason = linguist.generated_reason(path, text)
+    reason = generated_reason(path, text)
     return RoleDecision("generated", reason) if reason else None
 
 
@@ -150,5 +150,5 @@ def _is_docs(path: str, folders: list[str], name: str, *, is_code: bool) -> bool
     if not _DOCS_FOLDERS.isdisjoint(folders[:1]):
         return True
     if not is_code:
-        return _DOCS_NAME.fullmatch(name) is not None or bool(linguist.documentation_reason(path))
-    return "src" not in folders and bool(linguist.documentation_reason(path[: path.rfind("/") + 1]))
+        return _DOCS_NAME.fullmatch(name) is not None or bool(documentation_reason(path))
+    return "src" not in folders and bool(documentation_reason(path[: path.rfind("/") + 1]))

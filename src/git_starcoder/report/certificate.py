@@ -67,7 +67,7 @@ def _counts_of_rows(report_input: ReportInput) -> Iterator[LeakCount]:
 
 
 def _counts_of_checks(certificates: Mapping[str, Mapping[str, Any]]) -> Iterator[LeakCount]:
-    """What the checks have counted: they also compare texts."""
+    """The counts of leaks that the checks recorded in the certificate."""
     if near := certificates.get("near_files"):
         yield "near-duplicate files across splits", near["crossing"], near["compared"]
     if lines := certificates.get("held_out_lines"):

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from git_starcoder.errors import DatasetError
-from git_starcoder.evals import EDIT_SIMILARITY, EXACT_MATCH, MEASURE_UNITS, MIN_RELIABLE_FILES, PERPLEXITY
+from git_starcoder.evals import (
+    BITS_PER_BYTE,
+    EDIT_SIMILARITY,
+    EXACT_MATCH,
+    MEASURE_UNITS,
+    MIN_RELIABLE_GROUPS,
+    PERPLEXITY,
+    UNTRAINED,
+)
+from git_starcoder.evals.compressors import PPM_GOING_ON
 from git_starcoder.report.page import INK, SERIES, Figure, ReportInput, Section, Table, chart, format_number, shorten
 
 if TYPE_CHECKING:
@@ -76,11 +85,14 @@ def _make_section(report_input: ReportInput, model: ModelRecord) -> Section:
     figures = [_loss_chart(model)]
     tables: list[Table] = []
     if scores.get("scores"):
+        if "comparisons" not in scores:
+            hint = "measure them again with `git starcoder eval`"
+            raise DatasetError("the scores are of an earlier version", where="the scores", hint=hint)
         if scores.get("dataset", digest) != digest:
             paragraphs.append("These scores were measured on another dataset.")
         paragraphs += [f"No {name.replace('_', ' ')}: {reason}." for name, reason in scores.get("skipped", {}).items()]
-        figures += [*_measure_charts(scores), *_group_charts(scores)]
-        tables += _perplexity_tables(scores)
+        figures = [*_result_charts(scores), *figures, *_measure_charts(scores), *_group_charts(scores)]
+        tables += [*_comparison_tables(scores), *_perplexity_tables(scores)]
     else:
         paragraphs.append("There are no scores yet. Measure them with `git starcoder eval`.")
     values = {**{key: value for key, value in training.items() if not isinstance(value, dict)}, **training["result"]}
@@ -126,10 +138,75 @@ def _loss_chart(model: ModelRecord) -> Figure:
     return chart("loss", "Loss curve", description, draw, header, rows, text_columns=0, wide=True, height=320)
 
 
+def _result_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
+    """The result in one picture: the bits per byte of the models and the compressors.
+
+    The untrained network is only in the table: next to its bar, the others would look alike.
+    """
+    measured = [score for score in scores["scores"] if score["measure"] == BITS_PER_BYTE and not score.get("by")]
+    shown = [score for score in measured if score["subject"] != UNTRAINED]
+    shown.sort(key=lambda score: score["eval"] != "compressors")  # the models below what they are compared with
+    if not shown:
+        return
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        _draw_scores(axes, shown, [SERIES[5 if score["eval"] == "compressors" else 0] for score in shown])
+        for line, score in enumerate(shown):
+            edge = score["value"] if score["high"] is None else score["high"]
+            axes.annotate(f"{score['value']:.2f}", (edge, line), (6, 0), textcoords="offset points", va="center")
+        axes.set_yticks(range(len(shown)), [shorten(score["subject"]) for score in shown])
+        axes.set_xlabel("bits per byte of code that none of them has seen; less is better")
+        axes.margins(x=0.1)
+
+    title = f"Bits per byte on {scores['files']:,} of {scores['of']:,} {scores['split']} files"
+    description = ", ".join(f"{score['subject']} {score['value']:.3f}" for score in shown)
+    header = ("model or compressor", "note", "value", "interval from", "to")
+    rows = [(score["subject"], score["note"], *_formatted_interval(score)) for score in measured]
+    overlap = "they may overlap where the difference is certain, because some files are hard for all"
+    caption = f"{_describe_result(shown, scores['comparisons'])} Lines are 95 % confidence intervals; {overlap}."
+    height = 90 + 36 * len(shown)
+    yield chart("result", title, description, draw, header, rows, caption=caption, text_columns=2, wide=True,
+                height=height)  # fmt: skip
+
+
+def _describe_result(shown: Sequence[Mapping[str, Any]], comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """The last model next to the best compressor that forgets each file, in one sentence."""
+    models = [score["subject"] for score in shown if score["eval"] != "compressors"]
+    compressors = [score for score in shown if score["eval"] == "compressors" and score["subject"] != PPM_GOING_ON]
+    if not models or not compressors:
+        return ""
+    best = min(compressors, key=lambda score: score["value"])["subject"]
+    pair = next(each for each in comparisons if (each["subject"], each["reference"]) == (models[-1], best))
+    ratio, low, high = pair["ratio"], pair["low"], pair["high"]
+    who = f"The {models[-1]}" if len(models) == 1 else f"The model ({models[-1]})"
+    difference = (
+        f"{100 * abs(1 - ratio):.0f} % {'fewer' if ratio < 1 else 'more'} bits than the best compressor ({best})"
+    )
+    if low is None:
+        return f"{who} needs {difference}. All files resemble each other, so this may be chance."
+    if low < 1 < high:
+        return f"{who} needs about as many bits as the best compressor ({best}): the difference may be chance."
+    near, far = sorted((100 * abs(1 - low), 100 * abs(1 - high)))
+    return f"{who} needs {difference}; with 95 % confidence, between {near:.0f} and {far:.0f} %."
+
+
+def _comparison_tables(scores: Mapping[str, Any]) -> Iterator[Table]:
+    rows = [
+        (each["subject"], each["reference"], f"{each['ratio']:.3f}", *_formatted_ends(each))
+        for each in scores["comparisons"]
+    ]
+    if rows:
+        title = "Bits as a share of those of another on the same files (below 1: fewer)"
+        yield Table(title, ("model", "compared with", "ratio", "interval from", "to"), rows, 2, folded=False)
+
+
 def _measure_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
-    """A chart for each measure: the model and its baselines."""
+    """A chart for each other measure: the models and their baselines."""
     overall = [score for score in scores["scores"] if not score.get("by")]
-    measures = dict.fromkeys(score["measure"] for score in overall if score["measure"] != PERPLEXITY)
+    measures = dict.fromkeys(
+        score["measure"] for score in overall if score["measure"] not in {BITS_PER_BYTE, PERPLEXITY}
+    )
     for index, measure in enumerate(measures):
         measured = [score for score in overall if score["measure"] == measure]
         title = f"{measure[:1].upper()}{measure[1:]} on {scores['files']:,} of {scores['of']:,} {scores['split']} files"
@@ -146,9 +223,9 @@ def _group_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
     for by in dict.fromkeys(score["by"] for score in grouped):
         groups = sorted((score for score in grouped if score["by"] == by), key=lambda score: -score["over"])
         measure = groups[0]["measure"]
-        caption = "Lines are 95 % confidence intervals; a single file has none."
-        if any(score["files"] < MIN_RELIABLE_FILES for score in groups):
-            caption += f" Grey bars have fewer than {MIN_RELIABLE_FILES} files and may be far off."
+        caption = "Lines are 95 % confidence intervals; a single leak group has none."
+        if any(score["groups"] < MIN_RELIABLE_GROUPS for score in groups):
+            caption += f" Grey bars have fewer than {MIN_RELIABLE_GROUPS} leak groups and may be far off."
         rows = [
             (score["group"], score["note"], *_formatted_interval(score), f"{score['over']:,}", f"{score['files']:,}")
             for score in groups
@@ -183,15 +260,9 @@ def _score_chart(
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        is_reliable = [score.get("files", MIN_RELIABLE_FILES) >= MIN_RELIABLE_FILES for score in scores]
-        colours = [SERIES[0] if reliable else SERIES[5] for reliable in is_reliable]
-        axes.barh(range(len(scores)), [score["value"] for score in scores], color=colours, height=0.6, alpha=0.55)
-        lines = [line for line, score in enumerate(scores) if score["low"] is not None]
-        values, lows, highs = ([scores[line][key] for line in lines] for key in ("value", "low", "high"))
-        errors = np.maximum((np.subtract(values, lows), np.subtract(highs, values)), 0)
-        axes.errorbar(values, lines, xerr=errors, fmt="none", color=INK, capsize=3)
+        is_reliable = [score["groups"] >= MIN_RELIABLE_GROUPS for score in scores]
+        _draw_scores(axes, scores, [SERIES[0] if reliable else SERIES[5] for reliable in is_reliable])
         axes.set_yticks(range(len(scores)), names)
-        axes.set_ylim(len(scores) - 0.5, -0.5)
         axes.set_xlabel(shorten(measure))
         if EXACT_MATCH in measure or EDIT_SIMILARITY in measure:
             axes.set_xlim(0, 1)
@@ -201,7 +272,22 @@ def _score_chart(
     return chart(key, title, description, draw, header, rows, caption=caption, text_columns=2, height=height)
 
 
+def _draw_scores(axes: Any, scores: Sequence[Mapping[str, Any]], colours: Sequence[str]) -> None:
+    """Draws a bar for each score, with its confidence interval."""
+    axes.barh(range(len(scores)), [score["value"] for score in scores], color=colours, height=0.6, alpha=0.55)
+    lines = [line for line, score in enumerate(scores) if score["low"] is not None]
+    values, lows, highs = ([scores[line][key] for line in lines] for key in ("value", "low", "high"))
+    errors = np.maximum((np.subtract(values, lows), np.subtract(highs, values)), 0)
+    axes.errorbar(values, lines, xerr=errors, fmt="none", color=INK, capsize=3)
+    axes.set_ylim(len(scores) - 0.5, -0.5)
+
+
 def _formatted_interval(score: Mapping[str, Any]) -> tuple[str, str, str]:
-    """The value and the ends of its confidence interval; the ends are empty if there is none."""
+    """The value and the ends of its confidence interval."""
+    return f"{score['value']:.3f}", *_formatted_ends(score)
+
+
+def _formatted_ends(score: Mapping[str, Any]) -> tuple[str, str]:
+    """The ends of a confidence interval; empty if there is none."""
     low, high = ("" if end is None else f"{end:.3f}" for end in (score["low"], score["high"]))
-    return f"{score['value']:.3f}", low, high
+    return low, high

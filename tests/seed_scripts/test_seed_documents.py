@@ -17,7 +17,7 @@ import yaml
 
 from checkout import CONFIG, ROOT, SCRIPTS, furnish
 from conftest import ENVIRONMENT
-from git_starcoder.classic.trainer import SeedConfig
+from git_starcoder.cli.seed_trainer_script import SeedConfig
 from shell import HUNG, environment
 from toy import evolving
 
@@ -134,13 +134,13 @@ def test_datasets_are_made_in_numbered_steps(document, script, count, end, reque
 
 @pytest.mark.parametrize("document", ["effectiveness", "elite"])
 def test_tests_are_told_by_the_seeds_names(document, request):
-    from git_starcoder.checks import CLASSIC_SUITES
+    from git_starcoder.checks import SEED_SUITES
 
     output = of(
         request.getfixturevalue(document), f"python3 tests/test_dataset_{document.replace('elite', 'ELITE')}.py"
     )
     told = re.findall(r"^[✓✗-] (test_\w+) \.\.\. (ok|FAILED|skipped)", output, re.MULTILINE)
-    assert [name for name, _ in told] == list(CLASSIC_SUITES[document])
+    assert [name for name, _ in told] == list(SEED_SUITES[document])
     assert len(told) == {"effectiveness": 17, "elite": 24}[document]
     assert "FAILED" not in dict(told).values()
     assert ("ok", "test_train_file_format") in {(result, name) for name, result in told}

@@ -9,38 +9,45 @@ from importlib.resources import files
 import pytest
 import yaml
 
-from git_starcoder.parse import linguist
 from git_starcoder.parse.language import detect_language
 from git_starcoder.parse.role import RoleDecision, decide_role, file_role, foreign_role_filter
+from git_starcoder.parse.vendored_or_generated import (
+    documentation_reason,
+    generated_reason,
+    read_list,
+    read_table,
+    vendored_reason,
+)
 from git_starcoder.records import NO_DECLARED_ROLES, DeclaredRoles
 
-FOLDER = files("git_starcoder.parse") / "linguist"
-OURS = linguist.read_table("ours.toml")
-THEIRS = linguist.read_table("generated.toml")
+FOLDER = files("git_starcoder.parse") / "vendored_or_generated"
+OURS = read_table("ours.toml")
+THEIRS = read_table("generated.toml")
 
 
 @pytest.mark.parametrize("name", ["vendor.yml", "documentation.yml"])
 def test_the_lists_are_read_as_yaml_reads_them(name):
-    assert linguist.read_list(name) == yaml.safe_load((FOLDER / name).read_text())
+    assert read_list(name) == yaml.safe_load((FOLDER / name).read_text())
 
 
 def test_every_expression_compiles_alone_and_together():
-    alone = [*linguist.read_list("vendor.yml"), *linguist.read_list("documentation.yml"), *THEIRS["paths"].values()]
+    alone = [
+        *read_list("vendor.yml"),
+        *read_list("documentation.yml"),
+        *THEIRS["paths"].values(),
+    ]
     alone += [*OURS["vendored"], *OURS["generated"], *OURS["if_head"].values()]
     alone += [rule["pattern"] for rule in THEIRS["lines"].values()]
     for one in alone:
         re.compile(one)
     assert (
-        linguist.vendored_reason("src/a.py", b"")
-        == linguist.generated_reason("src/a.py", b"")
-        == linguist.documentation_reason("src/a.py")
-        == ""
+        vendored_reason("src/a.py", b"") == generated_reason("src/a.py", b"") == documentation_reason("src/a.py") == ""
     )
 
 
 def test_where_we_differ_there_is_something_to_differ_from():
-    assert (OURS["not_vendored"].keys() | OURS["if_head"].keys()) <= set(linguist.read_list("vendor.yml"))
-    assert set(OURS["not_documentation"]) <= set(linguist.read_list("documentation.yml"))
+    assert (OURS["not_vendored"].keys() | OURS["if_head"].keys()) <= set(read_list("vendor.yml"))
+    assert set(OURS["not_documentation"]) <= set(read_list("documentation.yml"))
     assert not OURS["not_vendored"].keys() & OURS["if_head"].keys()
     assert all(
         reason
@@ -73,7 +80,7 @@ NOT_VENDORED = """src/cache/lru.rs cache/redis.go src/env/mod.rs env/settings.py
 @pytest.mark.parametrize("path", VENDORED.split())
 def test_vendored_by_path(path):
     assert decide_role(path, detect_language(path), b"")[0] == "vendored"
-    assert linguist.vendored_reason(path, b"")
+    assert vendored_reason(path, b"")
 
 
 @pytest.mark.parametrize("path", NOT_VENDORED.split())

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from checkout import CONFIG, ROOT
-from git_starcoder.classic import trainer
-from git_starcoder.cli import main
+from git_starcoder.cli import main, seed_trainer_script
 from git_starcoder.model.checkpoint import checkpoint_folder
 
 
@@ -19,14 +18,14 @@ def called(monkeypatch, tmp_path):
     def record(_dataset, loaded, epochs, output, *, force):
         calls.append((loaded.config.base, output, epochs, loaded.config_for(np.ones((4, 2)), epochs).epochs, force))
 
-    monkeypatch.setattr(trainer, "_train", record)
-    monkeypatch.setattr(trainer, "_dataset_and_split", lambda *_: (None, "train"))
-    monkeypatch.setattr(trainer, "_select_device", lambda _: None)
+    monkeypatch.setattr(seed_trainer_script, "_train", record)
+    monkeypatch.setattr(seed_trainer_script, "_dataset_and_split", lambda *_: (None, "train"))
+    monkeypatch.setattr(seed_trainer_script, "_select_device", lambda _: None)
     monkeypatch.chdir(tmp_path)
 
     def call(*flags):
         calls.clear()
-        code = main(["--config", str(ROOT / CONFIG), *flags], command=trainer.command)
+        code = main(["--config", str(ROOT / CONFIG), *flags], command=seed_trainer_script.command)
         assert code == (0 if calls else 2)
         return calls[0] if calls else None
 

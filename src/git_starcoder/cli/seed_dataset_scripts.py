@@ -1,8 +1,8 @@
 """The scripts `create_training_dataset_*.py`, which build a dataset in numbered steps, and `test_dataset_*.py`.
 
-The latter run checks under the names of classic tests. A test is `ok` if the checks that answer for it find nothing,
-`FAILED` if one of them finds something, and `skipped`, with the reason, if all of them were skipped. Checks that the
-documents do not name follow under their own names.
+The latter run checks under the names of the seed documents' tests. A test is `ok` if the checks that answer for it find
+nothing, `FAILED` if one of them finds something, and `skipped`, with the reason, if all of them were skipped. Checks
+that the documents do not name follow under their own names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from git_starcoder import user_paths
-from git_starcoder.cli.console import step_line
+from git_starcoder.cli.progress import step_line
 from git_starcoder.cli.shared_options import PATH_TYPE, open_cache, open_engine, override_seed
 from git_starcoder.errors import DatasetError, ExitCode, UsageError
 from git_starcoder.protocols import Progress
@@ -196,10 +196,10 @@ def _test_command(script: str, suite: str, success_message: str) -> Any:
     )
     @click.option("-v", "--verbose", is_flag=True, help="Say what each test promises.")
     def command(dataset: Path, repo: Path | None, verbose: bool) -> ExitCode:
-        from git_starcoder.checks import CLASSIC_SUITES, check, open_source_repository
+        from git_starcoder.checks import SEED_SUITES, check, open_source_repository
         from git_starcoder.dataset import Dataset
 
-        checks_of_test = CLASSIC_SUITES[suite]
+        checks_of_test = SEED_SUITES[suite]
         try:
             opened = Dataset.open(dataset)
             outcomes = list(check(opened, open_source_repository(opened, repo) if repo else None))

@@ -225,7 +225,7 @@ def _one_line(text: bytes) -> str:
     return " ".join(text.decode("utf-8", "replace").split())[:80]
 
 
-DATA_FOLDER = files("git_starcoder.parse.linguist")
+DATA_FOLDER = files("git_starcoder.parse.vendored_or_generated")
 
 
 def read_list(name: str) -> list[str]:

@@ -49,15 +49,15 @@ class SeedKeys(StrictConfig):
     """The keys of the file that depend on the rows, or that `model.config.TrainConfig` does not have."""
 
     train_path: str = "training_data_effectiveness/training_data_train.jsonl"
-    """The rows to train on, unless `--sequences` names others; a file in the folder of a dataset."""
+    """File with the training rows, in the folder of a dataset. The flag `--sequences` overrides it."""
     val_path: str = ""
-    """Rows of the same dataset that choose the weights to keep."""
+    """File with the validation rows of the same dataset. The weights with the lowest validation loss are kept."""
     test_path: str = ""
-    """Rows of the same dataset that `--eval_only` scores."""
+    """File with the test rows of the same dataset, which `--eval_only` scores."""
     batch_size: Count = 2
-    """Average rows of a micro-batch."""
+    """Average number of rows in a micro-batch."""
     gradient_accumulation_steps: Count = 1
-    """Micro-batches of an optimizer step."""
+    """Number of micro-batches in an optimizer step."""
     warmup_steps: Annotated[int, Meta(ge=0)] = 20
     """Steps in which the learning rate rises."""
     max_epochs: Count = 1

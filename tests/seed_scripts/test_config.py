@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from git_starcoder.classic.trainer import DERIVED_KEYS, RENAMED_KEYS, SeedConfig, SeedKeys
+from git_starcoder.cli.seed_trainer_script import DERIVED_KEYS, RENAMED_KEYS, SeedConfig, SeedKeys
 from git_starcoder.errors import UsageError
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.strict_config import Places, from_values

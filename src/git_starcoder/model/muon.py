@@ -1,0 +1,89 @@
+"""Muon (Jordan et al., 2024): momentum whose matrix is made orthogonal, for the matrices between the layers."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+MOMENTUM = 0.95
+RMS_OF_ADAMW = 0.2
+"""Root mean square of an update of AdamW at learning rate 1. With it, both optimizers share a learning rate and weight
+decay (Liu et al., 2025)."""
+MAX_STACKED_NUMBERS = 1 << 22
+"""Most numbers of the matrices in a stack, to limit the memory; a larger matrix is a stack of its own."""
+NEWTON_SCHULZ_STEPS = 5
+NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Coefficients (a, b, c) of the polynomial p(s) = as + bs³ + cs⁵. Five times, it maps 0.0015 to 1 to 0.68 to 1.21."""
+MIN_NORM = 1e-7
+"""Matrices of a smaller norm stay small, so that 0 stays 0."""
+
+
+class Muon:
+    """The optimizer, with what we use of the interface of `torch.optim`. The weight decay is decoupled.
+
+    `torch.optim.Muon` computes the same, but always in bfloat16, which a CPU without instructions for it only emulates.
+    Matrices of one shape are stacked: a GPU multiplies many small matrices faster together than one by one.
+    """
+
+    def __init__(self, torch: Any, weights: Sequence[Any], precision: str, decay: float) -> None:
+        """Prepare for weights of two dimensions. `precision` is the one of matrix products, such as `bfloat16`."""
+        self.torch = torch
+        self.dtype = getattr(torch, precision)
+        self.decay = decay
+        self.param_groups: list[dict[str, Any]] = [{"params": list(weights), "lr": 0.0}]
+        self.state: dict[Any, dict[str, Any]] = {weight: {} for weight in weights}
+        """The `momentum_buffer` of each weight that was ever moved."""
+
+    def zero_grad(self, *, set_to_none: Literal[True]) -> None:  # noqa: ARG002
+        """Remove the gradient."""
+        for weight in self.state:
+            weight.grad = None
+
+    def step(self) -> None:
+        """Move the weights that have a gradient."""
+        torch = self.torch
+        with torch.no_grad():
+            rate = self.param_groups[0]["lr"]
+            for weights in self._stacks():
+                for weight in weights:
+                    if not self.state[weight]:
+                        self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+                momenta = [self.state[weight]["momentum_buffer"] for weight in weights]
+                nesterov = torch.stack([weight.grad for weight in weights])
+                torch._foreach_lerp_(momenta, nesterov.unbind(), 1 - MOMENTUM)
+                torch._foreach_lerp_(nesterov.unbind(), momenta, MOMENTUM)
+                updates = orthogonalize(torch, nesterov, self.dtype).unbind()
+                # A matrix of m rows and n columns with singular values of 1 has a root mean square of 1/√max(m, n).
+                scale = RMS_OF_ADAMW * sqrt(max(weights[0].shape))
+                torch._foreach_mul_(weights, 1 - rate * self.decay)
+                torch._foreach_add_(weights, updates, alpha=-rate * scale)
+
+    def _stacks(self) -> Iterator[list[Any]]:
+        """The weights that have a gradient, in stacks of one shape."""
+        by_shape: dict[Any, list[Any]] = {}
+        for weight in self.state:
+            if weight.grad is not None:
+                by_shape.setdefault((weight.shape, weight.device), []).append(weight)
+        for weights in by_shape.values():
+            count = max(1, MAX_STACKED_NUMBERS // weights[0].numel())
+            yield from (weights[begin : begin + count] for begin in range(0, len(weights), count))
+
+
+def orthogonalize(torch: Any, matrices: Any, dtype: Any) -> Any:
+    """Matrices with the same singular vectors and with singular values of about 1, by a Newton–Schulz iteration.
+
+    A matrix X = U S V^T, divided by its norm, becomes U p(S) V^T = aX + (b XX^T + c (XX^T)²) X, five times. Shape
+    (matrices, rows, columns) and type stay; products are in `dtype`.
+    """
+    rows, columns = matrices.shape[1:]
+    a, b, c = NEWTON_SCHULZ_COEFFICIENTS
+    x = (matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=MIN_NORM)).to(dtype)
+    x = x.mT.contiguous() if rows > columns else x  # so that XX^T is the smaller product
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    x = x.to(matrices.dtype)
+    return x.mT.contiguous() if rows > columns else x
