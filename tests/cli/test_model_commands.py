@@ -21,7 +21,7 @@ from shell import SMALL
 @pytest.fixture(scope="module")
 def dataset(repo, tmp_path_factory):
     out = tmp_path_factory.mktemp("built") / "dataset"
-    assert main(["build", str(repo), "-o", str(out), "-j", "1", "-q", *SMALL]) == 0
+    assert main(["build", str(repo), "-o", str(out), "-r", "effectiveness", "-q", *SMALL]) == 0
     return out
 
 

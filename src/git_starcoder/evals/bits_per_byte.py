@@ -172,16 +172,23 @@ def document_token_bits(
 ) -> list[NDArray[np.float32]]:
     """Return the bits that a model needs for each scored token of each document.
 
-    Every token is scored once. A document that is read from its beginning follows the end-of-text token `end`, as in
-    training. `parts` is that of `LanguageModel.sequence_bits`.
+    Every token is scored once. `parts` is that of `LanguageModel.sequence_bits`.
+    """
+    headers = [document.header for document in documents]
+    return model.sequence_bits(*document_sequences(documents, end), headers=headers, parts=parts)
+
+
+def document_sequences(documents: Sequence[Document], end: int) -> tuple[list[NDArray[np.int64]], list[int]]:
+    """Return documents as `LanguageModel.sequence_bits` takes them: sequences, and the index of the first scored token.
+
+    A document that is read from its beginning follows the end-of-text token `end`, as in training.
     """
     ends = [[end] * (document.start == 0 or document.context_length == 0) for document in documents]
     sequences = [
         np.concatenate((first, document.tokens)).astype(np.int64)
         for first, document in zip(ends, documents, strict=True)
     ]
-    starts = [len(first) + document.context_length for first, document in zip(ends, documents, strict=True)]
-    return model.sequence_bits(sequences, starts, parts=parts)
+    return sequences, [len(first) + each.context_length for first, each in zip(ends, documents, strict=True)]
 
 
 def document_bits(

@@ -514,7 +514,12 @@ class Network:
         return iter(bits)
 
     def sequence_bits(
-        self, sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], *, parts: int = 4
+        self,
+        sequences: Sequence[NDArray[Any]],
+        first_scored: Sequence[int],
+        *,
+        headers: Sequence[NDArray[Any]] = (),
+        parts: int = 4,
     ) -> list[NDArray[np.float32]]:
         """Compute the bits of sequences of any length. See `protocols.LanguageModel`.
 
@@ -523,13 +528,17 @@ class Network:
         """
         windows: list[NDArray[Any]] = []
         owners: list[tuple[int, int]] = []  # which sequence each window is from, and how many of its tokens are new
-        stride = max(1, self.context // parts)
-        for index, (tokens, first) in enumerate(zip(sequences, first_scored, strict=True)):
+        nothing = np.zeros(0, dtype=np.int64)
+        shown = zip(sequences, first_scored, headers or [nothing] * len(sequences), strict=True)
+        for index, (tokens, first, whole_header) in enumerate(shown):
+            header = whole_header[: self.context // 2]
+            room = self.context - len(header)
             done = first
-            for start in range(0, len(tokens), stride):
-                stop = min(len(tokens), start + self.context + 1)
+            for start in range(0, len(tokens), max(1, room // parts)):
+                stop = min(len(tokens), start + room + 1)
                 if stop > done:
-                    windows.append(tokens[start:stop])
+                    begins_file = start == 0 and tokens[0] == self.end_token
+                    windows.append(np.insert(tokens[start:stop], int(begins_file), header))
                     owners.append((index, stop - done))
                     done = stop
         found: list[list[NDArray[np.float32]]] = [[np.zeros(0, dtype=np.float32)] for _ in sequences]
