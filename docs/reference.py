@@ -38,7 +38,7 @@ EXAMPLES = {
     "build": """\
 from git_starcoder import Recipe, build
 
-recipe = Recipe.load("effectiveness", ("window.size=256", "seed=7"))
+recipe = Recipe.load("natural", ("window.size=256", "seed=7"))
 dataset = build(".", recipe, "dataset")
 print(dataset.metadata["total_sequences"], "rows")
 """,

@@ -62,6 +62,7 @@ def serve(address: str) -> None:
     """Fork for each call."""
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - loads them
     from transformers.models.llama import modeling_llama  # noqa: F401
+    from transformers.models.qwen3 import modeling_qwen3  # noqa: F401
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)

@@ -171,6 +171,11 @@ def _(folder: Folder) -> None:
     path.write_bytes(b"".join([*lines[:2], lines[3], lines[2], *lines[4:]]))
 
 
+@spoils("headers", "the recipe sets a header that the windows do not have")
+def _(folder: Folder) -> None:
+    folder.replace("recipe.yaml", "window:\n", "window:\n  header: name\n")
+
+
 @spoils("files", "the validation file is a symbolic link to a file outside the dataset")
 def _(folder: Folder) -> None:
     path = folder.path / "training_data_val.jsonl"

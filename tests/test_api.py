@@ -52,7 +52,7 @@ def test_the_page_has_every_public_name_and_every_example(reference, project):
     assert reference.EXAMPLES.keys() >= {name for name in git_starcoder.__all__ if name.islower()}
     assert "recipe: Recipe" in page
     assert "| `RecipeError` |" in page
-    assert "| `force` | Build again" in page
+    assert "| `force` | Whether to build again" in page
     assert os.path.isdir(project / "model")
 
 

@@ -2,7 +2,7 @@
 
     from git_starcoder import Recipe, TrainConfig, build, check, evaluate, train
 
-    dataset = build("path/to/repository", Recipe.load("effectiveness"), "dataset")
+    dataset = build("path/to/repository", Recipe.load(), "dataset")
     for outcome in check(dataset):
         print(outcome.check, outcome.findings)
     train(dataset, "model", TrainConfig(minutes=8))

@@ -54,7 +54,8 @@ def build(
     out = Path(out)
     offer_temporary_folder(out)
     repo = repo if isinstance(repo, Repo) else Repo.open(repo)
-    recipe = window.resolve_sizes(recipe)  # `auto` becomes a number, so the fingerprint says what was built
+    # `auto` becomes a number or a name, so the fingerprint says what was built.
+    recipe = window.resolve_header(window.resolve_sizes(recipe), repo)
     # From a shallow clone a dataset knows less, and what it knows depends on where the history was cut.
     inputs = (*window.external_digests(recipe), *sorted(repo.shallow_boundary))
     with publish_dataset(out, dataset_fingerprint(recipe, repo.commit, *inputs), force=force) as target:
@@ -68,7 +69,7 @@ def build(
             sources, changes = read.read_repository(state, recipe.read, repo)  # Git objects → Source, Change
             units = analyse.analyse_sources(state, recipe.analyse, sources)  # syntax trees → Unit
             units, changes = split.assign_splits(state, recipe, units, changes)  # once, before anything multiplies
-            samples = augment.make_samples(state, recipe.augment, units, changes)  # texts, variations, frames → Sample
+            samples = augment.make_samples(state, recipe, units, changes)  # texts, variations, frames → Sample
             windows = window.cut_windows(state, recipe, repo, samples)  # tokens → Windows
             windows = dedup.drop_duplicates(state, recipe.dedup, windows)  # each drop names its keeper
             windows = weigh.weigh_windows(state, recipe.weigh, repo, windows)  # a column; rows are never copied

@@ -84,13 +84,20 @@ class LanguageModel(Protocol):
     """The largest number of tokens that a prompt and its continuation may have."""
 
     def sequence_bits(
-        self, sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], *, parts: int = 4
+        self,
+        sequences: Sequence[NDArray[Any]],
+        first_scored: Sequence[int],
+        *,
+        headers: Sequence[NDArray[Any]] = (),
+        parts: int = 4,
     ) -> list[NDArray[np.float32]]:
         """For each sequence, the bits of its tokens from an index on, given those before: shape (tokens - index,).
 
         Args:
             sequences: Token ids of texts of any length. One that begins a file begins with the end-of-text token.
             first_scored: The index for each sequence, at least 1. The tokens before it are only read.
+            headers: Token ids for each sequence that a model reads before any part of it: repository and path, as in
+                training. In the first part, they follow the end-of-text token.
             parts: A model that reads windows moves them by the `parts`-th part of its context, so each token is
                 predicted from at least the rest of it, or from all text before. Other models need no such thing.
         """

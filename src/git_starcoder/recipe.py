@@ -24,6 +24,8 @@ MAX_COPIES = 16
 """Variations of one file by one augmentation. More would be near-duplicates of each other."""
 WindowSize = Annotated[int, Meta(ge=16, le=1_048_576)]
 """Tokens of a row."""
+RepositoryName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A name on one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,9 @@ class WindowOptions(StrictConfig):
     Face id of a tokenizer."""
     vocab_size: Annotated[int, Meta(ge=512, le=1_000_000)] = 4096
     """Vocabulary size of a learned tokenizer, including special tokens."""
+    header: RepositoryName | None = None
+    """The name of the repository. It stands before every window of a file as it is, followed by the path of the file.
+    `auto` takes the last part of the URL of the remote `origin`. With null, windows have no header."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -197,7 +202,7 @@ class Recipe(StrictConfig):
     write: WriteOptions = field(default_factory=WriteOptions)
 
     @classmethod
-    def load(cls, name: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    def load(cls, name: str | Path = registry.DEFAULT_RECIPE, overrides: tuple[str, ...] = ()) -> Recipe:
         """Load a recipe of the registry or of a YAML file, with overrides such as `window.size=2048` on top.
 
         Raises:
@@ -229,8 +234,14 @@ class Recipe(StrictConfig):
 
 
 def _as_plain_values(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as dictionaries and lists, as YAML and JSON have them."""
-    return json.loads(json.dumps(asdict(recipe)))
+    """The recipe as dictionaries and lists, as YAML and JSON have them.
+
+    A header that is null is left out: datasets without headers keep the bytes that they had before there were any.
+    """
+    values: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    if recipe.window.header is None:
+        del values["window"]["header"]
+    return values
 
 
 def _load_values(name: str, chain: tuple[str, ...], folder: Path | None = None) -> dict[str, Any]:

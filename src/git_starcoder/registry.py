@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SUFFIXES = {"augmentations": ".py", "languages": ".toml", "recipes": ".yaml"}
 """The suffix of the files of each registry."""
 
+DEFAULT_RECIPE = "natural"
+"""The recipe that is used where none is named."""
+
 
 def names(registry: str) -> list[str]:
     """The keys of a registry, sorted."""

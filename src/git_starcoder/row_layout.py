@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -23,6 +23,11 @@ FIM_SENTINELS = 4
 
 CURRICULUM_STAGES = 3
 """The stages of the curriculum, from easy to hard rows."""
+
+
+def is_plain_text(metadata: Mapping[str, Any]) -> bool:
+    """Whether a row is text as it is, at most with a header before it: nothing is masked, and nothing else is shown."""
+    return "hole" not in metadata and ("context" not in metadata or metadata["augmentation_type"] == BASE)
 
 
 def window_stride(size: int, overlap: float) -> int:

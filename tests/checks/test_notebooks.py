@@ -35,7 +35,7 @@ def test_check_with_the_repository_finds_nothing(repo_maker, tmp_path, capsys):
     }
     path = repo_maker([first, second])
     out = tmp_path / "out"
-    assert main(["build", str(path), "-o", str(out), "-j", "1", "-q", *ASKED]) == 0
+    assert main(["build", str(path), "-o", str(out), "-r", "effectiveness", "-q", *ASKED]) == 0
     capsys.readouterr()
     assert main(["check", str(out), "--repo", str(path), "--json"]) == 0, capsys.readouterr().out
     checks = {one["check"]: one for one in json.loads(capsys.readouterr().out)["checks"]}

@@ -39,15 +39,15 @@ def file_names(folder):
 def test_a_build_answers_on_stdout_and_talks_on_stderr(starcoder, repo):
     result = starcoder("build", repo, "-j", "1", *SMALL)
     assert result.returncode == 0, result.stderr
-    metadata = Dataset.open(starcoder.place / "training_data_effectiveness").metadata
+    metadata = Dataset.open(starcoder.place / "training_data_natural").metadata
     lines = result.stdout.splitlines()
-    assert lines[0] == "training_data_effectiveness"
+    assert lines[0] == "training_data_natural"
     rows = ", ".join(f"{split} {metadata[f'{split}_sequences']:,}" for split in SPLITS)
     assert lines[1] == f"  rows    {metadata['total_sequences']:,}: {rows}"
     steps = [line.split()[0] for line in result.stderr.splitlines() if line.endswith(" s")]
     assert steps == STEPS
     assert "\x1b" not in result.stderr
-    assert file_names(starcoder.place) == ["training_data_effectiveness"]
+    assert file_names(starcoder.place) == ["training_data_natural"]
 
 
 def test_the_current_folder_is_the_default(starcoder, repo):

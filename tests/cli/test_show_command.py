@@ -52,7 +52,21 @@ def history(repo_maker):
 def dataset_folder(request, history, tmp_path_factory):
     out = tmp_path_factory.mktemp("shown") / "out"
     assert (
-        main(["build", str(history), "-o", str(out), "-j", "1", "-q", "--format", request.param, *BUILD_OPTIONS]) == 0
+        main(
+            [
+                "build",
+                str(history),
+                "-o",
+                str(out),
+                "-r",
+                "effectiveness",
+                "-q",
+                "--format",
+                request.param,
+                *BUILD_OPTIONS,
+            ]
+        )
+        == 0
     )
     return out
 

@@ -48,7 +48,7 @@ class Fixed:
         self.context = context
         self.asked = []
 
-    def sequence_bits(self, sequences, first_scored, *, parts=4):
+    def sequence_bits(self, sequences, first_scored, *, headers=(), parts=4):  # noqa: ARG002
         self.asked += zip(sequences, first_scored, [parts] * len(sequences), strict=True)
         return [
             np.full(len(tokens) - first, self.needs, dtype=np.float32)
@@ -68,7 +68,7 @@ class Knowing(Fixed):
         self.texts = [tokens.tolist() for tokens in texts]
         self.tokenizer = tokenizer
 
-    def sequence_bits(self, sequences, first_scored, *, parts=4):  # noqa: ARG002
+    def sequence_bits(self, sequences, first_scored, *, headers=(), parts=4):  # noqa: ARG002
         return [
             (1 / (1 + tokens[first:])).astype(np.float32) for tokens, first in zip(sequences, first_scored, strict=True)
         ]

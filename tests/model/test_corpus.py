@@ -52,7 +52,7 @@ def test_rows_are_what_the_file_has(dataset):
 
 
 def test_context_is_given_and_keeps_a_row_from_being_whole_or_opening(dataset):
-    spoil(dataset, 0, context=5)
+    spoil(dataset, 0, context=5, augmentation_type="cross_file_context")
     spoil(dataset, 1, hole=[3, 6])
     corpus = read(dataset)
     assert corpus.is_plain_text.tolist()[:3] == [False, False, True]

@@ -69,6 +69,16 @@ def test_sizes(size, millions):
     assert 0.25 < depth * 64 / width <= 3.5
 
 
+def test_a_model_from_scratch_is_of_an_architecture_with_norms_of_queries_and_keys():
+    model = loading.new_network("toy", bases.tokenizer(), 64, 0, rope_base=1234.0).model
+    assert model.config.model_type == "qwen3"
+    assert model.config.rope_parameters["rope_theta"] == 1234.0
+    attention = model.model.layers[0].self_attn
+    assert attention.q_norm.weight.shape == (attention.head_dim,)
+    assert model.config.head_dim * model.config.num_attention_heads == model.config.hidden_size
+    assert model.config.num_key_value_heads == model.config.num_attention_heads
+
+
 def test_a_size_has_as_many_parameters_as_it_says():
     tokenizer = bases.tokenizer()
     network = loading.new_network("1M", tokenizer, 64, 0, dropout=0.25)

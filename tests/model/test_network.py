@@ -176,7 +176,7 @@ def test_every_token_of_a_sequence_is_in_one_window_with_the_context_that_there_
         asked.extend(windows)
         return iter([window[1:].astype(np.float32) for window in windows])
 
-    stub = SimpleNamespace(context=context, token_bits=token_bits)
+    stub = SimpleNamespace(context=context, token_bits=token_bits, end_token=-1)
     shapes = [(length, min(first, length - 1)) for length, first in shapes]
     sequences = [np.arange(length) for length, _ in shapes]
     found = Network.sequence_bits(stub, sequences, [first for _, first in shapes])
@@ -186,7 +186,9 @@ def test_every_token_of_a_sequence_is_in_one_window_with_the_context_that_there_
 
 def test_later_tokens_see_three_quarters_of_the_context_and_what_is_only_read_costs_little():
     asked = []
-    stub = SimpleNamespace(context=16, token_bits=lambda windows: asked.extend(windows) or [row[1:] for row in windows])
+    stub = SimpleNamespace(
+        context=16, end_token=-1, token_bits=lambda windows: asked.extend(windows) or [row[1:] for row in windows]
+    )
     Network.sequence_bits(stub, [np.arange(101)], [1])
     assert [window[0] for window in asked] == list(range(0, len(asked) * 4, 4))
     assert all(len(window) == 17 for window in asked[:-1])

@@ -68,6 +68,18 @@ def test_schedules(schedule, middle, late):
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_embeddings_and_norms_are_not_decayed(make_runner, optimizer):
+    runner = make_runner(optimizer=optimizer, weight_decay=0.5)
+    before = weights_of(runner)
+    for weight in runner.weights.values():
+        weight.grad = torch.zeros_like(weight)
+    runner.optimizer.update_weights(0.1)
+    decayed = {name for name, weight in runner.weights.items() if not weight.equal(before[name])}
+    assert decayed == {name for name, weight in before.items() if weight.ndim == 2 and "embed" not in name}
+    assert any("embed" in name for name in before)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_every_weight_moves_and_is_remembered_by_name(make_runner, optimizer):
     one = make_runner(optimizer=optimizer)
     before = weights_of(one)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from git_starcoder.errors import StarcoderError, UsageError
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.corpus import Corpus, find_previous
 from git_starcoder.model.packing import (
     TokenCounter,
     TokenCounts,
@@ -21,7 +21,9 @@ from git_starcoder.model.packing import (
     micro_batch_size,
     pack_step,
     planned_budget,
+    replace_inputs,
     spm_mask,
+    window_shifts,
 )
 from git_starcoder.model.plan import TrainingPlan, budget_steps
 
@@ -50,10 +52,43 @@ def make_corpus(lengths, seed=0, fim=True, kinds=(0.7, 0.15, 0.15), **columns):
         "is_plain_text": np.array(whole),
         "starts_text": np.array(opens),
         "context_lengths": np.array(uncounted, dtype=np.int32),
+        "previous": np.full(len(rows), -1),
         "weights": chance.choice([0.3, 0.7, 1.0, 1.95, 3.0], len(rows)),
         "content_hashes": chance.permutation(len(rows)).astype(np.uint64),
     }
     return Corpus(**values | columns, end_token=END, fim_tokens=(PREFIX, MIDDLE, SUFFIX) if fim else None)
+
+
+def make_files(counts, seed=0, size=12, header=3, fim=True):
+    """A corpus of files in windows that do not overlap, in any order, each behind a header; and the tokens of each file.
+
+    `counts` has the tokens of each file.
+    """
+    chance = np.random.default_rng(seed)
+    rows, files, places = [], [], []
+    for count in counts:
+        text = np.append(chance.integers(10, 60, count), END)
+        own = chance.integers(10, 60, header)
+        files.append(text.tolist())
+        starts = range(0, len(text), size)
+        places.append([(start, min(start + size, len(text)), len(rows) + at) for at, start in enumerate(starts)])
+        rows += [(np.concatenate((own, text[start : start + size])), start == 0) for start in starts]
+    order = chance.permutation(len(rows))
+    number = np.argsort(order).tolist()  # row i becomes row number[i]
+    places = [[(start, stop, number[row]) for start, stop, row in file] for file in places]
+    shuffled = [rows[row] for row in order.tolist()]
+    columns = {
+        "tokens": np.concatenate([row for row, _ in shuffled]).astype(np.uint8),
+        "offsets": np.cumsum([0, *(len(row) for row, _ in shuffled)]),
+        "is_plain_text": np.ones(len(rows), dtype=bool),
+        "starts_text": np.array([starts for _, starts in shuffled]),
+        "context_lengths": np.full(len(rows), header, dtype=np.int32),
+        "previous": find_previous(places, len(rows)),
+        "weights": np.ones(len(rows)),
+        "content_hashes": chance.permutation(len(rows)).astype(np.uint64),
+    }
+    corpus = Corpus(**columns, end_token=END, fim_tokens=(PREFIX, MIDDLE, SUFFIX) if fim else None)
+    return corpus, files, [[row for *_, row in file] for file in places]
 
 
 def make_plan(corpus, steps=6, **options):
@@ -81,6 +116,128 @@ def test_bins_hold_every_row_once_and_no_two_would_fit_in_one(lengths, limit):
     sizes = sorted(lengths[group].sum() for group in found)
     assert all(lengths[group].sum() <= limit or len(group) == 1 for group in found)
     assert len(sizes) < 2 or sizes[0] + sizes[1] > limit
+
+
+@st.composite
+def file_runs(draw):
+    counts = draw(st.lists(st.integers(1, 60), min_size=1, max_size=12))
+    corpus, files, rows = make_files(counts, draw(st.integers(0, 99)), header=draw(st.integers(0, 4)))
+    options = {"fim_share": draw(st.sampled_from([0.0, 0.5])), "seed": draw(st.integers(0, 5))}
+    plan = make_plan(corpus, draw(st.integers(1, 8)), shifts_windows=True, **options)
+    return corpus, plan, files, rows
+
+
+@given(file_runs(), st.integers(0, 9))
+def test_shifted_windows_show_each_token_of_a_file_once_per_pass(run, number):
+    corpus, plan, files, rows = run
+    for text, windows in zip(files, rows, strict=True):
+        windows = np.array(windows)
+        shifts = window_shifts(corpus, plan, windows, np.full(len(windows), number)).tolist()
+        assert len(set(shifts)) == 1
+        shown = [corpus.dataset_tokens(row, shifts[0]) for row in windows.tolist()]
+        header = int(corpus.context_lengths[0])
+        assert np.concatenate([row[header:] for row in shown]).tolist() == text
+        assert all(header < len(row) <= header + 12 for row in shown)
+        assert all(row[:header].tolist() == shown[0][:header].tolist() for row in shown)
+
+
+def test_a_pass_shifts_windows_otherwise_than_the_pass_before():
+    corpus, _, rows = make_files([100])
+    plan = make_plan(corpus, shifts_windows=True)
+    row = np.array(rows[0][1:2])
+    shifts = [int(window_shifts(corpus, plan, row, np.array([number]))[0]) for number in range(40)]
+    last = len(corpus.dataset_tokens(rows[0][-1])) - 3
+    assert set(shifts) == set(range(12 - last + 1))
+    assert window_shifts(corpus, replace(plan, shifts_windows=False), row, np.array([3])).tolist() == [0]
+
+
+@pytest.mark.parametrize("places", [
+    [(0, 12, 0), (9, 21, 1), (18, 25, 2)],  # they overlap
+    [(0, 12, 0), (24, 36, 1), (36, 40, 2)],  # one was dropped
+    [(0, 12, 0), (12, 24, 1), (24, 40, 2)],  # the last would be cut
+    [(0, 12, 0), (12, 20, 1), (20, 28, 2)],
+])  # fmt: skip
+def test_windows_that_do_not_follow_one_another_are_never_shifted(places):
+    assert find_previous([places], 3).tolist() == [-1, -1, -1]
+
+
+@given(file_runs())
+def test_the_budget_of_shifted_windows_is_exact_at_any_step(run):
+    corpus, plan, _, _ = run
+    counter = TokenCounter(plan, corpus)
+    for step in plan.steps_from():
+        counter.add(step, pack_step(corpus, plan, step, 60))
+        counter.close()
+    assert counter.counts.drawn == planned_budget(plan, corpus).drawn
+
+
+def test_a_wrong_shift_is_noticed():
+    corpus, _, _ = make_files([100, 70])
+    plan = make_plan(corpus, shifts_windows=True)
+    step = plan.step(0)
+    assert window_shifts(corpus, plan, step.rows, step.draw_numbers).any()
+    with pytest.raises(StarcoderError, match="not what the dataset has"):
+        TokenCounter(plan, corpus).add(step, pack_step(corpus, replace(plan, shifts_windows=False), step, 1000))
+
+
+def test_the_header_stands_before_a_filled_in_row_and_is_not_learned():
+    corpus, _, _ = make_files([100], header=3)
+    plan = make_plan(corpus, fim_share=0.999, steps=1)
+    step = plan.step(0)
+    (packed,) = pack_step(corpus, plan, step, 10_000)
+    rows = input_rows(corpus, plan, step)
+    for row, tokens in zip(step.rows.tolist(), rows, strict=True):
+        assert tokens[:3].tolist() == corpus.dataset_tokens(row)[:3].tolist()
+        assert tokens[3] == PREFIX
+        assert tokens[-1] == END
+    for begin in np.flatnonzero(packed.positions[: len(packed.tokens) - packed.padding_count] == 0).tolist():
+        assert packed.targets[begin : begin + 3].tolist() == [-100] * 3
+        assert packed.targets[begin + 3] != -100
+
+
+class HalfSpans:
+    """Finds the second quarter of every row, and nothing in rows of one language."""
+
+    def find(self, rows, shares):
+        assert shares.shape == (len(rows), 2)
+        return [None if language == "text" else (len(text) // 4, len(text) // 2) for text, language in rows]
+
+
+def test_half_of_the_middles_are_nodes():
+    corpus, _, _ = make_files([2000], header=0)
+    languages = ["python"] * len(corpus.lengths)
+    plan = make_plan(corpus, fim_share=0.999, batch_tokens=4000, steps=1)
+    step = plan.step(0)
+    is_spm = spm_mask(plan, step.rows, step.draw_numbers)
+
+    def middles(languages):
+        rows = input_rows(replace(corpus, languages=languages, syntax_spans=HalfSpans()), plan, step)
+        return [
+            row[row.tolist().index(MIDDLE) + 1 : -1].tolist() for row, spm in zip(rows, is_spm, strict=True) if not spm
+        ]
+
+    texts = [corpus.dataset_tokens(row)[:12].tolist() for row, spm in zip(step.rows, is_spm, strict=True) if not spm]
+    nodes = sum(middle == text[3:6] for middle, text in zip(middles(languages), texts, strict=True))
+    assert 0.3 * len(texts) < nodes < 0.7 * len(texts)
+    plain = input_rows(corpus, plan, step)
+    assert middles(["text"] * len(languages)) == [
+        row[row.tolist().index(MIDDLE) + 1 : -1].tolist() for row, spm in zip(plain, is_spm, strict=True) if not spm
+    ]
+
+
+def test_noise_replaces_what_is_read_and_not_what_is_learned():
+    corpus, _, _ = make_files([3000], header=0)
+    plan = make_plan(corpus, batch_tokens=3000, steps=1)
+    (packed,) = pack_step(corpus, plan, plan.step(0), 10_000)
+    text_tokens = np.arange(10, 60)
+    noisy = replace_inputs(packed, 0.2, text_tokens, 7)
+    assert np.array_equal(noisy.targets, packed.targets)
+    changed = noisy.tokens != packed.tokens
+    assert 0.15 < changed.mean() < 0.21  # one in 50 replacements is the token itself
+    assert np.isin(noisy.tokens[changed], text_tokens).all()
+    assert not changed[packed.tokens < 10].any()
+    assert np.array_equal(replace_inputs(packed, 0.2, text_tokens, 7).tokens, noisy.tokens)
+    assert not np.array_equal(replace_inputs(packed, 0.2, text_tokens, 8).tokens, noisy.tokens)
 
 
 def test_bins_are_well_filled():

@@ -196,7 +196,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(dataset, whole, tmp_path):
 def test_every_option_goes_on_exactly(dataset, tmp_path):
     for number, values in enumerate(
         (
-            {"optimizer": "adamw", "schedule": "wsd", "dropout": 0.1, "ema": 0.0, "fim": 0.5},
+            {"optimizer": "adamw", "schedule": "wsd", "dropout": 0.1, "ema": 0.0, "fim": 0.5, "noise": 0.1},
             {"schedule": "cosine", "piece": 200, "attend": "piece", "epochs": 0.3, "steps": None, "patience": 3},
         )
     ):
@@ -206,6 +206,22 @@ def test_every_option_goes_on_exactly(dataset, tmp_path):
         interrupted(dataset, other, toy(**values), 1)
         train(dataset, other, toy(**values))
         same(one, other)
+
+
+def test_annealing_after_overfitting_goes_on_exactly(tmp_path):
+    texts = {"train": {"a.py": finished.source(1, 2)}, "val": {"b.py": b"totally = 'different'\n" * 30}}
+    dataset = finished.write(tmp_path / "dataset", texts)
+    values = {"steps": 96, "batch": 256, "learning_rate": 2e-2, "weight_decay": 0.0, "schedule": "wsd", "patience": 2}
+    one, other = tmp_path / "one", tmp_path / "other"
+    watch = Notes()
+    train(dataset, one, toy(**values, ema=0.5), progress=watch)
+    (line,) = [line for line in watch.lines if "Going back to the weights of step" in line]
+    rates = [line["learning_rate"] for line in figures(one) if "learning_rate" in line]
+    begin = next(number for number in range(8, 96) if rates[number] < rates[number - 1])
+    assert begin < len(rates) < 96, line
+    interrupted(dataset, other, toy(**values, ema=0.5), begin)
+    train(dataset, other, toy(**values, ema=0.5))
+    same(one, other)
 
 
 def test_a_time_that_was_measured_stays(dataset, tmp_path):

@@ -6,7 +6,8 @@ import resource
 import signal
 import subprocess
 import sys
-from math import log2
+from dataclasses import replace
+from math import exp, log2
 
 import pytest
 
@@ -14,11 +15,14 @@ import finished
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, StarcoderError, UsageError
 from git_starcoder.model import evaluate as evaluation
-from git_starcoder.model import loading
+from git_starcoder.model import loading, training
 from git_starcoder.model.complete import find_completion_example
 from git_starcoder.model.config import TrainConfig
+from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import evaluate, format_scores
+from git_starcoder.model.plan import budget_steps
 from git_starcoder.model.training import train
+from git_starcoder.text.tokenizer import load_tokenizer
 
 TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -103,6 +107,18 @@ def test_steps_are_reproducible_to_the_bit_and_a_seed_matters(dataset, tmp_path)
     assert one == again != other
 
 
+def test_a_seed_does_not_change_the_validation_text(dataset, tmp_path, monkeypatch):
+    drawn = []
+    draw = training.draw_documents
+    monkeypatch.setattr(training, "VALIDATION_TOKENS", 300)  # less than there is, so that there is a choice
+    monkeypatch.setattr(training, "draw_documents", lambda *values: drawn.append(draw(*values)) or drawn[-1])
+    for seed in (1, 2):
+        train(dataset, tmp_path / f"{seed}", toy(steps=1, seed=seed))
+    paths = [[(document.path, document.start, len(document.tokens)) for document in texts] for texts in drawn]
+    assert paths[0] == paths[1]
+    assert sum(len(document.scored) for document in drawn[0]) <= 300
+
+
 def test_a_budget_of_time_ends(dataset, tmp_path):
     watch = Notes()
     result = train(dataset, tmp_path / "model", toy(minutes=0.02), progress=watch)
@@ -135,8 +151,14 @@ def test_training_ends_when_the_held_out_loss_turns(tmp_path):
     assert result.stopped == "held-out loss turned"
     lines = [json.loads(line) for line in (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()]
     looks = [line["held_out"] for line in lines if "held_out" in line]
-    assert min(looks) == result.held_out < min(looks[-3:])
+    assert min(looks) == result.held_out
     assert sum("Held-out loss has risen since step" in line for line in watch.lines) == 1
+    assert sum("Going back to the weights of step" in line for line in watch.lines) == 1
+    rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
+    peak = rates.index(max(rates))
+    assert rates[-1] < 0.5 * max(rates)  # it has fallen, although the schedule has not reached its last fifth
+    assert sorted(rates[peak:], reverse=True) == rates[peak:]
+    assert result.steps < 0.8 * 96
     network, tokenizer = loading.load_model(tmp_path / "model")
     kept = sum(bits.sum() for bits in network.token_bits([tokenizer.encode([texts["val"]["b.py"]])[0]]))
     assert kept < 660 * max(looks)
@@ -294,3 +316,23 @@ def test_tokens_that_the_tokenizer_does_not_have(tmp_path):
     path.write_text(path.read_text().replace('{"tokens": [', '{"tokens": [99999, ', 1))
     with pytest.raises(DatasetError, match="does not have"):
         train(dataset, tmp_path / "model", toy(steps=1))
+
+
+def test_decay_in_epochs_becomes_a_decay_per_step(dataset):
+    corpus = Corpus.read(dataset, load_tokenizer(dataset.tokenizer_folder))
+    config = toy(decay_epochs=2.0, learning_rate=1e-2, epochs=1.0)
+    steps = budget_steps(config, corpus)
+    resolved = training.resolve_decay(config, corpus)
+    left = (1 - resolved.learning_rate * resolved.weight_decay) ** (2 * steps)
+    assert left == pytest.approx(exp(-1), rel=0.05)
+    assert training.resolve_decay(toy(weight_decay=0.3), corpus).weight_decay == 0.3
+
+
+def test_rows_with_headers_are_filled_in_unless_the_config_says_otherwise(dataset):
+    tokenizer = load_tokenizer(dataset.tokenizer_folder)
+    natural = replace(dataset, metadata={**dataset.metadata, "repository": "project"})
+    shares = [training.resolve_fim(toy(**values), data, tokenizer).fim for data, values in (
+        (dataset, {}), (natural, {}), (natural, {"fim": 0.0}), (dataset, {"fim": 0.5}),
+        (natural, {"base": "model"}),
+    )]  # fmt: skip
+    assert shares == [0.0, 0.3, 0.0, 0.5, 0.0]

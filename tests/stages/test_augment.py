@@ -12,7 +12,7 @@ from git_starcoder.build_state import BuildState
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.parse.tree import parse
 from git_starcoder.protocols import Failure
-from git_starcoder.recipe import AugmentationOptions
+from git_starcoder.recipe import AugmentationOptions, Recipe
 from git_starcoder.records import Source, Unit, content_id
 from git_starcoder.stages import augment
 
@@ -59,7 +59,7 @@ def run_on(folder, files=FILES, shares=ALL, engine=None, seed=0):
             key: share if isinstance(share, AugmentationOptions) else AugmentationOptions(share)
             for key, share in shares.items()
         }
-        samples = augment.make_samples(run, options, units, [])
+        samples = augment.make_samples(run, Recipe(augment=options), units, [])
         texts = [run.texts.get(sample.text) for sample in samples]
         return samples, texts, run.steps[0], run.drops
 

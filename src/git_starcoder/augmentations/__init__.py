@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, cast
 
 from git_starcoder import registry
 from git_starcoder.records import printable_path
+from git_starcoder.text.secrets import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +130,14 @@ def load_variation(key: str) -> Variation:
 def load_framing(key: str) -> Framing:
     """The module of an augmentation whose `NEEDS` is `imports`, `history` or `change`."""
     return cast("Framing", registry.load("augmentations", key))
+
+
+def header_parts(repository: str, path: str) -> tuple[PrefixPart, PrefixPart]:
+    """The header of a file as it is: `<repo_name>NAME<file_sep>PATH` and a line break, as StarCoder2 has it.
+
+    Files that are shown as context go between the two parts, each with `<file_sep>PATH` of its own.
+    """
+    return PrefixPart("<repo_name>", repository.encode()), PrefixPart("<file_sep>", redact(path_line(path)).text)
 
 
 def path_line(path: str) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from git_starcoder.checks.base import READING_ORDER, Check, sample_batches
 from git_starcoder.hashing.arrays import SHINGLE_TOKENS, shingle_hashes, sorted_unique
-from git_starcoder.row_layout import FIM_SENTINELS
+from git_starcoder.row_layout import BASE, FIM_SENTINELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,7 +198,8 @@ def _row_place(dataset: Dataset, code: int) -> str:
 def _task_bytes(row: BulkRow) -> bytes:
     """What tells the task of a row from that of another row with the same text.
 
-    It is the masked middle, or the context prefix; the prefix of a diff is compared as text instead.
+    It is the masked middle, or the context prefix; the prefix of a diff is compared as text instead, and the header of
+    a file does not count.
     """
     metadata = row.metadata
     length, hole = metadata["length"], metadata.get("hole")
@@ -206,6 +207,8 @@ def _task_bytes(row: BulkRow) -> bytes:
         return row.token_ids[length - 1 - (hole[1] - hole[0]) : length - 1].tobytes()
     if metadata["augmentation_type"] == "git_diff":
         return b"change"
+    if metadata["augmentation_type"] == BASE:
+        return b""
     context = metadata.get("context", 0)
     return row.token_ids[:context].tobytes() if context else b""
 

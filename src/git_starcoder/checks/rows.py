@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import orjson
 
+from git_starcoder.augmentations import header_parts
 from git_starcoder.checks.base import READING_ORDER, Check
 from git_starcoder.dataset.read_blocks import NO_TOKEN_IDS
 from git_starcoder.dataset.samples import TextRun
 from git_starcoder.errors import DatasetError
-from git_starcoder.row_layout import IGNORED_LABEL
+from git_starcoder.records import parse_printable_path
+from git_starcoder.row_layout import BASE, IGNORED_LABEL
 from git_starcoder.text.secrets import REDACTED_MARK, redact
 
 if TYPE_CHECKING:
@@ -45,11 +47,13 @@ MAX_VALID_SHAPES = 1000
 """Combinations of keys and types that are remembered as valid. Our datasets have a few dozen; foreign ones must not
 fill the memory."""
 
-CONTROL_LETTERS = {"f": "<file_sep>", "b": "<commit_before>", "m": "<commit_msg>", "a": "<commit_after>"}
+CONTROL_LETTERS = {
+    "r": "<repo_name>", "f": "<file_sep>", "b": "<commit_before>", "m": "<commit_msg>", "a": "<commit_after>",
+}  # fmt: skip
 """Letters that stand for control tokens, so that a regular expression can describe their order."""
-PREFIX_PATTERNS = {"git_diff": "f(bma)+", "temporal_context": "(bm)+af", "cross_file_context": "ff+"}
+PREFIX_PATTERNS = {"base": "rf", "git_diff": "f(bma)+", "temporal_context": "(bm)+af", "cross_file_context": "ff+"}
 """The control tokens of a context prefix, by technique."""
-UNKNOWN_PREFIX_PATTERN = "[fbma]*"
+UNKNOWN_PREFIX_PATTERN = "[rfbma]*"
 """The control tokens of a context prefix of any other technique."""
 MAX_CUT_BYTES = 3
 """Bytes of a character that may remain where a window begins inside it: UTF-8 has at most 4 bytes per character."""
@@ -226,6 +230,31 @@ class ControlsCheck(Check):
         controls: Any = self._tokenizer.control_tokens
         names = {letter: controls.get(token, str(token)) for token, letter in self._letters.items()}
         return " ".join(names.get(letter, letter) for letter in letters) or "none"
+
+
+class HeadersCheck(Check):
+    """Reports each file as it is that has no header or a wrong one. The figure is the number of files with a header."""
+
+    name = "headers"
+    promise = "Every window of an unchanged file starts with the recipe's header: repository name and path."
+
+    def finish(self) -> Iterator[Finding]:
+        """Compare the context prefix of each file, which all its windows share."""
+        repository, tokenizer = self.context.recipe.window.header, self.samples.tokenizer
+        count = 0
+        for sample in self.samples.by_id.values():
+            if sample.metadata["augmentation_type"] != BASE:
+                continue
+            expected: list[int] = []
+            if repository is not None:
+                path = parse_printable_path(sample.metadata["source_file"])
+                for control_token, text in header_parts(repository, path):
+                    expected += [*tokenizer.control_token_ids(control_token), *tokenizer.encode([text])[0].tolist()]
+            if sample.context_prefix.tolist() != expected:
+                found = tokenizer.decode(sample.context_prefix).decode("utf-8", "replace")
+                yield self.sample_finding(sample, f"its header is {found!r}")
+            count += bool(expected)
+        self.figure = f"{count:,} files have a header"
 
 
 class TextsCheck(Check):

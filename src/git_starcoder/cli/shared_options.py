@@ -118,7 +118,7 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds -r, --set and --seed, which say what to build."""
     options = (
-        click.option("-r", "--recipe", "name", default="effectiveness", show_default=True,
+        click.option("-r", "--recipe", "name", default=registry.DEFAULT_RECIPE, show_default=True,
                      help="Name of a recipe (see `git starcoder recipe list`), or path of a YAML file."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
                      help="Override a key of the recipe, for example window.size=512. You can repeat this flag."),

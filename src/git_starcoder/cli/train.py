@@ -38,7 +38,7 @@ if TYPE_CHECKING:
               "with the base weights stored in 4 bits (default: full).")  # fmt: skip
 @click.option("--order", type=click.Choice(["curriculum", "shuffled"]),
               help="Order of the rows: curriculum follows the dataset (from simple to complex), shuffled is random "
-              "(default: curriculum).")  # fmt: skip
+              "(default: curriculum, if the dataset has one).")  # fmt: skip
 @click.option("--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Device to train on (default: the fastest).")
 @click.option("--seed", type=int, help="Random seed of the initial weights and of the order of rows (default: 0).")
 @click.option("--fresh", is_flag=True, help="Start a new training instead of resuming an interrupted one.")

@@ -7,14 +7,14 @@ on the dataset alone: scores of two models, or of one model with two seeds, are 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder.dataset.samples import JoinedWindows
+from git_starcoder.dataset.samples import NO_TOKENS, JoinedWindows
 from git_starcoder.records import content_id
-from git_starcoder.row_layout import BASE
+from git_starcoder.row_layout import BASE, is_plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +51,9 @@ class Document:
     """Each token once, shape (tokens,)."""
     context_length: int = 0
     """The number of tokens at the beginning that are only read, and not scored."""
+    header: NDArray[np.int32] = field(default_factory=lambda: NO_TOKENS)
+    """What a model reads before any part of the text: name of the repository and path, as in training. Empty if the
+    rows have no header."""
 
     @property
     def scored(self) -> NDArray[np.int32]:
@@ -77,18 +80,20 @@ class HeldOutRow:
 
 def load_documents(dataset: Dataset, split: Split) -> list[Document]:
     """Return the files of a split as they are, in the order of their paths, without what augmentations made."""
-    joined: dict[tuple[str, str], tuple[JoinedWindows, str, str, str]] = {}
-    for tokens, metadata in dataset.rows(split):
+    joined: dict[tuple[str, str], tuple[JoinedWindows, str, str, str, NDArray[np.int32]]] = {}
+    for row in dataset.rows(split):
+        metadata = row.metadata
         if metadata["augmentation_type"] == BASE:
             key = (str(metadata["source_file"]), str(metadata["sample"]))
+            header, text = np.split(np.array(row.tokens[: metadata["length"]], dtype=np.int32), [row.context_length])
             if key not in joined:
                 language, role, group = (str(metadata[name]) for name in ("language", "role", "group"))
-                joined[key] = (JoinedWindows(), language, role, group)
+                joined[key] = (JoinedWindows(), language, role, group, header)
             # `git starcoder check` reports rows that contradict each other.
-            joined[key][0].join(int(metadata["token_start"]), np.array(tokens[: metadata["length"]], dtype=np.int32))
+            joined[key][0].join(int(metadata["token_start"]), text)
     return [
-        Document(path, language, role, group, start, tokens)
-        for (path, _), (windows, language, role, group) in sorted(joined.items(), key=lambda item: item[0])
+        Document(path, language, role, group, start, tokens, header=header)
+        for (path, _), (windows, language, role, group, header) in sorted(joined.items(), key=lambda item: item[0])
         for start, tokens in windows.token_runs()
     ]
 
@@ -191,7 +196,7 @@ def limit_rows(rows: Sequence[HeldOutRow], limit: int) -> list[HeldOutRow]:
 
 def _begins_text(metadata: dict[str, Any]) -> bool:
     """Return whether a row begins a text, so that training puts the end-of-text token before it."""
-    return metadata["token_start"] == 0 and not metadata.keys() & {"hole", "context"}
+    return metadata["token_start"] == 0 and is_plain_text(metadata)
 
 
 def _scored_tokens(metadata: dict[str, Any]) -> int:

@@ -203,6 +203,7 @@ def dataset_metadata(
         "creation_date": datetime.fromtimestamp(repo.committed_at, UTC).isoformat(),
         f"{recipe.name}_version": DATASET_SCHEMA.rpartition("/")[2],
         "source_repo": f"git:{repo.commit}",
+        **({} if recipe.window.header is None else {"repository": recipe.window.header}),
         "format": recipe.write.format,
         "total_sequences": total,
         "train_sequences": rows["train"],

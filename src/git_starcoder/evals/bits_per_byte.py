@@ -174,7 +174,8 @@ def document_token_bits(
 
     Every token is scored once. `parts` is that of `LanguageModel.sequence_bits`.
     """
-    return model.sequence_bits(*document_sequences(documents, end), parts=parts)
+    headers = [document.header for document in documents]
+    return model.sequence_bits(*document_sequences(documents, end), headers=headers, parts=parts)
 
 
 def document_sequences(documents: Sequence[Document], end: int) -> tuple[list[NDArray[np.int64]], list[int]]:

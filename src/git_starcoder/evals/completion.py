@@ -81,10 +81,14 @@ def score_next_lines(inputs: EvalInput) -> list[Score] | str:
 
 
 def next_line_prompt(task: CompletionTask, end: int, context: int) -> NDArray[np.int64]:
-    """Return the text before a line, as far as it fits; the beginning of a file follows the end-of-text token `end`."""
-    room = max(context - MAX_LINE_TOKENS, context // 2)
-    first = [end] * (task.document.start == 0)
-    return np.concatenate((first, task.before))[-room:].astype(np.int64)
+    """Return the text before a line, as far as it fits, behind the header.
+
+    The beginning of a file follows the end-of-text token `end` and the header, as in training.
+    """
+    header = task.document.header
+    room = max(context - MAX_LINE_TOKENS - len(header), context // 2)
+    first = [end] * (task.document.start == 0 and len(task.before) < room)
+    return np.concatenate((first, header, task.before[-room:])).astype(np.int64)
 
 
 def next_line_tasks(inputs: EvalInput) -> list[CompletionTask]:
@@ -171,16 +175,17 @@ def score_filled_holes(inputs: EvalInput) -> list[Score] | str:
 
 
 def fim_prompt(task: CompletionTask, fim: tuple[int, int, int], context: int) -> NDArray[np.int64]:
-    """Return prefix, suffix, and the token after which the model writes the middle, as in training.
+    """Return header, prefix, suffix, and the token after which the model writes the middle, as in training.
 
     Bavarian et al. (2022) call this order PSM. If the text does not fit into the context, the suffix keeps half of the
     room at most.
     """
     prefix, middle, suffix = fim
-    room = max(context - MAX_HOLE_TOKENS, context // 2) - PROMPT_CONTROL_TOKENS
+    header = task.document.header
+    room = max(context - MAX_HOLE_TOKENS - len(header), context // 2) - PROMPT_CONTROL_TOKENS
     after = task.after[: room // 2]
     before = task.before[max(0, len(task.before) - (room - len(after))) :]
-    return np.concatenate(([prefix], before, [suffix], after, [middle])).astype(np.int64)
+    return np.concatenate((header, [prefix], before, [suffix], after, [middle])).astype(np.int64)
 
 
 def first_lines(text: bytes, count: int) -> bytes:

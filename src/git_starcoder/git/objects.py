@@ -39,6 +39,10 @@ SAFE_OPTIONS = (
     *("-c", "advice.graftFileDeprecated=false"),
 )
 OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+REMOTE_URL = re.compile(r"(?:\w[\w+.-]*://[^/]+/|[^/:]+:(?!//))(?:.*/)?([\w.-]{1,100}?)(?:\.git)?/*", re.ASCII)
+"""A URL with a scheme, or `host:path`; the group is the last part of the path."""
+UNNAMED = "repository"
+"""The name of a repository whose name is not known."""
 MAX_TREE_ENTRIES = 1_000_000
 """A commit with more files and folders is refused: a dozen objects can describe ten billion paths."""
 MAX_TOTAL_PATH_BYTES = 1 << 28
@@ -147,6 +151,7 @@ class Repo:
         git_folder = location.git_folder
         self.path = path
         self.name = git_folder.parent.name if git_folder.name == ".git" else git_folder.name.removesuffix(".git")
+        self._config_file = git_folder.absolute() / "config"
         self.objects_folder = git_folder / "objects"
         self._object_format = location.object_format
         self._id_bytes = hashlib.new(location.object_format).digest_size
@@ -177,6 +182,17 @@ class Repo:
     def open(cls, path: str | Path, rev: str = "HEAD") -> Repo:
         """Open the repository that contains a path, at a branch, tag or commit; see `find_repository`."""
         return cls(Path(path), find_repository(Path(path), rev))
+
+    def public_name(self) -> str:
+        """The last part of the URL of the remote `origin`, which all its clones have in common.
+
+        `UNNAMED` if there is no such remote, or if it is a folder: names of folders differ between clones, and may be
+        private. Only the last part is used, because the others may contain a host, an owner or a password.
+        """
+        wanted = ("--file", str(self._config_file), "--get", "remote.origin.url")
+        _, url, _ = run_git("config", *wanted, env=git_environment())
+        found = REMOTE_URL.fullmatch(url.strip())
+        return found[1] if found else UNNAMED
 
     def _resolve_commit(self, object_id: str) -> tuple[str, str, int]:
         """Follow tags to a commit, and return its id, its tree and its committer time."""

@@ -189,7 +189,7 @@ class ContextIndex:
         rows = np.arange(len(added))
         is_tie = (known == MAX_ORDER) | ((known > 0) & (self.tokens[added - known] == self.end_token))
         # An unknown context has an empty interval, which is where it belongs.
-        order: Any = np.where(is_tie, known, np.minimum(known + 1, MAX_ORDER))
+        order = np.minimum(known + ~is_tie, MAX_ORDER)
         low, high = low[rows, order], high[rows, order]
         while (is_open := low < high).any():
             middle = (low + high) // 2

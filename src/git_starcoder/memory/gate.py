@@ -84,7 +84,7 @@ def collect_evidence(
     If the base is a network's, `network` is the entropy of its prediction in bits, and its largest probability, for
     each token, shape (tokens, 2).
     """
-    column: Any = np.where(SOURCES == REPOSITORY, ORDERS, MAX_ORDER + 1 + ORDERS)
+    column = ORDERS + (MAX_ORDER + 1) * (SOURCES != REPOSITORY)
     counts = OrderCounts(*(np.concatenate(pair, axis=1)[:, column] for pair in zip(repository, file, strict=True)))
     longest = np.stack([(each.total > 0).sum(axis=1) - 1 for each in (repository, file)], axis=1)
     total = np.maximum(counts.total, 1)

@@ -36,6 +36,10 @@ BASE_MODEL_DEFAULTS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e
 destroy what the base model has learned."""
 ADAPTER_DEFAULTS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e-4, "weight_decay": 0.0}
 """Defaults of adapters, from the literature (Hu et al., 2021; Dettmers et al., 2023)."""
+DEFAULT_FIM_SHARE = 0.3
+"""Share of fill-in-the-middle rows where a model is trained from scratch on natural text."""
+DEFAULT_ROPE_BASE = 50_000.0
+"""Default of `rope_base`."""
 _BY_BASE: Any = UNSET
 """Stands for the default of the keys above until it is known which of the three tables holds."""
 
@@ -48,6 +52,8 @@ class TrainConfig(StrictConfig):
     """Folder or Hugging Face id of a causal language model from which training starts. null trains from scratch."""
     size: str = "tiny"
     """Size of a model from scratch: `tiny`, `small`, …, or a number of parameters such as `124M`."""
+    rope_base: PositiveFloat = DEFAULT_ROPE_BASE
+    """Base of the rotary positions of a model from scratch: a larger one lets attention reach farther back."""
     tune: Literal["full", "lora", "qlora"] = "full"
     """How a base model is trained. `full` trains all weights, `lora` only low-rank adapters. `qlora` also trains
     adapters, with the base weights stored in 4 bits (CUDA only)."""
@@ -77,9 +83,14 @@ class TrainConfig(StrictConfig):
     order: Literal["curriculum", "shuffled"] | None = None
     """Order of the training rows. `curriculum` draws from one stage of the dataset at a time. `shuffled` always draws
     from all rows. null uses the order of the dataset."""
-    fim: ShareBelowOne = 0.0
+    fim: ShareBelowOne | None = None
     """Share of plain rows that become fill-in-the-middle rows during training. The layout of such a row is
-    prefix-suffix-middle (PSM) or suffix-prefix-middle (SPM); a hash of the row selects it."""
+    prefix-suffix-middle (PSM) or suffix-prefix-middle (SPM); a hash of the row selects it. Half of the middles are
+    syntax nodes. null is 0.3 from scratch if the rows have headers, as with the default recipe, and otherwise 0."""
+    shift_windows: bool = True
+    """Whether windows that do not overlap begin at other places of their file in every pass."""
+    noise: ShareBelowOne = 0.0
+    """Share of the input tokens that are replaced by random tokens during training. The targets stay."""
     attend: Literal["row", "piece"] = "row"
     """What a token attends to: only its own row, or (`piece`) also the rows packed before it in the micro-batch."""
 
@@ -90,8 +101,11 @@ class TrainConfig(StrictConfig):
     """Peak learning rate. The default is 1e-2 from scratch, 2e-5 for all weights of a base model, and 2e-4 for
     adapters."""
     weight_decay: Annotated[float, Meta(ge=0)] = _BY_BASE
-    """Weight decay of matrices: in each step they shrink by this value times the learning rate. The default is 1 from
-    scratch, 0.1 for all weights of a base model, and 0 for adapters."""
+    """Weight decay of matrices except embeddings: in each step they shrink by this value times the learning rate. The
+    default is 1 from scratch, 0.1 for all weights of a base model, and 0 for adapters."""
+    decay_epochs: PositiveFloat | None = None
+    """The number of epochs after which weight decay alone would shrink a weight to 1/e, at the peak learning rate. If
+    set, `weight_decay` follows from it."""
     dropout: ShareBelowOne = 0.0
     """Dropout rate of what attention and feed-forward layers add to the residual stream, in a model from scratch."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from git_starcoder.errors import DatasetError
+from git_starcoder.model.syntax_spans import SyntaxSpans
+from git_starcoder.row_layout import is_plain_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from typing import TypeAlias
 
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset
+    from git_starcoder.protocols import Engine
     from git_starcoder.text.tokenizer import Tokenizer
 
     Integers: TypeAlias = NDArray[np.int64]
@@ -34,12 +40,15 @@ class Corpus:
     offsets: Integers
     """Row i is `tokens[offsets[i]:offsets[i + 1]]`, shape (rows + 1,)."""
     is_plain_text: NDArray[np.bool_]
-    """Whether the row is text alone, with no context prefix and no masked span, shape (rows,)."""
+    """Whether the row is text as it is, at most with a header before it, shape (rows,)."""
     starts_text: NDArray[np.bool_]
-    """Whether the row is the beginning of a plain text, so that a model reads an end-of-text token before it. Rows that
-    begin with a control token of their own need none. Shape (rows,)."""
+    """Whether the row is the beginning of a plain text, so that a model reads an end-of-text token before it. Other
+    rows that begin with a control token of their own need none. Shape (rows,)."""
     context_lengths: NDArray[np.int32]
-    """Tokens of the row's context prefix, which is not in the loss, shape (rows,)."""
+    """Tokens of the row's header or other context prefix, which is not in the loss, shape (rows,)."""
+    previous: Integers
+    """The row that ends where this one begins, if the windows of its file are not cut to overlap; else -1. Shape
+    (rows,)."""
     weights: NDArray[np.float64]
     """How often to draw the row, relative to the others; above 0. Shape (rows,)."""
     content_hashes: NDArray[np.uint64]
@@ -48,22 +57,30 @@ class Corpus:
     """The end-of-text token."""
     fim_tokens: tuple[int, int, int] | None
     """The prefix, middle and suffix tokens; None if the tokenizer has none."""
+    text_tokens: NDArray[Any] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """All tokens that are not control tokens, in rising order."""
+    languages: Sequence[str] = ()
+    """The language of each row."""
+    syntax_spans: SyntaxSpans | None = None
+    """What finds nodes of the syntax tree; None if spans to be filled in are all random."""
 
     @classmethod
-    def read(cls, dataset: Dataset, tokenizer: Tokenizer) -> Corpus:
-        """Read the training split of a dataset.
+    def read(cls, dataset: Dataset, tokenizer: Tokenizer, engine: Engine | None = None) -> Corpus:
+        """Read the training split of a dataset. Rows are parsed by `engine`, if that is needed and it is given.
 
         Raises:
             DatasetError: The split has no rows, or a row is damaged or has tokens that the tokenizer does not have.
         """
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
         rows: list[tuple[Any, ...]] = []
+        languages: list[str] = []
+        places: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
         for number, row in enumerate(dataset.rows("train")):
             metadata, what = row.metadata, ""
             try:
                 row_tokens: NDArray[Any] = np.array(row.tokens[: metadata["length"]])
                 weight = float(metadata["weight"])
-                is_first_window = metadata["token_start"] == 0
+                start, language = int(metadata["token_start"]), str(metadata["language"])
                 content_hash, context_length = int(metadata["row_id"][:16], 16), int(row.context_length)
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 what = f"row {number + 1} is damaged: {type(error).__name__} {error}"
@@ -75,16 +92,36 @@ class Corpus:
                 what = f"row {number + 1} has a weight of {weight} and {context_length} tokens of context"
             if what:
                 raise DatasetError(what, where=dataset.row_location("train", number))
-            is_plain_text = not metadata.keys() & {"hole", "context"}
-            columns = is_plain_text, is_plain_text and is_first_window, context_length, weight, content_hash
-            rows.append((row_tokens.astype(dtype), *columns))
+            is_plain = is_plain_text(metadata)
+            rows.append(
+                (row_tokens.astype(dtype), is_plain, is_plain and not start, context_length, weight, content_hash)
+            )
+            languages.append(language)
+            if is_plain:
+                places[str(metadata["sample"])].append((start, start + len(row_tokens) - context_length, number))
         if not rows:
             hint = "the repository is too small for this recipe"
             raise DatasetError("there are no rows to train on", where=str(dataset.files("train")[0]), hint=hint)
         tokens, *values = zip(*rows, strict=True)
         offsets = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
-        arrays = map(np.array, values, (np.bool_, np.bool_, np.int32, np.float64, np.uint64))
-        return cls(np.concatenate(tokens), offsets, *arrays, end_token=tokenizer.end_id, fim_tokens=tokenizer.fim_ids)
+        plain, starts, contexts, weights, hashes = map(
+            np.array, values, (np.bool_, np.bool_, np.int32, np.float64, np.uint64)
+        )
+        return cls(
+            np.concatenate(tokens),
+            offsets,
+            plain,
+            starts,
+            contexts,
+            find_previous(places.values(), len(rows)),
+            weights,
+            hashes,
+            end_token=tokenizer.end_id,
+            fim_tokens=tokenizer.fim_ids,
+            text_tokens=np.setdiff1d(np.arange(tokenizer.vocab_size), list(tokenizer.control_tokens)),
+            languages=languages,
+            syntax_spans=None if engine is None else SyntaxSpans(tokenizer, engine),
+        )
 
     @cached_property
     def lengths(self) -> Integers:
@@ -101,13 +138,75 @@ class Corpus:
         """Index of the first token of `input_tokens` that is in the loss, at least 1, shape (rows,)."""
         return np.maximum(1, self.starts_text + self.context_lengths.astype(np.int64))
 
-    def dataset_tokens(self, index: int) -> NDArray[Any]:
-        """The tokens of a row as the dataset has them, shape (length,)."""
-        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+    @cached_property
+    def text_lengths(self) -> Integers:
+        """Tokens of each row without its header or other context prefix, shape (rows,)."""
+        return self.lengths - self.context_lengths
 
-    def input_tokens(self, index: int) -> NDArray[Any]:
+    @cached_property
+    def is_last_window(self) -> NDArray[np.bool_]:
+        """Whether a row is before no other one, shape (rows,)."""
+        is_last = np.ones(len(self.lengths), dtype=np.bool_)
+        is_last[self.previous[self.previous >= 0]] = False
+        return is_last
+
+    @cached_property
+    def first_windows(self) -> Integers:
+        """The row that begins the sequence of windows of each row, shape (rows,); itself if it is the only one."""
+        first = np.where(self.previous < 0, np.arange(len(self.previous)), self.previous)
+        # Each round doubles the windows that are skipped: previous [-1, 0, 1, 2] -> [0, 0, 1, 2] -> [0, 0, 0, 1] -> …
+        while not np.array_equal(first, first[first]):
+            first = first[first]
+        return first
+
+    @cached_property
+    def max_shifts(self) -> Integers:
+        """By how many tokens the windows of each row's sequence may begin earlier, shape (rows,).
+
+        The first window then shows less of the text, and the last one, which reaches to its end, becomes longer. It
+        must not become longer than the first one is.
+        """
+        last = np.flatnonzero(self.is_last_window)
+        limits = np.zeros(len(self.lengths), dtype=np.int64)
+        limits[self.first_windows[last]] = self.text_lengths[self.first_windows[last]] - self.text_lengths[last]
+        return limits[self.first_windows]
+
+    def dataset_tokens(self, index: int, shift: int = 0) -> NDArray[Any]:
+        """The tokens of a row as the dataset has them, shape (length,).
+
+        With a shift, the header is followed by the text that stands so many tokens earlier in the file. The rows
+        [a b c d], [e f g h] and [i j] of a file with a shift of 1 are [a b c], [d e f g] and [h i j].
+        """
+        tokens = self.tokens[self.offsets[index] : self.offsets[index + 1]]
+        if not shift:
+            return tokens
+        header, text = np.split(tokens, [self.context_lengths[index]])
+        parts = [header]
+        if self.previous[index] >= 0:
+            parts.append(self.dataset_tokens(int(self.previous[index]))[-shift:])
+        parts.append(text if self.is_last_window[index] else text[:-shift])
+        return np.concatenate(parts)
+
+    def input_tokens(self, index: int, shift: int = 0) -> NDArray[Any]:
         """The tokens of a row that a model reads: with an end-of-text token before them if the row starts a text."""
-        tokens = self.dataset_tokens(index)
+        tokens = self.dataset_tokens(index, shift)
         if not self.starts_text[index]:
             return tokens
         return np.concatenate((np.array([self.end_token], dtype=tokens.dtype), tokens))
+
+
+def find_previous(places: Iterable[list[tuple[int, int, int]]], row_count: int) -> Integers:
+    """The row before each row in its text, or -1, shape (rows,).
+
+    `places` has start, stop and number of each row of each text, in any order. A text counts only if its rows follow
+    one another without gap or overlap, and all but the last, which is not longer, have one length.
+    """
+    previous = np.full(row_count, -1, dtype=np.int64)
+    for rows in places:
+        rows = sorted(rows)
+        lengths = [stop - start for start, stop, _ in rows]
+        follow = all(left[1] == right[0] for left, right in pairwise(rows))
+        if follow and len(set(lengths[:-1])) <= 1 and lengths[-1] <= lengths[0]:
+            for (_, _, left), (_, _, right) in pairwise(rows):
+                previous[right] = left
+    return previous

@@ -16,6 +16,8 @@ from git_starcoder.model.training import (
     VALIDATION_TIME_SHARE,
     build_network_for,
     follows_curriculum,
+    resolve_decay,
+    resolve_fim,
 )
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -97,6 +99,7 @@ def preview_training(dataset: Dataset, out: Path, config: TrainConfig) -> DryRun
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     is_curriculum = follows_curriculum(dataset, config)
     corpus = Corpus.read(dataset, tokenizer)
+    config = resolve_decay(resolve_fim(config, dataset, tokenizer), corpus)
     network = build_network_for(dataset, config, tokenizer)
     preflight = [*run_preflight(dataset, corpus, network, tokenizer, config, out), check_certificate(dataset)]
     if any(result.result == "wrong" for result in preflight):
@@ -127,7 +130,9 @@ def explain_training_step(dataset: Dataset, config: TrainConfig, number: int) ->
         UsageError: The training has no such step, or its budget is a time.
         DatasetError: There are no training rows, or the dataset is damaged.
     """
-    corpus = Corpus.read(dataset, tokenizers.load_tokenizer(dataset.tokenizer_folder))
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
+    corpus = Corpus.read(dataset, tokenizer)
+    config = resolve_fim(config, dataset, tokenizer)
     steps = budget_steps(config, corpus)
     if steps is None:
         hint = "use --steps N; the number of steps of a finished training is in its training.json"
@@ -152,7 +157,7 @@ def describe_step(plan: TrainingPlan, corpus: Corpus, dataset: Dataset, number: 
             source_file=metadata[row]["source_file"],
             technique=metadata[row]["augmentation_type"],
             tokens=len(tokens),
-            given=1 if fim else int(corpus.loss_starts[row]),
+            given=1 + int(corpus.context_lengths[row]) if fim else int(corpus.loss_starts[row]),
             weight=float(corpus.weights[row]),
             draw=draw + 1,
             draws=int(plan.draw_counts[row]),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, UsageError, as_machine_error
+from git_starcoder.model.config import DEFAULT_ROPE_BASE
 from git_starcoder.model.network import Network, best_device, import_libraries
 from git_starcoder.registry import suggest
 from git_starcoder.text import tokenizer as tokenizers
@@ -119,7 +120,8 @@ def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int) -> Ne
     is_compiled = device == "cuda" and config.compile is not False
     options: dict[str, Any] = {"device": device, "precision": config.precision, "is_compiled": is_compiled}
     if config.base is None:
-        return new_network(config.size, tokenizer, context, config.seed, config.dropout, **options)
+        architecture = {"dropout": config.dropout, "rope_base": config.rope_base}
+        return new_network(config.size, tokenizer, context, config.seed, **architecture, **options)
     torch, _ = import_libraries()
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -129,19 +131,32 @@ def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int) -> Ne
 
 
 def new_network(
-    size: str, tokenizer: Tokenizer, context: int, seed: int, dropout: float = 0.0, **options: Any
+    size: str,
+    tokenizer: Tokenizer,
+    context: int,
+    seed: int,
+    dropout: float = 0.0,
+    rope_base: float = DEFAULT_ROPE_BASE,
+    **options: Any,
 ) -> Network:
-    """An untrained Llama-style decoder: rotary positions, SwiGLU, tied embeddings, no biases.
+    """An untrained decoder of the Qwen3 architecture (Yang et al., 2025).
+
+    It has rotary positions, SwiGLU, tied embeddings, no biases, and normalised queries and keys (Dehghani et al.,
+    2023), which keep attention stable at high learning rates.
 
     `options` go to `Network`.
     """
     _, transformers = import_libraries()
     # The added entries are never a target and never generated, so they only cost their share of memory.
     vocab_size = -(-tokenizer.vocab_size // DIMENSION_MULTIPLE) * DIMENSION_MULTIPLE
-    config = transformers.LlamaConfig(
-        **dimensions_for_size(size, vocab_size),
+    dimensions = dimensions_for_size(size, vocab_size)
+    config = transformers.Qwen3Config(
+        **dimensions,
+        num_key_value_heads=dimensions["num_attention_heads"],
+        head_dim=dimensions["hidden_size"] // dimensions["num_attention_heads"],
         vocab_size=vocab_size,
         max_position_embeddings=context,
+        rope_parameters={"rope_type": "default", "rope_theta": rope_base},
         tie_word_embeddings=True,
         bos_token_id=tokenizer.end_id,
         eos_token_id=tokenizer.end_id,

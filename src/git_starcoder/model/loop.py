@@ -17,7 +17,7 @@ import numpy as np
 from git_starcoder.errors import StarcoderError
 from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.model.checkpoint import Checkpoint, random_state, restore_random_state, save_checkpoint
-from git_starcoder.model.optimizer import MovingAverage, copy_weights
+from git_starcoder.model.optimizer import MovingAverage, copy_weights, learning_rate
 from git_starcoder.model.packing import TokenCounter, TokenCounts
 
 if TYPE_CHECKING:
@@ -34,6 +34,13 @@ VALIDATION_COUNT = 12
 """Validations in a whole run; fewer if they would take much of a time budget."""
 OVERFITTING_FACTOR = 1.02
 """The model overfits if the held-out loss is worse than the best one by this factor."""
+OVERFITTED = "held-out loss turned"
+"""The reason for the end of a training whose model overfitted."""
+ANNEAL_SHARE = 0.2
+"""Steps in which the learning rate falls to zero after the model has overfitted, as a share of those that led to the
+best weights, as in the WSD schedule (Hägele et al., 2024)."""
+ANNEALED_RATE = 0.05
+"""Share of the peak learning rate from which on weights count as annealed."""
 STEPS_PER_GPU_FETCH = 16
 """Steps whose losses are fetched from a GPU together, so that it need not wait for the processor in between."""
 RECENT_STEPS = 20
@@ -63,12 +70,18 @@ class TrainingState:
     best: float | None = None
     """Lowest held-out bits per byte; the weights are those of `best_step`."""
     best_step: int = 0
+    best_used: float = 0.0
+    """The share of the budget that was used for these weights."""
+    anneal_rate: float = 0.0
+    """The learning rate from which it falls to zero after the model has overfitted; 0 before."""
+    anneal_begin: float = 0.0
+    """The share of the budget that was used when it began to fall."""
     worse_validations: int = 0
     """Validations since then."""
     is_overfitting: bool = False
     """Whether the user was told that the model overfits."""
     stop_reason: str = ""
-    """`budget` or `held-out loss turned`; empty while training runs."""
+    """`budget` or `OVERFITTED`; empty while training runs."""
 
     def as_values(self) -> dict[str, Any]:
         """Values for a checkpoint."""
@@ -132,6 +145,19 @@ class TrainingLoop:
         share = self.state.step / self.plan.step_count
         return share if self.time_limit is None else max(share, self.state.seconds / self.time_limit)
 
+    @property
+    def anneal_end(self) -> float:
+        """The share of the budget that is used when annealing ends."""
+        return min(1.0, self.state.anneal_begin + ANNEAL_SHARE * self.state.best_used)
+
+    def _learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        state, used = self.state, self.budget_used
+        if not state.anneal_rate:
+            return learning_rate(self.config, used)
+        left = max(0.0, self.anneal_end - used) / (self.anneal_end - state.anneal_begin)
+        return state.anneal_rate * left
+
     def run(self) -> None:
         """Train until the budget is used up or the model has overfitted for long; then load the best weights."""
         state = self.state
@@ -150,9 +176,12 @@ class TrainingLoop:
                     continue
                 self._record_losses()
                 due = int(self.budget_used * self.validation_set.validation_count)
-                if due > state.validations or self.budget_used >= 1.0:
+                is_annealed = state.anneal_rate > 0 and self.budget_used >= self.anneal_end
+                if due > state.validations or self.budget_used >= 1.0 or is_annealed:
                     state.validations = due
                     self._validate()
+                if is_annealed:
+                    state.stop_reason = OVERFITTED
                 if self.budget_used >= 1.0 and not state.stop_reason:
                     state.stop_reason = "budget"
                 if state.stop_reason or time.perf_counter() - saved_at >= self.config.checkpoint_minutes * 60:
@@ -169,7 +198,7 @@ class TrainingLoop:
         self.progress.end("train", state.seconds, state.rows, state.rows, {})
 
     def _run_step(self, step: PlannedStep) -> None:
-        result = self.step_runner.run_step(self.plan, step, self.budget_used)
+        result = self.step_runner.run_step(self.plan, step, self._learning_rate())
         self.state.step += 1
         self.state.rows += len(step.rows)
         self.state.tokens += result.target_count
@@ -238,12 +267,13 @@ class TrainingLoop:
             self.metrics.write()
         if state.best is None or held_out < state.best:
             state.best, state.best_step, state.worse_validations = held_out, state.step, 0
+            state.best_used = self.budget_used
             if self.processes.is_first:
                 weights = self.average.tensors if self.average else self.step_runner.weights
                 self.best_weights = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
             return
         state.worse_validations += 1
-        if held_out <= OVERFITTING_FACTOR * state.best:
+        if held_out <= OVERFITTING_FACTOR * state.best or state.anneal_rate:
             return
         if not state.is_overfitting:
             state.is_overfitting = True
@@ -252,7 +282,30 @@ class TrainingLoop:
                 f"bits/byte): the model overfits. Keeping the weights of step {state.best_step}."
             )
         if state.worse_validations >= self.config.patience:
-            state.stop_reason = "held-out loss turned"
+            rate = learning_rate(self.config, state.best_used)
+            if rate <= ANNEALED_RATE * self.config.learning_rate or self.budget_used >= 1.0:
+                state.stop_reason = OVERFITTED
+            else:
+                self._begin_annealing(rate)
+
+    def _begin_annealing(self, rate: float) -> None:
+        """Go back to the best weights, and let the learning rate that they had fall to zero.
+
+        Weights that were trained at a high rate are noisy: without this, stopping early would forgo what the end of
+        every schedule gains. The state of the optimizer stays: it forgets in some dozens of steps.
+        """
+        state, weights = self.state, self.step_runner.weights
+        state.anneal_rate, state.anneal_begin, state.worse_validations = rate, self.budget_used, 0
+        # Only the first process has the best weights; the others add nothing to them.
+        with self.torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(self.best_weights[name]) if self.processes.is_first else weight.zero_()
+        self.processes.sum_tensors([weight.data for weight in weights.values()])
+        if self.average:
+            copy_weights(self.torch, self.average.tensors, weights)
+        self.progress.note(
+            f"Going back to the weights of step {state.best_step}, whose learning rate falls to zero now."
+        )
 
     def _save_checkpoint(self) -> None:
         if not self.metrics:

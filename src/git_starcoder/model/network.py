@@ -26,7 +26,7 @@ from git_starcoder.row_layout import IGNORED_LABEL
 from git_starcoder.text.tokenizer import summarize_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -266,6 +266,51 @@ def best_precision(device: str) -> str:
         return "bfloat16" if product_seconds(torch.bfloat16) * 1.5 < product_seconds(torch.float32) else "float32"
     finally:
         torch.set_num_threads(threads)
+
+
+class ScoredWindows(NamedTuple):
+    """Windows of sequences, in which every token that is to be scored is new once."""
+
+    tokens: list[NDArray[Any]]
+    owners: list[int]
+    """The sequence of each window."""
+    new_counts: list[int]
+    """The number of tokens at the end of each window that are new."""
+    sequence_count: int
+
+    def join(self, values: Iterable[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Return for each sequence the values of its scored tokens; `values` has those of each window."""
+        found: list[list[NDArray[np.float32]]] = [[] for _ in range(self.sequence_count)]
+        for owner, count, window in zip(self.owners, self.new_counts, values, strict=True):
+            found[owner].append(window[-count:])
+        return [np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32) for parts in found]
+
+
+def scored_windows(
+    sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], headers: Sequence[NDArray[Any]], context: int,
+    end_token: int, parts: int,
+) -> ScoredWindows:  # fmt: skip
+    """Cut sequences of any length into windows for a network; see `protocols.LanguageModel.sequence_bits`.
+
+    Windows as long as the context move forward by a part of it. Four parts cost four times as much as one, and are
+    close to a full context for every token.
+    """
+    windows = ScoredWindows([], [], [], len(sequences))
+    nothing = np.zeros(0, dtype=np.int64)
+    shown = zip(sequences, first_scored, headers or [nothing] * len(sequences), strict=True)
+    for index, (tokens, first, whole_header) in enumerate(shown):
+        header = whole_header[: context // 2]
+        room = context - len(header)
+        done = first
+        for start in range(0, len(tokens), max(1, room // parts)):
+            stop = min(len(tokens), start + room + 1)
+            if stop > done:
+                begins_file = start == 0 and tokens[0] == end_token
+                windows.tokens.append(np.insert(tokens[start:stop], int(begins_file), header))
+                windows.owners.append(index)
+                windows.new_counts.append(stop - done)
+                done = stop
+    return windows
 
 
 class Network:
@@ -508,47 +553,27 @@ class Network:
         return found
 
     def sequence_bits(
-        self, sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], *, parts: int = 4
+        self,
+        sequences: Sequence[NDArray[Any]],
+        first_scored: Sequence[int],
+        *,
+        headers: Sequence[NDArray[Any]] = (),
+        parts: int = 4,
     ) -> list[NDArray[np.float32]]:
         """Compute the bits of sequences of any length. See `protocols.LanguageModel`."""
-        found = self._measure_sequences(sequences, first_scored, parts, self._cross_entropy)
-        return [nats / np.float32(np.log(2)) for nats in found]
+        windows = scored_windows(sequences, first_scored, headers, self.context, self.end_token, parts)
+        return windows.join(self.token_bits(windows.tokens))
 
     def sequence_views(
-        self, sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], *, parts: int = 4
+        self, sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], headers: Sequence[NDArray[Any]]
     ) -> list[NDArray[np.float32]]:
         """Describe the prediction of each token that `sequence_bits` scores: shape (tokens, 3) for each sequence.
 
         The columns are the bits that the token needs, the entropy of the prediction in bits, and its largest
         probability.
         """
-        return self._measure_sequences(sequences, first_scored, parts, self._view_predictions)
-
-    def _measure_sequences(
-        self, sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], parts: int,
-        measure: Callable[[Any, Any], Any],
-    ) -> list[NDArray[np.float32]]:  # fmt: skip
-        """Apply a function of hidden states and targets to the scored tokens of sequences of any length.
-
-        Windows as long as the context move forward by a part of it, and only the tokens that are new in a window count.
-        Four parts cost four times as much as one, and are close to a full context for every token.
-        """
-        windows: list[NDArray[Any]] = []
-        owners: list[tuple[int, int]] = []  # which sequence each window is from, and how many of its tokens are new
-        stride = max(1, self.context // parts)
-        for index, (tokens, first) in enumerate(zip(sequences, first_scored, strict=True)):
-            done = first
-            for start in range(0, len(tokens), stride):
-                stop = min(len(tokens), start + self.context + 1)
-                if stop > done:
-                    windows.append(tokens[start:stop])
-                    owners.append((index, stop - done))
-                    done = stop
-        found: list[list[NDArray[np.float32]]] = [[] for _ in sequences]
-        for (index, new_count), values in zip(owners, self._measure_windows(windows, measure), strict=True):
-            found[index].append(values[-new_count:])
-        nothing = np.zeros(0, dtype=np.float32)
-        return [np.concatenate(values) if values else nothing for values in found]
+        windows = scored_windows(sequences, first_scored, headers, self.context, self.end_token, parts=4)
+        return windows.join(self._measure_windows(windows.tokens, self._view_predictions))
 
     def generate(
         self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_], **options: Any

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_starcoder.errors import StarcoderError, UsageError
 from git_starcoder.model.muon import Muon
-from git_starcoder.model.packing import TILE_TOKENS, max_row_tokens, pack_step
+from git_starcoder.model.packing import TILE_TOKENS, max_row_tokens, pack_step, replace_inputs
 from git_starcoder.records import content_id
 
 if TYPE_CHECKING:
@@ -61,17 +61,18 @@ class Optimizer:
         self.torch = torch = network.torch
         self.config = config
         self.weights = network.trainable_weights()
-        # A step moves only some rows of the embeddings, which are often shared by input and output.
+        # A step moves only some rows of the embeddings, which are often shared by input and output. They are not
+        # decayed: a rare token would forget what it has learned before it occurs again.
         model = network.model
         embeddings = [layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())]
         inner_matrices: list[Any] = []
         other_matrices: list[Any] = []
-        vectors: list[Any] = []
+        undecayed: list[Any] = []
         for name, weight in self.weights.items():
             is_embedding = any(weight is each for each in embeddings) or "trainable_tokens" in name
-            if weight.ndim < 2:
-                vectors.append(weight)
-            elif weight.ndim == 2 and not is_embedding and config.optimizer == "muon":
+            if weight.ndim < 2 or is_embedding:
+                undecayed.append(weight)
+            elif weight.ndim == 2 and config.optimizer == "muon":
                 inner_matrices.append(weight)
             else:
                 other_matrices.append(weight)
@@ -80,20 +81,19 @@ class Optimizer:
         if inner_matrices:
             # Scaled so that both optimizers move weights equally fast: one learning rate serves both.
             self.optimizers.append(Muon(torch, inner_matrices, network.precision, decay))
-        groups = [{"params": other_matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+        groups = [{"params": other_matrices, "weight_decay": decay}, {"params": undecayed, "weight_decay": 0.0}]
         if groups := [group for group in groups if group["params"]]:
             self.optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True))
 
-    def update_weights(self, budget_used: float) -> tuple[Any, float]:
-        """Move the weights along the clipped gradient and clear it; return the norm it had, and the learning rate."""
+    def update_weights(self, rate: float) -> Any:
+        """Move the weights along the clipped gradient and clear it; return the norm it had."""
         norm = self.torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.clip)
-        rate = learning_rate(self.config, budget_used)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
         self.clear_gradient()
-        return norm, rate
+        return norm
 
     def clear_gradient(self) -> None:
         """Remove the gradient."""
@@ -183,8 +183,8 @@ class StepRunner:
         self.micro_batch_tokens = 0
         """Most tokens of a micro-batch, except for a single row that is longer. The batch-size search sets it."""
 
-    def run_step(self, plan: TrainingPlan, step: PlannedStep, budget_used: float) -> StepResult:
-        """Run a step when this share of the budget is used. If memory does not suffice, micro-batches become smaller.
+    def run_step(self, plan: TrainingPlan, step: PlannedStep, rate: float) -> StepResult:
+        """Run a step with a learning rate. If memory does not suffice, micro-batches become smaller.
 
         Raises:
             StarcoderError: Memory does not even suffice for the longest row, or another process has ended.
@@ -197,7 +197,7 @@ class StepRunner:
                 if not is_out_of_memory(error):
                     raise
                 self._halve_micro_batches(error)
-        norm, rate = self.optimizer.update_weights(budget_used)
+        norm = self.optimizer.update_weights(rate)
         target_count = sum(packed.target_count for packed in micro_batches)
         return StepResult(step, loss, norm, rate, target_count, micro_batches)
 
@@ -206,7 +206,7 @@ class StepRunner:
         self.optimizer.clear_gradient()
         if self.network.device == "cuda":
             self.torch.cuda.empty_cache()
-        least = max_row_tokens(self.corpus, self.config.fim)
+        least = max_row_tokens(self.corpus, self.config.fim or 0.0)
         if self.micro_batch_tokens <= least or self.processes.world_size > 1:
             size = f"{self.micro_batch_tokens:,} tokens"
             what = f"the memory of '{self.network.device}' does not suffice for micro-batches of {size}"
@@ -224,7 +224,11 @@ class StepRunner:
         total = torch.zeros((), device=self.network.device)
         for index in range(self.processes.rank, len(micro_batches), self.processes.world_size):
             torch.manual_seed(int(content_id(self.config.seed, step.number, index)[:15], 16))
-            loss = self.network.token_losses(micro_batches[index]).sum() / max(1, target_count)
+            packed = micro_batches[index]
+            if self.config.noise:
+                noise_seed = int(content_id("noise", self.config.seed, step.number, index)[:15], 16)
+                packed = replace_inputs(packed, self.config.noise, self.corpus.text_tokens, noise_seed)
+            loss = self.network.token_losses(packed).sum() / max(1, target_count)
             loss.backward()
             total += loss.detach()
         if self.processes.world_size > 1:

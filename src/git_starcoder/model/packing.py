@@ -40,6 +40,8 @@ INFERENCE_BATCH_TOKENS = 8192
 """Tokens that go through the network at once when nothing is trained, with padding."""
 MAX_PADDING_TOKENS = 128
 """Padding in a batch of rows of different lengths; with more, two batches are faster on a CPU."""
+SYNTAX_SHARE = 0.5
+"""Share of the fill-in-the-middle rows whose middle is a node of the syntax tree, if there is a tree."""
 FIM_TOKEN_COUNT = 3
 """Control tokens that a fill-in-the-middle row gets, apart from the end-of-text token."""
 
@@ -101,7 +103,7 @@ def pack_step(
     """
     rows = input_rows(corpus, plan, step)
     is_fim = fim_mask(corpus, plan, step.rows, step.draw_numbers)
-    loss_starts = np.where(is_fim, 1, corpus.loss_starts[step.rows])
+    loss_starts = np.where(is_fim, 1 + corpus.context_lengths[step.rows], corpus.loss_starts[step.rows])
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     with_loss = np.flatnonzero(lengths > loss_starts)
     micro_batches: list[PackedRows] = []
@@ -187,6 +189,14 @@ def fim_mask(corpus: Corpus, plan: TrainingPlan, rows: Integers, draw_numbers: I
     return corpus.is_plain_text[rows] & (plan.random_shares(rows, draw_numbers, "fill") < plan.fim_share)
 
 
+def window_shifts(corpus: Corpus, plan: TrainingPlan, rows: Integers, draw_numbers: Integers) -> Integers:
+    """By how many tokens the window of each draw begins earlier, shape (draws,); the same for all windows of a file."""
+    if not plan.shifts_windows:
+        return np.zeros(len(rows), dtype=np.int64)
+    shares = plan.random_shares(corpus.first_windows[rows], draw_numbers, "shift")
+    return (shares * (corpus.max_shifts[rows] + 1)).astype(np.int64)
+
+
 def spm_mask(plan: TrainingPlan, rows: Integers, draw_numbers: Integers) -> NDArray[np.bool_]:
     """Whether a fill-in-the-middle draw has the suffix before the prefix (SPM), as half of them do, shape (draws,)."""
     return plan.random_shares(rows, draw_numbers, "suffix first") < 0.5
@@ -195,29 +205,61 @@ def spm_mask(plan: TrainingPlan, rows: Integers, draw_numbers: Integers) -> NDAr
 def input_rows(corpus: Corpus, plan: TrainingPlan, step: PlannedStep) -> list[NDArray[Any]]:
     """The tokens that a model reads of each row of a step.
 
-    A fill-in-the-middle row is cut at two places that a hash of its content decides. All its tokens stay, with three
-    control tokens around them and the end-of-text token after the middle (Bavarian et al., 2022):
+    A fill-in-the-middle row is cut at two places that a hash of its content decides: in half of the rows that have a
+    syntax tree they are the ends of a node. All its tokens stay, with three control tokens around them, the end-of-text
+    token after the middle (Bavarian et al., 2022), and the header before everything:
 
     - PSM: `<fim_prefix> prefix <fim_suffix> suffix <fim_middle> middle <|endoftext|>`, as in masked rows and prompts;
     - SPM: `<fim_prefix> <fim_suffix> suffix <fim_middle> prefix middle <|endoftext|>`, as StarCoder has it.
     """
     is_fim = fim_mask(corpus, plan, step.rows, step.draw_numbers)
     is_spm = spm_mask(plan, step.rows, step.draw_numbers)
-    cuts = np.sort([plan.random_shares(step.rows, step.draw_numbers, f"cut {i}") for i in (1, 2)], axis=0).T
-    rows: list[NDArray[Any]] = []
-    for row, fim, spm, cut in zip(step.rows.tolist(), is_fim.tolist(), is_spm.tolist(), cuts, strict=True):
-        if not fim or corpus.fim_tokens is None:
-            rows.append(corpus.input_tokens(row))
-            continue
-        text = corpus.dataset_tokens(row)
-        text = text[:-1] if text[-1] == corpus.end_token else text
-        prefix, middle, suffix = np.split(text, (cut * (len(text) + 1)).astype(np.int64))
-        fim_prefix, fim_middle, fim_suffix, end = (
-            np.array([token], dtype=text.dtype) for token in (*corpus.fim_tokens, corpus.end_token)
-        )
-        parts = (fim_suffix, suffix, fim_middle, prefix) if spm else (prefix, fim_suffix, suffix, fim_middle)
-        rows.append(np.concatenate((fim_prefix, *parts, middle, end)))
+    shifts = window_shifts(corpus, plan, step.rows, step.draw_numbers).tolist()
+    rows = [corpus.input_tokens(row, shift) for row, shift in zip(step.rows.tolist(), shifts, strict=True)]
+    places = np.flatnonzero(is_fim)
+    if corpus.fim_tokens is None or not len(places):
+        return rows
+    texts: list[NDArray[Any]] = []
+    for place in places.tolist():
+        row = int(step.rows[place])
+        text = corpus.dataset_tokens(row, shifts[place])[corpus.context_lengths[row] :]
+        texts.append(text[:-1] if text[-1] == corpus.end_token else text)
+    fim_prefix, fim_middle, fim_suffix, end = (
+        np.array([token], dtype=corpus.tokens.dtype) for token in (*corpus.fim_tokens, corpus.end_token)
+    )
+    for place, text, cut in zip(places.tolist(), texts, _fim_cuts(corpus, plan, step, places, texts), strict=True):
+        row = int(step.rows[place])
+        header = corpus.dataset_tokens(row)[: corpus.context_lengths[row]]
+        prefix, middle, suffix = np.split(text, cut)
+        parts = (fim_suffix, suffix, fim_middle, prefix) if is_spm[place] else (prefix, fim_suffix, suffix, fim_middle)
+        rows[place] = np.concatenate((header, fim_prefix, *parts, middle, end))
     return rows
+
+
+def _fim_cuts(
+    corpus: Corpus, plan: TrainingPlan, step: PlannedStep, places: Integers, texts: Sequence[NDArray[Any]]
+) -> list[tuple[int, int]]:
+    """Where the middle of each text starts and stops. `places` are those of the texts in the step."""
+    rows, draws = step.rows[places], step.draw_numbers[places]
+    shares = np.stack([plan.random_shares(rows, draws, f"cut {i}") for i in (1, 2)], axis=1)
+    ends = np.array([len(text) + 1 for text in texts])[:, None]
+    cuts: list[tuple[int, int]] = [tuple(cut) for cut in np.sort((shares * ends).astype(np.int64)).tolist()]
+    if corpus.syntax_spans is not None:
+        wanted = np.flatnonzero(plan.random_shares(rows, draws, "syntax") < SYNTAX_SHARE).tolist()
+        parsed = [(texts[index], corpus.languages[int(rows[index])]) for index in wanted]
+        for index, span in zip(wanted, corpus.syntax_spans.find(parsed, shares[wanted]), strict=True):
+            cuts[index] = span or cuts[index]
+    return cuts
+
+
+def replace_inputs(packed: PackedRows, share: float, text_tokens: NDArray[Any], seed: int) -> PackedRows:
+    """Replace a share of the tokens that a model reads by random ones. What it is to predict stays the same.
+
+    Control tokens stay, and none is put in.
+    """
+    random = np.random.default_rng(seed)
+    is_replaced = (random.random(len(packed.tokens)) < share) & np.isin(packed.tokens, text_tokens)
+    return packed._replace(tokens=np.where(is_replaced, random.choice(text_tokens, len(packed.tokens)), packed.tokens))
 
 
 @dataclass(slots=True)
@@ -270,6 +312,7 @@ def planned_budget(plan: TrainingPlan, corpus: Corpus, end_step: int | None = No
         for draw in range(int(draws.max(initial=0))):
             rows = np.flatnonzero(corpus.is_plain_text & (draws > draw))
             fim_draws[rows] += fim_mask(corpus, plan, rows, np.full(len(rows), draw))
+    moved = _moved_tokens(plan, corpus, draws)
     plain_draws = draws - fim_draws
     input_lengths = corpus.lengths + corpus.starts_text
     plain_losses = np.maximum(input_lengths - corpus.loss_starts, 0)
@@ -278,11 +321,27 @@ def planned_budget(plan: TrainingPlan, corpus: Corpus, end_step: int | None = No
         steps=end_step,
         draws=int(draws.sum()),
         fills=int(fim_draws.sum()),
-        drawn=int(draws @ corpus.lengths),
+        drawn=int(draws @ corpus.lengths) + moved,
         control=int(plain_draws @ corpus.starts_text.astype(np.int64) + fim_draws @ fim_control),
-        trained=int(plain_draws @ plain_losses + fim_draws @ (corpus.lengths + fim_control - 1)),
-        shown=int(plain_draws @ np.minimum(input_lengths, corpus.loss_starts) + fim_draws.sum()),
+        trained=int(plain_draws @ plain_losses + fim_draws @ (corpus.text_lengths + fim_control - 1)) + moved,
+        shown=int(
+            plain_draws @ np.minimum(input_lengths, corpus.loss_starts) + fim_draws @ (1 + corpus.context_lengths)
+        ),
     )
+
+
+def _moved_tokens(plan: TrainingPlan, corpus: Corpus, draws: Integers) -> int:
+    """How many more tokens than the rows have the draws show, because shifted windows are longer or shorter.
+
+    It is 0 for whole passes: what the first window of a file lacks, the last one has.
+    """
+    edges = np.flatnonzero((corpus.max_shifts > 0) & ((corpus.previous < 0) | corpus.is_last_window))
+    moved = 0
+    for draw in range(int(draws[edges].max(initial=0)) if plan.shifts_windows else 0):
+        rows = edges[draws[edges] > draw]
+        shifts = window_shifts(corpus, plan, rows, np.full(len(rows), draw))
+        moved += int(shifts @ np.where(corpus.is_last_window[rows], 1, -1))
+    return moved
 
 
 class TokenCounter:
@@ -305,6 +364,7 @@ class TokenCounter:
         if step.number != counts.begin + counts.steps:
             raise _mismatch(f"step {step.number} came instead of step {counts.begin + counts.steps}")
         times_seen = np.zeros(len(step.rows), dtype=np.int64)
+        shifts = window_shifts(corpus, self.plan, step.rows, step.draw_numbers)
         for packed in micro_batches:
             filled = len(packed.tokens) - packed.padding_count
             if np.any(packed.targets[filled:] != IGNORED_LABEL):
@@ -312,7 +372,8 @@ class TokenCounter:
             begins = packed.row_starts.tolist()
             for index, begin, end in zip(packed.row_indices.tolist(), begins, [*begins[1:], filled], strict=True):
                 times_seen[index] += 1
-                self._count_row(int(step.rows[index]), packed.tokens[begin:end], packed.targets[begin:end])
+                row, tokens, targets = int(step.rows[index]), packed.tokens[begin:end], packed.targets[begin:end]
+                self._count_row(row, int(shifts[index]), tokens, targets)
             counts.pieces += 1
             counts.laid += len(packed.tokens)
             counts.padded += packed.padding_count
@@ -329,19 +390,21 @@ class TokenCounter:
         counts.draws += len(step.rows)
         counts.steps += 1
 
-    def _count_row(self, row: int, tokens: Integers, targets: Integers) -> None:
+    def _count_row(self, row: int, shift: int, tokens: Integers, targets: Integers) -> None:
         """Compare one packed row with the dataset, and count it."""
         corpus, counts = self.corpus, self.counts
         inputs = np.append(tokens, targets[-1])
         original, loss_start = inputs, int(corpus.loss_starts[row])
-        if corpus.is_plain_text[row] and corpus.fim_tokens is not None and inputs[0] == corpus.fim_tokens[0]:
-            original, loss_start = self._undo_fim(row, inputs, corpus.fim_tokens), 1
+        header = int(corpus.context_lengths[row])
+        if corpus.is_plain_text[row] and corpus.fim_tokens is not None and inputs[header] == corpus.fim_tokens[0]:
+            text = self._undo_fim(row, inputs[header:], corpus.fim_tokens)
+            original, loss_start = np.concatenate((inputs[:header], text)), 1 + header
             counts.fills += 1
         elif corpus.starts_text[row] and inputs[0] == corpus.end_token:
             original = inputs[1:]
         ignored = targets[: loss_start - 1]
         if not (
-            np.array_equal(original, corpus.dataset_tokens(row))
+            np.array_equal(original, corpus.dataset_tokens(row, shift))
             and np.array_equal(targets[loss_start - 1 :], inputs[loss_start:])
             and np.all(ignored == IGNORED_LABEL)
         ):

@@ -63,7 +63,7 @@ class TrainingPlan:
     content_hashes: NDArray[np.uint64]
     """Hash of the row's content."""
     lengths: Integers
-    """Tokens of the row."""
+    """Tokens of the row. With shifted windows they are means: those of a file are shorter and longer in turn."""
     weights: NDArray[np.float64]
     """How often the row is drawn per pass; above 0."""
     seed: int
@@ -74,6 +74,8 @@ class TrainingPlan:
     is_curriculum: bool = False
     fim_share: float = 0.0
     """Share of the draws of plain text that are learned as prefix, suffix, middle."""
+    shifts_windows: bool = False
+    """Whether windows that do not overlap begin at other places in every pass."""
 
     @classmethod
     def build(cls, corpus: Corpus, config: TrainConfig, step_count: int, *, is_curriculum: bool) -> TrainingPlan:
@@ -81,7 +83,8 @@ class TrainingPlan:
         if config.fim and corpus.fim_tokens is None:
             raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="fim", hint="set fim: 0")
         columns = corpus.content_hashes, corpus.lengths, corpus.weights
-        return cls(*columns, config.seed, config.batch, step_count, is_curriculum, config.fim)
+        options = is_curriculum, config.fim or 0.0, config.shift_windows
+        return cls(*columns, config.seed, config.batch, step_count, *options)
 
     @property
     def digest(self) -> str:
@@ -90,7 +93,7 @@ class TrainingPlan:
         for column in (self.content_hashes, self.lengths, self.weights):
             digest.update(np.ascontiguousarray(column).tobytes())
         values = (self.seed, self.batch_tokens, self.step_count, self.is_curriculum, self.fim_share)
-        digest.update(repr(values).encode())
+        digest.update(repr((*values, self.shifts_windows)).encode())
         return digest.hexdigest()
 
     @property
@@ -298,16 +301,19 @@ def balanced_groups(lengths: Integers, count: int) -> list[Integers]:
 
 
 def budget_steps(config: TrainConfig, corpus: Corpus) -> int | None:
-    """The number of steps that a budget of steps, tokens or epochs takes, rounded up; None for a budget of minutes.
-
-    An epoch is one pass over the rows, in which each row is drawn as often as its weight says.
-    """
+    """The number of steps that a budget of steps, tokens or epochs takes, rounded up; None for a budget of minutes."""
     if config.steps is not None:
         return config.steps
-    tokens: float | None = config.tokens
     if config.epochs is not None:
-        tokens = config.epochs * float(np.cumsum(corpus.weights * corpus.lengths)[-1])
-    return None if tokens is None else ceil(tokens / max(config.batch, int(corpus.lengths.max())))
+        return ceil(config.epochs * epoch_steps(config, corpus))
+    return None if config.tokens is None else ceil(config.tokens / max(config.batch, int(corpus.lengths.max())))
+
+
+def epoch_steps(config: TrainConfig, corpus: Corpus) -> float:
+    """The steps of one pass over the rows, in which each row is drawn as often as its weight says."""
+    # Not np.sum, whose last digits depend on the machine.
+    tokens = float(np.cumsum(corpus.weights * corpus.lengths)[-1])
+    return tokens / max(config.batch, int(corpus.lengths.max()))
 
 
 def _purpose_hash(seed: int, purpose: str) -> np.uint64:

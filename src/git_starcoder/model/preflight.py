@@ -354,7 +354,7 @@ def _search_micro_batch_tokens(runner: StepRunner, plan: TrainingPlan) -> int:
     """
     world_size = runner.processes.world_size
     size = partial(micro_batch_size, runner.corpus, plan)
-    longest = max_row_tokens(runner.corpus, runner.config.fim)
+    longest = max_row_tokens(runner.corpus, runner.config.fim or 0.0)
     count = world_size
     if runner.config.piece or runner.network.device != "cuda":
         limit = max(longest, runner.config.piece or CPU_MICRO_BATCH_TOKENS)
@@ -401,7 +401,7 @@ def _time_step(runner: StepRunner, plan: TrainingPlan, number: int, *, warm_up: 
     """Seconds that a step of the plan takes. With `warm_up`, it is run once before."""
     step = plan.step(number)
     if warm_up:
-        float(runner.run_step(plan, step, 0.5).loss)
+        float(runner.run_step(plan, step, runner.config.learning_rate).loss)
     start = time.perf_counter()
-    float(runner.run_step(plan, step, 0.5).loss)  # waits for the device
+    float(runner.run_step(plan, step, runner.config.learning_rate).loss)  # waits for the device
     return time.perf_counter() - start

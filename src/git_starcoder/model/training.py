@@ -19,6 +19,7 @@ import numpy as np
 
 from git_starcoder import user_paths
 from git_starcoder.dataset.held_out import draw_documents, load_documents
+from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.machine import limit_library_threads
@@ -32,7 +33,7 @@ from git_starcoder.model.checkpoint import (
     load_newest_checkpoint,
     locked_checkpoint_folder,
 )
-from git_starcoder.model.config import BUDGET_KEYS, TrainConfig
+from git_starcoder.model.config import BUDGET_KEYS, DEFAULT_FIM_SHARE, TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
 from git_starcoder.model.loading import MODEL_SCHEMA, TRAINING_RECORD, build_network, save_model
@@ -40,7 +41,7 @@ from git_starcoder.model.loop import VALIDATION_COUNT, TrainingLoop, ValidationS
 from git_starcoder.model.network import best_device, import_libraries
 from git_starcoder.model.optimizer import StepRunner, connect_processes
 from git_starcoder.model.packing import FIM_TOKEN_COUNT
-from git_starcoder.model.plan import TrainingPlan, budget_steps
+from git_starcoder.model.plan import TrainingPlan, budget_steps, epoch_steps
 from git_starcoder.model.preflight import raise_if_wrong, run_preflight, search_batch_size
 from git_starcoder.model.with_memory import MEMORY_FOLDER, add_memory
 from git_starcoder.output_folder import OutputKind, atomic_folder, describe_files
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from git_starcoder.model.checkpoint import Checkpoint
     from git_starcoder.model.network import Network
     from git_starcoder.model.optimizer import ProcessGroup
+    from git_starcoder.protocols import Engine
     from git_starcoder.text.tokenizer import Tokenizer
 
 DEFAULT_MINUTES = 8.0
@@ -139,6 +141,7 @@ def train(
     user_paths.require_matplotlib("train")  # better to fail now than after all the work
     is_curriculum = follows_curriculum(dataset, config)
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
+    config = resolve_fim(config, dataset, tokenizer)
 
     def refuse_existing(model: Path) -> None:
         if not force:
@@ -147,7 +150,9 @@ def train(
     device, folder = config.device or best_device(), checkpoint_folder(out)
     with connect_processes(device) as processes, _deterministic_torch(device), ExitStack() as stack:
         progress = progress if processes.is_first else NO_PROGRESS
-        run = _TrainingRun(dataset, out, folder, config, tokenizer, processes, progress, start_time, is_curriculum)
+        engine = stack.enter_context(LocalEngine(1)) if config.fim else None
+        settings = config, tokenizer, processes, progress, start_time, is_curriculum, engine
+        run = _TrainingRun(dataset, out, folder, *settings)
         if not processes.is_first:
             return run.result(run.finished_loop())
         stack.enter_context(locked_checkpoint_folder(out, fresh=fresh))
@@ -165,6 +170,25 @@ def follows_curriculum(dataset: Dataset, config: TrainConfig) -> bool:
         hint = "build it with --set order.by=curriculum"
         raise UsageError("the dataset has no curriculum", where="--order", hint=hint)
     return has_curriculum and config.order != "shuffled"
+
+
+def resolve_fim(config: TrainConfig, dataset: Dataset, tokenizer: Tokenizer) -> TrainConfig:
+    """The config with the share of fill-in-the-middle rows that this dataset has by default."""
+    if config.fim is not None:
+        return config
+    is_natural = config.base is None and "repository" in dataset.metadata and tokenizer.fim_ids is not None
+    return replace(config, fim=DEFAULT_FIM_SHARE if is_natural else 0.0)
+
+
+def resolve_decay(config: TrainConfig, corpus: Corpus) -> TrainConfig:
+    """The config with the weight decay that follows from `decay_epochs`.
+
+    Decay multiplies a weight by 1 - rate * decay in every step, so it is 1/e after 1 / (rate * decay) steps.
+    """
+    if config.decay_epochs is None:
+        return config
+    decay_steps = config.decay_epochs * epoch_steps(config, corpus)
+    return replace(config, weight_decay=1 / (config.learning_rate * decay_steps))
 
 
 def build_network_for(dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer) -> Network:
@@ -188,11 +212,14 @@ class _TrainingRun:
     progress: Progress
     start_time: float
     is_curriculum: bool
+    engine: Engine | None
+    """Where rows are parsed; None if they need not be."""
 
     def finished_loop(self) -> TrainingLoop:
         """Run the training loop, from the first step or from the newest checkpoint."""
         config, processes = self.config, self.processes
-        corpus = Corpus.read(self.dataset, self.tokenizer)
+        corpus = Corpus.read(self.dataset, self.tokenizer, self.engine)
+        config = resolve_decay(config, corpus)
         checkpoint = self._find_checkpoint()
         if checkpoint:  # the measured precision stays
             config = replace(config, precision=checkpoint.values["precision"])
@@ -203,7 +230,7 @@ class _TrainingRun:
         for note in network.notes:
             self.progress.note(note)
         if processes.is_first and not checkpoint:
-            for result in run_preflight(self.dataset, corpus, network, self.tokenizer, self.config, self.out):
+            for result in run_preflight(self.dataset, corpus, network, self.tokenizer, config, self.out):
                 if raise_if_wrong(result).result == "note":
                     self.progress.note(f"{result.what}: {result.figure}")
         runner = StepRunner(network, corpus, config, processes)
@@ -299,7 +326,7 @@ class _TrainingRun:
 
     def publish(self, loop: TrainingLoop, folder: Path) -> None:
         """Write the model of a finished loop, and what is known about its training, into a folder."""
-        network, config = loop.network, self.config
+        network, config = loop.network, loop.config
         add_memory(network, self.dataset, self.tokenizer).save(folder / MEMORY_FOLDER)
         save_model(network, self.dataset.tokenizer_folder, folder)
         if loop.metrics:
@@ -317,6 +344,7 @@ class _TrainingRun:
             "order": "curriculum" if self.is_curriculum else "shuffled",
             "size": config.size if config.base is None else config.base,
             "seed": config.seed,
+            "repository": self.dataset.metadata.get("repository"),
             "budget": budget or {"minutes": DEFAULT_MINUTES},
             "config": {**values, "piece": measured["piece"]},
             "parameters": sum(weight.numel() for weight in network.model.parameters()),

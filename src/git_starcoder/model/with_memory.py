@@ -40,10 +40,11 @@ class MemoryModel:
         self.tokenizer = tokenizer
 
     def sequence_bits(
-        self, sequences: Sequence[Tokens], first_scored: Sequence[int], *, parts: int = 4
-    ) -> list[NDArray[np.float32]]:
-        """Compute the bits of sequences; `parts` changes nothing. See `protocols.LanguageModel`."""
-        del parts
+        self, sequences: Sequence[Tokens], first_scored: Sequence[int], *, headers: Sequence[Tokens] = (),
+        parts: int = 4,
+    ) -> list[NDArray[np.float32]]:  # fmt: skip
+        """Compute the bits of sequences; `headers` and `parts` change nothing. See `protocols.LanguageModel`."""
+        del headers, parts
         return _score(self.memory, sequences, first_scored)
 
     def generate(self, prompts: Sequence[Tokens], limit: int, *, stop: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
@@ -69,10 +70,12 @@ class NetworkWithMemory:
         self.context = network.context
 
     def sequence_bits(
-        self, sequences: Sequence[Tokens], first_scored: Sequence[int], *, parts: int = 4
-    ) -> list[NDArray[np.float32]]:
+        self, sequences: Sequence[Tokens], first_scored: Sequence[int], *, headers: Sequence[Tokens] = (),
+        parts: int = 4,
+    ) -> list[NDArray[np.float32]]:  # fmt: skip
         """Compute the bits of sequences. See `protocols.LanguageModel`."""
-        views = self.network.sequence_views(sequences, first_scored, parts=parts)
+        del parts  # the network reads as the gate saw it read
+        views = self.network.sequence_views(sequences, first_scored, headers)
         return _score(self.memory, sequences, first_scored, views)
 
     def generate(self, prompts: Sequence[Tokens], limit: int, *, stop: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
@@ -106,9 +109,10 @@ def add_memory(network: Network, dataset: Dataset, tokenizer: Tokenizer) -> Repo
     training = [document.tokens for document in load_documents(dataset, "train")]
     held_out = {split: load_documents(dataset, split) for split in ("val", "test")}
     memory = RepositoryMemory.build(training, "training split", tokenizer)
-    sequences, first_scored = document_sequences(draw_documents(held_out["val"], GATE_TOKENS), tokenizer.end_id)
+    documents = draw_documents(held_out["val"], GATE_TOKENS)
+    sequences, first_scored = document_sequences(documents, tokenizer.end_id)
     memory = memory.fit_gate(*_without_end(memory, sequences, first_scored))
-    views = network.sequence_views(sequences, first_scored)
+    views = network.sequence_views(sequences, first_scored, [document.header for document in documents])
     memory = memory.fit_gate(*_without_end(memory, sequences, first_scored), _join_views(views))
     others = [document.tokens for documents in held_out.values() for document in documents]
     return memory.update([*training, *others], "repository")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from git_starcoder import augmentations
-from git_starcoder.augmentations import ChangeTexts, FramedText, FrameInput
+from git_starcoder.augmentations import ChangeTexts, FramedText, FrameInput, header_parts
 from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.parse.structure import window_starts
 from git_starcoder.parse.tree import Code, parse
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from git_starcoder.build_state import BuildState, StepCounts
-    from git_starcoder.recipe import AugmentationOptions
+    from git_starcoder.recipe import AugmentationOptions, Recipe
 
 VARIATIONS_TIMEOUT_SECONDS = 60.0
 """Time limit for all variations of one file. Every step of them is bounded by the file's size; this is for hangs."""
@@ -81,15 +81,14 @@ class VariationTask(NamedTuple):
     drawn: list[DrawnVariation]
 
 
-def make_samples(
-    build: BuildState, options: Mapping[str, AugmentationOptions], units: Sequence[Unit], changes: Sequence[Change]
-) -> list[Sample]:
+def make_samples(build: BuildState, recipe: Recipe, units: Sequence[Unit], changes: Sequence[Change]) -> list[Sample]:
     """The samples of all units, then those of all changes.
 
-    Each unit gives its own text first (`base`), then the results of its augmentations in the order of `options`. The
+    Each unit gives its own text first (`base`), then the results of its augmentations in the order of the recipe. The
     step counts as seen: for each unit its own text and every copy of every augmentation for files; for each change
     every augmentation for changes.
     """
+    options = recipe.augment
     for_files = {key: option for key, option in options.items() if augmentations.input_kind(key) != "change"}
     for_changes = {key: option for key, option in options.items() if augmentations.input_kind(key) == "change"}
     total = len(units) * (1 + sum(option.copies for option in for_files.values())) + len(changes) * len(for_changes)
@@ -97,9 +96,7 @@ def make_samples(
     with build.count_step("augment", total) as step:
         frame_file = _file_framer(build, units, changes)
         for unit, drawn, results in _make_all_variations(build, units, for_files):
-            samples.append(
-                Sample(content_id(unit.id, BASE), unit, BASE, unit.source.text, window_starts=unit.window_starts)
-            )
+            samples.append(_base_sample(build, unit, recipe.window.header))
             step.keep()
             for key, option in for_files.items():
                 copies = [variation for variation in drawn if variation.key == key]
@@ -119,6 +116,19 @@ def make_samples(
         for key in options:
             step.figures[key] = sum(sample.technique == key for sample in samples)
     return samples
+
+
+def _base_sample(build: BuildState, unit: Unit, repository: str | None) -> Sample:
+    """A file as it is, with the name of the repository and the file's path as context prefix if there is a name."""
+    names = () if repository is None else header_parts(repository, unit.path)
+    return Sample(
+        content_id(unit.id, BASE, *(part.text for part in names)),
+        unit,
+        BASE,
+        unit.source.text,
+        context_prefix=tuple(ContextPart(part.control_token, build.texts.put(part.text)) for part in names),
+        window_starts=unit.window_starts,
+    )
 
 
 def draw_variations(build: BuildState, options: Mapping[str, AugmentationOptions], unit: Unit) -> list[DrawnVariation]:

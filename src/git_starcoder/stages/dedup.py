@@ -83,6 +83,15 @@ def drop_duplicates(build: BuildState, options: DedupOptions, windows: Windows) 
         return windows.take(keeper < 0)
 
 
+def task_prefix_lengths(windows: Windows) -> NDArray[np.int32]:
+    """The tokens of each row's context prefix that belong to its content, shape (windows,).
+
+    The header of a file does not: a text under two paths is one text.
+    """
+    is_base = np.array([sample.technique == BASE for sample in windows.samples], dtype=bool)
+    return np.where(is_base[windows.sample_index], np.int32(0), windows.prefix_length)
+
+
 def preference_order(windows: Windows) -> RowIndexes:
     """All rows, those to keep before those to drop. It is a total order that does not depend on the order of rows."""
     keys: list[tuple[int, bool, int, int, str, str, str]] = []
@@ -118,12 +127,13 @@ def find_exact_copies(windows: Windows, order: RowIndexes) -> RowIndexes:
 
 
 def are_equal(windows: Windows, left: RowIndexes, right: RowIndexes) -> NDArray[np.bool_]:
-    """Whether the rows of each pair would be written with the same tokens, shape (pairs,)."""
+    """Whether the rows of each pair would be written with the same tokens, apart from headers; shape (pairs,)."""
     is_same = np.ones(len(left), dtype=np.bool_)
-    for column in (windows.length, windows.size, windows.prefix_length, windows.mask_start, windows.mask_stop):
+    prefix_length = task_prefix_lengths(windows)
+    for column in (windows.length, windows.size, prefix_length, windows.mask_start, windows.mask_stop):
         is_same &= column[left] == column[right]
     prefix_starts = windows.prefix_starts[windows.sample_index]
-    for first, length in ((prefix_starts, windows.prefix_length), (windows.token_start, windows.length)):
+    for first, length in ((prefix_starts, prefix_length), (windows.token_start, windows.length)):
         pairs = np.flatnonzero(is_same)
         is_same[pairs] = _are_runs_equal(windows.tokens, first[left[pairs]], first[right[pairs]], length[left[pairs]])
     return is_same
@@ -251,12 +261,12 @@ def _do_overlap(windows: Windows, rows: RowIndexes, left: RowIndexes, right: Row
 def _task_numbers(windows: Windows, is_change: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """A number for what each row asks of a model. Only rows with the same number are compared.
 
-    It is 0 for a plain row, and for a change, which is compared with its prefix; for a masked row it is a hash of its
-    masked tokens, for another row with a prefix a hash of its prefix.
+    It is 0 for a plain row, with or without a header, and for a change, which is compared with its prefix; for a masked
+    row it is a hash of its masked tokens, for another row with a prefix a hash of its prefix.
     """
     tasks = np.zeros(len(windows), dtype=np.uint64)
     prefix_starts = windows.prefix_starts[windows.sample_index]
-    has_prefix = windows.prefix_length > 0
+    has_prefix = task_prefix_lengths(windows) > 0
     first = np.where(has_prefix, prefix_starts, windows.token_start + windows.mask_start)
     stop = np.where(has_prefix, prefix_starts + windows.prefix_length, windows.token_start + windows.mask_stop)
     for row in np.flatnonzero((windows.mask_start >= 0) | has_prefix & ~is_change).tolist():

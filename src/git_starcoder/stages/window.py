@@ -24,6 +24,7 @@ from git_starcoder.hashing.arrays import mix_bits, range_hashes, run_offsets
 from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.records import WINDOW_COLUMNS, Change, Span, Unit, Windows, cache_groups
 from git_starcoder.row_layout import BASE, FIM_SENTINELS, masked_row, window_stride
+from git_starcoder.stages.dedup import task_prefix_lengths
 from git_starcoder.stages.learn_tokenizer import learn_tokenizer
 from git_starcoder.text import embed
 from git_starcoder.text import tokenizer as tokenizers
@@ -97,6 +98,13 @@ def resolve_sizes(recipe: recipes.Recipe) -> recipes.Recipe:
     elif size == "scales":
         size = machine.recommended_scales(machine.detect_device())
     return replace(recipe, window=replace(recipe.window, size=size))
+
+
+def resolve_header(recipe: recipes.Recipe, repo: Repo) -> recipes.Recipe:
+    """The recipe with the repository's name for the header `auto`."""
+    if recipe.window.header != "auto":
+        return recipe
+    return replace(recipe, window=replace(recipe.window, header=repo.public_name()))
 
 
 def external_digests(recipe: recipes.Recipe) -> tuple[str, ...]:
@@ -354,8 +362,9 @@ def content_keys(windows: Windows) -> NDArray[np.uint64]:
     """A hash of the content of each row, shape (windows,). Equal rows have equal keys."""
     prefix_starts = windows.prefix_starts[windows.sample_index]
     keys = range_hashes(windows.tokens, windows.token_start, windows.length)
-    prefixed = np.flatnonzero(windows.prefix_length)
-    keys[prefixed] += mix_bits(range_hashes(windows.tokens, prefix_starts[prefixed], windows.prefix_length[prefixed]))
+    prefix_length = task_prefix_lengths(windows)
+    prefixed = np.flatnonzero(prefix_length)
+    keys[prefixed] += mix_bits(range_hashes(windows.tokens, prefix_starts[prefixed], prefix_length[prefixed]))
     for column in (windows.length, windows.mask_start, windows.mask_stop):
         keys = mix_bits(keys + column.astype(np.uint64))
     return keys
