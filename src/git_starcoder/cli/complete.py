@@ -44,10 +44,11 @@ def command(
     from git_starcoder.model.complete import complete
 
     prefix, end = file.read(), suffix.read() if suffix else None
+    if path is None:
+        path = _path_in_repository(str(getattr(file, "name", "")))
     completion = complete(
-        model_folder, prefix, suffix=end, path=_path_in_repository(str(getattr(file, "name", ""))) if path is None else path,
-        max_tokens=max_tokens, temperature=temperature, seed=seed,
-    )  # fmt: skip
+        model_folder, prefix, suffix=end, path=path, max_tokens=max_tokens, temperature=temperature, seed=seed
+    )
     return console.answer({"completion": completion}, completion, exact=True)
 
 
