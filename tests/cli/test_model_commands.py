@@ -52,7 +52,9 @@ def test_train_says_what_it_came_to(dataset, tmp_path, capsys, monkeypatch):
 
 
 def test_whoever_may_read_a_models_folder_may_read_its_files(model):
-    assert {path.stat().st_mode & 0o777 for path in model.iterdir()} == {model.stat().st_mode & 0o666}
+    files = [path for path in model.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {model.stat().st_mode & 0o666}
+    assert (model / "memory").stat().st_mode == model.stat().st_mode
 
 
 def test_train_replaces_a_model_only_with_force(dataset, model, capsys):
@@ -211,6 +213,7 @@ def prompts(dataset, monkeypatch):
             return [np.zeros(0, dtype=np.int32)]
 
     monkeypatch.setattr(complete, "load_model", lambda _: (SilentModel(), tokenizer))
+    monkeypatch.setattr(complete, "read_training_record", lambda _: {})
     return prompts
 
 

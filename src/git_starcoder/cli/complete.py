@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -9,8 +10,6 @@ import click
 from git_starcoder.cli.shared_options import FILE_TYPE, PATH_TYPE, common_options
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from git_starcoder.cli.console import Console
     from git_starcoder.errors import ExitCode
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 @click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
 @click.argument("file", type=FILE_TYPE, default="-")
 @click.option("--suffix", type=FILE_TYPE, help="File with the text after the gap that the model fills.")
+@click.option("--path", help="Path of FILE in its repository, which the model reads first (default: found by `.git`).")
 @click.option(
     "--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Largest number of tokens to write."
 )
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 )
 @common_options
 def command(
-    console: Console, model_folder: Path, file: BinaryIO, suffix: BinaryIO | None, max_tokens: int, temperature: float,
-    seed: int,
+    console: Console, model_folder: Path, file: BinaryIO, suffix: BinaryIO | None, path: str | None, max_tokens: int,
+    temperature: float, seed: int,
 ) -> ExitCode:  # fmt: skip
     """Continue a text with a model, or fill a gap in it.
 
@@ -44,5 +44,16 @@ def command(
     from git_starcoder.model.complete import complete
 
     prefix, end = file.read(), suffix.read() if suffix else None
-    completion = complete(model_folder, prefix, max_tokens=max_tokens, suffix=end, temperature=temperature, seed=seed)
+    if path is None:
+        path = _path_in_repository(str(getattr(file, "name", "")))
+    completion = complete(
+        model_folder, prefix, suffix=end, path=path, max_tokens=max_tokens, temperature=temperature, seed=seed
+    )
     return console.answer({"completion": completion}, completion, exact=True)
+
+
+def _path_in_repository(name: str) -> str:
+    """The path of a file from the top of the work tree around it; empty if there is none, or for standard input."""
+    file = Path(name).absolute()
+    top = next((folder for folder in file.parents if file.is_file() and (folder / ".git").exists()), None)
+    return "" if top is None else file.relative_to(top).as_posix()

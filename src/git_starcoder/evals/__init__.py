@@ -56,6 +56,10 @@ MEASURE_UNITS = {
 LOWER_IS_BETTER = (BITS_PER_BYTE, IDENTIFIER_BITS, OTHER_BITS, PERPLEXITY)
 NETWORK = "network"
 """The subject that `train` wrote."""
+MEMORY = "memory"
+"""The counts of the training split alone."""
+BOTH = "network and memory"
+"""The network with the memory mixed into its predictions, as `complete` uses them."""
 UNTRAINED = "untrained network"
 """The same architecture with fresh weights: the difference is what training added."""
 BOOTSTRAP_DRAWS = 2000

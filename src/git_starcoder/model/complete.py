@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from git_starcoder.augmentations import header_parts
 from git_starcoder.dataset.held_out import Document, load_documents
 from git_starcoder.errors import UsageError
 from git_starcoder.evals.bits_per_byte import document_bits
-from git_starcoder.model.loading import load_model
+from git_starcoder.memory.repository_memory import RepositoryMemory
+from git_starcoder.model.generation import Sampling
+from git_starcoder.model.loading import load_model, read_training_record
+from git_starcoder.model.with_memory import MEMORY_FOLDER, read_prompt
 from git_starcoder.records import content_id
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.encoding import Refusal, decode_text, detect_codec, normalize_line_ends, split_lines
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from git_starcoder.dataset import Dataset
@@ -29,6 +32,7 @@ HIDDEN_LINES = 6
 """Lines after that place, with which the completion is compared."""
 COMMENT_STARTS = "#/*-;\"'`<"
 """First characters of lines of comment and documentation."""
+NO_HEADER = np.zeros(0, dtype=np.int64)
 RESERVED_TOKENS = 4
 """Places in the context for the control tokens of a prompt."""
 
@@ -40,9 +44,19 @@ class Model:
         `Model.open("model_effectiveness").complete("def add(a, b):")`
     """
 
-    def __init__(self, network: Network, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        network: Network,
+        tokenizer: Tokenizer,
+        memory: RepositoryMemory | None = None,
+        repository: str | None = None,
+    ) -> None:
         self.network = network
         self.tokenizer = tokenizer
+        self.memory = memory
+        """What the repository contains, exactly; None if the model has no memory."""
+        self.repository = repository
+        """The name of the repository, if the model was trained with a header before every window."""
 
     @classmethod
     def open(cls, folder: str | Path) -> Model:
@@ -52,7 +66,10 @@ class Model:
             DatasetError: It is not a model folder, or it is damaged.
             MissingExtraError: torch or transformers is not installed.
         """
-        return cls(*load_model(folder))
+        network, tokenizer = load_model(folder)
+        place = Path(folder) / MEMORY_FOLDER
+        memory = RepositoryMemory.open(place) if place.exists() else None
+        return cls(network, tokenizer, memory, read_training_record(Path(folder)).get("repository"))
 
     def complete(
         self,
@@ -60,6 +77,7 @@ class Model:
         *,
         max_tokens: int = 128,
         suffix: str | bytes | None = None,
+        path: str = "",
         temperature: float = 0.0,
         no_repeat_tokens: int = 0,
         seed: int = 0,
@@ -72,6 +90,7 @@ class Model:
             prompt: The text to continue. If it is too long, its beginning is cut off.
             max_tokens: The largest number of tokens to generate.
             suffix: The text after the gap. If it is too long, its end is cut off.
+            path: The path of the file in its repository. The model reads it first, if it was trained to.
             temperature: Randomness of sampling; 0 takes the most likely token every time.
             no_repeat_tokens: If not 0, no sequence of this many tokens is generated that occurred before.
             seed: Seed of sampling.
@@ -83,15 +102,22 @@ class Model:
         _check_sampling(max_tokens, temperature)
         network, tokenizer = self.network, self.tokenizer
         limit = min(max_tokens, network.context // 2)
-        tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit)
+        header = self._header(path)
+        tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit, header)
         stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
         stop[network.end_token] = True
-        options: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {}
-        if no_repeat_tokens:
-            options["no_repeat_ngram_size"] = no_repeat_tokens
-        network.torch.manual_seed(seed)
-        generated = network.generate([tokens], limit, stop=stop, **options)[0]
+        readers = [] if self.memory is None else [read_prompt(self.memory, tokens, tokenizer)]
+        sampling = Sampling(temperature, no_repeat_tokens, seed)
+        (generated,) = network.generate([tokens], limit, stop=stop, sampling=sampling, readers=readers)
         return tokenizer.decode(generated[generated != network.end_token]).decode("utf-8", "replace")
+
+    def _header(self, path: str) -> NDArray[np.int64]:
+        """The header of a file as training shows it; empty if the path is not known, or the model knows no headers."""
+        tokens: list[int] = []
+        for part in header_parts(self.repository, path) if self.repository and path else ():
+            tokens += self.tokenizer.control_token_ids(part.control_token)
+            tokens += self.tokenizer.encode([part.text])[0].tolist()
+        return np.array(tokens, dtype=np.int64)
 
     def bits_per_byte(self, text: str | bytes) -> float:
         """The average number of bits that the model needs to predict one byte of a non-empty text; lower is better."""
@@ -108,13 +134,19 @@ def complete(
     *,
     max_tokens: int = 128,
     suffix: str | bytes | None = None,
+    path: str = "",
     temperature: float = 0.0,
     no_repeat_tokens: int = 0,
     seed: int = 0,
 ) -> str:
     """Continue a text with the model in a folder. See `Model.open` and `Model.complete`."""
     _check_sampling(max_tokens, temperature)  # before the model is loaded, which takes seconds
-    options: dict[str, Any] = {"temperature": temperature, "no_repeat_tokens": no_repeat_tokens, "seed": seed}
+    options: dict[str, Any] = {
+        "path": path,
+        "temperature": temperature,
+        "no_repeat_tokens": no_repeat_tokens,
+        "seed": seed,
+    }
     return Model.open(model).complete(prompt, max_tokens=max_tokens, suffix=suffix, **options)
 
 
@@ -124,22 +156,25 @@ def _check_sampling(max_tokens: int, temperature: float) -> None:
 
 
 def prompt_tokens(
-    network: Network, tokenizer: Tokenizer, prompt: str | bytes, suffix: str | bytes | None, max_tokens: int
-) -> NDArray[np.int64]:
+    network: Network, tokenizer: Tokenizer, prompt: str | bytes, suffix: str | bytes | None, max_tokens: int,
+    header: NDArray[np.int64] = NO_HEADER,
+) -> NDArray[np.int64]:  # fmt: skip
     """The tokens that the model continues with up to `max_tokens`, shape (tokens,).
 
-    With a suffix: `<fim_prefix> prompt <fim_suffix> suffix <fim_middle>`. Without: `<|endoftext|> prompt`.
+    With a suffix: `header <fim_prefix> prompt <fim_suffix> suffix <fim_middle>`.
+    Without: `<|endoftext|> header prompt`, or the header and the end of a prompt that is too long.
     """
-    room = network.context - max_tokens - RESERVED_TOKENS
+    header = header[: network.context // 4]
+    room = network.context - max_tokens - RESERVED_TOKENS - len(header)
     before = tokenizer.encode([clean_prompt(prompt, "the prompt")])[0].astype(np.int64)
     if suffix is None:
-        return np.concatenate(([network.end_token], before))[-room:]
+        return np.concatenate(([network.end_token] * (len(before) < room), header, before[-room:])).astype(np.int64)
     if tokenizer.fim_ids is None:
         raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="--suffix")
     fim_prefix, fim_middle, fim_suffix = tokenizer.fim_ids
     codec = detect_codec(prompt, cut=True) if isinstance(prompt, bytes) else ""
     after = tokenizer.encode([clean_prompt(suffix, "the suffix", codec)])[0].astype(np.int64)[: room // 2]
-    return np.concatenate(([fim_prefix], before[-(room - len(after)) :], [fim_suffix], after, [fim_middle]))
+    return np.concatenate((header, [fim_prefix], before[-(room - len(after)) :], [fim_suffix], after, [fim_middle]))
 
 
 def clean_prompt(text: str | bytes, name: str, codec: str = "") -> bytes:

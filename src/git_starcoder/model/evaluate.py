@@ -14,8 +14,10 @@ from git_starcoder.dataset.held_out import draw_documents, draw_rows, limit_rows
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import (
+    BOTH,
     LOWER_IS_BETTER,
     MEASURE_UNITS,
+    MEMORY,
     MIN_RELIABLE_GROUPS,
     NETWORK,
     EvalInput,
@@ -25,9 +27,11 @@ from git_starcoder.evals import (
 from git_starcoder.evals.bits_per_byte import score_kinds_of_rows, score_models
 from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, score_next_lines
 from git_starcoder.evals.compressors import compressed_sizes
+from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
+from git_starcoder.model.with_memory import MEMORY_FOLDER, MemoryModel, NetworkWithMemory, training_memory
 from git_starcoder.output_folder import has_schema, write_atomically
-from git_starcoder.protocols import NO_PROGRESS, Progress
+from git_starcoder.protocols import NO_PROGRESS, LanguageModel, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -156,7 +160,11 @@ def evaluate(
     drawn = draw_documents(held_out, MAX_HELD_OUT_TOKENS)
     rows = draw_rows(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id)
     no_fim_reason = _reason_without_fim(tokenizer, training, dataset) if is_own_dataset else ""
-    models = {NETWORK: network}
+    models: dict[str, LanguageModel] = {NETWORK: network}
+    if is_own_dataset:
+        # Made anew from the training split: the stored memory holds the held-out files as well.
+        memory = training_memory(RepositoryMemory.open(folder / MEMORY_FOLDER), dataset, tokenizer)
+        models |= {MEMORY: MemoryModel(memory, tokenizer), BOTH: NetworkWithMemory(network, memory, tokenizer)}
     untrained = untrained_network(folder, tokenizer, seed)
     documents = load_documents(dataset, "train")
     with LocalEngine(PART_WORKERS) as engine:

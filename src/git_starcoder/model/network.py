@@ -12,7 +12,7 @@ import timeit
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
-from math import isfinite
+from math import isfinite, log
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,12 +20,13 @@ import numpy as np
 from git_starcoder import user_paths
 from git_starcoder.errors import MachineError, MissingExtraError, UsageError, as_machine_error
 from git_starcoder.machine import MIN_TRAINING_ADDRESS_SPACE_BYTES, limit_library_threads, require_resources
-from git_starcoder.model.packing import TILE_TOKENS, pack_rows
+from git_starcoder.model import generation
+from git_starcoder.model.packing import INFERENCE_BATCH_TOKENS, TILE_TOKENS, pack_rows, padded_batches
 from git_starcoder.row_layout import IGNORED_LABEL
 from git_starcoder.text.tokenizer import summarize_error
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -39,12 +40,6 @@ ATTENTION_NAME = "git_starcoder_rows"
 """The name of our attention function in transformers."""
 MIN_SEGMENT_SLOTS = 64
 """Segments that a fixed shape has room for at least; more segments take the next power of two."""
-INFERENCE_BATCH_TOKENS = 8192
-"""Tokens that go through the network at once when nothing is trained, with padding."""
-MAX_PADDING_TOKENS = 128
-"""Padding in a batch of rows of different lengths; with more, two batches are faster on a CPU."""
-GENERATION_PADDING_TOKENS = 2048
-"""The same for generation, where a batch takes one pass per token."""
 LOGIT_SLICE_TOKENS = 512
 """Tokens whose logits are computed at once. They fit into a processor's cache."""
 MAX_STORED_LOGITS = 1 << 28
@@ -273,22 +268,49 @@ def best_precision(device: str) -> str:
         torch.set_num_threads(threads)
 
 
-def padded_batches(
-    lengths: Integers, limit: int = INFERENCE_BATCH_TOKENS, max_padding: int = MAX_PADDING_TOKENS
-) -> Iterator[list[int]]:
-    """Group rows by length, longest first, into batches that are padded to one length; yield the indices of each.
+class ScoredWindows(NamedTuple):
+    """Windows of sequences, in which every token that is to be scored is new once."""
 
-    A batch has at most `limit` tokens with padding, or one row that is longer, and at most `max_padding` of padding.
+    tokens: list[NDArray[Any]]
+    owners: list[int]
+    """The sequence of each window."""
+    new_counts: list[int]
+    """The number of tokens at the end of each window that are new."""
+    sequence_count: int
+
+    def join(self, values: Iterable[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Return for each sequence the values of its scored tokens; `values` has those of each window."""
+        found: list[list[NDArray[np.float32]]] = [[] for _ in range(self.sequence_count)]
+        for owner, count, window in zip(self.owners, self.new_counts, values, strict=True):
+            found[owner].append(window[-count:])
+        return [np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32) for parts in found]
+
+
+def scored_windows(
+    sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], headers: Sequence[NDArray[Any]], context: int,
+    end_token: int, parts: int,
+) -> ScoredWindows:  # fmt: skip
+    """Cut sequences of any length into windows for a network; see `protocols.LanguageModel.sequence_bits`.
+
+    Windows as long as the context move forward by a part of it. Four parts cost four times as much as one, and are
+    close to a full context for every token.
     """
-    order = np.argsort(-lengths, kind="stable")
-    begin = padding = 0
-    for end in range(1, len(order) + 1):
-        longest = lengths[order[begin]]
-        if end < len(order):
-            padding += int(longest - lengths[order[end]])
-        if end == len(order) or longest * (end - begin + 1) > limit or padding > max_padding:
-            yield order[begin:end].tolist()
-            begin, padding = end, 0
+    windows = ScoredWindows([], [], [], len(sequences))
+    nothing = np.zeros(0, dtype=np.int64)
+    shown = zip(sequences, first_scored, headers or [nothing] * len(sequences), strict=True)
+    for index, (tokens, first, whole_header) in enumerate(shown):
+        header = whole_header[: context // 2]
+        room = context - len(header)
+        done = first
+        for start in range(0, len(tokens), max(1, room // parts)):
+            stop = min(len(tokens), start + room + 1)
+            if stop > done:
+                begins_file = start == 0 and tokens[0] == end_token
+                windows.tokens.append(np.insert(tokens[start:stop], int(begins_file), header))
+                windows.owners.append(index)
+                windows.new_counts.append(stop - done)
+                done = stop
+    return windows
 
 
 class Network:
@@ -363,6 +385,10 @@ class Network:
 
     def token_losses(self, packed: PackedRows) -> Any:
         """Negative log-likelihood in nats of each target of packed rows, in their order, shape (targets,)."""
+        return self._at_targets(packed, self._cross_entropy)
+
+    def _at_targets(self, packed: PackedRows, measure: Callable[[Any, Any], Any]) -> Any:
+        """Apply a function of hidden states and targets to those of packed rows; the result has a row per target."""
         torch = self.torch
         count = packed.target_count
         # Pad to whole tiles, so that there are few shapes; the padding reads any place and has no target.
@@ -375,10 +401,9 @@ class Network:
             # In slices that fit into a cache: twice as fast on a CPU as all logits at once, with a fraction of the
             # memory. (torch's linear_cross_entropy was 2 to 4 times slower there.)
             parts = (part.split(LOGIT_SLICE_TOKENS) for part in (states, self._to_device(targets)))
-            loss: Any = self._cross_entropy
             if len(target_positions) * self.vocab_size > MAX_STORED_LOGITS and torch.is_grad_enabled():
-                loss = partial(torch.utils.checkpoint.checkpoint, loss, use_reentrant=False)
-            return torch.cat([loss(*part) for part in zip(*parts, strict=True)])[:count]
+                measure = partial(torch.utils.checkpoint.checkpoint, measure, use_reentrant=False)
+            return torch.cat([measure(*part) for part in zip(*parts, strict=True)])[:count]
 
     def activation_bytes(self, rows: Sequence[NDArray[Any]]) -> int:
         """Bytes that a forward pass over rows stores for the backward pass, without the weights. Compiles nothing."""
@@ -405,6 +430,14 @@ class Network:
     def _cross_entropy(self, states: Any, targets: Any) -> Any:
         logits = self._forward_path.head(states).float()
         return self.torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+
+    def _view_predictions(self, states: Any, targets: Any) -> Any:
+        """For each target the bits it needs, the entropy of its prediction in bits, and the largest probability."""
+        logits = self._forward_path.head(states).float().log_softmax(-1) / log(2)
+        bits = -logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+        probabilities = logits.exp2()
+        entropy = -(probabilities * logits).nan_to_num().sum(-1)
+        return self.torch.stack((bits, entropy, probabilities.amax(-1)), 1)
 
     def _hidden_states(self, path: ForwardPath, body: Any, packed: PackedRows, wanted: Integers) -> Any:
         """The hidden states at the wanted positions of packed rows, shape (positions, width)."""
@@ -495,7 +528,13 @@ class Network:
 
     def token_bits(self, windows: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
         """Compute the bits of every token but the first of each window that fits into the context."""
-        bits: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(windows)
+        return (nats / np.float32(np.log(2)) for nats in self._measure_windows(windows, self._cross_entropy))
+
+    def _measure_windows(
+        self, windows: Sequence[NDArray[Any]], measure: Callable[[Any, Any], Any]
+    ) -> list[NDArray[np.float32]]:
+        """Apply a function of hidden states and targets to every token but the first of each window."""
+        found: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(windows)
         indices = [index for index, window in enumerate(windows) if len(window) > 1]
         lengths = np.array([len(windows[index]) - 1 for index in indices], dtype=np.int64)
         multiple = INFERENCE_BATCH_TOKENS if self.has_fixed_shapes else TILE_TOKENS
@@ -506,12 +545,12 @@ class Network:
                 fitting = np.searchsorted(np.cumsum(lengths[begin:]), INFERENCE_BATCH_TOKENS, side="right")
                 end = begin + max(1, int(fitting))
                 packed = pack_rows([windows[index] for index in indices[begin:end]], multiple=multiple)
-                nats = self.token_losses(packed).float().cpu().numpy()
-                rows = np.split(nats, np.cumsum(lengths[begin:end])[:-1])
+                values = self._at_targets(packed, measure).float().cpu().numpy()
+                rows = np.split(values, np.cumsum(lengths[begin:end])[:-1])
                 for index, row in zip(indices[begin:end], rows, strict=True):
-                    bits[index] = (row / np.log(2)).astype(np.float32)
+                    found[index] = row
                 begin = end
-        return iter(bits)
+        return found
 
     def sequence_bits(
         self,
@@ -521,56 +560,23 @@ class Network:
         headers: Sequence[NDArray[Any]] = (),
         parts: int = 4,
     ) -> list[NDArray[np.float32]]:
-        """Compute the bits of sequences of any length. See `protocols.LanguageModel`.
+        """Compute the bits of sequences of any length. See `protocols.LanguageModel`."""
+        windows = scored_windows(sequences, first_scored, headers, self.context, self.end_token, parts)
+        return windows.join(self.token_bits(windows.tokens))
 
-        Windows as long as the context move forward by a part of it, and only the tokens that are new in a window count.
-        Four parts cost four times as much as one, and are close to a full context for every token.
+    def sequence_views(
+        self, sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], headers: Sequence[NDArray[Any]]
+    ) -> list[NDArray[np.float32]]:
+        """Describe the prediction of each token that `sequence_bits` scores: shape (tokens, 3) for each sequence.
+
+        The columns are the bits that the token needs, the entropy of the prediction in bits, and its largest
+        probability.
         """
-        windows: list[NDArray[Any]] = []
-        owners: list[tuple[int, int]] = []  # which sequence each window is from, and how many of its tokens are new
-        nothing = np.zeros(0, dtype=np.int64)
-        shown = zip(sequences, first_scored, headers or [nothing] * len(sequences), strict=True)
-        for index, (tokens, first, whole_header) in enumerate(shown):
-            header = whole_header[: self.context // 2]
-            room = self.context - len(header)
-            done = first
-            for start in range(0, len(tokens), max(1, room // parts)):
-                stop = min(len(tokens), start + room + 1)
-                if stop > done:
-                    begins_file = start == 0 and tokens[0] == self.end_token
-                    windows.append(np.insert(tokens[start:stop], int(begins_file), header))
-                    owners.append((index, stop - done))
-                    done = stop
-        found: list[list[NDArray[np.float32]]] = [[np.zeros(0, dtype=np.float32)] for _ in sequences]
-        for (index, new_count), bits in zip(owners, self.token_bits(windows), strict=True):
-            found[index].append(bits[-new_count:])
-        return [np.concatenate(bits) for bits in found]
+        windows = scored_windows(sequences, first_scored, headers, self.context, self.end_token, parts=4)
+        return windows.join(self._measure_windows(windows.tokens, self._view_predictions))
 
     def generate(
         self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_], **options: Any
     ) -> list[NDArray[np.int32]]:
-        """Continue each prompt. See `protocols.LanguageModel`; `options` go to `generate` of transformers."""
-        torch = self.torch
-        continuations: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)] * len(prompts)
-        lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
-        # The configuration of a base model may have other defaults, for chats.
-        options = {"do_sample": False, "repetition_penalty": 1.0, "num_beams": 1, **options}
-        options |= {"eos_token_id": np.flatnonzero(stop).tolist(), "pad_token_id": self.pad_token}
-        options |= {"max_new_tokens": limit, "suppress_tokens": self.suppressed_tokens}
-        self.model.eval()
-        with torch.inference_mode():
-            for batch in padded_batches(lengths, max_padding=GENERATION_PADDING_TOKENS):
-                longest = int(lengths[batch].max())
-                tokens = torch.full((len(batch), longest), self.pad_token)
-                mask = torch.zeros_like(tokens)
-                for line, index in enumerate(batch):
-                    begin = longest - lengths[index]
-                    tokens[line, begin:] = torch.from_numpy(np.asarray(prompts[index], dtype=np.int64))
-                    mask[line, begin:] = 1
-                tokens, mask = tokens.to(self.device), mask.to(self.device)
-                with self.autocast():
-                    output: Any = self.model.generate(tokens, attention_mask=mask, **options)
-                for index, line in zip(batch, output[:, longest:].cpu().numpy(), strict=True):
-                    stops = np.flatnonzero(stop[line])
-                    continuations[index] = line[: stops[0] + 1 if len(stops) else limit].astype(np.int32)
-        return continuations
+        """Continue each prompt. See `protocols.LanguageModel`; `options` go to `generation.generate`."""
+        return generation.generate(self, prompts, limit, stop=stop, **options)

@@ -21,7 +21,7 @@ from git_starcoder.model.plan import STEPS_PER_DEAL
 from git_starcoder.row_layout import IGNORED_LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,10 +36,32 @@ TILE_TOKENS = 64
 """Packed rows, rows in attention and tokens with logits are padded to whole tiles of this many tokens. Matrix units
 work in tiles, and it keeps the number of shapes small: in bfloat16, oneDNN keeps half a megabyte of code on a processor
 for each shape of each product, up to a thousand of them, and fragments the memory."""
+INFERENCE_BATCH_TOKENS = 8192
+"""Tokens that go through the network at once when nothing is trained, with padding."""
+MAX_PADDING_TOKENS = 128
+"""Padding in a batch of rows of different lengths; with more, two batches are faster on a CPU."""
 SYNTAX_SHARE = 0.5
 """Share of the fill-in-the-middle rows whose middle is a node of the syntax tree, if there is a tree."""
 FIM_TOKEN_COUNT = 3
 """Control tokens that a fill-in-the-middle row gets, apart from the end-of-text token."""
+
+
+def padded_batches(
+    lengths: Integers, limit: int = INFERENCE_BATCH_TOKENS, max_padding: int = MAX_PADDING_TOKENS
+) -> Iterator[list[int]]:
+    """Group rows by length, longest first, into batches that are padded to one length; yield the indices of each.
+
+    A batch has at most `limit` tokens with padding, or one row that is longer, and at most `max_padding` of padding.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    begin = padding = 0
+    for end in range(1, len(order) + 1):
+        longest = lengths[order[begin]]
+        if end < len(order):
+            padding += int(longest - lengths[order[end]])
+        if end == len(order) or longest * (end - begin + 1) > limit or padding > max_padding:
+            yield order[begin:end].tolist()
+            begin, padding = end, 0
 
 
 class PackedRows(NamedTuple):

@@ -43,6 +43,7 @@ from git_starcoder.model.optimizer import StepRunner, connect_processes
 from git_starcoder.model.packing import FIM_TOKEN_COUNT
 from git_starcoder.model.plan import TrainingPlan, budget_steps, epoch_steps
 from git_starcoder.model.preflight import raise_if_wrong, run_preflight, search_batch_size
+from git_starcoder.model.with_memory import MEMORY_FOLDER, add_memory
 from git_starcoder.output_folder import OutputKind, atomic_folder, describe_files
 from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.text import tokenizer as tokenizers
@@ -326,6 +327,7 @@ class _TrainingRun:
     def publish(self, loop: TrainingLoop, folder: Path) -> None:
         """Write the model of a finished loop, and what is known about its training, into a folder."""
         network, config = loop.network, loop.config
+        add_memory(network, self.dataset, self.tokenizer).save(folder / MEMORY_FOLDER)
         save_model(network, self.dataset.tokenizer_folder, folder)
         if loop.metrics:
             loop.metrics.copy_to(folder)

@@ -1,0 +1,1 @@
+"""The memory of a repository: exact counts of which tokens follow which, mixed with a network's predictions."""

@@ -1,0 +1,350 @@
+"""Indexes the contexts of every token of some documents, so that the tokens that follow any context can be counted.
+
+All places are sorted by the tokens before them, the nearest first (the order of the Burrows-Wheeler transform). So all
+places after the same n tokens are neighbours, an interval, for every n at once:
+
+    text       <end> a b c a b d       place     2  5 | 3  6 | ...
+    contexts   of places 3 and 6: (b, a, ...)      after "a": b b; after "a b": c d
+
+The index needs 9 bytes for each token if the vocabulary has at most 65,536 entries, and 13 otherwise.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    Integers = NDArray[np.int64]
+
+MAX_ORDER = 16
+"""The longest context that is told apart, in tokens; 24 tokens gain less than a thousandth of the bits."""
+DIGEST_BYTES = 16
+"""The size of the hash that tells documents apart."""
+MIN_CACHED_PLACES = 512
+"""The smallest number of occurrences for which the tokens that follow a context are kept."""
+CACHED_CONTEXTS = 4096
+"""The number of contexts for which they are kept."""
+PLACES_AT_ONCE = 1 << 18
+"""The number of places that are compared at once, so that intermediate arrays stay small."""
+ARRAYS = ("tokens", "places", "next_tokens", "shared", "digests", "lengths")
+"""The arrays of an index; also the names of its files."""
+
+
+class OrderCounts(NamedTuple):
+    """What is known of the tokens after a context, for several orders (context lengths). All arrays have one shape.
+
+    In all orders but the longest, a token counts once for each longer context that it follows: the continuation counts
+    of Kneser and Ney (1995).
+    """
+
+    target: NDArray[np.float32]
+    """The count of the token that really follows."""
+    total: NDArray[np.float32]
+    """The sum of the counts of all tokens; 0 if the context is unknown."""
+    ones: NDArray[np.float32]
+    """How many tokens have the count 1."""
+    twos: NDArray[np.float32]
+    """How many tokens have the count 2."""
+    more: NDArray[np.float32]
+    """How many tokens have a larger count."""
+    largest: NDArray[np.float32]
+    """The largest count."""
+    occurrences: NDArray[np.float32]
+    """How often the context occurs."""
+
+    @classmethod
+    def zeros(cls, *shape: int) -> Self:
+        """Return counts of unknown contexts."""
+        return cls(*(np.zeros(shape, dtype=np.float32) for _ in cls._fields))
+
+
+@dataclass(frozen=True, eq=False)
+class ContextIndex:
+    """An index of documents. It depends on the set of documents alone, not on their order or on how it came about."""
+
+    end_token: int
+    """The end-of-text token, which stands before each document. Contexts do not reach beyond it."""
+    tokens: NDArray[np.unsignedinteger]
+    """The tokens of all documents, each after an end-of-text token, shape (tokens,)."""
+    places: NDArray[np.uint32]
+    """Places in `tokens`, sorted by their contexts, shape (places,). The tokens before documents are left out."""
+    next_tokens: NDArray[np.unsignedinteger]
+    """The token at each of `places`."""
+    shared: NDArray[np.int8]
+    """How many tokens its context shares with that of the place before it that has the same next token; -1 if none has.
+
+    In the interval of a context of n tokens, the places with at most n shared tokens are one for each pair of a next
+    token and a longer context: their number is the continuation count of the token.
+    """
+    digests: NDArray[np.uint8]
+    """The hash of each document, shape (documents, DIGEST_BYTES), sorted."""
+    lengths: Integers
+    """The tokens of each document, shape (documents,)."""
+
+    @classmethod
+    def build(cls, documents: Iterable[NDArray[np.integer]], vocab_size: int, end_token: int) -> Self:
+        """Index documents, each given by its tokens."""
+        kind = np.uint16 if vocab_size <= 1 << 16 else np.uint32
+        nothing = np.empty(0, dtype=kind)
+        no_places, no_shared = np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.int8)
+        no_digests, no_lengths = np.empty((0, DIGEST_BYTES), dtype=np.uint8), np.empty(0, dtype=np.int64)
+        empty = cls(end_token, nothing, no_places, nothing, no_shared, no_digests, no_lengths)
+        return empty.update(documents)
+
+    def update(self, documents: Iterable[NDArray[np.integer]]) -> Self:
+        """Return the index of other documents. What this index knows of the same documents is not computed again."""
+        kind = self.tokens.dtype
+        given = sorted(_with_digest(np.ascontiguousarray(each, dtype=kind)) for each in documents)
+        known: dict[bytes, list[int]] = {}
+        for index in reversed(range(len(self.digests))):  # so that equal documents keep their order
+            known.setdefault(self.digests[index].tobytes(), []).append(index)
+        origins = np.array([known[digest].pop() if known.get(digest) else -1 for digest, _ in given], dtype=np.int64)
+        lengths = np.array([len(data) // kind.itemsize for _, data in given], dtype=np.int64)
+        end = np.array([self.end_token], dtype=kind).tobytes()
+        tokens = np.frombuffer(b"".join(end + data for _, data in given), dtype=kind)
+        digests = np.frombuffer(b"".join(digest for digest, _ in given), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+
+        # Where each old place is now, or -1.
+        starts, old_starts = (np.cumsum(each + 1) - each - 1 for each in (lengths, self.lengths))
+        moves = np.full(len(self.lengths), -1, dtype=np.int64)
+        moves[origins[origins >= 0]] = starts[origins >= 0]
+        document = np.repeat(np.arange(len(self.lengths)), self.lengths + 1)
+        moved = np.where(moves[document] < 0, -1, moves[document] - old_starts[document] + np.arange(len(document)))
+        places = moved[self.places]
+        is_kept = places >= 0
+        is_stale = np.zeros(len(places), dtype=np.bool_)
+        chain, previous = _same_next_token(self.next_tokens)
+        is_stale[chain] = ~is_kept[previous]
+        places, is_stale, shared = places[is_kept], is_stale[is_kept], self.shared[is_kept]
+
+        # The places of new documents, sorted by their contexts, go where their contexts belong.
+        is_new = np.repeat(origins < 0, lengths + 1)
+        added = np.flatnonzero(is_new).astype(np.uint32)
+        added = added[sort_contexts(tokens[added], self.end_token)]
+        added = added[~np.isin(added, starts, assume_unique=True)]
+        draft = ContextIndex(self.end_token, tokens, places, tokens[places], shared, digests, lengths)
+        at = draft._insertion_points(added)
+        places = np.insert(places, at, added).astype(np.uint32)
+        shared = np.insert(shared, at, np.int8(-1))
+        is_stale = np.insert(is_stale, at, np.True_)
+        next_tokens = tokens[places]
+        chain, previous = _same_next_token(next_tokens)
+        # With an unsorted chain [0: a, 1: b, 2: a], place 2 follows place 0, and places 0 and 1 are the first.
+        is_first = np.ones(len(places), dtype=np.bool_)
+        is_first[chain] = False
+        is_stale[chain] |= is_new[places[previous]]
+        stale = is_stale[chain]
+        del is_stale, is_new
+        shared[is_first] = -1
+        chain, previous = chain[stale], previous[stale]
+        shared[chain] = shared_context(tokens, places[chain], places[previous], self.end_token)
+        return type(self)(self.end_token, tokens, places, next_tokens, shared, digests, lengths)
+
+    def intervals(self, text: NDArray[np.integer], at: NDArray[np.integer]) -> tuple[Integers, Integers]:
+        """Find the contexts of places of another text: where the interval of each order begins and ends.
+
+        Both have shape (places, MAX_ORDER + 1). The interval of a context that is unknown, or that would reach beyond
+        the end-of-text token, is empty.
+        """
+        low = np.zeros((len(at), MAX_ORDER + 1), dtype=np.int64)
+        high = np.zeros_like(low)
+        high[:, 0] = len(self.places)
+        live = np.arange(len(at))
+        for order in range(MAX_ORDER):
+            wanted = text[at[live] - 1 - order]
+            bounds = low[live, order], high[live, order]
+            for edge, side in ((low, "left"), (high, "right")):
+                edge[live, order + 1] = self._search(wanted, order, *bounds, side=side)
+            live = live[(low[live, order + 1] < high[live, order + 1]) & (wanted != self.end_token)]
+        return low, high
+
+    def _search(self, wanted: NDArray[Any], order: int, low: Integers, high: Integers, *, side: str) -> Integers:
+        """Binary search in intervals, whose contexts share `order` tokens, for the next token before them."""
+        low, high = low.copy(), high.copy()
+        last = len(self.places) - 1
+        while (is_open := low < high).any():
+            middle = (low + high) // 2
+            found = self.tokens[self.places[np.minimum(middle, last)].astype(np.int64) - 1 - order]
+            is_before = found <= wanted if side == "right" else found < wanted
+            low = np.where(is_open & is_before, middle + 1, low)
+            high = np.where(is_open & ~is_before, middle, high)
+        return low
+
+    def _insertion_points(self, added: NDArray[np.integer]) -> Integers:
+        """Where places of `tokens` belong among `places`: by their contexts, and if these are equal, by the place."""
+        if not len(self.places):
+            return np.zeros(len(added), dtype=np.int64)
+        low, high = self.intervals(self.tokens, added)
+        known = (low < high).sum(axis=1) - 1  # the longest order with a known context
+        rows = np.arange(len(added))
+        is_tie = (known == MAX_ORDER) | ((known > 0) & (self.tokens[added - known] == self.end_token))
+        # An unknown context has an empty interval, which is where it belongs.
+        order = np.minimum(known + ~is_tie, MAX_ORDER)
+        low, high = low[rows, order], high[rows, order]
+        while (is_open := low < high).any():
+            middle = (low + high) // 2
+            is_before = self.places[np.minimum(middle, len(self.places) - 1)] < added
+            low = np.where(is_open & is_before, middle + 1, low)
+            high = np.where(is_open & ~is_before, middle, high)
+        return low
+
+    def following(self, history: Sequence[int]) -> list[Following]:
+        """Count the tokens after the last tokens of a text: for order 0, 1, and so on, as far as contexts are known."""
+        found: list[Following] = []
+        low, high = 0, len(self.places)
+        for order in range(MAX_ORDER + 1):
+            if low == high:
+                break
+            count = _count_following if high - low < MIN_CACHED_PLACES else _cached_following
+            found.append(count(self, order, low, high))
+            if order in {MAX_ORDER, len(history)} or (order and history[-order] == self.end_token):
+                break
+            before = _Before(self, order)
+            low = bisect_left(before, history[-1 - order], low, high)
+            high = bisect_right(before, history[-1 - order], low, high)
+        return found
+
+    def copy_after(self, context: Following, limit: int) -> list[int]:
+        """Return up to `limit` tokens of a document after a context, from a place where the likeliest token follows."""
+        likeliest = context.tokens[np.argmax(context.counts)]
+        interval = self.next_tokens[context.low : context.low + context.occurrences]
+        place = int(self.places[context.low + int(np.argmax(interval == likeliest))])
+        tokens: list[int] = self.tokens[place : place + limit].tolist()
+        return tokens[: tokens.index(self.end_token) + 1] if self.end_token in tokens else tokens
+
+    def counts(self, text: NDArray[np.integer], at: Integers) -> OrderCounts:
+        """Count the tokens after the contexts of places of another text, shape (places, MAX_ORDER + 1)."""
+        result = OrderCounts.zeros(len(at), MAX_ORDER + 1)
+        low, high = self.intervals(text, at)
+        targets = text[at].astype(np.int64)
+        vocab_size = int(max(self.next_tokens.max(initial=0), targets.max(initial=0))) + 1
+        for order in range(MAX_ORDER + 1):
+            known = np.flatnonzero(low[:, order] < high[:, order])
+            begins, context = np.unique(low[known, order], return_inverse=True)
+            ends = np.zeros_like(begins)
+            ends[context] = high[known, order]
+            sizes = ends - begins
+            # Intervals [2, 4) and [7, 9) -> owners [0, 0, 1, 1], places in the index [2, 3, 7, 8].
+            owners = np.repeat(np.arange(len(begins)), sizes)
+            inside = np.arange(len(owners)) + np.repeat(begins - np.cumsum(sizes) + sizes, sizes)
+            if order < MAX_ORDER:
+                counted = self.shared[inside] <= order
+                owners, inside = owners[counted], inside[counted]
+            pairs, counts = np.unique(owners * vocab_size + self.next_tokens[inside], return_counts=True)
+            wanted = context * vocab_size + targets[known]
+            found = np.minimum(np.searchsorted(pairs, wanted), max(0, len(pairs) - 1))
+            owners = pairs // vocab_size
+            largest = np.zeros(len(begins))
+            np.maximum.at(largest, owners, counts)
+            sums = (np.bincount(owners, each, len(begins)) for each in (counts, counts == 1, counts == 2, counts > 2))
+            columns = (*(each[context] for each in sums), largest[context], sizes[context])
+            target = np.where(pairs[found] == wanted, counts[found], 0) if len(pairs) else 0
+            for array, column in zip(result, (target, *columns), strict=True):
+                array[known, order] = column
+        return result
+
+
+class Following(NamedTuple):
+    """The tokens that follow a context."""
+
+    tokens: NDArray[np.integer]
+    """The distinct tokens, shape (tokens,)."""
+    counts: Integers
+    """The count of each; see `OrderCounts`."""
+    low: int
+    """Where the interval of the context begins."""
+    occurrences: int
+    """How often the context occurs."""
+
+
+def _count_following(index: ContextIndex, order: int, low: int, high: int) -> Following:
+    next_tokens = index.next_tokens[low:high]
+    if order < MAX_ORDER:
+        next_tokens = next_tokens[index.shared[low:high] <= order]
+    return Following(*np.unique(next_tokens, return_counts=True), low, high - low)
+
+
+_cached_following = lru_cache(maxsize=CACHED_CONTEXTS)(_count_following)
+
+
+class _Before:
+    """The token before the context of each place of an index, as a sequence for binary search."""
+
+    def __init__(self, index: ContextIndex, order: int) -> None:
+        self.index = index
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.index.places)
+
+    def __getitem__(self, place: int) -> int:
+        return int(self.index.tokens[int(self.index.places[place]) - 1 - self.order])
+
+
+def _with_digest(tokens: NDArray[np.integer]) -> tuple[bytes, bytes]:
+    data = tokens.tobytes()
+    return blake2b(data, digest_size=DIGEST_BYTES).digest(), data
+
+
+def _same_next_token(next_tokens: NDArray[np.integer]) -> tuple[Integers, Integers]:
+    """For each place with a place before it that has the same next token: itself, and that place."""
+    order = np.argsort(next_tokens, kind="stable")
+    is_same = next_tokens[order[1:]] == next_tokens[order[:-1]]
+    return order[1:][is_same], order[:-1][is_same]
+
+
+def sort_contexts(tokens: NDArray[np.integer], end_token: int) -> Integers:
+    """Sort the places of a text by their contexts of up to `MAX_ORDER` tokens; equal contexts keep their order.
+
+    By prefix doubling (Manber and Myers, 1993): the ranks of contexts of n tokens give those of 2 n tokens. Ranks are
+    made smaller by sorting only when two of them do not fit into 63 bits.
+    """
+    if not len(tokens):
+        return np.empty(0, dtype=np.int64)
+    ranks = tokens.astype(np.int64) + 1  # of the context that ends with each token
+    reaches_end = tokens == end_token
+    length = 1
+    while length < MAX_ORDER:
+        bits = int(ranks.max()).bit_length()
+        if 2 * bits > 63:
+            order = np.argsort(ranks)
+            ranks = ranks[order]
+            is_next = np.append(True, ranks[1:] > ranks[:-1])
+            ranks[order] = np.cumsum(is_next)
+            del order, is_next
+            bits = int(ranks.max()).bit_length()
+        farther = np.where(reaches_end[length:], 0, ranks[:-length])
+        ranks <<= bits
+        ranks[length:] |= farther
+        del farther
+        reaches_end[length:] |= reaches_end[:-length].copy()
+        length *= 2
+    # The place after a token has the context that ends with the token.
+    return np.argsort(np.concatenate((ranks[:1], ranks[:-1])), kind="stable")
+
+
+def shared_context(
+    tokens: NDArray[np.integer], left: NDArray[np.integer], right: NDArray[np.integer], end_token: int
+) -> NDArray[np.int8]:
+    """How many tokens before two places are equal, at most `MAX_ORDER`, up to the first end-of-text token."""
+    lengths = np.zeros(len(left), dtype=np.int8)
+    for first in range(0, len(left), PLACES_AT_ONCE):
+        part = slice(first, first + PLACES_AT_ONCE)
+        near, far = left[part].astype(np.int64), right[part].astype(np.int64)
+        live = np.arange(len(near))
+        for order in range(MAX_ORDER):
+            before = tokens[near[live] - 1 - order]
+            is_equal = before == tokens[far[live] - 1 - order]
+            lengths[first + live[is_equal]] = order + 1
+            live = live[is_equal & (before != end_token)]
+    return lengths

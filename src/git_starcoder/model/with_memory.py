@@ -1,0 +1,148 @@
+"""The memory of a repository as a language model: alone, and mixed into the predictions of a network."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from git_starcoder.dataset.held_out import draw_documents, load_documents
+from git_starcoder.evals.bits_per_byte import document_sequences
+from git_starcoder.memory.repository_memory import MemoryReader, NetworkView, RepositoryMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.model.network import Network
+    from git_starcoder.text.tokenizer import Tokenizer
+
+    Tokens = NDArray[Any]
+
+MEMORY_FOLDER = "memory"
+"""The folder in a model's folder with the memory of the whole repository."""
+GATE_TOKENS = 32_768
+"""Tokens of the val split that gates are trained on."""
+UNLIMITED_CONTEXT_TOKENS = 1 << 20
+"""The context of a memory, which has no limit."""
+
+
+class MemoryModel:
+    """A memory alone. It implements the protocol `LanguageModel` that evals use."""
+
+    context = UNLIMITED_CONTEXT_TOKENS
+
+    def __init__(self, memory: RepositoryMemory, tokenizer: Tokenizer) -> None:
+        self.memory = memory
+        self.tokenizer = tokenizer
+
+    def sequence_bits(
+        self, sequences: Sequence[Tokens], first_scored: Sequence[int], *, headers: Sequence[Tokens] = (),
+        parts: int = 4,
+    ) -> list[NDArray[np.float32]]:  # fmt: skip
+        """Compute the bits of sequences; `headers` and `parts` change nothing. See `protocols.LanguageModel`."""
+        del headers, parts
+        return _score(self.memory, sequences, first_scored)
+
+    def generate(self, prompts: Sequence[Tokens], limit: int, *, stop: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
+        """Continue each prompt. See `protocols.LanguageModel`."""
+        written: list[NDArray[np.int32]] = []
+        for prompt in prompts:
+            reader = read_prompt(self.memory, prompt, self.tokenizer)
+            tokens: list[int] = []
+            while len(tokens) < limit and not (tokens and stop[tokens[-1]]):
+                tokens.append(int(reader.predict().argmax()))
+                reader.add(tokens[-1:])
+            written.append(np.array(tokens, dtype=np.int32))
+        return written
+
+
+class NetworkWithMemory:
+    """A network and a memory that is mixed into its predictions. It implements the protocol `LanguageModel`."""
+
+    def __init__(self, network: Network, memory: RepositoryMemory, tokenizer: Tokenizer) -> None:
+        self.network = network
+        self.memory = memory
+        self.tokenizer = tokenizer
+        self.context = network.context
+
+    def sequence_bits(
+        self, sequences: Sequence[Tokens], first_scored: Sequence[int], *, headers: Sequence[Tokens] = (),
+        parts: int = 4,
+    ) -> list[NDArray[np.float32]]:  # fmt: skip
+        """Compute the bits of sequences. See `protocols.LanguageModel`."""
+        del parts  # the network reads as the gate saw it read
+        views = self.network.sequence_views(sequences, first_scored, headers)
+        return _score(self.memory, sequences, first_scored, views)
+
+    def generate(self, prompts: Sequence[Tokens], limit: int, *, stop: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
+        """Continue each prompt. See `protocols.LanguageModel`."""
+        readers = [read_prompt(self.memory, prompt, self.tokenizer) for prompt in prompts]
+        return self.network.generate(prompts, limit, stop=stop, readers=readers)
+
+
+def read_prompt(memory: RepositoryMemory, prompt: Tokens, tokenizer: Tokenizer) -> MemoryReader:
+    """Let a memory read a prompt, whose texts are separated by control tokens.
+
+    The text that is written is the one before the gap, or else the last one. The others are read first: the text after
+    the gap, and files that are shown as context.
+    """
+    is_control = np.isin(prompt, [*tokenizer.control_tokens, tokenizer.end_id])
+    edges = [-1, *np.flatnonzero(is_control).tolist(), len(prompt)]
+    texts = [prompt[before + 1 : end] for before, end in pairwise(edges)]
+    gap = tokenizer.fim_ids[0] if tokenizer.fim_ids else None
+    current = next((index for index, edge in enumerate(edges[1:-1], 1) if prompt[edge] == gap), len(texts) - 1)
+    reader = MemoryReader(memory, [text for index, text in enumerate(texts) if index != current and len(text)])
+    reader.add(texts[current].tolist())
+    return reader
+
+
+def add_memory(network: Network, dataset: Dataset, tokenizer: Tokenizer) -> RepositoryMemory:
+    """Make the memory of the repository of a dataset, for use with a network that was trained on it.
+
+    Its gates are trained on the val split, with a memory that holds the training split only, as it is when it is
+    scored.
+    """
+    training = [document.tokens for document in load_documents(dataset, "train")]
+    held_out = {split: load_documents(dataset, split) for split in ("val", "test")}
+    memory = RepositoryMemory.build(training, "training split", tokenizer)
+    documents = draw_documents(held_out["val"], GATE_TOKENS)
+    sequences, first_scored = document_sequences(documents, tokenizer.end_id)
+    memory = memory.fit_gate(*_without_end(memory, sequences, first_scored))
+    views = network.sequence_views(sequences, first_scored, [document.header for document in documents])
+    memory = memory.fit_gate(*_without_end(memory, sequences, first_scored), _join_views(views))
+    others = [document.tokens for documents in held_out.values() for document in documents]
+    return memory.update([*training, *others], "repository")
+
+
+def training_memory(stored: RepositoryMemory, dataset: Dataset, tokenizer: Tokenizer) -> RepositoryMemory:
+    """Make the memory of a training split, for scores, with the gates of a stored memory of the repository."""
+    training = [document.tokens for document in load_documents(dataset, "train")]
+    return RepositoryMemory.build(training, "training split", tokenizer, stored.gates)
+
+
+def _score(
+    memory: RepositoryMemory, sequences: Sequence[Tokens], first_scored: Sequence[int],
+    views: Sequence[NDArray[np.float32]] | None = None,
+) -> list[NDArray[np.float32]]:  # fmt: skip
+    view = None if views is None else _join_views(views)
+    bits = memory.token_bits(*_without_end(memory, sequences, first_scored), view)
+    counts = [len(sequence) - first for sequence, first in zip(sequences, first_scored, strict=True)]
+    return np.split(bits, np.cumsum(counts)[:-1])
+
+
+def _without_end(
+    memory: RepositoryMemory, sequences: Sequence[Tokens], first_scored: Sequence[int]
+) -> tuple[list[Tokens], list[int]]:
+    """Return sequences without the end-of-text token at the beginning of a file, which a memory does not expect."""
+    begins = [int(len(sequence) > 0 and sequence[0] == memory.index.end_token) for sequence in sequences]
+    texts = [sequence[begin:] for sequence, begin in zip(sequences, begins, strict=True)]
+    return texts, [first - begin for first, begin in zip(first_scored, begins, strict=True)]
+
+
+def _join_views(views: Sequence[NDArray[np.float32]]) -> NetworkView:
+    """Return the view of all sequences, one after another; each is given by its columns, shape (tokens, 3)."""
+    return NetworkView(*np.concatenate([np.zeros((0, 3), dtype=np.float32), *views]).T)
