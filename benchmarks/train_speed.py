@@ -49,7 +49,7 @@ from git_starcoder.model import optimizer as optimizers
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.network import Network
-from git_starcoder.model.optimizer import ProcessGroup, StepRunner
+from git_starcoder.model.optimizer import ProcessGroup, StepRunner, learning_rate
 from git_starcoder.model.packing import TILE_TOKENS, PackedRows, pack_step
 from git_starcoder.model.plan import TrainingPlan
 from git_starcoder.model.preflight import CPU_MICRO_BATCH_TOKENS
@@ -129,7 +129,7 @@ class Sides:
         learner.micro_batch_tokens = CPU_MICRO_BATCH_TOKENS
         clock, content, padded = others.Clock(), [], []
         for step in self.steps:
-            learned = learner.run_step(self.plan, step, step.number / self.plan.step_count)
+            learned = learner.run_step(self.plan, step, learning_rate(learner.config, step.number / self.plan.step_count))
             float(learned.loss)  # as the metrics of a training ask for it
             clock.on_step_end()
         for step in self.steps[others.WARM :]:
@@ -174,7 +174,8 @@ class Sides:
                 if number == others.WARM:
                     spent.clear()
                     begun, tokens = time.process_time(), 0
-                tokens += learner.run_step(self.plan, step, step.number / self.plan.step_count).target_count
+                rate = learning_rate(config, step.number / self.plan.step_count)
+                tokens += learner.run_step(self.plan, step, rate).target_count
             seconds = time.process_time() - begun
         spent["rest"] = seconds - sum(spent.values())
         return {"optimizer": optimizer, "dropout": dropout, "tokens_per_processor_second": round(tokens / seconds),

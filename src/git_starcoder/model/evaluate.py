@@ -29,7 +29,13 @@ from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, sc
 from git_starcoder.evals.compressors import compressed_sizes
 from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
-from git_starcoder.model.with_memory import MEMORY_FOLDER, MemoryModel, NetworkWithMemory, training_memory
+from git_starcoder.model.with_memory import (
+    MEMORY_FOLDER,
+    MemoryModel,
+    NetworkWithMemory,
+    RememberingNetwork,
+    training_memory,
+)
 from git_starcoder.output_folder import has_schema, write_atomically
 from git_starcoder.protocols import NO_PROGRESS, LanguageModel, Progress
 
@@ -61,7 +67,7 @@ MIN_COMPRESSOR_BYTES = 1 << 20
 """Bytes of training text that compressors see, however short the time is."""
 PART_WORKERS = 2
 """Workers: two compressors read the training text at the same time."""
-TIME_SHARES = {"compressors": 0.3, "scoring": 0.25, "kinds": 0.1, "lines": 0.1, "holes": 0.1}
+TIME_SHARES = {"compressors": 0.25, "scoring": 0.25, "kinds": 0.1, "lines": 0.2, "holes": 0.15}
 """Share of the time that each part may take; the rest is a reserve."""
 EVAL_ORDER = (
     "bits_per_byte", "compressors", "next_line", "frequent_line", "fill_in_the_middle", "lines_above",
@@ -160,11 +166,12 @@ def evaluate(
     drawn = draw_documents(held_out, MAX_HELD_OUT_TOKENS)
     rows = draw_rows(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id)
     no_fim_reason = _reason_without_fim(tokenizer, training, dataset) if is_own_dataset else ""
-    models: dict[str, LanguageModel] = {NETWORK: network}
+    alone = RememberingNetwork(network)
+    models: dict[str, LanguageModel] = {NETWORK: alone}
     if is_own_dataset:
         # Made anew from the training split: the stored memory holds the held-out files as well.
         memory = training_memory(RepositoryMemory.open(folder / MEMORY_FOLDER), dataset, tokenizer)
-        models |= {MEMORY: MemoryModel(memory, tokenizer), BOTH: NetworkWithMemory(network, memory, tokenizer)}
+        models |= {MEMORY: MemoryModel(memory, tokenizer), BOTH: NetworkWithMemory(alone, memory, tokenizer)}
     untrained = untrained_network(folder, tokenizer, seed)
     documents = load_documents(dataset, "train")
     with LocalEngine(PART_WORKERS) as engine:

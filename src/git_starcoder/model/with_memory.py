@@ -10,6 +10,7 @@ import numpy as np
 from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.evals.bits_per_byte import document_sequences
 from git_starcoder.memory.repository_memory import MemoryReader, NetworkView, RepositoryMemory
+from git_starcoder.records import content_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,10 +61,41 @@ class MemoryModel:
         return written
 
 
+class RememberingNetwork:
+    """A network alone, which keeps what it predicted for the newest sequences: they are scored with a memory, too.
+
+    It implements the protocol `LanguageModel`.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.context = network.context
+        self.generate = network.generate
+        self._key = ""
+        self._views: list[NDArray[np.float32]] = []
+
+    def sequence_bits(
+        self, sequences: Sequence[Tokens], first_scored: Sequence[int], *, headers: Sequence[Tokens] = (),
+        parts: int = 4,
+    ) -> list[NDArray[np.float32]]:  # fmt: skip
+        """Compute the bits of sequences; `parts` changes nothing. See `protocols.LanguageModel`."""
+        del parts
+        return [view[:, 0] for view in self.sequence_views(sequences, first_scored, headers)]
+
+    def sequence_views(
+        self, sequences: Sequence[Tokens], first_scored: Sequence[int], headers: Sequence[Tokens]
+    ) -> list[NDArray[np.float32]]:
+        """Describe the prediction of each scored token. See `Network.sequence_views`."""
+        key = content_id(*first_scored, *(each.tobytes() for each in (*sequences, *headers)))
+        if key != self._key:
+            self._views, self._key = self.network.sequence_views(sequences, first_scored, headers), key
+        return self._views
+
+
 class NetworkWithMemory:
     """A network and a memory that is mixed into its predictions. It implements the protocol `LanguageModel`."""
 
-    def __init__(self, network: Network, memory: RepositoryMemory, tokenizer: Tokenizer) -> None:
+    def __init__(self, network: Network | RememberingNetwork, memory: RepositoryMemory, tokenizer: Tokenizer) -> None:
         self.network = network
         self.memory = memory
         self.tokenizer = tokenizer
