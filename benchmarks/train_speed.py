@@ -129,7 +129,9 @@ class Sides:
         learner.micro_batch_tokens = CPU_MICRO_BATCH_TOKENS
         clock, content, padded = others.Clock(), [], []
         for step in self.steps:
-            learned = learner.run_step(self.plan, step, learning_rate(learner.config, step.number / self.plan.step_count))
+            learned = learner.run_step(
+                self.plan, step, learning_rate(learner.config, step.number / self.plan.step_count)
+            )
             float(learned.loss)  # as the metrics of a training ask for it
             clock.on_step_end()
         for step in self.steps[others.WARM :]:

@@ -172,7 +172,7 @@ def test_groups_with_few_files_are_shown_with_their_counts():
 
 def test_predictions_that_are_not_numbers_are_one_line(dataset, trained, monkeypatch):
     bits = [np.array([inf]), np.array([1.0])]
-    monkeypatch.setattr(bits_per_byte, "document_token_bits", lambda *_: bits)
+    monkeypatch.setattr(bits_per_byte, "document_token_bits", lambda *_, **__: bits)
     monkeypatch.setattr(bits_per_byte, "identifier_shares", lambda _: None)
     with pytest.raises(DatasetError, match="not numbers"):
         evaluate(trained, dataset)
