@@ -45,7 +45,7 @@ def main() -> None:
     drafts = MemoryReader.draft
 
     def write(draft: Callable[[MemoryReader], list[int]]) -> tuple[list[list[int]], float]:
-        MemoryReader.draft = draft  # pyright: ignore[reportAttributeAccessIssue]
+        MemoryReader.draft = draft
         start = time.perf_counter()
         written = [
             network.generate([prompt], NEW_TOKENS, stop=stop, readers=[read_prompt(memory, prompt, tokenizer)])[0]
