@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -170,14 +170,23 @@ class ContextIndex:
 
     def _search(self, wanted: NDArray[Any], order: int, low: Integers, high: Integers, *, side: str) -> Integers:
         """Binary search in intervals, whose contexts share `order` tokens, for the next token before them."""
-        low, high = low.copy(), high.copy()
+
+        def is_before(places: NDArray[np.uint32]) -> NDArray[np.bool_]:
+            found = self.tokens[places.astype(np.int64) - 1 - order]
+            return found <= wanted if side == "right" else found < wanted
+
+        return self._bisect(low, high, is_before)
+
+    def _bisect(
+        self, low: Integers, high: Integers, is_before: Callable[[NDArray[np.uint32]], NDArray[np.bool_]]
+    ) -> Integers:
+        """Binary search in many intervals at once: where in each interval `is_before` of its places ends to be true."""
         last = len(self.places) - 1
         while (is_open := low < high).any():
             middle = (low + high) // 2
-            found = self.tokens[self.places[np.minimum(middle, last)].astype(np.int64) - 1 - order]
-            is_before = found <= wanted if side == "right" else found < wanted
-            low = np.where(is_open & is_before, middle + 1, low)
-            high = np.where(is_open & ~is_before, middle, high)
+            is_low = is_before(self.places[np.minimum(middle, last)])
+            low = np.where(is_open & is_low, middle + 1, low)
+            high = np.where(is_open & ~is_low, middle, high)
         return low
 
     def _insertion_points(self, added: NDArray[np.integer]) -> Integers:
@@ -190,13 +199,7 @@ class ContextIndex:
         is_tie = (known == MAX_ORDER) | ((known > 0) & (self.tokens[added - known] == self.end_token))
         # An unknown context has an empty interval, which is where it belongs.
         order = np.minimum(known + ~is_tie, MAX_ORDER)
-        low, high = low[rows, order], high[rows, order]
-        while (is_open := low < high).any():
-            middle = (low + high) // 2
-            is_before = self.places[np.minimum(middle, len(self.places) - 1)] < added
-            low = np.where(is_open & is_before, middle + 1, low)
-            high = np.where(is_open & ~is_before, middle, high)
-        return low
+        return self._bisect(low[rows, order], high[rows, order], lambda places: places < added)
 
     def following(self, history: Sequence[int]) -> list[Following]:
         """Count the tokens after the last tokens of a text: for order 0, 1, and so on, as far as contexts are known."""

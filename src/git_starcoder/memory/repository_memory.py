@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from git_starcoder.memory.contexts import Following
+    from git_starcoder.memory.file_counts import TokenCounts
     from git_starcoder.memory.gate import Evidence, Floats
     from git_starcoder.text.tokenizer import Tokenizer
 
@@ -163,6 +165,7 @@ class MemoryReader:
         """Begin a text. `others` are texts that belong to it, such as what follows a gap that is to be filled."""
         self.memory = memory
         self.file = FileCounts(memory.index.end_token)
+        self._contexts: tuple[list[Following], list[TokenCounts]] | None = None
         for other in others:
             for token in other.tolist():
                 self.file.add(token)
@@ -170,8 +173,15 @@ class MemoryReader:
 
     def add(self, tokens: Iterable[int]) -> None:
         """Read the next tokens."""
+        self._contexts = None
         for token in tokens:
             self.file.add(token)
+
+    def _known_contexts(self) -> tuple[list[Following], list[TokenCounts]]:
+        """Return the contexts of the next token that the repository and the file know; a draft and a mixture ask."""
+        if self._contexts is None:
+            self._contexts = self.memory.index.following(self.file.history), self.file.known_contexts()
+        return self._contexts
 
     def predict(self) -> Floats:
         """Return the memory's own probabilities for the next token, shape (vocabulary,)."""
@@ -185,8 +195,7 @@ class MemoryReader:
         return self._mix(prediction, "network", view)
 
     def _mix(self, base: Floats, gate: GateName, view: Floats | None) -> Floats:
-        repository = self.memory.index.following(self.file.history)
-        file = self.file.known_contexts()
+        repository, file = self._known_contexts()
         length = len(self.file.history)
         counts = (
             _order_counts([(each.counts, each.occurrences) for each in repository], MAX_ORDER),
@@ -209,8 +218,7 @@ class MemoryReader:
 
     def draft(self) -> list[int]:
         """Guess the next tokens by copying what followed the longest context that the file or the repository knows."""
-        repository = self.memory.index.following(self.file.history)
-        file = self.file.known_contexts()
+        repository, file = self._known_contexts()
         if max(len(file), len(repository)) <= MIN_DRAFT_ORDER:
             return []
         if len(file) >= len(repository):

@@ -190,7 +190,10 @@ def fim_mask(corpus: Corpus, plan: TrainingPlan, rows: Integers, draw_numbers: I
 
 
 def window_shifts(corpus: Corpus, plan: TrainingPlan, rows: Integers, draw_numbers: Integers) -> Integers:
-    """By how many tokens the window of each draw begins earlier, shape (draws,); the same for all windows of a file."""
+    """The shift of the window of each draw towards the start of its file, in tokens, shape (draws,).
+
+    All windows of a file have the same shift in a pass.
+    """
     if not plan.shifts_windows:
         return np.zeros(len(rows), dtype=np.int64)
     shares = plan.random_shares(corpus.first_windows[rows], draw_numbers, "shift")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.dataset.held_out import draw_documents, load_documents
+from git_starcoder.evals import control_mask
 from git_starcoder.evals.bits_per_byte import document_sequences
 from git_starcoder.memory.repository_memory import MemoryReader, NetworkView, RepositoryMemory
+from git_starcoder.model.network import UNLIMITED_CONTEXT_TOKENS
 from git_starcoder.records import content_id
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ MEMORY_FOLDER = "memory"
 """The folder in a model's folder with the memory of the whole repository."""
 GATE_TOKENS = 32_768
 """Tokens of the val split that gates are trained on."""
-UNLIMITED_CONTEXT_TOKENS = 1 << 20
-"""The context of a memory, which has no limit."""
 
 
 class MemoryModel:
@@ -122,8 +122,7 @@ def read_prompt(memory: RepositoryMemory, prompt: Tokens, tokenizer: Tokenizer) 
     The text that is written is the one before the gap, or else the last one. The others are read first: the text after
     the gap, and files that are shown as context.
     """
-    is_control = np.isin(prompt, [*tokenizer.control_tokens, tokenizer.end_id])
-    edges = [-1, *np.flatnonzero(is_control).tolist(), len(prompt)]
+    edges = [-1, *np.flatnonzero(control_mask(tokenizer)[prompt]).tolist(), len(prompt)]
     texts = [prompt[before + 1 : end] for before, end in pairwise(edges)]
     gap = tokenizer.fim_ids[0] if tokenizer.fim_ids else None
     current = next((index for index, edge in enumerate(edges[1:-1], 1) if prompt[edge] == gap), len(texts) - 1)
