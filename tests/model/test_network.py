@@ -30,6 +30,10 @@ def tokenizer():
 
 
 def make_network(kind, tokenizer, **values):
+    return Network(make_model(kind, **values), tokenizer, device="cpu", precision="float32")
+
+
+def make_model(kind, **values):
     """A toy of an architecture, its weights large enough that everything matters."""
     import torch
     import transformers
@@ -45,7 +49,7 @@ def make_network(kind, tokenizer, **values):
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(3.0) if weight.ndim == 2 else weight.add_(torch.randn_like(weight) * 0.1)
-    return Network(model, tokenizer, device="cpu", precision="float32")
+    return model
 
 
 def random_rows(seed, lengths):
@@ -291,11 +295,7 @@ def test_a_compiled_network_is_the_same_and_is_compiled_once(name, tokenizer, mo
     compile_it = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_it(model, dynamic=dynamic, backend=backend))
     network = Network(
-        make_network(KINDS[name][0], tokenizer, **KINDS[name][1]).model,
-        tokenizer,
-        device="cpu",
-        precision="float32",
-        is_compiled=True,
+        make_model(KINDS[name][0], **KINDS[name][1]), tokenizer, device="cpu", precision="float32", is_compiled=True
     )
     assert network.has_fixed_shapes
     network.model.eval()

@@ -46,7 +46,7 @@ MAX_STORED_LOGITS = 1 << 28
 """The largest number of stored logits (1 GiB). Beyond it, the backward pass computes logits again."""
 MAX_STORED_SCORES_TOKENS = 1024
 """Longest segment whose attention weights are stored on a CPU. Beyond it, a kernel that computes them again is used."""
-QUERY_BLOCK_TOKENS = 256
+QUERY_BLOCK_TOKENS = 128
 """Tokens whose attention is computed at once on a CPU: their scores fit into its cache, and few that are masked later
 are computed."""
 UNLIMITED_CONTEXT_TOKENS = 1 << 20
@@ -176,11 +176,8 @@ def _attend_by_segment(
 def _attend_by_query_block(
     query: Any, key: Any, value: Any, scaling: float | None, window: int | None, dropout: float
 ) -> Any:
-    """Causal attention of one segment, (1, heads, tokens, width), as plain products of matrices.
-
-    Half the time of torch's CPU kernel in bfloat16, and 0.8 of it in float32. Its memory is quadratic in the tokens.
-    """
-    import torch
+    """Causal attention of one segment on a CPU, (1, heads, tokens, width)."""
+    from git_starcoder.model.cpu_operations import BlockAttention
 
     groups = query.shape[1] // key.shape[1]
     # Under autocast, rotary positions turn queries and keys into float32; values stay in the precision of products.
@@ -188,20 +185,8 @@ def _attend_by_query_block(
     if groups > 1:
         key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
     scale = float(query.shape[2] ** -0.5) if scaling is None else scaling
-    outputs: list[Any] = []
-    for begin in range(0, query.shape[1], QUERY_BLOCK_TOKENS):
-        block = query[:, begin : begin + QUERY_BLOCK_TOKENS]
-        end = begin + block.shape[1]
-        first = 0 if window is None else max(0, begin + 1 - window)  # the first key that a query of the block sees
-        # A block of queries 2 and 3 that see the keys 0 to 3 has the mask [[0 0 0 -inf] [0 0 0 0]].
-        mask = block.new_full((end - begin, end - first), float("-inf")).triu(begin - first + 1)
-        if window is not None:
-            distance = begin - first - window
-            mask += torch.full_like(mask, float("-inf")).tril(distance) if distance > -len(mask) else 0
-        scores = torch.baddbmm(mask, block, key[:, first:end].mT, alpha=scale)
-        weights = torch.nn.functional.dropout(scores.softmax(-1), dropout)
-        outputs.append(torch.bmm(weights, value[:, first:end]))
-    return torch.cat(outputs, 1)[None]
+    attention: Any = BlockAttention
+    return attention.apply(query, key, value, scale, window, dropout)[None]
 
 
 class ForwardPath(NamedTuple):
@@ -364,6 +349,10 @@ class Network:
         """What the user should know about how this model is run."""
         # Transformers has no mask function of this name, so no mask is made.
         transformers.AttentionInterface.register(ATTENTION_NAME, attend)
+        if self.device == "cpu" and not is_compiled:
+            from git_starcoder.model.cpu_operations import replace_norms
+
+            replace_norms(model)
         self._forward_path = self._choose_forward_path()
         self._body: Any = self._forward_path.body
         if is_compiled:

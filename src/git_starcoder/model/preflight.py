@@ -51,7 +51,7 @@ ONEDNN_CODE_BYTES = 100 << 20
 MAX_PACKING_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1}
 """Largest difference in nats (root mean square) between a row packed behind another one and the same row alone that is
 still rounding. If rows see each other, it is 0.4 for an untrained `tiny`, and more for a trained model."""
-PROBE_TOKENS = 2 * QUERY_BLOCK_TOKENS
+PROBE_TOKENS = 4 * QUERY_BLOCK_TOKENS
 """Most tokens of a row that a check sends through the network."""
 SPELLED_CONTROL = "<fim_middle>"
 """A control token as a source file may spell it."""

@@ -1,0 +1,83 @@
+"""Our own operations against those of torch and transformers."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from git_starcoder.model import cpu_operations, network  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(network, "QUERY_BLOCK_TOKENS", 8)
+
+
+def parts(tokens):
+    torch.manual_seed(tokens)
+    return [torch.randn(2, tokens, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+
+
+@pytest.mark.parametrize("tokens", [5, 8, 21])
+@pytest.mark.parametrize("window", [None, 3, 13, 40])
+def test_attention_is_torchs(tokens, window):
+    places = torch.arange(tokens)
+    distance = places[:, None] - places
+    mask = (distance >= 0) & (distance < (window or tokens))
+    results = []
+    for attend in (
+        lambda *given: cpu_operations.BlockAttention.apply(*given, 0.3, window, 0.0),
+        lambda *given: torch.nn.functional.scaled_dot_product_attention(*given, attn_mask=mask, scale=0.3),
+    ):
+        given = parts(tokens)
+        output = attend(*given)
+        (output * torch.arange(output.numel()).view_as(output)).sum().backward()
+        results.append([output, *(part.grad for part in given)])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_gradients_of_attention_are_its_slopes(dropout):
+    def attend(*given):
+        torch.manual_seed(3)  # the same weights are dropped every time
+        return cpu_operations.BlockAttention.apply(*given, 0.3, 13, dropout)
+
+    assert torch.autograd.gradcheck(attend, parts(21))
+
+
+def test_dropped_weights_keep_their_sum():
+    """With values of 1, an output is the sum of its weights: on average 1."""
+    query, key, value = (part.detach() for part in parts(2000))
+    outputs = cpu_operations.BlockAttention.apply(query, key, torch.ones_like(value), 0.3, None, 0.4)
+    assert abs(float(outputs.mean()) - 1) < 0.01
+    assert float(outputs[:, :100].std()) > 0.05
+
+
+@pytest.mark.parametrize("kind", sorted(cpu_operations.PLAIN_NORMS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_are_those_of_transformers(kind, dtype):
+    import transformers
+
+    family = kind.removesuffix("RMSNorm").lower()
+    modeling = getattr(getattr(transformers.models, family), f"modeling_{family}")
+    results = []
+    for is_ours in (False, True):
+        torch.manual_seed(2)
+        norm = getattr(modeling, kind)(16, eps=0.01)
+        torch.nn.init.normal_(norm.weight)
+        numbers = torch.randn(3, 5, 16).to(dtype).requires_grad_()
+        if is_ours:
+            cpu_operations.replace_norms(norm)
+        output = norm(numbers)
+        (output * torch.linspace(-1, 1, 240).view_as(output)).sum().backward()
+        results.append([output, numbers.grad, norm.weight.grad])
+    for expected, ours in zip(*results, strict=True):
+        tolerance = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.05}
+        torch.testing.assert_close(ours, expected, check_dtype=False, **tolerance)
+
+
+def test_frozen_weights_of_norms_get_no_gradient():
+    weight = torch.ones(4)
+    numbers = torch.randn(2, 4, requires_grad=True)
+    cpu_operations.RootMeanSquareNorm.apply(numbers, weight, 1e-6).sum().backward()
+    assert numbers.grad is not None
+    assert weight.grad is None
