@@ -122,31 +122,35 @@ class ContextIndex:
         moved = np.where(moves[document] < 0, -1, moves[document] - old_starts[document] + np.arange(len(document)))
         places = moved[self.places]
         is_kept = places >= 0
-        is_stale = np.zeros(len(places), dtype=np.bool_)
-        chain, previous = _same_next_token(self.next_tokens)
-        is_stale[chain] = ~is_kept[previous]
-        places, is_stale, shared = places[is_kept], is_stale[is_kept], self.shared[is_kept]
+        dropped = np.flatnonzero(~is_kept)
+        places, shared = places[is_kept], self.shared[is_kept]
 
         # The places of new documents, sorted by their contexts, go where their contexts belong.
-        is_new = np.repeat(origins < 0, lengths + 1)
-        added = np.flatnonzero(is_new).astype(np.uint32)
+        added = np.flatnonzero(np.repeat(origins < 0, lengths + 1)).astype(np.uint32)
         added = added[sort_contexts(tokens[added], self.end_token)]
         added = added[~np.isin(added, starts, assume_unique=True)]
         draft = ContextIndex(self.end_token, tokens, places, tokens[places], shared, digests, lengths)
         at = draft._insertion_points(added)
         places = np.insert(places, at, added).astype(np.uint32)
         shared = np.insert(shared, at, np.int8(-1))
-        is_stale = np.insert(is_stale, at, np.True_)
         next_tokens = tokens[places]
-        chain, previous = _same_next_token(next_tokens)
-        # With an unsorted chain [0: a, 1: b, 2: a], place 2 follows place 0, and places 0 and 1 are the first.
-        is_first = np.ones(len(places), dtype=np.bool_)
-        is_first[chain] = False
-        is_stale[chain] |= is_new[places[previous]]
-        stale = is_stale[chain]
-        del is_stale, is_new
-        shared[is_first] = -1
-        chain, previous = chain[stale], previous[stale]
+        is_new = np.zeros(len(places), dtype=np.bool_)
+        is_new[at + np.arange(len(at))] = True
+
+        # Places by their next token. `shared` is out of date for a place that is new, or whose neighbour is or was.
+        order = np.argsort(next_tokens, kind="stable")
+        counts = np.bincount(next_tokens)
+        is_first = np.zeros(len(places), dtype=np.bool_)
+        is_first[(np.cumsum(counts) - counts)[counts > 0]] = True
+        is_stale = is_new[order]
+        is_stale[1:] |= is_stale[:-1].copy()
+        gone_before = np.cumsum(is_kept)[dropped]  # how many kept places come before a dropped one
+        gone_before += np.searchsorted(at, gone_before)
+        is_stale[_following(order, counts, self.next_tokens[dropped], gone_before)] = True
+        shared[order[is_first]] = -1
+        is_stale &= ~is_first
+        chain, previous = order[is_stale], order[:-1][is_stale[1:]]
+        del order, is_stale, is_first, is_new
         shared[chain] = shared_context(tokens, places[chain], places[previous], self.end_token)
         return type(self)(self.end_token, tokens, places, next_tokens, shared, digests, lengths)
 
@@ -299,11 +303,18 @@ def _with_digest(tokens: NDArray[np.integer]) -> tuple[bytes, bytes]:
     return blake2b(data, digest_size=DIGEST_BYTES).digest(), data
 
 
-def _same_next_token(next_tokens: NDArray[np.integer]) -> tuple[Integers, Integers]:
-    """For each place with a place before it that has the same next token: itself, and that place."""
-    order = np.argsort(next_tokens, kind="stable")
-    is_same = next_tokens[order[1:]] == next_tokens[order[:-1]]
-    return order[1:][is_same], order[:-1][is_same]
+def _following(order: Integers, counts: Integers, wanted: NDArray[np.integer], begins: NDArray[np.integer]) -> Integers:
+    """Find in `order`, places by their next token, the first one from a given place on that has a given next token.
+
+    `counts` says how often each token is next. Where there is none, nothing is returned for it. With the next tokens a,
+    b, a, c, the order is 0, 2, 1, 3; the first a from place 1 on is place 2, at index 1, and there is no b from 2 on.
+    """
+    if not len(wanted) or not len(order):
+        return np.empty(0, dtype=np.int64)
+    keys = np.repeat(np.arange(len(counts)) * (len(order) + 1), counts) + order
+    found = np.searchsorted(keys, wanted.astype(np.int64) * (len(order) + 1) + begins)
+    ends = np.cumsum(counts)[np.minimum(wanted, len(counts) - 1)]
+    return found[(wanted < len(counts)) & (found < ends)]
 
 
 def sort_contexts(tokens: NDArray[np.integer], end_token: int) -> Integers:
