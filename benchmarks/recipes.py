@@ -123,7 +123,19 @@ def measure(arm: Arm, dataset: Dataset, asked: Any, seed: int, files: list[str],
     seconds = time.perf_counter() - begun
     network, tokenizer = load_model(out)
     shutil.rmtree(out)
-    documents = [each for each in load_documents(dataset, asked.split) if each.path in set(files) and each.start == 0]
+    bits_of_file = score_files(network, tokenizer, dataset, asked.split, files)
+    bits, size = np.sum(list(bits_of_file.values()), axis=0).tolist()
+    return {
+        "bits_per_byte": bits / size, "validation": result.held_out, "loss": result.loss, "steps": result.steps,
+        "stopped": result.stopped, "seconds": round(seconds, 1), "files": bits_of_file,
+    }  # fmt: skip
+
+
+def score_files(
+    network: Any, tokenizer: Any, dataset: Dataset, split: Any, files: list[str]
+) -> dict[str, tuple[float, int]]:
+    """Return the bits that the beginning of each file needs, and its bytes."""
+    documents = [each for each in load_documents(dataset, split) if each.path in set(files) and each.start == 0]
     bits_of_file: dict[str, tuple[float, int]] = {}
     for document in documents:
         text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])
@@ -133,11 +145,7 @@ def measure(arm: Arm, dataset: Dataset, asked: Any, seed: int, files: list[str],
         if text:
             bits = document_bits(network, [document], tokenizer.end_id, parts=2)
             bits_of_file[document.path] = float(bits[0]), len(text)
-    bits, size = np.sum(list(bits_of_file.values()), axis=0).tolist()
-    return {
-        "bits_per_byte": bits / size, "validation": result.held_out, "loss": result.loss, "steps": result.steps,
-        "stopped": result.stopped, "seconds": round(seconds, 1), "files": bits_of_file,
-    }  # fmt: skip
+    return bits_of_file
 
 
 def print_summary(lines: list[dict[str, Any]], arms: list[str]) -> None:

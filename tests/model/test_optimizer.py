@@ -80,6 +80,23 @@ def test_embeddings_and_norms_are_not_decayed(make_runner, optimizer):
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_embeddings_and_norms_have_a_rate_of_their_own(make_runner, optimizer):
+    """The first step of AdamW moves every weight by its learning rate."""
+    runner = make_runner(optimizer=optimizer, embedding_rate=3.0, weight_decay=0.0, clip=1e9)
+    before = weights_of(runner)
+    for weight in runner.weights.values():
+        weight.grad = torch.ones_like(weight)
+    runner.optimizer.update_weights(0.01)
+    moved = {name: float((weight.detach() - before[name]).abs().mean()) for name, weight in runner.weights.items()}
+    for name, distance in moved.items():
+        is_inner = before[name].ndim == 2 and "embed" not in name
+        if not is_inner:
+            assert distance == pytest.approx(0.03, rel=0.01), name
+        elif optimizer == "adamw":
+            assert distance == pytest.approx(0.01, rel=0.01), name
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_every_weight_moves_and_is_remembered_by_name(make_runner, optimizer):
     one = make_runner(optimizer=optimizer)
     before = weights_of(one)

@@ -29,12 +29,18 @@ Count = Annotated[int, Meta(ge=1, le=10**15)]
 ShareBelowOne = Annotated[float, Meta(ge=0, lt=1)]
 BUDGET_KEYS = ("minutes", "steps", "epochs", "tokens")
 """Keys of which at most one may be set."""
-SCRATCH_DEFAULTS: dict[str, Any] = {"optimizer": "muon", "learning_rate": 1e-2, "weight_decay": 1.0}
+SCRATCH_DEFAULTS: dict[str, Any] = {
+    "optimizer": "muon", "learning_rate": 1e-2, "embedding_rate": 3.0, "weight_decay": 1.0,
+}  # fmt: skip
 """Defaults where a model is trained from scratch."""
-BASE_MODEL_DEFAULTS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e-5, "weight_decay": 0.1}
+BASE_MODEL_DEFAULTS: dict[str, Any] = {
+    "optimizer": "adamw", "learning_rate": 2e-5, "embedding_rate": 1.0, "weight_decay": 0.1,
+}  # fmt: skip
 """Defaults where all weights of a base model are trained: usual values, not measured by us. The rate from scratch would
 destroy what the base model has learned."""
-ADAPTER_DEFAULTS: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e-4, "weight_decay": 0.0}
+ADAPTER_DEFAULTS: dict[str, Any] = {
+    "optimizer": "adamw", "learning_rate": 2e-4, "embedding_rate": 1.0, "weight_decay": 0.0,
+}  # fmt: skip
 """Defaults of adapters, from the literature (Hu et al., 2021; Dettmers et al., 2023)."""
 DEFAULT_FIM_SHARE = 0.3
 """Share of fill-in-the-middle rows where a model is trained from scratch on natural text."""
@@ -100,6 +106,9 @@ class TrainConfig(StrictConfig):
     learning_rate: PositiveFloat = _BY_BASE
     """Peak learning rate. The default is 1e-2 from scratch, 2e-5 for all weights of a base model, and 2e-4 for
     adapters."""
+    embedding_rate: PositiveFloat = _BY_BASE
+    """The learning rate of embeddings and norms, as a multiple of `learning_rate`. The default is 3 from scratch and 1
+    for a base model."""
     weight_decay: Annotated[float, Meta(ge=0)] = _BY_BASE
     """Weight decay of matrices except embeddings: in each step they shrink by this value times the learning rate. The
     default is 1 from scratch, 0.1 for all weights of a base model, and 0 for adapters."""

@@ -34,6 +34,8 @@ WSD_DECAY_SHARE = 0.2
 """Share of the budget in which the WSD schedule falls to zero (Hägele et al., 2024)."""
 REDUCE_BUCKET_NUMBERS = 1 << 25
 """Numbers that are summed over the processes in one operation; larger buckets would need more memory for their copy."""
+RATE_FACTOR = "rate_factor"
+"""Key of a group of weights whose learning rate is a multiple of that of the schedule."""
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 """Environment variables of `torchrun`, in the order of the fields of `ProcessGroup`."""
 
@@ -81,7 +83,10 @@ class Optimizer:
         if inner_matrices:
             # Scaled so that both optimizers move weights equally fast: one learning rate serves both.
             self.optimizers.append(Muon(torch, inner_matrices, network.precision, decay))
-        groups = [{"params": other_matrices, "weight_decay": decay}, {"params": undecayed, "weight_decay": 0.0}]
+        groups = [
+            {"params": other_matrices, "weight_decay": decay},
+            {"params": undecayed, "weight_decay": 0.0, RATE_FACTOR: config.embedding_rate},
+        ]
         if groups := [group for group in groups if group["params"]]:
             self.optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True))
 
@@ -90,7 +95,7 @@ class Optimizer:
         norm = self.torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.clip)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get(RATE_FACTOR, 1.0)
             optimizer.step()
         self.clear_gradient()
         return norm

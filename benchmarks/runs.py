@@ -1,0 +1,133 @@
+"""What does `git starcoder run` give on repositories, and by how much does it beat another version of git-starcoder?
+
+    python benchmarks/runs.py OUT REPO... [--minutes 10] [--other CHECKOUT]
+
+Each repository is run once into `OUT/NAME`; runs that are done are not done again, so an interrupted comparison goes on.
+With `--other`, the folder of a checkout with a virtual environment in `.venv`, both versions run at the same time, each
+on a processor of its own, and their networks are scored on the beginnings of the same files: those that both hold out.
+
+Prints the machine, a line for each repository, and the medians. Ratios have a 95 % interval over leak groups; those to
+another version have one over files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+from recipes import score_files, shared_files
+
+from git_starcoder.dataset import Dataset
+from git_starcoder.evals import bootstrap_ratio
+from git_starcoder.model.loading import load_model
+
+SCORES = "scores.json"
+TIMES = "times.json"
+PPM = "PPMd-24, reset after each file"
+
+
+def run_versions(repo: Path, out: Path, minutes: float, versions: dict[str, Path]) -> None:
+    """Run the versions at the same time, each on its share of the processors; write how long each took."""
+    cores = sorted(os.sched_getaffinity(0))
+    share = len(cores) // len(versions)
+    running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
+    for index, (name, checkout) in enumerate(versions.items()):
+        mine = cores[index * share : (index + 1) * share]
+        command = [str(checkout / ".venv/bin/git-starcoder"), "run", str(repo), "--out", str(out / name)]
+        command = [
+            "taskset",
+            "-c",
+            ",".join(map(str, mine)),
+            *command,
+            "--minutes",
+            f"{minutes:g}",
+            "--quiet",
+            "--force",
+        ]
+        running[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL), time.monotonic()
+    seconds: dict[str, float] = {}
+    while len(seconds) < len(running):
+        time.sleep(0.5)
+        for name, (process, begun) in running.items():
+            if name not in seconds and (code := process.poll()) is not None:
+                if code:
+                    raise SystemExit(f"{versions[name]} failed on {repo} with exit code {code}")
+                seconds[name] = time.monotonic() - begun
+    (out / TIMES).write_text(json.dumps(seconds))
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """The scores that a run stored."""
+    return json.loads((out / "model" / SCORES).read_text())
+
+
+def score_networks(out: Path, names: list[str]) -> dict[str, Any]:
+    """Bits per byte of each version's network on the same files, and the ratio of the first to the second."""
+    datasets = {name: Dataset.open(out / name / "dataset") for name in names}
+    files = shared_files(datasets, "test")
+    bits: dict[str, dict[str, tuple[float, int]]] = {}
+    for name in names:
+        network, tokenizer = load_model(out / name / "model")
+        bits[name] = score_files(network, tokenizer, datasets[name], "test", files)
+    paths = sorted(set.intersection(*(set(each) for each in bits.values())))
+    totals = [np.array([bits[name][path][0] for path in paths]) for name in names]
+    sizes = np.array([bits[names[0]][path][1] for path in paths])
+    return {
+        "files": len(paths), "bits_per_byte": [float(total.sum() / sizes.sum()) for total in totals],
+        "ratio": bootstrap_ratio(*totals, 0),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run what is not done yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("repos", type=Path, nargs="+")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--other", type=Path)
+    asked = parser.parse_args()
+    versions = {"this": Path(__file__).parent.parent} | ({"other": asked.other.resolve()} if asked.other else {})
+    print(measure.machine(), flush=True)
+    ratios: dict[str, list[float]] = {}
+    for repo in asked.repos:
+        out = asked.out / repo.resolve().name
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / TIMES).exists():
+            run_versions(repo, out, asked.minutes, versions)
+        print_repository(out, list(versions), ratios)
+    for name, found in ratios.items():
+        print(f"median {name}: {statistics.median(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)})")
+
+
+def print_repository(out: Path, names: list[str], ratios: dict[str, list[float]]) -> None:
+    """Print the scores of a repository, and add its ratios to those of the others."""
+    run = read_run(out / names[0])
+    values = {(score["measure"], score["subject"]): score for score in run["scores"]}
+    seconds = json.loads((out / TIMES).read_text())[names[0]]
+    print(f"{out.name}: {seconds / 60:.1f} minutes")
+    bits = {subject: score["value"] for (name, subject), score in values.items() if name == "bits per byte"}
+    print("  bits per byte: " + ", ".join(f"{subject} {value:.3f}" for subject, value in bits.items()))
+    for subject in ("network and memory", "network", "memory"):
+        ratios.setdefault(f"{subject} / PPMd-24", []).append(bits[subject] / bits[PPM])
+    for comparison in run["comparisons"]:
+        print("  " + json.dumps(comparison))
+    exact = {subject: score for (name, subject), score in values.items() if name == "next line, exact match"}
+    print("  next line exact: " + ", ".join(f"{subject} {score['value']:.3f}" for subject, score in exact.items()))
+    if frequent := exact["most frequent next line"]["value"]:
+        ratios.setdefault("next line exact / most frequent", []).append(exact["network and memory"]["value"] / frequent)
+    if len(names) > 1:
+        both = score_networks(out, names)
+        print(f"  network alone, {both['files']} files: " + json.dumps(both))
+        ratios.setdefault("network / network of the other version", []).append(both["ratio"][0])
+
+
+if __name__ == "__main__":
+    main()
