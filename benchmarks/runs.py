@@ -110,23 +110,28 @@ def main() -> None:
 def print_repository(out: Path, names: list[str], ratios: dict[str, list[float]]) -> None:
     """Print the scores of a repository, and add its ratios to those of the others."""
     run = read_run(out / names[0])
-    values = {(score["measure"], score["subject"]): score for score in run["scores"]}
+    values = {(score["measure"], score["subject"]): score for score in run["scores"] if not score["by"]}
     seconds = json.loads((out / TIMES).read_text())[names[0]]
     print(f"{out.name}: {seconds / 60:.1f} minutes")
     bits = {subject: score["value"] for (name, subject), score in values.items() if name == "bits per byte"}
     print("  bits per byte: " + ", ".join(f"{subject} {value:.3f}" for subject, value in bits.items()))
     for subject in ("network and memory", "network", "memory"):
         ratios.setdefault(f"{subject} / PPMd-24", []).append(bits[subject] / bits[PPM])
-    for comparison in run["comparisons"]:
-        print("  " + json.dumps(comparison))
+    for each in run["comparisons"]:
+        if each["reference"] == PPM:
+            interval = "no interval" if each["low"] is None else f"{each['low']:.3f} to {each['high']:.3f}"
+            print(f"  {each['subject']} / PPMd-24: {each['ratio']:.3f}, {interval}, {each['groups']} groups")
     exact = {subject: score for (name, subject), score in values.items() if name == "next line, exact match"}
     print("  next line exact: " + ", ".join(f"{subject} {score['value']:.3f}" for subject, score in exact.items()))
     if frequent := exact["most frequent next line"]["value"]:
         ratios.setdefault("next line exact / most frequent", []).append(exact["network and memory"]["value"] / frequent)
     if len(names) > 1:
         both = score_networks(out, names)
-        print(f"  network alone, {both['files']} files: " + json.dumps(both))
-        ratios.setdefault("network / network of the other version", []).append(both["ratio"][0])
+        this, other = both["bits_per_byte"]
+        ratio, low, high = both["ratio"]
+        interval = "no interval" if low is None else f"{low:.3f} to {high:.3f}"
+        print(f"  network alone: {this:.3f}, other version {other:.3f}: {ratio:.3f}, {interval}, {both['files']} files")
+        ratios.setdefault("network / network of the other version", []).append(ratio)
 
 
 if __name__ == "__main__":
