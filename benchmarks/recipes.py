@@ -34,8 +34,9 @@ from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.evals import bootstrap_ratio
 from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.loading import load_model
+from git_starcoder.model.loading import load_model, read_training_record
 from git_starcoder.model.training import train
+from git_starcoder.model.with_context import scored_network
 from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 
@@ -122,6 +123,7 @@ def measure(arm: Arm, dataset: Dataset, asked: Any, seed: int, files: list[str],
     result = train(dataset, out, config, force=True, fresh=True)
     seconds = time.perf_counter() - begun
     network, tokenizer = load_model(out)
+    model = scored_network(network, read_training_record(out), dataset, tokenizer)
     shutil.rmtree(out)
     bits_of_file = score_files(network, tokenizer, dataset, asked.split, files)
     bits, size = np.sum(list(bits_of_file.values()), axis=0).tolist()
@@ -143,7 +145,7 @@ def score_files(
             text = text[: text.rfind(b"\n", 0, MAX_FILE_BYTES) + 1]
             document = replace(document, tokens=tokenizer.encode([text])[0].astype(np.int32))
         if text:
-            bits = document_bits(network, [document], tokenizer.end_id, parts=2)
+            bits = document_bits(model, [document], tokenizer.end_id, parts=2)
             bits_of_file[document.path] = float(bits[0]), len(text)
     return bits_of_file
 

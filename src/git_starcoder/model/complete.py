@@ -12,8 +12,10 @@ from git_starcoder.dataset.held_out import Document, load_documents
 from git_starcoder.errors import UsageError
 from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.memory.repository_memory import RepositoryMemory
+from git_starcoder.model.context import ContextComposer
 from git_starcoder.model.generation import Sampling
 from git_starcoder.model.loading import load_model, read_training_record
+from git_starcoder.model.with_context import CONTEXT_FOLDER, NetworkWithContext
 from git_starcoder.model.with_memory import MEMORY_FOLDER, read_prompt
 from git_starcoder.records import content_id
 from git_starcoder.text import tokenizer as tokenizers
@@ -46,7 +48,7 @@ class Model:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | NetworkWithContext,
         tokenizer: Tokenizer,
         memory: RepositoryMemory | None = None,
         repository: str | None = None,
@@ -66,10 +68,15 @@ class Model:
             DatasetError: It is not a model folder, or it is damaged.
             MissingExtraError: torch or transformers is not installed.
         """
+        folder = Path(folder)
         network, tokenizer = load_model(folder)
-        place = Path(folder) / MEMORY_FOLDER
-        memory = RepositoryMemory.open(place) if place.exists() else None
-        return cls(network, tokenizer, memory, read_training_record(Path(folder)).get("repository"))
+        record = read_training_record(folder)
+        memory = RepositoryMemory.open(folder / MEMORY_FOLDER) if (folder / MEMORY_FOLDER).exists() else None
+        reader: Network | NetworkWithContext = network
+        if (folder / CONTEXT_FOLDER).exists():
+            composer = ContextComposer.open(folder / CONTEXT_FOLDER, tokenizer)
+            reader = NetworkWithContext(network, composer, record["config"]["context_tokens"])
+        return cls(reader, tokenizer, memory, record.get("repository"))
 
     def complete(
         self,
@@ -156,8 +163,8 @@ def _check_sampling(max_tokens: int, temperature: float) -> None:
 
 
 def prompt_tokens(
-    network: Network, tokenizer: Tokenizer, prompt: str | bytes, suffix: str | bytes | None, max_tokens: int,
-    header: NDArray[np.int64] = NO_HEADER,
+    network: Network | NetworkWithContext, tokenizer: Tokenizer, prompt: str | bytes, suffix: str | bytes | None,
+    max_tokens: int, header: NDArray[np.int64] = NO_HEADER,
 ) -> NDArray[np.int64]:  # fmt: skip
     """The tokens that the model continues with up to `max_tokens`, shape (tokens,).
 

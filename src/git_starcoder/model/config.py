@@ -95,6 +95,11 @@ class TrainConfig(StrictConfig):
     syntax nodes. null is 0.3 from scratch if the rows have headers, as with the default recipe, and otherwise 0."""
     shift_windows: bool = True
     """Whether windows that do not overlap begin at other places of their file in every pass."""
+    context_tokens: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    """The most tokens of other files that are shown before a file: of files that it imports or resembles. 0 shows none.
+    The rows need headers, as those of the default recipe have."""
+    context_dropout: ShareBelowOne = 0.25
+    """Share of the draws of a row that show no other files, if `context_tokens` is not 0."""
     noise: ShareBelowOne = 0.0
     """Share of the input tokens that are replaced by random tokens during training. The targets stay."""
     attend: Literal["row", "piece"] = "row"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from git_starcoder.model.syntax_spans import SyntaxSpans
 from git_starcoder.row_layout import is_plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import TypeAlias
 
     from numpy.typing import NDArray
@@ -61,6 +61,11 @@ class Corpus:
     """All tokens that are not control tokens, in rising order."""
     languages: Sequence[str] = ()
     """The language of each row."""
+    paths: Sequence[str] = ()
+    """The file of each row."""
+    dataset_rows: Integers = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """The row of the dataset that each row is, shape (rows,); several are one that is shown with and without a
+    context."""
     syntax_spans: SyntaxSpans | None = None
     """What finds nodes of the syntax tree; None if spans to be filled in are all random."""
 
@@ -74,6 +79,7 @@ class Corpus:
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
         rows: list[tuple[Any, ...]] = []
         languages: list[str] = []
+        paths: list[str] = []
         places: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
         for number, row in enumerate(dataset.rows("train")):
             metadata, what = row.metadata, ""
@@ -81,6 +87,7 @@ class Corpus:
                 row_tokens: NDArray[Any] = np.array(row.tokens[: metadata["length"]])
                 weight = float(metadata["weight"])
                 start, language = int(metadata["token_start"]), str(metadata["language"])
+                path = str(metadata["source_file"])
                 content_hash, context_length = int(metadata["row_id"][:16], 16), int(row.context_length)
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 what = f"row {number + 1} is damaged: {type(error).__name__} {error}"
@@ -97,6 +104,7 @@ class Corpus:
                 (row_tokens.astype(dtype), is_plain, is_plain and not start, context_length, weight, content_hash)
             )
             languages.append(language)
+            paths.append(path)
             if is_plain:
                 places[str(metadata["sample"])].append((start, start + len(row_tokens) - context_length, number))
         if not rows:
@@ -120,7 +128,55 @@ class Corpus:
             fim_tokens=tokenizer.fim_ids,
             text_tokens=np.setdiff1d(np.arange(tokenizer.vocab_size), list(tokenizer.control_tokens)),
             languages=languages,
+            paths=paths,
+            dataset_rows=np.arange(len(rows)),
             syntax_spans=None if engine is None else SyntaxSpans(tokenizer, engine),
+        )
+
+    def with_headers(self, headers: Mapping[str, NDArray[Any]], unchanged_share: float) -> Corpus:
+        """This corpus with other headers before the rows of some files, in all draws but a share.
+
+        Each of these rows becomes two, one with its own header and one with the other. They share its weight, so a plan
+        draws both in this proportion and knows their lengths. A file whose header stays is left as it is.
+
+        Args:
+            headers: The header of each file, by path. It stands before the rows that are plain text with a header.
+            unchanged_share: The share of the draws with the old header, from 0 to below 1.
+        """
+        rows: list[NDArray[Any]] = []
+        context_lengths: list[int] = []
+        origins: list[int] = []
+        weights: list[float] = []
+        copies: dict[bool, dict[int, int]] = {False: {}, True: {}}  # by whether the header is the new one
+        for row, (path, length) in enumerate(zip(self.paths, self.context_lengths.tolist(), strict=True)):
+            old, text = np.split(self.dataset_tokens(row), [length])
+            new = headers.get(path, old) if length and self.is_plain_text[row] else old
+            is_changed = not np.array_equal(new, old)
+            shares = ((True, new, 1 - unchanged_share), (False, old, unchanged_share))
+            for is_new, header, share in shares if is_changed else ((False, old, 1.0),):
+                if share:
+                    copies[is_new][row] = len(rows)
+                    rows.append(np.concatenate((header, text)).astype(self.tokens.dtype))
+                    context_lengths.append(len(header))
+                    origins.append(row)
+                    weights.append(float(self.weights[row]) * share)
+        previous = np.full(len(rows), -1, dtype=np.int64)
+        for numbers in copies.values():
+            for row, number in numbers.items():
+                previous[number] = numbers.get(int(self.previous[row]), -1)
+        return replace(
+            self,
+            tokens=np.concatenate(rows),
+            offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),
+            is_plain_text=self.is_plain_text[origins],
+            starts_text=self.starts_text[origins],
+            context_lengths=np.array(context_lengths, dtype=np.int32),
+            previous=previous,
+            weights=np.array(weights),
+            content_hashes=self.content_hashes[origins],
+            languages=[self.languages[row] for row in origins],
+            paths=[self.paths[row] for row in origins],
+            dataset_rows=self.dataset_rows[origins],
         )
 
     @cached_property

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from git_starcoder.errors import UsageError
-from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.optimizer import StepRunner, connect_processes
 from git_starcoder.model.packing import fim_mask, input_rows, planned_budget, spm_mask
 from git_starcoder.model.plan import TrainingPlan, budget_steps
@@ -16,6 +15,7 @@ from git_starcoder.model.training import (
     VALIDATION_TIME_SHARE,
     build_network_for,
     follows_curriculum,
+    read_corpus,
     resolve_decay,
     resolve_fim,
 )
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.config import TrainConfig
+    from git_starcoder.model.corpus import Corpus
     from git_starcoder.model.network import Network
     from git_starcoder.model.packing import TokenBudget
     from git_starcoder.model.preflight import PreflightResult
@@ -98,8 +99,9 @@ def preview_training(dataset: Dataset, out: Path, config: TrainConfig) -> DryRun
     """Run all preflight checks, and count the tokens that a training would train on."""
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     is_curriculum = follows_curriculum(dataset, config)
-    corpus = Corpus.read(dataset, tokenizer)
-    config = resolve_decay(resolve_fim(config, dataset, tokenizer), corpus)
+    config = resolve_fim(config, dataset, tokenizer)
+    corpus, _ = read_corpus(dataset, config, tokenizer)
+    config = resolve_decay(config, corpus)
     network = build_network_for(dataset, config, tokenizer)
     preflight = [*run_preflight(dataset, corpus, network, tokenizer, config, out), check_certificate(dataset)]
     if any(result.result == "wrong" for result in preflight):
@@ -131,8 +133,8 @@ def explain_training_step(dataset: Dataset, config: TrainConfig, number: int) ->
         DatasetError: There are no training rows, or the dataset is damaged.
     """
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
-    corpus = Corpus.read(dataset, tokenizer)
     config = resolve_fim(config, dataset, tokenizer)
+    corpus, _ = read_corpus(dataset, config, tokenizer)
     steps = budget_steps(config, corpus)
     if steps is None:
         hint = "use --steps N; the number of steps of a finished training is in its training.json"
@@ -146,16 +148,17 @@ def explain_training_step(dataset: Dataset, config: TrainConfig, number: int) ->
 def describe_step(plan: TrainingPlan, corpus: Corpus, dataset: Dataset, number: int) -> ExplainedStep:
     """List the rows of a step of a plan, counted from 0."""
     step = plan.step(number)
-    wanted = set(step.rows.tolist())
+    dataset_rows = corpus.dataset_rows[step.rows].tolist()
+    wanted = set(dataset_rows)
     metadata = {row: values for row, values in enumerate(dataset.row_metadata("train")) if row in wanted}
     is_fim = fim_mask(corpus, plan, step.rows, step.draw_numbers).tolist()
     is_spm = spm_mask(plan, step.rows, step.draw_numbers).tolist()
     inputs = input_rows(corpus, plan, step)
     rows = tuple(
         ExplainedRow(
-            place=dataset.row_location("train", row),
-            source_file=metadata[row]["source_file"],
-            technique=metadata[row]["augmentation_type"],
+            place=dataset.row_location("train", dataset_row),
+            source_file=metadata[dataset_row]["source_file"],
+            technique=metadata[dataset_row]["augmentation_type"],
             tokens=len(tokens),
             given=1 + int(corpus.context_lengths[row]) if fim else int(corpus.loss_starts[row]),
             weight=float(corpus.weights[row]),
@@ -163,8 +166,8 @@ def describe_step(plan: TrainingPlan, corpus: Corpus, dataset: Dataset, number: 
             draws=int(plan.draw_counts[row]),
             fill="" if not fim else "SPM" if spm else "PSM",
         )
-        for row, draw, tokens, fim, spm in zip(
-            step.rows.tolist(), step.draw_numbers.tolist(), inputs, is_fim, is_spm, strict=True
+        for row, dataset_row, draw, tokens, fim, spm in zip(
+            step.rows.tolist(), dataset_rows, step.draw_numbers.tolist(), inputs, is_fim, is_spm, strict=True
         )
     )
     tokens = sum(row.tokens for row in rows)

@@ -29,6 +29,7 @@ from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, sc
 from git_starcoder.evals.compressors import compressed_sizes
 from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
+from git_starcoder.model.with_context import scored_network
 from git_starcoder.model.with_memory import (
     MEMORY_FOLDER,
     MemoryModel,
@@ -166,7 +167,7 @@ def evaluate(
     drawn = draw_documents(held_out, MAX_HELD_OUT_TOKENS)
     rows = draw_rows(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id)
     no_fim_reason = _reason_without_fim(tokenizer, training, dataset) if is_own_dataset else ""
-    alone = RememberingNetwork(network)
+    alone = RememberingNetwork(scored_network(network, training, dataset, tokenizer))
     models: dict[str, LanguageModel] = {NETWORK: alone}
     if is_own_dataset:
         # Made anew from the training split: the stored memory holds the held-out files as well.

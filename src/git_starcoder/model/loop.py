@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from git_starcoder.evals import Document
     from git_starcoder.model.checkpoint import MetricsLog
+    from git_starcoder.model.network import Network
     from git_starcoder.model.optimizer import StepResult, StepRunner
     from git_starcoder.model.plan import PlannedStep, TrainingPlan
+    from git_starcoder.model.with_context import NetworkWithContext
     from git_starcoder.protocols import Progress
 
 VALIDATION_COUNT = 12
@@ -98,11 +100,17 @@ class TrainingState:
 class ValidationSet:
     """The held-out text for validation."""
 
+    model: Network | NetworkWithContext
+    """What reads it: the network that is trained, with contexts if it is trained with them."""
     documents: Sequence[Document]
     byte_count: int
     """Bytes of their text; 0 if nothing is held out."""
     validation_count: int = VALIDATION_COUNT
     """How often to validate in a whole run."""
+
+    def measure(self) -> float:
+        """The bits that the model needs for the text."""
+        return float(document_bits(self.model, self.documents, self.model.end_token, parts=2).sum())
 
 
 class TrainingLoop:
@@ -251,8 +259,8 @@ class TrainingLoop:
         value = 0.0
         if self.processes.is_first:
             with self.average.as_weights() if self.average else nullcontext():
-                bits = document_bits(self.network, self.validation_set.documents, self.network.end_token, parts=2).sum()
-            value = float(bits) / self.validation_set.byte_count
+                bits = self.validation_set.measure()
+            value = bits / self.validation_set.byte_count
         (value,) = self.processes.broadcast([value])
         if not isfinite(value):
             hint = "a smaller learning rate may help; if not, please report this bug"

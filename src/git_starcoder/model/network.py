@@ -49,6 +49,8 @@ MAX_STORED_SCORES_TOKENS = 1024
 QUERY_BLOCK_TOKENS = 128
 """Tokens whose attention is computed at once on a CPU: their scores fit into its cache, and few that are masked later
 are computed."""
+MAX_HEADER_SHARE = 3 / 4
+"""The share of the context that a header may take, with the other files that are shown in it. The rest is text."""
 UNLIMITED_CONTEXT_TOKENS = 1 << 20
 """Context of a model whose positions have no end."""
 
@@ -284,7 +286,7 @@ def scored_windows(
     nothing = np.zeros(0, dtype=np.int64)
     shown = zip(sequences, first_scored, headers or [nothing] * len(sequences), strict=True)
     for index, (tokens, first, whole_header) in enumerate(shown):
-        header = whole_header[: context // 2]
+        header = whole_header[: int(context * MAX_HEADER_SHARE)]
         room = context - len(header)
         done = first
         for start in range(0, len(tokens), max(1, room // parts)):

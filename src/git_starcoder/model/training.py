@@ -21,7 +21,6 @@ from git_starcoder import user_paths
 from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import OutputError, UsageError
-from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.machine import limit_library_threads
 from git_starcoder.model.checkpoint import (
     METRICS_FILE,
@@ -43,6 +42,13 @@ from git_starcoder.model.optimizer import StepRunner, connect_processes
 from git_starcoder.model.packing import FIM_TOKEN_COUNT
 from git_starcoder.model.plan import TrainingPlan, budget_steps, epoch_steps
 from git_starcoder.model.preflight import raise_if_wrong, run_preflight, search_batch_size
+from git_starcoder.model.with_context import (
+    CONTEXT_FOLDER,
+    NetworkWithContext,
+    add_contexts,
+    repository_context,
+    training_context,
+)
 from git_starcoder.model.with_memory import MEMORY_FOLDER, add_memory
 from git_starcoder.output_folder import OutputKind, atomic_folder, describe_files
 from git_starcoder.protocols import NO_PROGRESS, Progress
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.checkpoint import Checkpoint
+    from git_starcoder.model.context import ContextComposer
     from git_starcoder.model.network import Network
     from git_starcoder.model.optimizer import ProcessGroup
     from git_starcoder.protocols import Engine
@@ -191,11 +198,22 @@ def resolve_decay(config: TrainConfig, corpus: Corpus) -> TrainConfig:
     return replace(config, weight_decay=1 / (config.learning_rate * decay_steps))
 
 
+def read_corpus(
+    dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer, engine: Engine | None = None
+) -> tuple[Corpus, ContextComposer | None]:
+    """Read the training rows, with the contexts that the config wants, and return what composes them, if anything."""
+    corpus = Corpus.read(dataset, tokenizer, engine)
+    if not config.context_tokens:
+        return corpus, None
+    composer = training_context(dataset, tokenizer)
+    return add_contexts(corpus, composer, dataset, config), composer
+
+
 def build_network_for(dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer) -> Network:
     """Build the network of a config with a context that fits the rows of a dataset. Raises the errors of `train`."""
     # A fill-in-the-middle row has additional control tokens.
-    context = int(dataset.metadata["max_tokens_per_sequence"]) + (FIM_TOKEN_COUNT if config.fim else 0)
-    return build_network(config, tokenizer, context)
+    row_tokens = int(dataset.metadata["max_tokens_per_sequence"]) + (FIM_TOKEN_COUNT if config.fim else 0)
+    return build_network(config, tokenizer, row_tokens + config.context_tokens)
 
 
 @dataclass(frozen=True)
@@ -218,7 +236,7 @@ class _TrainingRun:
     def finished_loop(self) -> TrainingLoop:
         """Run the training loop, from the first step or from the newest checkpoint."""
         config, processes = self.config, self.processes
-        corpus = Corpus.read(self.dataset, self.tokenizer, self.engine)
+        corpus, composer = read_corpus(self.dataset, config, self.tokenizer, self.engine)
         config = resolve_decay(config, corpus)
         checkpoint = self._find_checkpoint()
         if checkpoint:  # the measured precision stays
@@ -226,7 +244,8 @@ class _TrainingRun:
         network = build_network_for(self.dataset, config, self.tokenizer)
         if processes.local_world_size > 1:
             network.torch.set_num_threads(max(1, limit_library_threads() // processes.local_world_size))
-        validation_set = self._sample_validation_set()
+        reader = network if composer is None else NetworkWithContext(network, composer, config.context_tokens)
+        validation_set = self._sample_validation_set(reader)
         for note in network.notes:
             self.progress.note(note)
         if processes.is_first and not checkpoint:
@@ -265,13 +284,13 @@ class _TrainingRun:
         loop.run()
         return loop
 
-    def _sample_validation_set(self) -> ValidationSet:
+    def _sample_validation_set(self, model: Network | NetworkWithContext) -> ValidationSet:
         texts = draw_documents(load_documents(self.dataset, "val"), VALIDATION_TOKENS)
         if not texts:
             self.progress.note("no held-out text: the weights of the last step are kept, however good they are")
         end = self.tokenizer.end_id
         byte_count = sum(len(self.tokenizer.decode(text.scored[text.scored != end])) for text in texts)
-        return ValidationSet(texts, byte_count)
+        return ValidationSet(model, texts, byte_count)
 
     def _identity(self) -> dict[str, str]:
         """What a checkpoint must have in common with this training."""
@@ -310,7 +329,7 @@ class _TrainingRun:
         seconds = seconds_left()
         start = time.perf_counter()
         if self.processes.is_first and validation_set.byte_count:
-            document_bits(runner.network, validation_set.documents, runner.network.end_token, parts=2)
+            validation_set.measure()
         (validation_seconds,) = self.processes.broadcast([time.perf_counter() - start])
         affordable = int(VALIDATION_TIME_SHARE * seconds / validation_seconds)
         validation_set.validation_count = max(1, min(VALIDATION_COUNT, affordable))
@@ -327,7 +346,9 @@ class _TrainingRun:
     def publish(self, loop: TrainingLoop, folder: Path) -> None:
         """Write the model of a finished loop, and what is known about its training, into a folder."""
         network, config = loop.network, loop.config
-        add_memory(network, self.dataset, self.tokenizer).save(folder / MEMORY_FOLDER)
+        add_memory(loop.validation_set.model, self.dataset, self.tokenizer).save(folder / MEMORY_FOLDER)
+        if config.context_tokens:
+            repository_context(self.dataset, self.tokenizer).save(folder / CONTEXT_FOLDER)
         save_model(network, self.dataset.tokenizer_folder, folder)
         if loop.metrics:
             loop.metrics.copy_to(folder)

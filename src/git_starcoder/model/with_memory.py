@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.network import Network
+    from git_starcoder.model.with_context import NetworkWithContext
     from git_starcoder.text.tokenizer import Tokenizer
 
     Tokens = NDArray[Any]
@@ -67,7 +68,7 @@ class RememberingNetwork:
     It implements the protocol `LanguageModel`.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network | NetworkWithContext) -> None:
         self.network = network
         self.context = network.context
         self.generate = network.generate
@@ -131,7 +132,7 @@ def read_prompt(memory: RepositoryMemory, prompt: Tokens, tokenizer: Tokenizer) 
     return reader
 
 
-def add_memory(network: Network, dataset: Dataset, tokenizer: Tokenizer) -> RepositoryMemory:
+def add_memory(network: Network | NetworkWithContext, dataset: Dataset, tokenizer: Tokenizer) -> RepositoryMemory:
     """Make the memory of the repository of a dataset, for use with a network that was trained on it.
 
     Its gates are trained on the val split, with a memory that holds the training split only, as it is when it is
