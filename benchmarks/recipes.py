@@ -42,6 +42,9 @@ from git_starcoder.recipe import Recipe
 
 if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
+    from git_starcoder.protocols import LanguageModel
+    from git_starcoder.records import Split
+    from git_starcoder.text.tokenizer import Tokenizer
 
 MAX_FILE_BYTES = 16_384
 """Bytes of a file that are scored: a few long files must not decide."""
@@ -125,7 +128,7 @@ def measure(arm: Arm, dataset: Dataset, asked: Any, seed: int, files: list[str],
     network, tokenizer = load_model(out)
     model = scored_network(network, read_training_record(out), dataset, tokenizer)
     shutil.rmtree(out)
-    bits_of_file = score_files(network, tokenizer, dataset, asked.split, files)
+    bits_of_file = score_files(model, tokenizer, dataset, asked.split, files)
     bits, size = np.sum(list(bits_of_file.values()), axis=0).tolist()
     return {
         "bits_per_byte": bits / size, "validation": result.held_out, "loss": result.loss, "steps": result.steps,
@@ -134,9 +137,9 @@ def measure(arm: Arm, dataset: Dataset, asked: Any, seed: int, files: list[str],
 
 
 def score_files(
-    network: Any, tokenizer: Any, dataset: Dataset, split: Any, files: list[str]
+    model: LanguageModel, tokenizer: Tokenizer, dataset: Dataset, split: Split, files: list[str]
 ) -> dict[str, tuple[float, int]]:
-    """Return the bits that the beginning of each file needs, and its bytes."""
+    """The bits that a model needs for the beginning of each file, and the bytes of this beginning."""
     documents = [each for each in load_documents(dataset, split) if each.path in set(files) and each.start == 0]
     bits_of_file: dict[str, tuple[float, int]] = {}
     for document in documents:
@@ -150,11 +153,14 @@ def score_files(
     return bits_of_file
 
 
-def print_summary(lines: list[dict[str, Any]], arms: list[str]) -> None:
-    """Print the mean of each arm and repository, and its ratio to the first arm, over the seeds that both have."""
+def print_summary(lines: list[dict[str, Any]], arms: list[str], key: str = "files") -> None:
+    """Print the mean of each arm and repository, and its ratio to the first arm, over the seeds that both have.
+
+    `key` is that of the bits and bytes of each file.
+    """
     for repo in dict.fromkeys(line["repo"] for line in lines):
         print(repo)
-        files = {(line["arm"], line["seed"]): line["files"] for line in lines if line["repo"] == repo}
+        files = {(line["arm"], line["seed"]): line[key] for line in lines if line["repo"] == repo}
         for arm in arms:
             seeds = [seed for name, seed in files if name == arm and (arms[0], seed) in files]
             if not seeds:

@@ -8,12 +8,16 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import bases
+from git_starcoder.augmentations import header_parts
 from git_starcoder.dataset import Dataset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from git_starcoder.text.tokenizer import Tokenizer
+
+MAX_HEADER_TOKENS = 32
 WORDS = ["account", "order", "ledger", "ticket", "parcel", "sensor", "signal", "packet", "folder", "member", "invoice"]
 
 
@@ -39,8 +43,12 @@ def write(
     vocab_size: int = 512,
     strategy: str = "random",
     weights: Mapping[str, float] | None = None,
+    repository: str | None = None,
 ) -> Dataset:
-    """A dataset of `base` rows: texts by split and path, with the tokenizer learned from the training texts."""
+    """A dataset of `base` rows: texts by split and path, with the tokenizer learned from the training texts.
+
+    With the name of a repository, rows have a header, in addition to their `size`.
+    """
     tokenizer = bases.learn(list(texts["train"].values()) or [b"nothing"], vocab_size)
     (folder / "tokenizer").mkdir(parents=True)
     tokenizer.save(folder / "tokenizer")
@@ -48,8 +56,9 @@ def write(
         with (folder / f"training_data_{split}.jsonl").open("w", encoding="utf-8") as lines:
             for path, text in texts.get(split, {}).items():
                 tokens = [*tokenizer.encode([text])[0].tolist(), tokenizer.end_id]
+                header = encode_header(tokenizer, repository, path) if repository else []
                 for start in range(0, max(1, len(tokens) - size + stride), stride):
-                    row = tokens[start : start + size]
+                    row = header + tokens[start : start + size]
                     metadata = {
                         "row_id": sha256(f"{path} {start}".encode()).hexdigest()[:16],
                         "source_file": path,
@@ -62,13 +71,26 @@ def write(
                         "group": f"group of {path}",
                         "weight": (weights or {}).get(path, 1.0),
                     }
+                    if header:
+                        metadata["context"] = len(header)
                     row += [tokenizer.pad_id] * (size - len(row))
                     lines.write(json.dumps({"tokens": row, "metadata": metadata}) + "\n")
     metadata = {"learning_strategy": strategy, "max_tokens_per_sequence": size, "vocab_size": tokenizer.vocab_size}
+    if repository:
+        metadata |= {"repository": repository, "max_tokens_per_sequence": size + MAX_HEADER_TOKENS}
     (folder / "dataset_metadata.json").write_text(json.dumps(metadata))
     digest = sha256((folder / "training_data_train.jsonl").read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps({"schema": "git-starcoder/dataset/2", "digest": digest}))
     return Dataset.open(folder)
+
+
+def encode_header(tokenizer: Tokenizer, repository: str, path: str) -> list[int]:
+    """The header of a file, as a build writes it."""
+    header: list[int] = []
+    for part in header_parts(repository, path):
+        header += tokenizer.control_token_ids(part.control_token) + tokenizer.encode([part.text])[0].tolist()
+    assert len(header) <= MAX_HEADER_TOKENS
+    return header
 
 
 def toy(folder: Path, **options: object) -> Dataset:

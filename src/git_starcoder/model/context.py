@@ -163,17 +163,16 @@ class ContextComposer:
         It is chosen from the text before the place that is written: what follows a gap is not read. See
         `extend_header`.
         """
-        is_control = control_mask(self.tokenizer)[prompt]
-        controls = [*np.flatnonzero(is_control).tolist(), len(prompt)]
         start = int(prompt[:1].tolist() == [self.tokenizer.end_id])
+        controls: list[int] = np.flatnonzero(control_mask(self.tokenizer)[prompt]).tolist()
         # <repo_name> NAME <file_sep> PATH⏎ TEXT, or PATH⏎ <fim_prefix> TEXT <fim_suffix> …
-        if prompt[start : start + 1].tolist() != self._header_tokens[:1] or len(controls) < start + 3:
+        if prompt[controls[start : start + 2]].tolist() != self._header_tokens or controls[start] != start:
             return prompt
-        separator, stop = controls[start + 1 : start + 3]
-        text = separator + 1 + int(np.argmax(newline_mask(self.tokenizer)[prompt[separator + 1 :]])) + 1
+        separator = controls[start + 1]
+        text = separator + 1 + int(np.argmax(newline_mask(self.tokenizer)[prompt[separator:]]))
         header = prompt[start:text]
-        if stop == text:  # a gap follows
-            text, stop = text + 1, controls[start + 3]
+        text += text in controls
+        stop = next((place for place in controls if place >= text), len(prompt))
         extended = self.extend_header(header, prompt[text:stop], budget)
         return np.concatenate((prompt[:start], extended, prompt[start + len(header) :])).astype(prompt.dtype)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.errors import DatasetError
+from git_starcoder.hashing.arrays import mix_bits
 from git_starcoder.model.syntax_spans import SyntaxSpans
 from git_starcoder.row_layout import is_plain_text
 
@@ -147,6 +148,7 @@ class Corpus:
         context_lengths: list[int] = []
         origins: list[int] = []
         weights: list[float] = []
+        is_changed_row: list[bool] = []
         copies: dict[bool, dict[int, int]] = {False: {}, True: {}}  # by whether the header is the new one
         for row, (path, length) in enumerate(zip(self.paths, self.context_lengths.tolist(), strict=True)):
             old, text = np.split(self.dataset_tokens(row), [length])
@@ -160,10 +162,14 @@ class Corpus:
                     context_lengths.append(len(header))
                     origins.append(row)
                     weights.append(float(self.weights[row]) * share)
+                    is_changed_row.append(is_new)
         previous = np.full(len(rows), -1, dtype=np.int64)
         for numbers in copies.values():
             for row, number in numbers.items():
                 previous[number] = numbers.get(int(self.previous[row]), -1)
+        # Another content is another hash. With the same one, both rows of each pair would follow each other in a plan,
+        # all pairs would be at the same place of their cycle, and whole passes would show one kind of header.
+        hashes = self.content_hashes[origins]
         return replace(
             self,
             tokens=np.concatenate(rows),
@@ -173,7 +179,7 @@ class Corpus:
             context_lengths=np.array(context_lengths, dtype=np.int32),
             previous=previous,
             weights=np.array(weights),
-            content_hashes=self.content_hashes[origins],
+            content_hashes=np.where(is_changed_row, mix_bits(hashes), hashes),
             languages=[self.languages[row] for row in origins],
             paths=[self.paths[row] for row in origins],
             dataset_rows=self.dataset_rows[origins],

@@ -71,7 +71,7 @@ class NetworkWithContext:
         first_scored: Sequence[int], headers: Sequence[Tokens],
     ) -> list[NDArray[np.float32]]:  # fmt: skip
         """Measure the tokens that the context is chosen from without it, and those after them with it."""
-        if not len(headers):
+        if not any(map(len, headers)):
             return measure(sequences, first_scored, headers)
         if self.composer.contents != "training split":
             raise ValueError(f"a score may not come from a context of the {self.composer.contents}")
