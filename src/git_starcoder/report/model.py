@@ -90,6 +90,8 @@ def _make_section(report_input: ReportInput, model: ModelRecord) -> Section:
             raise DatasetError("the scores are of an earlier version", where="the scores", hint=hint)
         if scores.get("dataset", digest) != digest:
             paragraphs.append("These scores were measured on another dataset.")
+        if (base := scores.get("base")) is not None:
+            paragraphs.append(_describe_base(base))
         paragraphs += [f"No {name.replace('_', ' ')}: {reason}." for name, reason in scores.get("skipped", {}).items()]
         figures = [*_result_charts(scores), *figures, *_measure_charts(scores), *_group_charts(scores)]
         tables += [*_comparison_tables(scores), *_perplexity_tables(scores)]
@@ -101,6 +103,17 @@ def _make_section(report_input: ReportInput, model: ModelRecord) -> Section:
         if training.get(key):
             tables.append(_settings_table(title, training[key]))
     return Section("Model", paragraphs, figures, tables)
+
+
+def _describe_base(base: Mapping[str, Any]) -> str:
+    """What the base of the model has read of the held-out files."""
+    if base["splits"] is None:
+        return f"What the base {base['name']} has read is not known, so it may have seen these files."
+    parts = [
+        f"{found['read']:,} of {found['files']:,} {split} files ({100 * found['share']:.1f} % of the bytes)"
+        for split, found in base["splits"].items()
+    ]
+    return f"The base {base['name']} has read {' and '.join(parts)}. These files are left out of all scores."
 
 
 def _settings_table(title: str, values: Mapping[str, Any]) -> Table:
