@@ -164,6 +164,7 @@ def test_a_damaged_record_is_one_line(made, tmp_path):
         ("{", "is damaged"),
         ("[]", "is damaged"),
         ('{"schema": "git-starcoder/base/2"}', "another format"),
+        ('{"schema": "git-starcoder/base/1"}', "it has no 'name'"),
     ):
         (folder / "base.json").write_text(text)
         with pytest.raises(DatasetError, match=what):

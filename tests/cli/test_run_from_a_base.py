@@ -14,6 +14,8 @@ from git_starcoder.errors import UsageError
 from git_starcoder.recipe import Recipe
 from toy import code_base
 
+SIZE = ("--set", "window.size=128")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, repo_maker, git):
@@ -35,7 +37,7 @@ def empty_package(monkeypatch, tmp_path):
 
 
 def choose(name=None, size=None, *overrides):
-    base, reason = _choose_base(name, size, Recipe.load("natural", overrides))
+    base, reason = _choose_base(name, size, Recipe.load("natural", ("window.size=128", *overrides)))
     return base and base.name, reason
 
 
@@ -54,15 +56,17 @@ def test_what_a_run_starts_from():
     assert choose() == ("toy", "training starts from the base 'toy'; --base none trains from scratch")
     assert choose("toy") == ("toy", "training starts from the base 'toy'")
     assert choose("none") == choose(None, "small") == choose("none", "small") == (None, "training starts from scratch")
-    assert choose(None, None, other) == (
-        None,
-        "training starts from scratch: the recipe has the tokenizer 'some/folder'",
-    )
+    tokenizer = "the tokenizer 'some/folder', and the base 'toy' its own"
+    assert choose(None, None, other) == (None, f"training starts from scratch: the recipe has {tokenizer}")
     assert choose(None, None, "window.tokenizer=toy")[0] == "toy"
+    assert choose(None, None, "window.size=auto")[0] == choose(None, None, "window.size=scales")[0] == "toy"
+    long = "the recipe has rows of 129 tokens, and the base 'toy' reads 128"
+    assert choose(None, None, "window.size=[64,129]") == (None, f"training starts from scratch: {long}")
     for arguments, what in (
         (("toy", "small"), "a base has its own size"),
         (("tou", None), "base 'tou' is not known"),
-        (("toy", None, other), "the recipe has the tokenizer 'some/folder', and the base 'toy' needs its own"),
+        (("toy", None, other), f"the recipe has {tokenizer}"),
+        (("toy", None, "window.size=129"), long),
     ):
         with pytest.raises(UsageError) as caught:
             choose(*arguments)
@@ -76,7 +80,7 @@ def test_a_run_from_a_base(package, repo_maker, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(evaluate, "load_evals", dict)
     repo = repo_maker({**code_base(30), **{f"own/{path}": text for path, text in code_base(30, seed=1).items()}})
-    command = ["run", str(repo), "-o", str(tmp_path / "out"), "-j", "1", "--minutes", "0.05"]
+    command = ["run", str(repo), "-o", str(tmp_path / "out"), "-j", "1", "--minutes", "0.05", *SIZE]
     assert main([*command, "--set", "split={train: 0.6, val: 0.2, test: 0.2}"]) == 0
     captured = capsys.readouterr()
     assert "training starts from the base 'toy'; --base none trains from scratch" in captured.err.splitlines()
@@ -93,7 +97,7 @@ def test_a_run_from_a_base(package, repo_maker, tmp_path, capsys, monkeypatch):
 @pytest.mark.usefixtures("package")
 def test_a_run_on_what_the_base_has_read_ends_with_one_line(made, tmp_path, capsys):
     """A base that has read the very same repository: but for its test split, everything that is held out."""
-    arguments = ["run", str(made.repo), "-o", str(tmp_path / "out"), "-j", "1", "--minutes", "0.05", "-q"]
+    arguments = ["run", str(made.repo), "-o", str(tmp_path / "out"), "-j", "1", "--minutes", "0.05", "-q", *SIZE]
     from git_starcoder.bases.blobs import BlobFilter
 
     everything = BlobFilter.build(

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 BASE_FILE = "base.json"
 BLOBS_FILE = "blobs.npy"
 BASE_SCHEMA = "git-starcoder/base/1"
+RECORD_KEYS = (
+    "name", "about", "date", "parameters", "window", "weights", "steps", "tokens", "held_out", "blobs", "sources",
+)  # fmt: skip
+"""Keys that every record has."""
 NO_BASE = "none"
 """What a command takes in place of the name of a base to train from scratch."""
 
@@ -72,6 +76,9 @@ class Base:
             raise DatasetError(what, where=BASE_FILE, hint="install git-starcoder again") from error
         if schema != BASE_SCHEMA:
             raise DatasetError(f"the base in '{folder}' has another format", where=BASE_FILE, hint=f"not {BASE_SCHEMA}")
+        if missing := [key for key in RECORD_KEYS if key not in record]:
+            what = f"the base in '{folder}' is damaged: it has no '{missing[0]}'"
+            raise DatasetError(what, where=BASE_FILE, hint="install git-starcoder again")
         return cls(name or str(record["name"]), folder, cast("dict[str, Any]", record))
 
     @property

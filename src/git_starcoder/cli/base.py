@@ -11,7 +11,7 @@ from git_starcoder.errors import ExitCode, UsageError
 
 @click.group("base")
 def command() -> None:
-    """List or show bases: small models that have read other repositories, from which training can start."""
+    """List or show bases (models that training can start from)."""
 
 
 @command.command("list")

@@ -128,7 +128,6 @@ def _choose_base(name: str | None, size: str | None, recipe: Recipe) -> tuple[Ba
     """The base to start from, None for a model from scratch; and what the user should know about this choice."""
     from git_starcoder.bases import NO_BASE, default_base, find_base
 
-    tokenizer = recipe.window.tokenizer
     if name not in {None, NO_BASE}:
         if size is not None:
             raise UsageError("a base has its own size", where="--size", hint="leave out --size, or use --base none")
@@ -137,18 +136,28 @@ def _choose_base(name: str | None, size: str | None, recipe: Recipe) -> tuple[Ba
             known = registry.names("bases")
             hint = registry.suggest(str(name), known) if known else "git-starcoder comes with no base: use --base none"
             raise UsageError(f"base '{name}' is not known", where="--base", hint=hint)
-        if tokenizer not in {"learn", base.name}:
-            what = f"the recipe has the tokenizer '{tokenizer}', and the base '{base.name}' needs its own"
-            raise UsageError(what, where="window.tokenizer", hint=f"--set window.tokenizer={base.name}")
+        if problem := _reason_against(base, recipe):
+            raise UsageError(problem, where="--base", hint="change the recipe with --set, or use --base none")
         return base, f"training starts from the base '{base.name}'"
     if name == NO_BASE or size is not None:
         return None, "training starts from scratch"
     base = default_base()
     if base is None:
         return None, "training starts from scratch: git-starcoder comes with no base"
-    if tokenizer not in {"learn", base.name}:
-        return None, f"training starts from scratch: the recipe has the tokenizer '{tokenizer}'"
+    if problem := _reason_against(base, recipe):
+        return None, f"training starts from scratch: {problem}"
     return base, f"training starts from the base '{base.name}'; --base none trains from scratch"
+
+
+def _reason_against(base: Base, recipe: Recipe) -> str:
+    """Why training on the dataset of a recipe cannot start from a base, or ""."""
+    tokenizer, size = recipe.window.tokenizer, recipe.window.size
+    if tokenizer not in {"learn", base.name}:
+        return f"the recipe has the tokenizer '{tokenizer}', and the base '{base.name}' its own"
+    if not isinstance(size, str) and max(recipe.window.sizes) > base.window:
+        longest = max(recipe.window.sizes)
+        return f"the recipe has rows of {longest:,} tokens, and the base '{base.name}' reads {base.window:,}"
+    return ""
 
 
 def _train_and_evaluate(

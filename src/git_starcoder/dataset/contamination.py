@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from git_starcoder.bases.blobs import BLOB_ID
 from git_starcoder.row_layout import BASE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,6 +39,54 @@ class Contamination(NamedTuple):
     def share(self) -> float:
         """The share of the bytes that the base has read."""
         return self.read_bytes / max(1, self.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseReading:
+    """What the base of a model has read of the held-out text."""
+
+    name: str
+    """The base, as in the training config."""
+    splits: Mapping[str, Contamination] | None
+    """By split; None if it is not known."""
+
+    @classmethod
+    def measure(
+        cls, name: str, splits: Mapping[Split, Sequence[Document]], blobs: BlobFilter | None, tokenizer: Tokenizer
+    ) -> BaseReading:
+        """Count what a base has read of each split. Nothing is known without a filter, or if ids cannot be compared."""
+        if blobs is None or not all(map(have_comparable_ids, splits.values())):
+            return cls(name, None)
+        return cls(name, {split: measure_contamination(texts, blobs, tokenizer) for split, texts in splits.items()})
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> BaseReading:
+        """What `as_values` returned."""
+        splits: Mapping[str, Mapping[str, int]] | None = values["splits"]
+        if splits is None:
+            return cls(values["name"], None)
+        fields = Contamination._fields
+        found = {split: Contamination(**{key: counts[key] for key in fields}) for split, counts in splits.items()}
+        return cls(values["name"], found)
+
+    def as_values(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        if self.splits is None:
+            return {"name": self.name, "splits": None}
+        splits = {split: {**found._asdict(), "share": round(found.share, 6)} for split, found in self.splits.items()}
+        return {"name": self.name, "splits": splits}
+
+    def __str__(self) -> str:
+        if self.splits is None:
+            return f"what the base '{self.name}' has read is not known, so it may have seen these files"
+        if not any(found.read for found in self.splits.values()):
+            counts = " and ".join(f"{found.files:,} {split}" for split, found in self.splits.items())
+            return f"the base '{self.name}' has read none of the {counts} files as they are"
+        parts = [
+            f"{found.read:,} of {found.files:,} {split} files ({100 * found.share:.1f} % of the bytes)"
+            for split, found in self.splits.items()
+        ]
+        return f"the base '{self.name}' has read {' and '.join(parts)}, which are left out of all scores"
 
 
 def drop_read(documents: Sequence[Document], blobs: BlobFilter | None) -> list[Document]:

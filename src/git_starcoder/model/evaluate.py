@@ -10,13 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder.dataset.contamination import (
-    Contamination,
-    drop_read,
-    find_read_rows,
-    have_comparable_ids,
-    measure_contamination,
-)
+from git_starcoder.dataset.contamination import BaseReading, drop_read, find_read_rows
 from git_starcoder.dataset.held_out import draw_documents, draw_rows, limit_rows, load_documents
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError
@@ -87,37 +81,6 @@ EVAL_ORDER = (
 
 class NothingHeldOutError(DatasetError):
     """There is no held-out text to score, or the base of the model has read all of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class BaseReading:
-    """What the base of a model has read of the held-out text."""
-
-    name: str
-    """The base, as in the training config."""
-    splits: Mapping[str, Contamination] | None
-    """By split; None if it is not known."""
-
-    def as_values(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        splits = (
-            None
-            if self.splits is None
-            else {split: {**found._asdict(), "share": round(found.share, 6)} for split, found in self.splits.items()}
-        )
-        return {"name": self.name, "splits": splits}
-
-    def __str__(self) -> str:
-        if self.splits is None:
-            return f"what the base '{self.name}' has read is not known, so it may have seen these files"
-        if not any(found.read for found in self.splits.values()):
-            counts = " and ".join(f"{found.files:,} {split}" for split, found in self.splits.items())
-            return f"the base '{self.name}' has read none of the {counts} files as they are"
-        parts = [
-            f"{found.read:,} of {found.files:,} {split} files ({100 * found.share:.1f} % of the bytes)"
-            for split, found in self.splits.items()
-        ]
-        return f"the base '{self.name}' has read {' and '.join(parts)}, which are left out of all scores"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +168,8 @@ def evaluate(
     training = read_training_record(folder)
     lineage = BaseLineage.of_model(folder, training)
     splits: dict[Split, list[Document]] = {name: load_documents(dataset, name) for name in ("test", "val")}
-    blobs, reading = None if lineage is None else lineage.blobs, _read_by_base(lineage, splits, tokenizer)
+    blobs = None if lineage is None else lineage.blobs
+    reading = None if lineage is None else BaseReading.measure(lineage.name, splits, blobs, tokenizer)
     split, held_out = _choose_split(dataset, splits, blobs, reading)
     is_own_dataset = training["dataset"] == dataset.digest
     drawn = draw_documents(held_out, MAX_HELD_OUT_TOKENS)
@@ -244,20 +208,6 @@ def held_out_blobs(model: str | Path) -> BlobFilter | None:
     """The files that the base of a model has read, which are no held-out text for it; None if that is not known."""
     lineage = BaseLineage.of_model(Path(model), read_training_record(Path(model)))
     return None if lineage is None else lineage.blobs
-
-
-def _read_by_base(
-    lineage: BaseLineage | None, splits: Mapping[Split, Sequence[Document]], tokenizer: Tokenizer
-) -> BaseReading | None:
-    """What the base of a model has read of each split; None without a base."""
-    if lineage is None:
-        return None
-    if lineage.blobs is None or not all(map(have_comparable_ids, splits.values())):
-        return BaseReading(lineage.name, None)
-    blobs = lineage.blobs
-    return BaseReading(
-        lineage.name, {name: measure_contamination(texts, blobs, tokenizer) for name, texts in splits.items()}
-    )
 
 
 def _choose_split(

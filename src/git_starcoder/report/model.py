@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from git_starcoder.dataset.contamination import BaseReading
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import (
     BITS_PER_BYTE,
@@ -91,7 +92,8 @@ def _make_section(report_input: ReportInput, model: ModelRecord) -> Section:
         if scores.get("dataset", digest) != digest:
             paragraphs.append("These scores were measured on another dataset.")
         if (base := scores.get("base")) is not None:
-            paragraphs.append(_describe_base(base))
+            told = str(BaseReading.from_values(base))
+            paragraphs.append(f"{told[:1].upper()}{told[1:]}.")
         paragraphs += [f"No {name.replace('_', ' ')}: {reason}." for name, reason in scores.get("skipped", {}).items()]
         figures = [*_result_charts(scores), *figures, *_measure_charts(scores), *_group_charts(scores)]
         tables += [*_comparison_tables(scores), *_perplexity_tables(scores)]
@@ -103,17 +105,6 @@ def _make_section(report_input: ReportInput, model: ModelRecord) -> Section:
         if training.get(key):
             tables.append(_settings_table(title, training[key]))
     return Section("Model", paragraphs, figures, tables)
-
-
-def _describe_base(base: Mapping[str, Any]) -> str:
-    """What the base of the model has read of the held-out files."""
-    if base["splits"] is None:
-        return f"What the base {base['name']} has read is not known, so it may have seen these files."
-    parts = [
-        f"{found['read']:,} of {found['files']:,} {split} files ({100 * found['share']:.1f} % of the bytes)"
-        for split, found in base["splits"].items()
-    ]
-    return f"The base {base['name']} has read {' and '.join(parts)}. These files are left out of all scores."
 
 
 def _settings_table(title: str, values: Mapping[str, Any]) -> Table:
