@@ -4,7 +4,11 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 MINUTES ?= 8
 
-.PHONY: run test lint docs
+BASES := src/git_starcoder/bases
+WORK ?= build/base/$(BASE)
+MIRRORS ?=
+
+.PHONY: run test lint docs base
 
 # The main job on this repository itself: a dataset, a small model, its scores beside the references, a completion.
 run: .venv/ready
@@ -17,6 +21,17 @@ test: .venv/ready
 # The site, into build/site; warnings are errors.
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# A base, from the three files in its folder; see docs/how-to/base.md. Takes hours, and downloads what is not in MIRRORS.
+base: .venv/ready
+	@test -n "$(BASE)" || { echo "error: no base is named; make base BASE=NAME" >&2; exit 2; }
+	$(BIN)/python benchmarks/make_base.py fetch $(BASES)/$(BASE) $(WORK) $(if $(MIRRORS),--mirrors $(MIRRORS))
+	$(BIN)/git-starcoder build --list $(WORK)/repositories.txt -r $(BASES)/$(BASE)/recipe.yaml -o $(WORK)/dataset
+	test -f $(WORK)/model/training.json || \
+		$(BIN)/git-starcoder train $(WORK)/dataset --config $(BASES)/$(BASE)/training.yaml -o $(WORK)/model
+	$(BIN)/python benchmarks/memorisation.py $(WORK)/model $(WORK)/dataset > $(WORK)/memorisation.json
+	$(BIN)/python benchmarks/make_base.py export $(BASES)/$(BASE) $(WORK) $(WORK)/model $(WORK)/dataset \
+		--memorisation $(WORK)/memorisation.json
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

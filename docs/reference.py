@@ -13,7 +13,7 @@ import click
 from mkdocs.structure.files import File
 
 import git_starcoder
-from git_starcoder import checks, cli, errors, evals, recipe, registry
+from git_starcoder import bases, checks, cli, errors, evals, recipe, registry
 from git_starcoder.checks import files, rows
 from git_starcoder.checks.base import answered_tests
 from git_starcoder.cli import seed_trainer_script, shared_options
@@ -314,6 +314,9 @@ def _registries_page() -> Iterator[str]:
     yield "## recipes\n"
     recipes = [(f"`{key}`", recipe.Recipe.load(key).about) for key in registry.names("recipes")]
     yield from _table("key|what it is", recipes)
+    yield "## bases\n"
+    found = [(f"`{key}`", bases.Base.open(registry.base_folder(key)).about) for key in registry.names("bases")]
+    yield from _table("key|what it is", found) if found else ["There is no base yet. A base is a folder, not a file.\n"]
     yield "## languages\n"
     yield (
         ", ".join(f"`{key}`" for key in registry.names("languages"))

@@ -89,12 +89,12 @@ class WindowOptions(StrictConfig):
 
     size: WindowSize | tuple[WindowSize, ...] | Literal["auto", "scales"] = "auto"
     """Tokens per row: a number, or a list of numbers. `auto` (one size) and `scales` (several sizes) depend on the
-    memory of the GPU."""
+    memory of the GPU. With the tokenizer of a base, they have at most as many tokens as the rows of the base."""
     overlap: Annotated[float, Meta(ge=0, lt=1)] = 0.75
     """Share of a window's tokens that the next window repeats."""
     tokenizer: str = "learn"
-    """`learn` trains a byte-level BPE tokenizer on the training split. Any other value is the folder or the Hugging
-    Face id of a tokenizer."""
+    """`learn` trains a byte-level BPE tokenizer on the training split. Any other value is the name of a base (`git
+    starcoder base list`), or the folder or the Hugging Face id of a tokenizer."""
     vocab_size: Annotated[int, Meta(ge=512, le=1_000_000)] = 4096
     """Vocabulary size of a learned tokenizer, including special tokens."""
     header: RepositoryName | None = None

@@ -1,7 +1,7 @@
 """Finds the entries of registries.
 
 A registry is a folder of this package in which each file is one entry: the file name is its key, the first line of its
-docstring is its help.
+docstring is its help. In `bases/`, each folder is one entry.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-SUFFIXES = {"augmentations": ".py", "languages": ".toml", "recipes": ".yaml"}
-"""The suffix of the files of each registry."""
+SUFFIXES = {"augmentations": ".py", "bases": "/base.json", "languages": ".toml", "recipes": ".yaml"}
+"""What follows the key of an entry in the name of its file, for each registry."""
 
 DEFAULT_RECIPE = "natural"
 """The recipe that is used where none is named."""
@@ -27,8 +28,15 @@ def names(registry: str) -> list[str]:
     """The keys of a registry, sorted."""
     suffix = SUFFIXES[registry]
     folder = files("git_starcoder") / registry
+    if suffix.startswith("/"):
+        return sorted(entry.name for entry in folder.iterdir() if (entry / suffix[1:]).is_file())
     file_names = (entry.name for entry in folder.iterdir())
     return sorted(name.removesuffix(suffix) for name in file_names if name.endswith(suffix) and name != "__init__.py")
+
+
+def base_folder(key: str) -> Path:
+    """The folder of a base. An installed package is a folder, never an archive, so libraries can read its files."""
+    return Path(str(files("git_starcoder") / "bases" / key))
 
 
 @cache

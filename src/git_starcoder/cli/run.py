@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder import user_paths
+from git_starcoder import registry, user_paths
 from git_starcoder.cli.build import dataset_values, describe_dataset
 from git_starcoder.cli.check import outcome_table, outcome_values, run_checks
 from git_starcoder.cli.console import Console, json_schema, to_json
@@ -28,9 +29,11 @@ from git_starcoder.errors import ExitCode, OutputError, UsageError
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from git_starcoder.bases import Base
     from git_starcoder.dataset import Dataset
+    from git_starcoder.recipe import Recipe
 
 RESULT_FILE = "run.json"
 SCHEMA_PREFIX = "git-starcoder/run/"
@@ -56,20 +59,26 @@ endlessly. On code this read better than sampling at a temperature of 0.4 or 0.6
 @click.option(
     "--minutes", type=float, default=10.0, show_default=True, help="Time budget for all steps together, in minutes."
 )
-@click.option("--size", default="tiny", show_default=True,
-              help="Size of the model: tiny (4 million parameters), small (28 million), or another size "
-              "that `git starcoder train` accepts.")  # fmt: skip
+@click.option("--base", "base_name",
+              help="Base to start from: a name from `git starcoder base list`, the folder of a base, or none to train "
+              "from scratch (default: the first in the list, if there is one).")  # fmt: skip
+@click.option("--size",
+              help="Size of a model from scratch: tiny (4 million parameters, the default), small (28 million), or "
+              "another size that `git starcoder train` accepts. The model then has no base.")  # fmt: skip
 @click.option(
     "--force", is_flag=True, help="Build and train again, and replace files of an earlier run even if you edited them."
 )
 @common_options
 def command(
     console: Console, repo: Path, rev: str, name: str, overrides: tuple[str, ...], seed: int | None, jobs: int | None,
-    use_cache: bool, out: Path, minutes: float, size: str, force: bool,
+    use_cache: bool, out: Path, minutes: float, base_name: str | None, size: str | None, force: bool,
 ) -> ExitCode:  # fmt: skip
     """Run build, check, train, eval and complete with one command.
 
     REPO is the folder of a Git repository (default: the current folder). Its code is only read, never run.
+
+    Training starts from a base, a small model that has read other repositories, if git-starcoder comes with one. The
+    dataset then has the tokenizer of the base.
 
     The model is trained on shuffled rows, even if the recipe has a curriculum, because a curriculum makes models that
     are trained for a few minutes worse. `git starcoder train` follows the curriculum.
@@ -87,8 +96,12 @@ def command(
     start = time.monotonic()
     user_paths.offer_temporary_folder(out)
     recipe = Recipe.load(name, override_seed(overrides, seed))
+    base, reason = _choose_base(base_name, size, recipe)
+    if base is not None and recipe.window.tokenizer == "learn":
+        recipe = Recipe.load(name, (*override_seed(overrides, seed), f"window.tokenizer={json.dumps(base.name)}"))
     repository = Repo.open(repo, rev)
     _prepare_folder(out, force=force)
+    console.print_message(reason)
     with (
         show_progress(console) as progress,
         open_engine(progress, jobs) as engine,
@@ -99,24 +112,61 @@ def command(
     console.print_section(describe_dataset(dataset, dataset.folder))
     outcomes = run_checks(console, dataset, repository)
     console.print_section(outcome_table(outcomes))
-    values = {"dataset": dataset_values(dataset), **outcome_values(outcomes)}
+    start_model = {"base": base.name} if base else {"size": size or "tiny"}
+    values = {"dataset": dataset_values(dataset), **outcome_values(outcomes), "start": start_model}
     if any(outcome.finding_count for outcome in outcomes):
         return _finish(console, out, values, ExitCode.FINDINGS)
 
     def minutes_left() -> float:
         return minutes - (time.monotonic() - start) / 60
 
-    values |= _train_and_evaluate(console, dataset, out / "model", minutes_left, minutes, size, recipe.seed)
+    values |= _train_and_evaluate(console, dataset, out / "model", minutes_left, minutes, start_model, recipe.seed)
     return _finish(console, out, values, ExitCode.SUCCESS)
+
+
+def _choose_base(name: str | None, size: str | None, recipe: Recipe) -> tuple[Base | None, str]:
+    """The base to start from, None for a model from scratch; and what the user should know about this choice."""
+    from git_starcoder.bases import NO_BASE, default_base, find_base
+
+    if name not in {None, NO_BASE}:
+        if size is not None:
+            raise UsageError("a base has its own size", where="--size", hint="leave out --size, or use --base none")
+        base = find_base(str(name))
+        if base is None:
+            known = registry.names("bases")
+            hint = registry.suggest(str(name), known) if known else "git-starcoder comes with no base: use --base none"
+            raise UsageError(f"base '{name}' is not known", where="--base", hint=hint)
+        if problem := _reason_against(base, recipe):
+            raise UsageError(problem, where="--base", hint="change the recipe with --set, or use --base none")
+        return base, f"training starts from the base '{base.name}'"
+    if name == NO_BASE or size is not None:
+        return None, "training starts from scratch"
+    base = default_base()
+    if base is None:
+        return None, "training starts from scratch: git-starcoder comes with no base"
+    if problem := _reason_against(base, recipe):
+        return None, f"training starts from scratch: {problem}"
+    return base, f"training starts from the base '{base.name}'; --base none trains from scratch"
+
+
+def _reason_against(base: Base, recipe: Recipe) -> str:
+    """Why training on the dataset of a recipe cannot start from a base, or ""."""
+    tokenizer, size = recipe.window.tokenizer, recipe.window.size
+    if tokenizer not in {"learn", base.name}:
+        return f"the recipe has the tokenizer '{tokenizer}', and the base '{base.name}' its own"
+    if not isinstance(size, str) and max(recipe.window.sizes) > base.window:
+        longest = max(recipe.window.sizes)
+        return f"the recipe has rows of {longest:,} tokens, and the base '{base.name}' reads {base.window:,}"
+    return ""
 
 
 def _train_and_evaluate(
     console: Console, dataset: Dataset, model_folder: Path, minutes_left: Callable[[], float], minutes: float,
-    size: str, seed: int,
+    start_model: Mapping[str, str], seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Trains a model, scores it and shows a completion; returns the values of these parts for `--json`."""
     from git_starcoder.model.config import TrainConfig
-    from git_starcoder.model.evaluate import evaluate, format_scores, save_scores
+    from git_starcoder.model.evaluate import NothingHeldOutError, evaluate, format_scores, save_scores
     from git_starcoder.model.network import import_libraries
     from git_starcoder.model.training import train
 
@@ -125,16 +175,17 @@ def _train_and_evaluate(
         import_libraries()  # loading torch takes seconds, which training does not get
         training_minutes = max(minutes * MIN_TRAINING_SHARE, minutes_left() - minutes * EVALUATION_SHARE)
         # In one comparison (click, one seed, a short training) the curriculum cost 6.5 % of the held-out bits per byte.
-        config = TrainConfig.load(None, (), minutes=training_minutes, size=size, order="shuffled", seed=seed)
+        config = TrainConfig.load(None, (), minutes=training_minutes, order="shuffled", seed=seed, **start_model)
         result = train(dataset, model_folder, config, progress=progress, force=True, fresh=True)
     console.print_section(describe_training(result))
     values: dict[str, Any] = {"training": asdict(result)}
-    if not (dataset.metadata["test_sequences"] or dataset.metadata["val_sequences"]):
-        console.print_section("nothing is held out, so the model cannot be scored")
-        return values
     with show_progress(console) as progress:
         seconds = minutes_left() * 60 * SCORING_SHARE
-        scores = evaluate(model_folder, dataset, seconds=seconds, seed=seed, progress=progress)
+        try:
+            scores = evaluate(model_folder, dataset, seconds=seconds, seed=seed, progress=progress)
+        except NothingHeldOutError as error:
+            console.print_section(error.what)
+            return values
     save_scores(scores, model_folder)
     console.print_section(format_scores(scores))
     values |= {key: value for key, value in scores.as_values().items() if key != "dataset"}  # a part of its own
@@ -144,9 +195,10 @@ def _train_and_evaluate(
 def _show_completion(console: Console, dataset: Dataset, model_folder: Path, seed: int) -> dict[str, Any]:
     """Lets the model continue a held-out file; returns the values of this part for `--json`."""
     from git_starcoder.model.complete import complete, find_completion_example
+    from git_starcoder.model.evaluate import held_out_blobs
     from git_starcoder.text.encoding import split_lines
 
-    held_out = find_completion_example(dataset, seed)
+    held_out = find_completion_example(dataset, seed, held_out_blobs(model_folder))
     if held_out is None:
         console.print_section("no held-out file is long enough to show a completion")
         return {}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from git_starcoder.engine.local import LocalEngine
     from git_starcoder.protocols import Cache, Progress
 
-LIGHTWEIGHT_COMMANDS = {"recipe", "show", "doctor"}
+LIGHTWEIGHT_COMMANDS = {"base", "recipe", "show", "doctor"}
 """Commands that load no large libraries, or check the limits of the machine themselves."""
 DEFAULT_CACHE_MEGABYTES = 2048
 """Default size limit of the cache, in megabytes."""

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @click.option("--tokens", type=float, help="Training budget in tokens.")
 @click.option("--size", help="Size of a model from scratch: tiny, small, medium, large or huge (4, 28, 90, 350 or 1000 "
               "million parameters), or a number of parameters such as 124M (default: tiny).")  # fmt: skip
-@click.option("--base", help="Pretrained causal model to start from: a folder or a Hugging Face id.")
+@click.option("--base", help="Model to start from: a name from `git starcoder base list`, the folder of a causal "
+              "model, or a Hugging Face id.")  # fmt: skip
 @click.option("--tune", type=click.Choice(["full", "lora", "qlora"]),
               help="How to train the base model: full trains all weights, lora trains only adapters, and qlora does so "
               "with the base weights stored in 4 bits (default: full).")  # fmt: skip

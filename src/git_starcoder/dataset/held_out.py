@@ -17,7 +17,7 @@ from git_starcoder.records import content_id
 from git_starcoder.row_layout import BASE, is_plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from numpy.typing import NDArray
 
@@ -54,6 +54,8 @@ class Document:
     header: NDArray[np.int32] = field(default_factory=lambda: NO_TOKENS)
     """What a model reads before any part of the text: name of the repository and path, as in training. Empty if the
     rows have no header."""
+    blob: str = ""
+    """The id that git gives to the content of the file."""
 
     @property
     def scored(self) -> NDArray[np.int32]:
@@ -80,7 +82,7 @@ class HeldOutRow:
 
 def load_documents(dataset: Dataset, split: Split) -> list[Document]:
     """Return the files of a split as they are, in the order of their paths, without what augmentations made."""
-    joined: dict[tuple[str, str], tuple[JoinedWindows, str, str, str, NDArray[np.int32]]] = {}
+    joined: dict[tuple[str, str], tuple[JoinedWindows, Document]] = {}
     for row in dataset.rows(split):
         metadata = row.metadata
         if metadata["augmentation_type"] == BASE:
@@ -88,12 +90,14 @@ def load_documents(dataset: Dataset, split: Split) -> list[Document]:
             header, text = np.split(np.array(row.tokens[: metadata["length"]], dtype=np.int32), [row.context_length])
             if key not in joined:
                 language, role, group = (str(metadata[name]) for name in ("language", "role", "group"))
-                joined[key] = (JoinedWindows(), language, role, group, header)
+                blob = str(metadata.get("blob", ""))
+                whole = Document(key[0], language, role, group, 0, NO_TOKENS, header=header, blob=blob)
+                joined[key] = (JoinedWindows(), whole)
             # `git starcoder check` reports rows that contradict each other.
             joined[key][0].join(int(metadata["token_start"]), text)
     return [
-        Document(path, language, role, group, start, tokens, header=header)
-        for (path, _), (windows, language, role, group, header) in sorted(joined.items(), key=lambda item: item[0])
+        replace(whole, start=start, tokens=tokens)
+        for _, (windows, whole) in sorted(joined.items(), key=lambda item: item[0])
         for start, tokens in windows.token_runs()
     ]
 
@@ -146,16 +150,18 @@ def _cut_piece(document: Document, size: int, drawn_by: str) -> Document:
     return replace(document, start=document.start + begin - read, tokens=tokens, context_length=read)
 
 
-def draw_rows(dataset: Dataset, split: Split, limit: int, end: int) -> list[HeldOutRow]:
+def draw_rows(dataset: Dataset, split: Split, limit: int, end: int, left_out: Container[int] = ()) -> list[HeldOutRow]:
     """Draw rows of each technique until `limit` of their tokens are scored: one of each file, then a second of each.
 
-    `end` is the end-of-text token.
+    `end` is the end-of-text token. The rows with the indexes `left_out` are not drawn.
     """
     # By technique, of each row: a hash by which rows are drawn, its index, its file, how many of its tokens are scored.
     candidates: dict[str, list[tuple[str, int, str, int]]] = {}
     for index, metadata in enumerate(dataset.row_metadata(split)):
         scored = _scored_tokens(metadata)
-        if scored > 0 and not metadata.get("copy"):  # further copies of a row show nothing new
+        if (
+            scored > 0 and not metadata.get("copy") and index not in left_out
+        ):  # further copies of a row show nothing new
             order = content_id(DRAW_SEED, metadata["row_id"])
             candidate = (order, index, metadata["source_file"], scored)
             candidates.setdefault(metadata["augmentation_type"], []).append(candidate)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder.augmentations import header_parts
+from git_starcoder.dataset.contamination import drop_read
 from git_starcoder.dataset.held_out import Document, load_documents
 from git_starcoder.errors import UsageError
 from git_starcoder.evals.bits_per_byte import document_bits
@@ -24,6 +25,7 @@ from git_starcoder.text.encoding import Refusal, decode_text, detect_codec, norm
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from git_starcoder.bases.blobs import BlobFilter
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.network import Network
     from git_starcoder.text.tokenizer import Tokenizer
@@ -209,11 +211,17 @@ class CompletionExample(NamedTuple):
     """The lines after it."""
 
 
-def find_completion_example(dataset: Dataset, seed: int = 0) -> CompletionExample | None:
-    """Find a place in a held-out file where a block of code begins; None if there is none."""
+def find_completion_example(
+    dataset: Dataset, seed: int = 0, blobs: BlobFilter | None = None
+) -> CompletionExample | None:
+    """Find a place in a held-out file where a block of code begins; None if there is none.
+
+    The files of `blobs`, which the base of the model has read, are left out.
+    """
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     for split in ("test", "val"):
-        found = [document for document in load_documents(dataset, split) if document.start == 0]
+        unread = drop_read(load_documents(dataset, split), blobs)
+        found = [document for document in unread if document.start == 0]
         found.sort(key=lambda document: (document.language == "text", content_id(seed, document.path)))
         for document in found:
             text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])

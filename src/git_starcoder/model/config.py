@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from msgspec import UNSET, Meta
 
 from git_starcoder import strict_config
+from git_starcoder.bases import find_base
 from git_starcoder.strict_config import (
     InvalidValueError,
     Places,
@@ -33,21 +34,27 @@ SCRATCH_DEFAULTS: dict[str, Any] = {
     "optimizer": "muon", "learning_rate": 1e-2, "embedding_rate": 3.0, "weight_decay": 1.0,
 }  # fmt: skip
 """Defaults where a model is trained from scratch."""
+OWN_BASE_DEFAULTS: dict[str, Any] = {
+    "optimizer": "muon", "learning_rate": 3e-3, "embedding_rate": 3.0, "weight_decay": 1.0,
+}  # fmt: skip
+"""Defaults where all weights of a base of ours are trained: as from scratch, with a third of the learning rate. They
+are not measured yet. The budget is the same as from scratch, however large the repository is: training ends early where
+the validation loss rises."""
 BASE_MODEL_DEFAULTS: dict[str, Any] = {
     "optimizer": "adamw", "learning_rate": 2e-5, "embedding_rate": 1.0, "weight_decay": 0.1,
 }  # fmt: skip
-"""Defaults where all weights of a base model are trained: usual values, not measured by us. The rate from scratch would
-destroy what the base model has learned."""
+"""Defaults where all weights of another base model are trained: usual values, not measured by us. The rate from scratch
+would destroy what the base model has learned."""
 ADAPTER_DEFAULTS: dict[str, Any] = {
     "optimizer": "adamw", "learning_rate": 2e-4, "embedding_rate": 1.0, "weight_decay": 0.0,
 }  # fmt: skip
 """Defaults of adapters, from the literature (Hu et al., 2021; Dettmers et al., 2023)."""
 DEFAULT_FIM_SHARE = 0.3
-"""Share of fill-in-the-middle rows where a model is trained from scratch on natural text."""
+"""Share of fill-in-the-middle rows where a model is trained on natural text, from scratch or from a base of ours."""
 DEFAULT_ROPE_BASE = 50_000.0
 """Default of `rope_base`."""
 _BY_BASE: Any = UNSET
-"""Stands for the default of the keys above until it is known which of the three tables holds."""
+"""Stands for the default of the keys above until it is known which of the tables holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,8 @@ class TrainConfig(StrictConfig):
     """How a model is trained. The complete config is saved with the model."""
 
     base: str | None = None
-    """Folder or Hugging Face id of a causal language model from which training starts. null trains from scratch."""
+    """The model from which training starts: the name of a base (`git starcoder base list`), or the folder or the
+    Hugging Face id of a causal language model. null trains from scratch."""
     size: str = "tiny"
     """Size of a model from scratch: `tiny`, `small`, …, or a number of parameters such as `124M`."""
     rope_base: PositiveFloat = DEFAULT_ROPE_BASE
@@ -92,7 +100,8 @@ class TrainConfig(StrictConfig):
     fim: ShareBelowOne | None = None
     """Share of plain rows that become fill-in-the-middle rows during training. The layout of such a row is
     prefix-suffix-middle (PSM) or suffix-prefix-middle (SPM); a hash of the row selects it. Half of the middles are
-    syntax nodes. null is 0.3 from scratch if the rows have headers, as with the default recipe, and otherwise 0."""
+    syntax nodes. null is 0.3 from scratch and from a base of ours if the rows have headers, as with the default recipe,
+    and otherwise 0."""
     shift_windows: bool = True
     """Whether windows that do not overlap begin at other places of their file in every pass."""
     context_tokens: Annotated[int, Meta(ge=0, le=10**9)] = 0
@@ -107,16 +116,16 @@ class TrainConfig(StrictConfig):
 
     optimizer: Literal["muon", "adamw"] = _BY_BASE
     """`muon` trains the inner weight matrices with Muon and all other weights with AdamW. The default is `muon` from
-    scratch and `adamw` for a base model."""
+    scratch and from a base of ours, and `adamw` for other base models and for adapters."""
     learning_rate: PositiveFloat = _BY_BASE
-    """Peak learning rate. The default is 1e-2 from scratch, 2e-5 for all weights of a base model, and 2e-4 for
-    adapters."""
+    """Peak learning rate. The default is 1e-2 from scratch, 3e-3 for all weights of a base of ours, 2e-5 for all
+    weights of another base model, and 2e-4 for adapters."""
     embedding_rate: PositiveFloat = _BY_BASE
-    """The learning rate of embeddings and norms, as a multiple of `learning_rate`. The default is 3 from scratch and 1
-    for a base model."""
+    """The learning rate of embeddings and norms, as a multiple of `learning_rate`. The default is 3 from scratch and
+    from a base of ours, and 1 for other base models and for adapters."""
     weight_decay: Annotated[float, Meta(ge=0)] = _BY_BASE
     """Weight decay of matrices except embeddings: in each step they shrink by this value times the learning rate. The
-    default is 1 from scratch, 0.1 for all weights of a base model, and 0 for adapters."""
+    default is 1 from scratch and from a base of ours, 0.1 for all weights of another base model, and 0 for adapters."""
     decay_epochs: PositiveFloat | None = None
     """The number of epochs after which weight decay alone would shrink a weight to 1/e, at the peak learning rate. If
     set, `weight_decay` follows from it."""
@@ -149,15 +158,19 @@ class TrainConfig(StrictConfig):
     """Whether TensorBoard files are written, in addition to the metrics."""
 
     def _fill_defaults(self) -> None:
-        table = SCRATCH_DEFAULTS
-        if self.base is not None:
-            table = BASE_MODEL_DEFAULTS if self.tune == "full" else ADAPTER_DEFAULTS
-        for key, value in table.items():
+        for key, value in self._table_of_defaults().items():
             if getattr(self, key) is _BY_BASE:
                 object.__setattr__(self, key, value)
         size: Any = self.size
         if type(size) in {int, float}:  # `size: 124000000` is a size, too
             object.__setattr__(self, "size", str(int(size) if float(size).is_integer() else size))
+
+    def _table_of_defaults(self) -> dict[str, Any]:
+        if not isinstance(self.base, str):
+            return SCRATCH_DEFAULTS
+        if self.tune != "full":
+            return ADAPTER_DEFAULTS
+        return OWN_BASE_DEFAULTS if find_base(self.base) else BASE_MODEL_DEFAULTS
 
     def _check(self) -> None:
         budgets = tuple(key for key in BUDGET_KEYS if getattr(self, key) is not None)

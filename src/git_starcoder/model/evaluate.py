@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from git_starcoder.dataset.contamination import BaseReading, drop_read, find_read_rows
 from git_starcoder.dataset.held_out import draw_documents, draw_rows, limit_rows, load_documents
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError
@@ -28,6 +29,7 @@ from git_starcoder.evals.bits_per_byte import score_kinds_of_rows, score_models
 from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, score_next_lines
 from git_starcoder.evals.compressors import compressed_sizes
 from git_starcoder.memory.repository_memory import RepositoryMemory
+from git_starcoder.model.base_lineage import BaseLineage
 from git_starcoder.model.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
 from git_starcoder.model.with_context import scored_network
 from git_starcoder.model.with_memory import (
@@ -41,8 +43,9 @@ from git_starcoder.output_folder import has_schema, write_atomically
 from git_starcoder.protocols import NO_PROGRESS, LanguageModel, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from git_starcoder.bases.blobs import BlobFilter
     from git_starcoder.dataset import Dataset
     from git_starcoder.dataset.held_out import Document
     from git_starcoder.evals import Comparison, Score
@@ -77,6 +80,10 @@ EVAL_ORDER = (
 """The evals with which a table begins; others follow by name."""
 
 
+class NothingHeldOutError(DatasetError):
+    """There is no held-out text to score, or the base of the model has read all of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """The scores of all evals in the registry, on the same held-out text."""
@@ -99,6 +106,8 @@ class Scores:
     """The texts that were scored, in the order of `Score.document_bits`."""
     skipped: dict[str, str]
     """Evals that were not possible, and why."""
+    base: BaseReading | None = None
+    """What the base of the model has read of the held-out text; None if the model is from scratch."""
 
     def as_values(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -118,6 +127,7 @@ class Scores:
             "files": self.files,
             "of": self.split_files,
             "own": self.is_own_dataset,
+            "base": None if self.base is None else self.base.as_values(),
             "dataset": self.dataset_digest,
             "tokenizer": self.tokenizer,
             "skipped": self.skipped,
@@ -140,13 +150,14 @@ def evaluate(
 ) -> Scores:
     """Run every eval of the registry on the test split of a dataset.
 
-    The dataset needs the tokenizer that the model was trained with. `seconds` is a time limit: fewer tokens, rows,
-    lines and gaps are scored if this machine would need longer, but never less than the minima of this module. `seed`
-    is that of the intervals and of the untrained network. The text that is scored does not depend on it.
+    The dataset needs the tokenizer that the model was trained with. Files that the base of the model has read are left
+    out; if these are all files of the test split, the val split is scored. `seconds` is a time limit: fewer tokens,
+    rows, lines and gaps are scored if this machine would need longer, but never less than the minima of this module.
+    `seed` is that of the intervals and of the untrained network. The text that is scored does not depend on it.
 
     Raises:
-        DatasetError: It is not a model folder, the tokenizers differ, nothing is held out, or the predictions of the
-            model are not numbers.
+        DatasetError: It is not a model folder, the tokenizers differ, nothing is held out that the base has not read,
+            or the predictions of the model are not numbers.
         MissingExtraError: torch, transformers or pyppmd is not installed.
     """
     start = perf_counter()
@@ -155,17 +166,16 @@ def evaluate(
     if (folder / "tokenizer.json").read_bytes() != (dataset.tokenizer_folder / "tokenizer.json").read_bytes():
         hint = "train a model on this dataset"
         raise DatasetError("model and dataset have different tokenizers", where=str(folder), hint=hint)
-    split: Split = "test"
-    held_out = load_documents(dataset, split)
-    if not held_out:
-        split, held_out = "val", load_documents(dataset, "val")
-    if not held_out:
-        hint = "the repository is too small to hold files out"
-        raise DatasetError("nothing is held out", where=str(dataset.folder), hint=hint)
     training = read_training_record(folder)
+    lineage = BaseLineage.of_model(folder, training)
+    splits: dict[Split, list[Document]] = {name: load_documents(dataset, name) for name in ("test", "val")}
+    blobs = None if lineage is None else lineage.blobs
+    reading = None if lineage is None else BaseReading.measure(lineage.name, splits, blobs, tokenizer)
+    split, held_out = _choose_split(dataset, splits, blobs, reading)
     is_own_dataset = training["dataset"] == dataset.digest
     drawn = draw_documents(held_out, MAX_HELD_OUT_TOKENS)
-    rows = draw_rows(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id)
+    left_out = find_read_rows(dataset, split, blobs)
+    rows = draw_rows(dataset, split, MAX_TOKENS_PER_KIND, tokenizer.end_id, left_out)
     no_fim_reason = _reason_without_fim(tokenizer, training, dataset) if is_own_dataset else ""
     alone = RememberingNetwork(scored_network(network, training, dataset, tokenizer))
     models: dict[str, LanguageModel] = {NETWORK: alone}
@@ -183,7 +193,7 @@ def evaluate(
             exam = _fit_time(exam, held_out, lambda: seconds - (perf_counter() - start))
         scores, skipped = _run_evals(exam, progress)
     comparisons = compare(scores, list(models), [document.group for document in exam.held_out], seed)
-    files, split_files = (len({document.path for document in texts}) for texts in (exam.held_out, held_out))
+    files, split_files = (len({document.path for document in texts}) for texts in (exam.held_out, splits[split]))
     tokenizer_values = {
         "entries": tokenizer.vocab_size,
         "digest": tokenizer.digest,
@@ -191,8 +201,29 @@ def evaluate(
     }
     return Scores(
         split, files, split_files, is_own_dataset, dataset.digest, tokenizer_values, tuple(scores), tuple(comparisons),
-        tuple(exam.held_out), skipped,
+        tuple(exam.held_out), skipped, reading,
     )  # fmt: skip
+
+
+def held_out_blobs(model: str | Path) -> BlobFilter | None:
+    """The files that the base of a model has read, which are no held-out text for it; None if that is not known."""
+    lineage = BaseLineage.of_model(Path(model), read_training_record(Path(model)))
+    return None if lineage is None else lineage.blobs
+
+
+def _choose_split(
+    dataset: Dataset, splits: Mapping[Split, Sequence[Document]], blobs: BlobFilter | None, reading: BaseReading | None
+) -> tuple[Split, list[Document]]:
+    """The split to score, and its documents that the base has not read: `test`, else `val`."""
+    for split, documents in splits.items():
+        if unread := drop_read(documents, blobs):
+            return split, unread
+    where = str(dataset.folder)
+    if reading is not None and any(splits.values()):
+        what = f"the base '{reading.name}' has read all files that are held out, so the model cannot be scored"
+        raise NothingHeldOutError(what, where=where, hint="score a model that was trained from scratch")
+    hint = "the repository is too small to hold files out"
+    raise NothingHeldOutError("nothing is held out, so the model cannot be scored", where=where, hint=hint)
 
 
 def _token_count(documents: Sequence[Document]) -> int:
@@ -329,6 +360,8 @@ def format_scores(scores: Scores) -> str:
     if any(score.low is not None for score in scores.scores):
         few = f"few: under {MIN_RELIABLE_GROUPS} such groups, the figure may be chance"
         lines.append(f"A to B: the 95 % confidence interval over groups of files that resemble each other; {few}")
+    if scores.base is not None:
+        lines.append(str(scores.base))
     if not scores.is_own_dataset:
         lines.append("the model was trained on another dataset, so it may have seen these files")
     return "\n".join(lines)

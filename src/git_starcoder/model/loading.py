@@ -6,8 +6,10 @@ safetensors are read, and code of a model is never run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shlex
 import shutil
 import warnings
 from contextlib import contextmanager, suppress
@@ -18,10 +20,11 @@ from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from git_starcoder import registry
+from git_starcoder.bases import Base, find_base
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, UsageError, as_machine_error
 from git_starcoder.model.config import DEFAULT_ROPE_BASE
 from git_starcoder.model.network import Network, best_device, import_libraries
-from git_starcoder.registry import suggest
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.tokenizer import summarize_error
 from git_starcoder.user_paths import expand_user, utf8_path
@@ -44,7 +47,7 @@ DOWNLOAD_PATTERNS = [
     *tokenizers.TOKENIZER_FILES, MODEL_CONFIG, "generation_config.json", "*.safetensors", "*.safetensors.index.json",
 ]  # fmt: skip
 """Files that are downloaded for a Hugging Face id."""
-BASE_HINT = "give a folder that transformers' save_pretrained wrote, or a Hugging Face id"
+BASE_HINT = "give a name from `git starcoder base list`, a folder that save_pretrained wrote, or a Hugging Face id"
 KERNEL_KEY_SUFFIX = "_implementation"
 """Keys of a configuration that end like this may name code of the hub."""
 MAX_WIDTH = 16_384
@@ -89,7 +92,7 @@ def dimensions_for_size(size: str, vocab_size: int) -> dict[str, int]:
         return MODEL_SIZES[size]
     match = PARAMETER_COUNT.fullmatch(size)
     if not match:
-        hint = suggest(size, list(MODEL_SIZES)) or "a number of parameters such as 124M works, too"
+        hint = registry.suggest(size, list(MODEL_SIZES)) or "a number of parameters such as 124M works, too"
         raise UsageError(f"size '{size}' is not known", where="--size", hint=hint)
     parameters = float(match[1]) * COUNT_SUFFIXES[match[2].upper()]
     candidates: list[tuple[float, int, int]] = []
@@ -290,6 +293,8 @@ def load_base_model(config: TrainConfig, tokenizer: Tokenizer, context: int, dev
     """
     name = str(config.base)
     folder = find_base_folder(name)
+    if base := find_base(name):
+        _verify_weights(base)
     values = _read_model_config(folder, name)
     if "quantization_config" in values:
         hint = "give the model that it was made from; tune: qlora quantizes it"
@@ -301,7 +306,7 @@ def load_base_model(config: TrainConfig, tokenizer: Tokenizer, context: int, dev
         raise UsageError(what, where="base", hint=hint)
     base_tokenizer = tokenizers.load_tokenizer(folder)
     if difference := tokenizer.find_difference(base_tokenizer):
-        hint = f"build it with --set window.tokenizer={name}"
+        hint = f"git starcoder build --set window.tokenizer={shlex.quote(name)}"
         raise UsageError(f"the dataset was not made for '{name}': {difference}", where="base", hint=hint)
     new_tokens = sorted(set(tokenizer.vocabulary.values()) - set(base_tokenizer.vocabulary.values()))
     model = load_weights(folder, **(_quantization_options(device) if config.tune == "qlora" else {}))
@@ -312,9 +317,21 @@ def load_base_model(config: TrainConfig, tokenizer: Tokenizer, context: int, dev
     return model, new_tokens
 
 
+def _verify_weights(base: Base) -> None:
+    """Raise an error if the weights of a base are not those of its record."""
+    with (base.folder / WEIGHT_FILES[0]).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != base.weights_digest:
+        what = f"the base '{base.name}' is damaged: its weights are not those that it was made with"
+        raise DatasetError(what, where=str(base.folder), hint="install git-starcoder again, or make the base again")
+
+
 def find_base_folder(name: str) -> Path:
-    """The folder of a model that has safetensors. It is downloaded if `name` is a Hugging Face id."""
-    folder = expand_user(name)
+    """The folder of a model that has safetensors: a base of the package, or another folder.
+
+    If `name` is neither, it is taken for a Hugging Face id, and the model is downloaded.
+    """
+    folder = registry.base_folder(name) if name in registry.names("bases") else expand_user(name)
     if not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
             raise UsageError(f"there is no folder '{name}'", where="base", hint=BASE_HINT)

@@ -18,10 +18,14 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from git_starcoder import user_paths
+from git_starcoder.bases import find_base
+from git_starcoder.dataset.contamination import drop_read
 from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.machine import limit_library_threads
+from git_starcoder.model.base_lineage import BaseLineage
+from git_starcoder.model.card import CARD_FILE, render_card
 from git_starcoder.model.checkpoint import (
     METRICS_FILE,
     MetricsLog,
@@ -77,8 +81,8 @@ MODEL_KIND = OutputKind(
     TRAINING_RECORD,
     MODEL_SCHEMA.rstrip("0123456789"),
     frozenset({
-        TRAINING_RECORD, CONFIG_FILE, METRICS_FILE, LOSS_CURVE_FILE, "config.json", "generation_config.json",
-        "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        TRAINING_RECORD, CONFIG_FILE, METRICS_FILE, LOSS_CURVE_FILE, CARD_FILE, "config.json",
+        "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     }),
     {SCORES_FILE: SCORES_SCHEMA.rstrip("0123456789")},
 )  # fmt: skip
@@ -122,7 +126,8 @@ def train(
     checkpoints of the same training, training resumes from the newest one.
 
     The saved weights are those with the lowest loss on a fixed sample of the `base` text of the val split. Under
-    `torchrun`, each process calls this function with the same arguments, and only the first one writes.
+    `torchrun`, each process calls this function with the same arguments, and only the first one writes. Files that the
+    base of the config has read are no held-out text, so the sample does not have them.
 
     Args:
         dataset: The dataset to train on.
@@ -158,7 +163,8 @@ def train(
     with connect_processes(device) as processes, _deterministic_torch(device), ExitStack() as stack:
         progress = progress if processes.is_first else NO_PROGRESS
         engine = stack.enter_context(LocalEngine(1)) if config.fim else None
-        settings = config, tokenizer, processes, progress, start_time, is_curriculum, engine
+        lineage = None if config.base is None else BaseLineage.trace(config.base, dataset.digest)
+        settings = config, tokenizer, processes, progress, start_time, is_curriculum, engine, lineage
         run = _TrainingRun(dataset, out, folder, *settings)
         if not processes.is_first:
             return run.result(run.finished_loop())
@@ -183,7 +189,8 @@ def resolve_fim(config: TrainConfig, dataset: Dataset, tokenizer: Tokenizer) -> 
     """The config with the share of fill-in-the-middle rows that this dataset has by default."""
     if config.fim is not None:
         return config
-    is_natural = config.base is None and "repository" in dataset.metadata and tokenizer.fim_ids is not None
+    is_ours = config.base is None or find_base(config.base) is not None
+    is_natural = is_ours and "repository" in dataset.metadata and tokenizer.fim_ids is not None
     return replace(config, fim=DEFAULT_FIM_SHARE if is_natural else 0.0)
 
 
@@ -232,6 +239,8 @@ class _TrainingRun:
     is_curriculum: bool
     engine: Engine | None
     """Where rows are parsed; None if they need not be."""
+    lineage: BaseLineage | None
+    """What training starts from; None from scratch."""
 
     def finished_loop(self) -> TrainingLoop:
         """Run the training loop, from the first step or from the newest checkpoint."""
@@ -285,7 +294,12 @@ class _TrainingRun:
         return loop
 
     def _sample_validation_set(self, model: Network | NetworkWithContext) -> ValidationSet:
-        texts = draw_documents(load_documents(self.dataset, "val"), VALIDATION_TOKENS)
+        held_out = load_documents(self.dataset, "val")
+        unread = drop_read(held_out, self.lineage.blobs if self.lineage else None)
+        if len(unread) < len(held_out):
+            count, kept = (len({document.path for document in texts}) for texts in (held_out, unread))
+            self.progress.note(f"the base has read {count - kept} of {count} val files, which are left out")
+        texts = draw_documents(unread, VALIDATION_TOKENS)
         if not texts:
             self.progress.note("no held-out text: the weights of the last step are kept, however good they are")
         end = self.tokenizer.end_id
@@ -346,9 +360,12 @@ class _TrainingRun:
     def publish(self, loop: TrainingLoop, folder: Path) -> None:
         """Write the model of a finished loop, and what is known about its training, into a folder."""
         network, config = loop.network, loop.config
-        add_memory(loop.validation_set.model, self.dataset, self.tokenizer).save(folder / MEMORY_FOLDER)
+        blobs = self.lineage.blobs if self.lineage else None
+        add_memory(loop.validation_set.model, self.dataset, self.tokenizer, blobs).save(folder / MEMORY_FOLDER)
         if config.context_tokens:
             repository_context(self.dataset, self.tokenizer).save(folder / CONTEXT_FOLDER)
+        if self.lineage:
+            self.lineage.save(folder)
         save_model(network, self.dataset.tokenizer_folder, folder)
         if loop.metrics:
             loop.metrics.copy_to(folder)
@@ -364,6 +381,7 @@ class _TrainingRun:
             "steps": loop.plan.step_count,
             "order": "curriculum" if self.is_curriculum else "shuffled",
             "size": config.size if config.base is None else config.base,
+            "base": self.lineage.as_values() if self.lineage else None,
             "seed": config.seed,
             "repository": self.dataset.metadata.get("repository"),
             "budget": budget or {"minutes": DEFAULT_MINUTES},
@@ -377,6 +395,7 @@ class _TrainingRun:
             "result": {key: value for key, value in asdict(self.result(loop)).items() if key != "folder"},
         }
         (folder / CONFIG_FILE).write_text(replace(config, **measured).to_yaml(), encoding="utf-8")
+        (folder / CARD_FILE).write_text(render_card(record, self.lineage), encoding="utf-8")
         record["files"] = describe_files(folder)
         (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

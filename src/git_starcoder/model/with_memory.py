@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from git_starcoder.dataset.contamination import drop_read
 from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.evals import control_mask
 from git_starcoder.evals.bits_per_byte import document_sequences
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from git_starcoder.bases.blobs import BlobFilter
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.network import Network
     from git_starcoder.model.with_context import NetworkWithContext
@@ -132,16 +134,19 @@ def read_prompt(memory: RepositoryMemory, prompt: Tokens, tokenizer: Tokenizer) 
     return reader
 
 
-def add_memory(network: Network | NetworkWithContext, dataset: Dataset, tokenizer: Tokenizer) -> RepositoryMemory:
+def add_memory(
+    network: Network | NetworkWithContext, dataset: Dataset, tokenizer: Tokenizer, blobs: BlobFilter | None = None
+) -> RepositoryMemory:
     """Make the memory of the repository of a dataset, for use with a network that was trained on it.
 
     Its gates are trained on the val split, with a memory that holds the training split only, as it is when it is
-    scored.
+    scored. The files of `blobs`, which the base of the network has read, are not among them: a gate would learn to
+    trust the network too much.
     """
     training = [document.tokens for document in load_documents(dataset, "train")]
     held_out = {split: load_documents(dataset, split) for split in ("val", "test")}
     memory = RepositoryMemory.build(training, "training split", tokenizer)
-    documents = draw_documents(held_out["val"], GATE_TOKENS)
+    documents = draw_documents(drop_read(held_out["val"], blobs), GATE_TOKENS)
     sequences, first_scored = document_sequences(documents, tokenizer.end_id)
     memory = memory.fit_gate(*_without_end(memory, sequences, first_scored))
     views = network.sequence_views(sequences, first_scored, [document.header for document in documents])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from git_starcoder.dataset.contamination import BaseReading
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import (
     BITS_PER_BYTE,
@@ -90,6 +91,9 @@ def _make_section(report_input: ReportInput, model: ModelRecord) -> Section:
             raise DatasetError("the scores are of an earlier version", where="the scores", hint=hint)
         if scores.get("dataset", digest) != digest:
             paragraphs.append("These scores were measured on another dataset.")
+        if (base := scores.get("base")) is not None:
+            told = str(BaseReading.from_values(base))
+            paragraphs.append(f"{told[:1].upper()}{told[1:]}.")
         paragraphs += [f"No {name.replace('_', ' ')}: {reason}." for name, reason in scores.get("skipped", {}).items()]
         figures = [*_result_charts(scores), *figures, *_measure_charts(scores), *_group_charts(scores)]
         tables += [*_comparison_tables(scores), *_perplexity_tables(scores)]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder import machine
+from git_starcoder.bases import find_base
 from git_starcoder.hashing.arrays import mix_bits, range_hashes, run_offsets
 from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.records import WINDOW_COLUMNS, Change, Span, Unit, Windows, cache_groups
@@ -91,12 +92,20 @@ class EncodedSample(NamedTuple):
 
 
 def resolve_sizes(recipe: recipes.Recipe) -> recipes.Recipe:
-    """The recipe with numbers for the window sizes `auto` and `scales`: those that suit this machine's device."""
+    """The recipe with numbers for the window sizes `auto` and `scales`: those that suit this machine's device.
+
+    With the tokenizer of a base, they also suit the base, which has learned nothing about longer rows.
+    """
     size = recipe.window.size
+    if not isinstance(size, str):
+        return recipe
+    base = find_base(recipe.window.tokenizer)
     if size == "auto":
         size = machine.recommended_window(machine.detect_device())
-    elif size == "scales":
-        size = machine.recommended_scales(machine.detect_device())
+        size = size if base is None else min(size, base.window)
+    else:
+        sizes = machine.recommended_scales(machine.detect_device())
+        size = sizes if base is None else tuple(tokens for tokens in sizes if tokens <= base.window) or (base.window,)
     return replace(recipe, window=replace(recipe.window, size=size))
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from git_starcoder import registry
 from git_starcoder.errors import UsageError, as_machine_error
 from git_starcoder.user_paths import expand_user
 
@@ -62,7 +63,7 @@ TOKEN_ROLES = ("eos_token", "pad_token", "bos_token", "unk_token", "sep_token", 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 UNLIMITED_LENGTH = int(1e30)
 """What Hugging Face writes as `model_max_length` where there is no limit."""
-TOKENIZER_HINT = "use `learn`, which needs no network, a folder with tokenizer.json, or a Hugging Face id"
+TOKENIZER_HINT = "use `learn` or the name of a base, which need no network, a folder, or a Hugging Face id"
 
 
 Merges = list[tuple[str, str]]
@@ -270,12 +271,13 @@ def learned_tokenizer(definition: dict[str, Any]) -> Tokenizer:
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer:
-    """Load the Hugging Face tokenizer of a folder, or of an id (from the local cache, else downloaded).
+    """Load the Hugging Face tokenizer of a base of the package, a folder, or an id (from the cache, else downloaded).
 
     Raises:
         UsageError: There is none, it is not available offline, or it cannot be used.
     """
-    folder = expand_user(name)
+    is_base = isinstance(name, str) and name in registry.names("bases")
+    folder = registry.base_folder(str(name)) if is_base else expand_user(name)
     if not str(name) or not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", str(name)):
             raise UsageError(f"no tokenizer folder '{name}'", where="tokenizer", hint=TOKENIZER_HINT)

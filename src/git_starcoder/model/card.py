@@ -1,0 +1,74 @@
+"""Writes the card of a model: what it was trained on, which base it goes back to, and the sources of this base."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from git_starcoder import strict_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from git_starcoder.bases import Base
+    from git_starcoder.model.base_lineage import BaseLineage
+
+CARD_FILE = "README.md"
+
+
+def render_card(record: Mapping[str, Any], lineage: BaseLineage | None) -> str:
+    """The card of a model, from its training record and what it was tuned from."""
+    header: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["code", "git", "git-starcoder"],
+    }
+    repository = record.get("repository")
+    title = f"A model of {_as_code(repository)}" if repository else "A small code model"
+    held_out = record["result"]["held_out"]
+    quality = "" if held_out is None else f" It needs {held_out:.3f} bits per byte of the validation text."
+    training = f"{record['parameters']:,} parameters in {record['result']['steps']:,} steps"
+    parts = [
+        f"---\n{strict_config.dump(header)}---\n\n# {title}\n",
+        f"git-starcoder trained {training} on the dataset {record['dataset'][:12]}.{quality}\n",
+        "`training.json` and `training.yaml` say how.\n",
+        "The folder `memory/` contains the text of the repository. Whoever has the model can read the repository.\n",
+        *_lineage_parts(lineage),
+    ]
+    return "\n".join(parts)
+
+
+def _lineage_parts(lineage: BaseLineage | None) -> list[str]:
+    if lineage is None:
+        return ["The model was trained from scratch, on nothing else.\n"]
+    start = f"## Base\n\nTraining started from {_as_code(lineage.name)}"
+    base = lineage.base
+    if base is None:
+        unknown = "" if lineage.blobs is not None else " What that model was trained on is not known here."
+        return [f"{start}.{unknown}\n"]
+    name = base.record["name"]
+    itself = "" if lineage.name == name else f", which goes back to the base `{name}`"
+    return [
+        f"{start}{itself} (weights {base.weights_digest[:12]}). {base.about}\n",
+        f"Sources of the base, {base.record['tokens']:,} tokens of training:\n",
+        sources_table(base),
+    ]
+
+
+def sources_table(base: Base) -> str:
+    """The repositories that a base was trained on, as a Markdown table."""
+    lines = ["| repository | commit | date | licence | files | bytes |", "| --- | --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| {_link(source.repository, source.url)} | {source.commit[:12]} | {source.date[:10]} | {source.licence} "
+        f"| {source.files:,} | {source.bytes:,} |"
+        for source in base.sources
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _link(text: str, url: str) -> str:
+    return f"[{text}]({url})" if url.startswith("https://") else text
+
+
+def _as_code(text: Any) -> str:
+    """A name as Markdown code; a name may have backticks."""
+    return f"`{str(text).replace('`', '')}`"
