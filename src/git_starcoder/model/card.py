@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder import strict_config
+from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,5 +71,5 @@ def _link(text: str, url: str) -> str:
 
 
 def _as_code(text: Any) -> str:
-    """A name as Markdown code; a name may have backticks."""
-    return f"`{str(text).replace('`', '')}`"
+    """A name as Markdown code; a name may have backticks, line breaks and bytes that are not UTF-8."""
+    return f"`{escape_line(str(text)).replace('`', '')}`"
