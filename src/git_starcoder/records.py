@@ -72,6 +72,14 @@ def parse_printable_path(printed: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def dataset_path(repository: str, path: str) -> str:
+    """A path in a dataset of many repositories, which begins with the name of its repository.
+
+    If the dataset has one repository, `repository` is empty, and the path stays as it is.
+    """
+    return f"{repository}/{path}" if repository else path
+
+
 def escape_undecodable(text: str) -> str:
     r"""A text that every encoding can write: bytes that are not UTF-8 become `\xNN`."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

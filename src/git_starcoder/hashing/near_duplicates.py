@@ -33,9 +33,10 @@ from git_starcoder.hashing.arrays import (
     run_positions,
     sorted_unique,
 )
+from git_starcoder.hashing.texts import JoinedShingles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -76,6 +77,9 @@ MIN_REWRAPPED_SHARE = 0.6
 """Share of its line shingles from which a text counts as contained in another, at least. Copies with the same addition
 to every line keep nearly all of theirs; two such copies, each with two words of its own, share 0.6 of lines of five
 words. Below it, files that only use the same interface would be put together."""
+
+SORTED_SHINGLES = 1 << 22
+"""Sampled shingles that `find_contained_in` sorts at a time, about: they need some hundred megabytes."""
 
 _NO_SHINGLE = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -125,16 +129,59 @@ class ContainedPairs(NamedTuple):
     share: NDArray[np.float64]
 
 
+class ShingleSample(NamedTuple):
+    """Shingles of texts, each once per text, sorted by hash and then by text. Both arrays have shape (shingles,)."""
+
+    hashes: NDArray[np.uint64]
+    text: NDArray[np.int32]
+
+
+class ComparableTexts(NamedTuple):
+    """What `find_copies` compares texts by; see `describe_texts`."""
+
+    shingles: TextShingles
+    bucket_keys: NDArray[np.uint64]
+    """The `band_keys` of each text at the threshold, shape (texts, bands)."""
+    token_runs: ShingleSample
+    """Some of the five-token shingles."""
+    line_words: ShingleSample
+    """All sequences of three words of a line."""
+
+
+def describe_texts(shingles: TextShingles, lines: HashedLines, threshold: float, threads: int = 1) -> ComparableTexts:
+    """What texts are compared by at a threshold. `shingles` and `lines` are those of the same texts."""
+    with ThreadPoolExecutor(threads) as pool:  # numpy releases the interpreter lock
+        bucket_keys = pool.submit(band_keys, shingles, threshold)
+        token_runs = pool.submit(sample_shingles, shingles, CONTAINMENT_RATE)
+        line_words = pool.submit(lambda: sample_shingles(lines.shingles(), rate=1))
+        return ComparableTexts(shingles, bucket_keys.result(), token_runs.result(), line_words.result())
+
+
 def find_copies(shingles: TextShingles, lines: HashedLines, threshold: float, threads: int = 1) -> CopyPairs:
     """Find pairs that connect all texts which are copies of each other.
 
     `shingles` and `lines` are those of the same texts.
     """
+    described = describe_texts(shingles, lines, threshold, threads)
+    numbers = np.arange(len(shingles.shingle_counts()))
+    return find_copies_in([described], [numbers], threshold, threads)
+
+
+def find_copies_in(
+    parts: Sequence[ComparableTexts], numbers: Sequence[Array], threshold: float, threads: int = 1
+) -> CopyPairs:
+    """Find pairs that connect all texts of several parts which are copies of each other.
+
+    `numbers` has for each text of each part its number in the result: from 0, ascending over all parts; -1 leaves a
+    text out.
+    """
+    documents = join_shingles([part.shingles for part in parts], numbers)
+    keys = np.concatenate([part.bucket_keys[number >= 0] for part, number in zip(parts, numbers, strict=True)])
     line_threshold = max(threshold, MIN_REWRAPPED_SHARE)
     with ThreadPoolExecutor(threads) as pool:  # numpy releases the interpreter lock
-        similar_search = pool.submit(find_similar_pairs, shingles, threshold)
-        rewrapped_search = pool.submit(lambda: find_contained(lines.shingles(), line_threshold, rate=1))
-        contained = pool.submit(find_contained, shingles, threshold, CONTAINMENT_RATE).result()
+        similar_search = pool.submit(find_similar_pairs, documents, threshold, keys)
+        rewrapped_search = pool.submit(find_contained_in, [part.line_words for part in parts], numbers, line_threshold)
+        contained = pool.submit(find_contained_in, [part.token_runs for part in parts], numbers, threshold).result()
     similar, rewrapped = similar_search.result(), rewrapped_search.result()
     return CopyPairs(
         np.concatenate((similar.left, contained.part, rewrapped.part)),
@@ -145,6 +192,24 @@ def find_copies(shingles: TextShingles, lines: HashedLines, threshold: float, th
     )
 
 
+def join_shingles(parts: Sequence[TextShingles], numbers: Sequence[Array]) -> JoinedShingles:
+    """The shingles of the texts of several parts that have a number, in the order of their numbers."""
+    chosen = [np.flatnonzero(number >= 0) for number in numbers]
+    return JoinedShingles(
+        parts, np.repeat(np.arange(len(parts)), [len(texts) for texts in chosen]), np.concatenate(chosen)
+    )
+
+
+def sample_shingles(shingles: TextShingles, rate: int) -> ShingleSample:
+    """One shingle in `rate`, by its hash: the same ones in every text."""
+    chosen = np.flatnonzero(shingles.hashes % np.uint64(rate) == 0)
+    hashes, text = shingles.hashes[chosen], np.searchsorted(shingles.offsets, chosen, side="right") - 1
+    order = np.lexsort((text, hashes))
+    hashes, text = hashes[order], text[order]
+    distinct = equal_run_starts(hashes, text)
+    return ShingleSample(hashes[distinct], text[distinct].astype(np.int32))
+
+
 def find_contained(shingles: TextShingles, threshold: float, rate: int) -> ContainedPairs:
     """Find pairs of documents where at least `threshold` of the shingles of one occur in the other (Broder, 1997).
 
@@ -153,42 +218,90 @@ def find_contained(shingles: TextShingles, threshold: float, rate: int) -> Conta
     hash: the same ones in every document. The kind of shingle decides which copies are found: five consecutive tokens
     find text that was moved, three words of a line find text that had something added to every line.
     """
-    chosen = np.flatnonzero(shingles.hashes % np.uint64(rate) == 0)
-    hashes, document = shingles.hashes[chosen], np.searchsorted(shingles.offsets, chosen, side="right") - 1
-    order = np.lexsort((document, hashes))
-    hashes, document = hashes[order], document[order]
-    distinct = equal_run_starts(hashes, document)  # each shingle once per document
-    hashes, document = hashes[distinct], document[distinct]
-    starts = equal_run_starts(hashes)
-    document_counts = np.diff(starts, append=len(hashes))  # how many documents have each shingle
-    is_rare = np.repeat(document_counts <= MAX_SHINGLE_DOCUMENTS, document_counts)
-    size = np.bincount(document[is_rare], minlength=len(shingles.shingle_counts()))
-    # Every two documents with a shingle in common are a pair, written as one number, left * documents + right. A
-    # shingle of documents [2, 5, 9] gives the pairs (2, 5), (2, 9) and (5, 9). A pair shares as many shingles as it
-    # occurs here.
-    codes = [np.empty(0, dtype=np.int64)]
-    for count in range(2, MAX_SHINGLE_DOCUMENTS + 1):
-        members = document[starts[document_counts == count][:, None] + np.arange(count)]
-        left, right = np.triu_indices(count, 1)
-        codes.append((members[:, left] * len(size) + members[:, right]).ravel())
-    all_codes = np.sort(np.concatenate(codes))
-    first = equal_run_starts(all_codes)
-    left, right = np.divmod(all_codes[first], max(1, len(size)))
-    shared = np.diff(first, append=len(all_codes))
+    return find_contained_in([sample_shingles(shingles, rate)], [np.arange(len(shingles.shingle_counts()))], threshold)
+
+
+def find_contained_in(samples: Sequence[ShingleSample], numbers: Sequence[Array], threshold: float) -> ContainedPairs:
+    """Do the same with the texts of several parts. `numbers` are as in `find_copies_in`.
+
+    Only shingles of a part of all hashes are in memory at a time.
+    """
+    count = sum(int(np.count_nonzero(number >= 0)) for number in numbers)
+    size = np.zeros(count, dtype=np.int64)
+    # A pair of documents is one number, left * documents + right. For each, how many shingles both have.
+    found: list[tuple[Array, Array]] = []
+    for hashes, document in _parts_by_hash(samples, numbers):
+        starts = equal_run_starts(hashes)
+        document_counts = np.diff(starts, append=len(hashes))  # how many documents have each shingle
+        is_rare = np.repeat(document_counts <= MAX_SHINGLE_DOCUMENTS, document_counts)
+        size += np.bincount(document[is_rare], minlength=count)
+        # A shingle of documents [2, 5, 9] gives the pairs (2, 5), (2, 9) and (5, 9).
+        codes = [np.empty(0, dtype=np.int64)]
+        for members_count in range(2, MAX_SHINGLE_DOCUMENTS + 1):
+            members = document[starts[document_counts == members_count][:, None] + np.arange(members_count)]
+            left, right = np.triu_indices(members_count, 1)
+            codes.append((members[:, left] * count + members[:, right]).ravel())
+        found.append(_count_equal(np.concatenate(codes)))
+    code, shared = _add_counts(found)
+    left, right = np.divmod(code, max(1, count))
     part, whole = np.concatenate((left, right)), np.concatenate((right, left))
     share = np.concatenate((shared, shared)) / np.maximum(size[part], 1)
-    found = np.flatnonzero((share >= threshold) & (size[part] >= MIN_SAMPLED_SHINGLES))
-    found = found[np.lexsort((whole[found], part[found]))]
-    return ContainedPairs(part[found], whole[found], share[found])
+    chosen = np.flatnonzero((share >= threshold) & (size[part] >= MIN_SAMPLED_SHINGLES))
+    chosen = chosen[np.lexsort((whole[chosen], part[chosen]))]
+    return ContainedPairs(part[chosen], whole[chosen], share[chosen])
 
 
-def find_similar_pairs(shingles: Shingles, threshold: float) -> SimilarPairs:
+def _parts_by_hash(
+    samples: Sequence[ShingleSample], numbers: Sequence[Array]
+) -> Iterator[tuple[NDArray[np.uint64], Array]]:
+    """All shingles with the number of their document, sorted by both, in parts by the value of the hash.
+
+    Each sample is sorted, so its shingles of a part are neighbours. No hash is in two parts.
+    """
+    total = sum(len(sample.hashes) for sample in samples)
+    part_count = max(1, -(-total // SORTED_SHINGLES))
+    edges = np.array([(number << 64) // part_count for number in range(1, part_count)], dtype=np.uint64)
+    cuts = [[0, *np.searchsorted(sample.hashes, edges).tolist(), len(sample.hashes)] for sample in samples]
+    for number in range(part_count):
+        hashes, document = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
+        for sample, sample_numbers, cut in zip(samples, numbers, cuts, strict=True):
+            piece = slice(cut[number], cut[number + 1])
+            of_piece = sample_numbers[sample.text[piece]]
+            is_used = of_piece >= 0
+            hashes.append(sample.hashes[piece][is_used])
+            document.append(of_piece[is_used])
+        all_hashes, all_documents = np.concatenate(hashes), np.concatenate(document)
+        if len(samples) > 1:
+            order = np.argsort(all_hashes, kind="stable")  # documents ascend from sample to sample
+            all_hashes, all_documents = all_hashes[order], all_documents[order]
+        yield all_hashes, all_documents
+
+
+def _count_equal(values: Array) -> tuple[Array, Array]:
+    """Each value once, sorted, and how often it occurs: [7, 3, 7] gives [3, 7] and [1, 2]."""
+    ordered = np.sort(values)
+    first = equal_run_starts(ordered)
+    return ordered[first], np.diff(first, append=len(ordered))
+
+
+def _add_counts(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """The sum of counts of several parts, each with its values: [3, 7], [1, 2] and [7], [5] give [3, 7], [1, 7]."""
+    if len(parts) == 1:
+        return parts[0]
+    values, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(values, kind="stable")
+    values, counts = values[order], counts[order]
+    first = equal_run_starts(values)
+    return values[first], np.add.reduceat(counts, first) if len(first) else counts
+
+
+def find_similar_pairs(shingles: Shingles, threshold: float, keys: NDArray[np.uint64] | None = None) -> SimilarPairs:
     """Find pairs of similar documents, enough of them to connect all documents that similar pairs connect.
 
     A pair that other pairs already connect is not compared: a thousand near-copies cost a thousand comparisons, not
-    half a million.
+    half a million. `keys` are the `band_keys` of the documents, if they are known.
     """
-    index = _BandIndex(shingles, threshold)
+    index = _BandIndex(shingles, threshold, keys)
     count = len(index.documents)
     component = np.arange(count)
     unlike = np.empty(0, dtype=np.int64)  # sorted codes of pairs that were compared and are not similar

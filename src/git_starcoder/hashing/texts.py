@@ -33,6 +33,7 @@ from git_starcoder.hashing.arrays import (
     run_offsets,
     run_positions,
     shingle_hashes,
+    sorted_unique,
 )
 from git_starcoder.memo import batch_by_size
 
@@ -162,7 +163,58 @@ class LineMatches(NamedTuple):
     """The number of the other line, among all lines of all texts."""
 
 
-Shingles = TextShingles | WindowShingles
+@dataclass(frozen=True, slots=True)
+class JoinedShingles:
+    """Shingles of texts that are in several parts: document i is text `text[i]` of part `part[i]`.
+
+    Parts may be memory maps of files. Nothing is copied before it is asked for.
+    """
+
+    parts: Sequence[TextShingles]
+    part: NDArray[np.int64]
+    text: NDArray[np.int64]
+
+    def shingle_counts(self) -> NDArray[np.int64]:
+        """The number of shingles of each document."""
+        return self._of_documents([part.shingle_counts() for part in self.parts])
+
+    def positions(self) -> NDArray[np.int64]:
+        """Numbers by which documents that are near each other in a part come together."""
+        first_of_part = run_offsets(np.array([len(part.hashes) for part in self.parts], dtype=np.int64)).tolist()
+        return self._of_documents(
+            [part.positions() + first for part, first in zip(self.parts, first_of_part, strict=False)]
+        )
+
+    def gather(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """The hashes of some documents, and their offsets."""
+        part, text = self.part[documents], self.text[documents]
+        numbers = sorted_unique(part).tolist()
+        if len(numbers) == 1:
+            return self.parts[numbers[0]].gather(text)
+        counts = np.empty(len(part), dtype=np.int64)
+        pieces: list[tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]] = []
+        for number in numbers:
+            members = np.flatnonzero(part == number)
+            hashes, offsets = self.parts[number].gather(text[members])
+            counts[members] = np.diff(offsets)
+            pieces.append((members, hashes, offsets))
+        all_offsets = run_offsets(counts)
+        all_hashes = np.empty(int(all_offsets[-1]), dtype=np.uint64)
+        for members, hashes, offsets in pieces:
+            all_hashes[run_positions(all_offsets[members], offsets)] = hashes
+        return all_hashes, all_offsets
+
+    def select(self, documents: NDArray[np.int64]) -> JoinedShingles:
+        """Some documents, in the order given; a document may be there several times."""
+        return JoinedShingles(self.parts, self.part[documents], self.text[documents])
+
+    def _of_documents(self, values: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """The value of each document, from those of the texts of each part."""
+        first_of_part = run_offsets(np.array([len(part) for part in values], dtype=np.int64))
+        return np.concatenate([*values, np.empty(0, dtype=np.int64)])[first_of_part[self.part] + self.text]
+
+
+Shingles = TextShingles | WindowShingles | JoinedShingles
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from git_starcoder.hashing.arrays import find_sorted, run_offsets
+from git_starcoder.hashing.arrays import find_sorted, run_offsets, run_positions
 from git_starcoder.hashing.texts import MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
 from git_starcoder.memo import Memo
 from git_starcoder.records import EMPTY_SPAN
@@ -25,10 +25,12 @@ from git_starcoder.records import EMPTY_SPAN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from git_starcoder.build_state import BuildState, StepCounts
     from git_starcoder.memo import Inputs
     from git_starcoder.recipe import ReadOptions
-    from git_starcoder.records import Change, Span, Unit
+    from git_starcoder.records import Change, Split
 
 T = TypeVar("T")
 
@@ -46,47 +48,131 @@ LineColumns = tuple[bytes, bytes, bytes, bytes]
 """The columns of some `Lines`, as the cache stores them: words, lengths, sizes, counts."""
 
 
-def apply_gate(
-    build: BuildState,
-    step: StepCounts,
-    units: Sequence[Unit],
-    unit_lines: HashedLines,
-    changes: Sequence[Change],
-    reading: ReadOptions,
-) -> list[Change]:
-    """The changes without the edits that do not pass.
+class ComparableChanges(NamedTuple):
+    """What the gate compares the changes of a repository by."""
 
-    A training message that quotes a line of held-out code is left out, too. `unit_lines` are the lines of the units'
-    texts. `reading` says how texts were read, which the cached lines of changes depend on.
-    """
+    edits: HashedLines
+    """The lines of all edits, of each its text before and its text after."""
+    edit_counts: NDArray[np.int64]
+    """The number of edits of each change."""
+    quotes: HashedLines
+    """The lines of each different message and what it quotes."""
+    message_of_change: NDArray[np.int64]
+    """For each change the index of its message."""
+
+
+class GatedRepository(NamedTuple):
+    """A repository whose edits are to be gated, and whose files count for those of others."""
+
+    lines: HashedLines
+    """The lines of each text."""
+    splits: Sequence[Split]
+    """The split of each text."""
+    changes: ComparableChanges
+    change_splits: Sequence[Split]
+
+
+class PassedEdits(NamedTuple):
+    """The result of the gate for the changes of a repository."""
+
+    is_blocked: list[bool]
+    """For each edit of each change whether it does not pass."""
+    has_quote: list[bool]
+    """For each change whether its message quotes a line that training must not show."""
+
+
+def describe_changes(build: BuildState, changes: Sequence[Change], reading: ReadOptions) -> ComparableChanges:
+    """What the gate compares changes by. `reading` says how texts were read, which cached lines depend on."""
+    messages = list(dict.fromkeys(change.message for change in changes))
+    numbers = {message: number for number, message in enumerate(messages)}
+    return ComparableChanges(
+        _edit_lines(build, changes, reading),
+        np.array([len(change.edits) for change in changes], dtype=np.int64),
+        HashedLines.from_texts(split_quotes(build.texts.get(message)) for message in messages),
+        np.array([numbers[change.message] for change in changes], dtype=np.int64),
+    )
+
+
+def gate_edits(repositories: Sequence[GatedRepository]) -> list[PassedEdits]:
+    """Which edits of each repository pass. Lines count whichever of the repositories has them."""
+    if not any(len(repository.changes.edit_counts) for repository in repositories):
+        return [PassedEdits([], [])] * len(repositories)
+    secret, phrases, answers = _index_held_out(repositories)
+    is_public, is_known = np.zeros(len(secret), dtype=bool), np.zeros(len(phrases), dtype=bool)
+    for repository in repositories:
+        training = repository.lines.select(_indexes(repository.splits, is_training=True))
+        is_public[secret.find_in(training).entry] = True
+        is_known[phrases.find_in(training).entry] = True
+    secret = secret.without(np.flatnonzero(is_public))
+    known_lines = phrases.line_hashes[is_known]
+    passed: list[PassedEdits] = []
+    for repository, answers_of_repository in zip(repositories, answers, strict=True):
+        changes = repository.changes
+        is_training = np.array([split == "train" for split in repository.change_splits], dtype=bool)
+        is_training_edit = np.repeat(is_training, changes.edit_counts)
+        is_blocked = np.zeros(len(is_training_edit), dtype=bool)
+        edits = _edits_of_changes(repository, is_training=True)
+        # Each edit has two texts, before and after: secret lines [0, 2, 1, 0] -> edits [2, 1] -> both blocked.
+        secret_counts = edits.count_per_text(secret.find_in(edits).line).reshape(-1, 2).sum(axis=1)
+        is_blocked[is_training_edit] = secret_counts > 0
+        is_blocked[~is_training_edit] = _are_answers_known(answers_of_repository, known_lines)
+        quote_counts = changes.quotes.count_per_text(secret.find_in(changes.quotes, MIN_QUOTED_SHARE).line)
+        has_quote = is_training & (quote_counts[changes.message_of_change] > 0)
+        passed.append(PassedEdits(is_blocked.tolist(), has_quote.tolist()))
+    return passed
+
+
+def _index_held_out(repositories: Sequence[GatedRepository]) -> tuple[LineIndex, LineIndex, list[HashedLines]]:
+    """All lines that are held out, those that held-out edits may be known by, and the latter for each repository."""
+    held_out: list[HashedLines] = []
+    answers: list[HashedLines] = []
+    for repository in repositories:
+        edits = _edits_of_changes(repository, is_training=False)
+        held_out += repository.lines.select(_indexes(repository.splits, is_training=False)), edits
+        answers.append(edits.long_lines())
+    return (
+        LineIndex.from_lines(HashedLines.concatenate(held_out)),
+        LineIndex.from_lines(HashedLines.concatenate(answers)),
+        answers,
+    )
+
+
+def _indexes(splits: Sequence[Split], *, is_training: bool) -> list[int]:
+    return [index for index, split in enumerate(splits) if (split == "train") == is_training]
+
+
+def _edits_of_changes(repository: GatedRepository, *, is_training: bool) -> HashedLines:
+    """The lines of the edits of all changes of the training split, or of all others."""
+    changes = np.array(_indexes(repository.change_splits, is_training=is_training), dtype=np.int64)
+    counts = 2 * repository.changes.edit_counts  # of each edit a text before and a text after
+    texts = run_positions(run_offsets(counts)[changes], run_offsets(counts[changes]))
+    return repository.changes.edits.select(texts)
+
+
+def _are_answers_known(answers: HashedLines, known_lines: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """For each edit, whether nearly all lines of its text after are known."""
+    is_known = find_sorted(answers.line_hashes(), known_lines)[1]
+    # Texts alternate before, after, before, after …: [1::2] takes those after.
+    known_counts = answers.count_per_text(np.flatnonzero(is_known))[1::2]
+    counts = answers.line_counts[1::2]
+    return (counts >= MIN_ORIGIN_LINES) & (known_counts >= MOVED_SHARE * counts)
+
+
+def apply_gate(step: StepCounts, changes: Sequence[Change], passed_edits: PassedEdits) -> list[Change]:
+    """The changes without the edits that do not pass, and without training messages that quote held-out code."""
     if not changes:
         return []
-    held_out_lines = unit_lines.select([index for index, unit in enumerate(units) if unit.split != "train"])
-    training_lines = unit_lines.select([index for index, unit in enumerate(units) if unit.split == "train"])
-    training_changes = [change for change in changes if change.split == "train"]
-    held_out_edits = _edit_lines(build, [change for change in changes if change.split != "train"], reading)
-    training_edits = _edit_lines(build, training_changes, reading)
-    secret = LineIndex.from_lines(HashedLines.concatenate([held_out_lines, held_out_edits]))
-    secret = secret.without(secret.find_in(training_lines).entry)
-    # Each edit has two texts, before and after: counts of secret lines [0, 2, 1, 0] -> edits [2, 1] -> both blocked.
-    secret_counts = training_edits.count_per_text(secret.find_in(training_edits).line).reshape(-1, 2).sum(axis=1)
-    is_secret = iter((secret_counts > 0).tolist())
-    is_known = iter(_are_answers_known(held_out_edits, training_lines))
-    quoting = _quoting_messages(build, training_changes, secret)
+    is_blocked = iter(passed_edits.is_blocked)
     passed: list[Change] = []
     blocked_edits: Counter[str] = Counter()
     withheld_messages = 0
-    for change in changes:
-        is_training = change.split == "train"
-        reason, is_blocked = ("held_out_code", is_secret) if is_training else ("learned_code", is_known)
+    for change, has_quote in zip(changes, passed_edits.has_quote, strict=True):
+        reason = "held_out_code" if change.split == "train" else "learned_code"
         edits = tuple(edit for edit in change.edits if not next(is_blocked))
         blocked_edits[reason] += len(change.edits) - len(edits)
-        message = change.message
-        if is_training and message in quoting:
-            message = EMPTY_SPAN
-            withheld_messages += 1
+        withheld_messages += has_quote
         if edits:
-            passed.append(change._replace(edits=edits, message=message))
+            passed.append(change._replace(edits=edits, message=EMPTY_SPAN if has_quote else change.message))
             step.keep()
         else:
             step.drop(f"{change.path}@{change.commit}", reason, DROP_DETAILS[reason])
@@ -94,26 +180,6 @@ def apply_gate(
     step.figures["edits_learned_elsewhere"] = blocked_edits["learned_code"]
     step.figures["messages_held_back"] = withheld_messages
     return passed
-
-
-def _quoting_messages(build: BuildState, changes: Sequence[Change], secret: LineIndex) -> set[Span]:
-    """The messages of changes that quote a secret line."""
-    messages = {change.message: split_quotes(build.texts.get(change.message)) for change in changes}
-    quotes = HashedLines.from_texts(messages.values())
-    secret_counts = quotes.count_per_text(secret.find_in(quotes, MIN_QUOTED_SHARE).line).tolist()
-    return {message for message, count in zip(messages, secret_counts, strict=True) if count}
-
-
-def _are_answers_known(held_out_edits: HashedLines, training_lines: HashedLines) -> list[bool]:
-    """For each edit, whether nearly all lines of its text after are among the lines of training files."""
-    compared = held_out_edits.long_lines()
-    phrases = LineIndex.from_lines(compared)
-    known = np.unique(phrases.find_in(training_lines).entry)
-    is_known = find_sorted(compared.line_hashes(), phrases.line_hashes[known])[1]
-    # Texts alternate before, after, before, after …: [1::2] takes those after.
-    known_counts = compared.count_per_text(np.flatnonzero(is_known))[1::2]
-    counts = compared.line_counts[1::2]
-    return ((counts >= MIN_ORIGIN_LINES) & (known_counts >= MOVED_SHARE * counts)).tolist()
 
 
 def _edit_lines(build: BuildState, changes: Sequence[Change], reading: ReadOptions) -> HashedLines:

@@ -20,32 +20,50 @@ manifest. Readers of a dataset must cope with an empty val or test split.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil, fsum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from git_starcoder import augmentations
 from git_starcoder.hashing.arrays import SHINGLE_TOKENS, connect_components, run_offsets
-from git_starcoder.hashing.near_duplicates import find_copies, find_keepers
-from git_starcoder.hashing.texts import TextShingles
+from git_starcoder.hashing.near_duplicates import (
+    ComparableTexts,
+    band_keys,
+    describe_texts,
+    find_copies_in,
+    find_keepers,
+    join_shingles,
+)
+from git_starcoder.hashing.texts import HashedLines, TextShingles
 from git_starcoder.memo import Memo
-from git_starcoder.records import SPLITS, Split, content_id, printable_path
+from git_starcoder.records import SPLITS, Split, content_id, dataset_path, printable_path
 from git_starcoder.row_layout import window_stride
 from git_starcoder.stages.augment import draw_variations
 from git_starcoder.stages.dedup import ROLE_PREFERENCE
-from git_starcoder.stages.history_gate import apply_gate, cached_lines
+from git_starcoder.stages.history_gate import (
+    ComparableChanges,
+    GatedRepository,
+    PassedEdits,
+    apply_gate,
+    cached_lines,
+    describe_changes,
+    gate_edits,
+)
 from git_starcoder.text import embed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from git_starcoder import recipe as recipes
     from git_starcoder.build_state import BuildState, StepCounts
-    from git_starcoder.hashing.near_duplicates import Keepers
-    from git_starcoder.hashing.texts import HashedLines
+    from git_starcoder.hashing.texts import JoinedShingles
     from git_starcoder.records import Change, Span, Unit
+
+T = TypeVar("T")
 
 TOKENS_PER_WORD = 1.33
 """Tokens per word or run of signs, to estimate the length of a text before there is a tokenizer. Learned tokenizers
@@ -73,15 +91,61 @@ class LeakGroup(NamedTuple):
     """Which split it is offered to first, 0 to 1: test if low, val if high."""
 
 
-class _DistinctTexts(NamedTuple):
-    """The different texts of the units, each once, and what they are compared by."""
+class FileTable(NamedTuple):
+    """What the join needs to know of the files and changes of one repository."""
 
-    first_unit: list[int]
-    """For each text the index of its first unit by path."""
-    text_of_unit: list[int]
-    """For each unit the index of its text."""
-    shingles: TextShingles
+    name: str
+    """The name of the repository; empty if the dataset has only this one."""
+    paths: list[str]
+    """The path of each file."""
+    oldest_paths: list[str]
+    """The first path that each file is known to have had."""
+    roles: NDArray[np.int8]
+    """The role of each file, as an index into `ROLE_PREFERENCE`."""
+    changed_at: NDArray[np.int64]
+    """The committer time of the last change of each file."""
+    lineage_links: NDArray[np.int64]
+    """Pairs of files that had one path, as indexes, shape (links, 2)."""
+    text_of_file: NDArray[np.int64]
+    """For each file the index of its text."""
+    first_file: NDArray[np.int64]
+    """For each different text the index of its first file by path."""
+    digests: list[str]
+    """A hash of each text."""
+    expected_rows: NDArray[np.float64]
+    """The expected rows of the first file of each text."""
+    compared: ComparableTexts
+    """What texts are compared by."""
+    file_bucket_keys: NDArray[np.uint64] | None
+    """The keys of the texts by which near-duplicate files are found, if the recipe drops them."""
     lines: HashedLines
+    """The lines of each text, as the gate compares them; of no text if the recipe reads no changes."""
+    file_of_change: NDArray[np.int64]
+    """For each change the index of its file; -1 if nothing is left of the file."""
+    rows_of_change: NDArray[np.float64]
+    """The expected rows of each change."""
+    changes: ComparableChanges
+    """What changes are compared by."""
+
+    @property
+    def size(self) -> int:
+        """About how many words and signs the texts have, in a form that a small commit seldom changes."""
+        return round_to_three_bits(float(self.compared.shingles.offsets[-1]))
+
+
+class FileDecisions(NamedTuple):
+    """What the join decides about the files and changes of one repository."""
+
+    groups: list[str]
+    """The leak group of each file."""
+    splits: list[Split]
+    change_groups: list[str]
+    """The leak group of each change."""
+    change_splits: list[Split]
+    keepers: dict[int, tuple[str, float]]
+    """The files that repeat another file: index → path of the file that stays, similarity."""
+    passed_edits: PassedEdits
+    """Which edits pass the gate."""
 
 
 class _ExpectedRows(NamedTuple):
@@ -91,8 +155,10 @@ class _ExpectedRows(NamedTuple):
     """For each group with files, all its rows."""
     gated: dict[str, float]
     """For each such group, the rows of changes that the gate will drop if the group trains."""
-    of_deleted_files: float
-    """Rows of the changes to deleted files, without those that the gate will drop."""
+    of_deleted_files: list[float]
+    """For each repository, rows of the changes to deleted files, without those that the gate will drop."""
+    home: dict[str, int]
+    """The repository whose shares the rows of each group fill: the first one that has a file of the group."""
 
 
 def assign_splits(
@@ -100,38 +166,166 @@ def assign_splits(
 ) -> tuple[list[Unit], list[Change]]:
     """Units and changes with their group and split, without near-duplicates and without edits that the gate blocks."""
     with build.count_step("split", len(units) + len(changes)) as step:
-        texts = _find_distinct_texts(build, units)
-        group_names = _find_groups(build, step, units, texts, recipe.split.near)
-        change_groups = _groups_of_changes(changes, units, group_names)
-        file_rows = _estimate_file_rows(build, recipe, units, texts, group_names)
-        expected = _estimate_rows(recipe, file_rows, changes, change_groups)
-        splits = _choose_splits(build, recipe.split, expected)
-        step.figures["groups"] = len(expected.of_group)
-        step.figures["largest_group"] = max(Counter(group_names).values(), default=0)
-        _report_shares(build, step, recipe, expected, splits)
-        units = [replace(unit, group=name, split=splits[name]) for unit, name in zip(units, group_names, strict=True)]
-        changes = [
-            change._replace(group=name, split=splits[name]) for change, name in zip(changes, change_groups, strict=True)
-        ]
-        kept = _drop_near_copies(step, units, texts.shingles.select(texts.text_of_unit), recipe.dedup.files)
-        kept = _drop_same_meaning(build, step, kept, recipe.dedup)
-        step.keep(len(kept))
-        return kept, apply_gate(build, step, units, texts.lines.select(texts.text_of_unit), changes, recipe.read)
+        table = describe_files(build, recipe, units, changes)
+        [decisions] = join_files(build, step, recipe, [table])
+        return apply_decisions(build, step, recipe, units, changes, decisions)
 
 
-def _find_distinct_texts(build: BuildState, units: Sequence[Unit]) -> _DistinctTexts:
+def describe_files(
+    build: BuildState, recipe: recipes.Recipe, units: Sequence[Unit], changes: Sequence[Change], name: str = ""
+) -> FileTable:
+    """What the join needs to know of the units and changes of one repository."""
     digests = [_text_digest(build, unit) for unit in units]
     first_unit: dict[str, int] = {}
     for index in sorted(range(len(units)), key=lambda index: units[index].path):
         first_unit.setdefault(digests[index], index)
     spans = {digest: units[index].source.text for digest, index in first_unit.items()}
     text_index = {digest: index for index, digest in enumerate(first_unit)}
-    return _DistinctTexts(
-        list(first_unit.values()),
-        [text_index[digest] for digest in digests],
-        _cached_shingles(build, spans),
-        cached_lines(build, list(spans), lambda digest: (digest,), lambda digest: [build.texts.get(spans[digest])]),
+    shingles = _cached_shingles(build, spans)
+    lines = cached_lines(build, list(spans), lambda digest: (digest,), lambda digest: [build.texts.get(spans[digest])])
+    token_counts = ((shingles.shingle_counts() + SHINGLE_TOKENS - 1) * TOKENS_PER_WORD).tolist()
+    expected_rows = [
+        expected_row_count(token_count, recipe.window, _expected_variations(build, units[index], recipe.augment))
+        for index, token_count in zip(first_unit.values(), token_counts, strict=True)
+    ]
+    unit_of_path = {path: index for index, unit in enumerate(units) for path in _all_paths(unit)}
+    file_of_change = [unit_of_path.get(change.current_path, unit_of_path.get(change.path, -1)) for change in changes]
+    shares = fsum(option.share for key, option in recipe.augment.items() if augmentations.input_kind(key) == "change")
+    return FileTable(
+        name=name,
+        paths=[unit.path for unit in units],
+        oldest_paths=[oldest_path(unit) for unit in units],
+        roles=np.array([ROLE_PREFERENCE.index(unit.role) for unit in units], dtype=np.int8),
+        changed_at=np.array([unit.changed_at for unit in units], dtype=np.int64),
+        lineage_links=_find_lineage_links(units),
+        text_of_file=np.array([text_index[digest] for digest in digests], dtype=np.int64),
+        first_file=np.array(list(first_unit.values()), dtype=np.int64),
+        digests=list(first_unit),
+        expected_rows=np.array(expected_rows, dtype=np.float64),
+        compared=describe_texts(shingles, lines, recipe.split.near, build.engine.jobs),
+        file_bucket_keys=None if recipe.dedup.files is None else band_keys(shingles, recipe.dedup.files),
+        lines=lines if recipe.read.changes or changes else HashedLines.from_texts([]),
+        file_of_change=np.array(file_of_change, dtype=np.int64),
+        # For each augmentation for changes, a change has a row for each edit, and for each edit that follows another.
+        rows_of_change=np.array([shares * (2 * len(change.edits) - 1) for change in changes], dtype=np.float64),
+        changes=describe_changes(build, changes, recipe.read),
     )
+
+
+def join_files(
+    build: BuildState, step: StepCounts, recipe: recipes.Recipe, tables: Sequence[FileTable]
+) -> list[FileDecisions]:
+    """The decisions about the files and changes of each repository.
+
+    `tables` are in the order in which their repositories keep what several of them have.
+    """
+    files = _JoinedFiles.from_tables(tables)
+    components = _find_components(build, step, files, recipe.split.near)
+    names = _name_groups(files, components)
+    group_names = [names[component] for component in components.tolist()]
+    expected = _estimate_rows(files, group_names)
+    splits = _choose_splits(build, recipe.split, expected, is_one=len(tables) == 1)
+    step.figures["groups"] = len(expected.of_group)
+    step.figures["largest_group"] = max(Counter(group_names).values(), default=0)
+    _report_shares(build, step, recipe, expected, splits)
+    keepers = _find_near_copies(files, components, recipe.dedup.files)
+    splits_of_files = [[splits[name] for name in files.of_table(group_names, index)] for index in range(len(tables))]
+    groups_of_changes = [files.groups_of_changes(group_names, index) for index in range(len(tables))]
+    splits_of_changes = [[splits[name] for name in groups] for groups in groups_of_changes]
+    passed = gate_edits(
+        [
+            GatedRepository(table.lines, _splits_of_texts(table, file_splits), table.changes, change_splits)
+            for table, file_splits, change_splits in zip(tables, splits_of_files, splits_of_changes, strict=True)
+        ]
+    )
+    return [
+        FileDecisions(
+            files.of_table(group_names, index),
+            splits_of_files[index],
+            groups_of_changes[index],
+            splits_of_changes[index],
+            keepers[index],
+            passed[index],
+        )
+        for index in range(len(tables))
+    ]
+
+
+def apply_decisions(
+    build: BuildState,
+    step: StepCounts,
+    recipe: recipes.Recipe,
+    units: Sequence[Unit],
+    changes: Sequence[Change],
+    decisions: FileDecisions,
+) -> tuple[list[Unit], list[Change]]:
+    """Units and changes of one repository after the join."""
+    pairs = zip(units, decisions.groups, decisions.splits, strict=True)
+    units = [replace(unit, group=group, split=split) for unit, group, split in pairs]
+    change_pairs = zip(changes, decisions.change_groups, decisions.change_splits, strict=True)
+    changes = [change._replace(group=group, split=split) for change, group, split in change_pairs]
+    for index, (keeper, similarity) in decisions.keepers.items():
+        step.drop(units[index].path, "near_copy", f"{printable_path(keeper)}, similarity {similarity:.3f}")
+    kept = [unit for index, unit in enumerate(units) if index not in decisions.keepers]
+    kept = _drop_same_meaning(build, step, kept, recipe.dedup)
+    step.keep(len(kept))
+    return kept, apply_gate(step, changes, decisions.passed_edits)
+
+
+@dataclass(frozen=True, slots=True)
+class _JoinedFiles:
+    """The files of all repositories, numbered one repository after another, and their different texts."""
+
+    tables: Sequence[FileTable]
+    first_number: list[int]
+    """The number of the first file of each repository, and of all files."""
+    text_numbers: list[NDArray[np.int64]]
+    """For each text of each repository its number; -1 if an earlier repository has it, too."""
+    text_of_file: NDArray[np.int64]
+    """For each file the number of its text."""
+    first_file: NDArray[np.int64]
+    """For each text the number of its first file."""
+
+    @classmethod
+    def from_tables(cls, tables: Sequence[FileTable]) -> _JoinedFiles:
+        first_number = run_offsets(np.array([len(table.paths) for table in tables], dtype=np.int64)).tolist()
+        number_of_digest: dict[str, int] = {}
+        text_numbers: list[NDArray[np.int64]] = []
+        text_of_file: list[NDArray[np.int64]] = []
+        first_file: list[NDArray[np.int64]] = []
+        for table, first in zip(tables, first_number, strict=False):
+            is_new = np.array([digest not in number_of_digest for digest in table.digests], dtype=bool)
+            known = [number_of_digest.setdefault(digest, len(number_of_digest)) for digest in table.digests]
+            numbers = np.array(known, dtype=np.int64)
+            text_numbers.append(np.where(is_new, numbers, -1))
+            text_of_file.append(numbers[table.text_of_file])
+            first_file.append(table.first_file[is_new] + first)
+        return cls(tables, first_number, text_numbers, np.concatenate(text_of_file), np.concatenate(first_file))
+
+    def of_table(self, values: Sequence[T], index: int) -> list[T]:
+        """The values of the files of one repository, from those of all files."""
+        return list(values[self.first_number[index] : self.first_number[index + 1]])
+
+    def groups_of_changes(self, group_names: Sequence[str], index: int) -> list[str]:
+        """The group of each change of a repository: that of its file now, or of the file that had its path before."""
+        names = [*self.of_table(group_names, index), DELETED_FILES_GROUP]
+        return [names[file] for file in self.tables[index].file_of_change.tolist()]  # -1 is the last
+
+    def shingles_of_files(self) -> JoinedShingles:
+        """The shingles of each file."""
+        documents = join_shingles([table.compared.shingles for table in self.tables], self.text_numbers)
+        return documents.select(self.text_of_file)
+
+    def path(self, file: int) -> str:
+        """The path of a file in the dataset."""
+        index = int(np.searchsorted(self.first_number, file, side="right")) - 1
+        table = self.tables[index]
+        return dataset_path(table.name, table.paths[file - self.first_number[index]])
+
+
+def _splits_of_texts(table: FileTable, splits: Sequence[Split]) -> list[Split]:
+    """The split of each text of a repository. Equal texts are in one group."""
+    return [splits[file] for file in table.first_file.tolist()]
 
 
 def _text_digest(build: BuildState, unit: Unit) -> str:
@@ -159,31 +353,36 @@ def oldest_path(unit: Unit) -> str:
     return (unit.source.path, *unit.source.former_paths)[-1]
 
 
-def _find_groups(
-    build: BuildState, step: StepCounts, units: Sequence[Unit], texts: _DistinctTexts, threshold: float
-) -> list[str]:
-    """The name of each unit's leak group: a hash of the oldest path of all its files."""
-    first_unit = np.array(texts.first_unit, dtype=np.int64)
-    units_by_index = np.arange(len(units))
+def _all_paths(unit: Unit) -> tuple[str, ...]:
+    return (unit.source.path, *unit.source.former_paths)
+
+
+def _find_lineage_links(units: Sequence[Unit]) -> NDArray[np.int64]:
+    """Pairs of units that had one path, shape (links, 2)."""
     unit_of_path: dict[str, int] = {}
-    lineage_links = [
+    links = [
         (other, index)
         for index, unit in enumerate(units)
-        for path in (unit.source.path, *unit.source.former_paths)
+        for path in _all_paths(unit)
         if (other := unit_of_path.setdefault(path, index)) != index
     ]
-    earlier, later = np.array(lineage_links, dtype=np.int64).reshape(-1, 2).T
-    found = find_copies(texts.shingles, texts.lines, threshold, threads=build.engine.jobs)
-    groups = connect_components(
-        units_by_index,
-        np.concatenate((first_unit[texts.text_of_unit], earlier, first_unit[found.left])),
-        np.concatenate((units_by_index, later, first_unit[found.right])),
-    ).tolist()
-    oldest: dict[int, str] = {}
-    for group, unit in zip(groups, units, strict=True):
-        oldest[group] = min(oldest_path(unit), oldest.get(group, oldest_path(unit)))
-    step.figures["equal_texts"] = len(units) - len(texts.first_unit)
-    step.figures["lineage_links"] = len(lineage_links)
+    return np.array(links, dtype=np.int64).reshape(-1, 2)
+
+
+def _find_components(build: BuildState, step: StepCounts, files: _JoinedFiles, threshold: float) -> NDArray[np.int64]:
+    """For each file the number of the first file of its leak group, shape (files,)."""
+    numbers = np.arange(len(files.text_of_file))
+    links = [table.lineage_links + first for table, first in zip(files.tables, files.first_number, strict=False)]
+    earlier, later = np.concatenate(links).T
+    compared = [table.compared for table in files.tables]
+    found = find_copies_in(compared, files.text_numbers, threshold, threads=build.engine.jobs)
+    components = connect_components(
+        numbers,
+        np.concatenate((files.first_file[files.text_of_file], earlier, files.first_file[found.left])),
+        np.concatenate((numbers, later, files.first_file[found.right])),
+    )
+    step.figures["equal_texts"] = len(numbers) - len(files.first_file)
+    step.figures["lineage_links"] = len(earlier)
     for search, count in found.search_counts.items():
         step.figures[f"{search}_links"] = count
     if not found.is_exact:
@@ -191,53 +390,49 @@ def _find_groups(
         build.progress.note(
             "split: too many files are half alike to compare all pairs; some were grouped by an estimate"
         )
-    names = {group: content_id(path) for group, path in oldest.items()}
-    return [names[group] for group in groups]
+    return components
 
 
-def _groups_of_changes(changes: Sequence[Change], units: Sequence[Unit], group_names: Sequence[str]) -> list[str]:
-    """The group of each change: that of its file now, or else of the file that had its path before."""
-    group_of_path = {
-        path: name
-        for unit, name in zip(units, group_names, strict=True)
-        for path in (unit.path, *unit.source.former_paths)
+def _name_groups(files: _JoinedFiles, components: NDArray[np.int64]) -> dict[int, str]:
+    """The name of each leak group: a hash of the oldest path of all its files in its first repository."""
+    oldest: dict[int, str] = {}
+    home: dict[int, int] = {}
+    for index, table in enumerate(files.tables):
+        for component, path in zip(files.of_table(components, index), table.oldest_paths, strict=True):
+            if home.setdefault(int(component), index) == index:
+                oldest[int(component)] = min(path, oldest.get(int(component), path))
+    return {
+        component: content_id(dataset_path(files.tables[home[component]].name, path))
+        for component, path in oldest.items()
     }
-    return [
-        group_of_path.get(change.current_path) or group_of_path.get(change.path, DELETED_FILES_GROUP)
-        for change in changes
-    ]
 
 
-def _estimate_file_rows(
-    build: BuildState, recipe: recipes.Recipe, units: Sequence[Unit], texts: _DistinctTexts, group_names: Sequence[str]
-) -> dict[str, list[float]]:
-    """The expected rows of the files of each group. Of equal texts one counts, because only one will stay."""
-    token_counts = ((texts.shingles.shingle_counts() + SHINGLE_TOKENS - 1) * TOKENS_PER_WORD).tolist()
-    file_rows: dict[str, list[float]] = defaultdict(list)
-    for index, token_count in zip(texts.first_unit, token_counts, strict=True):
-        variations = _expected_variations(build, units[index], recipe.augment)
-        file_rows[group_names[index]].append(expected_row_count(token_count, recipe.window, variations))
-    return file_rows
-
-
-def _estimate_rows(
-    recipe: recipes.Recipe, file_rows: dict[str, list[float]], changes: Sequence[Change], change_groups: Sequence[str]
-) -> _ExpectedRows:
+def _estimate_rows(files: _JoinedFiles, group_names: Sequence[str]) -> _ExpectedRows:
     """Estimate the rows of each group. `fsum` is exact, so no sum depends on the order of the files.
 
-    A change has, with the share of each augmentation for changes, a row for each edit and one for each edit that
-    follows another.
+    Of equal texts one counts, because only one will stay.
     """
-    shares = fsum(option.share for key, option in recipe.augment.items() if augmentations.input_kind(key) == "change")
+    home: dict[str, int] = {}
+    file_rows: dict[str, list[float]] = defaultdict(list)
     change_rows: dict[str, list[float]] = defaultdict(list)
-    for change, name in zip(changes, change_groups, strict=True):
-        change_rows[name].append(shares * (2 * len(change.edits) - 1))
+    deleted: list[float] = []
+    for index, (table, numbers) in enumerate(zip(files.tables, files.text_numbers, strict=True)):
+        names = files.of_table(group_names, index)
+        for name in names:
+            home.setdefault(name, index)
+        texts = np.flatnonzero(numbers >= 0)
+        for file, rows in zip(table.first_file[texts].tolist(), table.expected_rows[texts].tolist(), strict=True):
+            file_rows[names[file]].append(rows)
+        of_deleted: list[float] = []
+        for file, rows in zip(table.file_of_change.tolist(), table.rows_of_change.tolist(), strict=True):
+            (change_rows[names[file]] if file >= 0 else of_deleted).append(rows)
+        deleted.append(UNGATED_SHARE * fsum(of_deleted))
     rows_of_changes = defaultdict(float, {name: fsum(rows) for name, rows in change_rows.items()})
-    deleted = rows_of_changes.pop(DELETED_FILES_GROUP, 0.0)
     return _ExpectedRows(
         {name: fsum(rows) + rows_of_changes[name] for name, rows in file_rows.items()},
         {name: (1 - UNGATED_SHARE) * rows_of_changes[name] for name in file_rows},
-        UNGATED_SHARE * deleted,
+        deleted,
+        home,
     )
 
 
@@ -261,19 +456,25 @@ def _expected_variations(build: BuildState, unit: Unit, variations: Mapping[str,
     return sum(can_be_made.get(augmentations.input_kind(variation.key), False) for variation in drawn)
 
 
-def _choose_splits(build: BuildState, options: recipes.SplitOptions, expected: _ExpectedRows) -> dict[str, Split]:
+def _choose_splits(
+    build: BuildState, options: recipes.SplitOptions, expected: _ExpectedRows, *, is_one: bool
+) -> dict[str, Split]:
     """The split of each group, including that of deleted files.
 
     Shares are shares of the rows that will be written. These are the rows of all groups, and those of deleted files,
-    less what the gate will drop: a share `train` of the gated rows, since only training changes are gated.
+    less what the gate will drop: a share `train` of the gated rows, since only training changes are gated. Each
+    repository fills its shares by itself.
     """
-    groups = [
-        LeakGroup(name, round_to_three_bits(rows), *_group_draws(build, name))
-        for name, rows in expected.of_group.items()
-    ]
-    gated = options.train * fsum(expected.gated.values())
-    other_rows = round_to_three_bits(expected.of_deleted_files) - round_to_three_bits(gated)
-    return {**assign_groups(groups, options, other_rows), DELETED_FILES_GROUP: "train"}
+    groups: list[list[LeakGroup]] = [[] for _ in expected.of_deleted_files]
+    for name, rows in expected.of_group.items():
+        group = LeakGroup(name, round_to_three_bits(rows), *_group_draws(build, name))
+        groups[expected.home[name]].append(group)
+    splits: dict[str, Split] = {DELETED_FILES_GROUP: "train"}
+    for own_groups, of_deleted_files in zip(groups, expected.of_deleted_files, strict=True):
+        gated = options.train * fsum(expected.gated[group.id] for group in own_groups)
+        other_rows = round_to_three_bits(of_deleted_files) - round_to_three_bits(gated)
+        splits |= assign_groups(own_groups, options, other_rows, needs_all=is_one)
+    return splits
 
 
 def round_to_three_bits(rows: float) -> int:
@@ -298,15 +499,22 @@ def _group_draws(build: BuildState, group: str) -> tuple[float, float]:
 
 
 def assign_groups(
-    groups: Sequence[LeakGroup], options: recipes.SplitOptions, other_training_rows: float = 0.0
+    groups: Sequence[LeakGroup],
+    options: recipes.SplitOptions,
+    other_training_rows: float = 0.0,
+    *,
+    needs_all: bool = True,
 ) -> dict[str, Split]:
     """The split of each group. The order of `groups` does not matter.
 
-    `other_training_rows` are rows that train besides those of the groups; negative for rows that will be dropped.
+    `other_training_rows` are rows that train besides those of the groups; negative for rows that will be dropped. If
+    not `needs_all`, a split may be empty: the one repository of a dataset needs all, one of many does not.
     """
     order = sorted(groups, key=lambda group: (group.holdout_rank, group.id))
     splits: dict[str, Split] = {group.id: "train" for group in order}
     if len(order) < len(SPLITS):
+        if not needs_all:
+            return splits
         for group in sorted(order, key=lambda group: group.expected_rows)[: len(order) - 1]:
             splits[group.id] = "val"
         return splits
@@ -326,7 +534,7 @@ def assign_groups(
     for group in order:  # what is still missing comes from groups that preferred the other split
         offer(group, "test")
         offer(group, "val")
-    for split in SPLITS:
+    for split in SPLITS if needs_all else ():
         if split not in splits.values():  # it gets the smallest group of a split that has others
             sizes = Counter(splits.values())
             spare = (group for group in order if sizes[splits[group.id]] > 1)
@@ -334,17 +542,40 @@ def assign_groups(
     return splits
 
 
-def _drop_near_copies(
-    step: StepCounts, units: list[Unit], shingles: TextShingles, threshold: float | None
-) -> list[Unit]:
-    """The units without near-duplicates of a preferred unit of their group. `shingles` are those of the units."""
+def _find_near_copies(
+    files: _JoinedFiles, components: NDArray[np.int64], threshold: float | None
+) -> list[dict[int, tuple[str, float]]]:
+    """For each repository the files that are near-duplicates of a preferred file of their group; see `keepers`."""
+    keepers: list[dict[int, tuple[str, float]]] = [{} for _ in files.tables]
     if threshold is None:
-        return units
-    order = _preference_order(units)
-    ordered = [units[index] for index in order]
-    groups = np.array([int(unit.group[:8], 16) for unit in ordered], dtype=np.int64)
-    found = find_keepers(shingles.select(order), threshold, lambda left, right: groups[left] != groups[right])
-    return _drop_repeats(step, units, ordered, found, "near_copy")
+        return keepers
+    order = _join_preference_order(files)
+    ordered = components[order]
+    all_keys = [keys[table.text_of_file] for table in files.tables if (keys := table.file_bucket_keys) is not None]
+    found = find_keepers(
+        files.shingles_of_files().select(order),
+        threshold,
+        lambda left, right: ordered[left] != ordered[right],
+        np.concatenate(all_keys)[order],
+    )
+    repeats = np.flatnonzero(found.keeper >= 0)
+    table_of_file = np.searchsorted(files.first_number, order[repeats], side="right") - 1
+    rows = zip(
+        table_of_file.tolist(), order[repeats].tolist(), order[found.keeper[repeats]].tolist(),
+        found.similarity[repeats].tolist(), strict=True,
+    )  # fmt: skip
+    for index, file, keeper, similarity in rows:
+        keepers[index][file - files.first_number[index]] = files.path(keeper), similarity
+    return keepers
+
+
+def _join_preference_order(files: _JoinedFiles) -> NDArray[np.int64]:
+    """The numbers of all files, those to be kept before those like them: by role, repository, newest first, path."""
+    keys: list[tuple[int, int, int, str]] = []
+    for index, table in enumerate(files.tables):
+        columns = zip(table.roles.tolist(), table.changed_at.tolist(), table.paths, strict=True)
+        keys += [(role, index, -changed_at, path) for role, changed_at, path in columns]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
 
 def _drop_same_meaning(
@@ -359,19 +590,11 @@ def _drop_same_meaning(
     groups = np.unique([unit.group for unit in ordered], return_inverse=True)[1]
     vectors = model.vectors(build.texts.get(unit.source.text) for unit in ordered)
     found = embed.find_embedding_keepers(vectors, groups, options.embedded)
-    return _drop_repeats(step, units, ordered, found, "near_meaning")
-
-
-def _drop_repeats(
-    step: StepCounts, units: list[Unit], ordered: Sequence[Unit], found: Keepers | embed.EmbeddingKeepers, reason: str
-) -> list[Unit]:
-    """The units without those of `ordered` that have a keeper, which is one of `ordered`, too."""
     dropped: set[str] = set()
-    keepers: list[int] = found.keeper.tolist()
-    for unit, keeper, similarity in zip(ordered, keepers, found.similarity.tolist(), strict=True):
+    for unit, keeper, similarity in zip(ordered, found.keeper.tolist(), found.similarity.tolist(), strict=True):
         if keeper >= 0:
             dropped.add(unit.path)
-            step.drop(unit.path, reason, f"{printable_path(ordered[keeper].path)}, similarity {similarity:.3f}")
+            step.drop(unit.path, "near_meaning", f"{printable_path(ordered[keeper].path)}, similarity {similarity:.3f}")
     return [unit for unit in units if unit.path not in dropped]
 
 
@@ -386,7 +609,7 @@ def _report_shares(
 ) -> None:
     """Figures for the manifest, and a note for the user if the splits are not what the recipe asks for."""
     rows = {split: fsum(n for name, n in expected.of_group.items() if splits[name] == split) for split in SPLITS}
-    rows["train"] = expected.of_deleted_files + fsum(
+    rows["train"] = fsum(expected.of_deleted_files) + fsum(
         n - expected.gated[name] for name, n in expected.of_group.items() if splits[name] == "train"
     )
     total = fsum(rows.values()) or 1.0
