@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,6 +33,34 @@ CHUNK_TOKENS = 1 << 17
 _BASE = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2^64
 _FACTOR = np.uint64(0xD1342543DE82EF95)
 _tables = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64)
+
+
+class JoinedArray:
+    """Several arrays of one type that are indexed as if they were one; nothing is copied before it is asked for."""
+
+    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
+        """Join arrays of shape (elements,), at least one."""
+        self.parts = parts
+        self.offsets = run_offsets(np.array([len(part) for part in parts], dtype=np.int64))
+        """Where each part begins, and the length of all."""
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """The elements of a slice without a step, or at some places."""
+        if isinstance(index, slice):
+            start, stop, _ = index.indices(len(self))
+            first, last = np.searchsorted(self.offsets, (start, stop), side="right") - 1
+            edges = zip(self.parts[first : last + 1], self.offsets[first:].tolist(), strict=False)
+            pieces = [part[max(0, start - begin) : max(0, stop - begin)] for part, begin in edges]
+            return pieces[0] if len(pieces) == 1 else np.concatenate([*pieces, self.parts[0][:0]])
+        part = np.searchsorted(self.offsets, index, side="right") - 1
+        elements = np.empty(len(index), dtype=self.parts[0].dtype)
+        for number in sorted_unique(part).tolist():
+            members = np.flatnonzero(part == number)
+            elements[members] = self.parts[number][index[members] - self.offsets[number]]
+        return elements
 
 
 def run_offsets(lengths: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from git_starcoder.hashing.arrays import JoinedArray
+
 TEXT_BATCH_BYTES = 1 << 18
 """Bytes of text that are hashed at a time."""
 WORDS_PER_SHINGLE = 3
@@ -116,7 +118,7 @@ class TextShingles:
 class WindowShingles:
     """Shingles of windows of one token array. They are hashed on demand, because windows overlap and texts are long."""
 
-    tokens: NDArray[Any]
+    tokens: NDArray[Any] | JoinedArray
     first: NDArray[np.int64]
     """Where each window begins in `tokens`."""
     length: NDArray[np.int64]

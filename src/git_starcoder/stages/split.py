@@ -41,7 +41,6 @@ from git_starcoder.memo import Memo
 from git_starcoder.records import SPLITS, Split, content_id, dataset_path, printable_path
 from git_starcoder.row_layout import window_stride
 from git_starcoder.stages.augment import draw_variations
-from git_starcoder.stages.dedup import ROLE_PREFERENCE
 from git_starcoder.stages.history_gate import (
     ComparableChanges,
     GatedRepository,
@@ -51,6 +50,7 @@ from git_starcoder.stages.history_gate import (
     describe_changes,
     gate_edits,
 )
+from git_starcoder.stages.row_table import ROLE_PREFERENCE
 from git_starcoder.text import embed
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from git_starcoder.hashing.arrays import mix_bits, range_hashes, run_offsets
 from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.records import WINDOW_COLUMNS, Change, Span, Unit, Windows, cache_groups
 from git_starcoder.row_layout import BASE, FIM_SENTINELS, masked_row, window_stride
-from git_starcoder.stages.dedup import task_prefix_lengths
 from git_starcoder.stages.learn_tokenizer import learn_tokenizer
+from git_starcoder.stages.row_table import task_prefix_lengths
 from git_starcoder.text import embed
 from git_starcoder.text import tokenizer as tokenizers
 
