@@ -13,12 +13,16 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress
-from git_starcoder.records import Drop, Span
+from git_starcoder.records import Drop, Span, dataset_path
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    from git_starcoder.records import RepositoryLabel
+
+TEXTS_FILE = "texts"
+"""The file of the text store."""
 
 TEXTS_PER_WRITE = 64
 """Texts that are written to the file together: one write for each text would cost more than the write itself."""
@@ -27,10 +31,17 @@ TEXTS_PER_WRITE = 64
 class TextStore:
     """A file that holds all texts of a build one after another: written once, read by span, not held in memory."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        """Use an empty, unbuffered file."""
+    def __init__(self, file: BinaryIO, earlier: Sequence[Path] = ()) -> None:
+        """Use an empty, unbuffered file. `earlier` are files of stores whose texts come before those of this one."""
         self._file = file
         self._size = 0
+        self._earlier: list[tuple[int, mmap.mmap]] = []
+        for path in earlier:
+            if size := path.stat().st_size:
+                with path.open("rb") as opened:
+                    self._earlier.append((self._size, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)))
+                self._size += size
+        self._first = self._size
         self._waiting: list[bytes] = []
         self._map: mmap.mmap | None = None
 
@@ -46,12 +57,20 @@ class TextStore:
         """The text at a span."""
         if span.start == span.stop:
             return b""
-        if self._map is None or len(self._map) < span.stop:
+        first = self._first
+        if span.start < first:
+            first, earlier = next(entry for entry in reversed(self._earlier) if entry[0] <= span.start)
+            return earlier[span.start - first : span.stop - first]
+        if self._map is None or len(self._map) < span.stop - first:
             self._write()
             if self._map is not None:
                 self._map.close()
-            self._map = mmap.mmap(self._file.fileno(), self._size, access=mmap.ACCESS_READ)
-        return self._map[span.start : span.stop]
+            self._map = mmap.mmap(self._file.fileno(), self._size - first, access=mmap.ACCESS_READ)
+        return self._map[span.start - first : span.stop - first]
+
+    def flush(self) -> None:
+        """Write all texts to the file."""
+        self._write()
 
     def _write(self) -> None:
         view = memoryview(b"".join(self._waiting))
@@ -60,7 +79,9 @@ class TextStore:
             view = view[self._file.write(view) :]
 
     def close(self) -> None:
-        """Close the file and its memory map."""
+        """Close the file and the memory maps."""
+        for _, earlier in self._earlier:
+            earlier.close()
         if self._map is not None:
             self._map.close()
         self._file.close()
@@ -98,7 +119,14 @@ class BuildState:
     """One build in progress: the first argument of every step, and its only access to the outside."""
 
     def __init__(
-        self, folder: Path, seed: int, engine: Engine, progress: Progress = NO_PROGRESS, cache: Cache = NO_CACHE
+        self,
+        folder: Path,
+        seed: int,
+        engine: Engine,
+        progress: Progress = NO_PROGRESS,
+        cache: Cache = NO_CACHE,
+        repository: RepositoryLabel | None = None,
+        earlier_texts: Sequence[Path] = (),
     ) -> None:
         self.folder = folder
         """The folder that becomes the dataset."""
@@ -111,7 +139,13 @@ class BuildState:
         self.steps: list[StepCounts] = []
         self.drops: list[Drop] = []
         self.scratch.mkdir(parents=True, exist_ok=True)
-        self.texts = TextStore((self.scratch / "texts").open("w+b", buffering=0))
+        self.texts = TextStore((self.scratch / TEXTS_FILE).open("w+b", buffering=0), earlier_texts)
+        self.repository = repository
+        """What rows say about their repository; None if the dataset has only this one."""
+
+    def dataset_path(self, path: str) -> str:
+        """A path of this repository as the dataset writes it."""
+        return dataset_path(self.repository.name if self.repository else "", path)
 
     def rng(self, *key: str) -> random.Random:
         """A random generator that depends only on the recipe's seed and on a key made of content."""

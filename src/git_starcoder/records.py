@@ -72,6 +72,15 @@ def parse_printable_path(printed: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+class RepositoryLabel(NamedTuple):
+    """What the rows of a dataset of many repositories say about theirs."""
+
+    name: str
+    """The name, which no other repository of the dataset has."""
+    licences: tuple[str, ...]
+    """The SPDX identifiers of its licences, sorted; empty if there is none, or none that is known."""
+
+
 def dataset_path(repository: str, path: str) -> str:
     """A path in a dataset of many repositories, which begins with the name of its repository.
 

@@ -41,8 +41,9 @@ def learned(repo, folder, splits):
         ):
             source = Source(content_id(entry.path), entry.path, entry.blob, "", 0, (), "python", run.texts.put(data))
             units.append(Unit(source, "clean", "core", 0.5, group=content_id(entry.path), split=splits(entry.path)))
-        chosen = learn_tokenizer._choose_files(run, opened, units, RECIPE.read.max_bytes)
-        return learn_tokenizer.learn_tokenizer(run, RECIPE, opened, units).digest, dict(chosen), run, units
+        sources = [learn_tokenizer.LearningSource(opened, units, run.texts)]
+        chosen = {file.path: file.blob for file in learn_tokenizer._choose_files(run, sources, RECIPE.read.max_bytes)}
+        return learn_tokenizer.learn_tokenizer(run, RECIPE, sources).digest, chosen, run, units
 
 
 def test_a_small_commit_changes_no_token(repo_maker, tmp_path):
@@ -66,6 +67,7 @@ def test_where_there_is_no_anchor_the_units_are_learned_from(repo_maker, tmp_pat
     with BuildState(tmp_path / "a", 0, NoEngine()) as run:
         span = run.texts.put(b"hello = hello + hello\n" * 50)
         unit = Unit(Source("i", "elsewhere.py", "b", "", 0, (), "python", span), "clean", "core", 0.5)
-        with_it = learn_tokenizer.learn_tokenizer(run, RECIPE, repo, [unit])
-        held_out = learn_tokenizer.learn_tokenizer(run, RECIPE, repo, [replace(unit, split="test")])
+        source = learn_tokenizer.LearningSource(repo, [unit], run.texts)
+        with_it = learn_tokenizer.learn_tokenizer(run, RECIPE, [source])
+        held_out = learn_tokenizer.learn_tokenizer(run, RECIPE, [source._replace(units=[replace(unit, split="test")])])
     assert len(with_it.encode([b"hello"])[0]) < len(held_out.encode([b"hello"])[0])

@@ -23,7 +23,7 @@ LABEL_COLUMNS = ("input_ids", "attention_mask", "labels")
 """What trainers of Hugging Face expect; written if the recipe asks for it."""
 COMPATIBILITY_COLUMNS = (
     "text", "path", "blob_id", "repo_name", "revision_id", "is_generated", "is_vendor", "old_file", "old_contents",
-    "new_contents", "subject", "message",
+    "new_contents", "subject", "message", "detected_licenses", "license_type",
 )  # fmt: skip
 """Parquet columns under the names of The Stack v2 and CommitPackFT, for programs written for those. They repeat what
 tokens and metadata say, and no key of the metadata has one of these names."""

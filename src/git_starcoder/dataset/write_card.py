@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder import strict_config
 from git_starcoder.dataset.read_rows import SPLIT_FILE_NAMES
 from git_starcoder.dataset.write_metadata import IMPORTS_FILE, SIGNATURES_FILE
+from git_starcoder.text.licences import LICENCE_FILE, recognise_licence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,24 +18,12 @@ if TYPE_CHECKING:
 
 ColumnTypes = Mapping[str, "str | Mapping[str, str]"]
 """The type of each column, such as `int64` or `list<uint16>`; for a column of objects, the types of its members."""
-LICENCE_FILE = re.compile(r"(licen[cs]e|copying|unlicense)([-_.][\w.-]+)?", re.IGNORECASE)
-"""The names of licence files in the root folder."""
-LICENCE_PHRASES = {
-    "apache-2.0": "Apache License Version 2.0, January 2004",
-    "mit": "Permission is hereby granted, free of charge, to any person obtaining a copy",
-    "bsd-3-clause": "Neither the name of",
-    "bsd-2-clause": "Redistributions in binary form must reproduce the above copyright notice",
-    "isc": "Permission to use, copy, modify, and/or distribute this software for any purpose",
-    "mpl-2.0": "Mozilla Public License Version 2.0",
-    "agpl-3.0": "GNU AFFERO GENERAL PUBLIC LICENSE Version 3",
-    "lgpl-3.0": "GNU LESSER GENERAL PUBLIC LICENSE Version 3",
-    "gpl-3.0": "GNU GENERAL PUBLIC LICENSE Version 3",
-    "gpl-2.0": "GNU GENERAL PUBLIC LICENSE Version 2",
-    "unlicense": "This is free and unencumbered software released into the public domain",
-}
-"""A phrase near the beginning of each licence, by the Hub's key. No licence earlier in this list has it."""
-LICENCE_CHARACTERS = 2000
-"""The beginning of a licence file that is searched for the phrases."""
+HUB_LICENCES = {
+    "apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "isc", "mpl-2.0", "agpl-3.0", "lgpl-3.0", "lgpl-2.1",
+    "gpl-3.0", "gpl-2.0", "unlicense", "bsl-1.0", "zlib", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "postgresql",
+    "artistic-2.0", "wtfpl", "epl-1.0", "epl-2.0", "eupl-1.2", "ofl-1.1", "mulanpsl-2.0",
+}  # fmt: skip
+"""The Hub's keys of licences: those of SPDX in lower case."""
 SIZE_CATEGORIES = (
     ("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<1M", 10**6), ("1M<n<10M", 10**7),
 )  # fmt: skip
@@ -73,17 +61,17 @@ def detect_licence(units: Iterable[Unit], texts: TextStore) -> str:
     `unknown` means that there is none. The licence is that of the repository as a whole: single files may have others.
     """
     keys = {
-        recognise_licence(texts.get(unit.source.text).decode("utf-8", "replace"))
+        hub_licence(recognise_licence(texts.get(unit.source.text).decode("utf-8", "replace")))
         for unit in units
         if LICENCE_FILE.fullmatch(unit.path)
     }
     return keys.pop() if len(keys) == 1 else "other" if keys else "unknown"
 
 
-def recognise_licence(text: str) -> str:
-    """Return the Hub's key of a licence text, or `other`."""
-    words = " ".join(text[:LICENCE_CHARACTERS].split()).lower()
-    return next((key for key, phrase in LICENCE_PHRASES.items() if phrase.lower() in words), "other")
+def hub_licence(identifier: str) -> str:
+    """Return the Hub's key of a licence, or `other`."""
+    key = identifier.lower()
+    return key if key in HUB_LICENCES else "other"
 
 
 def _feature(name: str, kind: str | Mapping[str, str]) -> dict[str, Any]:

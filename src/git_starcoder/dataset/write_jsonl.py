@@ -76,7 +76,7 @@ def write_jsonl(
         RuntimeError: A worker failed for another reason.
     """
     windows = next(iter(splits.values())).windows
-    metadata = (sample_metadata(sample, repo.committed_at, build.texts) for sample in windows.samples)
+    metadata = (sample_metadata(build, sample, repo.committed_at) for sample in windows.samples)
     all_spans = np.concatenate([rows.token_spans for rows in splits.values()])
     shared_path = build.scratch / "line_ends"
     files: Files = {}

@@ -23,11 +23,10 @@ from git_starcoder.weight_rules import age_in_days
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Collection, Iterable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from git_starcoder.build_state import BuildState, TextStore
+    from git_starcoder.build_state import BuildState
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Sample, Unit, Windows
@@ -46,6 +45,10 @@ SAMPLE_COLUMNS = {
     "commit_message": "string", "kind": "string",
 }  # fmt: skip
 """The metadata that all rows of a sample share, with its types; not every sample has all of it."""
+REPOSITORY_COLUMNS = {"repository": "string", "license": "string"}
+"""The metadata that all rows of a repository share, if the dataset has several."""
+LICENSE_SEPARATOR = " AND "
+"""Stands between the licences of a repository that has several, as in an SPDX expression."""
 IMPORTS_FILE = "imports.jsonl"
 SIGNATURES_FILE = "signatures.jsonl"
 
@@ -136,11 +139,11 @@ def _round_to_4(values: NDArray[np.float64]) -> list[float]:
     return (np.rint(values * 10_000) / 10_000).tolist()
 
 
-def sample_metadata(sample: Sample, newest: int, texts: TextStore) -> dict[str, Any]:
+def sample_metadata(build: BuildState, sample: Sample, newest: int) -> dict[str, Any]:
     """Return the metadata that all rows of a sample share; ages are counted to `newest`, in seconds since 1970."""
     origin = sample.origin
     values: dict[str, Any] = {
-        **_path_metadata(origin.path),
+        **_path_metadata(build.dataset_path(origin.path)),
         "language": origin.language,
         "role": origin.role,
         "priority": {"core": "high", "test": "low"}.get(origin.role, "medium"),  # the seeds' word for a role
@@ -160,7 +163,7 @@ def sample_metadata(sample: Sample, newest: int, texts: TextStore) -> dict[str, 
             "error_patterns": 0,
             "blob": origin.blob_after,
             "is_evolution": True,
-            "commit_message": texts.get(origin.message).decode("utf-8", "replace"),
+            "commit_message": build.texts.get(origin.message).decode("utf-8", "replace"),
         }
     else:
         values |= {
@@ -171,6 +174,9 @@ def sample_metadata(sample: Sample, newest: int, texts: TextStore) -> dict[str, 
         }
     if sample.kind:
         values["kind"] = sample.kind
+    if build.repository:
+        values["repository"] = build.repository.name
+        values["license"] = LICENSE_SEPARATOR.join(build.repository.licences)
     return values
 
 
@@ -244,24 +250,24 @@ def dataset_metadata(
     }
 
 
-def write_code_facts(folder: Path, units: Iterable[Unit]) -> None:
+def write_code_facts(build: BuildState, units: Iterable[Unit]) -> None:
     """Write the resolved imports and the declared symbols as files that can be used on their own, ordered by path."""
     units = sorted(units, key=lambda unit: printable_path(unit.path))
     splits = {unit.path: unit.split for unit in units}
-    with (folder / IMPORTS_FILE).open("wb") as file:
+    with (build.folder / IMPORTS_FILE).open("wb") as file:
         for source, target in ((unit, path) for unit in units for path in sorted(unit.imports, key=printable_path)):
             edge = {
-                "from": printable_path(source.path),
-                "to": printable_path(target),
+                "from": printable_path(build.dataset_path(source.path)),
+                "to": printable_path(build.dataset_path(target)),
                 "from_split": source.split,
                 "to_split": splits.get(target),
             }
             file.write(orjson.dumps(edge, option=orjson.OPT_APPEND_NEWLINE))
-    with (folder / SIGNATURES_FILE).open("wb") as file:
+    with (build.folder / SIGNATURES_FILE).open("wb") as file:
         for unit in units:
             for symbol in sorted(unit.symbols, key=lambda symbol: (symbol.line, symbol.name, symbol.signature)):
                 signature = {
-                    "path": printable_path(unit.path),
+                    "path": printable_path(build.dataset_path(unit.path)),
                     "line": symbol.line,
                     "name": escape_undecodable(symbol.name),
                     "owner": escape_undecodable(symbol.owner),

@@ -18,6 +18,7 @@ from git_starcoder.dataset.write_jsonl import TOKENS_PER_CHUNK, TokenText, raise
 from git_starcoder.dataset.write_metadata import ROW_COLUMNS, sample_metadata
 from git_starcoder.records import Change, printable_path
 from git_starcoder.row_layout import IGNORED_LABEL, masked_row
+from git_starcoder.text.licences import licence_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from git_starcoder.dataset.write_metadata import SplitRows
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
-    from git_starcoder.records import Sample, Split
+    from git_starcoder.records import RepositoryLabel, Sample, Split
     from git_starcoder.text.tokenizer import Tokenizer
 
     Files = dict[str, dict[str, int | str]]
@@ -42,6 +43,8 @@ UNIQUE_COLUMNS = ("text", "old_contents", "new_contents")
 """Text columns whose values hardly repeat, so that a dictionary would only cost time."""
 COMPRESSION_LEVEL = 3
 """The level of zstd: its default."""
+LICENSE_COLUMNS = {"detected_licenses": "list<string>", "license_type": "string"}
+"""Columns of The Stack v2 that datasets of many repositories have, with their types."""
 COMMIT_BEFORE = "<commit_before>"
 
 
@@ -59,10 +62,10 @@ def write_parquet(
         MissingExtraError: pyarrow is not installed.
     """
     windows = next(iter(splits.values())).windows
-    metadata = [sample_metadata(sample, repo.committed_at, build.texts) for sample in windows.samples]
+    metadata = [sample_metadata(build, sample, repo.committed_at) for sample in windows.samples]
     files: Files = {}
     with _write_text(windows.tokens, tokenizer, build.scratch / "text") as token_text:
-        columns = _sample_columns(windows.samples, metadata, build.texts, repo.commit)
+        columns = _sample_columns(windows.samples, metadata, build.texts, repo.commit, build.repository)
         writer = ParquetWriter(build.folder, tokenizer, token_text, columns, has_labels=recipe.write.labels)
         for split, rows in splits.items():
             files |= writer.write_split(split, rows, report_written)
@@ -205,7 +208,11 @@ def column_types(path: Path) -> dict[str, str]:
 
 
 def _sample_columns(
-    samples: Sequence[Sample], metadata: Sequence[Mapping[str, Any]], texts: TextStore, commit: str
+    samples: Sequence[Sample],
+    metadata: Sequence[Mapping[str, Any]],
+    texts: TextStore,
+    commit: str,
+    label: RepositoryLabel | None,
 ) -> Any:
     """Return a table of what all rows of each sample share, one row per sample."""
     arrow = import_pyarrow()
@@ -213,10 +220,14 @@ def _sample_columns(
     columns = {name: arrow.array([values.get(name) for values in metadata]) for name in names}
     pairs = zip(samples, metadata, strict=True)
     records = [_compatibility_values(sample, shared, texts, commit) for sample, shared in pairs]
+    if label is not None:
+        about = {"repo_name": label.name, "detected_licenses": [*label.licences]}
+        about |= {"license_type": licence_type(label.licences)}
+        records = [values | about for values in records]
     for name in COMPATIBILITY_COLUMNS:
-        if name != "text":  # differs from row to row
-            kind = arrow.bool_() if name.startswith("is_") else arrow.string()
-            columns[name] = arrow.array([values.get(name) for values in records], kind)
+        if name != "text" and (label or name not in LICENSE_COLUMNS):  # `text` differs from row to row
+            kind = LICENSE_COLUMNS.get(name, "bool_" if name.startswith("is_") else "string")
+            columns[name] = arrow.array([values.get(name) for values in records], _arrow_type(arrow, kind))
     return arrow.table(columns)
 
 

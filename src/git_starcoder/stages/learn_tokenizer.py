@@ -11,14 +11,14 @@ of its own. So a commit that moves the edge between the splits a little does not
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.history import first_parent_commits
 from git_starcoder.git.objects import FILE_MODE, MODE_TYPE_MASK, Repo, Unreadable
 from git_starcoder.memo import Memo
 from git_starcoder.parse.own_output import recognise_own_output
-from git_starcoder.records import content_id
+from git_starcoder.records import content_id, dataset_path
 from git_starcoder.stages.split import holdout_rank, oldest_path
 from git_starcoder.text.clean import CleanText, clean_file, find_refusal
 from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learn_bpe, learned_tokenizer
@@ -26,7 +26,7 @@ from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learn_bpe, l
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from git_starcoder.build_state import BuildState
+    from git_starcoder.build_state import BuildState, TextStore
     from git_starcoder.git.objects import TreeEntry
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Unit
@@ -49,18 +49,41 @@ def find_anchor(repo: Repo) -> str:
     return line[(len(line) - 1) % distance]
 
 
-def learn_tokenizer(build: BuildState, recipe: Recipe, repo: Repo, units: Sequence[Unit]) -> Tokenizer:
-    """Learn a tokenizer from the anchor's versions of training files.
+class LearningSource(NamedTuple):
+    """A repository to learn from."""
+
+    repo: Repo
+    units: Sequence[Unit]
+    """Its files, with their splits."""
+    texts: TextStore
+    """The texts of the units."""
+    name: str = ""
+    """Its name; empty if the dataset has only this one."""
+
+
+class LearningFile(NamedTuple):
+    """A file of an anchor to learn from."""
+
+    source: int
+    """The index of its repository."""
+    path: str
+    blob: str
+
+
+def learn_tokenizer(build: BuildState, recipe: Recipe, sources: Sequence[LearningSource]) -> Tokenizer:
+    """Learn a tokenizer from the anchors' versions of training files.
 
     If there are none (a small or shallow repository, a damaged anchor), learn it from the training units themselves.
     """
-    chosen = _choose_files(build, repo, units, recipe.read.max_bytes)
-    inputs = (repr(recipe.read), str(recipe.window.vocab_size), content_id(*(blob for _, blob in chosen)))
+    chosen = _choose_files(build, sources, recipe.read.max_bytes)
+    inputs = (repr(recipe.read), str(recipe.window.vocab_size), content_id(*(file.blob for file in chosen)))
     texts: list[bytes] = []
 
     def learn(_: object) -> Iterator[str]:
-        texts.extend(_read_texts(repo, recipe, chosen) if chosen else [])
-        learned_from = texts or [build.texts.get(unit.source.text) for unit in units if unit.split == "train"]
+        texts.extend(_read_texts(sources, recipe, chosen))
+        learned_from = texts or [
+            source.texts.get(unit.source.text) for source in sources for unit in source.units if unit.split == "train"
+        ]
         yield json.dumps(learn_bpe(learned_from, SPECIAL_TOKENS, recipe.window.vocab_size))
 
     memo: Memo[str] = Memo(build.cache, "tokenizer", str)
@@ -68,34 +91,43 @@ def learn_tokenizer(build: BuildState, recipe: Recipe, repo: Repo, units: Sequen
     return learned_tokenizer(json.loads(definition))
 
 
-def _choose_files(build: BuildState, repo: Repo, units: Sequence[Unit], max_bytes: int) -> list[tuple[str, str]]:
-    """Path and blob of each file of the anchor to learn from, in an order hashed from their paths."""
-    unit_of_path = {path: unit for unit in units for path in (*unit.source.former_paths, unit.path)}
+def _choose_files(build: BuildState, sources: Sequence[LearningSource], max_bytes: int) -> list[LearningFile]:
+    """The files of the anchors to learn from, in an order hashed from their paths."""
+    candidates: list[tuple[str, int, TreeEntry]] = []
+    for index, source in enumerate(sources):
+        candidates += ((hashed, index, entry) for hashed, entry in _find_candidates(build, source))
+    chosen: list[LearningFile] = []
+    room = MAX_LEARNING_BYTES
+    for _, index, entry in sorted(candidates, key=lambda candidate: candidate[:2]):
+        room -= min(entry.size or 0, max_bytes)  # a file that is larger is a notebook, and mostly pictures
+        if room >= 0 and entry.size:
+            chosen.append(LearningFile(index, entry.path, entry.blob))
+    return chosen
+
+
+def _find_candidates(build: BuildState, source: LearningSource) -> Iterator[tuple[str, TreeEntry]]:
+    """The files of the anchor of a repository that may be learned from, each after a hash of its path."""
+    unit_of_path = {path: unit for unit in source.units for path in (*unit.source.former_paths, unit.path)}
     try:
-        entries = Repo.open(repo.path, find_anchor(repo)).entries()
+        entries = Repo.open(source.repo.path, find_anchor(source.repo)).entries()
     except RepositoryError:
-        return []
-    candidates: list[tuple[str, TreeEntry]] = []
+        return
     for entry in entries:
         unit = unit_of_path.get(entry.path)
         if unit is None or unit.split != "train" or entry.mode & MODE_TYPE_MASK != FILE_MODE:
             continue
         # The rank that the file would have as a group of its own: its real group may change with any file like it.
-        if holdout_rank(build, content_id(oldest_path(unit))) >= MIN_HOLDOUT_RANK:
-            candidates.append((content_id(entry.path), entry))
-    chosen: list[tuple[str, str]] = []
-    room = MAX_LEARNING_BYTES
-    for _, entry in sorted(candidates, key=lambda pair: pair[0]):
-        room -= min(entry.size or 0, max_bytes)  # a file that is larger is a notebook, and mostly pictures
-        if room >= 0 and entry.size:
-            chosen.append((entry.path, entry.blob))
-    return chosen
+        if holdout_rank(build, content_id(dataset_path(source.name, oldest_path(unit)))) >= MIN_HOLDOUT_RANK:
+            yield content_id(dataset_path(source.name, entry.path)), entry
 
 
-def _read_texts(repo: Repo, recipe: Recipe, chosen: Sequence[tuple[str, str]]) -> list[bytes]:
-    texts: list[bytes] = []
-    for (path, _), (_, data) in zip(chosen, repo.read_blobs(blob for _, blob in chosen), strict=True):
-        text = data if isinstance(data, Unreadable) or recognise_own_output(data) else clean_file(data, recipe.read)
-        if isinstance(text, CleanText) and not find_refusal(path, text, recipe.read):
-            texts.append(text.text)
-    return texts
+def _read_texts(sources: Sequence[LearningSource], recipe: Recipe, chosen: Sequence[LearningFile]) -> list[bytes]:
+    texts: dict[int, bytes] = {}
+    for index, source in enumerate(sources):
+        places = [place for place, file in enumerate(chosen) if file.source == index]
+        blobs = source.repo.read_blobs(chosen[place].blob for place in places) if places else ()
+        for place, (_, data) in zip(places, blobs, strict=True):
+            text = data if isinstance(data, Unreadable) or recognise_own_output(data) else clean_file(data, recipe.read)
+            if isinstance(text, CleanText) and not find_refusal(chosen[place].path, text, recipe.read):
+                texts[place] = text.text
+    return [texts[place] for place in sorted(texts)]

@@ -25,7 +25,7 @@ from git_starcoder.hashing.arrays import mix_bits, range_hashes, run_offsets
 from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.records import WINDOW_COLUMNS, Change, Span, Unit, Windows, cache_groups
 from git_starcoder.row_layout import BASE, FIM_SENTINELS, masked_row, window_stride
-from git_starcoder.stages.learn_tokenizer import learn_tokenizer
+from git_starcoder.stages.learn_tokenizer import LearningSource, learn_tokenizer
 from git_starcoder.stages.row_table import task_prefix_lengths
 from git_starcoder.text import embed
 from git_starcoder.text import tokenizer as tokenizers
@@ -125,39 +125,48 @@ def external_digests(recipe: recipes.Recipe) -> tuple[str, ...]:
 
 def cut_windows(build: BuildState, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample]) -> Windows:
     """The windows over the tokens of all samples. The tokenizer is saved in the build's folder."""
-    options = recipe.window
     with build.count_step("window") as step:
-        tokenizer = _load_or_learn_tokenizer(build, recipe, repo, samples)
+        units = [sample.origin for sample in samples if sample.technique == BASE and isinstance(sample.origin, Unit)]
+        tokenizer = load_or_learn_tokenizer(build, recipe, [LearningSource(repo, units, build.texts)])
         tokenizer.save(build.folder / "tokenizer")
-        skipped = [tokenizer.fim_ids is None and bool(sample.masked_spans) for sample in samples]
-        encoded = encode_samples(build, samples, skipped, tokenizer, recipe.read)
-        step.figures |= {
-            "tokenizer": tokenizer.digest,
-            "vocab_size": tokenizer.vocab_size,
-            "encoder": tokenizer.encoder_name,
-            "lossless": "yes" if tokenizer.is_lossless else "no",
-            "tokens": len(encoded.tokens),
-        }
-        planned, unplanned = plan_windows(samples, encoded, options.sizes, options.overlap)
-        for index in unplanned:
-            reason = "too_long" if isinstance(samples[index].origin, Change) else "head_too_long"
-            step.drop(f"{samples[index].origin.path}#{samples[index].id}", reason)
-        return _drop_unusable(planned, np.array(skipped, dtype=bool), step)
+        return cut_windows_of(build, step, recipe, samples, tokenizer)
 
 
-def _load_or_learn_tokenizer(
-    build: BuildState, recipe: recipes.Recipe, repo: Repo, samples: Sequence[Sample]
-) -> Tokenizer:
-    """The recipe's tokenizer, after its fast encoder was compared with the saved one on texts of this build."""
-    units = [sample.origin for sample in samples if sample.technique == BASE and isinstance(sample.origin, Unit)]
+def cut_windows_of(
+    build: BuildState, step: StepCounts, recipe: recipes.Recipe, samples: Sequence[Sample], tokenizer: Tokenizer
+) -> Windows:
+    """The windows over the tokens of all samples."""
+    options = recipe.window
+    _verify_tokenizer(build, tokenizer, samples)
+    skipped = [tokenizer.fim_ids is None and bool(sample.masked_spans) for sample in samples]
+    encoded = encode_samples(build, samples, skipped, tokenizer, recipe.read)
+    step.figures |= {
+        "tokenizer": tokenizer.digest,
+        "vocab_size": tokenizer.vocab_size,
+        "encoder": tokenizer.encoder_name,
+        "lossless": "yes" if tokenizer.is_lossless else "no",
+        "tokens": len(encoded.tokens),
+    }
+    planned, unplanned = plan_windows(samples, encoded, options.sizes, options.overlap)
+    for index in unplanned:
+        reason = "too_long" if isinstance(samples[index].origin, Change) else "head_too_long"
+        step.drop(f"{samples[index].origin.path}#{samples[index].id}", reason)
+    return _drop_unusable(planned, np.array(skipped, dtype=bool), step)
+
+
+def load_or_learn_tokenizer(build: BuildState, recipe: recipes.Recipe, sources: Sequence[LearningSource]) -> Tokenizer:
+    """The recipe's tokenizer."""
     if recipe.window.tokenizer == "learn":
-        tokenizer = learn_tokenizer(build, recipe, repo, units)
-    else:
-        tokenizer = tokenizers.load_tokenizer(recipe.window.tokenizer)
+        return learn_tokenizer(build, recipe, sources)
+    return tokenizers.load_tokenizer(recipe.window.tokenizer)
+
+
+def _verify_tokenizer(build: BuildState, tokenizer: Tokenizer, samples: Sequence[Sample]) -> None:
+    """Compare the tokenizer's fast encoder with the saved one on texts of this build."""
+    units = [sample.origin for sample in samples if sample.technique == BASE and isinstance(sample.origin, Unit)]
     some_units = units[:: max(1, len(units) // VERIFIED_TEXTS)][:VERIFIED_TEXTS]
     texts = (build.texts.get(unit.source.text).decode() for unit in some_units)
     tokenizer.verify([text[:VERIFIED_CHARACTERS].encode() for text in texts])
-    return tokenizer
 
 
 def encode_samples(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -20,7 +20,14 @@ from git_starcoder.dataset import (
     write_parquet,
 )
 from git_starcoder.dataset.read_rows import LABEL_COLUMNS
-from git_starcoder.dataset.write_metadata import ROW_COLUMNS, SAMPLE_COLUMNS, RowCounts, SplitRows, dataset_metadata
+from git_starcoder.dataset.write_metadata import (
+    REPOSITORY_COLUMNS,
+    ROW_COLUMNS,
+    SAMPLE_COLUMNS,
+    RowCounts,
+    SplitRows,
+    dataset_metadata,
+)
 from git_starcoder.output_folder import describe_files
 from git_starcoder.records import SPLITS, Unit, escape_undecodable, printable_path
 from git_starcoder.stages.order import split_numbers
@@ -29,7 +36,7 @@ from git_starcoder.stages.window import RowLayout
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
     from git_starcoder.git.objects import Repo
     from git_starcoder.recipe import Recipe
     from git_starcoder.records import Split, Windows
+    from git_starcoder.text.tokenizer import Tokenizer
 
     FileListing = dict[str, dict[str, int | str]]
 
@@ -44,25 +52,52 @@ if TYPE_CHECKING:
 def write_dataset(build: BuildState, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str) -> None:
     """Write the dataset of windows that are in their final order."""
     with build.count_step("write", len(windows)) as step:
-        layout = RowLayout(windows, tokenizers.load_tokenizer(build.folder / "tokenizer"))
-        split = split_numbers(windows)
-        rows = {name: np.flatnonzero(split == number) for number, name in enumerate(SPLITS)}
-        lines: dict[Split, SplitRows] = {
-            name: _plan_lines(layout, rows[name], recipe, step, is_training=name == "train") for name in SPLITS
-        }
-        write_rows = write_parquet.write_parquet if recipe.write.format == "parquet" else write_jsonl.write_jsonl
-        files = write_rows(build, recipe, repo, layout.tokenizer, lines, lambda part: step.keep(part.distinct_count))
+        tokenizer = tokenizers.load_tokenizer(build.folder / "tokenizer")
+        written = write_rows(build, step, recipe, repo, windows, tokenizer)
         (build.folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-        _write_drops(build)
-        origins = {sample.origin.id: sample.origin for sample in windows.samples}
-        units = [origin for origin in origins.values() if isinstance(origin, Unit)]
-        write_metadata.write_code_facts(build.folder, units)
-        about = dataset_metadata(build, recipe, repo, units, _count_written(lines))
-        (build.folder / METADATA_FILE).write_bytes(_indented_json(about))
-        features = _features(build, recipe, layout, lines["train"], files)
-        text = write_card.render_card(about, features, write_card.detect_licence(units, build.texts))
+        (build.folder / METADATA_FILE).write_bytes(indented_json(written.metadata))
+        licence = write_card.detect_licence(written.units, build.texts)
+        text = write_card.render_card(written.metadata, written.features, licence)
         (build.folder / CARD_FILE).write_text(text, encoding="utf-8")
-    _write_manifest(build, repo, fingerprint, files)
+    origin = {
+        "commit": repo.commit,
+        "shallow": repo.is_shallow or bool(repo.incomplete_reason),
+        **({"unsure_renames": True} if repo.has_uncertain_renames else {}),
+    }
+    write_manifest(build, fingerprint, origin, build.steps, written.files)
+
+
+class WrittenRows(NamedTuple):
+    """The rows of one repository, after they were written."""
+
+    files: FileListing
+    """The files of the splits."""
+    metadata: dict[str, Any]
+    """What `dataset_metadata.json` says, if the dataset has no other rows."""
+    features: write_card.ColumnTypes
+    """The type of each column."""
+    units: list[Unit]
+    """The files of the repository that rows were made of."""
+
+
+def write_rows(
+    build: BuildState, step: StepCounts, recipe: Recipe, repo: Repo, windows: Windows, tokenizer: Tokenizer
+) -> WrittenRows:
+    """Write the rows of windows that are in their final order, the drops and the facts about the code."""
+    layout = RowLayout(windows, tokenizer)
+    split = split_numbers(windows)
+    rows = {name: np.flatnonzero(split == number) for number, name in enumerate(SPLITS)}
+    lines: dict[Split, SplitRows] = {
+        name: _plan_lines(layout, rows[name], recipe, step, is_training=name == "train") for name in SPLITS
+    }
+    write_files = write_parquet.write_parquet if recipe.write.format == "parquet" else write_jsonl.write_jsonl
+    files = write_files(build, recipe, repo, layout.tokenizer, lines, lambda part: step.keep(part.distinct_count))
+    _write_drops(build)
+    origins = {sample.origin.id: sample.origin for sample in windows.samples}
+    units = [origin for origin in origins.values() if isinstance(origin, Unit)]
+    write_metadata.write_code_facts(build, units)
+    about = dataset_metadata(build, recipe, repo, units, _count_written(lines))
+    return WrittenRows(files, about, _features(build, recipe, layout, lines["train"], files), units)
 
 
 def _plan_lines(
@@ -91,7 +126,8 @@ def _write_drops(build: BuildState) -> None:
     """Write `drops.jsonl`: everything that a step saw and dropped, and why."""
     with (build.folder / "drops.jsonl").open("wb") as file:
         for drop in build.drops:
-            values: dict[str, Any] = {"step": drop.step, "id": printable_path(drop.id), "reason": drop.reason}
+            name = printable_path(build.dataset_path(drop.id))
+            values: dict[str, Any] = {"step": drop.step, "id": name, "reason": drop.reason}
             values["because"] = escape_undecodable(drop.detail)
             if drop.occurrences > 1:
                 values["things"] = drop.occurrences
@@ -110,7 +146,11 @@ def _features(
     return {
         "tokens": f"list<{ids}>",
         **(dict(label_types) if recipe.write.labels else {}),
-        "metadata": {name: kind for name, kind in ROW_COLUMNS.items() if name in own_columns} | SAMPLE_COLUMNS,
+        "metadata": {
+            **{name: kind for name, kind in ROW_COLUMNS.items() if name in own_columns},
+            **SAMPLE_COLUMNS,
+            **(REPOSITORY_COLUMNS if build.repository else {}),
+        },
     }
 
 
@@ -125,15 +165,18 @@ def _count_written(lines: Mapping[Split, SplitRows]) -> RowCounts:
     return RowCounts(rows_of_split, rows_of_technique, sum(int(part.lengths.sum()) for part in lines.values()))
 
 
-def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: FileListing) -> None:
-    """Write `manifest.json`: what the dataset was made of, the counts of every step, the digest of every file."""
+def write_manifest(
+    build: BuildState, fingerprint: str, origin: Mapping[str, Any], steps: Sequence[StepCounts], files: FileListing
+) -> None:
+    """Write `manifest.json`: what the dataset was made of, the counts of every step, the digest of every file.
+
+    `files` are those whose digests are known.
+    """
     files = describe_files(build.folder, files, without=build.scratch.name)
     manifest = {
         "schema": DATASET_SCHEMA,
         "fingerprint": fingerprint,
-        "commit": repo.commit,
-        "shallow": repo.is_shallow or bool(repo.incomplete_reason),
-        **({"unsure_renames": True} if repo.has_uncertain_renames else {}),
+        **origin,
         "steps": [
             {
                 "step": step.name,
@@ -142,13 +185,14 @@ def _write_manifest(build: BuildState, repo: Repo, fingerprint: str, files: File
                 "dropped": dict(sorted(step.dropped.items())),
                 "figures": step.figures,
             }
-            for step in build.steps
+            for step in steps
         ],
         "files": files,
         "digest": hashlib.sha256(orjson.dumps(files, option=orjson.OPT_SORT_KEYS)).hexdigest(),
     }
-    (build.folder / MANIFEST_FILE).write_bytes(_indented_json(manifest))
+    (build.folder / MANIFEST_FILE).write_bytes(indented_json(manifest))
 
 
-def _indented_json(values: dict[str, Any]) -> bytes:
+def indented_json(values: dict[str, Any]) -> bytes:
+    """A JSON object with one member per line."""
     return orjson.dumps(values, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
