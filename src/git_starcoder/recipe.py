@@ -181,6 +181,21 @@ class WriteOptions(StrictConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class RepositoryOptions(StrictConfig):
+    """Which repositories are used, and how much each counts, if the dataset is made from many."""
+
+    weights: Literal["size", "equal", "temperature"] = "size"
+    """How often a trainer should draw rows of a repository. `size`: as often as it has rows. `equal`: all repositories
+    equally often. `temperature`: in proportion to the number of its rows to the power of 1 / `temperature`. All this is
+    a factor of the weights of rows."""
+    temperature: Annotated[float, Meta(ge=1)] = 2.0
+    """1 is the same as `size`; the higher it is, the more equal repositories are."""
+    licenses: tuple[str, ...] = ()
+    """SPDX identifiers of licences. Repositories with another licence, or with none, are left out. If the list is
+    empty, all are used."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe(StrictConfig):
     """Everything that determines a dataset. Two equal recipes on the same commit give the same bytes."""
 
@@ -200,6 +215,7 @@ class Recipe(StrictConfig):
     weigh: WeighOptions = field(default_factory=WeighOptions)
     order: OrderOptions = field(default_factory=OrderOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
+    repos: RepositoryOptions = field(default_factory=RepositoryOptions)
 
     @classmethod
     def load(cls, name: str | Path = registry.DEFAULT_RECIPE, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -236,11 +252,14 @@ class Recipe(StrictConfig):
 def _as_plain_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as dictionaries and lists, as YAML and JSON have them.
 
-    A header that is null is left out: datasets without headers keep the bytes that they had before there were any.
+    A header that is null and a section `repos` with defaults are left out: datasets without them keep the bytes that
+    they had before there were any.
     """
     values: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     if recipe.window.header is None:
         del values["window"]["header"]
+    if recipe.repos == RepositoryOptions():
+        del values["repos"]
     return values
 
 

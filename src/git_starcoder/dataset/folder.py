@@ -28,6 +28,8 @@ DATASET_SCHEMA = "git-starcoder/dataset/2"
 MANIFEST_FILE = "manifest.json"
 METADATA_FILE = "dataset_metadata.json"
 CARD_FILE = "README.md"
+REPOSITORIES_FILE = "repositories.jsonl"
+"""Says which repositories a dataset is made from, if it is made from many."""
 FIXED_FILES = (
     METADATA_FILE, MANIFEST_FILE, "recipe.yaml", "drops.jsonl", "imports.jsonl", "signatures.jsonl",
     "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json", CARD_FILE,
@@ -75,8 +77,16 @@ class Dataset:
         """The folder of the dataset's Hugging Face tokenizer."""
         return self.folder / "tokenizer"
 
+    @property
+    def is_of_many(self) -> bool:
+        """Whether the dataset is made from many repositories, and has files for the rows of each."""
+        return "repositories" in self.manifest
+
     def files(self, split: Split) -> list[Path]:
         """Return the files of a split, in the order of their rows."""
+        if self.is_of_many:
+            prefix = f"data/{read_rows.SPLIT_FILE_NAMES[split]}/"
+            return [self.folder / name for name in sorted(self.manifest.get("files", {})) if name.startswith(prefix)]
         if self.metadata.get("format", "jsonl") == "jsonl":
             return [self.folder / f"training_data_{split}.jsonl"]
         prefix = f"data/{read_rows.SPLIT_FILE_NAMES[split]}-"
@@ -136,6 +146,19 @@ class Dataset:
                 return f"{path.relative_to(self.folder)}:{index + 1}"
             index -= rows
         return f"{files[-1].relative_to(self.folder)}:{index + 1}"
+
+
+def shard_name(name: str, repository: str) -> str:
+    """The name of a file of rows in a dataset of many repositories, from its name in a dataset of this one.
+
+    >>> shard_name("training_data_val.jsonl", "flask"), shard_name("data/test-00000-of-00001.parquet", "flask")
+    ('data/validation/flask.jsonl', 'data/test/flask-00000-of-00001.parquet')
+    """
+    if name.startswith("data/"):
+        split, _, number = name.removeprefix("data/").partition("-")
+        return f"data/{split}/{repository}-{number}"
+    split = name.removeprefix("training_data_").removesuffix(".jsonl")
+    return f"data/{read_rows.SPLIT_FILE_NAMES[cast('Split', split)]}/{repository}.jsonl"
 
 
 def _read_object(path: Path, folder: Path) -> dict[str, Any]:

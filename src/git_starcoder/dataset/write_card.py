@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder import strict_config
+from git_starcoder.dataset.folder import REPOSITORIES_FILE
 from git_starcoder.dataset.read_rows import SPLIT_FILE_NAMES
 from git_starcoder.dataset.write_metadata import IMPORTS_FILE, SIGNATURES_FILE
 from git_starcoder.text.licences import LICENCE_FILE, recognise_licence
@@ -37,6 +38,8 @@ def render_card(metadata: Mapping[str, Any], columns: ColumnTypes, licence: str)
     "training" is in all names of JSON lines.
     """
     pattern = "data/{name}-*.parquet" if metadata["format"] == "parquet" else "training_data_{key}.jsonl"
+    if "repositories" in metadata:
+        pattern = f"data/{{name}}/*.{metadata['format']}"
     files = [
         {"split": name, "path": pattern.format(name=name, key=key)}
         for key, name in SPLIT_FILE_NAMES.items()
@@ -88,10 +91,14 @@ def _card_text(metadata: Mapping[str, Any], licence: str) -> str:
     }.get(licence, f"The repository's licence file reads like {licence}.")
     is_parquet = metadata["format"] == "parquet"
     text_column = "; `text` is what they say, without padding" if is_parquet else ""
+    count = metadata.get("repositories")
+    origin = "one Git repository" if count is None else f"{count:,} Git repositories (`{REPOSITORIES_FILE}`)"
+    if count is not None:
+        licence_sentence = f"The licences of the repositories are in `{REPOSITORIES_FILE}`."
     where = "" if is_parquet else " of `metadata`"
     return f"""# Training data from {metadata["source_repo"]}
 
-Made by git-starcoder from one Git repository: {metadata["total_sequences"]:,} rows of up to
+Made by git-starcoder from {origin}: {metadata["total_sequences"]:,} rows of up to
 {metadata["max_tokens_per_sequence"]:,} tokens from {metadata["source_files"]:,} files ({techniques}).
 Files that share text, and everything made of them, are in one split.
 

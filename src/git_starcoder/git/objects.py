@@ -223,6 +223,14 @@ class Repo:
             self._entries = self._walk_tree()
         return self._entries
 
+    def root_entries(self) -> list[TreeEntry]:
+        """The files and folders of the root folder, without their sizes; none if the folder cannot be read."""
+        [(_, data)] = self._read_objects_of_kind("tree", [self._tree])
+        children = data if isinstance(data, Unreadable) else _parse_tree(data, self._id_bytes)
+        if isinstance(children, Unreadable):
+            return []
+        return [TreeEntry(decode_path(name), mode, blob, None) for name, mode, blob in children]
+
     def _walk_tree(self) -> list[TreeEntry]:
         files: list[tuple[bytes, int, str]] = []
         unopened: list[TreeEntry] = []

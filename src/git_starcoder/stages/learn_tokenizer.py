@@ -24,7 +24,7 @@ from git_starcoder.text.clean import CleanText, clean_file, find_refusal
 from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learn_bpe, learned_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from git_starcoder.build_state import BuildState, TextStore
     from git_starcoder.git.objects import TreeEntry
@@ -35,6 +35,8 @@ ANCHORS_PER_HISTORY = 8
 """Anchors in a history with as many commits as a power of two; other histories have up to twice as many."""
 MIN_HOLDOUT_RANK = 0.5
 """Rank from which on a file is far from the held-out splits, which take the groups of the lowest ranks."""
+MAX_SAMPLE_BITS = 4
+"""Bits of the largest number of repositories that are all learned from."""
 MAX_LEARNING_BYTES = 32 << 20
 """Bytes of text to learn from. More text takes longer and hardly changes the tokenizer."""
 
@@ -68,6 +70,17 @@ class LearningFile(NamedTuple):
     """The index of its repository."""
     path: str
     blob: str
+
+
+def choose_sample(names: Collection[str]) -> set[str]:
+    """The names of the repositories to learn from: all of up to 15, and about 8 to 16 of more.
+
+    A name belongs to the sample by its hash, if the hash is below 1/2, 1/4, … So most repositories that are added later
+    leave the sample as it is, and with it all tokens.
+    """
+    bits = max(0, len(names).bit_length() - MAX_SAMPLE_BITS)
+    hashes = {name: int(content_id("tokenizer", name), 16) for name in names}
+    return {name for name in names if hashes[name] >> (128 - bits) == 0} or {min(names, key=lambda name: hashes[name])}
 
 
 def learn_tokenizer(build: BuildState, recipe: Recipe, sources: Sequence[LearningSource]) -> Tokenizer:

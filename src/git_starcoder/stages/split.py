@@ -79,6 +79,10 @@ DELETED_FILES_GROUP = "gone"
 """The group of changes to deleted files whose path no later file has; part of the dataset's bytes."""
 
 
+BLANK_DIGEST = "blank "
+"""Stands with its path for the digest of a blank text."""
+
+
 class LeakGroup(NamedTuple):
     """Files that must share a split."""
 
@@ -143,7 +147,7 @@ class FileDecisions(NamedTuple):
     """The leak group of each change."""
     change_splits: list[Split]
     keepers: dict[int, tuple[str, float]]
-    """The files that repeat another file: index → path of the file that stays, similarity."""
+    """The files that repeat another file: index → printable path of the file that stays, similarity."""
     passed_edits: PassedEdits
     """Which edits pass the gate."""
 
@@ -260,16 +264,24 @@ def apply_decisions(
     decisions: FileDecisions,
 ) -> tuple[list[Unit], list[Change]]:
     """Units and changes of one repository after the join."""
-    pairs = zip(units, decisions.groups, decisions.splits, strict=True)
-    units = [replace(unit, group=group, split=split) for unit, group, split in pairs]
     change_pairs = zip(changes, decisions.change_groups, decisions.change_splits, strict=True)
     changes = [change._replace(group=group, split=split) for change, group, split in change_pairs]
     for index, (keeper, similarity) in decisions.keepers.items():
-        step.drop(units[index].path, "near_copy", f"{printable_path(keeper)}, similarity {similarity:.3f}")
-    kept = [unit for index, unit in enumerate(units) if index not in decisions.keepers]
+        step.drop(units[index].path, "near_copy", f"{keeper}, similarity {similarity:.3f}")
+    kept = with_splits(units, decisions)
     kept = _drop_same_meaning(build, step, kept, recipe.dedup)
     step.keep(len(kept))
     return kept, apply_gate(step, changes, decisions.passed_edits)
+
+
+def with_splits(units: Sequence[Unit], decisions: FileDecisions) -> list[Unit]:
+    """The units that stay, with their group and split."""
+    rows = enumerate(zip(units, decisions.groups, decisions.splits, strict=True))
+    return [
+        replace(unit, group=group, split=split)
+        for index, (unit, group, split) in rows
+        if index not in decisions.keepers
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +306,12 @@ class _JoinedFiles:
         text_of_file: list[NDArray[np.int64]] = []
         first_file: list[NDArray[np.int64]] = []
         for table, first in zip(tables, first_number, strict=False):
-            is_new = np.array([digest not in number_of_digest for digest in table.digests], dtype=bool)
-            known = [number_of_digest.setdefault(digest, len(number_of_digest)) for digest in table.digests]
+            digests = [
+                dataset_path(table.name, digest) if digest.startswith(BLANK_DIGEST) else digest
+                for digest in table.digests
+            ]
+            is_new = np.array([digest not in number_of_digest for digest in digests], dtype=bool)
+            known = [number_of_digest.setdefault(digest, len(number_of_digest)) for digest in digests]
             numbers = np.array(known, dtype=np.int64)
             text_numbers.append(np.where(is_new, numbers, -1))
             text_of_file.append(numbers[table.text_of_file])
@@ -331,7 +347,7 @@ def _splits_of_texts(table: FileTable, splits: Sequence[Split]) -> list[Split]:
 def _text_digest(build: BuildState, unit: Unit) -> str:
     """A hash of the unit's text. Blank texts all differ: as copies they would connect files that share nothing."""
     text = build.texts.get(unit.source.text)
-    return content_id(text) if text.strip() else content_id("blank", unit.source.path)
+    return content_id(text) if text.strip() else BLANK_DIGEST + unit.source.path
 
 
 def _cached_shingles(build: BuildState, spans: Mapping[str, Span]) -> TextShingles:
@@ -565,7 +581,7 @@ def _find_near_copies(
         found.similarity[repeats].tolist(), strict=True,
     )  # fmt: skip
     for index, file, keeper, similarity in rows:
-        keepers[index][file - files.first_number[index]] = files.path(keeper), similarity
+        keepers[index][file - files.first_number[index]] = printable_path(files.path(keeper)), similarity
     return keepers
 
 

@@ -48,6 +48,8 @@ ENCODE_BATCH_BYTES = 4 << 20
 """Bytes of text encoded at a time, approximately: enough to keep the encoder's threads busy."""
 MIN_ROW_TOKENS = 8
 """Tokens of text, without control tokens, that a row needs; a shorter one teaches nothing and is dropped."""
+TOKENS_FILE = "tokens"
+"""The file of all tokens, in the build's folder for temporary files."""
 VERIFIED_TEXTS = 64
 """Texts on which the fast encoder is compared with the saved tokenizer, …"""
 VERIFIED_CHARACTERS = 2048
@@ -200,7 +202,7 @@ def encode_samples(
         spans = [part.text for index in group for part in (samples[index], *samples[index].context_prefix)]
         return sum(span.stop - span.start for span in spans)
 
-    path = build.scratch / "tokens"
+    path = build.scratch / TOKENS_FILE
     end = 0
     with path.open("wb") as file:
         for batch in batch_by_size(cache_groups(samples), text_size, ENCODE_BATCH_BYTES):
