@@ -369,6 +369,8 @@ def check_names() -> list[str]:
 
 def open_source_repository(dataset: Dataset, path: Path) -> Repo | str:
     """Open a repository at the commit that a dataset was built from; a text says that it does not have the commit."""
+    if dataset.is_of_many:
+        return "the dataset is made from many repositories"
     commit = str(dataset.manifest.get("commit"))
     try:
         return Repo.open(path, commit)

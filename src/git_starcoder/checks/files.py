@@ -15,6 +15,7 @@ import orjson
 
 from git_starcoder.checks.base import Check, manifest_row_count, read_json_lines
 from git_starcoder.dataset import FIXED_FILES, MANIFEST_FILE, METADATA_FILE
+from git_starcoder.dataset.folder import REPOSITORIES_FILE
 from git_starcoder.output_folder import GITIGNORE_NAME
 from git_starcoder.records import SPLITS
 from git_starcoder.row_layout import STEPS
@@ -58,7 +59,8 @@ class FilesCheck(Check):
     def finish(self) -> Iterator[Finding]:
         """Look at each file."""
         folder = self.dataset.folder
-        paths = [*(folder / name for name in FIXED_FILES), *chain.from_iterable(map(self.dataset.files, SPLITS))]
+        names = (*FIXED_FILES, REPOSITORIES_FILE) if self.dataset.is_of_many else FIXED_FILES
+        paths = [*(folder / name for name in names), *chain.from_iterable(map(self.dataset.files, SPLITS))]
         for path in paths:
             name = path.relative_to(folder).as_posix()
             if path.is_symlink():
@@ -121,10 +123,11 @@ class FileSizesCheck(Check):
         """Compare with the sizes of the files."""
         figures: list[str] = []
         for split in SPLITS:
-            (path,) = self.dataset.files(split)
-            size, needed = path.stat().st_size if path.exists() else 0, self._needed_bytes[split]
-            if size != needed:
-                yield self.finding(path.name, f"{size:,} bytes, but its rows need {needed:,}")
+            paths = self.dataset.files(split)
+            size = sum(path.stat().st_size for path in paths if path.exists())
+            if size != (needed := self._needed_bytes[split]):
+                where = paths[0].name if paths else split
+                yield self.finding(where, f"{size:,} bytes, but its rows need {needed:,}")
             figures.append(f"{split} {size / 1e6:,.1f} MB")
         self.figure = ", ".join(figures)
 

@@ -6,7 +6,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.checks.base import Check, read_json_lines
-from git_starcoder.records import printable_path
+from git_starcoder.dataset.folder import path_in_repository
+from git_starcoder.records import dataset_path, printable_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -164,18 +165,19 @@ class ContextsCheck(Check):
     def _context_problems(
         self, sample: RebuiltSample, declared: dict[str, set[str]], imported: dict[str, set[str]]
     ) -> Iterator[str]:
-        own_path = str(sample.metadata["source_file"])
+        repository, own_path = str(sample.metadata.get("repository", "")), path_in_repository(sample.metadata)
+        names_of_imported = imported[dataset_path(repository, own_path)]
         *others, (_, last) = self.samples.context_parts(sample) or [("", b"")]
         if last.decode("utf-8", "replace") != f"{own_path}\n":
             yield "its file does not stand last"
         for _, part in others:
             text = part.decode("utf-8", "replace")
             # The path is the first line, unless an imported path has a newline in it.
-            long_paths = [path for path in imported[own_path] if "\n" in path and text.startswith(f"{path}\n")]
+            long_paths = [path for path in names_of_imported if "\n" in path and text.startswith(f"{path}\n")]
             path = max(long_paths, key=len, default=text.partition("\n")[0])
             lines = text[len(path) + 1 :].split("\n")
             self._line_count += len(lines)
-            if path not in imported[own_path]:
+            if dataset_path(repository, path) not in names_of_imported:
                 yield f"{own_path} does not import {path}"
-            elif any(line and line.strip() not in declared[path] for line in lines):
+            elif any(line and line.strip() not in declared[dataset_path(repository, path)] for line in lines):
                 yield f"{path} does not declare all that is shown of it"

@@ -23,7 +23,7 @@ from git_starcoder.hashing.texts import (
     split_quotes,
     text_batches,
 )
-from git_starcoder.records import printable_path
+from git_starcoder.records import dataset_path, printable_path
 from git_starcoder.row_layout import BASE
 from git_starcoder.text.clean import CleanText, clean_file, max_file_bytes
 
@@ -249,7 +249,9 @@ class HeldOutLinesCheck(Check):
         split_of_path = {str(sample.metadata["source_file"]): sample.split for sample in held_out}
         paths_with_newline = [path for path in split_of_path if "\n" in path]
         for sample in contexts:
-            for path in sorted(split_of_path.keys() & set(self._shown_paths(sample, paths_with_newline))):
+            shown = self._shown_paths(sample, paths_with_newline)
+            paths = {dataset_path(str(sample.metadata.get("repository", "")), path) for path in shown}
+            for path in sorted(split_of_path.keys() & paths):
                 yield self.sample_finding(sample, f"its context shows {path}, which is in {split_of_path[path]}")
         changes_with_a_line = sum(count > 0 for count in line_counts)
         self.certificate = {

@@ -14,6 +14,7 @@ from git_starcoder.augmentations import Variant
 from git_starcoder.checks.base import Check
 from git_starcoder.checks.techniques import COMMIT_HASH
 from git_starcoder.dataset import METADATA_FILE
+from git_starcoder.dataset.folder import path_in_repository
 from git_starcoder.dataset.samples import UNKNOWN_TOKEN
 from git_starcoder.git.attributes import ATTRIBUTES_FILE, read_attributes
 from git_starcoder.git.changes import select_changes
@@ -171,7 +172,7 @@ class OriginsCheck(Check):
     def _role_problem(self, sample: RebuiltSample) -> str:
         """What is wrong with the language or the role of a sample, or ""."""
         about = sample.metadata
-        path, language, role = parse_printable_path(str(about["source_file"])), str(about["language"]), about["role"]
+        path, language, role = parse_printable_path(path_in_repository(about)), str(about["language"]), about["role"]
         if about["augmentation_type"] == BASE and (text := self.samples.full_text(sample)) is not None:
             language = detect_language(path, text)
         declared_roles = [self._attributes.declared_roles(path)] if self._attributes else self._possible_roles

@@ -14,6 +14,7 @@ import orjson
 
 from git_starcoder.augmentations import header_parts
 from git_starcoder.checks.base import READING_ORDER, Check
+from git_starcoder.dataset.folder import path_in_repository
 from git_starcoder.dataset.read_blocks import NO_TOKEN_IDS
 from git_starcoder.dataset.samples import TextRun
 from git_starcoder.errors import DatasetError
@@ -40,7 +41,7 @@ REQUIRED_KEYS: dict[str, type | tuple[type, ...]] = {
 """Metadata that every row has, with their types."""
 OPTIONAL_KEYS: dict[str, type | tuple[type, ...]] = {
     "stage": int, "context": int, "is_evolution": bool, "commit": str, "commit_message": str, "kind": str, "blob": str,
-    "copy": int, "copies": int, "weight_of_row": REAL, "hole": list,
+    "copy": int, "copies": int, "weight_of_row": REAL, "hole": list, "repository": str, "license": str,
 }  # fmt: skip
 """Metadata that some rows have, with their types."""
 MAX_VALID_SHAPES = 1000
@@ -74,7 +75,7 @@ class RowsCheck(Check):
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Check keys and types, and compare the metadata with the row's place."""
         for row in block.rows:
-            for problem in self._shape_problems(row) or _place_problems(row, split):
+            for problem in self._shape_problems(row) or _place_problems(row, split, block.first_seq_id):
                 yield self.row_finding(split, row, problem)
 
     def finish(self) -> None:
@@ -247,8 +248,8 @@ class HeadersCheck(Check):
                 continue
             expected: list[int] = []
             if repository is not None:
-                path = parse_printable_path(sample.metadata["source_file"])
-                for control_token, text in header_parts(repository, path):
+                path = parse_printable_path(path_in_repository(sample.metadata))
+                for control_token, text in header_parts(sample.metadata.get("repository", repository), path):
                     expected += [*tokenizer.control_token_ids(control_token), *tokenizer.encode([text])[0].tolist()]
             if sample.context_prefix.tolist() != expected:
                 found = tokenizer.decode(sample.context_prefix).decode("utf-8", "replace")
@@ -367,11 +368,11 @@ def _has_type(value: Any, kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def _place_problems(row: BulkRow, split: str) -> Iterator[str]:
+def _place_problems(row: BulkRow, split: str, first_seq_id: int) -> Iterator[str]:
     """What is wrong with the metadata that say where a row stands, and with the form of its tokens."""
     metadata = row.metadata
-    if metadata["seq_id"] != row.index:
-        yield f"seq_id is {metadata['seq_id']}, not {row.index}"
+    if metadata["seq_id"] != row.index - first_seq_id:
+        yield f"seq_id is {metadata['seq_id']}, not {row.index - first_seq_id}"
     if metadata["split"] != split:
         yield f"split is {metadata['split']!r}"
     if not 0 <= metadata["chunk_index"] < metadata["total_chunks"]:

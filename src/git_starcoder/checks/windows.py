@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import pairwise
 from math import ceil, floor
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder.checks.base import READING_ORDER, Check
+from git_starcoder.checks.base import Check, read_json_lines
+from git_starcoder.dataset.folder import REPOSITORIES_FILE
 from git_starcoder.git.history import committer_time
 from git_starcoder.row_layout import CURRICULUM_STAGES, FIM_SENTINELS, window_stride
-from git_starcoder.weight_rules import OLD_DAYS, RECENT_DAYS, age_factor, age_in_days
+from git_starcoder.weight_rules import OLD_DAYS, RECENT_DAYS, age_factor, age_in_days, repository_factor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from git_starcoder.checks.base import CheckContext
+    from git_starcoder.dataset import Dataset
     from git_starcoder.dataset.read_blocks import RowBlock
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Finding, Split
@@ -33,6 +35,8 @@ PRIORITY_OF_ROLE = {"core": "high", "test": "low"}
 WEIGHT_TOLERANCE = 5e-5
 """Weights are written with four decimals."""
 
+FACTOR_TOLERANCE = 1e-6
+"""Share by which the factor of a repository may differ: sums are rounded in another order."""
 weight_inputs = itemgetter("role", "age_days", "augmentation_type", "weight", "priority", "is_core", "is_test")
 """The metadata that the check `weights` compares with each other."""
 
@@ -136,11 +140,12 @@ class CurriculumCheck(Check):
         if context.recipe.order.by != "curriculum":
             self.skip_reason = "the recipe wants a random order"
         sizes: list[int] = context.dataset.metadata["context_windows"]
-        self._highest_so_far = {
-            split: {size: [0.0] * (CURRICULUM_STAGES + 1) for size in sizes} for split in READING_ORDER
-        }
-        """Split → window size → by stage, from 0, the highest complexity in it or an earlier one."""
-        self._latest_stage = dict.fromkeys(READING_ORDER, 1)
+        self._highest_so_far = defaultdict[str, dict[int, list[float]]](
+            lambda: {size: [0.0] * (CURRICULUM_STAGES + 1) for size in sizes}
+        )
+        """Shard → window size → by stage, from 0, the highest complexity in it or an earlier one. A shard is a split,
+        or the rows that one of many repositories has in it."""
+        self._latest_stage = defaultdict[str, int](lambda: 1)
         self._lowest: list[float] = [1.0] * CURRICULUM_STAGES
         self._highest: list[float] = [0.0] * CURRICULUM_STAGES
 
@@ -148,14 +153,15 @@ class CurriculumCheck(Check):
         """Compare the stage and the complexity of each row with those of the rows before it."""
         for row, metadata in zip(block.rows, block.metadata, strict=True):
             stage, size, complexity = metadata.get("stage", 0), metadata["window_size"], metadata["complexity"]
-            highest = self._highest_so_far[split].get(size)
+            shard = f"{split} {metadata.get('repository', '')}"
+            highest = self._highest_so_far[shard].get(size)
             if not 1 <= stage <= CURRICULUM_STAGES or highest is None:
                 yield self.row_finding(split, row, f"stage {stage} of windows of {size}")
                 continue
-            if stage < self._latest_stage[split]:
-                yield self.row_finding(split, row, f"stage {stage} behind rows of stage {self._latest_stage[split]}")
+            if stage < self._latest_stage[shard]:
+                yield self.row_finding(split, row, f"stage {stage} behind rows of stage {self._latest_stage[shard]}")
             else:
-                self._latest_stage[split] = stage
+                self._latest_stage[shard] = stage
             if complexity < highest[stage - 1] - COMPLEXITY_TOLERANCE:
                 problem = f"complexity {complexity} in stage {stage}, after {highest[stage - 1]} in an earlier one"
                 yield self.row_finding(split, row, problem)
@@ -188,12 +194,19 @@ class WeightsCheck(Check):
         self._weight_of_role = {"core": self._weigh.core, "test": self._weigh.test}
         self._seen_weights: set[float] = set()
         self._valid_inputs: set[tuple[Any, ...]] = set()
+        self._factors = {} if not context.dataset.is_of_many else _repository_factors(context.dataset)
+        """The factor of each of many repositories, by its name."""
+        self._training_weights = Counter[str]()
+        """The sum of the weights of the training rows of each repository, without this factor."""
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
         """Compute the weights again, but once for rows of the same metadata."""
         has_copies = split == "train" and self.context.recipe.write.copies
         for row, metadata in zip(block.rows, block.metadata, strict=True):
-            inputs = weight_inputs(metadata)
+            repository = metadata.get("repository", "")
+            if split == "train":
+                self._training_weights[repository] += self._expected_weight(metadata)
+            inputs = *weight_inputs(metadata), repository
             if inputs not in self._valid_inputs or has_copies:
                 problems = list(self._problems(metadata, has_copies=has_copies))
                 if not problems:
@@ -201,16 +214,24 @@ class WeightsCheck(Check):
                 for problem in problems:
                     yield self.row_finding(split, row, problem)
 
-    def finish(self) -> None:
-        """Set the figure."""
+    def finish(self) -> Iterator[Finding]:
+        """Compute the factors of repositories again, unless rows without copies are missing."""
+        options = self.context.recipe.repos
+        for name, factor in self._factors.items() if not self.context.recipe.write.copies else ():
+            expected = repository_factor(options.weights, options.temperature, self._training_weights[name])
+            if abs(factor - expected) > FACTOR_TOLERANCE * expected:
+                yield self.finding(REPOSITORIES_FILE, f"the weight of {name} is {factor:g}, not {expected:g}")
         self.figure = f"weights {', '.join(f'{weight:g}' for weight in sorted(self._seen_weights))}"
 
+    def _expected_weight(self, metadata: Mapping[str, Any]) -> float:
+        weigh = self._weigh
+        weight = self._weight_of_role.get(metadata["role"], weigh.utility)
+        weight *= age_factor(metadata["age_days"], weigh.recent, weigh.old)
+        return weight * (weigh.evolution if metadata["augmentation_type"] == "git_diff" else 1.0)
+
     def _problems(self, metadata: Mapping[str, Any], *, has_copies: bool) -> Iterator[str]:
-        weigh, role = self._weigh, metadata["role"]
-        expected = self._weight_of_role.get(role, weigh.utility)
-        expected *= age_factor(metadata["age_days"], weigh.recent, weigh.old)
-        expected *= weigh.evolution if metadata["augmentation_type"] == "git_diff" else 1.0
-        weight = metadata["weight"]
+        role, weight = metadata["role"], metadata["weight"]
+        expected = self._expected_weight(metadata) * self._factors.get(metadata.get("repository", ""), 1.0)
         if has_copies:
             if weight != 1:
                 yield f"a copy of weight {weight}"
@@ -226,6 +247,11 @@ class WeightsCheck(Check):
             yield f"is_core or is_test does not say {role}"
 
 
+def _repository_factors(dataset: Dataset) -> dict[str, float]:
+    lines = read_json_lines(dataset, REPOSITORIES_FILE, ("repository", "weight"))
+    return {str(line["repository"]): float(line["weight"]) for _, line in lines if isinstance(line, dict)}
+
+
 class AgesCheck(Check):
     """Reports each row whose age is not that of its commit. The figure is the shares of recent and of old rows.
 
@@ -237,8 +263,8 @@ class AgesCheck(Check):
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
-        self._age_of_commit: dict[str, tuple[int, str]] = {}
-        """Commit → days and place of its first row."""
+        self._age_of_commit: dict[tuple[str, str], tuple[int, str]] = {}
+        """Repository, if there are many, and commit → days and place of its first row."""
         self._recent_count = self._old_count = self._unknown_count = 0
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
@@ -251,9 +277,10 @@ class AgesCheck(Check):
                 yield self.row_finding(split, row, f"{days} days old")
             if not commit:
                 continue
-            if commit not in self._age_of_commit:
-                self._age_of_commit[commit] = days, self.dataset.row_location(split, row.index)
-            first_days, first_place = self._age_of_commit[commit]
+            key = metadata.get("repository", ""), commit
+            if key not in self._age_of_commit:
+                self._age_of_commit[key] = days, self.dataset.row_location(split, row.index)
+            first_days, first_place = self._age_of_commit[key]
             if first_days != days:
                 problem = f"{days} days old, but {first_place}, of the same commit, {first_days}"
                 yield self.row_finding(split, row, problem)
@@ -269,9 +296,9 @@ class AgesCheck(Check):
             self.figure += f"; {self._unknown_count:,} commits not looked at: {self.context.history_problem}"
 
     def _compare_commits(self, repository: Repo) -> Iterator[Finding]:
-        commits = dict(repository.read_commits(sorted(self._age_of_commit)))
+        commits = dict(repository.read_commits(sorted(commit for _, commit in self._age_of_commit)))
         may_lack_commits = self.context.history_problem and repository.incomplete_reason
-        for commit, (days, place) in sorted(self._age_of_commit.items()):
+        for (_, commit), (days, place) in sorted(self._age_of_commit.items()):
             data = commits.get(commit)
             if isinstance(data, bytes):
                 age = age_in_days(committer_time(data), repository.committed_at)

@@ -14,12 +14,14 @@ from git_starcoder import user_paths
 from git_starcoder.cli.progress import drop_reasons, show_progress
 from git_starcoder.cli.shared_options import (
     PATH_TYPE,
-    build_options,
     common_options,
+    find_cache,
     open_cache,
     open_engine,
     override_seed,
+    settings_options,
 )
+from git_starcoder.errors import UsageError
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
     from git_starcoder.errors import ExitCode
     from git_starcoder.git.objects import Repo
+    from git_starcoder.many.tasks import RepositorySource
     from git_starcoder.protocols import Engine, Progress
     from git_starcoder.recipe import Recipe
 
@@ -37,7 +40,11 @@ JSON_BYTES_PER_ROW = 700
 
 
 @click.command("build")
-@build_options
+@click.argument("repos", metavar="[REPO]...", nargs=-1, type=PATH_TYPE)
+@click.option("--list", "list_file", type=PATH_TYPE,
+              help="File with a repository on each line: its path, and after tabs a revision and a name if needed. "
+              "Makes a dataset of many repositories.")  # fmt: skip
+@settings_options
 @click.option("--format", "row_format", type=click.Choice(["jsonl", "parquet"]),
               help="File format of the rows; the same as --set write.format=F.")  # fmt: skip
 @click.option(
@@ -48,13 +55,22 @@ JSON_BYTES_PER_ROW = 700
 )
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: training_data_<recipe>).")
 @click.option("-n", "--dry-run", is_flag=True, help="Print an estimate of the dataset, and write nothing.")
+@click.option("--license", "licenses", multiple=True, metavar="SPDX",
+              help="Of many repositories, use only those with this licence, for example MIT. "
+              "You can repeat this flag.")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Of many repositories, do not leave out those that cannot be read: stop.")
+@click.option("--work", type=PATH_TYPE,
+              help="Folder that keeps what is known about each of many repositories, for later builds "
+              "(default: OUT.work, or none with --no-cache).")  # fmt: skip
 @click.option("--force", is_flag=True, help="Rebuild even if the dataset is up to date or you edited its files.")
 @common_options
 def command(
-    console: Console, repo: Path, rev: str, name: str, overrides: tuple[str, ...], seed: int | None, jobs: int | None,
-    use_cache: bool, row_format: str | None, copies: bool, labels: bool, out: Path | None, dry_run: bool, force: bool,
+    console: Console, repos: tuple[Path, ...], list_file: Path | None, rev: str, name: str,
+    overrides: tuple[str, ...], seed: int | None, jobs: int | None, use_cache: bool, row_format: str | None,
+    copies: bool, labels: bool, out: Path | None, dry_run: bool, licenses: tuple[str, ...], strict: bool,
+    work: Path | None, force: bool,
 ) -> ExitCode:  # fmt: skip
-    """Build a training dataset from a Git repository.
+    """Build a training dataset from a Git repository, or one dataset from many.
 
     REPO is the folder of the repository (default: the current folder). Its code is only read, never run.
     """
@@ -63,6 +79,15 @@ def command(
     from git_starcoder.pipeline import build
     from git_starcoder.recipe import Recipe
 
+    is_many = len(repos) > 1 or list_file is not None
+    if not is_many:
+        _require_many("--license", licenses)
+        _require_many("--strict", strict)
+        _require_many("--work", work)
+    elif dry_run:
+        raise UsageError("--dry-run is for one repository", where="--dry-run")
+    if licenses:
+        overrides = (*overrides, f"repos.licenses=[{', '.join(licenses)}]")
     flags = {"write.format": row_format, "write.copies": copies and "true", "write.labels": labels and "true"}
     overrides = (*overrides, *(f"{key}={value}" for key, value in flags.items() if value))
     recipe = Recipe.load(name, override_seed(overrides, seed))
@@ -71,7 +96,11 @@ def command(
     out = out or Path(f"training_data_{recipe_file_name(recipe)}")
     if not dry_run:
         user_paths.offer_temporary_folder(out)
-    repository = Repo.open(repo, rev)
+    if is_many:
+        sources = _list_sources(repos, list_file, rev)
+        work = work or (out.with_name(f"{out.name}.work") if use_cache else None)
+        return _build_many(console, sources, recipe, out, work, jobs, use_cache=use_cache, strict=strict, force=force)
+    repository = Repo.open(repos[0] if repos else Path(), rev)
     with (
         show_progress(console) as progress,
         open_engine(progress, jobs) as engine,
@@ -83,6 +112,43 @@ def command(
         dataset = build(repository, recipe, out, engine=engine, progress=progress, cache=cache, force=force)
     values = {"out": str(out), **dataset_values(dataset), "notes": repository.notes}
     return console.answer(values, describe_dataset(dataset, out))
+
+
+def _require_many(flag: str, value: object) -> None:
+    """A `UsageError` if a flag for many repositories is used with one."""
+    if value:
+        hint = "give several repositories, or a list with --list"
+        raise UsageError(f"{flag} is for many repositories", where=flag, hint=hint)
+
+
+def _list_sources(repos: tuple[Path, ...], list_file: Path | None, rev: str) -> list[RepositorySource]:
+    """All repositories of the arguments and of the list."""
+    from git_starcoder.many.repositories import read_list
+    from git_starcoder.many.tasks import RepositorySource
+
+    sources = [RepositorySource(path, rev) for path in repos]
+    return sources if list_file is None else [*sources, *read_list(list_file)]
+
+
+def _build_many(
+    console: Console, sources: list[RepositorySource], recipe: Recipe, out: Path, work: Path | None,
+    jobs: int | None, *, use_cache: bool, strict: bool, force: bool,
+) -> ExitCode:  # fmt: skip
+    """Builds one dataset from many repositories, and prints it."""
+    from git_starcoder.many.build import build_many
+    from git_starcoder.many.tasks import CacheFolder
+
+    with show_progress(console) as progress, open_engine(progress, jobs) as engine:
+        found = find_cache(progress, wanted=use_cache)
+        cache = None if found is None else CacheFolder(*found)
+        dataset = build_many(
+            sources, recipe, out, engine=engine, progress=progress, cache=cache, work=work, strict=strict, force=force
+        )
+    counts = dataset.manifest["repositories"]
+    values = {"out": str(out), **dataset_values(dataset), "repositories": counts}
+    dropped = f"; left out: {drop_reasons(counts['dropped'], verbose=True)}" if counts["dropped"] else ""
+    made_of = f"  made of {counts['kept']:,} of {counts['seen']:,} repositories{dropped}"
+    return console.answer(values, f"{describe_dataset(dataset, out)}\n{made_of}")
 
 
 def recipe_file_name(recipe: Recipe) -> str:

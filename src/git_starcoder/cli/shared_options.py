@@ -128,9 +128,13 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def build_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the argument REPO, --rev, the recipe options, --cache and -j, which say what to build from and how."""
+    """Adds the argument REPO and the options of `settings_options`."""
+    return click.argument("repo", default=".", type=PATH_TYPE)(settings_options(function))
+
+
+def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --rev, the recipe options, --cache and -j, which say what to build and how."""
     options = (
-        click.argument("repo", default=".", type=PATH_TYPE),
         click.option("--rev", default="HEAD", show_default=True, help="Commit, branch or tag to read."),
         recipe_options,
         click.option("--cache/--no-cache", "use_cache", default=True,
@@ -160,20 +164,26 @@ def open_cache(progress: Progress, *, wanted: bool) -> AbstractContextManager[Ca
     from git_starcoder.engine.cache import SqliteCache
     from git_starcoder.protocols import NO_CACHE
 
-    if not wanted:
+    found = find_cache(progress, wanted=wanted)
+    if found is None:
         return nullcontext(NO_CACHE)
+    disk_cache = SqliteCache(*found)
+    if disk_cache.problem:
+        progress.note(f"building without a cache: {disk_cache.problem}")
+    return disk_cache
+
+
+def find_cache(progress: Progress, *, wanted: bool) -> tuple[Path, int] | None:
+    """The configured folder of the cache and its limit in bytes; None if it is not wanted, or none is known."""
+    if not wanted:
+        return None
     max_bytes = cache_limit_bytes()
     try:
         folder = cache_folder()
     except UsageError as error:
         progress.note(f"building without a cache: {error.what}; {error.hint}")
-        return nullcontext(NO_CACHE)
-    if folder is None:
-        return nullcontext(NO_CACHE)
-    disk_cache = SqliteCache(folder, max_bytes)
-    if disk_cache.problem:
-        progress.note(f"building without a cache: {disk_cache.problem}")
-    return disk_cache
+        return None
+    return None if folder is None else (folder, max_bytes)
 
 
 def resolve_jobs(flag: int | None = None) -> int | None:

@@ -17,7 +17,7 @@ from git_starcoder.errors import DatasetError
 from git_starcoder.output_folder import OutputKind, atomic_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from git_starcoder.dataset.read_rows import Labels, Row
     from git_starcoder.recipe import Recipe
@@ -81,6 +81,10 @@ class Dataset:
     def is_of_many(self) -> bool:
         """Whether the dataset is made from many repositories, and has files for the rows of each."""
         return "repositories" in self.manifest
+
+    def begins_repository(self, path: Path) -> bool:
+        """Whether a file of rows is the first of one of many repositories, so that `seq_id` begins with 0."""
+        return self.is_of_many and (path.suffix == ".jsonl" or "-00000-of-" in path.name)
 
     def files(self, split: Split) -> list[Path]:
         """Return the files of a split, in the order of their rows."""
@@ -159,6 +163,12 @@ def shard_name(name: str, repository: str) -> str:
         return f"data/{split}/{repository}-{number}"
     split = name.removeprefix("training_data_").removesuffix(".jsonl")
     return f"data/{read_rows.SPLIT_FILE_NAMES[cast('Split', split)]}/{repository}.jsonl"
+
+
+def path_in_repository(metadata: Mapping[str, Any]) -> str:
+    """The path of a row's file in its repository, as `printable_path` prints it."""
+    path = str(metadata["source_file"])
+    return path.removeprefix(f"{metadata['repository']}/") if "repository" in metadata else path
 
 
 def _read_object(path: Path, folder: Path) -> dict[str, Any]:

@@ -87,6 +87,8 @@ class RowBlock(NamedTuple):
     """Where the tokens of each row start, and where the last row's stop, shape (rows + 1,)."""
     metadata_bytes: int
     """The size of the metadata as compact JSON, in bytes."""
+    first_seq_id: int = 0
+    """The index of the row that has `seq_id` 0: the first of the split, or of the file of one of many repositories."""
 
 
 class FilePart(NamedTuple):
@@ -123,11 +125,12 @@ def read_blocks(dataset: Dataset, split: Split, engine: Engine | None = None) ->
         DatasetError: A file cannot be read, or something is not a row. All rows before it have been yielded.
         MissingExtraError: The rows are in Parquet, and pyarrow is not installed.
     """
-    index = 0
+    index = first_seq_id = 0
     for path in dataset.files(split):
+        first_seq_id = index if dataset.begins_repository(path) else first_seq_id
         for packed in _read_parquet(path) if path.suffix == ".parquet" else _read_jsonl(path, engine):
             if packed.counts:
-                yield _unpack(index, packed)
+                yield _unpack(index, packed)._replace(first_seq_id=first_seq_id)
                 index += len(packed.counts)
 
 

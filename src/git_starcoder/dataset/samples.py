@@ -32,7 +32,7 @@ UNKNOWN_TOKEN = -1
 MAX_TEXT_TOKENS = 1 << 28
 """Windows that start later are refused: a damaged row must not make us reserve all memory."""
 SAMPLE_KEYS = ("source_file", "augmentation_type", "commit", "blob", "language", "role", "group", "age_days",
-               "is_evolution", "commit_message", "kind", "has_dependencies")  # fmt: skip
+               "is_evolution", "commit_message", "kind", "has_dependencies", "repository")  # fmt: skip
 """The metadata that all rows of a sample share and that checks read."""
 MAX_TOKENS_PER_BYTE = 4
 """A variation has at most this many tokens for each byte of the largest file that is read; windows beyond are wrong."""

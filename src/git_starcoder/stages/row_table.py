@@ -131,8 +131,9 @@ class JoinedRows(NamedTuple):
     def names(self, rows: RowIndexes) -> Iterator[tuple[str, str]]:
         """The path of each row in the dataset with its content key, and its technique."""
         keys: list[int] = self.rows.content_key[rows].tolist()
-        pairs = zip(self.table_of_row[rows].tolist(), self.rows.sample[rows].tolist(), keys, strict=True)
-        for index, sample, key in pairs:
+        indexes: list[int] = self.table_of_row[rows].tolist()
+        samples: list[int] = self.rows.sample[rows].tolist()
+        for index, sample, key in zip(indexes, samples, keys, strict=True):
             table, own_sample = self.tables[index], sample - self.first_sample[index]
             yield f"{table.sample_name(own_sample)}#{key:016x}", table.techniques[own_sample]
 

@@ -228,14 +228,16 @@ def join_files(
     names = _name_groups(files, components)
     group_names = [names[component] for component in components.tolist()]
     expected = _estimate_rows(files, group_names)
-    splits = _choose_splits(build, recipe.split, expected, is_one=len(tables) == 1)
+    splits = _choose_splits(build, recipe.split, expected, is_one=not tables[0].name)
     step.figures["groups"] = len(expected.of_group)
     step.figures["largest_group"] = max(Counter(group_names).values(), default=0)
     _report_shares(build, step, recipe, expected, splits)
     keepers = _find_near_copies(files, components, recipe.dedup.files)
-    splits_of_files = [[splits[name] for name in files.of_table(group_names, index)] for index in range(len(tables))]
+    splits_of_files: list[list[Split]] = [
+        [splits[name] for name in files.of_table(group_names, index)] for index in range(len(tables))
+    ]
     groups_of_changes = [files.groups_of_changes(group_names, index) for index in range(len(tables))]
-    splits_of_changes = [[splits[name] for name in groups] for groups in groups_of_changes]
+    splits_of_changes: list[list[Split]] = [[splits[name] for name in groups] for groups in groups_of_changes]
     passed = gate_edits(
         [
             GatedRepository(table.lines, _splits_of_texts(table, file_splits), table.changes, change_splits)
@@ -413,10 +415,11 @@ def _name_groups(files: _JoinedFiles, components: NDArray[np.int64]) -> dict[int
     """The name of each leak group: a hash of the oldest path of all its files in its first repository."""
     oldest: dict[int, str] = {}
     home: dict[int, int] = {}
+    numbers: list[int] = components.tolist()
     for index, table in enumerate(files.tables):
-        for component, path in zip(files.of_table(components, index), table.oldest_paths, strict=True):
-            if home.setdefault(int(component), index) == index:
-                oldest[int(component)] = min(path, oldest.get(int(component), path))
+        for component, path in zip(files.of_table(numbers, index), table.oldest_paths, strict=True):
+            if home.setdefault(component, index) == index:
+                oldest[component] = min(path, oldest.get(component, path))
     return {
         component: content_id(dataset_path(files.tables[home[component]].name, path))
         for component, path in oldest.items()
@@ -607,7 +610,8 @@ def _drop_same_meaning(
     vectors = model.vectors(build.texts.get(unit.source.text) for unit in ordered)
     found = embed.find_embedding_keepers(vectors, groups, options.embedded)
     dropped: set[str] = set()
-    for unit, keeper, similarity in zip(ordered, found.keeper.tolist(), found.similarity.tolist(), strict=True):
+    keepers: list[int] = found.keeper.tolist()
+    for unit, keeper, similarity in zip(ordered, keepers, found.similarity.tolist(), strict=True):
         if keeper >= 0:
             dropped.add(unit.path)
             step.drop(unit.path, "near_meaning", f"{printable_path(ordered[keeper].path)}, similarity {similarity:.3f}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from git_starcoder.records import SPLITS, Change
 from git_starcoder.stages.order import shuffle_keys, split_numbers
-from git_starcoder.weight_rules import age_factor, age_in_days, role_factor
+from git_starcoder.weight_rules import age_factor, age_in_days, repository_factor, role_factor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from git_starcoder.recipe import RepositoryOptions, WeighOptions
     from git_starcoder.records import Windows
 
-REFERENCE_WEIGHT = 1000.0
-"""A repository whose training rows have weights with this sum has the factor 1."""
 WEIGHT_UNITS = 10_000
 """Units per weight of 1: weights are written with four decimals."""
 
@@ -46,20 +44,8 @@ def weigh_windows(build: BuildState, options: WeighOptions, repo: Repo, windows:
 def weigh_repository(options: RepositoryOptions, windows: Windows) -> tuple[Windows, float]:
     """The windows of one of many repositories with the factor of this repository in their `weight`, and the factor."""
     training = windows.weight[split_numbers(windows) == SPLITS.index("train")]
-    factor = repository_factor(options, fsum(training.tolist()))
+    factor = repository_factor(options.weights, options.temperature, fsum(training.tolist()))
     return windows.with_columns(weight=windows.weight * factor), factor
-
-
-def repository_factor(options: RepositoryOptions, weight_sum: float) -> float:
-    """The factor of all rows of a repository whose training rows have weights with this sum.
-
-    With the sums 2,000 and 500, `equal` gives the factors 0.5 and 2, and a `temperature` of 2 gives 0.71 and 1.41. It
-    does not depend on other repositories: one that is added changes no row of theirs.
-    """
-    if options.weights == "size" or not weight_sum:
-        return 1.0
-    exponent = -1.0 if options.weights == "equal" else 1 / options.temperature - 1
-    return (weight_sum / REFERENCE_WEIGHT) ** exponent
 
 
 def copy_counts(weight: NDArray[np.float64], key: NDArray[np.uint64], seed: int) -> NDArray[np.int64]:
