@@ -55,6 +55,9 @@ TOKENS_PER_TASK = 1 << 16
 """Tokens of samples that a worker hashes at a time, about: enough that sending them costs little."""
 FIRST_CHECK = "rows"
 """The check that sees each block first: the others rely on the keys and types that it has verified."""
+SIMILARITY_TOLERANCE = 0.02
+"""How much more similar than the recipe's threshold files must be to count as alike. What is boilerplate is found by how
+many files have it, and a build counts files that are dropped later. So it may find a pair slightly less similar."""
 MAX_KEPT_FINDINGS = 20
 """Findings that are kept and printed for each check; all are counted."""
 
@@ -167,7 +170,7 @@ class CheckContext:
             if sample.metadata["augmentation_type"] == BASE and (text := self.samples.full_text(sample) or b"").strip():
                 texts[sample.id] = text
         shingles, lines = TextShingles.from_texts(texts.values()), HashedLines.from_texts(texts.values())
-        pairs = find_copies(shingles, lines, self.recipe.split.near)
+        pairs = find_copies(shingles, lines, self.recipe.split.near, SIMILARITY_TOLERANCE)
         return SimilarFiles([self.samples.by_id[sample_id] for sample_id in texts], pairs)
 
     @cached_property

@@ -157,31 +157,45 @@ def describe_texts(shingles: TextShingles, lines: HashedLines, threshold: float,
         return ComparableTexts(shingles, bucket_keys.result(), token_runs.result(), line_words.result())
 
 
-def find_copies(shingles: TextShingles, lines: HashedLines, threshold: float, threads: int = 1) -> CopyPairs:
+def find_copies(shingles: TextShingles, lines: HashedLines, threshold: float, tolerance: float = 0.0) -> CopyPairs:
     """Find pairs that connect all texts which are copies of each other.
 
-    `shingles` and `lines` are those of the same texts.
+    `shingles` and `lines` are those of the same texts. `tolerance` is added to all thresholds.
     """
-    described = describe_texts(shingles, lines, threshold, threads)
+    described = describe_texts(shingles, lines, min(1.0, threshold + tolerance))
     numbers = np.arange(len(shingles.shingle_counts()))
-    return find_copies_in([described], [numbers], threshold, threads)
+    return find_copies_in([described], [numbers], threshold, tolerance=tolerance)
 
 
 def find_copies_in(
-    parts: Sequence[ComparableTexts], numbers: Sequence[Array], threshold: float, threads: int = 1
+    parts: Sequence[ComparableTexts],
+    numbers: Sequence[Array],
+    threshold: float,
+    threads: int = 1,
+    *,
+    tolerance: float = 0.0,
 ) -> CopyPairs:
     """Find pairs that connect all texts of several parts which are copies of each other.
 
     `numbers` has for each text of each part its number in the result: from 0, ascending over all parts; -1 leaves a
     text out.
+
+    Of several parts, similar texts count as one text when contained texts are searched. Otherwise, a family of forks
+    would make all its code boilerplate.
     """
     documents = join_shingles([part.shingles for part in parts], numbers)
     keys = np.concatenate([part.bucket_keys[number >= 0] for part, number in zip(parts, numbers, strict=True)])
-    line_threshold = max(threshold, MIN_REWRAPPED_SHARE)
+    token_runs, line_words = [part.token_runs for part in parts], [part.line_words for part in parts]
+    line_threshold = min(1.0, max(threshold, MIN_REWRAPPED_SHARE) + tolerance)
+    threshold = min(1.0, threshold + tolerance)
+    merged = np.arange(len(keys))
     with ThreadPoolExecutor(threads) as pool:  # numpy releases the interpreter lock
         similar_search = pool.submit(find_similar_pairs, documents, threshold, keys)
-        rewrapped_search = pool.submit(find_contained_in, [part.line_words for part in parts], numbers, line_threshold)
-        contained = pool.submit(find_contained_in, [part.token_runs for part in parts], numbers, threshold).result()
+        if len(parts) > 1:
+            similar = similar_search.result()
+            merged = connect_components(merged, similar.left, similar.right)
+        rewrapped_search = pool.submit(find_contained_in, line_words, numbers, line_threshold, merged)
+        contained = find_contained_in(token_runs, numbers, threshold, merged)
     similar, rewrapped = similar_search.result(), rewrapped_search.result()
     return CopyPairs(
         np.concatenate((similar.left, contained.part, rewrapped.part)),
@@ -218,23 +232,36 @@ def find_contained(shingles: TextShingles, threshold: float, rate: int) -> Conta
     hash: the same ones in every document. The kind of shingle decides which copies are found: five consecutive tokens
     find text that was moved, three words of a line find text that had something added to every line.
     """
-    return find_contained_in([sample_shingles(shingles, rate)], [np.arange(len(shingles.shingle_counts()))], threshold)
+    numbers = np.arange(len(shingles.shingle_counts()))
+    return find_contained_in([sample_shingles(shingles, rate)], [numbers], threshold, numbers)
 
 
-def find_contained_in(samples: Sequence[ShingleSample], numbers: Sequence[Array], threshold: float) -> ContainedPairs:
+def find_contained_in(
+    samples: Sequence[ShingleSample], numbers: Sequence[Array], threshold: float, merged: Array
+) -> ContainedPairs:
     """Do the same with the texts of several parts. `numbers` are as in `find_copies_in`.
 
     Only shingles of a part of all hashes are in memory at a time.
+
+    Args:
+        samples: The shingles of each part.
+        numbers: The number of each text of each part.
+        threshold: The smallest share to find.
+        merged: For each number that of the document that the text belongs to, shape (texts,). A document has the
+            shingles of all its texts, and its size is that of the smallest, so that it is contained in what contains
+            any of them.
     """
-    count = sum(int(np.count_nonzero(number >= 0)) for number in numbers)
+    count = len(merged)
     size = np.zeros(count, dtype=np.int64)
     # A pair of documents is one number, left * documents + right. For each, how many shingles both have.
     found: list[tuple[Array, Array]] = []
-    for hashes, document in _parts_by_hash(samples, numbers):
+    for all_hashes, text in _parts_by_hash(samples, numbers):
+        hashes, document = _distinct_pairs(all_hashes, merged[text])
         starts = equal_run_starts(hashes)
         document_counts = np.diff(starts, append=len(hashes))  # how many documents have each shingle
-        is_rare = np.repeat(document_counts <= MAX_SHINGLE_DOCUMENTS, document_counts)
-        size += np.bincount(document[is_rare], minlength=count)
+        is_rare = document_counts <= MAX_SHINGLE_DOCUMENTS
+        place = np.searchsorted(hashes[starts], all_hashes)  # of each shingle of a text among the different ones
+        size += np.bincount(text[is_rare[place]], minlength=count)
         # A shingle of documents [2, 5, 9] gives the pairs (2, 5), (2, 9) and (5, 9).
         codes = [np.empty(0, dtype=np.int64)]
         for members_count in range(2, MAX_SHINGLE_DOCUMENTS + 1):
@@ -245,8 +272,10 @@ def find_contained_in(samples: Sequence[ShingleSample], numbers: Sequence[Array]
     code, shared = _add_counts(found)
     left, right = np.divmod(code, max(1, count))
     part, whole = np.concatenate((left, right)), np.concatenate((right, left))
-    share = np.concatenate((shared, shared)) / np.maximum(size[part], 1)
-    chosen = np.flatnonzero((share >= threshold) & (size[part] >= MIN_SAMPLED_SHINGLES))
+    smallest = size.copy()
+    np.minimum.at(smallest, merged, size)
+    share = np.minimum(1.0, np.concatenate((shared, shared)) / np.maximum(smallest[part], 1))
+    chosen = np.flatnonzero((share >= threshold) & (smallest[part] >= MIN_SAMPLED_SHINGLES))
     chosen = chosen[np.lexsort((whole[chosen], part[chosen]))]
     return ContainedPairs(part[chosen], whole[chosen], share[chosen])
 
@@ -254,7 +283,7 @@ def find_contained_in(samples: Sequence[ShingleSample], numbers: Sequence[Array]
 def _parts_by_hash(
     samples: Sequence[ShingleSample], numbers: Sequence[Array]
 ) -> Iterator[tuple[NDArray[np.uint64], Array]]:
-    """All shingles with the number of their document, sorted by both, in parts by the value of the hash.
+    """All shingles with the number of their text, sorted by both, in parts by the value of the hash.
 
     Each sample is sorted, so its shingles of a part are neighbours. No hash is in two parts.
     """
@@ -263,18 +292,26 @@ def _parts_by_hash(
     edges = np.array([(number << 64) // part_count for number in range(1, part_count)], dtype=np.uint64)
     cuts = [[0, *np.searchsorted(sample.hashes, edges).tolist(), len(sample.hashes)] for sample in samples]
     for number in range(part_count):
-        hashes, document = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
+        hashes, text = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
         for sample, sample_numbers, cut in zip(samples, numbers, cuts, strict=True):
             piece = slice(cut[number], cut[number + 1])
             of_piece = sample_numbers[sample.text[piece]]
             is_used = of_piece >= 0
             hashes.append(sample.hashes[piece][is_used])
-            document.append(of_piece[is_used])
-        all_hashes, all_documents = np.concatenate(hashes), np.concatenate(document)
+            text.append(of_piece[is_used])
+        all_hashes, all_texts = np.concatenate(hashes), np.concatenate(text)
         if len(samples) > 1:
-            order = np.argsort(all_hashes, kind="stable")  # documents ascend from sample to sample
-            all_hashes, all_documents = all_hashes[order], all_documents[order]
-        yield all_hashes, all_documents
+            order = np.argsort(all_hashes, kind="stable")  # numbers ascend from sample to sample
+            all_hashes, all_texts = all_hashes[order], all_texts[order]
+        yield all_hashes, all_texts
+
+
+def _distinct_pairs(hashes: NDArray[np.uint64], document: Array) -> tuple[NDArray[np.uint64], Array]:
+    """Each hash once for each of its documents, sorted by both. `hashes` are sorted."""
+    order = np.lexsort((document, hashes))
+    hashes, document = hashes[order], document[order]
+    distinct = equal_run_starts(hashes, document)
+    return hashes[distinct], document[distinct]
 
 
 def _count_equal(values: Array) -> tuple[Array, Array]:

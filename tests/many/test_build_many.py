@@ -1,0 +1,325 @@
+"""One dataset from many repositories: forks, copies and extracts, increments, failures, licences and weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from git_starcoder.checks import check
+from git_starcoder.dataset import Dataset
+from git_starcoder.engine.local import LocalEngine
+from git_starcoder.errors import RepositoryError
+from git_starcoder.many import tasks
+from git_starcoder.many.build import build_many
+from git_starcoder.many.tasks import RepositorySource
+from git_starcoder.protocols import Failure, Progress
+from git_starcoder.recipe import Recipe
+from git_starcoder.records import SPLITS
+from git_starcoder.text.tokenizer import load_tokenizer
+from toy import code_base
+
+SMALL = ("window.size=64", "window.vocab_size=600")
+NATURAL = Recipe.load("natural", SMALL)
+HISTORY = Recipe.load("elite", (*SMALL, "read.changes=500"))
+MIT = "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy\n"
+GPL = "GNU GENERAL PUBLIC LICENSE\nVersion 3, 29 June 2007\n"
+
+
+class Here:
+    """An engine that works in this process, and remembers what it was asked for."""
+
+    jobs = 1
+
+    def __init__(self):
+        self.asked = Counter()
+
+    def map(self, function, given, *, limit):
+        assert limit > 0
+        for task in given:
+            self.asked[function.__name__] += not getattr(task, "folder", Path()).is_dir() or not hasattr(task, "folder")
+            yield function(task)
+
+
+class Notes(Progress):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _workers():
+    yield
+    while tasks._engines:
+        tasks._engines.pop().close()
+
+
+def named(repo, name, git):
+    git(repo, "config", "remote.origin.url", f"https://example.com/somebody/{name}.git")
+    return repo
+
+
+def numbered(count, start=0):
+    """Files of a code base of their own."""
+    return {f"{start}/{path}": text.replace("total", f"sum_{start}") for path, text in code_base(count, start).items()}
+
+
+@pytest.fixture(scope="module")
+def repos(repo_maker, git):
+    """Five repositories: one, a fork of it, an extract of it, one that copies some of its files, and a stranger."""
+    code = code_base(40)
+    some = dict(list(code.items())[:12])
+    later = {path: text.replace("limit", "bound") for path, text in list(code.items())[:6]}
+    made = {
+        "upstream": [{**code, "LICENSE": MIT}, later],
+        "fork": [{**code, "LICENSE": MIT}, later, {**code_base(3, 77), "b.py": None}],
+        "extract": [{f"lib/{path}": text for path, text in some.items()} | {"LICENSE": MIT}],
+        "copier": [{**numbered(20, 1000), **{f"src/copied/{path}": f"# ours\n{text}" for path, text in some.items()}}],
+        "stranger": [{**numbered(30, 5000), "LICENSE": GPL}],
+    }
+    return {name: named(repo_maker(commits), name, git) for name, commits in made.items()}
+
+
+def sources(repos):
+    return [RepositorySource(path) for path in repos.values()]
+
+
+def built(repos, out, recipe=NATURAL, engine=None, **options):
+    return build_many(sources(repos), recipe, out, engine=engine or Here(), **options)
+
+
+@pytest.fixture(scope="module")
+def natural(repos, tmp_path_factory):
+    return built(repos, tmp_path_factory.mktemp("natural") / "out")
+
+
+@pytest.fixture(scope="module")
+def history(repos, tmp_path_factory):
+    return built(repos, tmp_path_factory.mktemp("history") / "out", HISTORY)
+
+
+def contents(dataset):
+    return {
+        path.relative_to(dataset.folder).as_posix(): path.read_bytes()
+        for path in dataset.folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def listed(dataset):
+    lines = (dataset.folder / "repositories.jsonl").read_text().splitlines()
+    return {line["repository"]: line for line in map(json.loads, lines)}
+
+
+def all_metadata(dataset):
+    return [metadata for split in SPLITS for metadata in dataset.row_metadata(split)]
+
+
+@pytest.mark.parametrize("kind", ["natural", "history"])
+def test_every_check_passes_on_many(kind, request):
+    dataset = request.getfixturevalue(kind)
+    found = {outcome.check: outcome.findings for outcome in check(dataset) if outcome.finding_count}
+    assert not found
+    passed = {outcome.check for outcome in check(dataset) if not outcome.skipped}
+    assert passed > {"leak", "near_files", "overlap", "rows", "counts", "ages", "weights", "origins"}
+
+
+@pytest.mark.parametrize("kind", ["natural", "history"])
+def test_copies_in_other_repositories_are_in_the_same_split(kind, request):
+    splits = defaultdict(set)
+    for metadata in all_metadata(request.getfixturevalue(kind)):
+        splits[metadata["group"]].add(metadata["split"])
+    assert all(len(found) == 1 for found in splits.values())
+    group_of_path = {
+        metadata["source_file"]: metadata["group"] for metadata in all_metadata(request.getfixturevalue(kind))
+    }
+    originals = {path: group for path, group in group_of_path.items() if path.startswith(("fork/", "upstream/"))}
+    copies = [path for path in group_of_path if path.startswith("copier/src/copied/")]
+    for path in copies:
+        own_path = path.removeprefix("copier/src/copied/")
+        assert group_of_path[path] in {originals.get(f"fork/{own_path}"), originals.get(f"upstream/{own_path}")}
+    assert len(copies) > 6
+
+
+def test_equal_rows_stay_in_the_largest_repository_that_has_them(natural):
+    owners = Counter(metadata["repository"] for metadata in all_metadata(natural))
+    assert owners["fork"] > owners["upstream"]  # the fork has three files more, so what both have stays there
+    assert owners["extract"] == 0
+    drops = [json.loads(line) for line in (natural.folder / "drops.jsonl").read_text().splitlines()]
+    kept_in = Counter(
+        drop["because"].partition("/")[0]
+        for drop in drops
+        if drop["id"].startswith("extract/") and drop["reason"] == "exact"
+    )
+    assert set(kept_in) == {"fork"}
+
+
+def test_a_row_names_its_repository_and_licence(natural):
+    row = next(row for row in natural.rows("train") if row.metadata["repository"] == "fork")
+    assert row.metadata["source_file"].startswith("fork/")
+    assert row.metadata["license"] == "MIT"
+    header = load_tokenizer(natural.tokenizer_folder).decode(row.tokens[: row.metadata["context"]]).decode()
+    path = row.metadata["source_file"].removeprefix("fork/")
+    assert header == f"<repo_name>fork<file_sep>{path}\n"
+
+
+def test_the_bytes_do_not_depend_on_order_workers_and_work_folder(repos, history, tmp_path):
+    backwards = dict(reversed(repos.items()))
+    work = tmp_path / "work"
+    with LocalEngine(2) as engine:
+        again = built(backwards, tmp_path / "again", HISTORY, engine, work=work)
+    assert contents(again) == contents(history)
+    engine = Here()
+    once_more = built(repos, tmp_path / "once more", HISTORY, engine, work=work)
+    assert contents(once_more) == contents(history)
+    assert engine.asked["read_part"] == engine.asked["rows_part"] == engine.asked["shard_part"] == 0
+
+
+@pytest.fixture(scope="module")
+def tokenizer(natural):
+    return Recipe.load("natural", (*SMALL, f"window.tokenizer={natural.tokenizer_folder}"))
+
+
+def test_what_is_added_or_changed_is_made_and_nothing_else(repos, tokenizer, repo_maker, git, tmp_path):
+    work, out = tmp_path / "work", tmp_path / "out"
+    before = built(repos, out, tokenizer, work=work)
+    inodes = {name: (out / name).stat().st_ino for name in before.manifest["files"] if name.startswith("data/")}
+    added = {**repos, "added": named(repo_maker(numbered(9, 9000)), "added", git)}
+    engine = Here()
+    dataset = built(added, out, tokenizer, engine, work=work)
+    assert engine.asked["read_part"] == engine.asked["rows_part"] == engine.asked["shard_part"] == 1
+    assert {name: (out / name).stat().st_ino for name in inodes} == inodes
+    assert contents(dataset) == contents(built(added, tmp_path / "from nothing", tokenizer))
+    changed = shutil.copytree(repos["stranger"], tmp_path / "stranger")
+    (changed / "new.py").write_text("def quite_new(value):\n    return value * 3 + 1\n" * 9)
+    git(changed, "add", ".")
+    git(changed, "commit", "--quiet", "-m", "new")
+    engine = Here()
+    moved = {**added, "stranger": changed}
+    dataset = built(moved, out, tokenizer, engine, work=work)
+    assert engine.asked["read_part"] == 1
+    assert engine.asked["shard_part"] == 1
+    assert contents(dataset) == contents(built(moved, tmp_path / "from nothing again", tokenizer))
+    assert len(list((work / "read").iterdir())) == len(moved)  # what is not used any more is gone
+
+
+def test_a_shard_that_somebody_edited_is_made_again(repos, natural, tmp_path):
+    work, out = tmp_path / "work", tmp_path / "out"
+    built(repos, out, work=work)
+    with (out / "data/train/fork.jsonl").open("ab") as file:
+        file.write(b"{}\n")
+    engine = Here()
+    assert contents(built(repos, out, engine=engine, work=work, force=True)) == contents(natural)
+    assert engine.asked["shard_part"] == 1
+
+
+def test_a_repository_that_fails_is_left_out_and_counted(repos, natural, repo_maker, tmp_path):
+    broken = repo_maker({"a.py": "x = 1\n" * 30})
+    for path in (broken / ".git" / "objects").rglob("*"):
+        if path.is_file() and path.suffix != ".idx":
+            path.unlink()
+    more = {**repos, "none": tmp_path / "nowhere", "broken": broken}
+    progress = Notes()
+    dataset = built(more, tmp_path / "out", progress=progress)
+    assert dataset.manifest["repositories"] == {"seen": 7, "kept": 5, "dropped": {"failed": 2}}
+    assert sum("nowhere" in note for note in progress.notes) == 1
+    assert {name: data for name, data in contents(dataset).items() if name.startswith("data/")} == {
+        name: data for name, data in contents(natural).items() if name.startswith("data/")
+    }
+    with pytest.raises(RepositoryError, match="nowhere"):
+        built({**repos, "none": tmp_path / "nowhere"}, tmp_path / "strict", strict=True)
+    with pytest.raises(RepositoryError, match="none of 2"):
+        built({"none": tmp_path / "nowhere", "broken": broken}, tmp_path / "empty")
+
+
+class Unlucky(Here):
+    """An engine whose worker dies in one part of the first repository."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def map(self, function, given, *, limit):
+        for number, result in enumerate(super().map(function, given, limit=limit)):
+            yield Failure("crash", "worker ended with -11") if function.__name__ == self.part and not number else result
+
+
+@pytest.mark.parametrize("part", ["read_part", "rows_part"])
+def test_a_crash_costs_one_repository(repos, part, tmp_path):
+    dataset = built(repos, tmp_path / "out", engine=Unlucky(part))
+    assert dataset.manifest["repositories"]["dropped"] == {"failed": 1}
+    assert not [outcome.check for outcome in check(dataset) if outcome.finding_count]
+
+
+def test_licences_decide_which_repositories_are_used(repos, tmp_path):
+    recipe = Recipe.load("natural", (*SMALL, "repos.licenses=[mit]"))
+    dataset = built(repos, tmp_path / "out", recipe)
+    lines = listed(dataset)
+    assert {name: line["result"] for name, line in lines.items()} == {
+        "copier": "license", "extract": "kept", "fork": "kept", "stranger": "license", "upstream": "kept",
+    }  # fmt: skip
+    assert (lines["copier"]["because"], lines["stranger"]["because"]) == ("no licence file", "licence GPL-3.0")
+    assert {metadata["repository"] for metadata in all_metadata(dataset)} <= {"extract", "fork", "upstream"}
+
+
+def weight_sums(dataset):
+    sums = Counter()
+    for metadata in dataset.row_metadata("train"):
+        sums[metadata["repository"]] += metadata["weight"]
+    return sums
+
+
+def test_repositories_count_equally_or_by_temperature(repos, tmp_path):
+    two = {name: repos[name] for name in ("copier", "fork")}
+    rows = Counter(metadata["repository"] for metadata in built(two, tmp_path / "size").row_metadata("train"))
+    equal = built(two, tmp_path / "equal", Recipe.load("natural", (*SMALL, "repos.weights=equal")))
+    sums = weight_sums(equal)
+    assert sums["copier"] == pytest.approx(sums["fork"], rel=0.01)
+    recipe = Recipe.load("natural", (*SMALL, "repos.weights=temperature", "repos.temperature=2"))
+    soft = built(two, tmp_path / "soft", recipe)
+    sums = weight_sums(soft)
+    assert sums["copier"] / sums["fork"] == pytest.approx((rows["copier"] / rows["fork"]) ** 0.5, rel=0.01)
+    for dataset in (equal, soft):
+        assert not [outcome.check for outcome in check(dataset) if outcome.finding_count]
+    lines = (equal.folder / "repositories.jsonl").read_text()
+    spoiled = shutil.copytree(equal.folder, tmp_path / "spoiled")
+    (spoiled / "repositories.jsonl").write_text(lines.replace('"weight":', '"weight":1'))
+    assert "weights" in {outcome.check for outcome in check(Dataset.open(spoiled)) if outcome.finding_count}
+
+
+def test_parquet_has_the_columns_of_the_stack(repos, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    two = {name: repos[name] for name in ("copier", "fork")}
+    dataset = built(two, tmp_path / "out", Recipe.load("natural", (*SMALL, "write.format=parquet")))
+    table = pq.read_table(dataset.folder / "data" / "train" / "fork-00000-of-00001.parquet").to_pylist()
+    first = table[0]
+    assert (first["repo_name"], first["detected_licenses"], first["license_type"]) == ("fork", ["MIT"], "permissive")
+    assert first["repository"] == "fork"
+    assert not [outcome.check for outcome in check(dataset) if outcome.finding_count]
+
+
+def test_names_that_are_taken_get_the_commit(repos, repo_maker, git, tmp_path):
+    other = named(repo_maker(numbered(9, 9000)), "Fork", git)
+    dataset = built({"a": repos["fork"], "b": other, "c": repos["fork"]}, tmp_path / "out")
+    commits = [git(repo, "rev-parse", "HEAD").decode()[:8] for repo in (repos["fork"], other)]
+    assert {name for name, line in listed(dataset).items() if line["result"] == "kept"} == {
+        f"fork@{commits[0]}", f"Fork@{commits[1]}",
+    }  # fmt: skip
+    assert dataset.manifest["repositories"]["dropped"] == {"repeated": 1}
+
+
+def test_paths_that_are_no_text_are_kept(repo_maker, git, tmp_path):
+    odd = {
+        os.fsencode(f"odd\udcff{number}\\x41.py"): text.encode() for number, text in enumerate(code_base(9).values())
+    }
+    two = {"odd": named(repo_maker(odd), "odd", git), "plain": named(repo_maker(numbered(9, 500)), "plain", git)}
+    dataset = built(two, tmp_path / "out", HISTORY)
+    paths = {metadata["source_file"] for metadata in all_metadata(dataset) if metadata["repository"] == "odd"}
+    assert "odd/odd\\xff1\\x5cx41.py" in paths
+    assert not [outcome.check for outcome in check(dataset) if outcome.finding_count]
