@@ -56,8 +56,8 @@ TOKENS_PER_TASK = 1 << 16
 FIRST_CHECK = "rows"
 """The check that sees each block first: the others rely on the keys and types that it has verified."""
 SIMILARITY_TOLERANCE = 0.02
-"""How much more similar than the recipe's threshold files must be to count as alike. What is boilerplate is found by how
-many files have it, and a build counts files that are dropped later. So it may find a pair slightly less similar."""
+"""How much more similar than the recipe's threshold files must be to count as alike. Boilerplate is what many files
+have, and a build counts files that it drops later. So it may find a pair slightly less similar."""
 MAX_KEPT_FINDINGS = 20
 """Findings that are kept and printed for each check; all are counted."""
 

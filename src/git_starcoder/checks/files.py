@@ -16,6 +16,7 @@ import orjson
 from git_starcoder.checks.base import Check, manifest_row_count, read_json_lines
 from git_starcoder.dataset import FIXED_FILES, MANIFEST_FILE, METADATA_FILE
 from git_starcoder.dataset.folder import REPOSITORIES_FILE
+from git_starcoder.dataset.write_metadata import learning_strategy
 from git_starcoder.output_folder import GITIGNORE_NAME
 from git_starcoder.records import SPLITS
 from git_starcoder.row_layout import STEPS
@@ -211,7 +212,7 @@ class MetadataCheck(Check):
                 "core": weigh.core, "medium": weigh.utility, "test": weigh.test, "recent_boost": weigh.recent,
                 "old_boost": weigh.old, "evolution_boost": weigh.evolution, "copies": recipe.write.copies,
             },
-            "learning_strategy": recipe.order.by,
+            "learning_strategy": learning_strategy(recipe, is_of_many=self.dataset.is_of_many),
             "deduplication": {"exact": recipe.dedup.exact, "near": recipe.dedup.near},
             "format": recipe.write.format,
         }  # fmt: skip

@@ -49,6 +49,8 @@ REPOSITORY_COLUMNS = {"repository": "string", "license": "string"}
 """The metadata that all rows of a repository share, if the dataset has several."""
 LICENSE_SEPARATOR = " AND "
 """Stands between the licences of a repository that has several, as in an SPDX expression."""
+SHARDED_CURRICULUM = "curriculum of each repository"
+"""The `learning_strategy` of many repositories with a curriculum."""
 IMPORTS_FILE = "imports.jsonl"
 SIGNATURES_FILE = "signatures.jsonl"
 
@@ -245,9 +247,18 @@ def dataset_metadata(
             "evolution_boost": recipe.weigh.evolution,
             "copies": recipe.write.copies,
         },
-        "learning_strategy": recipe.order.by,
+        "learning_strategy": learning_strategy(recipe, is_of_many=build.repository is not None),
         "deduplication": {"exact": recipe.dedup.exact, "near": recipe.dedup.near},
     }
+
+
+def learning_strategy(recipe: Recipe, *, is_of_many: bool) -> str:
+    """Return what the metadata say about the order of the rows: that of the recipe.
+
+    The curriculum of many repositories is another word, because their files, read one after another, have no order that
+    a trainer could follow.
+    """
+    return SHARDED_CURRICULUM if is_of_many and recipe.order.by == "curriculum" else recipe.order.by
 
 
 def write_code_facts(build: BuildState, units: Iterable[Unit]) -> None:

@@ -257,13 +257,13 @@ class _ManyBuild:
     ) -> tuple[list[ReadRepository], list[split.FileDecisions]]:
         tables = [(each, storage.load_file_table(each.folder, each.named.name)) for each in repositories]
         tables.sort(key=lambda pair: (-pair[1].size, pair[1].name))
-        with self._joining("split") as step:
+        with self._joining("split", sum(len(table.paths) for _, table in tables)) as step:
             decisions = split.join_files(self._state, step, self._recipe, [table for _, table in tables])
         return [each for each, _ in tables], decisions
 
     def _join_rows(self, repositories: Sequence[RowsOfRepository]) -> list[dedup.RowDecisions]:
         tables = [storage.load_row_table(each.folder, each.read.named.name) for each in repositories]
-        with self._joining("dedup") as step:
+        with self._joining("dedup", sum(len(table.rows.size) for table in tables)) as step:
             return dedup.join_rows(self._state, step, self._recipe.dedup, tables)
 
     def _provide_tokenizer(
@@ -313,13 +313,13 @@ class _ManyBuild:
         return done
 
     @contextmanager
-    def _joining(self, name: str) -> Generator[StepCounts]:
-        """Time and report a join, whose figures the manifest has."""
+    def _joining(self, name: str, count: int) -> Generator[StepCounts]:
+        """Time and report a join of so many files or rows, whose figures the manifest has."""
         step = self._joined[name] = StepCounts(name, self._state.progress, [])
         self._state.progress.begin(name, None)
         start = time.perf_counter()
         yield step
-        self._state.progress.end(name, time.perf_counter() - start, 0, 0, {})
+        self._state.progress.end(name, time.perf_counter() - start, count, count, {})
 
     def _folder(self, kind: str, key: str = "") -> Path:
         """A folder of the work folder, which is kept if it has a key."""

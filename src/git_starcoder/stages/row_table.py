@@ -45,25 +45,25 @@ class RowColumns:
     size: NDArray[np.int32]
     token_start: NDArray[np.int64]
     """Where the text of the row begins."""
-    length: NDArray[np.int64]
+    length: NDArray[np.int32]
     """Tokens of the text."""
     prefix_start: NDArray[np.int64]
     """Where the context prefix begins."""
-    prefix_length: NDArray[np.int64]
+    prefix_length: NDArray[np.int32]
     """Tokens of the context prefix that belong to the content of the row; see `task_prefix_lengths`."""
     compared_start: NDArray[np.int64]
     """Where the tokens begin that near-duplicates are searched by. A change is compared with its prefix."""
-    compared_length: NDArray[np.int64]
+    compared_length: NDArray[np.int32]
     mask_start: NDArray[np.int32]
     mask_stop: NDArray[np.int32]
     task: NDArray[np.uint64]
     """What the row asks of a model; zeros if near-duplicates are not searched. See `_task_numbers`."""
-    sample: NDArray[np.int64]
+    sample: NDArray[np.int32]
     """The index of the sample."""
     split: NDArray[np.int8]
-    tier: NDArray[np.int64]
+    tier: NDArray[np.int8]
     """How much the row is worth keeping, 0 the most, by split, technique and role."""
-    preference: NDArray[np.int64]
+    preference: NDArray[np.int32]
     """The place of the row in the order of preference of its repository."""
 
 
@@ -111,7 +111,7 @@ class JoinedRows(NamedTuple):
         offsets: dict[str, NDArray[np.int64]] = dict.fromkeys(
             ("token_start", "prefix_start", "compared_start"), tokens.offsets[:-1]
         )
-        offsets["sample"] = np.array(first_sample[:-1], dtype=np.int64)
+        offsets["sample"] = np.array(first_sample[:-1], dtype=np.int32)
         columns: dict[str, NDArray[Any]] = {}
         for field in fields(RowColumns):
             parts = [np.asarray(getattr(table.rows, field.name)) for table in tables]
@@ -152,21 +152,20 @@ def describe_columns(windows: Windows, *, is_near_wanted: bool) -> RowColumns:
     of_sample = np.array([isinstance(sample.origin, Change) for sample in windows.samples], dtype=bool)
     is_change = of_sample[windows.sample_index]
     prefix_start = windows.prefix_starts[windows.sample_index]
-    length = windows.length.astype(np.int64)
     tier, preference = _preferences(windows)
     return RowColumns(
         content_key=windows.content_key,
         size=windows.size,
         token_start=windows.token_start,
-        length=length,
+        length=windows.length,
         prefix_start=prefix_start,
-        prefix_length=task_prefix_lengths(windows).astype(np.int64),
+        prefix_length=task_prefix_lengths(windows),
         compared_start=np.where(is_change, prefix_start, windows.token_start),
-        compared_length=length + np.where(is_change, windows.prefix_length, 0),
+        compared_length=windows.length + np.where(is_change, windows.prefix_length, np.int32(0)),
         mask_start=windows.mask_start,
         mask_stop=windows.mask_stop,
         task=_task_numbers(windows, is_change) if is_near_wanted else np.zeros(len(windows), dtype=np.uint64),
-        sample=windows.sample_index.astype(np.int64),
+        sample=windows.sample_index,
         split=split_numbers(windows),
         tier=tier,
         preference=preference,
@@ -182,7 +181,7 @@ def task_prefix_lengths(windows: Windows) -> NDArray[np.int32]:
     return np.where(is_base[windows.sample_index], np.int32(0), windows.prefix_length)
 
 
-def _preferences(windows: Windows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _preferences(windows: Windows) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
     """The `tier` and the `preference` of each window. The order is total and does not depend on the order of rows."""
     tiers: list[int] = []
     keys: list[tuple[int, int, str, str, str]] = []
@@ -197,9 +196,9 @@ def _preferences(windows: Windows) -> tuple[NDArray[np.int64], NDArray[np.int64]
     order = np.lexsort(
         (windows.mask_stop, windows.mask_start, windows.sample_offset, windows.size, rank[windows.sample_index])
     )
-    preference = np.empty(len(order), dtype=np.int64)
+    preference = np.empty(len(order), dtype=np.int32)
     preference[order] = np.arange(len(order))
-    return np.array(tiers, dtype=np.int64)[windows.sample_index], preference
+    return np.array(tiers, dtype=np.int8)[windows.sample_index], preference
 
 
 def _task_numbers(windows: Windows, is_change: NDArray[np.bool_]) -> NDArray[np.uint64]:
