@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+import random
+import string
+from itertools import combinations, pairwise
 
+import numpy as np
 import pytest
 
-from git_starcoder.hashing.near_duplicates import find_copies
+from git_starcoder.hashing import near_duplicates
+from git_starcoder.hashing.arrays import connect_components
+from git_starcoder.hashing.near_duplicates import describe_texts, find_copies, find_copies_in
 from git_starcoder.hashing.texts import HashedLines, TextShingles
 from wrapped import WRAPS, code
 
@@ -47,3 +52,42 @@ def test_copies_in_different_wraps_are_alike():
 def test_different_files_with_the_same_wrap_are_not():
     for wrap in WRAPS.values():
         assert pairs([wrap(code(seed)) for seed in range(20)]) == set()
+
+
+def in_parts(texts, counts, threshold):
+    """The same search with the texts in several parts."""
+    edges = np.cumsum([0, *counts])
+    parts, numbers = [], []
+    for begin, end in pairwise(edges.tolist()):
+        some = texts[begin:end]
+        parts.append(describe_texts(TextShingles.from_texts(some), HashedLines.from_texts(some), threshold))
+        numbers.append(np.arange(begin, end))
+    return find_copies_in(parts, numbers, threshold)
+
+
+def test_texts_in_parts_are_connected_as_texts_in_one(monkeypatch):
+    chance = random.Random(4)
+    lines = [" ".join(chance.choices(string.ascii_lowercase, k=9)) for _ in range(900)]
+    texts = ["\n".join(lines[start : start + 60]).encode() for start in range(0, 600, 60)]
+    texts += [
+        texts[3] + b"\nmore of it " * 9,
+        texts[5] + texts[6],
+        b"\n".join(b"> " + line for line in texts[8].split(b"\n")),
+    ]
+    whole = find_copies(TextShingles.from_texts(texts), HashedLines.from_texts(texts), 0.5)
+    monkeypatch.setattr(near_duplicates, "SORTED_SHINGLES", 100)
+    for counts in ([13], [4, 9], [10, 1, 1, 1]):
+        found = in_parts(texts, counts, 0.5)
+        connected = [connect_components(np.arange(13), pairs.left, pairs.right).tolist() for pairs in (whole, found)]
+        assert connected[0] == connected[1]
+    assert len(set(connected[0])) == 9
+
+
+def test_a_family_of_forks_does_not_become_boilerplate():
+    chance = random.Random(4)
+    lines = [" ".join(chance.choices(string.ascii_lowercase, k=9)) for _ in range(100)]
+    versions = [[*lines, f"a line of version {number} and nothing else"] for number in range(20)]
+    book = [" ".join(chance.choices(string.ascii_lowercase, k=9)) for _ in range(300)] + lines
+    texts = ["\n".join(version).encode() for version in (*versions, book)]
+    found = in_parts(texts, [1] * 21, 0.5)
+    assert set(connect_components(np.arange(21), found.left, found.right).tolist()) == {0}

@@ -462,3 +462,21 @@ def test_files_that_say_the_same_go_if_a_model_says_so_and_only_within_their_gro
     assert [(drop.id, drop.reason, drop.detail) for drop in run.drops] == [
         ("vendor/a.rs", "near_meaning", "new.rs, similarity 0.995"),
     ]
+
+
+def test_small_repositories_of_many_have_the_shares_on_average():
+    chance = random.Random(5)
+    held = Counter()
+    for number in range(2000):
+        rows = [round(chance.uniform(5, 15)) for _ in range(chance.randrange(1, 12))]
+        groups = [split.LeakGroup(f"{number}/{n}", n, chance.random(), chance.random()) for n in rows]
+        groups = [group._replace(id=f"{number}/{index}") for index, group in enumerate(groups)]
+        splits = split.assign_groups(groups, recipe.SplitOptions(), needs_all=False)
+        held.update({splits[group.id]: 0 for group in groups})
+        for group in groups:
+            held[splits[group.id]] += group.expected_rows
+        largest = max((group.expected_rows for group in groups if splits[group.id] != "train"), default=0)
+        assert largest <= split.MAX_CHANCE_SHARE * sum(rows)
+    total = held.total()
+    assert 0.03 < held["test"] / total < 0.06
+    assert 0.07 < held["val"] / total < 0.11

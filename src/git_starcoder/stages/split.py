@@ -73,6 +73,10 @@ UNGATED_SHARE = 0.8
 held-out changes nearly all pass."""
 SPLIT_TOLERANCE = 0.001
 """Share of all rows by which val and test may miss their shares before more groups are tried."""
+MAX_CHANCE_SHARE = 0.25
+"""Share of the rows of one of many repositories that a group may have that is held out though it exceeds a share."""
+CHANCE_SCALE = 1 << 20
+"""Factor that leaves the later digits of a random number."""
 NOTE_TOLERANCE = 0.01
 """Share of all rows by which a split may miss its share before the user gets a note."""
 DELETED_FILES_GROUP = "gone"
@@ -526,14 +530,15 @@ def assign_groups(
 ) -> dict[str, Split]:
     """The split of each group. The order of `groups` does not matter.
 
-    `other_training_rows` are rows that train besides those of the groups; negative for rows that will be dropped. If
-    not `needs_all`, a split may be empty: the one repository of a dataset needs all, one of many does not.
+    `other_training_rows` are rows that train besides those of the groups; negative for rows that will be dropped.
+
+    The one repository of a dataset `needs_all` splits. One of many does not: there, a share that is smaller than a
+    group is filled in some repositories only, by chance, so that it is right on average. For example, if each of ten
+    equal groups has 10 % of the rows, a share of 5 % is filled in every second such repository.
     """
     order = sorted(groups, key=lambda group: (group.holdout_rank, group.id))
     splits: dict[str, Split] = {group.id: "train" for group in order}
-    if len(order) < len(SPLITS):
-        if not needs_all:
-            return splits
+    if needs_all and len(order) < len(SPLITS):
         for group in sorted(order, key=lambda group: group.expected_rows)[: len(order) - 1]:
             splits[group.id] = "val"
         return splits
@@ -553,6 +558,13 @@ def assign_groups(
     for group in order:  # what is still missing comes from groups that preferred the other split
         offer(group, "test")
         offer(group, "val")
+    for split in room if not needs_all else ():
+        fitting = (group for group in order if splits[group.id] == "train")
+        group = next((group for group in fitting if group.expected_rows <= MAX_CHANCE_SHARE * total), None)
+        if group and room[split] > SPLIT_TOLERANCE * total:
+            chance = group.holdout_rank * CHANCE_SCALE % 1  # its later digits, which do not decide the order
+            if chance < room[split] / max(1.0, group.expected_rows):
+                splits[group.id] = split
     for split in SPLITS if needs_all else ():
         if split not in splits.values():  # it gets the smallest group of a split that has others
             sizes = Counter(splits.values())
