@@ -51,6 +51,11 @@ def test_one_of_the_repositories_at_a_commit_is_used_and_the_complete_one_first(
     assert backwards == (chosen, left_out)
 
 
+def test_names_that_are_no_file_names_are_not_used():
+    chosen, _ = choose_repositories([RepositorySource(Path("a"))], [facts("..", "1")], RepositoryOptions())
+    assert [each.name for each in chosen] == ["repository"]
+
+
 def test_the_sample_of_a_tokenizer_seldom_changes():
     names = [f"repository {number}" for number in range(127)]
     assert choose_sample(names[:15]) == set(names[:15])

@@ -249,7 +249,8 @@ class HeadersCheck(Check):
             expected: list[int] = []
             if repository is not None:
                 path = parse_printable_path(path_in_repository(sample.metadata))
-                for control_token, text in header_parts(sample.metadata.get("repository", repository), path):
+                name = sample.metadata["repository"] if repository == "auto" else repository
+                for control_token, text in header_parts(name, path):
                     expected += [*tokenizer.control_token_ids(control_token), *tokenizer.encode([text])[0].tolist()]
             if sample.context_prefix.tolist() != expected:
                 found = tokenizer.decode(sample.context_prefix).decode("utf-8", "replace")

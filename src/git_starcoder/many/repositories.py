@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.errors import RepositoryError, UsageError
+from git_starcoder.git.objects import UNNAMED
 from git_starcoder.many.tasks import Problem, RepositoryFacts, RepositorySource
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def choose_repositories(
         if isinstance(facts, Problem):
             left_out.append(failed(source.name, "", source.path, facts))
         else:
-            of_commit[facts.commit].append(facts)
+            name = facts.name if NAME.fullmatch(facts.name) else UNNAMED
+            of_commit[facts.commit].append(facts._replace(name=name))
     unnamed: list[RepositoryFacts] = []
     for several in of_commit.values():
         # A complete history knows more than a shallow one.
