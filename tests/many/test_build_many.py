@@ -149,8 +149,7 @@ def test_copies_in_other_repositories_are_in_the_same_split(kind, request):
 
 def test_equal_rows_stay_in_the_largest_repository_that_has_them(natural):
     owners = Counter(metadata["repository"] for metadata in all_metadata(natural))
-    assert owners["fork"] > owners["upstream"]  # the fork has three files more, so what both have stays there
-    assert owners["extract"] == 0
+    assert owners["fork"] > 9 * owners["upstream"]  # the fork has three files more, so what both have stays there
     drops = [json.loads(line) for line in (natural.folder / "drops.jsonl").read_text().splitlines()]
     kept_in = Counter(
         drop["because"].partition("/")[0]
