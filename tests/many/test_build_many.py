@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
+import string
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -68,6 +70,16 @@ def named(repo, name, git):
 def numbered(count, start=0):
     """Files of a code base of their own."""
     return {f"{start}/{path}": text.replace("total", f"sum_{start}") for path, text in code_base(count, start).items()}
+
+
+def unlike(count, seed):
+    """Files that are like no other file."""
+    chance = random.Random(seed)
+
+    def line():
+        return " ".join("".join(chance.choices(string.ascii_lowercase, k=7)) for _ in range(8))
+
+    return {f"notes/{number}.txt": "".join(f"{line()}\n" for _ in range(30)) for number in range(count)}
 
 
 @pytest.fixture(scope="module")
@@ -189,14 +201,14 @@ def test_what_is_added_or_changed_is_made_and_nothing_else(repos, tokenizer, rep
     work, out = tmp_path / "work", tmp_path / "out"
     before = built(repos, out, tokenizer, work=work)
     inodes = {name: (out / name).stat().st_ino for name in before.manifest["files"] if name.startswith("data/")}
-    added = {**repos, "added": named(repo_maker(numbered(9, 9000)), "added", git)}
+    added = {**repos, "added": named(repo_maker(unlike(9, 1)), "added", git)}
     engine = Here()
     dataset = built(added, out, tokenizer, engine, work=work)
     assert engine.asked["read_part"] == engine.asked["rows_part"] == engine.asked["shard_part"] == 1
     assert {name: (out / name).stat().st_ino for name in inodes} == inodes
     assert contents(dataset) == contents(built(added, tmp_path / "from nothing", tokenizer))
     changed = shutil.copytree(repos["stranger"], tmp_path / "stranger")
-    (changed / "new.py").write_text("def quite_new(value):\n    return value * 3 + 1\n" * 9)
+    (changed / "new.txt").write_text(unlike(1, 2)["notes/0.txt"])
     git(changed, "add", ".")
     git(changed, "commit", "--quiet", "-m", "new")
     engine = Here()
