@@ -327,10 +327,10 @@ def test_names_that_are_taken_get_the_commit(repos, repo_maker, git, tmp_path):
 
 def test_paths_that_are_no_text_are_kept(repo_maker, git, tmp_path):
     odd = {
-        os.fsencode(f"odd\udcff{number}\\x41.py"): text.encode() for number, text in enumerate(code_base(9).values())
+        os.fsencode(f"odd\udcff{number}\\xe9.py"): text.encode() for number, text in enumerate(code_base(9).values())
     }
     two = {"odd": named(repo_maker(odd), "odd", git), "plain": named(repo_maker(numbered(9, 500)), "plain", git)}
     dataset = built(two, tmp_path / "out", HISTORY)
     paths = {metadata["source_file"] for metadata in all_metadata(dataset) if metadata["repository"] == "odd"}
-    assert "odd/odd\\xff1\\x5cx41.py" in paths
+    assert "odd/odd\\xff1\\x5cxe9.py" in paths
     assert not [outcome.check for outcome in check(dataset) if outcome.finding_count]
