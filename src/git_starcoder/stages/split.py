@@ -152,6 +152,8 @@ class FileDecisions(NamedTuple):
     change_splits: list[Split]
     keepers: dict[int, tuple[str, float]]
     """The files that repeat another file: index → printable path of the file that stays, similarity."""
+    copies: dict[int, str]
+    """The files with the text of a file of another repository: index → printable path of the file that stays."""
     passed_edits: PassedEdits
     """Which edits pass the gate."""
 
@@ -236,7 +238,10 @@ def join_files(
     step.figures["groups"] = len(expected.of_group)
     step.figures["largest_group"] = max(Counter(group_names).values(), default=0)
     _report_shares(build, step, recipe, expected, splits)
-    keepers = _find_near_copies(files, components, recipe.dedup.files)
+    order = _join_preference_order(files)
+    keepers = _find_near_copies(files, components, order, recipe.dedup.files)
+    wants_copies = not recipe.dedup.exact or not tables[0].name
+    copies = [{} for _ in tables] if wants_copies else _find_copied_files(files, order, keepers)
     splits_of_files: list[list[Split]] = [
         [splits[name] for name in files.of_table(group_names, index)] for index in range(len(tables))
     ]
@@ -255,6 +260,7 @@ def join_files(
             groups_of_changes[index],
             splits_of_changes[index],
             keepers[index],
+            copies[index],
             passed[index],
         )
         for index in range(len(tables))
@@ -272,6 +278,8 @@ def apply_decisions(
     """Units and changes of one repository after the join."""
     change_pairs = zip(changes, decisions.change_groups, decisions.change_splits, strict=True)
     changes = [change._replace(group=group, split=split) for change, group, split in change_pairs]
+    for index, keeper in decisions.copies.items():
+        step.drop(units[index].path, "copied_file", keeper)
     for index, (keeper, similarity) in decisions.keepers.items():
         step.drop(units[index].path, "near_copy", f"{keeper}, similarity {similarity:.3f}")
     kept = with_splits(units, decisions)
@@ -286,7 +294,7 @@ def with_splits(units: Sequence[Unit], decisions: FileDecisions) -> list[Unit]:
     return [
         replace(unit, group=group, split=split)
         for index, (unit, group, split) in rows
-        if index not in decisions.keepers
+        if index not in decisions.keepers and index not in decisions.copies
     ]
 
 
@@ -574,13 +582,12 @@ def assign_groups(
 
 
 def _find_near_copies(
-    files: _JoinedFiles, components: NDArray[np.int64], threshold: float | None
+    files: _JoinedFiles, components: NDArray[np.int64], order: NDArray[np.int64], threshold: float | None
 ) -> list[dict[int, tuple[str, float]]]:
     """For each repository the files that are near-duplicates of a preferred file of their group; see `keepers`."""
     keepers: list[dict[int, tuple[str, float]]] = [{} for _ in files.tables]
     if threshold is None:
         return keepers
-    order = _join_preference_order(files)
     ordered = components[order]
     all_keys = [keys[table.text_of_file] for table in files.tables if (keys := table.file_bucket_keys) is not None]
     found = find_keepers(
@@ -598,6 +605,26 @@ def _find_near_copies(
     for index, file, keeper, similarity in rows:
         keepers[index][file - files.first_number[index]] = printable_path(files.path(keeper)), similarity
     return keepers
+
+
+def _find_copied_files(
+    files: _JoinedFiles, order: NDArray[np.int64], dropped: Sequence[Mapping[int, object]]
+) -> list[dict[int, str]]:
+    """For each repository the files with the text of a preferred file of another repository; see `copies`.
+
+    Rows would not do: windows of one text in two repositories differ, because the headers before them do.
+    """
+    copies: list[dict[int, str]] = [{} for _ in files.tables]
+    table_of_file = np.searchsorted(files.first_number, order, side="right") - 1
+    first_of_text: dict[int, tuple[int, int]] = {}
+    rows = zip(order.tolist(), table_of_file.tolist(), files.text_of_file[order].tolist(), strict=True)
+    for file, index, text in rows:
+        own_number = file - files.first_number[index]
+        if own_number not in dropped[index]:
+            keeper, keeper_index = first_of_text.setdefault(text, (file, index))
+            if keeper_index != index:
+                copies[index][own_number] = printable_path(files.path(keeper))
+    return copies
 
 
 def _join_preference_order(files: _JoinedFiles) -> NDArray[np.int64]:
