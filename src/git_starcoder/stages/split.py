@@ -240,8 +240,8 @@ def join_files(
     _report_shares(build, step, recipe, expected, splits)
     order = _join_preference_order(files)
     keepers = _find_near_copies(files, components, order, recipe.dedup.files)
-    wants_copies = not recipe.dedup.exact or not tables[0].name
-    copies = [{} for _ in tables] if wants_copies else _find_copied_files(files, order, keepers)
+    keeps_copies = not recipe.dedup.exact or not tables[0].name
+    copies = [{} for _ in tables] if keeps_copies else _find_copied_files(files, order, keepers)
     splits_of_files: list[list[Split]] = [
         [splits[name] for name in files.of_table(group_names, index)] for index in range(len(tables))
     ]
