@@ -196,7 +196,7 @@ class WeightsCheck(Check):
         self._valid_inputs: set[tuple[Any, ...]] = set()
         self._factors = {} if not context.dataset.is_of_many else _repository_factors(context.dataset)
         """The factor of each of many repositories, by its name."""
-        self._training_weights = Counter[str]()
+        self._training_weights = defaultdict[str, float](float)
         """The sum of the weights of the training rows of each repository, without this factor."""
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:

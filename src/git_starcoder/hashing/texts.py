@@ -121,7 +121,7 @@ class WindowShingles:
     tokens: NDArray[Any] | JoinedArray
     first: NDArray[np.int64]
     """Where each window begins in `tokens`."""
-    length: NDArray[np.int64]
+    length: NDArray[np.integer[Any]]
     """Tokens of each window."""
     salt: NDArray[np.uint64]
     """A number for each window. Windows with different salts have no shingle in common."""
@@ -190,7 +190,7 @@ class JoinedShingles:
     def gather(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The hashes of some documents, and their offsets."""
         part, text = self.part[documents], self.text[documents]
-        numbers = sorted_unique(part).tolist()
+        numbers: list[int] = sorted_unique(part).tolist()
         if len(numbers) == 1:
             return self.parts[numbers[0]].gather(text)
         counts = np.empty(len(part), dtype=np.int64)

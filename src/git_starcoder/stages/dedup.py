@@ -111,7 +111,7 @@ def join_rows(
 def apply_decisions(step: StepCounts, windows: Windows, decisions: RowDecisions) -> Windows:
     """The windows of one repository that stay after the join."""
     keys = windows.content_key[decisions.rows].tolist()
-    samples = windows.sample_index[decisions.rows].tolist()
+    samples: list[int] = windows.sample_index[decisions.rows].tolist()
     for key, sample, reason, detail in zip(keys, samples, decisions.reasons, decisions.details, strict=True):
         step.drop(f"{windows.samples[sample].origin.path}#{key:016x}", reason, detail)
     stays = np.ones(len(windows), dtype=np.bool_)

@@ -146,7 +146,7 @@ def _edits_of_changes(repository: GatedRepository, *, is_training: bool) -> Hash
     changes = np.array(_indexes(repository.change_splits, is_training=is_training), dtype=np.int64)
     counts = 2 * repository.changes.edit_counts  # of each edit a text before and a text after
     texts = run_positions(run_offsets(counts)[changes], run_offsets(counts[changes]))
-    return repository.changes.edits.select(texts)
+    return repository.changes.edits.select(texts.tolist())
 
 
 def _are_answers_known(answers: HashedLines, known_lines: NDArray[np.uint64]) -> NDArray[np.bool_]:

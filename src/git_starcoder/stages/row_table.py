@@ -72,7 +72,7 @@ class RowTable(NamedTuple):
 
     name: str
     """The name of the repository; empty if the dataset has only this one."""
-    tokens: NDArray[Any] | JoinedArray
+    tokens: NDArray[Any]
     rows: RowColumns
     bucket_keys: NDArray[np.uint64]
     """The keys of the near-duplicate buckets of each row, shape (rows, bands); zeros for an exact copy."""
@@ -108,7 +108,7 @@ class JoinedRows(NamedTuple):
         if len(tables) == 1:
             return cls(tables, first_row, first_sample, tables[0].tokens, tables[0].rows, table_of_row)
         tokens = JoinedArray([table.tokens for table in tables])
-        offsets: dict[str, NDArray[np.int64]] = dict.fromkeys(
+        offsets: dict[str, NDArray[Any]] = dict.fromkeys(
             ("token_start", "prefix_start", "compared_start"), tokens.offsets[:-1]
         )
         offsets["sample"] = np.array(first_sample[:-1], dtype=np.int32)
