@@ -241,7 +241,8 @@ def join_files(
     order = _join_preference_order(files)
     keepers = _find_near_copies(files, components, order, recipe.dedup.files)
     keeps_copies = not recipe.dedup.exact or not tables[0].name
-    copies = [{} for _ in tables] if keeps_copies else _find_copied_files(files, order, keepers)
+    no_copies: list[dict[int, str]] = [{} for _ in tables]
+    copies = no_copies if keeps_copies else _find_copied_files(files, order, keepers)
     splits_of_files: list[list[Split]] = [
         [splits[name] for name in files.of_table(group_names, index)] for index in range(len(tables))
     ]
@@ -617,8 +618,8 @@ def _find_copied_files(
     copies: list[dict[int, str]] = [{} for _ in files.tables]
     table_of_file = np.searchsorted(files.first_number, order, side="right") - 1
     first_of_text: dict[int, tuple[int, int]] = {}
-    rows = zip(order.tolist(), table_of_file.tolist(), files.text_of_file[order].tolist(), strict=True)
-    for file, index, text in rows:
+    columns: list[list[int]] = [values.tolist() for values in (order, table_of_file, files.text_of_file[order])]
+    for file, index, text in zip(*columns, strict=True):
         own_number = file - files.first_number[index]
         if own_number not in dropped[index]:
             keeper, keeper_index = first_of_text.setdefault(text, (file, index))
