@@ -618,8 +618,10 @@ def _find_copied_files(
     copies: list[dict[int, str]] = [{} for _ in files.tables]
     table_of_file = np.searchsorted(files.first_number, order, side="right") - 1
     first_of_text: dict[int, tuple[int, int]] = {}
-    columns: list[list[int]] = [values.tolist() for values in (order, table_of_file, files.text_of_file[order])]
-    for file, index, text in zip(*columns, strict=True):
+    numbers: list[int] = order.tolist()
+    indexes: list[int] = table_of_file.tolist()
+    texts: list[int] = files.text_of_file[order].tolist()
+    for file, index, text in zip(numbers, indexes, texts, strict=True):
         own_number = file - files.first_number[index]
         if own_number not in dropped[index]:
             keeper, keeper_index = first_of_text.setdefault(text, (file, index))
