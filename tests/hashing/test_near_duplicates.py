@@ -11,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder.hashing import near_duplicates
-from git_starcoder.hashing.near_duplicates import band_shape, find_keepers, find_similar_pairs
-from git_starcoder.hashing.texts import TextShingles, WindowShingles
+from git_starcoder.hashing.near_duplicates import (
+    band_shape,
+    describe_texts,
+    find_copies_in,
+    find_keepers,
+    find_similar_pairs,
+)
+from git_starcoder.hashing.texts import HashedLines, TextShingles, WindowShingles
 
 
 def sets(shingles):
@@ -277,3 +283,22 @@ def test_keys_of_a_part_are_those_of_the_whole():
         find_keepers(documents, 0.9, nothing_spared, whole).keeper.tolist()
         == find_keepers(documents, 0.9, nothing_spared).keeper.tolist()
     )
+
+
+def test_a_small_near_duplicate_does_not_hide_a_copy_of_its_larger_one():
+    """The copy with a number before each line shares no five tokens with its original, only the words of its lines."""
+    lines = [f"alpha{number} beta{number} gamma{number} delta{number}" for number in range(10)]
+    texts = [
+        "\n".join(lines),
+        "\n".join(lines[:7]),
+        "\n".join(f"// {number} {line} ;" for number, line in enumerate(lines)),
+    ]
+    other = ["\n".join(f"one{number} two{number} three{number} four" for number in range(9))]
+
+    def describe(texts):
+        data = [text.encode() for text in texts]
+        return describe_texts(TextShingles.from_texts(data), HashedLines.from_texts(data), 0.5)
+
+    found = find_copies_in([describe(texts), describe(other)], [np.arange(3), np.array([3])], 0.5)
+    assert found.search_counts["near_duplicate"] == 1
+    assert {*zip(found.left.tolist(), found.right.tolist(), strict=True)} >= {(0, 1), (0, 2)}

@@ -248,8 +248,8 @@ def find_contained_in(
         numbers: The number of each text of each part.
         threshold: The smallest share to find.
         merged: For each number that of the document that the text belongs to, shape (texts,). A document has the
-            shingles of all its texts, and its size is that of the smallest, so that it is contained in what contains
-            any of them.
+            shingles of all its texts, and its size is that of the smallest that is searched for, so that it is
+            contained in what contains any of these.
     """
     count = len(merged)
     size = np.zeros(count, dtype=np.int64)
@@ -273,7 +273,10 @@ def find_contained_in(
     left, right = np.divmod(code, max(1, count))
     part, whole = np.concatenate((left, right)), np.concatenate((right, left))
     smallest = size.copy()
-    np.minimum.at(smallest, merged, size)
+    # Texts that are too small to be searched for do not keep the other texts of their document from it.
+    is_searched = size >= MIN_SAMPLED_SHINGLES
+    smallest[merged[is_searched]] = size[is_searched]
+    np.minimum.at(smallest, merged[is_searched], size[is_searched])
     share = np.minimum(1.0, np.concatenate((shared, shared)) / np.maximum(smallest[part], 1))
     chosen = np.flatnonzero((share >= threshold) & (smallest[part] >= MIN_SAMPLED_SHINGLES))
     chosen = chosen[np.lexsort((whole[chosen], part[chosen]))]
