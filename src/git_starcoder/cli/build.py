@@ -70,7 +70,7 @@ def command(
     copies: bool, labels: bool, out: Path | None, dry_run: bool, licenses: tuple[str, ...], strict: bool,
     work: Path | None, force: bool,
 ) -> ExitCode:  # fmt: skip
-    """Build a training dataset from a Git repository, or one dataset from many.
+    """Build a training dataset from one or many Git repositories.
 
     REPO is the folder of the repository (default: the current folder). Its code is only read, never run.
     """
