@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import string
 from collections import Counter, defaultdict
@@ -14,6 +15,7 @@ import pytest
 
 from git_starcoder.checks import check
 from git_starcoder.dataset import Dataset
+from git_starcoder.dataset.show import show
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import RepositoryError
 from git_starcoder.many import tasks
@@ -22,6 +24,7 @@ from git_starcoder.many.tasks import RepositorySource
 from git_starcoder.protocols import Failure, Progress
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
+from git_starcoder.report import report
 from git_starcoder.text.tokenizer import load_tokenizer
 from toy import code_base
 
@@ -335,3 +338,12 @@ def test_paths_that_are_no_text_are_kept(repo_maker, git, tmp_path):
     paths = {metadata["source_file"] for metadata in all_metadata(dataset) if metadata["repository"] == "odd"}
     assert "odd/odd\\xff1\\x5cxe9.py" in paths
     assert not [outcome.check for outcome in check(dataset) if outcome.finding_count]
+
+
+def test_report_and_show_read_many(natural):
+    page = report(natural, [])
+    drawn = re.search(r"([\w/.-]+), (data/train/[\w.-]+jsonl):(\d+)", page)
+    line = (natural.folder / drawn[2]).read_text().splitlines()[int(drawn[3]) - 1]
+    assert json.loads(line)["metadata"]["source_file"] == drawn[1]
+    path = next(natural.row_metadata("train"))["source_file"]
+    assert path in str(show(natural, path))

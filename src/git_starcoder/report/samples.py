@@ -41,15 +41,21 @@ def samples_section(report_input: ReportInput) -> Section | None:
     rows: dict[int, Row] = {}
     originals: dict[tuple[str, int], list[Row]] = {}
 
+    needed_number = -1
+
     def is_needed(number: int, metadata: dict[str, Any]) -> bool:
+        nonlocal needed_number
+        needed_number = number
         file = metadata["source_file"], metadata["window_size"]
         return number in candidate_numbers or (metadata["augmentation_type"] == BASE and file in varied_files)
 
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
-    for row in dataset.select("train", is_needed):
+    for selected in dataset.select("train", is_needed):
+        # The number of the row in its split; each of many repositories counts its own rows.
+        row = selected._replace(metadata=selected.metadata | {"seq_id": needed_number})
         metadata = row.metadata
-        if metadata["seq_id"] in candidate_numbers:
-            rows[metadata["seq_id"]] = row
+        if needed_number in candidate_numbers:
+            rows[needed_number] = row
         if metadata["augmentation_type"] == BASE:
             originals.setdefault((metadata["source_file"], metadata["window_size"]), []).append(row)
     samples: list[SampleRow] = []
