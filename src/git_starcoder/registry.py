@@ -34,9 +34,12 @@ def names(registry: str) -> list[str]:
     return sorted(name.removesuffix(suffix) for name in file_names if name.endswith(suffix) and name != "__init__.py")
 
 
-def base_folder(key: str) -> Path:
-    """The folder of a base. An installed package is a folder, never an archive, so libraries can read its files."""
-    return Path(str(files("git_starcoder") / "bases" / key))
+def base_folder(name: str) -> Path | None:
+    """The folder of the base that has this name; None if there is none.
+
+    An installed package is a folder, never an archive, so libraries can read its files.
+    """
+    return Path(str(files("git_starcoder") / "bases" / name)) if name in names("bases") else None
 
 
 @cache

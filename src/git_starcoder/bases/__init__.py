@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from git_starcoder import registry
 from git_starcoder.bases.blobs import BlobFilter
-from git_starcoder.errors import DatasetError
+from git_starcoder.errors import DatasetError, UsageError
 from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ RECORD_KEYS = (
 """Keys that every record has."""
 NO_BASE = "none"
 """What a command takes in place of the name of a base to train from scratch."""
+NO_SHIPPED_BASE = "git-starcoder comes with no base"
 
 
 class BaseSource(NamedTuple):
@@ -112,10 +113,24 @@ def find_base(name: str) -> Base | None:
     Raises:
         DatasetError: The base is damaged.
     """
-    if name in registry.names("bases"):
-        return Base.open(registry.base_folder(name), name)
+    if folder := registry.base_folder(name):
+        return Base.open(folder, name)
     folder = expand_user(name)
     return Base.open(folder, name) if (folder / BASE_FILE).is_file() else None
+
+
+def require_base(name: str, where: str, advice: str = "") -> Base:
+    """The base that `find_base` finds. `where` and `advice` are for the error: what gave the name, and what else to do.
+
+    Raises:
+        UsageError: There is no such base.
+        DatasetError: The base is damaged.
+    """
+    if base := find_base(name):
+        return base
+    known = registry.names("bases")
+    hint = registry.suggest(name, known) if known else f"{NO_SHIPPED_BASE}{advice}"
+    raise UsageError(f"base '{name}' is not known", where=where, hint=hint)
 
 
 def default_base() -> Base | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from git_starcoder.cli.console import Console, align_columns
 from git_starcoder.cli.shared_options import common_options
-from git_starcoder.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from git_starcoder.errors import ExitCode
 
 
 @click.group("base")
@@ -19,12 +23,12 @@ def command() -> None:
 def list_bases(console: Console) -> ExitCode:
     """List the bases that come with git-starcoder."""
     from git_starcoder import registry
-    from git_starcoder.bases import find_base
+    from git_starcoder.bases import NO_SHIPPED_BASE, find_base
 
     found = [base for name in registry.names("bases") if (base := find_base(name))]
     values = {"bases": {base.name: base.about for base in found}}
     rows = [(base.name, f"{base.record['parameters']:,} parameters", base.about) for base in found]
-    lines = align_columns(rows, text_columns=3) if rows else ["git-starcoder comes with no base"]
+    lines = align_columns(rows, text_columns=3) if rows else [NO_SHIPPED_BASE]
     return console.answer(values, "\n".join(lines))
 
 
@@ -36,14 +40,9 @@ def show(console: Console, name: str) -> ExitCode:
 
     NAME is a name from `git starcoder base list`, or the folder of a base.
     """
-    from git_starcoder import registry
-    from git_starcoder.bases import find_base
+    from git_starcoder.bases import require_base
 
-    base = find_base(name)
-    if base is None:
-        known = registry.names("bases")
-        hint = registry.suggest(name, known) if known else "git-starcoder comes with no base"
-        raise UsageError(f"base '{name}' is not known", where="base show", hint=hint)
+    base = require_base(name, where="base show")
     record, sources = base.record, base.sources
     facts = [
         ("about", base.about),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from git_starcoder import registry, user_paths
+from git_starcoder import user_paths
 from git_starcoder.cli.build import dataset_values, describe_dataset
 from git_starcoder.cli.check import outcome_table, outcome_values, run_checks
 from git_starcoder.cli.console import Console, json_schema, to_json
@@ -126,16 +126,12 @@ def command(
 
 def _choose_base(name: str | None, size: str | None, recipe: Recipe) -> tuple[Base | None, str]:
     """The base to start from, None for a model from scratch; and what the user should know about this choice."""
-    from git_starcoder.bases import NO_BASE, default_base, find_base
+    from git_starcoder.bases import NO_BASE, NO_SHIPPED_BASE, default_base, require_base
 
-    if name not in {None, NO_BASE}:
+    if name is not None and name != NO_BASE:
         if size is not None:
             raise UsageError("a base has its own size", where="--size", hint="leave out --size, or use --base none")
-        base = find_base(str(name))
-        if base is None:
-            known = registry.names("bases")
-            hint = registry.suggest(str(name), known) if known else "git-starcoder comes with no base: use --base none"
-            raise UsageError(f"base '{name}' is not known", where="--base", hint=hint)
+        base = require_base(name, where="--base", advice=": use --base none")
         if problem := _reason_against(base, recipe):
             raise UsageError(problem, where="--base", hint="change the recipe with --set, or use --base none")
         return base, f"training starts from the base '{base.name}'"
@@ -143,7 +139,7 @@ def _choose_base(name: str | None, size: str | None, recipe: Recipe) -> tuple[Ba
         return None, "training starts from scratch"
     base = default_base()
     if base is None:
-        return None, "training starts from scratch: git-starcoder comes with no base"
+        return None, f"training starts from scratch: {NO_SHIPPED_BASE}"
     if problem := _reason_against(base, recipe):
         return None, f"training starts from scratch: {problem}"
     return base, f"training starts from the base '{base.name}'; --base none trains from scratch"

@@ -48,7 +48,7 @@ class BaseReading:
     name: str
     """The base, as in the training config."""
     splits: Mapping[str, Contamination] | None
-    """By split; None if it is not known."""
+    """What it has read of each split; None if that is not known."""
 
     @classmethod
     def measure(

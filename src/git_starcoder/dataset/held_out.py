@@ -159,9 +159,8 @@ def draw_rows(dataset: Dataset, split: Split, limit: int, end: int, left_out: Co
     candidates: dict[str, list[tuple[str, int, str, int]]] = {}
     for index, metadata in enumerate(dataset.row_metadata(split)):
         scored = _scored_tokens(metadata)
-        if (
-            scored > 0 and not metadata.get("copy") and index not in left_out
-        ):  # further copies of a row show nothing new
+        # Further copies of a row show nothing new.
+        if scored > 0 and not metadata.get("copy") and index not in left_out:
             order = content_id(DRAW_SEED, metadata["row_id"])
             candidate = (order, index, metadata["source_file"], scored)
             candidates.setdefault(metadata["augmentation_type"], []).append(candidate)

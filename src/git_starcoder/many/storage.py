@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from git_starcoder.build_state import StepCounts
+from git_starcoder.engine.cache import code_digest
 from git_starcoder.hashing.near_duplicates import ComparableTexts, ShingleSample
 from git_starcoder.hashing.texts import HashedLines, TextShingles
 from git_starcoder.protocols import NO_PROGRESS
@@ -32,6 +33,7 @@ from git_starcoder.records import (
     Span,
     Unit,
     Windows,
+    content_id,
     escape_undecodable,
     parse_printable_path,
     printable_path,
@@ -143,9 +145,6 @@ class ShardRecords(NamedTuple):
 
 def key_of(*parts: str | bytes) -> str:
     """The name of a folder whose content depends on these parts."""
-    from git_starcoder.engine.cache import code_digest
-    from git_starcoder.records import content_id
-
     return content_id(code_digest(), *parts)
 
 
@@ -177,8 +176,6 @@ def load(path: Path, kind: type[T]) -> T:
 
 def store_once(folder: Path, values: Any) -> tuple[Path, str]:
     """Write records to a file whose name is a hash of their content; its path and the hash."""
-    from git_starcoder.records import content_id
-
     data = msgspec.msgpack.encode(values)
     name = content_id(data)
     path = folder / name

@@ -6,6 +6,7 @@ A part whose folder exists is not run again. A part never raises because of its 
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -286,8 +287,6 @@ def with_header(recipe: Recipe, name: str) -> Recipe:
 
 
 def _open_cache(cache: CacheFolder | None) -> AbstractContextManager[Cache]:
-    from contextlib import nullcontext
-
     return nullcontext(NO_CACHE) if cache is None else SqliteCache(cache.path, cache.limit)
 
 

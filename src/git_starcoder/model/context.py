@@ -53,7 +53,7 @@ BEGINNING_TOKENS = 128
 PIECE_TOKENS = 256
 """The most tokens of one file that are shown, from one line break to another where there is one."""
 MIN_EXCERPT_TOKENS = 48
-"""Less of a file is not worth its path."""
+"""The fewest tokens of a file that are shown. Its path takes as much room as a few lines."""
 CONTEXT_SCHEMA = "git-starcoder/context/1"
 MARKER_FILE = "context.json"
 """The file of a context folder that says what it holds."""

@@ -168,7 +168,9 @@ def evaluate(
         raise DatasetError("model and dataset have different tokenizers", where=str(folder), hint=hint)
     training = read_training_record(folder)
     lineage = BaseLineage.of_model(folder, training)
-    splits: dict[Split, list[Document]] = {name: load_documents(dataset, name) for name in ("test", "val")}
+    splits: dict[Split, list[Document]] = {"test": load_documents(dataset, "test")}
+    if lineage is not None or not splits["test"]:
+        splits["val"] = load_documents(dataset, "val")
     blobs = None if lineage is None else lineage.blobs
     reading = None if lineage is None else BaseReading.measure(lineage.name, splits, blobs, tokenizer)
     split, held_out = _choose_split(dataset, splits, blobs, reading)

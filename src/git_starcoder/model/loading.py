@@ -331,7 +331,7 @@ def find_base_folder(name: str) -> Path:
 
     If `name` is neither, it is taken for a Hugging Face id, and the model is downloaded.
     """
-    folder = registry.base_folder(name) if name in registry.names("bases") else expand_user(name)
+    folder = registry.base_folder(name) or expand_user(name)
     if not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
             raise UsageError(f"there is no folder '{name}'", where="base", hint=BASE_HINT)

@@ -276,8 +276,7 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
     Raises:
         UsageError: There is none, it is not available offline, or it cannot be used.
     """
-    is_base = isinstance(name, str) and name in registry.names("bases")
-    folder = registry.base_folder(str(name)) if is_base else expand_user(name)
+    folder = (registry.base_folder(name) if isinstance(name, str) else None) or expand_user(name)
     if not str(name) or not folder.is_dir():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", str(name)):
             raise UsageError(f"no tokenizer folder '{name}'", where="tokenizer", hint=TOKENIZER_HINT)
