@@ -26,7 +26,10 @@ docs: .venv/ready
 base: .venv/ready
 	@test -n "$(BASE)" || { echo "error: no base is named; make base BASE=NAME" >&2; exit 2; }
 	$(BIN)/python benchmarks/make_base.py fetch $(BASES)/$(BASE) $(WORK) $(if $(MIRRORS),--mirrors $(MIRRORS))
-	$(BIN)/git-starcoder build --list $(WORK)/repositories.txt -r $(BASES)/$(BASE)/recipe.yaml -o $(WORK)/dataset
+	$(BIN)/git-starcoder build --list $(WORK)/tokenizer_repositories.txt -r $(BASES)/$(BASE)/recipe.yaml \
+		-o $(WORK)/tokenizer_dataset
+	$(BIN)/git-starcoder build --list $(WORK)/repositories.txt -r $(BASES)/$(BASE)/recipe.yaml \
+		--set window.tokenizer=$(WORK)/tokenizer_dataset/tokenizer -o $(WORK)/dataset
 	test -f $(WORK)/model/training.json || \
 		$(BIN)/git-starcoder train $(WORK)/dataset --config $(BASES)/$(BASE)/training.yaml -o $(WORK)/model
 	$(BIN)/python benchmarks/memorisation.py $(WORK)/model $(WORK)/dataset > $(WORK)/memorisation.json

@@ -3,9 +3,10 @@
     python benchmarks/make_base.py fetch BASE WORK [--mirrors FOLDER]
     python benchmarks/make_base.py export BASE WORK MODEL DATASET [--memorisation FILE]
 
-BASE is the folder of the base. Its file `sources.txt` has a line for each repository: URL, commit, SPDX identifier of the
-licence, and a name if the last part of the URL will not do, with tabs between them. `fetch` clones the repositories into
-WORK/repositories, unless they are in the folder of mirrors, and writes the list for `git starcoder build --list`.
+BASE is the folder of the base. Its file `sources.txt` has a line for each repository, with tabs between its parts: URL,
+commit, SPDX identifier of the licence, name in the dataset, and `tokenizer` if the tokenizer is learned from this repository.
+`fetch` clones the repositories into WORK/repositories, unless they are in the folder of mirrors, and writes two lists for
+`git starcoder build --list`: of all repositories, and of those that the tokenizer is learned from.
 `export` turns the model that was trained on the dataset into the base. It reads no clock, so it always writes the same
 bytes. Nothing else uses a network.
 """
@@ -38,6 +39,10 @@ from git_starcoder.text.tokenizer import load_tokenizer
 SOURCES_FILE = "sources.txt"
 LIST_FILE = "repositories.txt"
 """In the work folder: the list for `git starcoder build --list`."""
+TOKENIZER_LIST_FILE = "tokenizer_repositories.txt"
+"""In the work folder: the same for the dataset whose tokenizer is used. The sample that a build takes by itself is stable
+rather than balanced, and a base should know every language."""
+TOKENIZER_MARK = "tokenizer"
 FETCHED_FILE = "sources.json"
 """In the work folder: the sources with the dates of their commits."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -55,6 +60,7 @@ class Source(NamedTuple):
     commit: str
     licence: str
     name: str
+    teaches_tokenizer: bool
 
 
 def read_sources(path: Path) -> list[Source]:
@@ -64,11 +70,13 @@ def read_sources(path: Path) -> list[Source]:
         if not line.strip() or line.startswith("#"):
             continue
         parts = [part.strip() for part in line.split("\t")]
-        if len(parts) not in {3, 4} or not re.fullmatch(r"[0-9a-f]{40}", parts[1]) or not parts[2]:
-            hint = "URL, commit (40 hexadecimal digits), licence and perhaps a name, with tabs between them"
+        is_source = 4 <= len(parts) <= 5 and re.fullmatch(r"[0-9a-f]{40}", parts[1]) and all(parts)
+        if not is_source or parts[4:] not in ([], [TOKENIZER_MARK]):
+            hint = (
+                f"URL, commit (40 hexadecimal digits), licence, name and perhaps `{TOKENIZER_MARK}`, with tabs between"
+            )
             raise UsageError(f"{line!r} is not a source", where=f"{path}:{number}", hint=hint)
-        name = parts[3] if len(parts) == 4 else parts[0].rstrip("/").rpartition("/")[2].removesuffix(".git")
-        sources.append(Source(*parts[:3], name))
+        sources.append(Source(*parts[:4], teaches_tokenizer=len(parts) == 5))
     for key in ("commit", "name"):
         ((value, count),) = Counter(getattr(source, key) for source in sources).most_common(1) or [("", 2)]
         if count > 1:
@@ -90,7 +98,8 @@ def fetch(folder: Path, work: Path, mirrors: Path | None) -> None:
     work.mkdir(parents=True, exist_ok=True)
     facts: list[dict[str, str]] = []
     lines: list[str] = []
-    for source in read_sources(folder / SOURCES_FILE):
+    sources = read_sources(folder / SOURCES_FILE)
+    for source in sources:
         mirror = mirrors / source.name if mirrors else None
         place = mirror if mirror and mirror.is_dir() else work / "repositories" / source.name
         if not place.is_dir():
@@ -99,9 +108,14 @@ def fetch(folder: Path, work: Path, mirrors: Path | None) -> None:
             git("clone", "--quiet", "--bare", source.url, partial)
             partial.rename(place)
         seconds = int(git("show", "--no-patch", "--format=%ct", f"{source.commit}^{{commit}}", folder=place))
-        facts.append({**source._asdict(), "date": datetime.fromtimestamp(seconds, UTC).isoformat()})
+        date = datetime.fromtimestamp(seconds, UTC).isoformat()
+        facts.append(
+            {"url": source.url, "commit": source.commit, "licence": source.licence, "name": source.name, "date": date}
+        )
         lines.append(f"{place.absolute()}\t{source.commit}\t{source.name}\n")
+    marked = [line for line, source in zip(lines, sources, strict=True) if source.teaches_tokenizer]
     (work / LIST_FILE).write_text("".join(lines), encoding="utf-8")
+    (work / TOKENIZER_LIST_FILE).write_text("".join(marked), encoding="utf-8")
     (work / FETCHED_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 

@@ -32,11 +32,11 @@ def made(tmp_path_factory, repo, git):
 def test_sources_are_lines_with_tabs(tmp_path):
     path = tmp_path / "sources.txt"
     path.write_text(
-        f"# list\n\nhttps://example.com/a/b.git\t{COMMIT}\tMIT\n/mirror/c/\t{COMMIT[::-1]}\tApache-2.0\tother\n"
+        f"# list\n\nhttps://a.org/b\t{COMMIT}\tMIT\tb\n/mirror/c/\t{COMMIT[::-1]}\tApache-2.0\tother\ttokenizer\n"
     )
     assert make_base.read_sources(path) == [
-        make_base.Source("https://example.com/a/b.git", COMMIT, "MIT", "b"),
-        make_base.Source("/mirror/c/", COMMIT[::-1], "Apache-2.0", "other"),
+        make_base.Source("https://a.org/b", COMMIT, "MIT", "b", teaches_tokenizer=False),
+        make_base.Source("/mirror/c/", COMMIT[::-1], "Apache-2.0", "other", teaches_tokenizer=True),
     ]
 
 
@@ -44,11 +44,12 @@ def test_sources_are_lines_with_tabs(tmp_path):
     ("text", "what"),
     [
         ("", "or there is no source"),
-        ("https://example.com/a\tmain\tMIT", "is not a source"),
-        (f"https://example.com/a\t{COMMIT}", "is not a source"),
+        ("https://example.com/a\tmain\tMIT\ta", "is not a source"),
+        (f"https://example.com/a\t{COMMIT}\tMIT", "is not a source"),
         (f"https://example.com/a\t{COMMIT}\t\ta", "is not a source"),
-        (f"a\t{COMMIT}\tMIT\nb\t{COMMIT}\tMIT", "occurs twice"),
-        (f"a/c\t{COMMIT}\tMIT\nb/c\t{COMMIT[::-1]}\tMIT", "name 'c' occurs twice"),
+        (f"https://example.com/a\t{COMMIT}\tMIT\ta\ttokeniser", "is not a source"),
+        (f"a\t{COMMIT}\tMIT\ta\nb\t{COMMIT}\tMIT\tb", "occurs twice"),
+        (f"a/c\t{COMMIT}\tMIT\tc\nb/c\t{COMMIT[::-1]}\tMIT\tc", "name 'c' occurs twice"),
     ],
 )
 def test_what_is_no_list_of_sources(tmp_path, text, what):
@@ -59,7 +60,7 @@ def test_what_is_no_list_of_sources(tmp_path, text, what):
 
 def test_fetching_clones_what_is_in_no_mirror(tmp_path, repo, git):
     first, last = git(repo, "rev-list", "--reverse", "HEAD").decode().split()
-    (tmp_path / "sources.txt").write_text(f"{repo}\t{last}\tMIT\tnew\n/no/where/old\t{first}\tMIT\n")
+    (tmp_path / "sources.txt").write_text(f"{repo}\t{last}\tMIT\tnew\n/no/where/old\t{first}\tMIT\told\ttokenizer\n")
     mirrors = tmp_path / "mirrors"
     mirrors.mkdir()
     (mirrors / "old").symlink_to(repo)
@@ -68,14 +69,17 @@ def test_fetching_clones_what_is_in_no_mirror(tmp_path, repo, git):
         make_base.fetch(tmp_path, work, mirrors)
         lines = [line.split("\t") for line in (work / "repositories.txt").read_text().splitlines()]
         assert lines == [[str(work / "repositories/new"), last, "new"], [str(mirrors / "old"), first, "old"]]
-        (tmp_path / "sources.txt").write_text(f"/is/gone\t{last}\tMIT\tnew\n/no/where/old\t{first}\tMIT\n")
+        assert (work / "tokenizer_repositories.txt").read_text() == f"{mirrors / 'old'}\t{first}\told\n"
+        (tmp_path / "sources.txt").write_text(
+            f"/is/gone\t{last}\tMIT\tnew\n/no/where/old\t{first}\tMIT\told\ttokenizer\n"
+        )
     assert git(work / "repositories/new", "rev-parse", "--is-bare-repository") == b"true\n"
     facts = json.loads((work / "sources.json").read_text())
     assert [fact["date"] for fact in facts] == ["2023-11-15T22:13:20+00:00", "2023-11-14T22:13:20+00:00"]
     (tmp_path / "sources.txt").write_text(f"{repo}\t{COMMIT}\tMIT\tnew\n")
     with pytest.raises(UsageError, match="git show failed"):
         make_base.fetch(tmp_path, work, None)
-    (tmp_path / "sources.txt").write_text(f"/no/where/lost\t{COMMIT}\tMIT\n")
+    (tmp_path / "sources.txt").write_text(f"/no/where/lost\t{COMMIT}\tMIT\tlost\n")
     with pytest.raises(UsageError, match="git clone failed"):
         make_base.fetch(tmp_path, work, None)
     assert not (work / "repositories/lost").exists()
