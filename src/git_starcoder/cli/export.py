@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command("export")
 @click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
 @click.option("--to", "target", required=True, type=click.Choice(registry.names("model/exports")),
-              help="The format: gguf for llama.cpp and what is built on it, ollama for Ollama, adapter for PEFT.")  # fmt: skip
+              help="gguf for llama.cpp and programs built on it, ollama for Ollama, adapter for PEFT.")  # fmt: skip
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: beside the model, MODEL_<format>).")
 @click.option("--type", "number_type", type=click.Choice(["f16", "q8_0"]),
               help="Numbers of the weights: 16 bits, or 8 bits in half the space (default: f16).")  # fmt: skip

@@ -36,8 +36,9 @@ PRE_TOKENIZERS: dict[tuple[Any, ...], PreTokenizer] = {
     (("Split", _QWEN_WORDS, "Isolated", False), _BYTES): PreTokenizer("qwen2"),
     (("Split", _LLAMA_WORDS, "Isolated", False), _BYTES): PreTokenizer("llama-bpe", ignore_merges=True),
 }
-"""By what `tokenizer.json` says, as `_steps` writes it. All give equal words for all of Unicode, with one exception: to the
-last two, `'ſ` (an apostrophe and a long s) is a contraction, and to llama.cpp it is not."""
+"""By what `tokenizer.json` says, as `_steps` writes it. The words are equal but for two exceptions: characters that are
+new in Unicode 16 are no letters or digits to llama.cpp; and in the last two, `'ſ` (an apostrophe and a long s) is a
+contraction, but not in llama.cpp."""
 CONTROL_KEYS = {"FIM_PAD_ID": "<fim_pad>", "FIM_REP_ID": "<repo_name>", "FIM_SEP_ID": "<file_sep>"}
 """Names of llama.cpp for control tokens, besides those of the three of fill-in-the-middle."""
 

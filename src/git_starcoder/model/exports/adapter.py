@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NUMBER_TYPES = ()
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 def write(model_folder: Path, folder: Path, number_type: str) -> list[str]:  # noqa: ARG001 - nothing is converted
@@ -28,4 +30,5 @@ def write(model_folder: Path, folder: Path, number_type: str) -> list[str]:  # n
     names = [model_folder / name for name in TOKENIZER_FILES if (model_folder / name).is_file()]
     for file in (*sorted(adapter.iterdir()), *names):
         shutil.copyfile(file, folder / file.name)
-    return []
+    base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return [f"the adapters need the base '{base}', which {ADAPTER_CONFIG} names"]

@@ -91,6 +91,7 @@ def _require_expressible(config: Any, model_folder: Path) -> None:
     rotation = _rotation_type(config)
     reasons = {
         f"rotary positions of the type {rotation}": rotation not in ROTATION_TYPES[config.model_type],
+        "biases of attention": config.model_type == "qwen3" and config.attention_bias,
         f"the activation {config.hidden_act}": config.hidden_act != "silu",
         "attention within a sliding window": "sliding_attention" in (getattr(config, "layer_types", None) or ()),
     }
