@@ -183,7 +183,12 @@ def difference(llama, file, model, length=40, prompts=6):
     text = np.random.default_rng(1).integers(0, 280, length)
     ends = np.linspace(2, length, prompts).astype(int)
     # Log-probabilities are of the logits without the bias, and are not returned with an end or a part of a character.
-    options = {"n_predict": 1, "n_probs": size, "temperature": 0, "logit_bias": [[bases.tokenizer().vocabulary["a"], 1000]]}
+    options = {
+        "n_predict": 1,
+        "n_probs": size,
+        "temperature": 0,
+        "logit_bias": [[bases.tokenizer().vocabulary["a"], 1000]],
+    }
     asked = [("/completion", {"prompt": text[:end].tolist(), **options}) for end in ends]
     with torch.inference_mode():
         logits = model(input_ids=torch.from_numpy(text)[None]).logits[0].double().log_softmax(-1).numpy()
