@@ -17,7 +17,7 @@ from git_starcoder import bases, checks, cli, errors, evals, recipe, registry
 from git_starcoder.checks import files, rows
 from git_starcoder.checks.base import answered_tests
 from git_starcoder.cli import seed_trainer_script, shared_options
-from git_starcoder.model import config
+from git_starcoder.model import config, exports
 from git_starcoder.strict_config import describe_type, field_types
 
 if TYPE_CHECKING:
@@ -306,6 +306,7 @@ def _registries_page() -> Iterator[str]:
     yield "Evals are functions instead of files; the decorator `evaluation` names the key.\n"
     tables = {
         "augmentations": {key: registry.summary("augmentations", key) for key in registry.names("augmentations")},
+        exports.REGISTRY: {key: registry.summary(exports.REGISTRY, key) for key in registry.names(exports.REGISTRY)},
         "evals": {key: _summary(function) for key, function in evals.load_evals().items()},
     }
     for name, summaries in tables.items():

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-SUFFIXES = {"augmentations": ".py", "bases": "/base.json", "languages": ".toml", "recipes": ".yaml"}
+SUFFIXES = {
+    "augmentations": ".py", "bases": "/base.json", "languages": ".toml", "model/exports": ".py", "recipes": ".yaml",
+}  # fmt: skip
 """What follows the key of an entry in the name of its file, for each registry."""
 
 DEFAULT_RECIPE = "natural"
@@ -45,7 +47,7 @@ def base_folder(name: str) -> Path | None:
 @cache
 def load(registry: str, key: str) -> ModuleType:
     """The module of an entry of a registry of Python files."""
-    return import_module(f"git_starcoder.{registry}.{key}")
+    return import_module(f"git_starcoder.{registry.replace('/', '.')}.{key}")
 
 
 def read(registry: str, key: str) -> str:

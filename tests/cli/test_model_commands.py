@@ -39,6 +39,22 @@ def without_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
 
 
+def test_export_names_its_files_and_what_is_left_out(model, tmp_path, capsys):
+    out = tmp_path / "exported"
+    assert main(["export", str(model), "--to", "ollama", "--type", "q8_0", "-o", str(out), "--json"]) == 0
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    assert (answer["schema"], answer["folder"], answer["to"]) == ("git-starcoder/export/1", str(out), "ollama")
+    assert answer["files"] == {
+        file.name: file.stat().st_size for file in out.iterdir() if file.name not in {".gitignore", "export.json"}
+    }
+    assert captured.err == "note: not exported: memory, which only git-starcoder can use\n"
+    assert main(["export", str(model), "--to", "adapter"]) == 2
+    assert "has no adapters: all of its weights were trained" in capsys.readouterr().err.splitlines()[0]
+    assert main(["export", str(model)]) == 2
+    assert "--to" in capsys.readouterr().err.splitlines()[0]
+
+
 def test_train_says_what_it_came_to(dataset, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", str(dataset), "--steps", "1", "--json"]) == 0
@@ -332,7 +348,7 @@ def test_doctor_says_what_is_there(capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == "git-starcoder/doctor/1"
     assert answer["extras"]["train"] == "installed"
-    assert answer["extras"].keys() == {"train", "report", "parquet", "lora", "tensorboard", "embed"}
+    assert answer["extras"].keys() == {"train", "report", "parquet", "lora", "export", "tensorboard", "embed"}
     assert answer["device"].startswith(("cpu", "cuda", "mps"))
     assert answer["precision"].startswith(("float32", "bfloat16"))
     assert answer["threads"] >= 1

@@ -23,19 +23,32 @@ def render_card(record: Mapping[str, Any], lineage: BaseLineage | None) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["code", "git", "git-starcoder"],
     }
-    repository = record.get("repository")
-    title = f"A model of {_as_code(repository)}" if repository else "A small code model"
     held_out = record["result"]["held_out"]
     quality = "" if held_out is None else f" It needs {held_out:.3f} bits per byte of the validation text."
     training = f"{record['parameters']:,} parameters in {record['result']['steps']:,} steps"
     parts = [
-        f"---\n{strict_config.dump(header)}---\n\n# {title}\n",
+        f"---\n{strict_config.dump(header)}---\n\n# {_title(record)}\n",
         f"git-starcoder trained {training} on the dataset {record['dataset'][:12]}.{quality}\n",
         "`training.json` and `training.yaml` say how.\n",
         "The folder `memory/` contains the text of the repository. Whoever has the model can read the repository.\n",
         *_lineage_parts(lineage),
     ]
     return "\n".join(parts)
+
+
+def render_export_card(record: Mapping[str, Any], lineage: BaseLineage | None, target: str) -> str:
+    """The card of an exported model, which has only the network of the model that the record is of."""
+    parts = [
+        f"# {_title(record)}, for {target}\n",
+        f"Exported by git-starcoder from a model of the dataset {record['dataset'][:12]}.\n",
+        *_lineage_parts(lineage),
+    ]
+    return "\n".join(parts)
+
+
+def _title(record: Mapping[str, Any]) -> str:
+    repository = record.get("repository")
+    return f"A model of {_as_code(repository)}" if repository else "A small code model"
 
 
 def _lineage_parts(lineage: BaseLineage | None) -> list[str]:
