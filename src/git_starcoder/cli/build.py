@@ -19,12 +19,15 @@ from git_starcoder.cli.shared_options import (
     open_cache,
     open_engine,
     override_seed,
+    resolve_jobs,
     settings_options,
 )
 from git_starcoder.errors import UsageError
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
     from git_starcoder.errors import ExitCode
@@ -62,13 +65,18 @@ JSON_BYTES_PER_ROW = 700
 @click.option("--work", type=PATH_TYPE,
               help="Folder that keeps what is known about each of many repositories, for later builds "
               "(default: OUT.work, or none with --no-cache).")  # fmt: skip
+@click.option("--engine", "engine_name", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="What runs the work on many repositories: processes on this machine, or a Ray cluster.")  # fmt: skip
+@click.option("--ray-address", metavar="ADDRESS", envvar="RAY_ADDRESS",
+              help="Address of a Ray cluster, or auto for the one this machine belongs to "
+              "(default: a cluster on this machine that ends with the command).")  # fmt: skip
 @click.option("--force", is_flag=True, help="Rebuild even if the dataset is up to date or you edited its files.")
 @common_options
 def command(
     console: Console, repos: tuple[Path, ...], list_file: Path | None, rev: str, name: str,
     overrides: tuple[str, ...], seed: int | None, jobs: int | None, use_cache: bool, row_format: str | None,
     copies: bool, labels: bool, out: Path | None, dry_run: bool, licenses: tuple[str, ...], strict: bool,
-    work: Path | None, force: bool,
+    work: Path | None, engine_name: str, ray_address: str | None, force: bool,
 ) -> ExitCode:  # fmt: skip
     """Build a training dataset from one or many Git repositories.
 
@@ -84,6 +92,7 @@ def command(
         _require_many("--license", licenses)
         _require_many("--strict", strict)
         _require_many("--work", work)
+        _require_many("--engine ray", engine_name == "ray")
     elif dry_run:
         raise UsageError("--dry-run is for one repository", where="--dry-run")
     if licenses:
@@ -99,7 +108,10 @@ def command(
     if is_many:
         sources = _list_sources(repos, list_file, rev)
         work = work or (out.with_name(f"{out.name}.work") if use_cache else None)
-        return _build_many(console, sources, recipe, out, work, jobs, use_cache=use_cache, strict=strict, force=force)
+        cluster = (ray_address or "") if engine_name == "ray" else None
+        return _build_many(
+            console, sources, recipe, out, work, jobs, cluster, use_cache=use_cache, strict=strict, force=force
+        )
     repository = Repo.open(repos[0] if repos else Path(), rev)
     with (
         show_progress(console) as progress,
@@ -132,14 +144,20 @@ def _list_sources(repos: tuple[Path, ...], list_file: Path | None, rev: str) -> 
 
 def _build_many(
     console: Console, sources: list[RepositorySource], recipe: Recipe, out: Path, work: Path | None,
-    jobs: int | None, *, use_cache: bool, strict: bool, force: bool,
+    jobs: int | None, cluster: str | None, *, use_cache: bool, strict: bool, force: bool,
 ) -> ExitCode:  # fmt: skip
-    """Builds one dataset from many repositories, and prints it."""
+    """Builds one dataset from many repositories, and prints it.
+
+    `cluster` is the address of a Ray cluster, "" for one on this machine, and None to work without Ray.
+    """
     from git_starcoder.many.build import build_many
     from git_starcoder.many.tasks import CacheFolder
 
-    with show_progress(console) as progress, open_engine(progress, jobs) as engine:
-        found = find_cache(progress, wanted=use_cache)
+    with (
+        show_progress(console) as progress,
+        open_engine(progress, jobs) if cluster is None else _open_ray(jobs, cluster, work, sources) as engine,
+    ):
+        found = find_cache(progress, wanted=use_cache and not cluster)  # SQLite does not work on shared storage
         cache = None if found is None else CacheFolder(*found)
         dataset = build_many(
             sources, recipe, out, engine=engine, progress=progress, cache=cache, work=work, strict=strict, force=force
@@ -149,6 +167,23 @@ def _build_many(
     dropped = f"; left out: {drop_reasons(counts['dropped'], verbose=True)}" if counts["dropped"] else ""
     made_of = f"  made of {counts['kept']:,} of {counts['seen']:,} repositories{dropped}"
     return console.answer(values, f"{describe_dataset(dataset, out)}\n{made_of}")
+
+
+def _open_ray(
+    jobs: int | None, cluster: str, work: Path | None, sources: list[RepositorySource]
+) -> AbstractContextManager[Engine]:
+    """Connects to Ray, and makes sure that its nodes see the repositories and the work folder."""
+    from git_starcoder.engine.ray import RayEngine
+
+    if work is None:
+        raise UsageError("--engine ray needs a work folder", where="--no-cache", hint="name one with --work FOLDER")
+    engine = RayEngine(resolve_jobs(jobs), cluster)
+    try:
+        engine.require_shared(work, [source.path for source in sources if source.path.exists()])
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def recipe_file_name(recipe: Recipe) -> str:

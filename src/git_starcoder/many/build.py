@@ -229,7 +229,9 @@ class _ManyBuild:
                 for shard in shards:
                     with (shard.folder / name).open("rb") as part:
                         shutil.copyfileobj(part, joined)
-        shutil.copytree(shards[0].rows.tokenizer, out / "tokenizer")
+        (out / "tokenizer").mkdir()
+        for path in shards[0].rows.tokenizer.iterdir():
+            shutil.copy(path, out / "tokenizer")
         (out / "recipe.yaml").write_text(self._recipe.to_yaml(), encoding="utf-8")
         metadata = self._metadata(shards, commits)
         (out / METADATA_FILE).write_bytes(write.indented_json(metadata))
@@ -279,8 +281,10 @@ class _ManyBuild:
         tokenizer = window.load_or_learn_tokenizer(self._state, self._recipe, sources)
         for source in sources:
             source.texts.close()
-        folder = self._state.scratch / "tokenizer"
-        tokenizer.save(folder)
+        folder = self._folder("tokenizer", tokenizer.digest)
+        if not folder.is_dir():
+            with storage.new_folder(folder) as partial:
+                tokenizer.save(partial)
         return folder, tokenizer.digest
 
     def _learning_source(self, each: ReadRepository, decided: split.FileDecisions) -> LearningSource:
@@ -330,7 +334,7 @@ class _ManyBuild:
 
     def _remove_unused(self) -> None:
         """Delete what only earlier builds needed."""
-        for kind in ("read", "rows", "shard", "decisions"):
+        for kind in ("read", "tokenizer", "rows", "shard", "decisions"):
             for path in (self._work / kind).iterdir():
                 if path not in self._used and path.suffix != storage.PARTIAL_SUFFIX:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
