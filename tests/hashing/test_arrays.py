@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder.hashing.arrays import (
+    JoinedArray,
     chunk_slices,
     connect_components,
     equal_run_starts,
     find_sorted,
+    members_by_value,
     run_offsets,
     run_positions,
     sorted_unique,
@@ -64,3 +66,21 @@ def test_components_are_those_of_a_plain_search(pairs):
         names = [new if name == old else name for name in names]
     left, right = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
     assert connect_components(np.arange(10), left, right).tolist() == names
+
+
+@given(numbers)
+def test_members_by_value(values):
+    found = [(value, members.tolist()) for value, members in members_by_value(values)]
+    assert found == [(value, np.flatnonzero(values == value).tolist()) for value in sorted(set(values.tolist()))]
+
+
+@given(st.lists(numbers, min_size=1, max_size=5), st.data())
+def test_a_joined_array_is_indexed_like_one_array(parts, data):
+    joined, whole = JoinedArray(parts), np.concatenate(parts)
+    edges = st.integers(0, len(whole))
+    start, stop = data.draw(edges), data.draw(edges)
+    assert joined[start:stop].tolist() == whole[start:stop].tolist()
+    places = np.array(
+        data.draw(st.lists(st.integers(0, max(0, len(whole) - 1)), max_size=9)) if len(whole) else [], int
+    )
+    assert joined[places].tolist() == whole[places].tolist()

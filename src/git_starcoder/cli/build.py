@@ -19,16 +19,21 @@ from git_starcoder.cli.shared_options import (
     open_cache,
     open_engine,
     override_seed,
+    resolve_jobs,
     settings_options,
 )
 from git_starcoder.errors import UsageError
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from git_starcoder.cli.console import Console
     from git_starcoder.dataset import Dataset
     from git_starcoder.errors import ExitCode
     from git_starcoder.git.objects import Repo
+    from git_starcoder.many.build import Share
+    from git_starcoder.many.share import Phase
     from git_starcoder.many.tasks import RepositorySource
     from git_starcoder.protocols import Engine, Progress
     from git_starcoder.recipe import Recipe
@@ -37,6 +42,20 @@ JSON_BYTES_PER_TOKEN = 4.0
 """An estimate for the dry run: the JSON text of a token of a row, padding included."""
 JSON_BYTES_PER_ROW = 700
 """An estimate for the dry run: the JSON text of a row's metadata."""
+
+
+class _ShareType(click.ParamType[Any]):
+    """The number of a process and of all processes: `3/8` is the third of eight."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from git_starcoder.many.build import Share
+
+        found = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", value, re.ASCII)
+        if not found or int(found[1]) > int(found[2]):
+            self.fail(f"{value!r} is not one of several parts, such as 3/8", param, ctx)
+        return Share(*map(int, found.groups()))
 
 
 @click.command("build")
@@ -62,13 +81,27 @@ JSON_BYTES_PER_ROW = 700
 @click.option("--work", type=PATH_TYPE,
               help="Folder that keeps what is known about each of many repositories, for later builds "
               "(default: OUT.work, or none with --no-cache).")  # fmt: skip
+@click.option("--engine", "engine_name", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="What runs the work on many repositories: processes on this machine, or a Ray cluster.")  # fmt: skip
+@click.option("--ray-address", metavar="ADDRESS", envvar="RAY_ADDRESS",
+              help="Address of a Ray cluster, or auto for the one this machine belongs to "
+              "(default: a cluster on this machine that ends with the command).")  # fmt: skip
+@click.option(
+    "--shard",
+    metavar="I/N",
+    type=_ShareType(),
+    help="Do one phase for the I-th of N parts of the repositories, and end. For job arrays.",
+)
+@click.option("--phase", type=click.Choice(["read", "rows", "write"]),
+              help="The phase that --shard does. All processes of a phase must end before the next phase.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Rebuild even if the dataset is up to date or you edited its files.")
 @common_options
 def command(
     console: Console, repos: tuple[Path, ...], list_file: Path | None, rev: str, name: str,
     overrides: tuple[str, ...], seed: int | None, jobs: int | None, use_cache: bool, row_format: str | None,
     copies: bool, labels: bool, out: Path | None, dry_run: bool, licenses: tuple[str, ...], strict: bool,
-    work: Path | None, force: bool,
+    work: Path | None, engine_name: str, ray_address: str | None, shard: Share | None, phase: Phase | None,
+    force: bool,
 ) -> ExitCode:  # fmt: skip
     """Build a training dataset from one or many Git repositories.
 
@@ -84,6 +117,8 @@ def command(
         _require_many("--license", licenses)
         _require_many("--strict", strict)
         _require_many("--work", work)
+        _require_many("--engine ray", engine_name == "ray")
+        _require_many("--shard", shard)
     elif dry_run:
         raise UsageError("--dry-run is for one repository", where="--dry-run")
     if licenses:
@@ -99,7 +134,12 @@ def command(
     if is_many:
         sources = _list_sources(repos, list_file, rev)
         work = work or (out.with_name(f"{out.name}.work") if use_cache else None)
-        return _build_many(console, sources, recipe, out, work, jobs, use_cache=use_cache, strict=strict, force=force)
+        if shard or phase:
+            return _build_share(console, sources, recipe, work, jobs, shard, phase, engine_name, strict=strict)
+        cluster = (ray_address or "") if engine_name == "ray" else None
+        return _build_many(
+            console, sources, recipe, out, work, jobs, cluster, use_cache=use_cache, strict=strict, force=force
+        )
     repository = Repo.open(repos[0] if repos else Path(), rev)
     with (
         show_progress(console) as progress,
@@ -132,14 +172,20 @@ def _list_sources(repos: tuple[Path, ...], list_file: Path | None, rev: str) -> 
 
 def _build_many(
     console: Console, sources: list[RepositorySource], recipe: Recipe, out: Path, work: Path | None,
-    jobs: int | None, *, use_cache: bool, strict: bool, force: bool,
+    jobs: int | None, cluster: str | None, *, use_cache: bool, strict: bool, force: bool,
 ) -> ExitCode:  # fmt: skip
-    """Builds one dataset from many repositories, and prints it."""
+    """Builds one dataset from many repositories, and prints it.
+
+    `cluster` is the address of a Ray cluster, "" for one on this machine, and None to work without Ray.
+    """
     from git_starcoder.many.build import build_many
     from git_starcoder.many.tasks import CacheFolder
 
-    with show_progress(console) as progress, open_engine(progress, jobs) as engine:
-        found = find_cache(progress, wanted=use_cache)
+    with (
+        show_progress(console) as progress,
+        open_engine(progress, jobs) if cluster is None else _open_ray(jobs, cluster, work, sources) as engine,
+    ):
+        found = find_cache(progress, wanted=use_cache and not cluster)  # SQLite does not work on shared storage
         cache = None if found is None else CacheFolder(*found)
         dataset = build_many(
             sources, recipe, out, engine=engine, progress=progress, cache=cache, work=work, strict=strict, force=force
@@ -149,6 +195,45 @@ def _build_many(
     dropped = f"; left out: {drop_reasons(counts['dropped'], verbose=True)}" if counts["dropped"] else ""
     made_of = f"  made of {counts['kept']:,} of {counts['seen']:,} repositories{dropped}"
     return console.answer(values, f"{describe_dataset(dataset, out)}\n{made_of}")
+
+
+def _build_share(
+    console: Console, sources: list[RepositorySource], recipe: Recipe, work: Path | None, jobs: int | None,
+    share: Share | None, phase: Phase | None, engine_name: str, *, strict: bool,
+) -> ExitCode:  # fmt: skip
+    """Does one phase for a share of many repositories, and prints how many."""
+    from git_starcoder.many.share import build_share
+
+    if share is None or phase is None:
+        given, missing = ("--phase", "--shard I/N") if share is None else ("--shard", "--phase read, rows or write")
+        raise UsageError(f"{given} needs {missing}", where=given)
+    if engine_name != "local":
+        raise UsageError("--shard does without Ray", where="--engine ray", hint="use one or the other")
+    if work is None:
+        raise UsageError("--shard needs a work folder", where="--no-cache", hint="name one with --work FOLDER")
+    with show_progress(console) as progress, open_engine(progress, jobs) as engine:
+        done = build_share(sources, recipe, phase, share, engine, work, progress=progress, strict=strict)
+    values = {"phase": phase, "shard": [share.number, share.count], "work": str(work), **done._asdict()}
+    repositories = "repository" if done.done == 1 else "repositories"
+    text = f"{phase} {share.number}/{share.count}: {done.done:,} {repositories} done in {escape_line(str(work))}"
+    return console.answer(values, text)
+
+
+def _open_ray(
+    jobs: int | None, cluster: str, work: Path | None, sources: list[RepositorySource]
+) -> AbstractContextManager[Engine]:
+    """Connects to Ray, and makes sure that its nodes see the repositories and the work folder."""
+    from git_starcoder.engine.ray import RayEngine
+
+    if work is None:
+        raise UsageError("--engine ray needs a work folder", where="--no-cache", hint="name one with --work FOLDER")
+    engine = RayEngine(resolve_jobs(jobs), cluster)
+    try:
+        engine.require_shared(work, [source.path for source in sources if source.path.exists()])
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def recipe_file_name(recipe: Recipe) -> str:

@@ -57,8 +57,7 @@ class JoinedArray:
             return pieces[0] if len(pieces) == 1 else np.concatenate([*pieces, self.parts[0][:0]])
         part = np.searchsorted(self.offsets, index, side="right") - 1
         elements = np.empty(len(index), dtype=self.parts[0].dtype)
-        for number in sorted_unique(part).tolist():
-            members = np.flatnonzero(part == number)
+        for number, members in members_by_value(part):
             elements[members] = self.parts[number][index[members] - self.offsets[number]]
         return elements
 
@@ -89,6 +88,17 @@ def equal_run_starts(*columns: NDArray[Any]) -> NDArray[np.int64]:
     for column in columns:
         is_start[1:] |= column[1:] != column[:-1]
     return np.flatnonzero(is_start)
+
+
+def members_by_value(values: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each different value, ascending, with the indexes of the elements that have it, ascending.
+
+    The values [7, 4, 7] give (4, [1]) and (7, [0, 2]). A search for each value would cost their number times as much.
+    """
+    order = np.argsort(values, kind="stable")
+    starts = equal_run_starts(values[order])
+    numbers: list[int] = values[order[starts]].tolist()
+    yield from zip(numbers, np.split(order, starts[1:]), strict=False)  # of no values, there is one empty part
 
 
 def sorted_unique(values: NDArray[Scalar]) -> NDArray[Scalar]:

@@ -28,12 +28,12 @@ from git_starcoder.hashing.arrays import (
     chunk_slices,
     equal_run_starts,
     find_sorted,
+    members_by_value,
     polynomial_hashes,
     range_hashes,
     run_offsets,
     run_positions,
     shingle_hashes,
-    sorted_unique,
 )
 from git_starcoder.memo import batch_by_size
 
@@ -190,13 +190,11 @@ class JoinedShingles:
     def gather(self, documents: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The hashes of some documents, and their offsets."""
         part, text = self.part[documents], self.text[documents]
-        numbers: list[int] = sorted_unique(part).tolist()
-        if len(numbers) == 1:
-            return self.parts[numbers[0]].gather(text)
+        if len(part) and (part == part[0]).all():
+            return self.parts[part[0]].gather(text)
         counts = np.empty(len(part), dtype=np.int64)
         pieces: list[tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]] = []
-        for number in numbers:
-            members = np.flatnonzero(part == number)
+        for number, members in members_by_value(part):
             hashes, offsets = self.parts[number].gather(text[members])
             counts[members] = np.diff(offsets)
             pieces.append((members, hashes, offsets))

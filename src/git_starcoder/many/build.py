@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import Counter
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -111,10 +112,7 @@ def build_many(
     offer_temporary_folder(out)
     recipe = window.resolve_sizes(recipe)
     with nullcontext(engine) if engine else LocalEngine() as workers:
-        found = _run(workers, progress, "find", tasks.inspect_repository, sources)
-        chosen, left_out = choose_repositories(sources, found, recipe.repos)
-        _report_left_out(progress, left_out, strict=strict)
-        require_some(chosen, left_out)
+        chosen, left_out = find_repositories(sources, recipe, workers, progress, strict=strict)
         commits = content_id(*(part for name, facts in chosen for part in (name, facts.commit)))
         inputs = [part for _, facts in chosen for part in facts.shallow_boundary]
         inputs += [f"{each.name} {each.commit} {each.reason}" for each in left_out]
@@ -125,7 +123,7 @@ def build_many(
                 return target.up_to_date
             with BuildState(target.folder, recipe.seed, workers, progress) as state:
                 folder = state.scratch / "work" if work is None else work
-                many = _ManyBuild(state, recipe, folder, cache, left_out, strict=strict)
+                many = ManyBuild(state, recipe, folder, cache, left_out, strict=strict)
                 repositories = many.read(chosen)
                 require_some([each.named for each in repositories], many.left_out)
                 shards = many.write(many.make_rows(repositories))
@@ -133,8 +131,35 @@ def build_many(
     return Dataset.open(out)
 
 
-class _ManyBuild:
-    """One build in progress."""
+def find_repositories(
+    sources: Sequence[RepositorySource], recipe: Recipe, engine: Engine, progress: Progress, *, strict: bool
+) -> tuple[list[Named], list[LeftOut]]:
+    """The repositories to read, by name, and those that are left out; see `build_many`."""
+    found = _run(engine, progress, "find", tasks.inspect_repository, sources)
+    chosen, left_out = choose_repositories(sources, found, recipe.repos)
+    _report_left_out(progress, left_out, strict=strict)
+    require_some(chosen, left_out)
+    return chosen, left_out
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The repositories that one of several processes works on: every `count`-th, from the `number`-th on."""
+
+    number: int = 1
+    """From 1 to `count`."""
+    count: int = 1
+
+    def of(self, items: Sequence[T]) -> Sequence[T]:
+        """The items that belong to this share: of [a, b, c, d, e], the second of two has [b, d]."""
+        return items[self.number - 1 :: self.count]
+
+
+ALL = Share()
+
+
+class ManyBuild:
+    """One build in progress: its parts and joins, in the order in which they are called."""
 
     def __init__(
         self,
@@ -153,8 +178,8 @@ class _ManyBuild:
         self._joined: dict[str, StepCounts] = {}
         """The figures of the joins by step."""
 
-    def read(self, chosen: Sequence[Named]) -> list[ReadRepository]:
-        """Run the part `read` of each repository; in the order in which they keep what several of them have."""
+    def read(self, chosen: Sequence[Named], share: Share = ALL) -> list[ReadRepository]:
+        """Run the part `read` of each repository of the share. The result is in the order of `chosen`."""
         recipe = self._recipe
         settings = (
             recipe.read, recipe.analyse, recipe.augment, recipe.window.sizes, recipe.window.overlap, recipe.split.near,
@@ -168,10 +193,14 @@ class _ManyBuild:
             ReadTask(each.folder, each.named.facts.path, each.named.facts.commit, recipe, self._cache)
             for each in repositories
         ]
+        jobs, repositories = list(share.of(jobs)), list(share.of(repositories))
         return self._run_parts("read", tasks.read_part, jobs, repositories, lambda each: each.named)
 
-    def make_rows(self, repositories: Sequence[ReadRepository]) -> list[RowsOfRepository]:
-        """Join the tables of files, and run the part `rows` of each repository."""
+    def make_rows(self, repositories: Sequence[ReadRepository], share: Share = ALL) -> list[RowsOfRepository]:
+        """Join the tables of files of all repositories, and run the part `rows` of each one of the share.
+
+        The result is in the order in which repositories keep what several of them have.
+        """
         repositories, decisions = self._join_files(repositories)
         stored = [storage.store_once(self._folder("decisions"), each) for each in decisions]
         self._used |= {path for path, _ in stored}
@@ -184,10 +213,14 @@ class _ManyBuild:
             key = storage.key_of("rows", each.key, decided, digest, settings)
             rows.append(RowsOfRepository(each, key, self._folder("rows", key), tokenizer, recipe))
             jobs.append(RowsTask(rows[-1].folder, each.folder, path, tokenizer, recipe, self._cache))
+        jobs, rows = list(share.of(jobs)), list(share.of(rows))
         return self._run_parts("window", tasks.rows_part, jobs, rows, lambda each: each.read.named)
 
-    def write(self, repositories: Sequence[RowsOfRepository]) -> list[Shard]:
-        """Join the tables of rows, and run the part `shard` of each repository. The result is ordered by name."""
+    def write(self, repositories: Sequence[RowsOfRepository], share: Share = ALL) -> list[Shard]:
+        """Join the tables of rows of all repositories, and run the part `shard` of each one of the share.
+
+        The result is ordered by name.
+        """
         decisions = self._join_rows(repositories)
         shards: list[tuple[RowsOfRepository, Path, RepositoryLabel]] = []
         jobs: list[ShardTask] = []
@@ -206,8 +239,10 @@ class _ManyBuild:
                     label, recipe,
                 )
             )  # fmt: skip
-            if folder.is_dir() and not _is_unchanged(folder):
-                shutil.rmtree(folder)
+        jobs, shards = list(share.of(jobs)), list(share.of(shards))
+        for job in jobs:
+            if job.folder.is_dir() and not _is_unchanged(job.folder):
+                shutil.rmtree(job.folder)
         done = self._run_parts("write", tasks.shard_part, jobs, shards, lambda shard: shard[0].read.named)
         return [
             Shard(each, folder, label, storage.load(folder / storage.RECORDS_FILE, ShardRecords))
@@ -229,7 +264,9 @@ class _ManyBuild:
                 for shard in shards:
                     with (shard.folder / name).open("rb") as part:
                         shutil.copyfileobj(part, joined)
-        shutil.copytree(shards[0].rows.tokenizer, out / "tokenizer")
+        (out / "tokenizer").mkdir()
+        for path in shards[0].rows.tokenizer.iterdir():
+            shutil.copy(path, out / "tokenizer")
         (out / "recipe.yaml").write_text(self._recipe.to_yaml(), encoding="utf-8")
         metadata = self._metadata(shards, commits)
         (out / METADATA_FILE).write_bytes(write.indented_json(metadata))
@@ -279,8 +316,10 @@ class _ManyBuild:
         tokenizer = window.load_or_learn_tokenizer(self._state, self._recipe, sources)
         for source in sources:
             source.texts.close()
-        folder = self._state.scratch / "tokenizer"
-        tokenizer.save(folder)
+        folder = self._folder("tokenizer", tokenizer.digest)
+        if not folder.is_dir():
+            with storage.new_folder(folder) as partial:
+                tokenizer.save(partial)
         return folder, tokenizer.digest
 
     def _learning_source(self, each: ReadRepository, decided: split.FileDecisions) -> LearningSource:
@@ -330,7 +369,7 @@ class _ManyBuild:
 
     def _remove_unused(self) -> None:
         """Delete what only earlier builds needed."""
-        for kind in ("read", "rows", "shard", "decisions"):
+        for kind in ("read", "tokenizer", "rows", "shard", "decisions"):
             for path in (self._work / kind).iterdir():
                 if path not in self._used and path.suffix != storage.PARTIAL_SUFFIX:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()

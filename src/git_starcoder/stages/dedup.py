@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.hashing.arrays import run_offsets, run_positions
+from git_starcoder.hashing.arrays import members_by_value, run_offsets, run_positions
 from git_starcoder.hashing.near_duplicates import find_keepers
 from git_starcoder.records import printable_path
 from git_starcoder.stages.row_table import JoinedRows, RowTable, cached_bucket_keys, describe_columns
@@ -191,9 +191,8 @@ def _find_near_copies(
     def search_size(wanted: int) -> tuple[RowIndexes, Keepers]:
         some_rows = rows[size == wanted]
         keys = np.empty((len(some_rows), joined.tables[0].bucket_keys.shape[1]), dtype=np.uint64)
-        for index, (table, first) in enumerate(zip(joined.tables, joined.first_row, strict=False)):
-            own = np.flatnonzero(joined.table_of_row[some_rows] == index)
-            keys[own] = table.bucket_keys[some_rows[own] - first]
+        for index, own in members_by_value(joined.table_of_row[some_rows]):
+            keys[own] = joined.tables[index].bucket_keys[some_rows[own] - joined.first_row[index]]
         are_spared = partial(_do_overlap, joined.rows, some_rows)
         return some_rows, find_keepers(joined.shingles(some_rows), threshold, are_spared, keys)
 
