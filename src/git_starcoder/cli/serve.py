@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from git_starcoder.cli.shared_options import PATH_TYPE, common_options
-from git_starcoder.errors import ExitCode, MissingExtraError, RepositoryError, UsageError
+from git_starcoder.errors import DatasetError, ExitCode, MissingExtraError, RepositoryError, UsageError
 
 if TYPE_CHECKING:
     from git_starcoder.cli.console import Console
@@ -33,8 +33,18 @@ DEFAULT_PORT = 8012
               help=f"Address to listen at. If other machines can reach it, {TOKEN_VARIABLE} must be set.")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1),
               help="Confidence below which nothing is shown (default: the one stored with the model).")  # fmt: skip
+@click.option("--calibrate", "dataset_folder", type=PATH_TYPE, metavar="DATASET",
+              help="Choose the threshold on the held-out code of the model's dataset, store it, and end.")  # fmt: skip
 @common_options
-def command(console: Console, model: str, repo: Path | None, port: int, host: str, threshold: float | None) -> ExitCode:
+def command(
+    console: Console,
+    model: str,
+    repo: Path | None,
+    port: int,
+    host: str,
+    threshold: float | None,
+    dataset_folder: Path | None,
+) -> ExitCode:
     """Complete code in editors, as a server on this machine.
 
     MODEL is the folder of a model, the name of a base, or a Hugging Face id of a causal language model. A model of
@@ -46,6 +56,8 @@ def command(console: Console, model: str, repo: Path | None, port: int, host: st
     """
     from git_starcoder.serve.guard import is_loopback
 
+    if dataset_folder is not None:
+        return _calibrate(console, Path(model), dataset_folder)
     token = os.environ.get(TOKEN_VARIABLE, "")
     if token and (len(token) < MIN_TOKEN_CHARACTERS or not token.isascii() or token != token.strip()):
         what = f"the token must have at least {MIN_TOKEN_CHARACTERS} ASCII characters"
@@ -71,6 +83,18 @@ def command(console: Console, model: str, repo: Path | None, port: int, host: st
 
             run_server(Server(engine, host=host, token=token), listener, tell)
     return ExitCode.SUCCESS
+
+
+def _calibrate(console: Console, model: Path, dataset_folder: Path) -> ExitCode:
+    """Choose the threshold of a model and print it."""
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.serve.confidence import MIN_SHOWN, choose_threshold
+
+    choice = choose_threshold(model, Dataset.open(dataset_folder))
+    if choice is None:
+        what = f"the val split has fewer than {MIN_SHOWN} lines to complete"
+        raise DatasetError(what, where=str(dataset_folder), hint="give a threshold with --threshold")
+    return console.answer(choice._asdict(), str(choice))
 
 
 def _current_work_tree() -> Path | None:
