@@ -7,6 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
+import finished
 from git_starcoder.errors import UsageError
 from git_starcoder.model.generation import Sampling
 from git_starcoder.model.loading import SERVING_FILE
@@ -71,8 +72,12 @@ def test_excerpts_count(shared_engine):
 def test_the_suffix_changes_what_is_written(shared_engine):
     before = "def find_order(items: list[int], limit: int) -> int:\n    total = 3\n    for "
     after = "\n        if {0} > limit:\n            total += {0}\n    return total\n"
-    found = [complete(shared_engine, before, after.format(name)).text for name in ("ledger", "ticket")]
-    assert found == ["ledger in items:", "ticket in items:"]
+    starts = [before, before.removesuffix("for "), before + "o", before + "par"]
+    texts = [{complete(shared_engine, start, after.format(name)).text for name in finished.WORDS} for start in starts]
+    assert max(map(len, texts)) > 1
+    wishes = ALL._replace(top_count=1)
+    tops = [complete(shared_engine, before, after.format(name), wishes=wishes).tokens[0] for name in finished.WORDS]
+    assert len({token.probability for token in tops}) == len(finished.WORDS)
 
 
 def test_a_completion_does_not_repeat_what_follows(shared_engine):

@@ -43,7 +43,7 @@ def ask(headers, *, method="POST", path="/infill", host="127.0.0.1", token="", b
         "headers": [(name.encode(), value.encode()) for name, value in items],
     }  # fmt: skip
     metrics = Metrics()
-    asyncio.run(Guard(app or answer, metrics, frozenset({path}), host=host, token=token)(scope, receive, send))
+    asyncio.run(Guard(app or answer, metrics, {path: method}, host=host, token=token)(scope, receive, send))
     status = sent[0]["status"]
     assert metrics.requests == {(path, status): 1}
     names = [name for name, _ in sent[0]["headers"]]
@@ -130,7 +130,7 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch):
 
     headers = [(name.encode(), value.encode()) for name, value in GOOD.items()]
     scope = {"type": "http", "method": "POST", "path": "/infill", "headers": headers}
-    asyncio.run(Guard(None, Metrics(), frozenset(), host="127.0.0.1")(scope, receive, send))
+    asyncio.run(Guard(None, Metrics(), {"/infill": "POST"}, host="127.0.0.1")(scope, receive, send))
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
 
@@ -152,7 +152,7 @@ def test_a_client_that_does_not_take_its_answer_ends_its_request(monkeypatch):
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"127.0.0.1")]}
     with pytest.raises(TimeoutError):  # on which uvicorn closes the connection
-        asyncio.run(Guard(answer, Metrics(), frozenset(), host="127.0.0.1")(scope, receive, send))
+        asyncio.run(Guard(answer, Metrics(), {"/": "GET"}, host="127.0.0.1")(scope, receive, send))
     assert sent == ["http.response.start", "http.response.body"]
 
 

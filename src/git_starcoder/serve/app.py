@@ -83,7 +83,8 @@ class Server:
             "/v1/completions": self.complete, "/infill": self.infill, "/completion": self.continue_text,
             "/api/generate": self.generate, "/api/show": self.show_model,
         }  # fmt: skip
-        self.guard = Guard(self._starlette(get, post), self.metrics, frozenset({*get, *post}), host=host, token=token)
+        routes = {**dict.fromkeys(get, "GET"), **dict.fromkeys(post, "POST")}
+        self.guard = Guard(self._starlette(get, post), self.metrics, routes, host=host, token=token)
 
     def _starlette(self, get: dict[str, Any], post: dict[str, Any]) -> Any:
         from starlette.applications import Starlette

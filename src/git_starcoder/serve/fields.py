@@ -6,7 +6,7 @@ to load: `model` and `path` are only text.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 
 from msgspec import Meta, Struct, ValidationError, convert
 from msgspec.structs import fields as struct_fields
@@ -183,7 +183,15 @@ def read_fields(kind: type[FieldsType], values: Any) -> tuple[FieldsType, list[s
     if not isinstance(values, dict):
         raise ValidationError("Expected `object`")
     known = {field.encode_name for field in struct_fields(kind)}
-    return convert(values, kind), [str(name) for name in values if name not in known]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    given = cast("dict[str, Any]", values)
+    return convert(_whole_numbers(given), kind), [name for name in given if name not in known]
+
+
+def _whole_numbers(value: Any) -> Any:
+    """Values in which a number such as 1.0 is an integer, as JSON Schema has it."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(part) for name, part in cast("dict[str, Any]", value).items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def order_completion(fields: CompletionFields) -> Order:

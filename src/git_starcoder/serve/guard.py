@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from git_starcoder.serve.answers import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
     from git_starcoder.serve.metrics import Metrics
 
@@ -75,8 +75,11 @@ def error_body(path: str, status: int, message: str) -> bytes:
 class Guard:
     """An ASGI application around another one, which sees only what is allowed."""
 
-    def __init__(self, app: App, metrics: Metrics, routes: frozenset[str], *, host: str, token: str = "") -> None:
-        """Guard `app`, which has these routes and listens at the address `host`; with a token, clients must tell it."""
+    def __init__(self, app: App, metrics: Metrics, routes: Mapping[str, str], *, host: str, token: str = "") -> None:
+        """Guard an application that listens at the address `host`.
+
+        `routes` are its paths and the method of each. With a token, clients must send it.
+        """
         self._app = app
         self._metrics = metrics
         self._routes = routes
@@ -103,7 +106,7 @@ class Guard:
 
         try:
             self._check(scope)
-            body = await asyncio.wait_for(_read_body(receive), BODY_SECONDS) if scope["method"] == "POST" else b""
+            body = await asyncio.wait_for(_read_body(receive), BODY_SECONDS) if self._has_body(scope) else b""
             await self._app(scope, _replay(body, receive), guarded_send)
         except RefusedError as refusal:
             await _answer(guarded_send, path, refusal.status, refusal.message)
@@ -137,13 +140,17 @@ class Guard:
             raise RefusedError(403, "pages of other sites may not use this server")
         if self._token and scope["path"] not in OPEN_PATHS and not self.is_authorized(headers):
             raise RefusedError(401, "the token is missing or wrong: send `Authorization: Bearer TOKEN`")
-        if scope["method"] == "POST":
+        if self._has_body(scope):
             kinds = [kind.partition(";")[0].strip().lower() for kind in _values(headers, b"content-type")]
             if kinds != ["application/json"]:
                 raise RefusedError(415, "the body must be JSON: send `Content-Type: application/json`")
             lengths = _values(headers, b"content-length")
             if any(not length.isdecimal() or int(length) > MAX_BODY_BYTES for length in lengths):
                 raise RefusedError(413, f"the body has more than {MAX_BODY_BYTES:,} bytes")
+
+    def _has_body(self, scope: Scope) -> bool:
+        """Whether the body of a request is read: it is for one of the routes that have one."""
+        return scope["method"] == "POST" == self._routes.get(scope["path"])
 
     def is_authorized(self, headers: list[tuple[bytes, bytes]]) -> bool:
         """Whether a request has the token. Without a token, every request has it, whatever it sends."""

@@ -55,9 +55,10 @@ def describe_api() -> dict[str, Any]:
         CompletionAnswer, GenerateAnswer, InfillAnswer, OpenaiError, OllamaError,
     ]  # fmt: skip
     _, schemas = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
-    anything, text = {"type": "object"}, {"schema": {"type": "string"}}
+    anything: dict[str, Any] = {"type": "object"}
     infill: dict[str, Any] = _json({"anyOf": [anything, {"type": "array", "items": anything}]})
-    events, lines = {"text/event-stream": text}, {"application/x-ndjson": text}
+    events: dict[str, Any] = {"text/event-stream": {}}
+    lines: dict[str, Any] = {"application/x-ndjson": {}}
     completion, generation = _json(_ref(CompletionAnswer)) | events, _json(_ref(GenerateAnswer)) | lines
     return {
         "openapi": "3.1.0",
@@ -67,7 +68,7 @@ def describe_api() -> dict[str, Any]:
         },
         "paths": {
             "/health": _get("Whether the server works", _json(anything)),
-            "/metrics": _get("The numbers of the server for Prometheus", {"text/plain": text}),
+            "/metrics": _get("Numbers for Prometheus", {"text/plain": {"schema": {"type": "string"}}}),
             "/v1/models": _get("The model", _json(anything)),
             "/openapi.json": _get("This description", _json(anything)),
             "/api/tags": _get("The model, as Ollama lists it", _json(anything)),
