@@ -173,7 +173,7 @@ def _switch_off(arm: Arm, feature: str) -> Arm:
         kept = {other: options for other, options in arm.recipe.augment.items() if key and other != key}
         return replace(arm, name=name, recipe=replace(arm.recipe, augment=kept))
     options: Any = getattr(arm.recipe, section)
-    off = {each: value for each, value in off_values(type(options)).items() if key in {"", each}}
+    off = {each: value for each, value in off_values(cast("type[Any]", type(options))).items() if key in {"", each}}
     return replace(arm, name=name, recipe=replace(arm.recipe, **{section: replace(options, **off)}))
 
 

@@ -123,7 +123,7 @@ def compare_recipes(
     for index, job in enumerate(jobs, 1):
         values = found[job.key]
         if values is None:
-            values = found[job.key] = _run(repo, job, work, held_out, engine, cache, progress)
+            values = found[job.key] = _run(repo, job, work, held_out, engine, cache)
             waiting[job.dataset_key] -= 1
             work.remove_datasets({REFERENCE_DATASET, *+waiting})
         total = sum(values["bits"][NETWORK]) / max(1, held_out.byte_count)
@@ -255,15 +255,13 @@ class _Job:
         )
 
 
-def _run(
-    repo: Repo, job: _Job, work: WorkFolder, held_out: _HeldOut, engine: Engine, cache: Cache, progress: Progress
-) -> dict[str, Any]:
+def _run(repo: Repo, job: _Job, work: WorkFolder, held_out: _HeldOut, engine: Engine, cache: Cache) -> dict[str, Any]:
     """Build the dataset, train the model and score it, as far as that is not done; return and keep the result."""
     pins = held_out.pins_for(job.recipe)
     dataset = build(repo, job.recipe, work.dataset(job.dataset_key), engine=engine, cache=cache, pins=pins)
     model = work.model(job.key)
     if not (model / TRAINING_RECORD).is_file():  # else it was trained, and the process ended before it was scored
-        train(dataset, model, job.config, progress=_NotesOnly(progress), force=True)
+        train(dataset, model, job.config, force=True)
     record = read_training_record(model)
     bits = score_texts(model, dataset, held_out.texts)
     result = record["result"]
@@ -275,13 +273,6 @@ def _run(
     }  # fmt: skip
     work.write_result(job.key, values)
     return values
-
-
-class _NotesOnly(Progress):
-    """Passes on notes alone: the steps of each training would hide how far the comparison is."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.note = progress.note
 
 
 def _join(results: list[tuple[_Job, dict[str, Any]]]) -> TrainedArm:
