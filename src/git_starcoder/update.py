@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 
     from git_starcoder.dataset.held_out import Document
     from git_starcoder.model.held_out_text import HeldOutText
-    from git_starcoder.records import Split
 
 MAX_SCORED_TOKENS = 16_384
 """Held-out tokens of each kind that are scored before and after."""
@@ -215,12 +214,10 @@ class _UpdateRun:
                 raise RepositoryError(what, where=str(self.repo.path), hint=hint) from error
 
     def _build(self, old: Dataset) -> Dataset:
-        splits: dict[str, Split] = {
-            str(row["source_file"]): split for split in SPLITS for row in old.row_metadata(split)
-        }
         recipe = Recipe.load(old.folder / "recipe.yaml")
         options: dict[str, Any] = {"engine": self.engine, "progress": self.progress, "cache": self.cache}
-        return build(self.repo, recipe, self.staged, pins=Pins(splits, old.tokenizer_folder), **options)
+        pins = Pins(old.splits_of_files(), old.tokenizer_folder)
+        return build(self.repo, recipe, self.staged, pins=pins, **options)
 
     def _held_out_texts(self, old: Dataset, new: Dataset) -> dict[str, list[HeldOutText]]:
         """The held-out text by kind, as it is at the new commit. No model has trained on it."""

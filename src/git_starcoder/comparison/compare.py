@@ -31,7 +31,7 @@ from git_starcoder.model.training import train
 from git_starcoder.pipeline import build
 from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress
 from git_starcoder.recipe import Recipe
-from git_starcoder.records import SPLITS, content_id
+from git_starcoder.records import content_id
 from git_starcoder.stages import window
 from git_starcoder.text.tokenizer import load_tokenizer
 
@@ -201,9 +201,6 @@ class _HeldOut:
         vocab_size = arms[0].recipe.window.vocab_size
         recipe = replace(natural, split=options, window=replace(natural.window, vocab_size=vocab_size))
         dataset = build(repo, recipe, work.dataset(REFERENCE_DATASET), engine=engine, cache=cache, force=False)
-        splits: dict[str, Split] = {
-            str(row["source_file"]): split for split in SPLITS for row in dataset.row_metadata(split)
-        }
         bases = {arm.config.base for arm in arms if arm.config.base is not None}
         lineages = [BaseLineage.trace(base, dataset.digest) for base in sorted(bases)]
         notes = [
@@ -220,7 +217,9 @@ class _HeldOut:
         if not texts:
             raise NothingHeldOutError("no held-out text is left to score", where=str(repo.path))
         digest = digest_texts(texts)
-        return cls(tuple(texts), splits, dataset.tokenizer_folder, vocab_size, digest, notes=tuple(notes))
+        return cls(
+            tuple(texts), dataset.splits_of_files(), dataset.tokenizer_folder, vocab_size, digest, notes=tuple(notes)
+        )
 
     def pins_for(self, recipe: Recipe) -> Pins:
         """Return what a dataset takes over: the splits, and the tokenizer if the recipe would learn one as large."""
