@@ -1,6 +1,6 @@
 """Do two copies of one arm show no difference, and is a planted improvement found?
 
-    python benchmarks/same_arm.py WORK REPO [--tries 20] [--seeds 3] [--tokens 20000] [--size 0.5M]
+    python benchmarks/same_arm.py WORK REPO [--tries 20] [--seeds 3] [--tokens 20000] [--size 0.8M]
 
 In each try, the default recipe is trained twice, under two names and with other seeds. No try shares a training with
 another one. Of 20 intervals, at least 18 should contain 1. Then the recipe is compared with itself at a learning rate
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tokens", type=float, default=20_000)
-    parser.add_argument("--size", default="0.5M")
+    parser.add_argument("--size", default="0.8M")
     asked = parser.parse_args()
     print(measure.machine(), flush=True)
     options = ArmOptions(tokens=asked.tokens, size=asked.size)

@@ -90,8 +90,10 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def splits(dataset):
-    return {row["source_file"]: split for split in SPLITS for row in dataset.row_metadata(split)}
+def build_anew(old, repository, folder, engine):
+    """The dataset of the new commit, as an update builds it."""
+    pins = Pins(old.splits_of_files(), old.tokenizer_folder)
+    return build(Repo.open(repository), RECIPE, folder, engine=engine, pins=pins)
 
 
 def test_the_memory_is_that_from_nothing(updated, place):
@@ -125,7 +127,7 @@ def test_the_network_stays_and_everything_fits_together(updated, place, trained,
 
 def test_what_was_held_out_stays_held_out(updated, place, trained):
     updated(scored=False)
-    before, after = (splits(Dataset.open(folder / "dataset")) for folder in (trained, place))
+    before, after = (Dataset.open(folder / "dataset").splits_of_files() for folder in (trained, place))
     both = before.keys() & after.keys()
     assert len(both) > 30
     assert {path: before[path] for path in both} == {path: after[path] for path in both}
@@ -137,7 +139,7 @@ def test_what_was_held_out_stays_held_out(updated, place, trained):
 
 def test_scores_before_and_after_are_of_the_same_files(updated, place, trained):
     result = updated()
-    before, after = (splits(Dataset.open(folder / "dataset")) for folder in (trained, place))
+    before, after = (Dataset.open(folder / "dataset").splits_of_files() for folder in (trained, place))
     kinds = {score.text: score for score in result.scores if score.subject == NETWORK}
     kept = {path for path, split in after.items() if split == "test" and before.get(path) == "test"}
     new = {path for path, split in after.items() if split == "test" and path not in before}
@@ -169,7 +171,7 @@ def test_the_network_learns_new_rows_and_replays_old_ones(updated, place):
 def test_the_training_begins_with_the_model(place, trained, repository, engine):
     """A step of no size would leave the weights as they are."""
     old = Dataset.open(trained / "dataset")
-    new = build(Repo.open(repository), RECIPE, place / "new", engine=engine)
+    new = build_anew(old, repository, place / "new", engine)
     continuation = Continuation.of_model(place / "model", old)
     config = CONFIG.load(None, (), **{**read_training_record(place / "model")["config"], "learning_rate": 1e-30})
     train(new, place / "other", config, continuation=continuation)
@@ -181,7 +183,7 @@ def test_the_training_begins_with_the_model(place, trained, repository, engine):
 
 def test_new_rows_have_half_of_the_tokens_but_are_not_drawn_too_often(trained, place, repository, engine):
     old = Dataset.open(trained / "dataset")
-    new = build(Repo.open(repository), RECIPE, place / "new", engine=engine)
+    new = build_anew(old, repository, place / "new", engine)
     tokenizer = load_tokenizer(new.tokenizer_folder)
     corpus = Corpus.read(new, tokenizer)
     ids = [row["row_id"] for row in new.row_metadata("train")]
@@ -288,10 +290,14 @@ def test_the_command_says_what_it_did(place, repository, capsys):
 
 def test_pins_are_part_of_the_fingerprint(repository, engine, tmp_path):
     plain = build(Repo.open(repository, OLD), RECIPE, tmp_path / "plain", engine=engine)
-    turned = {path: "train" if split == "test" else "test" for path, split in splits(plain).items() if split != "val"}
+    turned = {
+        path: "train" if split == "test" else "test"
+        for path, split in plain.splits_of_files().items()
+        if split != "val"
+    }
     pinned = build(Repo.open(repository, OLD), RECIPE, tmp_path / "pinned", engine=engine, pins=Pins(turned))
     assert pinned.manifest["fingerprint"] != plain.manifest["fingerprint"]
-    found = splits(pinned)
+    found = pinned.splits_of_files()
     assert {path: found[path] for path in turned if path in found} == {
         path: turned[path] for path in turned if path in found
     }

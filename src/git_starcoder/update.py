@@ -32,7 +32,7 @@ from git_starcoder.model.card import CARD_FILE, render_card
 from git_starcoder.model.continuation import Continuation
 from git_starcoder.model.evaluate import SCORES_FILE
 from git_starcoder.model.held_out_text import draw_texts, score_texts
-from git_starcoder.model.loading import TRAINING_RECORD, read_training_record
+from git_starcoder.model.loading import TRAINING_RECORD, read_training_record, require_model
 from git_starcoder.model.training import MODEL_KIND, TrainResult, train
 from git_starcoder.model.with_context import CONTEXT_FOLDER, repository_context
 from git_starcoder.model.with_memory import MEMORY_FOLDER
@@ -144,9 +144,7 @@ class _UpdateRun:
         self.engine, self.cache, self.progress, self.force = engine, cache, progress, force
         target = resolve_destination(dataset, "dataset")
         self.staged = target.with_name(f".{target.name}.update")
-        if not (model / TRAINING_RECORD).is_file():
-            what = f"'{model}' is not a model: it has no {TRAINING_RECORD}"
-            raise DatasetError(what, where=str(model), hint="`git starcoder train` makes one")
+        require_model(model)
         self.record = read_training_record(model)
         self.tokenizer = load_tokenizer(model)
         lineage = BaseLineage.of_model(model, self.record)

@@ -18,10 +18,13 @@ from git_starcoder.comparison.compare import compare_models, compare_recipes
 from git_starcoder.comparison.show import format_comparison, render_comparison
 from git_starcoder.comparison.work_folder import open_work_folder
 from git_starcoder.dataset import Dataset
+from git_starcoder.dataset.held_out import load_documents
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError, OutputError, UsageError
 from git_starcoder.evals import BOTH, NETWORK
+from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.git.objects import Repo
+from git_starcoder.model.loading import load_model
 from git_starcoder.model.training import train
 from git_starcoder.pipeline import build
 from git_starcoder.protocols import Progress
@@ -268,7 +271,7 @@ sys.exit(main(sys.argv[1:]))
 def test_a_kill_loses_no_finished_arm(repository, tmp_path):
     command = [
         "compare", "--repo", str(repository), "--without", "window.header", "--work", str(tmp_path / "work"), "-j", "1",
-        "--size", "0.1M", "--tokens", "512", "--seeds", "2", "--train", "batch=512", "--set", "window.vocab_size=600",
+        "--size", "0.2M", "--tokens", "512", "--seeds", "2", "--train", "batch=512", "--set", "window.vocab_size=600",
         "--set", "window.size=256", "--json",
     ]  # fmt: skip
     options = {"env": environment(OMP_NUM_THREADS="1"), "timeout": HUNG, "check": False, "text": True, "cwd": tmp_path}
@@ -293,11 +296,15 @@ def test_models_are_compared_on_the_test_split_of_a_dataset(tmp_path, repository
     for name, tokens in (("short", 512), ("long", 4096)):
         models[name] = tmp_path / name
         train(dataset, models[name], replace(quick("a").config, tokens=tokens))
+    with pytest.raises(DatasetError):
+        compare_models({"none": tmp_path}, dataset)
     comparison = compare_models(models, dataset)
+    for arm_of, folder in zip(comparison.arms, models.values(), strict=True):
+        model, tokenizer = load_model(folder)
+        bits = document_bits(model, load_documents(dataset, "test"), tokenizer.end_id)
+        assert arm_of.bits[NETWORK][0].tolist() == pytest.approx(bits.tolist())
     [network, both] = comparison.effects
     assert (network.subject, both.subject) == (NETWORK, BOTH)
     assert network.ratio < 1
     assert not network.with_chance_of_training
     assert "do not include the chance in a training" in format_comparison(comparison)
-    with pytest.raises(DatasetError):
-        compare_models({"none": tmp_path}, dataset)

@@ -25,7 +25,7 @@ from git_starcoder.evals import BOTH, NETWORK
 from git_starcoder.model.base_lineage import BaseLineage
 from git_starcoder.model.evaluate import MAX_HELD_OUT_TOKENS, NothingHeldOutError, held_out_blobs
 from git_starcoder.model.held_out_text import digest_texts, draw_texts, score_texts
-from git_starcoder.model.loading import TRAINING_RECORD, read_training_record
+from git_starcoder.model.loading import TRAINING_RECORD, read_training_record, require_model
 from git_starcoder.model.network import best_device
 from git_starcoder.model.training import train
 from git_starcoder.pipeline import build
@@ -144,6 +144,8 @@ def compare_models(models: Mapping[str, Path], dataset: Dataset) -> ArmCompariso
     Raises:
         DatasetError: A folder is not a model, it is damaged, or nothing is held out that no base has read.
     """
+    for folder in models.values():
+        require_model(folder)
     documents = load_documents(dataset, "test")
     unread = _drop_read(documents, [held_out_blobs(folder) for folder in models.values()])
     tokenizer = load_tokenizer(dataset.tokenizer_folder)

@@ -219,6 +219,13 @@ def _add_residual_dropout(torch: Any, model: Any, share: float) -> None:
         layer.mlp.down_proj.register_forward_hook(drop)
 
 
+def require_model(folder: Path) -> None:
+    """Check that a folder is that of a model that `train` wrote; otherwise raise a `DatasetError`."""
+    if not (folder / TRAINING_RECORD).is_file():
+        what = f"'{folder}' is not a model: it has no {TRAINING_RECORD}"
+        raise DatasetError(what, where=str(folder), hint="`git starcoder train` makes one")
+
+
 def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
     """Load the model in a folder, which `train` wrote, and its tokenizer.
 
@@ -226,9 +233,7 @@ def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
         DatasetError: It is not a model folder, or it is damaged.
     """
     folder = Path(folder)
-    if not (folder / TRAINING_RECORD).is_file():
-        what = f"'{folder}' is not a model: it has no {TRAINING_RECORD}"
-        raise DatasetError(what, where=str(folder), hint="`git starcoder train` makes one")
+    require_model(folder)
     try:
         tokenizer = tokenizers.load_tokenizer(folder)
     except UsageError as error:
