@@ -83,6 +83,8 @@ def test_a_training_key_is_a_feature_if_it_is_on():
     assert "train.noise" in list_features(arm(training=("noise=0.05",)))
     assert "train.fim" in list_features(arm())  # by default, on rows with headers
     assert "train.fim" not in list_features(arm("natural", "window.header=null"))
+    assert "train.shift_windows" in list_features(arm())
+    assert "train.shift_windows" not in list_features(arm("natural", "window.overlap=0.5"))
 
 
 def test_a_key_that_changes_nothing_is_no_feature():

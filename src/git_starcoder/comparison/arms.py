@@ -157,10 +157,14 @@ def _recipe_features(recipe: Recipe) -> Iterator[str]:
 
 
 def _training_features(arm: Arm) -> Iterator[str]:
+    window = arm.recipe.window
+    idle: set[str] = set()
+    if arm.config.fim is None and window.header is None:
+        idle.add("fim")  # the default is on only where rows have headers
+    if window.overlap:
+        idle.add("shift_windows")  # windows that overlap are never shifted
     for key, off in off_values(TrainConfig).items():
-        value = getattr(arm.config, key)
-        # `fim: null` is on only where rows have headers.
-        if value != off and not (value is None and arm.recipe.window.header is None):
+        if key not in idle and getattr(arm.config, key) != off:
             yield TRAIN_PREFIX + key
 
 
