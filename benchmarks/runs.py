@@ -18,20 +18,28 @@ import os
 import statistics
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import measure
 import numpy as np
-from recipes import score_files, shared_files
 
 from git_starcoder.dataset import Dataset
+from git_starcoder.dataset.held_out import load_documents
 from git_starcoder.evals import bootstrap_ratio
+from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.model.loading import load_model
+
+if TYPE_CHECKING:
+    from git_starcoder.protocols import LanguageModel
+    from git_starcoder.text.tokenizer import Tokenizer
 
 SCORES = "scores.json"
 TIMES = "times.json"
 PPM = "PPMd-24, reset after each file"
+MAX_FILE_BYTES = 16_384
+"""Bytes of a file that are scored: a few long files must not decide."""
 
 
 def run_versions(repo: Path, out: Path, minutes: float, versions: dict[str, Path]) -> None:
@@ -72,11 +80,11 @@ def read_run(out: Path) -> dict[str, Any]:
 def score_networks(out: Path, names: list[str]) -> dict[str, Any]:
     """Bits per byte of each version's network on the same files, and the ratio of the first to the second."""
     datasets = {name: Dataset.open(out / name / "dataset") for name in names}
-    files = shared_files(datasets, "test")
+    files = shared_files(datasets)
     bits: dict[str, dict[str, tuple[float, int]]] = {}
     for name in names:
         network, tokenizer = load_model(out / name / "model")
-        bits[name] = score_files(network, tokenizer, datasets[name], "test", files)
+        bits[name] = score_files(network, tokenizer, datasets[name], files)
     paths = sorted(set.intersection(*(set(each) for each in bits.values())))
     totals = [np.array([bits[name][path][0] for path in paths]) for name in names]
     sizes = np.array([bits[names[0]][path][1] for path in paths])
@@ -84,6 +92,34 @@ def score_networks(out: Path, names: list[str]) -> dict[str, Any]:
         "files": len(paths), "bits_per_byte": [float(total.sum() / sizes.sum()) for total in totals],
         "ratio": bootstrap_ratio(*totals, 0),
     }  # fmt: skip
+
+
+def shared_files(datasets: dict[str, Dataset]) -> set[str]:
+    """The test files that every dataset holds out whole."""
+    paths = [
+        {document.path for document in load_documents(dataset, "test") if document.start == 0}
+        for dataset in datasets.values()
+    ]
+    if shared := set.intersection(*paths):
+        return shared
+    raise SystemExit("the datasets hold out no file together")
+
+
+def score_files(
+    model: LanguageModel, tokenizer: Tokenizer, dataset: Dataset, files: set[str]
+) -> dict[str, tuple[float, int]]:
+    """The bits that a model needs for the beginning of each file, and the bytes of this beginning."""
+    documents = [each for each in load_documents(dataset, "test") if each.path in files and each.start == 0]
+    bits_of_file: dict[str, tuple[float, int]] = {}
+    for document in documents:
+        text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])
+        if len(text) > MAX_FILE_BYTES:  # the same bytes for every arm, whatever its tokenizer
+            text = text[: text.rfind(b"\n", 0, MAX_FILE_BYTES) + 1]
+            document = replace(document, tokens=tokenizer.encode([text])[0].astype(np.int32))
+        if text:
+            bits = document_bits(model, [document], tokenizer.end_id, parts=2)
+            bits_of_file[document.path] = float(bits[0]), len(text)
+    return bits_of_file
 
 
 def main() -> None:

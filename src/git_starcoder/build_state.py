@@ -13,13 +13,13 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress
-from git_starcoder.records import Drop, Span, dataset_path
+from git_starcoder.records import Drop, Span, content_id, dataset_path
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
-    from git_starcoder.records import RepositoryLabel
+    from git_starcoder.records import RepositoryLabel, Split
 
 TEXTS_FILE = "texts"
 """The file of the text store."""
@@ -115,6 +115,26 @@ class StepCounts:
         self.progress.advance(count)
 
 
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What a build takes over from an earlier dataset and does not decide again."""
+
+    splits: Mapping[str, Split] = field(default_factory=dict[str, "Split"])
+    """The split of files by their printable path. A leak group with such a file gets its split."""
+    tokenizer: Path | None = None
+    """The folder of the tokenizer that is used if the recipe's is to be learned."""
+
+    def digests(self) -> tuple[str, ...]:
+        """Hashes of all pins, for the fingerprint of the dataset; none if there are none."""
+        digests = [content_id(*(part for item in sorted(self.splits.items()) for part in item))] if self.splits else []
+        if self.tokenizer is not None:
+            digests.append(content_id((self.tokenizer / "tokenizer.json").read_bytes()))
+        return tuple(digests)
+
+
+NO_PINS = Pins()
+
+
 class BuildState:
     """One build in progress: the first argument of every step, and its only access to the outside."""
 
@@ -127,6 +147,7 @@ class BuildState:
         cache: Cache = NO_CACHE,
         repository: RepositoryLabel | None = None,
         earlier_texts: Sequence[Path] = (),
+        pins: Pins = NO_PINS,
     ) -> None:
         self.folder = folder
         """The folder that becomes the dataset."""
@@ -142,6 +163,7 @@ class BuildState:
         self.texts = TextStore((self.scratch / TEXTS_FILE).open("w+b", buffering=0), earlier_texts)
         self.repository = repository
         """What rows say about their repository; None if the dataset has only this one."""
+        self.pins = pins
 
     def dataset_path(self, path: str) -> str:
         """A path of this repository as the dataset writes it."""

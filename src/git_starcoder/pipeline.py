@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from git_starcoder.build_state import BuildState
+from git_starcoder.build_state import NO_PINS, BuildState, Pins
 from git_starcoder.dataset import Dataset, dataset_fingerprint, publish_dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
@@ -31,6 +31,7 @@ def build(
     progress: Progress = NO_PROGRESS,
     cache: Cache = NO_CACHE,
     force: bool = False,
+    pins: Pins = NO_PINS,
 ) -> Dataset:
     """Build the dataset that a recipe describes.
 
@@ -46,6 +47,7 @@ def build(
         progress: Receives the progress of the build.
         cache: Results of earlier builds. By default, there is no cache.
         force: Whether to build again, and to replace files of an existing dataset that were edited.
+        pins: What is taken over from an earlier dataset. They are no part of the recipe, but of the fingerprint.
 
     Raises:
         RepositoryError: the repository cannot be read, or nothing in it can be used.
@@ -57,14 +59,14 @@ def build(
     # `auto` becomes a number or a name, so the fingerprint says what was built.
     recipe = window.resolve_header(window.resolve_sizes(recipe), repo)
     # From a shallow clone a dataset knows less, and what it knows depends on where the history was cut.
-    inputs = (*window.external_digests(recipe), *sorted(repo.shallow_boundary))
+    inputs = (*window.external_digests(recipe), *sorted(repo.shallow_boundary), *pins.digests())
     with publish_dataset(out, dataset_fingerprint(recipe, repo.commit, *inputs), force=force) as target:
         if target.up_to_date is not None:
             progress.note(f"{out} is up to date")
             return target.up_to_date
         with (
             nullcontext(engine) if engine else LocalEngine() as workers,
-            BuildState(target.folder, recipe.seed, workers, progress, cache) as state,
+            BuildState(target.folder, recipe.seed, workers, progress, cache, pins=pins) as state,
         ):
             sources, changes = read.read_repository(state, recipe.read, repo)  # Git objects → Source, Change
             units = analyse.analyse_sources(state, recipe.analyse, sources)  # syntax trees → Unit

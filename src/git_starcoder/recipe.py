@@ -11,19 +11,21 @@ import json
 from collections.abc import Mapping  # noqa: TC003 - read by get_type_hints
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from msgspec import Meta
 
 from git_starcoder import registry, strict_config, user_paths
 from git_starcoder.errors import RecipeError
 from git_starcoder.records import printable_path
-from git_starcoder.strict_config import InvalidValueError, Places, PositiveFloat, PositiveInt, Share, StrictConfig
+from git_starcoder.strict_config import InvalidValueError, Off, Places, PositiveFloat, PositiveInt, Share, StrictConfig
 
 MAX_COPIES = 16
 """Variations of one file by one augmentation. More would be near-duplicates of each other."""
 WindowSize = Annotated[int, Meta(ge=16, le=1_048_576)]
 """Tokens of a row."""
+Factor = Annotated[PositiveFloat, Off(1.0)]
+"""A factor of weights."""
 RepositoryName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A name on one line."""
 
@@ -38,7 +40,7 @@ class ReadOptions(StrictConfig):
     """Files with a longer line are dropped. The unit is bytes."""
     mean_line: PositiveInt = 500
     """Files whose lines are longer on average are dropped as minified. The unit is bytes."""
-    changes: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    changes: Annotated[int, Meta(ge=0, le=1_000_000), Off(0)] = 0
     """Number of file changes that are read from the history, newest first. 0 reads no history."""
     commit_files: PositiveInt = 100
     """Commits that touch more files are skipped, because they usually reformat the code or import a library."""
@@ -50,7 +52,7 @@ class ReadOptions(StrictConfig):
 class AnalyseOptions(StrictConfig):
     """Which files are used, once they are parsed."""
 
-    skip: tuple[Literal["generated", "vendored"], ...] = ("generated", "vendored")
+    skip: Annotated[tuple[Literal["generated", "vendored"], ...], Off(())] = ("generated", "vendored")
     """Roles that are dropped."""
 
 
@@ -77,7 +79,7 @@ class SplitOptions(StrictConfig):
 class AugmentationOptions(StrictConfig):
     """How often an augmentation is applied. A plain number sets `share`, and `copies` is then 1."""
 
-    share: Share = 0.0
+    share: Annotated[Share, Off(0.0)] = 0.0
     """Share of the files that the augmentation is applied to."""
     copies: Annotated[int, Meta(ge=1, le=MAX_COPIES)] = 1
     """Number of different variations of each of these files."""
@@ -87,17 +89,17 @@ class AugmentationOptions(StrictConfig):
 class WindowOptions(StrictConfig):
     """How texts become rows of tokens."""
 
-    size: WindowSize | tuple[WindowSize, ...] | Literal["auto", "scales"] = "auto"
+    size: Annotated[WindowSize | tuple[WindowSize, ...] | Literal["auto", "scales"], Off("auto")] = "auto"
     """Tokens per row: a number, or a list of numbers. `auto` (one size) and `scales` (several sizes) depend on the
     memory of the GPU. With the tokenizer of a base, they have at most as many tokens as the rows of the base."""
-    overlap: Annotated[float, Meta(ge=0, lt=1)] = 0.75
+    overlap: Annotated[float, Meta(ge=0, lt=1), Off(0.0)] = 0.75
     """Share of a window's tokens that the next window repeats."""
     tokenizer: str = "learn"
     """`learn` trains a byte-level BPE tokenizer on the training split. Any other value is the name of a base (`git
     starcoder base list`), or the folder or the Hugging Face id of a tokenizer."""
     vocab_size: Annotated[int, Meta(ge=512, le=1_000_000)] = 4096
     """Vocabulary size of a learned tokenizer, including special tokens."""
-    header: RepositoryName | None = None
+    header: Annotated[RepositoryName | None, Off(None)] = None
     """The name of the repository. It stands before every window of a file as it is, followed by the path of the file.
     `auto` takes the last part of the URL of the remote `origin`. With null, windows have no header."""
 
@@ -123,15 +125,15 @@ class WindowOptions(StrictConfig):
 class DedupOptions(StrictConfig):
     """Which rows and files count as duplicates."""
 
-    exact: bool = True
+    exact: Annotated[bool, Off(False)] = True
     """Drop rows with the same tokens."""
-    near: Share | None = None
+    near: Annotated[Share | None, Off(None)] = None
     """Of two rows that are at least this similar, the later one is dropped. The similarity is the Jaccard similarity of
     5-token shingles. null keeps all rows."""
-    files: Share | None = None
+    files: Annotated[Share | None, Off(None)] = None
     """Of two files that are at least this similar, the less important one is dropped, with all its rows. The
     similarity is that of `near`. null keeps all files."""
-    embedding: str | None = None
+    embedding: Annotated[str | None, Off(None)] = None
     """Folder or Hugging Face id of a static embedding model, which finds files with a similar meaning. null uses
     none."""
     embedded: Share = 0.95
@@ -146,17 +148,19 @@ class WeighOptions(StrictConfig):
     The age of a row is the number of days from the last change of its file to the newest commit.
     """
 
-    core: PositiveFloat = 1.0
+    IS_ONE_FEATURE: ClassVar[bool] = True
+
+    core: Factor = 1.0
     """Factor of rows from core files."""
-    utility: PositiveFloat = 1.0
+    utility: Factor = 1.0
     """Factor of rows from utility files."""
-    test: PositiveFloat = 1.0
+    test: Factor = 1.0
     """Factor of rows from test files."""
-    recent: PositiveFloat = 1.0
+    recent: Factor = 1.0
     """Factor of rows that are younger than 60 days."""
-    old: PositiveFloat = 1.0
+    old: Factor = 1.0
     """Factor of rows that are 90 days old or older. Between 60 and 90 days the factor is 1."""
-    evolution: PositiveFloat = 1.0
+    evolution: Factor = 1.0
     """Factor of rows that show what a commit changed."""
 
 
@@ -164,7 +168,7 @@ class WeighOptions(StrictConfig):
 class OrderOptions(StrictConfig):
     """The order of the rows in a split file."""
 
-    by: Literal["curriculum", "random"] = "random"
+    by: Annotated[Literal["curriculum", "random"], Off("random")] = "random"
     """`curriculum` sorts rows from easy to hard, in three stages. `random` shuffles them."""
 
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -64,6 +64,9 @@ class StrictConfig:
     Whole numbers are taken for floats, and floats without a fraction for whole numbers (`1e6`).
     """
 
+    IS_ONE_FEATURE: ClassVar[bool] = False
+    """Whether all keys of the section together are one feature, so that none is switched off alone."""
+
     def __post_init__(self) -> None:
         self._fill_defaults()
         for key, hint in field_types(type(self)).items():
@@ -76,6 +79,23 @@ class StrictConfig:
 
     def _check(self) -> None:
         """Raise an `InvalidValueError` if values do not go together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """An annotation of a key that is a feature: the value that switches the feature off.
+
+    `git starcoder compare` switches features off to measure them. A key whose values only choose between equals, such
+    as a size or a schedule, has no such value.
+    """
+
+    value: Any
+
+
+def off_values(kind: type[Any]) -> dict[str, Any]:
+    """The value that switches each feature off, by key."""
+    marks = {key: [mark for mark in get_args(hint) if isinstance(mark, Off)] for key, hint in field_types(kind).items()}
+    return {key: found[0].value for key, found in marks.items() if found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +199,10 @@ def _alternatives(hint: Any) -> list[str]:
         items = " or ".join(_alternatives(arguments[0]))
         return ["a list of whole numbers" if "whole number" in items else f"a list of {items}"]
     if origin is Annotated:
-        (number,), limits = _alternatives(arguments[0]), arguments[1]
+        limits = next((mark for mark in arguments[1:] if isinstance(mark, Meta)), None)
+        if limits is None:
+            return _alternatives(arguments[0])
+        (number,) = _alternatives(arguments[0])
         below = "below" if limits.ge is None else "to below"
         words = {"above": limits.gt, "from": limits.ge, "to": limits.le, below: limits.lt}
         return [" ".join([number, *(f"{word} {limit:,}" for word, limit in words.items() if limit is not None)])]

@@ -19,8 +19,10 @@ from git_starcoder.errors import ExitCode
 if TYPE_CHECKING:
     import click
 
-COMMANDS = ("run", "build", "check", "show", "report", "train", "eval", "complete", "serve", "export", "recipe", "base",
-            "doctor")  # fmt: skip
+COMMANDS = (
+    "run", "build", "check", "show", "report", "train", "eval", "compare", "update", "complete", "serve", "export",
+    "recipe", "base", "doctor",
+)  # fmt: skip
 """The commands in the order of the help text, which is the order in which a user meets them."""
 PROGRAM_NAME = "git starcoder"
 """The command as a user types it."""

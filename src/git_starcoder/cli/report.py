@@ -48,7 +48,7 @@ def command(
     page.require_libraries()
     with convert_os_errors(out):
         target = resolve_destination(out, "report")
-        _require_writable(target, out, page.REPORT_GENERATOR)
+        require_writable(target, out, page.REPORT_GENERATOR)
     dataset = Dataset.open(dataset_folder)
     if scores is None and model_folder is not None and (model_folder / "scores.json").is_file():
         scores = model_folder / "scores.json"
@@ -58,7 +58,7 @@ def command(
     outcomes = run_checks(console, dataset) if check else []
     html = report(dataset, outcomes, model_folder=model_folder, scores=score_values)
     with convert_os_errors(out):
-        _require_writable(target, out, page.REPORT_GENERATOR)  # another file may be there by now
+        require_writable(target, out, page.REPORT_GENERATOR)  # another file may be there by now
         write_atomically(target, html)
     byte_count = len(html.encode("utf-8"))
     broken = [outcome.check for outcome in outcomes if outcome.finding_count]
@@ -66,7 +66,7 @@ def command(
     return console.answer(values, f"{escape_line(str(out))}: {byte_count:,} bytes")
 
 
-def _require_writable(target: Path, out: Path, generator: str) -> None:
+def require_writable(target: Path, out: Path, generator: str) -> None:
     """Makes sure that a report can be written to `target`, the real path of `out`, and would replace only a report."""
     from git_starcoder.output_folder import is_mount_point
 

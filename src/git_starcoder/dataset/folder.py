@@ -15,6 +15,7 @@ import orjson
 from git_starcoder.dataset import read_rows
 from git_starcoder.errors import DatasetError
 from git_starcoder.output_folder import OutputKind, atomic_folder
+from git_starcoder.records import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -117,6 +118,10 @@ class Dataset:
         """Yield the metadata of each row of a split in file order. Much faster than `rows`: tokens are skipped."""
         for path in self.files(split):
             yield from read_rows.read_metadata(path)
+
+    def splits_of_files(self) -> dict[str, Split]:
+        """Return the split of each file that has rows, by its printable path."""
+        return {str(row["source_file"]): split for split in SPLITS for row in self.row_metadata(split)}
 
     def compatibility_columns(self, split: Split) -> Iterator[dict[str, Any]]:
         """Yield the values of `read_rows.COMPATIBILITY_COLUMNS` of each row; JSON lines have none."""

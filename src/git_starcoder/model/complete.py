@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.augmentations import header_parts
 from git_starcoder.dataset.contamination import drop_read
 from git_starcoder.dataset.held_out import Document, load_documents
 from git_starcoder.errors import UsageError
@@ -15,6 +14,7 @@ from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model.context import ContextComposer
 from git_starcoder.model.generation import Sampling
+from git_starcoder.model.held_out_text import encode_header
 from git_starcoder.model.loading import load_model, read_training_record
 from git_starcoder.model.with_context import CONTEXT_FOLDER, NetworkWithContext
 from git_starcoder.model.with_memory import MEMORY_FOLDER, read_prompt
@@ -130,11 +130,9 @@ class Model:
 
     def header(self, path: str) -> NDArray[np.int64]:
         """The header of a file as training shows it; empty if the path is not known, or the model knows no headers."""
-        tokens: list[int] = []
-        for part in header_parts(self.repository, path) if self.repository and path else ():
-            tokens += self.tokenizer.control_token_ids(part.control_token)
-            tokens += self.tokenizer.encode([part.text])[0].tolist()
-        return np.array(tokens, dtype=np.int64)
+        if not (self.repository and path):
+            return NO_HEADER
+        return encode_header(self.tokenizer, self.repository, path)
 
     def bits_per_byte(self, text: str | bytes) -> float:
         """The average number of bits that the model needs to predict one byte of a non-empty text; lower is better."""

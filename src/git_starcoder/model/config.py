@@ -13,6 +13,7 @@ from git_starcoder import strict_config
 from git_starcoder.bases import find_base
 from git_starcoder.strict_config import (
     InvalidValueError,
+    Off,
     Places,
     PositiveFloat,
     StrictConfig,
@@ -75,7 +76,7 @@ class TrainConfig(StrictConfig):
     """Rank of the adapters."""
     lora_alpha: PositiveFloat = 32.0
     """The output of the adapters is scaled by alpha / rank."""
-    lora_dropout: ShareBelowOne = 0.0
+    lora_dropout: Annotated[ShareBelowOne, Off(0.0)] = 0.0
     """Dropout rate of the adapters' input."""
 
     minutes: PositiveFloat | None = None
@@ -97,21 +98,21 @@ class TrainConfig(StrictConfig):
     order: Literal["curriculum", "shuffled"] | None = None
     """Order of the training rows. `curriculum` draws from one stage of the dataset at a time. `shuffled` always draws
     from all rows. null uses the order of the dataset."""
-    fim: ShareBelowOne | None = None
+    fim: Annotated[ShareBelowOne | None, Off(0.0)] = None
     """Share of plain rows that become fill-in-the-middle rows during training. The layout of such a row is
     prefix-suffix-middle (PSM) or suffix-prefix-middle (SPM); a hash of the row selects it. Half of the middles are
     syntax nodes. null is 0.3 from scratch and from a base of ours if the rows have headers, as with the default recipe,
     and otherwise 0."""
-    shift_windows: bool = True
+    shift_windows: Annotated[bool, Off(False)] = True
     """Whether windows that do not overlap begin at other places of their file in every pass."""
-    context_tokens: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    context_tokens: Annotated[int, Meta(ge=0, le=10**9), Off(0)] = 0
     """The most tokens of other files that are shown before a file: of files that it imports or resembles. 0 shows none.
     The rows need headers, as those of the default recipe have."""
     context_dropout: ShareBelowOne = 0.25
     """Share of the draws of a row that show no other files, if `context_tokens` is not 0."""
-    noise: ShareBelowOne = 0.0
+    noise: Annotated[ShareBelowOne, Off(0.0)] = 0.0
     """Share of the input tokens that are replaced by random tokens during training. The targets stay."""
-    attend: Literal["row", "piece"] = "row"
+    attend: Annotated[Literal["row", "piece"], Off("row")] = "row"
     """What a token attends to: only its own row, or (`piece`) also the rows packed before it in the micro-batch."""
 
     optimizer: Literal["muon", "adamw"] = _BY_BASE
@@ -120,25 +121,25 @@ class TrainConfig(StrictConfig):
     learning_rate: PositiveFloat = _BY_BASE
     """Peak learning rate. The default is 1e-2 from scratch, 3e-3 for all weights of a base of ours, 2e-5 for all
     weights of another base model, and 2e-4 for adapters."""
-    embedding_rate: PositiveFloat = _BY_BASE
+    embedding_rate: Annotated[PositiveFloat, Off(1.0)] = _BY_BASE
     """The learning rate of embeddings and norms, as a multiple of `learning_rate`. The default is 3 from scratch and
     from a base of ours, and 1 for other base models and for adapters."""
-    weight_decay: Annotated[float, Meta(ge=0)] = _BY_BASE
+    weight_decay: Annotated[float, Meta(ge=0), Off(0.0)] = _BY_BASE
     """Weight decay of matrices except embeddings: in each step they shrink by this value times the learning rate. The
     default is 1 from scratch and from a base of ours, 0.1 for all weights of another base model, and 0 for adapters."""
     decay_epochs: PositiveFloat | None = None
     """The number of epochs after which weight decay alone would shrink a weight to 1/e, at the peak learning rate. If
     set, `weight_decay` follows from it."""
-    dropout: ShareBelowOne = 0.0
+    dropout: Annotated[ShareBelowOne, Off(0.0)] = 0.0
     """Dropout rate of what attention and feed-forward layers add to the residual stream, in a model from scratch."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"
     """How the learning rate falls to zero after the warmup: linearly, along a cosine, or only in the last fifth
     (warmup, stable, decay)."""
-    warmup: ShareBelowOne = 0.03
+    warmup: Annotated[ShareBelowOne, Off(0.0)] = 0.03
     """Share of the steps in which the learning rate rises from zero to its peak."""
     clip: PositiveFloat = 1.0
     """Gradient clipping: the largest norm that a gradient may have."""
-    ema: ShareBelowOne = 0.0
+    ema: Annotated[ShareBelowOne, Off(0.0)] = 0.0
     """Decay per step of a moving average of the weights. The average is validated and saved as the model. 0 turns it
     off."""
     patience: Count = 3

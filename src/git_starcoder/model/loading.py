@@ -112,8 +112,10 @@ def dimensions_for_size(size: str, vocab_size: int) -> dict[str, int]:
     return layer_dimensions(width, depth)
 
 
-def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int) -> Network:
+def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int, start: Path | None = None) -> Network:
     """Build the network that a config describes, from scratch or on a base model, for rows of up to `context` tokens.
+
+    With `start`, the folder of a model of ours, it is that model instead.
 
     Raises:
         UsageError: The size, base, device or way of tuning does not exist, or the base has another tokenizer.
@@ -125,6 +127,8 @@ def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int) -> Ne
         raise UsageError(f"networks are compiled on CUDA only, and this is '{device}'", where="compile")
     is_compiled = device == "cuda" and config.compile is not False
     options: dict[str, Any] = {"device": device, "precision": config.precision, "is_compiled": is_compiled}
+    if start is not None:
+        return _load_for_training(start, config, tokenizer, context, **options)
     if config.base is None:
         architecture = {"dropout": config.dropout, "rope_base": config.rope_base}
         return new_network(config.size, tokenizer, context, config.seed, **architecture, **options)
@@ -134,6 +138,21 @@ def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int) -> Ne
         model, new_tokens = load_base_model(config, tokenizer, context, device)
         adapter = None if config.tune == "full" else add_adapters(model, config, new_tokens)
     return Network(model, tokenizer, adapter, **options)
+
+
+def _load_for_training(
+    folder: Path, config: TrainConfig, tokenizer: Tokenizer, context: int, **options: Any
+) -> Network:
+    """Load a model of ours to go on training it. `options` go to `Network`."""
+    torch, _ = import_libraries()
+    model = load_weights(folder)
+    if config.dropout and config.base is None:
+        _add_residual_dropout(torch, model, config.dropout)
+    network = Network(model, tokenizer, **options)
+    if network.context < context:
+        what = f"the model reads {network.context:,} tokens, and the rows have up to {context:,}"
+        raise UsageError(what, where=str(folder), hint="train a new model")
+    return network
 
 
 def new_network(
@@ -203,6 +222,13 @@ def _add_residual_dropout(torch: Any, model: Any, share: float) -> None:
         layer.mlp.down_proj.register_forward_hook(drop)
 
 
+def require_model(folder: Path) -> None:
+    """Check that a folder is that of a model that `train` wrote; otherwise raise a `DatasetError`."""
+    if not (folder / TRAINING_RECORD).is_file():
+        what = f"'{folder}' is not a model: it has no {TRAINING_RECORD}"
+        raise DatasetError(what, where=str(folder), hint="`git starcoder train` makes one")
+
+
 def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
     """Load the model in a folder, which `train` wrote, and its tokenizer.
 
@@ -210,9 +236,7 @@ def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
         DatasetError: It is not a model folder, or it is damaged.
     """
     folder = Path(folder)
-    if not (folder / TRAINING_RECORD).is_file():
-        what = f"'{folder}' is not a model: it has no {TRAINING_RECORD}"
-        raise DatasetError(what, where=str(folder), hint="`git starcoder train` makes one")
+    require_model(folder)
     try:
         tokenizer = tokenizers.load_tokenizer(folder)
     except UsageError as error:

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.checkpoint import Checkpoint
     from git_starcoder.model.context import ContextComposer
+    from git_starcoder.model.continuation import Continuation
     from git_starcoder.model.network import Network
     from git_starcoder.model.optimizer import ProcessGroup
     from git_starcoder.protocols import Engine
@@ -128,6 +129,7 @@ def train(
     progress: Progress = NO_PROGRESS,
     force: bool = False,
     fresh: bool = False,
+    continuation: Continuation | None = None,
 ) -> TrainResult:
     """Train a model on the training split of a dataset.
 
@@ -145,6 +147,7 @@ def train(
         progress: Receives the progress of the training.
         force: Whether an existing model in `out` is replaced.
         fresh: Whether training starts from the beginning, even if there are checkpoints.
+        continuation: The model that training goes on from, and the rows that it has read. It may be that in `out`.
 
     Raises:
         UsageError: The config cannot be used with this dataset, or the checkpoints are of another training.
@@ -172,8 +175,11 @@ def train(
     with connect_processes(device) as processes, _deterministic_torch(device), ExitStack() as stack:
         progress = progress if processes.is_first else NO_PROGRESS
         engine = stack.enter_context(LocalEngine(1)) if config.fim else None
-        lineage = None if config.base is None else BaseLineage.trace(config.base, dataset.digest)
-        settings = config, tokenizer, processes, progress, start_time, is_curriculum, engine, lineage
+        if continuation is not None:  # what the base of the model has read, and not that it is a model
+            lineage = BaseLineage.of_model(continuation.model, dict(continuation.record))
+        else:
+            lineage = None if config.base is None else BaseLineage.trace(config.base, dataset.digest)
+        settings = config, tokenizer, processes, progress, start_time, is_curriculum, engine, lineage, continuation
         run = _TrainingRun(dataset, out, folder, *settings)
         if not processes.is_first:
             return run.result(run.finished_loop())
@@ -215,21 +221,29 @@ def resolve_decay(config: TrainConfig, corpus: Corpus) -> TrainConfig:
 
 
 def read_corpus(
-    dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer, engine: Engine | None = None
+    dataset: Dataset,
+    config: TrainConfig,
+    tokenizer: Tokenizer,
+    engine: Engine | None = None,
+    continuation: Continuation | None = None,
 ) -> tuple[Corpus, ContextComposer | None]:
     """Read the training rows, with the contexts that the config wants, and return what composes them, if anything."""
     corpus = Corpus.read(dataset, tokenizer, engine)
+    if continuation is not None:
+        corpus = continuation.weigh(corpus, dataset)
     if not config.context_tokens:
         return corpus, None
     composer = training_context(dataset, tokenizer)
     return add_contexts(corpus, composer, dataset, config), composer
 
 
-def build_network_for(dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer) -> Network:
+def build_network_for(
+    dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer, start: Path | None = None
+) -> Network:
     """Build the network of a config with a context that fits the rows of a dataset. Raises the errors of `train`."""
     # A fill-in-the-middle row has additional control tokens.
     row_tokens = int(dataset.metadata["max_tokens_per_sequence"]) + (FIM_TOKEN_COUNT if config.fim else 0)
-    return build_network(config, tokenizer, row_tokens + config.context_tokens)
+    return build_network(config, tokenizer, row_tokens + config.context_tokens, start)
 
 
 @dataclass(frozen=True)
@@ -250,16 +264,19 @@ class _TrainingRun:
     """Where rows are parsed; None if they need not be."""
     lineage: BaseLineage | None
     """What training starts from; None from scratch."""
+    continuation: Continuation | None = None
+    """The model that training goes on from, if it does."""
 
     def finished_loop(self) -> TrainingLoop:
         """Run the training loop, from the first step or from the newest checkpoint."""
         config, processes = self.config, self.processes
-        corpus, composer = read_corpus(self.dataset, config, self.tokenizer, self.engine)
+        corpus, composer = read_corpus(self.dataset, config, self.tokenizer, self.engine, self.continuation)
         config = resolve_decay(config, corpus)
         checkpoint = self._find_checkpoint()
         if checkpoint:  # the measured precision stays
             config = replace(config, precision=checkpoint.values["precision"])
-        network = build_network_for(self.dataset, config, self.tokenizer)
+        start = None if self.continuation is None else self.continuation.model
+        network = build_network_for(self.dataset, config, self.tokenizer, start)
         if processes.local_world_size > 1:
             network.torch.set_num_threads(max(1, limit_library_threads() // processes.local_world_size))
         reader = network if composer is None else NetworkWithContext(network, composer, config.context_tokens)
@@ -317,14 +334,15 @@ class _TrainingRun:
 
     def _identity(self) -> dict[str, str]:
         """What a checkpoint must have in common with this training."""
-        return {"dataset": self.dataset.digest, "config": self.config.fingerprint()}
+        identity = {"dataset": self.dataset.digest, "config": self.config.fingerprint()}
+        return identity | ({} if self.continuation is None else {"model": self.continuation.digest})
 
     def _find_checkpoint(self) -> Checkpoint | None:
         """Load the newest valid checkpoint, the same in all processes. One of another training is an error."""
         checkpoint = None
         if self.processes.is_first and (checkpoint := load_newest_checkpoint(self.folder, self.progress.note)):
             for key, value in self._identity().items():
-                if checkpoint.values[key] != value:
+                if checkpoint.values.get(key) != value:
                     self._refuse_checkpoint(key)
         (step,) = map(int, self.processes.broadcast([checkpoint.step if checkpoint else -1]))
         if self.processes.is_first or step < 0:
@@ -405,6 +423,8 @@ class _TrainingRun:
         }
         (folder / CONFIG_FILE).write_text(replace(config, **measured).to_yaml(), encoding="utf-8")
         (folder / CARD_FILE).write_text(render_card(record, self.lineage), encoding="utf-8")
+        if self.continuation is not None:
+            record["updates"] = [*self.continuation.record.get("updates", []), {"tokens": loop.state.tokens}]
         record["files"] = describe_files(folder)
         (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

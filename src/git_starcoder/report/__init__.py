@@ -5,13 +5,12 @@ The template escapes every text, and control characters are written out, because
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.errors import DatasetError
 from git_starcoder.recipe import Recipe
 from git_starcoder.report import certificate, model, overview, page, repository, samples, statistics
-from git_starcoder.text.visible import escape_unsafe
+from git_starcoder.report.render import render_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,35 +52,13 @@ def report(
     report_input = page.ReportInput(dataset, recipe, statistics.count_rows(dataset), outcomes, record, scores or {})
     try:
         sections = [section for make_section in SECTIONS if (section := make_section(report_input)) is not None]
-        return _render_page(report_input, sections)
+        place = str(dataset.metadata["source_repo"])
+        return render_page(
+            "Dataset report", place, _key_facts(report_input), sections, "Dataset digest:", dataset.digest
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         where = "manifest.json, dataset_metadata.json"
         raise DatasetError(f"'{dataset.folder}' is damaged: {error}", where=where) from error
-
-
-def _render_page(report_input: page.ReportInput, sections: Sequence[page.Section]) -> str:
-    """Renders the whole page as HTML."""
-    import jinja2
-    from markupsafe import Markup
-
-    folder = files("git_starcoder") / "report"
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_make_visible
-    )
-    template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
-    style = Markup((folder / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own style sheet
-    dataset = report_input.dataset
-    return template.render(
-        generator=page.REPORT_GENERATOR, style=style, sections=sections, facts=_key_facts(report_input),
-        metadata=dataset.metadata, digest=dataset.digest,
-    )  # fmt: skip
-
-
-def _make_visible(value: Any) -> Any:
-    """Writes out the control characters of every text that is not our own markup."""
-    from markupsafe import Markup
-
-    return value if isinstance(value, Markup) else escape_unsafe(str(value))
 
 
 def _key_facts(report_input: page.ReportInput) -> list[tuple[str, str]]:

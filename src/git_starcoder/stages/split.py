@@ -177,7 +177,7 @@ def assign_splits(
     """Units and changes with their group and split, without near-duplicates and without edits that the gate blocks."""
     with build.count_step("split", len(units) + len(changes)) as step:
         table = describe_files(build, recipe, units, changes)
-        [decisions] = join_files(build, step, recipe, [table])
+        [decisions] = join_files(build, step, recipe, [table], _find_pinned_splits(units, build.pins.splits))
         return apply_decisions(build, step, recipe, units, changes, decisions)
 
 
@@ -223,11 +223,16 @@ def describe_files(
 
 
 def join_files(
-    build: BuildState, step: StepCounts, recipe: recipes.Recipe, tables: Sequence[FileTable]
+    build: BuildState,
+    step: StepCounts,
+    recipe: recipes.Recipe,
+    tables: Sequence[FileTable],
+    pinned: Sequence[Split | None] = (),
 ) -> list[FileDecisions]:
     """The decisions about the files and changes of each repository.
 
-    `tables` are in the order in which their repositories keep what several of them have.
+    `tables` are in the order in which their repositories keep what several of them have. `pinned` has the splits of an
+    earlier dataset, for each file of the one repository.
     """
     files = _JoinedFiles.from_tables(tables)
     components = _find_components(build, step, files, recipe.split.near)
@@ -235,6 +240,7 @@ def join_files(
     group_names = [names[component] for component in components.tolist()]
     expected = _estimate_rows(files, group_names)
     splits = _choose_splits(build, recipe.split, expected, is_one=not tables[0].name)
+    splits |= _splits_of_pinned_groups(group_names, pinned)
     step.figures["groups"] = len(expected.of_group)
     step.figures["largest_group"] = max(Counter(group_names).values(), default=0)
     _report_shares(build, step, recipe, expected, splits)
@@ -507,6 +513,28 @@ def _choose_splits(
         other_rows = round_to_three_bits(of_deleted_files) - round_to_three_bits(gated)
         splits |= assign_groups(own_groups, options, other_rows, needs_all=is_one)
     return splits
+
+
+def _find_pinned_splits(units: Sequence[Unit], splits: Mapping[str, Split]) -> list[Split | None]:
+    """The split that an earlier dataset gave each unit, under its path or the newest former path that it knew."""
+    if not splits:
+        return []
+    paths_of_units = ([printable_path(path) for path in (unit.path, *unit.source.former_paths)] for unit in units)
+    return [next((splits[path] for path in paths if path in splits), None) for paths in paths_of_units]
+
+
+def _splits_of_pinned_groups(group_names: Sequence[str], pinned: Sequence[Split | None]) -> dict[str, Split]:
+    """The split of each group that has a pinned file.
+
+    New code may join groups of several splits. What was held out then stays held out.
+    """
+    found: dict[str, set[Split | None]] = defaultdict(set)
+    for group, split in zip(group_names, pinned, strict=False):
+        found[group].add(split)
+    order: tuple[Split, ...] = ("test", "val", "train")
+    return {
+        group: next(split for split in order if split in splits) for group, splits in found.items() if splits - {None}
+    }
 
 
 def round_to_three_bits(rows: float) -> int:

@@ -159,7 +159,8 @@ def cut_windows_of(
 def load_or_learn_tokenizer(build: BuildState, recipe: recipes.Recipe, sources: Sequence[LearningSource]) -> Tokenizer:
     """The recipe's tokenizer."""
     if recipe.window.tokenizer == "learn":
-        return learn_tokenizer(build, recipe, sources)
+        pinned = build.pins.tokenizer
+        return learn_tokenizer(build, recipe, sources) if pinned is None else tokenizers.load_tokenizer(pinned)
     return tokenizers.load_tokenizer(recipe.window.tokenizer)
 
 
