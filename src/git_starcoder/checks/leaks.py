@@ -14,6 +14,7 @@ from git_starcoder.checks.base import READING_ORDER, Check, sample_batches
 from git_starcoder.dataset.samples import known_runs
 from git_starcoder.git.objects import FILE_MODE, FOLDER_MODE, MODE_TYPE_MASK
 from git_starcoder.hashing.arrays import RUN_TOKENS, connect_components, run_hashes
+from git_starcoder.hashing.known_lines import KnownLines
 from git_starcoder.hashing.overlap import FileRuns, RunIndex, sample_hashes
 from git_starcoder.hashing.texts import (
     MIN_LINE_BYTES,
@@ -80,6 +81,8 @@ class LeakCheck(Check):
             return
         for row, *keys in zip(block.rows, *columns, strict=True):
             for kind, owned, key in zip(UNIT_KINDS, owners, keys, strict=True):
+                if kind != "group" and "scored" in row.metadata:
+                    continue  # of a file that commits changed only lines are held out: see `newest_lines`
                 owner = _owning_split(owned, key, split)
                 if owner != split and (kind, key) not in self._crossing:
                     self._crossing.add((kind, key))
@@ -104,8 +107,8 @@ class LeakCheck(Check):
         self.figure = f"held out: {', '.join(counts)}"
 
     def _find_canaries(self, sample: RebuiltSample) -> Iterator[bytes]:
-        head, known_runs = self.samples.prefix_and_runs(sample)
-        for text in (head, *(run.text for run in known_runs)):
+        texts = self.samples.held_out_texts(sample)
+        for text in (self.samples.prefix_and_runs(sample)[0], *texts):
             if b"canary" in text.lower():
                 yield from (match[1].lower().replace(b"-", b"") for match in CANARY.finditer(text))
 
@@ -115,7 +118,8 @@ class NearFilesCheck(Check):
 
     Two files are alike from the recipe's threshold on (`split.near`). It is applied to the Jaccard similarity of their
     5-token shingles, and to the share of one file that the other contains, by tokens or by the words of lines (which
-    finds copies with something added to every line). Files are compared if rows show all of their text.
+    finds copies with something added to every line). Files are compared if rows show all of their text. Files of which
+    commits changed only a part are alike to what they were before: see `newest_lines`.
     """
 
     name = "near_files"
@@ -128,7 +132,8 @@ class NearFilesCheck(Check):
         crossing: dict[tuple[int, int], float] = {}
         indices: list[list[int]] = np.column_stack((pairs.left, pairs.right)).tolist()
         for (left, right), share in zip(indices, pairs.share.tolist(), strict=True):
-            if files[left].split != files[right].split:
+            is_partial = any(files[index].scored is not None for index in (left, right))
+            if files[left].split != files[right].split and not is_partial:
                 pair = min(left, right), max(left, right)
                 crossing[pair] = max(share, crossing.get(pair, 0.0))
         for (left, right), share in sorted(crossing.items()):
@@ -160,6 +165,9 @@ class OverlapCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Compare the overlap with that of random splits."""
+        if self.context.recipe.split.holdout == "commits":
+            self.skip_reason = "what commits added is compared by its lines (`newest_lines`), not with random splits"
+            return
         samples = self.samples.by_id.values()
         token_count, rate = sum(sample.length for sample in samples), 1
         while token_count > rate * MAX_SAMPLED_RUNS:
@@ -215,6 +223,55 @@ class OverlapCheck(Check):
         return connect_components(np.arange(len(file_numbers)), numbers[pairs.left], numbers[pairs.right])
 
 
+class NewestLinesCheck(Check):
+    """Reports each text that commits added and that training knows. The figure is how many of its lines training knows.
+
+    If commits are held out (`split.holdout`), the lines that they added are compared with all training rows. A single
+    known line is counted, because people write such lines again and again. Three in a row or more are a finding: they
+    were moved or copied. Lines are compared by their words, if they span 16 bytes or more from the first to the last
+    word; shorter ones do not end such a run.
+    """
+
+    name = "newest_lines"
+    promise = "No three successive lines that held-out commits added are lines of the training split."
+
+    def finish(self) -> Iterator[Finding]:
+        """Compare the lines."""
+        if self.context.recipe.split.holdout != "commits":
+            self.skip_reason = "the recipe does not hold out commits"
+            return
+        held_out = [
+            (sample, text.splitlines())
+            for sample in self.samples.by_id.values()
+            if sample.split != "train" and _technique(sample) == BASE
+            for text in self.samples.held_out_texts(sample)
+        ]
+        training = (
+            sample for sample in self.samples.by_id.values() if sample.split == "train" and not sample.is_masked
+        )
+        texts = (
+            text
+            for sample in training
+            for text in (self.samples.prefix_and_runs(sample)[0], *self.samples.run_texts(sample))
+        )
+        asked = HashedLines.from_texts(line for _, lines in held_out for line in lines)
+        known = KnownLines.find(asked, (HashedLines.from_texts(batch) for batch in text_batches(texts)))
+        line_count = known_count = run_count = 0
+        for sample, lines in held_out:
+            hashed = HashedLines.from_texts(lines)
+            marks, runs = known.mark(hashed), known.mark_runs(hashed)
+            line_count += sum(mark is not None for mark in marks)
+            known_count += sum(mark is True for mark in marks)
+            run_count += sum(mark is True and run for mark, run in zip(marks, runs, strict=True))
+            if any(runs):
+                first = lines[runs.index(True)].decode("utf-8", "replace").strip()
+                yield self.sample_finding(sample, f"{sum(runs)} lines from {first!r} on are in training, too")
+        self.certificate = {"lines": line_count, "known": known_count, "in_runs": run_count}
+        self.figure = (
+            f"{known_count:,} of {line_count:,} lines (from {MIN_LINE_BYTES} bytes) are known, {run_count:,} in runs"
+        )
+
+
 class HeldOutLinesCheck(Check):
     """Reports training rows that show a line that only held-out code has, or a held-out file in their context.
 
@@ -233,6 +290,9 @@ class HeldOutLinesCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Compare the lines of all samples that show history, and the paths in all contexts."""
+        if self.context.recipe.split.holdout == "commits":
+            self.skip_reason = "what commits added is compared with all training rows (`newest_lines`)"
+            return
         held_out = [sample for sample in self.samples.by_id.values() if sample.split != "train"]
         training = [sample for sample in self.samples.by_id.values() if sample.split == "train"]
         if not held_out:

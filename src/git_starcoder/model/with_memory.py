@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.dataset.contamination import drop_read
-from git_starcoder.dataset.held_out import draw_documents, load_documents
+from git_starcoder.dataset.held_out import draw_documents, load_documents, load_repository
 from git_starcoder.evals import control_mask
 from git_starcoder.evals.bits_per_byte import document_sequences
 from git_starcoder.memory.repository_memory import MemoryReader, NetworkView, RepositoryMemory
@@ -144,15 +144,13 @@ def add_memory(
     trust the network too much.
     """
     training = [document.tokens for document in load_documents(dataset, "train")]
-    held_out = {split: load_documents(dataset, split) for split in ("val", "test")}
     memory = RepositoryMemory.build(training, "training split", tokenizer)
-    documents = draw_documents(drop_read(held_out["val"], blobs), GATE_TOKENS)
+    documents = draw_documents(drop_read(load_documents(dataset, "val"), blobs), GATE_TOKENS)
     sequences, first_scored = document_sequences(documents, tokenizer.end_id)
     memory = memory.fit_gate(*_without_end(memory, sequences, first_scored))
     views = network.sequence_views(sequences, first_scored, [document.header for document in documents])
     memory = memory.fit_gate(*_without_end(memory, sequences, first_scored), _join_views(views))
-    others = [document.tokens for documents in held_out.values() for document in documents]
-    return memory.update([*training, *others], "repository")
+    return memory.update([document.tokens for document in load_repository(dataset)], "repository")
 
 
 def training_memory(stored: RepositoryMemory, dataset: Dataset, tokenizer: Tokenizer) -> RepositoryMemory:

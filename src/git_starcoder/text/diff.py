@@ -9,9 +9,10 @@ by its `after` turns the first text into the second.
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+from git_starcoder.records import Span
 from git_starcoder.text.encoding import split_lines
 
 CONTEXT_LINES = 10
@@ -65,6 +66,21 @@ def find_hunks(before: bytes, after: bytes) -> list[Hunk] | None:
         Hunk(b"".join(old[start:stop]), b"".join(new[to_start:to_stop]), lines_above + to_start + 1)
         for start, stop, to_start, to_stop in _add_context(_merge_close(ranges), len(old))
     ]
+
+
+def find_added_lines(before: bytes, after: bytes) -> tuple[Span, ...] | None:
+    """Where the lines stand in `after` that `before` does not have, as bytes; None where there is too much to compare.
+
+    Both texts have LF line ends. `a b c` and `a x y c`, a line each, give (2, 6).
+    """
+    head, tail = _common_bytes(before, after)
+    new = split_lines(after[head : len(after) - tail])
+    ranges = diff_lines(split_lines(before[head : len(before) - tail]), new)
+    if ranges is None:
+        return None
+    offsets = list(accumulate(map(len, new), initial=head))
+    spans = (Span(offsets[each.to_start], offsets[each.to_stop]) for each in ranges)
+    return tuple(span for span in spans if span.start < span.stop)
 
 
 def is_small(text: bytes) -> bool:
