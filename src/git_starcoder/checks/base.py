@@ -356,10 +356,10 @@ class Outcome:
     - `overlap`: the number of held-out `runs` of `run` tokens, of which one in `one_in` is used; the share of these
       runs in training (`overlap`, and `without_changes`); and this share in the random splits `draws`, with the mean
       `floor` and the standard `deviation`.
-    - `newest_lines`: the number of held-out `lines` that commits added, how many of them training knows (`known`), and
-      how many of these are in a run (`in_runs`).
     - `held_out_lines`: the number of `lines` that only held-out files have, of training `changes`, of
-      `changes_with_a_line` of these, and of `contexts`; and whether the repository was used (`with_repository`).
+      `changes_with_a_line` of these, and of `contexts`; and whether the repository was used (`with_repository`). If
+      commits are held out: the number of `lines` that they added, how many of them training knows (`known`), and how
+      many of these in a row (`in_runs`).
     """
 
     def add_findings(self, findings: Iterable[Finding] | None) -> None:

@@ -82,7 +82,7 @@ class LeakCheck(Check):
         for row, *keys in zip(block.rows, *columns, strict=True):
             for kind, owned, key in zip(UNIT_KINDS, owners, keys, strict=True):
                 if kind != "group" and "scored" in row.metadata:
-                    continue  # of a file that commits changed only lines are held out: see `newest_lines`
+                    continue  # of a file that commits changed only lines are held out: see `held_out_lines`
                 owner = _owning_split(owned, key, split)
                 if owner != split and (kind, key) not in self._crossing:
                     self._crossing.add((kind, key))
@@ -119,7 +119,7 @@ class NearFilesCheck(Check):
     Two files are alike from the recipe's threshold on (`split.near`). It is applied to the Jaccard similarity of their
     5-token shingles, and to the share of one file that the other contains, by tokens or by the words of lines (which
     finds copies with something added to every line). Files are compared if rows show all of their text. Files of which
-    commits changed only a part are alike to what they were before: see `newest_lines`.
+    commits changed only a part are alike to what they were before: see `held_out_lines`.
     """
 
     name = "near_files"
@@ -166,7 +166,7 @@ class OverlapCheck(Check):
     def finish(self) -> Iterator[Finding]:
         """Compare the overlap with that of random splits."""
         if self.context.recipe.split.holdout == "commits":
-            self.skip_reason = "what commits added is compared by its lines (`newest_lines`), not with random splits"
+            self.skip_reason = "what commits added is compared by its lines (`held_out_lines`), not with random splits"
             return
         samples = self.samples.by_id.values()
         token_count, rate = sum(sample.length for sample in samples), 1
@@ -223,55 +223,6 @@ class OverlapCheck(Check):
         return connect_components(np.arange(len(file_numbers)), numbers[pairs.left], numbers[pairs.right])
 
 
-class NewestLinesCheck(Check):
-    """Reports each text that commits added and that training knows. The figure is how many of its lines training knows.
-
-    If commits are held out (`split.holdout`), the lines that they added are compared with all training rows. A single
-    known line is counted, because people write such lines again and again. Three in a row or more are a finding: they
-    were moved or copied. Lines are compared by their words, if they span 16 bytes or more from the first to the last
-    word; shorter ones do not end such a run.
-    """
-
-    name = "newest_lines"
-    promise = "No three successive lines that held-out commits added are lines of the training split."
-
-    def finish(self) -> Iterator[Finding]:
-        """Compare the lines."""
-        if self.context.recipe.split.holdout != "commits":
-            self.skip_reason = "the recipe does not hold out commits"
-            return
-        held_out = [
-            (sample, text.splitlines())
-            for sample in self.samples.by_id.values()
-            if sample.split != "train" and _technique(sample) == BASE
-            for text in self.samples.held_out_texts(sample)
-        ]
-        training = (
-            sample for sample in self.samples.by_id.values() if sample.split == "train" and not sample.is_masked
-        )
-        texts = (
-            text
-            for sample in training
-            for text in (self.samples.prefix_and_runs(sample)[0], *self.samples.run_texts(sample))
-        )
-        asked = HashedLines.from_texts(line for _, lines in held_out for line in lines)
-        known = KnownLines.find(asked, (HashedLines.from_texts(batch) for batch in text_batches(texts)))
-        line_count = known_count = run_count = 0
-        for sample, lines in held_out:
-            hashed = HashedLines.from_texts(lines)
-            marks, runs = known.mark(hashed), known.mark_runs(hashed)
-            line_count += sum(mark is not None for mark in marks)
-            known_count += sum(mark is True for mark in marks)
-            run_count += sum(mark is True and run for mark, run in zip(marks, runs, strict=True))
-            if any(runs):
-                first = lines[runs.index(True)].decode("utf-8", "replace").strip()
-                yield self.sample_finding(sample, f"{sum(runs)} lines from {first!r} on are in training, too")
-        self.certificate = {"lines": line_count, "known": known_count, "in_runs": run_count}
-        self.figure = (
-            f"{known_count:,} of {line_count:,} lines (from {MIN_LINE_BYTES} bytes) are known, {run_count:,} in runs"
-        )
-
-
 class HeldOutLinesCheck(Check):
     """Reports training rows that show a line that only held-out code has, or a held-out file in their context.
 
@@ -279,10 +230,17 @@ class HeldOutLinesCheck(Check):
     if they span 16 bytes or more from their first to their last word. A line that training files also have is allowed.
     With the repository, training files are all its files that are not held out. Without it, files that were dropped as
     copies are unknown, and their lines look as if only held-out code had them; so three such lines are required.
+
+    If commits are held out (`split.holdout`), the lines that they added are compared with all training rows instead. A
+    single line that training knows is only counted, because people write such lines again and again. Three in a row are
+    a finding: they were moved or copied. Shorter lines do not end such a run.
     """
 
     name = "held_out_lines"
-    promise = "No training row made from history or other files shows a line that only held-out files have."
+    promise = (
+        "No training row made from history or other files shows a line that only held-out files have, "
+        "and none knows three successive lines that held-out commits added."
+    )
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -290,13 +248,13 @@ class HeldOutLinesCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Compare the lines of all samples that show history, and the paths in all contexts."""
-        if self.context.recipe.split.holdout == "commits":
-            self.skip_reason = "what commits added is compared with all training rows (`newest_lines`)"
-            return
         held_out = [sample for sample in self.samples.by_id.values() if sample.split != "train"]
         training = [sample for sample in self.samples.by_id.values() if sample.split == "train"]
         if not held_out:
             self.skip_reason = "nothing is held out"
+            return
+        if self.context.recipe.split.holdout == "commits":
+            yield from self._find_known_runs(held_out, training)
             return
         changes = [sample for sample in training if _technique(sample) in HISTORY_TECHNIQUES]
         secret_lines = self._find_secret_lines(held_out, training)
@@ -322,6 +280,37 @@ class HeldOutLinesCheck(Check):
         if self.context.repository and not self._has_all_files:
             result += ", files of the repository being missing"
         self.figure = f"{result} (from {MIN_LINE_BYTES} bytes); {len(contexts):,} contexts"
+
+    def _find_known_runs(self, held_out: list[RebuiltSample], training: list[RebuiltSample]) -> Iterator[Finding]:
+        """Compare the lines that commits added with all text of training rows."""
+        added = [
+            (sample, text.splitlines())
+            for sample in held_out
+            if _technique(sample) == BASE
+            for text in self.samples.held_out_texts(sample)
+        ]
+        texts = (
+            text
+            for sample in training
+            for text in (self.samples.prefix_and_runs(sample)[0], *self.samples.run_texts(sample))
+        )
+        asked = HashedLines.from_texts(line for _, lines in added for line in lines)
+        known = KnownLines.find(asked, (HashedLines.from_texts(batch) for batch in text_batches(texts)))
+        line_count = known_count = run_count = 0
+        for sample, lines in added:
+            hashed = HashedLines.from_texts(lines)
+            marks, is_in_run = known.mark(hashed), known.mark_runs(hashed)
+            line_count += sum(mark is not None for mark in marks)
+            known_count += marks.count(True)
+            run_count += sum(mark is True and inside for mark, inside in zip(marks, is_in_run, strict=True))
+            if any(is_in_run):
+                first = lines[is_in_run.index(True)].decode("utf-8", "replace").strip()
+                yield self.sample_finding(sample, f"training knows {sum(is_in_run)} of its lines, from {first!r} on")
+        self.certificate = {"lines": line_count, "known": known_count, "in_runs": run_count}
+        self.figure = (
+            f"training knows {known_count:,} of {line_count:,} lines that commits added (from {MIN_LINE_BYTES} bytes), "
+            f"{run_count:,} of them in a row"
+        )
 
     def _find_secret_lines(self, held_out: list[RebuiltSample], training: list[RebuiltSample]) -> LineIndex:
         """The lines of held-out code, without those that training files have."""

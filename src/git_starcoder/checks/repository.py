@@ -361,7 +361,9 @@ class SourceCheck(Check):
         real_hunks = find_hunks(texts.get(change.blob_before) or b"", texts.get(change.blob_after) or b"") or []
         real_pairs = [(hunk.before, hunk.after) for hunk in real_hunks]
         shown_pairs = zip(befores, [*afters[:-1], self.samples.decode(tokens)], strict=True)
-        remaining = iter(real_pairs)  # a commit may do the same in two places, so each is looked for behind the last one
+        remaining = iter(
+            real_pairs
+        )  # a commit may do the same in two places, so each is looked for behind the last one
         if not all(pair in remaining for pair in shown_pairs):
             return f"commit {change.commit[:12]} did something else"
         return ""

@@ -46,17 +46,15 @@ class KnownLines(NamedTuple):
     def mark_runs(self, lines: HashedLines) -> list[bool]:
         """Whether each of some consecutive lines, given as a text each, is in a run of known ones.
 
-        A run has at least `MIN_ORIGIN_LINES` known lines, and begins and ends with one. Lines that are too short to
-        tell where they come from do not end it.
+        A run has at least `MIN_ORIGIN_LINES` known lines. Lines between and beside them that are too short to tell
+        where they come from belong to it.
         """
         is_known = self.mark(lines)
         is_in_run = [False] * len(is_known)
-        run: list[int] = []
-        for number, known in enumerate([*is_known, False]):
-            if known:
-                run.append(number)
-            elif known is False:
-                if len(run) >= MIN_ORIGIN_LINES:
-                    is_in_run[run[0] : run[-1] + 1] = [True] * (run[-1] + 1 - run[0])
-                run = []
+        first = 0
+        for stop, known in enumerate([*is_known, False]):
+            if known is False:
+                if is_known[first:stop].count(True) >= MIN_ORIGIN_LINES:
+                    is_in_run[first:stop] = [True] * (stop - first)
+                first = stop + 1
         return is_in_run

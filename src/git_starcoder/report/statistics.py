@@ -160,7 +160,7 @@ def _count_row(statistics: RowStatistics, split: Split, row_number: int, metadat
     names = path, str(metadata["group"]), row_id
     for (kind, splits_by_name), name in zip(statistics.splits_of.items(), names, strict=True):
         if "scored" in metadata and kind != "leak groups":
-            continue  # only lines of the file are held out, and the check `newest_lines` counts them
+            continue  # only lines of the file are held out, and the check `held_out_lines` counts them
         splits_by_name.setdefault(name, set()).add(split)
     if technique == BASE:
         sample = str(metadata["sample"])
