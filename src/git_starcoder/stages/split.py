@@ -513,7 +513,8 @@ def _choose_splits(
         groups[expected.home[name]].append(group)
     splits: dict[str, Split] = {DELETED_FILES_GROUP: "train"}
     if options.holdout != "files":
-        return splits | dict.fromkeys(expected.of_group, "train")
+        trained: dict[str, Split] = dict.fromkeys(expected.of_group, "train")
+        return splits | trained
     for own_groups, of_deleted_files in zip(groups, expected.of_deleted_files, strict=True):
         gated = options.train * fsum(expected.gated[group.id] for group in own_groups)
         other_rows = round_to_three_bits(of_deleted_files) - round_to_three_bits(gated)
