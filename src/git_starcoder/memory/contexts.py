@@ -298,9 +298,13 @@ class _Before:
         return int(self.index.tokens[int(self.index.places[place]) - 1 - self.order])
 
 
+def document_digest(tokens: NDArray[np.integer]) -> bytes:
+    """The hash by which an index tells documents apart. `tokens` have the type of the tokenizer."""
+    return blake2b(tokens.tobytes(), digest_size=DIGEST_BYTES).digest()
+
+
 def _with_digest(tokens: NDArray[np.integer]) -> tuple[bytes, bytes]:
-    data = tokens.tobytes()
-    return blake2b(data, digest_size=DIGEST_BYTES).digest(), data
+    return document_digest(tokens), tokens.tobytes()
 
 
 def _following(order: Integers, counts: Integers, wanted: NDArray[np.integer], begins: NDArray[np.integer]) -> Integers:

@@ -29,8 +29,8 @@ class TokenCounts:
     twos: int = 0
     more: int = 0
     largest: int = 0
-    place: int = 0
-    """Where in the file the newest token after this context stands."""
+    places: list[int] = field(default_factory=list[int])
+    """Where in the file the tokens after this context stand that were counted, the newest last."""
 
     def add(self, token: int) -> bool:
         """Count a token once more, and return whether it was known."""
@@ -41,6 +41,19 @@ class TokenCounts:
         self.ones += (count == 1) - (count == 2)
         self.twos += (count == 2) - (count == 3)
         self.more += count == 3
+        return count > 1
+
+    def remove(self, token: int) -> bool:
+        """Take back the newest `add`, which was of this token, and return whether the token is still known."""
+        count = self.of_token.pop(token)
+        self.total -= 1
+        self.ones -= (count == 1) - (count == 2)
+        self.twos -= (count == 2) - (count == 3)
+        self.more -= count == 3
+        if count > 1:
+            self.of_token[token] = count - 1
+        self.largest = max(self.of_token.values(), default=0)
+        self.places.pop()
         return count > 1
 
 
@@ -66,10 +79,22 @@ class FileCounts:
             counts = self._by_context.get(context)
             if counts is None:
                 counts = self._by_context[context] = TokenCounts()
-            counts.place = len(self.history)
+            counts.places.append(len(self.history))
             if counts.add(token):
                 break
         self.history.append(token)
+
+    def forget(self, count: int) -> None:
+        """Take back the last tokens of the file, as if they had never been added."""
+        for _ in range(count):
+            token = self.history.pop()
+            for context in reversed(self._contexts()):
+                counts = self._by_context[context]
+                is_known = counts.remove(token)
+                if not counts.total:
+                    del self._by_context[context]
+                if is_known:
+                    break
 
     def _contexts(self) -> list[tuple[int, ...]]:
         longest = tuple(self.history[-MAX_FILE_ORDER:])

@@ -177,6 +177,11 @@ class MemoryReader:
         for token in tokens:
             self.file.add(token)
 
+    def forget(self, count: int) -> None:
+        """Take back the last tokens, as if they had not been read."""
+        self._contexts = None
+        self.file.forget(count)
+
     def _known_contexts(self) -> tuple[list[Following], list[TokenCounts]]:
         """Return the contexts of the next token that the repository and the file know; a draft and a mixture ask."""
         if self._contexts is None:
@@ -222,7 +227,7 @@ class MemoryReader:
         if max(len(file), len(repository)) <= MIN_DRAFT_ORDER:
             return []
         if len(file) >= len(repository):
-            return self.file.history[file[-1].place :][:DRAFT_TOKENS]
+            return self.file.history[file[-1].places[-1] :][:DRAFT_TOKENS]
         return self.memory.index.copy_after(repository[-1], DRAFT_TOKENS)
 
 

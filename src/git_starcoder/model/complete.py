@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from git_starcoder.model.network import Network
     from git_starcoder.text.tokenizer import Tokenizer
 
+    Tokens = NDArray[Any]
+
 MIN_PROMPT_LINES = 12
 """Lines before the place of an example completion."""
 HIDDEN_LINES = 6
@@ -54,6 +56,8 @@ class Model:
         tokenizer: Tokenizer,
         memory: RepositoryMemory | None = None,
         repository: str | None = None,
+        *,
+        fills_gaps: bool = True,
     ) -> None:
         self.network = network
         self.tokenizer = tokenizer
@@ -61,6 +65,8 @@ class Model:
         """What the repository contains, exactly; None if the model has no memory."""
         self.repository = repository
         """The name of the repository, if the model was trained with a header before every window."""
+        self.fills_gaps = fills_gaps and tokenizer.fim_ids is not None
+        """Whether the model can be shown the text after a gap."""
 
     @classmethod
     def open(cls, folder: str | Path) -> Model:
@@ -78,7 +84,9 @@ class Model:
         if (folder / CONTEXT_FOLDER).exists():
             composer = ContextComposer.open(folder / CONTEXT_FOLDER, tokenizer)
             reader = NetworkWithContext(network, composer, record["config"]["context_tokens"])
-        return cls(reader, tokenizer, memory, record.get("repository"))
+        config = record["config"]
+        fills_gaps = bool(config.get("fim") or config.get("base"))
+        return cls(reader, tokenizer, memory, record.get("repository"), fills_gaps=fills_gaps)
 
     def complete(
         self,
@@ -111,7 +119,7 @@ class Model:
         _check_sampling(max_tokens, temperature)
         network, tokenizer = self.network, self.tokenizer
         limit = min(max_tokens, network.context // 2)
-        header = self._header(path)
+        header = self.header(path)
         tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit, header)
         stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
         stop[network.end_token] = True
@@ -120,7 +128,7 @@ class Model:
         (generated,) = network.generate([tokens], limit, stop=stop, sampling=sampling, readers=readers)
         return tokenizer.decode(generated[generated != network.end_token]).decode("utf-8", "replace")
 
-    def _header(self, path: str) -> NDArray[np.int64]:
+    def header(self, path: str) -> NDArray[np.int64]:
         """The header of a file as training shows it; empty if the path is not known, or the model knows no headers."""
         tokens: list[int] = []
         for part in header_parts(self.repository, path) if self.repository and path else ():
@@ -177,13 +185,26 @@ def prompt_tokens(
     room = network.context - max_tokens - RESERVED_TOKENS - len(header)
     before = tokenizer.encode([clean_prompt(prompt, "the prompt")])[0].astype(np.int64)
     if suffix is None:
-        return np.concatenate(([network.end_token] * (len(before) < room), header, before[-room:])).astype(np.int64)
+        return arrange_prompt(tokenizer, header, before[-room:], begins_file=len(before) < room)
     if tokenizer.fim_ids is None:
         raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="--suffix")
-    fim_prefix, fim_middle, fim_suffix = tokenizer.fim_ids
     codec = detect_codec(prompt, cut=True) if isinstance(prompt, bytes) else ""
     after = tokenizer.encode([clean_prompt(suffix, "the suffix", codec)])[0].astype(np.int64)[: room // 2]
-    return np.concatenate((header, [fim_prefix], before[-(room - len(after)) :], [fim_suffix], after, [fim_middle]))
+    return arrange_prompt(tokenizer, header, before[-(room - len(after)) :], after)
+
+
+def arrange_prompt(
+    tokenizer: Tokenizer, header: Tokens, before: Tokens, after: Tokens | None = None, *, begins_file: bool = False
+) -> NDArray[np.int64]:
+    """The parts of a prompt in the order in which a model has seen them in training.
+
+    With the text after a gap: `header <fim_prefix> before <fim_suffix> after <fim_middle>`. Without: `header before`,
+    after the end-of-text token if `before` begins the file.
+    """
+    if after is None or tokenizer.fim_ids is None:
+        return np.concatenate(([tokenizer.end_id] * begins_file, header, before)).astype(np.int64)
+    fim_prefix, fim_middle, fim_suffix = tokenizer.fim_ids
+    return np.concatenate((header, [fim_prefix], before, [fim_suffix], after, [fim_middle])).astype(np.int64)
 
 
 def clean_prompt(text: str | bytes, name: str, codec: str = "") -> bytes:

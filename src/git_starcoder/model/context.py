@@ -36,7 +36,7 @@ from git_starcoder.evals.completion import newline_mask
 from git_starcoder.parse.identifiers import WORD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -129,6 +129,38 @@ class ContextComposer:
             all_words[order],
             word_pieces[order],
             tokenizer,
+        )
+
+    def replace_files(self, gone: Collection[str], documents: Iterable[Document]) -> Self:
+        """Return the composer without some files, given by their paths, and with others.
+
+        What it knows of the other files is not computed again. Among files with equal scores, new ones come last.
+        """
+        added = type(self).build(documents, self.contents, self.tokenizer)
+        kept = [file for file, path in enumerate(self.paths) if path not in gone]
+        # Files 0 and 2 of three with 2, 1 and 3 pieces -> pieces 0, 1, 3, 4, 5, which become 0 to 4.
+        piece_counts, lengths = np.diff(self.file_starts), np.diff(self.piece_starts)
+        is_kept_file = np.zeros(len(self.paths), dtype=np.bool_)
+        is_kept_file[kept] = True
+        is_kept = np.repeat(is_kept_file, piece_counts)
+        tokens = np.concatenate((self.tokens[np.repeat(is_kept, lengths)], added.tokens))
+        all_lengths = np.concatenate((lengths[is_kept], np.diff(added.piece_starts)))
+        all_counts = np.concatenate((piece_counts[kept], np.diff(added.file_starts)))
+        new_number = np.cumsum(is_kept) - 1
+        is_kept_word = is_kept[self.word_pieces]
+        words = self.words[is_kept_word]
+        pieces = new_number[self.word_pieces[is_kept_word]].astype(np.uint32)
+        at = np.searchsorted(words, added.words, side="right")
+        return type(self)(
+            self.contents,
+            (*(self.paths[file] for file in kept), *added.paths),
+            (*(self.groups[file] for file in kept), *added.groups),
+            tokens,
+            np.concatenate(([0], np.cumsum(all_lengths))).astype(np.int64),
+            np.concatenate(([0], np.cumsum(all_counts))).astype(np.int64),
+            np.insert(words, at, added.words),
+            np.insert(pieces, at, added.word_pieces + np.uint32(is_kept.sum())),
+            self.tokenizer,
         )
 
     def extend_header(self, header: Tokens, text: Tokens, budget: int, group: str = "") -> Tokens:

@@ -34,6 +34,10 @@ class Sampling(NamedTuple):
     no_repeat_tokens: int = 0
     """If not 0, no sequence of this many tokens is written that occurred before."""
     seed: int = 0
+    top_k: int = 0
+    """If not 0, only the most likely tokens are drawn, this many of them."""
+    top_p: float = 1.0
+    """Only the most likely tokens are drawn, as few as have this share of the probability together."""
 
 
 GREEDY = Sampling()
@@ -60,9 +64,7 @@ class Writer:
 
     def write(self, probabilities: NDArray[np.float32]) -> int:
         """Choose the next token by the network's probabilities, shape (vocabulary,), and append it."""
-        if self._reader:
-            probabilities = self._reader.mix(probabilities)
-        token = self._choose(probabilities)
+        token = self._choose(self._predict(probabilities))
         self.history.append(token)
         self.written.append(token)
         self._remember(len(self.history) - 1)
@@ -71,12 +73,16 @@ class Writer:
         self.is_done = bool(self._stop[token]) or len(self.written) == self._limit
         return token
 
+    def _predict(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities by which the next token is chosen."""
+        return self._reader.mix(probabilities) if self._reader else probabilities
+
     def draft(self) -> list[int]:
         """Guess the tokens after the last one, by the memory."""
         return self._reader.draft()[: self._limit - len(self.written) - 1] if self._reader else []
 
     def _choose(self, probabilities: NDArray[np.float32]) -> int:
-        temperature, repeat, seed = self._sampling
+        temperature, repeat, seed = self._sampling[:3]
         allowed: NDArray[np.float64] = probabilities.astype(np.float64)
         if repeat and len(self.history) >= repeat:
             allowed[list(self._followers.get(tuple(self.history[len(self.history) - repeat + 1 :]), ()))] = 0
@@ -84,6 +90,7 @@ class Writer:
             return int(allowed.argmax())
         # Powers of p / max p, so that none overflows. Each place has a random number of its own, drafts or not.
         powers: NDArray[np.float64] = (allowed / allowed.max()) ** (1 / temperature)
+        _keep_likely(powers, self._sampling.top_k, self._sampling.top_p)
         generator = np.random.default_rng((seed % (1 << 64), len(self.written)))
         return int(generator.choice(len(powers), p=powers / powers.sum()))
 
@@ -91,6 +98,15 @@ class Writer:
         if (repeat := self._sampling.no_repeat_tokens) and end + 1 >= repeat:
             before = tuple(self.history[end - repeat + 1 : end])
             self._followers.setdefault(before, set()).add(self.history[end])
+
+
+def _keep_likely(weights: NDArray[np.float64], top_k: int, top_p: float) -> None:
+    """Set all weights to 0 but the largest: `top_k` of them (0: all), and as few as have a share of `top_p`."""
+    if top_k or top_p < 1:
+        order = np.argsort(-weights, kind="stable")
+        shares = np.cumsum(weights[order]) / weights.sum()
+        kept = 1 + int(np.searchsorted(shares, top_p))
+        weights[order[min(kept, top_k or kept) :]] = 0
 
 
 def generate(
@@ -127,9 +143,9 @@ def generate(
 def _write_batch(network: Network, writers: list[Writer]) -> None:
     """Let writers write until all are done."""
     passes = NetworkPasses(network, len(writers))
-    probabilities = passes.read([writer.history for writer in writers])
+    probabilities = passes.read([writer.history for writer in writers], is_prompt=True)
     if len(writers) == 1:
-        _write_with_drafts(passes, writers[0], probabilities[0])
+        write_with_drafts(passes, writers[0], probabilities[0])
         return
     while True:
         pairs = zip(writers, probabilities[:, -1], strict=True)
@@ -139,8 +155,11 @@ def _write_batch(network: Network, writers: list[Writer]) -> None:
         probabilities = passes.read([[token] for token in tokens])
 
 
-def _write_with_drafts(passes: NetworkPasses, writer: Writer, probabilities: NDArray[np.float32]) -> None:
-    """Let one writer write until it is done: a pass reads the last token and a draft of the next ones."""
+def write_with_drafts(passes: NetworkPasses, writer: Writer, probabilities: NDArray[np.float32]) -> None:
+    """Let one writer write until it is done: a pass reads the last token and a draft of the next ones.
+
+    `passes` have read the prompt, and `probabilities`, shape (1, vocabulary), are those of the token after it.
+    """
     draft: list[int] = []
     while not writer.is_done:
         # Row 0 predicts the first token of the draft, row 1 the second one, and so on, as long as the draft is right.
@@ -171,11 +190,16 @@ class NetworkPasses:
         self.can_forget = self._cache is not None and not any(self._cache.is_sliding)
         """Whether the last tokens can be taken back."""
 
-    def read(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def tokens(self, index: int = 0) -> NDArray[np.int64]:
+        """Return the tokens of a text that were read."""
+        return self._tokens[index].numpy()
+
+    def read(self, texts: Sequence[Sequence[int]], *, is_prompt: bool = False) -> NDArray[np.float32]:
         """Read the next tokens of each text, and return the probabilities of the token after each of them.
 
-        The result has shape (texts, tokens, vocabulary). If the texts are not equally long, they are padded on the
-        left; that is possible only in the first pass.
+        The result has shape (texts, tokens, vocabulary). Of a prompt, only the probabilities after its last token are
+        returned. If the texts are not equally long, they are padded on the left; that is possible only in the first
+        pass.
         """
         network, torch = self._network, self._network.torch
         longest = max(len(text) for text in texts)
@@ -185,15 +209,16 @@ class NetworkPasses:
         self._mask = torch.cat((self._mask, mask), 1)
         shown = self._tokens if self._cache is None else new
         positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -shown.shape[1] :]
-        options: dict[str, Any] = {"attention_mask": self._mask, "position_ids": positions}
-        # The first pass is over a prompt, of which only the last token is asked for.
-        options["logits_to_keep"] = 1 if shown.shape[1] == self._mask.shape[1] else longest
+        wanted = 1 if is_prompt else longest
+        options: dict[str, Any] = {"position_ids": positions, "logits_to_keep": wanted}
+        if not self._mask.all():
+            options["attention_mask"] = self._mask
         options = {key: value for key, value in options.items() if key in self._parameters}
         if self._cache is not None:
             options |= {"past_key_values": self._cache, "use_cache": True}
         options = {key: value.to(network.device) if torch.is_tensor(value) else value for key, value in options.items()}
         with network.autocast():
-            logits = network.model(input_ids=shown.to(network.device), **options).logits[:, -longest:].float()
+            logits = network.model(input_ids=shown.to(network.device), **options).logits[:, -wanted:].float()
         logits[:, :, network.suppressed_tokens] = -torch.inf
         return logits.softmax(-1).cpu().numpy()
 

@@ -122,18 +122,24 @@ class NetworkWithMemory:
 
 
 def read_prompt(memory: RepositoryMemory, prompt: Tokens, tokenizer: Tokenizer) -> MemoryReader:
-    """Let a memory read a prompt, whose texts are separated by control tokens.
+    """Let a memory read a prompt, whose texts are separated by control tokens: see `texts_of_prompt`."""
+    others, current = texts_of_prompt(prompt, tokenizer)
+    reader = MemoryReader(memory, others)
+    reader.add(current.tolist())
+    return reader
 
-    The text that is written is the one before the gap, or else the last one. The others are read first: the text after
-    the gap, and files that are shown as context.
+
+def texts_of_prompt(prompt: Tokens, tokenizer: Tokenizer) -> tuple[list[Tokens], Tokens]:
+    """Divide a prompt into the text that is written, which comes last here, and the others, which are read before it.
+
+    The text that is written is the one before the gap, or else the last one. The others are the text after the gap,
+    what the header says, and files that are shown as context.
     """
     edges = [-1, *np.flatnonzero(control_mask(tokenizer)[prompt]).tolist(), len(prompt)]
     texts = [prompt[before + 1 : end] for before, end in pairwise(edges)]
     gap = tokenizer.fim_ids[0] if tokenizer.fim_ids else None
     current = next((index for index, edge in enumerate(edges[1:-1], 1) if prompt[edge] == gap), len(texts) - 1)
-    reader = MemoryReader(memory, [text for index, text in enumerate(texts) if index != current and len(text)])
-    reader.add(texts[current].tolist())
-    return reader
+    return [text for index, text in enumerate(texts) if index != current and len(text)], texts[current]
 
 
 def add_memory(

@@ -189,7 +189,7 @@ class Tokenizer:
     @cached_property
     def token_byte_counts(self) -> NDArray[np.int64] | None:
         """The number of bytes that each id stands for, shape (vocab_size,), if the tokenizer is byte-level."""
-        return None if self._bytes is None else np.array(list(map(len, self._bytes)), dtype=np.int64)
+        return None if self.token_bytes is None else np.array(list(map(len, self.token_bytes)), dtype=np.int64)
 
     def decode(self, ids: Iterable[int] | NDArray[Any]) -> bytes:
         """The bytes that tokens stand for, with control tokens as they are spelled.
@@ -197,9 +197,9 @@ class Tokenizer:
         This is exact for byte-level tokenizers. With others, a character that is cut by the edge of a window is lost.
         """
         numbers = np.array(ids if isinstance(ids, np.ndarray) else list(ids), dtype=np.int64)
-        if self._bytes is None:
+        if self.token_bytes is None:
             return self._exact.decode(numbers.tolist(), skip_special_tokens=False).encode()
-        return b"".join(cast("list[bytes]", self._bytes.take(numbers).tolist()))
+        return b"".join(cast("list[bytes]", self.token_bytes.take(numbers).tolist()))
 
     def verify(self, texts: Sequence[bytes]) -> None:
         """Compare the fast encoder with the saved tokenizer on texts, and stop using it if they differ.
@@ -251,7 +251,7 @@ class Tokenizer:
             return None
 
     @cached_property
-    def _bytes(self) -> NDArray[np.object_] | None:
+    def token_bytes(self) -> NDArray[np.object_] | None:
         """The bytes that each id stands for, shape (vocab_size,), if the tokenizer is byte-level."""
         decoder: dict[str, Any] = self.definition.get("decoder") or {}
         if decoder.get("type") != "ByteLevel":

@@ -1,0 +1,162 @@
+"""Decides where a completion ends: where a person would end it.
+
+A completion is one line, or a block if the line opens one. It ends before it repeats what stands after the cursor.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from git_starcoder.serve.cursor import Cursor, EndingRule, Reason
+
+MAX_BLOCK_LINES = 12
+"""The most lines of a block. Longer ones are rarely right to their end, and nobody reads them before accepting."""
+MAX_BLANK_LINES = 3
+"""The most blank lines before a completion; with more, there is none."""
+OPENERS = (":", "{", "(", "[", "=>", "->")
+"""A line that ends with one of these opens a block."""
+OPENING_WORDS = re.compile(r"(?:^|\s)(?:do|then|begin|else)$")
+CLOSERS = ("}", ")", "]", "end")
+"""A line that begins with one of these closes a block, and belongs to it."""
+BRACKETS = {")": "(", "]": "[", "}": "{"}
+
+
+class Verdict(NamedTuple):
+    """What is to become of a text that is being written."""
+
+    kept: int
+    """The characters that belong to the completion if it ends now."""
+    settled: int
+    """The characters that belong to it however it goes on."""
+    reason: Reason | None
+    """Why it ends; None if it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndingRules:
+    """What the end of a completion depends on: the text around the cursor."""
+
+    rule: EndingRule
+    stop: tuple[str, ...]
+    line_start: str
+    """The line of the cursor, before it."""
+    line_rest: str
+    """The line of the cursor, after it, without white space at both ends."""
+    next_line: str
+    """The first line after that is not blank, without white space at both ends."""
+    opener: str | None
+    """The line that opened the block that the cursor stands at the beginning of, if there is one."""
+
+    @classmethod
+    def at(cls, cursor: Cursor, rule: EndingRule, stop: tuple[str, ...] = ()) -> Self:
+        """Read the text around a cursor."""
+        before, _, line_start = cursor.prefix[-65_536:].rpartition("\n")
+        line_rest, _, after = cursor.suffix[:65_536].partition("\n")
+        next_line = next((line.strip() for line in after.split("\n") if line.strip()), "")
+        above = line_start if line_start.strip() else before.rstrip().rpartition("\n")[2]
+        opener = above if opens_block(above) and not line_rest.strip() else None
+        if opener is not None and not line_start.strip() and after.strip():
+            # Text that is indented more deeply than the opener already is the block.
+            first = next(line for line in after.split("\n") if line.strip())
+            opener = opener if indentation(first) <= indentation(opener) else None
+        return cls(rule, tuple(filter(None, stop)), line_start, line_rest.strip(), next_line, opener)
+
+    def judge(self, text: str, *, is_over: bool = False) -> Verdict:
+        """Decide about a text that was written so far. `is_over` says that nothing more will be written."""
+        verdict = (
+            self._judge_lines(text, is_over=is_over) if self.rule != "none" else Verdict(len(text), len(text), None)
+        )
+        places = [place for stop in self.stop if (place := text.find(stop, 0, verdict.kept + len(stop))) >= 0]
+        if places and min(places) <= verdict.kept:
+            return Verdict(min(places), min(places), "stop")
+        # The end of the text may be the beginning of a stop text.
+        held = max((_overlap(text, stop) for stop in self.stop), default=0)
+        return verdict._replace(settled=min(verdict.settled, len(text) - held)) if not verdict.reason else verdict
+
+    def _judge_lines(self, text: str, *, is_over: bool) -> Verdict:
+        lines = text.split("\n")
+        if self.line_rest:
+            return self._judge_within_line(lines[0], is_complete=len(lines) > 1 or is_over)
+        first = next((index for index, line in enumerate(lines) if line.strip()), None)
+        if first is None or first > MAX_BLANK_LINES:
+            return Verdict(0, 0, "empty" if len(lines) > MAX_BLANK_LINES else None)
+        return self._judge_block(lines, first, is_over=is_over)
+
+    def _judge_within_line(self, line: str, *, is_complete: bool) -> Verdict:
+        """The rest of the line is there, after the cursor: the completion ends before it is repeated."""
+        if place := _unopened_bracket(line, self.line_rest[0]):
+            return Verdict(place - 1, place - 1, "suffix")
+        if not is_complete:
+            return Verdict(len(line), 0, None)
+        stripped = line.rstrip()
+        if stripped.endswith(self.line_rest):
+            return Verdict(len(stripped) - len(self.line_rest), len(line), "suffix")
+        return Verdict(len(stripped), len(stripped), "line")
+
+    def _judge_block(self, lines: list[str], first: int, *, is_over: bool) -> Verdict:
+        """Judge line by line: the first one that is not blank, and the others if it opens a block."""
+        opener, body = self._opening_line(lines, first)
+        kept = settled = start = 0
+        for index, line in enumerate(lines):
+            is_complete = index < len(lines) - 1 or is_over
+            if line.strip():
+                whole = self._line(lines, index)
+                if is_complete and whole.strip() == self.next_line:
+                    return Verdict(kept, kept, "suffix")
+                is_out = opener is not None and index >= body and indentation(whole) <= indentation(opener)
+                is_closer = line.strip().startswith(CLOSERS)
+                if is_out and not is_closer:
+                    return Verdict(kept, kept, "block" if kept else "empty")
+                kept = start + len(line.rstrip())
+                if is_complete:
+                    settled = kept
+                    if opener is None:
+                        return Verdict(kept, kept, "line")
+                    if is_out or index - first + 1 >= MAX_BLOCK_LINES:
+                        return Verdict(kept, kept, "block")
+            start += len(line) + 1
+        return Verdict(kept, settled, None)
+
+    def _opening_line(self, lines: list[str], first: int) -> tuple[str | None, int]:
+        """The line that opens the block that is written, None if none does; and where the block begins in `lines`."""
+        if self.rule == "line":
+            return None, 0
+        if self.opener is not None and (first > 0 or not self.line_start.strip()):
+            return self.opener, first
+        line = self._line(lines, first)
+        is_complete = first < len(lines) - 1
+        return (line, first + 1) if is_complete and opens_block(line) else (None, 0)
+
+    def _line(self, lines: list[str], index: int) -> str:
+        """A line with what stands before the cursor in it."""
+        return self.line_start + lines[0] if index == 0 else lines[index]
+
+
+def opens_block(line: str) -> bool:
+    """Whether a line opens a block, by its last characters."""
+    stripped = line.rstrip()
+    return stripped.endswith(OPENERS) or bool(OPENING_WORDS.search(stripped))
+
+
+def indentation(line: str) -> int:
+    """The columns before the text of a line, with 4 for a tab."""
+    return len(line[: len(line) - len(line.lstrip())].expandtabs(4))
+
+
+def _unopened_bracket(line: str, bracket: str) -> int:
+    """The place after the first closing `bracket` that nothing in the line opens; 0 if there is none."""
+    opening = BRACKETS.get(bracket)
+    depth = 0
+    for place, character in enumerate(line, 1) if opening else ():
+        depth += (character == opening) - (character == bracket)
+        if depth < 0:
+            return place
+    return 0
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest end of a text that is the beginning of a stop text."""
+    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)

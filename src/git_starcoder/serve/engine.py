@@ -1,0 +1,256 @@
+r"""The engine: one model that completes code at a cursor, fast enough to be asked after each keystroke.
+
+    with Engine.open("model_natural", repository=Path(".")) as engine:
+        suggestion = engine.complete(Cursor(prefix="def add(a, b):\n    ret", path="src/math.py"))
+        print(suggestion.text, suggestion.explain())
+
+What is computed is kept between requests: the keys and values of the prompt's tokens, and what the memory has read of
+the text. A request reads only what is different. The memory drafts several tokens, which the network verifies in one
+pass. All methods may be called from any thread; one completion is computed at a time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+
+from git_starcoder.memory.repository_memory import MemoryReader
+from git_starcoder.model.complete import Model
+from git_starcoder.model.generation import NetworkPasses, write_with_drafts
+from git_starcoder.model.loading import TRAINING_RECORD, find_base_folder, load_weights
+from git_starcoder.model.network import Network
+from git_starcoder.model.with_context import NetworkWithContext
+from git_starcoder.model.with_memory import texts_of_prompt
+from git_starcoder.serve.confidence import read_threshold
+from git_starcoder.serve.cursor import DEFAULT_WISHES, CancelledError, Suggestion, Wishes
+from git_starcoder.serve.ending import EndingRules
+from git_starcoder.serve.follow import Follower
+from git_starcoder.serve.healing import TokenTable
+from git_starcoder.serve.prompt import MAX_EXCERPT_TOKENS, make_prompt, plain_text, text_tokens
+from git_starcoder.serve.writer import SuggestionWriter
+from git_starcoder.text import tokenizer as tokenizers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from git_starcoder.memory.repository_memory import RepositoryMemory
+    from git_starcoder.serve.cursor import Cursor
+    from git_starcoder.serve.prompt import Prompt
+
+    Tokens = Any
+
+PASS_TOKENS = 512
+"""Tokens of a prompt that are read in one pass; between two passes a completion can be cancelled."""
+MIN_KEPT_TOKENS = 8
+"""A prompt that shares fewer tokens with the one before is read from its beginning."""
+
+
+class EngineParts(NamedTuple):
+    """What can be switched off, to measure what it is worth."""
+
+    drafts: bool = True
+    cache: bool = True
+
+
+ALL_PARTS = EngineParts()
+
+
+class Engine:
+    """A model, what it knows of a repository, and what it has computed for the newest prompt."""
+
+    def __init__(
+        self, model: Model, *, repository: Path | None = None, threshold: float = 0.0, name: str = "",
+        parts: EngineParts = ALL_PARTS,
+    ) -> None:  # fmt: skip
+        """Use a model that is loaded. See `open`."""
+        reader = model.network
+        is_composed = isinstance(reader, NetworkWithContext)
+        self.model = model
+        self.name = name
+        """The name of the model, for users."""
+        self.network: Network = reader.network if isinstance(reader, NetworkWithContext) else reader
+        self.threshold = threshold
+        """The confidence from which a completion is shown."""
+        self._budget = reader.budget if isinstance(reader, NetworkWithContext) else 0
+        self._table = TokenTable(model.tokenizer)
+        self._parts = parts
+        composer = reader.composer if isinstance(reader, NetworkWithContext) and is_composed else None
+        self.follower = Follower(model.tokenizer, model.memory, composer, repository)
+        """What is known of the repository."""
+        self._lock = Lock()
+        self._passes: NetworkPasses | None = None
+        self._reading: _Reading | None = None
+        self._start = 0
+        """Where the newest prompt begins in its text, in tokens."""
+        self._path = ""
+        """The path that was found for the newest cursor without one."""
+
+    @classmethod
+    def open(cls, name: str | Path, *, repository: Path | None = None, parts: EngineParts = ALL_PARTS) -> Self:
+        """Load a model, and follow the files of a repository if it has a memory.
+
+        Args:
+            name: The folder of a model, the name of a base, or a Hugging Face id of a causal language model.
+            repository: A folder in the work tree that is edited.
+            parts: What is switched on.
+
+        Raises:
+            DatasetError: The folder of the model is damaged.
+            UsageError: There is no such model, or it cannot be run.
+            RepositoryError: `repository` is in no work tree.
+            MissingExtraError: torch, transformers or watchfiles is not installed.
+        """
+        folder = Path(name)
+        if (folder / TRAINING_RECORD).is_file():
+            model = Model.open(folder)
+        else:
+            folder = find_base_folder(str(name))
+            tokenizer = tokenizers.load_tokenizer(folder)
+            model = Model(Network(load_weights(folder), tokenizer), tokenizer)
+        model_name = Path(name).resolve().name if Path(name).exists() else str(name)
+        threshold = read_threshold(folder)
+        return cls(model, repository=repository, threshold=threshold, name=model_name, parts=parts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop following the repository."""
+        self.follower.close()
+
+    def complete(
+        self, cursor: Cursor, wishes: Wishes = DEFAULT_WISHES, *, is_cancelled: Callable[[], bool] | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Suggestion:  # fmt: skip
+        """Say what may stand at a cursor.
+
+        Args:
+            cursor: The text around it.
+            wishes: What the client may choose.
+            is_cancelled: Is asked before each pass through the network, some hundred times a second.
+            on_text: Is called with each part of the completion that is certain to be shown, as soon as it is. The parts
+                together are the text of the suggestion.
+
+        Raises:
+            CancelledError: `is_cancelled` returned true.
+        """
+        start = perf_counter()
+        with self._lock, self.network.torch.inference_mode():
+            if is_cancelled is not None and is_cancelled():
+                raise CancelledError
+            return self._complete(cursor, wishes, start, is_cancelled, on_text)
+
+    def _complete(
+        self, cursor: Cursor, wishes: Wishes, start: float, is_cancelled: Callable[[], bool] | None,
+        on_text: Callable[[str], None] | None,
+    ) -> Suggestion:  # fmt: skip
+        texts = text_tokens(self.model, cursor)
+        path = cursor.path or self._find_path(texts)
+        memory, composer = self.follower.knowledge(path, cursor.open_texts)
+        prompt = make_prompt(
+            self.model, texts, path, composer, self._budget, self._table, wishes.max_tokens, self.network.context,
+            self._start,
+        )  # fmt: skip
+        self._start = prompt.start
+        reader = self._read_along(memory, prompt, cursor.excerpts)
+        threshold = wishes.min_confidence
+        if threshold is None:
+            threshold = 0.0 if wishes.ending == "none" else self.threshold
+        writer = SuggestionWriter(
+            prompt, self.model.tokenizer, self._table, wishes, EndingRules.at(cursor, wishes.ending, wishes.stop),
+            threshold=threshold, reader=reader, has_drafts=self._parts.drafts, deadline=start + wishes.seconds,
+            is_cancelled=is_cancelled, on_text=on_text,
+        )  # fmt: skip
+        try:
+            passes, cached, probabilities = self._read_prompt(prompt.tokens, is_cancelled)
+            prompt_seconds = perf_counter() - start
+            write_with_drafts(passes, writer, probabilities)
+        except BaseException:
+            self._passes = None  # it may have stopped in the middle of a pass
+            raise
+        finally:
+            if reader is not None:
+                reader.forget(len(writer.written))
+        text, reason = writer.finish()
+        return Suggestion(
+            text, reason, writer.confidence, threshold, path, len(prompt.tokens), cached, tuple(writer.choices),
+            writer.drafted, perf_counter() - start,
+            prompt_seconds,
+        )  # fmt: skip
+
+    def _find_path(self, texts: tuple[Tokens, Tokens, Tokens]) -> str:
+        """Find the file of a cursor whose client does not tell it. What was found last stays if nothing is found."""
+        before, after, _ = texts
+        if found := self.follower.find_path(before, after):
+            self._path = found
+        elif self._reading is None or _shared_length(self._reading.current, before) < len(before) // 2:
+            self._path = ""
+        return self._path
+
+    def _read_prompt(self, tokens: Tokens, is_cancelled: Callable[[], bool] | None) -> tuple[NetworkPasses, int, Any]:
+        """Let the network read a prompt: what is different from what it has read.
+
+        Returns the passes, the tokens that were not read again, and the probabilities of the next token.
+        """
+        passes, cached = self._passes, 0
+        if passes is not None and passes.can_forget and self._parts.cache:
+            known = passes.tokens()
+            # The last token is always read: its prediction is needed.
+            cached = min(_shared_length(known, tokens), len(tokens) - 1)
+            if cached >= MIN_KEPT_TOKENS:
+                passes.forget(len(known) - cached)
+        if passes is None or cached < MIN_KEPT_TOKENS:
+            passes, cached = NetworkPasses(self.network, 1), 0
+        self._passes = passes
+        self.network.model.eval()
+        probabilities = None
+        for first in range(cached, len(tokens), PASS_TOKENS):
+            if is_cancelled is not None and is_cancelled():
+                raise CancelledError
+            probabilities = passes.read([tokens[first : first + PASS_TOKENS].tolist()], is_prompt=True)[0]
+        return passes, cached, probabilities
+
+    def _read_along(
+        self, memory: RepositoryMemory | None, prompt: Prompt, excerpts: Sequence[str]
+    ) -> MemoryReader | None:
+        """Return a reader of the memory that has read the texts of a prompt, the one of the last request if it can."""
+        if memory is None:
+            return None
+        others, current = texts_of_prompt(prompt.remembered, self.model.tokenizer)
+        if excerpts:
+            shown = [plain_text(text) for text in excerpts]
+            tokens, offsets = self.model.tokenizer.encode(shown)
+            kept = tokens[-MAX_EXCERPT_TOKENS:].astype(np.int64)
+            edges = offsets[1:-1] - (len(tokens) - len(kept))
+            others = [part for part in np.split(kept, edges[edges > 0]) if len(part)] + others
+        key = tuple(part.tobytes() for part in others)
+        reading = self._reading
+        if reading is None or reading.reader.memory is not memory or reading.others != key:
+            reading = _Reading(MemoryReader(memory, others), key, current[:0])
+        shared = _shared_length(reading.current, current)
+        reading.reader.forget(len(reading.current) - shared)
+        reading.reader.add(current[shared:].tolist())
+        self._reading = reading._replace(current=current)
+        return reading.reader
+
+
+class _Reading(NamedTuple):
+    """A reader of the memory and what it has read."""
+
+    reader: MemoryReader
+    others: tuple[bytes, ...]
+    current: Tokens
+
+
+def _shared_length(left: Tokens, right: Tokens) -> int:
+    """The number of tokens with which both begin."""
+    length = min(len(left), len(right))
+    differs = np.flatnonzero(left[:length] != right[:length])
+    return int(differs[0]) if len(differs) else length

@@ -1,0 +1,226 @@
+"""Keeps what a model knows of a repository equal to the files on disk, and to the unsaved texts of an editor.
+
+Nothing is trained. The memory and the context are indexes of documents, and an index without some documents, and with
+others, is made from it in milliseconds. The file that is being edited is left out of the memory: its saved text would
+suggest what already stands after the cursor.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Event, RLock, Thread
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from git_starcoder.dataset.held_out import Document
+from git_starcoder.errors import RepositoryError
+from git_starcoder.memory.contexts import document_digest
+from git_starcoder.serve.disk import WorkTree, clean_source
+from git_starcoder.serve.locate import find_document
+from git_starcoder.text.secrets import secret_file_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from git_starcoder.memory.repository_memory import RepositoryMemory
+    from git_starcoder.model.context import ContextComposer
+    from git_starcoder.serve.disk import FileVersion
+    from git_starcoder.text.tokenizer import Tokenizer
+
+    Tokens = Any
+
+QUIET_MILLISECONDS = 20
+"""Changes are read when nothing has changed for this long: editors write a file in several steps."""
+LONGEST_WAIT_MILLISECONDS = 100
+"""Changes are read after this time at the latest."""
+LOOK_MILLISECONDS = 200
+"""How often the thread looks whether it is to end."""
+GIT_FILES = frozenset({".git/index", ".git/info/exclude", ".git/HEAD"})
+"""Files of git that say which files there are."""
+
+
+class Knowledge(NamedTuple):
+    """What the engine may use for a completion."""
+
+    memory: RepositoryMemory | None
+    composer: ContextComposer | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownText:
+    """A text of the repository that may be known."""
+
+    path: str
+    tokens: Tokens
+    """Shape (tokens,), with the end-of-text token."""
+    digest: bytes
+    """By which the memory tells documents apart."""
+
+
+class Follower:
+    """The texts of a repository, and the indexes of them. It can be used from several threads."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, memory: RepositoryMemory | None, composer: ContextComposer | None,
+        folder: Path | None = None,
+    ) -> None:  # fmt: skip
+        """Begin with what was stored with the model; without `folder`, that is all that is ever known.
+
+        Raises:
+            RepositoryError: The folder is in no work tree.
+        """
+        self.tree = None if folder is None else WorkTree(folder)
+        self.problem = ""
+        """Why the files on disk are not followed any more; empty while they are."""
+        self.updates = 0
+        """How often the indexes have changed."""
+        self._tokenizer = tokenizer
+        self._knowledge = Knowledge(memory, composer)
+        self._texts: dict[str, KnownText] = {}
+        self._versions: dict[str, FileVersion] = {}
+        self._open: dict[str, tuple[str, KnownText | None]] = {}
+        self._edited = ""
+        self._indexed: dict[str, KnownText] | None = None
+        """What the memory holds; None as long as it is the stored one."""
+        self._composed: dict[str, KnownText] = {}
+        """What the composer shows, besides what it was stored with; only of use once the disk was read."""
+        self._lock = RLock()
+        self._ready, self._stop = Event(), Event()
+        self._thread = Thread(target=self._follow, name="follow", daemon=True)
+        if self.tree is None or memory is None:
+            self._ready.set()
+        else:
+            self._thread.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the files on disk were read once. Until then, the stored memory is used."""
+        return self._ready.is_set()
+
+    @property
+    def file_count(self) -> int:
+        """The number of files that are known from the disk."""
+        return len(self._texts)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the files on disk were read once; return whether they were."""
+        return self._ready.wait(seconds)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def knowledge(self, path: str, open_texts: Mapping[str, str]) -> Knowledge:
+        """Return what may be used for a completion in the file at `path`, while these texts are open."""
+        with self._lock:
+            if self.tree is not None and self._ready.is_set():
+                self._edited = path
+                self._open = {other: self._read_open(other, text) for other, text in open_texts.items()}
+                self._update_indexes()
+            return self._knowledge
+
+    def find_path(self, before: Tokens, after: Tokens) -> str:
+        """Find the file that these tokens before and after a cursor are from; empty if none has most of them."""
+        with self._lock:
+            memory = self._knowledge.memory
+            if memory is None or self._indexed is None:
+                return ""
+            edited = self._texts.get(self._edited)
+            paths = {text.digest: path for path, text in self._indexed.items()}
+            return find_document(memory.index, paths, edited, before, after)
+
+    def _read_open(self, path: str, text: str) -> tuple[str, KnownText | None]:
+        """Return an open text with its document; None for what must not be known."""
+        if (known := self._open.get(path)) and known[0] == text:
+            return known
+        is_allowed = path in self._texts or (
+            known[1] is not None if known else not secret_file_reason(path) and not self.tree.ignores(path)  # pyright: ignore[reportOptionalMemberAccess]
+        )
+        cleaned = clean_source(path, text.encode("utf-8", "replace")) if is_allowed else None
+        if cleaned is None:
+            return text, None
+        document = self._tokenize({path: cleaned})[path]
+        saved = self._texts.get(path)
+        return text, saved if saved is not None and saved.digest == document.digest else document
+
+    def _tokenize(self, texts: Mapping[str, bytes]) -> dict[str, KnownText]:
+        tokens, offsets = self._tokenizer.encode(list(texts.values()))
+        found: dict[str, KnownText] = {}
+        for path, part in zip(texts, np.split(tokens, offsets[1:-1]), strict=True) if texts else ():
+            whole = np.append(part, self._tokenizer.end_id).astype(self._tokenizer.dtype)
+            found[path] = KnownText(path, whole, document_digest(whole))
+        return found
+
+    def _update_indexes(self) -> None:
+        """Bring memory and composer up to date with the texts, if they are not."""
+        memory, composer = self._knowledge
+        wanted = self._texts | {path: text for path, (_, text) in self._open.items() if text is not None}
+        if composer is not None and wanted != self._composed:
+            gone = {path for path in self._composed if wanted.get(path) is not self._composed[path]}
+            new = [text for path, text in wanted.items() if self._composed.get(path) is not text]
+            documents = [Document(text.path, "", "", "", 0, text.tokens) for text in new]
+            if self._indexed is None:  # nothing of what was stored is known to be on disk still
+                gone |= {*composer.paths}
+            composer = composer.replace_files(gone | {text.path for text in new}, documents)
+            self._composed = wanted
+        remembered = {path: text for path, text in wanted.items() if path != self._edited}
+        if memory is not None and remembered != self._indexed:
+            memory = memory.update([text.tokens for text in remembered.values()], "repository")
+            self._indexed = remembered
+            self.updates += 1
+        self._knowledge = Knowledge(memory, composer)
+
+    def _follow(self) -> None:
+        """Read the files on disk, and then what changes of them, until the end."""
+        from watchfiles import watch
+
+        try:
+            self._read_changes(None)
+            self._ready.set()
+            root = str(self.tree.root)  # pyright: ignore[reportOptionalMemberAccess]
+            is_first = True
+            for changes in watch(
+                root, watch_filter=None, step=QUIET_MILLISECONDS, debounce=LONGEST_WAIT_MILLISECONDS,
+                rust_timeout=LOOK_MILLISECONDS, yield_on_timeout=True, stop_event=self._stop,
+                raise_interrupt=False, ignore_permission_denied=True,
+            ):  # fmt: skip
+                paths = {name[len(root) + 1 :] for _, name in changes}
+                is_of_all = is_first or not paths.isdisjoint(GIT_FILES) or any(p.endswith(".gitignore") for p in paths)
+                paths = {path for path in paths if path and not path.startswith(".git/")}
+                is_first = False
+                if is_of_all or paths:
+                    with suppress(RepositoryError):  # the index is being replaced, which is a change of its own
+                        self._read_changes(None if is_of_all else paths)
+        except Exception as error:  # noqa: BLE001 - it ends the thread, and must not be lost
+            self.problem = f"{type(error).__name__}: {error}"
+            self._ready.set()
+
+    def _read_changes(self, paths: Collection[str] | None) -> None:
+        """Read the files that have changed: all, or those that are, or are in, some paths."""
+        tree = self.tree
+        assert tree is not None  # noqa: S101 - the thread runs only then
+        listed = tree.list_files(paths or ())
+        versions = {path: version for path in listed if (version := tree.version(path))}
+        if paths is None:
+            gone = self._versions.keys() - versions.keys()
+        else:
+            within = tuple(f"{path}/" for path in paths)
+            inside = {path for path in self._versions if path in paths or path.startswith(within)}
+            gone = inside - versions.keys()
+        changed = [path for path, version in versions.items() if self._versions.get(path) != version]
+        if not gone and not changed:
+            return
+        texts = {path: text for path in changed if (text := tree.read_text(path)) is not None}
+        documents = self._tokenize(texts)
+        with self._lock:
+            for path in (*gone, *changed):
+                self._texts.pop(path, None)
+                self._versions.pop(path, None)
+            self._versions.update((path, versions[path]) for path in changed)
+            self._texts.update(documents)
+            self._update_indexes()
