@@ -19,7 +19,21 @@ from git_starcoder.errors import ExitCode
 if TYPE_CHECKING:
     import click
 
-COMMANDS = ("run", "build", "check", "show", "report", "train", "eval", "complete", "serve", "recipe", "base", "doctor")
+COMMANDS = (
+    "run",
+    "build",
+    "check",
+    "show",
+    "report",
+    "train",
+    "eval",
+    "replay",
+    "complete",
+    "serve",
+    "recipe",
+    "base",
+    "doctor",
+)
 """The commands in the order of the help text, which is the order in which a user meets them."""
 PROGRAM_NAME = "git starcoder"
 """The command as a user types it."""

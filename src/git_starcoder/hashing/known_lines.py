@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from git_starcoder.hashing.arrays import find_sorted
+from git_starcoder.hashing.arrays import find_sorted, sorted_unique
 from git_starcoder.hashing.texts import HashedLines, LineIndex
 
 if TYPE_CHECKING:
@@ -36,6 +36,15 @@ class KnownLines(NamedTuple):
         for lines in known:
             is_known[index.find_in(lines).entry] = True
         return cls(index.line_hashes[is_known])
+
+    @classmethod
+    def of(cls, lines: HashedLines) -> KnownLines:
+        """All lines that are long enough to tell where they come from."""
+        return cls(sorted_unique(lines.long_lines().line_hashes()))
+
+    def and_those_of(self, other: KnownLines) -> KnownLines:
+        """The lines that either knows."""
+        return KnownLines(sorted_unique(np.concatenate((self.hashes, other.hashes))))
 
     def mark(self, lines: HashedLines) -> list[bool | None]:
         """Whether each of some lines, given as a text each, is known; None if it is too short to tell."""

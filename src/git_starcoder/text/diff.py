@@ -73,14 +73,25 @@ def find_added_lines(before: bytes, after: bytes) -> tuple[Span, ...] | None:
 
     Both texts have LF line ends. `a b c` and `a x y c`, a line each, give (2, 6).
     """
+    replaced = find_replaced_lines(before, after)
+    return None if replaced is None else tuple(new for _, new in replaced if new.start < new.stop)
+
+
+def find_replaced_lines(before: bytes, after: bytes) -> list[tuple[Span, Span]] | None:
+    """Where lines of `before` are replaced by lines of `after`, as bytes; one of the two may be empty.
+
+    None where there is too much to compare. `a b c` and `a x y c`, a line each, give (2, 4) and (2, 6).
+    """
     head, tail = _common_bytes(before, after)
-    new = split_lines(after[head : len(after) - tail])
-    ranges = diff_lines(split_lines(before[head : len(before) - tail]), new)
+    old, new = split_lines(before[head : len(before) - tail]), split_lines(after[head : len(after) - tail])
+    ranges = diff_lines(old, new)
     if ranges is None:
         return None
-    offsets = list(accumulate(map(len, new), initial=head))
-    spans = (Span(offsets[each.to_start], offsets[each.to_stop]) for each in ranges)
-    return tuple(span for span in spans if span.start < span.stop)
+    in_old, in_new = (list(accumulate(map(len, lines), initial=head)) for lines in (old, new))
+    return [
+        (Span(in_old[each.start], in_old[each.stop]), Span(in_new[each.to_start], in_new[each.to_stop]))
+        for each in ranges
+    ]
 
 
 def is_small(text: bytes) -> bool:
