@@ -15,11 +15,12 @@ from git_starcoder.dataset import Dataset, dataset_fingerprint, publish_dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress
-from git_starcoder.stages import analyse, augment, dedup, order, read, split, weigh, window, write
+from git_starcoder.stages import analyse, augment, dedup, newest_commits, order, read, split, weigh, window, write
 from git_starcoder.user_paths import offer_temporary_folder
 
 if TYPE_CHECKING:
     from git_starcoder.recipe import Recipe
+    from git_starcoder.records import Change, Unit
 
 
 def build(
@@ -57,7 +58,7 @@ def build(
     offer_temporary_folder(out)
     repo = repo if isinstance(repo, Repo) else Repo.open(repo)
     # `auto` becomes a number or a name, so the fingerprint says what was built.
-    recipe = window.resolve_header(window.resolve_sizes(recipe), repo)
+    recipe = newest_commits.resolve_commits(window.resolve_header(window.resolve_sizes(recipe), repo), repo)
     # From a shallow clone a dataset knows less, and what it knows depends on where the history was cut.
     inputs = (*window.external_digests(recipe), *sorted(repo.shallow_boundary), *pins.digests())
     with publish_dataset(out, dataset_fingerprint(recipe, repo.commit, *inputs), force=force) as target:
@@ -68,13 +69,20 @@ def build(
             nullcontext(engine) if engine else LocalEngine() as workers,
             BuildState(target.folder, recipe.seed, workers, progress, cache, pins=pins) as state,
         ):
-            sources, changes = read.read_repository(state, recipe.read, repo)  # Git objects → Source, Change
-            units = analyse.analyse_sources(state, recipe.analyse, sources)  # syntax trees → Unit
-            units, changes = split.assign_splits(state, recipe, units, changes)  # once, before anything multiplies
+            past = newest_commits.open_past(recipe, repo)  # what training sees, if commits are held out
+            units, changes = read_and_split(state, recipe, repo, past)
             samples = augment.make_samples(state, recipe, units, changes)  # texts, variations, frames → Sample
-            windows = window.cut_windows(state, recipe, repo, samples)  # tokens → Windows
+            windows = window.cut_windows(state, recipe, past or repo, samples)  # tokens → Windows
             windows = dedup.drop_duplicates(state, recipe.dedup, windows)  # each drop names its keeper
-            windows = weigh.weigh_windows(state, recipe.weigh, repo, windows)  # a column; rows are never copied
+            windows = weigh.weigh_windows(state, recipe.weigh, past or repo, windows)  # a column; no row is copied
             windows = order.order_windows(state, recipe.order, windows)  # no later step reorders rows
-            write.write_dataset(state, recipe, repo, windows, target.fingerprint)  # split files, metadata, manifest
+            write.write_dataset(state, recipe, repo, past, windows, target.fingerprint)  # split files, manifest, …
     return Dataset.open(out)
+
+
+def read_and_split(state: BuildState, recipe: Recipe, repo: Repo, past: Repo | None) -> tuple[list[Unit], list[Change]]:
+    """Run the steps that read the repository; `past` is the commit that training sees, if it is not that of `repo`."""
+    newest = repo if past else None
+    sources, changes = read.read_repository(state, recipe.read, past or repo, newest)  # Git objects → Source, Change
+    units = analyse.analyse_sources(state, recipe.analyse, sources)  # syntax trees → Unit
+    return split.assign_splits(state, recipe, units, changes)  # once, before anything multiplies

@@ -58,8 +58,14 @@ class AnalyseOptions(StrictConfig):
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions(StrictConfig):
-    """How leak groups of files are divided among the splits."""
+    """What is held out, and how leak groups of files are divided among the splits."""
 
+    holdout: Literal["files", "commits", "none"] = "files"
+    """`files` holds out groups of files. `commits` holds out what the newest commits added: training sees the
+    repository as it was before them. `none` holds out nothing, for a model that you keep."""
+    commits: PositiveInt | Literal["auto"] = "auto"
+    """Number of newest commits on the main line (first parents) that are held out, if `holdout` is `commits`. `auto`
+    takes as many as it needs for the lines that they added to be the shares `val` and `test` of all lines."""
     train: PositiveFloat = 0.85
     """Share of the training split."""
     val: PositiveFloat = 0.10
@@ -73,6 +79,8 @@ class SplitOptions(StrictConfig):
     def _check(self) -> None:
         if abs(self.train + self.val + self.test - 1) > 1e-9:
             raise InvalidValueError("train, val and test must add up to 1", ("train", "val", "test"))
+        if self.holdout != "commits" and self.commits != "auto":
+            raise InvalidValueError("commits can be set only if holdout is commits", ("commits",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +264,14 @@ class Recipe(StrictConfig):
 def _as_plain_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as dictionaries and lists, as YAML and JSON have them.
 
-    A header that is null and a section `repos` with defaults are left out: datasets without them keep the bytes that
-    they had before there were any.
+    A header that is null, a section `repos` with defaults, and how to hold out if that is files, are left out: datasets
+    without them keep the bytes that they had before there were any.
     """
     values: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    if recipe.split.holdout != "commits":
+        del values["split"]["commits"]
+    if recipe.split.holdout == "files":
+        del values["split"]["holdout"]
     if recipe.window.header is None:
         del values["window"]["header"]
     if recipe.repos == RepositoryOptions():

@@ -125,6 +125,9 @@ class Source:
     decoding_changes: tuple[str, ...] = ()
     """What decoding changed: any of `bom`, `crlf`, `utf-16`, `utf-32`, `cookie` and `notebook`."""
     declared_roles: DeclaredRoles = NO_DECLARED_ROLES
+    added: tuple[Span, ...] | None = None
+    """For a file of the newest commit that is held out because of its commits: the byte spans of the lines that the
+    past commit does not have. None for a file of the commit that training sees."""
 
 
 class Symbol(NamedTuple):
@@ -163,6 +166,9 @@ class Unit:
     split: Split = "train"
     window_starts: Span = EMPTY_SPAN
     """Offsets at which top-level items and functions begin; see `Sample.window_starts`."""
+    scored_spans: tuple[Span, ...] = ()
+    """The byte spans of the text that are held out, disjoint and in order, if the rest of it is known from training;
+    empty if the text has one split as a whole."""
 
     @property
     def id(self) -> str:
@@ -257,6 +263,11 @@ class Sample:
     window_starts: Span = EMPTY_SPAN
     """Preferred starts of windows: ascending byte offsets in the text, stored as little-endian uint32."""
 
+    @property
+    def scored_spans(self) -> tuple[Span, ...]:
+        """See `Unit.scored_spans`."""
+        return () if isinstance(self.origin, Change) else self.origin.scored_spans
+
 
 MAX_CACHE_GROUP = 64
 """Largest number of samples whose results share one entry of the cache."""
@@ -309,6 +320,9 @@ class Windows:
     weight: NDArray[np.float64]
     stage: NDArray[np.int8]
     """Stage of the curriculum, from 0; set by the order step."""
+    scored_bounds: NDArray[np.int64]
+    """Where in `tokens` the scored tokens begin and end, in order, shape (spans, 2), for samples of which only a part
+    is scored (`Sample.scored_spans`). All tokens of other samples are."""
 
     def __len__(self) -> int:
         return len(self.sample_index)

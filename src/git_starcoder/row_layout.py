@@ -30,6 +30,23 @@ def is_plain_text(metadata: Mapping[str, Any]) -> bool:
     return "hole" not in metadata and ("context" not in metadata or metadata["augmentation_type"] == BASE)
 
 
+def scored_spans(metadata: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Which tokens of a row are in the loss, as (start, stop): all behind its context prefix, or those of `scored`.
+
+    >>> scored_spans({"length": 9, "context": 2, "scored": [3, 5, 7, 8]})
+    [(3, 5), (7, 8)]
+    """
+    scored = metadata.get("scored")
+    if scored is None:
+        return [(metadata.get("context", 0), metadata["length"])]
+    return list(zip(scored[::2], scored[1::2], strict=True))
+
+
+def loss_token_count(metadata: Mapping[str, Any]) -> int:
+    """The number of tokens of a row that are in the loss."""
+    return sum(stop - start for start, stop in scored_spans(metadata))
+
+
 def window_stride(size: int, overlap: float) -> int:
     """The tokens from the start of one window to the start of the next.
 

@@ -90,6 +90,7 @@ def windows_of(texts, key=None):
         column(length), column([SIZE] * len(rows)), zeros.astype(np.int32), column(hole_start),
         column(hole_stop), column(index), column(total),
         column(keys, np.uint64), zeros, zeros + 1, zeros.astype(np.int8),
+        np.empty((0, 2), dtype=np.int64),
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ def windows_of(rows):
         samples, np.zeros(1, dtype=np.uint16), zeros.astype(np.int64), np.arange(count, dtype=np.int32),
         zeros.astype(np.int64), zeros, zeros + 1, zeros + 8, zeros, zeros - 1, zeros - 1, zeros, zeros + 1, np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15),
         np.array([row[2] for row in rows], dtype=np.float64), zeros + 1.0, zeros.astype(np.int8),
+        np.empty((0, 2), dtype=np.int64),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 import orjson
 
 from git_starcoder.build_state import pause_garbage_collection
-from git_starcoder.dataset import METADATA_FILE
+from git_starcoder.dataset import MANIFEST_FILE, METADATA_FILE
 from git_starcoder.dataset.read_blocks import read_blocks
 from git_starcoder.dataset.samples import RebuiltSamples
 from git_starcoder.errors import DatasetError, RepositoryError, RevisionError
@@ -139,6 +139,24 @@ class CheckContext:
             yield function(task) if isinstance(result, Failure) else result
 
     @cached_property
+    def training_repository(self) -> Repo | None:
+        """The repository at the commit that training sees: that of the dataset, or a past one if commits are held out.
+
+        None without a repository.
+        """
+        past = self.dataset.manifest.get("past_commit")
+        if self.repository is None or past is None:
+            return self.repository
+        try:
+            return Repo.open(self.repository.path, str(past))
+        except RevisionError as error:
+            raise DatasetError(f"the repository lacks the past commit: {error.what}", where=MANIFEST_FILE) from error
+
+    def repository_of(self, sample: RebuiltSample) -> Repo | None:
+        """The repository at the commit that a sample is from."""
+        return self.training_repository if sample.split == "train" else self.repository
+
+    @cached_property
     def recipe(self) -> Recipe:
         """The recipe that the dataset was built with."""
         return Recipe.load(self.dataset.folder / "recipe.yaml")
@@ -155,10 +173,13 @@ class CheckContext:
 
     @cached_property
     def first_sample_of_file(self) -> Mapping[str, RebuiltSample]:
-        """For each file its first sample that no change made; complete once all rows are read."""
+        """For each file its first sample that no change made; complete once all rows are read.
+
+        Samples of which only a part is held out do not count: training has another version of their file.
+        """
         samples: dict[str, RebuiltSample] = {}
         for sample in self.samples.by_id.values():
-            if not sample.metadata.get("is_evolution"):
+            if not sample.metadata.get("is_evolution") and sample.scored is None:
                 samples.setdefault(sample.metadata["source_file"], sample)
         return samples
 
@@ -336,7 +357,9 @@ class Outcome:
       runs in training (`overlap`, and `without_changes`); and this share in the random splits `draws`, with the mean
       `floor` and the standard `deviation`.
     - `held_out_lines`: the number of `lines` that only held-out files have, of training `changes`, of
-      `changes_with_a_line` of these, and of `contexts`; and whether the repository was used (`with_repository`).
+      `changes_with_a_line` of these, and of `contexts`; and whether the repository was used (`with_repository`). If
+      commits are held out: the number of `lines` that they added, how many of them training knows (`known`), and how
+      many of these in a row (`in_runs`).
     """
 
     def add_findings(self, findings: Iterable[Finding] | None) -> None:

@@ -264,6 +264,16 @@ class SplitRatioCheck(Check):
         total = sum(self._rows.values())
         shares: dict[Split, float] = {split: count / max(1, total) for split, count in self._rows.items()}
         self.figure = " / ".join(f"{share:.1%}" for share in shares.values())
+        holdout = self.context.recipe.split.holdout
+        if holdout == "none":
+            for split in SPLITS[1:]:
+                if count := self._rows[split]:
+                    problem = f"{count:,} rows, but the recipe holds out nothing"
+                    yield self.finding(self.dataset.files(split)[0].name, problem)
+            return
+        if holdout == "commits":
+            self.skip_reason = f"{self.figure}; the recipe holds out commits, and not a share of the rows"
+            return
         fallback = steps.get("split", {"figures": {}})["figures"].get("fallback", "none")
         if fallback != "none":
             self.skip_reason = f"{self.figure}; the build said: {fallback}"

@@ -47,8 +47,9 @@ class DependencyGraphCheck(Check):
                 yield self.sample_finding(sample, f"{path} {has} dependencies, {IMPORT_GRAPH_FILE} says otherwise")
         counts = {"dependency_graph_nodes": len(files), "dependency_graph_edges": len(line_of_edge)}
         yield from self.metadata_findings(counts)
-        if self.context.repository:
-            existing_paths = {printable_path(entry.path) for entry in self.context.repository.entries()}
+        if self.context.repository and self.context.training_repository:
+            entries = (*self.context.repository.entries(), *self.context.training_repository.entries())
+            existing_paths = {printable_path(entry.path) for entry in entries}
             for edge, number in line_of_edge.items():
                 for path in sorted({*edge} - existing_paths):
                     if not path.startswith(self.context.unreadable_folders):

@@ -14,6 +14,7 @@ from git_starcoder.checks.base import READING_ORDER, Check, sample_batches
 from git_starcoder.dataset.samples import known_runs
 from git_starcoder.git.objects import FILE_MODE, FOLDER_MODE, MODE_TYPE_MASK
 from git_starcoder.hashing.arrays import RUN_TOKENS, connect_components, run_hashes
+from git_starcoder.hashing.known_lines import KnownLines
 from git_starcoder.hashing.overlap import FileRuns, RunIndex, sample_hashes
 from git_starcoder.hashing.texts import (
     MIN_LINE_BYTES,
@@ -80,6 +81,8 @@ class LeakCheck(Check):
             return
         for row, *keys in zip(block.rows, *columns, strict=True):
             for kind, owned, key in zip(UNIT_KINDS, owners, keys, strict=True):
+                if kind != "group" and "scored" in row.metadata:
+                    continue  # of a file that commits changed only lines are held out: see `held_out_lines`
                 owner = _owning_split(owned, key, split)
                 if owner != split and (kind, key) not in self._crossing:
                     self._crossing.add((kind, key))
@@ -104,8 +107,8 @@ class LeakCheck(Check):
         self.figure = f"held out: {', '.join(counts)}"
 
     def _find_canaries(self, sample: RebuiltSample) -> Iterator[bytes]:
-        head, known_runs = self.samples.prefix_and_runs(sample)
-        for text in (head, *(run.text for run in known_runs)):
+        texts = self.samples.held_out_texts(sample)
+        for text in (self.samples.prefix_and_runs(sample)[0], *texts):
             if b"canary" in text.lower():
                 yield from (match[1].lower().replace(b"-", b"") for match in CANARY.finditer(text))
 
@@ -115,7 +118,8 @@ class NearFilesCheck(Check):
 
     Two files are alike from the recipe's threshold on (`split.near`). It is applied to the Jaccard similarity of their
     5-token shingles, and to the share of one file that the other contains, by tokens or by the words of lines (which
-    finds copies with something added to every line). Files are compared if rows show all of their text.
+    finds copies with something added to every line). Files are compared if rows show all of their text. Files of which
+    commits changed only a part are alike to what they were before: see `held_out_lines`.
     """
 
     name = "near_files"
@@ -128,7 +132,8 @@ class NearFilesCheck(Check):
         crossing: dict[tuple[int, int], float] = {}
         indices: list[list[int]] = np.column_stack((pairs.left, pairs.right)).tolist()
         for (left, right), share in zip(indices, pairs.share.tolist(), strict=True):
-            if files[left].split != files[right].split:
+            is_partial = any(files[index].scored is not None for index in (left, right))
+            if files[left].split != files[right].split and not is_partial:
                 pair = min(left, right), max(left, right)
                 crossing[pair] = max(share, crossing.get(pair, 0.0))
         for (left, right), share in sorted(crossing.items()):
@@ -160,6 +165,9 @@ class OverlapCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Compare the overlap with that of random splits."""
+        if self.context.recipe.split.holdout == "commits":
+            self.skip_reason = "what commits added is compared by its lines (`held_out_lines`), not with random splits"
+            return
         samples = self.samples.by_id.values()
         token_count, rate = sum(sample.length for sample in samples), 1
         while token_count > rate * MAX_SAMPLED_RUNS:
@@ -222,10 +230,17 @@ class HeldOutLinesCheck(Check):
     if they span 16 bytes or more from their first to their last word. A line that training files also have is allowed.
     With the repository, training files are all its files that are not held out. Without it, files that were dropped as
     copies are unknown, and their lines look as if only held-out code had them; so three such lines are required.
+
+    If commits are held out (`split.holdout`), the lines that they added are compared with all training rows instead. A
+    single line that training knows is only counted, because people write such lines again and again. Three in a row are
+    a finding: they were moved or copied. Shorter lines do not end such a run.
     """
 
     name = "held_out_lines"
-    promise = "No training row made from history or other files shows a line that only held-out files have."
+    promise = (
+        "No training row made from history or other files shows a line that only held-out files have, "
+        "and none knows three successive lines that held-out commits added."
+    )
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
@@ -237,6 +252,9 @@ class HeldOutLinesCheck(Check):
         training = [sample for sample in self.samples.by_id.values() if sample.split == "train"]
         if not held_out:
             self.skip_reason = "nothing is held out"
+            return
+        if self.context.recipe.split.holdout == "commits":
+            yield from self._find_known_runs(held_out, training)
             return
         changes = [sample for sample in training if _technique(sample) in HISTORY_TECHNIQUES]
         secret_lines = self._find_secret_lines(held_out, training)
@@ -262,6 +280,37 @@ class HeldOutLinesCheck(Check):
         if self.context.repository and not self._has_all_files:
             result += ", files of the repository being missing"
         self.figure = f"{result} (from {MIN_LINE_BYTES} bytes); {len(contexts):,} contexts"
+
+    def _find_known_runs(self, held_out: list[RebuiltSample], training: list[RebuiltSample]) -> Iterator[Finding]:
+        """Compare the lines that commits added with all text of training rows."""
+        added = [
+            (sample, text.splitlines())
+            for sample in held_out
+            if _technique(sample) == BASE
+            for text in self.samples.held_out_texts(sample)
+        ]
+        texts = (
+            text
+            for sample in training
+            for text in (self.samples.prefix_and_runs(sample)[0], *self.samples.run_texts(sample))
+        )
+        asked = HashedLines.from_texts(line for _, lines in added for line in lines)
+        known = KnownLines.find(asked, (HashedLines.from_texts(batch) for batch in text_batches(texts)))
+        line_count = known_count = run_count = 0
+        for sample, lines in added:
+            hashed = HashedLines.from_texts(lines)
+            marks, is_in_run = known.mark(hashed), known.mark_runs(hashed)
+            line_count += sum(mark is not None for mark in marks)
+            known_count += marks.count(True)
+            run_count += sum(mark is True and inside for mark, inside in zip(marks, is_in_run, strict=True))
+            if any(is_in_run):
+                first = lines[is_in_run.index(True)].decode("utf-8", "replace").strip()
+                yield self.sample_finding(sample, f"training knows {sum(is_in_run)} of its lines, from {first!r} on")
+        self.certificate = {"lines": line_count, "known": known_count, "in_runs": run_count}
+        self.figure = (
+            f"training knows {known_count:,} of {line_count:,} lines that commits added (from {MIN_LINE_BYTES} bytes), "
+            f"{run_count:,} of them in a row"
+        )
 
     def _find_secret_lines(self, held_out: list[RebuiltSample], training: list[RebuiltSample]) -> LineIndex:
         """The lines of held-out code, without those that training files have."""

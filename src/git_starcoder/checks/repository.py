@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from itertools import islice, product
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from git_starcoder.checks.base import CheckContext
     from git_starcoder.dataset.read_blocks import RowBlock
     from git_starcoder.dataset.samples import RebuiltSample
+    from git_starcoder.git.attributes import GitAttributes
     from git_starcoder.git.changes import FileChange
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Finding, Split
@@ -64,12 +65,13 @@ class CommitsCheck(Check):
     """Reports each commit that cannot be right. The figure is how many were read, and how many of them rows name."""
 
     name = "commits"
-    promise = "Every commit id in a row belongs to the history that the build read."
+    promise = "Every commit id in a row belongs to the history that the build read; none in training is held out."
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
         self._place_of_commit: dict[str, str] = {}
         self._message_of_commit: dict[str, str] = {}
+        self._training_commits: set[str] = set()
         self._unknown_count = 0
 
     def check_block(self, split: Split, block: RowBlock) -> Iterator[Finding]:
@@ -78,6 +80,8 @@ class CommitsCheck(Check):
             commit = metadata.get("commit", "")
             if not commit:  # a shallow history does not say
                 continue
+            if split == "train":
+                self._training_commits.add(commit)
             if commit not in self._place_of_commit:
                 self._place_of_commit[commit] = self.dataset.row_location(split, row.index)
                 if not COMMIT_HASH.fullmatch(commit):
@@ -97,26 +101,52 @@ class CommitsCheck(Check):
         problem = f"git_commits_analyzed is {listed}, but "
         if counted is not None and counted != listed:
             yield self.finding(METADATA_FILE, f"{problem}{counted} in manifest.json")
-        if named_count > listed:
+        if len(self._training_commits if "past_commit" in self.dataset.manifest else self._place_of_commit) > listed:
             yield self.finding(METADATA_FILE, f"{problem}rows name {named_count} commits")
         if self.context.repository:
-            yield from self._compare_with_history(self.context.repository, counted)
+            yield from self._compare_with_history(self.context.repository)
+            yield from self._compare_with_training(self.context.training_repository, counted)
         self.figure = f"{listed:,} commits read, {named_count:,} of them in rows"
         if self._unknown_count:
             self.figure += f"; {self._unknown_count:,} of these not looked at: {self.context.history_problem}"
         if not named_count:
             self.skip_reason = "no row names a commit: the history is shallow or none"
 
-    def _compare_with_history(self, repository: Repo, counted: int | None) -> Iterator[Finding]:
-        with repository.start_git("rev-list", repository.commit) as output:
-            history = {line.decode() for line in iter(output.read_line, None)}
+    def _compare_with_training(self, repository: Repo | None, counted: int | None) -> Iterator[Finding]:
+        """Compare the commits of training rows with the history that training sees."""
+        if repository is None:
+            return
+        history = _commits_of(repository)
+        if "past_commit" in self.dataset.manifest:
+            for commit in sorted(self._training_commits - history):
+                problem = f"commit {commit} of a training row is later than the past commit {repository.commit[:12]}"
+                yield self.finding(self._place_of_commit[commit], problem)
+        if counted is not None and counted != len(history) and not self.context.history_problem:
+            yield self.finding("manifest.json, read", f"{counted} commits, but the history has {len(history)}")
+
+    def _compare_with_history(self, repository: Repo) -> Iterator[Finding]:
+        history = _commits_of(repository)
         for commit, place in sorted(self._place_of_commit.items()):
             if commit not in history and repository.incomplete_reason:
                 self._unknown_count += 1
             elif commit not in history:
                 yield self.finding(place, f"commit {commit} is not in the history of {repository.commit[:12]}")
-        if counted is not None and counted != len(history) and not self.context.history_problem:
-            yield self.finding("manifest.json, read", f"{counted} commits, but the history has {len(history)}")
+
+
+def _commits_of(repository: Repo) -> set[str]:
+    """The ids of all commits of the history."""
+    with repository.start_git("rev-list", repository.commit) as output:
+        return {line.decode() for line in iter(output.read_line, None)}
+
+
+class _CommitFiles(NamedTuple):
+    """What a commit says of its files, by their printable paths."""
+
+    blobs: dict[str, str]
+    commits: dict[str, str]
+    """The commit that last changed each file."""
+    attributes: GitAttributes | None
+    """None if they cannot be read."""
 
 
 class OriginsCheck(Check):
@@ -131,30 +161,26 @@ class OriginsCheck(Check):
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
-        repository = context.repository
         figures = [step["figures"] for step in context.steps.values()]
         has_attributes = any(each.get("marked") or each.get("changes_marked") for each in figures)
         self._possible_roles = ALL_DECLARED_ROLES if has_attributes else [NO_DECLARED_ROLES]
         """What `.gitattributes` may declare, where they cannot be read."""
-        self._attributes = read_attributes(repository) if repository and self._can_read_attributes(repository) else None
+        self._files: dict[str, _CommitFiles] = {}
+        """By commit."""
 
     def finish(self) -> Iterator[Finding]:
         """Compute the metadata of each sample again."""
         samples, repository = self.samples.by_id.values(), self.context.repository
         history_problem = self.context.history_problem
-        blobs: dict[str, str] = {}
-        commits: dict[str, str] = {}
-        if repository:
-            blobs = {printable_path(entry.path): entry.blob for entry in repository.entries()}
-            commits = {printable_path(path): last.commit for path, last in self.context.last_changes.items()}
         for sample in samples:
-            problem = self._role_problem(sample)
+            files = self._files_of(sample)
+            problem = self._role_problem(sample, files.attributes)
             if repository and not problem and not sample.metadata.get("is_evolution"):
                 path = str(sample.metadata["source_file"])
-                if path in blobs or not path.startswith(self.context.unreadable_folders):
-                    problem = _mismatch("blob", sample, blobs.get(path, "none"))
+                if path in files.blobs or not path.startswith(self.context.unreadable_folders):
+                    problem = _mismatch("blob", sample, files.blobs.get(path, "none"))
                 if not problem and not history_problem:
-                    problem = _mismatch("commit", sample, commits.get(path, ""))
+                    problem = _mismatch("commit", sample, files.commits.get(path, ""))
             if problem:
                 yield self.sample_finding(sample, problem)
         compared_with = "their files and the history" if repository else "their paths"
@@ -164,18 +190,33 @@ class OriginsCheck(Check):
             compared_with += f": {self.context.repository_problem}"
         self.figure = f"{len(samples):,} texts against {compared_with}"
 
+    def _files_of(self, sample: RebuiltSample) -> _CommitFiles:
+        """The files of the commit that a sample is from."""
+        repository = self.context.repository_of(sample)
+        if repository is None:
+            return _CommitFiles({}, {}, None)
+        if repository.commit not in self._files:
+            is_newest = repository is self.context.repository
+            last_changes = self.context.last_changes if is_newest else repository.last_changes()
+            self._files[repository.commit] = _CommitFiles(
+                {printable_path(entry.path): entry.blob for entry in repository.entries()},
+                {printable_path(path): last.commit for path, last in last_changes.items()},
+                read_attributes(repository) if self._can_read_attributes(repository) else None,
+            )
+        return self._files[repository.commit]
+
     def _can_read_attributes(self, repository: Repo) -> bool:
         """Whether every `.gitattributes` of the commit can be read."""
         files = (entry for entry in repository.entries() if entry.path.rpartition("/")[2] == ATTRIBUTES_FILE)
         return not self.context.unreadable_folders and all(entry.size is not None for entry in files)
 
-    def _role_problem(self, sample: RebuiltSample) -> str:
+    def _role_problem(self, sample: RebuiltSample, attributes: GitAttributes | None) -> str:
         """What is wrong with the language or the role of a sample, or ""."""
         about = sample.metadata
         path, language, role = parse_printable_path(path_in_repository(about)), str(about["language"]), about["role"]
         if about["augmentation_type"] == BASE and (text := self.samples.full_text(sample)) is not None:
             language = detect_language(path, text)
-        declared_roles = [self._attributes.declared_roles(path)] if self._attributes else self._possible_roles
+        declared_roles = [attributes.declared_roles(path)] if attributes else self._possible_roles
         roles = [file_role(path, language, b"", declared) for declared in declared_roles]
         # That a file is generated or vendored may be said in its text, of which the path says nothing.
         expected_role = role if role in {*FOREIGN_ROLES, *roles} else roles[0]
@@ -216,7 +257,8 @@ class SourceCheck(Check):
                 samples_of_blob[str(sample.metadata.get("blob", ""))].append(sample)
         yield from self._compare_files(repository, samples_of_blob)
         diffs = [sample for sample in samples if sample.metadata["augmentation_type"] == "git_diff"]
-        yield from self._compare_changes(repository, sorted(diffs, key=attrgetter("id"))[:MAX_COMPARED_SAMPLES])
+        training = self.context.training_repository or repository
+        yield from self._compare_changes(training, sorted(diffs, key=attrgetter("id"))[:MAX_COMPARED_SAMPLES])
         keys = registry.names("augmentations")
         techniques = {key for key in keys if augmentations.input_kind(key) in {"text", "tree"}}
         varied = (sample for sample in samples if sample.metadata["augmentation_type"] in techniques)
@@ -319,8 +361,10 @@ class SourceCheck(Check):
         real_hunks = find_hunks(texts.get(change.blob_before) or b"", texts.get(change.blob_after) or b"") or []
         real_pairs = [(hunk.before, hunk.after) for hunk in real_hunks]
         shown_pairs = zip(befores, [*afters[:-1], self.samples.decode(tokens)], strict=True)
-        positions = [real_pairs.index(pair) if pair in real_pairs else -1 for pair in shown_pairs]
-        if -1 in positions or positions != sorted(positions):
+        remaining = iter(
+            real_pairs
+        )  # a commit may do the same in two places, so each is looked for behind the last one
+        if not all(pair in remaining for pair in shown_pairs):
             return f"commit {change.commit[:12]} did something else"
         return ""
 

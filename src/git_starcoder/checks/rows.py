@@ -19,7 +19,7 @@ from git_starcoder.dataset.read_blocks import NO_TOKEN_IDS
 from git_starcoder.dataset.samples import TextRun
 from git_starcoder.errors import DatasetError
 from git_starcoder.records import parse_printable_path
-from git_starcoder.row_layout import BASE, IGNORED_LABEL
+from git_starcoder.row_layout import BASE, IGNORED_LABEL, scored_spans
 from git_starcoder.text.secrets import REDACTED_MARK, redact
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ REQUIRED_KEYS: dict[str, type | tuple[type, ...]] = {
 """Metadata that every row has, with their types."""
 OPTIONAL_KEYS: dict[str, type | tuple[type, ...]] = {
     "stage": int, "context": int, "is_evolution": bool, "commit": str, "commit_message": str, "kind": str, "blob": str,
-    "copy": int, "copies": int, "weight_of_row": REAL, "hole": list, "repository": str, "license": str,
+    "copy": int, "copies": int, "weight_of_row": REAL, "hole": list, "scored": list, "repository": str, "license": str,
 }  # fmt: skip
 """Metadata that some rows have, with their types."""
 MAX_VALID_SHAPES = 1000
@@ -385,13 +385,15 @@ def _place_problems(row: BulkRow, split: str, first_seq_id: int) -> Iterator[str
 def _label_problems(row: BulkRow) -> Iterator[str]:
     """What is wrong with the columns that trainers read."""
     tokens: list[int] = row.token_ids.tolist()
-    length, prefix_length = row.metadata["length"], row.context_length
+    length = row.metadata["length"]
     padding_length = len(tokens) - length
-    labels = tokens[prefix_length:length]
+    labels = [IGNORED_LABEL] * len(tokens)
+    for start, stop in scored_spans(row.metadata):
+        labels[start:stop] = tokens[start:stop]
     expected: dict[str, Any] = {
         "input_ids": tokens,
         "attention_mask": [1] * length + [0] * padding_length,
-        "labels": [IGNORED_LABEL] * prefix_length + labels + [IGNORED_LABEL] * padding_length,
+        "labels": labels,
     }
     for name, values in expected.items():
         if row.labels.get(name) != values:

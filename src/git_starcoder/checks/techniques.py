@@ -70,8 +70,9 @@ class TechniquesCheck(Check):
 class DiversityCheck(Check):
     """Reports each technique that varies too many files, and each file with two contents.
 
-    The figure is the number of base rows and of other rows. Rows of changes do not vary a file. The base rows of a file
-    may be missing, if all of them repeat others.
+    The figure is the number of base rows and of other rows. Rows of changes do not vary a file, nor do those of
+    files that held-out commits changed, which training knows in another version. The base rows of a file may be
+    missing, if all of them repeat others.
     """
 
     name = "diversity"
@@ -88,7 +89,7 @@ class DiversityCheck(Check):
         for row, metadata in zip(block.rows, block.metadata, strict=True):
             technique, path = metadata["augmentation_type"], metadata["source_file"]
             self._base_count += technique == BASE
-            if metadata.get("is_evolution"):
+            if metadata.get("is_evolution") or "scored" in metadata:
                 continue
             self._files_of_technique[technique].add(path)
             blob = metadata.get("blob", "")

@@ -255,7 +255,8 @@ def _repository_factors(dataset: Dataset) -> dict[str, float]:
 class AgesCheck(Check):
     """Reports each row whose age is not that of its commit. The figure is the shares of recent and of old rows.
 
-    Without the repository, all rows of one commit must have the same age; with it, the age of the commit.
+    Without the repository, all rows of one commit must have the same age; with it, the age of the commit. If commits
+    are held out, the newest commit is the newest one that training sees, and the held-out text is 0 days old.
     """
 
     name = "ages"
@@ -287,8 +288,8 @@ class AgesCheck(Check):
 
     def finish(self) -> Iterator[Finding]:
         """Compare with the commits of the repository."""
-        if self.context.repository:
-            yield from self._compare_commits(self.context.repository)
+        if self.context.training_repository:
+            yield from self._compare_commits(self.context.training_repository)
         row_count = max(1, self.context.row_counts.total())
         old, recent = self._old_count / row_count, self._recent_count / row_count
         self.figure = f"{recent:.0%} of the rows are younger than {RECENT_DAYS} days, {old:.0%} are {OLD_DAYS} or older"

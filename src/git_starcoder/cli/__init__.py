@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import click
 
 COMMANDS = (
-    "run", "build", "check", "show", "report", "train", "eval", "compare", "update", "complete", "serve", "export",
-    "recipe", "base", "doctor",
+    "run", "build", "check", "show", "report", "train", "eval", "compare", "update", "replay",
+    "complete", "serve", "export", "recipe", "base", "doctor",
 )  # fmt: skip
 """The commands in the order of the help text, which is the order in which a user meets them."""
 PROGRAM_NAME = "git starcoder"

@@ -277,18 +277,17 @@ def estimate_build(repo: Repo, recipe: Recipe, engine: Engine, progress: Progres
     recipe reads no history.
     """
     from git_starcoder.build_state import BuildState
+    from git_starcoder.pipeline import read_and_split
     from git_starcoder.records import SPLITS
-    from git_starcoder.stages import analyse, read, split, window
+    from git_starcoder.stages import newest_commits, window
 
-    recipe = window.resolve_sizes(recipe)
+    recipe = newest_commits.resolve_commits(window.resolve_sizes(recipe), repo)
     sizes = recipe.window.sizes
     with (
         tempfile.TemporaryDirectory(dir=user_paths.temporary_folder()) as folder,
         BuildState(Path(folder), recipe.seed, engine, progress) as state,
     ):
-        sources, changes = read.read_repository(state, recipe.read, repo)
-        units = analyse.analyse_sources(state, recipe.analyse, sources)
-        units, changes = split.assign_splits(state, recipe, units, changes)
+        units, changes = read_and_split(state, recipe, repo, newest_commits.open_past(recipe, repo))
     entry_count = int(state.steps[0].figures["entries"])
     figures = state.steps[-1].figures
     row_count = sum(int(figures[f"expected_rows_{name}"]) for name in SPLITS)

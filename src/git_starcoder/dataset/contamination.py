@@ -100,7 +100,7 @@ def drop_read(documents: Sequence[Document], blobs: BlobFilter | None) -> list[D
 def measure_contamination(documents: Sequence[Document], blobs: BlobFilter, tokenizer: Tokenizer) -> Contamination:
     """Count what a base has read of the documents of a split."""
     is_read = blobs.contains(document.blob for document in documents)
-    sizes = [text_bytes(document.tokens, tokenizer) for document in documents]
+    sizes = [text_bytes(document.scored, tokenizer) for document in documents]
     pairs = list(zip(documents, is_read.tolist(), strict=True))
     files = {document.path for document in documents}
     read_files = {document.path for document, read in pairs if read}

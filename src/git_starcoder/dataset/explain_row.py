@@ -10,7 +10,7 @@ import numpy as np
 from git_starcoder.dataset.samples import UNKNOWN_TOKEN, JoinedWindows
 from git_starcoder.errors import DatasetError
 from git_starcoder.recipe import Recipe
-from git_starcoder.row_layout import BASE, CURRICULUM_STAGES
+from git_starcoder.row_layout import BASE, CURRICULUM_STAGES, loss_token_count, scored_spans
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.weight_rules import age_factor, role_factor
 
@@ -84,12 +84,13 @@ def split_row(row: Row, tokenizer: Tokenizer) -> list[RowSegment]:
     """Return the text of a row without padding, cut where the loss begins and at control tokens."""
     tokens = np.array(row.tokens[: row.metadata["length"]], dtype=np.int64)
     controls = [index for index, token in enumerate(tokens.tolist()) if token in tokenizer.control_tokens]
-    context_length = min(row.context_length, len(tokens))
-    cuts = sorted({0, len(tokens), context_length, *controls, *(index + 1 for index in controls)})
+    edges = {min(edge, len(tokens)) for span in scored_spans(row.metadata) for edge in span}
+    cuts = sorted({0, len(tokens), *edges, *controls, *(index + 1 for index in controls)})
     segments: list[RowSegment] = []
     for start, stop in pairwise(cuts):
         text = tokenizer.decode(tokens[start:stop]).decode("utf-8", "replace")
-        segments.append(RowSegment(text, start >= row.context_length, start in controls))
+        counts = any(first <= start < last for first, last in scored_spans(row.metadata))
+        segments.append(RowSegment(text, counts, start in controls))
     return segments
 
 
@@ -120,7 +121,7 @@ def _facts(
         "commit": f"{commit}, {metadata['age_days']} days before the newest; blob {metadata['blob']}",
         "made by": f"{made_by}, window {metadata['chunk_index'] + 1} of {metadata['total_chunks']}, "
         f"from token {metadata['token_start']:,}",
-        "tokens": f"{size:,}, {size - length:,} of them padding; {length - row.context_length:,} count for the loss",
+        "tokens": f"{size:,}, {size - length:,} of them padding; {loss_token_count(metadata):,} count for the loss",
         "weight": f"{weight:g} = {product}{copies}",
         "role": f"{metadata['role']}, {metadata['language']}",
         "order": f"{stage}complexity {metadata['complexity']:g}, row {position.row_index + 1:,} of {row_count:,}",

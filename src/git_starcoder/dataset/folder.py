@@ -74,6 +74,11 @@ class Dataset:
         return self.manifest["digest"]
 
     @property
+    def training_commit(self) -> str | None:
+        """The commit that training sees; None if the dataset is made from many repositories."""
+        return None if self.is_of_many else str(self.manifest.get("past_commit") or self.manifest["commit"])
+
+    @property
     def tokenizer_folder(self) -> Path:
         """The folder of the dataset's Hugging Face tokenizer."""
         return self.folder / "tokenizer"

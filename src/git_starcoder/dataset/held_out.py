@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.dataset.samples import NO_TOKENS, JoinedWindows
-from git_starcoder.records import content_id
-from git_starcoder.row_layout import BASE, is_plain_text
+from git_starcoder.records import SPLITS, content_id
+from git_starcoder.row_layout import BASE, is_plain_text, scored_spans
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,7 +38,10 @@ MAX_READ_TOKENS = 4096
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
-    """Consecutive tokens of one file as it is: all of them, unless some of its rows were dropped or it is a piece."""
+    """Consecutive tokens of one file as it is: all of them, unless some of its rows were dropped or it is a piece.
+
+    A file of which only a part is held out gives a piece for each of its held-out spans, with the text before it.
+    """
 
     path: str
     language: str
@@ -81,8 +84,34 @@ class HeldOutRow:
 
 
 def load_documents(dataset: Dataset, split: Split) -> list[Document]:
-    """Return the files of a split as they are, in the order of their paths, without what augmentations made."""
+    """Return the files of a split as they are, in the order of their paths, without what augmentations made.
+
+    Of a file of which only a part is held out, each held-out span is a document of its own.
+    """
+    documents: list[Document] = []
+    for document, is_scored in _join_rows(dataset, split):
+        if is_scored is None:
+            documents.append(document)
+            continue
+        edges: list[int] = np.flatnonzero(np.diff(is_scored, prepend=False, append=False)).tolist()
+        documents += [_cut_piece(document, start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+    return documents
+
+
+def load_repository(dataset: Dataset) -> list[Document]:
+    """Return the files of all splits as the newest commit has them; of two versions of a file, this is the later one.
+
+    Files that the newest commits deleted are among them.
+    """
+    held_out = [document for split in SPLITS[1:] for document, _ in _join_rows(dataset, split)]
+    later = {document.path for document in held_out}
+    return [*(each for each in load_documents(dataset, "train") if each.path not in later), *held_out]
+
+
+def _join_rows(dataset: Dataset, split: Split) -> Iterator[tuple[Document, NDArray[np.bool_] | None]]:
+    """Yield each run of known tokens of each file, and which of them are held out, shape (tokens,); None for all."""
     joined: dict[tuple[str, str], tuple[JoinedWindows, Document]] = {}
+    scored: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for row in dataset.rows(split):
         metadata = row.metadata
         if metadata["augmentation_type"] == BASE:
@@ -95,11 +124,18 @@ def load_documents(dataset: Dataset, split: Split) -> list[Document]:
                 joined[key] = (JoinedWindows(), whole)
             # `git starcoder check` reports rows that contradict each other.
             joined[key][0].join(int(metadata["token_start"]), text)
-    return [
-        replace(whole, start=start, tokens=tokens)
-        for _, (windows, whole) in sorted(joined.items(), key=lambda item: item[0])
-        for start, tokens in windows.token_runs()
-    ]
+            if "scored" in metadata:
+                shift = int(metadata["token_start"]) - row.context_length
+                spans = ((start + shift, stop + shift) for start, stop in scored_spans(metadata))
+                scored.setdefault(key, []).extend(spans)
+    for key, (windows, whole) in sorted(joined.items(), key=lambda item: item[0]):
+        for first, tokens in windows.token_runs():
+            is_scored = None
+            if key in scored:
+                is_scored = np.zeros(len(tokens), dtype=np.bool_)
+                for start, stop in scored[key]:
+                    is_scored[max(0, start - first) : max(0, stop - first)] = True
+            yield replace(whole, start=first, tokens=tokens), is_scored
 
 
 def draw_documents(documents: Sequence[Document], limit: int, max_documents: int | None = None) -> list[Document]:
@@ -109,19 +145,25 @@ def draw_documents(documents: Sequence[Document], limit: int, max_documents: int
     likely: with its beginning alone, licence headers and imports would count for too much. The text before the piece is
     read, so each token is predicted from what stands before it in the file. The draw depends on the paths alone.
     """
-    most = max_piece_tokens([len(document.tokens) for document in documents], limit)
+    file_sizes = Counter[str]()
+    for document in documents:
+        file_sizes[document.path] += len(document.scored)
+    most = max_piece_tokens([*file_sizes.values()], limit)
     drawn: list[Document] = []
     tokens_of_file = Counter[str]()
     left = limit
-    hashes = [content_id(DRAW_SEED, document.path, document.start) for document in documents]
+    hashes = [content_id(DRAW_SEED, each.path, each.start + each.context_length) for each in documents]
     for drawn_by, index in sorted(zip(hashes, range(len(hashes)), strict=True)):
         document = documents[index]
-        size = min(len(document.tokens), most - tokens_of_file[document.path], left)
+        length = len(document.scored)
+        size = min(length, most - tokens_of_file[document.path], left)
         if size > 0 and (max_documents is None or len(drawn) < max_documents):
-            drawn.append(_cut_piece(document, size, drawn_by))
+            # The first, second, ... or last `size` tokens.
+            begin = document.context_length + min(int(drawn_by, 16) % -(-length // size) * size, length - size)
+            drawn.append(_cut_piece(document, begin, begin + size))
             tokens_of_file[document.path] += size
             left -= size
-    return sorted(drawn, key=lambda document: (document.path, document.start))
+    return sorted(drawn, key=lambda document: (document.path, document.start + document.context_length))
 
 
 def max_piece_tokens(lengths: Sequence[int], limit: int) -> int:
@@ -141,13 +183,11 @@ def max_piece_tokens(lengths: Sequence[int], limit: int) -> int:
     return max(level, MIN_PIECE_TOKENS, int(limit * MAX_FILE_SHARE))
 
 
-def _cut_piece(document: Document, size: int, drawn_by: str) -> Document:
-    """Return a piece of a document to score, with the text before it: the first, second, ... or last `size` tokens."""
-    length = len(document.tokens)
-    begin = min(int(drawn_by, 16) % -(-length // size) * size, length - size)
-    read = min(begin, MAX_READ_TOKENS)
-    tokens = document.tokens[begin - read : begin + size]
-    return replace(document, start=document.start + begin - read, tokens=tokens, context_length=read)
+def _cut_piece(document: Document, start: int, stop: int) -> Document:
+    """Return the tokens from `start` to `stop` of a document to score, with the text before them to read."""
+    read = min(start, MAX_READ_TOKENS)
+    tokens = document.tokens[start - read : stop]
+    return replace(document, start=document.start + start - read, tokens=tokens, context_length=read)
 
 
 def draw_rows(dataset: Dataset, split: Split, limit: int, end: int, left_out: Container[int] = ()) -> list[HeldOutRow]:
@@ -205,6 +245,11 @@ def _begins_text(metadata: dict[str, Any]) -> bool:
 
 
 def _scored_tokens(metadata: dict[str, Any]) -> int:
-    """Return how many tokens of a row are in the training loss; the first token of a sequence is never predicted."""
+    """Return how many tokens of a row are in the training loss; the first token of a sequence is never predicted.
+
+    Of a row of which only some are, they are scored as documents.
+    """
+    if "scored" in metadata:
+        return 0
     ends = int(_begins_text(metadata))
     return metadata["length"] + ends - max(1, ends + metadata.get("context", 0))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder.recipe import Recipe
-from git_starcoder.row_layout import FIM_SENTINELS
+from git_starcoder.row_layout import FIM_SENTINELS, scored_spans
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ class RebuiltSample(JoinedWindows):
     """Whether it is a fill-in-the-middle sample."""
     decoded: DecodedSample | None = None
     """The sample as text, once it has been asked for."""
+    scored: list[tuple[int, int]] | None = None
+    """The tokens of the text that are held out, as (start, stop), if only a part is; None for all."""
 
 
 class RebuiltSamples:
@@ -177,6 +179,11 @@ class RebuiltSamples:
         elif [*map(metadata.get, sample.metadata)] != [*sample.metadata.values()]:
             return AddedRow(tokens, f"its metadata differ from {self._first_row(sample)} of the same sample")
         sample.decoded = None
+        if (scored := metadata.get("scored")) is not None:
+            if not _are_spans(scored, context, length):
+                return AddedRow(tokens, f"a row of {length} tokens cannot have the scored tokens {scored}")
+            shift = start - context
+            sample.scored = [*(sample.scored or ()), *((a + shift, b + shift) for a, b in scored_spans(metadata))]
         if not sample.join(start, window):
             return AddedRow(tokens, f"other rows of its sample, as {self._first_row(sample)}, disagree")
         return AddedRow(tokens, "")
@@ -209,6 +216,16 @@ class RebuiltSamples:
         """Return the texts of a sample's runs of known tokens."""
         return [run.text for run in self._decoded(sample).runs]
 
+    def held_out_texts(self, sample: RebuiltSample) -> list[bytes]:
+        """Return the texts of a held-out sample that are held out: those of its runs, or of the scored tokens."""
+        if sample.scored is None:
+            return self.run_texts(sample)
+        mask = np.zeros(sample.length, dtype=bool)
+        for start, stop in sample.scored:
+            mask[start:stop] = True
+        tokens = np.where(mask, sample.tokens[: sample.length], UNKNOWN_TOKEN)
+        return [self.decode(run) for _, run in known_runs(tokens)]
+
     def _decoded(self, sample: RebuiltSample) -> DecodedSample:
         if sample.decoded is None:
             prefix, tokenizer = sample.context_prefix, self.tokenizer
@@ -237,6 +254,16 @@ def unmask_row(tokens: Tokens, start: int, stop: int) -> Tokens:
     suffix_length = len(tokens) - FIM_SENTINELS - stop
     middle = start + suffix_length + 3  # after three control tokens
     return np.concatenate((tokens[1 : 1 + start], tokens[middle:-1], tokens[2 + start : 2 + start + suffix_length]))
+
+
+def _are_spans(edges: list[Any], start: int, stop: int) -> bool:
+    """Whether edges are those of spans in order between two places."""
+    return (
+        len(edges) % 2 == 0
+        and all(type(edge) is int for edge in edges)
+        and [*edges] == sorted(edges)
+        and (not edges or (start <= edges[0] and edges[-1] <= stop))
+    )
 
 
 def _is_hole(hole: Any, length: int) -> bool:

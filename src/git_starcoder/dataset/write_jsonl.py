@@ -137,6 +137,8 @@ class _Batch(NamedTuple):
     shared_spans: NDArray[np.int64]
     """Where in the file of line ends the end of each line starts and stops, shape (lines, 2)."""
     context_lengths: NDArray[np.int64]
+    scored: list[list[int] | None]
+    """See `SplitRows.scored`."""
 
 
 def _write_shared(path: Path, metadata: Iterable[Mapping[str, Any]]) -> NDArray[np.int64]:
@@ -200,14 +202,27 @@ def _batches(
             # `input_ids` are the tokens again. `attention_mask` has a digit and a comma for each token. `labels` have
             # `-100,` for each token of the context and the padding, and all other numbers again.
             scored_sizes = np.where(context_lengths > 0, part_sizes[:, 1], text_sizes)
-            label_sizes = scored_sizes + (len(IGNORED) + 1) * (context_lengths + pad_counts) - 1
+            ignored_counts = context_lengths + pad_counts
+            for row, spans in enumerate(rows.scored):
+                if spans is not None:
+                    ids = _scored_ids(rows, row, spans)
+                    scored_sizes[row] = sum(len(str(token)) + 1 for token in ids)
+                    ignored_counts[row] = lengths[row] + pad_counts[row] - len(ids)
+            label_sizes = scored_sizes + (len(IGNORED) + 1) * ignored_counts - 1
             sizes += token_sizes + 2 * (lengths + pad_counts) - 1 + label_sizes + sum(map(len, LABELS_START))
         size = int(sizes.sum())
         yield _Batch(
             source, position, size, number_spans, rows.is_masked, pad_counts, own, own_offsets, shared_spans,
-            context_lengths,
+            context_lengths, rows.scored,
         )  # fmt: skip
         position += size
+
+
+def _scored_ids(rows: SplitRows, row: int, spans: list[int]) -> list[int]:
+    """Return the tokens of a row that are in the loss, if only a part of it is."""
+    (start, stop), (text_start, text_stop), _ = rows.token_spans[row].tolist()
+    ids = np.concatenate((rows.windows.tokens[start:stop], rows.windows.tokens[text_start:text_stop]))
+    return [token for first, last in zip(spans[::2], spans[1::2], strict=True) for token in ids[first:last].tolist()]
 
 
 def _own_members(columns: dict[str, list[Any]]) -> tuple[bytes, NDArray[np.int64]]:
@@ -263,9 +278,10 @@ def _line_pieces(batch: _Batch, numbers: memoryview, shared: memoryview) -> list
     pieces: list[bytes | memoryview] = []
     rows = zip(
         batch.number_spans.tolist(), batch.is_masked.tolist(), batch.pad_counts.tolist(),
-        pairwise(batch.own_offsets.tolist()), batch.shared_spans.tolist(), batch.context_lengths.tolist(), strict=True,
+        pairwise(batch.own_offsets.tolist()), batch.shared_spans.tolist(), batch.context_lengths.tolist(), batch.scored,
+        strict=True,
     )  # fmt: skip
-    for spans, is_masked, pad_count, (own_start, own_stop), (shared_start, shared_stop), context_length in rows:
+    for spans, is_masked, pad_count, (own_start, own_stop), (shared_start, shared_stop), context_length, scored in rows:
         start, stop, second_start, second_stop, third_start, third_stop = spans
         tokens: list[bytes | memoryview] = [numbers[start:stop], numbers[second_start:second_stop]]
         if is_masked:
@@ -276,19 +292,24 @@ def _line_pieces(batch: _Batch, numbers: memoryview, shared: memoryview) -> list
         row_padding = padding[: max(0, len(source.pad) * pad_count - 1)]
         pieces += (LINE_START, *tokens, row_padding)
         if source.has_labels:
-            pieces += _label_pieces(tokens, row_padding, pad_count, context_length)
+            pieces += _label_pieces(tokens, row_padding, pad_count, context_length, scored)
         pieces += (own[own_start:own_stop], shared[shared_start:shared_stop])
     return pieces
 
 
 def _label_pieces(
-    tokens: Sequence[bytes | memoryview], row_padding: memoryview, pad_count: int, context_length: int
-) -> list[bytes]:
+    tokens: Sequence[bytes | memoryview], row_padding: memoryview, pad_count: int, context_length: int,
+    scored: list[int] | None,
+) -> list[bytes]:  # fmt: skip
     """Return the label columns of a row: with one context token, `7,42,0` has the labels `-100,42,-100`."""
     input_ids = b"".join((*tokens, row_padding))
     numbers = b"".join(tokens).removesuffix(b",").split(b",")
     attention_mask = (b"1," * len(numbers) + b"0," * pad_count)[:-1]
-    labels = b",".join([IGNORED] * context_length + numbers[context_length:] + [IGNORED] * pad_count)
+    kept = [IGNORED] * len(numbers)
+    edges = [context_length, len(numbers)] if scored is None else scored
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        kept[start:stop] = numbers[start:stop]
+    labels = b",".join(kept + [IGNORED] * pad_count)
     ids_start, mask_start, labels_start = LABELS_START
     return [ids_start, input_ids, mask_start, attention_mask, labels_start, labels]
 

@@ -35,6 +35,7 @@ ROW_COLUMNS = {
     "seq_id": "int64", "row_id": "string", "window_size": "int32", "length": "int32", "token_start": "int32",
     "chunk_index": "int32", "total_chunks": "int32", "complexity": "float64", "weight": "float64", "stage": "int8",
     "weight_of_row": "float64", "copy": "int32", "copies": "int32", "context": "int32", "hole": "list<int32>",
+    "scored": "list<int32>",
 }  # fmt: skip
 """The metadata that each row has of its own, with its types."""
 SAMPLE_COLUMNS = {
@@ -99,6 +100,23 @@ class SplitRows:
         """The number of tokens at the beginning of each row that are not in the loss; see `Row.context_length`."""
         return np.where(self.is_masked, 0, self.token_spans[:, 0, 1] - self.token_spans[:, 0, 0])
 
+    @property
+    def scored(self) -> list[list[int] | None]:
+        """The tokens of each row that are in the loss, as start, stop, start, stop, …; None for all behind the context.
+
+        They count from the start of the row.
+        """
+        windows, bounds = self.windows, self.windows.scored_bounds
+        is_partial = np.array([bool(sample.scored_spans) for sample in windows.samples], dtype=bool)
+        scored: list[list[int] | None] = [None] * len(self)
+        for row in np.flatnonzero(is_partial[windows.sample_index[self.window_index]]).tolist():
+            window = self.window_index[row]
+            first = int(windows.token_start[window])
+            stop = first + int(windows.length[window])
+            low, high = np.searchsorted(bounds[:, 1], first, side="right"), np.searchsorted(bounds[:, 0], stop)
+            scored[row] = (bounds[low:high].clip(first, stop) - first + windows.prefix_length[window]).ravel().tolist()
+        return scored
+
     def slice(self, start: int, stop: int) -> SplitRows:
         """Return the rows from `start` to `stop`."""
         part = slice(start, stop)
@@ -133,6 +151,8 @@ class SplitRows:
         holes = np.stack([windows.mask_start[index], windows.mask_stop[index]], axis=1).tolist()
         masked_holes = zip(holes, self.is_masked.tolist(), strict=True)
         columns["hole"] = [hole if is_masked else None for hole, is_masked in masked_holes]
+        if len(windows.scored_bounds):
+            columns["scored"] = self.scored
         return columns
 
 
@@ -208,7 +228,7 @@ def dataset_metadata(
     primary = recipe.window.primary
     return {
         # The commit's date, not the clock's: two builds of one commit have the same bytes.
-        "creation_date": datetime.fromtimestamp(repo.committed_at, UTC).isoformat(),
+        "creation_date": commit_date(repo),
         f"{recipe.name}_version": DATASET_SCHEMA.rpartition("/")[2],
         "source_repo": f"git:{repo.commit}",
         **({} if recipe.window.header is None else {"repository": recipe.window.header}),
@@ -250,6 +270,11 @@ def dataset_metadata(
         "learning_strategy": learning_strategy(recipe, is_of_many=build.repository is not None),
         "deduplication": {"exact": recipe.dedup.exact, "near": recipe.dedup.near},
     }
+
+
+def commit_date(repo: Repo) -> str:
+    """Return the date of the commit that is read, by ISO 8601."""
+    return datetime.fromtimestamp(repo.committed_at, UTC).isoformat()
 
 
 def learning_strategy(recipe: Recipe, *, is_of_many: bool) -> str:

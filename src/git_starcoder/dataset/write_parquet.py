@@ -177,6 +177,11 @@ class ParquetWriter:
         is_text = place < np.repeat(rows.lengths, sizes)
         ids = tokens.astype(np.int32)
         is_scored = is_text & (place >= np.repeat(rows.context_lengths, sizes))
+        for start, stop, spans in zip(bounds[:-1].tolist(), bounds[1:].tolist(), rows.scored, strict=True):
+            if spans is not None:
+                is_scored[start:stop] = False
+                for first, last in zip(spans[::2], spans[1::2], strict=True):
+                    is_scored[start + first : start + last] = True
         columns = (ids, is_text.astype(np.int8), np.where(is_scored, ids, np.int32(IGNORED_LABEL)))
         return {name: self._lists(bounds, values) for name, values in zip(LABEL_COLUMNS, columns, strict=True)}
 
@@ -242,6 +247,8 @@ def _compatibility_values(sample: Sample, metadata: Mapping[str, Any], texts: Te
         "is_generated": origin.role == "generated",
         "is_vendor": origin.role == "vendored",
     }
+    if not isinstance(origin, Change) and origin.source.added is not None:
+        values["revision_id"] = origin.commit  # the training commit has another version, or none
     if isinstance(origin, Change):
         message: str = metadata["commit_message"]
         before = [texts.get(part.text) for part in sample.context_prefix if part.control_token == COMMIT_BEFORE]

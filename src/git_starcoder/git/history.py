@@ -50,6 +50,10 @@ LOG_COMMAND = (
     *("log", "--topo-order", "--no-renames", "--raw", "--no-abbrev", "-z", "--diff-merges=combined"),
     "--format=%H %ct %at",
 )
+LATER_COMMAND = (
+    *("log", "--reverse", "--first-parent", "--diff-merges=first-parent", "--no-renames", "--raw", "--no-abbrev", "-z"),
+    "--format=%H",
+)
 RENAMES_COMMAND = ("diff-tree", "--stdin", "-r", "--raw", "--no-abbrev", "-z", "--diff-filter=R")
 SUBMODULE_MODE_DIGITS = "160000"
 
@@ -153,6 +157,18 @@ def first_parent_commits(repo: Repo) -> list[str]:
     """The commit and its first parents, newest first, as far as they can be read."""
     with repo.start_git("rev-list", "--first-parent", repo.commit) as output:
         return [line.decode("ascii") for line in iter(output.read_line, None)]
+
+
+def read_later_changes(repo: Repo, commit: str) -> list[tuple[str, list[PathChange]]]:
+    """What each commit of the main line that came after `commit` did to which path, the oldest first.
+
+    A merge did all that the commits did which it merged.
+    """
+    with repo.start_git(*LATER_COMMAND, f"{commit}..{repo.commit}") as output:
+        changes = list(_parse_raw_diffs(output.read_fields()))
+        if message := output.failure_message():
+            repo.notes.append(f"the later commits cannot be read to their end: {message}")
+    return changes
 
 
 class RenameTracker:

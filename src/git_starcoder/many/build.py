@@ -16,7 +16,7 @@ from git_starcoder.build_state import BuildState, StepCounts, TextStore
 from git_starcoder.dataset import CARD_FILE, METADATA_FILE, Dataset, dataset_fingerprint, publish_dataset, write_card
 from git_starcoder.dataset.folder import REPOSITORIES_FILE, shard_name
 from git_starcoder.engine.local import LocalEngine
-from git_starcoder.errors import MachineError, RepositoryError
+from git_starcoder.errors import MachineError, RecipeError, RepositoryError
 from git_starcoder.git.objects import Repo
 from git_starcoder.many import storage, tasks
 from git_starcoder.many.repositories import LeftOut, Named, choose_repositories, failed, require_some
@@ -106,8 +106,12 @@ def build_many(
 
     Raises:
         RepositoryError: No repository can be used, or one cannot and `strict` is set.
+        RecipeError: The recipe holds out commits, which come after one another in one repository only.
         OutputError: The folder cannot be written, is locked by another build, or holds something else.
     """
+    if recipe.split.holdout == "commits":
+        hint = "use split.holdout=files, or build a dataset of one repository"
+        raise RecipeError("the commits of several repositories cannot be held out", where="split.holdout", hint=hint)
     out = Path(out)
     offer_temporary_folder(out)
     recipe = window.resolve_sizes(recipe)

@@ -375,7 +375,10 @@ def store_rows(folder: Path, windows: Windows, table: RowTable) -> None:
     arrays |= {"bucket_keys": table.bucket_keys, "no_tokens": windows.tokens[:0]}
     store_arrays(folder / f"rows.{ARRAYS_FILE}", arrays)
     columns = {name: getattr(windows, name) for name in WINDOW_COLUMNS}
-    store_arrays(folder / f"windows.{ARRAYS_FILE}", columns | {"prefix_starts": windows.prefix_starts})
+    store_arrays(
+        folder / f"windows.{ARRAYS_FILE}",
+        columns | {"prefix_starts": windows.prefix_starts, "scored_bounds": windows.scored_bounds},
+    )
     store(folder / f"rows.{RECORDS_FILE}", RowLists(list(map(printable_path, table.paths)), table.techniques))
 
 

@@ -240,7 +240,7 @@ def find_completion_example(
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     for split in ("test", "val"):
         unread = drop_read(load_documents(dataset, split), blobs)
-        found = [document for document in unread if document.start == 0]
+        found = [document for document in unread if document.start == 0 and not document.context_length]
         found.sort(key=lambda document: (document.language == "text", content_id(seed, document.path)))
         for document in found:
             text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])

@@ -404,6 +404,7 @@ class _TrainingRun:
         record = {
             "schema": MODEL_SCHEMA,
             "dataset": self.dataset.digest,
+            "commit": self.dataset.training_commit,
             "plan": loop.plan.digest,
             "steps": loop.plan.step_count,
             "order": "curriculum" if self.is_curriculum else "shuffled",

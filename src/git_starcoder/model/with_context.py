@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder.dataset.held_out import load_documents
+from git_starcoder.dataset.held_out import load_documents, load_repository
 from git_starcoder.errors import UsageError
 from git_starcoder.model.context import BEGINNING_TOKENS, ContextComposer
-from git_starcoder.records import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,8 +119,7 @@ def scored_network(
 
 def repository_context(dataset: Dataset, tokenizer: Tokenizer) -> ContextComposer:
     """Make the composer for use, which shows all files of a dataset."""
-    documents = [document for split in SPLITS for document in load_documents(dataset, split)]
-    return ContextComposer.build(documents, "repository", tokenizer)
+    return ContextComposer.build(load_repository(dataset), "repository", tokenizer)
 
 
 def add_contexts(corpus: Corpus, composer: ContextComposer, dataset: Dataset, config: TrainConfig) -> Corpus:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.dataset.contamination import drop_read
-from git_starcoder.dataset.held_out import draw_documents, load_documents
+from git_starcoder.dataset.held_out import draw_documents, load_documents, load_repository
 from git_starcoder.evals import control_mask
 from git_starcoder.evals.bits_per_byte import document_sequences
 from git_starcoder.memory.repository_memory import MemoryReader, NetworkView, RepositoryMemory
@@ -32,6 +32,8 @@ MEMORY_FOLDER = "memory"
 """The folder in a model's folder with the memory of the whole repository."""
 GATE_TOKENS = 32_768
 """Tokens of the val split that gates are trained on."""
+MAX_GATE_SHARE = 0.1
+"""Share of the training split that gates are trained on if there is no val split."""
 
 
 class MemoryModel:
@@ -148,17 +150,24 @@ def add_memory(
     Its gates are trained on the val split, with a memory that holds the training split only, as it is when it is
     scored. The files of `blobs`, which the base of the network has read, are not among them: a gate would learn to
     trust the network too much.
+
+    If there is no val split, gates are trained on some training files, with a memory of the others. The network has
+    read them, so its gate trusts it a little too much.
     """
-    training = [document.tokens for document in load_documents(dataset, "train")]
-    held_out = {split: load_documents(dataset, split) for split in ("val", "test")}
-    memory = RepositoryMemory.build(training, "training split", tokenizer)
-    documents = draw_documents(drop_read(held_out["val"], blobs), GATE_TOKENS)
+    training = load_documents(dataset, "train")
+    documents = draw_documents(drop_read(load_documents(dataset, "val"), blobs), GATE_TOKENS)
+    if not documents:
+        size = sum(len(document.tokens) for document in training)
+        drawn = draw_documents(training, min(GATE_TOKENS, int(MAX_GATE_SHARE * size)))
+        groups = {document.group for document in drawn}
+        if others := [document for document in training if document.group not in groups]:
+            documents, training = drawn, others
+    memory = RepositoryMemory.build([document.tokens for document in training], "training split", tokenizer)
     sequences, first_scored = document_sequences(documents, tokenizer.end_id)
     memory = memory.fit_gate(*_without_end(memory, sequences, first_scored))
     views = network.sequence_views(sequences, first_scored, [document.header for document in documents])
     memory = memory.fit_gate(*_without_end(memory, sequences, first_scored), _join_views(views))
-    others = [document.tokens for documents in held_out.values() for document in documents]
-    return memory.update([*training, *others], "repository")
+    return memory.update([document.tokens for document in load_repository(dataset)], "repository")
 
 
 def training_memory(stored: RepositoryMemory, dataset: Dataset, tokenizer: Tokenizer) -> RepositoryMemory:

@@ -70,7 +70,11 @@ def _counts_of_checks(certificates: Mapping[str, Mapping[str, Any]]) -> Iterator
     """The counts of leaks that the checks recorded in the certificate."""
     if near := certificates.get("near_files"):
         yield "near-duplicate files across splits", near["crossing"], near["compared"]
-    if lines := certificates.get("held_out_lines"):
+    lines = certificates.get("held_out_lines", {})
+    if "in_runs" in lines:
+        yield "lines of held-out commits, copied in a row", lines["in_runs"], lines["lines"]
+        yield "lines of held-out commits, one by one", lines["known"], lines["lines"]
+    elif lines:
         yield "changes with held-out lines", lines["changes_with_a_line"], lines["changes"]
     if (canaries := certificates.get("leak", {}).get("canaries")) and canaries["held_out"]:
         yield "planted canaries", canaries["crossing"], canaries["held_out"]

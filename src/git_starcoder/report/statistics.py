@@ -13,7 +13,7 @@ import orjson
 
 from git_starcoder.errors import DatasetError
 from git_starcoder.records import SPLITS
-from git_starcoder.row_layout import BASE
+from git_starcoder.row_layout import BASE, loss_token_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +148,7 @@ def _count_row(statistics: RowStatistics, split: Split, row_number: int, metadat
     length, weight = metadata["length"], float(metadata["weight"])
     if not (isfinite(weight) and weight >= 0 and 0 <= length <= window_size):
         raise ValueError(f"weight {weight}, length {length} in a window of {window_size}")
-    loss_tokens = length - metadata.get("context", 0)
+    loss_tokens = loss_token_count(metadata)
     totals = 1, loss_tokens, weight * loss_tokens
     group = RowGroup(split, technique, window_size, language, role)
     statistics.by_group.setdefault(group, RowTotals()).add(*totals)
@@ -158,7 +158,9 @@ def _count_row(statistics: RowStatistics, split: Split, row_number: int, metadat
     statistics.fill_counts[window_size, min(FILL_BINS - 1, length * FILL_BINS // window_size)] += 1
     statistics.padding_tokens[window_size] += window_size - length
     names = path, str(metadata["group"]), row_id
-    for splits_by_name, name in zip(statistics.splits_of.values(), names, strict=True):
+    for (kind, splits_by_name), name in zip(statistics.splits_of.items(), names, strict=True):
+        if "scored" in metadata and kind != "leak groups":
+            continue  # only lines of the file are held out, and the check `held_out_lines` counts them
         splits_by_name.setdefault(name, set()).add(split)
     if technique == BASE:
         sample = str(metadata["sample"])

@@ -68,9 +68,7 @@ def analyse_sources(build: BuildState, options: AnalyseOptions, sources: list[So
             else:
                 kept.append((source, role))
         facts = _collect_facts(build, step, [source for source, _ in kept])
-        text_of = {source.path: source.text for source in sources}
-        imports = {file.path: (file.language, found.imports) for (file, _), found in zip(kept, facts, strict=True)}
-        resolved = resolve_imports(imports, frozenset(text_of), lambda path: build.texts.get(text_of[path]))
+        resolved = _resolve(build, sources, [source for source, _ in kept], facts)
         units = [
             Unit(
                 source=source,
@@ -78,7 +76,7 @@ def analyse_sources(build: BuildState, options: AnalyseOptions, sources: list[So
                 role=role,
                 difficulty=found.difficulty,
                 symbols=found.symbols,
-                imports=resolved[source.path].targets if source.path in resolved else (),
+                imports=resolved[source.id].targets if source.id in resolved else (),
                 type_density=found.type_density,
                 error_patterns=found.error_patterns,
                 window_starts=build.texts.put(found.window_starts),
@@ -87,6 +85,27 @@ def analyse_sources(build: BuildState, options: AnalyseOptions, sources: list[So
         ]
         _record_figures(step, units, resolved)
     return units
+
+
+def _resolve(
+    build: BuildState, sources: Sequence[Source], kept: Sequence[Source], facts: Sequence[TextFacts]
+) -> dict[str, ResolvedImports]:
+    """The resolved imports of the sources that are kept, by id.
+
+    What training sees of a past commit is resolved as if there were no later one.
+    """
+    resolved: dict[str, ResolvedImports] = {}
+    for is_later in (False, True):
+        files = [(file, found) for file, found in zip(kept, facts, strict=True) if (file.added is not None) == is_later]
+        if files:
+            # Of two versions of a path, the later one comes last.
+            text_of = {source.path: source.text for source in sources if is_later or source.added is None}
+            imports = {file.path: (file.language, found.imports) for file, found in files}
+            found = resolve_imports(
+                imports, frozenset(text_of), lambda path, texts=text_of: build.texts.get(texts[path])
+            )
+            resolved |= {file.id: found[file.path] for file, _ in files if file.path in found}
+    return resolved
 
 
 def _collect_facts(build: BuildState, step: StepCounts, sources: Sequence[Source]) -> list[TextFacts]:

@@ -5,7 +5,7 @@ Each unit gives one sample with its text as it is, its variations, and texts wit
 
 Which augmentations a file gets is drawn from its content. So a file has the same variations whatever else the
 repository contains and in whatever order files arrive. A training file is only shown other training files; a held-out
-file is also shown files of its own split.
+file is also shown files of its own split, but none of a later commit.
 """
 
 from __future__ import annotations
@@ -121,8 +121,9 @@ def make_samples(build: BuildState, recipe: Recipe, units: Sequence[Unit], chang
 def _base_sample(build: BuildState, unit: Unit, repository: str | None) -> Sample:
     """A file as it is, with the name of the repository and the file's path as context prefix if there is a name."""
     names = () if repository is None else header_parts(repository, unit.path)
+    edges = (edge for span in unit.scored_spans for edge in span)
     return Sample(
-        content_id(unit.id, BASE, *(part.text for part in names)),
+        content_id(unit.id, BASE, *(part.text for part in names), *edges),
         unit,
         BASE,
         unit.source.text,
@@ -132,7 +133,12 @@ def _base_sample(build: BuildState, unit: Unit, repository: str | None) -> Sampl
 
 
 def draw_variations(build: BuildState, options: Mapping[str, AugmentationOptions], unit: Unit) -> list[DrawnVariation]:
-    """The augmentations that a unit gets, in the order of `options`; those for changes are left out."""
+    """The augmentations that a unit gets, in the order of `options`; those for changes are left out.
+
+    A file of which only a part is held out gets none, because the part would stand elsewhere in a variation.
+    """
+    if unit.scored_spans:
+        return []
     drawn: list[DrawnVariation] = []
     for key, option in options.items():
         if augmentations.input_kind(key) != "change" and build.uniform("augment", key, unit.id) < option.share:
@@ -245,7 +251,8 @@ def _file_framer(
 
     Framed texts from imports are cached, because they take a search through the symbols of many files.
     """
-    unit_of_path = {unit.path: unit for unit in units}
+    # Of two versions of a file, training knows the past one only, which is never shown the other.
+    unit_of_path = {unit.path: unit for unit in sorted(units, key=lambda unit: unit.source.added is None)}
     history: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
         if len(history[change.current_path]) < MAX_HISTORY_CHANGES:
@@ -262,7 +269,8 @@ def _file_framer(
             latest = tuple(_load_change(build, change) for change in history[unit.path])
             return _frame(key, FrameInput(unit.path, text, changes=latest))
         imported = (unit_of_path.get(path) for path in unit.imports)
-        visible = [other for other in imported if other is not None and other.split in {"train", unit.split}]
+        splits = {"train", unit.split} if unit.source.added is None else {"train"}
+        visible = [other for other in imported if other is not None and other.split in splits]
         symbols = tuple((other.path, other.symbols) for other in visible)
         inputs = FrameInput(unit.path, text, symbols, symbols=unit.symbols)
         names = (part for other in (unit, *visible) for part in (other.path, symbols_digest(other.path)))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from git_starcoder.hashing.arrays import find_sorted, run_offsets, run_positions
+from git_starcoder.hashing.known_lines import MIN_ORIGIN_LINES
 from git_starcoder.hashing.texts import MIN_QUOTED_SHARE, HashedLines, LineIndex, split_quotes
 from git_starcoder.memo import Memo
 from git_starcoder.records import EMPTY_SPAN
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MIN_ORIGIN_LINES = 3
-"""Lines from which on the answer of an edit is long enough to tell where it comes from."""
 MOVED_SHARE = 0.9
 """Share of an answer's lines that must be in training files for its text to count as moved from there."""
 DROP_DETAILS = {

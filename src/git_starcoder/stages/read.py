@@ -14,11 +14,19 @@ as a file (for the same reason, but `binary_change` for `binary`), and for these
 - `too_many_hunks`: the change is all over the file, as those made by tools are
 - `large_edit`: none of its hunks is small enough for a row
 - `not_compared`: too many lines differ
+
+If what the newest commits added is held out, training sees an earlier commit, and of the newest one the files are read
+that differ. Such a file is dropped for these reasons, too:
+
+- `past_unread`: it existed, and its past version was dropped, so it is unknown what is new
+- `not_compared`: too many lines differ
+- `nothing_added`: no line is new, as after a rename
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -44,9 +52,10 @@ from git_starcoder.records import (
     Source,
     Span,
     content_id,
+    printable_path,
 )
 from git_starcoder.text.clean import CleanText, clean_file, clean_message, decode_message, find_refusal, max_file_bytes
-from git_starcoder.text.diff import Hunk, find_hunks
+from git_starcoder.text.diff import Hunk, find_added_lines, find_hunks
 from git_starcoder.text.encoding import Refusal
 from git_starcoder.text.secrets import secret_file_reason
 
@@ -134,68 +143,58 @@ class DiffResult(NamedTuple):
     refusal: Refusal | None
 
 
-def read_repository(build: BuildState, options: ReadOptions, repo: Repo) -> tuple[list[Source], list[Change]]:
+def read_repository(
+    build: BuildState, options: ReadOptions, repo: Repo, newest: Repo | None = None
+) -> tuple[list[Source], list[Change]]:
     """Every text file at the commit, sorted by the bytes of its path, and the changes of the history, newest first.
+
+    If `newest` is given, a later commit of the same repository, the files follow that it added or changed
+    (`Source.added`).
 
     Raises:
         RepositoryError: no file can be used.
 
     """
     entries = repo.entries()
+    new_entries = [] if newest is None else find_new_entries(repo, newest)
     attributes = read_attributes(repo)
-    with build.count_step("read", None if options.changes else len(entries)) as step:
+    with build.count_step("read", None if options.changes else len(entries) + len(new_entries)) as step:
         last_changes, changes = (
             read_changes(build, step, options, repo, attributes) if options.changes else (repo.last_changes(), [])
         )
         drops_of_history = step.dropped.copy()
-        refusals = _refuse_unread(entries, options, repo)
-        # Equal files share one text: a million names for one file do not fill the disk.
-        wanted = dict.fromkeys(entry.blob for entry, refusal in zip(entries, refusals, strict=True) if refusal is None)
-        texts, own = _read_texts(build, options, repo, list(wanted))
-        own_paths = {entry.path: own[entry.blob] for entry in entries if entry.blob in own}
-        parts_of_own = own_output.find_companions(own_paths, ((entry.path, entry.size) for entry in entries))
-        sources: list[Source] = []
         secrets: Counter[str] = Counter()
         skipped: Counter[str] = Counter()
-        for entry, refusal in zip(entries, refusals, strict=True):
-            found = refusal or texts[entry.blob]
-            if entry.path in parts_of_own:
-                found = Unreadable(own_output.DROP_REASON, "belongs to output of ours beside it")
-            if isinstance(found, (Unreadable, Refusal)):
-                step.drop(entry.path, found.reason, found.detail)
-                continue
-            span, text = found[0], found[1]._replace(text=build.texts.get(found[0]))
-            if problem := find_refusal(entry.path, text, options):
-                step.drop(entry.path, problem.reason, problem.detail)
-                continue
-            last_change = last_changes.get(entry.path) or LastChange("", repo.committed_at)
-            sources.append(
-                Source(
-                    id=content_id(entry.blob, entry.path),
-                    path=entry.path,
-                    blob=entry.blob,
-                    commit=last_change.commit,
-                    changed_at=last_change.committed_at,
-                    former_paths=last_change.former_paths,
-                    language=detect_language(entry.path, text.text),
-                    text=span,
-                    decoding_changes=text.changed,
-                    declared_roles=attributes.declared_roles(entry.path),
-                )
-            )
+        sources: list[Source] = []
+        for source, text in _read_files(build, step, options, repo, entries, last_changes, attributes):
+            sources.append(source)
             secrets.update(text.secret_counts)
             skipped.update(text.notebook_counts)
             step.keep()
-        step.figures["entries"] = len(entries)
+        if newest is not None:
+            files = _read_files(
+                build, step, options, newest, new_entries, newest.last_changes(), read_attributes(newest)
+            )
+            past = PastFiles({entry.path for entry in entries}, {source.path: source for source in sources})
+            for source, text in files:
+                added = past.find_added(build, source)
+                if isinstance(added, Refusal):
+                    step.drop(source.path, added.reason, added.detail)
+                    continue
+                sources.append(replace(source, added=added))
+                secrets.update(text.secret_counts)
+                skipped.update(text.notebook_counts)
+                step.keep()
+        step.figures["entries"] = len(entries) + len(new_entries)
         step.figures["bytes"] = sum(source.text.stop - source.text.start for source in sources)
         if marked := sum(source.declared_roles != NO_DECLARED_ROLES for source in sources):
             step.figures["marked"] = marked
         step.figures["renamed"] = sum(bool(source.former_paths) for source in sources)
         step.figures.update({f"secrets_{kind.lower()}": count for kind, count in sorted(secrets.items())})
         step.figures.update(sorted(skipped.items()))
-    for note in repo.notes:
+    for note in (newest or repo).notes:
         build.progress.note(note)
-    if not sources:
+    if not any(source.added is None for source in sources):
         drops = sorted((step.dropped - drops_of_history).items())
         reasons = ", ".join(f"{count} {reason}" for reason, count in drops)
         raise RepositoryError(
@@ -204,6 +203,72 @@ def read_repository(build: BuildState, options: ReadOptions, repo: Repo) -> tupl
             hint=f"of {len(entries)} files: {reasons}" if entries else "the commit has no files",
         )
     return sources, changes
+
+
+class PastFiles(NamedTuple):
+    """The files of the commit that training sees, to compare those of a later commit with."""
+
+    paths: set[str]
+    """All their paths."""
+    sources: dict[str, Source]
+    """Those that are read, by path."""
+
+    def find_added(self, build: BuildState, source: Source) -> tuple[Span, ...] | Refusal:
+        """The byte spans of the lines that a later file has and its past version has not; all if there is none."""
+        past_path = next((path for path in (source.path, *source.former_paths) if path in self.paths), None)
+        before = b""
+        if past_path is not None:
+            if past_path not in self.sources:
+                return Refusal("past_unread", f"its past version, {printable_path(past_path)}, is not read")
+            before = build.texts.get(self.sources[past_path].text)
+        added = find_added_lines(before, build.texts.get(source.text))
+        if added is None:
+            return Refusal("not_compared")
+        return added or Refusal("nothing_added")
+
+
+def find_new_entries(past: Repo, newest: Repo) -> list[TreeEntry]:
+    """The entries of the newest commit with another path or another content than those of the past commit."""
+    known = {(entry.path, entry.blob) for entry in past.entries()}
+    return [entry for entry in newest.entries() if (entry.path, entry.blob) not in known]
+
+
+def _read_files(
+    build: BuildState, step: StepCounts, options: ReadOptions, repo: Repo, entries: list[TreeEntry],
+    last_changes: dict[str, LastChange], attributes: GitAttributes,
+) -> Iterator[tuple[Source, CleanText]]:  # fmt: skip
+    """Each of some entries of a commit that is text, and what was found in it. The others are dropped."""
+    refusals = _refuse_unread(entries, options, repo)
+    # Equal files share one text: a million names for one file do not fill the disk.
+    wanted = dict.fromkeys(entry.blob for entry, refusal in zip(entries, refusals, strict=True) if refusal is None)
+    texts, own = _read_texts(build, options, repo, list(wanted))
+    own_paths = {entry.path: own[entry.blob] for entry in entries if entry.blob in own}
+    parts_of_own = own_output.find_companions(own_paths, ((entry.path, entry.size) for entry in repo.entries()))
+    for entry, refusal in zip(entries, refusals, strict=True):
+        found = refusal or texts[entry.blob]
+        if entry.path in parts_of_own:
+            found = Unreadable(own_output.DROP_REASON, "belongs to output of ours beside it")
+        if isinstance(found, (Unreadable, Refusal)):
+            step.drop(entry.path, found.reason, found.detail)
+            continue
+        span, text = found[0], found[1]._replace(text=build.texts.get(found[0]))
+        if problem := find_refusal(entry.path, text, options):
+            step.drop(entry.path, problem.reason, problem.detail)
+            continue
+        last_change = last_changes.get(entry.path) or LastChange("", repo.committed_at)
+        source = Source(
+            id=content_id(entry.blob, entry.path),
+            path=entry.path,
+            blob=entry.blob,
+            commit=last_change.commit,
+            changed_at=last_change.committed_at,
+            former_paths=last_change.former_paths,
+            language=detect_language(entry.path, text.text),
+            text=span,
+            decoding_changes=text.changed,
+            declared_roles=attributes.declared_roles(entry.path),
+        )
+        yield source, text
 
 
 def _read_texts(

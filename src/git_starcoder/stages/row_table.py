@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.build_state import BuildState
     from git_starcoder.memo import Inputs
-    from git_starcoder.records import Windows
+    from git_starcoder.records import Sample, Windows
 
     RowIndexes = NDArray[np.int64]
 
@@ -181,6 +181,14 @@ def task_prefix_lengths(windows: Windows) -> NDArray[np.int32]:
     return np.where(is_base[windows.sample_index], np.int32(0), windows.prefix_length)
 
 
+def partial_sample_key(sample: Sample) -> int:
+    """A number of 64 bits that only the rows of this sample have, if only a part of it is scored; else 0.
+
+    Such rows repeat training rows, because a changed file has lines that it had before. They are not dropped for it.
+    """
+    return int(sample.id[:16], 16) if sample.scored_spans else 0
+
+
 def _preferences(windows: Windows) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
     """The `tier` and the `preference` of each window. The order is total and does not depend on the order of rows."""
     tiers: list[int] = []
@@ -205,7 +213,8 @@ def _task_numbers(windows: Windows, is_change: NDArray[np.bool_]) -> NDArray[np.
     """A number for what each row asks of a model. Only rows with the same number are compared.
 
     It is 0 for a plain row, with or without a header, and for a change, which is compared with its prefix; for a masked
-    row it is a hash of its masked tokens, for another row with a prefix a hash of its prefix.
+    row it is a hash of its masked tokens, for another row with a prefix a hash of its prefix, and for a row of a sample
+    of which only a part is scored its `partial_sample_key`.
     """
     tasks = np.zeros(len(windows), dtype=np.uint64)
     prefix_starts = windows.prefix_starts[windows.sample_index]
@@ -215,7 +224,8 @@ def _task_numbers(windows: Windows, is_change: NDArray[np.bool_]) -> NDArray[np.
     for row in np.flatnonzero((windows.mask_start >= 0) | has_prefix & ~is_change).tolist():
         data = np.asarray(windows.tokens[first[row] : stop[row]], dtype="<u4").tobytes()
         tasks[row] = int.from_bytes(blake2b(data, digest_size=8).digest())
-    return tasks
+    own = np.array([partial_sample_key(sample) for sample in windows.samples], dtype=np.uint64)[windows.sample_index]
+    return np.where(own > 0, own, tasks)
 
 
 def cached_bucket_keys(

@@ -12,6 +12,9 @@ Groups are ordered by a hash of the seed and the group's oldest path. In this or
 shares of the rows; the rest trains. So a file keeps its split when it is edited or renamed, and a small commit moves
 few groups: those at the edge of a share. A group that is too large for the room that is left trains.
 
+All this is about `holdout: files`. With `none`, everything trains; with `commits`, what the newest commits added is
+held out (`newest_commits`).
+
 Files are never cut to make a split possible, since that would leak. One group all trains; two groups are train and val;
 three or more always give all three splits, even if that misses their shares. The figure `fallback` says so in the
 manifest. Readers of a dataset must cope with an empty val or test split.
@@ -50,6 +53,7 @@ from git_starcoder.stages.history_gate import (
     describe_changes,
     gate_edits,
 )
+from git_starcoder.stages.newest_commits import hold_out_newest
 from git_starcoder.stages.row_table import ROLE_PREFERENCE
 from git_starcoder.text import embed
 
@@ -176,9 +180,15 @@ def assign_splits(
 ) -> tuple[list[Unit], list[Change]]:
     """Units and changes with their group and split, without near-duplicates and without edits that the gate blocks."""
     with build.count_step("split", len(units) + len(changes)) as step:
-        table = describe_files(build, recipe, units, changes)
-        [decisions] = join_files(build, step, recipe, [table], _find_pinned_splits(units, build.pins.splits))
-        return apply_decisions(build, step, recipe, units, changes, decisions)
+        later = [unit for unit in units if unit.source.added is not None]
+        past = [unit for unit in units if unit.source.added is None]
+        table = describe_files(build, recipe, past, changes)
+        [decisions] = join_files(build, step, recipe, [table], _find_pinned_splits(past, build.pins.splits))
+        kept, kept_changes = apply_decisions(build, step, recipe, past, changes, decisions)
+        if recipe.split.holdout == "commits":
+            past = with_splits(past, decisions._replace(keepers={}, copies={}))
+            kept += hold_out_newest(build, step, recipe, past, kept_changes, later)
+        return kept, kept_changes
 
 
 def describe_files(
@@ -508,6 +518,9 @@ def _choose_splits(
         group = LeakGroup(name, round_to_three_bits(rows), *_group_draws(build, name))
         groups[expected.home[name]].append(group)
     splits: dict[str, Split] = {DELETED_FILES_GROUP: "train"}
+    if options.holdout != "files":
+        trained: dict[str, Split] = dict.fromkeys(expected.of_group, "train")
+        return splits | trained
     for own_groups, of_deleted_files in zip(groups, expected.of_deleted_files, strict=True):
         gated = options.train * fsum(expected.gated[group.id] for group in own_groups)
         other_rows = round_to_three_bits(of_deleted_files) - round_to_three_bits(gated)
@@ -707,7 +720,9 @@ def _report_shares(
         step.figures[f"expected_rows_{split}"] = round(rows[split])
     wanted = {"train": recipe.split.train, "val": recipe.split.val, "test": recipe.split.test}
     fallback, note = "none", ""
-    if len(expected.of_group) < 2:
+    if recipe.split.holdout != "files":
+        pass  # all these files train, as the recipe asks
+    elif len(expected.of_group) < 2:
         fallback, note = "all train", "all files are alike, so nothing can be held out: val and test are empty"
     elif len(expected.of_group) < len(SPLITS):
         fallback, note = "no test", "there are only two groups of different files: test is empty"

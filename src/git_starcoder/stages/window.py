@@ -21,12 +21,13 @@ import numpy as np
 
 from git_starcoder import machine
 from git_starcoder.bases import find_base
+from git_starcoder.errors import RecipeError
 from git_starcoder.hashing.arrays import mix_bits, range_hashes, run_offsets
 from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.records import WINDOW_COLUMNS, Change, Span, Unit, Windows, cache_groups
 from git_starcoder.row_layout import BASE, FIM_SENTINELS, masked_row, window_stride
 from git_starcoder.stages.learn_tokenizer import LearningSource, learn_tokenizer
-from git_starcoder.stages.row_table import task_prefix_lengths
+from git_starcoder.stages.row_table import partial_sample_key, task_prefix_lengths
 from git_starcoder.text import embed
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -72,6 +73,8 @@ class EncodedSamples(NamedTuple):
     """Where each masked span begins and ends, in order, shape (masked spans, 2)."""
     window_starts: Places
     """Where windows should begin, in order."""
+    scored_bounds: Places
+    """See `Windows.scored_bounds`."""
 
     def prefix_lengths(self) -> Places:
         """The tokens of each sample's prefix, shape (samples,)."""
@@ -91,6 +94,8 @@ class EncodedSample(NamedTuple):
     """Where each masked span begins and ends."""
     window_starts: bytes
     """Where windows should begin."""
+    scored_bounds: bytes
+    """Where the scored tokens begin and end, if only a part is scored: those that begin in a scored span."""
 
 
 def resolve_sizes(recipe: recipes.Recipe) -> recipes.Recipe:
@@ -140,6 +145,9 @@ def cut_windows_of(
     """The windows over the tokens of all samples."""
     options = recipe.window
     _verify_tokenizer(build, tokenizer, samples)
+    if tokenizer.token_byte_counts is None and any(sample.scored_spans for sample in samples):
+        what = "its tokens are not bytes, so it is unknown which of them a commit added"
+        raise RecipeError(what, where="window.tokenizer", hint="use another tokenizer, or split.holdout=files")
     skipped = [tokenizer.fim_ids is None and bool(sample.masked_spans) for sample in samples]
     encoded = encode_samples(build, samples, skipped, tokenizer, recipe.read)
     step.figures |= {
@@ -191,6 +199,7 @@ def encode_samples(
     text_bounds = np.zeros((len(samples), 2), dtype=np.int64)
     masked_bounds = [np.empty(0, dtype=np.int64)]
     window_starts = [np.empty(0, dtype=np.int64)]
+    scored_bounds = [np.empty(0, dtype=np.int64)]
 
     def key(group: list[int]) -> Inputs:
         return (tokenizer.digest, repr(reading), *(samples[index].id for index in group))
@@ -218,10 +227,11 @@ def encode_samples(
                     text_bounds[index] = start, end
                     masked_bounds.append(np.frombuffer(sample.masked_bounds, dtype="<i8") + start)
                     window_starts.append(np.frombuffer(sample.window_starts, dtype="<i8") + start)
+                    scored_bounds.append(np.frombuffer(sample.scored_bounds, dtype="<i8") + start)
     tokens = np.asarray(np.memmap(path, dtype=tokenizer.dtype, mode="r")) if end else np.empty(0, tokenizer.dtype)
-    masked = np.concatenate(masked_bounds).reshape(-1, 2)
-    masked = masked[masked[:, 0] < masked[:, 1]]  # a span that became no token of its own
-    return EncodedSamples(tokens, prefix_starts, text_bounds, masked, np.concatenate(window_starts))
+    masked, scored = (np.concatenate(bounds).reshape(-1, 2) for bounds in (masked_bounds, scored_bounds))
+    masked, scored = (spans[spans[:, 0] < spans[:, 1]] for spans in (masked, scored))  # some have no token of their own
+    return EncodedSamples(tokens, prefix_starts, text_bounds, masked, np.concatenate(window_starts), scored)
 
 
 def _split_at_masks(sample: Sample) -> list[Span]:
@@ -252,7 +262,7 @@ def _encode(build: BuildState, samples: Sequence[Sample], tokenizer: Tokenizer) 
         edges = ends[span_index : span_index + len(spans) + 1]
         span_index += len(spans)
         data = tokens[edges[0] : edges[-1]].tobytes()
-        starts = masked = np.empty(0, dtype=np.int64)
+        starts = masked = scored = np.empty(0, dtype=np.int64)
         if sample.masked_spans:
             masked = edges[1:-1] - edges[0]
         else:
@@ -260,7 +270,9 @@ def _encode(build: BuildState, samples: Sequence[Sample], tokenizer: Tokenizer) 
             if byte_offsets is not None:
                 start_bytes = np.frombuffer(build.texts.get(sample.window_starts), dtype="<u4").astype(np.int64)
                 starts = np.searchsorted(byte_offsets, start_bytes + byte_offsets[edges[0]]) - edges[0]
-        places = (np.asarray(values, dtype="<i8").tobytes() for values in (masked, starts))
+                scored_bytes = np.array(sample.scored_spans, dtype=np.int64).ravel()
+                scored = np.searchsorted(byte_offsets, scored_bytes + byte_offsets[edges[0]]) - edges[0]
+        places = (np.asarray(values, dtype="<i8").tobytes() for values in (masked, starts, scored))
         yield EncodedSample(np.array(prefix, dtype=tokenizer.dtype).tobytes(), data, *places)
 
 
@@ -325,6 +337,7 @@ def _cut_at_size(
         difficulty=difficulty[sample],
         weight=np.ones(len(sample), dtype=np.float64),
         stage=np.zeros(len(sample), dtype=np.int8),
+        scored_bounds=encoded.scored_bounds,
     )
 
 
@@ -366,8 +379,13 @@ def _drop_unusable(planned: Windows, skipped: NDArray[np.bool_], step: StepCount
     has_end_token = (planned.window_index + 1 == planned.window_count) & ~is_masked
     text_length = planned.length - has_end_token
     reasons = np.select(
-        [skipped[planned.sample_index], text_length < MIN_ROW_TOKENS, is_masked & (planned.mask_start < 0)],
-        ["no_fim_tokens", "too_short", "no_hole"],
+        [
+            skipped[planned.sample_index],
+            text_length < MIN_ROW_TOKENS,
+            is_masked & (planned.mask_start < 0),
+            _are_behind_scored(planned),
+        ],
+        ["no_fim_tokens", "too_short", "no_hole", "not_held_out"],
         default="",
     )
     for row in np.flatnonzero(reasons != "").tolist():
@@ -379,8 +397,26 @@ def _drop_unusable(planned: Windows, skipped: NDArray[np.bool_], step: StepCount
     return kept.with_columns(content_key=content_keys(kept))
 
 
+def _are_behind_scored(windows: Windows) -> NDArray[np.bool_]:
+    """Which windows are behind all scored tokens of their sample, if only a part of it is scored; shape (windows,)."""
+    is_behind = np.array([bool(sample.scored_spans) for sample in windows.samples], dtype=bool)[windows.sample_index]
+    partial = np.flatnonzero(is_behind)
+    text_starts = (windows.token_start - windows.sample_offset)[partial]
+    texts = np.unique(text_starts)
+    if len(texts):
+        # Texts that begin at [0, 90] and spans [[10, 20], [30, 40], [95, 99]] -> owners [0, 0, 1], last [40, 99].
+        owners = np.searchsorted(texts, windows.scored_bounds[:, 0], side="right") - 1
+        last = np.zeros(len(texts), dtype=np.int64)
+        np.maximum.at(last, owners, windows.scored_bounds[:, 1])
+        is_behind[partial] = windows.token_start[partial] >= last[np.searchsorted(texts, text_starts)]
+    return is_behind
+
+
 def content_keys(windows: Windows) -> NDArray[np.uint64]:
-    """A hash of the content of each row, shape (windows,). Equal rows have equal keys."""
+    """A hash of the content of each row, shape (windows,). Equal rows have equal keys.
+
+    Rows of a sample of which only a part is scored are equal to no other: they are read for the sake of what follows.
+    """
     prefix_starts = windows.prefix_starts[windows.sample_index]
     keys = range_hashes(windows.tokens, windows.token_start, windows.length)
     prefix_length = task_prefix_lengths(windows)
@@ -388,7 +424,8 @@ def content_keys(windows: Windows) -> NDArray[np.uint64]:
     keys[prefixed] += mix_bits(range_hashes(windows.tokens, prefix_starts[prefixed], prefix_length[prefixed]))
     for column in (windows.length, windows.mask_start, windows.mask_stop):
         keys = mix_bits(keys + column.astype(np.uint64))
-    return keys
+    own = np.array([partial_sample_key(sample) for sample in windows.samples], dtype=np.uint64)[windows.sample_index]
+    return np.where(own > 0, mix_bits(keys + own), keys)
 
 
 class RowLayout:

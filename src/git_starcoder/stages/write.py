@@ -26,6 +26,7 @@ from git_starcoder.dataset.write_metadata import (
     SAMPLE_COLUMNS,
     RowCounts,
     SplitRows,
+    commit_date,
     dataset_metadata,
 )
 from git_starcoder.output_folder import describe_files
@@ -49,11 +50,18 @@ if TYPE_CHECKING:
     FileListing = dict[str, dict[str, int | str]]
 
 
-def write_dataset(build: BuildState, recipe: Recipe, repo: Repo, windows: Windows, fingerprint: str) -> None:
-    """Write the dataset of windows that are in their final order."""
+def write_dataset(
+    build: BuildState, recipe: Recipe, repo: Repo, past: Repo | None, windows: Windows, fingerprint: str
+) -> None:
+    """Write the dataset of windows that are in their final order.
+
+    `past` is the commit that training sees, if it is not that of `repo`. The ages of rows count from it.
+    """
     with build.count_step("write", len(windows)) as step:
         tokenizer = tokenizers.load_tokenizer(build.folder / "tokenizer")
-        written = write_rows(build, step, recipe, repo, windows, tokenizer)
+        written = write_rows(build, step, recipe, past or repo, windows, tokenizer)
+        if past:
+            written.metadata.update(creation_date=commit_date(repo), source_repo=f"git:{repo.commit}")
         (build.folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
         (build.folder / METADATA_FILE).write_bytes(indented_json(written.metadata))
         licence = write_card.detect_licence(written.units, build.texts)
@@ -61,6 +69,7 @@ def write_dataset(build: BuildState, recipe: Recipe, repo: Repo, windows: Window
         (build.folder / CARD_FILE).write_text(text, encoding="utf-8")
     origin = {
         "commit": repo.commit,
+        **({"past_commit": past.commit} if past else {}),
         "shallow": repo.is_shallow or bool(repo.incomplete_reason),
         **({"unsure_renames": True} if repo.has_uncertain_renames else {}),
     }
@@ -94,7 +103,8 @@ def write_rows(
     files = write_files(build, recipe, repo, layout.tokenizer, lines, lambda part: step.keep(part.distinct_count))
     _write_drops(build)
     origins = {sample.origin.id: sample.origin for sample in windows.samples}
-    units = [origin for origin in origins.values() if isinstance(origin, Unit)]
+    # Of a file that held-out commits changed, the facts are those that training knows.
+    units = [origin for origin in origins.values() if isinstance(origin, Unit) and not origin.scored_spans]
     write_metadata.write_code_facts(build, units)
     about = dataset_metadata(build, recipe, repo, units, _count_written(lines))
     return WrittenRows(files, about, _features(build, recipe, layout, lines["train"], files), units)

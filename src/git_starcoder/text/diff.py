@@ -9,9 +9,10 @@ by its `after` turns the first text into the second.
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+from git_starcoder.records import Span
 from git_starcoder.text.encoding import split_lines
 
 CONTEXT_LINES = 10
@@ -64,6 +65,32 @@ def find_hunks(before: bytes, after: bytes) -> list[Hunk] | None:
     return [
         Hunk(b"".join(old[start:stop]), b"".join(new[to_start:to_stop]), lines_above + to_start + 1)
         for start, stop, to_start, to_stop in _add_context(_merge_close(ranges), len(old))
+    ]
+
+
+def find_added_lines(before: bytes, after: bytes) -> tuple[Span, ...] | None:
+    """Where the lines stand in `after` that `before` does not have, as bytes; None where there is too much to compare.
+
+    Both texts have LF line ends. `a b c` and `a x y c`, a line each, give (2, 6).
+    """
+    replaced = find_replaced_lines(before, after)
+    return None if replaced is None else tuple(new for _, new in replaced if new.start < new.stop)
+
+
+def find_replaced_lines(before: bytes, after: bytes) -> list[tuple[Span, Span]] | None:
+    """Where lines of `before` are replaced by lines of `after`, as bytes; one of the two may be empty.
+
+    None where there is too much to compare. `a b c` and `a x y c`, a line each, give (2, 4) and (2, 6).
+    """
+    head, tail = _common_bytes(before, after)
+    old, new = split_lines(before[head : len(before) - tail]), split_lines(after[head : len(after) - tail])
+    ranges = diff_lines(old, new)
+    if ranges is None:
+        return None
+    in_old, in_new = (list(accumulate(map(len, lines), initial=head)) for lines in (old, new))
+    return [
+        (Span(in_old[each.start], in_old[each.stop]), Span(in_new[each.to_start], in_new[each.to_stop]))
+        for each in ranges
     ]
 
 
