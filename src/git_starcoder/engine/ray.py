@@ -120,7 +120,8 @@ class RayEngine:
             with _in_root_folder():  # Ray lets workers import from the current folder, which may be the repository
                 self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             # Ray prints on standard output that a worker died, whatever its options say. The answer is there.
-            import_module("ray._private.worker")._worker_logs_enabled = False  # noqa: SLF001
+            worker: Any = import_module("ray._private.worker")
+            worker._worker_logs_enabled = False  # noqa: SLF001
             cpus = int(self._ray.cluster_resources().get("CPU", 1))
         except (OSError, RuntimeError, ValueError) as error:
             self.close()
