@@ -33,7 +33,7 @@ from git_starcoder.engine.local import MAX_KILLED_WORKERS, LocalEngine
 from git_starcoder.errors import MachineError, MissingExtraError, UsageError
 from git_starcoder.machine import usable_cpu_count
 from git_starcoder.protocols import Failure
-from git_starcoder.user_paths import temporary_folder
+from git_starcoder.user_paths import STANDARD_TEMPORARY_FOLDERS, temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -49,6 +49,8 @@ CONNECT_SECONDS = 30.0
 """Time that a cluster has to accept a connection."""
 PROBE_SECONDS = 600.0
 """Time that a node has to answer. A node that was idle starts a Python process for it, and nodes may be busy."""
+MAX_FOLDER_BYTES = 28
+"""Length of the path of a folder for temporary files in which Ray's sockets have at most the 107 bytes of Linux."""
 MESSAGE_BYTES = 200
 """Bytes of a message of Ray, whose messages have many lines, that an error quotes."""
 FIXED_VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
@@ -99,8 +101,11 @@ class RayEngine:
         variables = FIXED_VARIABLES
         try:
             if not address:
-                # Ray opens its own folder to all users. Its sockets are there, whose paths must be short.
-                folder = tempfile.mkdtemp(prefix="ray-", dir=temporary_folder())
+                # Ray opens its own folder to all users, so it is in one that is ours. Its sockets are there.
+                parent = temporary_folder()
+                if len(parent) > MAX_FOLDER_BYTES:
+                    parent = STANDARD_TEMPORARY_FOLDERS[0]
+                folder = tempfile.mkdtemp(prefix="ray-", dir=parent)
                 self._open.callback(shutil.rmtree, folder, ignore_errors=True)
                 variables = FIXED_VARIABLES | OWN_CLUSTER_VARIABLES | {"RAY_AUTH_TOKEN": _own_token()}
                 options = {
@@ -115,7 +120,8 @@ class RayEngine:
             with _in_root_folder():  # Ray lets workers import from the current folder, which may be the repository
                 self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
             # Ray prints on standard output that a worker died, whatever its options say. The answer is there.
-            import_module("ray._private.worker")._worker_logs_enabled = False  # noqa: SLF001
+            worker: Any = import_module("ray._private.worker")
+            worker._worker_logs_enabled = False  # noqa: SLF001
             cpus = int(self._ray.cluster_resources().get("CPU", 1))
         except (OSError, RuntimeError, ValueError) as error:
             self.close()

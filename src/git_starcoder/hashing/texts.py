@@ -191,7 +191,7 @@ class JoinedShingles:
         """The hashes of some documents, and their offsets."""
         part, text = self.part[documents], self.text[documents]
         if len(part) and (part == part[0]).all():
-            return self.parts[part[0]].gather(text)
+            return self.parts[int(part[0])].gather(text)
         counts = np.empty(len(part), dtype=np.int64)
         pieces: list[tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]] = []
         for number, members in members_by_value(part):
