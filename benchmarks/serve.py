@@ -2,10 +2,11 @@
 
     python benchmarks/serve.py MODEL REPOSITORY FILE
 
-200 keystrokes are typed into FILE, from the middle of the file on, at places where a line begins; after each, the engine is asked
-for the rest of the line. Four engines answer in turns: with all parts, without drafts, without the cached prefix, and
-without both. `cold` is the first question about the file with nothing kept. The floor of an engine is the time of one pass of
-one token times the tokens that were written: what the network alone would take if the prompt cost nothing.
+200 keystrokes are typed into FILE, ten into each of twenty lines, of which the rest and nothing else is missing. After
+each, the engine is asked for the rest of the line. Four engines answer in turns: with all parts, without drafts, without
+the cached prefix, and without both. `cold` is the first question about the file, with nothing kept. The floor of an
+engine is the time of one pass of one token times the tokens that were written: what the network alone would take if the
+prompt cost nothing.
 
 Then the engine with all parts answers REQUESTS times, and the memory of the process is printed.
 """
@@ -47,12 +48,12 @@ class Row(NamedTuple):
     warm: list[Suggestion]
 
 
-def keystrokes(text: str, path: str) -> list[Cursor]:
+def keystrokes(text: str, path: str, count: int) -> list[Cursor]:
     """The cursor after each keystroke of the trace."""
     starts = [0, *(place + 1 for place, character in enumerate(text) if character == "\n")]
     lines = [(start, text.find("\n", start)) for start in starts]
     long = [(start, stop) for start, stop in lines if stop - start > 2 * LINE_KEYSTROKES]
-    chosen = long[len(long) // 3 :][: KEYSTROKES // LINE_KEYSTROKES]
+    chosen = long[len(long) // 3 :][: count // LINE_KEYSTROKES]
     found: list[Cursor] = []
     for start, stop in chosen:
         begin = start + len(text[start:stop]) - len(text[start:stop].lstrip())
@@ -102,13 +103,14 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("repository", type=Path)
     parser.add_argument("file", help="path of a file in the repository")
+    parser.add_argument("--keystrokes", type=int, default=KEYSTROKES)
     parser.add_argument("--requests", type=int, default=REQUESTS)
     arguments = parser.parse_args()
     tree = WorkTree(arguments.repository)
     text = (tree.root / arguments.file).read_text(encoding="utf-8")
-    trace = keystrokes(text, arguments.file)
-    if len(trace) < KEYSTROKES:
-        parser.error(f"the file has too few long lines: {len(trace)} keystrokes of {KEYSTROKES}")
+    trace = keystrokes(text, arguments.file, arguments.keystrokes)
+    if len(trace) < arguments.keystrokes:
+        parser.error(f"the file has too few long lines: {len(trace)} keystrokes of {arguments.keystrokes}")
     print(f"{machine()}; {arguments.model}, {arguments.file}")
     engines = {name: Engine.open(arguments.model, repository=tree.root, parts=parts) for name, parts in ENGINES.items()}
     for engine in engines.values():

@@ -23,9 +23,6 @@ def split_template(prompt: str) -> Cursor:
             head, _, rest = stripped.removesuffix(middle_mark).partition(before_mark)
             prefix, _, suffix = rest.rpartition(after_mark)
             *others, own = _FILE_MARK.split(_REPOSITORY_MARK.sub("", head))
-            path = own.partition("\n")[0] if others or own.strip() else ""
-            if not path and "\n" not in prefix and len(prefix) > MAX_PATH_CHARACTERS:
-                path = ""
-            excerpts = tuple(text for text in others if text.strip())
-            return Cursor(prefix, suffix, path.strip()[:MAX_PATH_CHARACTERS], excerpts=excerpts)
+            path = own.partition("\n")[0].strip()[:MAX_PATH_CHARACTERS]
+            return Cursor(prefix, suffix, path, excerpts=tuple(text for text in others if text.strip()))
     return Cursor(prompt)
