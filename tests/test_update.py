@@ -29,6 +29,7 @@ from git_starcoder.model.evaluate import evaluate
 from git_starcoder.model.loading import read_training_record
 from git_starcoder.model.training import train
 from git_starcoder.pipeline import build
+from git_starcoder.protocols import Progress
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
 from git_starcoder.text.tokenizer import load_tokenizer
@@ -36,7 +37,8 @@ from git_starcoder.update import KEPT, NEW, update
 from toy import code_base, evolving
 
 RECIPE = Recipe.load("natural", ("window.vocab_size=600", "window.size=128"))
-CONFIG = TrainConfig(size="toy", batch=512, piece=1024, tokens=2048, device="cpu", precision="float32", fim=0.0)
+CONFIG = TrainConfig(size="toy", batch=512, piece=1024, tokens=2048, device="cpu", precision="float32", fim=0.0,
+                     checkpoint_minutes=1e-9)  # fmt: skip
 ADDED = {f"added/{path}": text for path, text in code_base(30, seed=5).items()}
 COMMITS = [*evolving(40, 12), ADDED]
 OLD = "main~9"
@@ -153,11 +155,14 @@ def test_scores_before_and_after_are_of_the_same_files(updated, place, trained):
     assert memory[NEW].before != memory[NEW].after
 
 
-def test_the_network_learns_new_rows_and_replays_old_ones(updated, place):
+def test_the_network_learns_new_rows_and_replays_old_ones(updated, place, monkeypatch):
+    weighed, weigh = [], Continuation.weigh
+    monkeypatch.setattr(Continuation, "weigh", lambda *given: weighed.append(given) or weigh(*given))
     before = files(place / "model")["model.safetensors"]
     result = updated(budget={"tokens": 2048})
     assert result.training is not None
     assert 0 < result.new_rows < result.rows
+    assert weighed
     assert files(place / "model")["model.safetensors"] != before
     record = read_training_record(place / "model")
     assert record["config"]["learning_rate"] == 3e-3
@@ -166,6 +171,36 @@ def test_the_network_learns_new_rows_and_replays_old_ones(updated, place):
     kept = next(score for score in result.scores if (score.text, score.subject) == (KEPT, NETWORK))
     assert kept.after < kept.before  # it had learned for four steps only
     assert evaluate(place / "model", Dataset.open(place / "dataset"), seconds=1).is_own_dataset
+
+
+class Watch(Progress):
+    """Notes what is said, and interrupts the training after some steps."""
+
+    def __init__(self, steps):
+        self.notes, self.left, self.step = [], steps, ""
+
+    def begin(self, step, total):  # noqa: ARG002 - the protocol's name
+        self.step = step
+
+    def advance(self, count):
+        if self.step == "train":
+            self.left -= count
+            if self.left < 0:
+                raise KeyboardInterrupt
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def test_an_interrupted_training_goes_on(updated, place):
+    before = files(place / "model")
+    with pytest.raises(KeyboardInterrupt):
+        updated(budget={"tokens": 2048}, scored=False, progress=Watch(2))
+    assert files(place / "model") == before
+    watch = Watch(99)
+    updated(budget={"tokens": 2048}, scored=False, progress=watch)
+    assert any(note.startswith("resuming after step ") for note in watch.notes)
+    assert not list(place.glob(".*"))
 
 
 def test_the_training_begins_with_the_model(place, trained, repository, engine):
