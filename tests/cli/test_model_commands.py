@@ -229,7 +229,7 @@ def prompts(dataset, monkeypatch):
             return [np.zeros(0, dtype=np.int32)]
 
     monkeypatch.setattr(complete, "load_model", lambda _: (SilentModel(), tokenizer))
-    monkeypatch.setattr(complete, "read_training_record", lambda _: {})
+    monkeypatch.setattr(complete, "read_training_record", lambda _: {"config": {"fim": 0.3}})
     return prompts
 
 
@@ -348,7 +348,17 @@ def test_doctor_says_what_is_there(capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == "git-starcoder/doctor/1"
     assert answer["extras"]["train"] == "installed"
-    assert answer["extras"].keys() == {"train", "serve", "report", "parquet", "lora", "export", "tensorboard", "embed", "ray"}
+    assert answer["extras"].keys() == {
+        "train",
+        "serve",
+        "report",
+        "parquet",
+        "lora",
+        "export",
+        "tensorboard",
+        "embed",
+        "ray",
+    }
     assert answer["device"].startswith(("cpu", "cuda", "mps"))
     assert answer["precision"].startswith(("float32", "bfloat16"))
     assert answer["threads"] >= 1

@@ -75,8 +75,8 @@ class Dataset:
 
     @property
     def training_commit(self) -> str | None:
-        """The commit that training sees; None if the dataset is made from many repositories."""
-        return None if self.is_of_many else str(self.manifest.get("past_commit") or self.manifest["commit"])
+        """The commit that training sees; None if the dataset is made from many repositories, or if it is not known."""
+        return None if self.is_of_many else self.manifest.get("past_commit") or self.manifest.get("commit")
 
     @property
     def tokenizer_folder(self) -> Path:
