@@ -8,7 +8,7 @@ Texts are the files of the repository's newest commit, in the order of a hash of
 - log-probability: the largest difference for any token of the vocabulary after a beginning of a file, and how often the
   most likely token is the same (`/completion`);
 - gap: how often llama.cpp (`/infill`, temperature 0) writes what our model writes without memory. Our prompt has the
-  header that llama.cpp always writes.
+  header that llama.cpp always writes, and control tokens that ours never writes are forbidden to llama.cpp, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 import numpy as np
@@ -28,11 +28,15 @@ from git_starcoder.model import loading
 from git_starcoder.model.complete import Model, clean_prompt
 from git_starcoder.model.exports import export, gguf
 
+if TYPE_CHECKING:
+    from git_starcoder.text.tokenizer import Tokenizer
+
 LINES, TEXTS, GAPS = 10_000, 64, 40
 PROMPT_TOKENS = 256
 NEW_TOKENS = 32
 GAP_LINES_BEFORE, GAP_LINES_AFTER = 8, 4
-"""Lines around a gap, few enough that llama.cpp cuts nothing off (3/8 and 1/8 of 512 tokens)."""
+MAX_TOKENS_BEFORE, MAX_TOKENS_AFTER = 300, 100
+"""Tokens around a gap. llama.cpp keeps 3/4 and 1/4 of a batch of 512, less a few control tokens."""
 NAME_OF_LLAMA, PATH_OF_LLAMA = "myproject\n", "filename"
 SECONDS = 1200.0
 
@@ -49,7 +53,7 @@ def main() -> None:
     network.precision = "float32"
     model = Model(network, tokenizer, None, NAME_OF_LLAMA)
     prompts = [tokenizer.encode([text.encode()])[0][:PROMPT_TOKENS].tolist() for text in texts[:TEXTS]]
-    gaps = find_gaps(texts)
+    gaps = find_gaps(texts, tokenizer)
     expected = [
         model.complete(before, suffix=after, path=PATH_OF_LLAMA, max_tokens=NEW_TOKENS) for before, after in gaps
     ]
@@ -63,7 +67,7 @@ def main() -> None:
             print(
                 f"  log-probability  differs by up to {largest:.4f}; the first token is the same in {same} of {len(prompts)}"
             )
-            written = fill_gaps(file, gaps)
+            written = fill_gaps(file, gaps, network.suppressed_tokens)
             equal = sum(ours == theirs for ours, theirs in zip(expected, written, strict=True))
             first = sum(ours[:1] == theirs[:1] for ours, theirs in zip(expected, written, strict=True))
             print(f"  gap              {equal} of {len(gaps)} texts equal, {first} begin equally", flush=True)
@@ -124,22 +128,24 @@ def compare_predictions(model: Any, file: Path, prompts: list[list[int]], plain_
     return largest, same
 
 
-def find_gaps(texts: list[str]) -> list[tuple[str, str]]:
-    """The lines before and after a gap in the middle of each of some files that are long enough."""
+def find_gaps(texts: list[str], tokenizer: Tokenizer) -> list[tuple[str, str]]:
+    """The lines before and after a gap in the middle of each of some files, as far as llama.cpp cuts nothing off."""
     gaps: list[tuple[str, str]] = []
     for text in texts:
         lines = clean_prompt(text, "a file").decode().splitlines(keepends=True)
         middle = len(lines) // 2
         before = "".join(lines[max(0, middle - GAP_LINES_BEFORE) : middle])
         after = "".join(lines[middle + 1 : middle + 1 + GAP_LINES_AFTER])
-        if middle > GAP_LINES_BEFORE and before.strip() and after.strip() and len(before + after) < 1000:
+        lengths = np.diff(tokenizer.encode([before.encode(), after.encode()])[1])
+        if before.strip() and after.strip() and lengths[0] <= MAX_TOKENS_BEFORE and lengths[1] <= MAX_TOKENS_AFTER:
             gaps.append((before, after))
     return gaps[:GAPS]
 
 
-def fill_gaps(file: Path, gaps: list[tuple[str, str]]) -> list[str]:
-    """What llama.cpp writes in each gap."""
-    options = {"n_predict": NEW_TOKENS, "temperature": 0, "samplers": ["temperature"]}
+def fill_gaps(file: Path, gaps: list[tuple[str, str]], forbidden: list[int]) -> list[str]:
+    """What llama.cpp writes in each gap, without the tokens that our model never writes."""
+    bias = [[token, False] for token in forbidden]
+    options = {"n_predict": NEW_TOKENS, "temperature": 0, "samplers": ["temperature"], "logit_bias": bias}
     asked = [("/infill", {"input_prefix": before, "input_suffix": after, **options}) for before, after in gaps]
     return [answer["content"] for answer in llama_cpp.ask(file, asked, SECONDS)]
 

@@ -354,6 +354,9 @@ def test_adapters_are_read_by_peft(tmp_path):
         found = by_peft(input_ids=tokens).logits
     assert (found - expected).abs().max() < 1e-4
     assert (found - plain).abs().max() > 1e-2
+    (tmp_path / "model" / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(DatasetError, match="is damaged"):
+        export(tmp_path / "model", "adapter", tmp_path / "another")
 
 
 def change_tokenizer(folder, **changes):
@@ -423,11 +426,12 @@ def test_weights_that_16_bits_cannot_hold_are_refused(tmp_path):
 
     folder = bases.write(tmp_path / "base", "Llama")
     model = loading.load_weights(folder)
-    with torch.no_grad():
-        model.model.layers[1].mlp.up_proj.weight[0, 0] = 1e5
-    model.save_pretrained(folder)
-    with pytest.raises(UsageError, match="do not fit"):
-        export(folder, "gguf", tmp_path / "out")
+    for wrong in (1e5, float("nan")):
+        with torch.no_grad():
+            model.model.layers[1].mlp.up_proj.weight[0, 0] = wrong
+        model.save_pretrained(folder)
+        with pytest.raises(UsageError, match="do not fit"):
+            export(folder, "gguf", tmp_path / "out")
 
 
 def test_what_is_no_model_is_a_clear_error(trained, tmp_path, monkeypatch):
@@ -441,6 +445,9 @@ def test_what_is_no_model_is_a_clear_error(trained, tmp_path, monkeypatch):
         export(damaged, "gguf", tmp_path / "out")
     with pytest.raises(UsageError, match="no adapters"):
         export(trained, "adapter", tmp_path / "out")
+    with pytest.raises(UsageError, match="has no type 'q4'") as caught:
+        export(trained, "gguf", tmp_path / "out", number_type="q4")
+    assert caught.value.hint == "known: f16, q8_0"
     with pytest.raises(UsageError, match="has no type 'f16'"):
         export(trained, "adapter", tmp_path / "out", number_type="f16")
     with pytest.raises(UsageError, match="there is no format 'ggfu'") as caught:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 @click.option("--to", "target", required=True, type=click.Choice(registry.names("model/exports")),
               help="gguf for llama.cpp and programs built on it, ollama for Ollama, adapter for PEFT.")  # fmt: skip
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: beside the model, MODEL_<format>).")
-@click.option("--type", "number_type", type=click.Choice(["f16", "q8_0"]),
-              help="Numbers of the weights: 16 bits, or 8 bits in half the space (default: f16).")  # fmt: skip
+@click.option("--type", "number_type", metavar="TYPE",
+              help="Numbers of the weights: f16 (16 bits) or q8_0 (8 bits, half the space; default: f16).")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace files of an earlier export even if you edited them.")
 @common_options
 def command(

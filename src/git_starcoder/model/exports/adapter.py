@@ -6,9 +6,9 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
-from git_starcoder.errors import UsageError
+from git_starcoder.errors import DatasetError, UsageError
 from git_starcoder.model.loading import ADAPTER_FOLDER
-from git_starcoder.text.tokenizer import TOKENIZER_FILES
+from git_starcoder.text.tokenizer import TOKENIZER_FILES, summarize_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,7 @@ def write(model_folder: Path, folder: Path, number_type: str) -> list[str]:  # n
 
     Raises:
         UsageError: The model has no adapters.
+        DatasetError: Their configuration is damaged.
     """
     adapter = model_folder / ADAPTER_FOLDER
     if not adapter.is_dir():
@@ -30,5 +31,8 @@ def write(model_folder: Path, folder: Path, number_type: str) -> list[str]:  # n
     names = [model_folder / name for name in TOKENIZER_FILES if (model_folder / name).is_file()]
     for file in (*sorted(adapter.iterdir()), *names):
         shutil.copyfile(file, folder / file.name)
-    base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    try:
+        base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"'{adapter}' is damaged: {summarize_error(error)}", where=ADAPTER_CONFIG) from error
     return [f"the adapters need the base '{base}', which {ADAPTER_CONFIG} names"]

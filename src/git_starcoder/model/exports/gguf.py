@@ -169,7 +169,7 @@ def _add_weights(writer: Any, library: Any, name: str, weights: NDArray[np.float
     if weights.ndim < 2:
         writer.add_tensor(name, weights)
         return
-    if np.abs(weights).max() > np.finfo(np.float16).max:
+    if not np.abs(weights).max() <= np.finfo(np.float16).max:  # also if one is not a number
         raise UsageError(f"the weights '{name}' do not fit into {number_type}", where="--type")
     if number_type == "q8_0" and weights.shape[-1] % QUANTIZATION_BLOCK == 0:
         kind = library.GGMLQuantizationType.Q8_0
