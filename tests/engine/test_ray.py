@@ -299,6 +299,7 @@ def test_the_command_starts_a_cluster_imports_nothing_from_the_current_folder_an
     ("words", "what"),
     [
         (["build", ".", "--engine", "ray"], "--engine ray is for many repositories"),
+        (["build", "--list", "l", "--ray-address", "auto"], "--ray-address is for --engine ray"),
         (["build", "--list", "l", "--engine", "ray", "--no-cache"], "--engine ray needs a work folder"),
         (["build", "--list", "l", "--engine", "ray", "--ray-address", "127.0.0.1:9"], "127.0.0.1:9' cannot be used"),
         (["build", "--list", "l", "--engine", "ray", "--ray-address", "ray://a:1"], "an address of Ray Client"),

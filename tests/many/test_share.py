@@ -125,6 +125,7 @@ def test_processes_of_a_phase_that_run_at_once(sources, whole, tmp_path):
     ("words", "what"),
     [
         ([".", "--shard", "1/2", "--phase", "read"], "--shard is for many repositories"),
+        ([".", "--phase", "read"], "--phase is for many repositories"),
         (["--list", "l", "--shard", "1/2"], "--shard needs --phase"),
         (["--list", "l", "--phase", "rows"], "--phase needs --shard I/N"),
         (["--list", "l", "--shard", "3/2", "--phase", "read"], "'3/2' is not one of several parts"),

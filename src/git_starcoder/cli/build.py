@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from math import fsum
@@ -83,9 +84,9 @@ class _ShareType(click.ParamType[Any]):
               "(default: OUT.work, or none with --no-cache).")  # fmt: skip
 @click.option("--engine", "engine_name", type=click.Choice(["local", "ray"]), default="local", show_default=True,
               help="What runs the work on many repositories: processes on this machine, or a Ray cluster.")  # fmt: skip
-@click.option("--ray-address", metavar="ADDRESS", envvar="RAY_ADDRESS",
+@click.option("--ray-address", metavar="ADDRESS",
               help="Address of a Ray cluster, or auto for the one this machine belongs to "
-              "(default: a cluster on this machine that ends with the command).")  # fmt: skip
+              "(default: RAY_ADDRESS, else a cluster on this machine that ends with the command).")  # fmt: skip
 @click.option(
     "--shard",
     metavar="I/N",
@@ -119,8 +120,11 @@ def command(
         _require_many("--work", work)
         _require_many("--engine ray", engine_name == "ray")
         _require_many("--shard", shard)
+        _require_many("--phase", phase)
     elif dry_run:
         raise UsageError("--dry-run is for one repository", where="--dry-run")
+    if ray_address and engine_name != "ray":
+        raise UsageError("--ray-address is for --engine ray", where="--ray-address")
     if licenses:
         overrides = (*overrides, f"repos.licenses=[{', '.join(licenses)}]")
     flags = {"write.format": row_format, "write.copies": copies and "true", "write.labels": labels and "true"}
@@ -136,7 +140,7 @@ def command(
         work = work or (out.with_name(f"{out.name}.work") if use_cache else None)
         if shard or phase:
             return _build_share(console, sources, recipe, work, jobs, shard, phase, engine_name, strict=strict)
-        cluster = (ray_address or "") if engine_name == "ray" else None
+        cluster = (ray_address or os.environ.get("RAY_ADDRESS", "")) if engine_name == "ray" else None
         return _build_many(
             console, sources, recipe, out, work, jobs, cluster, use_cache=use_cache, strict=strict, force=force
         )

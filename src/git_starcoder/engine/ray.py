@@ -65,7 +65,7 @@ LOST_PHRASES = {
     "OwnerDiedError": "its result was lost with its node",
 }
 """Errors of Ray after which a task is repeated."""
-SHARED_HINT = "repositories and the work folder must be on storage that all nodes see at the same path"
+NODES_HINT = "all nodes need the same git-starcoder, and must see repositories and the work folder at the same path"
 
 
 class _Expected(NamedTuple):
@@ -175,7 +175,7 @@ class RayEngine:
             except self._ray.exceptions.RayError as error:
                 fault = f"cannot run our code: {_cause_of(error)}"
             if fault:
-                raise MachineError(f"node {address} {fault}", where="--engine ray", hint=SHARED_HINT)
+                raise MachineError(f"node {address} {fault}", where="--engine ray", hint=NODES_HINT)
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T], *, limit: float) -> Iterator[R | Failure]:
         """Apply an importable function to each task; see `protocols.Engine`.
@@ -342,7 +342,7 @@ _engines: list[LocalEngine] = []
 def _run_task(payload: bytes, limit: float, expected: _Expected | None) -> Any:
     """Run a task in the process of this Ray worker; its result, a `Failure`, or a `MachineError`."""
     if expected is not None and (fault := _find_fault(expected)):
-        return MachineError(f"a node {fault}", where="--engine ray", hint=SHARED_HINT)
+        return MachineError(f"a node {fault}", where="--engine ray", hint=NODES_HINT)
     try:
         if not _engines:
             _engines.append(LocalEngine(1))
