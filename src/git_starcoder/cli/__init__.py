@@ -19,7 +19,7 @@ from git_starcoder.errors import ExitCode
 if TYPE_CHECKING:
     import click
 
-COMMANDS = ("run", "build", "check", "show", "report", "train", "eval", "complete", "recipe", "base", "doctor")
+COMMANDS = ("run", "build", "check", "show", "report", "train", "eval", "complete", "lsp", "recipe", "base", "doctor")
 """The commands in the order of the help text, which is the order in which a user meets them."""
 PROGRAM_NAME = "git starcoder"
 """The command as a user types it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Event, RLock, Thread
+from threading import Event, Lock, RLock, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -87,7 +87,7 @@ class Follower:
         """What the memory holds; None as long as it is the stored one."""
         self._composed: dict[str, KnownText] = {}
         """What the composer shows, besides what it was stored with; only of use once the disk was read."""
-        self._lock = RLock()
+        self._lock, self._reading = RLock(), Lock()
         self._ready, self._stop = Event(), Event()
         self._thread = Thread(target=self._follow, name="follow", daemon=True)
         if self.tree is None or memory is None:
@@ -114,6 +114,15 @@ class Follower:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def read_files(self, paths: Collection[str]) -> None:
+        """Read the files at some paths, of which somebody else has seen that they change; needed if `problem` is set.
+
+        Raises:
+            RepositoryError: Git cannot list the files.
+        """
+        if self.tree is not None and self._ready.is_set():  # until then, all files are just being read
+            self._read_changes(paths)
 
     def knowledge(self, path: str, open_texts: Mapping[str, str]) -> Knowledge:
         """Return what may be used for a completion in the file at `path`, while these texts are open."""
@@ -202,8 +211,12 @@ class Follower:
 
     def _read_changes(self, paths: Collection[str] | None) -> None:
         """Read the files that have changed: all, or those that are, or are in, some paths."""
+        with self._reading:
+            self._read_disk(paths)
+
+    def _read_disk(self, paths: Collection[str] | None) -> None:
         tree = self.tree
-        assert tree is not None  # noqa: S101 - the thread runs only then
+        assert tree is not None  # noqa: S101 - who calls this has looked
         listed = tree.list_files(paths or ())
         versions = {path: version for path in listed if (version := tree.version(path))}
         if paths is None:
