@@ -16,7 +16,7 @@ import preloaded
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-pytest_plugins = ["workers"]
+pytest_plugins = ["workers", "browsers"]
 collect_ignore = ["test_dataset_effectiveness.py", "test_dataset_ELITE.py"]
 """The seeds' commands of these names are run on a dataset; they are no tests of ours."""
 
@@ -163,4 +163,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if skipped:
         how = "`apt-get install chromium` as root, or one of your system's"
-        terminalreporter.write_line(f"{len(skipped)} tests of the report's page need a browser: {how}", yellow=True)
+        terminalreporter.write_line(f"{len(skipped)} tests of pages need a browser: {how}", yellow=True)

@@ -332,7 +332,7 @@ def test_doctor_says_what_is_there(capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == "git-starcoder/doctor/1"
     assert answer["extras"]["train"] == "installed"
-    assert answer["extras"].keys() == {"train", "report", "parquet", "lora", "tensorboard", "embed"}
+    assert answer["extras"].keys() == {"train", "serve", "report", "parquet", "lora", "tensorboard", "embed"}
     assert answer["device"].startswith(("cpu", "cuda", "mps"))
     assert answer["precision"].startswith(("float32", "bfloat16"))
     assert answer["threads"] >= 1

@@ -167,3 +167,18 @@ def test_a_draft_is_what_followed_the_longest_known_context(memory: RepositoryMe
     reader = MemoryReader(memory)
     reader.add([49, 1, 49])
     assert reader.draft() == []
+
+
+def test_what_is_forgotten_was_never_read(memory: RepositoryMemory) -> None:
+    (text,) = documents(5, 1)
+    for kept in (0, 1, 40, len(text)):
+        reader, plain = MemoryReader(memory, [text[:30]]), MemoryReader(memory, [text[:30]])
+        plain.add(text[:kept].tolist())
+        reader.add(text[:kept].tolist())
+        reader.add(reversed(text.tolist()))
+        reader.draft()
+        reader.forget(len(text))
+        assert reader.file.history == plain.file.history
+        assert reader.file._by_context == plain.file._by_context
+        assert np.array_equal(reader.predict(), plain.predict())
+        assert reader.draft() == plain.draft()

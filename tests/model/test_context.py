@@ -237,3 +237,30 @@ def test_documents_in_parts_are_one_file(tmp_path):
     composer = ContextComposer.build(parts, "training split", tokenizer)
     assert composer.paths == (whole.path,)
     assert composer.piece_starts[-1] == len(whole.tokens) - 101
+
+
+def test_replaced_files_are_those_of_a_composer_that_is_made_anew(tokenizer, documents):
+    composer = ContextComposer.build(documents.values(), "repository", tokenizer)
+    changed = {"lib/zebra.py": TEXTS["app/parcel.py"] * 2, "lib/report.py": TEXTS["app/sensor.py"], "empty.py": ""}
+    new = make_documents(changed, tokenizer)
+    gone = {"app/sensor.py", "lib/report.py", "never/there.py"}
+    replaced = composer.replace_files(gone, new)
+    kept = [document for path, document in documents.items() if path not in gone]
+    anew = ContextComposer.build([*kept, *new], "repository", tokenizer)
+    assert {*replaced.paths} == {*anew.paths}
+    for name in ("tokens", "words"):
+        assert np.array_equal(np.sort(getattr(replaced, name)), np.sort(getattr(anew, name)))
+    for document in (*kept, *new[:2]):
+        for budget in (60, 200, 2000):
+            shown = [each.extend_header(document.header, document.tokens, budget) for each in (replaced, anew)]
+            assert sorted(shown[0].tolist()) == sorted(shown[1].tolist())
+    back = replaced.replace_files({*changed}, [documents[path] for path in gone & documents.keys()])
+    assert {*back.paths} == {*TEXTS}
+
+
+def test_replacing_nothing_changes_nothing(tokenizer, documents):
+    composer = ContextComposer.build(documents.values(), "repository", tokenizer)
+    same = composer.replace_files(set(), [])
+    for name in ("tokens", "piece_starts", "file_starts", "words", "word_pieces"):
+        assert np.array_equal(getattr(same, name), getattr(composer, name))
+    assert composer.replace_files({*TEXTS}, []).paths == ()

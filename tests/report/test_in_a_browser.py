@@ -12,13 +12,11 @@ import sys
 
 import pytest
 
+from browsers import BROWSERS, SIZES
 from checkout import ROOT
 from git_starcoder.cli import main
 from shell import HUNG
 from toy import code_base
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SIZES = {"phone": (390, 844), "desk": (1280, 900)}
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +28,6 @@ def file(repo_maker, tmp_path_factory):
     assert main(["build", str(repo), "-o", str(folder / "out"), "-j", "1", "-q", *asked]) == 0
     assert main(["report", str(folder / "out"), "-o", str(folder / "page.html"), "--no-check", "-q"]) == 0
     return folder / "page.html"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    without = pytest.fail if os.environ.get("STARCODER_REQUIRE_BROWSER") else pytest.skip
-    try:
-        import playwright.sync_api as api
-    except ImportError:
-        without("playwright is not installed")
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        without(f"no browser is installed: none of {', '.join(BROWSERS)}")
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        yield running
-        running.close()
 
 
 @pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)

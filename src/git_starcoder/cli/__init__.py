@@ -19,7 +19,9 @@ from git_starcoder.errors import ExitCode
 if TYPE_CHECKING:
     import click
 
-COMMANDS = ("run", "build", "check", "show", "report", "train", "eval", "complete", "lsp", "recipe", "base", "doctor")
+COMMANDS = (
+    "run", "build", "check", "show", "report", "train", "eval", "complete", "serve", "lsp", "recipe", "base", "doctor",
+)  # fmt: skip
 """The commands in the order of the help text, which is the order in which a user meets them."""
 PROGRAM_NAME = "git starcoder"
 """The command as a user types it."""

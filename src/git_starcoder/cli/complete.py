@@ -12,6 +12,7 @@ from git_starcoder.cli.shared_options import FILE_TYPE, PATH_TYPE, common_option
 if TYPE_CHECKING:
     from git_starcoder.cli.console import Console
     from git_starcoder.errors import ExitCode
+    from git_starcoder.serve.cursor import Cursor, Wishes
 
 
 @click.command("complete")
@@ -31,10 +32,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Random seed of sampling, which has no effect at temperature 0.",
 )
+@click.option(
+    "--explain", is_flag=True, help="Complete as `git starcoder serve` does, and say why it ends or shows nothing."
+)
 @common_options
 def command(
     console: Console, model_folder: Path, file: BinaryIO, suffix: BinaryIO | None, path: str | None, max_tokens: int,
-    temperature: float, seed: int,
+    temperature: float, seed: int, explain: bool,
 ) -> ExitCode:  # fmt: skip
     """Continue a text with a model, or fill a gap in it.
 
@@ -42,14 +46,36 @@ def command(
     line endings are handled as in `git starcoder build`.
     """
     from git_starcoder.model.complete import complete
+    from git_starcoder.model.generation import Sampling
+    from git_starcoder.serve.cursor import Wishes
 
     prefix, end = file.read(), suffix.read() if suffix else None
     if path is None:
         path = _path_in_repository(str(getattr(file, "name", "")))
+    if explain:
+        wishes = Wishes(max_tokens, Sampling(temperature, seed=seed))
+        return _explain(console, model_folder, _cursor(prefix, end or b"", path), wishes)
     completion = complete(
         model_folder, prefix, suffix=end, path=path, max_tokens=max_tokens, temperature=temperature, seed=seed
     )
     return console.answer({"completion": completion}, completion, exact=True)
+
+
+def _cursor(prefix: bytes, suffix: bytes, path: str) -> Cursor:
+    from git_starcoder.serve.cursor import Cursor
+
+    return Cursor(prefix.decode("utf-8", "replace"), suffix.decode("utf-8", "replace"), path)
+
+
+def _explain(console: Console, model_folder: Path, cursor: Cursor, wishes: Wishes) -> ExitCode:
+    """Prints what `serve` would show at a cursor, and why."""
+    from git_starcoder.serve.engine import Engine
+
+    with Engine.open(model_folder) as engine:
+        found = engine.complete(cursor, wishes)
+    console.print_message(found.explain())
+    values = {"reason": found.reason, "confidence": found.confidence, "threshold": found.threshold}
+    return console.answer({"completion": found.text, **values}, found.text, exact=True)
 
 
 def _path_in_repository(name: str) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MIN_GIT_VERSION = (2, 39, 4)
 """Older versions have known vulnerabilities when they read a hostile repository (CVE-2024-32002 and similar ones)."""
 GIB = 1 << 30
-EXTRAS: tuple[str, ...] = ("train", "report", "parquet", "lora", "tensorboard", "embed")
+EXTRAS: tuple[str, ...] = ("train", "serve", "report", "parquet", "lora", "tensorboard", "embed")
 """The extras for users; the others are for developers of git-starcoder."""
 TRAINING_LIBRARIES = ("torch", "transformers", "safetensors", "pydantic", "peft", "tensorboard")
 """Libraries whose versions affect the results or the abilities of a training."""

@@ -44,6 +44,8 @@ MIN_TRAINING_SHARE = 0.2
 """The share of the time budget that training always gets, even after a slow build."""
 SCORING_SHARE = 0.9
 """The share of the time left after training that scoring may use; the rest is for the completion."""
+THRESHOLD_SHARE = 0.5
+"""The share of the time left after scoring in which the threshold of `serve` is chosen."""
 SHOWN_PROMPT_LINES = 8
 """The number of lines at the end of the prompt that are printed above the completion."""
 MAX_COMPLETION_TOKENS = 64
@@ -169,6 +171,7 @@ def _train_and_evaluate(
     from git_starcoder.model.evaluate import NothingHeldOutError, evaluate, format_scores, save_scores
     from git_starcoder.model.network import import_libraries
     from git_starcoder.model.training import train
+    from git_starcoder.serve.confidence import choose_threshold
 
     with show_progress(console) as progress:
         progress.begin("prepare", None)
@@ -189,6 +192,12 @@ def _train_and_evaluate(
     save_scores(scores, model_folder)
     console.print_section(format_scores(scores))
     values |= {key: value for key, value in scores.as_values().items() if key != "dataset"}  # a part of its own
+    with show_progress(console) as progress:
+        progress.begin("threshold", None)
+        choice = choose_threshold(model_folder, dataset, seconds=max(0.0, minutes_left() * 60 * THRESHOLD_SHARE))
+    if choice is not None:
+        console.print_section(str(choice))
+        values["serving"] = choice._asdict()
     return values | _show_completion(console, dataset, model_folder, seed)
 
 

@@ -39,7 +39,14 @@ from git_starcoder.model.checkpoint import (
 from git_starcoder.model.config import BUDGET_KEYS, DEFAULT_FIM_SHARE, TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
-from git_starcoder.model.loading import MODEL_SCHEMA, TRAINING_RECORD, build_network, save_model
+from git_starcoder.model.loading import (
+    MODEL_SCHEMA,
+    SERVING_FILE,
+    SERVING_SCHEMA,
+    TRAINING_RECORD,
+    build_network,
+    save_model,
+)
 from git_starcoder.model.loop import VALIDATION_COUNT, TrainingLoop, ValidationSet
 from git_starcoder.model.network import best_device, import_libraries
 from git_starcoder.model.optimizer import StepRunner, connect_processes
@@ -75,6 +82,8 @@ DEFAULT_MINUTES = 8.0
 CONFIG_FILE = "training.yaml"
 """The config of a model with what was measured: `--config` takes it and gives the same weights on the same machine."""
 LOSS_CURVE_FILE = "loss_curve.png"
+LATE_FILES = {SCORES_FILE: SCORES_SCHEMA, SERVING_FILE: SERVING_SCHEMA}
+"""Files that are added to a model after its training, and their schemas."""
 MODEL_KIND = OutputKind(
     "model",
     "training",
@@ -84,7 +93,7 @@ MODEL_KIND = OutputKind(
         TRAINING_RECORD, CONFIG_FILE, METRICS_FILE, LOSS_CURVE_FILE, CARD_FILE, "config.json",
         "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     }),
-    {SCORES_FILE: SCORES_SCHEMA.rstrip("0123456789")},
+    {name: schema.rstrip("0123456789") for name, schema in LATE_FILES.items()},
 )  # fmt: skip
 VALIDATION_TIME_SHARE = 0.15
 """Share of a time budget that validation may take."""

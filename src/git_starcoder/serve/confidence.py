@@ -1,25 +1,163 @@
-"""The confidence from which a completion is shown, chosen on held-out code and stored with the model."""
+"""The confidence from which a completion is shown, chosen on held-out code and stored with the model.
+
+At places in the val split, the engine completes a line that the author has written. The threshold is the lowest
+confidence from which at least `WANTED_PRECISION` of the completions are the author's. The memory and the context are of
+the training split, as for every score. The test split is not touched: it is for scores.
+"""
 
 from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from git_starcoder.dataset.contamination import drop_read
+from git_starcoder.dataset.held_out import DRAW_SEED, load_documents
+from git_starcoder.memory.repository_memory import RepositoryMemory
+from git_starcoder.model.base_lineage import BaseLineage
+from git_starcoder.model.complete import Model
+from git_starcoder.model.loading import SERVING_FILE, SERVING_SCHEMA, load_model, read_training_record
+from git_starcoder.model.with_context import scored_network
+from git_starcoder.model.with_memory import MEMORY_FOLDER, training_memory
+from git_starcoder.output_folder import write_atomically
+from git_starcoder.records import content_id
+from git_starcoder.serve.cursor import Cursor, Wishes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-THRESHOLD_FILE = "serving.json"
-"""File in a model folder with the threshold and how it was chosen."""
-THRESHOLD_SCHEMA = "git-starcoder/serving/1"
+    from git_starcoder.dataset import Dataset
+    from git_starcoder.text.tokenizer import Tokenizer
+
 DEFAULT_THRESHOLD = 0.2
 """The threshold of a model for which none was chosen."""
+WANTED_PRECISION = 0.5
+"""The share of the shown lines that are to be right."""
+PLACES = 200
+"""Places at which the engine is asked."""
+MIN_SHOWN = 10
+"""The precision of fewer completions may be chance."""
+MIN_LINES_BEFORE = 8
+"""Lines that stand before a place; with fewer, nobody could know what comes."""
+
+
+class ThresholdChoice(NamedTuple):
+    """A threshold and what it was chosen from. The names are keys of `serving.json`."""
+
+    threshold: float
+    places: int
+    """Places at which the engine was asked."""
+    shown: int
+    """Completions that reach the threshold."""
+    precision: float
+    """The share of these that are what the author wrote."""
+
+    def __str__(self) -> str:
+        """A sentence for users."""
+        share = f"{self.shown / self.places:.0%} of {self.places} held-out lines"
+        return f"completions are shown from a confidence of {self.threshold:.2f}: {share}, {self.precision:.0%} right"
+
+
+class HeldOutPlace(NamedTuple):
+    """A place in a held-out file, and what the author wrote there."""
+
+    cursor: Cursor
+    line: str
+    """The rest of the line, which the cursor does not show."""
 
 
 def read_threshold(folder: Path) -> float:
     """Return the threshold of the model in a folder; `DEFAULT_THRESHOLD` if none was chosen."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        record = json.loads((folder / THRESHOLD_FILE).read_text(encoding="utf-8"))
-        if record["schema"] == THRESHOLD_SCHEMA and 0 <= float(record["threshold"]) <= 1:
+        record = json.loads((folder / SERVING_FILE).read_text(encoding="utf-8"))
+        if record["schema"] == SERVING_SCHEMA and 0 <= float(record["threshold"]) <= 1:
             return float(record["threshold"])
     return DEFAULT_THRESHOLD
+
+
+def choose_threshold(folder: Path, dataset: Dataset, seconds: float | None = None) -> ThresholdChoice | None:
+    """Choose the threshold of a model, and write it into its folder.
+
+    Within `seconds`, the engine is asked at as many places as there is time for. None is returned, and nothing is
+    written, if they are fewer than `MIN_SHOWN`.
+
+    Raises:
+        DatasetError: The folder holds no model, or it is damaged.
+    """
+    from git_starcoder.serve.engine import Engine
+
+    end = None if seconds is None else perf_counter() + seconds
+    network, tokenizer = load_model(folder)
+    record = read_training_record(folder)
+    memory = training_memory(RepositoryMemory.open(folder / MEMORY_FOLDER), dataset, tokenizer)
+    config: dict[str, Any] = record["config"]
+    fills_gaps = bool(config.get("fim") or config.get("base"))
+    reader = scored_network(network, record, dataset, tokenizer)
+    model = Model(reader, tokenizer, memory, record.get("repository"), fills_gaps=fills_gaps)
+    outcomes: list[tuple[float, bool]] = []
+    with Engine(model) as engine:
+        wishes = Wishes(ending="line", min_confidence=0)
+        for place in held_out_places(folder, dataset, tokenizer):
+            if end is not None and perf_counter() > end:
+                break
+            found = engine.complete(place.cursor, wishes)
+            outcomes.append((found.confidence if found.text else 0.0, found.text.strip() == place.line.strip()))
+    choice = threshold_of(outcomes)
+    if choice is not None:
+        text = json.dumps({"schema": SERVING_SCHEMA, **choice._asdict(), "dataset": dataset.digest}, indent=2)
+        write_atomically(folder / SERVING_FILE, text + "\n")
+    return choice
+
+
+def threshold_of(outcomes: Sequence[tuple[float, bool]]) -> ThresholdChoice | None:
+    """Choose a threshold from confidences and whether each completion was right; None if they are too few.
+
+    If no threshold has the wanted precision, it is the one with the best precision.
+    """
+    ordered = sorted(outcomes, key=lambda outcome: -outcome[0])
+    best: ThresholdChoice | None = None
+    right = 0
+    for shown, (confidence, is_right) in enumerate(ordered, 1):
+        right += is_right
+        is_last_of_equal = shown == len(ordered) or ordered[shown][0] < confidence
+        if shown < MIN_SHOWN or not is_last_of_equal:
+            continue
+        choice = ThresholdChoice(confidence, len(ordered), shown, right / shown)
+        if choice.precision >= WANTED_PRECISION or best is None or best.precision < choice.precision:
+            best = choice
+    return best
+
+
+def held_out_places(folder: Path, dataset: Dataset, tokenizer: Tokenizer) -> Iterator[HeldOutPlace]:
+    """Draw places in the val split: one of each file, then a second of each, up to `PLACES`.
+
+    Half of them are at the beginning of the text of a line, the others at the end of a word in it. Files that the base
+    of the model has read are left out. The draw depends on the text alone.
+    """
+    lineage = BaseLineage.of_model(folder, read_training_record(folder))
+    documents = drop_read(load_documents(dataset, "val"), None if lineage is None else lineage.blobs)
+    candidates: list[tuple[int, str, HeldOutPlace]] = []
+    for document in documents:
+        if document.start:
+            continue
+        data = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])
+        lines = data.decode("utf-8", "replace").split("\n")
+        order = sorted(range(MIN_LINES_BEFORE, len(lines)), key=lambda n: content_id(DRAW_SEED, document.path, n))
+        numbers = [number for number in order if lines[number].strip()][:PLACES]
+        for turn, number in enumerate(numbers):
+            drawn = content_id(DRAW_SEED, document.path, number, "column")
+            column = _column(lines[number], int(drawn, 16))
+            prefix = "\n".join([*lines[:number], lines[number][:column]])
+            cursor = Cursor(prefix, "\n" + "\n".join(lines[number + 1 :]), document.path)
+            candidates.append((turn, drawn, HeldOutPlace(cursor, lines[number][column:])))
+    candidates.sort(key=lambda candidate: candidate[:2])
+    yield from (place for *_, place in candidates[:PLACES])
+
+
+def _column(line: str, drawn: int) -> int:
+    """Where the cursor stands in a line: before its text, or after one of its words but the last."""
+    start = len(line) - len(line.lstrip())
+    ends = [place for place in range(start + 1, len(line)) if line[place - 1].isalnum() and not line[place].isalnum()]
+    return ends[drawn // 2 % len(ends)] if drawn % 2 and ends else start

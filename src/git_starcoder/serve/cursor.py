@@ -98,6 +98,8 @@ class Suggestion:
     drafted: int = 0
     """Tokens of drafts that the network read."""
     seconds: float = 0.0
+    prompt_seconds: float = 0.0
+    """The part of it until the prompt was read."""
 
     def explain(self) -> str:
         """Say in one line why the completion is as it is."""

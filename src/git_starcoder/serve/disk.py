@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.errors import RepositoryError
@@ -80,6 +80,9 @@ class WorkTree:
 
     def ignores(self, path: str) -> bool:
         """Whether git ignores a path, which need not exist. What it cannot judge counts as ignored."""
+        parts = PurePosixPath(path).parts
+        if not parts or parts[0] in {"/", ".git"} or ".." in parts or "\0" in path:
+            return True
         code, *_ = run_git(
             "-C", str(self.root), *SAFE_OPTIONS, *self._ignore_options, "check-ignore", "-q", "--", f"./{path}",
             env=git_environment(),

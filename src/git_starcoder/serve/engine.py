@@ -150,7 +150,6 @@ class Engine:
 
         Raises:
             CancelledError: `is_cancelled` returned true.
-            UsageError: A text has a NUL.
         """
         start = perf_counter()
         with self._lock, self.network.torch.inference_mode():
@@ -181,6 +180,7 @@ class Engine:
         )  # fmt: skip
         try:
             passes, cached, probabilities = self._read_prompt(prompt.tokens, is_cancelled)
+            prompt_seconds = perf_counter() - start
             write_with_drafts(passes, writer, probabilities)
         except BaseException:
             self._passes = None  # it may have stopped in the middle of a pass
@@ -192,6 +192,7 @@ class Engine:
         return Suggestion(
             text, reason, writer.confidence, threshold, path, len(prompt.tokens), cached, tuple(writer.choices),
             writer.drafted, perf_counter() - start,
+            prompt_seconds,
         )  # fmt: skip
 
     def _find_path(self, texts: tuple[Tokens, Tokens, Tokens]) -> str:
@@ -234,7 +235,7 @@ class Engine:
             return None
         others, current = texts_of_prompt(prompt.remembered, self.model.tokenizer)
         if excerpts:
-            shown = [plain_text(text, "an excerpt") for text in excerpts]
+            shown = [plain_text(text) for text in excerpts]
             tokens, offsets = self.model.tokenizer.encode(shown)
             kept = tokens[-MAX_EXCERPT_TOKENS:].astype(np.int64)
             edges = offsets[1:-1] - (len(tokens) - len(kept))

@@ -7,6 +7,7 @@ suggest what already stands after the cursor.
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, RLock, Thread
@@ -67,12 +68,13 @@ class Follower:
         self, tokenizer: Tokenizer, memory: RepositoryMemory | None, composer: ContextComposer | None,
         folder: Path | None = None,
     ) -> None:  # fmt: skip
-        """Begin with what was stored with the model; without `folder`, that is all that is ever known.
+        """Begin with what was stored with the model. Without `folder`, that is all that is ever known.
 
         Raises:
             RepositoryError: The folder is in no work tree.
         """
-        self.tree = None if folder is None else WorkTree(folder)
+        is_of_use = memory is not None or composer is not None
+        self.tree = WorkTree(folder) if folder is not None and is_of_use else None
         self.problem = ""
         """Why the files on disk are not followed any more; empty while they are."""
         self.updates = 0
@@ -85,14 +87,15 @@ class Follower:
         self._edited = ""
         self._indexed: dict[str, KnownText] | None = None
         """What the memory holds; None as long as it is the stored one."""
-        self._composed: dict[str, KnownText] = {}
-        """What the composer shows, besides what it was stored with; only of use once the disk was read."""
+        self._composed: dict[str, KnownText] | None = None
+        """What the composer shows, in the same way."""
         self._lock, self._reading = RLock(), Lock()
         self._ready, self._stop = Event(), Event()
-        self._thread = Thread(target=self._follow, name="follow", daemon=True)
-        if self.tree is None or memory is None:
+        self._thread: Thread | None = None
+        if self.tree is None:
             self._ready.set()
         else:
+            self._thread = Thread(target=self._follow, args=(self.tree,), name="follow", daemon=True)
             self._thread.start()
 
     @property
@@ -112,7 +115,7 @@ class Follower:
     def close(self) -> None:
         """End the thread."""
         self._stop.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
     def read_files(self, paths: Collection[str]) -> None:
@@ -122,14 +125,14 @@ class Follower:
             RepositoryError: Git cannot list the files.
         """
         if self.tree is not None and self._ready.is_set():  # until then, all files are just being read
-            self._read_changes(paths)
+            self._read_changes(self.tree, paths)
 
     def knowledge(self, path: str, open_texts: Mapping[str, str]) -> Knowledge:
         """Return what may be used for a completion in the file at `path`, while these texts are open."""
         with self._lock:
             if self.tree is not None and self._ready.is_set():
                 self._edited = path
-                self._open = {other: self._read_open(other, text) for other, text in open_texts.items()}
+                self._open = {other: self._read_open(self.tree, other, text) for other, text in open_texts.items()}
                 self._update_indexes()
             return self._knowledge
 
@@ -143,13 +146,12 @@ class Follower:
             paths = {text.digest: path for path, text in self._indexed.items()}
             return find_document(memory.index, paths, edited, before, after)
 
-    def _read_open(self, path: str, text: str) -> tuple[str, KnownText | None]:
+    def _read_open(self, tree: WorkTree, path: str, text: str) -> tuple[str, KnownText | None]:
         """Return an open text with its document; None for what must not be known."""
-        if (known := self._open.get(path)) and known[0] == text:
+        known = self._open.get(path)
+        if known is not None and known[0] == text:
             return known
-        is_allowed = path in self._texts or (
-            known[1] is not None if known else not secret_file_reason(path) and not self.tree.ignores(path)  # pyright: ignore[reportOptionalMemberAccess]
-        )
+        is_allowed = path in self._texts or (not secret_file_reason(path) and not tree.ignores(path))
         cleaned = clean_source(path, text.encode("utf-8", "replace")) if is_allowed else None
         if cleaned is None:
             return text, None
@@ -170,12 +172,12 @@ class Follower:
         memory, composer = self._knowledge
         wanted = self._texts | {path: text for path, (_, text) in self._open.items() if text is not None}
         if composer is not None and wanted != self._composed:
-            gone = {path for path in self._composed if wanted.get(path) is not self._composed[path]}
-            new = [text for path, text in wanted.items() if self._composed.get(path) is not text]
-            documents = [Document(text.path, "", "", "", 0, text.tokens) for text in new]
-            if self._indexed is None:  # nothing of what was stored is known to be on disk still
-                gone |= {*composer.paths}
-            composer = composer.replace_files(gone | {text.path for text in new}, documents)
+            before = {} if self._composed is None else self._composed
+            gone = {path for path, text in before.items() if wanted.get(path) is not text}
+            if self._composed is None:
+                gone = {*composer.paths}
+            new = [text for path, text in wanted.items() if before.get(path) is not text]
+            composer = composer.replace_files(gone, [Document(text.path, "", "", "", 0, text.tokens) for text in new])
             self._composed = wanted
         remembered = {path: text for path, text in wanted.items() if path != self._edited}
         if memory is not None and remembered != self._indexed:
@@ -184,14 +186,14 @@ class Follower:
             self.updates += 1
         self._knowledge = Knowledge(memory, composer)
 
-    def _follow(self) -> None:
+    def _follow(self, tree: WorkTree) -> None:
         """Read the files on disk, and then what changes of them, until the end."""
         from watchfiles import watch
 
         try:
-            self._read_changes(None)
+            self._read_changes(tree, None)
             self._ready.set()
-            root = str(self.tree.root)  # pyright: ignore[reportOptionalMemberAccess]
+            root = str(tree.root)
             is_first = True
             for changes in watch(
                 root, watch_filter=None, step=QUIET_MILLISECONDS, debounce=LONGEST_WAIT_MILLISECONDS,
@@ -204,19 +206,18 @@ class Follower:
                 is_first = False
                 if is_of_all or paths:
                     with suppress(RepositoryError):  # the index is being replaced, which is a change of its own
-                        self._read_changes(None if is_of_all else paths)
+                        self._read_changes(tree, None if is_of_all else paths)
         except Exception as error:  # noqa: BLE001 - it ends the thread, and must not be lost
             self.problem = f"{type(error).__name__}: {error}"
+            sys.stderr.write(f"error: the files on disk are not followed any more: {self.problem}\n")
             self._ready.set()
 
-    def _read_changes(self, paths: Collection[str] | None) -> None:
+    def _read_changes(self, tree: WorkTree, paths: Collection[str] | None) -> None:
         """Read the files that have changed: all, or those that are, or are in, some paths."""
         with self._reading:
-            self._read_disk(paths)
+            self._read_disk(tree, paths)
 
-    def _read_disk(self, paths: Collection[str] | None) -> None:
-        tree = self.tree
-        assert tree is not None  # noqa: S101 - who calls this has looked
+    def _read_disk(self, tree: WorkTree, paths: Collection[str] | None) -> None:
         listed = tree.list_files(paths or ())
         versions = {path: version for path in listed if (version := tree.version(path))}
         if paths is None:

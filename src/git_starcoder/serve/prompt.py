@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.errors import UsageError
 from git_starcoder.model.complete import RESERVED_TOKENS, arrange_prompt
 from git_starcoder.text.encoding import normalize_line_ends
 
@@ -49,15 +48,10 @@ class Prompt(NamedTuple):
     """Tokens that were cut off at the beginning of the text."""
 
 
-def plain_text(text: str, name: str) -> bytes:
-    """The UTF-8 of a text as a build would store it.
-
-    Raises:
-        UsageError: It has a NUL.
-    """
-    if "\0" in text:
-        raise UsageError(f"{name} is not text: it has a NUL", where=name)
-    return normalize_line_ends(text.removeprefix("\ufeff").encode("utf-8", "replace"))
+def plain_text(text: str) -> bytes:
+    """The UTF-8 of a text as a build would store it. A NUL, which no text has there, becomes U+FFFD."""
+    data = text.removeprefix("\ufeff").replace("\0", "\ufffd").encode("utf-8", "replace")
+    return normalize_line_ends(data)
 
 
 def text_tokens(model: Model, cursor: Cursor) -> tuple[Tokens, Tokens, Tokens]:
@@ -69,9 +63,9 @@ def text_tokens(model: Model, cursor: Cursor) -> tuple[Tokens, Tokens, Tokens]:
     cut = max(0, len(prefix) // READ_CHARACTERS - 1) * READ_CHARACTERS
     cut = prefix.find("\n", cut) + 1 if cut else 0
     texts = [
-        plain_text(prefix[cut:], "the text before the cursor"),
-        plain_text(cursor.suffix[: 16 * MAX_SUFFIX_TOKENS], "the text after the cursor"),
-        plain_text(prefix[:BEGINNING_CHARACTERS], "the text before the cursor") if cut else b"",
+        plain_text(prefix[cut:]),
+        plain_text(cursor.suffix[: 16 * MAX_SUFFIX_TOKENS]),
+        plain_text(prefix[:BEGINNING_CHARACTERS]) if cut else b"",
     ]
     tokens, offsets = model.tokenizer.encode(texts)
     before, after, beginning = np.split(tokens.astype(np.int64), offsets[1:-1])

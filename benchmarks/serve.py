@@ -1,0 +1,154 @@
+"""Times completions while somebody types a real file, and says where the time goes.
+
+    python benchmarks/serve.py MODEL REPOSITORY FILE
+
+200 keystrokes are typed into FILE, ten into each of twenty lines, of which the rest and nothing else is missing. After
+each, the engine is asked for the rest of the line. Four engines answer in turns: with all parts, without drafts, without
+the cached prefix, and without both. `cold` is the first question about the file, with nothing kept. The floor of an
+engine is the time of one pass of one token times the tokens that were written: what the network alone would take if the
+prompt cost nothing.
+
+Then the engine with all parts answers REQUESTS times, and the memory of the process is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from measure import machine
+
+from git_starcoder.model.generation import NetworkPasses
+from git_starcoder.serve.cursor import Cursor, Suggestion, Wishes
+from git_starcoder.serve.disk import WorkTree
+from git_starcoder.serve.engine import ALL_PARTS, Engine, EngineParts
+from git_starcoder.serve.metrics import resident_bytes
+
+KEYSTROKES, LINE_KEYSTROKES = 200, 10
+"""The keystrokes of the trace, and those of one line; then the next line is typed."""
+REQUESTS, REPORT_EVERY = 2000, 400
+PASSES = 30
+WISHES = Wishes(ending="line", min_confidence=0, max_tokens=32)
+ENGINES = {
+    "all parts": ALL_PARTS,
+    "no drafts": EngineParts(drafts=False),
+    "no cached prefix": EngineParts(cache=False),
+    "neither": EngineParts(drafts=False, cache=False),
+}
+FOLLOW_TRIALS = 5
+
+
+class Row(NamedTuple):
+    """The answers of one engine."""
+
+    cold: Suggestion
+    warm: list[Suggestion]
+
+
+def keystrokes(text: str, path: str, count: int) -> list[Cursor]:
+    """The cursor after each keystroke of the trace."""
+    starts = [0, *(place + 1 for place, character in enumerate(text) if character == "\n")]
+    lines = [(start, text.find("\n", start)) for start in starts]
+    long = [(start, stop) for start, stop in lines if stop - start > 2 * LINE_KEYSTROKES]
+    chosen = long[len(long) // 3 :][: count // LINE_KEYSTROKES]
+    found: list[Cursor] = []
+    for start, stop in chosen:
+        begin = start + len(text[start:stop]) - len(text[start:stop].lstrip())
+        found += [Cursor(text[: begin + typed], text[stop:], path) for typed in range(LINE_KEYSTROKES)]
+    return found
+
+
+def pass_seconds(engine: Engine) -> float:
+    """The time of one pass of one token behind a long prompt: the median."""
+    passes = NetworkPasses(engine.network, 1)
+    with engine.network.torch.inference_mode():
+        passes.read([[1] * (engine.network.context // 2)], is_prompt=True)
+        times: list[float] = []
+        for _ in range(PASSES):
+            begun = time.perf_counter()
+            passes.read([[1]])
+            times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which a share of the values lies."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def seconds_until_known(engine: Engine, tree: WorkTree) -> list[float]:
+    """The times from saving a file to the index that has it."""
+    file = tree.root / "starcoder_benchmark_file.py"
+    found: list[float] = []
+    try:
+        for trial in range(FOLLOW_TRIALS):
+            before = engine.follower.updates
+            file.write_text(f"name_of_trial_{trial} = {trial}\n")
+            begun = time.perf_counter()
+            while engine.follower.updates == before:
+                time.sleep(0.002)
+            found.append(time.perf_counter() - begun)
+            time.sleep(0.5)
+    finally:
+        file.unlink(missing_ok=True)
+    return found
+
+
+def main() -> None:
+    """Print a table of latencies, the floor, and the memory after many requests."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("repository", type=Path)
+    parser.add_argument("file", help="path of a file in the repository")
+    parser.add_argument("--keystrokes", type=int, default=KEYSTROKES)
+    parser.add_argument("--requests", type=int, default=REQUESTS)
+    arguments = parser.parse_args()
+    tree = WorkTree(arguments.repository)
+    text = (tree.root / arguments.file).read_text(encoding="utf-8")
+    trace = keystrokes(text, arguments.file, arguments.keystrokes)
+    if len(trace) < arguments.keystrokes:
+        parser.error(f"the file has too few long lines: {len(trace)} keystrokes of {arguments.keystrokes}")
+    print(f"{machine()}; {arguments.model}, {arguments.file}")
+    engines = {name: Engine.open(arguments.model, repository=tree.root, parts=parts) for name, parts in ENGINES.items()}
+    for engine in engines.values():
+        engine.follower.wait(600)
+        engine.complete(Cursor("x = 1\n"), WISHES)  # libraries load parts of themselves when they are first used
+    rows = {name: Row(engine.complete(trace[0], WISHES), []) for name, engine in engines.items()}
+    for cursor in trace[1:]:  # in turns, so that a busy machine disturbs all of them
+        for name, engine in engines.items():
+            rows[name].warm.append(engine.complete(cursor, WISHES))
+    first = rows["all parts"]
+    for name, row in rows.items():
+        if [each.text for each in row.warm] != [each.text for each in first.warm]:
+            parser.error(f"'{name}' writes other texts")
+    tokens = statistics.mean(len(each.tokens) for each in first.warm)
+    one_pass = pass_seconds(engines["all parts"])
+    prompt = statistics.mean(each.prompt_tokens for each in first.warm)
+    print(f"a pass of one token {1000 * one_pass:.1f} ms; {tokens:.1f} tokens a completion, prompts of {prompt:.0f}")
+    print(f"{'':18}{'cold':>8}{'median':>8}{'95 %':>8}{'prompt':>8}{'floor':>8}   milliseconds")
+    for name, row in rows.items():
+        seconds = [each.seconds for each in row.warm]
+        values = (
+            row.cold.seconds, statistics.median(seconds), percentile(seconds, 0.95),
+            statistics.median(each.prompt_seconds for each in row.warm), one_pass * tokens,
+        )  # fmt: skip
+        print(f"{name:18}" + "".join(f"{1000 * value:8.1f}" for value in values))
+    for name, engine in engines.items():
+        if name != "all parts":
+            engine.close()
+    engine = engines["all parts"]
+    known = seconds_until_known(engine, tree)
+    print(f"a saved file is known after {1000 * statistics.median(known):.0f} ms, at most {1000 * max(known):.0f}")
+    for number in range(arguments.requests):
+        if number % REPORT_EVERY == 0:
+            print(f"after {number:>6,} requests  {resident_bytes() / 2**20:,.0f} MiB")
+        engine.complete(trace[number % len(trace)], WISHES)
+    print(f"after {arguments.requests:>6,} requests  {resident_bytes() / 2**20:,.0f} MiB")
+    engine.close()
+
+
+if __name__ == "__main__":
+    main()

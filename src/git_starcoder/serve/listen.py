@@ -1,0 +1,125 @@
+"""Listens for clients: uvicorn, with limits on connections and on the time that a request may take to arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+from git_starcoder.errors import MissingExtraError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from git_starcoder.serve.app import Server
+
+MAX_CONNECTIONS = 128
+HEADER_SECONDS = 10.0
+"""The headers of a request must have arrived this long after its first byte, or after the connection was made."""
+KEEP_ALIVE_SECONDS = 75
+"""A connection without a request is closed after this time; editors keep one open between keystrokes."""
+MAX_HEADER_BYTES = 16_384
+SHUTDOWN_SECONDS = 3
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Reserve an address; port 0 is any free one.
+
+    Raises:
+        OutputError: It is in use, or not one of this machine.
+    """
+    name = host.strip("[]")
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((name, port))
+    except OSError as error:
+        listener.close()
+        what = f"cannot listen at {host} port {port}: {(error.strerror or str(error)).lower()}"
+        raise OutputError(what, where="--port", hint="another server may use it: choose another --port") from error
+    return listener
+
+
+def run_server(
+    server: Server, listener: socket.socket, on_ready: Callable[[Callable[[], None]], None] | None = None
+) -> None:
+    """Answer requests until the process is interrupted, or what `on_ready` is given is called.
+
+    Raises:
+        MissingExtraError: uvicorn is not installed.
+    """
+    asyncio.run(_serve(server, listener, on_ready))
+
+
+async def _serve(
+    server: Server, listener: socket.socket, on_ready: Callable[[Callable[[], None]], None] | None
+) -> None:
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingExtraError.from_import_error(error, "uvicorn", "serve") from error
+    config = uvicorn.Config(
+        server.guard, http=_protocol(), ws="none", lifespan="on", loop="asyncio", log_config=None, log_level="critical",
+        access_log=False, server_header=False, timeout_keep_alive=KEEP_ALIVE_SECONDS, backlog=MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )  # fmt: skip
+    web = uvicorn.Server(config)
+
+    def stop() -> None:
+        web.should_exit = True
+
+    async def tell_ready() -> None:
+        while not web.started:
+            await asyncio.sleep(0.01)
+        if on_ready is not None:
+            on_ready(stop)
+
+    notice = asyncio.create_task(tell_ready())
+    try:
+        await web.serve(sockets=[listener])
+    finally:
+        notice.cancel()
+
+
+def _protocol() -> type[Any]:
+    """The protocol of uvicorn, which closes connections that are too many or too slow."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class LimitedProtocol(H11Protocol):
+        """A connection whose requests must arrive in time."""
+
+        _header_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > MAX_CONNECTIONS:
+                transport.write(BUSY)
+                transport.close()
+                return
+            self._header_timer = self.loop.call_later(HEADER_SECONDS, self._close)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            is_idle = self.cycle is None or self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
+            if not is_idle:
+                self._stop_timer()
+            elif self._header_timer is None and not self.transport.is_closing():
+                self._header_timer = self.loop.call_later(HEADER_SECONDS, self._close)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timer()
+            super().connection_lost(exc)
+
+        def _stop_timer(self) -> None:
+            if self._header_timer is not None:
+                self._header_timer.cancel()
+                self._header_timer = None
+
+        def _close(self) -> None:
+            self._header_timer = None
+            if not self.transport.is_closing():
+                self.transport.close()
+
+    return LimitedProtocol

@@ -1,0 +1,233 @@
+"""The engine on a tiny model: what it writes, from what it knows, and that nothing it keeps changes the text."""
+
+from __future__ import annotations
+
+import shutil
+from threading import Event, Thread
+
+import pytest
+
+import finished
+from git_starcoder.errors import UsageError
+from git_starcoder.model.generation import Sampling
+from git_starcoder.model.loading import SERVING_FILE
+from git_starcoder.serve.confidence import DEFAULT_THRESHOLD
+from git_starcoder.serve.cursor import CancelledError, Cursor, Wishes
+from git_starcoder.serve.engine import Engine, EngineParts
+from git_starcoder.serve.fields import DEFAULT_TOKENS
+from serving import FILES, replace_file, wait_until
+from shell import HUNG
+
+PATH = "src/file_0.py"
+TEXT = FILES[PATH]
+PLACE = TEXT.index("return total") + len("return")
+ALL = Wishes(min_confidence=0)
+
+
+def complete(engine, prefix, suffix="", path="new.py", wishes=ALL, **options):
+    return engine.complete(Cursor(prefix, suffix, path), wishes, **options)
+
+
+def test_a_cursor_inside_a_token_is_healed(shared_engine):
+    for begun in ("retu", "ret", "r", ""):
+        before = TEXT[: PLACE - len("return")] + begun
+        found = complete(shared_engine, before, TEXT[PLACE + len(" total") :], PATH)
+        assert begun + found.text == "return total", begun
+        assert found.confidence > 0.1
+
+
+def test_a_name_that_only_the_disk_knows_is_completed_and_forgotten_with_its_branch(engine, work_tree, git):
+    prefix = "def other():\n    return only_the_"
+
+    def text():
+        return complete(engine, prefix).text
+
+    assert "disk_knows" not in text()
+    git(work_tree, "checkout", "-q", "-b", "other")
+    line = "    return only_the_disk_knows_this_name(4711)\n"
+    replace_file(work_tree / "src" / "file_1.py", f"def other():\n{line}\n\ndef more():\n{line}")
+    wait_until(lambda: text() == "disk_knows_this_name(4711)")
+    git(work_tree, "commit", "-q", "-a", "-m", "other")
+    git(work_tree, "checkout", "-q", "main")
+    wait_until(lambda: "disk_knows" not in text())
+
+
+def test_unsaved_text_of_another_file_is_completed(shared_engine):
+    open_texts = {"other.py": "value = unsaved_thing_of_somebody(12)\n" * 2}
+    cursor = Cursor("value = unsaved_", path="new.py", open_texts=open_texts)
+    assert shared_engine.complete(cursor, ALL).text == "thing_of_somebody(12)"
+    assert "somebody" not in complete(shared_engine, "value = unsaved_").text
+
+
+def test_excerpts_count(shared_engine):
+    wishes = ALL._replace(top_count=1, ending="none", max_tokens=1)
+    excerpt = "value = excerpt_order_of_a_file(99)\n" * 3
+    found = [
+        shared_engine.complete(Cursor("value = excerpt_", path="new.py", excerpts=excerpts), wishes).tokens[0].top[0]
+        for excerpts in ((), (excerpt,))
+    ]
+    assert found[0] != found[1]
+
+
+def test_the_suffix_changes_what_is_written(shared_engine):
+    before = "def find_order(items: list[int], limit: int) -> int:\n    total = 3\n    for "
+    after = "\n        if {0} > limit:\n            total += {0}\n    return total\n"
+    starts = [before, before.removesuffix("for "), before + "o", before + "par"]
+    texts = [{complete(shared_engine, start, after.format(name)).text for name in finished.WORDS} for start in starts]
+    assert max(map(len, texts)) > 1
+    wishes = ALL._replace(top_count=1)
+    tops = [complete(shared_engine, before, after.format(name), wishes=wishes).tokens[0] for name in finished.WORDS]
+    assert len({token.probability for token in tops}) == len(finished.WORDS)
+
+
+def test_a_completion_does_not_repeat_what_follows(shared_engine):
+    found = complete(shared_engine, TEXT[:PLACE], TEXT[PLACE:], PATH)
+    assert (found.text, found.reason) in {("", "suffix"), ("", "line"), ("", "empty")}
+
+
+def test_below_the_threshold_nothing_is_shown_and_the_reason_is_told(shared_engine):
+    found = complete(shared_engine, "zq = ", wishes=Wishes(min_confidence=1))
+    assert (found.text, found.reason) == ("", "unsure")
+    assert found.explain().startswith("nothing is shown: the confidence is below the threshold (confidence 0.")
+    assert found.threshold == 1
+    sure = complete(shared_engine, TEXT[: PLACE - 3], TEXT[PLACE + 6 :], PATH, Wishes(min_confidence=0.05))
+    assert sure.text
+    assert sure.explain() == f"the line is complete (confidence {sure.confidence:.2f}, shown from 0.05)"
+
+
+def test_the_threshold_is_the_one_of_the_folder(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    with Engine.open(folder) as engine:
+        assert engine.threshold == DEFAULT_THRESHOLD
+    (folder / SERVING_FILE).write_text('{"schema": "git-starcoder/serving/1", "threshold": 0.75}')
+    with Engine.open(folder) as engine:
+        assert engine.threshold == 0.75
+        assert complete(engine, "zq = ", wishes=Wishes()).threshold == 0.75
+        assert complete(engine, "zq = ", wishes=Wishes(ending="none")).threshold == 0
+
+
+def typing_trace(start=300, count=24):
+    """Cursors of somebody who types on, then moves the cursor and deletes something."""
+    cursors = [Cursor(TEXT[: start + typed], TEXT[start + 60 :], PATH) for typed in range(count)]
+    cursors += [Cursor(TEXT[:place], TEXT[place:], PATH) for place in (200, 310, 250)]
+    return [*cursors, Cursor(TEXT[:100] + TEXT[120:260], TEXT[260:], PATH), Cursor(TEXT[:40], "", "other.py")]
+
+
+@pytest.mark.parametrize("parts", [EngineParts(drafts=False), EngineParts(cache=False), EngineParts(False, False)])
+def test_drafts_and_caches_change_nothing_but_the_work(model_folder, shared_engine, parts):
+    tree = shared_engine.follower.tree.root
+    with Engine.open(model_folder, repository=tree, parts=parts) as plain:
+        assert plain.follower.wait(HUNG)
+        cached = drafted = 0
+        for cursor in typing_trace():
+            kept, anew = (engine.complete(cursor, ALL) for engine in (shared_engine, plain))
+            assert (kept.text, kept.reason) == (anew.text, anew.reason)
+            assert kept.confidence == pytest.approx(anew.confidence, rel=1e-3)
+            cached += kept.cached_tokens - anew.cached_tokens
+            drafted += kept.drafted - anew.drafted
+        assert (cached > 1000) == (not parts.cache)
+        assert (drafted > 0) == (not parts.drafts)
+
+
+def test_a_long_text_is_cut_in_steps_so_that_its_beginning_stays(shared_engine):
+    longer = "\n".join(FILES.values())
+    shares = []
+    for typed in range(40):
+        found = complete(shared_engine, longer[: 9000 + typed], "", "long.py", ALL._replace(max_tokens=2))
+        assert found.prompt_tokens <= shared_engine.network.context
+        shares.append(found.cached_tokens / found.prompt_tokens)
+    assert sum(share < 0.5 for share in shares[1:]) <= 1
+    huge = longer * 30
+    found = complete(shared_engine, huge, huge, "long.py", ALL._replace(max_tokens=2))
+    assert found.prompt_tokens <= shared_engine.network.context
+
+
+def test_the_parts_of_a_stream_are_the_text(shared_engine):
+    for ending in ("auto", "none"):
+        parts = []
+        wishes = ALL._replace(ending=ending, max_tokens=40)
+        found = complete(shared_engine, "def find_", wishes=wishes, on_text=parts.append)
+        assert "".join(parts) == found.text != ""
+    assert len(parts) > 3
+
+
+def test_nothing_is_streamed_that_is_not_shown(shared_engine):
+    parts = []
+    complete(shared_engine, "zq = ", wishes=Wishes(min_confidence=1), on_text=parts.append)
+    assert parts == []
+
+
+def test_sampling_depends_on_the_seed_alone(shared_engine):
+    def text(seed, **options):
+        sampling = Sampling(temperature=1.5, seed=seed, **options)
+        return complete(shared_engine, "def find_", wishes=ALL._replace(sampling=sampling, max_tokens=12)).text
+
+    assert len({text(seed) for seed in range(6)}) > 1
+    assert text(3) == text(3)
+    assert len({text(seed, top_k=1) for seed in range(4)}) == 1
+    assert len({text(seed, top_p=0.0) for seed in range(4)}) == 1
+
+
+def test_a_stop_text_and_the_largest_number_of_tokens_end_it(shared_engine):
+    before, after = TEXT[: PLACE - 3], TEXT[PLACE + 6 :]
+    found = complete(shared_engine, before, after, PATH, ALL._replace(stop=("tot",)))
+    assert (found.text, found.reason) == ("urn ", "stop")
+    found = complete(shared_engine, "def find_", "", PATH, ALL._replace(max_tokens=3))
+    assert (found.reason, len(found.tokens)) == ("length", 3)
+    found = complete(shared_engine, "def find_", "", PATH, ALL._replace(seconds=0))
+    assert (found.reason, len(found.tokens)) == ("time", 1)
+
+
+def test_a_cancelled_completion_ends_at_once_and_leaves_the_engine_usable(shared_engine):
+    before = complete(shared_engine, TEXT[:200], "", PATH)
+    passes = []
+
+    def cancelled():
+        passes.append(1)
+        return len(passes) > 3
+
+    with pytest.raises(CancelledError):
+        complete(shared_engine, TEXT[:150], "", PATH, ALL._replace(max_tokens=60), is_cancelled=cancelled)
+    assert len(passes) == 4
+    assert complete(shared_engine, TEXT[:200], "", PATH).text == before.text
+
+
+def test_the_engine_may_be_used_from_several_threads(shared_engine):
+    expected = {start: complete(shared_engine, TEXT[:start], "", PATH).text for start in (100, 200, 300)}
+    found, begin = [], Event()
+
+    def ask(start):
+        begin.wait()
+        found.append((start, complete(shared_engine, TEXT[:start], "", PATH).text))
+
+    threads = [Thread(target=ask, args=(start,)) for start in (*expected, *expected)]
+    for thread in threads:
+        thread.start()
+    begin.set()
+    for thread in threads:
+        thread.join(HUNG)
+    assert sorted(found) == sorted([*expected.items()] * 2)
+
+
+def test_the_file_is_found_where_the_client_does_not_say_it(shared_engine):
+    shared_engine.follower.knowledge("", {})
+    found = [complete(shared_engine, TEXT[: 400 + typed], TEXT[400:], "") for typed in range(3)]
+    assert [each.path for each in found] == [PATH] * 3
+    assert complete(shared_engine, "zq = ", "", "").path == ""
+
+
+def test_any_causal_model_is_served_without_memory(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "other", ignore=shutil.ignore_patterns("training.json", "memory"))
+    with Engine.open(str(folder)) as engine:
+        assert engine.model.memory is None
+        assert engine.name == "other"
+        found = complete(engine, "def find_", "\n    return total\n", wishes=ALL._replace(max_tokens=DEFAULT_TOKENS))
+        assert found.tokens
+    with pytest.raises(UsageError):
+        Engine.open(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ufeffa", "\ud800", "a\r\nb", "\U0001f468\u200d", ""])
+def test_any_text_is_completed(shared_engine, text):
+    found = complete(shared_engine, text, text)
+    found.text.encode()

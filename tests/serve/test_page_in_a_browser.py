@@ -1,0 +1,93 @@
+"""The page of the server in Chromium: it fits, it completes, and it asks nobody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from browsers import SIZES
+from serving import running
+
+CODE = "def find_order(items: list[int], limit: int) -> int:\n    total = 3\n    for order in items:\n        ret"
+
+
+@pytest.fixture(params=SIZES)
+def page(request, browser, client):
+    width, height = SIZES[request.param]
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.complaints = []
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on(
+        "request", lambda asked: page.complaints.append(asked.url) if not asked.url.startswith(client.url) else None
+    )
+    page.goto(client.url)
+    yield page
+    page.close()
+
+
+def test_it_fits_its_width_and_asks_nobody_else(page):
+    fits = "document.documentElement.scrollWidth <= window.innerWidth"
+    assert page.evaluate(fits)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate(fits)
+    assert page.complaints == []
+
+
+def test_it_completes_at_the_cursor_and_accepts(page):
+    page.fill("#code", CODE)
+    page.evaluate("document.getElementById('code').setSelectionRange(1e6, 1e6)")
+    page.check("#sure")
+    page.click("#complete")
+    page.wait_for_function("document.getElementById('reason').textContent !== ''")
+    suggestion = page.text_content("#suggestion")
+    assert suggestion.startswith("urn")
+    assert "confidence" in page.text_content("#reason")
+    page.click("#accept")
+    assert page.input_value("#code") == CODE + suggestion
+    assert page.complaints == []
+
+
+def test_settings_have_the_address_of_this_server(page, client):
+    settings = page.evaluate("[...document.querySelectorAll('.copy code')].map(code => code.textContent)")
+    assert len(settings) >= 6
+    assert not any("{origin}" in text for text in settings)
+    assert sum(client.url in text for text in settings) == len(settings)
+
+
+def test_a_page_of_another_origin_starts_no_work(browser, client):
+    before = client.server.metrics.reasons.total()
+    page = browser.new_page()
+    page.set_content("<h1>another origin</h1>")
+    attempts = """async (url) => {
+      const body = JSON.stringify({prompt: "def "});
+      const kinds = ["application/json", "text/plain"];
+      const outcomes = [];
+      for (const kind of kinds) for (const mode of ["cors", "no-cors"]) {
+        try {
+          const answer = await fetch(url, {method: "POST", mode, headers: {"Content-Type": kind}, body});
+          outcomes.push(answer.type === "opaque" ? "opaque" : await answer.text());
+        } catch (error) { outcomes.push("refused"); }
+      }
+      return outcomes;
+    }"""
+    outcomes = page.evaluate(attempts, f"{client.url}/v1/completions")
+    assert set(outcomes) <= {"opaque", "refused"}
+    assert client.server.metrics.reasons.total() == before
+    page.close()
+
+
+def test_with_a_token_the_page_asks_for_it(browser, shared_engine):
+    token = "0123456789abcdef"
+    with running(shared_engine, token=token) as client:
+        page = browser.new_page()
+        page.goto(client.url)
+        page.fill("#code", CODE)
+        page.click("#complete")
+        page.wait_for_function("document.getElementById('reason').textContent !== ''")
+        assert "token" in page.text_content("#reason")
+        page.fill("#token", token)
+        page.check("#sure")
+        page.evaluate("document.getElementById('code').setSelectionRange(1e6, 1e6)")
+        page.click("#complete")
+        page.wait_for_function("document.getElementById('suggestion').textContent !== ''")
+        page.close()

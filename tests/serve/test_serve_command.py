@@ -1,0 +1,95 @@
+"""`git starcoder serve` and `complete --explain`, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import urllib.request
+from importlib.util import find_spec
+
+import pytest
+
+from git_starcoder.cli import main
+from git_starcoder.cli import serve as command
+from serving import FILES
+from shell import HUNG, environment
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "what"),
+    [
+        (["--host", "0.0.0.0"], {}, "error: other machines can reach 0.0.0.0, so a token is needed"),
+        (["--host", "::"], {}, "error: other machines can reach ::, so a token is needed"),
+        ([], {"STARCODER_TOKEN": "short"}, "error: the token must have at least 16 ASCII characters"),
+        (["--host", "192.0.2.1"], {"STARCODER_TOKEN": "x" * 16}, "error: cannot listen at 192.0.2.1 port 8012"),
+        (["--port", "70000"], {}, "error: invalid value for '--port': 70000 is not in the range 0<=x<=65535"),
+        (["--repo", "nowhere"], {}, "error: 'nowhere' is not in a work tree"),
+        (["--calibrate", "nowhere"], {}, "error: 'nowhere' is not a finished dataset"),
+    ],
+)
+def test_wrong_use_is_one_line(model_folder, tmp_path, arguments, variables, what, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["serve", str(model_folder), *arguments]) == 2
+    assert capsys.readouterr().err.splitlines()[0].startswith(what)
+
+
+def test_no_such_model(tmp_path, capsys):
+    assert main(["serve", str(tmp_path / "none"), "--port", "0"]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_named(model_folder, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert main(["serve", str(model_folder), "--port", port]) == 2
+    assert capsys.readouterr().err.startswith(f"error: cannot listen at 127.0.0.1 port {port}: address already in use")
+
+
+def test_without_the_extra_it_says_what_to_install(model_folder, capsys, monkeypatch):
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "uvicorn" else find_spec(name))
+    assert main(["serve", str(model_folder)]) == 2
+    assert "hint: pip install 'git-starcoder[serve]'" in capsys.readouterr().err
+
+
+def test_it_serves_until_it_is_interrupted(model_folder, repo_maker, commands):
+    variables = environment(OMP_NUM_THREADS="1")
+    variables["PATH"] = os.pathsep.join((str(commands), variables["PATH"]))
+    process = subprocess.Popen(
+        ["git-starcoder", "serve", str(model_folder), "--port", "0"], cwd=repo_maker(FILES), env=variables,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        line = process.stderr.readline()
+        found = re.fullmatch(r"(http://127\.0\.0\.1:\d+) serves model; Ctrl-C ends it\n", line)
+        assert found, line + process.stderr.read()
+        with urllib.request.urlopen(f"{found[1]}/v1/models", timeout=HUNG) as answer:
+            meta = json.load(answer)["data"][0]["meta"]
+        assert meta["work_tree"] == "repo"
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=HUNG)
+    assert process.returncode in {0, 130}
+    assert "Traceback" not in told
+
+
+def test_a_completion_is_explained(model_folder, tmp_path, capsys):
+    file = tmp_path / "a.py"
+    text = FILES["src/file_0.py"]
+    file.write_text(text[: text.index("return total") + 3])
+    assert main(["complete", str(model_folder), str(file), "--explain", "--json"]) == 0
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    assert answer["completion"].startswith("urn total")
+    assert answer["confidence"] >= answer["threshold"]
+    assert captured.err.startswith(("the line is complete (confidence", "the model ended the text (confidence"))
+    file.write_text("zq = ")
+    assert main(["complete", str(model_folder), str(file), "--explain"]) == 0
+    assert capsys.readouterr().err.startswith("nothing is shown: the confidence is below the threshold")
