@@ -27,6 +27,7 @@ class Editor:
         self.registered = []
         self.versions = {}
         self._loop = loop
+        self._requests = 0
         client.feature(types.WINDOW_LOG_MESSAGE)(lambda params: self.logged.append((params.type, params.message)))
         client.feature(types.CLIENT_REGISTER_CAPABILITY)(
             lambda params: self.registered.extend(each.method for each in params.registrations)
@@ -38,14 +39,13 @@ class Editor:
 
     def request(self, method, params):
         """Send a request, and return its id and the future of its answer."""
+        self._requests += 1
+        number = f"request {self._requests}"
 
         async def send():
-            sent = self.client.protocol.send_request(method, params, msg_id=(number := f"request {len(requests)}"))
-            requests.append(sent)
-            return number, sent
+            return self.client.protocol.send_request(method, params, msg_id=number)
 
-        requests = self._requests = getattr(self, "_requests", [])
-        return self.wait(send())
+        return number, self.wait(send())
 
     def ask(self, method, params=None):
         """Send a request, and return its answer."""
@@ -117,8 +117,8 @@ def end_position(text):
 
 
 @contextmanager
-def editing(*command, **options):
-    """An editor that has started a server by a command; at the end, the server must end by itself, and well."""
+def editing(*command, messages=b"", **options):
+    """An editor that has started a server. At the end, it must end by itself, with these messages on standard error."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -140,7 +140,7 @@ def editing(*command, **options):
                     process.kill()
             said = editor.wait(process.stderr.read())
             editor.wait(client.stop())
-            assert (code, said) == (0, b""), said.decode()
+            assert (code, said) == (0, messages), said.decode()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(HUNG)

@@ -33,7 +33,10 @@ from git_starcoder.serve.lsp import EditorServer
 class Engine:
     \"\"\"Works until it is cancelled, if the text ends with `slow`.\"\"\"
 
-    follower = SimpleNamespace(tree=None, problem="")
+    follower = SimpleNamespace(problem="")
+
+    def follow(self, repository):
+        pass
 
     def complete(self, cursor, is_cancelled):
         if cursor.prefix.endswith("slow"):
@@ -46,7 +49,7 @@ class Engine:
         return Suggestion("quick", "line", 1.0, 0.0, "", 1, 0)
 
 
-EditorServer(Engine(), finds_repository=False, explains=False).run(sys.stdin.buffer, sys.stdout.buffer)
+EditorServer(Engine(), repository=None, explains=False).run(sys.stdin.buffer, sys.stdout.buffer)
 """
 UNWATCHED = """\
 import sys
@@ -207,7 +210,8 @@ def test_an_editor_watches_files_that_cannot_be_watched_here(model_folder, repo_
     uri = (tree / PATH).as_uri()
     line, beginning = secret_line("camel")
     command = sys.executable, "-c", UNWATCHED, "lsp", model_folder, "--threshold", "0", "--repo", tree
-    with editing(*command, env=environment(OMP_NUM_THREADS="1")) as editor:
+    messages = b"error: the files on disk are not followed any more: OSError: no more watches\n"
+    with editing(*command, messages=messages, env=environment(OMP_NUM_THREADS="1")) as editor:
         watching = types.DidChangeWatchedFilesClientCapabilities(dynamic_registration=True)
         editor.initialize(did_change_watched_files=watching)
         wait_until(lambda: editor.complete_at_end(uri, beginning) is not None and editor.registered)

@@ -51,10 +51,10 @@ def command(
     from git_starcoder.serve.engine import Engine
     from git_starcoder.serve.lsp import EditorServer
 
-    with _protocol_output() as output, Engine.open(model, repository=repo) as engine:
+    with _protocol_output() as output, Engine.open(model) as engine:
         if threshold is not None:
             engine.threshold = threshold
-        EditorServer(engine, finds_repository=repo is None, explains=explain).run(sys.stdin.buffer, output)
+        EditorServer(engine, repository=repo, explains=explain).run(sys.stdin.buffer, output)
     return ExitCode.SUCCESS
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from threading import Event
@@ -25,6 +26,7 @@ from pygls.uris import to_fs_path
 
 from git_starcoder.errors import RepositoryError
 from git_starcoder.serve.cursor import CancelledError, Cursor
+from git_starcoder.serve.disk import WorkTree
 from git_starcoder.serve.documents import OpenDocuments, Place
 
 if TYPE_CHECKING:
@@ -46,23 +48,28 @@ class Work(NamedTuple):
 class EditorServer(LanguageServer):
     """One editor, its open documents, and the engine."""
 
-    def __init__(self, engine: Engine, *, finds_repository: bool, explains: bool) -> None:
-        """Serve an engine.
+    def __init__(self, engine: Engine, *, repository: Path | None, explains: bool) -> None:
+        """Serve an engine. Closing it is left to the caller.
 
         Args:
-            engine: The engine. Closing it is left to the caller.
-            finds_repository: Whether the engine is to follow the repository of the folder that the editor has opened.
+            engine: The engine, which follows no repository yet.
+            repository: A folder in the work tree that is edited; None if the editor says it.
             explains: Whether the editor's log says of each completion why it is as it is.
+
+        Raises:
+            RepositoryError: `repository` is in no work tree.
         """
         self.engine = engine
-        self.finds_repository = finds_repository
         self.documents = OpenDocuments()
+        self._root: Path | None = None
         self._explains = explains
         self._newest: dict[str, Work] = {}
         self._pool = ThreadPoolExecutor(1, "complete")
         self._has_warned = False
         version = metadata.version("git-starcoder")
         super().__init__("git-starcoder", version, protocol_cls=EditorProtocol)  # pyright: ignore[reportUnknownMemberType]
+        if repository is not None:
+            self._follow(repository)
 
     def run(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
         """Answer an editor until it says that this is the end, or closes the pipe."""
@@ -77,16 +84,16 @@ class EditorServer(LanguageServer):
 
     def follow(self, params: types.InitializeParams) -> None:
         """Follow the repository that an editor has opened. Of several folders, it is the first that is in one."""
-        folders = [folder.uri for folder in params.workspace_folders or ()]
-        if root := params.root_uri:
-            folders.append(root)
-        for folder in (*map(to_fs_path, folders), params.root_path, "."):
-            if folder:
-                try:
-                    self.engine.follow(Path(folder))
-                except RepositoryError:
-                    continue
-                return
+        uris = [*(folder.uri for folder in params.workspace_folders or ()), params.root_uri]
+        names = [to_fs_path(uri) for uri in uris if uri]
+        for name in (*names, params.root_path, "."):
+            if self._root is None and name:
+                with suppress(RepositoryError):  # not every folder is in a repository
+                    self._follow(Path(name))
+
+    def _follow(self, folder: Path) -> None:
+        self._root = WorkTree(folder).root
+        self.engine.follow(self._root)
 
     async def complete(self, params: types.InlineCompletionParams) -> types.InlineCompletionList:
         """Say what may stand at a cursor: one completion, or none."""
@@ -146,13 +153,13 @@ class EditorServer(LanguageServer):
 
     def _path(self, uri: str) -> str:
         """The path in the repository of the file with this URI; empty if it is not in there."""
-        name, tree = to_fs_path(uri), self.engine.follower.tree
-        if name is None or tree is None:
+        name = to_fs_path(uri)
+        if name is None or self._root is None:
             return ""
         file = Path(name)
         for candidate in (file, file.parent.resolve() / file.name):  # git knows the folder without symbolic links
-            if candidate.is_relative_to(tree.root):
-                return candidate.relative_to(tree.root).as_posix()
+            if candidate.is_relative_to(self._root):
+                return candidate.relative_to(self._root).as_posix()
         return ""
 
     def _warn_of_lost_files(self) -> None:
@@ -197,8 +204,7 @@ class EditorProtocol(LanguageServerProtocol):
         result = yield from super().lsp_initialize(params)
         encoding = result.capabilities.position_encoding or types.PositionEncodingKind.Utf16
         self.editor.documents.encoding = types.PositionEncodingKind(encoding).value
-        if self.editor.finds_repository:
-            self.editor.follow(params)
+        self.editor.follow(params)
         return result
 
     @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
