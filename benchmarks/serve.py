@@ -8,7 +8,8 @@ the cached prefix, and without both. `cold` is the first question about the file
 engine is the time of one pass of one token times the tokens that were written: what the network alone would take if the
 prompt cost nothing.
 
-Then the engine with all parts answers REQUESTS times, and the memory of the process is printed.
+Before that, one engine with all parts answers REQUESTS times, and the memory of the process is printed: alone, as a server
+has it. And files are saved, to see when they are known.
 """
 
 from __future__ import annotations
@@ -97,6 +98,18 @@ def seconds_until_known(engine: Engine, tree: WorkTree) -> list[float]:
     return found
 
 
+def serve_alone(model: str, tree: WorkTree, trace: list[Cursor], requests: int) -> None:
+    """Print the memory of a process with one engine, after requests, and when a saved file is known."""
+    with Engine.open(model, repository=tree.root) as engine:
+        engine.follower.wait(600)
+        for number in range(requests + 1):
+            if number % REPORT_EVERY == 0 or number == requests:
+                print(f"after {number:>6,} requests  {resident_bytes() / 2**20:,.0f} MiB")
+            engine.complete(trace[number % len(trace)], WISHES)
+        known = seconds_until_known(engine, tree)
+        print(f"a saved file is known after {1000 * statistics.median(known):.0f} ms, at most {1000 * max(known):.0f}")
+
+
 def main() -> None:
     """Print a table of latencies, the floor, and the memory after many requests."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,6 +125,7 @@ def main() -> None:
     if len(trace) < arguments.keystrokes:
         parser.error(f"the file has too few long lines: {len(trace)} keystrokes of {arguments.keystrokes}")
     print(f"{machine()}; {arguments.model}, {arguments.file}")
+    serve_alone(arguments.model, tree, trace, arguments.requests)
     engines = {name: Engine.open(arguments.model, repository=tree.root, parts=parts) for name, parts in ENGINES.items()}
     for engine in engines.values():
         engine.follower.wait(600)
@@ -136,18 +150,8 @@ def main() -> None:
             statistics.median(each.prompt_seconds for each in row.warm), one_pass * tokens,
         )  # fmt: skip
         print(f"{name:18}" + "".join(f"{1000 * value:8.1f}" for value in values))
-    for name, engine in engines.items():
-        if name != "all parts":
-            engine.close()
-    engine = engines["all parts"]
-    known = seconds_until_known(engine, tree)
-    print(f"a saved file is known after {1000 * statistics.median(known):.0f} ms, at most {1000 * max(known):.0f}")
-    for number in range(arguments.requests):
-        if number % REPORT_EVERY == 0:
-            print(f"after {number:>6,} requests  {resident_bytes() / 2**20:,.0f} MiB")
-        engine.complete(trace[number % len(trace)], WISHES)
-    print(f"after {arguments.requests:>6,} requests  {resident_bytes() / 2**20:,.0f} MiB")
-    engine.close()
+    for engine in engines.values():
+        engine.close()
 
 
 if __name__ == "__main__":

@@ -24,14 +24,13 @@ SHOWN = {"min_confidence": 0}
 POSTS = ("/v1/completions", "/infill", "/completion", "/api/generate", "/api/show")
 
 
-def raw(client, data, *, wait=True):
-    """Send bytes on a connection of its own, and return all that comes back."""
+def raw(client, data, *, ends=True):
+    """Send bytes on a connection of its own, which then ends or stays, and return all that comes back."""
     with socket.create_connection(("127.0.0.1", client.port), timeout=HUNG) as connection:
         try:
             connection.sendall(data)
-            if not wait:
-                return b""
-            connection.shutdown(socket.SHUT_WR)
+            if ends:
+                connection.shutdown(socket.SHUT_WR)
             parts = []
             while part := connection.recv(65536):
                 parts.append(part)
@@ -123,7 +122,7 @@ def test_large_bodies_and_texts_are_refused(client):
     assert client.post("/v1/completions", {"prompt": text}).status == 413
     assert client.post("/infill", {"input_suffix": text}).status == 413
     head = f"POST /infill HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {10**12}\r\n\r\n"
-    assert b" 413 " in raw(client, head.encode())
+    assert b" 413 " in raw(client, head.encode(), ends=False)
     assert is_answering(client)
 
 
