@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "run", "build", "check", "show", "report", "train", "eval", "compare", "update", "replay",
-    "complete", "serve", "export", "recipe", "base", "doctor",
+    "complete", "serve", "lsp", "export", "recipe", "base", "doctor",
 )  # fmt: skip
 """The commands in the order of the help text, which is the order in which a user meets them."""
 PROGRAM_NAME = "git starcoder"

@@ -1,5 +1,5 @@
-"""Completes code while somebody types: an engine for editors, and an HTTP server around it.
+"""Completes code while somebody types: an engine for editors, an HTTP server and a language server.
 
-`engine.Engine` answers one question: what may stand at a cursor? `app` lets HTTP clients ask it. The engine needs no
-HTTP, so a language server can use it as well.
+`engine.Engine` answers one question: what may stand at a cursor? `app` lets HTTP clients ask it, and `lsp` lets an editor
+ask it over pipes.
 """

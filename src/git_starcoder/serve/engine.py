@@ -68,7 +68,6 @@ class Engine:
     ) -> None:  # fmt: skip
         """Use a model that is loaded. See `open`."""
         reader = model.network
-        is_composed = isinstance(reader, NetworkWithContext)
         self.model = model
         self.name = name
         """The name of the model, for users."""
@@ -78,8 +77,8 @@ class Engine:
         self._budget = reader.budget if isinstance(reader, NetworkWithContext) else 0
         self._table = TokenTable(model.tokenizer)
         self._parts = parts
-        composer = reader.composer if isinstance(reader, NetworkWithContext) and is_composed else None
-        self.follower = Follower(model.tokenizer, model.memory, composer, repository)
+        self._composer = reader.composer if isinstance(reader, NetworkWithContext) else None
+        self.follower = Follower(model.tokenizer, model.memory, self._composer, repository)
         """What is known of the repository."""
         self._lock = Lock()
         self._passes: NetworkPasses | None = None
@@ -120,6 +119,17 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def follow(self, repository: Path) -> None:
+        """Follow the files of another repository from now on.
+
+        Raises:
+            RepositoryError: `repository` is in no work tree.
+        """
+        before, follower = self.follower, Follower(self.model.tokenizer, self.model.memory, self._composer, repository)
+        with self._lock:
+            self.follower = follower
+        before.close()
 
     def close(self) -> None:
         """Stop following the repository."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Event, RLock, Thread
+from threading import Event, Lock, RLock, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -89,7 +89,7 @@ class Follower:
         """What the memory holds; None as long as it is the stored one."""
         self._composed: dict[str, KnownText] | None = None
         """What the composer shows, in the same way."""
-        self._lock = RLock()
+        self._lock, self._reading = RLock(), Lock()
         self._ready, self._stop = Event(), Event()
         self._thread: Thread | None = None
         if self.tree is None:
@@ -117,6 +117,15 @@ class Follower:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+
+    def read_files(self, paths: Collection[str]) -> None:
+        """Read the files at some paths, of which somebody else has seen that they change; needed if `problem` is set.
+
+        Raises:
+            RepositoryError: Git cannot list the files.
+        """
+        if self.tree is not None and self._ready.is_set():  # until then, all files are just being read
+            self._read_changes(self.tree, paths)
 
     def knowledge(self, path: str, open_texts: Mapping[str, str]) -> Knowledge:
         """Return what may be used for a completion in the file at `path`, while these texts are open."""
@@ -205,6 +214,10 @@ class Follower:
 
     def _read_changes(self, tree: WorkTree, paths: Collection[str] | None) -> None:
         """Read the files that have changed: all, or those that are, or are in, some paths."""
+        with self._reading:
+            self._read_disk(tree, paths)
+
+    def _read_disk(self, tree: WorkTree, paths: Collection[str] | None) -> None:
         listed = tree.list_files(paths or ())
         versions = {path: version for path in listed if (version := tree.version(path))}
         if paths is None:
