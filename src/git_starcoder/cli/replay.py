@@ -26,7 +26,7 @@ if TYPE_CHECKING:
               help="About how many characters are typed. They are drawn from all commits.")  # fmt: skip
 @common_options
 def command(console: Console, model_folder: Path, repo: Path, since: str | None, rev: str, characters: int) -> ExitCode:
-    """Type what later commits added, and count the keystrokes that a model would have saved.
+    """Count the keystrokes that a model saves on later commits.
 
     MODEL is the folder of the model, and REPO is the folder of its repository, with later commits. A simulated person
     types the lines that these commits added, pauses before each word, sees at most one suggestion, and accepts the

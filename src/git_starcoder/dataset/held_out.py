@@ -141,6 +141,8 @@ def _join_rows(dataset: Dataset, split: Split) -> Iterator[tuple[Document, NDArr
 def draw_documents(documents: Sequence[Document], limit: int, max_documents: int | None = None) -> list[Document]:
     """Draw documents until `limit` of their tokens are scored: all of them if they have no more.
 
+    Of documents that are pieces already, each counts for at least `MIN_PIECE_TOKENS`, so fewer tokens may be scored.
+
     A document that is longer than `max_piece_tokens` gives one piece of that size. All pieces of a document are equally
     likely: with its beginning alone, licence headers and imports would count for too much. The text before the piece is
     read, so each token is predicted from what stands before it in the file. The draw depends on the paths alone.
@@ -162,7 +164,8 @@ def draw_documents(documents: Sequence[Document], limit: int, max_documents: int
             begin = document.context_length + min(int(drawn_by, 16) % -(-length // size) * size, length - size)
             drawn.append(_cut_piece(document, begin, begin + size))
             tokens_of_file[document.path] += size
-            left -= size
+            # A few lines that a commit added cost as much as a piece, because the text before them is read.
+            left -= max(size, MIN_PIECE_TOKENS) if document.context_length else size
     return sorted(drawn, key=lambda document: (document.path, document.start + document.context_length))
 
 

@@ -264,12 +264,16 @@ def _check_packing(corpus: Corpus, network: Network, config: TrainConfig) -> Pre
 
 
 def _check_splits(dataset: Dataset) -> PreflightResult:
-    """Check by the metadata of the rows that no file and no leak group is in two splits."""
+    """Check by the metadata of the rows that no file and no leak group is in two splits.
+
+    Of a file that held-out commits changed, only lines are held out (`scored`): its past version is in training.
+    """
     owners: dict[tuple[str, Any], str] = {}
     crossing: set[tuple[str, Any]] = set()
     for split in SPLITS:
         for metadata in dataset.row_metadata(split):
-            for key in (("file", metadata.get("source_file")), ("group", metadata.get("group"))):
+            file = None if "scored" in metadata else metadata.get("source_file")
+            for key in (("file", file), ("group", metadata.get("group"))):
                 if key[1] is not None and owners.setdefault(key, split) != split:
                     crossing.add(key)
     figure = f"none of {len(owners):,} files and groups is in two"

@@ -88,10 +88,17 @@ def find_replaced_lines(before: bytes, after: bytes) -> list[tuple[Span, Span]] 
     if ranges is None:
         return None
     in_old, in_new = (list(accumulate(map(len, lines), initial=head)) for lines in (old, new))
-    return [
-        (Span(in_old[each.start], in_old[each.stop]), Span(in_new[each.to_start], in_new[each.to_stop]))
-        for each in ranges
-    ]
+    replaced: list[tuple[Span, Span]] = []
+    for each in ranges:
+        before_span = Span(in_old[each.start], in_old[each.stop])
+        after_span = Span(in_new[each.to_start], in_new[each.to_stop])
+        if replaced and (replaced[-1][0].stop, replaced[-1][1].stop) == (before_span.start, after_span.start):
+            first = replaced.pop()  # lines that are removed and added at one place are replaced
+            before_span, after_span = (
+                Span(one.start, other.stop) for one, other in zip(first, (before_span, after_span), strict=True)
+            )
+        replaced.append((before_span, after_span))
+    return replaced
 
 
 def is_small(text: bytes) -> bool:
