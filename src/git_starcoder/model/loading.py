@@ -127,14 +127,14 @@ def build_network(
     if config.compile and device != "cuda":
         raise UsageError(f"networks are compiled on CUDA only, and this is '{device}'", where="compile")
     options: dict[str, Any] = {"device": device, "precision": config.precision}
-    is_sharded = config.shard and processes is not None and processes.world_size > 1
-    options["is_compiled"] = device == "cuda" and config.compile is not False and not is_sharded
-    if is_sharded:
+    shards = processes if config.shard and processes and processes.world_size > 1 else None
+    options["is_compiled"] = device == "cuda" and config.compile is not False and not shards
+    if shards:
         torch, _ = import_libraries()
         precision = options["precision"] = config.precision or best_precision(device)
-        with processes.in_turn():  # so that one whole model at a time is in the memory of a machine
+        with shards.in_turn():  # so that one whole model at a time is in the memory of a machine
             model, adapter = _build_model(config, tokenizer, context, device)
-            options["sharded_model"] = ShardedModel.divide(torch, model, processes, device, precision)
+            options["sharded_model"] = ShardedModel.divide(torch, model, shards, device, precision)
     else:
         model, adapter = _build_model(config, tokenizer, context, device)
     return Network(model, tokenizer, adapter, **options)

@@ -394,9 +394,11 @@ class Network:
 
     def _at_targets(self, packed: PackedRows, measure: Callable[[Any, Any], Any]) -> Any:
         """Apply a function of hidden states and targets to those of packed rows; the result has a row per target."""
-        return self._run_model(partial(self._run_at_targets, packed, measure))
+        # Cut outside of the model: what a sharded one returns must not be a view.
+        return self._run_model(partial(self._run_at_tiles, packed, measure))[: packed.target_count]
 
-    def _run_at_targets(self, packed: PackedRows, measure: Callable[[Any, Any], Any]) -> Any:
+    def _run_at_tiles(self, packed: PackedRows, measure: Callable[[Any, Any], Any]) -> Any:
+        """Do the same, with targets that are filled up to whole tiles."""
         torch = self.torch
         count = packed.target_count
         # Pad to whole tiles, so that there are few shapes; the padding reads any place and has no target.
@@ -411,7 +413,7 @@ class Network:
             parts = (part.split(LOGIT_SLICE_TOKENS) for part in (states, self._to_device(targets)))
             if len(target_positions) * self.vocab_size > MAX_STORED_LOGITS and torch.is_grad_enabled():
                 measure = partial(torch.utils.checkpoint.checkpoint, measure, use_reentrant=False)
-            return torch.cat([measure(*part) for part in zip(*parts, strict=True)])[:count]
+            return torch.cat([measure(*part) for part in zip(*parts, strict=True)])
 
     def activation_bytes(self, rows: Sequence[NDArray[Any]]) -> int:
         """Bytes that a forward pass over rows stores for the backward pass, without the weights. Compiles nothing."""
@@ -495,8 +497,9 @@ class Network:
         rows.append(rows[0][:4])  # the beginning of the first row: a causal model gives it the same logits
         was_training = model.training
         model.eval()
-        # Only a CPU multiplies in full float32, and the kernel of CUDA does not take float32 at all.
-        is_exact = self.device == "cpu"
+        # Only a CPU multiplies in full float32, and the kernel of CUDA does not take float32 at all. Sharded weights are
+        # gathered in the precision of training.
+        is_exact = self.device == "cpu" and not (self.sharded_model and self.precision != "float32")
         with self.without_gradient(), nullcontext() if is_exact else self.autocast():
             try:
                 inputs = [{"input_ids": self._to_device(row[None, :-1]), "use_cache": False} for row in rows]

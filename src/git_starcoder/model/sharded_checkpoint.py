@@ -85,7 +85,7 @@ def _read_shards(torch: Any, folder: Path, weights: Mapping[str, Any]) -> dict[s
 
 
 def _weight_of(weights: Mapping[str, Any], name: str) -> Any:
-    """The weight that a tensor of a checkpoint belongs to; None if there is none. States have their own name after it."""
+    """The weight that a tensor of a checkpoint belongs to, which is named `WEIGHT` or `WEIGHT/STATE`; None if none."""
     return weights.get(name, weights.get(name.rpartition("/")[0]))
 
 

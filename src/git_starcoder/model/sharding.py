@@ -86,18 +86,11 @@ class ShardedModel:
         """
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        class Root(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.model = model
-
-            def forward(self, function: Callable[[], Any]) -> Any:
-                return function()
-
         names: Any = getattr(model, "_no_split_modules", None) or ()
         layers = [module for module in model.modules() if type(module).__name__ in names]
         layer_dtype = None if precision == "float32" else getattr(torch, precision)
-        root, mesh = Root(), _mesh(device, processes.world_size)
+        root, mesh = torch.nn.Sequential(model), _mesh(device, processes.world_size)
+        root.forward = _call  # the network calls parts of the model, not the whole
         shard: Any = fully_shard
         for module in [*layers, root]:
             param_dtype = None if module is root else layer_dtype
@@ -149,6 +142,10 @@ class ShardedModel:
                     whole = whole.to("cpu") if keep else torch.empty(0)
                     whole = wholes[weight] = torch.nn.Parameter(whole, requires_grad=weight.requires_grad)
                 module._parameters[name] = whole  # noqa: SLF001
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    return function()
 
 
 def _whole_bytes(weight: Any) -> int:
