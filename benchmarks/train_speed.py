@@ -49,10 +49,11 @@ from git_starcoder.model import optimizer as optimizers
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.network import Network
-from git_starcoder.model.optimizer import ProcessGroup, StepRunner, learning_rate
+from git_starcoder.model.optimizer import StepRunner, learning_rate
 from git_starcoder.model.packing import TILE_TOKENS, PackedRows, pack_step
 from git_starcoder.model.plan import TrainingPlan
 from git_starcoder.model.preflight import CPU_MICRO_BATCH_TOKENS
+from git_starcoder.model.processes import ProcessGroup
 from git_starcoder.text import tokenizer as tokenizers
 
 BLOCK = 1024

@@ -9,13 +9,14 @@ import pytest
 
 import finished
 from git_starcoder.errors import MissingExtraError, StarcoderError, UsageError
-from git_starcoder.model import loading, network, optimizer
+from git_starcoder.model import loading, network, processes
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
-from git_starcoder.model.optimizer import MovingAverage, ProcessGroup, StepRunner, learning_rate
+from git_starcoder.model.optimizer import MovingAverage, StepRunner, learning_rate
 from git_starcoder.model.packing import TILE_TOKENS, TokenCounter
 from git_starcoder.model.plan import TrainingPlan
 from git_starcoder.model.preflight import search_batch_size
+from git_starcoder.model.processes import ProcessGroup
 from git_starcoder.model.training import train
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -211,25 +212,25 @@ def test_the_average_is_the_model(dataset, tmp_path):
 
 
 def test_processes_as_torchrun_says(monkeypatch):
-    for name in (*optimizer.TORCHRUN_VARIABLES, "MASTER_ADDR", "MASTER_PORT"):
+    for name in (*processes.TORCHRUN_VARIABLES, "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    assert optimizer.read_process_group() == ProcessGroup(0, 1, 0, 1)
+    assert processes.read_process_group() == ProcessGroup(0, 1, 0, 1)
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UsageError, match="WORLD_SIZE is 4, but RANK is not there"):
-        optimizer.read_process_group()
+        processes.read_process_group()
     said = {"RANK": "3", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}
     for name, value in said.items():
         monkeypatch.setenv(name, value)
-    assert optimizer.read_process_group() == ProcessGroup(3, 4, 1, 2)
-    assert not optimizer.read_process_group().is_first
+    assert processes.read_process_group() == ProcessGroup(3, 4, 1, 2)
+    assert not processes.read_process_group().is_first
     with (
         pytest.raises(UsageError, match="several processes cannot share one 'mps'"),
-        optimizer.connect_processes("mps"),
+        processes.connect_processes("mps"),
     ):
         pass
     monkeypatch.setenv("RANK", "three")
     with pytest.raises(UsageError, match="three"):
-        optimizer.read_process_group()
+        processes.read_process_group()
 
 
 def test_tensorboard_that_is_not_installed_is_one_line(dataset, tmp_path, monkeypatch):

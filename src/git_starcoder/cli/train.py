@@ -61,7 +61,7 @@ def command(
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.dry_run import explain_training_step, preview_training
-    from git_starcoder.model.optimizer import read_process_group
+    from git_starcoder.model.processes import read_process_group
     from git_starcoder.model.training import train
     from git_starcoder.recipe import Recipe
 

@@ -48,6 +48,8 @@ STATE_FILE = "state.json"
 CHECKPOINTS_KEPT = 2
 """The newest checkpoint, and one to fall back on if that is damaged."""
 CHECKPOINT_NAME = re.compile(r"step-(\d{1,18})")
+SHARD_PREFIX = "shard-"
+"""Beginning of the name of a file with the parts of tensors that one of several processes has."""
 PARTIAL_NAME = re.compile(r"\.step-\d{1,18}(\.old)?\.partial")
 """Name of a checkpoint that is being written or removed."""
 TRAINING_KIND = OutputKind("training", "training", CHECKPOINT_MANIFEST, CHECKPOINT_SCHEMA)
@@ -76,6 +78,8 @@ class Checkpoint:
     """Tensors by file and name; on the CPU after reading."""
     values: dict[str, Any]
     """Everything else, as values for JSON."""
+    shards: Path | None = None
+    """The folder that was read, if processes have written their parts of more tensors into it."""
 
 
 class _DamagedError(Exception):
@@ -124,8 +128,15 @@ def clear_folder(folder: Path, except_names: Collection[str] = ()) -> None:
         folder.rmdir()
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+def partial_folder(folder: Path, step: int) -> Path:
+    """The folder in which the checkpoint of a step is written until it is complete."""
+    return folder / f".step-{step}.partial"
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, write_shards: Callable[[Path], None] | None = None) -> None:
     """Write a checkpoint into the folder of a training, and remove all but the newest two.
+
+    `write_shards` writes parts of more tensors, together with other processes, into the `partial_folder`.
 
     Raises:
         OutputError: It cannot be written, for example because the disk is full. Earlier checkpoints stay.
@@ -133,13 +144,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     from safetensors import SafetensorError
     from safetensors import torch as safetensors
 
-    partial = folder / f".step-{checkpoint.step}.partial"
+    partial = partial_folder(folder, checkpoint.step)
     with convert_os_errors(folder):
         try:
             partial.mkdir()
             for name, tensors in checkpoint.tensors.items():
                 contiguous = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
                 cast("Any", safetensors).save_file(contiguous, partial / f"{name}.safetensors")
+            if write_shards:
+                write_shards(partial)
             _write_json(partial / STATE_FILE, checkpoint.values)
             files = {path.name: _describe_file(path) for path in sorted(partial.iterdir())}
             manifest = {"schema": CHECKPOINT_SCHEMA, "step": checkpoint.step, "files": files}
@@ -253,10 +266,13 @@ def _read_checkpoint(folder: Path, step: int) -> Checkpoint:
                 raise _DamagedError(f"{name} is missing")
             if _describe_file(folder / name) != recorded:
                 raise _DamagedError(f"{name} is damaged")
-        names = [name for name in manifest["files"] if name.endswith(".safetensors")]
+        names = {name for name in manifest["files"] if name.endswith(".safetensors")}
+        shards = {name for name in names if name.startswith(SHARD_PREFIX)}
         with utf8_path(folder) as place:
-            tensors = {Path(name).stem: cast("Any", safetensors).load_file(place / name) for name in names}
-        return Checkpoint(step, tensors, json.loads((folder / STATE_FILE).read_bytes()))
+            whole = sorted(names - shards)
+            tensors = {Path(name).stem: cast("Any", safetensors).load_file(place / name) for name in whole}
+        values = json.loads((folder / STATE_FILE).read_bytes())
+        return Checkpoint(step, tensors, values, folder if shards else None)
     except FileNotFoundError as error:
         raise _DamagedError(f"{Path(error.filename).name} is missing") from error
     except (ValueError, AttributeError, TypeError) as error:

@@ -153,6 +153,10 @@ class TrainConfig(StrictConfig):
     """Number format of matrix products. null selects the faster one on the device."""
     compile: bool | None = None
     """Whether `torch.compile` compiles the network. null compiles it only on CUDA."""
+    shard: bool = False
+    """Whether several processes divide the weights, gradients and the state of the optimizer among them (FSDP2), for a
+    model that does not fit into the memory of one device. Otherwise each process has all of them. It changes nothing
+    for a single process, and a resumed training may have another value. Sharded networks are not compiled."""
     checkpoint_minutes: PositiveFloat = 5.0
     """Minutes between two checkpoints. The newest two checkpoints are kept."""
     tensorboard: bool = False
@@ -179,6 +183,10 @@ class TrainConfig(StrictConfig):
             raise InvalidValueError(f"only one budget may be set, not {' and '.join(budgets)}", budgets)
         if self.tune != "full" and self.base is None:
             raise InvalidValueError(f"tune: {self.tune} needs a base model", ("tune",), "set base")
+        if self.shard and self.tune == "qlora":
+            raise InvalidValueError("weights in 4 bits cannot be sharded", ("shard", "tune"), "tune: lora can")
+        if self.shard and self.compile:
+            raise InvalidValueError("sharded networks cannot be compiled", ("shard", "compile"), "set one of them")
 
     @classmethod
     def load(cls, path: Path | None = None, overrides: Sequence[str] = (), **flags: Any) -> Self:
@@ -210,7 +218,9 @@ class TrainConfig(StrictConfig):
     def fingerprint(self) -> str:
         """A hash of all keys that decide what is learned. A checkpoint with another fingerprint is not resumed.
 
-        `tensorboard` and `checkpoint_minutes` are left out: they decide only what is written and how often.
+        `tensorboard` and `checkpoint_minutes` are left out, which decide only what is written and how often, and
+        `shard`, which decides only where weights are.
         """
-        values = {key: value for key, value in asdict(self).items() if key not in {"tensorboard", "checkpoint_minutes"}}
+        left_out = {"tensorboard", "checkpoint_minutes", "shard"}
+        values = {key: value for key, value in asdict(self).items() if key not in left_out}
         return blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()

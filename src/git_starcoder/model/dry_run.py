@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from git_starcoder.errors import UsageError
-from git_starcoder.model.optimizer import StepRunner, connect_processes
+from git_starcoder.model.optimizer import StepRunner
 from git_starcoder.model.packing import fim_mask, input_rows, planned_budget, spm_mask
 from git_starcoder.model.plan import TrainingPlan, budget_steps
 from git_starcoder.model.preflight import check_certificate, run_preflight, search_batch_size
+from git_starcoder.model.processes import connect_processes
 from git_starcoder.model.training import (
     DEFAULT_MINUTES,
     VALIDATION_TIME_SHARE,

@@ -24,7 +24,8 @@ from git_starcoder import registry
 from git_starcoder.bases import Base, find_base
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, UsageError, as_machine_error
 from git_starcoder.model.config import DEFAULT_ROPE_BASE
-from git_starcoder.model.network import Network, best_device, import_libraries
+from git_starcoder.model.network import Network, best_device, best_precision, import_libraries
+from git_starcoder.model.sharding import ShardedModel
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.tokenizer import summarize_error
 from git_starcoder.user_paths import expand_user, utf8_path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from git_starcoder.model.config import TrainConfig
+    from git_starcoder.model.processes import ProcessGroup
     from git_starcoder.text.tokenizer import Tokenizer
 
 MODEL_SCHEMA = "git-starcoder/model/1"
@@ -112,10 +114,14 @@ def dimensions_for_size(size: str, vocab_size: int) -> dict[str, int]:
     return layer_dimensions(width, depth)
 
 
-def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int, start: Path | None = None) -> Network:
+def build_network(
+    config: TrainConfig, tokenizer: Tokenizer, context: int, processes: ProcessGroup | None = None,
+    start: Path | None = None,
+) -> Network:  # fmt: skip
     """Build the network that a config describes, from scratch or on a base model, for rows of up to `context` tokens.
 
-    With `start`, the folder of a model of ours, it is that model instead.
+    With `start`, the folder of a model of ours, it is that model instead. With several processes, the config may want
+    the weights to be divided among them; all have to call this together.
 
     Raises:
         UsageError: The size, base, device or way of tuning does not exist, or the base has another tokenizer.
@@ -125,34 +131,46 @@ def build_network(config: TrainConfig, tokenizer: Tokenizer, context: int, start
     device = config.device or best_device()
     if config.compile and device != "cuda":
         raise UsageError(f"networks are compiled on CUDA only, and this is '{device}'", where="compile")
-    is_compiled = device == "cuda" and config.compile is not False
-    options: dict[str, Any] = {"device": device, "precision": config.precision, "is_compiled": is_compiled}
+    options: dict[str, Any] = {"device": device, "precision": config.precision}
+    shards = processes if config.shard and processes and processes.world_size > 1 else None
+    options["is_compiled"] = device == "cuda" and config.compile is not False and not shards
+    if shards:
+        torch, _ = import_libraries()
+        precision = options["precision"] = config.precision or best_precision(device)
+        with shards.in_turn():  # so that one whole model at a time is in the memory of a machine
+            model, adapter = _build_model(config, tokenizer, context, device, start)
+            options["sharded_model"] = ShardedModel.divide(torch, model, shards, device, precision)
+    else:
+        model, adapter = _build_model(config, tokenizer, context, device, start)
+    network = Network(model, tokenizer, adapter, **options)
+    if start is not None and network.context < context:
+        what = f"the model reads {network.context:,} tokens, and the rows have up to {context:,}"
+        raise UsageError(what, where=str(start), hint="train a new model")
+    return network
+
+
+def _build_model(
+    config: TrainConfig, tokenizer: Tokenizer, context: int, device: str, start: Path | None
+) -> tuple[Any, Any]:
+    """The model of transformers that a config describes, and the model of peft around it, if it has adapters."""
     if start is not None:
-        return _load_for_training(start, config, tokenizer, context, **options)
+        return _load_for_training(start, config), None
     if config.base is None:
-        architecture = {"dropout": config.dropout, "rope_base": config.rope_base}
-        return new_network(config.size, tokenizer, context, config.seed, **architecture, **options)
+        return _new_model(config.size, tokenizer, context, config.seed, config.dropout, config.rope_base), None
     torch, _ = import_libraries()
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model, new_tokens = load_base_model(config, tokenizer, context, device)
-        adapter = None if config.tune == "full" else add_adapters(model, config, new_tokens)
-    return Network(model, tokenizer, adapter, **options)
+        return model, None if config.tune == "full" else add_adapters(model, config, new_tokens)
 
 
-def _load_for_training(
-    folder: Path, config: TrainConfig, tokenizer: Tokenizer, context: int, **options: Any
-) -> Network:
-    """Load a model of ours to go on training it. `options` go to `Network`."""
+def _load_for_training(folder: Path, config: TrainConfig) -> Any:
+    """Load a model of ours to go on training it."""
     torch, _ = import_libraries()
     model = load_weights(folder)
     if config.dropout and config.base is None:
         _add_residual_dropout(torch, model, config.dropout)
-    network = Network(model, tokenizer, **options)
-    if network.context < context:
-        what = f"the model reads {network.context:,} tokens, and the rows have up to {context:,}"
-        raise UsageError(what, where=str(folder), hint="train a new model")
-    return network
+    return model
 
 
 def new_network(
@@ -171,6 +189,10 @@ def new_network(
 
     `options` go to `Network`.
     """
+    return Network(_new_model(size, tokenizer, context, seed, dropout, rope_base), tokenizer, **options)
+
+
+def _new_model(size: str, tokenizer: Tokenizer, context: int, seed: int, dropout: float, rope_base: float) -> Any:
     _, transformers = import_libraries()
     # The added entries are never a target and never generated, so they only cost their share of memory.
     vocab_size = -(-tokenizer.vocab_size // DIMENSION_MULTIPLE) * DIMENSION_MULTIPLE
@@ -187,7 +209,7 @@ def new_network(
         eos_token_id=tokenizer.end_id,
         pad_token_id=tokenizer.pad_id,
     )
-    return _network_from_config(config, tokenizer, seed, dropout, **options)
+    return _model_from_config(config, seed, dropout)
 
 
 def untrained_network(folder: Path, tokenizer: Tokenizer, seed: int) -> Network:
@@ -195,17 +217,17 @@ def untrained_network(folder: Path, tokenizer: Tokenizer, seed: int) -> Network:
     _, transformers = import_libraries()
     with utf8_path(folder) as place:
         config = transformers.AutoConfig.from_pretrained(place, local_files_only=True)
-    return _network_from_config(config, tokenizer, seed)
+    return Network(_model_from_config(config, seed), tokenizer)
 
 
-def _network_from_config(config: Any, tokenizer: Tokenizer, seed: int, dropout: float = 0.0, **options: Any) -> Network:
+def _model_from_config(config: Any, seed: int, dropout: float = 0.0) -> Any:
     torch, transformers = import_libraries()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     if dropout:
         _add_residual_dropout(torch, model, dropout)
-    return Network(model, tokenizer, **options)
+    return model
 
 
 def _add_residual_dropout(torch: Any, model: Any, share: float) -> None:

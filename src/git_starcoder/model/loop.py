@@ -16,9 +16,16 @@ import numpy as np
 
 from git_starcoder.errors import StarcoderError
 from git_starcoder.evals.bits_per_byte import document_bits
-from git_starcoder.model.checkpoint import Checkpoint, random_state, restore_random_state, save_checkpoint
+from git_starcoder.model.checkpoint import (
+    Checkpoint,
+    partial_folder,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
 from git_starcoder.model.optimizer import MovingAverage, copy_weights, learning_rate
 from git_starcoder.model.packing import TokenCounter, TokenCounts
+from git_starcoder.model.sharded_checkpoint import read_parts, write_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,15 +144,20 @@ class TrainingLoop:
         self.plan, self.time_limit, self.validation_set = plan, time_limit, validation_set
         self.metrics, self.progress = metrics, progress
         self.folder, self.checkpoint_values = folder, checkpoint_values
-        self.average = MovingAverage(self.torch, step_runner.weights, self.config.ema) if self.config.ema else None
+        self.average = MovingAverage(self.torch, step_runner.parts, self.config.ema) if self.config.ema else None
         self.best_weights: dict[str, Any] = {}
-        """Weights with the lowest held-out loss, on the CPU of the first process."""
+        """Weights with the lowest held-out loss, on the CPU of the first process; if sharded, the parts of each."""
         self.state = TrainingState()
         self.token_counter = TokenCounter(plan, step_runner.corpus)
         self.pending: list[StepResult] = []
         """Steps whose loss was not fetched from the device yet."""
         self.fetch_interval = 1 if self.network.device == "cpu" else STEPS_PER_GPU_FETCH
         self.start_time = 0.0
+
+    @property
+    def is_reader(self) -> bool:
+        """Whether this process takes part in what the network does besides training."""
+        return self.processes.is_first or self.network.sharded_model is not None
 
     @property
     def budget_used(self) -> float:
@@ -172,7 +184,7 @@ class TrainingLoop:
         self.progress.begin("train", self.plan.step_count)
         self.progress.advance(state.step)
         self.start_time = time.perf_counter() - state.seconds
-        saved_at = time.perf_counter()
+        saved_at = state.seconds
         steps = iter(()) if state.stop_reason else self.plan.steps_from(state.step)
         try:
             for index, step in enumerate(steps):
@@ -192,17 +204,17 @@ class TrainingLoop:
                     state.stop_reason = OVERFITTED
                 if self.budget_used >= 1.0 and not state.stop_reason:
                     state.stop_reason = "budget"
-                if state.stop_reason or time.perf_counter() - saved_at >= self.config.checkpoint_minutes * 60:
+                if state.stop_reason or state.seconds - saved_at >= self.config.checkpoint_minutes * 60:
                     self._save_checkpoint()
-                    saved_at = time.perf_counter()
+                    saved_at = state.seconds
                 if state.stop_reason:
                     break
         finally:
             gc.unfreeze()
         if self.best_weights:
-            copy_weights(self.torch, self.step_runner.weights, self.best_weights)
+            copy_weights(self.torch, self.step_runner.parts, self.best_weights)
         elif self.average:
-            copy_weights(self.torch, self.step_runner.weights, self.average.tensors)
+            copy_weights(self.torch, self.step_runner.parts, self.average.tensors)
         self.progress.end("train", state.seconds, state.rows, state.rows, {})
 
     def _run_step(self, step: PlannedStep) -> None:
@@ -255,9 +267,9 @@ class TrainingLoop:
             self._compare_with_best(held_out)
 
     def _held_out_bits_per_byte(self) -> float:
-        """The held-out loss, measured by the first process."""
+        """The held-out loss, measured by the first process; if the weights are sharded, by all of them together."""
         value = 0.0
-        if self.processes.is_first:
+        if self.is_reader:
             with self.average.as_weights() if self.average else nullcontext():
                 bits = self.validation_set.measure()
             value = bits / self.validation_set.byte_count
@@ -276,9 +288,9 @@ class TrainingLoop:
         if state.best is None or held_out < state.best:
             state.best, state.best_step, state.worse_validations = held_out, state.step, 0
             state.best_used = self.budget_used
-            if self.processes.is_first:
-                weights = self.average.tensors if self.average else self.step_runner.weights
-                self.best_weights = {name: weight.detach().to("cpu", copy=True) for name, weight in weights.items()}
+            if self.is_reader:
+                weights = self.average.tensors if self.average else self.step_runner.parts
+                self.best_weights = {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
             return
         state.worse_validations += 1
         if held_out <= OVERFITTING_FACTOR * state.best or state.anneal_rate:
@@ -302,13 +314,12 @@ class TrainingLoop:
         Weights that were trained at a high rate are noisy: without this, stopping early would forgo what the end of
         every schedule gains. The state of the optimizer stays: it forgets in some dozens of steps.
         """
-        state, weights = self.state, self.step_runner.weights
+        state, weights = self.state, self.step_runner.parts
         state.anneal_rate, state.anneal_begin, state.worse_validations = rate, self.budget_used, 0
-        # Only the first process has the best weights; the others add nothing to them.
-        with self.torch.no_grad():
-            for name, weight in weights.items():
-                weight.copy_(self.best_weights[name]) if self.processes.is_first else weight.zero_()
-        self.processes.sum_tensors([weight.data for weight in weights.values()])
+        for name, weight in weights.items():
+            weight.copy_(self.best_weights[name]) if self.is_reader else weight.zero_()
+        if not self.network.sharded_model:  # only the first process has the best weights; the others add nothing
+            self.processes.sum_tensors([*weights.values()])
         if self.average:
             copy_weights(self.torch, self.average.tensors, weights)
         self.progress.note(
@@ -316,15 +327,23 @@ class TrainingLoop:
         )
 
     def _save_checkpoint(self) -> None:
-        if not self.metrics:
-            return
         tensors = {
-            "weights": self.step_runner.weights,
+            "weights": self.step_runner.parts,
             "optimiser": self.step_runner.optimizer.state_tensors(),
-            "random": random_state(self.torch),
             **({"average": self.average.tensors} if self.average else {}),
             **({"best": self.best_weights} if self.best_weights else {}),
         }
+
+        def write_shards(partial: Path) -> None:
+            self.processes.wait()  # for the first process, which makes the folder
+            write_parts(partial, tensors, self.step_runner.weights)
+
+        is_sharded = self.network.sharded_model is not None
+        if not self.metrics:
+            if is_sharded:
+                write_shards(partial_folder(self.folder, self.state.step))
+            return
+        whole = {**({} if is_sharded else tensors), "random": random_state(self.torch)}
         values = {
             **self.checkpoint_values,
             "piece": self.step_runner.micro_batch_tokens,
@@ -332,16 +351,18 @@ class TrainingLoop:
             "at": self.state.as_values(),
             "tally": asdict(self.token_counter.counts),
         }
-        save_checkpoint(self.folder, Checkpoint(self.state.step, tensors, values))
+        checkpoint = Checkpoint(self.state.step, whole, values)
+        save_checkpoint(self.folder, checkpoint, write_shards if is_sharded else None)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint."""
-        copy_weights(self.torch, self.step_runner.weights, checkpoint.tensors["weights"])
-        self.step_runner.optimizer.restore_state(checkpoint.tensors["optimiser"])
+        tensors = read_parts(self.torch, checkpoint, self.step_runner.weights)
+        copy_weights(self.torch, self.step_runner.parts, tensors["weights"])
+        self.step_runner.optimizer.restore_state(tensors["optimiser"])
         if self.average:
-            copy_weights(self.torch, self.average.tensors, checkpoint.tensors["average"])
-        self.best_weights = dict(checkpoint.tensors.get("best", {}))
-        restore_random_state(self.torch, checkpoint.tensors["random"])
+            copy_weights(self.torch, self.average.tensors, tensors["average"])
+        self.best_weights = tensors.get("best", {})
+        restore_random_state(self.torch, tensors["random"])
         self.state = TrainingState.from_values(checkpoint.values["at"])
         counts = TokenCounts(**checkpoint.values["tally"])
         self.token_counter = TokenCounter(self.plan, self.step_runner.corpus, counts)

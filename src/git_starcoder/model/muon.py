@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import sqrt
 from typing import TYPE_CHECKING, Any, Literal
+
+from git_starcoder.model.sharding import exchange_rows, is_sharded, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +29,8 @@ class Muon:
 
     `torch.optim.Muon` computes the same, but always in bfloat16, which a CPU without instructions for it only emulates.
     Matrices of one shape are stacked: a GPU multiplies many small matrices faster together than one by one.
+
+    Of sharded matrices, each process makes its share orthogonal; their rows are sent to it and back.
     """
 
     def __init__(self, torch: Any, weights: Sequence[Any], precision: str, decay: float) -> None:
@@ -51,15 +56,23 @@ class Muon:
                 for weight in weights:
                     if not self.state[weight]:
                         self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
-                momenta = [self.state[weight]["momentum_buffer"] for weight in weights]
-                nesterov = torch.stack([weight.grad for weight in weights])
+                momenta = [part_of(self.state[weight]["momentum_buffer"]) for weight in weights]
+                nesterov = torch.stack([part_of(weight.grad) for weight in weights])
                 torch._foreach_lerp_(momenta, nesterov.unbind(), 1 - MOMENTUM)
                 torch._foreach_lerp_(nesterov.unbind(), momenta, MOMENTUM)
-                updates = orthogonalize(torch, nesterov, self.dtype).unbind()
+                updates = self._orthogonalize(nesterov, weights[0]).unbind()
                 # A matrix of m rows and n columns with singular values of 1 has a root mean square of 1/√max(m, n).
                 scale = RMS_OF_ADAMW * sqrt(max(weights[0].shape))
-                torch._foreach_mul_(weights, 1 - rate * self.decay)
-                torch._foreach_add_(weights, updates, alpha=-rate * scale)
+                parts = [part_of(weight) for weight in weights]
+                torch._foreach_mul_(parts, 1 - rate * self.decay)
+                torch._foreach_add_(parts, updates, alpha=-rate * scale)
+
+    def _orthogonalize(self, parts: Any, weight: Any) -> Any:
+        """Make matrices orthogonal of which this process has these parts; `weight` is one of the matrices."""
+        function = partial(orthogonalize, self.torch, dtype=self.dtype)
+        if not is_sharded(weight):
+            return function(parts)
+        return exchange_rows(self.torch, parts, len(weight), function, weight.device_mesh.get_group())
 
     def _stacks(self) -> Iterator[list[Any]]:
         """The weights that have a gradient, in stacks of one shape."""
@@ -69,6 +82,8 @@ class Muon:
                 by_shape.setdefault((weight.shape, weight.device), []).append(weight)
         for weights in by_shape.values():
             count = max(1, MAX_STACKED_NUMBERS // weights[0].numel())
+            if is_sharded(weights[0]):  # a share for each process
+                count *= weights[0].device_mesh.size()
             yield from (weights[begin : begin + count] for begin in range(0, len(weights), count))
 
 

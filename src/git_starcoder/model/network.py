@@ -22,6 +22,7 @@ from git_starcoder.errors import MachineError, MissingExtraError, UsageError, as
 from git_starcoder.machine import MIN_TRAINING_ADDRESS_SPACE_BYTES, limit_library_threads, require_resources
 from git_starcoder.model import generation
 from git_starcoder.model.packing import INFERENCE_BATCH_TOKENS, TILE_TOKENS, pack_rows, padded_batches
+from git_starcoder.model.sharding import part_of
 from git_starcoder.row_layout import IGNORED_LABEL
 from git_starcoder.text.tokenizer import summarize_error
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.model.corpus import Integers
     from git_starcoder.model.packing import PackedRows
+    from git_starcoder.model.sharding import ShardedModel
     from git_starcoder.text.tokenizer import Tokenizer
 
 
@@ -315,11 +317,13 @@ class Network:
         device: str | None = None,
         precision: str | None = None,
         is_compiled: bool = False,
+        sharded_model: ShardedModel | None = None,
     ) -> None:
         """Move the model to the device and find out how packed rows can go through it.
 
         `adapter` is the model of peft around `model`, if that has adapters. The device is the best one and the
-        precision of matrix products the faster one unless given. `is_compiled` is for CUDA only.
+        precision of matrix products the faster one unless given. `is_compiled` is for CUDA only. With `sharded_model`,
+        the weights of `model` are divided among processes, and all of them must call the network together.
 
         Raises:
             UsageError: The model cannot be run, has weights that are not numbers, or is not causal.
@@ -331,8 +335,9 @@ class Network:
         self.precision = precision or best_precision(self.device)
         if self.device == "cuda":
             self.torch.set_float32_matmul_precision("high")
-        self.model = model if getattr(model, "hf_quantizer", None) else model.to(self.device)
+        self.model = model if sharded_model or getattr(model, "hf_quantizer", None) else model.to(self.device)
         self.adapter = adapter
+        self.sharded_model = sharded_model
         config = model.config.get_text_config()
         self.vocab_size: int = config.vocab_size
         """Entries that there are logits for: those of the tokenizer, and perhaps padding."""
@@ -378,8 +383,22 @@ class Network:
         """Negative log-likelihood in nats of each target of packed rows, in their order, shape (targets,)."""
         return self._at_targets(packed, self._cross_entropy)
 
+    def without_gradient(self) -> AbstractContextManager[Any]:
+        """A context in which the network remembers nothing for a backward pass."""
+        # Buffers for gathered weights that were made in inference mode could not be used in training.
+        return self.torch.no_grad() if self.sharded_model else self.torch.inference_mode()
+
+    def _run_model(self, function: Callable[[], Any]) -> Any:
+        """Call a function that sends tokens through the model, and return its tensors."""
+        return self.sharded_model.run(function) if self.sharded_model else function()
+
     def _at_targets(self, packed: PackedRows, measure: Callable[[Any, Any], Any]) -> Any:
         """Apply a function of hidden states and targets to those of packed rows; the result has a row per target."""
+        # Cut outside of the model: what a sharded one returns must not be a view.
+        return self._run_model(partial(self._run_at_tiles, packed, measure))[: packed.target_count]
+
+    def _run_at_tiles(self, packed: PackedRows, measure: Callable[[Any, Any], Any]) -> Any:
+        """Do the same, with targets that are filled up to whole tiles."""
         torch = self.torch
         count = packed.target_count
         # Pad to whole tiles, so that there are few shapes; the padding reads any place and has no target.
@@ -394,17 +413,18 @@ class Network:
             parts = (part.split(LOGIT_SLICE_TOKENS) for part in (states, self._to_device(targets)))
             if len(target_positions) * self.vocab_size > MAX_STORED_LOGITS and torch.is_grad_enabled():
                 measure = partial(torch.utils.checkpoint.checkpoint, measure, use_reentrant=False)
-            return torch.cat([measure(*part) for part in zip(*parts, strict=True)])[:count]
+            return torch.cat([measure(*part) for part in zip(*parts, strict=True)])
 
     def activation_bytes(self, rows: Sequence[NDArray[Any]]) -> int:
         """Bytes that a forward pass over rows stores for the backward pass, without the weights. Compiles nothing."""
         torch = self.torch
-        weights = {weight.untyped_storage().data_ptr() for weight in self.model.parameters()}
+        weights = {part_of(weight).untyped_storage()._cdata for weight in self.model.parameters()}  # noqa: SLF001
         stored: dict[int, int] = {}
 
         def record(tensor: Any) -> Any:
             storage = tensor.untyped_storage()
-            stored[storage.data_ptr()] = storage.nbytes()
+            # Not by its address, which changes when the weights of a layer are gathered again.
+            stored[storage._cdata] = storage.nbytes()  # noqa: SLF001
             return tensor
 
         body, self._body = self._body, self._forward_path.body
@@ -415,8 +435,10 @@ class Network:
                 losses = self.row_losses(rows)
         finally:
             self._body = body
-        del losses  # kept until here, so that no other tensor took the address of a stored one
-        return sum(size for address, size in stored.items() if address not in weights)
+        del losses  # kept until here, so that no other storage took the place of a stored one
+        if self.sharded_model:
+            self.sharded_model.reshard()
+        return sum(size for storage, size in stored.items() if storage not in weights)
 
     def _cross_entropy(self, states: Any, targets: Any) -> Any:
         logits = self._forward_path.head(states).float()
@@ -475,11 +497,13 @@ class Network:
         rows.append(rows[0][:4])  # the beginning of the first row: a causal model gives it the same logits
         was_training = model.training
         model.eval()
-        # Only a CPU multiplies in full float32, and the kernel of CUDA does not take float32 at all.
-        is_exact = self.device == "cpu"
-        with self.torch.inference_mode(), nullcontext() if is_exact else self.autocast():
+        # Only a CPU multiplies in full float32, and the kernel of CUDA does not take float32 at all. Sharded weights are
+        # gathered in the precision of training.
+        is_exact = self.device == "cpu" and not (self.sharded_model and self.precision != "float32")
+        with self.without_gradient(), nullcontext() if is_exact else self.autocast():
             try:
-                logits = [model(input_ids=self._to_device(row[None, :-1]), use_cache=False)[0][0] for row in rows]
+                inputs = [{"input_ids": self._to_device(row[None, :-1]), "use_cache": False} for row in rows]
+                logits = [self._run_model(lambda each=each: model(**each)[0][0]) for each in inputs]
             except Exception as error:  # an architecture may raise anything if its configuration makes no sense
                 wrong = UsageError(f"{kind} cannot be run as configured", where=summarize_error(error))
                 raise as_machine_error(error) or wrong from error
@@ -504,7 +528,8 @@ class Network:
     def _matches_rows_alone(self, path: ForwardPath, packed: PackedRows, expected: Any, tolerance: float) -> bool:
         """Whether the logits of packed rows are those of each row alone."""
         try:
-            logits = path.head(self._hidden_states(path, path.body, packed, np.arange(len(packed.tokens))))
+            every = np.arange(len(packed.tokens))
+            logits = self._run_model(lambda: path.head(self._hidden_states(path, path.body, packed, every)))
         except Exception as error:  # an architecture may raise anything for arguments that it does not know
             if limit := as_machine_error(error):
                 raise limit from error
@@ -530,7 +555,7 @@ class Network:
         lengths = np.array([len(windows[index]) - 1 for index in indices], dtype=np.int64)
         multiple = INFERENCE_BATCH_TOKENS if self.has_fixed_shapes else TILE_TOKENS
         self.model.eval()
-        with self.torch.inference_mode():
+        with self.without_gradient():
             begin = 0
             while begin < len(indices):
                 fitting = np.searchsorted(np.cumsum(lengths[begin:]), INFERENCE_BATCH_TOKENS, side="right")

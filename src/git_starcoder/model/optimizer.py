@@ -1,22 +1,20 @@
 """One optimizer step: gradients of micro-batches are added up, clipped, and move the weights along a schedule.
 
-`torchrun` starts several processes of one training. All have the same weights and move them by the same gradient, which
-is summed over all of them. Only the first process validates, reads the clock, writes files and publishes; it broadcasts
-what the others need to know.
+`torchrun` starts several processes of one training, which divide the micro-batches of a step. All have the same weights
+and move them by the same gradient, which is summed over all of them. Or each has a part of the weights (see
+`sharding`), receives the sum of that part of the gradient, and moves it.
 """
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
 from math import cos, pi
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from git_starcoder.errors import StarcoderError, UsageError
+from git_starcoder.errors import StarcoderError
 from git_starcoder.model.muon import Muon
 from git_starcoder.model.packing import TILE_TOKENS, max_row_tokens, pack_step, replace_inputs
+from git_starcoder.model.sharding import as_sharded, is_sharded, part_of, parts_of
 from git_starcoder.records import content_id
 
 if TYPE_CHECKING:
@@ -27,17 +25,14 @@ if TYPE_CHECKING:
     from git_starcoder.model.network import Network
     from git_starcoder.model.packing import PackedRows
     from git_starcoder.model.plan import PlannedStep, TrainingPlan
+    from git_starcoder.model.processes import ProcessGroup
 
 WARMUP_OFFSET = 1e-3
 """Share of the budget that counts as used before the first step of a warmup, so that its learning rate is not 0."""
 WSD_DECAY_SHARE = 0.2
 """Share of the budget in which the WSD schedule falls to zero (Hägele et al., 2024)."""
-REDUCE_BUCKET_NUMBERS = 1 << 25
-"""Numbers that are summed over the processes in one operation; larger buckets would need more memory for their copy."""
 RATE_FACTOR = "rate_factor"
 """Key of a group of weights whose learning rate is a multiple of that of the schedule."""
-TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-"""Environment variables of `torchrun`, in the order of the fields of `ProcessGroup`."""
 
 
 def learning_rate(config: TrainConfig, budget_used: float) -> float:
@@ -98,7 +93,7 @@ class Optimizer:
                 group["lr"] = rate * group.get(RATE_FACTOR, 1.0)
             optimizer.step()
         self.clear_gradient()
-        return norm
+        return norm.full_tensor() if is_sharded(norm) else norm
 
     def clear_gradient(self) -> None:
         """Remove the gradient."""
@@ -106,10 +101,10 @@ class Optimizer:
             optimizer.zero_grad(set_to_none=True)
 
     def state_tensors(self) -> dict[str, Any]:
-        """All tensors of the state, by `name of the weight/name of the tensor`."""
+        """All tensors of the state, or this process's parts, by `name of the weight/name of the tensor`."""
         states = {weight: state for optimizer in self.optimizers for weight, state in optimizer.state.items()}
         named = [(name, states.get(weight, {})) for name, weight in self.weights.items()]
-        return {f"{name}/{key}": tensor for name, state in named for key, tensor in state.items()}
+        return {f"{name}/{key}": part_of(tensor) for name, state in named for key, tensor in state.items()}
 
     def restore_state(self, tensors: Mapping[str, Any]) -> None:
         """Restore what `state_tensors` returned."""
@@ -118,7 +113,7 @@ class Optimizer:
         for path, tensor in tensors.items():
             name, _, key = path.rpartition("/")
             weight = self.weights[name]
-            owners[weight].state[weight][key] = tensor.to(weight.device, copy=True)
+            owners[weight].state[weight][key] = as_sharded(tensor.to(weight.device, copy=True), weight)
 
 
 class MovingAverage:
@@ -184,6 +179,8 @@ class StepRunner:
         self.config = config
         self.processes = processes
         self.weights = network.trainable_weights()
+        self.parts = parts_of(self.weights)
+        """What this process has of the weights, in the same memory: all of them, unless they are sharded."""
         self.optimizer = Optimizer(network, config)
         self.micro_batch_tokens = 0
         """Most tokens of a micro-batch, except for a single row that is longer. The batch-size search sets it."""
@@ -227,16 +224,23 @@ class StepRunner:
         target_count = sum(packed.target_count for packed in micro_batches)
         self.network.model.train()
         total = torch.zeros((), device=self.network.device)
-        for index in range(self.processes.rank, len(micro_batches), self.processes.world_size):
+        count, world_size = len(micro_batches), self.processes.world_size
+        if self.network.sharded_model:  # all processes gather the weights equally often
+            count = -(-count // world_size) * world_size
+        for index in range(self.processes.rank, count, world_size):
             torch.manual_seed(int(content_id(self.config.seed, step.number, index)[:15], 16))
-            packed = micro_batches[index]
+            is_needed = index < len(micro_batches)
+            packed = micro_batches[index if is_needed else -1]
             if self.config.noise:
                 noise_seed = int(content_id("noise", self.config.seed, step.number, index)[:15], 16)
                 packed = replace_inputs(packed, self.config.noise, self.corpus.text_tokens, noise_seed)
             loss = self.network.token_losses(packed).sum() / max(1, target_count)
+            loss = loss if is_needed else 0 * loss
             loss.backward()
             total += loss.detach()
-        if self.processes.world_size > 1:
+        if self.network.sharded_model:  # which has summed the gradient
+            self.processes.sum_tensors([total])
+        elif world_size > 1:
             for weight in self.weights.values():
                 if weight.grad is None:
                     weight.grad = torch.zeros_like(weight)
@@ -247,105 +251,3 @@ class StepRunner:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch says by this error that a device, or the machine, has no memory left."""
     return "out of memory" in str(error) or "can't allocate memory" in str(error)
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessGroup:
-    """The place of this process among all processes of its training."""
-
-    rank: int = 0
-    world_size: int = 1
-    """Processes on all machines."""
-    local_rank: int = 0
-    """Number of this process on its machine."""
-    local_world_size: int = 1
-    """Processes on this machine."""
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this is the process that decides and writes."""
-        return self.rank == 0
-
-    def sum_tensors(self, tensors: Sequence[Any]) -> None:
-        """Replace each tensor by its sum over all processes, which must pass the same number of tensors and shapes."""
-        if self.world_size == 1:
-            return
-        torch: Any = import_module("torch")
-        bucket: list[Any] = []
-        size = 0
-        with _report_lost_process():
-            for index, tensor in enumerate(tensors):
-                bucket.append(tensor)
-                size += tensor.numel()
-                if size >= REDUCE_BUCKET_NUMBERS or index == len(tensors) - 1:
-                    joined = torch.cat([each.reshape(-1) for each in bucket])
-                    torch.distributed.all_reduce(joined)
-                    for each, part in zip(bucket, joined.split([each.numel() for each in bucket]), strict=True):
-                        each.copy_(part.view_as(each))
-                    bucket, size = [], 0
-
-    def broadcast(self, numbers: Sequence[float]) -> list[float]:
-        """Return the numbers of the first process. The others pass as many numbers, which are ignored."""
-        if self.world_size == 1:
-            return list(numbers)
-        torch: Any = import_module("torch")
-        with _report_lost_process():
-            tensor = torch.tensor(numbers, dtype=torch.float64)
-            torch.distributed.broadcast(tensor, 0)
-        return tensor.tolist()
-
-
-def read_process_group() -> ProcessGroup:
-    """Read from the environment which process of `torchrun` this is; without `torchrun`, it is the only one.
-
-    Raises:
-        UsageError: Some of the variables are missing or not numbers.
-    """
-    world_size = os.environ.get("WORLD_SIZE", "1")
-    if world_size == "1":
-        return ProcessGroup()
-    hint = "torchrun --nproc-per-node N -m git_starcoder train …"
-    missing = [name for name in (*TORCHRUN_VARIABLES, "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise UsageError(f"WORLD_SIZE is {world_size}, but {missing[0]} is not there", where="environment", hint=hint)
-    try:
-        return ProcessGroup(*(int(os.environ[name]) for name in TORCHRUN_VARIABLES))
-    except ValueError as error:
-        raise UsageError(str(error), where=", ".join(TORCHRUN_VARIABLES), hint=hint) from error
-
-
-@contextmanager
-def connect_processes(device: str) -> Generator[ProcessGroup]:
-    """Connect the processes of this training: by NCCL for tensors on `cuda`, else by gloo.
-
-    Raises:
-        UsageError: The environment is incomplete, or the device cannot be shared by the processes.
-        StarcoderError: The other processes cannot be reached.
-    """
-    group = read_process_group()
-    if group.world_size == 1:
-        yield group
-        return
-    torch: Any = import_module("torch")
-    if device == "mps":
-        hint = "start one without torchrun"
-        raise UsageError("several processes cannot share one 'mps'", where="torchrun", hint=hint)
-    if device == "cuda":
-        if group.local_rank >= torch.cuda.device_count():
-            what = f"there are {torch.cuda.device_count()} GPUs here for {group.local_world_size} processes"
-            raise UsageError(what, where="torchrun", hint="--nproc-per-node as many as GPUs")
-        torch.cuda.set_device(group.local_rank)
-    with _report_lost_process():
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
-    yield group  # after an error the process ends, and the others notice
-    torch.distributed.destroy_process_group()
-
-
-@contextmanager
-def _report_lost_process() -> Generator[None]:
-    """Turn the failure of an operation among processes into an error of ours."""
-    try:
-        yield
-    except RuntimeError as error:
-        hint = "its own output says why; the same command continues from the newest checkpoint"
-        raise StarcoderError("another process of this training has ended", where="torchrun", hint=hint) from error

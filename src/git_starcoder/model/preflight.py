@@ -29,6 +29,7 @@ from git_starcoder.model.network import MAX_STORED_LOGITS, QUERY_BLOCK_TOKENS
 from git_starcoder.model.optimizer import Optimizer, copy_weights
 from git_starcoder.model.packing import max_row_tokens, micro_batch_size
 from git_starcoder.model.plan import TrainingPlan
+from git_starcoder.model.sharding import part_of
 from git_starcoder.records import SPLITS
 from git_starcoder.row_layout import CURRICULUM_STAGES
 
@@ -131,6 +132,7 @@ def check_certificate(dataset: Dataset) -> PreflightResult:
 def _describe_device(network: Network) -> PreflightResult:
     details = f", {network.torch.get_num_threads()} threads" if network.device == "cpu" else ""
     details = f" {network.torch.cuda.get_device_name()}" if network.device == "cuda" else details
+    details += ", one of several with a part of the weights" if network.sharded_model else ""
     return PreflightResult("device", "ok", f"{network.device}{details}, matrices in {network.precision}")
 
 
@@ -138,7 +140,7 @@ def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iter
     """Estimate the memory that training needs, and send the longest row through the network if there is any hope."""
     weights = list(network.model.parameters())
     trainable = [weight for weight in weights if weight.requires_grad]
-    weight_bytes, gradient_bytes = _weight_bytes(weights), _weight_bytes(trainable)
+    weight_bytes, gradient_bytes = _part_bytes(weights), _part_bytes(trainable)
     muon_weights = [weight for weight in trainable if weight.ndim == 2 and config.optimizer == "muon"]
     # On a CPU, weights and rows are part of the memory of the process already.
     used = _process_memory() if network.device == "cpu" else 0
@@ -147,8 +149,11 @@ def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iter
         "the process now" if used else "weights": used or weight_bytes,
         "gradients": gradient_bytes,
         # AdamW stores two numbers per weight, Muon one.
-        "optimizer": 2 * gradient_bytes - _weight_bytes(muon_weights),
+        "optimizer": 2 * gradient_bytes - _part_bytes(muon_weights),
     }
+    if network.sharded_model:
+        # As much for their gradients, before they are summed and divided.
+        parts["gathered weights"] = (1 + bool(trainable)) * network.sharded_model.gathered_bytes()
     longest = int((corpus.lengths + corpus.starts_text).max()) - 1  # the last token is only a target
     if is_possible := sum(parts.values()) <= available:
         tokens = max(longest, config.piece or min(config.batch, CPU_MICRO_BATCH_TOKENS))
@@ -165,7 +170,8 @@ def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iter
         yield PreflightResult("memory", "ok" if needed < available else "note", figure)
         yield _check_longest_row(corpus, network, longest)
     else:
-        yield PreflightResult("memory", "wrong", figure, "a smaller --size, or --tune lora")
+        hint = "a smaller --size, or --tune lora; several devices can divide it with shard: true"
+        yield PreflightResult("memory", "wrong", figure, hint)
 
 
 def _estimate_activations(network: Network, tokens: int, row_length: int) -> int:
@@ -179,7 +185,7 @@ def _estimate_activations(network: Network, tokens: int, row_length: int) -> int
     one, two, double = (network.activation_bytes(rows) for rows in ([row[: half + 1]], [row[: half + 1]] * 2, [row]))
     per_square = (double - two) / (2 * half**2)
     per_token = (two - one) / half  # with the square of a row of `half` tokens
-    fixed = one - per_token * half
+    fixed = 0 if network.sharded_model else one - per_token * half  # what is gathered is counted elsewhere
     stored = fixed + (per_token + per_square * (row_length - half)) * tokens
     logits = tokens * network.vocab_size
     return int(stored) - (FLOAT_BYTES * logits if logits > MAX_STORED_LOGITS else 0)  # those are computed again
@@ -252,7 +258,7 @@ def _check_packing(corpus: Corpus, network: Network, config: TrainConfig) -> Pre
     if len(second) < 2:
         return PreflightResult("packed rows", "note", "no two rows have two tokens: nothing to compare")
     network.model.eval()
-    with network.torch.inference_mode():
+    with network.without_gradient():
         alone, packed = (
             network.row_losses(rows).float().cpu().numpy()[1 - len(second) :] for rows in ([second], [first, second])
         )
@@ -299,6 +305,11 @@ def _weight_bytes(weights: list[Any]) -> int:
     return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
+def _part_bytes(weights: list[Any]) -> int:
+    """Bytes that this process has of the weights."""
+    return _weight_bytes([part_of(weight) for weight in weights])
+
+
 def _process_memory() -> int:
     """Bytes of memory that this process holds."""
     with suppress(OSError):  # only Linux says what is held now; others report the maximum so far
@@ -328,7 +339,7 @@ def search_batch_size(runner: StepRunner, *, is_curriculum: bool, seconds: float
     Returns:
         The estimated steps that fit into `seconds`, which include the search; None if the budget is not a time.
     """
-    weights = {name: weight.detach().to("cpu", copy=True) for name, weight in runner.weights.items()}
+    weights = {name: part.to("cpu", copy=True) for name, part in runner.parts.items()}
     state = random_state(runner.torch)
     steps = MAX_TIMED_STEPS * CURRICULUM_STAGES
     plan = TrainingPlan.build(runner.corpus, runner.config, steps, is_curriculum=is_curriculum)
@@ -341,7 +352,7 @@ def search_batch_size(runner: StepRunner, *, is_curriculum: bool, seconds: float
             left = seconds - (time.perf_counter() - start)
             steps = max(1, int(PLANNED_TIME_SHARE * left / seconds_per_step))
     finally:
-        copy_weights(runner.torch, runner.weights, weights)
+        copy_weights(runner.torch, runner.parts, weights)
         runner.optimizer = Optimizer(runner.network, runner.config)
         restore_random_state(runner.torch, state)
         if runner.network.device == "cuda":

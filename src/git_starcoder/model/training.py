@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import numpy as np
 
@@ -48,11 +48,12 @@ from git_starcoder.model.loading import (
     save_model,
 )
 from git_starcoder.model.loop import VALIDATION_COUNT, TrainingLoop, ValidationSet
-from git_starcoder.model.network import best_device, import_libraries
-from git_starcoder.model.optimizer import StepRunner, connect_processes
+from git_starcoder.model.network import best_device, best_precision, import_libraries
+from git_starcoder.model.optimizer import StepRunner
 from git_starcoder.model.packing import FIM_TOKEN_COUNT
 from git_starcoder.model.plan import TrainingPlan, budget_steps, epoch_steps
 from git_starcoder.model.preflight import raise_if_wrong, run_preflight, search_batch_size
+from git_starcoder.model.processes import connect_processes
 from git_starcoder.model.with_context import (
     CONTEXT_FOLDER,
     NetworkWithContext,
@@ -70,11 +71,12 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from git_starcoder.dataset import Dataset
+    from git_starcoder.memory.repository_memory import RepositoryMemory
     from git_starcoder.model.checkpoint import Checkpoint
     from git_starcoder.model.context import ContextComposer
     from git_starcoder.model.continuation import Continuation
     from git_starcoder.model.network import Network
-    from git_starcoder.model.optimizer import ProcessGroup
+    from git_starcoder.model.processes import ProcessGroup
     from git_starcoder.protocols import Engine
     from git_starcoder.text.tokenizer import Tokenizer
 
@@ -179,10 +181,24 @@ def train(
             lineage = BaseLineage.of_model(continuation.model, dict(continuation.record))
         else:
             lineage = None if config.base is None else BaseLineage.trace(config.base, dataset.digest)
-        settings = config, tokenizer, processes, progress, start_time, is_curriculum, engine, lineage, continuation
+        settings = (
+            config,
+            tokenizer,
+            device,
+            processes,
+            progress,
+            start_time,
+            is_curriculum,
+            engine,
+            lineage,
+            continuation,
+        )
         run = _TrainingRun(dataset, out, folder, *settings)
         if not processes.is_first:
-            return run.result(run.finished_loop())
+            loop = run.finished_loop()
+            if loop.network.sharded_model:
+                run.gather_model(loop)
+            return run.result(loop)
         stack.enter_context(locked_checkpoint_folder(out, fresh=fresh))
         with atomic_folder(out, MODEL_KIND, refuse_existing, force=force) as (model_folder, _):
             loop = run.finished_loop()
@@ -238,12 +254,16 @@ def read_corpus(
 
 
 def build_network_for(
-    dataset: Dataset, config: TrainConfig, tokenizer: Tokenizer, start: Path | None = None
+    dataset: Dataset,
+    config: TrainConfig,
+    tokenizer: Tokenizer,
+    processes: ProcessGroup | None = None,
+    start: Path | None = None,
 ) -> Network:
     """Build the network of a config with a context that fits the rows of a dataset. Raises the errors of `train`."""
     # A fill-in-the-middle row has additional control tokens.
     row_tokens = int(dataset.metadata["max_tokens_per_sequence"]) + (FIM_TOKEN_COUNT if config.fim else 0)
-    return build_network(config, tokenizer, row_tokens + config.context_tokens, start)
+    return build_network(config, tokenizer, row_tokens + config.context_tokens, processes, start)
 
 
 @dataclass(frozen=True)
@@ -256,6 +276,7 @@ class _TrainingRun:
     """The folder of the checkpoints."""
     config: TrainConfig
     tokenizer: Tokenizer
+    device: str
     processes: ProcessGroup
     progress: Progress
     start_time: float
@@ -273,17 +294,16 @@ class _TrainingRun:
         corpus, composer = read_corpus(self.dataset, config, self.tokenizer, self.engine, self.continuation)
         config = resolve_decay(config, corpus)
         checkpoint = self._find_checkpoint()
-        if checkpoint:  # the measured precision stays
-            config = replace(config, precision=checkpoint.values["precision"])
+        config = replace(config, precision=checkpoint.values["precision"] if checkpoint else self._agreed_precision())
         start = None if self.continuation is None else self.continuation.model
-        network = build_network_for(self.dataset, config, self.tokenizer, start)
+        network = build_network_for(self.dataset, config, self.tokenizer, processes, start)
         if processes.local_world_size > 1:
             network.torch.set_num_threads(max(1, limit_library_threads() // processes.local_world_size))
         reader = network if composer is None else NetworkWithContext(network, composer, config.context_tokens)
         validation_set = self._sample_validation_set(reader)
         for note in network.notes:
             self.progress.note(note)
-        if processes.is_first and not checkpoint:
+        if not checkpoint and (processes.is_first or network.sharded_model):
             for result in run_preflight(self.dataset, corpus, network, self.tokenizer, config, self.out):
                 if raise_if_wrong(result).result == "note":
                     self.progress.note(f"{result.what}: {result.figure}")
@@ -332,6 +352,14 @@ class _TrainingRun:
         byte_count = sum(len(self.tokenizer.decode(text.scored[text.scored != end])) for text in texts)
         return ValidationSet(model, texts, byte_count)
 
+    def _agreed_precision(self) -> Literal["float32", "bfloat16"]:
+        """The precision of the config, or the one that the first process finds faster."""
+        if self.config.precision:
+            return self.config.precision
+        is_float32 = not self.processes.is_first or best_precision(self.device) == "float32"
+        (is_float32,) = self.processes.broadcast([is_float32])
+        return "float32" if is_float32 else "bfloat16"
+
     def _identity(self) -> dict[str, str]:
         """What a checkpoint must have in common with this training."""
         identity = {"dataset": self.dataset.digest, "config": self.config.fingerprint()}
@@ -369,7 +397,7 @@ class _TrainingRun:
 
         seconds = seconds_left()
         start = time.perf_counter()
-        if self.processes.is_first and validation_set.byte_count:
+        if validation_set.byte_count and (self.processes.is_first or runner.network.sharded_model):
             validation_set.measure()
         (validation_seconds,) = self.processes.broadcast([time.perf_counter() - start])
         affordable = int(VALIDATION_TIME_SHARE * seconds / validation_seconds)
@@ -384,11 +412,21 @@ class _TrainingRun:
         counts = state.step, state.rows, state.tokens, state.seconds
         return TrainResult(self.out, *counts, float(np.mean(state.recent_losses)), state.best, state.stop_reason)
 
+    def gather_model(self, loop: TrainingLoop) -> RepositoryMemory:
+        """Make the memory for a trained network, which has all weights on the CPU of the first process afterwards.
+
+        If the weights are sharded, all processes have to do this together.
+        """
+        blobs = self.lineage.blobs if self.lineage else None
+        memory = add_memory(loop.validation_set.model, self.dataset, self.tokenizer, blobs)
+        if loop.network.sharded_model:
+            loop.network.sharded_model.gather(keep=self.processes.is_first)
+        return memory
+
     def publish(self, loop: TrainingLoop, folder: Path) -> None:
         """Write the model of a finished loop, and what is known about its training, into a folder."""
         network, config = loop.network, loop.config
-        blobs = self.lineage.blobs if self.lineage else None
-        add_memory(loop.validation_set.model, self.dataset, self.tokenizer, blobs).save(folder / MEMORY_FOLDER)
+        self.gather_model(loop).save(folder / MEMORY_FOLDER)
         if config.context_tokens:
             repository_context(self.dataset, self.tokenizer).save(folder / CONTEXT_FOLDER)
         if self.lineage:
