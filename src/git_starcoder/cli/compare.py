@@ -56,7 +56,7 @@ def command(
     training: tuple[str, ...], seeds: int, tokens: float, base: str | None, size: str, work: Path, out: Path | None,
     use_cache: bool, jobs: int | None,
 ) -> ExitCode:  # fmt: skip
-    """Compare recipes, features of a recipe, or models on one held-out text.
+    """Compare recipes, features or models on held-out text.
 
     ARM is the name or the file of a recipe, or the folder of a model. The first one is the one that the others are
     compared with. The default is the default recipe.
