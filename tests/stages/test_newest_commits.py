@@ -258,6 +258,13 @@ def test_too_few_commits_are_one_clear_error(repo_maker):
         Recipe.load("natural", ("split.commits=5",))
 
 
+def test_a_file_of_which_every_line_was_changed_is_a_later_version_and_no_new_file(repo_maker, tmp_path):
+    path = repo_maker([PAST | {"size.py": "size = 4711\n"}, {"size.py": NEW}])
+    built = build(Repo.open(path), Recipe.load("natural", (*SETTINGS, "split.commits=1")), tmp_path / "out")
+    assert held_out_texts(built) == {"size.py": NEW}
+    assert not [each.findings for each in check(built, Repo.open(path)) if each.finding_count]
+
+
 def test_a_file_whose_past_version_was_not_read_is_dropped(repo_maker, tmp_path):
     repo = Repo.open(repo_maker([PAST | {"page.py": "x = 1\n" * 30_000}, {"page.py": "y = 2\n"}]))
     recipe = Recipe.load("natural", (*SETTINGS, "split.commits=1", "read.max_bytes=100000"))

@@ -148,6 +148,7 @@ def hold_out_newest(
         build, list(digests), lambda digest: (digest,), lambda digest: [build.texts.get(digests[digest])]
     )
     known = KnownLines.find(asked, (past_lines, describe_changes(build, changes, recipe.read).edits))
+    past_paths = {unit.path for unit in past}
     kept: list[Unit] = []
     line_counts = Counter[str]()
     for unit in later:
@@ -160,7 +161,8 @@ def hold_out_newest(
         line_counts["lines_held_out"] += scored
         line_counts["lines_known"] += total - scored
         if spans:
-            is_whole = spans == [Span(0, _size(unit))]
+            # A file of which every line was changed is still a later version of a training file.
+            is_whole = spans == [Span(0, _size(unit))] and unit.path not in past_paths
             kept.append(replace(unit, scored_spans=() if is_whole else tuple(spans)))
             step.keep()
         else:
