@@ -259,7 +259,8 @@ def test_too_few_commits_are_one_clear_error(repo_maker):
 
 
 def test_a_file_of_which_every_line_was_changed_is_a_later_version_and_no_new_file(repo_maker, tmp_path):
-    path = repo_maker([PAST | {"size.py": "size = 4711\n"}, {"size.py": NEW}])
+    old = "".join(f"size_of_{n} = {n * 4711} + {n * n}\n" for n in range(20))
+    path = repo_maker([PAST | {"size.py": old}, {"size.py": NEW}])
     built = build(Repo.open(path), Recipe.load("natural", (*SETTINGS, "split.commits=1")), tmp_path / "out")
     assert held_out_texts(built) == {"size.py": NEW}
     assert not [each.findings for each in check(built, Repo.open(path)) if each.finding_count]
