@@ -28,10 +28,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from recipes import print_summary, read_results, score_files, shared_files
+import numpy as np
+from runs import score_files, shared_files
 
 from git_starcoder.dataset import Dataset
 from git_starcoder.dataset.held_out import load_documents
+from git_starcoder.errors import OutputError
+from git_starcoder.evals import bootstrap_ratio
 from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model import training, with_context
 from git_starcoder.model.config import TrainConfig
@@ -132,6 +135,39 @@ def composer_of(shown: Dataset, tokenizer: Tokenizer) -> ContextComposer:
         for document in load_documents(shown, "train")
     ]
     return ContextComposer.build(documents, "training split", tokenizer)
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The lines that are done; none if there is no file."""
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise OutputError(f"'{path}' holds something else: {error}", where=str(path)) from error
+
+
+def print_summary(lines: list[dict[str, Any]], arms: list[str], key: str = "files") -> None:
+    """Print the mean of each arm and repository, and its ratio to the first arm, over the seeds that both have.
+
+    `key` is that of the bits and bytes of each file.
+    """
+    for repo in dict.fromkeys(line["repo"] for line in lines):
+        print(repo)
+        files = {(line["arm"], line["seed"]): line[key] for line in lines if line["repo"] == repo}
+        for arm in arms:
+            seeds = [seed for name, seed in files if name == arm and (arms[0], seed) in files]
+            if not seeds:
+                continue
+            paths = sorted(files[arm, seeds[0]])
+            bits, base_bits, sizes = (
+                np.array([sum(files[name, seed][path][column] for seed in seeds) for path in paths])
+                for name, column in ((arm, 0), (arms[0], 0), (arm, 1))
+            )
+            ratio, low, high = bootstrap_ratio(bits, base_bits, 0)
+            interval = "" if low is None else f", {low:.3f} to {high:.3f}"
+            mean = bits.sum() / sizes.sum()
+            print(f"  {arm:24} {mean:.4f} bits per byte; {ratio:.3f} of {arms[0]}{interval}; {len(seeds)} seeds")
 
 
 if __name__ == "__main__":

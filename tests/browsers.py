@@ -16,9 +16,9 @@ SIZES = {"phone": (390, 844), "desk": (1280, 900)}
 """Widths and heights in pixels."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A Chromium."""
+    """A Chromium. It is closed after each module: a thread in which playwright runs can run no other event loop."""
     without = pytest.fail if os.environ.get("STARCODER_REQUIRE_BROWSER") else pytest.skip
     try:
         import playwright.sync_api as api

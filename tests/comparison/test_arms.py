@@ -17,7 +17,7 @@ from git_starcoder.strict_config import check_value, field_types, off_values
 NO_FEATURES = {
     # Recipe: who is held out, and which bytes are read, is the same for all arms or a question of safety; sizes and
     # names; the layout of the files; the weights of several repositories.
-    "split": {"train", "val", "test", "near"},
+    "split": {"holdout", "commits", "train", "val", "test", "near"},
     "read": {"max_bytes", "max_line", "mean_line", "commit_files", "secrets"},
     "window": {"tokenizer", "vocab_size"},
     "dedup": {"embedded"},
@@ -28,7 +28,7 @@ NO_FEATURES = {
     "train": {
         "base", "size", "rope_base", "tune", "lora_rank", "lora_alpha", "minutes", "steps", "epochs", "tokens", "batch",
         "piece", "order", "context_dropout", "optimizer", "learning_rate", "decay_epochs", "schedule", "clip",
-        "patience", "seed", "device", "precision", "compile", "checkpoint_minutes", "tensorboard",
+        "patience", "seed", "device", "shard", "precision", "compile", "checkpoint_minutes", "tensorboard",
     },
 }  # fmt: skip
 """Keys that are no features. A new key must be put here, or say in its declaration what switches it off."""

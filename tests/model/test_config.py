@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import fields
 
 import pytest
 import yaml
@@ -121,7 +122,7 @@ def test_the_place_is_where_it_was_said(tmp_path):
     assert "Is a directory" in refused(tmp_path).what
 
 
-@given(st.dictionaries(st.sampled_from([*TrainConfig.__dataclass_fields__, "x"]),
+@given(st.dictionaries(st.sampled_from([*(each.name for each in fields(TrainConfig)), "x"]),
                        st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
                                     lambda below: st.lists(below) | st.dictionaries(st.text(), below), max_leaves=4)))  # fmt: skip
 def test_no_value_ends_in_anything_but_a_config_or_a_clear_line(values):
@@ -135,7 +136,7 @@ def test_a_config_is_given_back_by_its_yaml(tmp_path):
     path.write_text(config.to_yaml())
     assert TrainConfig.load(path) == config
     assert TrainConfig.load(path).fingerprint() == config.fingerprint()
-    assert list(yaml.safe_load(config.to_yaml())) == list(TrainConfig.__dataclass_fields__)
+    assert list(yaml.safe_load(config.to_yaml())) == [each.name for each in fields(TrainConfig)]
     assert TrainConfig.load(path, minutes=2.0).steps is None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
@@ -49,10 +49,10 @@ def test_other_trainers_words_are_ours(loaded):
 
 
 def test_every_key_of_ours_has_a_word_here():
-    known = {*TrainConfig.__dataclass_fields__} - {*DERIVED_KEYS}
+    known = {each.name for each in fields(TrainConfig)} - {*DERIVED_KEYS}
     assert {*RENAMED_KEYS.values()} <= known
-    assert not known & {*SeedKeys.__dataclass_fields__}
-    assert {*DERIVED_KEYS.values()} <= {*SeedKeys.__dataclass_fields__}
+    assert not known & {each.name for each in fields(SeedKeys)}
+    assert {*DERIVED_KEYS.values()} <= {each.name for each in fields(SeedKeys)}
 
 
 def test_flags_go_over_the_file(loaded):

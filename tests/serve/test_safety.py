@@ -27,16 +27,16 @@ POSTS = ("/v1/completions", "/infill", "/completion", "/api/generate", "/api/sho
 def raw(client, data, *, ends=True):
     """Send bytes on a connection of its own, which then ends or stays, and return all that comes back."""
     with socket.create_connection(("127.0.0.1", client.port), timeout=HUNG) as connection:
+        parts = []
         try:
             connection.sendall(data)
             if ends:
                 connection.shutdown(socket.SHUT_WR)
-            parts = []
             while part := connection.recv(65536):
                 parts.append(part)
-            return b"".join(parts)
         except (ConnectionResetError, BrokenPipeError):
-            return b""
+            pass  # what came before it counts
+        return b"".join(parts)
 
 
 def is_answering(client):

@@ -84,8 +84,8 @@ class Model:
         if (folder / CONTEXT_FOLDER).exists():
             composer = ContextComposer.open(folder / CONTEXT_FOLDER, tokenizer)
             reader = NetworkWithContext(network, composer, record["config"]["context_tokens"])
-        config = record["config"]
-        fills_gaps = bool(config.get("fim") or config.get("base"))
+        config = record.get("config", {})
+        fills_gaps = bool(config.get("fim", True) or config.get("base"))
         return cls(reader, tokenizer, memory, record.get("repository"), fills_gaps=fills_gaps)
 
     def complete(

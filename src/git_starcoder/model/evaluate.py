@@ -41,7 +41,6 @@ from git_starcoder.model.with_memory import (
 )
 from git_starcoder.output_folder import has_schema, write_atomically
 from git_starcoder.protocols import NO_PROGRESS, LanguageModel, Progress
-from git_starcoder.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -225,9 +224,7 @@ def _choose_split(
     if reading is not None and any(splits.values()):
         what = f"the base '{reading.name}' has read all files that are held out, so the model cannot be scored"
         raise NothingHeldOutError(what, where=where, hint="score a model that was trained from scratch")
-    hint = "the repository is too small to hold files out"
-    if Recipe.load(dataset.folder / "recipe.yaml").split.holdout == "none":
-        hint = "its recipe has split.holdout=none: train another model on a dataset that holds something out"
+    hint = "its recipe has split.holdout=none, or the repository is too small to hold files out"
     raise NothingHeldOutError("nothing is held out, so the model cannot be scored", where=where, hint=hint)
 
 
