@@ -36,6 +36,17 @@ RECIPE = Recipe.load("natural", SMALL[1::2])
 CPUS_PER_NODE = 2
 
 
+def patient(start):
+    """What a function starts. Ray gives its processes 30 s, which a busy machine exceeds."""
+    for _ in range(20):
+        try:
+            return start()
+        except Exception as error:
+            if ray_engine.START_TIMEOUT_PHRASE not in str(error):
+                raise
+    return start()
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Two simulated nodes with two processors each."""
@@ -49,10 +60,9 @@ def cluster():
 
         nodes = {"num_cpus": CPUS_PER_NODE, "object_store_memory": ray_engine.OBJECT_STORE_BYTES}
         with TemporaryDirectory() as folder:  # not that of pytest: the paths of sockets must be short
-            made = Cluster(
-                initialize_head=True, head_node_args={**nodes, "include_dashboard": False, "temp_dir": folder}
-            )
-            made.add_node(**nodes)
+            head = {**nodes, "include_dashboard": False, "temp_dir": folder}
+            made = patient(lambda: Cluster(initialize_head=True, head_node_args=head))
+            patient(lambda: made.add_node(**nodes))
             yield made
             made.shutdown()
 
@@ -86,9 +96,9 @@ def run(engine, *tasks):
 
 
 def test_tasks_run_on_both_nodes_at_once_and_results_are_in_order(engine, tmp_path):
-    assert engine.jobs == 2 * CPUS_PER_NODE
+    assert engine.jobs >= 2 * CPUS_PER_NODE  # more if a node was given up that started after all
     nodes = run(engine, *((node_of, tmp_path, number, engine.jobs) for number in range(engine.jobs)))
-    assert list(Counter(nodes).values()) == [CPUS_PER_NODE] * 2
+    assert set(Counter(nodes).values()) == {CPUS_PER_NODE}
     assert run(engine, *((divmod, number, 7) for number in range(50))) == [divmod(number, 7) for number in range(50)]
 
 
@@ -261,7 +271,8 @@ def lose_node(folder, number, count, victim):
 
 
 def test_tasks_of_a_lost_node_are_done_again(cluster, engine, tmp_path):
-    node = cluster.add_node(num_cpus=CPUS_PER_NODE, object_store_memory=ray_engine.OBJECT_STORE_BYTES)
+    options = {"num_cpus": CPUS_PER_NODE, "object_store_memory": ray_engine.OBJECT_STORE_BYTES}
+    node = patient(lambda: cluster.add_node(**options))
     victim = node.all_processes["raylet"][0].process.pid
     count = 3 * CPUS_PER_NODE
     assert run(engine, *((lose_node, tmp_path, number, count, victim) for number in range(count))) == [*range(count)]
@@ -319,3 +330,27 @@ def test_a_cluster_of_our_own_needs_ray_to_be_loaded_by_us(engine):
         RayEngine()
     with pytest.raises(UsageError, match="Ray Client"):
         RayEngine(address="ray://somewhere:10001")
+
+
+class Slow:
+    """Ray on a machine on which its processes start only at the third attempt."""
+
+    def __init__(self, message):
+        self.attempts, self.message = 0, message
+
+    def init(self, **_):
+        self.attempts += 1
+        if self.attempts < 3:
+            raise Exception(self.message)  # noqa: TRY002 - as Ray does
+
+    def shutdown(self):
+        pass
+
+
+def test_a_cluster_that_starts_slowly_is_started_again():
+    slow = Slow("The current node timed out during startup. This could happen because")
+    ray_engine._connect(slow, {"address": ray_engine.OWN_CLUSTER})
+    assert slow.attempts == 3
+    with pytest.raises(MachineError) as caught:
+        ray_engine._connect(Slow("no\nway"), {"address": ray_engine.OWN_CLUSTER})
+    assert (caught.value.what, caught.value.where) == ("Ray cannot be started", "no way")

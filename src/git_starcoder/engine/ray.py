@@ -47,6 +47,12 @@ OBJECT_STORE_BYTES = 100 << 20
 """Memory for Ray's objects on this machine. Ray reserves a third of all memory by default, and we have no objects."""
 CONNECT_SECONDS = 30.0
 """Time that a cluster has to accept a connection."""
+OWN_CLUSTER = "local"
+"""What Ray calls the address of a cluster that it starts."""
+START_ATTEMPTS = 4
+"""How often a cluster of our own is started before we give up."""
+START_TIMEOUT_PHRASE = "timed out during startup"
+"""Part of the message of Ray when its processes need longer than it waits."""
 PROBE_SECONDS = 600.0
 """Time that a node has to answer. A node that was idle starts a Python process for it, and nodes may be busy."""
 MAX_FOLDER_BYTES = 28
@@ -94,7 +100,6 @@ class RayEngine:
         if "://" in address:
             hint = "run the command on a node of the cluster, with --ray-address auto"
             raise UsageError(f"'{address}' is an address of Ray Client", where="--ray-address", hint=hint)
-        self._marker: Path | None = None
         self._expected: _Expected | None = None
         self._open = ExitStack()
         options: dict[str, Any] = {"address": address}
@@ -109,7 +114,7 @@ class RayEngine:
                 self._open.callback(shutil.rmtree, folder, ignore_errors=True)
                 variables = FIXED_VARIABLES | OWN_CLUSTER_VARIABLES | {"RAY_AUTH_TOKEN": _own_token()}
                 options = {
-                    "address": "local", "num_cpus": jobs or usable_cpu_count(), "include_dashboard": False,
+                    "address": OWN_CLUSTER, "num_cpus": jobs or usable_cpu_count(), "include_dashboard": False,
                     "object_store_memory": OBJECT_STORE_BYTES, "_temp_dir": f"{folder}/r",
                 }  # fmt: skip
             elif address != "auto":
@@ -117,16 +122,11 @@ class RayEngine:
             self._open.enter_context(_environment(variables))
             self._ray = _load_ray()
             self._open.callback(self._ray.shutdown)
-            with _in_root_folder():  # Ray lets workers import from the current folder, which may be the repository
-                self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            _connect(self._ray, options)
             # Ray prints on standard output that a worker died, whatever its options say. The answer is there.
             worker: Any = import_module("ray._private.worker")
             worker._worker_logs_enabled = False  # noqa: SLF001
             cpus = int(self._ray.cluster_resources().get("CPU", 1))
-        except (OSError, RuntimeError, ValueError) as error:
-            self.close()
-            what = f"the Ray cluster at '{address}' cannot be used" if address else "Ray cannot be started"
-            raise MachineError(what, where=_one_line(error), hint="without --engine ray, this machine works") from error
         except BaseException:
             self.close()
             raise
@@ -142,8 +142,6 @@ class RayEngine:
 
     def close(self) -> None:
         """Leave the cluster, and end it if it is our own."""
-        if self._marker is not None:
-            self._marker.unlink(missing_ok=True)
         self._open.close()
 
     def require_shared(self, folder: Path, paths: Sequence[Path]) -> None:
@@ -157,7 +155,7 @@ class RayEngine:
         folder.mkdir(parents=True, exist_ok=True)
         handle, marker = tempfile.mkstemp(prefix="ray-", dir=folder.absolute())
         os.close(handle)
-        self._marker = Path(marker)
+        self._open.callback(Path(marker).unlink, missing_ok=True)
         self._expected = _Expected(marker, code_digest())
         names = [str(path.absolute()) for path in paths]
         placement = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
@@ -245,6 +243,25 @@ class RayEngine:
         return result, False
 
 
+def _connect(ray: Any, options: dict[str, Any]) -> None:
+    """Connect to a cluster, or start one. Ray gives its own processes 30 s, too little for a busy machine."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            with _in_root_folder():  # Ray lets workers import from the current folder, which may be the repository
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        except Exception as error:  # often a plain `Exception`
+            if attempt == START_ATTEMPTS or START_TIMEOUT_PHRASE not in str(error):
+                raise _unusable_error(options["address"], error) from error
+            ray.shutdown()
+        else:
+            return
+
+
+def _unusable_error(address: str, error: Exception) -> MachineError:
+    what = "Ray cannot be started" if address == OWN_CLUSTER else f"the Ray cluster at '{address}' cannot be used"
+    return MachineError(what, where=_one_line(error), hint="without --engine ray, this machine works")
+
+
 @cache
 def _own_token() -> str:
     """The token of clusters of this process. Ray reads its variables once, when it is loaded.
@@ -270,9 +287,12 @@ def _load_ray() -> Any:
 
 
 def _require_listener(address: str) -> None:
-    """Raise an `OSError` or a `ValueError` if nobody listens at an address. Ray would try for 20 s, and print much."""
+    """Raise a `MachineError` if nobody listens at an address. Ray would try for 20 s, and print much."""
     host, _, port = address.rpartition(":")
-    socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _unusable_error(address, error) from error
 
 
 @contextmanager
