@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping  # noqa: TC003 - read by get_type_hints
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from msgspec import Meta
 
@@ -156,7 +156,7 @@ class WeighOptions(StrictConfig):
     The age of a row is the number of days from the last change of its file to the newest commit.
     """
 
-    IS_ONE_FEATURE: ClassVar[bool] = True
+    IS_ONE_FEATURE = True
 
     core: Factor = 1.0
     """Factor of rows from core files."""

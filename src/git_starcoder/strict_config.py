@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -64,7 +64,7 @@ class StrictConfig:
     Whole numbers are taken for floats, and floats without a fraction for whole numbers (`1e6`).
     """
 
-    IS_ONE_FEATURE: ClassVar[bool] = False
+    IS_ONE_FEATURE = False
     """Whether all keys of the section together are one feature, so that none is switched off alone."""
 
     def __post_init__(self) -> None:
