@@ -15,7 +15,8 @@ from shell import HUNG
 def running_in_a_terminal(command, **options):
     """Start a program in a terminal of 80 columns and 24 lines, whose screen nobody sees; end it if it still runs."""
     ours, its = pty.openpty()
-    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True, **options) as process:
+    in_session = ["setsid", "--ctty", *command]  # it becomes the terminal of the program, which keeps the process id
+    with subprocess.Popen(in_session, stdin=its, stdout=its, stderr=its, **options) as process:
         os.close(its)
         reader = Thread(target=_read_all, args=(ours,), daemon=True)
         reader.start()

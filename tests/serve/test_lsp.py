@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -12,6 +13,7 @@ import pytest
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
+from git_starcoder.cli import main
 from git_starcoder.serve.cursor import Cursor
 from language_client import editing, end_position, inline_params
 from serving import FILES, replace_file, wait_until
@@ -326,3 +328,10 @@ def test_at_a_terminal_it_says_that_it_is_for_editors(commands):
         os.close(its)
     assert done.returncode == 2
     assert done.stderr.startswith("error: an editor starts this command; there is none at this terminal\n")
+
+
+def test_without_pygls_it_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setattr("git_starcoder.cli.lsp.find_spec", lambda _: None)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert main(["lsp", "any"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "hint: pip install 'git-starcoder[serve]'"
