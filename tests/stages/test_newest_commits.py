@@ -26,14 +26,17 @@ from toy import code_base
 
 SETTINGS = ("split.holdout=commits", "window.vocab_size=600", "window.size=64", "window.header=toy")
 PAST = code_base(28)
-CHANGED, RENAMED, EDITED, DELETED, MIXED, PASTED, *_ = sorted(path for path in PAST if path.endswith((".py", ".rs")))
+CHANGED, RENAMED, EDITED, DELETED, MIXED, PASTED, REWRITTEN, *_ = sorted(
+    path for path in PAST if path.endswith((".py", ".rs"))
+)
 LINES = PAST[CHANGED].split("\n")
 NEW = "\n".join(f"    quantity_{n} = measure_{n * 7}(sample, {n * 31}, 'mode {n}')" for n in range(9)) + "\n"
 MOVED = "\n".join(PAST[EDITED].split("\n")[2:12]) + "\n"
 ADDED = "def first_addition(left, right):\n    return left * 17 + right // 23\n"
 TAIL = "\nfinal_addition = [element ** 5 for element in range(71)]\n"
+CHANGES = "\n".join(f"rewritten_{n} = {line!r}" for n, line in enumerate(PAST[REWRITTEN].split("\n"))) + "\n"
 LATER = [
-    {CHANGED: "\n".join((*LINES[:3], ADDED, *LINES[3:])) + TAIL},
+    {REWRITTEN: CHANGES, CHANGED: "\n".join((*LINES[:3], ADDED, *LINES[3:])) + TAIL},
     {
         "src/brand_new.py": NEW,
         "src/copied.py": PAST[EDITED],
@@ -73,7 +76,7 @@ def held_out_texts(dataset):
 
 def test_added_lines_and_new_files_are_held_out_and_old_text_is_not(dataset):
     texts = held_out_texts(dataset)
-    assert sorted(texts) == sorted([CHANGED, "src/brand_new.py", MIXED, "src/renamed.py"])
+    assert sorted(texts) == sorted([CHANGED, REWRITTEN, "src/brand_new.py", MIXED, "src/renamed.py"])
     assert texts["src/brand_new.py"] == NEW
     # A token at an edge may reach into the next line: what is scored begins in the added lines.
     assert [line.strip() for line in texts[CHANGED].split("\n") if line.strip()] == (
@@ -83,6 +86,14 @@ def test_added_lines_and_new_files_are_held_out_and_old_text_is_not(dataset):
     assert TAIL.replace("final", "renamed").strip().startswith(texts["src/renamed.py"].strip())
     assert texts["src/renamed.py"].strip().startswith("renamed_addition = [")
     assert texts[MIXED].strip() == "unseen_constant = compute_something(4711, 'unseen')"
+
+
+def test_a_file_of_which_each_line_was_changed_says_so(dataset):
+    """Its past version is in training, so it is not held out as a file."""
+    rows = [row for split in ("val", "test") for row in dataset.row_metadata(split)]
+    assert all("scored" in row for row in rows if row["source_file"] == REWRITTEN)
+    assert not any("scored" in row for row in rows if row["source_file"] == "src/brand_new.py")
+    assert REWRITTEN in {row["source_file"] for row in rows}
 
 
 def test_training_sees_the_past_commit_and_nothing_else(dataset, repository):
@@ -256,14 +267,6 @@ def test_too_few_commits_are_one_clear_error(repo_maker):
         newest_commits.open_past(Recipe.load("natural", ("split.holdout=commits", "split.commits=5")), repo)
     with pytest.raises(RecipeError, match="commits can be set only if"):
         Recipe.load("natural", ("split.commits=5",))
-
-
-def test_a_file_of_which_every_line_was_changed_is_a_later_version_and_no_new_file(repo_maker, tmp_path):
-    old = "".join(f"size_of_{n} = {n * 4711} + {n * n}\n" for n in range(20))
-    path = repo_maker([PAST | {"size.py": old}, {"size.py": NEW}])
-    built = build(Repo.open(path), Recipe.load("natural", (*SETTINGS, "split.commits=1")), tmp_path / "out")
-    assert held_out_texts(built) == {"size.py": NEW}
-    assert not [each.findings for each in check(built, Repo.open(path)) if each.finding_count]
 
 
 def test_a_file_whose_past_version_was_not_read_is_dropped(repo_maker, tmp_path):

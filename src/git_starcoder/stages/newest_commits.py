@@ -133,7 +133,9 @@ def hold_out_newest(
 
     `past` and `changes` are what training sees, with groups. Counts each unit of `later` as kept or dropped.
     """
-    new_files = [unit for unit in later if unit.source.added == (Span(0, _size(unit)),)]
+    past_paths = {unit.path for unit in past}
+    new_files = [unit for unit in later if past_paths.isdisjoint((unit.path, *unit.source.former_paths))]
+    new_ids = {unit.id for unit in new_files}
     near = _find_near_past(build, recipe.split.near, past, new_files)
     runs = {
         unit.id: [
@@ -148,7 +150,6 @@ def hold_out_newest(
         build, list(digests), lambda digest: (digest,), lambda digest: [build.texts.get(digests[digest])]
     )
     known = KnownLines.find(asked, (past_lines, describe_changes(build, changes, recipe.read).edits))
-    past_paths = {unit.path for unit in past}
     kept: list[Unit] = []
     line_counts = Counter[str]()
     for unit in later:
@@ -161,8 +162,8 @@ def hold_out_newest(
         line_counts["lines_held_out"] += scored
         line_counts["lines_known"] += total - scored
         if spans:
-            # A file of which every line was changed is still a later version of a training file.
-            is_whole = spans == [Span(0, _size(unit))] and unit.path not in past_paths
+            # If each line of a file was changed, its past version is still in training.
+            is_whole = unit.id in new_ids and spans == [Span(0, _size(unit))]
             kept.append(replace(unit, scored_spans=() if is_whole else tuple(spans)))
             step.keep()
         else:
