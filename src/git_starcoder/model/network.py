@@ -497,8 +497,8 @@ class Network:
         rows.append(rows[0][:4])  # the beginning of the first row: a causal model gives it the same logits
         was_training = model.training
         model.eval()
-        # Only a CPU multiplies in full float32, and the kernel of CUDA does not take float32 at all. Sharded weights are
-        # gathered in the precision of training.
+        # Only a CPU multiplies in full float32, and the kernel of CUDA does not take float32 at all. Sharded weights of
+        # layers are gathered in the precision of training.
         is_exact = self.device == "cpu" and not (self.sharded_model and self.precision != "float32")
         with self.without_gradient(), nullcontext() if is_exact else self.autocast():
             try:
