@@ -141,7 +141,7 @@ def main() -> int:
         "learning_rate": arguments.learning_rate, "device": "cpu", "precision": "float32",
     }  # fmt: skip
     counts, half = arguments.processes, arguments.steps // 2
-    changes = [(1, counts[0]), (counts[0], 1), (counts[0], counts[-1]), (counts[-1], counts[0])]
+    changes = [(1, counts[0]), (counts[0], 1), *([(counts[0], counts[-1])] if len(counts) > 1 else [])]
     trainings = [[Part(1, is_sharded=False)]]
     trainings += [[Part(count, is_sharded)] for is_sharded in (False, True) for count in counts]
     trainings += [[Part(first, first > 1, half), Part(second, second > 1)] for first, second in changes]

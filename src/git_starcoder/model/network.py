@@ -498,7 +498,7 @@ class Network:
         was_training = model.training
         model.eval()
         # Only a CPU multiplies in full float32, and the kernel of CUDA does not take float32 at all. Sharded weights
-        # are gathered in the precision of training.
+        # of layers are gathered in the precision of training.
         is_exact = self.device == "cpu" and not (self.sharded_model and self.precision != "float32")
         with self.without_gradient(), nullcontext() if is_exact else self.autocast():
             try:
