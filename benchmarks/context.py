@@ -71,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(asked.seeds):
             for dataset, other in zip(datasets, [*datasets[1:], datasets[0]], strict=True):
-                files = shared_files({"": dataset}, asked.split)
+                files = sorted(shared_files({"": dataset}, asked.split))
                 for arm in ARMS:
                     key = {
                         "arm": arm, "train": train_keys(arm, asked), "repo": str(dataset.folder), "seed": seed,
@@ -105,7 +105,7 @@ def measure(dataset: Dataset, key: dict[str, Any], out: Path) -> dict[str, Any]:
     alone = RememberingNetwork(scored_network(network, read_training_record(out), dataset, tokenizer))
     memory = training_memory(RepositoryMemory.open(out / MEMORY_FOLDER), dataset, tokenizer)
     both = NetworkWithMemory(alone, memory, tokenizer)
-    scored = tokenizer, dataset, key["split"], key["held_out"]
+    scored = tokenizer, dataset, set(key["held_out"]), key["split"]
     scores = {"files": score_files(alone, *scored), "files_with_memory": score_files(both, *scored)}
     shutil.rmtree(out)
     return {

@@ -94,10 +94,10 @@ def score_networks(out: Path, names: list[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def shared_files(datasets: dict[str, Dataset]) -> set[str]:
-    """The test files that every dataset holds out whole."""
+def shared_files(datasets: dict[str, Dataset], split: Any = "test") -> set[str]:
+    """The files that every dataset holds out whole."""
     paths = [
-        {document.path for document in load_documents(dataset, "test") if document.start == 0}
+        {document.path for document in load_documents(dataset, split) if document.start == 0}
         for dataset in datasets.values()
     ]
     if shared := set.intersection(*paths):
@@ -106,10 +106,10 @@ def shared_files(datasets: dict[str, Dataset]) -> set[str]:
 
 
 def score_files(
-    model: LanguageModel, tokenizer: Tokenizer, dataset: Dataset, files: set[str]
+    model: LanguageModel, tokenizer: Tokenizer, dataset: Dataset, files: set[str], split: Any = "test"
 ) -> dict[str, tuple[float, int]]:
     """The bits that a model needs for the beginning of each file, and the bytes of this beginning."""
-    documents = [each for each in load_documents(dataset, "test") if each.path in files and each.start == 0]
+    documents = [each for each in load_documents(dataset, split) if each.path in files and each.start == 0]
     bits_of_file: dict[str, tuple[float, int]] = {}
     for document in documents:
         text = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])

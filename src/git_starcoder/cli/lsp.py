@@ -33,7 +33,7 @@ def command(
     console: Console,  # noqa: ARG001 - standard output belongs to the protocol
     model: str, repo: Path | None, threshold: float | None, explain: bool,
 ) -> ExitCode:  # fmt: skip
-    """Complete code in an editor that speaks the language server protocol.
+    """Complete code in an editor, as a language server.
 
     The editor starts this command and talks to it over standard input and output. It completes where the cursor is
     (textDocument/inlineCompletion), and opens no port.
