@@ -16,8 +16,7 @@ SCRIPT = """\
 (setq lsp-session-file "{session}" lsp-auto-guess-root t lsp-enable-snippet nil)
 {settings}
 (defun type-text ()
-  (when (bound-and-true-p lsp-inline-completion-mode)
-    (cancel-timer typing)
+  (when (and (bound-and-true-p lsp-inline-completion-mode) (= (buffer-size) 0) (null unread-command-events))
     (setq unread-command-events (listify-key-sequence "from __future__ imp"))))
 (defun look ()
   (when (bound-and-true-p lsp-inline-completion--overlay)
@@ -25,8 +24,7 @@ SCRIPT = """\
     (write-region nil nil "{out}")
     (set-buffer-modified-p nil)
     (kill-emacs)))
-(run-with-timer 0.5 nil (lambda () (find-file "click/written.py")))
-(setq typing (run-with-timer 1 0.1 #'type-text))
+(run-with-timer 1 2 #'type-text)
 (run-with-timer 1 0.1 #'look)
 """
 
@@ -38,7 +36,7 @@ def test_lsp_mode(sure_model, click_tree, commands, tmp_path):
     script = SCRIPT.format(plugin=folder, session=tmp_path / "session", settings=block, out=out)
     (tmp_path / "init.el").write_text(script)
     path = os.pathsep.join((str(commands), os.environ["PATH"]))
-    command = [emacs, "-nw", "-q", "-l", tmp_path / "init.el"]
+    command = [emacs, "-nw", "-q", "-l", tmp_path / "init.el", "click/written.py"]
     with running_in_a_terminal(command, cwd=click_tree, env={**os.environ, "TERM": "xterm", "PATH": path}) as process:
         wait_until(lambda: out.exists() or process.poll() is not None)
         assert process.wait(HUNG) == 0
