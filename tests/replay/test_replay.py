@@ -12,6 +12,7 @@ from git_starcoder.dataset import Dataset
 from git_starcoder.git.objects import Repo
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.training import train
+from git_starcoder.replay import typed_text
 from git_starcoder.replay.replay import format_replay, replay
 from shell import SMALL
 from toy import code_base
@@ -23,6 +24,14 @@ LATER = [
     dict([*ALL_FILES.items()][21:]),
     {EDITED: FILES[EDITED] + "\n\ndef added_later(value):\n    return value + 4711\n"},
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_hunks():
+    """A few lines of each hunk are enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typed_text, "MAX_HUNK_CHARACTERS", 150)
+        yield
 
 
 @pytest.fixture(scope="module")
