@@ -41,5 +41,5 @@ def program(name):
 
 
 def cannot(reason):
-    """End a test that cannot run here: as a failure with `STARCODER_REQUIRE_EDITORS` in the environment, as in `.ci/run`."""
+    """End a test that cannot run here: as a failure with `STARCODER_REQUIRE_EDITORS` in the environment."""
     (pytest.fail if os.environ.get("STARCODER_REQUIRE_EDITORS") else pytest.skip)(reason)
