@@ -60,7 +60,9 @@ def cluster():
 
         nodes = {"num_cpus": CPUS_PER_NODE, "object_store_memory": ray_engine.OBJECT_STORE_BYTES}
         with TemporaryDirectory() as folder:  # not that of pytest: the paths of sockets must be short
-            head = {**nodes, "include_dashboard": False, "temp_dir": folder}
+            # Ray also writes the head's address into this folder, and without it into /tmp/ray.
+            patch.setenv("RAY_TMPDIR", folder)
+            head = {**nodes, "include_dashboard": False}
             made = patient(lambda: Cluster(initialize_head=True, head_node_args=head))
             patient(lambda: made.add_node(**nodes))
             yield made
