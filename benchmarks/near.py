@@ -25,7 +25,8 @@ import orjson
 
 from git_starcoder.dataset import Dataset
 from git_starcoder.dataset.held_out import load_documents as texts_of
-from git_starcoder.hashing.near_duplicates import band_shape, find_keepers, find_similar_pairs
+from git_starcoder.hashing.bands import band_shape
+from git_starcoder.hashing.near_duplicates import find_keepers, find_similar_pairs
 from git_starcoder.hashing.texts import Shingles, TextShingles, WindowShingles
 from git_starcoder.text import tokenizer as tokenizers
 

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.hashing.near_duplicates import CONTAINMENT_RATE, find_contained
+from git_starcoder.hashing.containment import find_contained, sample_shingles
+from git_starcoder.hashing.near_duplicates import CONTAINMENT_RATE
 from git_starcoder.hashing.texts import TextShingles
 
 
@@ -17,8 +18,14 @@ def text(seed, words=600):
     return " ".join(f"w{random.randrange(50_000)}" for _ in range(words)).encode()
 
 
+def contained(texts, threshold):
+    sample = sample_shingles(TextShingles.from_texts(texts), CONTAINMENT_RATE)
+    numbers = np.arange(len(texts))
+    return find_contained([sample], [numbers], threshold, numbers)
+
+
 def pairs(texts, threshold=0.5):
-    found = find_contained(TextShingles.from_texts(texts), threshold, CONTAINMENT_RATE)
+    found = contained(texts, threshold)
     return list(zip(found.part.tolist(), found.whole.tolist(), strict=True))
 
 
@@ -29,7 +36,7 @@ def test_a_chapter_stands_in_its_book():
 
 def test_the_share_is_that_of_the_part():
     part, other = text(1, 2000), text(2, 2000)
-    found = find_contained(TextShingles.from_texts([part, part[: len(part) // 4] + other]), 0.1, CONTAINMENT_RATE)
+    found = contained([part, part[: len(part) // 4] + other], 0.1)
     assert found.part.tolist() == [0, 1]
     assert abs(found.share[0] - 0.25) < 0.08
     assert abs(found.share[1] - 0.2) < 0.08

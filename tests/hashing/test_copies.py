@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from git_starcoder.hashing import near_duplicates
+from git_starcoder.hashing import containment
 from git_starcoder.hashing.arrays import connect_components
 from git_starcoder.hashing.near_duplicates import describe_texts, find_copies, find_copies_in
 from git_starcoder.hashing.texts import HashedLines, TextShingles
@@ -75,7 +75,7 @@ def test_texts_in_parts_are_connected_as_texts_in_one(monkeypatch):
         b"\n".join(b"> " + line for line in texts[8].split(b"\n")),
     ]
     whole = find_copies(TextShingles.from_texts(texts), HashedLines.from_texts(texts), 0.5)
-    monkeypatch.setattr(near_duplicates, "SORTED_SHINGLES", 100)
+    monkeypatch.setattr(containment, "SORTED_SHINGLES", 100)
     for counts in ([13], [4, 9], [10, 1, 1, 1]):
         found = in_parts(texts, counts, 0.5)
         connected = [connect_components(np.arange(13), pairs.left, pairs.right).tolist() for pairs in (whole, found)]

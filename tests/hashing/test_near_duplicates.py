@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.hashing import near_duplicates
+from git_starcoder.hashing import bands, near_duplicates
+from git_starcoder.hashing.bands import band_shape
 from git_starcoder.hashing.near_duplicates import (
-    band_shape,
     describe_texts,
     find_copies_in,
     find_keepers,
@@ -123,10 +123,10 @@ def test_spared_pairs_are_not_compared():
 @pytest.mark.parametrize("threshold", [0.05, 0.1, 0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0])
 def test_bands_are_as_long_as_the_recall_allows(threshold):
     count, rows = band_shape(threshold)
-    assert count * rows <= near_duplicates.PERMUTATIONS
-    assert 1 - (1 - threshold**rows) ** count >= near_duplicates.MIN_RECALL
-    longer = near_duplicates.PERMUTATIONS // (rows + 1)
-    assert longer == 0 or 1 - (1 - threshold ** (rows + 1)) ** longer < near_duplicates.MIN_RECALL
+    assert count * rows <= bands.PERMUTATIONS
+    assert 1 - (1 - threshold**rows) ** count >= bands.MIN_RECALL
+    longer = bands.PERMUTATIONS // (rows + 1)
+    assert longer == 0 or 1 - (1 - threshold ** (rows + 1)) ** longer < bands.MIN_RECALL
 
 
 def test_recall_at_the_threshold_is_what_is_promised():
@@ -144,9 +144,9 @@ def test_recall_at_the_threshold_is_what_is_promised():
 
 def test_thousands_of_copies_cost_as_many_comparisons(monkeypatch):
     counted = []
-    exact = near_duplicates._BandIndex.similarity
+    exact = bands.BandIndex.similarity
     monkeypatch.setattr(
-        near_duplicates._BandIndex, "similarity", lambda self, a, b: (counted.append(len(a)), exact(self, a, b))[1]
+        bands.BandIndex, "similarity", lambda self, a, b: (counted.append(len(a)), exact(self, a, b))[1]
     )
     copies = windows([list(range(40 + n % 3)) for n in range(3000)])
     assert len(find_similar_pairs(copies, 0.5).left) == 2999
@@ -245,7 +245,8 @@ def test_layout_is_not_content():
 def test_results_do_not_depend_on_the_size_of_chunks(monkeypatch):
     documents = windows(family(random.Random(6), 100))
     whole = find_similar_pairs(documents, 0.5), find_keepers(documents, 0.5, nothing_spared)
-    monkeypatch.setattr(near_duplicates, "CHUNK_SHINGLES", 200)
+    for module in (bands, near_duplicates):
+        monkeypatch.setattr(module, "CHUNK_SHINGLES", 200)
     parts = find_similar_pairs(documents, 0.5), find_keepers(documents, 0.5, nothing_spared)
     assert components(100, zip(whole[0].left, whole[0].right, strict=True)) == components(
         100, zip(parts[0].left, parts[0].right, strict=True)
@@ -256,12 +257,13 @@ def test_results_do_not_depend_on_the_size_of_chunks(monkeypatch):
 @pytest.mark.parametrize("cells", [200, 1 << 18])
 def test_nothing_is_lost_where_only_what_shares_a_bucket_is_looked_at(monkeypatch, cells):
     """At 0.95 the bands take up whole signatures, and rensa's index says who shares a bucket."""
-    count, rows = near_duplicates.band_shape(0.95)
-    assert count * rows == near_duplicates.PERMUTATIONS
+    count, rows = bands.band_shape(0.95)
+    assert count * rows == bands.PERMUTATIONS
     chance = random.Random(7)
     texts = [[chance.randrange(60000) for _ in range(150)] for _ in range(60)]
     copies = [[*text[:149], 7] for text in texts]  # 1 of 146 shingles is another: similarity 0.986
-    monkeypatch.setattr(near_duplicates, "CHUNK_SHINGLES", cells)
+    for module in (bands, near_duplicates):
+        monkeypatch.setattr(module, "CHUNK_SHINGLES", cells)
     found = find_keepers(windows([*texts, *copies]), 0.95, nothing_spared).keeper.tolist()
     assert found == [-1] * 60 + list(range(60))
 
@@ -276,9 +278,9 @@ def test_windows_of_another_salt_are_never_alike():
 
 def test_keys_of_a_part_are_those_of_the_whole():
     documents = windows(family(random.Random(9), 40))
-    whole = near_duplicates.band_keys(documents, 0.9)
+    whole = bands.band_keys(documents, 0.9)
     some = WindowShingles(documents.tokens, documents.first[7:19], documents.length[7:19], documents.salt[7:19])
-    assert np.array_equal(near_duplicates.band_keys(some, 0.9), whole[7:19])
+    assert np.array_equal(bands.band_keys(some, 0.9), whole[7:19])
     assert (
         find_keepers(documents, 0.9, nothing_spared, whole).keeper.tolist()
         == find_keepers(documents, 0.9, nothing_spared).keeper.tolist()

@@ -3,13 +3,13 @@
 `find_copies` combines three searches, because no single measure sees every copy:
 
 1. Jaccard similarity of five-token shingles (`find_similar_pairs`) finds files of about the same length.
-2. Containment of five-token shingles (`find_contained`) finds a chapter in its book.
+2. Containment of five-token shingles (`containment`) finds a chapter in its book.
 3. Containment of the words of lines finds a notebook's code, a patch, a numbered or commented-out listing, a table of
    strings. Neither symbols nor line ends need be the same.
 
 `find_keepers` finds for each document an earlier one that is kept in its place, to drop rows that repeat others.
 
-How similar pairs are found: MinHash signatures (Broder, 1997) in bands propose pairs that share a bucket. Where a low
+How similar pairs are found: MinHash signatures in bands propose pairs that share a bucket (`bands`). Where a low
 threshold proposes many, the signatures' own estimate discards the hopeless ones. Each remaining pair is compared
 exactly, so a threshold means what it says. Only the proposing is probabilistic: a pair exactly at the threshold is
 proposed with a probability of at least 0.99, a more similar one with a higher probability.
@@ -17,26 +17,24 @@ proposed with a probability of at least 0.99, a more similar one with a higher p
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from git_starcoder.hashing.arrays import (
     chunk_slices,
     connect_components,
-    equal_run_starts,
     run_offsets,
     run_positions,
     sorted_unique,
 )
+from git_starcoder.hashing.bands import CHUNK_SHINGLES, BandIndex, band_keys
+from git_starcoder.hashing.containment import ShingleSample, find_contained, sample_shingles
 from git_starcoder.hashing.texts import JoinedShingles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,15 +43,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.int64]
     IsExempt = Callable[[Array, Array], NDArray[np.bool_]]
 
-PERMUTATIONS = 128
-"""Numbers per MinHash signature. The standard error of their estimate is at most 0.044."""
-MIN_RECALL = 0.99
-"""Probability with which a pair at the threshold is proposed, at least."""
-CHUNK_SHINGLES = 1 << 18
-"""Shingles compared or hashed at a time: 2 MiB, which fit in a cache."""
-EXACT_ONLY_THRESHOLD = 0.9
-"""From this threshold on, pairs are compared without an estimate first: a shared bucket says so much already that
-signatures would cost more than the comparisons they save."""
 MAX_COMPARISONS = 32
 """Exact comparisons per document in `find_keepers`; a document that is unlike all of them is kept."""
 MAX_ROUNDS = 32
@@ -65,11 +54,6 @@ MAX_PROPOSALS = 10_000_000
 of its bucket."""
 MAX_COMPARED_SHINGLES = 1 << 29
 """Shingles that `find_similar_pairs` compares exactly (some seconds). Beyond that, the estimate decides."""
-MAX_SHINGLE_DOCUMENTS = 16
-"""`find_contained` ignores a shingle that more documents have, such as a licence header: it is boilerplate."""
-MIN_SAMPLED_SHINGLES = 16
-"""Sampled shingles that a document needs to be searched for in others. The standard error of a share is then at most
-0.125."""
 CONTAINMENT_RATE = 8
 """`find_copies` samples one five-token shingle in so many for containment, so texts of some 130 tokens or more are
 compared."""
@@ -77,11 +61,6 @@ MIN_REWRAPPED_SHARE = 0.6
 """Share of its line shingles from which a text counts as contained in another, at least. Copies with the same addition
 to every line keep nearly all of theirs; two such copies, each with two words of its own, share 0.6 of lines of five
 words. Below it, files that only use the same interface would be put together."""
-
-SORTED_SHINGLES = 1 << 22
-"""Sampled shingles that `find_contained_in` sorts at a time, about: they need some hundred megabytes."""
-
-_NO_SHINGLE = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class CopyPairs(NamedTuple):
@@ -119,21 +98,6 @@ class Keepers(NamedTuple):
     """Exact comparisons made."""
     limited: int
     """Documents kept although some proposed pairs were not compared (`MAX_COMPARISONS`, `MAX_BUCKET_NEIGHBOURS`)."""
-
-
-class ContainedPairs(NamedTuple):
-    """Pairs of documents, sorted, where much of `part` also occurs in `whole`. All arrays have shape (pairs,)."""
-
-    part: Array
-    whole: Array
-    share: NDArray[np.float64]
-
-
-class ShingleSample(NamedTuple):
-    """Shingles of texts, each once per text, sorted by hash and then by text. Both arrays have shape (shingles,)."""
-
-    hashes: NDArray[np.uint64]
-    text: NDArray[np.int32]
 
 
 class ComparableTexts(NamedTuple):
@@ -194,8 +158,8 @@ def find_copies_in(
         if len(parts) > 1:
             similar = similar_search.result()
             merged = connect_components(merged, similar.left, similar.right)
-        rewrapped_search = pool.submit(find_contained_in, line_words, numbers, line_threshold, merged)
-        contained = find_contained_in(token_runs, numbers, threshold, merged)
+        rewrapped_search = pool.submit(find_contained, line_words, numbers, line_threshold, merged)
+        contained = find_contained(token_runs, numbers, threshold, merged)
     similar, rewrapped = similar_search.result(), rewrapped_search.result()
     return CopyPairs(
         np.concatenate((similar.left, contained.part, rewrapped.part)),
@@ -214,134 +178,13 @@ def join_shingles(parts: Sequence[TextShingles], numbers: Sequence[Array]) -> Jo
     )
 
 
-def sample_shingles(shingles: TextShingles, rate: int) -> ShingleSample:
-    """One shingle in `rate`, by its hash: the same ones in every text."""
-    chosen = np.flatnonzero(shingles.hashes % np.uint64(rate) == 0)
-    hashes, text = shingles.hashes[chosen], np.searchsorted(shingles.offsets, chosen, side="right") - 1
-    order = np.lexsort((text, hashes))
-    hashes, text = hashes[order], text[order]
-    distinct = equal_run_starts(hashes, text)
-    return ShingleSample(hashes[distinct], text[distinct].astype(np.int32))
-
-
-def find_contained(shingles: TextShingles, threshold: float, rate: int) -> ContainedPairs:
-    """Find pairs of documents where at least `threshold` of the shingles of one occur in the other (Broder, 1997).
-
-    A book on one page contains each of its chapters, although no chapter is similar to it. So this counts which share
-    of the smaller document's shingles the larger one has, without boilerplate. One shingle in `rate` is sampled, by its
-    hash: the same ones in every document. The kind of shingle decides which copies are found: five consecutive tokens
-    find text that was moved, three words of a line find text that had something added to every line.
-    """
-    numbers = np.arange(len(shingles.shingle_counts()))
-    return find_contained_in([sample_shingles(shingles, rate)], [numbers], threshold, numbers)
-
-
-def find_contained_in(
-    samples: Sequence[ShingleSample], numbers: Sequence[Array], threshold: float, merged: Array
-) -> ContainedPairs:
-    """Do the same with the texts of several parts. `numbers` are as in `find_copies_in`.
-
-    Only shingles of a part of all hashes are in memory at a time.
-
-    Args:
-        samples: The shingles of each part.
-        numbers: The number of each text of each part.
-        threshold: The smallest share to find.
-        merged: For each number that of the document that the text belongs to, shape (texts,). A document has the
-            shingles of all its texts, and its size is that of the smallest that is searched for, so that it is
-            contained in what contains any of these.
-    """
-    count = len(merged)
-    size = np.zeros(count, dtype=np.int64)
-    # A pair of documents is one number, left * documents + right. For each, how many shingles both have.
-    found: list[tuple[Array, Array]] = []
-    for all_hashes, text in _parts_by_hash(samples, numbers):
-        hashes, document = _distinct_pairs(all_hashes, merged[text])
-        starts = equal_run_starts(hashes)
-        document_counts = np.diff(starts, append=len(hashes))  # how many documents have each shingle
-        is_rare = document_counts <= MAX_SHINGLE_DOCUMENTS
-        place = np.searchsorted(hashes[starts], all_hashes)  # of each shingle of a text among the different ones
-        size += np.bincount(text[is_rare[place]], minlength=count)
-        # A shingle of documents [2, 5, 9] gives the pairs (2, 5), (2, 9) and (5, 9).
-        codes = [np.empty(0, dtype=np.int64)]
-        for members_count in range(2, MAX_SHINGLE_DOCUMENTS + 1):
-            members = document[starts[document_counts == members_count][:, None] + np.arange(members_count)]
-            left, right = np.triu_indices(members_count, 1)
-            codes.append((members[:, left] * count + members[:, right]).ravel())
-        found.append(_count_equal(np.concatenate(codes)))
-    code, shared = _add_counts(found)
-    left, right = np.divmod(code, max(1, count))
-    part, whole = np.concatenate((left, right)), np.concatenate((right, left))
-    smallest = size.copy()
-    # Texts that are too small to be searched for do not keep the other texts of their document from it.
-    is_searched = size >= MIN_SAMPLED_SHINGLES
-    smallest[merged[is_searched]] = size[is_searched]
-    np.minimum.at(smallest, merged[is_searched], size[is_searched])
-    share = np.minimum(1.0, np.concatenate((shared, shared)) / np.maximum(smallest[part], 1))
-    chosen = np.flatnonzero((share >= threshold) & (smallest[part] >= MIN_SAMPLED_SHINGLES))
-    chosen = chosen[np.lexsort((whole[chosen], part[chosen]))]
-    return ContainedPairs(part[chosen], whole[chosen], share[chosen])
-
-
-def _parts_by_hash(
-    samples: Sequence[ShingleSample], numbers: Sequence[Array]
-) -> Iterator[tuple[NDArray[np.uint64], Array]]:
-    """All shingles with the number of their text, sorted by both, in parts by the value of the hash.
-
-    Each sample is sorted, so its shingles of a part are neighbours. No hash is in two parts.
-    """
-    total = sum(len(sample.hashes) for sample in samples)
-    part_count = max(1, -(-total // SORTED_SHINGLES))
-    edges = np.array([(number << 64) // part_count for number in range(1, part_count)], dtype=np.uint64)
-    cuts = [[0, *np.searchsorted(sample.hashes, edges).tolist(), len(sample.hashes)] for sample in samples]
-    for number in range(part_count):
-        hashes, text = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
-        for sample, sample_numbers, cut in zip(samples, numbers, cuts, strict=True):
-            piece = slice(cut[number], cut[number + 1])
-            of_piece = sample_numbers[sample.text[piece]]
-            is_used = of_piece >= 0
-            hashes.append(sample.hashes[piece][is_used])
-            text.append(of_piece[is_used])
-        all_hashes, all_texts = np.concatenate(hashes), np.concatenate(text)
-        if len(samples) > 1:
-            order = np.argsort(all_hashes, kind="stable")  # numbers ascend from sample to sample
-            all_hashes, all_texts = all_hashes[order], all_texts[order]
-        yield all_hashes, all_texts
-
-
-def _distinct_pairs(hashes: NDArray[np.uint64], document: Array) -> tuple[NDArray[np.uint64], Array]:
-    """Each hash once for each of its documents, sorted by both. `hashes` are sorted."""
-    order = np.lexsort((document, hashes))
-    hashes, document = hashes[order], document[order]
-    distinct = equal_run_starts(hashes, document)
-    return hashes[distinct], document[distinct]
-
-
-def _count_equal(values: Array) -> tuple[Array, Array]:
-    """Each value once, sorted, and how often it occurs: [7, 3, 7] gives [3, 7] and [1, 2]."""
-    ordered = np.sort(values)
-    first = equal_run_starts(ordered)
-    return ordered[first], np.diff(first, append=len(ordered))
-
-
-def _add_counts(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """The sum of counts of several parts, each with its values: [3, 7], [1, 2] and [7], [5] give [3, 7], [1, 7]."""
-    if len(parts) == 1:
-        return parts[0]
-    values, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.argsort(values, kind="stable")
-    values, counts = values[order], counts[order]
-    first = equal_run_starts(values)
-    return values[first], np.add.reduceat(counts, first) if len(first) else counts
-
-
 def find_similar_pairs(shingles: Shingles, threshold: float, keys: NDArray[np.uint64] | None = None) -> SimilarPairs:
     """Find pairs of similar documents, enough of them to connect all documents that similar pairs connect.
 
     A pair that other pairs already connect is not compared: a thousand near-copies cost a thousand comparisons, not
     half a million. `keys` are the `band_keys` of the documents, if they are known.
     """
-    index = _BandIndex(shingles, threshold, keys)
+    index = BandIndex(shingles, threshold, keys)
     count = len(index.documents)
     component = np.arange(count)
     unlike = np.empty(0, dtype=np.int64)  # sorted codes of pairs that were compared and are not similar
@@ -393,7 +236,7 @@ def find_keepers(
     `is_exempt` says for arrays of earlier and later documents which pairs must not be compared; `keys` are the
     `band_keys` of the documents, if they are known.
     """
-    index = _BandIndex(shingles, threshold, keys)
+    index = BandIndex(shingles, threshold, keys)
     count = len(index.documents)
     keeper, keeper_similarity = np.full(count, -1, dtype=np.int64), np.zeros(count)
     compared, limited = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_)
@@ -435,116 +278,6 @@ def find_keepers(
     result.keeper[index.documents] = np.where(keeper < 0, -1, index.documents[keeper])
     result.similarity[index.documents] = keeper_similarity
     return result
-
-
-def band_shape(threshold: float) -> tuple[int, int]:
-    """The number of bands and the rows per band: the most rows that give `MIN_RECALL` at the threshold.
-
-    Below a threshold of 0.04 no bands do, and the recall at the threshold is lower.
-    """
-    for rows in range(PERMUTATIONS, 1, -1):
-        bands = PERMUTATIONS // rows
-        if 1 - (1 - threshold**rows) ** bands >= MIN_RECALL:
-            return bands, rows
-    return PERMUTATIONS, 1
-
-
-def band_keys(shingles: Shingles, threshold: float) -> NDArray[np.uint64]:
-    """The keys of each document's buckets, shape (documents, bands); zeros for a document without shingles."""
-    bands, rows = band_shape(threshold)
-    counts = shingles.shingle_counts()
-    documents = np.flatnonzero(counts > 0)
-    keys = np.zeros((len(counts), bands), dtype=np.uint64)
-    for chunk, signatures in _signatures(shingles, documents):
-        for band in range(bands):
-            key = np.zeros(len(chunk), dtype=np.uint64)
-            for column in range(band * rows, (band + 1) * rows):
-                key = (key ^ (key >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15) + signatures[:, column]
-            keys[documents[chunk], band] = key
-    return keys
-
-
-def _signatures(shingles: Shingles, documents: Array) -> Iterator[tuple[Array, NDArray[np.uint32]]]:
-    """Indices in `documents` and the MinHash signatures of some at a time, shape (some, PERMUTATIONS)."""
-    # The allocator of rensa would keep hundreds of megabytes until the process ends; it reads this when it is loaded.
-    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
-    sketch: Any = import_module("rensa").RMinHash
-    order = np.argsort(shingles.positions()[documents], kind="stable")
-    for chunk in chunk_slices(shingles.shingle_counts()[documents[order]], CHUNK_SHINGLES):
-        hashes, offsets = shingles.gather(documents[order[chunk]])
-        matrix = sketch.digest_matrix_from_flat_token_hashes(hashes, offsets, PERMUTATIONS, 0)
-        yield order[chunk], np.array(matrix.to_rows(), dtype=np.uint32)
-
-
-class _BandIndex:
-    """The documents that share a bucket with another, numbered from 0, and their buckets."""
-
-    def __init__(self, shingles: Shingles, threshold: float, keys: NDArray[np.uint64] | None = None) -> None:
-        self.shingles = shingles
-        self.threshold = threshold
-        self.shingle_counts = shingles.shingle_counts()
-        keys = band_keys(shingles, threshold) if keys is None else keys
-        documents = np.flatnonzero(self.shingle_counts > 0)
-        buckets = np.empty((keys.shape[1], len(documents)), dtype=np.int64)
-        is_shared = np.zeros(len(documents), dtype=np.bool_)
-        for band in range(len(buckets)):
-            _, buckets[band], sizes = np.unique(keys[documents, band], return_inverse=True, return_counts=True)
-            is_shared |= sizes[buckets[band]] > 1
-        self.documents = documents[is_shared]
-        self.buckets = buckets[:, is_shared]
-        """The number of each document's bucket in each band, shape (bands, documents)."""
-
-    @cached_property
-    def signatures(self) -> NDArray[np.uint32]:
-        """MinHash signatures of the documents, shape (documents, PERMUTATIONS)."""
-        result = np.empty((len(self.documents), PERMUTATIONS), dtype=np.uint32)
-        for chunk, signatures in _signatures(self.shingles, self.documents):
-            result[chunk] = signatures
-        return result
-
-    def estimate(self, left: Array, right: Array) -> NDArray[np.float64]:
-        """The similarity of each pair, estimated from its signatures."""
-        result = np.empty(len(left))
-        step = CHUNK_SHINGLES // PERMUTATIONS
-        for start in range(0, len(left), step):
-            chunk = slice(start, start + step)
-            result[chunk] = (self.signatures[left[chunk]] == self.signatures[right[chunk]]).mean(axis=1)
-        return result
-
-    def promising(self, left: Array, right: Array) -> tuple[Array, Array]:
-        """The pairs whose estimate is not four standard errors below the threshold; all of them at high thresholds."""
-        if self.threshold >= EXACT_ONLY_THRESHOLD:
-            return left, right
-        error = (self.threshold * (1 - self.threshold) / PERMUTATIONS) ** 0.5
-        keep = self.estimate(left, right) >= self.threshold - 4 * error
-        return left[keep], right[keep]
-
-    def similarity(self, left: Array, right: Array) -> NDArray[np.float64]:
-        """The exact Jaccard similarity of each pair: |A ∩ B| = |A| + |B| - |A ∪ B|."""
-        left, right = self.documents[left], self.documents[right]
-        sizes = self.shingle_counts[left] + self.shingle_counts[right]
-        order = np.argsort(sizes, kind="stable")  # so that the rows of a matrix are about equally long
-        result = np.empty(len(left))
-        for chunk in chunk_slices(sizes[order], CHUNK_SHINGLES):
-            pairs = order[chunk]
-            a, b = self._matrix(left[pairs]), self._matrix(right[pairs])
-            union = _count_distinct(np.concatenate((a, b), axis=1))
-            result[pairs] = (_count_distinct(a) + _count_distinct(b) - union) / union
-        return result
-
-    def _matrix(self, documents: Array) -> NDArray[np.uint64]:
-        """Shingles, one document per row, padded at the end with at least one `_NO_SHINGLE`."""
-        hashes, offsets = self.shingles.gather(documents)
-        sizes = np.diff(offsets)
-        matrix = np.full((len(documents), int(sizes.max(initial=0)) + 1), _NO_SHINGLE)
-        matrix[np.arange(matrix.shape[1]) < sizes[:, None]] = hashes
-        return matrix
-
-
-def _count_distinct(matrix: NDArray[np.uint64]) -> Array:
-    """The number of distinct shingles in each row of a padded matrix: [7, 3, 7, pad] has 2."""
-    ordered = np.sort(matrix, axis=1)
-    return (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
 
 
 def _root_pairs(buckets: Array) -> tuple[Array, Array, Array]:

@@ -20,7 +20,8 @@ import numpy as np
 
 from git_starcoder.build_state import StepCounts
 from git_starcoder.engine.cache import code_digest
-from git_starcoder.hashing.near_duplicates import ComparableTexts, ShingleSample
+from git_starcoder.hashing.containment import ShingleSample
+from git_starcoder.hashing.near_duplicates import ComparableTexts
 from git_starcoder.hashing.texts import HashedLines, TextShingles
 from git_starcoder.protocols import NO_PROGRESS
 from git_starcoder.records import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 
 from git_starcoder.hashing.arrays import JoinedArray, run_offsets
-from git_starcoder.hashing.near_duplicates import band_keys, band_shape
+from git_starcoder.hashing.bands import band_keys, band_shape
 from git_starcoder.hashing.texts import WindowShingles
 from git_starcoder.memo import Memo, batch_by_size
 from git_starcoder.protocols import Failure

@@ -31,9 +31,9 @@ import numpy as np
 
 from git_starcoder import augmentations
 from git_starcoder.hashing.arrays import SHINGLE_TOKENS, connect_components, run_offsets
+from git_starcoder.hashing.bands import band_keys
 from git_starcoder.hashing.near_duplicates import (
     ComparableTexts,
-    band_keys,
     describe_texts,
     find_copies_in,
     find_keepers,
