@@ -7,7 +7,7 @@ Takes the tables of the repositories in a work folder as templates and makes as 
 a copy of template i modulo their number in which every hash is another one, as if its code were other code. Of the
 hashes, `COMMON` are the same in all copies of a template (boilerplate), and `SHARED` in eight repositories. A share
 `--forks` of the repositories are forks: they have the texts of an earlier copy of their template, but of `EDITED` of
-the texts a tenth of the shingles is new, and half of the MinHash buckets. So sizes are real, and what is alike is
+the texts a tenth of the shingles is new, and half of the MinHash signature. So sizes are real, and what is alike is
 planted.
 
 Each join runs in a process of its own. The tables are on disk and memory-mapped, as in a build. One JSON line each:
@@ -90,6 +90,12 @@ class Variant:
         salt = np.select([share < COMMON, share < COMMON + SHARED], [np.uint64(0), self.group], salt)
         return mix_bits(hashes ^ mix_bits(salt))
 
+    def signatures(self, signatures: np.ndarray) -> np.ndarray:
+        """Other MinHash signatures, shape (texts, numbers). Half of the numbers of an edited text are its own."""
+        salt = np.repeat(self.of_text[:, None], signatures.shape[1], axis=1)
+        salt[np.ix_(self.is_edited, np.arange(0, signatures.shape[1], 2))] = self.own
+        return mix_bits(signatures.astype(np.uint64) ^ mix_bits(salt)).astype(np.uint32)
+
     def keys(self, keys: np.ndarray, text: np.ndarray) -> np.ndarray:
         """Other bucket keys, shape (texts, bands)."""
         salt = np.repeat(self.of_text[text][:, None], keys.shape[1], axis=1)
@@ -105,9 +111,7 @@ def make_files(template: Path, folder: Path, number: int, templates: int, forks:
     variant = Variant(number, templates, forks, len(texts))
     counts = np.diff(arrays["shingles.offsets"])
     arrays["shingles.hashes"] = variant.hashes(arrays["shingles.hashes"], np.repeat(texts, counts))
-    arrays["bucket_keys"] = variant.keys(arrays["bucket_keys"], texts)
-    if "file_bucket_keys" in arrays:
-        arrays["file_bucket_keys"] = variant.keys(arrays["file_bucket_keys"], texts)
+    arrays["signatures"] = variant.signatures(arrays["signatures"])
     for name in SAMPLED:
         text = arrays[f"{name}.text"]
         hashes = variant.hashes(arrays[f"{name}.hashes"], text)

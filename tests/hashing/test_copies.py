@@ -60,7 +60,7 @@ def in_parts(texts, counts, threshold):
     parts, numbers = [], []
     for begin, end in pairwise(edges.tolist()):
         some = texts[begin:end]
-        parts.append(describe_texts(TextShingles.from_texts(some), HashedLines.from_texts(some), threshold))
+        parts.append(describe_texts(TextShingles.from_texts(some), HashedLines.from_texts(some)))
         numbers.append(np.arange(begin, end))
     return find_copies_in(parts, numbers, threshold)
 

@@ -299,7 +299,7 @@ def test_a_small_near_duplicate_does_not_hide_a_copy_of_its_larger_one():
 
     def describe(texts):
         data = [text.encode() for text in texts]
-        return describe_texts(TextShingles.from_texts(data), HashedLines.from_texts(data), 0.5)
+        return describe_texts(TextShingles.from_texts(data), HashedLines.from_texts(data))
 
     found = find_copies_in([describe(texts), describe(other)], [np.arange(3), np.array([3])], 0.5)
     assert found.search_counts["near_duplicate"] == 1

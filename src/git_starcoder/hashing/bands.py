@@ -63,6 +63,16 @@ def band_keys(shingles: Shingles, threshold: float) -> NDArray[np.uint64]:
     return keys
 
 
+def signatures_of(shingles: Shingles) -> NDArray[np.uint32]:
+    """The MinHash signature of each document, shape (documents, PERMUTATIONS); zeros for one without shingles."""
+    counts = shingles.shingle_counts()
+    documents = np.flatnonzero(counts > 0)
+    result = np.zeros((len(counts), PERMUTATIONS), dtype=np.uint32)
+    for chunk, signatures in _signatures(shingles, documents):
+        result[documents[chunk]] = signatures
+    return result
+
+
 class BandIndex:
     """The documents that share a bucket with another, numbered from 0, and their buckets."""
 
@@ -114,9 +124,13 @@ class BandIndex:
         result = np.empty(len(left))
         for chunk in chunk_slices(sizes[order], CHUNK_SHINGLES):
             pairs = order[chunk]
-            a, b = self._matrix(left[pairs]), self._matrix(right[pairs])
-            union = _count_distinct(np.concatenate((a, b), axis=1))
-            result[pairs] = (_count_distinct(a) + _count_distinct(b) - union) / union
+            documents, places = np.unique(np.concatenate((left[pairs], right[pairs])), return_inverse=True)
+            rows = np.sort(self._matrix(documents), axis=1)  # a document may be in many pairs, so it is sorted once
+            a, b = places[: len(pairs)], places[len(pairs) :]
+            distinct = _count_distinct(rows)
+            # The stable sort merges the two sorted halves of each row, in linear time.
+            union = _count_distinct(np.sort(np.concatenate((rows[a], rows[b]), axis=1), axis=1, kind="stable"))
+            result[pairs] = (distinct[a] + distinct[b] - union) / union
         return result
 
     def _matrix(self, documents: Array) -> NDArray[np.uint64]:
@@ -135,12 +149,14 @@ def _signatures(shingles: Shingles, documents: Array) -> Iterator[tuple[Array, N
     sketch: Any = import_module("rensa").RMinHash
     order = np.argsort(shingles.positions()[documents], kind="stable")
     for chunk in chunk_slices(shingles.shingle_counts()[documents[order]], CHUNK_SHINGLES):
-        hashes, offsets = shingles.gather(documents[order[chunk]])
-        matrix = sketch.digest_matrix_from_flat_token_hashes(hashes, offsets, PERMUTATIONS, 0)
-        yield order[chunk], np.array(matrix.to_rows(), dtype=np.uint32)
+        signatures = shingles.known_signatures(documents[order[chunk]])
+        if signatures is None:
+            hashes, offsets = shingles.gather(documents[order[chunk]])
+            matrix = sketch.digest_matrix_from_flat_token_hashes(hashes, offsets, PERMUTATIONS, 0)
+            signatures = np.array(matrix.to_rows(), dtype=np.uint32)
+        yield order[chunk], signatures
 
 
-def _count_distinct(matrix: NDArray[np.uint64]) -> Array:
-    """The number of distinct shingles in each row of a padded matrix: [7, 3, 7, pad] has 2."""
-    ordered = np.sort(matrix, axis=1)
+def _count_distinct(ordered: NDArray[np.uint64]) -> Array:
+    """The number of distinct shingles in each row of a padded and sorted matrix: [3, 7, 7, pad] has 2."""
     return (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)

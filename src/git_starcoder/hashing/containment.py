@@ -132,8 +132,11 @@ def _parts_by_hash(
 
 def _distinct_pairs(hashes: NDArray[np.uint64], document: Array) -> tuple[NDArray[np.uint64], Array]:
     """Each hash once for each of its documents, sorted by both. `hashes` are sorted."""
-    order = np.lexsort((document, hashes))
-    hashes, document = hashes[order], document[order]
+    # Most hashes stand in one text only. Of [3, 7, 7, 9], only the two in the middle have to be sorted by document.
+    is_repeated = hashes[1:] == hashes[:-1]
+    is_shared = np.concatenate((is_repeated, [False])) | np.concatenate(([False], is_repeated))
+    shared = np.flatnonzero(is_shared)[: len(hashes)]
+    document[shared] = document[shared[np.lexsort((document[shared], hashes[shared]))]]
     distinct = equal_run_starts(hashes, document)
     return hashes[distinct], document[distinct]
 

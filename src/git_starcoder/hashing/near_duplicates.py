@@ -18,6 +18,7 @@ proposed with a probability of at least 0.99, a more similar one with a higher p
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ from git_starcoder.hashing.arrays import (
     run_positions,
     sorted_unique,
 )
-from git_starcoder.hashing.bands import CHUNK_SHINGLES, BandIndex, band_keys
+from git_starcoder.hashing.bands import CHUNK_SHINGLES, BandIndex, signatures_of
 from git_starcoder.hashing.containment import ShingleSample, find_contained, sample_shingles
 from git_starcoder.hashing.texts import JoinedShingles
 
@@ -104,21 +105,21 @@ class ComparableTexts(NamedTuple):
     """What `find_copies` compares texts by; see `describe_texts`."""
 
     shingles: TextShingles
-    bucket_keys: NDArray[np.uint64]
-    """The `band_keys` of each text at the threshold, shape (texts, bands)."""
+    """The five-token shingles, with signatures."""
     token_runs: ShingleSample
     """Some of the five-token shingles."""
     line_words: ShingleSample
     """All sequences of three words of a line."""
 
 
-def describe_texts(shingles: TextShingles, lines: HashedLines, threshold: float, threads: int = 1) -> ComparableTexts:
-    """What texts are compared by at a threshold. `shingles` and `lines` are those of the same texts."""
+def describe_texts(shingles: TextShingles, lines: HashedLines, threads: int = 1) -> ComparableTexts:
+    """What texts are compared by. `shingles` and `lines` are those of the same texts."""
     with ThreadPoolExecutor(threads) as pool:  # numpy releases the interpreter lock
-        bucket_keys = pool.submit(band_keys, shingles, threshold)
+        signatures = pool.submit(signatures_of, shingles)
         token_runs = pool.submit(sample_shingles, shingles, CONTAINMENT_RATE)
         line_words = pool.submit(lambda: sample_shingles(lines.shingles(), rate=1))
-        return ComparableTexts(shingles, bucket_keys.result(), token_runs.result(), line_words.result())
+        shingles = replace(shingles, signatures=signatures.result())
+        return ComparableTexts(shingles, token_runs.result(), line_words.result())
 
 
 def find_copies(shingles: TextShingles, lines: HashedLines, threshold: float, tolerance: float = 0.0) -> CopyPairs:
@@ -126,7 +127,7 @@ def find_copies(shingles: TextShingles, lines: HashedLines, threshold: float, to
 
     `shingles` and `lines` are those of the same texts. `tolerance` is added to all thresholds.
     """
-    described = describe_texts(shingles, lines, min(1.0, threshold + tolerance))
+    described = describe_texts(shingles, lines)
     numbers = np.arange(len(shingles.shingle_counts()))
     return find_copies_in([described], [numbers], threshold, tolerance=tolerance)
 
@@ -148,13 +149,12 @@ def find_copies_in(
     would make all its code boilerplate.
     """
     documents = join_shingles([part.shingles for part in parts], numbers)
-    keys = np.concatenate([part.bucket_keys[number >= 0] for part, number in zip(parts, numbers, strict=True)])
     token_runs, line_words = [part.token_runs for part in parts], [part.line_words for part in parts]
     line_threshold = min(1.0, max(threshold, MIN_REWRAPPED_SHARE) + tolerance)
     threshold = min(1.0, threshold + tolerance)
-    merged = np.arange(len(keys))
+    merged = np.arange(len(documents.part))
     with ThreadPoolExecutor(threads) as pool:  # numpy releases the interpreter lock
-        similar_search = pool.submit(find_similar_pairs, documents, threshold, keys)
+        similar_search = pool.submit(find_similar_pairs, documents, threshold)
         if len(parts) > 1:
             similar = similar_search.result()
             merged = connect_components(merged, similar.left, similar.right)
@@ -178,13 +178,13 @@ def join_shingles(parts: Sequence[TextShingles], numbers: Sequence[Array]) -> Jo
     )
 
 
-def find_similar_pairs(shingles: Shingles, threshold: float, keys: NDArray[np.uint64] | None = None) -> SimilarPairs:
+def find_similar_pairs(shingles: Shingles, threshold: float) -> SimilarPairs:
     """Find pairs of similar documents, enough of them to connect all documents that similar pairs connect.
 
     A pair that other pairs already connect is not compared: a thousand near-copies cost a thousand comparisons, not
-    half a million. `keys` are the `band_keys` of the documents, if they are known.
+    half a million.
     """
-    index = BandIndex(shingles, threshold, keys)
+    index = BandIndex(shingles, threshold)
     count = len(index.documents)
     component = np.arange(count)
     unlike = np.empty(0, dtype=np.int64)  # sorted codes of pairs that were compared and are not similar

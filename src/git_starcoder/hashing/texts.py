@@ -89,6 +89,8 @@ class TextShingles:
 
     hashes: NDArray[np.uint64]
     offsets: NDArray[np.int64]
+    signatures: NDArray[np.uint32] | None = None
+    """The MinHash signature of each text where it is known (`bands`), shape (texts, numbers per signature)."""
 
     @classmethod
     def from_texts(cls, texts: Iterable[bytes]) -> TextShingles:
@@ -108,6 +110,10 @@ class TextShingles:
         """The hashes of some texts, and their offsets."""
         offsets = run_offsets(self.shingle_counts()[documents])
         return self.hashes[run_positions(self.offsets[:-1][documents], offsets)], offsets
+
+    def known_signatures(self, documents: NDArray[Any]) -> NDArray[np.uint32] | None:
+        """The signatures of some texts, if they are known."""
+        return None if self.signatures is None else self.signatures[documents]
 
     def select(self, documents: Sequence[int]) -> TextShingles:
         """The shingles of some texts, in the order given."""
@@ -154,6 +160,9 @@ class WindowShingles:
         for index in np.flatnonzero(self.salt[documents]).tolist():
             hashes[offsets[index] : offsets[index + 1]] ^= self.salt[documents[index]]
         return hashes, offsets
+
+    def known_signatures(self, _documents: NDArray[Any]) -> None:
+        """Signatures of windows are not known."""
 
 
 class LineMatches(NamedTuple):
@@ -203,6 +212,21 @@ class JoinedShingles:
         for members, hashes, offsets in pieces:
             all_hashes[run_positions(all_offsets[members], offsets)] = hashes
         return all_hashes, all_offsets
+
+    def known_signatures(self, documents: NDArray[Any]) -> NDArray[np.uint32] | None:
+        """The signatures of some documents, if those of all are known."""
+        part, text = self.part[documents], self.text[documents]
+        places: list[NDArray[np.int64]] = []
+        pieces: list[NDArray[np.uint32]] = []
+        for number, members in members_by_value(part):
+            signatures = self.parts[number].known_signatures(text[members])
+            if signatures is None:
+                return None
+            places.append(members)
+            pieces.append(signatures)
+        result = np.concatenate(pieces)
+        result[np.concatenate(places)] = result.copy()
+        return result
 
     def select(self, documents: NDArray[np.int64]) -> JoinedShingles:
         """Some documents, in the order given; a document may be there several times."""

@@ -186,8 +186,7 @@ class ManyBuild:
         """Run the part `read` of each repository of the share. The result is in the order of `chosen`."""
         recipe = self._recipe
         settings = (
-            recipe.read, recipe.analyse, recipe.augment, recipe.window.sizes, recipe.window.overlap, recipe.split.near,
-            recipe.dedup.files, recipe.seed,
+            recipe.read, recipe.analyse, recipe.augment, recipe.window.sizes, recipe.window.overlap, recipe.seed,
         )  # fmt: skip
         repositories: list[ReadRepository] = []
         for each in chosen:

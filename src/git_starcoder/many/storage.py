@@ -317,7 +317,7 @@ def store_file_table(folder: Path, table: FileTable) -> None:
         "expected_rows": table.expected_rows,
         "shingles.hashes": compared.shingles.hashes,
         "shingles.offsets": compared.shingles.offsets,
-        "bucket_keys": compared.bucket_keys,
+        "signatures": np.asarray(compared.shingles.signatures),
         "file_of_change": table.file_of_change,
         "rows_of_change": table.rows_of_change,
         "edit_counts": changes.edit_counts,
@@ -327,8 +327,6 @@ def store_file_table(folder: Path, table: FileTable) -> None:
         arrays |= {f"{name}.{key}": value for key, value in sample._asdict().items()}
     for name, lines in (("lines", table.lines), ("edits", changes.edits), ("quotes", changes.quotes)):
         arrays |= {f"{name}.{field.name}": getattr(lines, field.name) for field in fields(HashedLines)}
-    if table.file_bucket_keys is not None:
-        arrays["file_bucket_keys"] = table.file_bucket_keys
     store_arrays(folder / f"files.{ARRAYS_FILE}", arrays)
     lists = FileLists(*(list(map(printable_path, getattr(table, name))) for name in FileLists._fields))
     store(folder / f"files.{RECORDS_FILE}", lists)
@@ -357,12 +355,10 @@ def load_file_table(folder: Path, name: str) -> FileTable:
         digests=list(map(parse_printable_path, lists.digests)),
         expected_rows=arrays["expected_rows"],
         compared=ComparableTexts(
-            TextShingles(arrays["shingles.hashes"], arrays["shingles.offsets"]),
-            arrays["bucket_keys"],
+            TextShingles(arrays["shingles.hashes"], arrays["shingles.offsets"], arrays["signatures"]),
             sample("token_runs"),
             sample("line_words"),
         ),
-        file_bucket_keys=arrays.get("file_bucket_keys"),
         lines=lines("lines"),
         file_of_change=arrays["file_of_change"],
         rows_of_change=arrays["rows_of_change"],

@@ -31,7 +31,6 @@ import numpy as np
 
 from git_starcoder import augmentations
 from git_starcoder.hashing.arrays import SHINGLE_TOKENS, connect_components, run_offsets
-from git_starcoder.hashing.bands import band_keys
 from git_starcoder.hashing.near_duplicates import (
     ComparableTexts,
     describe_texts,
@@ -128,8 +127,6 @@ class FileTable(NamedTuple):
     """The expected rows of the first file of each text."""
     compared: ComparableTexts
     """What texts are compared by."""
-    file_bucket_keys: NDArray[np.uint64] | None
-    """The keys of the texts by which near-duplicate files are found, if the recipe drops them."""
     lines: HashedLines
     """The lines of each text, as the gate compares them; of no text if the recipe reads no changes."""
     file_of_change: NDArray[np.int64]
@@ -222,8 +219,7 @@ def describe_files(
         first_file=np.array(list(first_unit.values()), dtype=np.int64),
         digests=list(first_unit),
         expected_rows=np.array(expected_rows, dtype=np.float64),
-        compared=describe_texts(shingles, lines, recipe.split.near, build.engine.jobs),
-        file_bucket_keys=None if recipe.dedup.files is None else band_keys(shingles, recipe.dedup.files),
+        compared=describe_texts(shingles, lines, build.engine.jobs),
         lines=lines if recipe.read.changes or changes else HashedLines.from_texts([]),
         file_of_change=np.array(file_of_change, dtype=np.int64),
         # For each augmentation for changes, a change has a row for each edit, and for each edit that follows another.
@@ -631,12 +627,10 @@ def _find_near_copies(
     if threshold is None:
         return keepers
     ordered = components[order]
-    all_keys = [keys[table.text_of_file] for table in files.tables if (keys := table.file_bucket_keys) is not None]
     found = find_keepers(
         files.shingles_of_files().select(order),
         threshold,
         lambda left, right: ordered[left] != ordered[right],
-        np.concatenate(all_keys)[order],
     )
     repeats = np.flatnonzero(found.keeper >= 0)
     table_of_file = np.searchsorted(files.first_number, order[repeats], side="right") - 1
