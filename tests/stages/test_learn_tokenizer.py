@@ -11,7 +11,7 @@ from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import Source, Unit, content_id
 from git_starcoder.stages import learn_tokenizer
-from git_starcoder.stages.split import holdout_rank
+from git_starcoder.stages.shares import holdout_rank
 
 RECIPE = Recipe.load("effectiveness", ("window.size=64", "window.vocab_size=600"))
 

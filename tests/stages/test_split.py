@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from git_starcoder import recipe
 from git_starcoder.build_state import BuildState
 from git_starcoder.records import Change, Drop, Edit, Source, Unit, content_id
-from git_starcoder.stages import split
+from git_starcoder.stages import file_table, split
+from git_starcoder.stages.shares import MAX_CHANCE_SHARE, SPLIT_TOLERANCE, UNGATED_SHARE, LeakGroup, assign_groups
 from toy import embedding_model
 from wrapped import WRAPS, code
 
@@ -62,7 +63,7 @@ def parted(folder, files, options=None, seed=0, watch=None):
 
 def rows_of(files):
     """The rows that each file of words will give: one, and one for each stride beyond the first window."""
-    tokens = {path: len(text.split()) * split.TOKENS_PER_WORD for path, text in files.items()}
+    tokens = {path: len(text.split()) * file_table.TOKENS_PER_WORD for path, text in files.items()}
     return {path: 1 + max(0, -int(-(count - 64) // 16)) for path, count in tokens.items()}
 
 
@@ -175,10 +176,10 @@ GROUPS = st.lists(st.tuples(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1
 
 @given(rows=GROUPS, order=st.randoms(use_true_random=False))
 def test_assignment_is_a_function_of_the_groups(rows, order):
-    groups = [split.LeakGroup(f"{n:03}", *row) for n, row in enumerate(rows)]
-    splits = split.assign_groups(groups, recipe.SplitOptions())
+    groups = [LeakGroup(f"{n:03}", *row) for n, row in enumerate(rows)]
+    splits = assign_groups(groups, recipe.SplitOptions())
     order.shuffle(groups)
-    assert split.assign_groups(groups, recipe.SplitOptions()) == splits
+    assert assign_groups(groups, recipe.SplitOptions()) == splits
     assert set(splits) == {group.id for group in groups}
     held = set(splits.values())
     assert len(held) == min(len(groups), 3)
@@ -189,12 +190,12 @@ def test_assignment_is_a_function_of_the_groups(rows, order):
     rows=GROUPS.filter(lambda rows: len(rows) > 2), new=st.tuples(st.integers(1, 500), st.floats(0, 1), st.floats(0, 1))
 )
 def test_held_out_never_takes_more_than_its_share_unless_it_would_be_empty(rows, new):
-    groups = [split.LeakGroup(f"{n:03}", *row) for n, row in enumerate([*rows, new])]
-    splits = split.assign_groups(groups, recipe.SplitOptions())
+    groups = [LeakGroup(f"{n:03}", *row) for n, row in enumerate([*rows, new])]
+    splits = assign_groups(groups, recipe.SplitOptions())
     total = sum(group.expected_rows for group in groups)
     for name, share in (("val", 0.10), ("test", 0.05)):
         members = [group.expected_rows for group in groups if splits[group.id] == name]
-        assert len(members) == 1 or sum(members) <= (share + split.SPLIT_TOLERANCE) * total + 1e-6
+        assert len(members) == 1 or sum(members) <= (share + SPLIT_TOLERANCE) * total + 1e-6
 
 
 def test_a_small_commit_moves_few_files(tmp_path):
@@ -248,7 +249,7 @@ def test_of_two_groups_the_larger_is_learned_from(tmp_path):
 
 def test_expected_rows_count_windows_and_variations():
     window = recipe.WindowOptions(size=100, overlap=0.75)
-    assert [split.expected_row_count(tokens, window, 0) for tokens in (0, 7, 100, 101, 125, 126, 1000)] == [
+    assert [file_table.expected_row_count(tokens, window, 0) for tokens in (0, 7, 100, 101, 125, 126, 1000)] == [
         1,
         1,
         1,
@@ -257,7 +258,7 @@ def test_expected_rows_count_windows_and_variations():
         3,
         37,
     ]
-    assert split.expected_row_count(1000, window, 3) == 4 * 37
+    assert file_table.expected_row_count(1000, window, 3) == 4 * 37
 
 
 def test_variations_that_are_drawn_and_can_be_made_are_counted(tmp_path):
@@ -267,11 +268,15 @@ def test_variations_that_are_drawn_and_can_be_made_are_counted(tmp_path):
         for tree, keys in (("clean", 4), ("errors", 1), ("none", 1)):  # masking needs no tree
             unit = Unit(source, tree, "core", 0.0)
             assert (
-                split._expected_variations(run, unit, dict.fromkeys(options.augment, recipe.AugmentationOptions(1.0)))
+                file_table.expected_variations(
+                    run, unit, dict.fromkeys(options.augment, recipe.AugmentationOptions(1.0))
+                )
                 == keys
             )
             assert (
-                split._expected_variations(run, unit, dict.fromkeys(options.augment, recipe.AugmentationOptions(0.0)))
+                file_table.expected_variations(
+                    run, unit, dict.fromkeys(options.augment, recipe.AugmentationOptions(0.0))
+                )
                 == 0
             )
 
@@ -329,7 +334,7 @@ def test_shares_are_met_by_rows_of_changes_that_stay(tmp_path):
     augment = {"git_diff": recipe.AugmentationOptions(1.0)}
     units, _, _, run = gated(tmp_path, files, [(path, b"", edits) for path in files], augment=augment)
     splits = Counter(unit.split for unit in units.values())
-    rows = {name: count * (1 + 9 * (split.UNGATED_SHARE if name == "train" else 1)) for name, count in splits.items()}
+    rows = {name: count * (1 + 9 * (UNGATED_SHARE if name == "train" else 1)) for name, count in splits.items()}
     assert {name: count / sum(rows.values()) for name, count in rows.items()} == pytest.approx(
         {"train": 0.85, "val": 0.10, "test": 0.05}, abs=0.01
     )
@@ -469,14 +474,14 @@ def test_small_repositories_of_many_have_the_shares_on_average():
     held = Counter()
     for number in range(2000):
         rows = [round(chance.uniform(5, 15)) for _ in range(chance.randrange(1, 12))]
-        groups = [split.LeakGroup(f"{number}/{n}", n, chance.random(), chance.random()) for n in rows]
+        groups = [LeakGroup(f"{number}/{n}", n, chance.random(), chance.random()) for n in rows]
         groups = [group._replace(id=f"{number}/{index}") for index, group in enumerate(groups)]
-        splits = split.assign_groups(groups, recipe.SplitOptions(), needs_all=False)
+        splits = assign_groups(groups, recipe.SplitOptions(), needs_all=False)
         held.update({splits[group.id]: 0 for group in groups})
         for group in groups:
             held[splits[group.id]] += group.expected_rows
         largest = max((group.expected_rows for group in groups if splits[group.id] != "train"), default=0)
-        assert largest <= split.MAX_CHANCE_SHARE * sum(rows)
+        assert largest <= MAX_CHANCE_SHARE * sum(rows)
     total = held.total()
     assert 0.03 < held["test"] / total < 0.06
     assert 0.07 < held["val"] / total < 0.11

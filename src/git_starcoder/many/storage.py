@@ -39,9 +39,9 @@ from git_starcoder.records import (
     parse_printable_path,
     printable_path,
 )
+from git_starcoder.stages.file_table import FileTable
 from git_starcoder.stages.history_gate import ComparableChanges
 from git_starcoder.stages.row_table import RowColumns, RowTable
-from git_starcoder.stages.split import FileTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence

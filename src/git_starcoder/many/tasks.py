@@ -22,6 +22,7 @@ from git_starcoder.many import storage
 from git_starcoder.many.storage import HistoryFacts, ReadRecords, RowRecords, ShardRecords
 from git_starcoder.protocols import NO_CACHE, NO_PROGRESS
 from git_starcoder.stages import analyse, augment, dedup, order, read, split, weigh, window, write
+from git_starcoder.stages.file_table import describe_files
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.licences import LICENCE_FILE, recognise_licence
 from git_starcoder.user_paths import offer_temporary_folder
@@ -166,7 +167,7 @@ def _read(task: ReadTask, folder: Path) -> None:
     with _open_cache(task.cache) as cache, BuildState(folder, recipe.seed, _workers(), NO_PROGRESS, cache) as build:
         sources, changes = read.read_repository(build, recipe.read, repo)
         units = analyse.analyse_sources(build, recipe.analyse, sources)
-        storage.store_file_table(folder, split.describe_files(build, recipe, units, changes))
+        storage.store_file_table(folder, describe_files(build, recipe, units, changes))
         history = HistoryFacts(
             repo.committed_at, repo.is_shallow, bool(repo.incomplete_reason), repo.has_uncertain_renames, repo.notes
         )

@@ -19,7 +19,8 @@ from git_starcoder.git.objects import FILE_MODE, MODE_TYPE_MASK, Repo, Unreadabl
 from git_starcoder.memo import Memo
 from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.records import content_id, dataset_path
-from git_starcoder.stages.split import holdout_rank, oldest_path
+from git_starcoder.stages.file_table import oldest_path
+from git_starcoder.stages.shares import holdout_rank
 from git_starcoder.text.clean import CleanText, clean_file, find_refusal
 from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learn_bpe, learned_tokenizer
 
