@@ -11,7 +11,7 @@ from git_starcoder.git.objects import Repo
 from git_starcoder.protocols import NO_CACHE, Failure
 from git_starcoder.recipe import ReadOptions
 from git_starcoder.records import content_id
-from git_starcoder.stages import read
+from git_starcoder.stages import read, read_changes
 
 DAY = 86_400
 FIRST = 1_700_000_000
@@ -325,7 +325,7 @@ def test_each_text_is_read_once(repo_maker, tmp_path, engine, monkeypatch):
         return real(self, names)
 
     monkeypatch.setattr(Repo, "read_blobs", spy)
-    monkeypatch.setattr(read, "DIFF_TASK_BYTES", 2000)
+    monkeypatch.setattr(read_changes, "DIFF_TASK_BYTES", 2000)
     result = Result(path, tmp_path, engine)
     assert len(result.changes) == 60
     history, _ = asked
@@ -339,7 +339,7 @@ def test_the_same_whatever_jobs_and_batches(repo_maker, tmp_path, engine, monkey
     ]
     path = repo_maker([{"a.py": TEXT}, *history, {"a.py": None, "d.py": TEXT + "end\n"}])
     whole = Result(path, tmp_path / "whole", engine)
-    monkeypatch.setattr(read, "DIFF_TASK_BYTES", 3000)
+    monkeypatch.setattr(read_changes, "DIFF_TASK_BYTES", 3000)
     with LocalEngine(jobs=1) as one:
         parts = Result(path, tmp_path / "parts", one)
     assert len(whole.changes) > 20
@@ -351,7 +351,7 @@ def test_the_same_whatever_jobs_and_batches(repo_maker, tmp_path, engine, monkey
 @pytest.mark.parametrize(("together", "anew"), [(1, 2), (3, 2), (4, 4), (8, 8)])
 def test_what_an_earlier_build_found_is_not_read_again(repo_maker, tmp_path, engine, monkeypatch, together, anew):
     monkeypatch.setattr(
-        read, "CHANGES_PER_CACHE_ENTRY", together
+        read_changes, "CHANGES_PER_CACHE_ENTRY", together
     )  # counted from the oldest of the seven changes of a.py
     history = [{"a.py": f"{number}\n" + TEXT, "b": b"\0%d" % number} for number in range(6)]
     path = repo_maker([*history, {"a.py": TEXT, "c.py": "c\n"}])
