@@ -12,9 +12,10 @@ import pytest
 
 from git_starcoder import update as updates
 from git_starcoder.build_state import Pins
+from git_starcoder.checks import check
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
-from git_starcoder.dataset.held_out import load_documents
+from git_starcoder.dataset.held_out import load_documents, load_repository
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError, OutputError, RepositoryError, UsageError
 from git_starcoder.evals import BOTH, NETWORK
@@ -36,7 +37,8 @@ from git_starcoder.text.tokenizer import load_tokenizer
 from git_starcoder.update import KEPT, NEW, update
 from toy import code_base, evolving
 
-RECIPE = Recipe.load("natural", ("window.vocab_size=600", "window.size=128"))
+SETTINGS = ("window.vocab_size=600", "window.size=128")
+RECIPE = Recipe.load("natural", SETTINGS)
 CONFIG = TrainConfig(size="toy", batch=512, piece=1024, tokens=2048, device="cpu", precision="float32", fim=0.0,
                      checkpoint_minutes=1e-9)  # fmt: skip
 ADDED = {f"added/{path}": text for path, text in code_base(30, seed=5).items()}
@@ -153,6 +155,23 @@ def test_scores_before_and_after_are_of_the_same_files(updated, place, trained):
     assert {score.subject for score in result.scores} >= {NETWORK, BOTH}
     memory = {score.text: score for score in result.scores if score.subject == "memory"}
     assert memory[NEW].before != memory[NEW].after
+
+
+def test_held_out_commits_train_once_later_ones_are_held_out(repository, engine, tmp_path):
+    recipe = Recipe.load("natural", (*SETTINGS, "split.holdout=commits", "split.commits=3"))
+    old = build(Repo.open(repository, OLD), recipe, tmp_path / "dataset", engine=engine)
+    train(old, tmp_path / "model", CONFIG)
+    held_out = {document.path for split in ("val", "test") for document in load_documents(old, split)}
+    result = update(tmp_path / "model", tmp_path / "dataset", Repo.open(repository), engine=engine)
+    dataset = Dataset.open(tmp_path / "dataset")
+    assert held_out <= {document.path for document in load_documents(dataset, "train")}
+    assert not any(outcome.findings for outcome in check(dataset, Repo.open(repository)))
+    assert {score.text for score in result.scores} >= {NEW}
+    tokenizer = load_tokenizer(tmp_path / "model")
+    anew = RepositoryMemory.build([each.tokens for each in load_repository(dataset)], "repository", tokenizer)
+    stored = RepositoryMemory.open(tmp_path / "model" / "memory")
+    for name in ARRAYS:
+        assert np.array_equal(getattr(stored.index, name), getattr(anew.index, name)), name
 
 
 def test_the_network_learns_new_rows_and_replays_old_ones(updated, place, monkeypatch):

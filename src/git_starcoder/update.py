@@ -22,7 +22,7 @@ import numpy as np
 from git_starcoder.build_state import Pins
 from git_starcoder.dataset import DATASET_FOLDER, Dataset
 from git_starcoder.dataset.contamination import drop_read
-from git_starcoder.dataset.held_out import load_documents
+from git_starcoder.dataset.held_out import load_documents, load_repository
 from git_starcoder.errors import DatasetError, RepositoryError, UsageError
 from git_starcoder.evals import mean_over_groups
 from git_starcoder.git.objects import Repo
@@ -212,14 +212,18 @@ class _UpdateRun:
                 raise RepositoryError(what, where=str(self.repo.path), hint=hint) from error
 
     def _build(self, old: Dataset) -> Dataset:
-        recipe = Recipe.load(old.folder / "recipe.yaml")
+        recipe = _read_recipe(old)
         options: dict[str, Any] = {"engine": self.engine, "progress": self.progress, "cache": self.cache}
-        pins = Pins(old.splits_of_files(), old.tokenizer_folder)
+        # If the newest commits are held out, what they once added trains as soon as enough others came after them.
+        splits = old.splits_of_files() if recipe.split.holdout == "files" else {}
+        pins = Pins(splits, old.tokenizer_folder)
         return build(self.repo, recipe, self.staged, pins=pins, **options)
 
     def _held_out_texts(self, old: Dataset, new: Dataset) -> dict[str, list[HeldOutText]]:
         """The held-out text by kind, as it is at the new commit. No model has trained on it."""
         known = {split: {str(row["source_file"]) for row in old.row_metadata(split)} for split in SPLITS}
+        if _read_recipe(new).split.holdout == "commits":
+            known["train"] = set()  # only lines are held out that came after all that the old model has read
         kinds: dict[str, list[Document]] = {KEPT: [], NEW: []}
         for document in drop_read(load_documents(new, "test"), self.blobs):
             if document.path in known["test"]:
@@ -234,7 +238,7 @@ class _UpdateRun:
 
         The gates stay: they say how much a count is worth, which new commits hardly change.
         """
-        documents = [document.tokens for split in SPLITS for document in load_documents(dataset, split)]
+        documents = [document.tokens for document in load_repository(dataset)]
         start = perf_counter()
         memory = RepositoryMemory.open(self.model / MEMORY_FOLDER).update(documents, "repository")
         seconds = perf_counter() - start
@@ -261,6 +265,10 @@ class _UpdateRun:
             ignored = shutil.ignore_patterns(GITIGNORE_NAME)
             shutil.copytree(self.staged, folder, copy_function=_link_or_copy, dirs_exist_ok=True, ignore=ignored)
         shutil.rmtree(self.staged, ignore_errors=True)
+
+
+def _read_recipe(dataset: Dataset) -> Recipe:
+    return Recipe.load(dataset.folder / "recipe.yaml")
 
 
 def _link_or_copy(source: str, target: str) -> None:
