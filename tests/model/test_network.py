@@ -233,9 +233,9 @@ def kernel(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window
     return found
 
 
-@pytest.mark.parametrize("fixed", [0, 64])
+@pytest.mark.parametrize("padding", [None, 5])
 @pytest.mark.parametrize("name", ["Llama", "Llama, grouped", "Mistral, sliding"])
-def test_what_a_cuda_kernel_is_asked_for_is_what_is_worked_out_on_a_cpu(name, fixed, tokenizer, monkeypatch):
+def test_what_a_cuda_kernel_is_asked_for_is_what_is_worked_out_on_a_cpu(name, padding, tokenizer, monkeypatch):
     import torch
     from torch.nn.attention import varlen
 
@@ -244,16 +244,17 @@ def test_what_a_cuda_kernel_is_asked_for_is_what_is_worked_out_on_a_cpu(name, fi
     seen = []
 
     def both(module, query, key, value, mask, *, segments, dropout, scaling, sliding_window=None, **_):  # noqa: ARG001
-        window = sliding_window if sliding_window and sliding_window < segments.max_length else None
+        window = sliding_window if sliding_window and sliding_window < segments.longest.shape[0] else None
         found = networks._attend_by_segment(query, key, value, segments, scaling, window, dropout)
         parts = (query, key, value.bfloat16())
         shown = networks._attend_on_cuda(
-            *parts, networks.build_segments(torch, piece.segment_bounds, "cpu", fixed), scaling, window
+            *parts, networks.build_segments(torch, piece.segment_bounds, "cpu", padding=padding), scaling, window
         )
         seen.append(float((found - shown).abs().max() / found.abs().max()))
         return found, None
 
-    piece = pack_rows(random_rows(5, [9, 33, 17]))
+    piece = pack_rows(random_rows(5, [9, 33, 17]), multiple=61 if padding else 1)
+    assert piece.padding_count == (padding or 0)
     transformers_knows(monkeypatch, both)
     with torch.inference_mode():
         network.token_losses(piece)
@@ -268,17 +269,18 @@ def transformers_knows(monkeypatch, function):
     monkeypatch.setitem(AttentionInterface._global_mapping, networks.ATTENTION_NAME, function)
 
 
-def test_fixed_shapes_do_not_depend_on_the_rows():
+def test_padding_is_never_the_longest_segment():
     import torch
 
-    few, many = (
-        networks.build_segments(torch, pack_rows(random_rows(1, lengths), multiple=128).segment_bounds, "cpu", 128)
-        for lengths in ([5, 9], [3] * 30)
-    )
-    assert few.bounds.shape == many.bounds.shape == (65,)
-    assert few.lengths is many.lengths is None
-    assert few.max_length == many.max_length == 128
-    assert few.bounds[-1] == many.bounds[-1] == 128
+    for lengths in ([5, 9], [3] * 30, [128]):
+        packed = pack_rows(random_rows(1, [length + 1 for length in lengths]), multiple=128)
+        padding = {"padding": packed.padding_count}
+        segments = networks.build_segments(torch, packed.segment_bounds, "cpu", **padding)
+        assert segments.lengths is None
+        assert segments.longest.shape == (max(lengths), 0)
+        assert segments.bounds[: len(lengths) + 1].tolist() == [0, *np.cumsum(lengths)]
+        assert segments.bounds[-1] == 128
+        assert 0 < segments.bounds.diff().min() <= segments.bounds.diff().max() == max(lengths)
 
 
 @pytest.mark.parametrize("name", ["Llama", "Llama, grouped", "Mistral, sliding"])
@@ -293,7 +295,9 @@ def test_a_compiled_network_is_the_same_and_is_compiled_once(name, tokenizer, mo
         return graph.forward
 
     compile_it = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_it(model, dynamic=dynamic, backend=backend))
+    monkeypatch.setattr(
+        torch, "compile", lambda model, **options: compile_it(model, backend=backend, fullgraph=True, **options)
+    )
     network = Network(
         make_model(KINDS[name][0], **KINDS[name][1]), tokenizer, device="cpu", precision="float32", is_compiled=True
     )

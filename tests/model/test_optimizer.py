@@ -113,7 +113,7 @@ def test_every_weight_moves_and_is_remembered_by_name(make_runner, optimizer):
     assert {place.rpartition("/")[0] for place in state} == set(one.weights)
     # The next step from a restored state is the same step.
     other = make_runner(optimizer=optimizer)
-    other.optimizer.restore_state(state)
+    other.optimizer.restore_state(state, {})
     for name, weight in one.weights.items():
         other.weights[name].data.copy_(weight.data)
     for each in (one, other):

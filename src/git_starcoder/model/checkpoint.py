@@ -63,6 +63,7 @@ TENSORBOARD_TAGS = {
     "held_out": "loss/held-out, bits per byte",
     "learning_rate": "learning rate",
     "norm": "norm of the gradient",
+    "mfu": "MFU",
 }
 """Tags in TensorBoard by the keys of `metrics.jsonl`."""
 SMOOTHING_DIVISOR = 50

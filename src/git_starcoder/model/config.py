@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from math import log2
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from msgspec import UNSET, Meta
 
@@ -28,34 +30,68 @@ if TYPE_CHECKING:
 
 Count = Annotated[int, Meta(ge=1, le=10**15)]
 """A number of tokens, steps or rows. The limit keeps products of two counts within 64 bits."""
+Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 ShareBelowOne = Annotated[float, Meta(ge=0, lt=1)]
+PARAMETER_COUNT = re.compile(r"(\d+(?:\.\d+)?)([KMB]?)", re.IGNORECASE)
+"""A number of parameters, such as 124M."""
+COUNT_SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9}
+SIZE_PARAMETERS = {"tiny": 4e6, "small": 28e6, "medium": 90e6, "large": 350e6, "huge": 1e9}
+"""Parameters of the named sizes with a vocabulary of 4,096, about."""
 BUDGET_KEYS = ("minutes", "steps", "epochs", "tokens")
 """Keys of which at most one may be set."""
 SCRATCH_DEFAULTS: dict[str, Any] = {
-    "optimizer": "muon", "learning_rate": 1e-2, "embedding_rate": 3.0, "weight_decay": 1.0,
+    "optimizer": "muon", "learning_rate": 1e-2, "embedding_rate": 3.0, "weight_decay": 1.0, "batch": 2048,
 }  # fmt: skip
-"""Defaults where a model is trained from scratch."""
+"""Defaults where a model of up to `tiny` is trained from scratch, measured by us. `scale_to_size` has larger ones."""
+MAX_GROWTH = 1e6
+"""Beyond that, a size is no model that anybody trains, and an error says so."""
+RATE_EXPONENT = -0.25
+BATCH_EXPONENT = 0.654
+"""By which powers of the parameters rate and batch change. For a compute of C operations, the best rate is proportional
+to C^-0.125 and the best batch to C^0.327 (DeepSeek LLM, Bi et al., 2024, section 3.1), and the compute that suits N
+parameters is proportional to N² (Hoffmann et al., 2022). Of larger models we have measured neither."""
 OWN_BASE_DEFAULTS: dict[str, Any] = {
-    "optimizer": "muon", "learning_rate": 3e-3, "embedding_rate": 3.0, "weight_decay": 1.0,
+    "optimizer": "muon", "learning_rate": 3e-3, "embedding_rate": 3.0, "weight_decay": 1.0, "batch": 2048,
 }  # fmt: skip
 """Defaults where all weights of a base of ours are trained: as from scratch, with a third of the learning rate. They
 are not measured yet. The budget is the same as from scratch, however large the repository is: training ends early where
 the validation loss rises."""
 BASE_MODEL_DEFAULTS: dict[str, Any] = {
-    "optimizer": "adamw", "learning_rate": 2e-5, "embedding_rate": 1.0, "weight_decay": 0.1,
+    "optimizer": "adamw", "learning_rate": 2e-5, "embedding_rate": 1.0, "weight_decay": 0.1, "batch": 8192,
 }  # fmt: skip
 """Defaults where all weights of another base model are trained: usual values, not measured by us. The rate from scratch
-would destroy what the base model has learned."""
+would destroy what the base model has learned. The batch is that of adapters."""
 ADAPTER_DEFAULTS: dict[str, Any] = {
-    "optimizer": "adamw", "learning_rate": 2e-4, "embedding_rate": 1.0, "weight_decay": 0.0,
+    "optimizer": "adamw", "learning_rate": 2e-4, "embedding_rate": 1.0, "weight_decay": 0.0, "batch": 8192,
 }  # fmt: skip
-"""Defaults of adapters, from the literature (Hu et al., 2021; Dettmers et al., 2023)."""
+"""Defaults of adapters, from the literature (Hu et al., 2021; Dettmers et al., 2023). The batch is that of the latter:
+16 rows of at most 512 tokens, where our rows of 4,096 tokens would otherwise be steps of one row."""
 DEFAULT_FIM_SHARE = 0.3
 """Share of fill-in-the-middle rows where a model is trained on natural text, from scratch or from a base of ours."""
 DEFAULT_ROPE_BASE = 50_000.0
 """Default of `rope_base`."""
 _BY_BASE: Any = UNSET
 """Stands for the default of the keys above until it is known which of the tables holds."""
+
+
+def named_parameters(size: str) -> float | None:
+    """The parameters that a `size` stands for, about; None if there is no such size."""
+    if match := PARAMETER_COUNT.fullmatch(size):
+        return float(match[1]) * COUNT_SUFFIXES[match[2].upper()]
+    return SIZE_PARAMETERS.get(size)
+
+
+def scale_to_size(size: str) -> dict[str, Any]:
+    """The defaults from scratch for a size, whose rate and batch follow from those of `tiny` if it is larger.
+
+    Rates have two digits and batches are powers of two: 28M parameters have 6.1e-3 and 8,192 tokens, 90M 4.6e-3 and
+    16,384, 350M 3.3e-3 and 32,768, and 1B 2.5e-3 and 65,536. The batch follows the model and not the device. How much
+    of it a device computes at once (`piece`) follows the device.
+    """
+    growth = min(max(1.0, (named_parameters(size) or 0.0) / SIZE_PARAMETERS["tiny"]), MAX_GROWTH)
+    rate = float(f"{SCRATCH_DEFAULTS['learning_rate'] * growth**RATE_EXPONENT:.1e}")
+    batch = 1 << round(log2(SCRATCH_DEFAULTS["batch"] * growth**BATCH_EXPONENT))
+    return SCRATCH_DEFAULTS | {"learning_rate": rate, "batch": batch}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +125,10 @@ class TrainConfig(StrictConfig):
     tokens: Count | None = None
     """Budget as a number of tokens."""
 
-    batch: Count = 2048
+    batch: Count = _BY_BASE
     """Average number of tokens in an optimizer step. Rows are never cut, so a step has at least the tokens of the
-    longest row."""
+    longest row. The default is 2,048 from scratch and from a base of ours, more for sizes above `tiny` (16,384 for
+    `medium`), and 8,192 for other base models and for adapters."""
     piece: Count | None = None
     """Size limit of a micro-batch, in tokens. A step adds up the gradients of its micro-batches. If null, a batch-size
     search finds the largest fast size that fits into memory."""
@@ -119,8 +156,8 @@ class TrainConfig(StrictConfig):
     """`muon` trains the inner weight matrices with Muon and all other weights with AdamW. The default is `muon` from
     scratch and from a base of ours, and `adamw` for other base models and for adapters."""
     learning_rate: PositiveFloat = _BY_BASE
-    """Peak learning rate. The default is 1e-2 from scratch, 3e-3 for all weights of a base of ours, 2e-5 for all
-    weights of another base model, and 2e-4 for adapters."""
+    """Peak learning rate. The default is 1e-2 from scratch, less for sizes above `tiny` (4.6e-3 for `medium`), 3e-3
+    for all weights of a base of ours, 2e-5 for all weights of another base model, and 2e-4 for adapters."""
     embedding_rate: Annotated[PositiveFloat, Off(1.0)] = _BY_BASE
     """The learning rate of embeddings and norms, as a multiple of `learning_rate`. The default is 3 from scratch and
     from a base of ours, and 1 for other base models and for adapters."""
@@ -149,8 +186,9 @@ class TrainConfig(StrictConfig):
     """Random seed of the initial weights and of the order of rows."""
     device: Literal["cuda", "mps", "cpu"] | None = None
     """Device that trains the model. null selects the fastest one."""
-    precision: Literal["float32", "bfloat16"] | None = None
-    """Number format of matrix products. null selects the faster one on the device."""
+    precision: Precision | None = None
+    """Number format of matrix products. null selects the fastest one on the device: bfloat16, or float16 on GPUs before
+    Ampere, which have no bfloat16. In float16 losses are scaled, and `shard` is not possible."""
     compile: bool | None = None
     """Whether `torch.compile` compiles the network. null compiles it only on CUDA."""
     shard: bool = False
@@ -163,16 +201,16 @@ class TrainConfig(StrictConfig):
     """Whether TensorBoard files are written, in addition to the metrics."""
 
     def _fill_defaults(self) -> None:
-        for key, value in self._table_of_defaults().items():
-            if getattr(self, key) is _BY_BASE:
-                object.__setattr__(self, key, value)
         size: Any = self.size
         if type(size) in {int, float}:  # `size: 124000000` is a size, too
             object.__setattr__(self, "size", str(int(size) if float(size).is_integer() else size))
+        for key, value in self._table_of_defaults().items():
+            if getattr(self, key) is _BY_BASE:
+                object.__setattr__(self, key, value)
 
     def _table_of_defaults(self) -> dict[str, Any]:
         if not isinstance(self.base, str):
-            return SCRATCH_DEFAULTS
+            return scale_to_size(self.size) if isinstance(self.size, str) else SCRATCH_DEFAULTS
         if self.tune != "full":
             return ADAPTER_DEFAULTS
         return OWN_BASE_DEFAULTS if find_base(self.base) else BASE_MODEL_DEFAULTS
@@ -185,6 +223,9 @@ class TrainConfig(StrictConfig):
             raise InvalidValueError(f"tune: {self.tune} needs a base model", ("tune",), "set base")
         if self.shard and self.tune == "qlora":
             raise InvalidValueError("weights in 4 bits cannot be sharded", ("shard", "tune"), "tune: lora can")
+        if self.shard and self.precision == "float16":
+            what = "gradients in float16 cannot be sharded"
+            raise InvalidValueError(what, ("shard", "precision"), "bfloat16 and float32 can")
         if self.shard and self.compile:
             raise InvalidValueError("sharded networks cannot be compiled", ("shard", "compile"), "set one of them")
 

@@ -217,6 +217,7 @@ class NetworkPasses:
         if self._cache is not None:
             options |= {"past_key_values": self._cache, "use_cache": True}
         options = {key: value.to(network.device) if torch.is_tensor(value) else value for key, value in options.items()}
+        network.use_own_attention()
         with network.autocast():
             logits = network.model(input_ids=shown.to(network.device), **options).logits[:, -wanted:].float()
         logits[:, :, network.suppressed_tokens] = -torch.inf

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, cast
 from git_starcoder import registry
 from git_starcoder.bases import Base, find_base
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, UsageError, as_machine_error
-from git_starcoder.model.config import DEFAULT_ROPE_BASE
-from git_starcoder.model.network import Network, best_device, best_precision, import_libraries
+from git_starcoder.model.config import DEFAULT_ROPE_BASE, named_parameters
+from git_starcoder.model.network import Network, best_device, best_precision, has_varlen_kernel, import_libraries
 from git_starcoder.model.sharding import ShardedModel
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.tokenizer import summarize_error
@@ -61,9 +61,6 @@ HEAD_WIDTH = 64
 """Width of an attention head."""
 DIMENSION_MULTIPLE = 64
 """Vocabulary and feed-forward width are multiples of this, because matrix units work in tiles."""
-PARAMETER_COUNT = re.compile(r"(\d+(?:\.\d+)?)([KMB]?)", re.IGNORECASE)
-"""A number of parameters, such as 124M."""
-COUNT_SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9}
 
 
 def layer_dimensions(width: int, depth: int) -> dict[str, int]:
@@ -95,11 +92,10 @@ def dimensions_for_size(size: str, vocab_size: int) -> dict[str, int]:
     """
     if size in MODEL_SIZES:
         return MODEL_SIZES[size]
-    match = PARAMETER_COUNT.fullmatch(size)
-    if not match:
+    parameters = named_parameters(size)
+    if parameters is None:
         hint = registry.suggest(size, list(MODEL_SIZES)) or "a number of parameters such as 124M works, too"
         raise UsageError(f"size '{size}' is not known", where="--size", hint=hint)
-    parameters = float(match[1]) * COUNT_SUFFIXES[match[2].upper()]
     candidates: list[tuple[float, int, int]] = []
     for width in range(128, MAX_WIDTH + 1, 128):
         layer = 4 * width**2 + 3 * width * layer_dimensions(width, 1)["intermediate_size"] + 2 * width
@@ -133,7 +129,9 @@ def build_network(
         raise UsageError(f"networks are compiled on CUDA only, and this is '{device}'", where="compile")
     options: dict[str, Any] = {"device": device, "precision": config.precision}
     shards = processes if config.shard and processes and processes.world_size > 1 else None
-    options["is_compiled"] = device == "cuda" and config.compile is not False and not shards
+    if config.compile and not has_varlen_kernel(device):
+        raise UsageError("this GPU is too old for compiled networks", where="compile", hint="leave it out")
+    options["is_compiled"] = has_varlen_kernel(device) and config.compile is not False and not shards
     if shards:
         torch, _ = import_libraries()
         precision = options["precision"] = config.precision or best_precision(device)

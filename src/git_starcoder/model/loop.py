@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gc
 import time
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from math import isfinite, log
 from typing import TYPE_CHECKING, Any
 
@@ -23,19 +24,23 @@ from git_starcoder.model.checkpoint import (
     restore_random_state,
     save_checkpoint,
 )
+from git_starcoder.model.checkpoint_writer import CheckpointWriter, copy_to_cpu
 from git_starcoder.model.optimizer import MovingAverage, copy_weights, learning_rate
 from git_starcoder.model.packing import TokenCounter, TokenCounts
-from git_starcoder.model.sharded_checkpoint import read_parts, write_parts
+from git_starcoder.model.packing_thread import PackingThread
+from git_starcoder.model.sharded_checkpoint import as_divided, read_parts, write_parts
+from git_starcoder.model.throughput import Utilization, peak_operations
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from git_starcoder.evals import Document
     from git_starcoder.model.checkpoint import MetricsLog
     from git_starcoder.model.network import Network
     from git_starcoder.model.optimizer import StepResult, StepRunner
-    from git_starcoder.model.plan import PlannedStep, TrainingPlan
+    from git_starcoder.model.packing_thread import PackedStep
+    from git_starcoder.model.plan import TrainingPlan
     from git_starcoder.model.with_context import NetworkWithContext
     from git_starcoder.protocols import Progress
 
@@ -148,11 +153,25 @@ class TrainingLoop:
         self.best_weights: dict[str, Any] = {}
         """Weights with the lowest held-out loss, on the CPU of the first process; if sharded, the parts of each."""
         self.state = TrainingState()
-        self.token_counter = TokenCounter(plan, step_runner.corpus)
+        self.counts = TokenCounts()
+        """What was counted up to the last step, in the first process."""
+        self.writer = CheckpointWriter()
+        sharded_model = self.network.sharded_model
+        self.writer_group = self.torch.distributed.new_group(backend="gloo") if sharded_model else None
+        """How the checkpoint writers of all processes talk to each other while training does, too."""
+        name = self.torch.cuda.get_device_name() if self.network.device == "cuda" else ""
+        self.utilization = Utilization(self.network, peak_operations(name, self.network.precision))
         self.pending: list[StepResult] = []
         """Steps whose loss was not fetched from the device yet."""
         self.fetch_interval = 1 if self.network.device == "cpu" else STEPS_PER_GPU_FETCH
         self.start_time = 0.0
+        self.interval_time = 0.0
+        """When the steps that are pending began."""
+
+    @property
+    def token_counter(self) -> TokenCounter:
+        """What has checked and counted the steps that were run."""
+        return TokenCounter(self.plan, self.step_runner.corpus, self.counts)
 
     @property
     def is_reader(self) -> bool:
@@ -185,45 +204,72 @@ class TrainingLoop:
         self.progress.advance(state.step)
         self.start_time = time.perf_counter() - state.seconds
         saved_at = state.seconds
-        steps = iter(()) if state.stop_reason else self.plan.steps_from(state.step)
+        self.interval_time = time.perf_counter()
         try:
-            for index, step in enumerate(steps):
-                self._run_step(step)
-                if index == 0:  # what exists now stays, so the garbage collector need not scan it every time
-                    gc.collect()
-                    gc.freeze()
-                if state.step % self.fetch_interval and state.step < self.plan.step_count:
-                    continue
-                self._record_losses()
-                due = int(self.budget_used * self.validation_set.validation_count)
-                is_annealed = state.anneal_rate > 0 and self.budget_used >= self.anneal_end
-                if due > state.validations or self.budget_used >= 1.0 or is_annealed:
-                    state.validations = due
-                    self._validate()
-                if is_annealed:
-                    state.stop_reason = OVERFITTED
-                if self.budget_used >= 1.0 and not state.stop_reason:
-                    state.stop_reason = "budget"
-                if state.stop_reason or state.seconds - saved_at >= self.config.checkpoint_minutes * 60:
-                    self._save_checkpoint()
-                    saved_at = state.seconds
-                if state.stop_reason:
-                    break
+            with closing(self._packed_steps()) as steps:
+                for index, packed in enumerate(steps):
+                    self._run_step(packed)
+                    if index == 0:  # what exists now stays, so the garbage collector need not scan it every time
+                        gc.collect()
+                        gc.freeze()
+                    if state.step % self.fetch_interval and state.step < self.plan.step_count:
+                        continue
+                    self._end_interval()
+                    if state.stop_reason or state.seconds - saved_at >= self.config.checkpoint_minutes * 60:
+                        self._save_checkpoint()
+                        saved_at = state.seconds
+                    if state.stop_reason:
+                        break
+                    self.interval_time = time.perf_counter()
+            self.writer.wait()
         finally:
             gc.unfreeze()
+            self.writer.join()  # after an error or Ctrl-C, so that the checkpoint is whole
         if self.best_weights:
             copy_weights(self.torch, self.step_runner.parts, self.best_weights)
         elif self.average:
             copy_weights(self.torch, self.step_runner.parts, self.average.tensors)
         self.progress.end("train", state.seconds, state.rows, state.rows, {})
 
-    def _run_step(self, step: PlannedStep) -> None:
-        result = self.step_runner.run_step(self.plan, step, self._learning_rate())
+    def _packed_steps(self) -> Iterator[PackedStep]:
+        """The steps that are left, packed on another thread. If micro-batches became smaller, it begins again."""
+        runner = self.step_runner
+        while not self.state.stop_reason and self.state.step < self.plan.step_count:
+            size = runner.micro_batch_tokens
+            counter = TokenCounter(self.plan, runner.corpus, replace(self.counts)) if self.processes.is_first else None
+            steps = self.plan.steps_from(self.state.step)
+            with PackingThread(steps, partial(runner.pack, self.plan), counter) as packed_steps:
+                for packed in packed_steps:
+                    yield packed
+                    if runner.micro_batch_tokens != size:
+                        break
+
+    def _end_interval(self) -> None:
+        """Record the pending steps, validate if it is time to, and decide whether training ends."""
+        state = self.state
+        self.writer.raise_error()
+        self._record_losses()
+        due = int(self.budget_used * self.validation_set.validation_count)
+        is_annealed = state.anneal_rate > 0 and self.budget_used >= self.anneal_end
+        if due > state.validations or self.budget_used >= 1.0 or is_annealed:
+            state.validations = due
+            self._validate()
+        if is_annealed:
+            state.stop_reason = OVERFITTED
+        if self.budget_used >= 1.0 and not state.stop_reason:
+            state.stop_reason = "budget"
+
+    def _run_step(self, packed: PackedStep) -> None:
+        step = packed.step
+        result = self.step_runner.run_step(self.plan, step, self._learning_rate(), packed.micro_batches)
         self.state.step += 1
         self.state.rows += len(step.rows)
         self.state.tokens += result.target_count
-        if self.processes.is_first:
+        if result.micro_batches is packed.micro_batches:
+            self.counts = packed.counts
+        elif self.processes.is_first:  # memory did not suffice, and the step was packed again
             self.token_counter.add(step, result.micro_batches)
+        self.utilization.add(result.micro_batches[self.processes.rank :: self.processes.world_size])
         if self.average:
             self.average.update(self.state.step)
         self.pending.append(result._replace(micro_batches=()))
@@ -235,6 +281,9 @@ class TrainingLoop:
         tensors = [tensor.float() for result in self.pending for tensor in (result.loss, result.gradient_norm)]
         values: list[float] = self.torch.stack(tensors).tolist()  # waits for the device once
         (state.seconds,) = self.processes.broadcast([time.perf_counter() - self.start_time])
+        self.utilization.end_interval(time.perf_counter() - self.interval_time)
+        mfu = self.utilization.mfu
+        used = {} if mfu is None else {"mfu": round(mfu, 4)}
         tokens = state.tokens - sum(result.target_count for result in self.pending)
         for result, nats, norm in zip(self.pending, values[::2], values[1::2], strict=True):
             for name, value in (("loss", nats), ("norm of the gradient", norm)):
@@ -248,7 +297,7 @@ class TrainingLoop:
             state.recent_losses = [*state.recent_losses[1 - RECENT_STEPS :], loss]
             if self.metrics:
                 self.metrics.add(step=result.step.number + 1, seconds=round(state.seconds, 3), tokens=tokens,
-                                 loss=loss, norm=norm, learning_rate=result.learning_rate)  # fmt: skip
+                                 loss=loss, norm=norm, learning_rate=result.learning_rate, **used)  # fmt: skip
         self.pending = []
         if self.metrics:
             self.metrics.write()
@@ -259,8 +308,9 @@ class TrainingLoop:
         held_out = self._held_out_bits_per_byte() if self.validation_set.byte_count else None
         shown = "" if held_out is None else f"held-out {held_out:.3f} bits/byte · "
         left = state.seconds / self.budget_used * max(0.0, 1.0 - self.budget_used)
+        used = "" if self.utilization.mfu is None else f"{self.utilization.mfu:.0%} MFU · "
         self.progress.note(
-            f"step {state.step} · {state.tokens / state.seconds:,.0f} tokens/s · "
+            f"step {state.step} · {state.tokens / state.seconds:,.0f} tokens/s · {used}"
             f"loss {np.mean(state.recent_losses):.2f} bits/token · {shown}{int(left) // 60}:{int(left) % 60:02} left"
         )
         if held_out is not None:
@@ -327,42 +377,50 @@ class TrainingLoop:
         )
 
     def _save_checkpoint(self) -> None:
-        tensors = {
+        """Copy the state, and let the writer write it. Its error is raised after a later step, or at the end."""
+        self.writer.wait()  # before anything is copied, so that there is one copy at a time
+        is_sharded = self.network.sharded_model is not None
+        if not self.metrics and not is_sharded:
+            return
+        changing = {
             "weights": self.step_runner.parts,
             "optimiser": self.step_runner.optimizer.state_tensors(),
             **({"average": self.average.tensors} if self.average else {}),
-            **({"best": self.best_weights} if self.best_weights else {}),
         }
+        tensors = {name: copy_to_cpu(group) for name, group in changing.items()}
+        if self.best_weights:  # which are replaced, and never changed
+            tensors["best"] = self.best_weights
+        # Here, because the writer must not make groups of processes.
+        divided = as_divided(tensors, self.step_runner.weights) if is_sharded else {}
 
-        def write_shards(partial: Path) -> None:
-            self.processes.wait()  # for the first process, which makes the folder
-            write_parts(partial, tensors, self.step_runner.weights)
+        def write_shards(folder: Path) -> None:
+            self.torch.distributed.barrier(self.writer_group)  # for the first process, which makes the folder
+            write_parts(folder, divided, self.writer_group)
 
-        is_sharded = self.network.sharded_model is not None
         if not self.metrics:
-            if is_sharded:
-                write_shards(partial_folder(self.folder, self.state.step))
+            self.writer.start(partial(write_shards, partial_folder(self.folder, self.state.step)))
             return
         whole = {**({} if is_sharded else tensors), "random": random_state(self.torch)}
         values = {
+            **self.step_runner.optimizer.state_values(),
             **self.checkpoint_values,
             "piece": self.step_runner.micro_batch_tokens,
             "metrics": self.metrics.sync(),
             "at": self.state.as_values(),
-            "tally": asdict(self.token_counter.counts),
+            "tally": asdict(self.counts),
         }
         checkpoint = Checkpoint(self.state.step, whole, values)
-        save_checkpoint(self.folder, checkpoint, write_shards if is_sharded else None)
+        shards = write_shards if is_sharded else None
+        self.writer.start(partial(save_checkpoint, self.folder, checkpoint, shards))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint."""
         tensors = read_parts(self.torch, checkpoint, self.step_runner.weights)
         copy_weights(self.torch, self.step_runner.parts, tensors["weights"])
-        self.step_runner.optimizer.restore_state(tensors["optimiser"])
+        self.step_runner.optimizer.restore_state(tensors["optimiser"], checkpoint.values)
         if self.average:
             copy_weights(self.torch, self.average.tensors, tensors["average"])
         self.best_weights = tensors.get("best", {})
         restore_random_state(self.torch, tensors["random"])
         self.state = TrainingState.from_values(checkpoint.values["at"])
-        counts = TokenCounts(**checkpoint.values["tally"])
-        self.token_counter = TokenCounter(self.plan, self.step_runner.corpus, counts)
+        self.counts = TokenCounts(**checkpoint.values["tally"])

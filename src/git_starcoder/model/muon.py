@@ -6,7 +6,8 @@ from functools import partial
 from math import sqrt
 from typing import TYPE_CHECKING, Any, Literal
 
-from git_starcoder.model.sharding import exchange_rows, is_sharded, part_of
+from git_starcoder.model.processes import ProcessGroup
+from git_starcoder.model.sharding import exchange_rows, is_sharded, part_of, share_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,11 +31,18 @@ class Muon:
     `torch.optim.Muon` computes the same, but always in bfloat16, which a CPU without instructions for it only emulates.
     Matrices of one shape are stacked: a GPU multiplies many small matrices faster together than one by one.
 
-    Of sharded matrices, each process makes its share orthogonal; their rows are sent to it and back.
+    Of several processes, each makes its share of the matrices orthogonal. Of sharded ones, the rows are sent to it and
+    back; otherwise the result is sent to all.
     """
 
-    def __init__(self, torch: Any, weights: Sequence[Any], precision: str, decay: float) -> None:
-        """Prepare for weights of two dimensions. `precision` is the one of matrix products, such as `bfloat16`."""
+    def __init__(
+        self, torch: Any, weights: Sequence[Any], precision: str, decay: float, processes: ProcessGroup | None = None
+    ) -> None:
+        """Prepare for weights of two dimensions. `precision` is the one of matrix products, such as `bfloat16`.
+
+        `processes` have the same weights and gradients, or parts of them.
+        """
+        self.processes = processes or ProcessGroup()
         self.torch = torch
         self.dtype = getattr(torch, precision)
         self.decay = decay
@@ -71,7 +79,8 @@ class Muon:
         """Make matrices orthogonal of which this process has these parts; `weight` is one of the matrices."""
         function = partial(orthogonalize, self.torch, dtype=self.dtype)
         if not is_sharded(weight):
-            return function(parts)
+            is_alone = self.processes.world_size == 1
+            return function(parts) if is_alone else share_out(self.torch, parts, function, self.processes)
         return exchange_rows(self.torch, parts, len(weight), function, weight.device_mesh.get_group())
 
     def _stacks(self) -> Iterator[list[Any]]:
@@ -82,8 +91,7 @@ class Muon:
                 by_shape.setdefault((weight.shape, weight.device), []).append(weight)
         for weights in by_shape.values():
             count = max(1, MAX_STACKED_NUMBERS // weights[0].numel())
-            if is_sharded(weights[0]):  # a share for each process
-                count *= weights[0].device_mesh.size()
+            count *= self.processes.world_size  # a share for each process
             yield from (weights[begin : begin + count] for begin in range(0, len(weights), count))
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import timeit
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from math import isfinite, log
@@ -27,7 +27,7 @@ from git_starcoder.row_layout import IGNORED_LABEL
 from git_starcoder.text.tokenizer import summarize_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -40,10 +40,16 @@ if TYPE_CHECKING:
 
 ATTENTION_NAME = "git_starcoder_rows"
 """The name of our attention function in transformers."""
-MIN_SEGMENT_SLOTS = 64
-"""Segments that a fixed shape has room for at least; more segments take the next power of two."""
+MAX_COMPILED_GRAPHS = 64
+"""Graphs that may be compiled of one network. The batch-size search compiles up to two per size, and torch runs what
+exceeds its own limit of 8 without compiling it."""
+VARLEN_CAPABILITY = (8, 0)
+"""The oldest GPUs (Ampere) that have the kernel for rows of different lengths and multiply in bfloat16."""
 LOGIT_SLICE_TOKENS = 512
 """Tokens whose logits are computed at once. They fit into a processor's cache."""
+GPU_SLICE_LOGITS = 1 << 26
+"""Logits that a GPU computes at once (256 MiB in float32), of at least `LOGIT_SLICE_TOKENS` tokens: small products of
+matrices do not fill it."""
 MAX_STORED_LOGITS = 1 << 28
 """The largest number of stored logits (1 GiB). Beyond it, the backward pass computes logits again."""
 MAX_STORED_SCORES_TOKENS = 1024
@@ -64,37 +70,36 @@ class Segments(NamedTuple):
     """A tensor on the device: segment i is `bounds[i]:bounds[i + 1]`, int32, shape (segments + 1,)."""
     lengths: tuple[int, ...] | None
     """Tokens of each segment; None if only the device may know, so that one compiled graph serves all packed rows."""
-    max_length: int
-    """Upper bound on the tokens of a segment."""
+    longest: Any
+    """An empty tensor with a row for each token of the longest segment, shape (tokens, 0). Each value of a number would
+    be compiled on its own, and the dimension of a tensor may vary."""
+    has_kernel: bool = False
+    """Whether the device has the kernel for segments of different lengths."""
 
 
-def build_segments(torch: Any, bounds: NDArray[Any], device: str, fixed_length: int = 0) -> Segments:
+def build_segments(
+    torch: Any, bounds: NDArray[Any], device: str, *, padding: int | None = None, has_kernel: bool = False
+) -> Segments:
     """Put segment bounds on the device.
 
-    With `fixed_length`, the longest segment possible, nothing but the content of the tensor depends on the segments.
+    With `padding`, the tokens of the last segment that are only padding, the segments are for a compiled graph: their
+    number and the longest one may change without another compilation. The padding is cut, so that it is never the
+    longest segment, by which kernels are launched.
     """
-    lengths = np.diff(bounds)
-    if not fixed_length:
-        return Segments(torch.from_numpy(bounds).to(device), tuple(lengths.tolist()), int(lengths.max(initial=0)))
-    # Empty segments at the end, up to a power of two, so that there are few shapes.
-    count = max(MIN_SEGMENT_SLOTS, 1 << (len(bounds) - 1).bit_length())
-    filled = np.full(count + 1, bounds[-1], dtype=np.int32)
-    filled[: len(bounds)] = bounds
-    return Segments(torch.from_numpy(filled).to(device, non_blocking=True), None, fixed_length)
-
-
-@contextmanager
-def segment_attention(model: Any) -> Generator[None]:
-    """Let a model of transformers use `attend`, which needs the argument `segments`, until the context ends."""
-    key = "_attn_implementation"
-    before = getattr(model.config, key)
-    model.set_attn_implementation(ATTENTION_NAME)
-    try:
-        if getattr(model.config, key) != ATTENTION_NAME:
-            raise NotImplementedError(ATTENTION_NAME)
-        yield
-    finally:
-        model.set_attn_implementation(before)
+    if padding is None:
+        lengths = np.diff(bounds)
+        longest = torch.empty(int(lengths.max(initial=0)), 0)
+        return Segments(torch.from_numpy(bounds).to(device), tuple(lengths.tolist()), longest, has_kernel)
+    rows = bounds[:-1] if padding else bounds
+    length = int(np.diff(rows).max(initial=1))
+    if padding:
+        cuts = np.arange(rows[-1] + length, bounds[-1], length, dtype=bounds.dtype)
+        bounds = np.concatenate((rows, cuts, bounds[-1:]))
+    segments = torch.from_numpy(bounds).to(device, non_blocking=True)
+    longest = torch.empty(length, 0)
+    for tensor in (segments, longest):
+        torch._dynamo.maybe_mark_dynamic(tensor, 0)  # noqa: SLF001
+    return Segments(segments, None, longest, has_kernel)
 
 
 def attend(
@@ -106,9 +111,11 @@ def attend(
     if mask is not None or options.get("softcap") is not None:
         raise NotImplementedError("attention with a mask or a soft cap")
     scaling, window = options.get("scaling"), options.get("sliding_window")
-    window = window if window and window < segments.max_length else None
-    # The CUDA kernel takes no float32 and has no dropout.
-    if query.device.type == "cuda" and value.dtype != torch.float32 and not dropout:
+    longest = segments.longest.shape[0]
+    # In a compiled graph, the comparison would be a reason to compile again.
+    window = window if window and (segments.lengths is None or window < longest) else None
+    # The kernel takes no float32 and has no dropout.
+    if segments.has_kernel and value.dtype != torch.float32 and not dropout:
         return _attend_on_cuda(query, key, value, segments, scaling, window), None
     if segments.lengths is None:
         return _attend_with_mask(query, key, value, segments, scaling, window, dropout), None
@@ -122,7 +129,8 @@ def _attend_on_cuda(
 
     # Under autocast, rotary positions turn queries and keys into float32; values stay in the kernel's precision.
     parts = [part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value)]
-    bounds = segments.bounds, segments.bounds, segments.max_length, segments.max_length
+    longest = segments.longest.shape[0]
+    bounds = segments.bounds, segments.bounds, longest, longest
     window_size = (-1 if window is None else window - 1, 0)
     is_grouped = query.shape[1] != key.shape[1]
     kernel: Any = varlen.varlen_attn
@@ -237,10 +245,14 @@ def best_device() -> str:
 
 
 def best_precision(device: str) -> str:
-    """`bfloat16` if the device multiplies matrices clearly faster with it, else `float32`; measured on a CPU."""
+    """The number format in which the device multiplies matrices clearly faster than in `float32`, else that.
+
+    On a CPU, it is measured. GPUs before Ampere multiply in `float16` only. They need it: a T4 has 65 TFLOPS in it and
+    8 in float32 (data sheet). Their emulation of bfloat16 is no faster than float32.
+    """
     torch, _ = import_libraries()
     if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     if device != "cpu":
         return "float32"
 
@@ -255,6 +267,16 @@ def best_precision(device: str) -> str:
         return "bfloat16" if product_seconds(torch.bfloat16) * 1.5 < product_seconds(torch.float32) else "float32"
     finally:
         torch.set_num_threads(threads)
+
+
+def has_varlen_kernel(device: str) -> bool:
+    """Whether the device has the kernel for rows of different lengths.
+
+    Networks are compiled only where it is: the other attention of compiled graphs takes time for all pairs of tokens
+    of a micro-batch.
+    """
+    torch, _ = import_libraries()
+    return device == "cuda" and torch.cuda.get_device_capability() >= VARLEN_CAPABILITY
 
 
 class ScoredWindows(NamedTuple):
@@ -352,6 +374,9 @@ class Network:
         self.is_compiled = is_compiled
         self.has_fixed_shapes = is_compiled or self.device == "mps"
         """Whether all packed rows should have one length: every other length is compiled, or buffered, on its own."""
+        self._has_kernel = has_varlen_kernel(self.device)
+        # Only a model that another network has used is found with our attention; all of those know this one.
+        self._own_attention = "sdpa" if self._attention_name == ATTENTION_NAME else self._attention_name
         self.notes: list[str] = []
         """What the user should know about how this model is run."""
         # Transformers has no mask function of this name, so no mask is made.
@@ -363,6 +388,8 @@ class Network:
         self._forward_path = self._choose_forward_path()
         self._body: Any = self._forward_path.body
         if is_compiled:
+            settings: Any = self.torch._dynamo.config  # noqa: SLF001
+            settings.recompile_limit = max(settings.recompile_limit, MAX_COMPILED_GRAPHS)
             self._body = self.torch.compile(self._body, dynamic=False)
 
     def trainable_weights(self) -> dict[str, Any]:
@@ -376,8 +403,15 @@ class Network:
         return self.torch.autocast(self.device, getattr(self.torch, self.precision))
 
     def row_losses(self, rows: Sequence[NDArray[Any]], loss_starts: Integers | None = None) -> Any:
-        """Pack rows and return their `token_losses`. The loss of a row begins at its token `loss_starts`, or at 1."""
-        return self.token_losses(pack_rows(rows, loss_starts))
+        """Pack rows and return their `token_losses`. The loss of a row begins at its token `loss_starts`, or at 1.
+
+        Compiles nothing: each length would be a graph of its own.
+        """
+        body, self._body = self._body, self._forward_path.body
+        try:
+            return self.token_losses(pack_rows(rows, loss_starts))
+        finally:
+            self._body = body
 
     def token_losses(self, packed: PackedRows) -> Any:
         """Negative log-likelihood in nats of each target of packed rows, in their order, shape (targets,)."""
@@ -408,9 +442,11 @@ class Network:
         with self.autocast():
             # Logits are computed only for target tokens: the same as a weight of 0 for the others, and cheaper.
             states = self._hidden_states(self._forward_path, self._body, packed, target_positions)
-            # In slices that fit into a cache: twice as fast on a CPU as all logits at once, with a fraction of the
-            # memory. (torch's linear_cross_entropy was 2 to 4 times slower there.)
-            parts = (part.split(LOGIT_SLICE_TOKENS) for part in (states, self._to_device(targets)))
+            # In slices: those that fit into a cache are twice as fast on a CPU as all logits at once, with a fraction
+            # of the memory. (torch's linear_cross_entropy was 2 to 4 times slower there.)
+            size = LOGIT_SLICE_TOKENS if self.device == "cpu" else GPU_SLICE_LOGITS // self.vocab_size
+            size = max(LOGIT_SLICE_TOKENS, size)
+            parts = (part.split(size) for part in (states, self._to_device(targets)))
             if len(target_positions) * self.vocab_size > MAX_STORED_LOGITS and torch.is_grad_enabled():
                 measure = partial(torch.utils.checkpoint.checkpoint, measure, use_reentrant=False)
             return torch.cat([measure(*part) for part in zip(*parts, strict=True)])
@@ -427,14 +463,10 @@ class Network:
             stored[storage._cdata] = storage.nbytes()  # noqa: SLF001
             return tensor
 
-        body, self._body = self._body, self._forward_path.body
-        try:
-            # In training mode, because dropout stores its mask. Random generators stay as they are.
-            self.model.train()
-            with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(record, torch.nn.Identity()):
-                losses = self.row_losses(rows)
-        finally:
-            self._body = body
+        # In training mode, because dropout stores its mask. Random generators stay as they are.
+        self.model.train()
+        with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(record, torch.nn.Identity()):
+            losses = self.row_losses(rows)
         del losses  # kept until here, so that no other storage took the place of a stored one
         if self.sharded_model:
             self.sharded_model.reshard()
@@ -458,12 +490,14 @@ class Network:
             has_last_position = not getattr(self.model.config.get_text_config(), "rope_parameters", None)
             if has_last_position and packed.positions.max(initial=0) >= self.context:
                 raise self._too_long_error(int(packed.positions.max()) + 1)
-            fixed_length = len(packed.tokens) if self.is_compiled else 0
-            segments = build_segments(self.torch, packed.segment_bounds, self.device, fixed_length)
+            padding = packed.padding_count if self.is_compiled else None
+            options: dict[str, Any] = {"padding": padding, "has_kernel": self._has_kernel}
+            segments = build_segments(self.torch, packed.segment_bounds, self.device, **options)
             tokens, positions = self._to_device(packed.tokens)[None], self._to_device(packed.positions)[None]
-            with segment_attention(self.model):
-                output = body(input_ids=tokens, position_ids=positions, use_cache=False, segments=segments)
+            self._use_attention(ATTENTION_NAME)
+            output = body(input_ids=tokens, position_ids=positions, use_cache=False, segments=segments)
             return output[0][0][self._to_device(wanted)]
+        self.use_own_attention()
         bounds = packed.segment_bounds
         lengths = np.diff(bounds).astype(np.int64)
         if lengths.max(initial=0) > self.context:
@@ -486,6 +520,22 @@ class Network:
             parts.append(output[self._to_device(lines), self._to_device(columns)])
         return self.torch.cat(parts)[self._to_device(np.argsort(np.concatenate(order)))]
 
+    @property
+    def _attention_name(self) -> str:
+        return getattr(self.model.config, "_attn_implementation")  # noqa: B009 - is private to transformers
+
+    def _use_attention(self, name: str) -> None:
+        """Let the model use an attention function that transformers knows, from now on: a change takes time."""
+        if self._attention_name != name:
+            self.model.set_attn_implementation(name)
+            if self._attention_name != name:
+                raise NotImplementedError(name)
+
+    def use_own_attention(self) -> None:
+        """Let the model be called as transformers has it, without segments."""
+        if self._attention_name == ATTENTION_NAME:
+            self._use_attention(self._own_attention)
+
     def _too_long_error(self, length: int) -> UsageError:
         what = f"{self.model.config.model_type} reads {self.context:,} tokens at once, and not {length:,}"
         return UsageError(what, where="attend", hint="attend: row; positions restart with each row then")
@@ -496,6 +546,7 @@ class Network:
         rows = [np.arange(count) * 7 % self.vocab_size for count in (10, 6)]
         rows.append(rows[0][:4])  # the beginning of the first row: a causal model gives it the same logits
         was_training = model.training
+        self.use_own_attention()
         model.eval()
         # Only a CPU multiplies in full float32, and the kernel of CUDA does not take float32 at all. Sharded weights
         # of layers are gathered in the precision of training.

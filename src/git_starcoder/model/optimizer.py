@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from math import cos, pi
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from git_starcoder.errors import StarcoderError
+from git_starcoder.model.loss_scale import LossScale
 from git_starcoder.model.muon import Muon
 from git_starcoder.model.packing import TILE_TOKENS, max_row_tokens, pack_step, replace_inputs
 from git_starcoder.model.sharding import as_sharded, is_sharded, part_of, parts_of
@@ -54,7 +56,7 @@ def learning_rate(config: TrainConfig, budget_used: float) -> float:
 class Optimizer:
     """AdamW (Loshchilov and Hutter, 2019), or Muon (Jordan et al., 2024) for inner matrices and AdamW for the rest."""
 
-    def __init__(self, network: Network, config: TrainConfig) -> None:
+    def __init__(self, network: Network, config: TrainConfig, processes: ProcessGroup) -> None:
         self.torch = torch = network.torch
         self.config = config
         self.weights = network.trainable_weights()
@@ -77,13 +79,14 @@ class Optimizer:
         self.optimizers: list[Any] = []
         if inner_matrices:
             # Scaled so that both optimizers move weights equally fast: one learning rate serves both.
-            self.optimizers.append(Muon(torch, inner_matrices, network.precision, decay))
+            self.optimizers.append(Muon(torch, inner_matrices, network.precision, decay, processes))
         groups = [
             {"params": other_matrices, "weight_decay": decay},
             {"params": undecayed, "weight_decay": 0.0, RATE_FACTOR: config.embedding_rate},
         ]
         if groups := [group for group in groups if group["params"]]:
             self.optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True))
+        self.loss_scale = LossScale() if network.precision == "float16" else None
 
     def update_weights(self, rate: float) -> Any:
         """Move the weights along the clipped gradient and clear it; return the norm it had."""
@@ -106,8 +109,14 @@ class Optimizer:
         named = [(name, states.get(weight, {})) for name, weight in self.weights.items()]
         return {f"{name}/{key}": part_of(tensor) for name, state in named for key, tensor in state.items()}
 
-    def restore_state(self, tensors: Mapping[str, Any]) -> None:
-        """Restore what `state_tensors` returned."""
+    def state_values(self) -> dict[str, Any]:
+        """The rest of the state, as values for JSON."""
+        return {"loss_scale": [self.loss_scale.value, self.loss_scale.good_steps]} if self.loss_scale else {}
+
+    def restore_state(self, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Restore what `state_tensors` and `state_values` returned."""
+        if self.loss_scale:
+            self.loss_scale.value, self.loss_scale.good_steps = values["loss_scale"]
         groups = [(optimizer, group) for optimizer in self.optimizers for group in optimizer.param_groups]
         owners = {weight: optimizer for optimizer, group in groups for weight in group["params"]}
         for path, tensor in tensors.items():
@@ -181,24 +190,42 @@ class StepRunner:
         self.weights = network.trainable_weights()
         self.parts = parts_of(self.weights)
         """What this process has of the weights, in the same memory: all of them, unless they are sharded."""
-        self.optimizer = Optimizer(network, config)
+        self.optimizer = Optimizer(network, config, processes)
         self.micro_batch_tokens = 0
         """Most tokens of a micro-batch, except for a single row that is longer. The batch-size search sets it."""
+        self._packing_lock = Lock()
 
-    def run_step(self, plan: TrainingPlan, step: PlannedStep, rate: float) -> StepResult:
+    def pack(self, plan: TrainingPlan, step: PlannedStep) -> Sequence[PackedRows]:
+        """The micro-batches of a step. Any thread may call this."""
+        size = self.micro_batch_tokens
+        multiple = size if self.network.has_fixed_shapes else TILE_TOKENS
+        with self._packing_lock:  # one parser serves all threads
+            return pack_step(self.corpus, plan, step, size, multiple, self.config.attend)
+
+    def run_step(
+        self, plan: TrainingPlan, step: PlannedStep, rate: float, micro_batches: Sequence[PackedRows] | None = None
+    ) -> StepResult:
         """Run a step with a learning rate. If memory does not suffice, micro-batches become smaller.
+
+        `micro_batches` are those of `pack`, if it was called before. In float16, a step whose gradient overflows is
+        repeated with a smaller `LossScale`.
 
         Raises:
             StarcoderError: Memory does not even suffice for the longest row, or another process has ended.
         """
+        micro_batches = self.pack(plan, step) if micro_batches is None else micro_batches
+        scale = self.optimizer.loss_scale
         while True:
             try:
-                loss, micro_batches = self._accumulate_gradient(plan, step)
-                break
+                loss = self._accumulate_gradient(step, micro_batches, scale.value if scale else 1.0)
+                if not scale or scale.unscale(self.torch, self.weights.values()):
+                    break
+                self.optimizer.clear_gradient()
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
                 self._halve_micro_batches(error)
+                micro_batches = self.pack(plan, step)
         norm = self.optimizer.update_weights(rate)
         target_count = sum(packed.target_count for packed in micro_batches)
         return StepResult(step, loss, norm, rate, target_count, micro_batches)
@@ -216,11 +243,9 @@ class StepRunner:
             raise StarcoderError(what, where="train", hint=hint) from error
         self.micro_batch_tokens = max(least, self.micro_batch_tokens // 2)
 
-    def _accumulate_gradient(self, plan: TrainingPlan, step: PlannedStep) -> tuple[Any, Sequence[PackedRows]]:
-        """Add up the gradient of a step over micro-batches and processes; return the loss and the micro-batches."""
+    def _accumulate_gradient(self, step: PlannedStep, micro_batches: Sequence[PackedRows], scale: float) -> Any:
+        """Add up the gradient of a step over micro-batches and processes, times `scale`; return the loss."""
         torch = self.torch
-        multiple = self.micro_batch_tokens if self.network.has_fixed_shapes else TILE_TOKENS
-        micro_batches = pack_step(self.corpus, plan, step, self.micro_batch_tokens, multiple, self.config.attend)
         target_count = sum(packed.target_count for packed in micro_batches)
         self.network.model.train()
         total = torch.zeros((), device=self.network.device)
@@ -236,7 +261,7 @@ class StepRunner:
                 packed = replace_inputs(packed, self.config.noise, self.corpus.text_tokens, noise_seed)
             loss = self.network.token_losses(packed).sum() / max(1, target_count)
             loss = loss if is_needed else 0 * loss
-            loss.backward()
+            (loss if scale == 1.0 else loss * scale).backward()
             total += loss.detach()
         if self.network.sharded_model:  # which has summed the gradient
             self.processes.sum_tensors([total])
@@ -245,7 +270,7 @@ class StepRunner:
                 if weight.grad is None:
                     weight.grad = torch.zeros_like(weight)
             self.processes.sum_tensors([total, *(weight.grad for weight in self.weights.values())])
-        return total, micro_batches
+        return total
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -49,7 +49,7 @@ CPU_FRAGMENTATION = 1.8
 """Memory of a CPU process relative to its activations: freed tensors of many sizes leave gaps in it."""
 ONEDNN_CODE_BYTES = 100 << 20
 """Memory for the code that oneDNN generates for bfloat16 products, by their shapes (see `packing.TILE_TOKENS`)."""
-MAX_PACKING_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1}
+MAX_PACKING_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.1}
 """Largest difference in nats (root mean square) between a row packed behind another one and the same row alone that is
 still rounding. If rows see each other, it is 0.4 for an untrained `tiny`, and more for a trained model."""
 PROBE_TOKENS = 4 * QUERY_BLOCK_TOKENS
@@ -160,6 +160,8 @@ def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iter
         activations = _estimate_activations(network, tokens, longest)
         # The best weights are kept on the CPU, the moving average on the device.
         parts["copies of weights"] = gradient_bytes * (bool(used) + bool(config.ema))
+        if used:  # of weights, optimizer and average, while it is written
+            parts["checkpoint"] = gradient_bytes * (1 + bool(config.ema)) + parts["optimizer"]
         parts[f"activations of {tokens:,} tokens"] = int(CPU_FRAGMENTATION * activations) if used else activations
         parts["code"] = ONEDNN_CODE_BYTES if used and network.precision == "bfloat16" else 0
     needed = sum(parts.values())
@@ -353,11 +355,10 @@ def search_batch_size(runner: StepRunner, *, is_curriculum: bool, seconds: float
             steps = max(1, int(PLANNED_TIME_SHARE * left / seconds_per_step))
     finally:
         copy_weights(runner.torch, runner.parts, weights)
-        runner.optimizer = Optimizer(runner.network, runner.config)
+        runner.optimizer = Optimizer(runner.network, runner.config, runner.processes)
         restore_random_state(runner.torch, state)
         if runner.network.device == "cuda":
             runner.torch.cuda.empty_cache()
-            runner.torch.compiler.reset()  # the graphs of other sizes, of which there may only be a few
     runner.micro_batch_tokens, steps = map(int, runner.processes.broadcast([runner.micro_batch_tokens, steps]))
     return steps or None
 

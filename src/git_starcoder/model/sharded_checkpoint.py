@@ -25,8 +25,19 @@ Tensors = dict[str, dict[str, Any]]
 """Tensors by group, such as `weights`, and name."""
 
 
-def write_parts(folder: Path, parts: Mapping[str, Mapping[str, Any]], weights: Mapping[str, Any]) -> None:
-    """Write the parts of tensors that this process has into a folder, in all processes together.
+def as_divided(parts: Mapping[str, Mapping[str, Any]], weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors by their keys, divided like `weights`, of which this process has `parts` by group and name."""
+    return {
+        f"{group}/{name}": as_sharded(part, _weight_of(weights, name))
+        for group, named in parts.items()
+        for name, part in named.items()
+    }
+
+
+def write_parts(folder: Path, tensors: Mapping[str, Any], group: Any = None) -> None:
+    """Write the parts of `as_divided` tensors that this process has into a folder, in all processes together.
+
+    They talk to each other in `group`, by default in that of training.
 
     Raises:
         OutputError: One of the processes cannot write, for example because the disk is full.
@@ -35,15 +46,10 @@ def write_parts(folder: Path, parts: Mapping[str, Mapping[str, Any]], weights: M
     from torch.distributed.checkpoint import api
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
-    tensors = {
-        f"{group}/{name}": as_sharded(part, _weight_of(weights, name))
-        for group, named in parts.items()
-        for name, part in named.items()
-    }
     writer = HuggingFaceStorageWriter(cast("Any", folder), save_distributed=True)
     with convert_os_errors(folder):
         try:
-            cast("Any", checkpoint).save(tensors, storage_writer=writer)
+            cast("Any", checkpoint).save(dict(tensors), storage_writer=writer, process_group=group)
         except api.CheckpointException as error:  # is no Exception
             cause, _ = next(iter(error.failures.values()))
             raise cause from error

@@ -152,6 +152,21 @@ def _whole_bytes(weight: Any) -> int:
     return weight.numel() * weight.element_size()
 
 
+def share_out(torch: Any, matrices: Any, function: Callable[[Any], Any], processes: ProcessGroup) -> Any:
+    """Apply a function to matrices that all processes have, shape (matrices, rows, columns); each computes a share.
+
+    Each result is sent once to all, so no matrix is computed twice. The function keeps the shape.
+    """
+    share = -(-len(matrices) // processes.world_size)
+    own = matrices[processes.rank * share : (processes.rank + 1) * share]
+    sent = matrices.new_zeros((share, *matrices.shape[1:]))
+    if len(own):
+        sent[: len(own)] = function(own)
+    received = matrices.new_empty((share * processes.world_size, *matrices.shape[1:]))
+    torch.distributed.all_gather_into_tensor(received, sent)
+    return received[: len(matrices)]
+
+
 def exchange_rows(torch: Any, shards: Any, rows: int, function: Callable[[Any], Any], group: Any) -> Any:
     """Apply a function to whole matrices of one shape, of which each process has some rows, and return these rows.
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from git_starcoder.model.checkpoint import (
     load_newest_checkpoint,
     locked_checkpoint_folder,
 )
-from git_starcoder.model.config import BUDGET_KEYS, DEFAULT_FIM_SHARE, TrainConfig
+from git_starcoder.model.config import BUDGET_KEYS, DEFAULT_FIM_SHARE, Precision, TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
 from git_starcoder.model.loading import (
@@ -352,13 +352,15 @@ class _TrainingRun:
         byte_count = sum(len(self.tokenizer.decode(text.scored[text.scored != end])) for text in texts)
         return ValidationSet(model, texts, byte_count)
 
-    def _agreed_precision(self) -> Literal["float32", "bfloat16"]:
+    def _agreed_precision(self) -> Precision:
         """The precision of the config, or the one that the first process finds faster."""
         if self.config.precision:
             return self.config.precision
-        is_float32 = not self.processes.is_first or best_precision(self.device) == "float32"
-        (is_float32,) = self.processes.broadcast([is_float32])
-        return "float32" if is_float32 else "bfloat16"
+        choices: tuple[Precision, ...] = get_args(Precision)
+        (index,) = self.processes.broadcast([choices.index(best_precision(self.device))])
+        precision = choices[int(index)]
+        # A process that sees an overflow in its part of a gradient would have to tell the others.
+        return "float32" if precision == "float16" and self.config.shard else precision
 
     def _identity(self) -> dict[str, str]:
         """What a checkpoint must have in common with this training."""
@@ -396,8 +398,11 @@ class _TrainingRun:
             return max(1e-3, 60 * (config.minutes or DEFAULT_MINUTES) - (time.perf_counter() - self.start_time))
 
         seconds = seconds_left()
+        is_reader = bool(validation_set.byte_count and (self.processes.is_first or runner.network.sharded_model))
+        if is_reader and runner.network.is_compiled:
+            validation_set.measure()  # which compiles it
         start = time.perf_counter()
-        if validation_set.byte_count and (self.processes.is_first or runner.network.sharded_model):
+        if is_reader:
             validation_set.measure()
         (validation_seconds,) = self.processes.broadcast([time.perf_counter() - start])
         affordable = int(VALIDATION_TIME_SHARE * seconds / validation_seconds)
