@@ -26,9 +26,9 @@ NO_FEATURES = {
     "augment": {"copies"},
     # Training: what is trained and where, budgets, sizes, and choices between equals.
     "train": {
-        "base", "size", "rope_base", "tune", "lora_rank", "lora_alpha", "minutes", "steps", "epochs", "tokens", "batch",
+        "base", "size", "rope_base", "tune", "lora_rank", "lora_alpha", "merge", "minutes", "steps", "epochs", "tokens", "batch",
         "piece", "order", "context_dropout", "optimizer", "learning_rate", "decay_epochs", "schedule", "clip",
-        "patience", "seed", "device", "shard", "precision", "compile", "checkpoint_minutes", "tensorboard",
+        "patience", "seed", "device", "shard", "precision", "recompute", "saved_precision", "compile", "checkpoint_minutes", "tensorboard",
     },
 }  # fmt: skip
 """Keys that are no features. A new key must be put here, or say in its declaration what switches it off."""

@@ -9,12 +9,13 @@ import pytest
 
 import bases
 import finished
-from git_starcoder.errors import MissingExtraError, UsageError
+from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
 from git_starcoder.model import loading
 from git_starcoder.model import network as networks
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.packing import pack_rows
 from git_starcoder.model.training import train
+from git_starcoder.output_folder import describe_files
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.tokenizer import Tokenizer
 
@@ -71,7 +72,7 @@ def extended(own, folder):
 
 @pytest.mark.parametrize("kind", ["Llama", "GPT2"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_merged_model_is_the_model_with_its_adapters(tmp_path, kind, tied):
+def test_the_saved_model_is_the_model_with_its_adapters(tmp_path, kind, tied, monkeypatch):
     own = bases.tokenizer()
     base = bases.write(tmp_path / "base", kind, own, tie_word_embeddings=tied)
     own.save(tmp_path / "tokenizer")
@@ -86,25 +87,41 @@ def test_the_merged_model_is_the_model_with_its_adapters(tmp_path, kind, tied):
     nudged(network)
     adapted = nats(network)
     assert adapted.mean() < before.mean() - 0.01
-    loading.save_model(network, tmp_path / "tokenizer", tmp_path / "model")
-    assert np.abs(nats(network) - adapted).max() < 1e-5
-    (tmp_path / "model" / loading.TRAINING_RECORD).write_text("{}")
-    again, _ = loading.load_model(tmp_path / "model")
-    again.precision = "float32"
-    assert np.abs(nats(again) - adapted).max() < 1e-5
-    assert {file.name for file in (tmp_path / "model" / "adapter").iterdir()} == {
-        "adapter_config.json", "adapter_model.safetensors",
+    folder = tmp_path / "model"
+    loading.save_model(network, tmp_path / "tokenizer", folder)
+    (folder / loading.TRAINING_RECORD).write_text("{}")
+    assert not list(folder.glob("*.safetensors"))
+    assert {file.name for file in (folder / "adapter").iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors", "base_weights.json",
     }  # fmt: skip
-    plain = by_peft(base, tmp_path / "model" / "adapter")
+    plain = by_peft(base, folder / "adapter")
     with_adapter = networks.Network(plain.get_base_model(), own, device="cpu", precision="float32")
     assert np.abs(nats(with_adapter) - adapted).max() < 1e-5
-    reread = networks.Network(
-        loading.merge_into_unquantized(str(base), tmp_path / "model" / "adapter", network.vocab_size),
-        own,
-        device="cpu",
-        precision="float32",
-    )
-    assert np.abs(nats(reread) - adapted).max() < 1e-5
+    monkeypatch.setattr(loading, "best_precision", lambda _: "float32")
+    assert np.abs(nats(loading.load_model(folder)[0]) - adapted).max() < 1e-5
+    (tmp_path / "merged").mkdir()
+    loading.merge_published_adapters(folder, tmp_path / "merged", "float32")
+    assert (tmp_path / "merged" / "adapter" / "adapter_config.json").is_file()
+    (base / "model.safetensors").unlink()  # merged weights need no base
+    assert np.abs(nats(loading.load_model(tmp_path / "merged")[0]) - adapted).max() < 1e-5
+    with pytest.raises(DatasetError, match=r"adapters for the base .* which cannot be read") as caught:
+        loading.load_model(folder)
+    assert "--merge" in caught.value.hint
+
+
+def test_adapters_refuse_a_base_with_other_weights(tmp_path):
+    own = bases.tokenizer()
+    base = bases.write(tmp_path / "base", "Llama", own)
+    own.save(tmp_path / "tokenizer")
+    loading.save_model(loading.build_network(config(base), own, 128), tmp_path / "tokenizer", tmp_path / "model")
+    with pytest.raises(UsageError, match="has adapters instead of weights"):
+        loading.find_base_folder(str(tmp_path / "model"))
+    loading.load_weights(tmp_path / "model")
+    data = bytearray((base / "model.safetensors").read_bytes())
+    data[-5] ^= 1
+    (base / "model.safetensors").write_bytes(data)
+    with pytest.raises(DatasetError, match="has other weights than those that the adapters"):
+        loading.load_weights(tmp_path / "model")
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -136,7 +153,7 @@ def test_tokens_that_the_base_does_not_know_are_learned(tmp_path, tied, tune):
     assert np.abs(nats(again, rows) - after).max() < 1e-5
 
 
-def test_a_training_of_adapters_leaves_the_base_and_gives_both(tmp_path):
+def test_a_training_of_adapters_leaves_the_base_and_merges_on_request(tmp_path, monkeypatch):
     dataset = finished.toy(tmp_path / "dataset")
     own = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     base = bases.write(tmp_path / "base", "GPT2", own)
@@ -149,9 +166,89 @@ def test_a_training_of_adapters_leaves_the_base_and_gives_both(tmp_path):
     assert (said["r"], said["lora_alpha"]) == (4, 32.0)
     plain = by_peft(base, tmp_path / "model" / "adapter")
     adapted = nats(networks.Network(plain.get_base_model(), own, device="cpu", precision="float32"))
-    merged, _ = loading.load_model(tmp_path / "model")
-    merged.precision = "float32"
-    assert np.abs(nats(merged) - adapted).max() < 1e-5
+    assert not (tmp_path / "model" / "model.safetensors").exists()
+    monkeypatch.setattr(loading, "best_precision", lambda _: "float32")
+    assert np.abs(nats(loading.load_model(tmp_path / "model")[0]) - adapted).max() < 1e-5
+    record = json.loads((tmp_path / "model" / "training.json").read_text())
+    train(dataset, tmp_path / "merged", config(base, steps=4, batch=256, learning_rate=5e-3, merge=True))
+    assert np.abs(nats(loading.load_model(tmp_path / "merged")[0]) - adapted).max() < 1e-5
+    merged = json.loads((tmp_path / "merged" / "training.json").read_text())
+    assert merged["files"].keys() - record["files"].keys() == {"model.safetensors"}
+    assert merged["files"] == {
+        name: value for name, value in describe_files(tmp_path / "merged").items() if name != "training.json"
+    }
+    assert merged["plan"] == record["plan"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "dataset", "merged", "model"]
+
+
+def test_frozen_weights_in_bfloat16_change_no_result(tmp_path):
+    """Products round them anyway; embeddings are rounded only if nothing is lost."""
+    own = bases.tokenizer()
+    base = bases.write(tmp_path / "base", "Qwen2", own, tie_word_embeddings=False)
+    found = []
+    for is_base_rounded in (False, True):
+        if is_base_rounded:
+            loading.save_weights(loading.load_weights(base), base, "bfloat16")
+        expected = None
+        for held in (False, True):
+            with pytest.MonkeyPatch.context() as patch:
+                if not held:
+                    patch.setattr(networks, "round_frozen_weights", lambda *_: None)
+                    patch.setattr(loading, "stored_number_types", lambda _: set())
+                network = loading.build_network(replace(config(base), precision="bfloat16"), own, 128)
+            types = {name: str(weight.dtype) for name, weight in network.model.named_parameters()}
+            if expected is None:
+                expected = nats(nudged(network))
+                assert set(types.values()) == {"torch.float32"}
+            else:
+                assert np.array_equal(nats(nudged(network)), expected)
+                found.append({name for name, kind in types.items() if kind == "torch.bfloat16"})
+                assert {name for name in types if "lora_" in name or "norm" in name or "bias" in name}.isdisjoint(
+                    found[-1]
+                )
+    assert {name.rpartition("layers.")[2] for name in found[0]} >= {"lm_head.weight", "0.mlp.up_proj.base_layer.weight"}
+    assert found[1] - found[0] == {"model.embed_tokens.weight"}
+
+
+def test_weights_are_saved_as_the_base_has_them(tmp_path):
+    base = bases.write(tmp_path / "base")
+    full = replace(config(base), tune="full")
+    assert loading.saved_number_type(full) == "float32"
+    assert loading.saved_number_type(replace(full, saved_precision="bfloat16")) == "bfloat16"
+    loading.save_weights(loading.load_weights(base), base, "bfloat16")
+    assert loading.saved_number_type(full) == "bfloat16"
+    own = bases.tokenizer()
+    own.save(tmp_path / "tokenizer")
+    network = loading.build_network(full, own, 128)
+    assert {str(weight.dtype) for weight in network.model.parameters()} == {"torch.float32"}
+    loading.save_model(network, tmp_path / "tokenizer", tmp_path / "model", "bfloat16")
+    assert loading.stored_number_types(tmp_path / "model") == {"BF16"}
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_weights_in_four_bits_are_trained_with_and_merged_without_them(tmp_path):
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    dataset = finished.toy(tmp_path / "dataset")
+    own = tokenizers.load_tokenizer(dataset.tokenizer_folder)
+    base = bases.write(tmp_path / "base", "Llama", own, hidden_size=64, intermediate_size=128)
+    said = replace(config(base, steps=3, batch=256, learning_rate=5e-3, merge=True), tune="qlora")
+    network = loading.build_network(said, own, 128)
+    assert isinstance(network.model.model.layers[0].mlp.up_proj.base_layer, bitsandbytes.nn.Linear4bit)
+    result = train(dataset, tmp_path / "model", said)
+    assert result.held_out is not None
+    plain = by_peft(base, tmp_path / "model" / "adapter")
+    expected = nats(networks.Network(plain.get_base_model(), own, device="cpu", precision="float32"))
+    merged = networks.Network(loading.load_weights(tmp_path / "model"), own, device="cpu", precision="float32")
+    assert np.abs(nats(merged) - expected).max() < 1e-5
+    assert "quantization_config" not in json.loads((tmp_path / "model" / "config.json").read_text())
+
+
+def test_each_process_quantizes_on_its_own_gpu(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    options = loading._quantization_options(TrainConfig(base="x", tune="qlora"), "cuda", "bfloat16")
+    assert options["device_map"] == {"": 3}
 
 
 def test_adapters_begin_by_the_seed(tmp_path):
@@ -172,10 +269,15 @@ def test_adapters_begin_by_the_seed(tmp_path):
 def test_what_a_way_of_tuning_needs_is_said(tmp_path, monkeypatch):
     base = bases.write(tmp_path / "base")
     said = replace(config(base), tune="qlora")
-    with pytest.raises(UsageError, match="need CUDA, and this is 'cpu'"):
-        loading.build_network(said, bases.tokenizer(), 128)
-    with pytest.raises(UsageError, match="bitsandbytes is not installed"):
-        loading.build_network(replace(said, device="cuda"), bases.tokenizer(), 128)
+    for changed, where in (({"tune": "qlora"}, "tune: qlora"), ({"optimizer": "adamw8bit"}, "optimizer: adamw8bit")):
+        with pytest.raises(UsageError, match="bitsandbytes cannot compute on 'mps'") as caught:
+            loading.require_libraries(replace(config(base), **changed), "mps")
+        assert caught.value.where == where
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "bitsandbytes", None)
+        with pytest.raises(MissingExtraError, match="bitsandbytes") as caught:
+            loading.build_network(said, bases.tokenizer(), 128)
+        assert caught.value.hint == "pip install 'git-starcoder[bitsandbytes]'"
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match="peft") as caught:
         loading.build_network(config(base), bases.tokenizer(), 128)

@@ -12,16 +12,25 @@ import pytest
 
 import finished
 from git_starcoder.errors import StarcoderError
-from git_starcoder.model import loading, preflight
+from git_starcoder.model import loading, peak_memory, preflight
 from git_starcoder.model import network as networks
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.optimizer import Optimizer
+from git_starcoder.model.processes import ProcessGroup
 from git_starcoder.text import tokenizer as tokenizers
 
 CHECKED = (
     "device", "memory", "longest row", "tokenizer", "end of text", "control tokens", "packed rows", "splits", "disk",
 )  # fmt: skip
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deep_toy():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(loading.MODEL_SIZES, "toy4", {**TOY, "num_hidden_layers": 4})
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +62,7 @@ def run_checks(dataset, corpus, network, tokenizer, tmp_path):
         lines = list(preflight.run_preflight(**given, config=config or TrainConfig(), out=tmp_path / "below" / "model"))
         return {line.what: line for line in lines}
 
+    look.corpus = corpus
     return look
 
 
@@ -93,45 +103,132 @@ def test_weights_that_are_not_numbers(run_checks, network):
     wrong(run_checks()["longest row"], "nan bits")
 
 
-def test_a_device_that_is_too_small(run_checks, monkeypatch):
-    monkeypatch.setattr(preflight, "_process_memory", lambda: 1 << 30)
-    monkeypatch.setattr(preflight, "_free_memory", lambda _: 10_000)
+def test_a_device_that_is_too_small(run_checks, network, monkeypatch):
+    monkeypatch.setattr(peak_memory, "process_memory", lambda: 1 << 30)
+    monkeypatch.setattr(peak_memory, "free_memory", lambda _: 10_000)
     lines = run_checks()
     wrong(lines["memory"], "parameters", "the process now 1.00", "of 1.0 GiB")
     assert "longest row" not in lines
-    monkeypatch.setattr(preflight, "_free_memory", lambda _: 500_000)
-    assert run_checks()["memory"].result == "note"
+    monkeypatch.setattr(peak_memory, "free_memory", lambda _: 500_000)
+    line = run_checks()["memory"]
+    assert line.result == "note"
+    assert "recompute: true" in line.hint
+    network.set_recomputation(is_on=True)
+    line = run_checks()["memory"]
+    assert "computed again" in line.figure
+    assert "recompute" not in line.hint
+
+
+def test_rows_that_fit_are_named_if_the_longest_does_not(run_checks, network, monkeypatch):
+    monkeypatch.setattr(peak_memory, "process_memory", lambda: 0)
+    monkeypatch.setattr(peak_memory, "CPU_BUFFER_BYTES", 0)
+    monkeypatch.setattr(peak_memory, "inference_logit_bytes", lambda _: 0)
+    monkeypatch.setattr(peak_memory, "INFERENCE_BATCH_TOKENS", 64)
+    given = TrainConfig(piece=64, optimizer="adamw")
+    needed = peak_memory.predict_peak_memory(run_checks.corpus, network, given)
+    assert (needed.tokens, needed.tokens_that_fit) == (128, 128)
+    monkeypatch.setattr(peak_memory, "free_memory", lambda _: needed.needed - 1)
+    line = run_checks(given)["memory"]
+    assert line.result == "note"
+    assert "rows of 64 tokens fit (build with --set window.size=N" in line.hint
+
+
+def test_weights_on_a_gpu_are_not_counted_twice(run_checks, network, monkeypatch):
+    """What is free on a GPU is what the weights, which are on it already, have left."""
+    weights = peak_memory.part_bytes(list(network.model.parameters()))
+    monkeypatch.setattr(peak_memory, "held_memory", lambda _: weights)
+    monkeypatch.setattr(peak_memory, "free_memory", lambda _: 4 * weights)
+    given = TrainConfig(optimizer="adamw")  # 1 of gradients, 2 of state
+    peak = peak_memory.predict_peak_memory(run_checks.corpus, network, given)
+    assert peak.available == 5 * weights
+    assert peak.least == 4 * weights
+    monkeypatch.setattr(peak_memory, "free_memory", lambda _: 2 * weights)
+    wrong(run_checks(given)["memory"], "parameters")
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_activations_of_a_micro_batch_are_estimated_from_short_rows(tokenizer, dropout):
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_bytes_of_long_rows_are_predicted_from_short_ones(tokenizer, dropout, recomputes):
     network = loading.new_network("toy", tokenizer, 1024, 0, dropout)
+    network.set_recomputation(is_on=recomputes)
     rows = [np.arange(513) % network.vocab_size] * 3
     drawn = network.torch.get_rng_state()
-    stored = network.activation_bytes(rows)
-    assert preflight._estimate_activations(network, 3 * 512, 512) == pytest.approx(stored, rel=1e-3)
-    assert stored > 4 * network.activation_bytes([row[:129] for row in rows]) * 1.05  # more than in proportion
+    found = network.peak_bytes(rows, is_training=True)
+    growth = peak_memory.measure_growth(network, 512, is_training=True)
+    assert growth.bytes_of(3 * 512, 512) == pytest.approx(found, rel=0.02)
+    assert found > 4 * network.peak_bytes([row[:129] for row in rows], is_training=True) * 1.02  # not in proportion
     assert network.torch.get_rng_state().equal(drawn)
-    weights = {weight.data_ptr() for weight in network.model.parameters()}
-    held = []
-    with network.torch.autograd.graph.saved_tensors_hooks(lambda each: held.append(each) or each, lambda each: each):
-        network.row_losses(rows)
-    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in held}
-    assert stored == sum(size for place, size in storages.items() if place not in weights)
+    assert all(weight.grad is None for weight in network.model.parameters())
+    assert found > network.peak_bytes(rows, is_training=False)
+
+
+def test_activations_that_are_computed_again_are_few_and_the_same(tokenizer):
+    network = loading.new_network("toy4", tokenizer, 1024, 0, 0.1)
+    rows = [np.arange(257) % network.vocab_size] * 2
+    found = []
+    for is_on in (False, True):
+        network.set_recomputation(is_on=is_on)
+        network.model.train()
+        network.torch.manual_seed(1)
+        network.row_losses(rows).mean().backward()
+        found.append({name: weight.grad for name, weight in network.trainable_weights().items()})
+        network.model.zero_grad(set_to_none=True)
+        found.append(network.peak_bytes(rows, is_training=True))
+    assert all(found[0][name].equal(gradient) for name, gradient in found[2].items())
+    assert found[3] < 0.5 * found[1]
+
+
+@pytest.mark.parametrize(("wanted", "free", "expected"), [(None, 1 << 40, False), (None, 0, True), (False, 0, False)])
+def test_activations_are_computed_again_where_memory_is_short(run_checks, network, monkeypatch, wanted, free, expected):
+    monkeypatch.setattr(peak_memory, "free_memory", lambda _: free)
+    preflight.choose_recomputation(run_checks.corpus, network, TrainConfig(recompute=wanted), ProcessGroup())
+    assert network.recomputes_activations is expected
 
 
 def test_logits_that_are_computed_again_need_no_memory(network, monkeypatch):
-    kept = preflight._estimate_activations(network, 1024, 128)
-    monkeypatch.setattr(preflight, "MAX_STORED_LOGITS", 0)
-    assert kept - preflight._estimate_activations(network, 1024, 128) == 4 * 1024 * network.vocab_size
+    kept = peak_memory.training_logit_bytes(network, 1024)
+    monkeypatch.setattr(peak_memory, "MAX_STORED_LOGITS", 0)
+    assert kept - peak_memory.training_logit_bytes(network, 1024) == 4 * 1024 * network.vocab_size
+
+
+def test_logits_of_a_large_vocabulary_never_exist_at_once(tokenizer):
+    from git_starcoder.model.live_bytes import LiveBytes
+
+    vocab_size, tokens = 152_064, 2048
+    network = loading.new_network("toy", tokenizer, 2048, 0)
+    torch = network.torch
+    table = torch.nn.Parameter(torch.zeros(vocab_size, 32))
+    network.model.get_input_embeddings().weight = network.model.get_output_embeddings().weight = table
+    network.vocab_size = vocab_size
+    network.model.requires_grad_(requires_grad=False)
+    network.model.model.norm.weight.requires_grad = True
+    with LiveBytes() as meter:
+        network.row_losses([np.arange(tokens + 1) % 500]).mean().backward()
+    predicted = peak_memory.training_logit_bytes(network, tokens)
+    assert 4 * tokens * vocab_size > 2 * predicted
+    assert meter.peak == pytest.approx(predicted, rel=0.1)
 
 
 def test_what_a_process_holds_is_asked_of_the_system(monkeypatch):
-    held = preflight._process_memory()
+    held = peak_memory.process_memory()
     block = np.ones(1 << 24)
-    assert preflight._process_memory() - held > block.nbytes // 2
-    monkeypatch.setattr(preflight.Path, "read_text", Mock(side_effect=OSError))
-    assert preflight._process_memory() > block.nbytes  # the most that was held, where there is no such file
+    assert peak_memory.process_memory() - held > block.nbytes // 2
+    monkeypatch.setattr(peak_memory.Path, "read_text", Mock(side_effect=OSError))
+    assert peak_memory.process_memory() > block.nbytes  # the most that was held, where there is no such file
+
+
+def test_the_state_of_each_optimizer_is_counted(network):
+    """The sizes are those of the tensors that a step makes."""
+    trained = list(network.trainable_weights().items())
+    for kind in ("muon", "adamw", "adamw8bit"):
+        given = TrainConfig(optimizer=kind)
+        optimizer = Optimizer(network, given)
+        for _, weight in trained:
+            weight.grad = network.torch.ones_like(weight)
+        optimizer.update_weights(0.0)
+        tensors = [tensor for name, tensor in optimizer.state_tensors().items() if not name.endswith("/step")]
+        found = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        assert peak_memory.optimizer_bytes(trained, given) == pytest.approx(found, rel=1e-3), kind
 
 
 def test_a_vocabulary_that_the_model_lacks(corpus, network):

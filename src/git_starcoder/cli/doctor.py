@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 MIN_GIT_VERSION = (2, 39, 4)
 """Older versions have known vulnerabilities when they read a hostile repository (CVE-2024-32002 and similar ones)."""
 GIB = 1 << 30
-EXTRAS: tuple[str, ...] = ("train", "serve", "report", "parquet", "lora", "export", "tensorboard", "embed", "ray")
+EXTRAS: tuple[str, ...] = (
+    "train", "serve", "report", "parquet", "lora", "bitsandbytes", "export", "tensorboard", "embed", "ray",
+)  # fmt: skip
 """The extras for users; the others are for developers of git-starcoder."""
-TRAINING_LIBRARIES = ("torch", "transformers", "safetensors", "pydantic", "peft", "tensorboard")
+TRAINING_LIBRARIES = ("torch", "transformers", "safetensors", "pydantic", "peft", "bitsandbytes", "tensorboard")
 """Libraries whose versions affect the results or the abilities of a training."""
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 @click.option("--tune", type=click.Choice(["full", "lora", "qlora"]),
               help="How to train the base model: full trains all weights, lora trains only adapters, and qlora does so "
               "with the base weights stored in 4 bits (default: full).")  # fmt: skip
+@click.option("--merge", is_flag=True, default=None,
+              help="Merge adapters into the weights, so that the model needs no base.")  # fmt: skip
 @click.option("--order", type=click.Choice(["curriculum", "shuffled"]),
               help="Order of the rows: curriculum follows the dataset (from simple to complex), shuffled is random "
               "(default: curriculum, if the dataset has one).")  # fmt: skip

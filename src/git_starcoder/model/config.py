@@ -107,13 +107,16 @@ class TrainConfig(StrictConfig):
     """Base of the rotary positions of a model from scratch: a larger one lets attention reach farther back."""
     tune: Literal["full", "lora", "qlora"] = "full"
     """How a base model is trained. `full` trains all weights, `lora` only low-rank adapters. `qlora` also trains
-    adapters, with the base weights stored in 4 bits (CUDA only)."""
+    adapters, with the base weights stored in 4 bits (on CUDA and CPU, extra `bitsandbytes`)."""
     lora_rank: Count = 16
     """Rank of the adapters."""
     lora_alpha: PositiveFloat = 32.0
     """The output of the adapters is scaled by alpha / rank."""
     lora_dropout: Annotated[ShareBelowOne, Off(0.0)] = 0.0
     """Dropout rate of the adapters' input."""
+    merge: bool = False
+    """Whether adapters are also merged into the weights of the base, after they were written. A model that is not
+    merged has the size of its adapters, and needs its base when it is used."""
 
     minutes: PositiveFloat | None = None
     """Time budget. The number of steps that fit is measured once, before the first step. Set at most one of the four
@@ -152,9 +155,10 @@ class TrainConfig(StrictConfig):
     attend: Annotated[Literal["row", "piece"], Off("row")] = "row"
     """What a token attends to: only its own row, or (`piece`) also the rows packed before it in the micro-batch."""
 
-    optimizer: Literal["muon", "adamw"] = _BY_BASE
-    """`muon` trains the inner weight matrices with Muon and all other weights with AdamW. The default is `muon` from
-    scratch and from a base of ours, and `adamw` for other base models and for adapters."""
+    optimizer: Literal["muon", "adamw", "adamw8bit"] = _BY_BASE
+    """`muon` trains the inner weight matrices with Muon and all other weights with AdamW. `adamw8bit` is AdamW with 8
+    bits for each number of its state, on CUDA and CPU (extra `bitsandbytes`). The default is `muon` from scratch and
+    from a base of ours, and `adamw` for other base models and for adapters."""
     learning_rate: PositiveFloat = _BY_BASE
     """Peak learning rate. The default is 1e-2 from scratch, less for sizes above `tiny` (4.6e-3 for `medium`), 3e-3
     for all weights of a base of ours, 2e-5 for all weights of another base model, and 2e-4 for adapters."""
@@ -189,6 +193,12 @@ class TrainConfig(StrictConfig):
     precision: Precision | None = None
     """Number format of matrix products. null selects the fastest one on the device: bfloat16, or float16 on GPUs before
     Ampere, which have no bfloat16. In float16 losses are scaled, and `shard` is not possible."""
+    recompute: bool | None = None
+    """Whether the backward pass computes the activations of each layer again, instead of storing them (gradient
+    checkpointing). It takes a fraction of the memory and a third more time. null does so if the memory would not
+    suffice otherwise."""
+    saved_precision: Literal["float32", "bfloat16"] | None = None
+    """Number format of the weights in the model folder. null is that of the base, and float32 from scratch."""
     compile: bool | None = None
     """Whether `torch.compile` compiles the network. null compiles it only on CUDA."""
     shard: bool = False
@@ -226,6 +236,11 @@ class TrainConfig(StrictConfig):
         if self.shard and self.precision == "float16":
             what = "gradients in float16 cannot be sharded"
             raise InvalidValueError(what, ("shard", "precision"), "bfloat16 and float32 can")
+        if self.shard and self.optimizer == "adamw8bit":
+            keys = ("shard", "optimizer")
+            raise InvalidValueError("the state of 8-bit AdamW cannot be sharded", keys, "optimizer: adamw can")
+        if self.merge and self.tune == "full":
+            raise InvalidValueError("there are no adapters to merge", ("merge", "tune"), "tune: lora trains adapters")
         if self.shard and self.compile:
             raise InvalidValueError("sharded networks cannot be compiled", ("shard", "compile"), "set one of them")
 
@@ -259,9 +274,10 @@ class TrainConfig(StrictConfig):
     def fingerprint(self) -> str:
         """A hash of all keys that decide what is learned. A checkpoint with another fingerprint is not resumed.
 
-        `tensorboard` and `checkpoint_minutes` are left out, which decide only what is written and how often, and
-        `shard`, which decides only where weights are.
+        `tensorboard`, `checkpoint_minutes`, `merge` and `saved_precision` are left out, which decide only what is
+        written and how often, and `shard` and `recompute`, which decide only where weights are, and when something is
+        computed.
         """
-        left_out = {"tensorboard", "checkpoint_minutes", "shard"}
+        left_out = {"tensorboard", "checkpoint_minutes", "merge", "saved_precision", "shard", "recompute"}
         values = {key: value for key, value in asdict(self).items() if key not in left_out}
         return blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from git_starcoder.errors import UsageError
+from git_starcoder.model.loading import require_libraries
+from git_starcoder.model.network import best_device
 from git_starcoder.model.optimizer import StepRunner
 from git_starcoder.model.packing import fim_mask, input_rows, planned_budget, spm_mask
 from git_starcoder.model.plan import TrainingPlan, budget_steps
-from git_starcoder.model.preflight import check_certificate, run_preflight, search_batch_size
-from git_starcoder.model.processes import connect_processes
+from git_starcoder.model.preflight import check_certificate, choose_recomputation, run_preflight, search_batch_size
+from git_starcoder.model.processes import ProcessGroup, connect_processes
 from git_starcoder.model.training import (
     DEFAULT_MINUTES,
     VALIDATION_TIME_SHARE,
@@ -98,12 +100,14 @@ class ExplainedStep:
 
 def preview_training(dataset: Dataset, out: Path, config: TrainConfig) -> DryRun:
     """Run all preflight checks, and count the tokens that a training would train on."""
+    require_libraries(config, config.device or best_device())
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     is_curriculum = follows_curriculum(dataset, config)
     config = resolve_fim(config, dataset, tokenizer)
     corpus, _ = read_corpus(dataset, config, tokenizer)
     config = resolve_decay(config, corpus)
     network = build_network_for(dataset, config, tokenizer)
+    choose_recomputation(corpus, network, config, ProcessGroup())
     preflight = [*run_preflight(dataset, corpus, network, tokenizer, config, out), check_certificate(dataset)]
     if any(result.result == "wrong" for result in preflight):
         return DryRun(preflight, None, is_measured=False, epochs=0.0)

@@ -30,7 +30,7 @@ from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, sc
 from git_starcoder.evals.compressors import compressed_sizes
 from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model.base_lineage import BaseLineage
-from git_starcoder.model.loading import TRAINING_RECORD, load_model, read_training_record, untrained_network
+from git_starcoder.model.loading import TRAINING_RECORD, UntrainedNetwork, load_model, read_training_record
 from git_starcoder.model.with_context import scored_network
 from git_starcoder.model.with_memory import (
     MEMORY_FOLDER,
@@ -185,7 +185,7 @@ def evaluate(
         # Made anew from the training split: the stored memory holds the held-out files as well.
         memory = training_memory(RepositoryMemory.open(folder / MEMORY_FOLDER), dataset, tokenizer)
         models |= {MEMORY: MemoryModel(memory, tokenizer), BOTH: NetworkWithMemory(alone, memory, tokenizer)}
-    untrained = untrained_network(folder, tokenizer, seed)
+    untrained = UntrainedNetwork(network, folder, seed)
     documents = load_documents(dataset, "train")
     with LocalEngine(PART_WORKERS) as engine:
         exam = EvalInput(

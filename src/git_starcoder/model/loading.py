@@ -15,7 +15,6 @@ import warnings
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +23,7 @@ from git_starcoder import registry
 from git_starcoder.bases import Base, find_base
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, UsageError, as_machine_error
 from git_starcoder.model.config import DEFAULT_ROPE_BASE, named_parameters
+from git_starcoder.model.frozen_weights import round_frozen_weights
 from git_starcoder.model.network import Network, best_device, best_precision, has_varlen_kernel, import_libraries
 from git_starcoder.model.sharding import ShardedModel
 from git_starcoder.text import tokenizer as tokenizers
@@ -31,7 +31,10 @@ from git_starcoder.text.tokenizer import summarize_error
 from git_starcoder.user_paths import expand_user, utf8_path
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.processes import ProcessGroup
@@ -44,8 +47,15 @@ SERVING_FILE = "serving.json"
 """File that says from which confidence a completion is shown, added after the training."""
 SERVING_SCHEMA = "git-starcoder/serving/1"
 ADAPTER_FOLDER = "adapter"
-"""Folder of the adapters, inside the folder of the model that they are merged into."""
+"""Folder of the adapters, inside the folder of the model."""
+BASE_DIGEST_FILE = "base_weights.json"
+"""File in the folder of adapters that tells the weights of their base from others."""
+DIGEST_SAMPLE_BYTES = 1 << 20
+"""Bytes at the end of a file of weights that its digest depends on, besides the names and shapes at its beginning."""
 MODEL_CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+MERGE_HINT = "--merge writes a model that needs no base"
+BITSANDBYTES_DEVICES = ("cuda", "cpu")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 DOWNLOAD_PATTERNS = [
@@ -127,19 +137,20 @@ def build_network(
     device = config.device or best_device()
     if config.compile and device != "cuda":
         raise UsageError(f"networks are compiled on CUDA only, and this is '{device}'", where="compile")
-    options: dict[str, Any] = {"device": device, "precision": config.precision}
+    precision = config.precision or best_precision(device)
+    options: dict[str, Any] = {"device": device, "precision": precision}
     shards = processes if config.shard and processes and processes.world_size > 1 else None
     if config.compile and not has_varlen_kernel(device):
         raise UsageError("this GPU is too old for compiled networks", where="compile", hint="leave it out")
     options["is_compiled"] = has_varlen_kernel(device) and config.compile is not False and not shards
     if shards:
         torch, _ = import_libraries()
-        precision = options["precision"] = config.precision or best_precision(device)
         with shards.in_turn():  # so that one whole model at a time is in the memory of a machine
-            model, adapter = _build_model(config, tokenizer, context, device, start)
+            model, adapter = _build_model(config, tokenizer, context, options, start)
+            round_frozen_weights(torch, model, precision)
             options["sharded_model"] = ShardedModel.divide(torch, model, shards, device, precision)
     else:
-        model, adapter = _build_model(config, tokenizer, context, device, start)
+        model, adapter = _build_model(config, tokenizer, context, options, start)
     network = Network(model, tokenizer, adapter, **options)
     if start is not None and network.context < context:
         what = f"the model reads {network.context:,} tokens, and the rows have up to {context:,}"
@@ -148,9 +159,12 @@ def build_network(
 
 
 def _build_model(
-    config: TrainConfig, tokenizer: Tokenizer, context: int, device: str, start: Path | None
+    config: TrainConfig, tokenizer: Tokenizer, context: int, place: dict[str, Any], start: Path | None
 ) -> tuple[Any, Any]:
-    """The model of transformers that a config describes, and the model of peft around it, if it has adapters."""
+    """The model of transformers that a config describes, and the model of peft around it, if it has adapters.
+
+    `place` has the device and the precision.
+    """
     if start is not None:
         return _load_for_training(start, config), None
     if config.base is None:
@@ -158,7 +172,7 @@ def _build_model(
     torch, _ = import_libraries()
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model, new_tokens = load_base_model(config, tokenizer, context, device)
+        model, new_tokens = load_base_model(config, tokenizer, context, place["device"], place["precision"])
         return model, None if config.tune == "full" else add_adapters(model, config, new_tokens)
 
 
@@ -210,12 +224,55 @@ def _new_model(size: str, tokenizer: Tokenizer, context: int, seed: int, dropout
     return _model_from_config(config, seed, dropout)
 
 
-def untrained_network(folder: Path, tokenizer: Tokenizer, seed: int) -> Network:
-    """An untrained network with the architecture of the model in `folder`."""
-    _, transformers = import_libraries()
-    with utf8_path(folder) as place:
-        config = transformers.AutoConfig.from_pretrained(place, local_files_only=True)
-    return Network(_model_from_config(config, seed), tokenizer)
+class UntrainedNetwork:
+    """The architecture of a network with fresh weights. It implements the protocol `LanguageModel`.
+
+    While it is used, the weights of the network make room for the fresh ones: a device may have space for one model
+    only. Afterwards they are read from the folder of the model again.
+    """
+
+    def __init__(self, network: Network, folder: Path, seed: int) -> None:
+        self.network = network
+        self.context = network.context
+        self._folder = folder
+        self._seed = seed
+
+    def sequence_bits(
+        self, sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], *,
+        headers: Sequence[NDArray[Any]] = (), parts: int = 4,
+    ) -> list[NDArray[np.float32]]:  # fmt: skip
+        """Compute the bits of sequences of any length. See `protocols.LanguageModel`."""
+        with self._fresh_weights():
+            return self.network.sequence_bits(sequences, first_scored, headers=headers, parts=parts)
+
+    def generate(
+        self, prompts: Sequence[NDArray[Any]], limit: int, *, stop: NDArray[np.bool_]
+    ) -> list[NDArray[np.int32]]:
+        """Continue each prompt. See `protocols.LanguageModel`."""
+        with self._fresh_weights():
+            return self.network.generate(prompts, limit, stop=stop)
+
+    @contextmanager
+    def _fresh_weights(self) -> Generator[None]:
+        _, transformers = import_libraries()
+        with utf8_path(self._folder) as place:
+            config = transformers.AutoConfig.from_pretrained(place, local_files_only=True)
+        self._replace_weights(partial(_model_from_config, config, self._seed))
+        try:
+            yield
+        finally:
+            self._replace_weights(partial(load_weights, self._folder, self.network.precision))
+
+    def _replace_weights(self, make_model: Callable[[], Any]) -> None:
+        """Give the network the weights of another model, which is made when its own are gone."""
+        network = self.network
+        weights = dict(network.model.named_parameters())
+        for weight in weights.values():
+            weight.data = network.torch.empty(0)
+        model = make_model().requires_grad_(requires_grad=False)
+        round_frozen_weights(network.torch, model, network.precision)
+        for name, weight in model.named_parameters():
+            weights[name].data = weight.data.to(network.device)
 
 
 def _model_from_config(config: Any, seed: int, dropout: float = 0.0) -> Any:
@@ -261,18 +318,33 @@ def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
         tokenizer = tokenizers.load_tokenizer(folder)
     except UsageError as error:
         raise DatasetError(f"'{folder}' is damaged: {error.what}", where=str(folder)) from error
-    return Network(load_weights(folder), tokenizer), tokenizer
+    return frozen_network(folder, tokenizer), tokenizer
 
 
-def load_weights(folder: Path, **options: Any) -> Any:
-    """Load the model of transformers in a folder, in float32. `options` go to `from_pretrained`.
+def frozen_network(folder: Path, tokenizer: Tokenizer) -> Network:
+    """The network of the model in a folder, for use without training: weights are rounded as products are."""
+    device = best_device()
+    precision = best_precision(device)
+    model = load_weights(folder, precision).requires_grad_(requires_grad=False)
+    return Network(model, tokenizer, device=device, precision=precision)
+
+
+def load_weights(folder: Path, precision: str = "float32", **options: Any) -> Any:
+    """Load the model of transformers in a folder, with adapters that it has instead of weights merged in memory.
+
+    Weights are in float32, or in `precision` if the files have them so. `options` go to `from_pretrained`.
 
     Raises:
-        DatasetError: Its files are damaged or incomplete, or it wants code of the hub to run.
+        DatasetError: Its files are damaged or incomplete, or it wants code of the hub to run. Or its base is not there,
+            or has other weights than those that the adapters were trained for.
     """
+    if not _has_weights(folder) and (folder / ADAPTER_FOLDER).is_dir():
+        return _load_with_adapters(folder, precision)
     torch, transformers = import_libraries()
     safe = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32}
     try:
+        if precision == "bfloat16" and stored_number_types(folder) == {"BF16"}:
+            safe["dtype"] = torch.bfloat16
         kernel = find_hub_kernel(json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
@@ -290,6 +362,79 @@ def load_weights(folder: Path, **options: Any) -> Any:
     return model
 
 
+def _load_with_adapters(folder: Path, precision: str) -> Any:
+    """Load the base of adapters, and merge them into its weights."""
+    adapter = folder / ADAPTER_FOLDER
+    try:
+        base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        vocab_size = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))["vocab_size"]
+        expected = json.loads((adapter / BASE_DIGEST_FILE).read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
+    try:
+        base_folder = find_base_folder(base)
+    except UsageError as error:
+        what = f"the model in '{folder}' is adapters for the base '{base}', which cannot be read: {error.what}"
+        raise DatasetError(what, where=f"{adapter / ADAPTER_CONFIG}", hint=MERGE_HINT) from error
+    if digest_weights(base_folder) != expected:
+        what = f"the base '{base}' has other weights than those that the adapters in '{folder}' were trained for"
+        raise DatasetError(what, where=str(base_folder), hint=MERGE_HINT)
+    model = load_weights(base_folder, precision)
+    if vocab_size > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    try:
+        with no_warnings(), utf8_path(adapter) as place:
+            return _import_peft().PeftModel.from_pretrained(model, place).merge_and_unload()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise as_machine_error(error) or DatasetError(
+            f"'{adapter}' is damaged", where=summarize_error(error)
+        ) from error
+
+
+def stored_number_types(folder: Path) -> set[str]:
+    """The number types of the weights in a folder by their names in safetensors, such as `F32` and `BF16`.
+
+    Raises:
+        OSError, ValueError: A file is damaged.
+    """
+    return {
+        str(tensor["dtype"])
+        for file in _weight_files(folder)
+        for name, tensor in json.loads(_read_header(file)).items()
+        if name != "__metadata__"
+    }
+
+
+def digest_weights(folder: Path) -> str:
+    """A hash of the names, shapes and sizes of the weights in a folder, and of a sample of the weights.
+
+    It tells one model from another in no time. It would not notice a few weights that were changed.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for file in _weight_files(folder):
+        digest.update(_read_header(file))
+        with file.open("rb") as content:
+            content.seek(max(0, file.stat().st_size - DIGEST_SAMPLE_BYTES))
+            digest.update(content.read())
+    return digest.hexdigest()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHT_FILES[0]).is_file():
+        return [folder / WEIGHT_FILES[0]]
+    places = json.loads((folder / WEIGHT_FILES[1]).read_text(encoding="utf-8"))["weight_map"]
+    return [folder / name for name in sorted(set(places.values()))]
+
+
+def _read_header(file: Path) -> bytes:
+    """The JSON at the beginning of a file in the format safetensors."""
+    with file.open("rb") as content:
+        size = int.from_bytes(content.read(8), "little")
+        if size > file.stat().st_size:
+            raise ValueError(f"{file.name} is cut off")
+        return content.read(size)
+
+
 def find_hub_kernel(values: Any, key: str = "") -> str:
     """The first kernel of the hub that a configuration names, which transformers might download and run; "" if none."""
     is_choice = key.endswith(KERNEL_KEY_SUFFIX)
@@ -305,11 +450,10 @@ def read_training_record(folder: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8")))
 
 
-def save_model(network: Network, tokenizer_folder: Path, folder: Path) -> None:
-    """Write weights, configuration and tokenizer into `folder`, and adapters into its `adapter/`.
+def save_model(network: Network, tokenizer_folder: Path, folder: Path, number_type: str = "float32") -> None:
+    """Write configuration and tokenizer into `folder`, and weights of a number type, or adapters into its `adapter/`.
 
-    Adapters are merged into the weights, so the network has none afterwards. Transformers before version 5 reads two
-    values of the configuration by their old names, so these are written, too.
+    Transformers before version 5 reads two values of the configuration by their old names, so these are written, too.
 
     Raises:
         OutputError: The weights cannot be written, for example because the disk is full.
@@ -317,24 +461,83 @@ def save_model(network: Network, tokenizer_folder: Path, folder: Path) -> None:
     from safetensors import SafetensorError
 
     try:
-        if network.adapter is not None:
-            merge_adapters(network, folder / ADAPTER_FOLDER)
-        network.model.save_pretrained(folder)
+        if network.adapter is None:
+            save_weights(network.model, folder, number_type)
+        else:
+            _save_adapters(network, folder / ADAPTER_FOLDER)
+            network.model.config.save_pretrained(folder)
+            network.model.generation_config.save_pretrained(folder)
     except SafetensorError as error:  # is not an OSError, even if the disk is full
         raise OutputError(f"cannot write the weights: {error}", where=str(folder)) from error
+    _complete_config(folder, number_type)
+    for file in sorted(tokenizer_folder.iterdir()):
+        shutil.copyfile(file, folder / file.name)
+
+
+def saved_number_type(config: TrainConfig) -> str:
+    """The type of the numbers with which the weights of a trained model are saved.
+
+    A base in bfloat16 stays in it: what was trained is rounded once, as every product rounds it. Bases of ours are
+    small and trained further by `update`, so they are saved in float32.
+    """
+    if config.saved_precision or config.base is None or find_base(config.base):
+        return config.saved_precision or "float32"
+    return "bfloat16" if stored_number_types(find_base_folder(config.base)) == {"BF16"} else "float32"
+
+
+def save_weights(model: Any, folder: Path, number_type: str) -> None:
+    """Write the weights of a model of transformers and its configuration, with the numbers of a type.
+
+    Raises:
+        SafetensorError: The disk is full.
+    """
+    torch, _ = import_libraries()
+    dtype = getattr(torch, number_type)
+    converted: dict[int, Any] = {}  # tied weights stay tied
+    state = {
+        name: converted.setdefault(tensor.data_ptr(), tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        for name, tensor in model.state_dict().items()
+    }
+    model.save_pretrained(folder, state_dict=state)
+
+
+def merge_published_adapters(source: Path, folder: Path, number_type: str) -> None:
+    """Write a copy of a model that has adapters instead of weights into `folder`, with both.
+
+    The adapters are read from the disk, so what was trained is safe if this fails.
+
+    Raises:
+        OutputError: The weights cannot be written, for example because the disk is full.
+        DatasetError: The base is not there, or has changed.
+    """
+    from safetensors import SafetensorError
+
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    try:
+        save_weights(load_weights(source, number_type), folder, number_type)
+    except SafetensorError as error:
+        raise OutputError(f"cannot write the weights: {error}", where=str(folder)) from error
+    _complete_config(folder, number_type)
+
+
+def _complete_config(folder: Path, number_type: str) -> None:
+    """Say in a configuration of which type the weights are, and repeat values by their old names."""
     config_file = folder / MODEL_CONFIG
     config = json.loads(config_file.read_text(encoding="utf-8"))
     rotary: dict[str, Any] = config.get("rope_parameters") or {}
     if "rope_theta" in rotary:
         config["rope_theta"] = rotary["rope_theta"]
-    config["torch_dtype"] = config["dtype"]
+    config["torch_dtype"] = config["dtype"] = number_type
+    config.pop("quantization_config", None)  # adapters and what they are merged into have all bits
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    for file in sorted(tokenizer_folder.iterdir()):
-        shutil.copyfile(file, folder / file.name)
 
 
-def load_base_model(config: TrainConfig, tokenizer: Tokenizer, context: int, device: str) -> tuple[Any, list[int]]:
+def load_base_model(
+    config: TrainConfig, tokenizer: Tokenizer, context: int, device: str, precision: str
+) -> tuple[Any, list[int]]:
     """Load the base model of a config, with embeddings for every token of the dataset's tokenizer.
+
+    Weights that are not trained are in `precision` if the files have them so, else in float32.
 
     Returns the model, and the ids of control tokens that are new to it.
     """
@@ -356,7 +559,8 @@ def load_base_model(config: TrainConfig, tokenizer: Tokenizer, context: int, dev
         hint = f"git starcoder build --set window.tokenizer={shlex.quote(name)}"
         raise UsageError(f"the dataset was not made for '{name}': {difference}", where="base", hint=hint)
     new_tokens = sorted(set(tokenizer.vocabulary.values()) - set(base_tokenizer.vocabulary.values()))
-    model = load_weights(folder, **(_quantization_options(device) if config.tune == "qlora" else {}))
+    quantization = _quantization_options(config, device, precision) if config.tune == "qlora" else {}
+    model = load_weights(folder, "float32" if config.tune == "full" else precision, **quantization)
     if new_tokens:
         _add_token_embeddings(model, tokenizer.vocab_size, new_tokens)
     for settings in (model.config, model.generation_config):  # a chat may end otherwise than a text of the dataset
@@ -386,6 +590,8 @@ def find_base_folder(name: str) -> Path:
     if not (folder / MODEL_CONFIG).is_file():
         raise UsageError(f"'{name}' is not a model: it has no {MODEL_CONFIG}", where="base", hint=BASE_HINT)
     if not _has_weights(folder):
+        if (folder / ADAPTER_FOLDER).is_dir():
+            raise UsageError(f"'{name}' has adapters instead of weights", where="base", hint=MERGE_HINT)
         what = f"has no weights ({WEIGHT_FILES[0]})"
         if any(file.suffix in PICKLE_SUFFIXES for file in folder.iterdir()):
             what = "has its weights as pickles, which could run code"
@@ -433,17 +639,45 @@ def _read_model_config(folder: Path, name: str) -> dict[str, Any]:
     return cast("dict[str, Any]", values)
 
 
-def _quantization_options(device: str) -> dict[str, Any]:
-    """Options with which transformers loads weights in 4 bits. It needs CUDA and bitsandbytes."""
-    if device != "cuda":
-        raise UsageError(f"weights in 4 bits need CUDA, and this is '{device}'", where="tune", hint="use tune: lora")
-    if find_spec("bitsandbytes") is None:
-        hint = "pip install bitsandbytes accelerate"
-        raise UsageError("bitsandbytes is not installed", where="tune: qlora", hint=hint)
+def _quantization_options(config: TrainConfig, device: str, precision: str) -> dict[str, Any]:
+    """Options with which transformers loads weights in 4 bits, on the device of this process."""
+    require_libraries(config, device)
     torch, transformers = import_libraries()
-    dtypes = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}
+    dtypes = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": getattr(torch, precision)}
     quantization = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_use_double_quant=True, **dtypes)
-    return {"quantization_config": quantization, "device_map": {"": 0}}
+    place = torch.cuda.current_device() if device == "cuda" else device
+    return {"quantization_config": quantization, "device_map": {"": place}}
+
+
+def require_libraries(config: TrainConfig, device: str) -> None:
+    """Check that the libraries which a config needs besides torch are there and support the device.
+
+    Raises:
+        UsageError: bitsandbytes does not support the device.
+        MissingExtraError: peft or bitsandbytes is not installed.
+    """
+    if config.tune != "full":
+        _import_peft()
+    if config.tune == "qlora":
+        require_bitsandbytes(device, "tune: qlora", hint="use tune: lora")
+    if config.optimizer == "adamw8bit":
+        require_bitsandbytes(device, "optimizer: adamw8bit", hint="use optimizer: adamw")
+
+
+def require_bitsandbytes(device: str, where: str, hint: str) -> Any:
+    """Import bitsandbytes, which a training key needs.
+
+    Raises:
+        UsageError: It does not support the device.
+        MissingExtraError: It is not installed.
+    """
+    if device not in BITSANDBYTES_DEVICES:
+        raise UsageError(f"bitsandbytes cannot compute on '{device}'", where=where, hint=hint)
+    try:
+        with no_warnings():
+            return import_module("bitsandbytes")
+    except ImportError as error:
+        raise MissingExtraError.from_import_error(error, "bitsandbytes", "bitsandbytes") from error
 
 
 def _add_token_embeddings(model: Any, vocab_size: int, new_tokens: list[int]) -> None:
@@ -494,29 +728,18 @@ def add_adapters(model: Any, config: TrainConfig, new_tokens: list[int]) -> Any:
         if config.tune == "qlora":
             model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         adapter = peft.get_peft_model(model, lora)
-    adapter.peft_config["default"].base_model_name_or_path = str(expand_user(str(config.base)))
+    base = expand_user(str(config.base))
+    is_folder = find_base(str(config.base)) is None and base.is_dir()
+    adapter.peft_config["default"].base_model_name_or_path = str(base.resolve() if is_folder else base)
     return adapter
 
 
-def merge_adapters(network: Network, folder: Path) -> None:
-    """Write the adapters of a network into a folder as peft reads them, and merge them into the weights."""
+def _save_adapters(network: Network, folder: Path) -> None:
+    """Write the adapters of a network into a folder as peft reads them."""
     adapter = network.adapter
     # Without embeddings: peft writes the trained rows anyway, and to find out about the others it may ask the hub.
     adapter.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # an empty template
-    if getattr(network.model, "hf_quantizer", None) is not None:
-        base = adapter.peft_config["default"].base_model_name_or_path
-        vocab_size = network.model.get_input_embeddings().weight.shape[0]
-        network.model = merge_into_unquantized(base, folder, vocab_size)
-    else:
-        network.model = adapter.merge_and_unload()
-    network.adapter = None
-
-
-def merge_into_unquantized(base: str, folder: Path, vocab_size: int) -> Any:
-    """Load a base model again and merge the adapters of a folder into it: weights in 4 bits would be rounded again."""
-    model = load_weights(find_base_folder(base))
-    if vocab_size > model.get_input_embeddings().weight.shape[0]:
-        model.resize_token_embeddings(vocab_size, mean_resizing=False)
-    with no_warnings(), utf8_path(folder) as place:
-        return _import_peft().PeftModel.from_pretrained(model, place).merge_and_unload()
+    base = find_base_folder(adapter.peft_config["default"].base_model_name_or_path)
+    digest = json.dumps({"digest": digest_weights(base)}) + "\n"
+    (folder / BASE_DIGEST_FILE).write_text(digest, encoding="utf-8")

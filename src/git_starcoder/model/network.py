@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import timeit
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
 from math import isfinite, log
@@ -21,13 +21,13 @@ from git_starcoder import user_paths
 from git_starcoder.errors import MachineError, MissingExtraError, UsageError, as_machine_error
 from git_starcoder.machine import MIN_TRAINING_ADDRESS_SPACE_BYTES, limit_library_threads, require_resources
 from git_starcoder.model import generation
+from git_starcoder.model.frozen_weights import round_frozen_weights
 from git_starcoder.model.packing import INFERENCE_BATCH_TOKENS, TILE_TOKENS, pack_rows, padded_batches
-from git_starcoder.model.sharding import part_of
 from git_starcoder.row_layout import IGNORED_LABEL
 from git_starcoder.text.tokenizer import summarize_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -50,6 +50,8 @@ LOGIT_SLICE_TOKENS = 512
 GPU_SLICE_LOGITS = 1 << 26
 """Logits that a GPU computes at once (256 MiB in float32), of at least `LOGIT_SLICE_TOKENS` tokens: small products of
 matrices do not fill it."""
+FLOAT_BYTES = 4
+"""Bytes of a logit, which is always computed in float32."""
 MAX_STORED_LOGITS = 1 << 28
 """The largest number of stored logits (1 GiB). Beyond it, the backward pass computes logits again."""
 MAX_STORED_SCORES_TOKENS = 1024
@@ -59,6 +61,10 @@ QUERY_BLOCK_TOKENS = 128
 are computed."""
 MAX_HEADER_SHARE = 3 / 4
 """The share of the context that a header may take, with the other files that are shown in it. The rest is text."""
+MAX_LOGIT_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.15}
+"""Largest difference of logits (root mean square, in standard deviations of the logits) that is still rounding. In
+bfloat16 it is 0.01 for a narrow untrained Qwen2 of 28 layers, and some 0.06 for one of 1.5 billion weights. A row that
+sees another differs by 0.28 and more."""
 UNLIMITED_CONTEXT_TOKENS = 1 << 20
 """Context of a model whose positions have no end."""
 
@@ -327,7 +333,7 @@ def scored_windows(
 class Network:
     """A causal language model on a device. It implements the protocol `LanguageModel` that evals use.
 
-    `model` is the model of transformers, with weights in float32.
+    `model` is the model of transformers, with weights in float32, or frozen ones in bfloat16.
     """
 
     def __init__(
@@ -345,7 +351,8 @@ class Network:
 
         `adapter` is the model of peft around `model`, if that has adapters. The device is the best one and the
         precision of matrix products the faster one unless given. `is_compiled` is for CUDA only. With `sharded_model`,
-        the weights of `model` are divided among processes, and all of them must call the network together.
+        the weights of `model` are divided among processes, and all of them must call the network together. Frozen
+        weights are rounded to the precision where that changes no result (see `frozen_weights`).
 
         Raises:
             UsageError: The model cannot be run, has weights that are not numbers, or is not causal.
@@ -357,7 +364,10 @@ class Network:
         self.precision = precision or best_precision(self.device)
         if self.device == "cuda":
             self.torch.set_float32_matmul_precision("high")
-        self.model = model if sharded_model or getattr(model, "hf_quantizer", None) else model.to(self.device)
+        is_quantized = getattr(model, "hf_quantizer", None) is not None
+        if not sharded_model:  # whose weights were rounded before they were divided
+            round_frozen_weights(self.torch, model, self.precision)
+        self.model = model if sharded_model or is_quantized else model.to(self.device)
         self.adapter = adapter
         self.sharded_model = sharded_model
         config = model.config.get_text_config()
@@ -372,6 +382,8 @@ class Network:
         """Tokens that are never generated: control tokens, and entries that the tokenizer does not have. The end of
         text is generated also where it is the padding, too, as with StarCoder2."""
         self.is_compiled = is_compiled
+        self.recomputes_activations = False
+        """Whether the backward pass computes the activations of each layer again, instead of storing them."""
         self.has_fixed_shapes = is_compiled or self.device == "mps"
         """Whether all packed rows should have one length: every other length is compiled, or buffered, on its own."""
         self._has_kernel = has_varlen_kernel(self.device)
@@ -395,6 +407,32 @@ class Network:
     def trainable_weights(self) -> dict[str, Any]:
         """The weights that are trained, by name: all, or those of the adapters. Tied weights come once."""
         return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+
+    @property
+    def can_recompute(self) -> bool:
+        """Whether transformers can compute activations of this architecture again."""
+        return bool(self.model.supports_gradient_checkpointing)
+
+    def set_recomputation(self, *, is_on: bool) -> None:
+        """Let the backward pass compute the activations of each layer again, or let the forward pass store them.
+
+        This is gradient checkpointing (Chen et al., 2016). Results stay the same, dropout included. Without a backward
+        pass, it changes nothing.
+
+        Raises:
+            UsageError: Transformers does not have it for this architecture.
+        """
+        if not is_on:
+            if self.recomputes_activations:
+                self.model.activation_checkpointing_disable()
+            self.recomputes_activations = False
+            return
+        if not self.can_recompute:
+            what = f"activations of {self.model.config.model_type} cannot be computed again"
+            raise UsageError(what, where="recompute", hint="recompute: false")
+        self.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        self.model.disable_input_require_grads()  # which only the old form of checkpointing needs
+        self.recomputes_activations = True
 
     def autocast(self) -> AbstractContextManager[Any]:
         """A context in which matrix products have the network's precision."""
@@ -451,26 +489,48 @@ class Network:
                 measure = partial(torch.utils.checkpoint.checkpoint, measure, use_reentrant=False)
             return torch.cat([measure(*part) for part in zip(*parts, strict=True)])
 
-    def activation_bytes(self, rows: Sequence[NDArray[Any]]) -> int:
-        """Bytes that a forward pass over rows stores for the backward pass, without the weights. Compiles nothing."""
-        torch = self.torch
-        weights = {part_of(weight).untyped_storage()._cdata for weight in self.model.parameters()}  # noqa: SLF001
-        stored: dict[int, int] = {}
+    def peak_bytes(self, rows: Sequence[NDArray[Any]], *, is_training: bool) -> int:
+        """The most bytes that rows need at once on their way through the model, without weights and logits.
 
-        def record(tensor: Any) -> Any:
-            storage = tensor.untyped_storage()
-            # Not by its address, which changes when the weights of a layer are gathered again.
-            stored[storage._cdata] = storage.nbytes()  # noqa: SLF001
-            return tensor
+        With `is_training`, they go forward and backward, and gradients of weights are given up as soon as they are
+        complete. Random generators stay as they are, and nothing is compiled.
+        """
+        from git_starcoder.model.live_bytes import LiveBytes
 
-        # In training mode, because dropout stores its mask. Random generators stay as they are.
-        self.model.train()
-        with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(record, torch.nn.Identity()):
-            losses = self.row_losses(rows)
-        del losses  # kept until here, so that no other storage took the place of a stored one
+        torch, packed = self.torch, pack_rows(rows)
+        every = np.arange(len(packed.tokens))
+        weights = list(self.trainable_weights().values()) if is_training else []
+        meter = LiveBytes()
+
+        def give_up(weight: Any) -> None:
+            weight.grad = None
+
+        def run() -> Any:
+            return self._hidden_states(self._forward_path, self._forward_path.body, packed, every)
+
+        hooks = [weight.register_post_accumulate_grad_hook(give_up) for weight in weights]
+        is_path_of_whole = isinstance(self._forward_path.head, torch.nn.Identity)
+        try:
+            # In training mode, because dropout stores its mask.
+            self.model.train(is_training)
+            without = nullcontext() if is_training else self.without_gradient()
+            with torch.random.fork_rng(self._generators()), without, meter, self.autocast():
+                states = self._run_model(run)
+                if is_training:
+                    states.backward(torch.zeros_like(states))
+                del states
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self.model.zero_grad(set_to_none=True)
         if self.sharded_model:
             self.sharded_model.reshard()
-        return sum(size for storage, size in stored.items() if storage not in weights)
+        logits = 2 * FLOAT_BYTES * len(every) * self.vocab_size if is_path_of_whole else 0
+        return max(0, meter.peak - logits)
+
+    def _generators(self) -> list[int]:
+        """The GPUs whose random generators this process uses, for `fork_rng`."""
+        return [self.torch.cuda.current_device()] if self.device == "cuda" else []
 
     def _cross_entropy(self, states: Any, targets: Any) -> Any:
         logits = self._forward_path.head(states).float()
@@ -548,10 +608,18 @@ class Network:
         was_training = model.training
         self.use_own_attention()
         model.eval()
-        # Only a CPU multiplies in full float32, and the kernel of CUDA does not take float32 at all. Sharded weights
-        # of layers are gathered in the precision of training.
-        is_exact = self.device == "cpu" and not (self.sharded_model and self.precision != "float32")
-        with self.without_gradient(), nullcontext() if is_exact else self.autocast():
+        # In float32 where that is possible: frozen weights may be in bfloat16 only, and sharded weights of layers are
+        # gathered in the precision of training.
+        is_rounded = self.sharded_model is not None or any(
+            weight.dtype != self.torch.float32 for weight in model.parameters()
+        )
+        precision = self.precision if is_rounded else "float32"
+        tolerance = MAX_LOGIT_DIFFERENCE[precision]
+
+        def is_equal(one: Any, other: Any) -> bool:
+            return float((one.float() - other.float()).square().mean().sqrt()) <= tolerance * deviation
+
+        with self.without_gradient(), self._exact_products(), self.autocast() if is_rounded else nullcontext():
             try:
                 inputs = [{"input_ids": self._to_device(row[None, :-1]), "use_cache": False} for row in rows]
                 logits = [self._run_model(lambda each=each: model(**each)[0][0]) for each in inputs]
@@ -559,16 +627,16 @@ class Network:
                 wrong = UsageError(f"{kind} cannot be run as configured", where=summarize_error(error))
                 raise as_machine_error(error) or wrong from error
             expected = self.torch.cat(logits)
-            tolerance = float(expected.float().std()) * (1e-3 if is_exact else 0.1)
-            if not isfinite(tolerance):
+            deviation = float(expected.float().std())
+            if not isfinite(deviation):
                 raise UsageError(f"the weights of the {kind} are not numbers", where="base")
-            if (logits[0][:3] - logits[2]).abs().max() > tolerance:
+            if not is_equal(logits[0][:3], logits[2]):
                 raise UsageError(f"{kind} is not a causal model: its predictions depend on later tokens", where="base")
             decoder = ForwardPath(model.get_decoder(), model.get_output_embeddings())
             whole = ForwardPath(model, self.torch.nn.Identity())
             paths = [decoder._replace(is_packed=True), whole._replace(is_packed=True), decoder, whole]
             packed = pack_rows(rows)
-            path = next((path for path in paths if self._matches_rows_alone(path, packed, expected, tolerance)), None)
+            path = next((path for path in paths if self._matches_rows_alone(path, packed, expected, is_equal)), None)
         model.train(was_training)
         if path is None:
             raise UsageError(f"{kind} gives other logits for rows in a batch than for each row alone", where="base")
@@ -576,7 +644,9 @@ class Network:
             self.notes.append(f"{kind} cannot attend within packed rows: rows are padded, which is slower")
         return path
 
-    def _matches_rows_alone(self, path: ForwardPath, packed: PackedRows, expected: Any, tolerance: float) -> bool:
+    def _matches_rows_alone(
+        self, path: ForwardPath, packed: PackedRows, expected: Any, is_equal: Callable[[Any, Any], bool]
+    ) -> bool:
         """Whether the logits of packed rows are those of each row alone."""
         try:
             every = np.arange(len(packed.tokens))
@@ -585,7 +655,17 @@ class Network:
             if limit := as_machine_error(error):
                 raise limit from error
             return False
-        return logits.shape == expected.shape and bool((logits - expected).abs().max() <= tolerance)
+        return logits.shape == expected.shape and is_equal(logits, expected)
+
+    @contextmanager
+    def _exact_products(self) -> Generator[None]:
+        """Let CUDA multiply in full float32 until the context ends, not in TF32."""
+        before = self.torch.get_float32_matmul_precision()
+        self.torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            self.torch.set_float32_matmul_precision(before)
 
     def _to_device(self, array: NDArray[Any]) -> Any:
         tensor = self.torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))

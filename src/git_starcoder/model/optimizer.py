@@ -8,6 +8,7 @@ and move them by the same gradient, which is summed over all of them. Or each ha
 from __future__ import annotations
 
 from contextlib import contextmanager
+from importlib import import_module
 from math import cos, pi
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,6 +36,8 @@ WSD_DECAY_SHARE = 0.2
 """Share of the budget in which the WSD schedule falls to zero (Hägele et al., 2024)."""
 RATE_FACTOR = "rate_factor"
 """Key of a group of weights whose learning rate is a multiple of that of the schedule."""
+EIGHT_BIT_TABLES = {"qmap1": "dynamic", "qmap2": "udynamic"}
+"""Keys of the state of 8-bit AdamW with tables that all weights share, and the names of the tables in bitsandbytes."""
 
 
 def learning_rate(config: TrainConfig, budget_used: float) -> float:
@@ -54,7 +57,10 @@ def learning_rate(config: TrainConfig, budget_used: float) -> float:
 
 
 class Optimizer:
-    """AdamW (Loshchilov and Hutter, 2019), or Muon (Jordan et al., 2024) for inner matrices and AdamW for the rest."""
+    """AdamW (Loshchilov and Hutter, 2019), or Muon (Jordan et al., 2024) for inner matrices and AdamW for the rest.
+
+    The state of AdamW may have 8 bits for each number (Dettmers et al., 2021), with a factor for each 256 of them.
+    """
 
     def __init__(self, network: Network, config: TrainConfig, processes: ProcessGroup) -> None:
         self.torch = torch = network.torch
@@ -85,7 +91,11 @@ class Optimizer:
             {"params": undecayed, "weight_decay": 0.0, RATE_FACTOR: config.embedding_rate},
         ]
         if groups := [group for group in groups if group["params"]]:
-            self.optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True))
+            if config.optimizer == "adamw8bit":
+                library: Any = import_module("bitsandbytes")
+                self.optimizers.append(library.optim.AdamW8bit(groups, lr=rate, betas=(0.9, 0.95)))
+            else:
+                self.optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), fused=True))
         self.loss_scale = LossScale() if network.precision == "float16" else None
 
     def update_weights(self, rate: float) -> Any:
@@ -107,7 +117,13 @@ class Optimizer:
         """All tensors of the state, or this process's parts, by `name of the weight/name of the tensor`."""
         states = {weight: state for optimizer in self.optimizers for weight, state in optimizer.state.items()}
         named = [(name, states.get(weight, {})) for name, weight in self.weights.items()]
-        return {f"{name}/{key}": part_of(tensor) for name, state in named for key, tensor in state.items()}
+        # The 8-bit AdamW of bitsandbytes counts steps as a plain number.
+        return {
+            f"{name}/{key}": part_of(self.torch.as_tensor(value))
+            for name, state in named
+            for key, value in state.items()
+            if key not in EIGHT_BIT_TABLES
+        }
 
     def state_values(self) -> dict[str, Any]:
         """The rest of the state, as values for JSON."""
@@ -122,7 +138,14 @@ class Optimizer:
         for path, tensor in tensors.items():
             name, _, key = path.rpartition("/")
             weight = self.weights[name]
-            owners[weight].state[weight][key] = as_sharded(tensor.to(weight.device, copy=True), weight)
+            state = owners[weight].state[weight]
+            if hasattr(owners[weight], "name2qmap"):  # of bitsandbytes
+                state[key] = int(tensor) if key == "step" else tensor.to(weight.device, copy=True)
+                if "state1" in state and state["state1"].dtype == self.torch.uint8:
+                    tables = owners[weight].name2qmap
+                    state |= {key: tables[table].to(weight.device) for key, table in EIGHT_BIT_TABLES.items()}
+            else:
+                state[key] = as_sharded(tensor.to(weight.device, copy=True), weight)
 
 
 class MovingAverage:

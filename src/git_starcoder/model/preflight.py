@@ -7,16 +7,10 @@ budget holds. The weights and all random generators are afterwards as before, to
 
 from __future__ import annotations
 
-import os
-import re
-import resource
 import shutil
-import sys
 import time
-from contextlib import suppress
 from functools import partial
 from math import log
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,42 +19,38 @@ from git_starcoder.checks import check
 from git_starcoder.errors import DatasetError, StarcoderError
 from git_starcoder.machine import GIB
 from git_starcoder.model.checkpoint import random_state, restore_random_state
-from git_starcoder.model.network import MAX_STORED_LOGITS, QUERY_BLOCK_TOKENS
-from git_starcoder.model.optimizer import Optimizer, copy_weights
+from git_starcoder.model.optimizer import Optimizer, copy_weights, is_out_of_memory
 from git_starcoder.model.packing import max_row_tokens, micro_batch_size
+from git_starcoder.model.peak_memory import (
+    CPU_MICRO_BATCH_TOKENS,
+    MIN_GPU_MICRO_BATCH_TOKENS,
+    PROBE_TOKENS,
+    PeakMemory,
+    predict_peak_memory,
+    weight_bytes,
+)
 from git_starcoder.model.plan import TrainingPlan
-from git_starcoder.model.sharding import part_of
 from git_starcoder.records import SPLITS
 from git_starcoder.row_layout import CURRICULUM_STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.corpus import Corpus
     from git_starcoder.model.network import Network
     from git_starcoder.model.optimizer import StepRunner
+    from git_starcoder.model.processes import ProcessGroup
     from git_starcoder.text.tokenizer import Tokenizer
 
-FLOAT_BYTES = 4
-"""Bytes of a logit, which is always computed in float32."""
-CPU_FRAGMENTATION = 1.8
-"""Memory of a CPU process relative to its activations: freed tensors of many sizes leave gaps in it."""
-ONEDNN_CODE_BYTES = 100 << 20
-"""Memory for the code that oneDNN generates for bfloat16 products, by their shapes (see `packing.TILE_TOKENS`)."""
 MAX_PACKING_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.1}
 """Largest difference in nats (root mean square) between a row packed behind another one and the same row alone that is
 still rounding. If rows see each other, it is 0.4 for an untrained `tiny`, and more for a trained model."""
-PROBE_TOKENS = 4 * QUERY_BLOCK_TOKENS
-"""Most tokens of a row that a check sends through the network."""
 SPELLED_CONTROL = "<fim_middle>"
 """A control token as a source file may spell it."""
 
-CPU_MICRO_BATCH_TOKENS = 8192
-"""Tokens of a micro-batch on a CPU, where more is not faster and takes more memory."""
-MIN_GPU_MICRO_BATCH_TOKENS = 2048
-"""Tokens of the smallest micro-batch that is tried on a GPU."""
 WORTHWHILE_SPEEDUP = 0.97
 """Twice the micro-batch must take at most this share of the time per step, to be worth its memory."""
 MAX_TIMED_STEPS = 12
@@ -137,79 +127,69 @@ def _describe_device(network: Network) -> PreflightResult:
 
 
 def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iterator[PreflightResult]:
-    """Estimate the memory that training needs, and send the longest row through the network if there is any hope."""
-    weights = list(network.model.parameters())
-    trainable = [weight for weight in weights if weight.requires_grad]
-    weight_bytes, gradient_bytes = _part_bytes(weights), _part_bytes(trainable)
-    muon_weights = [weight for weight in trainable if weight.ndim == 2 and config.optimizer == "muon"]
-    # On a CPU, weights and rows are part of the memory of the process already.
-    used = _process_memory() if network.device == "cpu" else 0
-    available = _free_memory(network) + used
-    parts = {
-        "the process now" if used else "weights": used or weight_bytes,
-        "gradients": gradient_bytes,
-        # AdamW stores two numbers per weight, Muon one.
-        "optimizer": 2 * gradient_bytes - _part_bytes(muon_weights),
-    }
-    if network.sharded_model:
-        # As much for their gradients, before they are summed and divided.
-        parts["gathered weights"] = (1 + bool(trainable)) * network.sharded_model.gathered_bytes()
-    longest = int((corpus.lengths + corpus.starts_text).max()) - 1  # the last token is only a target
-    if is_possible := sum(parts.values()) <= available:
-        tokens = max(longest, config.piece or min(config.batch, CPU_MICRO_BATCH_TOKENS))
-        activations = _estimate_activations(network, tokens, longest)
-        # The best weights are kept on the CPU, the moving average on the device.
-        parts["copies of weights"] = gradient_bytes * (bool(used) + bool(config.ema))
-        if used:  # of weights, optimizer and average, while it is written
-            parts["checkpoint"] = gradient_bytes * (1 + bool(config.ema)) + parts["optimizer"]
-        parts[f"activations of {tokens:,} tokens"] = int(CPU_FRAGMENTATION * activations) if used else activations
-        parts["code"] = ONEDNN_CODE_BYTES if used and network.precision == "bfloat16" else 0
-    needed = sum(parts.values())
-    details = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items() if size)
-    parameters = sum(weight.numel() for weight in weights)
-    figure = f"{parameters:,} parameters: about {needed / GIB:.2f} GiB ({details}) of {available / GIB:.1f} GiB"
-    if is_possible:
-        yield PreflightResult("memory", "ok" if needed < available else "note", figure)
-        yield _check_longest_row(corpus, network, longest)
-    else:
+    """Predict the memory that training needs, and send the longest row through the network if there is any hope."""
+    peak = predict_peak_memory(corpus, network, config)
+    parameters = sum(weight.numel() for weight in network.model.parameters())
+    recomputed = "; activations are computed again" * network.recomputes_activations
+    figure = f"{parameters:,} parameters: {peak}{recomputed}"
+    if peak.least > peak.available:
         hint = "a smaller --size, or --tune lora; several devices can divide it with shard: true"
         yield PreflightResult("memory", "wrong", figure, hint)
+        return
+    yield (
+        PreflightResult("memory", "ok", figure)
+        if peak.fits
+        else PreflightResult("memory", "note", figure, _hint_to_save_memory(peak, network))
+    )
+    yield _check_longest_row(corpus, network, peak.tokens_that_fit)
 
 
-def _estimate_activations(network: Network, tokens: int, row_length: int) -> int:
-    """Bytes that a micro-batch of rows of `row_length` tokens stores for the backward pass, measured on short rows.
+def _hint_to_save_memory(peak: PeakMemory, network: Network) -> str:
+    """What to try if the memory may not suffice."""
+    ways = [] if network.recomputes_activations else ["recompute: true"]
+    if peak.tokens > peak.tokens_that_fit > 0:
+        ways.append(f"rows of {peak.tokens_that_fit:,} tokens fit (build with --set window.size=N, and set piece)")
+    return "; ".join([*ways, "--tune lora, optimizer: adamw8bit or shard: true need less"])
 
-    The bytes are fixed + a * tokens + b * sum of squares of row lengths, where b is for attention weights, which
-    a CPU stores. One row of h tokens, two such rows, and one row of 2h tokens give the three unknowns.
+
+def choose_recomputation(corpus: Corpus, network: Network, config: TrainConfig, processes: ProcessGroup) -> None:
+    """Let the network compute activations again if the config wants it, or if it leaves that open and memory is short.
+
+    All processes decide the same.
     """
-    half = max(1, min(PROBE_TOKENS, row_length, network.context) // 2)
-    row = np.zeros(2 * half + 1, dtype=np.int64)
-    one, two, double = (network.activation_bytes(rows) for rows in ([row[: half + 1]], [row[: half + 1]] * 2, [row]))
-    per_square = (double - two) / (2 * half**2)
-    per_token = (two - one) / half  # with the square of a row of `half` tokens
-    fixed = 0 if network.sharded_model else one - per_token * half  # what is gathered is counted elsewhere
-    stored = fixed + (per_token + per_square * (row_length - half)) * tokens
-    logits = tokens * network.vocab_size
-    return int(stored) - (FLOAT_BYTES * logits if logits > MAX_STORED_LOGITS else 0)  # those are computed again
+    is_needed = bool(config.recompute)
+    if config.recompute is None and (processes.is_first or network.sharded_model):
+        is_needed = network.can_recompute and not predict_peak_memory(corpus, network, config).fits
+    (is_needed,) = processes.broadcast([is_needed])
+    network.set_recomputation(is_on=bool(is_needed))
 
 
-def _check_longest_row(corpus: Corpus, network: Network, longest: int) -> PreflightResult:
-    """Send the longest row forward and backward through the network."""
-    torch, hint = network.torch, "build with a smaller window.size"
+def _check_longest_row(corpus: Corpus, network: Network, fitting: int) -> PreflightResult:
+    """Send the longest row forward and backward through the network. Rows of `fitting` tokens would fit."""
+    torch, hint = network.torch, f"build with --set window.size={fitting or 'N'}, which is smaller"
+    longest = int((corpus.lengths + corpus.starts_text).max()) - 1
     row = int((corpus.lengths + corpus.starts_text).argmax())
     if longest > network.context:
         what = f"a row takes {longest:,} tokens, and the model sees {network.context:,}"
+        hint = f"build with --set window.size={network.context - network.context % 64}"
         return PreflightResult("longest row", "wrong", what, hint)
-    network.model.eval()  # no dropout, so no random numbers are drawn
+    # Activations are computed again in training mode only. What dropout draws is forgotten.
+    network.model.train(network.recomputes_activations)
+    state = random_state(torch)
+    if network.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
     try:
         loss = network.row_losses([corpus.input_tokens(row)], corpus.loss_starts[[row]]).mean()
         loss.backward()
         bits = float(loss.detach()) / log(2)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         return PreflightResult("longest row", "wrong", f"{longest:,} tokens do not fit on the device", hint)
     finally:
         network.model.zero_grad(set_to_none=True)
+        restore_random_state(torch, state)
     seconds = time.perf_counter() - start
     peak = f", {torch.cuda.max_memory_allocated() / GIB:.2f} GiB at most" if network.device == "cuda" else ""
     figure = f"{longest:,} tokens forward and backward in {seconds:.2f} s{peak}, {bits:.2f} bits per token"
@@ -294,45 +274,13 @@ def _check_splits(dataset: Dataset) -> PreflightResult:
 
 def _check_disk(network: Network, config: TrainConfig, out: Path) -> PreflightResult:
     """Check that two checkpoints and the model fit on the disk."""
-    trainable_bytes = _weight_bytes(list(network.trainable_weights().values()))
+    trainable_bytes = weight_bytes(list(network.trainable_weights().values()))
     # A checkpoint has the weights, two numbers per weight of the optimizer, the best weights, and perhaps an average.
-    needed = 2 * trainable_bytes * (4 + bool(config.ema)) + _weight_bytes(list(network.model.parameters()))
+    needed = 2 * trainable_bytes * (4 + bool(config.ema)) + weight_bytes(list(network.model.parameters()))
     folder = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(folder).free
     figure = f"{free / GIB:.1f} GiB free for {needed / GIB:.2f} GiB of checkpoints and model"
     return _ok_or_wrong("disk", figure, "choose another --out", is_wrong=free <= needed)
-
-
-def _weight_bytes(weights: list[Any]) -> int:
-    return sum(weight.numel() * weight.element_size() for weight in weights)
-
-
-def _part_bytes(weights: list[Any]) -> int:
-    """Bytes that this process has of the weights."""
-    return _weight_bytes([part_of(weight) for weight in weights])
-
-
-def _process_memory() -> int:
-    """Bytes of memory that this process holds."""
-    with suppress(OSError):  # only Linux says what is held now; others report the maximum so far
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    unit = 1 if sys.platform == "darwin" else 1 << 10
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _free_memory(network: Network) -> int:
-    """Bytes of memory that are free on the device, or on the machine for a CPU."""
-    torch = network.torch
-    if network.device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    if network.device == "mps":
-        return int(torch.mps.recommended_max_memory())
-    with suppress(OSError):  # only Linux says what is available
-        text = Path("/proc/meminfo").read_text(encoding="utf-8")
-        if match := re.search(r"^MemAvailable:\s+(\d+) kB$", text, re.MULTILINE):
-            return int(match[1]) << 10
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def search_batch_size(runner: StepRunner, *, is_curriculum: bool, seconds: float | None) -> int | None:

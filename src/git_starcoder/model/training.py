@@ -40,19 +40,24 @@ from git_starcoder.model.config import BUDGET_KEYS, DEFAULT_FIM_SHARE, Precision
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
 from git_starcoder.model.loading import (
+    MODEL_CONFIG,
     MODEL_SCHEMA,
     SERVING_FILE,
     SERVING_SCHEMA,
     TRAINING_RECORD,
     build_network,
+    merge_published_adapters,
+    read_training_record,
+    require_libraries,
     save_model,
+    saved_number_type,
 )
 from git_starcoder.model.loop import VALIDATION_COUNT, TrainingLoop, ValidationSet
 from git_starcoder.model.network import best_device, best_precision, import_libraries
 from git_starcoder.model.optimizer import StepRunner
 from git_starcoder.model.packing import FIM_TOKEN_COUNT
 from git_starcoder.model.plan import TrainingPlan, budget_steps, epoch_steps
-from git_starcoder.model.preflight import raise_if_wrong, run_preflight, search_batch_size
+from git_starcoder.model.preflight import choose_recomputation, raise_if_wrong, run_preflight, search_batch_size
 from git_starcoder.model.processes import connect_processes
 from git_starcoder.model.with_context import (
     CONTEXT_FOLDER,
@@ -174,6 +179,7 @@ def train(
             raise OutputError(f"'{model}' holds a model", where="--out", hint="--force replaces it")
 
     device, folder = config.device or best_device(), checkpoint_folder(out)
+    require_libraries(config, device)
     with connect_processes(device) as processes, _deterministic_torch(device), ExitStack() as stack:
         progress = progress if processes.is_first else NO_PROGRESS
         engine = stack.enter_context(LocalEngine(1)) if config.fim else None
@@ -203,8 +209,21 @@ def train(
         with atomic_folder(out, MODEL_KIND, refuse_existing, force=force) as (model_folder, _):
             loop = run.finished_loop()
             run.publish(loop, model_folder)
+        if config.merge:
+            _merge(out, loop)
         clear_folder(folder)
     return run.result(loop)
+
+
+def _merge(out: Path, loop: TrainingLoop) -> None:
+    """Replace a model that has adapters by one that has the merged weights, too."""
+    number_type = json.loads((out / MODEL_CONFIG).read_text(encoding="utf-8"))["dtype"]
+    loop.network.model = loop.network.adapter = None  # the weights are read from the disk, and need the memory
+    with atomic_folder(out, MODEL_KIND, lambda _: None, force=True) as (folder, _):
+        merge_published_adapters(out, folder, number_type)
+        record = read_training_record(folder)
+        record["files"] = describe_files(folder)
+        (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def follows_curriculum(dataset: Dataset, config: TrainConfig) -> bool:
@@ -301,6 +320,7 @@ class _TrainingRun:
             network.torch.set_num_threads(max(1, limit_library_threads() // processes.local_world_size))
         reader = network if composer is None else NetworkWithContext(network, composer, config.context_tokens)
         validation_set = self._sample_validation_set(reader)
+        choose_recomputation(corpus, network, config, processes)
         for note in network.notes:
             self.progress.note(note)
         if not checkpoint and (processes.is_first or network.sharded_model):
@@ -436,7 +456,7 @@ class _TrainingRun:
             repository_context(self.dataset, self.tokenizer).save(folder / CONTEXT_FOLDER)
         if self.lineage:
             self.lineage.save(folder)
-        save_model(network, self.dataset.tokenizer_folder, folder)
+        save_model(network, self.dataset.tokenizer_folder, folder, saved_number_type(config))
         if loop.metrics:
             loop.metrics.copy_to(folder)
             draw_loss_curve(loop.metrics.lines, folder / LOSS_CURVE_FILE)
