@@ -154,7 +154,7 @@ def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iter
     if network.sharded_model:
         # As much for their gradients, before they are summed and divided.
         parts["gathered weights"] = (1 + bool(trainable)) * network.sharded_model.gathered_bytes()
-    longest = int((corpus.lengths + corpus.starts_text).max()) - 1  # the last token is only a target
+    longest = int((corpus.lengths + corpus.has_first_token).max()) - 1  # the last token is only a target
     if is_possible := sum(parts.values()) <= available:
         tokens = max(longest, config.piece or min(config.batch, CPU_MICRO_BATCH_TOKENS))
         activations = _estimate_activations(network, tokens, longest)
@@ -194,7 +194,7 @@ def _estimate_activations(network: Network, tokens: int, row_length: int) -> int
 def _check_longest_row(corpus: Corpus, network: Network, longest: int) -> PreflightResult:
     """Send the longest row forward and backward through the network."""
     torch, hint = network.torch, "build with a smaller window.size"
-    row = int((corpus.lengths + corpus.starts_text).argmax())
+    row = int((corpus.lengths + corpus.has_first_token).argmax())
     if longest > network.context:
         what = f"a row takes {longest:,} tokens, and the model sees {network.context:,}"
         return PreflightResult("longest row", "wrong", what, hint)
@@ -227,7 +227,7 @@ def _check_vocabulary(corpus: Corpus, network: Network, tokenizer: Tokenizer) ->
 
 def _check_end_of_text(corpus: Corpus) -> PreflightResult:
     """Check that some row has the end of a text in its loss: otherwise the model would not learn to stop."""
-    is_learned = corpus.ends_text & (corpus.lengths + corpus.starts_text > corpus.loss_starts)
+    is_learned = corpus.ends_text & (corpus.lengths + corpus.has_first_token > corpus.loss_starts)
     figure = f"{int(is_learned.sum()):,} of {len(corpus.ends_text):,} rows end a text, and learn that it ends"
     if not is_learned.any():
         figure = f"no row learns the end-of-text token {corpus.end_token}"
