@@ -44,12 +44,14 @@ def write(
     strategy: str = "random",
     weights: Mapping[str, float] | None = None,
     repository: str | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Dataset:
-    """A dataset of `base` rows: texts by split and path, with the tokenizer learned from the training texts.
+    """A dataset of `base` rows: texts by split and path, with a tokenizer, or one learned from the training texts.
 
     With the name of a repository, rows have a header, in addition to their `size`.
     """
-    tokenizer = bases.learn(list(texts["train"].values()) or [b"nothing"], vocab_size)
+    header_room = MAX_HEADER_TOKENS * (1 if tokenizer is None else 2)  # of others, control tokens may be spelled out
+    tokenizer = tokenizer or bases.learn(list(texts["train"].values()) or [b"nothing"], vocab_size)
     (folder / "tokenizer").mkdir(parents=True)
     tokenizer.save(folder / "tokenizer")
     for split in ("train", "val", "test"):
@@ -57,6 +59,7 @@ def write(
             for path, text in texts.get(split, {}).items():
                 tokens = [*tokenizer.encode([text])[0].tolist(), tokenizer.end_id]
                 header = encode_header(tokenizer, repository, path) if repository else []
+                assert len(header) <= header_room
                 for start in range(0, max(1, len(tokens) - size + stride), stride):
                     row = header + tokens[start : start + size]
                     metadata = {
@@ -77,7 +80,7 @@ def write(
                     lines.write(json.dumps({"tokens": row, "metadata": metadata}) + "\n")
     metadata = {"learning_strategy": strategy, "max_tokens_per_sequence": size, "vocab_size": tokenizer.vocab_size}
     if repository:
-        metadata |= {"repository": repository, "max_tokens_per_sequence": size + MAX_HEADER_TOKENS}
+        metadata |= {"repository": repository, "max_tokens_per_sequence": size + header_room}
     (folder / "dataset_metadata.json").write_text(json.dumps(metadata))
     digest = sha256((folder / "training_data_train.jsonl").read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps({"schema": "git-starcoder/dataset/2", "digest": digest}))
@@ -89,7 +92,6 @@ def encode_header(tokenizer: Tokenizer, repository: str, path: str) -> list[int]
     header: list[int] = []
     for part in header_parts(repository, path):
         header += tokenizer.control_token_ids(part.control_token) + tokenizer.encode([part.text])[0].tolist()
-    assert len(header) <= MAX_HEADER_TOKENS
     return header
 
 

@@ -171,10 +171,12 @@ def describe_files(
     """
     names = [name for name in _list_files(folder) if name != GITIGNORE_NAME and name.partition("/")[0] != without]
     known = known or {}
-    return {
-        name: known.get(name) or {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
-        for name in names
-    }
+    return {name: known.get(name) or describe_file(folder / name) for name in names}
+
+
+def describe_file(file: Path) -> dict[str, int | str]:
+    """Size and SHA-256 of a file, as the marker of an output folder lists them."""
+    return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
 
 
 def inspect_folder(out: Path, kind: OutputKind) -> FolderContents | None:

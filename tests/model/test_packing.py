@@ -27,7 +27,7 @@ from git_starcoder.model.packing import (
 )
 from git_starcoder.model.plan import TrainingPlan, budget_steps
 
-END, PREFIX, MIDDLE, SUFFIX = range(4)
+END, PREFIX, MIDDLE, SUFFIX, BEGIN = range(5)
 WHOLE = (1.0, 0.0, 0.0)
 
 
@@ -99,7 +99,8 @@ def make_plan(corpus, steps=6, **options):
 @st.composite
 def runs(draw, fims=(0.0, 0.5, 0.99)):
     lengths = draw(st.lists(st.integers(1, 40), min_size=1, max_size=40))
-    corpus = make_corpus(lengths, draw(st.integers(0, 99)), draw(st.booleans()))
+    begin = draw(st.sampled_from([None, BEGIN]))
+    corpus = make_corpus(lengths, draw(st.integers(0, 99)), draw(st.booleans()), begin_token=begin)
     options = {
         "seed": draw(st.integers(0, 5)),
         "batch_tokens": draw(st.integers(1, 200)),
@@ -122,6 +123,7 @@ def test_bins_hold_every_row_once_and_no_two_would_fit_in_one(lengths, limit):
 def file_runs(draw):
     counts = draw(st.lists(st.integers(1, 60), min_size=1, max_size=12))
     corpus, files, rows = make_files(counts, draw(st.integers(0, 99)), header=draw(st.integers(0, 4)))
+    corpus = replace(corpus, begin_token=draw(st.sampled_from([None, BEGIN])))
     options = {"fim_share": draw(st.sampled_from([0.0, 0.5])), "seed": draw(st.integers(0, 5))}
     plan = make_plan(corpus, draw(st.integers(1, 8)), shifts_windows=True, **options)
     return corpus, plan, files, rows
@@ -424,3 +426,24 @@ def test_micro_batches_with_room_hold_nearly_every_step_with_little_padding(coun
     padded = sum(packed.padding_count for each in micro_batches for packed in each)
     assert padded < 0.04 * sum(len(packed.tokens) for each in micro_batches for packed in each)
     assert micro_batch_size(corpus, plan, 1000) == max_row_tokens(corpus, fim) == 1024 + (3 if fim else 0)
+
+
+@pytest.mark.parametrize("fim_share", [0.0, 0.5, 0.99])
+def test_a_base_that_reads_a_beginning_reads_it_before_every_row(fim_share):
+    corpus = make_corpus(list(range(8, 40)), begin_token=BEGIN)
+    plan = make_plan(corpus, fim_share=fim_share)
+    counter = TokenCounter(plan, corpus)
+    for step in plan.steps_from():
+        for row in input_rows(corpus, plan, step):
+            assert (row == BEGIN).tolist() == [True] + [False] * (len(row) - 1)
+        micro_batches = pack_step(corpus, plan, step, 64)
+        for packed in micro_batches:
+            assert (packed.tokens[packed.row_starts] == BEGIN).all()
+            assert BEGIN not in packed.targets
+        counter.add(step, micro_batches)
+    assert counter.close().control >= counter.counts.draws
+    changed = [packed._replace(tokens=np.where(packed.tokens == BEGIN, END, packed.tokens)) for packed in micro_batches]
+    again = TokenCounter(plan, corpus, TokenCounts(steps=step.number))
+    with pytest.raises(StarcoderError, match="is not what the dataset has"):
+        again.add(step, changed)
+

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.bases import Base
     from git_starcoder.dataset import Dataset
+    from git_starcoder.model.base_model import BaseModel
     from git_starcoder.recipe import Recipe
 
 RESULT_FILE = "run.json"
@@ -62,8 +63,12 @@ endlessly. On code this read better than sampling at a temperature of 0.4 or 0.6
     "--minutes", type=float, default=10.0, show_default=True, help="Time budget for all steps together, in minutes."
 )
 @click.option("--base", "base_name",
-              help="Base to start from: a name from `git starcoder base list`, the folder of a base, or none to train "
-              "from scratch (default: the first in the list, if there is one).")  # fmt: skip
+              help="Base to start from: a name from `git starcoder base list`, the folder or the Hugging Face id of a "
+              "causal language model, or none to train from scratch (default: the first in the list, if there is "
+              "one).")  # fmt: skip
+@click.option("--tune", type=click.Choice(["full", "lora", "qlora"]),
+              help="How to train a base: full trains all weights, lora trains only adapters, and qlora does so with "
+              "the base weights stored in 4 bits (default: full for a base in the list, lora for others).")  # fmt: skip
 @click.option("--size",
               help="Size of a model from scratch: tiny (4 million parameters, the default), small (28 million), or "
               "another size that `git starcoder train` accepts. The model then has no base.")  # fmt: skip
@@ -73,14 +78,14 @@ endlessly. On code this read better than sampling at a temperature of 0.4 or 0.6
 @common_options
 def command(
     console: Console, repo: Path, rev: str, name: str, overrides: tuple[str, ...], seed: int | None, jobs: int | None,
-    use_cache: bool, out: Path, minutes: float, base_name: str | None, size: str | None, force: bool,
+    use_cache: bool, out: Path, minutes: float, base_name: str | None, tune: str | None, size: str | None, force: bool,
 ) -> ExitCode:  # fmt: skip
     """Run build, check, train, eval and complete with one command.
 
     REPO is the folder of a Git repository (default: the current folder). Its code is only read, never run.
 
-    Training starts from a base, a small model that has read other repositories, if git-starcoder comes with one. The
-    dataset then has the tokenizer of the base.
+    Training starts from a base, a small model that has read other repositories, if git-starcoder comes with one, or
+    from any causal language model. The dataset then has its tokenizer, and its score before tuning is shown as well.
 
     The model is trained on shuffled rows, even if the recipe has a curriculum, because a curriculum makes models that
     are trained for a few minutes worse. `git starcoder train` follows the curriculum.
@@ -89,6 +94,7 @@ def command(
     reserved for evaluation. Training gets the rest, but at least a fifth of the budget. If little time is left,
     evaluation scores fewer samples, but always a few thousand tokens and ten lines.
     """
+    from git_starcoder.bases import Base
     from git_starcoder.git.objects import Repo
     from git_starcoder.pipeline import build
     from git_starcoder.recipe import Recipe
@@ -98,12 +104,15 @@ def command(
     start = time.monotonic()
     user_paths.offer_temporary_folder(out)
     recipe = Recipe.load(name, override_seed(overrides, seed))
-    base, reason = _choose_base(base_name, size, recipe)
-    if base is not None and recipe.window.tokenizer == "learn":
-        recipe = Recipe.load(name, (*override_seed(overrides, seed), f"window.tokenizer={json.dumps(base.name)}"))
     repository = Repo.open(repo, rev)
+    base, reason = _choose_base(base_name, size, recipe)
+    start_model = _start_model(base, size, tune)
+    if base is not None:
+        recipe = Recipe.load(name, (*override_seed(overrides, seed), *_overrides_for(base, recipe)))
     _prepare_folder(out, force=force)
     console.print_message(reason)
+    for note in () if base is None or isinstance(base, Base) else base.notes():
+        console.print_message(note)
     with (
         show_progress(console) as progress,
         open_engine(progress, jobs) as engine,
@@ -114,7 +123,6 @@ def command(
     console.print_section(describe_dataset(dataset, dataset.folder))
     outcomes = run_checks(console, dataset, repository)
     console.print_section(outcome_table(outcomes))
-    start_model = {"base": base.name} if base else {"size": size or "tiny"}
     values = {"dataset": dataset_values(dataset), **outcome_values(outcomes), "start": start_model}
     if any(outcome.finding_count for outcome in outcomes):
         return _finish(console, out, values, ExitCode.FINDINGS)
@@ -126,14 +134,14 @@ def command(
     return _finish(console, out, values, ExitCode.SUCCESS)
 
 
-def _choose_base(name: str | None, size: str | None, recipe: Recipe) -> tuple[Base | None, str]:
+def _choose_base(name: str | None, size: str | None, recipe: Recipe) -> tuple[Base | BaseModel | None, str]:
     """The base to start from, None for a model from scratch; and what the user should know about this choice."""
-    from git_starcoder.bases import NO_BASE, NO_SHIPPED_BASE, default_base, require_base
+    from git_starcoder.bases import NO_BASE, NO_SHIPPED_BASE, default_base
 
     if name is not None and name != NO_BASE:
         if size is not None:
             raise UsageError("a base has its own size", where="--size", hint="leave out --size, or use --base none")
-        base = require_base(name, where="--base", advice=": use --base none")
+        base = _open_base(name)
         if problem := _reason_against(base, recipe):
             raise UsageError(problem, where="--base", hint="change the recipe with --set, or use --base none")
         return base, f"training starts from the base '{base.name}'"
@@ -147,14 +155,77 @@ def _choose_base(name: str | None, size: str | None, recipe: Recipe) -> tuple[Ba
     return base, f"training starts from the base '{base.name}'; --base none trains from scratch"
 
 
-def _reason_against(base: Base, recipe: Recipe) -> str:
+def _open_base(name: str) -> Base | BaseModel:
+    """A base of ours, or another causal language model in a folder or with a Hugging Face id."""
+    from git_starcoder.bases import find_base, require_base
+    from git_starcoder.user_paths import expand_user
+
+    if base := find_base(name):
+        return base
+    if "/" not in name and not expand_user(name).is_dir():  # an id has an owner
+        return require_base(name, where="--base", advice=": give a folder or a Hugging Face id, or use --base none")
+    from git_starcoder.model.base_model import BaseModel
+
+    return BaseModel.open(name)
+
+
+def _start_model(base: Base | BaseModel | None, size: str | None, tune: str | None) -> dict[str, str]:
+    """The training keys that say what training starts from, and how a base is tuned.
+
+    Raises:
+        UsageError: The way of tuning is not possible here.
+        MissingExtraError: It needs a library that is not installed.
+    """
+    from git_starcoder.bases import Base
+
+    if base is None:
+        if tune is not None:
+            raise UsageError("a model from scratch is not tuned", where="--tune", hint="give --base, too")
+        return {"size": size or "tiny"}
+    tune = tune or ("full" if isinstance(base, Base) else "lora")
+    if tune != "full":
+        from git_starcoder.model.config import TrainConfig
+        from git_starcoder.model.loading import require_libraries
+        from git_starcoder.model.network import best_device
+
+        require_libraries(TrainConfig(base=base.name, tune=tune), best_device())
+    return {"base": base.name} if tune == "full" else {"base": base.name, "tune": tune}
+
+
+def _overrides_for(base: Base | BaseModel, recipe: Recipe) -> list[str]:
+    """What a recipe needs for a base: its tokenizer, and rows that it can read whole."""
+    from git_starcoder.bases import Base
+    from git_starcoder.model.packing import TILE_TOKENS
+    from git_starcoder.stages.window import resolve_sizes
+
+    overrides = [f"window.tokenizer={json.dumps(base.name)}"] if recipe.window.tokenizer == "learn" else []
+    longest = None if isinstance(base, Base) else _longest_row(base)  # the build knows the rows of a base of ours
+    if isinstance(recipe.window.size, str) and longest is not None:
+        whole_tiles = longest - longest % TILE_TOKENS or longest
+        sizes = [size for size in resolve_sizes(recipe).window.sizes if size <= longest] or [whole_tiles]
+        overrides.append(f"window.size={sizes[0] if len(sizes) == 1 else sizes}")
+    return overrides
+
+
+def _longest_row(base: Base | BaseModel) -> int | None:
+    """Tokens of the longest row that a base can read; None if any."""
+    from git_starcoder.bases import Base
+
+    if isinstance(base, Base):
+        return base.window
+    from git_starcoder.model.packing import FIM_TOKEN_COUNT
+
+    return None if base.positions is None else base.positions - FIM_TOKEN_COUNT
+
+
+def _reason_against(base: Base | BaseModel, recipe: Recipe) -> str:
     """Why training on the dataset of a recipe cannot start from a base, or ""."""
-    tokenizer, size = recipe.window.tokenizer, recipe.window.size
+    tokenizer, size, longest = recipe.window.tokenizer, recipe.window.size, _longest_row(base)
     if tokenizer not in {"learn", base.name}:
         return f"the recipe has the tokenizer '{tokenizer}', and the base '{base.name}' its own"
-    if not isinstance(size, str) and max(recipe.window.sizes) > base.window:
-        longest = max(recipe.window.sizes)
-        return f"the recipe has rows of {longest:,} tokens, and the base '{base.name}' reads {base.window:,}"
+    if not isinstance(size, str) and longest is not None and max(recipe.window.sizes) > longest:
+        rows = f"{max(recipe.window.sizes):,} tokens"
+        return f"the recipe has rows of {rows}, and the base '{base.name}' reads {longest:,}"
     return ""
 
 

@@ -61,7 +61,9 @@ MEMORY = "memory"
 BOTH = "network and memory"
 """The network with the memory mixed into its predictions, as `complete` uses them."""
 UNTRAINED = "untrained network"
-"""The same architecture with fresh weights: the difference is what training added."""
+"""The architecture of a model from scratch with fresh weights: the difference is what training added."""
+BASE = "base before tuning"
+"""The model that training started from: the difference is what the repository added."""
 BOOTSTRAP_DRAWS = 2000
 """Resamples for an interval: enough that its ends move by far less than its width from seed to seed."""
 
@@ -72,8 +74,8 @@ class EvalInput:
 
     models: Mapping[str, LanguageModel]
     """The models to measure by subject, the main one first: only its scores are broken down by group."""
-    untrained: LanguageModel
-    """The model that `UNTRAINED` names."""
+    untrained: LanguageModel | None
+    """The model that `UNTRAINED` names; None if the model was tuned from a base."""
     tokenizer: Tokenizer
     training: Sequence[Document]
     """The files of the training split."""
@@ -94,6 +96,13 @@ class EvalInput:
     compressor_bytes: int = 32 << 20
     """How much training text a compressor gets. The statistics of PPMd are known to hold those of 13 MB; the
     dictionary of xz holds all of it, and takes eleven times as much memory."""
+    base: LanguageModel | None = None
+    """The model that `BASE` names, which reads and writes as the tuned model does; None for a model from scratch."""
+
+    @property
+    def writers(self) -> dict[str, LanguageModel]:
+        """The models that are asked to write text, by subject."""
+        return {**self.models, **({} if self.base is None else {BASE: self.base})}
 
     def decode(self, tokens: NDArray[Any]) -> bytes:
         """Return the UTF-8 text of tokens, without control tokens."""

@@ -39,14 +39,17 @@ PARSE_SECONDS = 60.0
 
 @evaluation("bits_per_byte")
 def score_models(inputs: EvalInput) -> list[Score]:
-    """Bits per byte and perplexity of each model and of the untrained network, which has random weights.
+    """Bits per byte and perplexity of each model, and of what its training started from.
+
+    That is the base before tuning, or a network with random weights.
 
     Bits per byte are also divided into identifiers and the rest, and by language and role. The bits of a token are
     spread evenly over its bytes. The bits of the end-of-text token belong to the rest.
     """
     scores: list[Score] = []
     shares = identifier_shares(inputs)
-    for subject, model in {**inputs.models, UNTRAINED: inputs.untrained}.items():
+    untrained = {} if inputs.untrained is None else {UNTRAINED: inputs.untrained}
+    for subject, model in {**inputs.writers, **untrained}.items():
         # A network that has learned nothing gains nothing from more context, so the cheapest reading is enough.
         parts = 1 if subject == UNTRAINED else 4
         token_bits = document_token_bits(model, inputs.held_out, inputs.tokenizer.end_id, parts=parts)

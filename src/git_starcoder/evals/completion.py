@@ -72,7 +72,7 @@ def score_next_lines(inputs: EvalInput) -> list[Score] | str:
     if not tasks:
         return NO_LONG_FILE
     scores: list[Score] = []
-    for subject, model in inputs.models.items():
+    for subject, model in inputs.writers.items():
         prompts = [next_line_prompt(task, inputs.tokenizer.end_id, model.context) for task in tasks]
         written = model.generate(prompts, MAX_LINE_TOKENS, stop=newline_mask(inputs.tokenizer))
         answers = [inputs.decode(tokens).partition(b"\n")[0].strip() for tokens in written]
@@ -161,7 +161,7 @@ def score_filled_holes(inputs: EvalInput) -> list[Score] | str:
     end = np.zeros(inputs.tokenizer.vocab_size, dtype=np.bool_)
     end[inputs.tokenizer.end_id] = True
     scores: list[Score] = []
-    for subject, model in inputs.models.items():
+    for subject, model in inputs.writers.items():
         prompts = [fim_prompt(task, fim, model.context) for task in tasks]
         answers = [b""] * len(tasks)
         for group, stop in ((is_single, newline_mask(inputs.tokenizer)), (~is_single, end)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder import strict_config
+from git_starcoder.evals import BASE, BITS_PER_BYTE, NETWORK
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 CARD_FILE = "README.md"
 
 
-def render_card(record: Mapping[str, Any], lineage: BaseLineage | None) -> str:
-    """The card of a model, from its training record and what it was tuned from."""
+def render_card(record: Mapping[str, Any], lineage: BaseLineage | None, scores: Mapping[str, Any] | None = None) -> str:
+    """The card of a model, from its training record, what it was tuned from, and the scores of its last evaluation."""
     header: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
@@ -31,6 +32,7 @@ def render_card(record: Mapping[str, Any], lineage: BaseLineage | None) -> str:
         f"git-starcoder trained {training} on the dataset {record['dataset'][:12]}.{quality}\n",
         "`training.json` and `training.yaml` say how.\n",
         "The folder `memory/` contains the text of the repository. Whoever has the model can read the repository.\n",
+        *_score_parts(scores),
         *_lineage_parts(lineage),
     ]
     return "\n".join(parts)
@@ -49,6 +51,23 @@ def render_export_card(record: Mapping[str, Any], lineage: BaseLineage | None, t
 def _title(record: Mapping[str, Any]) -> str:
     repository = record.get("repository")
     return f"A model of {_as_code(repository)}" if repository else "A small code model"
+
+
+def _score_parts(scores: Mapping[str, Any] | None) -> list[str]:
+    """What the network needs for held-out text, next to its base before tuning."""
+    if scores is None:
+        return []
+    overall = [each for each in scores["scores"] if each["measure"] == BITS_PER_BYTE and not each["by"]]
+    per_byte = {each["subject"]: each["value"] for each in overall}
+    if not per_byte.keys() >= {NETWORK, BASE}:
+        return []
+    pairs = scores["comparisons"]
+    pair = next(each for each in pairs if (each["subject"], each["reference"]) == (NETWORK, BASE))
+    interval = "" if pair["low"] is None else f" (95 % interval {pair['low']:.3f} to {pair['high']:.3f})"
+    counted = f"{scores['files']:,} of {scores['of']:,} {scores['split']} files"
+    network = f"the network needs {per_byte[NETWORK]:.3f} bits per byte"
+    base = f"the base before tuning {per_byte[BASE]:.3f}: a share of {pair['ratio']:.3f}{interval}"
+    return [f"## Scores\n\nOn {counted}, {network}, and {base}. `scores.json` has all scores.\n"]
 
 
 def _lineage_parts(lineage: BaseLineage | None) -> list[str]:

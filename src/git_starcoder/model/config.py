@@ -67,7 +67,7 @@ ADAPTER_DEFAULTS: dict[str, Any] = {
 """Defaults of adapters, from the literature (Hu et al., 2021; Dettmers et al., 2023). The batch is that of the latter:
 16 rows of at most 512 tokens, where our rows of 4,096 tokens would otherwise be steps of one row."""
 DEFAULT_FIM_SHARE = 0.3
-"""Share of fill-in-the-middle rows where a model is trained on natural text, from scratch or from a base of ours."""
+"""Share of fill-in-the-middle rows where a model is trained on natural text."""
 DEFAULT_ROPE_BASE = 50_000.0
 """Default of `rope_base`."""
 _BY_BASE: Any = UNSET
@@ -141,8 +141,8 @@ class TrainConfig(StrictConfig):
     fim: Annotated[ShareBelowOne | None, Off(0.0)] = None
     """Share of plain rows that become fill-in-the-middle rows during training. The layout of such a row is
     prefix-suffix-middle (PSM) or suffix-prefix-middle (SPM); a hash of the row selects it. Half of the middles are
-    syntax nodes. null is 0.3 from scratch and from a base of ours if the rows have headers, as with the default recipe,
-    and otherwise 0."""
+    syntax nodes. null is 0.3 if the rows have headers, as with the default recipe, and the tokenizer has the tokens
+    for it; otherwise it is 0."""
     shift_windows: Annotated[bool, Off(False)] = True
     """Whether windows that do not overlap begin at other places of their file in every pass."""
     context_tokens: Annotated[int, Meta(ge=0, le=10**9), Off(0)] = 0

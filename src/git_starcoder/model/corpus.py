@@ -33,7 +33,7 @@ class Corpus:
     """Training rows as columns, in the order of the file.
 
     A row has two forms: its tokens as the dataset has them (`dataset_tokens`), and the tokens that a model reads
-    (`input_tokens`), which may begin with an end-of-text token.
+    (`input_tokens`), which may begin with a first token: the end-of-text token, or that of `begin_token`.
     """
 
     tokens: NDArray[Any]
@@ -43,8 +43,8 @@ class Corpus:
     is_plain_text: NDArray[np.bool_]
     """Whether the row is text as it is, at most with a header before it, shape (rows,)."""
     starts_text: NDArray[np.bool_]
-    """Whether the row is the beginning of a plain text, so that a model reads an end-of-text token before it. Other
-    rows that begin with a control token of their own need none. Shape (rows,)."""
+    """Whether the row is the beginning of a plain text. A model reads the end-of-text token of another text before it;
+    other rows that begin with a control token of their own need none. Shape (rows,)."""
     context_lengths: NDArray[np.int32]
     """Tokens of the row's header or other context prefix, which is not in the loss, shape (rows,)."""
     previous: Integers
@@ -58,6 +58,8 @@ class Corpus:
     """The end-of-text token."""
     fim_tokens: tuple[int, int, int] | None
     """The prefix, middle and suffix tokens; None if the tokenizer has none."""
+    begin_token: int | None = None
+    """The token that a model reads before every row, because its base was trained to; see `Tokenizer.begin_id`."""
     text_tokens: NDArray[Any] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """All tokens that are not control tokens, in rising order."""
     languages: Sequence[str] = ()
@@ -126,6 +128,7 @@ class Corpus:
             weights,
             hashes,
             end_token=tokenizer.end_id,
+            begin_token=tokenizer.begin_id,
             fim_tokens=tokenizer.fim_ids,
             text_tokens=np.setdiff1d(np.arange(tokenizer.vocab_size), list(tokenizer.control_tokens)),
             languages=languages,
@@ -196,9 +199,19 @@ class Corpus:
         return self.tokens[self.offsets[1:] - 1] == self.end_token
 
     @cached_property
+    def has_first_token(self) -> NDArray[np.bool_]:
+        """Whether a model reads a token before the row that the dataset does not have, shape (rows,)."""
+        return self.starts_text if self.begin_token is None else np.ones_like(self.starts_text)
+
+    @cached_property
     def loss_starts(self) -> Integers:
         """Index of the first token of `input_tokens` that is in the loss, at least 1, shape (rows,)."""
-        return np.maximum(1, self.starts_text + self.context_lengths.astype(np.int64))
+        return np.maximum(1, self.has_first_token + self.context_lengths.astype(np.int64))
+
+    @cached_property
+    def fim_loss_starts(self) -> Integers:
+        """The same for rows that are learned as fill-in-the-middle: what follows `fim_prefix` is in the loss."""
+        return (self.begin_token is not None) + self.context_lengths.astype(np.int64) + 1
 
     @cached_property
     def text_lengths(self) -> Integers:
@@ -250,11 +263,15 @@ class Corpus:
         return np.concatenate(parts)
 
     def input_tokens(self, index: int, shift: int = 0) -> NDArray[Any]:
-        """The tokens of a row that a model reads: with an end-of-text token before them if the row starts a text."""
+        """The tokens of a row that a model reads: perhaps with a first token before them."""
         tokens = self.dataset_tokens(index, shift)
-        if not self.starts_text[index]:
-            return tokens
-        return np.concatenate((np.array([self.end_token], dtype=tokens.dtype), tokens))
+        return np.concatenate((np.array(self.first_tokens(index), dtype=tokens.dtype), tokens))
+
+    def first_tokens(self, index: int) -> list[int]:
+        """The token that a model reads before a row; none if it reads only what the dataset has."""
+        if self.begin_token is not None:
+            return [self.begin_token]
+        return [self.end_token] if self.starts_text[index] else []
 
 
 def find_previous(places: Iterable[list[tuple[int, int, int]]], row_count: int) -> Integers:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from git_starcoder.dataset.contamination import BaseReading, drop_read, find_read_rows
 from git_starcoder.dataset.held_out import draw_documents, draw_rows, limit_rows, load_documents
 from git_starcoder.engine.local import LocalEngine
-from git_starcoder.errors import DatasetError
+from git_starcoder.errors import DatasetError, UsageError
 from git_starcoder.evals import (
+    BASE,
     BOTH,
     LOWER_IS_BETTER,
     MEASURE_UNITS,
@@ -30,7 +31,14 @@ from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, sc
 from git_starcoder.evals.compressors import compressed_sizes
 from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model.base_lineage import BaseLineage
-from git_starcoder.model.loading import TRAINING_RECORD, UntrainedNetwork, load_model, read_training_record
+from git_starcoder.model.card import CARD_FILE, render_card
+from git_starcoder.model.loading import (
+    TRAINING_RECORD,
+    UntrainedNetwork,
+    load_base_network,
+    load_model,
+    read_training_record,
+)
 from git_starcoder.model.with_context import scored_network
 from git_starcoder.model.with_memory import (
     MEMORY_FOLDER,
@@ -39,8 +47,9 @@ from git_starcoder.model.with_memory import (
     RememberingNetwork,
     training_memory,
 )
-from git_starcoder.output_folder import has_schema, write_atomically
+from git_starcoder.output_folder import describe_file, has_schema, write_atomically
 from git_starcoder.protocols import NO_PROGRESS, LanguageModel, Progress
+from git_starcoder.text.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -153,7 +162,8 @@ def evaluate(
     The dataset needs the tokenizer that the model was trained with. Files that the base of the model has read are left
     out; if these are all files of the test split, the val split is scored. `seconds` is a time limit: fewer tokens,
     rows, lines and gaps are scored if this machine would need longer, but never less than the minima of this module.
-    `seed` is that of the intervals and of the untrained network. The text that is scored does not depend on it.
+    `seed` is that of the intervals and of the untrained network. The text that is scored does not depend on it. A model
+    that was tuned from a base is scored beside this base instead of an untrained network.
 
     Raises:
         DatasetError: It is not a model folder, the tokenizers differ, nothing is held out that the base has not read,
@@ -163,9 +173,7 @@ def evaluate(
     start = perf_counter()
     folder = Path(model)
     network, tokenizer = load_model(folder)
-    if (folder / "tokenizer.json").read_bytes() != (dataset.tokenizer_folder / "tokenizer.json").read_bytes():
-        hint = "train a model on this dataset"
-        raise DatasetError("model and dataset have different tokenizers", where=str(folder), hint=hint)
+    _require_same_tokenizer(tokenizer, load_tokenizer(dataset.tokenizer_folder), folder)
     training = read_training_record(folder)
     lineage = BaseLineage.of_model(folder, training)
     splits: dict[Split, list[Document]] = {"test": load_documents(dataset, "test")}
@@ -185,15 +193,18 @@ def evaluate(
         # Made anew from the training split: the stored memory holds the held-out files as well.
         memory = training_memory(RepositoryMemory.open(folder / MEMORY_FOLDER), dataset, tokenizer)
         models |= {MEMORY: MemoryModel(memory, tokenizer), BOTH: NetworkWithMemory(alone, memory, tokenizer)}
-    untrained = UntrainedNetwork(network, folder, seed)
+    base, base_problem = _load_base(lineage, tokenizer)
+    untrained = UntrainedNetwork(network, folder, seed) if lineage is None else None
     documents = load_documents(dataset, "train")
     with LocalEngine(PART_WORKERS) as engine:
         exam = EvalInput(
-            models, untrained, tokenizer, documents, drawn, engine, rows, seed, no_fim_reason=no_fim_reason
+            models, untrained, tokenizer, documents, drawn, engine, rows, seed, no_fim_reason=no_fim_reason, base=base
         )
         if seconds is not None:
             exam = _fit_time(exam, held_out, lambda: seconds - (perf_counter() - start))
         scores, skipped = _run_evals(exam, progress)
+    if base_problem:
+        skipped[BASE] = base_problem
     comparisons = compare(scores, list(models), [document.group for document in exam.held_out], seed)
     files, split_files = (len({document.path for document in texts}) for texts in (exam.held_out, splits[split]))
     tokenizer_values = {
@@ -205,6 +216,26 @@ def evaluate(
         split, files, split_files, is_own_dataset, dataset.digest, tokenizer_values, tuple(scores), tuple(comparisons),
         tuple(exam.held_out), skipped, reading,
     )  # fmt: skip
+
+
+def _require_same_tokenizer(tokenizer: Tokenizer, other: Tokenizer, folder: Path) -> None:
+    """Check that the tokenizer of a model, in `folder`, is that of a dataset."""
+    if tokenizer.digest == other.digest:
+        return
+    is_other = tokenizer.find_difference(other) or other.find_difference(tokenizer) or tokenizer.end_id != other.end_id
+    if is_other:
+        hint = "train a model on this dataset"
+        raise DatasetError("model and dataset have different tokenizers", where=str(folder), hint=hint)
+
+
+def _load_base(lineage: BaseLineage | None, tokenizer: Tokenizer) -> tuple[LanguageModel | None, str]:
+    """The base of a model before it was tuned, and why there is none to score, if there should be one."""
+    if lineage is None:
+        return None, ""
+    try:
+        return load_base_network(lineage.name, tokenizer), ""
+    except (UsageError, DatasetError) as error:
+        return None, error.what
 
 
 def held_out_blobs(model: str | Path) -> BlobFilter | None:
@@ -247,8 +278,20 @@ def save_scores(scores: Scores, model: str | Path) -> bool:
         return False  # a file of the user
     with suppress(OSError):
         write_atomically(folder / SCORES_FILE, text)
+        _update_card(folder, scores.as_values())
         return True
     return False
+
+
+def _update_card(folder: Path, scores: dict[str, Any]) -> None:
+    """Write the scores into the card of a model, unless the user has edited it."""
+    record = read_training_record(folder)
+    card, files = folder / CARD_FILE, record.get("files", {})
+    if CARD_FILE not in files or not card.is_file() or describe_file(card) != files[CARD_FILE]:
+        return
+    write_atomically(card, render_card(record, BaseLineage.of_model(folder, record), scores))
+    files[CARD_FILE] = describe_file(card)
+    write_atomically(folder / TRAINING_RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def _run_evals(exam: EvalInput, progress: Progress) -> tuple[list[Score], dict[str, str]]:

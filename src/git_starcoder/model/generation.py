@@ -129,11 +129,11 @@ def generate(
         readers: For each prompt a memory that has read the text before; without them, the network writes alone.
     """
     writers = [
-        Writer(prompt, limit, stop, sampling, reader)
+        Writer(network.add_first_token(prompt), limit, stop, sampling, reader)
         for prompt, reader in zip(prompts, readers or [None] * len(prompts), strict=True)
     ]
     network.model.eval()
-    lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+    lengths = np.array([len(writer.history) for writer in writers], dtype=np.int64)
     with network.torch.inference_mode():
         for batch in padded_batches(lengths, max_padding=MAX_PADDING_TOKENS):
             _write_batch(network, [writers[index] for index in batch])

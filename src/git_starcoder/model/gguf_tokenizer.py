@@ -100,9 +100,10 @@ def add_tokenizer(
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
-    # Every text of the training begins with the token at the end of another one. Prompts say so themselves.
-    writer.add_bos_token_id(tokenizer.end_id)
-    writer.add_add_bos_token(False)
+    # Every text of the training begins with the token at the end of another one, and prompts say so themselves. Only
+    # where the base was trained with a token for the beginning, each prompt gets it.
+    writer.add_bos_token_id(tokenizer.end_id if tokenizer.begin_id is None else tokenizer.begin_id)
+    writer.add_add_bos_token(tokenizer.begin_id is not None)
     writer.add_eos_token_id(tokenizer.end_id)
     writer.add_pad_token_id(tokenizer.pad_id)
     for key, number in _control_ids(tokenizer).items():

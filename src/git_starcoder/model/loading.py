@@ -59,7 +59,8 @@ BITSANDBYTES_DEVICES = ("cuda", "cpu")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 DOWNLOAD_PATTERNS = [
-    *tokenizers.TOKENIZER_FILES, MODEL_CONFIG, "generation_config.json", "*.safetensors", "*.safetensors.index.json",
+    *tokenizers.TOKENIZER_FILES, MODEL_CONFIG, "generation_config.json", "chat_template.jinja", "*.safetensors",
+    "*.safetensors.index.json",
 ]  # fmt: skip
 """Files that are downloaded for a Hugging Face id."""
 BASE_HINT = "give a name from `git starcoder base list`, a folder that save_pretrained wrote, or a Hugging Face id"
@@ -545,24 +546,15 @@ def load_base_model(
     folder = find_base_folder(name)
     if base := find_base(name):
         _verify_weights(base)
-    values = _read_model_config(folder, name)
-    if "quantization_config" in values:
-        hint = "give the model that it was made from; tune: qlora quantizes it"
-        raise UsageError(f"the weights of '{name}' are quantised", where="base", hint=hint)
-    positions = values.get("max_position_embeddings", values.get("n_positions"))
-    if isinstance(positions, int) and positions < context:
-        what = f"'{name}' reads {positions:,} tokens, and the rows have up to {context:,}"
-        hint = f"build the dataset with --set window.size={positions - positions % 64}"
-        raise UsageError(what, where="base", hint=hint)
+    values = read_base_config(folder, name)
+    require_positions(values, name, context)
     base_tokenizer = tokenizers.load_tokenizer(folder)
     if difference := tokenizer.find_difference(base_tokenizer):
         hint = f"git starcoder build --set window.tokenizer={shlex.quote(name)}"
         raise UsageError(f"the dataset was not made for '{name}': {difference}", where="base", hint=hint)
-    new_tokens = sorted(set(tokenizer.vocabulary.values()) - set(base_tokenizer.vocabulary.values()))
     quantization = _quantization_options(config, device, precision) if config.tune == "qlora" else {}
     model = load_weights(folder, "float32" if config.tune == "full" else precision, **quantization)
-    if new_tokens:
-        _add_token_embeddings(model, tokenizer.vocab_size, new_tokens)
+    new_tokens = add_new_tokens(model, tokenizer, base_tokenizer)
     for settings in (model.config, model.generation_config):  # a chat may end otherwise than a text of the dataset
         settings.eos_token_id, settings.pad_token_id = tokenizer.end_id, tokenizer.pad_id
     return model, new_tokens
@@ -623,8 +615,12 @@ def _download(name: str) -> Path:
         raise UsageError(what, where=summarize_error(error), hint=BASE_HINT) from error
 
 
-def _read_model_config(folder: Path, name: str) -> dict[str, Any]:
-    """Read the configuration of a model, which must be a causal language model without code of its own."""
+def read_base_config(folder: Path, name: str) -> dict[str, Any]:
+    """Read the configuration of a base: a causal language model without code of its own, which is not quantised.
+
+    Raises:
+        UsageError: It is another model, or the configuration cannot be read.
+    """
     try:
         values = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
         kind = values["model_type"]
@@ -636,7 +632,29 @@ def _read_model_config(folder: Path, name: str) -> dict[str, Any]:
         own_code = "it needs code of its own, which is never run"
         reason = own_code if "auto_map" in values else "no causal language model"
         raise UsageError(f"'{name}' is of the kind {kind}: {reason}", where="base", hint=BASE_HINT)
+    if values.get("is_encoder_decoder"):
+        what = f"'{name}' is of the kind {kind}: it has an encoder, so it is no causal language model"
+        raise UsageError(what, where="base", hint=BASE_HINT)
+    if "quantization_config" in values:
+        hint = "give the model that it was made from; tune: qlora quantizes it"
+        raise UsageError(f"the weights of '{name}' are quantised", where="base", hint=hint)
     return cast("dict[str, Any]", values)
+
+
+def position_count(values: dict[str, Any]) -> int | None:
+    """The tokens that a model reads at once, by its configuration; None if it does not say."""
+    text_values: dict[str, Any] = values.get("text_config") or values  # a model of images and text has two parts
+    positions = text_values.get("max_position_embeddings", text_values.get("n_positions"))
+    return positions if isinstance(positions, int) else None
+
+
+def require_positions(values: dict[str, Any], name: str, context: int) -> None:
+    """Check that a base, given by its configuration, reads rows of `context` tokens; otherwise raise a `UsageError`."""
+    positions = position_count(values)
+    if positions is not None and positions < context:
+        what = f"'{name}' reads {positions:,} tokens, and the rows have up to {context:,}"
+        hint = f"build the dataset with --set window.size={positions - positions % 64}"
+        raise UsageError(what, where="base", hint=hint)
 
 
 def _quantization_options(config: TrainConfig, device: str, precision: str) -> dict[str, Any]:
@@ -678,6 +696,37 @@ def require_bitsandbytes(device: str, where: str, hint: str) -> Any:
             return import_module("bitsandbytes")
     except ImportError as error:
         raise MissingExtraError.from_import_error(error, "bitsandbytes", "bitsandbytes") from error
+
+
+def add_new_tokens(model: Any, tokenizer: Tokenizer, base_tokenizer: Tokenizer) -> list[int]:
+    """Give a base embeddings for all tokens of a tokenizer. Return the ids that are new to the base.
+
+    Its own tokenizer may have control tokens without an embedding, too, as that of the smallest Gemma 3 has.
+    """
+    known_size = int(model.get_input_embeddings().weight.shape[0])
+    known = {number for number in base_tokenizer.vocabulary.values() if number < known_size}
+    new_tokens = sorted(set(tokenizer.vocabulary.values()) - known)
+    if new_tokens:
+        _add_token_embeddings(model, tokenizer.vocab_size, new_tokens)
+    return new_tokens
+
+
+def load_base_network(name: str, tokenizer: Tokenizer) -> Network:
+    """The base of a model as it was before tuning, for the tokenizer of the model.
+
+    Raises:
+        UsageError: There is no such model any more, or its tokenizer is another one.
+        DatasetError: The base is damaged.
+    """
+    folder = find_base_folder(name)
+    base_tokenizer = tokenizers.load_tokenizer(folder)
+    if difference := tokenizer.find_difference(base_tokenizer):
+        raise UsageError(f"'{name}' is another model than before: {difference}", where="base")
+    precision = best_precision(best_device())
+    model = load_weights(folder, precision)
+    add_new_tokens(model, tokenizer, base_tokenizer)
+    round_frozen_weights(import_libraries()[0], model.requires_grad_(requires_grad=False), precision)
+    return Network(model, tokenizer, precision=precision)
 
 
 def _add_token_embeddings(model: Any, vocab_size: int, new_tokens: list[int]) -> None:

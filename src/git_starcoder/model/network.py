@@ -373,12 +373,16 @@ class Network:
         config = model.config.get_text_config()
         self.vocab_size: int = config.vocab_size
         """Entries that there are logits for: those of the tokenizer, and perhaps padding."""
-        self.context: int = getattr(config, "max_position_embeddings", None) or UNLIMITED_CONTEXT_TOKENS
-        """Tokens that the model sees at once."""
+        self._positions: int = getattr(config, "max_position_embeddings", None) or UNLIMITED_CONTEXT_TOKENS
+        self.context = self._positions - (tokenizer.begin_id is not None)
+        """Tokens that the model sees at once, without `begin_token`."""
         self.pad_token = tokenizer.pad_id
         self.end_token = tokenizer.end_id
+        self.begin_token = tokenizer.begin_id
+        """The token that the model reads before every text, and before every part of one; see `Tokenizer.begin_id`."""
         padding = range(tokenizer.vocab_size, self.vocab_size)
-        self.suppressed_tokens = [*({self.pad_token} - {self.end_token}), *(tokenizer.fim_ids or ()), *padding]
+        never_written = {self.pad_token, self.begin_token} - {self.end_token, None}
+        self.suppressed_tokens = [*sorted(never_written), *(tokenizer.fim_ids or ()), *padding]
         """Tokens that are never generated: control tokens, and entries that the tokenizer does not have. The end of
         text is generated also where it is the padding, too, as with StarCoder2."""
         self.is_compiled = is_compiled
@@ -403,6 +407,18 @@ class Network:
             settings: Any = self.torch._dynamo.config  # noqa: SLF001
             settings.recompile_limit = max(settings.recompile_limit, MAX_COMPILED_GRAPHS)
             self._body = self.torch.compile(self._body, dynamic=False)
+
+    def add_first_token(self, tokens: NDArray[Any]) -> NDArray[Any]:
+        """What the model reads in place of a text, or of a part of one.
+
+        A text begins with the end-of-text token of another one. If the base was trained with a token for the beginning
+        of a text, that takes its place, and it stands before parts that are not at the beginning, too: such models
+        write nonsense without it. In training, `Corpus.first_tokens` does the same.
+        """
+        if self.begin_token is None:
+            return tokens
+        begins_text = int(len(tokens) > 0 and tokens[0] == self.end_token)
+        return np.insert(tokens[begins_text:], 0, self.begin_token)
 
     def trainable_weights(self) -> dict[str, Any]:
         """The weights that are trained, by name: all, or those of the adapters. Tied weights come once."""
@@ -548,7 +564,7 @@ class Network:
         """The hidden states at the wanted positions of packed rows, shape (positions, width)."""
         if path.is_packed:
             has_last_position = not getattr(self.model.config.get_text_config(), "rope_parameters", None)
-            if has_last_position and packed.positions.max(initial=0) >= self.context:
+            if has_last_position and packed.positions.max(initial=0) >= self._positions:
                 raise self._too_long_error(int(packed.positions.max()) + 1)
             padding = packed.padding_count if self.is_compiled else None
             options: dict[str, Any] = {"padding": padding, "has_kernel": self._has_kernel}
@@ -560,7 +576,7 @@ class Network:
         self.use_own_attention()
         bounds = packed.segment_bounds
         lengths = np.diff(bounds).astype(np.int64)
-        if lengths.max(initial=0) > self.context:
+        if lengths.max(initial=0) > self._positions:
             raise self._too_long_error(int(lengths.max()))
         segment_of_place = np.searchsorted(bounds, wanted, side="right") - 1
         parts: list[Any] = []
@@ -597,7 +613,7 @@ class Network:
             self._use_attention(self._own_attention)
 
     def _too_long_error(self, length: int) -> UsageError:
-        what = f"{self.model.config.model_type} reads {self.context:,} tokens at once, and not {length:,}"
+        what = f"{self.model.config.model_type} reads {self._positions:,} tokens at once, and not {length:,}"
         return UsageError(what, where="attend", hint="attend: row; positions restart with each row then")
 
     def _choose_forward_path(self) -> ForwardPath:
@@ -683,7 +699,8 @@ class Network:
         """Apply a function of hidden states and targets to every token but the first of each window."""
         found: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(windows)
         indices = [index for index, window in enumerate(windows) if len(window) > 1]
-        lengths = np.array([len(windows[index]) - 1 for index in indices], dtype=np.int64)
+        as_read = [self.add_first_token(window) for window in windows]
+        lengths = np.array([len(as_read[index]) - 1 for index in indices], dtype=np.int64)
         multiple = INFERENCE_BATCH_TOKENS if self.has_fixed_shapes else TILE_TOKENS
         self.model.eval()
         with self.without_gradient():
@@ -691,11 +708,11 @@ class Network:
             while begin < len(indices):
                 fitting = np.searchsorted(np.cumsum(lengths[begin:]), INFERENCE_BATCH_TOKENS, side="right")
                 end = begin + max(1, int(fitting))
-                packed = pack_rows([windows[index] for index in indices[begin:end]], multiple=multiple)
+                packed = pack_rows([as_read[index] for index in indices[begin:end]], multiple=multiple)
                 values = self._at_targets(packed, measure).float().cpu().numpy()
                 rows = np.split(values, np.cumsum(lengths[begin:end])[:-1])
                 for index, row in zip(indices[begin:end], rows, strict=True):
-                    found[index] = row
+                    found[index] = row[len(row) + 1 - len(windows[index]) :]
                 begin = end
         return found
 

@@ -103,7 +103,7 @@ def pack_step(
     """
     rows = input_rows(corpus, plan, step)
     is_fim = fim_mask(corpus, plan, step.rows, step.draw_numbers)
-    loss_starts = np.where(is_fim, 1 + corpus.context_lengths[step.rows], corpus.loss_starts[step.rows])
+    loss_starts = np.where(is_fim, corpus.fim_loss_starts[step.rows], corpus.loss_starts[step.rows])
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     with_loss = np.flatnonzero(lengths > loss_starts)
     micro_batches: list[PackedRows] = []
@@ -146,7 +146,8 @@ def pack_rows(
 
 def max_row_tokens(corpus: Corpus, fim_share: float) -> int:
     """The most tokens that a row takes in a micro-batch if this share of rows is learned as fill-in-the-middle."""
-    return int(corpus.lengths.max()) + (FIM_TOKEN_COUNT if fim_share else 0)
+    first_token = int(corpus.begin_token is not None)
+    return int(corpus.lengths.max()) + first_token + (FIM_TOKEN_COUNT if fim_share else 0)
 
 
 def micro_batch_size(corpus: Corpus, plan: TrainingPlan, count: int) -> int:
@@ -210,7 +211,7 @@ def input_rows(corpus: Corpus, plan: TrainingPlan, step: PlannedStep) -> list[ND
 
     A fill-in-the-middle row is cut at two places that a hash of its content decides: in half of the rows that have a
     syntax tree they are the ends of a node. All its tokens stay, with three control tokens around them, the end-of-text
-    token after the middle (Bavarian et al., 2022), and the header before everything:
+    token after the middle (Bavarian et al., 2022), and the header before everything but the beginning-of-text token:
 
     - PSM: `<fim_prefix> prefix <fim_suffix> suffix <fim_middle> middle <|endoftext|>`, as in masked rows and prompts;
     - SPM: `<fim_prefix> <fim_suffix> suffix <fim_middle> prefix middle <|endoftext|>`, as StarCoder has it.
@@ -230,12 +231,13 @@ def input_rows(corpus: Corpus, plan: TrainingPlan, step: PlannedStep) -> list[ND
     fim_prefix, fim_middle, fim_suffix, end = (
         np.array([token], dtype=corpus.tokens.dtype) for token in (*corpus.fim_tokens, corpus.end_token)
     )
+    begin = np.array([] if corpus.begin_token is None else [corpus.begin_token], dtype=corpus.tokens.dtype)
     for place, text, cut in zip(places.tolist(), texts, _fim_cuts(corpus, plan, step, places, texts), strict=True):
         row = int(step.rows[place])
         header = corpus.dataset_tokens(row)[: corpus.context_lengths[row]]
         prefix, middle, suffix = np.split(text, cut)
         parts = (fim_suffix, suffix, fim_middle, prefix) if is_spm[place] else (prefix, fim_suffix, suffix, fim_middle)
-        rows[place] = np.concatenate((header, fim_prefix, *parts, middle, end))
+        rows[place] = np.concatenate((begin, header, fim_prefix, *parts, middle, end))
     return rows
 
 
@@ -277,7 +279,7 @@ class TokenBudget:
     drawn: int = 0
     """Tokens of the drawn rows, as the dataset has them."""
     control: int = 0
-    """Control tokens that were added: end-of-text, and those of fill-in-the-middle."""
+    """Control tokens that were added: end-of-text or beginning-of-text, and those of fill-in-the-middle."""
     trained: int = 0
     """Tokens in the loss."""
     shown: int = 0
@@ -317,19 +319,19 @@ def planned_budget(plan: TrainingPlan, corpus: Corpus, end_step: int | None = No
             fim_draws[rows] += fim_mask(corpus, plan, rows, np.full(len(rows), draw))
     moved = _moved_tokens(plan, corpus, draws)
     plain_draws = draws - fim_draws
-    input_lengths = corpus.lengths + corpus.starts_text
+    input_lengths = corpus.lengths + corpus.has_first_token
     plain_losses = np.maximum(input_lengths - corpus.loss_starts, 0)
-    fim_control = FIM_TOKEN_COUNT + ~corpus.ends_text  # 3, or 4 for a row without an end-of-text token of its own
+    # 3, one more for a row without an end-of-text token of its own, and one for a beginning-of-text token.
+    fim_control = FIM_TOKEN_COUNT + ~corpus.ends_text + (corpus.begin_token is not None)
+    fim_losses = corpus.lengths + fim_control - corpus.fim_loss_starts
     return TokenBudget(
         steps=end_step,
         draws=int(draws.sum()),
         fills=int(fim_draws.sum()),
         drawn=int(draws @ corpus.lengths) + moved,
-        control=int(plain_draws @ corpus.starts_text.astype(np.int64) + fim_draws @ fim_control),
-        trained=int(plain_draws @ plain_losses + fim_draws @ (corpus.text_lengths + fim_control - 1)) + moved,
-        shown=int(
-            plain_draws @ np.minimum(input_lengths, corpus.loss_starts) + fim_draws @ (1 + corpus.context_lengths)
-        ),
+        control=int(plain_draws @ corpus.has_first_token.astype(np.int64) + fim_draws @ fim_control),
+        trained=int(plain_draws @ plain_losses + fim_draws @ fim_losses) + moved,
+        shown=int(plain_draws @ np.minimum(input_lengths, corpus.loss_starts) + fim_draws @ corpus.fim_loss_starts),
     )
 
 
@@ -385,7 +387,7 @@ class TokenCounter:
             if length > corpus.loss_starts[row]:
                 raise _mismatch(f"step {step.number} leaves out row {row + 1}")
             counts.drawn += len(corpus.dataset_tokens(row))
-            counts.control += int(corpus.starts_text[row])
+            counts.control += int(corpus.has_first_token[row])
             counts.shown += length
             counts.unasked += length
         if times_seen.max(initial=0) > 1:
@@ -397,17 +399,19 @@ class TokenCounter:
         """Compare one packed row with the dataset, and count it."""
         corpus, counts = self.corpus, self.counts
         inputs = np.append(tokens, targets[-1])
-        original, loss_start = inputs, int(corpus.loss_starts[row])
-        header = int(corpus.context_lengths[row])
+        first = corpus.first_tokens(row)
+        original, loss_start = inputs[len(first) :], int(corpus.loss_starts[row])
+        begin = int(corpus.begin_token is not None)
+        header = begin + int(corpus.context_lengths[row])
         if corpus.is_plain_text[row] and corpus.fim_tokens is not None and inputs[header] == corpus.fim_tokens[0]:
             text = self._undo_fim(row, inputs[header:], corpus.fim_tokens)
-            original, loss_start = np.concatenate((inputs[:header], text)), 1 + header
+            first = first[:begin]
+            original, loss_start = np.concatenate((inputs[begin:header], text)), 1 + header
             counts.fills += 1
-        elif corpus.starts_text[row] and inputs[0] == corpus.end_token:
-            original = inputs[1:]
         ignored = targets[: loss_start - 1]
         if not (
-            np.array_equal(original, corpus.dataset_tokens(row, shift))
+            inputs[: len(first)].tolist() == first
+            and np.array_equal(original, corpus.dataset_tokens(row, shift))
             and np.array_equal(targets[loss_start - 1 :], inputs[loss_start:])
             and np.all(ignored == IGNORED_LABEL)
         ):

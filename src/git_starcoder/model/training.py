@@ -25,6 +25,7 @@ from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.machine import limit_library_threads
 from git_starcoder.model.base_lineage import BaseLineage
+from git_starcoder.model.base_model import BaseModel
 from git_starcoder.model.card import CARD_FILE, render_card
 from git_starcoder.model.checkpoint import (
     METRICS_FILE,
@@ -180,6 +181,9 @@ def train(
 
     device, folder = config.device or best_device(), checkpoint_folder(out)
     require_libraries(config, device)
+    if config.base is not None and find_base(config.base) is None:
+        for note in BaseModel.open(config.base).notes():
+            progress.note(note)
     with connect_processes(device) as processes, _deterministic_torch(device), ExitStack() as stack:
         progress = progress if processes.is_first else NO_PROGRESS
         engine = stack.enter_context(LocalEngine(1)) if config.fim else None
@@ -239,8 +243,7 @@ def resolve_fim(config: TrainConfig, dataset: Dataset, tokenizer: Tokenizer) -> 
     """The config with the share of fill-in-the-middle rows that this dataset has by default."""
     if config.fim is not None:
         return config
-    is_ours = config.base is None or find_base(config.base) is not None
-    is_natural = is_ours and "repository" in dataset.metadata and tokenizer.fim_ids is not None
+    is_natural = "repository" in dataset.metadata and tokenizer.fim_ids is not None
     return replace(config, fim=DEFAULT_FIM_SHARE if is_natural else 0.0)
 
 

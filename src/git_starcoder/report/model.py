@@ -11,6 +11,7 @@ import numpy as np
 from git_starcoder.dataset.contamination import BaseReading
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import (
+    BASE,
     BITS_PER_BYTE,
     EDIT_SIMILARITY,
     EXACT_MATCH,
@@ -176,21 +177,28 @@ def _result_charts(scores: Mapping[str, Any]) -> Iterator[Figure]:
 
 def _describe_result(shown: Sequence[Mapping[str, Any]], comparisons: Sequence[Mapping[str, Any]]) -> str:
     """The last model next to the best compressor that forgets each file, in one sentence."""
-    models = [score["subject"] for score in shown if score["eval"] != "compressors"]
+    models = [score["subject"] for score in shown if score["eval"] != "compressors" and score["subject"] != BASE]
     compressors = [score for score in shown if score["eval"] == "compressors" and score["subject"] != PPM_GOING_ON]
     if not models or not compressors:
         return ""
     best = min(compressors, key=lambda score: score["value"])["subject"]
     pair = next(each for each in comparisons if (each["subject"], each["reference"]) == (models[-1], best))
-    ratio, low, high = pair["ratio"], pair["low"], pair["high"]
     who = f"The {models[-1]}" if len(models) == 1 else f"The model ({models[-1]})"
-    difference = (
-        f"{100 * abs(1 - ratio):.0f} % {'fewer' if ratio < 1 else 'more'} bits than the best compressor ({best})"
+    sentence = _describe_pair(pair, who, f"the best compressor ({best})")
+    of_base = [each for each in comparisons if (each["subject"], each["reference"]) == (models[0], BASE)]
+    return " ".join(
+        [sentence, *(_describe_pair(each, f"The {models[0]}", "the base before tuning") for each in of_base)]
     )
+
+
+def _describe_pair(pair: Mapping[str, Any], who: str, reference: str) -> str:
+    """How many bits a model needs compared with a reference, in one or two sentences."""
+    ratio, low, high = pair["ratio"], pair["low"], pair["high"]
+    difference = f"{100 * abs(1 - ratio):.0f} % {'fewer' if ratio < 1 else 'more'} bits than {reference}"
     if low is None:
         return f"{who} needs {difference}. All files resemble each other, so this may be chance."
     if low < 1 < high:
-        return f"{who} needs about as many bits as the best compressor ({best}): the difference may be chance."
+        return f"{who} needs about as many bits as {reference}: the difference may be chance."
     near, far = sorted((100 * abs(1 - low), 100 * abs(1 - high)))
     return f"{who} needs {difference}; with 95 % confidence, between {near:.0f} and {far:.0f} %."
 

@@ -179,7 +179,8 @@ class Engine:
             is_cancelled=is_cancelled, on_text=on_text,
         )  # fmt: skip
         try:
-            passes, cached, probabilities = self._read_prompt(prompt.tokens, is_cancelled)
+            tokens = self.network.add_first_token(prompt.tokens)
+            passes, cached, probabilities = self._read_prompt(tokens, is_cancelled)
             prompt_seconds = perf_counter() - start
             write_with_drafts(passes, writer, probabilities)
         except BaseException:
@@ -190,7 +191,7 @@ class Engine:
                 reader.forget(len(writer.written))
         text, reason = writer.finish()
         return Suggestion(
-            text, reason, writer.confidence, threshold, path, len(prompt.tokens), cached, tuple(writer.choices),
+            text, reason, writer.confidence, threshold, path, len(tokens), cached, tuple(writer.choices),
             writer.drafted, perf_counter() - start,
             prompt_seconds,
         )  # fmt: skip

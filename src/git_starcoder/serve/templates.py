@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from git_starcoder.serve.cursor import Cursor
-from git_starcoder.text.tokenizer import FIM_SPELLINGS
+from git_starcoder.text.control_tokens import FIM_SPELLINGS
 
 _FILE_MARK = re.compile(r"<\|?file_sep\|?>")
 _REPOSITORY_MARK = re.compile(r"<\|?repo_name\|?>[^\n<]*\n?")

@@ -15,7 +15,8 @@ import os
 import re
 import sys
 from contextlib import contextmanager
-from functools import cached_property
+from copy import copy
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
@@ -25,6 +26,13 @@ import numpy as np
 
 from git_starcoder import registry
 from git_starcoder.errors import UsageError, as_machine_error
+from git_starcoder.text.control_tokens import (
+    FIM_SPELLINGS,
+    OTHER_SPELLINGS,
+    begins_texts,
+    find_text_end,
+    is_control_token,
+)
 from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
@@ -37,16 +45,6 @@ SPECIAL_TOKENS = (
     "<commit_before>", "<commit_msg>", "<commit_after>",
 )  # fmt: skip
 """Control tokens of a learned tokenizer, spelled as in StarCoder. Their ids are their indices."""
-FIM_SPELLINGS = (
-    ("<fim_prefix>", "<fim_middle>", "<fim_suffix>"),  # StarCoder
-    ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"),  # Qwen, CodeGemma
-    ("▁<PRE>", "▁<MID>", "▁<SUF>"),  # CodeLlama
-    ("<｜fim▁begin｜>", "<｜fim▁end｜>", "<｜fim▁hole｜>"),  # DeepSeek
-    ("<fim-prefix>", "<fim-middle>", "<fim-suffix>"),  # SantaCoder
-)
-"""Spellings of the fill-in-the-middle tokens: prefix, middle, suffix."""
-QWEN_SPELLINGS = {"<file_sep>": "<|file_sep|>", "<repo_name>": "<|repo_name|>"}
-"""How Qwen spells control tokens that StarCoder also has."""
 PROBE_TEXT = "".join((
     *SPECIAL_TOKENS, *(spelling for spellings in FIM_SPELLINGS for spelling in spellings),
     "</s><s><unk><pad><mask>[CLS][SEP]",
@@ -61,6 +59,8 @@ PROBE_TEXT = "".join((
 """A text on which encoders differ that are not quite equal."""
 TOKEN_ROLES = ("eos_token", "pad_token", "bos_token", "unk_token", "sep_token", "cls_token", "mask_token")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+SEQUENCE_KEYS = ("normalizers", "pretokenizers", "decoders")
+"""The steps of a sequence in a `tokenizer.json`."""
 UNLIMITED_LENGTH = int(1e30)
 """What Hugging Face writes as `model_max_length` where there is no limit."""
 TOKENIZER_HINT = "use `learn` or the name of a base, which need no network, a folder, or a Hugging Face id"
@@ -85,18 +85,37 @@ def _byte_characters() -> str:
 
 BYTE_CHARACTERS = _byte_characters()
 """The character that stands for each byte in a byte-level vocabulary (GPT-2's table)."""
+BYTE_OF_CHARACTER = {character: byte for byte, character in enumerate(BYTE_CHARACTERS)}
+SINGLE_BYTE = re.compile("<0x([0-9A-F]{2})>")
+BYTE_LEVEL_DECODER = {"type": "ByteLevel"}
+BLANK_DECODER = {
+    "type": "Sequence",
+    "decoders": [
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+    ],
+}  # fmt: skip
+"""The decoder of Gemma. Others of its kind also remove a blank at the beginning of a text, so that the bytes of a token
+depend on its place."""
 
 
 class Tokenizer:
     """A Hugging Face tokenizer that encodes fast and treats every text as text."""
 
     def __init__(
-        self, definition: dict[str, Any], roles: Mapping[str, str], max_length: int = UNLIMITED_LENGTH
+        self,
+        definition: dict[str, Any],
+        roles: Mapping[str, str],
+        max_length: int = UNLIMITED_LENGTH,
+        *,
+        begins_texts: bool = False,
     ) -> None:
         """Build the tokenizer from the content of a `tokenizer.json` and the token of each role, and verify it.
 
+        `begins_texts` says that the base was trained to read the token of the role `bos_token` before every text.
+
         Raises:
-            UsageError: It does not load, has no end-of-text token, or makes control tokens out of text.
+            UsageError: It does not load, has no end-of-text token, numbers its tokens in another way than
+                `tokenizers` does, or makes control tokens out of text.
         """
         import tokenizers
 
@@ -109,6 +128,7 @@ class Tokenizer:
         except Exception as error:  # tokenizers raises nothing more specific
             raise as_machine_error(error) or _unusable_error(f"it does not load ({summarize_error(error)})") from error
         self._exact.encode_special_tokens = True  # is not saved, so it is set after every load
+        _verify_ids(self._exact, self._added_tokens)
         self.control_tokens: dict[int, str] = {
             token["id"]: token["content"] for token in self._added_tokens if token["special"]
         }
@@ -130,11 +150,16 @@ class Tokenizer:
         spelling = cast("Callable[[int], str]", self._exact.id_to_token)
         named = {**roles, "eos_token": spelling(self.end_id), "pad_token": spelling(self.pad_id)}
         self._roles = {role: named[role] for role in TOKEN_ROLES if role in named}
+        begin = self._exact.token_to_id(roles.get("bos_token", ""))
+        self._names_beginning = begin not in {None, end}
+        self.begin_id: int | None = begin if begins_texts and self._names_beginning else None
+        """The id of the token that the base was trained to read before every text, as Llama 3 and Gemma were; None for
+        other tokenizers, whose texts follow the end-of-text token of another one."""
         fim_ids = (tuple(map(self._exact.token_to_id, spellings)) for spellings in FIM_SPELLINGS)
         found = next((ids for ids in fim_ids if self.control_tokens.keys() >= {*ids}), None)
         self.fim_ids = cast("tuple[int, int, int] | None", found)
         """Ids of the prefix, middle and suffix tokens, or None."""
-        saved = json.dumps([self._json, self._roles, max_length])
+        saved = json.dumps([self._json, self._roles, max_length, *([True] if self.begin_id is not None else [])])
         self.digest = blake2b(saved.encode(), digest_size=16).hexdigest()
         """Hash of everything that is saved, 32 hexadecimal digits."""
         self.is_lossless = True
@@ -172,29 +197,27 @@ class Tokenizer:
             if self.vocabulary.get(token) != number:
                 mine = self.vocabulary.get(token, "none")
                 return f"its token {token!r} has the id {number} there and {mine} here"
-        for name in ("normalizer", "pre_tokenizer", "model", "decoder"):
-            mine, theirs = (json.dumps(each.definition.get(name), sort_keys=True) for each in (self, other))
-            if mine != theirs:
-                return f"the {name} of its tokenizer is another one"
-        return ""
+        mine, theirs = (_comparable_definition(each.definition) for each in (self, other))
+        return next((f"the {name} of its tokenizer is another one" for name in mine if mine[name] != theirs[name]), "")
 
     def control_token_ids(self, name: str) -> list[int]:
         """The id of a control token in a list, or the ids of its spelling as text where there is no such token."""
         if name not in self._control_token_ids:
             tokens = self.control_tokens.items()
-            ids = [n for spelling in (name, QWEN_SPELLINGS.get(name)) for n, token in tokens if token == spelling]
+            spellings = (name, *OTHER_SPELLINGS.get(name, ()))
+            ids = [number for spelling in spellings for number, token in tokens if token == spelling]
             self._control_token_ids[name] = ids[:1] or self._encode_exactly([name.encode()])[0].tolist()
         return self._control_token_ids[name]
 
     @cached_property
     def token_byte_counts(self) -> NDArray[np.int64] | None:
-        """The number of bytes that each id stands for, shape (vocab_size,), if the tokenizer is byte-level."""
+        """The number of bytes that each id stands for, shape (vocab_size,), if `token_bytes` are known."""
         return None if self.token_bytes is None else np.array(list(map(len, self.token_bytes)), dtype=np.int64)
 
     def decode(self, ids: Iterable[int] | NDArray[Any]) -> bytes:
         """The bytes that tokens stand for, with control tokens as they are spelled.
 
-        This is exact for byte-level tokenizers. With others, a character that is cut by the edge of a window is lost.
+        This is exact where `token_bytes` are known. Elsewhere, a character that is cut by the edge of a window is lost.
         """
         numbers = np.array(ids if isinstance(ids, np.ndarray) else list(ids), dtype=np.int64)
         if self.token_bytes is None:
@@ -226,6 +249,7 @@ class Tokenizer:
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
             "model_max_length": self._max_length,
+            **({"add_bos_token": self.begin_id is not None} if self._names_beginning else {}),
             **roles,
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -252,17 +276,32 @@ class Tokenizer:
 
     @cached_property
     def token_bytes(self) -> NDArray[np.object_] | None:
-        """The bytes that each id stands for, shape (vocab_size,), if the tokenizer is byte-level."""
-        decoder: dict[str, Any] = self.definition.get("decoder") or {}
-        if decoder.get("type") != "ByteLevel":
+        """The bytes that each id stands for, shape (vocab_size,), if each stands for bytes of its own."""
+        decoder = _without_irrelevant_flags(self.definition.get("decoder"), decodes=True)
+        if decoder not in (BYTE_LEVEL_DECODER, BLANK_DECODER):
             return None
-        byte_of = {character: bytes([byte]) for byte, character in enumerate(BYTE_CHARACTERS)}
+        decode_text = _decode_byte_level if decoder == BYTE_LEVEL_DECODER else _decode_blanks
         table = [b""] * self.vocab_size
         for token, number in self._exact.get_vocab(with_added_tokens=False).items():
-            table[number] = b"".join(byte_of.get(character) or character.encode() for character in token)
+            table[number] = decode_text(token)
         for token in self._added_tokens:
-            table[token["id"]] = token["content"].encode()
+            content: str = token["content"]
+            table[token["id"]] = content.encode() if decoder == BYTE_LEVEL_DECODER else decode_text(content)
         return np.array(table, dtype=np.object_)
+
+
+def _decode_byte_level(token: str) -> bytes:
+    """The bytes of a token whose characters stand for one byte each."""
+    try:
+        return bytes(map(BYTE_OF_CHARACTER.__getitem__, token))
+    except KeyError:  # a control token in the vocabulary
+        return token.encode()
+
+
+def _decode_blanks(token: str) -> bytes:
+    """The bytes of a token of SentencePiece: `▁` stands for a blank, and `<0x0A>` for a byte."""
+    match = SINGLE_BYTE.fullmatch(token)
+    return bytes([int(match[1], 16)]) if match else token.replace("▁", " ").encode()
 
 
 def learned_tokenizer(definition: dict[str, Any]) -> Tokenizer:
@@ -283,15 +322,39 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
         folder = _from_hub(str(name))
     try:
         paths = (folder / file for file in TOKENIZER_FILES)
-        files = {path.name: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
-        config = json.loads(files.get("tokenizer_config.json", "{}"))
-        roles = _roles(config) | _roles(json.loads(files.get("special_tokens_map.json", "{}")))
-        definition = _definition(files, roles)
-        limit = int(config.get("model_max_length") or UNLIMITED_LENGTH)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # unreadable, or JSON of another shape
-        what = f"tokenizer '{name}' cannot be read: {summarize_error(error)}"
-        raise UsageError(what, where="tokenizer", hint=TOKENIZER_HINT) from error
-    return Tokenizer(definition, {role: token["content"] for role, token in roles.items()}, limit)
+        files = tuple((path.name, path.read_text(encoding="utf-8")) for path in paths if path.is_file())
+    except (OSError, ValueError) as error:
+        raise _unreadable_error(name, error) from error
+    # A copy: a tokenizer notes what it has verified, and what one build verifies is nothing to the next one.
+    return copy(_tokenizer_of_files(str(name), files))
+
+
+@lru_cache(maxsize=2)
+def _tokenizer_of_files(name: str, files: tuple[tuple[str, str], ...]) -> Tokenizer:
+    """The tokenizer of some files, given by name and text. A large one takes ten seconds, and a run needs it often."""
+    try:
+        definition, roles, limit, has_beginning = _interpret_files(dict(files))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # JSON of another shape
+        raise _unreadable_error(name, error) from error
+    return Tokenizer(definition, roles, limit, begins_texts=has_beginning)
+
+
+def _unreadable_error(name: str | Path, error: Exception) -> UsageError:
+    what = f"tokenizer '{name}' cannot be read: {summarize_error(error)}"
+    return UsageError(what, where="tokenizer", hint=TOKENIZER_HINT)
+
+
+def _interpret_files(files: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str], int, bool]:
+    """The arguments of a `Tokenizer`, by the content of its files."""
+    config = json.loads(files.get("tokenizer_config.json", "{}"))
+    tokens_of_roles = _roles(config) | _roles(json.loads(files.get("special_tokens_map.json", "{}")))
+    definition = _definition(files, tokens_of_roles)
+    limit = int(config.get("model_max_length") or UNLIMITED_LENGTH)
+    roles = {role: str(token["content"]) for role, token in tokens_of_roles.items()}
+    if "eos_token" in roles:
+        control_tokens = {token["content"] for token in definition.get("added_tokens") or [] if token["special"]}
+        roles["eos_token"] = find_text_end(roles["eos_token"], control_tokens)
+    return definition, roles, limit, "bos_token" in roles and begins_texts(roles["bos_token"], config, definition)
 
 
 def summarize_error(error: Exception) -> str:
@@ -348,11 +411,60 @@ def _definition(files: Mapping[str, str], roles: Mapping[str, Mapping[str, Any]]
     definition |= {"truncation": None, "padding": None}
     if "dropout" in definition["model"]:
         definition["model"]["dropout"] = None  # so that encoding is deterministic
+    role_tokens = {token["content"] for token in roles.values()}
     for token in cast("list[dict[str, Any]]", definition.get("added_tokens") or []):
-        # Some tokenizers have control tokens that are not marked special (Qwen's <|fim_prefix|>), so that they would be
-        # found in text. Only runs of white space are added tokens that are meant to be found.
-        token["special"] = bool(token["content"].strip())
+        token["special"] = is_control_token(token, role_tokens)
     return definition
+
+
+def _verify_ids(tokenizer: Any, added_tokens: Iterable[Mapping[str, Any]]) -> None:
+    """Raise a `UsageError` if an added token has another id than in its file, because there is a gap before it."""
+    for token in added_tokens:
+        if (number := tokenizer.token_to_id(token["content"])) != token["id"]:
+            what = f"its added token {token['content']!r} has the id {token['id']}, and {number} once it is loaded"
+            raise _unusable_error(what)
+
+
+def _comparable_definition(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a `tokenizer.json` that decide how text is encoded and decoded, in one form for equal behaviour.
+
+    `save_pretrained` of transformers does not write the file that it has read. It writes defaults, merges as pairs
+    instead of texts, and its own flags of the byte level; all these mean the same. So files that differ in their bytes
+    may be one tokenizer, and a model must not be refused for that.
+    """
+    model: dict[str, Any] = {key: value for key, value in definition["model"].items() if value not in (None, False, "")}
+    if "merges" in model:
+        model["merges"] = [pair.split(" ") if isinstance(pair, str) else list(pair) for pair in model["merges"]]
+    ordinary = [
+        {flag: token.get(flag, False) for flag in ("id", "content", "single_word", "lstrip", "rstrip", "normalized")}
+        for token in definition.get("added_tokens") or []
+        if not token["special"]
+    ]
+    return {
+        "normalizer": _without_irrelevant_flags(definition.get("normalizer")),
+        "pre_tokenizer": _without_irrelevant_flags(definition.get("pre_tokenizer")),
+        "model": model,
+        "decoder": _without_irrelevant_flags(definition.get("decoder"), decodes=True),
+        "list of added tokens": sorted(ordinary, key=lambda token: token["id"]),
+    }
+
+
+def _without_irrelevant_flags(part: Any, *, decodes: bool = False) -> Any:
+    """A part of a `tokenizer.json` without the flags that change no token and no decoded text.
+
+    `trim_offsets` is about places in a text, and a decoder of the byte level has no settings at all. A sequence of no
+    steps is as none.
+    """
+    if isinstance(part, list):
+        return [_without_irrelevant_flags(each, decodes=decodes) for each in cast("list[Any]", part)]
+    if not isinstance(part, dict):
+        return part
+    values = cast("dict[str, Any]", part)
+    if values.get("type") == "ByteLevel":
+        kept = () if decodes else ("add_prefix_space", "use_regex")
+        return {"type": "ByteLevel", **{flag: values.get(flag, True) for flag in kept}}
+    steps = {key: _without_irrelevant_flags(value, decodes=decodes) for key, value in values.items()}
+    return None if steps.get("type") == "Sequence" and not any(map(steps.get, SEQUENCE_KEYS)) else steps
 
 
 def _unusable_error(reason: str) -> UsageError:

@@ -49,7 +49,8 @@ def render_template(tokenizer: Tokenizer) -> str:
 
     With a text after the cursor it is a masked row up to the place where the model writes, otherwise a new text.
     """
-    end = tokenizer.control_tokens[tokenizer.end_id]
+    # The token for the beginning of a text, if the model has one, is added to each prompt: see `gguf_tokenizer`.
+    end = tokenizer.control_tokens[tokenizer.end_id] if tokenizer.begin_id is None else ""
     plain = f"{end}{{{{ .Prompt }}}}"
     if tokenizer.fim_ids is None:
         return plain
