@@ -217,7 +217,8 @@ class Follower:
         """Make the newest memory the one that holds these texts, all but the edited file."""
         memory, texts = self._memories.pop(self._edited, None) or next(reversed(self._memories.values()))
         if texts != wanted:
-            memory = memory.update([text.tokens for text in wanted.values()], "repository")
+            documents, digests = [text.tokens for text in wanted.values()], [text.digest for text in wanted.values()]
+            memory = memory.update(documents, "repository", digests)
             self.updates += 1
         # The stored memory is of no use any more.
         self._memories = {path: kept for path, kept in self._memories.items() if kept.texts is not None}
