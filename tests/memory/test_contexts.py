@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 
-from git_starcoder.memory.contexts import ARRAYS, MAX_ORDER, ContextIndex
+from git_starcoder.memory import contexts
+from git_starcoder.memory.contexts import ARRAYS, MAX_ORDER, MIN_CACHED_PLACES, ContextIndex, document_digest
 
 END = 0
 
@@ -67,6 +69,20 @@ def test_counts_are_those_of_their_definition(seed: int) -> None:
                 assert len(following) <= order
 
 
+@pytest.fixture(params=["sorted", "scanned", "scanned near", "moved by a table"])
+def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ways in which an update may be computed; which is chosen depends on how much changes."""
+    if request.param.startswith("scanned"):
+        monkeypatch.setattr(contexts, "MAX_SCANNED_SHARE", 1e9)
+        monkeypatch.setattr(contexts, "FIRST_WINDOW", 1)
+        monkeypatch.setattr(contexts, "MAX_SEEN", 0 if request.param == "scanned" else 64)
+    else:
+        monkeypatch.setattr(contexts, "MAX_SCANNED_SHARE", 0)
+    if request.param == "moved by a table":
+        monkeypatch.setattr(contexts, "FEW_STEPS", 0)
+
+
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("vocab_size", [4, 200_000])
 @pytest.mark.parametrize("seed", range(4))
 def test_an_update_gives_the_same_index_as_a_build(seed: int, vocab_size: int) -> None:
@@ -79,6 +95,24 @@ def test_an_update_gives_the_same_index_as_a_build(seed: int, vocab_size: int) -
     assert updated.tokens.dtype == (np.uint16 if vocab_size == 4 else np.uint32)
 
 
+@pytest.mark.usefixtures("ways")
+@pytest.mark.parametrize("seed", range(20))
+def test_many_small_updates_give_the_same_index_as_a_build(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    pool = [*random_documents(seed, 12), *random_documents(seed + 1, 6, 40)]
+    held = pool[:9]
+    index = ContextIndex.build(held, 40, END)
+    for _ in range(6):
+        held = [each for each in held if generator.random() < 0.8]
+        held += [pool[number] for number in generator.integers(0, len(pool), generator.integers(0, 3))]
+        index = index.update(held, [document_digest(each.astype(np.uint16)) for each in held])
+        built = ContextIndex.build(held, 40, END)
+        for name in ARRAYS:
+            assert np.array_equal(getattr(index, name), getattr(built, name)), name
+            assert getattr(index, name).dtype == getattr(built, name).dtype
+
+
+@pytest.mark.usefixtures("ways")
 def test_an_update_to_nothing_and_back() -> None:
     documents = random_documents(1)
     index = ContextIndex.build(documents, 4, END)
@@ -94,3 +128,14 @@ def test_what_follows_a_context_is_copied_up_to_the_end_of_its_document() -> Non
     *_, longest = index.following([END, 1, 2, 3])
     assert index.copy_after(longest, 8) == [4, 5, END]
     assert index.copy_after(longest, 1) == [4]
+
+
+def test_an_old_index_is_not_kept_by_what_was_counted_in_it() -> None:
+    documents = [np.tile([1, 2, 3], MIN_CACHED_PLACES)]
+    index = ContextIndex.build(documents, 4, END)
+    counted = index.following([END])
+    assert index.following([END])[0] is counted[0]
+    old = weakref.ref(index)
+    index = index.update([*documents, np.array([3, 2, 1])])
+    assert index.following([END])[0].total > 0
+    assert old() is None

@@ -13,7 +13,7 @@ from git_starcoder.model.generation import Sampling
 from git_starcoder.model.loading import SERVING_FILE
 from git_starcoder.serve.confidence import DEFAULT_THRESHOLD
 from git_starcoder.serve.cursor import CancelledError, Cursor, Wishes
-from git_starcoder.serve.engine import Engine, EngineParts
+from git_starcoder.serve.engine import KEPT_TEXTS, Engine, EngineParts
 from git_starcoder.serve.fields import DEFAULT_TOKENS
 from serving import FILES, replace_file, wait_until
 from shell import HUNG
@@ -178,6 +178,18 @@ def test_a_stop_text_and_the_largest_number_of_tokens_end_it(shared_engine):
     assert (found.reason, len(found.tokens)) == ("time", 1)
 
 
+def test_after_the_time_for_lines_a_block_ends_with_its_line(shared_engine):
+    before = TEXT[: TEXT.index("\n", TEXT.index("def ")) + 1]
+    block = complete(shared_engine, before, "", PATH)
+    lines = block.text.split("\n")
+    assert len(lines) > 1
+    assert block.reason != "time"
+    found = complete(shared_engine, before, "", PATH, ALL._replace(line_seconds=0))
+    assert (found.text, found.reason) == (lines[0], "time")
+    assert found.confidence == pytest.approx(block.confidence, rel=1e-3)
+    assert complete(shared_engine, before, "", PATH, ALL._replace(line_seconds=60)).text == block.text
+
+
 def test_a_cancelled_completion_ends_at_once_and_leaves_the_engine_usable(shared_engine):
     before = complete(shared_engine, TEXT[:200], "", PATH)
     passes = []
@@ -231,3 +243,26 @@ def test_any_causal_model_is_served_without_memory(model_folder, tmp_path):
 def test_any_text_is_completed(shared_engine, text):
     found = complete(shared_engine, text, text)
     found.text.encode()
+
+
+def test_two_editors_in_turns_keep_what_was_computed_for_each(shared_engine):
+    places = [(path, FILES[path]) for path in ("src/file_1.py", "src/file_2.py")]
+    first = [complete(shared_engine, text[:400], text[400:], path) for path, text in places]
+    updates = shared_engine.follower.updates
+    again = [complete(shared_engine, text[:401], text[401:], path) for path, text in places]
+    assert shared_engine.follower.updates == updates
+    for before, found in zip(first, again, strict=True):
+        assert found.cached_tokens > before.prompt_tokens // 2
+    without_paths = [
+        complete(shared_engine, text[:typed], text[401:], "") for typed in (400, 401) for _, text in places
+    ]
+    assert [found.path for found in without_paths] == [path for path, _ in places] * 2
+    assert all(found.cached_tokens > found.prompt_tokens // 2 for found in without_paths[2:])
+
+
+def test_only_the_newest_texts_are_kept(shared_engine):
+    first = complete(shared_engine, TEXT[:400], TEXT[400:], "first.py")
+    assert complete(shared_engine, TEXT[:400], TEXT[400:], "first.py").cached_tokens == first.prompt_tokens - 1
+    for number in range(KEPT_TEXTS):
+        complete(shared_engine, TEXT[:400], TEXT[400:], f"{number}.py")
+    assert complete(shared_engine, TEXT[:400], TEXT[400:], "first.py").cached_tokens == 0

@@ -48,12 +48,13 @@ def command(
     for library in ("pygls", "watchfiles"):  # before the model is loaded, which takes seconds
         if find_spec(library) is None:
             raise MissingExtraError(library, "serve")
-    from git_starcoder.serve.engine import Engine
+    from git_starcoder.serve.engine import Engine, keep_collector_short
     from git_starcoder.serve.lsp import EditorServer
 
     with _protocol_output() as output, Engine.open(model) as engine:
         if threshold is not None:
             engine.threshold = threshold
+        keep_collector_short()
         EditorServer(engine, repository=repo, explains=explain).run(sys.stdin.buffer, output)
     return ExitCode.SUCCESS
 

@@ -69,7 +69,7 @@ def command(
         if find_spec(library) is None:
             raise MissingExtraError(library, "serve")
     from git_starcoder.serve.app import Server
-    from git_starcoder.serve.engine import Engine
+    from git_starcoder.serve.engine import Engine, keep_collector_short
     from git_starcoder.serve.listen import bind, run_server
 
     with bind(host, port) as listener:
@@ -77,6 +77,8 @@ def command(
         with Engine.open(model, repository=repo or _current_work_tree()) as engine:
             if threshold is not None:
                 engine.threshold = threshold
+
+            keep_collector_short()
 
             def tell(_: object) -> None:
                 console.print_message(f"{address} serves {engine.name}; Ctrl-C ends it")

@@ -12,9 +12,10 @@ The index needs 9 bytes for each token if the vocabulary has at most 65,536 entr
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import Counter
+from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -34,6 +35,16 @@ MIN_CACHED_PLACES = 512
 """The smallest number of occurrences for which the tokens that follow a context are kept."""
 CACHED_CONTEXTS = 4096
 """The number of contexts for which they are kept."""
+FEW_PLACES = 32
+"""So few tokens are counted without numpy."""
+GONE = np.iinfo(np.int64).min // 2
+"""The move of a document that is gone."""
+FEW_STEPS = 12
+"""If no more documents than this move otherwise than the one before them, places are moved without a table."""
+MAX_SCANNED_SHARE = 1 / 32
+"""If fewer places than this share change, neighbours are found by looking around them, and not by sorting all."""
+FIRST_WINDOW, MAX_SEEN = 16, 1 << 21
+"""How many places are looked at around each, at first, and around all of them at once, at most."""
 PLACES_AT_ONCE = 1 << 18
 """The number of places that are compared at once, so that intermediate arrays stay small."""
 ARRAYS = ("tokens", "places", "next_tokens", "shared", "digests", "lengths")
@@ -90,6 +101,9 @@ class ContextIndex:
     """The hash of each document, shape (documents, DIGEST_BYTES), sorted."""
     lengths: Integers
     """The tokens of each document, shape (documents,)."""
+    _cached: dict[tuple[int, int], Following] = field(default_factory=dict[tuple[int, int], "Following"], repr=False)
+    """What follows the most frequent contexts, by the order and the beginning of the interval. It goes with the index:
+    a cache of all indexes would keep old ones in memory."""
 
     @classmethod
     def build(cls, documents: Iterable[NDArray[np.integer]], vocab_size: int, end_token: int) -> Self:
@@ -101,10 +115,15 @@ class ContextIndex:
         empty = cls(end_token, nothing, no_places, nothing, no_shared, no_digests, no_lengths)
         return empty.update(documents)
 
-    def update(self, documents: Iterable[NDArray[np.integer]]) -> Self:
-        """Return the index of other documents. What this index knows of the same documents is not computed again."""
+    def update(self, documents: Iterable[NDArray[np.integer]], digests: Sequence[bytes] | None = None) -> Self:
+        """Return the index of other documents. What this index knows of the same documents is not computed again.
+
+        `digests` has the `document_digest` of each document, if they are known: hashing all takes a while.
+        """
         kind = self.tokens.dtype
-        given = sorted(_with_digest(np.ascontiguousarray(each, dtype=kind)) for each in documents)
+        arrays = [np.ascontiguousarray(each, dtype=kind) for each in documents]
+        names = map(document_digest, arrays) if digests is None else digests
+        given = sorted((name, array.tobytes()) for name, array in zip(names, arrays, strict=True))
         known: dict[bytes, list[int]] = {}
         for index in reversed(range(len(self.digests))):  # so that equal documents keep their order
             known.setdefault(self.digests[index].tobytes(), []).append(index)
@@ -112,47 +131,41 @@ class ContextIndex:
         lengths = np.array([len(data) // kind.itemsize for _, data in given], dtype=np.int64)
         end = np.array([self.end_token], dtype=kind).tobytes()
         tokens = np.frombuffer(b"".join(end + data for _, data in given), dtype=kind)
-        digests = np.frombuffer(b"".join(digest for digest, _ in given), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+        new_digests = np.frombuffer(b"".join(digest for digest, _ in given), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
 
-        # Where each old place is now, or -1.
+        # Where the old places are now, without those of documents that are gone.
         starts, old_starts = (np.cumsum(each + 1) - each - 1 for each in (lengths, self.lengths))
-        moves = np.full(len(self.lengths), -1, dtype=np.int64)
-        moves[origins[origins >= 0]] = starts[origins >= 0]
-        document = np.repeat(np.arange(len(self.lengths)), self.lengths + 1)
-        moved = np.where(moves[document] < 0, -1, moves[document] - old_starts[document] + np.arange(len(document)))
-        places = moved[self.places]
-        is_kept = places >= 0
+        is_known = origins >= 0
+        moves = np.full(len(self.lengths), GONE, dtype=np.int64)
+        moves[origins[is_known]] = starts[is_known] - old_starts[origins[is_known]]
+        places, is_kept = move_places(self.places, old_starts, moves)
         dropped = np.flatnonzero(~is_kept)
-        places, shared = places[is_kept], self.shared[is_kept]
+        places, shared, next_tokens = places[is_kept], self.shared[is_kept], self.next_tokens[is_kept]
 
         # The places of new documents, sorted by their contexts, go where their contexts belong.
-        added = np.flatnonzero(np.repeat(origins < 0, lengths + 1)).astype(np.uint32)
+        new = np.flatnonzero(~is_known)
+        parts = (np.arange(starts[each], starts[each] + lengths[each] + 1) for each in new.tolist())
+        added = np.concatenate([np.empty(0, dtype=np.int64), *parts]).astype(np.uint32)
         added = added[sort_contexts(tokens[added], self.end_token)]
-        added = added[~np.isin(added, starts, assume_unique=True)]
-        draft = ContextIndex(self.end_token, tokens, places, tokens[places], shared, digests, lengths)
+        added = added[~np.isin(added, starts[new], assume_unique=True)]
+        draft = ContextIndex(self.end_token, tokens, places, next_tokens, shared, new_digests, lengths)
         at = draft._insertion_points(added)
-        places = np.insert(places, at, added).astype(np.uint32)
+        places = np.insert(places, at, added)
         shared = np.insert(shared, at, np.int8(-1))
-        next_tokens = tokens[places]
-        is_new = np.zeros(len(places), dtype=np.bool_)
-        is_new[at + np.arange(len(at))] = True
+        next_tokens = np.insert(next_tokens, at, tokens[added])
 
-        # Places by their next token. `shared` is out of date for a place that is new, or whose neighbour is or was.
-        order = np.argsort(next_tokens, kind="stable")
-        counts = np.bincount(next_tokens)
-        is_first = np.zeros(len(places), dtype=np.bool_)
-        is_first[(np.cumsum(counts) - counts)[counts > 0]] = True
-        is_stale = is_new[order]
-        is_stale[1:] |= is_stale[:-1].copy()
-        gone_before = np.cumsum(is_kept)[dropped]  # how many kept places come before a dropped one
-        gone_before += np.searchsorted(at, gone_before)
-        is_stale[_following(order, counts, self.next_tokens[dropped], gone_before)] = True
-        shared[order[is_first]] = -1
-        is_stale &= ~is_first
-        chain, previous = order[is_stale], order[:-1][is_stale[1:]]
-        del order, is_stale, is_first, is_new
+        # `shared` is out of date for a new place, and for the next place with its token after a new or dropped one.
+        new_places = at + np.arange(len(at))
+        gaps = dropped - np.arange(len(dropped))  # how many kept places come before a dropped one
+        gaps += np.searchsorted(at, gaps)
+        is_small = len(new_places) + len(gaps) < len(places) * MAX_SCANNED_SHARE
+        find_neighbours = scan_neighbours if is_small else sort_neighbours
+        chain, previous = find_neighbours(next_tokens, new_places, gaps, self.next_tokens[dropped])
+        has_previous = previous >= 0
+        shared[chain[~has_previous]] = -1
+        chain, previous = chain[has_previous], previous[has_previous]
         shared[chain] = shared_context(tokens, places[chain], places[previous], self.end_token)
-        return type(self)(self.end_token, tokens, places, next_tokens, shared, digests, lengths)
+        return type(self)(self.end_token, tokens, places, next_tokens, shared, new_digests, lengths)
 
     def intervals(self, text: NDArray[np.integer], at: NDArray[np.integer]) -> tuple[Integers, Integers]:
         """Find the contexts of places of another text: where the interval of each order begins and ends.
@@ -212,13 +225,26 @@ class ContextIndex:
         for order in range(MAX_ORDER + 1):
             if low == high:
                 break
-            count = _count_following if high - low < MIN_CACHED_PLACES else _cached_following
-            found.append(count(self, order, low, high))
+            found.append(self._count_following(order, low, high))
             if order in {MAX_ORDER, len(history)} or (order and history[-order] == self.end_token):
                 break
             before = _Before(self, order)
             low = bisect_left(before, history[-1 - order], low, high)
             high = bisect_right(before, history[-1 - order], low, high)
+        return found
+
+    def _count_following(self, order: int, low: int, high: int) -> Following:
+        """Count the tokens after a context of `order` tokens, whose interval is given."""
+        if (known := self._cached.get((order, low))) is not None:
+            return known
+        next_tokens = self.next_tokens[low:high]
+        if order < MAX_ORDER:
+            next_tokens = next_tokens[self.shared[low:high] <= order]
+        found = Following.of(next_tokens, low, high - low)
+        if high - low >= MIN_CACHED_PLACES:
+            if len(self._cached) == CACHED_CONTEXTS:
+                self._cached.clear()
+            self._cached[order, low] = found
         return found
 
     def copy_after(self, context: Following, limit: int) -> list[int]:
@@ -262,26 +288,32 @@ class ContextIndex:
 
 
 class Following(NamedTuple):
-    """The tokens that follow a context."""
+    """The tokens that follow a context. The names of the numbers are those of `OrderCounts`."""
 
     tokens: NDArray[np.integer]
-    """The distinct tokens, shape (tokens,)."""
+    """The distinct tokens, sorted, shape (tokens,)."""
     counts: Integers
     """The count of each; see `OrderCounts`."""
     low: int
     """Where the interval of the context begins."""
     occurrences: int
-    """How often the context occurs."""
+    total: int
+    ones: int
+    twos: int
+    more: int
+    largest: int
 
-
-def _count_following(index: ContextIndex, order: int, low: int, high: int) -> Following:
-    next_tokens = index.next_tokens[low:high]
-    if order < MAX_ORDER:
-        next_tokens = next_tokens[index.shared[low:high] <= order]
-    return Following(*np.unique(next_tokens, return_counts=True), low, high - low)
-
-
-_cached_following = lru_cache(maxsize=CACHED_CONTEXTS)(_count_following)
+    @classmethod
+    def of(cls, next_tokens: NDArray[np.integer], low: int, occurrences: int) -> Self:
+        """Count the tokens in a list."""
+        if len(next_tokens) <= FEW_PLACES:  # faster without numpy
+            counter = sorted(Counter(next_tokens.tolist()).items())
+            tokens = np.array([token for token, _ in counter], dtype=next_tokens.dtype)
+            counts = np.array([count for _, count in counter], dtype=np.int64)
+        else:
+            tokens, counts = np.unique(next_tokens, return_counts=True)
+        _, ones, twos, more = np.bincount(np.minimum(counts, 3), minlength=4).tolist()
+        return cls(tokens, counts, low, occurrences, len(next_tokens), ones, twos, more, int(counts.max()))
 
 
 class _Before:
@@ -303,22 +335,100 @@ def document_digest(tokens: NDArray[np.integer]) -> bytes:
     return blake2b(tokens.tobytes(), digest_size=DIGEST_BYTES).digest()
 
 
-def _with_digest(tokens: NDArray[np.integer]) -> tuple[bytes, bytes]:
-    return document_digest(tokens), tokens.tobytes()
+def move_places(
+    places: NDArray[np.uint32], starts: Integers, moves: Integers
+) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+    """Move places with their documents, and say which are in documents that are not `GONE`.
 
-
-def _following(order: Integers, counts: Integers, wanted: NDArray[np.integer], begins: NDArray[np.integer]) -> Integers:
-    """Find in `order`, places by their next token, the first one from a given place on that has a given next token.
-
-    `counts` says how often each token is next. Where there is none, nothing is returned for it. With the next tokens a,
-    b, a, c, the order is 0, 2, 1, 3; the first a from place 1 on is place 2, at index 1, and there is no b from 2 on.
+    The documents begin at `starts`, and each moves by `moves`. If few of them change, most move by the same number as
+    the one before: then it is a few sums over all places, in the order in which they are in memory.
     """
-    if not len(wanted) or not len(order):
-        return np.empty(0, dtype=np.int64)
-    keys = np.repeat(np.arange(len(counts)) * (len(order) + 1), counts) + order
-    found = np.searchsorted(keys, wanted.astype(np.int64) * (len(order) + 1) + begins)
-    ends = np.cumsum(counts)[np.minimum(wanted, len(counts) - 1)]
-    return found[(wanted < len(counts)) & (found < ends)]
+    steps = np.flatnonzero(np.diff(moves, prepend=0))  # the documents that move otherwise than the one before
+    if len(steps) > FEW_STEPS:
+        lengths = np.diff(starts, append=max(int(starts[-1]), int(places.max(initial=0))) + 1)
+        by_token = np.repeat(moves, lengths)[places]
+        return (places + by_token).astype(np.uint32), by_token != GONE
+    moved, is_kept = places.copy(), np.ones(len(places), dtype=np.bool_)
+    for first, last in pairwise([*steps.tolist(), len(moves)]):
+        move = int(moves[first])
+        is_inside = places >= int(starts[first])
+        if last < len(moves):
+            is_inside &= places < int(starts[last])
+        if move == GONE:
+            is_kept &= ~is_inside
+        elif move:
+            np.add(moved, np.uint32(move % (1 << 32)), out=moved, where=is_inside)  # a negative move wraps around
+    return moved, is_kept
+
+
+def sort_neighbours(
+    next_tokens: NDArray[np.integer], new: Integers, gaps: Integers, gone_tokens: NDArray[np.integer]
+) -> tuple[Integers, Integers]:
+    """Find places that have got another neighbour among the places with the same next token, by sorting all places.
+
+    Args:
+        next_tokens: The next token of each place.
+        new: The places that are new.
+        gaps: For each place that is gone how many places are before it.
+        gone_tokens: The next token of each place that is gone.
+
+    Returns:
+        The places that are new or come after one that is new or gone, and for each the place with the same next token
+        before it, or -1.
+    """
+    order = np.argsort(next_tokens, kind="stable")
+    counts = np.bincount(next_tokens, minlength=int(gone_tokens.max(initial=0)) + 1)
+    ends = np.cumsum(counts)
+    is_new = np.zeros(len(order), dtype=np.bool_)
+    is_new[new] = True
+    is_stale = is_new[order]
+    is_stale[1:] |= is_stale[:-1].copy()
+    is_first = np.zeros(len(order) + 1, dtype=np.bool_)
+    is_first[ends - counts] = True
+    if len(gaps) and len(order):
+        # With the next tokens a, b, a, c, the order is 0, 2, 1, 3; the first a from place 1 on is place 2, at index 1.
+        keys = np.repeat(np.arange(len(counts)) * (len(order) + 1), counts) + order
+        found = np.searchsorted(keys, gone_tokens.astype(np.int64) * (len(order) + 1) + gaps)
+        is_stale[found[found < ends[gone_tokens]]] = True
+    at = np.flatnonzero(is_stale)
+    return order[at], np.where(is_first[at], -1, order[at - 1])
+
+
+def scan_neighbours(
+    next_tokens: NDArray[np.integer], new: Integers, gaps: Integers, gone_tokens: NDArray[np.integer]
+) -> tuple[Integers, Integers]:
+    """Do what `sort_neighbours` does, by looking around each of few places. The neighbour is mostly near."""
+    begins = np.concatenate((new + 1, gaps))
+    after = _find_token(next_tokens, begins, np.concatenate((next_tokens[new], gone_tokens)), step=1)
+    chain = np.unique(np.concatenate((new, after[after >= 0])))
+    return chain, _find_token(next_tokens, chain - 1, next_tokens[chain], step=-1)
+
+
+def _find_token(next_tokens: NDArray[np.integer], begins: Integers, wanted: NDArray[np.integer], step: int) -> Integers:
+    """Find the nearest place with a wanted next token, from each of `begins` on, or with a step of -1 back from it."""
+    found = np.full(len(begins), -1, dtype=np.int64)
+    live = np.flatnonzero((begins >= 0) & (begins < len(next_tokens)))
+    offset, window = 0, FIRST_WINDOW
+    while len(live) and len(live) * window <= MAX_SEEN:
+        seen = begins[live, None] + step * np.arange(offset, offset + window)
+        is_inside = (seen >= 0) & (seen < len(next_tokens))
+        is_match = is_inside & (next_tokens[np.where(is_inside, seen, 0)] == wanted[live, None])
+        is_found = is_match.any(axis=1)
+        found[live[is_found]] = seen[is_found, is_match[is_found].argmax(axis=1)]
+        live = live[~is_found & is_inside[:, -1]]
+        offset, window = offset + window, window * 2
+    if len(live):  # rare tokens, or rare around here: all places that have one of them
+        is_wanted = np.zeros(int(max(next_tokens.max(), wanted.max())) + 1, dtype=np.bool_)
+        is_wanted[wanted[live]] = True
+        places = np.flatnonzero(is_wanted[next_tokens])
+        keys = np.sort(next_tokens[places].astype(np.int64) * len(next_tokens) + places)
+        key = wanted[live].astype(np.int64) * len(next_tokens) + begins[live]
+        at = np.searchsorted(keys, key) if step > 0 else np.searchsorted(keys, key, side="right") - 1
+        is_there = (at >= 0) & (at < len(keys))
+        nearest = keys[np.where(is_there, at, 0)] if len(keys) else np.zeros(len(at), dtype=np.int64)
+        is_there &= nearest // len(next_tokens) == wanted[live]
+        found[live] = np.where(is_there, nearest % len(next_tokens), -1)
+    return found
 
 
 def sort_contexts(tokens: NDArray[np.integer], end_token: int) -> Integers:

@@ -149,7 +149,7 @@ class Gate:
 
     def escapes(self, evidence: Evidence) -> Floats:
         """Return the escape probability of each expert, 1 if its context is unknown, shape (tokens, experts)."""
-        return self._forward(evidence)[1]
+        return self._hidden_and_escapes(evidence)[1]
 
     def probabilities(self, evidence: Evidence) -> Floats:
         """Return the probability of the token that really follows, shape (tokens,)."""
@@ -157,6 +157,15 @@ class Gate:
 
     def _forward(self, evidence: Evidence) -> tuple[Floats, Floats, Floats]:
         """Return the hidden units, the escapes, and the probability before the first and after each expert."""
+        hidden, escapes = self._hidden_and_escapes(evidence)
+        steps = np.empty((len(escapes), len(EXPERTS) + 1), dtype=np.float32)
+        steps[:, 0] = evidence.base
+        for expert in range(len(EXPERTS)):
+            escape, prediction = escapes[:, expert], evidence.predictions[:, expert]
+            steps[:, expert + 1] = (1 - escape) * prediction + escape * steps[:, expert]
+        return hidden, escapes, steps
+
+    def _hidden_and_escapes(self, evidence: Evidence) -> tuple[Floats, Floats]:
         weights, offsets, outputs, biases = (
             self.parameters[name] for name in ("weights", "offsets", "outputs", "biases")
         )
@@ -166,13 +175,7 @@ class Gate:
         hidden = np.tanh(hidden + offsets)
         logits = np.einsum("teh,eh->te", hidden, outputs[SOURCES]) + biases
         odds = np.exp(-logits) * (1 - evidence.escapes) / evidence.escapes
-        escapes = np.where(evidence.is_known, 1 / (1 + odds), 1).astype(np.float32)
-        steps = np.empty((len(escapes), len(EXPERTS) + 1), dtype=np.float32)
-        steps[:, 0] = evidence.base
-        for expert in range(len(EXPERTS)):
-            escape, prediction = escapes[:, expert], evidence.predictions[:, expert]
-            steps[:, expert + 1] = (1 - escape) * prediction + escape * steps[:, expert]
-        return hidden, escapes, steps
+        return hidden, np.where(evidence.is_known, 1 / (1 + odds), 1).astype(np.float32)
 
     def gradient(self, evidence: Evidence) -> dict[str, Floats]:
         """Return the gradient of the mean of -log p over the tokens for each parameter, by backpropagation."""

@@ -71,9 +71,14 @@ class RepositoryMemory:
         untrained: dict[GateName, Gate] = {"alone": Gate.untrained(), "network": Gate.untrained(of_network=True)}
         return cls(index, contents, tokenizer.vocab_size, untrained if gates is None else gates)
 
-    def update(self, documents: Iterable[Tokens], contents: Contents) -> Self:
-        """Return the memory of other documents. Only those that this memory does not hold are indexed."""
-        return replace(self, index=self.index.update(documents), contents=contents)
+    def update(
+        self, documents: Iterable[Tokens], contents: Contents, digests: Sequence[bytes] | None = None
+    ) -> Self:  # fmt: skip
+        """Return the memory of other documents. Only those that this memory does not hold are indexed.
+
+        `digests` are those of the documents, if they are known.
+        """
+        return replace(self, index=self.index.update(documents, digests), contents=contents)
 
     def fit_gate(
         self, documents: Sequence[Tokens], first_scored: Sequence[int], view: NetworkView | None = None, seed: int = 0
@@ -145,7 +150,7 @@ class RepositoryMemory:
         """
         try:
             marker = orjson.loads((folder / MARKER_FILE).read_bytes())
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in ARRAYS}
             names: tuple[GateName, ...] = ("alone", "network")
             gates: dict[GateName, Gate] = {name: Gate(dict(np.load(folder / f"gate_{name}.npz"))) for name in names}
             memory = cls(ContextIndex(marker["end_token"], **arrays), marker["contents"], marker["vocab_size"], gates)
@@ -201,24 +206,31 @@ class MemoryReader:
 
     def _mix(self, base: Floats, gate: GateName, view: Floats | None) -> Floats:
         repository, file = self._known_contexts()
-        length = len(self.file.history)
         counts = (
-            _order_counts([(each.counts, each.occurrences) for each in repository], MAX_ORDER),
-            _order_counts([(np.fromiter(each.of_token.values(), np.int64), length) for each in file], MAX_FILE_ORDER),
+            _order_counts(repository, [each.occurrences for each in repository], MAX_ORDER),
+            _order_counts(file, [len(self.file.history)] * len(file), MAX_FILE_ORDER),
         )
         evidence = collect_evidence(*counts, base[:1], view)
         escapes = self.memory.gates[gate].escapes(evidence)[0]
-        mixed = base.copy()
-        for (order, source), escape, kept in zip(EXPERTS, escapes.tolist(), evidence.kept[0].tolist(), strict=True):
+        # From the longest context to the shortest: what is left for the shorter ones is known then, so that each is
+        # added once, and the base is multiplied once.
+        left = 1.0
+        parts: list[tuple[NDArray[np.integer], Floats]] = []
+        experts = zip(EXPERTS, escapes.tolist(), evidence.kept[0].tolist(), strict=True)
+        for (order, source), escape, kept in reversed(list(experts)):
             if source == REPOSITORY and order < len(repository):
                 tokens, values = repository[order].tokens, repository[order].counts
             elif source != REPOSITORY and order < len(file):
-                tokens = np.fromiter(file[order].of_token, np.int64)
-                values = np.fromiter(file[order].of_token.values(), np.int64)
+                of_token = file[order].of_token
+                tokens = np.fromiter(of_token, np.int64, len(of_token))
+                values = np.fromiter(of_token.values(), np.int64, len(of_token))
             else:
                 continue
-            mixed *= escape
-            mixed[tokens] += (1 - escape) / kept * discounted(values)
+            parts.append((tokens, discounted(values) * (left * (1 - escape) / kept)))
+            left *= escape
+        mixed: Floats = base * np.float32(left)
+        for tokens, values in parts:
+            mixed[tokens] += values
         return mixed
 
     def draft(self) -> list[int]:
@@ -231,12 +243,11 @@ class MemoryReader:
         return self.memory.index.copy_after(repository[-1], DRAFT_TOKENS)
 
 
-def _order_counts(contexts: list[tuple[NDArray[np.int64], int]], longest: int) -> OrderCounts:
-    """Return the counts of contexts of order 0, 1, and so on, which have these counts and occurrences."""
-    result = OrderCounts.zeros(1, longest + 1)
-    for order, (counts, occurrences) in enumerate(contexts):
-        ones, twos = int((counts == 1).sum()), int((counts == 2).sum())
-        columns = (0, counts.sum(), ones, twos, len(counts) - ones - twos, counts.max(), occurrences)
-        for array, value in zip(result, columns, strict=True):
-            array[0, order] = value
-    return result
+def _order_counts(
+    contexts: Sequence[Following | TokenCounts], occurrences: Sequence[int], longest: int
+) -> OrderCounts:  # fmt: skip
+    """Return the counts of contexts of order 0, 1, and so on, up to the longest one; they occur so often."""
+    table = np.zeros((len(OrderCounts._fields), 1, longest + 1), dtype=np.float32)
+    for order, (each, count) in enumerate(zip(contexts, occurrences, strict=True)):
+        table[:, 0, order] = 0, each.total, each.ones, each.twos, each.more, each.largest, count
+    return OrderCounts(*table)

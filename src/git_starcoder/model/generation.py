@@ -6,7 +6,6 @@ written itself are kept (speculative decoding; Leviathan et al., 2023). The text
 
 from __future__ import annotations
 
-from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.memory.repository_memory import MemoryReader
+    from git_starcoder.model.lean_passes import Passes
     from git_starcoder.model.network import Network
 
 MAX_PADDING_TOKENS = 2048
@@ -155,7 +155,7 @@ def _write_batch(network: Network, writers: list[Writer]) -> None:
         probabilities = passes.read([[token] for token in tokens])
 
 
-def write_with_drafts(passes: NetworkPasses, writer: Writer, probabilities: NDArray[np.float32]) -> None:
+def write_with_drafts(passes: Passes, writer: Writer, probabilities: NDArray[np.float32]) -> None:
     """Let one writer write until it is done: a pass reads the last token and a draft of the next ones.
 
     `passes` have read the prompt, and `probabilities`, shape (1, vocabulary), are those of the token after it.
@@ -185,8 +185,9 @@ class NetworkPasses:
         self._mask = self._tokens.clone()
         self._cache: Any = None
         if "past_key_values" in self._parameters:
-            transformers: Any = import_module("transformers")
-            self._cache = transformers.DynamicCache(config=network.model.config)
+            from git_starcoder.model.growing_cache import make_cache
+
+            self._cache = make_cache(network.model.config)
         self.can_forget = self._cache is not None and not any(self._cache.is_sliding)
         """Whether the last tokens can be taken back."""
 

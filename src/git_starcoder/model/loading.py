@@ -722,11 +722,11 @@ def load_base_network(name: str, tokenizer: Tokenizer) -> Network:
     base_tokenizer = tokenizers.load_tokenizer(folder)
     if difference := tokenizer.find_difference(base_tokenizer):
         raise UsageError(f"'{name}' is another model than before: {difference}", where="base")
-    precision = best_precision(best_device())
+    device = best_device()
+    precision = best_precision(device)
     model = load_weights(folder, precision)
     add_new_tokens(model, tokenizer, base_tokenizer)
-    round_frozen_weights(import_libraries()[0], model.requires_grad_(requires_grad=False), precision)
-    return Network(model, tokenizer, precision=precision)
+    return Network(model.requires_grad_(requires_grad=False), tokenizer, device=device, precision=precision)
 
 
 def _add_token_embeddings(model: Any, vocab_size: int, new_tokens: list[int]) -> None:

@@ -21,7 +21,6 @@ from git_starcoder.replay.suggesters import (
     EditorSuggester,
     FrequentLineSuggester,
     MemorySuggester,
-    ReplayedRepository,
     Suggester,
 )
 from git_starcoder.replay.typed_text import LaterText, read_later_text
@@ -144,12 +143,12 @@ def replay(
         what = f"no text that can be typed was added between {past.commit[:12]} and {repo.commit[:12]}"
         raise UsageError(what, where=str(repo.path), hint="choose an earlier --since")
     opened = Model.open(folder)
-    repository = ReplayedRepository(opened)
-    suggesters: list[Suggester] = [EditorSuggester(opened, repository)]
+    editor = EditorSuggester(opened)
+    suggesters: list[Suggester] = [editor]
     if opened.memory is not None:
-        suggesters.append(MemorySuggester(opened, repository))
+        suggesters.append(MemorySuggester(opened, editor.follower))
     suggesters += [FrequentLineSuggester(), BufferWordsSuggester()]
-    answered = _ask(text, suggesters, repository, progress)
+    answered = _ask(text, suggesters, progress)
     threshold = read_threshold(folder)
     results = [_summarize(each.name, found, threshold) for each, found in zip(suggesters, answered, strict=True)]
     return Replay(
@@ -159,13 +158,11 @@ def replay(
     )  # fmt: skip
 
 
-def _ask(
-    text: LaterText, suggesters: Sequence[Suggester], repository: ReplayedRepository, progress: Progress
-) -> list[list[AnsweredHunk]]:
+def _ask(text: LaterText, suggesters: Sequence[Suggester], progress: Progress) -> list[list[AnsweredHunk]]:
     """Ask each suggester at each pause of each hunk. At a pause, the text before the cursor is right in any case."""
     answered: list[list[AnsweredHunk]] = [[] for _ in suggesters]
     progress.begin("replay", sum(len(commit.hunks) for commit in text.commits))
-    for learner in (repository, *suggesters):
+    for learner in suggesters:
         learner.learn(text.start)
     for commit in text.commits:
         for hunk in commit.hunks:
@@ -176,7 +173,7 @@ def _ask(
                 }
                 found.append(AnsweredHunk(hunk, answers))
             progress.advance(1)
-        for learner in (repository, *suggesters):
+        for learner in suggesters:
             learner.learn(commit.files)
     return answered
 

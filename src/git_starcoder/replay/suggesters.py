@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from git_starcoder.dataset.held_out import Document
 from git_starcoder.memory.repository_memory import MemoryReader
-from git_starcoder.model.with_context import NetworkWithContext
 from git_starcoder.model.with_memory import texts_of_prompt
 from git_starcoder.replay.person import NO_ANSWER, Answer
 from git_starcoder.serve.cursor import Cursor, Wishes
 from git_starcoder.serve.ending import EndingRules
 from git_starcoder.serve.engine import Engine
-from git_starcoder.serve.follow import Follower, Knowledge
 from git_starcoder.serve.healing import TokenTable
 from git_starcoder.serve.prompt import make_prompt, text_tokens
 from git_starcoder.serve.writer import SuggestionWriter
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.memory.repository_memory import Floats, RepositoryMemory
     from git_starcoder.model.complete import Model
+    from git_starcoder.serve.follow import Follower
 
     Tokens = NDArray[np.integer]
 
@@ -55,63 +53,21 @@ class Suggester(Protocol):
         ...
 
 
-class ReplayedRepository(Follower):
-    """What a model knows of a repository at the time of a commit. It stands for the files on disk.
-
-    As in an editor, the file that is being typed is left out of the memory: it is read from the buffer.
-    """
-
-    def __init__(self, model: Model) -> None:
-        """Begin without any file."""
-        reader = model.network
-        composer = reader.composer if isinstance(reader, NetworkWithContext) else None
-        self._is_composed = composer is not None
-        super().__init__(model.tokenizer, model.memory, composer)
-        self._files: dict[str, Tokens] = {}
-        self._known: tuple[str, Knowledge] | None = None
-        if composer is not None:
-            self._knowledge = Knowledge(model.memory, composer.replace_files({*composer.paths}, ()))
-
-    def learn(self, files: Mapping[str, str | None]) -> None:
-        """Learn that files have other texts now."""
-        self._known = None
-        texts = {path: text.encode() for path, text in files.items() if text is not None}
-        documents = self._tokenize(texts)
-        for path in files:
-            self._files.pop(path, None)
-        self._files |= {path: document.tokens for path, document in documents.items()}
-        memory, composer = self._knowledge
-        if composer is not None:
-            composer = composer.replace_files(
-                {*files}, [Document(path, "", "", "", 0, document.tokens) for path, document in documents.items()]
-            )
-        self._knowledge = Knowledge(memory, composer)
-
-    def knowledge(self, path: str, open_texts: Mapping[str, str]) -> Knowledge:
-        """Return what may be used for a completion in the file at `path`."""
-        del open_texts
-        if self._known is None or self._known[0] != path:
-            memory, composer = self._knowledge
-            if memory is not None:
-                memory = memory.update([each for other, each in self._files.items() if other != path], "repository")
-                self._knowledge = Knowledge(memory, composer)
-            self._known = path, Knowledge(memory, composer)
-        return self._known[1]
-
-
 class EditorSuggester:
     """The model with its memory and its context, as an editor asks it."""
 
     name = "network and memory"
 
-    def __init__(self, model: Model, repository: ReplayedRepository) -> None:
+    def __init__(self, model: Model) -> None:
         self._engine = Engine(model)
-        self._engine.follower = repository
+        self.follower = self._engine.follower
+        """What the model knows of the repository. As in an editor, the file that is typed is not in the memory."""
         if model.memory is None:
             self.name = "network"
 
     def learn(self, files: Mapping[str, str | None]) -> None:
-        """The repository, which others use as well, is told by `replay`."""
+        """Learn that files have other texts now: what the disk is in an editor."""
+        self.follower.learn({path: None if text is None else text.encode() for path, text in files.items()})
 
     def suggest(self, path: str, before: str, after: str) -> Answer:
         """Ask the engine."""
@@ -141,20 +97,21 @@ class MemorySuggester:
 
     name = "memory alone"
 
-    def __init__(self, model: Model, repository: ReplayedRepository) -> None:
-        self._model, self._repository = model, repository
+    def __init__(self, model: Model, follower: Follower) -> None:
+        """Ask the memory of a follower, which is that of the editor."""
+        self._model, self._follower = model, follower
         self._table = TokenTable(model.tokenizer)
         self._uniform = np.full(model.tokenizer.vocab_size, 1 / model.tokenizer.vocab_size, dtype=np.float32)
         self._reading: _Reading | None = None
 
     def learn(self, files: Mapping[str, str | None]) -> None:
-        """The repository, which others use as well, is told by `replay`."""
+        """The follower learns them from the editor."""
 
     def suggest(self, path: str, before: str, after: str) -> Answer:
         """Let the memory write."""
         start = perf_counter()
         model, cursor = self._model, Cursor(before, after, path)
-        memory = self._repository.knowledge(path, {}).memory
+        memory = self._follower.knowledge(path, {}).memory
         if memory is None:
             return NO_ANSWER
         texts = text_tokens(model, cursor)

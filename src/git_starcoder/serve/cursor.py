@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from git_starcoder.model.generation import GREEDY, Sampling
@@ -60,6 +61,8 @@ class Wishes(NamedTuple):
     """Below it nothing is shown. None: the threshold of the model. 0 shows everything."""
     seconds: float = 10.0
     """The time limit. What is written by then is the completion."""
+    line_seconds: float = inf
+    """No further line is begun when so much time has passed since the first token."""
     top_count: int = 0
     """How many of the most likely tokens are told for each token."""
 

@@ -5,12 +5,16 @@ r"""The engine: one model that completes code at a cursor, fast enough to be ask
         print(suggestion.text, suggestion.explain())
 
 What is computed is kept between requests: the keys and values of the prompt's tokens, and what the memory has read of
-the text. A request reads only what is different. The memory drafts several tokens, which the network verifies in one
-pass. All methods may be called from any thread; one completion is computed at a time.
+the text. A request reads only what is different. That is kept for the texts that were completed last, so that several
+editors may ask in turns. The memory drafts several tokens, which the network verifies in one pass. All methods may be
+called from any thread; one completion is computed at a time.
 """
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -20,7 +24,8 @@ import numpy as np
 
 from git_starcoder.memory.repository_memory import MemoryReader
 from git_starcoder.model.complete import Model
-from git_starcoder.model.generation import NetworkPasses, write_with_drafts
+from git_starcoder.model.generation import write_with_drafts
+from git_starcoder.model.lean_passes import PassFactory
 from git_starcoder.model.loading import TRAINING_RECORD, find_base_folder, frozen_network
 from git_starcoder.model.with_context import NetworkWithContext
 from git_starcoder.model.with_memory import texts_of_prompt
@@ -34,15 +39,21 @@ from git_starcoder.serve.writer import SuggestionWriter
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from git_starcoder.memory.repository_memory import RepositoryMemory
     from git_starcoder.model.network import Network
+    from git_starcoder.model.lean_passes import Passes
     from git_starcoder.serve.cursor import Cursor
     from git_starcoder.serve.prompt import Prompt
 
     Tokens = Any
 
+KEPT_TEXTS = 4
+"""Texts for which what was computed is kept."""
+SMALL_PASS_TOKENS = 64
+"""A pass of fewer tokens uses one thread. A second one hardly makes it faster, and slower if the machine is busy: after
+each operation, the threads wait for each other."""
 PASS_TOKENS = 512
 """Tokens of a prompt that are read in one pass; between two passes a completion can be cancelled."""
 MIN_KEPT_TOKENS = 8
@@ -57,6 +68,30 @@ class EngineParts(NamedTuple):
 
 
 ALL_PARTS = EngineParts()
+
+
+class _Reading(NamedTuple):
+    """A reader of the memory and what it has read."""
+
+    reader: MemoryReader
+    others: tuple[bytes, ...]
+    current: Tokens
+
+
+@dataclass(slots=True)
+class _Text:
+    """A text that was completed, and what was computed for it."""
+
+    asked_path: str
+    """The path that the client gave."""
+    before: Tokens
+    """The tokens before the newest cursor."""
+    start: int = 0
+    """Where the newest prompt begins in the text, in tokens."""
+    found_path: str = ""
+    """The path that was found for the newest cursor without one."""
+    passes: Passes | None = None
+    reading: _Reading | None = None
 
 
 class Engine:
@@ -81,12 +116,9 @@ class Engine:
         self.follower = Follower(model.tokenizer, model.memory, self._composer, repository)
         """What is known of the repository."""
         self._lock = Lock()
-        self._passes: NetworkPasses | None = None
-        self._reading: _Reading | None = None
-        self._start = 0
-        """Where the newest prompt begins in its text, in tokens."""
-        self._path = ""
-        """The path that was found for the newest cursor without one."""
+        self._passes = PassFactory(self.network)
+        self._texts: list[_Text] = []
+        """The newest is last."""
 
     @classmethod
     def open(cls, name: str | Path, *, repository: Path | None = None, parts: EngineParts = ALL_PARTS) -> Self:
@@ -162,14 +194,16 @@ class Engine:
         on_text: Callable[[str], None] | None,
     ) -> Suggestion:  # fmt: skip
         texts = text_tokens(self.model, cursor)
-        path = cursor.path or self._find_path(texts)
+        text = self._take_text(cursor.path, texts[0])
+        path = cursor.path or self._find_path(text, texts)
+        text.before = texts[0]
         memory, composer = self.follower.knowledge(path, cursor.open_texts)
         prompt = make_prompt(
             self.model, texts, path, composer, self._budget, self._table, wishes.max_tokens, self.network.context,
-            self._start,
+            text.start,
         )  # fmt: skip
-        self._start = prompt.start
-        reader = self._read_along(memory, prompt, cursor.excerpts)
+        text.start = prompt.start
+        reader = self._read_along(text, memory, prompt, cursor.excerpts)
         threshold = wishes.min_confidence
         if threshold is None:
             threshold = 0.0 if wishes.ending == "none" else self.threshold
@@ -180,37 +214,62 @@ class Engine:
         )  # fmt: skip
         try:
             tokens = self.network.add_first_token(prompt.tokens)
-            passes, cached, probabilities = self._read_prompt(tokens, is_cancelled)
+            passes, cached, probabilities = self._read_prompt(text, tokens, is_cancelled)
             prompt_seconds = perf_counter() - start
-            write_with_drafts(passes, writer, probabilities)
+            with self._threads(1):
+                write_with_drafts(passes, writer, probabilities)
         except BaseException:
-            self._passes = None  # it may have stopped in the middle of a pass
+            text.passes = None  # it may have stopped in the middle of a pass
             raise
         finally:
             if reader is not None:
                 reader.forget(len(writer.written))
-        text, reason = writer.finish()
+        written, reason = writer.finish()
         return Suggestion(
-            text, reason, writer.confidence, threshold, path, len(tokens), cached, tuple(writer.choices),
+            written, reason, writer.confidence, threshold, path, len(tokens), cached, tuple(writer.choices),
             writer.drafted, perf_counter() - start,
             prompt_seconds,
         )  # fmt: skip
 
-    def _find_path(self, texts: tuple[Tokens, Tokens, Tokens]) -> str:
+    def _take_text(self, asked_path: str, before: Tokens) -> _Text:
+        """Return what was computed for the text before a cursor: that with the longest shared beginning, or nothing."""
+        shared = [_shared_length(each.before, before) if each.asked_path == asked_path else -1 for each in self._texts]
+        longest = max(shared, default=-1)
+        if longest >= MIN_KEPT_TOKENS or (asked_path and longest >= 0):
+            text = self._texts.pop(shared.index(longest))
+        else:
+            text = _Text(asked_path, before[:0])
+        self._texts = [*self._texts[1 - KEPT_TEXTS :], text]
+        return text
+
+    def _find_path(self, text: _Text, texts: tuple[Tokens, Tokens, Tokens]) -> str:
         """Find the file of a cursor whose client does not tell it. What was found last stays if nothing is found."""
         before, after, _ = texts
         if found := self.follower.find_path(before, after):
-            self._path = found
-        elif self._reading is None or _shared_length(self._reading.current, before) < len(before) // 2:
-            self._path = ""
-        return self._path
+            text.found_path = found
+        elif _shared_length(text.before, before) < len(before) // 2:
+            text.found_path = ""
+        return text.found_path
 
-    def _read_prompt(self, tokens: Tokens, is_cancelled: Callable[[], bool] | None) -> tuple[NetworkPasses, int, Any]:
+    @contextmanager
+    def _threads(self, count: int) -> Generator[None]:
+        """Let the network use so many threads of a CPU in the block."""
+        torch = self.network.torch
+        before = torch.get_num_threads()
+        torch.set_num_threads(min(count, before))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def _read_prompt(
+        self, text: _Text, tokens: Tokens, is_cancelled: Callable[[], bool] | None
+    ) -> tuple[Passes, int, Any]:
         """Let the network read a prompt: what is different from what it has read.
 
         Returns the passes, the tokens that were not read again, and the probabilities of the next token.
         """
-        passes, cached = self._passes, 0
+        passes, cached = text.passes, 0
         if passes is not None and passes.can_forget and self._parts.cache:
             known = passes.tokens()
             # The last token is always read: its prediction is needed.
@@ -218,46 +277,50 @@ class Engine:
             if cached >= MIN_KEPT_TOKENS:
                 passes.forget(len(known) - cached)
         if passes is None or cached < MIN_KEPT_TOKENS:
-            passes, cached = NetworkPasses(self.network, 1), 0
-        self._passes = passes
+            passes, cached = self._passes.open(), 0
+        text.passes = passes
         self.network.model.eval()
         probabilities = None
         for first in range(cached, len(tokens), PASS_TOKENS):
             if is_cancelled is not None and is_cancelled():
                 raise CancelledError
-            probabilities = passes.read([tokens[first : first + PASS_TOKENS].tolist()], is_prompt=True)[0]
+            part = tokens[first : first + PASS_TOKENS].tolist()
+            with self._threads(1) if len(part) < SMALL_PASS_TOKENS else nullcontext():
+                probabilities = passes.read([part], is_prompt=True)[0]
         return passes, cached, probabilities
 
     def _read_along(
-        self, memory: RepositoryMemory | None, prompt: Prompt, excerpts: Sequence[str]
+        self, text: _Text, memory: RepositoryMemory | None, prompt: Prompt, excerpts: Sequence[str]
     ) -> MemoryReader | None:
         """Return a reader of the memory that has read the texts of a prompt, the one of the last request if it can."""
         if memory is None:
             return None
         others, current = texts_of_prompt(prompt.remembered, self.model.tokenizer)
         if excerpts:
-            shown = [plain_text(text) for text in excerpts]
+            shown = [plain_text(excerpt) for excerpt in excerpts]
             tokens, offsets = self.model.tokenizer.encode(shown)
             kept = tokens[-MAX_EXCERPT_TOKENS:].astype(np.int64)
             edges = offsets[1:-1] - (len(tokens) - len(kept))
             others = [part for part in np.split(kept, edges[edges > 0]) if len(part)] + others
         key = tuple(part.tobytes() for part in others)
-        reading = self._reading
+        reading = text.reading
         if reading is None or reading.reader.memory is not memory or reading.others != key:
             reading = _Reading(MemoryReader(memory, others), key, current[:0])
         shared = _shared_length(reading.current, current)
         reading.reader.forget(len(reading.current) - shared)
         reading.reader.add(current[shared:].tolist())
-        self._reading = reading._replace(current=current)
+        text.reading = reading._replace(current=current)
         return reading.reader
 
 
-class _Reading(NamedTuple):
-    """A reader of the memory and what it has read."""
+def keep_collector_short() -> None:
+    """Let Python's garbage collector skip what exists now: libraries and the model, which stay until the end.
 
-    reader: MemoryReader
-    others: tuple[bytes, ...]
-    current: Tokens
+    To look through all of them takes some tenths of a second, in the middle of a completion. For a process that serves
+    one model.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _shared_length(left: Tokens, right: Tokens) -> int:

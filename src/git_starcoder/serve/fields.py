@@ -31,6 +31,8 @@ TopP = Annotated[float, Meta(ge=0, le=1, description="Only the most likely token
 TopK = Annotated[int, Meta(ge=-1, le=2**31, description="Only this many of the most likely tokens; below 1: all.")]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, description="Seed of sampling.")]
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES, description="How many completions.")]
+LINE_TIME = "No further line is begun so many milliseconds after the first token; below 1: no limit."
+LineTime = Annotated[int, Meta(ge=-(2**31), le=2**31, description=LINE_TIME)]
 Stop = str | Annotated[list[str], Meta(max_length=MAX_STOPS)]
 Path = Annotated[str, Meta(max_length=4096, description="The path of the file in its repository.")]
 Confidence = Annotated[float, Meta(ge=0, le=1, description="Below this, nothing is shown. 0 shows everything.")]
@@ -83,6 +85,7 @@ class InfillFields(Struct):
     seed: Seed | None = None
     stop: Stop | None = None
     stream: bool | None = None
+    t_max_predict_ms: LineTime | None = None
     n_cmpl: Choices | None = None
     response_fields: Annotated[list[str], Meta(max_length=64)] | None = None
     path: Path | None = None
@@ -101,6 +104,7 @@ class ContinuationFields(Struct):
     seed: Seed | None = None
     stop: Stop | None = None
     stream: bool | None = None
+    t_max_predict_ms: LineTime | None = None
     n_cmpl: Choices | None = None
     response_fields: Annotated[list[str], Meta(max_length=64)] | None = None
     path: Path | None = None
@@ -207,17 +211,20 @@ def order_infill(fields: InfillFields) -> Order:
     """Return what a request to `/infill` asks for."""
     seen = tuple(extra.text for extra in fields.input_extra or ())
     cursor = Cursor(fields.input_prefix + fields.prompt, fields.input_suffix, fields.path or "", excerpts=seen)
-    return Order(
-        (cursor,), _wishes(fields, fields, fields.n_predict, fields.top_k), fields.n_cmpl or 1, bool(fields.stream)
-    )
+    return _order_like_llama(cursor, fields)
 
 
 def order_continuation(fields: ContinuationFields) -> Order:
     """Return what a request to `/completion` asks for."""
     cursor = _cursor(fields.prompt, None, fields.path)
-    return Order(
-        (cursor,), _wishes(fields, fields, fields.n_predict, fields.top_k), fields.n_cmpl or 1, bool(fields.stream)
-    )
+    return _order_like_llama(cursor, fields)
+
+
+def _order_like_llama(cursor: Cursor, fields: InfillFields | ContinuationFields) -> Order:
+    wishes = _wishes(fields, fields, fields.n_predict, fields.top_k)
+    if (milliseconds := fields.t_max_predict_ms or 0) > 0:
+        wishes = wishes._replace(line_seconds=milliseconds / 1000)
+    return Order((cursor,), wishes, fields.n_cmpl or 1, bool(fields.stream))
 
 
 def order_generation(fields: GenerateFields) -> Order:

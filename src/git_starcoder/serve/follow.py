@@ -2,7 +2,8 @@
 
 Nothing is trained. The memory and the context are indexes of documents, and an index without some documents, and with
 others, is made from it in milliseconds. The file that is being edited is left out of the memory: its saved text would
-suggest what already stands after the cursor.
+suggest what already stands after the cursor. The memories of the files that were edited last are kept, so that two
+editors on one server do not take each other's away.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ LONGEST_WAIT_MILLISECONDS = 100
 """Changes are read after this time at the latest."""
 LOOK_MILLISECONDS = 200
 """How often the thread looks whether it is to end."""
+KEPT_MEMORIES = 3
+"""For how many edited files a memory is kept; each has the size of the whole index."""
 GIT_FILES = frozenset({".git/index", ".git/info/exclude", ".git/HEAD"})
 """Files of git that say which files there are."""
 
@@ -61,6 +64,14 @@ class KnownText:
     """By which the memory tells documents apart."""
 
 
+class _Remembered(NamedTuple):
+    """A memory and what it holds."""
+
+    memory: RepositoryMemory
+    texts: dict[str, KnownText] | None
+    """By path; None for the memory that is stored with the model."""
+
+
 class Follower:
     """The texts of a repository, and the indexes of them. It can be used from several threads."""
 
@@ -68,7 +79,7 @@ class Follower:
         self, tokenizer: Tokenizer, memory: RepositoryMemory | None, composer: ContextComposer | None,
         folder: Path | None = None,
     ) -> None:  # fmt: skip
-        """Begin with what was stored with the model. Without `folder`, that is all that is ever known.
+        """Begin with what was stored with the model. Without `folder`, nothing else is known until `learn` is called.
 
         Raises:
             RepositoryError: The folder is in no work tree.
@@ -78,17 +89,19 @@ class Follower:
         self.problem = ""
         """Why the files on disk are not followed any more; empty while they are."""
         self.updates = 0
-        """How often the indexes have changed."""
+        """How often the memory has changed."""
         self._tokenizer = tokenizer
-        self._knowledge = Knowledge(memory, composer)
         self._texts: dict[str, KnownText] = {}
         self._versions: dict[str, FileVersion] = {}
         self._open: dict[str, tuple[str, KnownText | None]] = {}
         self._edited = ""
-        self._indexed: dict[str, KnownText] | None = None
-        """What the memory holds; None as long as it is the stored one."""
+        self._has_learned = False
+        """Whether `_texts` count, and not what was stored with the model."""
+        self._memories: dict[str, _Remembered] = {} if memory is None else {"": _Remembered(memory, None)}
+        """By the file that each leaves out; the newest is last."""
+        self._composer = composer
         self._composed: dict[str, KnownText] | None = None
-        """What the composer shows, in the same way."""
+        """What the composer shows; None as long as it is the stored one."""
         self._lock, self._reading = RLock(), Lock()
         self._ready, self._stop = Event(), Event()
         self._thread: Thread | None = None
@@ -127,31 +140,49 @@ class Follower:
         if self.tree is not None and self._ready.is_set():  # until then, all files are just being read
             self._read_changes(self.tree, paths)
 
+    def learn(self, texts: Mapping[str, bytes | None]) -> None:
+        """Learn the texts of files by their paths, None for those that are gone. They count as those on disk do.
+
+        The first call forgets what was stored with the model. The texts must be UTF-8 as a build stores it.
+        """
+        documents = self._tokenize({path: text for path, text in texts.items() if text is not None})
+        with self._lock:
+            before = {path: known for path in texts if (known := self._texts.pop(path, None))}
+            for path, document in documents.items():  # a file that was only touched changes no index
+                known = before.get(path)
+                self._texts[path] = known if known and known.digest == document.digest else document
+            self._has_learned = True
+            self._update_indexes()
+
     def knowledge(self, path: str, open_texts: Mapping[str, str]) -> Knowledge:
         """Return what may be used for a completion in the file at `path`, while these texts are open."""
         with self._lock:
-            if self.tree is not None and self._ready.is_set():
+            if self._has_learned:
                 self._edited = path
-                self._open = {other: self._read_open(self.tree, other, text) for other, text in open_texts.items()}
+                self._open = {other: self._read_open(other, text) for other, text in open_texts.items()}
                 self._update_indexes()
-            return self._knowledge
+            return Knowledge(self._newest_memory, self._composer)
+
+    @property
+    def _newest_memory(self) -> RepositoryMemory | None:
+        return next(reversed(self._memories.values())).memory if self._memories else None
 
     def find_path(self, before: Tokens, after: Tokens) -> str:
         """Find the file that these tokens before and after a cursor are from; empty if none has most of them."""
         with self._lock:
-            memory = self._knowledge.memory
-            if memory is None or self._indexed is None:
+            if not self._memories or not self._has_learned:
                 return ""
-            edited = self._texts.get(self._edited)
-            paths = {text.digest: path for path, text in self._indexed.items()}
-            return find_document(memory.index, paths, edited, before, after)
+            left_out, (memory, texts) = next(reversed(self._memories.items()))
+            paths = {text.digest: path for path, text in (texts or {}).items()}
+            return find_document(memory.index, paths, self._texts.get(left_out), before, after)
 
-    def _read_open(self, tree: WorkTree, path: str, text: str) -> tuple[str, KnownText | None]:
+    def _read_open(self, path: str, text: str) -> tuple[str, KnownText | None]:
         """Return an open text with its document; None for what must not be known."""
         known = self._open.get(path)
         if known is not None and known[0] == text:
             return known
-        is_allowed = path in self._texts or (not secret_file_reason(path) and not tree.ignores(path))
+        is_ignored = path not in self._texts and self.tree is not None and self.tree.ignores(path)
+        is_allowed = path in self._texts or not (secret_file_reason(path) or is_ignored)
         cleaned = clean_source(path, text.encode("utf-8", "replace")) if is_allowed else None
         if cleaned is None:
             return text, None
@@ -168,23 +199,32 @@ class Follower:
         return found
 
     def _update_indexes(self) -> None:
-        """Bring memory and composer up to date with the texts, if they are not."""
-        memory, composer = self._knowledge
+        """Bring the composer, and the memory without the edited file, up to date with the texts, if they are not."""
         wanted = self._texts | {path: text for path, (_, text) in self._open.items() if text is not None}
+        composer = self._composer
         if composer is not None and wanted != self._composed:
             before = {} if self._composed is None else self._composed
             gone = {path for path, text in before.items() if wanted.get(path) is not text}
             if self._composed is None:
                 gone = {*composer.paths}
             new = [text for path, text in wanted.items() if before.get(path) is not text]
-            composer = composer.replace_files(gone, [Document(text.path, "", "", "", 0, text.tokens) for text in new])
-            self._composed = wanted
-        remembered = {path: text for path, text in wanted.items() if path != self._edited}
-        if memory is not None and remembered != self._indexed:
-            memory = memory.update([text.tokens for text in remembered.values()], "repository")
-            self._indexed = remembered
+            documents = [Document(text.path, "", "", "", 0, text.tokens) for text in new]
+            self._composer, self._composed = composer.replace_files(gone, documents), wanted
+        if self._memories:
+            self._update_memory({path: text for path, text in wanted.items() if path != self._edited})
+
+    def _update_memory(self, wanted: dict[str, KnownText]) -> None:
+        """Make the newest memory the one that holds these texts, all but the edited file."""
+        memory, texts = self._memories.pop(self._edited, None) or next(reversed(self._memories.values()))
+        if texts != wanted:
+            documents, digests = [text.tokens for text in wanted.values()], [text.digest for text in wanted.values()]
+            memory = memory.update(documents, "repository", digests)
             self.updates += 1
-        self._knowledge = Knowledge(memory, composer)
+        # The stored memory is of no use any more.
+        self._memories = {path: kept for path, kept in self._memories.items() if kept.texts is not None}
+        while len(self._memories) >= KEPT_MEMORIES:
+            del self._memories[next(iter(self._memories))]
+        self._memories[self._edited] = _Remembered(memory, wanted)
 
     def _follow(self, tree: WorkTree) -> None:
         """Read the files on disk, and then what changes of them, until the end."""
@@ -227,14 +267,8 @@ class Follower:
             inside = {path for path in self._versions if path in paths or path.startswith(within)}
             gone = inside - versions.keys()
         changed = [path for path, version in versions.items() if self._versions.get(path) != version]
-        if not gone and not changed:
-            return
-        texts = {path: text for path in changed if (text := tree.read_text(path)) is not None}
-        documents = self._tokenize(texts)
-        with self._lock:
-            for path in (*gone, *changed):
-                self._texts.pop(path, None)
-                self._versions.pop(path, None)
+        if gone or changed or not self._has_learned:
+            for path in gone:
+                del self._versions[path]
             self._versions.update((path, versions[path]) for path in changed)
-            self._texts.update(documents)
-            self._update_indexes()
+            self.learn({**dict.fromkeys(gone), **{path: tree.read_text(path) for path in changed}})

