@@ -53,6 +53,8 @@ DOWNLOAD_PATTERNS = [
 ]  # fmt: skip
 """Files that are downloaded for a Hugging Face id."""
 BASE_HINT = "give a name from `git starcoder base list`, a folder that save_pretrained wrote, or a Hugging Face id"
+DROPOUT_KEY = re.compile(r"dropout$|_pdrop$")
+"""Keys of a configuration that are dropout rates, such as `attention_dropout` and `resid_pdrop`."""
 KERNEL_KEY_SUFFIX = "_implementation"
 """Keys of a configuration that end like this may name code of the hub."""
 MAX_WIDTH = 16_384
@@ -356,7 +358,8 @@ def load_base_model(config: TrainConfig, tokenizer: Tokenizer, context: int, dev
         hint = f"git starcoder build --set window.tokenizer={shlex.quote(name)}"
         raise UsageError(f"the dataset was not made for '{name}': {difference}", where="base", hint=hint)
     new_tokens = sorted(set(tokenizer.vocabulary.values()) - set(base_tokenizer.vocabulary.values()))
-    model = load_weights(folder, **(_quantization_options(device) if config.tune == "qlora" else {}))
+    dropout = {key: config.dropout for key, value in values.items() if DROPOUT_KEY.search(key) and value}
+    model = load_weights(folder, **dropout, **(_quantization_options(device) if config.tune == "qlora" else {}))
     if new_tokens:
         _add_token_embeddings(model, tokenizer.vocab_size, new_tokens)
     for settings in (model.config, model.generation_config):  # a chat may end otherwise than a text of the dataset
