@@ -237,7 +237,7 @@ def compare_compiled(run: Run) -> dict[str, Any]:
         found[is_compiled] = []
         network.model.train()
         for count in (1, 2, 3):
-            packed = pack_rows([row[: 120 * count] for row in rows[count : 3 * count]], multiple=size)
+            packed = pack_rows([row[: 50 * count] for row in rows[count : 3 * count]], multiple=size)
             losses = network.token_losses(packed)
             losses.mean().backward()
             norm = torch.stack([weight.grad.norm() for weight in network.trainable_weights().values()]).norm()
