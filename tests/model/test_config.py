@@ -148,3 +148,17 @@ def test_help_loads_nothing_heavy(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_larger_models_have_lower_rates_and_larger_batches():
+    sizes = ["1M", "tiny", "small", "medium", "large", "huge"]
+    found = {size: (config.learning_rate, config.batch) for size in sizes if (config := TrainConfig(size=size))}
+    assert found == {
+        "1M": (1e-2, 2048), "tiny": (1e-2, 2048), "small": (6.1e-3, 8192), "medium": (4.6e-3, 16384),
+        "large": (3.3e-3, 32768), "huge": (2.5e-3, 65536),
+    }  # fmt: skip
+    assert TrainConfig(size=90_000_000).batch == 16384
+    assert TrainConfig(size="9" * 400).batch > 1 << 20  # building it is an error, and not this
+    own = TrainConfig(size="large", batch=4096, learning_rate=1e-3)
+    assert (own.batch, own.learning_rate) == (4096, 1e-3)
+    assert TrainConfig(base="someone/else").batch == TrainConfig(base="someone/else", tune="lora").batch == 8192

@@ -12,7 +12,7 @@ from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
 from git_starcoder.model import loading
 from git_starcoder.model import network as networks
 from git_starcoder.model.complete import Model, complete, find_completion_example, prompt_tokens
-from git_starcoder.model.config import TrainConfig
+from git_starcoder.model.config import SIZE_PARAMETERS, TrainConfig
 from git_starcoder.model.packing import pack_rows
 from git_starcoder.text import tokenizer as pretrained
 from git_starcoder.text import tokenizer as tokenizers
@@ -397,3 +397,23 @@ def test_an_opened_model_completes_and_measures_texts(saved):
     assert 0 < model.bits_per_byte(finished.source(1)) < model.bits_per_byte(b"zq%7" * 50)
     with pytest.raises(UsageError, match="not empty"):
         model.bits_per_byte("")
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_dropout_of_a_base_is_that_of_the_config(tmp_path, dropout):
+    tokenizer = bases.tokenizer()
+    rates = {"resid_pdrop": 0.1, "attn_pdrop": 0.2, "embd_pdrop": 0.0}
+    folder = bases.write(tmp_path / "base", "GPT2", tokenizer, **rates)
+    model, _ = loading.load_base_model(config(folder, dropout=dropout), tokenizer, 32, "cpu")
+    found = {key: getattr(model.config, key) for key in rates}
+    assert found == {"resid_pdrop": dropout, "attn_pdrop": dropout, "embd_pdrop": 0.0}
+    layer = model.transformer.h[0]
+    assert layer.attn.resid_dropout.p == layer.attn.attn_dropout.p == layer.mlp.dropout.p == dropout
+
+
+def test_named_sizes_have_the_parameters_that_defaults_follow_from():
+    for name, parameters in SIZE_PARAMETERS.items():
+        size = loading.MODEL_SIZES[name]
+        width, depth = size["hidden_size"], size["num_hidden_layers"]
+        layers = depth * (4 * width**2 + 3 * width * size["intermediate_size"])
+        assert layers + 4096 * width == pytest.approx(parameters, rel=0.1)

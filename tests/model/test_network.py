@@ -320,6 +320,27 @@ def test_a_compiled_network_is_the_same_and_is_compiled_once(name, tokenizer, mo
     assert len(graphs) == compiled + 1
 
 
+def test_the_kernel_of_cuda_is_in_one_graph_whatever_the_rows():
+    """Traced forward and backward without computing anything: a CPU does not have the kernel."""
+    import torch
+
+    def loss(query, key, value, segments):
+        return networks.attend(None, 2 * query, key, value, None, segments=segments, scaling=0.1)[0].float().sum()
+
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    compiled = torch.compile(loss, dynamic=False, backend="aot_eager", fullgraph=True)
+    for lengths in ([9, 20, 30], [3] * 20, [64], [10, 54]):
+        packed = pack_rows(random_rows(1, [length + 1 for length in lengths]), multiple=64)
+        options = {"padding": packed.padding_count, "has_kernel": True}
+        segments = networks.build_segments(torch, packed.segment_bounds, "meta", **options)
+        parts = [torch.randn(1, heads, 64, 8, dtype=torch.bfloat16, device="meta") for heads in (4, 2, 2)]
+        parts = [part.requires_grad_() for part in parts]
+        compiled(*parts, segments).backward()
+        assert [part.grad.shape for part in parts] == [part.shape for part in parts]
+        assert counters["stats"]["unique_graphs"] == 1
+
+
 @pytest.mark.parametrize("name", ["Llama, grouped", "GPT2", "GPTNeo, old"])
 def test_generating_in_a_batch_is_generating_alone(name, tokenizer):
     network = make_network(KINDS[name][0], tokenizer, **KINDS[name][1])

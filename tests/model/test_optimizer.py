@@ -9,13 +9,13 @@ import pytest
 
 import finished
 from git_starcoder.errors import MissingExtraError, StarcoderError, UsageError
-from git_starcoder.model import loading, network, processes
+from git_starcoder.model import loading, network, preflight, processes
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.optimizer import MovingAverage, StepRunner, learning_rate
 from git_starcoder.model.packing import TILE_TOKENS, TokenCounter
 from git_starcoder.model.plan import TrainingPlan
-from git_starcoder.model.preflight import search_batch_size
+from git_starcoder.model.preflight import run_preflight, search_batch_size
 from git_starcoder.model.processes import ProcessGroup
 from git_starcoder.model.training import train
 from git_starcoder.text import tokenizer as tokenizers
@@ -241,3 +241,34 @@ def test_tensorboard_that_is_not_installed_is_one_line(dataset, tmp_path, monkey
         train(dataset, tmp_path / "model", TrainConfig(**SETTINGS, steps=1, tensorboard=True))
     assert caught.value.hint == "pip install 'git-starcoder[tensorboard]'"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_compiled_while_steps_are_timed_or_after_them(dataset, monkeypatch):
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compile_it = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, **options: compile_it(model, backend=backend, **options))
+    config = TrainConfig(**SETTINGS, minutes=1.0)
+    tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
+    corpus = Corpus.read(dataset, tokenizer)
+    options = {"device": "cpu", "precision": "float32", "is_compiled": True}
+    runner = StepRunner(loading.new_network("toy", tokenizer, 128, 0, **options), corpus, config, ProcessGroup())
+    plan = TrainingPlan.build(corpus, config, 60, is_curriculum=False)
+    list(run_preflight(dataset, corpus, runner.network, tokenizer, config, dataset.folder.parent / "none"))
+    assert graphs == []  # rows of any length go through the network there
+    with monkeypatch.context() as clock:  # which stands still but for compilations
+        clock.setattr(preflight.time, "perf_counter", lambda: float(len(graphs)))
+        for size in (600, 1200):
+            runner.micro_batch_tokens = size
+            assert preflight._time_step(runner, plan, 0) == 0
+            assert len(graphs) == size // 600
+        assert preflight._time_steps(runner, plan, 1e9) == 0
+    assert search_batch_size(runner, is_curriculum=False, seconds=60.0) > 0
+    compiled = len(graphs)
+    for step in plan.steps_from(30):
+        runner.run_step(plan, step, 0.01)
+    assert len(graphs) == compiled

@@ -269,8 +269,8 @@ def test_rows_that_see_their_neighbours(run_checks, network, monkeypatch):
     honest = networks.build_segments
     network.precision = "float32"  # this small, and untrained, it hardly heeds what it sees
 
-    def leaking(torch, bounds, *options):
-        return honest(torch, bounds[[0, -1]], *options)
+    def leaking(torch, bounds, *places, **options):
+        return honest(torch, bounds[[0, -1]], *places, **options)
 
     monkeypatch.setattr(networks, "build_segments", leaking)
     wrong(run_checks()["packed rows"], "rows see the rows packed before them")

@@ -43,6 +43,7 @@ def save_and_end(self):
     save(self)
     print("step", self.state.step, flush=True)
     if self.state.step == said["end"]:
+        self.writer.wait()
         os._exit(0)
 loop.TrainingLoop._save_checkpoint = save_and_end
 class Notes:
@@ -253,6 +254,30 @@ def test_rows_are_exchanged_and_come_back(shape):
     matrices = torch.randn(shape)
     found = sharding.exchange_rows(torch, matrices, shape[1], lambda whole: whole.cumsum(1), None)
     assert torch.equal(found, matrices.cumsum(1))
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_each_process_computes_its_share_of_the_matrices(count, monkeypatch):
+    """What all processes send to each other is written down here, in place of processes."""
+    matrices, computed = torch.randn(count, 2, 3), []
+
+    def share(rank, received):
+        def gather(into, sent):
+            received.append(sent.clone())
+            into.copy_(torch.cat(received) if len(received) == 3 else torch.zeros_like(into))
+
+        def function(own):
+            computed.append(len(own))
+            return own.cumsum(1)
+
+        monkeypatch.setattr(torch.distributed, "all_gather_into_tensor", gather)
+        return sharding.share_out(torch, matrices, function, ProcessGroup(rank, 3))
+
+    received = []
+    found = [share(rank, received) for rank in range(3)][-1]
+    assert torch.equal(found, matrices.cumsum(1))
+    assert sum(computed) == count
+    assert max(computed) <= -(-count // 3)
 
 
 @pytest.mark.parametrize("values", [{"base": "x", "tune": "qlora"}, {"compile": True}])

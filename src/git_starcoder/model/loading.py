@@ -64,6 +64,8 @@ DOWNLOAD_PATTERNS = [
 ]  # fmt: skip
 """Files that are downloaded for a Hugging Face id."""
 BASE_HINT = "give a name from `git starcoder base list`, a folder that save_pretrained wrote, or a Hugging Face id"
+DROPOUT_KEY = re.compile(r"dropout$|_pdrop$")
+"""Keys of a configuration that are dropout rates, such as `attention_dropout` and `resid_pdrop`."""
 KERNEL_KEY_SUFFIX = "_implementation"
 """Keys of a configuration that end like this may name code of the hub."""
 MAX_WIDTH = 16_384
@@ -552,8 +554,9 @@ def load_base_model(
     if difference := tokenizer.find_difference(base_tokenizer):
         hint = f"git starcoder build --set window.tokenizer={shlex.quote(name)}"
         raise UsageError(f"the dataset was not made for '{name}': {difference}", where="base", hint=hint)
+    dropout = {key: config.dropout for key, value in values.items() if DROPOUT_KEY.search(key) and value}
     quantization = _quantization_options(config, device, precision) if config.tune == "qlora" else {}
-    model = load_weights(folder, "float32" if config.tune == "full" else precision, **quantization)
+    model = load_weights(folder, "float32" if config.tune == "full" else precision, **dropout, **quantization)
     new_tokens = add_new_tokens(model, tokenizer, base_tokenizer)
     for settings in (model.config, model.generation_config):  # a chat may end otherwise than a text of the dataset
         settings.eos_token_id, settings.pad_token_id = tokenizer.end_id, tokenizer.pad_id
