@@ -369,7 +369,6 @@ def _load_with_adapters(folder: Path, precision: str) -> Any:
     adapter = folder / ADAPTER_FOLDER
     try:
         base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        vocab_size = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))["vocab_size"]
         expected = json.loads((adapter / BASE_DIGEST_FILE).read_text(encoding="utf-8"))["digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
@@ -382,8 +381,11 @@ def _load_with_adapters(folder: Path, precision: str) -> Any:
         what = f"the base '{base}' has other weights than those that the adapters in '{folder}' were trained for"
         raise DatasetError(what, where=str(base_folder), hint=MERGE_HINT)
     model = load_weights(base_folder, precision)
-    if vocab_size > model.get_input_embeddings().weight.shape[0]:
-        model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    tokenizer = tokenizers.load_tokenizer(folder)
+    if new_tokens := _new_tokens(tokenizer, tokenizers.load_tokenizer(base_folder)):
+        _add_token_embeddings(model, tokenizer.vocab_size, new_tokens)
+    for settings in (model.config, model.generation_config):
+        settings.eos_token_id, settings.pad_token_id = tokenizer.end_id, tokenizer.pad_id
     try:
         with no_warnings(), utf8_path(adapter) as place:
             return _import_peft().PeftModel.from_pretrained(model, place).merge_and_unload()
@@ -560,7 +562,7 @@ def load_base_model(
     if difference := tokenizer.find_difference(base_tokenizer):
         hint = f"git starcoder build --set window.tokenizer={shlex.quote(name)}"
         raise UsageError(f"the dataset was not made for '{name}': {difference}", where="base", hint=hint)
-    new_tokens = sorted(set(tokenizer.vocabulary.values()) - set(base_tokenizer.vocabulary.values()))
+    new_tokens = _new_tokens(tokenizer, base_tokenizer)
     quantization = _quantization_options(config, device, precision) if config.tune == "qlora" else {}
     model = load_weights(folder, "float32" if config.tune == "full" else precision, **quantization)
     if new_tokens:
@@ -568,6 +570,11 @@ def load_base_model(
     for settings in (model.config, model.generation_config):  # a chat may end otherwise than a text of the dataset
         settings.eos_token_id, settings.pad_token_id = tokenizer.end_id, tokenizer.pad_id
     return model, new_tokens
+
+
+def _new_tokens(tokenizer: Tokenizer, base_tokenizer: Tokenizer) -> list[int]:
+    """The ids of control tokens that a base does not know."""
+    return sorted(set(tokenizer.vocabulary.values()) - set(base_tokenizer.vocabulary.values()))
 
 
 def _verify_weights(base: Base) -> None:
@@ -683,7 +690,7 @@ def require_bitsandbytes(device: str, where: str, hint: str) -> Any:
 
 
 def _add_token_embeddings(model: Any, vocab_size: int, new_tokens: list[int]) -> None:
-    """Give a model embeddings for `vocab_size` tokens. Those of `new_tokens` begin as the mean of the known ones."""
+    """Give a model embeddings for `vocab_size` tokens. All that are new begin as the mean of the known ones."""
     torch, _ = import_libraries()
     known_size = model.get_input_embeddings().weight.shape[0]
     if vocab_size > known_size:
@@ -694,7 +701,8 @@ def _add_token_embeddings(model: Any, vocab_size: int, new_tokens: list[int]) ->
             is_known = torch.ones(len(weight), dtype=torch.bool)
             is_known[known_size:] = False
             is_known[new_tokens] = False
-            weight[new_tokens] = weight[is_known.to(weight.device)].mean(dim=0)
+            is_known = is_known.to(weight.device)
+            weight[~is_known] = weight[is_known].mean(dim=0)
 
 
 def _import_peft() -> Any:

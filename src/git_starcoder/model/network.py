@@ -386,6 +386,10 @@ class Network:
         """Whether transformers can compute activations of this architecture again."""
         return bool(self.model.supports_gradient_checkpointing)
 
+    @property
+    def _recomputes_now(self) -> bool:
+        return self.recomputes_activations and self.torch.is_autocast_enabled(self.device)
+
     def set_recomputation(self, *, is_on: bool) -> None:
         """Let the backward pass compute the activations of each layer again, or let the forward pass store them.
 
@@ -410,11 +414,14 @@ class Network:
         self.model.disable_input_require_grads()  # which only the old form of checkpointing needs
         self.recomputes_activations = True
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """A context in which matrix products have the network's precision."""
+    def autocast(self, *, keeps_weights: bool = True) -> AbstractContextManager[Any]:
+        """A context in which matrix products have the network's precision.
+
+        With `keeps_weights`, the rounded weights that are trained stay in memory until the context ends.
+        """
         if self.precision == "float32":
             return nullcontext()
-        return self.torch.autocast(self.device, getattr(self.torch, self.precision))
+        return self.torch.autocast(self.device, getattr(self.torch, self.precision), cache_enabled=keeps_weights)
 
     def row_losses(self, rows: Sequence[NDArray[Any]], loss_starts: Integers | None = None) -> Any:
         """Pack rows and return their `token_losses`. The loss of a row begins at its token `loss_starts`, or at 1."""
@@ -520,7 +527,9 @@ class Network:
             fixed_length = len(packed.tokens) if self.is_compiled else 0
             segments = build_segments(self.torch, packed.segment_bounds, self.device, fixed_length)
             tokens, positions = self._to_device(packed.tokens)[None], self._to_device(packed.positions)[None]
-            with segment_attention(self.model):
+            # What is computed again must not be kept in another form: rounded weights, which each layer needs once.
+            rounding = self.autocast(keeps_weights=False) if self._recomputes_now else nullcontext()
+            with segment_attention(self.model), rounding:
                 output = body(input_ids=tokens, position_ids=positions, use_cache=False, segments=segments)
             return output[0][0][self._to_device(wanted)]
         bounds = packed.segment_bounds
