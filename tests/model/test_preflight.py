@@ -149,13 +149,13 @@ def test_weights_on_a_gpu_are_not_counted_twice(run_checks, network, monkeypatch
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("recomputes", [False, True])
 def test_bytes_of_long_rows_are_predicted_from_short_ones(tokenizer, dropout, recomputes):
-    network = loading.new_network("toy", tokenizer, 1024, 0, dropout)
+    network = loading.new_network("toy4", tokenizer, 1024, 0, dropout)
     network.set_recomputation(is_on=recomputes)
     rows = [np.arange(513) % network.vocab_size] * 3
     drawn = network.torch.get_rng_state()
     found = network.peak_bytes(rows, is_training=True)
     growth = peak_memory.measure_growth(network, 512, is_training=True)
-    assert growth.bytes_of(3 * 512, 512) == pytest.approx(found, rel=0.02)
+    assert found <= growth.bytes_of(3 * 512, 512) < 1.12 * found  # exact for wider networks
     assert found > 4 * network.peak_bytes([row[:129] for row in rows], is_training=True) * 1.02  # not in proportion
     assert network.torch.get_rng_state().equal(drawn)
     assert all(weight.grad is None for weight in network.model.parameters())
@@ -194,8 +194,8 @@ def test_logits_that_are_computed_again_need_no_memory(network, monkeypatch):
 def test_logits_of_a_large_vocabulary_never_exist_at_once(tokenizer):
     from git_starcoder.model.live_bytes import LiveBytes
 
-    vocab_size, tokens = 152_064, 2048
-    network = loading.new_network("toy", tokenizer, 2048, 0)
+    vocab_size, tokens = 152_064, 3072
+    network = loading.new_network("toy", tokenizer, 4096, 0)
     torch = network.torch
     table = torch.nn.Parameter(torch.zeros(vocab_size, 32))
     network.model.get_input_embeddings().weight = network.model.get_output_embeddings().weight = table
@@ -219,16 +219,16 @@ def test_what_a_process_holds_is_asked_of_the_system(monkeypatch):
 
 def test_the_state_of_each_optimizer_is_counted(network):
     """The sizes are those of the tensors that a step makes."""
-    trained = list(network.trainable_weights().items())
+    trained = network.trainable_weights().values()
     for kind in ("muon", "adamw", "adamw8bit"):
         given = TrainConfig(optimizer=kind)
         optimizer = Optimizer(network, given)
-        for _, weight in trained:
+        for weight in trained:
             weight.grad = network.torch.ones_like(weight)
         optimizer.update_weights(0.0)
         tensors = [tensor for name, tensor in optimizer.state_tensors().items() if not name.endswith("/step")]
         found = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        assert peak_memory.optimizer_bytes(trained, given) == pytest.approx(found, rel=1e-3), kind
+        assert peak_memory.optimizer_bytes(network, given) == pytest.approx(found, rel=1e-3), kind
 
 
 def test_a_vocabulary_that_the_model_lacks(corpus, network):

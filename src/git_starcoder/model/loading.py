@@ -370,7 +370,6 @@ def _load_with_adapters(folder: Path, precision: str) -> Any:
     adapter = folder / ADAPTER_FOLDER
     try:
         base = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        vocab_size = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))["vocab_size"]
         expected = json.loads((adapter / BASE_DIGEST_FILE).read_text(encoding="utf-8"))["digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"'{folder}' is damaged", where=summarize_error(error)) from error
@@ -383,8 +382,10 @@ def _load_with_adapters(folder: Path, precision: str) -> Any:
         what = f"the base '{base}' has other weights than those that the adapters in '{folder}' were trained for"
         raise DatasetError(what, where=str(base_folder), hint=MERGE_HINT)
     model = load_weights(base_folder, precision)
-    if vocab_size > model.get_input_embeddings().weight.shape[0]:
-        model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    tokenizer = tokenizers.load_tokenizer(folder)
+    add_new_tokens(model, tokenizer, tokenizers.load_tokenizer(base_folder))
+    for settings in (model.config, model.generation_config):
+        settings.eos_token_id, settings.pad_token_id = tokenizer.end_id, tokenizer.pad_id
     try:
         with no_warnings(), utf8_path(adapter) as place:
             return _import_peft().PeftModel.from_pretrained(model, place).merge_and_unload()
@@ -733,7 +734,7 @@ def load_base_network(name: str, tokenizer: Tokenizer) -> Network:
 
 
 def _add_token_embeddings(model: Any, vocab_size: int, new_tokens: list[int]) -> None:
-    """Give a model embeddings for `vocab_size` tokens. Those of `new_tokens` begin as the mean of the known ones."""
+    """Give a model embeddings for `vocab_size` tokens. All that are new begin as the mean of the known ones."""
     torch, _ = import_libraries()
     known_size = model.get_input_embeddings().weight.shape[0]
     if vocab_size > known_size:
@@ -744,7 +745,8 @@ def _add_token_embeddings(model: Any, vocab_size: int, new_tokens: list[int]) ->
             is_known = torch.ones(len(weight), dtype=torch.bool)
             is_known[known_size:] = False
             is_known[new_tokens] = False
-            weight[new_tokens] = weight[is_known.to(weight.device)].mean(dim=0)
+            is_known = is_known.to(weight.device)
+            weight[~is_known] = weight[is_known].mean(dim=0)
 
 
 def _import_peft() -> Any:

@@ -429,6 +429,10 @@ class Network:
         """Whether transformers can compute activations of this architecture again."""
         return bool(self.model.supports_gradient_checkpointing)
 
+    @property
+    def _recomputes_now(self) -> bool:
+        return self.recomputes_activations and self.torch.is_autocast_enabled(self.device)
+
     def set_recomputation(self, *, is_on: bool) -> None:
         """Let the backward pass compute the activations of each layer again, or let the forward pass store them.
 
@@ -450,11 +454,14 @@ class Network:
         self.model.disable_input_require_grads()  # which only the old form of checkpointing needs
         self.recomputes_activations = True
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """A context in which matrix products have the network's precision."""
+    def autocast(self, *, keeps_weights: bool = True) -> AbstractContextManager[Any]:
+        """A context in which matrix products have the network's precision.
+
+        With `keeps_weights`, the rounded weights that are trained stay in memory until the context ends.
+        """
         if self.precision == "float32":
             return nullcontext()
-        return self.torch.autocast(self.device, getattr(self.torch, self.precision))
+        return self.torch.autocast(self.device, getattr(self.torch, self.precision), cache_enabled=keeps_weights)
 
     def row_losses(self, rows: Sequence[NDArray[Any]], loss_starts: Integers | None = None) -> Any:
         """Pack rows and return their `token_losses`. The loss of a row begins at its token `loss_starts`, or at 1.
@@ -570,8 +577,11 @@ class Network:
             options: dict[str, Any] = {"padding": padding, "has_kernel": self._has_kernel}
             segments = build_segments(self.torch, packed.segment_bounds, self.device, **options)
             tokens, positions = self._to_device(packed.tokens)[None], self._to_device(packed.positions)[None]
+            # What is computed again must not be kept in another form: rounded weights, which each layer needs once.
+            rounding = self.autocast(keeps_weights=False) if self._recomputes_now else nullcontext()
             self._use_attention(ATTENTION_NAME)
-            output = body(input_ids=tokens, position_ids=positions, use_cache=False, segments=segments)
+            with rounding:
+                output = body(input_ids=tokens, position_ids=positions, use_cache=False, segments=segments)
             return output[0][0][self._to_device(wanted)]
         self.use_own_attention()
         bounds = packed.segment_bounds

@@ -56,6 +56,28 @@ def learning_rate(config: TrainConfig, budget_used: float) -> float:
     return config.learning_rate * share
 
 
+def group_weights(network: Network, config: TrainConfig) -> tuple[list[Any], list[Any], list[Any]]:
+    """The weights that Muon trains, those that AdamW trains with decay, and those that it trains without.
+
+    A step moves only some rows of the embeddings, which are often shared by input and output. They are not decayed: a
+    rare token would forget what it has learned before it occurs again.
+    """
+    model = network.model
+    embeddings = [layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())]
+    inner_matrices: list[Any] = []
+    other_matrices: list[Any] = []
+    undecayed: list[Any] = []
+    for name, weight in network.trainable_weights().items():
+        is_embedding = any(weight is each for each in embeddings) or "trainable_tokens" in name
+        if weight.ndim < 2 or is_embedding:
+            undecayed.append(weight)
+        elif weight.ndim == 2 and config.optimizer == "muon":
+            inner_matrices.append(weight)
+        else:
+            other_matrices.append(weight)
+    return inner_matrices, other_matrices, undecayed
+
+
 class Optimizer:
     """AdamW (Loshchilov and Hutter, 2019), or Muon (Jordan et al., 2024) for inner matrices and AdamW for the rest.
 
@@ -66,21 +88,7 @@ class Optimizer:
         self.torch = torch = network.torch
         self.config = config
         self.weights = network.trainable_weights()
-        # A step moves only some rows of the embeddings, which are often shared by input and output. They are not
-        # decayed: a rare token would forget what it has learned before it occurs again.
-        model = network.model
-        embeddings = [layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())]
-        inner_matrices: list[Any] = []
-        other_matrices: list[Any] = []
-        undecayed: list[Any] = []
-        for name, weight in self.weights.items():
-            is_embedding = any(weight is each for each in embeddings) or "trainable_tokens" in name
-            if weight.ndim < 2 or is_embedding:
-                undecayed.append(weight)
-            elif weight.ndim == 2 and config.optimizer == "muon":
-                inner_matrices.append(weight)
-            else:
-                other_matrices.append(weight)
+        inner_matrices, other_matrices, undecayed = group_weights(network, config)
         rate, decay = config.learning_rate, config.weight_decay
         self.optimizers: list[Any] = []
         if inner_matrices:

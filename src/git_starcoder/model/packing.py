@@ -156,9 +156,14 @@ def micro_batch_size(corpus: Corpus, plan: TrainingPlan, count: int) -> int:
     It is larger than the mean: steps are not quite equally long and bins not quite full, and one more micro-batch would
     be mostly padding where all have one size.
     """
-    slack = int(plan.lengths.max()) // STEPS_PER_DEAL + plan.step_tokens // STEP_SLACK_DIVISOR
-    whole_tiles = -(-(plan.step_tokens + slack) // (count * TILE_TOKENS)) * TILE_TOKENS
-    return max(max_row_tokens(corpus, plan.fim_share), whole_tiles)
+    longest = max_row_tokens(corpus, plan.fim_share)
+    return max(longest, tokens_of_share(plan.step_tokens, int(plan.lengths.max()), count))
+
+
+def tokens_of_share(step_tokens: int, longest: int, count: int) -> int:
+    """The tokens, in whole tiles, at which nearly every step fits into `count` micro-batches."""
+    slack = longest // STEPS_PER_DEAL + step_tokens // STEP_SLACK_DIVISOR
+    return -(-(step_tokens + slack) // (count * TILE_TOKENS)) * TILE_TOKENS
 
 
 def best_fit_bins(lengths: Integers, limit: int) -> list[Integers]:

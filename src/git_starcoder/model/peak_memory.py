@@ -16,6 +16,7 @@ import resource
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ import numpy as np
 
 from git_starcoder.machine import GIB
 from git_starcoder.model.network import FLOAT_BYTES, LOGIT_SLICE_TOKENS, MAX_STORED_LOGITS, QUERY_BLOCK_TOKENS
-from git_starcoder.model.packing import INFERENCE_BATCH_TOKENS, TILE_TOKENS
+from git_starcoder.model.optimizer import group_weights
+from git_starcoder.model.packing import INFERENCE_BATCH_TOKENS, TILE_TOKENS, tokens_of_share
 from git_starcoder.model.sharding import part_of
 
 if TYPE_CHECKING:
@@ -107,15 +109,15 @@ def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig) -
     The weights stay as they are. If they are divided among processes, all of them have to call this together.
     """
     weights = list(network.model.parameters())
-    trained = list(network.trainable_weights().items())
-    gradient_bytes = part_bytes([weight for _, weight in trained])
+    trained = list(network.trainable_weights().values())
+    gradient_bytes = part_bytes(trained)
     held = held_memory(network)
     is_on_cpu = network.device == "cpu"
     # What the process has already includes the weights, on every device.
     parts = {
         "the process now" if is_on_cpu else "weights": held or part_bytes(weights),
         "gradients": gradient_bytes,
-        "optimizer": optimizer_bytes(trained, config),
+        "optimizer": optimizer_bytes(network, config),
     }
     if network.sharded_model:
         # As much for their gradients, before they are summed and divided.
@@ -123,7 +125,7 @@ def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig) -
     available = free_memory(network) + held
     least = sum(parts.values())
     longest = int((corpus.lengths + corpus.has_first_token).max()) - 1  # the last token is only a target
-    tokens = micro_batch_tokens(config, longest, network.device)
+    tokens, count = micro_batch_tokens(config, longest, network.device)
     if least > available:
         return PeakMemory(parts, available, tokens, least, 0)
     # The best weights are kept on the CPU, the moving average on the device.
@@ -145,7 +147,7 @@ def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig) -
     found = bytes_for(tokens, longest)
     parts[f"activations of {tokens:,} tokens"] = int(factor * found["activations"])
     parts["logits"] = int(factor * found["logits"])
-    if config.batch <= tokens and not network.sharded_model:
+    if count == 1 and not network.sharded_model:
         # A step of one micro-batch has its gradients only when most activations are gone.
         parts["gradients"] = _late_gradients(network, gradient_bytes, sum(found.values()))
     if is_on_cpu:
@@ -156,22 +158,29 @@ def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig) -
     return PeakMemory(parts, available, tokens, least, max(fitting, default=0))
 
 
-def micro_batch_tokens(config: TrainConfig, longest: int, device: str) -> int:
-    """Tokens of the micro-batches that a training begins with. On a GPU, the batch-size search may take more."""
+def micro_batch_tokens(config: TrainConfig, longest: int, device: str) -> tuple[int, int]:
+    """The tokens of a micro-batch that a training begins with, and how many of them a step has.
+
+    On a GPU, the batch-size search may take larger ones.
+    """
     usual = MIN_GPU_MICRO_BATCH_TOKENS if device == "cuda" else CPU_MICRO_BATCH_TOKENS
-    return max(longest, config.piece or min(config.batch, usual))
+    limit = max(longest, config.piece or usual)
+    count = 1
+    while (tokens := tokens_of_share(max(config.batch, longest), longest, count)) > limit:
+        count += 1
+    return max(longest, tokens), count
 
 
-def optimizer_bytes(weights: Sequence[tuple[str, Any]], config: TrainConfig) -> int:
-    """Bytes of the state of the optimizer for the named weights that this process has."""
-    total = 0
-    for _, weight in weights:
+def optimizer_bytes(network: Network, config: TrainConfig) -> int:
+    """Bytes of the state of the optimizer for the weights that this process has."""
+    by_muon, *by_adamw = group_weights(network, config)
+    total = FLOAT_BYTES * sum(part_of(weight).numel() for weight in by_muon)
+    for weight in chain(*by_adamw):
         size = part_of(weight).numel()
         if config.optimizer == "adamw8bit" and size >= MIN_EIGHT_BIT_NUMBERS:
-            total += ADAMW_STATE_NUMBERS * (size + FLOAT_BYTES * size // EIGHT_BIT_BLOCK)
+            total += ADAMW_STATE_NUMBERS * (size + FLOAT_BYTES * -(-size // EIGHT_BIT_BLOCK))
         else:
-            numbers = 1 if config.optimizer == "muon" and weight.ndim == 2 else ADAMW_STATE_NUMBERS
-            total += numbers * FLOAT_BYTES * size
+            total += ADAMW_STATE_NUMBERS * FLOAT_BYTES * size
     return total
 
 

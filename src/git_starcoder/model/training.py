@@ -226,7 +226,7 @@ def _merge(out: Path, loop: TrainingLoop) -> None:
     with atomic_folder(out, MODEL_KIND, lambda _: None, force=True) as (folder, _):
         merge_published_adapters(out, folder, number_type)
         record = read_training_record(folder)
-        record["files"] = describe_files(folder)
+        record["files"] = {name: each for name, each in describe_files(folder).items() if name != TRAINING_RECORD}
         (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

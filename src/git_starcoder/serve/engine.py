@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from git_starcoder.memory.repository_memory import RepositoryMemory
-    from git_starcoder.model.network import Network
     from git_starcoder.model.lean_passes import Passes
+    from git_starcoder.model.network import Network
     from git_starcoder.serve.cursor import Cursor
     from git_starcoder.serve.prompt import Prompt
 
