@@ -195,8 +195,8 @@ def _check_longest_row(corpus: Corpus, network: Network, longest: int) -> Prefli
     """Send the longest row forward and backward through the network."""
     torch, hint = network.torch, "build with a smaller window.size"
     row = int((corpus.lengths + corpus.has_first_token).argmax())
-    if longest > network.context:
-        what = f"a row takes {longest:,} tokens, and the model sees {network.context:,}"
+    if longest > network.positions:
+        what = f"a row takes {longest:,} tokens, and the model sees {network.positions:,}"
         return PreflightResult("longest row", "wrong", what, hint)
     network.model.eval()  # no dropout, so no random numbers are drawn
     start = time.perf_counter()
