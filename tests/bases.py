@@ -154,7 +154,8 @@ def write_family(folder: Path, name: str, **values: object) -> Path:
     blanks = {token for token in family.unmarked if token.startswith("▁▁")}
     definition = _sentencepiece_like(family) if blanks else _byte_level(family)
     (folder / "tokenizer.json").write_text(json.dumps(definition), "utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps(dict(family.tokenizer)), "utf-8")
+    tokenizer_config = {"tokenizer_class": "PreTrainedTokenizerFast", **family.tokenizer}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config), "utf-8")
     size = 1 + max(token["id"] for token in definition["added_tokens"])
     sizes = {
         "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -173,6 +174,8 @@ def _byte_level(family: Family) -> dict[str, Any]:
     """The `tokenizer.json` of a family with a byte-level vocabulary. Its added tokens come first, or last if unmarked."""
     definition = tokenizers.learn_bpe([TEXT * 20], family.special, 256 + len(family.special) + 60)
     first = len(definition["model"]["vocab"])
+    del definition["model"]["ignore_merges"]  # as earlier versions of transformers wrote it
+    definition["model"]["merges"] = [" ".join(pair) for pair in definition["model"]["merges"]]
     for number, token in enumerate(family.unmarked, first):
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": family.end == DEEPSEEK["end"]}
         definition["added_tokens"].append({"id": number, "content": token, **flags, "special": False})
@@ -182,10 +185,11 @@ def _byte_level(family: Family) -> dict[str, Any]:
 def _sentencepiece_like(family: Family) -> dict[str, Any]:
     """The `tokenizer.json` of a family with characters and bytes, in which runs of blanks are tokens and merges."""
     from tokenizers import Tokenizer as Library
-    from tokenizers import decoders, models, normalizers, trainers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
     learner = Library(models.BPE(unk_token="<unk>", byte_fallback=True))
     learner.normalizer = normalizers.Replace(" ", "▁")
+    learner.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     learner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     single_bytes = [f"<0x{byte:02X}>" for byte in range(256)]
     names = [*family.special, *family.unmarked]

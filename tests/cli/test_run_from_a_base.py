@@ -47,7 +47,8 @@ def test_without_a_base_training_starts_from_scratch_and_says_so():
     assert choose("none") == (None, "training starts from scratch")
     with pytest.raises(UsageError, match="base 'toy' is not known") as caught:
         choose("toy")
-    assert caught.value.hint == "git-starcoder comes with no base: use --base none"
+    advice = "give a folder or a Hugging Face id, or use --base none"
+    assert caught.value.hint == f"git-starcoder comes with no base: {advice}"
 
 
 @pytest.mark.usefixtures("package")

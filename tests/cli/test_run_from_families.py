@@ -16,7 +16,7 @@ from git_starcoder.model import evaluate as evaluation
 from git_starcoder.text.tokenizer import load_tokenizer
 from toy import code_base
 
-SMALL = ("-j", "1", "--minutes", "0.05", "--set", "split={train: 0.6, val: 0.2, test: 0.2}")
+SMALL = ("-j", "1", "--minutes", "0.05", "--set", "split={train: 0.6, val: 0.2, test: 0.2}", "--set", "window.size=192")
 FULLY_TUNED = {"qwen2-instruct", "gemma3", "smollm", "granite"}
 
 
@@ -47,7 +47,7 @@ def test_one_command_tunes_a_base_of_each_family(name, repo, tmp_path, capsys):
     tokenizer = load_tokenizer(dataset.tokenizer_folder)
     assert tokenizer.find_difference(load_tokenizer(base)) == ""
     assert tokenizer.control_tokens[tokenizer.end_id] == family.end
-    assert dataset.metadata["context_windows"] == [192]  # of 256 positions, some are for fill-in-the-middle
+    assert dataset.metadata["context_windows"] == [192]
     row = next(dataset.rows("train"))
     header = [tokenizer.control_tokens.get(token, "") for token in row.tokens[: row.context_length]]
     assert [token for token in header if token] == [token for token in (family.repository, family.file) if token]
@@ -64,7 +64,7 @@ def test_one_command_tunes_a_base_of_each_family(name, repo, tmp_path, capsys):
     assert "completion" in values
 
 
-def test_what_cannot_be_a_base_is_said_before_the_build(repo, tmp_path, capsys, monkeypatch):
+def test_what_cannot_be_a_base_is_said_before_the_build(repo, tmp_path, capsys):
     folder = bases.write_family(tmp_path / "base", "llama3")
     values = json.loads((folder / "config.json").read_text())
     kind = tmp_path / "t5"

@@ -446,4 +446,3 @@ def test_a_base_that_reads_a_beginning_reads_it_before_every_row(fim_share):
     again = TokenCounter(plan, corpus, TokenCounts(steps=step.number))
     with pytest.raises(StarcoderError, match="is not what the dataset has"):
         again.add(step, changed)
-

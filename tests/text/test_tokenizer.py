@@ -32,6 +32,12 @@ SPELLINGS = (
 GPT4 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_kept():
+    """Each test loads its tokenizers anew, also those that another one has loaded."""
+    tokenizer._tokenizer_of_files.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def learned():
     return bases.learn(CODE, 1024)
@@ -301,6 +307,23 @@ def test_unknown_words_are_no_control_tokens(tmp_path):
     some = tokenizer.load_tokenizer(tmp_path)
     assert ids_of(some, "int x [SEP]") == [2, 0, 0, 0, 0]
     assert (some.end_id, some.encoder_name, some.is_lossless) == (1, "tokenizers", False)
+
+
+def test_added_tokens_that_the_vocabulary_has_no_place_for_are_one_line(variant):
+    def change(definition):
+        definition["added_tokens"].append({**definition["added_tokens"][0], "id": 5000, "content": "<late>"})
+
+    with pytest.raises(UsageError, match="its added token '<late>' has the id 5000, and 1024 once it is loaded"):
+        tokenizer.load_tokenizer(variant(change))
+
+
+def test_a_tokenizer_that_is_loaded_twice_is_another_object(folder):
+    """What one build verifies must not show in the next one."""
+    one, other = tokenizer.load_tokenizer(folder), tokenizer.load_tokenizer(folder)
+    assert tokenizer._tokenizer_of_files.cache_info().hits == 1
+    one.is_lossless, one._fast = False, None
+    again = tokenizer.load_tokenizer(folder)
+    assert (other.is_lossless, other.encoder_name, again.is_lossless, again.encoder_name) == (True, "gigatoken") * 2
 
 
 # The fast encoder is not trusted

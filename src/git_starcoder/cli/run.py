@@ -143,7 +143,9 @@ def _choose_base(name: str | None, size: str | None, recipe: Recipe) -> tuple[Ba
             raise UsageError("a base has its own size", where="--size", hint="leave out --size, or use --base none")
         base = _open_base(name)
         if problem := _reason_against(base, recipe):
-            raise UsageError(problem, where="--base", hint="change the recipe with --set, or use --base none")
+            raise UsageError(
+                problem, where="--base", hint="change window.size or window.tokenizer with --set, or use --base none"
+            )
         return base, f"training starts from the base '{base.name}'"
     if name == NO_BASE or size is not None:
         return None, "training starts from scratch"

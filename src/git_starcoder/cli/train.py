@@ -59,8 +59,10 @@ def command(
     DATASET is a folder that `git starcoder build` wrote. The model starts from scratch, or from a pretrained model with
     --base. Run the same command again to resume an interrupted training exactly where it stopped.
     """
+    from git_starcoder.bases import find_base
     from git_starcoder.cli.build import recipe_file_name
     from git_starcoder.dataset import Dataset
+    from git_starcoder.model.base_model import BaseModel
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.dry_run import explain_training_step, preview_training
     from git_starcoder.model.processes import read_process_group
@@ -79,10 +81,14 @@ def command(
         values = {"out": str(out), "config": asdict(loaded), **rehearsal.as_values()}
         code = ExitCode.SUCCESS if rehearsal.budget else ExitCode.USAGE_ERROR
         return console.answer(values, _describe_rehearsal(rehearsal), code)
+    is_first = read_process_group().is_first  # only one of the processes that torchrun started says anything
+    if is_first and loaded.base is not None and find_base(loaded.base) is None:
+        for note in BaseModel.open(loaded.base).notes():
+            console.print_message(note)
     with show_progress(console) as progress:
         progress.begin("prepare", None)  # reading the rows, preflight and batch-size search take a while
         result = train(dataset, out, loaded, progress=progress, force=force, fresh=fresh)
-    if not read_process_group().is_first:  # only one of the processes that torchrun started prints the result
+    if not is_first:
         return ExitCode.SUCCESS
     return console.answer(asdict(result), describe_training(result))
 

@@ -21,7 +21,7 @@ GENERATION_CONFIG = "generation_config.json"
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A causal language model with its tokenizer, of which nothing but the weights was not looked at."""
+    """A causal language model with its tokenizer. Everything but its weights was checked."""
 
     name: str
     """Its name, folder or Hugging Face id, as the user gave it."""

@@ -155,8 +155,8 @@ def build_network(
     else:
         model, adapter = _build_model(config, tokenizer, context, options, start)
     network = Network(model, tokenizer, adapter, **options)
-    if start is not None and network.context < context:
-        what = f"the model reads {network.context:,} tokens, and the rows have up to {context:,}"
+    if start is not None and network.positions < context:
+        what = f"the model reads {network.positions:,} tokens, and the rows have up to {context:,}"
         raise UsageError(what, where=str(start), hint="train a new model")
     return network
 

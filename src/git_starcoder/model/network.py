@@ -373,9 +373,10 @@ class Network:
         config = model.config.get_text_config()
         self.vocab_size: int = config.vocab_size
         """Entries that there are logits for: those of the tokenizer, and perhaps padding."""
-        self._positions: int = getattr(config, "max_position_embeddings", None) or UNLIMITED_CONTEXT_TOKENS
-        self.context = self._positions - (tokenizer.begin_id is not None)
-        """Tokens that the model sees at once, without `begin_token`."""
+        self.positions: int = getattr(config, "max_position_embeddings", None) or UNLIMITED_CONTEXT_TOKENS
+        """Tokens that the model sees at once."""
+        self.context = self.positions - (tokenizer.begin_id is not None)
+        """The same without `begin_token`."""
         self.pad_token = tokenizer.pad_id
         self.end_token = tokenizer.end_id
         self.begin_token = tokenizer.begin_id
@@ -571,7 +572,7 @@ class Network:
         """The hidden states at the wanted positions of packed rows, shape (positions, width)."""
         if path.is_packed:
             has_last_position = not getattr(self.model.config.get_text_config(), "rope_parameters", None)
-            if has_last_position and packed.positions.max(initial=0) >= self._positions:
+            if has_last_position and packed.positions.max(initial=0) >= self.positions:
                 raise self._too_long_error(int(packed.positions.max()) + 1)
             padding = packed.padding_count if self.is_compiled else None
             options: dict[str, Any] = {"padding": padding, "has_kernel": self._has_kernel}
@@ -586,7 +587,7 @@ class Network:
         self.use_own_attention()
         bounds = packed.segment_bounds
         lengths = np.diff(bounds).astype(np.int64)
-        if lengths.max(initial=0) > self._positions:
+        if lengths.max(initial=0) > self.positions:
             raise self._too_long_error(int(lengths.max()))
         segment_of_place = np.searchsorted(bounds, wanted, side="right") - 1
         parts: list[Any] = []
@@ -623,7 +624,7 @@ class Network:
             self._use_attention(self._own_attention)
 
     def _too_long_error(self, length: int) -> UsageError:
-        what = f"{self.model.config.model_type} reads {self._positions:,} tokens at once, and not {length:,}"
+        what = f"{self.model.config.model_type} reads {self.positions:,} tokens at once, and not {length:,}"
         return UsageError(what, where="attend", hint="attend: row; positions restart with each row then")
 
     def _choose_forward_path(self) -> ForwardPath:

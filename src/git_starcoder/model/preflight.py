@@ -169,8 +169,8 @@ def _check_longest_row(corpus: Corpus, network: Network, fitting: int) -> Prefli
     torch, hint = network.torch, f"build with --set window.size={fitting or 'N'}, which is smaller"
     longest = int((corpus.lengths + corpus.has_first_token).max()) - 1
     row = int((corpus.lengths + corpus.has_first_token).argmax())
-    if longest > network.context:
-        what = f"a row takes {longest:,} tokens, and the model sees {network.context:,}"
+    if longest > network.positions:
+        what = f"a row takes {longest:,} tokens, and the model sees {network.positions:,}"
         hint = f"build with --set window.size={network.context - network.context % 64}"
         return PreflightResult("longest row", "wrong", what, hint)
     # Activations are computed again in training mode only. What dropout draws is forgotten.

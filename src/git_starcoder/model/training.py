@@ -182,8 +182,7 @@ def train(
     device, folder = config.device or best_device(), checkpoint_folder(out)
     require_libraries(config, device)
     if config.base is not None and find_base(config.base) is None:
-        for note in BaseModel.open(config.base).notes():
-            progress.note(note)
+        BaseModel.open(config.base)  # what is wrong with it is said before any work
     with connect_processes(device) as processes, _deterministic_torch(device), ExitStack() as stack:
         progress = progress if processes.is_first else NO_PROGRESS
         engine = stack.enter_context(LocalEngine(1)) if config.fim else None

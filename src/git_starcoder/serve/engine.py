@@ -26,7 +26,7 @@ from git_starcoder.memory.repository_memory import MemoryReader
 from git_starcoder.model.complete import Model
 from git_starcoder.model.generation import write_with_drafts
 from git_starcoder.model.lean_passes import PassFactory
-from git_starcoder.model.loading import TRAINING_RECORD, find_base_folder, frozen_network
+from git_starcoder.model.loading import TRAINING_RECORD, find_base_folder, load_base_network
 from git_starcoder.model.with_context import NetworkWithContext
 from git_starcoder.model.with_memory import texts_of_prompt
 from git_starcoder.serve.confidence import read_threshold
@@ -141,7 +141,7 @@ class Engine:
         else:
             folder = find_base_folder(str(name))
             tokenizer = tokenizers.load_tokenizer(folder)
-            model = Model(frozen_network(folder, tokenizer), tokenizer)
+            model = Model(load_base_network(str(name), tokenizer), tokenizer)
         model_name = Path(name).resolve().name if Path(name).exists() else str(name)
         threshold = read_threshold(folder)
         return cls(model, repository=repository, threshold=threshold, name=model_name, parts=parts)

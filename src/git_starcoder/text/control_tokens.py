@@ -86,13 +86,14 @@ def begins_texts(beginning: str, config: Mapping[str, Any], definition: Mapping[
 def is_chat_model(named_end: str, text_end: str, chat_template: str, stop_tokens: Collection[str]) -> bool:
     """Whether a model was tuned to chat.
 
-    It is if its texts end as turns do, or its generation stops there (`stop_tokens`). A chat template alone does not
-    say so: the bases of Qwen have one, with turns that end otherwise than their texts.
+    It is if its tokenizer names the end of a turn as that of a text (`named_end`), or if it has a chat template whose
+    turns end as its texts do, or end where its generation stops (`stop_tokens`). A template alone does not say so: the
+    bases of Qwen have one, with turns that end otherwise.
     """
-    if named_end in TURN_ENDS or not TURN_ENDS.isdisjoint(stop_tokens):
+    if named_end in TURN_ENDS:
         return True
     names_turn_end = any(spelling in chat_template for spelling in TURN_ENDS - {text_end})
-    return bool(chat_template) and not names_turn_end
+    return bool(chat_template) and (not names_turn_end or not TURN_ENDS.isdisjoint(stop_tokens))
 
 
 def _templates(processor: Any) -> list[dict[str, Any]]:
