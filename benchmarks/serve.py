@@ -4,9 +4,10 @@
 
 200 keystrokes are typed into FILE, ten into each of twenty lines, of which the rest and nothing else is missing. After
 each, the engine is asked for the rest of the line. Four engines answer in turns: with all parts, without drafts, without
-the cached prefix, and without both. `cold` is the first question about the file, with nothing kept. The floor of an
-engine is the time of one pass of one token times the tokens that were written: what the network alone would take if the
-prompt cost nothing.
+the cached prefix, and without both. They write each line to its end, however unsure they are. A fifth, `as served`, ends
+where the model's threshold says that nothing is shown. `cold` is the first question about the file, with nothing kept. The
+floor of an engine is the time of one pass of one token times the tokens that were written: what the network alone would
+take if the prompt cost nothing. `CPU` is the median of the processor time, which depends less on what else runs.
 
 Before that, one engine with all parts answers REQUESTS times, and the memory of the process is printed: alone, as a server
 has it. And files are saved, to see when they are known.
@@ -15,17 +16,19 @@ has it. And files are saved, to see when they are known.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
+from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from measure import machine
 
-from git_starcoder.model.generation import NetworkPasses
+from git_starcoder.memory.repository_memory import MemoryReader
 from git_starcoder.serve.cursor import Cursor, Suggestion, Wishes
 from git_starcoder.serve.disk import WorkTree
-from git_starcoder.serve.engine import ALL_PARTS, Engine, EngineParts
+from git_starcoder.serve.engine import ALL_PARTS, Engine, EngineParts, keep_collector_short
 from git_starcoder.serve.metrics import resident_bytes
 
 KEYSTROKES, LINE_KEYSTROKES = 200, 10
@@ -33,11 +36,13 @@ KEYSTROKES, LINE_KEYSTROKES = 200, 10
 REQUESTS, REPORT_EVERY = 2000, 400
 PASSES = 30
 WISHES = Wishes(ending="line", min_confidence=0, max_tokens=32)
+AS_SERVED = "as served"
 ENGINES = {
     "all parts": ALL_PARTS,
     "no drafts": EngineParts(drafts=False),
     "no cached prefix": EngineParts(cache=False),
     "neither": EngineParts(drafts=False, cache=False),
+    AS_SERVED: ALL_PARTS,
 }
 FOLLOW_TRIALS = 5
 
@@ -47,6 +52,8 @@ class Row(NamedTuple):
 
     cold: Suggestion
     warm: list[Suggestion]
+    cpu_seconds: list[float]
+    """Of each warm answer."""
 
 
 def keystrokes(text: str, path: str, count: int) -> list[Cursor]:
@@ -64,7 +71,7 @@ def keystrokes(text: str, path: str, count: int) -> list[Cursor]:
 
 def pass_seconds(engine: Engine) -> float:
     """The time of one pass of one token behind a long prompt: the median."""
-    passes = NetworkPasses(engine.network, 1)
+    passes = engine.open_passes()
     with engine.network.torch.inference_mode():
         passes.read([[1] * (engine.network.context // 2)], is_prompt=True)
         times: list[float] = []
@@ -127,31 +134,73 @@ def main() -> None:
     print(f"{machine()}; {arguments.model}, {arguments.file}")
     serve_alone(arguments.model, tree, trace, arguments.requests)
     engines = {name: Engine.open(arguments.model, repository=tree.root, parts=parts) for name, parts in ENGINES.items()}
+    wishes = {name: WISHES._replace(min_confidence=None) if name == AS_SERVED else WISHES for name in ENGINES}
     for engine in engines.values():
         engine.follower.wait(600)
         engine.complete(Cursor("x = 1\n"), WISHES)  # libraries load parts of themselves when they are first used
-    rows = {name: Row(engine.complete(trace[0], WISHES), []) for name, engine in engines.items()}
+    keep_collector_short()
+    rows = {name: Row(engine.complete(trace[0], wishes[name]), [], []) for name, engine in engines.items()}
     for cursor in trace[1:]:  # in turns, so that a busy machine disturbs all of them
         for name, engine in engines.items():
-            rows[name].warm.append(engine.complete(cursor, WISHES))
+            begun = time.process_time()
+            rows[name].warm.append(engine.complete(cursor, wishes[name]))
+            rows[name].cpu_seconds.append(time.process_time() - begun)
     first = rows["all parts"]
     for name, row in rows.items():
-        if [each.text for each in row.warm] != [each.text for each in first.warm]:
+        if name != AS_SERVED and [each.text for each in row.warm] != [each.text for each in first.warm]:
             parser.error(f"'{name}' writes other texts")
     tokens = statistics.mean(len(each.tokens) for each in first.warm)
     one_pass = pass_seconds(engines["all parts"])
     prompt = statistics.mean(each.prompt_tokens for each in first.warm)
+    shown = statistics.mean(bool(each.text) for each in rows[AS_SERVED].warm)
+    print(
+        f"load of the machine {os.getloadavg()[0]:.1f}; {engines['all parts'].network.torch.get_num_threads()} threads"
+    )
     print(f"a pass of one token {1000 * one_pass:.1f} ms; {tokens:.1f} tokens a completion, prompts of {prompt:.0f}")
-    print(f"{'':18}{'cold':>8}{'median':>8}{'95 %':>8}{'prompt':>8}{'floor':>8}   milliseconds")
+    print(f"{'':18}{'cold':>8}{'median':>8}{'95 %':>8}{'CPU':>8}{'prompt':>8}{'floor':>8}   milliseconds")
     for name, row in rows.items():
         seconds = [each.seconds for each in row.warm]
         values = (
-            row.cold.seconds, statistics.median(seconds), percentile(seconds, 0.95),
-            statistics.median(each.prompt_seconds for each in row.warm), one_pass * tokens,
+            row.cold.seconds, statistics.median(seconds), percentile(seconds, 0.95), statistics.median(row.cpu_seconds),
+            statistics.median(each.prompt_seconds for each in row.warm),
+            one_pass * statistics.mean(len(each.tokens) for each in row.warm),
         )  # fmt: skip
         print(f"{name:18}" + "".join(f"{1000 * value:8.1f}" for value in values))
+    print(f"as served, {shown:.0%} of the completions are shown")
+    print_parts(engines["all parts"], trace)
     for engine in engines.values():
         engine.close()
+
+
+def print_parts(engine: Engine, trace: list[Cursor]) -> None:
+    """Print which parts of a completion take how long: the mean over the trace."""
+    spent, calls = Counter[str](), Counter[str]()
+
+    def watch(kind: type[Any], method: str, name: str) -> None:
+        plain = getattr(kind, method)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return plain(*arguments, **options)
+            finally:
+                spent[name] += time.perf_counter() - begun
+                calls[name] += 1
+
+        setattr(kind, method, timed)
+
+    watch(type(engine.open_passes()), "read", "passes through the network")
+    watch(MemoryReader, "mix", "mixing the memory in")
+    watch(MemoryReader, "draft", "drafts")
+    watch(MemoryReader, "add", "reading along")
+    engine.complete(trace[0], WISHES)
+    spent.clear()
+    calls.clear()
+    total = sum(engine.complete(cursor, WISHES).seconds for cursor in trace[1:])
+    count = len(trace) - 1
+    for name, seconds in spent.most_common():
+        print(f"{name:28}{1000 * seconds / count:6.1f} ms in {calls[name] / count:4.1f} calls")
+    print(f"{'all else':28}{1000 * (total - spent.total()) / count:6.1f} ms")
 
 
 if __name__ == "__main__":

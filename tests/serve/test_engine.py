@@ -235,6 +235,8 @@ def test_any_causal_model_is_served_without_memory(model_folder, tmp_path):
         assert engine.name == "other"
         found = complete(engine, "def find_", "\n    return total\n", wishes=ALL._replace(max_tokens=DEFAULT_TOKENS))
         assert found.tokens
+    with Engine.open(model_folder) as engine:
+        assert engine.name == f"{model_folder.parent.name}/model"
     with pytest.raises(UsageError):
         Engine.open(str(tmp_path / "none"))
 

@@ -144,7 +144,7 @@ class ContextIndex:
 
         # The places of new documents, sorted by their contexts, go where their contexts belong.
         new = np.flatnonzero(~is_known)
-        parts = (np.arange(starts[each], starts[each] + lengths[each] + 1) for each in new.tolist())
+        parts: list[Integers] = [np.arange(starts[each], starts[each] + lengths[each] + 1) for each in new]
         added = np.concatenate([np.empty(0, dtype=np.int64), *parts]).astype(np.uint32)
         added = added[sort_contexts(tokens[added], self.end_token)]
         added = added[~np.isin(added, starts[new], assume_unique=True)]
@@ -307,7 +307,8 @@ class Following(NamedTuple):
     def of(cls, next_tokens: NDArray[np.integer], low: int, occurrences: int) -> Self:
         """Count the tokens in a list."""
         if len(next_tokens) <= FEW_PLACES:  # faster without numpy
-            counter = sorted(Counter(next_tokens.tolist()).items())
+            listed: list[int] = next_tokens.tolist()
+            counter = sorted(Counter(listed).items())
             tokens = np.array([token for token, _ in counter], dtype=next_tokens.dtype)
             counts = np.array([count for _, count in counter], dtype=np.int64)
         else:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
     Tokens = Any
 
+RUN_FOLDER = "model"
+"""The name of the folder of a model in that of a run."""
 KEPT_TEXTS = 4
 """Texts for which what was computed is kept."""
 SMALL_PASS_TOKENS = 64
@@ -56,6 +58,8 @@ SMALL_PASS_TOKENS = 64
 each operation, the threads wait for each other."""
 PASS_TOKENS = 512
 """Tokens of a prompt that are read in one pass; between two passes a completion can be cancelled."""
+MIN_SHARED = 1 / 2
+"""Two texts without a path are versions of one if more than this share of the shorter one is their beginning."""
 MIN_KEPT_TOKENS = 8
 """A prompt that shares fewer tokens with the one before is read from its beginning."""
 
@@ -142,7 +146,7 @@ class Engine:
             folder = find_base_folder(str(name))
             tokenizer = tokenizers.load_tokenizer(folder)
             model = Model(load_base_network(str(name), tokenizer), tokenizer)
-        model_name = Path(name).resolve().name if Path(name).exists() else str(name)
+        model_name = _name_of(Path(name)) if Path(name).exists() else str(name)
         threshold = read_threshold(folder)
         return cls(model, repository=repository, threshold=threshold, name=model_name, parts=parts)
 
@@ -189,6 +193,10 @@ class Engine:
                 raise CancelledError
             return self._complete(cursor, wishes, start, is_cancelled, on_text)
 
+    def open_passes(self) -> Passes:
+        """Begin passes of a text of its own through the network."""
+        return self._passes.open()
+
     def _complete(
         self, cursor: Cursor, wishes: Wishes, start: float, is_cancelled: Callable[[], bool] | None,
         on_text: Callable[[str], None] | None,
@@ -232,13 +240,16 @@ class Engine:
         )  # fmt: skip
 
     def _take_text(self, asked_path: str, before: Tokens) -> _Text:
-        """Return what was computed for the text before a cursor: that with the longest shared beginning, or nothing."""
+        """Return what was computed for the text before a cursor: that with the longest shared beginning, or nothing.
+
+        Two files may begin alike, for example with a licence. So most of the text must be shared if there is no path.
+        """
         shared = [_shared_length(each.before, before) if each.asked_path == asked_path else -1 for each in self._texts]
-        longest = max(shared, default=-1)
-        if longest >= MIN_KEPT_TOKENS or (asked_path and longest >= 0):
-            text = self._texts.pop(shared.index(longest))
-        else:
-            text = _Text(asked_path, before[:0])
+        best = max(range(len(shared)), key=shared.__getitem__, default=-1)
+        is_same = best >= 0 and shared[best] >= 0
+        if is_same and not asked_path:
+            is_same = shared[best] > MIN_SHARED * min(len(before), len(self._texts[best].before))
+        text = self._texts.pop(best) if is_same else _Text(asked_path, before[:0])
         self._texts = [*self._texts[1 - KEPT_TEXTS :], text]
         return text
 
@@ -277,7 +288,7 @@ class Engine:
             if cached >= MIN_KEPT_TOKENS:
                 passes.forget(len(known) - cached)
         if passes is None or cached < MIN_KEPT_TOKENS:
-            passes, cached = self._passes.open(), 0
+            passes, cached = self.open_passes(), 0
         text.passes = passes
         self.network.model.eval()
         probabilities = None
@@ -311,6 +322,12 @@ class Engine:
         reading.reader.add(current[shared:].tolist())
         text.reading = reading._replace(current=current)
         return reading.reader
+
+
+def _name_of(folder: Path) -> str:
+    """The name of the model in a folder. The one that `run` writes is called `model`, like all others."""
+    folder = folder.resolve()
+    return f"{folder.parent.name}/{folder.name}" if folder.name == RUN_FOLDER else folder.name
 
 
 def keep_collector_short() -> None:

@@ -39,7 +39,7 @@ def render_page(facts: Mapping[str, Any] | None, metrics: Metrics) -> tuple[str,
         title = "git starcoder serve"
     else:
         shown = _facts(facts, metrics)
-        title = str(facts["model"])
+        title = str(facts["work_tree"] or facts["repository"] or facts["model"])
     rows = "\n".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in shown)
     wants_token = "" if facts is None else " hidden"
     return template.substitute(title=html.escape(title), facts=rows, token_hidden=wants_token), POLICY
