@@ -61,7 +61,7 @@ from git_starcoder.model.loading import build_network, new_network
 from git_starcoder.model.loop import STEPS_PER_GPU_FETCH, TrainingLoop, ValidationSet
 from git_starcoder.model.network import best_precision, import_libraries
 from git_starcoder.model.optimizer import Optimizer, StepRunner
-from git_starcoder.model.packing import pack_rows
+from git_starcoder.model.packing import micro_batch_size, pack_rows
 from git_starcoder.model.plan import TrainingPlan
 from git_starcoder.model.preflight import run_preflight
 from git_starcoder.model.processes import ProcessGroup
@@ -352,9 +352,10 @@ def measure_loop(run: Run, config: TrainConfig, window: int) -> dict[str, Any]:
     begun = time.perf_counter()
     network = build_network(config, tokenizer, window)
     runner = StepRunner(network, corpus, config, ProcessGroup())
-    runner.micro_batch_tokens = config.piece or batch
     built = time.perf_counter() - begun
     plan = TrainingPlan.build(corpus, config, steps, is_curriculum=False)
+    # A little more than `piece`, so that nearly every step fits into whole micro-batches, as the trainer does it.
+    runner.micro_batch_tokens = micro_batch_size(corpus, plan, max(1, round(batch / (config.piece or batch))))
     if run.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     loop = make_loop(runner, scratch, plan)

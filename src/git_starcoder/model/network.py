@@ -665,6 +665,7 @@ class Network:
             packed = pack_rows(rows)
             path = next((path for path in paths if self._matches_rows_alone(path, packed, expected, is_equal)), None)
         model.train(was_training)
+        self.use_own_attention()
         if path is None:
             raise UsageError(f"{kind} gives other logits for rows in a batch than for each row alone", where="base")
         if not path.is_packed:
