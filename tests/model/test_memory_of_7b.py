@@ -104,6 +104,9 @@ def figures(whole):
         "activations, LoRA": of_all_layers("lora", recompute=False),
         "activations, LoRA, recomputed": of_all_layers("lora", recompute=True),
         "activations, full, recomputed": of_all_layers("full", recompute=True),
+        "activations of 8,192 held-out tokens": Fake(2, "lora").peak_bytes(
+            recompute=False, is_training=False, tokens=8192
+        ),
         "logits, LoRA": peak_memory.training_logit_bytes(lora, TOKENS),
         "logits and gradient of the output layer, full": peak_memory.training_logit_bytes(full, TOKENS),
         "logits of held-out text": peak_memory.inference_logit_bytes(lora),
@@ -116,3 +119,15 @@ def test_the_page_has_the_figures_of_the_preflight_check(whole):
     rows = re.findall(r"^\| ([^|]+?) \| ([\d.]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     told = {name: figure for name, figure in rows if name in found}
     assert told == found
+
+
+def test_the_sums_of_the_page():
+    """In each table, the last line is the sum of those above."""
+    text = PAGE.read_text(encoding="utf-8")
+    tables = [part.split("\n\n")[0] for part in re.split(r"^\| \| ", text, flags=re.MULTILINE)[1:]]
+    assert len(tables) == 2
+    for table in tables:
+        *rows, last = [line.strip("|").split("|")[1:] for line in table.splitlines()[2:] if line.startswith("|")]
+        for column, total in enumerate(last):
+            figures = [float(row[column]) for row in rows if row[column].strip() != "–"]
+            assert sum(figures) == pytest.approx(float(total.strip(" *")), abs=0.011)

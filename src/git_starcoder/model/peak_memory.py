@@ -100,7 +100,7 @@ class Growth:
 
     def bytes_of(self, tokens: int, row_length: int) -> int:
         """Bytes of rows of a length that have so many tokens together."""
-        return int(max(0.0, self.fixed) + (self.per_token + self.per_square * row_length) * tokens)
+        return int(max(0.0, self.fixed) + max(0.0, self.per_token + self.per_square * row_length) * tokens)
 
 
 def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig) -> PeakMemory:
@@ -126,7 +126,7 @@ def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig) -
     least = sum(parts.values())
     longest = int((corpus.lengths + corpus.has_first_token).max()) - 1  # the last token is only a target
     tokens, count = micro_batch_tokens(config, longest, network.device)
-    if least > available:
+    if least > available and not network.sharded_model:  # processes measure together
         return PeakMemory(parts, available, tokens, least, 0)
     # The best weights are kept on the CPU, the moving average on the device.
     parts["copies of weights"] = gradient_bytes * (is_on_cpu + bool(config.ema))
@@ -239,7 +239,7 @@ def part_bytes(weights: Sequence[Any]) -> int:
 def held_memory(network: Network) -> int:
     """Bytes of the device's memory that this process holds."""
     if network.device == "cuda":
-        return int(network.torch.cuda.memory_reserved())
+        return int(network.torch.cuda.memory_allocated())
     return process_memory() if network.device == "cpu" else 0
 
 
@@ -256,7 +256,8 @@ def free_memory(network: Network) -> int:
     """Bytes of memory that are free on the device, or on the machine for a CPU."""
     torch = network.torch
     if network.device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return int(torch.cuda.mem_get_info()[0] + cached)
     if network.device == "mps":
         return int(torch.mps.recommended_max_memory())
     with suppress(OSError):  # only Linux says what is available
