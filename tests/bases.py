@@ -130,7 +130,8 @@ FAMILIES = {
     "deepseek": Family(
         "Llama",
         (DEEPSEEK["begin"], DEEPSEEK["end"], "<｜▁pad▁｜>"), (*DEEPSEEK_FIM, "<｜User｜>", "<|EOT|>"),
-        {"bos_token": {"content": DEEPSEEK["begin"]}, "eos_token": {"content": DEEPSEEK["end"]}, "add_bos_token": True},
+        {"bos_token": {"__type": "AddedToken", "content": DEEPSEEK["begin"]},
+         "eos_token": {"__type": "AddedToken", "content": DEEPSEEK["end"]}, "add_bos_token": True},
         GROUPED, **DEEPSEEK, fim=DEEPSEEK_FIM,
     ),
     "granite": Family(

@@ -68,7 +68,8 @@ def template(*parts):
     [
         ("<|begin_of_text|>", {}, template(("SpecialToken", "<|begin_of_text|>"), ("Sequence", "A")), True),
         ("<|begin_of_text|>", {}, {"type": "ByteLevel"}, True),  # the first tokenizers of Llama 3
-        ("<|begin_of_text|>", {}, template(("Sequence", "A")), False),
+        ("<|begin_of_text|>", {}, template(("Sequence", "A")), True),  # what transformers writes where nothing was
+        ("<s>", {}, template(("Sequence", "A"), ("SpecialToken", "</s>")), False),
         ("<s>", {"add_bos_token": True}, None, True),
         ("<s>", {"add_bos_token": False}, None, False),
         ("<|im_start|>", {}, None, False),  # SmolLM2

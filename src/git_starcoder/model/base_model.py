@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from git_starcoder.errors import UsageError
 from git_starcoder.model.loading import find_base_folder, position_count, read_base_config
@@ -86,10 +86,10 @@ def _is_chat_model(folder: Path, tokenizer: Tokenizer) -> bool:
     config = _read_values(folder / TOKENIZER_CONFIG)
     template = folder / CHAT_TEMPLATE_FILE
     chat_template = template.read_text(encoding="utf-8", errors="replace") if template.is_file() else ""
-    named = config.get("eos_token")
-    named_end = str(named.get("content", "") if isinstance(named, dict) else named or "")
-    stops = _read_values(folder / GENERATION_CONFIG).get("eos_token_id")
-    stop_ids: list[Any] = stops if isinstance(stops, list) else [stops]
+    named: Any = config.get("eos_token")
+    named_end = str(cast("dict[str, Any]", named).get("content", "") if isinstance(named, dict) else named or "")
+    stops: Any = _read_values(folder / GENERATION_CONFIG).get("eos_token_id")
+    stop_ids = cast("list[Any]", stops) if isinstance(stops, list) else [stops]
     return is_chat_model(
         named_end,
         tokenizer.control_tokens.get(tokenizer.end_id, ""),

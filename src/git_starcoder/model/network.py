@@ -382,8 +382,8 @@ class Network:
         self.begin_token = tokenizer.begin_id
         """The token that the model reads before every text, and before every part of one; see `Tokenizer.begin_id`."""
         padding = range(tokenizer.vocab_size, self.vocab_size)
-        never_written = {self.pad_token, self.begin_token} - {self.end_token, None}
-        self.suppressed_tokens = [*sorted(never_written), *(tokenizer.fim_ids or ()), *padding]
+        never_written = {self.pad_token} | ({self.begin_token} if self.begin_token is not None else set[int]())
+        self.suppressed_tokens = [*sorted(never_written - {self.end_token}), *(tokenizer.fim_ids or ()), *padding]
         """Tokens that are never generated: control tokens, and entries that the tokenizer does not have. The end of
         text is generated also where it is the padding, too, as with StarCoder2."""
         self.is_compiled = is_compiled

@@ -75,10 +75,11 @@ def begins_texts(beginning: str, config: Mapping[str, Any], definition: Mapping[
     """Whether a base was trained to read its beginning-of-text token before every text.
 
     Its tokenizer says so in `add_bos_token` or in its template. The first tokenizers of Llama 3 say nothing, so there
-    the spelling decides: Qwen, StarCoder and SmolLM name a token as the beginning that has another purpose.
+    the spelling decides: Qwen, StarCoder and SmolLM name a token as the beginning that has another purpose. A template
+    without any control token, as transformers writes it where there was none, says nothing, either.
     """
-    templates = _templates(definition.get("post_processor"))
-    if config.get("add_bos_token") is True or any(_first_token(template) == beginning for template in templates):
+    templates = [names for each in _templates(definition.get("post_processor")) if (names := _template_tokens(each))]
+    if config.get("add_bos_token") is True or any(names[0] == beginning for names in templates):
         return True
     return config.get("add_bos_token") is not False and not templates and beginning in TEXT_BEGINNINGS
 
@@ -106,7 +107,8 @@ def _templates(processor: Any) -> list[dict[str, Any]]:
     return [template for each in values.get("processors", ()) for template in _templates(each)]
 
 
-def _first_token(template: Mapping[str, Any]) -> str:
-    """The control token that a template puts before a text; empty if there is none."""
-    first: Mapping[str, Any] = next(iter(template["single"]), {})
-    return str(first.get("SpecialToken", {}).get("id", ""))
+def _template_tokens(template: Mapping[str, Any]) -> list[str]:
+    """What a template makes of a text: its control tokens, and "" for the text. Nothing if it has no control token."""
+    parts: list[dict[str, dict[str, Any]]] = template["single"]
+    names = [str(part["SpecialToken"]["id"]) if "SpecialToken" in part else "" for part in parts]
+    return names if any(names) else []

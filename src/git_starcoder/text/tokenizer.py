@@ -352,8 +352,8 @@ def _interpret_files(files: Mapping[str, str]) -> tuple[dict[str, Any], dict[str
     limit = int(config.get("model_max_length") or UNLIMITED_LENGTH)
     roles = {role: str(token["content"]) for role, token in tokens_of_roles.items()}
     if "eos_token" in roles:
-        control_tokens = {token["content"] for token in definition.get("added_tokens") or [] if token["special"]}
-        roles["eos_token"] = find_text_end(roles["eos_token"], control_tokens)
+        added = cast("list[dict[str, Any]]", definition.get("added_tokens") or [])
+        roles["eos_token"] = find_text_end(roles["eos_token"], {each["content"] for each in added if each["special"]})
     return definition, roles, limit, "bos_token" in roles and begins_texts(roles["bos_token"], config, definition)
 
 
@@ -437,7 +437,7 @@ def _comparable_definition(definition: Mapping[str, Any]) -> dict[str, Any]:
         model["merges"] = [pair.split(" ") if isinstance(pair, str) else list(pair) for pair in model["merges"]]
     ordinary = [
         {flag: token.get(flag, False) for flag in ("id", "content", "single_word", "lstrip", "rstrip", "normalized")}
-        for token in definition.get("added_tokens") or []
+        for token in cast("list[dict[str, Any]]", definition.get("added_tokens") or [])
         if not token["special"]
     ]
     return {
