@@ -75,6 +75,9 @@ class Family(NamedTuple):
 GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
 QWEN_FIM = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
 QWEN_UNMARKED = (*QWEN_FIM, "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_call>", "</tool_call>", "<think>")
+QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 QWEN_TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 DEEPSEEK_FIM = ("<｜fim▁begin｜>", "<｜fim▁end｜>", "<｜fim▁hole｜>")
 DEEPSEEK = {"begin": "<｜begin▁of▁sentence｜>", "end": "<｜end▁of▁sentence｜>"}
@@ -174,6 +177,11 @@ def write_family(folder: Path, name: str, **values: object) -> Path:
 def _byte_level(family: Family) -> dict[str, Any]:
     """The `tokenizer.json` of a family with a byte-level vocabulary. Its added tokens come first, or last if unmarked."""
     definition = tokenizers.learn_bpe([TEXT * 20], family.special, 256 + len(family.special) + 60)
+    if family.kind.startswith("Qwen"):  # transformers gives them these whatever their files say
+        pattern = {"type": "Split", "pattern": {"Regex": QWEN_WORDS}, "behavior": "Isolated", "invert": False}
+        level = {**definition["pre_tokenizer"], "use_regex": False, "trim_offsets": False}
+        definition["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [pattern, level]}
+        definition["normalizer"] = {"type": "NFC"}
     first = len(definition["model"]["vocab"])
     del definition["model"]["ignore_merges"]  # as earlier versions of transformers wrote it
     definition["model"]["merges"] = [" ".join(pair) for pair in definition["model"]["merges"]]

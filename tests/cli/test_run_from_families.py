@@ -13,6 +13,7 @@ from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.evals.bits_per_byte import score_models
 from git_starcoder.model import evaluate as evaluation
+from git_starcoder.serve import confidence
 from git_starcoder.text.tokenizer import load_tokenizer
 from toy import code_base
 
@@ -27,7 +28,10 @@ def repo(repo_maker):
 
 @pytest.fixture
 def one_eval(monkeypatch):
+    """Without what takes long and is the same for every model: compressors, and the threshold of `serve`."""
     monkeypatch.setattr(evaluation, "load_evals", lambda: {"bits_per_byte": score_models})
+    monkeypatch.setattr(evaluation, "_fit_time", lambda exam, *_: exam)
+    monkeypatch.setattr(confidence, "choose_threshold", lambda *_, **__: None)
 
 
 @pytest.mark.usefixtures("one_eval")

@@ -127,13 +127,13 @@ def test_a_folder_that_is_written_again_has_the_same_tokenizer(folders, name, tm
 
 def test_flags_that_change_no_token_make_no_other_tokenizer(folders, tmp_path):
     """The tokenizer of Qwen has other flags after `save_pretrained`."""
-    folder = shutil.copytree(folders["qwen3"], tmp_path / "again")
+    folder = shutil.copytree(folders["llama3"], tmp_path / "again")
     definition = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     definition["decoder"] |= {"add_prefix_space": True, "trim_offsets": False, "use_regex": False}
     definition["pre_tokenizer"]["trim_offsets"] = False
     definition["normalizer"] = {"type": "Sequence", "normalizers": []}
     (folder / "tokenizer.json").write_text(json.dumps(definition), "utf-8")
-    tokenizer = load_tokenizer(folders["qwen3"])
+    tokenizer = load_tokenizer(folders["llama3"])
     assert load_tokenizer(folder).find_difference(tokenizer) == ""
     definition["pre_tokenizer"]["add_prefix_space"] = True
     (folder / "tokenizer.json").write_text(json.dumps(definition), "utf-8")
