@@ -148,3 +148,21 @@ def test_help_loads_nothing_heavy(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"shard": "true", "optimizer": "adamw8bit"}, "8-bit AdamW cannot be sharded"),
+        ({"merge": "true"}, "no adapters to merge"),
+    ],
+)
+def test_keys_that_exclude_each_other(values, what):
+    with pytest.raises(UsageError, match=what):
+        TrainConfig.load(None, [f"{key}={value}" for key, value in values.items()])
+
+
+def test_how_a_model_is_saved_does_not_change_what_is_learned():
+    plain = TrainConfig(base="x", tune="lora")
+    other = TrainConfig(base="x", tune="lora", recompute=True, merge=True, saved_precision="bfloat16")
+    assert plain.fingerprint() == other.fingerprint()

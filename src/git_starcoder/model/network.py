@@ -72,6 +72,8 @@ class Segments(NamedTuple):
     """Tokens of each segment; None if only the device may know, so that one compiled graph serves all packed rows."""
     max_length: int
     """Upper bound on the tokens of a segment."""
+    stand_for: int = 0
+    """The length of the rows whose memory is measured by these shorter ones, if it is: attention is that of such rows."""
 
 
 def build_segments(torch: Any, bounds: NDArray[Any], device: str, fixed_length: int = 0) -> Segments:
@@ -171,7 +173,8 @@ def _attend_by_segment(
         queries, keys, values = (pad(part, (0, 0, 0, padding)) if padding else part for part in parts)
         size = length + padding
         output: Any
-        if query.device.type == "cpu" and (dropout or size <= MAX_STORED_SCORES_TOKENS):
+        is_short = max(size, segments.stand_for) <= MAX_STORED_SCORES_TOKENS
+        if query.device.type == "cpu" and (dropout or is_short):
             output = _attend_by_query_block(queries, keys, values, scaling, window, dropout)
         else:
             window_mask = None
@@ -362,6 +365,7 @@ class Network:
         self.is_compiled = is_compiled
         self.recomputes_activations = False
         """Whether the backward pass computes the activations of each layer again, instead of storing them."""
+        self._measured_length = 0
         self.has_fixed_shapes = is_compiled or self.device == "mps"
         """Whether all packed rows should have one length: every other length is compiled, or buffered, on its own."""
         self.notes: list[str] = []
@@ -463,10 +467,10 @@ class Network:
                 measure = partial(torch.utils.checkpoint.checkpoint, measure, use_reentrant=False)
             return torch.cat([measure(*part) for part in zip(*parts, strict=True)])
 
-    def peak_bytes(self, rows: Sequence[NDArray[Any]], *, is_training: bool) -> int:
+    def peak_bytes(self, rows: Sequence[NDArray[Any]], *, is_training: bool, stand_for: int = 0) -> int:
         """The most bytes that rows need at once on their way through the model, without weights and logits.
 
-        With `is_training`, they go forward and backward, and gradients of weights are given up as soon as they are
+        The rows may stand for longer ones, whose attention may be another one. With `is_training`, they go forward and backward, and gradients of weights are given up as soon as they are
         complete. Random generators stay as they are, and nothing is compiled.
         """
         from git_starcoder.model.live_bytes import LiveBytes
@@ -483,6 +487,7 @@ class Network:
             return self._hidden_states(self._forward_path, self._forward_path.body, packed, every)
 
         hooks = [weight.register_post_accumulate_grad_hook(give_up) for weight in weights]
+        self._measured_length = stand_for
         is_path_of_whole = isinstance(self._forward_path.head, torch.nn.Identity)
         try:
             # In training mode, because dropout stores its mask.
@@ -494,6 +499,7 @@ class Network:
                     states.backward(torch.zeros_like(states))
                 del states
         finally:
+            self._measured_length = 0
             for hook in hooks:
                 hook.remove()
             self.model.zero_grad(set_to_none=True)
@@ -526,6 +532,7 @@ class Network:
                 raise self._too_long_error(int(packed.positions.max()) + 1)
             fixed_length = len(packed.tokens) if self.is_compiled else 0
             segments = build_segments(self.torch, packed.segment_bounds, self.device, fixed_length)
+            segments = segments._replace(stand_for=self._measured_length)
             tokens, positions = self._to_device(packed.tokens)[None], self._to_device(packed.positions)[None]
             # What is computed again must not be kept in another form: rounded weights, which each layer needs once.
             rounding = self.autocast(keeps_weights=False) if self._recomputes_now else nullcontext()
