@@ -73,7 +73,7 @@ class Segments(NamedTuple):
     max_length: int
     """Upper bound on the tokens of a segment."""
     stand_for: int = 0
-    """The length of the rows whose memory is measured by these shorter ones, if it is: attention is that of such rows."""
+    """The length of the rows that these stand for, if they are measured in place of longer ones."""
 
 
 def build_segments(torch: Any, bounds: NDArray[Any], device: str, fixed_length: int = 0) -> Segments:
@@ -470,8 +470,9 @@ class Network:
     def peak_bytes(self, rows: Sequence[NDArray[Any]], *, is_training: bool, stand_for: int = 0) -> int:
         """The most bytes that rows need at once on their way through the model, without weights and logits.
 
-        The rows may stand for longer ones, whose attention may be another one. With `is_training`, they go forward and backward, and gradients of weights are given up as soon as they are
-        complete. Random generators stay as they are, and nothing is compiled.
+        The rows may stand for longer ones, whose attention may be another one. With `is_training`, they go forward and
+        backward, and gradients of weights are given up as soon as they are complete. Random generators stay as they
+        are, and nothing is compiled.
         """
         from git_starcoder.model.live_bytes import LiveBytes
 
