@@ -162,3 +162,21 @@ def test_larger_models_have_lower_rates_and_larger_batches():
     own = TrainConfig(size="large", batch=4096, learning_rate=1e-3)
     assert (own.batch, own.learning_rate) == (4096, 1e-3)
     assert TrainConfig(base="someone/else").batch == TrainConfig(base="someone/else", tune="lora").batch == 8192
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"shard": "true", "optimizer": "adamw8bit"}, "8-bit AdamW cannot be sharded"),
+        ({"merge": "true"}, "no adapters to merge"),
+    ],
+)
+def test_keys_that_exclude_each_other(values, what):
+    with pytest.raises(UsageError, match=what):
+        TrainConfig.load(None, [f"{key}={value}" for key, value in values.items()])
+
+
+def test_how_a_model_is_saved_does_not_change_what_is_learned():
+    plain = TrainConfig(base="x", tune="lora")
+    other = TrainConfig(base="x", tune="lora", recompute=True, merge=True, saved_precision="bfloat16")
+    assert plain.fingerprint() == other.fingerprint()

@@ -176,3 +176,30 @@ def test_predictions_that_are_not_numbers_are_one_line(dataset, trained, monkeyp
     monkeypatch.setattr(bits_per_byte, "identifier_shares", lambda _: None)
     with pytest.raises(DatasetError, match="not numbers"):
         evaluate(trained, dataset)
+
+
+def test_an_untrained_network_borrows_the_memory_of_the_trained_one(trained, monkeypatch):
+    network, _ = loading.load_model(trained)
+    torch = network.torch
+    before = {name: weight.detach().clone() for name, weight in network.model.named_parameters()}
+    tokens = [np.arange(3, 60) * 5 % 400]
+    own = network.sequence_bits(tokens, [1])[0]
+    held = []
+    load, make = loading.load_weights, loading._model_from_config
+
+    def watch(function):
+        def call(*given, **options):
+            held.append(sum(weight.numel() for weight in network.model.parameters()))
+            return function(*given, **options)
+
+        return call
+
+    monkeypatch.setattr(loading, "load_weights", watch(load))
+    monkeypatch.setattr(loading, "_model_from_config", watch(make))
+    untrained = loading.UntrainedNetwork(network, trained, 0)
+    found, again = (untrained.sequence_bits(tokens, [1])[0] for _ in range(2))
+    assert held == [0] * 4  # whenever weights are made, the network has none
+    assert np.array_equal(found, again)
+    assert np.abs(found - np.log2(network.vocab_size)).mean() < 1 < np.abs(found - own).mean()
+    assert all(torch.equal(weight, before[name]) for name, weight in network.model.named_parameters())
+    assert np.array_equal(network.sequence_bits(tokens, [1])[0], own)

@@ -121,6 +121,33 @@ def test_every_weight_moves_and_is_remembered_by_name(make_runner, optimizer):
     assert all(torch.equal(weight, other.weights[name]) for name, weight in one.weights.items())
 
 
+def test_eight_bit_adamw_is_restored_exactly_and_moves_as_adamw_does(make_runner, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    from safetensors.torch import load_file, save_file
+
+    one, exact = make_runner(optimizer="adamw8bit"), make_runner(optimizer="adamw")
+    before = weights_of(one)
+    for runner in (one, exact):
+        runner.run_step(plan_of(runner), plan_of(runner).step(0), 0.01)
+    moved, expected = (
+        torch.cat([(runner.weights[name] - before[name]).detach().flatten() for name in before])
+        for runner in (one, exact)
+    )
+    assert torch.corrcoef(torch.stack((moved, expected)))[0, 1] > 0.98
+    save_file(one.optimizer.state_tensors(), tmp_path / "state.safetensors")  # refuses shared tensors
+    state = load_file(tmp_path / "state.safetensors")
+    assert any(tensor.dtype == torch.uint8 for tensor in state.values())
+    other = make_runner(optimizer="adamw8bit")
+    other.optimizer.restore_state(state)
+    for name, weight in one.weights.items():
+        other.weights[name].data.copy_(weight.data)
+    for each in (one, other):
+        each.run_step(plan_of(each), plan_of(each).step(1), 0.02)
+    assert all(torch.equal(weight, other.weights[name]) for name, weight in one.weights.items())
+    again = other.optimizer.state_tensors()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in one.optimizer.state_tensors().items())
+
+
 def test_small_micro_batches_add_up_to_the_same_gradient(make_runner):
     one, other = make_runner(clip=1e-3), make_runner(clip=1e-3)
     other.micro_batch_tokens = 150

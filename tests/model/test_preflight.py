@@ -162,6 +162,15 @@ def test_bytes_of_long_rows_are_predicted_from_short_ones(tokenizer, dropout, re
     assert found > network.peak_bytes(rows, is_training=False)
 
 
+def test_long_rows_are_measured_with_the_attention_that_they_have(tokenizer):
+    """Rows of more than 1,024 tokens do not store attention weights on a CPU."""
+    network = loading.new_network("toy4", tokenizer, 4096, 0)
+    found = network.peak_bytes([np.arange(1537) % network.vocab_size], is_training=True)
+    growth = peak_memory.measure_growth(network, 1536, is_training=True)
+    assert found <= growth.bytes_of(1536, 1536) < 1.12 * found
+    assert peak_memory.measure_growth(network, 1024, is_training=True).bytes_of(1536, 1536) > 1.3 * found
+
+
 def test_activations_that_are_computed_again_are_few_and_the_same(tokenizer):
     network = loading.new_network("toy4", tokenizer, 1024, 0, 0.1)
     rows = [np.arange(257) % network.vocab_size] * 2

@@ -81,6 +81,8 @@ class Segments(NamedTuple):
     be compiled on its own, and the dimension of a tensor may vary."""
     has_kernel: bool = False
     """Whether the device has the kernel for segments of different lengths."""
+    stand_for: int = 0
+    """The length of the rows that these stand for, if they are measured in place of longer ones."""
 
 
 def build_segments(
@@ -179,7 +181,8 @@ def _attend_by_segment(
         queries, keys, values = (pad(part, (0, 0, 0, padding)) if padding else part for part in parts)
         size = length + padding
         output: Any
-        if query.device.type == "cpu" and (dropout or size <= MAX_STORED_SCORES_TOKENS):
+        is_short = max(size, segments.stand_for) <= MAX_STORED_SCORES_TOKENS
+        if query.device.type == "cpu" and (dropout or is_short):
             output = _attend_by_query_block(queries, keys, values, scaling, window, dropout)
         else:
             window_mask = None
@@ -389,6 +392,7 @@ class Network:
         self.is_compiled = is_compiled
         self.recomputes_activations = False
         """Whether the backward pass computes the activations of each layer again, instead of storing them."""
+        self._measured_length = 0
         self.has_fixed_shapes = is_compiled or self.device == "mps"
         """Whether all packed rows should have one length: every other length is compiled, or buffered, on its own."""
         self._has_kernel = has_varlen_kernel(self.device)
@@ -513,11 +517,12 @@ class Network:
                 measure = partial(torch.utils.checkpoint.checkpoint, measure, use_reentrant=False)
             return torch.cat([measure(*part) for part in zip(*parts, strict=True)])
 
-    def peak_bytes(self, rows: Sequence[NDArray[Any]], *, is_training: bool) -> int:
+    def peak_bytes(self, rows: Sequence[NDArray[Any]], *, is_training: bool, stand_for: int = 0) -> int:
         """The most bytes that rows need at once on their way through the model, without weights and logits.
 
-        With `is_training`, they go forward and backward, and gradients of weights are given up as soon as they are
-        complete. Random generators stay as they are, and nothing is compiled.
+        The rows may stand for longer ones, whose attention may be another one. With `is_training`, they go forward and
+        backward, and gradients of weights are given up as soon as they are complete. Random generators stay as they
+        are, and nothing is compiled.
         """
         from git_starcoder.model.live_bytes import LiveBytes
 
@@ -533,6 +538,7 @@ class Network:
             return self._hidden_states(self._forward_path, self._forward_path.body, packed, every)
 
         hooks = [weight.register_post_accumulate_grad_hook(give_up) for weight in weights]
+        self._measured_length = stand_for
         is_path_of_whole = isinstance(self._forward_path.head, torch.nn.Identity)
         try:
             # In training mode, because dropout stores its mask.
@@ -544,6 +550,7 @@ class Network:
                     states.backward(torch.zeros_like(states))
                 del states
         finally:
+            self._measured_length = 0
             for hook in hooks:
                 hook.remove()
             self.model.zero_grad(set_to_none=True)
@@ -577,6 +584,7 @@ class Network:
             padding = packed.padding_count if self.is_compiled else None
             options: dict[str, Any] = {"padding": padding, "has_kernel": self._has_kernel}
             segments = build_segments(self.torch, packed.segment_bounds, self.device, **options)
+            segments = segments._replace(stand_for=self._measured_length)
             tokens, positions = self._to_device(packed.tokens)[None], self._to_device(packed.positions)[None]
             # What is computed again must not be kept in another form: rounded weights, which each layer needs once.
             rounding = self.autocast(keeps_weights=False) if self._recomputes_now else nullcontext()

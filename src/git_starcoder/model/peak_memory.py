@@ -192,7 +192,8 @@ def measure_growth(network: Network, row_length: int, *, is_training: bool) -> G
     half = max(1, min(PROBE_TOKENS, row_length, network.context) // 2)
     row = np.zeros(2 * half + 1, dtype=np.int64)
     one, two, double = (
-        network.peak_bytes(rows, is_training=is_training) for rows in ([row[: half + 1]], [row[: half + 1]] * 2, [row])
+        network.peak_bytes(rows, is_training=is_training, stand_for=row_length)
+        for rows in ([row[: half + 1]], [row[: half + 1]] * 2, [row])
     )
     per_square = max(0.0, (double - two) / (2 * half**2))
     per_token = (two - one) / half - per_square * half
