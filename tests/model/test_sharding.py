@@ -264,13 +264,14 @@ def test_each_process_computes_its_share_of_the_matrices(count, monkeypatch):
     def share(rank, received):
         def gather(into, sent):
             received.append(sent.clone())
-            into.copy_(torch.cat(received) if len(received) == 3 else torch.zeros_like(into))
+            for place, part in zip(into, received, strict=False):  # all of them are there for the last process
+                place.copy_(part)
 
         def function(own):
             computed.append(len(own))
             return own.cumsum(1)
 
-        monkeypatch.setattr(torch.distributed, "all_gather_into_tensor", gather)
+        monkeypatch.setattr(torch.distributed, "all_gather", gather)
         return sharding.share_out(torch, matrices, function, ProcessGroup(rank, 3))
 
     received = []

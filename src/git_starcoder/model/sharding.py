@@ -162,9 +162,9 @@ def share_out(torch: Any, matrices: Any, function: Callable[[Any], Any], process
     sent = matrices.new_zeros((share, *matrices.shape[1:]))
     if len(own):
         sent[: len(own)] = function(own)
-    received = matrices.new_empty((share * processes.world_size, *matrices.shape[1:]))
-    torch.distributed.all_gather_into_tensor(received, sent)
-    return received[: len(matrices)]
+    received = matrices.new_empty((processes.world_size, *sent.shape))
+    torch.distributed.all_gather(list(received.unbind()), sent)
+    return received.flatten(0, 1)[: len(matrices)]
 
 
 def exchange_rows(torch: Any, shards: Any, rows: int, function: Callable[[Any], Any], group: Any) -> Any:
