@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from git_starcoder.memory import contexts
+from git_starcoder.memory import contexts, neighbours
 from git_starcoder.memory.contexts import ARRAYS, MAX_ORDER, MIN_CACHED_PLACES, ContextIndex, document_digest
 
 END = 0
@@ -74,12 +74,12 @@ def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     """The ways in which an update may be computed; which is chosen depends on how much changes."""
     if request.param.startswith("scanned"):
         monkeypatch.setattr(contexts, "MAX_SCANNED_SHARE", 1e9)
-        monkeypatch.setattr(contexts, "FIRST_WINDOW", 1)
-        monkeypatch.setattr(contexts, "MAX_SEEN", 0 if request.param == "scanned" else 64)
+        monkeypatch.setattr(neighbours, "FIRST_WINDOW", 1)
+        monkeypatch.setattr(neighbours, "MAX_SEEN", 0 if request.param == "scanned" else 64)
     else:
         monkeypatch.setattr(contexts, "MAX_SCANNED_SHARE", 0)
     if request.param == "moved by a table":
-        monkeypatch.setattr(contexts, "FEW_STEPS", 0)
+        monkeypatch.setattr(neighbours, "FEW_STEPS", 0)
 
 
 @pytest.mark.usefixtures("ways")
