@@ -1,5 +1,7 @@
 """Counts the bytes of the tensors that exist at once while a model runs, on any device."""
 
+# pyright: basic
+
 from __future__ import annotations
 
 import weakref
