@@ -80,7 +80,7 @@ def test_what_cannot_be_a_base_is_said_before_the_build(repo, tmp_path, capsys):
         (["--base", "nothing"], "base 'nothing' is not known"),
         (["--base", str(folder), "--size", "tiny"], "a base has its own size"),
         (["--tune", "lora", "--base", "none"], "a model from scratch is not tuned"),
-        (["--base", str(folder), "--tune", "qlora"], "weights in 4 bits need CUDA, and this is 'cpu'"),
+        (["--base", str(folder), "--tune", "qlora", "--set", "window.size=192"], "weights in 4 bits need CUDA, and this is 'cpu'"),
         (["--base", str(folder), "--set", "window.size=512"],
          f"the recipe has rows of 512 tokens, and the base '{folder}' reads {values['max_position_embeddings'] - 3}"),
         (["--base", str(folder), "--set", "window.tokenizer=other/one"],
