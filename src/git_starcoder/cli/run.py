@@ -190,7 +190,7 @@ def _start_model(base: Base | BaseModel | None, size: str | None, tune: str | No
         from git_starcoder.model.loading import require_libraries
         from git_starcoder.model.network import best_device
 
-        require_libraries(TrainConfig(base=base.name, tune=tune), best_device())
+        require_libraries(TrainConfig.load(base=base.name, tune=tune), best_device())
     return {"base": base.name} if tune == "full" else {"base": base.name, "tune": tune}
 
 

@@ -221,7 +221,8 @@ class TrainConfig(StrictConfig):
 
     def _table_of_defaults(self) -> dict[str, Any]:
         if not isinstance(self.base, str):
-            return scale_to_size(self.size) if isinstance(self.size, str) else SCRATCH_DEFAULTS
+            size: Any = self.size  # is checked later
+            return scale_to_size(size) if isinstance(size, str) else SCRATCH_DEFAULTS
         if self.tune != "full":
             return ADAPTER_DEFAULTS
         return OWN_BASE_DEFAULTS if find_base(self.base) else BASE_MODEL_DEFAULTS

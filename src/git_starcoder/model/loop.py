@@ -32,7 +32,7 @@ from git_starcoder.model.sharded_checkpoint import as_divided, read_parts, write
 from git_starcoder.model.throughput import Utilization, peak_operations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from git_starcoder.evals import Document
@@ -231,7 +231,7 @@ class TrainingLoop:
             copy_weights(self.torch, self.step_runner.parts, self.average.tensors)
         self.progress.end("train", state.seconds, state.rows, state.rows, {})
 
-    def _packed_steps(self) -> Iterator[PackedStep]:
+    def _packed_steps(self) -> Generator[PackedStep]:
         """The steps that are left, packed on another thread. If micro-batches became smaller, it begins again."""
         runner = self.step_runner
         while not self.state.stop_reason and self.state.step < self.plan.step_count:
