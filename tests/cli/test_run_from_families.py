@@ -18,7 +18,7 @@ from git_starcoder.text.tokenizer import load_tokenizer
 from toy import code_base
 
 SMALL = ("-j", "1", "--minutes", "0.05", "--set", "split={train: 0.6, val: 0.2, test: 0.2}", "--set", "window.size=192")
-FULLY_TUNED = {"qwen2-instruct", "gemma3", "smollm", "granite"}
+FULLY_TUNED = {"qwen2-instruct"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def one_eval(monkeypatch):
 
 
 @pytest.mark.usefixtures("one_eval")
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["llama3", "qwen2-instruct", "starcoder2"])  # tests/model has all families
 def test_one_command_tunes_a_base_of_each_family(name, repo, tmp_path, capsys):
     family = FAMILIES[name]
     base, out = str(bases.write_family(tmp_path / "base", name)), tmp_path / "out"
@@ -80,7 +80,6 @@ def test_what_cannot_be_a_base_is_said_before_the_build(repo, tmp_path, capsys):
         (["--base", "nothing"], "base 'nothing' is not known"),
         (["--base", str(folder), "--size", "tiny"], "a base has its own size"),
         (["--tune", "lora", "--base", "none"], "a model from scratch is not tuned"),
-        (["--base", str(folder), "--tune", "qlora", "--set", "window.size=192"], "weights in 4 bits need CUDA, and this is 'cpu'"),
         (["--base", str(folder), "--set", "window.size=512"],
          f"the recipe has rows of 512 tokens, and the base '{folder}' reads {values['max_position_embeddings'] - 3}"),
         (["--base", str(folder), "--set", "window.tokenizer=other/one"],
