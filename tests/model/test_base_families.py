@@ -167,6 +167,7 @@ def test_the_beginning_of_text_is_read_before_all_text(folders, name, tmp_path):
     def bits(*tokens):
         """The bits of each token but the first, by transformers alone."""
         inputs = torch.tensor([tokens])
+        network.use_own_attention()
         network.model.eval()
         with torch.inference_mode():
             logits = network.model(inputs, use_cache=False).logits[0, :-1]
@@ -245,7 +246,7 @@ def test_the_base_is_scored_beside_the_tuned_model(folders, name, tune, tmp_path
     dataset = make_dataset(tmp_path / "dataset", base)
     out = tmp_path / "model"
     rate = 5e-2 if tune == "lora" else 5e-3  # random weights have little to adapt
-    train(dataset, out, config(base, tune=tune, steps=12, learning_rate=rate))
+    train(dataset, out, config(base, tune=tune, steps=12, learning_rate=rate, merge=tune == "lora"))
     record = json.loads((out / "training.json").read_text())
     assert record["config"]["fim"] == (0.3 if FAMILIES[name].fim else 0.0)
     monkeypatch.setattr(evaluation, "load_evals", lambda: {"bits_per_byte": score_models})
@@ -301,7 +302,8 @@ def test_a_tuning_that_is_interrupted_ends_as_a_whole_one(folders, name, tune, t
         train(dataset, tmp_path / "cut", config(folders[name], **options), progress=Interruption(3))
     train(dataset, tmp_path / "cut", config(folders[name], **options))
     assert (tmp_path / "cut" / "metrics.jsonl").is_file()
-    one, other = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("whole", "cut"))
+    file = "adapter/adapter_model.safetensors" if tune == "lora" else "model.safetensors"
+    one, other = ((tmp_path / out / file).read_bytes() for out in ("whole", "cut"))
     assert one == other
 
 

@@ -89,7 +89,7 @@ def test_whole_numbers_may_be_written_with_an_exponent_and_a_size_is_a_name():
     ("batch: 0x" + "f" * 9999, "'batch' is a int and should be", "own.yaml, batch", ""),
     ("batch: " + "9" * 9999, "not YAML", "own.yaml", ""),
     ("batch: null", "'batch' is None and should be a whole number from 1 to 1,000,000,000,000,000", "own.yaml, batch", ""),
-    ("optimizer: muo", "'optimizer' is 'muo' and should be 'muon' or 'adamw'", "own.yaml, optimizer", "did you mean 'muon'?"),
+    ("optimizer: muo", "'optimizer' is 'muo' and should be 'muon', 'adamw' or 'adamw8bit'", "own.yaml, optimizer", "did you mean 'muon'?"),
     ("size: [1]", "'size' is [1] and should be text", "own.yaml, size", ""),
     ("size: {a: 1}", "'size' is a mapping and should be text", "own.yaml, size", ""),
     ("compile: 3", "'compile' is 3 and should be true, false or null", "own.yaml, compile", ""),

@@ -404,7 +404,7 @@ def test_the_dropout_of_a_base_is_that_of_the_config(tmp_path, dropout):
     tokenizer = bases.tokenizer()
     rates = {"resid_pdrop": 0.1, "attn_pdrop": 0.2, "embd_pdrop": 0.0}
     folder = bases.write(tmp_path / "base", "GPT2", tokenizer, **rates)
-    model, _ = loading.load_base_model(config(folder, dropout=dropout), tokenizer, 32, "cpu")
+    model, _ = loading.load_base_model(config(folder, dropout=dropout), tokenizer, 32, "cpu", "float32")
     found = {key: getattr(model.config, key) for key in rates}
     assert found == {"resid_pdrop": dropout, "attn_pdrop": dropout, "embd_pdrop": 0.0}
     layer = model.transformer.h[0]

@@ -42,7 +42,7 @@ class Fake:
         made = object.__new__(network.Network)
         made.torch, made.device, made.precision, made.sharded_model = torch, "cpu", "bfloat16", None
         made.is_compiled = made.recomputes_activations = False
-        made._measured_length = 0
+        made._measured_length, made._has_kernel = 0, False
         made.vocab_size, made.context = config.vocab_size, config.max_position_embeddings
         with torch.device("meta"), pytest.MonkeyPatch.context() as patch:
             dtype = torch.float32 if tune == "full" else torch.bfloat16

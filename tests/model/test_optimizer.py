@@ -138,7 +138,7 @@ def test_eight_bit_adamw_is_restored_exactly_and_moves_as_adamw_does(make_runner
     state = load_file(tmp_path / "state.safetensors")
     assert any(tensor.dtype == torch.uint8 for tensor in state.values())
     other = make_runner(optimizer="adamw8bit")
-    other.optimizer.restore_state(state)
+    other.optimizer.restore_state(state, {})
     for name, weight in one.weights.items():
         other.weights[name].data.copy_(weight.data)
     for each in (one, other):

@@ -278,7 +278,7 @@ def test_micro_batches_hold_every_row_of_a_step_in_full(run, limit, size, attend
                 assert packed.tokens[begin:stop].tolist() == row[:-1]
                 first = 0 if attend == "row" else begin
                 assert packed.positions[begin:stop].tolist() == list(range(first, first + stop - begin))
-                shown = 1 if filled[place] else corpus.loss_starts[step.rows[place]]
+                shown = (corpus.fim_loss_starts if filled[place] else corpus.loss_starts)[step.rows[place]]
                 assert packed.targets[begin:stop].tolist() == [-100] * (shown - 1) + row[shown:]
         for place in set(range(len(rows))) - set(found):
             assert len(rows[place]) == max(1, corpus.loss_starts[step.rows[place]])
@@ -318,6 +318,9 @@ def test_a_middle_is_filled_in_whole_text_alone_and_keeps_every_token(run):
         for row, fill, spm, read in zip(step.rows, filled, first, input_rows(corpus, plan, step), strict=True):
             if fill:
                 text = corpus.dataset_tokens(row).tolist()
+                if corpus.begin_token is not None:
+                    assert read[0] == BEGIN
+                    read = read[1:]
                 found, empty = undo_fim(read)
                 assert found == (text[:-1] if text[-1] == END else text)
                 assert empty >= spm

@@ -214,7 +214,7 @@ def test_logits_of_a_large_vocabulary_never_exist_at_once(tokenizer):
     with LiveBytes() as meter:
         network.row_losses([np.arange(tokens + 1) % 500]).mean().backward()
     predicted = peak_memory.training_logit_bytes(network, tokens)
-    assert 4 * tokens * vocab_size > 2 * predicted
+    assert 4 * tokens * vocab_size > 1.9 * predicted
     assert meter.peak == pytest.approx(predicted, rel=0.1)
 
 
@@ -231,7 +231,7 @@ def test_the_state_of_each_optimizer_is_counted(network):
     trained = network.trainable_weights().values()
     for kind in ("muon", "adamw", "adamw8bit"):
         given = TrainConfig(optimizer=kind)
-        optimizer = Optimizer(network, given)
+        optimizer = Optimizer(network, given, ProcessGroup())
         for weight in trained:
             weight.grad = network.torch.ones_like(weight)
         optimizer.update_weights(0.0)

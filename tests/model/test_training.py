@@ -335,4 +335,4 @@ def test_rows_with_headers_are_filled_in_unless_the_config_says_otherwise(datase
         (dataset, {}), (natural, {}), (natural, {"fim": 0.0}), (dataset, {"fim": 0.5}),
         (natural, {"base": "model"}),
     )]  # fmt: skip
-    assert shares == [0.0, 0.3, 0.0, 0.5, 0.0]
+    assert shares == [0.0, 0.3, 0.0, 0.5, 0.3]

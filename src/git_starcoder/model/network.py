@@ -61,7 +61,7 @@ QUERY_BLOCK_TOKENS = 128
 are computed."""
 MAX_HEADER_SHARE = 3 / 4
 """The share of the context that a header may take, with the other files that are shown in it. The rest is text."""
-MAX_LOGIT_DIFFERENCE = {"float32": 1e-3, "bfloat16": 0.15}
+MAX_LOGIT_DIFFERENCE = {"float32": 1e-4, "bfloat16": 0.15, "float16": 0.15}
 """Largest difference of logits (root mean square, in standard deviations of the logits) that is still rounding. In
 bfloat16 it is 0.01 for a narrow untrained Qwen2 of 28 layers, and some 0.06 for one of 1.5 billion weights. A row that
 sees another differs by 0.28 and more."""

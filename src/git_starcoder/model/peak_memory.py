@@ -206,7 +206,8 @@ def training_logit_bytes(network: Network, tokens: int) -> int:
     """Bytes of logits, and of the gradient of the output layer, in a micro-batch of so many targets."""
     logits = tokens * network.vocab_size
     stored = 0 if logits > MAX_STORED_LOGITS else FLOAT_BYTES * logits  # else they are computed again
-    of_slice = LOGIT_COPIES * FLOAT_BYTES * min(tokens, LOGIT_SLICE_TOKENS) * network.vocab_size
+    copies = LOGIT_COPIES + (not stored)
+    of_slice = copies * FLOAT_BYTES * min(tokens, LOGIT_SLICE_TOKENS) * network.vocab_size
     head = network.model.get_output_embeddings().weight
     is_trained = head.requires_grad and not network.sharded_model
     return stored + of_slice + (FLOAT_BYTES * head.numel() if is_trained else 0)

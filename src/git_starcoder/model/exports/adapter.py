@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from git_starcoder.errors import DatasetError, UsageError
-from git_starcoder.model.loading import ADAPTER_FOLDER
+from git_starcoder.model.loading import ADAPTER_FOLDER, BASE_DIGEST_FILE
 from git_starcoder.text.tokenizer import TOKENIZER_FILES, summarize_error
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def write(model_folder: Path, folder: Path, number_type: str) -> list[str]:  # n
         what = f"'{model_folder}' has no adapters: all of its weights were trained"
         raise UsageError(what, where="--to adapter", hint="train with --base MODEL --tune lora, or export as gguf")
     names = [model_folder / name for name in TOKENIZER_FILES if (model_folder / name).is_file()]
-    for file in (*sorted(adapter.iterdir()), *names):
+    for file in (*(file for file in sorted(adapter.iterdir()) if file.name != BASE_DIGEST_FILE), *names):
         shutil.copyfile(file, folder / file.name)
     try:
         base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
