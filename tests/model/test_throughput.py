@@ -40,14 +40,14 @@ def test_operations_are_six_per_number_of_a_matrix_and_fewer_without_its_gradien
     found = ModelOperations.of(network)
     assert found == (6 * matrices, 6 * vocabulary)
     packed = pack_rows([np.arange(10), np.arange(20)], np.array([5, 1]), multiple=64)
-    assert found.count([packed, packed]) == 2 * (28 * 6 * matrices + (5 + 19) * 6 * vocabulary)
+    assert found.for_batches([packed, packed]) == 2 * (28 * 6 * matrices + (5 + 19) * 6 * vocabulary)
     network.model.model.layers[0].mlp.requires_grad_(requires_grad=False)
     assert ModelOperations.of(network).per_input == 6 * matrices - 2 * 3 * width * inner
 
 
 def test_mfu_leaves_out_the_first_interval(network):
     packed = [pack_rows([np.arange(30)])]
-    operations = ModelOperations.of(network).count(packed)
+    operations = ModelOperations.of(network).for_batches(packed)
     used = Utilization(network, 100.0 * operations)
     used.add(packed)
     used.end_interval(1000.0)  # with compilation

@@ -64,7 +64,7 @@ class ModelOperations(NamedTuple):
         )
         return cls(inner, _operations(embeddings[1]))
 
-    def count(self, micro_batches: Iterable[PackedRows]) -> float:
+    def for_batches(self, micro_batches: Iterable[PackedRows]) -> float:
         """The operations for micro-batches, without those for padding."""
         return sum(
             self.per_input * (len(packed.tokens) - packed.padding_count) + self.per_target * packed.target_count
@@ -91,7 +91,7 @@ class Utilization:
     def add(self, micro_batches: Iterable[PackedRows]) -> None:
         """Count the micro-batches of a step on this device."""
         if self._operations:
-            self._counted += self._operations.count(micro_batches)
+            self._counted += self._operations.for_batches(micro_batches)
 
     def end_interval(self, seconds: float) -> None:
         """Everything that was counted since the last interval took this long. The first may include compilation."""
