@@ -121,9 +121,9 @@ def test_a_dry_run_looks_counts_and_writes_nothing(dataset, tmp_path, capsys):
 
 
 def test_a_dry_run_of_what_cannot_work_is_exit_2(dataset, tmp_path, capsys, monkeypatch):
-    from git_starcoder.model import preflight
+    from git_starcoder.model import peak_memory
 
-    monkeypatch.setattr(preflight, "_free_memory", lambda _: 1 << 20)
+    monkeypatch.setattr(peak_memory, "free_memory", lambda _: 1 << 20)
     arguments = ["train", str(dataset), "-o", str(tmp_path / "model"), "--steps", "2"]
     assert main([*arguments, "-n"]) == 2
     assert "memory          wrong" in (output := capsys.readouterr().out)
