@@ -354,6 +354,7 @@ def test_doctor_says_what_is_there(capsys):
         "report",
         "parquet",
         "lora",
+        "bitsandbytes",
         "export",
         "tensorboard",
         "embed",
