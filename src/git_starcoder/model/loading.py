@@ -384,8 +384,7 @@ def _load_with_adapters(folder: Path, precision: str) -> Any:
     model = load_weights(base_folder, precision)
     tokenizer = tokenizers.load_tokenizer(folder)
     add_new_tokens(model, tokenizer, tokenizers.load_tokenizer(base_folder))
-    for settings in (model.config, model.generation_config):
-        settings.eos_token_id, settings.pad_token_id = tokenizer.end_id, tokenizer.pad_id
+    _set_text_end(model, tokenizer)
     try:
         with no_warnings(), utf8_path(adapter) as place:
             return _import_peft().PeftModel.from_pretrained(model, place).merge_and_unload()
@@ -559,9 +558,14 @@ def load_base_model(
     quantization = _quantization_options(config, device, precision) if config.tune == "qlora" else {}
     model = load_weights(folder, "float32" if config.tune == "full" else precision, **dropout, **quantization)
     new_tokens = add_new_tokens(model, tokenizer, base_tokenizer)
-    for settings in (model.config, model.generation_config):  # a chat may end otherwise than a text of the dataset
-        settings.eos_token_id, settings.pad_token_id = tokenizer.end_id, tokenizer.pad_id
+    _set_text_end(model, tokenizer)
     return model, new_tokens
+
+
+def _set_text_end(model: Any, tokenizer: Tokenizer) -> None:
+    """Let a model end texts as the dataset does. A chat may end otherwise."""
+    for settings in (model.config, model.generation_config):
+        settings.eos_token_id, settings.pad_token_id = tokenizer.end_id, tokenizer.pad_id
 
 
 def _verify_weights(base: Base) -> None:

@@ -30,7 +30,7 @@ class PackedStep(NamedTuple):
 
     step: PlannedStep
     micro_batches: Sequence[PackedRows]
-    """Of all processes."""
+    """The micro-batches of all processes, not only of this one."""
     counts: TokenCounts
     """What was counted up to this step."""
 

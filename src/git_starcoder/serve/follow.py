@@ -69,7 +69,7 @@ class _Remembered(NamedTuple):
 
     memory: RepositoryMemory
     texts: dict[str, KnownText] | None
-    """By path; None for the memory that is stored with the model."""
+    """The texts that it holds, by path; None if it is the memory that is stored with the model."""
 
 
 class Follower:
@@ -98,7 +98,7 @@ class Follower:
         self._has_learned = False
         """Whether `_texts` count, and not what was stored with the model."""
         self._memories: dict[str, _Remembered] = {} if memory is None else {"": _Remembered(memory, None)}
-        """By the file that each leaves out; the newest is last."""
+        """The memories that are kept, each by the path of the file that it leaves out. The newest is last."""
         self._composer = composer
         self._composed: dict[str, KnownText] | None = None
         """What the composer shows; None as long as it is the stored one."""

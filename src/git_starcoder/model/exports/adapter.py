@@ -7,14 +7,13 @@ import shutil
 from typing import TYPE_CHECKING
 
 from git_starcoder.errors import DatasetError, UsageError
-from git_starcoder.model.loading import ADAPTER_FOLDER, BASE_DIGEST_FILE
+from git_starcoder.model.loading import ADAPTER_CONFIG, ADAPTER_FOLDER, BASE_DIGEST_FILE
 from git_starcoder.text.tokenizer import TOKENIZER_FILES, summarize_error
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NUMBER_TYPES = ()
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 def write(model_folder: Path, folder: Path, number_type: str) -> list[str]:  # noqa: ARG001 - nothing is converted
