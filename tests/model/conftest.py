@@ -13,3 +13,9 @@ def toy_size(request):
             patch.setattr(network, "limit_library_threads", lambda: 1)
             patch.setitem(loading.MODEL_SIZES, "toy", toy)
         yield
+
+
+@pytest.fixture
+def in_float32(monkeypatch):
+    """Models are loaded in float32, also where a faster precision exists: their weights are not rounded."""
+    monkeypatch.setattr(loading, "best_precision", lambda _: "float32")

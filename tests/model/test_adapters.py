@@ -126,6 +126,7 @@ def test_adapters_refuse_a_base_with_other_weights(tmp_path):
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("tune", ["lora", "full"])
+@pytest.mark.usefixtures("in_float32")
 def test_tokens_that_the_base_does_not_know_are_learned(tmp_path, tied, tune):
     own = bases.tokenizer()
     base = bases.write(tmp_path / "base", "Llama", own, tie_word_embeddings=tied)
@@ -148,7 +149,6 @@ def test_tokens_that_the_base_does_not_know_are_learned(tmp_path, tied, tune):
     loading.save_model(network, tmp_path / "tokenizer", tmp_path / "model")
     (tmp_path / "model" / loading.TRAINING_RECORD).write_text("{}")
     again, tokenizer = loading.load_model(tmp_path / "model")
-    again.precision = "float32"
     assert tokenizer.vocabulary[NEW] == new
     assert np.abs(nats(again, rows) - after).max() < 1e-5
 

@@ -347,6 +347,7 @@ def test_bases_that_cannot_be_tuned_are_one_line_before_any_work(folders, tmp_pa
         assert caught.value.hint
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_control_token_without_an_embedding_gets_one(folders, tmp_path):
     """As the picture token of the smallest Gemma 3, which reads no pictures."""
     import torch

@@ -118,6 +118,7 @@ def test_sizes_that_cannot_be(size):
 
 
 @pytest.mark.parametrize("kind", ["Llama", "GPT2", "Qwen3", "GPTNeo"])
+@pytest.mark.usefixtures("in_float32")
 def test_any_base_is_trained_saved_and_completes(tmp_path, kind):
     own = bases.tokenizer()
     values = {"head_dim": 8, "num_key_value_heads": 2} if kind == "Qwen3" else {}
@@ -142,16 +143,15 @@ def test_any_base_is_trained_saved_and_completes(tmp_path, kind):
     loading.save_model(network, tmp_path / "tokenizer", tmp_path / "model")
     (tmp_path / "model" / loading.TRAINING_RECORD).write_text("{}")
     again, _ = loading.load_model(tmp_path / "model")
-    again.precision = "float32"
     assert float(again.token_losses(pack_rows(ROWS)).mean().detach()) == pytest.approx(float(after.detach()), rel=1e-5)
     assert isinstance(complete(tmp_path / "model", "def find(", max_tokens=5), str)
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_base_that_is_ours_goes_on(saved, dataset):
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     network = loading.build_network(config(saved), tokenizer, 128)
     loaded, _ = loading.load_model(saved)
-    loaded.precision = "float32"
     rows = [np.arange(9), np.arange(30, 50)]
     assert np.array_equal(network.token_losses(pack_rows(rows)).detach(), loaded.token_losses(pack_rows(rows)).detach())
 

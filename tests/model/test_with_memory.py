@@ -60,7 +60,7 @@ def test_a_mixture_of_network_and_memory_sums_to_1_and_needs_the_reported_bits(d
     (bits,) = scored.sequence_bits([tokens], first_scored[:1])
     reader = MemoryReader(scored.memory)
     torch = scored.network.torch
-    with torch.inference_mode():
+    with torch.inference_mode(), scored.network.autocast():
         scored.network.use_own_attention()
         logits = scored.network.model(torch.from_numpy(tokens[None])).logits[0].float()
     for place, row in enumerate(logits.softmax(-1).numpy()[:-1]):

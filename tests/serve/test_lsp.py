@@ -112,7 +112,7 @@ def test_a_server_says_what_it_can(editor):
 @pytest.mark.parametrize(
     ("prefix", "suffix", "is_block"),
     [
-        (f"{PREFIX}order in items:\n        if order > limit:\n            ", SUFFIX, False),
+        (f"{PREFIX}order in items:\n        if order > limit:\n            tot", SUFFIX, False),
         (PREFIX[:-2], " in items:" + SUFFIX, False),
         (PREFIX[: PREFIX.index(" ") + 1], "", True),
     ],

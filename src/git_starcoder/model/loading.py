@@ -557,6 +557,11 @@ def load_base_model(
     dropout = {key: config.dropout for key, value in values.items() if DROPOUT_KEY.search(key) and value}
     quantization = _quantization_options(config, device, precision) if config.tune == "qlora" else {}
     model = load_weights(folder, "float32" if config.tune == "full" else precision, **dropout, **quantization)
+    for module in model.modules() if quantization else ():
+        # On a CPU with AVX512-BF16, bitsandbytes 0.50 packs the weights of a layer that is evaluated for a kernel
+        # without a gradient, and leaves them so: training would go on without the gradients of all layers below.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     new_tokens = add_new_tokens(model, tokenizer, base_tokenizer)
     _set_text_end(model, tokenizer)
     return model, new_tokens
