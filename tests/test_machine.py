@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -58,3 +60,28 @@ def test_few_addresses(monkeypatch):
     machine.require_resources()
     with pytest.raises(MachineError, match="limited to 1,536 MiB"):
         machine.require_resources(machine.MIN_TRAINING_ADDRESS_SPACE_BYTES)
+
+
+HELD_AFTER_FREEING = """\
+import sys
+
+from git_starcoder.machine import return_freed_memory
+
+if sys.argv[1:]:
+    return_freed_memory()
+first = b"x" * (16 << 20)
+del first  # from now on, glibc takes blocks of this size from its heap
+blocks = [(b"x" * (8 << 20), b"x" * (100 << 10)) for _ in range(10)]
+small = [block for _, block in blocks]
+del blocks
+print(next(int(line.split()[1]) >> 10 for line in open("/proc/self/status") if line.startswith("VmRSS:")))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc and /proc")
+def test_freed_blocks_are_returned_to_the_system():
+    def held(*arguments):
+        command = [sys.executable, "-c", HELD_AFTER_FREEING, *arguments]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert held("return") + 50 < held()  # of 80 MiB

@@ -19,7 +19,12 @@ import numpy as np
 
 from git_starcoder import user_paths
 from git_starcoder.errors import MachineError, MissingExtraError, UsageError, as_machine_error
-from git_starcoder.machine import MIN_TRAINING_ADDRESS_SPACE_BYTES, limit_library_threads, require_resources
+from git_starcoder.machine import (
+    MIN_TRAINING_ADDRESS_SPACE_BYTES,
+    limit_library_threads,
+    require_resources,
+    return_freed_memory,
+)
 from git_starcoder.model import generation
 from git_starcoder.model.frozen_weights import round_frozen_weights
 from git_starcoder.model.packing import INFERENCE_BATCH_TOKENS, TILE_TOKENS, pack_rows, padded_batches
@@ -442,7 +447,8 @@ class Network:
         """Let the backward pass compute the activations of each layer again, or let the forward pass store them.
 
         This is gradient checkpointing (Chen et al., 2016). Results stay the same, dropout included. Without a backward
-        pass, it changes nothing.
+        pass, it changes nothing. On a CPU, this process from then on returns the memory of large tensors at once: else
+        the gaps that they leave take what recomputation saves (see `docs/benchmarks.md`).
 
         Raises:
             UsageError: Transformers does not have it for this architecture.
@@ -458,6 +464,8 @@ class Network:
         self.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         self.model.disable_input_require_grads()  # which only the old form of checkpointing needs
         self.recomputes_activations = True
+        if self.device == "cpu":
+            return_freed_memory()
 
     def autocast(self, *, keeps_weights: bool = True) -> AbstractContextManager[Any]:
         """A context in which matrix products have the network's precision.

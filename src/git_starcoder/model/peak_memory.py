@@ -42,7 +42,8 @@ CPU_MICRO_BATCH_TOKENS = 8192
 MIN_GPU_MICRO_BATCH_TOKENS = 2048
 """Tokens of the smallest micro-batch that is tried on a GPU."""
 CPU_FRAGMENTATION = 1.1
-"""Memory of a CPU process relative to the tensors in it: freed tensors of many sizes leave gaps."""
+"""Memory of a CPU process relative to the tensors in it: freed tensors of many sizes leave gaps. Not where activations are
+computed again: see `machine.return_freed_memory`."""
 CPU_BUFFER_BYTES = 80 << 20
 """Memory that a process on a CPU needs besides tensors: for buffers of the libraries, and to write the model."""
 ONEDNN_CODE_BYTES = 100 << 20
@@ -103,8 +104,10 @@ class Growth:
         return int(max(0.0, self.fixed) + max(0.0, self.per_token + self.per_square * row_length) * tokens)
 
 
-def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig) -> PeakMemory:
+def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig, world_size: int = 1) -> PeakMemory:
     """Predict the peak memory of a training with this network, by the activations that it stores now.
+
+    `world_size` is the number of processes that share a step, and the result is that of one of them.
 
     The weights stay as they are. If they are divided among processes, all of them have to call this together.
     """
@@ -125,7 +128,7 @@ def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig) -
     available = free_memory(network) + held
     least = sum(parts.values())
     longest = int((corpus.lengths + corpus.has_first_token).max()) - 1  # the last token is only a target
-    tokens, count = micro_batch_tokens(config, longest, network.device)
+    tokens, count = micro_batch_tokens(config, longest, network.device, world_size)
     if least > available and not network.sharded_model:  # processes measure together
         return PeakMemory(parts, available, tokens, least, 0)
     # The best weights are kept on the CPU, the moving average on the device.
@@ -137,17 +140,21 @@ def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig) -
 
     def bytes_for(tokens: int, row_length: int) -> dict[str, int]:
         read = min(INFERENCE_BATCH_TOKENS, network.context) if row_length >= network.context else INFERENCE_BATCH_TOKENS
+        activations, logits = training.bytes_of(tokens, row_length), training_logit_bytes(network, tokens)
+        if network.recomputes_activations:
+            # The logits are gone when the first layer is computed again. Until then only inputs of layers are stored.
+            logits = max(0, layer_input_bytes(network, tokens) + logits - activations)
         needs = (
-            {"activations": training.bytes_of(tokens, row_length), "logits": training_logit_bytes(network, tokens)},
+            {"activations": activations, "logits": logits},
             {"activations": inference.bytes_of(read, row_length), "logits": inference_logit_bytes(network)},
         )
         return max(needs, key=lambda each: sum(each.values()))
 
-    factor = CPU_FRAGMENTATION if is_on_cpu else 1.0
+    factor = CPU_FRAGMENTATION if is_on_cpu and not network.recomputes_activations else 1.0
     found = bytes_for(tokens, longest)
     parts[f"activations of {tokens:,} tokens"] = int(factor * found["activations"])
     parts["logits"] = int(factor * found["logits"])
-    if count == 1 and not network.sharded_model:
+    if count == world_size and not network.sharded_model:
         # A step of one micro-batch has its gradients only when most activations are gone.
         parts["gradients"] = _late_gradients(network, gradient_bytes, sum(found.values()))
     if is_on_cpu:
@@ -158,16 +165,16 @@ def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig) -
     return PeakMemory(parts, available, tokens, least, max(fitting, default=0))
 
 
-def micro_batch_tokens(config: TrainConfig, longest: int, device: str) -> tuple[int, int]:
+def micro_batch_tokens(config: TrainConfig, longest: int, device: str, world_size: int = 1) -> tuple[int, int]:
     """The tokens of a micro-batch that a training begins with, and how many of them a step has.
 
     On a GPU, the batch-size search may take larger ones.
     """
     usual = MIN_GPU_MICRO_BATCH_TOKENS if device == "cuda" else CPU_MICRO_BATCH_TOKENS
     limit = max(longest, config.piece or usual)
-    count = 1
+    count = world_size
     while (tokens := tokens_of_share(max(config.batch, longest), longest, count)) > limit:
-        count += 1
+        count += world_size
     return max(longest, tokens), count
 
 
@@ -200,6 +207,12 @@ def measure_growth(network: Network, row_length: int, *, is_training: bool) -> G
     # What is gathered is counted elsewhere.
     fixed = 0.0 if network.sharded_model else one - per_token * half - per_square * half**2
     return Growth(fixed, per_token, per_square)
+
+
+def layer_input_bytes(network: Network, tokens: int) -> int:
+    """Bytes of the inputs of all layers, which are stored where activations are computed again."""
+    values = network.model.config.get_text_config()
+    return FLOAT_BYTES * values.num_hidden_layers * values.hidden_size * tokens
 
 
 def training_logit_bytes(network: Network, tokens: int) -> int:

@@ -74,14 +74,20 @@ class PreflightResult(NamedTuple):
 
 
 def run_preflight(
-    dataset: Dataset, corpus: Corpus, network: Network, tokenizer: Tokenizer, config: TrainConfig, out: Path
+    dataset: Dataset,
+    corpus: Corpus,
+    network: Network,
+    tokenizer: Tokenizer,
+    config: TrainConfig,
+    out: Path,
+    world_size: int = 1,
 ) -> Iterator[PreflightResult]:
-    """Check everything that a training is about to use. Nothing is changed.
+    """Check everything that a training of `world_size` processes is about to use. Nothing is changed.
 
     The longest row goes through the network and back, so this is where a device turns out to be too small.
     """
     yield _describe_device(network)
-    yield from _check_memory(corpus, network, config)
+    yield from _check_memory(corpus, network, config, world_size)
     yield _check_vocabulary(corpus, network, tokenizer)
     yield _check_end_of_text(corpus)
     yield _check_control_tokens(tokenizer)
@@ -126,9 +132,9 @@ def _describe_device(network: Network) -> PreflightResult:
     return PreflightResult("device", "ok", f"{network.device}{details}, matrices in {network.precision}")
 
 
-def _check_memory(corpus: Corpus, network: Network, config: TrainConfig) -> Iterator[PreflightResult]:
+def _check_memory(corpus: Corpus, network: Network, config: TrainConfig, world_size: int) -> Iterator[PreflightResult]:
     """Predict the memory that training needs, and send the longest row through the network if there is any hope."""
-    peak = predict_peak_memory(corpus, network, config)
+    peak = predict_peak_memory(corpus, network, config, world_size)
     parameters = sum(weight.numel() for weight in network.model.parameters())
     recomputed = "; activations are computed again" * network.recomputes_activations
     figure = f"{parameters:,} parameters: {peak}{recomputed}"
@@ -159,7 +165,8 @@ def choose_recomputation(corpus: Corpus, network: Network, config: TrainConfig, 
     """
     is_needed = bool(config.recompute)
     if config.recompute is None and (processes.is_first or network.sharded_model):
-        is_needed = network.can_recompute and not predict_peak_memory(corpus, network, config).fits
+        peak = predict_peak_memory(corpus, network, config, processes.world_size)
+        is_needed = network.can_recompute and not peak.fits
     (is_needed,) = processes.broadcast([is_needed])
     network.set_recomputation(is_on=bool(is_needed))
 

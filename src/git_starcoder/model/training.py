@@ -326,7 +326,8 @@ class _TrainingRun:
         for note in network.notes:
             self.progress.note(note)
         if not checkpoint and (processes.is_first or network.sharded_model):
-            for result in run_preflight(self.dataset, corpus, network, self.tokenizer, config, self.out):
+            checked = (self.dataset, corpus, network, self.tokenizer, config, self.out, processes.world_size)
+            for result in run_preflight(*checked):
                 if raise_if_wrong(result).result == "note":
                     self.progress.note(f"{result.what}: {result.figure}")
         runner = StepRunner(network, corpus, config, processes)
