@@ -6,6 +6,8 @@ import json
 
 from openai import OpenAI
 
+from serving import running
+
 PROMPT = "def find_order(items: list[int], limit: int) -> int:\n    total = 3\n    for "
 SUFFIX = "\n    return total\n"
 SHOWN = {"min_confidence": 0}
@@ -195,3 +197,12 @@ def test_the_page_needs_nothing_from_elsewhere(client):
         answer = client.get(path)
         assert answer.headers["content-type"].startswith(kind)
         assert path in text
+
+
+def test_what_is_not_possible_names_what_is():
+    with running(None) as client:  # without an engine: neither needs one
+        absent, method = client.post("/v1/chat/completions", {}), client.get("/v1/completions")
+    assert absent.status == 404
+    assert "/v1/completions completes code, there is no chat" in absent.json["error"]["message"]
+    assert method.status == 405
+    assert method.json["error"]["message"] == "GET is not possible here: use POST"

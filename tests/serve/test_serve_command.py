@@ -17,6 +17,7 @@ from git_starcoder.cli import main
 from git_starcoder.cli import serve as command
 from serving import FILES
 from shell import HUNG, environment
+from terminal import running_in_a_terminal
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,20 @@ def test_wrong_use_is_one_line(model_folder, tmp_path, arguments, variables, wha
 
 def test_no_such_model(tmp_path, capsys):
     assert main(["serve", str(tmp_path / "none"), "--port", "0"]) == 2
-    assert "there is no folder" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "there is no folder" in told
+    assert "`git starcoder run` writes starcoder_run/model" in told
+
+
+@pytest.mark.parametrize("arguments", [["serve", "--port", "0"], ["export", "--to", "gguf"]])
+def test_the_folder_around_a_model_is_no_model_and_its_place_is_told(arguments, tmp_path, capsys):
+    model = tmp_path / "starcoder_run" / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    assert main([*arguments, str(model.parent)]) == 2
+    told = capsys.readouterr().err
+    assert "is not a model: it has no config.json" in told
+    assert f"hint: the model is in {model}" in told
 
 
 def test_a_port_in_use_is_named(model_folder, capsys):
@@ -77,6 +91,15 @@ def test_it_serves_until_it_is_interrupted(model_folder, repo_maker):
         _, told = process.communicate(timeout=HUNG)
     assert process.returncode in {0, 130}
     assert "Traceback" not in told
+
+
+def test_in_a_terminal_it_says_that_it_reads_the_model(tmp_path):
+    command = [sys.executable, "-m", "git_starcoder", "serve", str(tmp_path / "none"), "--port", "0"]
+    with running_in_a_terminal(command, cwd=tmp_path, env=environment(TERM="xterm")) as process:
+        assert process.wait(HUNG) == 2
+    before, found, _ = bytes(process.drawn).partition(b"there is no folder")
+    assert found, before
+    assert b"read the model" in before
 
 
 def test_a_completion_is_explained(model_folder, tmp_path, capsys):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from git_starcoder.cli.progress import show_progress
 from git_starcoder.cli.shared_options import PATH_TYPE, common_options
 from git_starcoder.errors import DatasetError, ExitCode, MissingExtraError, RepositoryError, UsageError
 
@@ -74,7 +75,10 @@ def command(
 
     with bind(host, port) as listener:
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        with Engine.open(model, repository=repo or _current_work_tree()) as engine:
+        with show_progress(console) as progress:
+            progress.begin("read the model", None)
+            engine = Engine.open(model, repository=repo or _current_work_tree())
+        with engine:
             if threshold is not None:
                 engine.threshold = threshold
 
@@ -92,7 +96,9 @@ def _calibrate(console: Console, model: Path, dataset_folder: Path) -> ExitCode:
     from git_starcoder.dataset import Dataset
     from git_starcoder.serve.confidence import MIN_SHOWN, choose_threshold
 
-    choice = choose_threshold(model, Dataset.open(dataset_folder))
+    with show_progress(console) as progress:
+        progress.begin("calibrate", None)
+        choice = choose_threshold(model, Dataset.open(dataset_folder))
     if choice is None:
         what = f"the val split has fewer than {MIN_SHOWN} lines to complete"
         raise DatasetError(what, where=str(dataset_folder), hint="give a threshold with --threshold")

@@ -63,7 +63,11 @@ DOWNLOAD_PATTERNS = [
     "*.safetensors.index.json",
 ]  # fmt: skip
 """Files that are downloaded for a Hugging Face id."""
-BASE_HINT = "give a name from `git starcoder base list`, a folder that save_pretrained wrote, or a Hugging Face id"
+MODEL_HINT = "`git starcoder train` makes one"
+BASE_HINT = (
+    "give the folder of a model (`git starcoder run` writes starcoder_run/model), a name from `git starcoder base "
+    "list`, or a Hugging Face id"
+)
 DROPOUT_KEY = re.compile(r"dropout$|_pdrop$")
 """Keys of a configuration that are dropout rates, such as `attention_dropout` and `resid_pdrop`."""
 KERNEL_KEY_SUFFIX = "_implementation"
@@ -306,7 +310,7 @@ def require_model(folder: Path) -> None:
     """Check that a folder is that of a model that `train` wrote; otherwise raise a `DatasetError`."""
     if not (folder / TRAINING_RECORD).is_file():
         what = f"'{folder}' is not a model: it has no {TRAINING_RECORD}"
-        raise DatasetError(what, where=str(folder), hint="`git starcoder train` makes one")
+        raise DatasetError(what, where=str(folder), hint=hint_of_model_inside(folder) or MODEL_HINT)
 
 
 def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
@@ -593,7 +597,8 @@ def find_base_folder(name: str) -> Path:
             raise UsageError(f"there is no folder '{name}'", where="base", hint=BASE_HINT)
         folder = _download(name)
     if not (folder / MODEL_CONFIG).is_file():
-        raise UsageError(f"'{name}' is not a model: it has no {MODEL_CONFIG}", where="base", hint=BASE_HINT)
+        what = f"'{name}' is not a model: it has no {MODEL_CONFIG}"
+        raise UsageError(what, where=str(folder), hint=hint_of_model_inside(folder) or BASE_HINT)
     if not _has_weights(folder):
         if (folder / ADAPTER_FOLDER).is_dir():
             raise UsageError(f"'{name}' has adapters instead of weights", where="base", hint=MERGE_HINT)
@@ -602,6 +607,12 @@ def find_base_folder(name: str) -> Path:
             what = "has its weights as pickles, which could run code"
         raise UsageError(f"'{name}' {what}", where="base", hint="only safetensors are read")
     return folder
+
+
+def hint_of_model_inside(folder: Path) -> str:
+    """Where the model is, if somebody has named the folder around it, as that of a run; otherwise empty."""
+    inside = next(folder.glob(f"*/{MODEL_CONFIG}"), None)
+    return "" if inside is None else f"the model is in {inside.parent}"
 
 
 def _has_weights(folder: Path) -> bool:

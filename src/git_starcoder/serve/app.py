@@ -64,6 +64,11 @@ class Stream(NamedTuple):
     end: Callable[[Sequence[Suggestion]], bytes]
 
 
+NO_ROUTE = (
+    "there is no such route: /v1/completions completes code, there is no chat, /openapi.json describes all routes"
+)
+
+
 class Server:
     """The application: an engine, a queue in front of it, and the routes."""
 
@@ -104,7 +109,8 @@ class Server:
                     status, message = 429 if error.is_of_client else 503, str(error)
                 case HTTPException():
                     status, headers = error.status_code, dict(error.headers or {})
-                    message = "there is no such route" if status == 404 else f"{request.method} is not possible here"
+                    message = f"{request.method} is not possible here: use {headers.get('Allow', 'another method')}"
+                    message = NO_ROUTE if status == 404 else message
                 case _:  # Starlette raises it again after the answer, and the guard reports it
                     pass
             if status in {429, 503}:

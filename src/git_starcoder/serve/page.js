@@ -4,6 +4,8 @@
 const byId = (id) => document.getElementById(id);
 let inserted = null;
 
+byId("code").setSelectionRange(1e6, 1e6); // whoever presses the button first completes the end of the example
+
 for (const code of document.querySelectorAll(".copy code")) {
   code.textContent = code.textContent.replaceAll("{origin}", location.origin);
 }
@@ -43,7 +45,9 @@ byId("form").addEventListener("submit", async (submitted) => {
     inserted = { place, text: choice.text };
     byId("accept").disabled = choice.text === "";
   } catch (error) {
-    byId("reason").textContent = `No completion: ${error.message}`;
+    const isSilent = error instanceof TypeError; // so fetch tells it
+    const what = isSilent ? "the server does not answer. Does it still run?" : error.message;
+    byId("reason").textContent = `No completion: ${what}`;
   }
   byId("complete").disabled = false;
 });

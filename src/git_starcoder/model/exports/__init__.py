@@ -20,7 +20,13 @@ from git_starcoder import registry
 from git_starcoder.errors import DatasetError, UsageError
 from git_starcoder.model.base_lineage import BaseLineage
 from git_starcoder.model.card import CARD_FILE, render_export_card
-from git_starcoder.model.loading import MODEL_CONFIG, TRAINING_RECORD, read_training_record
+from git_starcoder.model.loading import (
+    MODEL_CONFIG,
+    MODEL_HINT,
+    TRAINING_RECORD,
+    hint_of_model_inside,
+    read_training_record,
+)
 from git_starcoder.model.with_context import CONTEXT_FOLDER
 from git_starcoder.model.with_memory import MEMORY_FOLDER
 from git_starcoder.output_folder import OutputKind, atomic_folder, describe_files
@@ -83,7 +89,7 @@ def export(
         raise UsageError(f"{target} has no type '{number_type}'", where="--type", hint=choice)
     if not (model_folder / MODEL_CONFIG).is_file():
         what = f"'{model_folder}' is not a model: it has no {MODEL_CONFIG}"
-        raise DatasetError(what, where=str(model_folder), hint="`git starcoder train` makes one")
+        raise DatasetError(what, where=str(model_folder), hint=hint_of_model_inside(model_folder) or MODEL_HINT)
     place = model_folder.resolve()
     out = place.with_name(f"{place.name}_{target}") if out is None else Path(out)
     number_type = number_type or next(iter(made.NUMBER_TYPES), "")
