@@ -42,8 +42,8 @@ CPU_MICRO_BATCH_TOKENS = 8192
 MIN_GPU_MICRO_BATCH_TOKENS = 2048
 """Tokens of the smallest micro-batch that is tried on a GPU."""
 CPU_FRAGMENTATION = 1.1
-"""Memory of a CPU process relative to the tensors in it: freed tensors of many sizes leave gaps. Not where activations are
-computed again: see `machine.return_freed_memory`."""
+"""Memory of a CPU process relative to the tensors in it: freed tensors of many sizes leave gaps. Where activations are
+computed again, there are none: see `machine.return_freed_memory`."""
 CPU_BUFFER_BYTES = 80 << 20
 """Memory that a process on a CPU needs besides tensors: for buffers of the libraries, and to write the model."""
 ONEDNN_CODE_BYTES = 100 << 20
