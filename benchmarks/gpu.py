@@ -54,10 +54,11 @@ import numpy as np
 
 from git_starcoder.dataset import Dataset
 from git_starcoder.machine import GIB
+from git_starcoder.model.architecture import new_network
+from git_starcoder.model.building import build_network
 from git_starcoder.model.checkpoint import MetricsLog, load_newest_checkpoint
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
-from git_starcoder.model.loading import build_network, new_network
 from git_starcoder.model.loop import STEPS_PER_GPU_FETCH, TrainingLoop, ValidationSet
 from git_starcoder.model.network import best_precision, import_libraries
 from git_starcoder.model.optimizer import Optimizer, StepRunner

@@ -33,7 +33,8 @@ from git_starcoder.dataset.contamination import text_bytes
 from git_starcoder.dataset.held_out import load_documents
 from git_starcoder.errors import DatasetError, StarcoderError, UsageError
 from git_starcoder.model.card import CARD_FILE, sources_table
-from git_starcoder.model.loading import MODEL_CONFIG, WEIGHT_FILES, read_training_record
+from git_starcoder.model.loading import read_training_record
+from git_starcoder.model.weight_files import MODEL_CONFIG, WEIGHT_FILES
 from git_starcoder.text.tokenizer import load_tokenizer
 
 SOURCES_FILE = "sources.txt"

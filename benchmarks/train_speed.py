@@ -44,7 +44,7 @@ import train_others as others
 import transformers
 
 from git_starcoder.dataset import Dataset
-from git_starcoder.model import loading
+from git_starcoder.model import architecture
 from git_starcoder.model import optimizer as optimizers
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
@@ -111,7 +111,7 @@ class Sides:
         self.longest = max(map(len, rows))
         self.size = sum(map(len, rows)) // len(self.steps)
         self.rows_a_step = max(1, round(self.size / (sum(map(len, rows)) / len(rows))))
-        self.first = loading.new_network(size, self.tokenizer, max(self.longest, 2 * BLOCK), 0).model
+        self.first = architecture.new_network(size, self.tokenizer, max(self.longest, 2 * BLOCK), 0).model
         head = self.first.get_output_embeddings().weight
         inner = sum(weight.numel() for weight in self.first.parameters() if weight.ndim == 2 and weight is not head)
         self.per_token = 6 * (inner + head.numel())
@@ -146,7 +146,7 @@ class Sides:
         """Tokens per processor second of steps, and the share of their processor time in each part of a step."""
         config = replace(self.config, optimizer=optimizer, size=self.name, dropout=dropout)
         options: dict[str, Any] = {"device": "cpu", "precision": self.precision}
-        network = loading.new_network(self.name, self.tokenizer, self.longest, 0, dropout, **options)
+        network = architecture.new_network(self.name, self.tokenizer, self.longest, 0, dropout, **options)
         learner = StepRunner(network, self.corpus, config, ProcessGroup())
         learner.micro_batch_tokens = CPU_MICRO_BATCH_TOKENS
         spent: dict[str, float] = {}

@@ -22,7 +22,7 @@ from git_starcoder.evals import BOTH, NETWORK
 from git_starcoder.git.objects import Repo
 from git_starcoder.memory.contexts import ARRAYS
 from git_starcoder.memory.repository_memory import RepositoryMemory
-from git_starcoder.model import loading, network
+from git_starcoder.model import architecture, network
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.continuation import MAX_NEW_FACTOR, Continuation
 from git_starcoder.model.corpus import Corpus
@@ -51,7 +51,7 @@ def toy_size():
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "limit_library_threads", lambda: 1)
-        patch.setitem(loading.MODEL_SIZES, "toy", sizes)
+        patch.setitem(architecture.MODEL_SIZES, "toy", sizes)
         yield
 
 

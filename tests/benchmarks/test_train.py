@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import finished
-from git_starcoder.model import loading, network
+from git_starcoder.model import architecture, network
 from git_starcoder.model.packing import TILE_TOKENS
 
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -56,7 +56,7 @@ def test_all_sides_have_the_same_rows_and_count_their_tokens(tmp_path, monkeypat
     from train_speed import Sides, counted
 
     monkeypatch.setattr(network, "limit_library_threads", lambda: 1)
-    monkeypatch.setitem(loading.MODEL_SIZES, "tiny", TOY)
+    monkeypatch.setitem(architecture.MODEL_SIZES, "tiny", TOY)
     sides = Sides(finished.toy(tmp_path / "dataset"), 1500, "float32", 300, tmp_path)
     read = [len(row) for row in sides.rows["input_ids"]]
     assert sum(read) == sum(sum(len(sides.corpus.input_tokens(place)) for place in step.rows) for step in sides.steps)

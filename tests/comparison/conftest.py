@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.model import loading, network
+from git_starcoder.model import architecture, network
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -11,5 +11,5 @@ def toy_size():
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "limit_library_threads", lambda: 1)
-        patch.setitem(loading.MODEL_SIZES, "toy", sizes)
+        patch.setitem(architecture.MODEL_SIZES, "toy", sizes)
         yield

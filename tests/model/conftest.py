@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.model import loading, network
+from git_starcoder.model import architecture, base_weights, loading, network
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -11,11 +11,12 @@ def toy_size(request):
     with pytest.MonkeyPatch.context() as patch:
         if toy := getattr(request.module, "TOY", None):
             patch.setattr(network, "limit_library_threads", lambda: 1)
-            patch.setitem(loading.MODEL_SIZES, "toy", toy)
+            patch.setitem(architecture.MODEL_SIZES, "toy", toy)
         yield
 
 
 @pytest.fixture
 def in_float32(monkeypatch):
     """Models are loaded in float32, also where a faster precision exists: their weights are not rounded."""
-    monkeypatch.setattr(loading, "best_precision", lambda _: "float32")
+    for module in (base_weights, loading):
+        monkeypatch.setattr(module, "best_precision", lambda _: "float32")

@@ -10,7 +10,7 @@ import pytest
 import bases
 import finished
 from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
-from git_starcoder.model import loading
+from git_starcoder.model import adapters, base_model, base_weights, building, extras, loading, weight_files
 from git_starcoder.model import network as networks
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.packing import pack_rows
@@ -58,7 +58,7 @@ def by_peft(base, folder):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    with loading.no_warnings():
+    with extras.no_warnings():
         return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
 
 
@@ -76,7 +76,7 @@ def test_the_saved_model_is_the_model_with_its_adapters(tmp_path, kind, tied, mo
     own = bases.tokenizer()
     base = bases.write(tmp_path / "base", kind, own, tie_word_embeddings=tied)
     own.save(tmp_path / "tokenizer")
-    network = loading.build_network(config(base), own, 128)
+    network = building.build_network(config(base), own, 128)
     before = nats(network)
     names = network.trainable_weights()
     assert names
@@ -100,7 +100,7 @@ def test_the_saved_model_is_the_model_with_its_adapters(tmp_path, kind, tied, mo
     monkeypatch.setattr(loading, "best_precision", lambda _: "float32")
     assert np.abs(nats(loading.load_model(folder)[0]) - adapted).max() < 1e-5
     (tmp_path / "merged").mkdir()
-    loading.merge_published_adapters(folder, tmp_path / "merged", "float32")
+    adapters.merge_published_adapters(folder, tmp_path / "merged", "float32")
     assert (tmp_path / "merged" / "adapter" / "adapter_config.json").is_file()
     (base / "model.safetensors").unlink()  # merged weights need no base
     assert np.abs(nats(loading.load_model(tmp_path / "merged")[0]) - adapted).max() < 1e-5
@@ -113,9 +113,9 @@ def test_adapters_refuse_a_base_with_other_weights(tmp_path):
     own = bases.tokenizer()
     base = bases.write(tmp_path / "base", "Llama", own)
     own.save(tmp_path / "tokenizer")
-    loading.save_model(loading.build_network(config(base), own, 128), tmp_path / "tokenizer", tmp_path / "model")
+    loading.save_model(building.build_network(config(base), own, 128), tmp_path / "tokenizer", tmp_path / "model")
     with pytest.raises(UsageError, match="has adapters instead of weights"):
-        loading.find_base_folder(str(tmp_path / "model"))
+        base_model.find_base_folder(str(tmp_path / "model"))
     loading.load_weights(tmp_path / "model")
     data = bytearray((base / "model.safetensors").read_bytes())
     data[-5] ^= 1
@@ -134,7 +134,7 @@ def test_tokens_that_the_base_does_not_know_are_learned(tmp_path, tied, tune):
     new = more.vocabulary[NEW]
     more.save(tmp_path / "tokenizer")
     said = replace(config(base), tune=tune)
-    network = loading.build_network(said, more, 128)
+    network = building.build_network(said, more, 128)
     rows = [np.array([5, new, 20, new, 30, new, 40, 41])]
     before = nats(network, rows)
     embeddings = network.model.get_input_embeddings()(network.torch.arange(new + 1)).detach().numpy()
@@ -188,14 +188,14 @@ def test_frozen_weights_in_bfloat16_change_no_result(tmp_path):
     found = []
     for is_base_rounded in (False, True):
         if is_base_rounded:
-            loading.save_weights(loading.load_weights(base), base, "bfloat16")
+            weight_files.save_weights(loading.load_weights(base), base, "bfloat16")
         expected = None
         for held in (False, True):
             with pytest.MonkeyPatch.context() as patch:
                 if not held:
                     patch.setattr(networks, "round_frozen_weights", lambda *_: None)
-                    patch.setattr(loading, "stored_number_types", lambda _: set())
-                network = loading.build_network(replace(config(base), precision="bfloat16"), own, 128)
+                    patch.setattr(weight_files, "stored_number_types", lambda _: set())
+                network = building.build_network(replace(config(base), precision="bfloat16"), own, 128)
             types = {name: str(weight.dtype) for name, weight in network.model.named_parameters()}
             if expected is None:
                 expected = nats(nudged(network, steps=1))  # later, adapters differ that began rounded or not
@@ -215,14 +215,14 @@ def test_weights_are_saved_as_the_base_has_them(tmp_path):
     full = replace(config(base), tune="full")
     assert loading.saved_number_type(full) == "float32"
     assert loading.saved_number_type(replace(full, saved_precision="bfloat16")) == "bfloat16"
-    loading.save_weights(loading.load_weights(base), base, "bfloat16")
+    weight_files.save_weights(loading.load_weights(base), base, "bfloat16")
     assert loading.saved_number_type(full) == "bfloat16"
     own = bases.tokenizer()
     own.save(tmp_path / "tokenizer")
-    network = loading.build_network(full, own, 128)
+    network = building.build_network(full, own, 128)
     assert {str(weight.dtype) for weight in network.model.parameters()} == {"torch.float32"}
     loading.save_model(network, tmp_path / "tokenizer", tmp_path / "model", "bfloat16")
-    assert loading.stored_number_types(tmp_path / "model") == {"BF16"}
+    assert weight_files.stored_number_types(tmp_path / "model") == {"BF16"}
     assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
@@ -232,7 +232,7 @@ def test_weights_in_four_bits_are_trained_with_and_merged_without_them(tmp_path)
     own = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     base = bases.write(tmp_path / "base", "Llama", own, hidden_size=64, intermediate_size=128)
     said = replace(config(base, steps=3, batch=256, learning_rate=5e-3, merge=True), tune="qlora")
-    network = loading.build_network(said, own, 128)
+    network = building.build_network(said, own, 128)
     assert isinstance(network.model.model.layers[0].mlp.up_proj.base_layer, bitsandbytes.nn.Linear4bit)
     result = train(dataset, tmp_path / "model", said)
     assert result.held_out is not None
@@ -247,7 +247,7 @@ def test_each_process_quantizes_on_its_own_gpu(monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    options = loading._quantization_options(TrainConfig(base="x", tune="qlora"), "cuda", "bfloat16")
+    options = base_weights._quantization_options(TrainConfig(base="x", tune="qlora"), "cuda", "bfloat16")
     assert options["device_map"] == {"": 3}
 
 
@@ -256,7 +256,7 @@ def test_adapters_begin_by_the_seed(tmp_path):
     weights = [
         {
             name: weight.detach().numpy().copy()
-            for name, weight in loading.build_network(config(base, seed=seed), bases.tokenizer(), 128)
+            for name, weight in building.build_network(config(base, seed=seed), bases.tokenizer(), 128)
             .trainable_weights()
             .items()
         }
@@ -271,14 +271,14 @@ def test_what_a_way_of_tuning_needs_is_said(tmp_path, monkeypatch):
     said = replace(config(base), tune="qlora")
     for changed, where in (({"tune": "qlora"}, "tune: qlora"), ({"optimizer": "adamw8bit"}, "optimizer: adamw8bit")):
         with pytest.raises(UsageError, match="bitsandbytes cannot compute on 'mps'") as caught:
-            loading.require_libraries(replace(config(base), **changed), "mps")
+            extras.require_libraries(replace(config(base), **changed), "mps")
         assert caught.value.where == where
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "bitsandbytes", None)
         with pytest.raises(MissingExtraError, match="bitsandbytes") as caught:
-            loading.build_network(said, bases.tokenizer(), 128)
+            building.build_network(said, bases.tokenizer(), 128)
         assert caught.value.hint == "pip install 'git-starcoder[bitsandbytes]'"
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match="peft") as caught:
-        loading.build_network(config(base), bases.tokenizer(), 128)
+        building.build_network(config(base), bases.tokenizer(), 128)
     assert caught.value.hint == "pip install 'git-starcoder[lora]'"

@@ -15,8 +15,8 @@ from bases import FAMILIES
 from git_starcoder.errors import UsageError
 from git_starcoder.evals import control_mask
 from git_starcoder.evals.bits_per_byte import document_bits, score_models
+from git_starcoder.model import base_weights, loading
 from git_starcoder.model import evaluate as evaluation
-from git_starcoder.model import loading
 from git_starcoder.model import network as networks
 from git_starcoder.model.base_model import BaseModel
 from git_starcoder.model.complete import Model
@@ -253,7 +253,7 @@ def test_the_base_is_scored_beside_the_tuned_model(folders, name, tune, tmp_path
     scores = evaluate(out, dataset)
     bits = {score.subject: score for score in scores.scores if score.document_bits}
     assert list(bits) == ["network", "memory", "network and memory", "base before tuning"]
-    network = loading.load_base_network(str(base), load_tokenizer(dataset.tokenizer_folder))
+    network = base_weights.load_base_network(str(base), load_tokenizer(dataset.tokenizer_folder))
     before = document_bits(network, scores.documents, network.end_token)
     assert np.allclose(bits["base before tuning"].document_bits, before, rtol=1e-4)
     assert bits["network"].value < bits["base before tuning"].value
@@ -360,7 +360,7 @@ def test_a_control_token_without_an_embedding_gets_one(folders, tmp_path):
     (folder / "tokenizer.json").write_text(json.dumps(definition), "utf-8")
     base = BaseModel.open(str(folder))
     assert base.tokenizer.vocab_size == size + 1
-    network = loading.load_base_network(str(folder), base.tokenizer)
+    network = base_weights.load_base_network(str(folder), base.tokenizer)
     assert network.vocab_size > size
     plain = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokens = torch.tensor([[2, 5, 300, 301]])

@@ -12,8 +12,8 @@ import finished
 from git_starcoder.errors import DatasetError
 from git_starcoder.evals import MEASURE_UNITS, Score, bits_per_byte
 from git_starcoder.evals.compressors import PPM, PPM_GOING_ON, XZ
+from git_starcoder.model import architecture, loading
 from git_starcoder.model import evaluate as evaluation
-from git_starcoder.model import loading
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.evaluate import Scores, evaluate, format_scores, save_scores
 from git_starcoder.model.training import train
@@ -185,7 +185,7 @@ def test_an_untrained_network_borrows_the_memory_of_the_trained_one(trained, mon
     tokens = [np.arange(3, 60) * 5 % 400]
     own = network.sequence_bits(tokens, [1])[0]
     held = []
-    load, make = loading.load_weights, loading._model_from_config
+    load, make = architecture.load_weights, architecture._model_from_config
 
     def watch(function):
         def call(*given, **options):
@@ -194,9 +194,9 @@ def test_an_untrained_network_borrows_the_memory_of_the_trained_one(trained, mon
 
         return call
 
-    monkeypatch.setattr(loading, "load_weights", watch(load))
-    monkeypatch.setattr(loading, "_model_from_config", watch(make))
-    untrained = loading.UntrainedNetwork(network, trained, 0)
+    monkeypatch.setattr(architecture, "load_weights", watch(load))
+    monkeypatch.setattr(architecture, "_model_from_config", watch(make))
+    untrained = architecture.UntrainedNetwork(network, trained, 0)
     found, again = (untrained.sequence_bits(tokens, [1])[0] for _ in range(2))
     assert held == [0] * 4  # whenever weights are made, the network has none
     assert np.array_equal(found, again)

@@ -19,7 +19,7 @@ import finished
 from checkout import ROOT
 from git_starcoder import registry
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, UsageError
-from git_starcoder.model import gguf_tokenizer, loading
+from git_starcoder.model import architecture, building, extras, gguf_tokenizer, loading
 from git_starcoder.model import network as networks
 from git_starcoder.model.complete import prompt_tokens
 from git_starcoder.model.config import TrainConfig
@@ -239,7 +239,7 @@ def trained(tmp_path_factory):
     dataset = finished.toy(folder / "dataset", repository="own", size=1024, stride=1024)  # room for the header
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, "limit_library_threads", lambda: 1)
-        patch.setitem(loading.MODEL_SIZES, "toy", loading.layer_dimensions(64, 1))
+        patch.setitem(architecture.MODEL_SIZES, "toy", architecture.layer_dimensions(64, 1))
         train(dataset, folder / "model", TrainConfig(size="toy", steps=2, device="cpu", precision="float32"))
     return folder / "model"
 
@@ -334,7 +334,7 @@ def test_adapters_are_read_by_peft(tmp_path):
     own = bases.tokenizer()
     base = bases.write(tmp_path / "base", "Llama", own)
     own.save(tmp_path / "tokenizer")
-    network = loading.build_network(
+    network = building.build_network(
         TrainConfig(base=str(base), tune="lora", device="cpu", precision="float32"), own, 64
     )
     for weight in network.trainable_weights().values():
@@ -346,7 +346,7 @@ def test_adapters_are_read_by_peft(tmp_path):
         "special_tokens_map.json",
     }  # fmt: skip
     assert str(base) in result.notes[0]
-    with loading.no_warnings():
+    with extras.no_warnings():
         by_peft = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out")
     tokens = torch.arange(3, 40)[None]
     with torch.inference_mode():

@@ -9,7 +9,7 @@ import pytest
 import bases
 import finished
 from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
-from git_starcoder.model import loading
+from git_starcoder.model import architecture, base_model, base_weights, building, loading
 from git_starcoder.model import network as networks
 from git_starcoder.model.complete import Model, complete, find_completion_example, prompt_tokens
 from git_starcoder.model.config import SIZE_PARAMETERS, TrainConfig
@@ -24,7 +24,7 @@ ROWS = [np.arange(3, 40) * 7 % 280, np.arange(5, 22) * 11 % 280]
 def toy_size():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, "limit_library_threads", lambda: 1)
-        patch.setitem(loading.MODEL_SIZES, "toy", loading.layer_dimensions(64, 2))
+        patch.setitem(architecture.MODEL_SIZES, "toy", architecture.layer_dimensions(64, 2))
         yield
 
 
@@ -38,7 +38,7 @@ def saved(dataset, tmp_path_factory):
     """A model from scratch that knows little, in a folder."""
     folder = tmp_path_factory.mktemp("saved")
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
-    network = loading.new_network("toy", tokenizer, 128, 0)
+    network = architecture.new_network("toy", tokenizer, 128, 0)
     torch = network.torch
     optimiser = torch.optim.AdamW(network.model.parameters(), lr=5e-3)
     rows = [np.array(row.tokens[: row.metadata["length"]]) for row in list(dataset.rows("train"))[:64]]
@@ -60,7 +60,7 @@ def config(folder, **values):
                            ("350m", 348), ("1B", 995), ("2500000", 2.5), ("0.9M", 0.95), ("7b", 6930)]
 )  # fmt: skip
 def test_sizes(size, millions):
-    found = loading.dimensions_for_size(size, 4096)
+    found = architecture.dimensions_for_size(size, 4096)
     width, depth = found["hidden_size"], found["num_hidden_layers"]
     count = 4096 * width + depth * width * (4 * width + 3 * found["intermediate_size"] + 2) + width
     assert count / 1e6 == pytest.approx(millions, rel=0.08)
@@ -70,7 +70,7 @@ def test_sizes(size, millions):
 
 
 def test_a_model_from_scratch_is_of_an_architecture_with_norms_of_queries_and_keys():
-    model = loading.new_network("toy", bases.tokenizer(), 64, 0, rope_base=1234.0).model
+    model = architecture.new_network("toy", bases.tokenizer(), 64, 0, rope_base=1234.0).model
     assert model.config.model_type == "qwen3"
     assert model.config.rope_parameters["rope_theta"] == 1234.0
     attention = model.model.layers[0].self_attn
@@ -81,7 +81,7 @@ def test_a_model_from_scratch_is_of_an_architecture_with_norms_of_queries_and_ke
 
 def test_a_size_has_as_many_parameters_as_it_says():
     tokenizer = bases.tokenizer()
-    network = loading.new_network("1M", tokenizer, 64, 0, dropout=0.25)
+    network = architecture.new_network("1M", tokenizer, 64, 0, dropout=0.25)
     assert sum(weight.numel() for weight in network.model.parameters()) == pytest.approx(1e6, rel=0.15)
     assert network.model.config.vocab_size % 64 == 0
     assert network.model.config.attention_dropout == 0.0
@@ -93,7 +93,7 @@ def test_a_size_has_as_many_parameters_as_it_says():
 
 
 def test_dropout_is_of_what_layers_add_to_the_residual_stream():
-    network = loading.new_network("1M", bases.tokenizer(), 64, 0, dropout=0.25)
+    network = architecture.new_network("1M", bases.tokenizer(), 64, 0, dropout=0.25)
     torch, model = network.torch, network.model
     for parent, part in ((model.model.layers[0], "self_attn"), (model.model.layers[-1], "mlp")):
         layer = getattr(parent, part)
@@ -112,7 +112,7 @@ def test_dropout_is_of_what_layers_add_to_the_residual_stream():
 @pytest.mark.parametrize("size", ["tinny", "many", "-5M", "10", "1e9", "", "0M"])
 def test_sizes_that_cannot_be(size):
     with pytest.raises(UsageError) as caught:
-        loading.dimensions_for_size(size, 4096)
+        architecture.dimensions_for_size(size, 4096)
     assert caught.value.where == "--size"
     assert caught.value.hint
 
@@ -129,7 +129,7 @@ def test_any_base_is_trained_saved_and_completes(tmp_path, kind):
     for name in ("config.json", "generation_config.json"):  # as of a model that chats
         values = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps({**values, "eos_token_id": [7, 8]}))
-    network = loading.build_network(config(folder), own, 128)
+    network = building.build_network(config(folder), own, 128)
     assert network.model.generation_config.eos_token_id == own.end_id
     assert bool(network.notes) == (kind == "GPTNeo")
     before = network.token_losses(pack_rows(ROWS)).mean()
@@ -150,7 +150,7 @@ def test_any_base_is_trained_saved_and_completes(tmp_path, kind):
 @pytest.mark.usefixtures("in_float32")
 def test_a_base_that_is_ours_goes_on(saved, dataset):
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
-    network = loading.build_network(config(saved), tokenizer, 128)
+    network = building.build_network(config(saved), tokenizer, 128)
     loaded, _ = loading.load_model(saved)
     rows = [np.arange(9), np.arange(30, 50)]
     assert np.array_equal(network.token_losses(pack_rows(rows)).detach(), loaded.token_losses(pack_rows(rows)).detach())
@@ -162,7 +162,7 @@ def test_bases_that_cannot_be(tmp_path, saved, monkeypatch):
 
     def refused(name, what, kind=UsageError, context=128, tokenizer=own):
         with pytest.raises(kind, match=what) as caught:
-            loading.build_network(config(name), tokenizer, context)
+            building.build_network(config(name), tokenizer, context)
         assert "\n" not in caught.value.what + caught.value.where + caught.value.hint
         assert caught.value.where
 
@@ -211,7 +211,7 @@ def test_bases_that_cannot_be(tmp_path, saved, monkeypatch):
 
 def test_a_device_that_cannot_compile():
     with pytest.raises(UsageError, match="on CUDA only"):
-        loading.build_network(TrainConfig(size="toy", compile=True, device="cpu"), bases.tokenizer(), 64)
+        building.build_network(TrainConfig(size="toy", compile=True, device="cpu"), bases.tokenizer(), 64)
 
 
 def test_fill_in_the_middle_tokens_are_found_in_every_spelling(tmp_path):
@@ -300,7 +300,7 @@ def test_a_missing_extra_is_one_line(monkeypatch, library):
     tokenizer = bases.tokenizer()
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=library) as caught:
-        loading.build_network(TrainConfig(), tokenizer, 64)
+        building.build_network(TrainConfig(), tokenizer, 64)
     assert caught.value.hint == "pip install 'git-starcoder[train]'"
 
 
@@ -316,11 +316,11 @@ def test_the_files_of_a_hub_id_are_looked_for_in_the_cache_first(tmp_path, monke
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert loading.find_base_folder("someone/model") == folder
+    assert base_model.find_base_folder("someone/model") == folder
     assert asked == [("someone/model", True)]
     (folder / "model.safetensors").rename(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="has no weights"):
-        loading.find_base_folder("someone/model")
+        base_model.find_base_folder("someone/model")
     assert asked[1:] == [("someone/model", True), ("someone/model", False)]
 
 
@@ -404,7 +404,7 @@ def test_the_dropout_of_a_base_is_that_of_the_config(tmp_path, dropout):
     tokenizer = bases.tokenizer()
     rates = {"resid_pdrop": 0.1, "attn_pdrop": 0.2, "embd_pdrop": 0.0}
     folder = bases.write(tmp_path / "base", "GPT2", tokenizer, **rates)
-    model, _ = loading.load_base_model(config(folder, dropout=dropout), tokenizer, 32, "cpu", "float32")
+    model, _ = base_weights.load_base_model(config(folder, dropout=dropout), tokenizer, 32, "cpu", "float32")
     found = {key: getattr(model.config, key) for key in rates}
     assert found == {"resid_pdrop": dropout, "attn_pdrop": dropout, "embd_pdrop": 0.0}
     layer = model.transformer.h[0]
@@ -413,7 +413,7 @@ def test_the_dropout_of_a_base_is_that_of_the_config(tmp_path, dropout):
 
 def test_named_sizes_have_the_parameters_that_defaults_follow_from():
     for name, parameters in SIZE_PARAMETERS.items():
-        size = loading.MODEL_SIZES[name]
+        size = architecture.MODEL_SIZES[name]
         width, depth = size["hidden_size"], size["num_hidden_layers"]
         layers = depth * (4 * width**2 + 3 * width * size["intermediate_size"])
         assert layers + 4096 * width == pytest.approx(parameters, rel=0.1)

@@ -6,7 +6,7 @@ import pytest
 
 import finished
 from git_starcoder.errors import UsageError
-from git_starcoder.model import loading, loss_scale, network
+from git_starcoder.model import building, loss_scale, network
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.loss_scale import LossScale
@@ -51,7 +51,7 @@ def test_training_in_float16_is_that_in_float32_though_it_overflows(tmp_path, mo
     losses = {}
     for precision in ("float32", "float16"):
         config = TrainConfig(size="toy", batch=512, steps=6, device="cpu", precision=precision)
-        runner = StepRunner(loading.build_network(config, tokenizer, 128), corpus, config, ProcessGroup())
+        runner = StepRunner(building.build_network(config, tokenizer, 128), corpus, config, ProcessGroup())
         runner.micro_batch_tokens = 300
         plan = TrainingPlan.build(corpus, config, 6, is_curriculum=False)
         losses[precision] = [float(runner.run_step(plan, step, 0.01).loss) for step in plan.steps_from()]

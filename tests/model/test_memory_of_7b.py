@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from git_starcoder.model import loading, network, peak_memory
+from git_starcoder.model import adapters, network, peak_memory
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.frozen_weights import round_frozen_weights
 
@@ -48,7 +48,7 @@ class Fake:
             dtype = torch.float32 if tune == "full" else torch.bfloat16
             made.model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
             if tune != "full":
-                loading.add_adapters(made.model, TrainConfig(base="x", tune="lora"), [])
+                adapters.add_adapters(made.model, TrainConfig(base="x", tune="lora"), [])
             patch.setattr("git_starcoder.model.frozen_weights._is_representable", lambda *_: True)
             round_frozen_weights(torch, made.model, "bfloat16")
         for module in made.model.modules():

@@ -9,7 +9,7 @@ import pytest
 
 import finished
 from git_starcoder.errors import MissingExtraError, StarcoderError, UsageError
-from git_starcoder.model import loading, network, preflight, processes
+from git_starcoder.model import architecture, building, network, preflight, processes
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.optimizer import MovingAverage, StepRunner, learning_rate
@@ -36,7 +36,7 @@ def make_runner(dataset):
         config = TrainConfig(**{**SETTINGS, "steps": 4, **values})
         tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
         corpus = Corpus.read(dataset, tokenizer)
-        runner = StepRunner(loading.build_network(config, tokenizer, 128), corpus, config, ProcessGroup())
+        runner = StepRunner(building.build_network(config, tokenizer, 128), corpus, config, ProcessGroup())
         runner.micro_batch_tokens = 8192
         return runner
 
@@ -283,7 +283,7 @@ def test_nothing_is_compiled_while_steps_are_timed_or_after_them(dataset, monkey
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     corpus = Corpus.read(dataset, tokenizer)
     options = {"device": "cpu", "precision": "float32", "is_compiled": True}
-    runner = StepRunner(loading.new_network("toy", tokenizer, 128, 0, **options), corpus, config, ProcessGroup())
+    runner = StepRunner(architecture.new_network("toy", tokenizer, 128, 0, **options), corpus, config, ProcessGroup())
     plan = TrainingPlan.build(corpus, config, 60, is_curriculum=False)
     list(run_preflight(dataset, corpus, runner.network, tokenizer, config, dataset.folder.parent / "none"))
     assert graphs == []  # rows of any length go through the network there

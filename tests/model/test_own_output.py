@@ -5,7 +5,7 @@ import json
 import pytest
 
 from finished import toy as toy_dataset
-from git_starcoder.model import checkpoint, loading
+from git_starcoder.model import architecture, checkpoint
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.training import train
 from git_starcoder.output_folder import describe_files
@@ -19,7 +19,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(
-            loading.MODEL_SIZES,
+            architecture.MODEL_SIZES,
             "toy",
             {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 1},
         )

@@ -12,7 +12,7 @@ import pytest
 
 import finished
 from git_starcoder.errors import StarcoderError
-from git_starcoder.model import loading, peak_memory, preflight
+from git_starcoder.model import architecture, peak_memory, preflight
 from git_starcoder.model import network as networks
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
@@ -29,7 +29,7 @@ TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_
 @pytest.fixture(scope="module", autouse=True)
 def deep_toy():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(loading.MODEL_SIZES, "toy4", {**TOY, "num_hidden_layers": 4})
+        patch.setitem(architecture.MODEL_SIZES, "toy4", {**TOY, "num_hidden_layers": 4})
         yield
 
 
@@ -50,7 +50,7 @@ def corpus(dataset, tokenizer):
 
 @pytest.fixture
 def network(tokenizer):
-    return loading.new_network("toy", tokenizer, 128, 0)
+    return architecture.new_network("toy", tokenizer, 128, 0)
 
 
 @pytest.fixture
@@ -89,7 +89,9 @@ def test_nothing_is_wrong_with_a_sound_training(run_checks, network, tmp_path):
 
 def test_a_row_that_is_longer_than_the_context(run_checks, tokenizer):
     wrong(
-        run_checks(network=loading.new_network("toy", tokenizer, 64, 0))["longest row"], "takes 128 tokens", "sees 64"
+        run_checks(network=architecture.new_network("toy", tokenizer, 64, 0))["longest row"],
+        "takes 128 tokens",
+        "sees 64",
     )
 
 
@@ -149,7 +151,7 @@ def test_weights_on_a_gpu_are_not_counted_twice(run_checks, network, monkeypatch
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("recomputes", [False, True])
 def test_bytes_of_long_rows_are_predicted_from_short_ones(tokenizer, dropout, recomputes):
-    network = loading.new_network("toy4", tokenizer, 1024, 0, dropout)
+    network = architecture.new_network("toy4", tokenizer, 1024, 0, dropout)
     network.set_recomputation(is_on=recomputes)
     rows = [np.arange(513) % network.vocab_size] * 3
     drawn = network.torch.get_rng_state()
@@ -164,7 +166,7 @@ def test_bytes_of_long_rows_are_predicted_from_short_ones(tokenizer, dropout, re
 
 def test_long_rows_are_measured_with_the_attention_that_they_have(tokenizer):
     """Rows of more than 1,024 tokens do not store attention weights on a CPU."""
-    network = loading.new_network("toy4", tokenizer, 4096, 0)
+    network = architecture.new_network("toy4", tokenizer, 4096, 0)
     found = network.peak_bytes([np.arange(1537) % network.vocab_size], is_training=True)
     growth = peak_memory.measure_growth(network, 1536, is_training=True)
     assert found <= growth.bytes_of(1536, 1536) < 1.12 * found
@@ -172,7 +174,7 @@ def test_long_rows_are_measured_with_the_attention_that_they_have(tokenizer):
 
 
 def test_activations_that_are_computed_again_are_few_and_the_same(tokenizer):
-    network = loading.new_network("toy4", tokenizer, 1024, 0, 0.1)
+    network = architecture.new_network("toy4", tokenizer, 1024, 0, 0.1)
     rows = [np.arange(257) % network.vocab_size] * 2
     found = []
     for is_on in (False, True):
@@ -206,7 +208,7 @@ def test_logits_of_a_large_vocabulary_never_exist_at_once(tokenizer):
     from git_starcoder.model.live_bytes import LiveBytes
 
     vocab_size, tokens = 152_064, 3072
-    network = loading.new_network("toy", tokenizer, 4096, 0)
+    network = architecture.new_network("toy", tokenizer, 4096, 0)
     torch = network.torch
     table = torch.nn.Parameter(torch.zeros(vocab_size, 32))
     network.model.get_input_embeddings().weight = network.model.get_output_embeddings().weight = table

@@ -91,10 +91,10 @@ PROGRAM = """
 import os, signal, sys, time
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import StarcoderError
-from git_starcoder.model import loading, network
+from git_starcoder.model import architecture, network
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.training import train
-loading.MODEL_SIZES["toy"] = {toy!r}
+architecture.MODEL_SIZES["toy"] = {toy!r}
 network.limit_library_threads = lambda: 1
 class Watch:
     def begin(self, step, total): print("begun", flush=True)

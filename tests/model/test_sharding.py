@@ -16,7 +16,7 @@ import bases
 import finished
 import shell
 from git_starcoder.errors import UsageError
-from git_starcoder.model import checkpoint, loading, sharding
+from git_starcoder.model import architecture, checkpoint, loading, sharding
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.network import Network
@@ -33,10 +33,10 @@ PROGRAM = """
 import json, os, sys
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import StarcoderError
-from git_starcoder.model import loading, loop, network, training
+from git_starcoder.model import architecture, loop, network, training
 from git_starcoder.model.config import TrainConfig
 said = json.loads(sys.argv[1])
-loading.MODEL_SIZES["toy"] = said["toy"]
+architecture.MODEL_SIZES["toy"] = said["toy"]
 network.limit_library_threads = training.limit_library_threads = lambda: 1
 save = loop.TrainingLoop._save_checkpoint
 def save_and_end(self):
@@ -231,7 +231,7 @@ def alone(monkeypatch):
 def test_preflight_counts_what_is_gathered(alone, dataset, tmp_path):
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     corpus = Corpus.read(dataset, tokenizer)
-    model = loading.new_network("toy", tokenizer, 128, 0).model
+    model = architecture.new_network("toy", tokenizer, 128, 0).model
     layers = [sum(4 * weight.numel() for weight in layer.parameters()) for layer in model.model.layers]
     others = sum(4 * weight.numel() for weight in model.parameters()) - sum(layers)
     sharded = sharding.ShardedModel.divide(torch, model, alone, "cpu", "float32")
@@ -242,7 +242,7 @@ def test_preflight_counts_what_is_gathered(alone, dataset, tmp_path):
     assert results["memory"].result == results["longest row"].result == results["packed rows"].result == "ok"
     assert "gathered weights" in results["memory"].figure
     # Weights whole again are those that were divided, and tied weights stay tied.
-    expected = loading.new_network("toy", tokenizer, 128, 0).model.state_dict()
+    expected = architecture.new_network("toy", tokenizer, 128, 0).model.state_dict()
     sharded.gather(keep=True)
     assert all(torch.equal(expected[name], weight) for name, weight in model.state_dict().items())
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight

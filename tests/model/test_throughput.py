@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bases
-from git_starcoder.model import loading
+from git_starcoder.model import architecture
 from git_starcoder.model.packing import pack_rows
 from git_starcoder.model.throughput import ModelOperations, Utilization, peak_operations
 
@@ -30,7 +30,7 @@ def test_peaks_are_those_of_the_device_and_no_other(name, peak):
 @pytest.fixture
 def network():
     tokenizer = bases.learn([b"nothing"], 300)
-    return loading.new_network("200K", tokenizer, 64, 0, device="cpu", precision="float32")
+    return architecture.new_network("200K", tokenizer, 64, 0, device="cpu", precision="float32")
 
 
 def test_operations_are_six_per_number_of_a_matrix_and_fewer_without_its_gradient(network):

@@ -250,10 +250,10 @@ def test_what_a_killed_training_left_is_cleared(dataset, tmp_path):
     code = f"""
 import os, signal
 from git_starcoder.dataset import Dataset
-from git_starcoder.model import loading
+from git_starcoder.model import architecture
 from git_starcoder.model import training
 from git_starcoder.model.config import TrainConfig
-loading.MODEL_SIZES["toy"] = {TOY!r}
+architecture.MODEL_SIZES["toy"] = {TOY!r}
 class Watch:
     def note(self, text): pass
     def begin(self, step, total): os.kill(os.getpid(), signal.SIGKILL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import finished
-from git_starcoder.model import loading, network
+from git_starcoder.model import architecture, network
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.training import train
 from git_starcoder.serve.engine import Engine
@@ -19,7 +19,7 @@ TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num
 def _toy_size():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "limit_library_threads", lambda: 1)
-        patch.setitem(loading.MODEL_SIZES, "toy", TOY)
+        patch.setitem(architecture.MODEL_SIZES, "toy", TOY)
         yield
 
 

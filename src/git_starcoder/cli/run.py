@@ -187,7 +187,7 @@ def _start_model(base: Base | BaseModel | None, size: str | None, tune: str | No
     tune = tune or ("full" if isinstance(base, Base) else "lora")
     if tune != "full":
         from git_starcoder.model.config import TrainConfig
-        from git_starcoder.model.loading import require_libraries
+        from git_starcoder.model.extras import require_libraries
         from git_starcoder.model.network import best_device
 
         require_libraries(TrainConfig.load(base=base.name, tune=tune), best_device())

@@ -14,7 +14,8 @@ import numpy as np
 
 from git_starcoder.bases import BASE_FILE, BLOBS_FILE, Base, find_base
 from git_starcoder.bases.blobs import BlobFilter
-from git_starcoder.model.loading import TRAINING_RECORD, find_base_folder, read_training_record
+from git_starcoder.model.base_model import find_base_folder
+from git_starcoder.model.loading import TRAINING_RECORD, read_training_record
 
 if TYPE_CHECKING:
     from pathlib import Path

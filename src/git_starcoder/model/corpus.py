@@ -194,6 +194,11 @@ class Corpus:
         return np.diff(self.offsets)
 
     @cached_property
+    def input_lengths(self) -> Integers:
+        """Tokens of each row that a model reads (`input_tokens`), shape (rows,)."""
+        return self.lengths + self.has_first_token
+
+    @cached_property
     def ends_text(self) -> NDArray[np.bool_]:
         """Whether the row ends with the end-of-text token, shape (rows,)."""
         return self.tokens[self.offsets[1:] - 1] == self.end_token

@@ -30,15 +30,11 @@ from git_starcoder.evals.bits_per_byte import score_kinds_of_rows, score_models
 from git_starcoder.evals.completion import NO_FIM_TOKENS, score_filled_holes, score_next_lines
 from git_starcoder.evals.compressors import compressed_sizes
 from git_starcoder.memory.repository_memory import RepositoryMemory
+from git_starcoder.model.architecture import UntrainedNetwork
 from git_starcoder.model.base_lineage import BaseLineage
+from git_starcoder.model.base_weights import load_base_network
 from git_starcoder.model.card import CARD_FILE, render_card
-from git_starcoder.model.loading import (
-    TRAINING_RECORD,
-    UntrainedNetwork,
-    load_base_network,
-    load_model,
-    read_training_record,
-)
+from git_starcoder.model.loading import TRAINING_RECORD, load_model, read_training_record
 from git_starcoder.model.with_context import scored_network
 from git_starcoder.model.with_memory import (
     MEMORY_FOLDER,

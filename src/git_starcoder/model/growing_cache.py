@@ -8,8 +8,7 @@ from typing import Any
 
 from transformers.cache_utils import DynamicCache, DynamicLayer  # noqa: TID253
 
-ROOM = 5 / 4
-"""How much more room is made than is needed when there is too little."""
+from git_starcoder.model.room import make_room
 
 
 class GrowingLayer(DynamicLayer):
@@ -29,8 +28,8 @@ class GrowingLayer(DynamicLayer):
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if self._key_room is None or end > self._key_room.shape[-2]:
-            self._key_room = _enlarge(key_states, self.keys, start, int(end * ROOM))
-            self._value_room = _enlarge(value_states, self.values, start, int(end * ROOM))
+            self._key_room = make_room(self.keys if start else key_states, start, end)
+            self._value_room = make_room(self.values if start else value_states, start, end)
         self._key_room[..., start:end, :] = key_states
         self._value_room[..., start:end, :] = value_states
         self.keys, self.values = self._key_room[..., :end, :], self._value_room[..., :end, :]
@@ -42,11 +41,3 @@ def make_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
-
-
-def _enlarge(new: Any, old: Any, count: int, room: int) -> Any:
-    """A tensor like `new` with room for more tokens, which begins with the first `count` tokens of `old`."""
-    larger = new.new_empty((*new.shape[:-2], room, new.shape[-1]))
-    if count:
-        larger[..., :count, :] = old
-    return larger

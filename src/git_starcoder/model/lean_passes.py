@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 import numpy as np
 
 from git_starcoder.model.generation import NetworkPasses
+from git_starcoder.model.room import make_room
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +25,6 @@ KIND = "Qwen3ForCausalLM"
 """The class of the networks that `train` makes from scratch."""
 MAX_WEIGHTS = 64_000_000
 """In larger networks, the products take most of the time, and a second copy of some weights would cost memory."""
-ROOM = 5 / 4
-"""How much more room for keys and values is made than is needed when there is too little."""
 CHECKED_TOKENS, TOLERANCE = 24, 1e-4
 """Tokens for which the predictions are compared, and the largest difference of a probability."""
 
@@ -144,7 +143,9 @@ class LeanPasses:
         lean, torch, functional = self._lean, self._lean.network.torch, self._lean.network.torch.nn.functional
         start, count = len(self._tokens), len(text)
         end = start + count
-        self._make_room(start, end)
+        if end > self._keys.shape[-2]:
+            self._keys = make_room(self._keys, start, end)
+            self._values = make_room(self._values, start, end)
         heads, shared, width = lean.heads, lean.shared_heads, lean.width
         cosine, sine = lean.cosine[start:end], lean.sine[start:end]
         mask = None
@@ -175,16 +176,6 @@ class LeanPasses:
         logits[:, lean.network.suppressed_tokens] = -torch.inf
         probabilities: NDArray[np.float32] = logits.softmax(-1)[None].numpy()
         return probabilities
-
-    def _make_room(self, start: int, end: int) -> None:
-        """Have room for the keys and values of tokens up to `end`; up to `start`, they are kept."""
-        if end <= self._keys.shape[3]:
-            return
-        for name in ("_keys", "_values"):
-            old = getattr(self, name)
-            larger = old.new_empty((*old.shape[:3], int(end * ROOM), old.shape[4]))
-            larger[:, :, :, :start] = old[:, :, :, :start]
-            setattr(self, name, larger)
 
 
 def _rotate(torch: Any, numbers: Any, cosine: Any, sine: Any) -> Any:

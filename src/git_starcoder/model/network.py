@@ -55,6 +55,8 @@ LOGIT_SLICE_TOKENS = 512
 GPU_SLICE_LOGITS = 1 << 26
 """Logits that a GPU computes at once (256 MiB in float32), of at least `LOGIT_SLICE_TOKENS` tokens: small products of
 matrices do not fill it."""
+DIMENSION_MULTIPLE = 64
+"""Vocabulary and feed-forward width are multiples of this, because matrix units work in tiles."""
 FLOAT_BYTES = 4
 """Bytes of a logit, which is always computed in float32."""
 MAX_STORED_LOGITS = 1 << 28

@@ -324,7 +324,7 @@ def planned_budget(plan: TrainingPlan, corpus: Corpus, end_step: int | None = No
             fim_draws[rows] += fim_mask(corpus, plan, rows, np.full(len(rows), draw))
     moved = _moved_tokens(plan, corpus, draws)
     plain_draws = draws - fim_draws
-    input_lengths = corpus.lengths + corpus.has_first_token
+    input_lengths = corpus.input_lengths
     plain_losses = np.maximum(input_lengths - corpus.loss_starts, 0)
     # 3, one more for a row without an end-of-text token of its own, and one for a beginning-of-text token.
     fim_control = FIM_TOKEN_COUNT + ~corpus.ends_text + (corpus.begin_token is not None)

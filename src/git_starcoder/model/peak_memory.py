@@ -127,7 +127,7 @@ def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig, w
         parts["gathered weights"] = (1 + bool(trained)) * network.sharded_model.gathered_bytes()
     available = free_memory(network) + held
     least = sum(parts.values())
-    longest = int((corpus.lengths + corpus.has_first_token).max()) - 1  # the last token is only a target
+    longest = int(corpus.input_lengths.max()) - 1  # the last token is only a target
     tokens, count = micro_batch_tokens(config, longest, network.device, world_size)
     if least > available and not network.sharded_model:  # processes measure together
         return PeakMemory(parts, available, tokens, least, 0)

@@ -174,8 +174,9 @@ def choose_recomputation(corpus: Corpus, network: Network, config: TrainConfig, 
 def _check_longest_row(corpus: Corpus, network: Network, fitting: int) -> PreflightResult:
     """Send the longest row forward and backward through the network. Rows of `fitting` tokens would fit."""
     torch, hint = network.torch, f"build with --set window.size={fitting or 'N'}, which is smaller"
-    longest = int((corpus.lengths + corpus.has_first_token).max()) - 1
-    row = int((corpus.lengths + corpus.has_first_token).argmax())
+    row = int(corpus.input_lengths.argmax())
+    tokens = corpus.input_tokens(row)
+    longest = len(tokens) - 1
     if longest > network.positions:
         what = f"a row takes {longest:,} tokens, and the model sees {network.positions:,}"
         hint = f"build with --set window.size={network.context - network.context % 64}"
@@ -187,7 +188,7 @@ def _check_longest_row(corpus: Corpus, network: Network, fitting: int) -> Prefli
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
     try:
-        loss = network.row_losses([corpus.input_tokens(row)], corpus.loss_starts[[row]]).mean()
+        loss = network.row_losses([tokens], corpus.loss_starts[[row]]).mean()
         loss.backward()
         bits = float(loss.detach()) / log(2)
     except RuntimeError as error:
@@ -216,7 +217,7 @@ def _check_vocabulary(corpus: Corpus, network: Network, tokenizer: Tokenizer) ->
 
 def _check_end_of_text(corpus: Corpus) -> PreflightResult:
     """Check that some row has the end of a text in its loss: otherwise the model would not learn to stop."""
-    is_learned = corpus.ends_text & (corpus.lengths + corpus.has_first_token > corpus.loss_starts)
+    is_learned = corpus.ends_text & (corpus.input_lengths > corpus.loss_starts)
     figure = f"{int(is_learned.sum()):,} of {len(corpus.ends_text):,} rows end a text, and learn that it ends"
     if not is_learned.any():
         figure = f"no row learns the end-of-text token {corpus.end_token}"

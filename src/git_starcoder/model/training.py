@@ -24,8 +24,10 @@ from git_starcoder.dataset.held_out import draw_documents, load_documents
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.machine import limit_library_threads
+from git_starcoder.model.adapters import merge_published_adapters
 from git_starcoder.model.base_lineage import BaseLineage
 from git_starcoder.model.base_model import BaseModel
+from git_starcoder.model.building import build_network
 from git_starcoder.model.card import CARD_FILE, render_card
 from git_starcoder.model.checkpoint import (
     METRICS_FILE,
@@ -40,16 +42,13 @@ from git_starcoder.model.checkpoint import (
 from git_starcoder.model.config import BUDGET_KEYS, DEFAULT_FIM_SHARE, Precision, TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
+from git_starcoder.model.extras import require_libraries
 from git_starcoder.model.loading import (
-    MODEL_CONFIG,
     MODEL_SCHEMA,
     SERVING_FILE,
     SERVING_SCHEMA,
     TRAINING_RECORD,
-    build_network,
-    merge_published_adapters,
     read_training_record,
-    require_libraries,
     save_model,
     saved_number_type,
 )
@@ -60,6 +59,7 @@ from git_starcoder.model.packing import FIM_TOKEN_COUNT
 from git_starcoder.model.plan import TrainingPlan, budget_steps, epoch_steps
 from git_starcoder.model.preflight import choose_recomputation, raise_if_wrong, run_preflight, search_batch_size
 from git_starcoder.model.processes import connect_processes
+from git_starcoder.model.weight_files import MODEL_CONFIG
 from git_starcoder.model.with_context import (
     CONTEXT_FOLDER,
     NetworkWithContext,

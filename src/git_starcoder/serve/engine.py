@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from git_starcoder.memory.repository_memory import MemoryReader
+from git_starcoder.model.base_model import find_base_folder
+from git_starcoder.model.base_weights import load_base_network
 from git_starcoder.model.complete import Model
 from git_starcoder.model.generation import write_with_drafts
 from git_starcoder.model.lean_passes import PassFactory
-from git_starcoder.model.loading import TRAINING_RECORD, find_base_folder, load_base_network
+from git_starcoder.model.loading import TRAINING_RECORD
 from git_starcoder.model.with_context import NetworkWithContext
 from git_starcoder.model.with_memory import texts_of_prompt
 from git_starcoder.serve.confidence import read_threshold

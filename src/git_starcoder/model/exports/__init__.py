@@ -20,13 +20,8 @@ from git_starcoder import registry
 from git_starcoder.errors import DatasetError, UsageError
 from git_starcoder.model.base_lineage import BaseLineage
 from git_starcoder.model.card import CARD_FILE, render_export_card
-from git_starcoder.model.loading import (
-    MODEL_CONFIG,
-    MODEL_HINT,
-    TRAINING_RECORD,
-    hint_of_model_inside,
-    read_training_record,
-)
+from git_starcoder.model.loading import MODEL_HINT, TRAINING_RECORD, read_training_record
+from git_starcoder.model.weight_files import MODEL_CONFIG, hint_of_model_inside
 from git_starcoder.model.with_context import CONTEXT_FOLDER
 from git_starcoder.model.with_memory import MEMORY_FOLDER
 from git_starcoder.output_folder import OutputKind, atomic_folder, describe_files

@@ -7,7 +7,8 @@ import shutil
 from typing import TYPE_CHECKING
 
 from git_starcoder.errors import DatasetError, UsageError
-from git_starcoder.model.loading import ADAPTER_CONFIG, ADAPTER_FOLDER, BASE_DIGEST_FILE
+from git_starcoder.model.adapters import ADAPTER_CONFIG, BASE_DIGEST_FILE
+from git_starcoder.model.weight_files import ADAPTER_FOLDER
 from git_starcoder.text.tokenizer import TOKENIZER_FILES, summarize_error
 
 if TYPE_CHECKING:

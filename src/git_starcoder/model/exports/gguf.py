@@ -14,7 +14,8 @@ import numpy as np
 
 from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
 from git_starcoder.model.gguf_tokenizer import add_tokenizer, find_pre_tokenizer
-from git_starcoder.model.loading import MODEL_CONFIG, load_weights
+from git_starcoder.model.loading import load_weights
+from git_starcoder.model.weight_files import MODEL_CONFIG
 from git_starcoder.text.tokenizer import load_tokenizer, summarize_error
 
 if TYPE_CHECKING:
