@@ -329,3 +329,15 @@ def test_a_signature_without_end_is_cut():
 
 def test_source_with_errors_gives_what_can_be_told():
     assert "whole" in [one.name for one in symbols("fn whole(a: u8) {}\nfn broken(", "rust")]
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        (f"template <{'int A, ' * 400}int B> void f() {{}}\n", "cpp"),  # cut before the name
+        ("class C { [[ 'a', /* which */ 'b' ]]() {} }\n", "javascript"),
+    ],
+)
+def test_a_declaration_that_its_signature_does_not_name_is_none(text, language):
+    assert all(one.name in one.signature for one in symbols(text, language))
+    assert [one.name for one in symbols(f"{text}class D {{}};\n", language)][-1] == "D"

@@ -186,6 +186,8 @@ def extract_symbols(code: Code, captures: Captures) -> tuple[Symbol, ...]:
         if not owner_name and "owner" in rules and (stated := re.search(rules["owner"], signature)):
             owner_name = stated[1]
         signature = rules.get("lead", {}).get(item.group, "") + signature
+        if item.name not in signature:  # a computed name with a comment in it, or what a parser misled by macros reads
+            continue
         visibility = "public" if is_public else "private"
         symbols.append(Symbol(item.name, signature, visibility, item.node.start_point.row + 1, item.kind, owner_name))
     return tuple(symbols)
