@@ -13,13 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from git_starcoder.checks import base as checks
 from git_starcoder.checks import check
 from git_starcoder.dataset import Dataset
 from git_starcoder.dataset.show import show
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import RepositoryError
-from git_starcoder.hashing.near_duplicates import find_copies_in
 from git_starcoder.many import tasks
 from git_starcoder.many.build import build_many
 from git_starcoder.many.tasks import RepositorySource
@@ -145,19 +143,6 @@ def test_every_check_passes_on_many(kind, request):
     assert not found
     passed = {outcome.check for outcome in check(dataset) if not outcome.skipped}
     assert passed > {"leak", "near_files", "overlap", "rows", "counts", "ages", "weights", "origins"}
-
-
-def test_the_check_compares_files_by_repository_as_the_build_does(natural, monkeypatch):
-    """Of several parts, similar texts count as one when contained texts are searched: other pairs are alike then."""
-    compared = []
-
-    def note_and_find(parts, numbers, *args, **options):
-        compared.extend(parts)
-        return find_copies_in(parts, numbers, *args, **options)
-
-    monkeypatch.setattr(checks, "find_copies_in", note_and_find)
-    assert all(not outcome.finding_count for outcome in check(natural))
-    assert len(compared) == len({metadata["repository"] for metadata in all_metadata(natural)}) > 1
 
 
 @pytest.mark.parametrize("kind", ["natural", "history"])

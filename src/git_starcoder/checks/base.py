@@ -17,7 +17,6 @@ from pkgutil import iter_modules
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
-import numpy as np
 import orjson
 
 from git_starcoder.build_state import pause_garbage_collection
@@ -26,7 +25,7 @@ from git_starcoder.dataset.read_blocks import read_blocks
 from git_starcoder.dataset.samples import RebuiltSamples
 from git_starcoder.errors import DatasetError, RepositoryError, RevisionError
 from git_starcoder.git.objects import FOLDER_MODE, Repo
-from git_starcoder.hashing.near_duplicates import CopyPairs, describe_texts, find_copies_in
+from git_starcoder.hashing.near_duplicates import CopyPairs, find_copies
 from git_starcoder.hashing.texts import HashedLines, TextShingles
 from git_starcoder.protocols import NO_PROGRESS, Failure
 from git_starcoder.recipe import Recipe
@@ -187,20 +186,13 @@ class CheckContext:
     @cached_property
     def similar_files(self) -> SimilarFiles:
         """The files that rows show in full, and which of them are alike by the recipe's threshold (`split.near`)."""
-        texts: dict[str, dict[str, bytes]] = {}
-        """By repository and sample. They are compared as the build compares them: see `find_copies_in`."""
+        texts: dict[str, bytes] = {}
         for sample in self.samples.by_id.values():
             if sample.metadata["augmentation_type"] == BASE and (text := self.samples.full_text(sample) or b"").strip():
-                texts.setdefault(sample.metadata.get("repository", ""), {})[sample.id] = text
-        parts = list(texts.values()) or [{}]
-        described = [
-            describe_texts(TextShingles.from_texts(part.values()), HashedLines.from_texts(part.values()))
-            for part in parts
-        ]
-        ends = np.cumsum([len(part) for part in parts])
-        numbers = [np.arange(end - len(part), end) for part, end in zip(parts, ends.tolist(), strict=True)]
-        pairs = find_copies_in(described, numbers, self.recipe.split.near, tolerance=SIMILARITY_TOLERANCE)
-        return SimilarFiles([self.samples.by_id[sample_id] for part in parts for sample_id in part], pairs)
+                texts[sample.id] = text
+        shingles, lines = TextShingles.from_texts(texts.values()), HashedLines.from_texts(texts.values())
+        pairs = find_copies(shingles, lines, self.recipe.split.near, SIMILARITY_TOLERANCE)
+        return SimilarFiles([self.samples.by_id[sample_id] for sample_id in texts], pairs)
 
     @cached_property
     def last_changes(self) -> Mapping[str, LastChange]:
