@@ -106,7 +106,7 @@ def train_in_parts(dataset: Path, out: Path, values: dict[str, Any], parts: list
     return {
         "run": ", then ".join(f"{part.processes}{' sharded' * part.is_sharded}" for part in parts),
         "plan": record["plan"],
-        "ledger": {**record["ledger"], "pieces": None, "padded": None},
+        "ledger": {**record["ledger"], **dict.fromkeys(("pieces", "laid", "padded"))},  # which follow the processes
         "losses": [line["loss"] * math.log(2) for line in lines if "loss" in line],
         **{key: round(max(each[key] for each in found) / MIB) for key in ("building", "training")},
         "seconds": round(seconds, 1),
