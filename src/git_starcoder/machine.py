@@ -39,7 +39,7 @@ THREAD_COUNT_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_TH
 MALLOC_MMAP_THRESHOLD = -3
 """The parameter of glibc's `mallopt` that says from which size a block has pages of its own (`M_MMAP_THRESHOLD`)."""
 OWN_PAGES_BYTES = 4 << 20
-"""That size where memory is short."""
+"""Blocks from this size on have pages of their own after `return_freed_memory`."""
 GIB = 1 << 30
 WINDOW_BY_MEMORY_GIB = ((24, 4096), (16, 2048), (12, 1536), (8, 1024))
 """GPU memory in GiB and the window in tokens that is used from there on."""

@@ -135,6 +135,31 @@ def test_rows_that_fit_are_named_if_the_longest_does_not(run_checks, network, mo
     assert "rows of 64 tokens fit (build with --set window.size=N" in line.hint
 
 
+def test_processes_share_the_tokens_of_a_step(run_checks, network):
+    given = TrainConfig(batch=2048, optimizer="adamw")
+    alone, shared = (
+        peak_memory.predict_peak_memory(run_checks.corpus, network, given, world_size) for world_size in (1, 2)
+    )
+    assert shared.tokens < 0.6 * alone.tokens
+    assert shared.needed < alone.needed
+
+
+def test_logits_are_gone_when_activations_are_computed_again(run_checks, network, monkeypatch):
+    logits = 1 << 33
+    monkeypatch.setattr(peak_memory, "training_logit_bytes", lambda *_: logits)
+    given = TrainConfig(optimizer="adamw")
+
+    def needed():
+        peak = peak_memory.predict_peak_memory(run_checks.corpus, network, given)
+        return peak.parts[f"activations of {peak.tokens:,} tokens"] + peak.parts["logits"], peak.tokens
+
+    stored, _ = needed()
+    network.set_recomputation(is_on=True)
+    computed_again, tokens = needed()
+    assert computed_again == logits + peak_memory.layer_input_bytes(network, tokens)
+    assert computed_again < stored
+
+
 def test_weights_on_a_gpu_are_not_counted_twice(run_checks, network, monkeypatch):
     """What is free on a GPU is what the weights, which are on it already, have left."""
     weights = peak_memory.part_bytes(list(network.model.parameters()))

@@ -109,8 +109,8 @@ class Server:
                     status, message = 429 if error.is_of_client else 503, str(error)
                 case HTTPException():
                     status, headers = error.status_code, dict(error.headers or {})
-                    message = f"{request.method} is not possible here: use {headers.get('Allow', 'another method')}"
-                    message = NO_ROUTE if status == 404 else message
+                    allowed = headers.get("Allow", "another method")
+                    message = NO_ROUTE if status == 404 else f"{request.method} is not possible here: use {allowed}"
                 case _:  # Starlette raises it again after the answer, and the guard reports it
                     pass
             if status in {429, 503}:
