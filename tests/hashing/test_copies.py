@@ -91,3 +91,18 @@ def test_a_family_of_forks_does_not_become_boilerplate():
     texts = ["\n".join(version).encode() for version in (*versions, book)]
     found = in_parts(texts, [1] * 21, 0.5)
     assert set(connect_components(np.arange(21), found.left, found.right).tolist()) == {0}
+
+
+def test_what_a_page_of_a_large_family_copied_is_found():
+    """Its template is most of each page, and boilerplate; the other file has all the rest of one page."""
+    chance = random.Random(5)
+
+    def draw(count):
+        return [" ".join(chance.choices(string.ascii_lowercase, k=9)) for _ in range(count)]
+
+    template = draw(300)
+    own = [draw(100) for _ in range(20)]
+    pages = ["\n".join((*template, *lines)).encode() for lines in own]
+    other = "\n".join((*draw(200), *own[7])).encode()
+    found = in_parts([*pages, other], [20, 1], 0.5)
+    assert {*zip(found.left.tolist(), found.right.tolist(), strict=True)} >= {(0, 1), (7, 20)}

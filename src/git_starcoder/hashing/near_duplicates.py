@@ -31,7 +31,7 @@ from git_starcoder.hashing.arrays import (
     sorted_unique,
 )
 from git_starcoder.hashing.bands import CHUNK_SHINGLES, BandIndex, signatures_of
-from git_starcoder.hashing.containment import ShingleSample, find_contained, sample_shingles
+from git_starcoder.hashing.containment import ContainedPairs, ShingleSample, find_contained, sample_shingles
 from git_starcoder.hashing.texts import JoinedShingles
 
 if TYPE_CHECKING:
@@ -145,22 +145,24 @@ def find_copies_in(
     `numbers` has for each text of each part its number in the result: from 0, ascending over all parts; -1 leaves a
     text out.
 
-    Of several parts, similar texts count as one text when contained texts are searched. Otherwise, a family of forks
-    would make all its code boilerplate.
+    In several parts, contained texts are searched twice. First, similar texts count as one text: otherwise, a family of
+    forks would make all its code boilerplate. Then, each text counts by itself: otherwise, what a thousand generated
+    pages have in common would be most of each page, and what one of them copied from elsewhere would be too little.
     """
     documents = join_shingles([part.shingles for part in parts], numbers)
     token_runs, line_words = [part.token_runs for part in parts], [part.line_words for part in parts]
     line_threshold = min(1.0, max(threshold, MIN_REWRAPPED_SHARE) + tolerance)
     threshold = min(1.0, threshold + tolerance)
-    merged = np.arange(len(documents.part))
+    alone = np.arange(len(documents.part))
     with ThreadPoolExecutor(threads) as pool:  # numpy releases the interpreter lock
         similar_search = pool.submit(find_similar_pairs, documents, threshold)
+        views = [alone]
         if len(parts) > 1:
             similar = similar_search.result()
-            merged = connect_components(merged, similar.left, similar.right)
-        rewrapped_search = pool.submit(find_contained, line_words, numbers, line_threshold, merged)
-        contained = find_contained(token_runs, numbers, threshold, merged)
-    similar, rewrapped = similar_search.result(), rewrapped_search.result()
+            views.append(connect_components(alone, similar.left, similar.right))
+        rewrapped_searches = [pool.submit(find_contained, line_words, numbers, line_threshold, view) for view in views]
+        contained = _join_pairs([find_contained(token_runs, numbers, threshold, view) for view in views])
+    similar, rewrapped = similar_search.result(), _join_pairs([search.result() for search in rewrapped_searches])
     return CopyPairs(
         np.concatenate((similar.left, contained.part, rewrapped.part)),
         np.concatenate((similar.right, contained.whole, rewrapped.whole)),
@@ -168,6 +170,11 @@ def find_copies_in(
         {"near_duplicate": len(similar.left), "contained": len(contained.part), "rewrapped": len(rewrapped.part)},
         similar.is_exact,
     )
+
+
+def _join_pairs(found: Sequence[ContainedPairs]) -> ContainedPairs:
+    """The pairs of several searches; those that two searches found are there twice."""
+    return ContainedPairs(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
 
 
 def join_shingles(parts: Sequence[TextShingles], numbers: Sequence[Array]) -> JoinedShingles:
