@@ -52,6 +52,29 @@ def test_dropped_weights_keep_their_sum():
     assert float(outputs[:, :100].std()) > 0.05
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("gap", [1, 1000])  # exp(-1000) is 0 in a float
+def test_cross_entropy_is_torchs(dtype, gap):
+    torch.manual_seed(gap)
+    numbers = (gap * torch.randn(9, 33)).to(dtype)
+    targets = torch.randint(33, (9,))
+    targets[[2, 8]] = -100
+    results = []
+    for measure in (
+        cpu_operations.CrossEntropy.apply,
+        lambda logits, targets: torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none"),
+    ):
+        logits = numbers.clone().requires_grad_()
+        losses = measure(logits, targets)
+        (losses * torch.arange(9)).sum().backward()
+        results.append([losses, logits.grad])
+    (ours, of_ours), (expected, of_expected) = results
+    torch.testing.assert_close(ours, expected)
+    assert of_ours.dtype == dtype
+    assert of_expected.any()
+    torch.testing.assert_close(of_ours, of_expected, **({"rtol": 0.02, "atol": 1e-3} if dtype == torch.bfloat16 else {}))
+
+
 @pytest.mark.parametrize("kind", sorted(cpu_operations.PLAIN_NORMS))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_norms_are_those_of_transformers(kind, dtype):

@@ -574,8 +574,13 @@ class Network:
         return [self.torch.cuda.current_device()] if self.device == "cuda" else []
 
     def _cross_entropy(self, states: Any, targets: Any) -> Any:
-        logits = self._forward_path.head(states).float()
-        return self.torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+        logits = self._forward_path.head(states)
+        if self.device == "cpu" and self.torch.is_grad_enabled():
+            from git_starcoder.model.cpu_operations import CrossEntropy
+
+            cross_entropy: Any = CrossEntropy
+            return cross_entropy.apply(logits, targets)
+        return self.torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
     def _view_predictions(self, states: Any, targets: Any) -> Any:
         """For each target the bits it needs, the entropy of its prediction in bits, and the largest probability."""

@@ -218,7 +218,10 @@ def layer_input_bytes(network: Network, tokens: int) -> int:
 def training_logit_bytes(network: Network, tokens: int) -> int:
     """Bytes of logits, and of the gradient of the output layer, in a micro-batch of so many targets."""
     logits = tokens * network.vocab_size
-    stored = 0 if logits > MAX_STORED_LOGITS else FLOAT_BYTES * logits  # else they are computed again
+    # A CPU stores their gradients, in the number format of products: see `cpu_operations.CrossEntropy`.
+    is_short = network.device == "cpu" and network.precision != "float32"
+    number_bytes = FLOAT_BYTES // 2 if is_short else FLOAT_BYTES
+    stored = 0 if logits > MAX_STORED_LOGITS else number_bytes * logits  # else they are computed again
     copies = LOGIT_COPIES + (not stored)
     of_slice = copies * FLOAT_BYTES * min(tokens, LOGIT_SLICE_TOKENS) * network.vocab_size
     head = network.model.get_output_embeddings().weight
