@@ -35,7 +35,7 @@ from git_starcoder.model.held_out_text import draw_texts, score_texts
 from git_starcoder.model.loading import TRAINING_RECORD, read_training_record, require_model
 from git_starcoder.model.training import MODEL_KIND, TrainResult, train
 from git_starcoder.model.with_context import CONTEXT_FOLDER, repository_context
-from git_starcoder.model.with_memory import MEMORY_FOLDER
+from git_starcoder.model.with_memory import MEMORY_FOLDER, remembered_texts
 from git_starcoder.output_folder import (
     GITIGNORE_NAME,
     atomic_folder,
@@ -238,9 +238,9 @@ class _UpdateRun:
 
         The gates stay: they say how much a count is worth, which new commits hardly change.
         """
-        documents = [document.tokens for document in load_repository(dataset)]
+        texts = remembered_texts(load_repository(dataset))
         start = perf_counter()
-        memory = RepositoryMemory.open(self.model / MEMORY_FOLDER).update(documents, "repository")
+        memory = RepositoryMemory.open(self.model / MEMORY_FOLDER).update(texts, "repository")
         seconds = perf_counter() - start
         made_anew = {MEMORY_FOLDER, CONTEXT_FOLDER}
         dropped = {TRAINING_RECORD, SCORES_FILE, CARD_FILE}

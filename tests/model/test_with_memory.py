@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import finished
-from git_starcoder.dataset.held_out import load_documents
+from git_starcoder.dataset.held_out import load_documents, load_repository
 from git_starcoder.evals.bits_per_byte import document_sequences
 from git_starcoder.memory.repository_memory import MemoryReader, RepositoryMemory
 from git_starcoder.model import evaluate as evaluation
+from git_starcoder.model import with_memory
 from git_starcoder.model.complete import Model
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.evaluate import evaluate
@@ -22,6 +23,7 @@ from git_starcoder.model.with_memory import (
     read_prompt,
     training_memory,
 )
+from git_starcoder.protocols import Progress
 
 TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -152,6 +154,23 @@ def test_a_trained_model_remembers_the_whole_repository_and_completes_with_it(da
     assert not text[place:].startswith(written[1][:9])
     assert written[0] != written[1]
     assert (folder / MEMORY_FOLDER / "memory.json").is_file()
+
+
+def test_a_memory_reads_as_many_files_as_it_can_hold(dataset, model, monkeypatch):
+    documents = load_repository(dataset)
+    total = sum(len(document.tokens) for document in documents)
+    assert len(with_memory.remembered_texts(documents)) == len(documents)
+    monkeypatch.setattr(with_memory, "MAX_MEMORY_TOKENS", total // 2)
+    texts = with_memory.remembered_texts(documents)
+    backwards = with_memory.remembered_texts(documents[::-1])
+    assert [text.tobytes() for text in texts] == [text.tobytes() for text in backwards[::-1]]
+    notes = []
+    monkeypatch.setattr(Progress, "note", lambda _, text: notes.append(text))
+    memory = with_memory.add_memory(model.network, dataset, model.tokenizer)
+    read = sum(map(len, texts))
+    assert total // 4 < read <= total // 2
+    assert notes == [f"the memory has read {read:,} of {total:,} tokens, which is as much as it can hold"]
+    assert len(memory.index.lengths) == len(texts)
 
 
 def test_no_score_comes_from_a_memory_that_holds_held_out_text(dataset, folder, model, monkeypatch):

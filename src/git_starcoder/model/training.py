@@ -446,7 +446,7 @@ class _TrainingRun:
         If the weights are sharded, all processes have to do this together.
         """
         blobs = self.lineage.blobs if self.lineage else None
-        memory = add_memory(loop.validation_set.model, self.dataset, self.tokenizer, blobs)
+        memory = add_memory(loop.validation_set.model, self.dataset, self.tokenizer, blobs, self.progress)
         if loop.network.sharded_model:
             loop.network.sharded_model.gather(keep=self.processes.is_first)
         return memory

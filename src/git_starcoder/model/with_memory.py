@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.dataset.contamination import drop_read
-from git_starcoder.dataset.held_out import draw_documents, load_documents, load_repository
+from git_starcoder.dataset.held_out import DRAW_SEED, draw_documents, load_documents, load_repository
 from git_starcoder.evals import control_mask
 from git_starcoder.evals.bits_per_byte import document_sequences
 from git_starcoder.memory.repository_memory import MemoryReader, NetworkView, RepositoryMemory
 from git_starcoder.model.network import UNLIMITED_CONTEXT_TOKENS
+from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.records import content_id
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.bases.blobs import BlobFilter
     from git_starcoder.dataset import Dataset
+    from git_starcoder.dataset.held_out import Document
     from git_starcoder.model.network import Network
     from git_starcoder.model.with_context import NetworkWithContext
     from git_starcoder.text.tokenizer import Tokenizer
@@ -32,6 +34,9 @@ MEMORY_FOLDER = "memory"
 """The folder in a model's folder with the memory of the whole repository."""
 GATE_TOKENS = 32_768
 """Tokens of the val split that gates are trained on."""
+MAX_MEMORY_TOKENS = 1 << 25
+"""Tokens that a memory has read, at most. Making it takes some 50 bytes of memory for each, and many repositories have
+hundreds of millions of tokens."""
 MAX_GATE_SHARE = 0.1
 """Share of the training split that gates are trained on if there is no val split."""
 
@@ -143,9 +148,15 @@ def texts_of_prompt(prompt: Tokens, tokenizer: Tokenizer) -> tuple[list[Tokens],
 
 
 def add_memory(
-    network: Network | NetworkWithContext, dataset: Dataset, tokenizer: Tokenizer, blobs: BlobFilter | None = None
+    network: Network | NetworkWithContext,
+    dataset: Dataset,
+    tokenizer: Tokenizer,
+    blobs: BlobFilter | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> RepositoryMemory:
     """Make the memory of the repository of a dataset, for use with a network that was trained on it.
+
+    A note says if the repositories of the dataset have more tokens than a memory reads.
 
     Its gates are trained on the val split, with a memory that holds the training split only, as it is when it is
     scored. The files of `blobs`, which the base of the network has read, are not among them: a gate would learn to
@@ -162,17 +173,33 @@ def add_memory(
         groups = {document.group for document in drawn}
         if others := [document for document in training if document.group not in groups]:
             documents, training = drawn, others
-    memory = RepositoryMemory.build([document.tokens for document in training], "training split", tokenizer)
+    memory = RepositoryMemory.build(remembered_texts(training), "training split", tokenizer)
     sequences, first_scored = document_sequences(documents, tokenizer.end_id)
     memory = memory.fit_gate(*_without_end(memory, sequences, first_scored))
     views = network.sequence_views(sequences, first_scored, [document.header for document in documents])
     memory = memory.fit_gate(*_without_end(memory, sequences, first_scored), _join_views(views))
-    return memory.update([document.tokens for document in load_repository(dataset)], "repository")
+    whole = load_repository(dataset)
+    remembered = remembered_texts(whole)
+    if len(remembered) < len(whole):
+        read, total = (sum(map(len, texts)) for texts in (remembered, [document.tokens for document in whole]))
+        progress.note(f"the memory has read {read:,} of {total:,} tokens, which is as much as it can hold")
+    return memory.update(remembered, "repository")
+
+
+def remembered_texts(documents: Sequence[Document]) -> list[Tokens]:
+    """The texts of files that a memory reads: all of them, or as many as it can hold, drawn by their paths."""
+    sizes = np.array([len(document.tokens) for document in documents], dtype=np.int64)
+    if sizes.sum() <= MAX_MEMORY_TOKENS:
+        return [document.tokens for document in documents]
+    hashes = [content_id(DRAW_SEED, document.path, document.start) for document in documents]
+    order = np.array(sorted(range(len(hashes)), key=lambda index: hashes[index]))
+    drawn = np.sort(order[np.cumsum(sizes[order]) <= MAX_MEMORY_TOKENS])
+    return [documents[index].tokens for index in drawn.tolist()]
 
 
 def training_memory(stored: RepositoryMemory, dataset: Dataset, tokenizer: Tokenizer) -> RepositoryMemory:
     """Make the memory of a training split, for scores, with the gates of a stored memory of the repository."""
-    training = [document.tokens for document in load_documents(dataset, "train")]
+    training = remembered_texts(load_documents(dataset, "train"))
     return RepositoryMemory.build(training, "training split", tokenizer, stored.gates)
 
 
