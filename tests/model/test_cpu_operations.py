@@ -72,7 +72,9 @@ def test_cross_entropy_is_torchs(dtype, gap):
     torch.testing.assert_close(ours, expected)
     assert of_ours.dtype == dtype
     assert of_expected.any()
-    torch.testing.assert_close(of_ours, of_expected, **({"rtol": 0.02, "atol": 1e-3} if dtype == torch.bfloat16 else {}))
+    torch.testing.assert_close(
+        of_ours, of_expected, **({"rtol": 0.02, "atol": 1e-3} if dtype == torch.bfloat16 else {})
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(cpu_operations.PLAIN_NORMS))

@@ -86,8 +86,8 @@ class CrossEntropy(Function):
         """Compute the losses in float32."""
         numbers, is_target, place = logits.float(), targets >= 0, targets.clamp(min=0)[:, None]
         probabilities = numbers.softmax(-1)
-        # The largest probability is exp(0) / sum(exp(x - max x)). So with x = [1 3], max x - log(its probability) is
-        # log(exp(1) + exp(3)), and the loss of 1 is that minus 1, even if the probability of 1 is too small for a float.
+        # The largest probability is exp(0) / sum(exp(x - max x)). So with x = [1 3], 3 - log(largest probability) is
+        # log(exp(1) + exp(3)). The loss of 1 is that minus 1, even if the probability of 1 is too small for a float.
         log_sum = logits.amax(-1).float() - probabilities.amax(-1).log_()
         losses = (log_sum - numbers.gather(1, place)[:, 0]) * is_target
         probabilities.scatter_add_(1, place, probabilities.new_full(place.shape, -1.0))
@@ -97,7 +97,7 @@ class CrossEntropy(Function):
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: Any) -> tuple[Any, ...]:
-        """Compute the gradient of the logits: probabilities, less 1 at the targets, times the gradients of the losses."""
+        """Compute the gradient of the logits: probabilities, less 1 at targets, times the gradients of the losses."""
         of_losses, is_target = context.saved_tensors
         return of_losses * (gradient * is_target)[:, None].to(of_losses.dtype), None
 
