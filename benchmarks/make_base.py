@@ -147,6 +147,7 @@ def export(folder: Path, work: Path, model: Path, dataset: Dataset, memorisation
         "weights": digest(folder / WEIGHT_FILES[0]),
         "tokenizer": load_tokenizer(folder).digest,
         "dataset": dataset.digest,
+        "dataset_tokens": dataset.metadata["total_tokens"],
         "steps": training["result"]["steps"],
         "tokens": training["result"]["tokens"],
         "held_out": training["result"]["held_out"],
@@ -227,15 +228,16 @@ def render_card(base: Base) -> str:
 # The base `{record["name"]}`
 
 A small code model from which `git starcoder train --base {record["name"]}` starts: {base.about}. It saw
-{record["tokens"]:,} tokens in {record["steps"]:,} steps, in rows of up to {base.window:,} tokens.{quality}
+{record["tokens"]:,} tokens in {record["steps"]:,} steps, in rows of up to {base.window:,} tokens that were drawn from a
+dataset of {record["dataset_tokens"]:,} tokens.{quality}
 
 The weights are in bfloat16; their SHA-256 is `{base.weights_digest}`. `base.json` says how the base was made, and
 `make base BASE={record["name"]}` makes it again from `sources.txt`.
 
 ## What it has read
 
-`blobs.npy` holds the first 32 bits of the id of each of {record["blobs"]["files"]:,} files that the base has read, as
-`git hash-object FILE` prints it. Scores of a model that was trained from this base leave these files out. A file that was
+`blobs.npy` holds the first 32 bits of the id of each of the {record["blobs"]["files"]:,} files that rows were drawn from, as
+`git hash-object FILE` prints it. All of them count as read. Scores of a model that was trained from this base leave these files out. A file that was
 changed since is not recognised, however small the change.
 
 Secrets were redacted before training. The model may still repeat what it has read. {remembered}

@@ -202,7 +202,12 @@ def test_a_wheel_has_the_bases(made, tmp_path):
 
 def test_base_list_and_show(made, monkeypatch, tmp_path, capsys):
     assert main(["base", "list"]) == 0
-    assert capsys.readouterr().out.splitlines() == (registry.names("bases") or ["git-starcoder comes with no base"])
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == registry.names("bases") != []
+    (tmp_path / "empty").mkdir()
+    shelf.put(monkeypatch, tmp_path / "empty")
+    assert main(["base", "list"]) == 0
+    assert capsys.readouterr().out == "git-starcoder comes with no base\n"
     shelf.put(monkeypatch, tmp_path, made.base.folder)
     assert main(["base", "list"]) == 0
     assert capsys.readouterr().out.startswith("toy  ")
