@@ -181,7 +181,7 @@ def add_memory(
     whole = load_repository(dataset)
     remembered = remembered_texts(whole)
     if len(remembered) < len(whole):
-        read, total = (sum(map(len, texts)) for texts in (remembered, [document.tokens for document in whole]))
+        read, total = sum(map(len, remembered)), sum(len(document.tokens) for document in whole)
         progress.note(f"the memory has read {read:,} of {total:,} tokens, which is as much as it can hold")
     return memory.update(remembered, "repository")
 
@@ -192,9 +192,9 @@ def remembered_texts(documents: Sequence[Document]) -> list[Tokens]:
     if sizes.sum() <= MAX_MEMORY_TOKENS:
         return [document.tokens for document in documents]
     hashes = [content_id(DRAW_SEED, document.path, document.start) for document in documents]
-    order = np.array(sorted(range(len(hashes)), key=lambda index: hashes[index]))
-    drawn = np.sort(order[np.cumsum(sizes[order]) <= MAX_MEMORY_TOKENS])
-    return [documents[index].tokens for index in drawn.tolist()]
+    order = np.array(sorted(range(len(hashes)), key=lambda index: hashes[index]), dtype=np.int64)
+    drawn: list[int] = np.sort(order[np.cumsum(sizes[order]) <= MAX_MEMORY_TOKENS]).tolist()
+    return [documents[index].tokens for index in drawn]
 
 
 def training_memory(stored: RepositoryMemory, dataset: Dataset, tokenizer: Tokenizer) -> RepositoryMemory:
