@@ -232,7 +232,7 @@ A small code model from which `git starcoder train --base {record["name"]}` star
 dataset of {record["dataset_tokens"]:,} tokens.{quality}
 
 The weights are in bfloat16; their SHA-256 is `{base.weights_digest}`. `base.json` says how the base was made, and
-`make base BASE={record["name"]}` makes it again from `sources.txt`.
+`make base BASE={record["name"]}` makes a base like it from `sources.txt`.
 
 ## What it has read
 

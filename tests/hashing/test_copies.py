@@ -106,3 +106,7 @@ def test_what_a_page_of_a_large_family_copied_is_found():
     other = "\n".join((*draw(200), *own[7])).encode()
     found = in_parts([*pages, other], [20, 1], 0.5)
     assert {*zip(found.left.tolist(), found.right.tolist(), strict=True)} >= {(0, 1), (7, 20)}
+    assert sum(found.search_counts.values()) == len(found.left)
+    contained = [*zip(found.left.tolist(), found.right.tolist(), strict=True)][found.search_counts["near_duplicate"] :]
+    halves = np.split(np.array(contained), [found.search_counts["contained"]])
+    assert all(len(np.unique(half, axis=0)) == len(half) for half in halves if len(half))

@@ -26,6 +26,7 @@ import numpy as np
 from git_starcoder.hashing.arrays import (
     chunk_slices,
     connect_components,
+    equal_run_starts,
     run_offsets,
     run_positions,
     sorted_unique,
@@ -173,8 +174,11 @@ def find_copies_in(
 
 
 def _join_pairs(found: Sequence[ContainedPairs]) -> ContainedPairs:
-    """The pairs of several searches; those that two searches found are there twice."""
-    return ContainedPairs(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+    """The pairs of several searches, each once, with the larger of its shares."""
+    part, whole, share = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    order = np.lexsort((-share, whole, part))
+    order = order[equal_run_starts(part[order], whole[order])]
+    return ContainedPairs(part[order], whole[order], share[order])
 
 
 def join_shingles(parts: Sequence[TextShingles], numbers: Sequence[Array]) -> JoinedShingles:
