@@ -34,6 +34,7 @@ from git_starcoder.model.config import (
     OWN_BASE_DEFAULTS,
     SCRATCH_DEFAULTS,
     TrainConfig,
+    own_base_rate,
 )
 from git_starcoder.model.evaluate import NothingHeldOutError, evaluate, format_scores, held_out_blobs, save_scores
 from git_starcoder.model.loading import read_training_record
@@ -106,6 +107,8 @@ def test_a_base_of_ours_has_defaults_of_its_own(package):
     assert config_of(TrainConfig(base="someone/else")) == BASE_MODEL_DEFAULTS
     assert config_of(TrainConfig(base="toy", tune="lora")) == ADAPTER_DEFAULTS
     assert TrainConfig(base="toy", learning_rate=0.5).learning_rate == 0.5
+    rates = {tokens: own_base_rate(tokens) for tokens in (0, 100_000, 250_000, 333_333, 10**9)}
+    assert rates == {0: 3e-4, 100_000: 4e-4, 250_000: 1e-3, 333_333: 1.3e-3, 10**9: 3e-3}
 
 
 def config_of(config):
@@ -171,7 +174,30 @@ def test_a_model_starts_where_the_base_ended(package, trained):
 
 
 def first_loss(folder):
-    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["loss"]
+    return next(line["loss"] for line in metrics(folder) if "loss" in line)
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_training_that_harms_the_base_gives_the_base(package, dataset, tmp_path):
+    from safetensors.torch import load_file
+
+    notes = Notes()
+    config = TrainConfig(base="toy", steps=4, learning_rate=10.0, fim=0.0, **CPU)
+    result = train(dataset, tmp_path / "model", config, progress=notes)
+    first, *others = [line for line in metrics(tmp_path / "model") if "held_out" in line]
+    assert first["step"] == 0
+    assert result.held_out == first["held_out"] < min(line["held_out"] for line in others)
+    ours, of_base = (load_file(folder / "model.safetensors") for folder in (tmp_path / "model", package.base.folder))
+    assert all((tensor.float() == of_base[name].float()).all() for name, tensor in ours.items())
+    assert notes.lines[-1].startswith("No step of the training improved the base.")
+    assert result.kept_step == read_training_record(tmp_path / "model")["result"]["kept_step"] == 0
+    assert "No step improved the base" in (tmp_path / "model/README.md").read_text(encoding="utf-8")
+    record = ModelRecord.open(tmp_path / "model")
+    section = model_section(SimpleNamespace(dataset=dataset, model=record, scores={}))
+    assert section.figures[0].table.rows[0] == ("0", "0", f"{first['held_out']:.4f}")
 
 
 def test_the_record_and_the_card_name_the_base_and_its_sources(package, trained):
@@ -191,6 +217,11 @@ def test_the_card_of_a_model_from_scratch_says_so(package):
     card = (package.model / "README.md").read_text(encoding="utf-8")
     assert "The model was trained from scratch, on nothing else." in card
     assert read_training_record(package.model)["base"] is None
+
+
+def test_the_record_has_the_learning_rate_that_suits_the_dataset(trained):
+    assert read_training_record(trained[0])["config"]["learning_rate"] == 3e-4
+    assert max(line["learning_rate"] for line in metrics(trained[0]) if "loss" in line) == pytest.approx(3e-4)
 
 
 def test_files_that_the_base_has_read_choose_no_weights_and_train_no_gate(

@@ -94,6 +94,7 @@ def test_whole_numbers_may_be_written_with_an_exponent_and_a_size_is_a_name():
     ("size: {a: 1}", "'size' is a mapping and should be text", "own.yaml, size", ""),
     ("compile: 3", "'compile' is 3 and should be true, false or null", "own.yaml, compile", ""),
     ("tune: lora", "tune: lora needs a base model", "own.yaml", ""),
+    ("learning_rate: null", "learning_rate may be null only where", "own.yaml, learning_rate", ""),
     ("seed: 1\nseed: 2", "'seed' stands twice", "own.yaml", ""),
     ("- 1", "is not a mapping", "--config", ""),
     ("just words", "is not a mapping", "--config", ""),

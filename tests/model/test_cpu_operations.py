@@ -100,6 +100,30 @@ def test_norms_are_those_of_transformers(kind, dtype):
         torch.testing.assert_close(ours, expected, check_dtype=False, **tolerance)
 
 
+def test_norms_before_products_round_under_autocast():
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    outputs, gradients = [], []
+    for is_ours in (False, True):
+        torch.manual_seed(3)
+        layer = torch.nn.ModuleDict({"input_layernorm": LlamaRMSNorm(16), "q_norm": LlamaRMSNorm(16)})
+        linear = torch.nn.Linear(16, 16, bias=False)
+        numbers = torch.randn(5, 16, requires_grad=True)
+        if is_ours:
+            cpu_operations.replace_norms(layer)
+        with torch.autocast("cpu", torch.bfloat16):
+            before = layer["input_layernorm"](numbers)
+            outputs += [before, layer["q_norm"](numbers)]
+            product = linear(before)
+        product.float().square().sum().backward()
+        gradients.append((product, numbers.grad))
+    before, other = outputs[2:]
+    assert (before.dtype, other.dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(before, outputs[0].bfloat16())
+    for expected, ours in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0.05, atol=0.05)
+
+
 def test_frozen_weights_of_norms_get_no_gradient():
     weight = torch.ones(4)
     numbers = torch.randn(2, 4, requires_grad=True)

@@ -287,7 +287,8 @@ def test_rows_that_never_end(run_checks, corpus):
         run_checks(corpus=dataclasses.replace(corpus, end_token=corpus.end_token + 4))["end of text"], "no row learns"
     )
     only_shown = dataclasses.replace(corpus, context_lengths=corpus.lengths.astype(np.int32))
-    wrong(preflight._check_end_of_text(only_shown), "no row learns")
+    wrong(preflight._check_end_of_text(only_shown, has_base=False), "no row learns")
+    assert preflight._check_end_of_text(only_shown, has_base=True).result == "note"
 
 
 def test_text_that_becomes_a_control_token(run_checks, tokenizer):

@@ -322,10 +322,10 @@ def test_decay_in_epochs_becomes_a_decay_per_step(dataset):
     corpus = Corpus.read(dataset, load_tokenizer(dataset.tokenizer_folder))
     config = toy(decay_epochs=2.0, learning_rate=1e-2, epochs=1.0)
     steps = budget_steps(config, corpus)
-    resolved = training.resolve_decay(config, corpus)
+    resolved = training.resolve_rates(config, corpus)
     left = (1 - resolved.learning_rate * resolved.weight_decay) ** (2 * steps)
     assert left == pytest.approx(exp(-1), rel=0.05)
-    assert training.resolve_decay(toy(weight_decay=0.3), corpus).weight_decay == 0.3
+    assert training.resolve_rates(toy(weight_decay=0.3), corpus).weight_decay == 0.3
 
 
 def test_rows_with_headers_are_filled_in_unless_the_config_says_otherwise(dataset):

@@ -361,7 +361,7 @@ def draw_loss_curve(metrics: Sequence[dict[str, float]], path: Path) -> None:
 
     losses = [line["loss"] for line in metrics if "loss" in line]
     tokens = {line["step"]: line["tokens"] for line in metrics if "loss" in line}
-    held_out = [(tokens[line["step"]], line["held_out"]) for line in metrics if "held_out" in line]
+    held_out = [(tokens.get(line["step"], 0), line["held_out"]) for line in metrics if "held_out" in line]
     figure: Any = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

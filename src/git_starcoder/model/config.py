@@ -51,11 +51,11 @@ BATCH_EXPONENT = 0.654
 to C^-0.125 and the best batch to C^0.327 (DeepSeek LLM, Bi et al., 2024, section 3.1), and the compute that suits N
 parameters is proportional to N² (Hoffmann et al., 2022). Of larger models we have measured neither."""
 OWN_BASE_DEFAULTS: dict[str, Any] = {
-    "optimizer": "muon", "learning_rate": 3e-3, "embedding_rate": 3.0, "weight_decay": 1.0, "batch": 2048,
+    "optimizer": "muon", "learning_rate": None, "embedding_rate": 3.0, "weight_decay": 1.0, "batch": 2048,
 }  # fmt: skip
-"""Defaults where all weights of a base of ours are trained: as from scratch, with a third of the learning rate. They
-are not measured yet. The budget is the same as from scratch, however large the repository is: training ends early where
-the validation loss rises."""
+"""Defaults where all weights of a base of ours are trained: as from scratch, with a learning rate that suits the size
+of the dataset (`own_base_rate`). The budget is the same as from scratch, however large the repository is: training ends
+early where the validation loss rises."""
 BASE_MODEL_DEFAULTS: dict[str, Any] = {
     "optimizer": "adamw", "learning_rate": 2e-5, "embedding_rate": 1.0, "weight_decay": 0.1, "batch": 8192,
 }  # fmt: skip
@@ -66,12 +66,26 @@ ADAPTER_DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 """Defaults of adapters, from the literature (Hu et al., 2021; Dettmers et al., 2023). The batch is that of the latter:
 16 rows of at most 512 tokens, where our rows of 4,096 tokens would otherwise be steps of one row."""
+OWN_BASE_RATES = 3e-4, 3e-3
+"""The lowest and the highest learning rate for a base of ours."""
+OWN_BASE_RATE_PER_TOKEN = 4e-9
+"""The learning rate between them, as a multiple of the training tokens."""
 DEFAULT_FIM_SHARE = 0.3
 """Share of fill-in-the-middle rows where a model is trained on natural text."""
 DEFAULT_ROPE_BASE = 50_000.0
 """Default of `rope_base`."""
 _BY_BASE: Any = UNSET
 """Stands for the default of the keys above until it is known which of the tables holds."""
+
+
+def own_base_rate(tokens: float) -> float:
+    """The learning rate for a base of ours and a dataset of so many training tokens, with two digits.
+
+    A small repository is soon learned by heart, and then a high rate only makes the model forget. For example, 250,000
+    tokens have 1e-3, and 750,000 or more 3e-3. `benchmarks/rates.py` measured it (`docs/benchmarks.md`).
+    """
+    low, high = OWN_BASE_RATES
+    return float(f"{min(high, max(low, OWN_BASE_RATE_PER_TOKEN * tokens)):.1e}")
 
 
 def named_parameters(size: str) -> float | None:
@@ -159,9 +173,10 @@ class TrainConfig(StrictConfig):
     """`muon` trains the inner weight matrices with Muon and all other weights with AdamW. `adamw8bit` is AdamW with 8
     bits for each number of its state, on CUDA and CPU (extra `bitsandbytes`). The default is `muon` from scratch and
     from a base of ours, and `adamw` for other base models and for adapters."""
-    learning_rate: PositiveFloat = _BY_BASE
-    """Peak learning rate. The default is 1e-2 from scratch, less for sizes above `tiny` (4.6e-3 for `medium`), 3e-3
-    for all weights of a base of ours, 2e-5 for all weights of another base model, and 2e-4 for adapters."""
+    learning_rate: PositiveFloat | None = _BY_BASE
+    """Peak learning rate. The default is 1e-2 from scratch, less for sizes above `tiny` (4.6e-3 for `medium`), 2e-5 for
+    all weights of another base model, and 2e-4 for adapters. null, the default for all weights of a base of ours, is
+    3e-4 to 3e-3, the more the larger the dataset is. For other trainings, null is not allowed."""
     embedding_rate: Annotated[PositiveFloat, Off(1.0)] = _BY_BASE
     """The learning rate of embeddings and norms, as a multiple of `learning_rate`. The default is 3 from scratch and
     from a base of ours, and 1 for other base models and for adapters."""
@@ -219,6 +234,13 @@ class TrainConfig(StrictConfig):
             if getattr(self, key) is _BY_BASE:
                 object.__setattr__(self, key, value)
 
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate of a config that knows its dataset (`training.resolve_rates`)."""
+        if self.learning_rate is None:
+            raise ValueError("the learning rate depends on the dataset")
+        return self.learning_rate
+
     def _table_of_defaults(self) -> dict[str, Any]:
         if not isinstance(self.base, str):
             size: Any = self.size  # is checked later
@@ -241,6 +263,9 @@ class TrainConfig(StrictConfig):
         if self.shard and self.optimizer == "adamw8bit":
             keys = ("shard", "optimizer")
             raise InvalidValueError("the state of 8-bit AdamW cannot be sharded", keys, "optimizer: adamw can")
+        if self.learning_rate is None and self._table_of_defaults()["learning_rate"] is not None:
+            what = "learning_rate may be null only where all weights of a base of ours are trained"
+            raise InvalidValueError(what, ("learning_rate",))
         if self.merge and self.tune == "full":
             raise InvalidValueError("there are no adapters to merge", ("merge", "tune"), "tune: lora trains adapters")
         if self.shard and self.compile:

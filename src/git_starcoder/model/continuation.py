@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from git_starcoder.errors import UsageError
-from git_starcoder.model.config import BUDGET_KEYS, OWN_BASE_DEFAULTS, TrainConfig
+from git_starcoder.model.config import BUDGET_KEYS, TrainConfig
 from git_starcoder.model.loading import TRAINING_RECORD, read_training_record
 from git_starcoder.records import content_id
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 REPLAY_SHARE = 0.5
 """The share of the tokens that are of rows that the model has read before. It is not measured yet."""
+MAX_RATE = 1e-3
+"""The highest learning rate. It is that of a base and a dataset of 250,000 tokens, and not measured for updates yet."""
 MAX_NEW_FACTOR = 8.0
 """A new row is drawn at most so many times as often as an old one, so that few new rows are not learned by heart."""
 
@@ -47,7 +49,7 @@ class Continuation:
         return content_id((self.model / TRAINING_RECORD).read_bytes(), *sorted(self.known_rows))
 
     def config(self, **budget: float | None) -> TrainConfig:
-        """Return the config of the model with another budget, and the learning rate with which a base is tuned.
+        """Return the config of the model with another budget, and a learning rate that suits trained weights.
 
         Raises:
             UsageError: The model has adapters, which are not trained further, or no budget or two are given.
@@ -57,7 +59,7 @@ class Continuation:
             hint = "update the memory alone, or train a new model"
             raise UsageError("a model that was tuned with adapters is not trained further", where="update", hint=hint)
         config = TrainConfig.load(None, (), **(values | budget))
-        return replace(config, learning_rate=min(config.learning_rate, OWN_BASE_DEFAULTS["learning_rate"]))
+        return replace(config, learning_rate=min(config.peak_rate, MAX_RATE))
 
     def count_new_rows(self, dataset: Dataset) -> int:
         """Return how many training rows of a dataset the model has not read."""

@@ -16,6 +16,10 @@ from git_starcoder.model import network
 PLAIN_NORMS = frozenset({"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"})
 """Classes of transformers that multiply normalised numbers by their weight. (Gemma's adds 1 to the weight.)"""
 
+NORMS_BEFORE_PRODUCTS = frozenset({"input_layernorm", "post_attention_layernorm", "norm"})
+"""Names of those norms of these models whose result goes into linear layers only. Under autocast, each of these layers
+would round it, and widen its gradient again. The norm rounds it once."""
+
 
 class BlockAttention(Function):
     """Causal attention of one segment, as plain products of matrices for blocks of queries.
@@ -114,18 +118,18 @@ def _query_blocks(tokens: int, window: int | None) -> list[tuple[int, int, int]]
 class RootMeanSquareNorm(Function):
     """Numbers divided by their root mean square over the last dimension, times a weight (Zhang and Sennrich, 2019).
 
-    It takes numbers of any shape, a weight for each place of the last dimension, and what is added to the mean square.
-    As single operations of torch, it takes two and a half times as long.
+    It takes numbers of any shape, a weight for each place of the last dimension, what is added to the mean square, and
+    the number format of the result. As single operations of torch, it takes two and a half times as long.
     """
 
     @staticmethod
-    def forward(context: Any, numbers: Any, weight: Any, epsilon: float) -> Any:
-        """Compute the normalised numbers in float32."""
+    def forward(context: Any, numbers: Any, weight: Any, epsilon: float, dtype: Any = torch.float32) -> Any:
+        """Compute the normalised numbers in float32, and round them to the number format."""
         numbers = numbers.float()
         norm = torch.linalg.vector_norm(numbers, dim=-1, keepdim=True)
         inverse = norm.square_().div_(numbers.shape[-1]).add_(epsilon).rsqrt_()
         context.save_for_backward(numbers, weight, inverse)
-        return (numbers * inverse).mul_(weight)
+        return (numbers * inverse).mul_(weight).to(dtype)
 
     @staticmethod
     @once_differentiable
@@ -139,24 +143,27 @@ class RootMeanSquareNorm(Function):
         of_weight = (gradient * normalized).flatten(0, -2).sum(0) if context.needs_input_grad[1] else None
         of_normalized = gradient * weight
         projection = (of_normalized * normalized).mean(-1, keepdim=True)
-        return normalized.mul_(projection).neg_().add_(of_normalized).mul_(inverse), of_weight, None
+        return normalized.mul_(projection).neg_().add_(of_normalized).mul_(inverse), of_weight, None, None
 
 
 def replace_norms(model: Any) -> None:
     """Let the norms of a model of transformers use `RootMeanSquareNorm`, where they are the plain ones."""
-    for module in model.modules():
+    for name, module in model.named_modules():
         if type(module).__name__ in PLAIN_NORMS:
-            module.forward = _NormForward(module)
+            module.forward = _NormForward(module, name.rpartition(".")[2] in NORMS_BEFORE_PRODUCTS)
 
 
 class _NormForward:
     """The `forward` of one norm; not a closure, because models are copied."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, is_before_products: bool) -> None:
         self.module = module
+        self.is_before_products = is_before_products
 
     def __call__(self, numbers: Any) -> Any:
         if not torch.is_grad_enabled():  # half the time for a single token, and not as good for a backward pass
             weight = self.module.weight
             return torch.nn.functional.rms_norm(numbers.float(), weight.shape, weight, self.module.variance_epsilon)
-        return RootMeanSquareNorm.apply(numbers, self.module.weight, self.module.variance_epsilon)
+        rounds = self.is_before_products and torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if rounds else torch.float32
+        return RootMeanSquareNorm.apply(numbers, self.module.weight, self.module.variance_epsilon, dtype)

@@ -19,8 +19,8 @@ from git_starcoder.model.training import (
     build_network_for,
     follows_curriculum,
     read_corpus,
-    resolve_decay,
     resolve_fim,
+    resolve_rates,
 )
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -105,7 +105,7 @@ def preview_training(dataset: Dataset, out: Path, config: TrainConfig) -> DryRun
     is_curriculum = follows_curriculum(dataset, config)
     config = resolve_fim(config, dataset, tokenizer)
     corpus, _ = read_corpus(dataset, config, tokenizer)
-    config = resolve_decay(config, corpus)
+    config = resolve_rates(config, corpus)
     network = build_network_for(dataset, config, tokenizer)
     choose_recomputation(corpus, network, config, ProcessGroup())
     preflight = [*run_preflight(dataset, corpus, network, tokenizer, config, out), check_certificate(dataset)]

@@ -84,6 +84,7 @@ class TrainingState:
     best: float | None = None
     """Lowest held-out bits per byte; the weights are those of `best_step`."""
     best_step: int = 0
+    """0 for those of the base, before the first step."""
     best_used: float = 0.0
     """The share of the budget that was used for these weights."""
     anneal_rate: float = 0.0
@@ -204,6 +205,8 @@ class TrainingLoop:
         self.progress.advance(state.step)
         self.start_time = time.perf_counter() - state.seconds
         saved_at = state.seconds
+        if self.config.base is not None and not state.step:
+            self._validate_base()
         self.interval_time = time.perf_counter()
         try:
             with closing(self._packed_steps()) as steps:
@@ -227,6 +230,8 @@ class TrainingLoop:
             self.writer.join()  # after an error or Ctrl-C, so that the checkpoint is whole
         if self.best_weights:
             copy_weights(self.torch, self.step_runner.parts, self.best_weights)
+            if not state.best_step:
+                self.progress.note("No step of the training improved the base. The model has the weights of the base.")
         elif self.average:
             copy_weights(self.torch, self.step_runner.parts, self.average.tensors)
         self.progress.end("train", state.seconds, state.rows, state.rows, {})
@@ -316,6 +321,13 @@ class TrainingLoop:
         if held_out is not None:
             self._compare_with_best(held_out)
 
+    def _validate_base(self) -> None:
+        """Measure the held-out loss of the base before the first step. Its weights stay the best until others are."""
+        if self.validation_set.byte_count:
+            held_out = self._held_out_bits_per_byte()
+            self.progress.note(f"step 0 · held-out {held_out:.3f} bits/byte, the base before training")
+            self._compare_with_best(held_out)
+
     def _held_out_bits_per_byte(self) -> float:
         """The held-out loss, measured by the first process; if the weights are sharded, by all of them together."""
         value = 0.0
@@ -353,7 +365,7 @@ class TrainingLoop:
             )
         if state.worse_validations >= self.config.patience:
             rate = learning_rate(self.config, state.best_used)
-            if rate <= ANNEALED_RATE * self.config.learning_rate or self.budget_used >= 1.0:
+            if rate <= ANNEALED_RATE * self.config.peak_rate or self.budget_used >= 1.0:
                 state.stop_reason = OVERFITTED
             else:
                 self._begin_annealing(rate)

@@ -63,7 +63,7 @@ MAX_STORED_LOGITS = 1 << 28
 """The largest number of stored logits (1 GiB). Beyond it, the backward pass computes logits again."""
 MAX_STORED_SCORES_TOKENS = 1024
 """Longest segment whose attention weights are stored on a CPU. Beyond it, a kernel that computes them again is used."""
-QUERY_BLOCK_TOKENS = 128
+QUERY_BLOCK_TOKENS = 256
 """Tokens whose attention is computed at once on a CPU: their scores fit into its cache, and few that are masked later
 are computed."""
 MAX_HEADER_SHARE = 3 / 4

@@ -53,7 +53,7 @@ def learning_rate(config: TrainConfig, budget_used: float) -> float:
             "wsd": min(1.0, (1.0 - budget_used) / WSD_DECAY_SHARE),
         }
         share = max(0.0, shares[config.schedule])
-    return config.learning_rate * share
+    return config.peak_rate * share
 
 
 def group_weights(network: Network, config: TrainConfig) -> tuple[list[Any], list[Any], list[Any]]:
@@ -89,7 +89,7 @@ class Optimizer:
         self.config = config
         self.weights = network.trainable_weights()
         inner_matrices, other_matrices, undecayed = group_weights(network, config)
-        rate, decay = config.learning_rate, config.weight_decay
+        rate, decay = config.peak_rate, config.weight_decay
         self.optimizers: list[Any] = []
         if inner_matrices:
             # Scaled so that both optimizers move weights equally fast: one learning rate serves both.

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from git_starcoder.model.corpus import Corpus
     from git_starcoder.model.network import Network
 
-PROBE_TOKENS = 4 * QUERY_BLOCK_TOKENS
-"""Most tokens of a row that is sent through the network to measure something."""
+PROBE_TOKENS = 2 * QUERY_BLOCK_TOKENS
+"""Most tokens of a row that is sent through the network to measure something. Half of it is a whole block of queries:
+the stored scores of whole blocks are an exact square and an exact multiple of the tokens."""
 CPU_MICRO_BATCH_TOKENS = 8192
 """Tokens of a micro-batch on a CPU, where more is not faster and takes more memory."""
 MIN_GPU_MICRO_BATCH_TOKENS = 2048

@@ -89,7 +89,7 @@ def run_preflight(
     yield _describe_device(network)
     yield from _check_memory(corpus, network, config, world_size)
     yield _check_vocabulary(corpus, network, tokenizer)
-    yield _check_end_of_text(corpus)
+    yield _check_end_of_text(corpus, has_base=config.base is not None)
     yield _check_control_tokens(tokenizer)
     yield _check_packing(corpus, network, config)
     yield _check_splits(dataset)
@@ -215,13 +215,19 @@ def _check_vocabulary(corpus: Corpus, network: Network, tokenizer: Tokenizer) ->
     return _ok_or_wrong("tokenizer", figure, hint, is_wrong=is_wrong)
 
 
-def _check_end_of_text(corpus: Corpus) -> PreflightResult:
-    """Check that some row has the end of a text in its loss: otherwise the model would not learn to stop."""
+def _check_end_of_text(corpus: Corpus, *, has_base: bool) -> PreflightResult:
+    """Check that some row has the end of a text in its loss: a model from scratch would not learn to stop.
+
+    It can happen in a repository of one repetitive file, whose last window is a copy of another one and is dropped.
+    """
     is_learned = corpus.ends_text & (corpus.input_lengths > corpus.loss_starts)
     figure = f"{int(is_learned.sum()):,} of {len(corpus.ends_text):,} rows end a text, and learn that it ends"
     if not is_learned.any():
         figure = f"no row learns the end-of-text token {corpus.end_token}"
-    return _ok_or_wrong("end of text", figure, "build the dataset again", is_wrong=not is_learned.any())
+        if has_base:
+            return PreflightResult("end of text", "note", f"{figure}: the model knows of ends only what its base does")
+    hint = "build the dataset with --set dedup.exact=false, or from more files"
+    return _ok_or_wrong("end of text", figure, hint, is_wrong=not is_learned.any())
 
 
 def _check_control_tokens(tokenizer: Tokenizer) -> PreflightResult:
@@ -373,7 +379,7 @@ def _time_step(runner: StepRunner, plan: TrainingPlan, number: int, *, warm_up: 
     """Seconds that a step of the plan takes. With `warm_up`, it is run once before."""
     step = plan.step(number)
     if warm_up:
-        float(runner.run_step(plan, step, runner.config.learning_rate).loss)
+        float(runner.run_step(plan, step, runner.config.peak_rate).loss)
     start = time.perf_counter()
-    float(runner.run_step(plan, step, runner.config.learning_rate).loss)  # waits for the device
+    float(runner.run_step(plan, step, runner.config.peak_rate).loss)  # waits for the device
     return time.perf_counter() - start

@@ -39,7 +39,7 @@ from git_starcoder.model.checkpoint import (
     load_newest_checkpoint,
     locked_checkpoint_folder,
 )
-from git_starcoder.model.config import BUDGET_KEYS, DEFAULT_FIM_SHARE, Precision, TrainConfig
+from git_starcoder.model.config import BUDGET_KEYS, DEFAULT_FIM_SHARE, Precision, TrainConfig, own_base_rate
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
 from git_starcoder.model.extras import require_libraries
@@ -125,6 +125,8 @@ class TrainResult:
     """Mean training loss of the last steps in bits per token."""
     held_out: float | None
     """Bits per byte of the validation text with the weights that were kept; None without a val split."""
+    kept_step: int
+    """The step after which the weights were those that were kept; 0 if they are those of the base."""
     stopped: str
     """Why training ended: `budget`, or `held-out loss turned` if the model overfitted."""
 
@@ -246,15 +248,17 @@ def resolve_fim(config: TrainConfig, dataset: Dataset, tokenizer: Tokenizer) -> 
     return replace(config, fim=DEFAULT_FIM_SHARE if is_natural else 0.0)
 
 
-def resolve_decay(config: TrainConfig, corpus: Corpus) -> TrainConfig:
-    """The config with the weight decay that follows from `decay_epochs`.
+def resolve_rates(config: TrainConfig, corpus: Corpus) -> TrainConfig:
+    """The config with the learning rate that suits the dataset, and the weight decay that follows from `decay_epochs`.
 
     Decay multiplies a weight by 1 - rate * decay in every step, so it is 1/e after 1 / (rate * decay) steps.
     """
+    if config.learning_rate is None:
+        config = replace(config, learning_rate=own_base_rate(float(corpus.weights @ corpus.lengths)))
     if config.decay_epochs is None:
         return config
     decay_steps = config.decay_epochs * epoch_steps(config, corpus)
-    return replace(config, weight_decay=1 / (config.learning_rate * decay_steps))
+    return replace(config, weight_decay=1 / (config.peak_rate * decay_steps))
 
 
 def read_corpus(
@@ -313,7 +317,7 @@ class _TrainingRun:
         """Run the training loop, from the first step or from the newest checkpoint."""
         config, processes = self.config, self.processes
         corpus, composer = read_corpus(self.dataset, config, self.tokenizer, self.engine, self.continuation)
-        config = resolve_decay(config, corpus)
+        config = resolve_rates(config, corpus)
         checkpoint = self._find_checkpoint()
         config = replace(config, precision=checkpoint.values["precision"] if checkpoint else self._agreed_precision())
         start = None if self.continuation is None else self.continuation.model
@@ -438,7 +442,8 @@ class _TrainingRun:
         """The result of a finished loop."""
         state = loop.state
         counts = state.step, state.rows, state.tokens, state.seconds
-        return TrainResult(self.out, *counts, float(np.mean(state.recent_losses)), state.best, state.stop_reason)
+        kept = state.step if state.best is None else state.best_step
+        return TrainResult(self.out, *counts, float(np.mean(state.recent_losses)), state.best, kept, state.stop_reason)
 
     def gather_model(self, loop: TrainingLoop) -> RepositoryMemory:
         """Make the memory for a trained network, which has all weights on the CPU of the first process afterwards.

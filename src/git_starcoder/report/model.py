@@ -118,7 +118,7 @@ def _settings_table(title: str, values: Mapping[str, Any]) -> Table:
 def _loss_chart(model: ModelRecord) -> Figure:
     steps = [line for line in model.metrics if "loss" in line]
     validations = [line for line in model.metrics if "held_out" in line]
-    tokens_at = {line["step"]: line["tokens"] for line in steps}
+    tokens_at = {0: 0} | {line["step"]: line["tokens"] for line in steps}
     losses = np.array([line["loss"] for line in steps])
     width = max(1, len(losses) // SMOOTHED_SHARE)
     smooth_losses = np.convolve(losses, np.ones(width) / width, mode="valid") if len(losses) else losses
