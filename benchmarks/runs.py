@@ -1,10 +1,12 @@
 """What does `git starcoder run` give on repositories, and by how much does it beat another version of git-starcoder?
 
-    python benchmarks/runs.py OUT REPO... [--minutes 10] [--other CHECKOUT]
+    python benchmarks/runs.py OUT REPO... [--minutes 10] [--other CHECKOUT] [--replay] [-- OPTION...]
 
 Each repository is run once into `OUT/NAME`; runs that are done are not done again, so an interrupted comparison goes on.
 With `--other`, the folder of a checkout with a virtual environment in `.venv`, both versions run at the same time, each
 on a processor of its own, and their networks are scored on the beginnings of the same files: those that both hold out.
+Options after `--` go to `git starcoder run`, for example `--base none` or `--set split.holdout=commits`. With the
+latter, `--replay` types what later commits added, and prints the keystrokes that each suggester saves.
 
 Prints the machine, a line for each repository, and the medians. Ratios have a 95 % interval over leak groups; those to
 another version have one over files.
@@ -17,6 +19,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -37,12 +40,15 @@ if TYPE_CHECKING:
 
 SCORES = "scores.json"
 TIMES = "times.json"
+REPLAY = "replay.json"
+MIN_RIGHT = 0.5
+"""At least so many of the suggestions that are shown in a replay are right."""
 PPM = "PPMd-24, reset after each file"
 MAX_FILE_BYTES = 16_384
 """Bytes of a file that are scored: a few long files must not decide."""
 
 
-def run_versions(repo: Path, out: Path, minutes: float, versions: dict[str, Path]) -> None:
+def run_versions(repo: Path, out: Path, minutes: float, versions: dict[str, Path], options: list[str]) -> None:
     """Run the versions at the same time, each on its share of the processors; write how long each took."""
     cores = sorted(os.sched_getaffinity(0))
     share = len(cores) // len(versions)
@@ -59,6 +65,7 @@ def run_versions(repo: Path, out: Path, minutes: float, versions: dict[str, Path
             f"{minutes:g}",
             "--quiet",
             "--force",
+            *options,
         ]
         running[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL), time.monotonic()
     seconds: dict[str, float] = {}
@@ -122,6 +129,26 @@ def score_files(
     return bits_of_file
 
 
+def print_replay(out: Path, ratios: dict[str, list[float]]) -> None:
+    """Print and collect what suggesters save where at least half of what they show is right."""
+    values = json.loads((out / REPLAY).read_text())
+    saved: list[str] = []
+    for result in values["results"]:
+        right = [each for each in result["by_threshold"] if each["precision"] >= MIN_RIGHT]
+        best = max(right, key=lambda each: each["saved"], default={"saved": 0.0, "from": 1.0, "precision": 0.0})
+        saved.append(f"{result['name']} {best['saved']:.1%} (from {best['from']:g}, {best['precision']:.0%} right)")
+        ratios.setdefault(f"share of keystrokes that {result['name']} saves", []).append(best["saved"])
+    print("  keystrokes saved: " + ", ".join(saved), flush=True)
+
+
+def replay(repo: Path, out: Path, name: str, checkout: Path) -> None:
+    """Type what later commits added, if that is not done yet."""
+    if not (out / REPLAY).exists():
+        command = [str(checkout / ".venv/bin/git-starcoder"), "replay", str(out / name / "model"), str(repo), "--json"]
+        done = subprocess.run([*command, "--quiet"], check=True, stdout=subprocess.PIPE)
+        (out / REPLAY).write_bytes(done.stdout)
+
+
 def main() -> None:
     """Run what is not done yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -129,7 +156,10 @@ def main() -> None:
     parser.add_argument("repos", type=Path, nargs="+")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--other", type=Path)
-    asked = parser.parse_args()
+    parser.add_argument("--replay", action="store_true")
+    arguments = sys.argv[1:]
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    asked, options = parser.parse_args(arguments[:split]), arguments[split + 1 :]
     versions = {"this": Path(__file__).parent.parent} | ({"other": asked.other.resolve()} if asked.other else {})
     print(measure.machine(), flush=True)
     ratios: dict[str, list[float]] = {}
@@ -137,8 +167,11 @@ def main() -> None:
         out = asked.out / repo.resolve().name
         out.mkdir(parents=True, exist_ok=True)
         if not (out / TIMES).exists():
-            run_versions(repo, out, asked.minutes, versions)
+            run_versions(repo, out, asked.minutes, versions, options)
         print_repository(out, list(versions), ratios)
+        if asked.replay:
+            replay(repo, out, "this", versions["this"])
+            print_replay(out, ratios)
     for name, found in ratios.items():
         print(f"median {name}: {statistics.median(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)})")
 

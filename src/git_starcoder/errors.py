@@ -71,8 +71,10 @@ class MissingExtraError(StarcoderError):
     """An optional library is not installed; the hint names the extra to install."""
 
     def __init__(self, library: str, extra: str) -> None:
+        from git_starcoder.installation import install_command
+
         what = f"{library} is not installed; it belongs to the extra '{extra}'"
-        super().__init__(what, hint=f"pip install 'git-starcoder[{extra}]'")
+        super().__init__(what, hint=install_command(extra))
 
     @staticmethod
     def from_import_error(error: ImportError, library: str, extra: str) -> StarcoderError:

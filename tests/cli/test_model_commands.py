@@ -13,6 +13,7 @@ import yaml
 
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
+from git_starcoder.installation import install_command
 from git_starcoder.output_folder import GITIGNORE_TEXT
 from git_starcoder.text.encoding import decode_file
 from shell import SMALL
@@ -324,7 +325,7 @@ def test_run_without_torch_builds_and_names_the_extra(repo, tmp_path, capsys):
     assert "\ncheck " in captured.out
     assert captured.err.splitlines()[-2:] == [
         "error: torch is not installed; it belongs to the extra 'train'",
-        "hint: pip install 'git-starcoder[train]'",
+        f"hint: {install_command('train')}",
     ]
     assert Dataset.open(out / "dataset").metadata["total_sequences"] > 0
 
@@ -344,7 +345,7 @@ def test_run_needs_a_budget(repo, capsys):
 def test_doctor_says_what_is_there(capsys):
     assert main(["doctor"]) == 0
     output = capsys.readouterr().out
-    assert "git-starcoder[train]" not in output
+    assert install_command("train") not in output
     assert main(["doctor", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema"] == "git-starcoder/doctor/1"

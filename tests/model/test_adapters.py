@@ -10,6 +10,7 @@ import pytest
 import bases
 import finished
 from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
+from git_starcoder.installation import install_command
 from git_starcoder.model import adapters, base_model, base_weights, building, extras, loading, weight_files
 from git_starcoder.model import network as networks
 from git_starcoder.model.config import TrainConfig
@@ -277,8 +278,8 @@ def test_what_a_way_of_tuning_needs_is_said(tmp_path, monkeypatch):
         patch.setitem(sys.modules, "bitsandbytes", None)
         with pytest.raises(MissingExtraError, match="bitsandbytes") as caught:
             building.build_network(said, bases.tokenizer(), 128)
-        assert caught.value.hint == "pip install 'git-starcoder[bitsandbytes]'"
+        assert caught.value.hint == install_command("bitsandbytes")
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingExtraError, match="peft") as caught:
         building.build_network(config(base), bases.tokenizer(), 128)
-    assert caught.value.hint == "pip install 'git-starcoder[lora]'"
+    assert caught.value.hint == install_command("lora")

@@ -9,6 +9,7 @@ import pytest
 import bases
 import finished
 from git_starcoder.errors import DatasetError, MissingExtraError, UsageError
+from git_starcoder.installation import install_command
 from git_starcoder.model import architecture, base_model, base_weights, building, loading
 from git_starcoder.model import network as networks
 from git_starcoder.model.complete import Model, complete, find_completion_example, prompt_tokens
@@ -301,7 +302,7 @@ def test_a_missing_extra_is_one_line(monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=library) as caught:
         building.build_network(TrainConfig(), tokenizer, 64)
-    assert caught.value.hint == "pip install 'git-starcoder[train]'"
+    assert caught.value.hint == install_command("train")
 
 
 def test_the_files_of_a_hub_id_are_looked_for_in_the_cache_first(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 
 import finished
 from git_starcoder.errors import MissingExtraError, StarcoderError, UsageError
+from git_starcoder.installation import install_command
 from git_starcoder.model import architecture, building, network, preflight, processes
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
@@ -266,7 +267,7 @@ def test_tensorboard_that_is_not_installed_is_one_line(dataset, tmp_path, monkey
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match="tensorboard") as caught:
         train(dataset, tmp_path / "model", TrainConfig(**SETTINGS, steps=1, tensorboard=True))
-    assert caught.value.hint == "pip install 'git-starcoder[tensorboard]'"
+    assert caught.value.hint == install_command("tensorboard")
     assert list(tmp_path.iterdir()) == []
 
 

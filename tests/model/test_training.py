@@ -14,6 +14,7 @@ import pytest
 import finished
 from git_starcoder.dataset import Dataset
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, StarcoderError, UsageError
+from git_starcoder.installation import install_command
 from git_starcoder.model import evaluate as evaluation
 from git_starcoder.model import loading, training
 from git_starcoder.model.complete import find_completion_example
@@ -287,7 +288,7 @@ def test_a_missing_extra_is_one_line(dataset, tmp_path, monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=library) as caught:
         train(dataset, tmp_path / "model", toy(steps=1))
-    assert caught.value.hint == "pip install 'git-starcoder[train]'"
+    assert caught.value.hint == install_command("train")
 
 
 def test_an_untrained_model_knows_nothing(dataset, trained):

@@ -14,6 +14,7 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
 from git_starcoder.cli import main
+from git_starcoder.installation import install_command
 from git_starcoder.serve.cursor import Cursor
 from language_client import editing, end_position, inline_params
 from serving import FILES, replace_file, wait_until
@@ -334,4 +335,4 @@ def test_without_pygls_it_names_the_extra(monkeypatch, capsys):
     monkeypatch.setattr("git_starcoder.cli.lsp.find_spec", lambda _: None)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert main(["lsp", "any"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == "hint: pip install 'git-starcoder[serve]'"
+    assert capsys.readouterr().err.splitlines()[-1] == f"hint: {install_command('serve')}"

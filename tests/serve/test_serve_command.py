@@ -15,6 +15,7 @@ import pytest
 
 from git_starcoder.cli import main
 from git_starcoder.cli import serve as command
+from git_starcoder.installation import install_command
 from serving import FILES
 from shell import HUNG, environment
 from terminal import running_in_a_terminal
@@ -70,7 +71,7 @@ def test_a_port_in_use_is_named(model_folder, capsys):
 def test_without_the_extra_it_says_what_to_install(model_folder, capsys, monkeypatch):
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "uvicorn" else find_spec(name))
     assert main(["serve", str(model_folder)]) == 2
-    assert "hint: pip install 'git-starcoder[serve]'" in capsys.readouterr().err
+    assert f"hint: {install_command('serve')}" in capsys.readouterr().err
 
 
 def test_it_serves_until_it_is_interrupted(model_folder, repo_maker):

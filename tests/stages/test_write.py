@@ -17,6 +17,7 @@ from git_starcoder.dataset import Dataset, write_parquet
 from git_starcoder.dataset.write_metadata import ROW_COLUMNS, SAMPLE_COLUMNS
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError, MissingExtraError
+from git_starcoder.installation import install_command
 from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
@@ -309,7 +310,7 @@ def test_without_pyarrow_it_is_one_clear_line(made, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match="pyarrow is not installed") as told:
         next(dataset.rows("train"))
-    assert told.value.hint == "pip install 'git-starcoder[parquet]'"
+    assert told.value.hint == install_command("parquet")
 
 
 def test_a_damaged_parquet_file_is_one_clear_line(made, tmp_path):

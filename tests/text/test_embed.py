@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from git_starcoder.errors import MissingExtraError, UsageError
+from git_starcoder.installation import install_command
 from git_starcoder.text import embed
 from toy import embedding_model
 
@@ -143,4 +144,4 @@ def test_a_missing_extra_is_one_line(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "model2vec", None)
     with pytest.raises(MissingExtraError, match="model2vec") as caught:
         embed.load_embedding_model(str(folder))
-    assert caught.value.hint == "pip install 'git-starcoder[embed]'"
+    assert caught.value.hint == install_command("embed")

@@ -106,7 +106,9 @@ def _report_error(error: BaseException, arguments: list[str]) -> int:
 
 def _print_installation_error(message: str) -> int:
     """Prints why nothing can work, without any library."""
-    sys.stderr.write(f"error: {message}\nhint: pip install git-starcoder, or from a checkout pip install '.[train]'\n")
+    from git_starcoder.installation import install_command
+
+    sys.stderr.write(f"error: {message}\nhint: {install_command('train')}\n")
     return ExitCode.USAGE_ERROR
 
 

@@ -19,6 +19,7 @@ import click
 
 from git_starcoder.cli import PROGRAM_NAME
 from git_starcoder.errors import ExitCode, MachineError, OutputError, StarcoderError, UsageError, as_machine_error
+from git_starcoder.installation import install_command
 from git_starcoder.text.visible import escape_line, escape_surrogates, escape_unsafe
 from git_starcoder.user_paths import CURRENT_FOLDER_GONE, current_folder, temporary_folder
 
@@ -140,7 +141,7 @@ def _as_user_error(error: BaseException) -> StarcoderError | None:
         if isinstance(error, FileNotFoundError) and current_folder() is None:
             return UsageError(CURRENT_FOLDER_GONE, where=where, hint="change to a folder that exists")
     if isinstance(error, ModuleNotFoundError):
-        return MachineError(f"{error.name} is not installed", hint="pip install --force-reinstall git-starcoder")
+        return MachineError(f"{error.name} is not installed", hint=f"{install_command()} --force-reinstall")
     return as_machine_error(error)
 
 

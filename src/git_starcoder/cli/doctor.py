@@ -16,6 +16,7 @@ from git_starcoder import machine
 from git_starcoder.cli.shared_options import cache_folder, common_options
 from git_starcoder.errors import ExitCode, MachineError, MissingExtraError, UsageError
 from git_starcoder.git.command import git_environment
+from git_starcoder.installation import install_command
 from git_starcoder.text.visible import escape_line
 from git_starcoder.user_paths import CURRENT_FOLDER_GONE, current_folder, temporary_folder
 
@@ -98,7 +99,7 @@ def _library_versions() -> tuple[dict[str, str], dict[str, str]]:
         if extra is None:
             required[name] = _version(name)
         elif extra[1] in extras and not _version(name):
-            extras[extra[1]] = f"pip install 'git-starcoder[{extra[1]}]'"
+            extras[extra[1]] = install_command(extra[1])
     return required, extras
 
 
