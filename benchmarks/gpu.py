@@ -59,8 +59,8 @@ from git_starcoder.model.building import build_network
 from git_starcoder.model.checkpoint import MetricsLog, load_newest_checkpoint
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.devices import best_precision, import_libraries
 from git_starcoder.model.loop import STEPS_PER_GPU_FETCH, TrainingLoop, ValidationSet
-from git_starcoder.model.network import best_precision, import_libraries
 from git_starcoder.model.optimizer import Optimizer, StepRunner
 from git_starcoder.model.packing import micro_batch_size, pack_rows
 from git_starcoder.model.plan import TrainingPlan

@@ -34,8 +34,8 @@ from git_starcoder.comparison.work_folder import open_work_folder
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.evals import BOTH, NETWORK
 from git_starcoder.git.objects import Repo
+from git_starcoder.model.devices import best_device
 from git_starcoder.model.loading import read_training_record
-from git_starcoder.model.network import best_device
 from git_starcoder.model.training import train
 from git_starcoder.output_folder import write_atomically
 from git_starcoder.pipeline import build

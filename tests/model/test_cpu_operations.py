@@ -3,12 +3,12 @@
 import pytest
 
 torch = pytest.importorskip("torch")
-from git_starcoder.model import cpu_operations, network  # noqa: E402
+from git_starcoder.model import attention, cpu_operations  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(network, "QUERY_BLOCK_TOKENS", 8)
+    monkeypatch.setattr(attention, "QUERY_BLOCK_TOKENS", 8)
 
 
 def parts(tokens):

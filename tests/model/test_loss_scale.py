@@ -6,7 +6,7 @@ import pytest
 
 import finished
 from git_starcoder.errors import UsageError
-from git_starcoder.model import building, loss_scale, network
+from git_starcoder.model import building, devices, loss_scale
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.loss_scale import LossScale
@@ -66,11 +66,11 @@ def test_training_in_float16_is_that_in_float32_though_it_overflows(tmp_path, mo
 
 def test_old_gpus_take_float16_and_are_not_compiled(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
-    assert network.best_precision("cuda") == "float16"
+    assert devices.best_precision("cuda") == "float16"
     for capability, has_kernel in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
-        assert network.has_varlen_kernel("cuda") is has_kernel
-    assert not network.has_varlen_kernel("cpu")
+        assert devices.has_varlen_kernel("cuda") is has_kernel
+    assert not devices.has_varlen_kernel("cpu")
 
 
 def test_gradients_in_float16_are_not_sharded():

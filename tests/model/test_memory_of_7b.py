@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from git_starcoder.model import adapters, network, peak_memory
+from git_starcoder.model import adapters, attention, devices, network, peak_memory
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.frozen_weights import round_frozen_weights
 
@@ -35,8 +35,8 @@ class Fake:
     def __init__(self, layers: int, tune: str) -> None:
         from torch._subclasses.fake_tensor import FakeTensorMode
 
-        transformers = network.import_libraries()[1]
-        transformers.AttentionInterface.register(network.ATTENTION_NAME, network.attend)
+        transformers = devices.import_libraries()[1]
+        transformers.AttentionInterface.register(attention.ATTENTION_NAME, attention.attend)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         config = transformers.Qwen2Config(**{**SHAPE, "num_hidden_layers": layers})
         made = object.__new__(network.Network)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import bases
 from git_starcoder.errors import UsageError
+from git_starcoder.model import attention
 from git_starcoder.model import network as networks
 from git_starcoder.model.network import Network, padded_batches
 from git_starcoder.model.packing import TILE_TOKENS, pack_rows
@@ -95,8 +96,8 @@ FLAT = {name for name in KINDS if not name.startswith(("Gemma2", "GPTNeo, old", 
 @pytest.mark.parametrize("stored", [1024, 0])
 @pytest.mark.parametrize("name", KINDS)
 def test_packed_rows_have_the_losses_of_rows_alone(name, stored, tokenizer, monkeypatch):
-    monkeypatch.setattr(networks, "MAX_STORED_SCORES_TOKENS", stored)
-    monkeypatch.setattr(networks, "QUERY_BLOCK_TOKENS", 8)
+    monkeypatch.setattr(attention, "MAX_STORED_SCORES_TOKENS", stored)
+    monkeypatch.setattr(attention, "QUERY_BLOCK_TOKENS", 8)
     network = make_network(KINDS[name][0], tokenizer, **KINDS[name][1])
     assert bool(network.notes) == (name not in FLAT)
     rows = random_rows(2, [9, 33, 2, 9, 17])
@@ -136,7 +137,7 @@ def test_rows_of_all_lengths_come_in_few_shapes(tokenizer, monkeypatch):
 
     network = make_network("Llama", tokenizer, max_position_embeddings=200)
     attended, lines = set(), set()
-    honest = networks._attend_by_query_block
+    honest = attention._attend_by_query_block
     linear = torch.nn.functional.linear
 
     def attend(query, *parts):
@@ -147,7 +148,7 @@ def test_rows_of_all_lengths_come_in_few_shapes(tokenizer, monkeypatch):
         lines.add(states.shape[-2])
         return linear(states, *weights)
 
-    monkeypatch.setattr(networks, "_attend_by_query_block", attend)
+    monkeypatch.setattr(attention, "_attend_by_query_block", attend)
     monkeypatch.setattr(torch.nn.functional, "linear", multiply)
     with torch.inference_mode():
         for row in random_rows(7, range(60, 140, 7)):
@@ -245,10 +246,10 @@ def test_what_a_cuda_kernel_is_asked_for_is_what_is_worked_out_on_a_cpu(name, pa
 
     def both(module, query, key, value, mask, *, segments, dropout, scaling, sliding_window=None, **_):  # noqa: ARG001
         window = sliding_window if sliding_window and sliding_window < segments.longest.shape[0] else None
-        found = networks._attend_by_segment(query, key, value, segments, scaling, window, dropout)
+        found = attention._attend_by_segment(query, key, value, segments, scaling, window, dropout)
         parts = (query, key, value.bfloat16())
-        shown = networks._attend_on_cuda(
-            *parts, networks.build_segments(torch, piece.segment_bounds, "cpu", padding=padding), scaling, window
+        shown = attention._attend_on_cuda(
+            *parts, attention.build_segments(torch, piece.segment_bounds, "cpu", padding=padding), scaling, window
         )
         seen.append(float((found - shown).abs().max() / found.abs().max()))
         return found, None
@@ -266,7 +267,7 @@ def transformers_knows(monkeypatch, function):
     """Let transformers know another function by our name, for a test."""
     from transformers import AttentionInterface
 
-    monkeypatch.setitem(AttentionInterface._global_mapping, networks.ATTENTION_NAME, function)
+    monkeypatch.setitem(AttentionInterface._global_mapping, attention.ATTENTION_NAME, function)
 
 
 def test_padding_is_never_the_longest_segment():
@@ -275,7 +276,7 @@ def test_padding_is_never_the_longest_segment():
     for lengths in ([5, 9], [3] * 30, [128]):
         packed = pack_rows(random_rows(1, [length + 1 for length in lengths]), multiple=128)
         padding = {"padding": packed.padding_count}
-        segments = networks.build_segments(torch, packed.segment_bounds, "cpu", **padding)
+        segments = attention.build_segments(torch, packed.segment_bounds, "cpu", **padding)
         assert segments.lengths is None
         assert segments.longest.shape == (max(lengths), 0)
         assert segments.bounds[: len(lengths) + 1].tolist() == [0, *np.cumsum(lengths)]
@@ -325,7 +326,7 @@ def test_the_kernel_of_cuda_is_in_one_graph_whatever_the_rows():
     import torch
 
     def loss(query, key, value, segments):
-        return networks.attend(None, 2 * query, key, value, None, segments=segments, scaling=0.1)[0].float().sum()
+        return attention.attend(None, 2 * query, key, value, None, segments=segments, scaling=0.1)[0].float().sum()
 
     counters = torch._dynamo.utils.counters
     counters.clear()
@@ -333,7 +334,7 @@ def test_the_kernel_of_cuda_is_in_one_graph_whatever_the_rows():
     for lengths in ([9, 20, 30], [3] * 20, [64], [10, 54]):
         packed = pack_rows(random_rows(1, [length + 1 for length in lengths]), multiple=64)
         options = {"padding": packed.padding_count, "has_kernel": True}
-        segments = networks.build_segments(torch, packed.segment_bounds, "meta", **options)
+        segments = attention.build_segments(torch, packed.segment_bounds, "meta", **options)
         parts = [torch.randn(1, heads, 64, 8, dtype=torch.bfloat16, device="meta") for heads in (4, 2, 2)]
         parts = [part.requires_grad_() for part in parts]
         compiled(*parts, segments).backward()

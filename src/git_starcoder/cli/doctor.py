@@ -131,16 +131,16 @@ def _training_environment() -> dict[str, Any]:
     versions = {"training": {name: _version(name) for name in TRAINING_LIBRARIES}}
     try:
         machine.require_resources()
-        from git_starcoder.model import network
+        from git_starcoder.model import devices
 
-        torch, _ = network.import_libraries()
+        torch, _ = devices.import_libraries()
     except (MissingExtraError, MachineError) as error:
         unknown = {"device": f"not known: {error.what}", "precision": "not known", "threads": "not known"}
         return {**unknown, **versions}
-    device = network.best_device()
+    device = devices.best_device()
     return {
         "device": _describe_gpus(torch) if device == "cuda" else device,
-        "precision": f"{network.best_precision(device)}{' (measured)' if device == 'cpu' else ''}",
+        "precision": f"{devices.best_precision(device)}{' (measured)' if device == 'cpu' else ''}",
         "threads": machine.limit_library_threads(),
         **versions,
     }

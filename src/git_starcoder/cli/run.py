@@ -187,8 +187,8 @@ def _start_model(base: Base | BaseModel | None, size: str | None, tune: str | No
     tune = tune or ("full" if isinstance(base, Base) else "lora")
     if tune != "full":
         from git_starcoder.model.config import TrainConfig
+        from git_starcoder.model.devices import best_device
         from git_starcoder.model.extras import require_libraries
-        from git_starcoder.model.network import best_device
 
         require_libraries(TrainConfig.load(base=base.name, tune=tune), best_device())
     return {"base": base.name} if tune == "full" else {"base": base.name, "tune": tune}
@@ -237,8 +237,8 @@ def _train_and_evaluate(
 ) -> dict[str, Any]:  # fmt: skip
     """Trains a model, scores it and shows a completion; returns the values of these parts for `--json`."""
     from git_starcoder.model.config import TrainConfig
+    from git_starcoder.model.devices import import_libraries
     from git_starcoder.model.evaluate import NothingHeldOutError, evaluate, format_scores, save_scores
-    from git_starcoder.model.network import import_libraries
     from git_starcoder.model.training import train
     from git_starcoder.serve.confidence import choose_threshold
 

@@ -189,7 +189,7 @@ def _dataset_and_split(sequences: Path, config: SeedKeys) -> tuple[Dataset, Spli
 
 def _select_device(wanted: Literal["cuda", "mps", "cpu"] | None) -> None:
     """Make the model, which takes the best visible device, take the wanted one."""
-    from git_starcoder.model.network import best_device
+    from git_starcoder.model.devices import best_device
 
     if wanted == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # torch is not loaded yet

@@ -23,10 +23,10 @@ from git_starcoder.engine.cache import code_digest
 from git_starcoder.errors import UsageError
 from git_starcoder.evals import BOTH, NETWORK
 from git_starcoder.model.base_lineage import BaseLineage
+from git_starcoder.model.devices import best_device
 from git_starcoder.model.evaluate import MAX_HELD_OUT_TOKENS, NothingHeldOutError, held_out_blobs
 from git_starcoder.model.held_out_text import digest_texts, draw_texts, score_texts
 from git_starcoder.model.loading import TRAINING_RECORD, read_training_record, require_model
-from git_starcoder.model.network import best_device
 from git_starcoder.model.training import train
 from git_starcoder.pipeline import build
 from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress

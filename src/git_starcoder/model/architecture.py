@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from git_starcoder import registry
 from git_starcoder.errors import UsageError
 from git_starcoder.model.config import DEFAULT_ROPE_BASE, named_parameters
+from git_starcoder.model.devices import import_libraries
 from git_starcoder.model.frozen_weights import round_frozen_weights
 from git_starcoder.model.loading import load_weights
-from git_starcoder.model.network import DIMENSION_MULTIPLE, Network, import_libraries
+from git_starcoder.model.network import DIMENSION_MULTIPLE, Network
 from git_starcoder.user_paths import utf8_path
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from git_starcoder import registry
 from git_starcoder.errors import UsageError
-from git_starcoder.model.network import import_libraries
+from git_starcoder.model.devices import import_libraries
 from git_starcoder.model.weight_files import (
     ADAPTER_FOLDER,
     MODEL_CONFIG,

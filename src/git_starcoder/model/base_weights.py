@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from git_starcoder.bases import Base, find_base
 from git_starcoder.errors import DatasetError, UsageError
 from git_starcoder.model.base_model import find_base_folder, read_base_config, require_positions
+from git_starcoder.model.devices import best_device, best_precision, import_libraries
 from git_starcoder.model.extras import require_libraries
-from git_starcoder.model.network import DIMENSION_MULTIPLE, Network, best_device, best_precision, import_libraries
+from git_starcoder.model.network import DIMENSION_MULTIPLE, Network
 from git_starcoder.model.weight_files import WEIGHT_FILES, load_stored_weights
 from git_starcoder.text.tokenizer import load_tokenizer
 

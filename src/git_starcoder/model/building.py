@@ -8,9 +8,10 @@ from git_starcoder.errors import UsageError
 from git_starcoder.model.adapters import add_adapters
 from git_starcoder.model.architecture import add_residual_dropout, new_model
 from git_starcoder.model.base_weights import load_base_model
+from git_starcoder.model.devices import best_device, best_precision, has_varlen_kernel, import_libraries
 from git_starcoder.model.frozen_weights import round_frozen_weights
 from git_starcoder.model.loading import load_weights
-from git_starcoder.model.network import Network, best_device, best_precision, has_varlen_kernel, import_libraries
+from git_starcoder.model.network import Network
 from git_starcoder.model.sharding import ShardedModel
 
 if TYPE_CHECKING:

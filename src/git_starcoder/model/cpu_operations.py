@@ -11,7 +11,7 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from git_starcoder.model import network
+from git_starcoder.model import attention
 
 PLAIN_NORMS = frozenset({"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"})
 """Classes of transformers that multiply normalised numbers by their weight. (Gemma's adds 1 to the weight.)"""
@@ -108,7 +108,7 @@ class CrossEntropy(Function):
 
 def _query_blocks(tokens: int, window: int | None) -> list[tuple[int, int, int]]:
     """For each block of queries: the first one, the end, and the first key that one of them sees."""
-    size = network.QUERY_BLOCK_TOKENS
+    size = attention.QUERY_BLOCK_TOKENS
     return [
         (begin, min(tokens, begin + size), 0 if window is None else max(0, begin + 1 - window))
         for begin in range(0, tokens, size)

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from git_starcoder.errors import UsageError
+from git_starcoder.model.devices import best_device
 from git_starcoder.model.extras import require_libraries
-from git_starcoder.model.network import best_device
 from git_starcoder.model.optimizer import StepRunner
 from git_starcoder.model.packing import fim_mask, input_rows, planned_budget, spm_mask
 from git_starcoder.model.plan import TrainingPlan, budget_steps

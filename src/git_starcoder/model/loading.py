@@ -14,7 +14,8 @@ from git_starcoder.bases import find_base
 from git_starcoder.errors import DatasetError, OutputError, UsageError
 from git_starcoder.model.adapters import load_with_adapters, save_adapters
 from git_starcoder.model.base_model import find_base_folder
-from git_starcoder.model.network import Network, best_device, best_precision
+from git_starcoder.model.devices import best_device, best_precision
+from git_starcoder.model.network import Network
 from git_starcoder.model.weight_files import (
     ADAPTER_FOLDER,
     complete_config,

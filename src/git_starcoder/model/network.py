@@ -1,38 +1,27 @@
-"""Runs a causal language model of transformers on a device: losses of packed rows, bits per token, and generation.
-
-Packed rows lie one after another. Attention stays within their segments: no row sees another or costs time for it.
-"""
+"""Runs a causal language model of transformers on a device: losses of packed rows, bits per token, and generation."""
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-import timeit
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from importlib import import_module
 from math import isfinite, log
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder import user_paths
-from git_starcoder.errors import MachineError, MissingExtraError, UsageError, as_machine_error
-from git_starcoder.machine import (
-    MIN_TRAINING_ADDRESS_SPACE_BYTES,
-    limit_library_threads,
-    require_resources,
-    return_freed_memory,
-)
+from git_starcoder.errors import UsageError, as_machine_error
+from git_starcoder.machine import limit_library_threads, return_freed_memory
 from git_starcoder.model import generation
+from git_starcoder.model.attention import ATTENTION_NAME, attend, build_segments
+from git_starcoder.model.devices import best_device, best_precision, has_varlen_kernel, import_libraries
 from git_starcoder.model.frozen_weights import round_frozen_weights
 from git_starcoder.model.packing import INFERENCE_BATCH_TOKENS, TILE_TOKENS, pack_rows, padded_batches
+from git_starcoder.model.scored_windows import scored_windows
 from git_starcoder.row_layout import IGNORED_LABEL
 from git_starcoder.text.tokenizer import summarize_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -43,13 +32,9 @@ if TYPE_CHECKING:
     from git_starcoder.text.tokenizer import Tokenizer
 
 
-ATTENTION_NAME = "git_starcoder_rows"
-"""The name of our attention function in transformers."""
 MAX_COMPILED_GRAPHS = 64
 """Graphs that may be compiled of one network. The batch-size search compiles up to two per size, and torch runs what
 exceeds its own limit of 8 without compiling it."""
-VARLEN_CAPABILITY = (8, 0)
-"""The oldest GPUs (Ampere) that have the kernel for rows of different lengths and multiply in bfloat16."""
 LOGIT_SLICE_TOKENS = 512
 """Tokens whose logits are computed at once. They fit into a processor's cache."""
 GPU_SLICE_LOGITS = 1 << 26
@@ -61,160 +46,12 @@ FLOAT_BYTES = 4
 """Bytes of a logit, which is always computed in float32."""
 MAX_STORED_LOGITS = 1 << 28
 """The largest number of stored logits (1 GiB). Beyond it, the backward pass computes logits again."""
-MAX_STORED_SCORES_TOKENS = 1024
-"""Longest segment whose attention weights are stored on a CPU. Beyond it, a kernel that computes them again is used."""
-QUERY_BLOCK_TOKENS = 256
-"""Tokens whose attention is computed at once on a CPU: their scores fit into its cache, and few that are masked later
-are computed."""
-MAX_HEADER_SHARE = 3 / 4
-"""The share of the context that a header may take, with the other files that are shown in it. The rest is text."""
 MAX_LOGIT_DIFFERENCE = {"float32": 1e-4, "bfloat16": 0.15, "float16": 0.15}
 """Largest difference of logits (root mean square, in standard deviations of the logits) that is still rounding. In
 bfloat16 it is 0.01 for a narrow untrained Qwen2 of 28 layers, and some 0.06 for one of 1.5 billion weights. A row that
 sees another differs by 0.28 and more."""
 UNLIMITED_CONTEXT_TOKENS = 1 << 20
 """Context of a model whose positions have no end."""
-
-
-class Segments(NamedTuple):
-    """Where the segments of packed rows lie."""
-
-    bounds: Any
-    """A tensor on the device: segment i is `bounds[i]:bounds[i + 1]`, int32, shape (segments + 1,)."""
-    lengths: tuple[int, ...] | None
-    """Tokens of each segment; None if only the device may know, so that one compiled graph serves all packed rows."""
-    longest: Any
-    """An empty tensor with a row for each token of the longest segment, shape (tokens, 0). Each value of a number would
-    be compiled on its own, and the dimension of a tensor may vary."""
-    has_kernel: bool = False
-    """Whether the device has the kernel for segments of different lengths."""
-    stand_for: int = 0
-    """The length of the rows that these stand for, if they are measured in place of longer ones."""
-
-
-def build_segments(
-    torch: Any, bounds: NDArray[Any], device: str, *, padding: int | None = None, has_kernel: bool = False
-) -> Segments:
-    """Put segment bounds on the device.
-
-    With `padding`, the tokens of the last segment that are only padding, the segments are for a compiled graph: their
-    number and the longest one may change without another compilation. The padding is cut, so that it is never the
-    longest segment, by which kernels are launched.
-    """
-    if padding is None:
-        lengths = np.diff(bounds)
-        longest = torch.empty(int(lengths.max(initial=0)), 0)
-        return Segments(torch.from_numpy(bounds).to(device), tuple(lengths.tolist()), longest, has_kernel)
-    rows = bounds[:-1] if padding else bounds
-    length = int(np.diff(rows).max(initial=1))
-    if padding:
-        cuts = np.arange(rows[-1] + length, bounds[-1], length, dtype=bounds.dtype)
-        bounds = np.concatenate((rows, cuts, bounds[-1:]))
-    segments = torch.from_numpy(bounds).to(device, non_blocking=True)
-    longest = torch.empty(length, 0)
-    for tensor in (segments, longest):
-        torch._dynamo.maybe_mark_dynamic(tensor, 0)  # noqa: SLF001
-    return Segments(segments, None, longest, has_kernel)
-
-
-def attend(
-    _: Any, query: Any, key: Any, value: Any, mask: Any, *, segments: Segments, dropout: float = 0.0, **options: Any
-) -> tuple[Any, None]:
-    """Causal attention within segments: a query of (1, heads, tokens, width) gives (1, tokens, heads, width)."""
-    import torch
-
-    if mask is not None or options.get("softcap") is not None:
-        raise NotImplementedError("attention with a mask or a soft cap")
-    scaling, window = options.get("scaling"), options.get("sliding_window")
-    longest = segments.longest.shape[0]
-    # In a compiled graph, the comparison would be a reason to compile again.
-    window = window if window and (segments.lengths is None or window < longest) else None
-    # The kernel takes no float32 and has no dropout.
-    if segments.has_kernel and value.dtype != torch.float32 and not dropout:
-        return _attend_on_cuda(query, key, value, segments, scaling, window), None
-    if segments.lengths is None:
-        return _attend_with_mask(query, key, value, segments, scaling, window, dropout), None
-    return _attend_by_segment(query, key, value, segments, scaling, window, dropout), None
-
-
-def _attend_on_cuda(
-    query: Any, key: Any, value: Any, segments: Segments, scaling: float | None, window: int | None
-) -> Any:
-    from torch.nn.attention import varlen
-
-    # Under autocast, rotary positions turn queries and keys into float32; values stay in the kernel's precision.
-    parts = [part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value)]
-    longest = segments.longest.shape[0]
-    bounds = segments.bounds, segments.bounds, longest, longest
-    window_size = (-1 if window is None else window - 1, 0)
-    is_grouped = query.shape[1] != key.shape[1]
-    kernel: Any = varlen.varlen_attn
-    return kernel(*parts, *bounds, scale=scaling, window_size=window_size, enable_gqa=is_grouped)[None]
-
-
-def _attend_with_mask(
-    query: Any, key: Any, value: Any, segments: Segments, scaling: float | None, window: int | None, dropout: float
-) -> Any:
-    """Attention of all packed rows at once: one compiled graph whatever their lengths, in quadratic time."""
-    import torch
-
-    place = torch.arange(query.shape[2], dtype=torch.int32, device=query.device)
-    segment = torch.searchsorted(segments.bounds, place, right=True)
-    distance = place[:, None] - place
-    mask = (segment[:, None] == segment) & (distance >= 0)
-    if window is not None:
-        mask &= distance < window
-    options = {"attn_mask": mask, "dropout_p": dropout, "enable_gqa": query.shape[1] != key.shape[1]}
-    kernel: Any = torch.nn.functional.scaled_dot_product_attention
-    return kernel(query, key, value, scale=scaling, **options).transpose(1, 2)
-
-
-def _attend_by_segment(
-    query: Any, key: Any, value: Any, segments: Segments, scaling: float | None, window: int | None, dropout: float
-) -> Any:
-    import torch
-
-    lengths = list(segments.lengths or ())
-    # Split, not sliced: the gradient of a slice is as long as all packed rows, once per segment. In a loop, because on
-    # a CPU a batch of segments of one length is not faster from 128 tokens on, and padding to one length is slower.
-    # Segments are padded to whole tiles, so that there are few shapes: tokens do not see what comes after them.
-    attention: Any = torch.nn.functional.scaled_dot_product_attention
-    pad = torch.nn.functional.pad
-    is_grouped = query.shape[1] != key.shape[1]
-    outputs: list[Any] = []
-    for parts in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
-        length = parts[0].shape[2]
-        padding = -length % TILE_TOKENS
-        queries, keys, values = (pad(part, (0, 0, 0, padding)) if padding else part for part in parts)
-        size = length + padding
-        output: Any
-        is_short = max(size, segments.stand_for) <= MAX_STORED_SCORES_TOKENS
-        if query.device.type == "cpu" and (dropout or is_short):
-            output = _attend_by_query_block(queries, keys, values, scaling, window, dropout)
-        else:
-            window_mask = None
-            if window is not None and size > window:
-                window_mask = torch.ones(size, size, dtype=torch.bool, device=query.device).tril().triu(1 - window)
-            options = {"attn_mask": window_mask, "is_causal": window_mask is None, "enable_gqa": is_grouped}
-            output = attention(queries, keys, values, dropout_p=dropout, scale=scaling, **options)
-        outputs.append(output.transpose(1, 2)[:, :length])
-    return torch.cat(outputs, 1)
-
-
-def _attend_by_query_block(
-    query: Any, key: Any, value: Any, scaling: float | None, window: int | None, dropout: float
-) -> Any:
-    """Causal attention of one segment on a CPU, (1, heads, tokens, width)."""
-    from git_starcoder.model.cpu_operations import BlockAttention
-
-    groups = query.shape[1] // key.shape[1]
-    # Under autocast, rotary positions turn queries and keys into float32; values stay in the precision of products.
-    query, key, value = (part[0].to(value.dtype) for part in (query, key, value))
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
-    scale = float(query.shape[2] ** -0.5) if scaling is None else scaling
-    attention: Any = BlockAttention
-    return attention.apply(query, key, value, scale, window, dropout)[None]
 
 
 class ForwardPath(NamedTuple):
@@ -224,120 +61,6 @@ class ForwardPath(NamedTuple):
     head: Any
     is_packed: bool = False
     """Whether the model can attend within the segments of packed rows; else rows are padded to one length."""
-
-
-def import_libraries() -> tuple[Any, Any]:
-    """Import torch and transformers, and silence the latter.
-
-    Raises:
-        MissingExtraError: One of them is not installed.
-        MachineError: One of them cannot be loaded here, or not with these options of Python.
-    """
-    if sys.flags.optimize > 1:
-        what = "transformers reads docstrings at run time, and Python was told to drop them"
-        raise MachineError(what, where="PYTHONOPTIMIZE=2 or -OO", hint="PYTHONOPTIMIZE=1 keeps them")
-    require_resources(MIN_TRAINING_ADDRESS_SPACE_BYTES)
-    user_paths.temporary_folder()  # torch needs a temporary folder when it is loaded
-    if user_paths.current_folder() is None:
-        os.chdir("/")  # MKL ends the process if the current folder was deleted
-    libraries: list[Any] = []
-    for name in ("torch", "transformers"):
-        try:
-            libraries.append(import_module(name))
-        except ImportError as error:
-            raise MissingExtraError.from_import_error(error, name, "train") from error
-    torch, transformers = libraries
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return torch, transformers
-
-
-def best_device() -> str:
-    """The best device of this machine: `cuda`, `mps` or `cpu`."""
-    torch, _ = import_libraries()
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def best_precision(device: str) -> str:
-    """The number format in which the device multiplies matrices clearly faster than in `float32`, else that.
-
-    On a CPU, it is measured. GPUs before Ampere multiply in `float16` only. They need it: a T4 has 65 TFLOPS in it and
-    8 in float32 (data sheet). Their emulation of bfloat16 is no faster than float32.
-    """
-    torch, _ = import_libraries()
-    if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    if device != "cpu":
-        return "float32"
-
-    def product_seconds(dtype: Any) -> float:
-        left, right = (torch.ones(512, 512, dtype=dtype) for _ in range(2))
-        # Processor time: other processes on the machine do not change it.
-        return min(timeit.repeat(lambda: torch.mm(left, right), timer=time.thread_time, repeat=8, number=1))
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that wait for each other on a busy machine take processor time, too
-    try:
-        return "bfloat16" if product_seconds(torch.bfloat16) * 1.5 < product_seconds(torch.float32) else "float32"
-    finally:
-        torch.set_num_threads(threads)
-
-
-def has_varlen_kernel(device: str) -> bool:
-    """Whether the device has the kernel for rows of different lengths.
-
-    Networks are compiled only where it is: the other attention of compiled graphs takes time for all pairs of tokens
-    of a micro-batch.
-    """
-    torch, _ = import_libraries()
-    return device == "cuda" and torch.cuda.get_device_capability() >= VARLEN_CAPABILITY
-
-
-class ScoredWindows(NamedTuple):
-    """Windows of sequences, in which every token that is to be scored is new once."""
-
-    tokens: list[NDArray[Any]]
-    owners: list[int]
-    """The sequence of each window."""
-    new_counts: list[int]
-    """The number of tokens at the end of each window that are new."""
-    sequence_count: int
-
-    def join(self, values: Iterable[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Return for each sequence the values of its scored tokens; `values` has those of each window."""
-        found: list[list[NDArray[np.float32]]] = [[] for _ in range(self.sequence_count)]
-        for owner, count, window in zip(self.owners, self.new_counts, values, strict=True):
-            found[owner].append(window[-count:])
-        return [np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32) for parts in found]
-
-
-def scored_windows(
-    sequences: Sequence[NDArray[Any]], first_scored: Sequence[int], headers: Sequence[NDArray[Any]], context: int,
-    end_token: int, parts: int,
-) -> ScoredWindows:  # fmt: skip
-    """Cut sequences of any length into windows for a network; see `protocols.LanguageModel.sequence_bits`.
-
-    Windows as long as the context move forward by a part of it. Four parts cost four times as much as one, and are
-    close to a full context for every token.
-    """
-    windows = ScoredWindows([], [], [], len(sequences))
-    nothing = np.zeros(0, dtype=np.int64)
-    shown = zip(sequences, first_scored, headers or [nothing] * len(sequences), strict=True)
-    for index, (tokens, first, whole_header) in enumerate(shown):
-        header = whole_header[: int(context * MAX_HEADER_SHARE)]
-        room = context - len(header)
-        done = first
-        for start in range(0, len(tokens), max(1, room // parts)):
-            stop = min(len(tokens), start + room + 1)
-            if stop > done:
-                begins_file = start == 0 and tokens[0] == end_token
-                windows.tokens.append(np.insert(tokens[start:stop], int(begins_file), header))
-                windows.owners.append(index)
-                windows.new_counts.append(stop - done)
-                done = stop
-    return windows
 
 
 class Network:

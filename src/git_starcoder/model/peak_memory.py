@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.machine import GIB
-from git_starcoder.model.network import FLOAT_BYTES, LOGIT_SLICE_TOKENS, MAX_STORED_LOGITS, QUERY_BLOCK_TOKENS
+from git_starcoder.model.attention import QUERY_BLOCK_TOKENS
+from git_starcoder.model.network import FLOAT_BYTES, LOGIT_SLICE_TOKENS, MAX_STORED_LOGITS
 from git_starcoder.model.optimizer import group_weights
 from git_starcoder.model.packing import INFERENCE_BATCH_TOKENS, TILE_TOKENS, tokens_of_share
 from git_starcoder.model.sharding import part_of

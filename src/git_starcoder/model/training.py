@@ -41,6 +41,7 @@ from git_starcoder.model.checkpoint import (
 )
 from git_starcoder.model.config import BUDGET_KEYS, DEFAULT_FIM_SHARE, Precision, TrainConfig, own_base_rate
 from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.devices import best_device, best_precision, import_libraries
 from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
 from git_starcoder.model.extras import require_libraries
 from git_starcoder.model.loading import (
@@ -53,7 +54,6 @@ from git_starcoder.model.loading import (
     saved_number_type,
 )
 from git_starcoder.model.loop import VALIDATION_COUNT, TrainingLoop, ValidationSet
-from git_starcoder.model.network import best_device, best_precision, import_libraries
 from git_starcoder.model.optimizer import StepRunner
 from git_starcoder.model.packing import FIM_TOKEN_COUNT
 from git_starcoder.model.plan import TrainingPlan, budget_steps, epoch_steps

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from git_starcoder.errors import DatasetError, as_machine_error
-from git_starcoder.model.network import import_libraries
+from git_starcoder.model.devices import import_libraries
 from git_starcoder.text.tokenizer import summarize_error
 from git_starcoder.user_paths import utf8_path
 
