@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import measure
 
 from git_starcoder.git.objects import Repo, Unreadable
+from git_starcoder.text import learned_bpe
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def learners(texts: list[bytes], size: int) -> dict[str, Callable[[], Any]]:
     """Ways to learn; each gives the merges."""
     special = tokenizers.SPECIAL_TOKENS
     return {
-        "tokenizers": lambda: tokenizers._merges_exact(texts, special, size),  # noqa: SLF001
-        "ours": lambda: tokenizers.learn_bpe(texts, special, size)["model"]["merges"],
+        "tokenizers": lambda: learned_bpe._merges_exact(texts, special, size),  # noqa: SLF001
+        "ours": lambda: learned_bpe.learn_bpe(texts, special, size)["model"]["merges"],
     }
 
 
@@ -118,7 +119,7 @@ def main() -> None:
     texts = texts_of(arguments.repo, arguments.megabytes)
     megabytes = sum(map(len, texts)) / 1e6
     tokenizer = tokenizers.learned_tokenizer(
-        tokenizers.learn_bpe(texts, tokenizers.SPECIAL_TOKENS, arguments.vocab_size)
+        learned_bpe.learn_bpe(texts, tokenizers.SPECIAL_TOKENS, arguments.vocab_size)
     )
     summary = {
         "machine": measure.machine(),

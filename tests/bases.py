@@ -6,6 +6,7 @@ import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from git_starcoder.text import learned_bpe
 from git_starcoder.text import tokenizer as tokenizers
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ TEXT = b"def find(items, limit):\n    return [item for item in items if item > l
 
 def learn(texts: Sequence[bytes], vocab_size: int) -> Tokenizer:
     """A tokenizer learned from texts, as a build learns it."""
-    return tokenizers.learned_tokenizer(tokenizers.learn_bpe(texts, tokenizers.SPECIAL_TOKENS, vocab_size))
+    return tokenizers.learned_tokenizer(learned_bpe.learn_bpe(texts, tokenizers.SPECIAL_TOKENS, vocab_size))
 
 
 def tokenizer(vocab_size: int = 300) -> Tokenizer:
@@ -176,7 +177,7 @@ def write_family(folder: Path, name: str, **values: object) -> Path:
 
 def _byte_level(family: Family) -> dict[str, Any]:
     """The `tokenizer.json` of a family with a byte-level vocabulary. Its added tokens come first, or last if unmarked."""
-    definition = tokenizers.learn_bpe([TEXT * 20], family.special, 256 + len(family.special) + 60)
+    definition = learned_bpe.learn_bpe([TEXT * 20], family.special, 256 + len(family.special) + 60)
     if family.kind.startswith("Qwen"):  # transformers gives them these whatever their files say
         pattern = {"type": "Split", "pattern": {"Regex": QWEN_WORDS}, "behavior": "Isolated", "invert": False}
         level = {**definition["pre_tokenizer"], "use_regex": False, "trim_offsets": False}

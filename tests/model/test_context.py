@@ -23,6 +23,7 @@ from git_starcoder.model.context import (
     path_words,
     piece_edges,
 )
+from git_starcoder.text import learned_bpe
 from git_starcoder.text import tokenizer as tokenizers
 
 SHARED = "".join(f"value_{number} = compute_{number}(ledger)\n" for number in range(60))
@@ -177,7 +178,7 @@ def test_a_damaged_composer_is_refused(composer, tmp_path, damage):
 
 
 def test_a_tokenizer_that_cannot_separate_files_is_refused():
-    plain = tokenizers.learned_tokenizer(tokenizers.learn_bpe([b"text " * 50], ("<|endoftext|>",), 300))
+    plain = tokenizers.learned_tokenizer(learned_bpe.learn_bpe([b"text " * 50], ("<|endoftext|>",), 300))
     with pytest.raises(UsageError, match="separates files"):
         ContextComposer.build([], "training split", plain)
 

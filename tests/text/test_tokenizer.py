@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import bases
 from git_starcoder.errors import UsageError
-from git_starcoder.text import tokenizer
+from git_starcoder.text import learned_bpe, tokenizer
 
 CODE = [Path(module.__file__).read_bytes() for module in (argparse, ast, random, shutil)]
 SPELLINGS = (
@@ -409,15 +409,15 @@ words = st.text(st.sampled_from("ab \n'sé日\u3000=1"), max_size=40)
 @given(st.lists(words.map(str.encode), max_size=6), st.integers(267, 330))
 @settings(max_examples=150)
 def test_merges_are_those_that_tokenizers_learns(texts, size):
-    definition = tokenizer.learn_bpe(texts, tokenizer.SPECIAL_TOKENS, size)
-    assert definition["model"]["merges"] == tokenizer._merges_exact(texts, tokenizer.SPECIAL_TOKENS, size)
+    definition = learned_bpe.learn_bpe(texts, tokenizer.SPECIAL_TOKENS, size)
+    assert definition["model"]["merges"] == learned_bpe._merges_exact(texts, tokenizer.SPECIAL_TOKENS, size)
     assert len(definition["model"]["vocab"]) <= size
 
 
 def test_enough_text_is_learned_fast_and_the_same(monkeypatch, learned):
-    exact = tokenizer._merges_exact(CODE, tokenizer.SPECIAL_TOKENS, 1024)
-    monkeypatch.setattr(tokenizer, "_merges_exact", None)  # is not called
-    assert tokenizer.learn_bpe(CODE, tokenizer.SPECIAL_TOKENS, 1024)["model"]["merges"] == exact
+    exact = learned_bpe._merges_exact(CODE, tokenizer.SPECIAL_TOKENS, 1024)
+    monkeypatch.setattr(learned_bpe, "_merges_exact", None)  # is not called
+    assert learned_bpe.learn_bpe(CODE, tokenizer.SPECIAL_TOKENS, 1024)["model"]["merges"] == exact
     assert bases.learn(CODE, 1024).digest == learned.digest
 
 
@@ -436,7 +436,7 @@ def test_special_tokens_in_the_texts_are_learned_from_as_text():
 
 def test_words_without_end_are_not_learned_from():
     texts = [b"fn a() {}\n" * 9 + b"\n" * 1_000_000 + b"fn b() {}", b"let x = 1;", ("é" * 500 + " ok").encode()]
-    pieces = tokenizer.drop_long_words(texts)
+    pieces = learned_bpe.drop_long_words(texts)
     assert b"let x = 1;" in pieces
     assert b"fn b() {}" in b"".join(pieces)
     assert sum(map(len, pieces)) < 400
@@ -446,9 +446,9 @@ def test_words_without_end_are_not_learned_from():
 LEARN = """
 import hashlib, sys
 from pathlib import Path
-from git_starcoder.text import tokenizer
+from git_starcoder.text import learned_bpe, tokenizer
 texts = [Path(name).read_bytes() for name in sys.argv[2:]]
-tokenizer.learned_tokenizer(tokenizer.learn_bpe(texts, tokenizer.SPECIAL_TOKENS, 900)).save(Path(sys.argv[1]))
+tokenizer.learned_tokenizer(learned_bpe.learn_bpe(texts, tokenizer.SPECIAL_TOKENS, 900)).save(Path(sys.argv[1]))
 print(hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(sys.argv[1]).iterdir()))).hexdigest())
 """
 

@@ -22,7 +22,8 @@ from git_starcoder.records import content_id, dataset_path
 from git_starcoder.stages.file_table import oldest_path
 from git_starcoder.stages.shares import holdout_rank
 from git_starcoder.text.clean import CleanText, clean_file, find_refusal
-from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learn_bpe, learned_tokenizer
+from git_starcoder.text.learned_bpe import learn_bpe
+from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learned_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -2,23 +2,16 @@
 
 Control tokens that are spelled in a source file are text there, never control tokens. Texts are encoded by gigatoken,
 which is many times faster than `tokenizers`, as long as it agrees with the saved tokenizer, and by `tokenizers`
-otherwise. gigatoken is young: its output is silenced, and its results are verified.
-
-A learned tokenizer is a byte-level BPE: it splits text into words as GPT-2's does and learns merges within words
-(Sennrich et al., 2016; Radford et al., 2019).
+otherwise.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
-from contextlib import contextmanager
 from copy import copy
 from functools import cached_property, lru_cache
 from hashlib import blake2b
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,10 +26,11 @@ from git_starcoder.text.control_tokens import (
     find_text_end,
     is_control_token,
 )
+from git_starcoder.text.fast_encoding import fast_encoder, is_gigatoken_failure
 from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -67,14 +61,6 @@ TOKENIZER_HINT = "use `learn` or the name of a base, which need no network, a fo
 
 
 Merges = list[tuple[str, str]]
-
-TEXT_SEPARATOR = b"\xff"
-"""Separates texts that are passed to gigatoken as one: a byte that UTF-8 never contains."""
-MAX_WORD_BYTES = 256
-"""Bytes of the longest word that is learned from. Longer ones teach nothing, and a megabyte of one character would take
-ten seconds and more."""
-MIN_PAIR_COUNT = 2
-"""A pair is merged if it occurs at least this often: learning what occurs once is memorising."""
 
 
 def _byte_characters() -> str:
@@ -471,49 +457,6 @@ def _unusable_error(reason: str) -> UsageError:
     return UsageError(f"the tokenizer cannot be used: {reason}", where="tokenizer", hint=TOKENIZER_HINT)
 
 
-def learn_bpe(texts: Sequence[bytes], special: Sequence[str], vocab_size: int) -> dict[str, Any]:
-    """Learn a tokenizer from UTF-8 texts. The result depends on nothing but the arguments.
-
-    Returns:
-        The content of a `tokenizer.json` with at most `vocab_size` entries. The ids are, in this order: the special
-        tokens, the 256 bytes, the merges in the order learned.
-    """
-    import gigatoken
-
-    texts = drop_long_words(texts)
-    with silence_output():
-        size = vocab_size - len(special)
-        _, pairs = gigatoken.train_bpe(TEXT_SEPARATOR.join(texts), size, [], separator=TEXT_SEPARATOR)
-    left, right = ([pair[side].decode("latin-1").translate(BYTE_CHARACTERS) for pair in pairs] for side in (0, 1))
-    definition = _learned_definition(special, list(zip(left, right, strict=True)))
-    # gigatoken finds the same merges as `tokenizers` while there are pairs, and then continues with pairs that do not
-    # occur. Counts only ever fall, so if the newest token is used often enough to be merged, all tokens are.
-    if not _is_used(definition, vocab_size - 1, texts):
-        definition = _learned_definition(special, _merges_exact(texts, special, vocab_size))
-    return definition
-
-
-def drop_long_words(texts: Sequence[bytes]) -> list[bytes]:
-    """The texts without words that are too long to learn from; a text is cut at such a word."""
-    import gigatoken
-    from gigatoken.gigatoken_rs import pretokenized_counts
-
-    def longest_word(data: bytes) -> int:
-        return max((len(word) for word, _ in pretokenized_counts(data, TEXT_SEPARATOR)), default=0)
-
-    result: list[bytes] = []
-    with silence_output():
-        if longest_word(TEXT_SEPARATOR.join(texts)) <= MAX_WORD_BYTES:
-            return list(texts)
-        for text in texts:
-            if longest_word(text) <= MAX_WORD_BYTES:
-                result.append(text)
-                continue
-            words = (w if len(w) <= MAX_WORD_BYTES else TEXT_SEPARATOR for w in gigatoken.pretokenizer(text))
-            result.extend(b"".join(words).split(TEXT_SEPARATOR))
-    return result
-
-
 def bpe_definition(vocab: Mapping[str, int], merges: Merges, added: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The content of the `tokenizer.json` of a byte-level BPE."""
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -532,76 +475,3 @@ def control_token_entry(number: int, token: Mapping[str, Any]) -> dict[str, Any]
     """The entry of a control token in `added_tokens`."""
     flags = {flag: bool(token.get(flag, False)) for flag in ("single_word", "lstrip", "rstrip", "normalized")}
     return {"id": number, "content": token["content"], **flags, "special": True}
-
-
-def _learned_definition(special: Sequence[str], merges: Merges) -> dict[str, Any]:
-    vocab = {token: number for number, token in enumerate((*special, *BYTE_CHARACTERS))}
-    for left, right in merges:
-        vocab.setdefault(left + right, len(vocab))
-    entries = [control_token_entry(number, {"content": token}) for number, token in enumerate(special)]
-    return bpe_definition(vocab, merges, entries)
-
-
-def _merges_exact(texts: Sequence[bytes], special: Sequence[str], vocab_size: int) -> Merges:
-    import tokenizers
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    learner = tokenizers.Tokenizer(tokenizers.models.BPE())
-    learner.pre_tokenizer = ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=vocab_size, min_frequency=MIN_PAIR_COUNT, special_tokens=list(special),
-        initial_alphabet=ByteLevel.alphabet(), show_progress=False,
-    )  # fmt: skip
-    learner.train_from_iterator((text.decode() for text in texts), trainer)
-    return [(left, right) for left, right in json.loads(learner.to_str())["model"]["merges"]]
-
-
-def _is_used(definition: dict[str, Any], token: int, texts: Sequence[bytes]) -> bool:
-    """Whether a token occurs in the texts at least `MIN_PAIR_COUNT` times."""
-    encode = fast_encoder(definition)
-    counts = (0 if encode is None else np.count_nonzero(encode(text) == token) for text in texts)
-    return any(total >= MIN_PAIR_COUNT for total in accumulate(counts))
-
-
-def fast_encoder(definition: dict[str, Any]) -> Callable[[bytes], NDArray[np.uint32]] | None:
-    """The encoder of gigatoken for a `tokenizer.json` without its control tokens; None if gigatoken cannot load it.
-
-    The definition is passed in memory: given a path that does not exist, gigatoken would ask the network.
-    """
-    import gigatoken
-
-    added = [token for token in cast("list[Any]", definition.get("added_tokens") or []) if not token["special"]]
-    try:
-        with silence_output():
-            return gigatoken.Tokenizer.from_json(json.dumps(definition | {"added_tokens": added})).encode
-    except BaseException as error:
-        if not is_gigatoken_failure(error):
-            raise
-        return None
-
-
-def is_gigatoken_failure(error: BaseException) -> bool:
-    """Whether it is an ordinary exception, or a panic in Rust, which is a bare BaseException."""
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
-
-
-@contextmanager
-def silence_output() -> Generator[None]:
-    """Discard what gigatoken prints to file descriptors 1 and 2, past Python."""
-    for file in (sys.stdout, sys.stderr):
-        if file is not None:  # pyright: ignore[reportUnnecessaryComparison] - None where it was closed before the start
-            file.flush()
-    saved: list[tuple[int, int]] = []
-    with Path(os.devnull).open("wb") as nowhere:
-        for stream in (1, 2):
-            try:
-                saved.append((stream, os.dup(stream)))
-            except OSError:  # closed by the parent process, so there is nothing to silence
-                continue
-            os.dup2(nowhere.fileno(), stream)
-        try:
-            yield
-        finally:
-            for stream, copy in saved:
-                os.dup2(copy, stream)
-                os.close(copy)
