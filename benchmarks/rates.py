@@ -56,7 +56,7 @@ def main() -> None:
             train(dataset, asked.out / f"{name}-{rate}", asked.base, rate, asked.tokens)
             value, step, steps = best_validation(asked.out / f"{name}-{rate}")
             found.append(f"{rate}: {value:.3f} (step {step} of {steps})")
-        tokens = sum(len(row.tokens) for row in Dataset.open(dataset).rows("train"))
+        tokens = sum(int(row["length"]) for row in Dataset.open(dataset).row_metadata("train"))
         print(f"{name}, {tokens:,} training tokens: " + ", ".join(found), flush=True)
 
 
