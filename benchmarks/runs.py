@@ -1,12 +1,12 @@
 """What does `git starcoder run` give on repositories, and by how much does it beat another version of git-starcoder?
 
-    python benchmarks/runs.py OUT REPO... [--minutes 10] [--other CHECKOUT] [--replay] [-- OPTION...]
+    python benchmarks/runs.py OUT REPO... [--minutes 10] [--other CHECKOUT] [--replay CHARACTERS] [-- OPTION...]
 
 Each repository is run once into `OUT/NAME`; runs that are done are not done again, so an interrupted comparison goes on.
 With `--other`, the folder of a checkout with a virtual environment in `.venv`, both versions run at the same time, each
 on a processor of its own, and their networks are scored on the beginnings of the same files: those that both hold out.
 Options after `--` go to `git starcoder run`, for example `--base none` or `--set split.holdout=commits`. With the
-latter, `--replay` types what later commits added, and prints the keystrokes that each suggester saves.
+latter, `--replay` types so much of what later commits added, and prints the keystrokes that each suggester saves.
 
 Prints the machine, a line for each repository, and the medians. Ratios have a 95 % interval over leak groups; those to
 another version have one over files.
@@ -141,11 +141,12 @@ def print_replay(out: Path, ratios: dict[str, list[float]]) -> None:
     print("  keystrokes saved: " + ", ".join(saved), flush=True)
 
 
-def replay(repo: Path, out: Path, name: str, checkout: Path) -> None:
+def replay(repo: Path, out: Path, checkout: Path, characters: int) -> None:
     """Type what later commits added, if that is not done yet."""
     if not (out / REPLAY).exists():
-        command = [str(checkout / ".venv/bin/git-starcoder"), "replay", str(out / name / "model"), str(repo), "--json"]
-        done = subprocess.run([*command, "--quiet"], check=True, stdout=subprocess.PIPE)
+        command = [str(checkout / ".venv/bin/git-starcoder"), "replay", str(out / "this/model"), str(repo)]
+        command += ["--characters", str(characters), "--json", "--quiet"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
         (out / REPLAY).write_bytes(done.stdout)
 
 
@@ -156,7 +157,7 @@ def main() -> None:
     parser.add_argument("repos", type=Path, nargs="+")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--other", type=Path)
-    parser.add_argument("--replay", action="store_true")
+    parser.add_argument("--replay", type=int, metavar="CHARACTERS")
     arguments = sys.argv[1:]
     split = arguments.index("--") if "--" in arguments else len(arguments)
     asked, options = parser.parse_args(arguments[:split]), arguments[split + 1 :]
@@ -170,7 +171,7 @@ def main() -> None:
             run_versions(repo, out, asked.minutes, versions, options)
         print_repository(out, list(versions), ratios)
         if asked.replay:
-            replay(repo, out, "this", versions["this"])
+            replay(repo, out, versions["this"], asked.replay)
             print_replay(out, ratios)
     for name, found in ratios.items():
         print(f"median {name}: {statistics.median(found):.3f} ({min(found):.3f} to {max(found):.3f}, {len(found)})")
