@@ -8,7 +8,7 @@ from git_starcoder.model import attention, cpu_operations  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(attention, "QUERY_BLOCK_TOKENS", 8)
+    monkeypatch.setattr(attention, "QUERY_BLOCK_BYTES", 64)
 
 
 def parts(tokens):

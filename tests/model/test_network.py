@@ -97,7 +97,7 @@ FLAT = {name for name in KINDS if not name.startswith(("Gemma2", "GPTNeo, old", 
 @pytest.mark.parametrize("name", KINDS)
 def test_packed_rows_have_the_losses_of_rows_alone(name, stored, tokenizer, monkeypatch):
     monkeypatch.setattr(attention, "MAX_STORED_SCORES_TOKENS", stored)
-    monkeypatch.setattr(attention, "QUERY_BLOCK_TOKENS", 8)
+    monkeypatch.setattr(attention, "QUERY_BLOCK_BYTES", 32)
     network = make_network(KINDS[name][0], tokenizer, **KINDS[name][1])
     assert bool(network.notes) == (name not in FLAT)
     rows = random_rows(2, [9, 33, 2, 9, 17])

@@ -18,9 +18,9 @@ ATTENTION_NAME = "git_starcoder_rows"
 """The name of our attention function in transformers."""
 MAX_STORED_SCORES_TOKENS = 1024
 """Longest segment whose attention weights are stored on a CPU. Beyond it, a kernel that computes them again is used."""
-QUERY_BLOCK_TOKENS = 256
-"""Tokens whose attention is computed at once on a CPU: their scores fit into its cache, and few that are masked later
-are computed."""
+QUERY_BLOCK_BYTES = 512
+"""The bytes of the queries' scores for one key that are computed at once on a CPU, for one head: those of 256 queries in
+bfloat16, and of 128 in float32. Then the scores fit into its cache, and few that are masked later are computed."""
 
 
 class Segments(NamedTuple):

@@ -38,7 +38,7 @@ class BlockAttention(Function):
     ) -> Any:
         """Compute the outputs, of the shape of the queries."""
         outputs, saved = torch.empty_like(query), []
-        for begin, end, first in _query_blocks(query.shape[1], window):
+        for begin, end, first in _query_blocks(query, window):
             # A block of queries 2 and 3 that see the keys 0 to 3 has the mask [[0 0 0 -inf] [0 0 0 0]].
             mask = query.new_full((end - begin, end - first), float("-inf")).triu(begin - first + 1)
             if window is not None:
@@ -63,7 +63,7 @@ class BlockAttention(Function):
         of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         softmax_gradient: Any = torch.ops.aten._softmax_backward_data  # noqa: SLF001
         remaining = iter(saved)
-        for begin, end, first in _query_blocks(query.shape[1], window):
+        for begin, end, first in _query_blocks(query, window):
             weights, of_output = next(remaining), gradient[:, begin:end]
             of_weights = torch.bmm(of_output, value[:, first:end].mT)
             used = weights
@@ -106,9 +106,9 @@ class CrossEntropy(Function):
         return of_losses * (gradient * is_target)[:, None].to(of_losses.dtype), None
 
 
-def _query_blocks(tokens: int, window: int | None) -> list[tuple[int, int, int]]:
+def _query_blocks(query: Any, window: int | None) -> list[tuple[int, int, int]]:
     """For each block of queries: the first one, the end, and the first key that one of them sees."""
-    size = attention.QUERY_BLOCK_TOKENS
+    tokens, size = query.shape[1], max(1, attention.QUERY_BLOCK_BYTES // query.element_size())
     return [
         (begin, min(tokens, begin + size), 0 if window is None else max(0, begin + 1 - window))
         for begin in range(0, tokens, size)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.machine import GIB
-from git_starcoder.model.attention import QUERY_BLOCK_TOKENS
+from git_starcoder.model.attention import QUERY_BLOCK_BYTES
 from git_starcoder.model.network import FLOAT_BYTES, LOGIT_SLICE_TOKENS, MAX_STORED_LOGITS
 from git_starcoder.model.optimizer import group_weights
 from git_starcoder.model.packing import INFERENCE_BATCH_TOKENS, TILE_TOKENS, tokens_of_share
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from git_starcoder.model.corpus import Corpus
     from git_starcoder.model.network import Network
 
-PROBE_TOKENS = 2 * QUERY_BLOCK_TOKENS
-"""Most tokens of a row that is sent through the network to measure something. Half of it is a whole block of queries:
-the stored scores of whole blocks are an exact square and an exact multiple of the tokens."""
+PROBE_TOKENS = QUERY_BLOCK_BYTES
+"""Most tokens of a row that is sent through the network to measure something. Half of it is one block of queries in
+bfloat16 and two in float32: the scores of whole blocks are an exact square and an exact multiple of the tokens."""
 CPU_MICRO_BATCH_TOKENS = 8192
 """Tokens of a micro-batch on a CPU, where more is not faster and takes more memory."""
 MIN_GPU_MICRO_BATCH_TOKENS = 2048
