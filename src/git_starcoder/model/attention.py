@@ -19,7 +19,7 @@ ATTENTION_NAME = "git_starcoder_rows"
 MAX_STORED_SCORES_TOKENS = 1024
 """Longest segment whose attention weights are stored on a CPU. Beyond it, a kernel that computes them again is used."""
 QUERY_BLOCK_BYTES = 512
-"""The bytes of the queries' scores for one key that are computed at once on a CPU, for one head: those of 256 queries in
+"""The bytes of the scores of one key that are computed at once on a CPU, for one head: those of 256 queries in
 bfloat16, and of 128 in float32. Then the scores fit into its cache, and few that are masked later are computed."""
 
 
