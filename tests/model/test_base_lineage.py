@@ -192,9 +192,9 @@ def test_a_training_that_harms_the_base_gives_the_base(package, dataset, tmp_pat
     assert result.held_out == first["held_out"] < min(line["held_out"] for line in others)
     ours, of_base = (load_file(folder / "model.safetensors") for folder in (tmp_path / "model", package.base.folder))
     assert all((tensor.float() == of_base[name].float()).all() for name, tensor in ours.items())
-    assert notes.lines[-1].startswith("No step of the training improved the base.")
+    assert notes.lines[-1].startswith("No step lowered the validation loss.")
     assert result.kept_step == read_training_record(tmp_path / "model")["result"]["kept_step"] == 0
-    assert "No step improved the base" in (tmp_path / "model/README.md").read_text(encoding="utf-8")
+    assert "No step lowered the validation loss" in (tmp_path / "model/README.md").read_text(encoding="utf-8")
     record = ModelRecord.open(tmp_path / "model")
     section = model_section(SimpleNamespace(dataset=dataset, model=record, scores={}))
     assert section.figures[0].table.rows[0] == ("0", "0", f"{first['held_out']:.4f}")

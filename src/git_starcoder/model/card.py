@@ -27,7 +27,7 @@ def render_card(record: Mapping[str, Any], lineage: BaseLineage | None, scores: 
     held_out = record["result"]["held_out"]
     quality = "" if held_out is None else f" It needs {held_out:.3f} bits per byte of the validation text."
     if record["result"].get("kept_step") == 0:
-        quality += " No step improved the base, so the weights are those of the base."
+        quality += " No step lowered the validation loss, so the weights are those before training."
     training = f"{record['parameters']:,} parameters in {record['result']['steps']:,} steps"
     parts = [
         f"---\n{strict_config.dump(header)}---\n\n# {_title(record)}\n",

@@ -84,7 +84,7 @@ class TrainingState:
     best: float | None = None
     """Lowest held-out bits per byte; the weights are those of `best_step`."""
     best_step: int = 0
-    """0 for those of the base, before the first step."""
+    """0 for those before the first step."""
     best_used: float = 0.0
     """The share of the budget that was used for these weights."""
     anneal_rate: float = 0.0
@@ -198,15 +198,18 @@ class TrainingLoop:
         left = max(0.0, self.anneal_end - used) / (self.anneal_end - state.anneal_begin)
         return state.anneal_rate * left
 
-    def run(self) -> None:
-        """Train until the budget is used up or the model has overfitted for long; then load the best weights."""
+    def run(self, *, is_trained: bool = False) -> None:
+        """Train until the budget is used up or the model has overfitted for long; then load the best weights.
+
+        If the network is already trained, its weights may be the best, and are then the result.
+        """
         state = self.state
         self.progress.begin("train", self.plan.step_count)
         self.progress.advance(state.step)
         self.start_time = time.perf_counter() - state.seconds
         saved_at = state.seconds
-        if self.config.base is not None and not state.step:
-            self._validate_base()
+        if is_trained and not state.step:
+            self._validate_start()
         self.interval_time = time.perf_counter()
         try:
             with closing(self._packed_steps()) as steps:
@@ -231,7 +234,7 @@ class TrainingLoop:
         if self.best_weights:
             copy_weights(self.torch, self.step_runner.parts, self.best_weights)
             if not state.best_step:
-                self.progress.note("No step of the training improved the base. The model has the weights of the base.")
+                self.progress.note("No step lowered the validation loss. The weights are those before training.")
         elif self.average:
             copy_weights(self.torch, self.step_runner.parts, self.average.tensors)
         self.progress.end("train", state.seconds, state.rows, state.rows, {})
@@ -321,11 +324,11 @@ class TrainingLoop:
         if held_out is not None:
             self._compare_with_best(held_out)
 
-    def _validate_base(self) -> None:
-        """Measure the held-out loss of the base before the first step. Its weights stay the best until others are."""
+    def _validate_start(self) -> None:
+        """Measure the held-out loss before the first step. These weights stay the best until others are."""
         if self.validation_set.byte_count:
             held_out = self._held_out_bits_per_byte()
-            self.progress.note(f"step 0 · held-out {held_out:.3f} bits/byte, the base before training")
+            self.progress.note(f"step 0 · held-out {held_out:.3f} bits/byte, before training")
             self._compare_with_best(held_out)
 
     def _held_out_bits_per_byte(self) -> float:

@@ -126,7 +126,7 @@ class TrainResult:
     held_out: float | None
     """Bits per byte of the validation text with the weights that were kept; None without a val split."""
     kept_step: int
-    """The step after which the weights were those that were kept; 0 if they are those of the base."""
+    """The step after which the weights were those that were kept; 0 if training started from them."""
     stopped: str
     """Why training ended: `budget`, or `held-out loss turned` if the model overfitted."""
 
@@ -363,7 +363,7 @@ class _TrainingRun:
         if checkpoint:
             loop.restore(checkpoint)
             self.progress.note(f"resuming after step {checkpoint.step:,} of {steps:,}; use --fresh to start over")
-        loop.run()
+        loop.run(is_trained=config.base is not None or self.continuation is not None)
         return loop
 
     def _sample_validation_set(self, model: Network | NetworkWithContext) -> ValidationSet:
