@@ -18,6 +18,7 @@ from git_starcoder.hashing.known_lines import KnownLines
 from git_starcoder.hashing.texts import HashedLines
 from git_starcoder.pipeline import build, read_and_split
 from git_starcoder.recipe import Recipe
+from git_starcoder.records import Span
 from git_starcoder.stages import newest_commits
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.diff import find_added_lines
@@ -300,3 +301,23 @@ def test_a_run_of_known_lines_takes_the_short_lines_beside_it_and_no_single_line
     known = KnownLines.find(hashed, [HashedLines.from_texts(past)])
     assert known.mark(hashed) == [False, None, True, None, True, True, None, False, True]
     assert known.mark_runs(hashed) == [False, True, True, True, True, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("between", "scored"),
+    [(b"\n    }\n", []), (b"    unchanged_line(of, this, file)\n", [b"gamma_value = compute(3)\n"])],
+)
+def test_short_unchanged_lines_do_not_end_a_run_of_moved_lines(between, scored):
+    past = [b"alpha_value = compute(1)\nbeta_value = compute(2)\ngamma_value = compute(3)\n"]
+    first, second = b"alpha_value = compute(1)\nbeta_value = compute(2)\n", b"gamma_value = compute(3)\n"
+    text = b"head\n" + first + between + second
+    start = text.index(second)
+    stretches = newest_commits._find_stretches(text, [Span(5, 5 + len(first)), Span(start, len(text))])
+    known = KnownLines.of(HashedLines.from_texts(past))
+    spans, count = newest_commits._scored_spans(stretches, known)
+    assert sum(each.is_added.count(True) for each in stretches) == 3
+    if not scored:
+        assert (spans, count) == ([], 0)
+    else:
+        assert [text[each.start : each.stop] for each in spans] == [first, *scored]
+        assert count == 3

@@ -113,12 +113,18 @@ def _parse_numstat(output: GitOutput) -> Iterator[tuple[str, int]]:
             yield decode_path(path), int(added)
 
 
-class _AddedLines(NamedTuple):
-    """A run of added lines of a unit."""
+class _Stretch(NamedTuple):
+    """A run of added lines of a unit, or several with nothing but short unchanged lines between them.
+
+    Code that was moved often stands around a blank line that a comparison takes for an old one. Without it, two added
+    lines before it and two after it would not be a run of three.
+    """
 
     start: int
     """The byte of the text at which they begin."""
     lines: list[bytes]
+    is_added: list[bool]
+    """Whether each line was added."""
 
 
 def hold_out_newest(
@@ -137,14 +143,8 @@ def hold_out_newest(
     new_files = [unit for unit in later if past_paths.isdisjoint((unit.path, *unit.source.former_paths))]
     new_ids = {unit.id for unit in new_files}
     near = _find_near_past(build, recipe.split.near, past, new_files)
-    runs = {
-        unit.id: [
-            _AddedLines(span.start, split_lines(build.texts.get(unit.source.text)[span.start : span.stop]))
-            for span in unit.source.added or ()
-        ]
-        for unit in later
-    }
-    asked = HashedLines.from_texts(line for of_unit in runs.values() for run in of_unit for line in run.lines)
+    stretches = {unit.id: _find_stretches(build.texts.get(unit.source.text), unit.source.added or ()) for unit in later}
+    asked = HashedLines.from_texts(line for of_unit in stretches.values() for each in of_unit for line in each.lines)
     digests = {content_id(build.texts.get(unit.source.text)): unit.source.text for unit in past}
     past_lines = cached_lines(
         build, list(digests), lambda digest: (digest,), lambda digest: [build.texts.get(digests[digest])]
@@ -153,12 +153,12 @@ def hold_out_newest(
     kept: list[Unit] = []
     line_counts = Counter[str]()
     for unit in later:
-        total = sum(len(run.lines) for run in runs[unit.id])
+        total = sum(each.is_added.count(True) for each in stretches[unit.id])
         if unit.id in near:
             step.drop(unit.path, "near_past", printable_path(near[unit.id]))
             line_counts["lines_near_past"] += total
             continue
-        spans, scored = _scored_spans(runs[unit.id], known)
+        spans, scored = _scored_spans(stretches[unit.id], known)
         line_counts["lines_held_out"] += scored
         line_counts["lines_known"] += total - scored
         if spans:
@@ -183,20 +183,36 @@ def _size(unit: Unit) -> int:
     return unit.source.text.stop - unit.source.text.start
 
 
-def _scored_spans(runs: Sequence[_AddedLines], known: KnownLines) -> tuple[list[Span], int]:
+def _find_stretches(text: bytes, added: Sequence[Span]) -> list[_Stretch]:
+    """The stretches of a text whose added spans are in order."""
+    stretches: list[_Stretch] = []
+    stop = 0
+    for span in added:
+        lines, between = split_lines(text[span.start : span.stop]), split_lines(text[stop : span.start])
+        if stretches and not len(HashedLines.from_texts(between).long_lines().word_counts):
+            stretches[-1].lines.extend([*between, *lines])
+            stretches[-1].is_added.extend([*[False] * len(between), *[True] * len(lines)])
+        else:
+            stretches.append(_Stretch(span.start, lines, [True] * len(lines)))
+        stop = span.stop
+    return stretches
+
+
+def _scored_spans(stretches: Sequence[_Stretch], known: KnownLines) -> tuple[list[Span], int]:
     """The spans of the added lines that are not in a run of known ones, and the number of these lines.
 
     Spans of white space are left out.
     """
     spans: list[Span] = []
     count = 0
-    for run in runs:
-        is_known = known.mark_runs(HashedLines.from_texts(run.lines))
-        edges = list(accumulate(map(len, run.lines), initial=run.start))
+    for stretch in stretches:
+        is_in_run = known.mark_runs(HashedLines.from_texts(stretch.lines))
+        is_scored = [new and not old for new, old in zip(stretch.is_added, is_in_run, strict=True)]
+        edges = list(accumulate(map(len, stretch.lines), initial=stretch.start))
         first = 0
-        for stop in range(1, len(run.lines) + 1):
-            if stop == len(run.lines) or is_known[stop] != is_known[first]:
-                if not is_known[first] and b"".join(run.lines[first:stop]).strip():
+        for stop in range(1, len(stretch.lines) + 1):
+            if stop == len(stretch.lines) or is_scored[stop] != is_scored[first]:
+                if is_scored[first] and b"".join(stretch.lines[first:stop]).strip():
                     spans.append(Span(edges[first], edges[stop]))
                     count += stop - first
                 first = stop
