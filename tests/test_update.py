@@ -24,7 +24,7 @@ from git_starcoder.memory.contexts import ARRAYS
 from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model import architecture, network
 from git_starcoder.model.config import TrainConfig
-from git_starcoder.model.continuation import MAX_NEW_FACTOR, Continuation
+from git_starcoder.model.continuation import MAX_NEW_FACTOR, MAX_RATE, Continuation
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import evaluate
 from git_starcoder.model.loading import read_training_record
@@ -184,7 +184,7 @@ def test_the_network_learns_new_rows_and_replays_old_ones(updated, place, monkey
     assert weighed
     assert files(place / "model")["model.safetensors"] != before
     record = read_training_record(place / "model")
-    assert record["config"]["learning_rate"] == 3e-3
+    assert record["config"]["learning_rate"] == MAX_RATE
     assert record["config"]["base"] is None
     assert record["updates"] == [{"tokens": result.training.tokens}]
     kept = next(score for score in result.scores if (score.text, score.subject) == (KEPT, NETWORK))

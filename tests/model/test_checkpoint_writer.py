@@ -81,9 +81,9 @@ def test_training_goes_on_while_a_checkpoint_is_written(dataset, tmp_path, monke
 
     run = loop.TrainingLoop.run
 
-    def noted(self):
+    def noted(self, **options):
         current.append(self)
-        run(self)
+        run(self, **options)
 
     monkeypatch.setattr(loop, "save_checkpoint", late)
     monkeypatch.setattr(loop.TrainingLoop, "run", noted)

@@ -224,18 +224,21 @@ def test_activations_are_computed_again_where_memory_is_short(run_checks, networ
 def test_logits_that_are_computed_again_need_no_memory(network, monkeypatch):
     kept = peak_memory.training_logit_bytes(network, 2048)
     monkeypatch.setattr(peak_memory, "MAX_STORED_LOGITS", 0)
-    # Those of one slice exist once more instead, in float32.
-    stored, made_again = 2048 * network.vocab_size, networks.LOGIT_SLICE_TOKENS * network.vocab_size
-    number_bytes = 4 if network.precision == "float32" else 2
+    # Those of one slice exist once more instead, in float32, if they were in another format.
+    is_float32 = network.precision == "float32"
+    stored, made_again = 2048 * network.vocab_size, networks.LOGIT_SLICE_TOKENS * network.vocab_size * (not is_float32)
+    number_bytes = 4 if is_float32 else 2
     saved = kept - peak_memory.training_logit_bytes(network, 2048)
     assert saved == number_bytes * stored - 4 * made_again > 0
 
 
-def test_logits_of_a_large_vocabulary_never_exist_at_once(tokenizer):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_logits_of_a_large_vocabulary_never_exist_at_once(precision, tokenizer):
     from git_starcoder.model.live_bytes import LiveBytes
 
     vocab_size, tokens = 152_064, 3072
     network = architecture.new_network("toy", tokenizer, 4096, 0)
+    network.precision = precision
     torch = network.torch
     table = torch.nn.Parameter(torch.zeros(vocab_size, 32))
     network.model.get_input_embeddings().weight = network.model.get_output_embeddings().weight = table

@@ -221,10 +221,11 @@ def training_logit_bytes(network: Network, tokens: int) -> int:
     """Bytes of logits, and of the gradient of the output layer, in a micro-batch of so many targets."""
     logits = tokens * network.vocab_size
     # A CPU stores their gradients, in the number format of products: see `cpu_operations.CrossEntropy`.
-    is_short = network.device == "cpu" and network.precision != "float32"
-    number_bytes = FLOAT_BYTES // 2 if is_short else FLOAT_BYTES
+    is_cpu, is_float32 = network.device == "cpu", network.precision == "float32"
+    number_bytes = FLOAT_BYTES // 2 if is_cpu and not is_float32 else FLOAT_BYTES
     stored = 0 if logits > MAX_STORED_LOGITS else number_bytes * logits  # else they are computed again
-    copies = LOGIT_COPIES + (not stored)
+    # In float32, a CPU needs no other copy of logits for their losses.
+    copies = LOGIT_COPIES + (not stored and not (is_cpu and is_float32))
     of_slice = copies * FLOAT_BYTES * min(tokens, LOGIT_SLICE_TOKENS) * network.vocab_size
     head = network.model.get_output_embeddings().weight
     is_trained = head.requires_grad and not network.sharded_model
