@@ -11,7 +11,7 @@ from git_starcoder.cli import main
 from git_starcoder.dataset.held_out import load_documents
 from git_starcoder.model.loading import SERVING_FILE
 from git_starcoder.serve import confidence
-from git_starcoder.serve.confidence import choose_threshold, held_out_places, read_threshold, threshold_of
+from git_starcoder.serve.confidence import choose_threshold, held_out_places, read_serving, threshold_of
 from git_starcoder.text.tokenizer import load_tokenizer
 
 
@@ -65,7 +65,8 @@ def test_the_command_stores_what_the_server_uses(folder, dataset, capsys, monkey
     assert main(["serve", str(folder), "--calibrate", str(dataset.folder), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     stored = json.loads((folder / SERVING_FILE).read_text())
-    assert stored["threshold"] == answer["threshold"] == read_threshold(folder)
+    assert stored["threshold"] == answer["threshold"] == read_serving(folder).threshold
+    assert stored["reads_suffix"] is read_serving(folder).reads_suffix
     assert stored["places"] == 12
     assert stored["dataset"] == dataset.digest
 
@@ -94,4 +95,4 @@ def test_without_time_nothing_is_chosen(folder, dataset):
                                   '{"schema": "git-starcoder/serving/1", "threshold": 7}'])  # fmt: skip
 def test_a_file_that_is_not_ours_is_ignored(tmp_path, text):
     (tmp_path / SERVING_FILE).write_text(text)
-    assert read_threshold(tmp_path) == confidence.DEFAULT_THRESHOLD
+    assert read_serving(tmp_path) == (confidence.DEFAULT_THRESHOLD, True)

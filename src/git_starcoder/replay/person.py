@@ -1,8 +1,8 @@
 """The person who types: where a pause is, what a keystroke is, and which part of a suggestion is accepted.
 
 - The person pauses before the first character of each line that is not blank, and before each further word of the
-  line. A word is a run of letters, digits and `_`. At each pause, one suggestion is asked for. It is shown if its
-  confidence reaches the threshold.
+  line. A word is a run of letters, digits and `_`. At each pause, one suggestion is asked for. It is shown as far as
+  its confidence reaches the threshold.
 - The person accepts the longest beginning of a shown suggestion that is what they are about to type, if it has at
   least a word. It must not end inside a word. One key accepts a suggestion that is right to its end. Otherwise, one key
   accepts each word.
@@ -16,13 +16,14 @@ import re
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from git_starcoder.serve.words import WORD, WordEnd, accepted_length, shown_part
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 TYPING_INTERVAL_SECONDS = 0.24
 """The mean time between two keystrokes of 168,000 people (Dhakal et al., 2018, "Observations on Typing from 136 Million
 Keystrokes"). A suggestion that takes longer comes too late for a person who types on."""
-WORD = re.compile(r"\w+")
 FREE = re.compile(r"^[ \t]+", re.MULTILINE)
 """White space that editors insert."""
 
@@ -36,6 +37,12 @@ class Answer(NamedTuple):
     """0 to 1."""
     seconds: float = 0.0
     """How long it took."""
+    ends: tuple[WordEnd, ...] = ()
+    """Where the suggestion may end earlier, with the confidence up to there."""
+
+    def shown(self, threshold: float) -> str:
+        """Return the part of the suggestion whose confidence reaches a threshold; empty if there is none."""
+        return shown_part(self.text, self.confidence, self.ends, threshold)
 
 
 NO_ANSWER = Answer("")
@@ -100,26 +107,6 @@ def keystroke_sums(text: str) -> list[int]:
     return list(accumulate((place not in free for place in range(len(text))), initial=0))
 
 
-def accepted_length(suggestion: str, rest: str) -> int:
-    """How many characters of a suggestion are accepted by a person who is about to type `rest`; 0 for none.
-
-    >>> accepted_length("alpha beta gamma", "alpha beta delta")
-    11
-    >>> accepted_length("alphabet", "alpha beta")
-    0
-    """
-    pairs = enumerate(zip(suggestion, rest, strict=False))
-    length = next((place for place, (one, other) in pairs if one != other), min(len(suggestion), len(rest)))
-    # It must not end inside a word of the text, nor of the suggestion: of `count` for `counter`, nothing is right.
-    while length and any(_is_inside_word(text, length) for text in (suggestion, rest)):
-        length -= 1
-    return length if WORD.search(rest, 0, length) else 0
-
-
-def _is_inside_word(text: str, place: int) -> bool:
-    return 0 < place < len(text) and bool(WORD.fullmatch(text[place - 1 : place + 1]))
-
-
 def type_text(text: str, ask: Callable[[int], Answer], threshold: float) -> Tally:
     """Type a text, which begins a line, and count. `ask` returns the answer at a place, the same each time."""
     sums = keystroke_sums(text)
@@ -131,12 +118,13 @@ def type_text(text: str, ask: Callable[[int], Answer], threshold: float) -> Tall
         place = pause
         pauses += 1
         answer = ask(pause)
-        if not answer.text.strip() or answer.confidence < threshold:
+        suggestion = answer.shown(threshold)
+        if not suggestion.strip():
             continue
         shown += 1
         late += answer.seconds > TYPING_INTERVAL_SECONDS
-        if length := accepted_length(answer.text, text[pause:]):
-            is_whole = length == len(answer.text)
+        if length := accepted_length(suggestion, text[pause:]):
+            is_whole = length == len(suggestion)
             right, whole, place = right + 1, whole + is_whole, pause + length
             keystrokes += 1 if is_whole else len(WORD.findall(text[pause:place]))
     keystrokes += sums[-1] - sums[place]

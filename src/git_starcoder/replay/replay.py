@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from git_starcoder.errors import UsageError
 from git_starcoder.git.history import first_parent_commits
 from git_starcoder.git.objects import Repo
-from git_starcoder.model.complete import Model
 from git_starcoder.model.loading import read_training_record
 from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.replay.edit_metrics import delta_chrf, kept_rate
@@ -24,7 +23,7 @@ from git_starcoder.replay.suggesters import (
     Suggester,
 )
 from git_starcoder.replay.typed_text import LaterText, read_later_text
-from git_starcoder.serve.confidence import read_threshold
+from git_starcoder.serve.confidence import open_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,14 +141,13 @@ def replay(
     if not hunks:
         what = f"no text that can be typed was added between {past.commit[:12]} and {repo.commit[:12]}"
         raise UsageError(what, where=str(repo.path), hint="choose an earlier --since")
-    opened = Model.open(folder)
+    opened, threshold = open_model(folder)
     editor = EditorSuggester(opened)
     suggesters: list[Suggester] = [editor]
     if opened.memory is not None:
         suggesters.append(MemorySuggester(opened, editor.follower))
     suggesters += [FrequentLineSuggester(), BufferWordsSuggester()]
     answered = _ask(text, suggesters, progress)
-    threshold = read_threshold(folder)
     results = [_summarize(each.name, found, threshold) for each, found in zip(suggesters, answered, strict=True)]
     return Replay(
         past.commit, repo.commit, sum(bool(each.hunks) for each in text.commits), len(hunks),
@@ -192,8 +190,8 @@ def _summarize(name: str, answered: Sequence[AnsweredHunk], threshold: float) ->
     alike: list[float] = []
     for hunk, answers in answered:
         for pause, answer in answers.items():
-            if answer.text.strip() and answer.confidence >= threshold:
-                texts = _edited_lines(hunk, pause, answer.text)
+            if (shown := answer.shown(threshold)).strip():
+                texts = _edited_lines(hunk, pause, shown)
                 kept.append(kept_rate(*texts))
                 alike.append(delta_chrf(*texts))
     return SuggesterResult(

@@ -72,7 +72,7 @@ class EditorSuggester:
     def suggest(self, path: str, before: str, after: str) -> Answer:
         """Ask the engine."""
         found = self._engine.complete(Cursor(before, after, path), WISHES)
-        return Answer(found.text, found.confidence, found.seconds)
+        return Answer(found.text, found.confidence, found.seconds, found.ends)
 
 
 class _LoneReader(MemoryReader):
@@ -125,7 +125,7 @@ class MemorySuggester:
         while not writer.is_done:
             writer.write(self._uniform)
         reader.forget(len(writer.written))
-        return Answer(writer.finish()[0], writer.confidence, perf_counter() - start)
+        return Answer(writer.finish()[0], writer.confidence, perf_counter() - start, tuple(writer.ends))
 
     def _read(self, memory: RepositoryMemory, prompt: Tokens) -> _LoneReader:
         """Return a reader that has read a prompt: that of the last one, if it only goes on."""

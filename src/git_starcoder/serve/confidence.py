@@ -1,16 +1,23 @@
-"""The confidence from which a completion is shown, chosen on held-out code and stored with the model.
+"""How a model is asked in editors, chosen on held-out code and stored with it: from which confidence, and how.
 
-At places in the val split, the engine completes a line that the author has written. The threshold is the lowest
-confidence from which at least `WANTED_PRECISION` of the completions are the author's. The memory and the context are of
+At places in the val split, the engine completes a line that the author has written. A completion is shown as far as its
+confidence reaches the threshold, and so from the confidence of its first word on. The threshold is the lowest from
+which at least `WANTED_PRECISION` of the completions begin with the author's word. The memory and the context are of
 the training split, as for every score. The test split is not touched: it is for scores.
+
+A model that fills gaps can be shown the text after the cursor, before it writes. A small one may then write worse than
+if it only reads the text before. So both are tried at each place, and what saves more keystrokes is chosen.
 """
 
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from operator import itemgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from git_starcoder.dataset.contamination import drop_read
 from git_starcoder.dataset.held_out import DRAW_SEED, load_documents
@@ -23,18 +30,20 @@ from git_starcoder.model.with_memory import MEMORY_FOLDER, training_memory
 from git_starcoder.output_folder import write_atomically
 from git_starcoder.records import content_id
 from git_starcoder.serve.cursor import Cursor, Wishes
+from git_starcoder.serve.words import accepted_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from git_starcoder.dataset import Dataset
+    from git_starcoder.serve.cursor import Suggestion
     from git_starcoder.text.tokenizer import Tokenizer
 
 DEFAULT_THRESHOLD = 0.2
 """The threshold of a model for which none was chosen."""
 WANTED_PRECISION = 0.5
-"""The share of the shown lines that are to be right."""
+"""The share of the shown completions whose first word is to be right."""
 PLACES = 200
 """Places at which the engine is asked."""
 MIN_SHOWN = 10
@@ -52,12 +61,16 @@ class ThresholdChoice(NamedTuple):
     shown: int
     """Completions that reach the threshold."""
     precision: float
-    """The share of these that are what the author wrote."""
+    """The share of these that begin with what the author wrote."""
+    reads_suffix: bool
+    """Whether the model is shown the text after the cursor."""
 
     def __str__(self) -> str:
         """A sentence for users."""
-        share = f"{self.shown / self.places:.0%} of {self.places} held-out lines"
-        return f"completions are shown from a confidence of {self.threshold:.2f}: {share}, {self.precision:.0%} right"
+        share = f"at {self.shown / self.places:.0%} of {self.places} held-out places"
+        right = f"the first word is right in {self.precision:.0%}"
+        side = "both sides of the cursor are read" if self.reads_suffix else "only the text before the cursor is read"
+        return f"completions are shown from a confidence of {self.threshold:.2f}: {share}, and {right}; {side}"
 
 
 class HeldOutPlace(NamedTuple):
@@ -68,17 +81,35 @@ class HeldOutPlace(NamedTuple):
     """The rest of the line, which the cursor does not show."""
 
 
-def read_threshold(folder: Path) -> float:
-    """Return the threshold of the model in a folder; `DEFAULT_THRESHOLD` if none was chosen."""
+class Serving(NamedTuple):
+    """How a model is asked in editors."""
+
+    threshold: float = DEFAULT_THRESHOLD
+    reads_suffix: bool = True
+
+
+def read_serving(folder: Path) -> Serving:
+    """Return what was chosen for the model in a folder; the defaults if nothing was."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         record = json.loads((folder / SERVING_FILE).read_text(encoding="utf-8"))
         if record["schema"] == SERVING_SCHEMA and 0 <= float(record["threshold"]) <= 1:
-            return float(record["threshold"])
-    return DEFAULT_THRESHOLD
+            return Serving(float(record["threshold"]), record.get("reads_suffix") is not False)
+    return Serving()
+
+
+def open_model(folder: Path) -> tuple[Model, float]:
+    """Load the model in a folder as editors ask it, and return its threshold, too.
+
+    Raises:
+        DatasetError: The folder holds no model, or it is damaged.
+    """
+    model, serving = Model.open(folder), read_serving(folder)
+    model.fills_gaps &= serving.reads_suffix
+    return model, serving.threshold
 
 
 def choose_threshold(folder: Path, dataset: Dataset, seconds: float | None = None) -> ThresholdChoice | None:
-    """Choose the threshold of a model, and write it into its folder.
+    """Choose the threshold of a model and whether it reads the text after the cursor, and write both into its folder.
 
     Within `seconds`, the engine is asked at as many places as there is time for. None is returned, and nothing is
     written, if they are fewer than `MIN_SHOWN`.
@@ -95,23 +126,44 @@ def choose_threshold(folder: Path, dataset: Dataset, seconds: float | None = Non
     config: dict[str, Any] = record["config"]
     fills_gaps = bool(config.get("fim") or config.get("base"))
     reader = scored_network(network, record, dataset, tokenizer)
-    model = Model(reader, tokenizer, memory, record.get("repository"), fills_gaps=fills_gaps)
-    outcomes: list[tuple[float, bool]] = []
-    with Engine(model) as engine:
+    found: dict[bool, list[tuple[Suggestion, str]]] = {}
+    with ExitStack() as stack:
+        engines: dict[bool, Engine] = {}
+        for reads_suffix in (True, False) if fills_gaps and tokenizer.fim_ids is not None else (False,):
+            model = Model(reader, tokenizer, memory, record.get("repository"), fills_gaps=reads_suffix)
+            engines[reads_suffix] = stack.enter_context(Engine(model))
         wishes = Wishes(ending="line", min_confidence=0)
         for place in held_out_places(folder, dataset, tokenizer):
             if end is not None and perf_counter() > end:
                 break
-            found = engine.complete(place.cursor, wishes)
-            outcomes.append((found.confidence if found.text else 0.0, found.text.strip() == place.line.strip()))
-    choice = threshold_of(outcomes)
+            for reads_suffix, engine in engines.items():
+                suggestion = engine.complete(place.cursor, wishes)
+                found.setdefault(reads_suffix, []).append((suggestion, place.line))
+    choices = [choice for each in found.items() if (choice := _choose(*each))]
+    choice = max(choices, key=itemgetter(0), default=(0, None))[1]  # of equal ones the first
     if choice is not None:
         text = json.dumps({"schema": SERVING_SCHEMA, **choice._asdict(), "dataset": dataset.digest}, indent=2)
         write_atomically(folder / SERVING_FILE, text + "\n")
     return choice
 
 
-def threshold_of(outcomes: Sequence[tuple[float, bool]]) -> ThresholdChoice | None:
+def _choose(reads_suffix: bool, found: Sequence[tuple[Suggestion, str]]) -> tuple[int, ThresholdChoice] | None:
+    """Return the threshold for suggestions at lines, and how many characters they save with it."""
+    choice = threshold_of([first_word(*each) for each in found], reads_suffix=reads_suffix)
+    if choice is None:
+        return None
+    return sum(accepted_length(each.shown(choice.threshold), line) for each, line in found), choice
+
+
+def first_word(found: Suggestion, line: str) -> tuple[float, bool]:
+    """Return the confidence of the first word of a completion, and whether the author's line begins with it."""
+    if not found.text:
+        return 0.0, False
+    place, confidence = found.ends[0] if found.ends else (len(found.text), found.confidence)
+    return confidence, accepted_length(found.text, line) >= place
+
+
+def threshold_of(outcomes: Sequence[tuple[float, bool]], *, reads_suffix: bool = True) -> ThresholdChoice | None:
     """Choose a threshold from confidences and whether each completion was right; None if they are too few.
 
     If no threshold has the wanted precision, it is the one with the best precision.
@@ -124,7 +176,7 @@ def threshold_of(outcomes: Sequence[tuple[float, bool]]) -> ThresholdChoice | No
         is_last_of_equal = shown == len(ordered) or ordered[shown][0] < confidence
         if shown < MIN_SHOWN or not is_last_of_equal:
             continue
-        choice = ThresholdChoice(confidence, len(ordered), shown, right / shown)
+        choice = ThresholdChoice(confidence, len(ordered), shown, right / shown, reads_suffix)
         if choice.precision >= WANTED_PRECISION or best is None or best.precision < choice.precision:
             best = choice
     return best
@@ -142,9 +194,12 @@ def held_out_places(folder: Path, dataset: Dataset, tokenizer: Tokenizer) -> Ite
     for document in documents:
         if document.start:
             continue
-        data = tokenizer.decode(document.tokens[document.tokens != tokenizer.end_id])
-        lines = data.decode("utf-8", "replace").split("\n")
-        order = sorted(range(MIN_LINES_BEFORE, len(lines)), key=lambda n: content_id(DRAW_SEED, document.path, n))
+        parts = np.split(document.tokens, [document.context_length])
+        read, scored = (tokenizer.decode(part[part != tokenizer.end_id]).decode("utf-8", "replace") for part in parts)
+        lines = (read + scored).split("\n")
+        # Lines that are only read are not held out. The last one may be incomplete.
+        first = max(MIN_LINES_BEFORE, read.count("\n") + bool(read.rpartition("\n")[2]))
+        order = sorted(range(first, len(lines)), key=lambda n: content_id(DRAW_SEED, document.path, n))
         numbers = [number for number in order if lines[number].strip()][:PLACES]
         for turn, number in enumerate(numbers):
             drawn = content_id(DRAW_SEED, document.path, number, "column")

@@ -7,6 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from git_starcoder.model.generation import GREEDY, Sampling
+from git_starcoder.serve.words import WordEnd, shown_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,7 @@ EndingRule = Literal["auto", "line", "none"]
 """Where a completion ends by itself: `auto` after a line, or after a block if the line opens one; `line` after a line;
 `none` only where the model ends the text."""
 Reason = Literal[
-    "line", "block", "end", "suffix", "stop", "length", "time", "unsure", "empty"
+    "line", "block", "end", "suffix", "stop", "length", "time", "word", "unsure", "empty"
 ]  # fmt: skip
 """Why a completion ended, or why nothing is shown. See `REASONS`."""
 REASONS: Mapping[Reason, str] = {
@@ -26,6 +27,7 @@ REASONS: Mapping[Reason, str] = {
     "stop": "a stop text was reached",
     "length": "the largest number of tokens was reached",
     "time": "the time limit was reached",
+    "word": "with the next word, the confidence would be below the threshold",
     "unsure": "the confidence is below the threshold",
     "empty": "the model has nothing to write here",
 }
@@ -58,7 +60,8 @@ class Wishes(NamedTuple):
     stop: tuple[str, ...] = ()
     """The completion ends before the first of these texts."""
     min_confidence: float | None = None
-    """Below it nothing is shown. None: the threshold of the model. 0 shows everything."""
+    """A completion ends before the word with which its confidence would be lower; if that is the first word, nothing is
+    shown. None: the threshold of the model. 0 shows everything."""
     seconds: float = 10.0
     """The time limit. What is written by then is the completion."""
     line_seconds: float = inf
@@ -88,7 +91,7 @@ class Suggestion:
     """What to insert; empty if nothing is shown."""
     reason: Reason
     confidence: float
-    """The probability that the model gives to the first line, 0 to 1."""
+    """The probability that the model gives to the first line, as far as it is shown, 0 to 1."""
     threshold: float
     """The confidence from which a completion is shown."""
     path: str
@@ -98,11 +101,17 @@ class Suggestion:
     """Tokens of the prompt that were not read again."""
     tokens: tuple[TokenChoice, ...] = ()
     """The tokens that were written. If the completion was cut, or nothing is shown, they are more than its text."""
+    ends: tuple[WordEnd, ...] = ()
+    """Where the first line could end earlier, in order."""
     drafted: int = 0
     """Tokens of drafts that the network read."""
     seconds: float = 0.0
     prompt_seconds: float = 0.0
     """The part of it until the prompt was read."""
+
+    def shown(self, threshold: float) -> str:
+        """Return the part that a higher threshold would show."""
+        return shown_part(self.text, self.confidence, self.ends, threshold)
 
     def explain(self) -> str:
         """Say in one line why the completion is as it is."""

@@ -31,7 +31,7 @@ from git_starcoder.model.lean_passes import PassFactory
 from git_starcoder.model.loading import TRAINING_RECORD
 from git_starcoder.model.with_context import NetworkWithContext
 from git_starcoder.model.with_memory import texts_of_prompt
-from git_starcoder.serve.confidence import read_threshold
+from git_starcoder.serve.confidence import DEFAULT_THRESHOLD, open_model
 from git_starcoder.serve.cursor import DEFAULT_WISHES, CancelledError, Suggestion, Wishes
 from git_starcoder.serve.ending import EndingRules
 from git_starcoder.serve.follow import Follower
@@ -142,14 +142,14 @@ class Engine:
             MissingExtraError: torch, transformers or watchfiles is not installed.
         """
         folder = Path(name)
+        threshold = DEFAULT_THRESHOLD
         if (folder / TRAINING_RECORD).is_file():
-            model = Model.open(folder)
+            model, threshold = open_model(folder)
         else:
             folder = find_base_folder(str(name))
             tokenizer = tokenizers.load_tokenizer(folder)
             model = Model(load_base_network(str(name), tokenizer), tokenizer)
         model_name = _name_of(Path(name)) if Path(name).exists() else str(name)
-        threshold = read_threshold(folder)
         return cls(model, repository=repository, threshold=threshold, name=model_name, parts=parts)
 
     def __enter__(self) -> Self:
@@ -237,7 +237,7 @@ class Engine:
         written, reason = writer.finish()
         return Suggestion(
             written, reason, writer.confidence, threshold, path, len(tokens), cached, tuple(writer.choices),
-            writer.drafted, perf_counter() - start,
+            tuple(writer.ends), writer.drafted, perf_counter() - start,
             prompt_seconds,
         )  # fmt: skip
 

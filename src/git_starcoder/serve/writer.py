@@ -11,6 +11,7 @@ import numpy as np
 
 from git_starcoder.model.generation import Writer
 from git_starcoder.serve.cursor import CancelledError, TokenChoice
+from git_starcoder.serve.words import WORD, WordEnd, is_inside_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +30,11 @@ class SuggestionWriter(Writer):
     """A completion that is being written.
 
     Its confidence is the probability of its first line, the product of those of its tokens. The product only falls. So
-    as soon as it is below the threshold, nothing more is computed. Each further line of a block must pass the threshold
-    as well.
+    as soon as it is below the threshold, nothing more is computed, and the completion is what was written up to the
+    last end of a word. Each further line of a block must pass the threshold as a whole.
+
+    For example, the threshold is 0.3, and `return size(` has the probability 0.4, but with ` items` only 0.2. Then
+    `return size(` is shown.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class SuggestionWriter(Writer):
         stop[tokenizer.end_id] = True
         super().__init__(prompt.tokens, prompt.limit, stop, wishes.sampling, reader)
         self.choices: list[TokenChoice] = []
+        self.ends: list[WordEnd] = []
+        """The ends of words in the first line."""
         self.drafted = 0
         self._tokenizer = tokenizer
         self._table = table
@@ -99,9 +105,12 @@ class SuggestionWriter(Writer):
         self.choices.append(TokenChoice(text, probability, self._most_likely()))
         if self._rest:
             self._rest = self._rest[len(text) :]
+        before = WordEnd(len(self._text), self.confidence)
         self._line_log += log(max(probability, 1e-30))
         if token != self._tokenizer.end_id:
-            self._judge()
+            self._judge(before)
+        elif self._first_line_log is None:
+            self._note_end(before)
         if self._reason is None and self._line_log < self._threshold:
             self._give_up()
         if self._reason is None:
@@ -127,12 +136,15 @@ class SuggestionWriter(Writer):
         self._probabilities = mixed.astype(np.float32)
         return self._probabilities
 
-    def _judge(self) -> None:
+    def _judge(self, end: WordEnd) -> None:
+        """Judge the text with a new token. `end` is the end of the text without it."""
         data = self._tokenizer.decode(self.written)[self._healed_length :]
         # A character that is not complete yet is left out.
         before, self._text = self._text, codecs.getincrementaldecoder("utf-8")("replace").decode(data)
         verdict = self._rules.judge(self._text)
         self._kept = verdict.kept
+        if self._first_line_log is None:
+            self._note_end(end)
         has_new_line = "\n" in self._text[len(before) :] and bool(self._text[: len(before)].strip())
         if has_new_line or verdict.reason:
             if self._line_log < self._threshold:
@@ -148,10 +160,21 @@ class SuggestionWriter(Writer):
             self._settled = max(self._settled, verdict.settled)
             self._tell(self._settled)
 
+    def _note_end(self, end: WordEnd) -> None:
+        """Remember a place of the first line, if a word ends there and the completion could end there."""
+        written = self._text[: end.place].rstrip()
+        if len(written) <= self._kept and WORD.search(written) and not is_inside_word(self._text, len(written)):
+            self.ends.append(end._replace(place=len(written)))
+
     def _give_up(self) -> None:
-        """End because of a line that is too uncertain: the lines before it are the completion."""
-        is_first = self._first_line_log is None
-        self._end("unsure" if is_first else "block", 0 if is_first else self._settled)
+        """End because of a line that is too uncertain. What is before it is shown, or the certain part of the first."""
+        if self._first_line_log is not None:
+            self._end("block", self._settled)
+        elif self.ends:
+            self._first_line_log = log(self.ends[-1].confidence)
+            self._end("word", self.ends[-1].place)
+        else:
+            self._end("unsure", 0)
 
     def _end(self, reason: Reason, kept: int) -> None:
         self._reason, self._kept = reason, kept
