@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from git_starcoder.cli import main
 from git_starcoder.dataset.held_out import load_documents
 from git_starcoder.model.loading import SERVING_FILE
 from git_starcoder.serve import confidence
-from git_starcoder.serve.confidence import choose_threshold, held_out_places, read_serving, threshold_of
+from git_starcoder.serve.confidence import choose_threshold, first_word, held_out_places, read_serving, threshold_of
+from git_starcoder.serve.words import WordEnd
 from git_starcoder.text.tokenizer import load_tokenizer
 
 
@@ -40,6 +44,49 @@ def test_where_none_is_right_often_enough_it_is_the_best_one():
 def test_equal_confidences_are_all_shown_or_none():
     choice = threshold_of([(0.9, True)] * 30 + [(0.5, False)] * 60)
     assert (choice.threshold, choice.shown, choice.precision) == (0.9, 30, 1)
+
+
+def test_a_completion_counts_from_its_first_word_on():
+    def found(text, *ends, confidence=0.1):
+        return SimpleNamespace(text=text, ends=[WordEnd(*end) for end in ends], confidence=confidence)
+
+    assert first_word(found("return size(x)", (6, 0.9), (12, 0.4)), "return None") == (0.9, True)
+    assert first_word(found("return size(x)", (6, 0.9), (12, 0.4)), "returned") == (0.9, False)
+    assert first_word(found("size", confidence=0.3), "size") == (0.3, True)
+    assert first_word(found(""), "size") == (0.0, False)
+
+
+def test_the_layout_that_saves_more_is_chosen(folder, dataset, monkeypatch):
+    """An engine that is right only with, or only without the text after the cursor."""
+    engine_type = __import__("git_starcoder.serve.engine", fromlist=["Engine"]).Engine
+    right = {}
+
+    def complete(self, cursor, wishes):
+        text = right["lines"][cursor.prefix] if self.model.fills_gaps is right["reads_suffix"] else "wrong"
+        return SimpleNamespace(text=text, ends=[], confidence=0.5, shown=lambda threshold: text * (threshold <= 0.5))
+
+    monkeypatch.setattr(engine_type, "complete", complete)
+    places = held_out_places(folder, dataset, load_tokenizer(folder))
+    right["lines"] = {place.cursor.prefix: place.line for place in places}
+    for right["reads_suffix"] in (True, False):
+        choice = choose_threshold(folder, dataset)
+        assert (choice.reads_suffix, choice.threshold) == (right["reads_suffix"], 0.5)
+        assert read_serving(folder).reads_suffix is right["reads_suffix"]
+
+
+def test_lines_that_training_knows_are_no_places(folder, dataset, monkeypatch):
+    (document, *_) = load_documents(dataset, "val")
+    tokenizer = load_tokenizer(folder)
+    text = tokenizer.decode(document.tokens[:-1]).decode()
+    half = len(text) // 2
+    read = tokenizer.encode([text[:half].encode()])[0]
+    scored = tokenizer.encode([text[half:].encode()])[0]
+    tokens = np.concatenate((read, scored)).astype(np.int32)
+    part = replace(document, tokens=tokens, context_length=len(read))
+    monkeypatch.setattr(confidence, "load_documents", lambda *_: [part])
+    places = list(held_out_places(folder, dataset, tokenizer))
+    assert places
+    assert all(place.cursor.prefix.count("\n") > text[:half].count("\n") for place in places)
 
 
 def test_too_few_places_choose_nothing():

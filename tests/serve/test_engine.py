@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from itertools import pairwise
 from threading import Event, Thread
 
 import pytest
@@ -10,11 +12,12 @@ import pytest
 import finished
 from git_starcoder.errors import UsageError
 from git_starcoder.model.generation import Sampling
-from git_starcoder.model.loading import SERVING_FILE
+from git_starcoder.model.loading import SERVING_FILE, SERVING_SCHEMA
 from git_starcoder.serve.confidence import DEFAULT_THRESHOLD
 from git_starcoder.serve.cursor import CancelledError, Cursor, Wishes
 from git_starcoder.serve.engine import KEPT_TEXTS, Engine, EngineParts
 from git_starcoder.serve.fields import DEFAULT_TOKENS
+from git_starcoder.serve.words import WordEnd
 from serving import FILES, replace_file, wait_until
 from shell import HUNG
 
@@ -90,9 +93,36 @@ def test_below_the_threshold_nothing_is_shown_and_the_reason_is_told(shared_engi
     assert (found.text, found.reason) == ("", "unsure")
     assert found.explain().startswith("nothing is shown: the confidence is below the threshold (confidence 0.")
     assert found.threshold == 1
+    assert found.shown(1) == ""
     sure = complete(shared_engine, TEXT[: PLACE - 3], TEXT[PLACE + 6 :], PATH, Wishes(min_confidence=0.05))
     assert sure.text
     assert sure.explain() == f"the line is complete (confidence {sure.confidence:.2f}, shown from 0.05)"
+
+
+def test_a_completion_ends_before_the_word_that_is_too_uncertain(shared_engine):
+    prefix = TEXT[: TEXT.index("\n", len(TEXT) // 3) + 1]
+    whole = complete(shared_engine, prefix, wishes=ALL._replace(ending="line"))
+    assert len(whole.ends) > 1
+    assert all(earlier.confidence >= later.confidence for earlier, later in pairwise(whole.ends))
+    assert whole.ends[-1].confidence > whole.confidence
+    for end, after in pairwise([*whole.ends, WordEnd(len(whole.text), whole.confidence)]):
+        if end.confidence == after.confidence:
+            continue
+        threshold = (end.confidence * after.confidence) ** 0.5
+        found = complete(shared_engine, prefix, wishes=Wishes(min_confidence=threshold, ending="line"))
+        assert found.text == whole.text[: end.place] == whole.shown(threshold)
+        assert found.reason == "word"
+        assert found.confidence == pytest.approx(end.confidence, rel=1e-3)
+        assert not (found.text[-1:].isalnum() and whole.text[end.place : end.place + 1].isalnum())
+
+
+def test_the_layout_is_the_one_of_the_folder(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    for reads_suffix in (True, False):
+        values = {"schema": SERVING_SCHEMA, "threshold": 0.5, "reads_suffix": reads_suffix}
+        (folder / SERVING_FILE).write_text(json.dumps(values))
+        with Engine.open(folder) as engine:
+            assert (engine.model.fills_gaps, engine.threshold) == (reads_suffix, 0.5)
 
 
 def test_the_threshold_is_the_one_of_the_folder(model_folder, tmp_path):
