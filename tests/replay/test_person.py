@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from git_starcoder.replay import person
 from git_starcoder.replay.person import Answer, Tally, find_pauses, keystroke_sums, type_text
-from git_starcoder.serve.words import accepted_length
+from git_starcoder.serve.words import WordEnd, accepted_length
 
 TEXT = "    total = count_words(text)\n    return total\n"
 CODE = st.text(alphabet="ab_ (\n\t.=", max_size=60)

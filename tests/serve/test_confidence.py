@@ -61,7 +61,7 @@ def test_the_layout_that_saves_more_is_chosen(folder, dataset, monkeypatch):
     engine_type = __import__("git_starcoder.serve.engine", fromlist=["Engine"]).Engine
     right = {}
 
-    def complete(self, cursor, wishes):
+    def complete(self, cursor, _):
         text = right["lines"][cursor.prefix] if self.model.fills_gaps is right["reads_suffix"] else "wrong"
         return SimpleNamespace(text=text, ends=[], confidence=0.5, shown=lambda threshold: text * (threshold <= 0.5))
 
