@@ -6,6 +6,7 @@ import json
 import shlex
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -22,7 +23,7 @@ def install_command(extra: str = "") -> str:
     suffix = f"[{extra}]" if extra else ""
     try:
         recorded = metadata.distribution(PROJECT).read_text("direct_url.json")
-        origin = json.loads(recorded) if recorded else {}
+        origin: dict[str, Any] = json.loads(recorded) if recorded else {}
         url, is_editable = str(origin.get("url", "")), bool(origin.get("dir_info", {}).get("editable"))
     except (metadata.PackageNotFoundError, ValueError, AttributeError):
         url, origin, is_editable = "", {}, False
