@@ -89,6 +89,12 @@ def test_lines_that_training_knows_are_no_places(folder, dataset, monkeypatch):
     assert all(place.cursor.prefix.count("\n") > text[:half].count("\n") for place in places)
 
 
+def test_no_threshold_is_so_low_that_most_of_what_follows_the_first_word_is_wrong():
+    outcomes = [(number / 1000, True) for number in range(1000)]
+    assert threshold_of(outcomes).threshold == confidence.MIN_THRESHOLD
+    assert threshold_of(outcomes[:50]).threshold == 0.04
+
+
 def test_too_few_places_choose_nothing():
     assert threshold_of([(1.0, True)] * (confidence.MIN_SHOWN - 1)) is None
 

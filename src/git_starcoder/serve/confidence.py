@@ -44,6 +44,9 @@ DEFAULT_THRESHOLD = 0.2
 """The threshold of a model for which none was chosen."""
 WANTED_PRECISION = 0.5
 """The share of the shown completions whose first word is to be right."""
+MIN_THRESHOLD = 0.1
+"""No lower threshold is chosen if there is a choice. However often the first word is right: what follows it would mostly
+be wrong."""
 PLACES = 200
 """Places at which the engine is asked."""
 MIN_SHOWN = 10
@@ -172,6 +175,8 @@ def threshold_of(outcomes: Sequence[tuple[float, bool]], *, reads_suffix: bool =
     best: ThresholdChoice | None = None
     right = 0
     for shown, (confidence, is_right) in enumerate(ordered, 1):
+        if confidence < MIN_THRESHOLD and best is not None:
+            break
         right += is_right
         is_last_of_equal = shown == len(ordered) or ordered[shown][0] < confidence
         if shown < MIN_SHOWN or not is_last_of_equal:
