@@ -45,7 +45,7 @@ DEFAULT_THRESHOLD = 0.2
 WANTED_PRECISION = 0.5
 """The share of the shown completions whose first word is to be right."""
 MIN_THRESHOLD = 0.1
-"""No lower threshold is chosen if there is a choice. However often the first word is right: what follows it would mostly
+"""No lower threshold is chosen if there is a choice. However often the first word is right, what follows would mostly
 be wrong."""
 PLACES = 200
 """Places at which the engine is asked."""
