@@ -69,7 +69,7 @@ def test_a_suggestion_below_the_threshold_is_not_shown_and_a_wrong_one_costs_not
 
 def test_a_suggestion_is_shown_as_far_as_its_confidence_reaches_the_threshold():
     answer = Answer("total = count_letters(", 0.2, ends=(WordEnd(5, 0.9), WordEnd(21, 0.4)))
-    assert [answer.shown(threshold) for threshold in (0.1, 0.3, 0.5, 1.0)] == [
+    assert [answer.cut_at(threshold) for threshold in (0.1, 0.3, 0.5, 1.0)] == [
         "total = count_letters(", "total = count_letters", "total", ""
     ]  # fmt: skip
 

@@ -63,7 +63,7 @@ def test_the_layout_that_saves_more_is_chosen(folder, dataset, monkeypatch):
 
     def complete(self, cursor, _):
         text = right["lines"][cursor.prefix] if self.model.fills_gaps is right["reads_suffix"] else "wrong"
-        return SimpleNamespace(text=text, ends=[], confidence=0.5, shown=lambda threshold: text * (threshold <= 0.5))
+        return SimpleNamespace(text=text, ends=[], confidence=0.5, cut_at=lambda threshold: text * (threshold <= 0.5))
 
     monkeypatch.setattr(engine_type, "complete", complete)
     places = held_out_places(folder, dataset, load_tokenizer(folder))

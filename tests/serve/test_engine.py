@@ -93,7 +93,7 @@ def test_below_the_threshold_nothing_is_shown_and_the_reason_is_told(shared_engi
     assert (found.text, found.reason) == ("", "unsure")
     assert found.explain().startswith("nothing is shown: the confidence is below the threshold (confidence 0.")
     assert found.threshold == 1
-    assert found.shown(1) == ""
+    assert found.cut_at(1) == ""
     sure = complete(shared_engine, TEXT[: PLACE - 3], TEXT[PLACE + 6 :], PATH, Wishes(min_confidence=0.05))
     assert sure.text
     assert sure.explain() == f"the line is complete (confidence {sure.confidence:.2f}, shown from 0.05)"
@@ -110,7 +110,7 @@ def test_a_completion_ends_before_the_word_that_is_too_uncertain(shared_engine):
             continue
         threshold = (end.confidence * after.confidence) ** 0.5
         found = complete(shared_engine, prefix, wishes=Wishes(min_confidence=threshold, ending="line"))
-        assert found.text == whole.text[: end.place] == whole.shown(threshold)
+        assert found.text == whole.text[: end.place] == whole.cut_at(threshold)
         assert found.reason == "word"
         assert found.confidence == pytest.approx(end.confidence, rel=1e-3)
         assert not (found.text[-1:].isalnum() and whole.text[end.place : end.place + 1].isalnum())

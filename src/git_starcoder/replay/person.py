@@ -40,7 +40,7 @@ class Answer(NamedTuple):
     ends: tuple[WordEnd, ...] = ()
     """Where the suggestion may end earlier, with the confidence up to there."""
 
-    def shown(self, threshold: float) -> str:
+    def cut_at(self, threshold: float) -> str:
         """Return the part of the suggestion whose confidence reaches a threshold; empty if there is none."""
         return shown_part(self.text, self.confidence, self.ends, threshold)
 
@@ -118,7 +118,7 @@ def type_text(text: str, ask: Callable[[int], Answer], threshold: float) -> Tall
         place = pause
         pauses += 1
         answer = ask(pause)
-        suggestion = answer.shown(threshold)
+        suggestion = answer.cut_at(threshold)
         if not suggestion.strip():
             continue
         shown += 1

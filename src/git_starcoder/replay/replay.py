@@ -190,7 +190,7 @@ def _summarize(name: str, answered: Sequence[AnsweredHunk], threshold: float) ->
     alike: list[float] = []
     for hunk, answers in answered:
         for pause, answer in answers.items():
-            if (shown := answer.shown(threshold)).strip():
+            if (shown := answer.cut_at(threshold)).strip():
                 texts = _edited_lines(hunk, pause, shown)
                 kept.append(kept_rate(*texts))
                 alike.append(delta_chrf(*texts))

@@ -158,7 +158,7 @@ def _choose(reads_suffix: bool, found: Sequence[tuple[Suggestion, str]]) -> tupl
     choice = threshold_of([first_word(*each) for each in found], reads_suffix=reads_suffix)
     if choice is None:
         return None
-    saved = sum(accepted_length(each.shown(choice.threshold), line) for each, line in found)
+    saved = sum(accepted_length(each.cut_at(choice.threshold), line) for each, line in found)
     return saved * (1.0 if reads_suffix else SUFFIX_GAIN), choice
 
 

@@ -109,8 +109,8 @@ class Suggestion:
     prompt_seconds: float = 0.0
     """The part of it until the prompt was read."""
 
-    def shown(self, threshold: float) -> str:
-        """Return the part that a higher threshold would show."""
+    def cut_at(self, threshold: float) -> str:
+        """Return the part of the text that a higher threshold would show; empty if there is none."""
         return shown_part(self.text, self.confidence, self.ends, threshold)
 
     def explain(self) -> str:
