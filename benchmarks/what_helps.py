@@ -1,19 +1,22 @@
 """What is each feature of the recipes worth, from scratch and from a base? Makes the tables of what-helps.md.
 
-    python benchmarks/what_helps.py OUT REPO... [--base NAME] [--seeds 2] [--tokens 400000] [--size tiny]
-                                    [--recipes natural,baseline,effectiveness,elite] [--epochs 300,500]
+    python benchmarks/what_helps.py OUT REPO... [--starts scratch,NAME] [--seeds 2] [--tokens 400000] [--size tiny]
+                                    [--only recipes,added,natural,effectiveness,elite] [--epochs 300,500]
 
-For each repository, and for each start (from scratch, and from the base if one is named):
+For each repository, and for each start (from scratch, or the name of a base), these are compared on held-out text:
 
-- all recipes are compared with `baseline`, and `elite` with `effectiveness`, which are the claims of the seeds;
-- each recipe is compared with itself without each of its features (`git starcoder compare RECIPE --ablate`).
+- `recipes`: the recipes of the seeds with `natural`, which is ours, and with one another, as the seeds claim;
+- `added`: `natural` with each of `ADDED`, which are groups of features that it does not have;
+- `natural`, `effectiveness`, `elite`: this recipe without each of its features. Those of the training are the same in
+  all recipes, so they are left out of the last two.
 
 With `--epochs`, `effectiveness` and `elite` are also trained for so many epochs, as the seeds advise, until the
 validation loss rises. That takes long: use a GPU, or leave it out.
 
-Everything runs on a GPU if there is one. OUT/NAME is the work folder of a repository, and OUT/results.json has all
-effects. What is done is not done again, so an interrupted run goes on. Prints the machine, the time and the tables, in
-Markdown. An effect over several repositories is the geometric mean of theirs; its interval is about these repositories.
+Everything runs on a GPU if there is one. OUT/NAME/START is a work folder, and OUT/results-STARTS.json has all effects.
+What is done is not done again, so an interrupted run goes on, and processes with different starts may run at the same
+time. Prints the machine, the time and the tables of all files of results in OUT, in Markdown. An effect over several
+repositories is the geometric mean of theirs; its interval is about these repositories.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import measure
 
-from git_starcoder.comparison.arms import ArmOptions, ablate
+from git_starcoder.comparison.arms import TRAIN_PREFIX, ArmOptions, ablate
 from git_starcoder.comparison.compare import compare_recipes
 from git_starcoder.comparison.work_folder import open_work_folder
 from git_starcoder.engine.local import LocalEngine
@@ -41,9 +44,44 @@ from git_starcoder.output_folder import write_atomically
 from git_starcoder.pipeline import build
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from git_starcoder.comparison.arms import Arm
     from git_starcoder.comparison.work_folder import WorkFolder
 
 RECIPES = ("natural", "baseline", "effectiveness", "elite")
+ADDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "the variations of effectiveness": (
+        (
+            "augment.variable_renaming=0.8",
+            "augment.comment_toggle=0.7",
+            "augment.format_variation=0.6",
+            "augment.token_masking={share: 0.5, copies: 2}",
+        ),
+        (),
+    ),
+    "the variations of elite": (
+        ("augment.ast_based=0.1", "augment.error_patterns=0.1", "augment.type_annotations=0.1"),
+        (),
+    ),
+    "rows with other files": (("augment.cross_file_context=0.1",), ()),
+    "rows from changes": (
+        ("read.changes=20000", "augment.git_diff=0.5", "augment.temporal_context=0.1"),
+        (),
+    ),
+    "weights by role": (("weigh.core=3", "weigh.utility=1", "weigh.test=0.3"), ()),
+    "weights by age": (("weigh.recent=1.5", "weigh.old=0.7"), ()),
+    "the curriculum": (("order.by=curriculum",), ()),
+    "windows of 512": (("window.size=512",), ()),
+    "context of 512 tokens": ((), ("context_tokens=512",)),
+    "dropout of 0.1": ((), ("dropout=0.1",)),
+    "noise of 0.05": ((), ("noise=0.05",)),
+    "a moving average": ((), ("ema=0.95",)),
+    "AdamW": ((), ("optimizer=adamw", "learning_rate=0.001", "weight_decay=0.1")),
+}
+"""Groups of features that the default recipe does not have: keys of the recipe, and of the training."""
+SCRATCH = "scratch"
+PARTS = ("recipes", "added", "natural", "effectiveness", "elite")
 CLAIMS = (
     ("elite", "effectiveness", "20–40 % better test loss than effectiveness"),
     ("elite", "baseline", "30–50 % better than baseline"),
@@ -82,24 +120,42 @@ def combine(effects: list[Shown]) -> Shown:
     return Shown(ratio, ratio / exp(below), ratio * exp(above))
 
 
+def plan_comparisons(parts: Sequence[str], options: ArmOptions) -> list[list[Arm]]:
+    """The comparisons of some of `PARTS`. The first arm of each is the one that the others are compared with."""
+    recipes = {name: options.make_arm(name, name) for name in RECIPES}
+    natural = recipes["natural"]
+    added = [
+        options.make_arm(f"with {name}", "natural", overrides, training)
+        for name, (overrides, training) in ADDED.items()
+    ]
+    comparisons: list[list[Arm]] = []
+    for part in parts:
+        if part == "recipes":
+            comparisons.append(list(recipes.values()))
+            comparisons += [[recipes[right], recipes[left]] for left, right, _ in CLAIMS]
+        elif part == "added":
+            comparisons.append([natural, *added])
+        else:
+            features = ablate(recipes[part])
+            if part in SEEDS_RECIPES:
+                features = [arm for arm in features if not arm.name.startswith(f"without {TRAIN_PREFIX}")]
+            comparisons.append([recipes[part], *features])
+    return comparisons
+
+
 def compare_all(repo: Path, start: str, options: ArmOptions, asked: Any, work: WorkFolder, engine: LocalEngine) -> list[dict[str, Any]]:  # fmt: skip
     """All effects on a repository, from scratch or from a base."""
     opened = Repo.open(repo)
-    arms = {name: options.make_arm(name, name) for name in asked.recipes}
-    comparisons = (
-        [[arms["baseline"], *(arm for name, arm in arms.items() if name != "baseline")]] if "baseline" in arms else []
-    )
-    comparisons += [[arms[right], arms[left]] for left, right, _ in CLAIMS if {left, right} <= set(arms)]
-    comparisons += [[arm, *ablate(arm)] for arm in arms.values()]
     found: list[dict[str, Any]] = []
-    for compared in comparisons:
-        if len(compared) > 1:
-            result = compare_recipes(opened, compared, work, seeds=asked.seeds, engine=engine)
-            found += [
-                {"repo": repo.name, "start": start, "recipe": compared[0].name, **effect._asdict()}
-                for effect in result.effects
-            ]
-            print(f"# {repo.name}, {start}: {compared[0].name} with {len(compared) - 1} others", flush=True)
+    for compared in plan_comparisons(asked.only, options):
+        result = compare_recipes(
+            opened, compared, work, seeds=asked.seeds, engine=engine, with_memory=not asked.network_only
+        )
+        found += [
+            {"repo": repo.name, "start": start, "recipe": compared[0].name, **effect._asdict()}
+            for effect in result.effects
+        ]
+        print(f"# {repo.name}, {start}: {compared[0].name} with {len(compared) - 1} others", flush=True)
     return found
 
 
@@ -135,6 +191,8 @@ def print_tables(effects: list[dict[str, Any]], long: list[dict[str, Any]]) -> N
 
     keys = dict.fromkeys((each["start"], each["arm"], each["reference"], each["subject"]) for each in effects)
     for subject in (NETWORK, BOTH):
+        if not any(of == subject for *_, of in keys):
+            continue
         print(f"\n## Bits of the {subject}: an arm compared with a reference\n")
         print("| start | reference | arm | all | " + " | ".join(repos) + " |")
         print("| --- " * (4 + len(repos)) + "|")
@@ -155,15 +213,23 @@ def print_tables(effects: list[dict[str, Any]], long: list[dict[str, Any]]) -> N
         )
 
 
+def read_results(out: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The effects, and the trainings for epochs, of all files of results."""
+    values = [json.loads(path.read_text()) for path in sorted(out.glob("results-*.json"))]
+    effects, epochs = ([each for one in values for each in one[key]] for key in ("effects", "epochs"))
+    return effects, epochs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("repos", type=Path, nargs="+")
-    parser.add_argument("--base")
+    parser.add_argument("--starts", type=lambda text: text.split(","), default=[SCRATCH])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--tokens", type=float, default=400_000)
     parser.add_argument("--size", default="tiny")
-    parser.add_argument("--recipes", type=lambda text: text.split(","), default=list(RECIPES))
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS), metavar="PART,...")
+    parser.add_argument("--network-only", action="store_true")
     parser.add_argument("--epochs", type=lambda text: [int(part) for part in text.split(",")], default=[])
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--train", action="append", default=[], metavar="KEY=VALUE")
@@ -171,25 +237,24 @@ def main() -> None:
     machine = f"{measure.machine()}, device {best_device()}"
     print(machine, flush=True)
     begun = time.perf_counter()
-    starts = {"scratch": None} | ({asked.base: asked.base} if asked.base else {})
     effects: list[dict[str, Any]] = []
     long: list[dict[str, Any]] = []
     asked.out.mkdir(parents=True, exist_ok=True)
     with LocalEngine() as engine:
-        for repo in asked.repos:
-            repo = repo.resolve()
-            repo_name = repo.parent if repo.name == "repo" else repo
-            for start, base in starts.items():
+        for repo in (each.resolve() for each in asked.repos):
+            name = repo.parent.name if repo.name == "repo" else repo.name
+            for start in asked.starts:
+                base = None if start == SCRATCH else start
                 options = ArmOptions(tuple(asked.overrides), tuple(asked.train), asked.tokens, base, asked.size)
-                with open_work_folder(asked.out / repo_name.name) as work:
-                    found = compare_all(repo, start, options, asked, work, engine)
-                    effects += [{**each, "repo": repo_name.name} for each in found]
+                with open_work_folder(asked.out / name / start) as work:
+                    effects += [
+                        {**each, "repo": name} for each in compare_all(repo, start, options, asked, work, engine)
+                    ]
                 if base is None:
-                    folder = asked.out / f"{repo_name.name}-epochs"
+                    folder = asked.out / name / "epochs"
                     long += [
-                        {**train_for_epochs(repo, name, epochs, options, folder, engine), "repo": repo_name.name}
-                        for name in SEEDS_RECIPES
-                        if name in asked.recipes
+                        {**train_for_epochs(repo, recipe, epochs, options, folder, engine), "repo": name}
+                        for recipe in SEEDS_RECIPES
                         for epochs in asked.epochs
                     ]
                 values = {
@@ -199,11 +264,11 @@ def main() -> None:
                     "tokens": asked.tokens,
                     "seeds": asked.seeds,
                 }
-                write_atomically(asked.out / "results.json", json.dumps(values, indent=1) + "\n")
-    print_tables(effects, long)
-    print(
-        f"\n{(time.perf_counter() - begun) / 3600:.2f} hours in this run, {asked.seeds} seeds, {asked.tokens:,.0f} tokens"
-    )
+                results = asked.out / f"results-{'-'.join(asked.starts)}.json"
+                write_atomically(results, json.dumps(values, indent=1) + "\n")
+    print_tables(*read_results(asked.out))
+    hours = (time.perf_counter() - begun) / 3600
+    print(f"\n{hours:.2f} hours in this run, {asked.seeds} seeds, {asked.tokens:,.0f} tokens")
 
 
 if __name__ == "__main__":

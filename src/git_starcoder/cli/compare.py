@@ -43,6 +43,8 @@ if TYPE_CHECKING:
               help="Tokens that each training trains on.")  # fmt: skip
 @click.option("--base", help="Base that all trainings start from (default: they start from scratch).")
 @click.option("--size", default="tiny", show_default=True, help="Size of models from scratch.")
+@click.option("--network-only", is_flag=True,
+              help="Score the networks alone, without a memory of the repository: faster.")  # fmt: skip
 @click.option("--work", type=PATH_TYPE, default="compare.work", show_default=True,
               help="Folder that keeps finished trainings, so that an interrupted comparison goes on.")  # fmt: skip
 @click.option("-o", "--out", type=PATH_TYPE, help="HTML file to write, with a plot.")
@@ -53,8 +55,8 @@ if TYPE_CHECKING:
 def command(
     console: Console, names: tuple[str, ...], repo: Path | None, rev: str, dataset_folder: Path | None,
     removed: tuple[str, ...], ablate: bool, arms_file: Path | None, overrides: tuple[str, ...],
-    training: tuple[str, ...], seeds: int, tokens: float, base: str | None, size: str, work: Path, out: Path | None,
-    use_cache: bool, jobs: int | None,
+    training: tuple[str, ...], seeds: int, tokens: float, base: str | None, size: str, network_only: bool, work: Path,
+    out: Path | None, use_cache: bool, jobs: int | None,
 ) -> ExitCode:  # fmt: skip
     """Compare recipes, features or models on held-out text.
 
@@ -85,7 +87,9 @@ def command(
         arms = _list_arms(names, arms_file, removed, options, is_ablation=ablate)
         user_paths.offer_temporary_folder(work)
         repo = repo or Path()
-        comparison = _compare_recipes(console, arms, repo, rev, seeds, work, jobs, use_cache=use_cache)
+        comparison = _compare_recipes(
+            console, arms, repo, rev, seeds, work, jobs, use_cache=use_cache, with_memory=not network_only
+        )
         place = repo.resolve().name
     if out is not None:
         _write_page(out, render_comparison(comparison, place))
@@ -118,7 +122,7 @@ def _list_arms(
 
 def _compare_recipes(
     console: Console, arms: list[Arm], path: Path, rev: str, seeds: int, work: Path, jobs: int | None,
-    *, use_cache: bool,
+    *, use_cache: bool, with_memory: bool,
 ) -> ArmComparison:  # fmt: skip
     from git_starcoder.comparison.compare import compare_recipes
     from git_starcoder.comparison.work_folder import open_work_folder
@@ -131,7 +135,16 @@ def _compare_recipes(
         open_engine(progress, jobs) as engine,
         open_cache(progress, wanted=use_cache) as cache,
     ):
-        return compare_recipes(repository, arms, folder, seeds=seeds, engine=engine, cache=cache, progress=progress)
+        return compare_recipes(
+            repository,
+            arms,
+            folder,
+            seeds=seeds,
+            engine=engine,
+            cache=cache,
+            progress=progress,
+            with_memory=with_memory,
+        )
 
 
 def _compare_models(console: Console, names: tuple[str, ...], dataset_folder: Path | None) -> tuple[ArmComparison, str]:

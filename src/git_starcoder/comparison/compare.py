@@ -100,9 +100,11 @@ class ArmComparison:
 
 def compare_recipes(
     repo: Repo, arms: Sequence[Arm], work: WorkFolder, *, seeds: int = 3, engine: Engine, cache: Cache = NO_CACHE,
-    progress: Progress = NO_PROGRESS,
+    progress: Progress = NO_PROGRESS, with_memory: bool = True,
 ) -> ArmComparison:  # fmt: skip
     """Train every arm with several seeds, and compare all with the first one.
+
+    `with_memory` says whether models get a memory, and are scored with it, too.
 
     What is in the work folder is not done again, so an interrupted comparison goes on.
 
@@ -115,7 +117,7 @@ def compare_recipes(
         hint = "give arms names of their own in a file, with --arms"
         raise UsageError(f"two arms are called '{twice[0]}'", where="compare", hint=hint)
     held_out = _HeldOut.choose(repo, arms, work, engine, cache)
-    jobs = [_Job.make(repo, arm, number, held_out) for number in range(seeds) for arm in arms]
+    jobs = [_Job.make(repo, arm, number, held_out, with_memory=with_memory) for number in range(seeds) for arm in arms]
     found = {job.key: work.read_result(job.key) for job in jobs}
     waiting = Counter(job.dataset_key for job in jobs if found[job.key] is None)
     progress.begin("compare", len(jobs))
@@ -238,9 +240,10 @@ class _Job:
     config: TrainConfig
     dataset_key: str
     key: str
+    with_memory: bool
 
     @classmethod
-    def make(cls, repo: Repo, arm: Arm, number: int, held_out: _HeldOut) -> _Job:
+    def make(cls, repo: Repo, arm: Arm, number: int, held_out: _HeldOut, *, with_memory: bool) -> _Job:
         recipe, config = arm.with_seed(number)
         recipe = window.resolve_header(window.resolve_sizes(recipe), repo)
         inputs = (
@@ -251,9 +254,8 @@ class _Job:
         code = (code_digest().hex(), *(f"{name} {version(name)}" for name in RESULT_LIBRARIES))
         dataset_key = content_id(dataset_fingerprint(recipe, repo.commit, *inputs), *code)
         device = config.device or best_device()
-        return cls(
-            arm, recipe, config, dataset_key, content_id(dataset_key, config.fingerprint(), held_out.digest, device)
-        )
+        key = content_id(dataset_key, config.fingerprint(), held_out.digest, device, int(with_memory))
+        return cls(arm, recipe, config, dataset_key, key, with_memory)
 
 
 def _run(repo: Repo, job: _Job, work: WorkFolder, held_out: _HeldOut, engine: Engine, cache: Cache) -> dict[str, Any]:
@@ -262,7 +264,7 @@ def _run(repo: Repo, job: _Job, work: WorkFolder, held_out: _HeldOut, engine: En
     dataset = build(repo, job.recipe, work.dataset(job.dataset_key), engine=engine, cache=cache, pins=pins)
     model = work.model(job.key)
     if not (model / TRAINING_RECORD).is_file():  # else it was trained, and the process ended before it was scored
-        train(dataset, model, job.config, force=True)
+        train(dataset, model, job.config, force=True, with_memory=job.with_memory)
     record = read_training_record(model)
     bits = score_texts(model, dataset, held_out.texts)
     result = record["result"]

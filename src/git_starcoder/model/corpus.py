@@ -69,6 +69,8 @@ class Corpus:
     dataset_rows: Integers = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """The row of the dataset that each row is, shape (rows,); several are one that is shown with and without a
     context."""
+    text_token_count: int = 0
+    """Tokens of plain text with its headers. Where windows overlap, their common tokens count once."""
     syntax_spans: SyntaxSpans | None = None
     """What finds nodes of the syntax tree; None if spans to be filled in are all random."""
 
@@ -134,6 +136,7 @@ class Corpus:
             languages=languages,
             paths=paths,
             dataset_rows=np.arange(len(rows)),
+            text_token_count=sum(map(count_covered, places.values())) + int(contexts[plain].sum()),
             syntax_spans=None if engine is None else SyntaxSpans(tokenizer, engine),
         )
 
@@ -277,6 +280,18 @@ class Corpus:
         if self.begin_token is not None:
             return [self.begin_token]
         return [self.end_token] if self.starts_text[index] else []
+
+
+def count_covered(places: Iterable[tuple[int, int, int]]) -> int:
+    """The tokens of a text that are in at least one of its rows, given by start, stop and number.
+
+    For example, rows with the tokens 0 to 99, 50 to 149 and 200 to 299 cover 250 tokens.
+    """
+    covered = reached = 0
+    for start, stop, _ in sorted(places):
+        covered += max(0, stop - max(start, reached))
+        reached = max(reached, stop)
+    return covered
 
 
 def find_previous(places: Iterable[list[tuple[int, int, int]]], row_count: int) -> Integers:

@@ -15,7 +15,7 @@ from git_starcoder.model.preflight import check_certificate, choose_recomputatio
 from git_starcoder.model.processes import ProcessGroup, connect_processes
 from git_starcoder.model.training import (
     DEFAULT_MINUTES,
-    VALIDATION_TIME_SHARE,
+    VALIDATION_SHARE,
     build_network_for,
     follows_curriculum,
     read_corpus,
@@ -125,7 +125,7 @@ def _measure_steps(network: Network, corpus: Corpus, config: TrainConfig, *, is_
     measured_seconds = min(seconds, MAX_MEASURED_SECONDS)
     with connect_processes(network.device) as processes:
         runner = StepRunner(network, corpus, config, processes)
-        training_seconds = measured_seconds * (1 - VALIDATION_TIME_SHARE)
+        training_seconds = measured_seconds * (1 - VALIDATION_SHARE)
         steps = search_batch_size(runner, is_curriculum=is_curriculum, seconds=training_seconds)
     return max(1, round((steps or 1) * seconds / measured_seconds))
 

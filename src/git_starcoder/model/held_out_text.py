@@ -124,7 +124,7 @@ def score_texts(model: str | Path, dataset: Dataset, texts: Sequence[HeldOutText
 
     The subjects are `network`, `memory` and `network and memory`. The memory is that of the training split of
     `dataset`. If the model was not trained on this dataset, its gate may have seen the texts, so only the network is
-    scored.
+    scored, as it is if the model has no memory.
 
     Raises:
         DatasetError: It is not a model folder, it is damaged, or its predictions are not numbers.
@@ -135,7 +135,7 @@ def score_texts(model: str | Path, dataset: Dataset, texts: Sequence[HeldOutText
     documents = encode_texts(texts, tokenizer, training.get("repository"))
     alone = RememberingNetwork(scored_network(network, training, dataset, tokenizer))
     models: dict[str, LanguageModel] = {NETWORK: alone}
-    if training["dataset"] == dataset.digest:
+    if training["dataset"] == dataset.digest and (folder / MEMORY_FOLDER).is_dir():
         memory = training_memory(RepositoryMemory.open(folder / MEMORY_FOLDER), dataset, tokenizer)
         models |= {MEMORY: MemoryModel(memory, tokenizer), BOTH: NetworkWithMemory(alone, memory, tokenizer)}
     bits = {subject: document_bits(each, documents, tokenizer.end_id) for subject, each in models.items()}

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from git_starcoder.protocols import Progress
 
 VALIDATION_COUNT = 12
-"""Validations in a whole run; fewer if they would take much of a time budget."""
+"""Validations in a whole run; fewer if they would take much of the budget."""
 OVERFITTING_FACTOR = 1.02
 """The model overfits if the held-out loss is worse than the best one by this factor."""
 OVERFITTED = "held-out loss turned"
@@ -120,6 +120,11 @@ class ValidationSet:
     """Bytes of their text; 0 if nothing is held out."""
     validation_count: int = VALIDATION_COUNT
     """How often to validate in a whole run."""
+
+    @property
+    def token_count(self) -> int:
+        """The tokens that a validation reads."""
+        return sum(len(document.tokens) for document in self.documents)
 
     def measure(self) -> float:
         """The bits that the model needs for the text."""

@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_args
 
@@ -104,8 +105,10 @@ MODEL_KIND = OutputKind(
     }),
     {name: schema.rstrip("0123456789") for name, schema in LATE_FILES.items()},
 )  # fmt: skip
-VALIDATION_TIME_SHARE = 0.15
-"""Share of a time budget that validation may take."""
+VALIDATION_SHARE = 0.15
+"""Share of the budget that validations may take, of its time or of its computation."""
+READING_COST = 1 / 3
+"""The computation of reading a token, as a share of that of training on it, which has a backward pass, too."""
 VALIDATION_TOKENS = 12_288
 """Tokens of the val split that are used for validation."""
 
@@ -140,6 +143,7 @@ def train(
     force: bool = False,
     fresh: bool = False,
     continuation: Continuation | None = None,
+    with_memory: bool = True,
 ) -> TrainResult:
     """Train a model on the training split of a dataset.
 
@@ -158,6 +162,7 @@ def train(
         force: Whether an existing model in `out` is replaced.
         fresh: Whether training starts from the beginning, even if there are checkpoints.
         continuation: The model that training goes on from, and the rows that it has read. It may be that in `out`.
+        with_memory: Whether the model gets a memory of the repository. Its gates are trained on the val split.
 
     Raises:
         UsageError: The config cannot be used with this dataset, or the checkpoints are of another training.
@@ -200,6 +205,7 @@ def train(
             progress,
             start_time,
             is_curriculum,
+            with_memory,
             engine,
             lineage,
             continuation,
@@ -254,7 +260,8 @@ def resolve_rates(config: TrainConfig, corpus: Corpus) -> TrainConfig:
     Decay multiplies a weight by 1 - rate * decay in every step, so it is 1/e after 1 / (rate * decay) steps.
     """
     if config.learning_rate is None:
-        config = replace(config, learning_rate=own_base_rate(float(corpus.weights @ corpus.lengths)))
+        size = min(float(corpus.weights @ corpus.lengths), corpus.text_token_count or inf)
+        config = replace(config, learning_rate=own_base_rate(size))
     if config.decay_epochs is None:
         return config
     decay_steps = config.decay_epochs * epoch_steps(config, corpus)
@@ -306,6 +313,7 @@ class _TrainingRun:
     progress: Progress
     start_time: float
     is_curriculum: bool
+    with_memory: bool
     engine: Engine | None
     """Where rows are parsed; None if they need not be."""
     lineage: BaseLineage | None
@@ -413,11 +421,14 @@ class _TrainingRun:
     def _plan_budget(self, runner: StepRunner, validation_set: ValidationSet) -> tuple[int, float | None]:
         """Search the batch size, and determine the number of steps, and the seconds if the budget is a time.
 
-        With a time budget, this also limits the number of validations.
+        This also limits the number of validations.
         """
         config = self.config
         steps = budget_steps(config, runner.corpus)
         if steps:
+            # 50 steps of 2,048 tokens cost as much as reading 307,200. 15 % of these are 3 readings of 12,288 tokens.
+            affordable = VALIDATION_SHARE * steps * config.batch / (READING_COST * max(1, validation_set.token_count))
+            validation_set.validation_count = max(1, min(VALIDATION_COUNT, int(affordable)))
             search_batch_size(runner, is_curriculum=self.is_curriculum, seconds=None)
             return steps, None
 
@@ -432,7 +443,7 @@ class _TrainingRun:
         if is_reader:
             validation_set.measure()
         (validation_seconds,) = self.processes.broadcast([time.perf_counter() - start])
-        affordable = int(VALIDATION_TIME_SHARE * seconds / validation_seconds)
+        affordable = int(VALIDATION_SHARE * seconds / validation_seconds)
         validation_set.validation_count = max(1, min(VALIDATION_COUNT, affordable))
         training_seconds = max(1e-3, seconds_left() - validation_set.validation_count * validation_seconds)
         steps = search_batch_size(runner, is_curriculum=self.is_curriculum, seconds=training_seconds)
@@ -445,13 +456,15 @@ class _TrainingRun:
         kept = state.step if state.best is None else state.best_step
         return TrainResult(self.out, *counts, float(np.mean(state.recent_losses)), state.best, kept, state.stop_reason)
 
-    def gather_model(self, loop: TrainingLoop) -> RepositoryMemory:
+    def gather_model(self, loop: TrainingLoop) -> RepositoryMemory | None:
         """Make the memory for a trained network, which has all weights on the CPU of the first process afterwards.
 
-        If the weights are sharded, all processes have to do this together.
+        If the weights are sharded, all processes have to do this together. Returns None if no memory is wanted.
         """
-        blobs = self.lineage.blobs if self.lineage else None
-        memory = add_memory(loop.validation_set.model, self.dataset, self.tokenizer, blobs, self.progress)
+        memory = None
+        if self.with_memory:
+            blobs = self.lineage.blobs if self.lineage else None
+            memory = add_memory(loop.validation_set.model, self.dataset, self.tokenizer, blobs, self.progress)
         if loop.network.sharded_model:
             loop.network.sharded_model.gather(keep=self.processes.is_first)
         return memory
@@ -459,7 +472,8 @@ class _TrainingRun:
     def publish(self, loop: TrainingLoop, folder: Path) -> None:
         """Write the model of a finished loop, and what is known about its training, into a folder."""
         network, config = loop.network, loop.config
-        self.gather_model(loop).save(folder / MEMORY_FOLDER)
+        if memory := self.gather_model(loop):
+            memory.save(folder / MEMORY_FOLDER)
         if config.context_tokens:
             repository_context(self.dataset, self.tokenizer).save(folder / CONTEXT_FOLDER)
         if self.lineage:
