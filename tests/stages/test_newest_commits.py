@@ -321,3 +321,16 @@ def test_short_unchanged_lines_do_not_end_a_run_of_moved_lines(between, scored):
     else:
         assert [text[each.start : each.stop] for each in spans] == [first, *scored]
         assert count == 3
+
+
+def test_a_list_of_files_is_no_copy_of_the_headers_of_these_files(repo_maker, tmp_path):
+    paths = sorted(path for path in PAST if path.endswith((".py", ".rs")))[:5]
+    listed = "".join(f"- {path}\n" for path in paths)
+    repo = Repo.open(repo_maker([PAST, {"docs/files.md": f"These are tested by hand today:\n{listed}"}]))
+    recipe = Recipe.load("natural", (*SETTINGS, "split.commits=1"))
+    with LocalEngine(1) as engine:
+        dataset = build(repo, recipe, tmp_path / "out", engine=engine)
+    assert held_out_texts(dataset)["docs/files.md"].count("- ") == len(paths)
+    assert not [each.findings for each in check(dataset, repo) if each.finding_count]
+    [lines] = [each for each in check(dataset, repo) if each.check == "held_out_lines"]
+    assert lines.figure.startswith("training knows 0 of 6 lines")

@@ -289,10 +289,11 @@ class HeldOutLinesCheck(Check):
             if _technique(sample) == BASE
             for text in self.samples.held_out_texts(sample)
         ]
+        paths = {str(sample.metadata["source_file"]) for sample in (*held_out, *training)}
         texts = (
             text
             for sample in training
-            for text in (self.samples.prefix_and_runs(sample)[0], *self.samples.run_texts(sample))
+            for text in (*self._context_texts(sample, paths), *self.samples.run_texts(sample))
         )
         asked = HashedLines.from_texts(line for _, lines in added for line in lines)
         known = KnownLines.find(asked, (HashedLines.from_texts(batch) for batch in text_batches(texts)))
@@ -311,6 +312,15 @@ class HeldOutLinesCheck(Check):
             f"training knows {known_count:,} of {line_count:,} lines that commits added (from {MIN_LINE_BYTES} bytes), "
             f"{run_count:,} of them in a row"
         )
+
+    def _context_texts(self, sample: RebuiltSample, paths: set[str]) -> Iterator[bytes]:
+        """The texts in a sample's context prefix, without the paths before them: a held-out list of files is no copy of
+        the headers of these files.
+        """
+        for _, text in self.samples.context_parts(sample):
+            first, _, others = text.partition(b"\n")
+            path = dataset_path(str(sample.metadata.get("repository", "")), first.decode("utf-8", "replace"))
+            yield others if path in paths else text
 
     def _find_secret_lines(self, held_out: list[RebuiltSample], training: list[RebuiltSample]) -> LineIndex:
         """The lines of held-out code, without those that training files have."""
