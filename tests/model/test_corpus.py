@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import finished
 from git_starcoder.errors import DatasetError
-from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.corpus import Corpus, count_covered
 from git_starcoder.text import tokenizer as tokenizers
 
 
@@ -94,3 +96,9 @@ def test_a_damaged_row_is_one_line_that_names_it(dataset, values):
         read(dataset)
     assert "\n" not in caught.value.what
     assert "5" in f"{caught.value.what} {caught.value.where}"
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30))))
+def test_tokens_in_several_rows_count_once(rows):
+    places = [(start, start + length, number) for number, (start, length) in enumerate(rows)]
+    assert count_covered(places) == len({token for start, stop, _ in places for token in range(start, stop)})

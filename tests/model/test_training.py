@@ -9,21 +9,28 @@ import sys
 from dataclasses import replace
 from math import exp, log2
 
+import numpy as np
 import pytest
 
 import finished
 from git_starcoder.dataset import Dataset
+from git_starcoder.dataset.held_out import load_documents
+from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError, MissingExtraError, OutputError, StarcoderError, UsageError
+from git_starcoder.git.objects import Repo
 from git_starcoder.installation import install_command
 from git_starcoder.model import evaluate as evaluation
 from git_starcoder.model import loading, training
 from git_starcoder.model.complete import find_completion_example
-from git_starcoder.model.config import TrainConfig
+from git_starcoder.model.config import TrainConfig, own_base_rate
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.evaluate import evaluate, format_scores
 from git_starcoder.model.plan import budget_steps
 from git_starcoder.model.training import train
+from git_starcoder.pipeline import build
+from git_starcoder.recipe import Recipe
 from git_starcoder.text.tokenizer import load_tokenizer
+from toy import code_base
 
 TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -253,7 +260,7 @@ import os, signal
 from git_starcoder.dataset import Dataset
 from git_starcoder.model import architecture
 from git_starcoder.model import training
-from git_starcoder.model.config import TrainConfig
+from git_starcoder.model.config import TrainConfig, own_base_rate
 architecture.MODEL_SIZES["toy"] = {TOY!r}
 class Watch:
     def note(self, text): pass
@@ -327,6 +334,46 @@ def test_decay_in_epochs_becomes_a_decay_per_step(dataset):
     left = (1 - resolved.learning_rate * resolved.weight_decay) ** (2 * steps)
     assert left == pytest.approx(exp(-1), rel=0.05)
     assert training.resolve_rates(toy(weight_decay=0.3), corpus).weight_decay == 0.3
+
+
+@pytest.mark.parametrize(("weight", "text", "size"), [(1, 1.0, 1.0), (3, 0.5, 0.5), (0.1, 1.0, 0.1), (3, 0, 3)])
+def test_the_rate_of_a_base_follows_text_that_is_read_once(dataset, weight, text, size):
+    """Overlapping windows and weights above 1 make no dataset larger; a share of the rows makes it smaller."""
+    corpus = Corpus.read(dataset, load_tokenizer(dataset.tokenizer_folder))
+    lengths = corpus.lengths * 400  # some hundred thousand tokens, between the lowest rate and the highest
+    offsets = np.append(0, np.cumsum(lengths))
+    weights = np.full(len(lengths), weight)
+    total = lengths.sum()
+    larger = replace(corpus, offsets=offsets, weights=weights, text_token_count=round(text * total))
+    resolved = training.resolve_rates(TrainConfig(base="polyglot-5m", device="cpu"), larger)
+    assert resolved.learning_rate == own_base_rate(size * total)
+
+
+def test_windows_that_overlap_are_no_larger_text(repo_maker, tmp_path):
+    repo = Repo.open(repo_maker(code_base(20)))
+    counts = []
+    with LocalEngine(1) as engine:
+        for overlap in (0, 0.75):
+            values = ("window.vocab_size=600", "window.size=64", f"window.overlap={overlap}", "window.header=null")
+            folder = tmp_path / f"{overlap}"
+            dataset = build(repo, Recipe.load("natural", values), folder, engine=engine)
+            corpus = Corpus.read(dataset, load_tokenizer(dataset.tokenizer_folder))
+            counts.append((corpus.text_token_count, int(corpus.lengths.sum())))
+    (text, read), (same_text, read_again) = counts
+    assert text == pytest.approx(same_text, rel=0.01)  # windows that are too short are dropped at other places
+    assert text == pytest.approx(read, rel=0.01)
+    assert read_again > 2 * read
+
+
+def test_validations_cost_a_share_of_every_budget(dataset, tmp_path, monkeypatch):
+    """For example, 12 steps of 1,024 tokens cost as much as reading 36,864, and 15 % of these are two of 2,000 tokens."""
+    monkeypatch.setattr(training, "VALIDATION_TOKENS", 2000)
+    size = sum(len(text.tokens) for text in training.draw_documents(load_documents(dataset, "val"), 2000))
+    expected = int(0.15 * 3 * 12 * 1024 / size)
+    assert 1 < expected < 12
+    train(dataset, tmp_path / "model", toy(steps=12))
+    lines = [json.loads(line) for line in (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()]
+    assert sum("held_out" in line for line in lines) == expected
 
 
 def test_rows_with_headers_are_filled_in_unless_the_config_says_otherwise(dataset):
