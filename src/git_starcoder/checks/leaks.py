@@ -314,8 +314,9 @@ class HeldOutLinesCheck(Check):
         )
 
     def _context_texts(self, sample: RebuiltSample, paths: set[str]) -> Iterator[bytes]:
-        """The texts in a sample's context prefix, without the paths before them: a held-out list of files is no copy of
-        the headers of these files.
+        """The texts in a sample's context prefix, without the paths before them.
+
+        A held-out list of files is no copy of the headers of these files.
         """
         for _, text in self.samples.context_parts(sample):
             first, _, others = text.partition(b"\n")
