@@ -26,6 +26,7 @@ from git_starcoder.dataset.held_out import draw_rows, load_documents
 from git_starcoder.errors import DatasetError, UsageError
 from git_starcoder.evals import load_evals
 from git_starcoder.model import evaluate as evaluation
+from git_starcoder.model import training
 from git_starcoder.model.base_lineage import BaseLineage
 from git_starcoder.model.complete import find_completion_example
 from git_starcoder.model.config import (
@@ -38,6 +39,7 @@ from git_starcoder.model.config import (
 )
 from git_starcoder.model.evaluate import NothingHeldOutError, evaluate, format_scores, held_out_blobs, save_scores
 from git_starcoder.model.loading import read_training_record
+from git_starcoder.model.loop import TrainingLoop
 from git_starcoder.model.training import resolve_fim, train
 from git_starcoder.pipeline import build
 from git_starcoder.recipe import Recipe
@@ -404,3 +406,33 @@ def test_without_a_filter_nothing_is_left_out(dataset):
     found = measure_contamination(documents, empty, load_tokenizer("toy"))
     assert (found.read, found.read_bytes, found.share) == (0, 0, 0.0)
     assert contamination.Contamination(0, 0, 0, 0, 0).share == 0
+
+
+@pytest.fixture
+def losses(monkeypatch):
+    """Makes twelve validations of a training, and that before it, give these losses."""
+
+    def give(*values):
+        remaining = iter(values)
+        monkeypatch.setattr(training, "VALIDATION_SHARE", 100)
+        monkeypatch.setattr(TrainingLoop, "_held_out_bits_per_byte", lambda _: next(remaining))
+
+    return give
+
+
+def test_a_loss_that_falls_after_a_rise_does_not_end_training(dataset, tmp_path, losses):
+    """At the highest learning rate the loss is above that of the base, and it falls below at the end."""
+    losses(2.0, *(3.0 - 0.1 * number for number in range(10)), 1.5, 1.4)
+    result = train(dataset, tmp_path / "model", TrainConfig(base="toy", steps=12, fim=0.0, **CPU))
+    assert (result.steps, result.stopped, result.held_out, result.kept_step) == (12, "budget", 1.4, 12)
+
+
+def test_overfitting_is_seen_although_the_base_is_better(dataset, tmp_path, losses):
+    """Training returns to its own best weights, whose rate falls to zero; here that does not help."""
+    losses(1.0, 2.0, 1.9, *[2.5] * 10)
+    notes = Notes()
+    config = TrainConfig(base="toy", steps=12, fim=0.0, patience=2, **CPU)
+    result = train(dataset, tmp_path / "model", config, progress=notes)
+    assert any("Going back to the weights of step 2" in line for line in notes.lines)
+    assert result.steps < 12
+    assert (result.held_out, result.kept_step) == (1.0, 0)

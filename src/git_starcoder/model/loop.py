@@ -81,10 +81,11 @@ class TrainingState:
     recent_losses: list[float] = field(default_factory=list[float])
     """Losses of the last steps in bits per token."""
     validations: int = 0
+    start: float | None = None
+    """Held-out bits per byte before the first step, if training starts from weights that are trained already."""
     best: float | None = None
-    """Lowest held-out bits per byte; the weights are those of `best_step`."""
+    """Lowest held-out bits per byte since then; the weights are those of `best_step`."""
     best_step: int = 0
-    """0 for those before the first step."""
     best_used: float = 0.0
     """The share of the budget that was used for these weights."""
     anneal_rate: float = 0.0
@@ -158,6 +159,8 @@ class TrainingLoop:
         self.average = MovingAverage(self.torch, step_runner.parts, self.config.ema) if self.config.ema else None
         self.best_weights: dict[str, Any] = {}
         """Weights with the lowest held-out loss, on the CPU of the first process; if sharded, the parts of each."""
+        self.start_weights: dict[str, Any] = {}
+        """Those before the first step, until others have a lower loss."""
         self.state = TrainingState()
         self.counts = TokenCounts()
         """What was counted up to the last step, in the first process."""
@@ -189,6 +192,20 @@ class TrainingLoop:
         """The share of the budget that is used."""
         share = self.state.step / self.plan.step_count
         return share if self.time_limit is None else max(share, self.state.seconds / self.time_limit)
+
+    @property
+    def kept_step(self) -> int:
+        """The step whose weights are the result if training ends now; 0 for the weights before training."""
+        state = self.state
+        if state.best is None:
+            return 0 if state.start is not None else state.step
+        return 0 if state.start is not None and state.start <= state.best else state.best_step
+
+    @property
+    def lowest_loss(self) -> float | None:
+        """The held-out bits per byte of these weights; None if nothing is held out."""
+        losses = [loss for loss in (self.state.start, self.state.best) if loss is not None]
+        return min(losses, default=None)
 
     @property
     def anneal_end(self) -> float:
@@ -236,10 +253,12 @@ class TrainingLoop:
         finally:
             gc.unfreeze()
             self.writer.join()  # after an error or Ctrl-C, so that the checkpoint is whole
-        if self.best_weights:
+        if state.start is not None and self.kept_step == 0:
+            if self.is_reader:
+                copy_weights(self.torch, self.step_runner.parts, self.start_weights)
+            self.progress.note("No step lowered the validation loss. The weights are those before training.")
+        elif self.best_weights:
             copy_weights(self.torch, self.step_runner.parts, self.best_weights)
-            if not state.best_step:
-                self.progress.note("No step lowered the validation loss. The weights are those before training.")
         elif self.average:
             copy_weights(self.torch, self.step_runner.parts, self.average.tensors)
         self.progress.end("train", state.seconds, state.rows, state.rows, {})
@@ -330,11 +349,17 @@ class TrainingLoop:
             self._compare_with_best(held_out)
 
     def _validate_start(self) -> None:
-        """Measure the held-out loss before the first step. These weights stay the best until others are."""
+        """Measure the held-out loss before the first step. These weights are kept until others have a lower one.
+
+        They do not count for early stopping: the first steps have the highest learning rate, and the loss after them is
+        often higher than before training although training lowers it in the end.
+        """
         if self.validation_set.byte_count:
-            held_out = self._held_out_bits_per_byte()
-            self.progress.note(f"step 0 · held-out {held_out:.3f} bits/byte, before training")
-            self._compare_with_best(held_out)
+            self.state.start = self._held_out_bits_per_byte()
+            self.progress.note(f"step 0 · held-out {self.state.start:.3f} bits/byte, before training")
+            self._record_held_out(self.state.start)
+            if self.is_reader:
+                self.start_weights = copy_to_cpu(self.step_runner.parts)
 
     def _held_out_bits_per_byte(self) -> float:
         """The held-out loss, measured by the first process; if the weights are sharded, by all of them together."""
@@ -349,12 +374,17 @@ class TrainingLoop:
             raise StarcoderError(f"the held-out loss is {value} at step {self.state.step}", where="train", hint=hint)
         return value
 
+    def _record_held_out(self, held_out: float) -> None:
+        if self.metrics:
+            self.metrics.add(step=self.state.step, seconds=round(self.state.seconds, 3), held_out=held_out)
+            self.metrics.write()
+
     def _compare_with_best(self, held_out: float) -> None:
         """Keep the weights if their held-out loss is the lowest; if it is clearly higher, warn, and finally stop."""
         state = self.state
-        if self.metrics:
-            self.metrics.add(step=state.step, seconds=round(state.seconds, 3), held_out=held_out)
-            self.metrics.write()
+        self._record_held_out(held_out)
+        if state.start is not None and held_out < state.start:
+            self.start_weights = {}
         if state.best is None or held_out < state.best:
             state.best, state.best_step, state.worse_validations = held_out, state.step, 0
             state.best_used = self.budget_used
@@ -408,8 +438,8 @@ class TrainingLoop:
             **({"average": self.average.tensors} if self.average else {}),
         }
         tensors = {name: copy_to_cpu(group) for name, group in changing.items()}
-        if self.best_weights:  # which are replaced, and never changed
-            tensors["best"] = self.best_weights
+        kept = {"best": self.best_weights, "start": self.start_weights}  # which are replaced, and never changed
+        tensors |= {group: weights for group, weights in kept.items() if weights}
         # Here, because the writer must not make groups of processes.
         divided = as_divided(tensors, self.step_runner.weights) if is_sharded else {}
 
@@ -440,7 +470,7 @@ class TrainingLoop:
         self.step_runner.optimizer.restore_state(tensors["optimiser"], checkpoint.values)
         if self.average:
             copy_weights(self.torch, self.average.tensors, tensors["average"])
-        self.best_weights = tensors.get("best", {})
+        self.best_weights, self.start_weights = tensors.get("best", {}), tensors.get("start", {})
         restore_random_state(self.torch, tensors["random"])
         self.state = TrainingState.from_values(checkpoint.values["at"])
         self.counts = TokenCounts(**checkpoint.values["tally"])

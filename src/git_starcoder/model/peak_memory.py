@@ -133,8 +133,8 @@ def predict_peak_memory(corpus: Corpus, network: Network, config: TrainConfig, w
     tokens, count = micro_batch_tokens(config, longest, network.device, world_size)
     if least > available and not network.sharded_model:  # processes measure together
         return PeakMemory(parts, available, tokens, least, 0)
-    # The best weights are kept on the CPU, the moving average on the device.
-    parts["copies of weights"] = gradient_bytes * (is_on_cpu + bool(config.ema))
+    # The best weights, and those before training from a base, are kept on the CPU, the moving average on the device.
+    parts["copies of weights"] = gradient_bytes * (is_on_cpu * (1 + bool(config.base)) + bool(config.ema))
     if is_on_cpu:  # of weights, optimizer and average, while it is written
         parts["checkpoint"] = gradient_bytes * (1 + bool(config.ema)) + parts["optimizer"]
     training = measure_growth(network, longest, is_training=True)

@@ -453,8 +453,8 @@ class _TrainingRun:
         """The result of a finished loop."""
         state = loop.state
         counts = state.step, state.rows, state.tokens, state.seconds
-        kept = state.step if state.best is None else state.best_step
-        return TrainResult(self.out, *counts, float(np.mean(state.recent_losses)), state.best, kept, state.stop_reason)
+        loss = float(np.mean(state.recent_losses))
+        return TrainResult(self.out, *counts, loss, loop.lowest_loss, loop.kept_step, state.stop_reason)
 
     def gather_model(self, loop: TrainingLoop) -> RepositoryMemory | None:
         """Make the memory for a trained network, which has all weights on the CPU of the first process afterwards.
