@@ -73,13 +73,15 @@ ADDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "weights by age": (("weigh.recent=1.5", "weigh.old=0.7"), ()),
     "the curriculum": (("order.by=curriculum",), ()),
     "windows of 512": (("window.size=512",), ()),
-    "context of 512 tokens": ((), ("context_tokens=512",)),
     "dropout of 0.1": ((), ("dropout=0.1",)),
     "noise of 0.05": ((), ("noise=0.05",)),
     "a moving average": ((), ("ema=0.95",)),
     "AdamW": ((), ("optimizer=adamw", "learning_rate=0.001", "weight_decay=0.1")),
 }
 """Groups of features that the default recipe does not have: keys of the recipe, and of the training."""
+SHORT = "windows of 512"
+CONTEXT = "context_tokens=512"
+"""Context is compared with the same windows without context: a base cannot read longer rows than it was trained on."""
 SCRATCH = "scratch"
 PARTS = ("recipes", "added", "natural", "effectiveness", "elite")
 CLAIMS = (
@@ -134,7 +136,9 @@ def plan_comparisons(parts: Sequence[str], options: ArmOptions) -> list[list[Arm
             comparisons.append(list(recipes.values()))
             comparisons += [[recipes[right], recipes[left]] for left, right, _ in CLAIMS]
         elif part == "added":
-            comparisons.append([natural, *added])
+            short, training = ADDED[SHORT][0], (*ADDED[SHORT][1], CONTEXT)
+            with_context = options.make_arm(f"with {SHORT} and context of 512 tokens", "natural", short, training)
+            comparisons += [[natural, *added], [added[list(ADDED).index(SHORT)], with_context]]
         else:
             features = ablate(recipes[part])
             if part in SEEDS_RECIPES:

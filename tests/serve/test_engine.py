@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from itertools import pairwise
 from threading import Event, Thread
 
@@ -13,6 +15,7 @@ import finished
 from git_starcoder.errors import UsageError
 from git_starcoder.model.generation import Sampling
 from git_starcoder.model.loading import SERVING_FILE, SERVING_SCHEMA
+from git_starcoder.serve import follow
 from git_starcoder.serve.confidence import DEFAULT_THRESHOLD
 from git_starcoder.serve.cursor import CancelledError, Cursor, Wishes
 from git_starcoder.serve.engine import KEPT_TEXTS, Engine, EngineParts
@@ -290,6 +293,18 @@ def test_two_editors_in_turns_keep_what_was_computed_for_each(shared_engine):
     ]
     assert [found.path for found in without_paths] == [path for path, _ in places] * 2
     assert all(found.cached_tokens > found.prompt_tokens // 2 for found in without_paths[2:])
+
+
+def test_large_memories_are_kept_for_the_newest_file_only(shared_engine, monkeypatch):
+    monkeypatch.setattr(follow, "KEPT_BYTES", 0)
+    kept = []
+    for path in ("src/file_1.py", "src/file_2.py"):
+        complete(shared_engine, FILES[path][:400], FILES[path][400:], path)
+        gc.collect()
+        kept.append([weakref.ref(each.memory.index) for each in shared_engine.follower._memories.values()])
+    (first,), (second,) = kept
+    assert first() is None
+    assert second() is not None
 
 
 def test_only_the_newest_texts_are_kept(shared_engine):

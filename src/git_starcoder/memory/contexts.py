@@ -100,6 +100,11 @@ class ContextIndex:
     """What follows the most frequent contexts, by the order and the beginning of the interval. It goes with the index:
     a cache of all indexes would keep old ones in memory."""
 
+    @property
+    def byte_count(self) -> int:
+        """The bytes of all arrays."""
+        return sum(getattr(self, name).nbytes for name in ARRAYS)
+
     @classmethod
     def build(cls, documents: Iterable[NDArray[np.integer]], vocab_size: int, end_token: int) -> Self:
         """Index documents, each given by its tokens."""

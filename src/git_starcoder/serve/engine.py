@@ -208,6 +208,9 @@ class Engine:
         path = cursor.path or self._find_path(text, texts)
         text.before = texts[0]
         memory, composer = self.follower.knowledge(path, cursor.open_texts)
+        for kept in self._texts:  # a reader holds its memory
+            if kept.reading is not None and not self.follower.keeps(kept.reading.reader.memory):
+                kept.reading = None
         prompt = make_prompt(
             self.model, texts, path, composer, self._budget, self._table, wishes.max_tokens, self.network.context,
             text.start,

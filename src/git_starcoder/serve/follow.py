@@ -40,8 +40,9 @@ LONGEST_WAIT_MILLISECONDS = 100
 """Changes are read after this time at the latest."""
 LOOK_MILLISECONDS = 200
 """How often the thread looks whether it is to end."""
-KEPT_MEMORIES = 3
-"""For how many edited files a memory is kept; each has the size of the whole index."""
+KEPT_MEMORIES, KEPT_BYTES = 3, 96 << 20
+"""For how many edited files a memory is kept, and the bytes that all of them may have. Each has those of the whole
+index: 10 for a token. The newest is always kept."""
 GIT_FILES = frozenset({".git/index", ".git/info/exclude", ".git/HEAD"})
 """Files of git that say which files there are."""
 
@@ -163,6 +164,11 @@ class Follower:
                 self._update_indexes()
             return Knowledge(self._newest_memory, self._composer)
 
+    def keeps(self, memory: RepositoryMemory) -> bool:
+        """Whether a memory is still kept."""
+        with self._lock:
+            return any(kept.memory is memory for kept in self._memories.values())
+
     @property
     def _newest_memory(self) -> RepositoryMemory | None:
         return next(reversed(self._memories.values())).memory if self._memories else None
@@ -222,7 +228,8 @@ class Follower:
             self.updates += 1
         # The stored memory is of no use any more.
         self._memories = {path: kept for path, kept in self._memories.items() if kept.texts is not None}
-        while len(self._memories) >= KEPT_MEMORIES:
+        room = max(1, min(KEPT_MEMORIES, KEPT_BYTES // max(1, memory.index.byte_count)))
+        while len(self._memories) >= room:
             del self._memories[next(iter(self._memories))]
         self._memories[self._edited] = _Remembered(memory, wanted)
 
