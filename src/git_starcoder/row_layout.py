@@ -67,3 +67,18 @@ def masked_row(prefix: T, suffix: T, middle: T, control_tokens: Sequence[T]) -> 
     """
     prefix_token, suffix_token, middle_token, end_token = control_tokens
     return [prefix_token, prefix, suffix_token, suffix, middle_token, middle, end_token]
+
+
+def gap_prompt(prefix: T, suffix: T, control_tokens: Sequence[T], *, suffix_first: bool) -> list[T]:
+    """The parts of a prompt after which a model writes the middle; the control tokens are as in `masked_row`.
+
+    The suffix may stand first, as in half of the rows that training masks. The middle then follows the prefix directly,
+    which small models need, and a prefix that grows changes nothing before it.
+
+    >>> gap_prompt("a", "c", ["<pre>", "<suf>", "<mid>"], suffix_first=True)
+    ['<pre>', '<suf>', 'c', '<mid>', 'a']
+    """
+    prefix_token, suffix_token, middle_token = control_tokens[:3]
+    if suffix_first:
+        return [prefix_token, suffix_token, suffix, middle_token, prefix]
+    return [prefix_token, prefix, suffix_token, suffix, middle_token]

@@ -10,7 +10,7 @@ import pytest
 from git_starcoder import registry
 from git_starcoder.comparison.arms import ArmOptions, ablate, list_features, read_arms, without
 from git_starcoder.errors import RecipeError, UsageError
-from git_starcoder.model.config import TrainConfig
+from git_starcoder.model.config import DEFAULT_FIM_SHARE, TrainConfig
 from git_starcoder.recipe import AugmentationOptions, Recipe
 from git_starcoder.strict_config import check_value, field_types, off_values
 
@@ -83,6 +83,10 @@ def test_a_training_key_is_a_feature_if_it_is_on():
     assert "train.noise" in list_features(arm(training=("noise=0.05",)))
     assert "train.fim" in list_features(arm())  # by default, on rows with headers
     assert "train.fim" not in list_features(arm("natural", "window.header=null"))
+    assert without(arm(), "window.header").config.fim == DEFAULT_FIM_SHARE  # only the header is switched off
+    assert without(without(arm(), "train.fim"), "window.header").config.fim == 0
+    other = arm("natural", "window.tokenizer=some/model")  # perhaps it has no tokens for it
+    assert without(other, "window.header").config.fim is None
     assert "train.shift_windows" in list_features(arm())
     assert "train.shift_windows" not in list_features(arm("natural", "window.overlap=0.5"))
 

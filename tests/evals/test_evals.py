@@ -406,6 +406,10 @@ def test_a_prompt_is_in_the_format_of_training_and_fits(exam):
         split = tokens.index(suffix)
         assert tokens[1:split] == list(range(1000, 1000 + before))[-(split - 1) :]
         assert tokens[split + 1 : -1] == list(range(2000, 2000 + after))[: len(tokens) - split - 2]
+        other = completion.fim_prompt(
+            asked, exam.tokenizer.fim_ids, room + completion.MAX_HOLE_TOKENS, suffix_first=True
+        ).tolist()
+        assert other == [prefix, suffix, *tokens[split + 1 : -1], middle, *tokens[1:split]]
 
 
 def test_what_is_written_behind_the_missing_lines_does_not_count():

@@ -195,6 +195,7 @@ def test_context_goes_into_a_prompt_before_the_path_whatever_else_it_has(compose
         ([end, *header, *before], [end, *extended, *before]),
         ([*header, *before], [*extended, *before]),
         ([*header, prefix, *before, *gap], [*extended, prefix, *before, *gap]),
+        ([*header, prefix, *gap, *before], [*extended, prefix, *gap, *before]),
     ):
         assert composer.extend_prompt(np.array(prompt), 300).tolist() == expected
     for prompt in (

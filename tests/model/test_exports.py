@@ -285,10 +285,10 @@ def test_the_template_of_ollama_makes_the_prompt_of_complete(trained, tmp_path):
     network, tokenizer = loading.load_model(trained)
     prefix = PREFIX.replace("<fim_suffix>", "").replace("\r", "")  # Ollama reads control tokens in texts, too
     for suffix in (SUFFIX, None):
-        expected = prompt_tokens(network, tokenizer, prefix, suffix, 8)
+        expected = prompt_tokens(network, tokenizer, prefix, suffix, 8, suffix_first=True)
         assert go_template(lines[2], prefix, suffix) == tokenizer.decode(expected).decode()
     assert ids_of_tokenizers(trained, [go_template(lines[2], prefix, SUFFIX)], parse=True) == [
-        prompt_tokens(network, tokenizer, prefix, SUFFIX, 8).tolist()
+        prompt_tokens(network, tokenizer, prefix, SUFFIX, 8, suffix_first=True).tolist()
     ]
 
 
@@ -475,7 +475,7 @@ def test_a_folder_of_the_user_is_not_replaced(trained, tmp_path):
 
 
 def test_half_an_export_never_appears(trained, tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(ollama, "render_modelfile", fail)

@@ -138,6 +138,8 @@ def test_a_prompt_is_read_as_the_texts_it_consists_of(model):
     filling = np.array([prefix, *before, suffix, *after, middle])
     reader = read_prompt(model.memory, filling, tokenizer)
     assert reader.file.history == [tokenizer.end_id, *before]
+    suffix_first = np.array([prefix, suffix, *after, middle, *before])
+    assert read_prompt(model.memory, suffix_first, tokenizer).file.history == [tokenizer.end_id, *before]
     reader = read_prompt(model.memory, np.array([tokenizer.end_id, *other, tokenizer.end_id, *before]), tokenizer)
     assert reader.file.history == [tokenizer.end_id, *before]
     assert [counts.of_token for counts in reader.file.known_contexts()[:1]] == [dict.fromkeys(other + before, 1)]

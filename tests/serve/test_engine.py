@@ -282,7 +282,7 @@ def test_any_text_is_completed(shared_engine, text):
 
 def test_two_editors_in_turns_keep_what_was_computed_for_each(shared_engine):
     places = [(path, FILES[path]) for path in ("src/file_1.py", "src/file_2.py")]
-    first = [complete(shared_engine, text[:400], text[400:], path) for path, text in places]
+    first = [complete(shared_engine, text[:400], text[401:], path) for path, text in places]
     updates = shared_engine.follower.updates
     again = [complete(shared_engine, text[:401], text[401:], path) for path, text in places]
     assert shared_engine.follower.updates == updates

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from git_starcoder import registry, strict_config
 from git_starcoder.bases import find_base
 from git_starcoder.errors import UsageError
-from git_starcoder.model.config import TrainConfig
+from git_starcoder.model.config import DEFAULT_FIM_SHARE, TrainConfig
 from git_starcoder.recipe import AugmentationOptions, Recipe
 from git_starcoder.stages.window import resolve_sizes
 from git_starcoder.strict_config import field_types, off_values
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TRAIN_PREFIX = "train."
 """What the name of a feature of the training begins with."""
 AUGMENT = "augment"
+HEADER = "window.header"
 ARM_KEYS = ("recipe", "set", "train", "seed")
 """The keys of an arm in a file of arms."""
 
@@ -176,9 +177,18 @@ def _switch_off(arm: Arm, feature: str) -> Arm:
     if section == AUGMENT:
         kept = {other: options for other, options in arm.recipe.augment.items() if key and other != key}
         return replace(arm, name=name, recipe=replace(arm.recipe, augment=kept))
+    if feature == HEADER and arm.config.fim is None and _has_our_tokenizer(arm):
+        # Without headers, the default of `fim` is 0, which would be a second difference.
+        arm = replace(arm, config=replace(arm.config, fim=DEFAULT_FIM_SHARE))
     options: Any = getattr(arm.recipe, section)
     off = {each: value for each, value in off_values(cast("type[Any]", type(options))).items() if key in {"", each}}
     return replace(arm, name=name, recipe=replace(arm.recipe, **{section: replace(options, **off)}))
+
+
+def _has_our_tokenizer(arm: Arm) -> bool:
+    """Whether the tokenizer is certain to have tokens for fill-in-the-middle rows."""
+    tokenizer = arm.recipe.window.tokenizer
+    return tokenizer == "learn" or find_base(tokenizer) is not None
 
 
 def _exists(feature: str) -> bool:

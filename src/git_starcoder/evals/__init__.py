@@ -93,6 +93,8 @@ class EvalInput:
     """How many holes the model fills in."""
     no_fim_reason: str = ""
     """Why the model cannot fill in the middle, if that is known."""
+    suffix_first: bool = False
+    """Whether a model is shown the text after a hole before the text before it; see `row_layout.gap_prompt`."""
     compressor_bytes: int = 32 << 20
     """How much training text a compressor gets. The statistics of PPMd are known to hold those of 13 MB; the
     dictionary of xz holds all of it, and takes eleven times as much memory."""

@@ -22,6 +22,7 @@ from git_starcoder.evals import (
     mean_over_groups,
 )
 from git_starcoder.records import content_id
+from git_starcoder.row_layout import gap_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,7 +163,7 @@ def score_filled_holes(inputs: EvalInput) -> list[Score] | str:
     end[inputs.tokenizer.end_id] = True
     scores: list[Score] = []
     for subject, model in inputs.writers.items():
-        prompts = [fim_prompt(task, fim, model.context) for task in tasks]
+        prompts = [fim_prompt(task, fim, model.context, suffix_first=inputs.suffix_first) for task in tasks]
         answers = [b""] * len(tasks)
         for group, stop in ((is_single, newline_mask(inputs.tokenizer)), (~is_single, end)):
             members = np.flatnonzero(group).tolist()
@@ -174,18 +175,20 @@ def score_filled_holes(inputs: EvalInput) -> list[Score] | str:
     return scores
 
 
-def fim_prompt(task: CompletionTask, fim: tuple[int, int, int], context: int) -> NDArray[np.int64]:
-    """Return header, prefix, suffix, and the token after which the model writes the middle, as in training.
+def fim_prompt(
+    task: CompletionTask, fim: tuple[int, int, int], context: int, *, suffix_first: bool = False
+) -> NDArray[np.int64]:
+    """Return header and `gap_prompt`, as in training.
 
-    Bavarian et al. (2022) call this order PSM. If the text does not fit into the context, the suffix keeps half of the
-    room at most.
+    If the text does not fit into the context, the suffix keeps half of the room at most.
     """
-    prefix, middle, suffix = fim
+    prefix, middle, suffix = (np.array([token]) for token in fim)
     header = task.document.header
     room = max(context - MAX_HOLE_TOKENS - len(header), context // 2) - PROMPT_CONTROL_TOKENS
     after = task.after[: room // 2]
     before = task.before[max(0, len(task.before) - (room - len(after))) :]
-    return np.concatenate((header, [prefix], before, [suffix], after, [middle])).astype(np.int64)
+    parts = gap_prompt(before, after, (prefix, suffix, middle), suffix_first=suffix_first)
+    return np.concatenate((header, *parts)).astype(np.int64)
 
 
 def first_lines(text: bytes, count: int) -> bytes:

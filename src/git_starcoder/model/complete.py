@@ -15,10 +15,11 @@ from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model.context import ContextComposer
 from git_starcoder.model.generation import Sampling
 from git_starcoder.model.held_out_text import encode_header
-from git_starcoder.model.loading import load_model, read_training_record
+from git_starcoder.model.loading import knows_suffix_first, load_model, read_training_record
 from git_starcoder.model.with_context import CONTEXT_FOLDER, NetworkWithContext
 from git_starcoder.model.with_memory import MEMORY_FOLDER, read_prompt
 from git_starcoder.records import content_id
+from git_starcoder.row_layout import gap_prompt
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.encoding import Refusal, decode_text, detect_codec, normalize_line_ends, split_lines
 
@@ -58,6 +59,7 @@ class Model:
         repository: str | None = None,
         *,
         fills_gaps: bool = True,
+        suffix_first: bool = False,
     ) -> None:
         self.network = network
         self.tokenizer = tokenizer
@@ -67,6 +69,8 @@ class Model:
         """The name of the repository, if the model was trained with a header before every window."""
         self.fills_gaps = fills_gaps and tokenizer.fim_ids is not None
         """Whether the model can be shown the text after a gap."""
+        self.suffix_first = suffix_first
+        """Whether it is shown this text before the text before the gap; see `row_layout.gap_prompt`."""
 
     @classmethod
     def open(cls, folder: str | Path) -> Model:
@@ -86,7 +90,10 @@ class Model:
             reader = NetworkWithContext(network, composer, record["config"]["context_tokens"])
         config = record.get("config", {})
         fills_gaps = bool(config.get("fim", True) or config.get("base"))
-        return cls(reader, tokenizer, memory, record.get("repository"), fills_gaps=fills_gaps)
+        suffix_first = knows_suffix_first(config)
+        return cls(
+            reader, tokenizer, memory, record.get("repository"), fills_gaps=fills_gaps, suffix_first=suffix_first
+        )
 
     def complete(
         self,
@@ -120,7 +127,7 @@ class Model:
         network, tokenizer = self.network, self.tokenizer
         limit = min(max_tokens, network.context // 2)
         header = self.header(path)
-        tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit, header)
+        tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit, header, suffix_first=self.suffix_first)
         stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
         stop[network.end_token] = True
         readers = [] if self.memory is None else [read_prompt(self.memory, tokens, tokenizer)]
@@ -172,12 +179,11 @@ def _check_sampling(max_tokens: int, temperature: float) -> None:
 
 def prompt_tokens(
     network: Network | NetworkWithContext, tokenizer: Tokenizer, prompt: str | bytes, suffix: str | bytes | None,
-    max_tokens: int, header: NDArray[np.int64] = NO_HEADER,
+    max_tokens: int, header: NDArray[np.int64] = NO_HEADER, *, suffix_first: bool = False,
 ) -> NDArray[np.int64]:  # fmt: skip
-    """The tokens that the model continues with up to `max_tokens`, shape (tokens,).
+    """The tokens that the model continues with up to `max_tokens`, shape (tokens,). See `arrange_prompt`.
 
-    With a suffix: `header <fim_prefix> prompt <fim_suffix> suffix <fim_middle>`.
-    Without: `<|endoftext|> header prompt`, or the header and the end of a prompt that is too long.
+    Of a prompt that is too long only the end is there.
     """
     header = header[: network.context // 4]
     room = network.context - max_tokens - RESERVED_TOKENS - len(header)
@@ -188,21 +194,23 @@ def prompt_tokens(
         raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="--suffix")
     codec = detect_codec(prompt, cut=True) if isinstance(prompt, bytes) else ""
     after = tokenizer.encode([clean_prompt(suffix, "the suffix", codec)])[0].astype(np.int64)[: room // 2]
-    return arrange_prompt(tokenizer, header, before[-(room - len(after)) :], after)
+    return arrange_prompt(tokenizer, header, before[-(room - len(after)) :], after, suffix_first=suffix_first)
 
 
 def arrange_prompt(
-    tokenizer: Tokenizer, header: Tokens, before: Tokens, after: Tokens | None = None, *, begins_file: bool = False
-) -> NDArray[np.int64]:
+    tokenizer: Tokenizer, header: Tokens, before: Tokens, after: Tokens | None = None, *, begins_file: bool = False,
+    suffix_first: bool = False,
+) -> NDArray[np.int64]:  # fmt: skip
     """The parts of a prompt in the order in which a model has seen them in training.
 
-    With the text after a gap: `header <fim_prefix> before <fim_suffix> after <fim_middle>`. Without: `header before`,
-    after the end-of-text token if `before` begins the file.
+    With the text after a gap: the header and a `row_layout.gap_prompt`. Without: `header before`, after the end-of-text
+    token if `before` begins the file.
     """
     if after is None or tokenizer.fim_ids is None:
         return np.concatenate(([tokenizer.end_id] * begins_file, header, before)).astype(np.int64)
-    fim_prefix, fim_middle, fim_suffix = tokenizer.fim_ids
-    return np.concatenate((header, [fim_prefix], before, [fim_suffix], after, [fim_middle])).astype(np.int64)
+    fim_prefix, fim_middle, fim_suffix = (np.array([token]) for token in tokenizer.fim_ids)
+    parts = gap_prompt(before, after, (fim_prefix, fim_suffix, fim_middle), suffix_first=suffix_first)
+    return np.concatenate((header, *parts)).astype(np.int64)
 
 
 def clean_prompt(text: str | bytes, name: str, codec: str = "") -> bytes:

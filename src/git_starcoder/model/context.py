@@ -197,12 +197,15 @@ class ContextComposer:
         """
         start = int(prompt[:1].tolist() == [self.tokenizer.end_id])
         controls: list[int] = np.flatnonzero(control_mask(self.tokenizer)[prompt]).tolist()
-        # <repo_name> NAME <file_sep> PATH⏎ TEXT, or PATH⏎ <fim_prefix> TEXT <fim_suffix> …
+        # <repo_name> NAME <file_sep> PATH⏎ TEXT, or PATH⏎ <fim_prefix> TEXT <fim_suffix> …, or
+        # PATH⏎ <fim_prefix> <fim_suffix> … <fim_middle> TEXT
         if prompt[controls[start : start + 2]].tolist() != self._header_tokens or controls[start] != start:
             return prompt
         separator = controls[start + 1]
         text = separator + 1 + int(np.argmax(newline_mask(self.tokenizer)[prompt[separator:]]))
         header = prompt[start:text]
+        if controls[-2:-1] == [text + 1]:
+            text = controls[-1]
         text += text in controls
         stop = next((place for place in controls if place >= text), len(prompt))
         extended = self.extend_header(header, prompt[text:stop], budget)

@@ -34,7 +34,7 @@ from git_starcoder.model.architecture import UntrainedNetwork
 from git_starcoder.model.base_lineage import BaseLineage
 from git_starcoder.model.base_weights import load_base_network
 from git_starcoder.model.card import CARD_FILE, render_card
-from git_starcoder.model.loading import TRAINING_RECORD, load_model, read_training_record
+from git_starcoder.model.loading import TRAINING_RECORD, knows_suffix_first, load_model, read_training_record
 from git_starcoder.model.with_context import scored_network
 from git_starcoder.model.with_memory import (
     MEMORY_FOLDER,
@@ -194,7 +194,17 @@ def evaluate(
     documents = load_documents(dataset, "train")
     with LocalEngine(PART_WORKERS) as engine:
         exam = EvalInput(
-            models, untrained, tokenizer, documents, drawn, engine, rows, seed, no_fim_reason=no_fim_reason, base=base
+            models,
+            untrained,
+            tokenizer,
+            documents,
+            drawn,
+            engine,
+            rows,
+            seed,
+            no_fim_reason=no_fim_reason,
+            base=base,
+            suffix_first=knows_suffix_first(training.get("config") or {}),
         )
         if seconds is not None:
             exam = _fit_time(exam, held_out, lambda: seconds - (perf_counter() - start))

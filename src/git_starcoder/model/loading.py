@@ -28,6 +28,8 @@ from git_starcoder.model.weight_files import (
 from git_starcoder.text.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.text.tokenizer import Tokenizer
 
@@ -63,6 +65,16 @@ def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
     precision = best_precision(device)
     model = load_weights(folder, precision).requires_grad_(requires_grad=False)
     return Network(model, tokenizer, device=device, precision=precision), tokenizer
+
+
+def knows_suffix_first(config: Mapping[str, Any]) -> bool:
+    """Whether a model with this training config has learned to write after a prompt with the suffix first.
+
+    Our fill-in-the-middle rows have it in half of the cases, so models from scratch and from a base of ours know it.
+    Other bases have mostly seen the prefix first.
+    """
+    base = config.get("base")
+    return bool(config.get("fim")) if base is None else find_base(base) is not None
 
 
 def load_weights(folder: Path, precision: str = "float32") -> Any:

@@ -138,12 +138,15 @@ def texts_of_prompt(prompt: Tokens, tokenizer: Tokenizer) -> tuple[list[Tokens],
     """Divide a prompt into the text that is written, which comes last here, and the others, which are read before it.
 
     The text that is written is the one before the gap, or else the last one. The others are the text after the gap,
-    what the header says, and files that are shown as context.
+    what the header says, and files that are shown as context. If the suffix stands first, the text before the gap is
+    the last one, too.
     """
     edges = [-1, *np.flatnonzero(control_mask(tokenizer)[prompt]).tolist(), len(prompt)]
     texts = [prompt[before + 1 : end] for before, end in pairwise(edges)]
-    gap = tokenizer.fim_ids[0] if tokenizer.fim_ids else None
-    current = next((index for index, edge in enumerate(edges[1:-1], 1) if prompt[edge] == gap), len(texts) - 1)
+    current = len(texts) - 1
+    if tokenizer.fim_ids and not len(texts[-1]):
+        gap = tokenizer.fim_ids[0]
+        current = next((index for index, edge in enumerate(edges[1:-1], 1) if prompt[edge] == gap), current)
     return [text for index, text in enumerate(texts) if index != current and len(text)], texts[current]
 
 

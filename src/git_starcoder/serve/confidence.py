@@ -24,7 +24,13 @@ from git_starcoder.dataset.held_out import DRAW_SEED, load_documents
 from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model.base_lineage import BaseLineage
 from git_starcoder.model.complete import Model
-from git_starcoder.model.loading import SERVING_FILE, SERVING_SCHEMA, load_model, read_training_record
+from git_starcoder.model.loading import (
+    SERVING_FILE,
+    SERVING_SCHEMA,
+    knows_suffix_first,
+    load_model,
+    read_training_record,
+)
 from git_starcoder.model.with_context import scored_network
 from git_starcoder.model.with_memory import MEMORY_FOLDER, training_memory
 from git_starcoder.output_folder import write_atomically
@@ -136,7 +142,10 @@ def choose_threshold(folder: Path, dataset: Dataset, seconds: float | None = Non
     with ExitStack() as stack:
         engines: dict[bool, Engine] = {}
         for reads_suffix in (True, False) if fills_gaps and tokenizer.fim_ids is not None else (False,):
-            model = Model(reader, tokenizer, memory, record.get("repository"), fills_gaps=reads_suffix)
+            model = Model(
+                reader, tokenizer, memory, record.get("repository"), fills_gaps=reads_suffix,
+                suffix_first=knows_suffix_first(config),
+            )  # fmt: skip
             engines[reads_suffix] = stack.enter_context(Engine(model))
         wishes = Wishes(ending="line", min_confidence=0)
         for place in held_out_places(folder, dataset, tokenizer):

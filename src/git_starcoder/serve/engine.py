@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from git_starcoder.bases import find_base
 from git_starcoder.memory.repository_memory import MemoryReader
 from git_starcoder.model.base_model import find_base_folder
 from git_starcoder.model.base_weights import load_base_network
@@ -148,7 +149,8 @@ class Engine:
         else:
             folder = find_base_folder(str(name))
             tokenizer = tokenizers.load_tokenizer(folder)
-            model = Model(load_base_network(str(name), tokenizer), tokenizer)
+            is_ours = find_base(str(name)) is not None
+            model = Model(load_base_network(str(name), tokenizer), tokenizer, suffix_first=is_ours)
         model_name = _name_of(Path(name)) if Path(name).exists() else str(name)
         return cls(model, repository=repository, threshold=threshold, name=model_name, parts=parts)
 

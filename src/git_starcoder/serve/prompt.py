@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Tokens = Any
 
 MAX_SUFFIX_TOKENS = 96
-"""Tokens after the cursor that the network reads. They come after the text before the cursor, so they are read again at
+"""Tokens after the cursor that the network reads. If they come after the text before the cursor, they are read again at
 each keystroke."""
 MAX_EXCERPT_TOKENS = 1024
 """Tokens of excerpts that the memory reads."""
@@ -103,6 +103,9 @@ def make_prompt(
     before = before[start:]
 
     def arrange(header: Tokens) -> Tokens:
-        return arrange_prompt(model.tokenizer, header, before, after if has_gap else None, begins_file=is_whole)
+        shown = after if has_gap else None
+        return arrange_prompt(
+            model.tokenizer, header, before, shown, begins_file=is_whole, suffix_first=model.suffix_first
+        )
 
     return Prompt(arrange(shown), arrange(header), healed.text, limit, start)
