@@ -53,9 +53,6 @@ WANTED_PRECISION = 0.5
 MIN_THRESHOLD = 0.1
 """No lower threshold is chosen if there is a choice. However often the first word is right, what follows would mostly
 be wrong."""
-SUFFIX_GAIN = 1.1
-"""The text after the cursor is read only if so many times as many characters are saved with it. In replays of six
-repositories, small models did better without it, also where both were close here."""
 PLACES = 200
 """Places at which the engine is asked."""
 MIN_SHOWN = 10
@@ -155,20 +152,20 @@ def choose_threshold(folder: Path, dataset: Dataset, seconds: float | None = Non
                 suggestion = engine.complete(place.cursor, wishes)
                 found.setdefault(reads_suffix, []).append((suggestion, place.line))
     choices = [choice for each in found.items() if (choice := _choose(*each))]
-    choice = max(choices, key=itemgetter(0), default=(0.0, None))[1]
+    choice = max(choices, key=itemgetter(0), default=(0, None))[1]
     if choice is not None:
         text = json.dumps({"schema": SERVING_SCHEMA, **choice._asdict(), "dataset": dataset.digest}, indent=2)
         write_atomically(folder / SERVING_FILE, text + "\n")
     return choice
 
 
-def _choose(reads_suffix: bool, found: Sequence[tuple[Suggestion, str]]) -> tuple[float, ThresholdChoice] | None:
+def _choose(reads_suffix: bool, found: Sequence[tuple[Suggestion, str]]) -> tuple[int, ThresholdChoice] | None:
     """Return the threshold for suggestions at lines, and its value: how many characters are saved with it."""
     choice = threshold_of([first_word(*each) for each in found], reads_suffix=reads_suffix)
     if choice is None:
         return None
     saved = sum(accepted_length(each.cut_at(choice.threshold), line) for each, line in found)
-    return saved * (1.0 if reads_suffix else SUFFIX_GAIN), choice
+    return saved, choice
 
 
 def first_word(found: Suggestion, line: str) -> tuple[float, bool]:
