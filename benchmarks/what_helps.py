@@ -179,35 +179,43 @@ def train_for_epochs(repo: Path, name: str, epochs: int, options: ArmOptions, ou
 
 
 def print_tables(effects: list[dict[str, Any]], long: list[dict[str, Any]]) -> None:
-    """Print the tables of features, of recipes and of claims."""
-    repos = list(dict.fromkeys(effect["repo"] for effect in effects))
+    """Print an overview, a table with each repository for each start, and the claims of the seeds."""
+    repos, starts = (list(dict.fromkeys(each[key] for each in effects)) for key in ("repo", "start"))
+    subjects = [subject for subject in (NETWORK, BOTH) if any(each["subject"] == subject for each in effects)]
+    pairs = list(dict.fromkeys((each["reference"], each["arm"]) for each in effects))
 
-    def row(start: str, arm: str, reference: str, subject: str) -> list[str]:
+    def of_repos(start: str, reference: str, arm: str, subject: str) -> dict[str, Shown]:
         key = {"start": start, "arm": arm, "reference": reference, "subject": subject}
-        of_repo = {
+        return {
             each["repo"]: Shown(each["ratio"], each["low"], each["high"])
             for each in effects
             if key.items() <= each.items()
         }
-        if not of_repo:
-            return []
-        return [str(combine(list(of_repo.values()))), *(str(of_repo.get(repo, "")) for repo in repos)]
 
-    keys = dict.fromkeys((each["start"], each["arm"], each["reference"], each["subject"]) for each in effects)
-    for subject in (NETWORK, BOTH):
-        if not any(of == subject for *_, of in keys):
-            continue
+    def all_repos(*key: str) -> str:
+        found = list(of_repos(*key).values())
+        repositories = "" if len(found) == len(repos) else f", {len(found)} of {len(repos)} repositories"
+        return f"{combine(found)}{repositories}" if found else ""
+
+    for subject in subjects:
         print(f"\n## Bits of the {subject}: an arm compared with a reference\n")
-        print("| start | reference | arm | all | " + " | ".join(repos) + " |")
-        print("| --- " * (4 + len(repos)) + "|")
-        for start, arm, reference, of in keys:
-            if of == subject:
-                print(f"| {start} | {reference} | {arm} | " + " | ".join(row(start, arm, reference, subject)) + " |")
+        print("| reference | arm | " + " | ".join(starts) + " |\n" + "| --- " * (2 + len(starts)) + "|")
+        for reference, arm in pairs:
+            cells = [all_repos(start, reference, arm, subject) for start in starts]
+            if any(cells):
+                print(f"| {reference} | {arm} | " + " | ".join(cells) + " |")
+        for start in starts:
+            print(f"\n### {subject}, {start}\n\n| reference | arm | " + " | ".join(repos) + " |")
+            print("| --- " * (2 + len(repos)) + "|")
+            for reference, arm in pairs:
+                if of_repo := of_repos(start, reference, arm, subject):
+                    cells = [str(of_repo.get(repo, "")) for repo in repos]
+                    print(f"| {reference} | {arm} | " + " | ".join(cells) + " |")
     print("\n## Claims of the seeds\n\n| claim | start | measured, network alone |\n| --- | --- | --- |")
     for arm, reference, claim in CLAIMS:
-        for start in dict.fromkeys(each["start"] for each in effects):
-            if cells := row(start, arm, reference, NETWORK):
-                print(f"| {claim} | {start} | {cells[0]} |")
+        for start in starts:
+            if cell := all_repos(start, reference, arm, NETWORK):
+                print(f"| {claim} | {start} | {cell} |")
     for each in long:
         verdict = "below" if each["loss"] < CLAIMED_LOSS else "not below"
         print(
