@@ -178,43 +178,45 @@ def train_for_epochs(repo: Path, name: str, epochs: int, options: ArmOptions, ou
     }  # fmt: skip
 
 
+def find_effects(effects: list[dict[str, Any]], start: str, reference: str, arm: str, subject: str) -> dict[str, Shown]:
+    """The effect of an arm on each repository."""
+    key = {"start": start, "arm": arm, "reference": reference, "subject": subject}
+    return {
+        each["repo"]: Shown(each["ratio"], each["low"], each["high"]) for each in effects if key.items() <= each.items()
+    }
+
+
+def overall(effects: list[dict[str, Any]], start: str, reference: str, arm: str, subject: str) -> str:
+    """The effect of an arm on all repositories together, for a table."""
+    found = find_effects(effects, start, reference, arm, subject)
+    repos = {each["repo"] for each in effects}
+    missing = "" if len(found) == len(repos) else f", {len(found)} of {len(repos)} repositories"
+    return f"{combine(list(found.values()))}{missing}" if found else ""
+
+
 def print_tables(effects: list[dict[str, Any]], long: list[dict[str, Any]]) -> None:
     """Print an overview, a table with each repository for each start, and the claims of the seeds."""
     repos, starts = (list(dict.fromkeys(each[key] for each in effects)) for key in ("repo", "start"))
-    subjects = [subject for subject in (NETWORK, BOTH) if any(each["subject"] == subject for each in effects)]
-    pairs = list(dict.fromkeys((each["reference"], each["arm"]) for each in effects))
-
-    def of_repos(start: str, reference: str, arm: str, subject: str) -> dict[str, Shown]:
-        key = {"start": start, "arm": arm, "reference": reference, "subject": subject}
-        return {
-            each["repo"]: Shown(each["ratio"], each["low"], each["high"])
-            for each in effects
-            if key.items() <= each.items()
-        }
-
-    def all_repos(*key: str) -> str:
-        found = list(of_repos(*key).values())
-        repositories = "" if len(found) == len(repos) else f", {len(found)} of {len(repos)} repositories"
-        return f"{combine(found)}{repositories}" if found else ""
-
-    for subject in subjects:
+    for subject in (NETWORK, BOTH):
+        pairs = dict.fromkeys((each["reference"], each["arm"]) for each in effects if each["subject"] == subject)
+        if not pairs:
+            continue
         print(f"\n## Bits of the {subject}: an arm compared with a reference\n")
         print("| reference | arm | " + " | ".join(starts) + " |\n" + "| --- " * (2 + len(starts)) + "|")
-        for reference, arm in pairs:
-            cells = [all_repos(start, reference, arm, subject) for start in starts]
-            if any(cells):
-                print(f"| {reference} | {arm} | " + " | ".join(cells) + " |")
+        for pair in pairs:
+            cells = [overall(effects, start, *pair, subject) for start in starts]
+            print(f"| {' | '.join(pair)} | {' | '.join(cells)} |")
         for start in starts:
             print(f"\n### {subject}, {start}\n\n| reference | arm | " + " | ".join(repos) + " |")
             print("| --- " * (2 + len(repos)) + "|")
-            for reference, arm in pairs:
-                if of_repo := of_repos(start, reference, arm, subject):
+            for pair in pairs:
+                if of_repo := find_effects(effects, start, *pair, subject):
                     cells = [str(of_repo.get(repo, "")) for repo in repos]
-                    print(f"| {reference} | {arm} | " + " | ".join(cells) + " |")
+                    print(f"| {' | '.join(pair)} | {' | '.join(cells)} |")
     print("\n## Claims of the seeds\n\n| claim | start | measured, network alone |\n| --- | --- | --- |")
     for arm, reference, claim in CLAIMS:
         for start in starts:
-            if cell := all_repos(start, reference, arm, NETWORK):
+            if cell := overall(effects, start, reference, arm, NETWORK):
                 print(f"| {claim} | {start} | {cell} |")
     for each in long:
         verdict = "below" if each["loss"] < CLAIMED_LOSS else "not below"
