@@ -21,7 +21,7 @@ from git_starcoder.dataset import Dataset
 from git_starcoder.dataset.held_out import load_documents
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError, OutputError, UsageError
-from git_starcoder.evals import BOTH, NETWORK
+from git_starcoder.evals import BOTH, MEMORY, NETWORK
 from git_starcoder.evals.bits_per_byte import document_bits
 from git_starcoder.git.objects import Repo
 from git_starcoder.model.loading import load_model
@@ -63,10 +63,11 @@ def compared(repository, engine, tmp_path):
 @pytest.fixture
 def faked(monkeypatch):
     """No model is trained. What would be is written down: the arm's dataset and config, and the texts scored."""
-    told = SimpleNamespace(trained=[], texts=[], splits=[], rows=[], tokenizers=[])
+    told = SimpleNamespace(trained=[], texts=[], splits=[], rows=[], tokenizers=[], memories=[])
 
-    def train(dataset, out, config, **_):
+    def train(dataset, out, config, *, with_memory, **_):
         out.mkdir()
+        told.memories.append(with_memory)
         record = {
             "parameters": 1, "device": "cpu", "precision": "float32", "dataset": dataset.digest, "seed": config.seed,
             "result": {"steps": 1, "tokens": 2, "seconds": 3.0, "stopped": "budget", "held_out": 1.0},
@@ -136,6 +137,27 @@ def test_a_comparison_is_not_done_twice(compared, faked, tmp_path):
     assert len(faked.trained) == 6
     compared(arms[0], arm("other", "natural", training=("fim=0",)), seeds=1)
     assert len(faked.trained) == 7
+
+
+def test_networks_alone_have_results_of_their_own(compared, faked):
+    arms = quick("natural"), quick("noisy", "noise=0.1")
+    compared(*arms, seeds=1)
+    compared(*arms, seeds=1, with_memory=False)
+    compared(*arms, seeds=1, with_memory=False)
+    assert faked.memories == [True, True, False, False]
+
+
+def test_a_network_alone_has_no_memory_and_the_same_bits(compared, tmp_path):
+    arms = quick("natural"), quick("noisy", "noise=0.1")
+    both, alone = (compared(*arms, seeds=1, with_memory=with_memory) for with_memory in (True, False))
+    for one, other in zip(both.arms, alone.arms, strict=True):
+        assert set(one.bits) == {NETWORK, MEMORY, BOTH}
+        assert set(other.bits) == {NETWORK}
+        assert (one.bits[NETWORK] == other.bits[NETWORK]).all()
+    assert [effect.subject for effect in both.effects] == [NETWORK, BOTH]
+    assert [effect.subject for effect in alone.effects] == [NETWORK]
+    assert "network and memory" not in render_comparison(alone, "toy")
+    assert not list((tmp_path / "work/models").iterdir())
 
 
 def test_a_damaged_result_is_measured_again(compared, faked, tmp_path):
