@@ -261,8 +261,9 @@ def test_the_base_is_scored_beside_the_tuned_model(folders, name, tune, tmp_path
     assert pair.ratio == pytest.approx(sum(bits["network"].document_bits) / before.sum(), rel=1e-4)
     assert pair.low < pair.ratio < pair.high < 1
     assert pair.groups == 4
-    line = next(line for line in format_scores(scores).splitlines() if "network / base before tuning" in line)
-    assert f"{pair.low:.3f} to {pair.high:.3f}" in line
+    lines = format_scores(scores).splitlines()
+    title = next(place for place, line in enumerate(lines) if "of those of 'base before tuning'" in line)
+    assert lines[title + 1].split() == ["network", *f"{pair.ratio:.3f} {pair.low:.3f} to {pair.high:.3f}".split()]
 
     card = out / "README.md"
     assert "before tuning" not in card.read_text()

@@ -396,12 +396,10 @@ def format_scores(scores: Scores) -> str:
             counted = f"{overall[0].over:,} {unit} of {overall[0].files} {scores.split} files"
             lines.append(f"{measure} ({better} is better; {counted}{_describe_tokens(scores, measure)})")
             lines += [_format_score(score, score.subject, score.note) for score in overall]
-    if scores.comparisons:
-        lines.append("bits as a share of those of another on the same files (below 1: fewer)")
-        lines += [
-            _format_line(f"{each.subject} / {each.reference}", each.ratio, each.low, each.high)
-            for each in scores.comparisons
-        ]
+    for reference in dict.fromkeys(each.reference for each in scores.comparisons):
+        lines.append(f"bits as a share of those of '{reference}' on the same files (below 1: fewer)")
+        compared = [each for each in scores.comparisons if each.reference == reference]
+        lines += [_format_line(each.subject, each.ratio, each.low, each.high) for each in compared]
     for by in dict.fromkeys(score.by for score in scores.scores if score.by):
         groups = [score for score in scores.scores if score.by == by]
         lines.append(f"{groups[0].measure} by {'kind of row' if by == 'kind' else by} ({groups[0].subject})")
