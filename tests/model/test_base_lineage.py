@@ -28,6 +28,7 @@ from git_starcoder.evals import load_evals
 from git_starcoder.model import evaluate as evaluation
 from git_starcoder.model import training
 from git_starcoder.model.base_lineage import BaseLineage
+from git_starcoder.model.building import build_network
 from git_starcoder.model.complete import find_completion_example
 from git_starcoder.model.config import (
     ADAPTER_DEFAULTS,
@@ -436,3 +437,16 @@ def test_overfitting_is_seen_although_the_base_is_better(dataset, tmp_path, loss
     assert any("Going back to the weights of step 2" in line for line in notes.lines)
     assert result.steps < 12
     assert (result.held_out, result.kept_step) == (1.0, 0)
+
+
+def test_dropout_of_a_base_of_ours_is_that_of_a_model_from_scratch(package, dataset, tmp_path):
+    def weights(name, dropout):
+        config = TrainConfig(base="toy", steps=1, fim=0.0, dropout=dropout, seed=3, **CPU)
+        train(dataset, tmp_path / name, config)
+        return (tmp_path / name / "model.safetensors").read_bytes()
+
+    none, some, again = weights("none", 0.0), weights("some", 0.5), weights("again", 0.5)
+    assert none != some == again
+    network = build_network(TrainConfig(base="toy", dropout=0.5, **CPU), load_tokenizer(package.base.folder), 64)
+    bits = [network.sequence_bits([np.arange(20, 60)], [0])[0] for _ in range(2)]
+    assert (bits[0] == bits[1]).all()  # nothing is dropped when it predicts

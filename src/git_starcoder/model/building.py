@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from git_starcoder.bases import find_base
 from git_starcoder.errors import UsageError
 from git_starcoder.model.adapters import add_adapters
 from git_starcoder.model.architecture import add_residual_dropout, new_model
@@ -67,9 +68,10 @@ def _build_model(
 
     `place` has the device and the precision.
     """
+    has_our_architecture = config.base is None or find_base(config.base) is not None
     if start is not None:
         model = load_weights(start)
-        if config.dropout and config.base is None:
+        if config.dropout and has_our_architecture:
             add_residual_dropout(model, config.dropout)
         return model, None
     if config.base is None:
@@ -78,4 +80,6 @@ def _build_model(
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model, new_tokens = load_base_model(config, tokenizer, context, place["device"], place["precision"])
+        if config.dropout and has_our_architecture:
+            add_residual_dropout(model, config.dropout)
         return model, None if config.tune == "full" else add_adapters(model, config, new_tokens)
