@@ -187,9 +187,9 @@ class TrainConfig(StrictConfig):
     """The number of epochs after which weight decay alone would shrink a weight to 1/e, at the peak learning rate. If
     set, `weight_decay` follows from it."""
     dropout: Annotated[ShareBelowOne, Off(0.0)] = 0.0
-    """Dropout rate of what attention and feed-forward layers add to the residual stream, in a model from scratch and in a
-    base of ours. In another base model, it replaces all rates that are not 0 in its configuration; dropout of attention
-    is slow."""
+    """Dropout rate of what attention and feed-forward layers add to the residual stream, from scratch and in a base of
+    ours. In another base model, it replaces all rates that are not 0 in its configuration; dropout of attention is
+    slow."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"
     """How the learning rate falls to zero after the warmup: linearly, along a cosine, or only in the last fifth
     (warmup, stable, decay)."""
