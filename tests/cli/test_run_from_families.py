@@ -44,7 +44,7 @@ def test_one_command_tunes_a_base_of_each_family(name, repo, tmp_path, capsys):
     told = capsys.readouterr()
     assert f"training starts from the base '{base}'" in told.err.splitlines()
     assert ("is an Instruct model" in told.err) == family.is_chat_model
-    assert "network / base before tuning" in told.out
+    assert "bits as a share of those of 'base before tuning'" in told.out
     assert "untrained" not in told.out
 
     dataset = Dataset.open(out / "dataset")

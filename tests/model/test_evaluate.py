@@ -94,8 +94,11 @@ def test_the_table_has_a_part_for_each_measure_and_group(scores):
         assert f"bits per byte by {by} (network)" in heads
     assert "2 files, few" in text
     assert heads[-1].startswith("A to B: the 95 % confidence interval over groups of files")
-    shares = [line.split("  ")[1] for line in text.splitlines() if line.startswith("  network / ")]
-    assert shares == [f"network / {name}" for name in ("untrained network", XZ, PPM, PPM_GOING_ON)]
+    lines = text.splitlines()
+    titles = [place for place, line in enumerate(lines) if line.startswith("bits as a share of those of")]
+    references = [lines[place].split("'")[1] for place in titles]
+    assert references == ["untrained network", XZ, PPM, PPM_GOING_ON, "network", "memory"]
+    assert [lines[place + 1].split()[0] for place in titles[:4]] == ["network"] * 4
     assert max(map(len, text.splitlines())) < 150
 
 
