@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from git_starcoder.comparison.work_folder import WorkFolder
 
 RECIPES = ("natural", "baseline", "effectiveness", "elite")
+SHORT = "windows of 512"
 ADDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "the variations of effectiveness": (
         (
@@ -72,14 +73,13 @@ ADDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "weights by role": (("weigh.core=3", "weigh.utility=1", "weigh.test=0.3"), ()),
     "weights by age": (("weigh.recent=1.5", "weigh.old=0.7"), ()),
     "the curriculum": (("order.by=curriculum",), ()),
-    "windows of 512": (("window.size=512",), ()),
+    SHORT: (("window.size=512",), ()),
     "dropout of 0.1": ((), ("dropout=0.1",)),
     "noise of 0.05": ((), ("noise=0.05",)),
     "a moving average": ((), ("ema=0.95",)),
     "AdamW": ((), ("optimizer=adamw", "learning_rate=0.001", "weight_decay=0.1")),
 }
 """Groups of features that the default recipe does not have: keys of the recipe, and of the training."""
-SHORT = "windows of 512"
 CONTEXT = "context_tokens=512"
 """Context is compared with the same windows without context: a base cannot read longer rows than it was trained on."""
 SCRATCH = "scratch"

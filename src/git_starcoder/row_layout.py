@@ -65,8 +65,7 @@ def masked_row(prefix: T, suffix: T, middle: T, control_tokens: Sequence[T]) -> 
     >>> masked_row("a", "c", "b", ["<pre>", "<suf>", "<mid>", "<end>"])
     ['<pre>', 'a', '<suf>', 'c', '<mid>', 'b', '<end>']
     """
-    prefix_token, suffix_token, middle_token, end_token = control_tokens
-    return [prefix_token, prefix, suffix_token, suffix, middle_token, middle, end_token]
+    return [*gap_prompt(prefix, suffix, control_tokens, suffix_first=False), middle, control_tokens[3]]
 
 
 def gap_prompt(prefix: T, suffix: T, control_tokens: Sequence[T], *, suffix_first: bool) -> list[T]:

@@ -390,7 +390,7 @@ class TrainingLoop:
             state.best_used = self.budget_used
             if self.is_reader:
                 weights = self.average.tensors if self.average else self.step_runner.parts
-                self.best_weights = {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
+                self.best_weights = copy_to_cpu(weights)
             return
         state.worse_validations += 1
         if held_out <= OVERFITTING_FACTOR * state.best or state.anneal_rate:

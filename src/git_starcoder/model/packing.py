@@ -18,7 +18,7 @@ import numpy as np
 
 from git_starcoder.errors import StarcoderError
 from git_starcoder.model.plan import STEPS_PER_DEAL
-from git_starcoder.row_layout import IGNORED_LABEL
+from git_starcoder.row_layout import IGNORED_LABEL, gap_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -241,8 +241,8 @@ def input_rows(corpus: Corpus, plan: TrainingPlan, step: PlannedStep) -> list[ND
         row = int(step.rows[place])
         header = corpus.dataset_tokens(row)[: corpus.context_lengths[row]]
         prefix, middle, suffix = np.split(text, cut)
-        parts = (fim_suffix, suffix, fim_middle, prefix) if is_spm[place] else (prefix, fim_suffix, suffix, fim_middle)
-        rows[place] = np.concatenate((begin, header, fim_prefix, *parts, middle, end))
+        parts = gap_prompt(prefix, suffix, (fim_prefix, fim_suffix, fim_middle), suffix_first=bool(is_spm[place]))
+        rows[place] = np.concatenate((begin, header, *parts, middle, end))
     return rows
 
 

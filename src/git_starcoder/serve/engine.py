@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from git_starcoder.bases import find_base
 from git_starcoder.memory.repository_memory import MemoryReader
 from git_starcoder.model.base_model import find_base_folder
 from git_starcoder.model.base_weights import load_base_network
 from git_starcoder.model.complete import Model
 from git_starcoder.model.generation import write_with_drafts
 from git_starcoder.model.lean_passes import PassFactory
-from git_starcoder.model.loading import TRAINING_RECORD
+from git_starcoder.model.loading import TRAINING_RECORD, knows_suffix_first
 from git_starcoder.model.with_context import NetworkWithContext
 from git_starcoder.model.with_memory import texts_of_prompt
 from git_starcoder.serve.confidence import DEFAULT_THRESHOLD, open_model
@@ -149,8 +148,8 @@ class Engine:
         else:
             folder = find_base_folder(str(name))
             tokenizer = tokenizers.load_tokenizer(folder)
-            is_ours = find_base(str(name)) is not None
-            model = Model(load_base_network(str(name), tokenizer), tokenizer, suffix_first=is_ours)
+            suffix_first = knows_suffix_first({"base": str(name)})
+            model = Model(load_base_network(str(name), tokenizer), tokenizer, suffix_first=suffix_first)
         model_name = _name_of(Path(name)) if Path(name).exists() else str(name)
         return cls(model, repository=repository, threshold=threshold, name=model_name, parts=parts)
 

@@ -103,9 +103,9 @@ def make_prompt(
     before = before[start:]
 
     def arrange(header: Tokens) -> Tokens:
-        shown = after if has_gap else None
         return arrange_prompt(
-            model.tokenizer, header, before, shown, begins_file=is_whole, suffix_first=model.suffix_first
-        )
+            model.tokenizer, header, before, after if has_gap else None, begins_file=is_whole,
+            suffix_first=model.suffix_first,
+        )  # fmt: skip
 
     return Prompt(arrange(shown), arrange(header), healed.text, limit, start)
