@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ForwardRef
 
 import click
 from mkdocs.structure.files import File
@@ -124,6 +124,11 @@ def pages() -> dict[str, str]:
     return {name: f"# {title}\n\n" + "\n".join(lines) + "\n" for name, (title, lines) in contents.items()}
 
 
+def _type_name(annotation: Any) -> str:
+    """The text of an annotation, which a `TypedDict` holds as a `ForwardRef`."""
+    return annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else str(annotation)
+
+
 def _table(head: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
     """The lines of a Markdown table; `head` has the column titles with bars between them."""
     titles = head.split("|")
@@ -183,9 +188,9 @@ def _recipe_page() -> Iterator[str]:
 
 
 def _config_page() -> Iterator[str]:
-    yield "Set these keys in a YAML file (`--config`), with `--set key=value`, or with flags of the same names. Flags"
-    yield "override `--set`, and `--set` overrides the file. `training.yaml` in a model's folder has all keys that the"
-    yield "training used.\n"
+    yield "Set these keys in a YAML file (`--config`), with `--set key=value`, or, for some keys, with a flag"
+    yield "(`git starcoder train -h` lists them). Flags override `--set`, and `--set` overrides the file. `training.yaml`"
+    yield "in a model's folder has all keys that the training used.\n"
     yield from _table("key|kind|default|meaning", _keys(config.TrainConfig))
     yield "## Keys of the original trainer\n"
     yield "`training_config_metal_cuda_universal.yaml`, the config of the original trainer, may have the keys of this "
@@ -248,7 +253,7 @@ def _class(name: str, kind: type[Any]) -> Iterator[str]:
         yield f"Its fields are the keys on the page {page}.\n"
     elif fields:
         meanings = _field_docstrings(kind)
-        types = {field: str(kind.__annotations__[field]) for field in fields if not field.startswith("_")}
+        types = {field: _type_name(kind.__annotations__[field]) for field in fields if not field.startswith("_")}
         yield from _table("field|type|meaning", [(f"`{field}`", f"`{text}`", meanings.get(field, ""))
                                                  for field, text in types.items()])  # fmt: skip
     for member, value in vars(kind).items():

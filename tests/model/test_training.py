@@ -156,7 +156,7 @@ def test_training_ends_when_the_held_out_loss_turns(tmp_path):
         toy(steps=96, batch=256, learning_rate=5e-3, weight_decay=0.0, schedule="wsd"),
         progress=watch,
     )
-    assert result.stopped == "held-out loss turned"
+    assert result.stopped == "validation loss rose"
     lines = [json.loads(line) for line in (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()]
     looks = [line["held_out"] for line in lines if "held_out" in line]
     assert min(looks) == result.held_out

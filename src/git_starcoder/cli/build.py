@@ -74,11 +74,12 @@ class _ShareType(click.ParamType[Any]):
     "--labels", is_flag=True, help="Add input_ids, attention_mask and labels to each row, for other trainers."
 )
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: training_data_<recipe>).")
-@click.option("-n", "--dry-run", is_flag=True, help="Print an estimate of the dataset, and write nothing.")
+@click.option("-n", "--dry-run", is_flag=True,
+              help="Print an estimate of the dataset of one repository, and write nothing.")  # fmt: skip
 @click.option("--license", "licenses", multiple=True, metavar="SPDX",
               help="Of many repositories, use only those with this licence, for example MIT. "
               "You can repeat this flag.")  # fmt: skip
-@click.option("--strict", is_flag=True, help="Of many repositories, do not leave out those that cannot be read: stop.")
+@click.option("--strict", is_flag=True, help="Stop if one of many repositories cannot be read (default: leave it out).")
 @click.option("--work", type=PATH_TYPE,
               help="Folder that keeps what is known about each of many repositories, for later builds "
               "(default: OUT.work, or none with --no-cache).")  # fmt: skip
@@ -106,7 +107,8 @@ def command(
 ) -> ExitCode:  # fmt: skip
     """Build a training dataset from one or many Git repositories.
 
-    REPO is the folder of the repository (default: the current folder). Its code is only read, never run.
+    REPO is the folder of a repository (default: the current folder). Several, or those of --list, become one dataset.
+    Their code is only read, never run.
     """
     from git_starcoder.dataset import read_rows
     from git_starcoder.git.objects import Repo

@@ -60,8 +60,8 @@ def command(
 ) -> ExitCode:  # fmt: skip
     """Compare recipes, features or models on held-out text.
 
-    ARM is the name or the file of a recipe, or the folder of a model. The first one is the one that the others are
-    compared with. The default is the default recipe.
+    ARM is the name or the file of a recipe, or the folder of a model. The first one is the reference that the
+    others are compared with. Without ARM, it is the default recipe, and --without or --ablate says what to compare.
 
     Recipes are compared on a repository. Each is trained with several seeds, always on the same number of tokens. The
     files that are held out are the same for all recipes and seeds.

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
 @click.argument("file", type=FILE_TYPE, default="-")
 @click.option("--suffix", type=FILE_TYPE, help="File with the text after the gap that the model fills.")
-@click.option("--path", help="Path of FILE in its repository, which the model reads first (default: found by `.git`).")
+@click.option("--path",
+              help="Path of FILE in its repository, which the model reads first (default: from the folder that has "
+              "`.git`).")  # fmt: skip
 @click.option(
     "--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Largest number of tokens to write."
 )

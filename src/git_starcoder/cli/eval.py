@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True,
               help="Random seed for the confidence intervals and for the untrained network.")  # fmt: skip
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True,
-              help="Approximate time limit. With less time, fewer samples are scored; `inf` scores all.")  # fmt: skip
+              help="Approximate time limit in minutes. With less time, fewer samples are scored; `inf` scores "
+              "all.")  # fmt: skip
 @common_options
 def command(console: Console, model_folder: Path, dataset_folder: Path, seed: int, minutes: float) -> ExitCode:
     """Score a model on held-out files, next to simple baselines.
 
-    MODEL is the folder of the model, and DATASET is the folder of the dataset. The baselines are the untrained network,
-    the compressors xz and PPM, and the most frequent next line. The scores are also written to MODEL/scores.json, where
-    `git starcoder report` finds them.
+    MODEL is the folder of the model, and DATASET is the folder of the dataset. The baselines are the untrained network
+    (for a tuned model, its base), the compressors xz and PPM, and the most frequent next line. The scores are also
+    written to MODEL/scores.json, where `git starcoder report` finds them.
     """
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.evaluate import SCORES_FILE, evaluate, format_scores, save_scores

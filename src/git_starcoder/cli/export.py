@@ -24,7 +24,7 @@ if TYPE_CHECKING:
               help="gguf for llama.cpp and programs built on it, ollama for Ollama, adapter for PEFT.")  # fmt: skip
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: beside the model, MODEL_<format>).")
 @click.option("--type", "number_type", metavar="TYPE",
-              help="Numbers of the weights: f16 (16 bits) or q8_0 (8 bits, half the space; default: f16).")  # fmt: skip
+              help="Number format of the weights: f16 (16 bits, the default) or q8_0 (8 bits, half the space).")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace files of an earlier export even if you edited them.")
 @common_options
 def command(
@@ -33,7 +33,8 @@ def command(
     """Write a model in the format of another program.
 
     MODEL is the folder of the model. Only the network is exported: other programs cannot use the memory of the
-    repository, nor choose parts of other files as context. `adapter` needs a model that was tuned with --tune lora.
+    repository, nor choose parts of other files as context. `adapter` needs a model that was tuned with --tune lora
+    or qlora.
     """
     from git_starcoder.model.exports import export
 

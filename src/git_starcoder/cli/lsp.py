@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     "--repo", type=PATH_TYPE, help="Folder of the repository that is edited (default: the one that the editor opens)."
 )
 @click.option("--threshold", type=click.FloatRange(0, 1),
-              help="Confidence below which nothing is shown (default: the one stored with the model).")  # fmt: skip
+              help="Confidence below which nothing is shown (default: the one stored with the model, or else "
+              "0.2).")  # fmt: skip
 @click.option("--explain", is_flag=True, help="Write into the editor's log why each completion is as it is.")
 @common_options
 def command(

@@ -30,8 +30,8 @@ def command(console: Console, model_folder: Path, repo: Path, since: str | None,
 
     MODEL is the folder of the model, and REPO is the folder of its repository, with later commits. A simulated person
     types the lines that these commits added, pauses before each word, sees at most one suggestion, and accepts the
-    longest right beginning of at least one word. The suggestions are those of an editor. The memory alone, the most
-    frequent line and the words of the buffer answer the same questions.
+    correct words at its beginning, if there are any. The suggestions are those of an editor. Three baselines are asked
+    at the same pauses: the memory alone, the most frequent line, and the next word by the words of the same file.
     """
     from git_starcoder.git.objects import Repo
     from git_starcoder.replay.replay import format_replay, replay

@@ -70,10 +70,11 @@ endlessly. On code this read better than sampling at a temperature of 0.4 or 0.6
               help="How to train a base: full trains all weights, lora trains only adapters, and qlora does so with "
               "the base weights stored in 4 bits (default: full for a base in the list, lora for others).")  # fmt: skip
 @click.option("--size",
-              help="Size of a model from scratch: tiny (4 million parameters, the default), small (28 million), or "
-              "another size that `git starcoder train` accepts. The model then has no base.")  # fmt: skip
+              help="Train a model of this size from scratch: tiny (4 million parameters), small (28 million), or "
+              "another size that `git starcoder train` accepts (default: start from a base; with --base none: "
+              "tiny).")  # fmt: skip
 @click.option(
-    "--force", is_flag=True, help="Build and train again, and replace files of an earlier run even if you edited them."
+    "--force", is_flag=True, help="Build again even if the dataset is up to date, and replace files that you edited."
 )
 @common_options
 def command(
@@ -87,8 +88,10 @@ def command(
     Training starts from a base, a small model that has read other repositories, if git-starcoder comes with one, or
     from any causal language model. The dataset then has its tokenizer, and its score before tuning is shown as well.
 
-    The model is trained on shuffled rows, even if the recipe has a curriculum, because a curriculum makes models that
-    are trained for a few minutes worse. `git starcoder train` follows the curriculum.
+    The model is trained on shuffled rows, even if the recipe has a curriculum, because no benefit of a curriculum was
+    measured. `git starcoder train` follows the curriculum.
+
+    The command always trains from the beginning. If a check fails, it ends before training, with exit code 1.
 
     The time budget is divided as follows. Building and checking take the time that they need. A fifth of the budget is
     reserved for evaluation. Training gets the rest, but at least a fifth of the budget. If little time is left,

@@ -33,9 +33,11 @@ DEFAULT_PORT = 8012
 @click.option("--host", default="127.0.0.1", show_default=True,
               help=f"Address to listen at. If other machines can reach it, {TOKEN_VARIABLE} must be set.")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1),
-              help="Confidence below which nothing is shown (default: the one stored with the model).")  # fmt: skip
+              help="Confidence below which nothing is shown (default: the one stored with the model, or else "
+              "0.2).")  # fmt: skip
 @click.option("--calibrate", "dataset_folder", type=PATH_TYPE, metavar="DATASET",
-              help="Choose the threshold on the held-out code of the model's dataset, store it, and end.")  # fmt: skip
+              help="Choose the threshold, and whether the text after the cursor is used, on the held-out code of "
+              "the model's dataset, store both with the model, and end.")  # fmt: skip
 @common_options
 def command(
     console: Console,

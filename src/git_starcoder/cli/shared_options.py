@@ -138,7 +138,8 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--rev", default="HEAD", show_default=True, help="Commit, branch or tag to read."),
         recipe_options,
         click.option("--cache/--no-cache", "use_cache", default=True,
-                     help="Read and write the cache, which makes later builds faster (default: yes)."),
+                     help="Read and write the cache, which makes later builds faster (default: yes; `git starcoder "
+                     "doctor` prints its folder)."),
         click.option("-j", "--jobs", type=click.IntRange(1), help="Number of worker processes (default: one per CPU)."),
     )  # fmt: skip
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), function)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
               help="How to train the base model: full trains all weights, lora trains only adapters, and qlora does so "
               "with the base weights stored in 4 bits (default: full).")  # fmt: skip
 @click.option("--merge", is_flag=True, default=None,
-              help="Merge adapters into the weights, so that the model needs no base.")  # fmt: skip
+              help="Also write merged weights of adapters and base, so that the model needs no base.")  # fmt: skip
 @click.option("--order", type=click.Choice(["curriculum", "shuffled"]),
               help="Order of the rows: curriculum follows the dataset (from simple to complex), shuffled is random "
               "(default: curriculum, if the dataset has one).")  # fmt: skip
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace an existing model.")
 @click.option("-n", "--dry-run", is_flag=True, help="Check that training can work, print the plan, and train nothing.")
 @click.option("--explain-step", type=click.IntRange(1), metavar="N",
-              help="Print the rows that optimizer step N trains on, and train nothing.")  # fmt: skip
+              help="Print the rows that optimizer step N (counted from 1) trains on, and train nothing.")  # fmt: skip
 @common_options
 def command(
     console: Console, dataset_folder: Path, out: Path | None, config: Path | None, overrides: tuple[str, ...],

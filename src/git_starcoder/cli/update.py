@@ -29,8 +29,9 @@ SIBLING_DATASET = "dataset"
               help="Dataset of the model, which is updated, too (default: `dataset` beside the model).")  # fmt: skip
 @click.option("--rev", default="HEAD", show_default=True, help="Commit, branch or tag to update to.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True),
-              help="Also train the network, for so many minutes.")  # fmt: skip
-@click.option("--tokens", type=click.FloatRange(1), help="Also train the network, on so many tokens.")
+              help="Also train the network, for this many minutes (default: no training).")  # fmt: skip
+@click.option("--tokens", type=click.FloatRange(1),
+              help="Also train the network, on this many tokens (default: no training).")  # fmt: skip
 @click.option("--score/--no-score", "scored", default=True,
               help="Score held-out files before and after (default: yes).")  # fmt: skip
 @click.option("--cache/--no-cache", "use_cache", default=True,

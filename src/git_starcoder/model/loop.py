@@ -48,7 +48,7 @@ VALIDATION_COUNT = 12
 """Validations in a whole run; fewer if they would take much of the budget."""
 OVERFITTING_FACTOR = 1.02
 """The model overfits if the held-out loss is worse than the best one by this factor."""
-OVERFITTED = "held-out loss turned"
+OVERFITTED = "validation loss rose"
 """The reason for the end of a training whose model overfitted."""
 ANNEAL_SHARE = 0.2
 """Steps in which the learning rate falls to zero after the model has overfitted, as a share of those that led to the
@@ -338,7 +338,7 @@ class TrainingLoop:
         """Measure the held-out loss, report progress, keep the best weights, and detect overfitting."""
         state = self.state
         held_out = self._held_out_bits_per_byte() if self.validation_set.byte_count else None
-        shown = "" if held_out is None else f"held-out {held_out:.3f} bits/byte · "
+        shown = "" if held_out is None else f"validation {held_out:.3f} bits/byte · "
         left = state.seconds / self.budget_used * max(0.0, 1.0 - self.budget_used)
         used = "" if self.utilization.mfu is None else f"{self.utilization.mfu:.0%} MFU · "
         self.progress.note(
@@ -356,7 +356,7 @@ class TrainingLoop:
         """
         if self.validation_set.byte_count:
             self.state.start = self._held_out_bits_per_byte()
-            self.progress.note(f"step 0 · held-out {self.state.start:.3f} bits/byte, before training")
+            self.progress.note(f"step 0 · validation {self.state.start:.3f} bits/byte, before training")
             self._record_held_out(self.state.start)
             if self.is_reader:
                 self.start_weights = copy_to_cpu(self.step_runner.parts)

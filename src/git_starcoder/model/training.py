@@ -131,7 +131,7 @@ class TrainResult:
     kept_step: int
     """The step after which the weights were those that were kept; 0 if training started from them."""
     stopped: str
-    """Why training ended: `budget`, or `held-out loss turned` if the model overfitted."""
+    """Why training ended: `budget`, or `validation loss rose` if the model overfitted."""
 
 
 def train(
