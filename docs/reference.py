@@ -189,8 +189,8 @@ def _recipe_page() -> Iterator[str]:
 
 def _config_page() -> Iterator[str]:
     yield "Set these keys in a YAML file (`--config`), with `--set key=value`, or, for some keys, with a flag"
-    yield "(`git starcoder train -h` lists them). Flags override `--set`, and `--set` overrides the file. `training.yaml`"
-    yield "in a model's folder has all keys that the training used.\n"
+    yield "(`git starcoder train -h` lists them). Flags override `--set`, and `--set` overrides the file."
+    yield "`training.yaml` in a model's folder has all keys that the training used.\n"
     yield from _table("key|kind|default|meaning", _keys(config.TrainConfig))
     yield "## Keys of the original trainer\n"
     yield "`training_config_metal_cuda_universal.yaml`, the config of the original trainer, may have the keys of this "
