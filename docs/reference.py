@@ -116,7 +116,7 @@ def pages() -> dict[str, str]:
         "recipe": ("Recipe keys", _recipe_page()),
         "config": ("Training keys", _config_page()),
         "python": ("Python", _python_page()),
-        "shelves": ("Registries", _registries_page()),
+        "registries": ("Registries", _registries_page()),
         "rows": ("Row and metadata keys", _rows_page()),
         "checks": ("Checks", _checks_page()),
         "exit-codes": ("Exit codes", _exit_codes_page()),

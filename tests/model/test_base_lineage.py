@@ -1,4 +1,4 @@
-"""Training from a base of ours: its tokenizer, its defaults, what it has read, and what a model says about it."""
+"""Training from a bundled base: its tokenizer, its defaults, what it has read, and what a model says about it."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Base:
 
 
 def find_base(name: str) -> Base | None:
-    """The base of the package that has this name, or the one in the folder of this path; None if it is no base of ours.
+    """The base of the package that has this name, or the one in the folder of this path; None if it is no bundled base.
 
     Raises:
         DatasetError: The base is damaged.

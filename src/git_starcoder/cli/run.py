@@ -161,7 +161,7 @@ def _choose_base(name: str | None, size: str | None, recipe: Recipe) -> tuple[Ba
 
 
 def _open_base(name: str) -> Base | BaseModel:
-    """A base of ours, or another causal language model in a folder or with a Hugging Face id."""
+    """A bundled base, or another causal language model in a folder or with a Hugging Face id."""
     from git_starcoder.bases import find_base, require_base
     from git_starcoder.user_paths import expand_user
 
@@ -204,7 +204,7 @@ def _overrides_for(base: Base | BaseModel, recipe: Recipe) -> list[str]:
     from git_starcoder.stages.window import resolve_sizes
 
     overrides = [f"window.tokenizer={json.dumps(base.name)}"] if recipe.window.tokenizer == "learn" else []
-    longest = None if isinstance(base, Base) else _longest_row(base)  # the build knows the rows of a base of ours
+    longest = None if isinstance(base, Base) else _longest_row(base)  # the build knows the rows of a bundled base
     if isinstance(recipe.window.size, str) and longest is not None:
         whole_tiles = longest - longest % TILE_TOKENS or longest
         sizes = [size for size in resolve_sizes(recipe).window.sizes if size <= longest] or [whole_tiles]

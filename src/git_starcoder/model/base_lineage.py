@@ -1,6 +1,6 @@
 """Says which base a model goes back to, and which files this base has read.
 
-A base of ours says what it has read. A model of ours was trained on one dataset, so it has read no held-out file of
+A bundled base says what it has read. A model of ours was trained on one dataset, so it has read no held-out file of
 this dataset; and it may go back to a base in turn. Of all other models nothing is known.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BASE_FOLDER = "base"
-"""The folder in a model's folder with the record and the filter of the base of ours that the model goes back to."""
+"""The folder in a model's folder with the record and the filter of the bundled base that the model goes back to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class BaseLineage:
     name: str
     """Its name, folder or Hugging Face id, as in the training config."""
     base: Base | None
-    """The base of ours that its weights go back to."""
+    """The bundled base that its weights go back to."""
     blobs: BlobFilter | None
     """What it has read, besides the training split of the dataset; None if that is not known."""
 

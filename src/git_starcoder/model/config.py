@@ -53,7 +53,7 @@ parameters is proportional to N² (Hoffmann et al., 2022). Of larger models we h
 OWN_BASE_DEFAULTS: dict[str, Any] = {
     "optimizer": "muon", "learning_rate": None, "embedding_rate": 3.0, "weight_decay": 1.0, "batch": 2048,
 }  # fmt: skip
-"""Defaults where all weights of a base of ours are trained: as from scratch, with a learning rate that suits the size
+"""Defaults where all weights of a bundled base are trained: as from scratch, with a learning rate that suits the size
 of the dataset (`own_base_rate`). The budget is the same as from scratch, however large the repository is: training ends
 early where the validation loss rises."""
 BASE_MODEL_DEFAULTS: dict[str, Any] = {
@@ -67,7 +67,7 @@ ADAPTER_DEFAULTS: dict[str, Any] = {
 """Defaults of adapters, from the literature (Hu et al., 2021; Dettmers et al., 2023). The batch is that of the latter:
 16 rows of at most 512 tokens, where our rows of 4,096 tokens would otherwise be steps of one row."""
 OWN_BASE_RATES = 3e-4, 3e-3
-"""The lowest and the highest learning rate for a base of ours."""
+"""The lowest and the highest learning rate for a bundled base."""
 OWN_BASE_RATE_PER_TOKEN = 4e-9
 """The learning rate between them, as a multiple of the training tokens."""
 DEFAULT_FIM_SHARE = 0.3
@@ -79,7 +79,7 @@ _BY_BASE: Any = UNSET
 
 
 def own_base_rate(tokens: float) -> float:
-    """The learning rate for a base of ours and a dataset of so many training tokens, with two digits.
+    """The learning rate for a bundled base and a dataset of so many training tokens, with two digits.
 
     A small repository is soon learned by heart, and then a high rate only makes the model forget. For example, 250,000
     tokens have 1e-3, and 750,000 or more 3e-3. `benchmarks/rates.py` measured it (`docs/benchmarks.md`).
@@ -144,7 +144,7 @@ class TrainConfig(StrictConfig):
 
     batch: Count = _BY_BASE
     """Average number of tokens in an optimizer step. Rows are never cut, so a step has at least the tokens of the
-    longest row. The default is 2,048 from scratch and from a base of ours, more for sizes above `tiny` (16,384 for
+    longest row. The default is 2,048 from scratch and from a bundled base, more for sizes above `tiny` (16,384 for
     `medium`), and 8,192 for other base models and for adapters."""
     piece: Count | None = None
     """Size limit of a micro-batch, in tokens. A step adds up the gradients of its micro-batches. If null, a batch-size
@@ -172,23 +172,23 @@ class TrainConfig(StrictConfig):
     optimizer: Literal["muon", "adamw", "adamw8bit"] = _BY_BASE
     """`muon` trains the inner weight matrices with Muon and all other weights with AdamW. `adamw8bit` is AdamW with 8
     bits for each number of its state, on CUDA and CPU (extra `bitsandbytes`). The default is `muon` from scratch and
-    from a base of ours, and `adamw` for other base models and for adapters."""
+    from a bundled base, and `adamw` for other base models and for adapters."""
     learning_rate: PositiveFloat | None = _BY_BASE
     """Peak learning rate. The default is 1e-2 from scratch, less for sizes above `tiny` (4.6e-3 for `medium`), 2e-5 for
-    all weights of another base model, and 2e-4 for adapters. null, the default for all weights of a base of ours, is
+    all weights of another base model, and 2e-4 for adapters. null, the default for all weights of a bundled base, is
     3e-4 to 3e-3, the more the larger the dataset is. For other trainings, null is not allowed."""
     embedding_rate: Annotated[PositiveFloat, Off(1.0)] = _BY_BASE
     """The learning rate of embeddings and norms, as a multiple of `learning_rate`. The default is 3 from scratch and
-    from a base of ours, and 1 for other base models and for adapters."""
+    from a bundled base, and 1 for other base models and for adapters."""
     weight_decay: Annotated[float, Meta(ge=0), Off(0.0)] = _BY_BASE
     """Weight decay of matrices except embeddings: in each step they shrink by this value times the learning rate. The
-    default is 1 from scratch and from a base of ours, 0.1 for all weights of another base model, and 0 for adapters."""
+    default is 1 from scratch and from a bundled base, 0.1 for all weights of another base model, and 0 for adapters."""
     decay_epochs: PositiveFloat | None = None
     """The number of epochs after which weight decay alone would shrink a weight to 1/e, at the peak learning rate. If
     set, `weight_decay` follows from it."""
     dropout: Annotated[ShareBelowOne, Off(0.0)] = 0.0
-    """Dropout rate of what attention and feed-forward layers add to the residual stream, from scratch and in a base of
-    ours. In another base model, it replaces all rates that are not 0 in its configuration; dropout of attention is
+    """Dropout rate of what attention and feed-forward layers add to the residual stream, from scratch and in a bundled
+    base. In another base model, it replaces all rates that are not 0 in its configuration; dropout of attention is
     slow."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"
     """How the learning rate falls to zero after the warmup: linearly, along a cosine, or only in the last fifth
@@ -265,7 +265,7 @@ class TrainConfig(StrictConfig):
             keys = ("shard", "optimizer")
             raise InvalidValueError("the state of 8-bit AdamW cannot be sharded", keys, "optimizer: adamw can")
         if self.learning_rate is None and self._table_of_defaults()["learning_rate"] is not None:
-            what = "learning_rate may be null only where all weights of a base of ours are trained"
+            what = "learning_rate may be null only where all weights of a bundled base are trained"
             raise InvalidValueError(what, ("learning_rate",))
         if self.merge and self.tune == "full":
             raise InvalidValueError("there are no adapters to merge", ("merge", "tune"), "tune: lora trains adapters")

@@ -70,7 +70,7 @@ def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
 def knows_suffix_first(config: Mapping[str, Any]) -> bool:
     """Whether a model with this training config has learned to write after a prompt with the suffix first.
 
-    Our fill-in-the-middle rows have it in half of the cases, so models from scratch and from a base of ours know it.
+    Our fill-in-the-middle rows have it in half of the cases, so models from scratch and from a bundled base know it.
     Other bases have mostly seen the prefix first.
     """
     base = config.get("base")
@@ -122,7 +122,7 @@ def save_model(network: Network, tokenizer_folder: Path, folder: Path, number_ty
 def saved_number_type(config: TrainConfig) -> str:
     """The type of the numbers with which the weights of a trained model are saved.
 
-    A base in bfloat16 stays in it: what was trained is rounded once, as every product rounds it. Bases of ours are
+    A base in bfloat16 stays in it: what was trained is rounded once, as every product rounds it. Bundled bases are
     small and trained further by `update`, so they are saved in float32.
     """
     if config.saved_precision or config.base is None or find_base(config.base):
