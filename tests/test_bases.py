@@ -224,3 +224,9 @@ def test_base_list_and_show(made, monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "error: base 'tou' is not known", "  in base show", "hint: did you mean 'toy'?",
     ]  # fmt: skip
+
+
+def test_an_empty_filter_is_an_error(tmp_path):
+    (tmp_path / "blobs.npy").write_bytes(b"")
+    with pytest.raises(DatasetError, match="cannot be read"):
+        BlobFilter.load(tmp_path / "blobs.npy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,14 @@ from pathlib import Path
 import pytest
 
 from git_starcoder.errors import OutputError
-from git_starcoder.output_folder import GITIGNORE_TEXT, OutputKind, atomic_folder, describe_files, resolve_destination
+from git_starcoder.output_folder import (
+    GITIGNORE_TEXT,
+    OutputKind,
+    atomic_folder,
+    describe_files,
+    resolve_destination,
+    write_atomically,
+)
 
 KIND = OutputKind(
     "thing", "maker", "sign.json", "git-starcoder/thing/", frozenset({"README.md"}), {"score.json": "score/"}
@@ -477,3 +485,35 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path, versions, with_users):
     else:
         raise AssertionError("it never ended")
     assert states == {"one", "two", "neither"}
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o022, 0o644)])
+def test_a_single_file_has_the_permissions_of_the_umask(tmp_path, mask, mode):
+    tmp_path.chmod(0o777)
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "page.html", "text")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "page.html").stat().st_mode & 0o777 == mode
+    (tmp_path / "page.html").chmod(0o640)
+    write_atomically(tmp_path / "page.html", "other")
+    assert ((tmp_path / "page.html").stat().st_mode & 0o777, (tmp_path / "page.html").read_text()) == (0o640, "other")
+    assert os.listdir(tmp_path) == ["page.html"]
+
+
+def test_a_file_system_that_does_not_flush_folders_is_enough(tmp_path, monkeypatch):
+    flush = os.fsync
+
+    def refuse_folders(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    make(tmp_path / "out", "one")
+    assert text(tmp_path / "out")
+    monkeypatch.setattr(os, "fsync", lambda _: os.close(-1))  # EBADF, now of a file, too
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        write_atomically(tmp_path / "page.html", "text")
+    assert os.listdir(tmp_path) == ["out"]

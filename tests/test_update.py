@@ -222,6 +222,16 @@ def test_an_interrupted_training_goes_on(updated, place):
     assert not list(place.glob(".*"))
 
 
+def test_an_interrupted_training_is_given_up_for_another_budget(updated, place):
+    with pytest.raises(KeyboardInterrupt):
+        updated(budget={"tokens": 2048}, scored=False, progress=Watch(2))
+    watch = Watch(99)
+    updated(budget={"tokens": 1024}, scored=False, progress=watch)
+    assert "checkpoints of another update are removed: its config differs" in watch.notes
+    assert not any(note.startswith("resuming") for note in watch.notes)
+    assert not list(place.glob(".*"))
+
+
 def test_the_training_begins_with_the_model(place, trained, repository, engine):
     """A step of no size would leave the weights as they are."""
     old = Dataset.open(trained / "dataset")

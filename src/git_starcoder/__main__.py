@@ -2,6 +2,7 @@
 
 import sys
 
+from git_starcoder import search_path  # noqa: F401 # pyright: ignore[reportUnusedImport] - first: see there
 from git_starcoder.cli import main
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ import fcntl
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import stat
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -233,7 +233,7 @@ def read_marker(path: Path, kind: OutputKind) -> dict[str, WrittenFile] | None:
         files = {name: WrittenFile(file["bytes"], file.get("sha256", "")) for name, file in values["files"].items()}
     except (KeyError, TypeError, AttributeError):
         return None
-    if any(name.startswith("/") or not {"", ".", ".."}.isdisjoint(name.split("/")) for name in files):
+    if any("\0" in name or not {"", ".", ".."}.isdisjoint(name.split("/")) for name in files):
         return None
     return {**files, kind.marker: WrittenFile(0, "")}
 
@@ -487,14 +487,13 @@ def _recover(out: Path, kind: OutputKind) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file that appears complete or not at all, replacing an existing one. Its folder must exist."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    os.close(handle)
-    partial = Path(name)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        partial.write_bytes(text.encode("utf-8"))
+        with partial.open("xb") as file:  # with the permissions that the umask leaves
+            file.write(text.encode("utf-8"))
         flush_to_disk(partial)
-        # mkstemp makes a file that only its owner may read.
-        partial.chmod(path.stat().st_mode & 0o777 if path.exists() else path.parent.stat().st_mode & 0o666)
+        if path.exists():
+            partial.chmod(path.stat().st_mode & 0o777)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -525,10 +524,13 @@ def flush_folder(folder: Path) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Flush one file or folder to the disk (`fsync`)."""
+    """Flush one file or folder to the disk (`fsync`), or as far as its file system does: some refuse folders."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP) or not path.is_dir():
+            raise
     finally:
         os.close(handle)
 

@@ -46,7 +46,6 @@ from git_starcoder.output_folder import (
 )
 from git_starcoder.pipeline import build
 from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress
-from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
 from git_starcoder.text.tokenizer import load_tokenizer
 
@@ -212,7 +211,7 @@ class _UpdateRun:
                 raise RepositoryError(what, where=str(self.repo.path), hint=hint) from error
 
     def _build(self, old: Dataset) -> Dataset:
-        recipe = _read_recipe(old)
+        recipe = old.load_recipe()
         options: dict[str, Any] = {"engine": self.engine, "progress": self.progress, "cache": self.cache}
         # If the newest commits are held out, what they once added trains as soon as enough others came after them.
         splits = old.splits_of_files() if recipe.split.holdout == "files" else {}
@@ -222,7 +221,7 @@ class _UpdateRun:
     def _held_out_texts(self, old: Dataset, new: Dataset) -> dict[str, list[HeldOutText]]:
         """The held-out text by kind, as it is at the new commit. No model has trained on it."""
         known = {split: {str(row["source_file"]) for row in old.row_metadata(split)} for split in SPLITS}
-        if _read_recipe(new).split.holdout == "commits":
+        if new.load_recipe().split.holdout == "commits":
             known["train"] = set()  # only lines are held out that came after all that the old model has read
         kinds: dict[str, list[Document]] = {KEPT: [], NEW: []}
         for document in drop_read(load_documents(new, "test"), self.blobs):
@@ -265,10 +264,6 @@ class _UpdateRun:
             ignored = shutil.ignore_patterns(GITIGNORE_NAME)
             shutil.copytree(self.staged, folder, copy_function=_link_or_copy, dirs_exist_ok=True, ignore=ignored)
         shutil.rmtree(self.staged, ignore_errors=True)
-
-
-def _read_recipe(dataset: Dataset) -> Recipe:
-    return Recipe.load(dataset.folder / "recipe.yaml")
 
 
 def _link_or_copy(source: str, target: str) -> None:

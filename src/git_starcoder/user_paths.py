@@ -134,6 +134,24 @@ def _is_writable(folder: str) -> bool:
         return False
 
 
+@contextmanager
+def _outside_current_folder() -> Generator[None]:
+    """Make the root folder the current one for a moment: the current folder may be a repository."""
+    try:
+        current = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
+    except OSError:  # it was deleted
+        yield
+        return
+    try:
+        os.chdir("/")
+        try:
+            yield
+        finally:
+            os.fchdir(current)
+    finally:
+        os.close(current)
+
+
 def require_matplotlib(extra: str) -> None:
     """Loads matplotlib, which the extra `extra` of this package needs, quietly.
 
@@ -152,6 +170,7 @@ def require_matplotlib(extra: str) -> None:
         atexit.register(shutil.rmtree, cache, ignore_errors=True)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns at length where it cannot write its cache
     try:
-        import_module("matplotlib.figure")
+        with _outside_current_folder():  # matplotlib would read a file `matplotlibrc` there
+            import_module("matplotlib.figure")
     except ImportError as error:
         raise MissingExtraError.from_import_error(error, error.name or "matplotlib", extra) from error

@@ -437,3 +437,94 @@ def test_run_keeps_what_is_not_its_own(starcoder, repo, model):
     assert {path.parent.name for path in out.rglob(".gitignore")} == {"starcoder_run", "dataset", "model"}
     listed = json.loads((out / "model" / "training.json").read_text())["files"]
     assert listed["config.json"]["bytes"] == config.stat().st_size
+
+
+@pytest.fixture
+def copies(model, dataset, tmp_path):
+    """Copies of the model and its dataset, to be spoiled."""
+    shutil.copytree(model, tmp_path / "model")
+    shutil.copytree(dataset, tmp_path / "dataset")
+    return tmp_path / "model", tmp_path / "dataset"
+
+
+def say(capsys, *arguments):
+    """The exit code of a command, and the first line of what it says."""
+    code = main([*map(str, arguments)])
+    return code, (capsys.readouterr().err.splitlines() or [""])[0]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": "git-starcoder/model/1"'])
+def test_a_damaged_record_is_one_line(copies, repo, capsys, text):
+    model, dataset = copies
+    (model / "training.json").write_text(text)
+    for command in (["complete", model, model / "README.md"], ["eval", model, dataset], ["replay", model, repo], ["update", model, repo],
+                    ["export", model, "--to", "ollama"], ["serve", model, "--calibrate", dataset]):  # fmt: skip
+        code, line = say(capsys, *command)
+        assert code == 2, command
+        assert "training.json" in line, (command, line)
+
+
+@pytest.mark.parametrize("name", ["memory/places.npy", "memory/lengths.npy"])
+def test_an_empty_file_of_the_memory_is_one_line(copies, capsys, name):
+    model, _ = copies
+    (model / name).write_bytes(b"")
+    code, line = say(capsys, "complete", model, model / "README.md")
+    assert (code, "memory cannot be read" in line) == (2, True), line
+
+
+def test_what_is_no_model_is_one_line(repo, tmp_path, capsys):
+    code, line = say(capsys, "replay", tmp_path / "none", repo)
+    assert (code, "is not a model" in line) == (2, True)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert say(capsys, "update", loop, repo)[0] == 2
+
+
+def test_numbers_that_are_none(model, dataset, capsys):
+    for command in (["complete", model, "--temperature", "nan"], ["eval", model, dataset, "--seed", "-1"],
+                    ["eval", model, dataset, "--minutes", "nan"], ["serve", model, "--threshold", "nan"]):  # fmt: skip
+        assert say(capsys, *command)[0] == 2, command
+
+
+def test_a_row_without_a_key_is_one_line(copies, capsys):
+    model, dataset = copies
+    path = dataset / "training_data_test.jsonl"
+    path.write_text(path.read_text().replace('"augmentation_type"', '"other"'))
+    code, line = say(capsys, "eval", model, dataset)
+    assert (code, "row 1 of test is damaged" in line) == (2, True), line
+
+
+def test_damaged_files_of_a_dataset_are_one_line(copies, repo, capsys):
+    _, dataset = copies
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    for steps in (None, "x"):
+        (dataset / "manifest.json").write_text(json.dumps({**manifest, "steps": steps}))
+        code, line = say(capsys, "show", dataset)
+        assert (code, "is damaged" in line) == (2, True), line
+    (dataset / "manifest.json").write_text(json.dumps({**manifest, "files": {"a\0b": {"bytes": 1, "sha256": ""}}}))
+    code, line = say(capsys, "build", repo, "-o", dataset, "-q", "-r", "effectiveness", *SMALL)
+    assert (code, "is not a git-starcoder dataset" in line) == (2, True), line
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    (dataset / "recipe.yaml").write_text("")
+    code, line = say(capsys, "check", dataset)
+    assert (code, "recipe has no window size" in line) == (2, True), line
+
+
+def test_a_link_to_nothing_is_a_finding(copies, capsys):
+    _, dataset = copies
+    (dataset / "mine.jsonl").symlink_to("/nonexistent")
+    assert main(["check", str(dataset), "-q"]) in {0, 1}
+    (dataset / "training_data_train.jsonl").unlink()
+    (dataset / "training_data_train.jsonl").symlink_to("/nonexistent")
+    assert main(["check", str(dataset), "-q"]) in {1, 2}
+    assert "bug" not in capsys.readouterr().err
+
+
+def test_a_model_below_the_home_folder_has_its_memory(copies, monkeypatch):
+    from git_starcoder.serve.engine import Engine
+
+    model, _ = copies
+    monkeypatch.setenv("HOME", str(model.parent))
+    with Engine.open("~/model") as engine:
+        assert engine.model.memory is not None
+        assert engine.name.endswith("/model")

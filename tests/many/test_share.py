@@ -11,6 +11,7 @@ import pytest
 from git_starcoder.errors import RepositoryError
 from git_starcoder.many import tasks
 from git_starcoder.many.build import Share, build_many
+from git_starcoder.many.repositories import read_list
 from git_starcoder.many.share import build_share
 from git_starcoder.many.tasks import RepositorySource
 from git_starcoder.recipe import Recipe
@@ -138,3 +139,9 @@ def test_flags_that_do_not_go_together(tmp_path, words, what):
     (tmp_path / "l").write_text("nowhere\n")
     done = git_starcoder("build", *words, cwd=tmp_path)
     assert (done.returncode, what in done.stderr) == (2, True), done.stderr
+
+
+def test_a_list_may_have_a_byte_order_mark_and_a_home_folder(sources, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(sources[0].path.parent))
+    (tmp_path / "list.txt").write_bytes(f"\ufeff~/{sources[0].path.name}\n".encode())
+    assert [source.path for source in read_list(tmp_path / "list.txt")] == [sources[0].path]

@@ -300,3 +300,23 @@ def test_hostile_imports_stay_few_and_short():
 
 def test_each_import_counts_once():
     assert imports("x.py", "import a\nimport a\n") == (("import", "a", ()),)
+
+
+@pytest.mark.parametrize("files", [RUST, PYTHON, SCRIPT, PACKAGES, GO, JAVA, C], ids=lambda files: next(iter(files)))
+def test_half_typed_imports_lead_nowhere(files):
+    """Each run of one to three characters of a file is left out, and nothing fails."""
+    for path, text in files.items():
+        if detect_language(path) == PLAIN_TEXT:
+            continue
+        for start in range(0, len(text), 3):
+            for length in (1, 2, 3):
+                spoiled = text[:start] + text[start + length :]
+                resolved({**files, path: spoiled})
+
+
+@pytest.mark.parametrize(
+    "text", ["use ::;", "use :: as x;", "use ::/*x*/;", "use {};", "use ::{self};", "mod ;", "extern crate ;"]
+)
+def test_rust_paths_without_a_name(text):
+    files = {"Cargo.toml": '[package]\nname = "x"\n', "src/main.rs": f"{text}\nfn main() {{}}\n"}
+    assert edges(files) == {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 
 import numpy as np
 import pytest
@@ -209,3 +211,14 @@ def test_without_a_folder_the_stored_memory_stays(tokenizer):
     follower = Follower(tokenizer, memory, None)
     assert follower.knowledge("a.py", {"b.py": "x = 1\n"}) == (memory, None)
     follower.close()
+
+
+def test_a_repository_that_is_cloned_again_is_followed(follower, tree, repo_maker):
+    other = repo_maker({"src/file_0.py": "def of_the_other_clone(): pass\n"})
+    shutil.rmtree(tree)
+    time.sleep(0.5)  # the thread sees that it is gone
+    shutil.copytree(other, tree)
+    wait_until(lambda: known(follower, "of_the_other_clone"))
+    assert not known(follower, FILES["src/file_1.py"])
+    replace_file(tree / "src" / "later.py", "a_name_of_later = 1\n")
+    wait_until(lambda: known(follower, "a_name_of_later"))

@@ -15,7 +15,9 @@ import pytest
 
 from git_starcoder.cli import main
 from git_starcoder.cli import serve as command
+from git_starcoder.errors import OutputError
 from git_starcoder.installation import install_command
+from git_starcoder.serve import listen
 from serving import FILES
 from shell import HUNG, environment
 from terminal import running_in_a_terminal
@@ -116,3 +118,9 @@ def test_a_completion_is_explained(model_folder, tmp_path, capsys):
     file.write_text("zq = ")
     assert main(["complete", str(model_folder), str(file), "--explain"]) == 0
     assert capsys.readouterr().err.startswith("nothing is shown: the confidence is below the threshold")
+
+
+def test_an_address_that_another_server_reserves_is_in_use():
+    """Also while that server still loads its model."""
+    with listen.bind("127.0.0.1", 0) as listener, pytest.raises(OutputError, match="address already in use"):
+        listen.bind("127.0.0.1", listener.getsockname()[1])

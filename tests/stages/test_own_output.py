@@ -150,3 +150,9 @@ def test_changes_of_output_are_not_learned_from(output, repo_maker, tmp_path):
 )
 def test_whatever_else_is_in_a_file_it_is_not_ours(data):
     assert recognise_own_output(data) is None
+
+
+@pytest.mark.parametrize("step", [["lint"], {"a": 1}, 7, None])
+def test_drops_of_another_program_are_read(step):
+    line = json.dumps({"step": step, "id": 1, "reason": "style", "because": "x"})
+    assert recognise_own_output(f"{line}\n".encode()) is None

@@ -59,7 +59,7 @@ class BlobFilter:
         """
         try:
             keys = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise DatasetError(f"'{path.name}' cannot be read: {error}", where=str(path.parent)) from error
         if keys.dtype != np.uint32 or keys.ndim != 1 or (keys[1:] <= keys[:-1]).any():
             raise DatasetError(f"'{path.name}' holds no filter", where=str(path.parent))

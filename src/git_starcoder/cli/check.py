@@ -57,7 +57,8 @@ def run_checks(console: Console, dataset: Dataset, source: Repo | str | None = N
     from git_starcoder.checks import check
     from git_starcoder.engine.local import LocalEngine
 
-    is_large = sum(path.stat().st_size for path in dataset.folder.glob("*.jsonl")) >= MIN_BYTES_FOR_READERS
+    files = [path for path in dataset.folder.glob("*.jsonl") if path.is_file()]  # not a link to nothing
+    is_large = sum(path.stat().st_size for path in files) >= MIN_BYTES_FOR_READERS
     with show_progress(console) as progress, LocalEngine(READER_COUNT) if is_large else nullcontext() as engine:
         return list(check(dataset, source, progress, engine))
 

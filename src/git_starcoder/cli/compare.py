@@ -10,7 +10,7 @@ import click
 
 from git_starcoder import registry, user_paths
 from git_starcoder.cli.progress import show_progress
-from git_starcoder.cli.shared_options import PATH_TYPE, common_options, open_cache, open_engine
+from git_starcoder.cli.shared_options import PATH_TYPE, NumberRange, common_options, open_cache, open_engine
 from git_starcoder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
               help="Override a training key of all arms, such as dropout=0.1. You can repeat this flag.")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True,
               help="Number of trainings of each arm, each with another seed.")  # fmt: skip
-@click.option("--tokens", type=click.FloatRange(1), default=400_000, show_default=True,
+@click.option("--tokens", type=NumberRange(1), default=400_000, show_default=True,
               help="Tokens that each training trains on.")  # fmt: skip
 @click.option("--base", help="Base that all trainings start from (default: they start from scratch).")
 @click.option("--size", default="tiny", show_default=True, help="Size of models from scratch.")

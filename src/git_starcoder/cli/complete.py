@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from git_starcoder.cli.shared_options import FILE_TYPE, PATH_TYPE, common_options
+from git_starcoder.cli.shared_options import FILE_TYPE, PATH_TYPE, NumberRange, common_options
 
 if TYPE_CHECKING:
     from git_starcoder.cli.console import Console
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 @click.option(
     "--max-tokens", type=click.IntRange(1), default=128, show_default=True, help="Largest number of tokens to write."
 )
-@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True,
+@click.option("--temperature", type=NumberRange(0), default=0.0, show_default=True,
               help="Randomness of sampling; 0 always takes the most likely token.")  # fmt: skip
 @click.option(
     "--seed",
-    type=int,
+    type=click.IntRange(0),
     default=0,
     show_default=True,
     help="Random seed of sampling, which has no effect at temperature 0.",

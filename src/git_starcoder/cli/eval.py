@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from git_starcoder.cli.progress import show_progress
-from git_starcoder.cli.shared_options import PATH_TYPE, common_options
+from git_starcoder.cli.shared_options import PATH_TYPE, NumberRange, common_options
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
 @click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
-@click.option("--seed", type=int, default=0, show_default=True,
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="Random seed for the confidence intervals and for the untrained network.")  # fmt: skip
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True,
+@click.option("--minutes", type=NumberRange(0, min_open=True), default=3.0, show_default=True,
               help="Approximate time limit in minutes. With less time, fewer samples are scored; `inf` scores "
               "all.")  # fmt: skip
 @common_options

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from git_starcoder.cli.shared_options import PATH_TYPE, common_options
+from git_starcoder.cli.shared_options import PATH_TYPE, NumberRange, common_options
 from git_starcoder.errors import ExitCode, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--repo", type=PATH_TYPE, help="Folder of the repository that is edited (default: the one that the editor opens)."
 )
-@click.option("--threshold", type=click.FloatRange(0, 1),
+@click.option("--threshold", type=NumberRange(0, 1),
               help="Confidence below which nothing is shown (default: the one stored with the model, or else "
               "0.2).")  # fmt: skip
 @click.option("--explain", is_flag=True, help="Write into the editor's log why each completion is as it is.")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from git_starcoder.cli.progress import show_progress
-from git_starcoder.cli.shared_options import PATH_TYPE, common_options
+from git_starcoder.cli.shared_options import PATH_TYPE, NumberRange, common_options
 from git_starcoder.errors import DatasetError, ExitCode, MissingExtraError, RepositoryError, UsageError
+from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
     from git_starcoder.cli.console import Console
@@ -32,7 +33,7 @@ DEFAULT_PORT = 8012
 )
 @click.option("--host", default="127.0.0.1", show_default=True,
               help=f"Address to listen at. If other machines can reach it, {TOKEN_VARIABLE} must be set.")  # fmt: skip
-@click.option("--threshold", type=click.FloatRange(0, 1),
+@click.option("--threshold", type=NumberRange(0, 1),
               help="Confidence below which nothing is shown (default: the one stored with the model, or else "
               "0.2).")  # fmt: skip
 @click.option("--calibrate", "dataset_folder", type=PATH_TYPE, metavar="DATASET",
@@ -60,7 +61,7 @@ def command(
     from git_starcoder.serve.guard import is_loopback
 
     if dataset_folder is not None:
-        return _calibrate(console, Path(model), dataset_folder)
+        return _calibrate(console, expand_user(model), dataset_folder)
     token = os.environ.get(TOKEN_VARIABLE, "")
     if token and (len(token) < MIN_TOKEN_CHARACTERS or not token.isascii() or token != token.strip()):
         what = f"the token must have at least {MIN_TOKEN_CHARACTERS} ASCII characters"

@@ -12,6 +12,7 @@ import os
 import subprocess
 from contextlib import nullcontext
 from importlib import import_module
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -85,6 +86,17 @@ class _FileType(click.File):
         if isinstance(value, str) and value != "-":
             value = str(user_paths.require_reachable(user_paths.expand_user(value)))
         return super().convert(value, param, ctx)
+
+
+class NumberRange(click.FloatRange):
+    """A number within bounds; `nan`, which every comparison lets through, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Turn text into a number."""
+        number: float = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
 
 
 PATH_TYPE = _PathType(path_type=Path)

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
               help="Order of the rows: curriculum follows the dataset (from simple to complex), shuffled is random "
               "(default: curriculum, if the dataset has one).")  # fmt: skip
 @click.option("--device", type=click.Choice(["cuda", "mps", "cpu"]), help="Device to train on (default: the fastest).")
-@click.option("--seed", type=int, help="Random seed of the initial weights and of the order of rows (default: 0).")
+@click.option(
+    "--seed", type=click.IntRange(0), help="Random seed of the initial weights and of the order of rows (default: 0)."
+)
 @click.option("--fresh", is_flag=True, help="Start a new training instead of resuming an interrupted one.")
 @click.option("--force", is_flag=True, help="Replace an existing model.")
 @click.option("-n", "--dry-run", is_flag=True, help="Check that training can work, print the plan, and train nothing.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import click
 
 from git_starcoder import user_paths
 from git_starcoder.cli.progress import show_progress
-from git_starcoder.cli.shared_options import PATH_TYPE, common_options, open_cache, open_engine
+from git_starcoder.cli.shared_options import PATH_TYPE, NumberRange, common_options, open_cache, open_engine
 from git_starcoder.errors import UsageError
 from git_starcoder.text.visible import escape_line
 
@@ -28,9 +29,9 @@ SIBLING_DATASET = "dataset"
 @click.option("--dataset", "dataset_folder", type=PATH_TYPE,
               help="Dataset of the model, which is updated, too (default: `dataset` beside the model).")  # fmt: skip
 @click.option("--rev", default="HEAD", show_default=True, help="Commit, branch or tag to update to.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True),
+@click.option("--minutes", type=NumberRange(0, min_open=True),
               help="Also train the network, for this many minutes (default: no training).")  # fmt: skip
-@click.option("--tokens", type=click.FloatRange(1),
+@click.option("--tokens", type=NumberRange(1),
               help="Also train the network, on this many tokens (default: no training).")  # fmt: skip
 @click.option("--score/--no-score", "scored", default=True,
               help="Score held-out files before and after (default: yes).")  # fmt: skip
@@ -57,7 +58,7 @@ def command(
         raise UsageError("only one budget may be set", where="--minutes, --tokens")
     budget = {"minutes": minutes} if minutes is not None else {"tokens": tokens} if tokens is not None else None
     if dataset_folder is None:
-        dataset_folder = Path(model_folder).resolve().with_name(SIBLING_DATASET)
+        dataset_folder = Path(os.path.realpath(model_folder)).with_name(SIBLING_DATASET)
         if not dataset_folder.is_dir():
             what = f"no dataset is beside '{model_folder}'"
             raise UsageError(what, where="--dataset", hint="name the dataset of the model with --dataset")

@@ -9,7 +9,6 @@ import numpy as np
 
 from git_starcoder.dataset.samples import UNKNOWN_TOKEN, JoinedWindows
 from git_starcoder.errors import DatasetError
-from git_starcoder.recipe import Recipe
 from git_starcoder.row_layout import BASE, CURRICULUM_STAGES, loss_token_count, scored_spans
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.weight_rules import age_factor, role_factor
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from git_starcoder.dataset.folder import Dataset
     from git_starcoder.dataset.read_rows import Row
     from git_starcoder.dataset.show import RowPosition
+    from git_starcoder.recipe import Recipe
     from git_starcoder.text.tokenizer import Tokenizer
 
 
@@ -67,7 +67,7 @@ def explain_row(dataset: Dataset, position: RowPosition) -> RowExplanation:
         hint = f"the last one is {position.split}:{dataset.count(position.split) - 1}; they count from 0"
         what = f"there is no row {position.split}:{position.row_index}"
         raise DatasetError(what, where=str(dataset.folder), hint=hint)
-    recipe = Recipe.load(dataset.folder / "recipe.yaml")
+    recipe = dataset.load_recipe()
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     location = dataset.row_location(*position)
     try:

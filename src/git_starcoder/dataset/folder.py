@@ -15,24 +15,25 @@ import orjson
 from git_starcoder.dataset import read_rows
 from git_starcoder.errors import DatasetError
 from git_starcoder.output_folder import OutputKind, atomic_folder
+from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
     from git_starcoder.dataset.read_rows import Labels, Row
-    from git_starcoder.recipe import Recipe
     from git_starcoder.records import Split
 
 DATASET_SCHEMA = "git-starcoder/dataset/2"
 """The format, in `manifest.json`. The number grows when the same commit and recipe give other bytes than before."""
 MANIFEST_FILE = "manifest.json"
 METADATA_FILE = "dataset_metadata.json"
+RECIPE_FILE = "recipe.yaml"
 CARD_FILE = "README.md"
 REPOSITORIES_FILE = "repositories.jsonl"
 """Says which repositories a dataset is made from, if it is made from many."""
 FIXED_FILES = (
-    METADATA_FILE, MANIFEST_FILE, "recipe.yaml", "drops.jsonl", "imports.jsonl", "signatures.jsonl",
+    METADATA_FILE, MANIFEST_FILE, RECIPE_FILE, "drops.jsonl", "imports.jsonl", "signatures.jsonl",
     "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json", CARD_FILE,
 )  # fmt: skip
 """The files that every dataset has besides those of its rows."""
@@ -66,7 +67,21 @@ class Dataset:
         if manifest.get("schema") != DATASET_SCHEMA:
             what = f"'{folder}' was written in another format"
             raise DatasetError(what, where=MANIFEST_FILE, hint=f"this is {DATASET_SCHEMA}")
+        _require_counts_and_files(manifest, folder)
         return cls(folder, _read_object(folder / METADATA_FILE, folder), manifest)
+
+    def load_recipe(self) -> Recipe:
+        """Load the recipe of the dataset, in which all sizes are numbers.
+
+        Raises:
+            RecipeError: The file cannot be read, or is no recipe.
+            DatasetError: It is not that of a dataset.
+        """
+        recipe = Recipe.load(self.folder / RECIPE_FILE)
+        if isinstance(recipe.window.size, str):
+            what = f"'{self.folder}' is damaged: the recipe has no window size"
+            raise DatasetError(what, where=RECIPE_FILE, hint="build the dataset again")
+        return recipe
 
     @property
     def digest(self) -> str:
@@ -193,6 +208,18 @@ def _read_object(path: Path, folder: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise DatasetError(f"'{folder}' is damaged", where=f"{path.name} is not an object")
     return cast("dict[str, Any]", loaded)
+
+
+def _require_counts_and_files(manifest: dict[str, Any], folder: Path) -> None:
+    """Fail if somebody edited the counts or the list of files; the sums and concatenations verify the types, too."""
+    try:
+        for step in manifest["steps"]:
+            _ = step["step"], step["seen"] + step["kept"] + sum(step["dropped"].values()), step["figures"].get
+        for file in manifest["files"].values():
+            _ = file["bytes"] + 0, file["sha256"] + ""
+        _ = manifest["digest"] + ""
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"'{folder}' is damaged: {error}", where=MANIFEST_FILE) from error
 
 
 def dataset_fingerprint(recipe: Recipe, commit: str, *inputs: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from git_starcoder.dataset.samples import NO_TOKENS, JoinedWindows
+from git_starcoder.errors import DatasetError
 from git_starcoder.records import SPLITS, content_id
 from git_starcoder.row_layout import BASE, is_plain_text, scored_spans
 
@@ -112,9 +113,11 @@ def _join_rows(dataset: Dataset, split: Split) -> Iterator[tuple[Document, NDArr
     """Yield each run of known tokens of each file, and which of them are held out, shape (tokens,); None for all."""
     joined: dict[tuple[str, str], tuple[JoinedWindows, Document]] = {}
     scored: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for row in dataset.rows(split):
+    for number, row in enumerate(dataset.rows(split), 1):
         metadata = row.metadata
-        if metadata["augmentation_type"] == BASE:
+        try:
+            if metadata["augmentation_type"] != BASE:
+                continue
             key = (str(metadata["source_file"]), str(metadata["sample"]))
             header, text = np.split(np.array(row.tokens[: metadata["length"]], dtype=np.int32), [row.context_length])
             if key not in joined:
@@ -128,6 +131,9 @@ def _join_rows(dataset: Dataset, split: Split) -> Iterator[tuple[Document, NDArr
                 shift = int(metadata["token_start"]) - row.context_length
                 spans = ((start + shift, stop + shift) for start, stop in scored_spans(metadata))
                 scored.setdefault(key, []).extend(spans)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            what = f"row {number} of {split} is damaged: {type(error).__name__}: {error}"
+            raise DatasetError(what, where=str(dataset.folder), hint="`git starcoder check` finds such rows") from error
     for key, (windows, whole) in sorted(joined.items(), key=lambda item: item[0]):
         for first, tokens in windows.token_runs():
             is_scored = None

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from git_starcoder.recipe import Recipe
 from git_starcoder.row_layout import FIM_SENTINELS, scored_spans
 from git_starcoder.text import tokenizer as tokenizers
 
@@ -138,7 +137,7 @@ class RebuiltSamples:
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self.tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
-        self._max_start = MAX_TOKENS_PER_BYTE * Recipe.load(dataset.folder / "recipe.yaml").read.max_bytes
+        self._max_start = MAX_TOKENS_PER_BYTE * dataset.load_recipe().read.max_bytes
         self._is_control = np.zeros(self.tokenizer.vocab_size, dtype=bool)
         self._is_control[list(self.tokenizer.control_tokens)] = True
         self.by_id: dict[str, RebuiltSample] = {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from git_starcoder.errors import RepositoryError, UsageError
 from git_starcoder.git.objects import UNNAMED
 from git_starcoder.many.tasks import Problem, RepositoryFacts, RepositorySource
+from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ def read_list(path: Path) -> list[RepositorySource]:
         UsageError: The list cannot be read, or a line has more than three parts.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
         raise UsageError(f"'{path}' cannot be read: {error.strerror}", where="--list") from error
     sources: list[RepositorySource] = []
@@ -66,7 +67,7 @@ def read_list(path: Path) -> list[RepositorySource]:
         revision, name = (*parts[1:], "", "")[:2]
         if name and not NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be a name", where=where, hint="letters, digits, '.', '-' and '_'")
-        sources.append(RepositorySource(path.parent / parts[0], revision or "HEAD", name))
+        sources.append(RepositorySource(path.parent / expand_user(parts[0]), revision or "HEAD", name))
     return sources
 
 

@@ -155,7 +155,7 @@ class RepositoryMemory:
             gates: dict[GateName, Gate] = {name: Gate(dict(np.load(folder / f"gate_{name}.npz"))) for name in names}
             memory = cls(ContextIndex(marker["end_token"], **arrays), marker["contents"], marker["vocab_size"], gates)
             is_whole = {len(arrays[name]) for name in ("places", "next_tokens", "shared")} == {marker["tokens"]}
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             what = f"the memory cannot be read: {error}"
             raise DatasetError(what, where=str(folder), hint="train the model again") from error
         if marker["schema"] != MEMORY_SCHEMA or not is_whole:

@@ -356,6 +356,13 @@ class MetricsLog:
 
 def draw_loss_curve(metrics: Sequence[dict[str, float]], path: Path) -> None:
     """Draw the smoothed training loss in bits per token and the held-out bits per byte, over the tokens seen."""
+    from matplotlib import style
+
+    with style.context("default"):  # pyright: ignore[reportUnknownMemberType] - whatever the user's settings are
+        _draw_loss_curve(metrics, path)
+
+
+def _draw_loss_curve(metrics: Sequence[dict[str, float]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

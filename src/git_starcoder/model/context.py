@@ -281,7 +281,7 @@ class ContextComposer:
                 and len(composer.file_starts) - 1 == len(composer.paths) == len(composer.groups)
                 and len(composer.words) == len(composer.word_pieces)
             )
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
             what = f"the files for context cannot be read: {error}"
             raise DatasetError(what, where=str(folder), hint="train the model again") from error
         if marker["schema"] != CONTEXT_SCHEMA or not is_whole:

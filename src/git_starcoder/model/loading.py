@@ -91,8 +91,18 @@ def load_weights(folder: Path, precision: str = "float32") -> Any:
 
 
 def read_training_record(folder: Path) -> dict[str, Any]:
-    """The content of `training.json` of a model folder."""
-    return cast("dict[str, Any]", json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8")))
+    """The content of `training.json` of a model folder.
+
+    Raises:
+        DatasetError: The file cannot be read, or is no such record.
+    """
+    try:
+        record: Any = json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{TRAINING_RECORD} cannot be read: {error}", where=str(folder), hint=MODEL_HINT) from error
+    if not isinstance(record, dict) or not {"schema", "dataset", "config"} <= record.keys():
+        raise DatasetError(f"{TRAINING_RECORD} is damaged", where=str(folder), hint=MODEL_HINT)
+    return cast("dict[str, Any]", record)
 
 
 def save_model(network: Network, tokenizer_folder: Path, folder: Path, number_type: str = "float32") -> None:

@@ -31,6 +31,7 @@ from git_starcoder.model.base_model import BaseModel
 from git_starcoder.model.building import build_network
 from git_starcoder.model.card import CARD_FILE, render_card
 from git_starcoder.model.checkpoint import (
+    LOCK_FILE,
     METRICS_FILE,
     MetricsLog,
     checkpoint_folder,
@@ -406,9 +407,13 @@ class _TrainingRun:
         """Load the newest valid checkpoint, the same in all processes. One of another training is an error."""
         checkpoint = None
         if self.processes.is_first and (checkpoint := load_newest_checkpoint(self.folder, self.progress.note)):
-            for key, value in self._identity().items():
-                if checkpoint.values.get(key) != value:
-                    self._refuse_checkpoint(key)
+            different = [key for key, value in self._identity().items() if checkpoint.values.get(key) != value]
+            if different and self.continuation is None:
+                self._refuse_checkpoint(different[0])
+            if different:  # an interrupted update to another commit, or with another budget: nobody will finish it
+                self.progress.note(f"checkpoints of another update are removed: its {different[0]} differs")
+                clear_folder(self.folder, except_names=(LOCK_FILE,))
+                checkpoint = None
         (step,) = map(int, self.processes.broadcast([checkpoint.step if checkpoint else -1]))
         if self.processes.is_first or step < 0:
             return checkpoint

@@ -134,7 +134,7 @@ def _recognise_json_lines(data: bytes) -> OwnOutput | None:
     if isinstance(values.get("tokens"), list) and isinstance(metadata, dict) and "augmentation_type" in metadata:
         return OwnOutput("rows of a dataset")
     keys = set(values)
-    if DROP_KEYS <= keys <= DROP_KEYS | {"things"} and values["step"] in STEP_NAMES:
+    if DROP_KEYS <= keys <= DROP_KEYS | {"things"} and str(values["step"]) in STEP_NAMES:
         return OwnOutput("drops of a dataset")
     return OwnOutput("facts of a dataset") if keys in (IMPORT_KEYS, SIGNATURE_KEYS) else None
 

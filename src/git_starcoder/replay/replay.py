@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from git_starcoder.errors import UsageError
 from git_starcoder.git.history import first_parent_commits
 from git_starcoder.git.objects import Repo
-from git_starcoder.model.loading import read_training_record
+from git_starcoder.model.loading import read_training_record, require_model
 from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.replay.edit_metrics import delta_chrf, kept_rate
 from git_starcoder.replay.person import TYPING_INTERVAL_SECONDS, Answer, Tally, find_pauses, type_text
@@ -127,6 +127,7 @@ def replay(
         MissingExtraError: torch or transformers is not installed.
     """
     folder = Path(model)
+    require_model(folder)
     commit = since or read_training_record(folder).get("commit")
     if not commit:
         what = "the model does not say from which commit it was trained"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from git_starcoder.errors import DatasetError
-from git_starcoder.recipe import Recipe
 from git_starcoder.report import certificate, model, overview, page, repository, samples, statistics
 from git_starcoder.report.render import render_page
 
@@ -47,7 +46,7 @@ def report(
         MissingExtraError: A library of the extra `report` is not installed.
     """
     page.require_libraries()
-    recipe = Recipe.load(dataset.folder / "recipe.yaml")
+    recipe = dataset.load_recipe()
     record = model.ModelRecord.open(model_folder) if model_folder else None
     report_input = page.ReportInput(dataset, recipe, statistics.count_rows(dataset), outcomes, record, scores or {})
     try:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import gc
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -39,9 +38,11 @@ from git_starcoder.serve.healing import TokenTable
 from git_starcoder.serve.prompt import MAX_EXCERPT_TOKENS, make_prompt, plain_text, text_tokens
 from git_starcoder.serve.writer import SuggestionWriter
 from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
 
     from git_starcoder.memory.repository_memory import RepositoryMemory
     from git_starcoder.model.lean_passes import Passes
@@ -141,7 +142,7 @@ class Engine:
             RepositoryError: `repository` is in no work tree.
             MissingExtraError: torch, transformers or watchfiles is not installed.
         """
-        folder = Path(name)
+        folder = expand_user(name)
         threshold = DEFAULT_THRESHOLD
         if (folder / TRAINING_RECORD).is_file():
             model, threshold = open_model(folder)
@@ -150,7 +151,7 @@ class Engine:
             tokenizer = tokenizers.load_tokenizer(folder)
             suffix_first = knows_suffix_first({"base": str(name)})
             model = Model(load_base_network(str(name), tokenizer), tokenizer, suffix_first=suffix_first)
-        model_name = _name_of(Path(name)) if Path(name).exists() else str(name)
+        model_name = _name_of(expand_user(name)) if expand_user(name).exists() else str(name)
         return cls(model, repository=repository, threshold=threshold, name=model_name, parts=parts)
 
     def __enter__(self) -> Self:

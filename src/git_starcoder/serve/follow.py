@@ -235,29 +235,39 @@ class Follower:
 
     def _follow(self, tree: WorkTree) -> None:
         """Read the files on disk, and then what changes of them, until the end."""
-        from watchfiles import watch
-
         try:
             self._read_changes(tree, None)
             self._ready.set()
-            root = str(tree.root)
-            is_first = True
-            for changes in watch(
-                root, watch_filter=None, step=QUIET_MILLISECONDS, debounce=LONGEST_WAIT_MILLISECONDS,
-                rust_timeout=LOOK_MILLISECONDS, yield_on_timeout=True, stop_event=self._stop,
-                raise_interrupt=False, ignore_permission_denied=True,
-            ):  # fmt: skip
-                paths = {name[len(root) + 1 :] for _, name in changes}
-                is_of_all = is_first or not paths.isdisjoint(GIT_FILES) or any(p.endswith(".gitignore") for p in paths)
-                paths = {path for path in paths if path and not path.startswith(".git/")}
-                is_first = False
-                if is_of_all or paths:
-                    with suppress(RepositoryError):  # the index is being replaced, which is a change of its own
-                        self._read_changes(tree, None if is_of_all else paths)
+            while not self._stop.is_set():
+                if (root_id := _folder_id(tree.root)) is not None:
+                    with suppress(FileNotFoundError):  # it was just removed
+                        self._watch(tree, root_id)
+                self._stop.wait(LOOK_MILLISECONDS / 1000)  # somebody may clone it again
         except Exception as error:  # noqa: BLE001 - it ends the thread, and must not be lost
             self.problem = f"{type(error).__name__}: {error}"
             sys.stderr.write(f"error: the files on disk are not followed any more: {self.problem}\n")
             self._ready.set()
+
+    def _watch(self, tree: WorkTree, root_id: tuple[int, int]) -> None:
+        """Read all files, and then what changes of them, until the end, or until another folder is at their place."""
+        from watchfiles import watch
+
+        root = str(tree.root)
+        is_first = True
+        for changes in watch(
+            root, watch_filter=None, step=QUIET_MILLISECONDS, debounce=LONGEST_WAIT_MILLISECONDS,
+            rust_timeout=LOOK_MILLISECONDS, yield_on_timeout=True, stop_event=self._stop,
+            raise_interrupt=False, ignore_permission_denied=True,
+        ):  # fmt: skip
+            if _folder_id(tree.root) != root_id:
+                return
+            paths = {name[len(root) + 1 :] for _, name in changes}
+            is_of_all = is_first or not paths.isdisjoint(GIT_FILES) or any(p.endswith(".gitignore") for p in paths)
+            paths = {path for path in paths if path and not path.startswith(".git/")}
+            is_first = False
+            if is_of_all or paths:
+                with suppress(RepositoryError):  # the index is being replaced, which is a change of its own
+                    self._read_changes(tree, None if is_of_all else paths)
 
     def _read_changes(self, tree: WorkTree, paths: Collection[str] | None) -> None:
         """Read the files that have changed: all, or those that are, or are in, some paths."""
@@ -279,3 +289,12 @@ class Follower:
                 del self._versions[path]
             self._versions.update((path, versions[path]) for path in changed)
             self.learn({**dict.fromkeys(gone), **{path: tree.read_text(path) for path in changed}})
+
+
+def _folder_id(folder: Path) -> tuple[int, int] | None:
+    """The device and inode of a folder; None if there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

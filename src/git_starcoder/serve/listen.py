@@ -35,6 +35,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((name, port))
+        listener.listen(MAX_CONNECTIONS)  # until then, another server could reserve the same address
     except OSError as error:
         listener.close()
         what = f"cannot listen at {host} port {port}: {(error.strerror or str(error)).lower()}"

@@ -283,9 +283,9 @@ def create_rust_resolver(repository: RepositoryFiles) -> Resolver:
         elif first and imported.kind == "use" and trees.find_child(here, first) != "item":
             return here, segments
         else:
-            if not first:
+            if not first and rest:
                 first, rest = rest[0], rest[1:]
-            root = crates.find_library(path, first)
+            root = crates.find_library(path, first) if first else None  # `use ::;`, while somebody types
         return (None if root is None or root not in trees.crate_roots else (root, ())), rest
 
     def resolve(path: str, imported: Import) -> tuple[str, ...] | None:
