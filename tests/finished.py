@@ -83,7 +83,9 @@ def write(
         metadata |= {"repository": repository, "max_tokens_per_sequence": size + header_room}
     (folder / "dataset_metadata.json").write_text(json.dumps(metadata))
     digest = sha256((folder / "training_data_train.jsonl").read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps({"schema": "git-starcoder/dataset/2", "digest": digest}))
+    (folder / "manifest.json").write_text(
+        json.dumps({"schema": "git-starcoder/dataset/2", "digest": digest, "steps": [], "files": {}})
+    )
     return Dataset.open(folder)
 
 

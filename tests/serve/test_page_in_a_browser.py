@@ -47,6 +47,42 @@ def test_it_completes_at_the_cursor_and_accepts(page):
     assert page.complaints == []
 
 
+def complete(page):
+    page.fill("#code", CODE)
+    page.check("#sure")
+    page.focus("#code")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#suggestion code:not(:empty)")
+    return page.text_content("#suggestion")
+
+
+def test_an_edit_forgets_the_completion(page):
+    """It would be inserted at a place that is another one now."""
+    assert complete(page)
+    page.keyboard.press("Control+Home")
+    page.keyboard.type("import os\n")
+    assert page.is_disabled("#accept")
+    assert page.text_content("#suggestion") == ""
+    assert page.input_value("#code") == f"import os\n{CODE}"
+
+
+def test_a_completion_can_be_undone(page):
+    suggestion = complete(page)
+    page.click("#accept")
+    assert page.input_value("#code") == CODE + suggestion
+    page.keyboard.press("Control+z")
+    assert page.input_value("#code") == CODE
+
+
+def test_the_focus_stays_and_the_answer_is_in_view(page):
+    page.focus("#complete")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#complete:not([aria-disabled])")
+    assert "confidence" in page.text_content("#reason")
+    assert page.evaluate("document.activeElement.id") == "complete"
+    assert page.evaluate("document.getElementById('reason').getBoundingClientRect().bottom <= window.innerHeight")
+
+
 def test_settings_have_the_address_of_this_server(page, client):
     settings = page.evaluate("[...document.querySelectorAll('.copy code')].map(code => code.textContent)")
     assert len(settings) >= 6

@@ -12,10 +12,14 @@ import click
 from git_starcoder.cli.progress import show_progress
 from git_starcoder.cli.shared_options import PATH_TYPE, NumberRange, common_options
 from git_starcoder.errors import DatasetError, ExitCode, MissingExtraError, RepositoryError, UsageError
+from git_starcoder.text.visible import escape_unsafe
 from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from git_starcoder.cli.console import Console
+    from git_starcoder.serve.engine import Engine
 
 TOKEN_VARIABLE = "STARCODER_TOKEN"  # noqa: S105 - the name of the variable
 MIN_TOKEN_CHARACTERS = 16
@@ -73,9 +77,12 @@ def command(
         if find_spec(library) is None:
             raise MissingExtraError(library, "serve")
     from git_starcoder.serve.app import Server
+    from git_starcoder.serve.disk import WorkTree
     from git_starcoder.serve.engine import Engine, keep_collector_short
     from git_starcoder.serve.listen import bind, run_server
 
+    if repo is not None:
+        WorkTree(repo)  # better to fail now than after loading the model
     with bind(host, port) as listener:
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         with show_progress(console) as progress:
@@ -88,10 +95,32 @@ def command(
             keep_collector_short()
 
             def tell(_: object) -> None:
-                console.print_message(f"{address} serves {engine.name}; Ctrl-C ends it")
+                # The address is the result, also with --quiet: port 0 is any free port.
+                click.echo(escape_unsafe(f"{address} serves {engine.name}; Ctrl-C ends it"), err=True)
+                for note in _notes(expand_user(model), engine, host):
+                    console.print_message(f"note: {note}")
 
             run_server(Server(engine, host=host, token=token), listener, tell)
     return ExitCode.SUCCESS
+
+
+def _notes(folder: Path, engine: Engine, host: str) -> Iterator[str]:
+    """What may surprise people about a server that has started."""
+    from git_starcoder.git.objects import Repo
+    from git_starcoder.model.loading import TRAINING_RECORD, read_training_record
+    from git_starcoder.serve.guard import is_loopback
+
+    if not is_loopback(host):
+        yield "other machines ask for an IP address of this machine, not for its name"
+    if engine.model.memory is None:
+        return
+    if (tree := engine.follower.tree) is None:
+        yield "no repository is followed: start it in one, or name one with --repo"
+    elif (folder / TRAINING_RECORD).is_file() and (commit := read_training_record(folder).get("commit")):
+        try:
+            Repo.open(tree.root, commit)
+        except RepositoryError:
+            yield f"'{tree.root.name}' has not the commit from which the model was trained: is it another repository?"
 
 
 def _calibrate(console: Console, model: Path, dataset_folder: Path) -> ExitCode:

@@ -88,6 +88,10 @@ class BaseModel:
         return notes
 
 
+RUN_FOLDER = "starcoder_run"
+"""What `git starcoder run` writes by default. A path in it is never taken for a Hugging Face id."""
+
+
 def find_base_folder(name: str) -> Path:
     """The folder of a model that has safetensors: a base of the package, or another folder.
 
@@ -95,8 +99,10 @@ def find_base_folder(name: str) -> Path:
     """
     folder = registry.base_folder(name) or expand_user(name)
     if not folder.is_dir():
+        if name.split("/")[0] == RUN_FOLDER:
+            raise UsageError(f"there is no folder '{name}' here", hint="`git starcoder run` makes one")
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
-            raise UsageError(f"there is no folder '{name}'", where="base", hint=BASE_HINT)
+            raise UsageError(f"there is no folder '{name}'", hint=BASE_HINT)
         folder = _download(name)
     if not (folder / MODEL_CONFIG).is_file():
         what = f"'{name}' is not a model: it has no {MODEL_CONFIG}"
@@ -128,7 +134,7 @@ def _download(name: str) -> Path:
         return Path(snapshot())
     except (OSError, ValueError) as error:
         what = f"model '{name}' is not a folder, not in the Hugging Face cache, and cannot be downloaded"
-        raise UsageError(what, where=summarize_error(error), hint=BASE_HINT) from error
+        raise UsageError(what, hint=BASE_HINT) from error
 
 
 def read_base_config(folder: Path, name: str) -> dict[str, Any]:

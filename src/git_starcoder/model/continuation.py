@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 REPLAY_SHARE = 0.5
 """The share of the tokens that are of rows that the model has read before. It is not measured yet."""
-MAX_RATE = 1e-3
-"""The highest learning rate. It is that of a base and a dataset of 250,000 tokens, and not measured for updates yet."""
+MAX_RATE = 3e-4
+"""The highest learning rate. Over 50 commits of flask, the validation loss rose at 1e-3 and fell at 3e-4 and 1e-4."""
 MAX_NEW_FACTOR = 8.0
 """A new row is drawn at most so many times as often as an old one, so that few new rows are not learned by heart."""
 

@@ -181,6 +181,7 @@ class Server:
             "fills_gaps": engine.model.fills_gaps,
             "has_memory": engine.model.memory is not None,
             "followed_files": follower.file_count,
+            "example": follower.example(),
             "problem": follower.problem,
             "threshold": engine.threshold,
             "memory_bytes": resident_bytes(),

@@ -116,7 +116,8 @@ class Suggestion:
     def explain(self) -> str:
         """Say in one line why the completion is as it is."""
         shown = "" if self.text else "nothing is shown: "
-        confidence = f"confidence {self.confidence:.2f}, shown from {self.threshold:.2f}"
+        digits = 2 if f"{self.confidence:.2f}" != f"{self.threshold:.2f}" else 4
+        confidence = f"confidence {self.confidence:.{digits}f}, shown from {self.threshold:.{digits}f}"
         return f"{shown}{REASONS[self.reason]} ({confidence})"
 
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     Tokens = Any
 
-RUN_FOLDER = "model"
+MODEL_OF_RUN = "model"
 """The name of the folder of a model in that of a run."""
 KEPT_TEXTS = 4
 """Texts for which what was computed is kept."""
@@ -334,7 +334,7 @@ class Engine:
 def _name_of(folder: Path) -> str:
     """The name of the model in a folder. The one that `run` writes is called `model`, like all others."""
     folder = folder.resolve()
-    return f"{folder.parent.name}/{folder.name}" if folder.name == RUN_FOLDER else folder.name
+    return f"{folder.parent.name}/{folder.name}" if folder.name == MODEL_OF_RUN else folder.name
 
 
 def keep_collector_short() -> None:

@@ -9,6 +9,7 @@ editors on one server do not take each other's away.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, RLock, Thread
@@ -43,6 +44,8 @@ LOOK_MILLISECONDS = 200
 KEPT_MEMORIES, KEPT_BYTES = 3, 96 << 20
 """For how many edited files a memory is kept, and the bytes that all of them may have. Each has those of the whole
 index: 10 for a token. The newest is always kept."""
+EXAMPLE_FILES, EXAMPLE_TOKENS, MIN_EXAMPLE_WORDS = 100, 2_000, 4
+"""The files, and the tokens of each, in which an example is searched, and the words that it has at least."""
 GIT_FILES = frozenset({".git/index", ".git/info/exclude", ".git/HEAD"})
 """Files of git that say which files there are."""
 
@@ -121,6 +124,18 @@ class Follower:
     def file_count(self) -> int:
         """The number of files that are known from the disk."""
         return len(self._texts)
+
+    def example(self) -> str:
+        """The first half of the line that occurs most often in some files, for people who try a completion."""
+        texts = [text.tokens for text in sorted(self._texts.values(), key=lambda each: each.path)[:EXAMPLE_FILES]]
+        lines = Counter(
+            words
+            for tokens in texts
+            for line in self._tokenizer.decode(tokens[:EXAMPLE_TOKENS]).decode("utf-8", "replace").splitlines()
+            if len(words := tuple(line.split())) >= MIN_EXAMPLE_WORDS and words[0][0].isalpha()
+        )
+        words, count = max(lines.items(), key=lambda item: (item[1], item[0]), default=((), 0))
+        return " ".join(words[: (len(words) + 1) // 2 + 1]) + " " if count > 1 else ""
 
     def wait(self, seconds: float) -> bool:
         """Wait until the files on disk were read once; return whether they were."""

@@ -21,6 +21,8 @@ POLICY = (
 )
 MEDIA_TYPES = {"/page.css": "text/css", "/page.js": "text/javascript"}
 MIB = 1 << 20
+EXAMPLE = "def add(a, b):\n    "
+"""What stands in the box if the repository has no line that occurs several times."""
 
 
 def page_file(path: str) -> tuple[bytes, str]:
@@ -35,28 +37,29 @@ def render_page(facts: Mapping[str, Any] | None, metrics: Metrics) -> tuple[str,
     """The page and its content security policy. Without facts, it asks for the token."""
     template = Template(files("git_starcoder.serve").joinpath("page.html").read_text(encoding="utf-8"))
     if facts is None:
-        shown = [("facts", "shown with the token")]
+        shown = []
         title = "git starcoder serve"
     else:
         shown = _facts(facts, metrics)
         title = str(facts["work_tree"] or facts["repository"] or facts["model"])
     rows = "\n".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in shown)
     wants_token = "" if facts is None else " hidden"
-    return template.substitute(title=html.escape(title), facts=rows, token_hidden=wants_token), POLICY
+    example = html.escape(str(facts["example"]) if facts and facts["example"] else EXAMPLE)
+    return template.substitute(title=html.escape(title), facts=rows, token_hidden=wants_token, example=example), POLICY
 
 
 def _facts(facts: Mapping[str, Any], metrics: Metrics) -> list[tuple[str, str]]:
     median = metrics.median_seconds
-    repository = facts["work_tree"] or facts["repository"] or "none"
     if facts["problem"]:
         followed = "not followed any more: see the log"
     elif facts["work_tree"] and facts["has_memory"]:
-        followed = f"{facts['followed_files']:,} files, as they are on disk"
+        count = facts["followed_files"]
+        followed = f"{count:,} file{'' if count == 1 else 's'}, as on disk now"
     else:
         followed = "as it was when the model was trained" if facts["has_memory"] else "nothing"
     return [
         ("Model", str(facts["model"])),
-        ("Repository", str(repository)),
+        ("Repository", str(facts["work_tree"] or "none is followed")),
         ("Knows", followed),
         ("Parameters", f"{facts['parameters']:,}"),
         ("Reads at once", f"{facts['context']:,} tokens"),
