@@ -75,7 +75,7 @@ byId("form").addEventListener("submit", async (submitted) => {
     byId("reason").textContent = `No completion: ${what}`;
   }
   button.removeAttribute("aria-disabled");
-  byId("reason").scrollIntoView({ block: "nearest" });
+  byId("reason").scrollIntoView({ block: "nearest", behavior: "instant" });
 });
 
 byId("accept").addEventListener("click", () => {
