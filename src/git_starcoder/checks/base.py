@@ -159,7 +159,11 @@ class CheckContext:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe that the dataset was built with."""
-        return self.dataset.load_recipe()
+        recipe = self.dataset.load_recipe()
+        if isinstance(recipe.window.size, str):
+            what = f"'{self.dataset.folder}' is damaged: the recipe has no window size"
+            raise DatasetError(what, where="recipe.yaml", hint="build the dataset again")
+        return recipe
 
     @cached_property
     def steps(self) -> Mapping[str, dict[str, Any]]:
@@ -509,6 +513,9 @@ def _require_manifest_keys(dataset: Dataset) -> None:
     The sums and concatenations below also verify the types.
     """
     try:
+        _ = dataset.steps
+        for file in dataset.manifest["files"].values():
+            _ = file["bytes"] + 0, file["sha256"] + ""
         for split in READING_ORDER:
             _ = manifest_row_count(dataset, split) + dataset.metadata[f"{split}_sequences"]
         _ = dataset.metadata["total_sequences"] + dataset.metadata["vocab_size"]

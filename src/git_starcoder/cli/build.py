@@ -249,7 +249,7 @@ def recipe_file_name(recipe: Recipe) -> str:
 
 def dataset_values(dataset: Dataset) -> dict[str, Any]:
     """What `--json` prints about a dataset."""
-    return {"digest": dataset.digest, "metadata": dataset.metadata, "steps": dataset.manifest["steps"]}
+    return {"digest": dataset.digest, "metadata": dataset.metadata, "steps": dataset.steps}
 
 
 def describe_dataset(dataset: Dataset, out: Path) -> str:
@@ -266,7 +266,7 @@ def describe_dataset(dataset: Dataset, out: Path) -> str:
         f"  tokens  {metadata['total_tokens']:,} in windows of {windows}",
         f"  bytes   {byte_count:,}",
     ]
-    for step in dataset.manifest["steps"]:
+    for step in dataset.steps:
         name, dropped, fallback = step["step"], step["dropped"], step["figures"].get("fallback", "none")
         if dropped:
             reasons = drop_reasons(dropped, verbose=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -94,7 +94,7 @@ def _show_dataset(console: Console, dataset: Dataset) -> ExitCode:
 
 def _notebook_counts(dataset: Dataset) -> dict[str, dict[str, int]]:
     """The number of notebooks and of changes to notebooks, and of their outputs and images that are left out."""
-    steps: list[dict[str, Any]] = dataset.manifest["steps"]
+    steps = dataset.steps
     figures = next((cast("dict[str, int]", step["figures"]) for step in steps if step["step"] == "read"), None) or {}
     counts: dict[str, dict[str, int]] = {}
     for name, prefix in (("notebooks", "notebook_"), ("changes_of_notebooks", "changes_notebook_")):
