@@ -19,7 +19,7 @@ draw_loss_curve([*lines, {"step": 4, "held_out": 3.0}], Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("how", [["-m", "git_starcoder"], ["-c", "from git_starcoder.cli import main; main()"]])
+@pytest.mark.parametrize("how", [["-m", "git_starcoder"], ["-c", "from git_starcoder.__main__ import main; main()"]])
 @pytest.mark.parametrize("search_path", ["", ":/nonexistent", "."])
 def test_modules_of_the_current_folder_do_not_run(tmp_path, how, search_path):
     for name in ("click", "fcntl", "msgspec", "git_starcoder_extra"):

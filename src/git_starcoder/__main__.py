@@ -1,4 +1,4 @@
-"""`python -m git_starcoder` is `git starcoder`."""
+"""The program `git starcoder`, also `python -m git_starcoder`."""
 
 import sys
 

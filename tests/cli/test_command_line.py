@@ -60,7 +60,7 @@ def test_version(capsys):
         (["bild"], ["error: 'bild' is not a command", "  in git starcoder", "hint: did you mean 'build'? `git starcoder -h` lists all commands"]),
         (["build", "--forse"], ["error: no such option '--forse'", "  in git starcoder build", "hint: did you mean '--force'?"]),
         (["check"], ["error: missing argument 'DATASET'", "  in git starcoder check", "hint: see `git starcoder check -h`"]),
-        (["build", "-j", "0"], ["error: 0 is not in the range x>=1", "  in git starcoder build", "hint: see `git starcoder build -h`"]),
+        (["build", "-j", "0"], ["error: 0 is not in the range x>=1", "  in --jobs", "hint: see `git starcoder build -h`"]),
         (
             ["build", "-r", "effectivenes"],
             ["error: recipe 'effectivenes' is not known", "  in --recipe",

@@ -82,7 +82,7 @@ def test_a_trained_model_beats_the_untrained_one_and_tells_how_it_went(dataset, 
     assert result.stopped == "budget"
     assert (watch.done, watch.total) == (48, 48)
     assert watch.ended == ("train", result.rows, result.rows, {})
-    assert "held-out" in watch.lines[-1]
+    assert "validation" in watch.lines[-1]
     assert "tokens/s" in watch.lines[-1]
 
 

@@ -9,10 +9,10 @@ import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
+from git_starcoder import output_folder
 from git_starcoder.checks import Outcome, check
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
@@ -501,12 +501,10 @@ def test_a_full_disk_leaves_the_page_that_was_there(dataset_folder, tmp_path, ca
     assert main(arguments) == 0
     before = page.read_bytes()
 
-    def full(path, data):
-        with path.open("wb") as file:
-            file.write(data[:100])
+    def full(path):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(output_folder, "flush_to_disk", full)
     assert main(arguments) == 2
     assert f"cannot write '{page}': No space left on device" in capsys.readouterr().err
     assert page.read_bytes() == before

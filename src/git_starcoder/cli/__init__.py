@@ -6,9 +6,6 @@ missing library, or Ctrl-C while libraries load, also ends with one clear line a
 
 from __future__ import annotations
 
-from git_starcoder import search_path  # noqa: F401 # pyright: ignore[reportUnusedImport] - first: see there
-
-# isort: split
 import fcntl
 import io
 import os

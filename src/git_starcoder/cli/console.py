@@ -130,11 +130,12 @@ def _as_user_error(error: BaseException) -> StarcoderError | None:
         context = error.ctx if isinstance(error, click.UsageError) else None
         path = context.command_path if context else PROGRAM_NAME
         what = " ".join((error.message or error.format_message()).split())
-        if isinstance(error, click.BadParameter) and error.param is not None:
-            path = max(error.param.opts, key=len) if error.param.opts else str(error.param.name)
         similar = getattr(error, "possibilities", None)
         hint = f"did you mean '{similar[0]}'?" if similar else f"see `{path} -h`"
-        return UsageError(what[:1].lower() + what[1:].rstrip("."), where=path, hint=hint)
+        where = path
+        if isinstance(error, click.BadParameter) and isinstance(error.param, click.Option):
+            where = max(error.param.opts, key=len)
+        return UsageError(what[:1].lower() + what[1:].rstrip("."), where=where, hint=hint)
     if isinstance(error, OSError):
         is_path = isinstance(error.filename, str | bytes | os.PathLike)
         where = os.fsdecode(error.filename) if is_path else "writing the output"

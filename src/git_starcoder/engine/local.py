@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from git_starcoder.errors import LIMIT_MESSAGES, MachineError, as_machine_error
 from git_starcoder.machine import OWN_THREADS, address_space_limit, startable_thread_count, usable_cpu_count
 from git_starcoder.protocols import Failure
-from git_starcoder.search_path import without_current_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -103,7 +102,7 @@ class _Worker:
             pipes += os.pipe()
             task_out, task_in, result_out, result_in = pipes
             # A worker never finds modules in the current folder, which may be the repository.
-            path = without_current_folder(sys.path)
+            path = [entry for entry in sys.path if entry]
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-c", WORKER_SCRIPT.format(path=path, read=task_out, write=result_in)],
                 process_group=0,  # Ctrl-C must reach only us: a starting worker would print a traceback

@@ -100,7 +100,7 @@ def read_training_record(folder: Path) -> dict[str, Any]:
         record: Any = json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{TRAINING_RECORD} cannot be read: {error}", where=str(folder), hint=MODEL_HINT) from error
-    if not isinstance(record, dict) or "dataset" not in record:
+    if not isinstance(record, dict) or not record:
         raise DatasetError(f"{TRAINING_RECORD} is damaged", where=str(folder), hint=MODEL_HINT)
     return cast("dict[str, Any]", record)
 
