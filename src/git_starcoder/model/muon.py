@@ -104,8 +104,8 @@ class Muon:
 def orthogonalize(torch: Any, matrices: Any, dtype: Any) -> Any:
     """Matrices with the same singular vectors and with singular values of about 1, by a Newton–Schulz iteration.
 
-    A matrix X = U S V^T, divided by a norm, becomes U p(S) V^T = (aI + b XX^T + c (XX^T)²) X for each polynomial p.
-    Shape (matrices, rows, columns) and type stay; products are in `dtype`.
+    A matrix X = U S V^T, divided by a norm, becomes U p(S) V^T = FX for each polynomial p, with the factor
+    F = aI + b XX^T + c (XX^T)². Shape (matrices, rows, columns) and type stay; products are in `dtype`.
 
     The norm is (sum of s⁴)^(1/4). It is at least the largest singular value, as the usual (sum of s²)^(1/2) is, and
     closer to it: for 256 equal values, it is 4 times their size, and the other one 16 times. So small singular values
@@ -131,7 +131,7 @@ def orthogonalize(torch: Any, matrices: Any, dtype: Any) -> Any:
 
 
 def _factor(torch: Any, gram: Any, polynomial: tuple[float, float, float]) -> Any:
-    """By what a polynomial multiplies X, given XX^T."""
+    """The factor aI + b XX^T + c (XX^T)² of a polynomial, given XX^T."""
     a, b, c = polynomial
     factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
     factor.diagonal(dim1=1, dim2=2).add_(a)
@@ -139,7 +139,7 @@ def _factor(torch: Any, gram: Any, polynomial: tuple[float, float, float]) -> An
 
 
 def _product_of_factors(torch: Any, gram: Any) -> Any:
-    """By what all polynomials multiply X, given XX^T."""
+    """The product of the factors of all polynomials, given XX^T."""
     product = _factor(torch, gram, POLYNOMIALS[0])
     factor = product
     for polynomial in POLYNOMIALS[1:]:

@@ -137,7 +137,8 @@ class Server:
         from starlette.responses import HTMLResponse
 
         facts = self.facts() if self.guard.is_authorized(request.scope["headers"]) else None
-        html, policy = render_page(facts, self.metrics)
+        example = self.engine.follower.example() if facts else ""
+        html, policy = render_page(facts, self.metrics, example)
         return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
     async def send_file(self, request: Request) -> Response:
@@ -181,7 +182,6 @@ class Server:
             "fills_gaps": engine.model.fills_gaps,
             "has_memory": engine.model.memory is not None,
             "followed_files": follower.file_count,
-            "example": follower.example(),
             "problem": follower.problem,
             "threshold": engine.threshold,
             "memory_bytes": resident_bytes(),

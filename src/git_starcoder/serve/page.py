@@ -33,8 +33,8 @@ def page_file(path: str) -> tuple[bytes, str]:
     return content, MEDIA_TYPES[path]
 
 
-def render_page(facts: Mapping[str, Any] | None, metrics: Metrics) -> tuple[str, str]:
-    """The page and its content security policy. Without facts, it asks for the token."""
+def render_page(facts: Mapping[str, Any] | None, metrics: Metrics, example: str) -> tuple[str, str]:
+    """The page, with an example in its box, and its content security policy. Without facts, it asks for the token."""
     template = Template(files("git_starcoder.serve").joinpath("page.html").read_text(encoding="utf-8"))
     if facts is None:
         shown = []
@@ -44,8 +44,9 @@ def render_page(facts: Mapping[str, Any] | None, metrics: Metrics) -> tuple[str,
         title = str(facts["work_tree"] or facts["repository"] or facts["model"])
     rows = "\n".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in shown)
     wants_token = "" if facts is None else " hidden"
-    example = html.escape(str(facts["example"]) if facts and facts["example"] else EXAMPLE)
-    return template.substitute(title=html.escape(title), facts=rows, token_hidden=wants_token, example=example), POLICY
+    return template.substitute(
+        title=html.escape(title), facts=rows, token_hidden=wants_token, example=html.escape(example or EXAMPLE)
+    ), POLICY
 
 
 def _facts(facts: Mapping[str, Any], metrics: Metrics) -> list[tuple[str, str]]:
