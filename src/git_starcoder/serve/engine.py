@@ -143,6 +143,7 @@ class Engine:
             MissingExtraError: torch, transformers or watchfiles is not installed.
         """
         folder = expand_user(name)
+        model_name = _name_of(folder) if folder.exists() else str(name)
         threshold = DEFAULT_THRESHOLD
         if (folder / TRAINING_RECORD).is_file():
             model, threshold = open_model(folder)
@@ -151,7 +152,6 @@ class Engine:
             tokenizer = tokenizers.load_tokenizer(folder)
             suffix_first = knows_suffix_first({"base": str(name)})
             model = Model(load_base_network(str(name), tokenizer), tokenizer, suffix_first=suffix_first)
-        model_name = _name_of(expand_user(name)) if expand_user(name).exists() else str(name)
         return cls(model, repository=repository, threshold=threshold, name=model_name, parts=parts)
 
     def __enter__(self) -> Self:

@@ -127,7 +127,9 @@ class Follower:
 
     def example(self) -> str:
         """The first half of the line that occurs most often in some files, for people who try a completion."""
-        texts = [text.tokens for text in sorted(self._texts.values(), key=lambda each: each.path)[:EXAMPLE_FILES]]
+        with self._lock:
+            known = list(self._texts.values())
+        texts = [text.tokens for text in sorted(known, key=lambda each: each.path)[:EXAMPLE_FILES]]
         lines = Counter(
             words
             for tokens in texts
