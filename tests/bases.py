@@ -47,6 +47,11 @@ def write(folder: Path, kind: str = "Llama", own: Tokenizer | None = None, **val
     return folder
 
 
+def mark_trained(folder: Path) -> None:
+    """Make a folder with a model one that counts as written by `train`."""
+    (folder / "training.json").write_text('{"config": {}}')
+
+
 class Family(NamedTuple):
     """What the models of a family have in common, at a size that takes seconds."""
 

@@ -13,7 +13,7 @@ import pytest
 from checkout import ROOT
 
 USUAL_ADDRESS = "http://127.0.0.1:8012"
-USUAL_MODEL = "starcoder_run/model"
+USUAL_MODEL = "/path/to/starcoder_run/model"
 PLUGINS = os.environ.get("STARCODER_PLUGINS", "")
 """A folder with clones of plugins of editors, which are in none of the registries that we install from."""
 
@@ -23,7 +23,9 @@ def settings(heading, language, address=USUAL_ADDRESS, model=USUAL_MODEL):
     text = (ROOT / "docs/how-to/editors.md").read_text(encoding="utf-8")
     (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     (block,) = re.findall(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-    return block.replace(USUAL_ADDRESS, address).replace(USUAL_MODEL, str(model))
+    given = block.replace(USUAL_ADDRESS, address).replace(USUAL_MODEL, str(model))
+    assert "/path/to" not in given or str(model) == USUAL_MODEL
+    return given
 
 
 def plugin(name):

@@ -7,7 +7,7 @@ import json
 import os
 from contextlib import contextmanager
 from threading import Event, Thread
-from time import sleep
+from time import monotonic, sleep
 from typing import NamedTuple
 
 import finished
@@ -84,11 +84,10 @@ def running(engine, **options):
 
 def wait_until(is_true):
     """Wait, however busy the machine is."""
-    waited = 0.0
+    ends = monotonic() + HUNG
     while not is_true():
-        assert waited < HUNG, "it never came true"
+        assert monotonic() < ends, "it never came true"
         sleep(0.01)
-        waited += 0.01
 
 
 def replace_file(path, text):

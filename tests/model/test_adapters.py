@@ -90,7 +90,7 @@ def test_the_saved_model_is_the_model_with_its_adapters(tmp_path, kind, tied, mo
     assert adapted.mean() < before.mean() - 0.01
     folder = tmp_path / "model"
     loading.save_model(network, tmp_path / "tokenizer", folder)
-    (folder / loading.TRAINING_RECORD).write_text("{}")
+    bases.mark_trained(folder)
     assert not list(folder.glob("*.safetensors"))
     assert {file.name for file in (folder / "adapter").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors", "base_weights.json",
@@ -148,7 +148,7 @@ def test_tokens_that_the_base_does_not_know_are_learned(tmp_path, tied, tune):
     if tune == "lora":
         assert np.array_equal(moved[:new], embeddings[:new])
     loading.save_model(network, tmp_path / "tokenizer", tmp_path / "model")
-    (tmp_path / "model" / loading.TRAINING_RECORD).write_text("{}")
+    bases.mark_trained(tmp_path / "model")
     again, tokenizer = loading.load_model(tmp_path / "model")
     assert tokenizer.vocabulary[NEW] == new
     assert np.abs(nats(again, rows) - after).max() < 1e-5

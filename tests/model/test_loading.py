@@ -48,7 +48,7 @@ def saved(dataset, tmp_path_factory):
         optimiser.step()
         optimiser.zero_grad()
     loading.save_model(network, dataset.tokenizer_folder, folder)
-    (folder / loading.TRAINING_RECORD).write_text("{}")
+    bases.mark_trained(folder)
     return folder
 
 
@@ -142,7 +142,7 @@ def test_any_base_is_trained_saved_and_completes(tmp_path, kind):
     after = network.token_losses(pack_rows(ROWS)).mean()
     assert after < before
     loading.save_model(network, tmp_path / "tokenizer", tmp_path / "model")
-    (tmp_path / "model" / loading.TRAINING_RECORD).write_text("{}")
+    bases.mark_trained(tmp_path / "model")
     again, _ = loading.load_model(tmp_path / "model")
     assert float(again.token_losses(pack_rows(ROWS)).mean().detach()) == pytest.approx(float(after.detach()), rel=1e-5)
     assert isinstance(complete(tmp_path / "model", "def find(", max_tokens=5), str)
@@ -165,7 +165,7 @@ def test_bases_that_cannot_be(tmp_path, saved, monkeypatch):
         with pytest.raises(kind, match=what) as caught:
             building.build_network(config(name), tokenizer, context)
         assert "\n" not in caught.value.what + caught.value.where + caught.value.hint
-        assert caught.value.where
+        assert caught.value.where or str(name) in caught.value.what
 
     def copy(name, **changes):
         made = tmp_path / name
@@ -291,7 +291,7 @@ def test_a_suffix_needs_its_tokens(tmp_path):
     folder = bases.write(tmp_path, own=own)
     text = (folder / "tokenizer.json").read_text().replace('"<fim_middle>"', '"<other>"')
     (folder / "tokenizer.json").write_text(text)
-    (folder / loading.TRAINING_RECORD).write_text("{}")
+    bases.mark_trained(folder)
     with pytest.raises(UsageError, match="no fill-in-the-middle tokens"):
         complete(folder, "def", suffix="return")
 

@@ -217,7 +217,8 @@ def test_a_client_that_disconnects_frees_its_place(slow, is_streamed):
         connection.sendall(request("/v1/completions", {"prompt": "a", "stream": is_streamed}))
         wait_until(lambda: slow.engine.begun == 1)
         if is_streamed:
-            assert b"begun" in connection.recv(65536)
+            with connection.makefile("rb") as answer:
+                assert any(b"begun" in line for line in answer)  # a head may come alone
     wait_until(lambda: slow.engine.cancelled == 1)
     assert slow.server.metrics.dropped == {"disconnected": 1}
     slow.engine.goes_on.set()

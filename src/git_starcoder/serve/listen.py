@@ -103,15 +103,26 @@ def _protocol() -> type[Any]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            is_idle = self.cycle is None or self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
-            if not is_idle:
+            if self._is_idle():
+                self._start_timer()
+            else:
                 self._stop_timer()
-            elif self._header_timer is None and not self.transport.is_closing():
-                self._header_timer = self.loop.call_later(HEADER_SECONDS, self._close)
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self._is_idle() and self.conn.trailing_data[0]:  # the begin of a request came together with the last one
+                self._start_timer()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
             super().connection_lost(exc)
+
+        def _is_idle(self) -> bool:
+            return self.cycle is None or self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
+
+        def _start_timer(self) -> None:
+            if self._header_timer is None and not self.transport.is_closing():
+                self._header_timer = self.loop.call_later(HEADER_SECONDS, self._close)
 
         def _stop_timer(self) -> None:
             if self._header_timer is not None:
