@@ -15,6 +15,7 @@ from time import sleep
 
 import pytest
 
+from git_starcoder.serve import connection as connections
 from git_starcoder.serve import guard, jobs, listen
 from git_starcoder.serve.cursor import CancelledError, Suggestion
 from serving import running, wait_until
@@ -275,7 +276,7 @@ def test_too_many_connections_are_refused(client, monkeypatch):
 
 
 def test_slow_clients_are_closed(shared_engine, monkeypatch):
-    monkeypatch.setattr(listen, "HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.2)
     monkeypatch.setattr(guard, "BODY_SECONDS", 0.2)
     with running(shared_engine) as client:
         for begin in (b"", b"GET / HT", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET "):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from git_starcoder.errors import MissingExtraError, OutputError
 
@@ -14,13 +14,10 @@ if TYPE_CHECKING:
     from git_starcoder.serve.app import Server
 
 MAX_CONNECTIONS = 128
-HEADER_SECONDS = 10.0
-"""The headers of a request must have arrived this long after its first byte, or after the connection was made."""
 KEEP_ALIVE_SECONDS = 75
 """A connection without a request is closed after this time; editors keep one open between keystrokes."""
 MAX_HEADER_BYTES = 16_384
 SHUTDOWN_SECONDS = 3
-BUSY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -59,10 +56,12 @@ async def _serve(
 ) -> None:
     try:
         import uvicorn
+
+        from git_starcoder.serve.connection import Connection
     except ImportError as error:
         raise MissingExtraError.from_import_error(error, "uvicorn", "serve") from error
     config = uvicorn.Config(
-        server.guard, http=_protocol(), ws="none", lifespan="on", loop="asyncio", log_config=None, log_level="critical",
+        server.guard, http=Connection, ws="none", lifespan="on", loop="asyncio", log_config=None, log_level="critical",
         access_log=False, server_header=False, timeout_keep_alive=KEEP_ALIVE_SECONDS, backlog=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )  # fmt: skip
@@ -82,56 +81,3 @@ async def _serve(
         await web.serve(sockets=[listener])
     finally:
         notice.cancel()
-
-
-def _protocol() -> type[Any]:
-    """The protocol of uvicorn, which closes connections that are too many or too slow."""
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
-    class LimitedProtocol(H11Protocol):
-        """A connection whose requests must arrive in time."""
-
-        _header_timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            if len(self.connections) > MAX_CONNECTIONS:
-                transport.write(BUSY)
-                transport.close()
-                return
-            self._header_timer = self.loop.call_later(HEADER_SECONDS, self._close)
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self._is_idle():
-                self._start_timer()
-            else:
-                self._stop_timer()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self._is_idle() and self.conn.trailing_data[0]:  # the begin of a request came together with the last one
-                self._start_timer()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_timer()
-            super().connection_lost(exc)
-
-        def _is_idle(self) -> bool:
-            return self.cycle is None or self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
-
-        def _start_timer(self) -> None:
-            if self._header_timer is None and not self.transport.is_closing():
-                self._header_timer = self.loop.call_later(HEADER_SECONDS, self._close)
-
-        def _stop_timer(self) -> None:
-            if self._header_timer is not None:
-                self._header_timer.cancel()
-                self._header_timer = None
-
-        def _close(self) -> None:
-            self._header_timer = None
-            if not self.transport.is_closing():
-                self.transport.close()
-
-    return LimitedProtocol
