@@ -8,17 +8,20 @@ thirty operations of numpy, and the predictions are those of transformers but fo
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import numpy as np
 
+from git_starcoder.machine import limit_library_threads
 from git_starcoder.model import generation
 from git_starcoder.model.scored_windows import scored_windows
 from git_starcoder.model.weight_files import MODEL_CONFIG, WEIGHT_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -35,10 +38,10 @@ MAX_WEIGHTS = 64_000_000
 """In larger networks, the products take most of the time, and torch may have faster ones."""
 NUMBER_TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 """The number types of safetensors that are read. Numpy has no bfloat16: it is the upper half of a float32."""
-QUERY_BLOCK = 128
-"""Tokens of a prompt that attend together. The scores of a block fit into a processor's cache, and a block needs no
-scores of the tokens after it."""
-LATER = np.triu(np.full((QUERY_BLOCK, QUERY_BLOCK), -np.inf, dtype=np.float32), 1)
+BLOCK_TOKENS = 128
+"""Tokens of a prompt that a thread computes at once. What it needs for them fits into a processor's cache, and a block
+needs no scores of the tokens after it."""
+LATER = np.triu(np.full((BLOCK_TOKENS, BLOCK_TOKENS), -np.inf, dtype=np.float32), 1)
 """What is added to the scores of the tokens of a block: a token does not see those after it."""
 
 
@@ -69,8 +72,9 @@ class LeanNetwork:
         """
         from threadpoolctl import ThreadpoolController
 
-        self._pools: Any = ThreadpoolController()
-        """The threads of the library that multiplies matrices for numpy."""
+        self._thread_pools: Any = ThreadpoolController()
+        """Those of the library that multiplies matrices for numpy."""
+        self._workers = ThreadPoolExecutor(limit_library_threads(), "network")
         self.parameter_count = sum(weight.size for weight in weights.values())
         self.heads, self.shared_heads = int(config["num_attention_heads"]), int(config["num_key_value_heads"])
         self.width = int(config["head_dim"])
@@ -149,9 +153,22 @@ class LeanNetwork:
         """A context for reading. See `Network.without_gradient`; here nothing is to be done."""
         return nullcontext()
 
-    def limit_threads(self, count: int) -> AbstractContextManager[Any]:
-        """A context in which products of matrices use so many threads."""
-        return self._pools.limit(limits=count, user_api="blas")
+    def limit_threads(self, count: int) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """A context for passes of few tokens. See `Network.limit_threads`; here they always use one thread."""
+        return nullcontext()
+
+    def one_product_at_once(self) -> AbstractContextManager[Any]:
+        """A context in which a product of matrices uses one thread.
+
+        Threads that divide each product wait for each other some thirty times a layer, and spin meanwhile: on a busy
+        machine, two are slower than one. Threads that compute blocks of tokens wait twice a layer, and sleep.
+        """
+        return self._thread_pools.limit(limits=1, user_api="blas")
+
+    def map(self, function: Callable[..., Floats], *arguments: Sequence[Any]) -> list[Floats]:
+        """Call a function for each block of tokens, on all processors."""
+        calls = (self._workers.map if len(arguments[0]) > 1 else map)(function, *arguments)
+        return list(calls)
 
     def open_passes(self) -> LeanPasses:
         """Begin a text."""
@@ -223,7 +240,7 @@ class LeanPasses:
     def read(self, texts: Sequence[Sequence[int]], *, is_prompt: bool = False) -> Floats:
         """Read the next tokens of one text. See `NetworkPasses.read`."""
         (text,) = texts
-        logits = self.logits(text, is_prompt=is_prompt)
+        logits = self.logits(list(text), is_prompt=is_prompt)
         logits[:, self._lean.suppressed_tokens] = -np.inf
         logits -= logits.max(1, keepdims=True)
         np.exp(logits, out=logits)
@@ -232,48 +249,54 @@ class LeanPasses:
 
     def logits(self, text: Sequence[int], *, is_prompt: bool = False) -> Floats:
         """Read the next tokens, and return what is predicted after each of them, or only after the last one."""
-        lean = self._lean
-        start, count = len(self._tokens), len(text)
-        end = start + count
+        lean, start = self._lean, len(self._tokens)
+        end = start + len(text)
         if end > lean.context:
             raise ValueError(f"the network reads {lean.context} tokens at once, and not {end}")
         self._make_room(start, end)
-        states: Floats = lean.embedding[:, np.asarray(text)].T
-        for index, layer in enumerate(lean.layers):
-            states = states + self._attend(index, layer, _norm(states, layer.first_norm, lean.epsilon), start)
-            mixed = _norm(states, layer.second_norm, lean.epsilon) @ layer.gate_up
-            gate, up = np.split(mixed, 2, 1)
-            states = states + (gate / (1 + np.exp(-gate)) * up) @ layer.down  # SwiGLU (Shazeer, 2020)
-        self._tokens += text
-        states = states[-1:] if is_prompt else states
-        return _norm(states, lean.last_norm, lean.epsilon) @ lean.head
+        firsts = list(range(start, end, BLOCK_TOKENS))
+        states = [lean.embedding[:, text[first - start :][:BLOCK_TOKENS]].T for first in firsts]
+        with lean.one_product_at_once():
+            for index, layer in enumerate(lean.layers):
+                # All keys and values of a layer must be there before a token attends to them.
+                queries = lean.map(partial(self._project, index, layer), firsts, states)
+                if is_prompt and index == len(lean.layers) - 1:  # of the other tokens, the rest is of no use
+                    firsts, queries, states = [end - 1], [queries[-1][..., -1:, :]], [states[-1][-1:]]
+                states = lean.map(partial(self._attend, index, layer), firsts, queries, states)
+            self._tokens += text
+            return np.concatenate([_norm(block, lean.last_norm, lean.epsilon) @ lean.head for block in states])
 
-    def _attend(self, index: int, layer: _Layer, states: Floats, start: int) -> Floats:
-        """What the new tokens take from those that they see, shape (tokens, hidden)."""
-        lean = self._lean
-        heads, shared, width, count = lean.heads, lean.shared_heads, lean.width, len(states)
-        cosine, sine = lean.cosine[start : start + count], lean.sine[start : start + count]
-        mixed = (states @ layer.query_key_value).reshape(count, heads + 2 * shared, width)
-        query = _rotate(_norm(mixed[:, :heads], layer.query_norm, lean.epsilon), cosine, sine)
-        key = _rotate(_norm(mixed[:, heads : heads + shared], layer.key_norm, lean.epsilon), cosine, sine)
-        self._keys[index, :, 0, :, start : start + count] = key.transpose(1, 2, 0)
-        self._values[index, :, 0, start : start + count] = mixed[:, heads + shared :].transpose(1, 0, 2)
+    def _project(self, index: int, layer: _Layer, first: int, states: Floats) -> Floats:
+        """Store the keys and values of a block of tokens, and return its queries.
+
+        Several heads may share keys and values: queries have the shape (shared heads, heads of each, tokens, width).
+        """
+        lean, count = self._lean, len(states)
+        heads, shared, width = lean.heads, lean.shared_heads, lean.width
+        last = first + count
+        mixed = (_norm(states, layer.first_norm, lean.epsilon) @ layer.query_key_value).reshape(count, -1, width)
+        rotation = lean.cosine[first:last], lean.sine[first:last]
+        query = _rotate(_norm(mixed[:, :heads], layer.query_norm, lean.epsilon), *rotation)
+        key = _rotate(_norm(mixed[:, heads : heads + shared], layer.key_norm, lean.epsilon), *rotation)
+        self._keys[index, :, 0, :, first:last] = key.transpose(1, 2, 0)
+        self._values[index, :, 0, first:last] = mixed[:, heads + shared :].transpose(1, 0, 2)
         query *= np.float32(width**-0.5)
-        # Several heads may share keys and values: shape (shared heads, heads of each, tokens, width).
-        query = query.reshape(count, shared, heads // shared, width).transpose(1, 2, 0, 3)
-        attended = np.empty((count, shared, heads // shared, width), dtype=np.float32)
-        for first in range(0, count, QUERY_BLOCK):
-            last = min(first + QUERY_BLOCK, count)
-            seen = start + last
-            scores = np.ascontiguousarray(query[:, :, first:last]) @ self._keys[index, ..., :seen]
-            if last - first > 1:
-                scores[..., start + first :] += LATER[: last - first, : last - first]
-            scores -= scores.max(-1, keepdims=True)
-            np.exp(scores, out=scores)
-            taken = scores @ self._values[index, :, :, :seen]
-            taken /= scores.sum(-1, keepdims=True)
-            attended[first:last] = taken.transpose(2, 0, 1, 3)
-        return attended.reshape(count, -1) @ layer.output
+        return np.ascontiguousarray(query.reshape(count, shared, heads // shared, width).transpose(1, 2, 0, 3))
+
+    def _attend(self, index: int, layer: _Layer, first: int, query: Floats, states: Floats) -> Floats:
+        """The states of a block of tokens after a layer."""
+        count = len(states)
+        last = first + count
+        scores = query @ self._keys[index, ..., :last]
+        if count > 1:
+            scores[..., first:] += LATER[:count, :count]
+        scores -= scores.max(-1, keepdims=True)
+        np.exp(scores, out=scores)
+        attended = scores @ self._values[index, :, :, :last]
+        attended /= scores.sum(-1, keepdims=True)
+        states = states + attended.transpose(2, 0, 1, 3).reshape(count, -1) @ layer.output
+        gate, up = np.split(_norm(states, layer.second_norm, self._lean.epsilon) @ layer.gate_up, 2, 1)
+        return states + (gate / (1 + np.exp(-gate)) * up) @ layer.down  # SwiGLU (Shazeer, 2020)
 
     def _make_room(self, used: int, needed: int) -> None:
         """Let the room grow by a quarter, so that a text that is written token by token is copied rarely."""
