@@ -4,11 +4,11 @@
 
 Trains a model from scratch on a dataset (`git starcoder build`) for each number of epochs, into `OUT/EPOCHS`, without
 early stopping. What is done is not done again, and an interrupted training goes on. `--set` sets training keys, for
-example `size=1M`; give other keys another OUT.
+example `size=1M`, or `patience=3` for early stopping; give other keys another OUT.
 
-Prints the machine, and for each training a line of a table: its tokens and hours; the validation loss at its best, with
-the epoch that had it, and at the end, in bits per byte; the training loss of the last epoch, in nats per token, and the
-first epoch whose training loss was below 0.5.
+Prints the machine, and for each training a line of a table: the epochs that it took, its tokens and hours; the
+validation loss at its best, with the epoch that had it, and at the end, in bits per byte; the training loss of the last
+epoch, in nats per token, and the first epoch whose training loss was below 0.5.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ FOREVER = 10**9
 class Course(NamedTuple):
     """How a training went."""
 
+    epochs: float
+    """Those that it took; fewer than planned if it ended early."""
     tokens: int
     seconds: float
     best: tuple[float, float]
@@ -56,21 +58,21 @@ def train(dataset: Path, out: Path, epochs: int, keys: list[str]) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def course(lines: list[dict[str, float]], epochs: int) -> Course:
-    """How a training went, from the lines of its `metrics.jsonl`."""
+def course(lines: list[dict[str, float]], a_step: float) -> Course:
+    """How a training went, from the lines of its `metrics.jsonl`. A step is a part of an epoch."""
     steps = [line for line in lines if "loss" in line]
     validations = [line for line in lines if "held_out" in line]
-    a_step = epochs / len(steps)
     best = min(validations, key=lambda line: line["held_out"])
-    losses: list[list[float]] = [[] for _ in range(epochs)]
+    losses: dict[int, list[float]] = {}
     for number, line in enumerate(steps):
-        losses[min(epochs - 1, int(number * a_step))].append(line["loss"])
+        losses.setdefault(int(number * a_step), []).append(line["loss"])
     return Course(
+        epochs=len(steps) * a_step,
         tokens=int(steps[-1]["tokens"]),
         seconds=steps[-1]["seconds"],
         best=(best["held_out"], best["step"] * a_step),
         last=validations[-1]["held_out"],
-        training=[sum(each) / len(each) for each in losses if each],
+        training=[sum(each) / len(each) for each in losses.values()],
     )
 
 
@@ -85,16 +87,17 @@ def main() -> None:
     print(measure.machine(), flush=True)
     tokens = sum(int(row["length"]) for row in Dataset.open(asked.dataset).row_metadata("train"))
     print(f"{tokens:,} tokens in an epoch\n", flush=True)
-    print("| epochs | tokens | hours | best validation | at the end | training loss at the end | below 0.5 |")
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    print("| epochs | taken | tokens | hours | best validation | at the end | training loss at the end | below 0.5 |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for epochs in asked.epochs:
         train(asked.dataset, asked.out / str(epochs), epochs, asked.keys)
         lines = (asked.out / str(epochs) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        found = course([json.loads(line) for line in lines], epochs)
+        planned = json.loads((asked.out / str(epochs) / "training.json").read_text(encoding="utf-8"))["steps"]
+        found = course([json.loads(line) for line in lines], epochs / planned)
         low = "never" if found.first_low is None else f"from epoch {found.first_low}"
         print(
-            f"| {epochs} | {found.tokens:,} | {found.seconds / 3600:.2f} | {found.best[0]:.3f}, epoch {found.best[1]:.1f}"
-            f" | {found.last:.3f} | {found.training[-1]:.3f} | {low} |",
+            f"| {epochs} | {found.epochs:.0f} | {found.tokens:,} | {found.seconds / 3600:.2f} | {found.best[0]:.3f}, epoch "
+            f"{found.best[1]:.1f} | {found.last:.3f} | {found.training[-1]:.3f} | {low} |",
             flush=True,
         )
 

@@ -19,11 +19,12 @@ def test_how_a_training_went(epochs):
         lines.append({"step": step, "seconds": step * 2.0, "tokens": step * 10, "loss": loss})
         if step % 2 == 0:
             lines.append({"step": step, "seconds": step * 2.0, "held_out": [2.0, 1.5, 1.8][step // 2 - 1]})
-    found = epochs.course(lines, 3)
+    found = epochs.course(lines, 0.5)
+    assert found.epochs == 3
     assert found.tokens == 60
     assert found.seconds == 12
     assert found.best == (1.5, 2.0)
     assert found.last == 1.8
     assert found.training == pytest.approx([2.5, 0.8, 0.4])
     assert found.first_low == 3
-    assert epochs.course(lines[:6], 2).first_low is None
+    assert epochs.course(lines[:6], 0.5).first_low is None
