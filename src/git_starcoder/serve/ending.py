@@ -1,6 +1,7 @@
 """Decides where a completion ends: where a person would end it.
 
-A completion is one line, or a block if the line opens one. It ends before it repeats what stands after the cursor.
+A completion is one line, or a block if the line opens one. It ends before it repeats what stands after the cursor, or
+itself.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
+
+from git_starcoder.serve.repetition import first_copy_end
+from git_starcoder.serve.words import WORD
 
 if TYPE_CHECKING:
     from git_starcoder.serve.cursor import Cursor, EndingRule, Reason
@@ -41,6 +45,10 @@ class EndingRules:
 
     rule: EndingRule
     stop: tuple[str, ...]
+    before: str
+    """The text before the cursor."""
+    line_above: str
+    """The line before that of the cursor that is not blank, without white space at its end."""
     line_start: str
     """The line of the cursor, before it."""
     line_rest: str
@@ -53,16 +61,19 @@ class EndingRules:
     @classmethod
     def at(cls, cursor: Cursor, rule: EndingRule, stop: tuple[str, ...] = ()) -> Self:
         """Read the text around a cursor."""
-        before, _, line_start = cursor.prefix[-65_536:].rpartition("\n")
+        before = cursor.prefix[-65_536:]
+        lines_above, _, line_start = before.rpartition("\n")
+        line_above = lines_above.rstrip().rpartition("\n")[2]
         line_rest, _, after = cursor.suffix[:65_536].partition("\n")
         next_line = next((line.strip() for line in after.split("\n") if line.strip()), "")
-        above = line_start if line_start.strip() else before.rstrip().rpartition("\n")[2]
+        above = line_start if line_start.strip() else line_above
         opener = above if opens_block(above) and not line_rest.strip() else None
         if opener is not None and not line_start.strip() and after.strip():
             # Text that is indented more deeply than the opener already is the block.
             first = next(line for line in after.split("\n") if line.strip())
             opener = opener if indentation(first) <= indentation(opener) else None
-        return cls(rule, tuple(filter(None, stop)), line_start, line_rest.strip(), next_line, opener)
+        stop = tuple(filter(None, stop))
+        return cls(rule, stop, before, line_above, line_start, line_rest.strip(), next_line, opener)
 
     def judge(self, text: str, *, is_over: bool = False) -> Verdict:
         """Decide about a text that was written so far. `is_over` says that nothing more will be written."""
@@ -87,8 +98,12 @@ class EndingRules:
 
     def _judge_within_line(self, line: str, *, is_complete: bool) -> Verdict:
         """The rest of the line is there, after the cursor: the completion ends before it is repeated."""
-        if place := _unopened_bracket(line, self.line_rest[0]):
-            return Verdict(place - 1, place - 1, "suffix")
+        place = _unopened_bracket(line, self.line_rest[0])
+        cut = line[: place - 1] if place else line
+        if (kept := self._circle_end(cut, is_complete=is_complete or place > 0)) is not None:
+            return Verdict(kept, kept, "repetition")
+        if place:
+            return Verdict(len(cut), len(cut), "suffix")
         if not is_complete:
             return Verdict(len(line), 0, None)
         stripped = line.rstrip()
@@ -100,16 +115,24 @@ class EndingRules:
         """Judge line by line: the first one that is not blank, and the others if it opens a block."""
         opener, body = self._opening_line(lines, first)
         kept = settled = start = 0
+        last = self.line_above
         for index, line in enumerate(lines):
             is_complete = index < len(lines) - 1 or is_over
             if line.strip():
                 whole = self._line(lines, index)
                 if is_complete and whole.strip() == self.next_line:
                     return Verdict(kept, kept, "suffix")
+                is_same = is_complete and whole.rstrip() == last and WORD.search(last)
+                if is_same and f"{last}\n{last}" not in self.before:
+                    return Verdict(kept, kept, "repetition")
+                last = whole.rstrip()
                 is_out = opener is not None and index >= body and indentation(whole) <= indentation(opener)
                 is_closer = line.strip().startswith(CLOSERS)
                 if is_out and not is_closer:
                     return Verdict(kept, kept, "block" if kept else "empty")
+                end = self._circle_end(line, is_complete=is_complete, index=index)
+                if end is not None:
+                    return Verdict(start + end, start + end, "repetition")
                 kept = start + len(line.rstrip())
                 if is_complete:
                     settled = kept
@@ -129,6 +152,12 @@ class EndingRules:
         line = self._line(lines, first)
         is_complete = first < len(lines) - 1
         return (line, first + 1) if is_complete and opens_block(line) else (None, 0)
+
+    def _circle_end(self, line: str, *, is_complete: bool, index: int = 0) -> int | None:
+        """Where a line of the text ends that repeats itself, if it does. What stands before the cursor counts."""
+        line_start = "" if index else self.line_start
+        end = first_copy_end(line_start + line, self.before, is_complete=is_complete)
+        return None if end is None else max(0, end - len(line_start))
 
     def _line(self, lines: list[str], index: int) -> str:
         """A line with what stands before the cursor in it."""
