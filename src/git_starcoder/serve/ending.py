@@ -26,6 +26,7 @@ OPENING_WORDS = re.compile(r"(?:^|\s)(?:do|then|begin|else)$")
 CLOSERS = ("}", ")", "]", "end")
 """A line that begins with one of these closes a block, and belongs to it."""
 BRACKETS = {")": "(", "]": "[", "}": "{"}
+QUOTES = "\"'`"
 
 
 class Verdict(NamedTuple):
@@ -98,7 +99,9 @@ class EndingRules:
 
     def _judge_within_line(self, line: str, *, is_complete: bool) -> Verdict:
         """The rest of the line is there, after the cursor: the completion ends before it is repeated."""
-        place = _unopened_bracket(line, self.line_rest[0])
+        quote = open_quote(self.line_start)
+        in_string = quote == self.line_rest[0]
+        place = _closing_quote(line, quote) if in_string else _unopened_bracket(line, self.line_rest[0])
         cut = line[: place - 1] if place else line
         if (kept := self._circle_end(cut, is_complete=is_complete or place > 0)) is not None:
             return Verdict(kept, kept, "repetition")
@@ -107,9 +110,22 @@ class EndingRules:
         if not is_complete:
             return Verdict(len(line), 0, None)
         stripped = line.rstrip()
+        if in_string and (size := self._other_quote(stripped)):
+            return Verdict(len(stripped) - size, len(line), "suffix")
         if stripped.endswith(self.line_rest):
             return Verdict(len(stripped) - len(self.line_rest), len(line), "suffix")
         return Verdict(len(stripped), len(stripped), "line")
+
+    def _other_quote(self, line: str) -> int:
+        """The length of the end of a line that closes the string of the cursor with the wrong kind of quote.
+
+        The editor has closed it with the right one. What stands after that is a part of the end if the line repeats it.
+        A pair of the other quotes, or an apostrophe, is text of the string.
+        """
+        closer, string = self.line_rest[0], self.line_start[self.line_start.rindex(self.line_rest[0]) :] + line
+        others = [other for other in QUOTES if other != closer and string.count(other) % 2]
+        ends = (other + self.line_rest[1:size] for other in others for size in range(len(self.line_rest), 0, -1))
+        return next((len(end) for end in ends if line.endswith(end)), 0)
 
     def _judge_block(self, lines: list[str], first: int, *, is_over: bool) -> Verdict:
         """Judge line by line: the first one that is not blank, and the others if it opens a block."""
@@ -120,7 +136,7 @@ class EndingRules:
             is_complete = index < len(lines) - 1 or is_over
             if line.strip():
                 whole = self._line(lines, index)
-                if is_complete and whole.strip() == self.next_line:
+                if is_complete and whole.strip() == self.next_line and not _closes_own(lines[: index + 1]):
                     return Verdict(kept, kept, "suffix")
                 is_same = is_complete and whole.rstrip() == last and WORD.search(last)
                 if is_same and f"{last}\n{last}" not in self.before:
@@ -184,6 +200,30 @@ def _unopened_bracket(line: str, bracket: str) -> int:
         if depth < 0:
             return place
     return 0
+
+
+def _closes_own(lines: list[str]) -> bool:
+    """Whether the last of the lines begins with a bracket that closes one of the lines before."""
+    closer = lines[-1].strip()[0]
+    return closer in BRACKETS and not _unopened_bracket("\n".join(lines), closer)
+
+
+def open_quote(line: str) -> str:
+    """The quote of the string that is open at the end of a line; empty if none is."""
+    quote, is_escaped = "", False
+    for character in line:
+        if is_escaped:
+            is_escaped = False
+        elif character == "\\":
+            is_escaped = True
+        elif character in QUOTES and quote in {"", character}:
+            quote = "" if quote else character
+    return quote
+
+
+def _closing_quote(line: str, quote: str) -> int:
+    """The place after the first quote that closes a string which is open at the beginning of a line; 0 if none does."""
+    return next((place for place in range(1, len(line) + 1) if not open_quote(quote + line[:place])), 0)
 
 
 def _overlap(text: str, stop: str) -> int:
