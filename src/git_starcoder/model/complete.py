@@ -130,11 +130,11 @@ class Model:
         header = self.header(path)
         tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit, header, suffix_first=self.suffix_first)
         stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
-        stop[network.end_token] = True
+        stop[[network.end_token, *tokenizer.control_tokens]] = True
         readers = [] if self.memory is None else [read_prompt(self.memory, tokens, tokenizer)]
         sampling = Sampling(temperature, no_repeat_tokens, seed)
         (generated,) = network.generate([tokens], limit, stop=stop, sampling=sampling, readers=readers)
-        return tokenizer.decode(generated[generated != network.end_token]).decode("utf-8", "replace")
+        return tokenizer.decode(generated[~stop[generated]]).decode("utf-8", "replace")
 
     def header(self, path: str) -> NDArray[np.int64]:
         """The header of a file as training shows it; empty if the path is not known, or the model knows no headers."""
