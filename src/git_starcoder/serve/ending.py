@@ -154,7 +154,8 @@ class EndingRules:
                     settled = kept
                     if opener is None:
                         return Verdict(kept, kept, "line")
-                    if is_out or index - first + 1 >= MAX_BLOCK_LINES:
+                    is_closed = is_closer and index >= body and _closes(opener, lines[body : index + 1])
+                    if is_out or is_closed or index - first + 1 >= MAX_BLOCK_LINES:
                         return Verdict(kept, kept, "block")
             start += len(line) + 1
         return Verdict(kept, settled, None)
@@ -206,6 +207,12 @@ def _closes_own(lines: list[str]) -> bool:
     """Whether the last of the lines begins with a bracket that closes one of the lines before."""
     closer = lines[-1].strip()[0]
     return closer in BRACKETS and not _unopened_bracket("\n".join(lines), closer)
+
+
+def _closes(opener: str, lines: list[str]) -> bool:
+    """Whether lines close the bracket that the line before them ends with."""
+    closer = next((closer for closer, bracket in BRACKETS.items() if opener.rstrip().endswith(bracket)), "")
+    return bool(_unopened_bracket("\n".join(lines), closer))
 
 
 def open_quote(line: str) -> str:
