@@ -42,7 +42,7 @@ def test_scores_of_all_files_are_read(families):
 
 def test_a_row_has_figures_or_the_error(families):
     row = families.row(FOUND)
-    assert row.startswith("| qwen3 | lora | 8.0000, 7.2000 | 0.90000 (0.80000 to 0.95000) | 8.10, 7.30 | yes |")
+    assert row.startswith("| qwen3 | lora | 8.0000, 7.2000 | 100000.0 (50000.0 to 200000.0) | 8.10, 7.30 | yes |")
     assert "| NO |" in families.row({**FOUND, "resumed": False})
     failed = families.row({"family": "qwen3", "tune": "qlora", "error": "error: no", "peak": 0, "seconds": 1.0})
     assert "error: no" in failed
