@@ -80,8 +80,8 @@ def work(dataset: str, out: str, values: dict[str, Any]) -> None:
         found.update(predicted=peak.needed, parts=peak.parts)
         return peak
 
-    def run_and_tell(loop: TrainingLoop) -> None:
-        run(loop)
+    def run_and_tell(loop: TrainingLoop, **options: bool) -> None:
+        run(loop, **options)
         print(json.dumps({**found, "measured": peak_memory()}), flush=True)
         loop.processes.wait()
         os._exit(0)

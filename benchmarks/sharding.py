@@ -59,10 +59,10 @@ def work(dataset: str, out: str, values: dict[str, Any], end: int | None, peaks:
 
     run, save = TrainingLoop.run, TrainingLoop._save_checkpoint  # noqa: SLF001
 
-    def watched_run(loop: TrainingLoop) -> None:
+    def watched_run(loop: TrainingLoop, **options: bool) -> None:
         before = peak_memory()
         forget_peak()
-        run(loop)
+        run(loop, **options)
         write_peaks(before)
 
     def write_peaks(before: int) -> None:

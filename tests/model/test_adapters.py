@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -283,3 +285,26 @@ def test_what_a_way_of_tuning_needs_is_said(tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match="peft") as caught:
         building.build_network(config(base), bases.tokenizer(), 128)
     assert caught.value.hint == install_command("lora")
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_bitsandbytes_loads_no_kernel_from_the_hub(is_loaded, monkeypatch, caplog):
+    """On some CPUs, it would run code from the hub if the library for that is there, and advise to install it if not."""
+    loader = ModuleType("kernels")
+    monkeypatch.delitem(sys.modules, "kernels", raising=False)
+    if is_loaded:
+        monkeypatch.setitem(sys.modules, "kernels", loader)
+    imported = []
+
+    def import_module(name):
+        with pytest.raises(ImportError):
+            import kernels  # noqa: F401
+        logging.getLogger("bitsandbytes.backends.cpu.ops").warning("no kernels")
+        imported.append(name)
+
+    monkeypatch.setattr(extras, "import_module", import_module)
+    extras.require_bitsandbytes("cpu", "tune: qlora", hint="")
+    assert imported == ["bitsandbytes"]
+    assert not caplog.records
+    assert sys.modules.get("kernels") is (loader if is_loaded else None)
+    assert ("kernels" in sys.modules) == is_loaded

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from git_starcoder.model.config import TrainConfig
 
 BITSANDBYTES_DEVICES = ("cuda", "cpu")
+KERNEL_LOADER = "kernels"
+"""The library that downloads kernels from the hub."""
 
 
 def require_libraries(config: TrainConfig, device: str) -> None:
@@ -38,6 +42,8 @@ def import_peft() -> Any:
     Raises:
         MissingExtraError: It is not installed.
     """
+    with suppress(ImportError):
+        _import_bitsandbytes()  # peft imports it if it is installed
     try:
         return import_module("peft")
     except ImportError as error:
@@ -54,10 +60,28 @@ def require_bitsandbytes(device: str, where: str, hint: str) -> Any:
     if device not in BITSANDBYTES_DEVICES:
         raise UsageError(f"bitsandbytes cannot compute on '{device}'", where=where, hint=hint)
     try:
-        with no_warnings():
-            return import_module("bitsandbytes")
+        return _import_bitsandbytes()
     except ImportError as error:
         raise MissingExtraError.from_import_error(error, "bitsandbytes", "bitsandbytes") from error
+
+
+def _import_bitsandbytes() -> Any:
+    """Import bitsandbytes without a kernel from the hub, which it would download and run on some CPUs.
+
+    Nor does it advise to install the library that loads such kernels.
+    """
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    loader, level = sys.modules.get(KERNEL_LOADER), logger.level
+    sys.modules[KERNEL_LOADER] = None  # pyright: ignore[reportArgumentType] - so that its import fails
+    logger.setLevel(logging.ERROR)
+    try:
+        with no_warnings():
+            return import_module("bitsandbytes")
+    finally:
+        logger.setLevel(level)
+        del sys.modules[KERNEL_LOADER]
+        if loader is not None:
+            sys.modules[KERNEL_LOADER] = loader
 
 
 @contextmanager
