@@ -141,9 +141,11 @@ def ended_completions(folder: Path, raise_by: float) -> int:
     learned little.
     """
     from git_starcoder.model.complete import Model
-    from git_starcoder.model.lean_network import LeanNetwork
 
-    LeanNetwork.open = classmethod(lambda *_: None)  # the logits of transformers are raised
+    def open_nothing(*_: Any) -> None:
+        """Let transformers run the network: its logits are raised."""
+
+    import_module("git_starcoder.model.lean_network").LeanNetwork.open = open_nothing
     model = Model.open(folder)
     if raise_by:
         model.memory = None
