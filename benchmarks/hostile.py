@@ -152,6 +152,8 @@ def main() -> None:
 
 def send_all(client: Client, trace: list[dict[str, Any]], requests: int, malformed: int) -> None:
     """The parts, one after the other."""
+    while not client.metric("index_updates_total"):  # until then, completions come from the memory of the training
+        time.sleep(0.1)
     expected = client.post("/infill", trace[0])
 
     def check(part: str) -> None:

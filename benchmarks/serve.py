@@ -72,7 +72,7 @@ def keystrokes(text: str, path: str, count: int) -> list[Cursor]:
 def pass_seconds(engine: Engine) -> float:
     """The time of one pass of one token behind a long prompt: the median."""
     passes = engine.open_passes()
-    with engine.network.torch.inference_mode():
+    with engine.network.without_gradient():
         passes.read([[1] * (engine.network.context // 2)], is_prompt=True)
         times: list[float] = []
         for _ in range(PASSES):
@@ -153,9 +153,7 @@ def main() -> None:
     one_pass = pass_seconds(engines["all parts"])
     prompt = statistics.mean(each.prompt_tokens for each in first.warm)
     shown = statistics.mean(bool(each.text) for each in rows[AS_SERVED].warm)
-    print(
-        f"load of the machine {os.getloadavg()[0]:.1f}; {engines['all parts'].network.torch.get_num_threads()} threads"
-    )
+    print(f"load of the machine {os.getloadavg()[0]:.1f}")
     print(f"a pass of one token {1000 * one_pass:.1f} ms; {tokens:.1f} tokens a completion, prompts of {prompt:.0f}")
     print(f"{'':18}{'cold':>8}{'median':>8}{'95 %':>8}{'CPU':>8}{'prompt':>8}{'floor':>8}   milliseconds")
     for name, row in rows.items():

@@ -1,7 +1,7 @@
 """What is each feature of the recipes worth, from scratch and from a base? Makes the tables of what-helps.md.
 
     python benchmarks/what_helps.py OUT REPO... [--starts scratch,NAME] [--seeds 2] [--tokens 400000] [--size tiny]
-                                    [--only recipes,added,natural,effectiveness,elite] [--epochs 300,500]
+                                    [--only recipes,added,natural,effectiveness,elite]
 
 For each repository, and for each start (from scratch, or the name of a base), these are compared on held-out text:
 
@@ -10,8 +10,7 @@ For each repository, and for each start (from scratch, or the name of a base), t
 - `natural`, `effectiveness`, `elite`: this recipe without each of its features. Those of the training are the same in
   all recipes, so they are left out of the last two.
 
-With `--epochs`, `effectiveness` and `elite` are also trained for so many epochs, as the seeds advise, until the
-validation loss rises. That takes long: use a GPU, or leave it out.
+What hundreds of epochs do, as the seeds advise them, is measured by `epochs.py`.
 
 Everything runs on a GPU if there is one. OUT/NAME/START is a work folder, and OUT/results-STARTS.json has all effects.
 What is done is not done again, so an interrupted run goes on, and processes with different starts may run at the same
@@ -24,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
 from math import exp, hypot, log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,10 +36,7 @@ from git_starcoder.engine.local import LocalEngine
 from git_starcoder.evals import BOTH, NETWORK
 from git_starcoder.git.objects import Repo
 from git_starcoder.model.devices import best_device
-from git_starcoder.model.loading import read_training_record
-from git_starcoder.model.training import train
 from git_starcoder.output_folder import write_atomically
-from git_starcoder.pipeline import build
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,10 +84,7 @@ CLAIMS = (
     ("elite", "baseline", "30–50 % better than baseline"),
 )
 """The claims of the seeds about recipes: arm, reference, text."""
-CLAIMED_LOSS = 0.5
-"""The seeds promise a final loss below this, in nats per token."""
 SEEDS_RECIPES = ("effectiveness", "elite")
-BITS_PER_NAT = 1 / log(2)
 
 
 class Shown(NamedTuple):
@@ -163,21 +155,6 @@ def compare_all(repo: Path, start: str, options: ArmOptions, asked: Any, work: W
     return found
 
 
-def train_for_epochs(repo: Path, name: str, epochs: int, options: ArmOptions, out: Path, engine: LocalEngine) -> dict[str, Any]:  # fmt: skip
-    """Train a recipe as long as the seeds advise; how long it really took, and the losses."""
-    arm = options.make_arm(name, name)
-    dataset = build(Repo.open(repo), arm.recipe, out / f"{name}-dataset", engine=engine)
-    model = out / f"{name}-{epochs}-epochs"
-    if not (model / "training.json").exists():
-        train(dataset, model, replace(arm.config, tokens=None, epochs=epochs))
-    record = read_training_record(model)
-    result = record["result"]
-    return {
-        "repo": repo.name, "recipe": name, "epochs": epochs, "trained": epochs * result["steps"] / record["steps"],
-        "loss": result["loss"] / BITS_PER_NAT, "held_out": result["held_out"], "stopped": result["stopped"],
-    }  # fmt: skip
-
-
 def find_effects(effects: list[dict[str, Any]], start: str, reference: str, arm: str, subject: str) -> dict[str, Shown]:
     """The effect of an arm on each repository."""
     key = {"start": start, "arm": arm, "reference": reference, "subject": subject}
@@ -194,7 +171,7 @@ def overall(effects: list[dict[str, Any]], start: str, reference: str, arm: str,
     return f"{combine(list(found.values()))}{missing}" if found else ""
 
 
-def print_tables(effects: list[dict[str, Any]], long: list[dict[str, Any]]) -> None:
+def print_tables(effects: list[dict[str, Any]]) -> None:
     """Print an overview, a table with each repository for each start, and the claims of the seeds."""
     repos, starts = (list(dict.fromkeys(each[key] for each in effects)) for key in ("repo", "start"))
     for subject in (NETWORK, BOTH):
@@ -218,20 +195,12 @@ def print_tables(effects: list[dict[str, Any]], long: list[dict[str, Any]]) -> N
         for start in starts:
             if cell := overall(effects, start, reference, arm, NETWORK):
                 print(f"| {claim} | {start} | {cell} |")
-    for each in long:
-        verdict = "below" if each["loss"] < CLAIMED_LOSS else "not below"
-        print(
-            f"| {each['recipe']}: {each['epochs']} epochs, final loss below {CLAIMED_LOSS} | scratch | {each['repo']}: "
-            f"trained for {each['trained']:.1f} epochs, ended by {each['stopped']}; training loss {each['loss']:.2f} nats "
-            f"per token ({verdict}), held out {each['held_out']} bits per byte |"
-        )
 
 
-def read_results(out: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The effects, and the trainings for epochs, of all files of results."""
+def read_results(out: Path) -> list[dict[str, Any]]:
+    """The effects of all files of results."""
     values = [json.loads(path.read_text()) for path in sorted(out.glob("results-*.json"))]
-    effects, epochs = ([each for one in values for each in one[key]] for key in ("effects", "epochs"))
-    return effects, epochs
+    return [effect for one in values for effect in one["effects"]]
 
 
 def main() -> None:
@@ -244,7 +213,6 @@ def main() -> None:
     parser.add_argument("--size", default="tiny")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS), metavar="PART,...")
     parser.add_argument("--network-only", action="store_true")
-    parser.add_argument("--epochs", type=lambda text: [int(part) for part in text.split(",")], default=[])
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--train", action="append", default=[], metavar="KEY=VALUE")
     asked = parser.parse_args()
@@ -252,7 +220,6 @@ def main() -> None:
     print(machine, flush=True)
     begun = time.perf_counter()
     effects: list[dict[str, Any]] = []
-    long: list[dict[str, Any]] = []
     asked.out.mkdir(parents=True, exist_ok=True)
     with LocalEngine() as engine:
         for repo in (each.resolve() for each in asked.repos):
@@ -264,23 +231,15 @@ def main() -> None:
                     effects += [
                         {**each, "repo": name} for each in compare_all(repo, start, options, asked, work, engine)
                     ]
-                if base is None:
-                    folder = asked.out / name / "epochs"
-                    long += [
-                        {**train_for_epochs(repo, recipe, epochs, options, folder, engine), "repo": name}
-                        for recipe in SEEDS_RECIPES
-                        for epochs in asked.epochs
-                    ]
                 values = {
                     "machine": machine,
                     "effects": effects,
-                    "epochs": long,
                     "tokens": asked.tokens,
                     "seeds": asked.seeds,
                 }
                 results = asked.out / f"results-{'-'.join(asked.starts)}.json"
                 write_atomically(results, json.dumps(values, indent=1) + "\n")
-    print_tables(*read_results(asked.out))
+    print_tables(read_results(asked.out))
     hours = (time.perf_counter() - begun) / 3600
     print(f"\n{hours:.2f} hours in this run, {asked.seeds} seeds, {asked.tokens:,.0f} tokens")
 

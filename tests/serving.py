@@ -11,6 +11,7 @@ from time import monotonic, sleep
 from typing import NamedTuple
 
 import finished
+from git_starcoder.model.generation import Writer
 from git_starcoder.serve.app import Server
 from git_starcoder.serve.listen import bind, run_server
 from shell import HUNG
@@ -80,6 +81,12 @@ def running(engine, **options):
             stops[0]()
             thread.join(HUNG)
             assert not thread.is_alive()
+
+
+def let_write(monkeypatch, engine, text, *tokens):
+    """Let the engine write a text, then some tokens, and then begin again."""
+    script = [*engine.model.tokenizer.encode([text.encode()])[0].tolist(), *tokens]
+    monkeypatch.setattr(Writer, "_choose", lambda self, _: script[len(self.written) % len(script)])
 
 
 def wait_until(is_true):

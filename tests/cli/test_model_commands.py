@@ -229,7 +229,7 @@ def prompts(dataset, monkeypatch):
             prompts.append(tokens[0].tolist())
             return [np.zeros(0, dtype=np.int32)]
 
-    monkeypatch.setattr(complete, "load_model", lambda _: (SilentModel(), tokenizer))
+    monkeypatch.setattr(complete, "load_reader", lambda _: (SilentModel(), tokenizer))
     monkeypatch.setattr(complete, "read_training_record", lambda _: {"config": {"fim": 0.3}})
     return prompts
 

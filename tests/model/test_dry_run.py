@@ -70,7 +70,7 @@ def test_fill_in_the_middle_has_the_same_form_in_training_and_in_use(dataset, co
             prompts_seen.append(prompts[0].tolist())
             return [np.zeros(0, dtype=np.int32)]
 
-    monkeypatch.setattr(complete, "load_model", lambda _: (FakeNetwork(), tokenizer))
+    monkeypatch.setattr(complete, "load_reader", lambda _: (FakeNetwork(), tokenizer))
     monkeypatch.setattr(complete, "read_training_record", lambda _: {})
     plan = TrainingPlan.build(corpus, TrainConfig(batch=1500, fim=0.9), 3, is_curriculum=False)
     found = 0

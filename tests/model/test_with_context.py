@@ -271,9 +271,10 @@ def test_complete_shows_the_files_of_the_repository_but_not_the_file_itself(mode
     document = load_documents(dataset, "test")[0]
     text = tokenizer.decode(document.tokens[: BEGINNING_TOKENS + 60])
     read = []
-    generate = Network.generate
+    kind = type(model.network.network)
+    generate = kind.generate
     monkeypatch.setattr(
-        Network,
+        kind,
         "generate",
         lambda network, prompts, *rest, **options: read.extend(prompts) or generate(network, prompts, *rest, **options),
     )

@@ -15,6 +15,7 @@ from git_starcoder.model.complete import Model
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.evaluate import evaluate
 from git_starcoder.model.generation import Sampling
+from git_starcoder.model.loading import load_model
 from git_starcoder.model.training import train
 from git_starcoder.model.with_memory import (
     MEMORY_FOLDER,
@@ -47,9 +48,10 @@ def model(folder):
 
 
 @pytest.fixture(scope="module")
-def scored(dataset, model):
+def scored(dataset, model, folder):
     """The network and the memory of the training split, as they are scored."""
-    return NetworkWithMemory(model.network, training_memory(model.memory, dataset, model.tokenizer), model.tokenizer)
+    network, _ = load_model(folder)
+    return NetworkWithMemory(network, training_memory(model.memory, dataset, model.tokenizer), model.tokenizer)
 
 
 def nothing_stops(model):

@@ -49,6 +49,44 @@ def end(cursor, text, rule="auto", stop=()):
         ("x = 1\n", "", "def f():\n    return 1\n\nx = 2\n", "def f():\n    return 1", "block"),
         ("x = f(", "", "\n    a,\n)\ny = 1\n", "\n    a,\n)", "block"),
         ("def f():\n    ", "    return 1\n", "x = 1\ny = 2\n", "x = 1", "line"),
+        ('f("', '")\n', "name')\n", "name", "suffix"),
+        ('f("', '")\n', "name'\n", "name", "suffix"),
+        ('f("', '")\n', "name'\n)", "name", "suffix"),
+        ("f('", "')\n", 'name")\n', "name", "suffix"),
+        ('f("', '")\n', 'name", other="x")\n', "name", "suffix"),
+        ('f("', '")\n', 'a \\" b")\n', 'a \\" b', "suffix"),
+        ('f("', '")\n', '")\n', "", "suffix"),
+        ('f("', '")\n', "the 'name'\n", "the 'name'", "line"),
+        ("f(\"the '", '")\n', "name'\n", "name'", "line"),
+        ('f("', '")\n', "don't\n", "don't", "line"),
+        ("f(a, ", ', "b")\n', "'c'\n", "'c'", "line"),
+        ("x = {a: b[", "]}\n", "c[0]]}\n", "c[0]", "suffix"),
+        ("f() {\n  ", "\n}\n", "if (a) {\n    b();\n  }\n", "if (a) {\n    b();\n  }", None),
+        ("f() {", "\n}\n", "\n  if (a) {\n    b();\n  }\n  c();\n}\n", "\n  if (a) {\n    b();\n  }\n  c();", "suffix"),
+        ("f() {\n  if (a) {", "\n  }\n}\n", "\n    b();\n  }\n}\n", "\n    b();", "suffix"),
+        ("  te.", "", "run(\n      [a,\n      ],\n    );\n    te.run(\n", "run(\n      [a,\n      ],\n    );", "block"),
+        ("x = f(\n", "", "    a[\n        1\n    ],\n    )\n    b\n", "    a[\n        1\n    ],\n    )", "block"),
+        ("from flask import ", "", "Flask, Flask, Flask, Flask, Fl", "Flask", "repetition"),
+        ("from flask import Flask, ", "", "Flask, Flask, Flask\n", "", "repetition"),
+        ("x = [", "]", "0, 0, 0, 0, 0, 0, 0", "0", "repetition"),
+        ("x = [0, 0, 0, 0, ", "]", "0, 0, 0, 0]", "0, 0, 0, 0", "suffix"),
+        ("x = [", "]", "0, 0, 0]", "0, 0, 0", "suffix"),
+        ("x = f(", "", "0, 0, 0)\n", "0, 0, 0)", "line"),
+        ("host = ", "", '"0.0.0.0"\n', '"0.0.0.0"', "line"),
+        ("return ctx", "", ".request.request.request.request.", ".request", "repetition"),
+        ("# ", "", "-" * 40 + "\n", "-" * 40, "line"),
+        ("", "", "=" * 40 + "\n", "=" * 40, "line"),
+        ("f(g(h(", "", "a))))))))\n", "a))))))))", "line"),
+        ("  0x00, 0x00, 0x00, 0x00,\n  ", "", "0x00, 0x00, 0x00, 0x00,\n0x01", "", "repetition"),
+        (
+            "{ 0x00, 0x00, 0x00, 0x00,\n  ",
+            "",
+            "0x00, 0x00, 0x00, 0x00, 0x01,\n",
+            "0x00, 0x00, 0x00, 0x00, 0x01,",
+            "line",
+        ),
+        ("def f():\n    ", "", "g(1)\n    g(1)\n    g(1)\n", "g(1)", "repetition"),
+        ("f() {\n  ", "", "if (a) {\n    {\n    }\n  }\n}\n", "if (a) {\n    {\n    }\n  }\n}", "block"),
         ("x = 1", "", "\n\n\n\n\n\ny", "", "empty"),
         ("", "", "    \n", "", None),
     ],
@@ -62,7 +100,7 @@ def test_a_line_only():
 
 
 def test_a_block_does_not_go_on_for_ever():
-    kept, reason = end(Cursor("while True:\n    "), "step()\n    " * 40)
+    kept, reason = end(Cursor("while True:\n    "), "".join(f"step({number})\n    " for number in range(40)))
     assert (len(kept.split("\n")), reason) == (MAX_BLOCK_LINES, "block")
 
 

@@ -8,6 +8,7 @@ from browsers import SIZES
 from serving import running
 
 CODE = "def find_order(items: list[int], limit: int) -> int:\n    total = 3\n    for order in items:\n        ret"
+TOKEN = "0123456789abcdef"
 
 
 @pytest.fixture(params=SIZES)
@@ -112,18 +113,57 @@ def test_a_page_of_another_origin_starts_no_work(browser, client):
     page.close()
 
 
-def test_with_a_token_the_page_asks_for_it(browser, shared_engine):
-    token = "0123456789abcdef"
-    with running(shared_engine, token=token) as client:
-        page = browser.new_page()
+@pytest.fixture(params=SIZES)
+def page_with_token(request, browser, shared_engine):
+    width, height = SIZES[request.param]
+    with running(shared_engine, token=TOKEN) as client:
+        page = browser.new_page(viewport={"width": width, "height": height})
         page.goto(client.url)
-        page.fill("#code", CODE)
-        page.click("#complete")
-        page.wait_for_selector("#complete:not([aria-disabled])")
-        assert "token" in page.text_content("#reason")
-        page.fill("#token", token)
-        page.check("#sure")
-        page.evaluate("document.getElementById('code').setSelectionRange(1e6, 1e6)")
-        page.click("#complete")
-        page.wait_for_selector("#suggestion code:not(:empty)")
+        yield page
         page.close()
+
+
+def test_with_a_token_the_page_asks_for_it(page_with_token):
+    page = page_with_token
+    page.fill("#code", CODE)
+    page.click("#complete")
+    page.wait_for_selector("#complete:not([aria-disabled])")
+    assert "token" in page.text_content("#reason")
+    page.fill("#token", TOKEN)
+    page.check("#sure")
+    page.evaluate("document.getElementById('code').setSelectionRange(1e6, 1e6)")
+    page.click("#complete")
+    page.wait_for_selector("#suggestion code:not(:empty)")
+
+
+def test_with_the_token_the_page_has_the_facts(page_with_token, shared_engine):
+    page = page_with_token
+    title, example = page.title(), page.input_value("#code")
+    page.type("#token", TOKEN[:-1])
+    assert page.query_selector("dt") is None
+    page.type("#token", TOKEN[-1])
+    page.wait_for_selector("dt")
+    assert shared_engine.name in page.text_content("header")
+    assert page.title() != title
+    assert page.input_value("#code") != example
+    assert page.text_content("#reason") == "The token is right."
+    assert TOKEN not in page.content()
+    assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
+    assert page.evaluate("document.activeElement.id") == "token"
+    for part in page.query_selector_all("details"):
+        part.evaluate("one => one.open = true")
+        assert part.query_selector(".with-token").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_token_leaves_code_of_the_user_alone(page_with_token):
+    page_with_token.fill("#code", CODE)
+    page_with_token.fill("#token", TOKEN)
+    page_with_token.wait_for_selector("dt")
+    assert page_with_token.input_value("#code") == CODE
+
+
+def test_without_a_token_nothing_is_said_about_it(page):
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert not page.is_visible("#token")
+    assert not any(note.is_visible() for note in page.query_selector_all(".with-token"))

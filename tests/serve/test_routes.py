@@ -6,7 +6,7 @@ import json
 
 from openai import OpenAI
 
-from serving import running
+from serving import let_write, running
 
 PROMPT = "def find_order(items: list[int], limit: int) -> int:\n    total = 3\n    for "
 SUFFIX = "\n    return total\n"
@@ -84,6 +84,17 @@ def test_infill_answers_as_llama_vim_reads_it(client):
     ignored = client.server.metrics.ignored_fields
     assert ignored["t_max_prompt_ms"] == ignored["samplers"] == 2
     assert not {"response_fields", "t_max_predict_ms"} & ignored.keys()
+
+
+def test_all_routes_end_a_repetition_alike(client, monkeypatch):
+    let_write(monkeypatch, client.server.engine, "order, ")
+    for path, key in (("/v1/completions", "text"), ("/infill", "content"), ("/completion", "content")):
+        fields = {"prompt": "", "input_prefix": "", **SHOWN}
+        whole = client.post(path, fields).json
+        assert whole.get("choices", [whole])[0][key] == "order", path
+        parts = events(client.post(path, {**fields, "stream": True}))
+        parts = [json.loads(part) for part in parts if part != "[DONE]"]
+        assert "".join(part.get("choices", [part])[0][key] for part in parts) == "order", path
 
 
 def test_a_blank_line_of_llama_vim_gets_its_indentation(client):

@@ -15,7 +15,7 @@ from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model.context import ContextComposer
 from git_starcoder.model.generation import Sampling
 from git_starcoder.model.held_out_text import encode_header
-from git_starcoder.model.loading import knows_suffix_first, load_model, read_training_record
+from git_starcoder.model.loading import knows_suffix_first, load_reader, read_training_record
 from git_starcoder.model.with_context import CONTEXT_FOLDER, NetworkWithContext
 from git_starcoder.model.with_memory import MEMORY_FOLDER, read_prompt
 from git_starcoder.records import content_id
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.bases.blobs import BlobFilter
     from git_starcoder.dataset import Dataset
+    from git_starcoder.model.lean_network import LeanNetwork
     from git_starcoder.model.network import Network
     from git_starcoder.text.tokenizer import Tokenizer
 
@@ -53,7 +54,7 @@ class Model:
 
     def __init__(
         self,
-        network: Network | NetworkWithContext,
+        network: Network | LeanNetwork | NetworkWithContext,
         tokenizer: Tokenizer,
         memory: RepositoryMemory | None = None,
         repository: str | None = None,
@@ -81,10 +82,10 @@ class Model:
             MissingExtraError: torch or transformers is not installed.
         """
         folder = Path(folder)
-        network, tokenizer = load_model(folder)
+        network, tokenizer = load_reader(folder)
         record = read_training_record(folder)
         memory = RepositoryMemory.open(folder / MEMORY_FOLDER) if (folder / MEMORY_FOLDER).exists() else None
-        reader: Network | NetworkWithContext = network
+        reader: Network | LeanNetwork | NetworkWithContext = network
         if (folder / CONTEXT_FOLDER).exists():
             composer = ContextComposer.open(folder / CONTEXT_FOLDER, tokenizer)
             reader = NetworkWithContext(network, composer, record["config"]["context_tokens"])
@@ -129,11 +130,11 @@ class Model:
         header = self.header(path)
         tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit, header, suffix_first=self.suffix_first)
         stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
-        stop[network.end_token] = True
+        stop[[network.end_token, *tokenizer.control_tokens]] = True
         readers = [] if self.memory is None else [read_prompt(self.memory, tokens, tokenizer)]
         sampling = Sampling(temperature, no_repeat_tokens, seed)
         (generated,) = network.generate([tokens], limit, stop=stop, sampling=sampling, readers=readers)
-        return tokenizer.decode(generated[generated != network.end_token]).decode("utf-8", "replace")
+        return tokenizer.decode(generated[~stop[generated]]).decode("utf-8", "replace")
 
     def header(self, path: str) -> NDArray[np.int64]:
         """The header of a file as training shows it; empty if the path is not known, or the model knows no headers."""
@@ -178,8 +179,8 @@ def _check_sampling(max_tokens: int, temperature: float) -> None:
 
 
 def prompt_tokens(
-    network: Network | NetworkWithContext, tokenizer: Tokenizer, prompt: str | bytes, suffix: str | bytes | None,
-    max_tokens: int, header: NDArray[np.int64] = NO_HEADER, *, suffix_first: bool = False,
+    network: Network | LeanNetwork | NetworkWithContext, tokenizer: Tokenizer, prompt: str | bytes,
+    suffix: str | bytes | None, max_tokens: int, header: NDArray[np.int64] = NO_HEADER, *, suffix_first: bool = False,
 ) -> NDArray[np.int64]:  # fmt: skip
     """The tokens that the model continues with up to `max_tokens`, shape (tokens,). See `arrange_prompt`.
 

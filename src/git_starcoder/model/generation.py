@@ -7,7 +7,7 @@ written itself are kept (speculative decoding; Leviathan et al., 2023). The text
 from __future__ import annotations
 
 from inspect import signature
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.memory.repository_memory import MemoryReader
-    from git_starcoder.model.lean_passes import Passes
+    from git_starcoder.model.lean_network import LeanNetwork
     from git_starcoder.model.network import Network
 
 MAX_PADDING_TOKENS = 2048
@@ -41,6 +41,27 @@ class Sampling(NamedTuple):
 
 
 GREEDY = Sampling()
+
+
+class Passes(Protocol):
+    """A text that a network reads, and what it has computed of it."""
+
+    @property
+    def can_forget(self) -> bool:
+        """Whether the last tokens can be taken back."""
+        ...
+
+    def tokens(self) -> NDArray[np.int64]:
+        """Return the tokens that were read."""
+        ...
+
+    def read(self, texts: Sequence[Sequence[int]], *, is_prompt: bool = False) -> NDArray[np.float32]:
+        """Read the next tokens of one text. See `NetworkPasses.read`."""
+        ...
+
+    def forget(self, count: int) -> None:
+        """Take back the last tokens."""
+        ...
 
 
 class Writer:
@@ -109,16 +130,16 @@ def _keep_likely(weights: NDArray[np.float64], top_k: int, top_p: float) -> None
         weights[order[min(kept, top_k or kept) :]] = 0
 
 
-def generate(
-    network: Network,
+def make_writers(
+    network: Network | LeanNetwork,
     prompts: Sequence[NDArray[Any]],
     limit: int,
     *,
     stop: NDArray[np.bool_],
     sampling: Sampling = GREEDY,
     readers: Sequence[MemoryReader] = (),
-) -> list[NDArray[np.int32]]:
-    """Continue each prompt.
+) -> list[Writer]:
+    """A writer for each prompt.
 
     Args:
         network: The network that reads the prompts.
@@ -128,15 +149,24 @@ def generate(
         sampling: How tokens are chosen.
         readers: For each prompt a memory that has read the text before; without them, the network writes alone.
     """
-    writers = [
+    return [
         Writer(network.add_first_token(prompt), limit, stop, sampling, reader)
         for prompt, reader in zip(prompts, readers or [None] * len(prompts), strict=True)
     ]
-    network.model.eval()
+
+
+def generate(
+    network: Network, prompts: Sequence[NDArray[Any]], limit: int, **options: Any
+) -> list[NDArray[np.int32]]:  # fmt: skip
+    """Continue each prompt. See `make_writers`."""
+    writers = make_writers(network, prompts, limit, **options)
     lengths = np.array([len(writer.history) for writer in writers], dtype=np.int64)
-    with network.torch.inference_mode():
+    with network.without_gradient():
         for batch in padded_batches(lengths, max_padding=MAX_PADDING_TOKENS):
-            _write_batch(network, [writers[index] for index in batch])
+            if len(batch) == 1:
+                write_alone(network, writers[batch[0]])
+            else:
+                _write_batch(network, [writers[index] for index in batch])
     return [np.array(writer.written, dtype=np.int32) for writer in writers]
 
 
@@ -144,15 +174,20 @@ def _write_batch(network: Network, writers: list[Writer]) -> None:
     """Let writers write until all are done."""
     passes = NetworkPasses(network, len(writers))
     probabilities = passes.read([writer.history for writer in writers], is_prompt=True)
-    if len(writers) == 1:
-        write_with_drafts(passes, writers[0], probabilities[0])
-        return
     while True:
         pairs = zip(writers, probabilities[:, -1], strict=True)
         tokens = [0 if writer.is_done else writer.write(row) for writer, row in pairs]
         if all(writer.is_done for writer in writers):
             return
         probabilities = passes.read([[token] for token in tokens])
+
+
+def write_alone(network: Network | LeanNetwork, writer: Writer) -> None:
+    """Let one writer write until it is done."""
+    passes = network.open_passes()
+    probabilities = passes.read([writer.history], is_prompt=True)[0]
+    with network.limit_threads(1):
+        write_with_drafts(passes, writer, probabilities)
 
 
 def write_with_drafts(passes: Passes, writer: Writer, probabilities: NDArray[np.float32]) -> None:
@@ -179,6 +214,7 @@ class NetworkPasses:
     """Passes of some texts through a network, which keeps what it has computed for earlier tokens."""
 
     def __init__(self, network: Network, count: int) -> None:
+        network.model.eval()
         self._network = network
         self._parameters = signature(network.model.forward).parameters
         self._tokens = network.torch.empty((count, 0), dtype=network.torch.int64)

@@ -8,8 +8,6 @@ from typing import Any
 
 from transformers.cache_utils import DynamicCache, DynamicLayer  # noqa: TID253
 
-from git_starcoder.model.room import make_room
-
 
 class GrowingLayer(DynamicLayer):
     """The keys and values of a layer, at the beginning of tensors that have room for more.
@@ -28,12 +26,22 @@ class GrowingLayer(DynamicLayer):
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if self._key_room is None or end > self._key_room.shape[-2]:
-            self._key_room = make_room(self.keys if start else key_states, start, end)
-            self._value_room = make_room(self.values if start else value_states, start, end)
+            self._key_room = _make_room(self.keys if start else key_states, start, end)
+            self._value_room = _make_room(self.values if start else value_states, start, end)
         self._key_room[..., start:end, :] = key_states
         self._value_room[..., start:end, :] = value_states
         self.keys, self.values = self._key_room[..., :end, :], self._value_room[..., :end, :]
         return self.keys, self.values
+
+
+def _make_room(old: Any, kept: int, needed: int) -> Any:
+    """A tensor with room for `needed` tokens and a quarter more, which begins with the first `kept` tokens of `old`.
+
+    Both are of shape (..., tokens, width).
+    """
+    larger = old.new_empty((*old.shape[:-2], needed * 5 // 4, old.shape[-1]))
+    larger[..., :kept, :] = old[..., :kept, :]
+    return larger
 
 
 def make_cache(config: Any) -> DynamicCache:

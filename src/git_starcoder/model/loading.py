@@ -15,6 +15,7 @@ from git_starcoder.errors import DatasetError, OutputError, UsageError
 from git_starcoder.model.adapters import load_with_adapters, save_adapters
 from git_starcoder.model.base_model import find_base_folder
 from git_starcoder.model.devices import best_device, best_precision
+from git_starcoder.model.lean_network import LeanNetwork
 from git_starcoder.model.network import Network
 from git_starcoder.model.weight_files import (
     ADAPTER_FOLDER,
@@ -55,16 +56,35 @@ def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
     Raises:
         DatasetError: It is not a model folder, or it is damaged.
     """
-    folder = Path(folder)
+    tokenizer = _load_tokenizer_of_model(Path(folder))
+    return _load_network(Path(folder), tokenizer), tokenizer
+
+
+def load_reader(folder: str | Path) -> tuple[Network | LeanNetwork, Tokenizer]:
+    """Load the model in a folder, which `train` wrote, for texts that come one at a time: without torch if it is small.
+
+    Raises:
+        DatasetError: It is not a model folder, or it is damaged.
+    """
+    tokenizer = _load_tokenizer_of_model(Path(folder))
+    return LeanNetwork.open(Path(folder), tokenizer) or _load_network(Path(folder), tokenizer), tokenizer
+
+
+def _load_tokenizer_of_model(folder: Path) -> Tokenizer:
+    """The tokenizer in the folder of a model."""
     require_model(folder)
     try:
-        tokenizer = load_tokenizer(folder)
+        return load_tokenizer(folder)
     except UsageError as error:
         raise DatasetError(f"'{folder}' is damaged: {error.what}", where=str(folder)) from error
+
+
+def _load_network(folder: Path, tokenizer: Tokenizer) -> Network:
+    """The network in the folder of a model, on the best device."""
     device = best_device()
     precision = best_precision(device)
     model = load_weights(folder, precision).requires_grad_(requires_grad=False)
-    return Network(model, tokenizer, device=device, precision=precision), tokenizer
+    return Network(model, tokenizer, device=device, precision=precision)
 
 
 def knows_suffix_first(config: Mapping[str, Any]) -> bool:

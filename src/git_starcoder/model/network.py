@@ -143,6 +143,30 @@ class Network:
             settings.recompile_limit = max(settings.recompile_limit, MAX_COMPILED_GRAPHS)
             self._body = self.torch.compile(self._body, dynamic=False)
 
+    @property
+    def kind(self) -> str:
+        """The architecture, as transformers calls it."""
+        return str(self.model.config.model_type)
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of weights. Tied ones count once."""
+        return sum(weight.numel() for weight in self.model.parameters())
+
+    @contextmanager
+    def limit_threads(self, count: int) -> Generator[None]:
+        """Use at most so many threads of a CPU until the context ends."""
+        before = self.torch.get_num_threads()
+        self.torch.set_num_threads(min(count, before))
+        try:
+            yield
+        finally:
+            self.torch.set_num_threads(before)
+
+    def open_passes(self) -> generation.Passes:
+        """Begin a text."""
+        return generation.NetworkPasses(self, 1)
+
     def add_first_token(self, tokens: NDArray[Any]) -> NDArray[Any]:
         """What the model reads in place of a text, or of a part of one.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.corpus import Corpus
+    from git_starcoder.model.lean_network import LeanNetwork
     from git_starcoder.model.network import Network
     from git_starcoder.text.tokenizer import Tokenizer
 
     Tokens = NDArray[Any]
 
+NetworkKind = TypeVar("NetworkKind", bound="Network | LeanNetwork")
 CONTEXT_FOLDER = "context"
 """The folder in a model's folder with the files of the repository that may be shown."""
 MAX_WINDOWS_OF_CONTEXT = 2
@@ -36,7 +38,7 @@ class NetworkWithContext:
     A file without a header, or with fewer than `BEGINNING_TOKENS` tokens before what is predicted, has no context.
     """
 
-    def __init__(self, network: Network, composer: ContextComposer, budget: int) -> None:
+    def __init__(self, network: Network | LeanNetwork, composer: ContextComposer, budget: int) -> None:
         """Show at most `budget` tokens of other files, as in training."""
         self.network = network
         self.composer = composer
@@ -105,8 +107,8 @@ def training_context(dataset: Dataset, tokenizer: Tokenizer) -> ContextComposer:
 
 
 def scored_network(
-    network: Network, training: dict[str, Any], dataset: Dataset, tokenizer: Tokenizer
-) -> Network | NetworkWithContext:
+    network: NetworkKind, training: dict[str, Any], dataset: Dataset, tokenizer: Tokenizer
+) -> NetworkKind | NetworkWithContext:
     """Return the network for scores on a dataset, with contexts if the record of its training says so.
 
     The composer that is stored with a model shows the held-out files as well, so one is made of the training split.

@@ -177,7 +177,7 @@ class Server:
             "model": engine.name,
             "repository": engine.model.repository,
             "work_tree": None if follower.tree is None else follower.tree.root.name,
-            "parameters": sum(weight.numel() for weight in network.model.parameters()),
+            "parameters": network.parameter_count,
             "context": network.context,
             "fills_gaps": engine.model.fills_gaps,
             "has_memory": engine.model.memory is not None,
@@ -204,7 +204,7 @@ class Server:
         await self._fields(request, ShowFields)
         capabilities = ["completion", *(["insert"] if self.engine.model.fills_gaps else [])]
         template = "{{ .Prompt }}{{ .Suffix }}" if self.engine.model.fills_gaps else "{{ .Prompt }}"
-        info = {"general.architecture": self.engine.network.model.config.model_type,
+        info = {"general.architecture": self.engine.network.kind,
                 "general.parameter_count": self.facts()["parameters"]}  # fmt: skip
         return _json(
             {"template": template, "details": self._details(), "model_info": info, "capabilities": capabilities}
@@ -212,7 +212,7 @@ class Server:
 
     def _details(self) -> dict[str, Any]:
         network = self.engine.network
-        kind = network.model.config.model_type
+        kind = network.kind
         return {"format": "safetensors", "family": kind, "families": [kind], "parameter_size": "",
                 "quantization_level": network.precision}  # fmt: skip
 

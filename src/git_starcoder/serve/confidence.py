@@ -28,7 +28,7 @@ from git_starcoder.model.loading import (
     SERVING_FILE,
     SERVING_SCHEMA,
     knows_suffix_first,
-    load_model,
+    load_reader,
     read_training_record,
 )
 from git_starcoder.model.with_context import scored_network
@@ -129,7 +129,7 @@ def choose_threshold(folder: Path, dataset: Dataset, seconds: float | None = Non
     from git_starcoder.serve.engine import Engine
 
     end = None if seconds is None else perf_counter() + seconds
-    network, tokenizer = load_model(folder)
+    network, tokenizer = load_reader(folder)
     record = read_training_record(folder)
     memory = training_memory(RepositoryMemory.open(folder / MEMORY_FOLDER), dataset, tokenizer)
     config: dict[str, Any] = record["config"]

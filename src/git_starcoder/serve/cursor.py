@@ -16,7 +16,7 @@ EndingRule = Literal["auto", "line", "none"]
 """Where a completion ends by itself: `auto` after a line, or after a block if the line opens one; `line` after a line;
 `none` only where the model ends the text."""
 Reason = Literal[
-    "line", "block", "end", "suffix", "stop", "length", "time", "word", "unsure", "empty"
+    "line", "block", "end", "suffix", "repetition", "stop", "length", "time", "word", "unsure", "empty"
 ]  # fmt: skip
 """Why a completion ended, or why nothing is shown. See `REASONS`."""
 REASONS: Mapping[Reason, str] = {
@@ -24,6 +24,7 @@ REASONS: Mapping[Reason, str] = {
     "block": "the block is complete",
     "end": "the model ended the text",
     "suffix": "what follows is already there, after the cursor",
+    "repetition": "what follows is the same again",
     "stop": "a stop text was reached",
     "length": "the largest number of tokens was reached",
     "time": "the time limit was reached",

@@ -1,6 +1,7 @@
 """Decides where a completion ends: where a person would end it.
 
-A completion is one line, or a block if the line opens one. It ends before it repeats what stands after the cursor.
+A completion is one line, or a block if the line opens one. It ends before it repeats what stands after the cursor, or
+itself.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
+
+from git_starcoder.serve.repetition import first_copy_end
+from git_starcoder.serve.words import WORD
 
 if TYPE_CHECKING:
     from git_starcoder.serve.cursor import Cursor, EndingRule, Reason
@@ -22,6 +26,7 @@ OPENING_WORDS = re.compile(r"(?:^|\s)(?:do|then|begin|else)$")
 CLOSERS = ("}", ")", "]", "end")
 """A line that begins with one of these closes a block, and belongs to it."""
 BRACKETS = {")": "(", "]": "[", "}": "{"}
+QUOTES = "\"'`"
 
 
 class Verdict(NamedTuple):
@@ -41,6 +46,10 @@ class EndingRules:
 
     rule: EndingRule
     stop: tuple[str, ...]
+    before: str
+    """The text before the cursor."""
+    line_above: str
+    """The line before that of the cursor that is not blank, without white space at its end."""
     line_start: str
     """The line of the cursor, before it."""
     line_rest: str
@@ -53,16 +62,19 @@ class EndingRules:
     @classmethod
     def at(cls, cursor: Cursor, rule: EndingRule, stop: tuple[str, ...] = ()) -> Self:
         """Read the text around a cursor."""
-        before, _, line_start = cursor.prefix[-65_536:].rpartition("\n")
+        before = cursor.prefix[-65_536:]
+        lines_above, _, line_start = before.rpartition("\n")
+        line_above = lines_above.rstrip().rpartition("\n")[2]
         line_rest, _, after = cursor.suffix[:65_536].partition("\n")
         next_line = next((line.strip() for line in after.split("\n") if line.strip()), "")
-        above = line_start if line_start.strip() else before.rstrip().rpartition("\n")[2]
+        above = line_start if line_start.strip() else line_above
         opener = above if opens_block(above) and not line_rest.strip() else None
         if opener is not None and not line_start.strip() and after.strip():
             # Text that is indented more deeply than the opener already is the block.
             first = next(line for line in after.split("\n") if line.strip())
             opener = opener if indentation(first) <= indentation(opener) else None
-        return cls(rule, tuple(filter(None, stop)), line_start, line_rest.strip(), next_line, opener)
+        stop = tuple(filter(None, stop))
+        return cls(rule, stop, before, line_above, line_start, line_rest.strip(), next_line, opener)
 
     def judge(self, text: str, *, is_over: bool = False) -> Verdict:
         """Decide about a text that was written so far. `is_over` says that nothing more will be written."""
@@ -87,35 +99,63 @@ class EndingRules:
 
     def _judge_within_line(self, line: str, *, is_complete: bool) -> Verdict:
         """The rest of the line is there, after the cursor: the completion ends before it is repeated."""
-        if place := _unopened_bracket(line, self.line_rest[0]):
-            return Verdict(place - 1, place - 1, "suffix")
+        quote = open_quote(self.line_start)
+        in_string = quote == self.line_rest[0]
+        place = _closing_quote(line, quote) if in_string else _unopened_bracket(line, self.line_rest[0])
+        cut = line[: place - 1] if place else line
+        if (kept := self._circle_end(cut, is_complete=is_complete or place > 0)) is not None:
+            return Verdict(kept, kept, "repetition")
+        if place:
+            return Verdict(len(cut), len(cut), "suffix")
         if not is_complete:
             return Verdict(len(line), 0, None)
         stripped = line.rstrip()
+        if in_string and (size := self._other_quote(stripped)):
+            return Verdict(len(stripped) - size, len(line), "suffix")
         if stripped.endswith(self.line_rest):
             return Verdict(len(stripped) - len(self.line_rest), len(line), "suffix")
         return Verdict(len(stripped), len(stripped), "line")
+
+    def _other_quote(self, line: str) -> int:
+        """The length of the end of a line that closes the string of the cursor with the wrong kind of quote.
+
+        The editor has closed it with the right one. What stands after that is a part of the end if the line repeats it.
+        A pair of the other quotes, or an apostrophe, is text of the string.
+        """
+        closer, string = self.line_rest[0], self.line_start[self.line_start.rindex(self.line_rest[0]) :] + line
+        others = [other for other in QUOTES if other != closer and string.count(other) % 2]
+        ends = (other + self.line_rest[1:size] for other in others for size in range(len(self.line_rest), 0, -1))
+        return next((len(end) for end in ends if line.endswith(end)), 0)
 
     def _judge_block(self, lines: list[str], first: int, *, is_over: bool) -> Verdict:
         """Judge line by line: the first one that is not blank, and the others if it opens a block."""
         opener, body = self._opening_line(lines, first)
         kept = settled = start = 0
+        last = self.line_above
         for index, line in enumerate(lines):
             is_complete = index < len(lines) - 1 or is_over
             if line.strip():
                 whole = self._line(lines, index)
-                if is_complete and whole.strip() == self.next_line:
+                if is_complete and whole.strip() == self.next_line and not _closes_own(lines[: index + 1]):
                     return Verdict(kept, kept, "suffix")
+                is_same = is_complete and whole.rstrip() == last and WORD.search(last)
+                if is_same and f"{last}\n{last}" not in self.before:
+                    return Verdict(kept, kept, "repetition")
+                last = whole.rstrip()
                 is_out = opener is not None and index >= body and indentation(whole) <= indentation(opener)
                 is_closer = line.strip().startswith(CLOSERS)
                 if is_out and not is_closer:
                     return Verdict(kept, kept, "block" if kept else "empty")
+                end = self._circle_end(line, is_complete=is_complete, index=index)
+                if end is not None:
+                    return Verdict(start + end, start + end, "repetition")
                 kept = start + len(line.rstrip())
                 if is_complete:
                     settled = kept
                     if opener is None:
                         return Verdict(kept, kept, "line")
-                    if is_out or index - first + 1 >= MAX_BLOCK_LINES:
+                    is_closed = is_closer and index >= body and _closes(opener, lines[body : index + 1])
+                    if is_out or is_closed or index - first + 1 >= MAX_BLOCK_LINES:
                         return Verdict(kept, kept, "block")
             start += len(line) + 1
         return Verdict(kept, settled, None)
@@ -129,6 +169,12 @@ class EndingRules:
         line = self._line(lines, first)
         is_complete = first < len(lines) - 1
         return (line, first + 1) if is_complete and opens_block(line) else (None, 0)
+
+    def _circle_end(self, line: str, *, is_complete: bool, index: int = 0) -> int | None:
+        """Where a line of the text ends that repeats itself, if it does. What stands before the cursor counts."""
+        line_start = "" if index else self.line_start
+        end = first_copy_end(line_start + line, self.before, is_complete=is_complete)
+        return None if end is None else max(0, end - len(line_start))
 
     def _line(self, lines: list[str], index: int) -> str:
         """A line with what stands before the cursor in it."""
@@ -155,6 +201,36 @@ def _unopened_bracket(line: str, bracket: str) -> int:
         if depth < 0:
             return place
     return 0
+
+
+def _closes_own(lines: list[str]) -> bool:
+    """Whether the last of the lines begins with a bracket that closes one of the lines before."""
+    closer = lines[-1].strip()[0]
+    return closer in BRACKETS and not _unopened_bracket("\n".join(lines), closer)
+
+
+def _closes(opener: str, lines: list[str]) -> bool:
+    """Whether lines close the bracket that the line before them ends with."""
+    closer = next((closer for closer, bracket in BRACKETS.items() if opener.rstrip().endswith(bracket)), "")
+    return bool(_unopened_bracket("\n".join(lines), closer))
+
+
+def open_quote(line: str) -> str:
+    """The quote of the string that is open at the end of a line; empty if none is."""
+    quote, is_escaped = "", False
+    for character in line:
+        if is_escaped:
+            is_escaped = False
+        elif character == "\\":
+            is_escaped = True
+        elif character in QUOTES and quote in {"", character}:
+            quote = "" if quote else character
+    return quote
+
+
+def _closing_quote(line: str, quote: str) -> int:
+    """The place after the first quote that closes a string which is open at the beginning of a line; 0 if none does."""
+    return next((place for place in range(1, len(line) + 1) if not open_quote(quote + line[:place])), 0)
 
 
 def _overlap(text: str, stop: str) -> int:

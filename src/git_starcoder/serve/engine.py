@@ -13,7 +13,7 @@ called from any thread; one completion is computed at a time.
 from __future__ import annotations
 
 import gc
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from time import perf_counter
@@ -26,7 +26,7 @@ from git_starcoder.model.base_model import find_base_folder
 from git_starcoder.model.base_weights import load_base_network
 from git_starcoder.model.complete import Model
 from git_starcoder.model.generation import write_with_drafts
-from git_starcoder.model.lean_passes import PassFactory
+from git_starcoder.model.lean_network import LeanNetwork
 from git_starcoder.model.loading import TRAINING_RECORD, knows_suffix_first
 from git_starcoder.model.with_context import NetworkWithContext
 from git_starcoder.model.with_memory import texts_of_prompt
@@ -41,11 +41,11 @@ from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from git_starcoder.memory.repository_memory import RepositoryMemory
-    from git_starcoder.model.lean_passes import Passes
+    from git_starcoder.model.generation import Passes
     from git_starcoder.model.network import Network
     from git_starcoder.serve.cursor import Cursor
     from git_starcoder.serve.prompt import Prompt
@@ -113,7 +113,7 @@ class Engine:
         self.model = model
         self.name = name
         """The name of the model, for users."""
-        self.network: Network = reader.network if isinstance(reader, NetworkWithContext) else reader
+        self.network: Network | LeanNetwork = reader.network if isinstance(reader, NetworkWithContext) else reader
         self.threshold = threshold
         """The confidence from which a completion is shown."""
         self._budget = reader.budget if isinstance(reader, NetworkWithContext) else 0
@@ -123,7 +123,6 @@ class Engine:
         self.follower = Follower(model.tokenizer, model.memory, self._composer, repository)
         """What is known of the repository."""
         self._lock = Lock()
-        self._passes = PassFactory(self.network)
         self._texts: list[_Text] = []
         """The newest is last."""
 
@@ -151,7 +150,8 @@ class Engine:
             folder = find_base_folder(str(name))
             tokenizer = tokenizers.load_tokenizer(folder)
             suffix_first = knows_suffix_first({"base": str(name)})
-            model = Model(load_base_network(str(name), tokenizer), tokenizer, suffix_first=suffix_first)
+            network = LeanNetwork.open(folder, tokenizer) or load_base_network(str(name), tokenizer)
+            model = Model(network, tokenizer, suffix_first=suffix_first)
         return cls(model, repository=repository, threshold=threshold, name=model_name, parts=parts)
 
     def __enter__(self) -> Self:
@@ -192,14 +192,14 @@ class Engine:
             CancelledError: `is_cancelled` returned true.
         """
         start = perf_counter()
-        with self._lock, self.network.torch.inference_mode():
+        with self._lock, self.network.without_gradient():
             if is_cancelled is not None and is_cancelled():
                 raise CancelledError
             return self._complete(cursor, wishes, start, is_cancelled, on_text)
 
     def open_passes(self) -> Passes:
         """Begin passes of a text of its own through the network."""
-        return self._passes.open()
+        return self.network.open_passes()
 
     def _complete(
         self, cursor: Cursor, wishes: Wishes, start: float, is_cancelled: Callable[[], bool] | None,
@@ -231,7 +231,7 @@ class Engine:
             tokens = self.network.add_first_token(prompt.tokens)
             passes, cached, probabilities = self._read_prompt(text, tokens, is_cancelled)
             prompt_seconds = perf_counter() - start
-            with self._threads(1):
+            with self.network.limit_threads(1):
                 write_with_drafts(passes, writer, probabilities)
         except BaseException:
             text.passes = None  # it may have stopped in the middle of a pass
@@ -269,17 +269,6 @@ class Engine:
             text.found_path = ""
         return text.found_path
 
-    @contextmanager
-    def _threads(self, count: int) -> Generator[None]:
-        """Let the network use so many threads of a CPU in the block."""
-        torch = self.network.torch
-        before = torch.get_num_threads()
-        torch.set_num_threads(min(count, before))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
-
     def _read_prompt(
         self, text: _Text, tokens: Tokens, is_cancelled: Callable[[], bool] | None
     ) -> tuple[Passes, int, Any]:
@@ -297,13 +286,12 @@ class Engine:
         if passes is None or cached < MIN_KEPT_TOKENS:
             passes, cached = self.open_passes(), 0
         text.passes = passes
-        self.network.model.eval()
         probabilities = None
         for first in range(cached, len(tokens), PASS_TOKENS):
             if is_cancelled is not None and is_cancelled():
                 raise CancelledError
             part = tokens[first : first + PASS_TOKENS].tolist()
-            with self._threads(1) if len(part) < SMALL_PASS_TOKENS else nullcontext():
+            with self.network.limit_threads(1) if len(part) < SMALL_PASS_TOKENS else nullcontext():
                 probabilities = passes.read([part], is_prompt=True)[0]
         return passes, cached, probabilities
 

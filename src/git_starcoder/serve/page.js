@@ -40,6 +40,30 @@ byId("code").addEventListener("keydown", (pressed) => {
   }
 });
 
+const authorization = () => {
+  const token = byId("token").value;
+  if (/[^\x21-\x7e]/.test(token)) throw new Error("a token has ASCII characters only");
+  return token ? { Authorization: `Bearer ${token}` } : {};
+};
+
+// With the token, the page has facts and an example of the repository. The token stays in its field.
+byId("token").addEventListener("input", async () => {
+  try {
+    const headers = authorization();
+    const answer = await fetch("/", { headers });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (!page.querySelector("dt") || headers.Authorization !== authorization().Authorization) return;
+    document.title = page.title;
+    document.querySelector("header").replaceWith(page.querySelector("header"));
+    const code = byId("code");
+    if (code.value === code.defaultValue) {
+      code.defaultValue = code.value = page.getElementById("code").defaultValue;
+      code.setSelectionRange(1e6, 1e6);
+    }
+    byId("reason").textContent = "The token is right.";
+  } catch { /* it is not complete yet; the button says what is wrong */ }
+});
+
 byId("form").addEventListener("submit", async (submitted) => {
   submitted.preventDefault();
   const code = byId("code");
@@ -49,14 +73,11 @@ byId("form").addEventListener("submit", async (submitted) => {
   const place = code.selectionStart;
   const body = { prompt: text.slice(0, place), suffix: text.slice(place), max_tokens: 64, path: byId("path").value };
   if (byId("sure").checked) body.min_confidence = 0;
-  const headers = { "Content-Type": "application/json" };
   forget();
   button.setAttribute("aria-disabled", "true");
   byId("reason").textContent = "…";
   try {
-    const token = byId("token").value;
-    if (/[^\x21-\x7e]/.test(token)) throw new Error("a token has ASCII characters only");
-    if (token) headers.Authorization = `Bearer ${token}`;
+    const headers = { "Content-Type": "application/json", ...authorization() };
     const answer = await fetch("/v1/completions", { method: "POST", headers, body: JSON.stringify(body) });
     const values = await answer.json();
     if (!answer.ok) throw new Error(values.error.message);

@@ -44,7 +44,7 @@ class SuggestionWriter(Writer):
     ) -> None:  # fmt: skip
         """Begin after a prompt. See `Engine.complete` for the callbacks; `deadline` is one of `perf_counter`."""
         stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
-        stop[tokenizer.end_id] = True
+        stop[[tokenizer.end_id, *tokenizer.control_tokens]] = True
         super().__init__(prompt.tokens, prompt.limit, stop, wishes.sampling, reader)
         self.choices: list[TokenChoice] = []
         self.ends: list[WordEnd] = []
@@ -81,11 +81,17 @@ class SuggestionWriter(Writer):
         if reason is None:
             verdict = self._rules.judge(self._text, is_over=True)
             self._kept = verdict.kept
-            ended = bool(self.written) and self.written[-1] == self._tokenizer.end_id
-            reason = verdict.reason if verdict.reason in {"suffix", "stop"} else "end" if ended else "length"
+            ended = bool(self.written) and bool(self._stop[self.written[-1]])
+            if verdict.reason in {"suffix", "repetition", "stop"}:
+                reason = verdict.reason
+            else:
+                reason = "end" if ended else "length"
+                if not ended and self._rules.rule != "none":
+                    # A line that the largest number of tokens cuts off is left out, unless it is the first one.
+                    self._kept = self._settled or verdict.kept
         text = self._text[: self._kept]
         if not text.strip() and self._rules.rule != "none":
-            return "", reason if reason in {"unsure", "suffix", "stop", "time"} else "empty"
+            return "", reason if reason in {"unsure", "suffix", "repetition", "stop", "time"} else "empty"
         self._tell(len(text))
         return text, reason
 
@@ -107,7 +113,7 @@ class SuggestionWriter(Writer):
             self._rest = self._rest[len(text) :]
         before = WordEnd(len(self._text), self.confidence)
         self._line_log += log(max(probability, 1e-30))
-        if token != self._tokenizer.end_id:
+        if not self._stop[token]:
             self._judge(before)
         elif self._first_line_log is None:
             self._note_end(before)
