@@ -120,14 +120,14 @@ class Optimizer:
     def _clip_gradient(self) -> Any:
         """Scale the gradient down to the largest norm that it may have; return the norm that it had.
 
-        On a CPU, torch's norm of a large tensor is too small by some 1e-5, and by less if processes divide the tensor.
-        The product of the tensor with itself is exact to 1e-7, and as fast.
+        On a CPU, torch's norm of 3 million numbers is too small by 6e-5, and by less if processes divide them. Its sum
+        adds in pairs, which is exact to 1e-7.
         """
         torch = self.torch
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
         parts = [part_of(gradient) for gradient in gradients]
         if parts[0].device.type == "cpu":
-            square = torch.stack([torch.dot(part, part) for part in (each.flatten() for each in parts)]).sum()
+            square = torch.stack([part.square().sum() for part in parts]).sum()
         else:
             square = torch.nn.utils.get_total_norm(parts).square()
         if is_sharded(gradients[0]):
