@@ -168,7 +168,7 @@ class Sides:
                 (optimizers, "pack_step", "packing"),
                 (network, "token_losses", "forward"),
                 (torch.Tensor, "backward", "backward"),
-                (torch.nn.utils, "clip_grad_norm_", "clipping"),
+                (learner.optimizer, "_clip_gradient", "clipping"),
                 *((each, "step", type(each).__name__) for each in learner.optimizer.optimizers),
             ):
                 stack.enter_context(time_calls(owner, name, part))

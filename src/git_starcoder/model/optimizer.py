@@ -87,6 +87,7 @@ class Optimizer:
     def __init__(self, network: Network, config: TrainConfig, processes: ProcessGroup) -> None:
         self.torch = torch = network.torch
         self.config = config
+        self._processes = processes
         self.weights = network.trainable_weights()
         inner_matrices, other_matrices, undecayed = group_weights(network, config)
         rate, decay = config.peak_rate, config.weight_decay
@@ -108,13 +109,32 @@ class Optimizer:
 
     def update_weights(self, rate: float) -> Any:
         """Move the weights along the clipped gradient and clear it; return the norm it had."""
-        norm = self.torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.clip)
+        norm = self._clip_gradient()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.get(RATE_FACTOR, 1.0)
             optimizer.step()
         self.clear_gradient()
-        return norm.full_tensor() if is_sharded(norm) else norm
+        return norm
+
+    def _clip_gradient(self) -> Any:
+        """Scale the gradient down to the largest norm that it may have; return the norm that it had.
+
+        On a CPU, torch's norm of 3 million numbers is too small by 6e-5, and by less if processes divide them. Its sum
+        adds in pairs, which is exact to 1e-7.
+        """
+        torch = self.torch
+        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        parts = [part_of(gradient) for gradient in gradients]
+        if parts[0].device.type == "cpu":
+            square = torch.stack([part.square().sum() for part in parts]).sum()
+        else:
+            square = torch.nn.utils.get_total_norm(parts).square()
+        if is_sharded(gradients[0]):
+            self._processes.sum_tensors([square])
+        norm = square.sqrt()
+        torch._foreach_mul_(parts, (self.config.clip / (norm + 1e-6)).clamp(max=1.0))
+        return norm
 
     def clear_gradient(self) -> None:
         """Remove the gradient."""
