@@ -330,12 +330,17 @@ class Network:
         return self.torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
     def _view_predictions(self, states: Any, targets: Any) -> Any:
-        """For each target the bits it needs, the entropy of its prediction in bits, and the largest probability."""
-        logits = self._forward_path.head(states).float().log_softmax(-1) / log(2)
-        bits = -logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
-        probabilities = logits.exp2()
-        entropy = -(probabilities * logits).nan_to_num().sum(-1)
-        return self.torch.stack((bits, entropy, probabilities.amax(-1)), 1)
+        """For each target the bits it needs, the entropy of its prediction in bits, and the largest probability.
+
+        Two copies of the logits exist at once, which `peak_memory` counts.
+        """
+        torch = self.torch
+        logs = self._forward_path.head(states).float().log_softmax(-1)
+        nats = -logs.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+        probabilities = logs.exp_()
+        largest = probabilities.amax(-1)
+        entropy = torch.special.entr(probabilities).sum(-1)
+        return torch.stack((nats / log(2), entropy / log(2), largest), 1)
 
     def _hidden_states(self, path: ForwardPath, body: Any, packed: PackedRows, wanted: Integers) -> Any:
         """The hidden states at the wanted positions of packed rows, shape (positions, width)."""

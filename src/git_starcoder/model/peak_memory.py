@@ -59,7 +59,7 @@ MIN_EIGHT_BIT_NUMBERS = 4096
 LOGIT_COPIES = 2
 """How often the logits of a slice exist in float32 in the backward pass, besides stored ones: the gradient of their
 logarithms, and their own."""
-INFERENCE_LOGIT_COPIES = 4
+INFERENCE_LOGIT_COPIES = 2
 """How often the logits of a slice exist in float32 while held-out text is read: see `Network._view_predictions`."""
 
 
