@@ -6,6 +6,7 @@ import json
 
 from openai import OpenAI
 
+from git_starcoder.serve.follow import Follower
 from serving import let_write, running
 
 PROMPT = "def find_order(items: list[int], limit: int) -> int:\n    total = 3\n    for "
@@ -166,8 +167,11 @@ def test_nothing_shown_has_its_reason(client):
     assert [json.loads(part)["choices"][0]["text"] for part in streamed[:-1]] == [""]
 
 
-def test_what_the_server_is(client):
+def test_what_the_server_is(client, monkeypatch):
     assert client.get("/health").json == {"status": "ok", "repository": "followed"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Follower, "is_ready", False)
+        assert client.get("/health").json == {"status": "ok", "repository": "reading"}
     (model,) = client.get("/v1/models").json["data"]
     assert model["meta"]["repository"] == "project"
     assert model["meta"]["followed_files"] == 8

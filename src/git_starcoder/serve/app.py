@@ -151,9 +151,7 @@ class Server:
     async def tell_health(self, _: Request) -> Response:
         """Whether the server works, and whether it has read the repository."""
         follower = self.engine.follower
-        state = (
-            "followed" if follower.is_ready and not follower.problem else "read" if not follower.is_ready else "lost"
-        )
+        state = "reading" if not follower.is_ready else "lost" if follower.problem else "followed"
         return _json({"status": "ok", "repository": "none" if follower.tree is None else state})
 
     async def tell_metrics(self, _: Request) -> Response:
