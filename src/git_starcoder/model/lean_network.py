@@ -11,6 +11,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -337,13 +338,15 @@ def _read_weights(file: Path) -> dict[str, Floats] | None:
     """The weights of a file, in float32; None if they are too many, or of another number type."""
     import safetensors
 
-    if file.stat().st_size > MAX_WEIGHTS * 4:
+    if file.stat().st_size > MAX_WEIGHTS * 5:  # too many, whatever their type, so they need not be read
         return None
     try:
         found: list[tuple[str, dict[str, Any]]] = cast("Any", safetensors).deserialize(file.read_bytes())
     except safetensors.SafetensorError:  # the file is damaged: see `LeanNetwork.open`
         return None
     weights: dict[str, Floats] = {}
+    if sum(prod(tensor["shape"]) for _, tensor in found) > MAX_WEIGHTS:
+        return None
     for name, tensor in found:
         if tensor["dtype"] not in NUMBER_TYPES:
             return None
