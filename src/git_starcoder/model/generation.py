@@ -155,9 +155,7 @@ def make_writers(
     ]
 
 
-def generate(
-    network: Network, prompts: Sequence[NDArray[Any]], limit: int, **options: Any
-) -> list[NDArray[np.int32]]:  # fmt: skip
+def generate(network: Network, prompts: Sequence[NDArray[Any]], limit: int, **options: Any) -> list[NDArray[np.int32]]:
     """Continue each prompt. See `make_writers`."""
     writers = make_writers(network, prompts, limit, **options)
     lengths = np.array([len(writer.history) for writer in writers], dtype=np.int64)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from git_starcoder.text.tokenizer import Tokenizer
 
     Floats = NDArray[Any]
-    """Of float32."""
+    """An array of float32."""
 
 KIND = "qwen3"
 """The architecture of the networks that `train` makes from scratch."""
