@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 from guide import plugin, program, settings
 from serving import wait_until
@@ -13,6 +14,8 @@ SCRIPT = """\
 (setq inhibit-startup-screen t warning-minimum-level :emergency native-comp-deferred-compilation nil)
 (package-initialize)
 (add-to-list 'load-path "{plugin}")
+(package-generate-autoloads "lsp-mode" "{plugin}") ; as its installation does
+(load "{plugin}/lsp-mode-autoloads.el")
 (setq lsp-session-file "{session}" lsp-auto-guess-root t lsp-enable-snippet nil)
 {settings}
 (defun type-text ()
@@ -30,8 +33,8 @@ SCRIPT = """\
 
 
 def test_lsp_mode(sure_model, click_tree, commands, tmp_path):
-    folder, emacs = plugin("lsp-mode"), program("emacs")
-    out = tmp_path / "shown"
+    emacs, folder, out = program("emacs"), tmp_path / "lsp-mode", tmp_path / "shown"
+    shutil.copytree(plugin("lsp-mode"), folder, ignore=shutil.ignore_patterns(".git"))
     block = settings("Emacs with lsp-mode", "elisp", model=sure_model)
     script = SCRIPT.format(plugin=folder, session=tmp_path / "session", settings=block, out=out)
     (tmp_path / "init.el").write_text(script)
