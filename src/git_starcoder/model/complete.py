@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.bases.blobs import BlobFilter
     from git_starcoder.dataset import Dataset
-    from git_starcoder.model.lean_network import LeanNetwork
-    from git_starcoder.model.network import Network
+    from git_starcoder.model.loading import AnyNetwork
     from git_starcoder.text.tokenizer import Tokenizer
 
     Tokens = NDArray[Any]
@@ -54,7 +53,7 @@ class Model:
 
     def __init__(
         self,
-        network: Network | LeanNetwork | NetworkWithContext,
+        network: AnyNetwork | NetworkWithContext,
         tokenizer: Tokenizer,
         memory: RepositoryMemory | None = None,
         repository: str | None = None,
@@ -85,7 +84,7 @@ class Model:
         network, tokenizer = load_reader(folder)
         record = read_training_record(folder)
         memory = RepositoryMemory.open(folder / MEMORY_FOLDER) if (folder / MEMORY_FOLDER).exists() else None
-        reader: Network | LeanNetwork | NetworkWithContext = network
+        reader: AnyNetwork | NetworkWithContext = network
         if (folder / CONTEXT_FOLDER).exists():
             composer = ContextComposer.open(folder / CONTEXT_FOLDER, tokenizer)
             reader = NetworkWithContext(network, composer, record["config"]["context_tokens"])
@@ -179,7 +178,7 @@ def _check_sampling(max_tokens: int, temperature: float) -> None:
 
 
 def prompt_tokens(
-    network: Network | LeanNetwork | NetworkWithContext, tokenizer: Tokenizer, prompt: str | bytes,
+    network: AnyNetwork | NetworkWithContext, tokenizer: Tokenizer, prompt: str | bytes,
     suffix: str | bytes | None, max_tokens: int, header: NDArray[np.int64] = NO_HEADER, *, suffix_first: bool = False,
 ) -> NDArray[np.int64]:  # fmt: skip
     """The tokens that the model continues with up to `max_tokens`, shape (tokens,). See `arrange_prompt`.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from git_starcoder.memory.repository_memory import MemoryReader
-    from git_starcoder.model.lean_network import LeanNetwork
+    from git_starcoder.model.loading import AnyNetwork
     from git_starcoder.model.network import Network
 
 MAX_PADDING_TOKENS = 2048
@@ -131,7 +131,7 @@ def _keep_likely(weights: NDArray[np.float64], top_k: int, top_p: float) -> None
 
 
 def make_writers(
-    network: Network | LeanNetwork,
+    network: AnyNetwork,
     prompts: Sequence[NDArray[Any]],
     limit: int,
     *,
@@ -180,7 +180,7 @@ def _write_batch(network: Network, writers: list[Writer]) -> None:
         probabilities = passes.read([[token] for token in tokens])
 
 
-def write_alone(network: Network | LeanNetwork, writer: Writer) -> None:
+def write_alone(network: AnyNetwork, writer: Writer) -> None:
     """Let one writer write until it is done."""
     passes = network.open_passes()
     probabilities = passes.read([writer.history], is_prompt=True)[0]

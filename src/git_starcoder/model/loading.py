@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from git_starcoder.bases import find_base
 from git_starcoder.errors import DatasetError, OutputError, UsageError
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.text.tokenizer import Tokenizer
 
+AnyNetwork: TypeAlias = Network | LeanNetwork
+"""A network that reads and writes: by torch, or by numpy alone if it is small."""
 MODEL_SCHEMA = "git-starcoder/model/1"
 TRAINING_RECORD = "training.json"
 """File that says what a model was trained on and how. A folder without it is not a model of ours."""
@@ -60,7 +62,7 @@ def load_model(folder: str | Path) -> tuple[Network, Tokenizer]:
     return _load_network(Path(folder), tokenizer), tokenizer
 
 
-def load_reader(folder: str | Path) -> tuple[Network | LeanNetwork, Tokenizer]:
+def load_reader(folder: str | Path) -> tuple[AnyNetwork, Tokenizer]:
     """Load the model in a folder, which `train` wrote, for texts that come one at a time: without torch if it is small.
 
     Raises:

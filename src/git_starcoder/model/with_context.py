@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from git_starcoder.dataset import Dataset
     from git_starcoder.model.config import TrainConfig
     from git_starcoder.model.corpus import Corpus
-    from git_starcoder.model.lean_network import LeanNetwork
-    from git_starcoder.model.network import Network
+    from git_starcoder.model.loading import AnyNetwork
     from git_starcoder.text.tokenizer import Tokenizer
 
     Tokens = NDArray[Any]
 
-NetworkKind = TypeVar("NetworkKind", bound="Network | LeanNetwork")
+NetworkKind = TypeVar("NetworkKind", bound="AnyNetwork")
 CONTEXT_FOLDER = "context"
 """The folder in a model's folder with the files of the repository that may be shown."""
 MAX_WINDOWS_OF_CONTEXT = 2
@@ -38,7 +37,7 @@ class NetworkWithContext:
     A file without a header, or with fewer than `BEGINNING_TOKENS` tokens before what is predicted, has no context.
     """
 
-    def __init__(self, network: Network | LeanNetwork, composer: ContextComposer, budget: int) -> None:
+    def __init__(self, network: AnyNetwork, composer: ContextComposer, budget: int) -> None:
         """Show at most `budget` tokens of other files, as in training."""
         self.network = network
         self.composer = composer

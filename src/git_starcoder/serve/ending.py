@@ -48,10 +48,6 @@ class EndingRules:
     stop: tuple[str, ...]
     before: str
     """The text before the cursor."""
-    line_above: str
-    """The line before that of the cursor that is not blank, without white space at its end."""
-    line_start: str
-    """The line of the cursor, before it."""
     line_rest: str
     """The line of the cursor, after it, without white space at both ends."""
     next_line: str
@@ -63,18 +59,19 @@ class EndingRules:
     def at(cls, cursor: Cursor, rule: EndingRule, stop: tuple[str, ...] = ()) -> Self:
         """Read the text around a cursor."""
         before = cursor.prefix[-65_536:]
-        lines_above, _, line_start = before.rpartition("\n")
-        line_above = lines_above.rstrip().rpartition("\n")[2]
+        line_start = _line_start(before)
         line_rest, _, after = cursor.suffix[:65_536].partition("\n")
-        next_line = next((line.strip() for line in after.split("\n") if line.strip()), "")
-        above = line_start if line_start.strip() else line_above
+        next_line = next((line for line in after.split("\n") if line.strip()), "")
+        above = line_start if line_start.strip() else _line_above(before)
         opener = above if opens_block(above) and not line_rest.strip() else None
-        if opener is not None and not line_start.strip() and after.strip():
-            # Text that is indented more deeply than the opener already is the block.
-            first = next(line for line in after.split("\n") if line.strip())
-            opener = opener if indentation(first) <= indentation(opener) else None
-        stop = tuple(filter(None, stop))
-        return cls(rule, stop, before, line_above, line_start, line_rest.strip(), next_line, opener)
+        if opener is not None and not line_start.strip() and indentation(next_line) > indentation(opener):
+            opener = None  # the next line already is the block
+        return cls(rule, tuple(filter(None, stop)), before, line_rest.strip(), next_line.strip(), opener)
+
+    @property
+    def line_start(self) -> str:
+        """The line of the cursor, before it."""
+        return _line_start(self.before)
 
     def judge(self, text: str, *, is_over: bool = False) -> Verdict:
         """Decide about a text that was written so far. `is_over` says that nothing more will be written."""
@@ -131,7 +128,7 @@ class EndingRules:
         """Judge line by line: the first one that is not blank, and the others if it opens a block."""
         opener, body = self._opening_line(lines, first)
         kept = settled = start = 0
-        last = self.line_above
+        last = _line_above(self.before)
         for index, line in enumerate(lines):
             is_complete = index < len(lines) - 1 or is_over
             if line.strip():
@@ -179,6 +176,16 @@ class EndingRules:
     def _line(self, lines: list[str], index: int) -> str:
         """A line with what stands before the cursor in it."""
         return self.line_start + lines[0] if index == 0 else lines[index]
+
+
+def _line_start(before: str) -> str:
+    """The line of the cursor, before it."""
+    return before.rpartition("\n")[2]
+
+
+def _line_above(before: str) -> str:
+    """The line before that of the cursor that is not blank, without white space at its end."""
+    return before.rpartition("\n")[0].rstrip().rpartition("\n")[2]
 
 
 def opens_block(line: str) -> bool:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from git_starcoder.memory.repository_memory import RepositoryMemory
     from git_starcoder.model.generation import Passes
-    from git_starcoder.model.network import Network
+    from git_starcoder.model.loading import AnyNetwork
     from git_starcoder.serve.cursor import Cursor
     from git_starcoder.serve.prompt import Prompt
 
@@ -113,7 +113,7 @@ class Engine:
         self.model = model
         self.name = name
         """The name of the model, for users."""
-        self.network: Network | LeanNetwork = reader.network if isinstance(reader, NetworkWithContext) else reader
+        self.network: AnyNetwork = reader.network if isinstance(reader, NetworkWithContext) else reader
         self.threshold = threshold
         """The confidence from which a completion is shown."""
         self._budget = reader.budget if isinstance(reader, NetworkWithContext) else 0
