@@ -25,7 +25,7 @@ from git_starcoder.dataset.contamination import drop_read
 from git_starcoder.dataset.held_out import load_documents, load_repository
 from git_starcoder.errors import DatasetError, RepositoryError, UsageError
 from git_starcoder.evals import mean_over_groups
-from git_starcoder.git.objects import Repo
+from git_starcoder.git.objects import UNSHALLOW, Repo
 from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model.base_lineage import BaseLineage
 from git_starcoder.model.card import CARD_FILE, render_card
@@ -207,7 +207,7 @@ class _UpdateRun:
         except RepositoryError as error:
             if not self.force:
                 what = f"'{self.repo.path}' has not the commit {commit[:12]} of the dataset"
-                hint = "give the repository of the model; --force updates from any repository"
+                hint = f"give the repository of the model; {UNSHALLOW}; --force updates from any repository"
                 raise RepositoryError(what, where=str(self.repo.path), hint=hint) from error
 
     def _build(self, old: Dataset) -> Dataset:

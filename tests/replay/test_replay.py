@@ -111,6 +111,8 @@ def test_the_command_prints_a_table_or_json(model, repository, capsys):
 def test_what_cannot_be_replayed_is_one_clear_line(model, repository, tmp_path, capsys):
     path = str(repository.path)
     assert main(["replay", str(model), path, "--since", "HEAD"]) == 2
+    assert "no commit came after" in capsys.readouterr().err
+    assert main(["replay", str(model), path, "--rev", "HEAD~2", "--since", "HEAD"]) == 2
     assert "is not before" in capsys.readouterr().err
     other = shutil.copytree(model, tmp_path / "model")
     record = json.loads((other / "training.json").read_text())
@@ -120,3 +122,12 @@ def test_what_cannot_be_replayed_is_one_clear_line(model, repository, tmp_path, 
     error = capsys.readouterr().err
     assert "from which commit" in error
     assert "--since" in error
+
+
+def test_a_repository_without_the_commit_of_the_model_is_named(model, repository, git, tmp_path, capsys):
+    shallow = tmp_path / "shallow"
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repository.path}", str(shallow))
+    assert main(["replay", str(model), str(shallow)]) == 2
+    error = capsys.readouterr().err
+    assert "has not the commit" in error
+    assert "--unshallow" in error

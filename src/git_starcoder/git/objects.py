@@ -41,6 +41,8 @@ SAFE_OPTIONS = (
 OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 REMOTE_URL = re.compile(r"(?:\w[\w+.-]*://[^/]+/|[^/:]+:(?!//))(?:.*/)?([\w.-]{1,100}?)(?:\.git)?/*", re.ASCII)
 """A URL with a scheme, or `host:path`; the group is the last part of the path."""
+UNSHALLOW = "`git fetch --unshallow` completes a shallow clone"
+"""A hint for when an old commit is missing."""
 UNNAMED = "repository"
 """The name of a repository whose name is not known."""
 MAX_TREE_ENTRIES = 1_000_000

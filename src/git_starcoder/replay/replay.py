@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from git_starcoder.errors import UsageError
+from git_starcoder.errors import RevisionError, UsageError
 from git_starcoder.git.history import first_parent_commits
-from git_starcoder.git.objects import Repo
+from git_starcoder.git.objects import UNSHALLOW, Repo
 from git_starcoder.model.loading import read_training_record, require_model
 from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.replay.edit_metrics import delta_chrf, kept_rate
@@ -128,14 +128,7 @@ def replay(
     """
     folder = Path(model)
     require_model(folder)
-    commit = since or read_training_record(folder).get("commit")
-    if not commit:
-        what = "the model does not say from which commit it was trained"
-        raise UsageError(what, where=str(folder), hint="give the commit with --since")
-    past = Repo.open(repo.path, commit)
-    if past.commit not in first_parent_commits(repo)[1:]:
-        what = f"commit {past.commit[:12]} is not before {repo.commit[:12]} on the main line"
-        raise UsageError(what, where="--since", hint="choose a later --rev, or an earlier --since")
+    past = _open_past(repo, folder, since)
     whole = read_later_text(repo, past)
     text = whole.draw(characters)
     hunks = [hunk for each in text.commits for hunk in each.hunks]
@@ -155,6 +148,34 @@ def replay(
         sum(len(hunk.text) for each in whole.commits for hunk in each.hunks), dict(sorted(whole.skipped.items())),
         tuple(results),
     )  # fmt: skip
+
+
+def _open_past(repo: Repo, folder: Path, since: str | None) -> Repo:
+    """Open the commit after which the text was written. See `replay`."""
+    commit = since or read_training_record(folder).get("commit")
+    if not commit:
+        what = "the model does not say from which commit it was trained"
+        raise UsageError(what, where=str(folder), hint="give the commit with --since")
+    try:
+        past = Repo.open(repo.path, commit)
+    except RevisionError as error:
+        if since:
+            raise
+        what = f"'{repo.path}' has not the commit {commit[:12]} from which the model was trained"
+        raise RevisionError(
+            what, where=str(repo.path), hint=f"give the repository of the model; {UNSHALLOW}"
+        ) from error
+    where = "--since" if since else str(repo.path)
+    if past.commit == repo.commit:
+        what, hint = (
+            f"no commit came after {past.commit[:12]}",
+            "replay newer commits, or name an earlier one with --since",
+        )
+        raise UsageError(what, where=where, hint=hint)
+    if past.commit not in first_parent_commits(repo):
+        what = f"commit {past.commit[:12]} is not before {repo.commit[:12]} on the main line"
+        raise UsageError(what, where=where, hint="name a commit of the main line with --since")
+    return past
 
 
 def _ask(text: LaterText, suggesters: Sequence[Suggester], progress: Progress) -> list[list[AnsweredHunk]]:
