@@ -234,6 +234,14 @@ def prompts(dataset, monkeypatch):
     return prompts
 
 
+def test_an_empty_completion_is_explained(prompts, tmp_path, capsys):
+    (tmp_path / "whole.py").write_text("x = 1\n")
+    assert main(["complete", str(tmp_path), str(tmp_path / "whole.py")]) == 0
+    assert prompts
+    printed = capsys.readouterr()
+    assert (printed.out, "expects the text to end" in printed.err) == ("", True)
+
+
 @pytest.mark.parametrize("kind", READ_AS)
 @pytest.mark.parametrize("way", ["file", "input", "suffix"])
 def test_complete_reads_a_text_as_build_does(prompts, tmp_path, monkeypatch, kind, way):

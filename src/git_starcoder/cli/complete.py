@@ -60,6 +60,8 @@ def command(
     completion = complete(
         model_folder, prefix, suffix=end, path=path, max_tokens=max_tokens, temperature=temperature, seed=seed
     )
+    if not completion:
+        console.print_message("nothing to write: the model expects the text to end here")
     return console.answer({"completion": completion}, completion, exact=True)
 
 
