@@ -352,6 +352,11 @@ def test_the_command_says_what_it_did(place, repository, capsys):
     assert "name the dataset of the model with --dataset" in capsys.readouterr().err
 
 
+def test_the_command_says_what_is_no_model(repository, tmp_path, capsys):
+    assert main(["update", str(tmp_path / "missing"), str(repository)]) == 2
+    assert "is not a model" in capsys.readouterr().err
+
+
 def test_pins_are_part_of_the_fingerprint(repository, engine, tmp_path):
     plain = build(Repo.open(repository, OLD), RECIPE, tmp_path / "plain", engine=engine)
     turned = {

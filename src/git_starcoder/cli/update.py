@@ -52,11 +52,13 @@ def command(
     were held out stay held out.
     """
     from git_starcoder.git.objects import Repo
+    from git_starcoder.model.loading import require_model
     from git_starcoder.update import update
 
     if minutes is not None and tokens is not None:
         raise UsageError("only one budget may be set", where="--minutes, --tokens")
     budget = {"minutes": minutes} if minutes is not None else {"tokens": tokens} if tokens is not None else None
+    require_model(model_folder)
     if dataset_folder is None:
         dataset_folder = Path(os.path.realpath(model_folder)).with_name(SIBLING_DATASET)
         if not dataset_folder.is_dir():
