@@ -355,8 +355,8 @@ def measure_loop(run: Run, config: TrainConfig, window: int) -> dict[str, Any]:
     runner = StepRunner(network, corpus, config, ProcessGroup())
     built = time.perf_counter() - begun
     plan = TrainingPlan.build(corpus, config, steps, is_curriculum=False)
-    # A little more than `piece`, so that nearly every step fits into whole micro-batches, as the trainer does it.
-    runner.micro_batch_tokens = micro_batch_size(corpus, plan, max(1, round(batch / (config.piece or batch))))
+    # A little more than `micro_batch`, so that nearly every step fits into whole micro-batches, as the trainer does it.
+    runner.micro_batch_tokens = micro_batch_size(corpus, plan, max(1, round(batch / (config.micro_batch or batch))))
     if run.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     loop = make_loop(runner, scratch, plan)
@@ -382,7 +382,7 @@ def measure_loop(run: Run, config: TrainConfig, window: int) -> dict[str, Any]:
         "parameters": sum(weight.numel() for weight in network.model.parameters()), "precision": network.precision,
         "tokens_per_second": round(targets / seconds), "mfu": None if peak is None else round(rate / peak, 4),
         "tflops": round(rate / 1e12, 3), "seconds": round(seconds, 2), "batch": batch,
-        "piece": runner.micro_batch_tokens, "padding": round(counts.padded / counts.laid, 4),
+        "micro_batch": runner.micro_batch_tokens, "padding": round(counts.padded / counts.laid, 4),
         "peak_gib": round(run.peak_gib(), 2), "built_s": round(built, 1),
         "first_interval_s": round(whole - seconds, 1), "loss": round(lines[-1]["loss"], 3),
         "checkpoint_wait_s": round(waited, 3), "checkpoint_s": round(written, 2),
@@ -395,7 +395,7 @@ def speed(run: Run, size: str, divisor: int) -> dict[str, Any]:
     values: dict[str, Any] = {"size": size, "batch": 4 * piece, "steps": 3 * STEPS_PER_GPU_FETCH}
     if run.reduced:
         values |= {"size": "200K", "batch": 1024, "steps": 3}
-    config = TrainConfig(device=run.device, piece=piece, checkpoint_minutes=60, fim=0, **values)
+    config = TrainConfig(device=run.device, micro_batch=piece, checkpoint_minutes=60, fim=0, **values)
     return measure_loop(run, config, 128 if run.reduced else 1024)
 
 
@@ -414,7 +414,7 @@ def lora(run: Run) -> dict[str, Any]:
     piece = piece_tokens(run, 4)
     values = {"batch": 1024, "steps": 3} if run.reduced else {"batch": 2 * piece, "steps": 2 * STEPS_PER_GPU_FETCH}
     config = TrainConfig(
-        base=str(folder), tune="lora", device=run.device, piece=piece, checkpoint_minutes=60, fim=0, **values
+        base=str(folder), tune="lora", device=run.device, micro_batch=piece, checkpoint_minutes=60, fim=0, **values
     )
     return measure_loop(run, config, 128 if run.reduced else 1024)
 
@@ -426,7 +426,7 @@ def compare_memory(run: Run) -> dict[str, Any]:
     wrong = ""
     shapes = (("200K", 512),) if run.reduced else (("medium", 4096), ("medium", 16384), ("large", 4096))
     for size, tokens in shapes:
-        config = small_config(run, size=size, batch=tokens, piece=tokens, steps=3)
+        config = small_config(run, size=size, batch=tokens, micro_batch=tokens, steps=3)
         if run.device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()

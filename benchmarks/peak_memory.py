@@ -132,7 +132,7 @@ def main() -> int:
             values = dict(CONFIGURATIONS[name])
             dataset = datasets[values.pop("rows", "short")]
             tokens, parts = arguments.tokens, values.pop("parts", 1)
-            values |= {"piece": tokens // parts + tokens // 8, "batch": tokens, "steps": 2}
+            values |= {"micro_batch": tokens // parts + tokens // 8, "batch": tokens, "steps": 2}
             values |= {"recompute": values.get("recompute", False), "device": "cpu", "precision": "float32"}
             if "base" in values:
                 base = Path(folder) / f"base{number}"

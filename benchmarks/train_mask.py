@@ -30,7 +30,7 @@ from git_starcoder.model import loop
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.training import train
 
-MASK: list[dict[str, Any]] = [{}, {"attend": "piece"}]
+MASK: list[dict[str, Any]] = [{}, {"attend": "micro_batch"}]
 SWEEP: list[dict[str, Any]] = [
     {},
     {"learning_rate": 3e-3},

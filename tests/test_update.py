@@ -39,7 +39,7 @@ from toy import code_base, evolving
 
 SETTINGS = ("window.vocab_size=600", "window.size=128")
 RECIPE = Recipe.load("natural", SETTINGS)
-CONFIG = TrainConfig(size="toy", batch=512, piece=1024, tokens=2048, device="cpu", precision="float32", fim=0.0,
+CONFIG = TrainConfig(size="toy", batch=512, micro_batch=1024, tokens=2048, device="cpu", precision="float32", fim=0.0,
                      checkpoint_minutes=1e-9)  # fmt: skip
 ADDED = {f"added/{path}": text for path, text in code_base(30, seed=5).items()}
 COMMITS = [*evolving(40, 12), ADDED]

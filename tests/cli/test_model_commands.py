@@ -156,7 +156,7 @@ def test_a_model_says_how_it_was_trained(dataset, tmp_path, capsys):
         "learning_rate": 3e-3, "steps": 1, "seed": 4, "ema": 0.5,
     }  # fmt: skip
     assert recorded["precision"] in {"float32", "bfloat16"}
-    assert recorded["piece"] >= 64
+    assert recorded["micro_batch"] >= 64
     again = tmp_path / "again"
     assert main(["train", str(dataset), "-o", str(again), "-q", "--config", str(tmp_path / "model/training.yaml")]) == 0
     weights = [(folder / "model.safetensors").read_bytes() for folder in (tmp_path / "model", again)]

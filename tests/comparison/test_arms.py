@@ -27,7 +27,7 @@ NO_FEATURES = {
     # Training: what is trained and where, budgets, sizes, and choices between equals.
     "train": {
         "base", "size", "rope_base", "tune", "lora_rank", "lora_alpha", "merge", "minutes", "steps", "epochs", "tokens", "batch",
-        "piece", "order", "context_dropout", "optimizer", "learning_rate", "decay_epochs", "schedule", "clip",
+        "micro_batch", "order", "context_dropout", "optimizer", "learning_rate", "decay_epochs", "schedule", "clip",
         "patience", "seed", "device", "shard", "precision", "recompute", "saved_precision", "compile", "checkpoint_minutes", "tensorboard",
     },
 }  # fmt: skip

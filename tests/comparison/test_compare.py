@@ -33,7 +33,7 @@ from shell import HUNG, environment
 from toy import evolving
 
 OPTIONS = ArmOptions(
-    overrides=("window.vocab_size=600",), training=("batch=512", "device=cpu", "precision=float32", "piece=1024"),
+    overrides=("window.vocab_size=600",), training=("batch=512", "device=cpu", "precision=float32", "micro_batch=1024"),
     tokens=4096, size="toy",
 )  # fmt: skip
 

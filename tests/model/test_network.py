@@ -381,7 +381,7 @@ def test_the_end_of_text_is_written_also_where_it_is_the_padding(tokenizer):
 def test_rows_of_one_segment_have_the_losses_of_one_text(tokenizer):
     network = make_network("Llama", tokenizer)
     rows = random_rows(1, [20, 30])
-    found = network.token_losses(pack_rows(rows, attend="piece"))
+    found = network.token_losses(pack_rows(rows, attend="micro_batch"))
     joined = np.concatenate((rows[0][:-1], rows[1]))
     expected = alone(network, joined).tolist()
     assert np.allclose(found[:18].tolist(), expected[:18], atol=1e-4)
@@ -391,7 +391,7 @@ def test_rows_of_one_segment_have_the_losses_of_one_text(tokenizer):
 def test_a_segment_beyond_the_last_position_is_one_line(tokenizer):
     network = make_network("GPT2", tokenizer)
     with pytest.raises(UsageError, match="reads 64 tokens at once, and not 78"):
-        network.token_losses(pack_rows(random_rows(1, [40, 40]), attend="piece"))
+        network.token_losses(pack_rows(random_rows(1, [40, 40]), attend="micro_batch"))
 
 
 def test_a_model_that_cannot_be_run_is_one_line(tokenizer):
@@ -412,7 +412,7 @@ def test_an_architecture_that_takes_no_packed_rows_cannot_attend_across_rows(tok
     rows = random_rows(1, [40, 40])
     assert network.token_losses(pack_rows(rows)).shape == (78,)
     with pytest.raises(UsageError, match="reads 64 tokens at once, and not 78"):
-        network.token_losses(pack_rows(rows, attend="piece"))
+        network.token_losses(pack_rows(rows, attend="micro_batch"))
 
 
 def test_padded_batches_hold_every_row_once_with_little_padding():

@@ -190,7 +190,7 @@ def test_too_little_memory_ends_in_smaller_micro_batches_or_one_line(make_runner
         StarcoderError, match="memory of 'cpu' does not suffice for micro-batches of 128 tokens"
     ) as caught:
         none.run_step(plan_of(none), plan_of(none).step(0), 0.1)
-    assert "piece" in caught.value.hint
+    assert "micro_batch" in caught.value.hint
     monkeypatch.setattr(network.Network, "token_losses", lambda *_: torch.ones(3, 4) @ torch.ones(3, 4))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):  # another error is not hidden
         none.run_step(plan_of(none), plan_of(none).step(0), 0.1)

@@ -248,7 +248,7 @@ def test_bins_are_well_filled():
     assert len(found) <= 1.01 * lengths.sum() / 4096 + 1
 
 
-@given(runs(), st.integers(1, 120), st.sampled_from([1, 64]), st.sampled_from(["row", "piece"]))
+@given(runs(), st.integers(1, 120), st.sampled_from([1, 64]), st.sampled_from(["row", "micro_batch"]))
 def test_micro_batches_hold_every_row_of_a_step_in_full(run, limit, size, attend):
     corpus, plan = run
     for step in plan.steps_from():
@@ -355,7 +355,7 @@ def test_no_middle_is_filled_without_the_tokens_for_it():
         TrainingPlan.build(corpus, TrainConfig(fim=0.5), 10, is_curriculum=False)
 
 
-@given(runs(), st.integers(10, 80), st.sampled_from([1, 64]), st.sampled_from(["row", "piece"]), st.data())
+@given(runs(), st.integers(10, 80), st.sampled_from([1, 64]), st.sampled_from(["row", "micro_batch"]), st.data())
 def test_the_counted_token_budget_is_the_planned_one(run, limit, size, attend, data):
     corpus, plan = run
     begin = data.draw(st.integers(0, plan.step_count))

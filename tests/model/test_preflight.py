@@ -126,7 +126,7 @@ def test_rows_that_fit_are_named_if_the_longest_does_not(run_checks, network, mo
     monkeypatch.setattr(peak_memory, "CPU_BUFFER_BYTES", 0)
     monkeypatch.setattr(peak_memory, "inference_logit_bytes", lambda _: 0)
     monkeypatch.setattr(peak_memory, "INFERENCE_BATCH_TOKENS", 64)
-    given = TrainConfig(piece=64, optimizer="adamw")
+    given = TrainConfig(micro_batch=64, optimizer="adamw")
     needed = peak_memory.predict_peak_memory(run_checks.corpus, network, given)
     assert (needed.tokens, needed.tokens_that_fit) == (128, 128)
     monkeypatch.setattr(peak_memory, "free_memory", lambda _: needed.needed - 1)
@@ -318,7 +318,7 @@ def test_rows_that_see_their_neighbours(run_checks, network, monkeypatch):
 
     monkeypatch.setattr(networks, "build_segments", leaking)
     wrong(run_checks()["packed rows"], "rows see the rows packed before them")
-    assert run_checks(TrainConfig(attend="piece"))["packed rows"].result == "note"
+    assert run_checks(TrainConfig(attend="micro_batch"))["packed rows"].result == "note"
 
 
 def test_a_file_in_two_splits(run_checks, tmp_path):

@@ -197,7 +197,14 @@ def test_every_option_goes_on_exactly(dataset, tmp_path):
     for number, values in enumerate(
         (
             {"optimizer": "adamw", "schedule": "wsd", "dropout": 0.1, "ema": 0.0, "fim": 0.5, "noise": 0.1},
-            {"schedule": "cosine", "piece": 200, "attend": "piece", "epochs": 0.3, "steps": None, "patience": 3},
+            {
+                "schedule": "cosine",
+                "micro_batch": 200,
+                "attend": "micro_batch",
+                "epochs": 0.3,
+                "steps": None,
+                "patience": 3,
+            },
         )
     ):
         one, other = tmp_path / f"one{number}", tmp_path / f"other{number}"

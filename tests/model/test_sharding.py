@@ -161,7 +161,15 @@ def test_adapters_on_a_sharded_base_and_a_token_that_it_does_not_know(run, tmp_p
     definition = json.loads((dataset.tokenizer_folder / "tokenizer.json").read_text())
     definition["added_tokens"].append({**definition["added_tokens"][0], "id": own.vocab_size, "content": "<new>"})
     (dataset.tokenizer_folder / "tokenizer.json").write_text(json.dumps(definition))
-    values = {"base": str(base), "tune": "lora", "lora_rank": 3, "steps": 4, "batch": 700, "piece": 250, "ema": 0.0}
+    values = {
+        "base": str(base),
+        "tune": "lora",
+        "lora_rank": 3,
+        "steps": 4,
+        "batch": 700,
+        "micro_batch": 250,
+        "ema": 0.0,
+    }
     one, other = tmp_path / "one", tmp_path / "other"
     train(dataset, one, config(**values, learning_rate=1e-2))
     run(other, config(**values, learning_rate=1e-2), 2, dataset=dataset)

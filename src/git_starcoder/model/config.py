@@ -100,7 +100,7 @@ def scale_to_size(size: str) -> dict[str, Any]:
 
     Rates have two digits and batches are powers of two: 28M parameters have 6.1e-3 and 8,192 tokens, 90M 4.6e-3 and
     16,384, 350M 3.3e-3 and 32,768, and 1B 2.5e-3 and 65,536. The batch follows the model and not the device. How much
-    of it a device computes at once (`piece`) follows the device.
+    of it a device computes at once (`micro_batch`) follows the device.
     """
     growth = min(max(1.0, (named_parameters(size) or 0.0) / SIZE_PARAMETERS["tiny"]), MAX_GROWTH)
     rate = float(f"{SCRATCH_DEFAULTS['learning_rate'] * growth**RATE_EXPONENT:.1e}")
@@ -146,7 +146,7 @@ class TrainConfig(StrictConfig):
     """Average number of tokens in an optimizer step. Rows are never cut, so a step has at least the tokens of the
     longest row. The default is 2,048 from scratch and from a bundled base, more for sizes above `tiny` (16,384 for
     `medium`), and 8,192 for other base models and for adapters."""
-    piece: Count | None = None
+    micro_batch: Count | None = None
     """Size limit of a micro-batch, in tokens. A step adds up the gradients of its micro-batches. If null, a batch-size
     search finds the largest fast size that fits into memory."""
     order: Literal["curriculum", "shuffled"] | None = None
@@ -166,8 +166,8 @@ class TrainConfig(StrictConfig):
     """Share of the draws of a row that show no other files, if `context_tokens` is not 0."""
     noise: Annotated[ShareBelowOne, Off(0.0)] = 0.0
     """Share of the input tokens that are replaced by random tokens during training. The targets stay."""
-    attend: Annotated[Literal["row", "piece"], Off("row")] = "row"
-    """What a token attends to: only its own row, or (`piece`) also the rows packed before it in the micro-batch."""
+    attend: Annotated[Literal["row", "micro_batch"], Off("row")] = "row"
+    """What a token attends to: only its own row, or also the rows packed before it in the micro-batch."""
 
     optimizer: Literal["muon", "adamw", "adamw8bit"] = _BY_BASE
     """`muon` trains the inner weight matrices with Muon and all other weights with AdamW. `adamw8bit` is AdamW with 8

@@ -454,7 +454,7 @@ class TrainingLoop:
         values = {
             **self.step_runner.optimizer.state_values(),
             **self.checkpoint_values,
-            "piece": self.step_runner.micro_batch_tokens,
+            "micro_batch": self.step_runner.micro_batch_tokens,
             "metrics": self.metrics.sync(),
             "at": self.state.as_values(),
             "tally": asdict(self.counts),

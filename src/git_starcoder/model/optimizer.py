@@ -290,7 +290,7 @@ class StepRunner:
         if self.micro_batch_tokens <= least or self.processes.world_size > 1:
             size = f"{self.micro_batch_tokens:,} tokens"
             what = f"the memory of '{self.network.device}' does not suffice for micro-batches of {size}"
-            hint = "a smaller `piece`, a smaller model, or a dataset of smaller windows"
+            hint = "a smaller `micro_batch`, a smaller model, or a dataset of smaller windows"
             raise StarcoderError(what, where="train", hint=hint) from error
         self.micro_batch_tokens = max(least, self.micro_batch_tokens // 2)
 

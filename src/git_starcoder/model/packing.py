@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 STEP_SLACK_DIVISOR = 128
 """A micro-batch gets room for 1/128 of a step more than its share, because packing is not perfect."""
-Attend: TypeAlias = Literal["row", "piece"]
+Attend: TypeAlias = Literal["row", "micro_batch"]
 TILE_TOKENS = 64
 """Packed rows, rows in attention and tokens with logits are padded to whole tiles of this many tokens. Matrix units
 work in tiles, and it keeps the number of shapes small: in bfloat16, oneDNN keeps half a megabyte of code on a processor
@@ -121,7 +121,7 @@ def pack_rows(
     """Pack rows of at least two tokens each.
 
     `loss_starts` has the index of the first token of each row that is in the loss; 1 unless given. The length is padded
-    to a multiple of `multiple`. Each row is a segment, or all rows are one with `attend="piece"`.
+    to a multiple of `multiple`. Each row is a segment, or all rows are one with `attend="micro_batch"`.
     """
     loss_starts = np.ones(len(rows), dtype=np.int64) if loss_starts is None else loss_starts
     lengths = np.array([len(row) - 1 for row in rows], dtype=np.int64)

@@ -154,7 +154,9 @@ def _hint_to_save_memory(peak: PeakMemory, network: Network) -> str:
     """What to try if the memory may not suffice."""
     ways = [] if network.recomputes_activations else ["recompute: true"]
     if peak.tokens > peak.tokens_that_fit > 0:
-        ways.append(f"rows of {peak.tokens_that_fit:,} tokens fit (build with --set window.size=N, and set piece)")
+        ways.append(
+            f"rows of {peak.tokens_that_fit:,} tokens fit (build with --set window.size=N, and set micro_batch)"
+        )
     return "; ".join([*ways, "--tune lora, optimizer: adamw8bit or shard: true need less"])
 
 
@@ -249,7 +251,7 @@ def _check_packing(corpus: Corpus, network: Network, config: TrainConfig) -> Pre
     """Check that a row has the same loss alone and packed behind another row."""
     longest_rows = np.argsort(corpus.lengths)[[-1, -min(2, len(corpus.ends_text))]]
     first, second = (corpus.input_tokens(row)[:PROBE_TOKENS] for row in longest_rows)
-    if config.attend == "piece":
+    if config.attend == "micro_batch":
         return PreflightResult("packed rows", "note", "rows attend to the rows before them, because of attend: piece")
     if len(second) < 2:
         return PreflightResult("packed rows", "note", "no two rows have two tokens: nothing to compare")
@@ -326,7 +328,7 @@ def search_batch_size(runner: StepRunner, *, is_curriculum: bool, seconds: float
 
 
 def _search_micro_batch_tokens(runner: StepRunner, plan: TrainingPlan) -> int:
-    """The size that the config allows; on a GPU without `piece`, the smallest that is as fast as twice as much.
+    """The size that the config allows; on a GPU without `micro_batch`, the smallest that is as fast as twice as much.
 
     A step has as many micro-batches as there are processes, or a multiple, so that all processes have the same to do.
     """
@@ -334,8 +336,8 @@ def _search_micro_batch_tokens(runner: StepRunner, plan: TrainingPlan) -> int:
     size = partial(micro_batch_size, runner.corpus, plan)
     longest = max_row_tokens(runner.corpus, runner.config.fim or 0.0)
     count = world_size
-    if runner.config.piece or runner.network.device != "cuda":
-        limit = max(longest, runner.config.piece or CPU_MICRO_BATCH_TOKENS)
+    if runner.config.micro_batch or runner.network.device != "cuda":
+        limit = max(longest, runner.config.micro_batch or CPU_MICRO_BATCH_TOKENS)
         while size(count) > limit:
             count += world_size
         return size(count)

@@ -347,7 +347,7 @@ class _TrainingRun:
         if checkpoint:
             values = checkpoint.values
             steps, time_limit, validation_set.validation_count = (values[key] for key in ("steps", "limit", "looks"))
-            runner.micro_batch_tokens = values["piece"]
+            runner.micro_batch_tokens = values["micro_batch"]
             if values["processes"] != processes.world_size:  # another number of micro-batches shares a step evenly
                 search_batch_size(runner, is_curriculum=self.is_curriculum, seconds=None)
         else:
@@ -490,7 +490,7 @@ class _TrainingRun:
         values = asdict(config)
         budget = {key: values[key] for key in BUDGET_KEYS if values[key] is not None}
         versions = {name: version(name) for name in ("torch", "transformers", "numpy")}
-        measured = {"precision": network.precision, "piece": loop.step_runner.micro_batch_tokens}
+        measured = {"precision": network.precision, "micro_batch": loop.step_runner.micro_batch_tokens}
         record = {
             "schema": MODEL_SCHEMA,
             "dataset": self.dataset.digest,
@@ -503,7 +503,7 @@ class _TrainingRun:
             "seed": config.seed,
             "repository": self.dataset.metadata.get("repository"),
             "budget": budget or {"minutes": DEFAULT_MINUTES},
-            "config": {**values, "piece": measured["piece"]},
+            "config": {**values, "micro_batch": measured["micro_batch"]},
             "parameters": sum(weight.numel() for weight in network.model.parameters()),
             "device": network.device,
             "precision": network.precision,
