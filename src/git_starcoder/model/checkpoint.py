@@ -42,7 +42,7 @@ from git_starcoder.user_paths import utf8_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 
-CHECKPOINT_SCHEMA = "git-starcoder/checkpoint/1"
+CHECKPOINT_SCHEMA = "git-starcoder/checkpoint/2"
 CHECKPOINT_MANIFEST = "manifest.json"
 STATE_FILE = "state.json"
 CHECKPOINTS_KEPT = 2
