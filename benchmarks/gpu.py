@@ -85,7 +85,7 @@ REDUCED_BASE = QWEN_1_5B | {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "vocab_size": 1024,
 }  # fmt: skip
-PIECES = ((100, 32768), (60, 16384), (30, 8192), (14, 4096), (0, 2048))
+MICRO_BATCHES = ((100, 32768), (60, 16384), (30, 8192), (14, 4096), (0, 2048))
 """Tokens of a micro-batch at 124M by the memory of the device in GiB."""
 MAX_LOSS_DIFFERENCE = {"float32": 5e-3, "float16": 3e-2, "bfloat16": 6e-2}
 """Root mean square, in nats per token, between the losses of the device and those of the CPU in float32. Products of
@@ -336,12 +336,12 @@ def random_corpus(tokenizer: Any, tokens: int, window: int) -> Corpus:
     )  # fmt: skip
 
 
-def piece_tokens(run: Run, divisor: int) -> int:
+def choose_micro_batch(run: Run, divisor: int) -> int:
     """Tokens of a micro-batch that should fit. If they do not, the trainer halves them."""
     if run.reduced:
         return 512
     gib = run.torch.cuda.mem_get_info()[1] / GIB if run.device == "cuda" else 0
-    return max(2048, next(tokens for least, tokens in PIECES if gib >= least) // divisor)
+    return max(2048, next(tokens for least, tokens in MICRO_BATCHES if gib >= least) // divisor)
 
 
 def measure_loop(run: Run, config: TrainConfig, window: int) -> dict[str, Any]:
@@ -391,11 +391,11 @@ def measure_loop(run: Run, config: TrainConfig, window: int) -> dict[str, Any]:
 
 
 def speed(run: Run, size: str, divisor: int) -> dict[str, Any]:
-    piece = piece_tokens(run, divisor)
-    values: dict[str, Any] = {"size": size, "batch": 4 * piece, "steps": 3 * STEPS_PER_GPU_FETCH}
+    micro_batch = choose_micro_batch(run, divisor)
+    values: dict[str, Any] = {"size": size, "batch": 4 * micro_batch, "steps": 3 * STEPS_PER_GPU_FETCH}
     if run.reduced:
         values |= {"size": "200K", "batch": 1024, "steps": 3}
-    config = TrainConfig(device=run.device, micro_batch=piece, checkpoint_minutes=60, fim=0, **values)
+    config = TrainConfig(device=run.device, micro_batch=micro_batch, checkpoint_minutes=60, fim=0, **values)
     return measure_loop(run, config, 128 if run.reduced else 1024)
 
 
@@ -411,10 +411,18 @@ def lora(run: Run) -> dict[str, Any]:
         torch.cuda.empty_cache()
     for file in run.dataset.tokenizer_folder.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
-    piece = piece_tokens(run, 4)
-    values = {"batch": 1024, "steps": 3} if run.reduced else {"batch": 2 * piece, "steps": 2 * STEPS_PER_GPU_FETCH}
+    micro_batch = choose_micro_batch(run, 4)
+    values = (
+        {"batch": 1024, "steps": 3} if run.reduced else {"batch": 2 * micro_batch, "steps": 2 * STEPS_PER_GPU_FETCH}
+    )
     config = TrainConfig(
-        base=str(folder), tune="lora", device=run.device, micro_batch=piece, checkpoint_minutes=60, fim=0, **values
+        base=str(folder),
+        tune="lora",
+        device=run.device,
+        micro_batch=micro_batch,
+        checkpoint_minutes=60,
+        fim=0,
+        **values,
     )
     return measure_loop(run, config, 128 if run.reduced else 1024)
 

@@ -162,16 +162,12 @@ def _open_past(repo: Repo, folder: Path, since: str | None) -> Repo:
         if since:
             raise
         what = f"'{repo.path}' has not the commit {commit[:12]} from which the model was trained"
-        raise RevisionError(
-            what, where=str(repo.path), hint=f"give the repository of the model; {UNSHALLOW}"
-        ) from error
+        hint = f"give the repository of the model; {UNSHALLOW}"
+        raise RevisionError(what, where=str(repo.path), hint=hint) from error
     where = "--since" if since else str(repo.path)
     if past.commit == repo.commit:
-        what, hint = (
-            f"no commit came after {past.commit[:12]}",
-            "replay newer commits, or name an earlier one with --since",
-        )
-        raise UsageError(what, where=where, hint=hint)
+        what = f"no commit came after {past.commit[:12]}"
+        raise UsageError(what, where=where, hint="replay newer commits, or name an earlier one with --since")
     if past.commit not in first_parent_commits(repo):
         what = f"commit {past.commit[:12]} is not before {repo.commit[:12]} on the main line"
         raise UsageError(what, where=where, hint="name a commit of the main line with --since")

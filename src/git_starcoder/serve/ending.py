@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from git_starcoder.serve.repetition import first_copy_end
@@ -40,7 +41,7 @@ class Verdict(NamedTuple):
     """Why it ends; None if it goes on."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EndingRules:
     """What the end of a completion depends on: the text around the cursor."""
 
@@ -68,10 +69,15 @@ class EndingRules:
             opener = None  # the next line already is the block
         return cls(rule, tuple(filter(None, stop)), before, line_rest.strip(), next_line.strip(), opener)
 
-    @property
+    @cached_property
     def line_start(self) -> str:
         """The line of the cursor, before it."""
         return _line_start(self.before)
+
+    @cached_property
+    def line_above(self) -> str:
+        """The line before that of the cursor that is not blank, without white space at its end."""
+        return _line_above(self.before)
 
     def judge(self, text: str, *, is_over: bool = False) -> Verdict:
         """Decide about a text that was written so far. `is_over` says that nothing more will be written."""
@@ -128,7 +134,7 @@ class EndingRules:
         """Judge line by line: the first one that is not blank, and the others if it opens a block."""
         opener, body = self._opening_line(lines, first)
         kept = settled = start = 0
-        last = _line_above(self.before)
+        last = self.line_above
         for index, line in enumerate(lines):
             is_complete = index < len(lines) - 1 or is_over
             if line.strip():
@@ -179,12 +185,12 @@ class EndingRules:
 
 
 def _line_start(before: str) -> str:
-    """The line of the cursor, before it."""
+    """See `EndingRules.line_start`."""
     return before.rpartition("\n")[2]
 
 
 def _line_above(before: str) -> str:
-    """The line before that of the cursor that is not blank, without white space at its end."""
+    """See `EndingRules.line_above`."""
     return before.rpartition("\n")[0].rstrip().rpartition("\n")[2]
 
 
