@@ -9,7 +9,6 @@ is compared with a memory that is built from nothing.
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -38,9 +37,10 @@ def timed(name: str, work: Callable[[], Any]) -> Any:
     return result
 
 
-def peak_bytes() -> int:
-    """Return the largest memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def memory_now(field: str) -> int:
+    """Return the bytes that this process has in memory (`VmRSS`), or the most it has had (`VmHWM`)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def documents(folder: Path) -> list[np.ndarray[Any, Any]]:
@@ -57,11 +57,12 @@ def main() -> None:
     arguments = parser.parse_args()
     tokenizer = tokenizers.load_tokenizer(arguments.dataset / "tokenizer")
     texts = timed("read the dataset", lambda: documents(arguments.dataset))
-    before = peak_bytes()
+    Path("/proc/self/clear_refs").write_text("5")  # the most so far is what is there now
+    before = memory_now("VmRSS")
     memory = timed("build", lambda: RepositoryMemory.build(texts, "repository", tokenizer))
     size = sum(getattr(memory.index, name).nbytes for name in ARRAYS)
     print(
-        f"{len(memory.index.places):,} tokens, {size / 1e6:.0f} MB, at most {(peak_bytes() - before) / 1e6:.0f} MB more"
+        f"{len(memory.index.places):,} tokens, {size / 1e6:.0f} MB, at most {(memory_now('VmHWM') - before) / 1e6:.0f} MB more"
     )
     with tempfile.TemporaryDirectory() as folder:
         timed("save", lambda: memory.save(Path(folder) / "memory"))

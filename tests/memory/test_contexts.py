@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from git_starcoder.memory import contexts, neighbours
-from git_starcoder.memory.contexts import ARRAYS, MAX_ORDER, MIN_CACHED_PLACES, ContextIndex, document_digest
+from git_starcoder.memory.contexts import ARRAYS, MIN_CACHED_PLACES, ContextIndex, document_digest
+from git_starcoder.memory.sorting import MAX_ORDER
 
 END = 0
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from git_starcoder.memory.contexts import MAX_ORDER, ContextIndex, OrderCounts
+from git_starcoder.memory.contexts import ContextIndex, OrderCounts
 from git_starcoder.memory.file_counts import MAX_FILE_ORDER, file_counts
 from git_starcoder.memory.gate import Evidence, Gate, collect_evidence
+from git_starcoder.memory.sorting import MAX_ORDER
 
 END = 0
 

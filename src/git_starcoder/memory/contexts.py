@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from git_starcoder.memory.neighbours import GONE, move_places, scan_neighbours, sort_neighbours
+from git_starcoder.memory.sorting import MAX_ORDER, shared_context, sort_contexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
 
-MAX_ORDER = 16
-"""The longest context that is told apart, in tokens; 24 tokens gain less than a thousandth of the bits."""
 DIGEST_BYTES = 16
 """The size of the hash that tells documents apart."""
 MIN_CACHED_PLACES = 512
@@ -40,8 +39,6 @@ FEW_PLACES = 32
 """So few tokens are counted without numpy."""
 MAX_SCANNED_SHARE = 1 / 32
 """If fewer places than this share change, neighbours are found by looking around them, and not by sorting all."""
-PLACES_AT_ONCE = 1 << 18
-"""The number of places that are compared at once, so that intermediate arrays stay small."""
 ARRAYS = ("tokens", "places", "next_tokens", "shared", "digests", "lengths")
 """The arrays of an index; also the names of its files."""
 
@@ -132,6 +129,7 @@ class ContextIndex:
         end = np.array([self.end_token], dtype=kind).tobytes()
         tokens = np.frombuffer(b"".join(end + data for _, data in given), dtype=kind)
         new_digests = np.frombuffer(b"".join(digest for digest, _ in given), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+        del given, arrays  # copies of all tokens
 
         # Where the old places are now, without those of documents that are gone.
         starts, old_starts = (np.cumsum(each + 1) - each - 1 for each in (lengths, self.lengths))
@@ -143,28 +141,29 @@ class ContextIndex:
         places, shared, next_tokens = places[is_kept], self.shared[is_kept], self.next_tokens[is_kept]
 
         # The places of new documents, sorted by their contexts, go where their contexts belong.
-        new = np.flatnonzero(~is_known)
-        parts: list[Integers] = [np.arange(starts[each], starts[each] + lengths[each] + 1) for each in new]
-        added = np.concatenate([np.empty(0, dtype=np.int64), *parts]).astype(np.uint32)
+        is_new = np.repeat(~is_known, lengths + 1)
+        added = np.flatnonzero(is_new).astype(np.uint32)
         added = added[sort_contexts(tokens[added], self.end_token)]
-        added = added[~np.isin(added, starts[new], assume_unique=True)]
+        is_new[starts] = False  # nothing comes before these places
+        added = added[is_new[added]]
         draft = ContextIndex(self.end_token, tokens, places, next_tokens, shared, new_digests, lengths)
-        at = draft._insertion_points(added)
-        places = np.insert(places, at, added)
-        shared = np.insert(shared, at, np.int8(-1))
-        next_tokens = np.insert(next_tokens, at, tokens[added])
+        new_places = draft._insertion_points(added)
+        gaps = dropped - np.arange(len(dropped))  # how many kept places come before a dropped one
+        gaps += np.searchsorted(new_places, gaps)
+        new_places += np.arange(len(added))
+        is_added = np.zeros(len(places) + len(added), dtype=np.bool_)
+        is_added[new_places] = True
+        places = _merge(places, added, is_added)
+        next_tokens = _merge(next_tokens, tokens[added], is_added)
+        shared = _merge(shared, np.full(len(added), -1, dtype=np.int8), is_added)
 
         # `shared` is out of date for a new place, and for the next place with its token after a new or dropped one.
-        new_places = at + np.arange(len(at))
-        gaps = dropped - np.arange(len(dropped))  # how many kept places come before a dropped one
-        gaps += np.searchsorted(at, gaps)
         is_small = len(new_places) + len(gaps) < len(places) * MAX_SCANNED_SHARE
         find_neighbours = scan_neighbours if is_small else sort_neighbours
         chain, previous = find_neighbours(next_tokens, new_places, gaps, self.next_tokens[dropped])
-        has_previous = previous >= 0
-        shared[chain[~has_previous]] = -1
-        chain, previous = chain[has_previous], previous[has_previous]
-        shared[chain] = shared_context(tokens, places[chain], places[previous], self.end_token)
+        del added, is_added, new_places  # memory: the next step needs the most
+        found = shared_context(tokens, places, chain, previous, self.end_token)
+        shared[chain] = np.where(previous < 0, -1, found)
         return type(self)(self.end_token, tokens, places, next_tokens, shared, new_digests, lengths)
 
     def intervals(self, text: NDArray[np.integer], at: NDArray[np.integer]) -> tuple[Integers, Integers]:
@@ -331,53 +330,14 @@ class _Before:
         return int(self.index.tokens[int(self.index.places[place]) - 1 - self.order])
 
 
+def _merge(old: NDArray[Any], added: NDArray[Any], is_added: NDArray[np.bool_]) -> NDArray[Any]:
+    """Merge two arrays. The elements of the second one get the places that `is_added` names."""
+    merged = np.empty(len(is_added), dtype=old.dtype)
+    merged[~is_added] = old
+    merged[is_added] = added
+    return merged
+
+
 def document_digest(tokens: NDArray[np.integer]) -> bytes:
     """The hash by which an index tells documents apart. `tokens` have the type of the tokenizer."""
     return blake2b(tokens.tobytes(), digest_size=DIGEST_BYTES).digest()
-
-
-def sort_contexts(tokens: NDArray[np.integer], end_token: int) -> Integers:
-    """Sort the places of a text by their contexts of up to `MAX_ORDER` tokens; equal contexts keep their order.
-
-    By prefix doubling (Manber and Myers, 1993): the ranks of contexts of n tokens give those of 2 n tokens. Ranks are
-    made smaller by sorting only when two of them do not fit into 63 bits.
-    """
-    if not len(tokens):
-        return np.empty(0, dtype=np.int64)
-    ranks = tokens.astype(np.int64) + 1  # of the context that ends with each token
-    reaches_end = tokens == end_token
-    length = 1
-    while length < MAX_ORDER:
-        bits = int(ranks.max()).bit_length()
-        if 2 * bits > 63:
-            order = np.argsort(ranks)
-            ranks = ranks[order]
-            is_next = np.append(True, ranks[1:] > ranks[:-1])
-            ranks[order] = np.cumsum(is_next)
-            del order, is_next
-            bits = int(ranks.max()).bit_length()
-        farther = np.where(reaches_end[length:], 0, ranks[:-length])
-        ranks <<= bits
-        ranks[length:] |= farther
-        del farther
-        reaches_end[length:] |= reaches_end[:-length].copy()
-        length *= 2
-    # The place after a token has the context that ends with the token.
-    return np.argsort(np.concatenate((ranks[:1], ranks[:-1])), kind="stable")
-
-
-def shared_context(
-    tokens: NDArray[np.integer], left: NDArray[np.integer], right: NDArray[np.integer], end_token: int
-) -> NDArray[np.int8]:
-    """How many tokens before two places are equal, at most `MAX_ORDER`, up to the first end-of-text token."""
-    lengths = np.zeros(len(left), dtype=np.int8)
-    for first in range(0, len(left), PLACES_AT_ONCE):
-        part = slice(first, first + PLACES_AT_ONCE)
-        near, far = left[part].astype(np.int64), right[part].astype(np.int64)
-        live = np.arange(len(near))
-        for order in range(MAX_ORDER):
-            before = tokens[near[live] - 1 - order]
-            is_equal = before == tokens[far[live] - 1 - order]
-            lengths[first + live[is_equal]] = order + 1
-            live = live[is_equal & (before != end_token)]
-    return lengths

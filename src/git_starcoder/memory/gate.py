@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from git_starcoder.memory.contexts import MAX_ORDER, OrderCounts
+from git_starcoder.memory.contexts import OrderCounts
 from git_starcoder.memory.file_counts import MAX_FILE_ORDER
+from git_starcoder.memory.sorting import MAX_ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

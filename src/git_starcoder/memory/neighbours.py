@@ -68,15 +68,15 @@ def sort_neighbours(
     is_new[new] = True
     is_stale = is_new[order]
     is_stale[1:] |= is_stale[:-1].copy()
-    is_first = np.zeros(len(order) + 1, dtype=np.bool_)
-    is_first[ends - counts] = True
+    previous = np.empty_like(order)
+    previous[1:] = order[:-1]
+    previous[(ends - counts)[counts > 0]] = -1
     if len(gaps) and len(order):
         # With the next tokens a, b, a, c, the order is 0, 2, 1, 3; the first a from place 1 on is place 2, at index 1.
         keys = np.repeat(np.arange(len(counts)) * (len(order) + 1), counts) + order
         found = np.searchsorted(keys, gone_tokens.astype(np.int64) * (len(order) + 1) + gaps)
         is_stale[found[found < ends[gone_tokens]]] = True
-    at = np.flatnonzero(is_stale)
-    return order[at], np.where(is_first[at], -1, order[at - 1])
+    return (order, previous) if is_stale.all() else (order[is_stale], previous[is_stale])
 
 
 def scan_neighbours(

@@ -10,9 +10,10 @@ import numpy as np
 import orjson
 
 from git_starcoder.errors import DatasetError
-from git_starcoder.memory.contexts import ARRAYS, MAX_ORDER, ContextIndex, OrderCounts
+from git_starcoder.memory.contexts import ARRAYS, ContextIndex, OrderCounts
 from git_starcoder.memory.file_counts import MAX_FILE_ORDER, FileCounts, file_counts
 from git_starcoder.memory.gate import EXPERTS, REPOSITORY, Gate, collect_evidence, discounted
+from git_starcoder.memory.sorting import MAX_ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

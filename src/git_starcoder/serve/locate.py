@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from git_starcoder.memory.contexts import MAX_ORDER
+from git_starcoder.memory.sorting import MAX_ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
