@@ -83,6 +83,11 @@ def shared_context(
 
     `one` and `other` are indices of `places`, shape (pairs,).
     """
+    if 2 * len(one) * (MAX_ORDER + 1) < len(tokens):  # few pairs: a text of nothing but their contexts is shorter
+        ends = places[np.concatenate((one, other))].astype(np.int64)
+        tokens = tokens[np.maximum(ends[:, None] - np.arange(MAX_ORDER, -1, -1), 0)].ravel()
+        places = np.arange(MAX_ORDER, len(tokens), MAX_ORDER + 1)
+        one, other = np.arange(len(one)), np.arange(len(one), len(places))
     packed, width = _pack_tokens_before(tokens)
     highest = [np.uint64(1 << (64 - 64 // width * count)) for count in range(1, width + 1)]
     limits = _distances_to_end(tokens, end_token)
