@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("src", "tests")]
 
 from git_starcoder.checks import SEED_SUITES, check_classes  # noqa: E402
-from git_starcoder.checks.base import answering_checks  # noqa: E402
+from git_starcoder.checks.seed_suites import answering_checks  # noqa: E402
 from spoilings import SPOILINGS  # noqa: E402
 
 HEAD = """\

@@ -15,7 +15,7 @@ from mkdocs.structure.files import File
 import git_starcoder
 from git_starcoder import bases, checks, cli, errors, evals, recipe, registry
 from git_starcoder.checks import files, rows
-from git_starcoder.checks.base import answered_tests
+from git_starcoder.checks.seed_suites import answered_tests
 from git_starcoder.cli import seed_trainer_script, shared_options
 from git_starcoder.model import config, exports
 from git_starcoder.strict_config import describe_type, field_types

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from git_starcoder.checks import SEED_SUITES, check, check_names
-from git_starcoder.checks.base import answering_checks
+from git_starcoder.checks.seed_suites import answering_checks
 from git_starcoder.dataset import Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
