@@ -321,7 +321,7 @@ def test_scores_of_the_old_model_are_removed(updated, place):
 
 def test_what_cannot_be_updated(place, repo_maker, engine, tmp_path):
     other = Repo.open(repo_maker(code_base(20, seed=9)))
-    with pytest.raises(RepositoryError, match="has not the commit"):
+    with pytest.raises(RepositoryError, match="does not have the commit"):
         update(place / "model", place / "dataset", other, engine=engine)
     with pytest.raises(DatasetError, match="is not a model"):
         update(tmp_path, place / "dataset", other, engine=engine)

@@ -127,7 +127,7 @@ def update(
     Raises:
         DatasetError: The model was not trained on the dataset, or one of them is damaged.
         UsageError: The dataset is of many repositories, or the network cannot be trained further.
-        RepositoryError: The repository has not the commit of the dataset.
+        RepositoryError: The repository does not have the commit of the dataset.
         OutputError: A folder cannot be written.
     """
     return _UpdateRun(Path(model), Path(dataset), repo, engine, cache, progress, force=force).run(budget, scored=scored)
@@ -206,7 +206,7 @@ class _UpdateRun:
             Repo.open(self.repo.path, commit)
         except RepositoryError as error:
             if not self.force:
-                what = f"'{self.repo.path}' has not the commit {commit[:12]} of the dataset"
+                what = f"'{self.repo.path}' does not have the commit {commit[:12]} of the dataset"
                 hint = f"give the repository of the model; {UNSHALLOW}; --force updates from any repository"
                 raise RepositoryError(what, where=str(self.repo.path), hint=hint) from error
 

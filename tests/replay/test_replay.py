@@ -129,5 +129,5 @@ def test_a_repository_without_the_commit_of_the_model_is_named(model, repository
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repository.path}", str(shallow))
     assert main(["replay", str(model), str(shallow)]) == 2
     error = capsys.readouterr().err
-    assert "has not the commit" in error
+    assert "does not have the commit" in error
     assert "--unshallow" in error

@@ -120,7 +120,7 @@ def _notes(folder: Path, engine: Engine, host: str) -> Iterator[str]:
         try:
             Repo.open(tree.root, commit)
         except RepositoryError:
-            yield f"'{tree.root.name}' has not the commit from which the model was trained: is it another repository?"
+            yield f"'{tree.root.name}' lacks the commit from which the model was trained: is it another repository?"
 
 
 def _calibrate(console: Console, model: Path, dataset_folder: Path) -> ExitCode:

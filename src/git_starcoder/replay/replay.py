@@ -161,7 +161,7 @@ def _open_past(repo: Repo, folder: Path, since: str | None) -> Repo:
     except RevisionError as error:
         if since:
             raise
-        what = f"'{repo.path}' has not the commit {commit[:12]} from which the model was trained"
+        what = f"'{repo.path}' does not have the commit {commit[:12]} from which the model was trained"
         hint = f"give the repository of the model; {UNSHALLOW}"
         raise RevisionError(what, where=str(repo.path), hint=hint) from error
     where = "--since" if since else str(repo.path)
