@@ -26,6 +26,8 @@ LIBRARY_THREAD_POOLS = 3
 """Libraries that start one thread per processor: OpenBLAS and the two tokenizer libraries."""
 OWN_THREADS = 6
 """Threads and processes that a command needs at once beside its workers: git, the cache, writing ahead."""
+MAX_WORKERS_PER_CPU = 16
+"""More worker processes than this per processor are not started: they would take memory and gain nothing."""
 MIN_ADDRESS_SPACE_BYTES = 1 << 30
 """Address space without which the numerical libraries do not even load."""
 MIN_TRAINING_ADDRESS_SPACE_BYTES = 2 << 30
@@ -62,6 +64,11 @@ NVML_LIBRARIES = ("nvml.dll",) if sys.platform == "win32" else ("libnvidia-ml.so
 def usable_cpu_count() -> int:
     """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def max_worker_count() -> int:
+    """The most worker processes that are of any use here."""
+    return MAX_WORKERS_PER_CPU * usable_cpu_count()
 
 
 @cache

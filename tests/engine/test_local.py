@@ -243,6 +243,15 @@ def test_memory_that_the_user_limits_is_no_failure_of_a_task(monkeypatch):
             list(engine.map(work, ["crash"], limit=20))
 
 
+@pytest.mark.parametrize("jobs", [5, 10**30])
+def test_no_more_workers_start_than_are_of_use(monkeypatch, jobs):
+    monkeypatch.setattr(local, "max_worker_count", lambda: 3)
+    with LocalEngine(jobs) as engine:
+        assert engine.jobs == 3
+        assert engine.shortage == "more per processor gain nothing"
+        assert list(engine.map(work, range(9), limit=20)) == list(range(9))
+
+
 def test_files_are_left_for_the_rest(monkeypatch):
     monkeypatch.setattr(local, "_has_spare_resources", lambda jobs: jobs <= 2)
     with LocalEngine(5) as engine:

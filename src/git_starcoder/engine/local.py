@@ -27,7 +27,13 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from git_starcoder.errors import LIMIT_MESSAGES, MachineError, as_machine_error
-from git_starcoder.machine import OWN_THREADS, address_space_limit, startable_thread_count, usable_cpu_count
+from git_starcoder.machine import (
+    OWN_THREADS,
+    address_space_limit,
+    max_worker_count,
+    startable_thread_count,
+    usable_cpu_count,
+)
 from git_starcoder.protocols import Failure
 
 if TYPE_CHECKING:
@@ -220,11 +226,11 @@ class LocalEngine:
         Raises:
             MachineError: not even one worker can be started.
         """
-        wanted = jobs or usable_cpu_count()
+        wanted = min(jobs or usable_cpu_count(), max_worker_count())
         self._workers: list[_Worker] = []
         self.jobs = 0
         """The number of workers."""
-        self.shortage = ""
+        self.shortage = "more per processor gain nothing" if jobs and jobs > wanted else ""
         """Why there are fewer workers than wanted; empty if there are not."""
         _raise_file_limit(FILES_PER_WORKER * wanted + 2 * RESERVED_FILES)
         try:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
 from git_starcoder.engine.cache import code_digest
 from git_starcoder.engine.local import MAX_KILLED_WORKERS, LocalEngine
 from git_starcoder.errors import MachineError, MissingExtraError, UsageError
-from git_starcoder.machine import usable_cpu_count
+from git_starcoder.machine import max_worker_count, usable_cpu_count
 from git_starcoder.protocols import Failure
 from git_starcoder.user_paths import STANDARD_TEMPORARY_FOLDERS, temporary_folder
 
@@ -114,8 +114,8 @@ class RayEngine:
                 self._open.callback(shutil.rmtree, folder, ignore_errors=True)
                 variables = FIXED_VARIABLES | OWN_CLUSTER_VARIABLES | {"RAY_AUTH_TOKEN": _own_token()}
                 options = {
-                    "address": OWN_CLUSTER, "num_cpus": jobs or usable_cpu_count(), "include_dashboard": False,
-                    "object_store_memory": OBJECT_STORE_BYTES, "_temp_dir": f"{folder}/r",
+                    "address": OWN_CLUSTER, "num_cpus": min(jobs or usable_cpu_count(), max_worker_count()),
+                    "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES, "_temp_dir": f"{folder}/r",
                 }  # fmt: skip
             elif address != "auto":
                 _require_listener(address)
