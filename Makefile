@@ -33,8 +33,9 @@ base: .venv/ready
 	test -f $(WORK)/model/training.json || \
 		$(BIN)/git-starcoder train $(WORK)/dataset --config $(BASES)/$(BASE)/training.yaml -o $(WORK)/model
 	$(BIN)/python benchmarks/memorisation.py $(WORK)/model $(WORK)/dataset > $(WORK)/memorisation.json
+	$(BIN)/python benchmarks/by_language.py $(WORK)/model $(WORK)/dataset > $(WORK)/languages.json
 	$(BIN)/python benchmarks/make_base.py export $(BASES)/$(BASE) $(WORK) $(WORK)/model $(WORK)/dataset \
-		--memorisation $(WORK)/memorisation.json
+		--memorisation $(WORK)/memorisation.json --languages $(WORK)/languages.json
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

@@ -1,14 +1,14 @@
 """Makes a base: a folder that training can start from. `make base BASE=NAME` calls it; see docs/how-to/base.md.
 
     python benchmarks/make_base.py fetch BASE WORK [--mirrors FOLDER]
-    python benchmarks/make_base.py export BASE WORK MODEL DATASET [--memorisation FILE]
+    python benchmarks/make_base.py export BASE WORK MODEL DATASET [--memorisation FILE] [--languages FILE]
 
 BASE is the folder of the base. Its file `sources.txt` has a line for each repository, with tabs between its parts: URL,
 commit, SPDX identifier of the licence, name in the dataset, and `tokenizer` if the tokenizer is learned from this repository.
 `fetch` clones the repositories into WORK/repositories, unless they are in the folder of mirrors, and writes two lists for
 `git starcoder build --list`: of all repositories, and of those that the tokenizer is learned from.
-`export` turns the model that was trained on the dataset into the base. It reads no clock, so it always writes the same
-bytes. Nothing else uses a network.
+`export` turns the model that was trained on the dataset into the base, with a card that has what `memorisation.py` and
+`by_language.py` measured. It reads no clock, so it always writes the same bytes. Nothing else uses a network.
 """
 
 from __future__ import annotations
@@ -47,11 +47,23 @@ TOKENIZER_MARK = "tokenizer"
 FETCHED_FILE = "sources.json"
 """In the work folder: the sources with the dates of their commits."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-OTHER_FILES = ("generation_config.json",)
+CURVE_FILE = "loss_curve.png"
+OTHER_FILES = ("generation_config.json", CURVE_FILE)
 MAX_BASE_BYTES = 25 << 20
 MAX_FILTER_BYTES = 1 << 20
 READ_SPLITS = ("train", "val")
 """What a base has read: the training split, and the val split, by which its weights were chosen."""
+
+BY_LANGUAGE = """## Held-out text by language
+
+Bits per byte of the test split, in which no file resembles one of the training split. PPM (PPMd-24) has read as many bytes of
+training files of the language as the base, and forgets each file afterwards. Brackets are 95 % intervals. Where there is a star,
+the base has read more than the statistics of PPM have room for.
+
+{table}
+
+"""
+"""A section of the card."""
 
 
 class Source(NamedTuple):
@@ -120,8 +132,14 @@ def fetch(folder: Path, work: Path, mirrors: Path | None) -> None:
     (work / FETCHED_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def export(folder: Path, work: Path, model: Path, dataset: Dataset, memorisation: dict[str, Any] | None) -> Base:
-    """Write the base of a trained model into a folder, beside the files that it is made from."""
+def export(
+    folder: Path, work: Path, model: Path, dataset: Dataset, memorisation: dict[str, Any] | None = None,
+    languages: dict[str, Any] | None = None,
+) -> Base:  # fmt: skip
+    """Write the base of a trained model into a folder, beside the files that it is made from.
+
+    `memorisation` and `languages` are what `memorisation.py` and `by_language.py` printed.
+    """
     training = read_training_record(model)
     if training["dataset"] != dataset.digest:
         raise DatasetError("the model was trained on another dataset", where=str(model))
@@ -153,6 +171,7 @@ def export(folder: Path, work: Path, model: Path, dataset: Dataset, memorisation
         "held_out": training["result"]["held_out"],
         "blobs": {"files": len(blobs.keys), "false_positive_rate": blobs.false_positive_rate},
         "memorisation": memorisation,
+        "languages": languages,
         "sources": [source._asdict() for source in sources],
         "recipe": recipe,
         "config": training["config"],
@@ -222,6 +241,9 @@ def render_card(base: Base) -> str:
     quality = "" if held_out is None else f" It needs {held_out:.3f} bits per byte of the validation text."
     memorisation = record["memorisation"]
     remembered = "This was not measured." if memorisation is None else memorisation["line"]
+    languages = record.get("languages")
+    by_language = "" if languages is None else BY_LANGUAGE.format(table=languages["table"])
+    curve = f"![Loss of training and validation]({CURVE_FILE})\n\n" if (base.folder / CURVE_FILE).is_file() else ""
     return f"""---
 {strict_config.dump(header)}---
 
@@ -234,7 +256,7 @@ dataset of {record["dataset_tokens"]:,} tokens.{quality}
 The weights are in bfloat16; their SHA-256 is `{base.weights_digest}`. `base.json` says how the base was made, and
 `make base BASE={record["name"]}` makes a base like it from `sources.txt`.
 
-## What it has read
+{curve}{by_language}## What it has read
 
 `blobs.npy` holds the first 32 bits of the id of each of the {record["blobs"]["files"]:,} files that rows were drawn from, as
 `git hash-object FILE` prints it. All of them count as read. Scores of a model that was trained from this base leave these files out. A file that was
@@ -277,16 +299,18 @@ def main() -> None:
             command.add_argument("model", type=Path)
             command.add_argument("dataset", type=Path)
             command.add_argument("--memorisation", type=Path)
+            command.add_argument("--languages", type=Path)
     arguments = parser.parse_args()
     try:
         if arguments.command == "fetch":
             fetch(arguments.base, arguments.work, arguments.mirrors)
             return
-        measured = arguments.memorisation
-        memorisation = json.loads(measured.read_text(encoding="utf-8")) if measured else None
-        base = export(
-            arguments.base, arguments.work, arguments.model, Dataset.open(arguments.dataset), memorisation
-        )  # fmt: skip
+        memorisation, languages = (
+            json.loads(path.read_text(encoding="utf-8")) if path else None
+            for path in (arguments.memorisation, arguments.languages)
+        )
+        dataset = Dataset.open(arguments.dataset)
+        base = export(arguments.base, arguments.work, arguments.model, dataset, memorisation, languages)
         print(f"{base.folder}: {base.about}")
     except StarcoderError as error:
         sys.exit(f"error: {error.what}\n  in {error.where}\nhint: {error.hint}")

@@ -71,7 +71,7 @@ def put(monkeypatch: pytest.MonkeyPatch, place: Path, *folders: Path) -> None:
     monkeypatch.setattr(registry, "files", lambda _: place)
 
 
-def run_script(path: Path, *arguments: Path) -> str:
+def run_script(path: Path, *arguments: object) -> str:
     """The output of a script."""
     command = [sys.executable, str(path), *map(str, arguments)]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -16,6 +16,7 @@ from toy import code_base
 
 make_base = shelf.script("make_base")
 memorisation = shelf.script("memorisation")
+by_language = shelf.script("by_language")
 COMMIT = "0123456789" * 4
 
 
@@ -176,7 +177,7 @@ def test_the_commands_of_make_base(tmp_path):
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     order = [
         lines.index(part)
-        for part in ("make_base.py fetch", "build --list", " train ", "memorisation.py", "make_base.py export")
+        for part in ("fetch", "build --list", " train ", "memorisation.py", "by_language.py", "make_base.py export")
     ]
     assert order == sorted(order)
     refused = subprocess.run(
@@ -235,3 +236,31 @@ def test_memorisation_of_a_real_base_is_in_its_card(made, tmp_path):
     base = make_base.export(folder, made.work, made.model, made.dataset, found)
     assert base.record["memorisation"] == found
     assert found["line"] in (folder / "README.md").read_text()
+
+
+def test_the_card_has_the_loss_curve_and_a_table_of_languages(made, tmp_path):
+    """PPM is given as much text of each language as the base has read of it, and the same held-out text."""
+    script = ROOT / "benchmarks/by_language.py"
+    found = json.loads(shelf.run_script(script, made.model, made.dataset.folder, "--min-bytes", 1))
+    (measured,) = found["languages"]
+    assert measured["language"] == "go"
+    assert json.loads(shelf.run_script(script, made.model, made.dataset.folder))["languages"] == []
+    seen = json.loads((made.model / "training.json").read_text())["result"]["tokens"]
+    whole = sum(source.bytes for source in made.base.sources)
+    assert 0 < measured["ppm_bytes"] <= min(4 * seen, whole)
+    assert 0 < measured["ppm"] < measured["model"][0]  # two steps teach a network little
+    assert measured["model"][0] / measured["ppm"] == pytest.approx(measured["ppm_ratio"][0], rel=1e-3)
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    base = make_base.export(folder, made.work, made.model, made.dataset, None, found)
+    assert base.record["languages"] == found
+    card = (folder / "README.md").read_text()
+    assert found["table"] in card
+    assert "](loss_curve.png)" in card
+    assert (folder / "loss_curve.png").read_bytes() == (made.model / "loss_curve.png").read_bytes()
+
+
+def test_the_bytes_of_a_language_follow_from_the_weights_of_its_rows():
+    rows = [{"language": "c", "weight": 3.0, "length": 100}, {"language": "go", "weight": 1.0, "length": 300}]
+    counts = by_language.Counter(c=40, go=60), by_language.Counter(c=10, go=20)
+    assert by_language.bytes_read(rows, *counts, 1000) == {"c": 2000, "go": 1500}

@@ -44,6 +44,8 @@ class CompressorTask(NamedTuple):
     training: bytes
     texts: list[tuple[bytes, bytes]]
     """Each held-out text: what is only read, and what is scored."""
+    statistics_bytes: int = STATISTICS_BYTES
+    """The memory for the counts of PPMd."""
 
 
 class CompressedSizes(NamedTuple):
@@ -116,7 +118,7 @@ def measure_sizes(task: CompressorTask) -> CompressedSizes:
         encoder = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=[options])
         encode = encoder.compress
     else:
-        encoder = import_module("pyppmd").Ppmd7Encoder(CONTEXT_BYTES, STATISTICS_BYTES)
+        encoder = import_module("pyppmd").Ppmd7Encoder(CONTEXT_BYTES, task.statistics_bytes)
         encode = encoder.encode
     # xz compresses what it was given only when it is given more, and each child would have to do that anew.
     encode(task.training[:-1])
