@@ -343,7 +343,7 @@ def test_the_command_says_what_it_did(place, repository, capsys):
     assert main(command) == 0
     out = capsys.readouterr().out
     assert "training rows" in out
-    assert "held out before, too: " in out
+    assert "held out before and now: " in out
     assert main(command) == 0
     assert "is up to date with" in capsys.readouterr().out
     assert main([*command, "--minutes", "1", "--tokens", "1"]) == 2

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 MAX_SCORED_TOKENS = 16_384
 """Held-out tokens of each kind that are scored before and after."""
-KEPT, NEW = "held out before, too", "new"
+KEPT, NEW = "held out before and now", "new"
 """The kinds of held-out files: those of both datasets, and those that only the new one has."""
 
 

@@ -62,6 +62,24 @@ def test_a_step_is_one_plain_line(capsys):
     ]
 
 
+def test_a_long_step_says_every_minute_how_far_it_is(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("git_starcoder.cli.progress.time.monotonic", lambda: now[0])
+    progress = ProgressLines(Console("eval"))
+    for step, total in (("eval", 400), ("find", None)):
+        progress.begin(step, total)
+        for _ in range(4):
+            now[0] += 31
+            progress.advance(10)
+    assert capsys.readouterr().err.splitlines() == [
+        "eval      20 of 400  62 s", "eval      40 of 400  124 s", "find      20  62 s", "find      40  124 s",
+    ]  # fmt: skip
+    progress.note("told")  # so the next minute begins here
+    now[0] += 59
+    progress.advance(1)
+    assert capsys.readouterr().err == "told\n"
+
+
 def test_a_bar_of_unknown_length_has_no_total():
     with ProgressBars(Console("build")) as progress:
         progress.begin("read", 5)

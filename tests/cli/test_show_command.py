@@ -219,9 +219,11 @@ def test_what_is_not_there_is_one_clear_line(dataset_folder, show):
         f"error: 'nowhere/{name}' is no row, path or commit of this dataset", "  in show", f"hint: did you mean '{path}'?"
     ]  # fmt: skip
     last = Dataset.open(dataset_folder).count("train") - 1
-    assert show("train:999999", code=2).splitlines()[2] == f"hint: the last one is train:{last}; they count from 0"
+    assert (
+        show("train:999999", code=2).splitlines()[2] == f"hint: the last one is train:{last}; rows are numbered from 0"
+    )
     assert "is no row, path or commit" in show("ffffffffffffffff", code=2)
-    assert "without an argument" in show("\udcff\x1b", code=2)
+    assert "lists what is there" in show("\udcff\x1b", code=2)
     assert "\x1b" not in show("\udcff\x1b", code=2)
 
 

@@ -255,8 +255,9 @@ def test_a_repository_that_always_kills_its_worker_is_left_out_or_stops_the_buil
     sources, options = list(repos.values()), {"engine": always, "work": tmp_path / "work"}
     with pytest.raises(RepositoryError) as caught:
         build_many(sources, RECIPE, out, strict=True, **options)
-    assert caught.value.what == f"b ({repos['b'].path}) cannot be used"
-    assert caught.value.where == "worker crash (its worker was killed or crashed)"
+    because = "worker crash (its worker was killed or crashed)"
+    assert caught.value.what == f"b ({repos['b'].path}) cannot be used: {because}"
+    assert caught.value.where == str(repos["b"].path)
     assert {path.name for path in tmp_path.iterdir()} == {"flags", "work"}
     dataset = build_many(sources, RECIPE, out, progress=progress, **options)
     assert dataset.manifest["repositories"] == {"seen": 3, "kept": 2, "dropped": {"failed": 1}}

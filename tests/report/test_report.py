@@ -388,7 +388,7 @@ def test_the_scores_are_drawn_and_every_figure_is_in_a_table(html):
         assert table[1] == ["most of it", "", "1.125", "1.000", "1.500", "1,000", "12"]
         assert table[2][2:] == ["1.250", "", "", "10", "1"]
     assert tables["Training configuration"][1:] == [["batch", "2,048"], ["compile", "None"], ["tensorboard", "True"]]
-    assert tables["Token budget of the training"][1] == ["trained", "1,234,567"]
+    assert tables["Token budget of the training"][1] == ["tokens in the loss", "1,234,567"]
     text = "".join(data for _, data in Page(html).text)
     assert text.count("Grey bars have fewer than 5 leak groups") == 3
     assert "most of it, 12 files" in text

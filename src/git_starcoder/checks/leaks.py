@@ -211,7 +211,8 @@ class OverlapCheck(Check):
         }  # fmt: skip
         result = f"{overlap:.1%} of held-out {RUN_TOKENS}-token runs are in training; "
         result += f"of files held out at random {mean:.1%}"
-        self.figure = f"{result} ± {deviation:.1%} ({run_count:,} runs, one in {rate})"
+        runs = f"all {run_count:,} runs" if rate == 1 else f"{run_count:,} runs, one in {rate}"
+        self.figure = f"{result} ± {deviation:.1%} ({runs})"
         if overlap > max(random_overlaps) + OVERLAP_MARGIN:
             first = next(sample for sample in samples if sample.split != "train")
             yield self.finding(self.dataset.files(first.split)[0].name, result)

@@ -106,7 +106,7 @@ class CommitsCheck(Check):
         if self.context.repository:
             yield from self._compare_with_history(self.context.repository)
             yield from self._compare_with_training(self.context.training_repository, counted)
-        self.figure = f"{listed:,} commits read, {named_count:,} of them in rows"
+        self.figure = f"{listed:,} commits last changed a file that was read; {named_count:,} are in rows"
         if self._unknown_count:
             self.figure += f"; {self._unknown_count:,} of these not looked at: {self.context.history_problem}"
         if not named_count:

@@ -66,7 +66,7 @@ class _ShareType(click.ParamType[Any]):
               "Makes a dataset of many repositories.")  # fmt: skip
 @settings_options
 @click.option("--format", "row_format", type=click.Choice(["jsonl", "parquet"]),
-              help="File format of the rows; the same as --set write.format=F.")  # fmt: skip
+              help="File format of the rows; the same as --set write.format=F (default: jsonl).")  # fmt: skip
 @click.option(
     "--copies", is_flag=True, help="Write a training row of weight 3 three times, for trainers that ignore weights."
 )

@@ -30,7 +30,9 @@ READER_COUNT = 2
 @click.command("check")
 @click.argument("dataset_folder", metavar="DATASET", type=PATH_TYPE)
 @click.option(
-    "--repo", type=PATH_TYPE, help="Repository that the dataset was built from; rows are then compared with its files."
+    "--repo",
+    type=PATH_TYPE,
+    help="Repository that the dataset was built from; rows are then compared with its files (default: they are not).",
 )
 @click.option("--seeds", is_flag=True, help="Also print the names of the original tests that each check replaces.")
 @common_options

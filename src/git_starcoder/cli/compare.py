@@ -47,7 +47,7 @@ if TYPE_CHECKING:
               help="Score the networks alone, without a memory of the repository: faster.")  # fmt: skip
 @click.option("--work", type=PATH_TYPE, default="compare.work", show_default=True,
               help="Folder that keeps finished trainings, so that an interrupted comparison goes on.")  # fmt: skip
-@click.option("-o", "--out", type=PATH_TYPE, help="HTML file to write, with a plot.")
+@click.option("-o", "--out", type=PATH_TYPE, help="HTML file to write, with a plot (default: none).")
 @click.option("--cache/--no-cache", "use_cache", default=True,
               help="Read and write the cache of builds (default: yes).")  # fmt: skip
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Number of worker processes (default: one per CPU).")

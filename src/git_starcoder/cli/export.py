@@ -24,7 +24,7 @@ if TYPE_CHECKING:
               help="gguf for llama.cpp and programs built on it, ollama for Ollama, adapter for PEFT.")  # fmt: skip
 @click.option("-o", "--out", type=PATH_TYPE, help="Folder to write (default: beside the model, MODEL_<format>).")
 @click.option("--type", "number_type", metavar="TYPE",
-              help="Number format of the weights: f16 (16 bits, default) or q8_0 (8 bits, half of it).")  # fmt: skip
+              help="Number format of the weights: f16 (16 bits, default) or q8_0 (8 bits, half the size).")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace files of an earlier export even if you edited them.")
 @common_options
 def command(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_REASONS = 3
 """The number of reasons for drops that a line names without --verbose."""
+SILENT_SECONDS = 60.0
+"""Where there is no bar, a step that takes longer says how far it is."""
 REDRAW_SECONDS = 0.05
 """The minimum time between two updates of a bar: more than an eye can see would cost time."""
 
@@ -50,10 +52,26 @@ def drop_reasons(dropped: Mapping[str, int], *, verbose: bool) -> str:
 
 
 class ProgressLines(Progress):
-    """Prints one line per step when the step ends."""
+    """Prints one line per step when the step ends, and one a minute while it goes on."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._step = ""
+        self._total: int | None = None
+        self._done = 0
+        self._begun = self._told = time.monotonic()
+
+    def begin(self, step: str, total: int | None) -> None:
+        """Notes which step runs."""
+        self._step, self._total, self._done = step, total, 0
+        self._begun = self._told = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        """Prints how far the step is, if nothing was printed for a minute."""
+        self._done += count
+        if (now := time.monotonic()) - self._told >= SILENT_SECONDS:
+            of_total = "" if self._total is None else f" of {self._total:,}"
+            self.note(f"{self._step:8}  {self._done:,}{of_total}  {now - self._begun:.0f} s")
 
     def end(self, step: str, seconds: float, seen: int, kept: int, dropped: Mapping[str, int]) -> None:
         """Prints the line of the step."""
@@ -61,6 +79,7 @@ class ProgressLines(Progress):
 
     def note(self, text: str) -> None:
         """Prints a line."""
+        self._told = time.monotonic()
         self._console.print_message(text)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("replay")
 @click.argument("model_folder", metavar="MODEL", type=PATH_TYPE)
-@click.argument("repo", metavar="REPO", type=PATH_TYPE)
+@click.argument("repo", metavar="[REPO]", default=".", type=PATH_TYPE)
 @click.option("--since", metavar="REV",
               help="Replay what was added after this commit (default: the commit that the training saw).")  # fmt: skip
 @click.option("--rev", default="HEAD", show_default=True, help="The last commit to replay.")
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 def command(console: Console, model_folder: Path, repo: Path, since: str | None, rev: str, characters: int) -> ExitCode:
     """Count the keystrokes that a model saves on later commits.
 
-    MODEL is the folder of the model, and REPO is the folder of its repository, with later commits. A simulated person
-    types the lines that these commits added, pauses before each word, sees at most one suggestion, and accepts the
-    correct words at its beginning, if there are any. The suggestions are those of an editor. Three baselines are asked
-    at the same pauses: the memory alone, the most frequent line, and the next word by the words of the same file.
+    MODEL is the folder of the model, and REPO is the folder of its repository, with later commits (default: the
+    current folder). A simulated person types the lines that these commits added, pauses before each word, sees at most
+    one suggestion, and accepts the correct words at its beginning, if there are any. The suggestions are those of an
+    editor. Three baselines are asked at the same pauses: the memory alone, the most frequent line, and the words of the
+    buffer, which is the text of the file before the cursor.
     """
     from git_starcoder.git.objects import Repo
     from git_starcoder.replay.replay import format_replay, replay

@@ -30,7 +30,9 @@ DEFAULT_PORT = 8012
 @click.command("serve")
 @click.argument("model", metavar="MODEL")
 @click.option(
-    "--repo", type=PATH_TYPE, help="Folder of the repository that is edited (default: the current folder, if in one)."
+    "--repo",
+    type=PATH_TYPE,
+    help="Folder of the repository that is edited (default: the repository of the current folder).",
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="Port; 0 chooses a free one."

@@ -108,7 +108,10 @@ def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("-q", "--quiet", is_flag=True, help="Print only the result, without progress and notes.")
     @click.option(
-        "-v", "--verbose", is_flag=True, help="Print more details, such as all reasons why files were dropped."
+        "-v",
+        "--verbose",
+        is_flag=True,
+        help="Print more details where there are any, such as all reasons for dropped files.",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
     @click.option("--color", type=click.Choice(get_args(Color)), help="When to use colours (default: auto).")

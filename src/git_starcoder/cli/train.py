@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="Override a training key, for example dropout=0.1. You can repeat this flag.")  # fmt: skip
 @click.option("--minutes", type=float, help="Training budget in minutes (default: 8, unless another budget is given).")
-@click.option("--steps", type=int, help="Training budget in optimizer steps.")
-@click.option("--epochs", type=float, help="Training budget in epochs (passes over the training rows).")
-@click.option("--tokens", type=float, help="Training budget in tokens.")
+@click.option("--steps", type=int, help="Training budget in optimizer steps, in place of --minutes.")
+@click.option("--epochs", type=float,
+              help="Training budget in epochs (passes over the training rows), in place of --minutes.")  # fmt: skip
+@click.option("--tokens", type=float, help="Training budget in tokens, in place of --minutes.")
 @click.option("--size", help="Size of a model from scratch: tiny, small, medium, large or huge (4, 28, 90, 350 or 1000 "
               "million parameters), or a number of parameters such as 124M (default: tiny).")  # fmt: skip
 @click.option("--base", help="Model to start from: a name from `git starcoder base list`, the folder of a causal "
-              "model, or a Hugging Face id.")  # fmt: skip
+              "model, or a Hugging Face id (default: none, training starts from scratch).")  # fmt: skip
 @click.option("--tune", type=click.Choice(["full", "lora", "qlora"]),
               help="How to train the base model: full trains all weights, lora trains only adapters, and qlora does so "
               "with the base weights stored in 4 bits (default: full).")  # fmt: skip

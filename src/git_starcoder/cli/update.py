@@ -89,7 +89,7 @@ def describe_update(result: Update) -> str:
     ]
     if result.training is None:
         lines.append(f"  memory   {result.memory_tokens:,} tokens; {seconds['memory']:.2f} s")
-        lines.append("  network  as it was; --minutes or --tokens trains it")
+        lines.append("  network  unchanged; --minutes or --tokens trains it")
     else:
         steps, tokens = result.training.steps, result.training.tokens
         lines.append(f"  network  {steps:,} steps on {tokens:,} tokens, and the memory; {seconds['network']:.1f} s")

@@ -64,7 +64,7 @@ def explain_row(dataset: Dataset, position: RowPosition) -> RowExplanation:
     """Explain the row at a position. A `DatasetError` says that there is none, or that the dataset is damaged."""
     row = next(dataset.select(position.split, lambda index, _: index == position.row_index), None)
     if row is None:
-        hint = f"the last one is {position.split}:{dataset.count(position.split) - 1}; they count from 0"
+        hint = f"the last one is {position.split}:{dataset.count(position.split) - 1}; rows are numbered from 0"
         what = f"there is no row {position.split}:{position.row_index}"
         raise DatasetError(what, where=str(dataset.folder), hint=hint)
     recipe = dataset.load_recipe()

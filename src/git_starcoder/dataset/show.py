@@ -195,7 +195,7 @@ def _ambiguous_or_unknown(word: str, ids: list[str], paths: set[str]) -> UsageEr
         return UsageError(f"'{word}' is the beginning of {len(ids)} rows or commits", where="show", hint=hint)
     same_name = [path for path in paths if path.rpartition("/")[2] == word.rpartition("/")[2]]
     close = get_close_matches(word, sorted(same_name or paths - {""}), n=1, cutoff=0.0 if same_name else 0.5)
-    hint = f"did you mean '{close[0]}'?" if close else "without an argument it shows what is there"
+    hint = f"did you mean '{close[0]}'?" if close else "`git starcoder show DATASET` lists what is there"
     return UsageError(f"'{word}' is no row, path or commit of this dataset", where="show", hint=hint)
 
 

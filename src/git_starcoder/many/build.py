@@ -480,7 +480,6 @@ def _report_left_out(progress: Progress, left_out: Iterable[LeftOut], *, strict:
     for each in left_out:
         title = f"{each.name or 'a repository'} ({each.path})"
         if strict and each.reason == "failed":
-            raise RepositoryError(
-                f"{title} cannot be used", where=each.because, hint="without --strict, it is left out"
-            )
+            what = f"{title} cannot be used: {each.because}"
+            raise RepositoryError(what, where=str(each.path), hint="without --strict, it is left out")
         progress.note(f"left out: {title}: {each.because}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from git_starcoder.errors import RepositoryError, UsageError
@@ -115,9 +115,11 @@ def failed(name: str, commit: str, path: Path, problem: Problem) -> LeftOut:
 def require_some(chosen: Sequence[Named], left_out: Sequence[LeftOut]) -> None:
     """Raise an error if no repository is left."""
     if not chosen:
+        counts = Counter(each.reason for each in left_out)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
         first = left_out[0]
         where = f"{first.path}: {first.because}"
-        raise RepositoryError(f"none of {len(left_out)} repositories can be used", where=where)
+        raise RepositoryError(f"none of {len(left_out)} repositories can be used ({reasons})", where=where)
 
 
 def _give_names(repositories: Sequence[RepositoryFacts]) -> list[Named]:

@@ -48,7 +48,8 @@ MODEL_HINT = "`git starcoder train` makes one"
 def require_model(folder: Path) -> None:
     """Check that a folder is that of a model that `train` wrote; otherwise raise a `DatasetError`."""
     if not (folder / TRAINING_RECORD).is_file():
-        what = f"'{folder}' is not a model: it has no {TRAINING_RECORD}"
+        because = f"it has no {TRAINING_RECORD}" if folder.is_dir() else "there is no such folder"
+        what = f"'{folder}' is not a model: {because}"
         raise DatasetError(what, where=str(folder), hint=hint_of_model_inside(folder) or MODEL_HINT)
 
 

@@ -239,7 +239,7 @@ def _check_control_tokens(tokenizer: Tokenizer) -> PreflightResult:
     encoded = tokenizer.control_tokens.keys() & set(tokens.tolist())
     duplicates = len(tokenizer.control_tokens) - len(set(tokenizer.control_tokens.values()))
     fim = "with" if tokenizer.fim_ids else "without"
-    figure = f"{len(tokenizer.control_tokens)} of one id each, none made of text; {fim} fill-in-the-middle"
+    figure = f"{len(tokenizer.control_tokens)} with one id each, which no text gets; {fim} fill-in-the-middle"
     if encoded:
         figure = f"{tokenizer.control_tokens[min(encoded)]} is made of ordinary text"
     elif duplicates:
@@ -263,7 +263,7 @@ def _check_packing(corpus: Corpus, network: Network, config: TrainConfig) -> Pre
     difference = float(((alone - packed) ** 2).mean()) ** 0.5
     is_wrong = difference > MAX_PACKING_DIFFERENCE[network.precision]
     problem = "rows see the rows packed before them: " * is_wrong
-    figure = f"{problem}losses of a row differ by {difference:.1e} nats behind another row"
+    figure = f"{problem}the loss of a row changes by {difference:.1e} nats when another row is packed before it"
     return _ok_or_wrong("packed rows", figure, "please report this bug", is_wrong=is_wrong)
 
 
@@ -280,7 +280,7 @@ def _check_splits(dataset: Dataset) -> PreflightResult:
             for key in (("file", file), ("group", metadata.get("group"))):
                 if key[1] is not None and owners.setdefault(key, split) != split:
                     crossing.add(key)
-    figure = f"none of {len(owners):,} files and groups is in two"
+    figure = f"none of {len(owners):,} files and leak groups is in two splits"
     if crossing:
         kind, name = min(crossing, key=repr)
         figure = f"{len(crossing):,} files and groups are in two splits, such as {kind} {name}"

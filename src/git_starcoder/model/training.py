@@ -110,6 +110,8 @@ VALIDATION_SHARE = 0.15
 """Share of the budget that validations may take, of its time or of its computation."""
 READING_COST = 1 / 3
 """The computation of reading a token, as a share of that of training on it, which has a backward pass, too."""
+FEW_STEPS = 10
+"""If the time suffices for fewer steps, a note says so."""
 VALIDATION_TOKENS = 12_288
 """Tokens of the val split that are used for validation."""
 
@@ -451,8 +453,11 @@ class _TrainingRun:
         affordable = int(VALIDATION_SHARE * seconds / validation_seconds)
         validation_set.validation_count = max(1, min(VALIDATION_COUNT, affordable))
         training_seconds = max(1e-3, seconds_left() - validation_set.validation_count * validation_seconds)
-        steps = search_batch_size(runner, is_curriculum=self.is_curriculum, seconds=training_seconds)
-        return steps or 1, seconds_left()
+        steps = search_batch_size(runner, is_curriculum=self.is_curriculum, seconds=training_seconds) or 1
+        if steps < FEW_STEPS:
+            what = f"the time suffices for {steps} step{'s' * (steps > 1)}, which change the model little"
+            self.progress.note(f"{what}: give it more minutes")
+        return steps, seconds_left()
 
     def result(self, loop: TrainingLoop) -> TrainResult:
         """The result of a finished loop."""

@@ -246,7 +246,7 @@ def format_replay(result: Replay) -> str:
     places = f"after {result.since[:12]} and up to {result.until[:12]}"
     lines = [
         f"typed {typed.characters:,} keystrokes of {result.hunks:,} hunks in {result.commits:,} commits, {places}",
-        *(f"not typed: {count:,} {reason}" for reason, count in result.skipped.items() if count),
+        *(f"left out: {count:,} {reason}" for reason, count in result.skipped.items() if count),
         "",
         f"{f'shown from a confidence of {first.threshold:g}':28}" + _HEADER + "   kept  chrF  median",
     ]
@@ -261,7 +261,7 @@ def format_replay(result: Replay) -> str:
     lines += [
         "",
         "saved: share of keystrokes; right: share of shown suggestions of which a word or more was accepted;",
-        f"late: answers that took more than {1000 * TYPING_INTERVAL_SECONDS:.0f} ms, which changes no other figure",
+        f"late: suggestions that took more than {1000 * TYPING_INTERVAL_SECONDS:.0f} ms; they count everywhere",
         *LIMITS,
     ]
     return "\n".join(lines)

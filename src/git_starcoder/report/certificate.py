@@ -55,7 +55,7 @@ def certificate_section(report_input: ReportInput) -> Section:
         header = ("check", "result", "promise", "figure", "findings")
         tables.append(Table("Checks", header, rows, text_columns=4, folded=False))
     else:
-        paragraphs.append("The checks were not run. Run them with `git starcoder check`.")
+        paragraphs.append("The checks were not run. `git starcoder report` runs them without --no-check.")
     return Section("Leak certificate and checks", paragraphs, figures, tables)
 
 

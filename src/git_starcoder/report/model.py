@@ -30,6 +30,21 @@ if TYPE_CHECKING:
 SMOOTHED_SHARE = 50
 """The training loss is a moving average over a 50th of the steps."""
 
+BUDGET_NAMES = {
+    "draws": "rows drawn",
+    "fills": "rows learned as prefix, suffix, middle",
+    "drawn": "tokens of the drawn rows",
+    "control": "control tokens added",
+    "trained": "tokens in the loss",
+    "shown": "tokens read and not in the loss",
+    "pieces": "micro-batches",
+    "laid": "tokens of the micro-batches, with padding",
+    "padded": "padding tokens",
+    "last": "last tokens of rows, which are only predicted",
+    "unasked": "tokens of rows with nothing in the loss",
+}
+"""What the keys of the token budget in `training.json` mean."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
@@ -102,16 +117,18 @@ def _make_section(report_input: ReportInput, model: ModelRecord) -> Section:
         paragraphs.append("There are no scores yet. Measure them with `git starcoder eval`.")
     values = {**{key: value for key, value in training.items() if not isinstance(value, dict)}, **training["result"]}
     tables.append(_settings_table("Training", values))
-    for key, title in {"config": "Training configuration", "ledger": "Token budget of the training"}.items():
-        if training.get(key):
-            tables.append(_settings_table(title, training[key]))
+    if config := training.get("config"):
+        unused = {"size"} if config.get("base") else set[str]()  # a base has its own size
+        tables.append(_settings_table("Training configuration", {k: v for k, v in config.items() if k not in unused}))
+    if budget := training.get("ledger"):
+        named = {BUDGET_NAMES.get(key, key): value for key, value in budget.items()}
+        tables.append(_settings_table("Token budget of the training", named))
     return Section("Model", paragraphs, figures, tables)
 
 
 def _settings_table(title: str, values: Mapping[str, Any]) -> Table:
-    rows = [
-        (key.replace("_", " "), f"{value:,}" if type(value) is int else str(value)) for key, value in values.items()
-    ]
+    formats = {int: ",", float: "g"}
+    rows = [(key.replace("_", " "), format(value, formats.get(type(value), ""))) for key, value in values.items()]
     return Table(title, ("name", "value"), rows, text_columns=2)
 
 

@@ -94,8 +94,8 @@ def _drop_reasons(report_input: ReportInput, steps: list[dict[str, Any]]) -> Tab
 def sizes_section(report_input: ReportInput) -> Section:
     """Rows, tokens and weight by split, window size, technique, language and role."""
     paragraph = (
-        "Tokens are those in the loss. Windows overlap, so a token of the repository counts once for each window that "
-        "shows it. Weight is the number of these tokens times how often a trainer should draw their row."
+        "Tokens are those in the loss. A token of the repository counts once for each window that shows it. Weight is "
+        "the number of these tokens times how often a trainer should draw their row."
     )
     figures = [_size_chart(report_input.statistics, name, title) for name, title in GROUP_TITLES.items()]
     return Section("Sizes", [paragraph], figures)
@@ -174,8 +174,8 @@ def _repetition_chart(statistics: RowStatistics) -> Figure:
         lambda figure: draw_bars(figure, bars, {"rows": SERIES[0]}, "rows that show a token of a file"),
         ("window", "rows per token"),
         [*((size, f"{count:.2f}") for size, count in repetitions.items()), ("all", f"{total:.2f}")],
-        caption=f"The average over the {base_length:,} tokens of files as they are (technique base). Their windows "
-        "overlap. Rows of other techniques are not counted.", height=90 + 26 * len(bars),
+        caption=f"The average over the {base_length:,} tokens of files as they are (technique base). Rows of other "
+        "techniques are not counted.", height=90 + 26 * len(bars),
     )  # fmt: skip
 
 
@@ -326,5 +326,7 @@ def curriculum_section(report_input: ReportInput) -> Section | None:
         wide=True, height=380,
     )  # fmt: skip
     strategy = report_input.dataset.metadata.get("learning_strategy", "unknown")
-    paragraph = f"Order of the training rows: {strategy}. Dotted lines mark the start of a stage of the curriculum."
+    paragraph = f"Order of the training rows: {strategy}."
+    if len(stage_starts):
+        paragraph += " Dotted lines mark the start of a stage of the curriculum."
     return Section("Curriculum", [paragraph], [figure])

@@ -65,7 +65,7 @@ class Stream(NamedTuple):
 
 
 NO_ROUTE = (
-    "there is no such route: /v1/completions completes code, there is no chat, /openapi.json describes all routes"
+    "there is no such route: /v1/completions completes code, chat is not supported, /openapi.json lists all routes"
 )
 
 

@@ -24,11 +24,11 @@ REASONS: Mapping[Reason, str] = {
     "block": "the block is complete",
     "end": "the model ended the text",
     "suffix": "what follows is already there, after the cursor",
-    "repetition": "what follows is the same again",
+    "repetition": "what follows repeats the text before it",
     "stop": "a stop text was reached",
     "length": "the largest number of tokens was reached",
     "time": "the time limit was reached",
-    "word": "with the next word, the confidence would be below the threshold",
+    "word": "one more word would lower the confidence below the threshold",
     "unsure": "the confidence is below the threshold",
     "empty": "the model has nothing to write here",
 }

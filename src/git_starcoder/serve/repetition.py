@@ -1,4 +1,4 @@
-"""Finds where a text that is being written goes round in circles: `Flask, Flask, Flask, …`."""
+"""Finds where a text that is being written repeats itself: `Flask, Flask, Flask, …`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEPARATORS = re.compile(r"[^\w)\]}\"'`]+$")
 
 
 def first_copy_end(line: str, before: str, *, is_complete: bool) -> int | None:
-    """Return the place in a line after the first copy of what it repeats; None if it does not go round in circles.
+    """Return the place in a line after the first copy of what it repeats; None if it does not repeat itself.
 
     Signs alone may be repeated (`# ----`, `}}}`), and so may be what the text before already has, such as the rows of a
     table. A word at the end of a line that is not complete may go on, so it does not count.
