@@ -95,6 +95,48 @@ def test_a_circle_is_an_error_with_its_way(tmp_path, monkeypatch):
     assert error.where == "a.yaml → b.yaml → a.yaml"
 
 
+def test_a_recipe_may_extend_another_one_of_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    write(tmp_path, "extends: sub/b.yaml\n", "m.yaml")
+    write(tmp_path / "sub", "extends: m.yaml\n", "b.yaml")
+    write(tmp_path / "sub", "extends: baseline\nseed: 7\n", "m.yaml")
+    assert Recipe.load("m.yaml").seed == 7
+
+
+def test_a_chain_of_recipes_has_an_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(3000):
+        write(tmp_path, f"extends: {number + 1}.yaml\n", f"{number}.yaml")
+    assert refused("0.yaml").what == "more than 16 recipes extend one another"
+
+
+def test_what_is_extended_is_text_and_no_bomb(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bomb = "x: [&a0 [1, 1]" + "".join(f", &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)) + "]\n"
+    write(tmp_path, f"{bomb}extends: *a29\n", "bomb.yaml")
+    error = refused("bomb.yaml")
+    assert error.what == "'extends' is a list and should be text or null"
+    assert error.where == "bomb.yaml, extends"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (
+            'window: {header: "a\\uDC80b"}',
+            "recipe 'own.yaml' is not YAML: a text has half of a surrogate pair (line 1)",
+        ),
+        (f"seed: 0x{'f' * 4000}", "recipe 'own.yaml' is not YAML: a whole number is too large"),
+        (f"seed: {'9' * 5000}", "recipe 'own.yaml' is not YAML: Exceeds the limit"),
+    ],
+)
+def test_values_that_nothing_can_print_are_refused(tmp_path, monkeypatch, text, what):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, f"{text}\n", "own.yaml")
+    assert refused("own.yaml").what.startswith(what)
+
+
 @pytest.mark.parametrize(
     ("text", "what", "hint"),
     [

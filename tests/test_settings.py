@@ -37,12 +37,21 @@ def test_each_goes_before_the_next(config, monkeypatch):
 
 
 @pytest.mark.usefixtures("config")
-@pytest.mark.parametrize("word", ["0", "-1", "two", "1.5", "²"])
+@pytest.mark.parametrize("word", ["0", "-1", "two", "1.5", "²", "9" * 5000])
 def test_a_number_of_jobs_must_be_one(monkeypatch, word):
     monkeypatch.setenv("STARCODER_JOBS", word)
     with pytest.raises(UsageError) as caught:
         shared_options.resolve_jobs()
     assert caught.value.where == "STARCODER_JOBS"
+
+
+@pytest.mark.usefixtures("config")
+@pytest.mark.parametrize("word", ["-1", "big", "9" * 5000])
+def test_a_size_of_the_cache_must_be_one(monkeypatch, word):
+    monkeypatch.setenv("STARCODER_CACHESIZE", word)
+    with pytest.raises(UsageError, match="is not a size in megabytes") as caught:
+        shared_options.cache_limit_bytes()
+    assert len(caught.value.what) < 100
 
 
 def test_an_unknown_colour_names_its_place(config):

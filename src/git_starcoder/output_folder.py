@@ -94,23 +94,24 @@ class FolderContents(NamedTuple):
     """Files that git-starcoder wrote and that were changed later."""
 
 
-def resolve_destination(out: Path, name: str) -> Path:
+def resolve_destination(out: Path, name: str, option: str = "--out") -> Path:
     """The absolute path of an output. Links are followed, so the files go where the user's link points.
 
-    An `OutputError` says that it is a broken link, the root of the file system, or inside a git directory.
+    An `OutputError` says that it is a broken link, the root of the file system, or inside a git directory. `option` is
+    the flag that sets it.
     """
-    hint = "choose another place with --out"
+    hint = f"choose another place with {option}"
     for path in (out, *out.parents):
         if path.is_symlink() and not path.exists():
             target = os.readlink(path)  # noqa: PTH115 - the text of the link, unchanged
             what = f"'{path}' exists and is not a git-starcoder {name}, but a link to '{target}', which does not exist"
-            raise OutputError(what, where="--out", hint="create the folder that it points to, or remove the link")
+            raise OutputError(what, where=option, hint="create the folder that it points to, or remove the link")
     real = Path(os.path.realpath(out))
     if real == real.parent:
-        raise OutputError(f"'{out}' is the root of the file system", where="--out", hint=hint)
+        raise OutputError(f"'{out}' is the root of the file system", where=option, hint=hint)
     for folder in (real, *real.parents):
         if (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir():
-            raise OutputError(f"'{out}' is inside the git directory '{folder}'", where="--out", hint=hint)
+            raise OutputError(f"'{out}' is inside the git directory '{folder}'", where=option, hint=hint)
     return real
 
 

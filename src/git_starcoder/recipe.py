@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping  # noqa: TC003 - read by get_type_hints
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, cast
 
 from msgspec import Meta
@@ -20,6 +22,8 @@ from git_starcoder.errors import RecipeError
 from git_starcoder.records import printable_path
 from git_starcoder.strict_config import InvalidValueError, Off, Places, PositiveFloat, PositiveInt, Share, StrictConfig
 
+MAX_EXTENDED = 16
+"""The most recipes that extend one another in a row."""
 MAX_COPIES = 16
 """Variations of one file by one augmentation. More would be near-duplicates of each other."""
 WindowSize = Annotated[int, Meta(ge=16, le=1_048_576)]
@@ -236,7 +240,7 @@ class Recipe(StrictConfig):
         Raises:
             RecipeError: there is no such recipe, it is not YAML, a key is unknown, or a value is invalid.
         """
-        values = _load_values(str(name), ())
+        values = _load_values(str(name))
         places = Places(f"recipe {name}")
         for override in overrides:
             keys, value = strict_config.parse_override(override, "window.size=2048", 2, RecipeError)
@@ -279,29 +283,38 @@ def _as_plain_values(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
-def _load_values(name: str, chain: tuple[str, ...], folder: Path | None = None) -> dict[str, Any]:
+def _load_values(
+    name: str, chain: Mapping[str, str] = MappingProxyType({}), folder: Path | None = None
+) -> dict[str, Any]:
     """The values of a recipe, merged over those of the recipe that it extends.
 
-    `chain` names the recipes that led here by `extends`; a file is looked for in `folder`.
+    `chain` has the recipes that led here by `extends`: the name of each by its real path, or by its name if it is one
+    of ours. A file is looked for in `folder`.
     """
-    if name in chain:
-        raise RecipeError(f"recipe '{name}' extends itself", where=" → ".join((*chain, name)))
     title = f"recipe '{name}'"
     known = registry.names("recipes")
     path = (folder or Path()) / user_paths.expand_user(name)
+    place = name if name in known else os.path.realpath(path)
+    if place in chain:
+        raise RecipeError(f"recipe '{name}' extends itself", where=" → ".join((*chain.values(), name)))
+    if len(chain) > MAX_EXTENDED:
+        raise RecipeError(f"more than {MAX_EXTENDED} recipes extend one another", where=next(iter(chain.values())))
     if name in known:
         own = strict_config.parse_mapping(registry.read("recipes", name), title, name, RecipeError)
     elif path.suffix in {".yaml", ".yml"} and path.is_file():
         own = strict_config.read_mapping(path, title, str(path), RecipeError)
     else:
         hint = f"{registry.suggest(name, known)} `git starcoder recipe list` shows all"
-        where = f"{chain[-1]}, extends" if chain else "--recipe"
+        where = f"{[*chain.values()][-1]}, extends" if chain else "--recipe"
         raise RecipeError(f"recipe '{name}' is not known", where=where, hint=hint)
     own.setdefault("name", printable_path(Path(name).stem))
-    parent = own.pop("extends", None)
+    try:
+        parent = strict_config.check_value("extends", own.pop("extends", None), str | None)
+    except strict_config.InvalidValueError as error:
+        raise RecipeError(error.what, where=f"{name}, extends", hint="give the name or the path of a recipe") from error
     if parent is None:
         return own
-    merged = _load_values(str(parent), (*chain, name), None if name in known else path.parent)
+    merged = _load_values(parent, {**chain, place: name}, None if name in known else path.parent)
     for key, value in own.items():
         below = merged.get(key)
         both = isinstance(value, dict) and isinstance(below, dict)

@@ -277,11 +277,22 @@ _SCALARS: dict[str, tuple[re.Pattern[str], list[str], Callable[[str], Any]]] = {
     "null": (re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""], lambda _: None),
     "bool": (re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"), lambda text: text[0] in "tT"),
     "int": (re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z"), list("-+0123456789"),
-            lambda text: int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))),
+            lambda text: _parse_integer(text)),
     "float": (re.compile(_FLOAT), list("-+.0123456789"),
               lambda text: float(text.replace(".", "", 1) if text[-1] in "fFnN" else text)),
 }  # fmt: skip
 """How values that are not text are spelled, their first characters, and their value; the first that fits counts."""
+MAX_INTEGER_BITS = 1024
+"""Larger whole numbers are refused: Python does not even print them all."""
+
+
+def _parse_integer(text: str) -> int:
+    number = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+    if number.bit_length() > MAX_INTEGER_BITS:
+        raise ValueError("a whole number is too large")
+    return number
+
+
 _UNICODE_LINE_BREAK = re.compile("[\x85\u2028\u2029]")
 
 
@@ -356,13 +367,23 @@ def _scalar_constructor(name: str) -> Callable[[_Loader, ScalarNode], Any]:
     return construct
 
 
+def _construct_text(loader: Any, node: ScalarNode) -> str:
+    text: str = loader.construct_yaml_str(node)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConstructorError(None, None, "a text has half of a surrogate pair", node.start_mark) from error
+    return text
+
+
 _loader: Any = _Loader  # the stubs of PyYAML know less than it takes
 _dumper: Any = _Dumper
 for _name, (_pattern, _first, _) in _SCALARS.items():
     _loader.add_implicit_resolver(_TAG + _name, _pattern, _first)
     _dumper.add_implicit_resolver(_TAG + _name, _pattern, _first)
     _loader.add_constructor(_TAG + _name, _scalar_constructor(_name))
-for _name in ("str", "seq", "map"):
+for _name in ("seq", "map"):
     _loader.add_constructor(_TAG + _name, getattr(_loader, f"construct_yaml_{_name}"))
+_loader.add_constructor(_TAG + "str", _construct_text)
 _loader.add_constructor(None, _loader.construct_undefined)
 _dumper.add_representer(str, _dumper.represent_str)

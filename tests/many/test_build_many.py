@@ -17,9 +17,10 @@ from git_starcoder.checks import check
 from git_starcoder.dataset import Dataset
 from git_starcoder.dataset.show import show
 from git_starcoder.engine.local import LocalEngine
-from git_starcoder.errors import RepositoryError
+from git_starcoder.errors import OutputError, RepositoryError, UsageError
 from git_starcoder.many import tasks
 from git_starcoder.many.build import build_many
+from git_starcoder.many.repositories import read_list
 from git_starcoder.many.tasks import RepositorySource
 from git_starcoder.protocols import Failure, Progress
 from git_starcoder.recipe import Recipe
@@ -229,9 +230,80 @@ def test_a_shard_that_somebody_edited_is_made_again(repos, natural, tmp_path):
     built(repos, out, work=work)
     with (out / "data/train/fork.jsonl").open("ab") as file:
         file.write(b"{}\n")
-    engine = Here()
-    assert contents(built(repos, out, engine=engine, work=work, force=True)) == contents(natural)
-    assert engine.asked["shard_part"] == 1
+    made_at = {path: path.stat().st_mtime_ns for path in (work / "shard").iterdir()}
+    assert contents(built(repos, out, work=work, force=True)) == contents(natural)
+    assert sum(path.stat().st_mtime_ns != time for path, time in made_at.items()) == 1
+
+
+def truncate(path):
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
+@pytest.mark.parametrize("kind", ["read", "rows", "shard", "tokenizer", "decisions"])
+def test_what_was_damaged_in_a_work_folder_is_made_again(repos, natural, tmp_path, kind, damage):
+    """Half of the files at a time: a build for each would take minutes."""
+    work = tmp_path / "work"
+    built(repos, tmp_path / "out", work=work)
+    files = [path for path in sorted((work / kind).rglob("*")) if path.is_file() and path.stat().st_size]
+    for some in (files[::2], files[1::2]):
+        kept = {path: path.read_bytes() for path in some}
+        for path in some:
+            damage(path)
+        assert contents(built(repos, tmp_path / "again", work=work, force=True)) == contents(natural)
+        assert all(path.read_bytes() == data for path, data in kept.items() if path.name not in {"seal", "texts"})
+
+
+def test_a_copy_of_a_work_folder_is_as_good(repos, natural, tmp_path):
+    built(repos, tmp_path / "out", work=tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "second", copy_function=shutil.copyfile)
+    made_at = {path: path.stat().st_mtime_ns for path in (tmp_path / "second").rglob("*") if path.is_file()}
+    assert contents(built(repos, tmp_path / "out", work=tmp_path / "second", force=True)) == contents(natural)
+    assert {path: path.stat().st_mtime_ns for path in made_at} == made_at
+
+
+def test_a_work_folder_takes_no_folder_of_the_user(repos, tmp_path):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "notes.txt").write_text("mine\n")
+    for work, what in (
+        (taken, "is not the work folder of a build"),
+        (repos["fork"], "is not the work folder of a build"),
+        (repos["fork"] / ".git" / "work", "is inside the git directory"),
+    ):
+        with pytest.raises(OutputError, match=what) as caught:
+            built(repos, tmp_path / "out", work=work)
+        assert caught.value.where == "--work"
+    assert [path.name for path in taken.iterdir()] == ["notes.txt"]
+    built(repos, tmp_path / "out", work=tmp_path / "new")
+    assert (tmp_path / "new" / ".gitignore").is_file()
+
+
+@pytest.mark.parametrize("text", ["", "\n# nothing\n\n"])
+def test_a_list_without_a_repository_is_an_error(tmp_path, text):
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(UsageError, match="names no repository"):
+        read_list(tmp_path / "list.txt")
+
+
+def test_only_line_feeds_end_the_lines_of_a_list(tmp_path):
+    names = ["u\u2028v", "f\fv", "v\vw", "n\x85m"]
+    (tmp_path / "list.txt").write_bytes("".join(f"{name}\tmain\r\n" for name in names).encode())
+    found = read_list(tmp_path / "list.txt")
+    assert [(each.path.name, each.revision) for each in found] == [(name, "main") for name in names]
+
+
+def test_a_revision_of_any_length_costs_one_repository(repos, tmp_path):
+    listed_sources = [*sources(repos), RepositorySource(repos["fork"], "a" * 300_000, "long")]
+    dataset = build_many(listed_sources, NATURAL, tmp_path / "out", engine=Here())
+    assert dataset.manifest["repositories"]["dropped"] == {"failed": 1}
 
 
 def test_a_repository_that_fails_is_left_out_and_counted(repos, natural, repo_maker, tmp_path):

@@ -84,6 +84,14 @@ def test_a_branch_is_followed_there_and_back(follower, tree, git):
     wait_until(lambda: known(follower, "only_on_the_other_branch") and known(follower, "also_only_there"))
 
 
+def test_a_name_that_is_not_utf_8_does_not_end_the_following(follower, tree):
+    with open(os.fsencode(tree / "src") + b"/\xff.py", "wb") as file:
+        file.write(b"x = 1\n")
+    time.sleep(0.5)  # the watcher sees it, and ends
+    replace_file(tree / "src" / "file_1.py", "def name_after_it(): pass\n")
+    wait_until(lambda: known(follower, "name_after_it"))
+
+
 def test_ignored_and_secret_files_are_never_known(follower, tree):
     (tree / "ignored").mkdir()
     (tree / "ignored" / "file.py").write_text("ignored_name = 1\n")

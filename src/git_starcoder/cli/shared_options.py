@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 LIGHTWEIGHT_COMMANDS = {"base", "recipe", "show", "doctor"}
 """Commands that load no large libraries, or check the limits of the machine themselves."""
+MAX_DIGITS = 18
+"""Digits of the largest number that a setting may have."""
+MAX_SHOWN = 40
+"""Characters of a setting that an error shows."""
 DEFAULT_CACHE_MEGABYTES = 2048
 """Default size limit of the cache, in megabytes."""
 
@@ -207,8 +211,8 @@ def resolve_jobs(flag: int | None = None) -> int | None:
     if flag is not None:
         return flag
     text, where = _configured("jobs")
-    if text and not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise UsageError(f"'{text}' is not a number of jobs", where=where, hint="a whole number from 1")
+    if text and (not _is_count(text) or int(text) == 0):
+        raise UsageError(f"'{text[:MAX_SHOWN]}' is not a number of jobs", where=where, hint="a whole number from 1")
     return int(text) if text else None
 
 
@@ -242,9 +246,13 @@ def cache_folder() -> Path | None:
 def cache_limit_bytes() -> int:
     """The size limit of the cache, in bytes; the setting is in megabytes."""
     text, where = _configured("cachesize")
-    if text and not (text.isascii() and text.isdecimal()):
-        raise UsageError(f"'{text}' is not a size in megabytes", where=where, hint="a whole number from 0")
+    if text and not _is_count(text):
+        raise UsageError(f"'{text[:MAX_SHOWN]}' is not a size in megabytes", where=where, hint="a whole number from 0")
     return int(text or DEFAULT_CACHE_MEGABYTES) << 20
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def _configured(name: str) -> tuple[str, str]:

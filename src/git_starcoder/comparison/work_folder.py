@@ -84,7 +84,7 @@ def open_work_folder(path: Path) -> Generator[WorkFolder]:
         OutputError: The folder cannot be written, is in use, or holds something else.
     """
     with convert_os_errors(path):
-        folder = resolve_destination(path, "work folder")
+        folder = resolve_destination(path, "work folder", "--work")
         is_own = is_own_gitignore(folder / GITIGNORE_NAME)
         if os.path.lexists(folder) and not is_own and not (folder.is_dir() and is_practically_empty(folder)):
             what = f"'{path}' exists and is not the work folder of a comparison"

@@ -45,6 +45,8 @@ UNSHALLOW = "`git fetch --unshallow` completes a shallow clone"
 """A hint for when an old commit is missing."""
 UNNAMED = "repository"
 """The name of a repository whose name is not known."""
+MAX_REVISION_CHARACTERS = 4096
+"""A longer text is not a revision: git takes no argument of any length."""
 MAX_TREE_ENTRIES = 1_000_000
 """A commit with more files and folders is refused: a dozen objects can describe ten billion paths."""
 MAX_TOTAL_PATH_BYTES = 1 << 28
@@ -112,14 +114,16 @@ def find_repository(path: Path, revision: str) -> RepositoryLocation:
         problem = f"cannot be opened: {error.strerror}"
     if problem:
         raise RepositoryError(f"'{path}' {problem}", hint="give the path of a Git repository")
-    if revision.startswith("-") or "\0" in revision or not revision:
-        raise RepositoryError(f"{revision!r} is not a revision", where="--rev", hint="give a branch, tag or commit")
+    if revision.startswith("-") or "\0" in revision or not 0 < len(revision) <= MAX_REVISION_CHARACTERS:
+        shown = repr(revision if len(revision) <= MAX_REVISION_CHARACTERS else f"{revision[:40]}…")
+        raise RepositoryError(f"{shown} is not a revision", where="--rev", hint="give a branch, tag or commit")
     folders = ("--show-object-format", "--path-format=absolute", "--git-common-dir")
     code, output, message = _run_git_in(path, "rev-parse", *folders)
     if code and "not a git repository" in message:
         hint = "give the path of a repository, or create one with `git init`"
         raise RepositoryError(f"'{path}' is not a Git repository", hint=hint)
     if code:
+        message = message or f"it ended with {code}"
         raise RepositoryError(f"git cannot read '{path}': {message}", hint="run `git status` there for details")
     object_format, _, git_folder = output.removesuffix("\n").partition("\n")
     code, output, _ = _run_git_in(path, "rev-parse", "--verify", "--quiet", "--end-of-options", revision)

@@ -126,11 +126,12 @@ def build_many(
                 progress.note(f"{out} is up to date")
                 return target.up_to_date
             with BuildState(target.folder, recipe.seed, workers, progress) as state:
-                folder = state.scratch / "work" if work is None else work
+                folder = state.scratch / "work" if work is None else storage.prepare_work_folder(work)
                 many = ManyBuild(state, recipe, folder, cache, left_out, strict=strict)
                 repositories = many.read(chosen)
                 require_some([each.named for each in repositories], many.left_out)
                 shards = many.write(many.make_rows(repositories))
+                require_some([shard.rows.read.named for shard in shards], many.left_out)
                 many.finish(shards, fingerprint, commits)
     return Dataset.open(out)
 
@@ -243,9 +244,6 @@ class ManyBuild:
                 )
             )  # fmt: skip
         jobs, shards = list(share.of(jobs)), list(share.of(shards))
-        for job in jobs:
-            if job.folder.is_dir() and not _is_unchanged(job.folder):
-                shutil.rmtree(job.folder)
         done = self._run_parts("write", tasks.shard_part, jobs, shards, lambda shard: shard[0].read.named)
         return [
             Shard(each, folder, label, storage.load(folder / storage.RECORDS_FILE, ShardRecords))
@@ -269,7 +267,8 @@ class ManyBuild:
                         shutil.copyfileobj(part, joined)
         (out / "tokenizer").mkdir()
         for path in shards[0].rows.tokenizer.iterdir():
-            shutil.copy(path, out / "tokenizer")
+            if path.name != storage.SEAL_FILE:
+                shutil.copy(path, out / "tokenizer")
         (out / "recipe.yaml").write_text(self._recipe.to_yaml(), encoding="utf-8")
         metadata = self._metadata(shards, commits)
         (out / METADATA_FILE).write_bytes(write.indented_json(metadata))
@@ -320,7 +319,7 @@ class ManyBuild:
         for source in sources:
             source.texts.close()
         folder = self._folder("tokenizer", tokenizer.digest)
-        if not folder.is_dir():
+        if not storage.has_folder(folder):
             with storage.new_folder(folder) as partial:
                 tokenizer.save(partial)
         return folder, tokenizer.digest
@@ -372,7 +371,7 @@ class ManyBuild:
 
     def _remove_unused(self) -> None:
         """Delete what only earlier builds needed."""
-        for kind in ("read", "tokenizer", "rows", "shard", "decisions"):
+        for kind in storage.KINDS:
             for path in (self._work / kind).iterdir():
                 if path not in self._used and path.suffix != storage.PARTIAL_SUFFIX:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -447,13 +446,6 @@ def _join_figures(parts: Sequence[dict[str, int | float | str]]) -> dict[str, in
             elif not isinstance(known, str):
                 joined[key] = known + value
     return joined
-
-
-def _is_unchanged(folder: Path) -> bool:
-    """Whether the files of a shard are as they were written. They may be files of a dataset that somebody edited."""
-    records = storage.load(folder / storage.RECORDS_FILE, ShardRecords)
-    paths = {folder / name: written for name, written in records.modified_at.items()}
-    return all(path.is_file() and path.stat().st_mtime_ns == written for path, written in paths.items())
 
 
 def _run(

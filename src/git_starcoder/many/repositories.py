@@ -52,14 +52,14 @@ def read_list(path: Path) -> list[RepositorySource]:
         UsageError: The list cannot be read, or a line has more than three parts.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
     except OSError as error:
         raise UsageError(f"'{path}' cannot be read: {error.strerror}", where="--list") from error
     sources: list[RepositorySource] = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        parts = [part.strip() for part in line.split("\t")]
+        parts = [part.strip(" \r") for part in line.split("\t")]
         where = f"{path}:{number}"
         if len(parts) > len(RepositorySource._fields) or not parts[0]:
             hint = "one line per repository: its path, and after tabs a revision and a name"
@@ -68,6 +68,8 @@ def read_list(path: Path) -> list[RepositorySource]:
         if name and not NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be a name", where=where, hint="letters, digits, '.', '-' and '_'")
         sources.append(RepositorySource(path.parent / expand_user(parts[0]), revision or "HEAD", name))
+    if not sources:
+        raise UsageError(f"'{path}' names no repository", where="--list", hint="one line per repository: its path")
     return sources
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from git_starcoder.build_state import BuildState
+from git_starcoder.many import storage
 from git_starcoder.many.build import ManyBuild, Share, find_repositories
 from git_starcoder.many.repositories import require_some
 from git_starcoder.protocols import NO_PROGRESS, Engine, Progress
@@ -60,7 +61,7 @@ def build_share(
         tempfile.TemporaryDirectory(dir=temporary_folder()) as folder,
         BuildState(Path(folder), recipe.seed, engine, progress) as state,
     ):
-        many = ManyBuild(state, recipe, work, None, left_out, strict=strict)
+        many = ManyBuild(state, recipe, storage.prepare_work_folder(work), None, left_out, strict=strict)
         if phase == "read":
             return DoneShare(len(many.read(chosen, share)), len(many.left_out))
         repositories = many.read(chosen)

@@ -1,12 +1,13 @@
 """Stores what the parts of a build hand on, in a work folder that may be deleted at any time.
 
-The name of a folder is a hash of everything that its content depends on, and it gets this name when it is complete. So
-a folder that exists needs no check, and several processes or machines may share a work folder. Records are msgpack,
-never pickles, and arrays are memory-mapped.
+The name of a folder is a hash of everything that its content depends on, and it gets this name when it is complete, so
+several processes or machines may share a work folder. Its seal lists its files: a folder that was damaged since is made
+again. Records are msgpack, never pickles, and arrays are memory-mapped.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -20,9 +21,19 @@ import numpy as np
 
 from git_starcoder.build_state import StepCounts
 from git_starcoder.engine.cache import code_digest
+from git_starcoder.errors import OutputError
 from git_starcoder.hashing.containment import ShingleSample
 from git_starcoder.hashing.near_duplicates import ComparableTexts
 from git_starcoder.hashing.texts import HashedLines, TextShingles
+from git_starcoder.output_folder import (
+    GITIGNORE_NAME,
+    NEGLIGIBLE_NAMES,
+    convert_os_errors,
+    flush_folder,
+    is_own_gitignore,
+    resolve_destination,
+    write_gitignore,
+)
 from git_starcoder.protocols import NO_PROGRESS
 from git_starcoder.records import (
     WINDOW_COLUMNS,
@@ -52,14 +63,28 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+KINDS = ("read", "tokenizer", "rows", "shard", "decisions")
+"""The folders of a work folder."""
 RECORDS_FILE = "records"
 HISTORY_FILE = "history"
 ARRAYS_FILE = "arrays"
 TOKENS_FILE = "tokens"
+SEAL_FILE = "seal"
+"""In a complete folder, what is known of its other files: a `SealedFile` for each."""
 PARTIAL_SUFFIX = ".partial"
 """The end of the name of a folder that is being filled."""
 ARRAY_ALIGNMENT = 16
 """Arrays begin at multiples of so many bytes."""
+
+
+class SealedFile(NamedTuple):
+    """A file of a folder as it was written."""
+
+    size: int
+    modified_at: int
+    """In nanoseconds."""
+    digest: str
+    """Compared if the time is another one, as in a copy of the folder."""
 
 
 class StepRecord(NamedTuple):
@@ -138,8 +163,6 @@ class ShardRecords(NamedTuple):
     metadata: dict[str, Any]
     features: dict[str, Any]
     steps: list[StepRecord]
-    modified_at: dict[str, int]
-    """When each file was written, in nanoseconds: somebody may have changed it since."""
     weight: float
     """The factor of the weights of all rows; see `RepositoryOptions.weights`."""
 
@@ -149,6 +172,27 @@ def key_of(*parts: str | bytes) -> str:
     return content_id(code_digest(), *parts)
 
 
+def prepare_work_folder(path: Path) -> Path:
+    """Create or open a work folder; return its path without links.
+
+    Raises:
+        OutputError: It cannot be written, or holds something else.
+    """
+    with convert_os_errors(path):
+        folder = resolve_destination(path, "work folder", "--work")
+        is_own = is_own_gitignore(folder / GITIGNORE_NAME)
+        is_free = not os.path.lexists(folder) or (
+            folder.is_dir() and {each.name for each in folder.iterdir()} <= {*KINDS, *NEGLIGIBLE_NAMES}
+        )
+        if not is_own and not is_free:
+            what = f"'{path}' exists and is not the work folder of a build"
+            raise OutputError(what, where="--work", hint="choose another folder with --work, or remove it yourself")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not is_own:
+            write_gitignore(folder)
+    return folder
+
+
 @contextmanager
 def new_folder(folder: Path) -> Generator[Path]:
     """A folder to fill, which gets its name at the end. If another process was faster, its folder stays."""
@@ -156,6 +200,9 @@ def new_folder(folder: Path) -> Generator[Path]:
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=PARTIAL_SUFFIX, dir=folder.parent))
     try:
         yield partial
+        files = {name: _describe(partial / name) for name in _file_names(partial)}
+        store(partial / SEAL_FILE, files)
+        flush_folder(partial)
         try:
             partial.rename(folder)
         except OSError:
@@ -163,6 +210,43 @@ def new_folder(folder: Path) -> Generator[Path]:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def has_folder(folder: Path) -> bool:
+    """Whether a folder exists as it was written. If it was changed or damaged, it is removed."""
+    if not folder.is_dir():
+        return False
+    is_whole = _is_whole(folder)
+    if not is_whole:
+        shutil.rmtree(folder)
+    return is_whole
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        sealed = load(folder / SEAL_FILE, dict[str, SealedFile])
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return False
+    return sealed.keys() == {*_file_names(folder)} - {SEAL_FILE} and all(
+        _is_unchanged(folder / name, known) for name, known in sealed.items()
+    )
+
+
+def _is_unchanged(path: Path, known: SealedFile) -> bool:
+    status = path.stat()
+    is_same_time = status.st_mtime_ns == known.modified_at
+    return status.st_size == known.size and (is_same_time or _describe(path).digest == known.digest)
+
+
+def _file_names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _describe(path: Path) -> SealedFile:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "blake2b").hexdigest()
+    status = path.stat()
+    return SealedFile(status.st_size, status.st_mtime_ns, digest)
 
 
 def store(path: Path, values: Any) -> None:
@@ -180,7 +264,7 @@ def store_once(folder: Path, values: Any) -> tuple[Path, str]:
     data = msgspec.msgpack.encode(values)
     name = content_id(data)
     path = folder / name
-    if not path.exists():
+    if not path.is_file() or path.read_bytes() != data:  # it may have been damaged
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             file.write(data)

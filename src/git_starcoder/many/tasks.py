@@ -244,23 +244,21 @@ def _write_shard(task: ShardTask, folder: Path) -> None:
         with build.count_step("write", len(windows)) as step:
             written = write.write_rows(build, step, recipe, repo, windows, tokenizer)
         shutil.rmtree(build.scratch)
-        modified_at = {name: (folder / name).stat().st_mtime_ns for name in (*written.files, *JOINED_FILES)}
         stored = ShardRecords(
             written.files,
             written.metadata,
             dict(written.features),
             storage.step_records(build.steps),
-            modified_at,
             factor,
         )
         storage.store(folder / storage.RECORDS_FILE, stored)
 
 
 def _run_part(folder: Path, fill: Callable[[Path], None]) -> Problem | None:
-    """Fill a folder, unless it exists."""
-    if folder.is_dir():
-        return None
+    """Fill a folder, unless it exists as it was written."""
     try:
+        if storage.has_folder(folder):
+            return None
         offer_temporary_folder(folder)
         with storage.new_folder(folder) as partial:
             fill(partial)

@@ -311,7 +311,7 @@ def hash_words(words: set[bytes]) -> NDArray[np.uint32]:
 
 def path_words(path: str) -> set[bytes]:
     """The names in a path and the words in these names: `src/walkTree.rs` gives src, walkTree, walk, Tree, rs."""
-    data = path.encode()
+    data = path.encode("utf-8", "surrogateescape")  # a name on disk need not be UTF-8
     return {*_NAME.findall(data), *_WORD_PART.findall(data)}
 
 
@@ -319,7 +319,9 @@ def import_name(path: str) -> bytes:
     """The name by which other files import a file: that of the file without its endings, or that of its folder."""
     parts = PurePosixPath(path)
     stem = parts.name.partition(".")[0]
-    return (parts.parent.name if stem in _FOLDER_FILES and parts.parent.name else stem).encode()
+    return (parts.parent.name if stem in _FOLDER_FILES and parts.parent.name else stem).encode(
+        "utf-8", "surrogateescape"
+    )
 
 
 def imported_names(text: bytes) -> set[bytes]:

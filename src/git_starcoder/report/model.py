@@ -120,16 +120,22 @@ def _make_section(report_input: ReportInput, model: ModelRecord) -> Section:
     if config := training.get("config"):
         unused = {"size"} if config.get("base") else set[str]()  # a base has its own size
         tables.append(_settings_table("Training configuration", {k: v for k, v in config.items() if k not in unused}))
-    if budget := training.get("ledger"):
+    budget: dict[str, int] = training.get("ledger") or {}
+    if budget:
         named = {BUDGET_NAMES.get(key, key): value for key, value in budget.items()}
         tables.append(_settings_table("Token budget of the training", named))
     return Section("Model", paragraphs, figures, tables)
 
 
 def _settings_table(title: str, values: Mapping[str, Any]) -> Table:
-    formats = {int: ",", float: "g"}
-    rows = [(key.replace("_", " "), format(value, formats.get(type(value), ""))) for key, value in values.items()]
+    rows = [(key.replace("_", " "), _format_setting(value)) for key, value in values.items()]
     return Table(title, ("name", "value"), rows, text_columns=2)
+
+
+def _format_setting(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _loss_chart(model: ModelRecord) -> Figure:

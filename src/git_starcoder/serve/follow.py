@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event, Lock, RLock, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +25,7 @@ from git_starcoder.serve.locate import find_document
 from git_starcoder.text.secrets import secret_file_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Generator, Mapping
     from pathlib import Path
 
     from git_starcoder.memory.repository_memory import RepositoryMemory
@@ -257,7 +257,7 @@ class Follower:
             self._ready.set()
             while not self._stop.is_set():
                 if (root_id := _folder_id(tree.root)) is not None:
-                    with suppress(FileNotFoundError):  # it was just removed
+                    with suppress(FileNotFoundError), _undecodable_names():  # it was just removed
                         self._watch(tree, root_id)
                 self._stop.wait(LOOK_MILLISECONDS / 1000)  # somebody may clone it again
         except Exception as error:  # noqa: BLE001 - it ends the thread, and must not be lost
@@ -306,6 +306,16 @@ class Follower:
                 del self._versions[path]
             self._versions.update((path, versions[path]) for path in changed)
             self.learn({**dict.fromkeys(gone), **{path: tree.read_text(path) for path in changed}})
+
+
+@contextmanager
+def _undecodable_names() -> Generator[None]:
+    """Go on after the error by which watchfiles ends at a name that is not UTF-8. The next watch reads all files."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Unable to decode" not in str(error):
+            raise
 
 
 def _folder_id(folder: Path) -> tuple[int, int] | None:
