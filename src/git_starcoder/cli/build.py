@@ -59,6 +59,14 @@ class _ShareType(click.ParamType[Any]):
         return Share(*map(int, found.groups()))
 
 
+FALLBACKS = {
+    "uneven": "the splits have other shares than the recipe asks for, because related files stay together",
+    "no test": "there are only two groups of different files, so test is empty",
+    "all train": "all files are alike, so val and test are empty",
+}
+"""What the figure `fallback` of the step split means."""
+
+
 @click.command("build")
 @click.argument("repos", metavar="[REPO]...", nargs=-1, type=PATH_TYPE)
 @click.option("--list", "list_file", type=PATH_TYPE,
@@ -272,7 +280,7 @@ def describe_dataset(dataset: Dataset, out: Path) -> str:
             reasons = drop_reasons(dropped, verbose=True)
             lines.append(f"  {name:8}kept {step['kept']:,} of {step['seen']:,}; dropped {reasons}")
         if fallback != "none":
-            lines.append(f"  {name:8}the files cannot be split in the requested shares: {fallback}")
+            lines.append(f"  {name:8}{FALLBACKS.get(fallback, fallback)}")
     return "\n".join(lines)
 
 
