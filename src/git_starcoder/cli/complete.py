@@ -46,6 +46,10 @@ def command(
 
     MODEL is the folder of the model. FILE contains the text (default: standard input). Encodings, byte order marks and
     line endings are handled as in `git starcoder build`.
+
+    The model continues exactly the tokens of the text. A text that ends inside a word or with a blank is divided into
+    other tokens than code is, so the model goes on worse there. With --explain, the last tokens are taken back and
+    written again, as `git starcoder serve` does for an editor.
     """
     from git_starcoder.model.complete import complete
     from git_starcoder.model.generation import Sampling
