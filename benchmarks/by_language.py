@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,18 +27,17 @@ from git_starcoder.bases import BASE_FILE, Base
 from git_starcoder.dataset import Dataset
 from git_starcoder.dataset.contamination import drop_read
 from git_starcoder.dataset.held_out import DRAW_SEED, draw_documents, load_documents
-from git_starcoder.engine.local import LocalEngine
 from git_starcoder.evals import control_mask, mean_over_groups
 from git_starcoder.evals.bits_per_byte import document_bits
-from git_starcoder.evals.compressors import COMPRESSOR_SECONDS, CompressorTask, measure_sizes
+from git_starcoder.evals.compressors import CompressorTask, measure_sizes
 from git_starcoder.model.loading import load_weights, read_training_record
 from git_starcoder.model.network import Network
-from git_starcoder.protocols import Failure
 from git_starcoder.records import content_id
 from git_starcoder.text.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from concurrent.futures import Executor
 
     from numpy.typing import NDArray
 
@@ -102,7 +103,7 @@ def training_text(documents: Sequence[Document], tokenizer: Tokenizer, limit: in
     return b"".join(parts)[:limit]
 
 
-def measure(networks: Sequence[Network], tokenizer: Tokenizer, documents: Sequence[Document], training: bytes, *, is_cut: bool, engine: LocalEngine) -> Language:  # fmt: skip
+def measure(networks: Sequence[Network], tokenizer: Tokenizer, documents: Sequence[Document], training: bytes, *, is_cut: bool, worker: Executor) -> Language:  # fmt: skip
     """Measure one language; the first network is the main one."""
     texts = [
         (text_of(each.tokens[: each.context_length], tokenizer),
@@ -113,9 +114,7 @@ def measure(networks: Sequence[Network], tokenizer: Tokenizer, documents: Sequen
     groups = [each.group for each in documents]
     bits, *others = (document_bits(network, documents, tokenizer.end_id) for network in networks)
     task = CompressorTask("ppm", training, texts, PPM_STATISTICS_BYTES)
-    (found,) = engine.map(measure_sizes, [task], limit=COMPRESSOR_SECONDS)
-    if isinstance(found, Failure):
-        raise SystemExit(f"PPM failed: {found.kind} {found.detail}")
+    found = worker.submit(measure_sizes, task).result()
     ppm = 8.0 * np.array(found.reset)
 
     def ratio(above: NDArray[Any], below: NDArray[Any]) -> list[float]:
@@ -183,14 +182,15 @@ def main() -> None:
         token_counts[language] = sum(len(each.scored) for each in sample)
     read = bytes_read(dataset.row_metadata("train"), byte_counts, token_counts, seen)
     languages: list[Language] = []
-    with LocalEngine(1) as engine:
+    # A fresh process, which has one thread: PPM forks. The workers of a build may not have this much memory.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as worker:
         for language, documents in sorted(held_out.items()):
             drawn = draw_documents(documents, asked.bytes // BYTES_PER_TOKEN)
             if sum(len(text_of(each.scored, tokenizer)) for each in drawn) < asked.min_bytes or not read.get(language):
                 continue
             text = training_text(training[language], tokenizer, min(read[language], asked.ppm_bytes))
             is_cut = read[language] > asked.ppm_bytes
-            languages.append(measure(networks, tokenizer, drawn, text, is_cut=is_cut, engine=engine))
+            languages.append(measure(networks, tokenizer, drawn, text, is_cut=is_cut, worker=worker))
     print(json.dumps({"languages": [each._asdict() for each in languages], "table": table(languages)}, indent=1))
 
 
