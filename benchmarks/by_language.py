@@ -2,8 +2,9 @@
 
     python benchmarks/by_language.py MODEL DATASET [--bytes 100000] [--scratch MODEL] > languages.json
 
-MODEL is the folder of a model or of a base, and DATASET is what it was trained on. From the test split, `--bytes` bytes of
-each language are drawn, at most a thirty-second part of them from one file. Files that a base has read are left out.
+MODEL is the folder of a model or of a base, and DATASET is what it was trained on. If it was built again since, a note
+says so. From the test split, `--bytes` bytes of each language are drawn, at most a thirty-second part of them from one
+file. Files that a base has read are left out.
 
 PPMd-24 reads as many bytes of training files of a language as the base has read of it, which follows from the weights of
 their rows and from the tokens that the base saw. It forgets each held-out file after reading it. Its statistics have no
@@ -47,6 +48,11 @@ if TYPE_CHECKING:
 
 BYTES_PER_TOKEN = 3
 """Fewer than a token has, so that enough tokens are drawn."""
+OTHER_DATASET = (
+    "The dataset of this test split was built from the same commits with a later version, so it is split otherwise. "
+    "Files that the base has read are left out; it may have read files that resemble the others."
+)
+"""A note for the card if the model was trained on another dataset."""
 PPM_STATISTICS_BYTES = 4_000_000_000
 """The memory for the statistics of PPM: about as much as its library can use."""
 
@@ -147,12 +153,23 @@ def table(languages: Sequence[Language]) -> str:
     return "\n".join(lines)
 
 
-def read_facts(folder: Path) -> tuple[int, BlobFilter | None]:
-    """The tokens that a model or a base saw in training, and what it has read if it is a base."""
-    if (folder / BASE_FILE).is_file():
-        base = Base.open(folder)
-        return int(base.record["tokens"]), base.read_blobs()
-    return int(read_training_record(folder)["result"]["tokens"]), None
+class TrainingFacts(NamedTuple):
+    """What is known of the training of a model or a base."""
+
+    tokens: int
+    dataset: str
+    """The digest of its dataset."""
+    blobs: BlobFilter | None
+    """What it has read, if it is a base."""
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainingFacts:
+        """Read them from its folder."""
+        if (folder / BASE_FILE).is_file():
+            base = Base.open(folder)
+            return cls(int(base.record["tokens"]), str(base.record["dataset"]), base.read_blobs())
+        record = read_training_record(folder)
+        return cls(int(record["result"]["tokens"]), str(record["dataset"]), None)
 
 
 def main() -> None:
@@ -168,9 +185,9 @@ def main() -> None:
     tokenizer, dataset = load_tokenizer(asked.model), Dataset.open(asked.dataset)
     folders = [asked.model, *([asked.scratch] if asked.scratch else [])]
     networks = [Network(load_weights(folder), tokenizer) for folder in folders]
-    seen, blobs = read_facts(asked.model)
+    facts = TrainingFacts.read(asked.model)
     held_out: dict[str, list[Document]] = defaultdict(list)
-    for document in drop_read(load_documents(dataset, "test"), blobs):
+    for document in drop_read(load_documents(dataset, "test"), facts.blobs):
         held_out[document.language].append(document)
     training: dict[str, list[Document]] = defaultdict(list)
     byte_counts, token_counts = Counter[str](), Counter[str]()
@@ -180,7 +197,7 @@ def main() -> None:
         sample = draw_documents(documents, 200_000)
         byte_counts[language] = sum(len(text_of(each.scored, tokenizer)) for each in sample)
         token_counts[language] = sum(len(each.scored) for each in sample)
-    read = bytes_read(dataset.row_metadata("train"), byte_counts, token_counts, seen)
+    read = bytes_read(dataset.row_metadata("train"), byte_counts, token_counts, facts.tokens)
     languages: list[Language] = []
     # A fresh process, which has one thread: PPM forks. The workers of a build may not have this much memory.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as worker:
@@ -191,7 +208,9 @@ def main() -> None:
             text = training_text(training[language], tokenizer, min(read[language], asked.ppm_bytes))
             is_cut = read[language] > asked.ppm_bytes
             languages.append(measure(networks, tokenizer, drawn, text, is_cut=is_cut, worker=worker))
-    print(json.dumps({"languages": [each._asdict() for each in languages], "table": table(languages)}, indent=1))
+    note = "" if dataset.digest == facts.dataset else OTHER_DATASET
+    found = {"languages": [each._asdict() for each in languages], "table": table(languages), "note": note}
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -56,9 +56,9 @@ READ_SPLITS = ("train", "val")
 
 BY_LANGUAGE = """## Held-out text by language
 
-Bits per byte of the test split, in which no file resembles one of the training split. PPM (PPMd-24) has read as many bytes of
-training files of the language as the base, and forgets each file afterwards. Brackets are 95 % intervals. Where there is a star,
-the base has read more than the statistics of PPM have room for.
+Bits per byte of files of the test split. PPM (PPMd-24) has read as many bytes of training files of the language as the base,
+and forgets each held-out file afterwards. Brackets are 95 % intervals. Where there is a star, the base has read more than the statistics
+of PPM have room for. {note}
 
 {table}
 
@@ -242,7 +242,7 @@ def render_card(base: Base) -> str:
     memorisation = record["memorisation"]
     remembered = "This was not measured." if memorisation is None else memorisation["line"]
     languages = record.get("languages")
-    by_language = "" if languages is None else BY_LANGUAGE.format(table=languages["table"])
+    by_language = "" if languages is None else BY_LANGUAGE.format(**languages)
     curve = f"![Loss of training and validation]({CURVE_FILE})\n\n" if (base.folder / CURVE_FILE).is_file() else ""
     return f"""---
 {strict_config.dump(header)}---
