@@ -306,7 +306,7 @@ def test_text_that_becomes_a_control_token(run_checks, tokenizer):
             return np.array([ids[text] for text in texts]), None
 
     wrong(run_checks(tokenizer=Naive())["control tokens"], "is made of ordinary text")
-    assert "none made of text; with fill" in run_checks()["control tokens"].figure
+    assert "which no text gets; with fill" in run_checks()["control tokens"].figure
 
 
 def test_rows_that_see_their_neighbours(run_checks, network, monkeypatch):

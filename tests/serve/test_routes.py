@@ -218,6 +218,6 @@ def test_what_is_not_possible_names_what_is():
     with running(None) as client:  # without an engine: neither needs one
         absent, method = client.post("/v1/chat/completions", {}), client.get("/v1/completions")
     assert absent.status == 404
-    assert "/v1/completions completes code, there is no chat" in absent.json["error"]["message"]
+    assert "/v1/completions completes code, chat is not supported" in absent.json["error"]["message"]
     assert method.status == 405
     assert method.json["error"]["message"] == "GET is not possible here: use POST"
