@@ -230,7 +230,7 @@ class LocalEngine:
         self._workers: list[_Worker] = []
         self.jobs = 0
         """The number of workers."""
-        self.shortage = "more per processor gain nothing" if jobs and jobs > wanted else ""
+        self.shortage = ""
         """Why there are fewer workers than wanted; empty if there are not."""
         _raise_file_limit(FILES_PER_WORKER * wanted + 2 * RESERVED_FILES)
         try:
@@ -242,6 +242,8 @@ class LocalEngine:
                 self.shortage = self.shortage or "there are too few files or threads"
                 self._shrink(len(self._workers) - 1)
             self._require_workers()
+            if not self.shortage and jobs and jobs > wanted:
+                self.shortage = "more per processor gain nothing"
         except BaseException:
             self.close()
             raise
