@@ -115,6 +115,27 @@ def resolve_destination(out: Path, name: str, option: str = "--out") -> Path:
     return real
 
 
+def prepare_work_folder(path: Path, owner: str, names: Collection[str] = ()) -> Path:
+    """Create or open a folder of intermediate results (`--work`); return its path without links.
+
+    Besides a folder with our `.gitignore`, one that contains nothing but `names` is taken for one of `owner`.
+
+    Raises:
+        OutputError: It cannot be written, or holds something else.
+    """
+    with convert_os_errors(path):
+        folder = resolve_destination(path, "work folder", "--work")
+        is_own = is_own_gitignore(folder / GITIGNORE_NAME)
+        is_free = not os.path.lexists(folder) or (folder.is_dir() and is_practically_empty(folder, names))
+        if not is_own and not is_free:
+            what = f"'{path}' exists and is not the work folder of {owner}"
+            raise OutputError(what, where="--work", hint="choose another folder with --work, or remove it yourself")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not is_own:
+            write_gitignore(folder)
+    return folder
+
+
 def hidden_path(folder: Path, out: Path, suffix: str) -> Path:
     """The path of a hidden file or folder of an output, in the folder beside it or in the output itself."""
     return folder / f".{out.name}.{suffix}"
@@ -153,7 +174,7 @@ def is_own_gitignore(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.read_bytes() == GITIGNORE_TEXT.encode()
 
 
-def _list_files(folder: Path) -> list[str]:
+def list_files(folder: Path) -> list[str]:
     """The paths of all files below a folder, sorted and relative to it. Links to folders count as files."""
     names: list[str] = []
     for base, folders, files in os.walk(folder):
@@ -170,7 +191,7 @@ def describe_files(
     `.gitignore` is left out, because users who commit or upload the folder remove it; so is the folder `without`.
     Files with `known` results are not read again.
     """
-    names = [name for name in _list_files(folder) if name != GITIGNORE_NAME and name.partition("/")[0] != without]
+    names = [name for name in list_files(folder) if name != GITIGNORE_NAME and name.partition("/")[0] != without]
     known = known or {}
     return {name: known.get(name) or describe_file(folder / name) for name in names}
 
@@ -215,9 +236,9 @@ def inspect_folder(out: Path, kind: OutputKind) -> FolderContents | None:
     return FolderContents(files, user_files, changed)
 
 
-def is_practically_empty(folder: Path) -> bool:
-    """Whether a folder has no files except negligible and hidden ones."""
-    return {entry.name for entry in folder.iterdir()} <= NEGLIGIBLE_NAMES | _hidden_names(folder)
+def is_practically_empty(folder: Path, names: Collection[str] = ()) -> bool:
+    """Whether a folder has no files except negligible and hidden ones, and those with some names."""
+    return {entry.name for entry in folder.iterdir()} <= NEGLIGIBLE_NAMES | _hidden_names(folder) | {*names}
 
 
 def _hidden_names(out: Path) -> set[str]:
@@ -420,7 +441,7 @@ def _publish(partial: Path, out: Path, kind: OutputKind, *, force: bool) -> None
         partial.rename(out)
         flush_to_disk(out.parent)
         return
-    _require_no_collision(out, contents.files if contents else (), _list_files(partial))
+    _require_no_collision(out, contents.files if contents else (), list_files(partial))
     ready = partial.with_name(f".{out.name}.ready")
     partial.rename(ready)  # from here on, the next run would finish the work
     flush_to_disk(ready.parent)
@@ -439,7 +460,7 @@ def _replace_files(ready: Path, out: Path, kind: OutputKind) -> None:
             (out / kind.marker).rename(old_marker)
             flush_to_disk(out)
         old = read_marker(old_marker, kind) or {}
-        for name in _list_files(ready):
+        for name in list_files(ready):
             if name not in {kind.marker, REPLACED_MARKER}:
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
                 (ready / name).replace(out / name)
@@ -451,7 +472,7 @@ def _replace_files(ready: Path, out: Path, kind: OutputKind) -> None:
             flush_to_disk(folder)
         marker.replace(out / kind.marker)
         flush_to_disk(out)
-    elif {*_list_files(ready)} - {REPLACED_MARKER}:
+    elif {*list_files(ready)} - {REPLACED_MARKER}:
         what = f"'{ready}' is in the way and was not written by git-starcoder"
         raise OutputError(what, where="--out", hint="move it away, or remove it")
     shutil.rmtree(ready)

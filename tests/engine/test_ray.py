@@ -20,7 +20,7 @@ from git_starcoder.engine.local import MAX_KILLED_WORKERS, LocalEngine
 from git_starcoder.engine.ray import RayEngine
 from git_starcoder.errors import MachineError, RepositoryError, UsageError
 from git_starcoder.many.build import build_many
-from git_starcoder.many.storage import prepare_work_folder
+from git_starcoder.many.storage import open_work_folder
 from git_starcoder.many.tasks import RepositorySource
 from git_starcoder.protocols import Failure, Progress
 from git_starcoder.recipe import Recipe
@@ -234,7 +234,7 @@ class Notes(Progress):
 @pytest.mark.parametrize("jobs", [2, 4])
 def test_the_bytes_are_those_of_the_local_engine(engine, repos, local, tmp_path, monkeypatch, jobs):
     monkeypatch.setattr(engine, "_max_submitted", jobs)
-    work = prepare_work_folder(tmp_path / "work")
+    work = open_work_folder(tmp_path / "work")
     engine.require_shared(work, [source.path for source in repos.values()])
     build_many(list(repos.values()), RECIPE, tmp_path / "out", engine=engine, work=work)
     assert contents(tmp_path / "out") == contents(local)

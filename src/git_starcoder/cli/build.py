@@ -238,14 +238,14 @@ def _open_ray(
 ) -> AbstractContextManager[Engine]:
     """Connects to Ray, and makes sure that its nodes see the repositories and the work folder."""
     from git_starcoder.engine.ray import RayEngine
-    from git_starcoder.many.storage import prepare_work_folder
+    from git_starcoder.many.storage import open_work_folder
 
     if work is None:
         raise UsageError("--engine ray needs a work folder", where="--no-cache", hint="name one with --work FOLDER")
     engine = RayEngine(resolve_jobs(jobs), cluster)
     try:
         # With the file by which the nodes find it, a new folder would not be taken for a work folder.
-        engine.require_shared(prepare_work_folder(work), [source.path for source in sources if source.path.exists()])
+        engine.require_shared(open_work_folder(work), [source.path for source in sources if source.path.exists()])
     except BaseException:
         engine.close()
         raise

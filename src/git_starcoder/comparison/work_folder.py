@@ -11,23 +11,17 @@ again after a crash, and deleted at any time.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from git_starcoder.errors import OutputError
 from git_starcoder.output_folder import (
-    GITIGNORE_NAME,
     OutputKind,
     convert_os_errors,
     exclusive_lock,
-    is_own_gitignore,
-    is_practically_empty,
-    resolve_destination,
+    prepare_work_folder,
     write_atomically,
-    write_gitignore,
 )
 
 if TYPE_CHECKING:
@@ -84,14 +78,8 @@ def open_work_folder(path: Path) -> Generator[WorkFolder]:
         OutputError: The folder cannot be written, is in use, or holds something else.
     """
     with convert_os_errors(path):
-        folder = resolve_destination(path, "work folder", "--work")
-        is_own = is_own_gitignore(folder / GITIGNORE_NAME)
-        if os.path.lexists(folder) and not is_own and not (folder.is_dir() and is_practically_empty(folder)):
-            what = f"'{path}' exists and is not the work folder of a comparison"
-            raise OutputError(what, where="--work", hint="choose another folder with --work, or remove it yourself")
+        folder = prepare_work_folder(path, "a comparison")
         for name in ("results", "models", "datasets"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        if not is_own:
-            write_gitignore(folder)
         with exclusive_lock(path, WORK_KIND, folder / LOCK_FILE):
             yield WorkFolder(folder)

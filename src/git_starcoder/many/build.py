@@ -126,7 +126,7 @@ def build_many(
                 progress.note(f"{out} is up to date")
                 return target.up_to_date
             with BuildState(target.folder, recipe.seed, workers, progress) as state:
-                folder = state.scratch / "work" if work is None else storage.prepare_work_folder(work)
+                folder = state.scratch / "work" if work is None else storage.open_work_folder(work)
                 many = ManyBuild(state, recipe, folder, cache, left_out, strict=strict)
                 repositories = many.read(chosen)
                 require_some([each.named for each in repositories], many.left_out)

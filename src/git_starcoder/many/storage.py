@@ -7,7 +7,6 @@ again. Records are msgpack, never pickles, and arrays are memory-mapped.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -21,19 +20,10 @@ import numpy as np
 
 from git_starcoder.build_state import StepCounts
 from git_starcoder.engine.cache import code_digest
-from git_starcoder.errors import OutputError
 from git_starcoder.hashing.containment import ShingleSample
 from git_starcoder.hashing.near_duplicates import ComparableTexts
 from git_starcoder.hashing.texts import HashedLines, TextShingles
-from git_starcoder.output_folder import (
-    GITIGNORE_NAME,
-    NEGLIGIBLE_NAMES,
-    convert_os_errors,
-    flush_folder,
-    is_own_gitignore,
-    resolve_destination,
-    write_gitignore,
-)
+from git_starcoder.output_folder import describe_file, flush_folder, list_files, prepare_work_folder
 from git_starcoder.protocols import NO_PROGRESS
 from git_starcoder.records import (
     WINDOW_COLUMNS,
@@ -172,25 +162,9 @@ def key_of(*parts: str | bytes) -> str:
     return content_id(code_digest(), *parts)
 
 
-def prepare_work_folder(path: Path) -> Path:
-    """Create or open a work folder; return its path without links.
-
-    Raises:
-        OutputError: It cannot be written, or holds something else.
-    """
-    with convert_os_errors(path):
-        folder = resolve_destination(path, "work folder", "--work")
-        is_own = is_own_gitignore(folder / GITIGNORE_NAME)
-        is_free = not os.path.lexists(folder) or (
-            folder.is_dir() and {each.name for each in folder.iterdir()} <= {*KINDS, *NEGLIGIBLE_NAMES}
-        )
-        if not is_own and not is_free:
-            what = f"'{path}' exists and is not the work folder of a build"
-            raise OutputError(what, where="--work", hint="choose another folder with --work, or remove it yourself")
-        folder.mkdir(parents=True, exist_ok=True)
-        if not is_own:
-            write_gitignore(folder)
-    return folder
+def open_work_folder(path: Path) -> Path:
+    """Create or open the work folder of a build. See `output_folder.prepare_work_folder`."""
+    return prepare_work_folder(path, "a build", KINDS)
 
 
 @contextmanager
@@ -200,7 +174,7 @@ def new_folder(folder: Path) -> Generator[Path]:
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=PARTIAL_SUFFIX, dir=folder.parent))
     try:
         yield partial
-        files = {name: _describe(partial / name) for name in _file_names(partial)}
+        files = {name: _describe(partial / name) for name in list_files(partial)}
         store(partial / SEAL_FILE, files)
         flush_folder(partial)
         try:
@@ -227,7 +201,7 @@ def _is_whole(folder: Path) -> bool:
         sealed = load(folder / SEAL_FILE, dict[str, SealedFile])
     except (FileNotFoundError, msgspec.MsgspecError):
         return False
-    return sealed.keys() == {*_file_names(folder)} - {SEAL_FILE} and all(
+    return sealed.keys() == {*list_files(folder)} - {SEAL_FILE} and all(
         _is_unchanged(folder / name, known) for name, known in sealed.items()
     )
 
@@ -238,15 +212,9 @@ def _is_unchanged(path: Path, known: SealedFile) -> bool:
     return status.st_size == known.size and (is_same_time or _describe(path).digest == known.digest)
 
 
-def _file_names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
 def _describe(path: Path) -> SealedFile:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "blake2b").hexdigest()
-    status = path.stat()
-    return SealedFile(status.st_size, status.st_mtime_ns, digest)
+    known = describe_file(path)
+    return SealedFile(int(known["bytes"]), path.stat().st_mtime_ns, str(known["sha256"]))
 
 
 def store(path: Path, values: Any) -> None:
