@@ -253,7 +253,7 @@ def test_no_more_workers_start_than_are_of_use(monkeypatch, jobs):
 
 
 def test_files_are_left_for_the_rest(monkeypatch):
-    monkeypatch.setattr(local, "_has_spare_resources", lambda jobs: jobs <= 2)
+    monkeypatch.setattr(local, "_scarce_resource", lambda jobs: "" if jobs <= 2 else "files are scarce")
     with LocalEngine(5) as engine:
-        assert engine.jobs == 2
+        assert (engine.jobs, engine.shortage) == (2, "files are scarce")
         assert list(engine.map(work, range(9), limit=20)) == list(range(9))

@@ -202,19 +202,19 @@ def _raise_file_limit(wanted: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
-def _has_spare_resources(jobs: int) -> bool:
-    """Whether enough files and threads are left beside this number of workers."""
+def _scarce_resource(jobs: int) -> str:
+    """What is too scarce beside this number of workers; empty if enough threads and files are left."""
     if startable_thread_count(OWN_THREADS + jobs) < OWN_THREADS + jobs:
-        return False
+        return LIMIT_MESSAGES[errno.EAGAIN][0]
     handles: list[int] = []
     try:
         handles.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(RESERVED_FILES))
-    except OSError:
-        return False
+    except OSError as error:
+        return LIMIT_MESSAGES.get(error.errno or 0, (str(error), ""))[0]
     finally:
         for handle in handles:
             os.close(handle)
-    return True
+    return ""
 
 
 class LocalEngine:
@@ -238,8 +238,8 @@ class LocalEngine:
                 pass
             if len(self._workers) < wanted:  # a limit is reached: leave resources for other things
                 self._shrink(max(1, wanted // 2))
-            while len(self._workers) > 1 and not _has_spare_resources(self.jobs):
-                self.shortage = self.shortage or "there are too few files or threads"
+            while len(self._workers) > 1 and (scarce := _scarce_resource(self.jobs)):
+                self.shortage = scarce
                 self._shrink(len(self._workers) - 1)
             self._require_workers()
             if not self.shortage and jobs and jobs > wanted:
