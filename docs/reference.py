@@ -33,6 +33,7 @@ EXIT_CODES = {
     errors.ExitCode.BUG: "a bug in git-starcoder; the message names a file with the traceback",
     errors.ExitCode.INTERRUPTED: "interrupted, for example with Ctrl-C",
     errors.ExitCode.BROKEN_PIPE: "the program that reads the output has closed the pipe",
+    errors.ExitCode.TERMINATED: "ended by SIGTERM, for example by `timeout` or a scheduler",
 }
 EXAMPLES = {
     "build": """\

@@ -215,7 +215,10 @@ sys.exit(main({arguments!r}))
 @pytest.mark.parametrize(
     ("step", "function"), [("read", "read_repository"), ("dedup", "drop_duplicates"), ("write", "write_dataset")]
 )
-def test_ctrl_c_leaves_nothing(starcoder, repo, step, function):
+@pytest.mark.parametrize(
+    ("number", "exit_code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_ctrl_c_and_sigterm_leave_nothing(starcoder, repo, step, function, number, exit_code, said):
     arguments = ["build", str(repo), "-j", "2", *SMALL]
     code = INTERRUPTED.format(step=step, function=function, arguments=arguments)
     process = subprocess.Popen(
@@ -223,10 +226,10 @@ def test_ctrl_c_leaves_nothing(starcoder, repo, step, function):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout.readline() == "here\n"
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers too
+    os.killpg(process.pid, number)  # as a terminal does: workers too
     _, output = process.communicate(timeout=HUNG)
-    assert process.returncode == 130
-    assert output.splitlines()[-1] == "interrupted"
+    assert process.returncode == exit_code
+    assert output.splitlines()[-1] == said
     assert "Traceback" not in output
     assert file_names(starcoder.place) == []
 

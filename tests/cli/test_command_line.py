@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
+import click
 import pytest
 
 from git_starcoder.cli import COMMANDS, main
@@ -154,3 +156,27 @@ def test_a_terminal_that_is_not_utf8_gets_escapes(starcoder):
     result = starcoder("build", "漢", env={"PYTHONIOENCODING": "latin-1", "LC_ALL": "C.UTF-8"})
     assert result.returncode == 2
     assert "\\u6f22" in result.stderr
+
+
+@click.command()
+def interrupted_as_by_ray():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None
+
+
+def test_sigterm_is_told_from_ctrl_c(capsys):
+    assert main([], interrupted_as_by_ray) == 143
+    assert capsys.readouterr().err == "terminated\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_handler_of_the_caller_stays():
+    received = []
+    handler = signal.signal(signal.SIGTERM, lambda *_: received.append("here"))
+    try:
+        assert main([], interrupted_as_by_ray) == 0
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert received == ["here"]

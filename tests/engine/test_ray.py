@@ -338,13 +338,14 @@ def test_a_cluster_of_our_own_needs_ray_to_be_loaded_by_us(engine):
 
 
 class Slow:
-    """Ray on a machine on which its processes start only at the third attempt."""
+    """Ray on a machine on which its processes start only at the third attempt. It sets a handler of SIGTERM."""
 
     def __init__(self, message):
         self.attempts, self.message = 0, message
 
     def init(self, **_):
         self.attempts += 1
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
         if self.attempts < 3:
             raise Exception(self.message)  # noqa: TRY002 - as Ray does
 
@@ -354,8 +355,10 @@ class Slow:
 
 def test_a_cluster_that_starts_slowly_is_started_again():
     slow = Slow("The current node timed out during startup. This could happen because")
+    handler = signal.getsignal(signal.SIGTERM)
     ray_engine._connect(slow, {"address": ray_engine.OWN_CLUSTER})
     assert slow.attempts == 3
+    assert signal.getsignal(signal.SIGTERM) is handler
     with pytest.raises(MachineError) as caught:
         ray_engine._connect(Slow("no\nway"), {"address": ray_engine.OWN_CLUSTER})
     assert (caught.value.what, caught.value.where) == ("Ray cannot be started", "no way")

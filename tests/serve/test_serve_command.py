@@ -76,7 +76,8 @@ def test_without_the_extra_it_says_what_to_install(model_folder, capsys, monkeyp
     assert f"hint: {install_command('serve')}" in capsys.readouterr().err
 
 
-def test_it_serves_until_it_is_interrupted(model_folder, repo_maker):
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_serves_until_it_is_interrupted(model_folder, repo_maker, number, exit_code):
     variables = environment(OMP_NUM_THREADS="1")
     process = subprocess.Popen(
         [sys.executable, "-m", "git_starcoder", "serve", str(model_folder), "--port", "0"], cwd=repo_maker(FILES), env=variables,
@@ -90,9 +91,9 @@ def test_it_serves_until_it_is_interrupted(model_folder, repo_maker):
             meta = json.load(answer)["data"][0]["meta"]
         assert meta["work_tree"] == "repo"
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, told = process.communicate(timeout=HUNG)
-    assert process.returncode in {0, 130}
+    assert process.returncode in {0, exit_code}
     assert "Traceback" not in told
 
 

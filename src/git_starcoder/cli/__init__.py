@@ -9,14 +9,19 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from git_starcoder import machine
 from git_starcoder.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     import click
 
 COMMANDS = (
@@ -30,6 +35,10 @@ COMMAND_GROUP = "git_starcoder.cli.shared_options:cli_group"
 """The click command that `main` runs by default, as `module:attribute`."""
 MIN_PYTHON = (3, 11)
 """The oldest version of Python that is supported."""
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM was received. Everything that cleans up after Ctrl-C also cleans up after this."""
 
 
 def main(arguments: list[str] | None = None, command: click.Command | str = COMMAND_GROUP) -> int:
@@ -52,12 +61,39 @@ def main(arguments: list[str] | None = None, command: click.Command | str = COMM
         _release_streams()
 
 
+@contextmanager
+def _raise_on_sigterm() -> Generator[None]:
+    """Lets SIGTERM raise `TerminatedError`, so that half-written output is removed.
+
+    A handler that the caller has set stays. A thread other than the main one cannot set any.
+    """
+    is_received = False
+
+    def end(*_: object) -> NoReturn:
+        nonlocal is_received
+        is_received = True
+        raise TerminatedError
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt as error:  # Ray raises a new one
+        raise TerminatedError if is_received else error from None
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _run_and_report(arguments: list[str], command: click.Command | str) -> int:
     try:
         if sys.version_info < MIN_PYTHON:
             needed = ".".join(map(str, MIN_PYTHON))
             return _print_installation_error(f"Python {needed} or newer is needed, this is {sys.version.split()[0]}")
-        code = _run(arguments, command)
+        with _raise_on_sigterm():
+            code = _run(arguments, command)
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -86,6 +122,9 @@ def _run(arguments: list[str], command: click.Command | str) -> int:
 
 
 def _report_error(error: BaseException, arguments: list[str]) -> int:
+    if isinstance(error, TerminatedError):
+        sys.stderr.write("terminated\n")
+        return ExitCode.TERMINATED
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":  # click's, at a prompt
         sys.stderr.write("interrupted\n")
         return ExitCode.INTERRUPTED

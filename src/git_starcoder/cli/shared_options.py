@@ -64,7 +64,7 @@ class _CommandGroup(click.Group):
     cls=_CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 success, 1 a check failed, 2 invalid usage or input, 70 a bug in git-starcoder, "
-    "130 interrupted, 141 broken pipe.",
+    "130 interrupted, 141 broken pipe, 143 terminated.",
 )
 @click.version_option(package_name="git-starcoder", prog_name=PROGRAM_NAME, message="%(prog)s %(version)s")
 def cli_group() -> None:

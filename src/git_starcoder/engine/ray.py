@@ -18,9 +18,11 @@ import os
 import pickle
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
@@ -247,7 +249,8 @@ def _connect(ray: Any, options: dict[str, Any]) -> None:
     """Connect to a cluster, or start one. Ray gives its own processes 30 s, too little for a busy machine."""
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            with _in_root_folder():  # Ray lets workers import from the current folder, which may be the repository
+            # Ray lets workers import from the current folder, which may be the repository.
+            with _in_root_folder(), _same_sigterm_handler():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # often a plain `Exception`
             if attempt == START_ATTEMPTS or START_TIMEOUT_PHRASE not in str(error):
@@ -323,6 +326,17 @@ def _in_root_folder() -> Generator[None]:
         if here is not None:
             os.fchdir(here)
             os.close(here)
+
+
+@contextmanager
+def _same_sigterm_handler() -> Generator[None]:
+    """Keep the handler of SIGTERM, which Ray replaces by one that exits with a code of its own."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _one_line(error: BaseException) -> str:
