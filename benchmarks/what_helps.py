@@ -36,7 +36,7 @@ from git_starcoder.engine.local import LocalEngine
 from git_starcoder.evals import BOTH, NETWORK
 from git_starcoder.git.objects import Repo
 from git_starcoder.model.devices import best_device
-from git_starcoder.output_folder import write_atomically
+from git_starcoder.output.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,14 +15,9 @@ from pathlib import Path
 import pytest
 
 from git_starcoder.errors import OutputError
-from git_starcoder.output_folder import (
-    GITIGNORE_TEXT,
-    OutputKind,
-    atomic_folder,
-    describe_files,
-    resolve_destination,
-    write_atomically,
-)
+from git_starcoder.output.contents import GITIGNORE_TEXT, OutputKind, describe_files
+from git_starcoder.output.files import write_atomically
+from git_starcoder.output.folder import atomic_folder, resolve_destination
 
 KIND = OutputKind(
     "thing", "maker", "sign.json", "git-starcoder/thing/", frozenset({"README.md"}), {"score.json": "score/"}

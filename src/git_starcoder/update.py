@@ -36,14 +36,8 @@ from git_starcoder.model.loading import TRAINING_RECORD, read_training_record, r
 from git_starcoder.model.training import MODEL_KIND, TrainResult, train
 from git_starcoder.model.with_context import CONTEXT_FOLDER, repository_context
 from git_starcoder.model.with_memory import MEMORY_FOLDER, remembered_texts
-from git_starcoder.output_folder import (
-    GITIGNORE_NAME,
-    atomic_folder,
-    describe_files,
-    inspect_folder,
-    require_replaceable,
-    resolve_destination,
-)
+from git_starcoder.output.contents import GITIGNORE_NAME, describe_files, inspect_folder, require_replaceable
+from git_starcoder.output.folder import atomic_folder, resolve_destination
 from git_starcoder.pipeline import build
 from git_starcoder.protocols import NO_CACHE, NO_PROGRESS, Cache, Engine, Progress
 from git_starcoder.records import SPLITS

@@ -14,7 +14,7 @@ import yaml
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.installation import install_command
-from git_starcoder.output_folder import GITIGNORE_TEXT
+from git_starcoder.output.contents import GITIGNORE_TEXT
 from git_starcoder.text.encoding import decode_file
 from shell import SMALL
 

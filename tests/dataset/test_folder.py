@@ -12,7 +12,7 @@ import pytest
 
 from git_starcoder.dataset import DATASET_SCHEMA, METADATA_FILE, Dataset, publish_dataset
 from git_starcoder.errors import DatasetError, OutputError
-from git_starcoder.output_folder import describe_files
+from git_starcoder.output.contents import describe_files
 
 
 def fill(folder, fingerprint="f1", text="row"):

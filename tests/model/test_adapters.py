@@ -18,7 +18,7 @@ from git_starcoder.model import network as networks
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.packing import pack_rows
 from git_starcoder.model.training import train
-from git_starcoder.output_folder import describe_files
+from git_starcoder.output.contents import describe_files
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.text.tokenizer import Tokenizer
 

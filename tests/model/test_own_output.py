@@ -8,7 +8,7 @@ from finished import toy as toy_dataset
 from git_starcoder.model import architecture, checkpoint
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.training import train
-from git_starcoder.output_folder import describe_files
+from git_starcoder.output.contents import describe_files
 from git_starcoder.parse.own_output import find_companions, recognise_own_output
 
 pytest.importorskip("torch")

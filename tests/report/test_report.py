@@ -12,11 +12,11 @@ from itertools import pairwise
 
 import pytest
 
-from git_starcoder import output_folder
 from git_starcoder.checks import Outcome, check
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.evals.compressors import PPM_GOING_ON
+from git_starcoder.output import files
 from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.records import SPLITS
 from git_starcoder.report import report, repository
@@ -504,7 +504,7 @@ def test_a_full_disk_leaves_the_page_that_was_there(dataset_folder, tmp_path, ca
     def full(path):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(output_folder, "flush_to_disk", full)
+    monkeypatch.setattr(files, "flush_to_disk", full)
     assert main(arguments) == 2
     assert f"cannot write '{page}': No space left on device" in capsys.readouterr().err
     assert page.read_bytes() == before

@@ -17,7 +17,7 @@ from git_starcoder.checks.base import Check, manifest_row_count, read_json_lines
 from git_starcoder.dataset import FIXED_FILES, MANIFEST_FILE, METADATA_FILE
 from git_starcoder.dataset.folder import REPOSITORIES_FILE
 from git_starcoder.dataset.write_metadata import learning_strategy
-from git_starcoder.output_folder import GITIGNORE_NAME
+from git_starcoder.output.contents import GITIGNORE_NAME
 from git_starcoder.records import SPLITS
 from git_starcoder.row_layout import STEPS
 

@@ -166,7 +166,8 @@ def _compare_models(console: Console, names: tuple[str, ...], dataset_folder: Pa
 
 def _require_writable(out: Path) -> None:
     from git_starcoder.cli.report import require_writable
-    from git_starcoder.output_folder import convert_os_errors, resolve_destination
+    from git_starcoder.output.files import convert_os_errors
+    from git_starcoder.output.folder import resolve_destination
     from git_starcoder.report import page
 
     with convert_os_errors(out):
@@ -174,7 +175,8 @@ def _require_writable(out: Path) -> None:
 
 
 def _write_page(out: Path, html: str) -> None:
-    from git_starcoder.output_folder import convert_os_errors, resolve_destination, write_atomically
+    from git_starcoder.output.files import convert_os_errors, write_atomically
+    from git_starcoder.output.folder import resolve_destination
 
     _require_writable(out)  # another file may be there by now
     with convert_os_errors(out):

@@ -39,7 +39,8 @@ def command(
     """
     from git_starcoder.cli.check import run_checks
     from git_starcoder.dataset import Dataset
-    from git_starcoder.output_folder import convert_os_errors, resolve_destination, write_atomically
+    from git_starcoder.output.files import convert_os_errors, write_atomically
+    from git_starcoder.output.folder import resolve_destination
     from git_starcoder.report import page, report
     from git_starcoder.report.model import ModelRecord, read_json
 
@@ -68,7 +69,7 @@ def command(
 
 def require_writable(target: Path, out: Path, generator: str) -> None:
     """Makes sure that a report can be written to `target`, the real path of `out`, and would replace only a report."""
-    from git_starcoder.output_folder import is_mount_point
+    from git_starcoder.output.folder import is_mount_point
 
     hint = "choose another file with --out"
     if not target.parent.is_dir():

@@ -302,20 +302,22 @@ def _show_completion(console: Console, dataset: Dataset, model_folder: Path, see
 
 def _prepare_folder(out: Path, *, force: bool) -> None:
     """Creates the folder of the run; an `OutputError` if it cannot be written or a file of the user is in the way."""
-    from git_starcoder import dataset, output_folder
+    from git_starcoder import dataset
     from git_starcoder.model.training import MODEL_KIND
-    from git_starcoder.output_folder import convert_os_errors
+    from git_starcoder.output import contents
+    from git_starcoder.output.files import convert_os_errors
+    from git_starcoder.output.folder import resolve_destination
 
     with convert_os_errors(out):
-        folder = output_folder.resolve_destination(out, "run")
-        model = output_folder.resolve_destination(folder / "model", "model")
-        has_result = output_folder.has_schema(folder / RESULT_FILE, SCHEMA_PREFIX)
+        folder = resolve_destination(out, "run")
+        model = resolve_destination(folder / "model", "model")
+        has_result = contents.has_schema(folder / RESULT_FILE, SCHEMA_PREFIX)
         is_run = (
             has_result
-            or output_folder.is_own_gitignore(folder / output_folder.GITIGNORE_NAME)
-            or output_folder.read_marker(folder / "dataset" / dataset.MANIFEST_FILE, dataset.DATASET_FOLDER) is not None
+            or contents.is_own_gitignore(folder / contents.GITIGNORE_NAME)
+            or contents.read_marker(folder / "dataset" / dataset.MANIFEST_FILE, dataset.DATASET_FOLDER) is not None
         )
-        is_free = not os.path.lexists(folder) or (folder.is_dir() and output_folder.is_practically_empty(folder))
+        is_free = not os.path.lexists(folder) or (folder.is_dir() and contents.is_practically_empty(folder))
         if not is_run and not is_free:
             what = f"'{out}' exists and is not a folder that git starcoder run wrote"
             hint = "choose another folder with --out, or remove it yourself"
@@ -323,18 +325,18 @@ def _prepare_folder(out: Path, *, force: bool) -> None:
         if os.path.lexists(folder / RESULT_FILE) and not has_result:
             what = f"'{RESULT_FILE}' in '{out}' is your file, but the run needs its name"
             raise OutputError(what, where="--out", hint="move it away, or choose another folder with --out")
-        if (contents := output_folder.inspect_folder(model, MODEL_KIND)) is not None:
-            output_folder.require_replaceable(model, contents, MODEL_KIND, force=force)
+        if (found := contents.inspect_folder(model, MODEL_KIND)) is not None:
+            contents.require_replaceable(model, found, MODEL_KIND, force=force)
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"no permission to write '{out}'", where="--out", hint="change its permissions")
-        if not os.path.lexists(folder / output_folder.GITIGNORE_NAME):
-            output_folder.write_gitignore(folder)
+        if not os.path.lexists(folder / contents.GITIGNORE_NAME):
+            contents.write_gitignore(folder)
 
 
 def _finish(console: Console, out: Path, values: dict[str, Any], code: ExitCode) -> ExitCode:
     """Writes `run.json`, and prints the end of the result."""
-    from git_starcoder.output_folder import convert_os_errors, write_atomically
+    from git_starcoder.output.files import convert_os_errors, write_atomically
 
     with convert_os_errors(out):
         write_atomically(out / RESULT_FILE, to_json({"schema": json_schema(console.verb), **values}, indent=1) + "\n")

@@ -16,13 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from git_starcoder.output_folder import (
-    OutputKind,
-    convert_os_errors,
-    exclusive_lock,
-    prepare_work_folder,
-    write_atomically,
-)
+from git_starcoder.output.contents import OutputKind
+from git_starcoder.output.files import convert_os_errors, write_atomically
+from git_starcoder.output.folder import exclusive_lock, prepare_work_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Mapping

@@ -14,7 +14,8 @@ import orjson
 
 from git_starcoder.dataset import read_rows
 from git_starcoder.errors import DatasetError
-from git_starcoder.output_folder import OutputKind, atomic_folder
+from git_starcoder.output.contents import OutputKind
+from git_starcoder.output.folder import atomic_folder
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
 

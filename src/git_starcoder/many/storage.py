@@ -23,7 +23,9 @@ from git_starcoder.engine.cache import code_digest
 from git_starcoder.hashing.containment import ShingleSample
 from git_starcoder.hashing.near_duplicates import ComparableTexts
 from git_starcoder.hashing.texts import HashedLines, TextShingles
-from git_starcoder.output_folder import describe_file, flush_folder, list_files, prepare_work_folder
+from git_starcoder.output.contents import describe_file, list_files
+from git_starcoder.output.files import flush_folder
+from git_starcoder.output.folder import prepare_work_folder
 from git_starcoder.protocols import NO_PROGRESS
 from git_starcoder.records import (
     WINDOW_COLUMNS,
@@ -163,7 +165,7 @@ def key_of(*parts: str | bytes) -> str:
 
 
 def open_work_folder(path: Path) -> Path:
-    """Create or open the work folder of a build. See `output_folder.prepare_work_folder`."""
+    """Create or open the work folder of a build. See `output.folder.prepare_work_folder`."""
     return prepare_work_folder(path, "a build", KINDS)
 
 

@@ -25,18 +25,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from git_starcoder.errors import MissingExtraError, OutputError, as_machine_error
-from git_starcoder.output_folder import (
-    GITIGNORE_NAME,
-    OutputKind,
-    convert_os_errors,
-    exclusive_lock,
-    flush_folder,
-    flush_to_disk,
-    hidden_files_folder,
-    hidden_path,
-    resolve_destination,
-    write_gitignore,
-)
+from git_starcoder.output.contents import GITIGNORE_NAME, OutputKind, hidden_path, write_gitignore
+from git_starcoder.output.files import convert_os_errors, flush_folder, flush_to_disk
+from git_starcoder.output.folder import exclusive_lock, hidden_files_folder, resolve_destination
 from git_starcoder.user_paths import utf8_path
 
 if TYPE_CHECKING:

@@ -43,7 +43,8 @@ from git_starcoder.model.with_memory import (
     RememberingNetwork,
     training_memory,
 )
-from git_starcoder.output_folder import describe_file, has_schema, write_atomically
+from git_starcoder.output.contents import describe_file, has_schema
+from git_starcoder.output.files import write_atomically
 from git_starcoder.protocols import NO_PROGRESS, LanguageModel, Progress
 from git_starcoder.text.tokenizer import load_tokenizer
 

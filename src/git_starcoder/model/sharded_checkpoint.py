@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from git_starcoder.model.sharding import as_sharded, is_sharded, part_of, rows_of_part
-from git_starcoder.output_folder import convert_os_errors
+from git_starcoder.output.files import convert_os_errors
 from git_starcoder.user_paths import utf8_path
 
 if TYPE_CHECKING:

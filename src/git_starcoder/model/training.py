@@ -70,7 +70,8 @@ from git_starcoder.model.with_context import (
     training_context,
 )
 from git_starcoder.model.with_memory import MEMORY_FOLDER, add_memory
-from git_starcoder.output_folder import OutputKind, atomic_folder, describe_files
+from git_starcoder.output.contents import OutputKind, describe_files
+from git_starcoder.output.folder import atomic_folder
 from git_starcoder.protocols import NO_PROGRESS, Progress
 from git_starcoder.text import tokenizer as tokenizers
 from git_starcoder.user_paths import is_utf8_path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
-from git_starcoder.output_folder import GITIGNORE_TEXT
+from git_starcoder.output.contents import GITIGNORE_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -33,7 +33,7 @@ from git_starcoder.model.loading import (
 )
 from git_starcoder.model.with_context import scored_network
 from git_starcoder.model.with_memory import MEMORY_FOLDER, training_memory
-from git_starcoder.output_folder import write_atomically
+from git_starcoder.output.files import write_atomically
 from git_starcoder.records import content_id
 from git_starcoder.serve.cursor import Cursor, Wishes
 from git_starcoder.serve.words import accepted_length

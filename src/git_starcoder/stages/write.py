@@ -29,7 +29,7 @@ from git_starcoder.dataset.write_metadata import (
     commit_date,
     dataset_metadata,
 )
-from git_starcoder.output_folder import describe_files
+from git_starcoder.output.contents import describe_files
 from git_starcoder.records import SPLITS, Unit, escape_undecodable, printable_path
 from git_starcoder.stages.order import split_numbers
 from git_starcoder.stages.weigh import copy_counts, spread_copies

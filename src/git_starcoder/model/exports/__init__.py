@@ -24,7 +24,8 @@ from git_starcoder.model.loading import MODEL_HINT, TRAINING_RECORD, read_traini
 from git_starcoder.model.weight_files import MODEL_CONFIG, hint_of_model_inside
 from git_starcoder.model.with_context import CONTEXT_FOLDER
 from git_starcoder.model.with_memory import MEMORY_FOLDER
-from git_starcoder.output_folder import OutputKind, atomic_folder, describe_files
+from git_starcoder.output.contents import OutputKind, describe_files
+from git_starcoder.output.folder import atomic_folder
 from git_starcoder.text.tokenizer import summarize_error
 
 REGISTRY = "model/exports"
