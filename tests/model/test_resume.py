@@ -244,6 +244,16 @@ def test_a_time_that_was_measured_stays(dataset, tmp_path):
     assert watch.lines == [f"resuming after step 3 of {values['steps']:,}; use --fresh to start over"]
 
 
+@pytest.mark.parametrize(
+    ("minutes", "said"), [(10, "starts anew: there is no checkpoint yet."), (ALWAYS, "resumes after step 2.")]
+)
+def test_an_interruption_says_where_the_same_command_begins(dataset, tmp_path, minutes, said):
+    watch = Notes(2)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, tmp_path / "model", toy(checkpoint_minutes=minutes), progress=watch)
+    assert watch.lines == [f"The same command {said}"]
+
+
 def test_checkpoints_of_another_training_are_refused(dataset, tmp_path):
     out = tmp_path / "model"
     interrupted(dataset, out, toy(), 2)

@@ -229,7 +229,7 @@ class TrainingLoop:
         self.progress.begin("train", self.plan.step_count)
         self.progress.advance(state.step)
         self.start_time = time.perf_counter() - state.seconds
-        saved_at = state.seconds
+        saved_at, saved_step = state.seconds, state.step
         if is_trained and not state.step:
             self._validate_start()
         self.interval_time = time.perf_counter()
@@ -245,11 +245,15 @@ class TrainingLoop:
                     self._end_interval()
                     if state.stop_reason or state.seconds - saved_at >= self.config.checkpoint_minutes * 60:
                         self._save_checkpoint()
-                        saved_at = state.seconds
+                        saved_at, saved_step = state.seconds, state.step
                     if state.stop_reason:
                         break
                     self.interval_time = time.perf_counter()
             self.writer.wait()
+        except KeyboardInterrupt:
+            where = f"resumes after step {saved_step:,}" if saved_step else "starts anew: there is no checkpoint yet"
+            self.progress.note(f"The same command {where}.")
+            raise
         finally:
             gc.unfreeze()
             self.writer.join()  # after an error or Ctrl-C, so that the checkpoint is whole
