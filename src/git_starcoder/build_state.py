@@ -120,7 +120,10 @@ class Pins:
     """What a build takes over from an earlier dataset and does not decide again."""
 
     splits: Mapping[str, Split] = field(default_factory=dict[str, "Split"])
-    """The split of files by their printable path. A leak group with such a file gets its split."""
+    """The split of files by their printable path. A leak group with such a file gets its split.
+
+    If commits are held out, this is about the files that they changed. All of the past trains.
+    """
     tokenizer: Path | None = None
     """The folder of the tokenizer that is used if the recipe's is to be learned."""
 

@@ -63,7 +63,7 @@ def compared(repository, engine, tmp_path):
 @pytest.fixture
 def faked(monkeypatch):
     """No model is trained. What would be is written down: the arm's dataset and config, and the texts scored."""
-    told = SimpleNamespace(trained=[], texts=[], splits=[], rows=[], tokenizers=[], memories=[])
+    told = SimpleNamespace(trained=[], texts=[], splits=[], files=[], rows=[], tokenizers=[], memories=[])
 
     def train(dataset, out, config, *, with_memory, **_):
         out.mkdir()
@@ -75,6 +75,8 @@ def faked(monkeypatch):
         (out / "training.json").write_text(json.dumps(record))
         told.trained.append((Dataset.open(dataset.folder).metadata.get("recipe"), config.seed))
         told.splits.append({row["source_file"]: split for split in SPLITS for row in dataset.row_metadata(split)})
+        files = [{row["source_file"] for row in dataset.row_metadata(split)} for split in SPLITS]
+        told.files.append(dict(zip(SPLITS, files, strict=True)))
         told.rows.append(sum(1 for _ in dataset.row_metadata("train")))
         told.tokenizers.append((dataset.tokenizer_folder / "tokenizer.json").read_bytes())
 
@@ -117,6 +119,22 @@ def test_all_arms_and_seeds_have_one_held_out_text(compared, faked):
     assert len(set(faked.rows)) > 1
     assert [len(each.bits[NETWORK]) for each in comparison.arms] == [2, 2, 2]
     assert [effect.ratio for effect in comparison.effects] == [1.0, 1.0]
+
+
+def test_held_out_commits_leave_the_past_to_training_and_no_seed_moves_them(
+    compared, faked, repository, engine, tmp_path
+):
+    options = ("split.holdout=commits", "split.commits=6")
+    comparison = compared(arm("a", "natural", *options), arm("b", "natural", *options, "window.size=128"), seeds=3)
+    recipe = arm("a", "natural", *options).recipe
+    alone = build(Repo.open(repository), recipe, tmp_path / "alone", engine=engine)
+    scored = {text.path for text in comparison.texts}
+    assert all(texts == faked.texts[0] for texts in faked.texts)
+    for files in faked.files:
+        assert files["train"] == {row["source_file"] for row in alone.row_metadata("train")}
+        assert scored <= files["test"]
+        assert (files["val"], files["test"]) == (faked.files[0]["val"], faked.files[0]["test"])
+    assert scored & faked.files[0]["train"]  # lines that were added to files of which training has the rest
 
 
 def test_seeds_of_the_recipes_move_no_file(compared, faked):

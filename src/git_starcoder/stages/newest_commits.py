@@ -36,6 +36,7 @@ from git_starcoder.hashing.texts import HashedLines, TextShingles
 from git_starcoder.parse.role import foreign_role_filter
 from git_starcoder.records import Span, Unit, content_id, printable_path
 from git_starcoder.stages.history_gate import cached_lines, describe_changes
+from git_starcoder.stages.shares import find_pinned_splits, splits_of_pinned_groups
 from git_starcoder.text.encoding import split_lines
 
 if TYPE_CHECKING:
@@ -271,7 +272,12 @@ def _find_groups(build: BuildState, threshold: float, past: Sequence[Unit], late
 
 
 def _divide(build: BuildState, options: SplitOptions, units: Sequence[Unit], groups: Sequence[str]) -> dict[str, Split]:
-    """The split of each group: in an order that is hashed from its name, the split that lacks most of its share."""
+    """The split of each group: in an order that is hashed from its name, the split that lacks most of its share.
+
+    A group with a pinned file gets the split of this file.
+    """
+    held_out: dict[str, Split] = {path: split for path, split in build.pins.splits.items() if split != "train"}
+    pinned = splits_of_pinned_groups(groups, find_pinned_splits(units, held_out))
     sizes = Counter[str]()
     for unit, group in zip(units, groups, strict=True):
         sizes[group] += sum(stop - start for start, stop in unit.scored_spans) or _size(unit)
@@ -279,7 +285,7 @@ def _divide(build: BuildState, options: SplitOptions, units: Sequence[Unit], gro
     filled: dict[Split, float] = dict.fromkeys(shares, 0.0)
     splits: dict[str, Split] = {}
     for group in sorted(sizes, key=lambda group: (build.uniform("newest", group), group)):
-        split = min(filled, key=lambda split: filled[split] / shares[split])
+        split = pinned.get(group) or min(filled, key=lambda split: filled[split] / shares[split])
         splits[group] = split
         filled[split] += sizes[group]
     return splits

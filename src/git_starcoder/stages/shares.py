@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from git_starcoder.records import SPLITS, Split
+from git_starcoder.records import SPLITS, Split, printable_path
 from git_starcoder.stages.file_table import DELETED_FILES_GROUP, JoinedFiles, round_to_three_bits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from git_starcoder import recipe as recipes
     from git_starcoder.build_state import BuildState, StepCounts
+    from git_starcoder.records import Unit
 
 
 UNGATED_SHARE = 0.8
@@ -207,3 +208,25 @@ def report_shares(
     step.figures["fallback"] = fallback
     if note:
         build.progress.note(f"split: {note}")
+
+
+def find_pinned_splits(units: Sequence[Unit], splits: Mapping[str, Split]) -> list[Split | None]:
+    """The split that an earlier dataset gave each unit, under its path or the newest former path that it knew."""
+    if not splits:
+        return []
+    paths_of_units = ([printable_path(path) for path in (unit.path, *unit.source.former_paths)] for unit in units)
+    return [next((splits[path] for path in paths if path in splits), None) for paths in paths_of_units]
+
+
+def splits_of_pinned_groups(group_names: Sequence[str], pinned: Sequence[Split | None]) -> dict[str, Split]:
+    """The split of each group that has a pinned file.
+
+    New code may join groups of several splits. What was held out then stays held out.
+    """
+    found: dict[str, set[Split | None]] = defaultdict(set)
+    for group, split in zip(group_names, pinned, strict=False):
+        found[group].add(split)
+    order: tuple[Split, ...] = ("test", "val", "train")
+    return {
+        group: next(split for split in order if split in splits) for group, splits in found.items() if splits - {None}
+    }

@@ -16,7 +16,7 @@ held out (`newest_commits`).
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from git_starcoder.hashing.arrays import connect_components
 from git_starcoder.hashing.near_duplicates import find_copies_in
-from git_starcoder.records import Split, content_id, dataset_path, printable_path
+from git_starcoder.records import Split, content_id, dataset_path
 from git_starcoder.stages.copied_files import (
     drop_same_meaning,
     find_copied_files,
@@ -34,10 +34,16 @@ from git_starcoder.stages.copied_files import (
 from git_starcoder.stages.file_table import FileTable, JoinedFiles, describe_files
 from git_starcoder.stages.history_gate import GatedRepository, PassedEdits, apply_gate, gate_edits
 from git_starcoder.stages.newest_commits import hold_out_newest
-from git_starcoder.stages.shares import choose_splits, estimate_rows, report_shares
+from git_starcoder.stages.shares import (
+    choose_splits,
+    estimate_rows,
+    find_pinned_splits,
+    report_shares,
+    splits_of_pinned_groups,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -73,9 +79,11 @@ def assign_splits(
         later = [unit for unit in units if unit.source.added is not None]
         past = [unit for unit in units if unit.source.added is None]
         table = describe_files(build, recipe, past, changes)
-        [decisions] = join_files(build, step, recipe, [table], _find_pinned_splits(past, build.pins.splits))
+        holds_out_commits = recipe.split.holdout == "commits"  # then all of the past trains
+        pinned = [] if holds_out_commits else find_pinned_splits(past, build.pins.splits)
+        [decisions] = join_files(build, step, recipe, [table], pinned)
         kept, kept_changes = apply_decisions(build, step, recipe, past, changes, decisions)
-        if recipe.split.holdout == "commits":
+        if holds_out_commits:
             past = with_splits(past, decisions._replace(keepers={}, copies={}))
             kept += hold_out_newest(build, step, recipe, past, kept_changes, later)
         return kept, kept_changes
@@ -99,7 +107,7 @@ def join_files(
     group_names = [names[component] for component in components.tolist()]
     expected = estimate_rows(files, group_names)
     splits = choose_splits(build, recipe.split, expected, is_one=not tables[0].name)
-    splits |= _splits_of_pinned_groups(group_names, pinned)
+    splits |= splits_of_pinned_groups(group_names, pinned)
     step.figures["groups"] = len(expected.of_group)
     step.figures["largest_group"] = max(Counter(group_names).values(), default=0)
     report_shares(build, step, recipe, expected, splits)
@@ -205,26 +213,4 @@ def _name_groups(files: JoinedFiles, components: NDArray[np.int64]) -> dict[int,
     return {
         component: content_id(dataset_path(files.tables[home[component]].name, path))
         for component, path in oldest.items()
-    }
-
-
-def _find_pinned_splits(units: Sequence[Unit], splits: Mapping[str, Split]) -> list[Split | None]:
-    """The split that an earlier dataset gave each unit, under its path or the newest former path that it knew."""
-    if not splits:
-        return []
-    paths_of_units = ([printable_path(path) for path in (unit.path, *unit.source.former_paths)] for unit in units)
-    return [next((splits[path] for path in paths if path in splits), None) for paths in paths_of_units]
-
-
-def _splits_of_pinned_groups(group_names: Sequence[str], pinned: Sequence[Split | None]) -> dict[str, Split]:
-    """The split of each group that has a pinned file.
-
-    New code may join groups of several splits. What was held out then stays held out.
-    """
-    found: dict[str, set[Split | None]] = defaultdict(set)
-    for group, split in zip(group_names, pinned, strict=False):
-        found[group].add(split)
-    order: tuple[Split, ...] = ("test", "val", "train")
-    return {
-        group: next(split for split in order if split in splits) for group, splits in found.items() if splits - {None}
     }
