@@ -20,6 +20,7 @@ import finished
 from git_starcoder.errors import OutputError, UsageError
 from git_starcoder.model import checkpoint
 from git_starcoder.model.config import TrainConfig
+from git_starcoder.model.loop import TrainingLoop
 from git_starcoder.model.training import train
 
 TOY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -300,6 +301,15 @@ def test_tensorboard_has_every_step_once(dataset, tmp_path):
     losses = events.Scalars("loss/training, bits per token")
     assert [event.step for event in losses] == list(range(1, 9))
     assert np.allclose([event.value for event in losses], [line["loss"] for line in figures(out) if "loss" in line])
+
+
+def test_annealing_that_helps_is_no_longer_and_its_rate_never_rises(dataset, tmp_path, monkeypatch):
+    losses = iter([6, 5, 4, 3, 2, 1, 2, 2, 0.9, 0.8, 0.8, 0.8])  # overfits after half of it, and gains by annealing
+    monkeypatch.setattr(TrainingLoop, "_held_out_bits_per_byte", lambda _: next(losses))
+    train(dataset, tmp_path / "model", toy(steps=96, schedule="wsd", patience=2))
+    rates = [line["learning_rate"] for line in figures(tmp_path / "model") if "learning_rate" in line]
+    assert rates[64:] == sorted(rates[64:], reverse=True)
+    assert len(rates) == 64 + round(0.2 * 48)
 
 
 def torchrun(dataset, out, config, processes, **values):

@@ -87,7 +87,7 @@ class TrainingState:
     """Lowest held-out bits per byte since then; the weights are those of `best_step`."""
     best_step: int = 0
     best_used: float = 0.0
-    """The share of the budget that was used for these weights."""
+    """The share of the budget that was used for these weights, or for the ones from which annealing began."""
     anneal_rate: float = 0.0
     """The learning rate from which it falls to zero after the model has overfitted; 0 before."""
     anneal_begin: float = 0.0
@@ -391,7 +391,8 @@ class TrainingLoop:
             self.start_weights = {}
         if state.best is None or held_out < state.best:
             state.best, state.best_step, state.worse_validations = held_out, state.step, 0
-            state.best_used = self.budget_used
+            if not state.anneal_rate:  # annealing must not move its own end
+                state.best_used = self.budget_used
             if self.is_reader:
                 weights = self.average.tensors if self.average else self.step_runner.parts
                 self.best_weights = copy_to_cpu(weights)
