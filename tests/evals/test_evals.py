@@ -344,6 +344,7 @@ def test_holes_are_lines_with_what_stands_around(exam):
     assert 30 < sum(b"\n" not in question.answer for question in asked) < 70
     for question in asked:
         text, before = at(exam, question)
+        assert exam.tokenizer.end_id not in question.after  # no prompt of training or of an editor has it
         after = exam.decode(question.after)
         assert text.endswith(after)
         assert after.startswith(b"\n")

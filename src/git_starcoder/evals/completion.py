@@ -225,7 +225,8 @@ def fill_in_tasks(inputs: EvalInput) -> list[CompletionTask]:
             answer = b"\n".join(missing).strip()
             lines = [line for line in above.split(b"\n") if line.strip()]
             lines_above = b"\n".join(lines[-answer.count(b"\n") - 1 :]).strip()
-            tasks.append(CompletionTask(document, tokens[:start], tokens[stop:], lines_above, answer))
+            after = tokens[stop : len(tokens) - int(tokens[-1] == inputs.tokenizer.end_id)]
+            tasks.append(CompletionTask(document, tokens[:start], after, lines_above, answer))
     return tasks
 
 
