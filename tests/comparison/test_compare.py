@@ -157,6 +157,28 @@ def test_a_comparison_is_not_done_twice(compared, faked, tmp_path):
     assert len(faked.trained) == 7
 
 
+def test_other_weights_of_the_base_and_another_number_type_are_other_trainings(
+    compared, faked, repository, engine, tmp_path
+):
+    base, dataset = tmp_path / "base", build(Repo.open(repository), arm("a").recipe, tmp_path / "data", engine=engine)
+    options = replace(OPTIONS, base=str(base), training=OPTIONS.training[1:])
+    for seed, trainings in ((0, 2), (1, 4)):
+        train(dataset, base, replace(arm("a").config, seed=seed, tokens=512), force=True)
+        arms = (
+            options.make_arm("a", "natural"),
+            options.make_arm("b", "natural", training=("saved_precision=bfloat16",)),
+        )
+        for _ in range(2):
+            compared(*arms, seeds=1)
+            assert len(faked.trained) == trainings
+
+
+def test_two_names_of_one_arm_leave_no_dataset(compared, faked, tmp_path):
+    compared(arm("a"), arm("b"), seeds=1)
+    assert len(faked.trained) == 1
+    assert [each.name for each in (tmp_path / "work/datasets").iterdir()] == ["held-out"]
+
+
 def test_networks_alone_have_results_of_their_own(compared, faked):
     arms = quick("natural"), quick("noisy", "noise=0.1")
     compared(*arms, seeds=1)

@@ -22,7 +22,9 @@ from git_starcoder.dataset.held_out import load_documents
 from git_starcoder.engine.cache import code_digest
 from git_starcoder.errors import UsageError
 from git_starcoder.evals import BOTH, NETWORK
+from git_starcoder.model.adapters import digest_weights
 from git_starcoder.model.base_lineage import BaseLineage
+from git_starcoder.model.base_model import find_base_folder
 from git_starcoder.model.devices import best_device
 from git_starcoder.model.evaluate import MAX_HELD_OUT_TOKENS, NothingHeldOutError, held_out_blobs
 from git_starcoder.model.held_out_text import digest_texts, draw_texts, score_texts
@@ -117,9 +119,15 @@ def compare_recipes(
         hint = "give arms names of their own in a file, with --arms"
         raise UsageError(f"two arms are called '{twice[0]}'", where="compare", hint=hint)
     held_out = _HeldOut.choose(repo, arms, work, engine, cache)
-    jobs = [_Job.make(repo, arm, number, held_out, with_memory=with_memory) for number in range(seeds) for arm in arms]
+    bases = {arm.config.base for arm in arms if arm.config.base is not None}
+    weights = {base: digest_weights(find_base_folder(base)) for base in bases}
+    jobs = [
+        _Job.make(repo, arm, number, held_out, weights.get(arm.config.base or "", ""), with_memory=with_memory)
+        for number in range(seeds)
+        for arm in arms
+    ]
     found = {job.key: work.read_result(job.key) for job in jobs}
-    waiting = Counter(job.dataset_key for job in jobs if found[job.key] is None)
+    waiting = Counter(job.dataset_key for job in {job.key: job for job in jobs}.values() if found[job.key] is None)
     progress.begin("compare", len(jobs))
     start = perf_counter()
     for index, job in enumerate(jobs, 1):
@@ -243,7 +251,10 @@ class _Job:
     with_memory: bool
 
     @classmethod
-    def make(cls, repo: Repo, arm: Arm, number: int, held_out: _HeldOut, *, with_memory: bool) -> _Job:
+    def make(
+        cls, repo: Repo, arm: Arm, number: int, held_out: _HeldOut, base_weights: str, *, with_memory: bool
+    ) -> _Job:
+        """A training; `base_weights` is the digest of the weights that it starts from."""
         recipe, config = arm.with_seed(number)
         recipe = window.resolve_header(window.resolve_sizes(recipe), repo)
         inputs = (
@@ -254,7 +265,9 @@ class _Job:
         code = (code_digest().hex(), *(f"{name} {version(name)}" for name in RESULT_LIBRARIES))
         dataset_key = content_id(dataset_fingerprint(recipe, repo.commit, *inputs), *code)
         device = config.device or best_device()
-        key = content_id(dataset_key, config.fingerprint(), held_out.digest, device, int(with_memory))
+        saved = (config.saved_precision or "", int(config.merge))  # what is scored is the model that was saved
+        inputs = (config.fingerprint(), base_weights, *saved, held_out.digest, device, int(with_memory))
+        key = content_id(dataset_key, *inputs)
         return cls(arm, recipe, config, dataset_key, key, with_memory)
 
 
