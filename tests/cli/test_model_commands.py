@@ -163,6 +163,15 @@ def test_a_model_says_how_it_was_trained(dataset, tmp_path, capsys):
     assert weights[0] == weights[1]
 
 
+def test_a_budget_of_time_is_written_down_as_steps(dataset, tmp_path):
+    out = tmp_path / "model"
+    assert main(["train", str(dataset), "-o", str(out), "-q", "--minutes", "0.02"]) == 0
+    recorded = yaml.safe_load((out / "training.yaml").read_text())
+    record = json.loads((out / "training.json").read_text())
+    assert (recorded["minutes"], recorded["steps"]) == (None, record["steps"])
+    assert record["config"]["minutes"] == 0.02
+
+
 def test_eval_puts_the_references_beside_the_model(model, dataset, capsys):
     assert main(["eval", str(model), str(dataset), "--json"]) == 0
     captured = capsys.readouterr()

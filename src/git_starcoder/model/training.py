@@ -92,7 +92,10 @@ if TYPE_CHECKING:
 DEFAULT_MINUTES = 8.0
 """The budget if the config has none."""
 CONFIG_FILE = "training.yaml"
-"""The config of a model with what was measured: `--config` takes it and gives the same weights on the same machine."""
+"""The config of a model with what was measured, for `--config`. If the budget was a time, it has the steps instead.
+
+It gives the same weights on the same machine, unless the clock had cut the training short.
+"""
 LOSS_CURVE_FILE = "loss_curve.png"
 LATE_FILES = {SCORES_FILE: SCORES_SCHEMA, SERVING_FILE: SERVING_SCHEMA}
 """Files that are added to a model after its training, and their schemas."""
@@ -496,7 +499,10 @@ class _TrainingRun:
         values = asdict(config)
         budget = {key: values[key] for key in BUDGET_KEYS if values[key] is not None}
         versions = {name: version(name) for name in ("torch", "transformers", "numpy")}
-        measured = {"precision": network.precision, "micro_batch": loop.step_runner.micro_batch_tokens}
+        measured: dict[str, Any] = {
+            "precision": network.precision, "micro_batch": loop.step_runner.micro_batch_tokens,
+        }  # fmt: skip
+        steps = {} if loop.time_limit is None else {"minutes": None, "steps": loop.plan.step_count}
         record = {
             "schema": MODEL_SCHEMA,
             "dataset": self.dataset.digest,
@@ -518,7 +524,7 @@ class _TrainingRun:
             "ledger": loop.token_counter.close().as_values(),
             "result": {key: value for key, value in asdict(self.result(loop)).items() if key != "folder"},
         }
-        (folder / CONFIG_FILE).write_text(replace(config, **measured).to_yaml(), encoding="utf-8")
+        (folder / CONFIG_FILE).write_text(replace(config, **measured, **steps).to_yaml(), encoding="utf-8")
         (folder / CARD_FILE).write_text(render_card(record, self.lineage), encoding="utf-8")
         if self.continuation is not None:
             record["updates"] = [*self.continuation.record.get("updates", []), {"tokens": loop.state.tokens}]
