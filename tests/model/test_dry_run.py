@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,7 +29,9 @@ def corpus(dataset):
     return Corpus.read(dataset, tokenizers.load_tokenizer(dataset.tokenizer_folder))
 
 
-def test_every_row_of_a_step_is_named_with_its_place(dataset, corpus):
+@pytest.mark.parametrize("begin", [None, 5])
+def test_every_row_of_a_step_is_named_with_its_place(dataset, corpus, begin):
+    corpus = replace(corpus, begin_token=begin)
     plan = TrainingPlan.build(corpus, TrainConfig(batch=1500, fim=0.5), 90, is_curriculum=True)
     lines = dataset.files("train")[0].read_text().splitlines()
     drawn, fills = Counter(), Counter()

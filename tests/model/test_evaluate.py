@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from math import inf
 
 import numpy as np
@@ -41,6 +42,16 @@ def scores(dataset, trained):
 
 def filled(trained):
     return bool(loading.read_training_record(trained)["config"]["fim"])
+
+
+def test_a_model_without_a_memory_is_scored_alone(dataset, trained, scores, tmp_path):
+    alone = shutil.copytree(trained, tmp_path / "alone")
+    shutil.rmtree(alone / "memory")
+    found = evaluate(alone, dataset)
+    without = [score for score in scores.scores if "memory" not in score.subject]
+    assert [(score.subject, score.measure, score.value) for score in found.scores] == [
+        (score.subject, score.measure, score.value) for score in without
+    ]
 
 
 def test_every_measure_has_its_references_and_its_files(trained, scores):

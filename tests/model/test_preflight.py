@@ -16,8 +16,10 @@ from git_starcoder.model import architecture, peak_memory, preflight
 from git_starcoder.model import network as networks
 from git_starcoder.model.config import TrainConfig
 from git_starcoder.model.corpus import Corpus
+from git_starcoder.model.loading import read_training_record
 from git_starcoder.model.optimizer import Optimizer
 from git_starcoder.model.processes import ProcessGroup
+from git_starcoder.model.training import train
 from git_starcoder.text import tokenizer as tokenizers
 
 CHECKED = (
@@ -336,3 +338,11 @@ def test_a_certificate_that_cannot_be_worked_out_is_a_note(dataset):
     line = preflight.check_certificate(dataset)
     assert line.result == "note"
     assert line.figure.startswith("cannot be computed: ")
+
+
+def test_a_micro_batch_is_at_least_a_tile(tmp_path):
+    texts = {"train": {"a.py": b"one = 1\n", "b.py": b"two = 2\n"}, "val": {"c.py": b"three = 3\n"}}
+    dataset = finished.write(tmp_path / "dataset", texts)
+    config = TrainConfig(size="toy", batch=64, steps=2, micro_batch=32, device="cpu", precision="float32")
+    train(dataset, tmp_path / "model", config)
+    assert read_training_record(tmp_path / "model")["config"]["micro_batch"] == 64

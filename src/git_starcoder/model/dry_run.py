@@ -165,7 +165,7 @@ def describe_step(plan: TrainingPlan, corpus: Corpus, dataset: Dataset, number: 
             source_file=metadata[dataset_row]["source_file"],
             technique=metadata[dataset_row]["augmentation_type"],
             tokens=len(tokens),
-            given=1 + int(corpus.context_lengths[row]) if fim else int(corpus.loss_starts[row]),
+            given=int((corpus.fim_loss_starts if fim else corpus.loss_starts)[row]),
             weight=float(corpus.weights[row]),
             draw=draw + 1,
             draws=int(plan.draw_counts[row]),

@@ -186,7 +186,7 @@ def evaluate(
     no_fim_reason = _reason_without_fim(tokenizer, training, dataset) if is_own_dataset else ""
     alone = RememberingNetwork(scored_network(network, training, dataset, tokenizer))
     models: dict[str, LanguageModel] = {NETWORK: alone}
-    if is_own_dataset:
+    if is_own_dataset and (folder / MEMORY_FOLDER).is_dir():
         # Made anew from the training split: the stored memory holds the held-out files as well.
         memory = training_memory(RepositoryMemory.open(folder / MEMORY_FOLDER), dataset, tokenizer)
         models |= {MEMORY: MemoryModel(memory, tokenizer), BOTH: NetworkWithMemory(alone, memory, tokenizer)}

@@ -173,7 +173,7 @@ def micro_batch_tokens(config: TrainConfig, longest: int, device: str, world_siz
     On a GPU, the batch-size search may take larger ones.
     """
     usual = MIN_GPU_MICRO_BATCH_TOKENS if device == "cuda" else CPU_MICRO_BATCH_TOKENS
-    limit = max(longest, config.micro_batch or usual)
+    limit = max(longest, TILE_TOKENS, config.micro_batch or usual)
     count = world_size
     while (tokens := tokens_of_share(max(config.batch, longest), longest, count)) > limit:
         count += world_size

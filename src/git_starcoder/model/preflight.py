@@ -20,7 +20,7 @@ from git_starcoder.errors import DatasetError, StarcoderError
 from git_starcoder.machine import GIB
 from git_starcoder.model.checkpoint import random_state, restore_random_state
 from git_starcoder.model.optimizer import Optimizer, copy_weights, is_out_of_memory
-from git_starcoder.model.packing import max_row_tokens, micro_batch_size
+from git_starcoder.model.packing import TILE_TOKENS, max_row_tokens, micro_batch_size
 from git_starcoder.model.peak_memory import (
     CPU_MICRO_BATCH_TOKENS,
     MIN_GPU_MICRO_BATCH_TOKENS,
@@ -252,7 +252,8 @@ def _check_packing(corpus: Corpus, network: Network, config: TrainConfig) -> Pre
     longest_rows = np.argsort(corpus.lengths)[[-1, -min(2, len(corpus.ends_text))]]
     first, second = (corpus.input_tokens(row)[:PROBE_TOKENS] for row in longest_rows)
     if config.attend == "micro_batch":
-        return PreflightResult("packed rows", "note", "rows attend to the rows before them, because of attend: piece")
+        why = "rows attend to the rows before them, because of attend: micro_batch"
+        return PreflightResult("packed rows", "note", why)
     if len(second) < 2:
         return PreflightResult("packed rows", "note", "no two rows have two tokens: nothing to compare")
     network.model.eval()
@@ -337,7 +338,7 @@ def _search_micro_batch_tokens(runner: StepRunner, plan: TrainingPlan) -> int:
     longest = max_row_tokens(runner.corpus, runner.config.fim or 0.0)
     count = world_size
     if runner.config.micro_batch or runner.network.device != "cuda":
-        limit = max(longest, runner.config.micro_batch or CPU_MICRO_BATCH_TOKENS)
+        limit = max(longest, TILE_TOKENS, runner.config.micro_batch or CPU_MICRO_BATCH_TOKENS)
         while size(count) > limit:
             count += world_size
         return size(count)

@@ -499,9 +499,7 @@ class _TrainingRun:
         values = asdict(config)
         budget = {key: values[key] for key in BUDGET_KEYS if values[key] is not None}
         versions = {name: version(name) for name in ("torch", "transformers", "numpy")}
-        measured: dict[str, Any] = {
-            "precision": network.precision, "micro_batch": loop.step_runner.micro_batch_tokens,
-        }  # fmt: skip
+        measured = {"precision": network.precision, "micro_batch": loop.step_runner.micro_batch_tokens}
         steps = {} if loop.time_limit is None else {"minutes": None, "steps": loop.plan.step_count}
         record = {
             "schema": MODEL_SCHEMA,
