@@ -164,6 +164,10 @@ def test_a_draft_is_what_followed_the_longest_known_context(memory: RepositoryMe
     reader = MemoryReader(memory)
     reader.add([*new, 1, *new[:5]])
     assert reader.draft()[:4] == new[5:]
+    # So does what the texts before it have. A copy does not go on into the next text.
+    reader = MemoryReader(memory, [np.array(new), np.array([3, 4])])
+    reader.add([1, *new[:5]])
+    assert reader.draft() == new[5:]
     reader = MemoryReader(memory)
     reader.add([49, 1, 49])
     assert reader.draft() == []

@@ -30,7 +30,7 @@ class TokenCounts:
     more: int = 0
     largest: int = 0
     places: list[int] = field(default_factory=list[int])
-    """Where in the file the tokens after this context stand that were counted, the newest last."""
+    """Where in `FileCounts.tokens` the tokens after this context stand that were counted, the newest last."""
 
     def add(self, token: int) -> bool:
         """Count a token once more, and return whether it was known."""
@@ -58,11 +58,20 @@ class TokenCounts:
 
 
 class FileCounts:
-    """The counts of a file, from its beginning to the token that was added last."""
+    """The counts of a file, from its beginning to the token that was added last, and of texts that were read before."""
 
     def __init__(self, end_token: int) -> None:
         self.history = [end_token]
+        """The tokens of the file, which begin with the end of the text before."""
+        self.tokens = [end_token]
+        """The tokens of the texts before and of the file."""
+        self._end_token = end_token
         self._by_context: dict[tuple[int, ...], TokenCounts] = {}
+
+    def begin_text(self) -> None:
+        """Begin another text. What was counted stays."""
+        self.history = [self._end_token]
+        self.tokens.append(self._end_token)
 
     def known_contexts(self) -> list[TokenCounts]:
         """Return the counts after the last tokens: order 0, 1, and so on, up to the longest known context."""
@@ -79,15 +88,17 @@ class FileCounts:
             counts = self._by_context.get(context)
             if counts is None:
                 counts = self._by_context[context] = TokenCounts()
-            counts.places.append(len(self.history))
+            counts.places.append(len(self.tokens))
             if counts.add(token):
                 break
         self.history.append(token)
+        self.tokens.append(token)
 
     def forget(self, count: int) -> None:
         """Take back the last tokens of the file, as if they had never been added."""
         for _ in range(count):
             token = self.history.pop()
+            self.tokens.pop()
             for context in reversed(self._contexts()):
                 counts = self._by_context[context]
                 is_known = counts.remove(token)

@@ -173,9 +173,8 @@ class MemoryReader:
         self.file = FileCounts(memory.index.end_token)
         self._contexts: tuple[list[Following], list[TokenCounts]] | None = None
         for other in others:
-            for token in other.tolist():
-                self.file.add(token)
-            self.file.history = [memory.index.end_token]
+            self.add(other.tolist())
+            self.file.begin_text()
 
     def add(self, tokens: Iterable[int]) -> None:
         """Read the next tokens."""
@@ -240,7 +239,9 @@ class MemoryReader:
         if max(len(file), len(repository)) <= MIN_DRAFT_ORDER:
             return []
         if len(file) >= len(repository):
-            return self.file.history[file[-1].places[-1] :][:DRAFT_TOKENS]
+            copied = self.file.tokens[file[-1].places[-1] :][:DRAFT_TOKENS]
+            end = self.memory.index.end_token
+            return copied[: copied.index(end)] if end in copied else copied
         return self.memory.index.copy_after(repository[-1], DRAFT_TOKENS)
 
 
