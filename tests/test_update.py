@@ -319,6 +319,31 @@ def test_scores_of_the_old_model_are_removed(updated, place):
     assert (place / "model" / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("budget", [None, {"steps": 1}])
+def test_what_was_chosen_for_editors_stays(updated, place, budget):
+    chosen = '{"schema": "git-starcoder/serving/1", "min_confidence": 0.4, "reads_suffix": false}'
+    (place / "model" / "serving.json").write_text(chosen)
+    updated(scored=False, budget=budget)
+    assert (place / "model" / "serving.json").read_text() == chosen
+    updated(scored=False)
+
+
+def test_without_new_rows_the_network_stays_and_the_rest_is_updated(place, repo_maker, engine):
+    repository = repo_maker([*COMMITS, {"logo.png": "\0"}])
+    notes = []
+    progress = Progress()
+    progress.note = notes.append
+    options = {"engine": engine, "scored": False, "progress": progress}
+    for revision in ("HEAD~1", "HEAD"):
+        before = (place / "model" / "model.safetensors").read_bytes()
+        repo = Repo.open(repository, revision)
+        result = update(place / "model", place / "dataset", repo, budget={"steps": 2}, **options)
+    assert (result.new_rows, result.training) == (0, None)
+    assert "No training row is new, so the network stays as it is." in notes
+    assert (place / "model" / "model.safetensors").read_bytes() == before
+    assert Dataset.open(place / "dataset").manifest["commit"] == Repo.open(repository).commit
+
+
 def test_what_cannot_be_updated(place, repo_maker, engine, tmp_path):
     other = Repo.open(repo_maker(code_base(20, seed=9)))
     with pytest.raises(RepositoryError, match="does not have the commit"):

@@ -29,7 +29,7 @@ from git_starcoder.git.objects import UNSHALLOW, Repo
 from git_starcoder.memory.repository_memory import RepositoryMemory
 from git_starcoder.model.base_lineage import BaseLineage
 from git_starcoder.model.card import CARD_FILE, render_card
-from git_starcoder.model.continuation import Continuation
+from git_starcoder.model.continuation import Continuation, copy_serving_choice
 from git_starcoder.model.evaluate import SCORES_FILE
 from git_starcoder.model.held_out_text import draw_texts, score_texts
 from git_starcoder.model.loading import TRAINING_RECORD, read_training_record, require_model
@@ -160,6 +160,9 @@ class _UpdateRun:
         new = self._build(old)
         result.seconds["dataset"] = perf_counter() - start
         result.new_rows, result.rows = continuation.count_new_rows(new), new.count("train")
+        if config is not None and not result.new_rows:
+            self.progress.note("No training row is new, so the network stays as it is.")
+            config = None
         texts = self._held_out_texts(old, new) if scored else {}
         start = perf_counter()
         before = {name: score_texts(self.model, old, each) for name, each in texts.items()}
@@ -250,6 +253,7 @@ class _UpdateRun:
             (folder / CARD_FILE).write_text(render_card(record, self.lineage), encoding="utf-8")
             record["files"] = describe_files(folder)
             (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            copy_serving_choice(self.model, folder)
         return len(memory.index.places), seconds
 
     def _publish_dataset(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from git_starcoder.errors import UsageError
 from git_starcoder.model.config import BUDGET_KEYS, TrainConfig
-from git_starcoder.model.loading import TRAINING_RECORD, read_training_record
+from git_starcoder.model.loading import SERVING_FILE, SERVING_SCHEMA, TRAINING_RECORD, read_training_record
+from git_starcoder.output.contents import has_schema
 from git_starcoder.records import content_id
 
 if TYPE_CHECKING:
@@ -62,8 +64,11 @@ class Continuation:
         return replace(config, learning_rate=min(config.peak_rate, MAX_RATE))
 
     def count_new_rows(self, dataset: Dataset) -> int:
-        """Return how many training rows of a dataset the model has not read."""
-        return sum(metadata["row_id"] not in self.known_rows for metadata in dataset.row_metadata("train"))
+        """Return how many training rows of a dataset have a weight and were not read by the model."""
+        return sum(
+            metadata["weight"] > 0 and metadata["row_id"] not in self.known_rows
+            for metadata in dataset.row_metadata("train")
+        )
 
     def weigh(self, corpus: Corpus, dataset: Dataset) -> Corpus:
         """Return a corpus in which new rows have the share `1 - REPLAY_SHARE` of the tokens, as far as that is allowed.
@@ -82,3 +87,9 @@ class Continuation:
             raise UsageError("no training row is new, so there is nothing to train on", where=str(dataset.folder))
         factor = min(MAX_NEW_FACTOR, max(1.0, old * (1 - REPLAY_SHARE) / (REPLAY_SHARE * new)))
         return replace(corpus, weights=np.where(is_known, corpus.weights, corpus.weights * factor))
+
+
+def copy_serving_choice(model: Path, folder: Path) -> None:
+    """Copy what was chosen for editors from a model into the folder that replaces it: new commits hardly change it."""
+    if has_schema(model / SERVING_FILE, SERVING_SCHEMA):
+        shutil.copyfile(model / SERVING_FILE, folder / SERVING_FILE)

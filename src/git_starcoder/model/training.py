@@ -42,6 +42,7 @@ from git_starcoder.model.checkpoint import (
     locked_checkpoint_folder,
 )
 from git_starcoder.model.config import BUDGET_KEYS, DEFAULT_FIM_SHARE, Precision, TrainConfig, own_base_rate
+from git_starcoder.model.continuation import copy_serving_choice
 from git_starcoder.model.corpus import Corpus
 from git_starcoder.model.devices import best_device, best_precision, import_libraries
 from git_starcoder.model.evaluate import SCORES_FILE, SCORES_SCHEMA
@@ -528,6 +529,8 @@ class _TrainingRun:
             record["updates"] = [*self.continuation.record.get("updates", []), {"tokens": loop.state.tokens}]
         record["files"] = describe_files(folder)
         (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        if self.continuation is not None:
+            copy_serving_choice(self.continuation.model, folder)
 
 
 @contextmanager
