@@ -92,6 +92,15 @@ def test_a_name_that_is_not_utf_8_does_not_end_the_following(follower, tree):
     wait_until(lambda: known(follower, "name_after_it"))
 
 
+def test_a_file_is_followed_while_a_link_to_its_folder_comes_and_goes(follower, tree):
+    for number, change in enumerate((lambda link: link.symlink_to("src"), os.remove)):
+        change(tree / "link")
+        (tree / f"seen_{number}.py").write_text(f"later_than_link_{number} = 1\n")
+        wait_until(lambda name=f"later_than_link_{number}": known(follower, name))
+        (tree / "src" / "file_1.py").write_text(f"name_beside_link_{number} = 1\n")
+        wait_until(lambda name=f"name_beside_link_{number}": known(follower, name))
+
+
 def test_ignored_and_secret_files_are_never_known(follower, tree):
     (tree / "ignored").mkdir()
     (tree / "ignored" / "file.py").write_text("ignored_name = 1\n")
