@@ -201,6 +201,34 @@ def test_the_users_own_ignore_file_counts(tree, monkeypatch, tmp_path):
     assert WorkTree(tree).ignores("c.mine")
 
 
+def test_every_configuration_names_the_users_own_ignore_file(tree, monkeypatch, tmp_path, git):
+    (tmp_path / "conditional").write_text(f"[core]\n\texcludesFile = {tmp_path}/mine\n")
+    (tmp_path / "global").write_text(f'[includeIf "gitdir:{tree}/"]\n\tpath = {tmp_path}/conditional\n')
+    (tmp_path / "mine").write_text("*.mine\n")
+    (tree / "ours").write_text("*.ours\n")
+    (tree / "a.mine").write_text("x\n")
+    (tree / "a.ours").write_text("x\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "global"))
+    assert WorkTree(tree).list_files().isdisjoint({"a.mine"})
+    assert WorkTree(tree).ignores("b.mine")
+    git(tree, "config", "core.excludesFile", "ours")  # from the top of the work tree; it counts before the global one
+    assert WorkTree(tree / "src").list_files() & {"a.mine", "a.ours"} == {"a.mine"}
+    git(tree, "config", "core.excludesFile", "~no-such-user/ignore")
+    with pytest.raises(RepositoryError, match="failed to expand user dir"):
+        WorkTree(tree)
+
+
+def test_an_ignore_file_on_which_git_would_wait_counts_as_empty(tree, git):
+    os.mkfifo(tree / "pipe")
+    git(tree, "config", "core.excludesFile", "pipe")
+    files = WorkTree(tree)
+    assert "src/file_0.py" in files.list_files()
+    assert not files.ignores("src/file_0.py")
+    (tree / "pipe").unlink()
+    (tree / "pipe").write_text("*.later\n")
+    assert files.ignores("a.later")
+
+
 def test_git_runs_nothing_of_the_repository(tree, tmp_path, git):
     ran = tmp_path / "ran"
     script = tmp_path / "script"
