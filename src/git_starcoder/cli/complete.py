@@ -60,7 +60,7 @@ def command(
         path = _path_in_repository(str(getattr(file, "name", "")))
     if explain:
         wishes = Wishes(max_tokens, Sampling(temperature, seed=seed))
-        return _explain(console, model_folder, _cursor(prefix, end or b"", path), wishes)
+        return _explain(console, model_folder, _cursor(prefix, end, path), wishes)
     completion = complete(
         model_folder, prefix, suffix=end, path=path, max_tokens=max_tokens, temperature=temperature, seed=seed
     )
@@ -69,10 +69,12 @@ def command(
     return console.answer({"completion": completion}, completion, exact=True)
 
 
-def _cursor(prefix: bytes, suffix: bytes, path: str) -> Cursor:
+def _cursor(prefix: bytes, suffix: bytes | None, path: str) -> Cursor:
+    from git_starcoder.model.complete import clean_prompts
     from git_starcoder.serve.cursor import Cursor
 
-    return Cursor(prefix.decode("utf-8", "replace"), suffix.decode("utf-8", "replace"), path)
+    before, after = clean_prompts(prefix, suffix)
+    return Cursor(before.decode(), (after or b"").decode(), path)
 
 
 def _explain(console: Console, model_folder: Path, cursor: Cursor, wishes: Wishes) -> ExitCode:
