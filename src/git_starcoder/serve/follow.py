@@ -84,13 +84,13 @@ class Follower:
         self, tokenizer: Tokenizer, memory: RepositoryMemory | None, composer: ContextComposer | None,
         folder: Path | None = None,
     ) -> None:  # fmt: skip
-        """Begin with what was stored with the model. Without `folder`, nothing else is known until `learn` is called.
+        """Begin with what was stored with the model. Without `folder`, more is known only by `learn` or `read_once`.
 
         Raises:
             RepositoryError: The folder is in no work tree.
         """
-        is_of_use = memory is not None or composer is not None
-        self.tree = WorkTree(folder) if folder is not None and is_of_use else None
+        self._is_of_use = memory is not None or composer is not None
+        self.tree = WorkTree(folder) if folder is not None and self._is_of_use else None
         self.problem = ""
         """Why the files on disk are not followed any more; empty while they are."""
         self.updates = 0
@@ -149,6 +149,15 @@ class Follower:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+
+    def read_once(self, tree: WorkTree) -> None:
+        """Read the files of a work tree as they are now, if they are of use, and do not follow them.
+
+        Raises:
+            RepositoryError: Git cannot list the files.
+        """
+        if self._is_of_use:
+            self._read_changes(tree, None)
 
     def read_files(self, paths: Collection[str]) -> None:
         """Read the files at some paths, of which somebody else has seen that they change; needed if `problem` is set.
