@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from git_starcoder.cli import complete as complete_command
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
 from git_starcoder.installation import install_command
@@ -545,3 +546,17 @@ def test_a_model_below_the_home_folder_has_its_memory(copies, monkeypatch):
     with Engine.open("~/model") as engine:
         assert engine.model.memory is not None
         assert engine.name.endswith("/model")
+
+
+@pytest.mark.parametrize("kind", READ_AS)
+def test_an_explained_text_is_read_as_build_does(tmp_path, monkeypatch, kind):
+    cursors = []
+    monkeypatch.setattr(complete_command, "_explain", lambda *each: cursors.append(each[2]) or 0)
+    text = PROMPT.format("latin-1")
+    (tmp_path / "whole").write_bytes(READ_AS[kind](text))
+    (tmp_path / "end").write_bytes("\ncafé\n".encode("latin-1" if kind == "declared" else "utf-8"))
+    arguments = ["complete", str(tmp_path), str(tmp_path / "whole"), "--suffix"]
+    assert main([*arguments, str(tmp_path / "whole"), "--explain"]) == 0
+    assert main([*arguments, str(tmp_path / "end"), "--explain"]) == 0
+    assert [part.rstrip("\n") for part in (cursors[0].prefix, cursors[0].suffix)] == [text, text]
+    assert kind.startswith("utf") or cursors[1].suffix == "\ncafé\n"  # in the encoding that the first text declares

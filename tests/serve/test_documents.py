@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from git_starcoder.serve.documents import CODECS, OpenDocuments, Place, find_offset
+from git_starcoder.serve.documents import CODECS, OpenDocuments, Place, file_name, find_offset
 
 TEXTS = st.text(st.sampled_from("ab\n\r\f\u2028é€😀\x0b\x85"), max_size=12)
 
@@ -68,3 +68,12 @@ def test_a_whole_text_replaces_a_whole_text():
     documents.close("file:///a")
     with pytest.raises(KeyError):
         documents.change("file:///a", "x", None)
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [("file:///a%20b/caf%C3%A9.py", "/a b/café.py"), ("file:///caf%E9.py", "/caf\udce9.py"), ("file:///é;b.py", "/é;b.py"),
+     ("file://localhost/a.py", "/a.py"), ("file://host/a.py", ""), ("untitled:Untitled-1", ""), ("jdt://[x/y", ""), ("file:///a%00.py", "")],
+)  # fmt: skip
+def test_the_file_of_a_uri(uri, name):
+    assert file_name(uri) == name

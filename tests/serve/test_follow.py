@@ -92,6 +92,15 @@ def test_a_name_that_is_not_utf_8_does_not_end_the_following(follower, tree):
     wait_until(lambda: known(follower, "name_after_it"))
 
 
+def test_a_file_is_followed_while_a_link_to_its_folder_comes_and_goes(follower, tree):
+    for number, change in enumerate((lambda link: link.symlink_to("src"), os.remove)):
+        change(tree / "link")
+        (tree / f"seen_{number}.py").write_text(f"later_than_link_{number} = 1\n")
+        wait_until(lambda name=f"later_than_link_{number}": known(follower, name))
+        (tree / "src" / "file_1.py").write_text(f"name_beside_link_{number} = 1\n")
+        wait_until(lambda name=f"name_beside_link_{number}": known(follower, name))
+
+
 def test_ignored_and_secret_files_are_never_known(follower, tree):
     (tree / "ignored").mkdir()
     (tree / "ignored" / "file.py").write_text("ignored_name = 1\n")
@@ -190,6 +199,34 @@ def test_the_users_own_ignore_file_counts(tree, monkeypatch, tmp_path):
     assert "b.other" in files
     assert "a.mine" not in files
     assert WorkTree(tree).ignores("c.mine")
+
+
+def test_every_configuration_names_the_users_own_ignore_file(tree, monkeypatch, tmp_path, git):
+    (tmp_path / "conditional").write_text(f"[core]\n\texcludesFile = {tmp_path}/mine\n")
+    (tmp_path / "global").write_text(f'[includeIf "gitdir:{tree}/"]\n\tpath = {tmp_path}/conditional\n')
+    (tmp_path / "mine").write_text("*.mine\n")
+    (tree / "ours").write_text("*.ours\n")
+    (tree / "a.mine").write_text("x\n")
+    (tree / "a.ours").write_text("x\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "global"))
+    assert WorkTree(tree).list_files().isdisjoint({"a.mine"})
+    assert WorkTree(tree).ignores("b.mine")
+    git(tree, "config", "core.excludesFile", "ours")  # from the top of the work tree; it counts before the global one
+    assert WorkTree(tree / "src").list_files() & {"a.mine", "a.ours"} == {"a.mine"}
+    git(tree, "config", "core.excludesFile", "~no-such-user/ignore")
+    with pytest.raises(RepositoryError, match="failed to expand user dir"):
+        WorkTree(tree)
+
+
+def test_an_ignore_file_on_which_git_would_wait_counts_as_empty(tree, git):
+    os.mkfifo(tree / "pipe")
+    git(tree, "config", "core.excludesFile", "pipe")
+    files = WorkTree(tree)
+    assert "src/file_0.py" in files.list_files()
+    assert not files.ignores("src/file_0.py")
+    (tree / "pipe").unlink()
+    (tree / "pipe").write_text("*.later\n")
+    assert files.ignores("a.later")
 
 
 def test_git_runs_nothing_of_the_repository(tree, tmp_path, git):

@@ -181,6 +181,13 @@ def test_texts_of_no_file_are_completed_too(editor):
     assert editor.complete("file:///never/opened.py", 0, 0) == []
 
 
+def test_a_document_with_any_uri_does_not_end_completions(editor, tree):
+    for uri in ("jdt://[x/y", "file:///a/%00/b.py"):
+        editor.open(uri, "x = 1\n")
+        assert editor.complete_at_end((tree / PATH).as_uri(), PREFIX, SUFFIX)
+        editor.close(uri)
+
+
 def secret_line(word):
     """A line that no file has; and its beginning, after which a model that has seen it goes on."""
     return f"\n\nnow_comes = open_{word}_and_close(left_{word}, right_{word})\n", "\n\nnow_comes = open_"
@@ -238,6 +245,15 @@ def test_an_unsure_completion_is_not_shown_and_the_log_says_why(commands, model_
     assert kind == types.MessageType.Log
     start = re.escape(f"{PATH}:3:9: nothing is shown: the confidence is below the threshold")
     assert re.fullmatch(rf"{start} \(confidence 0\.\d\d, shown from 1\.00\)", message)
+
+
+def test_a_name_that_is_not_utf_8_is_that_of_git(commands, model_folder, tree):
+    uri = f"{tree.as_uri()}/caf%E9.py"
+    with editing(*lsp(commands, model_folder, "--threshold", "1", "--explain")) as editor:
+        editor.initialize(tree)
+        editor.complete_at_end(uri, PREFIX)
+        ((_, message),) = editor.logged
+    assert message.startswith(r"caf\xe9.py:3:9: ")
 
 
 def test_without_explain_nothing_is_logged(editor):

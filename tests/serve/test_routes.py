@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 from openai import OpenAI
 
+from git_starcoder.serve.engine import Engine
 from git_starcoder.serve.follow import Follower
-from serving import let_write, running
+from serving import FILES, let_write, running
 
 PROMPT = "def find_order(items: list[int], limit: int) -> int:\n    total = 3\n    for "
 SUFFIX = "\n    return total\n"
@@ -176,6 +180,18 @@ def test_what_the_server_is(client, monkeypatch):
     assert model["meta"]["repository"] == "project"
     assert model["meta"]["followed_files"] == 8
     assert client.get("/openapi.json").json["paths"].keys() >= {"/infill", "/v1/completions"}
+
+
+def test_names_of_folders_that_are_not_utf_8_are_told_with_escapes(model_folder, repo_maker, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    shutil.copytree(model_folder, folder / "model")
+    tree = repo_maker(FILES).rename(folder / folder.name)
+    with Engine.open(folder / "model", repository=tree) as engine, running(engine) as client:
+        answer = client.post("/v1/completions", {"prompt": PROMPT, "max_tokens": 4})
+        assert answer.json["model"] == r"caf\xe9/model"
+        (model,) = client.get("/v1/models").json["data"]
+        assert (model["id"], model["meta"]["work_tree"]) == (r"caf\xe9/model", r"caf\xe9")
+        assert r"caf\xe9/model" in client.get("/").body.decode()
 
 
 def test_the_metrics_are_those_of_prometheus(client):

@@ -18,6 +18,8 @@ from git_starcoder.cli import serve as command
 from git_starcoder.errors import OutputError
 from git_starcoder.installation import install_command
 from git_starcoder.serve import listen
+from git_starcoder.serve.cursor import Cursor, Wishes
+from git_starcoder.serve.engine import Engine
 from serving import FILES
 from shell import HUNG, environment
 from terminal import running_in_a_terminal
@@ -119,6 +121,23 @@ def test_a_completion_is_explained(model_folder, tmp_path, capsys):
     file.write_text("zq = ")
     assert main(["complete", str(model_folder), str(file), "--explain"]) == 0
     assert capsys.readouterr().err.startswith("nothing is shown: the confidence is below the threshold")
+
+
+def test_an_explained_completion_is_that_of_the_server(model_folder, repo_maker, tmp_path, capsys):
+    line = "now_comes = open_zebra_and_close(left_zebra, right_zebra)\n"
+    tree = repo_maker({**FILES, "src/other.py": line * 3})
+    path = "src/file_0.py"
+    text = FILES[path] + "\n\nnow_comes = open_"
+    (tree / path).write_text(text)
+    (tmp_path / "link").symlink_to(tree / "src")
+    with Engine.open(model_folder, repository=tree) as engine:
+        assert engine.follower.wait(HUNG)
+        expected = engine.complete(Cursor(text, path=path), Wishes(128))
+    assert expected.text.startswith("zebra_and_close")
+    for file in (tree / path, tmp_path / "link" / "file_0.py"):
+        assert main(["complete", str(model_folder), str(file), "--explain", "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["completion"], answer["confidence"]) == (expected.text, pytest.approx(expected.confidence))
 
 
 def test_an_address_that_another_server_reserves_is_in_use():

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from git_starcoder.cli.shared_options import FILE_TYPE, PATH_TYPE, NumberRange, common_options
+from git_starcoder.errors import RepositoryError
 
 if TYPE_CHECKING:
     from git_starcoder.cli.console import Console
     from git_starcoder.errors import ExitCode
     from git_starcoder.serve.cursor import Cursor, Wishes
+    from git_starcoder.serve.disk import WorkTree
 
 
 @click.command("complete")
@@ -56,11 +59,12 @@ def command(
     from git_starcoder.serve.cursor import Wishes
 
     prefix, end = file.read(), suffix.read() if suffix else None
+    name = str(getattr(file, "name", ""))
     if path is None:
-        path = _path_in_repository(str(getattr(file, "name", "")))
+        path = _path_in_repository(name)
     if explain:
         wishes = Wishes(max_tokens, Sampling(temperature, seed=seed))
-        return _explain(console, model_folder, _cursor(prefix, end or b"", path), wishes)
+        return _explain(console, model_folder, _cursor(prefix, end, path), wishes, _work_tree(name))
     completion = complete(
         model_folder, prefix, suffix=end, path=path, max_tokens=max_tokens, temperature=temperature, seed=seed
     )
@@ -69,25 +73,40 @@ def command(
     return console.answer({"completion": completion}, completion, exact=True)
 
 
-def _cursor(prefix: bytes, suffix: bytes, path: str) -> Cursor:
+def _cursor(prefix: bytes, suffix: bytes | None, path: str) -> Cursor:
+    from git_starcoder.model.complete import clean_prompts
     from git_starcoder.serve.cursor import Cursor
 
-    return Cursor(prefix.decode("utf-8", "replace"), suffix.decode("utf-8", "replace"), path)
+    before, after = clean_prompts(prefix, suffix)
+    return Cursor(before.decode(), (after or b"").decode(), path)
 
 
-def _explain(console: Console, model_folder: Path, cursor: Cursor, wishes: Wishes) -> ExitCode:
-    """Prints what `serve` would show at a cursor, and why."""
+def _explain(console: Console, model_folder: Path, cursor: Cursor, wishes: Wishes, tree: WorkTree | None) -> ExitCode:
+    """Prints what `serve` would show at a cursor in a file of a work tree, and why."""
     from git_starcoder.serve.engine import Engine
 
     with Engine.open(model_folder) as engine:
+        if tree is not None:
+            engine.follower.read_once(tree)
         found = engine.complete(cursor, wishes)
     console.print_message(found.explain())
     values = {"reason": found.reason, "confidence": found.confidence, "threshold": found.threshold}
     return console.answer({"completion": found.text, **values}, found.text, exact=True)
 
 
+def _work_tree(name: str) -> WorkTree | None:
+    """The work tree that contains a file; None if there is none, or for standard input."""
+    from git_starcoder.serve.disk import WorkTree
+
+    try:
+        return WorkTree(Path(name).parent) if Path(name).is_file() else None
+    except RepositoryError:  # `serve` follows none either
+        return None
+
+
 def _path_in_repository(name: str) -> str:
     """The path of a file from the top of the work tree around it; empty if there is none, or for standard input."""
     file = Path(name).absolute()
+    file = Path(os.path.realpath(file.parent), file.name)  # git knows the folder without symbolic links
     top = next((folder for folder in file.parents if file.is_file() and (folder / ".git").exists()), None)
     return "" if top is None else file.relative_to(top).as_posix()

@@ -187,13 +187,13 @@ def prompt_tokens(
     """
     header = header[: network.context // 4]
     room = network.context - max_tokens - RESERVED_TOKENS - len(header)
-    before = tokenizer.encode([clean_prompt(prompt, "the prompt")])[0].astype(np.int64)
+    prompt, suffix = clean_prompts(prompt, suffix)
+    before = tokenizer.encode([prompt])[0].astype(np.int64)
     if suffix is None:
         return arrange_prompt(tokenizer, header, before[-room:], begins_file=len(before) < room)
     if tokenizer.fim_ids is None:
         raise UsageError("the tokenizer has no fill-in-the-middle tokens", where="--suffix")
-    codec = detect_codec(prompt, cut=True) if isinstance(prompt, bytes) else ""
-    after = tokenizer.encode([clean_prompt(suffix, "the suffix", codec)])[0].astype(np.int64)[: room // 2]
+    after = tokenizer.encode([suffix])[0].astype(np.int64)[: room // 2]
     return arrange_prompt(tokenizer, header, before[-(room - len(after)) :], after, suffix_first=suffix_first)
 
 
@@ -211,6 +211,13 @@ def arrange_prompt(
     fim_prefix, fim_middle, fim_suffix = (np.array([token]) for token in tokenizer.fim_ids)
     parts = gap_prompt(before, after, (fim_prefix, fim_suffix, fim_middle), suffix_first=suffix_first)
     return np.concatenate((header, *parts)).astype(np.int64)
+
+
+def clean_prompts(prompt: str | bytes, suffix: str | bytes | None) -> tuple[bytes, bytes | None]:
+    """The UTF-8 of a text and of the text after its end, which has the same encoding. See `clean_prompt`."""
+    codec = detect_codec(prompt, cut=True) if isinstance(prompt, bytes) else ""
+    after = None if suffix is None else clean_prompt(suffix, "the suffix", codec)
+    return clean_prompt(prompt, "the prompt"), after
 
 
 def clean_prompt(text: str | bytes, name: str, codec: str = "") -> bytes:

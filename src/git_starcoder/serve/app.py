@@ -31,6 +31,7 @@ from git_starcoder.serve.jobs import DroppedError, Job, Jobs, Part, QueueFullErr
 from git_starcoder.serve.metrics import Metrics, resident_bytes
 from git_starcoder.serve.openapi import describe_api
 from git_starcoder.serve.page import page_file, render_page
+from git_starcoder.text.visible import escape_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -174,7 +175,7 @@ class Server:
         return {
             "model": engine.name,
             "repository": engine.model.repository,
-            "work_tree": None if follower.tree is None else follower.tree.root.name,
+            "work_tree": None if follower.tree is None else escape_surrogates(follower.tree.root.name),
             "parameters": network.parameter_count,
             "context": network.context,
             "fills_gaps": engine.model.fills_gaps,

@@ -50,7 +50,7 @@ class WorkTree:
         """Find the work tree that contains a folder.
 
         Raises:
-            RepositoryError: It is in none.
+            RepositoryError: It is in none, or git cannot read its configuration.
         """
         code, output, message = run_git(
             "-C", str(folder.absolute()), *SAFE_OPTIONS, "rev-parse", "--show-toplevel", env=git_environment()
@@ -59,7 +59,7 @@ class WorkTree:
             what = f"'{folder}' is not in a work tree: {message}"
             raise RepositoryError(what, where="--repo", hint="give the folder of a Git repository that is checked out")
         self.root = Path(output.removesuffix("\n"))
-        self._ignore_options = _own_ignore_file()
+        self._ignore_file = _find_ignore_file(self.root)
 
     def list_files(self, paths: Iterable[str] = ()) -> set[str]:
         """List the files that git does not ignore; with `paths`, only those that are, or are in, one of these.
@@ -71,7 +71,7 @@ class WorkTree:
         if len(wanted) > MAX_PATHS_PER_CALL:
             wanted = []
         code, output, message = run_git(
-            "--literal-pathspecs", "-C", str(self.root), *SAFE_OPTIONS, *self._ignore_options, "ls-files", "-z",
+            "--literal-pathspecs", "-C", str(self.root), *SAFE_OPTIONS, *self._ignore_option(), "ls-files", "-z",
             "--cached", "--others", "--exclude-standard", "--", *wanted, env=git_environment(),
         )  # fmt: skip
         if code:
@@ -84,10 +84,18 @@ class WorkTree:
         if not parts or parts[0] in {"/", ".git"} or ".." in parts or "\0" in path:
             return True
         code, *_ = run_git(
-            "-C", str(self.root), *SAFE_OPTIONS, *self._ignore_options, "check-ignore", "-q", "--", f"./{path}",
+            "-C", str(self.root), *SAFE_OPTIONS, *self._ignore_option(), "check-ignore", "-q", "--", f"./{path}",
             env=git_environment(),
         )  # fmt: skip
         return code != 1
+
+    def _ignore_option(self) -> tuple[str, str]:
+        """The option that names the user's own ignore file. Git would wait for a pipe there, so it counts as empty."""
+        try:
+            is_other = not stat.S_ISREG((self.root / self._ignore_file).stat().st_mode)
+        except OSError:  # it may be made later
+            is_other = False
+        return "-c", f"core.excludesFile={'' if is_other else self._ignore_file}"
 
     def version(self, path: str) -> FileVersion | None:
         """The version of a regular file on disk; None if there is none."""
@@ -124,14 +132,20 @@ def clean_source(path: str, data: bytes) -> bytes | None:
     return None if role in FOREIGN_ROLES else cleaned.text
 
 
-def _own_ignore_file() -> tuple[str, ...]:
-    """Options that name the user's own ignore file. Our git does not find it: it reads no configuration of the user."""
-    # From the root folder, so that no repository's configuration is read.
-    code, output, _ = run_git(
-        "config", "--global", "--get", "--type=path", "core.excludesFile",
-        env={key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
-    )  # fmt: skip
+def _find_ignore_file(root: Path) -> str:
+    """The user's own ignore file for a work tree; empty if there is none.
+
+    Our git does not find it: it reads no configuration of the user. So git is asked as the user would ask it, for one
+    value, which runs nothing.
+    """
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key.startswith("GIT_CONFIG_")
+    }
+    code, output, message = run_git(
+        "-C", str(root), *SAFE_OPTIONS, "config", "--get", "--type=path", "core.excludesFile", env=kept
+    )
+    if code not in {0, 1}:
+        raise RepositoryError(f"git cannot read its configuration: {message}", where=str(root))
     home = home_folder()
     base = os.environ.get("XDG_CONFIG_HOME") or (str(home / ".config") if home else "")
-    file = output.removesuffix("\n") if not code else f"{base}/git/ignore" if base else ""
-    return ("-c", f"core.excludesFile={file}") if file else ()
+    return output.removesuffix("\n") if not code else f"{base}/git/ignore" if base else ""

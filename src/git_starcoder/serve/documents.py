@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,3 +83,13 @@ def find_offset(text: str, place: Place, encoding: str) -> int:
     line_end = LINE_END.search(text, start)
     line = text[start : line_end.start() if line_end else len(text)]
     return start + len(line.encode(codec, "replace")[: max(0, place.units) * width].decode(codec, "replace"))
+
+
+def file_name(uri: str) -> str:
+    """The absolute name of the file with a URI, as git and Python write it; empty if it is no file of this machine."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # such as `jdt://[x`
+        return ""
+    name = unquote(parts.path, errors="surrogateescape")
+    return name if parts.scheme == "file" and parts.netloc in {"", "localhost"} and "\0" not in name else ""

@@ -38,6 +38,7 @@ from git_starcoder.serve.healing import TokenTable
 from git_starcoder.serve.prompt import MAX_EXCERPT_TOKENS, make_prompt, plain_text, text_tokens
 from git_starcoder.serve.writer import SuggestionWriter
 from git_starcoder.text import tokenizer as tokenizers
+from git_starcoder.text.visible import escape_surrogates
 from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Engine:
         reader = model.network
         self.model = model
         self.name = name
-        """The name of the model, for users."""
+        """The name of the model, for users. It can be written as UTF-8."""
         self.network: AnyNetwork = reader.network if isinstance(reader, NetworkWithContext) else reader
         self.threshold = threshold
         """The confidence from which a completion is shown."""
@@ -142,7 +143,7 @@ class Engine:
             MissingExtraError: torch, transformers or watchfiles is not installed.
         """
         folder = expand_user(name)
-        model_name = _name_of(folder) if folder.exists() else str(name)
+        model_name = escape_surrogates(_name_of(folder) if folder.exists() else str(name))
         threshold = DEFAULT_THRESHOLD
         if (folder / TRAINING_RECORD).is_file():
             model, threshold = open_model(folder)

@@ -8,10 +8,12 @@ editors on one server do not take each other's away.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, Lock, RLock, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,8 +27,7 @@ from git_starcoder.serve.locate import find_document
 from git_starcoder.text.secrets import secret_file_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Mapping
-    from pathlib import Path
+    from collections.abc import Collection, Generator, Iterable, Mapping
 
     from git_starcoder.memory.repository_memory import RepositoryMemory
     from git_starcoder.model.context import ContextComposer
@@ -83,13 +84,13 @@ class Follower:
         self, tokenizer: Tokenizer, memory: RepositoryMemory | None, composer: ContextComposer | None,
         folder: Path | None = None,
     ) -> None:  # fmt: skip
-        """Begin with what was stored with the model. Without `folder`, nothing else is known until `learn` is called.
+        """Begin with what was stored with the model. Without `folder`, more is known only by `learn` or `read_once`.
 
         Raises:
             RepositoryError: The folder is in no work tree.
         """
-        is_of_use = memory is not None or composer is not None
-        self.tree = WorkTree(folder) if folder is not None and is_of_use else None
+        self._is_of_use = memory is not None or composer is not None
+        self.tree = WorkTree(folder) if folder is not None and self._is_of_use else None
         self.problem = ""
         """Why the files on disk are not followed any more; empty while they are."""
         self.updates = 0
@@ -148,6 +149,15 @@ class Follower:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+
+    def read_once(self, tree: WorkTree) -> None:
+        """Read the files of a work tree as they are now, if they are of use, and do not follow them.
+
+        Raises:
+            RepositoryError: Git cannot list the files.
+        """
+        if self._is_of_use:
+            self._read_changes(tree, None)
 
     def read_files(self, paths: Collection[str]) -> None:
         """Read the files at some paths, of which somebody else has seen that they change; needed if `problem` is set.
@@ -266,10 +276,15 @@ class Follower:
             self._ready.set()
 
     def _watch(self, tree: WorkTree, root_id: tuple[int, int]) -> None:
-        """Read all files, and then what changes of them, until the end, or until another folder is at their place."""
+        """Read all files, and then what changes of them, until the end, or until they must be watched anew.
+
+        That is when another folder is at their place, or a link to a folder has changed. The watcher follows such
+        links, and watches a folder under one name only: without the link it would not see that folder any more.
+        """
         from watchfiles import watch
 
         root = str(tree.root)
+        links: set[str] = set()
         is_first = True
         for changes in watch(
             root, watch_filter=None, step=QUIET_MILLISECONDS, debounce=LONGEST_WAIT_MILLISECONDS,
@@ -278,9 +293,14 @@ class Follower:
         ):  # fmt: skip
             if _folder_id(tree.root) != root_id:
                 return
-            paths = {name[len(root) + 1 :] for _, name in changes}
+            names = {name for name in _real_names(name for _, name in changes) if name.startswith(f"{root}/")}
+            within = tuple(f"{name}/" for name in names if not os.path.lexists(name))
+            if any(link in names or link.startswith(within) for link in links):
+                return
+            links |= _links_to_folders({root} if is_first else names)
+            paths = {name[len(root) + 1 :] for _, name in changes}  # `.git` may be a link to a folder elsewhere
             is_of_all = is_first or not paths.isdisjoint(GIT_FILES) or any(p.endswith(".gitignore") for p in paths)
-            paths = {path for path in paths if path and not path.startswith(".git/")}
+            paths = {path for name in names if not (path := name[len(root) + 1 :]).startswith(".git/")}
             is_first = False
             if is_of_all or paths:
                 with suppress(RepositoryError):  # the index is being replaced, which is a change of its own
@@ -316,6 +336,25 @@ def _undecodable_names() -> Generator[None]:
     except RuntimeError as error:
         if "Unable to decode" not in str(error):
             raise
+
+
+def _real_names(names: Iterable[str]) -> set[str]:
+    """The absolute names of files and folders, without symbolic links to the folders that they are in."""
+    parts = [os.path.split(name) for name in names]
+    real = {folder: os.path.realpath(folder) for folder in {folder for folder, _ in parts}}
+    return {f"{real[folder]}/{name}" for folder, name in parts}
+
+
+def _links_to_folders(names: Iterable[str]) -> set[str]:
+    """The symbolic links to folders among files and folders, and among all that is in these folders."""
+    found: set[str] = set()
+    for name in names:
+        if Path(name).is_symlink():
+            found.update([name] if Path(name).is_dir() else ())
+            continue
+        for folder, subfolders, _ in os.walk(name):
+            found.update(link for each in subfolders if Path(link := f"{folder}/{each}").is_symlink())
+    return found
 
 
 def _folder_id(folder: Path) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import metadata
@@ -22,12 +23,12 @@ from lsprotocol import types
 from pygls.exceptions import FeatureNotificationError, FeatureRequestError
 from pygls.lsp.server import LanguageServer
 from pygls.protocol import LanguageServerProtocol, lsp_method
-from pygls.uris import to_fs_path
 
 from git_starcoder.errors import RepositoryError
 from git_starcoder.serve.cursor import CancelledError, Cursor
 from git_starcoder.serve.disk import WorkTree
-from git_starcoder.serve.documents import OpenDocuments, Place
+from git_starcoder.serve.documents import OpenDocuments, Place, file_name
+from git_starcoder.text.visible import escape_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -85,7 +86,7 @@ class EditorServer(LanguageServer):
     def follow(self, params: types.InitializeParams) -> None:
         """Follow the repository that an editor has opened. Of several folders, it is the first that is in one."""
         uris = [*(folder.uri for folder in params.workspace_folders or ()), params.root_uri]
-        names = [to_fs_path(uri) for uri in uris if uri]
+        names = [file_name(uri) for uri in uris if uri]
         for name in (*names, params.root_path, "."):
             if self._root is None and name:
                 with suppress(RepositoryError):  # not every folder is in a repository
@@ -153,11 +154,12 @@ class EditorServer(LanguageServer):
 
     def _path(self, uri: str) -> str:
         """The path in the repository of the file with this URI; empty if it is not in there."""
-        name = to_fs_path(uri)
-        if name is None or self._root is None:
+        name = file_name(uri)
+        if not name or self._root is None:
             return ""
         file = Path(name)
-        for candidate in (file, file.parent.resolve() / file.name):  # git knows the folder without symbolic links
+        real = Path(os.path.realpath(file.parent), file.name)  # git knows the folder without symbolic links
+        for candidate in (file, real):
             if candidate.is_relative_to(self._root):
                 return candidate.relative_to(self._root).as_posix()
         return ""
@@ -177,7 +179,7 @@ class EditorServer(LanguageServer):
             self.client_register_capability(types.RegistrationParams([types.Registration(method, method, options)]))
 
     def _log(self, message: str, kind: types.MessageType) -> None:
-        self.window_log_message(types.LogMessageParams(kind, message))
+        self.window_log_message(types.LogMessageParams(kind, escape_surrogates(message)))
 
     def report_server_error(self, error: Exception, source: Any) -> None:
         """Tell the editor's log of an error. The answer to a request tells of its own."""
