@@ -28,8 +28,8 @@ MAX_COPIES = 16
 """Variations of one file by one augmentation. More would be near-duplicates of each other."""
 WindowSize = Annotated[int, Meta(ge=16, le=1_048_576)]
 """Tokens of a row."""
-Factor = Annotated[PositiveFloat, Off(1.0)]
-"""A factor of weights."""
+Factor = Annotated[float, Meta(ge=0.05, le=1000), Off(1.0)]
+"""A factor of weights. These are written with four decimals, and the product of three factors is at least 0.0001."""
 RepositoryName = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A name on one line."""
 

@@ -180,3 +180,15 @@ def test_a_handler_of_the_caller_stays():
     finally:
         signal.signal(signal.SIGTERM, handler)
     assert received == ["here"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("recipe", "show", "elite", "-r", "natural"), "two recipes are named: 'elite' and 'natural'"),
+        (("report", "data", "--scores", "scores.json"), "the page shows scores of a model only"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(capsys, words, said):
+    assert main(list(words)) == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")

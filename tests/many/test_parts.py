@@ -26,6 +26,7 @@ def test_a_list_has_a_path_and_perhaps_a_revision_and_a_name(tmp_path):
         RepositorySource(tmp_path / "three", "HEAD", "named"),
         RepositorySource(Path("/four"), "main", "other"),
     ]
+    assert [source.revision for source in read_list(path, "v2")] == ["v2", "v1.0", "v2", "main"]
 
 
 @pytest.mark.parametrize("line", ["a\tb\tc\td", "\tmain", "a\tmain\tx/y", "a\tmain\t.hidden"])

@@ -181,7 +181,7 @@ def _list_sources(repos: tuple[Path, ...], list_file: Path | None, rev: str) -> 
     from git_starcoder.many.tasks import RepositorySource
 
     sources = [RepositorySource(path, rev) for path in repos]
-    return sources if list_file is None else [*sources, *read_list(list_file)]
+    return sources if list_file is None else [*sources, *read_list(list_file, rev)]
 
 
 def _build_many(

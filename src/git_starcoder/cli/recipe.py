@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from git_starcoder.cli.console import Console, align_columns
 from git_starcoder.cli.shared_options import common_options, override_seed, recipe_options
-from git_starcoder.errors import ExitCode, RecipeError
+from git_starcoder.errors import ExitCode, RecipeError, UsageError
 
 
 @click.group("recipe")
@@ -37,6 +38,8 @@ def show(console: Console, recipe: str | None, name: str, overrides: tuple[str, 
     from git_starcoder import strict_config
     from git_starcoder.recipe import Recipe
 
+    if recipe and click.get_current_context().get_parameter_source("name") is not ParameterSource.DEFAULT:
+        raise UsageError(f"two recipes are named: '{recipe}' and '{name}'", where="-r", hint="leave one of them out")
     loaded = Recipe.load(recipe or name, override_seed(overrides, seed))
     text = loaded.to_yaml()
     return console.answer({"recipe": strict_config.load(text), "fingerprint": loaded.fingerprint()}, text.rstrip())

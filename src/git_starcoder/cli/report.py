@@ -9,7 +9,7 @@ import click
 
 from git_starcoder import user_paths
 from git_starcoder.cli.shared_options import PATH_TYPE, common_options
-from git_starcoder.errors import ExitCode, OutputError
+from git_starcoder.errors import ExitCode, OutputError, UsageError
 from git_starcoder.text.visible import escape_line
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ def command(
     from git_starcoder.report import page, report
     from git_starcoder.report.model import ModelRecord, read_json
 
+    if scores is not None and model_folder is None:
+        hint = "name the folder of the model after DATASET"
+        raise UsageError("the page shows scores of a model only, and no model is named", where="--scores", hint=hint)
     # Everything that can fail is tried before the checks, which take their time.
     user_paths.offer_temporary_folder(out)
     page.require_libraries()

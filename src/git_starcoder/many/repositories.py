@@ -43,10 +43,11 @@ class LeftOut(NamedTuple):
     path: Path
 
 
-def read_list(path: Path) -> list[RepositorySource]:
+def read_list(path: Path, revision: str = "HEAD") -> list[RepositorySource]:
     """The repositories of a list: a line for each, its path, and after tabs a revision and a name if they are wanted.
 
-    Empty lines and lines that begin with `#` do not count. Paths are relative to the folder of the list.
+    Lines without a revision have `revision`. Empty lines and lines that begin with `#` do not count. Paths are relative
+    to the folder of the list.
 
     Raises:
         UsageError: The list cannot be read, or a line has more than three parts.
@@ -64,10 +65,10 @@ def read_list(path: Path) -> list[RepositorySource]:
         if len(parts) > len(RepositorySource._fields) or not parts[0]:
             hint = "one line per repository: its path, and after tabs a revision and a name"
             raise UsageError(f"{line!r} is not a repository", where=where, hint=hint)
-        revision, name = (*parts[1:], "", "")[:2]
+        own_revision, name = (*parts[1:], "", "")[:2]
         if name and not NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be a name", where=where, hint="letters, digits, '.', '-' and '_'")
-        sources.append(RepositorySource(path.parent / expand_user(parts[0]), revision or "HEAD", name))
+        sources.append(RepositorySource(path.parent / expand_user(parts[0]), own_revision or revision, name))
     if not sources:
         raise UsageError(f"'{path}' names no repository", where="--list", hint="one line per repository: its path")
     return sources
