@@ -113,18 +113,37 @@ def test_one_client_may_have_only_some_jobs_and_all_together_only_more(engine):
     run(engine, scenario)
 
 
-def test_what_has_waited_too_long_is_not_begun(engine, monkeypatch):
-    monkeypatch.setattr(jobs, "MAX_WAIT_SECONDS", -1)
-
+def test_what_has_waited_too_long_is_dropped_while_others_are_computed(engine, monkeypatch):
     async def scenario(queue):
-        late = job("a")
+        running, late = job("a", "one"), job("b", "two")
+        queue.submit(running)
+        await until(lambda: engine.begun)
+        monkeypatch.setattr(jobs, "MAX_WAIT_SECONDS", 0.01)
         queue.submit(late)
         with pytest.raises(DroppedError) as dropped:
             await texts(late)
-        assert dropped.value.cause == "late"
+        assert (dropped.value.cause, queue.count) == ("late", 1)
+        engine.goes_on.set()
+        assert await texts(running) == ["A"]
 
     run(engine, scenario)
-    assert engine.begun == []
+    assert engine.begun == ["a"]
+
+
+def test_a_job_of_several_completions_lets_others_in_between(engine, monkeypatch):
+    monkeypatch.setattr(jobs, "MAX_WAIT_SECONDS", HUNG)
+
+    async def scenario(queue):
+        long = Job("one", [(Cursor(text), Wishes()) for text in "abbac"])
+        queue.submit(long)
+        await until(lambda: engine.begun)
+        short = job("d", "two")
+        queue.submit(short)
+        engine.goes_on.set()
+        assert (await texts(short), await texts(long)) == (["D"], ["A", "B", "B", "A", "C"])
+
+    run(engine, scenario)
+    assert engine.begun == ["a", "d", "b", "c"]
 
 
 def test_equal_choices_are_computed_once(engine):
