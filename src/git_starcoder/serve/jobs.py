@@ -29,7 +29,8 @@ MAX_WAITING_OF_CLIENT = 8
 MAX_WAIT_SECONDS = 10.0
 """A job that is not begun by then is dropped: nobody looks at its place any more."""
 SHARED_CHARACTERS = 64
-"""Two texts before a cursor are versions of one text if as much is equal at their beginnings."""
+"""So many equal characters show that two requests are for one text. Less, such as a bracket after the cursor, is in
+many texts."""
 
 
 class QueueFullError(Exception):
@@ -62,6 +63,11 @@ class Job:
     def __init__(self, client: str, tasks: list[tuple[Cursor, Wishes]]) -> None:
         self.client = client
         self.tasks = tasks
+        self.cursors: list[Cursor] = []
+        """The cursors of the tasks, each once."""
+        for cursor, _ in tasks:
+            if cursor not in self.cursors:
+                self.cursors.append(cursor)
         self.done: list[Suggestion] = []
         """The completions of the first tasks, as far as they are computed."""
         self.wait_limit: asyncio.TimerHandle | None = None
@@ -204,16 +210,22 @@ class Jobs:
 
 
 def is_obsolete(old: Job, new: Job) -> bool:
-    """Whether a newer job is for the same place in another version of the same text.
+    """Whether a newer job is for the same places in other versions of the same texts."""
+    return all(any(is_version(before, after) for after in new.cursors) for before in old.cursors)
 
-    Equal requests are no versions: some editors ask several times, for several suggestions.
+
+def is_version(old: Cursor, new: Cursor) -> bool:
+    """Whether a newer cursor is at the same place in another version of the same text.
+
+    Equal requests are no versions: some editors ask several times, for several suggestions. Without a path, the texts
+    decide. The text after the cursor is the same, or somebody has typed on or gone back: then one text before the
+    cursor begins with all of the other. A common beginning, such as a licence, is no sign.
     """
-    before, after = old.tasks[0][0], new.tasks[0][0]
-    if (before.prefix, before.suffix) == (after.prefix, after.suffix):
+    if (old.prefix, old.suffix) == (new.prefix, new.suffix):
         return False
-    if before.path or after.path:
-        return before.path == after.path
-    shorter = min(len(before.prefix), len(after.prefix))
-    shared = min(shorter, SHARED_CHARACTERS)
-    is_same_beginning = shared > 0 and before.prefix[:shared] == after.prefix[:shared]
-    return is_same_beginning or (before.suffix != "" and before.suffix == after.suffix)
+    if old.path or new.path:
+        return old.path == new.path
+    if old.suffix == new.suffix and len(old.suffix) >= SHARED_CHARACTERS:
+        return True
+    shorter, longer = sorted((old.prefix, new.prefix), key=len)
+    return longer.startswith(shorter) and len(shorter) >= min(SHARED_CHARACTERS, len(longer) / 2) > 0
