@@ -93,7 +93,7 @@ def make_prompt(
     healed = table.take_back(before[-8:].tolist())
     before = before[: len(before) - healed.tokens]
     limit = max(1, min(max_tokens, context // 4))
-    header = model.header(path)[: (context - budget) // 4]
+    header = model.header(path, context - budget - limit - RESERVED_TOKENS)
     shown = header if composer is None else composer.extend_header(header, beginning, budget)
     has_gap = model.fills_gaps and bool(model.tokenizer.decode(after).strip())
     room = context - limit - RESERVED_TOKENS - len(shown) - healed.tokens - len(after) * has_gap
