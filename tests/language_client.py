@@ -117,8 +117,8 @@ def end_position(text):
 
 
 @contextmanager
-def editing(*command, messages=b"", **options):
-    """An editor that has started a server. At the end, it must end by itself, with these messages on standard error."""
+def editing(*command, code=0, messages=b"", **options):
+    """An editor that has started a server. It must end by itself with a code, and messages on standard error."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -134,13 +134,13 @@ def editing(*command, messages=b"", **options):
                 editor.ask(types.SHUTDOWN)
                 editor.tell(types.EXIT)
             try:
-                code = editor.wait(asyncio.wait_for(process.wait(), HUNG))
+                returned = editor.wait(asyncio.wait_for(process.wait(), HUNG))
             finally:
                 if process.returncode is None:
                     process.kill()
             said = editor.wait(process.stderr.read())
             editor.wait(client.stop())
-            assert (code, said) == (0, messages), said.decode()
+            assert (returned, said) == (code, messages), said.decode()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(HUNG)

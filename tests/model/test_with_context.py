@@ -295,6 +295,12 @@ def test_complete_shows_the_files_of_the_repository_but_not_the_file_itself(mode
     )
 
 
+def test_complete_leaves_out_a_header_that_is_too_long(model, dataset, tokenizer):
+    text = tokenizer.decode(load_documents(dataset, "test")[0].tokens[: BEGINNING_TOKENS + 60])
+    found = {model.complete(text, path="é" * size, max_tokens=4) for size in range(200, 204)}
+    assert found == {model.complete(text, max_tokens=4)}
+
+
 def _plain_prompt(model, document, text):
     return np.concatenate(([model.network.end_token], document.header, model.tokenizer.encode([text])[0])).astype(
         np.int64

@@ -86,13 +86,18 @@ def end(cursor, text, rule="auto", stop=()):
             "line",
         ),
         ("def f():\n    ", "", "g(1)\n    g(1)\n    g(1)\n", "g(1)", "repetition"),
+        ("g()\ng()\nh()\ng()\n", "", "g()\n", "g()", "line"),
+        ("g() \n\ng()\nh()\ng()\n", "", "g()\n", "g()", "line"),
+        ("if a:\n  g()\ng()\n", "", "g()\n", "", "repetition"),
         ("f() {\n  ", "", "if (a) {\n    {\n    }\n  }\n}\n", "if (a) {\n    {\n    }\n  }\n}", "block"),
         ("x = 1", "", "\n\n\n\n\n\ny", "", "empty"),
         ("", "", "    \n", "", None),
     ],
 )
 def test_where_it_ends(prefix, suffix, text, kept, reason):
-    assert end(Cursor(prefix, suffix), text) == (kept, reason)
+    for line_end in ("\n", "\r\n"):
+        cursor = Cursor(prefix.replace("\n", line_end), suffix.replace("\n", line_end))
+        assert end(cursor, text) == (kept, reason)
 
 
 def test_a_line_only():

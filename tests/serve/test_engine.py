@@ -20,6 +20,7 @@ from git_starcoder.serve.confidence import DEFAULT_THRESHOLD
 from git_starcoder.serve.cursor import CancelledError, Cursor, Wishes
 from git_starcoder.serve.engine import KEPT_TEXTS, Engine, EngineParts
 from git_starcoder.serve.fields import DEFAULT_TOKENS
+from git_starcoder.serve.prompt import make_prompt, text_tokens
 from git_starcoder.serve.words import WordEnd
 from serving import FILES, let_write, replace_file, wait_until
 from shell import HUNG
@@ -175,6 +176,23 @@ def test_a_long_text_is_cut_in_steps_so_that_its_beginning_stays(shared_engine):
     huge = longer * 30
     found = complete(shared_engine, huge, huge, "long.py", ALL._replace(max_tokens=2))
     assert found.prompt_tokens <= shared_engine.network.context
+
+
+@pytest.mark.parametrize("path", ["", PATH, *("é" * size for size in (6, 20, 100, 101))])
+@pytest.mark.parametrize("max_tokens", [1, 16, 400])
+def test_a_prompt_of_any_size_fits_and_ends_with_the_text_before_the_cursor(shared_engine, path, max_tokens):
+    model, composer, budget, table = (
+        getattr(shared_engine, name) for name in ("model", "_composer", "_budget", "_table")
+    )
+    texts = text_tokens(model, Cursor(TEXT[:PLACE], TEXT[PLACE:] * 9, path))
+    for size in (*range(16, 80), 131, 192, 500):
+        prompt = make_prompt(model, texts, path, composer, budget, table, max_tokens, size + budget)
+        assert len(prompt.tokens) + prompt.limit < size + budget
+        end = model.tokenizer.decode(prompt.tokens[-1:]) + prompt.healed
+        assert TEXT[:PLACE].encode().endswith(end)
+        shown = model.tokenizer.decode(prompt.tokens).decode("utf-8", "replace")
+        assert (f"<file_sep>{path}\n" in shown) == ("<file_sep>" in shown)
+        assert "<file_sep>" in shown or size < 192 or len(path) in {0, 100, 101}
 
 
 def test_the_parts_of_a_stream_are_the_text(shared_engine):

@@ -13,6 +13,8 @@ from git_starcoder.serve.jobs import DroppedError, Job, Jobs, QueueFullError, is
 from git_starcoder.serve.metrics import Metrics
 from shell import HUNG
 
+LICENCE = "# Licensed to the public under a licence of the usual kind, without any warranty.\n"
+
 
 class SlowEngine:
     """An engine that waits until it is told to go on, or is cancelled."""
@@ -113,18 +115,37 @@ def test_one_client_may_have_only_some_jobs_and_all_together_only_more(engine):
     run(engine, scenario)
 
 
-def test_what_has_waited_too_long_is_not_begun(engine, monkeypatch):
-    monkeypatch.setattr(jobs, "MAX_WAIT_SECONDS", -1)
-
+def test_what_has_waited_too_long_is_dropped_while_others_are_computed(engine, monkeypatch):
     async def scenario(queue):
-        late = job("a")
+        running, late = job("a", "one"), job("b", "two")
+        queue.submit(running)
+        await until(lambda: engine.begun)
+        monkeypatch.setattr(jobs, "MAX_WAIT_SECONDS", 0.01)
         queue.submit(late)
         with pytest.raises(DroppedError) as dropped:
             await texts(late)
-        assert dropped.value.cause == "late"
+        assert (dropped.value.cause, queue.count) == ("late", 1)
+        engine.goes_on.set()
+        assert await texts(running) == ["A"]
 
     run(engine, scenario)
-    assert engine.begun == []
+    assert engine.begun == ["a"]
+
+
+def test_a_job_of_several_completions_lets_others_in_between(engine, monkeypatch):
+    monkeypatch.setattr(jobs, "MAX_WAIT_SECONDS", HUNG)
+
+    async def scenario(queue):
+        long = Job("one", [(Cursor(text), Wishes()) for text in "abbac"])
+        queue.submit(long)
+        await until(lambda: engine.begun)
+        short = job("d", "two")
+        queue.submit(short)
+        engine.goes_on.set()
+        assert (await texts(short), await texts(long)) == (["D"], ["A", "B", "B", "A", "C"])
+
+    run(engine, scenario)
+    assert engine.begun == ["a", "d", "b", "c"]
 
 
 def test_equal_choices_are_computed_once(engine):
@@ -166,11 +187,32 @@ def test_an_error_belongs_to_its_request():
         (Cursor("abc"), Cursor("abcd"), True),
         (Cursor("abc", "x"), Cursor("abc", "x"), False),
         (Cursor("abc"), Cursor("xyz"), False),
-        (Cursor("abc", "rest"), Cursor("xyz", "rest"), True),
+        (Cursor("abcd"), Cursor("abc"), True),
+        (Cursor("d"), Cursor("def g"), False),
+        (Cursor("import a"), Cursor("import b"), False),
+        (Cursor(f"{LICENCE}import a"), Cursor(f"{LICENCE}import b"), False),
+        (Cursor(LICENCE), Cursor(f"{LICENCE}{LICENCE}{LICENCE}"), True),
+        (Cursor("abc", LICENCE), Cursor("xyz", LICENCE), True),
+        (Cursor("abc", ")"), Cursor("xyz", ")"), False),
         (Cursor("abc", path="a"), Cursor("abcd", path="b"), False),
         (Cursor("abc", path="a"), Cursor("xyz", path="a"), True),
         (Cursor(""), Cursor("a"), False),
+        (Cursor(""), Cursor("", "a"), False),
     ],
 )
 def test_which_requests_are_versions_of_one(old, new, expected):
     assert is_obsolete(Job("", [(old, Wishes())]), Job("", [(new, Wishes())])) == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (["abc", "abc"], ["abcd"], True),
+        (["abc", "xyz"], ["abcd"], False),
+        (["abc", "xyz"], ["xyz1", "abc1"], True),
+        (["abc", "xyz"], ["abcd", "xyz"], False),
+    ],
+)
+def test_a_request_is_obsolete_if_each_of_its_texts_is(old, new, expected):
+    jobs_of = [Job("", [(Cursor(text), Wishes()) for text in texts]) for texts in (old, new)]
+    assert is_obsolete(*jobs_of) == expected

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 
@@ -53,6 +55,12 @@ class Engine:
 
 
 EditorServer(Engine(), repository=None, explains=False).run(sys.stdin.buffer, sys.stdout.buffer)
+"""
+INTERRUPTIBLE = """\
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it runs in the background
+from git_starcoder.cli import main
+sys.exit(main())
 """
 UNWATCHED = """\
 import sys
@@ -314,6 +322,29 @@ def test_a_server_ends_with_its_editor_even_if_it_is_at_work(tmp_path):
 async def _close_pipe(client):
     client._server.stdin.close()
     await client._server.wait()
+
+
+@pytest.mark.parametrize(("number", "exit_code", "said"), [
+    (signal.SIGINT, 130, b"interrupted\n"), (signal.SIGTERM, 143, b"terminated\n"),
+])  # fmt: skip
+def test_a_signal_ends_it_while_the_editor_holds_the_pipe(model_folder, tree, number, exit_code, said):
+    command = sys.executable, "-c", INTERRUPTIBLE, "lsp", model_folder, "--threshold", "0"
+    with editing(*command, code=exit_code, messages=said, env=environment(OMP_NUM_THREADS="1")) as editor:
+        editor.initialize(tree)
+        assert editor.complete_at_end((tree / PATH).as_uri(), PREFIX, SUFFIX)
+        editor.client._server.send_signal(number)
+        editor.wait(asyncio.wait_for(editor.client._server.wait(), HUNG))
+
+
+@pytest.mark.parametrize("told", [b"noise", b"Content-Length: 100\r\n\r\n{"])
+def test_it_ends_with_its_input_of_any_kind(commands, model_folder, tmp_path, told):
+    file = tmp_path / "input"
+    file.write_bytes(told)
+    with file.open("rb") as opened:
+        for given in ({"input": told}, {"stdin": opened}, {"stdin": subprocess.DEVNULL}):
+            command = [*map(str, lsp(commands, model_folder))]
+            done = subprocess.run(command, **given, capture_output=True, timeout=HUNG, check=False)
+            assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_only_the_protocol_is_written_to_standard_output():

@@ -126,7 +126,7 @@ class Model:
         _check_sampling(max_tokens, temperature)
         network, tokenizer = self.network, self.tokenizer
         limit = min(max_tokens, network.context // 2)
-        header = self.header(path)
+        header = self.header(path, network.context - limit - RESERVED_TOKENS)
         tokens = prompt_tokens(network, tokenizer, prompt, suffix, limit, header, suffix_first=self.suffix_first)
         stop = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
         stop[[network.end_token, *tokenizer.control_tokens]] = True
@@ -135,11 +135,16 @@ class Model:
         (generated,) = network.generate([tokens], limit, stop=stop, sampling=sampling, readers=readers)
         return tokenizer.decode(generated[~stop[generated]]).decode("utf-8", "replace")
 
-    def header(self, path: str) -> NDArray[np.int64]:
-        """The header of a file as training shows it; empty if the path is not known, or the model knows no headers."""
+    def header(self, path: str, room: int) -> NDArray[np.int64]:
+        """The header of a file as training shows it: whole or not at all.
+
+        It is empty if it would take more than half of `room`, the tokens of a header and the text, if the path is not
+        known, or if the model knows no headers.
+        """
         if not (self.repository and path):
             return NO_HEADER
-        return encode_header(self.tokenizer, self.repository, path)
+        header = encode_header(self.tokenizer, self.repository, path)
+        return header if len(header) <= room // 2 else NO_HEADER
 
     def bits_per_byte(self, text: str | bytes) -> float:
         """The average number of bits that the model needs to predict one byte of a non-empty text; lower is better."""
@@ -185,7 +190,6 @@ def prompt_tokens(
 
     Of a prompt that is too long only the end is there.
     """
-    header = header[: network.context // 4]
     room = network.context - max_tokens - RESERVED_TOKENS - len(header)
     prompt, suffix = clean_prompts(prompt, suffix)
     before = tokenizer.encode([prompt])[0].astype(np.int64)

@@ -55,7 +55,7 @@ class Wishes(NamedTuple):
     """What a client may choose about a completion."""
 
     max_tokens: int = 64
-    """The largest number of new tokens; at most a quarter of what the model reads."""
+    """The largest number of new tokens; at most a quarter of what the model reads without other files."""
     sampling: Sampling = GREEDY
     ending: EndingRule = "auto"
     stop: tuple[str, ...] = ()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from git_starcoder.serve.prompt import plain_text
 from git_starcoder.serve.repetition import first_copy_end
 from git_starcoder.serve.words import WORD
 
@@ -48,7 +50,7 @@ class EndingRules:
     rule: EndingRule
     stop: tuple[str, ...]
     before: str
-    """The text before the cursor."""
+    """The text before the cursor, as the model reads it."""
     line_rest: str
     """The line of the cursor, after it, without white space at both ends."""
     next_line: str
@@ -59,9 +61,9 @@ class EndingRules:
     @classmethod
     def at(cls, cursor: Cursor, rule: EndingRule, stop: tuple[str, ...] = ()) -> Self:
         """Read the text around a cursor."""
-        before = cursor.prefix[-65_536:]
+        before = plain_text(cursor.prefix[-65_536:]).decode()
         line_start = _line_start(before)
-        line_rest, _, after = cursor.suffix[:65_536].partition("\n")
+        line_rest, _, after = plain_text(cursor.suffix[:65_536]).decode().partition("\n")
         next_line = next((line for line in after.split("\n") if line.strip()), "")
         above = line_start if line_start.strip() else _line_above(before)
         opener = above if opens_block(above) and not line_rest.strip() else None
@@ -78,6 +80,12 @@ class EndingRules:
     def line_above(self) -> str:
         """The line before that of the cursor that is not blank, without white space at its end."""
         return _line_above(self.before)
+
+    @cached_property
+    def repeated_lines(self) -> frozenset[str]:
+        """The lines before the cursor that stand twice in a row, without white space at their ends and blank lines."""
+        lines = [line.rstrip() for line in self.before.split("\n") if line.strip()]
+        return frozenset(line for line, next_line in pairwise(lines) if line == next_line)
 
     def judge(self, text: str, *, is_over: bool = False) -> Verdict:
         """Decide about a text that was written so far. `is_over` says that nothing more will be written."""
@@ -142,7 +150,7 @@ class EndingRules:
                 if is_complete and whole.strip() == self.next_line and not _closes_own(lines[: index + 1]):
                     return Verdict(kept, kept, "suffix")
                 is_same = is_complete and whole.rstrip() == last and WORD.search(last)
-                if is_same and f"{last}\n{last}" not in self.before:
+                if is_same and last not in self.repeated_lines:
                     return Verdict(kept, kept, "repetition")
                 last = whole.rstrip()
                 is_out = opener is not None and index >= body and indentation(whole) <= indentation(opener)

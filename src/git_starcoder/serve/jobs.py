@@ -1,5 +1,7 @@
 """The queue in front of the engine: one worker, fair limits, and nothing is computed that nobody waits for.
 
+A job of several completions goes back to the end of the queue after each one.
+
 A job is dropped when its client disconnects, and when a newer job of the same client is for the same place in the same
 text: somebody has typed on.
 """
@@ -9,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
-from time import monotonic
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from git_starcoder.serve.cursor import CancelledError, Cursor, Suggestion, Wishes
@@ -26,9 +27,10 @@ MAX_WAITING = 32
 MAX_WAITING_OF_CLIENT = 8
 """Jobs of one client that wait; a further one is refused with 429."""
 MAX_WAIT_SECONDS = 10.0
-"""A job that has waited longer is dropped: nobody looks at its place any more."""
+"""A job that is not begun by then is dropped: nobody looks at its place any more."""
 SHARED_CHARACTERS = 64
-"""Two texts before a cursor are versions of one text if as much is equal at their beginnings."""
+"""So many equal characters show that two requests are for one text. Less, such as a bracket after the cursor, is in
+many texts."""
 
 
 class QueueFullError(Exception):
@@ -61,7 +63,15 @@ class Job:
     def __init__(self, client: str, tasks: list[tuple[Cursor, Wishes]]) -> None:
         self.client = client
         self.tasks = tasks
-        self.created_at = monotonic()
+        self.cursors: list[Cursor] = []
+        """The cursors of the tasks, each once."""
+        for cursor, _ in tasks:
+            if cursor not in self.cursors:
+                self.cursors.append(cursor)
+        self.done: list[Suggestion] = []
+        """The completions of the first tasks, as far as they are computed."""
+        self.wait_limit: asyncio.TimerHandle | None = None
+        """What drops it if it waits too long."""
         self.cause: DropCause | None = None
         self._parts: asyncio.Queue[Part | BaseException | None] = asyncio.Queue()
         self._cancelled = Event()
@@ -71,8 +81,14 @@ class Job:
         """Whether nobody wants the result."""
         return self._cancelled.is_set()
 
+    def end_waiting(self) -> None:
+        """Let its waiting time count no longer."""
+        if self.wait_limit is not None:
+            self.wait_limit.cancel()
+
     def drop(self, cause: DropCause) -> None:
         """Stop working on it at once. Must be called from the event loop."""
+        self.end_waiting()
         if not self._cancelled.is_set():
             self.cause = cause
             self._cancelled.set()
@@ -122,14 +138,15 @@ class Jobs:
         for other in mine:
             if not other.is_dropped and is_obsolete(other, job):
                 self.drop(other, "obsolete")
-        self._waiting = [other for other in self._waiting if not other.is_dropped]
         if sum(other.client == job.client for other in self._waiting) >= MAX_WAITING_OF_CLIENT:
             raise QueueFullError(is_of_client=True)
         if len(self._waiting) >= MAX_WAITING:
             raise QueueFullError(is_of_client=False)
         self._waiting.append(job)
+        loop = asyncio.get_running_loop()
+        job.wait_limit = loop.call_later(MAX_WAIT_SECONDS, self.drop, job, "late")
         if self._worker is None:
-            self._worker = asyncio.get_running_loop().create_task(self._work())
+            self._worker = loop.create_task(self._work())
         self._wake.set()
 
     def drop(self, job: Job, cause: DropCause) -> None:
@@ -137,6 +154,7 @@ class Jobs:
         if not job.is_dropped:
             self._metrics.dropped[cause] += 1
             job.drop(cause)
+            self._waiting = [other for other in self._waiting if other is not job]
 
     async def close(self) -> None:
         """Drop all jobs and end the worker."""
@@ -153,15 +171,14 @@ class Jobs:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                job = self._waiting.pop(0)
-                if monotonic() - job.created_at > MAX_WAIT_SECONDS:
-                    self.drop(job, "late")
-                if job.is_dropped:
-                    continue
-                self._running = job
+                job = self._running = self._waiting.pop(0)
+                job.end_waiting()
                 try:
-                    await loop.run_in_executor(self._pool, self._complete, job, loop)
-                    job.put(None)
+                    await loop.run_in_executor(self._pool, self._complete_next, job, loop)
+                    if len(job.done) == len(job.tasks):
+                        job.put(None)
+                    elif not job.is_dropped:
+                        self._waiting.append(job)  # the others come first
                 except CancelledError:
                     pass  # whoever dropped it has said so
                 except Exception as error:  # noqa: BLE001 - it belongs to the request, which reports it
@@ -169,38 +186,46 @@ class Jobs:
                 finally:
                     self._running = None
 
-    def _complete(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
-        """Complete each of the cursors of a job. Runs in the worker's thread."""
-        done: list[Suggestion] = []
-        for index, task in enumerate(job.tasks):
+    def _complete_next(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+        """Do the next task of a job, and those after it that are done with it. Runs in the worker's thread."""
+        first = len(job.done)
+        for index, task in enumerate(job.tasks[first:], first):
 
             def tell(text: str, index: int = index) -> None:
                 loop.call_soon_threadsafe(job.put, Part(index, text))
 
             earlier = job.tasks.index(task)
             if earlier < index:  # several choices at temperature 0
-                found = done[earlier]
+                found = job.done[earlier]
                 tell(found.text)
+            elif index > first:
+                break
             else:
                 cursor, wishes = task
                 found = self._engine.complete(cursor, wishes, is_cancelled=lambda: job.is_dropped, on_text=tell)
                 tokens = found.prompt_tokens, found.cached_tokens, len(found.tokens), found.drafted
                 self._metrics.complete(found.reason, found.seconds, *tokens)
-            done.append(found)
+            job.done.append(found)
             loop.call_soon_threadsafe(job.put, Part(index, found))
 
 
 def is_obsolete(old: Job, new: Job) -> bool:
-    """Whether a newer job is for the same place in another version of the same text.
+    """Whether a newer job is for the same places in other versions of the same texts."""
+    return all(any(is_version(before, after) for after in new.cursors) for before in old.cursors)
 
-    Equal requests are no versions: some editors ask several times, for several suggestions.
+
+def is_version(old: Cursor, new: Cursor) -> bool:
+    """Whether a newer cursor is at the same place in another version of the same text.
+
+    Equal requests are no versions: some editors ask several times, for several suggestions. Without a path, the texts
+    decide. The text after the cursor is the same, or somebody has typed on or gone back: then one text before the
+    cursor begins with all of the other. A common beginning, such as a licence, is no sign.
     """
-    before, after = old.tasks[0][0], new.tasks[0][0]
-    if (before.prefix, before.suffix) == (after.prefix, after.suffix):
+    if (old.prefix, old.suffix) == (new.prefix, new.suffix):
         return False
-    if before.path or after.path:
-        return before.path == after.path
-    shorter = min(len(before.prefix), len(after.prefix))
-    shared = min(shorter, SHARED_CHARACTERS)
-    is_same_beginning = shared > 0 and before.prefix[:shared] == after.prefix[:shared]
-    return is_same_beginning or (before.suffix != "" and before.suffix == after.suffix)
+    if old.path or new.path:
+        return old.path == new.path
+    if old.suffix == new.suffix and len(old.suffix) >= SHARED_CHARACTERS:
+        return True
+    shorter, longer = sorted((old.prefix, new.prefix), key=len)
+    return longer.startswith(shorter) and len(shorter) >= min(SHARED_CHARACTERS, len(longer) / 2) > 0

@@ -1,7 +1,7 @@
 """The language server: an editor tells of its documents and asks, over pipes, what may stand at a cursor.
 
-It answers `textDocument/inlineCompletion` of version 3.18 of the protocol. pygls reads and writes the messages, and
-`engine` writes the completions, the same as over HTTP. There is no port, so no web page can reach it.
+It answers `textDocument/inlineCompletion` of version 3.18 of the protocol. pygls understands and writes the messages,
+and `engine` writes the completions, the same as over HTTP. There is no port, so no web page can reach it.
 
 The documents are kept in `documents`, not in pygls, which also ends lines at form feeds and then misplaces every change
 after one.
@@ -12,15 +12,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from selectors import PollSelector
 from threading import Event
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from lsprotocol import types
 from pygls.exceptions import FeatureNotificationError, FeatureRequestError
+from pygls.io_ import StdoutWriter, run_async
 from pygls.lsp.server import LanguageServer
 from pygls.protocol import LanguageServerProtocol, lsp_method
 
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from git_starcoder.serve.engine import Engine
 
 ALL_FILES = "**/*"
+READ_BYTES = 1 << 16
+"""Bytes that are read from the editor at a time, at most."""
 
 
 class Work(NamedTuple):
@@ -73,15 +78,41 @@ class EditorServer(LanguageServer):
             self._follow(repository)
 
     def run(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
-        """Answer an editor until it says that this is the end, or closes the pipe."""
+        """Answer an editor until it says that this is the end, or closes the pipe.
+
+        `start_io` of pygls would hide an interrupt, and wait for a thread that waits for the editor.
+        """
         # Its messages repeat texts of the user; what goes wrong is told to the editor.
         logging.getLogger("pygls").setLevel(logging.CRITICAL)
+        self.protocol.set_writer(StdoutWriter(stdout))
         try:
-            self.start_io(stdin, stdout)
+            with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(PollSelector())) as runner:
+                runner.run(self._talk(stdin))
+        except (BrokenPipeError, SystemExit):
+            pass  # the editor is gone, or has said that this is the end
         finally:
             for work in self._newest.values():
                 work.is_dropped.set()
             self._pool.shutdown()
+
+    async def _talk(self, stdin: BinaryIO) -> None:
+        """Read messages and act on them until the pipe is closed."""
+        loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(sys.maxsize)
+
+        def feed() -> None:
+            try:
+                data = os.read(stdin.fileno(), READ_BYTES)
+            except ConnectionResetError:  # some editors use sockets as pipes
+                data = b""
+            if data:
+                reader.feed_data(data)
+            else:
+                loop.remove_reader(stdin)
+                reader.feed_eof()
+
+        loop.add_reader(stdin, feed)
+        with suppress(asyncio.IncompleteReadError):
+            await run_async(Event(), reader, self.protocol, error_handler=self.report_server_error)
 
     def follow(self, params: types.InitializeParams) -> None:
         """Follow the repository that an editor has opened. Of several folders, it is the first that is in one."""

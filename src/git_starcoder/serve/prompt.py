@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from git_starcoder.model.complete import RESERVED_TOKENS, arrange_prompt
+from git_starcoder.serve.healing import MAX_HEALED_TOKENS
 from git_starcoder.text.encoding import normalize_line_ends
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ def make_prompt(
 ) -> Prompt:  # fmt: skip
     """Arrange the parts of a prompt.
 
+    The header takes at most half of the room for text, and the text after the cursor half of what is left. The rest is
+    for the text before the cursor.
+
     Args:
         model: The model that is to read it.
         texts: What `text_tokens` returned.
@@ -92,11 +96,14 @@ def make_prompt(
     before, after, beginning = texts
     healed = table.take_back(before[-8:].tolist())
     before = before[: len(before) - healed.tokens]
-    limit = max(1, min(max_tokens, context // 4))
-    header = model.header(path)[: (context - budget) // 4]
+    limit = max(1, min(max_tokens, (context - budget) // 4))
+    room = context - budget - limit - RESERVED_TOKENS - MAX_HEALED_TOKENS
+    header = model.header(path, room)
     shown = header if composer is None else composer.extend_header(header, beginning, budget)
+    room += budget - len(shown)
+    after = after[: room // 2]
     has_gap = model.fills_gaps and bool(model.tokenizer.decode(after).strip())
-    room = context - limit - RESERVED_TOKENS - len(shown) - healed.tokens - len(after) * has_gap
+    room -= len(after) * has_gap
     excess, step = len(before) - room, max(1, int(room * CUT_SHARE))
     start = last_start if excess <= last_start <= excess + CUT_SLACK * step else -(-max(0, excess) // step) * step
     is_whole = start == 0 and len(beginning) - healed.tokens <= len(before)
