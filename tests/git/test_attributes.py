@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from git_starcoder.git.attributes import MAX_ATTRIBUTE_LINES, read_attributes
+from git_starcoder.git.attributes import MAX_ATTRIBUTE_LINES, MAX_MACROS, read_attributes
 from git_starcoder.git.objects import Repo
 from git_starcoder.records import NO_DECLARED_ROLES, DeclaredRoles
 
@@ -156,6 +156,16 @@ def test_lines_beyond_a_limit_are_noted(repo_maker):
     repo = Repo.open(repo_maker({".gitattributes": text}))
     assert read_attributes(repo).declared_roles("a.py") == NO_DECLARED_ROLES
     assert repo.notes == ["1 lines of .gitattributes beyond 2,000 are ignored"]
+
+
+def test_a_long_chain_of_macros(repo_maker):
+    chain = "".join(f"[attr]m{number} m{number - 1}\n" for number in range(1, MAX_MACROS + 2))
+    text = f"[attr]m0 linguist-vendored\n{chain}*.x m{MAX_MACROS - 1}\n*.y m{MAX_MACROS}\n"
+    repo = Repo.open(repo_maker({".gitattributes": text}))
+    found = read_attributes(repo)
+    assert found.declared_roles("a.x").vendored
+    assert found.declared_roles("a.y") == NO_DECLARED_ROLES
+    assert repo.notes == ["2 macros of .gitattributes beyond 2,000 are ignored"]
 
 
 def test_a_folder_with_the_marks_of_a_virtual_environment_is_vendored(repo_maker):

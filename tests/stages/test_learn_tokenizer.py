@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from git_starcoder.build_state import BuildState
 from git_starcoder.git.objects import Repo
 from git_starcoder.recipe import Recipe
-from git_starcoder.records import Source, Unit, content_id
+from git_starcoder.records import Source, Span, Unit, content_id
 from git_starcoder.stages import learn_tokenizer
 from git_starcoder.stages.shares import holdout_rank
 
@@ -43,7 +44,9 @@ def learned(repo, folder, splits):
             units.append(Unit(source, "clean", "core", 0.5, group=content_id(entry.path), split=splits(entry.path)))
         sources = [learn_tokenizer.LearningSource(opened, units, run.texts)]
         chosen = {file.path: file.blob for file in learn_tokenizer._choose_files(run, sources, RECIPE.read.max_bytes)}
-        return learn_tokenizer.learn_tokenizer(run, RECIPE, sources).digest, chosen, run, units
+        tokenizer = learn_tokenizer.learn_tokenizer(run, RECIPE, sources)
+        (folder / "vocabulary").write_text(json.dumps([*tokenizer.vocabulary]))
+        return tokenizer.digest, chosen, run, units
 
 
 def test_a_small_commit_changes_no_token(repo_maker, tmp_path):
@@ -60,6 +63,34 @@ def test_only_files_to_learn_from_that_are_far_from_the_edge_are_read(repo_maker
     far = {unit.path for unit in units if holdout_rank(run, content_id(unit.path)) >= learn_tokenizer.MIN_HOLDOUT_RANK}
     assert far & held
     assert chosen.keys() == far - held
+
+
+def test_code_that_moved_to_a_held_out_file_since_the_anchor_is_not_learned_from(repo_maker, tmp_path):
+    moved = "".join(f"    wombatlynx = platypusheron + quokkazebrafinch({number})\n" for number in range(40))
+    texts = {path: f"{text}{moved}" for path, text in files(40).items()}
+    now = {**files(40), "held.py": f"def moved():\n{moved}"}
+    repo = repo_maker([texts, *({"f1.py": f"changed = {number}\n"} for number in range(16)), now])  # 18: back by one
+    opened = Repo.open(repo)
+    assert learn_tokenizer.find_anchor(opened) != opened.commit
+    found = []
+    for name, split in (("a", "val"), ("b", "train")):
+        _, chosen, _, _ = learned(
+            repo, tmp_path / name, lambda path, split=split: split if path == "held.py" else "train"
+        )
+        assert chosen
+        vocabulary = json.loads((tmp_path / name / "vocabulary").read_text())
+        found.append([word for word in vocabulary if "wombat" in word or "platypus" in word])
+    assert found[0] == []
+    assert found[1]
+
+
+def test_the_past_versions_of_files_with_held_out_lines_are_learned_from(repo_maker, tmp_path):
+    repo = Repo.open(repo_maker(files(40)))
+    _, chosen, run, units = learned(repo.path, tmp_path / "a", lambda _: "train")
+    later = [replace(unit, source=replace(unit.source, added=(Span(0, 9),)), split="test") for unit in units]
+    source = learn_tokenizer.LearningSource(repo, [*units, *later], run.texts)
+    again = learn_tokenizer._choose_files(run, [source], RECIPE.read.max_bytes)
+    assert {file.path: file.blob for file in again} == chosen
 
 
 def test_where_there_is_no_anchor_the_units_are_learned_from(repo_maker, tmp_path):

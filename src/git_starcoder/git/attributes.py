@@ -29,6 +29,8 @@ MAX_ATTRIBUTES_BYTES = 1 << 20
 """Larger `.gitattributes` files are not read. The limit of git is 100 MB."""
 MAX_ATTRIBUTE_LINES = 2_000
 """Lines about Linguist's attributes in all files together; later lines are ignored, and a note says so."""
+MAX_MACROS = 2_000
+"""Macros that are read. Each file that one applies to may need all of them."""
 MAX_LINE_BYTES = 2_047
 """Git ignores longer lines."""
 WHITESPACE = b" \t\r\n"
@@ -87,11 +89,13 @@ class GitAttributes:
 
     def _add_unknown(self, settings: list[Setting], known: dict[bytes, bool | None]) -> None:
         """Add the settings of attributes that are not known yet, the last one first; a macro adds its own settings."""
-        for attribute, state in reversed(settings):
+        waiting = list(settings)
+        while waiting:
+            attribute, state = waiting.pop()
             if attribute not in known:
                 known[attribute] = state
-                if state and attribute in self._macros:
-                    self._add_unknown(self._macros[attribute], known)
+                if state:
+                    waiting += self._macros.get(attribute, ())
 
 
 def read_attributes(repo: Repo) -> GitAttributes:
@@ -108,10 +112,11 @@ def read_attributes(repo: Repo) -> GitAttributes:
         if isinstance(data, bytes):
             folder = encode_path(entry.path)[: -len(ATTRIBUTES_FILE)]
             parsed[folder] = list(_parse_lines(data, is_root=not folder))
-    macros = {name: settings for pattern, name, settings in parsed.get(b"", ()) if pattern is None}
-    relevant = {*LINGUIST_ATTRIBUTES}  # and the macros that set one of them, directly or through other macros
-    while more := {name for name in macros.keys() - relevant if any(a in relevant for a, _ in macros[name])}:
-        relevant |= more
+    definitions = [(name, settings) for pattern, name, settings in parsed.get(b"", ()) if pattern is None]
+    macros = dict(definitions[:MAX_MACROS])
+    if (excess := len(definitions) - MAX_MACROS) > 0:
+        repo.notes.append(f"{excess} macros of .gitattributes beyond {MAX_MACROS:,} are ignored")
+    relevant = _find_relevant(macros)
     rules: defaultdict[bytes, list[AttributeRule]] = defaultdict(list)
     line_count = 0
     for folder, lines in sorted(parsed.items()):
@@ -125,6 +130,22 @@ def read_attributes(repo: Repo) -> GitAttributes:
     if (excess := line_count - MAX_ATTRIBUTE_LINES) > 0:
         repo.notes.append(f"{excess} lines of .gitattributes beyond {MAX_ATTRIBUTE_LINES:,} are ignored")
     return GitAttributes(dict(rules), macros, environments)
+
+
+def _find_relevant(macros: dict[bytes, list[Setting]]) -> set[bytes]:
+    """Linguist's attributes, and the macros that set one of them, directly or through other macros."""
+    macros_that_set: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for name, settings in macros.items():
+        for attribute, _ in settings:
+            macros_that_set[attribute].append(name)
+    relevant: set[bytes] = set()
+    waiting = [*LINGUIST_ATTRIBUTES]
+    while waiting:
+        attribute = waiting.pop()
+        if attribute not in relevant:
+            relevant.add(attribute)
+            waiting += macros_that_set[attribute]
+    return relevant
 
 
 def _parse_lines(data: bytes, *, is_root: bool) -> Iterator[tuple[bytes | None, bytes, list[Setting]]]:

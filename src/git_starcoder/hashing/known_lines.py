@@ -46,6 +46,10 @@ class KnownLines(NamedTuple):
         """The lines that either knows."""
         return KnownLines(sorted_unique(np.concatenate((self.hashes, other.hashes))))
 
+    def without(self, other: KnownLines) -> KnownLines:
+        """The lines that this knows and the other does not."""
+        return KnownLines(np.setdiff1d(self.hashes, other.hashes, assume_unique=True))
+
     def mark(self, lines: HashedLines) -> list[bool | None]:
         """Whether each of some lines, given as a text each, is known; None if it is too short to tell."""
         long_lines = lines.long_lines()

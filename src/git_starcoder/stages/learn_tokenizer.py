@@ -5,7 +5,9 @@ The anchor is a commit on the line of first parents, chosen by its place alone: 
 that were encoded before.
 
 Only training files are used, and of those only files that would rank far from the held-out splits if each were a group
-of its own. So a commit that moves the edge between the splits a little does not change which files are used.
+of its own. So a commit that moves the edge between the splits a little does not change which files are used. Code may
+have moved since the anchor from one of them to a held-out file. So lines that only held-out files have today are left
+out.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from git_starcoder.errors import RepositoryError
 from git_starcoder.git.history import first_parent_commits
 from git_starcoder.git.objects import FILE_MODE, MODE_TYPE_MASK, Repo, Unreadable
+from git_starcoder.hashing.known_lines import KnownLines
+from git_starcoder.hashing.texts import HashedLines
 from git_starcoder.memo import Memo
 from git_starcoder.parse.own_output import recognise_own_output
 from git_starcoder.records import content_id, dataset_path
 from git_starcoder.stages.file_table import oldest_path
+from git_starcoder.stages.history_gate import cached_lines
 from git_starcoder.stages.shares import holdout_rank
 from git_starcoder.text.clean import CleanText, clean_file, find_refusal
+from git_starcoder.text.encoding import split_lines
 from git_starcoder.text.learned_bpe import learn_bpe
 from git_starcoder.text.tokenizer import SPECIAL_TOKENS, Tokenizer, learned_tokenizer
 
@@ -72,6 +78,8 @@ class LearningFile(NamedTuple):
     """The index of its repository."""
     path: str
     blob: str
+    is_current: bool
+    """Whether the file still has this text."""
 
 
 def choose_sample(names: Collection[str]) -> set[str]:
@@ -91,11 +99,14 @@ def learn_tokenizer(build: BuildState, recipe: Recipe, sources: Sequence[Learnin
     If there are none (a small or shallow repository, a damaged anchor), learn it from the training units themselves.
     """
     chosen = _choose_files(build, sources, recipe.read.max_bytes)
-    inputs = (repr(recipe.read), str(recipe.window.vocab_size), content_id(*(file.blob for file in chosen)))
+    changed = _read_texts(sources, recipe, [file for file in chosen if not file.is_current])
+    held_out = _find_held_out_lines(build, sources, changed)
+    blobs = (file.blob for file in chosen)
+    inputs = (repr(recipe.read), str(recipe.window.vocab_size), content_id(*blobs, held_out.hashes.tobytes()))
     texts: list[bytes] = []
 
     def learn(_: object) -> Iterator[str]:
-        texts.extend(_read_texts(sources, recipe, chosen))
+        texts.extend(_without_lines(text, held_out) for text in _read_texts(sources, recipe, chosen))
         learned_from = texts or [
             source.texts.get(unit.source.text) for source in sources for unit in source.units if unit.split == "train"
         ]
@@ -108,21 +119,25 @@ def learn_tokenizer(build: BuildState, recipe: Recipe, sources: Sequence[Learnin
 
 def _choose_files(build: BuildState, sources: Sequence[LearningSource], max_bytes: int) -> list[LearningFile]:
     """The files of the anchors to learn from, in an order hashed from their paths."""
-    candidates: list[tuple[str, int, TreeEntry]] = []
+    candidates: list[tuple[str, int, TreeEntry, Unit]] = []
     for index, source in enumerate(sources):
-        candidates += ((hashed, index, entry) for hashed, entry in _find_candidates(build, source))
+        candidates += ((hashed, index, entry, unit) for hashed, entry, unit in _find_candidates(build, source))
     chosen: list[LearningFile] = []
     room = MAX_LEARNING_BYTES
-    for _, index, entry in sorted(candidates, key=lambda candidate: candidate[:2]):
+    for _, index, entry, unit in sorted(candidates, key=lambda candidate: candidate[:2]):
         room -= min(entry.size or 0, max_bytes)  # a file that is larger is a notebook, and mostly pictures
         if room >= 0 and entry.size:
-            chosen.append(LearningFile(index, entry.path, entry.blob))
+            chosen.append(LearningFile(index, entry.path, entry.blob, entry.blob == unit.source.blob))
     return chosen
 
 
-def _find_candidates(build: BuildState, source: LearningSource) -> Iterator[tuple[str, TreeEntry]]:
-    """The files of the anchor of a repository that may be learned from, each after a hash of its path."""
-    unit_of_path = {path: unit for unit in source.units for path in (*unit.source.former_paths, unit.path)}
+def _find_candidates(build: BuildState, source: LearningSource) -> Iterator[tuple[str, TreeEntry, Unit]]:
+    """The files of the anchor of a repository that may be learned from, after a hash of the path and with their unit.
+
+    What the newest commits added, if that is held out, is not in the anchor. The past versions of these files train.
+    """
+    past = [unit for unit in source.units if unit.source.added is None]
+    unit_of_path = {path: unit for unit in past for path in (*unit.source.former_paths, unit.path)}
     try:
         entries = Repo.open(source.repo.path, find_anchor(source.repo)).entries()
     except RepositoryError:
@@ -133,7 +148,35 @@ def _find_candidates(build: BuildState, source: LearningSource) -> Iterator[tupl
             continue
         # The rank that the file would have as a group of its own: its real group may change with any file like it.
         if holdout_rank(build, content_id(dataset_path(source.name, oldest_path(unit)))) >= MIN_HOLDOUT_RANK:
-            yield content_id(dataset_path(source.name, entry.path)), entry
+            yield content_id(dataset_path(source.name, entry.path)), entry, unit
+
+
+def _find_held_out_lines(build: BuildState, sources: Sequence[LearningSource], texts: Sequence[bytes]) -> KnownLines:
+    """The lines of some texts that held-out files have today and training files do not."""
+
+    def find(*, in_training: bool) -> KnownLines:
+        places = {
+            content_id(source.texts.get(unit.source.text)): (source.texts, unit.source.text)
+            for source in sources
+            for unit in source.units
+            if (unit.split == "train") is in_training and unit.source.added is None
+        }
+
+        def read(digest: str) -> list[bytes]:
+            store, place = places[digest]
+            return [store.get(place)]
+
+        return KnownLines.find(asked, [cached_lines(build, list(places), lambda digest: (digest,), read)])
+
+    asked = HashedLines.from_texts(texts)
+    held_out = find(in_training=False) if texts else KnownLines.of(asked)
+    return held_out.without(find(in_training=True)) if len(held_out.hashes) else held_out
+
+
+def _without_lines(text: bytes, left_out: KnownLines) -> bytes:
+    lines = split_lines(text)
+    is_left_out = left_out.mark(HashedLines.from_texts(lines))
+    return b"".join(line for line, is_out in zip(lines, is_left_out, strict=True) if not is_out)
 
 
 def _read_texts(sources: Sequence[LearningSource], recipe: Recipe, chosen: Sequence[LearningFile]) -> list[bytes]:
