@@ -17,8 +17,10 @@ from git_starcoder.engine.cache import SqliteCache
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.git.objects import Repo
 from git_starcoder.pipeline import build
+from git_starcoder.protocols import Failure
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
+from git_starcoder.stages.analyse import extract_facts
 from toy import embedding_model, evolving
 
 LIMIT = 1 << 30
@@ -151,6 +153,26 @@ def test_a_second_build_finds_everything(repo, engine, fresh, tmp_path):
     assert hits > 100
 
 
+class Unparsed:
+    """An engine with parsers that take too long."""
+
+    def __init__(self, engine):
+        self.jobs, self._engine = engine.jobs, engine
+
+    def map(self, function, tasks, *, limit):
+        if function is extract_facts:
+            return (Failure("timeout", "took too long") for _ in tasks)
+        return self._engine.map(function, tasks, limit=limit)
+
+
+def test_failures_of_parsers_leave_nothing_in_the_cache(repo, engine, tmp_path):
+    recipe = Recipe.load("natural", ("window.vocab_size=800", "window.size=64", "window.overlap=0.5"))
+    plain = build(repo, recipe, tmp_path / "plain", engine=engine).digest
+    with SqliteCache(tmp_path / "cache", LIMIT) as cache:
+        assert build(repo, recipe, tmp_path / "a", engine=Unparsed(engine), cache=cache).digest != plain
+        assert build(repo, recipe, tmp_path / "b", engine=engine, cache=cache).digest == plain
+
+
 def test_damaged_entries_are_not_believed(repo, engine, fresh, tmp_path):
     path = warm(repo, engine, tmp_path)
     with sqlite3.connect(path) as connection:
@@ -217,6 +239,7 @@ def test_two_builds_at_once_share_a_cache(repo, fresh, tmp_path):
 import sys
 from pathlib import Path
 from git_starcoder.pipeline import build
+from git_starcoder.protocols import Failure
 from git_starcoder.engine.cache import SqliteCache
 from git_starcoder.recipe import Recipe
 with SqliteCache(Path({str(tmp_path / "cache")!r}), {LIMIT}) as cache:

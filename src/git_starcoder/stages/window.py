@@ -24,7 +24,7 @@ from git_starcoder.bases import find_base
 from git_starcoder.errors import RecipeError
 from git_starcoder.hashing.arrays import mix_bits, range_hashes, run_offsets
 from git_starcoder.memo import Memo, batch_by_size
-from git_starcoder.records import WINDOW_COLUMNS, Change, Span, Unit, Windows, cache_groups
+from git_starcoder.records import WINDOW_COLUMNS, Change, Span, Unit, Windows, cache_groups, content_id
 from git_starcoder.row_layout import BASE, FIM_SENTINELS, masked_row, window_stride
 from git_starcoder.stages.learn_tokenizer import LearningSource, learn_tokenizer
 from git_starcoder.stages.row_table import partial_sample_key, task_prefix_lengths
@@ -202,7 +202,9 @@ def encode_samples(
     scored_bounds = [np.empty(0, dtype=np.int64)]
 
     def key(group: list[int]) -> Inputs:
-        return (tokenizer.digest, repr(reading), *(samples[index].id for index in group))
+        # Window starts come from a parser, which may have failed for a reason that is gone in another build.
+        starts = (build.texts.get(samples[index].window_starts) for index in group)
+        return (tokenizer.digest, repr(reading), *(samples[index].id for index in group), content_id(*starts))
 
     def compute(groups: list[list[int]]) -> Iterator[list[EncodedSample]]:
         encoded = _encode(build, [samples[index] for index in chain(*groups)], tokenizer)
