@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from git_starcoder.parse.imports import MAX_IMPORTS_PER_FILE, extract_imports, resolve_imports
+from git_starcoder.parse.imports import MAX_IMPORTS_PER_FILE, MAX_TARGETS, extract_imports, resolve_imports
 from git_starcoder.parse.language import PLAIN_TEXT, detect_language
 from git_starcoder.parse.tree import parse, run_queries
 
@@ -296,6 +296,16 @@ def test_hostile_imports_stay_few_and_short():
         len(imports("x.py", "".join(f"import a{number}\n" for number in range(MAX_IMPORTS_PER_FILE + 5))))
         == MAX_IMPORTS_PER_FILE
     )
+
+
+def test_packages_with_too_many_files_are_unresolved():
+    small, large = ({f"{folder}/{number}.go": f"package {folder}\n" for number in range(count)} for folder, count in (("small", 600), ("large", MAX_TARGETS + 1)))  # fmt: skip
+    other = {path.replace("small", "other"): text for path, text in small.items()}
+    main = 'package main\nimport ("m/small"; "m/large"; "m/other")\n'
+    files = {"go.mod": "module m\n", "main.go": main, **small, **large, **other}
+    found = resolved(files)["main.go"]
+    assert found.targets == tuple(sorted(small))
+    assert (found.resolved_count, found.unresolved_count) == (1, 2)
 
 
 def test_each_import_counts_once():

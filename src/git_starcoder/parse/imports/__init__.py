@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 MAX_IMPORTS_PER_FILE = 10_000
 """Only hostile files have more imports; the rest is ignored."""
+MAX_TARGETS = 1_000
+"""Files that a file may import. An import of a package with more, or that would exceed it, stays unresolved: it says
+little about any one of them, and all pairs of files would be too many."""
 MAX_NAME_DEPTH = 32
 """Segments of a name, or levels of nested modules: the cost of hostile ones grows with the square of their depth."""
 MAX_MANIFEST_BYTES = 1 << 16
@@ -135,11 +138,24 @@ def resolve_imports(
     for name, files in sorted(imports_by_resolver.items()):
         resolve = find_resolver(name)[1](RepositoryFiles(read, paths, files))
         for path, file_imports in files.items():
-            found = [resolve(path, imported) for imported in file_imports if imported.kind not in DECLARATION_KINDS]
-            targets = {target for target_paths in found for target in target_paths or ()} - {path}
-            unresolved_count = found.count(None)
-            result[path] = ResolvedImports(tuple(sorted(targets)), len(found) - unresolved_count, unresolved_count)
+            targets: set[str] = set()
+            resolved_count = unresolved_count = 0
+            for imported in file_imports:
+                if imported.kind in DECLARATION_KINDS:
+                    continue
+                found = resolve(path, imported)
+                if found is None or len(targets.union(found)) > MAX_TARGETS:
+                    unresolved_count += 1
+                else:
+                    targets.update(found)
+                    resolved_count += 1
+            result[path] = ResolvedImports(tuple(sorted(targets - {path})), resolved_count, unresolved_count)
     return result
+
+
+def other_files(package: Sequence[str], path: str) -> tuple[str, ...] | None:
+    """The files of a package besides the one that imports it; None if there are too many to tell what is meant."""
+    return tuple(file for file in package if file != path) if len(package) <= MAX_TARGETS else None
 
 
 @cache

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from git_starcoder.parse.imports import Import, RepositoryFiles, Resolver, join_path, parent_folders
+from git_starcoder.parse.imports import Import, RepositoryFiles, Resolver, join_path, other_files, parent_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,9 @@ def create_c_resolver(repository: RepositoryFiles) -> Resolver:
     def resolve(path: str, imported: Import) -> tuple[str, ...] | None:
         is_local = imported.kind == "local"
         name = posixpath.normpath(imported.name)
+        namesakes = repository.paths_named(posixpath.basename(name))
+        if not namesakes:
+            return None
         folders = parent_folders(path)
         if is_local and (sibling := join_path(folders[0], imported.name)) in repository.paths:
             return (sibling,)
@@ -36,8 +39,8 @@ def create_c_resolver(repository: RepositoryFiles) -> Resolver:
         if found := next((candidate for candidate in candidates if candidate in repository.paths), None):
             return (found,)
         ending = f"/{name}" if is_local else f"/include/{name}"
-        namesakes = [other for other in repository.paths_named(posixpath.basename(name)) if other.endswith(ending)]
-        return (namesakes[0],) if len(namesakes) == 1 else None
+        possible = [other for other in namesakes if other.endswith(ending)]
+        return (possible[0],) if len(possible) == 1 else None
 
     return resolve
 
@@ -65,7 +68,7 @@ def create_go_resolver(repository: RepositoryFiles) -> Resolver:
         if not module:
             return None
         folder = posixpath.join(module_folders[module], imported.name[len(module) + 1 :]).strip("/")
-        return tuple(file for file in packages[folder] if file != path) if folder in packages else None
+        return other_files(packages[folder], path) if folder in packages else None
 
     return resolve
 
@@ -92,7 +95,7 @@ def create_java_resolver(repository: RepositoryFiles) -> Resolver:
     def resolve(path: str, imported: Import) -> tuple[str, ...] | None:
         name, star, _ = imported.name.partition(".*")
         if star and imported.kind == "import" and name in packages:
-            return tuple(file for file in packages[name] if file != path)
+            return other_files(packages[name], path)
         while name and name not in classes:  # `name` may be a member or a nested class: try what contains it
             name = name.rpartition(".")[0]
         files = classes.get(name, ())
