@@ -3,7 +3,8 @@
 **What a commit changed** is its difference from its parent; a first commit adds everything. A merge changed only the
 paths that differ from all its parents, as after a conflict (`git log --diff-merges=combined`): other paths belong to
 the commits that it merges, and would count twice. A path that a merge changed is compared with the first parent that
-has it, as a whole, so edits of a merged branch may be in it once more. Commits at the boundary of a shallow clone seem to add every file, but their real changes are unknown.
+has it, as a whole, so edits of a merged branch may be in it once more. Commits at the boundary of a shallow clone seem
+to add every file, but their real changes are unknown.
 
 **The last change** of a path is the newest commit, in topological order, that changed it.
 

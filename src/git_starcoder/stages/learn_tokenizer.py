@@ -6,8 +6,8 @@ that were encoded before.
 
 Only training files are used, and of those only files that would rank far from the held-out splits if each were a group
 of its own. So a commit that moves the edge between the splits a little does not change which files are used. Code may
-have moved since the anchor from one of them to a held-out file. So lines that only held-out files have today are left
-out.
+have moved since the anchor from one of them to a held-out file. So runs of lines that only held-out files have today
+are left out.
 """
 
 from __future__ import annotations
@@ -99,14 +99,15 @@ def learn_tokenizer(build: BuildState, recipe: Recipe, sources: Sequence[Learnin
     If there are none (a small or shallow repository, a damaged anchor), learn it from the training units themselves.
     """
     chosen = _choose_files(build, sources, recipe.read.max_bytes)
-    changed = _read_texts(sources, recipe, [file for file in chosen if not file.is_current])
-    held_out = _find_held_out_lines(build, sources, changed)
+    old_texts = _read_texts(sources, recipe, [file for file in chosen if not file.is_current])
+    held_out = _find_held_out_lines(build, sources, old_texts)
+    kept = (_without_runs(text, held_out) for text in old_texts)
     blobs = (file.blob for file in chosen)
-    inputs = (repr(recipe.read), str(recipe.window.vocab_size), content_id(*blobs, held_out.hashes.tobytes()))
+    inputs = (repr(recipe.read), str(recipe.window.vocab_size), content_id(*blobs), content_id(*kept))
     texts: list[bytes] = []
 
     def learn(_: object) -> Iterator[str]:
-        texts.extend(_without_lines(text, held_out) for text in _read_texts(sources, recipe, chosen))
+        texts.extend(_without_runs(text, held_out) for text in _read_texts(sources, recipe, chosen))
         learned_from = texts or [
             source.texts.get(unit.source.text) for source in sources for unit in source.units if unit.split == "train"
         ]
@@ -173,9 +174,10 @@ def _find_held_out_lines(build: BuildState, sources: Sequence[LearningSource], t
     return held_out.without(find(in_training=True)) if len(held_out.hashes) else held_out
 
 
-def _without_lines(text: bytes, left_out: KnownLines) -> bytes:
+def _without_runs(text: bytes, left_out: KnownLines) -> bytes:
+    """A text without runs of some lines. Single lines stay: any commit may remove the last one that trains."""
     lines = split_lines(text)
-    is_left_out = left_out.mark(HashedLines.from_texts(lines))
+    is_left_out = left_out.mark_runs(HashedLines.from_texts(lines))
     return b"".join(line for line, is_out in zip(lines, is_left_out, strict=True) if not is_out)
 
 
