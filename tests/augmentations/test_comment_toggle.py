@@ -23,6 +23,10 @@ CASES = [
      "/// <reference path='a' />\n// @ts-ignore\nlet b = 1; // eslint-disable-line\n"),
     ("javascript", "function f() { return /* a\n */ 1; }\n// b\n", "function f() { return /* a\n */ 1; }\n"),
     ("java", "/** a */\nclass C { int b; /* c */ }\n", "class C { int b; }\n"),
+    ("c", "/* a */\n/* FALLTHROUGH */\n// Falls through\n// a full third\n", "/* FALLTHROUGH */\n// Falls through\n"),
+    ("javascript", "/** @jest-environment jsdom */\n// a\n// deno-lint-ignore a\n/* exported f */\n// @noflow\nf();\n",
+     "/** @jest-environment jsdom */\n// deno-lint-ignore a\n/* exported f */\n// @noflow\nf();\n"),
+    ("python", "# a\rf()\n# b\n# cython: infer_types=True\ng()  # ty: ignore\n", "# a\rf()\n# cython: infer_types=True\ng()  # ty: ignore\n"),
     ("c", "/* a */\n#define B 1 /* c */\nint d; // e\n", "#define B 1 /* c */\nint d;\n"),
 ]  # fmt: skip
 
@@ -42,6 +46,7 @@ def test_comments_go_and_directives_stay(language: str, source: str, expected: s
         ("go", 'package p\n\n// #include <a.h>\nimport "C"\n'),
         ("go", "package p\n\nfunc ExampleF() {\n\tf()\n\t// Output:\n\t// 1\n}\n"),
         ("python", "def f():\n    'a'\n"),
+        ("python", "# a\n# /// script\n# dependencies = ['b']\n# ///\nf()\n"),
     ],
 )
 def test_nothing_to_remove(language: str, source: str) -> None:

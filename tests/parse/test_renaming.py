@@ -228,6 +228,12 @@ def test_all_places_of_a_name_are_known() -> None:
     assert function.safe_names == {b"a": [5, 28, 39], b"b": [24, 43]}
 
 
+def test_what_stands_after_a_carriage_return_may_be_no_comment() -> None:
+    code = parse(b"def f():\n    a = g()\n    b = a  # c\r    a = 1\n    return a + b\n", "python")
+    (function,) = find_local_names(code).functions
+    assert [*function.safe_names] == [b"b"]
+
+
 def test_functions_are_looked_at_each_by_itself() -> None:
     code = parse(b"fn f(a: u8) -> u8 { a + 1 } fn g(a: u8) -> u8 { m!(a); a }", "rust")
     assert [function.safe_names for function in find_local_names(code).functions] == [{b"a": [5, 20]}]

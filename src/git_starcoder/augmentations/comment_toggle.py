@@ -1,6 +1,7 @@
 """Removes comments (whole files), except directives and documentation that programs read.
 
-A comment alone on its lines goes with these lines; one after code goes with the space before it.
+A comment alone on its lines goes with these lines; one after code goes with the space before it. One with a CR stays:
+in some languages, what follows the CR is code.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def vary(code: Code, random: Random) -> Variant | str:  # noqa: ARG001 - all com
 
 
 def _split_comments(code: Code) -> tuple[list[Span], list[bytes]]:
-    """The comments that may go, and the texts of those that stay: directives, and comments inside a `#define`."""
+    """The comments that may go, and the texts of those that stay: directives, and those in a `#define` or with a CR."""
     if code.language is None:
         raise ValueError("comments need a tree")
     keep, skip = _patterns(code.language.key)
@@ -52,7 +53,7 @@ def _split_comments(code: Code) -> tuple[list[Span], list[bytes]]:
     for start, stop in _find_comments(code):
         text = code.data[start:stop].rstrip(b"\n")
         index = bisect_right(fixed_starts, start) - 1
-        if keep.search(text) or (index >= 0 and start < fixed_spans[index].stop):
+        if keep.search(text) or b"\r" in text or (index >= 0 and start < fixed_spans[index].stop):
             kept.append(text)
         else:
             removable.append(Span(start, start + len(text)))
