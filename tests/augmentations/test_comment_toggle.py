@@ -14,6 +14,11 @@ CASES = [
     ("rust", "//! a\n\n/// b\n/// c\n// d\nfn f() {}\n", "\nfn f() {}\n"),
     ("rust", "/// a\n#[derive(B)]\nstruct S {\n    /// c\n    d: u8, // e\n}\n", "/// a\n#[derive(B)]\nstruct S {\n    /// c\n    d: u8,\n}\n"),
     ("rust", "/// a\nstruct S; // b\n\nimpl S {\n    /// c\n    fn f() {}\n}\n", "/// a\nstruct S;\n\nimpl S {\n    fn f() {}\n}\n"),
+    ("rust", "#[pymethods]\nimpl P {\n    /// a\n    fn f() {} // b\n}\n/// c\nfn g() {}\n", "#[pymethods]\nimpl P {\n    /// a\n    fn f() {}\n}\nfn g() {}\n"),
+    ("rust", "#[a]\n/// b\n// c\nfn f() {}\n#[inline]\n/// d\nfn g() {}\n#[a]\n/// e\nconst H: u8 = 1;\n",
+     "#[a]\n/// b\nfn f() {}\n#[inline]\nfn g() {}\n#[a]\n/// e\nconst H: u8 = 1;\n"),
+    ("rust", "#![allow(missing_docs)]\n#[a]\nextern {\n    /// b\n    fn f();\n}\ntrait T {\n    #[a]\n    /// c\n    fn g(); // d\n}\n",
+     "#![allow(missing_docs)]\n#[a]\nextern {\n    /// b\n    fn f();\n}\ntrait T {\n    #[a]\n    /// c\n    fn g();\n}\n"),
     ("rust", 'fn f() { g("// a"); } // b', 'fn f() { g("// a"); }'),
     ("python", "#!/usr/bin/env python\n# coding: utf-8\n# a\ndef f():\n    '''b'''\n    # c\n    g()  # d\n    h()  # noqa: E1\n",
      "#!/usr/bin/env python\n# coding: utf-8\ndef f():\n    '''b'''\n    g()\n    h()  # noqa: E1\n"),
@@ -23,6 +28,10 @@ CASES = [
      "/// <reference path='a' />\n// @ts-ignore\nlet b = 1; // eslint-disable-line\n"),
     ("javascript", "function f() { return /* a\n */ 1; }\n// b\n", "function f() { return /* a\n */ 1; }\n"),
     ("java", "/** a */\nclass C { int b; /* c */ }\n", "class C { int b; }\n"),
+    ("c", "/* a */\n/* FALLTHROUGH */\n// Falls through\n// a full third\n", "/* FALLTHROUGH */\n// Falls through\n"),
+    ("javascript", "/** @jest-environment jsdom */\n// a\n// deno-lint-ignore a\n/* exported f */\n// @noflow\nf();\n",
+     "/** @jest-environment jsdom */\n// deno-lint-ignore a\n/* exported f */\n// @noflow\nf();\n"),
+    ("python", "# a\rf()\n# b\n# cython: infer_types=True\ng()  # ty: ignore\n", "# a\rf()\n# cython: infer_types=True\ng()  # ty: ignore\n"),
     ("c", "/* a */\n#define B 1 /* c */\nint d; // e\n", "#define B 1 /* c */\nint d;\n"),
 ]  # fmt: skip
 
@@ -42,6 +51,8 @@ def test_comments_go_and_directives_stay(language: str, source: str, expected: s
         ("go", 'package p\n\n// #include <a.h>\nimport "C"\n'),
         ("go", "package p\n\nfunc ExampleF() {\n\tf()\n\t// Output:\n\t// 1\n}\n"),
         ("python", "def f():\n    'a'\n"),
+        ("rust", "#![cfg_attr(not(test), deny(unsafe_code, missing_docs))]\n\n/// a\nfn f() {}\n"),
+        ("python", "# a\n# /// script\n# dependencies = ['b']\n# ///\nf()\n"),
     ],
 )
 def test_nothing_to_remove(language: str, source: str) -> None:

@@ -54,6 +54,26 @@ def test_what_has_a_fixed_layout_is_not_touched(language: str, source: str, kept
     assert all(kept in text for text in variations(source, language))
 
 
+@pytest.mark.parametrize(
+    ("language", "comment", "rest"),
+    [
+        pytest.param("go", "// +build linux", "package p\n\nfunc f() {\n\tg()\n}\n", id="a constraint"),
+        pytest.param("go", "package p // b\n/* a */ ", 'import "C"\n\nfunc f() {\n\tg()\n}\n', id="no preamble"),
+        pytest.param("c", "#define A 1 /* a */", "int f() {\n    g(1, 2);\n}\n", id="in a directive"),
+        pytest.param("rust", "/// a", "fn f() {\n    g(1, 2);\n}\n", id="a comment with its line break"),
+    ],
+)
+def test_a_blank_line_after_a_comment_stays(language: str, comment: str, rest: str) -> None:
+    for blank in ("\n\n", "\n \t\n\n"):
+        assert all(
+            text.startswith((f"{comment}\n\n", f"{comment}\n \t\n"))
+            for text in variations(comment + blank + rest, language)
+        )
+    before, after = (parse((comment + blank + rest).encode(), language) for blank in ("\n \n", "\n"))
+    assert format_variation.verify(before, Variant(after.data), after) == "a comment differs"
+    assert format_variation.verify(after, Variant(before.data), before) == "a comment differs"
+
+
 def test_python_keeps_its_blocks() -> None:
     source = "def f(a):\n    if a:\n        # b\n        g()\n    else:\n        h(a,\n          b)\n    return 1\n"
     for text in variations(source, "python"):

@@ -106,6 +106,8 @@ def test_a_diamond_stands_for_the_declared_arguments(language: str, declaration:
         pytest.param("go", "len := 5\n\tx := len(y)", id="another len"),
         pytest.param("typescript", "const x = 5;", id="a constant has the type of its literal"),
         pytest.param("typescript", "const x = a === b;", id="a constant narrows"),
+        pytest.param("typescript", "const x = `a`;", id="a constant template is a literal"),
+        pytest.param("typescript", "const x: string = `a`;", id="a constant template of a wider type"),
         pytest.param("typescript", "let x = 'a' as const;", id="as const"),
         pytest.param("typescript", "class C { readonly x = 5; @D() y = 5 }", id="read only, and decorated"),
         pytest.param("typescript", "g((x = 5) => x);", id="a callback"),

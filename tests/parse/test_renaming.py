@@ -171,6 +171,9 @@ C = {
         "a b c d e i",
     ),
     "a call that looks like a macro": ("int f(int a) { CHECK(a > 0); return a; }", ""),
+    "a macro that takes a member": ("int f(T *a) { return g(list_first_entry(a, T, a)); }", ""),
+    "another macro that takes a member": ("int f(T *a) { return g(container_of(a, T, a)); }", ""),
+    "a function without a member": ("int f(T *a) { return reentry(a) + entry_of(a); }", "a"),
     "assert": ("int f(int a, int b) { assert(a); return b; }", "b"),
     "named in a #define of the file": ("#define add(x) (a + x)\nint f(int a, int b) { return add(b) + a; }", "b"),
     "extern": ("int f(int b) { extern int a; return a + b; }", "b"),
@@ -193,6 +196,7 @@ CPP = {
         ),
         "a b c d e g x",
     ),
+    "a macro that takes a member": ("int f(T *a) { return offsetof(T, a) + a->b; }", ""),
     "the most vexing parse": ("int f(int a, int b) { T z(a); return z.y + b; }", "b"),
     "template arguments": ("int f(int a, int b) { return g<a>(b); }", "b"),
     "initialisers of members": ("struct S { S(int a, int b) : a(a), c{b} {} int a; int c; };", "a b"),
@@ -222,6 +226,12 @@ def test_all_places_of_a_name_are_known() -> None:
     code = parse(b"fn f(a: u8) -> u8 { let b = a; /* a */ a + b.a }", "rust")
     (function,) = find_local_names(code).functions
     assert function.safe_names == {b"a": [5, 28, 39], b"b": [24, 43]}
+
+
+def test_what_stands_after_a_carriage_return_may_be_no_comment() -> None:
+    code = parse(b"def f():\n    a = g()\n    b = a  # c\r    a = 1\n    return a + b\n", "python")
+    (function,) = find_local_names(code).functions
+    assert [*function.safe_names] == [b"b"]
 
 
 def test_functions_are_looked_at_each_by_itself() -> None:

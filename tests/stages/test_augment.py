@@ -84,7 +84,9 @@ def test_base_first_then_the_variations_in_the_order_of_the_recipe(tmp_path):
 
 def test_copies_differ_or_are_dropped(tmp_path):
     samples, texts, step, drops = run_on(
-        tmp_path, {"a.rs": FILES["a.rs"]}, {"format_variation": AugmentationOptions(1.0, 16)}
+        tmp_path,
+        {"a.rs": ("rust", RUST.replace(b" // b", b""), "clean")},
+        {"format_variation": AugmentationOptions(1.0, 16)},
     )
     assert len(set(texts)) == len(samples) == step.kept > 8
     assert step.seen == 17

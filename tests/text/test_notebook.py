@@ -181,6 +181,10 @@ z = 7 \\
     % y
 assert x != y, "no?"
 %%time
+ls  = []
+ls += [1]
+cp  **= 3
+ls -l=1
 """
 
 
@@ -214,6 +218,10 @@ def test_lines_for_the_kernel_are_comments():
         "    % y",
         'assert x != y, "no?"',
         "# %%time",
+        "ls  = []",
+        "ls += [1]",
+        "cp  **= 3",
+        "# ls -l=1",
         "",
     ]
     ast.parse("\n".join(lines))

@@ -1,6 +1,7 @@
 """Removes comments (whole files), except directives and documentation that programs read.
 
-A comment alone on its lines goes with these lines; one after code goes with the space before it.
+A comment alone on its lines goes with these lines; one after code goes with the space before it. One with a CR stays:
+in some languages, what follows the CR is code.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from git_starcoder.augmentations import NOTHING_TO_CHANGE, Variant
 from git_starcoder.parse.language import load_language
-from git_starcoder.parse.renaming import apply_edits
-from git_starcoder.parse.tree import fixed_layout_texts, outermost_spans, protected_spans, tree_shape
+from git_starcoder.parse.renaming import apply_edits, find_span_index
+from git_starcoder.parse.tree import fixed_layout_texts, outermost_spans, protected_spans, run_queries, tree_shape
 from git_starcoder.records import Span
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from git_starcoder.parse.tree import Code
 
 NEEDS = "tree"
-TABLES = ("comments", "layout")
+TABLES = ("comments", "layout", "rename")
 
 
 def vary(code: Code, random: Random) -> Variant | str:  # noqa: ARG001 - all comments go; there is nothing to choose
@@ -41,7 +42,7 @@ def vary(code: Code, random: Random) -> Variant | str:  # noqa: ARG001 - all com
 
 
 def _split_comments(code: Code) -> tuple[list[Span], list[bytes]]:
-    """The comments that may go, and the texts of those that stay: directives, and comments inside a `#define`."""
+    """The comments that may go, and the texts of those that stay: directives, and those in a `#define` or with a CR."""
     if code.language is None:
         raise ValueError("comments need a tree")
     keep, skip = _patterns(code.language.key)
@@ -52,7 +53,7 @@ def _split_comments(code: Code) -> tuple[list[Span], list[bytes]]:
     for start, stop in _find_comments(code):
         text = code.data[start:stop].rstrip(b"\n")
         index = bisect_right(fixed_starts, start) - 1
-        if keep.search(text) or (index >= 0 and start < fixed_spans[index].stop):
+        if keep.search(text) or b"\r" in text or (index >= 0 and start < fixed_spans[index].stop):
             kept.append(text)
         else:
             removable.append(Span(start, start + len(text)))
@@ -63,15 +64,18 @@ def _split_comments(code: Code) -> tuple[list[Span], list[bytes]]:
 def _find_comments(code: Code) -> list[tuple[int, int]]:
     """All comments except documentation that a program may read.
 
-    That is an `@attached` comment in front of something that is not `@bare`. So comments are walked from the last to
-    the first, and each is judged by the code that follows it.
+    That is an `@attached` comment in front of something that is not `@bare`, or that is or is inside what `[rename]`
+    calls `@sealed`: an item with a macro. So comments are walked from the last to the first, and each is judged by the
+    code that follows it.
     """
     found = protected_spans(code)
     attached = found.get("attached", [])
     spans = found.get("comment", [])
     if not attached:
         return spans
-    bare_starts = {start for start, _ in found.get("bare", ())}
+    sealed = outermost_spans(node.byte_range for node in run_queries(code, "rename.names").get("sealed", ()))
+    sealed_starts = [span.start for span in sealed]
+    bare_starts = {start for start, _ in found.get("bare", ()) if find_span_index(sealed_starts, sealed, start) < 0}
     comments: list[tuple[int, int]] = []
     next_start, is_documentation = len(code.data), True
     for span, is_plain in sorted(

@@ -1,6 +1,7 @@
 """Changes only the layout: indentation, blank lines, spaces after commas (whole files, verified).
 
-Comments, strings, templates, preprocessor lines and text between tags stay the same to the byte.
+Comments, strings, templates, preprocessor lines and text between tags stay the same to the byte. Of blank lines
+after them, one stays: in Go, it says whether a comment is a build constraint, and whether it belongs to `import "C"`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ TABLES = ("comments", "layout")
 TABS = 0
 """Stands for tabs where a number says how many spaces an indentation level has."""
 _INDENT = re.compile(rb"(?<=\n)[ \t]+(?=\S|\Z)")
-_BLANK = re.compile(rb"\n(?:[ \t]*\n)+")
+_BLANK = re.compile(rb"(\A[ \t]*)?\n(?:[ \t]*\n)+")
+"""Blank lines. There is a group 1 at the start of a text."""
+_BLANK_LINE_AFTER = re.compile(rb"[ \t]*\n[ \t]*\n")
 _COMMA = re.compile(rb", (?=[\w(\[{\"])")
 
 
@@ -45,12 +48,15 @@ def vary(code: Code, random: Random) -> Variant | str:
             new_indents[old] = _convert_indent(old, old_unit, new_unit)
         return new_indents[old]
 
+    def replace_blank(match: re.Match[bytes]) -> bytes:
+        return blank if match[1] is None else match[1] + max(blank, b"\n\n")
+
     parts: list[bytes] = []
     edge = 0
     for start, stop in [*_unchanged_spans(code), (len(code.data), len(code.data))]:
         part = code.data[edge:start]
         if b"\n" in part:
-            part = _BLANK.sub(blank, _INDENT.sub(replace_indent, part))
+            part = _BLANK.sub(replace_blank, _INDENT.sub(replace_indent, part))
         parts += (_COMMA.sub(b",", part) if tight_commas else part, code.data[start:stop])
         edge = stop
     text = b"".join(parts)
@@ -93,7 +99,10 @@ def _convert_indent(old: bytes, old_unit: int, new_unit: int) -> bytes:
 
 
 def verify(before: Code, variant: Variant, after: Code) -> str:
-    """Check that the tree is the same, all bytes but whitespace, and strings and comments with their whitespace."""
+    """Check that the tree is the same, all bytes but whitespace, and strings and comments with their whitespace.
+
+    A comment has a blank line after it in both texts, or in none.
+    """
     if variant.text != after.data:
         return "another text was parsed"
     if tree_shape(before) != tree_shape(after):
@@ -102,12 +111,16 @@ def verify(before: Code, variant: Variant, after: Code) -> str:
         return "more than whitespace differs"
     if fixed_layout_texts(before) != fixed_layout_texts(after):
         return "a string differs"
-    if _comment_texts(before) != _comment_texts(after):
+    if _comments(before) != _comments(after):
         return "a comment differs"
     return ""
 
 
-def _comment_texts(code: Code) -> list[bytes]:
+def _comments(code: Code) -> list[tuple[bytes, bool]]:
+    """The comments, and whether a blank line follows each."""
     found = protected_spans(code)
-    spans = sorted([*found.get("comment", ()), *found.get("attached", ())])
-    return [code.data[start:stop] for start, stop in spans]
+    comments: list[tuple[bytes, bool]] = []
+    for start, stop in sorted([*found.get("comment", ()), *found.get("attached", ())]):
+        text = code.data[start:stop].removesuffix(b"\n")
+        comments.append((text, _BLANK_LINE_AFTER.match(code.data, start + len(text)) is not None))
+    return comments

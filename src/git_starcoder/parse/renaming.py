@@ -99,7 +99,9 @@ def find_local_names(code: Code) -> LocalNames:
     data = bytearray(code.data)  # names of other namespaces, comments and strings are blanked out with zeros
     for capture in ("other", "quiet"):
         for node in captures.get(capture, ()):
-            data[slice(*node.byte_range)] = bytes(node.end_byte - node.start_byte)
+            span = slice(*node.byte_range)
+            if capture == "other" or b"\r" not in data[span]:  # in some languages, code follows a CR in a comment
+                data[span] = bytes(span.stop - span.start)
     functions = outermost_spans(node.byte_range for node in captures.get("function", ()))
     candidates = _bindings_by_function(code, captures, functions, data)
     if not candidates:

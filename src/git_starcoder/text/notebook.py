@@ -60,7 +60,8 @@ _QUOTE_ENDS = {'"""': re.compile(r'\\.|(""")'), "'''": re.compile(r"\\.|(''')")}
 PYTHON_MAGIC = re.compile(
     r"%{1,3}[A-Za-z_]|[!?]|[\w.%*\[\]-]{1,200}\?{1,2}\s{0,8};?$"  # %matplotlib inline, !ls, ?name, name?
     r"|[\w.,\s()\[\]*:|]{1,200}=\s{0,8}(?:!|%[A-Za-z])"  # files = !ls
-    r"|(?:cat|cd|cp|mv|rm|rmdir|mkdir|copy|ddir|echo|ls|ldir|ren)(?:\s{0,8}$|\s[^=,])"
+    r"|(?:cat|cd|cp|mv|rm|rmdir|mkdir|copy|ddir|echo|ls|ldir|ren)"
+    r"(?:\s{0,8}$|\s+(?!(?:[-+*/%@&|^]|//|\*\*|<<|>>)?=|,)\S)"  # not `ls += [1]`
     r"|(?:pip3?|conda|mamba)\s{1,8}(?:install|uninstall|list|show|freeze|config|update|upgrade)\b"
 )
 CELL_MAGIC = re.compile(r"(%{1,3}|#!)([A-Za-z_]\w{0,60}|!)(.{0,200})")
