@@ -228,6 +228,7 @@ def activity_section(report_input: ReportInput) -> Section:
         lower.tick_params(axis="x", rotation=30)
         figure.legend(*upper.get_legend_handles_labels(), loc="outside upper right", ncols=4)
 
+    repository_factor = " × factor of the repository" if report_input.dataset.is_of_many else ""
     table_rows = [
         (dates[bar].strftime("%Y-%m-%d"), *(f"{tokens[split][bar]:,.0f}" for split in SPLITS),
          f"{change_tokens[bar]:,.0f}", f"{mean_weights[bar]:.2f}" if train_tokens[bar] else "")
@@ -240,9 +241,9 @@ def activity_section(report_input: ReportInput) -> Section:
         "activity", "Activity over time",
         f"Tokens by the date of their last change, in {bar_count} bars of {days}. The highest bar is at {busiest}.",
         draw, ("middle of the bar", *SPLITS, "in changes", "mean training weight"), table_rows, wide=True, height=360,
-        caption=f"Each bar covers {days}. Weight = role factor × age factor × change factor. The age factor is "
-        f"{weigh.recent:g} for code younger than {RECENT_DAYS} days and {weigh.old:g} from {OLD_DAYS} days on; "
-        f"the change factor is {weigh.evolution:g} for rows that show a change.",
+        caption=f"Each bar covers {days}. Weight = role factor × age factor × change factor{repository_factor}. "
+        f"The age factor is {weigh.recent:g} for code younger than {RECENT_DAYS} days and {weigh.old:g} from "
+        f"{OLD_DAYS} days on; the change factor is {weigh.evolution:g} for rows that show a change.",
     )  # fmt: skip
     return Section("Activity over time", (), [figure])
 
