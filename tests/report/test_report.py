@@ -18,6 +18,8 @@ from git_starcoder.dataset import Dataset
 from git_starcoder.evals.compressors import PPM_GOING_ON
 from git_starcoder.output import files
 from git_starcoder.parse.own_output import recognise_own_output
+from git_starcoder.pipeline import build
+from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
 from git_starcoder.report import report, repository
 from git_starcoder.report.statistics import MAX_AGE_DAYS, count_rows
@@ -292,6 +294,24 @@ def test_samples_stand_beside_their_original(html):
     framed = samples[samples.index("<h3>git_diff</h3>") :].split("</article>")[0]
     assert '<span class="control">&lt;commit_msg&gt;</span>' in framed
     assert '<span class="head">' in framed
+
+
+@pytest.mark.parametrize("holdout", ["files", "commits"])
+def test_rows_with_a_header_or_scored_lines_repeat_nothing(repo_maker, tmp_path, holdout):
+    first = code_base(24)
+    paths = sorted(path for path in first if path.endswith(".py"))[:6]
+    later = [{path: f"{first[path]}\nNUMBERS = {list(range(n * 999, n * 999 + 99))}\n"} for n, path in enumerate(paths)]
+    repo = repo_maker([first, *later])
+    settings = ("window.size=256", "window.vocab_size=600", f"split.holdout={holdout}")
+    dataset = build(repo, Recipe.load("natural", settings), tmp_path / "out")
+    assert any("scored" in metadata for metadata in dataset.row_metadata("test")) == (holdout == "commits")
+    tables = cells(report(dataset))
+    assert tables["How often windows of each size show a token"][-1] == ["all", "1.00"]
+    assert tables["Duplicate rows"][-1][1:] == ["0", "0.0%"]
+    tokens = sum(
+        metadata["length"] - metadata["context"] for split in SPLITS for metadata in dataset.row_metadata(split)
+    )
+    assert f"The average over the {tokens:,} tokens" in report(dataset)
 
 
 def test_a_leak_is_seen(dataset_folder, tmp_path):

@@ -187,7 +187,7 @@ def _duplicates(report_input: ReportInput) -> Table:
                 rows.append((f"dropped: {reason}", f"{count:,}", percent(count, step["seen"])))
             rows.append(("kept", f"{step['kept']:,}", percent(step["kept"], step["seen"])))
     row_count = report_input.statistics.total().rows
-    repeated = row_count - len(report_input.statistics.splits_of["rows"])
+    repeated = row_count - len(report_input.statistics.row_ids)
     rows.append(("kept, but identical to an earlier row", f"{repeated:,}", percent(repeated, row_count)))
     return Table("Duplicate rows", ("rows", "count", "share"), rows, folded=False)
 
