@@ -133,6 +133,32 @@ def test_a_duplicate_names_the_row_before_it(good, folder):
     assert figure != findings(good.folder, "duplicates")[1]
 
 
+@pytest.mark.parametrize("settings", [(), ("window.header=null",)])
+def test_repeats_that_the_recipe_keeps_are_no_finding_but_those_of_two_splits_are(repo_maker, tmp_path, settings):
+    copies = dict.fromkeys(("one.txt", "another.txt"), "A text of one window.\nWindows of two files are equal.\n")
+    recipe = Recipe.load("natural", (*SMALL, *settings, "dedup.exact=false"))
+    dataset = build(repo_maker(code_base(40) | copies), recipe, tmp_path / "out")
+    ids = [metadata["row_id"] for split in SPLITS for metadata in dataset.row_metadata(split)]
+    assert len(set(ids)) < len(ids)
+    told = list(check(dataset))
+    assert not [each.check for each in told if each.finding_count]
+    figures = {each.check: each.figure for each in told}
+    assert figures["duplicates"] == f"{len(set(ids))} of {len(ids)} rows are unique"
+    test, train = rows(dataset.folder, "test"), rows(dataset.folder, "train")
+    held = test[0]["metadata"]
+    own = next(row for row in train if row["metadata"]["source_file"] != held["source_file"])
+    own_context, context = own["metadata"].get("context", 0), held.get("context", 0)
+    text = test[0]["tokens"][context : held["length"]][: 64 - own_context]
+    for row, start in ((own, own_context), (test[0], context)):  # the same text behind two headers
+        row["tokens"] = [*row["tokens"][:start], *text, *[0] * (64 - start - len(text))]
+        row["metadata"]["length"] = start + len(text)
+    write(dataset.folder, "train", train)
+    write(dataset.folder, "test", test)
+    broken = {each.check: each.findings for each in check(Dataset.open(dataset.folder)) if each.finding_count}
+    assert "row is in test too" in {finding.what for finding in broken["leak"]}
+    assert any(finding.what.startswith("the same tokens as training_data_test") for finding in broken["duplicates"])
+
+
 def test_shares_that_are_off_are_found(folder):
     path = folder / "recipe.yaml"
     path.write_text(path.read_text().replace("train: 0.85\n  val: 0.1\n", "train: 0.55\n  val: 0.4\n"))
