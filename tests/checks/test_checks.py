@@ -12,7 +12,7 @@ import pytest
 
 from git_starcoder import checks
 from git_starcoder.checks import MAX_KEPT_FINDINGS, Check, check, check_classes, check_names
-from git_starcoder.dataset import Dataset
+from git_starcoder.dataset import METADATA_FILE, Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError
 from git_starcoder.pipeline import build
@@ -204,6 +204,10 @@ MALFORMED = [
     ("lengths", lambda row: row["metadata"].update(length=65), "length 65 in a window of 64"),
     ("lengths", lambda row: row["metadata"].update(length=1), "something else than padding after token 1"),
     ("lengths", lambda row: row["metadata"].update(context=64), "a context of 64 tokens in a row of"),
+    ("rows", lambda row: row["metadata"].update(hole=[1, 2, 3]), "hole is [1, 2, 3]"),
+    ("rows", lambda row: row["metadata"].update(hole=[1, 2.0]), "hole is [1, 2.0]"),
+    ("rows", lambda row: row["metadata"].update(scored=[1, 2, 3]), "scored is [1, 2, 3]"),
+    ("rows", lambda row: row["metadata"].update(scored=["1", "2"]), "scored is ['1', '2']"),
     ("context_window", lambda row: row["metadata"].update(window_size=63), "window_size 63 is not one of [64]"),
     ("context_window", lambda row: row["metadata"].update(token_start=10**6), "window "),
     (
@@ -276,6 +280,50 @@ def test_a_row_too_few_is_found(folder):
     found, _ = findings(folder, "counts")
     assert sum("rows, but" in line for line in found) == 2
     assert sum("rows in all, but the files hold" in line for line in found) == 2
+
+
+def damage_lines(folder, name, key, value):
+    lines = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    (folder / name).write_text("".join(json.dumps({**line, key: value}) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("damage", "names"),
+    [
+        (lambda folder: damage_lines(folder, "drops.jsonl", "things", "many"), {"counts"}),
+        (lambda folder: damage_lines(folder, "signatures.jsonl", "split", None), {"signatures"}),
+        (
+            lambda folder: edit(folder, "manifest.json", lambda said: said["steps"][0]["figures"].update(changes="x")),
+            {"counts"},
+        ),
+        (
+            lambda folder: edit(folder, METADATA_FILE, lambda said: said.update(augmentation_techniques=["base"])),
+            {"techniques"},
+        ),
+        (
+            lambda folder: edit(folder, METADATA_FILE, lambda said: said.update(git_commits_analyzed="x")),
+            {"commits", "metadata"},
+        ),
+    ],
+    ids=["drops", "signatures", "steps", "techniques", "commits"],
+)
+def test_a_check_that_cannot_read_the_dataset_is_broken(folder, damage, names):
+    damage(folder)
+    broken = {each.check for each in check(Dataset.open(folder)) if each.finding_count}
+    assert broken - {"digests"} == names
+
+
+@pytest.mark.parametrize("hook", ["__init__", "check_block", "finish"])
+def test_an_error_in_a_check_is_a_finding_that_names_it(good, monkeypatch, hook):
+    def fail(*_):
+        raise ZeroDivisionError("one\ntwo")
+
+    monkeypatch.setattr(check_classes()["weights"], hook, fail)
+    broken = {each.check: each for each in check(good) if each.finding_count}
+    assert broken.keys() == {"weights"}
+    (finding,) = broken["weights"].findings
+    assert finding.what == "damaged: ZeroDivisionError: one two"
+    assert finding.where == ("from training_data_val.jsonl:1 on" if hook == "check_block" else "the dataset")
 
 
 def test_another_byte_is_found(folder):

@@ -381,8 +381,9 @@ def test_repositories_count_equally_or_by_temperature(repos, tmp_path):
         assert "change factor × factor of the repository" in report(dataset)
     lines = (equal.folder / "repositories.jsonl").read_text()
     spoiled = shutil.copytree(equal.folder, tmp_path / "spoiled")
-    (spoiled / "repositories.jsonl").write_text(lines.replace('"weight":', '"weight":1'))
-    assert "weights" in {outcome.check for outcome in check(Dataset.open(spoiled)) if outcome.finding_count}
+    for value in ("1", '"x","was":'):
+        (spoiled / "repositories.jsonl").write_text(lines.replace('"weight":', f'"weight":{value}'))
+        assert "weights" in {outcome.check for outcome in check(Dataset.open(spoiled)) if outcome.finding_count}
 
 
 def test_parquet_has_the_columns_of_the_stack(repos, tmp_path):

@@ -442,6 +442,10 @@ def test_a_model_without_scores_and_one_with_damaged_ones(dataset_folder, model_
     (tmp_path / "model" / "scores.json").write_text('{"comparisons": [], "scores": [{"measure": "bits per byte"}]}')
     assert main(arguments) == 2
     assert "damaged" in capsys.readouterr().err
+    for name in ("scores.json", "metrics.jsonl"):
+        (tmp_path / "model" / name).write_text("[" * 100_000)
+        assert main(arguments) == 2
+        assert "recursion" in capsys.readouterr().err
 
 
 FEWER = "The network needs 18 % fewer bits than the best compressor (PPM); with 95 % confidence, between 15 and 20 %."
