@@ -388,6 +388,20 @@ def test_ages_of_any_time_are_drawn(dataset_folder, tmp_path):
     assert "Activity over time" in report(Dataset.open(tmp_path / "out"))
 
 
+@pytest.mark.parametrize(
+    "date", ["0001-01-01T00:00:00+00:00", "0001-03-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00"]
+)
+@pytest.mark.parametrize("age", [0, MAX_AGE_DAYS])
+def test_the_first_and_the_last_date_are_drawn(dataset_folder, tmp_path, date, age):
+    shutil.copytree(dataset_folder, tmp_path / "out")
+    for split in SPLITS:
+        path = tmp_path / "out" / f"training_data_{split}.jsonl"
+        path.write_text(re.sub(r'"age_days":\d+', f'"age_days":{age}', path.read_text()))
+    path = tmp_path / "out" / "dataset_metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"creation_date": date}))
+    assert "Activity over time" in report(Dataset.open(tmp_path / "out"))
+
+
 def test_one_row_is_enough(dataset_folder, tmp_path):
     shutil.copytree(dataset_folder, tmp_path / "out")
     for split in SPLITS:

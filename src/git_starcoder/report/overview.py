@@ -217,12 +217,12 @@ def activity_section(report_input: ReportInput) -> Section:
         upper.set_ylabel("tokens")
         upper.yaxis.set_major_formatter(format_number)
         lower.plot(dates, mean_weights, color=SERIES[4], drawstyle="steps-mid", marker=".", label="mean weight")
-        limits = [newest - timedelta(days=days) for days in (RECENT_DAYS, RECENT_DAYS, OLD_DAYS, OLD_DAYS)]
+        limits = [_days_before(newest, days) for days in (RECENT_DAYS, RECENT_DAYS, OLD_DAYS, OLD_DAYS)]
         edges = [newest, *limits, dates[-1]]
         factors = [weigh.recent, weigh.recent, 1, 1, weigh.old, weigh.old]
         lower.plot(edges, factors, color=SERIES[5], linestyle="--", label="age factor")
         lower.legend(loc="upper left", ncols=2)
-        lower.set_xlim(dates[-1] - timedelta(days=bar_days), newest + timedelta(days=bar_days))
+        lower.set_xlim(_days_before(dates[-1], bar_days), _days_before(newest, -bar_days))
         lower.set_ylim(bottom=0)
         lower.set_ylabel("weight")
         lower.tick_params(axis="x", rotation=30)
@@ -256,10 +256,12 @@ def _newest_date(report_input: ReportInput) -> datetime:
 
 
 def _days_before(date: datetime, days: float) -> datetime:
+    """The date some days before another (or after, if negative), at most as far as dates go: years 1 to 9999."""
     try:
         return date - timedelta(days=days)
     except OverflowError:
-        return datetime(1, 1, 1, tzinfo=UTC)
+        # Matplotlib would round the last microsecond up to the year 10000.
+        return (datetime.min if days > 0 else datetime.max).replace(microsecond=0, tzinfo=UTC)
 
 
 def _sum_by_age(
