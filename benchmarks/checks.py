@@ -25,7 +25,8 @@ that is true of every correct dataset. The command prints one line per check wit
 the number of rows compared. The result is one of three words:
 
 - `kept`: the promise is true.
-- `broken`: the promise is false. The violations are listed below the line, each with a file and a line number.
+- `broken`: the promise is false. The violations are listed below the line, each with a file and a line number. A check that cannot
+  read the dataset is broken, too; its violation is the error.
 - `skipped`: the check could not run. Either it does not apply to this dataset, or it needs the repository. The figure gives the
   reason. A skipped check has not passed.
 

@@ -90,9 +90,11 @@ def test_a_file_that_is_no_filter(tmp_path, keys):
     np.save(tmp_path / "blobs.npy", keys)
     with pytest.raises(DatasetError, match="holds no filter"):
         BlobFilter.load(tmp_path / "blobs.npy")
-    (tmp_path / "blobs.npy").write_bytes(b"nothing")
-    with pytest.raises(DatasetError, match="cannot be read"):
-        BlobFilter.load(tmp_path / "blobs.npy")
+    np.savez(tmp_path / "keys.npz", keys)
+    for data in (b"", b"nothing", (tmp_path / "keys.npz").read_bytes(), b"PK\x03\x04"):
+        (tmp_path / "blobs.npy").write_bytes(data)
+        with pytest.raises(DatasetError, match="cannot be read"):
+            BlobFilter.load(tmp_path / "blobs.npy")
 
 
 def test_every_base_of_the_package_keeps_the_contract(made):
@@ -165,6 +167,11 @@ def test_a_damaged_record_is_one_line(made, tmp_path):
         ("[]", "is damaged"),
         ('{"schema": "git-starcoder/base/2"}', "another format"),
         ('{"schema": "git-starcoder/base/1"}', "it has no 'name'"),
+        (json.dumps(made.base.record | {"parameters": "5m"}), "'parameters' is '5m'"),
+        (json.dumps(made.base.record | {"blobs": {"files": 3}}), "it has no 'false_positive_rate'"),
+        (json.dumps(made.base.record | {"sources": [{}]}), "it has no 'repository'"),
+        (json.dumps(made.base.record | {"sources": [7]}), "a source is not an object"),
+        ("[" * 100_000, "is damaged"),
     ):
         (folder / "base.json").write_text(text)
         with pytest.raises(DatasetError, match=what):
@@ -224,9 +231,3 @@ def test_base_list_and_show(made, monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "error: base 'tou' is not known", "  in base show", "hint: did you mean 'toy'?",
     ]  # fmt: skip
-
-
-def test_an_empty_filter_is_an_error(tmp_path):
-    (tmp_path / "blobs.npy").write_bytes(b"")
-    with pytest.raises(DatasetError, match="cannot be read"):
-        BlobFilter.load(tmp_path / "blobs.npy")

@@ -90,6 +90,8 @@ def library_load_error(error: ImportError, library: str) -> MachineError:
     return MachineError(f"{library} is installed but does not load", where=where, hint=hint)
 
 
+DAMAGE_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What Python raises where a file that was read has other keys, types or values than the code relies on."""
 FEWER_WORKERS_HINT = "fewer workers need less: -j 1"
 OUT_OF_MEMORY = "memory does not suffice"
 LIMIT_MESSAGES = {

@@ -12,7 +12,7 @@ import pytest
 
 from git_starcoder import checks
 from git_starcoder.checks import MAX_KEPT_FINDINGS, Check, check, check_classes, check_names
-from git_starcoder.dataset import Dataset
+from git_starcoder.dataset import METADATA_FILE, Dataset
 from git_starcoder.engine.local import LocalEngine
 from git_starcoder.errors import DatasetError
 from git_starcoder.pipeline import build
@@ -133,6 +133,32 @@ def test_a_duplicate_names_the_row_before_it(good, folder):
     assert figure != findings(good.folder, "duplicates")[1]
 
 
+@pytest.mark.parametrize("settings", [(), ("window.header=null",)])
+def test_repeats_that_the_recipe_keeps_are_no_finding_but_those_of_two_splits_are(repo_maker, tmp_path, settings):
+    copies = dict.fromkeys(("one.txt", "another.txt"), "A text of one window.\nWindows of two files are equal.\n")
+    recipe = Recipe.load("natural", (*SMALL, *settings, "dedup.exact=false"))
+    dataset = build(repo_maker(code_base(40) | copies), recipe, tmp_path / "out")
+    ids = [metadata["row_id"] for split in SPLITS for metadata in dataset.row_metadata(split)]
+    assert len(set(ids)) < len(ids)
+    told = list(check(dataset))
+    assert not [each.check for each in told if each.finding_count]
+    figures = {each.check: each.figure for each in told}
+    assert figures["duplicates"] == f"{len(set(ids))} of {len(ids)} rows are unique"
+    test, train = rows(dataset.folder, "test"), rows(dataset.folder, "train")
+    held = test[0]["metadata"]
+    own = next(row for row in train if row["metadata"]["source_file"] != held["source_file"])
+    own_context, context = own["metadata"].get("context", 0), held.get("context", 0)
+    text = test[0]["tokens"][context : held["length"]][: 64 - own_context]
+    for row, start in ((own, own_context), (test[0], context)):  # the same text behind two headers
+        row["tokens"] = [*row["tokens"][:start], *text, *[0] * (64 - start - len(text))]
+        row["metadata"]["length"] = start + len(text)
+    write(dataset.folder, "train", train)
+    write(dataset.folder, "test", test)
+    broken = {each.check: each.findings for each in check(Dataset.open(dataset.folder)) if each.finding_count}
+    assert "row is in test too" in {finding.what for finding in broken["leak"]}
+    assert any(finding.what.startswith("the same tokens as training_data_test") for finding in broken["duplicates"])
+
+
 def test_shares_that_are_off_are_found(folder):
     path = folder / "recipe.yaml"
     path.write_text(path.read_text().replace("train: 0.85\n  val: 0.1\n", "train: 0.55\n  val: 0.4\n"))
@@ -178,6 +204,10 @@ MALFORMED = [
     ("lengths", lambda row: row["metadata"].update(length=65), "length 65 in a window of 64"),
     ("lengths", lambda row: row["metadata"].update(length=1), "something else than padding after token 1"),
     ("lengths", lambda row: row["metadata"].update(context=64), "a context of 64 tokens in a row of"),
+    ("rows", lambda row: row["metadata"].update(hole=[1, 2, 3]), "hole is [1, 2, 3]"),
+    ("rows", lambda row: row["metadata"].update(hole=[1, 2.0]), "hole is [1, 2.0]"),
+    ("rows", lambda row: row["metadata"].update(scored=[1, 2, 3]), "scored is [1, 2, 3]"),
+    ("rows", lambda row: row["metadata"].update(scored=["1", "2"]), "scored is ['1', '2']"),
     ("context_window", lambda row: row["metadata"].update(window_size=63), "window_size 63 is not one of [64]"),
     ("context_window", lambda row: row["metadata"].update(token_start=10**6), "window "),
     (
@@ -250,6 +280,50 @@ def test_a_row_too_few_is_found(folder):
     found, _ = findings(folder, "counts")
     assert sum("rows, but" in line for line in found) == 2
     assert sum("rows in all, but the files hold" in line for line in found) == 2
+
+
+def damage_lines(folder, name, key, value):
+    lines = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    (folder / name).write_text("".join(json.dumps({**line, key: value}) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("damage", "names"),
+    [
+        (lambda folder: damage_lines(folder, "drops.jsonl", "things", "many"), {"counts"}),
+        (lambda folder: damage_lines(folder, "signatures.jsonl", "split", None), {"signatures"}),
+        (
+            lambda folder: edit(folder, "manifest.json", lambda said: said["steps"][0]["figures"].update(changes="x")),
+            {"counts"},
+        ),
+        (
+            lambda folder: edit(folder, METADATA_FILE, lambda said: said.update(augmentation_techniques=["base"])),
+            {"techniques"},
+        ),
+        (
+            lambda folder: edit(folder, METADATA_FILE, lambda said: said.update(git_commits_analyzed="x")),
+            {"commits", "metadata"},
+        ),
+    ],
+    ids=["drops", "signatures", "steps", "techniques", "commits"],
+)
+def test_a_check_that_cannot_read_the_dataset_is_broken(folder, damage, names):
+    damage(folder)
+    broken = {each.check for each in check(Dataset.open(folder)) if each.finding_count}
+    assert broken - {"digests"} == names
+
+
+@pytest.mark.parametrize("hook", ["__init__", "check_block", "finish"])
+def test_an_error_in_a_check_is_a_finding_that_names_it(good, monkeypatch, hook):
+    def fail(*_):
+        raise ZeroDivisionError("one\ntwo")
+
+    monkeypatch.setattr(check_classes()["weights"], hook, fail)
+    broken = {each.check: each for each in check(good) if each.finding_count}
+    assert broken.keys() == {"weights"}
+    (finding,) = broken["weights"].findings
+    assert finding.what == "damaged: ZeroDivisionError: one two"
+    assert finding.where == ("from training_data_val.jsonl:1 on" if hook == "check_block" else "the dataset")
 
 
 def test_another_byte_is_found(folder):

@@ -6,13 +6,15 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from typing import cast
 
 import pytest
 
 from git_starcoder.cli import main
 from git_starcoder.dataset import Dataset
-from git_starcoder.dataset.show import DropRecord
+from git_starcoder.dataset.explain_row import explain_row
+from git_starcoder.dataset.show import DropRecord, RowPosition
 from git_starcoder.recipe import ReadOptions
 from git_starcoder.records import SPLITS
 from git_starcoder.text.clean import CleanText, clean_file
@@ -132,6 +134,24 @@ def test_a_row_of_a_file_says_where_it_stands(dataset_folder, show, history):
         assert all(piece["counts"] for piece in answer["pieces"])
         checked += 1
     assert checked > 5
+
+
+def test_headers_are_no_text_of_the_file(history, tmp_path):
+    sizes = ("--set", "window.size=64", "--set", "window.vocab_size=600")
+    assert main(["build", str(history), "-o", str(tmp_path / "out"), "-q", *sizes]) == 0
+    checked = Counter()
+    for split, at, row in rows(tmp_path / "out"):
+        about = row.metadata
+        if about["source_file"] in {EVIL, NOTEBOOK} or about["chunk_index"] > 3 or checked.total() > 12:
+            continue
+        explained = explain_row(Dataset.open(tmp_path / "out"), RowPosition(split, at))
+        blob = subprocess.run(
+            ["git", "-C", history, "show", f"HEAD:{about['source_file']}"], capture_output=True, check=True
+        ).stdout
+        own = blob[explained.extent.first_byte : explained.extent.last_byte].decode()
+        assert "".join(part.text for part in explained.segments if part.counts and not part.control) == own
+        checked[about["chunk_index"]] += 1
+    assert checked.keys() >= {0, 1, 2, 3}
 
 
 def test_a_change_shows_what_counts_and_what_its_weight_is_made_of(dataset_folder, show):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
@@ -374,10 +375,15 @@ def test_repositories_count_equally_or_by_temperature(repos, tmp_path):
     assert sums["copier"] / sums["fork"] == pytest.approx((rows["copier"] / rows["fork"]) ** 0.5, rel=0.01)
     for dataset in (equal, soft):
         assert not [outcome.check for outcome in check(dataset) if outcome.finding_count]
+        explained = show(dataset, "train:0")
+        assert explained.weight_factors["repository"] != 1
+        assert math.prod(explained.weight_factors.values()) == pytest.approx(explained.row.metadata["weight"], abs=1e-4)
+        assert "change factor × factor of the repository" in report(dataset)
     lines = (equal.folder / "repositories.jsonl").read_text()
     spoiled = shutil.copytree(equal.folder, tmp_path / "spoiled")
-    (spoiled / "repositories.jsonl").write_text(lines.replace('"weight":', '"weight":1'))
-    assert "weights" in {outcome.check for outcome in check(Dataset.open(spoiled)) if outcome.finding_count}
+    for value in ("1", '"x","was":'):
+        (spoiled / "repositories.jsonl").write_text(lines.replace('"weight":', f'"weight":{value}'))
+        assert "weights" in {outcome.check for outcome in check(Dataset.open(spoiled)) if outcome.finding_count}
 
 
 def test_parquet_has_the_columns_of_the_stack(repos, tmp_path):

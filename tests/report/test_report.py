@@ -18,6 +18,8 @@ from git_starcoder.dataset import Dataset
 from git_starcoder.evals.compressors import PPM_GOING_ON
 from git_starcoder.output import files
 from git_starcoder.parse.own_output import recognise_own_output
+from git_starcoder.pipeline import build
+from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
 from git_starcoder.report import report, repository
 from git_starcoder.report.statistics import MAX_AGE_DAYS, count_rows
@@ -294,6 +296,24 @@ def test_samples_stand_beside_their_original(html):
     assert '<span class="head">' in framed
 
 
+@pytest.mark.parametrize("holdout", ["files", "commits"])
+def test_rows_with_a_header_or_scored_lines_repeat_nothing(repo_maker, tmp_path, holdout):
+    first = code_base(24)
+    paths = sorted(path for path in first if path.endswith(".py"))[:6]
+    later = [{path: f"{first[path]}\nNUMBERS = {list(range(n * 999, n * 999 + 99))}\n"} for n, path in enumerate(paths)]
+    repo = repo_maker([first, *later])
+    settings = ("window.size=256", "window.vocab_size=600", f"split.holdout={holdout}")
+    dataset = build(repo, Recipe.load("natural", settings), tmp_path / "out")
+    assert any("scored" in metadata for metadata in dataset.row_metadata("test")) == (holdout == "commits")
+    tables = cells(report(dataset))
+    assert tables["How often windows of each size show a token"][-1] == ["all", "1.00"]
+    assert tables["Duplicate rows"][-1][1:] == ["0", "0.0%"]
+    tokens = sum(
+        metadata["length"] - metadata["context"] for split in SPLITS for metadata in dataset.row_metadata(split)
+    )
+    assert f"The average over the {tokens:,} tokens" in report(dataset)
+
+
 def test_a_leak_is_seen(dataset_folder, tmp_path):
     shutil.copytree(dataset_folder, tmp_path / "out")
     train, val = (tmp_path / "out" / f"training_data_{split}.jsonl" for split in ("train", "val"))
@@ -368,6 +388,20 @@ def test_ages_of_any_time_are_drawn(dataset_folder, tmp_path):
     assert "Activity over time" in report(Dataset.open(tmp_path / "out"))
 
 
+@pytest.mark.parametrize(
+    "date", ["0001-01-01T00:00:00+00:00", "0001-03-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00"]
+)
+@pytest.mark.parametrize("age", [0, MAX_AGE_DAYS])
+def test_the_first_and_the_last_date_are_drawn(dataset_folder, tmp_path, date, age):
+    shutil.copytree(dataset_folder, tmp_path / "out")
+    for split in SPLITS:
+        path = tmp_path / "out" / f"training_data_{split}.jsonl"
+        path.write_text(re.sub(r'"age_days":\d+', f'"age_days":{age}', path.read_text()))
+    path = tmp_path / "out" / "dataset_metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"creation_date": date}))
+    assert "Activity over time" in report(Dataset.open(tmp_path / "out"))
+
+
 def test_one_row_is_enough(dataset_folder, tmp_path):
     shutil.copytree(dataset_folder, tmp_path / "out")
     for split in SPLITS:
@@ -422,6 +456,10 @@ def test_a_model_without_scores_and_one_with_damaged_ones(dataset_folder, model_
     (tmp_path / "model" / "scores.json").write_text('{"comparisons": [], "scores": [{"measure": "bits per byte"}]}')
     assert main(arguments) == 2
     assert "damaged" in capsys.readouterr().err
+    for name in ("scores.json", "metrics.jsonl"):
+        (tmp_path / "model" / name).write_text("[" * 100_000)
+        assert main(arguments) == 2
+        assert "recursion" in capsys.readouterr().err
 
 
 FEWER = "The network needs 18 % fewer bits than the best compressor (PPM); with 95 % confidence, between 15 and 20 %."

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from git_starcoder import registry
@@ -22,15 +23,19 @@ from git_starcoder.errors import DatasetError, UsageError
 from git_starcoder.user_paths import expand_user
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 BASE_FILE = "base.json"
 BLOBS_FILE = "blobs.npy"
 BASE_SCHEMA = "git-starcoder/base/1"
-RECORD_KEYS = (
-    "name", "about", "date", "parameters", "window", "weights", "steps", "tokens", "held_out", "blobs", "sources",
-)  # fmt: skip
-"""Keys that every record has."""
+RECORD_KEYS: dict[str, type | tuple[type, ...]] = {
+    "name": str, "about": str, "date": str, "parameters": int, "window": int, "weights": str, "steps": int,
+    "tokens": int, "held_out": (float, int, NoneType), "blobs": dict, "sources": list,
+}  # fmt: skip
+"""Keys that every record has, with their types."""
+FILTER_KEYS = {"files": int, "false_positive_rate": (float, int)}
+"""Keys of `blobs` in the record, with their types."""
 NO_BASE = "none"
 """What a command takes in place of the name of a base to train from scratch."""
 NO_SHIPPED_BASE = "git-starcoder comes with no base"
@@ -50,6 +55,10 @@ class BaseSource(NamedTuple):
     files: int
     bytes: int
     """Bytes of text of the files that the base has read."""
+
+
+SOURCE_KEYS = {key: int if key in {"files", "bytes"} else str for key in BaseSource._fields}
+"""Keys of a source in the record, with their types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +81,13 @@ class Base:
         try:
             record = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
             schema = record["schema"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             what = f"the base in '{folder}' is damaged: {' '.join(str(error).split())[:200]}"
             raise DatasetError(what, where=BASE_FILE, hint="install git-starcoder again") from error
         if schema != BASE_SCHEMA:
             raise DatasetError(f"the base in '{folder}' has another format", where=BASE_FILE, hint=f"not {BASE_SCHEMA}")
-        if missing := [key for key in RECORD_KEYS if key not in record]:
-            what = f"the base in '{folder}' is damaged: it has no '{missing[0]}'"
+        if problem := _record_problem(record):
+            what = f"the base in '{folder}' is damaged: {problem}"
             raise DatasetError(what, where=BASE_FILE, hint="install git-starcoder again")
         return cls(name or str(record["name"]), folder, cast("dict[str, Any]", record))
 
@@ -105,6 +114,24 @@ class Base:
     def read_blobs(self) -> BlobFilter:
         """The filter of the files that it has read."""
         return BlobFilter.load(self.folder / BLOBS_FILE)
+
+
+def _record_problem(record: dict[str, Any]) -> str:
+    """What is wrong with the keys and types of a record, or an empty text."""
+    problem = _first_problem(record, RECORD_KEYS) or _first_problem(record["blobs"], FILTER_KEYS)
+    sources: list[Any] = [] if problem else record["sources"]
+    return problem or next(filter(None, (_first_problem(source, SOURCE_KEYS) for source in sources)), "")
+
+
+def _first_problem(values: Any, kinds: Mapping[str, type | tuple[type, ...]]) -> str:
+    if not isinstance(values, dict):
+        return "a source is not an object"
+    for key, kind in kinds.items():
+        if key not in values:
+            return f"it has no '{key}'"
+        if not isinstance(values[key], kind):
+            return f"'{key}' is {str(cast('Any', values[key]))[:40]!r}"
+    return ""
 
 
 def find_base(name: str) -> Base | None:

@@ -58,7 +58,8 @@ class BlobFilter:
             DatasetError: The file cannot be read, or holds something else.
         """
         try:
-            keys = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                keys = np.lib.format.read_array(file, allow_pickle=False)  # `load` reads other formats, too
         except (OSError, EOFError, ValueError) as error:
             raise DatasetError(f"'{path.name}' cannot be read: {error}", where=str(path.parent)) from error
         if keys.dtype != np.uint32 or keys.ndim != 1 or (keys[1:] <= keys[:-1]).any():

@@ -210,7 +210,11 @@ class Check:
         """Return findings for some consecutive rows of a split."""
 
     def finish(self) -> Iterable[Finding] | None:
-        """Return findings that need all rows, and set `figure`. A `DatasetError` becomes a finding."""
+        """Return findings that need all rows, and set `figure`.
+
+        An error becomes a finding here and everywhere else in a check: a `DatasetError`, if it can say what is
+        damaged, and else what Python raises at missing keys and wrong types or values.
+        """
 
     def finding(self, where: str, problem: str) -> Finding:
         """A finding in a file, or in a line of it (`drops.jsonl:7`)."""

@@ -49,14 +49,19 @@ KEY_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 class DuplicatesCheck(Check):
     """Reports each row with the same tokens as an earlier row. The figure is the number of different rows.
 
+    The headers of files are not compared. If the recipe keeps repeated rows, only those of two splits are reported.
     Where the recipe copies training rows by their weight, each row must be there as often as it says.
     """
 
     name = "duplicates"
-    promise = "No two rows have the same tokens, except for the unscored text of files that commits changed."
+    promise = (
+        "No two rows (of two splits, if `dedup.exact` is false) have the same tokens, "
+        "except for headers and the unscored text of files that commits changed."
+    )
 
     def __init__(self, context: CheckContext) -> None:
         super().__init__(context)
+        self._keeps_repeats = not context.recipe.dedup.exact
         self._first_code: dict[bytes, int] = {}
         """Hash of a row's tokens → code of the first such row."""
         self._missing_copies: dict[bytes, set[int]] = {}
@@ -74,7 +79,7 @@ class DuplicatesCheck(Check):
             missing = self._missing_copies.get(row.content_hash, ())
             if missing and (copy := metadata.get("copy", 0)) in missing:
                 self._missing_copies[row.content_hash].remove(copy)
-            elif first_code != code:
+            elif first_code != code and not (self._keeps_repeats and first_code % 4 == split_index):
                 yield self.row_finding(split, row, f"the same tokens as {_row_place(self.dataset, first_code)}")
 
     def finish(self) -> Iterator[Finding]:

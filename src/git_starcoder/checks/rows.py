@@ -23,7 +23,7 @@ from git_starcoder.row_layout import BASE, IGNORED_LABEL, scored_spans
 from git_starcoder.text.secrets import REDACTED_MARK, redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from git_starcoder.checks.base import CheckContext
     from git_starcoder.dataset.read_blocks import BulkRow, RowBlock
@@ -89,12 +89,24 @@ class RowsCheck(Check):
             return ["metadata is not an object"]
         shape = (*metadata, *map(type, metadata.values()))
         if shape in self._valid_shapes:
-            return []
+            return _span_problems(metadata)
         expected = REQUIRED_KEYS | {key: kind for key, kind in OPTIONAL_KEYS.items() if key in metadata}
         wrong_keys = [key for key, kind in expected.items() if not _has_type(metadata.get(key), kind)]
         if not wrong_keys and len(self._valid_shapes) < MAX_VALID_SHAPES:
             self._valid_shapes.add(shape)
-        return [f"{key} is {metadata[key]!r}" if key in metadata else f"no {key}" for key in wrong_keys]
+        problems = [f"{key} is {metadata[key]!r}" if key in metadata else f"no {key}" for key in wrong_keys]
+        return problems or _span_problems(metadata)
+
+
+def _span_problems(metadata: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the spans of a row, which are pairs of numbers: `hole` is one, `scored` any number."""
+    problems: list[str] = []
+    for key in ("hole", "scored"):
+        edges: list[Any] = metadata.get(key, [])
+        is_complete = key not in metadata or (len(edges) == 2 if key == "hole" else len(edges) % 2 == 0)
+        if not is_complete or not all(type(edge) is int for edge in edges):
+            problems.append(f"{key} is {edges!r}")
+    return problems
 
 
 class LengthsCheck(Check):

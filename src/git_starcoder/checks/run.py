@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -19,13 +20,13 @@ from git_starcoder.build_state import pause_garbage_collection
 from git_starcoder.checks.base import READING_ORDER, Check, CheckContext, manifest_row_count
 from git_starcoder.checks.seed_suites import answered_tests
 from git_starcoder.dataset.read_blocks import read_blocks
-from git_starcoder.errors import DatasetError, RepositoryError, RevisionError
+from git_starcoder.errors import DAMAGE_ERRORS, DatasetError, RepositoryError, RevisionError
 from git_starcoder.git.objects import Repo
 from git_starcoder.protocols import NO_PROGRESS
 from git_starcoder.records import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -36,6 +37,10 @@ FIRST_CHECK = "rows"
 """The check that sees each block first: the others rely on the keys and types that it has verified."""
 MAX_KEPT_FINDINGS = 20
 """Findings that are kept and printed for each check; all are counted."""
+
+
+MAX_ERROR_CHARACTERS = 200
+"""The length at which the text of an error is cut, because it may contain what was read."""
 
 
 @dataclass(slots=True)
@@ -53,8 +58,11 @@ class Outcome:
     figure: str = ""
     """A short result for the table. If the check was skipped, the reason."""
     skipped: bool = False
+    stopped: bool = False
+    """Whether the check could not go on, because the dataset is damaged. The last finding says why."""
     certificate: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What the check contributes to the leak certificate; empty if there is nothing to look for.
+    """What the check contributes to the leak certificate; empty if there is nothing to look for, or if the
+    check has stopped.
 
     - `leak`: the number of `files`, `groups`, `rows` and `canaries` that are `held_out`, and how many of them are also
       in another split (`crossing`).
@@ -75,6 +83,11 @@ class Outcome:
             self.finding_count += 1
             if len(self.findings) < MAX_KEPT_FINDINGS:
                 self.findings.append(finding)
+
+    def stop(self, where: str, problem: str) -> None:
+        """Record that the check could not go on."""
+        self.add_findings([Finding(self.check, where, problem)])
+        self.figure, self.stopped = "not finished", True
 
     def skip(self, reason: str) -> None:
         """Record that the check could neither pass nor fail."""
@@ -125,15 +138,18 @@ def check(
 
     Raises:
         DatasetError: The manifest or the metadata lacks what every check reads.
+        RecipeError: The recipe cannot be read.
+        UsageError: The tokenizer cannot be read.
     """
     _require_manifest_keys(dataset)
     progress.begin("check", sum(int(dataset.metadata[f"{split}_sequences"]) for split in READING_ORDER))
     context = _create_context(dataset, source, engine)
-    running = deque(
-        (Outcome(name, check_class.promise, answered_tests(name)), check_class(context))
-        for name, check_class in check_classes().items()
-    )
-    outcomes = [outcome for outcome, _ in running]
+    _ = context.recipe, context.samples  # an error in them is one of the whole dataset
+    outcomes = [Outcome(name, each.promise, answered_tests(name)) for name, each in check_classes().items()]
+    running = deque[tuple[Outcome, Check]]()
+    for outcome, check_class in zip(outcomes, check_classes().values(), strict=True):
+        with _stop_at_damage(outcome):
+            running.append((outcome, check_class(context)))
     background = ThreadPoolExecutor(1)
 
     def finish_in_background(*, needs_rows: bool, are_rows_broken: bool = False) -> list[Future[None]]:
@@ -178,18 +194,19 @@ def _read_rows(context: CheckContext, running: list[tuple[Outcome, Check]], prog
     """Pass every block of rows to all checks that need rows; after a malformed row only to the first check."""
     (first_outcome, first_check), *others = [(outcome, each) for outcome, each in running if not each.skip_reason]
     for split in READING_ORDER:
-        try:
+        with _stop_at_damage(first_outcome):
             for block in read_blocks(context.dataset, split, context.engine):
                 context.row_counts[split] += len(block.rows)
                 first_outcome.add_findings(first_check.check_block(split, block))
                 if not first_outcome.finding_count:
                     for row in block.rows:
                         row.added = context.samples.add(split, row.index, row.metadata, row.token_ids, row.max_token)
+                    where = f"from {context.dataset.row_location(split, block.rows[0].index)} on"
                     for outcome, each in others:
-                        outcome.add_findings(each.check_block(split, block))
+                        if not outcome.stopped:
+                            with _stop_at_damage(outcome, where):
+                                outcome.add_findings(each.check_block(split, block))
                 progress.advance(len(block.rows))
-        except DatasetError as error:
-            first_outcome.add_findings([first_check.finding(error.where, error.what)])
 
 
 def _finish(outcome: Outcome, each: Check, *, are_rows_broken: bool = False) -> None:
@@ -198,16 +215,28 @@ def _finish(outcome: Outcome, each: Check, *, are_rows_broken: bool = False) -> 
         outcome.skip(f"'{FIRST_CHECK}' is broken")
     elif each.skip_reason:
         outcome.skip(each.skip_reason)
-    else:
-        try:
+    elif not outcome.stopped:
+        with _stop_at_damage(outcome):
             outcome.add_findings(each.finish())
-        except DatasetError as error:
-            outcome.add_findings([each.finding(error.where, error.what)])
+        if outcome.stopped:
+            return
         outcome.certificate = each.certificate
         if each.skip_reason and not outcome.finding_count:
             outcome.skip(each.skip_reason)
         else:
             outcome.figure = each.skip_reason or each.figure
+
+
+@contextmanager
+def _stop_at_damage(outcome: Outcome, where: str = "the dataset") -> Generator[None]:
+    """Turn an error of a check into its last finding. An error of our own is one, too: the check has not passed."""
+    try:
+        yield
+    except DatasetError as error:
+        outcome.stop(error.where, error.what)
+    except DAMAGE_ERRORS as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        outcome.stop(where, f"damaged: {text[:MAX_ERROR_CHARACTERS]}")
 
 
 def _require_manifest_keys(dataset: Dataset) -> None:

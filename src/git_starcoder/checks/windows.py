@@ -8,7 +8,7 @@ from math import ceil, floor
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder.checks.base import Check, read_json_lines
+from git_starcoder.checks.base import Check
 from git_starcoder.dataset.folder import REPOSITORIES_FILE
 from git_starcoder.git.history import committer_time
 from git_starcoder.row_layout import CURRICULUM_STAGES, FIM_SENTINELS, window_stride
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from git_starcoder.checks.base import CheckContext
-    from git_starcoder.dataset import Dataset
     from git_starcoder.dataset.read_blocks import RowBlock
     from git_starcoder.git.objects import Repo
     from git_starcoder.records import Finding, Split
@@ -194,7 +193,7 @@ class WeightsCheck(Check):
         self._weight_of_role = {"core": self._weigh.core, "test": self._weigh.test}
         self._seen_weights: set[float] = set()
         self._valid_inputs: set[tuple[Any, ...]] = set()
-        self._factors = {} if not context.dataset.is_of_many else _repository_factors(context.dataset)
+        self._factors = context.dataset.repository_factors()
         """The factor of each of many repositories, by its name."""
         self._training_weights = defaultdict[str, float](float)
         """The sum of the weights of the training rows of each repository, without this factor."""
@@ -245,11 +244,6 @@ class WeightsCheck(Check):
             yield f"priority {metadata['priority']} for {role}"
         if (metadata["is_core"], metadata["is_test"]) != (role == "core", role == "test"):
             yield f"is_core or is_test does not say {role}"
-
-
-def _repository_factors(dataset: Dataset) -> dict[str, float]:
-    lines = read_json_lines(dataset, REPOSITORIES_FILE, ("repository", "weight"))
-    return {str(line["repository"]): float(line["weight"]) for _, line in lines if isinstance(line, dict)}
 
 
 class AgesCheck(Check):

@@ -71,7 +71,7 @@ def explain_row(dataset: Dataset, position: RowPosition) -> RowExplanation:
     tokenizer = tokenizers.load_tokenizer(dataset.tokenizer_folder)
     location = dataset.row_location(*position)
     try:
-        factors = weight_factors(recipe, row.metadata)
+        factors = weight_factors(recipe, row.metadata, dataset.repository_factors())
         extent = _file_extent(dataset, position, row, tokenizer)
         facts = _facts(row, factors, extent, position, dataset.count(position.split))
         row_id = str(row.metadata["row_id"])
@@ -94,14 +94,15 @@ def split_row(row: Row, tokenizer: Tokenizer) -> list[RowSegment]:
     return segments
 
 
-def weight_factors(recipe: Recipe, metadata: dict[str, Any]) -> dict[str, float]:
-    """Return the factors whose product is the weight of a row."""
+def weight_factors(recipe: Recipe, metadata: dict[str, Any], repository_factors: dict[str, float]) -> dict[str, float]:
+    """Return the factors whose product is the weight of a row; that of the repository if there are many."""
     options = recipe.weigh
-    return {
+    factors = {
         "role": role_factor(metadata["role"], options.core, options.utility, options.test),
         "age": age_factor(metadata["age_days"], options.recent, options.old),
         "evolution": options.evolution if metadata.get("is_evolution") else 1.0,
     }
+    return factors | {"repository": repository_factors[metadata["repository"]]} if repository_factors else factors
 
 
 def _facts(
@@ -144,14 +145,18 @@ def _file_extent(dataset: Dataset, position: RowPosition, row: Row, tokenizer: T
 
     earlier = JoinedWindows()
     for other in dataset.select(position.split, is_earlier) if start else ():
-        window = np.array(other.tokens[: other.metadata["length"]], dtype=np.int32)
-        earlier.join(other.metadata["token_start"], window)
+        earlier.join(other.metadata["token_start"], np.array(_text_tokens(other), dtype=np.int32))
     before = earlier.tokens[: min(start, earlier.length)]
     if len(before) < start or UNKNOWN_TOKEN in before:
         return None
     text = tokenizer.decode(before)
-    tokens = [token for token in row.tokens[: metadata["length"]] if token not in tokenizer.control_tokens]
+    tokens = [token for token in _text_tokens(row) if token not in tokenizer.control_tokens]
     own = tokenizer.decode(np.array(tokens, dtype=np.int64))
     first_line = text.count(b"\n") + 1
     last_line = first_line + own.removesuffix(b"\n").count(b"\n")
     return FileExtent(len(text), len(text) + len(own), first_line, last_line)
+
+
+def _text_tokens(row: Row) -> list[int]:
+    """The tokens of a row that are from its file: those behind the header, without padding."""
+    return row.tokens[row.context_length : row.metadata["length"]]

@@ -116,6 +116,23 @@ class Dataset:
         """Whether a file of rows is the first of one of many repositories, so that `seq_id` begins with 0."""
         return self.is_of_many and (path.suffix == ".jsonl" or "-00000-of-" in path.name)
 
+    def repository_factors(self) -> dict[str, float]:
+        """Return the factor of the weights of each of many repositories, by its name; of one repository none.
+
+        Raises:
+            DatasetError: The file of the repositories is damaged.
+        """
+        factors: dict[str, float] = {}
+        path = self.folder / REPOSITORIES_FILE
+        for number, line in read_rows.numbered_lines(path) if self.is_of_many else ():
+            try:
+                values = orjson.loads(line)
+                if "weight" in values:  # a repository that was left out has none
+                    factors[str(values["repository"])] = float(values["weight"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise DatasetError(f"line {number} is not a repository: {error}", where=path.name) from error
+        return factors
+
     def files(self, split: Split) -> list[Path]:
         """Return the files of a split, in the order of their rows."""
         if self.is_of_many:

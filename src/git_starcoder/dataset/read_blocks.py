@@ -28,6 +28,7 @@ from git_starcoder.dataset.read_rows import (
 from git_starcoder.dataset.samples import NOT_ADDED, AddedRow
 from git_starcoder.errors import DatasetError
 from git_starcoder.protocols import Failure
+from git_starcoder.row_layout import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,7 +46,7 @@ PART_BYTES = 1 << 19
 PART_TIMEOUT_SECONDS = 60.0
 """The time for one part, which takes milliseconds. If a worker hangs, this process reads the part itself."""
 HASH_BYTES = 16
-"""The size of the hash of a row's tokens."""
+"""The size of the hash of a row's content."""
 MAX_DIGITS = 8
 """The number of digits that fit into a word of 64 bits. Longer numbers are left to the JSON parser."""
 NO_TOKEN_IDS = np.empty(0, dtype=np.uint32)
@@ -61,7 +62,10 @@ class BulkRow:
     token_ids: NDArray[np.uint32]
     """The tokens with padding, shape (window_size,); the object `NO_TOKEN_IDS` if they are not token ids."""
     content_hash: bytes
-    """A hash of the tokens: equal rows have equal hashes."""
+    """A hash of the window size and of the tokens without padding and without the header of an unchanged file.
+
+    Rows that are duplicates for the build have equal hashes.
+    """
     max_token: int
     """The largest token id."""
     labels: Labels
@@ -109,7 +113,7 @@ class PackedRows(NamedTuple):
     max_tokens: list[int]
     """The largest token of each row; 0 if it has none."""
     content_hashes: bytes
-    """The hash of the tokens of each row, `HASH_BYTES` each."""
+    """The hash of the content of each row, `HASH_BYTES` each."""
     metadata: bytes
     """A JSON array of the metadata of each row."""
     labels: list[Labels]
@@ -283,10 +287,23 @@ def _pack(
         token_ids.tobytes(),
         [-1 if ids is None else len(ids) for ids in rows],
         max_tokens.tolist(),
-        b"".join(blake2b(ids, digest_size=HASH_BYTES).digest() for ids in arrays),
+        b"".join(map(_content_hash, arrays, metadata)),
         orjson.dumps(metadata),
         labels,
     )
+
+
+def _content_hash(token_ids: NDArray[np.uint32], metadata: Any) -> bytes:
+    """The `BulkRow.content_hash` of a row. Its metadata may be malformed: the check `rows` has not seen it yet."""
+    start, stop = 0, len(token_ids)
+    match metadata:
+        case {"augmentation_type": technique, "length": int(length), "context": int(context)} if technique == BASE:
+            start, stop = context, length
+        case {"length": int(length)}:
+            stop = length
+        case _:
+            pass
+    return blake2b(token_ids[start:stop].data, digest_size=HASH_BYTES, salt=b"%d" % len(token_ids)).digest()
 
 
 def _to_token_ids(tokens: Iterable[int]) -> NDArray[np.uint32] | None:

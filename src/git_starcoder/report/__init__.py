@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from git_starcoder.errors import DatasetError
+from git_starcoder.errors import DAMAGE_ERRORS, DatasetError
 from git_starcoder.report import certificate, model, overview, page, repository, samples, statistics
 from git_starcoder.report.render import render_page
 
@@ -55,7 +55,7 @@ def report(
         return render_page(
             "Dataset report", place, _key_facts(report_input), sections, "Dataset digest:", dataset.digest
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE_ERRORS as error:
         where = "manifest.json, dataset_metadata.json"
         raise DatasetError(f"'{dataset.folder}' is damaged: {error}", where=where) from error
 

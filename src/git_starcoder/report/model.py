@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from git_starcoder.dataset.contamination import BaseReading
-from git_starcoder.errors import DatasetError
+from git_starcoder.errors import DAMAGE_ERRORS, DatasetError
 from git_starcoder.evals import (
     BASE,
     BITS_PER_BYTE,
@@ -65,7 +65,7 @@ class ModelRecord:
         try:
             lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
             return cls(training, [cast("dict[str, float]", json.loads(line)) for line in lines if line])
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DatasetError(f"'{folder}' has no metrics: {error}", where="metrics.jsonl") from error
 
 
@@ -73,7 +73,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON file that contains one object; a `DatasetError` if it contains something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         hint = "`git starcoder train` writes a model, and `git starcoder eval --json` prints its scores"
         reason = error.strerror if isinstance(error, OSError) else error
         raise DatasetError(f"'{path}' cannot be read: {reason}", where=str(path.parent), hint=hint) from error
@@ -88,7 +88,7 @@ def model_section(report_input: ReportInput) -> Section | None:
         return None
     try:
         return _make_section(report_input, report_input.model)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE_ERRORS as error:
         where = "training.json, metrics.jsonl, or the scores"
         raise DatasetError(f"the model's record is damaged: {error}", where=where) from error
 

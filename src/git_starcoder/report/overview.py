@@ -187,7 +187,7 @@ def _duplicates(report_input: ReportInput) -> Table:
                 rows.append((f"dropped: {reason}", f"{count:,}", percent(count, step["seen"])))
             rows.append(("kept", f"{step['kept']:,}", percent(step["kept"], step["seen"])))
     row_count = report_input.statistics.total().rows
-    repeated = row_count - len(report_input.statistics.splits_of["rows"])
+    repeated = row_count - len(report_input.statistics.row_ids)
     rows.append(("kept, but identical to an earlier row", f"{repeated:,}", percent(repeated, row_count)))
     return Table("Duplicate rows", ("rows", "count", "share"), rows, folded=False)
 
@@ -217,17 +217,18 @@ def activity_section(report_input: ReportInput) -> Section:
         upper.set_ylabel("tokens")
         upper.yaxis.set_major_formatter(format_number)
         lower.plot(dates, mean_weights, color=SERIES[4], drawstyle="steps-mid", marker=".", label="mean weight")
-        limits = [newest - timedelta(days=days) for days in (RECENT_DAYS, RECENT_DAYS, OLD_DAYS, OLD_DAYS)]
+        limits = [_days_before(newest, days) for days in (RECENT_DAYS, RECENT_DAYS, OLD_DAYS, OLD_DAYS)]
         edges = [newest, *limits, dates[-1]]
         factors = [weigh.recent, weigh.recent, 1, 1, weigh.old, weigh.old]
         lower.plot(edges, factors, color=SERIES[5], linestyle="--", label="age factor")
         lower.legend(loc="upper left", ncols=2)
-        lower.set_xlim(dates[-1] - timedelta(days=bar_days), newest + timedelta(days=bar_days))
+        lower.set_xlim(_days_before(dates[-1], bar_days), _days_before(newest, -bar_days))
         lower.set_ylim(bottom=0)
         lower.set_ylabel("weight")
         lower.tick_params(axis="x", rotation=30)
         figure.legend(*upper.get_legend_handles_labels(), loc="outside upper right", ncols=4)
 
+    repository_factor = " × factor of the repository" if report_input.dataset.is_of_many else ""
     table_rows = [
         (dates[bar].strftime("%Y-%m-%d"), *(f"{tokens[split][bar]:,.0f}" for split in SPLITS),
          f"{change_tokens[bar]:,.0f}", f"{mean_weights[bar]:.2f}" if train_tokens[bar] else "")
@@ -240,9 +241,9 @@ def activity_section(report_input: ReportInput) -> Section:
         "activity", "Activity over time",
         f"Tokens by the date of their last change, in {bar_count} bars of {days}. The highest bar is at {busiest}.",
         draw, ("middle of the bar", *SPLITS, "in changes", "mean training weight"), table_rows, wide=True, height=360,
-        caption=f"Each bar covers {days}. Weight = role factor × age factor × change factor. The age factor is "
-        f"{weigh.recent:g} for code younger than {RECENT_DAYS} days and {weigh.old:g} from {OLD_DAYS} days on; "
-        f"the change factor is {weigh.evolution:g} for rows that show a change.",
+        caption=f"Each bar covers {days}. Weight = role factor × age factor × change factor{repository_factor}. "
+        f"The age factor is {weigh.recent:g} for code younger than {RECENT_DAYS} days and {weigh.old:g} from "
+        f"{OLD_DAYS} days on; the change factor is {weigh.evolution:g} for rows that show a change.",
     )  # fmt: skip
     return Section("Activity over time", (), [figure])
 
@@ -255,10 +256,12 @@ def _newest_date(report_input: ReportInput) -> datetime:
 
 
 def _days_before(date: datetime, days: float) -> datetime:
+    """The date some days before another (or after, if negative), at most as far as dates go: years 1 to 9999."""
     try:
         return date - timedelta(days=days)
     except OverflowError:
-        return datetime(1, 1, 1, tzinfo=UTC)
+        # Matplotlib would round the last microsecond up to the year 10000.
+        return (datetime.min if days > 0 else datetime.max).replace(microsecond=0, tzinfo=UTC)
 
 
 def _sum_by_age(

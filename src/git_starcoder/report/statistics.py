@@ -97,9 +97,12 @@ class RowStatistics:
     padding_tokens: Counter[int] = field(default_factory=Counter[int])
     """The number of padding tokens, by window size."""
     base_lengths: dict[str, int] = field(default_factory=dict[str, int])
-    """The number of tokens of each `base` sample, by sample id."""
+    """The number of tokens of each `base` sample without its header, by sample id."""
     base_tokens: Counter[int] = field(default_factory=Counter[int])
-    """The number of tokens in `base` rows, by window size. Tokens in overlapping windows count repeatedly."""
+    """The number of tokens in `base` rows without headers, by window size.
+
+    Tokens in overlapping windows count repeatedly.
+    """
     train_difficulties: array[float] = field(default_factory=lambda: array("d"))
     """One entry per training row, in file order; so are the next two."""
     train_window_sizes: array[int] = field(default_factory=lambda: array("l"))
@@ -109,7 +112,12 @@ class RowStatistics:
     splits_of: dict[str, dict[str, set[Split]]] = field(
         default_factory=lambda: {"files": {}, "leak groups": {}, "rows": {}}
     )
-    """The splits that each file, leak group and row is in. Rows are identified by a hash of their tokens."""
+    """The splits that each file, leak group and row is in. Rows are identified by a hash of their tokens.
+
+    Files and rows of which only lines are held out are not in it.
+    """
+    row_ids: set[str] = field(default_factory=set[str])
+    """The ids of all rows. Rows with equal tokens have one id."""
 
     def total(self, **wanted: Any) -> RowTotals:
         """Sums the rows whose `RowGroup` has the wanted values, for example `total(split="val", role="test")`."""
@@ -157,6 +165,7 @@ def _count_row(statistics: RowStatistics, split: Split, row_number: int, metadat
     statistics.by_age.setdefault(age_group, RowTotals()).add(*totals)
     statistics.fill_counts[window_size, min(FILL_BINS - 1, length * FILL_BINS // window_size)] += 1
     statistics.padding_tokens[window_size] += window_size - length
+    statistics.row_ids.add(row_id)
     names = path, str(metadata["group"]), row_id
     for (kind, splits_by_name), name in zip(statistics.splits_of.items(), names, strict=True):
         if "scored" in metadata and kind != "leak groups":
@@ -164,9 +173,10 @@ def _count_row(statistics: RowStatistics, split: Split, row_number: int, metadat
         splits_by_name.setdefault(name, set()).add(split)
     if technique == BASE:
         sample = str(metadata["sample"])
-        end = int(metadata["token_start"]) + length
+        text_length = length - metadata.get("context", 0)
+        end = int(metadata["token_start"]) + text_length
         statistics.base_lengths[sample] = max(statistics.base_lengths.get(sample, 0), end)
-        statistics.base_tokens[window_size] += length
+        statistics.base_tokens[window_size] += text_length
     if split == "train":
         statistics.train_files.setdefault(path, FileTotals(role, language)).totals.add(*totals)
         statistics.train_difficulties.append(metadata["complexity"])
