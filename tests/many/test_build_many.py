@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from git_starcoder.checks import check
+from git_starcoder.comparison.work_folder import open_work_folder as open_comparison_folder
 from git_starcoder.dataset import Dataset
 from git_starcoder.dataset.show import show
 from git_starcoder.engine.local import LocalEngine
@@ -282,8 +283,47 @@ def test_a_work_folder_takes_no_folder_of_the_user(repos, tmp_path):
             built(repos, tmp_path / "out", work=work)
         assert caught.value.where == "--work"
     assert [path.name for path in taken.iterdir()] == ["notes.txt"]
-    built(repos, tmp_path / "out", work=tmp_path / "new")
-    assert (tmp_path / "new" / ".gitignore").is_file()
+
+
+@pytest.mark.parametrize("kind", ["names of ours", "dataset", "comparison"])
+def test_neither_names_nor_an_ignore_file_of_ours_make_a_work_folder(repos, natural, tmp_path, kind):
+    work = tmp_path / "work"
+    if kind == "names of ours":
+        for name in ("tokenizer/tokenizer.json", "read/notes/a.txt"):
+            (work / name).parent.mkdir(parents=True)
+            (work / name).write_text("mine\n")
+    elif kind == "dataset":
+        shutil.copytree(natural.folder, work)
+    else:
+        with open_comparison_folder(work):
+            pass
+    before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError, match="is not the work folder of a build"):
+        built(repos, tmp_path / "out", work=work)
+    assert {path: path.read_bytes() for path in work.rglob("*") if path.is_file()} == before
+
+
+def test_files_of_the_user_stay_in_a_work_folder(repos, tmp_path):
+    work, out = tmp_path / "work", tmp_path / "out"
+    work.mkdir()
+    (work / ".gitignore").write_text("mine\n")
+    built(repos, out, work=work)
+    mine = [work / name for name in (".gitignore", "notes.txt", "read/notes/a.txt", "tokenizer/tokenizer.json")]
+    for path in mine[1:]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine\n")
+    built(repos, out, work=work, force=True)
+    assert {path.read_text() for path in mine} == {"mine\n"}
+
+
+@pytest.mark.parametrize(("work", "out"), [("x", "x"), ("x/work", "x"), ("x", "x/out"), ("link", "x")])
+def test_a_work_folder_and_the_output_do_not_contain_each_other(repos, tmp_path, work, out):
+    (tmp_path / "link").symlink_to("x")
+    engine = Here()
+    with pytest.raises(OutputError, match="are one folder, or one contains the other"):
+        built(repos, tmp_path / out, work=tmp_path / work, engine=engine)
+    assert not engine.asked
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 @pytest.mark.parametrize("text", ["", "\n# nothing\n\n"])

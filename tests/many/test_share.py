@@ -71,7 +71,7 @@ def run_phase(sources, work, phase, numbers=range(1, COUNT + 1)):
     found = []
     for number in numbers:
         engine = Here()
-        done = build_share(sources, RECIPE, phase, Share(number, COUNT), engine, work)
+        done = build_share(sources, RECIPE, phase, Share(number, COUNT), engine, work.with_name("out"), work)
         found.append(([folder.parent.name for folder in engine.filled], done.done, done.left_out))
     return found
 
@@ -98,7 +98,7 @@ def test_what_a_killed_process_did_not_do_is_done_by_the_next_phase(sources, who
 
 def test_a_repository_that_fails_stops_a_strict_process(sources, tmp_path):
     with pytest.raises(RepositoryError, match="none"):
-        build_share(sources, RECIPE, "read", Share(1, COUNT), Here(), tmp_path, strict=True)
+        build_share(sources, RECIPE, "read", Share(1, COUNT), Here(), tmp_path / "out", tmp_path / "work", strict=True)
 
 
 def git_starcoder(*arguments, **options):

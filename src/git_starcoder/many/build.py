@@ -22,8 +22,9 @@ from git_starcoder.many import storage, tasks
 from git_starcoder.many.repositories import LeftOut, Named, choose_repositories, failed, require_some
 from git_starcoder.many.storage import ReadRecords, ShardRecords
 from git_starcoder.many.tasks import CacheFolder, Problem, ReadTask, RepositorySource, RowsTask, ShardTask
+from git_starcoder.output.folder import require_apart
 from git_starcoder.protocols import NO_PROGRESS, Engine, Failure, Progress
-from git_starcoder.records import SPLITS, RepositoryLabel, content_id
+from git_starcoder.records import CONTENT_ID, SPLITS, RepositoryLabel, content_id
 from git_starcoder.row_layout import STEPS
 from git_starcoder.stages import dedup, split, window, write
 from git_starcoder.stages.learn_tokenizer import LearningSource, choose_sample
@@ -107,12 +108,11 @@ def build_many(
     Raises:
         RepositoryError: No repository can be used, or one cannot and `strict` is set.
         RecipeError: The recipe holds out commits, which come after one another in one repository only.
-        OutputError: The folder cannot be written, is locked by another build, or holds something else.
+        OutputError: A folder cannot be written, is locked by another build, or holds something else; or one of `out`
+            and `work` contains the other.
     """
-    if recipe.split.holdout == "commits":
-        hint = "use split.holdout=files, or build a dataset of one repository"
-        raise RecipeError("the commits of several repositories cannot be held out", where="split.holdout", hint=hint)
     out = Path(out)
+    require_buildable(recipe, out, work)
     offer_temporary_folder(out)
     recipe = window.resolve_sizes(recipe)
     with nullcontext(engine) if engine else LocalEngine() as workers:
@@ -134,6 +134,15 @@ def build_many(
                 require_some([shard.rows.read.named for shard in shards], many.left_out)
                 many.finish(shards, fingerprint, commits)
     return Dataset.open(out)
+
+
+def require_buildable(recipe: Recipe, out: Path, work: Path | None) -> None:
+    """Raise the `RecipeError` or `OutputError` for what no build of many repositories can do; see `build_many`."""
+    if recipe.split.holdout == "commits":
+        hint = "use split.holdout=files, or build a dataset of one repository"
+        raise RecipeError("the commits of several repositories cannot be held out", where="split.holdout", hint=hint)
+    if work is not None:
+        require_apart(work, out)
 
 
 def find_repositories(
@@ -370,10 +379,10 @@ class ManyBuild:
         return folder
 
     def _remove_unused(self) -> None:
-        """Delete what only earlier builds needed."""
+        """Delete what only earlier builds needed. Nothing else has such names."""
         for kind in storage.KINDS:
             for path in (self._work / kind).iterdir():
-                if path not in self._used and path.suffix != storage.PARTIAL_SUFFIX:
+                if path not in self._used and CONTENT_ID.fullmatch(path.name):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _history(self, shard: Shard) -> storage.HistoryFacts:

@@ -23,9 +23,9 @@ from git_starcoder.engine.cache import code_digest
 from git_starcoder.hashing.containment import ShingleSample
 from git_starcoder.hashing.near_duplicates import ComparableTexts
 from git_starcoder.hashing.texts import HashedLines, TextShingles
-from git_starcoder.output.contents import describe_file, list_files
+from git_starcoder.output.contents import OutputKind, describe_file, list_files
 from git_starcoder.output.files import flush_folder
-from git_starcoder.output.folder import prepare_work_folder
+from git_starcoder.output.folder import WORK_MARKER, prepare_work_folder
 from git_starcoder.protocols import NO_PROGRESS
 from git_starcoder.records import (
     WINDOW_COLUMNS,
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KINDS = ("read", "tokenizer", "rows", "shard", "decisions")
-"""The folders of a work folder."""
+"""The folders of a work folder. Hashes are the names of what is in them."""
+WORK_KIND = OutputKind("work folder", "build", WORK_MARKER, "git-starcoder/build-work/1")
 RECORDS_FILE = "records"
 HISTORY_FILE = "history"
 ARRAYS_FILE = "arrays"
@@ -166,7 +167,7 @@ def key_of(*parts: str | bytes) -> str:
 
 def open_work_folder(path: Path) -> Path:
     """Create or open the work folder of a build. See `output.folder.prepare_work_folder`."""
-    return prepare_work_folder(path, "a build", KINDS)
+    return prepare_work_folder(path, WORK_KIND)
 
 
 @contextmanager
