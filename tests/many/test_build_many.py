@@ -28,7 +28,7 @@ from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
 from git_starcoder.report import report
 from git_starcoder.text.tokenizer import load_tokenizer
-from toy import code_base
+from toy import code_base, embedding_model
 
 SMALL = ("window.size=64", "window.vocab_size=600")
 NATURAL = Recipe.load("natural", SMALL)
@@ -324,6 +324,31 @@ def test_a_work_folder_and_the_output_do_not_contain_each_other(repos, tmp_path,
         built(repos, tmp_path / out, work=tmp_path / work, engine=engine)
     assert not engine.asked
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_another_embedding_model_in_the_same_folder_is_used(repo_maker, tmp_path):
+    pytest.importorskip("model2vec")
+    model = tmp_path / "model"
+    recipe = Recipe.load("natural", (*SMALL, f"dedup.embedding={model}"))
+    texts = {path: f"{text}kept\n" for path, text in unlike(6, 1).items()}
+    similar = texts | {f"again/{path}": f"{text}more\n" for path, text in texts.items()}
+    two = {"similar": repo_maker(similar), "other": repo_maker(numbered(9))}
+    for word, dropped in (("lost", 0), ("kept", 6)):
+        embedding_model(model, {word: (1.0, 0.0)})
+        dataset = built(two, tmp_path / "out", recipe, work=tmp_path / "work")
+        assert contents(dataset) == contents(built(two, tmp_path / word, recipe))
+        assert dataset.steps[2]["dropped"].get("near_meaning", 0) == dropped
+
+
+def test_another_version_of_pyarrow_makes_shards_again(repos, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    two = {name: repos[name] for name in ("copier", "fork")}
+    recipe = Recipe.load("natural", (*SMALL, "write.format=parquet"))
+    built(two, tmp_path / "out", recipe, work=tmp_path / "work")
+    monkeypatch.setattr("git_starcoder.many.build.version", lambda _: "another")
+    engine = Here()
+    built(two, tmp_path / "out", recipe, engine, work=tmp_path / "work", force=True)
+    assert (engine.asked["rows_part"], engine.asked["shard_part"]) == (0, 2)
 
 
 @pytest.mark.parametrize("text", ["", "\n# nothing\n\n"])

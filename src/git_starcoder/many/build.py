@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -218,12 +219,13 @@ class ManyBuild:
         stored = [storage.store_once(self._folder("decisions"), each) for each in decisions]
         self._used |= {path for path, _ in stored}
         tokenizer, digest = self._provide_tokenizer(repositories, decisions)
+        outside = window.external_digests(self._recipe)
         rows: list[RowsOfRepository] = []
         jobs: list[RowsTask] = []
         for each, (path, decided) in zip(repositories, stored, strict=True):
             recipe = tasks.with_header(self._recipe, each.named.name)
             settings = repr((recipe.augment, recipe.window, recipe.dedup))
-            key = storage.key_of("rows", each.key, decided, digest, settings)
+            key = storage.key_of("rows", each.key, decided, digest, settings, *outside)
             rows.append(RowsOfRepository(each, key, self._folder("rows", key), tokenizer, recipe))
             jobs.append(RowsTask(rows[-1].folder, each.folder, path, tokenizer, recipe, self._cache))
         jobs, rows = list(share.of(jobs)), list(share.of(rows))
@@ -235,6 +237,7 @@ class ManyBuild:
         The result is ordered by name.
         """
         decisions = self._join_rows(repositories)
+        library = version("pyarrow") if self._recipe.write.format == "parquet" else ""
         shards: list[tuple[RowsOfRepository, Path, RepositoryLabel]] = []
         jobs: list[ShardTask] = []
         for each, decided in zip(repositories, decisions, strict=True):
@@ -244,7 +247,7 @@ class ManyBuild:
             named, recipe = each.read.named, each.recipe
             label = RepositoryLabel(named.name, named.facts.licences)
             settings = repr((recipe.weigh, recipe.order, recipe.write, recipe.repos, recipe.name))
-            folder = self._folder("shard", storage.key_of("shard", each.key, digest, repr(label), settings))
+            folder = self._folder("shard", storage.key_of("shard", each.key, digest, repr(label), settings, library))
             shards.append((each, folder, label))
             jobs.append(
                 ShardTask(
