@@ -27,6 +27,7 @@ from git_starcoder.protocols import Failure, Progress
 from git_starcoder.recipe import Recipe
 from git_starcoder.records import SPLITS
 from git_starcoder.report import report
+from git_starcoder.stages import analyse, augment
 from git_starcoder.text.tokenizer import load_tokenizer
 from toy import code_base, embedding_model
 
@@ -390,6 +391,41 @@ def test_a_repository_that_fails_is_left_out_and_counted(repos, natural, repo_ma
         built({"none": tmp_path / "nowhere", "broken": broken}, tmp_path / "empty")
 
 
+def test_a_repository_that_was_repaired_is_read_again(repos, repo_maker, git, tmp_path):
+    repo = repo_maker(numbered(9, 700))
+    two = {"fork": repos["fork"], "repaired": repo}
+    blob = git(repo, "rev-parse", f"HEAD:{min(numbered(9, 700))}").decode().strip()
+    found = repo / ".git/objects" / blob[:2] / blob[2:]
+    hidden = found.rename(tmp_path / blob)
+    work, out = tmp_path / "work", tmp_path / "out"
+    lacking = built(two, out, work=work)
+    assert (lacking.manifest["faults"], lacking.steps[0]["dropped"]["missing"]) == (True, 1)
+    engine = Here()
+    made_at = {path: path.stat().st_mtime_ns for path in (work / "read").iterdir()}
+    assert contents(built(two, out, work=work, engine=engine)) == contents(lacking)
+    assert sum(path.stat().st_mtime_ns != time for path, time in made_at.items()) == 1
+    assert engine.asked["rows_part"] == engine.asked["shard_part"] == 0  # nothing new was found
+    hidden.rename(found)
+    whole = built(two, out, work=work)
+    assert "faults" not in whole.manifest
+    assert contents(whole) == contents(built(two, tmp_path / "new"))
+
+
+@pytest.mark.parametrize(
+    ("module", "limit"), [(analyse, "PARSE_TIMEOUT_SECONDS"), (augment, "VARIATIONS_TIMEOUT_SECONDS")]
+)
+def test_what_took_too_long_is_tried_again(repo_maker, tmp_path, monkeypatch, module, limit):
+    two = {"one": repo_maker(numbered(5)), "other": repo_maker(numbered(5, 500))}
+    recipe = Recipe.load("effectiveness", SMALL)
+    work, out = tmp_path / "work", tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, limit, 0.0)
+        slow = built(two, out, recipe, work=work)
+    again = built(two, out, recipe, work=work)
+    assert contents(again) == contents(built(two, tmp_path / "new", recipe))
+    assert again.digest != slow.digest
+
+
 class Unlucky(Here):
     """An engine whose worker dies in one part of the first repository."""
 
@@ -407,6 +443,7 @@ def test_a_crash_costs_one_repository(repos, part, tmp_path):
     dataset = built(repos, tmp_path / "out", engine=Unlucky(part))
     assert dataset.manifest["repositories"]["dropped"] == {"failed": 1}
     assert not [outcome.check for outcome in check(dataset) if outcome.finding_count]
+    assert built(repos, tmp_path / "out").manifest["repositories"]["dropped"] == {}
 
 
 def test_licences_decide_which_repositories_are_used(repos, tmp_path):

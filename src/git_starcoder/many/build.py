@@ -33,7 +33,7 @@ from git_starcoder.text.licences import licence_type
 from git_starcoder.user_paths import offer_temporary_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 
     from git_starcoder.recipe import Recipe
 
@@ -54,7 +54,6 @@ class ReadRepository(NamedTuple):
     """A repository whose part `read` is done."""
 
     named: Named
-    key: str
     folder: Path
 
 
@@ -62,7 +61,6 @@ class RowsOfRepository(NamedTuple):
     """A repository whose part `rows` is done."""
 
     read: ReadRepository
-    key: str
     folder: Path
     tokenizer: Path
     recipe: Recipe
@@ -128,7 +126,7 @@ def build_many(
                 return target.up_to_date
             with BuildState(target.folder, recipe.seed, workers, progress) as state:
                 folder = state.scratch / "work" if work is None else storage.open_work_folder(work)
-                many = ManyBuild(state, recipe, folder, cache, left_out, strict=strict)
+                many = ManyBuild(state, recipe, folder, cache, left_out, ("read", "rows"), strict=strict)
                 repositories = many.read(chosen)
                 require_some([each.named for each in repositories], many.left_out)
                 shards = many.write(many.make_rows(repositories))
@@ -183,11 +181,14 @@ class ManyBuild:
         work: Path,
         cache: CacheFolder | None,
         left_out: list[LeftOut],
+        retried: Collection[str],
         *,
         strict: bool,
     ) -> None:
         self._state, self._recipe, self._work, self._cache, self._strict = state, recipe, work, cache, strict
         self.left_out = left_out
+        self._retried = retried
+        """The parts that are done again for repositories in which something could not be read or computed."""
         self._used: set[Path] = set()
         """Folders and files of the work folder that this build needs."""
         self._joined: dict[str, StepCounts] = {}
@@ -202,9 +203,10 @@ class ManyBuild:
         repositories: list[ReadRepository] = []
         for each in chosen:
             key = storage.key_of("read", each.facts.commit, repr(settings), *each.facts.shallow_boundary)
-            repositories.append(ReadRepository(each, key, self._folder("read", key)))
+            repositories.append(ReadRepository(each, self._folder("read", key)))
+        retries = "read" in self._retried
         jobs = [
-            ReadTask(each.folder, each.named.facts.path, each.named.facts.commit, recipe, self._cache)
+            ReadTask(each.folder, each.named.facts.path, each.named.facts.commit, recipe, self._cache, retries)
             for each in repositories
         ]
         jobs, repositories = list(share.of(jobs)), list(share.of(repositories))
@@ -225,9 +227,10 @@ class ManyBuild:
         for each, (path, decided) in zip(repositories, stored, strict=True):
             recipe = tasks.with_header(self._recipe, each.named.name)
             settings = repr((recipe.augment, recipe.window, recipe.dedup))
-            key = storage.key_of("rows", each.key, decided, digest, settings, *outside)
-            rows.append(RowsOfRepository(each, key, self._folder("rows", key), tokenizer, recipe))
-            jobs.append(RowsTask(rows[-1].folder, each.folder, path, tokenizer, recipe, self._cache))
+            key = storage.key_of("rows", storage.folder_digest(each.folder), decided, digest, settings, *outside)
+            folder = self._folder("rows", key)
+            rows.append(RowsOfRepository(each, folder, tokenizer, recipe))
+            jobs.append(RowsTask(folder, each.folder, path, tokenizer, recipe, self._cache, "rows" in self._retried))
         jobs, rows = list(share.of(jobs)), list(share.of(rows))
         return self._run_parts("window", tasks.rows_part, jobs, rows, lambda each: each.read.named)
 
@@ -247,7 +250,8 @@ class ManyBuild:
             named, recipe = each.read.named, each.recipe
             label = RepositoryLabel(named.name, named.facts.licences)
             settings = repr((recipe.weigh, recipe.order, recipe.write, recipe.repos, recipe.name))
-            folder = self._folder("shard", storage.key_of("shard", each.key, digest, repr(label), settings, library))
+            inputs = (storage.folder_digest(each.folder), digest, repr(label), settings, library)
+            folder = self._folder("shard", storage.key_of("shard", *inputs))
             shards.append((each, folder, label))
             jobs.append(
                 ShardTask(
@@ -300,6 +304,8 @@ class ManyBuild:
                 "dropped": dict(sorted(Counter(each.reason for each in self.left_out).items())),
             },
         }
+        folders = [folder for shard in shards for folder in (shard.rows.read.folder, shard.rows.folder)]
+        self._state.has_faults |= any((folder / storage.FAULTS_FILE).exists() for folder in folders)
         write.write_manifest(self._state, fingerprint, origin, self._join_steps(shards), files)
         self._remove_unused()
 
@@ -363,6 +369,7 @@ class ManyBuild:
                 failures.append(failed(named(result).name, facts.commit, facts.path, problem))
         _report_left_out(self._state.progress, failures, strict=self._strict)
         self.left_out += failures
+        self._state.has_faults |= bool(failures)
         return done
 
     @contextmanager

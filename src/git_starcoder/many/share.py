@@ -65,7 +65,7 @@ def build_share(
         tempfile.TemporaryDirectory(dir=temporary_folder()) as folder,
         BuildState(Path(folder), recipe.seed, engine, progress) as state,
     ):
-        many = ManyBuild(state, recipe, storage.open_work_folder(work), None, left_out, strict=strict)
+        many = ManyBuild(state, recipe, storage.open_work_folder(work), None, left_out, (phase,), strict=strict)
         if phase == "read":
             return DoneShare(len(many.read(chosen, share)), len(many.left_out))
         repositories = many.read(chosen)

@@ -1,8 +1,9 @@
 """Stores what the parts of a build hand on, in a work folder that may be deleted at any time.
 
 The name of a folder is a hash of everything that its content depends on, and it gets this name when it is complete, so
-several processes or machines may share a work folder. Its seal lists its files: a folder that was damaged since is made
-again. Records are msgpack, never pickles, and arrays are memory-mapped.
+several processes or machines may share a work folder. Where that is another folder, the hash is of its content, which
+may be another one when what could not be read can be read again. The seal of a folder lists its files: one that was
+damaged since is made again. Records are msgpack, never pickles, and arrays are memory-mapped.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ ARRAYS_FILE = "arrays"
 TOKENS_FILE = "tokens"
 SEAL_FILE = "seal"
 """In a complete folder, what is known of its other files: a `SealedFile` for each."""
+FAULTS_FILE = "faults"
+"""Is in a folder that lacks what could not be read or computed (`build_state.FAULTS`), so that it is filled again."""
 PARTIAL_SUFFIX = ".partial"
 """The end of the name of a folder that is being filled."""
 ARRAY_ALIGNMENT = 16
@@ -197,6 +200,12 @@ def has_folder(folder: Path) -> bool:
     if not is_whole:
         shutil.rmtree(folder)
     return is_whole
+
+
+def folder_digest(folder: Path) -> str:
+    """A hash of the content of a complete folder."""
+    sealed = load(folder / SEAL_FILE, dict[str, SealedFile])
+    return content_id(*(part for name, file in sorted(sealed.items()) for part in (name, file.digest)))
 
 
 def _is_whole(folder: Path) -> bool:
