@@ -493,6 +493,26 @@ def test_parquet_has_the_columns_of_the_stack(repos, tmp_path):
     assert not [outcome.check for outcome in check(dataset) if outcome.finding_count]
 
 
+def test_parquet_of_repositories_with_and_without_changes_has_one_set_of_columns(repos, repo_maker, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    old, text = next(iter(unlike(1, 5).items()))
+    text = text[:640]
+    moved = repo_maker([numbered(9, 300) | {old: text}, {old: None, "moved.txt": f"{text}one more line\n"}])
+    long = {f"{seed}.txt": "".join(unlike(12, seed).values()) for seed in range(6, 12)}  # too long for a change
+    copied = repo_maker({"copy.txt": long["6.txt"]})
+    paths = {"copied": copied, "moved": moved, "plain": repo_maker(long), "up": repos["upstream"]}
+    settings = ("window.size=2048", "window.vocab_size=600", "read.changes=500", "write.format=parquet")
+    recipe = Recipe.load("elite", (*settings, "augment.git_diff=1.0", "dedup.near=null"))
+    given = [RepositorySource(path, name=name) for name, path in paths.items()]
+    dataset = build_many(given, recipe, tmp_path / "out", engine=Here())
+    assert listed(dataset)["copied"]["tokens"] == 0
+    loaded = datasets.load_dataset(str(dataset.folder), cache_dir=str(tmp_path / "cache"))
+    rows = list(loaded["train"])
+    assert len(rows) == dataset.metadata["train_sequences"]
+    assert {row["is_evolution"] for row in rows if row["repository"] == "plain"} == {None}
+    assert {row["old_file"] for row in rows if row["source_file"] == "moved/moved.txt"} == {None, f"moved/{old}"}
+
+
 def test_names_that_are_taken_get_the_commit(repos, repo_maker, git, tmp_path):
     other = named(repo_maker(numbered(9, 9000)), "Fork", git)
     dataset = built({"a": repos["fork"], "b": other, "c": repos["fork"]}, tmp_path / "out")
