@@ -149,7 +149,9 @@ def command(
         sources = _list_sources(repos, list_file, rev)
         work = work or (out.with_name(f"{out.name}.work") if use_cache else None)
         if shard or phase:
-            return _build_share(console, sources, recipe, out, work, jobs, shard, phase, engine_name, strict=strict)
+            return _build_share(
+                console, sources, recipe, out, work, jobs, shard, phase, engine_name, strict=strict, force=force
+            )
         cluster = (ray_address or os.environ.get("RAY_ADDRESS", "")) if engine_name == "ray" else None
         return _build_many(
             console, sources, recipe, out, work, jobs, cluster, use_cache=use_cache, strict=strict, force=force
@@ -215,7 +217,7 @@ def _build_many(
 
 def _build_share(
     console: Console, sources: list[RepositorySource], recipe: Recipe, out: Path, work: Path | None, jobs: int | None,
-    share: Share | None, phase: Phase | None, engine_name: str, *, strict: bool,
+    share: Share | None, phase: Phase | None, engine_name: str, *, strict: bool, force: bool,
 ) -> ExitCode:  # fmt: skip
     """Does one phase for a share of many repositories, and prints how many."""
     from git_starcoder.many.share import build_share
@@ -223,6 +225,8 @@ def _build_share(
     if share is None or phase is None:
         given, missing = ("--phase", "--shard I/N") if share is None else ("--shard", "--phase read, rows or write")
         raise UsageError(f"{given} needs {missing}", where=given)
+    if force:
+        raise UsageError("--shard does without --force", where="--force", hint="give it to the last command")
     if engine_name != "local":
         raise UsageError("--shard does without Ray", where="--engine ray", hint="use one or the other")
     if work is None:

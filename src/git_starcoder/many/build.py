@@ -107,6 +107,7 @@ def build_many(
     Raises:
         RepositoryError: No repository can be used, or one cannot and `strict` is set.
         RecipeError: The recipe holds out commits, which come after one another in one repository only.
+        UsageError: The tokenizer or the embedding model of the recipe cannot be read.
         OutputError: A folder cannot be written, is locked by another build, or holds something else; or one of `out`
             and `work` contains the other.
     """
@@ -136,12 +137,13 @@ def build_many(
 
 
 def require_buildable(recipe: Recipe, out: Path, work: Path | None) -> None:
-    """Raise the `RecipeError` or `OutputError` for what no build of many repositories can do; see `build_many`."""
+    """Raise the error for what no build of many repositories can do, before any of them is read; see `build_many`."""
     if recipe.split.holdout == "commits":
         hint = "use split.holdout=files, or build a dataset of one repository"
         raise RecipeError("the commits of several repositories cannot be held out", where="split.holdout", hint=hint)
     if work is not None:
         require_apart(work, out)
+    window.external_digests(recipe)  # a tokenizer or an embedding model may be missing
 
 
 def find_repositories(

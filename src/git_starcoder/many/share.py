@@ -55,8 +55,7 @@ def build_share(
 
     Raises:
         RepositoryError: No repository can be used, or one cannot and `strict` is set.
-        RecipeError: `build_many` would refuse the recipe.
-        OutputError: `build_many` would refuse the folders.
+        RecipeError, UsageError, OutputError: `build_many` would refuse the recipe or the folders.
     """
     require_buildable(recipe, out, work)
     recipe = window.resolve_sizes(recipe)
