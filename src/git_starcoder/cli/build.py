@@ -147,7 +147,8 @@ def command(
         user_paths.offer_temporary_folder(out)
     if is_many:
         sources = _list_sources(repos, list_file, rev)
-        work = work or (out.with_name(f"{out.name}.work") if use_cache else None)
+        named = out if out.name not in {"", ".."} else os.path.abspath(out)  # noqa: PTH100 - `.` has no name
+        work = work or (Path(f"{named}.work") if use_cache else None)
         if shard or phase:
             return _build_share(
                 console, sources, recipe, out, work, jobs, shard, phase, engine_name, strict=strict, force=force
